@@ -1,0 +1,1 @@
+"""DHMD: encoders, decoupling, graph distillation, dictionary matching, fusion."""

@@ -1,0 +1,1 @@
+"""Training: replicas in one process, length buckets, selection on validation, resume."""
