@@ -1,0 +1,1 @@
+"""From YAML text to typed, frozen dataclasses, with one sentence for each mistake."""
