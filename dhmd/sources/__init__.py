@@ -1,0 +1,7 @@
+"""Getting a corpus's files: ordered sources, resumed transfers, one verified folder."""
+
+from dhmd.sources.download import download
+from dhmd.sources.manifest import read_manifest, write_manifest
+from dhmd.sources.pin import pin
+
+__all__ = ["download", "pin", "read_manifest", "write_manifest"]

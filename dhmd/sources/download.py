@@ -1,0 +1,207 @@
+"""Everything a recipe names, gathered into one folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from dhmd.base.atomic import whole_folder
+from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.progress import progress
+from dhmd.sources.contents import Expected, check_contents
+from dhmd.sources.failures import SourceFailure
+from dhmd.sources.locations import Folder, Source, Web, parse_source, plain_path
+from dhmd.sources.manifest import FileRecord, write_manifest
+from dhmd.sources.partial import Partial
+from dhmd.sources.web import BLOCK, Patience, fetch
+
+if TYPE_CHECKING:
+    from dhmd.recipes import Recipe
+
+PLACED_FOLDER = Path("data") / "placed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """One file of a recipe: its path below a source, and its name in the raw folder."""
+
+    sequence: str
+    path: str
+    file: str
+    expected: Expected
+
+
+def wanted_files(recipe: Recipe) -> tuple[Wanted, ...]:
+    """The files a recipe names, checked; computational sequences are renamed to their name.
+
+    Raises:
+        DhmdError: a path that leaves its source, or two sequences that are one file.
+    """
+    files: dict[str, Wanted] = {}
+    for name, sequence in recipe.sequences.items():
+        owner = f"recipe {recipe.name}: sequences.{name}"
+        path = plain_path(sequence.path, owner=owner)
+        file = f"{name}.csd" if recipe.format == "csd" else PurePosixPath(path).name
+        plain_path(file, owner=owner)
+        twin = next((w for w in files.values() if w.file == file or w.path == path), None)
+        if twin is not None:
+            raise DhmdError(f"{owner} and sequences.{twin.sequence} are one file, {path}")
+        expected = Expected(bytes=sequence.bytes, sha256=sequence.sha256)
+        files[file] = Wanted(sequence=name, path=path, file=file, expected=expected)
+    return tuple(files.values())
+
+
+def ordered_sources(recipe: Recipe, override: str | None, root: Path) -> tuple[Source, ...]:
+    """Where to look, first to last: the override alone, or files placed by hand and the recipe's.
+
+    Raises:
+        DhmdError: a source that is neither an http(s) address nor a folder.
+    """
+    if override is not None:
+        return (parse_source(override, root),)
+    placed = str(PLACED_FOLDER / recipe.name)
+    return tuple(parse_source(source, root) for source in (placed, *recipe.sources))
+
+
+def download(
+    recipe: Recipe,
+    *,
+    override: str | None,
+    root: Path,
+    output: Path,
+    patience: Patience | None = None,
+) -> None:
+    """Fill `output` with the recipe's files and `sources.json`; whole or not at all.
+
+    An interrupted run leaves what it received in `root`/.dhmd/partial, and the next continues
+    there. A file from a folder is copied, so that nothing later can touch the user's own.
+
+    Args:
+        recipe: names the files, their sources, and their bytes and sha256 once pinned.
+        override: one source instead of the recipe's (`data.sources.<dataset>`).
+        root: the repository's root, from which relative folders count.
+        output: the raw folder.
+        patience: how long servers are waited for.
+
+    Raises:
+        DhmdError: a file that no source gives: which, what each source answered, what to do.
+    """
+    if recipe.format == "generated":
+        raise DhmdError(f"{recipe.name} is generated data: there is nothing to download")
+    files = wanted_files(recipe)
+    sources = ordered_sources(recipe, override, root)
+    patience = patience or Patience()
+    records: dict[str, FileRecord] = {}
+    received: list[tuple[Partial, str]] = []
+    silent: set[Source] = set()
+    with ExitStack() as locks, whole_folder(output) as folder:
+        for wanted in files:
+            target = folder / wanted.file
+            failures: list[str] = []
+            for source in sources:
+                try:
+                    if source in silent:
+                        raise SourceFailure("it did not answer")
+                    if isinstance(source, Folder):
+                        digest, size = _copy(source, wanted, target, alone=len(files) == 1)
+                    else:
+                        partial = Partial(root, source.url(wanted.path))
+                        locks.enter_context(partial.locked())
+                        digest, size = _receive(source, wanted, partial, patience)
+                        received.append((partial, wanted.file))
+                    records[wanted.file] = FileRecord(sha256=digest, bytes=size)
+                    break
+                except SourceFailure as failure:
+                    failures.append(f"{source}: {failure}")
+                    if failure.unreachable:
+                        # Not waited for again at every other file.
+                        silent.add(source)
+            else:
+                raise DhmdError(_refusal(recipe.name, wanted, failures))
+        for partial, file in received:
+            # Moved last: bytes that took hours to come are not lost with a half-filled folder.
+            _move(partial.body, folder / file)
+        write_manifest(folder, records)
+    for partial, _ in received:
+        partial.discard()
+
+
+def _refusal(dataset: str, wanted: Wanted, failures: list[str]) -> str:
+    name = PurePosixPath(wanted.path).name
+    return (
+        f"cannot get {wanted.sequence} of {dataset} ({wanted.path}); tried "
+        + "; ".join(failures)
+        + f"; place the file by hand as {PLACED_FOLDER / dataset / name}, or set "
+        f"data.sources.{dataset} to a folder or mirror that has it, and run again"
+    )
+
+
+def _candidates(source: Folder, wanted: Wanted, *, alone: bool) -> tuple[Path, ...]:
+    """Below the folder as in the source's own layout, or flat, or the file itself."""
+    name = PurePosixPath(wanted.path).name
+    if source.path.is_file():
+        return (source.path,) if alone or source.path.name == name else ()
+    return (source.path / wanted.path, source.path / name)
+
+
+def _copy(source: Folder, wanted: Wanted, target: Path, *, alone: bool) -> tuple[str, int]:
+    if not source.path.exists():
+        raise SourceFailure("no such folder")
+    found = next((p for p in _candidates(source, wanted, alone=alone) if p.exists()), None)
+    if found is None:
+        raise SourceFailure(f"no file {PurePosixPath(wanted.path).name} there")
+    if not found.is_file():
+        raise SourceFailure(f"{found.name} there is not a file")
+    size = found.stat().st_size
+    if wanted.expected.bytes is not None and size != wanted.expected.bytes:
+        raise SourceFailure(f"it holds {size} bytes where the recipe says {wanted.expected.bytes}")
+    try:
+        stream = open(found, "rb")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise SourceFailure(f"it cannot be read: {first_line(error)}") from error
+    with stream, open(target, "wb") as copy:
+        pieces = iter(lambda: stream.read(BLOCK), b"")
+        for piece in progress(pieces, wanted.sequence, unit="MiB", total=-(-size // BLOCK)):
+            copy.write(piece)
+    digest = check_contents(target, name=wanted.path, expected=wanted.expected)
+    return digest, target.stat().st_size
+
+
+def _receive(source: Web, wanted: Wanted, partial: Partial, patience: Patience) -> tuple[str, int]:
+    def once() -> bool:
+        return fetch(
+            source.url(wanted.path),
+            authorization=source.authorization,
+            partial=partial,
+            expected=wanted.expected,
+            label=wanted.sequence,
+            patience=patience,
+        )
+
+    resumed = once()
+    try:
+        digest = check_contents(partial.body, name=wanted.path, expected=wanted.expected)
+    except SourceFailure:
+        partial.discard()
+        if not resumed:
+            raise
+        # Pieces of two versions may have been joined: only a whole fresh body decides.
+        once()
+        try:
+            digest = check_contents(partial.body, name=wanted.path, expected=wanted.expected)
+        except SourceFailure:
+            partial.discard()
+            raise
+    return digest, partial.size()
+
+
+def _move(body: Path, target: Path) -> None:
+    try:
+        os.replace(body, target)
+    except OSError:
+        # The raw folder may lie on another disk than the repository.
+        shutil.move(body, target)

@@ -1,0 +1,80 @@
+"""A transfer that survives being killed: the bytes so far, and what is known of the whole."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dhmd.base.atomic import write_text
+from dhmd.base.errors import DhmdError
+
+PARTIAL_FOLDER = Path(".dhmd") / "partial"
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What the server said of the body: its total, and a validator for If-Range."""
+
+    url: str
+    total: int | None = None
+    validator: str | None = None
+    complete: bool = False
+
+
+class Partial:
+    """`<root>/.dhmd/partial/<key>/`: `body` (bytes received in order) and `state.json`.
+
+    The key is a hash of the URL (without credentials): the next run of an interrupted stage,
+    also one in a copy of the work tree, finds the bytes again.
+    """
+
+    def __init__(self, root: Path, url: str) -> None:
+        key = hashlib.sha256(url.encode("utf-8")).hexdigest()[:24]
+        self.url = url
+        self.folder = root / PARTIAL_FOLDER / key
+        self.body = self.folder / "body"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the transfer; refuse where another process holds it.
+
+        Raises:
+            DhmdError: another process is receiving the same file.
+        """
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.folder.with_suffix(".lock"), "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise DhmdError(
+                    f"another process is downloading {self.url}: wait until it has ended"
+                ) from error
+            yield
+
+    def size(self) -> int:
+        """Bytes received so far."""
+        return self.body.stat().st_size if self.body.is_file() else 0
+
+    def state(self) -> State:
+        """The recorded state; an unreadable one counts as nothing known."""
+        path = self.folder / "state.json"
+        if not path.is_file():
+            return State(url=self.url)
+        try:
+            return State(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            return State(url=self.url)
+
+    def record(self, state: State) -> None:
+        """Write the state, whole."""
+        write_text(self.folder / "state.json", json.dumps(asdict(state), sort_keys=True) + "\n")
+
+    def discard(self) -> None:
+        """Forget the bytes and the state."""
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,146 @@
+"""A web server on loopback that misbehaves as told, and remembers what it was asked."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+Behaviour = Callable[["Handler"], None]
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, Behaviour] = {}
+        self.asked: list[tuple[str, dict[str, str]]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up is part of the tests."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.server.asked.append((self.path, dict(self.headers)))
+        self.server.files.get(self.path, status(404))(self)
+
+    def log_message(self, *args: object) -> None:
+        """Silence."""
+
+    def head(self, code: int, **headers: object) -> None:
+        self.send_response(code)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), str(value))
+        self.end_headers()
+
+    def hang_up(self) -> None:
+        self.wfile.flush()
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    @property
+    def offset(self) -> int:
+        """Where the Range header wants the body to begin."""
+        value = self.headers.get("Range", "bytes=0-")
+        return int(value.removeprefix("bytes=").split("-")[0])
+
+
+def whole(body: bytes, **headers: object) -> Behaviour:
+    """The good server: Range, If-Range and a validator (`ETag`) where one is given."""
+
+    def answer(handler: Handler) -> None:
+        start = handler.offset
+        wanted = handler.headers.get("If-Range")
+        if start and wanted in (None, headers.get("ETag")):
+            rest = body[start:]
+            handler.head(
+                206,
+                Content_Length=len(rest),
+                Content_Range=f"bytes {start}-{len(body) - 1}/{len(body)}",
+                **headers,
+            )
+            handler.wfile.write(rest)
+        else:
+            handler.head(200, Content_Length=len(body), **headers)
+            handler.wfile.write(body)
+
+    return answer
+
+
+def status(code: int, **headers: object) -> Behaviour:
+    def answer(handler: Handler) -> None:
+        handler.head(code, Content_Length=0, **headers)
+
+    return answer
+
+
+def cut(body: bytes, after: int, **headers: object) -> Behaviour:
+    """Announces the whole (of what was asked for) and hangs up `after` bytes."""
+
+    def answer(handler: Handler) -> None:
+        start = handler.offset
+        rest = body[start:]
+        if start:
+            span = f"bytes {start}-{len(body) - 1}/{len(body)}"
+            handler.head(206, Content_Length=len(rest), Content_Range=span, **headers)
+        else:
+            handler.head(200, Content_Length=len(rest), **headers)
+        handler.wfile.write(rest[:after])
+        handler.hang_up()
+
+    return answer
+
+
+def unmeasured(body: bytes) -> Behaviour:
+    """A body without a length that ends when the connection does."""
+
+    def answer(handler: Handler) -> None:
+        handler.head(200, Connection="close")
+        handler.wfile.write(body)
+        handler.close_connection = True
+
+    return answer
+
+
+def then(*behaviours: Behaviour) -> Behaviour:
+    """One after the other, the last for ever."""
+    rest = list(behaviours)
+
+    def answer(handler: Handler) -> None:
+        (rest.pop(0) if len(rest) > 1 else rest[0])(handler)
+
+    return answer
+
+
+def silent(release: threading.Event) -> Behaviour:
+    """Takes the request and says nothing until the test is over."""
+
+    def answer(handler: Handler) -> None:
+        release.wait(10)
+        handler.close_connection = True
+
+    return answer
+
+
+@contextmanager
+def running() -> Iterator[Server]:
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
