@@ -1,0 +1,36 @@
+"""A corpus's identity: two results are comparable only if theirs are equal.
+
+It is recipe, fold, ids, splits, labels and the sources' sha256, never the cache file's bytes, which
+differ between processors in features' last digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dhmd.base.hashing import json_sha256
+
+
+def corpus_identity(
+    *,
+    name: str,
+    fold: str,
+    ids: Sequence[str],
+    split_N: np.ndarray[Any, Any],
+    labels_N: np.ndarray[Any, Any],
+    sources: Mapping[str, str],
+) -> str:
+    """The sha256, in hexadecimal, over what makes two results comparable."""
+    return json_sha256(
+        {
+            "recipe": name,
+            "fold": fold,
+            "ids": list(ids),
+            "splits": [str(split) for split in split_N],
+            "labels": [float(label) for label in np.asarray(labels_N, dtype=np.float32)],
+            "sources": dict(sources),
+        }
+    )
