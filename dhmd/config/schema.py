@@ -7,6 +7,7 @@ The vocabulary of a configuration dataclass: `bool`, `int`, `float`, `str`, `Lit
 - `min`, `max`, `exclusive_min`, `exclusive_max`: the range of a number, or of a list's numbers;
 - `key`: the key's name where it is no Python name (`lambda`);
 - `recipe`: true where null means the recipe's value, and the default where the recipe is silent;
+- `null_default`: true where null means the default;
 - `help`: one line for people.
 
 A `ValueError` raised in `__post_init__` is reported like any other mistake.
@@ -85,7 +86,7 @@ class _Reader:
                 values[field.name] = self.build(nested, given.get(key, {}), start, dotted)
                 continue
             fallback = self._fallback(field, hint, start, dotted)
-            if key not in given or (given[key] is None and field.metadata.get("recipe")):
+            if key not in given or (given[key] is None and _null_stands_for_more(field)):
                 if fallback is dataclasses.MISSING:
                     raise DhmdError(f"{self.source} lacks {dotted}: {_must(hint, field.metadata)}")
                 values[field.name] = fallback
@@ -233,6 +234,10 @@ def _has_default(field: dataclasses.Field[Any]) -> bool:
     return field.default is not missing or field.default_factory is not missing
 
 
+def _null_stands_for_more(field: dataclasses.Field[Any]) -> bool:
+    return bool(field.metadata.get("recipe") or field.metadata.get("null_default"))
+
+
 def _takes_none(hint: Any) -> bool:
     return get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint)
 
@@ -267,6 +272,7 @@ def _in_range(value: Any, metadata: Mapping[str, Any]) -> bool:
 
 def _must(hint: Any, metadata: Mapping[str, Any]) -> str:
     nulls = " (or null: the recipe's)" if metadata.get("recipe") else ""
+    nulls = " (or null)" if metadata.get("null_default") else nulls
     return f"must be {_described(hint, metadata)}{nulls}"
 
 
