@@ -10,12 +10,22 @@ from dataclasses import dataclass, field
 class AcceptConfig:
     """One accepted change of data, protocol or margins, named by the identities on both sides."""
 
-    dataset: str = field(default="", metadata={"help": "the dataset whose change is accepted"})
+    dataset: str = field(metadata={"help": "the dataset whose change is accepted"})
     from_: str = field(
-        default="", metadata={"key": "from", "help": "identity in the base, as the gate prints it"}
+        metadata={"key": "from", "help": "identity in the base, as the gate prints it"}
     )
-    to: str = field(default="", metadata={"help": "identity in the head, as the gate prints it"})
-    reason: str = field(default="", metadata={"help": "why, for the reviewer"})
+    to: str = field(metadata={"help": "identity in the head, as the gate prints it"})
+    reason: str = field(metadata={"help": "why, for the reviewer"})
+
+    def __post_init__(self) -> None:
+        for key, value in (
+            ("dataset", self.dataset),
+            ("from", self.from_),
+            ("to", self.to),
+            ("reason", self.reason),
+        ):
+            if not value.strip():
+                raise ValueError(f"{key} is empty, but an accepted change must say it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,3 +61,23 @@ class GateConfig:
         default=1000,
         metadata={"min": 100, "help": "bootstrap resamples of the interval over utterances"},
     )
+
+    def __post_init__(self) -> None:
+        if not self.metrics:
+            raise ValueError("metrics is empty, but a gate without a metric lets everything pass")
+        if len(set(self.metrics)) != len(self.metrics):
+            raise ValueError(f"metrics {list(self.metrics)} names one twice")
+        for metric in self.metrics:
+            if metric not in self.margins:
+                raise ValueError(f"margins has no {metric}, but metrics names it")
+        for dataset, margins in self.datasets.items():
+            for metric in margins:
+                if metric not in self.metrics:
+                    raise ValueError(
+                        f"datasets.{dataset}.{metric} is a margin, but metrics does not name it"
+                    )
+
+    def gated(self, dataset: str) -> dict[str, float]:
+        """The margin of each gated metric for `dataset`."""
+        own = self.datasets.get(dataset, {})
+        return {metric: own.get(metric, self.margins[metric]) for metric in self.metrics}
