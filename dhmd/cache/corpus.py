@@ -109,6 +109,7 @@ class SegmentTable:
         folds: fold -> `[N]` str of "train", "valid", "test"; the first fold is the default one.
         planted: name -> `[N]`, the truth behind generated data; {} elsewhere.
         tokens: a tokenizer's output, where the format brings it.
+        recipe: what defines the corpus, as JSON values (Recipe.corpus()); part of its identity.
         sources: file -> sha256.
         report: the data report, anything that JSON holds.
     """
@@ -128,6 +129,7 @@ class SegmentTable:
     folds: Mapping[str, Array]
     planted: Mapping[str, Array] = field(default_factory=dict)
     tokens: Tokens | None = None
+    recipe: Mapping[str, object] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     report: Mapping[str, object] = field(default_factory=dict)
 

@@ -17,6 +17,7 @@ from dhmd.base.hashing import json_sha256
 def corpus_identity(
     *,
     name: str,
+    recipe: Mapping[str, object],
     fold: str,
     ids: Sequence[str],
     split_N: np.ndarray[Any, Any],
@@ -26,7 +27,7 @@ def corpus_identity(
     """The sha256, in hexadecimal, over what makes two results comparable."""
     return json_sha256(
         {
-            "recipe": name,
+            "recipe": dict(recipe) | {"name": name},
             "fold": fold,
             "ids": list(ids),
             "splits": [str(split) for split in split_N],

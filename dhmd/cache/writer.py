@@ -174,6 +174,7 @@ class CacheWriter:
             _dataset(group, "split", codes)
             group.attrs["identity"] = corpus_identity(
                 name=table.name,
+                recipe=table.recipe,
                 fold=fold,
                 ids=table.ids,
                 split_N=split_N,

@@ -140,6 +140,9 @@ class ComputationalSequence:
             raise DhmdError(f"{where} holds a single value where rows are expected")
         if intervals.shape == (2,) and features.ndim == 1:  # one row, written without its axis
             intervals, features = intervals[None], features[None]
+        if not intervals.size and not features.size:  # an entry without rows, in whatever shape
+            intervals = np.zeros((0, 2))
+            features = features.reshape((0, *(features.shape[1:] or (0,))))
         if intervals.ndim != 2 or intervals.shape[1] != 2 or intervals.dtype.kind not in "fiu":
             raise DhmdError(
                 f"{where} has intervals of shape {intervals.shape} and type {intervals.dtype},"

@@ -1,0 +1,154 @@
+"""One video: its words and rows, given to its label segments.
+
+S label segments, W words of the video, P steps of all segments one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from dhmd.alignment.clean import clean_values
+from dhmd.alignment.config import AlignConfig
+from dhmd.alignment.overlap import overlap_mean, overlap_pairs
+from dhmd.alignment.sources import Sequences
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """The rows of one modality in a video's segments.
+
+    Attributes:
+        values_Pd: float32, finite.
+        lengths_S: steps of each segment.
+        real_P: False where a word has no value in the modality and got zeros.
+        bad_values: how many values of the video were not finite.
+    """
+
+    values_Pd: Array
+    lengths_S: Array
+    real_P: Array
+    bad_values: int
+
+    @property
+    def present(self) -> Array:
+        """`[S]` bool: at least one real row."""
+        segment_P = np.repeat(np.arange(len(self.lengths_S)), self.lengths_S)
+        present_S: Array = np.bincount(segment_P[self.real_P], minlength=len(self.lengths_S)) > 0
+        return present_S
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedVideo:
+    """A video's segments, before empty ones are dropped.
+
+    Attributes:
+        words: P words, or None where the reference holds numbers.
+        word_intervals_P2: seconds.
+        word_lengths_S: words of each segment, after truncation.
+        steps: modality -> Steps.
+        counts: words_short, words_dropped, steps_truncated.
+    """
+
+    words: list[str] | None
+    word_intervals_P2: Array
+    word_lengths_S: Array
+    steps: dict[str, Steps]
+    counts: dict[str, int]
+
+
+def align_video(
+    sequences: Sequences,
+    video: str,
+    *,
+    reference: str,
+    modalities: Mapping[str, str],
+    segments_S2: Array,
+    config: AlignConfig,
+    alignment: Literal["word", "none"],
+    epsilon: float,
+) -> AlignedVideo:
+    """Align one video.
+
+    Args:
+        sequences: the open sequences.
+        video: its id.
+        reference: the sequence whose rows are words.
+        modalities: modality -> sequence.
+        segments_S2: the label rows' intervals in seconds, in the file's order.
+        config: section `align`.
+        alignment: "word" (every modality has a row a word) or "none" (text has a row a word, the
+            others keep their own rows).
+        epsilon: seconds.
+
+    Raises:
+        DhmdError: a defect of the files (see Sequences).
+    """
+    entry = sequences.rows(reference, video)
+    text = entry.features[:, 0] if entry.features.dtype == object else None
+    keep_W = entry.intervals[:, 1] - entry.intervals[:, 0] >= epsilon
+    counts = {"words_short": int(np.count_nonzero(~keep_W)), "words_dropped": 0}
+    if text is not None and config.drop_words:
+        dropped_W = keep_W & np.isin(text.astype(str), config.drop_words)
+        counts["words_dropped"] = int(np.count_nonzero(dropped_W))
+        keep_W &= ~dropped_W
+    words_W2 = entry.intervals[keep_W]
+    segment_P, word_P = overlap_pairs(segments_S2, words_W2, epsilon)
+    limit = config.max_steps if alignment == "word" else config.max_steps_unaligned.text
+    stay_P = _truncation(segment_P, len(segments_S2), limit, config.truncate)
+    counts["steps_truncated"] = int(np.count_nonzero(~stay_P))
+    segment_P, word_P = segment_P[stay_P], word_P[stay_P]
+    word_lengths_S = np.bincount(segment_P, minlength=len(segments_S2)).astype(np.int64)
+
+    steps: dict[str, Steps] = {}
+    for modality, name in modalities.items():
+        rows = sequences.rows(name, video)
+        cleaned = clean_values(rows.features)
+        if alignment == "word" or modality == "text":
+            # A word may be in several segments: its mean is taken once.
+            used, used_P = np.unique(word_P, return_inverse=True)
+            mean_Wd, count_W = overlap_mean(
+                words_W2[used], rows.intervals, cleaned.values_Td, epsilon, cleaned.bad_Td
+            )
+            steps[modality] = Steps(
+                values_Pd=mean_Wd.astype(np.float32)[used_P],
+                lengths_S=word_lengths_S,
+                real_P=count_W[used_P] > 0,
+                bad_values=cleaned.count,
+            )
+            continue
+        segment_Q, row_Q = overlap_pairs(segments_S2, rows.intervals, epsilon)
+        limit = getattr(config.max_steps_unaligned, modality)
+        stay_Q = _truncation(segment_Q, len(segments_S2), limit, config.truncate)
+        counts["steps_truncated"] += int(np.count_nonzero(~stay_Q))
+        steps[modality] = Steps(
+            values_Pd=cleaned.values_Td[row_Q[stay_Q]].astype(np.float32),
+            lengths_S=np.bincount(segment_Q[stay_Q], minlength=len(segments_S2)).astype(np.int64),
+            real_P=np.ones(int(np.count_nonzero(stay_Q)), dtype=bool),
+            bad_values=cleaned.count,
+        )
+    return AlignedVideo(
+        words=None if text is None else [str(word) for word in text[keep_W][word_P]],
+        word_intervals_P2=words_W2[word_P],
+        word_lengths_S=word_lengths_S,
+        steps=steps,
+        counts=counts,
+    )
+
+
+def _truncation(
+    segment_P: Array, segments: int, limit: int, which: Literal["first", "last"]
+) -> Array:
+    """`[P]` bool: the steps that stay when each segment keeps its first or last `limit`."""
+    length_S = np.bincount(segment_P, minlength=segments)
+    begin_S = np.cumsum(length_S) - length_S
+    place_P = np.arange(len(segment_P)) - begin_S[segment_P]
+    if which == "last":
+        place_P = length_S[segment_P] - 1 - place_P
+    stay_P: Array = place_P < limit
+    return stay_P
