@@ -1,0 +1,84 @@
+"""The ridge against its normal equations, and against what the real pieces are known to give."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dhmd.cache import Ragged, read_corpus
+from dhmd.evaluation.floors import floors, pooled_features, ridge
+from tests.evaluation.fakes import write_corpus
+
+
+def _problem(n: int, d: int):
+    rng = np.random.default_rng(n + d)
+    x = rng.normal(size=(n, d))
+    labels = x[:, 0] - 0.5 * x[:, 1] + rng.normal(0, 0.5, n)
+    split = {
+        "train": np.arange(n // 2),
+        "valid": np.arange(n // 2, 3 * n // 4),
+        "test": np.arange(3 * n // 4, n),
+    }
+    return x, labels, split
+
+
+@pytest.mark.parametrize(("n", "d"), [(80, 5), (40, 60)])
+def test_ridge_solves_the_normal_equations(n, d):
+    x, labels, split = _problem(n, d)
+    alpha, found = ridge("regression", x, labels, split, [7.0])
+    assert alpha == 7.0
+    train = split["train"]
+    a = x[train] - x[train].mean(0)
+    w = np.linalg.solve(a.T @ a + 7.0 * np.eye(d), a.T @ (labels[train] - labels[train].mean()))
+    assert found == pytest.approx((x - x[train].mean(0)) @ w + labels[train].mean())
+
+
+def test_the_penalty_is_chosen_on_validation():
+    x, labels, split = _problem(40, 60)
+    alphas = [0.01, 1.0, 10.0, 1000.0]
+    alpha, found = ridge("regression", x, labels, split, alphas)
+    errors = {}
+    for a in alphas:
+        predicted = ridge("regression", x, labels, split, [a])[1]
+        errors[a] = np.abs(predicted - labels)[split["valid"]].mean()
+    assert alpha == min(errors, key=errors.__getitem__)
+    assert np.abs(found - labels)[split["valid"]].mean() == pytest.approx(errors[alpha])
+
+
+def test_ridge_of_classes_predicts_the_larger_target():
+    x, labels, split = _problem(80, 5)
+    classes = 2.0 * (labels > 0)
+    _, found = ridge("classification", x, classes, split, [1.0])
+    # With two classes the larger target wins where the second one's regression is above a half.
+    share = ridge("regression", x, classes / 2, split, [1.0])[1]
+    assert set(found) == {0.0, 2.0}
+    assert (found == 2.0 * (share > 0.5)).all()
+
+
+def test_pooling_is_the_mean_over_steps_and_zero_where_absent():
+    rows = [np.array([[1.0, 2.0], [3.0, 4.0]]), np.zeros((0, 2)), np.zeros((3, 2)), np.ones((1, 2))]
+    present = np.array([True, False, False, True])
+    found = pooled_features(Ragged.from_rows(rows), present, np.array([0, 1, 2, 3]))
+    # Means (2, 3) and (1, 1): standardised over the two that are there, ±1.
+    assert found == pytest.approx(np.array([[1, 1], [0, 0], [0, 0], [-1, -1]], dtype=float))
+
+
+def test_floors_of_a_corpus(tmp_path):
+    write_corpus(tmp_path / "c.h5")
+    corpus = read_corpus(tmp_path / "c.h5", test_labels=True)
+    found = floors(corpus, (1.0, 100.0))
+    assert list(found) == ["median", "ridge", "ridge_text", "ridge_audio", "ridge_vision"]
+    labels = {name: corpus.labels_N[corpus.index(name)] for name in ("train", "test")}
+    expected = np.abs(labels["test"] - np.median(labels["train"])).mean()
+    assert found["median"]["test"]["mae"] == pytest.approx(expected, rel=1e-6)
+    assert found["median"]["undefined"] == ["corr"]
+    assert found["ridge_text"]["test"]["mae"] < found["median"]["test"]["mae"] - 0.2
+    assert found["ridge_text"]["inputs"] == ["text"]
+    assert found["ridge_vision"]["test"]["mae"] > found["ridge_text"]["test"]["mae"]
+
+
+def test_floors_of_classes_and_of_one_modality(tmp_path):
+    write_corpus(tmp_path / "c.h5", task="classification", classes=3, modalities=["text"])
+    found = floors(read_corpus(tmp_path / "c.h5", test_labels=True), (1.0,))
+    assert list(found) == ["median", "ridge"]
+    assert found["ridge"]["test"]["f1"] > found["median"]["test"]["f1"]

@@ -1,0 +1,133 @@
+"""Against hand calculations, scipy, and slow plain versions of the definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from dhmd.base.errors import DhmdError
+from dhmd.evaluation import metrics
+from dhmd.evaluation.metrics import UndefinedMetricError, score
+
+P = np.array([-3.4, -1.5, -0.5, 0.0, 0.5, 1.5, 2.5, 0.2])
+Y = np.array([-3.0, -2.0, 0.0, -0.4, 1.0, 1.4, 3.0, 0.0])
+
+
+def test_regression_by_hand():
+    found = score("regression", P, Y)
+    assert found.undefined == {}
+    # |p - y| = .4 .5 .5 .4 .5 .1 .5 .2
+    assert found.values["mae"] == pytest.approx(3.1 / 8)
+    # Rounded half to even, p: -3 -2 0 0 0 2 2 0; y: -3 -2 0 0 1 1 3 0.
+    assert found.values["acc7"] == 5 / 8
+    # Clipped at 2, p: -2 -2 0 0 0 2 2 0; y: -2 -2 0 0 1 1 2 0.
+    assert found.values["acc5"] == 6 / 8
+    # Clipped at 1, p: -1 -1 0 0 0 1 1 0; y: -1 -1 0 0 1 1 1 0.
+    assert found.values["acc3"] == 7 / 8
+    # Non-negative, p: 0 0 0 1 1 1 1 1; y: 0 0 1 0 1 1 1 1.
+    assert found.values["acc2_has0"] == 6 / 8
+    # Class 0: support 3, predicted 3, right 2; class 1: support 5, predicted 5, right 4.
+    assert found.values["f1_has0"] == pytest.approx(3 / 8 * 2 / 3 + 5 / 8 * 4 / 5)
+    # Without the two labels of 0; positive, p: 0 0 0 1 1 1; y: 0 0 0 1 1 1.
+    assert found.values["acc2_non0"] == 1.0
+    assert found.values["f1_non0"] == 1.0
+    assert found.values["corr"] == pytest.approx(stats.pearsonr(P, Y).statistic, abs=1e-14)
+
+
+def test_a_prediction_of_zero_is_not_positive_but_is_not_negative():
+    p, y = np.array([0.0, 0.0]), np.array([1.0, -1.0])
+    found = score("regression", p, y).values
+    assert found["acc2_non0"] == 0.5
+    assert found["acc2_has0"] == 0.5
+    assert score("regression", p, np.array([1.0, 2.0])).values["acc2_non0"] == 0.0
+    assert score("regression", p, np.array([1.0, 2.0])).values["acc2_has0"] == 1.0
+
+
+def test_f1_weighs_by_the_true_class_not_the_predicted_one():
+    y, p = np.array([1, 1, 1, 0]), np.array([1, 0, 0, 0])
+    found = score("classification", p.astype(float), y.astype(float)).values
+    # Class 1: precision 1, recall 1/3, F1 1/2, support 3; class 0: 1/3, 1, 1/2, support 1.
+    assert found["precision"] == pytest.approx((3 * 1 + 1 / 3) / 4)
+    assert found["recall"] == pytest.approx((3 / 3 + 1) / 4)
+    assert found["f1"] == pytest.approx(0.5)
+    assert found["accuracy"] == 0.5
+
+
+def _plain_weighted(p: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
+    totals = [0.0, 0.0, 0.0]
+    for c in sorted(set(y.tolist())):
+        true = sum(1 for a, b in zip(p, y, strict=True) if a == c and b == c)
+        support = sum(1 for b in y if b == c)
+        guessed = sum(1 for a in p if a == c)
+        precision = true / guessed if guessed else 0.0
+        recall = true / support
+        f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+        for index, value in enumerate((precision, recall, f1)):
+            totals[index] += support * value / len(y)
+    return tuple(totals)  # type: ignore[return-value]
+
+
+classes = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40)
+
+
+@settings(deadline=None)
+@given(classes)
+def test_weighted_scores_equal_the_plain_version(pairs):
+    p, y = (np.array(side, dtype=float) for side in zip(*pairs, strict=True))
+    assert metrics.weighted(p, y) == pytest.approx(_plain_weighted(p, y))
+
+
+values = st.floats(-4, 4, width=32)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(values, values), min_size=1, max_size=30))
+def test_rounded_accuracies_equal_the_plain_version(pairs):
+    p, y = (np.array(side, dtype=float) for side in zip(*pairs, strict=True))
+    for name, limit in (("acc7", 3), ("acc5", 2), ("acc3", 1)):
+        # Python's round is half to even as well.
+        plain = [
+            round(min(max(a, -limit), limit)) == round(min(max(b, -limit), limit)) for a, b in pairs
+        ]
+        assert score("regression", p, y).values[name] == pytest.approx(sum(plain) / len(plain))
+
+
+def test_constant_predictions_leave_only_the_correlation_undefined():
+    # Seven times 0.1 has a computed variance above zero.
+    found = score("regression", np.full(7, 0.1), np.arange(7.0) - 3)
+    assert found.undefined == {"corr": "the predictions are constant"}
+    assert "corr" not in found.values
+    with pytest.raises(UndefinedMetricError, match="the labels are constant"):
+        metrics.corr(np.arange(3.0), np.full(3, 0.1))
+    with pytest.raises(UndefinedMetricError, match="at least 2 needed"):
+        metrics.corr(np.ones(1), np.ones(1))
+
+
+def test_labels_of_zero_only_leave_the_non_zero_metrics_undefined():
+    found = score("regression", np.array([1.0, -1.0]), np.zeros(2))
+    assert set(found.undefined) == {"corr", "acc2_non0", "f1_non0"}
+    assert found.undefined["f1_non0"] == "no label differs from 0"
+
+
+def test_no_samples_leave_everything_undefined():
+    for task, names in metrics.METRICS.items():
+        found = score(task, np.zeros(0), np.zeros(0))
+        assert found.values == {}
+        assert set(found.undefined) == set(names)
+
+
+def test_correlation_of_tiny_and_shifted_values():
+    y = np.array([1.0, 2.0, 4.0, 3.0])
+    for p in (y * 1e-200, y * 1e200, y + 1e6, -y):
+        expected = -1.0 if p[0] < 0 else 1.0
+        assert metrics.corr(p, y) == pytest.approx(expected, abs=1e-9)
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(DhmdError, match="1 predictions are not finite"):
+        score("regression", np.array([np.nan, 1.0]), np.zeros(2))
+    with pytest.raises(DhmdError, match="cannot be scored"):
+        score("regression", np.zeros(3), np.zeros(2))
