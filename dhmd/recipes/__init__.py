@@ -2,6 +2,7 @@
 
 from dhmd.recipes.load import (
     RECIPES_FOLDER,
+    check_recipe_file,
     load_recipe,
     parse_recipe,
     recipe_names,
@@ -15,6 +16,7 @@ __all__ = [
     "Labels",
     "Recipe",
     "SequenceFile",
+    "check_recipe_file",
     "load_recipe",
     "parse_recipe",
     "recipe_names",

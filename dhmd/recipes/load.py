@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dhmd.base.errors import DhmdError
-from dhmd.config.schema import load_section
+from dhmd.config.schema import key_names, load_section
 from dhmd.config.yaml12 import load_yaml
 from dhmd.recipes.recipe import Recipe, RecipeFile
 
@@ -69,3 +69,22 @@ def parse_recipe(name: str, mapping: object) -> Recipe:
         raise DhmdError(f"recipes/{name}.yaml: unknown key name; a recipe's name is its file's")
     read = load_section(RecipeFile, mapping, source=f"{RECIPES_FOLDER}/{name}.yaml")
     return Recipe(name=name, **vars(read))
+
+
+def check_recipe_file(name: str, root: Path) -> None:
+    """Refuse a recipe that leaves a key out: DVC tracks each, and refuses one that is absent.
+
+    Raises:
+        DhmdError: a key is absent, or the recipe is wrong in another way.
+    """
+    recipe = load_recipe(name, root)
+    written = load_yaml(root / RECIPES_FOLDER / f"{name}.yaml", recipe.source)
+    assert isinstance(written, Mapping)  # load_recipe refuses anything else
+    absent = [key for key in key_names(RecipeFile) if key not in written]
+    if absent:
+        raise DhmdError(
+            f"{recipe.source} lacks {', '.join(absent)}: every key must be there, null if need be"
+        )
+    folds = recipe.folds
+    if folds is not None and not (root / RECIPES_FOLDER / folds.file).is_file():
+        raise DhmdError(f"{recipe.source}: folds.file is {folds.file}, but there is no such file")

@@ -88,6 +88,7 @@ class RecipeFile:
     provenance: str = _optional("")
     sources: tuple[str, ...] = _optional(())
     generator: Mapping[str, Any] = _optional()
+    options: Mapping[str, Any] = _optional()
     sequences: Mapping[str, SequenceFile] = _optional()
     modalities: Mapping[str, str] = _optional()
     reference: str | None = None
@@ -104,6 +105,8 @@ class RecipeFile:
     def __post_init__(self) -> None:
         if self.generator and self.format != "generated":
             raise ValueError(f"generator belongs to format generated, but format is {self.format}")
+        if self.options and self.format in ("csd", "generated"):
+            raise ValueError(f"options belong to imported formats, but format is {self.format}")
         for name in self.sequences:
             if not _NAME.fullmatch(name):
                 raise ValueError(
@@ -112,7 +115,8 @@ class RecipeFile:
         unknown = [name for name in self.modalities if name not in MODALITIES]
         if unknown:
             raise ValueError(f"modalities: {unknown[0]!r} is not one of {', '.join(MODALITIES)}")
-        if self.format in ("csd", "generated"):
+        # A generated corpus need not list its files: its generator knows them.
+        if self.format == "csd" or (self.format == "generated" and self.sequences):
             self._check_sequences()
 
     def _check_sequences(self) -> None:
@@ -172,6 +176,7 @@ class Recipe(RecipeFile):
             "name": self.name,
             "format": self.format,
             "generator": dict(self.generator),
+            "options": dict(self.options),
             "modalities": dict(self.modalities),
             "reference": self.reference,
             "labels": {**asdict(self.labels), "classes": list(self.labels.classes)},

@@ -1,0 +1,56 @@
+# `make repro` runs the pipeline, `make test` the tests; both make .venv first and are quick when
+# nothing changed. Needs Python 3.11 or newer, git and make.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Stages call `python`: it must be this environment's, whatever the shell's PATH says first.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+unexport PYTHONPATH PYTHONHOME
+
+INSTALLED := .venv/.installed
+
+.PHONY: help install repro test lint format faults clean
+
+help: ## say what there is
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | sort | expand -t 12
+
+install: $(INSTALLED) ## make .venv with the exact versions of constraints.txt
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@for python in python3.11 python3.12 python3.13 python3 python; do \
+	    if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+	        2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$${found:-}" ]; then \
+	    echo 'make: Python 3.11 or newer with venv is needed (on Debian: apt install python3-venv)' >&2; \
+	    exit 1; \
+	fi; \
+	if ! [ -x .venv/bin/python ]; then $$found -m venv .venv; fi
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+repro: $(INSTALLED) ## run what changed of the pipeline, for the datasets of params.yaml
+	.venv/bin/dhmd config check
+	.venv/bin/dvc repro
+
+test: $(INSTALLED) ## run the tests
+	.venv/bin/python -m pytest
+
+lint: $(INSTALLED) ## check style and types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: $(INSTALLED) ## write the style that lint checks
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+faults: $(INSTALLED) ## run the long form of the tests, faults on purpose included
+	.venv/bin/python -m pytest --run-slow
+
+clean: ## remove the environment and the tools' caches; data, models and metrics stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

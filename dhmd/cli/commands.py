@@ -1,0 +1,16 @@
+"""The sub-commands: name, one line of help, module. A new one is a line here."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """One sub-command."""
+
+    name: str
+    help: str
+    module: str
+
+
+COMMANDS = (Command("config", "check params.yaml and the recipes it names", "dhmd.cli.config"),)

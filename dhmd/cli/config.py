@@ -1,0 +1,38 @@
+"""`dhmd config check`: is what params.yaml and its recipes say allowed?"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from dhmd.base.errors import DhmdError
+from dhmd.recipes import check_recipe_file, repository_root
+from dhmd.settings import load_params
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    actions = parser.add_subparsers(dest="action", required=True)
+    check = actions.add_parser("check", help="check params.yaml and the recipes it names")
+    check.add_argument(
+        "datasets", nargs="*", help="recipes to check (default: those that params.yaml names)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check; every recipe's first mistake is printed, not only the first recipe's."""
+    root = repository_root()
+    params = load_params(root)
+    names = tuple(arguments.datasets) or params.datasets
+    mistakes = []
+    for name in names:
+        try:
+            check_recipe_file(name, root)
+            params.for_dataset(name)
+        except DhmdError as error:
+            mistakes.append(str(error))
+    for mistake in dict.fromkeys(mistakes):
+        print(f"dhmd config: {mistake}", file=sys.stderr)
+    if not mistakes:
+        print(f"params.yaml is fine, and so is the recipe of {', '.join(names)}")
+    return 1 if mistakes else 0

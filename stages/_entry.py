@@ -1,0 +1,164 @@
+"""What every stage does around its work.
+
+`python -m stages.<name> <dataset>` puts the working folder first on the import path, so that a
+queued or temporary experiment runs its own copy of the code; `run` refuses to go on where that is
+not so. It also sets what must be set before torch starts, keeps two processes of one stage apart,
+and turns a user's mistake into one line.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+import dhmd
+from dhmd.base.errors import DhmdError
+from dhmd.recipes import repository_root
+from dhmd.settings import Settings, load_params
+
+if TYPE_CHECKING:
+    from dhmd.training.observer import Observer
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage of one dataset: its settings and the places of all outputs."""
+
+    name: str
+    dataset: str
+    settings: Settings
+
+    @property
+    def root(self) -> Path:
+        """The repository that the user works in, also where this runs in a copy of it."""
+        return repository_root()
+
+    @property
+    def state(self) -> Path:
+        """Where interrupted work is kept, out of DVC's sight, which removes outputs first."""
+        return self.root / ".dhmd"
+
+    @property
+    def raw(self) -> Path:
+        return Path("data", "raw", self.dataset)
+
+    @property
+    def aligned(self) -> Path:
+        return Path("data", "aligned", f"{self.dataset}.h5")
+
+    @property
+    def pretrained(self) -> Path:
+        return Path("pretrained", self.dataset)
+
+    @property
+    def models(self) -> Path:
+        return Path("models", self.dataset)
+
+    @property
+    def ablations(self) -> Path:
+        return Path("ablations", self.dataset)
+
+    @property
+    def metrics(self) -> Path:
+        return Path("metrics", self.dataset)
+
+    @property
+    def report(self) -> Path:
+        return Path("reports", self.dataset)
+
+    def observer(self) -> Observer:
+        """Who watches the training: a line an epoch, and MLflow where tracking is enabled."""
+        from dhmd.training.observer import LogObserver
+
+        return LogObserver()
+
+
+def run(name: str, work: Callable[[Stage], None]) -> NoReturn:
+    """Run the stage for the dataset that the command line names, and exit."""
+    sys.exit(_status(name, work, sys.argv[1:]))
+
+
+def _status(name: str, work: Callable[[Stage], None], arguments: list[str]) -> int:
+    try:
+        if len(arguments) != 1:
+            raise DhmdError(f"usage: python -m stages.{name} DATASET")
+        _refuse_foreign_code()
+        _die_with_parent()
+        dataset = arguments[0]
+        settings = load_params(Path.cwd()).for_dataset(dataset)
+        _prepare_environment(settings)
+        with _alone(name, dataset):
+            work(Stage(name=name, dataset=dataset, settings=settings))
+    except DhmdError as error:
+        print(f"stage {name}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"stage {name}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _refuse_foreign_code() -> None:
+    found = Path(dhmd.__file__).resolve().parents[1]
+    here = Path.cwd().resolve()
+    if found != here:
+        raise DhmdError(
+            f"dhmd was imported from {found}, but the stage runs in {here} and must use the code "
+            "there; run it as `python -m stages.<name>` from the repository's root, without "
+            "PYTHONPATH and PYTHONSAFEPATH"
+        )
+
+
+def _prepare_environment(settings: Settings) -> None:
+    """Set what the numeric libraries read once, when they are loaded."""
+    # Deterministic cuBLAS needs a fixed workspace.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # Threads that spin while they wait make two trainings on one machine stand still.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")
+    threads = settings.train.threads
+    if threads is not None:
+        for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ[variable] = str(threads)
+
+
+def _die_with_parent() -> None:
+    """A killed `dvc repro` must not leave a training behind that writes into the next one's."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextmanager
+def _alone(name: str, dataset: str) -> Iterator[None]:
+    """Hold the lock of this stage and dataset in this working folder."""
+    folder = Path(".dhmd", "locks")
+    path = folder / f"{name}-{dataset}.lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed below, with the lock
+    except OSError as error:
+        raise DhmdError(f"cannot write {path}: {error.strerror}") from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DhmdError(
+                f"{name} of {dataset} is already running in this folder; wait for it or end it"
+            ) from error
+        yield

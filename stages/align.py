@@ -1,0 +1,45 @@
+"""Stage `align`: words, then label segments, into data/aligned/<dataset>.h5."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from dhmd.base.errors import DhmdError
+from stages._entry import Stage, run
+
+
+def work(stage: Stage) -> None:
+    """Align the raw sequences and write the cache, whole or not at all."""
+    from dhmd.alignment import align_corpus
+
+    settings = stage.settings
+    recipe = settings.recipe
+    names = {*recipe.modalities.values(), recipe.reference, recipe.labels.sequence, recipe.planted}
+    # A generated corpus brings its own folds.
+    folds = stage.raw / "folds.json" if recipe.folds is None else Path("recipes", recipe.folds.file)
+    align_corpus(
+        {name: stage.raw / f"{name}.csd" for name in names if name is not None},
+        recipe,
+        settings.align,
+        alignment=settings.data.alignment,
+        sources=_sha256s(stage.raw / "sources.json"),
+        folds_path=folds,
+        output=stage.aligned,
+    )
+
+
+def _sha256s(manifest: Path) -> dict[str, str]:
+    """File -> sha256, from what `download` wrote down.
+
+    Read here and not by dhmd.sources: a change of how files are got need not align them again.
+    """
+    try:
+        value = json.loads(manifest.read_text(encoding="utf-8"))
+        return {str(file): str(record["sha256"]) for file, record in value.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DhmdError(f"{manifest} is missing or damaged: run download again") from error
+
+
+if __name__ == "__main__":
+    run("align", work)

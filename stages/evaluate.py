@@ -1,0 +1,23 @@
+"""Stage `evaluate`: the only one that reads test labels; writes metrics/<dataset>, kept in Git."""
+
+from __future__ import annotations
+
+from stages._entry import Stage, run
+
+
+def work(stage: Stage) -> None:
+    """Score models, encoders and variants."""
+    from dhmd.evaluation.job import evaluate_job
+
+    evaluate_job(
+        stage.settings.evaluate,
+        stage.aligned,
+        stage.pretrained,
+        stage.models,
+        stage.ablations,
+        stage.metrics,
+    )
+
+
+if __name__ == "__main__":
+    run("evaluate", work)

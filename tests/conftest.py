@@ -1,0 +1,40 @@
+"""What the markers mean: slow, real and gpu tests skip, and say why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+REAL = ROOT.parent / "shared" / "real"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--run-slow", action="store_true", help="run the long form too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    skips: dict[str, pytest.MarkDecorator] = {}
+    if not config.getoption("--run-slow"):
+        skips["slow"] = pytest.mark.skip(reason="the long form: run `make faults`")
+    if not REAL.is_dir():
+        skips["real"] = pytest.mark.skip(reason="the real pieces are not in ../shared/real")
+    if any("gpu" in item.keywords for item in items) and not _gpu():
+        skips["gpu"] = pytest.mark.skip(reason="no CUDA device here")
+    for item in items:
+        for name, skip in skips.items():
+            if item.get_closest_marker(name):
+                item.add_marker(skip)
+
+
+def _gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@pytest.fixture(scope="session")
+def real_folder() -> Path:
+    """The folder of the real pieces; for tests marked `real`."""
+    return REAL
