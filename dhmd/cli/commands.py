@@ -13,4 +13,7 @@ class Command(NamedTuple):
     module: str
 
 
-COMMANDS = (Command("config", "check params.yaml and the recipes it names", "dhmd.cli.config"),)
+COMMANDS = (
+    Command("config", "check params.yaml and the recipes it names", "dhmd.cli.config"),
+    Command("track", "put MLflow's records in order, upload what was kept", "dhmd.cli.track"),
+)

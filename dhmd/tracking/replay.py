@@ -1,0 +1,265 @@
+"""From a journal's events to a tracking store's runs.
+
+Everything here may be done twice with the same result: runs are looked up by the journal's key
+before they are created, and a metric with the same step and time replaces itself. So an upload
+that broke off anywhere starts again from the first line.
+
+A stage's training is one parent run, with a child a replica. The parent shows the mean over the
+replicas that still train (where they are seeds of one model) and how many they are.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from dhmd.base.errors import DhmdError
+from dhmd.base.hashing import json_sha256
+from dhmd.tracking.journal import Event, read_events
+
+METRICS_PER_CALL = 1000  # what MLflow admits
+PARENT = ""  # the parent's name among a training's runs
+Runs = dict[str, str]  # replica, or PARENT -> run id
+
+
+class MetricPoint(NamedTuple):
+    """One value of one metric."""
+
+    name: str
+    value: float
+    time: int  # ms since 1970
+    step: int
+
+
+class Store(Protocol):
+    """What a replay needs of a tracking store. Every method may raise StoreError."""
+
+    def find(self, tags: Mapping[str, str], status: str | None = None) -> list[Runs]:
+        """The trainings whose parent run has these tags and this status, newest first."""
+
+    def create(self, name: str, tags: Mapping[str, str], time: int, parent: str | None) -> str:
+        """A new running run; its id."""
+
+    def log(self, run: str, points: Sequence[MetricPoint]) -> None:
+        """Add at most METRICS_PER_CALL values."""
+
+    def describe(self, run: str, parameters: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        """Set parameters (those the run has not got yet) and tags."""
+
+    def set_status(self, run: str, status: str, time: int) -> None:
+        """RUNNING, FINISHED, FAILED or KILLED."""
+
+
+class StoreError(DhmdError):
+    """The tracking store cannot be reached or refuses; the sentence carries no credentials."""
+
+
+def split_replica(replica: str) -> tuple[str, str]:
+    """`no_distillation/seed-1` -> (`no_distillation`, `1`); a plain seed has the variant ''."""
+    variant, _, seed = replica.rpartition("/")
+    return variant, seed.removeprefix("seed-")
+
+
+def _metric_name(name: str) -> str:
+    return re.sub(r"[^\w./: -]", "_", name, flags=re.ASCII)[:250]
+
+
+class Replay:
+    """Feeds one journal's events to a store. `feed` may be called again with what it raised on."""
+
+    def __init__(self, store: Store, tell: Callable[[str], None]) -> None:
+        self._store = store
+        self._tell = tell
+        self._header: Event = {}
+        self._runs: Runs = {}
+        self._group: list[str] = []  # the replicas of the training in progress
+        self._pending: dict[str, list[MetricPoint]] = {}
+        self._last = (0, 0)  # time and epoch of the last event
+        self._ended = False
+
+    def feed(self, event: Event) -> None:
+        """Take one event in. Metrics wait for `flush`."""
+        if event["event"] == "open":
+            self._header = event
+        elif not self._header:
+            raise DhmdError("a tracking journal does not begin with its header: remove the file")
+        elif event["event"] == "started":
+            self._started(event)
+        elif event["event"] == "epoch":
+            self._epoch(event)
+        elif event["event"] == "finished":
+            self.flush()
+            for replica in self._group:
+                self._store.set_status(self._runs[replica], "FINISHED", event["time"])
+            self._group = []
+        elif event["event"] == "test":
+            self._test(event)
+        elif event["event"] == "ended":
+            self.end(event["status"], event["tags"], event["time"])
+        epoch = event.get("epoch", self._last[1])
+        self._last = (event["time"], epoch)
+
+    def flush(self) -> None:
+        """Send the metrics that wait; what cannot be sent goes on waiting."""
+        for run, points in self._pending.items():
+            while points:
+                self._store.log(run, points[:METRICS_PER_CALL])
+                del points[:METRICS_PER_CALL]
+
+    def end(self, status: str, tags: Mapping[str, str], time: int | None = None) -> None:
+        """Close the runs that are open, unless the journal itself did; `time` None: the last."""
+        if self._ended or not self._runs:
+            return
+        self.flush()
+        time = self._last[0] if time is None else time
+        if status == "KILLED":
+            tags = {**tags, "ended": f"killed after epoch {self._last[1]}"}
+        self._store.describe(self._runs[PARENT], {}, tags)
+        for replica in (*self._group, PARENT):
+            self._store.set_status(self._runs[replica], status, time)
+        self._ended = True
+
+    def _started(self, event: Event) -> None:
+        header, time = self._header, event["time"]
+        what = {"stage": header["stage"], "dataset": header["dataset"]}
+        # Equal for a training and its continuation after a kill, and for nothing else.
+        settings = json_sha256([what, event["parameters"], event["replicas"]])[:16]
+        tags = {**header["tags"], **what, "dhmd.key": header["key"]}
+        self._runs |= self._existing(tags, settings, event)
+        if PARENT not in self._runs:
+            own = {"dhmd.role": "parent"}
+            self._runs[PARENT] = self._store.create(_run_name(header), tags | own, time, None)
+        # One tag a training: a stage may have several, and any of them may be continued.
+        known = {f"dhmd.settings_{settings}": "yes"}
+        self._store.describe(self._runs[PARENT], event["parameters"], known)
+        for replica in event["replicas"]:
+            variant, seed = split_replica(replica)
+            if replica not in self._runs:
+                own = {"dhmd.role": "replica", "replica": replica, "seed": seed}
+                own |= {"variant": variant} if variant else {}
+                parent = self._runs[PARENT]
+                self._runs[replica] = self._store.create(replica, tags | own, time, parent)
+            # A variant is an overlay over the parameters: the parent's would mislead on its run.
+            parameters = {"variant": variant} if variant else event["parameters"]
+            self._store.describe(self._runs[replica], {**parameters, "seed": seed}, {})
+        self._group = list(event["replicas"])
+        self._last = (time, event["resumed_epoch"])
+
+    def _existing(self, tags: Mapping[str, str], settings: str, event: Event) -> Runs:
+        """The runs of this journal, or those of the killed training that it continues."""
+        mine = self._store.find({"dhmd.key": tags["dhmd.key"]})
+        if mine or not event["resumed_epoch"]:
+            return mine[0] if mine else {}
+        for status in ("KILLED", "FAILED"):
+            interrupted = self._store.find({f"dhmd.settings_{settings}": "yes"}, status)
+            if interrupted:
+                runs = interrupted[0]
+                self._continue(runs, tags, event)
+                return runs
+        return {}
+
+    def _continue(self, runs: Runs, tags: Mapping[str, str], event: Event) -> None:
+        resumed = {"resumed_after_epoch": str(event["resumed_epoch"]), "ended": ""}
+        for replica, run in runs.items():
+            self._store.describe(run, {}, {**tags, **(resumed if replica == PARENT else {})})
+            if replica == PARENT or replica in event["replicas"]:
+                self._store.set_status(run, "RUNNING", event["time"])
+
+    def _epoch(self, event: Event) -> None:
+        time, epoch = event["time"], event["epoch"]
+        rows: Mapping[str, Mapping[str, float]] = event["rows"]
+        for replica, row in rows.items():
+            if replica in self._runs:
+                self._add(replica, row, time, epoch)
+        summary = {"run/live_replicas": float(len(rows))}
+        if self._last[0]:
+            summary["run/epoch_seconds"] = (time - self._last[0]) / 1000
+        if not any(split_replica(replica)[0] for replica in rows):
+            summary |= _means(rows.values())
+        self._add(PARENT, summary, time, epoch)
+
+    def _add(self, replica: str, row: Mapping[str, float], time: int, epoch: int) -> None:
+        points = self._pending.setdefault(self._runs[replica], [])
+        points += [MetricPoint(_metric_name(name), row[name], time, epoch) for name in row]
+
+    def _test(self, event: Event) -> None:
+        found = self._store.find(
+            {
+                "dataset": self._header["dataset"],
+                "stage": event["stage"],
+                "output_md5": event["md5"],
+            }
+        )
+        if not found:
+            self._tell(
+                f"the test metrics of {event['stage']} {self._header['dataset']} belong to no run "
+                "of this tracking store: it was trained elsewhere or with tracking off"
+            )
+        rows: Mapping[str, Mapping[str, float]] = event["rows"]
+        variants: dict[str, list[Mapping[str, float]]] = {}
+        for replica, row in rows.items():
+            variants.setdefault(split_replica(replica)[0], []).append(row)
+        for runs in found:
+            for replica, row in rows.items():
+                self._send(runs.get(replica), "test/", row, event["time"])
+            for variant, members in variants.items():
+                prefix = f"{variant}/test/" if variant else "test/"
+                summary = _means(members) | _deviations(members)
+                self._send(runs.get(PARENT), prefix, summary, event["time"])
+
+    def _send(self, run: str | None, prefix: str, row: Mapping[str, float], time: int) -> None:
+        if run is not None:
+            points = [MetricPoint(_metric_name(prefix + name), row[name], time, 0) for name in row]
+            self._store.log(run, points[:METRICS_PER_CALL])
+
+
+def _run_name(header: Event) -> str:
+    start = datetime.fromtimestamp(header["time"] / 1000).strftime("%Y-%m-%d %H:%M")
+    experiment = header["tags"].get("DVC_EXP_NAME")
+    parts = [f"{header['stage']} {header['dataset']}", *([experiment] if experiment else []), start]
+    return " · ".join(parts)
+
+
+def _columns(rows: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:
+    columns: dict[str, list[float]] = {}
+    for row in rows:
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
+    return columns
+
+
+def _means(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """A NaN among the values makes the mean NaN: an undefined metric is not averaged over."""
+    return {name: sum(values) / len(values) for name, values in _columns(rows).items()}
+
+
+def _deviations(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Sample standard deviations, where there are two finite values or more."""
+    return {
+        f"{name}_std": statistics.stdev(values)
+        for name, values in _columns(rows).items()
+        if len(values) > 1 and all(map(math.isfinite, values))
+    }
+
+
+def replay_file(store: Store, path: Path, tell: Callable[[str], None]) -> str:
+    """Upload a journal whose writer is gone; what it is called and how it ended.
+
+    Raises:
+        StoreError: the store; everything can be tried again.
+        DhmdError: the journal is damaged.
+    """
+    events, _ = read_events(path)
+    replay = Replay(store, tell)
+    for event in events:
+        replay.feed(event)
+    replay.end("KILLED", {})
+    if not events:
+        return path.name
+    last = events[-1]
+    return f"{_run_name(events[0])} ({last['status'] if last['event'] == 'ended' else 'KILLED'})"

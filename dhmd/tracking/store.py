@@ -1,0 +1,242 @@
+"""The MLflow tracking store. The one module of dhmd that imports mlflow, and only in `connect`."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dhmd.base.errors import first_line
+from dhmd.tracking.destination import Destination, redact
+from dhmd.tracking.replay import PARENT, MetricPoint, Runs, StoreError
+
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # Trying again is the uploader's business: a server that is away must be known at once.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+}
+LOCK_SECONDS = 3.0  # how long another's transaction may take
+SET_UP_SECONDS = 60.0  # how long another process may take to set a new database up
+PAGE = 1000
+
+
+class TrackedRun(NamedTuple):
+    """What `running` and `finished` tell of a parent or child run."""
+
+    id: str
+    tags: Mapping[str, str]
+    name: str
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Whatever MLflow, SQLAlchemy or requests raise becomes one sentence without credentials."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:  # three libraries' worth of exceptions; none may stop a training
+        message = redact(first_line(error))
+        raise StoreError(f"{message[:400]}{'…' if len(message) > 400 else ''}") from error
+
+
+class MlflowStore:
+    """Runs in one experiment of one store."""
+
+    def __init__(self, client: Any, experiment: str, database: Path | None) -> None:
+        self._client = client
+        self._experiment = experiment
+        self._database = database
+
+    def check(self) -> None:
+        """Refuse soon what MLflow would wait long for: a locked or unwritable database."""
+        if self._database is not None:
+            _try_database(self._database)
+
+    def find(self, tags: Mapping[str, str], status: str | None = None) -> list[Runs]:
+        conditions = {f"tags.`{name}`": value for name, value in tags.items()}
+        conditions["tags.`dhmd.role`"] = "parent"
+        if status is not None:
+            conditions["attributes.status"] = status
+        found: list[Runs] = []
+        for parent in self._search(conditions):
+            children = self._search({"tags.`mlflow.parentRunId`": parent.id})
+            found.append({run.tags["replica"]: run.id for run in children if "replica" in run.tags})
+            found[-1][PARENT] = parent.id
+        return found
+
+    def running(self) -> list[TrackedRun]:
+        """All runs that claim to be in progress, whoever started them."""
+        return self._search({"attributes.status": "RUNNING"})
+
+    def trained(self) -> list[TrackedRun]:
+        """The parent runs that have outputs, newest first."""
+        runs = self._search({"tags.`dhmd.role`": "parent"})
+        return [run for run in runs if run.tags.get("output_md5")]
+
+    def _search(self, conditions: Mapping[str, str]) -> list[TrackedRun]:
+        # MLflow's filters know no escape for a quote: none of our values has one.
+        condition = " and ".join(
+            f"{name} = '{value.replace(chr(39), '')}'" for name, value in conditions.items()
+        )
+        runs: list[TrackedRun] = []
+        token = None
+        with _translated():
+            while True:
+                page = self._client.search_runs(
+                    [self._experiment],
+                    condition,
+                    max_results=PAGE,
+                    order_by=["attributes.start_time DESC"],
+                    page_token=token,
+                )
+                runs += [
+                    TrackedRun(run.info.run_id, run.data.tags, run.info.run_name) for run in page
+                ]
+                token = page.token
+                if not token:
+                    return runs
+
+    def create(self, name: str, tags: Mapping[str, str], time: int, parent: str | None) -> str:
+        all_tags = {key: value[:5000] for key, value in tags.items()}
+        if parent is not None:
+            all_tags["mlflow.parentRunId"] = parent
+        with _translated():
+            run = self._client.create_run(
+                self._experiment, start_time=time, tags=all_tags, run_name=name
+            )
+            return str(run.info.run_id)
+
+    def log(self, run: str, points: Sequence[MetricPoint]) -> None:
+        from mlflow.entities import Metric
+
+        metrics = [Metric(point.name, point.value, point.time, point.step) for point in points]
+        with _translated():
+            self._client.log_batch(run, metrics=metrics)
+
+    def describe(self, run: str, parameters: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        from mlflow.entities import Param, RunTag
+
+        with _translated():
+            # Parameters never change within a run: the first value stands.
+            known = self._client.get_run(run).data.params if parameters else {}
+            new = [
+                Param(name[:250], value[:6000])
+                for name, value in parameters.items()
+                if name[:250] not in known
+            ]
+            run_tags = [RunTag(name, value[:5000]) for name, value in tags.items()]
+            for start in range(0, len(new), 100):
+                self._client.log_batch(run, params=new[start : start + 100])
+            if run_tags:
+                self._client.log_batch(run, tags=run_tags)
+
+    def set_status(self, run: str, status: str, time: int) -> None:
+        with _translated():
+            if status == "RUNNING":
+                self._client.update_run(run, status=status)
+            else:
+                self._client.set_terminated(run, status=status, end_time=time)
+
+
+def connect(destination: Destination, experiment: str) -> MlflowStore:
+    """Open the store, setting a new database and the experiment up where they are missing.
+
+    Raises:
+        StoreError: no mlflow, no server, a locked, damaged or outdated database …
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if destination.database is not None:
+        _make_folder(destination.database.parent)
+        _try_database(destination.database)
+    with _translated():
+        try:
+            from mlflow import MlflowClient
+        except ImportError as error:
+            raise StoreError(
+                f"mlflow cannot be imported ({first_line(error)}): pip install 'mlflow>=3.13,<4'"
+            ) from error
+        for name in ("mlflow", "alembic"):
+            # What matters of their log becomes our sentences; the rest may hold credentials.
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        with _set_up_lock(destination.database):
+            client = MlflowClient(tracking_uri=_usable_uri(destination))
+            found = client.get_experiment_by_name(experiment)
+            if found is None:
+                found = _create_experiment(client, destination, experiment)
+        if found.lifecycle_stage != "active":
+            raise StoreError(
+                f"the experiment {experiment} was deleted: `mlflow experiments restore "
+                f"--experiment-id {found.experiment_id}`, or set tracking.experiment"
+            )
+        return MlflowStore(client, found.experiment_id, destination.database)
+
+
+def _create_experiment(client: Any, destination: Destination, experiment: str) -> Any:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_experiment(experiment, artifact_location=destination.artefacts)
+    except MlflowException:
+        # Another process may have been quicker (on a server no lock of ours helps).
+        if client.get_experiment_by_name(experiment) is None:
+            raise
+    return client.get_experiment_by_name(experiment)
+
+
+def _usable_uri(destination: Destination) -> str:
+    """The URI, by a relative path where the database's own cannot stand in one.
+
+    `%`, `?` and `#` mean something in a URI, and SQLAlchemy's versions differ in how to escape
+    them. The folder becomes the working folder then, which this process needs for nothing else.
+    """
+    database = destination.database
+    if database is None or not set("%?#") & set(str(database)):
+        return destination.uri
+    os.chdir(database.parent)
+    return f"sqlite:///{database.name}"
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot create {folder}: {error.strerror}") from error
+
+
+def _try_database(database: Path) -> None:
+    """Begin a write and take it back, so that a problem shows in seconds."""
+    try:
+        with closing(sqlite3.connect(database, timeout=LOCK_SECONDS)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.rollback()
+    except sqlite3.Error as error:
+        raise StoreError(f"{database}: {first_line(error)}") from error
+
+
+@contextmanager
+def _set_up_lock(database: Path | None) -> Iterator[None]:
+    """One process at a time creates the tables: two at once break each other's migration."""
+    if database is None:
+        yield
+        return
+    path = database.with_name(f"{database.name}.lock")
+    with open(path, "w", encoding="utf-8") as stream:
+        deadline = time.monotonic() + SET_UP_SECONDS
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StoreError(f"another process is setting {database} up") from None
+                time.sleep(0.1)
+        yield
