@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.evaluation.files import as_written
-from dhmd.evaluation.metrics import Floats
+from dhmd.evaluation.metrics import Floats, Ints
 
 OUTPUTS = "outputs.h5"
 SPACES = ("homogeneous", "heterogeneous")
@@ -26,10 +26,10 @@ SPACES = ("homogeneous", "heterogeneous")
 
 @dataclass(frozen=True)
 class Outputs:
-    """Predictions of one model folder.
+    """Predictions of one model folder, NaN where it says nothing.
 
     prediction: [S, N]; the class index for classification, whatever the folder holds.
-    withheld: the same with the named modalities withheld.
+    withheld: the same with the named modalities withheld, on the test split.
     """
 
     path: Path
@@ -39,32 +39,44 @@ class Outputs:
     seeds: tuple[int, ...]
     modalities: tuple[str, ...]
     ids: tuple[str, ...]
-    split: NDArray[np.str_]
     prediction: Floats
     withheld: Mapping[tuple[str, ...], Floats]
 
-    def rows(self, split: str) -> NDArray[np.int64]:
-        """The utterances of a split."""
-        return np.flatnonzero(self.split == split)
+    def by_seed(self, values: Floats, rows: Ints, what: str) -> dict[int, Floats]:
+        """`prediction` or one of `withheld` on some rows, [len(rows)] a seed.
+
+        Raises:
+            DhmdError: a seed whose values are not finite: a diverged run is refused by name, never
+                averaged.
+        """
+        chosen = values[:, rows]
+        finite: NDArray[np.bool_] = np.asarray(np.isfinite(chosen).all(1))
+        if not finite.all():
+            names = ", ".join(
+                str(s) for s, good in zip(self.seeds, finite, strict=True) if not good
+            )
+            raise DhmdError(
+                f"{self.path}, {what}: seed {names} diverged (predictions that are not finite); "
+                "lower train.lr or leave the seed out of train.seeds"
+            )
+        return dict(zip(self.seeds, chosen, strict=True))
 
 
 def read_outputs(folder: Path) -> Outputs:
     """The predictions in a model folder.
 
     Raises:
-        DhmdError: no such file, another layout, or a seed whose predictions are not finite: a
-            diverged run is refused by name, never averaged.
+        DhmdError: no such file, or another layout.
     """
     with _opened(folder) as file:
         header = _header(file)
-        seeds = header["seeds"]
         path = folder / OUTPUTS
-        shape = (len(seeds), len(header["ids"]))
+        shape = (len(header["seeds"]), len(header["ids"]))
 
         def prediction(name: str) -> Floats:
             values = file[name][()]
             _refuse_unless(values.shape[:2] == shape, path, name, values.shape)
-            return _predicted(values, header["task"], f"{path}, {name}", seeds)
+            return _predicted(values, header["task"])
 
         withheld = {
             tuple(name.split("+")): prediction(f"withheld/{name}")
@@ -74,7 +86,7 @@ def read_outputs(folder: Path) -> Outputs:
 
 
 def read_unimodal(folder: Path) -> dict[str, Outputs]:
-    """The pretrained encoders' predictions, a modality each.
+    """The pretrained encoders' predictions, a modality each; NaN where the modality is absent.
 
     Raises:
         DhmdError: as `read_outputs`.
@@ -88,9 +100,7 @@ def read_unimodal(folder: Path) -> dict[str, Outputs]:
         return {
             modality: Outputs(
                 path,
-                prediction=_predicted(
-                    values[:, :, index], header["task"], f"{path}, {modality}", header["seeds"]
-                ),
+                prediction=_predicted(values[:, :, index], header["task"]),
                 withheld={},
                 **header,
             )
@@ -105,7 +115,7 @@ def read_edges(folder: Path, space: str) -> Floats | None:
         return file[name][()].astype(np.float64) if name in file else None
 
 
-def read_codes(folder: Path, space: str, rows: NDArray[np.int64]) -> Floats | None:
+def read_codes(folder: Path, space: str, rows: Ints) -> Floats | None:
     """Dictionary activations [len(rows), M, K] of the first seed; None where there is none."""
     with _opened(folder) as file:
         name = f"codes/{space}"
@@ -143,24 +153,14 @@ def _header(file: h5py.File) -> dict[str, Any]:
         "seeds": tuple(int(seed) for seed in file.attrs["seeds"]),
         "modalities": tuple(json.loads(file.attrs["modalities"])),
         "ids": tuple(file["ids"].asstr()[()]),
-        "split": file["split"].asstr()[()].astype(np.str_),
     }
 
 
-def _predicted(values: NDArray[Any], task: str, where: str, seeds: tuple[int, ...]) -> Floats:
-    """Predictions as they are scored, checked to be finite."""
-    finite = np.isfinite(values).reshape(len(seeds), -1).all(1)
-    if not finite.all():
-        diverged = ", ".join(
-            str(seed) for seed, good in zip(seeds, finite, strict=True) if not good
-        )
-        raise DhmdError(
-            f"{where}: seed {diverged} diverged (predictions that are not finite); "
-            "lower train.lr or leave the seed out of train.seeds"
-        )
+def _predicted(values: NDArray[Any], task: str) -> Floats:
+    """Predictions as they are scored: the most probable class, or the number as written."""
     if task == "classification":
-        chosen: Floats = values.argmax(-1).astype(np.float64)
-        return chosen
+        known = np.isfinite(values).all(-1)
+        return np.where(known, values.argmax(-1).astype(np.float64), np.nan)
     return as_written(values)
 
 

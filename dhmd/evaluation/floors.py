@@ -25,7 +25,8 @@ def floors(corpus: Corpus, alphas: Sequence[float]) -> dict[str, Any]:
     """
     labels = corpus.labels_N.astype(np.float64)
     split = {name: corpus.index(name) for name in ("train", "valid", "test")}
-    result = {"median": _entry(corpus.task, _constant(corpus.task, labels, split), labels, split)}
+    constant = np.full(len(labels), train_constant(corpus))
+    result = {"median": _entry(corpus.task, constant, labels, split)}
     pooled = {
         modality: pooled_features(
             corpus.features[modality], corpus.present_NM[:, index], split["train"]
@@ -102,14 +103,13 @@ def ridge(
     return best[1], best[2]
 
 
-def _constant(task: str, labels: Floats, split: Mapping[str, Ints]) -> Floats:
-    train = labels[split["train"]]
-    if task == "classification":
+def train_constant(corpus: Corpus) -> float:
+    """What to answer without any input: the train split's median, or its most frequent class."""
+    train = corpus.labels_N[corpus.index("train")].astype(np.float64)
+    if corpus.task == "classification":
         classes, counts = np.unique(train, return_counts=True)
-        value = float(classes[counts.argmax()])
-    else:
-        value = float(np.median(train))
-    return np.full(len(labels), value)
+        return float(classes[counts.argmax()])
+    return float(np.median(train))
 
 
 def _entry(

@@ -6,6 +6,7 @@ The only place where test labels are read.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from dhmd.evaluation.files import (
     seeds_text,
     truth_text,
 )
-from dhmd.evaluation.floors import floors
+from dhmd.evaluation.floors import floors, train_constant
 from dhmd.evaluation.identity import Identity
 from dhmd.evaluation.metrics import METRICS, Floats, Scores, score
 from dhmd.evaluation.summary import against_truth, metrics_summary
@@ -70,7 +71,8 @@ def evaluate_job(
     Args:
         cache: the aligned cache.
         pretrained, models: folders that `pretrain` and `train` wrote.
-        ablations: the folder of variants' folders; None where nothing was ablated.
+        ablations: the folder of variants' folders; None where nothing was ablated. Every file is
+            written all the same, without rows: DVC wants every output of a stage.
         output: the folder to write; appears whole or not at all.
 
     Raises:
@@ -85,8 +87,7 @@ def evaluate_job(
     files.missing_modalities(outputs)
     files.edges(outputs)
     files.dictionary(outputs)
-    if ablations is not None:
-        files.ablations(outputs, _variants(ablations))
+    files.ablations(outputs, {} if ablations is None else _variants(ablations))
     with whole_folder(output) as folder:
         for name, text in files.texts.items():
             (folder / name).write_text(text, encoding="utf-8", newline="")
@@ -133,6 +134,8 @@ class _Files:
         self.texts[PREDICTIONS] = predictions_text(predictions, self.task)
         self.texts[SEEDS] = seeds_text(scores, self.task)
         truth, ceiling = None, None
+        # A real corpus has the file too, without rows: DVC wants every output of a stage.
+        self.texts[TRUTH] = truth_text((), np.zeros(0))
         if TRUTH_NAME in self.planted:
             planted = self.planted[TRUTH_NAME].astype(np.float64)
             truth, ceiling = against_truth(self.task, test, labels, planted)
@@ -145,11 +148,21 @@ class _Files:
         self.texts["intervals.json"] = json_text(intervals)
 
     def unimodal(self, encoders: Mapping[str, Outputs]) -> None:
-        """The pretrained encoders, each alone."""
+        """The pretrained encoders, each alone.
+
+        Scored on the same utterances as everything else: where the modality is absent, an encoder
+        has nothing to go by, and the train split's median (most frequent class) is its answer.
+        """
+        answer = train_constant(self.corpus)
+        filled = {}
+        for modality, outputs in encoders.items():
+            absent = ~self.corpus.present_NM[:, self.corpus.modalities.index(modality)]
+            prediction = np.where(absent, answer, outputs.prediction)
+            filled[modality] = replace(outputs, prediction=prediction)
         rows = [
             [modality, seed, split, *cells(scores, self.task)]
-            for modality, outputs in encoders.items()
-            for split, by_seed in self._scores(outputs).items()
+            for modality, outputs in filled.items()
+            for split, by_seed in self._scores(outputs, modality).items()
             for seed, scores in by_seed.items()
         ]
         header = ["modality", "seed", "split", *METRICS[self.task]]
@@ -179,21 +192,22 @@ class _Files:
 
     def missing_modalities(self, full: Outputs) -> None:
         """The full model with each modality, and each pair, withheld at test."""
+        rows = self._rows(full, "test")
         test = {
-            "+".join(names): self._by_seed(full, values, "test")
+            "+".join(names): full.by_seed(values, rows, f"withheld {'+'.join(names)}")
             for names, values in full.withheld.items()
         }
         scores = {
             name: {seed: score(self.task, p, self.labels["test"]) for seed, p in by_seed.items()}
             for name, by_seed in test.items()
         }
-        rows = [
+        table = [
             [name, seed, *cells(found, self.task)]
             for name, by_seed in scores.items()
             for seed, found in by_seed.items()
         ]
         header = ["withheld", "seed", *METRICS[self.task]]
-        self.texts["missing_modalities.csv"] = csv_text(header, rows)
+        self.texts["missing_modalities.csv"] = csv_text(header, table)
         self.texts["missing_modalities.json"] = json_text(self._compared(full, test, scores))
 
     def edges(self, full: Outputs) -> None:
@@ -228,17 +242,15 @@ class _Files:
         )
         self.texts["dictionary.json"] = json_text(summary)
 
-    def _scores(self, outputs: Outputs) -> ScoresBySplit:
-        return {
-            split: {
-                seed: score(self.task, p, self.labels[split])
-                for seed, p in self._by_seed(outputs, outputs.prediction, split).items()
-            }
-            for split in SPLITS
-        }
+    def _scores(self, outputs: Outputs, what: str = "prediction") -> ScoresBySplit:
+        found: ScoresBySplit = {}
+        for split in SPLITS:
+            by_seed = outputs.by_seed(outputs.prediction, self._rows(outputs, split), what)
+            found[split] = {s: score(self.task, p, self.labels[split]) for s, p in by_seed.items()}
+        return found
 
     def _test(self, outputs: Outputs) -> dict[int, Floats]:
-        return self._by_seed(outputs, outputs.prediction, "test")
+        return outputs.by_seed(outputs.prediction, self._rows(outputs, "test"), "prediction")
 
     def _compared(
         self,
@@ -256,10 +268,6 @@ class _Files:
             self.groups,
             self.settings.resamples,
         )
-
-    def _by_seed(self, outputs: Outputs, values: Floats, split: str) -> dict[int, Floats]:
-        rows = self._rows(outputs, split)
-        return {seed: values[index, rows] for index, seed in enumerate(outputs.seeds)}
 
     def _rows(self, outputs: Outputs, split: str) -> Any:
         """The split's rows, once the outputs are known to be of this very corpus."""

@@ -144,6 +144,7 @@ def _whole(
     result: dict[str, Any] = {}
     for index, name in enumerate(modalities):
         worse = prediction + rng.normal(0, 0.5 * (m - index), prediction.shape)
+        worse[:, corpus.split_N != "test"] = np.nan
         result[f"withheld/{name}"] = worse.astype(np.float32)
     weights = np.full((seeds, count, m, m), 1 / m)
     if corpus.planted:

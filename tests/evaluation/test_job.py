@@ -33,6 +33,7 @@ FILES = {
     "missing_modalities.csv",
     "edges.json",
     "dictionary.json",
+    "truth.csv",
 }
 SETTINGS = EvaluateConfig(resamples=100)
 
@@ -63,7 +64,7 @@ def test_everything_is_written_and_agrees(tmp_path, task):
     evaluate_job(SETTINGS, **paths)
     out = paths["output"]
     names = {path.name for path in out.iterdir()}
-    assert names == FILES | ({"truth.csv"} if task == "regression" else set())
+    assert names == FILES
     corpus = read_corpus(paths["cache"], test_labels=True)
     predictions = parse_predictions((out / "predictions.csv").read_text(), "p")
     assert predictions.ids == tuple(corpus.ids[row] for row in corpus.index("test"))
@@ -110,7 +111,7 @@ def test_real_corpora_have_neither(tmp_path):
     paths = _folders(tmp_path, generated=False)
     evaluate_job(SETTINGS, **paths)
     assert not {"truth", "ceiling"} & set(_json(paths["output"], "metrics.json"))
-    assert not (paths["output"] / "truth.csv").exists()
+    assert (paths["output"] / "truth.csv").read_text() == "id,truth\n"
     assert "rank_correlation" not in _json(paths["output"], "edges.json")["homogeneous"]
     assert "overlap_by_latent" not in _json(paths["output"], "dictionary.json")["homogeneous"]
 
@@ -151,10 +152,34 @@ def test_twice_gives_the_same_bytes_and_replaces_the_folder(tmp_path):
     assert {path.name: path.read_bytes() for path in paths["output"].iterdir()} == first
 
 
-def test_without_ablations_their_files_are_absent(tmp_path):
+@pytest.mark.parametrize("empty", [True, False])
+def test_without_variants_the_files_are_there_without_rows(tmp_path, empty):
     paths = _folders(tmp_path)
-    evaluate_job(SETTINGS, **{**paths, "ablations": None})
-    assert not (paths["output"] / "ablations.json").exists()
+    (tmp_path / "empty").mkdir()
+    ablations = tmp_path / "empty" if empty else None
+    evaluate_job(SETTINGS, **{**paths, "ablations": ablations})
+    assert {path.name for path in paths["output"].iterdir()} == FILES
+    assert _json(paths["output"], "ablations.json") == {}
+    assert len((paths["output"] / "ablations.csv").read_text().splitlines()) == 1
+
+
+def test_an_absent_modality_is_answered_by_the_median(tmp_path):
+    paths = _folders(tmp_path)
+    corpus = read_corpus(paths["cache"], test_labels=True)
+    prediction = np.repeat(corpus.labels_N[None, :, None], 3, axis=0).repeat(3, axis=2)
+    absent = ~corpus.present_NM[:, 1]
+    prediction[:, absent, 1] = np.nan
+    write_outputs(
+        paths["pretrained"], paths["cache"], unimodal=True, change={"prediction": prediction}
+    )
+    evaluate_job(SETTINGS, **paths)
+    rows = list(csv.DictReader((paths["output"] / "unimodal.csv").open()))
+    audio = next(r for r in rows if r["modality"] == "audio" and r["split"] == "test")
+    median = np.median(corpus.labels_N[corpus.index("train")])
+    test = corpus.index("test")
+    expected = np.where(absent[test], np.abs(corpus.labels_N[test] - median), 0).mean()
+    assert float(audio["mae"]) == pytest.approx(expected, rel=1e-6)
+    assert float(rows[0]["mae"]) == 0.0
 
 
 def test_constant_predictions_are_listed_as_undefined(tmp_path):
@@ -184,7 +209,7 @@ def test_one_seed_has_no_deviation(tmp_path):
 def _diverged(paths: dict[str, Path], name: str) -> None:
     shape = (3, 90, 3) if name == "pretrained" else (3, 90)
     prediction = np.zeros(shape, dtype=np.float32)
-    prediction[2, 5] = np.nan
+    prediction[2, 75] = np.nan
     folder = paths.get(name, paths["ablations"] / name)
     write_outputs(
         folder, paths["cache"], change={"prediction": prediction}, unimodal=len(shape) > 2
@@ -195,7 +220,7 @@ def _diverged(paths: dict[str, Path], name: str) -> None:
 def test_a_diverged_seed_is_refused_by_name(tmp_path, name):
     paths = _folders(tmp_path)
     _diverged(paths, name)
-    with pytest.raises(DhmdError, match=r"outputs\.h5, .*: seed 3 diverged"):
+    with pytest.raises(DhmdError, match=r"outputs\.h5, \w+: seed 3 diverged"):
         evaluate_job(SETTINGS, **paths)
     assert not paths["output"].exists()
 
