@@ -1,0 +1,43 @@
+"""`dhmd gate`: has a metric become worse?"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dhmd.evaluation.files import json_text
+from dhmd.gate.gate import run_gate, to_json
+from dhmd.gate.render import to_markdown, to_text
+from dhmd.recipes import repository_root
+
+# 1 says that something regressed: whatever hinders a comparison is a 2.
+ERROR_EXIT = 2
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.epilog = (
+        "Reads what is committed below metrics/; needs neither data nor torch. "
+        "Exit status: 0 pass, 1 regressed, 2 not comparable."
+    )
+    parser.add_argument(
+        "--base",
+        metavar="REV",
+        help="revision to compare with (default: the merge base with the main branch)",
+    )
+    parser.add_argument("--head", metavar="REV", help="revision to judge (default: the workspace)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="print a comment's markdown")
+    form.add_argument("--json", action="store_true", help="print everything, unrounded")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compare, print, and say it with the exit status."""
+    result = run_gate(repository_root(Path.cwd()), arguments.base, arguments.head)
+    if arguments.json:
+        print(json_text(to_json(result)), end="")
+    elif arguments.markdown:
+        print(to_markdown(result), end="")
+    else:
+        print(to_text(result))
+    return result.exit_status
