@@ -50,10 +50,10 @@ def check_contents(path: Path, *, name: str, expected: Expected) -> str:
             h5py.File(path, "r").close()
         except OSError as error:
             raise SourceFailure(f"it is not a whole HDF5 file ({first_line(error)})") from error
-    if suffix in (".pkl", ".pickle") and not _ends_as_pickle(path):
+    if suffix in (".pkl", ".pickle", ".p") and not _ends_as_pickle(path):
         raise SourceFailure("it is not a whole pickle (its end is missing)")
-    if suffix == ".npz" and not zipfile.is_zipfile(path):
-        raise SourceFailure("it is not a whole .npz file")
+    if suffix in (".npz", ".zip") and not zipfile.is_zipfile(path):
+        raise SourceFailure(f"it is not a whole {suffix} file")
     digest = file_sha256(path)
     if expected.sha256 is not None and digest != expected.sha256.lower():
         raise SourceFailure(

@@ -36,13 +36,13 @@ class Wanted:
 
 
 def wanted_files(recipe: Recipe) -> tuple[Wanted, ...]:
-    """The files a recipe names, checked; computational sequences are renamed to their name.
+    """The files a recipe needs, checked; computational sequences are renamed to their name.
 
     Raises:
         DhmdError: a path that leaves its source, or two sequences that are one file.
     """
     files: dict[str, Wanted] = {}
-    for name, sequence in recipe.sequences.items():
+    for name, sequence in recipe.needed.items():
         owner = f"recipe {recipe.name}: sequences.{name}"
         path = plain_path(sequence.path, owner=owner)
         file = f"{name}.csd" if recipe.format == "csd" else PurePosixPath(path).name

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256
+from dhmd.config.yaml12 import parse_yaml
 from dhmd.sources.download import wanted_files
 from dhmd.sources.manifest import FileRecord
 
@@ -89,7 +90,8 @@ def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
 
 def _check(old: str, new: str, records: dict[str, FileRecord], *, where: str) -> None:
     """The edit must say the same as before but for the pins; text is easily edited wrongly."""
-    before, after = yaml.safe_load(old), yaml.safe_load(new)
+    before: Any = parse_yaml(old, where)
+    after: Any = parse_yaml(new, where)
     for name, record in records.items():
         pins = {"bytes": record.bytes, "sha256": record.sha256}
         before["sequences"][name] = {**before["sequences"][name], **pins}

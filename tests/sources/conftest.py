@@ -30,6 +30,10 @@ class FakeRecipe:
     sources: tuple[str, ...] = ()
     sequences: dict[str, FakeSequence] = field(default_factory=dict)
 
+    @property
+    def needed(self) -> dict[str, FakeSequence]:
+        return self.sequences
+
     def pinned(self, name: str, **pins: object) -> FakeRecipe:
         sequence = replace(self.sequences[name], **pins)
         return replace(self, sequences={**self.sequences, name: sequence})

@@ -88,7 +88,7 @@ def test_unknown_sequence_is_refused():
 
 def test_shared_anchor_is_not_edited_wrongly():
     text = "a: &e {path: W.csd, bytes: 1}\nsequences:\n  words: *e\n"
-    with pytest.raises(DhmdError, match="by hand"):
+    with pytest.raises(DhmdError, match="aliases"):
         edited(text, {"words": RECORDS["words"]}, where="r.yaml")
 
 

@@ -1,0 +1,332 @@
+"""From a format's own files to the aligned cache, segment by segment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from dhmd.alignment import AlignConfig, clean_values
+from dhmd.base.errors import DhmdError
+from dhmd.base.progress import progress
+from dhmd.cache import SPLITS, CacheWriter, SegmentTable, Tokens, assign_splits, read_folds
+from dhmd.formats.arrays import read_arrays
+from dhmd.formats.mmsa import read_mmsa
+from dhmd.formats.mustard import read_mustard
+from dhmd.formats.problems import Problems
+from dhmd.formats.reading import Reading, Segment, Task
+from dhmd.formats.urfunny import read_urfunny
+from dhmd.recipes import Recipe
+
+Array = np.ndarray[Any, Any]
+
+READERS: Mapping[str, Callable[[Task], Reading]] = {
+    "mmsa": read_mmsa,
+    "urfunny": read_urfunny,
+    "mustard": read_mustard,
+    "arrays": read_arrays,
+}
+
+
+class _Sink(Protocol):
+    """Where rows go: the cache's writer, or nowhere when a corpus is only checked."""
+
+    def append(self, modality: str, values: Array, lengths: Array) -> None: ...
+
+    def append_words(self, words: Sequence[str], intervals: Array, lengths: Array) -> None: ...
+
+
+class _Nowhere:
+    def append(self, modality: str, values: Array, lengths: Array) -> None:
+        """Forget the rows."""
+
+    def append_words(self, words: Sequence[str], intervals: Array, lengths: Array) -> None:
+        """Forget the words."""
+
+
+@dataclass(eq=False)
+class _Gathered:
+    """One value a segment, and what the report counts."""
+
+    ids: list[str] = field(default_factory=list)
+    videos: list[str] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
+    labels: list[float] = field(default_factory=list)
+    present: list[list[bool]] = field(default_factory=list)
+    tokens: list[Array] = field(default_factory=list)
+    empty: dict[str, str] = field(default_factory=dict)
+    counts: dict[str, int] = field(
+        default_factory=lambda: {"labels_clipped": 0, "steps_truncated": 0}
+    )
+    per_modality: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+def import_corpus(
+    recipe: Recipe,
+    raw: Path,
+    align: AlignConfig,
+    *,
+    alignment: Literal["word", "none"],
+    sources: Mapping[str, str],
+    output: Path,
+    folds_path: Path | None = None,
+) -> dict[str, object]:
+    """Import a corpus of an imported format and write the cache, whole or not at all.
+
+    Args:
+        recipe: of format mmsa, urfunny, mustard or arrays.
+        raw: the folder that the download stage filled.
+        align: section `align`; max_steps (or max_steps_unaligned), truncate and empty_segments
+            apply, words are as the files hold them.
+        alignment: "word" needs files whose modalities are aligned.
+        sources: file -> sha256, part of the corpus's identity.
+        output: the cache.
+        folds_path: the folds file that the recipe names, if it names one.
+
+    Returns:
+        the data report, which the cache holds too.
+
+    Raises:
+        DhmdError: the files are damaged, hostile or contradict the recipe; the first problem, and
+            how to list the others.
+    """
+    task = _task(recipe, raw, align, alignment, sources, folds_path)
+    reading = READERS[recipe.format](task)
+    with CacheWriter(output, reading.feature_names, words=reading.has_words) as writer:
+        gathered = _gather(task, reading, writer)
+        folds = _folds(task, reading, gathered)
+        task.problems.stop_if_any(recipe.name)
+        report = _report(task, reading, gathered)
+        labels = recipe.labels
+        classes = labels.classes
+        writer.finish(
+            SegmentTable(
+                name=recipe.name,
+                task=labels.task,
+                low=0.0 if labels.low is None else labels.low,
+                high=float(len(classes) - 1) if labels.high is None else labels.high,
+                class_names=classes,
+                alignment=alignment,
+                ids=tuple(gathered.ids),
+                videos=tuple(gathered.videos),
+                modalities=tuple(reading.feature_names),
+                feature_names=reading.feature_names,
+                present_NM=np.array(gathered.present, dtype=bool),
+                labels_N=np.array(gathered.labels, dtype=np.float32),
+                folds=folds,
+                tokens=_tokens(gathered) if reading.has_tokens else None,
+                recipe=recipe.corpus(),
+                sources=sources,
+                report=report,
+            )
+        )
+    return report
+
+
+def check_corpus(
+    recipe: Recipe,
+    raw: Path,
+    align: AlignConfig,
+    *,
+    alignment: Literal["word", "none"],
+    folds_path: Path | None = None,
+) -> list[str]:
+    """Everything that `import_corpus` would refuse, one sentence a kind; nothing is written."""
+    task = _task(recipe, raw, align, alignment, {}, folds_path)
+    try:
+        reading = READERS[recipe.format](task)
+        _folds(task, reading, _gather(task, reading, _Nowhere()))
+    except DhmdError as error:
+        return [*task.problems.sentences(), str(error)]
+    return task.problems.sentences()
+
+
+def _task(
+    recipe: Recipe,
+    raw: Path,
+    align: AlignConfig,
+    alignment: Literal["word", "none"],
+    sources: Mapping[str, str],
+    folds_path: Path | None,
+) -> Task:
+    if recipe.format not in READERS:
+        raise DhmdError(
+            f"{recipe.source}: format {recipe.format} is not imported, there are "
+            f"{', '.join(READERS)}"
+        )
+    if recipe.folds is not None and folds_path is None:
+        raise DhmdError(f"{recipe.source}: folds.file is {recipe.folds.file}, but was not given")
+    return Task(
+        recipe=recipe,
+        raw=raw,
+        align=align,
+        alignment=alignment,
+        sources=sources,
+        folds_path=folds_path,
+        problems=Problems(),
+    )
+
+
+def _gather(task: Task, reading: Reading, sink: _Sink) -> _Gathered:
+    gathered = _Gathered(
+        per_modality={
+            modality: {"values_cleaned": 0, "segments_absent": 0}
+            for modality in reading.feature_names
+        }
+    )
+    seen: set[str] = set()
+    for segment in progress(reading.segments, f"import {task.recipe.name}", unit="segment"):
+        if segment.id in seen:
+            task.problems.add("id twice", f"{task.recipe.name}: the id {segment.id!r} comes twice")
+            continue
+        seen.add(segment.id)
+        label = _label(task, segment, gathered)
+        steps = {
+            modality: _cut(task, modality, segment, gathered) for modality in reading.feature_names
+        }
+        present = [bool(values.any()) for values in steps.values()]
+        if not any(present):
+            gathered.empty[segment.id] = "no row of any modality"
+            if task.align.empty_segments == "drop":
+                continue
+        for (modality, values), there in zip(steps.items(), present, strict=True):
+            gathered.per_modality[modality]["segments_absent"] += not there
+            sink.append(modality, values, np.array([len(values)]))
+        if reading.has_words:
+            _append_words(task, segment, sink)
+        if segment.tokens is not None:
+            gathered.tokens.append(segment.tokens)
+        gathered.ids.append(segment.id)
+        gathered.videos.append(segment.video)
+        gathered.splits.append(segment.split)
+        gathered.labels.append(label)
+        gathered.present.append(present)
+    if not gathered.ids:
+        raise DhmdError(f"{task.recipe.name}: no segment is left to import")
+    return gathered
+
+
+def _label(task: Task, segment: Segment, gathered: _Gathered) -> float:
+    """The label, clipped within the recipe's tolerance."""
+    spec, value = task.recipe.labels, float(segment.label)
+    where = (
+        f"{task.recipe.name}: the label of {segment.id!r} is {value:g}, but {task.recipe.source}"
+    )
+    if spec.task == "classification":
+        if value not in range(len(spec.classes)):
+            task.problems.add("label", f"{where} has the classes 0 to {len(spec.classes) - 1}")
+            return 0.0
+        return value
+    assert spec.low is not None  # recipes/ checks it
+    assert spec.high is not None
+    # Labels are float32 in the files: allow for what that rounds away.
+    slack = spec.tolerance + 1e-6 * max(abs(spec.low), abs(spec.high))
+    if not spec.low - slack <= value <= spec.high + slack:
+        allowed = f"{spec.low:g} to {spec.high:g}"
+        allowed += f" (± {spec.tolerance:g})" if spec.tolerance else ""
+        task.problems.add("label", f"{where} allows {allowed}")
+        return spec.low
+    clipped = min(max(value, spec.low), spec.high)
+    gathered.counts["labels_clipped"] += abs(clipped - value) > 1e-6
+    return clipped
+
+
+def _cut(task: Task, modality: str, segment: Segment, gathered: _Gathered) -> Array:
+    """Clean values in float32, no more steps than allowed."""
+    values = segment.steps[modality]
+    kept = _kept(task, modality, len(values))
+    gathered.counts["steps_truncated"] += len(values) - len(range(*kept.indices(len(values))))
+    cleaned = clean_values(values[kept])
+    gathered.per_modality[modality]["values_cleaned"] += cleaned.count
+    return np.asarray(cleaned.values_Td, dtype=np.float32)
+
+
+def _kept(task: Task, modality: str, length: int) -> slice:
+    if task.alignment == "word":
+        limit = task.align.max_steps
+    else:
+        limit = int(getattr(task.align.max_steps_unaligned, modality))
+    if task.align.truncate == "last":
+        return slice(max(0, length - limit), length)
+    return slice(0, min(limit, length))
+
+
+def _append_words(task: Task, segment: Segment, sink: _Sink) -> None:
+    count = len(segment.words)
+    kept = _kept(task, "text", count)
+    intervals = segment.intervals
+    if intervals is None:
+        # Times that are not known are NaN; zero would be a lie.
+        intervals = np.full((count, 2), np.nan)
+    words = segment.words[kept]
+    sink.append_words(words, intervals[kept], np.array([len(words)]))
+
+
+def _folds(task: Task, reading: Reading, gathered: _Gathered) -> dict[str, Array]:
+    """Every fold as one split a segment; the recipe's own folds file comes first."""
+    recipe, problems = task.recipe, task.problems
+    own = np.array(gathered.splits, dtype="U5")
+    _check_own_splits(task, gathered)
+    folds: dict[str, Array] = {}
+    try:
+        if task.folds_path is not None:
+            listed = read_folds(task.folds_path)
+            folds = assign_splits(listed, gathered.videos, where=str(task.folds_path))
+            first = next(iter(listed))
+            for video, there, here in zip(gathered.videos, folds[first], own, strict=True):
+                if there != here:
+                    problems.add(
+                        "swapped splits",
+                        f"{recipe.name}: video {video!r} is in {here} of the files, but in {there} "
+                        f"of {task.folds_path}: are the files' splits swapped?",
+                    )
+        else:
+            if reading.own_fold is not None:
+                folds[reading.own_fold] = own
+            more = assign_splits(reading.folds, gathered.videos, where=recipe.name)
+            folds = {name: (folds | more)[name] for name in (*reading.folds, *folds)}
+    except DhmdError as error:
+        problems.add("folds", str(error))
+    return folds
+
+
+def _check_own_splits(task: Task, gathered: _Gathered) -> None:
+    split_of: dict[str, str] = {}
+    for video, split in zip(gathered.videos, gathered.splits, strict=True):
+        other = split_of.setdefault(video, split)
+        if other != split:
+            task.problems.add(
+                "shared video",
+                f"{task.recipe.name}: video {video!r} is in both {other} and {split}; splits never "
+                "share a video",
+            )
+    for split in SPLITS:
+        if split not in gathered.splits:
+            task.problems.add(f"empty {split}", f"{task.recipe.name}: split {split} is empty")
+
+
+def _tokens(gathered: _Gathered) -> Tokens:
+    lengths = [len(ids) for ids in gathered.tokens]
+    ids = np.concatenate(gathered.tokens).astype(np.int64)
+    return Tokens(
+        ids=ids,
+        mask=np.ones(len(ids), dtype=bool),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+    )
+
+
+def _report(task: Task, reading: Reading, gathered: _Gathered) -> dict[str, object]:
+    return {
+        "alignment": task.alignment,
+        "format": task.recipe.format,
+        "videos": len(set(gathered.videos)),
+        "segments": len(gathered.ids),
+        "splits": {split: gathered.splits.count(split) for split in SPLITS},
+        "counts": dict(sorted(gathered.counts.items())),
+        "modalities": gathered.per_modality,
+        "empty_segments": gathered.empty,
+        **reading.notes,
+    }
