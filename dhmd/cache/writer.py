@@ -49,25 +49,35 @@ class _Appended:
             chunks=(max(1, _CHUNK_BYTES // (width * item)), *(max(1, size) for size in tail)),
             dtype=dtype,
             fletcher32=not text,  # HDF5 sums only what it stores in place
+            # Light: real text and per-segment audio repeat rows, and shrink fivefold at no cost.
+            compression=None if text else "lzf",
+            shuffle=not text,
             track_times=False,
         )
         self._row_bytes = width * item
         self._held: list[Any] = []
         self._held_rows = 0
-        self.rows = 0
+        self._written = 0
 
     def append(self, rows: Any) -> None:
         self._held.append(rows)
         self._held_rows += len(rows)
-        self.rows += len(rows)
         if self._held_rows * self._row_bytes >= _FLUSH_BYTES:
-            self.flush()
+            # Whole chunks only: HDF5 would read, unpack and pack a half-filled one again.
+            self._write(self._held_rows - self._held_rows % self._dataset.chunks[0])
 
     def flush(self) -> None:
-        if self._held_rows:
-            self._dataset.resize(self.rows, axis=0)
-            self._dataset[self.rows - self._held_rows :] = np.concatenate(self._held)
-        self._held, self._held_rows = [], 0
+        self._write(self._held_rows)
+
+    def _write(self, count: int) -> None:
+        if not count:
+            return
+        rows = np.concatenate(self._held)
+        self._dataset.resize(self._written + count, axis=0)
+        self._dataset[self._written :] = rows[:count]
+        self._written += count
+        self._held_rows -= count
+        self._held = [rows[count:].copy()]
 
     @property
     def dataset(self) -> Any:
@@ -95,7 +105,9 @@ class CacheWriter:
         with ExitStack() as stack:
             temporary = stack.enter_context(whole_file(self._path))
             stack.enter_context(_sealed(temporary))
-            self._file = stack.enter_context(writing(temporary, self._path, userblock_size=BLOCK))
+            self._file, self._check = stack.enter_context(
+                writing(temporary, self._path, userblock_size=BLOCK)
+            )
             features = self._file.create_group("features")
             self._values = {
                 modality: _Appended(
@@ -135,6 +147,7 @@ class CacheWriter:
             values, lengths, len(self._names[modality]), f"{self._path}: features of {modality}"
         )
         self._values[modality].append(values)
+        self._check()
         self._lengths[modality].append(lengths)
 
     def append_words(self, words: Sequence[str], intervals: Array, lengths: Array) -> None:

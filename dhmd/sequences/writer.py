@@ -41,10 +41,11 @@ def write_sequence(
     values: dict[str, object] = {**SDK_KEYS, **(metadata or {}), "root name": root_name}
     if dimension_names is not None:
         values["dimension names"] = list(dimension_names)
-    with whole_file(path) as temporary, writing(temporary, path) as file:
+    with whole_file(path) as temporary, writing(temporary, path) as (file, check):
         data = file.create_group(root_name).create_group("data")
         for entry_id, features, intervals in entries:
             _write_entry(data, path, entry_id, np.asarray(features), np.asarray(intervals))
+            check()
         group = file[root_name].create_group("metadata")
         for key in sorted(values):
             text = json.dumps(values[key], ensure_ascii=False)
