@@ -10,7 +10,30 @@ from stages._entry import Stage, run
 
 
 def work(stage: Stage) -> None:
-    """Align the raw sequences and write the cache, whole or not at all."""
+    """Align the raw sequences, or import a format that is aligned; whole or not at all."""
+    if stage.settings.recipe.format in ("csd", "generated"):
+        _align(stage)
+    else:
+        _import(stage)
+
+
+def _import(stage: Stage) -> None:
+    from dhmd.formats import import_corpus
+
+    settings = stage.settings
+    folds = settings.recipe.folds
+    import_corpus(
+        settings.recipe,
+        stage.raw,
+        settings.align,
+        alignment=settings.data.alignment,
+        sources=_sha256s(stage.raw / "sources.json"),
+        folds_path=None if folds is None else Path("recipes", folds.file),
+        output=stage.aligned,
+    )
+
+
+def _align(stage: Stage) -> None:
     from dhmd.alignment import align_corpus
 
     settings = stage.settings
