@@ -170,6 +170,10 @@ def _check(settings: Settings) -> None:
             raise DhmdError(
                 f"model.modalities names {name}, but {recipe.source} has only {', '.join(names)}"
             )
+    chosen = model.modalities or ()
+    twice = sorted({name for name in chosen if chosen.count(name) > 1})
+    if twice:
+        raise DhmdError(f"model.modalities names {twice[0]} twice")
     if model.modalities == ():
         raise DhmdError("model.modalities is empty, but must be null or name at least one")
     seeds = settings.train.seeds

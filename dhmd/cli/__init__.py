@@ -5,6 +5,6 @@ only when it is called: `dhmd --help` stays quick. A module whose failures must 
 of its answers names its own exit status in `ERROR_EXIT` (1 where it does not).
 """
 
-from dhmd.cli.main import main
+from dhmd.cli.dispatch import main
 
 __all__ = ["main"]

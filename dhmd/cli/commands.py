@@ -16,4 +16,11 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("config", "check params.yaml and the recipes it names", "dhmd.cli.config"),
     Command("track", "put MLflow's records in order, upload what was kept", "dhmd.cli.track"),
+    Command("gate", "has a metric become worse? compares two revisions", "dhmd.cli.gate"),
+    Command(
+        "lock-check",
+        "is dvc.lock current with code and params? needs no data",
+        "dhmd.cli.lock_check",
+    ),
+    Command("table", "print the tables of results from metrics/", "dhmd.cli.table"),
 )

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from dhmd.base.errors import DhmdError
-from dhmd.recipes import check_recipe_file, repository_root
+from dhmd.recipes import Recipe, check_recipe_file, repository_root
 from dhmd.settings import load_params
 
 
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name in names:
         try:
             check_recipe_file(name, root)
-            params.for_dataset(name)
+            _check_generator(params.for_dataset(name).recipe)
         except DhmdError as error:
             mistakes.append(str(error))
     for mistake in dict.fromkeys(mistakes):
@@ -36,3 +36,11 @@ def run(arguments: argparse.Namespace) -> int:
     if not mistakes:
         print(f"params.yaml is fine, and so is the recipe of {', '.join(names)}")
     return 1 if mistakes else 0
+
+
+def _check_generator(recipe: Recipe) -> None:
+    if recipe.format == "generated":
+        from dhmd.config.schema import load_section
+        from dhmd.generated.config import GeneratorConfig
+
+        load_section(GeneratorConfig, recipe.generator, where="generator", source=recipe.source)

@@ -174,7 +174,7 @@ def test_shipped_recipes(name: str) -> None:
     recipe = load_recipe(name, ROOT)
     assert recipe.title
     # Where the files come from, their licence and what they are comparable with, in words.
-    assert len(recipe.provenance.split()) > 40
+    assert len(recipe.provenance.split()) > 20
     if recipe.folds is not None:
         folds = json.loads((ROOT / "recipes" / recipe.folds.file).read_text(encoding="utf-8"))
         videos = [video for split in ("train", "valid", "test") for video in folds[split]]

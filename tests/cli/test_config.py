@@ -1,0 +1,112 @@
+"""`dhmd config check`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dhmd.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    return tmp_path
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text("utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), "utf-8")
+
+
+def test_what_is_shipped_is_fine(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = sorted(path.stem for path in (here / "recipes").glob("*.yaml"))
+    assert main(["config", "check", *names]) == 0, capsys.readouterr().err
+    assert main(["config", "check"]) == 0
+    assert "so is the recipe of demo" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        (
+            "params.yaml",
+            "  lambda: 0.3",
+            "  lambda: 1.3",
+            "params.yaml: kd.lambda is 1.3, but must be a finite number, at least 0 and at most 1",
+        ),
+        (
+            "params.yaml",
+            "  plateau_factor:",
+            "  plateau_facter:",
+            "params.yaml: unknown key train.plateau_facter (value 0.5); "
+            "did you mean train.plateau_factor?",
+        ),
+        (
+            "params.yaml",
+            "  gamma: 0.1\n",
+            "",
+            "params.yaml lacks decouple.gamma: every key must be there, null if need be",
+        ),
+        (
+            "recipes/demo.yaml",
+            "  heads: 4",
+            "  heads: 5",
+            "model.width is 16 and model.heads 5 for demo, "
+            "but the width must be a multiple of the heads",
+        ),
+        (
+            "recipes/demo.yaml",
+            "kd:\n",
+            "kd:\n  lambda: 0.5\n",
+            "recipes/demo.yaml: kd.lambda is not for a recipe to set",
+        ),
+        (
+            "recipes/demo.yaml",
+            "pretrain: null",
+            "",
+            "recipes/demo.yaml lacks pretrain: every key must be there, null if need be",
+        ),
+        (
+            "recipes/demo.yaml",
+            "  regime: noisy",
+            "  regime: loud",
+            "recipes/demo.yaml: generator.regime is 'loud', but must be one of noisy, clean",
+        ),
+        (
+            "recipes/demo.yaml",
+            "folds: null",
+            "folds: {file: folds/demo.json}",
+            "recipes/demo.yaml: folds.file is folds/demo.json, but there is no such file",
+        ),
+    ],
+)
+def test_mistakes(
+    here: Path,
+    file: str,
+    old: str,
+    new: str,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    edit(here / file, old, new)
+    assert main(["config", "check"]) == 1
+    line = capsys.readouterr().err.strip()
+    assert line.startswith("dhmd config: ")
+    assert said in line
+    assert "\n" not in line
+
+
+def test_every_recipe_is_looked_at(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(here / "recipes" / "demo.yaml", "  heads: 4", "  heads: 5")
+    edit(here / "recipes" / "mosi.yaml", "  heads: 10", "  heads: 11")
+    assert main(["config", "check", "demo", "mosi"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 2

@@ -1,0 +1,128 @@
+"""A small repository of this project's code with DVC, in which experiments take seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+# A stage like the others, but for its work: it writes down which code and which values it saw.
+PROBE = """
+import json
+from pathlib import Path
+
+import dhmd
+from stages._entry import Stage, run
+
+
+def work(stage: Stage) -> None:
+    seen = {
+        "lr": stage.settings.train.lr,
+        "lambda": stage.settings.kd.lambda_,
+        "code": dhmd.__version__,
+        "inside": Path(dhmd.__file__).resolve().is_relative_to(Path.cwd().resolve()),
+    }
+    path = Path("metrics", stage.dataset, "metrics.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(seen))
+
+
+if __name__ == "__main__":
+    run("probe", work)
+"""
+
+PROBE_PIPELINE = """
+stages:
+  probe:
+    matrix:
+      dataset: ${datasets}
+    cmd: python -m stages.probe ${item.dataset}
+    deps:
+      - stages/probe.py
+    params:
+      - train
+      - kd
+    metrics:
+      - metrics/${item.dataset}/metrics.json:
+          cache: false
+"""
+
+
+class Scratch:
+    """The repository, and commands run in it."""
+
+    def __init__(self, folder: Path, pipeline: str | None = PROBE_PIPELINE) -> None:
+        self.folder = folder / "work tree"
+        self.folder.mkdir()
+        for name in ("dhmd", "stages", "recipes"):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, self.folder / name, ignore=ignored)
+        for name in ("params.yaml", ".dvcignore", ".gitignore", "dvc.yaml"):
+            shutil.copy(ROOT / name, self.folder / name)
+        (self.folder / ".dvc").mkdir()
+        for name in ("config", ".gitignore"):
+            shutil.copy(ROOT / ".dvc" / name, self.folder / ".dvc" / name)
+        (self.folder / "stages" / "probe.py").write_text(PROBE)
+        if pipeline is not None:
+            (self.folder / "dvc.yaml").write_text(pipeline)
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "GIT_", "PYTHON"))},
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "DVC_SITE_CACHE_DIR": str(folder / "site"),
+            "GIT_CONFIG_GLOBAL": str(folder / "gitconfig"),
+            "OMP_NUM_THREADS": "1",
+        }
+        (folder / "gitconfig").write_text(
+            "[user]\n\tname = A Tester\n\temail = tester@example.org\n"
+            "[init]\n\tdefaultBranch = main\n"
+        )
+        self("git", "init", "-q")
+        self.commit("begin")
+
+    def __call__(self, *command: str, status: int = 0, **environment: str) -> str:
+        """Run a command; its stdout and stderr together, once its exit status is `status`."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode != 0) == (status != 0), done.stdout
+        return done.stdout
+
+    def commit(self, message: str) -> None:
+        self("git", "add", "-A")
+        self("git", "commit", "-q", "-m", message)
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        path = self.folder / name
+        text = path.read_text(encoding="utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new), encoding="utf-8")
+
+    def metrics(self, revision: str | None = None) -> dict[str, Any]:
+        """What the probe wrote, in the workspace or in a revision."""
+        name = "metrics/demo/metrics.json"
+        if revision is None:
+            text = (self.folder / name).read_text(encoding="utf-8")
+        else:
+            text = self("git", "show", f"{revision}:{name}")
+        value: dict[str, Any] = json.loads(text)
+        return value
+
+    def experiments(self) -> dict[str, str]:
+        """Name -> revision of every finished experiment."""
+        listed = self("git", "for-each-ref", "--format=%(refname) %(objectname)", "refs/exps")
+        pairs = [line.split() for line in listed.splitlines()]
+        names = [(name.split("/"), revision) for name, revision in pairs]
+        # refs/exps/<2 digits>/<38 digits>/<name>; the others are DVC's own.
+        return {parts[-1]: revision for parts, revision in names if len(parts[2]) == 2}

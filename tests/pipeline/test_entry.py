@@ -1,0 +1,136 @@
+"""What every stage does around its work."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import dhmd
+from dhmd.base.errors import DhmdError
+from stages import _entry
+from stages._entry import Stage
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder whose code is its own, as far as the stage can see."""
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setattr(dhmd, "__file__", str(tmp_path / "dhmd" / "__init__.py"))
+    monkeypatch.setattr(_entry, "_die_with_parent", lambda: None)
+    for variable in ("CUBLAS_WORKSPACE_CONFIG", "OMP_WAIT_POLICY", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(variable, "unset")
+        monkeypatch.delenv(variable)
+    return tmp_path
+
+
+def test_it_hands_over_settings_and_places(here: Path) -> None:
+    seen: list[Stage] = []
+    assert _entry._status("align", seen.append, ["demo"]) == 0
+    (stage,) = seen
+    assert (stage.name, stage.dataset, stage.settings.recipe.name) == ("align", "demo", "demo")
+    assert stage.root == here
+    assert stage.raw == Path("data/raw/demo")
+    assert stage.aligned == Path("data/aligned/demo.h5")
+    assert stage.pretrained == Path("pretrained/demo")
+    assert stage.models == Path("models/demo")
+    assert stage.ablations == Path("ablations/demo")
+    assert stage.metrics == Path("metrics/demo")
+    assert stage.report == Path("reports/demo")
+
+
+def test_interrupted_work_is_kept_in_the_users_repository(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Stage] = []
+    assert _entry._status("train", seen.append, ["demo"]) == 0
+    monkeypatch.setenv("DVC_ROOT", "/elsewhere")
+    assert seen[0].state == Path("/elsewhere/.dhmd")
+
+
+def test_environment_is_set_before_the_work(here: Path) -> None:
+    text = (here / "params.yaml").read_text("utf-8").replace("threads: null", "threads: 3")
+    (here / "params.yaml").write_text(text)
+    seen: list[str | None] = []
+
+    def work(stage: Stage) -> None:
+        names = ("CUBLAS_WORKSPACE_CONFIG", "OMP_WAIT_POLICY", "OMP_NUM_THREADS")
+        seen.extend(os.environ.get(name) for name in names)
+
+    assert _entry._status("train", work, ["demo"]) == 0
+    assert seen == [":4096:8", "PASSIVE", "3"]
+
+
+def test_a_mistake_is_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def work(stage: Stage) -> None:
+        raise DhmdError("the file x is damaged")
+
+    assert _entry._status("align", work, ["demo"]) == 1
+    assert capsys.readouterr().err == "stage align: the file x is damaged\n"
+    assert _entry._status("align", work, []) == 1
+    assert capsys.readouterr().err == "stage align: usage: python -m stages.align DATASET\n"
+    assert _entry._status("align", work, ["dmo"]) == 1
+    assert "did you mean demo?" in capsys.readouterr().err
+
+    def interrupted(stage: Stage) -> None:
+        raise KeyboardInterrupt
+
+    assert _entry._status("align", interrupted, ["demo"]) == 130
+    assert capsys.readouterr().err == "stage align: interrupted\n"
+
+
+def test_code_from_elsewhere_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _entry._status("align", lambda stage: None, ["demo"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"stage align: dhmd was imported from {ROOT}, but the stage runs in ")
+    assert len(said.splitlines()) == 1
+
+
+def test_a_second_one_beside_it_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = here / ".dhmd" / "locks" / "train-demo.lock"
+    lock.parent.mkdir(parents=True)
+    with open(lock, "a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        assert _entry._status("train", lambda stage: None, ["demo"]) == 1
+        assert "train of demo is already running in this folder" in capsys.readouterr().err
+        assert _entry._status("ablate", lambda stage: None, ["demo"]) == 0
+    assert _entry._status("train", lambda stage: None, ["demo"]) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal on a parent's death")
+def test_it_ends_when_its_parent_is_killed() -> None:
+    child = (
+        "import time; from stages import _entry; _entry._die_with_parent(); "
+        "print('ready', flush=True); time.sleep(60)"
+    )
+    parent = (
+        "import subprocess, sys, time\n"
+        "subprocess.Popen([sys.executable, '-c', sys.argv[1]]); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", parent, child],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        started = time.monotonic()
+        process.send_signal(signal.SIGKILL)
+        # Both ends of the pipe are closed only when the child is gone too.
+        assert process.stdout.read() == b""
+        assert time.monotonic() - started < 30

@@ -1,0 +1,72 @@
+"""`dvc exp run` as the README shows it: each experiment sees its own values and its own code."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.scratch import Scratch
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Scratch:
+    return Scratch(tmp_path)
+
+
+def test_values_from_the_command_line(scratch: Scratch) -> None:
+    scratch("dvc", "exp", "run", "-S", "train.lr=1e-5", "-S", "kd.lambda=0.5")
+    # DVC writes 1e-05 into params.yaml, which YAML 1.1 takes for text.
+    assert "lr: 1e-05" in (scratch.folder / "params.yaml").read_text("utf-8")
+    assert scratch.metrics()["lr"] == 1e-5
+    assert scratch.metrics()["lambda"] == 0.5
+
+    said = scratch("dvc", "exp", "run", "-S", "train.lrr=1e-5", status=1)
+    assert "train.lrr" in said or "lrr" in said
+    # Added on purpose, the key reaches our own reading.
+    said = scratch("dvc", "exp", "run", "-S", "+train.lrr=1e-5", status=1)
+    assert "stage probe: params.yaml: unknown key train.lrr (value 1e-05)" in said
+    assert "did you mean train.lr?" in said
+    assert "Traceback" not in said
+
+
+def test_a_queued_experiment_runs_its_own_copy_of_the_code(scratch: Scratch) -> None:
+    scratch("dvc", "exp", "run", "--queue", "--name", "queued", "-S", "train.lr=0.25")
+    scratch.edit("dhmd/__init__.py", '__version__ = "0.1.0"', '__version__ = "edited"')
+    scratch.edit("params.yaml", "lambda: 0.3", "lambda: 0.9")
+    scratch("dvc", "queue", "start")
+    deadline = time.monotonic() + 120
+    while "queued" not in scratch.experiments():
+        assert time.monotonic() < deadline, scratch("dvc", "queue", "status")
+        time.sleep(0.5)
+    scratch("dvc", "queue", "stop", "--kill")
+    seen = scratch.metrics(scratch.experiments()["queued"])
+    assert seen == {"lr": 0.25, "lambda": 0.3, "code": "0.1.0", "inside": True}
+
+
+def test_a_temporary_experiment_finds_folders_relative_to_the_repository(tmp_path: Path) -> None:
+    from dhmd.sequences import write_sequence
+
+    scratch = Scratch(tmp_path, pipeline=None)
+    elsewhere = tmp_path / "else where"
+    elsewhere.mkdir()
+    recipe = (scratch.folder / "recipes" / "mosi_real.yaml").read_text(encoding="utf-8")
+    lines = [line for line in recipe.splitlines() if "sha256:" not in line and "bytes:" not in line]
+    (scratch.folder / "recipes" / "mosi_real.yaml").write_text("\n".join(lines) + "\n")
+    import numpy as np
+
+    for line in lines:
+        if "path: " in line:
+            rows = ("video", np.zeros((2, 1)), np.array([[0.0, 1.0], [1.0, 2.0]]))
+            name = line.split()[-1]
+            write_sequence(elsewhere / name, root_name="x", entries=[rows], metadata=None)
+    scratch.commit("a corpus without pins")
+    said = scratch(
+        *("dvc", "exp", "run", "--temp", "--name", "elsewhere", "download"),
+        *("-S", "datasets=[mosi_real]", "-S", "data.sources.mosi_real='../else where'"),
+    )
+    assert "elsewhere" in scratch.experiments(), said
+    lock = scratch("git", "show", f"{scratch.experiments()['elsewhere']}:dvc.lock")
+    assert "data/raw/mosi_real" in lock
+    assert "nfiles: 5" in lock  # four sequences and sources.json

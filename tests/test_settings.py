@@ -1,0 +1,137 @@
+"""params.yaml over the recipe over the defaults."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dhmd.base.errors import DhmdError
+from dhmd.config.yaml12 import load_yaml
+from dhmd.recipes import recipe_names
+from dhmd.settings import Params, load_params
+
+ROOT = Path(__file__).parents[1]
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def read(tmp_path: Path, change: Change) -> Params:
+    """The shipped params.yaml with a change, beside the shipped recipes."""
+    values = load_yaml(ROOT / "params.yaml")
+    assert isinstance(values, dict)
+    change(values)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    if not (tmp_path / "recipes").exists():
+        (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    return load_params(tmp_path)
+
+
+def test_a_recipes_values_fill_the_nulls() -> None:
+    settings = load_params(ROOT).for_dataset("mosi")
+    assert (settings.model.width, settings.model.heads, settings.model.layers) == (50, 10, 4)
+    assert settings.model.dropout.attention.audio == 0.2
+    assert settings.align.drop_words == ("sp",)
+    assert settings.align.max_steps_unaligned.audio == 375
+    assert (settings.train.lr, settings.train.accumulate) == (1e-4, 10)
+    assert settings.kd.dictionary.codes == 512
+    # What no recipe may say is params.yaml's.
+    assert settings.kd.lambda_ == 0.3
+    assert settings.modalities == ("text", "audio", "vision")
+
+
+def test_any_other_value_wins(tmp_path: Path) -> None:
+    def change(values: dict[str, Any]) -> None:
+        values["model"].update(width=20, modalities=["vision", "text"])
+        values["model"]["dropout"]["text"] = 0.0
+        values["align"]["drop_words"] = []
+        values["train"]["lr"] = 1e-5
+
+    settings = read(tmp_path, change).for_dataset("mosi")
+    assert (settings.model.width, settings.model.heads) == (20, 10)
+    assert settings.model.dropout.text == 0.0
+    assert settings.align.drop_words == ()
+    assert settings.train.lr == 1e-5
+    assert settings.modalities == ("text", "vision")
+
+
+@pytest.mark.parametrize("name", recipe_names(ROOT))
+def test_every_shipped_recipe_fits(name: str) -> None:
+    settings = load_params(ROOT).for_dataset(name)
+    assert settings.dataset == settings.recipe.name == name
+    assert settings.data.sources[name] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda v: v.update(datasets=[]), "params.yaml: datasets is empty"),
+        (lambda v: v.update(datasets=["demo", "demo"]), "params.yaml: datasets names demo twice"),
+        (
+            lambda v: v.update(datasets=["kitchen"]),
+            "params.yaml lacks data.sources.kitchen: add it, null if need be",
+        ),
+        (lambda v: v.update(trian={}), "params.yaml: unknown key trian (value {}); did you mean"),
+        (lambda v: v.pop("kd"), "params.yaml lacks kd: every key must be there"),
+        (lambda v: v["kd"].update({"lambda": None}), "params.yaml: kd.lambda is null, but must be"),
+        (
+            lambda v: v["train"].update(seeds=[1, 1]),
+            "train.seeds is [1, 1], but must name at least one seed, and each once",
+        ),
+        (
+            lambda v: v["train"].update(seeds=[]),
+            "train.seeds is [], but must name at least one seed, and each once",
+        ),
+        (
+            lambda v: v["model"].update(width=15),
+            "model.width is 15 and model.heads 4 for demo, but the width must be a multiple",
+        ),
+        (
+            lambda v: v["model"].update(modalities=["smell"]),
+            "model.modalities names smell, but recipes/demo.yaml has only text, audio, vision",
+        ),
+        (lambda v: v["model"].update(modalities=[]), "model.modalities is empty"),
+        (
+            lambda v: v["model"].update(modalities=["text", "text"]),
+            "model.modalities names text twice",
+        ),
+        (
+            lambda v: v["ablate"].update(variants=["a", "a"]),
+            "params.yaml: ablate: variants names a twice",
+        ),
+    ],
+)
+def test_each_mistake_is_named(tmp_path: Path, change: Change, sentence: str) -> None:
+    with pytest.raises(DhmdError) as caught:
+        read(tmp_path, change).for_dataset("demo")
+    assert str(caught.value).startswith(sentence)
+
+
+def test_every_key_has_a_comment() -> None:
+    """On the line above it, or on the section's line above its first key."""
+    lines = (ROOT / "params.yaml").read_text("utf-8").splitlines()
+    for before, line in itertools.pairwise(lines):
+        # Sections are explained by their keys, and the recipes' sources by the one comment.
+        if re.match(r" +[a-z_]+:", line) and not re.match(r"    \w+: null$", line):
+            assert before.lstrip().startswith("#"), line
+
+
+def test_lists_are_blocks_so_that_dvc_keeps_the_file_as_it_is() -> None:
+    for line in (ROOT / "params.yaml").read_text("utf-8").splitlines():
+        assert not re.search(r":\s*\[.+\]", line.split("#")[0]), line
+
+
+def test_settings_need_no_heavy_library() -> None:
+    code = "import sys, dhmd.settings; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    heavy = {"torch", "pandas", "scipy", "matplotlib", "mlflow", "dvc"}
+    assert not heavy & set(done.stdout.split())
