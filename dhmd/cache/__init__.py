@@ -14,7 +14,8 @@
     /tokens/ids           [ΣT] int64        absent unless a format brings a tokenizer's output
     /tokens/mask          [ΣT] bool
     /tokens/offsets       [N + 1] int64
-    /planted/<name>       [N] float64       generated corpora only
+    /planted/names        [P] UTF-8         generated corpora only
+    /planted/values       [N, P] float64
     /folds/<fold>/split   [N] uint8; 0 train, 1 valid, 2 test
     /folds/<fold>/identity              attribute, see dhmd/cache/identity.py
     /folds/<fold>/statistics/<modality> [2, d] float64; mean and std over the train split's rows

@@ -95,9 +95,10 @@ def _read(file: Any, path: Path, fold: str | None, test_labels: bool) -> Corpus:
     labels_N = file["labels"][()]
     labels_N[hidden_N] = np.nan
     planted = {}
-    for name in file.get("planted", ()):
-        planted[str(name)] = file["planted"][name][()]
-        planted[str(name)][hidden_N] = np.nan
+    if "planted" in file:
+        values = file["planted"]["values"][()]
+        values[hidden_N] = np.nan
+        planted = {name: values[:, p] for p, name in enumerate(_strings(file["planted"]["names"]))}
     statistics = {}
     for modality in modalities:
         mean_d, std_d = group["statistics"][modality][()]

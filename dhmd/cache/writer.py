@@ -251,8 +251,12 @@ def _write_table(file: Any, table: SegmentTable) -> None:
     _strings(file, "videos", table.videos)
     _dataset(file, "labels", np.asarray(table.labels_N, dtype=np.float32))
     _dataset(file, "present", np.asarray(table.present_NM).astype(np.uint8))
-    for name in sorted(table.planted):
-        _dataset(file.require_group("planted"), name, np.asarray(table.planted[name], np.float64))
+    if table.planted:
+        group = file.create_group("planted")
+        # Names are free text (they may hold a /), so they are data and not datasets' names.
+        _strings(group, "names", tuple(table.planted))
+        columns = [np.asarray(values, dtype=np.float64) for values in table.planted.values()]
+        _dataset(group, "values", np.stack(columns, axis=1))
     if table.tokens is not None:
         group = file.create_group("tokens")
         _dataset(group, "ids", np.asarray(table.tokens.ids, dtype=np.int64))
