@@ -1,0 +1,28 @@
+"""Summaries over real steps. Legend: R replicas, G groups, B utterances, T steps, D features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def masked_mean(x_RGBTD: Tensor, mask_RGBT: Tensor) -> Tensor:
+    """The mean over real steps, `[R, G, B, D]`; zeros where no step is real."""
+    weight = mask_RGBT.to(x_RGBTD.dtype)
+    weight = weight / weight.sum(-1, keepdim=True).clamp_min(1)
+    return (weight.unsqueeze(-2) @ x_RGBTD).squeeze(-2)
+
+
+def masked_max(x_RGBTK: Tensor, mask_RGBT: Tensor) -> Tensor:
+    """The maximum over real steps, `[R, G, B, K]`; zeros where no step is real.
+
+    Gradient goes to one step where several share the maximum.
+    """
+    filled = x_RGBTK.masked_fill(~mask_RGBT.unsqueeze(-1), -torch.inf)
+    highest, _ = filled.max(-2)
+    return highest.masked_fill(~mask_RGBT.any(-1, keepdim=True), 0.0)
+
+
+def zero_padding(x_RGBTD: Tensor, mask_RGBT: Tensor) -> Tensor:
+    """`x` with zeros on padded steps."""
+    return x_RGBTD * mask_RGBT.unsqueeze(-1)

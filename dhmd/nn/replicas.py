@@ -1,0 +1,112 @@
+"""Random streams, one family a replica: a seed alone and a seed in company draw the same numbers.
+
+Legend: R replicas, G groups.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+ALL = slice(None)
+
+_FULL_RANGE = -(2**63)
+_DRAWS_PER_WORD = 4  # a 64-bit draw serves four 16-bit decisions
+_BLOCK_WORDS = 1 << 16
+
+
+def stream_seed(seed: int, purpose: str) -> int:
+    """A 63-bit seed for one purpose of one replica (sha256, so that streams never overlap)."""
+    digest = hashlib.sha256(f"{purpose}/{seed}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class Replicas:
+    """The R replicas of one job, their streams, and whether they are training.
+
+    Streams are explicit generators: initialisation and order on the CPU, dropout on the device.
+
+    Args:
+        seeds: one a replica; equal seeds give equal streams (variants of one seed are paired).
+        device: where parameters and dropout live.
+    """
+
+    def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
+        self.seeds = tuple(int(seed) for seed in seeds)
+        self.device = device
+        self.training = False
+        self._initial = [self._generator(s, "initialisation") for s in self.seeds]
+        self.order = [self._generator(s, "order") for s in self.seeds]
+        self.dropout = [self._generator(s, "dropout", device=device) for s in self.seeds]
+        self._pool_RW = torch.empty(len(self.seeds), 0, dtype=torch.int64, device=device)
+        self._used = 0
+
+    @staticmethod
+    def _generator(seed: int, purpose: str, device: torch.device | None = None) -> torch.Generator:
+        generator = torch.Generator(device or torch.device("cpu"))
+        generator.manual_seed(stream_seed(seed, purpose))
+        return generator
+
+    @property
+    def count(self) -> int:
+        """R."""
+        return len(self.seeds)
+
+    def uniform(self, *shape: int, bound: float) -> Tensor:
+        """Initial values `[R, *shape]`, uniform in ±bound, each replica from its own stream."""
+        values = [(torch.rand(shape, generator=g) * 2 - 1) * bound for g in self._initial]
+        return torch.stack(values).to(self.device)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Initial values `[R, *shape]`, standard normal, each replica from its own stream."""
+        values = [torch.randn(shape, generator=g) for g in self._initial]
+        return torch.stack(values).to(self.device)
+
+    def begin_step(self) -> None:
+        """Forget leftover random bits, so that a step's draws depend on its shapes alone."""
+        self._used = self._pool_RW.shape[1]
+
+    def bits(self, *shape: int) -> Tensor:
+        """Fresh random int16 `[R, *shape]`, uniform over all 65536 values."""
+        words = math.ceil(math.prod(shape) / _DRAWS_PER_WORD)
+        if self._used + words > self._pool_RW.shape[1]:
+            size = max(words, _BLOCK_WORDS)
+            self._pool_RW = torch.empty(self.count, size, dtype=torch.int64, device=self.device)
+            for row, generator in zip(self._pool_RW, self.dropout, strict=True):
+                row.random_(_FULL_RANGE, None, generator=generator)
+            self._used = 0
+        drawn = self._pool_RW[:, self._used : self._used + words]
+        self._used += words
+        drawn = drawn.contiguous().view(torch.int16)[:, : math.prod(shape)]
+        return drawn.reshape(self.count, *shape)
+
+    def keep(self, *shape: int, rate: float | Tensor) -> Tensor:
+        """Boolean `[R, *shape]`, true with probability 1 − rate (to 1/65536).
+
+        `rate` may be a tensor that broadcasts against `[R, *shape]`.
+        """
+        threshold: float | Tensor
+        if isinstance(rate, Tensor):
+            threshold = (rate * 65536).round() - 32768
+        else:
+            threshold = round(rate * 65536) - 32768
+        return self.bits(*shape) >= threshold
+
+    def state(self) -> dict[str, Tensor]:
+        """The streams' state as byte tensors, to be saved and resumed."""
+        state = {}
+        for index in range(self.count):
+            state[f"order.{index}"] = self.order[index].get_state()
+            state[f"dropout.{index}"] = self.dropout[index].get_state()
+        return state
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Put the streams back where `state()` found them."""
+        for index in range(self.count):
+            self.order[index].set_state(state[f"order.{index}"])
+            self.dropout[index].set_state(state[f"dropout.{index}"])
+        self._used = self._pool_RW.shape[1]

@@ -1,0 +1,57 @@
+"""Sparsemax (Martins & Astudillo, 2016) and its Fenchel–Young loss (Blondel et al., 2020)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Newton's method needs one step more than the support shrinks; from max − 1 that is under eight
+# times even for hundreds of close scores (tests compare it with sorting).
+_NEWTON_STEPS = 12
+
+
+def _project(z: Tensor) -> Tensor:
+    """Solve Σ max(z − τ, 0) = 1 by Newton's method from the left, where it cannot overshoot.
+
+    A fixed number of cheap steps: sorting took half of the dictionaries' time on a CPU.
+    """
+    tau = z.amax(-1, keepdim=True) - 1
+    for _ in range(_NEWTON_STEPS):
+        excess = (z - tau).clamp_min_(0)
+        tau = tau + (excess.sum(-1, keepdim=True) - 1) / (excess > 0).sum(-1, keepdim=True)
+    return (z - tau).clamp_min_(0)
+
+
+class _Sparsemax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        p = _project(z)
+        ctx.save_for_backward(p > 0)
+        return p
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (active,) = ctx.saved_tensors
+        inside = grads[0] * active
+        mean = inside.sum(-1, keepdim=True) / active.sum(-1, keepdim=True)
+        gradient: Tensor = (inside - mean) * active
+        return gradient
+
+
+def sparsemax(z: Tensor) -> Tensor:
+    """The Euclidean projection of `z [..., K]` on the simplex: mostly zeros, sums to 1."""
+    result: Tensor = _Sparsemax.apply(z)  # type: ignore[no-untyped-call]
+    return result
+
+
+def fenchel_young(z: Tensor, p: Tensor, target: Tensor) -> Tensor:
+    """Sparsemax's Fenchel–Young loss of scores `z [..., K]` against `target` on the simplex.
+
+    `½‖A‖² − ½‖p‖² + z·(p − A)` with `p = sparsemax(z)`, which the caller has already; never
+    negative, 0 where p = A, its gradient in z is `p − A`, off the support too: what a divergence
+    between sparse vectors lacks. No gradient reaches `target`, nor `z` through `p`.
+    """
+    a, p = target.detach(), p.detach()  # by the envelope theorem p may be held fixed: d/dz = p − A
+    return 0.5 * ((a * a).sum(-1) - (p * p).sum(-1)) + (z * (p - a)).sum(-1)

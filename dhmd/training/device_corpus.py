@@ -1,0 +1,113 @@
+"""Features on the device, ragged and normalised, gathered by index: no loader between.
+
+Legend: N utterances, R replicas, B utterances of a batch, T steps, I features, M modalities.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dhmd.cache.corpus import Array, Corpus
+from dhmd.model.batch import Batch
+from dhmd.training.batches import Bucket, make_buckets
+
+# Normalised values beyond this many standard deviations carry no information but can blow up a
+# step: real acoustic features hold such outliers even after −inf and NaN are cleaned [ours].
+_CLIP = 10.0
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Per feature: subtract the mean, divide by the deviation, clip to ± 10."""
+
+    mean_I: Array
+    std_I: Array
+
+    def __call__(self, values: Array) -> Array:
+        scaled = (values - self.mean_I) / self.std_I
+        return np.clip(scaled, -_CLIP, _CLIP).astype(np.float32)
+
+
+class DeviceCorpus:
+    """The utterances that training and prediction index into.
+
+    Args:
+        lengths: a modality each, `[N]`, 0 where absent.
+        values: a modality each, `[ΣT, I]`, normalised.
+        labels_N: NaN where unknown.
+        together: the modalities' steps are the same ones (words), so they share their lengths.
+    """
+
+    def __init__(
+        self,
+        lengths: list[Array],
+        values: list[Array],
+        labels_N: Array,
+        device: torch.device,
+        *,
+        together: bool,
+    ) -> None:
+        self.device, self.together = device, together
+        self.lengths_MN = np.stack(lengths)
+        self._values, self._offsets, self._lengths = [], [], []
+        for length, value in zip(lengths, values, strict=True):
+            offsets = np.concatenate([[0], np.cumsum(length)[:-1]])
+            padded = np.concatenate([value, np.zeros((1, value.shape[1]), np.float32)])
+            self._values.append(torch.from_numpy(padded).to(device))
+            self._offsets.append(torch.from_numpy(offsets).to(device))
+            self._lengths.append(torch.from_numpy(length.astype(np.int64)).to(device))
+        self.present_MN = torch.stack([length > 0 for length in self._lengths])
+        labels = np.nan_to_num(labels_N.astype(np.float32))
+        self.labels_N = torch.from_numpy(labels).to(device)
+        self.teachers_RMNO: Tensor | None = None
+
+    @staticmethod
+    def of(
+        corpus: Corpus,
+        modalities: tuple[str, ...],
+        normalisation: dict[str, Normalisation],
+        device: torch.device,
+    ) -> DeviceCorpus:
+        """The chosen modalities of a corpus."""
+        lengths, values = [], []
+        for name in modalities:
+            ragged = corpus.features[name]
+            here = corpus.present_NM[:, corpus.modalities.index(name)]
+            kept = np.repeat(here, ragged.lengths)
+            lengths.append(np.where(here, ragged.lengths, 0))
+            values.append(normalisation[name](ragged.values[kept]))
+        together = corpus.alignment == "word"
+        return DeviceCorpus(lengths, values, corpus.labels_N, device, together=together)
+
+    def buckets(self, rows: Array, count: int, batch_size: int) -> tuple[Bucket, ...]:
+        """Length buckets of the given rows."""
+        return make_buckets(rows, self.lengths_MN, count, batch_size, together=self.together)
+
+    def batch(self, rows_RB: Tensor, weight_RB: Tensor, steps: tuple[int, ...]) -> Batch:
+        """Gather a batch, modality m trimmed or padded to `steps[m]`."""
+        features, masks = [], []
+        for values, offsets, lengths, length in zip(
+            self._values, self._offsets, self._lengths, steps, strict=True
+        ):
+            places = torch.arange(length, device=self.device)
+            mask = places < lengths[rows_RB].unsqueeze(-1)
+            index = torch.where(mask, offsets[rows_RB].unsqueeze(-1) + places, len(values) - 1)
+            features.append(values[index].unsqueeze(1))
+            masks.append(mask.unsqueeze(1))
+        present_RMB = self.present_MN[:, rows_RB].transpose(0, 1)
+        teachers = None
+        if self.teachers_RMNO is not None:
+            replica = torch.arange(len(rows_RB), device=self.device).unsqueeze(-1)
+            teachers = self.teachers_RMNO.transpose(1, 2)[replica, rows_RB].transpose(1, 2)
+        return Batch(
+            features=features,
+            masks=masks,
+            present_RMB=present_RMB,
+            weight_RB=weight_RB,
+            labels_RB=self.labels_N[rows_RB],
+            teachers_RMBO=teachers,
+        )

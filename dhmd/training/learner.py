@@ -1,0 +1,31 @@
+"""What the trainer asks of a model. Legend: R replicas, B utterances, O outputs."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from dhmd.model.batch import Batch
+from dhmd.model.task import Task
+
+
+class Learner(Protocol):
+    """A module of R replicas with losses; DHMD, its unimodal parts and the baselines are such."""
+
+    task: Task
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """`total` and its parts by name, `[R]` each."""
+        ...
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Outputs `[R, B, O]`."""
+        ...
+
+
+def as_module(learner: Learner) -> nn.Module:
+    """The learner as the module that it is."""
+    if not isinstance(learner, nn.Module):
+        raise TypeError(f"{type(learner).__name__} is no module")
+    return learner

@@ -1,0 +1,99 @@
+"""Adam over one flat buffer, a learning rate a replica.
+
+All parameters and gradients are views of two flat buffers, so that a step is a dozen kernels
+whatever the model. Adam (Kingma & Ba, 2015) with decoupled weight decay (Loshchilov & Hutter,
+2019); gradients are clipped by value, entry by entry, as DMD does.
+
+Legend: P entries of all parameters of all replicas, R replicas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+_BETAS = (0.9, 0.999)
+_EPSILON = 1e-8
+
+
+class ReplicaAdam:
+    """Optimises a module whose parameters are all `[R, …]`.
+
+    Args:
+        factor: how much faster than its replica's learning rate a parameter learns, by name.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        replicas: int,
+        *,
+        weight_decay: float,
+        clip_value: float,
+        factor: Callable[[str], float] = lambda _: 1.0,
+    ) -> None:
+        self.weight_decay, self.clip_value = weight_decay, clip_value
+        named = list(module.named_parameters())
+        device = named[0][1].device
+        total = sum(parameter.numel() for _, parameter in named)
+        self.values_P = torch.empty(total, device=device)
+        self.grads_P = torch.zeros(total, device=device)
+        self.first_P = torch.zeros(total, device=device)
+        self.second_P = torch.zeros(total, device=device)
+        self.steps = torch.zeros((), device=device)
+        self._owner_P = torch.empty(total, dtype=torch.int64, device=device)
+        self._factor_P = torch.empty(total, device=device)
+        start = 0
+        for name, parameter in named:
+            if parameter.shape[0] != replicas:
+                raise ValueError(f"{name} has no replica axis of {replicas}")
+            end = start + parameter.numel()
+            self.values_P[start:end] = parameter.detach().reshape(-1)
+            parameter.data = self.values_P[start:end].view(parameter.shape)
+            parameter.grad = self.grads_P[start:end].view(parameter.shape)
+            owner = torch.arange(replicas, device=device)
+            self._owner_P[start:end] = owner.repeat_interleave(parameter.numel() // replicas)
+            self._factor_P[start:end] = factor(name)
+            start = end
+        self._rate_P = torch.zeros(total, device=device)
+
+    def set_rates(self, rates_R: Tensor) -> None:
+        """Each replica's learning rate; 0 freezes it."""
+        self._rate_P.copy_(rates_R[self._owner_P] * self._factor_P)
+
+    def zero_grad(self) -> None:
+        """Gradients become zeros, in place."""
+        self.grads_P.zero_()
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One update; replicas at rate 0 keep their values."""
+        self.steps += 1
+        grads = self.grads_P.clamp_(-self.clip_value, self.clip_value)
+        self.first_P.lerp_(grads, 1 - _BETAS[0])
+        self.second_P.mul_(_BETAS[1]).addcmul_(grads, grads, value=1 - _BETAS[1])
+        if self.weight_decay:
+            self.values_P.mul_(1 - self._rate_P * self.weight_decay)
+        spread = self.second_P.sqrt().div_((1 - _BETAS[1] ** self.steps).sqrt()).add_(_EPSILON)
+        change = self.first_P.div(spread).mul_(self._rate_P)
+        self.values_P.sub_(change.div_(1 - _BETAS[0] ** self.steps))
+
+    def of_replica(self, mask_R: Tensor) -> Tensor:
+        """Boolean `[P]`: the entries of the replicas that `mask_R` marks."""
+        return mask_R[self._owner_P]
+
+    def state(self) -> dict[str, Tensor]:
+        """What resuming needs."""
+        return {
+            "values": self.values_P,
+            "first": self.first_P,
+            "second": self.second_P,
+            "steps": self.steps,
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Put `state()` back."""
+        for name, value in self.state().items():
+            value.copy_(state[name])

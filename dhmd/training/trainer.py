@@ -1,0 +1,291 @@
+"""The loop: R replicas train side by side, each with its own schedule, stopping and best weights.
+
+Nothing syncs with the host within an epoch. Selection is on the validation split; the test split is
+not in reach here.
+
+Legend: R replicas, N utterances, B utterances of a batch, P entries of all parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dhmd.cache.corpus import Array
+from dhmd.model.batch import Batch
+from dhmd.nn.replicas import Replicas
+from dhmd.training.batches import EpochPlanner, PlannedBatch, evaluation_batches
+from dhmd.training.device_corpus import DeviceCorpus
+from dhmd.training.learner import Learner, as_module
+from dhmd.training.observer import Observer
+from dhmd.training.optimiser import ReplicaAdam
+from dhmd.training.resume import ResumeState
+
+EVALUATION_BATCH = 64
+
+# The validation scores by whether the task is a regression; the first one selects.
+SCORES = {True: ("mae", "corr"), False: ("loss", "accuracy")}
+
+History = list[tuple[str, int, str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long and how fast: the numbers of `train`, or of `pretrain`."""
+
+    epochs: int
+    batch_size: int
+    accumulate: int
+    lr: float
+    weight_decay: float
+    plateau_patience: int
+    plateau_factor: float
+    early_stop: int
+    clip_value: float
+    modality_dropout: float
+    buckets: int
+
+
+@dataclass
+class Progress:
+    """Where each replica stands; plain lists, so that it can be saved as JSON."""
+
+    rates: list[float]
+    best: list[float]
+    best_epoch: list[int]
+    waited: list[int]
+    plateau: list[int]
+    stopped: list[bool]
+    diverged: list[int | None]
+    epoch: int = 0
+    history: History = field(default_factory=list)
+
+    @staticmethod
+    def start(replicas: int, lr: float) -> Progress:
+        """Before the first epoch."""
+        return Progress(
+            rates=[lr] * replicas,
+            best=[math.inf] * replicas,
+            best_epoch=[0] * replicas,
+            waited=[0] * replicas,
+            plateau=[0] * replicas,
+            stopped=[False] * replicas,
+            diverged=[None] * replicas,
+        )
+
+    def judge(self, replica: int, score: float, schedule: Schedule) -> bool:
+        """Take a validation score into account; true when it is the replica's best so far."""
+        if score < self.best[replica]:
+            self.best[replica], self.best_epoch[replica] = score, self.epoch
+            self.waited[replica] = self.plateau[replica] = 0
+            return True
+        self.waited[replica] += 1
+        self.plateau[replica] += 1
+        if self.plateau[replica] > schedule.plateau_patience:
+            self.rates[replica] *= schedule.plateau_factor
+            self.plateau[replica] = 0
+        if self.waited[replica] >= schedule.early_stop:
+            self.stopped[replica] = True
+        return False
+
+
+class Trainer:
+    """Trains a learner.
+
+    Args:
+        names: one a replica, for history and observer.
+        train_rows, valid_rows: `[·]` rows of the corpus.
+        uses_RN: `[R, N]`, 1 where a replica trains on an utterance.
+        part: the name under which the place is kept in `state`.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        replicas: Replicas,
+        corpus: DeviceCorpus,
+        *,
+        names: Sequence[str],
+        schedule: Schedule,
+        train_rows: Array,
+        valid_rows: Array,
+        uses_RN: Array,
+        observer: Observer,
+        state: ResumeState,
+        part: str,
+        factor: Callable[[str], float] = lambda _: 1.0,
+    ) -> None:
+        self.learner, self.replicas, self.corpus = learner, replicas, corpus
+        self.names, self.schedule = list(names), schedule
+        self.observer, self.state, self.part = observer, state, part
+        self.optimiser = ReplicaAdam(
+            as_module(learner),
+            replicas.count,
+            weight_decay=schedule.weight_decay,
+            clip_value=schedule.clip_value,
+            factor=factor,
+        )
+        self.planner = EpochPlanner(
+            corpus.buckets(train_rows, schedule.buckets, schedule.batch_size),
+            uses_RN,
+            replicas.order,
+            batch_size=schedule.batch_size,
+            accumulate=schedule.accumulate,
+        )
+        self.valid_rows = valid_rows
+        self.best_P = self.optimiser.values_P.clone()
+        self.progress = Progress.start(replicas.count, schedule.lr)
+
+    def run(self) -> Progress:
+        """Train until every replica has stopped; leaves each replica's best weights in place."""
+        self._resume()
+        progress, schedule = self.progress, self.schedule
+        while progress.epoch < schedule.epochs and not all(progress.stopped):
+            progress.epoch += 1
+            self._set_rates()
+            losses = self._train_epoch(progress.epoch)
+            scores = self.validation_scores()
+            rows = self._judge(losses, scores)
+            self._save()
+            self.observer.epoch(progress.epoch, rows)
+        self.optimiser.values_P.copy_(self.best_P)
+        return progress
+
+    def _set_rates(self) -> None:
+        live = [
+            0.0 if stopped else rate
+            for rate, stopped in zip(self.progress.rates, self.progress.stopped, strict=True)
+        ]
+        self.optimiser.set_rates(torch.tensor(live, device=self.replicas.device))
+
+    def _train_epoch(self, number: int) -> dict[str, list[float]]:
+        """One epoch; the mean of every loss by name, one a replica."""
+        self.replicas.training = True
+        updates = self.planner.epoch(number)
+        sums: dict[str, Tensor] = {}
+        for update in updates:
+            self.optimiser.zero_grad()
+            for planned in update:
+                for name, value in self._backward(planned).items():
+                    sums[name] = sums.get(name, torch.zeros_like(value)) + value
+            self.optimiser.step()
+        self.replicas.training = False
+        names = list(sums)
+        table = (torch.stack([sums[name] for name in names]) / len(updates)).tolist()
+        return dict(zip(names, table, strict=True))
+
+    def _backward(self, planned: PlannedBatch) -> dict[str, Tensor]:
+        """Add a batch's gradients; its share of the update's losses, detached."""
+        self.replicas.begin_step()
+        rows = torch.from_numpy(planned.rows_RB).to(self.replicas.device)
+        weight = torch.from_numpy(planned.weight_RB).to(self.replicas.device)
+        batch = self.corpus.batch(rows, weight, planned.steps)
+        if self.schedule.modality_dropout > 0 and len(batch.features) > 1:
+            batch = batch.without(self._dropped(batch.present_RMB))
+        losses = self.learner.losses(batch)
+        losses["total"].sum().backward()  # type: ignore[no-untyped-call]
+        return {name: value.detach() for name, value in losses.items()}
+
+    def _dropped(self, present_RMB: Tensor) -> Tensor:
+        """Which modalities to take away: each with the configured chance, never all of them."""
+        shape = present_RMB.shape[1:]
+        keep = self.replicas.keep(*shape, rate=self.schedule.modality_dropout)
+        survives = (present_RMB & keep).any(1, keepdim=True)
+        return ~keep & survives
+
+    def validation_scores(self) -> dict[str, list[float]]:
+        """The task loss, which selects (`mae`, or `loss` of classes), and a companion, by name.
+
+        The companion is `corr` (0 where undefined: it only goes to the history) or `accuracy`.
+        """
+        rows, outputs = [], []
+        for some, output in predictions(
+            self.learner, self.replicas, self.corpus, self.valid_rows, self.schedule.buckets
+        ):
+            rows.append(some)
+            outputs.append(output)
+        output_RNO, labels_N = torch.cat(outputs, dim=1), self.corpus.labels_N[np.concatenate(rows)]
+        task = self.learner.task
+        loss = task.loss(output_RNO, labels_N).mean(-1)
+        if task.classes is None:
+            centred = output_RNO[..., 0] - output_RNO[..., 0].mean(-1, keepdim=True)
+            wanted = labels_N - labels_N.mean()
+            spread = centred.norm(dim=-1) * wanted.norm()
+            other = (centred @ wanted) / spread.clamp_min(1e-12)
+        else:
+            other = (output_RNO.argmax(-1) == labels_N).float().mean(-1)
+        table: list[list[float]] = torch.stack([loss, other]).tolist()
+        return dict(zip(SCORES[task.classes is None], table, strict=True))
+
+    def _judge(
+        self, losses: dict[str, list[float]], scores: dict[str, list[float]]
+    ) -> dict[str, dict[str, float]]:
+        """Update every live replica's place; the epoch's numbers, by replica."""
+        progress = self.progress
+        selecting, *_ = scores.values()
+        improved, rows = [False] * len(selecting), {}
+        for replica, score in enumerate(selecting):
+            if progress.stopped[replica]:
+                continue
+            name, rate = self.names[replica], progress.rates[replica]
+            if not (math.isfinite(score) and math.isfinite(losses["total"][replica])):
+                progress.stopped[replica] = True
+                progress.diverged[replica] = progress.epoch
+                continue
+            numbers = {f"train/{key}": value[replica] for key, value in losses.items()}
+            numbers |= {f"valid/{key}": value[replica] for key, value in scores.items()}
+            numbers["lr"] = rate
+            rows[name] = numbers
+            progress.history.extend(
+                (name, progress.epoch, key, value) for key, value in numbers.items()
+            )
+            improved[replica] = progress.judge(replica, score, self.schedule)
+        better = self.optimiser.of_replica(torch.tensor(improved, device=self.replicas.device))
+        torch.where(better, self.optimiser.values_P, self.best_P, out=self.best_P)
+        return rows
+
+    def _save(self) -> None:
+        tensors = {f"optimiser.{k}": v for k, v in self.optimiser.state().items()}
+        tensors |= {f"streams.{k}": v for k, v in self.replicas.state().items()}
+        tensors["best"] = self.best_P
+        self.state.save(self.part, tensors, vars(self.progress))
+
+    def _resume(self) -> None:
+        saved = self.state.load(self.part)
+        if saved is None:
+            return
+        tensors, notes = saved
+        groups: dict[str, dict[str, Any]] = {"optimiser": {}, "streams": {}}
+        for name, tensor in tensors.items():
+            group, _, rest = name.partition(".")
+            if rest:
+                groups[group][rest] = tensor
+        self.optimiser.restore(groups["optimiser"])
+        self.replicas.restore(groups["streams"])
+        self.best_P.copy_(tensors["best"])
+        notes["history"] = [tuple(row) for row in notes["history"]]
+        self.progress = Progress(**notes)
+
+
+@torch.no_grad()
+def predictions(
+    learner: Learner, replicas: Replicas, corpus: DeviceCorpus, rows: Array, buckets: int
+) -> Iterator[tuple[Array, Tensor]]:
+    """Yield `(rows [B], outputs [R, B, O])` over the given rows, in batches of similar length."""
+    groups = corpus.buckets(rows, buckets, EVALUATION_BATCH)
+    for planned in evaluation_batches(groups, EVALUATION_BATCH):
+        yield planned.rows_RB[0], learner.predict(shared_batch(corpus, replicas, planned))
+
+
+def shared_batch(corpus: DeviceCorpus, replicas: Replicas, planned: PlannedBatch) -> Batch:
+    """An evaluation batch: the same utterances for every replica."""
+    shape = (replicas.count, planned.rows_RB.shape[1])
+    rows = torch.from_numpy(np.ascontiguousarray(np.broadcast_to(planned.rows_RB, shape)))
+    weight = torch.ones(shape, device=replicas.device)
+    return corpus.batch(rows.to(replicas.device), weight, planned.steps)

@@ -1,0 +1,207 @@
+"""Model folders: one safetensors file a seed, and a JSON that says all else.
+
+A model folder is all that is needed to predict. Loading never runs code from it; every file is
+checked against its sha256 in the JSON, so that a cut file or a flipped bit is refused by name.
+
+Legend: R replicas, S seeds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.hashing import file_sha256
+from dhmd.model.architectures import AnyModel, build
+from dhmd.model.task import Task
+from dhmd.nn.replicas import Replicas
+from dhmd.training.configuration import Configuration
+from dhmd.training.device_corpus import Normalisation
+
+_FORMAT = 1
+_DESCRIPTION = "model.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What model.json says besides the files.
+
+    Attributes:
+        features: names of the features by modality, in the order of the inputs.
+        label: what an output means: task, low, high, class names.
+    """
+
+    configuration: Configuration
+    features: Mapping[str, Sequence[str]]
+    normalisation: Mapping[str, Normalisation]
+    task: Task
+    class_names: tuple[str, ...]
+    seeds: tuple[int, ...]
+    dataset: str
+    alignment: str
+    identity: str
+    fold: str
+    steps: Mapping[str, int]
+
+    @property
+    def inputs(self) -> dict[str, int]:
+        """Feature widths by modality."""
+        return {name: len(self.features[name]) for name in self.configuration.modalities}
+
+    def as_json(self, files: Mapping[str, str]) -> dict[str, Any]:
+        """What is written."""
+        return {
+            "format": _FORMAT,
+            "dataset": self.dataset,
+            "alignment": self.alignment,
+            "identity": self.identity,
+            "fold": self.fold,
+            "seeds": list(self.seeds),
+            "label": {
+                "task": "regression" if self.task.classes is None else "classification",
+                "low": self.task.low,
+                "high": self.task.high,
+                "classes": list(self.class_names),
+            },
+            "steps": dict(self.steps),
+            "features": {name: list(names) for name, names in self.features.items()},
+            "normalisation": {
+                name: {"mean": rule.mean_I.tolist(), "std": rule.std_I.tolist()}
+                for name, rule in self.normalisation.items()
+            },
+            "configuration": self.configuration.as_json(),
+            "files": dict(files),
+        }
+
+
+def seed_file(seed: int) -> str:
+    """The weights file of a seed."""
+    return f"seed-{seed}.safetensors"
+
+
+def save_weights(
+    folder: Path, parameters: Mapping[str, Tensor], seeds: Sequence[int], start: int = 0
+) -> dict[str, str]:
+    """Write replicas `start …` of parameters `[R, …]`, one file a seed; the files' sha256."""
+    files = {}
+    for index, seed in enumerate(seeds):
+        name = seed_file(seed)
+        tensors = {
+            key: value.detach()[start + index].cpu().contiguous()
+            for key, value in parameters.items()
+        }
+        save_file(tensors, folder / name)
+        files[name] = file_sha256(folder / name)
+    return files
+
+
+def write_description(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write model.json."""
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    (folder / _DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+
+
+def read_description(folder: Path) -> tuple[Description, dict[str, str]]:
+    """What model.json says, and the sha256 of the folder's files.
+
+    Raises:
+        DhmdError: no model folder, or a model.json that is not ours; the sentence names it.
+    """
+    path = folder / _DESCRIPTION
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != _FORMAT:
+            raise DhmdError(f"{path} has format {content['format']}; this version reads {_FORMAT}")
+        label = content["label"]
+        classes = tuple(label["classes"])
+        description = Description(
+            configuration=Configuration.from_json(content["configuration"], str(path)),
+            features={name: tuple(names) for name, names in content["features"].items()},
+            normalisation={
+                name: Normalisation(np.array(rule["mean"]), np.array(rule["std"]))
+                for name, rule in content["normalisation"].items()
+            },
+            task=Task(classes=len(classes) or None, low=label["low"], high=label["high"]),
+            class_names=classes,
+            seeds=tuple(int(seed) for seed in content["seeds"]),
+            dataset=content["dataset"],
+            alignment=content["alignment"],
+            identity=content["identity"],
+            fold=content["fold"],
+            steps=dict(content["steps"]),
+        )
+        return description, dict(content["files"])
+    except OSError as error:
+        raise DhmdError(f"{folder} is no model folder: {first_line(error)}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DhmdError(f"{path} is damaged or not a model's: {first_line(error)}") from error
+
+
+def read_weights(folder: Path, files: Mapping[str, str], seed: int) -> dict[str, Tensor]:
+    """The tensors of one seed, checked.
+
+    Raises:
+        DhmdError: a missing, cut or changed file, named.
+    """
+    path = folder / seed_file(seed)
+    if not path.is_file():
+        raise DhmdError(f"{path} does not exist, though the folder's model.json names its seed")
+    if file_sha256(path) != files.get(path.name):
+        raise DhmdError(f"{path} is damaged: its sha256 is not the one in model.json; train again")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DhmdError(f"{path} is damaged: {first_line(error)}") from error
+
+
+def load_model(folder: Path, device: torch.device) -> tuple[AnyModel, Replicas, Description]:
+    """The trained model of all the folder's seeds, ready to predict.
+
+    Raises:
+        DhmdError: any file missing, damaged, or not fitting the configuration.
+    """
+    description, files = read_description(folder)
+    configuration = description.configuration
+    replicas = Replicas(description.seeds, device)
+    model = build(
+        configuration.architecture,
+        replicas,
+        description.task,
+        description.inputs,
+        model=configuration.model,
+        knobs=[(configuration.decouple, configuration.kd)] * replicas.count,
+    )
+    stacks = [read_weights(folder, files, seed) for seed in description.seeds]
+    fill(model, stacks, folder)
+    return model, replicas, description
+
+
+def fill(model: nn.Module, stacks: Sequence[Mapping[str, Tensor]], folder: Path) -> None:
+    """Put the tensors of each seed into the replicas of a model.
+
+    Raises:
+        DhmdError: names or shapes that do not fit.
+    """
+    own = dict(model.named_parameters())
+    for index, tensors in enumerate(stacks):
+        differing = sorted(set(own) ^ set(tensors))
+        if differing:
+            raise DhmdError(f"{folder}: the weights do not fit model.json at {differing[0]}")
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                if own[name].shape[1:] != tensor.shape:
+                    raise DhmdError(
+                        f"{folder}: {name} has the shape {list(tensor.shape)}, "
+                        f"but model.json makes it {list(own[name].shape[1:])}"
+                    )
+                own[name][index].copy_(tensor)
