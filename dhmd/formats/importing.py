@@ -16,7 +16,7 @@ from dhmd.cache import SPLITS, CacheWriter, SegmentTable, Tokens, assign_splits,
 from dhmd.formats.arrays import read_arrays
 from dhmd.formats.mmsa import read_mmsa
 from dhmd.formats.mustard import read_mustard
-from dhmd.formats.problems import Problems
+from dhmd.formats.problems import Problems, ProblemsFoundError
 from dhmd.formats.reading import Reading, Segment, Task
 from dhmd.formats.urfunny import read_urfunny
 from dhmd.recipes import Recipe
@@ -139,6 +139,8 @@ def check_corpus(
     try:
         reading = READERS[recipe.format](task)
         _folds(task, reading, _gather(task, reading, _Nowhere()))
+    except ProblemsFoundError:
+        return task.problems.sentences()
     except DhmdError as error:
         return [*task.problems.sentences(), str(error)]
     return task.problems.sentences()
@@ -205,6 +207,7 @@ def _gather(task: Task, reading: Reading, sink: _Sink) -> _Gathered:
         gathered.labels.append(label)
         gathered.present.append(present)
     if not gathered.ids:
+        task.problems.stop_if_any(task.recipe.name)
         raise DhmdError(f"{task.recipe.name}: no segment is left to import")
     return gathered
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dhmd.base.errors import DhmdError
 
 
+class ProblemsFoundError(DhmdError):
+    """The first of the problems that were gathered."""
+
+
 class Problems:
     """Sentences by kind: the first of a kind is kept whole, further ones are counted."""
 
@@ -28,10 +32,10 @@ class Problems:
         """Raise the first problem, naming the command that lists the others.
 
         Raises:
-            DhmdError: there is a problem.
+            ProblemsFoundError: there is a problem.
         """
         sentences = self.sentences()
         if sentences:
             more = len(sentences) - 1
             rest = f"; {more} more: `dhmd data check {dataset}` lists them" if more else ""
-            raise DhmdError(sentences[0] + rest)
+            raise ProblemsFoundError(sentences[0] + rest)

@@ -1,0 +1,200 @@
+"""Small files in each format's own form, as their makers write them."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+WIDTHS = {"text": 8, "audio": 5, "vision": 4}
+COUNTS = {"train": 12, "valid": 4, "test": 6}
+
+
+def mmsa_splits(
+    *, aligned: bool = True, seed: int = 0, counts: dict[str, int] = COUNTS, steps: int = 10
+) -> dict[str, dict[str, Any]]:
+    """What MMSA pickles: padded float32 arrays, `text_bert`, two utterances a video."""
+    rng = np.random.default_rng(seed)
+    content = {}
+    for split, count in counts.items():
+        t = {"text": steps, "audio": steps, "vision": steps}
+        if not aligned:
+            t = {"text": steps, "audio": 3 * steps, "vision": 2 * steps}
+        text_lengths = rng.integers(3, steps + 1, count)
+        lengths = {"text": text_lengths, "audio": text_lengths, "vision": text_lengths}
+        if not aligned:
+            lengths["audio"] = rng.integers(1, 3 * steps + 1, count)
+            lengths["vision"] = rng.integers(1, 2 * steps + 1, count)
+        labels = np.round(rng.uniform(-3, 3, count), 1).astype(np.float32)
+        part: dict[str, Any] = {
+            "raw_text": np.array([f"utterance {n}" for n in range(count)]),
+            "id": [f"{split}{n // 2}$_${n % 2}" for n in range(count)],
+            "regression_labels": labels,
+            "classification_labels": (np.sign(labels) + 1).astype(np.float64),
+            "annotations": ["Negative"] * count,
+        }
+        for modality, width in WIDTHS.items():
+            values = rng.normal(size=(count, t[modality], width)).astype(np.float32)
+            # The label can be learnt from every modality.
+            values += labels[:, None, None]
+            real = np.arange(t[modality])[None] < lengths[modality][:, None]
+            part[modality] = values * real[..., None]
+        mask = (np.arange(steps)[None] < text_lengths[:, None]).astype(np.float32)
+        ids = rng.integers(1, 1000, (count, steps)) * mask
+        part["text_bert"] = np.stack([ids, mask, np.zeros_like(mask)], axis=1).astype(np.float32)
+        if not aligned:
+            part["audio_lengths"] = lengths["audio"].tolist()
+            part["vision_lengths"] = lengths["vision"].tolist()
+        content[split] = part
+    return content
+
+
+def write_pickle(path: Path, content: object, protocol: int = 4) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(content, protocol=protocol))
+    return path
+
+
+WORDS = ("so", "this", "is", "the", "punch", "line", "laugh", "now")
+
+
+def write_urfunny(folder: Path, *, seed: int = 0, lists: bool = True) -> dict[Any, dict[str, int]]:
+    """UR-FUNNY v2's pickles, 81 and 371 values narrowed to 5 and 4; integer ids; lists of numbers.
+
+    Returns each utterance's number of words, by part.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = {"train": 12, "dev": 4, "test": 6}
+    ids = {
+        "train": list(range(1, 13)),
+        "dev": list(range(13, 17)),
+        "test": list(range(17, 23)),
+    }
+    language: dict[Any, Any] = {}
+    covarep: dict[Any, Any] = {}
+    openface: dict[Any, Any] = {}
+    labels: dict[Any, Any] = {}
+    words: dict[Any, dict[str, int]] = {}
+    for own_id in range(1, sum(sizes.values()) + 1):
+        sentences = rng.integers(0, 3)
+        context = [int(rng.integers(1, 5)) for _ in range(sentences)]
+        punchline = int(rng.integers(2, 7))
+        words[own_id] = {"context": sum(context), "punchline": punchline}
+        labels[own_id] = own_id % 2
+
+        def rows(count: int, width: int, shift: float = labels[own_id]) -> Any:
+            values = rng.normal(size=(count, width)) + shift
+            return values.tolist() if lists else values
+
+        language[own_id] = {
+            "punchline_embedding_indexes": rng.integers(0, len(WORDS), punchline).tolist(),
+            "context_embedding_indexes": [
+                rng.integers(0, len(WORDS), count).tolist() for count in context
+            ],
+            "punchline_sentence": "so funny",
+            "context_sentences": ["so"] * len(context),
+        }
+        for target, width in ((covarep, WIDTHS["audio"]), (openface, WIDTHS["vision"])):
+            target[own_id] = {
+                "punchline_features": rows(punchline, width),
+                "context_features": [rows(count, width) for count in context],
+            }
+    vectors = rng.normal(size=(len(WORDS), WIDTHS["text"]))
+    for name, content in {
+        "data_folds": ids,
+        "language_sdk": language,
+        "word_embedding_list": vectors.tolist() if lists else vectors,
+        "covarep_features_sdk": covarep,
+        "openface_features_sdk": openface,
+        "humor_label_sdk": labels,
+        "word_list": list(WORDS),
+    }.items():
+        write_pickle(folder / f"{name}.pkl", content)
+    return words
+
+
+def hkt_content(*, seed: int = 0) -> dict[str, list[Any]]:
+    """HKT's `mustard.pkl`: words as text, one row a word, ids as MUStARD's (`1_60`)."""
+    rng = np.random.default_rng(seed)
+    content: dict[str, list[Any]] = {}
+    number = 0
+    for split, count in {"train": 24, "dev": 6, "test": 10}.items():
+        items = []
+        for _ in range(count):
+            number += 1
+            label = number % 2
+            sentences = [
+                " ".join(rng.choice(WORDS, rng.integers(1, 4))) for _ in range(rng.integers(0, 3))
+            ]
+            punchline = " ".join(rng.choice(WORDS, rng.integers(2, 6)))
+
+            def rows(words: int, width: int, shift: int = label) -> np.ndarray:
+                return rng.normal(size=(words, width)) + shift
+
+            def part(text: Any, words: int) -> tuple[Any, ...]:
+                return (text, rows(words, 4), rows(words, 5), rows(words, 4))
+
+            spoken = sum(len(sentence.split()) for sentence in sentences)
+            items.append(
+                (
+                    part(punchline, len(punchline.split())),
+                    part(sentences, spoken),
+                    f"1_{number}",
+                    label,
+                )
+            )
+        content[split] = items
+    return content
+
+
+def write_glove(path: Path, *, seed: int = 0) -> dict[str, np.ndarray]:
+    """A GloVe text file of WORDS but the last, with an entry of two words as GloVe 840B has."""
+    rng = np.random.default_rng(seed)
+    vectors = {word: rng.normal(size=WIDTHS["text"]).astype(np.float32) for word in WORDS[:-1]}
+    lines = [f"{word} {' '.join(map(repr, map(float, v)))}" for word, v in vectors.items()]
+    lines.insert(2, "so . " + " ".join(["0.5"] * WIDTHS["text"]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return vectors
+
+
+def write_mustard_files(folder: Path, count: int = 40) -> None:
+    """MUStARD's own sarcasm_data.json and split_indices.p (protocol 2, NumPy indexes)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shows = ("BBT", "FRIENDS", "GOLDENGIRLS", "FRIENDS", "BBT")
+    records = {
+        f"1_{n}": {"utterance": "so", "show": shows[n % 5], "sarcasm": bool(n % 2)}
+        for n in range(1, count + 1)
+    }
+    (folder / "sarcasm_data.json").write_text(json.dumps(records), encoding="utf-8")
+    everything = np.arange(count)
+    folds = [(everything[everything % 5 != k], everything[everything % 5 == k]) for k in range(5)]
+    write_pickle(folder / "split_indices.p", folds, protocol=2)
+
+
+def array_splits(*, seed: int = 0, padded: bool = False) -> dict[str, dict[str, np.ndarray]]:
+    """The arrays format, ragged or padded, with words and feature names."""
+    rng = np.random.default_rng(seed)
+    content = {}
+    for split, count in COUNTS.items():
+        lengths = rng.integers(1, 7, count)
+        labels = np.round(rng.uniform(-3, 3, count), 1)
+        part = {
+            "ids": np.array([f"{split}{n // 2}[{n % 2}]" for n in range(count)]),
+            "labels": labels,
+            "words": np.array(["so"] * int(lengths.sum())),
+            "audio_names": np.array([f"f{d}" for d in range(WIDTHS["audio"])]),
+        }
+        for modality, width in WIDTHS.items():
+            if padded:
+                part[modality] = rng.normal(size=(count, 6, width)) + labels[:, None, None]
+                part[f"{modality}_lengths"] = lengths
+            else:
+                rows = rng.normal(size=(int(lengths.sum()), width))
+                part[modality] = rows + np.repeat(labels, lengths)[:, None]
+                part[f"{modality}_offsets"] = np.concatenate([[0], np.cumsum(lengths)])
+        content[split] = part
+    return content
