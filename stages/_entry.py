@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import logging
 import os
 import signal
 import sys
@@ -26,6 +27,7 @@ from dhmd.recipes import repository_root
 from dhmd.settings import Settings, load_params
 
 if TYPE_CHECKING:
+    from dhmd.training.configuration import Configuration
     from dhmd.training.observer import Observer
 
 _PR_SET_PDEATHSIG = 1
@@ -47,7 +49,7 @@ class Stage:
     @property
     def state(self) -> Path:
         """Where interrupted work is kept, out of DVC's sight, which removes outputs first."""
-        return self.root / ".dhmd"
+        return self.root / ".dhmd" / "resume"
 
     @property
     def raw(self) -> Path:
@@ -77,11 +79,34 @@ class Stage:
     def report(self) -> Path:
         return Path("reports", self.dataset)
 
-    def observer(self) -> Observer:
-        """Who watches the training: a line an epoch, and MLflow where tracking is enabled."""
-        from dhmd.training.observer import LogObserver
+    @property
+    def configuration(self) -> Configuration:
+        """What the training jobs take."""
+        from dhmd.training.configuration import Configuration
 
-        return LogObserver()
+        return Configuration(
+            modalities=self.settings.modalities,
+            model=self.settings.model,
+            decouple=self.settings.decouple,
+            kd=self.settings.kd,
+            pretrain=self.settings.pretrain,
+            train=self.settings.train,
+        )
+
+    @contextmanager
+    def observed(self, output: Path) -> Iterator[Observer]:
+        """Who watches the training that writes `output`: a line an epoch, and MLflow."""
+        from dhmd.tracking import open_tracker
+        from dhmd.training.observer import LogObserver, ManyObservers
+
+        with open_tracker(
+            self.settings.tracking,
+            root=self.root,
+            dataset=self.dataset,
+            stage=self.name,
+            outputs=output,
+        ) as tracker:
+            yield ManyObservers(LogObserver(), tracker)
 
 
 def run(name: str, work: Callable[[Stage], None]) -> NoReturn:
@@ -98,6 +123,7 @@ def _status(name: str, work: Callable[[Stage], None], arguments: list[str]) -> i
         dataset = arguments[0]
         settings = load_params(Path.cwd()).for_dataset(dataset)
         _prepare_environment(settings)
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
         with _alone(name, dataset):
             work(Stage(name=name, dataset=dataset, settings=settings))
     except DhmdError as error:

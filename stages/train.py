@@ -9,14 +9,16 @@ def work(stage: Stage) -> None:
     """Train every seed of the full model."""
     from dhmd.training.jobs import train_job
 
-    train_job(
-        stage.settings,
-        stage.aligned,
-        stage.pretrained,
-        stage.models,
-        observer=stage.observer(),
-        state=stage.state,
-    )
+    with stage.observed(stage.models) as observer:
+        train_job(
+            stage.configuration,
+            stage.aligned,
+            stage.pretrained,
+            stage.models,
+            fold=stage.settings.data.fold,
+            observer=observer,
+            state=stage.state,
+        )
 
 
 if __name__ == "__main__":
