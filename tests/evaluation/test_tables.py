@@ -1,0 +1,105 @@
+"""The tables show what the files say, rounded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dhmd.cli import main
+from dhmd.evaluation.config import EvaluateConfig
+from dhmd.evaluation.job import evaluate_job
+from dhmd.evaluation.tables import dataset_names, dataset_tables, to_markdown, to_text
+from tests.evaluation.fakes import write_corpus, write_outputs
+
+
+@pytest.fixture(scope="module", params=["regression", "classification"])
+def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp(request.param)
+    generated = request.param == "regression"
+    write_corpus(root / "c.h5", task=request.param, generated=generated)
+    write_outputs(root / "p", root / "c.h5", unimodal=True)
+    write_outputs(root / "m", root / "c.h5", whole=True)
+    write_outputs(root / "a/late_fusion", root / "c.h5", error=1.2, seed=1)
+    write_outputs(root / "a/no_dictionary", root / "c.h5", error=1.0, seed=2)
+    evaluate_job(
+        EvaluateConfig(resamples=100),
+        root / "c.h5",
+        root / "p",
+        root / "m",
+        root / "a",
+        root / "metrics/toy",
+    )
+    (root / "params.yaml").write_text("")
+    return root
+
+
+def test_results_show_floors_encoders_baselines_model_and_ceiling(root):
+    results, variants, withheld = dataset_tables(root / "metrics/toy")
+    metrics = json.loads((root / "metrics/toy/metrics.json").read_text())
+    names = [row[0] for row in results.rows]
+    ceiling = ["planted truth (ceiling)"] if "ceiling" in metrics else []
+    assert names == [
+        "median label",
+        "ridge, pooled features",
+        "ridge, text",
+        "ridge, audio",
+        "ridge, vision",
+        "text alone",
+        "audio alone",
+        "vision alone",
+        "late_fusion",
+        "**DHMD**",
+        *ceiling,
+    ]
+    assert ("generated data" in results.title) == bool(ceiling)
+    first = next(iter(metrics["test"]))
+    row = results.rows[names.index("**DHMD**")]
+    value = metrics["test"][first]
+    assert row[1:3] == ["3", f"{value['mean']:.3f} ± {value['std']:.3f}"]
+    assert results.rows[0][1] == "-"
+    assert [row[0] for row in variants.rows] == ["late_fusion", "no_dictionary"]
+    assert [row[0] for row in withheld.rows] == ["audio", "text", "vision"]
+    entry = json.loads((root / "metrics/toy/ablations.json").read_text())["late_fusion"]
+    entry = entry["mae" if "mae" in entry else "f1"]
+    assert variants.rows[0][3] == f"{entry['difference']:+.3f}"
+    assert variants.rows[0][4] == f"[{entry['ci_low']:+.3f}, {entry['ci_high']:+.3f}]"
+
+
+def test_both_forms_have_every_cell(root):
+    for table in dataset_tables(root / "metrics/toy"):
+        lines = to_markdown(table).splitlines()[2:]
+        assert {line.count("|") for line in lines} == {len(table.header) + 1}
+        assert len(lines) == len(table.rows) + 2
+        text = to_text(table).splitlines()
+        assert len(text) == len(table.rows) + 2
+        assert "**" not in "".join(text)
+
+
+def test_the_command(root, monkeypatch, capsys):
+    monkeypatch.chdir(root)
+    assert dataset_names(root / "metrics") == ["toy"]
+    assert main(["table"]) == 0
+    text = capsys.readouterr().out
+    assert main(["table", "toy", "--markdown"]) == 0
+    assert capsys.readouterr().out.count("|") > 50
+    assert text.startswith("toy: ")
+    assert main(["table", "tea"]) == 1
+    assert capsys.readouterr().err == "dhmd table: metrics/ has no dataset tea; there are toy\n"
+
+
+def test_missing_and_broken_files_are_named(root, tmp_path, monkeypatch, capsys):
+    (tmp_path / "params.yaml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert main(["table"]) == 1
+    assert "run dvc repro" in capsys.readouterr().err
+    folder = tmp_path / "metrics/toy"
+    folder.mkdir(parents=True)
+    for name in ("metrics.json", "identity.json", "predictions.csv"):
+        (folder / name).write_bytes((root / "metrics/toy" / name).read_bytes())
+    assert main(["table"]) == 1
+    assert "ablations.json" in capsys.readouterr().err
+    (folder / "metrics.json").write_text("[]")
+    assert main(["table"]) == 1
+    assert "metrics.json is not a JSON object" in capsys.readouterr().err
