@@ -20,7 +20,7 @@ from dhmd.config.yaml12 import parse_yaml
 from dhmd.gate.revision import git
 
 LOCK = "dvc.lock"
-ABSENT = frozenset({"deleted", "not in cache"})
+ABSENT = ("deleted", "not in cache")
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,8 @@ def _ignored_by_git(root: Path, paths: set[str]) -> set[str]:
     """Those that a clone need not have: Git ignores them, DVC's cache holds them."""
     if not paths:
         return set()
-    done = git(root, "check-ignore", "-z", "--no-index", "--", *sorted(paths))
+    listing = "\0".join(sorted(paths)).encode()
+    done = git(root, "check-ignore", "--stdin", "-z", stdin=listing)
     return set(done.stdout.decode("utf-8").split("\0")) - {""}
 
 

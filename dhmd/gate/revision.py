@@ -127,14 +127,18 @@ def merge_base(root: Path, head: str) -> Commit:
     raise DhmdError(f"no main branch here ({', '.join(MAIN_BRANCHES)}); give --base REV")
 
 
-def git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+def git(
+    root: Path, *arguments: str, stdin: bytes | None = None
+) -> subprocess.CompletedProcess[bytes]:
     """Run git in `root`; the caller looks at the exit status.
 
     Raises:
         DhmdError: git is not installed.
     """
     try:
-        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False)
+        return subprocess.run(
+            ["git", *arguments], cwd=root, input=stdin, capture_output=True, check=False
+        )
     except FileNotFoundError as error:
         raise DhmdError("git is not installed, but the gate reads revisions with it") from error
 

@@ -1,0 +1,105 @@
+"""How often the rule fails a model that did not change, and finds one that did.
+
+Two figures are promised, for 5 and for 10 seeds: of 400 simulated comparisons without a true
+difference at most 5 % fail on any gated metric; of 400 with a true loss of 2.5 standard deviations
+of the paired difference at least 90 % fail. Margins are one such deviation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dhmd.evaluation.files import Predictions
+from dhmd.evaluation.identity import Identity
+from dhmd.evaluation.metrics import Scores, corr, mae
+from dhmd.gate.compare import PASS, REGRESSED, compare_metric, judge
+from dhmd.gate.evaluated import Evaluated
+
+TRIALS = 400
+IDS = tuple(f"v{n // 5}[{n % 5}]" for n in range(150))
+LABELS = np.clip(np.random.default_rng(0).normal(0, 1.5, len(IDS)), -3, 3)
+SHARED = np.random.default_rng(1).normal(0, 0.6, len(IDS))
+IDENTITY = Identity("demo", "regression", "c", "0")
+
+
+def _model(rng: np.random.Generator, seeds: int, shrink: float = 0.0) -> Evaluated:
+    """Trainings of one model: errors that all share, and luck of each seed's own.
+
+    `shrink` pulls predictions to zero, which costs error; noise costs both metrics.
+    """
+    slopes = rng.normal(0.6 - shrink, 0.03, (seeds, 1))
+    noise = rng.normal(0, 0.2, (seeds, len(IDS)))
+    values = slopes * LABELS + SHARED + noise
+    scores = {
+        seed: Scores({"mae": mae(p, LABELS), "corr": corr(p, LABELS)}, {})
+        for seed, p in enumerate(values)
+    }
+    return Evaluated(IDENTITY, Predictions(IDS, LABELS, tuple(range(seeds)), values), scores)
+
+
+def _values(model: Evaluated, metric: str) -> np.ndarray:
+    return np.array([scores.values[metric] for scores in model.scores.values()])
+
+
+@pytest.fixture(scope="module")
+def spread() -> dict[str, float]:
+    """One standard deviation of the paired difference of two trainings that differ in nothing."""
+    rng = np.random.default_rng(2)
+    old, new = _model(rng, 2000), _model(rng, 2000)
+    return {m: float(np.std(_values(new, m) - _values(old, m))) for m in ("mae", "corr")}
+
+
+@pytest.fixture(scope="module")
+def shrink(spread: dict[str, float]) -> float:
+    """The change that costs 2.5 standard deviations in MAE."""
+
+    def cost(value: float) -> float:
+        old, new = (_model(np.random.default_rng(3), 500, v) for v in (0.0, value))
+        return float((_values(new, "mae") - _values(old, "mae")).mean())
+
+    low, high = 0.0, 0.5
+    for _ in range(12):
+        middle = (low + high) / 2
+        low, high = (middle, high) if cost(middle) < 2.5 * spread["mae"] else (low, middle)
+    return high
+
+
+def _share_failed(seeds: int, margins: dict[str, float], shrink: float) -> float:
+    rng = np.random.default_rng(100 + seeds)
+    failed = 0
+    for _ in range(TRIALS):
+        old, new = _model(rng, seeds), _model(rng, seeds, shrink)
+        rows = [compare_metric(m, margin, old, new, 100) for m, margin in margins.items()]
+        failed += any(row.verdict == REGRESSED for row in rows)
+    return failed / TRIALS
+
+
+@pytest.mark.parametrize("seeds", [5, 10])
+def test_false_alarms_and_power(seeds, spread, shrink, capsys):
+    false_alarms = _share_failed(seeds, spread, 0.0)
+    found = _share_failed(seeds, spread, shrink)
+    with capsys.disabled():
+        print(
+            f"\ngate, n = {seeds}, MAE and correlation, {TRIALS} trials each: "
+            f"{false_alarms:.2%} of unchanged models fail, "
+            f"{found:.2%} of those worse by 2.5 sd of the paired difference"
+        )
+    assert false_alarms <= 0.05
+    assert found >= 0.90
+
+
+def test_the_rule_on_one_metric_at_twice_the_margin():
+    # The design figures: 0.9 % false alarms and 97 % power, five seeds, one sd of margin.
+    draws = np.random.default_rng(0).normal(size=(2000, 5))
+    assert np.mean([judge(d, 1.0) == REGRESSED for d in draws]) < 0.015
+    assert np.mean([judge(d + 2.0, 1.0) == REGRESSED for d in draws]) > 0.95
+
+
+def test_both_conditions_are_needed():
+    assert judge(np.array([0.1, 0.11, 0.12]), 0.05) == REGRESSED
+    assert judge(np.array([0.1, 0.11, 0.12]), 0.2) == PASS
+    assert judge(np.array([0.5, -0.3, 0.4]), 0.05) == PASS
+    assert judge(np.array([-0.1, -0.11, -0.12]), 0.05) == PASS
+    assert judge(np.full(5, 0.1), 0.1) == PASS
+    assert judge(np.full(5, 0.1), 0.09) == REGRESSED
