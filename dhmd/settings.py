@@ -22,6 +22,7 @@ from dhmd.model.config import DecoupleConfig, DistillationConfig, ModelConfig
 from dhmd.recipes import Recipe, load_recipe
 from dhmd.tracking.config import TrackingConfig
 from dhmd.training.config import PretrainConfig, TrainConfig
+from dhmd.training.configuration import Configuration
 
 PARAMS_FILE = "params.yaml"
 
@@ -80,6 +81,18 @@ class Settings(Sections):
         chosen = self.model.modalities
         names = self.recipe.modality_names
         return names if chosen is None else tuple(name for name in names if name in chosen)
+
+    @property
+    def configuration(self) -> Configuration:
+        """The part that the training jobs take."""
+        return Configuration(
+            modalities=self.modalities,
+            model=self.model,
+            decouple=self.decouple,
+            kd=self.kd,
+            pretrain=self.pretrain,
+            train=self.train,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,6 @@ from dhmd.recipes import repository_root
 from dhmd.settings import Settings, load_params
 
 if TYPE_CHECKING:
-    from dhmd.training.configuration import Configuration
     from dhmd.training.observer import Observer
 
 _PR_SET_PDEATHSIG = 1
@@ -78,20 +77,6 @@ class Stage:
     @property
     def report(self) -> Path:
         return Path("reports", self.dataset)
-
-    @property
-    def configuration(self) -> Configuration:
-        """What the training jobs take."""
-        from dhmd.training.configuration import Configuration
-
-        return Configuration(
-            modalities=self.settings.modalities,
-            model=self.settings.model,
-            decouple=self.settings.decouple,
-            kd=self.settings.kd,
-            pretrain=self.settings.pretrain,
-            train=self.settings.train,
-        )
 
     @contextmanager
     def observed(self, output: Path) -> Iterator[Observer]:

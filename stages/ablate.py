@@ -6,17 +6,21 @@ from stages._entry import Stage, run
 
 
 def work(stage: Stage) -> None:
-    """Train every variant that section `ablate` names."""
+    """Train every variant that section `ablate` asks for."""
+    from dhmd.ablation.variants import chosen_variants
     from dhmd.training.jobs import ablate_job
 
-    ablate_job(
-        stage.settings,
-        stage.aligned,
-        stage.pretrained,
-        stage.ablations,
-        observer=stage.observer(),
-        state=stage.state,
-    )
+    variants = chosen_variants(stage.settings.ablate, stage.settings.configuration)
+    with stage.observed(stage.ablations) as observer:
+        ablate_job(
+            variants,
+            stage.aligned,
+            stage.pretrained,
+            stage.ablations,
+            fold=stage.settings.data.fold,
+            observer=observer,
+            state=stage.state,
+        )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def work(stage: Stage) -> None:
 
     with stage.observed(stage.pretrained) as observer:
         pretrain_job(
-            what_counts(stage.configuration),
+            what_counts(stage.settings.configuration),
             stage.aligned,
             stage.pretrained,
             fold=stage.settings.data.fold,

@@ -11,7 +11,7 @@ def work(stage: Stage) -> None:
 
     with stage.observed(stage.models) as observer:
         train_job(
-            stage.configuration,
+            stage.settings.configuration,
             stage.aligned,
             stage.pretrained,
             stage.models,

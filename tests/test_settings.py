@@ -90,7 +90,7 @@ def test_every_shipped_recipe_fits(name: str) -> None:
             "train.seeds is [], but must name at least one seed, and each once",
         ),
         (
-            lambda v: v["model"].update(width=15),
+            lambda v: v["model"].update(width=15, heads=4),
             "model.width is 15 and model.heads 4 for demo, but the width must be a multiple",
         ),
         (

@@ -6,8 +6,8 @@ import argparse
 import sys
 
 from dhmd.base.errors import DhmdError
-from dhmd.recipes import Recipe, check_recipe_file, repository_root
-from dhmd.settings import load_params
+from dhmd.recipes import check_recipe_file, repository_root
+from dhmd.settings import Settings, load_params
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name in names:
         try:
             check_recipe_file(name, root)
-            _check_generator(params.for_dataset(name).recipe)
+            _check_further(params.for_dataset(name))
         except DhmdError as error:
             mistakes.append(str(error))
     for mistake in dict.fromkeys(mistakes):
@@ -38,7 +38,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if mistakes else 0
 
 
-def _check_generator(recipe: Recipe) -> None:
+def _check_further(settings: Settings) -> None:
+    """What only the parts know that use it: the generator's section, the variants' names."""
+    from dhmd.ablation.variants import chosen_variants
+
+    chosen_variants(settings.ablate, settings.configuration)
+    recipe = settings.recipe
     if recipe.format == "generated":
         from dhmd.config.schema import load_section
         from dhmd.generated.config import GeneratorConfig

@@ -57,11 +57,17 @@ def test_what_is_shipped_is_fine(here: Path, capsys: pytest.CaptureFixture[str])
             "params.yaml lacks decouple.gamma: every key must be there, null if need be",
         ),
         (
-            "recipes/demo.yaml",
-            "  heads: 4",
+            "params.yaml",
+            "  heads: null",
             "  heads: 5",
             "model.width is 16 and model.heads 5 for demo, "
             "but the width must be a multiple of the heads",
+        ),
+        (
+            "params.yaml",
+            "  variants: null",
+            "  variants:\n    - no_distilation",
+            "ablate.variants names 'no_distilation', but must name some of no_distillation",
         ),
         (
             "recipes/demo.yaml",
@@ -106,7 +112,7 @@ def test_mistakes(
 
 
 def test_every_recipe_is_looked_at(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    edit(here / "recipes" / "demo.yaml", "  heads: 4", "  heads: 5")
+    edit(here / "recipes" / "mosei.yaml", "  heads: 6", "  heads: 7")
     edit(here / "recipes" / "mosi.yaml", "  heads: 10", "  heads: 11")
-    assert main(["config", "check", "demo", "mosi"]) == 1
+    assert main(["config", "check", "demo", "mosi", "mosei"]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 2

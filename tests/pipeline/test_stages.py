@@ -7,7 +7,6 @@ from typing import Any
 
 from dhmd.config.yaml12 import load_yaml
 from dhmd.settings import load_params
-from stages._entry import Stage
 from stages.evaluate import test_rows as rows_of_test
 from stages.pretrain import what_counts
 
@@ -40,8 +39,7 @@ def test_pretraining_sees_what_dvc_tracks_for_it_and_nothing_else() -> None:
     from dhmd.training.configuration import Configuration, flat
 
     settings = load_params(ROOT).for_dataset("demo")
-    stage = Stage(name="pretrain", dataset="demo", settings=settings)
-    values = other(stage.configuration.as_json()) | {"modalities": ["text", "audio"]}
+    values = other(settings.configuration.as_json()) | {"modalities": ["text", "audio"]}
     values["train"]["threads"] = 7
     changed = Configuration.from_json(values, "test")
     read = load_yaml(ROOT / "dvc.yaml")
