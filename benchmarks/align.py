@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.corpora import GeneratedCorpus, Size, write_corpus
-from benchmarks.sdk_oracle import EPSILON, sdk_align, sdk_available
+from benchmarks.sdk_oracle import EPSILON, compare, sdk_align, sdk_available
 from dhmd.alignment import AlignConfig, align_corpus
 from dhmd.cache import read_corpus
 from dhmd.recipes import Recipe, load_recipe
@@ -48,23 +48,7 @@ def ours(paths: Mapping[str, Path], recipe: Recipe, folds: Path, output: Path) -
     return time.perf_counter() - start
 
 
-def largest_difference(cache: Path, recipe: Recipe, oracle: Mapping[str, Any]) -> float:
-    """Over every segment of every modality; infinite where segments or lengths differ."""
-    corpus = read_corpus(cache)
-    largest = 0.0
-    for modality, name in recipe.modalities.items():
-        if set(corpus.ids) != set(oracle[name]):
-            return float("inf")
-        for n, segment in enumerate(corpus.ids):
-            mine, theirs = corpus.features[modality][n], oracle[name][segment][0]
-            if mine.shape != theirs.shape:
-                return float("inf")
-            if mine.size:
-                largest = max(largest, float(np.abs(mine - theirs.astype(np.float32)).max()))
-    return largest
-
-
-def compare(
+def against_sdk(
     label: str, paths: Mapping[str, Path], recipe: Recipe, folds: Path, repeats: int
 ) -> dict[str, object]:
     """The SDK once (it is slow), ours `repeats` times after a warm-up, on the same files."""
@@ -77,23 +61,24 @@ def compare(
         start = time.perf_counter()
         oracle = sdk_align(needed, reference=recipe.reference, labels=recipe.labels.sequence)
         theirs = time.perf_counter() - start
-        difference = largest_difference(output, recipe, oracle)
-        segments = len(read_corpus(output).ids)
+        agreement = compare(read_corpus(output, test_labels=True), recipe, oracle)
     row: dict[str, object] = {
         "corpus": label,
-        "segments": segments,
+        "segments": agreement.segments,
+        "rows": agreement.rows,
+        "rows_only_ours": agreement.border_rows,
         "sdk_seconds": theirs,
         "sdk_runs": 1,
         "seconds_mean": statistics.mean(seconds),
         "seconds_sd": statistics.stdev(seconds) if len(seconds) > 1 else None,
         "runs": len(seconds),
         "ratio": theirs / statistics.mean(seconds),
-        "largest_difference": difference,
+        "largest_difference": agreement.largest,
     }
     print(
-        f"{label}: {segments} segments, SDK {theirs:.2f} s (n=1), ours"
+        f"{label}: {agreement.segments} segments, SDK {theirs:.2f} s (n=1), ours"
         f" {statistics.mean(seconds):.3f} s (n={len(seconds)}), {row['ratio']:.0f} times faster,"
-        f" largest difference {difference:.1e}"
+        f" largest difference {agreement.largest:.1e}"
     )
     return row
 
@@ -166,13 +151,13 @@ def main() -> None:
             recipe = load_recipe("mosi_real", Path.cwd())
             paths = {name: arguments.real / file.path for name, file in recipe.needed.items()}
             folds = arguments.real / "folds.json"
-            comparisons.append(compare("mosi_real", paths, recipe, folds, arguments.repeats))
+            comparisons.append(against_sdk("mosi_real", paths, recipe, folds, arguments.repeats))
         for videos in arguments.sdk_videos:
             with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
                 corpus = write_corpus(Path(folder), Size(videos=videos))
                 label = f"generated, {videos} videos"
                 comparisons.append(
-                    compare(label, corpus.paths, corpus.recipe, corpus.folds, arguments.repeats)
+                    against_sdk(label, corpus.paths, corpus.recipe, corpus.folds, arguments.repeats)
                 )
     else:
         print("the SDK is not installed: no comparison (pip install cmu-multimodal-sdk==0.0.6)")

@@ -14,10 +14,14 @@ import io
 import sys
 import types
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from dhmd.cache import Corpus
+from dhmd.recipes import Recipe
 
 Array = np.ndarray[Any, Any]
 
@@ -38,9 +42,10 @@ def _mean(_intervals: Array, features: Array) -> Array:
     return mean
 
 
-def sdk_align(
-    paths: Mapping[str, Path], *, reference: str, labels: str
-) -> dict[str, dict[str, tuple[Array, Array]]]:
+Oracle = dict[str, dict[str, tuple[Array, Array]]]
+
+
+def sdk_align(paths: Mapping[str, Path], *, reference: str, labels: str) -> Oracle:
     """Align to the reference, impute zeros, align to the labels, as the SDK's tutorials do.
 
     Args:
@@ -68,6 +73,60 @@ def sdk_align(
             }
             for name in paths
         }
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How an aligned corpus compares with the SDK's alignment of the same files.
+
+    Attributes:
+        segments, rows: how many were compared.
+        largest: the largest difference between two values.
+        border_rows: rows that only we have. A word across a segment's border belongs to the
+            segment; its value in a modality may come from rows beyond the border only. The SDK then
+            leaves it out of that modality alone, so that modalities disagree in length.
+    """
+
+    segments: int
+    rows: int
+    largest: float
+    border_rows: int
+
+
+def compare(corpus: Corpus, recipe: Recipe, oracle: Oracle) -> Agreement:
+    """Compare every segment, word and value.
+
+    Raises:
+        AssertionError: segments or words differ, a label differs, or a row is missing that does not
+            belong to a word across the segment's border.
+    """
+    assert recipe.reference is not None
+    assert recipe.labels.sequence is not None
+    assert corpus.words is not None
+    assert corpus.word_intervals is not None
+    words, labels = oracle[recipe.reference], oracle[recipe.labels.sequence]
+    assert set(corpus.ids) == set(words), "segments differ"
+    largest, rows, border = 0.0, 0, 0
+    for n, segment in enumerate(corpus.ids):
+        spoken = [word.decode() for word in words[segment][0][:, 0]]
+        assert list(corpus.words[n]) == spoken, segment
+        assert corpus.labels_N[n] == np.float32(labels[segment][0][0, 0]), segment
+        (start, end), spans = labels[segment][1][0], corpus.word_intervals[n]
+        for modality, name in recipe.modalities.items():
+            theirs, pieces = oracle[name][segment]
+            mine = corpus.features[modality][n]
+            kept = np.arange(len(mine))
+            if len(theirs) != len(mine):
+                kept = np.searchsorted(spans[:, 0], pieces.mean(axis=1), side="right") - 1
+                lost = np.setdiff1d(np.arange(len(mine)), kept)
+                across = (spans[lost, 0] < start) | (spans[lost, 1] > end)
+                assert len(lost) == len(mine) - len(theirs), (modality, segment)
+                assert across.all(), (modality, segment)
+                border += len(lost)
+            rows += len(kept)
+            difference = np.abs(mine[kept] - theirs.astype(np.float32))
+            largest = max(largest, float(difference.max(initial=0.0)))
+    return Agreement(segments=len(corpus.ids), rows=rows, largest=largest, border_rows=border)
 
 
 def _impute(dataset: Any, reference: str) -> None:

@@ -9,13 +9,16 @@ The definition is the CMU-MultimodalSDK's, and its numbers are the reference (te
 
 Where the SDK leaves a choice or stumbles we decide, and the data report counts it: values that are
 not finite (clean.py), segments with nothing in them, fixed lengths (here: cut to `max_steps`, no
-padding at all).
+padding at all). A word across a segment's border brings its values in all modalities along; the SDK
+asks each modality again whether its rows reach into the segment, so that lengths can disagree.
 """
 
+from dhmd.alignment.check import check_corpus
 from dhmd.alignment.clean import Cleaned, clean_values
 from dhmd.alignment.config import AlignConfig, UnalignedSteps
-from dhmd.alignment.corpus import EPSILON, align_corpus
+from dhmd.alignment.corpus import align_corpus
 from dhmd.alignment.overlap import overlap_mean, overlap_pairs
+from dhmd.alignment.plan import EPSILON
 
 __all__ = [
     "EPSILON",
@@ -23,6 +26,7 @@ __all__ = [
     "Cleaned",
     "UnalignedSteps",
     "align_corpus",
+    "check_corpus",
     "clean_values",
     "overlap_mean",
     "overlap_pairs",

@@ -40,7 +40,7 @@ def read_segments(sequences: Sequences, recipe: Recipe, video: str) -> SegmentRo
             match the label rows.
     """
     name = recipe.labels.sequence
-    assert name is not None  # a recipe of computational sequences has one, recipes/ checks it
+    assert name is not None  # a recipe of computational sequences has one, dhmd/recipes checks it
     entry = sequences.segments(name, video)
     where = str(sequences[name].path)
     column = _column(sequences, name, recipe.labels.column, entry.features.shape[1])
@@ -93,7 +93,7 @@ def _checked(labels_S: Array, recipe: Recipe, where: str, video: str) -> tuple[A
         low, high, tolerance = 0.0, float(len(spec.classes) - 1), 0.0
         bad = ~np.isin(labels_S, np.arange(len(spec.classes)))
     else:
-        assert spec.low is not None  # recipes/ checks it
+        assert spec.low is not None  # dhmd/recipes checks it
         assert spec.high is not None
         low, high, tolerance = spec.low, spec.high, spec.tolerance
         # Labels are float32 in the files: allow for what that rounds away.

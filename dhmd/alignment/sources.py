@@ -59,7 +59,11 @@ class Sequences:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stack.__exit__(kind, error, trace)
+        self.close()
+
+    def close(self) -> None:
+        """Close all files."""
+        self._stack.close()
 
     def __getitem__(self, name: str) -> ComputationalSequence:
         return self._open[name]

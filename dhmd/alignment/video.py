@@ -5,15 +5,14 @@ S label segments, W words of the video, P steps of all segments one after the ot
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from dhmd.alignment.clean import clean_values
-from dhmd.alignment.config import AlignConfig
 from dhmd.alignment.overlap import overlap_mean, overlap_pairs
+from dhmd.alignment.plan import Plan
 from dhmd.alignment.sources import Sequences
 
 Array = np.ndarray[Any, Any]
@@ -62,34 +61,20 @@ class AlignedVideo:
     counts: dict[str, int]
 
 
-def align_video(
-    sequences: Sequences,
-    video: str,
-    *,
-    reference: str,
-    modalities: Mapping[str, str],
-    segments_S2: Array,
-    config: AlignConfig,
-    alignment: Literal["word", "none"],
-    epsilon: float,
-) -> AlignedVideo:
+def align_video(sequences: Sequences, video: str, segments_S2: Array, plan: Plan) -> AlignedVideo:
     """Align one video.
 
     Args:
         sequences: the open sequences.
         video: its id.
-        reference: the sequence whose rows are words.
-        modalities: modality -> sequence.
         segments_S2: the label rows' intervals in seconds, in the file's order.
-        config: section `align`.
-        alignment: "word" (every modality has a row a word) or "none" (text has a row a word, the
-            others keep their own rows).
-        epsilon: seconds.
+        plan: how.
 
     Raises:
         DhmdError: a defect of the files (see Sequences).
     """
-    entry = sequences.rows(reference, video)
+    config, epsilon = plan.config, plan.epsilon
+    entry = sequences.rows(plan.reference, video)
     text = entry.features[:, 0] if entry.features.dtype == object else None
     keep_W = entry.intervals[:, 1] - entry.intervals[:, 0] >= epsilon
     counts = {"words_short": int(np.count_nonzero(~keep_W)), "words_dropped": 0}
@@ -99,17 +84,17 @@ def align_video(
         keep_W &= ~dropped_W
     words_W2 = entry.intervals[keep_W]
     segment_P, word_P = overlap_pairs(segments_S2, words_W2, epsilon)
-    limit = config.max_steps if alignment == "word" else config.max_steps_unaligned.text
+    limit = plan.max_steps("text")
     stay_P = _truncation(segment_P, len(segments_S2), limit, config.truncate)
     counts["steps_truncated"] = int(np.count_nonzero(~stay_P))
     segment_P, word_P = segment_P[stay_P], word_P[stay_P]
     word_lengths_S = np.bincount(segment_P, minlength=len(segments_S2)).astype(np.int64)
 
     steps: dict[str, Steps] = {}
-    for modality, name in modalities.items():
+    for modality, name in plan.modalities.items():
         rows = sequences.rows(name, video)
         cleaned = clean_values(rows.features)
-        if alignment == "word" or modality == "text":
+        if plan.by_word(modality):
             # A word may be in several segments: its mean is taken once.
             used, used_P = np.unique(word_P, return_inverse=True)
             mean_Wd, count_W = overlap_mean(
@@ -123,7 +108,7 @@ def align_video(
             )
             continue
         segment_Q, row_Q = overlap_pairs(segments_S2, rows.intervals, epsilon)
-        limit = getattr(config.max_steps_unaligned, modality)
+        limit = plan.max_steps(modality)
         stay_Q = _truncation(segment_Q, len(segments_S2), limit, config.truncate)
         counts["steps_truncated"] += int(np.count_nonzero(~stay_Q))
         steps[modality] = Steps(
