@@ -59,7 +59,7 @@ def read_arrays(task: Task) -> Reading:
     recipe = task.recipe
     known_options(recipe)
     paths = {split: task.file(split) for split in SPLITS}
-    contents = {split: _load(path) for split, path in paths.items()}
+    contents = {split: load_arrays(path) for split, path in paths.items()}
     parts = {
         split: {
             modality: _modality(contents[split], recipe.modalities[modality], str(paths[split]))
@@ -85,7 +85,7 @@ def read_arrays(task: Task) -> Reading:
     )
 
 
-def _load(path: Path) -> dict[str, Array]:
+def load_arrays(path: Path) -> dict[str, Array]:
     """All arrays of a file; objects in an .npz would be pickles, and are refused."""
     try:
         if path.suffix.lower() == ".npz":

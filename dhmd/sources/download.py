@@ -148,7 +148,12 @@ def _candidates(source: Folder, wanted: Wanted, *, alone: bool) -> tuple[Path, .
     return (source.path / wanted.path, source.path / name)
 
 
-def _copy(source: Folder, wanted: Wanted, target: Path, *, alone: bool) -> tuple[str, int]:
+def _found(source: Folder, wanted: Wanted, *, alone: bool) -> Path:
+    """The file in a folder.
+
+    Raises:
+        SourceFailure: it is not there.
+    """
     if not source.path.exists():
         raise SourceFailure("no such folder")
     found = next((p for p in _candidates(source, wanted, alone=alone) if p.exists()), None)
@@ -156,6 +161,29 @@ def _copy(source: Folder, wanted: Wanted, target: Path, *, alone: bool) -> tuple
         raise SourceFailure(f"no file {PurePosixPath(wanted.path).name} there")
     if not found.is_file():
         raise SourceFailure(f"{found.name} there is not a file")
+    return found
+
+
+def find_local(
+    sources: tuple[Source, ...], wanted: Wanted, *, alone: bool
+) -> tuple[Path | None, list[str]]:
+    """The file in the first folder that has it, or None; and what each source before it has said.
+
+    Nothing is fetched: a web address says that the file has yet to be downloaded from it.
+    """
+    failures: list[str] = []
+    for source in sources:
+        try:
+            if isinstance(source, Folder):
+                return _found(source, wanted, alone=alone), failures
+            failures.append(f"{source}: to be downloaded")
+        except SourceFailure as failure:
+            failures.append(f"{source}: {failure}")
+    return None, failures
+
+
+def _copy(source: Folder, wanted: Wanted, target: Path, *, alone: bool) -> tuple[str, int]:
+    found = _found(source, wanted, alone=alone)
     size = found.stat().st_size
     if wanted.expected.bytes is not None and size != wanted.expected.bytes:
         raise SourceFailure(f"it holds {size} bytes where the recipe says {wanted.expected.bytes}")

@@ -49,15 +49,15 @@ def edited(text: str, records: dict[str, FileRecord], *, where: str) -> str:
         DhmdError: a sequence that the text does not hold, or an edit that would change more.
     """
     edits: list[tuple[int, int, str]] = []
-    sequences = _value(yaml.compose(text, Loader=yaml.SafeLoader), "sequences")
+    sequences = value_node(yaml.compose(text, Loader=yaml.SafeLoader), "sequences")
     for name, record in records.items():
-        entry = _value(sequences, name)
-        path = _value(entry, "path")
+        entry = value_node(sequences, name)
+        path = value_node(entry, "path")
         if not isinstance(entry, yaml.MappingNode) or path is None:
             raise DhmdError(f"{where} has no sequences.{name}.path to pin")
         missing: list[str] = []
         for key, value in (("bytes", str(record.bytes)), ("sha256", f'"{record.sha256}"')):
-            old = _value(entry, key)
+            old = value_node(entry, key)
             if old is None:
                 missing.append(f"{key}: {value}")
             else:
@@ -79,7 +79,7 @@ def edited(text: str, records: dict[str, FileRecord], *, where: str) -> str:
     return new
 
 
-def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
+def value_node(node: yaml.Node | None, key: str) -> yaml.Node | None:
     if isinstance(node, yaml.MappingNode):
         for name, value in node.value:
             if isinstance(name, yaml.ScalarNode) and name.value == key:

@@ -1,0 +1,121 @@
+"""Every check that the pipeline would make of a dataset, gathered instead of one a run."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from dhmd.alignment import check_corpus as check_aligned
+from dhmd.base.errors import DhmdError
+from dhmd.formats import READERS
+from dhmd.formats import check_corpus as check_imported
+from dhmd.recipes import RECIPES_FOLDER, check_recipe_file
+from dhmd.settings import Settings, load_params
+from dhmd.sources.contents import check_contents
+from dhmd.sources.download import Wanted, find_local, ordered_sources, wanted_files
+from dhmd.sources.failures import SourceFailure
+from dhmd.sources.manifest import MANIFEST_NAME, read_manifest
+
+
+def check_dataset(name: str, root: Path) -> list[str]:
+    """All problems of a dataset, one sentence a kind; [] where it is fine.
+
+    Files that the download stage has fetched are checked, or else those that it would copy from
+    folders. Everything is read to its end, and nothing is written.
+
+    Raises:
+        DhmdError: no such recipe, or params.yaml is wrong.
+    """
+    settings = load_params(root).for_dataset(name)
+    problems: list[str] = []
+    try:
+        check_recipe_file(name, root)
+    except DhmdError as error:
+        problems.append(str(error))
+    with tempfile.TemporaryDirectory() as folder:
+        raw = root / "data" / "raw" / name
+        if raw.is_dir():
+            problems += _raw_problems(settings, raw)
+        elif settings.recipe.format == "generated":
+            return [*problems, f"{name} is not generated yet: run `dvc repro download@{name}`"]
+        else:
+            raw = Path(folder, "raw")
+            problems += _gather(settings, root, raw)
+        return problems or _content_problems(settings, root, raw)
+
+
+def _raw_problems(settings: Settings, raw: Path) -> list[str]:
+    """What was downloaded: all there, unchanged since, and as the recipe has it."""
+    try:
+        manifest = read_manifest(raw)
+    except DhmdError as error:
+        return [str(error)]
+    problems = []
+    if settings.recipe.format != "generated":
+        for wanted in wanted_files(settings.recipe):
+            if wanted.file not in manifest:
+                problems.append(
+                    f"{raw / wanted.file} is not listed in {MANIFEST_NAME}: the recipe has "
+                    "changed since the download, run the download stage again"
+                )
+                continue
+            problems += _file_problems(raw / wanted.file, wanted)
+    for file, record in manifest.items():
+        path = raw / file
+        if not path.is_file():
+            problems.append(f"{path} is missing: run the download stage again")
+        elif path.stat().st_size != record.bytes:
+            problems.append(
+                f"{path} holds {path.stat().st_size} bytes and held {record.bytes} when it was "
+                "downloaded: run the download stage again"
+            )
+    return problems
+
+
+def _file_problems(path: Path, wanted: Wanted) -> list[str]:
+    try:
+        check_contents(path, name=wanted.path, expected=wanted.expected)
+    except SourceFailure as failure:
+        return [f"{path}: {failure}"]
+    except OSError:
+        return [f"{path} is missing: run the download stage again"]
+    return []
+
+
+def _gather(settings: Settings, root: Path, raw: Path) -> list[str]:
+    """Link the files that the download stage would copy into `raw`; what is missing, and why."""
+    recipe = settings.recipe
+    raw.mkdir()
+    sources = ordered_sources(recipe, settings.data.sources.get(recipe.name), root)
+    problems = []
+    wanted_ones = wanted_files(recipe)
+    for wanted in wanted_ones:
+        path, failures = find_local(sources, wanted, alone=len(wanted_ones) == 1)
+        if path is None:
+            problems.append(
+                f"{wanted.sequence} ({wanted.path}) of {recipe.name} is not here yet: "
+                + "; ".join(failures)
+            )
+            continue
+        found = _file_problems(path, wanted)
+        problems += found
+        if not found:
+            (raw / wanted.file).symlink_to(path.resolve())
+    return problems
+
+
+def _content_problems(settings: Settings, root: Path, raw: Path) -> list[str]:
+    recipe, alignment = settings.recipe, settings.data.alignment
+    folds_path = None if recipe.folds is None else root / RECIPES_FOLDER / recipe.folds.file
+    if recipe.format in READERS:
+        return check_imported(
+            recipe, raw, settings.align, alignment=alignment, folds_path=folds_path
+        )
+    return check_aligned(
+        {name: raw / f"{name}.csd" for name in recipe.needed},
+        recipe,
+        settings.align,
+        alignment=alignment,
+        # A generated corpus brings its own folds.
+        folds_path=raw / "folds.json" if folds_path is None else folds_path,
+    )

@@ -1,0 +1,49 @@
+"""Tables and histograms for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Columns side by side: the first to the left, the others to the right."""
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[c]) for row in cells) for c in range(len(header))]
+    lines = []
+    for row in cells:
+        parts = [row[0].ljust(widths[0])]
+        parts += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  " + "  ".join(parts).rstrip())
+    return lines
+
+
+def histogram(counts: Mapping[str, int], *, width: int = 40) -> list[str]:
+    """One bar a name."""
+    longest = max((len(name) for name in counts), default=0)
+    digits = max((len(str(count)) for count in counts.values()), default=0)
+    largest = max(counts.values(), default=0)
+    lines = []
+    for name, count in counts.items():
+        bar = "█" * round(width * count / largest) if largest else ""
+        lines.append(f"  {name.rjust(longest)}  {str(count).rjust(digits)}  {bar}".rstrip())
+    return lines
+
+
+def share(part: int, whole: int) -> str:
+    """A percentage that never hides a few: 0.01 % is not 0 %."""
+    if not whole:
+        return "–"
+    percent = 100 * part / whole
+    if 0 < percent < 0.1:
+        return "<0.1 %"
+    return f"{percent:.1f} %" if part else "0 %"
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
