@@ -17,7 +17,7 @@ def _share(default: float, help: str) -> Any:
 
 
 def _rate(default: float, help: str) -> Any:
-    return field(default=default, metadata={"exclusive_min": 0.0, "help": help})
+    return field(default=default, metadata={"min": 2.0, "help": help})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,21 +57,17 @@ def spoil(
             keep_T &= ~_touches(
                 intervals_T2, start + 0.3 * (end - start), start + 0.7 * (end - start)
             )
+    frames_TD = frames_TD.copy()
     if channel == "audio":
-        frames_TD = frames_TD.copy()
-        chance_T, column_T = (
-            rng.random(len(frames_TD)),
-            rng.integers(0, frames_TD.shape[1], len(frames_TD)),
-        )
+        chance_T = rng.random(len(frames_TD))
+        column_T = rng.integers(0, frames_TD.shape[1], len(frames_TD))
         if video.index == 0:
-            chance_T[keep_T.nonzero()[0][:2]] = [0.0, _INFINITE]  # one of each, whatever the size
-        for rows, value in (
-            (chance_T < _INFINITE, -np.inf),
-            ((chance_T >= _INFINITE) & (chance_T < _INFINITE + _NOT_A_NUMBER), np.nan),
-        ):
-            frames_TD[rows, column_T[rows]] = value
-    if not keep_T.any():
-        keep_T[-1] = True  # a sequence needs one row; the last lies after all speech
+            first = np.flatnonzero(keep_T)[:2]
+            chance_T[first] = (0.0, _INFINITE)[: len(first)]  # one of each in any corpus
+        infinite_T = chance_T < _INFINITE
+        undefined_T = ~infinite_T & (chance_T < _INFINITE + _NOT_A_NUMBER)
+        frames_TD[infinite_T, column_T[infinite_T]] = -np.inf
+        frames_TD[undefined_T, column_T[undefined_T]] = np.nan
     return frames_TD[keep_T], intervals_T2[keep_T]
 
 

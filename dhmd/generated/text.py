@@ -23,6 +23,7 @@ _FOCUS = 0.35  # how closely a chosen word matches what is to be said
 _KINDS = (0.5, 0.2, 0.3)  # sentiment, topic, plain words of a sentence
 _NEGATED = 0.2  # of the plain words before a sentiment word
 _PAUSES = 0.2  # of the places between two words
+_SILENCE = (1.1, 3.0)  # seconds before and after all speech: some frames always remain
 _EMPTY = 0.012  # words of zero length, of the places between two words
 
 Numbers = NDArray[np.int64]
@@ -105,7 +106,7 @@ def transcribe(config: GeneratorConfig, video: Video, plan: Plan, words: Vocabul
     numbers: list[int] = []
     lengths: list[float] = []
     bounds: list[tuple[int, int]] = []
-    start = float(rng.uniform(0.5, 3.0))
+    start = float(rng.uniform(*_SILENCE))
     for row in range(video.first, video.first + video.segments):
         # Utterances follow each other at once, or after a pause.
         if row > video.first and rng.random() < 0.6:
@@ -129,7 +130,7 @@ def transcribe(config: GeneratorConfig, video: Video, plan: Plan, words: Vocabul
         numbers_T=np.array(numbers, dtype=np.int64),
         intervals_T2=np.stack([edges[:-1], edges[1:]], axis=1),
         segments_S2=np.array([[edges[a], edges[b]] for a, b in bounds]),
-        end=float(edges[-1] + on_ticks(rng.uniform(0.5, 2.0, 1))[0]),
+        end=float(edges[-1] + on_ticks(rng.uniform(*_SILENCE, 1))[0]),
     )
 
 
@@ -147,7 +148,7 @@ def _sentence(
     # Two sentiment words, one topic word and one plain word at least, in any order.
     kinds = np.concatenate([[0, 0, 1, 2], rng.choice(3, size=length - 4, p=_KINDS)])
     kinds = rng.permutation(kinds)
-    filler = 0.05 + 0.6 * (1.0 - plan.cue_NM[row, 0])
+    filler = 0.02 + 0.9 * (1.0 - plan.cue_NM[row, 0])
     sentence: list[int] = []
     for place, kind in enumerate(kinds):
         if kind == 0:
@@ -156,12 +157,16 @@ def _sentence(
             sentence.append(_choose(words.sentiment_V2, wanted, rng))
         elif kind == 1:
             sentence.append(_SENTIMENT + _choose(words.topic_V4, subject, rng))
-        elif place + 1 < length and kinds[place + 1] == 0 and rng.random() < _NEGATED:
-            sentence.append(words.number(NEGATION))
-        elif rng.random() < filler:
-            sentence.append(words.number(FILLERS[int(rng.integers(len(FILLERS)))]))
         else:
-            sentence.append(int(rng.choice(np.asarray(words.plain))))
+            # All three are drawn whatever comes of them, so that another cue changes fillers only.
+            turn, fill = rng.random(2)
+            plain = int(rng.choice(np.asarray(words.plain)))
+            if place + 1 < length and kinds[place + 1] == 0 and turn < _NEGATED:
+                sentence.append(words.number(NEGATION))
+            elif fill < filler:
+                sentence.append(words.number(FILLERS[plain % len(FILLERS)]))
+            else:
+                sentence.append(plain)
     return sentence
 
 
