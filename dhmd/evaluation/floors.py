@@ -1,8 +1,8 @@
 """Floors: what a model must beat to have learned anything (ours).
 
 The median label of the train split (the most frequent class for classification), and a ridge
-regression on features averaged over time, its penalty chosen on the validation split; one for each
-modality and one for all together.
+regression on features pooled over time, its penalty and its pooling (mean, or mean, deviation and
+maximum) chosen on the validation split; one for each modality and one for all together.
 
 N utterances, d features, C targets (1 for regression, one a class for classification).
 """
@@ -10,16 +10,20 @@ N utterances, d features, C targets (1 for regression, one a class for classific
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from dhmd.base.errors import DhmdError
 from dhmd.cache import Corpus, Ragged
 from dhmd.evaluation.metrics import PRIMARY, Floats, Ints, loss_sign, score
 
+POOLINGS: tuple[tuple[str, ...], ...] = (("mean",), ("mean", "std", "max"))
+
 
 def floors(corpus: Corpus, alphas: Sequence[float]) -> dict[str, Any]:
-    """`floors.json`: {floor: {"inputs", "alpha", "test": {metric: value}, "undefined"}}.
+    """`floors.json`: {floor: {"inputs", "pooling", "alpha", "test": {metric: value}, "undefined"}}.
 
     `corpus` was read with its test labels.
     """
@@ -28,49 +32,87 @@ def floors(corpus: Corpus, alphas: Sequence[float]) -> dict[str, Any]:
     constant = np.full(len(labels), train_constant(corpus))
     result = {"median": _entry(corpus.task, constant, labels, split)}
     pooled = {
-        modality: pooled_features(
-            corpus.features[modality], corpus.present_NM[:, index], split["train"]
+        (modality, pooling): pooled_features(
+            corpus.features[modality], corpus.present_NM[:, index], split["train"], pooling
         )
         for index, modality in enumerate(corpus.modalities)
+        for pooling in POOLINGS
     }
     groups = {"ridge": tuple(corpus.modalities)}
     if len(corpus.modalities) > 1:
         groups |= {f"ridge_{modality}": (modality,) for modality in corpus.modalities}
     for name, inputs in groups.items():
-        x = np.concatenate([pooled[modality] for modality in inputs], axis=1)
-        alpha, predicted = ridge(corpus.task, x, labels, split, alphas)
-        entry = _entry(corpus.task, predicted, labels, split)
-        result[name] = {"inputs": list(inputs), "alpha": alpha, **entry}
+        fits = {
+            pooling: ridge(
+                corpus.task,
+                np.concatenate([pooled[modality, pooling] for modality in inputs], axis=1),
+                labels,
+                split,
+                alphas,
+            )
+            for pooling in POOLINGS
+        }
+        # Equal losses go to the first, plainer pooling.
+        pooling = min(POOLINGS, key=lambda p: fits[p].loss)
+        fit = fits[pooling]
+        result[name] = {
+            "inputs": list(inputs),
+            "pooling": list(pooling),
+            "alpha": fit.alpha,
+            **_entry(corpus.task, fit.predicted, labels, split),
+        }
     return result
 
 
-def pooled_features(features: Ragged, present: np.ndarray[Any, Any], train: Ints) -> Floats:
-    """Features averaged over steps [N, d], standardised over the train split.
+def pooled_features(
+    features: Ragged,
+    present: np.ndarray[Any, Any],
+    train: Ints,
+    pooling: Sequence[str] = ("mean",),
+) -> Floats:
+    """Statistics over steps [N, d · len(pooling)], standardised over the train split.
 
-    Where the modality is absent, the mean: zeros.
+    Where the modality is absent, the train split's mean: zeros.
     """
-    lengths = features.lengths
-    full = lengths > 0
-    mean = np.zeros((len(lengths), features.values.shape[1]))
+    full = features.lengths > 0
+    kept = present & full
+    values = np.zeros((len(full), len(pooling) * features.values.shape[1]))
     if full.any():
         # An empty segment has no first row: `reduceat` would take the next segment's.
-        starts = features.offsets[:-1][full]
-        sums = np.add.reduceat(features.values, starts, axis=0, dtype=np.float64)
-        mean[full] = sums / lengths[full][:, None]
-    kept = present & full
+        statistics = _over_steps(features.values, features.offsets[:-1][full])
+        values[full] = np.concatenate([statistics[name] for name in pooling], axis=1)
     rows = train[kept[train]]
     if len(rows) == 0:
-        return np.zeros_like(mean)
-    centre, spread = mean[rows].mean(0), mean[rows].std(0)
-    standard: Floats = (mean - centre) / np.where(spread > 0, spread, 1.0)
+        return np.zeros_like(values)
+    centre, spread = values[rows].mean(0), values[rows].std(0)
+    standard: Floats = (values - centre) / np.where(spread > 0, spread, 1.0)
     standard[~kept] = 0.0
     return standard
 
 
+def _over_steps(values: np.ndarray[Any, Any], starts: Ints) -> dict[str, Floats]:
+    """Mean, deviation and maximum of the rows from each start to the next."""
+    counts = np.diff(np.append(starts, len(values)))[:, None]
+    mean = np.add.reduceat(values, starts, axis=0, dtype=np.float64) / counts
+    centred = values - np.repeat(mean, counts[:, 0], axis=0)
+    variance = np.add.reduceat(centred * centred, starts, axis=0) / counts
+    maximum = np.maximum.reduceat(values, starts, axis=0).astype(np.float64)
+    return {"mean": mean, "std": np.sqrt(variance), "max": maximum}
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """A fitted ridge: its penalty, its loss on validation, its predictions [N]."""
+
+    alpha: float
+    loss: float
+    predicted: Floats
+
+
 def ridge(
     task: str, x: Floats, labels: Floats, split: Mapping[str, Ints], alphas: Sequence[float]
-) -> tuple[float, Floats]:
-    """The best penalty on validation, by the primary metric, and its predictions [N].
+) -> Ridge:
+    """The ridge with the best penalty on validation, by the primary metric.
 
     Classes are regressed as one target each; the largest is predicted. Equal scores go to the
     larger penalty.
@@ -86,7 +128,7 @@ def ridge(
     values, vectors = np.linalg.eigh(a @ a.T if wide else a.T @ a)
     right = targets[train] - offset
     projected = vectors.T @ (right if wide else a.T @ right)
-    best: tuple[float, float, Floats] | None = None
+    best: Ridge | None = None
     for alpha in sorted(alphas, reverse=True):
         solution = vectors @ (projected / (np.maximum(values, 0.0) + alpha)[:, None])
         weights = a.T @ solution if wide else solution
@@ -97,10 +139,11 @@ def ridge(
             predicted = out[:, 0]
         metric = PRIMARY[task]
         loss = loss_sign(metric) * score(task, predicted[valid], labels[valid]).values[metric]
-        if best is None or loss < best[0]:
-            best = (loss, alpha, predicted)
-    assert best is not None
-    return best[1], best[2]
+        if best is None or loss < best.loss:
+            best = Ridge(alpha, loss, predicted)
+    if best is None:
+        raise DhmdError("evaluate.ridge_alphas is empty, but the ridge floor needs a penalty")
+    return best
 
 
 def train_constant(corpus: Corpus) -> float:

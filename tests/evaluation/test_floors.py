@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from dhmd.cache import Ragged, read_corpus
+from dhmd.alignment import align_corpus
+from dhmd.base.errors import DhmdError
+from dhmd.cache import Corpus, Ragged, read_corpus
+from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.floors import floors, pooled_features, ridge
+from dhmd.settings import load_params
 from tests.evaluation.fakes import write_corpus
+
+ROOT = Path(__file__).parents[2]
+
+
+def _real_corpus(real: Path, folder: Path) -> Corpus:
+    settings = load_params(ROOT).for_dataset("mosi_real")
+    align_corpus(
+        {name: real / "mosi" / part.path for name, part in settings.recipe.sequences.items()},
+        settings.recipe,
+        settings.align,
+        alignment="word",
+        sources={},
+        folds_path=ROOT / "recipes/folds/mosi.json",
+        output=folder / "mosi_real.h5",
+    )
+    return read_corpus(folder / "mosi_real.h5", test_labels=True)
 
 
 def _problem(n: int, d: int):
@@ -25,32 +47,34 @@ def _problem(n: int, d: int):
 @pytest.mark.parametrize(("n", "d"), [(80, 5), (40, 60)])
 def test_ridge_solves_the_normal_equations(n, d):
     x, labels, split = _problem(n, d)
-    alpha, found = ridge("regression", x, labels, split, [7.0])
-    assert alpha == 7.0
+    fit = ridge("regression", x, labels, split, [7.0])
+    assert fit.alpha == 7.0
     train = split["train"]
     a = x[train] - x[train].mean(0)
     w = np.linalg.solve(a.T @ a + 7.0 * np.eye(d), a.T @ (labels[train] - labels[train].mean()))
-    assert found == pytest.approx((x - x[train].mean(0)) @ w + labels[train].mean())
+    assert fit.predicted == pytest.approx((x - x[train].mean(0)) @ w + labels[train].mean())
 
 
 def test_the_penalty_is_chosen_on_validation():
     x, labels, split = _problem(40, 60)
     alphas = [0.01, 1.0, 10.0, 1000.0]
-    alpha, found = ridge("regression", x, labels, split, alphas)
+    fit = ridge("regression", x, labels, split, alphas)
     errors = {}
     for a in alphas:
-        predicted = ridge("regression", x, labels, split, [a])[1]
+        predicted = ridge("regression", x, labels, split, [a]).predicted
         errors[a] = np.abs(predicted - labels)[split["valid"]].mean()
-    assert alpha == min(errors, key=errors.__getitem__)
-    assert np.abs(found - labels)[split["valid"]].mean() == pytest.approx(errors[alpha])
+    assert fit.alpha == min(errors, key=errors.__getitem__)
+    assert fit.loss == pytest.approx(errors[fit.alpha])
+    with pytest.raises(DhmdError, match="ridge_alphas is empty"):
+        ridge("regression", x, labels, split, [])
 
 
 def test_ridge_of_classes_predicts_the_larger_target():
     x, labels, split = _problem(80, 5)
     classes = 2.0 * (labels > 0)
-    _, found = ridge("classification", x, classes, split, [1.0])
+    found = ridge("classification", x, classes, split, [1.0]).predicted
     # With two classes the larger target wins where the second one's regression is above a half.
-    share = ridge("regression", x, classes / 2, split, [1.0])[1]
+    share = ridge("regression", x, classes / 2, split, [1.0]).predicted
     assert set(found) == {0.0, 2.0}
     assert (found == 2.0 * (share > 0.5)).all()
 
@@ -61,6 +85,26 @@ def test_pooling_is_the_mean_over_steps_and_zero_where_absent():
     found = pooled_features(Ragged.from_rows(rows), present, np.array([0, 1, 2, 3]))
     # Means (2, 3) and (1, 1): standardised over the two that are there, ±1.
     assert found == pytest.approx(np.array([[1, 1], [0, 0], [0, 0], [-1, -1]], dtype=float))
+
+
+def test_other_poolings_equal_the_plain_version():
+    rng = np.random.default_rng(0)
+    rows = [rng.normal(3, 2, (t, 2)) for t in (1, 4, 0, 2, 5)]
+    there = np.array([len(row) > 0 for row in rows])
+    found = pooled_features(Ragged.from_rows(rows), there, np.arange(5), ("mean", "std", "max"))
+    plain = np.array([np.concatenate([r.mean(0), r.std(0), r.max(0)]) for r in rows if len(r)])
+    assert found[there] == pytest.approx((plain - plain.mean(0)) / plain.std(0), abs=1e-5)
+    assert (found[2] == 0).all()
+
+
+@pytest.mark.real
+def test_floors_of_the_real_pieces_are_near_the_known_ones(real_folder, tmp_path):
+    corpus = _real_corpus(real_folder, tmp_path)
+    found = floors(corpus, EvaluateConfig().ridge_alphas)
+    # Measured elsewhere: median 1.468; ridge on pooled text 1.295 and .340.
+    assert found["median"]["test"]["mae"] == pytest.approx(1.468, abs=0.02)
+    assert found["ridge_text"]["test"]["mae"] == pytest.approx(1.295, abs=0.02)
+    assert found["ridge_text"]["test"]["corr"] == pytest.approx(0.340, abs=0.04)
 
 
 def test_floors_of_a_corpus(tmp_path):

@@ -49,7 +49,8 @@ def test_results_show_floors_encoders_baselines_model_and_ceiling(root):
         "text alone",
         "audio alone",
         "vision alone",
-        "late_fusion",
+        "late fusion",
+        "DMD (no dictionary)",
         "**DHMD**",
         *ceiling,
     ]
