@@ -93,7 +93,10 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
         raise DhmdError(f"cannot read {path}: {error.strerror}") from error
     events = []
     for line in data.split(b"\n")[:-1]:  # what follows the last newline is not whole yet
-        events.append(_parse(line, path, offset))
+        event = _parse(line, path, offset)
+        if (event["event"] == "open") != (offset == 0):
+            raise _damaged(path, offset)
+        events.append(event)
         offset += len(line) + 1
     return events, offset
 
@@ -106,25 +109,32 @@ FIELDS: Mapping[str, Mapping[str, type]] = {
     "ended": {"status": str, "tags": dict},
     "test": {"stage": str, "md5": str, "rows": dict},
 }
+STATUSES = (None, "FINISHED", "FAILED", "KILLED")
+LAST_TIME = 32_503_680_000_000  # the year 3000, in ms
 
 
 def _parse(line: bytes, path: Path, offset: int) -> Event:
     try:
         event = json.loads(line)
         fields = {**FIELDS[event["event"]], "time": int}
-        if not all(isinstance(event[name], kind) for name, kind in fields.items()):
-            raise TypeError
-        rows = event.get("rows", {})
+        well = all(isinstance(event[name], kind) for name, kind in fields.items())
+        texts = [*event.get("tags", {}).values(), *event.get("parameters", {}).values()]
+        well = well and all(isinstance(text, str) for text in (*texts, *event.get("replicas", [])))
+        if not well or not 0 <= event["time"] < LAST_TIME or event.get("status") not in STATUSES:
+            raise ValueError
         event["rows"] = {
             replica: {name: float(value) for name, value in row.items()}
-            for replica, row in rows.items()
+            for replica, row in event.get("rows", {}).items()
         }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DhmdError(
-            f"{path} is damaged at byte {offset}: remove the file (its metrics are lost) "
-            "or the line"
-        ) from error
+        raise _damaged(path, offset) from error
     return dict(event)
+
+
+def _damaged(path: Path, offset: int) -> DhmdError:
+    return DhmdError(
+        f"{path} is damaged at byte {offset}: remove that line, or the file if its metrics may go"
+    )
 
 
 def journals(home: Path) -> list[Path]:

@@ -86,8 +86,6 @@ class Replay:
         """Take one event in. Metrics wait for `flush`."""
         if event["event"] == "open":
             self._header = event
-        elif not self._header:
-            raise DhmdError("a tracking journal does not begin with its header: remove the file")
         elif event["event"] == "started":
             self._started(event)
         elif event["event"] == "epoch":

@@ -21,6 +21,7 @@ ENVIRONMENT = {
     # Trying again is the uploader's business: a server that is away must be known at once.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 LOCK_SECONDS = 3.0  # how long another's transaction may take
 SET_UP_SECONDS = 60.0  # how long another process may take to set a new database up
@@ -43,8 +44,21 @@ def _translated() -> Iterator[None]:
     except StoreError:
         raise
     except Exception as error:  # three libraries' worth of exceptions; none may stop a training
-        message = redact(first_line(error))
+        message = _unreachable(error) or redact(first_line(error))
         raise StoreError(f"{message[:400]}{'…' if len(message) > 400 else ''}") from error
+
+
+def _unreachable(error: BaseException) -> str | None:
+    """The one thing to say of a server that does not answer, found at the bottom of the chain."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, TimeoutError) or "Timeout" in type(link).__name__:
+            return "it does not answer in time"
+        # requests' own errors are OSErrors too, but have no number.
+        if isinstance(link, OSError) and link.errno and link.strerror:
+            return f"it cannot be reached ({link.strerror})"
+        link = link.__cause__ or link.__context__
+    return None
 
 
 class MlflowStore:

@@ -19,7 +19,7 @@ from dhmd.training.observer import Observer, SilentObserver
 
 log = logging.getLogger("dhmd.tracking")
 
-START_SECONDS = 30.0  # for the uploader's imports, on a busy machine
+START_SECONDS = 60.0  # for the uploader's imports, on a busy machine
 SERVER_SECONDS = 8.0  # without a sign of progress, once the trainer has ended
 DATABASE_SECONDS = 30.0
 
@@ -95,7 +95,7 @@ class Tracker:
             return
         self._uploader.say(status)
         if not wait:
-            return  # the uploader ends by itself, within a minute
+            return  # the uploader ends by itself, within two minutes
         self._listen_to_the_end()
         if self._uploader.stop():
             if self._warned:

@@ -21,6 +21,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from dhmd.base.errors import DhmdError
@@ -33,7 +34,7 @@ from dhmd.tracking.sweep import mark_dead_runs, upload_left_journals
 
 FIRST_PAUSE = 2.0  # s between looks into the journal
 LONGEST_PAUSE = 60.0  # s, after repeated trouble
-LAST_SECONDS = 60  # how long the upload may go on after the trainer's end
+LAST_SECONDS = 120  # how long the upload may go on after the trainer's end
 
 Emit = Callable[[str, object], None]
 
@@ -146,12 +147,19 @@ def carry(
             limit()
 
 
-def _emit_line(kind: str, value: object) -> None:
-    try:
-        print(json.dumps({kind: value}), flush=True)
-    except OSError:
-        # The trainer is gone; go on quietly, on a descriptor that takes everything.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+class Mouth:
+    """Writes the lines to the trainer, on a descriptor that nothing else prints to."""
+
+    def __init__(self) -> None:
+        # MLflow prints addresses of runs to standard output.
+        self._descriptor = os.dup(sys.stdout.fileno())
+        silence = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silence, sys.stdout.fileno())
+
+    def emit(self, kind: str, value: object) -> None:
+        line = json.dumps({kind: value}) + "\n"
+        with suppress(OSError):  # the trainer is gone, and with it who would read
+            os.write(self._descriptor, line.encode())
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -163,12 +171,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     # The trainer resolved the URI already, and passes it where no process list shows it.
     destination = resolve_destination(TrackingConfig(), options.home)
+    emit = Mouth().emit
     with hold(options.journal, exclusive=False) as mine:
         if not mine:
             return 1  # the trainer died at once and somebody else takes care of its journal
-        upload = Upload(options.journal, options.home, destination, options.experiment, _emit_line)
+        upload = Upload(options.journal, options.home, destination, options.experiment, emit)
         trainer = Trainer(sys.stdin.fileno())
-        return carry(upload, trainer, _emit_line, lambda: signal.alarm(LAST_SECONDS))
+        return carry(upload, trainer, emit, lambda: signal.alarm(LAST_SECONDS))
 
 
 if __name__ == "__main__":

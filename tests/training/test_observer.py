@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from dhmd.training.observer import LogObserver, ManyObservers, Observer, SilentObserver
+
+
+class Recorder:
+    def __init__(self, told: list[tuple[object, ...]], name: str) -> None:
+        self.told, self.name = told, name
+
+    def started(
+        self,
+        stage: str,
+        replicas: Sequence[str],
+        parameters: Mapping[str, object],
+        resumed_epoch: int,
+    ) -> None:
+        self.told.append((self.name, "started", stage, replicas, parameters, resumed_epoch))
+
+    def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
+        self.told.append((self.name, "epoch", epoch, rows))
+
+    def finished(self, outputs: Path) -> None:
+        self.told.append((self.name, "finished", outputs))
+
+
+def play(observer: Observer) -> None:
+    observer.started("train", ["seed-1", "seed-2"], {"a": 1}, 3)
+    observer.epoch(4, {"seed-1": {"valid/mae": 1.0}})
+    observer.finished(Path("models/demo"))
+
+
+def test_many_observers_are_all_told_everything_in_order() -> None:
+    told: list[tuple[object, ...]] = []
+    play(ManyObservers(Recorder(told, "a"), SilentObserver(), Recorder(told, "b")))
+    assert [line[:2] for line in told] == [
+        (name, what) for what in ("started", "epoch", "finished") for name in ("a", "b")
+    ]
+    assert told[0][2:] == ("train", ["seed-1", "seed-2"], {"a": 1}, 3)
+    assert told[5] == ("b", "finished", Path("models/demo"))
+
+
+def test_the_log_has_one_line_an_epoch_with_means_over_live_replicas() -> None:
+    lines: list[str] = []
+    observer = LogObserver(lines.append)
+    observer.started("train", ["seed-1", "seed-2", "seed-3"], {}, 0)
+    observer.epoch(
+        7,
+        {
+            "seed-1": {"train/task": 1.0, "valid/mae": 0.5, "valid/corr": 0.1},
+            "seed-3": {"train/task": 2.0, "valid/mae": math.nan},
+        },
+    )
+    (line,) = lines
+    pattern = r"train: epoch   7  train/task 1\.5000  valid/mae 0\.5000  live 2/3  \d+\.\d s"
+    assert re.fullmatch(pattern, line)
+
+
+def test_the_log_says_where_a_training_was_resumed_and_what_it_wrote() -> None:
+    lines: list[str] = []
+    play(LogObserver(lines.append))
+    assert lines[0] == "train: resumed after epoch 3"
+    assert lines[-1] == "train: wrote models/demo"
+
+
+def test_a_mean_of_nothing_finite_is_nan() -> None:
+    lines: list[str] = []
+    observer = LogObserver(lines.append)
+    observer.epoch(1, {"seed-1": {"train/total": math.inf}})
+    assert "train/total nan" in lines[0]
+
+
+def test_the_log_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    play(LogObserver())
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 3
