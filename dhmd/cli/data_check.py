@@ -12,8 +12,8 @@ from dhmd.formats import check_corpus as check_imported
 from dhmd.recipes import RECIPES_FOLDER, check_recipe_file
 from dhmd.settings import Settings, load_params
 from dhmd.sources.contents import check_contents
-from dhmd.sources.download import Wanted, find_local, ordered_sources, wanted_files
 from dhmd.sources.failures import SourceFailure
+from dhmd.sources.gathering import Wanted, find_local, ordered_sources, wanted_files
 from dhmd.sources.manifest import MANIFEST_NAME, read_manifest
 
 

@@ -20,7 +20,7 @@ from dhmd.formats.arrays import load_arrays
 from dhmd.recipes import Recipe
 from dhmd.sequences import open_sequence, video_of
 from dhmd.settings import load_params
-from dhmd.sources.download import ordered_sources
+from dhmd.sources.gathering import ordered_sources
 from dhmd.sources.manifest import read_manifest
 
 Array = np.ndarray[Any, Any]

@@ -1,6 +1,6 @@
 """Getting a corpus's files: ordered sources, resumed transfers, one verified folder."""
 
-from dhmd.sources.download import download
+from dhmd.sources.gathering import download
 from dhmd.sources.manifest import read_manifest, write_manifest
 from dhmd.sources.pin import pin
 

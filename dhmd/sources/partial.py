@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dhmd.base.atomic import write_text
-from dhmd.base.errors import DhmdError
+from dhmd.base.errors import DhmdError, first_line
 
 PARTIAL_FOLDER = Path(".dhmd") / "partial"
 
@@ -45,10 +45,15 @@ class Partial:
         """Hold the transfer; refuse where another process holds it.
 
         Raises:
-            DhmdError: another process is receiving the same file.
+            DhmdError: another process is receiving the same file, or the disk refuses.
         """
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.folder.with_suffix(".lock"), "w") as lock:
+        path = self.folder.with_suffix(".lock")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            stream = open(path, "w")  # noqa: SIM115 - closed below, with the lock
+        except OSError as error:
+            raise DhmdError(f"cannot write {path}: {first_line(error)}") from error
+        with stream as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:

@@ -11,7 +11,7 @@ from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256
 from dhmd.config.yaml12 import parse_yaml
-from dhmd.sources.download import wanted_files
+from dhmd.sources.gathering import wanted_files
 from dhmd.sources.manifest import FileRecord
 
 if TYPE_CHECKING:

@@ -25,6 +25,7 @@ from dhmd.sources.partial import Partial, State
 
 BLOCK = 1 << 20
 _STEP = 1 << 16
+_LEAST = 1 << 10
 _RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MEANING = {401: "log-in needed", 403: "forbidden", 404: "not found", 410: "gone"}
 _CONTENT_RANGE = re.compile(r"^\s*bytes\s+(\d+)-(\d+)/(\d+|\*)\s*$")
@@ -32,9 +33,11 @@ _CONTENT_RANGE = re.compile(r"^\s*bytes\s+(\d+)-(\d+)/(\d+|\*)\s*$")
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How long a server is waited for: silence of `timeout_s` ends an attempt, the pauses between
-    attempts double from `pause_s`, and an attempt that brought a block forward starts the count
-    anew."""
+    """How long a server is waited for.
+
+    Near silence of `timeout_s` ends an attempt, the pauses between attempts double from `pause_s`,
+    and an attempt that brought a block forward starts the count anew.
+    """
 
     attempts: int = 4
     timeout_s: float = 30.0
@@ -110,9 +113,8 @@ def _attempt(
     with _open(url, authorization, offset, state, patience, partial) as response:
         offset, state = _accept(response, offset, state, partial, expected)
         _check_room(partial, (state.total or offset) - offset, label)
-        partial.folder.mkdir(parents=True, exist_ok=True)
         partial.record(state)
-        _store(response, partial, offset, state, expected, label)
+        _store(response, partial, offset, state, expected, label, patience)
     size = partial.size()
     if state.total is not None and size < state.total:
         raise Transient(f"the body ended after {size} of {state.total} bytes")
@@ -239,11 +241,12 @@ def _store(
     state: State,
     expected: Expected,
     label: str,
+    patience: Patience,
 ) -> None:
     """Append the body at `offset`; the recipe's length is never exceeded."""
     limit = state.total if state.total is not None else expected.bytes
     blocks = progress(
-        _blocks(response),
+        _blocks(response, patience),
         label,
         unit="MiB",
         initial=offset // BLOCK,
@@ -273,10 +276,14 @@ def _opened(partial: Partial, offset: int) -> IO[bytes]:
     return stream
 
 
-def _blocks(response: HTTPResponse) -> Iterator[bytes]:
-    """The body in blocks of 1 MiB; what came before a break is handed on before it is raised."""
+def _blocks(response: HTTPResponse, patience: Patience) -> Iterator[bytes]:
+    """The body in blocks of 1 MiB; what came before a break is handed on before it is raised.
+
+    A server that drips is as good as silent: each `timeout_s` must bring a kibibyte.
+    """
     buffer = bytearray()
     failure: Transient | None = None
+    since, received = time.monotonic(), 0
     while failure is None:
         try:
             piece = response.read1(_STEP)
@@ -285,6 +292,11 @@ def _blocks(response: HTTPResponse) -> Iterator[bytes]:
             break
         if not piece:
             break
+        received += len(piece)
+        if time.monotonic() - since > patience.timeout_s:
+            if received < _LEAST:
+                failure = Transient(f"it sent {received} bytes in {patience.timeout_s:g} s")
+            since, received = time.monotonic(), 0
         buffer += piece
         if len(buffer) >= BLOCK:
             yield bytes(buffer[:BLOCK])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -187,16 +188,24 @@ def _copy(source: Folder, wanted: Wanted, target: Path, *, alone: bool) -> tuple
     size = found.stat().st_size
     if wanted.expected.bytes is not None and size != wanted.expected.bytes:
         raise SourceFailure(f"it holds {size} bytes where the recipe says {wanted.expected.bytes}")
-    try:
-        stream = open(found, "rb")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise SourceFailure(f"it cannot be read: {first_line(error)}") from error
-    with stream, open(target, "wb") as copy:
-        pieces = iter(lambda: stream.read(BLOCK), b"")
+    with open(target, "wb") as copy:
+        pieces = _pieces(found)
         for piece in progress(pieces, wanted.sequence, unit="MiB", total=-(-size // BLOCK)):
             copy.write(piece)
+    if target.stat().st_size != size:
+        raise SourceFailure(f"{found.name} changed while it was copied")
     digest = check_contents(target, name=wanted.path, expected=wanted.expected)
     return digest, target.stat().st_size
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """The file in blocks of 1 MiB; a failure to read it is the source's, not the copy's."""
+    try:
+        with open(path, "rb") as stream:
+            while piece := stream.read(BLOCK):
+                yield piece
+    except OSError as error:
+        raise SourceFailure(f"{path.name} cannot be read: {first_line(error)}") from error
 
 
 def _receive(source: Web, wanted: Wanted, partial: Partial, patience: Patience) -> tuple[str, int]:

@@ -15,7 +15,17 @@ from dhmd.sources import download, read_manifest
 from dhmd.sources.partial import PARTIAL_FOLDER, Partial
 from dhmd.sources.web import Patience
 from tests.sources.conftest import FakeRecipe, FakeSequence, hdf5_body
-from tests.sources.server import Behaviour, Server, cut, silent, status, then, unmeasured, whole
+from tests.sources.server import (
+    Behaviour,
+    Server,
+    cut,
+    drip,
+    silent,
+    status,
+    then,
+    unmeasured,
+    whole,
+)
 
 QUICK = Patience(attempts=3, timeout_s=0.5, pause_s=0.001, longest_pause_s=0.01)
 WORDS = "/language/W.csd"
@@ -269,6 +279,34 @@ def test_silent_server_times_out(served, server, output, tmp_path):
     message = refused(served, output, tmp_path)
     release.set()
     assert "no answer in time (3 attempts)" in message
+
+
+def test_dripping_server_times_out(served, server, output, tmp_path, words):
+    release = threading.Event()
+    server.files[WORDS] = drip(words, release)
+    with pytest.raises(DhmdError, match=r"it sent \d+ bytes in 0.2 s \(2 attempts\)"):
+        get(served, output, tmp_path, attempts=2, timeout_s=0.2)
+    release.set()
+
+
+def test_unwritable_state_folder_is_said(served, output, tmp_path):
+    (tmp_path / ".dhmd").write_text("a file")
+    assert "cannot write" in refused(served, output, tmp_path)
+
+
+def test_file_that_changes_while_it_is_copied_is_refused(
+    recipe, output, tmp_path, words, monkeypatch
+):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "W.csd").write_bytes(words)
+
+    def growing(path):
+        yield path.read_bytes() + b"more"
+
+    monkeypatch.setattr("dhmd.sources.gathering._pieces", growing)
+    message = refused(recipe, output, tmp_path, override="mine")
+    assert "W.csd changed while it was copied" in message
 
 
 def test_dead_server_is_not_waited_for_at_every_file(served, output, tmp_path, server, monkeypatch):
