@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dhmd.nn.dropout import Dropout
 from dhmd.nn.linear import Linear
 from dhmd.nn.norm import LayerNorm
+from dhmd.nn.pooling import zero_padding
 from dhmd.nn.replicas import ALL, Replicas
 
 # Not −inf: a row without any real key must give numbers, which its own mask then hides.
@@ -130,12 +131,17 @@ class TransformerEncoder(nn.Module):
         keys_RGBUD: Tensor | None = None,
         select: slice = ALL,
     ) -> Tensor:
-        """`mask` tells the real steps of the sequences attended to."""
+        """`mask` tells the real steps of the sequences attended to.
+
+        A sequence without any is attended to as zeros, however far it is padded.
+        """
         bias = key_bias(mask_RGBU)
         x = self.embedding_dropout(x_RGBTD * self.scale + positions(x_RGBTD), select)
         keys = None
         if keys_RGBUD is not None:
-            keys = self.embedding_dropout(keys_RGBUD * self.scale + positions(keys_RGBUD), select)
+            keys = keys_RGBUD * self.scale + positions(keys_RGBUD)
+            # Without real keys attention is uniform over padding: positions there would count.
+            keys = self.embedding_dropout(zero_padding(keys, mask_RGBU), select)
         for layer in self.layers:
             x = layer(x, keys, bias, select)
         out: Tensor = self.norm(x, select)

@@ -49,8 +49,8 @@ def sparsemax(z: Tensor) -> Tensor:
 def fenchel_young(z: Tensor, p: Tensor, target: Tensor) -> Tensor:
     """Sparsemax's Fenchel–Young loss of scores `z [..., K]` against `target` on the simplex.
 
-    `½‖A‖² − ½‖p‖² + z·(p − A)` with `p = sparsemax(z)`, which the caller has already; never
-    negative, 0 where p = A, its gradient in z is `p − A`, off the support too: what a divergence
+    `½‖A‖² − ½‖p‖² + z·(p − A)` with `p = sparsemax(z)`, which the caller has; never
+    negative, 0 where p = A, gradient `p − A` in z, off the support too: what a divergence
     between sparse vectors lacks. No gradient reaches `target`, nor `z` through `p`.
     """
     a, p = target.detach(), p.detach()  # by the envelope theorem p may be held fixed: d/dz = p − A

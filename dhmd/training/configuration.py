@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from dhmd.base.errors import DhmdError
 from dhmd.config.schema import load_section
-from dhmd.model.config import DecoupleConfig, DistillationConfig, ModelConfig
+from dhmd.model.config import DecoupleConfig, DistillationConfig, DropoutConfig, ModelConfig
 from dhmd.training.config import PretrainConfig, TrainConfig
 
 Architecture = Literal["dhmd", "late_fusion", "mult", "gru"]
@@ -68,6 +68,36 @@ class Configuration:
             value["decouple"].pop(key)
         value["train"].pop("threads")
         return value
+
+    def for_pretraining(self) -> Configuration:
+        """The same without what pretraining does not depend on, so that its outputs do not either.
+
+        The pipeline's dependencies of the pretrain stage name what is left here.
+        """
+        dropout = DropoutConfig(text=self.model.dropout.text, output=self.model.dropout.output)
+        model = ModelConfig(
+            width=self.model.width,
+            heads=self.model.heads,
+            kernels=self.model.kernels,
+            dropout=dropout,
+        )
+        neutral = TrainConfig()
+        train = replace(
+            self.train,
+            epochs=neutral.epochs,
+            lr=neutral.lr,
+            early_stop=neutral.early_stop,
+            modality_dropout=neutral.modality_dropout,
+        )
+        pretrain = replace(self.pretrain, enabled=True)
+        return Configuration(
+            modalities=self.modalities,
+            model=model,
+            decouple=DecoupleConfig(),
+            kd=DistillationConfig(),
+            pretrain=pretrain,
+            train=train,
+        )
 
 
 def plain(value: Any) -> Any:

@@ -21,6 +21,7 @@ from dhmd.cache.corpus import Array
 from dhmd.model.batch import Batch
 from dhmd.nn.replicas import Replicas
 from dhmd.training.batches import EpochPlanner, PlannedBatch, evaluation_batches
+from dhmd.training.config import TrainConfig
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.learner import Learner, as_module
 from dhmd.training.observer import Observer
@@ -50,6 +51,23 @@ class Schedule:
     clip_value: float
     modality_dropout: float
     buckets: int
+
+
+def schedule_of(train: TrainConfig) -> Schedule:
+    """The numbers of section `train` that the trainer needs."""
+    return Schedule(
+        epochs=train.epochs,
+        batch_size=train.batch_size,
+        accumulate=train.accumulate,
+        lr=train.lr,
+        weight_decay=train.weight_decay,
+        plateau_patience=train.plateau_patience,
+        plateau_factor=train.plateau_factor,
+        early_stop=train.early_stop,
+        clip_value=train.clip_value,
+        modality_dropout=train.modality_dropout,
+        buckets=train.buckets,
+    )
 
 
 @dataclass

@@ -1,0 +1,56 @@
+"""A corpus made ready for training on some of its modalities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from dhmd.base.errors import DhmdError
+from dhmd.cache.corpus import Corpus
+from dhmd.model.task import Task
+from dhmd.training.configuration import Configuration
+from dhmd.training.device_corpus import DeviceCorpus, Normalisation
+from dhmd.training.weights import Description
+
+
+@dataclass(frozen=True)
+class Input:
+    """A corpus made ready for one set of modalities."""
+
+    corpus: Corpus
+    task: Task
+    normalisation: dict[str, Normalisation]
+    data: DeviceCorpus
+
+    @staticmethod
+    def of(corpus: Corpus, modalities: Sequence[str], device: torch.device) -> Input:
+        missing = [name for name in modalities if name not in corpus.modalities]
+        if missing:
+            raise DhmdError(f"{corpus.name}'s aligned cache has no {missing[0]}; run align again")
+        task = Task(
+            classes=len(corpus.class_names) or None, low=float(corpus.low), high=float(corpus.high)
+        )
+        normalisation = {
+            name: Normalisation(corpus.statistics[name].mean_d, corpus.statistics[name].std_d)
+            for name in modalities
+        }
+        data = DeviceCorpus.of(corpus, tuple(modalities), normalisation, device)
+        return Input(corpus, task, normalisation, data)
+
+    def describe(self, configuration: Configuration) -> Description:
+        names, corpus = configuration.modalities, self.corpus
+        return Description(
+            configuration=configuration,
+            features={name: corpus.feature_names[name] for name in names},
+            normalisation=self.normalisation,
+            task=self.task,
+            class_names=corpus.class_names,
+            seeds=configuration.train.seeds,
+            dataset=corpus.name,
+            alignment=corpus.alignment,
+            identity=corpus.identity,
+            fold=corpus.fold,
+            steps={name: int(corpus.features[name].lengths.max()) for name in names},
+        )

@@ -1,0 +1,158 @@
+"""Pretraining one modality's encoder, with cross-fitted teachers (method section 1).
+
+Legend: S seeds, F folds, N utterances, R replicas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dhmd.base.errors import DhmdError
+from dhmd.base.hashing import file_sha256
+from dhmd.cache.corpus import Array, Corpus
+from dhmd.model.encoders import UnimodalModel
+from dhmd.nn.replicas import Replicas, stream_seed
+from dhmd.training.configuration import Configuration
+from dhmd.training.history import marked, void_diverged, write_history
+from dhmd.training.input import Input
+from dhmd.training.observer import Observer
+from dhmd.training.outputs import FILE, collect, write_outputs
+from dhmd.training.resume import ResumeState
+from dhmd.training.teachers import video_folds
+from dhmd.training.trainer import History, Trainer, schedule_of
+from dhmd.training.weights import save_weights, write_description
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """One modality's result: predictions `[S, N, …]`, teachers the same, encoder `[S, …]`."""
+
+    prediction: Array
+    teacher: Array
+    encoder: dict[str, Tensor]
+    history: History
+
+
+def pretrain_modality(
+    configuration: Configuration,
+    corpus: Corpus,
+    modality: str,
+    device: torch.device,
+    observer: Observer,
+    place: ResumeState,
+) -> Pretrained:
+    train, pretrain = configuration.train, configuration.pretrain
+    ready = Input.of(corpus, [modality], device)
+    here_N = ready.data.lengths_MN[0] > 0
+    folds_N = video_folds(corpus, pretrain.folds)
+    runs = [(seed, fold) for seed in train.seeds for fold in range(-1, pretrain.folds)]
+    uses_RN = np.stack([(folds_N >= 0) & here_N & (folds_N != fold) for _, fold in runs])
+    replicas = Replicas(
+        [stream_seed(seed, f"pretrain/{modality}/{fold}") for seed, fold in runs], device
+    )
+    model = UnimodalModel(
+        replicas,
+        ready.task,
+        len(corpus.feature_names[modality]),
+        configuration.model.width,
+        kernel=getattr(configuration.model.kernels, modality),
+        input_dropout=configuration.model.dropout.text if modality == "text" else 0.0,
+        output_dropout=configuration.model.dropout.output,
+    )
+    rows = {split: corpus.index(split) for split in ("train", "valid")}
+    rows = {split: index[here_N[index]] for split, index in rows.items()}
+    for split, index in rows.items():
+        if not len(index):
+            raise DhmdError(f"no {split} utterance of {corpus.name} has {modality}: leave it out")
+    trainer = Trainer(
+        model,
+        replicas,
+        ready.data,
+        names=[f"{modality}/seed-{s}" + (f"/fold-{f}" if f >= 0 else "") for s, f in runs],
+        schedule=replace(
+            schedule_of(train),
+            epochs=pretrain.epochs,
+            lr=pretrain.lr,
+            early_stop=pretrain.early_stop,
+            modality_dropout=0.0,
+        ),
+        train_rows=rows["train"],
+        valid_rows=rows["valid"],
+        uses_RN=uses_RN.astype(np.float32),
+        observer=_OnlySeeds(observer),
+        state=place,
+        part=modality,
+    )
+    progress = trainer.run()
+    everything = np.flatnonzero(here_N)
+    predicted = collect(model, replicas, ready.data, everything)["prediction"]
+    void_diverged(predicted, progress)
+    shape = (len(train.seeds), pretrain.folds + 1)
+    predicted = predicted.reshape(*shape, *predicted.shape[1:])
+    teacher = np.full_like(predicted[:, 0], np.nan)
+    for fold in range(pretrain.folds):
+        left_out = (folds_N == fold) & here_N
+        teacher[:, left_out] = predicted[:, fold + 1][:, left_out]
+    whole = [index for index, (_, fold) in enumerate(runs) if fold < 0]
+    encoder = {name: value.detach()[whole] for name, value in model.encoder.named_parameters()}
+    kept = {f"{modality}/seed-{seed}" for seed in train.seeds}
+    history = [row for row in marked(progress, trainer.names) if row[0] in kept]
+    return Pretrained(predicted[:, 0], teacher, encoder, history)
+
+
+def write_pretrained(
+    folder: Path,
+    configuration: Configuration,
+    corpus: Corpus,
+    found: Mapping[str, Pretrained],
+    device: torch.device,
+) -> None:
+    seeds = configuration.train.seeds
+    parameters = {
+        f"{modality}.{name}": value
+        for modality, result in found.items()
+        for name, value in result.encoder.items()
+    }
+    files = save_weights(folder, parameters, seeds)
+    description = Input.of(corpus, configuration.modalities, device).describe(configuration)
+    write_outputs(
+        folder / FILE,
+        corpus,
+        seeds=seeds,
+        modalities=configuration.modalities,
+        arrays={
+            "prediction": np.stack([result.prediction for result in found.values()], axis=2),
+            "teacher": np.stack([result.teacher for result in found.values()], axis=2),
+        },
+    )
+    write_history(folder, [row for result in found.values() for row in result.history])
+    files[FILE] = file_sha256(folder / FILE)
+    write_description(folder, description.as_json(files))
+
+
+class _OnlySeeds:
+    """Passes on the replicas trained on all of train: a fold's are means to an end."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def started(
+        self,
+        stage: str,
+        replicas: Sequence[str],
+        parameters: Mapping[str, object],
+        resumed_epoch: int,
+    ) -> None:
+        self._observer.started(stage, replicas, parameters, resumed_epoch)
+
+    def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
+        self._observer.epoch(epoch, {n: row for n, row in rows.items() if "/fold-" not in n})
+
+    def finished(self, outputs: Path) -> None:
+        self._observer.finished(outputs)

@@ -1,0 +1,172 @@
+"""Variants that train as one stack: V variants × S seeds of one shape of model.
+
+Legend: R = V · S replicas, N utterances, M modalities, O outputs.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+from dhmd.base.errors import DhmdError
+from dhmd.base.hashing import file_sha256, json_sha256
+from dhmd.cache.corpus import Array, Corpus
+from dhmd.model.architectures import AnyModel, build
+from dhmd.model.dhmd import DHMD, initialise_encoders
+from dhmd.nn.replicas import Replicas
+from dhmd.training.configuration import Configuration
+from dhmd.training.history import marked, seed_names, void_diverged, write_history
+from dhmd.training.input import Input
+from dhmd.training.observer import Observer
+from dhmd.training.outputs import FILE, collect, withheld, write_outputs
+from dhmd.training.resume import ResumeState
+from dhmd.training.trainer import History, Progress, Trainer, schedule_of
+from dhmd.training.weights import (
+    read_description,
+    read_weights,
+    save_weights,
+    write_description,
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A stack of V variants × S seeds after training: variant v has replicas v·S … (v + 1)·S."""
+
+    configurations: list[Configuration]
+    variants: list[str]
+    ready: Input
+    model: AnyModel
+    replicas: Replicas
+    progress: Progress
+    history: History
+    arrays: dict[str, Array]
+
+    def write(self, index: int, folder: Path, *, with_withheld: bool) -> None:
+        """The model folder of one variant."""
+        configuration = self.configurations[index]
+        seeds = configuration.train.seeds
+        start, corpus = index * len(seeds), self.ready.corpus
+        parameters = dict(self.model.named_parameters())
+        files = save_weights(folder, parameters, seeds, start)
+        arrays = dict(self.arrays)
+        if with_withheld:
+            test = corpus.index("test")
+            names = configuration.modalities
+            extra = withheld(self.model, self.replicas, self.ready.data, test, names)
+            for value in extra.values():
+                void_diverged(value, self.progress)
+            arrays |= {f"withheld/{name}": value for name, value in extra.items()}
+        write_outputs(
+            folder / FILE,
+            corpus,
+            seeds=seeds,
+            modalities=configuration.modalities,
+            arrays={name: value[start : start + len(seeds)] for name, value in arrays.items()},
+        )
+        prefix = f"{self.variants[index]}/" if self.variants[index] else ""
+        own = {f"{prefix}{name}" for name in seed_names(configuration)}
+        write_history(folder, [row for row in self.history if row[0] in own])
+        files[FILE] = file_sha256(folder / FILE)
+        write_description(folder, self.ready.describe(configuration).as_json(files))
+
+
+def train_stack(
+    configurations: list[Configuration],
+    variants: list[str],
+    corpus: Corpus,
+    pretrained: Path,
+    device: torch.device,
+    observer: Observer,
+    place: ResumeState,
+) -> Trained:
+    first = configurations[0]
+    seeds = first.train.seeds
+    ready = Input.of(corpus, first.modalities, device)
+    replicas = Replicas(list(seeds) * len(configurations), device)
+    inputs = {name: len(corpus.feature_names[name]) for name in first.modalities}
+    model = build(
+        first.architecture,
+        replicas,
+        ready.task,
+        inputs,
+        model=first.model,
+        knobs=[(c.decouple, c.kd) for c in configurations for _ in seeds],
+    )
+    _use_pretrained(model, first, ready, pretrained, len(configurations))
+    names = [
+        f"{variant}/{seed}" if variant else seed
+        for variant, configuration in zip(variants, configurations, strict=True)
+        for seed in seed_names(configuration)
+    ]
+
+    def factor(name: str) -> float:
+        return model.learning_rate_factor(name, first.kd) if isinstance(model, DHMD) else 1.0
+
+    train_rows = corpus.index("train")
+    uses_RN = np.zeros((replicas.count, len(corpus.ids)), dtype=np.float32)
+    uses_RN[:, train_rows] = 1.0
+    trainer = Trainer(
+        model,
+        replicas,
+        ready.data,
+        names=names,
+        schedule=schedule_of(first.train),
+        train_rows=train_rows,
+        valid_rows=corpus.index("valid"),
+        uses_RN=uses_RN,
+        observer=observer,
+        state=place,
+        part=json_sha256(names)[:16],
+        factor=factor,
+    )
+    progress = trainer.run()
+    arrays = collect(model, replicas, ready.data, np.arange(len(corpus.ids)))
+    for value in arrays.values():
+        void_diverged(value, progress)
+    history = marked(progress, names)
+    return Trained(configurations, variants, ready, model, replicas, progress, history, arrays)
+
+
+def _use_pretrained(
+    model: AnyModel, configuration: Configuration, ready: Input, folder: Path, copies: int
+) -> None:
+    """Teachers and, where wanted, encoder weights from `pretrain`'s folder."""
+    description, files = read_description(folder)
+    seeds = configuration.train.seeds
+    if description.identity != ready.corpus.identity or not set(seeds) <= set(description.seeds):
+        raise DhmdError(f"{folder} was pretrained on other data or seeds: run pretrain again")
+    if file_sha256(folder / FILE) != files.get(FILE):
+        raise DhmdError(f"{folder / FILE} is damaged: run pretrain again")
+    with h5py.File(folder / FILE, "r") as file:
+        stored = json.loads(file.attrs["modalities"])
+        teacher_SNM = file["teacher"][()]
+    which = [stored.index(name) for name in configuration.modalities]
+    order = [description.seeds.index(seed) for seed in seeds]
+    teachers = np.nan_to_num(teacher_SNM[order][:, :, which])
+    if ready.task.classes is None:
+        teachers = teachers[..., None]
+    teachers_RMNO = np.tile(teachers, (copies, 1, 1, 1)).transpose(0, 2, 1, 3)
+    ready.data.teachers_RMNO = torch.from_numpy(np.ascontiguousarray(teachers_RMNO)).to(
+        ready.data.device
+    )
+    if not configuration.pretrain.enabled or configuration.architecture == "gru":
+        return
+    tensors = [read_weights(folder, files, seed) for seed in seeds] * copies
+    wanted = {
+        f"encoders.{index}.{name.removeprefix(f'{modality}.')}": name
+        for index, modality in enumerate(configuration.modalities)
+        for name in tensors[0]
+        if name.startswith(f"{modality}.")
+    }
+    own = dict(model.named_parameters())
+    stacked = {target: torch.stack([t[name] for t in tensors]) for target, name in wanted.items()}
+    for target, value in stacked.items():
+        if own[target].shape != value.shape:
+            raise DhmdError(f"{folder} holds encoders of another shape: run pretrain again")
+    initialise_encoders(model, stacked)
