@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 # A stage like the others, but for its work: it writes down which code and which values it saw.
 PROBE = """
 import json
+import time
 from pathlib import Path
 
 import dhmd
@@ -22,6 +23,9 @@ from stages._entry import Stage, run
 
 
 def work(stage: Stage) -> None:
+    if Path("hold").exists():
+        Path("holding").touch()
+        time.sleep(120)
     seen = {
         "lr": stage.settings.train.lr,
         "lambda": stage.settings.kd.lambda_,
@@ -98,6 +102,17 @@ class Scratch:
         )
         assert (done.returncode != 0) == (status != 0), done.stdout
         return done.stdout
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start a command in the background, in a session of its own."""
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     def commit(self, message: str) -> None:
         self("git", "add", "-A")

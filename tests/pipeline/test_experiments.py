@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
+import numpy as np
 import pytest
 
+from dhmd.sequences import write_sequence
 from tests.pipeline.scratch import Scratch
 
 
@@ -45,17 +51,42 @@ def test_a_queued_experiment_runs_its_own_copy_of_the_code(scratch: Scratch) -> 
     assert seen == {"lr": 0.25, "lambda": 0.3, "code": "0.1.0", "inside": True}
 
 
-def test_a_temporary_experiment_finds_folders_relative_to_the_repository(tmp_path: Path) -> None:
-    from dhmd.sequences import write_sequence
+def test_a_killed_pipeline_leaves_no_stage_behind(scratch: Scratch) -> None:
+    (scratch.folder / "hold").touch()
+    with scratch.start("dvc", "repro") as pipeline:
+        until((scratch.folder / "holding").exists)
+        with open(scratch.folder / ".dhmd" / "locks" / "probe-demo.lock", "a") as lock:
+            assert not taken(lock)
+            pipeline.send_signal(signal.SIGKILL)
+            until(lambda: taken(lock))
+    (scratch.folder / "hold").unlink()
+    scratch("dvc", "repro")
+    assert scratch.metrics()["lr"] == 2e-3
 
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def taken(lock: TextIO) -> bool:
+    """Whether the lock could be taken, because nobody holds it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def test_a_temporary_experiment_finds_folders_relative_to_the_repository(tmp_path: Path) -> None:
     scratch = Scratch(tmp_path, pipeline=None)
     elsewhere = tmp_path / "else where"
     elsewhere.mkdir()
     recipe = (scratch.folder / "recipes" / "mosi_real.yaml").read_text(encoding="utf-8")
     lines = [line for line in recipe.splitlines() if "sha256:" not in line and "bytes:" not in line]
     (scratch.folder / "recipes" / "mosi_real.yaml").write_text("\n".join(lines) + "\n")
-    import numpy as np
-
     for line in lines:
         if "path: " in line:
             rows = ("video", np.zeros((2, 1)), np.array([[0.0, 1.0], [1.0, 2.0]]))

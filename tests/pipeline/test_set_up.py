@@ -1,0 +1,58 @@
+"""What a fresh clone installs and runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+
+
+def plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_constraints_pin_what_pyproject_asks_for() -> None:
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]["test"]
+    for text in [*project["dependencies"], *extras]:
+        needed = Requirement(text)
+        assert plain(needed.name) in pins, text
+        assert needed.specifier.contains(pins[plain(needed.name)]), text
+    assert all(name == plain(name) and "+" not in version for name, version in pins.items())
+
+
+def test_continuous_integration_runs_the_tests() -> None:
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    text = script.read_text("utf-8")
+    assert "set -euo pipefail" in text
+    assert text.rstrip().endswith("make test")
+    subprocess.run(["bash", "-n", script], check=True)
+
+
+def test_make_says_what_there_is_and_runs_this_environments_programs() -> None:
+    said = subprocess.run(
+        ["make", "-C", ROOT, "help"], capture_output=True, text=True, check=True
+    ).stdout
+    for target in ("repro", "test", "lint", "faults", "install", "clean"):
+        assert re.search(rf"^{target} ", said, re.MULTILINE), said
+    plan = subprocess.run(
+        ["make", "-C", ROOT, "-n", "repro"], capture_output=True, text=True, check=True
+    ).stdout
+    assert plan.index(".venv/bin/dhmd config check") < plan.index(".venv/bin/dvc repro")
+
+
+def test_dvc_is_quiet_and_hashes_no_leftovers() -> None:
+    config = (ROOT / ".dvc" / "config").read_text("utf-8")
+    for line in ("analytics = false", "check_update = false", "autostage = false"):
+        assert line in config
+    ignored = (ROOT / ".dvcignore").read_text("utf-8").split()
+    assert {"__pycache__/", ".dhmd/", ".partial-*"} <= set(ignored)
