@@ -11,11 +11,11 @@ import json
 import multiprocessing
 import os
 import platform
-import resource
 import statistics
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,23 @@ UNCUT = AlignConfig(max_steps=1_000_000)  # the SDK cuts nothing
 WARM_UP = Size(videos=3, seconds=4.0, text_width=4, audio_width=4, vision_width=4)
 
 
-def ours(paths: Mapping[str, Path], recipe: Recipe, folds: Path, output: Path) -> float:
-    """Align once; seconds."""
-    start = time.perf_counter()
+@dataclass(frozen=True)
+class Time:
+    """Seconds on the clock, and of this process's CPU: the second is steady on a busy machine."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def since(cls, start: Time | None = None) -> Time:
+        """Now, or what passed since `start`."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        return cls(wall, cpu) if start is None else cls(wall - start.wall, cpu - start.cpu)
+
+
+def ours(paths: Mapping[str, Path], recipe: Recipe, folds: Path, output: Path) -> Time:
+    """Align once."""
+    start = Time.since()
     align_corpus(
         paths,
         recipe,
@@ -45,7 +59,7 @@ def ours(paths: Mapping[str, Path], recipe: Recipe, folds: Path, output: Path) -
         output=output,
         epsilon=EPSILON,
     )
-    return time.perf_counter() - start
+    return Time.since(start)
 
 
 def against_sdk(
@@ -57,28 +71,28 @@ def against_sdk(
     assert recipe.labels.sequence is not None
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "aligned.h5"
-        seconds = [ours(needed, recipe, folds, output) for _ in range(repeats + 1)][1:]
-        start = time.perf_counter()
+        times = [ours(needed, recipe, folds, output) for _ in range(repeats + 1)][1:]
+        start = Time.since()
         oracle = sdk_align(needed, reference=recipe.reference, labels=recipe.labels.sequence)
-        theirs = time.perf_counter() - start
+        sdk = Time.since(start)
         agreement = compare(read_corpus(output, test_labels=True), recipe, oracle)
+    wall, cpu = [t.wall for t in times], [t.cpu for t in times]
     row: dict[str, object] = {
         "corpus": label,
-        "segments": agreement.segments,
-        "rows": agreement.rows,
-        "rows_only_ours": agreement.border_rows,
-        "sdk_seconds": theirs,
+        **asdict(agreement),
+        "sdk": asdict(sdk),
         "sdk_runs": 1,
-        "seconds_mean": statistics.mean(seconds),
-        "seconds_sd": statistics.stdev(seconds) if len(seconds) > 1 else None,
-        "runs": len(seconds),
-        "ratio": theirs / statistics.mean(seconds),
-        "largest_difference": agreement.largest,
+        "ours": {"wall": statistics.mean(wall), "cpu": statistics.mean(cpu)},
+        "ours_sd": {"wall": statistics.stdev(wall), "cpu": statistics.stdev(cpu)},
+        "runs": repeats,
+        "ratio": {"wall": sdk.wall / statistics.mean(wall), "cpu": sdk.cpu / statistics.mean(cpu)},
     }
     print(
-        f"{label}: {agreement.segments} segments, SDK {theirs:.2f} s (n=1), ours"
-        f" {statistics.mean(seconds):.3f} s (n={len(seconds)}), {row['ratio']:.0f} times faster,"
-        f" largest difference {agreement.largest:.1e}"
+        f"{label}: {agreement.segments} segments, SDK {sdk.wall:.2f} s (n=1), ours"
+        f" {statistics.mean(wall):.3f} ± {statistics.stdev(wall):.3f} s (n={repeats}):"
+        f" {sdk.wall / statistics.mean(wall):.0f} times faster,"
+        f" {sdk.cpu / statistics.mean(cpu):.0f} in CPU time;"
+        f" largest difference {agreement.largest:.1e}, {agreement.border_rows} border rows"
     )
     return row
 
@@ -89,12 +103,14 @@ def _measure(corpus: GeneratedCorpus, output: Path, queue: Any) -> None:
         ours(small.paths, small.recipe, small.folds, Path(folder) / "aligned.h5")
     before = _peak_mib()
     seconds = ours(corpus.paths, corpus.recipe, corpus.folds, output)
-    queue.put((seconds, before, _peak_mib()))
+    queue.put((seconds.wall, before, _peak_mib()))
 
 
 def _peak_mib() -> float:
-    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kib / 1024
+    """Peak memory of this process alone (Linux): getrusage's would be inherited from the parent."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    [kib] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(kib) / 1024
 
 
 def grow(videos: int, folder: Path) -> dict[str, object]:
@@ -127,7 +143,7 @@ def main() -> None:
     """Run what the flags ask for; print it and write it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.align")
     parser.add_argument("--real", type=Path, help="folder with the files of recipe mosi_real")
-    parser.add_argument("--repeats", type=int, default=5, help="runs of ours (default 5)")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of ours, 2 or more")
     parser.add_argument(
         "--sdk-videos", type=int, nargs="*", default=[3, 6], help="generated, against the SDK"
     )

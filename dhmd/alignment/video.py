@@ -14,6 +14,7 @@ from dhmd.alignment.clean import clean_values
 from dhmd.alignment.overlap import overlap_mean, overlap_pairs
 from dhmd.alignment.plan import Plan
 from dhmd.alignment.sources import Sequences
+from dhmd.sequences import Entry
 
 Array = np.ndarray[Any, Any]
 
@@ -84,8 +85,7 @@ def align_video(sequences: Sequences, video: str, segments_S2: Array, plan: Plan
         keep_W &= ~dropped_W
     words_W2 = entry.intervals[keep_W]
     segment_P, word_P = overlap_pairs(segments_S2, words_W2, epsilon)
-    limit = plan.max_steps("text")
-    stay_P = _truncation(segment_P, len(segments_S2), limit, config.truncate)
+    stay_P = _truncation(segment_P, len(segments_S2), plan.max_steps("text"), config.truncate)
     counts["steps_truncated"] = int(np.count_nonzero(~stay_P))
     segment_P, word_P = segment_P[stay_P], word_P[stay_P]
     word_lengths_S = np.bincount(segment_P, minlength=len(segments_S2)).astype(np.int64)
@@ -93,30 +93,13 @@ def align_video(sequences: Sequences, video: str, segments_S2: Array, plan: Plan
     steps: dict[str, Steps] = {}
     for modality, name in plan.modalities.items():
         rows = sequences.rows(name, video)
-        cleaned = clean_values(rows.features)
         if plan.by_word(modality):
-            # A word may be in several segments: its mean is taken once.
-            used, used_P = np.unique(word_P, return_inverse=True)
-            mean_Wd, count_W = overlap_mean(
-                words_W2[used], rows.intervals, cleaned.values_Td, epsilon, cleaned.bad_Td
-            )
-            steps[modality] = Steps(
-                values_Pd=mean_Wd.astype(np.float32)[used_P],
-                lengths_S=word_lengths_S,
-                real_P=count_W[used_P] > 0,
-                bad_values=cleaned.count,
-            )
-            continue
-        segment_Q, row_Q = overlap_pairs(segments_S2, rows.intervals, epsilon)
-        limit = plan.max_steps(modality)
-        stay_Q = _truncation(segment_Q, len(segments_S2), limit, config.truncate)
-        counts["steps_truncated"] += int(np.count_nonzero(~stay_Q))
-        steps[modality] = Steps(
-            values_Pd=cleaned.values_Td[row_Q[stay_Q]].astype(np.float32),
-            lengths_S=np.bincount(segment_Q[stay_Q], minlength=len(segments_S2)).astype(np.int64),
-            real_P=np.ones(int(np.count_nonzero(stay_Q)), dtype=bool),
-            bad_values=cleaned.count,
-        )
+            steps[modality] = _word_steps(rows, words_W2, word_P, word_lengths_S, epsilon)
+        else:
+            limit = plan.max_steps(modality)
+            own, cut = _own_steps(rows, segments_S2, limit, config.truncate, epsilon)
+            steps[modality] = own
+            counts["steps_truncated"] += cut
     return AlignedVideo(
         words=None if text is None else [str(word) for word in text[keep_W][word_P]],
         word_intervals_P2=words_W2[word_P],
@@ -124,6 +107,45 @@ def align_video(sequences: Sequences, video: str, segments_S2: Array, plan: Plan
         steps=steps,
         counts=counts,
     )
+
+
+def _word_steps(
+    rows: Entry, words_W2: Array, word_P: Array, lengths_S: Array, epsilon: float
+) -> Steps:
+    """One step a word: the mean of the rows that overlap it."""
+    cleaned = clean_values(rows.features)
+    # A word may be in several segments: its mean is taken once.
+    used, used_P = np.unique(word_P, return_inverse=True)
+    mean_Wd, count_W = overlap_mean(
+        words_W2[used], rows.intervals, cleaned.values_Td, epsilon, cleaned.bad_Td
+    )
+    return Steps(
+        values_Pd=mean_Wd.astype(np.float32)[used_P],
+        lengths_S=lengths_S,
+        real_P=count_W[used_P] > 0,
+        bad_values=cleaned.count,
+    )
+
+
+def _own_steps(
+    rows: Entry,
+    segments_S2: Array,
+    limit: int,
+    truncate: Literal["first", "last"],
+    epsilon: float,
+) -> tuple[Steps, int]:
+    """One step a row that overlaps the segment, and how many were cut off."""
+    cleaned = clean_values(rows.features)
+    segment_P, row_P = overlap_pairs(segments_S2, rows.intervals, epsilon)
+    stay_P = _truncation(segment_P, len(segments_S2), limit, truncate)
+    segment_P, row_P = segment_P[stay_P], row_P[stay_P]
+    steps = Steps(
+        values_Pd=cleaned.values_Td[row_P].astype(np.float32),
+        lengths_S=np.bincount(segment_P, minlength=len(segments_S2)).astype(np.int64),
+        real_P=np.ones(len(row_P), dtype=bool),
+        bad_values=cleaned.count,
+    )
+    return steps, int(np.count_nonzero(~stay_P))
 
 
 def _truncation(
