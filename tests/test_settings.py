@@ -6,12 +6,15 @@ import itertools
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dhmd.base.errors import DhmdError
 from dhmd.config.yaml12 import load_yaml
@@ -135,3 +138,26 @@ def test_settings_need_no_heavy_library() -> None:
     )
     heavy = {"torch", "pandas", "scipy", "matplotlib", "mlflow", "dvc"}
     assert not heavy & set(done.stdout.split())
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_damaged_text_is_read_or_refused_in_one_sentence(data: st.DataObject) -> None:
+    """Bytes cut, repeated and replaced anywhere: never another exception."""
+    text = (ROOT / "params.yaml").read_text("utf-8")
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(text)))
+        end = min(len(text), start + data.draw(st.integers(0, 12)))
+        patch = data.draw(st.text(alphabet="\n :-[]{}#&*!|>'\"%@`,.~019aeftxé\t", max_size=8))
+        text = text[:start] + patch + text[end:]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "params.yaml").write_text(text, encoding="utf-8")
+        (root / "recipes").symlink_to(ROOT / "recipes")
+        try:
+            load_params(root).for_dataset("demo")
+            said = ""
+        except DhmdError as error:
+            said = str(error)
+    assert "\n" not in said
+    assert len(said) < 1500
