@@ -76,7 +76,8 @@ def compare_metric(
     values = [
         np.array([side.scores[seed].values[metric] for seed in seeds]) for side in (base, head)
     ]
-    losses = loss_sign(metric) * (values[1] - values[0])
+    # Adding zero turns the -0.0 of equal values into 0.0.
+    losses = loss_sign(metric) * (values[1] - values[0]) + 0.0
     found = paired(losses)
     return MetricRow(
         metric,
@@ -110,7 +111,7 @@ def _over_utterances(
         resampled(metric, _values(side, seeds)[:, chosen], labels, groups, counts)
         for side, chosen in ((base, slice(None)), (head, rows))
     ]
-    return interval(loss_sign(metric) * (drawn[1] - drawn[0]))
+    return interval(loss_sign(metric) * (drawn[1] - drawn[0]) + 0.0)
 
 
 def _values(side: Evaluated, seeds: list[int]) -> Floats:

@@ -142,9 +142,14 @@ def _agree(written: object, computed: object, where: str) -> None:
 
 
 def _disagreement(where: str, written: object, computed: object) -> DhmdError:
-    says = "absent" if written is None else repr(written)
-    gives = "nothing" if computed is None else repr(computed)
+    says = "absent" if written is None else _shown(written)
+    gives = "nothing" if computed is None else _shown(computed)
     return DhmdError(
         f"{where} is {says}, but {PREDICTIONS} gives {gives}: edited by hand or out of date; run "
         "dvc repro and commit what it writes"
     )
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -74,7 +74,7 @@ def _cells(row: MetricRow) -> list[str]:
         str(row.n) if row.n else "-",
         _mean(row.base),
         _mean(row.head),
-        "-" if row.loss is None else f"{row.loss:+.4f}",
+        "-" if row.loss is None else _signed(row.loss),
         _interval(bounds),
         _interval(row.utterances),
         f"{row.margin:g}",
@@ -89,7 +89,12 @@ def _mean(values: dict[str, float] | None) -> str:
 
 
 def _interval(ends: tuple[float, float] | None) -> str:
-    return "-" if ends is None else f"[{ends[0]:+.4f}, {ends[1]:+.4f}]"
+    return "-" if ends is None else f"[{_signed(ends[0])}, {_signed(ends[1])}]"
+
+
+def _signed(value: float) -> str:
+    # Adding zero after rounding: what rounds to nothing has no sign to show.
+    return f"{round(value, 4) + 0.0:+.4f}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

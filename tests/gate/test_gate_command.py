@@ -124,3 +124,11 @@ def test_markdown_shows_accepted_changes_and_escapes(tmp_path):
     assert done.returncode == 0
     assert "Accepted changes:" in done.stdout
     assert "new \\| \\<b\\>labels\\</b\\>" in done.stdout
+
+
+def test_equal_metrics_show_no_negative_zero(repository):
+    text = _run(repository, "--base", "HEAD~2", "--head", "HEAD~1").stdout
+    assert "+0.0000" in text
+    assert "-0.0000" not in text
+    found = _run(repository, "--base", "HEAD~2", "--head", "HEAD~1", "--json").stdout
+    assert "-0.0," not in found
