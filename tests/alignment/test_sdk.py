@@ -64,6 +64,7 @@ def test_generated_files(tmp_path: Path, seed: int) -> None:
 @needs_sdk
 @pytest.mark.real
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # the SDK alone takes a minute, and several on a busy machine
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real pieces are not in ../shared/real")
 def test_the_real_pieces_of_mosi(tmp_path: Path) -> None:
     """A minute of the SDK's time: 2,198 segments (one of 2,199 has no length)."""
