@@ -25,7 +25,8 @@ def work(stage: Stage) -> None:
             stage.metrics,
         )
         record("train", stage.models, test_rows(stage.metrics / "seeds.csv"))
-        record("ablate", stage.ablations, test_rows(stage.metrics / "ablations.csv"))
+        if variants := test_rows(stage.metrics / "ablations.csv"):
+            record("ablate", stage.ablations, variants)
 
 
 def test_rows(path: Path) -> Mapping[str, Mapping[str, float]]:

@@ -163,6 +163,11 @@ def test_what_changes_no_result_is_not_tracked() -> None:
         assert not {"title", "provenance"} & set(recipe)
 
 
+def test_the_knob_of_distillation_trains_again_only_what_depends_on_it() -> None:
+    reads_it = {name for name in STAGES if any(k.split(".")[0] == "kd" for k in tracked(name)[0])}
+    assert reads_it == {"train", "ablate"}
+
+
 def test_every_key_of_a_recipe_that_says_something_of_results_is_tracked() -> None:
     keys = {key.split(".")[0] for name in STAGES for key in tracked(name)[1]}
     assert keys == set(key_names(RecipeFile)) - {"title", "provenance"}
