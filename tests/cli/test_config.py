@@ -60,8 +60,7 @@ def test_what_is_shipped_is_fine(here: Path, capsys: pytest.CaptureFixture[str])
             "params.yaml",
             "  heads: null",
             "  heads: 5",
-            "model.width is 16 and model.heads 5 for demo, "
-            "but the width must be a multiple of the heads",
+            "and model.heads 5 for demo, but the width must be a multiple of the heads",
         ),
         (
             "params.yaml",
@@ -77,9 +76,9 @@ def test_what_is_shipped_is_fine(here: Path, capsys: pytest.CaptureFixture[str])
         ),
         (
             "recipes/demo.yaml",
-            "pretrain: null",
+            "options: null",
             "",
-            "recipes/demo.yaml lacks pretrain: every key must be there, null if need be",
+            "recipes/demo.yaml lacks options: every key must be there, null if need be",
         ),
         (
             "recipes/demo.yaml",

@@ -61,7 +61,7 @@ def test_a_killed_pipeline_leaves_no_stage_behind(scratch: Scratch) -> None:
             until(lambda: taken(lock))
     (scratch.folder / "hold").unlink()
     scratch("dvc", "repro")
-    assert scratch.metrics()["lr"] == 2e-3
+    assert scratch.metrics()["inside"] is True
 
 
 def until(condition: Callable[[], bool]) -> None:
