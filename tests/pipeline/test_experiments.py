@@ -42,7 +42,7 @@ def test_a_queued_experiment_runs_its_own_copy_of_the_code(scratch: Scratch) -> 
     scratch.edit("dhmd/__init__.py", '__version__ = "0.1.0"', '__version__ = "edited"')
     scratch.edit("params.yaml", "lambda: 0.3", "lambda: 0.9")
     scratch("dvc", "queue", "start")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while "queued" not in scratch.experiments():
         assert time.monotonic() < deadline, scratch("dvc", "queue", "status")
         time.sleep(0.5)
@@ -65,7 +65,7 @@ def test_a_killed_pipeline_leaves_no_stage_behind(scratch: Scratch) -> None:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
