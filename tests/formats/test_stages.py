@@ -1,0 +1,148 @@
+"""Every format goes through every stage to metrics, on small files."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from dhmd.config.yaml12 import load_yaml
+from dhmd.settings import load_params
+from stages._entry import Stage
+from tests.formats.files import (
+    array_splits,
+    hkt_content,
+    mmsa_splits,
+    write_glove,
+    write_mustard_files,
+    write_pickle,
+    write_urfunny,
+)
+from tests.formats.test_real import REAL
+
+ROOT = Path(__file__).parents[2]
+STAGES = ("download", "align", "pretrain", "train", "ablate", "evaluate")
+
+SMALL: dict[str, dict[str, Any]] = {
+    "model": {"width": 4, "heads": 2, "layers": 1},
+    "pretrain": {"epochs": 1, "folds": 2},
+    "train": {"seeds": [1, 2], "epochs": 1, "batch_size": 32, "accumulate": 1},
+    "ablate": {"variants": ["no_distillation"]},
+    "evaluate": {"resamples": 100},
+    "tracking": {"enabled": False},
+}
+
+
+def place_mmsa(folder: Path) -> None:
+    write_pickle(folder / "aligned_20.pkl", mmsa_splits(seed=3))
+
+
+def place_unaligned(folder: Path) -> None:
+    write_pickle(folder / "unaligned_39.pkl", mmsa_splits(aligned=False, seed=3))
+
+
+def place_mustard(folder: Path) -> None:
+    write_pickle(folder / "mustard.pkl", hkt_content())
+    write_mustard_files(folder)
+    write_glove(folder / "glove.txt")
+    shutil.make_archive(str(folder / "glove.840B.300d"), "zip", folder, "glove.txt")
+
+
+def place_arrays(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for split, part in array_splits().items():
+        np.savez(folder / f"{split}.npz", **part)
+
+
+def place_urfunny(folder: Path) -> None:
+    write_urfunny(folder)
+
+
+def unpinned(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The shipped recipe for another file of the same form."""
+    for sequence in recipe["sequences"].values():
+        sequence.update(bytes=None, sha256=None)
+    return recipe
+
+
+def run_stages(root: Path, name: str, alignment: str, fold: str | None = None) -> None:
+    params = load_yaml(ROOT / "params.yaml")
+    assert isinstance(params, dict)
+    for section, values in SMALL.items():
+        params[section] |= values
+    params["kd"]["dictionary"]["codes"] = 8
+    params["datasets"] = [name]
+    params["data"] |= {"alignment": alignment, "fold": fold}
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    settings = load_params(root).for_dataset(name)
+    for stage in STAGES:
+        work = importlib.import_module(f"stages.{stage}").work
+        work(Stage(name=stage, dataset=name, settings=settings))
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def metrics_of(name: str) -> dict[str, Any]:
+    path = Path("metrics", name, "metrics.json")
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    assert value["n_seeds"] == 2
+    return value
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "alignment", "changes", "metric"),
+    [
+        ("mmmo", place_mmsa, "word", {"options": None}, "mae"),
+        ("sims_mmsa", place_unaligned, "none", {"labels": {"low": -3.0, "high": 3.0}}, "mae"),
+        ("urfunny", place_urfunny, "word", {"options": {"context": True}}, "f1"),
+        ("mustard_independent", place_mustard, "word", {}, "f1"),
+        ("my_arrays", place_arrays, "none", {}, "mae"),
+    ],
+)
+def test_from_files_to_metrics(
+    root: Path,
+    name: str,
+    place: Callable[[Path], None],
+    alignment: str,
+    changes: dict[str, Any],
+    metric: str,
+) -> None:
+    recipe = unpinned(yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text()))
+    for key, value in changes.items():
+        recipe[key] = value if key == "options" else recipe[key] | value
+    for section in ("model", "kd", "pretrain", "train"):
+        recipe[section] = None
+    (root / "recipes" / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
+    place(root / "data" / "placed" / name)
+    run_stages(root, name, alignment)
+    value = metrics_of(name)
+    assert math.isfinite(value["test"][metric]["mean"])
+    predictions = Path("metrics", name, "predictions.csv").read_text().splitlines()
+    assert predictions[0].startswith("id,label,seed_1,seed_2")
+    assert len(predictions) > 5
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real pieces are not in ../shared/real")
+def test_a_real_file_goes_through_every_stage(root: Path) -> None:
+    placed = root / "data" / "placed" / "mmmo"
+    placed.mkdir(parents=True)
+    (placed / "aligned_20.pkl").symlink_to(REAL / "aligned_20.pkl")
+    run_stages(root, "mmmo", "word")
+    value = metrics_of("mmmo")
+    assert 0 < value["test"]["mae"]["mean"] < 3
+    assert len(Path("metrics", "mmmo", "predictions.csv").read_text().splitlines()) == 25
