@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import importlib.metadata
 import json
@@ -9,6 +10,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
@@ -89,7 +91,12 @@ def run_tags(root: Path, environ: Mapping[str, str] = os.environ) -> dict[str, s
         tags["mlflow.source.git.commit"] = commit  # MLflow's own name: the column "Version"
         changes = git(root, "status", "--porcelain", "--untracked-files=no")
         tags["uncommitted_changes"] = "no" if changes == "" else "yes"
-    tags["mlflow.user"] = environ.get("USER") or environ.get("LOGNAME") or "unknown"
+    tags["mlflow.source.type"] = "LOCAL"
+    tags["mlflow.source.name"] = "/".join(Path(sys.argv[0]).parts[-2:])  # stages/train.py
+    try:
+        tags["mlflow.user"] = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        tags["mlflow.user"] = str(os.getuid())
     tags["machine"] = machine()
     tags["version.python"] = platform.python_version()
     for package in PACKAGES:

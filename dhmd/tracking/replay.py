@@ -5,22 +5,22 @@ before they are created, and a metric with the same step and time replaces itsel
 that broke off anywhere starts again from the first line.
 
 A stage's training is one parent run, with a child a replica. The parent shows the mean over the
-replicas that still train (where they are seeds of one model) and how many they are.
+replicas that still train (where they are seeds of one model) and how many they are. A training
+that continues a killed one goes on in that one's runs.
 """
 
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import json_sha256
 from dhmd.tracking.journal import Event, read_events
+from dhmd.tracking.naming import metric_name, run_name, split_replica
 
 METRICS_PER_CALL = 1000  # what MLflow admits
 PARENT = ""  # the parent's name among a training's runs
@@ -59,16 +59,6 @@ class StoreError(DhmdError):
     """The tracking store cannot be reached or refuses; the sentence carries no credentials."""
 
 
-def split_replica(replica: str) -> tuple[str, str]:
-    """`no_distillation/seed-1` -> (`no_distillation`, `1`); a plain seed has the variant ''."""
-    variant, _, seed = replica.rpartition("/")
-    return variant, seed.removeprefix("seed-")
-
-
-def _metric_name(name: str) -> str:
-    return re.sub(r"[^\w./: -]", "_", name, flags=re.ASCII)[:250]
-
-
 class Replay:
     """Feeds one journal's events to a store. `feed` may be called again with what it raised on."""
 
@@ -78,6 +68,7 @@ class Replay:
         self._header: Event = {}
         self._runs: Runs = {}
         self._group: list[str] = []  # the replicas of the training in progress
+        self._undecided: Event | None = None  # a start that may continue a killed training
         self._pending: dict[str, list[MetricPoint]] = {}
         self._last = (0, 0)  # time and epoch of the last event
         self._ended = False
@@ -88,17 +79,16 @@ class Replay:
             self._header = event
         elif event["event"] == "started":
             self._started(event)
-        elif event["event"] == "epoch":
-            self._epoch(event)
-        elif event["event"] == "finished":
-            self.flush()
-            for replica in self._group:
-                self._store.set_status(self._runs[replica], "FINISHED", event["time"])
-            self._group = []
         elif event["event"] == "test":
             self._test(event)
-        elif event["event"] == "ended":
-            self.end(event["status"], event["tags"], event["time"])
+        else:
+            self._decide(event)
+            if event["event"] == "epoch":
+                self._epoch(event)
+            elif event["event"] == "finished":
+                self._finished(event["time"])
+            else:
+                self.end(event["status"], event["tags"], event["time"])
         epoch = event.get("epoch", self._last[1])
         self._last = (event["time"], epoch)
 
@@ -122,76 +112,110 @@ class Replay:
             self._store.set_status(self._runs[replica], status, time)
         self._ended = True
 
+    def _finished(self, time: int) -> None:
+        self.flush()
+        for replica in self._group:
+            self._store.set_status(self._runs[replica], "FINISHED", time)
+        self._group = []
+
     def _started(self, event: Event) -> None:
-        header, time = self._header, event["time"]
-        what = {"stage": header["stage"], "dataset": header["dataset"]}
-        # Equal for a training and its continuation after a kill, and for nothing else.
-        settings = json_sha256([what, event["parameters"], event["replicas"]])[:16]
-        tags = {**header["tags"], **what, "dhmd.key": header["key"]}
-        self._runs |= self._existing(tags, settings, event)
+        self._last = (event["time"], event["resumed_epoch"])
+        self._runs |= self._mine()
+        if not self._runs and not event["resumed_epoch"] and self._interrupted(event):
+            # Either it was begun again or it goes on: its first epoch's number will tell.
+            self._undecided = event
+        else:
+            self._begin(event, event["resumed_epoch"])
+
+    def _decide(self, event: Event) -> None:
+        """The first sign of a training that may continue a killed one: does it?"""
+        started = self._undecided
+        if started is None or event.get("status") in ("FAILED", "KILLED"):
+            return  # nothing to decide, or it came to nothing: the killed one's runs stand
+        # Finished without any epoch: all of them had been done already, and are in those runs.
+        self._begin(started, event.get("epoch", 2) - 1)
+        self._undecided = None
+
+    def _begin(self, event: Event, resumed_epoch: int) -> None:
+        """Create or find the runs of a training."""
+        header, time, replicas = self._header, event["time"], event["replicas"]
+        tags = {**header["tags"], **self._what(), "dhmd.key": header["key"]}
+        self._runs |= self._mine()
+        if not self._runs and resumed_epoch > 0:
+            self._runs |= self._continued(event, tags, resumed_epoch)
         if PARENT not in self._runs:
             own = {"dhmd.role": "parent"}
-            self._runs[PARENT] = self._store.create(_run_name(header), tags | own, time, None)
+            self._runs[PARENT] = self._store.create(run_name(header), tags | own, time, None)
         # One tag a training: a stage may have several, and any of them may be continued.
-        known = {f"dhmd.settings_{settings}": "yes"}
+        known = {_settings_tag(self._what(), event): "yes"}
         self._store.describe(self._runs[PARENT], event["parameters"], known)
-        for replica in event["replicas"]:
+        for place, replica in enumerate(replicas):
             variant, seed = split_replica(replica)
             if replica not in self._runs:
                 own = {"dhmd.role": "replica", "replica": replica, "seed": seed}
                 own |= {"variant": variant} if variant else {}
+                # The UI shows the youngest first: a millisecond a run puts the seeds in order.
+                start = time + len(replicas) - place
                 parent = self._runs[PARENT]
-                self._runs[replica] = self._store.create(replica, tags | own, time, parent)
+                self._runs[replica] = self._store.create(replica, tags | own, start, parent)
             # A variant is an overlay over the parameters: the parent's would mislead on its run.
             parameters = {"variant": variant} if variant else event["parameters"]
             self._store.describe(self._runs[replica], {**parameters, "seed": seed}, {})
-        self._group = list(event["replicas"])
-        self._last = (time, event["resumed_epoch"])
+        self._group = list(replicas)
 
-    def _existing(self, tags: Mapping[str, str], settings: str, event: Event) -> Runs:
-        """The runs of this journal, or those of the killed training that it continues."""
-        mine = self._store.find({"dhmd.key": tags["dhmd.key"]})
-        if mine or not event["resumed_epoch"]:
-            return mine[0] if mine else {}
-        for status in ("KILLED", "FAILED"):
-            interrupted = self._store.find({f"dhmd.settings_{settings}": "yes"}, status)
-            if interrupted:
-                runs = interrupted[0]
-                self._continue(runs, tags, event)
-                return runs
-        return {}
+    def _what(self) -> dict[str, str]:
+        return {"stage": self._header["stage"], "dataset": self._header["dataset"]}
 
-    def _continue(self, runs: Runs, tags: Mapping[str, str], event: Event) -> None:
-        resumed = {"resumed_after_epoch": str(event["resumed_epoch"]), "ended": ""}
+    def _mine(self) -> Runs:
+        found = self._store.find({"dhmd.key": self._header["key"]})
+        return found[0] if found else {}
+
+    def _interrupted(self, event: Event) -> Runs:
+        """The runs of the latest training with these settings that did not get to its end."""
+        tag = {_settings_tag(self._what(), event): "yes"}
+        found = self._store.find(tag, "KILLED") or self._store.find(tag, "FAILED")
+        return found[0] if found else {}
+
+    def _continued(self, event: Event, tags: Mapping[str, str], resumed_epoch: int) -> Runs:
+        runs = self._interrupted(event)
+        resumed = {"resumed_after_epoch": str(resumed_epoch), "ended": ""}
         for replica, run in runs.items():
             self._store.describe(run, {}, {**tags, **(resumed if replica == PARENT else {})})
             if replica == PARENT or replica in event["replicas"]:
                 self._store.set_status(run, "RUNNING", event["time"])
+        return runs
 
     def _epoch(self, event: Event) -> None:
         time, epoch = event["time"], event["epoch"]
         rows: Mapping[str, Mapping[str, float]] = event["rows"]
+        parts: dict[str, list[Mapping[str, float]]] = {}
         for replica, row in rows.items():
             if replica in self._runs:
-                self._add(replica, row, time, epoch)
-        summary = {"run/live_replicas": float(len(rows))}
-        if self._last[0]:
-            summary["run/epoch_seconds"] = (time - self._last[0]) / 1000
-        if not any(split_replica(replica)[0] for replica in rows):
-            summary |= _means(rows.values())
-        self._add(PARENT, summary, time, epoch)
+                self._add(replica, "", row, time, epoch)
+                prefix = None if split_replica(replica)[0] else ""
+            else:  # `text/seed-1`: the part `text` of the training of seed-1
+                part, _, name = replica.rpartition("/")
+                prefix = f"{part}/"
+                self._add(name, prefix, row, time, epoch)
+            if prefix is not None:  # a mean over different variants would mean nothing
+                parts.setdefault(prefix, []).append(row)
+        seconds = (time - self._last[0]) / 1000
+        for prefix, members in parts.items():
+            run = {"run/live_replicas": float(len(members)), "run/epoch_seconds": seconds}
+            self._add(PARENT, prefix, _means(members) | run, time, epoch)
 
-    def _add(self, replica: str, row: Mapping[str, float], time: int, epoch: int) -> None:
-        points = self._pending.setdefault(self._runs[replica], [])
-        points += [MetricPoint(_metric_name(name), row[name], time, epoch) for name in row]
+    def _add(
+        self, replica: str, prefix: str, row: Mapping[str, float], time: int, epoch: int
+    ) -> None:
+        if replica in self._runs:
+            points = self._pending.setdefault(self._runs[replica], [])
+            points += [
+                MetricPoint(metric_name(prefix + name), row[name], time, epoch) for name in row
+            ]
 
     def _test(self, event: Event) -> None:
         found = self._store.find(
-            {
-                "dataset": self._header["dataset"],
-                "stage": event["stage"],
-                "output_md5": event["md5"],
-            }
+            {**self._what(), "stage": event["stage"], "output_md5": event["md5"]}
         )
         if not found:
             self._tell(
@@ -212,15 +236,13 @@ class Replay:
 
     def _send(self, run: str | None, prefix: str, row: Mapping[str, float], time: int) -> None:
         if run is not None:
-            points = [MetricPoint(_metric_name(prefix + name), row[name], time, 0) for name in row]
+            points = [MetricPoint(metric_name(prefix + name), row[name], time, 0) for name in row]
             self._store.log(run, points[:METRICS_PER_CALL])
 
 
-def _run_name(header: Event) -> str:
-    start = datetime.fromtimestamp(header["time"] / 1000).strftime("%Y-%m-%d %H:%M")
-    experiment = header["tags"].get("DVC_EXP_NAME")
-    parts = [f"{header['stage']} {header['dataset']}", *([experiment] if experiment else []), start]
-    return " · ".join(parts)
+def _settings_tag(what: Mapping[str, str], event: Event) -> str:
+    """Equal for a training and its continuation after a kill, and for nothing else."""
+    return f"dhmd.settings_{json_sha256([what, event['parameters'], event['replicas']])[:16]}"
 
 
 def _columns(rows: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:
@@ -260,4 +282,4 @@ def replay_file(store: Store, path: Path, tell: Callable[[str], None]) -> str:
     if not events:
         return path.name
     last = events[-1]
-    return f"{_run_name(events[0])} ({last['status'] if last['event'] == 'ended' else 'KILLED'})"
+    return f"{run_name(events[0])} ({last['status'] if last['event'] == 'ended' else 'KILLED'})"

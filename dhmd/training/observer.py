@@ -34,7 +34,8 @@ class Observer(Protocol):
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         """After an epoch: replica -> metric name (`train/task`, `valid/mae`) -> value.
 
-        Only replicas that still train have a row. Values may be NaN.
+        Only replicas that still train have a row, and `text/seed-1` is the part `text` of the
+        training of `seed-1`. Values may be NaN.
         """
 
     def finished(self, outputs: Path) -> None:

@@ -57,8 +57,24 @@ def test_variants_are_named_and_not_averaged_over_each_other() -> None:
     assert (child.tags["variant"], child.tags["seed"]) == ("uniform", "1")
     # The parameters of the full model would be wrong on a variant's run.
     assert child.parameters == {"variant": "uniform", "seed": "1"}
-    names = {point.name for point in store.named("ablate demo").points}
-    assert names == {"run/live_replicas", "run/epoch_seconds"}
+    assert store.named("ablate demo").points == set()
+
+
+def test_a_part_of_a_replicas_training_is_a_prefix_of_its_metrics() -> None:
+    store = FakeStore()
+    events = training(stage="pretrain", epochs=())
+    for time, part in ((2000, "text"), (3000, "audio")):
+        rows = {f"{part}/seed-{seed}": {"valid/mae": float(seed)} for seed in (1, 2)}
+        events.insert(-2, {"event": "epoch", "time": time, "epoch": 1, "rows": rows})
+    events.insert(-2, {"event": "epoch", "time": 4000, "epoch": 1, "rows": {"foreign": {"x": 1.0}}})
+    feed(store, events)
+    assert len(store.runs) == 3
+    names = {point.name: point.value for point in store.named("seed-2").points}
+    assert names == {"text/valid/mae": 2.0, "audio/valid/mae": 2.0}
+    parent = store.named("pretrain demo")
+    assert parent.last("text/valid/mae") == 1.5
+    assert parent.last("audio/run/live_replicas") == 2
+    assert parent.last("audio/run/epoch_seconds") == 1.0
 
 
 def test_several_trainings_of_one_stage_share_the_parent() -> None:
@@ -143,13 +159,22 @@ def test_no_call_carries_more_than_mlflow_takes() -> None:
     assert len(store.named("seed-1").points) == 2500
 
 
-def test_a_resumed_training_goes_on_in_the_killed_ones_runs(tmp_path: Path) -> None:
+def killed_store(tmp_path: Path, key: str = "k1") -> FakeStore:
     store = FakeStore()
     path = tmp_path / "x.jsonl"
-    killed = training("k1", epochs=(1, 2), end=None, tags={"dhmd.process": "old"})
+    killed = training(key, epochs=(1, 2), end=None, tags={"dhmd.process": "old"})
     path.write_text("".join(json.dumps(event) + "\n" for event in killed))
     replay_file(store, path, print)
-    feed(store, training("k2", epochs=(3, 4), resumed=2, tags={"dhmd.process": "new"}))
+    return store
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_resumed_training_goes_on_in_the_killed_ones_runs(tmp_path: Path, told: bool) -> None:
+    store = killed_store(tmp_path)
+    tags = {"dhmd.process": "new"}
+    events = training("k2", epochs=(3, 4), resumed=2 if told else 0, tags=tags)
+    feed(store, events)
+    feed(store, events)
     assert len(store.runs) == 3
     parent, child = store.named("train demo"), store.named("seed-1")
     assert {point.step for point in child.points} == {1, 2, 3, 4}
@@ -159,14 +184,32 @@ def test_a_resumed_training_goes_on_in_the_killed_ones_runs(tmp_path: Path) -> N
     assert child.tags["dhmd.process"] == "new"
 
 
-def test_a_training_with_other_seeds_or_a_fresh_start_is_another_run(tmp_path: Path) -> None:
-    store = FakeStore()
-    path = tmp_path / "x.jsonl"
-    path.write_text("".join(json.dumps(event) + "\n" for event in training("k1", end=None)))
-    replay_file(store, path, print)
-    feed(store, training("k2"))
-    feed(store, training("k3", replicas=["seed-1"], resumed=2, epochs=(3,)))
-    assert sum(run.parent is None for run in store.runs.values()) == 3
+def test_a_training_killed_while_it_wrote_its_outputs_is_finished_later(tmp_path: Path) -> None:
+    store = killed_store(tmp_path)
+    feed(store, training("k2", epochs=()))
+    assert len(store.runs) == 3
+    assert {run.status for run in store.runs.values()} == {"FINISHED"}
+    assert store.named("train demo").tags["output_md5"] == "md5-k2.dir"
+
+
+def test_a_training_killed_twice_before_its_next_epoch_is_as_it_was(tmp_path: Path) -> None:
+    store = killed_store(tmp_path)
+    again = training("k2", epochs=())[:2]
+    feed(store, [*again, {"event": "ended", "time": 5000, "status": "KILLED", "tags": {}}])
+    assert len(store.runs) == 3
+    assert store.named("train demo").tags["ended"] == "killed after epoch 2"
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"replicas": ["seed-1"], "resumed": 2}, {"stage": "pretrain", "resumed": 2}]
+)
+def test_a_fresh_start_or_another_training_is_another_run(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    store = killed_store(tmp_path)
+    feed(store, training("k2", **options))
+    parents = [run for run in store.runs.values() if run.parent is None]
+    assert [run.status for run in parents] == ["KILLED", "FINISHED"]
 
 
 class TestTestMetrics:
