@@ -74,6 +74,14 @@ class TrainConfig:
             "help": "chance that an utterance loses a modality in training",
         },
     )
+    average: float = field(
+        default=0.95,
+        metadata={
+            "min": 0.0,
+            "exclusive_max": 1.0,
+            "help": "weights are averaged over updates, each keeping this share; 0: the latest",
+        },
+    )
     buckets: int = field(
         default=4, metadata={"min": 1, "help": "length groups, each trimmed to its longest"}
     )

@@ -53,4 +53,5 @@ class Input:
             identity=corpus.identity,
             fold=corpus.fold,
             steps={name: int(corpus.features[name].lengths.max()) for name in names},
+            origin=corpus.report.get("origin"),
         )

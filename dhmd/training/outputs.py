@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dhmd.base.hdf5 import writing
 from dhmd.cache.corpus import Array, Corpus
 from dhmd.model.batch import Batch
 from dhmd.model.decoupling import pool
@@ -121,7 +122,7 @@ def write_outputs(
 
     `codes` and `embedding` of the first seed only; of the codes of all seeds only statistics.
     """
-    with h5py.File(path, "w", track_order=False) as file:
+    with writing(path, path) as (file, _):
         file.attrs["seeds"] = np.array(seeds, dtype=np.int64)
         file.attrs["modalities"] = json.dumps(list(modalities))
         file.attrs["task"] = corpus.task

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from dhmd.nn.replicas import Replicas
 from dhmd.training.batches import EpochPlanner, PlannedBatch, evaluation_batches
 from dhmd.training.config import TrainConfig
 from dhmd.training.device_corpus import DeviceCorpus
+from dhmd.training.graphed import GraphedStep
 from dhmd.training.learner import Learner, as_module
 from dhmd.training.observer import Observer
 from dhmd.training.optimiser import ReplicaAdam
@@ -50,7 +53,9 @@ class Schedule:
     early_stop: int
     clip_value: float
     modality_dropout: float
+    average: float
     buckets: int
+    cuda_graph: bool
 
 
 def schedule_of(train: TrainConfig) -> Schedule:
@@ -66,7 +71,9 @@ def schedule_of(train: TrainConfig) -> Schedule:
         early_stop=train.early_stop,
         clip_value=train.clip_value,
         modality_dropout=train.modality_dropout,
+        average=train.average,
         buckets=train.buckets,
+        cuda_graph=train.cuda_graph,
     )
 
 
@@ -157,8 +164,10 @@ class Trainer:
             accumulate=schedule.accumulate,
         )
         self.valid_rows = valid_rows
+        self.average_P = self.optimiser.values_P.clone()
         self.best_P = self.optimiser.values_P.clone()
         self.progress = Progress.start(replicas.count, schedule.lr)
+        self._graphs: dict[tuple[int, ...], GraphedStep] = {}
 
     def run(self) -> Progress:
         """Train until every replica has stopped; leaves each replica's best weights in place."""
@@ -168,12 +177,23 @@ class Trainer:
             progress.epoch += 1
             self._set_rates()
             losses = self._train_epoch(progress.epoch)
-            scores = self.validation_scores()
+            with self._averaged():
+                scores = self.validation_scores()
             rows = self._judge(losses, scores)
             self._save()
             self.observer.epoch(progress.epoch, rows)
         self.optimiser.values_P.copy_(self.best_P)
         return progress
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The averaged weights in place of the latest, for the time of a look at them."""
+        latest_P = self.optimiser.values_P.clone()
+        self.optimiser.values_P.copy_(self.average_P)
+        try:
+            yield
+        finally:
+            self.optimiser.values_P.copy_(latest_P)
 
     def _set_rates(self) -> None:
         live = [
@@ -193,6 +213,7 @@ class Trainer:
                 for name, value in self._backward(planned).items():
                     sums[name] = sums.get(name, torch.zeros_like(value)) + value
             self.optimiser.step()
+            self.average_P.lerp_(self.optimiser.values_P, 1 - self.schedule.average)
         self.replicas.training = False
         names = list(sums)
         table = (torch.stack([sums[name] for name in names]) / len(updates)).tolist()
@@ -200,10 +221,26 @@ class Trainer:
 
     def _backward(self, planned: PlannedBatch) -> dict[str, Tensor]:
         """Add a batch's gradients; its share of the update's losses, detached."""
+        device = self.replicas.device
+        rows_RB = torch.from_numpy(planned.rows_RB).to(device)
+        weight_RB = torch.from_numpy(planned.weight_RB).to(device)
+        if device.type != "cuda" or not self.schedule.cuda_graph:
+            return self._gradients(rows_RB, weight_RB, planned.steps)
+        if planned.steps not in self._graphs:
+            self._graphs[planned.steps] = GraphedStep(
+                partial(self._gradients, steps=planned.steps),
+                self.replicas,
+                self.optimiser.grads_P,
+                rows_RB,
+                weight_RB,
+            )
+        return self._graphs[planned.steps](rows_RB, weight_RB)
+
+    def _gradients(
+        self, rows_RB: Tensor, weight_RB: Tensor, steps: tuple[int, ...]
+    ) -> dict[str, Tensor]:
         self.replicas.begin_step()
-        rows = torch.from_numpy(planned.rows_RB).to(self.replicas.device)
-        weight = torch.from_numpy(planned.weight_RB).to(self.replicas.device)
-        batch = self.corpus.batch(rows, weight, planned.steps)
+        batch = self.corpus.batch(rows_RB, weight_RB, steps)
         if self.schedule.modality_dropout > 0 and len(batch.features) > 1:
             batch = batch.without(self._dropped(batch.present_RMB))
         losses = self.learner.losses(batch)
@@ -265,13 +302,13 @@ class Trainer:
             )
             improved[replica] = progress.judge(replica, score, self.schedule)
         better = self.optimiser.of_replica(torch.tensor(improved, device=self.replicas.device))
-        torch.where(better, self.optimiser.values_P, self.best_P, out=self.best_P)
+        torch.where(better, self.average_P, self.best_P, out=self.best_P)
         return rows
 
     def _save(self) -> None:
         tensors = {f"optimiser.{k}": v for k, v in self.optimiser.state().items()}
         tensors |= {f"streams.{k}": v for k, v in self.replicas.state().items()}
-        tensors["best"] = self.best_P
+        tensors |= {"best": self.best_P, "average": self.average_P}
         self.state.save(self.part, tensors, vars(self.progress))
 
     def _resume(self) -> None:
@@ -287,6 +324,7 @@ class Trainer:
         self.optimiser.restore(groups["optimiser"])
         self.replicas.restore(groups["streams"])
         self.best_P.copy_(tensors["best"])
+        self.average_P.copy_(tensors["average"])
         notes["history"] = [tuple(row) for row in notes["history"]]
         self.progress = Progress(**notes)
 

@@ -39,6 +39,8 @@ class Description:
     Attributes:
         features: names of the features by modality, in the order of the inputs.
         label: what an output means: task, low, high, class names.
+        origin: which sequences the features come from and how they were aligned, so that new ones
+            can be; None where the corpus was no computational sequences.
     """
 
     configuration: Configuration
@@ -52,6 +54,7 @@ class Description:
     identity: str
     fold: str
     steps: Mapping[str, int]
+    origin: Mapping[str, Any] | None = None
 
     @property
     def inputs(self) -> dict[str, int]:
@@ -74,6 +77,7 @@ class Description:
                 "classes": list(self.class_names),
             },
             "steps": dict(self.steps),
+            "origin": None if self.origin is None else dict(self.origin),
             "features": {name: list(names) for name, names in self.features.items()},
             "normalisation": {
                 name: {"mean": rule.mean_I.tolist(), "std": rule.std_I.tolist()}
@@ -139,6 +143,7 @@ def read_description(folder: Path) -> tuple[Description, dict[str, str]]:
             identity=content["identity"],
             fold=content["fold"],
             steps=dict(content["steps"]),
+            origin=content.get("origin"),
         )
         return description, dict(content["files"])
     except OSError as error:

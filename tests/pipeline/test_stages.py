@@ -8,7 +8,6 @@ from typing import Any
 from dhmd.config.yaml12 import load_yaml
 from dhmd.settings import load_params
 from stages.evaluate import test_rows as rows_of_test
-from stages.pretrain import what_counts
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,7 +54,7 @@ def test_pretraining_sees_what_dvc_tracks_for_it_and_nothing_else() -> None:
             train=type(changed.train)(),
         ).as_json()
     )
-    given, seen = flat(changed.as_json()), flat(what_counts(changed).as_json())
+    given, seen = flat(changed.as_json()), flat(changed.for_pretraining().as_json())
     assert seen["modalities"] == ["text", "audio"]
     for key in set(seen) - {"modalities"}:
         is_tracked = any(key == entry or key.startswith(f"{entry}.") for entry in tracked)

@@ -1,0 +1,48 @@
+"""`dhmd study distillation`: many generated corpora, one page of results."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The sub-command's arguments."""
+    parser.add_argument("name", choices=["distillation"], help="which study")
+    parser.add_argument("--corpora", type=int, default=10, help="generated corpora a regime")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds on every corpus"
+    )
+    parser.add_argument(
+        "--regimes",
+        nargs="+",
+        default=None,
+        help="noisy, clean, no_cue and audio (audio as the reliable teacher); all by default",
+    )
+    parser.add_argument("--processes", type=int, default=None, help="default: one a core")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train what is missing, then write metrics/studies/distillation.json and docs/results.md."""
+    from dhmd.base.atomic import write_text
+    from dhmd.base.errors import DhmdError
+    from dhmd.evaluation.files import json_text
+    from dhmd.studies.distillation import REGIMES, default_processes, run_study
+    from dhmd.studies.page import page
+
+    root = Path.cwd()
+    regimes = arguments.regimes or list(REGIMES)
+    unknown = [name for name in regimes if name not in REGIMES]
+    if unknown:
+        raise DhmdError(f"--regimes names {unknown[0]!r}, but knows {', '.join(REGIMES)}")
+    summary = run_study(
+        root,
+        regimes=regimes,
+        corpora=arguments.corpora,
+        seeds=arguments.seeds,
+        processes=arguments.processes or default_processes(),
+    )
+    write_text(root / "metrics" / "studies" / "distillation.json", json_text(summary))
+    write_text(root / "docs" / "results.md", page(summary))
+    print("wrote metrics/studies/distillation.json and docs/results.md")
+    return 0

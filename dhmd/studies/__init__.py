@@ -1,0 +1,1 @@
+"""Studies over many generated corpora: what may be concluded about the method."""

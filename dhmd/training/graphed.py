@@ -1,0 +1,62 @@
+"""A training step as a CUDA graph: captured once a shape, replayed without the host in between.
+
+Steps of these sizes are bound by the launching of thousands of small kernels; a graph launches
+them as one. On the CPU the plain path is used.
+
+Legend: R replicas, B utterances, P entries of all gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dhmd.nn.replicas import Replicas
+
+_WARM_UPS = 3
+
+
+class GraphedStep:
+    """Calls like the function it captured: adds gradients, returns the losses.
+
+    Args:
+        step: from rows and weights `[R, B]` on the device to losses; adds to `grads_P`.
+        rows_RB, weight_RB: an example, of the shape of every later call.
+
+    The dropout streams are registered with the graph, so that replays draw the numbers that the
+    plain path would; warming up and capturing leave streams and gradients as they were.
+    """
+
+    def __init__(
+        self,
+        step: Callable[[Tensor, Tensor], dict[str, Tensor]],
+        replicas: Replicas,
+        grads_P: Tensor,
+        rows_RB: Tensor,
+        weight_RB: Tensor,
+    ) -> None:
+        self._rows_RB, self._weight_RB = rows_RB.clone(), weight_RB.clone()
+        states = [generator.get_state() for generator in replicas.dropout]
+        grads = grads_P.clone()
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(_WARM_UPS):
+                step(self._rows_RB, self._weight_RB)
+        torch.cuda.current_stream().wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        for generator in replicas.dropout:
+            self._graph.register_generator_state(generator)
+        with torch.cuda.graph(self._graph):
+            self._losses = step(self._rows_RB, self._weight_RB)
+        for generator, state in zip(replicas.dropout, states, strict=True):
+            generator.set_state(state)
+        grads_P.copy_(grads)
+
+    def __call__(self, rows_RB: Tensor, weight_RB: Tensor) -> dict[str, Tensor]:
+        self._rows_RB.copy_(rows_RB)
+        self._weight_RB.copy_(weight_RB)
+        self._graph.replay()
+        return {name: loss.clone() for name, loss in self._losses.items()}
