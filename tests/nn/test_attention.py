@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.testing import assert_close
 
 from dhmd.nn.attention import Attention, TransformerEncoder, key_bias, positions
 from tests.nn.layers import cells, linear_of, masks, norm_of, normal, replicas, scatter
+from tests.oracle.compare import assert_close
 
 
 def torch_attention(ours: Attention, r: int, g: int) -> nn.MultiheadAttention:

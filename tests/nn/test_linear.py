@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torch.testing import assert_close
 
 from dhmd.nn.linear import Linear, TemporalConvolution
 from tests.nn.layers import cells, linear_of, normal, replicas
+from tests.oracle.compare import assert_close
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from torch.testing import assert_close
-
 from dhmd.nn.norm import LayerNorm
 from tests.nn.layers import cells, norm_of, normal, replicas, scatter
+from tests.oracle.compare import assert_close
 
 
 def test_a_norm_is_torchs_in_every_cell() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch.testing import assert_close
 
 from dhmd.nn.pooling import masked_max, masked_mean, zero_padding
 from tests.nn.layers import masks, normal
+from tests.oracle.compare import assert_close
 
 
 def _cases() -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-from torch.testing import assert_close
 
 from dhmd.nn.recurrent import GRU
 from tests.nn.layers import masks, normal, replicas
+from tests.oracle.compare import assert_close
 
 
 def torch_gru(ours: GRU, replica: int, inputs: int) -> nn.GRU:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from torch.testing import assert_close
 
 from dhmd.nn.sparsemax import fenchel_young, sparsemax
 from tests.nn.layers import normal
 from tests.oracle import equations
+from tests.oracle.compare import assert_close
 
 
 def staircase(codes: int, top: int, kept: float) -> Tensor:
