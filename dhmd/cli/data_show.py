@@ -114,7 +114,7 @@ def _corpus(corpus: Corpus) -> list[str]:
     lines += histogram(_label_counts(corpus, corpus.labels_N[seen]))
     lines.append("")
     for key, value in corpus.report.items():
-        if key in ("modalities", "alignment", "segments", "videos", "splits", "format"):
+        if key in ("modalities", "alignment", "segments", "videos", "splits", "format", "origin"):
             continue
         lines.append(f"{key.replace('_', ' ')}: {_brief(value)}")
     return lines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -59,7 +59,7 @@ class _Gathered:
     tokens: list[Array] = field(default_factory=list)
     empty: dict[str, str] = field(default_factory=dict)
     counts: dict[str, int] = field(
-        default_factory=lambda: {"labels_clipped": 0, "steps_truncated": 0}
+        default_factory=lambda: {"labels_clipped": 0, "steps_truncated": 0, "words_dropped": 0}
     )
     per_modality: dict[str, dict[str, int]] = field(default_factory=dict)
 
@@ -79,8 +79,7 @@ def import_corpus(
     Args:
         recipe: of format mmsa, urfunny, mustard or arrays.
         raw: the folder that the download stage filled.
-        align: section `align`; max_steps (or max_steps_unaligned), truncate and empty_segments
-            apply, words are as the files hold them.
+        align: section `align`.
         alignment: "word" needs files whose modalities are aligned.
         sources: file -> sha256, part of the corpus's identity.
         output: the cache.
@@ -179,6 +178,11 @@ def _gather(task: Task, reading: Reading, sink: _Sink) -> _Gathered:
             for modality in reading.feature_names
         }
     )
+    if task.align.drop_words and not reading.has_words:
+        raise DhmdError(
+            f"align.drop_words is {list(task.align.drop_words)}, but the files of "
+            f"{task.recipe.name} hold no words: set it to []"
+        )
     seen: set[str] = set()
     for segment in progress(reading.segments, f"import {task.recipe.name}", unit="segment"):
         if segment.id in seen:
@@ -186,6 +190,8 @@ def _gather(task: Task, reading: Reading, sink: _Sink) -> _Gathered:
             continue
         seen.add(segment.id)
         label = _label(task, segment, gathered)
+        if task.align.drop_words:
+            segment = _without_dropped_words(task, segment, gathered)
         steps = {
             modality: _cut(task, modality, segment, gathered) for modality in reading.feature_names
         }
@@ -210,6 +216,18 @@ def _gather(task: Task, reading: Reading, sink: _Sink) -> _Gathered:
         task.problems.stop_if_any(task.recipe.name)
         raise DhmdError(f"{task.recipe.name}: no segment is left to import")
     return gathered
+
+
+def _without_dropped_words(task: Task, segment: Segment, gathered: _Gathered) -> Segment:
+    """The segment without the words to be dropped, and their rows in what is aligned to words."""
+    keep = ~np.isin(np.array(segment.words, dtype=object), task.align.drop_words)
+    gathered.counts["words_dropped"] += int(np.count_nonzero(~keep))
+    by_word = tuple(segment.steps) if task.alignment == "word" else ("text",)
+    return replace(
+        segment,
+        words=tuple(word for word, stays in zip(segment.words, keep, strict=True) if stays),
+        steps=segment.steps | {modality: segment.steps[modality][keep] for modality in by_word},
+    )
 
 
 def _label(task: Task, segment: Segment, gathered: _Gathered) -> float:
@@ -258,14 +276,9 @@ def _kept(task: Task, modality: str, length: int) -> slice:
 
 
 def _append_words(task: Task, segment: Segment, sink: _Sink) -> None:
-    count = len(segment.words)
-    kept = _kept(task, "text", count)
-    intervals = segment.intervals
-    if intervals is None:
-        # Times that are not known are NaN; zero would be a lie.
-        intervals = np.full((count, 2), np.nan)
-    words = segment.words[kept]
-    sink.append_words(words, intervals[kept], np.array([len(words)]))
+    words = segment.words[_kept(task, "text", len(segment.words))]
+    # Times that are not known are NaN; zero would be a lie.
+    sink.append_words(words, np.full((len(words), 2), np.nan), np.array([len(words)]))
 
 
 def _folds(task: Task, reading: Reading, gathered: _Gathered) -> dict[str, Array]:

@@ -69,7 +69,6 @@ class Segment:
         label: a number, or the class's index.
         steps: modality -> `[T, d]`, real steps only.
         words: T words, or () where there are none.
-        intervals: `[T, 2]` seconds of the words, or None.
         tokens: `[K]` int64, a tokenizer's output, or None.
     """
 
@@ -77,9 +76,8 @@ class Segment:
     video: str
     split: str
     label: float
-    steps: Mapping[str, Array]
+    steps: dict[str, Array]
     words: tuple[str, ...] = ()
-    intervals: Array | None = None
     tokens: Array | None = None
 
 

@@ -40,7 +40,7 @@ def wanted_files(recipe: Recipe) -> tuple[Wanted, ...]:
     """The files a recipe needs, checked; computational sequences are renamed to their name.
 
     Raises:
-        DhmdError: a path that leaves its source, or two sequences that are one file.
+        DhmdError: a path that leaves its source, two sequences that are one file, or none.
     """
     files: dict[str, Wanted] = {}
     for name, sequence in recipe.needed.items():
@@ -53,6 +53,8 @@ def wanted_files(recipe: Recipe) -> tuple[Wanted, ...]:
             raise DhmdError(f"{owner} and sequences.{twin.sequence} are one file, {path}")
         expected = Expected(bytes=sequence.bytes, sha256=sequence.sha256)
         files[file] = Wanted(sequence=name, path=path, file=file, expected=expected)
+    if not files:
+        raise DhmdError(f"recipe {recipe.name}: sequences names no file")
     return tuple(files.values())
 
 

@@ -132,3 +132,30 @@ def test_truncated_files_are_refused(tmp_path, suffix):
     assert f"cannot read {path} as arrays" in refused(arrays_recipe(suffix), tmp_path)
     path.unlink()
     assert f"cannot read {path} as arrays" in refused(arrays_recipe(suffix), tmp_path)
+
+
+def test_words_are_dropped_with_their_rows(tmp_path):
+    content = array_splits()
+    content["train"]["words"] = content["train"]["words"].astype("U3")
+    content["train"]["words"][1] = "sp"
+    content["train"]["words"][2:3] = "sp"
+    write(tmp_path, content)
+    whole = imported(arrays_recipe(), tmp_path)
+    corpus = imported(arrays_recipe(), tmp_path, drop_words=("sp",), empty_segments="keep")
+    assert corpus.report["counts"]["words_dropped"] == 2
+    for modality in ("text", "audio", "vision"):
+        expected = np.delete(whole.features[modality].values, [1, 2], axis=0)
+        assert np.array_equal(corpus.features[modality].values, expected)
+    loose = imported(
+        arrays_recipe(), tmp_path, alignment="none", drop_words=("sp",), empty_segments="keep"
+    )
+    assert len(loose.features["text"].values) == len(whole.features["text"].values) - 2
+    assert len(loose.features["audio"].values) == len(whole.features["audio"].values)
+    for part in content.values():
+        del part["words"]
+    write(tmp_path, content)
+    (tmp_path / "tiny.h5").unlink()
+    message = refused(arrays_recipe(), tmp_path, drop_words=("sp",))
+    assert message == (
+        "align.drop_words is ['sp'], but the files of tiny hold no words: set it to []"
+    )

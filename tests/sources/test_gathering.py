@@ -479,6 +479,10 @@ def test_two_names_for_one_file_are_refused(recipe, output, tmp_path):
     assert "are one file" in refused(twice, output, tmp_path)
 
 
+def test_recipe_without_files_is_refused(recipe, output, tmp_path):
+    assert "sequences names no file" in refused(replace(recipe, sequences={}), output, tmp_path)
+
+
 def behaviours(words: bytes) -> list[Behaviour]:
     return [status(404), status(500), cut(words, 1000), unmeasured(b"<html>")]
 
