@@ -17,6 +17,7 @@ from dhmd.alignment.check import check_corpus
 from dhmd.alignment.clean import Cleaned, clean_values
 from dhmd.alignment.config import AlignConfig, UnalignedSteps
 from dhmd.alignment.corpus import align_corpus
+from dhmd.alignment.origin import Origin
 from dhmd.alignment.overlap import overlap_mean, overlap_pairs
 from dhmd.alignment.plan import EPSILON
 
@@ -24,6 +25,7 @@ __all__ = [
     "EPSILON",
     "AlignConfig",
     "Cleaned",
+    "Origin",
     "UnalignedSteps",
     "align_corpus",
     "check_corpus",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dhmd.alignment.labels import SegmentRows
+from dhmd.alignment.origin import Origin
 from dhmd.alignment.plan import Plan
 from dhmd.alignment.sources import Sequences
 from dhmd.alignment.video import AlignedVideo
@@ -75,6 +76,7 @@ class Gathered:
         return {
             "alignment": self.plan.alignment,
             "epsilon": self.plan.epsilon,
+            "origin": Origin.of(self.plan).as_json(),
             "videos": len(set(self.videos)),
             "segments": len(self.ids),
             "counts": dict(sorted(self._counts.items())),
