@@ -1,0 +1,139 @@
+"""Tiny generated corpora and models trained on them, through the pipeline's own functions."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+
+from dhmd.alignment import AlignConfig, align_corpus
+from dhmd.generated import GeneratorConfig, generate
+from dhmd.model.config import DecoupleConfig, DictionaryConfig, DistillationConfig, ModelConfig
+from dhmd.recipes import Recipe, parse_recipe
+from dhmd.sequences import open_sequence, write_sequence
+from dhmd.training.config import PretrainConfig, TrainConfig
+from dhmd.training.configuration import Configuration
+from dhmd.training.jobs import pretrain_job, train_job
+from dhmd.training.observer import SilentObserver
+
+Array = np.ndarray[Any, Any]
+
+SEEDS = (4, 7)
+CLASSES = ("against", "neutral", "for")
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Raw files, and the model folder that the pipeline made of them."""
+
+    raw: Path
+    model: Path
+
+    def inputs(self, folder: Path, *names: str) -> Path:
+        """A folder with copies of some of the unlabelled files (all of them by default)."""
+        folder.mkdir(parents=True)
+        for name in names or ("words", "vectors", "acoustic", "visual"):
+            shutil.copy(self.raw / f"{name}.csd", folder)
+        return folder
+
+    def outputs(self) -> dict[str, Array]:
+        """What the train stage predicted, `[S]` or `[S, C]` a segment id."""
+        with h5py.File(self.model / "outputs.h5") as file:
+            ids = file["ids"].asstr()[()].tolist()
+            return dict(zip(ids, file["prediction"][()].swapaxes(0, 1), strict=True))
+
+
+def recipe(task: str, **changes: object) -> Recipe:
+    """The generated corpus's recipe, its files named differently at their source."""
+    labels: dict[str, object] = {"sequence": "labels", "low": -3.0, "high": 3.0, "tolerance": 0.1}
+    if task == "classification":
+        labels = {"sequence": "labels", "task": task, "classes": list(CLASSES)}
+    names = ("words", "vectors", "acoustic", "visual", "labels")
+    mapping: dict[str, object] = {
+        "title": "tiny",
+        "format": "csd",
+        "sequences": {name: {"path": f"Tiny/features/Tiny_{name}.csd"} for name in names},
+        "modalities": {"text": "vectors", "audio": "acoustic", "vision": "visual"},
+        "reference": "words",
+        "labels": labels,
+        "folds": {"file": "folds.json"},
+    }
+    return parse_recipe("tiny", {**mapping, **changes})
+
+
+def run_pipeline(
+    folder: Path,
+    *,
+    task: Literal["regression", "classification"] = "regression",
+    alignment: Literal["word", "none"] = "word",
+    modalities: tuple[str, ...] = ("text", "audio", "vision"),
+    epochs: int = 2,
+) -> Pipeline:
+    """Generate, align, pretrain, train."""
+    raw = folder / "raw"
+    generate(GeneratorConfig(seed=3, n_train=40, n_valid=14, n_test=14), raw)
+    if task == "classification":
+        _as_classes(raw / "labels.csd")
+    read = recipe(task)
+    align_corpus(
+        {name: raw / f"{name}.csd" for name in read.needed},
+        read,
+        AlignConfig(drop_words=("sp",), max_steps=9),
+        alignment=alignment,
+        sources={},
+        folds_path=raw / "folds.json",
+        output=folder / "aligned.h5",
+    )
+    configuration = Configuration(
+        modalities=modalities,
+        model=ModelConfig(width=8, heads=2, layers=1),
+        decouple=DecoupleConfig(),
+        kd=DistillationConfig(dictionary=DictionaryConfig(codes=8)),
+        pretrain=PretrainConfig(folds=2, epochs=1),
+        train=TrainConfig(seeds=SEEDS, epochs=epochs, threads=1, device="cpu"),
+    )
+    common: dict[str, Any] = {
+        "fold": None,
+        "observer": SilentObserver(),
+        "state": folder / "state",
+    }
+    pretrain_job(configuration, folder / "aligned.h5", folder / "pretrained", **common)
+    train_job(
+        configuration, folder / "aligned.h5", folder / "pretrained", folder / "model", **common
+    )
+    return Pipeline(raw=raw, model=folder / "model")
+
+
+def _as_classes(path: Path) -> None:
+    """Labels below −1, between, above 1 as classes 0, 1, 2."""
+    entries = []
+    with open_sequence(path) as labels:
+        for video in labels.ids:
+            entry = labels.read(video)
+            classes = np.digitize(entry.features[:, :1], [-1.0, 1.0]).astype(np.float32)
+            entries.append((video, classes, entry.intervals))
+    write_sequence(path, root_name="labels", entries=entries, metadata=None)
+
+
+def change(path: Path, alter: Any) -> None:
+    """Rewrite a `.csd`; `alter(id, features, intervals)` gives the new two, or None to drop it."""
+    entries = []
+    with open_sequence(path) as sequence:
+        names = sequence.dimension_names
+        for video in sequence.ids:
+            entry = sequence.read(video)
+            altered = alter(video, entry.features, entry.intervals)
+            if altered is not None:
+                entries.append((video, *altered))
+    write_sequence(path, root_name="x", entries=entries, metadata=None, dimension_names=names)
+
+
+def read_table(path: Path) -> dict[str, dict[str, str]]:
+    """The written rows by id."""
+    with open(path, newline="", encoding="utf-8") as stream:
+        return {row["id"]: row for row in csv.DictReader(stream)}

@@ -1,0 +1,236 @@
+"""End to end: what `predict` says of the pipeline's own files is what the pipeline said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dhmd.base.errors import DhmdError
+from dhmd.prediction import predict_folder
+from dhmd.sequences import open_sequence
+from tests.prediction.corpora import CLASSES, SEEDS, Pipeline, change, read_table
+
+
+def test_the_pipelines_own_files_give_its_own_predictions(
+    trained: Pipeline, tmp_path: Path
+) -> None:
+    folder, output = trained.inputs(tmp_path / "new"), tmp_path / "predictions.csv"
+    predicted = predict_folder(
+        trained.model, folder, output, segments=trained.raw / "labels.csd", device="cpu"
+    )
+    rows, expected = read_table(output), trained.outputs()
+    assert set(rows) == set(expected)
+    assert len(expected) > 60
+    with open_sequence(trained.raw / "labels.csd") as labels:
+        for name, value_S in expected.items():
+            row = rows[name]
+            seeds = [float(row[f"seed_{seed}"]) for seed in SEEDS]
+            np.testing.assert_allclose(seeds, value_S, atol=1e-5)
+            assert float(row["mean"]) == pytest.approx(np.mean(value_S), abs=1e-5)
+            video, index = name.rstrip("]").split("[")
+            interval = labels.read(video).intervals[int(index)]
+            assert [float(row["start"]), float(row["end"])] == interval.tolist()
+    assert np.ptp([float(row["mean"]) for row in rows.values()]) > 1e-2  # not one constant
+    assert predicted.segments == len(rows)
+    assert predicted.seeds == SEEDS
+
+
+def test_unaligned_classes_too(trained_classes: Pipeline, tmp_path: Path) -> None:
+    folder = trained_classes.inputs(tmp_path / "new", "words", "vectors", "visual")
+    output = tmp_path / "predictions.csv"
+    predict_folder(
+        trained_classes.model, folder, output, segments=trained_classes.raw / "labels.csd"
+    )
+    rows, expected = read_table(output), trained_classes.outputs()
+    assert set(expected) <= set(rows)  # one without words and vision, but with audio, may be more
+    assert len(expected) > 60
+    for name, probability_SC in expected.items():
+        mean_C = probability_SC.mean(0)
+        columns = [("mean", mean_C)]
+        columns += [(f"seed_{seed}", p_C) for seed, p_C in zip(SEEDS, probability_SC, strict=True)]
+        for column, probability_C in columns:
+            assert rows[name][column] == CLASSES[probability_C.argmax()]
+            found = float(rows[name][f"{column}_probability"])
+            assert found == pytest.approx(probability_C.max(), abs=1e-5)
+
+
+def test_files_may_have_their_names_at_the_source(trained: Pipeline, tmp_path: Path) -> None:
+    first, second = trained.inputs(tmp_path / "a"), trained.inputs(tmp_path / "b")
+    for path in second.iterdir():
+        path.rename(second / f"Tiny_{path.name}")
+    predict_folder(trained.model, first, tmp_path / "a.csv")
+    predict_folder(trained.model, second, tmp_path / "b.csv")
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+def test_a_video_is_one_segment_unless_segments_are_given(
+    trained: Pipeline, tmp_path: Path
+) -> None:
+    folder = trained.inputs(tmp_path / "new")
+    predicted = predict_folder(trained.model, folder, tmp_path / "p.csv")
+    rows = read_table(tmp_path / "p.csv")
+    with open_sequence(folder / "words.csd") as words:
+        assert list(rows) == [f"{video}[0]" for video in words.ids]
+        for video in words.ids:
+            intervals = words.read(video).intervals
+            row = rows[f"{video}[0]"]
+            assert float(row["start"]) == intervals[:, 0].min()
+            assert float(row["end"]) == intervals[:, 1].max()
+    # The model was aligned with nine steps a segment at most.
+    assert any("steps were cut off" in note for note in predicted.notes)
+
+
+def test_segments_from_csv_equal_those_from_labels(trained: Pipeline, tmp_path: Path) -> None:
+    folder, lines = trained.inputs(tmp_path / "new"), ["end,video,start,remark"]
+    with open_sequence(trained.raw / "labels.csd") as labels:
+        for video in labels.ids:
+            for start, end in labels.read(video).intervals.tolist():
+                lines.append(f'{end!r},{video},{start!r},"so, so"')
+    (tmp_path / "segments.csv").write_text("\n".join(lines), encoding="utf-8-sig")
+    for name, segments in (("a", trained.raw / "labels.csd"), ("b", tmp_path / "segments.csv")):
+        predict_folder(trained.model, folder, tmp_path / name, segments=segments)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_missing_file_is_an_absent_modality(trained: Pipeline, tmp_path: Path) -> None:
+    without = trained.inputs(tmp_path / "without", "words", "vectors", "visual")
+    silent = trained.inputs(tmp_path / "silent")
+    # Audio that lies outside every segment is absent in each of them, as the pipeline has it.
+    change(silent / "acoustic.csd", lambda _, rows, times: (rows, times + 1e6))
+    labels = trained.raw / "labels.csd"
+    predicted = predict_folder(trained.model, without, tmp_path / "a", segments=labels)
+    predict_folder(trained.model, silent, tmp_path / "b", segments=labels)
+    assert predicted.notes[0] == (
+        f"{without} has no acoustic.csd or Tiny_acoustic.csd: audio counts as absent"
+    )
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    whole = trained.outputs()
+    rows = read_table(tmp_path / "a")
+    differing = [abs(float(row["seed_4"]) - whole[name][0]) for name, row in rows.items()]
+    assert max(differing) > 1e-3
+
+
+def test_a_modality_may_lack_some_videos(trained: Pipeline, tmp_path: Path) -> None:
+    folder, labels = trained.inputs(tmp_path / "new"), trained.raw / "labels.csd"
+    change(
+        folder / "acoustic.csd",
+        lambda video, rows, times: None if video == "25522" else (rows, times),
+    )
+    predicted = predict_folder(trained.model, folder, tmp_path / "p.csv", segments=labels)
+    assert "audio counts as absent in 1 video: 25522" in predicted.notes
+    rows, expected = read_table(tmp_path / "p.csv"), trained.outputs()
+    assert set(rows) == set(expected)
+    gap = {name: abs(float(rows[name]["seed_4"]) - expected[name][0]) for name in rows}
+    assert max(value for name, value in gap.items() if name.startswith("25522[")) > 1e-3
+    assert max(value for name, value in gap.items() if not name.startswith("25522[")) < 1e-5
+
+
+def test_what_is_left_out_is_said(trained: Pipeline, tmp_path: Path) -> None:
+    folder, segments = trained.inputs(tmp_path / "new"), tmp_path / "segments.csv"
+    segments.write_text(
+        "video,start,end\n25522,0,0\n25522,0,100\nnobody,0,3\n25522,5000,5001\n", encoding="utf-8"
+    )
+    predicted = predict_folder(trained.model, folder, tmp_path / "p.csv", segments=segments)
+    assert list(read_table(tmp_path / "p.csv")) == ["25522[1]"]
+    assert "left out for want of words: 1 video: nobody" in predicted.notes
+    assert (
+        "left out as empty: 2 segments: 25522[0] (no length), 25522[2] (no words)"
+        in predicted.notes
+    )
+
+
+def test_nothing_left_is_refused(trained: Pipeline, tmp_path: Path) -> None:
+    folder, segments = trained.inputs(tmp_path / "new"), tmp_path / "segments.csv"
+    segments.write_text("video,start,end\nnobody,0,3\n", encoding="utf-8")
+    with pytest.raises(DhmdError, match=r"nothing is left to predict: .*want of words.*nobody"):
+        predict_folder(trained.model, folder, tmp_path / "p.csv", segments=segments)
+    assert not (tmp_path / "p.csv").exists()
+
+
+def test_values_that_are_no_numbers_are_cleaned_as_in_the_pipeline(
+    trained: Pipeline, tmp_path: Path
+) -> None:
+    predicted = predict_folder(trained.model, trained.inputs(tmp_path / "new"), tmp_path / "p.csv")
+    assert any("of audio are no finite numbers" in note for note in predicted.notes)
+
+
+def altered_model(trained: Pipeline, folder: Path, key: str, value: object) -> Path:
+    shutil.copytree(trained.model, folder)
+    content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    content[key] = value
+    (folder / "model.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def test_a_model_folder_without_origin_is_refused(trained: Pipeline, tmp_path: Path) -> None:
+    null = altered_model(trained, tmp_path / "null", "origin", None)
+    older = altered_model(trained, tmp_path / "older", "origin", None)
+    content = json.loads((older / "model.json").read_text(encoding="utf-8"))
+    del content["origin"]
+    (older / "model.json").write_text(json.dumps(content), encoding="utf-8")
+    folder = trained.inputs(tmp_path / "new")
+    for model in (null, older):
+        with pytest.raises(DhmdError, match=r"does not say how its corpus was aligned from \.csd"):
+            predict_folder(model, folder, tmp_path / "p.csv")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("origin", {"modalities": {}}, "model.json.*origin"),
+        ("alignment", "sideways", "has the alignment 'sideways'"),
+        ("normalisation", {}, "does not describe text"),
+        ("normalisation", "text", "damaged"),
+    ],
+)
+def test_a_damaged_description_is_refused(
+    trained: Pipeline, tmp_path: Path, key: str, value: object, sentence: str
+) -> None:
+    model = altered_model(trained, tmp_path / "model", key, value)
+    with pytest.raises(DhmdError, match=sentence):
+        predict_folder(model, trained.inputs(tmp_path / "new"), tmp_path / "p.csv")
+    assert not (tmp_path / "p.csv").exists()
+
+
+def test_a_diverged_seed_is_left_out(trained: Pipeline, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(trained.model, model)
+    with open(model / "history.csv", "a", encoding="utf-8") as stream:
+        stream.write("7,1,diverged,1\n")
+    folder = trained.inputs(tmp_path / "new")
+    predicted = predict_folder(model, folder, tmp_path / "p.csv")
+    assert predicted.seeds == (4,)
+    assert "seed 7 diverged in training and is left out" in predicted.notes
+    for row in read_table(tmp_path / "p.csv").values():
+        assert "seed_7" not in row
+        assert row["mean"] == row["seed_4"]
+    with open(model / "history.csv", "a", encoding="utf-8") as stream:
+        stream.write("4,1,diverged,1\n")
+    with pytest.raises(DhmdError, match=r"every seed of .* diverged"):
+        predict_folder(model, folder, tmp_path / "q.csv")
+    assert not (tmp_path / "q.csv").exists()
+
+
+def test_weights_and_descriptions_are_enough(trained: Pipeline, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("model.json", "seed-4.safetensors", "seed-7.safetensors"):
+        shutil.copy(trained.model / name, model)
+    folder = trained.inputs(tmp_path / "new")
+    predict_folder(model, folder, tmp_path / "a.csv")
+    predict_folder(trained.model, folder, tmp_path / "b.csv")
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+def test_the_output_is_no_folder_and_no_input(trained: Pipeline, tmp_path: Path) -> None:
+    folder = trained.inputs(tmp_path / "new")
+    before = (folder / "words.csd").read_bytes()
+    with pytest.raises(DhmdError, match="is a folder"):
+        predict_folder(trained.model, folder, tmp_path)
+    with pytest.raises(DhmdError, match="is one of the inputs"):
+        predict_folder(trained.model, folder, folder / "words.csd")
+    assert (folder / "words.csd").read_bytes() == before
