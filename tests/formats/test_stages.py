@@ -29,7 +29,7 @@ from tests.formats.files import (
 from tests.formats.test_real import REAL
 
 ROOT = Path(__file__).parents[2]
-STAGES = ("download", "align", "pretrain", "train", "ablate", "evaluate")
+PIPELINE = load_yaml(ROOT / "dvc.yaml")
 
 SMALL: dict[str, dict[str, Any]] = {
     "model": {"width": 4, "heads": 2, "layers": 1},
@@ -83,7 +83,8 @@ def run_stages(root: Path, name: str, alignment: str, fold: str | None = None) -
     params["data"] |= {"alignment": alignment, "fold": fold}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     settings = load_params(root).for_dataset(name)
-    for stage in STAGES:
+    assert isinstance(PIPELINE, dict)
+    for stage in PIPELINE["stages"]:
         work = importlib.import_module(f"stages.{stage}").work
         work(Stage(name=stage, dataset=name, settings=settings))
 
