@@ -42,7 +42,7 @@ class UploaderProcess:
         self._rest = b""
         self._clock = time.monotonic()
         self.is_open = True
-        self.connected = False
+        self.got_on = False
         self.done = False
 
     def messages(self, seconds: float) -> list[tuple[str, object]]:
@@ -56,7 +56,7 @@ class UploaderProcess:
         told = [item for line in lines for item in json.loads(line).items()]
         for kind, _ in told:
             if kind == "progress":
-                self.connected = True
+                self.got_on = True
                 self._clock = time.monotonic()
             self.done = self.done or kind == "done"
         return told

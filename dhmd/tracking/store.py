@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import sqlite3
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dhmd.base.errors import first_line
+from dhmd.tracking.database import (
+    create_whole,
+    exists,
+    make_folder,
+    set_up_lock,
+    try_database,
+    uri_of,
+)
 from dhmd.tracking.destination import Destination, redact
 from dhmd.tracking.replay import PARENT, MetricPoint, Runs, StoreError
 
@@ -23,8 +29,6 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-LOCK_SECONDS = 3.0  # how long another's transaction may take
-SET_UP_SECONDS = 60.0  # how long another process may take to set a new database up
 PAGE = 1000
 
 
@@ -72,7 +76,7 @@ class MlflowStore:
     def check(self) -> None:
         """Refuse soon what MLflow would wait long for: a locked or unwritable database."""
         if self._database is not None:
-            _try_database(self._database)
+            try_database(self._database)
 
     def find(self, tags: Mapping[str, str], status: str | None = None) -> list[Runs]:
         conditions = {f"tags.`{name}`": value for name, value in tags.items()}
@@ -160,29 +164,31 @@ class MlflowStore:
                 self._client.set_terminated(run, status=status, end_time=time)
 
 
-def connect(destination: Destination, experiment: str) -> MlflowStore:
+def connect(
+    destination: Destination, experiment: str, progress: Callable[[str], None] = lambda _: None
+) -> MlflowStore:
     """Open the store, setting a new database and the experiment up where they are missing.
+
+    `progress` is told of every step that may take seconds, once it is done.
 
     Raises:
         StoreError: no mlflow, no server, a locked, damaged or outdated database …
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    if destination.database is not None:
-        _make_folder(destination.database.parent)
-        _try_database(destination.database)
+    database = destination.database
+    if database is not None:
+        make_folder(database.parent)
+        if exists(database):
+            try_database(database)
     with _translated():
-        try:
-            from mlflow import MlflowClient
-        except ImportError as error:
-            raise StoreError(
-                f"mlflow cannot be imported ({first_line(error)}): pip install 'mlflow>=3.13,<4'"
-            ) from error
-        for name in ("mlflow", "alembic"):
-            # What matters of their log becomes our sentences; the rest may hold credentials.
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-        with _set_up_lock(destination.database):
-            client = MlflowClient(tracking_uri=_usable_uri(destination))
+        mlflow_client = _import_client()
+        progress("imported")
+        with set_up_lock(database) if database is not None else nullcontext():
+            if database is not None and not exists(database):
+                create_whole(database, lambda uri: _migrate(mlflow_client, uri))
+                progress("created")
+            client = mlflow_client(destination.uri if database is None else uri_of(database))
             found = client.get_experiment_by_name(experiment)
             if found is None:
                 found = _create_experiment(client, destination, experiment)
@@ -191,7 +197,35 @@ def connect(destination: Destination, experiment: str) -> MlflowStore:
                 f"the experiment {experiment} was deleted: `mlflow experiments restore "
                 f"--experiment-id {found.experiment_id}`, or set tracking.experiment"
             )
-        return MlflowStore(client, found.experiment_id, destination.database)
+        return MlflowStore(client, found.experiment_id, database)
+
+
+def _import_client() -> Any:
+    try:
+        from mlflow import MlflowClient
+    except ImportError as error:
+        raise StoreError(
+            f"mlflow cannot be imported ({first_line(error)}): pip install 'mlflow>=3.13,<4'"
+        ) from error
+    for name in ("mlflow", "alembic"):
+        # What matters of their log becomes our sentences; the rest may hold credentials.
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    return MlflowClient
+
+
+def _migrate(mlflow_client: Any, uri: str) -> None:
+    """Let MLflow create its tables in a file that nobody needs yet: without a sync a statement."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def hurry(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+
+    event.listen(Engine, "connect", hurry)
+    try:
+        mlflow_client(uri).search_experiments()
+    finally:
+        event.remove(Engine, "connect", hurry)
 
 
 def _create_experiment(client: Any, destination: Destination, experiment: str) -> Any:
@@ -204,53 +238,3 @@ def _create_experiment(client: Any, destination: Destination, experiment: str) -
         if client.get_experiment_by_name(experiment) is None:
             raise
     return client.get_experiment_by_name(experiment)
-
-
-def _usable_uri(destination: Destination) -> str:
-    """The URI, by a relative path where the database's own cannot stand in one.
-
-    `%`, `?` and `#` mean something in a URI, and SQLAlchemy's versions differ in how to escape
-    them. The folder becomes the working folder then, which this process needs for nothing else.
-    """
-    database = destination.database
-    if database is None or not set("%?#") & set(str(database)):
-        return destination.uri
-    os.chdir(database.parent)
-    return f"sqlite:///{database.name}"
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"cannot create {folder}: {error.strerror}") from error
-
-
-def _try_database(database: Path) -> None:
-    """Begin a write and take it back, so that a problem shows in seconds."""
-    try:
-        with closing(sqlite3.connect(database, timeout=LOCK_SECONDS)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.rollback()
-    except sqlite3.Error as error:
-        raise StoreError(f"{database}: {first_line(error)}") from error
-
-
-@contextmanager
-def _set_up_lock(database: Path | None) -> Iterator[None]:
-    """One process at a time creates the tables: two at once break each other's migration."""
-    if database is None:
-        yield
-        return
-    path = database.with_name(f"{database.name}.lock")
-    with open(path, "w", encoding="utf-8") as stream:
-        deadline = time.monotonic() + SET_UP_SECONDS
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise StoreError(f"another process is setting {database} up") from None
-                time.sleep(0.1)
-        yield

@@ -21,7 +21,7 @@ log = logging.getLogger("dhmd.tracking")
 
 START_SECONDS = 60.0  # for the uploader's imports, on a busy machine
 SERVER_SECONDS = 8.0  # without a sign of progress, once the trainer has ended
-DATABASE_SECONDS = 30.0
+DATABASE_SECONDS = 60.0
 
 
 class Tracker:
@@ -95,7 +95,7 @@ class Tracker:
             return
         self._uploader.say(status)
         if not wait:
-            return  # the uploader ends by itself, within two minutes
+            return  # the uploader ends by itself, within three minutes
         self._listen_to_the_end()
         if self._uploader.stop():
             if self._warned:
@@ -133,7 +133,7 @@ class Tracker:
         patience = DATABASE_SECONDS if self._destination.database else SERVER_SECONDS
         uploader.restart_clock()
         while uploader.is_open:
-            limit = patience if uploader.connected else max(patience, START_SECONDS)
+            limit = patience if uploader.got_on else max(patience, START_SECONDS)
             if self._listen(0.5) > limit:
                 return
 

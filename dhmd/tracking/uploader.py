@@ -34,7 +34,7 @@ from dhmd.tracking.sweep import mark_dead_runs, upload_left_journals
 
 FIRST_PAUSE = 2.0  # s between looks into the journal
 LONGEST_PAUSE = 60.0  # s, after repeated trouble
-LAST_SECONDS = 120  # how long the upload may go on after the trainer's end
+LAST_SECONDS = 180  # how long the upload may go on after the trainer's end
 
 Emit = Callable[[str, object], None]
 
@@ -87,7 +87,9 @@ class Upload:
     def step(self) -> None:
         """Send what the journal has got by now. Raises StoreError; may be called again."""
         if self._store is None or self._replay is None:
-            self._store = connect(self._destination, self._experiment)
+            self._store = connect(
+                self._destination, self._experiment, lambda step: self._emit("progress", step)
+            )
             self._emit("progress", "connected")
             self._sweep(self._store)
             self._replay = Replay(self._store, self._note)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from dhmd.tracking import database as database_module
 from dhmd.tracking import store as store_module
 from dhmd.tracking.config import TrackingConfig
 from dhmd.tracking.destination import resolve_destination
@@ -85,7 +86,7 @@ def test_artefacts_of_the_experiment_belong_to_the_root(
 def test_a_locked_database_is_refused_soon(
     store: MlflowStore, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(database_module, "LOCK_SECONDS", 0.1)
     other = sqlite3.connect(workspace / "mlflow.db")
     other.execute("BEGIN EXCLUSIVE")
     began = time.monotonic()
@@ -183,6 +184,30 @@ def test_a_path_with_blanks_letters_and_signs(
     upload(store)
     with sqlite3.connect(folder / "mlflow.db") as database:
         assert database.execute("SELECT count(*) FROM runs").fetchone() == (3,)
+
+
+def test_a_migration_killed_halfway_leaves_no_database_behind(tmp_path: Path) -> None:
+    script = """
+import os, signal, sys
+from pathlib import Path
+from dhmd.tracking.config import TrackingConfig
+from dhmd.tracking.destination import resolve_destination
+from dhmd.tracking import store
+store._import_client()
+import alembic.command
+upgrade = alembic.command.upgrade
+def half(config, revision):
+    upgrade(config, "+3")
+    os.kill(os.getpid(), signal.SIGKILL)
+alembic.command.upgrade = half
+store.connect(resolve_destination(TrackingConfig(), Path(sys.argv[1])), "dhmd")
+"""
+    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
+    assert killed.returncode == -9
+    assert not (tmp_path / "mlflow.db").exists()
+    assert (tmp_path / "mlflow.db.new").exists()
+    upload(connect(resolve_destination(CONFIG, tmp_path), "dhmd"))
+    assert not (tmp_path / "mlflow.db.new").exists()
 
 
 def _connect_new(folder: Path) -> None:

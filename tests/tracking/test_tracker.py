@@ -114,7 +114,7 @@ def test_killed_trainings_are_marked_without_anybodys_help(workspace: Path) -> N
             assert trainer.stdout.readline() == b"ready\n"
         os.killpg(trainer.pid, number)  # as a terminal's Ctrl-C: all of the trainer's group
         trainer.wait(10)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 170
     while journals(workspace):
         assert time.monotonic() < deadline
         time.sleep(0.1)

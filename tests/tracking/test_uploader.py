@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dhmd.tracking import store as store_module
+from dhmd.tracking import database as database_module
 from dhmd.tracking import uploader
 from dhmd.tracking.destination import resolve_destination
 from dhmd.tracking.journal import Journal
@@ -56,7 +56,7 @@ class Rig:
 @pytest.fixture
 def rig(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     monkeypatch.setattr(uploader, "FIRST_PAUSE", 0.05)
-    monkeypatch.setattr(store_module, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(database_module, "LOCK_SECONDS", 0.1)
     read, write = os.pipe()
     rig = Rig(workspace, Journal(workspace, "train", "demo"), write)
     destination = resolve_destination(CONFIG, workspace)
