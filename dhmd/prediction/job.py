@@ -59,6 +59,8 @@ def predict_folder(
     Raises:
         DhmdError: bad input; nothing is written.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DhmdError("--device is cuda, but torch sees no GPU here; use auto or cpu")
     description, _ = read_description(model)
     if description.origin is None:
         raise DhmdError(

@@ -226,6 +226,14 @@ def test_weights_and_descriptions_are_enough(trained: Pipeline, tmp_path: Path) 
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
 
 
+def test_a_gpu_that_is_not_there_is_refused_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(DhmdError, match="--device is cuda, but torch sees no GPU here"):
+        predict_folder(tmp_path, tmp_path, tmp_path / "p.csv", device="cuda")
+
+
 def test_the_output_is_no_folder_and_no_input(trained: Pipeline, tmp_path: Path) -> None:
     folder = trained.inputs(tmp_path / "new")
     before = (folder / "words.csd").read_bytes()
