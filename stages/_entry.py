@@ -3,7 +3,7 @@
 `python -m stages.<name> <dataset>` puts the working folder first on the import path, so that a
 queued or temporary experiment runs its own copy of the code; `run` refuses to go on where that is
 not so. It also sets what must be set before torch starts, keeps two processes of one stage apart,
-and turns a user's mistake into one line.
+turns a user's mistake into one line, and records the run.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import dhmd
 from dhmd.base.errors import DhmdError
 from dhmd.recipes import repository_root
 from dhmd.settings import Settings, load_params
+from stages._record import recorded
 
 if TYPE_CHECKING:
     from dhmd.training.observer import Observer
@@ -78,6 +79,30 @@ class Stage:
     def report(self) -> Path:
         return Path("reports", self.dataset)
 
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """What the stage has written, as dvc.yaml lists it."""
+        made = {
+            "download": (self.raw,),
+            "align": (self.aligned,),
+            "pretrain": (self.pretrained,),
+            "train": (self.models,),
+            "ablate": (self.ablations,),
+            "evaluate": tuple(sorted(self.metrics.glob("*"))),
+            "report": (self.report / "index.html",),
+        }
+        return made.get(self.name, ())
+
+    @property
+    def params(self) -> dict[str, object]:
+        """All that may have made a difference, the recipe's values filled in."""
+        sections = {
+            name: value
+            for name, value in vars(self.settings).items()
+            if name not in ("dataset", "recipe", "gate", "tracking")
+        }
+        return {"recipe": self.settings.recipe.corpus(), **sections}
+
     @contextmanager
     def observed(self, output: Path) -> Iterator[Observer]:
         """Who watches the training that writes `output`: a line an epoch, and MLflow."""
@@ -109,8 +134,9 @@ def _status(name: str, work: Callable[[Stage], None], arguments: list[str]) -> i
         settings = load_params(Path.cwd()).for_dataset(dataset)
         _prepare_environment(settings)
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-        with _alone(name, dataset):
-            work(Stage(name=name, dataset=dataset, settings=settings))
+        stage = Stage(name=name, dataset=dataset, settings=settings)
+        with _alone(name, dataset), recorded(stage):
+            work(stage)
     except DhmdError as error:
         print(f"stage {name}: {error}", file=sys.stderr)
         return 1

@@ -25,5 +25,6 @@ COMMANDS = (
         "is dvc.lock current with code and params? needs no data",
         "dhmd.cli.lock_check",
     ),
+    Command("report", "join all datasets' reports into one page", "dhmd.cli.report"),
     Command("table", "print the tables of results from metrics/", "dhmd.cli.table"),
 )

@@ -132,7 +132,7 @@ def tracked(name: str) -> tuple[list[str], list[str]]:
     """The keys of params.yaml and of the recipe that a stage depends on."""
     own: list[str] = []
     recipe: list[str] = []
-    for entry in STAGES[name]["params"]:
+    for entry in STAGES[name].get("params", []):
         if isinstance(entry, dict):
             ((file, keys),) = entry.items()
             assert file == "recipes/${item.dataset}.yaml"

@@ -1,0 +1,16 @@
+"""Stage `report`: pages, pictures and plots data of one dataset, into reports/<dataset>."""
+
+from __future__ import annotations
+
+from stages._entry import Stage, run
+
+
+def work(stage: Stage) -> None:
+    """Draw what the other stages have found; `dhmd report` joins the datasets."""
+    from dhmd.report.job import report_job
+
+    report_job(stage.aligned, stage.pretrained, stage.models, stage.metrics, stage.report)
+
+
+if __name__ == "__main__":
+    run("report", work)
