@@ -59,7 +59,7 @@ def test_any_other_value_wins(tmp_path: Path) -> None:
 
     settings = read(tmp_path, change).for_dataset("mosi")
     assert (settings.model.width, settings.model.heads) == (20, 10)
-    assert settings.model.dropout.text == 0.0
+    assert settings.model.dropout.input.text == 0.0
     assert settings.align.drop_words == ()
     assert settings.train.lr == 1e-5
     assert settings.modalities == ("text", "vision")

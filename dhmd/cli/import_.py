@@ -27,8 +27,8 @@ from dhmd.formats.drafting import draft_arrays, draft_mmsa
 from dhmd.recipes import RECIPES_FOLDER, Recipe, load_recipe, parse_recipe, repository_root
 from dhmd.settings import PARAMS_FILE
 from dhmd.sources.contents import check_contents
-from dhmd.sources.gathering import PLACED_FOLDER, find_local, wanted_files
 from dhmd.sources.failures import SourceFailure
+from dhmd.sources.gathering import PLACED_FOLDER, find_local, wanted_files
 from dhmd.sources.locations import Folder
 from dhmd.sources.pin import value_node
 

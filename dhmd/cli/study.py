@@ -9,9 +9,11 @@ from pathlib import Path
 def configure(parser: argparse.ArgumentParser) -> None:
     """The sub-command's arguments."""
     parser.add_argument("name", choices=["distillation"], help="which study")
-    parser.add_argument("--corpora", type=int, default=10, help="generated corpora a regime")
     parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds on every corpus"
+        "--corpora", type=int, help="generated corpora a regime (default: 20 noisy, 10 or 5 others)"
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[1, 2], help="seeds on every corpus"
     )
     parser.add_argument(
         "--regimes",
@@ -27,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     from dhmd.base.atomic import write_text
     from dhmd.base.errors import DhmdError
     from dhmd.evaluation.files import json_text
-    from dhmd.studies.distillation import REGIMES, default_processes, run_study
+    from dhmd.studies.distillation import CORPORA, REGIMES, default_processes, run_study
     from dhmd.studies.page import page
 
     root = Path.cwd()
@@ -37,8 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise DhmdError(f"--regimes names {unknown[0]!r}, but knows {', '.join(REGIMES)}")
     summary = run_study(
         root,
-        regimes=regimes,
-        corpora=arguments.corpora,
+        corpora={name: arguments.corpora or CORPORA[name] for name in regimes},
         seeds=arguments.seeds,
         processes=arguments.processes or default_processes(),
     )

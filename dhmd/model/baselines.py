@@ -31,7 +31,7 @@ def _encoders(replicas: Replicas, inputs: dict[str, int], model: ModelConfig) ->
             size,
             model.width,
             kernel=getattr(model.kernels, name),
-            input_dropout=model.dropout.text if name == "text" else 0.0,
+            input_dropout=getattr(model.dropout.input, name),
         )
         for name, size in inputs.items()
     )
@@ -117,7 +117,7 @@ class BidirectionalGRU(_Baseline):
         super().__init__()
         self.task = task
         self.gru = GRU(replicas, next(iter(inputs.values())), model.width)
-        self.input_dropout = Dropout(replicas, model.dropout.text)
+        self.input_dropout = Dropout(replicas, getattr(model.dropout.input, next(iter(inputs))))
         self.dropout = Dropout(replicas, model.dropout.output)
         self.head = Linear(replicas, 1, 2 * model.width, task.outputs)
 

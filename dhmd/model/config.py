@@ -46,13 +46,22 @@ class AttentionDropoutConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InputDropoutConfig:
+    """Dropout of raw features, by modality; DMD has the text's."""
+
+    text: float = _rate(0.0, "text")
+    audio: float = _rate(0.0, "audio")
+    vision: float = _rate(0.0, "vision")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DropoutConfig:
     """Dropout rates."""
 
     attention: AttentionDropoutConfig = field(default_factory=AttentionDropoutConfig)
     layer: float = _rate(0.1, "after each attention and feed-forward block")
     embedding: float = _rate(0.0, "on the encoders' inputs")
-    text: float = _rate(0.0, "on the raw text features")
+    input: InputDropoutConfig = field(default_factory=InputDropoutConfig)
     output: float = _rate(0.1, "in the heads and the fusion")
 
 
@@ -108,13 +117,13 @@ class DictionaryConfig:
     homogeneous: bool = field(default=True, metadata={"help": "dictionary of the com space"})
     heterogeneous: bool = field(default=True, metadata={"help": "dictionary of the prt space"})
     matching: bool = field(default=True, metadata={"help": "match modalities over it"})
-    weight: float = _weight(0.1, "weight of L_DM beside kd.lambda")
+    weight: float = _weight(0.3, "weight of L_DM beside kd.lambda")
     codes: int = _count(512, "codes K of each dictionary", least=2)
     scale: float = field(
         default=10.0, metadata={"exclusive_min": 0.0, "help": "scale s of the relevance"}
     )
     temperature: float = field(
-        default=0.1, metadata={"exclusive_min": 0.0, "help": "InfoNCE's temperature"}
+        default=0.2, metadata={"exclusive_min": 0.0, "help": "InfoNCE's temperature"}
     )
     lr_factor: float = _weight(10.0, "the dictionaries' learning rate over train.lr")
 

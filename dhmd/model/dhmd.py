@@ -72,7 +72,7 @@ class DHMD(nn.Module):
                 size,
                 width,
                 kernel=getattr(model.kernels, name),
-                input_dropout=model.dropout.text if name == "text" else 0.0,
+                input_dropout=getattr(model.dropout.input, name),
             )
             for name, size in inputs.items()
         )
@@ -182,7 +182,7 @@ class DHMD(nn.Module):
 
     def learning_rate_factor(self, name: str, kd: DistillationConfig) -> float:
         """How much faster than `train.lr` a parameter learns: dictionaries do."""
-        return kd.dictionary.lr_factor if name.endswith("codes_RKW") else 1.0
+        return kd.dictionary.lr_factor if name.startswith("dictionaries.") else 1.0
 
 
 def initialise_encoders(model: nn.Module, pretrained: dict[str, Tensor]) -> None:

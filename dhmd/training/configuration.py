@@ -74,7 +74,7 @@ class Configuration:
 
         The pipeline's dependencies of the pretrain stage name what is left here.
         """
-        dropout = DropoutConfig(text=self.model.dropout.text, output=self.model.dropout.output)
+        dropout = DropoutConfig(input=self.model.dropout.input, output=self.model.dropout.output)
         model = ModelConfig(
             width=self.model.width,
             heads=self.model.heads,

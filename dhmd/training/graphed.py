@@ -40,7 +40,7 @@ class GraphedStep:
         self._rows_RB, self._weight_RB = rows_RB.clone(), weight_RB.clone()
         states = [generator.get_state() for generator in replicas.dropout]
         grads = grads_P.clone()
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(_WARM_UPS):

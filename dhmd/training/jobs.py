@@ -53,9 +53,9 @@ def pretrain_job(
         corpus = read_corpus(cache, fold=fold)
         key = _key("pretrain", corpus, cache, [configuration], device)
         with resume_state(state, f"pretrain-{corpus.name}", key) as place:
-            observer.started(
-                "pretrain", seed_names(configuration), flat(configuration.as_json()), 0
-            )
+            parameters = flat(configuration.as_json())
+            names = seed_names(configuration)
+            observer.started("pretrain", names, parameters, place.epochs())
             found = {
                 name: pretrain_modality(configuration, corpus, name, device, observer, place)
                 for name in configuration.modalities
@@ -84,7 +84,8 @@ def train_job(
         corpus = read_corpus(cache, fold=fold)
         key = _key("train", corpus, cache, [configuration], device, pretrained)
         with resume_state(state, f"train-{corpus.name}", key) as place:
-            observer.started("train", seed_names(configuration), flat(configuration.as_json()), 0)
+            parameters = flat(configuration.as_json())
+            observer.started("train", seed_names(configuration), parameters, place.epochs())
             trained = train_stack(
                 [configuration], [""], corpus, pretrained, device, observer, place
             )
@@ -119,7 +120,8 @@ def ablate_job(
         key = _key("ablate", corpus, cache, configurations, device, pretrained)
         with resume_state(state, f"ablate-{corpus.name}", key) as place:
             names = [f"{name}/{seed}" for name, c in variants.items() for seed in seed_names(c)]
-            observer.started("ablate", names, flat(configurations[0].as_json()), 0)
+            parameters = flat(configurations[0].as_json())
+            observer.started("ablate", names, parameters, place.epochs())
             with whole_folder(output) as folder:
                 for group in stacks(variants, _MOST_REPLICAS[device.type]):
                     members = [variants[name] for name in group]

@@ -26,7 +26,8 @@ class Observer(Protocol):
         parameters: Mapping[str, object],
         resumed_epoch: int,
     ) -> None:
-        """Before the first epoch; `resumed_epoch` epochs are done already (0: none).
+        """Before the first epoch; `resumed_epoch` epochs are done already (0: none; where a stage
+        trains several parts one after another, of the part that it was at).
 
         `parameters` may nest; they are what distinguishes this training from another.
         """

@@ -62,7 +62,7 @@ def pretrain_modality(
         len(corpus.feature_names[modality]),
         configuration.model.width,
         kernel=getattr(configuration.model.kernels, modality),
-        input_dropout=configuration.model.dropout.text if modality == "text" else 0.0,
+        input_dropout=getattr(configuration.model.dropout.input, modality),
         output_dropout=configuration.model.dropout.output,
     )
     rows = {split: corpus.index(split) for split in ("train", "valid")}

@@ -38,6 +38,13 @@ class ResumeState:
     def _file(self, part: str) -> Path:
         return self.folder / f"{part}.safetensors"
 
+    def epochs(self) -> int:
+        """How many epochs are done of the part that was saved last; 0 before any."""
+        whole = self.folder.glob("[!.]*.safetensors")  # a killed write leaves a hidden file
+        parts = sorted(whole, key=lambda path: path.stat().st_mtime_ns)
+        saved = self.load(parts[-1].stem) if parts else None
+        return int(saved[1].get("epoch", 0)) if saved else 0
+
     def save(self, part: str, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
         """Replace the saved place of `part`."""
         with whole_file(self._file(part)) as temporary:

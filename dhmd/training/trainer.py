@@ -342,6 +342,6 @@ def predictions(
 def shared_batch(corpus: DeviceCorpus, replicas: Replicas, planned: PlannedBatch) -> Batch:
     """An evaluation batch: the same utterances for every replica."""
     shape = (replicas.count, planned.rows_RB.shape[1])
-    rows = torch.from_numpy(np.ascontiguousarray(np.broadcast_to(planned.rows_RB, shape)))
-    weight = torch.ones(shape, device=replicas.device)
-    return corpus.batch(rows.to(replicas.device), weight, planned.steps)
+    rows_RB = torch.from_numpy(planned.rows_RB).to(replicas.device).expand(shape)
+    weight_RB = torch.ones(shape, device=replicas.device)
+    return corpus.batch(rows_RB, weight_RB, planned.steps)

@@ -15,6 +15,7 @@ from dhmd.model.config import (
     DistillationConfig,
     DropoutConfig,
     GraphConfig,
+    InputDropoutConfig,
     KernelConfig,
     ModelConfig,
 )
@@ -36,7 +37,7 @@ MODEL = ModelConfig(
         attention=AttentionDropoutConfig(text=0.3, audio=0.2, vision=0.0),
         layer=0.2,
         embedding=0.1,
-        text=0.2,
+        input=InputDropoutConfig(text=0.2),
         output=0.3,
     ),
 )

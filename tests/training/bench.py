@@ -1,0 +1,126 @@
+"""Corpora and pretrained encoders made once for all tests, and short ways to call the jobs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from dhmd.training.configuration import Configuration
+from dhmd.training.jobs import ablate_job, pretrain_job, train_job
+from dhmd.training.observer import Observer, SilentObserver
+from tests.training.corpora import TINY, tiny_cache
+
+
+class Bench:
+    """Caches and pretrained encoders by task and alignment, made when first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def cache(self, task: str = "regression", alignment: str = "word") -> Path:
+        path = self.folder / f"{task}-{alignment}.h5"
+        return path if path.exists() else tiny_cache(path, task, alignment)
+
+    def pretrained(self, task: str = "regression", alignment: str = "word") -> Path:
+        folder = self.folder / f"{task}-{alignment}"
+        if not folder.exists():
+            pretrain(TINY, self.cache(task, alignment), folder, self.folder / "state")
+        return folder
+
+    def trained(self, task: str = "regression") -> Path:
+        """A model folder: to be read, or copied and then harmed."""
+        folder = self.folder / f"model-{task}"
+        if not folder.exists():
+            train(TINY, self.cache(task), self.pretrained(task), folder, self.folder / "state")
+        return folder
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("bench"))
+
+
+def pretrain(
+    configuration: Configuration,
+    cache: Path,
+    output: Path,
+    state: Path,
+    observer: Observer | None = None,
+) -> None:
+    observer = observer or SilentObserver()
+    pretrain_job(configuration, cache, output, fold=None, observer=observer, state=state)
+
+
+def train(
+    configuration: Configuration,
+    cache: Path,
+    pretrained: Path,
+    output: Path,
+    state: Path,
+    observer: Observer | None = None,
+) -> None:
+    observer = observer or SilentObserver()
+    train_job(configuration, cache, pretrained, output, fold=None, observer=observer, state=state)
+
+
+def ablate(
+    variants: Mapping[str, Configuration],
+    cache: Path,
+    pretrained: Path,
+    output: Path,
+    state: Path,
+    observer: Observer | None = None,
+) -> None:
+    observer = observer or SilentObserver()
+    ablate_job(variants, cache, pretrained, output, fold=None, observer=observer, state=state)
+
+
+def arrays(folder: Path) -> dict[str, Any]:
+    """All that outputs.h5 holds, by name."""
+    found: dict[str, Any] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = item.asstr()[()] if item.dtype.kind == "O" else item[()]
+
+    with h5py.File(folder / "outputs.h5", "r") as file:
+        file.visititems(visit)
+        found["attributes"] = dict(file.attrs)
+    return found
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file's bytes by its place in the folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def reseal(folder: Path) -> None:
+    """Make model.json name the files as they are now."""
+    import hashlib
+
+    path = folder / "model.json"
+    content = json.loads(path.read_text())
+    for name in content["files"]:
+        content["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    path.write_text(json.dumps(content))
+
+
+def copied(folder: Path, target: Path) -> Path:
+    shutil.copytree(folder, target)
+    return target
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal entries, NaN where the other is NaN."""
+    return bool(np.array_equal(one, other, equal_nan=np.asarray(one).dtype.kind == "f"))

@@ -1,0 +1,161 @@
+"""Which utterances meet: every one once an epoch, in shapes that no replica can change."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dhmd.training.batches import (
+    EpochPlanner,
+    PlannedBatch,
+    evaluation_batches,
+    make_buckets,
+)
+
+lengths_of = st.lists(st.integers(0, 30), min_size=1, max_size=60)
+
+
+def corpus(lengths: list[int], modalities: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (not all of the corpus) and lengths of modalities that differ."""
+    first = np.array(lengths)
+    lengths_MN = np.stack([first * (m + 1) // 2 + m for m in range(modalities)])
+    spread = np.repeat(lengths_MN, 2, axis=1)
+    return np.arange(len(first)) * 2, spread
+
+
+def planner(
+    lengths: list[int],
+    *,
+    seeds: tuple[int, ...] = (1, 2),
+    batch_size: int = 4,
+    accumulate: int = 1,
+    buckets: int = 3,
+    uses_RN: np.ndarray | None = None,
+) -> EpochPlanner:
+    rows, lengths_MN = corpus(lengths)
+    made = make_buckets(rows, lengths_MN, buckets, batch_size, together=False)
+    if uses_RN is None:
+        uses_RN = np.ones((len(seeds), lengths_MN.shape[1]), np.float32)
+    order = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return EpochPlanner(made, uses_RN, order, batch_size=batch_size, accumulate=accumulate)
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths_of, st.integers(1, 6), st.integers(1, 9), st.booleans())
+def test_buckets_part_the_rows_by_length(
+    lengths: list[int], count: int, batch_size: int, together: bool
+) -> None:
+    rows, lengths_MN = corpus(lengths)
+    buckets = make_buckets(rows, lengths_MN, count, batch_size, together=together)
+    assert len(buckets) == min(count, -(-len(rows) // batch_size))
+    assert sorted(np.concatenate([bucket.rows for bucket in buckets])) == sorted(rows)
+    totals = [lengths_MN[:, bucket.rows].sum(0) for bucket in buckets]
+    for shorter, longer in pairwise(totals):
+        assert shorter.max() <= longer.min()
+    for bucket in buckets:
+        longest = np.maximum(lengths_MN[:, bucket.rows].max(1), 1)
+        expected = [longest.max()] * len(longest) if together else longest
+        assert list(bucket.steps) == list(expected)
+    for bucket in buckets[:-1]:
+        assert len(bucket.rows) % batch_size == 0
+        assert len(bucket.rows) > 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths_of, st.integers(1, 5), st.integers(1, 4), st.integers(1, 3))
+def test_an_epoch_meets_every_row_once_with_weights_that_sum_to_one_an_update(
+    lengths: list[int], batch_size: int, accumulate: int, epoch: int
+) -> None:
+    plan = planner(lengths, batch_size=batch_size, accumulate=accumulate)
+    updates = plan.epoch(epoch)
+    batches = [batch for update in updates for batch in update]
+    wanted = sorted(np.concatenate([bucket.rows for bucket in plan.buckets]))
+    for replica in range(2):
+        met = [row for b in batches for row in b.rows_RB[replica][b.weight_RB[replica] > 0]]
+        assert sorted(met) == wanted
+    for update in updates[:-1]:
+        assert len(update) == accumulate
+    for update in updates:
+        total = sum(batch.weight_RB.sum(1) for batch in update)
+        assert total == pytest.approx([1, 1])
+        weights = np.concatenate([b.weight_RB[b.weight_RB > 0] for b in update])
+        assert weights == pytest.approx(np.full_like(weights, weights[0]))
+    for batch in batches:
+        assert batch.rows_RB.shape == batch.weight_RB.shape == (2, batch_size)
+        assert batch.weight_RB.dtype == np.float32
+        _, lengths_MN = corpus(lengths)
+        assert (lengths_MN[:, batch.rows_RB].max((1, 2)) <= np.array(batch.steps)).all()
+
+
+LENGTHS = [3, 9, 1, 4, 7, 7, 2, 8, 5, 6, 12, 30, 11, 2, 9, 4, 1]
+
+
+def shapes(plan: EpochPlanner, epoch: int) -> list[list[tuple[int, ...]]]:
+    return [[batch.steps for batch in update] for update in plan.epoch(epoch)]
+
+
+def test_the_shapes_of_an_epoch_depend_on_corpus_and_epoch_alone() -> None:
+    several = [
+        planner(LENGTHS, seeds=seeds, accumulate=2) for seeds in ((1, 2), (3,), (9, 8, 7, 1))
+    ]
+    for epoch in (1, 2, 3, 4):
+        first, *others = [shapes(plan, epoch) for plan in several]
+        assert all(other == first for other in others)
+    again = planner(LENGTHS, accumulate=2)
+    assert shapes(again, 2) == shapes(several[0], 2)
+    assert len({str(shapes(again, epoch)) for epoch in range(1, 9)}) > 1
+
+
+def test_a_seed_meets_the_same_rows_alone_and_in_company_and_another_order_each_epoch() -> None:
+    company, alone = planner(LENGTHS, seeds=(5, 6, 7)), planner(LENGTHS, seeds=(6,))
+    seen = set()
+    for epoch in (1, 2, 3):
+        together = [batch for update in company.epoch(epoch) for batch in update]
+        single = [batch for update in alone.epoch(epoch) for batch in update]
+        for one, many in zip(single, together, strict=True):
+            assert (one.rows_RB[0] == many.rows_RB[1]).all()
+            assert (one.weight_RB[0] == many.weight_RB[1]).all()
+        seen.add(str([list(batch.rows_RB[0]) for batch in single]))
+        assert any((b.rows_RB[0] != b.rows_RB[1]).any() for b in together)
+    assert len(seen) == 3
+
+
+def test_rows_that_a_replica_leaves_out_weigh_nothing_there() -> None:
+    rows, lengths_MN = corpus(LENGTHS)
+    uses_RN = np.ones((3, lengths_MN.shape[1]), np.float32)
+    uses_RN[1, rows[:6]] = 0
+    uses_RN[2] = 0
+    plan = planner(LENGTHS, seeds=(1, 2, 3), accumulate=2, uses_RN=uses_RN)
+    met = set()
+    for update in plan.epoch(1):
+        total = sum(batch.weight_RB.sum(1) for batch in update)
+        for replica in range(3):
+            counted = [
+                row
+                for batch in update
+                for row in batch.rows_RB[replica][batch.weight_RB[replica] > 0]
+            ]
+            assert total[replica] == pytest.approx(1.0 if counted else 0.0)
+            if replica == 1:
+                met |= set(counted)
+    assert met == set(rows[6:])
+
+
+def test_evaluation_meets_every_row_once_in_a_fixed_order() -> None:
+    rows, lengths_MN = corpus(LENGTHS)
+    buckets = make_buckets(rows, lengths_MN, 2, 5, together=False)
+
+    def batches() -> list[PlannedBatch]:
+        return list(evaluation_batches(buckets, 5))
+
+    met = np.concatenate([batch.rows_RB[0] for batch in batches()])
+    assert sorted(met) == list(rows)
+    for one, other in zip(batches(), batches(), strict=True):
+        assert (one.rows_RB == other.rows_RB).all()
+        assert (one.weight_RB == 1).all()
+        assert one.rows_RB.shape[1] <= 5

@@ -1,0 +1,76 @@
+"""Batches gathered on the device against loops over utterances and steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dhmd.training.device_corpus import DeviceCorpus, Normalisation
+from tests.training.corpora import tiny_corpus
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("alignment", ["word", "none"])
+def test_a_batch_holds_normalised_steps_where_there_are_any(tmp_path: Path, alignment: str) -> None:
+    corpus = tiny_corpus(tmp_path / "c.h5", alignment=alignment)
+    names = ("text", "vision")
+    rules = {
+        name: Normalisation(corpus.statistics[name].mean_d, corpus.statistics[name].std_d)
+        for name in names
+    }
+    data = DeviceCorpus.of(corpus, names, rules, CPU)
+    assert data.together == (alignment == "word")
+    data.teachers_RMNO = torch.arange(2 * 2 * len(corpus.ids)).float().view(2, 2, -1, 1)
+    rows = torch.tensor([[0, 7, 33, 12], [5, 5, 39, 2]])
+    weight = torch.rand(2, 4)
+    batch = data.batch(rows, weight, (3, 20))
+    assert batch.weight_RB is weight
+    for r in range(2):
+        for b in range(4):
+            row = int(rows[r, b])
+            label = corpus.labels_N[row]
+            assert batch.labels_RB[r, b] == (0 if np.isnan(label) else label)
+            for m, (name, steps) in enumerate(zip(names, (3, 20), strict=True)):
+                here = corpus.present_NM[row, corpus.modalities.index(name)]
+                assert batch.present_RMB[r, m, b] == here
+                assert batch.teachers_RMBO is not None
+                assert batch.teachers_RMBO[r, m, b, 0] == data.teachers_RMNO[r, m, row, 0]
+                real = corpus.features[name][row] if here else np.zeros((0, 5))
+                statistics = corpus.statistics[name]
+                for t in range(steps):
+                    step = batch.features[m][r, 0, b, t].numpy()
+                    assert batch.masks[m][r, 0, b, t] == (t < len(real))
+                    if t < len(real):
+                        expected = (real[t] - statistics.mean_d) / statistics.std_d
+                        assert step == pytest.approx(expected, abs=1e-5)
+                    else:
+                        assert (step == 0).all()
+
+
+def test_outliers_are_clipped_at_ten_deviations() -> None:
+    rule = Normalisation(np.array([1.0]), np.array([2.0]))
+    values = rule(np.array([[1.0], [3.0], [1e9], [-1e9]]))
+    assert values.dtype == np.float32
+    assert values[:, 0].tolist() == [0.0, 1.0, 10.0, -10.0]
+
+
+def test_buckets_of_aligned_modalities_share_their_steps(tmp_path: Path) -> None:
+    for alignment in ("word", "none"):
+        corpus = tiny_corpus(tmp_path / f"{alignment}.h5", alignment=alignment)
+        rules = {
+            name: Normalisation(corpus.statistics[name].mean_d, corpus.statistics[name].std_d)
+            for name in corpus.modalities
+        }
+        data = DeviceCorpus.of(corpus, corpus.modalities, rules, CPU)
+        steps = [set(bucket.steps) for bucket in data.buckets(corpus.index("train"), 3, 8)]
+        assert all(len(each) == 1 for each in steps) == (alignment == "word")
+
+
+def test_the_test_splits_labels_are_not_in_reach(tmp_path: Path) -> None:
+    corpus = tiny_corpus(tmp_path / "c.h5")
+    assert np.isnan(corpus.labels_N[corpus.index("test")]).all()
+    assert np.isfinite(corpus.labels_N[corpus.index("train")]).all()

@@ -1,0 +1,474 @@
+"""The jobs, end to end on tiny corpora."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dhmd.base.errors import DhmdError
+from dhmd.cache import read_corpus, write_cache
+from dhmd.training.configuration import Configuration
+from dhmd.training.device import default_threads, prepared
+from dhmd.training.weights import load_model
+from tests.training.bench import Bench, arrays, copied, files, pretrain, reseal, same, train
+from tests.training.corpora import TINY, tiny_configuration, tiny_data
+from tests.training.learners import Watcher
+
+QUICK = tiny_configuration({"train": {"epochs": 1}})
+ALL = ("text", "audio", "vision")
+CASES = [
+    ("regression", "word", "dhmd", ALL),
+    ("regression", "none", "dhmd", ALL),
+    ("classification", "word", "dhmd", ALL),
+    ("classification", "none", "dhmd", ("text", "vision")),
+    ("regression", "word", "dhmd", ("text", "audio")),
+    ("regression", "none", "dhmd", ("audio",)),
+    ("classification", "word", "dhmd", ("text",)),
+    ("regression", "word", "late_fusion", ALL),
+    ("classification", "none", "late_fusion", ("audio", "vision")),
+    ("regression", "none", "mult", ALL),
+    ("classification", "word", "mult", ("text", "audio")),
+    ("regression", "word", "gru", ALL),
+    ("classification", "none", "gru", ("audio",)),
+]
+
+
+@pytest.mark.parametrize(("task", "alignment", "architecture", "modalities"), CASES)
+def test_a_job_writes_what_evaluation_and_report_read(
+    bench: Bench,
+    tmp_path: Path,
+    task: str,
+    alignment: str,
+    architecture: str,
+    modalities: tuple[str, ...],
+) -> None:
+    configuration = replace(QUICK, architecture=architecture, modalities=modalities)
+    cache, watcher = bench.cache(task, alignment), Watcher()
+    train(
+        configuration,
+        cache,
+        bench.pretrained(task, alignment),
+        tmp_path / "m",
+        tmp_path / "state",
+        watcher,
+    )
+    corpus = read_corpus(cache)
+    expected = {"model.json", "history.csv", "outputs.h5"}
+    expected |= {f"seed-{seed}.safetensors" for seed in (1, 2)}
+    assert set(files(tmp_path / "m")) == expected
+    assert watcher.begun == [("train", ("seed-1", "seed-2"), 0)]
+    assert watcher.outputs == [tmp_path / "m"]
+    assert list((tmp_path / "state").iterdir()) == []
+    found = arrays(tmp_path / "m")
+    _check_outputs(found, corpus, configuration)
+    _check_history(tmp_path / "m", task)
+    _check_that_it_can_be_loaded(tmp_path / "m", found, corpus)
+
+
+def _check_outputs(found: dict[str, Any], corpus: Any, configuration: Configuration) -> None:
+    modalities, count = configuration.modalities, len(corpus.ids)
+    size, attributes = len(modalities), found["attributes"]
+    classes = (3,) if corpus.task == "classification" else ()
+    assert list(attributes["seeds"]) == [1, 2]
+    assert json.loads(attributes["modalities"]) == list(modalities)
+    assert attributes["task"] == corpus.task
+    assert attributes["identity"] == corpus.identity
+    assert attributes["fold"] == "standard"
+    assert tuple(found["ids"]) == corpus.ids
+    assert list(found["split"]) == list(corpus.split_N)
+    prediction = found["prediction"]
+    assert prediction.shape == (2, count, *classes)
+    assert prediction.dtype == np.float32
+    assert np.isfinite(prediction).all()
+    if classes:
+        assert prediction.sum(-1) == pytest.approx(np.ones((2, count)), abs=1e-5)
+    test = corpus.split_N == "test"
+    subsets = {name for name in found if name.startswith("withheld/")}
+    joined = "withheld/" + "+".join(modalities[:2])
+    assert len(subsets) == 2**size - 2
+    assert joined in subsets or size < 3
+    for name in subsets:
+        assert np.isfinite(found[name][:, test]).all()
+        assert np.isnan(found[name][:, ~test]).all()
+    if configuration.architecture != "dhmd":
+        assert set(found) - subsets == {"attributes", "ids", "split", "prediction"}
+        return
+    columns = [corpus.modalities.index(name) for name in modalities]
+    there_NM = corpus.present_NM[:, columns]
+    widths = {"homogeneous": 8, "heterogeneous": 8 * max(size - 1, 1)}
+    for space in widths:
+        assert found[f"vertex/{space}"].shape == (2, count, size, *classes)
+        edges = found[f"edges/{space}"]
+        assert edges.shape == (2, count, size, size)
+        for m in range(size):
+            targets = edges[:, :, :, m]
+            assert np.isnan(targets[:, ~there_NM[:, m]]).all()
+            assert targets[:, there_NM[:, m]].sum(-1) == pytest.approx(1, abs=1e-5)
+        codes = found[f"codes/{space}"]
+        assert codes.shape == (count, size, 12)
+        assert codes.sum(-1) == pytest.approx(there_NM.astype(float), abs=1e-5)
+        assert found[f"embedding/{space}"].shape == (count, size, 8)
+    statistics = json.loads(attributes["dictionary_stats"])
+    assert set(statistics) == set(widths)
+    for each in statistics.values():
+        assert len(each) == 2
+        assert each[0]["used"] + each[0]["dead"] == 12
+
+
+def _check_history(folder: Path, task: str) -> None:
+    rows = list(csv.DictReader((folder / "history.csv").open()))
+    score = "valid/mae" if task == "regression" else "valid/loss"
+    for seed in ("1", "2"):
+        own = {row["name"]: row for row in rows if row["seed"] == seed}
+        assert {"train/total", "train/task", score, "lr"} <= set(own)
+        assert own["selected"]["value"] == "1"
+        assert own["selected"]["epoch"] == "1"
+
+
+def _check_that_it_can_be_loaded(folder: Path, found: dict[str, Any], corpus: Any) -> None:
+    model, _, description = load_model(folder, torch.device("cpu"))
+    assert description.identity == corpus.identity
+    assert description.alignment == corpus.alignment
+    longest = max(int(corpus.features[name].lengths.max()) for name in description.inputs)
+    features, masks, present = [], [], []
+    for name, width in description.inputs.items():
+        x = torch.zeros(2, 1, len(corpus.ids), longest, width)
+        mask = torch.zeros(2, 1, len(corpus.ids), longest, dtype=torch.bool)
+        here = corpus.present_NM[:, corpus.modalities.index(name)]
+        for n in np.flatnonzero(here):
+            rows = description.normalisation[name](corpus.features[name][n])
+            x[:, 0, n, : len(rows)] = torch.from_numpy(rows)
+            mask[:, 0, n, : len(rows)] = True
+        features.append(x)
+        masks.append(mask)
+        present.append(torch.from_numpy(here))
+    from dhmd.model.batch import Batch
+
+    batch = Batch(
+        features=features,
+        masks=masks,
+        present_RMB=torch.stack(present).expand(2, -1, -1),
+        weight_RB=torch.ones(2, len(corpus.ids)),
+        labels_RB=torch.zeros(2, len(corpus.ids)),
+    )
+    with torch.no_grad():
+        output = description.task.present(model.predict(batch))
+    output = output if description.task.classes else output[..., 0]
+    assert output.numpy() == pytest.approx(found["prediction"], abs=2e-5)
+
+
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_pretraining_writes_encoders_scores_and_teachers(bench: Bench, task: str) -> None:
+    folder, corpus = bench.pretrained(task), read_corpus(bench.cache(task))
+    found, count = arrays(folder), len(corpus.ids)
+    classes = (3,) if task == "classification" else ()
+    assert found["prediction"].shape == found["teacher"].shape == (2, count, 3, *classes)
+    train_N = corpus.split_N == "train"
+    there = corpus.present_NM[None, ..., *[None] * len(classes)]
+    shape = found["prediction"].shape
+    assert same(np.isfinite(found["prediction"]), np.broadcast_to(there, shape))
+    taught = corpus.present_NM & train_N[:, None]
+    expected = np.broadcast_to(taught[None, ..., *[None] * len(classes)], shape)
+    assert same(np.isfinite(found["teacher"]), expected)
+    if classes:
+        assert found["teacher"][:, taught].sum(-1) == pytest.approx(1, abs=1e-5)
+    tensors = load_file(folder / "seed-1.safetensors")
+    assert set(tensors) == {
+        f"{name}.convolution.{part}" for name in ALL for part in ("weight_RIX", "bias_RO")
+    }
+    rows = list(csv.DictReader((folder / "history.csv").open()))
+    assert {row["seed"] for row in rows} == {"1", "2"}
+    names = {row["name"] for row in rows}
+    assert {f"{name}/train/task" for name in ALL} <= names
+    assert {f"{name}/selected" for name in ALL} <= names
+
+
+def test_a_teacher_never_saw_what_it_teaches(bench: Bench, tmp_path: Path) -> None:
+    """New labels in one video: its teachers do not move, everyone else's may."""
+    data = tiny_data()
+    labels = data.labels_N.copy()
+    touched = np.array(data.videos) == "v2"
+    labels[touched] = np.where(labels[touched] > 0, -3, 3)
+    write_cache(tmp_path / "c.h5", replace(data, labels_N=labels))
+    pretrain(TINY, tmp_path / "c.h5", tmp_path / "p", tmp_path / "state")
+    before, after = arrays(bench.pretrained()), arrays(tmp_path / "p")
+    assert same(before["teacher"][:, touched], after["teacher"][:, touched])
+    moved = before["teacher"] != after["teacher"]
+    others = read_corpus(bench.cache()).split_N == "train"
+    others &= ~touched
+    # Of three folds two do not leave the video out: their left-out utterances move.
+    assert 0.3 < moved[:, others].mean() < 0.9
+    trained = np.isfinite(before["prediction"])
+    assert (before["prediction"] != after["prediction"])[trained].mean() > 0.9
+
+
+def test_modalities_are_pretrained_apart_from_each_other(bench: Bench, tmp_path: Path) -> None:
+    configuration = replace(TINY, modalities=("audio",))
+    pretrain(configuration, bench.cache(), tmp_path / "p", tmp_path / "state")
+    alone, together = arrays(tmp_path / "p"), arrays(bench.pretrained())
+    assert same(alone["teacher"][:, :, 0], together["teacher"][:, :, 1])
+    assert same(alone["prediction"][:, :, 0], together["prediction"][:, :, 1])
+
+
+def test_pretrained_encoders_are_where_training_starts(bench: Bench, tmp_path: Path) -> None:
+    """With a rate of almost nothing the encoders of the model are still the pretrained ones."""
+    still = tiny_configuration({"train": {"epochs": 1, "lr": 1e-12}})
+    train(still, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+    fresh = tiny_configuration(
+        {"train": {"epochs": 1, "lr": 1e-12}, "pretrain": {"enabled": False}}
+    )
+    train(fresh, bench.cache(), bench.pretrained(), tmp_path / "f", tmp_path / "s")
+    for seed in (1, 2):
+        given = load_file(bench.pretrained() / f"seed-{seed}.safetensors")
+        own = load_file(tmp_path / "m" / f"seed-{seed}.safetensors")
+        other = load_file(tmp_path / "f" / f"seed-{seed}.safetensors")
+        for index, name in enumerate(ALL):
+            weight = given[f"{name}.convolution.weight_RIX"]
+            target = f"encoders.{index}.convolution.weight_RIX"
+            assert torch.allclose(own[target], weight)
+            assert not torch.allclose(other[target], weight)
+
+
+# ---- the same again ------------------------------------------------------------------------------
+
+
+def test_the_same_job_twice_gives_the_same_bytes(bench: Bench, tmp_path: Path) -> None:
+    torch.rand(5)  # the state of torch's own generator does not matter
+    train(TINY, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "state")
+    assert files(tmp_path / "m") == files(bench.trained())
+    pretrain(TINY, bench.cache(), tmp_path / "p", tmp_path / "state")
+    assert files(tmp_path / "p") == files(bench.pretrained())
+
+
+def test_a_seed_is_the_same_in_other_company(bench: Bench, tmp_path: Path) -> None:
+    alone = tiny_configuration({"train": {"seeds": (2,)}})
+    train(alone, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "state")
+    found, together = arrays(tmp_path / "m"), arrays(bench.trained())
+    assert found["prediction"][0] == pytest.approx(together["prediction"][1], abs=2e-3)
+    assert np.abs(together["prediction"][0] - together["prediction"][1]).max() > 0.05
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_an_interrupted_training_goes_on_and_ends_the_same(
+    bench: Bench, tmp_path: Path, epoch: int
+) -> None:
+    watcher, again = Watcher(stop_after=epoch), Watcher()
+    with pytest.raises(KeyboardInterrupt):
+        train(TINY, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s", watcher)
+    assert not (tmp_path / "m").exists()
+    train(TINY, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s", again)
+    assert again.begun == [("train", ("seed-1", "seed-2"), epoch)]
+    assert [number for number, _ in again.epochs] == list(range(epoch + 1, 4))
+    assert files(tmp_path / "m") == files(bench.trained())
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+def test_interrupted_pretraining_goes_on_in_the_modality_it_was_at(
+    bench: Bench, tmp_path: Path
+) -> None:
+    watcher, again = Watcher(stop_after=3), Watcher()  # two epochs of text, one of audio
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(TINY, bench.cache(), tmp_path / "p", tmp_path / "s", watcher)
+    pretrain(TINY, bench.cache(), tmp_path / "p", tmp_path / "s", again)
+    assert again.begun[0][2] == 1
+    assert [(number, sorted(rows)[0]) for number, rows in again.epochs] == [
+        (2, "audio/seed-1"),
+        (1, "vision/seed-1"),
+        (2, "vision/seed-1"),
+    ]
+    assert files(tmp_path / "p") == files(bench.pretrained())
+
+
+def test_a_training_that_was_killed_between_epochs_and_outputs_only_writes(
+    bench: Bench, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(TINY, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s", Watcher(3))
+    again = Watcher()
+    train(TINY, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s", again)
+    assert again.epochs == []
+    assert files(tmp_path / "m") == files(bench.trained())
+
+
+def test_another_configuration_does_not_take_up_the_place(bench: Bench, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(TINY, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s", Watcher(2))
+    other, again = tiny_configuration({"kd": {"lambda": 0.9}, "train": {"epochs": 1}}), Watcher()
+    train(other, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s", again)
+    assert again.begun[0][2] == 0
+    assert len(again.epochs) == 1
+    assert len([path for path in (tmp_path / "s").iterdir() if path.is_dir()]) == 1
+
+
+def test_a_damaged_place_counts_as_none(bench: Bench, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(TINY, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s", Watcher(2))
+    (place,) = (tmp_path / "s").glob("*/*.safetensors")
+    place.write_bytes(place.read_bytes()[:-100])
+    again = Watcher()
+    train(TINY, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s", again)
+    assert len(again.epochs) == 3
+    assert files(tmp_path / "m") == files(bench.trained())
+
+
+def test_a_failing_write_leaves_what_was_there(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "old").write_text("old")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("dhmd.training.stack.write_history", full)
+    with pytest.raises(DhmdError, match="cannot write .*m: .*No space left"):
+        train(QUICK, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+    assert files(tmp_path / "m") == {"old": b"old"}
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+# ---- what may go wrong ---------------------------------------------------------------------------
+
+
+def test_a_diverged_seed_is_named_and_the_others_are_as_without_it(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """Seed 1 starts from encoders of NaN."""
+    broken = copied(bench.pretrained(), tmp_path / "p")
+    tensors = load_file(broken / "seed-1.safetensors")
+    save_file({k: v * torch.nan for k, v in tensors.items()}, broken / "seed-1.safetensors")
+    reseal(broken)
+    watcher = Watcher()
+    train(TINY, bench.cache(), broken, tmp_path / "m", tmp_path / "s", watcher)
+    found, whole = arrays(tmp_path / "m"), arrays(bench.trained())
+    for name in ("prediction", "vertex/homogeneous", "edges/heterogeneous", "withheld/text"):
+        assert np.isnan(found[name][0]).all(), name
+        assert same(found[name][1], whole[name][1]), name
+    other = (tmp_path / "m" / "seed-2.safetensors").read_bytes()
+    assert other == (bench.trained() / "seed-2.safetensors").read_bytes()
+    rows = list(csv.DictReader((tmp_path / "m" / "history.csv").open()))
+    own = [row for row in rows if row["seed"] == "1"]
+    assert [(row["name"], row["epoch"]) for row in own] == [("diverged", "1")]
+    assert all(set(seen) == {"seed-2"} for _, seen in watcher.epochs)
+
+
+def test_a_teacher_that_diverged_is_not_taken_for_zeros(bench: Bench, tmp_path: Path) -> None:
+    import h5py
+
+    broken = copied(bench.pretrained(), tmp_path / "p")
+    with h5py.File(broken / "outputs.h5", "a") as file:
+        file["teacher"][1, :8, 2] = np.nan
+    reseal(broken)
+    with pytest.raises(DhmdError, match=r"vision.*seed-2"):
+        train(QUICK, bench.cache(), broken, tmp_path / "m", tmp_path / "s")
+
+
+def test_encoders_of_other_data_seeds_shapes_or_modalities_are_refused(
+    bench: Bench, tmp_path: Path
+) -> None:
+    given, cache = bench.pretrained(), bench.cache()
+
+    def refused(configuration: Configuration, pretrained: Path, words: str) -> None:
+        with pytest.raises(DhmdError, match=words):
+            train(configuration, cache, pretrained, tmp_path / "m", tmp_path / "s")
+        assert not (tmp_path / "m").exists()
+
+    refused(TINY, bench.pretrained("classification"), "other data or seeds")
+    refused(tiny_configuration({"train": {"seeds": (1, 9)}}), given, "other data or seeds")
+    refused(tiny_configuration({"model": {"width": 16}}), given, "another shape")
+    refused(TINY, tmp_path / "nowhere", "is no model folder")
+    pretrain(replace(TINY, modalities=("text",)), cache, tmp_path / "p", tmp_path / "s")
+    refused(TINY, tmp_path / "p", "audio")
+    broken = copied(given, tmp_path / "broken")
+    data = bytearray((broken / "outputs.h5").read_bytes())
+    data[-20] ^= 1
+    (broken / "outputs.h5").write_bytes(bytes(data))
+    refused(TINY, broken, "outputs.h5 is damaged")
+
+
+def test_a_modality_that_the_cache_has_not_is_refused(bench: Bench, tmp_path: Path) -> None:
+    data = tiny_data()
+    few = replace(
+        data,
+        modalities=("text", "audio"),
+        features={k: v for k, v in data.features.items() if k != "vision"},
+        feature_names={k: v for k, v in data.feature_names.items() if k != "vision"},
+        present_NM=np.ones((len(data.ids), 2), dtype=bool),
+    )
+    write_cache(tmp_path / "c.h5", few)
+    with pytest.raises(DhmdError, match="no vision"):
+        pretrain(TINY, tmp_path / "c.h5", tmp_path / "p", tmp_path / "s")
+
+
+def test_a_modality_that_no_utterance_of_a_split_has_is_refused(tmp_path: Path) -> None:
+    data = tiny_data(alignment="none", absent=False)
+    present = data.present_NM.copy()
+    valid = data.folds["standard"] == "valid"
+    present[valid, 1] = False
+    lengths = np.where(present[:, 1], data.features["audio"].lengths, 0)
+    rows = [data.features["audio"][n][:length] for n, length in enumerate(lengths)]
+    features = {**data.features, "audio": type(data.features["audio"]).from_rows(rows)}
+    write_cache(tmp_path / "c.h5", replace(data, features=features, present_NM=present))
+    with pytest.raises(DhmdError, match="no valid utterance of tiny has audio"):
+        pretrain(TINY, tmp_path / "c.h5", tmp_path / "p", tmp_path / "s")
+
+
+def test_the_test_splits_labels_change_nothing(bench: Bench, tmp_path: Path) -> None:
+    data = tiny_data()
+    labels = np.where(data.folds["standard"] == "test", 0.5, data.labels_N).astype(np.float32)
+    write_cache(tmp_path / "c.h5", replace(data, labels_N=labels))
+    pretrain(TINY, tmp_path / "c.h5", tmp_path / "p", tmp_path / "s")
+    train(TINY, tmp_path / "c.h5", tmp_path / "p", tmp_path / "m", tmp_path / "s")
+    found, expected = arrays(tmp_path / "m"), arrays(bench.trained())
+    assert found.keys() == expected.keys()
+    for name in set(found) - {"attributes", "ids", "split"}:
+        assert same(found[name], expected[name]), name
+
+
+def test_learning_learns(bench: Bench, tmp_path: Path) -> None:
+    longer = tiny_configuration(
+        {"train": {"epochs": 25, "modality_dropout": 0.0}, "model": {"dropout": {"output": 0.0}}}
+    )
+    train(longer, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+    corpus = read_corpus(bench.cache(), test_labels=True)
+    test = corpus.index("test")
+    error = np.abs(arrays(tmp_path / "m")["prediction"][:, test] - corpus.labels_N[test]).mean(1)
+    naive = np.abs(np.median(corpus.labels_N) - corpus.labels_N[test]).mean()
+    assert (error < 0.8 * naive).all()
+
+
+# ---- device and threads --------------------------------------------------------------------------
+
+
+def test_a_job_sets_threads_and_determinism_for_its_own_time() -> None:
+    torch.set_num_threads(1)
+    with prepared(replace(TINY.train, threads=2)) as device:
+        assert device.type == "cpu"
+        assert torch.get_num_threads() == 2
+        assert torch.are_deterministic_algorithms_enabled()
+    assert torch.get_num_threads() == 1
+    assert not torch.are_deterministic_algorithms_enabled()
+    with pytest.raises(RuntimeError), prepared(TINY.train):
+        raise RuntimeError
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert 1 <= default_threads() <= 4
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_refused(bench: Bench, tmp_path: Path) -> None:
+    configuration = tiny_configuration({"train": {"device": "cuda"}})
+    with pytest.raises(DhmdError, match=r"train\.device is cuda, but torch sees no GPU"):
+        train(configuration, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+
+
+def test_the_cache_must_be_there(bench: Bench, tmp_path: Path) -> None:
+    with pytest.raises(DhmdError, match=r"nothing\.h5"):
+        train(TINY, tmp_path / "nothing.h5", bench.pretrained(), tmp_path / "m", tmp_path / "s")

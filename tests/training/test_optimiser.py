@@ -1,0 +1,133 @@
+"""The stacked optimiser against torch's AdamW, one instance a replica."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dhmd.training.optimiser import ReplicaAdam
+from tests.oracle.compare import assert_close
+
+REPLICAS = 3
+
+
+class Stack(nn.Module):
+    """Two parameters, the second with a replica axis before a scalar."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.matrix = nn.Parameter(torch.randn(REPLICAS, 2, 4, generator=generator))
+        self.codes = nn.Parameter(torch.randn(REPLICAS, generator=generator))
+
+
+def gradients(step: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(100 + step)
+    scale = 0.1 if step % 3 else 3.0  # some are clipped
+    return {
+        "matrix": torch.randn(REPLICAS, 2, 4, generator=generator) * scale,
+        "codes": torch.randn(REPLICAS, generator=generator) * scale,
+    }
+
+
+def factor(name: str) -> float:
+    return 10.0 if name == "codes" else 1.0
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_every_replica_goes_the_way_of_torchs_adamw(weight_decay: float) -> None:
+    module = Stack()
+    start = {name: p.detach().clone() for name, p in module.named_parameters()}
+    ours = ReplicaAdam(module, REPLICAS, weight_decay=weight_decay, clip_value=0.6, factor=factor)
+    rates = [0.01, 0.003, 0.02]
+    own, theirs = [], []
+    for replica, rate in enumerate(rates):
+        values = {name: nn.Parameter(value[replica].clone()) for name, value in start.items()}
+        groups = [{"params": [value], "lr": rate * factor(name)} for name, value in values.items()]
+        own.append(values)
+        theirs.append(torch.optim.AdamW(groups, weight_decay=weight_decay))
+    for step in range(12):
+        scale = 0.5 if step >= 6 else 1.0  # the schedules lower their rates
+        ours.set_rates(torch.tensor(rates) * scale)
+        ours.zero_grad()
+        for name, gradient in gradients(step).items():
+            module.get_parameter(name).grad.add_(gradient)
+        ours.step()
+        for replica, optimiser in enumerate(theirs):
+            for group in optimiser.param_groups:
+                (value,) = group["params"]
+                name = next(n for n, p in own[replica].items() if p is value)
+                group["lr"] = rates[replica] * scale * factor(name)
+                value.grad = gradients(step)[name][replica].clamp(-0.6, 0.6)
+            optimiser.step()
+            for name, value in own[replica].items():
+                assert_close(
+                    module.get_parameter(name)[replica].detach(),
+                    value.detach(),
+                    rtol=1e-5,
+                    atol=1e-5,  # 1 − 0.999^t in single precision
+                    what=f"step {step}, replica {replica}, {name}",
+                )
+
+
+def test_at_rate_zero_a_replica_keeps_its_values_while_others_move() -> None:
+    module = Stack()
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+    ours = ReplicaAdam(module, REPLICAS, weight_decay=0.1, clip_value=0.6)
+    ours.set_rates(torch.tensor([0.01, 0.0, 0.01]))
+    for name, gradient in gradients(1).items():
+        module.get_parameter(name).grad.add_(gradient)
+    ours.step()
+    for name, value in before.items():
+        now = module.get_parameter(name)
+        assert now[1].equal(value[1])
+        assert now[0].ne(value[0]).all()
+        assert now[2].ne(value[2]).all()
+
+
+def test_parameters_and_gradients_are_views_of_the_flat_buffers() -> None:
+    module = Stack()
+    ours = ReplicaAdam(module, REPLICAS, weight_decay=0.0, clip_value=0.6)
+    assert ours.values_P.numel() == REPLICAS * 9
+    module.codes.square().sum().backward()
+    assert ours.grads_P[-REPLICAS:].equal(2 * module.codes.detach())
+    ours.zero_grad()
+    assert module.codes.grad.eq(0).all()
+    ours.values_P.fill_(4.0)
+    assert module.matrix.eq(4).all()
+    marked = ours.of_replica(torch.tensor([False, True, False]))
+    ours.values_P[marked] = 7.0
+    assert module.matrix[1].eq(7).all()
+    assert module.codes.tolist() == [4.0, 7.0, 4.0]
+
+
+def test_a_restored_state_goes_on_as_the_saved_one_would() -> None:
+    def optimiser() -> tuple[Stack, ReplicaAdam]:
+        module = Stack()
+        ours = ReplicaAdam(module, REPLICAS, weight_decay=0.1, clip_value=0.6)
+        ours.set_rates(torch.tensor([0.01, 0.02, 0.03]))
+        return module, ours
+
+    def advance(module: Stack, ours: ReplicaAdam, steps: range) -> None:
+        for step in steps:
+            ours.zero_grad()
+            for name, gradient in gradients(step).items():
+                module.get_parameter(name).grad.add_(gradient)
+            ours.step()
+
+    first, ours = optimiser()
+    advance(first, ours, range(4))
+    state = {name: value.clone() for name, value in ours.state().items()}
+    advance(first, ours, range(4, 7))
+    second, other = optimiser()
+    other.restore(state)
+    advance(second, other, range(4, 7))
+    assert other.values_P.equal(ours.values_P)
+
+
+def test_a_module_without_the_replica_axis_is_refused() -> None:
+    module = Stack()
+    module.codes = nn.Parameter(torch.zeros(2))
+    with pytest.raises(ValueError, match="codes has no replica axis of 3"):
+        ReplicaAdam(module, REPLICAS, weight_decay=0.0, clip_value=0.6)

@@ -1,0 +1,407 @@
+"""The loop: schedules, stopping, best weights, divergence, company, accumulation, resuming."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dhmd.cache import Corpus
+from dhmd.model.architectures import build
+from dhmd.model.batch import Batch
+from dhmd.model.encoders import UnimodalModel
+from dhmd.model.task import Task
+from dhmd.nn.replicas import Replicas
+from dhmd.training.batches import PlannedBatch
+from dhmd.training.configuration import Configuration
+from dhmd.training.input import Input
+from dhmd.training.resume import ResumeState
+from dhmd.training.trainer import Progress, Trainer, schedule_of
+from tests.model.settings import CLASSES
+from tests.oracle.batches import random_batch
+from tests.oracle.compare import assert_close
+from tests.training.corpora import tiny_configuration, tiny_corpus
+from tests.training.learners import CPU, Walker, Watcher, one_label, schedule, trainer_of
+
+# ---- schedules, on a learner that moves its one number by the learning rate an update ------------
+
+
+def test_a_replica_keeps_its_best_weights_and_stops_by_itself(tmp_path: Path) -> None:
+    """Towards 0.33 by 0.1 an epoch: best after three; the other one only gets worse."""
+    learner, watcher = Walker([1.0, -1.0]), Watcher()
+    trainer = trainer_of(
+        learner,
+        one_label(0.33),
+        tmp_path / "s",
+        seeds=(1, 2),
+        plan=schedule(plateau_patience=99),
+        observer=watcher,
+    )
+    progress = trainer.run()
+    assert progress.best_epoch == [3, 1]
+    assert progress.stopped == [True, True]
+    assert progress.best == pytest.approx([0.03, 0.43], abs=1e-4)
+    assert learner.place_R.tolist() == pytest.approx([0.3, -0.1], abs=1e-4)
+    # Epoch 7 is the fourth without a better score for the first, epoch 5 for the second.
+    assert progress.epoch == 7
+    live = [set(rows) for _, rows in watcher.epochs]
+    assert live == [{"seed-1", "seed-2"}] * 5 + [{"seed-1"}] * 2
+    assert [epoch for epoch, _ in watcher.epochs] == list(range(1, 8))
+
+
+def test_a_stopped_replica_stands_still_while_others_go_on(tmp_path: Path) -> None:
+    learner = Walker([1.0, -1.0])
+    trainer = trainer_of(
+        learner,
+        one_label(9.0),
+        tmp_path / "s",
+        seeds=(1, 2),
+        plan=schedule(epochs=9, early_stop=2, plateau_patience=99, weight_decay=0.1),
+    )
+    places = []
+    trainer.observer.epoch = lambda *_: places.append(learner.place_R.tolist())  # type: ignore[method-assign]
+    trainer.run()
+    assert len({place for _, place in places[2:]}) == 1
+    assert len({place for place, _ in places}) == 9
+
+
+def test_the_rate_falls_after_the_patience_and_by_the_factor(tmp_path: Path) -> None:
+    watcher = Watcher()
+    trainer = trainer_of(
+        Walker([-1.0, 1.0]),
+        one_label(2.0),
+        tmp_path / "s",
+        seeds=(1, 2),
+        plan=schedule(epochs=8, early_stop=99, plateau_patience=1, plateau_factor=0.5),
+        observer=watcher,
+    )
+    trainer.run()
+    rates = [rows["seed-1"]["lr"] for _, rows in watcher.epochs]
+    # Worse from epoch 2 on: two bad epochs are one more than the patience, and so on.
+    assert rates == pytest.approx([0.1, 0.1, 0.1, 0.05, 0.05, 0.025, 0.025, 0.0125])
+    assert {rows["seed-2"]["lr"] for _, rows in watcher.epochs} == {0.1}
+
+
+def test_judging_follows_torchs_plateau_rule() -> None:
+    scores = [1.0, 0.8, 0.9, 0.85, 0.81, 0.79, 0.8, 0.9, 0.95, 0.99, 1.0, 1.1]
+    plan = schedule(lr=1.0, plateau_patience=2, early_stop=99)
+    progress = Progress.start(1, 1.0)
+    weight = nn.Parameter(torch.zeros(1))
+    theirs = torch.optim.SGD([weight], lr=1.0)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        theirs, factor=0.5, patience=2, threshold=0.0
+    )
+    best = math.inf
+    for epoch, score in enumerate(scores, 1):
+        progress.epoch = epoch
+        assert progress.judge(0, score, plan) == (score < best)
+        best = min(best, score)
+        plateau.step(score)
+        assert progress.rates[0] == theirs.param_groups[0]["lr"]
+    assert progress.best_epoch == [6]
+    assert progress.best == [0.79]
+
+
+def test_validation_is_on_the_averaged_weights_and_they_are_kept(tmp_path: Path) -> None:
+    learner, watcher = Walker([1.0]), Watcher()
+    trainer = trainer_of(
+        learner,
+        one_label(5.0),
+        tmp_path / "s",
+        seeds=(1,),
+        plan=schedule(epochs=4, average=0.75),
+        observer=watcher,
+    )
+    trainer.run()
+    place, average, expected = 0.0, 0.0, []
+    for _ in range(4):
+        place += 0.1
+        average = 0.75 * average + 0.25 * place
+        expected.append(5.0 - average)
+    scores = [rows["seed-1"]["valid/mae"] for _, rows in watcher.epochs]
+    assert scores == pytest.approx(expected, abs=1e-4)
+    assert learner.place_R.item() == pytest.approx(average, abs=1e-4)
+
+
+def test_the_history_holds_means_over_updates(tmp_path: Path) -> None:
+    watcher = Watcher()
+    trainer = trainer_of(
+        Walker([1.0]),
+        one_label(5.0),
+        tmp_path / "s",
+        seeds=(4,),
+        plan=schedule(epochs=2, batch_size=4),
+        observer=watcher,
+    )
+    progress = trainer.run()
+    # Four updates: the loss is −0, −0.1, −0.2, −0.3, then on from there.
+    first, second = (rows["seed-4"] for _, rows in watcher.epochs)
+    assert first["train/total"] == pytest.approx(-0.15, abs=1e-3)
+    assert second["train/total"] == pytest.approx(-0.55, abs=1e-3)
+    assert first["train/task"] == pytest.approx(-0.3, abs=2e-3)
+    assert ("seed-4", 1, "train/total", first["train/total"]) in progress.history
+    assert set(first) == {"train/total", "train/task", "valid/mae", "valid/corr", "lr"}
+    assert first["valid/corr"] == 0.0  # undefined: all predictions are equal
+
+
+@pytest.mark.parametrize("spoilt", [math.nan, math.inf])
+def test_a_diverging_replica_is_named_and_leaves_the_others_as_they_were(
+    tmp_path: Path, spoilt: float
+) -> None:
+    def spoil(place_R: Tensor) -> Tensor:
+        """The second replica breaks when it gets beyond 0.25."""
+        bad = (place_R > 0.25) & torch.tensor([False, True, False])
+        return place_R * torch.where(bad, spoilt, 0.0)
+
+    together = Walker([1.0, 1.0, -1.0], spoil)
+    plan, watcher = schedule(epochs=6, weight_decay=0.1), Watcher()
+    progress = trainer_of(
+        together, one_label(2.0), tmp_path / "a", seeds=(1, 2, 3), plan=plan, observer=watcher
+    ).run()
+    assert progress.diverged == [None, 4, None]
+    assert "seed-2" in watcher.epochs[2][1]
+    assert "seed-2" not in watcher.epochs[3][1]
+    alone = Walker([1.0, -1.0])
+    apart = trainer_of(alone, one_label(2.0), tmp_path / "b", seeds=(1, 3), plan=plan).run()
+    assert together.place_R[[0, 2]].equal(alone.place_R.detach())
+    assert [progress.best[0], progress.best[2]] == apart.best
+    assert progress.history == [row for row in progress.history if row[0] != "seed-2" or row[1] < 4]
+    assert together.place_R.isfinite().all()
+
+
+# ---- the model itself ----------------------------------------------------------------------------
+
+
+def dhmd_trainer(
+    corpus: Corpus, configuration: Configuration, folder: Path, observer: Watcher | None = None
+) -> tuple[nn.Module, Trainer]:
+    """A trainer of the architecture, with teachers that depend on seed and utterance alone."""
+    seeds = configuration.train.seeds
+    ready = Input.of(corpus, configuration.modalities, CPU)
+    count, outputs = len(corpus.ids), ready.task.outputs
+    teachers = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        drawn = torch.randn(len(configuration.modalities), count, outputs, generator=generator)
+        teachers.append(drawn.softmax(-1) if outputs > 1 else drawn)
+    ready.data.teachers_RMNO = torch.stack(teachers)
+    replicas = Replicas(seeds, CPU)
+    model = build(
+        configuration.architecture,
+        replicas,
+        ready.task,
+        {name: len(corpus.feature_names[name]) for name in configuration.modalities},
+        model=configuration.model,
+        knobs=[(configuration.decouple, configuration.kd)] * len(seeds),
+    )
+    folder.mkdir()
+    uses_RN = np.zeros((len(seeds), count), np.float32)
+    uses_RN[:, corpus.index("train")] = 1
+    return model, Trainer(
+        model,
+        replicas,
+        ready.data,
+        names=[f"seed-{seed}" for seed in seeds],
+        schedule=schedule_of(configuration.train),
+        train_rows=corpus.index("train"),
+        valid_rows=corpus.index("valid"),
+        uses_RN=uses_RN,
+        observer=observer or Watcher(),
+        state=ResumeState(folder),
+        part="all",
+    )
+
+
+def recorded(model: nn.Module) -> list[dict[str, Tensor]]:
+    """Every step's losses, `[R]` each, as the training goes on."""
+    steps: list[dict[str, Tensor]] = []
+    losses = model.losses
+
+    def and_record(batch: Batch) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = losses(batch)
+        steps.append({name: value.detach().clone() for name, value in found.items()})
+        return found
+
+    model.losses = and_record  # type: ignore[method-assign, assignment]
+    return steps
+
+
+def with_seeds(*seeds: int, **train: Any) -> Configuration:
+    configuration = tiny_configuration()
+    train = {"epochs": 2, "seeds": seeds, **train}
+    return replace(configuration, train=replace(configuration.train, **train))
+
+
+@pytest.mark.parametrize("alignment", ["word", "none"])
+def test_a_seed_alone_and_in_company_have_equal_losses_step_by_step(
+    tmp_path: Path, alignment: str
+) -> None:
+    """With dropout, modality dropout, several buckets and accumulation."""
+    corpus = tiny_corpus(tmp_path / "c.h5", alignment=alignment)
+    company, trainer = dhmd_trainer(corpus, with_seeds(3, 7, 9, accumulate=2), tmp_path / "a")
+    together = recorded(company)
+    trainer.run()
+    alone, trainer = dhmd_trainer(corpus, with_seeds(7, accumulate=2), tmp_path / "b")
+    single = recorded(alone)
+    trainer.run()
+    assert len(single) == len(together) == 2 * 3
+    for number, (one, many) in enumerate(zip(single, together, strict=True)):
+        for name, value in one.items():
+            what = f"step {number}, {name}"
+            assert_close(value[0], many[name][1], rtol=2e-4, atol=2e-5, what=what)
+    assert (together[-1]["total"][0] - together[-1]["total"][1]).abs() > 1e-3
+    mine, others = dict(alone.named_parameters()), dict(company.named_parameters())
+    for name, value in mine.items():
+        assert_close(value[0].detach(), others[name][1].detach(), atol=1e-3, what=name)
+
+
+def without_chance(configuration: Configuration) -> Configuration:
+    """No dropout of any kind."""
+    zero = {"text": 0.0, "audio": 0.0, "vision": 0.0}
+    dropout = {"attention": zero, "layer": 0.0, "embedding": 0.0, "text": 0.0, "output": 0.0}
+    changed = tiny_configuration({"model": {"dropout": dropout}})
+    return replace(changed, train=replace(configuration.train, modality_dropout=0.0))
+
+
+def accumulated(trainer: Trainer, batches: list[PlannedBatch]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Gradients and summed losses of an update."""
+    trainer.optimiser.zero_grad()
+    sums: dict[str, Tensor] = {}
+    for planned in batches:
+        for name, value in trainer._backward(planned).items():
+            sums[name] = sums.get(name, 0) + value
+    return trainer.optimiser.grads_P.clone(), sums
+
+
+def test_accumulating_two_batches_is_one_batch_of_both(tmp_path: Path) -> None:
+    """Exact for every loss that is a mean over utterances.
+
+    The exception: the margin loss and InfoNCE compare the utterances of a batch, so two batches of
+    eight have fewer triplets and negatives than one of sixteen. They are left out of the total here
+    (γ = 0, no matching), and are seen to differ.
+    """
+    corpus = tiny_corpus(tmp_path / "c.h5")
+    configuration = without_chance(with_seeds(1, 2, accumulate=2, buckets=1))
+    configuration = replace(
+        configuration,
+        decouple=replace(configuration.decouple, gamma=0.0),
+        kd=replace(
+            configuration.kd, dictionary=replace(configuration.kd.dictionary, matching=False)
+        ),
+    )
+    _, trainer = dhmd_trainer(corpus, configuration, tmp_path / "s")
+    (first, second), *_ = trainer.planner.epoch(1)
+    assert first.rows_RB.shape == (2, 8)
+    both = PlannedBatch(
+        0,
+        first.steps,
+        np.concatenate([first.rows_RB, second.rows_RB], axis=1),
+        np.concatenate([first.weight_RB, second.weight_RB], axis=1),
+    )
+    grads, losses = accumulated(trainer, [first, second])
+    wanted, expected = accumulated(trainer, [both])
+    assert_close(grads, wanted, rtol=1e-4, atol=2e-6)
+    compare_batches = {"mar", "dm_homogeneous", "dm_heterogeneous"}
+    for name, value in expected.items():
+        if name in compare_batches:
+            assert (losses[name] - value).abs().max() > 1e-4, name
+        else:
+            assert_close(losses[name], value, rtol=1e-5, what=name)
+
+
+def test_the_last_update_of_an_epoch_is_not_dropped(tmp_path: Path) -> None:
+    """24 rows in batches of 8, two an update: the third batch is an update of its own."""
+    corpus = tiny_corpus(tmp_path / "c.h5")
+    _, trainer = dhmd_trainer(corpus, with_seeds(1, accumulate=2, epochs=1), tmp_path / "s")
+    trainer.run()
+    assert trainer.optimiser.steps == 2
+
+
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_validation_scores_are_those_of_the_predictions(tmp_path: Path, task: str) -> None:
+    corpus = tiny_corpus(tmp_path / "c.h5", task)
+    model, trainer = dhmd_trainer(corpus, with_seeds(1, 2), tmp_path / "s")
+    rows = corpus.index("valid")
+    scores = trainer.validation_scores()
+    weight = torch.ones(2, len(rows))
+    index = torch.from_numpy(rows).expand(2, -1)
+    output = model.predict(trainer.corpus.batch(index, weight, (9, 9, 9))).detach().numpy()
+    labels = corpus.labels_N[rows]
+    for r in range(2):
+        if task == "regression":
+            assert list(scores) == ["mae", "corr"]
+            error = np.abs(output[r, :, 0] - labels).mean()
+            corr = np.corrcoef(output[r, :, 0], labels)[0, 1]
+            assert scores["mae"][r] == pytest.approx(error, rel=1e-5)
+            assert scores["corr"][r] == pytest.approx(corr, abs=1e-5)
+        else:
+            assert list(scores) == ["loss", "accuracy"]
+            p = np.exp(output[r]) / np.exp(output[r]).sum(-1, keepdims=True)
+            picked = p[np.arange(len(rows)), labels.astype(int)]
+            assert scores["loss"][r] == pytest.approx(-np.log(picked).mean(), rel=1e-5)
+            assert scores["accuracy"][r] == pytest.approx((p.argmax(-1) == labels).mean())
+
+
+def test_modality_dropout_takes_modalities_at_its_rate_and_never_all(tmp_path: Path) -> None:
+    corpus = tiny_corpus(tmp_path / "c.h5")
+    company = dhmd_trainer(corpus, with_seeds(1, 2, modality_dropout=0.6), tmp_path / "a")[1]
+    alone = dhmd_trainer(corpus, with_seeds(2, modality_dropout=0.6), tmp_path / "b")[1]
+    batch = random_batch((1, 1, 1), utterances=6000, absent=0.3)
+    dropped = company._dropped(batch.present_RMB)
+    left = batch.present_RMB & ~dropped
+    assert left.any(1).all()
+    there = batch.present_RMB.all(1)
+    # With all three there, one is dropped with 0.6 unless all three would be.
+    expected = 0.6 - 0.6**3
+    for r in range(2):
+        share = dropped[r, :, there[r]].float().mean().item()
+        assert share == pytest.approx(expected, abs=0.03)
+    single = batch.present_RMB.sum(1) == 1
+    assert (left.sum(1)[single] == 1).all()
+    assert alone._dropped(batch.present_RMB[1:])[0].equal(dropped[1])
+    assert not dropped[0].equal(dropped[1])
+
+
+def test_modality_dropout_is_on_in_training_only(tmp_path: Path) -> None:
+    corpus = tiny_corpus(tmp_path / "c.h5")
+    configuration = without_chance(with_seeds(1, epochs=1))
+    configuration = replace(configuration, train=replace(configuration.train, modality_dropout=0.5))
+    model, trainer = dhmd_trainer(corpus, configuration, tmp_path / "s")
+    seen: list[Tensor] = []
+    losses = model.losses
+    model.losses = lambda batch: (seen.append(batch.present_RMB), losses(batch))[1]  # type: ignore[method-assign, assignment]
+    trainer.run()
+    planned = [b for update in trainer.planner.epoch(1) for b in update]
+    missing = sum((~present).sum() for present in seen)
+    rows = torch.from_numpy(np.concatenate([b.rows_RB for b in planned], axis=1))
+    naturally = (~trainer.corpus.present_MN[:, rows[0]]).sum()
+    assert missing > naturally + 5
+    first, second = trainer.validation_scores(), trainer.validation_scores()
+    assert first == second
+
+
+@pytest.mark.parametrize("task", [Task(), CLASSES], ids=["regression", "classification"])
+def test_a_replica_that_leaves_utterances_out_never_sees_them(task: Task) -> None:
+    """Weight 0 hides an utterance from every loss: other features and labels change nothing."""
+    replicas = Replicas((1, 2), CPU)
+    model = UnimodalModel(replicas, task, 3, 8, kernel=3, input_dropout=0.0, output_dropout=0.0)
+    batch = random_batch((3,), steps=(5,), task=task, absent=0.0, uncounted=2)
+    other = replace(
+        batch,
+        features=[batch.features[0].clone()],
+        labels_RB=batch.labels_RB.clone(),
+    )
+    other.features[0][:, :, -2:] = 5.0
+    other.labels_RB[:, -2:] = 0.0
+    found = []
+    for each in (batch, other):
+        model.zero_grad()
+        model.losses(each)["total"].sum().backward()
+        found.append([p.grad.clone() for p in model.parameters()])
+    assert all(a.equal(b) for a, b in zip(*found, strict=True))
