@@ -33,9 +33,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	    --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
-repro: $(INSTALLED) ## run what changed of the pipeline, for the datasets of params.yaml
+repro: $(INSTALLED) ## run what changed of the pipeline; STAGES=report@demo: up to these stages only
 	.venv/bin/dhmd config check
-	.venv/bin/dvc repro
+	.venv/bin/dvc repro $(STAGES)
 
 test: $(INSTALLED) ## run the tests
 	.venv/bin/python -m pytest

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dhmd.base.errors import DhmdError
-from dhmd.evaluation.tables import dataset_names, dataset_tables, to_markdown, to_text
+from dhmd.base.atomic import write_text
+from dhmd.base.errors import DhmdError, first_line
+from dhmd.cli.readme import with_tables
+from dhmd.evaluation.tables import Table, dataset_names, dataset_tables, to_markdown, to_text
 from dhmd.recipes import repository_root
+
+README = "README.md"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("dataset", nargs="*", help="datasets to show (default: all in metrics/)")
     parser.add_argument("--markdown", action="store_true", help="print markdown")
+    parser.add_argument(
+        "--readme",
+        action="store_true",
+        help=f"write the tables between the markers in {README} instead of printing them",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the tables of each dataset."""
-    metrics = repository_root(Path.cwd()) / "metrics"
+    """Print the tables of each dataset, or write them into the README."""
+    root = repository_root(Path.cwd())
+    metrics = root / "metrics"
+    if arguments.readme:
+        if arguments.dataset:
+            raise DhmdError(f"--readme takes no dataset: the markers in {README} name them")
+        return _write_readme(root / README, metrics)
     known = dataset_names(metrics)
     names = arguments.dataset or known
     unknown = [name for name in names if name not in known]
@@ -28,7 +43,28 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if not names:
         raise DhmdError("metrics/ holds no dataset yet; run dvc repro")
-    show = to_markdown if arguments.markdown else to_text
-    tables = [show(table) for name in names for table in dataset_tables(metrics / name)]
-    print("\n\n".join(tables))
+    print(_shown(metrics, names, to_markdown if arguments.markdown else to_text))
+    return 0
+
+
+def readme_tables(metrics: Path, dataset: str) -> str:
+    """What the README shows of a dataset: its tables, or that there are none yet."""
+    if dataset not in dataset_names(metrics):
+        return f"No metrics of {dataset} are committed yet."
+    return _shown(metrics, [dataset], to_markdown)
+
+
+def _shown(metrics: Path, names: Sequence[str], show: Callable[[Table], str]) -> str:
+    return "\n\n".join(show(table) for name in names for table in dataset_tables(metrics / name))
+
+
+def _write_readme(path: Path, metrics: Path) -> int:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DhmdError(f"cannot read {path}: {first_line(error)}") from error
+    changed = with_tables(text, lambda name: readme_tables(metrics, name), README)
+    if changed != text:
+        write_text(path, changed)
+    print(f"{README} {'rewritten' if changed != text else 'is current'}")
     return 0

@@ -1,0 +1,42 @@
+"""The tables in README.md, rewritten from what is committed below metrics/.
+
+A table stands between the lines `<!-- table:DATASET -->` and `<!-- /table -->`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from dhmd.base.errors import DhmdError
+
+_BEGIN = re.compile(r"^<!-- table:(\S+) -->$")
+_END = "<!-- /table -->"
+
+
+def with_tables(text: str, tables: Callable[[str], str], source: str) -> str:
+    """`text` with `tables(dataset)` between each pair of markers; what is outside stays as it is.
+
+    Raises:
+        DhmdError: markers that are not in pairs, or none.
+    """
+    lines: list[str] = []
+    dataset: str | None = None
+    found = False
+    for number, line in enumerate(text.split("\n"), start=1):
+        begins = _BEGIN.match(line)
+        if (begins or line == _END) and bool(begins) == (dataset is not None):
+            raise DhmdError(f"{source}, line {number}: {line} has no partner")
+        if begins:
+            dataset, found = begins[1], True
+            lines += [line, *tables(dataset).split("\n")]
+        elif line == _END:
+            dataset = None
+            lines.append(line)
+        elif dataset is None:
+            lines.append(line)
+    if dataset is not None:
+        raise DhmdError(f"{source}: the table of {dataset} has no {_END}")
+    if not found:
+        raise DhmdError(f"{source} has no line <!-- table:DATASET --> to write a table after")
+    return "\n".join(lines)
