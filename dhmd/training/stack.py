@@ -146,9 +146,15 @@ def _use_pretrained(
     with h5py.File(folder / FILE, "r") as file:
         stored = json.loads(file.attrs["modalities"])
         teacher_SNM = file["teacher"][()]
+    missing = [name for name in configuration.modalities if name not in stored]
+    if missing:
+        raise DhmdError(f"{folder} has no encoder of {missing[0]}: run pretrain again")
     which = [stored.index(name) for name in configuration.modalities]
     order = [description.seeds.index(seed) for seed in seeds]
-    teachers = np.nan_to_num(teacher_SNM[order][:, :, which])
+    teachers = teacher_SNM[order][:, :, which]
+    if configuration.architecture == "dhmd":
+        _check_teachers(teachers, configuration, ready, folder)
+    teachers = np.nan_to_num(teachers)
     if ready.task.classes is None:
         teachers = teachers[..., None]
     teachers_RMNO = np.tile(teachers, (copies, 1, 1, 1)).transpose(0, 2, 1, 3)
@@ -170,3 +176,18 @@ def _use_pretrained(
         if own[target].shape != value.shape:
             raise DhmdError(f"{folder} holds encoders of another shape: run pretrain again")
     initialise_encoders(model, stacked)
+
+
+def _check_teachers(
+    teachers_SNM: Array, configuration: Configuration, ready: Input, folder: Path
+) -> None:
+    """A teacher that diverged is NaN: it must not teach zeros."""
+    train_rows = ready.corpus.index("train")
+    for index, name in enumerate(configuration.modalities):
+        rows = train_rows[ready.data.lengths_MN[index, train_rows] > 0]
+        for seed, teacher_NM in zip(configuration.train.seeds, teachers_SNM, strict=True):
+            if np.isnan(teacher_NM[rows, index]).any():
+                raise DhmdError(
+                    f"{folder} lacks teachers of {name} for seed-{seed}, whose pretraining "
+                    "diverged: lower pretrain.lr and run pretrain again"
+                )
