@@ -261,9 +261,10 @@ def test_withholding_a_modality_is_the_same_as_its_absence() -> None:
 
 def test_dictionaries_learn_faster_and_nothing_else_does() -> None:
     fast, _, _ = _case()
-    faster = {n for n, _ in fast.named_parameters() if fast.learning_rate_factor(n, KD) != 1.0}
-    assert faster == {f"dictionaries.{space}.codes_RKW" for space in SPACES}
-    assert fast.learning_rate_factor("dictionaries.homogeneous.codes_RKW", KD) == 10.0
+    kd = kd_with(dictionary={"lr_factor": 7.0})
+    for name, _ in fast.named_parameters():
+        expected = 7.0 if name.startswith("dictionaries.") else 1.0
+        assert fast.learning_rate_factor(name, kd) == expected, name
 
 
 def test_pretrained_encoders_are_put_in_their_place() -> None:

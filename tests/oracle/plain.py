@@ -249,9 +249,7 @@ class PlainDHMD(nn.Module):
             )
 
         self.encoders = nn.ModuleList(
-            PlainEncoder(
-                size, width, getattr(model.kernels, name), drop.text if name == "text" else 0.0
-            )
+            PlainEncoder(size, width, getattr(model.kernels, name), getattr(drop.input, name))
             for name, size in inputs.items()
         )
         if decouple.enabled:

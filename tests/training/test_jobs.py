@@ -329,7 +329,7 @@ def test_a_failing_write_leaves_what_was_there(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("dhmd.training.stack.write_history", full)
-    with pytest.raises(DhmdError, match="cannot write .*m: .*No space left"):
+    with pytest.raises(DhmdError, match=r"cannot write .*m: .*No space left"):
         train(QUICK, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
     assert files(tmp_path / "m") == {"old": b"old"}
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
@@ -435,14 +435,17 @@ def test_the_test_splits_labels_change_nothing(bench: Bench, tmp_path: Path) -> 
 
 def test_learning_learns(bench: Bench, tmp_path: Path) -> None:
     longer = tiny_configuration(
-        {"train": {"epochs": 25, "modality_dropout": 0.0}, "model": {"dropout": {"output": 0.0}}}
+        {
+            "train": {"epochs": 12, "lr": 0.03, "modality_dropout": 0.0, "seeds": (1,)},
+            "model": {"dropout": {"output": 0.0}},
+        }
     )
     train(longer, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
     corpus = read_corpus(bench.cache(), test_labels=True)
     test = corpus.index("test")
     error = np.abs(arrays(tmp_path / "m")["prediction"][:, test] - corpus.labels_N[test]).mean(1)
     naive = np.abs(np.median(corpus.labels_N) - corpus.labels_N[test]).mean()
-    assert (error < 0.8 * naive).all()
+    assert (error < 0.7 * naive).all(), (error, naive)
 
 
 # ---- device and threads --------------------------------------------------------------------------
