@@ -126,11 +126,12 @@ VARIANTS: Mapping[str, Variant] = {
 }
 
 
-def applies(name: str, modalities: tuple[str, ...]) -> bool:
-    """Whether a variant differs from the full model on these modalities."""
-    variant = VARIANTS[name]
-    present = set(variant.modalities or ()) <= set(modalities)
-    return present and len(modalities) >= variant.least
+def applies(name: str, full: Configuration) -> bool:
+    """Whether a variant is another model than the full one, on its modalities."""
+    variant, modalities = VARIANTS[name], full.modalities
+    if not set(variant.modalities or ()) <= set(modalities) or len(modalities) < variant.least:
+        return False
+    return configure(name, full) != full
 
 
 def chosen_variants(config: AblateConfig, full: Configuration) -> dict[str, Configuration]:
@@ -141,16 +142,16 @@ def chosen_variants(config: AblateConfig, full: Configuration) -> dict[str, Conf
     """
     wanted = config.variants or ()
     if config.all:
-        wanted = tuple(name for name in VARIANTS if applies(name, full.modalities))
+        wanted = tuple(name for name in VARIANTS if applies(name, full))
     for name in wanted:
         if name not in VARIANTS:
             raise DhmdError(
                 f"ablate.variants names {name!r}, but must name some of {', '.join(VARIANTS)}"
             )
-        if not applies(name, full.modalities):
+        if not applies(name, full):
             raise DhmdError(
-                f"ablate.variants names {name}, which with {' and '.join(full.modalities)} is no "
-                "different model: leave it out"
+                f"ablate.variants names {name}, which with {' and '.join(full.modalities)} and "
+                "these parameters is no different model: leave it out"
             )
     return {name: configure(name, full) for name in VARIANTS if name in wanted}
 

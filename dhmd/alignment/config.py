@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+MODALITIES = ("text", "audio", "vision")
+
 
 def _steps(default: int, help: str) -> Any:
     return field(default=default, metadata={"recipe": True, "min": 1, "help": help})
@@ -35,7 +37,21 @@ class AlignConfig:
     truncate: Literal["first", "last"] = field(
         default="first", metadata={"recipe": True, "help": "which steps of a longer segment stay"}
     )
+    centre_by_video: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "recipe": True,
+            "help": "modalities whose features lose each video's mean, and with it the speaker",
+        },
+    )
     empty_segments: Literal["drop", "keep"] = field(
         default="drop",
         metadata={"recipe": True, "help": "segments of no length, without words or without rows"},
     )
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.centre_by_video if name not in MODALITIES]
+        if unknown:
+            raise ValueError(
+                f"centre_by_video names {unknown[0]!r}, which is not one of {', '.join(MODALITIES)}"
+            )

@@ -5,7 +5,7 @@ S label segments, W words of the video, P steps of all segments one after the ot
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -100,6 +100,8 @@ def align_video(sequences: Sequences, video: str, segments_S2: Array, plan: Plan
             own, cut = _own_steps(rows, segments_S2, limit, config.truncate, epsilon)
             steps[modality] = own
             counts["steps_truncated"] += cut
+        if modality in config.centre_by_video:
+            steps[modality] = _centred(steps[modality])
     return AlignedVideo(
         words=None if text is None else [str(word) for word in text[keep_W][word_P]],
         word_intervals_P2=words_W2[word_P],
@@ -107,6 +109,19 @@ def align_video(sequences: Sequences, video: str, segments_S2: Array, plan: Plan
         steps=steps,
         counts=counts,
     )
+
+
+def _centred(steps: Steps) -> Steps:
+    """The same without the video's mean over real steps; steps without a value stay zeros.
+
+    A speaker's level identifies the video, and with it the labels of a train video: a model learns
+    it by heart and nothing of it holds for another speaker.
+    """
+    values_Pd = steps.values_Pd.copy()
+    if steps.real_P.any():
+        real = values_Pd[steps.real_P].astype(np.float64)
+        values_Pd[steps.real_P] = (real - real.mean(0)).astype(np.float32)
+    return replace(steps, values_Pd=values_Pd)
 
 
 def _word_steps(

@@ -92,6 +92,11 @@ def import_corpus(
         DhmdError: the files are damaged, hostile or contradict the recipe; the first problem, and
             how to list the others.
     """
+    if align.centre_by_video:
+        raise DhmdError(
+            f"align.centre_by_video works on computational sequences, but {recipe.source} has "
+            f"format {recipe.format}: centre the features in the files themselves"
+        )
     task = _task(recipe, raw, align, alignment, sources, folds_path)
     reading = READERS[recipe.format](task)
     with CacheWriter(output, reading.feature_names, words=reading.has_words) as writer:

@@ -15,7 +15,8 @@ class PretrainConfig:
     """Section `pretrain` (method section 1)."""
 
     enabled: bool = field(
-        default=True, metadata={"help": "start train's encoders from the pretrained ones"}
+        default=True,
+        metadata={"recipe": True, "help": "start train's encoders from the pretrained ones"},
     )
     folds: int = field(
         default=5, metadata={"min": 2, "help": "folds of the train videos for the teachers"}
@@ -77,6 +78,7 @@ class TrainConfig:
     average: float = field(
         default=0.95,
         metadata={
+            "recipe": True,
             "min": 0.0,
             "exclusive_max": 1.0,
             "help": "weights are averaged over updates, each keeping this share; 0: the latest",

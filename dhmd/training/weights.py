@@ -132,10 +132,12 @@ def read_description(folder: Path) -> tuple[Description, dict[str, str]]:
             configuration=Configuration.from_json(content["configuration"], str(path)),
             features={name: tuple(names) for name, names in content["features"].items()},
             normalisation={
-                name: Normalisation(np.array(rule["mean"]), np.array(rule["std"]))
+                name: Normalisation(np.array(rule["mean"], float), np.array(rule["std"], float))
                 for name, rule in content["normalisation"].items()
             },
-            task=Task(classes=len(classes) or None, low=label["low"], high=label["high"]),
+            task=Task(
+                classes=len(classes) or None, low=float(label["low"]), high=float(label["high"])
+            ),
             class_names=classes,
             seeds=tuple(int(seed) for seed in content["seeds"]),
             dataset=content["dataset"],
