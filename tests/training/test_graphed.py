@@ -1,0 +1,39 @@
+"""The CUDA graph of a step against the plain path. These need a GPU, and skip without one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.oracle.compare import assert_close
+from tests.training.bench import arrays, pretrain, train
+from tests.training.corpora import TINY, tiny_cache
+
+pytestmark = pytest.mark.gpu
+
+
+def _trained(folder: Path, *, cuda_graph: bool) -> dict[str, torch.Tensor]:
+    configuration = replace(
+        TINY, train=replace(TINY.train, device="cuda", cuda_graph=cuda_graph, accumulate=2)
+    )
+    folder.mkdir()
+    cache = tiny_cache(folder / "c.h5")
+    pretrain(configuration, cache, folder / "p", folder / "s")
+    train(configuration, cache, folder / "p", folder / "m", folder / "s")
+    found = arrays(folder / "m")
+    return {
+        name: torch.from_numpy(found[name])
+        for name in ("prediction", "edges/homogeneous", "vertex/heterogeneous")
+    }
+
+
+def test_a_graphed_training_is_the_plain_one(tmp_path: Path) -> None:
+    plain = _trained(tmp_path / "plain", cuda_graph=False)
+    graphed = _trained(tmp_path / "graph", cuda_graph=True)
+    for name, value in plain.items():
+        assert_close(
+            graphed[name].nan_to_num(), value.nan_to_num(), rtol=1e-3, atol=1e-3, what=name
+        )

@@ -1,0 +1,114 @@
+"""outputs.h5: what it says of dictionaries and withheld modalities; its bytes are stable."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dhmd.cache import read_corpus
+from dhmd.training.device_corpus import DeviceCorpus
+from dhmd.training.outputs import collect, dictionary_statistics, withheld, write_outputs
+from dhmd.training.weights import load_model
+from tests.training.bench import Bench, arrays
+
+CPU = torch.device("cpu")
+
+
+def random_codes(count: int = 12, modalities: int = 3, codes: int = 7) -> np.ndarray:
+    """Sparse activations; some modalities absent (zeros), one code never used."""
+    rng = np.random.default_rng(0)
+    raw = rng.random((count, modalities, codes)) * (rng.random((count, modalities, codes)) > 0.6)
+    raw[..., 0] += 0.01
+    raw[..., -1] = 0
+    raw /= raw.sum(-1, keepdims=True)
+    raw[rng.random((count, modalities)) < 0.25] = 0
+    return raw.astype(np.float32)
+
+
+def test_dictionary_statistics_are_what_loops_count() -> None:
+    codes = random_codes()
+    found = dictionary_statistics(codes)
+    count, modalities, size = codes.shape
+    there = [(n, m) for n in range(count) for m in range(modalities) if codes[n, m].sum() > 0]
+    active = np.mean([(codes[n, m] > 0).sum() for n, m in there])
+    mean = np.mean([codes[n, m] for n, m in there], axis=0)
+    used = sum(1 for k in range(size) if mean[k] > 0)
+    entropy = -sum(p * math.log(p) for p in mean / mean.sum() if p > 0)
+    same, different = [], []
+    for m in range(modalities):
+        for k in range(m + 1, modalities):
+            for n in range(count):
+                for overlaps, other in ((same, n), (different, n - 1)):
+                    if (n, m) in there and (other % count, k) in there:
+                        overlaps.append(np.minimum(codes[n, m], codes[other, k]).sum())
+    assert found == {
+        "active": pytest.approx(active),
+        "used": used,
+        "dead": size - used,
+        "perplexity": pytest.approx(math.exp(entropy), rel=1e-5),
+        "overlap_same_utterance": pytest.approx(np.mean(same), rel=1e-5),
+        "overlap_different": pytest.approx(np.mean(different), rel=1e-5),
+    }
+    assert found["dead"] >= 1
+
+
+def test_nothing_is_said_of_dictionaries_without_activations() -> None:
+    assert dictionary_statistics(np.zeros((4, 2, 5), np.float32)) == {}
+    assert dictionary_statistics(np.full((4, 2, 5), np.nan, np.float32)) == {}
+    single = dictionary_statistics(random_codes(modalities=1))
+    assert set(single) == {"active", "used", "dead", "perplexity"}
+
+
+def test_withholding_reads_the_other_modalities_alone(bench: Bench) -> None:
+    model, replicas, description = load_model(bench.trained(), CPU)
+    corpus = read_corpus(bench.cache())
+    names = description.configuration.modalities
+    data = DeviceCorpus.of(corpus, names, dict(description.normalisation), CPU)
+    test = corpus.index("test")
+    found = withheld(model, replicas, data, test, names)
+    assert set(found) == {"text", "audio", "vision", "text+audio", "text+vision", "audio+vision"}
+    stored = arrays(bench.trained())
+    for name, value in found.items():
+        assert np.allclose(value[:, test], stored[f"withheld/{name}"][:, test], atol=1e-6)
+        away = [names.index(part) for part in name.split("+")]
+        for row in test:
+            present = corpus.present_NM[row]
+            kept = [m for m in range(3) if present[m] and m not in away]
+            if not kept:  # there must be something to read
+                kept = [m for m in range(3) if present[m]]
+            batch = data.batch(torch.tensor([[row]] * 2), torch.ones(2, 1), (9, 9, 9))
+            absent = torch.tensor([m not in kept for m in range(3)]).view(1, 3, 1)
+            with torch.no_grad():
+                output = model.predict(batch.without(absent.expand(2, 3, 1)))
+            assert np.allclose(output[:, 0, 0].numpy(), value[:, row], atol=1e-5)
+
+
+def test_rows_left_out_hold_nan(bench: Bench) -> None:
+    model, replicas, description = load_model(bench.trained(), CPU)
+    corpus = read_corpus(bench.cache())
+    names = description.configuration.modalities
+    data = DeviceCorpus.of(corpus, names, dict(description.normalisation), CPU)
+    some = np.array([3, 30, 11])
+    found, whole = collect(model, replicas, data, some), arrays(bench.trained())
+    rest = np.setdiff1d(np.arange(len(corpus.ids)), some)
+    for name, value in found.items():
+        assert np.isnan(value[:, rest]).all()
+        if not name.startswith(("codes", "embedding")):
+            expected = whole[name][:, some]
+            assert np.allclose(value[:, some], expected, atol=1e-5, equal_nan=True), name
+
+
+def test_the_file_has_the_same_bytes_for_the_same_content(bench: Bench, tmp_path: Path) -> None:
+    corpus = read_corpus(bench.cache())
+    codes = np.zeros((2, len(corpus.ids), 1, 4), np.float32)
+    content = {"prediction": np.ones((2, len(corpus.ids)), np.float32), "codes/homogeneous": codes}
+    for name in ("a.h5", "b.h5"):
+        items = content.items() if name == "a.h5" else reversed(content.items())
+        write_outputs(
+            tmp_path / name, corpus, seeds=(4, 5), modalities=("text",), arrays=dict(items)
+        )
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()

@@ -1,0 +1,170 @@
+"""Model folders: whole, or refused by name."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dhmd.base.errors import DhmdError
+from dhmd.training.weights import load_model, read_description, read_weights, save_weights
+from tests.training.bench import Bench, copied, reseal
+from tests.training.corpora import TINY
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_a_loaded_model_has_the_saved_weights_and_knows_what_it_is(bench: Bench, task: str) -> None:
+    folder = bench.trained(task)
+    model, replicas, description = load_model(folder, CPU)
+    assert replicas.seeds == description.seeds == (1, 2)
+    assert not replicas.training
+    parameters = dict(model.named_parameters())
+    for index, seed in enumerate((1, 2)):
+        stored = load_file(folder / f"seed-{seed}.safetensors")
+        assert set(stored) == set(parameters)
+        assert all(parameters[name][index].equal(value) for name, value in stored.items())
+    names = {name.split(".")[0] for name in parameters}
+    assert names == {
+        "encoders",
+        "decoupling",
+        "homogeneous",
+        "heterogeneous",
+        "graphs",
+        "dictionaries",
+        "fusion",
+    }
+    assert description.configuration == TINY
+    assert description.inputs == {"text": 4, "audio": 3, "vision": 5}
+    assert list(description.features["audio"]) == ["audio0", "audio1", "audio2"]
+    assert description.dataset == "tiny"
+    assert description.fold == "standard"
+    if task == "classification":
+        assert description.class_names == ("low", "middle", "high")
+        assert description.task.classes == 3
+    else:
+        assert description.class_names == ()
+        assert (description.task.low, description.task.high) == (-3.0, 3.0)
+    again = json.loads((folder / "model.json").read_text())
+    assert description.as_json(again["files"]) == again
+
+
+def test_saving_and_filling_are_a_round_trip_at_any_place_of_the_stack(tmp_path: Path) -> None:
+    parameters = {"a.b": torch.randn(4, 2, 3), "c": torch.randn(4)}
+    files = save_weights(tmp_path, parameters, (8, 9), start=2)
+    assert set(files) == {"seed-8.safetensors", "seed-9.safetensors"}
+    for index, seed in enumerate((8, 9)):
+        found = read_weights(tmp_path, files, seed)
+        assert found["a.b"].equal(parameters["a.b"][2 + index])
+        assert found["c"].equal(parameters["c"][2 + index])
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("harm", [_cut, _flip, Path.unlink], ids=["cut", "flipped", "missing"])
+def test_a_harmed_weights_file_is_refused_by_name(
+    bench: Bench, tmp_path: Path, harm: Callable[[Path], Any]
+) -> None:
+    folder = copied(bench.trained(), tmp_path / "m")
+    harm(folder / "seed-2.safetensors")
+    with pytest.raises(DhmdError, match=r"seed-2\.safetensors"):
+        load_model(folder, CPU)
+
+
+class Trap:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return (pytest.fail, ("code from the file was run",))
+
+
+def test_no_code_from_a_file_runs(bench: Bench, tmp_path: Path) -> None:
+    folder = copied(bench.trained(), tmp_path / "m")
+    (folder / "seed-1.safetensors").write_bytes(pickle.dumps(Trap()))
+    reseal(folder)
+    with pytest.raises(DhmdError, match=r"seed-1\.safetensors is damaged"):
+        load_model(folder, CPU)
+
+
+def test_tensors_that_do_not_fit_are_refused_by_name(bench: Bench, tmp_path: Path) -> None:
+    def refused(change: Callable[[dict[str, torch.Tensor]], Any], words: str) -> None:
+        folder = copied(bench.trained(), tmp_path / words[:4])
+        path = folder / "seed-1.safetensors"
+        tensors = load_file(path)
+        change(tensors)
+        save_file(tensors, path)
+        reseal(folder)
+        with pytest.raises(DhmdError, match=words):
+            load_model(folder, CPU)
+
+    name = "fusion.head.bias_RGO"
+    refused(lambda tensors: tensors.pop(name), r"do not fit model.json at fusion.head.bias_RGO")
+    refused(
+        lambda tensors: tensors.update({"fusion.extra": torch.zeros(1)}),
+        "weights do not fit model.json at fusion.extra",
+    )
+    refused(
+        lambda tensors: tensors.update({name: torch.zeros(1, 2)}),
+        r"fusion.head.bias_RGO has the shape \[1, 2\], but model.json makes it \[1, 1\]",
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.pop("seeds"),
+        lambda content: content.update(format=99),
+        lambda content: content["configuration"].update(architecture="lstm"),
+        lambda content: content["configuration"]["model"].update(width="wide"),
+        lambda content: content["normalisation"]["text"].pop("mean"),
+        lambda content: content["label"].update(low=None),
+        lambda content: content.update(files=3),
+    ],
+)
+def test_a_model_json_that_makes_no_sense_is_refused(
+    bench: Bench, tmp_path: Path, change: Callable[[dict[str, Any]], Any]
+) -> None:
+    folder = copied(bench.trained(), tmp_path / "m")
+    path = folder / "model.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(DhmdError, match=r"model\.json"):
+        load_model(folder, CPU)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(DhmdError, match="is no model folder"):
+            read_description(folder)
+    (tmp_path / "model.json").write_text('{"format": 1, ')
+    with pytest.raises(DhmdError, match=r"model\.json"):
+        read_description(tmp_path)
+    (tmp_path / "model.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DhmdError, match=r"model\.json"):
+        read_description(tmp_path)
+
+
+def test_the_normalisation_is_that_of_the_train_split(bench: Bench) -> None:
+    from dhmd.cache import read_corpus
+
+    corpus, (description, _) = read_corpus(bench.cache()), read_description(bench.trained())
+    for name, rule in description.normalisation.items():
+        assert np.allclose(rule.mean_I, corpus.statistics[name].mean_d)
+        assert np.allclose(rule.std_I, corpus.statistics[name].std_d)
