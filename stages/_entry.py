@@ -95,13 +95,18 @@ class Stage:
 
     @property
     def params(self) -> dict[str, object]:
-        """All that may have made a difference, the recipe's values filled in."""
+        """All that may have made a difference, the recipe's values filled in.
+
+        Not where the files come from: places tell nothing of the content, and may hold secrets.
+        """
+        settings = self.settings
         sections = {
             name: value
-            for name, value in vars(self.settings).items()
-            if name not in ("dataset", "recipe", "gate", "tracking")
+            for name, value in vars(settings).items()
+            if name not in ("dataset", "recipe", "data", "gate", "tracking")
         }
-        return {"recipe": self.settings.recipe.corpus(), **sections}
+        data = {"alignment": settings.data.alignment, "fold": settings.data.fold}
+        return {"recipe": settings.recipe.corpus(), "data": data, **sections}
 
     @contextmanager
     def observed(self, output: Path) -> Iterator[Observer]:

@@ -15,6 +15,8 @@ from dhmd.report.inputs import Array, Inputs, Space
 
 # A word in fewer utterances says more of these utterances than of a code.
 _LEAST_UTTERANCES: Final = 5
+# In standard errors: below it, a word does not stand out.
+_LEAST_ABOVE: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def code_words(inputs: Inputs, space: Space, code: int, most: int) -> list[Word]
         if len(rows) >= _LEAST_UTTERANCES:
             mean = float(values[rows].mean())
             above = (mean - float(values.mean())) / (spread / np.sqrt(len(rows)))
-            if above > 0:
+            if above >= _LEAST_ABOVE:
                 ranked.append((-above, word, Word(word, len(rows), mean)))
     return [found for _, _, found in sorted(ranked, key=lambda entry: entry[:2])[:most]]
 

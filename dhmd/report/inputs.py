@@ -188,6 +188,10 @@ def read_inputs(cache: Path, pretrained: Path, models: Path, metrics: Path) -> I
                 f"{models / OUTPUTS} was made from another version of the corpus; run the train "
                 "stage again"
             )
+        if tuple(file.attrs["seeds"].tolist()) != predictions.seeds:
+            raise DhmdError(
+                f"{models / OUTPUTS} holds other seeds than {source}; run the evaluate stage again"
+            )
         probabilities = None
         if identity.task == "classification":
             probabilities = file["prediction"][()][:, rows].astype(np.float64)

@@ -376,8 +376,8 @@ def _words(inputs: Inputs, space: Space) -> str:
     note = inputs.note(split="all splits", count=len(inputs.corpus.ids), seeds=1)
     caption = (
         f"{title}: {note}. Ranked by how far the mean activation over a word's utterances lies "
-        "above that over all, in standard errors; beside a word that mean and its utterances. "
-        f"Codes below a mean activation of {_LEAST_ACTIVATION:g} are left out."
+        "above that over all, in standard errors, at least one; beside a word that mean and its "
+        f"utterances. Codes below a mean activation of {_LEAST_ACTIVATION:g} are left out."
     )
     return (
         f'<div class="scroll"><table><caption>{safe(caption)}</caption>\n{head}\n'

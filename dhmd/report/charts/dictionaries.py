@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from matplotlib.ticker import FixedLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter
 
 from dhmd.report.dictionary import by_group, mean_activation, used_codes
 from dhmd.report.inputs import Inputs, Space
@@ -68,6 +68,7 @@ def activations(inputs: Inputs, space: Space) -> Picture | None:
     usage.set_xscale("log")
     usage.xaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 50, 100, 200, 500]))
     usage.xaxis.set_major_formatter("{x:.0f}")
+    usage.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
     usage.yaxis.set_major_formatter("{x:g}")
     for axis in (usage.xaxis, usage.yaxis):
         axis.set_minor_formatter(NullFormatter())

@@ -95,7 +95,7 @@ def results(inputs: Inputs) -> Picture:
                     mean = float(np.mean(values))
                     axes.axvline(mean, color=MODEL, linewidth=0.7, linestyle=(0, (3, 3)))
     return sheet.finish(
-        f"A dot is a seed, a bar its mean; one bar alone is no matter of seeds. The band marks "
+        f"A dot is a seed, a bar the mean; a bar without dots has no seeds. The band marks "
         f"{MODEL_NAME}, its thin line the 95 % interval over test utterances (bootstrap by video); "
         "the arrow says which way is better."
     )

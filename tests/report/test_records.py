@@ -1,0 +1,171 @@
+"""Run records: written by every stage that succeeds, found again by what it made."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dhmd.base.errors import DhmdError
+from dhmd.report.records import FOLDER, Record, locked_outputs, origins, read_records
+from dhmd.settings import load_params
+from dhmd.tracking.facts import outputs_md5
+from stages import _record
+from stages._entry import Stage
+from stages._record import recorded
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Run:
+    """As much of a stage as is recorded."""
+
+    root: Path
+    outputs: tuple[Path, ...] = ()
+    name: str = "train"
+    dataset: str = "demo"
+
+    @property
+    def params(self) -> dict[str, object]:
+        return {"train": {"lr": 1e-5, "seeds": [1, 2]}}
+
+
+def test_a_run_that_succeeds_leaves_a_record(tmp_path: Path) -> None:
+    output = tmp_path / "models"
+    with recorded(Run(tmp_path, (output, tmp_path / "absent"))):
+        output.mkdir()
+        (output / "a").write_text("content")
+    (record,), problems = read_records(tmp_path)
+    assert problems == []
+    assert (record.stage, record.dataset) == ("train", "demo")
+    assert record.params == {"train.lr": "1e-05", "train.seeds": "1, 2"}
+    assert len(record.params_sha256) == 64
+    assert record.outputs == {output.as_posix(): outputs_md5(output)}
+    assert record.start.endswith("+00:00")
+    assert 0 <= record.wall_seconds < 60
+    assert record.commit is None or len(record.commit) == 40
+    assert {"python", "numpy", "torch"} <= record.versions.keys()
+    assert record.machine
+
+
+def test_a_run_that_fails_leaves_none(tmp_path: Path) -> None:
+    with pytest.raises(DhmdError), recorded(Run(tmp_path)):
+        raise DhmdError("no")
+    assert not (tmp_path / FOLDER).exists()
+
+
+def test_a_record_that_cannot_be_written_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / ".dhmd").write_text("a file where a folder should be")
+    with caplog.at_level(logging.WARNING), recorded(Run(tmp_path)):
+        pass
+    assert "the run's record is lost: cannot write" in caplog.text
+
+
+def test_large_outputs_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "raw").write_text("12345")
+    monkeypatch.setattr(_record, "_MOST_BYTES", 4)
+    with recorded(Run(tmp_path, (tmp_path / "raw",))):
+        pass
+    ((record,), _) = read_records(tmp_path)
+    assert list(record.outputs.values()) == [None]
+
+
+@pytest.mark.parametrize("name", ["download", "train", "evaluate", "report", "probe"])
+def test_a_stage_records_its_outputs_and_no_places_of_sources(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "metrics" / "demo").mkdir(parents=True)
+    (tmp_path / "metrics" / "demo" / "metrics.json").write_text("{}")
+    settings = load_params(ROOT).for_dataset("demo")
+    sources = {**settings.data.sources, "demo": "https://me:secret@example.org"}
+    settings = replace(settings, data=replace(settings.data, sources=sources))
+    stage = Stage(name=name, dataset="demo", settings=settings)
+    expected = {
+        "download": "data/raw/demo",
+        "train": "models/demo",
+        "evaluate": "metrics/demo/metrics.json",
+        "report": "reports/demo/index.html",
+    }
+    assert [path.as_posix() for path in stage.outputs] == [
+        expected[n] for n in [name] if n in expected
+    ]
+    assert "secret" not in str(_record.flatten(stage.params))
+    assert _record.flatten(stage.params)["train.lr"] == str(settings.train.lr)
+
+
+BASE = Record(
+    stage="train",
+    dataset="demo",
+    start="2026-01-01T00:00:00+00:00",
+    wall_seconds=1.0,
+    commit="c" * 40,
+    uncommitted_changes=False,
+    experiment=None,
+    params_sha256="0" * 64,
+    params={},
+    machine="here",
+    versions={},
+    outputs={"models/demo": "aaa.dir"},
+)
+
+
+def test_an_output_is_found_by_its_md5_not_by_the_newest_run() -> None:
+    newer = replace(BASE, start="2026-02-01T00:00:00+00:00", outputs={"models/demo": "bbb.dir"})
+    other = replace(BASE, dataset="mosi", start="2026-03-01T00:00:00+00:00")
+    records = [other, newer, BASE]
+    locked = {"train@demo": {"models/demo": "aaa.dir"}}
+    found = {origin.stage: origin for origin in origins("demo", records, locked)}
+    assert found["train"].record == BASE
+    assert found["train"].certain
+    assert found["align"].record is None
+    unknown = {"train@demo": {"models/demo": "ccc.dir"}}
+    (train,) = [o for o in origins("demo", records, unknown) if o.stage == "train"]
+    assert train.record == newer
+    assert not train.certain
+
+
+def test_of_several_outputs_all_must_fit() -> None:
+    record = replace(BASE, stage="evaluate", outputs={"a": "1", "b": "2", "big": None})
+    for locked, certain in (
+        ({"a": "1", "b": "2"}, True),
+        ({"a": "1", "b": "3"}, False),
+        ({}, False),
+    ):
+        found = origins("demo", [record], {"evaluate@demo": locked})
+        assert [o.certain for o in found if o.stage == "evaluate"] == [certain]
+
+
+def test_a_damaged_record_is_named_and_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / FOLDER
+    folder.mkdir(parents=True)
+    good: dict[str, Any] = dict(vars(BASE))
+    (folder / "1.json").write_text(json.dumps(good))
+    (folder / "2.json").write_text("{")
+    (folder / "3.json").write_text(json.dumps({"stage": "train"}))
+    records, problems = read_records(tmp_path)
+    assert records == [BASE]
+    assert [problem.split(" is no run record")[0] for problem in problems] == [
+        str(folder / "3.json"),
+        str(folder / "2.json"),
+    ]
+
+
+def test_the_lock_gives_hashes_by_stage(tmp_path: Path) -> None:
+    assert locked_outputs(tmp_path) == {}
+    lock = tmp_path / "dvc.lock"
+    lock.write_text(
+        "schema: '2.0'\nstages:\n  train@demo:\n    cmd: x\n    outs:\n"
+        "    - path: models/demo\n      hash: md5\n      md5: aaa.dir\n"
+    )
+    assert locked_outputs(tmp_path) == {"train@demo": {"models/demo": "aaa.dir"}}
+    lock.write_text("stages: 3\n")
+    with pytest.raises(DhmdError, match="is not what dvc writes"):
+        locked_outputs(tmp_path)
