@@ -1,0 +1,178 @@
+"""The workflow for GitHub: its commands run on a workstation too, and here most of them do."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dhmd.config.yaml12 import load_yaml
+from tests.gate.fakes import predictions_of, write_metrics
+from tests.pipeline.scratch import Scratch
+
+ROOT = Path(__file__).parents[2]
+
+# They take minutes, or need all stages; other tests cover them.
+LONG = ("make install", "make test", ".venv/bin/dhmd report")
+
+# A stage of the demo's name that takes no time: it copies what evaluate would have written.
+PIPELINE = """
+stages:
+  report:
+    matrix:
+      dataset: ${datasets}
+    cmd: cp -r made/${item.dataset} metrics/
+    deps:
+      - made/${item.dataset}
+    metrics:
+      - metrics/${item.dataset}/metrics.json:
+          cache: false
+    outs:
+      - metrics/${item.dataset}/predictions.csv:
+          cache: false
+      - metrics/${item.dataset}/seeds.csv:
+          cache: false
+"""
+
+
+def workflow() -> Mapping[str, Any]:
+    value = load_yaml(ROOT / ".github" / "workflows" / "ci.yml", "ci.yml")
+    assert isinstance(value, dict)
+    return value
+
+
+def steps() -> Iterator[Mapping[str, Any]]:
+    for job in workflow()["jobs"].values():
+        yield from job["steps"]
+
+
+def commands() -> list[str]:
+    """Every line that a shell gets, but for the folder and the file that keep the comment."""
+    lines = [line for step in steps() for line in step.get("run", "").splitlines()]
+    plain = [re.split(r" (?:\||>>) ", line)[0].removesuffix(" --markdown") for line in lines]
+    return [line for line in plain if line != "mkdir -p .dhmd"]
+
+
+def shown_in_the_readme() -> set[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.split("## Continuous integration")[1].split("\n## ")[0]
+    block = section.split("```bash\n")[1].split("```")[0]
+    return {line.split("  #")[0].strip() for line in block.splitlines()}
+
+
+def test_every_command_is_shown_in_the_readme() -> None:
+    assert commands()
+    assert set(commands()) - {".venv/bin/dhmd report"} == shown_in_the_readme()
+
+
+def test_make_knows_the_targets() -> None:
+    for command in commands():
+        if command.startswith("make "):
+            done = subprocess.run(
+                [*command.split(), "-n", "-o", ".venv/.installed"],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+    assert re.search(r"repro \$\(STAGES\)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+
+
+def test_nothing_that_a_pull_request_says_reaches_a_shell() -> None:
+    for step in steps():
+        assert "${{" not in step.get("run", "")
+        assert "${{" not in step.get("with", {}).get("script", "")
+    pipeline = workflow()["jobs"]["pipeline"]
+    assert pipeline["env"] == {"BASE": "${{ github.event.pull_request.base.sha }}"}
+    assert set(workflow()["on"]) == {"pull_request", "push"}  # no pull_request_target
+    assert workflow()["permissions"] == {"contents": "read"}
+    assert pipeline["permissions"] == {"contents": "read", "pull-requests": "write"}
+
+
+def test_the_gate_has_the_history_and_its_exit_status_counts() -> None:
+    checkout = workflow()["jobs"]["pipeline"]["steps"][0]
+    assert checkout["uses"].startswith("actions/checkout@")
+    assert checkout["with"]["fetch-depth"] == 0
+    gate = next(step for step in steps() if step.get("id") == "gate")
+    assert gate["shell"] == "bash"  # GitHub runs this name with -eo pipefail
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Mapping[str, str]]:
+    """A fresh clone of a project whose last commit makes it worse, and the environment there."""
+    folder = tmp_path_factory.mktemp("ci")
+    project = Scratch(folder, pipeline=PIPELINE)
+    shutil.copy(ROOT / "Makefile", project.folder)
+    project("git", "add", "Makefile")
+    reproduce(project, error=0.6)
+    base = project("git", "rev-parse", "HEAD").strip()
+    reproduce(project, error=0.9)
+    project("git", "clone", "-q", os.fspath(project.folder), os.fspath(folder / "clone"))
+    (folder / "clone" / ".venv").symlink_to(Path(sys.executable).parents[1])
+    return folder / "clone", {**project.environment, "BASE": base}
+
+
+def reproduce(project: Scratch, *, error: float) -> None:
+    """What evaluate would find with predictions of this error, reproduced and committed."""
+    made = project.folder / "made"
+    shutil.rmtree(made, ignore_errors=True)
+    write_metrics(made, predictions_of((1, 2, 3, 4, 5), error))
+    (made / "metrics" / "demo").rename(made / "demo")
+    (project.folder / "metrics").mkdir(exist_ok=True)
+    project("dvc", "repro")
+    project("git", "add", "made", "metrics", "dvc.lock")
+    project("git", "commit", "-q", "-m", f"error {error}")
+
+
+def run(step: Mapping[str, Any], folder: Path, environment: Mapping[str, str]) -> tuple[int, str]:
+    """Exit status and output of a step's commands, run as GitHub runs them."""
+    options = ["-eo", "pipefail"] if step.get("shell") == "bash" else ["-e"]
+    # What the symbolic link leads to is installed.
+    script = step["run"].replace("make repro", "make -o .venv/.installed repro")
+    done = subprocess.run(
+        ["bash", "--noprofile", "--norc", *options, "-c", script],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def test_the_commands_run_on_a_fresh_clone(clone: tuple[Path, Mapping[str, str]]) -> None:
+    folder, environment = clone
+    found = {
+        step["name"]: run(step, folder, environment)
+        for step in workflow()["jobs"]["pipeline"]["steps"]
+        if "run" in step and step["run"] not in LONG
+    }
+    assert {name: status for name, (status, _) in found.items()} == {
+        "Is dvc.lock current with code and params?": 0,
+        "Reproduce the demo": 0,
+        "Has a metric become worse?": 1,
+        "What moved?": 0,
+        "Are the committed metrics reproduced here?": 0,
+    }, found
+    # The comment is there although the gate failed.
+    comment = (folder / ".dhmd" / "comment.md").read_text(encoding="utf-8")
+    assert comment.startswith("### Gate: regressed (exit 1)")
+    assert "| demo | mae | 5 | " in comment
+    assert "| metrics/demo/metrics.json | test.mae.mean |" in re.sub(" +", " ", comment)
+
+    (folder / "metrics" / "demo" / "metrics.json").write_text("{}")
+    lock_check = {"run": ".venv/bin/dhmd lock-check"}
+    status, said = run(lock_check, folder, environment)
+    assert (status, said.splitlines()[0]) == (
+        1,
+        "stale: report@demo (metrics/demo/metrics.json modified)",
+    )
