@@ -1,0 +1,127 @@
+"""Variants trained as one stack are the variants trained alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dhmd.ablation.config import AblateConfig
+from dhmd.ablation.variants import VARIANTS, applies, chosen_variants
+from dhmd.training.jobs import stacks
+from tests.training.bench import Bench, ablate, arrays, files, train
+from tests.training.corpora import TINY, tiny_configuration
+from tests.training.learners import Watcher
+
+QUICK = tiny_configuration({"train": {"epochs": 2}})
+TOGETHER = ("no_distillation", "shuffled_edges", "no_coarse", "no_matching")
+
+
+def test_variants_that_differ_in_numbers_share_a_stack_of_at_most_so_many_replicas() -> None:
+    variants = chosen_variants(AblateConfig(all=True), TINY)
+    groups = stacks(variants, 30)
+    assert sorted(name for group in groups for name in group) == sorted(variants)
+    numbers = {
+        "no_distillation", "self_distillation", "uniform_edges", "mean_edges", "shuffled_edges",
+        "prior_edges", "no_homogeneous_gd", "no_heterogeneous_gd", "no_coarse", "no_matching",
+    }  # fmt: skip
+    assert numbers in [set(group) for group in groups]
+    assert len(groups) == 1 + len(VARIANTS) - len(numbers)
+    for group in groups:
+        shapes = {json.dumps(variants[name].structure(), sort_keys=True) for name in group}
+        assert len(shapes) == 1
+    for most in (6, 5, 1):  # two seeds a variant; one variant goes even where it is too many
+        smaller = stacks(variants, most)
+        assert max(len(group) for group in smaller) == max(most // 2, 1)
+        assert [n for group in smaller for n in group] == [n for group in groups for n in group]
+
+
+def test_a_stack_gives_what_each_variant_gives_alone(bench: Bench, tmp_path: Path) -> None:
+    variants = chosen_variants(AblateConfig(variants=TOGETHER), QUICK)
+    watcher = Watcher()
+    cache, pretrained, state = bench.cache(), bench.pretrained(), tmp_path / "s"
+    ablate(variants, cache, pretrained, tmp_path / "a", state, watcher)
+    names = [f"{name}/seed-{seed}" for name in TOGETHER for seed in (1, 2)]
+    assert watcher.begun == [("ablate", tuple(names), 0)]
+    assert set(watcher.epochs[0][1]) == set(names)
+    found = {}
+    for name, configuration in variants.items():
+        train(configuration, cache, pretrained, tmp_path / name, state)
+        alone, found[name] = arrays(tmp_path / name), arrays(tmp_path / "a" / name)
+        assert set(found[name]) == {part for part in alone if not part.startswith("withheld/")}
+        for part in ("prediction", "vertex/homogeneous", "edges/heterogeneous"):
+            difference = np.nanmax(np.abs(found[name][part] - alone[part]))
+            assert difference < 2e-3, (name, part, difference)
+        one, other = (
+            json.loads((folder / name / "model.json").read_text())
+            for folder in (tmp_path, tmp_path / "a")
+        )
+        assert one["configuration"] == other["configuration"]
+        history = list(csv.DictReader((tmp_path / "a" / name / "history.csv").open()))
+        assert {row["seed"] for row in history} == {"1", "2"}
+        assert {row["name"] for row in history} >= {"train/total", "valid/mae", "selected"}
+    first, *others = (value["prediction"] for value in found.values())
+    assert all(np.abs(first - other).max() > 1e-3 for other in others)
+
+
+def test_every_kind_of_variant_trains_and_is_written(bench: Bench, tmp_path: Path) -> None:
+    names = ("uniform_edges", "no_dictionary", "no_decoupling", "only_text_vision", "mult", "gru")
+    full = tiny_configuration({"train": {"epochs": 1, "seeds": (2,)}})
+    variants = chosen_variants(AblateConfig(variants=names), full)
+    cache, pretrained = bench.cache("classification"), bench.pretrained("classification")
+    ablate(variants, cache, pretrained, tmp_path / "a", tmp_path / "s")
+    assert {path.name for path in (tmp_path / "a").iterdir()} == set(names)
+    for name in names:
+        found = arrays(tmp_path / "a" / name)
+        assert np.isfinite(found["prediction"]).all()
+        assert list(found["attributes"]["seeds"]) == [2]
+        assert ("codes/homogeneous" in found) == (
+            name in ("uniform_edges", "no_decoupling", "only_text_vision")
+        )
+    assert json.loads(arrays(tmp_path / "a" / "only_text_vision")["attributes"]["modalities"]) == [
+        "text",
+        "vision",
+    ]
+
+
+def test_interrupted_ablations_go_on_in_the_stack_they_were_at(
+    bench: Bench, tmp_path: Path
+) -> None:
+    names = ("no_distillation", "uniform_edges", "late_fusion")
+    variants = chosen_variants(AblateConfig(variants=names), QUICK)
+    cache, pretrained = bench.cache(), bench.pretrained()
+    ablate(variants, cache, pretrained, tmp_path / "a", tmp_path / "s")
+    watcher, again = Watcher(stop_after=3), Watcher()  # one stack of two epochs, one of the other
+    with pytest.raises(KeyboardInterrupt):
+        ablate(variants, cache, pretrained, tmp_path / "b", tmp_path / "s", watcher)
+    assert not (tmp_path / "b").exists()
+    ablate(variants, cache, pretrained, tmp_path / "b", tmp_path / "s", again)
+    assert again.begun[0][2] == 1
+    assert [(epoch, sorted(rows)) for epoch, rows in again.epochs] == [
+        (2, ["late_fusion/seed-1", "late_fusion/seed-2"])
+    ]
+    assert files(tmp_path / "b") == files(tmp_path / "a")
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+def test_no_variants_give_an_empty_folder(bench: Bench, tmp_path: Path) -> None:
+    ablate({}, bench.cache(), bench.pretrained(), tmp_path / "a", tmp_path / "s")
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_one_modality_trains_its_variants_too(bench: Bench, tmp_path: Path) -> None:
+    full = tiny_configuration({"train": {"epochs": 1, "seeds": (1,)}}, modalities=("audio",))
+    assert not applies("mult", full)
+    variants = chosen_variants(AblateConfig(variants=("no_distillation", "no_dictionary")), full)
+    ablate(variants, bench.cache(), bench.pretrained(), tmp_path / "a", tmp_path / "s")
+    for name in variants:
+        found = arrays(tmp_path / "a" / name)
+        assert np.isfinite(found["prediction"]).all()
+    assert (
+        replace(full, architecture="gru")
+        == chosen_variants(AblateConfig(variants=("gru",)), full)["gru"]
+    )

@@ -1,0 +1,97 @@
+"""Which variants there are, and what each changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dhmd.ablation.config import AblateConfig
+from dhmd.ablation.variants import VARIANTS, applies, chosen_variants, configure
+from dhmd.base.errors import DhmdError
+from dhmd.training.configuration import flat
+from tests.training.corpora import TINY, tiny_configuration
+
+PAIR = replace(TINY, modalities=("text", "audio"))
+ONE = replace(TINY, modalities=("audio",))
+
+
+def changed(name: str) -> dict[str, object]:
+    before, after = flat(TINY.as_json()), flat(configure(name, TINY).as_json())
+    return {key: after[key] for key in before if before[key] != after[key]}
+
+
+EXPECTED = {
+    "no_distillation": {"kd.lambda": 0.0},
+    "self_distillation": {"kd.graph.edges": "self"},
+    "uniform_edges": {"kd.graph.edges": "uniform"},
+    "mean_edges": {"kd.graph.edges": "mean"},
+    "shuffled_edges": {"kd.graph.edges": "shuffled"},
+    "prior_edges": {"kd.graph.edges": "prior"},
+    "kl_edges": {"kd.graph.edge_loss": "kl"},
+    "no_homogeneous_gd": {"kd.graph.homogeneous": False},
+    "no_heterogeneous_gd": {"kd.graph.heterogeneous": False},
+    "no_coarse": {"kd.graph.homogeneous": False, "kd.graph.heterogeneous": False},
+    "no_matching": {"kd.dictionary.matching": False},
+    "no_dictionary": {"kd.dictionary.homogeneous": False, "kd.dictionary.heterogeneous": False},
+    "no_homogeneous_dictionary": {"kd.dictionary.homogeneous": False},
+    "no_heterogeneous_dictionary": {"kd.dictionary.heterogeneous": False},
+    "no_decoupling": {"decouple.enabled": False},
+    "no_cross_modal": {"model.cross_modal": False},
+    "no_pretraining": {"pretrain.enabled": False},
+    "only_text": {"modalities": ["text"]},
+    "only_audio": {"modalities": ["audio"]},
+    "only_vision": {"modalities": ["vision"]},
+    "only_text_audio": {"modalities": ["text", "audio"]},
+    "only_text_vision": {"modalities": ["text", "vision"]},
+    "only_audio_vision": {"modalities": ["audio", "vision"]},
+    "late_fusion": {"architecture": "late_fusion"},
+    "mult": {"architecture": "mult"},
+    "gru": {"architecture": "gru"},
+}
+
+
+def test_every_ablation_of_the_method_is_there_and_changes_what_it_says_alone() -> None:
+    assert {name: changed(name) for name in VARIANTS} == EXPECTED
+    assert all(variant.purpose for variant in VARIANTS.values())
+
+
+def test_with_fewer_modalities_what_would_change_nothing_is_left_out() -> None:
+    pair = {name for name in VARIANTS if applies(name, PAIR)}
+    assert "only_text" in pair
+    assert not {"only_vision", "only_text_audio", "only_text_vision"} & pair
+    assert {"self_distillation", "mult", "no_matching"} <= pair
+    one = {name for name in VARIANTS if applies(name, ONE)}
+    assert not any(name.startswith("only_") for name in one)
+    assert not {"self_distillation", "uniform_edges", "no_coarse", "mult", "no_matching"} & one
+    assert {"no_distillation", "no_dictionary", "late_fusion", "gru", "no_decoupling"} <= one
+
+
+def test_the_list_chooses_in_a_fixed_order_and_all_means_all() -> None:
+    config = AblateConfig(variants=("gru", "no_distillation"))
+    assert list(chosen_variants(config, TINY)) == ["no_distillation", "gru"]
+    assert chosen_variants(config, TINY)["gru"] == replace(TINY, architecture="gru")
+    assert list(chosen_variants(AblateConfig(all=True), TINY)) == list(VARIANTS)
+    assert chosen_variants(AblateConfig(), TINY) == {}
+    every = chosen_variants(AblateConfig(all=True, variants=("gru",)), PAIR)
+    assert set(every) == {name for name in VARIANTS if applies(name, PAIR)}
+
+
+def test_a_variant_keeps_the_seeds_and_settings_of_the_full_model() -> None:
+    full = tiny_configuration({"train": {"seeds": (4, 5, 6), "lr": 0.5}, "kd": {"lambda": 0.8}})
+    for name in VARIANTS:
+        variant = configure(name, full)
+        assert variant.train == full.train
+        assert variant.kd.lambda_ == (0.0 if name == "no_distillation" else 0.8)
+
+
+def test_an_unknown_or_idle_variant_is_refused_by_name() -> None:
+    with pytest.raises(DhmdError, match=r"'no_dectionary', but must name some of no_distillation"):
+        chosen_variants(AblateConfig(variants=("no_dectionary",)), TINY)
+    with pytest.raises(DhmdError, match=r"names mult, which with audio .* no different model"):
+        chosen_variants(AblateConfig(variants=("mult",)), ONE)
+    already = tiny_configuration({"kd": {"lambda": 0.0}})
+    with pytest.raises(DhmdError, match=r"names no_distillation, which"):
+        chosen_variants(AblateConfig(variants=("no_distillation",)), already)
+    with pytest.raises(ValueError, match="variants names gru twice"):
+        AblateConfig(variants=("gru", "mult", "gru"))
