@@ -68,7 +68,6 @@ class Replay:
         self._header: Event = {}
         self._runs: Runs = {}
         self._group: list[str] = []  # the replicas of the training in progress
-        self._undecided: Event | None = None  # a start that may continue a killed training
         self._pending: dict[str, list[MetricPoint]] = {}
         self._last = (0, 0)  # time and epoch of the last event
         self._ended = False
@@ -79,16 +78,14 @@ class Replay:
             self._header = event
         elif event["event"] == "started":
             self._started(event)
+        elif event["event"] == "epoch":
+            self._epoch(event)
+        elif event["event"] == "finished":
+            self._finished(event["time"])
         elif event["event"] == "test":
             self._test(event)
-        else:
-            self._decide(event)
-            if event["event"] == "epoch":
-                self._epoch(event)
-            elif event["event"] == "finished":
-                self._finished(event["time"])
-            else:
-                self.end(event["status"], event["tags"], event["time"])
+        elif event["event"] == "ended":
+            self.end(event["status"], event["tags"], event["time"])
         epoch = event.get("epoch", self._last[1])
         self._last = (event["time"], epoch)
 
@@ -119,30 +116,11 @@ class Replay:
         self._group = []
 
     def _started(self, event: Event) -> None:
-        self._last = (event["time"], event["resumed_epoch"])
-        self._runs |= self._mine()
-        if not self._runs and not event["resumed_epoch"] and self._interrupted(event):
-            # Either it was begun again or it goes on: its first epoch's number will tell.
-            self._undecided = event
-        else:
-            self._begin(event, event["resumed_epoch"])
-
-    def _decide(self, event: Event) -> None:
-        """The first sign of a training that may continue a killed one: does it?"""
-        started = self._undecided
-        if started is None or event.get("status") in ("FAILED", "KILLED"):
-            return  # nothing to decide, or it came to nothing: the killed one's runs stand
-        # Finished without any epoch: all of them had been done already, and are in those runs.
-        self._begin(started, event.get("epoch", 2) - 1)
-        self._undecided = None
-
-    def _begin(self, event: Event, resumed_epoch: int) -> None:
-        """Create or find the runs of a training."""
         header, time, replicas = self._header, event["time"], event["replicas"]
         tags = {**header["tags"], **self._what(), "dhmd.key": header["key"]}
         self._runs |= self._mine()
-        if not self._runs and resumed_epoch > 0:
-            self._runs |= self._continued(event, tags, resumed_epoch)
+        if not self._runs and event["resumed_epoch"] > 0:
+            self._runs |= self._continued(event, tags)
         if PARENT not in self._runs:
             own = {"dhmd.role": "parent"}
             self._runs[PARENT] = self._store.create(run_name(header), tags | own, time, None)
@@ -155,13 +133,13 @@ class Replay:
                 own = {"dhmd.role": "replica", "replica": replica, "seed": seed}
                 own |= {"variant": variant} if variant else {}
                 # The UI shows the youngest first: a millisecond a run puts the seeds in order.
-                start = time + len(replicas) - place
                 parent = self._runs[PARENT]
-                self._runs[replica] = self._store.create(replica, tags | own, start, parent)
+                self._runs[replica] = self._store.create(replica, tags | own, time - place, parent)
             # A variant is an overlay over the parameters: the parent's would mislead on its run.
             parameters = {"variant": variant} if variant else event["parameters"]
             self._store.describe(self._runs[replica], {**parameters, "seed": seed}, {})
         self._group = list(replicas)
+        self._last = (time, event["resumed_epoch"])
 
     def _what(self) -> dict[str, str]:
         return {"stage": self._header["stage"], "dataset": self._header["dataset"]}
@@ -170,20 +148,16 @@ class Replay:
         found = self._store.find({"dhmd.key": self._header["key"]})
         return found[0] if found else {}
 
-    def _interrupted(self, event: Event) -> Runs:
+    def _continued(self, event: Event, tags: Mapping[str, str]) -> Runs:
         """The runs of the latest training with these settings that did not get to its end."""
         tag = {_settings_tag(self._what(), event): "yes"}
-        found = self._store.find(tag, "KILLED") or self._store.find(tag, "FAILED")
-        return found[0] if found else {}
-
-    def _continued(self, event: Event, tags: Mapping[str, str], resumed_epoch: int) -> Runs:
-        runs = self._interrupted(event)
-        resumed = {"resumed_after_epoch": str(resumed_epoch), "ended": ""}
-        for replica, run in runs.items():
+        found = self._store.find(tag, "KILLED") or self._store.find(tag, "FAILED") or [{}]
+        resumed = {"resumed_after_epoch": str(event["resumed_epoch"]), "ended": ""}
+        for replica, run in found[0].items():
             self._store.describe(run, {}, {**tags, **(resumed if replica == PARENT else {})})
             if replica == PARENT or replica in event["replicas"]:
                 self._store.set_status(run, "RUNNING", event["time"])
-        return runs
+        return found[0]
 
     def _epoch(self, event: Event) -> None:
         time, epoch = event["time"], event["epoch"]
@@ -195,6 +169,8 @@ class Replay:
                 prefix = None if split_replica(replica)[0] else ""
             else:  # `text/seed-1`: the part `text` of the training of seed-1
                 part, _, name = replica.rpartition("/")
+                if not part or name not in self._runs:
+                    continue
                 prefix = f"{part}/"
                 self._add(name, prefix, row, time, epoch)
             if prefix is not None:  # a mean over different variants would mean nothing

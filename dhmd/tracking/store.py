@@ -214,12 +214,13 @@ def _import_client() -> Any:
 
 
 def _migrate(mlflow_client: Any, uri: str) -> None:
-    """Let MLflow create its tables in a file that nobody needs yet: without a sync a statement."""
+    """Let MLflow create its tables in a file that nobody needs yet: unsafely, and so quickly."""
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
 
     def hurry(connection: sqlite3.Connection, _: object) -> None:
         connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA journal_mode = MEMORY")
 
     event.listen(Engine, "connect", hurry)
     try:

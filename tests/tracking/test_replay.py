@@ -75,6 +75,7 @@ def test_a_part_of_a_replicas_training_is_a_prefix_of_its_metrics() -> None:
     assert parent.last("text/valid/mae") == 1.5
     assert parent.last("audio/run/live_replicas") == 2
     assert parent.last("audio/run/epoch_seconds") == 1.0
+    assert not any("x" in point.name.split("/") for point in parent.points)
 
 
 def test_several_trainings_of_one_stage_share_the_parent() -> None:
@@ -168,11 +169,10 @@ def killed_store(tmp_path: Path, key: str = "k1") -> FakeStore:
     return store
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_a_resumed_training_goes_on_in_the_killed_ones_runs(tmp_path: Path, told: bool) -> None:
+def test_a_resumed_training_goes_on_in_the_killed_ones_runs(tmp_path: Path) -> None:
     store = killed_store(tmp_path)
     tags = {"dhmd.process": "new"}
-    events = training("k2", epochs=(3, 4), resumed=2 if told else 0, tags=tags)
+    events = training("k2", epochs=(3, 4), resumed=2, tags=tags)
     feed(store, events)
     feed(store, events)
     assert len(store.runs) == 3
@@ -186,15 +186,15 @@ def test_a_resumed_training_goes_on_in_the_killed_ones_runs(tmp_path: Path, told
 
 def test_a_training_killed_while_it_wrote_its_outputs_is_finished_later(tmp_path: Path) -> None:
     store = killed_store(tmp_path)
-    feed(store, training("k2", epochs=()))
+    feed(store, training("k2", epochs=(), resumed=2))
     assert len(store.runs) == 3
     assert {run.status for run in store.runs.values()} == {"FINISHED"}
     assert store.named("train demo").tags["output_md5"] == "md5-k2.dir"
 
 
-def test_a_training_killed_twice_before_its_next_epoch_is_as_it_was(tmp_path: Path) -> None:
+def test_a_training_killed_twice_says_after_which_epoch(tmp_path: Path) -> None:
     store = killed_store(tmp_path)
-    again = training("k2", epochs=())[:2]
+    again = training("k2", epochs=(), resumed=2)[:2]
     feed(store, [*again, {"event": "ended", "time": 5000, "status": "KILLED", "tags": {}}])
     assert len(store.runs) == 3
     assert store.named("train demo").tags["ended"] == "killed after epoch 2"

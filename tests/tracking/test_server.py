@@ -47,7 +47,8 @@ class Server:
             cwd=self.folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+            # Its eight job workers have nothing to do here.
+            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             start_new_session=True,
         )
         deadline = time.monotonic() + 90

@@ -4,6 +4,7 @@ import math
 import multiprocessing
 import os
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -56,7 +57,7 @@ def test_find_looks_at_tags_and_status(store: MlflowStore) -> None:
     assert len(store.find({"dataset": "demo"}, "RUNNING")) == 1
     assert store.find({"dataset": "it's"}) == []
     assert [run.tags["dhmd.key"] for run in store.trained()] == ["k1"]
-    assert [run.name for run in store.running()][:2] == ["seed-1", "seed-2"]
+    assert [run.name for run in store.running()][1:] == ["seed-1", "seed-2"]
 
 
 def test_what_is_not_finite_and_what_is_long_is_taken(store: MlflowStore) -> None:
@@ -186,24 +187,25 @@ def test_a_path_with_blanks_letters_and_signs(
         assert database.execute("SELECT count(*) FROM runs").fetchone() == (3,)
 
 
+def _die_halfway(folder: Path) -> None:
+    import alembic.command
+
+    upgrade = alembic.command.upgrade
+
+    def half(config: object, _: str) -> None:
+        upgrade(config, "+3")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    alembic.command.upgrade = half
+    connect(resolve_destination(CONFIG, folder, {}), "dhmd")
+
+
+@pytest.mark.usefixtures("migrated_database")  # mlflow is loaded before the fork
 def test_a_migration_killed_halfway_leaves_no_database_behind(tmp_path: Path) -> None:
-    script = """
-import os, signal, sys
-from pathlib import Path
-from dhmd.tracking.config import TrackingConfig
-from dhmd.tracking.destination import resolve_destination
-from dhmd.tracking import store
-store._import_client()
-import alembic.command
-upgrade = alembic.command.upgrade
-def half(config, revision):
-    upgrade(config, "+3")
-    os.kill(os.getpid(), signal.SIGKILL)
-alembic.command.upgrade = half
-store.connect(resolve_destination(TrackingConfig(), Path(sys.argv[1])), "dhmd")
-"""
-    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
-    assert killed.returncode == -9
+    process = multiprocessing.get_context("fork").Process(target=_die_halfway, args=(tmp_path,))
+    process.start()
+    process.join(100)
+    assert process.exitcode == -signal.SIGKILL
     assert not (tmp_path / "mlflow.db").exists()
     assert (tmp_path / "mlflow.db.new").exists()
     upload(connect(resolve_destination(CONFIG, tmp_path), "dhmd"))
@@ -214,14 +216,15 @@ def _connect_new(folder: Path) -> None:
     upload(connect(resolve_destination(CONFIG, folder, {}), "dhmd"), key=str(os.getpid()))
 
 
+@pytest.mark.usefixtures("migrated_database")
 def test_two_processes_at_once_on_a_new_database(tmp_path: Path) -> None:
-    # Forked, so that MLflow's import is paid once; nothing of a database is open here yet.
+    # Forked, so that MLflow's import is paid once.
     context = multiprocessing.get_context("fork")
     processes = [context.Process(target=_connect_new, args=(tmp_path,)) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(100)
     assert [process.exitcode for process in processes] == [0, 0]
     store = connect(resolve_destination(CONFIG, tmp_path), "dhmd")
     assert len(store.find({"dataset": "demo"}, "FINISHED")) == 2
