@@ -1,0 +1,94 @@
+"""A file of random numbers in the shapes of MMSA's, for a recipe whose file is not at hand.
+
+    python -m benchmarks.mmsa_file mosi_mmsa FOLDER
+
+Videos are those of the recipe's folds, widths and lengths MMSA's; only utterances are fewer. What
+is run on it is what would be run on the real file, but nothing is to be learned from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dhmd.base.atomic import whole_file
+from dhmd.cache import SPLITS
+from dhmd.recipes import Recipe, load_recipe
+
+ROOT = Path(__file__).parents[1]
+# Values a step, by the corpus that a recipe's name begins with (method.md, section 6).
+WIDTHS = {
+    "mosi": {"text": 768, "audio": 5, "vision": 20},
+    "mosei": {"text": 768, "audio": 74, "vision": 35},
+}
+# Shares of MOSI's splits.
+SHARES = {"train": 0.6, "valid": 0.1, "test": 0.3}
+CLIPS = 2  # utterances a video
+
+
+def steps_of(recipe: Recipe) -> Mapping[str, int]:
+    """The padded length a modality: the recipe's own, by whether its file is an aligned one."""
+    align: Mapping[str, Any] = recipe.align
+    if recipe.name.endswith("_unaligned"):
+        return dict(align["max_steps_unaligned"])
+    return dict.fromkeys(recipe.modality_names, int(align["max_steps"]))
+
+
+def splits(recipe: Recipe, utterances: int, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """What the pickle holds: train, valid and test, padded float32 arrays with their lengths."""
+    assert recipe.folds is not None
+    folds = json.loads((ROOT / "recipes" / recipe.folds.file).read_text(encoding="utf-8"))
+    rng = np.random.default_rng(seed)
+    steps, widths = steps_of(recipe), WIDTHS[recipe.name.split("_")[0]]
+    aligned = len(set(steps.values())) == 1
+    content = {}
+    for split in SPLITS:
+        count = max(2 * CLIPS, round(SHARES[split] * utterances))
+        ids = [f"{folds[split][n // CLIPS]}$_${n % CLIPS}" for n in range(count)]
+        # MOSI's utterances have 12.5 words of 50 on average.
+        words = np.clip(rng.gamma(2.0, 6.25, count), 1, steps["text"]).astype(np.int64)
+        mask = np.arange(steps["text"]) < words[:, None]
+        part: dict[str, Any] = {
+            "id": ids,
+            "raw_text": np.array(["generated"] * count),
+            "regression_labels": np.round(rng.uniform(-3, 3, count), 1).astype(np.float32),
+            "text_bert": np.stack(
+                [rng.integers(1000, 30000, mask.shape) * mask, mask, np.zeros_like(mask)], axis=1
+            ).astype(np.float32),
+        }
+        for modality, width in widths.items():
+            lengths = words
+            if not aligned and modality != "text":
+                lengths = np.maximum(1, words * steps[modality] // steps["text"])
+                part[f"{modality}_lengths"] = lengths.tolist()
+            real = np.arange(steps[modality]) < lengths[:, None]
+            values = rng.normal(size=(count, steps[modality], width)).astype(np.float32)
+            part[modality] = values * real[..., None]
+        content[split] = part
+    return content
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    recipes = [f"{corpus}_mmsa{end}" for corpus in WIDTHS for end in ("", "_unaligned")]
+    parser.add_argument("recipe", choices=recipes)
+    parser.add_argument("folder", type=Path, help="where to write the recipe's file")
+    parser.add_argument("--utterances", type=int, default=80)
+    arguments = parser.parse_args()
+    recipe = load_recipe(arguments.recipe, ROOT)
+    path = arguments.folder / recipe.sequences["pickle"].path
+    content = splits(recipe, arguments.utterances)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(pickle.dumps(content, protocol=4))
+    counts = ", ".join(f"{split} {len(part['id'])}" for split, part in content.items())
+    print(f"{path}: {counts}")
+
+
+if __name__ == "__main__":
+    main()
