@@ -1,0 +1,65 @@
+"""`dhmd table --readme`: tables between markers, the rest untouched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dhmd.base.errors import DhmdError
+from dhmd.cli import main
+from dhmd.cli.readme import with_tables
+
+
+def shown(name: str) -> str:
+    return f"the table\nof {name}"
+
+
+def test_only_what_is_between_markers_changes() -> None:
+    text = (
+        "a\n<!-- table:x -->\nold\n\nolder\n<!-- /table -->\nb\n<!-- table:y -->\n<!-- /table -->"
+    )
+    assert with_tables(text, shown, "page") == (
+        "a\n<!-- table:x -->\nthe table\nof x\n<!-- /table -->\n"
+        "b\n<!-- table:y -->\nthe table\nof y\n<!-- /table -->"
+    )
+    assert with_tables(with_tables(text, shown, "page"), shown, "page") == with_tables(
+        text, shown, "page"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("nothing", "page has no line <!-- table:DATASET --> to write a table after"),
+        ("<!-- table:x -->\nold", "page: the table of x has no <!-- /table -->"),
+        ("a\n<!-- /table -->", "page, line 2: <!-- /table --> has no partner"),
+        (
+            "<!-- table:x -->\n<!-- table:y -->\n<!-- /table -->",
+            "page, line 2: <!-- table:y --> has no partner",
+        ),
+    ],
+)
+def test_markers_without_partner_are_refused(text: str, sentence: str) -> None:
+    with pytest.raises(DhmdError) as raised:
+        with_tables(text, shown, "page")
+    assert str(raised.value) == sentence
+
+
+def test_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    (tmp_path / "params.yaml").touch()
+    assert main(["table", "--readme"]) == 1
+    assert "dhmd table: cannot read" in capsys.readouterr().err
+    (tmp_path / "README.md").write_text("<!-- table:toy -->\n<!-- /table -->\n")
+    assert main(["table", "--readme"]) == 0
+    assert main(["table", "--readme"]) == 0
+    assert capsys.readouterr().out == "README.md rewritten\nREADME.md is current\n"
+    assert (tmp_path / "README.md").read_text() == (
+        "<!-- table:toy -->\nNo metrics of toy are committed yet.\n<!-- /table -->\n"
+    )
+    assert main(["table", "--readme", "toy"]) == 1
+    assert "takes no dataset" in capsys.readouterr().err

@@ -1,0 +1,155 @@
+"""The pages say what is there: commands, keys, links, names and tables."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import itertools
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from dhmd.cli.commands import COMMANDS
+from dhmd.cli.readme import with_tables
+from dhmd.cli.table import readme_tables
+from dhmd.config.yaml12 import load_yaml
+from dhmd.recipes import recipe_names
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MODULES = {command.name: command.module for command in COMMANDS}
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The words of every command in the page's shell blocks."""
+    for block in re.findall(r"^```bash\n(.*?)^```", text_of(page), re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            for part in line.split(" && "):
+                words = shlex.split(part, comments=True)
+                if words and words[0] in ("dhmd", ".venv/bin/dhmd"):
+                    words[0] = "dhmd"
+                if words:
+                    yield words
+
+
+def parser_of(name: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"dhmd {name}")
+    importlib.import_module(MODULES[name]).configure(parser)
+    return parser
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_keys_are_known(page: Path) -> None:
+    for words in commands(page):
+        if words[0] == "dhmd":
+            # An unknown option or a missing one ends the parser, which says so.
+            parser_of(words[1]).parse_args(words[2:])
+        elif words[0] == "make":
+            assert re.search(rf"^{words[1]}:", text_of(ROOT / "Makefile"), re.MULTILINE), words
+        elif words[:2] == ["python", "-m"]:
+            assert ROOT.joinpath(*words[2].split(".")).with_suffix(".py").is_file(), words
+        elif words[0] == "dvc":
+            for option, value in itertools.pairwise(words):
+                if option == "-S":
+                    check_key(value.split("=")[0])
+
+
+@cache
+def read(file: str) -> object:
+    return load_yaml(ROOT / file)
+
+
+def check_key(written: str) -> None:
+    """`a.b` in params.yaml, or `recipes/x.yaml:a.b`."""
+    file, _, key = written.rpartition(":")
+    value = read(file or "params.yaml")
+    for part in key.split("."):
+        if part == "my_corpus":  # the reader's own
+            return
+        assert isinstance(value, dict), written
+        assert part in value, written
+        value = value[part]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_commands_and_stages_exist(page: Path) -> None:
+    spans = re.findall(r"`([^`\n]+)`", text_of(page))
+    for span in spans:
+        words = span.split()
+        if words[0] == "dhmd" and len(words) > 1:
+            assert words[1] in MODULES, span
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:", text_of(ROOT / "Makefile"), re.MULTILINE), span
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+        if re.match(r"https?://", target):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (page.parent / name).resolve() if name else page
+        assert path.is_file(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", text_of(path), re.MULTILINE)
+            assert anchor in {anchor_of(heading) for heading in headings}, target
+
+
+def anchor_of(heading: str) -> str:
+    """As GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_in_the_code_exist(page: Path) -> None:
+    for name in set(re.findall(r"`(dhmd(?:\.\w+)+)", text_of(page))):
+        assert defined(name.split(".")), name
+
+
+def defined(parts: list[str]) -> bool:
+    """Whether a dotted name is a module, or a class, function, method or constant in one."""
+    for depth in range(len(parts), 0, -1):
+        folder = ROOT.joinpath(*parts[:depth])
+        file = folder.with_suffix(".py") if folder.with_suffix(".py").is_file() else None
+        file = file or (folder / "__init__.py" if folder.is_dir() else None)
+        if file is not None:
+            return not parts[depth:] or inside(ast.parse(text_of(file)).body, parts[depth:])
+    return False
+
+
+def inside(body: list[ast.stmt], parts: list[str]) -> bool:
+    for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == parts[0]:
+            return len(parts) == 1 or inside(node.body, parts[1:])
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else []
+        targets += node.targets if isinstance(node, ast.Assign) else []
+        if any(isinstance(target, ast.Name) and target.id == parts[0] for target in targets):
+            return len(parts) == 1
+        if isinstance(node, ast.ImportFrom) and parts[0] in [alias.name for alias in node.names]:
+            return len(parts) == 1
+    return False
+
+
+def test_the_readme_shows_every_recipe_and_every_stage() -> None:
+    readme = text_of(ROOT / "README.md")
+    rows = [line for line in readme.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    pipeline = load_yaml(ROOT / "dvc.yaml")
+    assert isinstance(pipeline, dict)
+    assert set(recipe_names(ROOT)) | set(pipeline["stages"]) <= named
+
+
+def test_the_readmes_tables_are_what_the_command_writes() -> None:
+    readme = text_of(ROOT / "README.md")
+    written = with_tables(readme, lambda name: readme_tables(ROOT / "metrics", name), "README.md")
+    assert readme == written, "run dhmd table --readme"
+    assert {"demo", "mosi_real"} <= set(re.findall(r"^<!-- table:(\S+) -->$", readme, re.MULTILINE))
