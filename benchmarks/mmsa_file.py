@@ -22,7 +22,7 @@ from dhmd.cache import SPLITS
 from dhmd.recipes import Recipe, load_recipe
 
 ROOT = Path(__file__).parents[1]
-# Values a step, by the corpus that a recipe's name begins with (method.md, section 6).
+# Values a step, by the corpus that a recipe's name begins with (docs/reproduce.md).
 WIDTHS = {
     "mosi": {"text": 768, "audio": 5, "vision": 20},
     "mosei": {"text": 768, "audio": 74, "vision": 35},
