@@ -10,10 +10,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The sub-command's arguments."""
     parser.add_argument("name", choices=["distillation"], help="which study")
     parser.add_argument(
-        "--corpora", type=int, help="generated corpora a regime (default: 20 noisy, 10 or 5 others)"
+        "--corpora",
+        type=int,
+        help="generated corpora a regime (default: 16 noisy, 10 clean and no_cue, 4 audio)",
     )
     parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[1, 2], help="seeds on every corpus"
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=[1],
+        help="seeds on every corpus (more corpora tell more than more seeds)",
     )
     parser.add_argument(
         "--regimes",

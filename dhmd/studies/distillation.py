@@ -44,7 +44,7 @@ from dhmd.training.resume import environment_key
 FIRST_SEED = 1000
 
 # How many corpora a regime by default: most where the effect is small against the spread.
-CORPORA = {"noisy": 20, "clean": 10, "no_cue": 10, "audio": 5}
+CORPORA = {"noisy": 16, "clean": 10, "no_cue": 10, "audio": 4}
 
 RECIPES = {"noisy": "demo", "clean": "demo_clean", "no_cue": "demo_no_cue", "audio": "demo"}
 REGIMES = tuple(RECIPES)
