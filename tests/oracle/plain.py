@@ -117,12 +117,11 @@ class PlainTransformer(nn.Module):
 
     def embed(self, x_BTD: Tensor) -> Tensor:
         half = self.width // 2
-        table_TD = torch.zeros(x_BTD.shape[1], self.width)
-        steps_T = torch.arange(1, x_BTD.shape[1] + 1).float()
-        for index in range(half):
-            rate = 10000 ** (-index / max(half - 1, 1))
-            table_TD[:, index] = (steps_T * rate).sin()
-            table_TD[:, half + index] = (steps_T * rate).cos()
+        steps_T = torch.arange(1, x_BTD.shape[1] + 1, device=x_BTD.device)
+        rates = 10000 ** (-torch.arange(half, device=x_BTD.device) / max(half - 1, 1))
+        table_TD = torch.zeros(x_BTD.shape[1], self.width, device=x_BTD.device)
+        table_TD[:, :half] = (steps_T[:, None] * rates).sin()
+        table_TD[:, half : 2 * half] = (steps_T[:, None] * rates).cos()
         return x_BTD * math.sqrt(self.width) + table_TD
 
     def forward(self, x_BTD: Tensor, mask_BU: Tensor, keys_BUD: Tensor | None = None) -> Tensor:

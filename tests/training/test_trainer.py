@@ -264,7 +264,7 @@ def test_a_seed_alone_and_in_company_have_equal_losses_step_by_step(
 def without_chance(configuration: Configuration) -> Configuration:
     """No dropout of any kind."""
     zero = {"text": 0.0, "audio": 0.0, "vision": 0.0}
-    dropout = {"attention": zero, "layer": 0.0, "embedding": 0.0, "text": 0.0, "output": 0.0}
+    dropout = {"attention": zero, "layer": 0.0, "embedding": 0.0, "input": zero, "output": 0.0}
     changed = tiny_configuration({"model": {"dropout": dropout}})
     return replace(changed, train=replace(configuration.train, modality_dropout=0.0))
 
