@@ -70,37 +70,51 @@ def label_groups(inputs: Inputs) -> dict[str, Array]:
     return {"negative": labels < 0, "neutral": labels == 0, "positive": labels > 0}
 
 
-def code_words(inputs: Inputs, space: Space, code: int, most: int) -> list[Word]:
-    """The words in whose utterances text fires the code most, over all splits.
+@dataclass(frozen=True, eq=False)
+class WordIndex:
+    """Which words are in which utterances, each once, of all splits where text is there.
 
-    Ranked by how far the mean activation lies above that of all utterances, in standard errors: a
-    rare word must stand out more than a frequent one.
+    Attributes:
+        rows: the utterances' rows in the corpus.
+        words: the vocabulary, sorted.
+        word_P, place_P: pairs of a word's number and an utterance's place in `rows`.
     """
+
+    rows: Array
+    words: Sequence[str]
+    word_P: Array
+    place_P: Array
+
+
+def word_index(inputs: Inputs) -> WordIndex | None:
+    """None where the corpus holds no words or the model reads no text."""
     words = inputs.corpus.words
     if words is None or "text" not in inputs.modalities:
-        return []
-    assert space.codes is not None
-    text = inputs.modalities.index("text")
-    there = np.flatnonzero(inputs.present[:, text])
-    values = space.codes[there, text, code].astype(np.float64)
-    spread = float(values.std())
+        return None
+    rows = np.flatnonzero(inputs.present[:, inputs.modalities.index("text")])
+    said = [sorted(set(words[row])) for row in rows]
+    vocabulary = sorted({word for utterance in said for word in utterance})
+    numbers = {word: number for number, word in enumerate(vocabulary)}
+    flat = [numbers[word] for utterance in said for word in utterance]
+    places = np.repeat(np.arange(len(rows)), [len(utterance) for utterance in said])
+    return WordIndex(rows, vocabulary, np.array(flat, dtype=np.int64), places)
+
+
+def code_words(index: WordIndex, activation_N: Array, most: int) -> list[Word]:
+    """The words in whose utterances text fires a code most.
+
+    Ranked by how far the mean activation lies above that of all utterances, in standard errors: a
+    rare word must stand out more than a frequent one. `activation_N`: text's, of that code.
+    """
+    values = activation_N[index.rows].astype(np.float64)
+    spread = float(values.std()) if len(values) else 0.0
     if spread == 0:
         return []
-    members = _members([words[row] for row in there])
-    ranked = []
-    for word, rows in members.items():
-        if len(rows) >= _LEAST_UTTERANCES:
-            mean = float(values[rows].mean())
-            above = (mean - float(values.mean())) / (spread / np.sqrt(len(rows)))
-            if above >= _LEAST_ABOVE:
-                ranked.append((-above, word, Word(word, len(rows), mean)))
-    return [found for _, _, found in sorted(ranked, key=lambda entry: entry[:2])[:most]]
-
-
-def _members(words: Sequence[Sequence[str]]) -> dict[str, list[int]]:
-    """Word → the utterances that hold it, each once."""
-    members: dict[str, list[int]] = {}
-    for row, said in enumerate(words):
-        for word in sorted(set(said)):
-            members.setdefault(word, []).append(row)
-    return members
+    count = np.bincount(index.word_P, minlength=len(index.words))
+    total = np.bincount(index.word_P, weights=values[index.place_P], minlength=len(index.words))
+    mean = total / np.maximum(count, 1)
+    above = (mean - values.mean()) / (spread / np.sqrt(np.maximum(count, 1)))
+    # Equal words stay in the vocabulary's order.
+    order = np.argsort(-above, kind="stable")
+    kept = order[(count[order] >= _LEAST_UTTERANCES) & (above[order] >= _LEAST_ABOVE)]
+    return [Word(index.words[n], int(count[n]), float(mean[n])) for n in kept[:most]]

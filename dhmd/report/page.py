@@ -20,7 +20,7 @@ from dhmd.report.charts.predictions import calibration, confusion, worst
 from dhmd.report.charts.results import published, results
 from dhmd.report.charts.training import pretraining, training
 from dhmd.report.data_tables import cleaning_table, other_facts, split_table
-from dhmd.report.dictionary import code_words, mean_activation, used_codes
+from dhmd.report.dictionary import WordIndex, code_words, mean_activation, used_codes, word_index
 from dhmd.report.inputs import Inputs, Space, counted
 from dhmd.report.markup import (
     ABOUT_MARK,
@@ -227,7 +227,7 @@ def _range(value: Range | None, metric: str) -> str:
 def _ablations(inputs: Inputs, shown: Show, tables: Sequence[Any]) -> str:
     picture = forest(inputs)
     if picture is None:
-        return paragraph("No variant was trained; `ablate.variants` in params.yaml names them.")
+        return paragraph("No variant was trained; ablate.variants in params.yaml names them.")
     entries = inputs.tables["ablations"]
     seen = [
         (name, entry[inputs.primary])
@@ -278,11 +278,10 @@ def _graphs(inputs: Inputs, shown: Show) -> str:
     if not any(space.edges is not None for space in inputs.spaces):
         return paragraph("This model has no distillation graph.")
     if len(inputs.modalities) == 1:
-        text = paragraph(
-            "With one modality the only edge is the loop: self-distillation by the encoder's "
-            "out-of-fold prediction."
+        return paragraph(
+            "With one modality the only edge is the loop, of weight 1: self-distillation by the "
+            "encoder's out-of-fold prediction."
         )
-        return text + shown(edges(inputs))
     lines = []
     for space in inputs.spaces:
         if space.edges is None:
@@ -312,9 +311,17 @@ def _dictionaries(inputs: Inputs, shown: Show) -> str:
     if not spaces:
         return paragraph("This model has no dictionary.")
     parts = [_dictionary_table(inputs)]
+    index = word_index(inputs)
+    if index is None:
+        parts.append(
+            paragraph(
+                "The corpus holds no words, or the model reads no text: no words to show.", "muted"
+            )
+        )
     for space in spaces:
         parts.append(shown(activations(inputs, space)))
-        parts.append(_words(inputs, space))
+        if index is not None:
+            parts.append(_words(inputs, space, index))
     return "\n".join(parts)
 
 
@@ -347,10 +354,8 @@ def _dictionary_table(inputs: Inputs) -> str:
     return table(["", *found], rows, caption=caption)
 
 
-def _words(inputs: Inputs, space: Space) -> str:
+def _words(inputs: Inputs, space: Space, index: WordIndex) -> str:
     title = f"Words that fire a code most, {space.name} space"
-    if inputs.corpus.words is None or "text" not in inputs.modalities:
-        return paragraph(f"{title}: this corpus holds no words or the model reads none.", "muted")
     assert space.codes is not None
     text = inputs.modalities.index("text")
     there = np.zeros_like(inputs.present)
@@ -360,7 +365,7 @@ def _words(inputs: Inputs, space: Space) -> str:
     for code in used_codes(space.codes, there, _CODES):
         if usage[code] < _LEAST_ACTIVATION:
             break
-        found = code_words(inputs, space, int(code), _WORDS)
+        found = code_words(index, space.codes[:, text, code], _WORDS)
         chips = "".join(
             f'<span class="chip">{safe(word.text)} <small>{word.activation:.2f} · '
             f"{word.utterances}×</small></span>"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,11 +9,13 @@ import numpy as np
 import pytest
 
 from dhmd.report.dictionary import (
+    Word,
     by_group,
     code_words,
     label_groups,
     mean_activation,
     used_codes,
+    word_index,
 )
 from dhmd.report.inputs import Inputs, Space
 
@@ -48,26 +49,32 @@ def inputs(**change: Any) -> Inputs:
 SPACE = Space("homogeneous", None, np.tile(CODES, (3, 1, 1)), None)
 
 
+def words_of(code: int, codes: Any = SPACE.codes, **change: Any) -> list[Word]:
+    index = word_index(inputs(**change))
+    assert index is not None
+    return code_words(index, codes[:, 0, code], 5)
+
+
 def test_words_by_how_far_they_lift_a_code() -> None:
-    (first,) = code_words(inputs(), SPACE, 0, 5)
+    (first,) = words_of(0)
     assert (first.text, first.utterances) == ("good", 9)  # twice in one utterance counts once
     assert first.activation == pytest.approx((0.9 + 0.8 + 1.0) / 3)
     # "rare" is in three utterances: too few. "uh" (mean .5) does not lie above the mean (.5).
-    (second,) = code_words(inputs(), SPACE, 1, 5)
+    (second,) = words_of(1)
     assert second.text == "bad"
 
 
 def test_no_words_where_there_is_nothing_to_tell() -> None:
-    assert code_words(inputs(modalities=("audio",)), SPACE, 0, 5) == []
-    assert code_words(inputs(corpus=SimpleNamespace(words=None)), SPACE, 0, 5) == []
-    constant = replace(SPACE, codes=np.full((18, 1, 2), 0.5))
-    assert code_words(inputs(), constant, 0, 5) == []
+    assert word_index(inputs(modalities=("audio",))) is None
+    assert word_index(inputs(corpus=SimpleNamespace(words=None))) is None
+    assert words_of(0, np.full((18, 1, 2), 0.5)) == []
+    assert words_of(0, corpus=SimpleNamespace(words=((),) * 18)) == []
 
 
 def test_absent_utterances_count_neither_as_words_nor_in_means() -> None:
     present = np.ones((18, 1), dtype=bool)
     present[0] = False
-    (first,) = code_words(inputs(present=present), SPACE, 0, 5)
+    (first,) = words_of(0, present=present)
     assert first.utterances == 8
     assert first.activation == pytest.approx((2.7 * 3 - 0.9) / 8)
 

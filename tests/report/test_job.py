@@ -33,7 +33,7 @@ KINDS = {
     ),
     "one modality, one seed, real": (
         Kind(modalities=("text",), seeds=(4,), generated=False, variants=("gru",)),
-        ALWAYS | SPACES | {"ablations"},
+        ALWAYS | SPACES - {"edges"} | {"ablations"},
         "With one modality the only edge is the loop",
     ),
     "two modalities, not aligned, no words, nothing ablated": (
@@ -163,4 +163,4 @@ def _draw(places: Places, **instead: Path) -> None:
     from dhmd.report.job import report_job
 
     paths = {n: getattr(places, n) for n in ("cache", "pretrained", "models", "metrics")} | instead
-    report_job(*paths.values(), places.report)
+    report_job(output=places.report, **paths)

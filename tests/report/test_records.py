@@ -13,7 +13,7 @@ import pytest
 from dhmd.base.errors import DhmdError
 from dhmd.report.records import FOLDER, Record, locked_outputs, origins, read_records
 from dhmd.settings import load_params
-from dhmd.tracking.facts import outputs_md5
+from dhmd.tracking.facts import flatten, outputs_md5
 from stages import _record
 from stages._entry import Stage
 from stages._record import recorded
@@ -97,8 +97,8 @@ def test_a_stage_records_its_outputs_and_no_places_of_sources(
     assert [path.as_posix() for path in stage.outputs] == [
         expected[n] for n in [name] if n in expected
     ]
-    assert "secret" not in str(_record.flatten(stage.params))
-    assert _record.flatten(stage.params)["train.lr"] == str(settings.train.lr)
+    assert "secret" not in str(flatten(stage.params))
+    assert flatten(stage.params)["train.lr"] == str(settings.train.lr)
 
 
 BASE = Record(

@@ -47,7 +47,7 @@ _ROW: Final = 0.27
 _HOW: Final = (
     "Mean difference from the full model on the same seeds. Dots: seeds; thick line: 95 % interval "
     "over seeds; thin line: over test utterances (bootstrap by video). Coloured where p < 0.05 "
-    "after Holm's correction over all variants; grey claims nothing."
+    "after Holm's correction over all that was compared; grey claims nothing."
 )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from dhmd.cache.corpus import SPLITS
+from dhmd.report.charts.predictions import shortened
 from dhmd.report.inputs import Inputs
 from dhmd.report.sheet import (
     MODALITY,
@@ -60,7 +61,7 @@ def _label_shares(axes: Any, inputs: Inputs) -> None:
         at = np.arange(count) + (index - 1) * width
         axes.bar(at, share, width * 0.9, color=SERIES[index], label=split, linewidth=0)
     axes.set_xticks(range(count))
-    axes.set_xticklabels(inputs.classes, parse_math=False)
+    axes.set_xticklabels(map(shortened, inputs.classes), parse_math=False)
     if max(map(len, inputs.classes)) > 8:
         axes.tick_params(axis="x", labelrotation=20)
     grid(axes, "y")

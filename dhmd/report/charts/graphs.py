@@ -39,9 +39,9 @@ _QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def edges(inputs: Inputs) -> Picture | None:
-    """Mean edges as heat map and graph, and their spread; None where the model has no graph."""
+    """Mean edges as heat map and graph, and their spread; None where there is nobody to teach."""
     spaces = [space for space in inputs.spaces if space.edges is not None]
-    if not spaces:
+    if not spaces or len(inputs.modalities) < 2:
         return None
     title = f"Distillation edges of {inputs.name}, by space"
     sheet = Sheet("edges", title, inputs.note(), WIDE, _HEIGHT * len(spaces) + 0.05)
@@ -65,9 +65,9 @@ def edges(inputs: Inputs) -> Picture | None:
         heading(spreads, "spread over samples")
         _spread(spreads, _test_edges(inputs, space), inputs.modalities)
     return sheet.finish(
-        "Weights into each target sum to 1; a loop is self-distillation. Left: means over "
-        "utterances and seeds. Middle: the same as a graph, width by weight. Right: quantiles over "
-        "utterances (5–95 % thin, 25–75 % thick, median), averaged over seeds."
+        "An utterance's weights into a target sum to 1; a loop is self-distillation. Left: means "
+        "over utterances and seeds. Middle: the same as a graph, width by weight. Right: quantiles "
+        "over utterances (5–95 % thin, 25–75 % thick, median), averaged over seeds."
     )
 
 
@@ -140,7 +140,7 @@ def _graph(axes: Any, mean: Array, names: tuple[str, ...]) -> None:
     angles = [math.pi / 2 - 2 * math.pi * i / count for i in range(count)]
     if count == 2:
         angles = [math.pi, 0.0]
-    places = [(math.cos(a), math.sin(a)) for a in angles] if count > 1 else [(0.0, 0.0)]
+    places = [(math.cos(a), math.sin(a)) for a in angles]
     for source, start in enumerate(places):
         colour = MODALITY.get(names[source], OTHER)
         for target, end in enumerate(places):
@@ -208,7 +208,7 @@ def _spread(axes: Any, weights: Array, names: tuple[str, ...]) -> None:
     pairs = [(i, j) for j in range(len(names)) for i in range(len(names))]
     rows(axes, [f"{names[i]} → {names[j]}" for i, j in pairs])
     axes.tick_params(axis="y", labelsize=7.5)
-    axes.set_xlim(0, 1)
+    axes.set_xlim(0, 1.02)
     grid(axes, "x")
     for place, (i, j) in enumerate(pairs):
         found = weights[:, :, i, j]

@@ -27,6 +27,8 @@ from dhmd.report.svg import Ink
 
 _BINS: Final = 10
 _SIDE: Final = 3.2
+_LONGEST_NAME: Final = 16
+_MOST_LETTERS: Final = 40  # of the classes' names side by side
 
 
 def calibration(inputs: Inputs) -> Picture:
@@ -116,12 +118,15 @@ def confusion(inputs: Inputs) -> Picture:
     counts = confusion_counts(inputs)
     support = counts.sum(1, keepdims=True)
     shares = np.where(support > 0, counts / np.maximum(support, 1), np.nan)
-    names = list(inputs.classes)
+    names = [shortened(name) for name in inputs.classes]
+    left = 0.55 + 0.075 * max(map(len, names))
     title = f"Confusion of {inputs.name} in {len(names)} classes"
     sheet = Sheet("confusion", title, inputs.note(), HALF, _SIDE + 0.75)
-    axes = sheet.axes(0.95, 0.25, 3.2, _SIDE)
+    axes = sheet.axes(left, 0.25, HALF - left - 0.75, _SIDE)
     texts = [[f"{value:.0%}"[:-1] if value >= 0.005 else "" for value in row] for row in shares]
     matrix(axes, shares, names, names, texts=texts)
+    if sum(map(len, names)) > _MOST_LETTERS:
+        axes.tick_params(axis="x", labelrotation=15)
     labels(axes, "predicted", "label")
     seeds = max(len(inputs.seeds), 1)
     for row, total in enumerate(support[:, 0]):
@@ -133,6 +138,11 @@ def confusion(inputs: Inputs) -> Picture:
         f"Per cent of a label's utterances, so that rows sum to 100 (mean over "
         f"{counted(seeds, 'seed')}{rounded}); n counts the label's utterances."
     )
+
+
+def shortened(name: str) -> str:
+    """A class's name, as much of it as fits beside a picture."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def worst(inputs: Inputs, most: int) -> list[dict[str, Any]]:
