@@ -11,13 +11,19 @@ import numpy as np
 from dhmd.evaluation.artefacts import SPACES
 from dhmd.evaluation.metrics import loss_sign
 from dhmd.evaluation.tables import COLUMNS, dataset_tables
-from dhmd.report.charts.comparisons import edge_controls, forest, variant_title, withheld
+from dhmd.report.charts.comparisons import (
+    SECOND,
+    edge_controls,
+    forest,
+    variant_title,
+    withheld,
+)
 from dhmd.report.charts.data import data
 from dhmd.report.charts.dictionaries import activations
 from dhmd.report.charts.embeddings import embeddings
 from dhmd.report.charts.graphs import edges, gd_unit, reliability
 from dhmd.report.charts.predictions import calibration, confusion, worst
-from dhmd.report.charts.results import published, results
+from dhmd.report.charts.results import constant_title, published, results
 from dhmd.report.charts.training import pretraining, training
 from dhmd.report.data_tables import cleaning_table, other_facts, split_table
 from dhmd.report.dictionary import WordIndex, code_words, mean_activation, used_codes, word_index
@@ -129,10 +135,13 @@ def _tiles(inputs: Inputs) -> str:
     names = COLUMNS[inputs.task]
     shown = [
         (mean_and_spread(metrics["test"].get(metric, {})), f"DHMD, test {names[metric]}", True)
-        for metric in list(names)[:2]
+        for metric in (inputs.primary, SECOND[inputs.task])
     ]
     primary = inputs.primary
-    for floor, word in (("ridge", "ridge on pooled features"), ("median", _median(inputs))):
+    for floor, word in (
+        ("ridge", "ridge on pooled features"),
+        ("median", constant_title(inputs.task)),
+    ):
         value = floors[floor]["test"].get(primary)
         text = "–" if value is None else f"{value:.3f}"
         shown.append((text, f"{word}, {names[primary]}", False))
@@ -141,10 +150,6 @@ def _tiles(inputs: Inputs) -> str:
         shown.append((value, f"planted truth (ceiling), {names[primary]}", False))
     shown.append((counted(len(inputs.seeds), "seed"), f"{len(inputs.rows):,} utterances", False))
     return tiles(shown)
-
-
-def _median(inputs: Inputs) -> str:
-    return "most frequent class" if inputs.task == "classification" else "median label"
 
 
 def _results_text(inputs: Inputs) -> str:
@@ -159,7 +164,7 @@ def _results_text(inputs: Inputs) -> str:
         sentences[0] += f" (95 % over utterances: {interval['low']:.3f} to {interval['high']:.3f})"
     for floor, word in (
         ("ridge", "ridge on pooled features"),
-        ("median", f"the {_median(inputs)}"),
+        ("median", f"the {constant_title(inputs.task)}"),
     ):
         value = inputs.tables["floors"][floor]["test"].get(metric)
         if value is not None:

@@ -108,10 +108,11 @@ def _text(path: Path) -> str:
 def _head(root: Path, rows: Sequence[Sequence[str]]) -> str:
     commit = (git(root, "rev-parse", "--short=12", "HEAD") or "").strip()
     at = f" at commit {commit}" if commit else ""
-    header = ["dataset", "metric", "DHMD", "seeds", "test n", "ridge", "median", "ceiling"]
+    header = ["dataset", "metric", "DHMD", "seeds", "test n", "ridge", "constant", "ceiling"]
     caption = (
         "Test split; each dataset in its task's main metric, mean ± std over seeds. Rows do not "
-        "compare with each other: corpora, features and labels differ."
+        "compare with each other: corpora, features and labels differ. Constant: the train "
+        "split's median label or most frequent class."
     )
     return (
         "<h1>DHMD: results</h1>\n"
