@@ -57,7 +57,7 @@ class Origin:
             "modalities": dict(self.modalities),
             "reference": self.reference,
             "files": dict(self.files),
-            "align": {**align, "drop_words": list(align["drop_words"])},
+            "align": {k: list(v) if isinstance(v, tuple) else v for k, v in align.items()},
             "epsilon": self.epsilon,
         }
 
