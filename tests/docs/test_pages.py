@@ -152,4 +152,6 @@ def test_the_readmes_tables_are_what_the_command_writes() -> None:
     readme = text_of(ROOT / "README.md")
     written = with_tables(readme, lambda name: readme_tables(ROOT / "metrics", name), "README.md")
     assert readme == written, "run dhmd table --readme"
-    assert {"demo", "mosi_real"} <= set(re.findall(r"^<!-- table:(\S+) -->$", readme, re.MULTILINE))
+    assert "demo" in re.findall(r"^<!-- table:(\S+) -->$", readme, re.MULTILINE)
+    # The corpus' labels may not be in Git, so its table is pasted and names its command.
+    assert "`dhmd table mosi_real --markdown`" in readme
