@@ -53,7 +53,7 @@ def test_a_recipes_values_fill_the_nulls() -> None:
 def test_any_other_value_wins(tmp_path: Path) -> None:
     def change(values: dict[str, Any]) -> None:
         values["model"].update(width=20, modalities=["vision", "text"])
-        values["model"]["dropout"]["text"] = 0.0
+        values["model"]["dropout"]["input"]["text"] = 0.0
         values["align"]["drop_words"] = []
         values["train"]["lr"] = 1e-5
 
