@@ -25,6 +25,7 @@ import dhmd
 from dhmd.base.errors import DhmdError
 from dhmd.recipes import repository_root
 from dhmd.settings import Settings, load_params
+from stages import PARENT
 from stages._record import recorded
 
 if TYPE_CHECKING:
@@ -177,13 +178,40 @@ def _prepare_environment(settings: Settings) -> None:
 
 def _die_with_parent() -> None:
     """A killed `dvc repro` must not leave a training behind that writes into the next one's."""
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGALRM, _stop)
+    sys.unraisablehook = _not_heard
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if _orphaned():  # it was killed before the line above
+            raise KeyboardInterrupt
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _not_heard(lost: sys.UnraisableHookArgs) -> None:
+    """Stop again: Python calls `_stop` anywhere, and within a `__del__` its exception is lost."""
+    if isinstance(lost.exc_value, KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+    else:
+        sys.__unraisablehook__(lost)
+
+
+def _orphaned() -> bool:
+    parent = os.getppid()
+    if parent != PARENT:
+        return True
+    if parent != 1 or "DVC_STAGE" not in os.environ:
+        return False
+    # DVC started this, and has process 1 for a parent only where it is itself process 1.
+    try:
+        command = Path("/proc/1/cmdline").read_bytes()
+    except OSError:
+        return False
+    return b"dvc" not in command and b"python" not in command
 
 
 @contextmanager

@@ -42,7 +42,8 @@ class ReplicaAdam:
         self.grads_P = torch.zeros(total, device=device)
         self.first_P = torch.zeros(total, device=device)
         self.second_P = torch.zeros(total, device=device)
-        self.steps = torch.zeros((), device=device)
+        # Float64: in single precision 1 - 0.999^t of the first steps has four digits.
+        self.steps = torch.zeros((), dtype=torch.float64, device=device)
         self._owner_P = torch.empty(total, dtype=torch.int64, device=device)
         self._factor_P = torch.empty(total, device=device)
         start = 0

@@ -2,15 +2,21 @@
 
 DVC removes a stage's outputs before it runs the stage, so the place is kept elsewhere: in a folder
 named by everything that the result depends on (configuration, seeds, input, code, torch, threads).
-It is locked while in use and removed when the job has written its outputs.
+It is locked while in use and removed when the job has written its outputs. Two processes that run
+the very same job at once, as experiments of one sweep do, keep a place each.
+
+A place that nobody came back to is removed when a later job of the same root begins: 30 days after
+its last epoch, or once its stage and dataset have 8 younger ones.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
+import os
 import platform
+import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,10 +29,17 @@ from torch import Tensor
 
 import dhmd
 from dhmd.base.atomic import whole_file
-from dhmd.base.errors import DhmdError
+from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.hashing import file_sha256, json_sha256
+from dhmd.base.locks import try_lock
 
 _CODE = ("nn", "model", "training", "ablation", "cache")
+
+_SAVED = "[!.]*.safetensors"  # not the hidden ones, which a killed write leaves
+_PLACE = re.compile(r"-[0-9a-f]{16}(\.\d+)?$")
+_MOST_AT_ONCE = 64
+_MOST_KEPT = 8
+_MOST_SECONDS = 30 * 86400
 
 
 class ResumeState:
@@ -40,8 +53,7 @@ class ResumeState:
 
     def epochs(self) -> int:
         """How many epochs are done of the part that was saved last; 0 before any."""
-        whole = self.folder.glob("[!.]*.safetensors")  # a killed write leaves a hidden file
-        parts = sorted(whole, key=lambda path: path.stat().st_mtime_ns)
+        parts = sorted(self.folder.glob(_SAVED), key=lambda path: path.stat().st_mtime_ns)
         saved = self.load(parts[-1].stem) if parts else None
         return int(saved[1].get("epoch", 0)) if saved else 0
 
@@ -68,22 +80,56 @@ def resume_state(root: Path, label: str, key: Mapping[str, Any]) -> Iterator[Res
     """The state of the job that `key` describes, locked; removed when the block succeeds.
 
     Raises:
-        DhmdError: another process runs the very same job.
+        DhmdError: the folder cannot be written.
     """
-    name = f"{label}-{json_sha256(key)[:16]}"
-    folder = Path(root) / name
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(Path(root) / f"{name}.lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DhmdError(
-                f"{label} is already running in another process (it holds {lock.name}): "
-                "wait for it or stop it"
-            ) from None
+    root = Path(root)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(root, label)
+        folder, lock = _take(root, f"{label}-{json_sha256(key)[:16]}")
+    except OSError as error:
+        raise DhmdError(f"cannot write {root}: {first_line(error)}") from error
+    try:
         yield ResumeState(folder)
-        shutil.rmtree(folder)
-        Path(lock.name).unlink()
+        # Not before the lock's end: nobody may find the folder half removed.
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+def _take(root: Path, name: str) -> tuple[Path, int]:
+    """The first place of the job that nobody holds, one with saved epochs before an empty one."""
+    places = [root / name, *(root / f"{name}.{number}" for number in range(2, _MOST_AT_ONCE + 1))]
+    for folder in sorted(places, key=lambda place: not any(place.glob(_SAVED))):
+        folder.mkdir(exist_ok=True)
+        lock = try_lock(folder)
+        if lock is not None:
+            return folder, lock
+    raise DhmdError(
+        f"{_MOST_AT_ONCE} processes run this very job already (their places are {root / name}*): "
+        "wait for one of them"
+    )
+
+
+def _remove_abandoned(root: Path, label: str) -> None:
+    places = {folder: _last_use(folder) for folder in root.iterdir() if _PLACE.search(folder.name)}
+    rivals = [folder for folder in places if _PLACE.sub("", folder.name) == label]
+    kept = sorted(rivals, key=lambda folder: -places[folder])[:_MOST_KEPT]
+    oldest = time.time() - _MOST_SECONDS
+    for folder, used in places.items():
+        if used < oldest or (folder in rivals and folder not in kept):
+            lock = try_lock(folder)
+            if lock is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(lock)
+
+
+def _last_use(folder: Path) -> float:
+    """When it was written last, in seconds since 1970; 0 for a place that is gone meanwhile."""
+    try:
+        return max(path.stat().st_mtime for path in (folder, *folder.glob(_SAVED)))
+    except FileNotFoundError:
+        return 0.0
 
 
 def environment_key(device: torch.device) -> dict[str, Any]:

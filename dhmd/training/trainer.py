@@ -8,6 +8,7 @@ Legend: R replicas, N utterances, B utterances of a batch, P entries of all para
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ from dhmd.training.optimiser import ReplicaAdam
 from dhmd.training.resume import ResumeState
 
 EVALUATION_BATCH = 64
+
+_log = logging.getLogger(__name__)
 
 # The validation scores by whether the task is a regression; the first one selects.
 SCORES = {True: ("mae", "corr"), False: ("loss", "accuracy")}
@@ -292,6 +295,11 @@ class Trainer:
             if not (math.isfinite(score) and math.isfinite(losses["total"][replica])):
                 progress.stopped[replica] = True
                 progress.diverged[replica] = progress.epoch
+                _log.warning(
+                    "%s diverged in epoch %d at learning rate %g (training loss %g, validation "
+                    "score %g): it stops here, the others go on",
+                    *(name, progress.epoch, rate, losses["total"][replica], score),
+                )
                 continue
             numbers = {f"train/{key}": value[replica] for key, value in losses.items()}
             numbers |= {f"valid/{key}": value[replica] for key, value in scores.items()}

@@ -134,3 +134,54 @@ def test_it_ends_when_its_parent_is_killed() -> None:
         # Both ends of the pipe are closed only when the child is gone too.
         assert process.stdout.read() == b""
         assert time.monotonic() - started < 30
+
+
+LOSES = """
+import sys
+from stages import _entry
+
+class Slow:
+    def __del__(self):
+        sum(range(60_000))
+
+_entry._die_with_parent()
+try:
+    print("ready", flush=True)
+    while True:
+        Slow()  # an exception in here is lost
+        sum(range(60_000))
+except KeyboardInterrupt:
+    print("heard", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_at_an_unlucky_moment_is_heard_all_the_same(number: signal.Signals) -> None:
+    for _ in range(3):
+        with subprocess.Popen(
+            [sys.executable, "-c", LOSES],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.send_signal(number)
+            assert process.communicate(timeout=60) == (b"heard\n", b"")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal on a parent's death")
+def test_it_ends_when_its_parent_was_killed_before_it_could_ask_to_be_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert not _entry._orphaned()
+    monkeypatch.setattr(_entry, "PARENT", 12_345_678)
+    assert _entry._orphaned()
+    # Started by DVC, and nobody's child from the first moment on; process 1 here is not DVC.
+    monkeypatch.setattr(_entry, "PARENT", 1)
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    assert not _entry._orphaned()
+    monkeypatch.setenv("DVC_STAGE", "train@demo")
+    first = Path("/proc/1/cmdline").read_bytes()
+    assert _entry._orphaned() == (b"dvc" not in first and b"python" not in first)

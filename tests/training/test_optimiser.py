@@ -65,10 +65,28 @@ def test_every_replica_goes_the_way_of_torchs_adamw(weight_decay: float) -> None
                 assert_close(
                     module.get_parameter(name)[replica].detach(),
                     value.detach(),
-                    rtol=1e-5,
-                    atol=1e-5,  # 1 − 0.999^t in single precision
+                    rtol=1e-6,
+                    atol=2e-7,
                     what=f"step {step}, replica {replica}, {name}",
                 )
+
+
+def test_without_decay_a_replica_goes_the_way_of_torchs_adam_from_the_first_step_on() -> None:
+    module = Stack()
+    wanted = nn.Parameter(module.matrix[0].detach().clone())
+    ours = ReplicaAdam(module, REPLICAS, weight_decay=0.0, clip_value=100.0)
+    ours.set_rates(torch.full((REPLICAS,), 0.01))
+    theirs = torch.optim.Adam([wanted], lr=0.01)
+    for step in range(300):
+        ours.zero_grad()
+        gradient = gradients(step)["matrix"]
+        module.get_parameter("matrix").grad.add_(gradient)
+        ours.step()
+        wanted.grad = gradient[0]
+        theirs.step()
+        if step in (0, 1, 2, 299):
+            found = module.get_parameter("matrix")[0].detach()
+            assert_close(found, wanted.detach(), rtol=1e-6, atol=2e-6, what=f"step {step}")
 
 
 def test_at_rate_zero_a_replica_keeps_its_values_while_others_move() -> None:

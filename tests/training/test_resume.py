@@ -5,13 +5,14 @@ from __future__ import annotations
 import fcntl
 import multiprocessing
 import os
+import time
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
 import torch
 
-from dhmd.base.errors import DhmdError
+from dhmd.base.locks import try_lock
 from dhmd.training.resume import ResumeState, environment_key, resume_state
 
 KEY = {"stage": "train", "seed": 1}
@@ -77,37 +78,81 @@ def _hold(folder: Path, ready: Event, done: Event) -> None:
         done.wait(60)
 
 
-def test_the_very_same_job_cannot_run_twice_at_once(tmp_path: Path) -> None:
+def test_the_very_same_job_at_once_has_a_place_of_its_own(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     ready, done = context.Event(), context.Event()
     other = context.Process(target=_hold, args=(tmp_path, ready, done))
     other.start()
     try:
         assert ready.wait(60)
-        with (
-            pytest.raises(DhmdError, match="train-tiny is already running in another process"),
-            resume_state(tmp_path, "train-tiny", KEY),
-        ):
-            raise AssertionError("two at once")
-        with resume_state(tmp_path, "train-tiny", {**KEY, "seed": 2}):
-            pass
+        with resume_state(tmp_path, "train-tiny", KEY) as second:
+            second.save("a", {"x": torch.zeros(1)}, {"epoch": 4})
+            with resume_state(tmp_path, "train-tiny", KEY) as third:
+                assert third.epochs() == 0
+                names = [place.folder.name.partition(".")[2] for place in (second, third)]
+                assert names == ["2", "3"]
     finally:
         done.set()
         other.join()
     assert other.exitcode == 0
-    with resume_state(tmp_path, "train-tiny", KEY):
-        pass
-
-
-def test_a_lock_left_by_a_killed_process_does_not_stand_in_the_way(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        interrupted(tmp_path)
-    (lock,) = tmp_path.glob("*.lock")
-    with open(lock, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody holds it
-    with resume_state(tmp_path, "train-tiny", KEY):
-        pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_saved_place_is_taken_before_an_empty_one(tmp_path: Path) -> None:
+    with resume_state(tmp_path, "train-tiny", KEY), pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path)
+    assert [folder.suffix for folder in tmp_path.iterdir()] == [".2"]
+    with resume_state(tmp_path, "train-tiny", KEY) as place:
+        assert place.epochs() == 2
+    assert not list(tmp_path.glob("*.2"))
+
+
+def test_nobody_is_beside_whoever_found_the_place_just_before_it_was_removed(
+    tmp_path: Path,
+) -> None:
+    with resume_state(tmp_path, "train-tiny", KEY) as first:
+        descriptor = os.open(first.folder, os.O_RDONLY)  # a second process is about to lock it
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with resume_state(tmp_path, "train-tiny", KEY) as third:
+        assert not os.path.samestat(os.fstat(descriptor), third.folder.stat())
+        assert try_lock(third.folder) is None
+    os.close(descriptor)
+
+
+def abandoned(folder: Path, seed: int, when: float) -> None:
+    with resume_state(folder, "train-tiny", {"seed": seed}) as place:
+        place.save("a", {"x": torch.zeros(1)}, {"epoch": seed})
+        for path in (place.folder / "a.safetensors", place.folder):
+            os.utime(path, (when, when))
+        raise KeyboardInterrupt
+
+
+def test_abandoned_places_go(tmp_path: Path) -> None:
+    for seed in range(12):
+        with pytest.raises(KeyboardInterrupt):
+            abandoned(tmp_path, seed, 1_000_000_000 if seed == 11 else time.time() - 1000 + seed)
+    (tmp_path / "my notes").mkdir()
+    old = tmp_path / "ablate-other-0123456789abcdef"
+    young = tmp_path / "ablate-other-0123456789abcde0"
+    held = tmp_path / "ablate-other-0123456789abcde1"
+    for folder in (old, young, held):
+        folder.mkdir()
+    for folder in (old, held):
+        os.utime(folder, (1, 1))
+    lock = try_lock(held)
+    assert lock is not None
+    with resume_state(tmp_path, "train-tiny", KEY):
+        pass
+    os.close(lock)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert {"my notes", young.name, held.name} < left
+    assert old.name not in left
+    seeds = sorted(
+        int(saved[1]["epoch"])
+        for path in tmp_path.glob("train-tiny-*")
+        if (saved := ResumeState(path).load("a"))
+    )
+    assert seeds == list(range(3, 11))
 
 
 def test_the_environment_names_what_decides_the_last_bit(monkeypatch: pytest.MonkeyPatch) -> None:
