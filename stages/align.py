@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from dhmd.base.errors import DhmdError
+from dhmd.base.hashing import file_sha256
 from stages._entry import Stage, run
 
 
@@ -27,7 +28,7 @@ def _import(stage: Stage) -> None:
         stage.raw,
         settings.align,
         alignment=settings.data.alignment,
-        sources=_sha256s(stage.raw / "sources.json"),
+        sources=_checked_sha256s(stage.raw),
         folds_path=None if folds is None else Path("recipes", folds.file),
         output=stage.aligned,
     )
@@ -46,22 +47,34 @@ def _align(stage: Stage) -> None:
         recipe,
         settings.align,
         alignment=settings.data.alignment,
-        sources=_sha256s(stage.raw / "sources.json"),
+        sources=_checked_sha256s(stage.raw),
         folds_path=folds,
         output=stage.aligned,
     )
 
 
-def _sha256s(manifest: Path) -> dict[str, str]:
-    """File -> sha256, from what `download` wrote down.
+def _checked_sha256s(raw: Path) -> dict[str, str]:
+    """File -> sha256, from what `download` wrote down, once the files are known to be those.
 
     Read here and not by dhmd.sources: a change of how files are got need not align them again.
     """
+    manifest = raw / "sources.json"
     try:
         value = json.loads(manifest.read_text(encoding="utf-8"))
-        return {str(file): str(record["sha256"]) for file, record in value.items()}
+        found = {str(file): str(record["sha256"]) for file, record in value.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DhmdError(f"{manifest} is missing or damaged: run download again") from error
+    for file, sha256 in found.items():
+        try:
+            same = file_sha256(raw / file) == sha256
+        except OSError as error:
+            raise DhmdError(f"cannot read {raw / file}: run download again") from error
+        if not same:
+            raise DhmdError(
+                f"{raw / file} is damaged or was changed: its sha256 is not the one that download "
+                f"wrote into {manifest}; remove {raw} and run download again"
+            )
+    return found
 
 
 if __name__ == "__main__":

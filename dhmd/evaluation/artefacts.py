@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from dhmd.base.artefacts import checked_artefact
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.evaluation.files import as_written
 from dhmd.evaluation.metrics import Floats, Ints
@@ -133,9 +134,7 @@ def read_dictionary_statistics(folder: Path) -> dict[str, list[dict[str, float]]
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[h5py.File]:
-    path = folder / OUTPUTS
-    if not path.is_file():
-        raise DhmdError(f"{path} does not exist; run the stage that writes {folder}")
+    path = checked_artefact(folder, OUTPUTS)
     try:
         with h5py.File(path, "r") as file:
             yield file

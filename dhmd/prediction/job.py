@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from dhmd.alignment import Origin
+from dhmd.base.artefacts import checked_artefact
 from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.model.architectures import AnyModel
@@ -23,6 +24,7 @@ from dhmd.prediction.table import table_text
 from dhmd.prediction.utterances import Utterances, align_folder
 from dhmd.training.device import prepared
 from dhmd.training.device_corpus import DeviceCorpus
+from dhmd.training.history import HISTORY
 from dhmd.training.trainer import predictions
 from dhmd.training.weights import Description, load_model, read_description
 
@@ -145,7 +147,7 @@ def _sound(model: Path, seeds: tuple[int, ...], prediction_SNO: Array) -> tuple[
     Raises:
         DhmdError: none is left.
     """
-    diverged = _diverged(model / "history.csv")
+    diverged = _diverged(model)
     finite_S = np.isfinite(prediction_SNO).all((1, 2))
     sound_S = np.array([seed not in diverged for seed in seeds]) & finite_S
     if not sound_S.any():
@@ -154,10 +156,11 @@ def _sound(model: Path, seeds: tuple[int, ...], prediction_SNO: Array) -> tuple[
     return sound_S, [f"seed {seed} diverged in training and is left out" for seed in lost]
 
 
-def _diverged(history: Path) -> set[int]:
+def _diverged(model: Path) -> set[int]:
     """The seeds that the history says diverged; none where the folder came without it."""
-    if not history.is_file():
+    if not (model / HISTORY).is_file():
         return set()
+    history = checked_artefact(model, HISTORY)
     try:
         with open(history, newline="", encoding="utf-8") as stream:
             return {int(row["seed"]) for row in csv.DictReader(stream) if row["name"] == "diverged"}

@@ -17,6 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from dhmd.base.artefacts import checked_artefact
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.hdf5 import READ_ERRORS
 from dhmd.cache import Corpus, read_corpus
@@ -182,7 +183,7 @@ def read_inputs(cache: Path, pretrained: Path, models: Path, metrics: Path) -> I
         raise DhmdError(f"{source} names other test utterances than {cache}; run evaluate again")
     truth_ids, truth = parse_truth(_text(metrics / TRUTH), str(metrics / TRUTH))
     seeds_file = metrics / SEEDS
-    with _opened(models / OUTPUTS) as file:
+    with _opened(checked_artefact(models, OUTPUTS)) as file:
         if str(file.attrs["identity"]) != corpus.identity:
             raise DhmdError(
                 f"{models / OUTPUTS} was made from another version of the corpus; run the train "
@@ -224,8 +225,8 @@ def read_inputs(cache: Path, pretrained: Path, models: Path, metrics: Path) -> I
             for stem in ("unimodal", "ablations", "missing_modalities")
         },
         test_seeds=parse_seeds(_text(seeds_file), str(seeds_file))["test"],
-        history=_rows(models / HISTORY),
-        pretraining=_rows(pretrained / HISTORY),
+        history=_rows(checked_artefact(models, HISTORY)),
+        pretraining=_rows(checked_artefact(pretrained, HISTORY)),
         metrics=metrics,
     )
 
@@ -241,8 +242,6 @@ def _space(file: Any, name: str) -> Space | None:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """An HDF5 file whose damage is said in one sentence."""
-    if not path.is_file():
-        raise DhmdError(f"{path} does not exist; run the stage that writes it")
     try:
         with h5py.File(path, "r") as file:
             yield file

@@ -12,6 +12,8 @@ from dhmd.cache.corpus import Array
 from dhmd.training.configuration import Configuration
 from dhmd.training.trainer import History, Progress
 
+HISTORY = "history.csv"
+
 
 def seed_names(configuration: Configuration) -> list[str]:
     return [f"seed-{seed}" for seed in configuration.train.seeds]
@@ -36,7 +38,7 @@ def marked(progress: Progress, names: Sequence[str]) -> History:
 
 
 def write_history(folder: Path, history: History) -> None:
-    with open(folder / "history.csv", "w", newline="", encoding="utf-8") as stream:
+    with open(folder / HISTORY, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["seed", "epoch", "name", "value"])
         for replica, epoch, name, value in history:

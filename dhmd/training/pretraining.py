@@ -13,20 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dhmd.base.artefacts import write_description
 from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256
 from dhmd.cache.corpus import Array, Corpus
 from dhmd.model.encoders import UnimodalModel
 from dhmd.nn.replicas import Replicas, stream_seed
 from dhmd.training.configuration import Configuration
-from dhmd.training.history import marked, void_diverged, write_history
+from dhmd.training.history import HISTORY, marked, void_diverged, write_history
 from dhmd.training.input import Input
 from dhmd.training.observer import Observer
 from dhmd.training.outputs import FILE, collect, write_outputs
 from dhmd.training.resume import ResumeState
 from dhmd.training.teachers import video_folds
 from dhmd.training.trainer import History, Trainer, schedule_of
-from dhmd.training.weights import save_weights, write_description
+from dhmd.training.weights import save_weights
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def write_pretrained(
         },
     )
     write_history(folder, [row for result in found.values() for row in result.history])
-    files[FILE] = file_sha256(folder / FILE)
+    files |= {name: file_sha256(folder / name) for name in (FILE, HISTORY)}
     write_description(folder, description.as_json(files))
 
 

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import torch
 
+from dhmd.base.artefacts import checked_artefact, write_description
 from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256, json_sha256
 from dhmd.cache.corpus import Array, Corpus
@@ -20,7 +21,7 @@ from dhmd.model.architectures import AnyModel, build
 from dhmd.model.dhmd import DHMD, initialise_encoders
 from dhmd.nn.replicas import Replicas
 from dhmd.training.configuration import Configuration
-from dhmd.training.history import marked, seed_names, void_diverged, write_history
+from dhmd.training.history import HISTORY, marked, seed_names, void_diverged, write_history
 from dhmd.training.input import Input
 from dhmd.training.observer import Observer
 from dhmd.training.outputs import FILE, collect, withheld, write_outputs
@@ -30,7 +31,6 @@ from dhmd.training.weights import (
     read_description,
     read_weights,
     save_weights,
-    write_description,
 )
 
 
@@ -72,7 +72,7 @@ class Trained:
         prefix = f"{self.variants[index]}/" if self.variants[index] else ""
         own = {f"{prefix}{name}" for name in seed_names(configuration)}
         write_history(folder, [row for row in self.history if row[0] in own])
-        files[FILE] = file_sha256(folder / FILE)
+        files |= {name: file_sha256(folder / name) for name in (FILE, HISTORY)}
         write_description(folder, self.ready.describe(configuration).as_json(files))
 
 
@@ -141,9 +141,7 @@ def _use_pretrained(
     seeds = configuration.train.seeds
     if description.identity != ready.corpus.identity or not set(seeds) <= set(description.seeds):
         raise DhmdError(f"{folder} was pretrained on other data or seeds: run pretrain again")
-    if file_sha256(folder / FILE) != files.get(FILE):
-        raise DhmdError(f"{folder / FILE} is damaged: run pretrain again")
-    with h5py.File(folder / FILE, "r") as file:
+    with h5py.File(checked_artefact(folder, FILE), "r") as file:
         stored = json.loads(file.attrs["modalities"])
         teacher_SNM = file["teacher"][()]
     missing = [name for name in configuration.modalities if name not in stored]

@@ -8,7 +8,6 @@ Legend: R replicas, S seeds.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from dhmd.base.artefacts import DESCRIPTION, load_description
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.hashing import file_sha256
 from dhmd.model.architectures import AnyModel, build
@@ -28,8 +28,7 @@ from dhmd.nn.replicas import Replicas
 from dhmd.training.configuration import Configuration
 from dhmd.training.device_corpus import Normalisation
 
-_FORMAT = 1
-_DESCRIPTION = "model.json"
+_FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,21 +108,15 @@ def save_weights(
     return files
 
 
-def write_description(folder: Path, content: Mapping[str, Any]) -> None:
-    """Write model.json."""
-    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    (folder / _DESCRIPTION).write_text(text + "\n", encoding="utf-8")
-
-
 def read_description(folder: Path) -> tuple[Description, dict[str, str]]:
     """What model.json says, and the sha256 of the folder's files.
 
     Raises:
         DhmdError: no model folder, or a model.json that is not ours; the sentence names it.
     """
-    path = folder / _DESCRIPTION
+    path = folder / DESCRIPTION
+    content = load_description(folder)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != _FORMAT:
             raise DhmdError(f"{path} has format {content['format']}; this version reads {_FORMAT}")
         label = content["label"]
@@ -148,8 +141,6 @@ def read_description(folder: Path) -> tuple[Description, dict[str, str]]:
             origin=content.get("origin"),
         )
         return description, dict(content["files"])
-    except OSError as error:
-        raise DhmdError(f"{folder} is no model folder: {first_line(error)}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DhmdError(f"{path} is damaged or not a model's: {first_line(error)}") from error
 

@@ -10,6 +10,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from dhmd.base.artefacts import write_description
+from dhmd.base.hashing import file_sha256
 from dhmd.cache import CorpusData, Ragged, read_corpus, write_cache
 
 SIZES = {"train": 40, "valid": 20, "test": 30}
@@ -135,6 +137,7 @@ def write_outputs(
         for name, value in data.items():
             file.create_dataset(name, data=value)
         file.attrs.update(attributes)
+    write_description(folder, {"files": {"outputs.h5": file_sha256(folder / "outputs.h5")}})
 
 
 def _whole(

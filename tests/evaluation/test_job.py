@@ -248,7 +248,7 @@ def test_missing_and_broken_files_are_named(tmp_path):
     paths = _folders(tmp_path)
     file = paths["models"] / "outputs.h5"
     file.write_bytes(file.read_bytes()[:500])
-    with pytest.raises(DhmdError, match=r"model/outputs\.h5 is not readable"):
+    with pytest.raises(DhmdError, match=r"model/outputs\.h5 is damaged: its sha256"):
         evaluate_job(SETTINGS, **paths)
     file.unlink()
     with pytest.raises(DhmdError, match=r"model/outputs\.h5 does not exist"):

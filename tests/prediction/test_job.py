@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dhmd.base.artefacts import load_description, write_description
 from dhmd.base.errors import DhmdError
 from dhmd.prediction import predict_folder
 from dhmd.sequences import open_sequence
 from tests.prediction.corpora import CLASSES, SEEDS, Pipeline, change, read_table
+from tests.training.bench import reseal
 
 
 def test_the_pipelines_own_files_give_its_own_predictions(
@@ -160,18 +161,18 @@ def test_values_that_are_no_numbers_are_cleaned_as_in_the_pipeline(
 
 def altered_model(trained: Pipeline, folder: Path, key: str, value: object) -> Path:
     shutil.copytree(trained.model, folder)
-    content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    content = load_description(folder)
     content[key] = value
-    (folder / "model.json").write_text(json.dumps(content), encoding="utf-8")
+    write_description(folder, content)
     return folder
 
 
 def test_a_model_folder_without_origin_is_refused(trained: Pipeline, tmp_path: Path) -> None:
     null = altered_model(trained, tmp_path / "null", "origin", None)
     older = altered_model(trained, tmp_path / "older", "origin", None)
-    content = json.loads((older / "model.json").read_text(encoding="utf-8"))
+    content = load_description(older)
     del content["origin"]
-    (older / "model.json").write_text(json.dumps(content), encoding="utf-8")
+    write_description(older, content)
     folder = trained.inputs(tmp_path / "new")
     for model in (null, older):
         with pytest.raises(DhmdError, match=r"does not say how its corpus was aligned from \.csd"):
@@ -201,7 +202,10 @@ def test_a_diverged_seed_is_left_out(trained: Pipeline, tmp_path: Path) -> None:
     shutil.copytree(trained.model, model)
     with open(model / "history.csv", "a", encoding="utf-8") as stream:
         stream.write("7,1,diverged,1\n")
-    folder = trained.inputs(tmp_path / "new")
+    with pytest.raises(DhmdError, match=r"history\.csv is damaged"):
+        predict_folder(model, trained.inputs(tmp_path / "new"), tmp_path / "p.csv")
+    reseal(model)
+    folder = tmp_path / "new"
     predicted = predict_folder(model, folder, tmp_path / "p.csv")
     assert predicted.seeds == (4,)
     assert "seed 7 diverged in training and is left out" in predicted.notes
@@ -210,6 +214,7 @@ def test_a_diverged_seed_is_left_out(trained: Pipeline, tmp_path: Path) -> None:
         assert row["mean"] == row["seed_4"]
     with open(model / "history.csv", "a", encoding="utf-8") as stream:
         stream.write("4,1,diverged,1\n")
+    reseal(model)
     with pytest.raises(DhmdError, match=r"every seed of .* diverged"):
         predict_folder(model, folder, tmp_path / "q.csv")
     assert not (tmp_path / "q.csv").exists()

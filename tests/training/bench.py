@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -109,11 +108,12 @@ def reseal(folder: Path) -> None:
     """Make model.json name the files as they are now."""
     import hashlib
 
-    path = folder / "model.json"
-    content = json.loads(path.read_text())
+    from dhmd.base.artefacts import load_description, write_description
+
+    content = load_description(folder)
     for name in content["files"]:
         content["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    path.write_text(json.dumps(content))
+    write_description(folder, content)
 
 
 def copied(folder: Path, target: Path) -> Path:

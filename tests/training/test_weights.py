@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from dhmd.base.artefacts import load_description, write_description
 from dhmd.base.errors import DhmdError
 from dhmd.training.weights import load_model, read_description, read_weights, save_weights
 from tests.training.bench import Bench, copied, reseal
@@ -53,7 +54,7 @@ def test_a_loaded_model_has_the_saved_weights_and_knows_what_it_is(bench: Bench,
     else:
         assert description.class_names == ()
         assert (description.task.low, description.task.high) == (-3.0, 3.0)
-    again = json.loads((folder / "model.json").read_text())
+    again = load_description(folder)
     assert description.as_json(again["files"]) == again
 
 
@@ -141,19 +142,34 @@ def test_a_model_json_that_makes_no_sense_is_refused(
     bench: Bench, tmp_path: Path, change: Callable[[dict[str, Any]], Any]
 ) -> None:
     folder = copied(bench.trained(), tmp_path / "m")
-    path = folder / "model.json"
-    content = json.loads(path.read_text())
+    content = load_description(folder)
     change(content)
-    path.write_text(json.dumps(content))
+    write_description(folder, content)
     with pytest.raises(DhmdError, match=r"model\.json"):
         load_model(folder, CPU)
+
+
+def test_every_flipped_bit_of_model_json_is_found(bench: Bench, tmp_path: Path) -> None:
+    folder = copied(bench.trained(), tmp_path / "m")
+    path = folder / "model.json"
+    whole = path.read_bytes()
+    before = read_description(folder)[0].as_json({})
+    for place in range(0, len(whole), 37):
+        data = bytearray(whole)
+        data[place] ^= 1 << place % 8
+        path.write_bytes(bytes(data))
+        with suppress(DhmdError):
+            assert read_description(folder)[0].as_json({}) == before  # a blank for a blank
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(DhmdError, match="is no model folder"):
             read_description(folder)
-    (tmp_path / "model.json").write_text('{"format": 1, ')
+    (tmp_path / "model.json").write_text('{"format": 1}')
+    with pytest.raises(DhmdError, match=r"model\.json carries no sha256 of itself.*train again"):
+        read_description(tmp_path)
+    (tmp_path / "model.json").write_text('{"format": 2, ')
     with pytest.raises(DhmdError, match=r"model\.json"):
         read_description(tmp_path)
     (tmp_path / "model.json").write_bytes(b"\xff\xfe\x00")
