@@ -12,7 +12,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--corpora",
         type=int,
-        help="generated corpora a regime (default: 16 noisy, 10 clean and no_cue, 4 audio)",
+        help="generated corpora a regime (default: 24 noisy, 10 clean and no_cue, 4 audio, "
+        "3 large)",
     )
     parser.add_argument(
         "--seeds",
@@ -25,7 +26,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--regimes",
         nargs="+",
         default=None,
-        help="noisy, clean, no_cue and audio (audio as the reliable teacher); all by default",
+        help="noisy, clean, no_cue, audio (audio as the reliable teacher) and large (5,000 train "
+        "utterances); all by default",
     )
     parser.add_argument("--processes", type=int, default=None, help="default: one a core")
 

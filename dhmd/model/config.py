@@ -117,7 +117,7 @@ class DictionaryConfig:
     homogeneous: bool = field(default=True, metadata={"help": "dictionary of the com space"})
     heterogeneous: bool = field(default=True, metadata={"help": "dictionary of the prt space"})
     matching: bool = field(default=True, metadata={"help": "match modalities over it"})
-    weight: float = _weight(1.0, "weight of L_DM beside kd.lambda")
+    weight: float = _weight(3.0, "weight of L_DM beside kd.lambda")
     codes: int = _count(512, "codes K of each dictionary", least=2)
     scale: float = field(
         default=10.0, metadata={"exclusive_min": 0.0, "help": "scale s of the relevance"}
@@ -125,6 +125,7 @@ class DictionaryConfig:
     temperature: float = field(
         default=0.2, metadata={"exclusive_min": 0.0, "help": "InfoNCE's temperature"}
     )
+    balance: float = _weight(0.1, "weight of the codes' balance within L_DM (0: absent)")
     lr_factor: float = _weight(5.0, "the dictionaries' learning rate over train.lr")
 
 

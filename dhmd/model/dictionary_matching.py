@@ -92,7 +92,9 @@ class DictionaryMatching(nn.Module):
 
     def loss(self, matched: Matched, edges_RBIJ: Tensor, batch: Batch, task: Task) -> Tensor:
         """`L_DM`, `[R]`: mean over ordered pairs of InfoNCE(u_j, u_i), plus the pairs'
-        Fenchel–Young losses weighted by the GD-Unit's edges, which makes the two stages one.
+        Fenchel–Young losses weighted by the GD-Unit's edges, which makes the two stages one, plus
+        `balance` times `usage_imbalance` [ours]: Fenchel–Young alone feeds the codes that are used
+        most, until every utterance has the same ones.
 
         Fenchel–Young is divided by the scale s that its scores carry: with s = 10 in full it
         outruns InfoNCE and all utterances end up on the same codes.
@@ -122,7 +124,8 @@ class DictionaryMatching(nn.Module):
         edges_RPB = torch.stack([edges_RBIJ[:, :, i, j] for i, j in pairs], dim=1).detach()
         divergence_RPB = divergence_RPB / self.config.scale
         each_RPB = contrast_RPB / len(pairs) + edges_RPB * divergence_RPB
-        return ((each_RPB * both_RPB).sum(1) * batch.weight_RB).sum(-1)
+        matching = ((each_RPB * both_RPB).sum(1) * batch.weight_RB).sum(-1)
+        return matching + self.config.balance * usage_imbalance(matched, batch)
 
 
 def info_nce(
@@ -143,6 +146,24 @@ def info_nce(
     allowed = (real_RPC.unsqueeze(-2) & ~same_RBC.unsqueeze(1)) | itself
     scores = scores_RPBC.masked_fill(~allowed, -torch.inf)
     return scores.logsumexp(-1) - scores.diagonal(dim1=-2, dim2=-1)
+
+
+def usage_imbalance(matched: Matched, batch: Batch) -> Tensor:
+    """How unevenly a batch uses the codes, `[R]`: `K Σ_k usage_k · p_k`, 1 where all are used alike.
+
+    usage is the mean activation over utterances and modalities, p the mean softmax of the
+    relevances (the load balancing of mixtures of experts, Fedus et al., 2021, for sparse codes).
+    Gradient reaches queries and codes through p alone, so codes that nobody uses get some too.
+    Modalities are averaged first: each on codes of its own would be no balance.
+    """
+    weight_RMB = batch.present_RMB * batch.weight_RB.unsqueeze(1)
+    total_R = weight_RMB.sum((1, 2))
+    share_RMB1 = (weight_RMB / total_R.clamp_min(1e-9)[:, None, None]).unsqueeze(-1)
+    usage_RK = (matched.activation_RMBK.detach() * share_RMB1).sum((1, 2))
+    relevance = matched.relevance_RMBK.masked_fill(~batch.present_RMB.unsqueeze(-1), 0.0)
+    soft_RK = (relevance.softmax(-1) * share_RMB1).sum((1, 2))
+    codes = usage_RK.shape[-1]
+    return codes * (usage_RK * soft_RK).sum(-1) * batch.weight_RB.sum(-1)
 
 
 def initial_codes(replicas: Replicas, width: int, config: DictionaryConfig) -> Tensor:

@@ -36,14 +36,29 @@ def linear_probe(train_ND: Array, test_ND: Array, train_NL: Array, test_NL: Arra
     return float((1 - residual / ((test_NL - test_NL.mean(0)) ** 2).sum(0)).mean())
 
 
+def leading_components(train_ND: Array, x_ND: Array, count: int) -> Array:
+    """`x` on the `count` directions in which `train` varies most, `[N, count]`."""
+    mean_D = train_ND.mean(0)
+    _, _, directions_DD = np.linalg.svd(train_ND - mean_D, full_matrices=False)
+    found: Array = (x_ND - mean_D) @ directions_DD[:count].T
+    return found
+
+
 def decoupling_probes(
-    corpus: Corpus, parts: Mapping[str, Array], modalities: tuple[str, ...]
+    corpus: Corpus,
+    parts: Mapping[str, Array],
+    modalities: tuple[str, ...],
+    *,
+    leading: bool = False,
 ) -> dict[str, float]:
     """How well the shared and the exclusive latents are read from each part.
 
     `parts` holds `homogeneous` (pooled com) and `heterogeneous` (pooled prt), `[N, M, D]`. Keys
-    are `<latent>_from_<part>`: R², mean over modalities.
+    are `<latent>_from_<part>`: R², mean over modalities. A probe of all D features undoes any
+    linear map of full rank, however much it shrinks a latent; `leading` reads as many leading
+    principal components as there are shared latents: what a part mostly holds.
     """
+    width = sum(name.startswith("shared_") for name in corpus.planted)
     result = {}
     for latent in ("shared", "exclusive"):
         for part, values_NMD in parts.items():
@@ -55,6 +70,8 @@ def decoupling_probes(
                 latents_NL = np.stack([corpus.planted[name] for name in names], axis=1)
                 rows = {s: corpus.index(s)[there[corpus.index(s)]] for s in ("train", "test")}
                 features = values_NMD[:, index].astype(np.float64)
+                if leading:
+                    features = leading_components(features[rows["train"]], features, width)
                 scores.append(
                     linear_probe(
                         features[rows["train"]],
