@@ -17,6 +17,7 @@ from dhmd.model.dictionary_matching import (
     Matched,
     info_nce,
     initial_codes,
+    usage_imbalance,
 )
 from dhmd.model.task import Task
 from dhmd.nn.sparsemax import sparsemax
@@ -125,6 +126,7 @@ def test_the_matching_loss_is_its_equation_in_value_and_gradient(task: Task) -> 
                 task,
                 temperature=0.3,
                 scale=5.0,
+                balance=0.1,
             )
             for r in range(2)
         ]
@@ -140,7 +142,7 @@ def test_the_matching_loss_is_its_equation_in_value_and_gradient(task: Task) -> 
 
 def test_fenchel_young_moves_the_target_alone_and_infonce_both_ends() -> None:
     batch = in_double(random_batch((2, 2, 2), absent=0.0, uncounted=0, seed=6))
-    matched, unit = matched_of(batch), dictionary()
+    matched, unit = matched_of(batch), dictionary(balance=0.0)
     none = torch.zeros(2, 6, 3, 3).double()
     pull = unit.loss(matched, one_way(0, 2), batch, Task()) - unit.loss(
         matched, none, batch, Task()
@@ -152,6 +154,32 @@ def test_fenchel_young_moves_the_target_alone_and_infonce_both_ends() -> None:
     contrast = unit.loss(matched, none, batch, Task())
     (gradient,) = torch.autograd.grad(contrast.sum(), matched.feature_RMBW)
     assert gradient.ne(0).any(-1).all()
+
+
+def test_imbalance_is_one_where_all_codes_are_used_alike_and_their_number_where_one_is() -> None:
+    batch = in_double(random_batch((2, 2, 2), absent=0.0, uncounted=0, seed=6))
+    shape = (*batch.present_RMB.shape, CODES)
+    even = torch.full(shape, 1 / CODES).double()
+    nothing = torch.zeros(*shape[:-1], WIDTH).double()
+    assert_close(
+        usage_imbalance(Matched(torch.zeros(shape).double(), even, nothing), batch),
+        batch.weight_RB.sum(-1),
+    )
+    one = torch.zeros(shape).double()
+    one[..., 3] = 1.0
+    found = usage_imbalance(Matched(60 * one, one, nothing), batch)
+    assert_close(found, CODES * batch.weight_RB.sum(-1))
+
+
+def test_balance_pushes_the_code_that_is_used_most_down_for_everyone() -> None:
+    batch = in_double(random_batch((2, 2, 2), absent=0.0, uncounted=0, seed=6))
+    matched = matched_of(batch)
+    (gradient,) = torch.autograd.grad(usage_imbalance(matched, batch).sum(), matched.relevance_RMBK)
+    weight = batch.weight_RB[:, None, :, None]
+    usage_RK = (matched.activation_RMBK * weight).sum((1, 2))
+    for r in range(2):
+        assert (gradient[r, ..., usage_RK[r].argmax()] > 0).all()
+        assert (gradient[r, ..., usage_RK[r].argmin()] < 0).all()  # an unused code gets gradient
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)

@@ -287,8 +287,10 @@ def matching(
     *,
     temperature: float,
     scale: float,
+    balance: float,
 ) -> Tensor:
-    """`L_DM`: mean over ordered pairs of InfoNCE(u_j, u_i) + `Σ_{i≠j} w_{i→j} FY(z_j; A_i) / s`."""
+    """`L_DM`: mean over ordered pairs of InfoNCE(u_j, u_i) + `Σ_{i≠j} w_{i→j} FY(z_j; A_i) / s`,
+    + balance × the imbalance of the codes' use."""
     count = batch.present_BM.shape[1]
     pairs = [(i, j) for i in range(count) for j in range(count) if i != j]
     total = torch.zeros((), dtype=feature_BMW.dtype)
@@ -300,4 +302,23 @@ def matching(
                 young = fenchel_young(relevance_BMK[u, j], activation_BMK[u, i])
                 value = each[u] / len(pairs) + edges_BIJ[u, i, j].detach() * young / scale
                 total = total + batch.weight_B[u] * value
-    return total
+    return total + balance * imbalance(relevance_BMK, activation_BMK, batch)
+
+
+def imbalance(relevance_BMK: Tensor, activation_BMK: Tensor, batch: PlainBatch) -> Tensor:
+    """`K Σ_k usage_k p_k` over present modalities of counted utterances, by their weights."""
+    utterances, count, codes = relevance_BMK.shape
+    usage = [0.0] * codes
+    soft = relevance_BMK.new_zeros(codes)
+    seen = 0.0
+    for u in range(utterances):
+        for m in range(count):
+            if batch.present_BM[u, m]:
+                weight = float(batch.weight_B[u])
+                seen += weight
+                powers = relevance_BMK[u, m].exp()
+                soft = soft + weight * powers / powers.sum()
+                for k in range(codes):
+                    usage[k] += weight * float(activation_BMK[u, m, k].detach())
+    total = sum(use / seen * soft[k] / seen for k, use in enumerate(usage))
+    return codes * total * batch.weight_B.sum()

@@ -189,4 +189,11 @@ def matching_loss(model: PlainDHMD, passed: PlainPassed, batch: PlainBatch, spac
         young = 0.5 * (a**2).sum(-1) + (z * (p - a)).sum(-1) - 0.5 * (p**2).sum(-1)
         each = contrast / len(pairs) + edges_BIJ[:, i, j] * young / config.scale
         total = total + each * both
-    return total @ batch.weight_B
+    if not pairs:
+        return total @ batch.weight_B
+    counted_BM1 = (batch.present_BM * batch.weight_B[:, None])[..., None]
+    counted_BM1 = counted_BM1 / counted_BM1.sum()
+    usage_K = (a_BMK.detach() * counted_BM1).sum((0, 1))
+    soft_K = (z_BMK.softmax(-1) * counted_BM1).nansum((0, 1))
+    imbalance = z_BMK.shape[-1] * usage_K @ soft_K
+    return total @ batch.weight_B + config.balance * imbalance * batch.weight_B.sum()

@@ -57,6 +57,7 @@ def from_equations(model: PlainDHMD, passed: PlainPassed, batch: PlainBatch) -> 
             task,
             temperature=kd.dictionary.temperature,
             scale=kd.dictionary.scale,
+            balance=kd.dictionary.balance,
         )
     return found
 
