@@ -115,7 +115,8 @@ VARIANTS: Mapping[str, Variant] = {
     ),
     **_subsets(),
     "late_fusion": Variant(
-        purpose="baseline: late fusion of the pretrained encoders", architecture="late_fusion"
+        purpose="baseline: late fusion of the encoders, started as the full model's",
+        architecture="late_fusion",
     ),
     "mult": Variant(
         purpose="baseline: MulT, cross-modal transformers alone", architecture="mult", least=2

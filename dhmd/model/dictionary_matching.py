@@ -149,7 +149,7 @@ def info_nce(
 
 
 def usage_imbalance(matched: Matched, batch: Batch) -> Tensor:
-    """How unevenly a batch uses the codes, `[R]`: `K Σ_k usage_k · p_k`, 1 where all are used alike.
+    """How unevenly a batch uses the codes, `[R]`: `K Σ_k usage_k · p_k`, 1 where all serve alike.
 
     usage is the mean activation over utterances and modalities, p the mean softmax of the
     relevances (the load balancing of mixtures of experts, Fedus et al., 2021, for sparse codes).

@@ -73,7 +73,7 @@ _AUDIO_TEACHER = {
 }
 
 
-# What the generator plants can be learnt only from enough utterances: the same, eight times as many.
+# What is planted can be learnt only from enough utterances: the same, eight times as many.
 _LARGE = {"n_train": 5000, "n_test": 1000}
 
 # By regime, what its recipe's generator section is changed by.
