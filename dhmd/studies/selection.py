@@ -28,7 +28,7 @@ from dhmd.base.progress import progress
 from dhmd.config.yaml12 import load_yaml
 from dhmd.evaluation.statistics import summary
 from dhmd.settings import load_params
-from dhmd.training.configuration import Configuration, overlay
+from dhmd.training.configuration import Configuration
 from dhmd.training.history import HISTORY
 from dhmd.training.jobs import ablate_job, pretrain_job
 from dhmd.training.observer import SilentObserver
@@ -140,9 +140,11 @@ def _candidates(root: Path, dataset: str, seeds: tuple[int, ...]) -> list[Candid
         raise DhmdError(f"{cache} is not there: run `dvc repro align@{dataset}` first")
     base = settings.configuration
     base = replace(base, train=replace(base.train, seeds=seeds, threads=1, device="cpu"))
+    source = root / "recipes" / "candidates" / f"{dataset}.yaml"
     configurations = {RECIPE: base}
-    for name, changes in _written(root / "recipes" / "candidates" / f"{dataset}.yaml").items():
-        configurations[name] = overlay(base, changes)
+    for name, changes in _written(source).items():
+        changed = _merged(base.as_json(), changes)
+        configurations[name] = Configuration.from_json(changed, f"{source}, candidate {name}")
     key = {
         "cache": file_sha256(cache),
         "fold": settings.data.fold,
@@ -155,13 +157,22 @@ def _candidates(root: Path, dataset: str, seeds: tuple[int, ...]) -> list[Candid
         made.append(
             Candidate(
                 name=name,
-                configuration=Configuration.from_json(configuration.as_json(), name),
+                configuration=configuration,
                 cache=cache,
                 fold=settings.data.fold,
                 folder=folder,
             )
         )
     return made
+
+
+def _merged(value: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings, the changes' values where both have some."""
+    merged = dict(value)
+    for key, change in changes.items():
+        nested = isinstance(change, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], change) if nested else change
+    return merged
 
 
 def _written(path: Path) -> Mapping[str, Mapping[str, Any]]:
