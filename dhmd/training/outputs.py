@@ -34,6 +34,10 @@ from dhmd.training.trainer import EVALUATION_BATCH, shared_batch
 FILE = "outputs.h5"
 _BUCKETS = 4
 
+# Chances with which every modality of a test utterance is withheld (ours).
+DROP_RATES = (0.1, 0.3, 0.5, 0.7)
+_DROP_STREAM = 20_240_229  # any number: it only has to be the same for all
+
 Arrays = dict[str, Array]
 
 
@@ -53,29 +57,43 @@ def collect(learner: Learner, replicas: Replicas, data: DeviceCorpus, rows: Arra
 def withheld(
     learner: Learner, replicas: Replicas, data: DeviceCorpus, rows: Array, names: Sequence[str]
 ) -> Arrays:
-    """Predictions of the given rows with each proper subset of the modalities withheld.
+    """Predictions of the given rows with modalities withheld.
 
-    An utterance that has no other modality keeps what it has: there must be something to read.
+    With each proper subset of the modalities (`text+audio`), and with every modality of every
+    utterance withheld by chance (`random 30 %`). An utterance that would keep nothing keeps, of a
+    subset, what it has, and by chance one modality: there must be something to read.
     """
     collected: Arrays = {}
-    subsets = [
-        subset
-        for size in range(1, len(names))
-        for subset in itertools.combinations(range(len(names)), size)
-    ]
+    away = _away(data.lengths_MN.shape[1], names)
     for some, batch in _batches(replicas, data, rows):
-        for subset in subsets:
-            absent = torch.zeros_like(batch.present_RMB)
-            absent[:, list(subset)] = True
-            absent &= (batch.present_RMB & ~absent).any(1, keepdim=True)
+        for key, away_NM in away.items():
+            chosen_MB = torch.from_numpy(away_NM[some].T.copy()).to(batch.present_RMB.device)
+            absent = chosen_MB.expand_as(batch.present_RMB)
+            absent = absent & (batch.present_RMB & ~absent).any(1, keepdim=True)
             with torch.no_grad():
                 output = _present(learner.task, learner.predict(batch.without(absent)))
-            key = "+".join(names[index] for index in subset)
             if key not in collected:
                 shape = (replicas.count, data.lengths_MN.shape[1], *output.shape[2:])
                 collected[key] = np.full(shape, np.nan, dtype=np.float32)
             collected[key][:, some] = output.cpu().numpy()
     return collected
+
+
+def _away(utterances: int, names: Sequence[str]) -> dict[str, Array]:
+    """What to withhold, `[N, M]` bool by name; by chance the same utterances for every model."""
+    away: dict[str, Array] = {}
+    for size in range(1, len(names)):
+        for subset in itertools.combinations(range(len(names)), size):
+            chosen_M = np.isin(np.arange(len(names)), subset)
+            key = "+".join(names[index] for index in subset)
+            away[key] = np.broadcast_to(chosen_M, (utterances, len(names)))
+    if len(names) > 1:
+        # One draw for all rates: what is lost at a low rate is lost at a higher one too.
+        draw_NM = np.random.default_rng(_DROP_STREAM).random((utterances, len(names)))
+        kept_NM = draw_NM == draw_NM.max(1, keepdims=True)
+        for rate in DROP_RATES:
+            away[f"random {rate:.0%}".replace("%", " %")] = (draw_NM < rate) & ~kept_NM
+    return away
 
 
 def _batches(replicas: Replicas, data: DeviceCorpus, rows: Array) -> Iterator[tuple[Array, Batch]]:

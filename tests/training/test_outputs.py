@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -11,7 +12,14 @@ import torch
 
 from dhmd.cache import read_corpus
 from dhmd.training.device_corpus import DeviceCorpus
-from dhmd.training.outputs import collect, dictionary_statistics, withheld, write_outputs
+from dhmd.training.outputs import (
+    DROP_RATES,
+    _away,
+    collect,
+    dictionary_statistics,
+    withheld,
+    write_outputs,
+)
 from dhmd.training.weights import load_model
 from tests.training.bench import Bench, arrays
 
@@ -70,9 +78,12 @@ def test_withholding_reads_the_other_modalities_alone(bench: Bench) -> None:
     data = DeviceCorpus.of(corpus, names, dict(description.normalisation), CPU)
     test = corpus.index("test")
     found = withheld(model, replicas, data, test, names)
-    assert set(found) == {"text", "audio", "vision", "text+audio", "text+vision", "audio+vision"}
+    chance = {f"random {rate} %" for rate in (10, 30, 50, 70)}
+    subsets = {"text", "audio", "vision", "text+audio", "text+vision", "audio+vision"}
+    assert set(found) == subsets | chance
     stored = arrays(bench.trained())
-    for name, value in found.items():
+    for name in subsets:
+        value = found[name]
         assert np.allclose(value[:, test], stored[f"withheld/{name}"][:, test], atol=1e-6)
         away = [names.index(part) for part in name.split("+")]
         for row in test:
@@ -112,3 +123,33 @@ def test_the_file_has_the_same_bytes_for_the_same_content(bench: Bench, tmp_path
             tmp_path / name, corpus, seeds=(4, 5), modalities=("text",), arrays=dict(items)
         )
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_withholding_by_chance_takes_its_share_and_leaves_one_modality() -> None:
+    away = {name: value for name, value in _away(4000, ["a", "b", "c"]).items() if "random" in name}
+    for (name, value), rate in zip(away.items(), DROP_RATES, strict=True):
+        assert name == f"random {round(100 * rate)} %"
+        assert value.sum(1).max() <= 2
+        # The modality with the highest draw stays: all three are below the rate with chance rate³.
+        assert value.mean() == pytest.approx(rate - rate**3 / 3, abs=0.02)
+    for some, more in itertools.pairwise(away.values()):
+        assert not (some & ~more).any()
+    assert not any("random" in name for name in _away(10, ["a"]))
+
+
+def test_withholding_by_chance_is_the_prediction_without_those_modalities(bench: Bench) -> None:
+    model, replicas, description = load_model(bench.trained(), CPU)
+    corpus = read_corpus(bench.cache())
+    names = description.configuration.modalities
+    data = DeviceCorpus.of(corpus, names, dict(description.normalisation), CPU)
+    test = corpus.index("test")
+    found = withheld(model, replicas, data, test, names)["random 50 %"]
+    away_NM = _away(len(corpus.ids), names)["random 50 %"]
+    assert away_NM[test].any()
+    for row in test:
+        present_M = corpus.present_NM[row]
+        absent_M = away_NM[row] & bool((present_M & ~away_NM[row]).any())
+        batch = data.batch(torch.tensor([[row]] * 2), torch.ones(2, 1), (9, 9, 9))
+        with torch.no_grad():
+            output = model.predict(batch.without(torch.from_numpy(absent_M).view(1, 3, 1)))
+        assert np.allclose(found[:, row], output[:, 0, 0], atol=1e-5)
