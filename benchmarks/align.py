@@ -7,43 +7,27 @@ corpora of growing size, each in its own process so that peak memory is its own.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
-import os
-import platform
 import statistics
 import tempfile
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.corpora import GeneratedCorpus, Size, write_corpus
+from benchmarks.measure import RESULTS, Spread, Time, machine, markdown, rounded, row, write
 from benchmarks.sdk_oracle import EPSILON, compare, sdk_align, sdk_available
 from dhmd.alignment import AlignConfig, align_corpus
 from dhmd.cache import read_corpus
 from dhmd.recipes import Recipe, load_recipe
 
 MOSEI_VIDEOS = 3228
+TARGET = 50.0  # times the SDK, on the real pieces
 UNCUT = AlignConfig(max_steps=1_000_000)  # the SDK cuts nothing
 WARM_UP = Size(videos=3, seconds=4.0, text_width=4, audio_width=4, vision_width=4)
-
-
-@dataclass(frozen=True)
-class Time:
-    """Seconds on the clock, and of this process's CPU: the second is steady on a busy machine."""
-
-    wall: float
-    cpu: float
-
-    @classmethod
-    def since(cls, start: Time | None = None) -> Time:
-        """Now, or what passed since `start`."""
-        wall, cpu = time.perf_counter(), time.process_time()
-        return cls(wall, cpu) if start is None else cls(wall - start.wall, cpu - start.cpu)
 
 
 def ours(paths: Mapping[str, Path], recipe: Recipe, folds: Path, output: Path) -> Time:
@@ -64,7 +48,7 @@ def ours(paths: Mapping[str, Path], recipe: Recipe, folds: Path, output: Path) -
 
 def against_sdk(
     label: str, paths: Mapping[str, Path], recipe: Recipe, folds: Path, repeats: int
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """The SDK once (it is slow), ours `repeats` times after a warm-up, on the same files."""
     needed = {name: paths[name] for name in recipe.needed}
     assert recipe.reference is not None
@@ -76,25 +60,23 @@ def against_sdk(
         oracle = sdk_align(needed, reference=recipe.reference, labels=recipe.labels.sequence)
         sdk = Time.since(start)
         agreement = compare(read_corpus(output, test_labels=True), recipe, oracle)
-    wall, cpu = [t.wall for t in times], [t.cpu for t in times]
-    row: dict[str, object] = {
-        "corpus": label,
+    line = row(
+        f"align against the SDK, {label}",
+        Spread.of([sdk.wall / t.wall for t in times]),
+        target=TARGET if label == "mosi_real" else None,
         **asdict(agreement),
-        "sdk": asdict(sdk),
-        "sdk_runs": 1,
-        "ours": {"wall": statistics.mean(wall), "cpu": statistics.mean(cpu)},
-        "ours_sd": {"wall": statistics.stdev(wall), "cpu": statistics.stdev(cpu)},
-        "runs": repeats,
-        "ratio": {"wall": sdk.wall / statistics.mean(wall), "cpu": sdk.cpu / statistics.mean(cpu)},
-    }
-    print(
-        f"{label}: {agreement.segments} segments, SDK {sdk.wall:.2f} s (n=1), ours"
-        f" {statistics.mean(wall):.3f} ± {statistics.stdev(wall):.3f} s (n={repeats}):"
-        f" {sdk.wall / statistics.mean(wall):.0f} times faster,"
-        f" {sdk.cpu / statistics.mean(cpu):.0f} in CPU time;"
-        f" largest difference {agreement.largest:.1e}, {agreement.border_rows} border rows"
+        seconds=statistics.mean(t.wall for t in times),
+        sdk_seconds=sdk.wall,
+        sdk_runs=1,
+        ratio_of_cpu_time=sdk.cpu / statistics.mean(t.cpu for t in times),
     )
-    return row
+    print(
+        f"{label}: {agreement.segments} segments, {Spread(**line['ratio'])} times the SDK (its n=1)"
+        f", {line['ratio_of_cpu_time']:.0f} in CPU time; largest difference"
+        f" {agreement.largest:.1e}, {agreement.border_rows} border rows",
+        flush=True,
+    )
+    return line
 
 
 def _measure(corpus: GeneratedCorpus, output: Path, queue: Any) -> None:
@@ -113,7 +95,7 @@ def _peak_mib() -> float:
     return int(kib) / 1024
 
 
-def grow(videos: int, folder: Path) -> dict[str, object]:
+def grow(videos: int, folder: Path) -> dict[str, Any]:
     """Align a generated corpus of MOSEI's rates in a process of its own."""
     corpus = write_corpus(folder / "raw", Size(videos=videos))
     size = sum(path.stat().st_size for path in corpus.paths.values())
@@ -123,20 +105,55 @@ def grow(videos: int, folder: Path) -> dict[str, object]:
     process.start()
     seconds, before, peak = queue.get()
     process.join()
-    row: dict[str, object] = {
-        "videos": videos,
-        "raw_gb": size / 1e9,
-        "cache_gb": (folder / "aligned.h5").stat().st_size / 1e9,
-        "seconds": seconds,
-        "gb_per_second": size / 1e9 / seconds,
-        "peak_mib": peak,
-        "peak_mib_before": before,
-    }
+    line = row(
+        f"align alone, {videos} generated videos",
+        None,
+        videos=videos,
+        raw_gb=size / 1e9,
+        cache_gb=(folder / "aligned.h5").stat().st_size / 1e9,
+        seconds=seconds,
+        gb_per_second=size / 1e9 / seconds,
+        peak_mib=peak,
+        peak_mib_before=before,
+    )
     print(
         f"{videos} videos, {size / 1e9:.2f} GB: {seconds:.1f} s"
-        f" ({size / 1e9 / seconds:.2f} GB/s), peak memory {peak:.0f} MiB ({before:.0f} before)"
+        f" ({size / 1e9 / seconds:.2f} GB/s), peak memory {peak:.0f} MiB ({before:.0f} before)",
+        flush=True,
     )
-    return row
+    return line
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """What the page shows: against the SDK, then growth."""
+    against = [
+        [
+            line["name"],
+            str(Spread(**line["ratio"])),
+            f"≥ {line['target']:g}" if "target" in line else "",
+            rounded(line["seconds"]),
+            rounded(line["sdk_seconds"]),
+            f"{line['largest']:.1e}",
+        ]
+        for line in rows
+        if "ratio" in line
+    ]
+    growth = [
+        [
+            line["name"],
+            rounded(line["raw_gb"]),
+            rounded(line["seconds"]),
+            rounded(line["gb_per_second"]),
+            rounded(line["peak_mib"]),
+        ]
+        for line in rows
+        if "videos" in line
+    ]
+    header = ["corpus", "times the SDK (quartiles)", "target", "s", "the SDK's s", "difference"]
+    parts = [markdown(header, against)] if against else []
+    if growth:
+        parts.append(markdown(["corpus", "GB read", "s", "GB/s", "peak memory, MiB"], growth))
+    return "\n\n".join(parts)
 
 
 def main() -> None:
@@ -154,35 +171,31 @@ def main() -> None:
         "--mosei", action="store_true", help="also all of MOSEI's size (15 GB of disk, minutes)"
     )
     parser.add_argument("--scratch", type=Path, help="where generated files go for a while")
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/align.json"))
+    parser.add_argument("--json", type=Path, default=RESULTS / "align.json")
     arguments = parser.parse_args()
-    result: dict[str, object] = {
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "numpy": np.__version__,
-    }
-    comparisons, growth = [], []
+    rows = []
     if sdk_available():
         if arguments.real is not None:
             recipe = load_recipe("mosi_real", Path.cwd())
             paths = {name: arguments.real / file.path for name, file in recipe.needed.items()}
             folds = arguments.real / "folds.json"
-            comparisons.append(against_sdk("mosi_real", paths, recipe, folds, arguments.repeats))
+            rows.append(against_sdk("mosi_real", paths, recipe, folds, arguments.repeats))
         for videos in arguments.sdk_videos:
             with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
                 corpus = write_corpus(Path(folder), Size(videos=videos))
                 label = f"generated, {videos} videos"
-                comparisons.append(
+                rows.append(
                     against_sdk(label, corpus.paths, corpus.recipe, corpus.folds, arguments.repeats)
                 )
     else:
         print("the SDK is not installed: no comparison (pip install cmu-multimodal-sdk==0.0.6)")
     for videos in [*arguments.videos, *([MOSEI_VIDEOS] if arguments.mosei else [])]:
         with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
-            growth.append(grow(videos, Path(folder)))
-    result.update(against_sdk=comparisons, growth=growth)
-    arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(f"written to {arguments.json}")
+            rows.append(grow(videos, Path(folder)))
+    print("\n" + table(rows))
+    write(
+        arguments.json, "align", {"machine": {**machine(), "numpy": np.__version__}, "rows": rows}
+    )
 
 
 if __name__ == "__main__":

@@ -12,26 +12,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from dhmd.nn.attend import attend
 from dhmd.nn.dropout import Dropout
 from dhmd.nn.linear import Linear
 from dhmd.nn.norm import LayerNorm
-from dhmd.nn.pooling import zero_padding
+from dhmd.nn.pooling import padding_bias, zero_padding
 from dhmd.nn.replicas import ALL, Replicas
-
-# Not −inf: a row without any real key must give numbers, which its own mask then hides.
-_MASKED = -1e9
-
-
-def key_bias(mask_RGBU: Tensor) -> Tensor:
-    """What masks keys: 0 on real steps, −1e9 on padded ones, float `[R, G, B, U]`."""
-    return (~mask_RGBU).to(torch.float32) * _MASKED
 
 
 class Attention(nn.Module):
     """Queries `[R, g, B, T, D]` attend to keys `[R, g, B, U, D]`.
 
-    Batched products and an explicit softmax: head widths are too small for fused kernels, and
-    this way is deterministic everywhere.
+    An explicit softmax (`attend`): head widths are too small for fused kernels, and this way is
+    deterministic everywhere.
     """
 
     def __init__(
@@ -47,24 +40,13 @@ class Attention(nn.Module):
     def forward(
         self, x_RGBTD: Tensor, keys_RGBUD: Tensor, bias_RGBU: Tensor, select: slice = ALL
     ) -> Tensor:
-        replicas, groups, batch, steps, width = x_RGBTD.shape
-        sequences, heads, head = replicas * groups * batch, self.heads, width // self.heads
-        n_keys = keys_RGBUD.shape[3]
-        query = self.query(x_RGBTD, select).view(sequences, steps, heads, head)
-        pairs = self.key_value(keys_RGBUD, select).view(sequences, n_keys, 2, heads, head)
-        key, value = pairs.unbind(2)
-        query_XTE = query.transpose(1, 2).reshape(-1, steps, head)
-        key_XEU = key.permute(0, 2, 3, 1).reshape(-1, head, n_keys)
-        value_XUE = value.transpose(1, 2).reshape(-1, n_keys, head)
-        bias = bias_RGBU.reshape(sequences, 1, 1, n_keys).expand(-1, heads, steps, -1)
-        scores_XTU = torch.baddbmm(
-            bias.reshape(-1, steps, n_keys), query_XTE, key_XEU, alpha=1 / math.sqrt(head)
-        )
-        weights = scores_XTU.softmax(-1).view(replicas, groups, -1, steps, n_keys)
-        weights = self.dropout(weights, select).view(-1, steps, n_keys)
-        mixed = torch.bmm(weights, value_XUE).view(sequences, heads, steps, head)
-        mixed = mixed.transpose(1, 2).reshape(replicas, groups, batch, steps, width)
-        out: Tensor = self.out(mixed, select)
+        steps, width = x_RGBTD.shape[-2:]
+        keys = keys_RGBUD.shape[-2]
+        query = self.query(x_RGBTD, select).reshape(-1, steps, width)
+        pairs = self.key_value(keys_RGBUD, select).reshape(-1, keys, 2 * width)
+        drawn = self.dropout.drawn(x_RGBTD.shape[1:3], (self.heads, steps, keys), select)
+        mixed = attend(query, pairs, bias_RGBU.reshape(-1, keys), self.heads, drawn)
+        out: Tensor = self.out(mixed.view(x_RGBTD.shape), select)
         return out
 
 
@@ -91,10 +73,10 @@ class _Layer(nn.Module):
     def forward(self, x: Tensor, keys: Tensor | None, bias: Tensor, select: slice = ALL) -> Tensor:
         queries = self.norm_in(x, select)
         attended = queries if keys is None else self.norm_in(keys, select)
-        x = x + self.dropout(self.attention(queries, attended, bias, select))
-        hidden = self.up(self.norm_middle(x, select), select).relu()
-        out: Tensor = x + self.dropout(self.down(self.dropout(hidden), select))
-        return out
+        x = self.dropout.added(x, self.attention(queries, attended, bias, select), select)
+        hidden = self.up(self.norm_middle(x, select), select)
+        hidden = self.dropout.rectified(hidden, select)
+        return self.dropout.added(x, self.down(hidden, select), select)
 
 
 class TransformerEncoder(nn.Module):
@@ -135,7 +117,7 @@ class TransformerEncoder(nn.Module):
 
         A sequence without any is attended to as zeros, however far it is padded.
         """
-        bias = key_bias(mask_RGBU)
+        bias = padding_bias(mask_RGBU)
         x = self.embedding_dropout(x_RGBTD * self.scale + positions(x_RGBTD), select)
         keys = None
         if keys_RGBUD is not None:

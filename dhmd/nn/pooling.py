@@ -13,13 +13,22 @@ def masked_mean(x_RGBTD: Tensor, mask_RGBT: Tensor) -> Tensor:
     return (weight.unsqueeze(-2) @ x_RGBTD).squeeze(-2)
 
 
+def padding_bias(mask: Tensor) -> Tensor:
+    """What hides padding in a maximum or a softmax: 0 on real steps, −1e9 on padded ones.
+
+    Not −inf: where nothing is real there must be numbers, which another mask then hides.
+    """
+    return (~mask).to(torch.float32) * -1e9
+
+
 def masked_max(x_RGBTK: Tensor, mask_RGBT: Tensor) -> Tensor:
     """The maximum over real steps, `[R, G, B, K]`; zeros where no step is real.
 
     Gradient goes to one step where several share the maximum.
     """
-    filled = x_RGBTK.masked_fill(~mask_RGBT.unsqueeze(-1), -torch.inf)
-    highest, _ = filled.max(-2)
+    # A sum, not a fill: torch is slow where booleans meet large tensors, and so is the fill's
+    # gradient. Real values are far above the bias, and get 0 added.
+    highest, _ = (x_RGBTK + padding_bias(mask_RGBT).unsqueeze(-1)).max(-2)
     return highest.masked_fill(~mask_RGBT.any(-1, keepdim=True), 0.0)
 
 

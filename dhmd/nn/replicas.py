@@ -25,6 +25,11 @@ def stream_seed(seed: int, purpose: str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
+def threshold(rate: float) -> int:
+    """The least of 65536 int16 values that stays when the share `rate` is to go."""
+    return min(round(rate * 65536), 65535) - 32768
+
+
 class Replicas:
     """The R replicas of one job, their streams, and whether they are training.
 
@@ -84,17 +89,9 @@ class Replicas:
         drawn = drawn.contiguous().view(torch.int16)[:, : math.prod(shape)]
         return drawn.reshape(self.count, *shape)
 
-    def keep(self, *shape: int, rate: float | Tensor) -> Tensor:
-        """Boolean `[R, *shape]`, true with probability 1 − rate (to 1/65536).
-
-        `rate` may be a tensor that broadcasts against `[R, *shape]`.
-        """
-        threshold: float | Tensor
-        if isinstance(rate, Tensor):
-            threshold = (rate * 65536).round() - 32768
-        else:
-            threshold = round(rate * 65536) - 32768
-        return self.bits(*shape) >= threshold
+    def keep(self, *shape: int, rate: float) -> Tensor:
+        """Boolean `[R, *shape]`, true with probability 1 − rate (to 1/65536)."""
+        return self.bits(*shape) >= threshold(rate)
 
     def state(self) -> dict[str, Tensor]:
         """The streams' state as byte tensors, to be saved and resumed."""

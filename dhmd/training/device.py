@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from dhmd.base.errors import DhmdError
 from dhmd.training.config import TrainConfig
+
+# Names and numbers of malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEPT = 1 << 30
 
 
 @contextmanager
@@ -23,13 +30,30 @@ def prepared(train: TrainConfig) -> Iterator[torch.device]:
         raise DhmdError("train.device is cuda, but torch sees no GPU here; use auto or cpu")
     use_gpu = train.device != "cpu" and torch.cuda.is_available()
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    settings: Any = torch.utils.deterministic
+    fills = settings.fill_uninitialized_memory
     torch.set_num_threads(train.threads or default_threads())
     torch.use_deterministic_algorithms(True)
+    # Every entry of a new tensor is written before it is read; filling them first costs a pass.
+    settings.fill_uninitialized_memory = False
+    keep_memory()
     try:
         yield torch.device("cuda" if use_gpu else "cpu")
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
+        settings.fill_uninitialized_memory = fills
+
+
+def keep_memory() -> None:
+    """Let glibc keep what is freed: by default a tensor of some MB is new pages from the kernel.
+
+    Where the C library is another one nothing happens.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, _KEPT)
+        library.mallopt(_M_TRIM_THRESHOLD, _KEPT)
 
 
 def default_threads() -> int:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 _BETAS = (0.9, 0.999)
 _EPSILON = 1e-8
+_BLOCK = 1 << 15
 
 
 class ReplicaAdam:
@@ -70,16 +71,27 @@ class ReplicaAdam:
 
     @torch.no_grad()
     def step(self) -> None:
-        """One update; replicas at rate 0 keep their values."""
+        """One update; replicas at rate 0 keep their values.
+
+        On a CPU block by block, so that a block passes through all operations in the cache.
+        """
         self.steps += 1
-        grads = self.grads_P.clamp_(-self.clip_value, self.clip_value)
-        self.first_P.lerp_(grads, 1 - _BETAS[0])
-        self.second_P.mul_(_BETAS[1]).addcmul_(grads, grads, value=1 - _BETAS[1])
+        corrections = (1 - _BETAS[0] ** self.steps, (1 - _BETAS[1] ** self.steps).sqrt())
+        total = len(self.values_P)
+        size = _BLOCK if self.values_P.device.type == "cpu" else total
+        for start in range(0, total, size):
+            self._step(slice(start, start + size), *corrections)
+
+    def _step(self, part: slice, first_correction: Tensor, second_correction: Tensor) -> None:
+        values, rate = self.values_P[part], self._rate_P[part]
+        first, second = self.first_P[part], self.second_P[part]
+        grads = self.grads_P[part].clamp_(-self.clip_value, self.clip_value)
+        first.lerp_(grads, 1 - _BETAS[0])
+        second.mul_(_BETAS[1]).addcmul_(grads, grads, value=1 - _BETAS[1])
         if self.weight_decay:
-            self.values_P.mul_(1 - self._rate_P * self.weight_decay)
-        spread = self.second_P.sqrt().div_((1 - _BETAS[1] ** self.steps).sqrt()).add_(_EPSILON)
-        change = self.first_P.div(spread).mul_(self._rate_P)
-        self.values_P.sub_(change.div_(1 - _BETAS[0] ** self.steps))
+            values.mul_(1 - rate * self.weight_decay)
+        spread = second.sqrt().div_(second_correction).add_(_EPSILON)
+        values.sub_(first.div(spread).mul_(rate).div_(first_correction))
 
     def of_replica(self, mask_R: Tensor) -> Tensor:
         """Boolean `[P]`: the entries of the replicas that `mask_R` marks."""

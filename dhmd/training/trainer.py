@@ -179,7 +179,7 @@ class Trainer:
         while progress.epoch < schedule.epochs and not all(progress.stopped):
             progress.epoch += 1
             self._set_rates()
-            losses = self._train_epoch(progress.epoch)
+            losses = self.train_epoch(progress.epoch)
             with self._averaged():
                 scores = self.validation_scores()
             rows = self._judge(losses, scores)
@@ -205,7 +205,7 @@ class Trainer:
         ]
         self.optimiser.set_rates(torch.tensor(live, device=self.replicas.device))
 
-    def _train_epoch(self, number: int) -> dict[str, list[float]]:
+    def train_epoch(self, number: int) -> dict[str, list[float]]:
         """One epoch; the mean of every loss by name, one a replica."""
         self.replicas.training = True
         updates = self.planner.epoch(number)
@@ -213,7 +213,7 @@ class Trainer:
         for update in updates:
             self.optimiser.zero_grad()
             for planned in update:
-                for name, value in self._backward(planned).items():
+                for name, value in self.backward(planned).items():
                     sums[name] = sums.get(name, torch.zeros_like(value)) + value
             self.optimiser.step()
             self.average_P.lerp_(self.optimiser.values_P, 1 - self.schedule.average)
@@ -222,7 +222,7 @@ class Trainer:
         table = (torch.stack([sums[name] for name in names]) / len(updates)).tolist()
         return dict(zip(names, table, strict=True))
 
-    def _backward(self, planned: PlannedBatch) -> dict[str, Tensor]:
+    def backward(self, planned: PlannedBatch) -> dict[str, Tensor]:
         """Add a batch's gradients; its share of the update's losses, detached."""
         device = self.replicas.device
         rows_RB = torch.from_numpy(planned.rows_RB).to(device)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from dhmd.nn.attention import Attention, TransformerEncoder, key_bias, positions
+from dhmd.nn.attention import Attention, TransformerEncoder, positions
+from dhmd.nn.pooling import padding_bias
 from tests.nn.layers import cells, linear_of, masks, norm_of, normal, replicas, scatter
 from tests.oracle.compare import assert_close
 
@@ -29,7 +30,7 @@ def test_attention_is_torchs_in_every_cell() -> None:
     ours = Attention(replicas(), 3, 6, 2, [0.0])
     x, keys = normal(2, 3, 4, 5, 6).requires_grad_(), normal(2, 3, 4, 7, 6, seed=1).requires_grad_()
     mask = masks(2, 3, 4, steps=7)
-    y = ours(x, keys, key_bias(mask))
+    y = ours(x, keys, padding_bias(mask))
     (y**2).sum().backward()
     for r, g in cells((2, 3)):
         theirs = torch_attention(ours, r, g)

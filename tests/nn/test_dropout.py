@@ -67,3 +67,29 @@ def test_a_seed_drops_the_same_alone_and_in_company(rates: float | Sequence[floa
         assert alone(x.unsqueeze(0))[0].equal(y[1])
         assert y[3].equal(y[1])
         assert not y[0].equal(y[1])
+
+
+@pytest.mark.parametrize("rates", [0.3, (0.3, 0.6)])
+def test_the_joint_forms_are_their_parts(rates: float | Sequence[float]) -> None:
+    """`rectified` and `added` from the same streams as plain dropout, values and gradients."""
+    x, base = normal(2, 2, 5, 6), normal(2, 2, 5, 6, seed=1)
+
+    def run(form: str, joint: bool) -> list[torch.Tensor]:
+        dropout = Dropout(training(), rates)
+        own, other = x.clone().requires_grad_(), base.clone().requires_grad_()
+        if form == "rectified":
+            y = dropout.rectified(own) if joint else dropout(own.relu())
+        else:
+            y = dropout.added(other, own) if joint else other + dropout(own)
+        (y**3).sum().backward()
+        return [y, own.grad, *([] if form == "rectified" else [other.grad])]
+
+    for form in ("rectified", "added"):
+        for one, two in zip(run(form, True), run(form, False), strict=True):
+            assert torch.allclose(one, two, atol=1e-6)
+
+
+def test_the_joint_forms_without_dropout() -> None:
+    x, base = normal(2, 3, 5, 6), normal(2, 3, 5, 6, seed=1)
+    assert Dropout(replicas(), 0.5).rectified(x).equal(x.relu())
+    assert Dropout(replicas(), 0.5).added(base, x).equal(base + x)

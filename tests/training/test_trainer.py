@@ -274,7 +274,7 @@ def accumulated(trainer: Trainer, batches: list[PlannedBatch]) -> tuple[Tensor, 
     trainer.optimiser.zero_grad()
     sums: dict[str, Tensor] = {}
     for planned in batches:
-        for name, value in trainer._backward(planned).items():
+        for name, value in trainer.backward(planned).items():
             sums[name] = sums.get(name, 0) + value
     return trainer.optimiser.grads_P.clone(), sums
 

@@ -1,0 +1,86 @@
+"""Every benchmark, and the tables of docs/performance.md. `python -m benchmarks.all --help`
+
+Each benchmark runs in a process of its own, one after the other; leave the machine alone meanwhile.
+About twelve minutes on two cores. The tables stand between `<!-- table:NAME -->` and
+`<!-- /table -->`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import align, epoch, pipeline, predict, step, threads
+from benchmarks.measure import RESULTS, ROOT
+from dhmd.base.atomic import write_text
+from dhmd.cli.readme import with_tables
+
+PAGE = ROOT / "docs" / "performance.md"
+TABLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {
+    "step": step.table,
+    "epoch": epoch.table,
+    "predict": predict.table,
+    "threads": threads.table,
+    "align": align.table,
+    "align-mosei": align.table,
+    "pipeline": pipeline.table,
+}
+
+
+def rendered(name: str, results: Path) -> str:
+    """A result's machine and table, or that there is none."""
+    path = results / f"{name}.json"
+    if name not in TABLES or not path.exists():
+        return "Not measured."
+    result = json.loads(path.read_text(encoding="utf-8"))
+    about = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+    return f"Measured with: {about}.\n\n{TABLES[name](result['rows'])}"
+
+
+def refresh(page: Path, results: Path) -> None:
+    """Write the tables of the results into the page."""
+    text = page.read_text(encoding="utf-8")
+    write_text(page, with_tables(text, lambda name: rendered(name, results), page.name))
+
+
+def commands(real: Path | None) -> dict[str, list[str]]:
+    """What is run, by module; `align-mosei` is not: it takes 30 GB of disk."""
+    with_real = [] if real is None else ["--real", str(real)]
+    return {
+        "step": [],
+        "epoch": with_real,
+        "predict": [],
+        "threads": [],
+        "align": [*with_real, "--repeats", "5"],
+        "pipeline": [],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.all")
+    parser.add_argument("--real", type=Path, help="folder with the files of recipe mosi_real")
+    parser.add_argument("--only", nargs="+", choices=commands(None), help="some of them")
+    parser.add_argument("--page-only", action="store_true", help="only write the page's tables")
+    arguments = parser.parse_args()
+    chosen = commands(arguments.real)
+    failed = []
+    for name in [] if arguments.page_only else arguments.only or chosen:
+        start = time.perf_counter()
+        print(f"\n== {name}", flush=True)
+        module = [sys.executable, "-m", f"benchmarks.{name}", *chosen[name]]
+        if subprocess.run(module, cwd=ROOT, check=False).returncode:
+            failed.append(name)
+        print(f"== {name}: {time.perf_counter() - start:.0f} s", flush=True)
+    refresh(PAGE, RESULTS)
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}; the page keeps their last results")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,362 @@
+"""The two sides of the training benchmarks: the engine, and the plain model of tests/oracle.
+
+Both train the same utterances of a corpus with the same settings: Adam after every batch, gradients
+clipped by value, the same dropout rates. The plain side is one seed, padded to full length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.measure import Time
+from dhmd.cache.corpus import Array
+from dhmd.model.config import (
+    AttentionDropoutConfig,
+    DecoupleConfig,
+    DictionaryConfig,
+    DistillationConfig,
+    DropoutConfig,
+    InputDropoutConfig,
+    KernelConfig,
+    ModelConfig,
+)
+from dhmd.model.dhmd import DHMD
+from dhmd.model.knobs import Knobs
+from dhmd.model.task import Task
+from dhmd.nn.replicas import Replicas
+from dhmd.training.batches import PlannedBatch
+from dhmd.training.config import TrainConfig
+from dhmd.training.device import prepared
+from dhmd.training.device_corpus import DeviceCorpus
+from dhmd.training.observer import SilentObserver
+from dhmd.training.resume import ResumeState
+from dhmd.training.trainer import Schedule, Trainer
+from tests.oracle.batches import PlainBatch
+from tests.oracle.batches import plain as plain_batch
+from tests.oracle.losses import losses as plain_losses
+from tests.oracle.plain import PlainDHMD
+from tests.oracle.weights import copy_replica
+
+LR, CLIP, BETA = 1e-4, 0.6, 0.95
+PHASES = ("forward", "losses", "backward", "optimiser")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """A corpus and a model of it, as DMD's public configuration has them."""
+
+    name: str
+    model: ModelConfig
+    inputs: dict[str, int]
+    steps: int
+    batch: int = 16
+    codes: int = 512
+
+    @property
+    def kd(self) -> DistillationConfig:
+        return DistillationConfig(dictionary=DictionaryConfig(codes=self.codes))
+
+
+MOSI = Shape(
+    name="MOSI",
+    inputs={"text": 768, "audio": 5, "vision": 20},
+    steps=50,
+    model=ModelConfig(
+        width=50,
+        heads=10,
+        layers=4,
+        kernels=KernelConfig(text=5, audio=5, vision=5),
+        dropout=DropoutConfig(
+            attention=AttentionDropoutConfig(text=0.3, audio=0.2, vision=0.0),
+            layer=0.1,
+            embedding=0.2,
+            input=InputDropoutConfig(text=0.5),
+            output=0.5,
+        ),
+    ),
+)
+MOSEI = Shape(
+    name="MOSEI",
+    inputs={"text": 768, "audio": 74, "vision": 35},
+    steps=50,
+    model=ModelConfig(
+        width=30,
+        heads=6,
+        layers=4,
+        kernels=KernelConfig(text=5, audio=1, vision=3),
+        dropout=DropoutConfig(
+            attention=AttentionDropoutConfig(text=0.4),
+            layer=0.1,
+            embedding=0.0,
+            input=InputDropoutConfig(text=0.3),
+            output=0.5,
+        ),
+    ),
+)
+TINY = Shape(
+    name="tiny",
+    inputs={"text": 6, "audio": 3, "vision": 4},
+    steps=6,
+    batch=4,
+    codes=8,
+    model=ModelConfig(width=8, heads=2, layers=1),
+)
+
+
+def random_corpus(
+    shape: Shape, count: int, device: torch.device, *, full: bool = True, seed: int = 0
+) -> DeviceCorpus:
+    """Random numbers in a corpus's shape: `full`, every utterance has the most steps; otherwise
+    as many words as MOSI's have, 12.5 of 50 on average."""
+    rng = np.random.default_rng(seed)
+    words = np.full(count, shape.steps, np.int64)
+    if not full:
+        words = np.clip(rng.gamma(2.0, shape.steps / 8, count), 1, shape.steps).astype(np.int64)
+    values = [
+        rng.standard_normal((int(words.sum()), width)).astype(np.float32)
+        for width in shape.inputs.values()
+    ]
+    labels = rng.uniform(-3, 3, count).round(1)
+    return DeviceCorpus([words] * len(values), values, labels, device, together=True)
+
+
+def with_teachers(corpus: DeviceCorpus, replicas: int, seed: int = 0) -> DeviceCorpus:
+    """The corpus with random out-of-fold predictions, which distillation needs."""
+    generator = torch.Generator().manual_seed(seed)
+    modalities, count = corpus.lengths_MN.shape
+    one = torch.randn(1, modalities, count, 1, generator=generator)
+    corpus.teachers_RMNO = one.expand(replicas, -1, -1, -1).to(corpus.device)
+    return corpus
+
+
+class Fast:
+    """The engine, R seeds at once, through the trainer that the pipeline uses."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        corpus: DeviceCorpus,
+        seeds: int,
+        *,
+        folder: Path,
+        rows: Array | None = None,
+        cuda_graph: bool = False,
+        buckets: int = 4,
+    ) -> None:
+        self.shape, self.corpus = shape, with_teachers(corpus, seeds)
+        self.device = corpus.device
+        self.replicas = Replicas(range(1, seeds + 1), self.device)
+        self.model = DHMD(
+            self.replicas,
+            Task(),
+            shape.inputs,
+            model=shape.model,
+            decouple=DecoupleConfig(),
+            kd=shape.kd,
+            knobs=Knobs.of([(DecoupleConfig(), shape.kd)] * seeds, self.device),
+        )
+        self.rows = np.arange(corpus.lengths_MN.shape[1]) if rows is None else rows
+        self.trainer = Trainer(
+            self.model,
+            self.replicas,
+            corpus,
+            names=[f"seed-{seed}" for seed in self.replicas.seeds],
+            schedule=_schedule(shape.batch, buckets, cuda_graph),
+            train_rows=self.rows,
+            valid_rows=self.rows[:1],
+            uses_RN=np.ones((seeds, corpus.lengths_MN.shape[1]), np.float32),
+            observer=SilentObserver(),
+            state=ResumeState(folder),
+            part="benchmark",
+        )
+        self.trainer.optimiser.set_rates(torch.full((seeds,), LR, device=self.device))
+        self.replicas.training = True
+        self.epochs = 0
+
+    def planned(self) -> PlannedBatch:
+        """The first utterances, the same for every seed, at full length."""
+        rows = np.tile(self.rows[: self.shape.batch], (self.replicas.count, 1))
+        weight = np.full(rows.shape, 1 / rows.shape[1], np.float32)
+        return PlannedBatch(0, (self.shape.steps,) * len(self.shape.inputs), rows, weight)
+
+    def step(self) -> Tensor:
+        """One update from one batch at full length: what the trainer does; the total losses."""
+        trainer = self.trainer
+        trainer.optimiser.zero_grad()
+        losses = trainer.backward(self.planned())
+        trainer.optimiser.step()
+        trainer.average_P.lerp_(trainer.optimiser.values_P, 1 - BETA)
+        synchronise(self.device)
+        return losses["total"]
+
+    def phases(self) -> dict[str, float]:
+        """Seconds of the parts of such an update, without a CUDA graph."""
+        trainer, planned, marks = self.trainer, self.planned(), []
+
+        def mark(*_: object) -> None:
+            synchronise(self.device)
+            marks.append(Time.since())
+
+        trainer.optimiser.zero_grad()
+        rows = torch.from_numpy(planned.rows_RB).to(self.device)
+        weight = torch.from_numpy(planned.weight_RB).to(self.device)
+        self.replicas.begin_step()
+        mark()
+        batch = self.corpus.batch(rows, weight, planned.steps)
+        hook = self.model.register_forward_hook(mark)
+        total = self.model.losses(batch)["total"].sum()
+        hook.remove()
+        mark()
+        total.backward()
+        mark()
+        trainer.optimiser.step()
+        trainer.average_P.lerp_(trainer.optimiser.values_P, 1 - BETA)
+        mark()
+        return between(marks)
+
+    def epoch(self) -> None:
+        """One epoch: buckets, trimming, all seeds."""
+        self.epochs += 1
+        self.trainer.train_epoch(self.epochs)
+        self.replicas.training = True
+        synchronise(self.device)
+
+
+class Plain:
+    """The plain model, one seed, on the same utterances padded to full length."""
+
+    def __init__(self, fast: Fast) -> None:
+        self.shape, self.corpus, self.rows = fast.shape, fast.corpus, fast.rows
+        self.device = fast.device
+        torch.manual_seed(0)
+        model = PlainDHMD(
+            Task(),
+            self.shape.inputs,
+            model=self.shape.model,
+            decouple=DecoupleConfig(),
+            kd=self.shape.kd,
+        )
+        self.model = model.to(self.device)
+        copy_replica(fast.model, self.model, 0)
+        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=LR)
+        self.batch = self.padded(self.rows[: self.shape.batch])
+
+    def padded(self, rows: Array) -> PlainBatch:
+        """Utterances at full length."""
+        where = torch.from_numpy(rows[None]).to(self.device)
+        weight = torch.full(where.shape, 1 / where.shape[1], device=self.device)
+        steps = (self.shape.steps,) * len(self.shape.inputs)
+        teachers = self.corpus.teachers_RMNO
+        assert teachers is not None
+        self.corpus.teachers_RMNO = teachers[:1]
+        batch = plain_batch(self.corpus.batch(where, weight, steps), 0)
+        self.corpus.teachers_RMNO = teachers
+        return batch
+
+    def _update(self, batch: PlainBatch) -> Tensor:
+        self.optimiser.zero_grad()
+        total = plain_losses(self.model, self.model(batch), batch)["total"]
+        total.backward()
+        torch.nn.utils.clip_grad_value_(self.model.parameters(), CLIP)
+        self.optimiser.step()
+        return total.detach()
+
+    def step(self) -> Tensor:
+        """One update; its total loss."""
+        total = self._update(self.batch)
+        synchronise(self.device)
+        return total
+
+    def phases(self) -> dict[str, float]:
+        """Seconds of the parts of an update."""
+        marks = []
+
+        def mark() -> None:
+            synchronise(self.device)
+            marks.append(Time.since())
+
+        self.optimiser.zero_grad()
+        mark()
+        passed = self.model(self.batch)
+        mark()
+        total = plain_losses(self.model, passed, self.batch)["total"]
+        mark()
+        total.backward()
+        mark()
+        torch.nn.utils.clip_grad_value_(self.model.parameters(), CLIP)
+        self.optimiser.step()
+        mark()
+        return between(marks)
+
+    def epoch(self, share: float = 1.0) -> None:
+        """One epoch in random order, or the first share of its batches."""
+        order = np.random.default_rng(0).permutation(self.rows)
+        batches = [order[i : i + self.shape.batch] for i in range(0, len(order), self.shape.batch)]
+        for rows in batches[: max(1, round(share * len(batches)))]:
+            self._update(self.padded(rows))
+        synchronise(self.device)
+
+
+def between(marks: list[Time]) -> dict[str, float]:
+    """Seconds from mark to mark, by phase."""
+    return {n: b.wall - a.wall for n, (a, b) in zip(PHASES, pairwise(marks), strict=True)}
+
+
+def largest_difference(fast: Fast, plain: Plain) -> float:
+    """Of the losses of both sides without dropout, relative to the losses."""
+    plain.model.eval()
+    fast.replicas.training = False
+    with torch.no_grad():
+        passed = plain.model(plain.batch)
+        expected = plain_losses(plain.model, passed, plain.batch)
+        planned = fast.planned()
+        rows = torch.from_numpy(planned.rows_RB).to(fast.device)
+        weight = torch.from_numpy(planned.weight_RB).to(fast.device)
+        found = fast.model.losses(fast.corpus.batch(rows, weight, planned.steps))
+    plain.model.train()
+    fast.replicas.training = True
+    gaps = [abs(found[k][0] - v) / abs(v).clamp_min(1e-3) for k, v in expected.items()]
+    return float(torch.stack(gaps).max())
+
+
+@contextmanager
+def computing(device: str, threads: int | None) -> Iterator[torch.device]:
+    """Threads, determinism and memory as training jobs have them."""
+    choice: Literal["auto", "cpu", "cuda"] = "auto"
+    if device in ("cpu", "cuda"):
+        choice = device  # type: ignore[assignment]
+    with prepared(TrainConfig(device=choice, threads=threads)) as place:
+        yield place
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for a GPU; the CPU never runs ahead."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _schedule(batch: int, buckets: int, cuda_graph: bool) -> Schedule:
+    return Schedule(
+        epochs=1,
+        batch_size=batch,
+        accumulate=1,
+        lr=LR,
+        weight_decay=0.0,
+        plateau_patience=5,
+        plateau_factor=0.5,
+        early_stop=10,
+        clip_value=CLIP,
+        modality_dropout=0.0,
+        average=BETA,
+        buckets=buckets,
+        cuda_graph=cuda_graph,
+    )

@@ -1,0 +1,196 @@
+"""How fast is an epoch on utterances of real lengths? `python -m benchmarks.epoch --help`
+
+The engine sorts utterances into length buckets and trims each batch; the plain model of
+tests/oracle pads to the recipe's longest length, as most code does. Its batches all cost the same,
+so a part of its epoch is timed and counted up. Corpora: the real pieces of CMU-MOSI where their
+folder is given, with DMD's published MOSI settings and with the recipe's; and the demo's.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.engine import (
+    MOSI,
+    TINY,
+    Fast,
+    Plain,
+    Shape,
+    computing,
+    random_corpus,
+)
+from benchmarks.measure import (
+    RESULTS,
+    ROOT,
+    Spread,
+    by_turns,
+    machine,
+    markdown,
+    ratio,
+    rounded,
+    row,
+    scratch,
+    write,
+)
+from dhmd.alignment import align_corpus
+from dhmd.cache import read_corpus
+from dhmd.cache.corpus import Array
+from dhmd.config.schema import load_section
+from dhmd.generated import GeneratorConfig, generate
+from dhmd.settings import Settings, load_params
+from dhmd.training.device_corpus import DeviceCorpus
+from dhmd.training.input import Input
+
+TARGET = 4.0  # real pieces, DMD's settings
+
+
+def aligned(settings: Settings, raw: Path, folder: Path) -> Path:
+    """Align as the pipeline does; `raw` holds the recipe's own file names."""
+    recipe = settings.recipe
+    names = {*recipe.modalities.values(), recipe.reference, recipe.labels.sequence, recipe.planted}
+    folds = raw / "folds.json" if recipe.folds is None else ROOT / "recipes" / recipe.folds.file
+    align_corpus(
+        {name: raw / recipe.sequences[name].path for name in names if name is not None},
+        recipe,
+        settings.align,
+        alignment="word",
+        sources={},
+        folds_path=folds,
+        output=folder / "aligned.h5",
+    )
+    return folder / "aligned.h5"
+
+
+def corpus_of(
+    settings: Settings, cache: Path, device: torch.device
+) -> tuple[DeviceCorpus, Array, Shape]:
+    """The corpus on the device, its train rows, and the recipe's model of it."""
+    corpus = read_corpus(cache)
+    ready = Input.of(corpus, settings.modalities, device)
+    shape = Shape(
+        name=settings.dataset,
+        model=settings.model,
+        inputs={name: len(corpus.feature_names[name]) for name in settings.modalities},
+        steps=settings.align.max_steps,
+        batch=settings.train.batch_size,
+        codes=settings.kd.dictionary.codes,
+    )
+    return ready.data, corpus.index("train"), shape
+
+
+def measure(
+    name: str,
+    shape: Shape,
+    corpus: DeviceCorpus,
+    rows: Array,
+    seeds: int,
+    *,
+    repeats: int,
+    buckets: int = 4,
+    share: float = 1.0,
+    target: float | None = None,
+) -> dict[str, Any]:
+    """One line; `share` of the plain model's batches are timed."""
+    batches = -(-len(rows) // shape.batch)
+    timed = max(1, round(share * batches))
+    with scratch() as folder:
+        fast = Fast(shape, corpus, seeds, folder=folder, rows=rows, buckets=buckets)
+        plain = Plain(fast)
+        sides = {"plain": lambda: plain.epoch(timed / batches), "fast": fast.epoch}
+        times = by_turns(sides, repeats)
+    work = seeds * batches / timed
+    lengths = corpus.lengths_MN[:, rows].max(0)
+    own = Spread.of([t.wall for t in times["fast"]]).median
+    return row(
+        f"epoch, {name}, {seeds} seed{'s' if seeds > 1 else ''}",
+        ratio(times["plain"], times["fast"], work),
+        target=target,
+        utterances=len(rows),
+        mean_steps=float(lengths.mean()),
+        padded_steps=shape.steps,
+        samples_per_second=seeds * len(rows) / own,
+        plain_samples_per_second=timed
+        * shape.batch
+        / Spread.of([t.wall for t in times["plain"]]).median,
+        ratio_of_cpu_time=work
+        * sum(t.cpu for t in times["plain"])
+        / sum(t.cpu for t in times["fast"]),
+    )
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """What the page shows."""
+    header = [
+        "epoch",
+        "times the plain model (quartiles)",
+        "target",
+        "samples/s",
+        "the plain model's",
+        "steps: mean of padded",
+    ]
+    body = [
+        [
+            line["name"],
+            str(Spread(**line["ratio"])),
+            f"≥ {line['target']:g}" if "target" in line else "",
+            rounded(line["samples_per_second"]),
+            rounded(line["plain_samples_per_second"]),
+            f"{line['mean_steps']:.1f} of {line['padded_steps']}",
+        ]
+        for line in rows
+    ]
+    return markdown(header, body)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.epoch")
+    parser.add_argument("--real", type=Path, help="folder with the files of recipe mosi_real")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--share", type=float, default=0.15, help="of the plain epoch to time")
+    parser.add_argument("--buckets", type=int, default=4)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--threads", type=int, help="default: as training has it")
+    parser.add_argument("--tiny", action="store_true", help="random numbers of a tiny shape only")
+    parser.add_argument("--json", type=Path, default=RESULTS / "epoch.json")
+    arguments = parser.parse_args()
+    more = {"repeats": arguments.repeats, "buckets": arguments.buckets}
+    rows = []
+
+    def add(line: dict[str, Any]) -> None:
+        rows.append(line)
+        print(f"{line['name']}: {Spread(**line['ratio'])}", flush=True)
+
+    with computing(arguments.device, arguments.threads) as device, scratch() as folder:
+        if arguments.tiny:
+            corpus = random_corpus(TINY, 24, device, full=False)
+            add(measure("random", TINY, corpus, np.arange(24), 2, **more))
+        else:
+            params = load_params(ROOT)
+            if arguments.real is not None:
+                settings = params.for_dataset("mosi_real")
+                cache = aligned(settings, arguments.real, folder)
+                corpus, train, shape = corpus_of(settings, cache, device)
+                published = replace(MOSI, inputs=shape.inputs)
+                share = arguments.share
+                name = "real pieces of MOSI, DMD's settings"
+                add(measure(name, published, corpus, train, 1, share=share, target=TARGET, **more))
+                name, seeds = "real pieces of MOSI, the recipe's", len(settings.train.seeds)
+                add(measure(name, shape, corpus, train, seeds, share=2 * share, **more))
+            settings = params.for_dataset("demo")
+            config = load_section(GeneratorConfig, settings.recipe.generator, source="demo")
+            generate(config, folder)
+            corpus, train, shape = corpus_of(settings, aligned(settings, folder, folder), device)
+            add(measure("demo", shape, corpus, train, len(settings.train.seeds), **more))
+        about = machine(device=device.type)
+    print("\n" + table(rows))
+    write(arguments.json, "epoch", {"machine": about, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""How fast is a training step? `python -m benchmarks.step --help`
+
+The engine against the plain model of tests/oracle: the same settings and utterances, every
+utterance at full length, by turns in one process. The plain model trains one seed; a step of R
+seeds counts as R of its steps. Both sides keep freed memory (`dhmd.training.device.keep_memory`).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.engine import (
+    MOSEI,
+    MOSI,
+    PHASES,
+    TINY,
+    Fast,
+    Plain,
+    Shape,
+    computing,
+    largest_difference,
+    random_corpus,
+)
+from benchmarks.measure import (
+    RESULTS,
+    Spread,
+    by_turns,
+    machine,
+    markdown,
+    ratio,
+    rounded,
+    row,
+    scratch,
+    write,
+)
+
+SHAPES = {shape.name: shape for shape in (MOSI, MOSEI, TINY)}
+TARGET = 2.0  # a step of one seed at MOSI's shape
+GRAPH_TARGET = 20.0  # sixteen seeds with a CUDA graph against one seed without
+TIMED_ROUNDS = 3  # of the phases
+
+
+def measure(shape: Shape, seeds: int, device: torch.device, repeats: int) -> dict[str, Any]:
+    """One line: R seeds at a shape."""
+    with scratch() as folder:
+        fast = Fast(shape, random_corpus(shape, 2 * shape.batch, device), seeds, folder=folder)
+        plain = Plain(fast)
+        difference = largest_difference(fast, plain)
+        times = by_turns({"plain": plain.step, "fast": fast.step}, repeats)
+        phases = {"plain": _phases(plain), "fast": _phases(fast)}
+    seconds = {name: Spread.of([t.wall for t in values]) for name, values in times.items()}
+    target = TARGET if (shape, seeds, device.type) == (MOSI, 1, "cpu") else None
+    return row(
+        f"step, {shape.name}, {seeds} seed{'s' if seeds > 1 else ''}",
+        ratio(times["plain"], times["fast"], seeds),
+        target=target,
+        seeds=seeds,
+        samples_per_second=seeds * shape.batch / seconds["fast"].median,
+        seed_steps_per_second=seeds / seconds["fast"].median,
+        plain_samples_per_second=shape.batch / seconds["plain"].median,
+        ratio_of_cpu_time=seeds
+        * sum(t.cpu for t in times["plain"])
+        / sum(t.cpu for t in times["fast"]),
+        phase_seconds=phases,
+        largest_difference_of_losses=difference,
+    )
+
+
+def _phases(side: Fast | Plain) -> dict[str, float]:
+    rounds = [side.phases() for _ in range(TIMED_ROUNDS)]
+    return {name: Spread.of([one[name] for one in rounds]).median for name in PHASES}
+
+
+def measure_graph(shape: Shape, seeds: int, device: torch.device, repeats: int) -> dict[str, Any]:
+    """On a GPU: R seeds with a CUDA graph against one seed without, and memory a seed."""
+    with scratch() as folder:
+        corpus = random_corpus(shape, 2 * shape.batch, device)
+        eager = Fast(shape, corpus, seeds, folder=folder)
+        # The first steps of both, dropout included: the graph draws what the plain path draws.
+        losses = torch.stack([eager.step() for _ in range(3)])
+        del eager
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        graphed = Fast(shape, corpus, seeds, folder=folder, cuda_graph=True)
+        difference = (torch.stack([graphed.step() for _ in range(3)]) - losses).abs().max()
+        memory = torch.cuda.max_memory_allocated() - before
+        own = random_corpus(shape, 2 * shape.batch, device)
+        one = Fast(shape, own, 1, folder=folder)
+        times = by_turns({"one": one.step, "graph": graphed.step}, repeats)
+    seconds = Spread.of([t.wall for t in times["graph"]]).median
+    return row(
+        f"CUDA graph, {shape.name}, {seeds} seeds, against one eager seed",
+        ratio(times["one"], times["graph"], seeds),
+        target=GRAPH_TARGET if seeds == 16 else None,
+        seeds=seeds,
+        samples_per_second=seeds * shape.batch / seconds,
+        seed_steps_per_second=seeds / seconds,
+        mib_per_seed=memory / seeds / 2**20,
+        largest_difference_graph_eager=float(difference),
+    )
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """What the page shows."""
+    header = [
+        "step",
+        "times the plain model (quartiles)",
+        "target",
+        "samples/s",
+        "seed-steps/s",
+        "ms forward / losses / backward / optimiser",
+        "the plain model's",
+    ]
+    body = []
+    for line in rows:
+        phases = line.get("phase_seconds")
+        body.append(
+            [
+                line["name"],
+                str(Spread(**line["ratio"])),
+                f"≥ {line['target']:g}" if "target" in line else "",
+                rounded(line["samples_per_second"]),
+                rounded(line["seed_steps_per_second"]),
+                _milliseconds(phases["fast"]) if phases else "",
+                _milliseconds(phases["plain"]) if phases else "",
+            ]
+        )
+    return markdown(header, body)
+
+
+def _milliseconds(phases: dict[str, float]) -> str:
+    return " / ".join(rounded(1000 * phases[name]) for name in PHASES)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.step")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["MOSI", "MOSEI"])
+    parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 4, 8, 16])
+    parser.add_argument("--repeats", type=int, default=7, help="rounds; a third of it for R ≥ 8")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--threads", type=int, help="default: as training has it")
+    parser.add_argument("--json", type=Path, default=RESULTS / "step.json")
+    arguments = parser.parse_args()
+    rows = []
+    with computing(arguments.device, arguments.threads) as device:
+        for name in arguments.shapes:
+            for seeds in arguments.seeds:
+                repeats = arguments.repeats if seeds < 8 else max(3, arguments.repeats // 3)
+                rows.append(measure(SHAPES[name], seeds, device, repeats))
+                print(f"{rows[-1]['name']}: {Spread(**rows[-1]['ratio'])}", flush=True)
+                if device.type == "cuda":
+                    rows.append(measure_graph(SHAPES[name], seeds, device, repeats))
+        about = machine(device=_named(device))
+    print("\n" + table(rows))
+    write(arguments.json, "step", {"machine": about, "rows": rows})
+
+
+def _named(device: torch.device) -> str:
+    return torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""What do threads cost and gain? `python -m benchmarks.threads --help`
+
+Training steps in processes of their own: one alone with one thread and with as many as there are
+cores, and two side by side, as `dvc queue start -j 2` runs two experiments; waiting passively, as
+the stages have it, and as OpenMP does by default (a thread spins). The rival is one process of one
+thread, timed by turns with each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import (
+    RESULTS,
+    ROOT,
+    Spread,
+    Time,
+    machine,
+    markdown,
+    ratio,
+    rounded,
+    row,
+    write,
+)
+
+# The worker trains a while to warm up, says so, waits for a line, and says what it took.
+_WORKER = """
+import sys
+from benchmarks.engine import MOSI, TINY, Fast, computing, random_corpus, scratch
+from benchmarks.measure import Time
+
+name, threads, seeds, steps = sys.argv[1], *map(int, sys.argv[2:])
+shape = {"MOSI": MOSI, "tiny": TINY}[name]
+with computing("cpu", threads) as device, scratch() as folder:
+    fast = Fast(shape, random_corpus(shape, 2 * shape.batch, device), seeds, folder=folder)
+    fast.step()
+    for line in sys.stdin:
+        time = Time.of(lambda: [fast.step() for _ in range(steps)])
+        print(time.wall, time.cpu, flush=True)
+"""
+
+
+class Workers:
+    """Some equal processes that train steps when told to."""
+
+    def __init__(self, shape: str, count: int, threads: int, passive: bool, steps: int) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        for variable, value in (("OMP_WAIT_POLICY", "PASSIVE"), ("KMP_BLOCKTIME", "0")):
+            environment.pop(variable, None)
+            if passive:
+                environment[variable] = value
+        self.count, self.threads, self.passive, self.steps = count, threads, passive, steps
+        self.processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", _WORKER, shape, str(threads), "1", str(steps)],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(count)
+        ]
+
+    def turn(self) -> Time:
+        """All train their steps at once; the slowest one's time."""
+        for process in self.processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        found = []
+        for process in self.processes:
+            assert process.stdout is not None
+            wall, cpu = map(float, process.stdout.readline().split())
+            found.append(Time(wall, cpu))
+        return max(found, key=lambda time: time.wall)
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.communicate()
+
+
+def measure(shape: str, cases: list[tuple[int, int, bool]], steps: int, repeats: int) -> list[Any]:
+    """Lines of (processes, threads each, passive waiting) against one process of one thread."""
+    rows = []
+    one = Workers(shape, 1, 1, True, steps)
+    for count, threads, passive in cases:
+        side = Workers(shape, count, threads, passive, steps)
+        times: dict[str, list[Time]] = {"one": [], "side": []}
+        side.turn()
+        one.turn()
+        for _ in range(repeats):
+            times["one"].append(one.turn())
+            times["side"].append(side.turn())
+        side.close()
+        waiting = "passive" if passive else "OpenMP's default"
+        seconds = Spread.of([t.wall for t in times["side"]]).median / steps
+        rows.append(
+            row(
+                f"{count} process{'es' if count > 1 else ''} of {threads} thread"
+                f"{'s' if threads > 1 else ''}, {waiting} waiting",
+                ratio(times["one"], times["side"], count),
+                seconds_per_step=seconds,
+                steps_per_second=count / seconds,
+            )
+        )
+        print(f"{rows[-1]['name']}: {Spread(**rows[-1]['ratio'])}", flush=True)
+    one.close()
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """What the page shows."""
+    header = [
+        "MOSI's shape, one seed a process",
+        "steps/s of one thread alone (quartiles)",
+        "steps/s",
+    ]
+    body = [
+        [line["name"], f"× {Spread(**line['ratio'])}", rounded(line["steps_per_second"])]
+        for line in rows
+    ]
+    return markdown(header, body)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.threads")
+    parser.add_argument("--shape", choices=("MOSI", "tiny"), default="MOSI")
+    parser.add_argument("--steps", type=int, default=2, help="in a turn")
+    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--cases", type=int, help="only the first so many")
+    parser.add_argument("--json", type=Path, default=RESULTS / "threads.json")
+    arguments = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    cases = [(1, cores, True), (2, max(1, cores // 2), True), (2, cores, True), (2, cores, False)]
+    rows = measure(arguments.shape, cases[: arguments.cases], arguments.steps, arguments.repeats)
+    print("\n" + table(rows))
+    write(arguments.json, "threads", {"machine": machine(), "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Ratios, their spread, and what counts as slower."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.compare import compare, in_folder
+from benchmarks.measure import Spread, Time, by_turns, markdown, ratio, rounded, row, write
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    rival = [Time(2.0, 0), Time(9.0, 0), Time(4.0, 0)]
+    own = [Time(1.0, 0), Time(3.0, 0), Time(4.0, 0)]
+    spread = ratio(rival, own)
+    assert (spread.n, spread.median) == (3, 2.0)
+    assert (spread.low, spread.high) == (1.5, 2.5)
+    assert ratio(rival, own, work=4).median == 8.0
+
+
+def test_one_value_is_its_own_spread() -> None:
+    assert str(Spread.of([2.0])) == "2.00 (n=1)"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.01234, "0.0123"), (1.5, "1.50"), (123.4, "123"), (0, "0")]
+)
+def test_three_digits_are_shown(value: float, shown: str) -> None:
+    assert rounded(value) == shown
+
+
+def test_every_round_gives_each_side_its_turn() -> None:
+    calls: list[str] = []
+    sides = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
+    times = by_turns(sides, 3)
+    assert calls == ["a", "b", "a", "b", "b", "a", "a", "b"]
+    assert [len(values) for values in times.values()] == [3, 3]
+
+
+def result(**ratios: float) -> dict[str, Any]:
+    return {"rows": [row(name, Spread.of([value])) for name, value in ratios.items()]}
+
+
+def test_a_ratio_that_fell_beyond_the_tolerance_is_a_regression(tmp_path: Path) -> None:
+    write(tmp_path / "old" / "x.json", "x", result(step=2.0, epoch=4.0))
+    write(tmp_path / "new" / "x.json", "x", result(step=1.7, epoch=4.4))
+    old, new = in_folder(tmp_path / "old"), in_folder(tmp_path / "new")
+    assert compare(old, new, 0.2)[0] == 0
+    status, text = compare(old, new, 0.1)
+    assert status == 1
+    assert markdown(["a"], []).startswith("| a |")
+    assert "| step | 2.00 | 1.70 | -15% | slower |" in text
+    assert "| epoch | 4.00 | 4.40 | +10% | ok |" in text
+
+
+def test_what_was_not_run_is_said_and_nothing_in_common_is_an_error() -> None:
+    status, text = compare({"a": result(step=2.0)}, {"a": result(other=2.0)}, 0.2)
+    assert status == 2
+    assert "| step | 2.00 |  |  | not run |" in text
