@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG = 1
 
+_stopped: list[bool] = []  # holds something once the process was told to stop
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -139,16 +141,22 @@ def _status(name: str, work: Callable[[Stage], None], arguments: list[str]) -> i
         dataset = arguments[0]
         settings = load_params(Path.cwd()).for_dataset(dataset)
         _prepare_environment(settings)
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+        for ours in ("dhmd", "stages"):
+            logging.getLogger(ours).setLevel(logging.INFO)  # other libraries talk at length
         stage = Stage(name=name, dataset=dataset, settings=settings)
         with _alone(name, dataset), recorded(stage):
             work(stage)
-    except DhmdError as error:
+    except (Exception, KeyboardInterrupt) as error:
+        # In a callback of HDF5 an interruption turns into any other exception.
+        if _stopped or isinstance(error, KeyboardInterrupt):
+            _listen_no_more()
+            print(f"stage {name}: interrupted", file=sys.stderr)
+            return 130
+        if not isinstance(error, DhmdError):
+            raise
         print(f"stage {name}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"stage {name}: interrupted", file=sys.stderr)
-        return 130
     return 0
 
 
@@ -188,8 +196,29 @@ def _die_with_parent() -> None:
             raise KeyboardInterrupt
 
 
-def _stop(_signal: int, _frame: FrameType | None) -> None:
+def _stop(_signal: int, frame: FrameType | None) -> None:
+    _stopped.append(True)
+    if _importing(frame):
+        # C++ of torch's modules ends the process with a crash when an import in it is interrupted.
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        return
     raise KeyboardInterrupt
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _listen_no_more() -> None:
+    """The work is over: a further signal ends the process at once and without words."""
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _not_heard(lost: sys.UnraisableHookArgs) -> None:

@@ -18,7 +18,104 @@ import h5py
 from dhmd.base.errors import DhmdError, first_line
 
 # What h5py raises on damaged files: HDF5's own errors come as these built-ins.
-READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, MemoryError)
+READ_ERRORS = (
+    OSError,
+    RuntimeError,
+    KeyError,
+    ValueError,
+    TypeError,
+    IndexError,
+    MemoryError,
+    AttributeError,  # a group where a dataset should be, or the other way round
+)
+
+
+# No filter of HDF5 packs bytes more tightly than this (deflate: 1 to 1032).
+_TIGHTEST = 1100
+_SMALL = 1 << 20
+_DEEPEST = 16
+_UNDEFINED = 2**64 - 1
+
+
+def refuse_traps(dataset: Any, where: str) -> None:
+    """Refuse a dataset that claims more than its file holds, or lies outside it, before it is read.
+
+    HDF5 lets a file of a few KB describe arrays of TB, and name other files of the machine as the
+    place of its data.
+
+    Raises:
+        DhmdError: `where` and what is wrong.
+    """
+    if dataset.external or dataset.is_virtual:
+        raise DhmdError(f"{where} lies in another file: refused, everything must be in one")
+    held = dataset.id.get_storage_size()
+    if dataset.nbytes > _TIGHTEST * held + _SMALL:
+        raise DhmdError(
+            f"{where} is damaged: it describes {dataset.nbytes:,} bytes and the file holds {held:,}"
+        )
+
+
+def check_heaps(dataset: Any, where: str) -> None:
+    """Refuse a dataset of text of varying length whose heap is damaged: HDF5 loops in it for ever.
+
+    The dataset holds a reference for each text (its length, 4 bytes; the heap's address, 8; an
+    index, 4). A heap is `GCOL`, its size at byte 8, then from byte 16 on objects of 16 bytes (index
+    in the first 2, size in the last 8) with their data behind them, padded to 8. (Source: HDF5's
+    file format specification, III.E.) Datasets in pieces are not looked into.
+
+    Raises:
+        DhmdError: `where` and what is wrong.
+    """
+    start = dataset.id.get_offset()
+    if start is None or h5py.check_string_dtype(dataset.dtype) is None:
+        return
+    if dataset.dtype.kind != "O":
+        return
+    base = dataset.file.userblock_size
+    with open(dataset.file.filename, "rb") as stream:
+        size = stream.seek(0, io.SEEK_END)
+        stream.seek(start + base)
+        texts = stream.read(16 * int(dataset.size))
+        known = {
+            int.from_bytes(texts[at + 4 : at + 12], "little") for at in range(0, len(texts), 16)
+        }
+        for address in sorted(known - {0, _UNDEFINED}):
+            stream.seek(min(address + base, size))
+            head = stream.read(16)
+            length = int.from_bytes(head[8:16], "little")
+            if head[:4] != b"GCOL" or not 16 <= length <= size:
+                raise DhmdError(f"{where} is damaged: its texts point to nothing")
+            _check_heap(head + stream.read(length - 16), where)
+
+
+def _check_heap(heap: bytes, where: str) -> None:
+    at = 16
+    while at + 16 <= len(heap):
+        index = int.from_bytes(heap[at : at + 2], "little")
+        size = int.from_bytes(heap[at + 8 : at + 16], "little")
+        # Index 0 is the free space at the end, with its own 16 bytes counted in.
+        step = size if index == 0 else 16 + -(-size // 8) * 8
+        if step < 16 or step > len(heap) - at:
+            raise DhmdError(f"{where} is damaged: the heap of its texts is broken")
+        at += step
+
+
+def refuse_all_traps(group: Any, where: str, depth: int = 0) -> None:
+    """`refuse_traps` for everything below a group, and only what lies in the file itself.
+
+    Raises:
+        DhmdError: `where` and what is wrong.
+    """
+    if depth > _DEEPEST:
+        raise DhmdError(f"{where} is damaged: its groups lie too deep in one another")
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise DhmdError(f"{where}: {name!r} is a link to elsewhere: refused")
+        item = group[name]
+        if isinstance(item, h5py.Group):
+            refuse_all_traps(item, where, depth + 1)
+        elif isinstance(item, h5py.Dataset):
+            refuse_traps(item, f"{where}: {name!r}")
 
 
 class _Sink(io.RawIOBase):

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hdf5 import READ_ERRORS
+from dhmd.base.hdf5 import READ_ERRORS, refuse_all_traps
 from dhmd.cache.corpus import (
     SPLITS,
     Alignment,
@@ -22,6 +22,7 @@ from dhmd.cache.corpus import (
     Tokens,
 )
 from dhmd.cache.seal import check_file
+from dhmd.cache.validation import check_corpus
 from dhmd.cache.writer import SCHEMA, SCHEMA_VERSION
 
 
@@ -44,7 +45,10 @@ def read_corpus(
     check_file(path, verify=verify)
     try:
         with h5py.File(path, "r") as file:
-            return _read(file, path, fold, test_labels)
+            refuse_all_traps(file, str(path))
+            corpus = _read(file, path, fold, test_labels)
+            check_corpus(corpus, str(path))
+            return corpus
     except READ_ERRORS as error:
         raise _damaged(path, error) from error
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dhmd.base.errors import DhmdError
-from dhmd.cache.corpus import SPLITS, SegmentTable
+from dhmd.cache.corpus import SPLITS, Corpus, SegmentTable
 
 Array = np.ndarray[Any, Any]
 
@@ -98,3 +98,57 @@ def _check_folds(table: SegmentTable, where: str) -> None:
                     f"{where}: video {video!r} is in both {split_of[video]} and {split} of fold"
                     f" {fold!r}; splits never share a video"
                 )
+
+
+def check_corpus(corpus: Corpus, where: str) -> None:
+    """What was read agrees with itself, whoever wrote and sealed it.
+
+    Raises:
+        DhmdError: the first thing that does not.
+    """
+    count, modalities = len(corpus.ids), corpus.modalities
+    wanted: dict[str, tuple[Array, tuple[int, ...], str]] = {
+        "labels": (corpus.labels_N, (count,), "f"),
+        "present": (corpus.present_NM, (count, len(modalities)), "b"),
+    }
+    for name in modalities:
+        ragged, width = corpus.features[name], len(corpus.feature_names[name])
+        rows = len(ragged.values)
+        wanted[f"the features of {name}"] = (ragged.values, (rows, width), "f")
+        wanted[f"the offsets of {name}"] = (ragged.offsets, (count + 1,), "i")
+        statistics = corpus.statistics[name]
+        wanted[f"the mean of {name}"] = (statistics.mean_d, (width,), "f")
+        wanted[f"the deviation of {name}"] = (statistics.std_d, (width,), "f")
+    for name, values in corpus.planted.items():
+        wanted[f"planted {name}"] = (values, (count,), "f")
+    for what, (values, shape, kind) in wanted.items():
+        if values.shape != shape or values.dtype.kind != kind:
+            raise DhmdError(
+                f"{where} is damaged: {what} have the shape {values.shape} and type "
+                f"{values.dtype}, where {shape} is expected"
+            )
+    if count < 1 or len(corpus.split_N) != count or len(corpus.videos) != count:
+        raise DhmdError(f"{where} is damaged: ids, videos and splits differ in number")
+    for name in modalities:
+        check_offsets(corpus.features[name].offsets, len(corpus.features[name].values), where, name)
+        statistics, values = corpus.statistics[name], corpus.features[name].values
+        if not (np.isfinite(values).all() and np.isfinite(statistics.mean_d).all()):
+            raise DhmdError(f"{where} is damaged: {name} holds values that are not finite")
+        if not (np.isfinite(statistics.std_d).all() and (statistics.std_d > 0).all()):
+            raise DhmdError(f"{where} is damaged: a deviation of {name} is not positive")
+    if corpus.words is not None and len(corpus.words) != count:
+        raise DhmdError(f"{where} is damaged: words for {len(corpus.words)} of {count} segments")
+    known = corpus.labels_N[np.isin(corpus.split_N, ("train", "valid"))]
+    if not np.isfinite(known).all():
+        raise DhmdError(f"{where} is damaged: a label is not finite")
+    classes = len(corpus.class_names)
+    if corpus.task == "classification" and (
+        (known < 0).any() or (known >= classes).any() or (known != np.round(known)).any()
+    ):
+        raise DhmdError(f"{where} is damaged: a label names none of the {classes} classes")
+
+
+def check_offsets(offsets: Array, rows: int, where: str, name: str) -> None:
+    """Offsets begin at 0, never fall and end at the number of rows."""
+    if offsets[0] != 0 or offsets[-1] != rows or (np.diff(offsets) < 0).any():
+        raise DhmdError(f"{where} is damaged: the offsets of {name} do not fit its {rows} rows")

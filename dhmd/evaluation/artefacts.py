@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dhmd.base.artefacts import checked_artefact
 from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.hdf5 import READ_ERRORS, refuse_all_traps
 from dhmd.evaluation.files import as_written
 from dhmd.evaluation.metrics import Floats, Ints
 
@@ -113,14 +114,25 @@ def read_edges(folder: Path, space: str) -> Floats | None:
     """Edge weights [S, N, source, target] of a space; None where the model has no such edges."""
     with _opened(folder) as file:
         name = f"edges/{space}"
-        return file[name][()].astype(np.float64) if name in file else None
+        if name not in file:
+            return None
+        values, header = file[name][()], _header(file)
+        sizes = [len(header[key]) for key in ("seeds", "ids", "modalities", "modalities")]
+        _refuse_unless(values.shape == tuple(sizes), folder / OUTPUTS, name, values.shape)
+        return np.asarray(values, dtype=np.float64)
 
 
 def read_codes(folder: Path, space: str, rows: Ints) -> Floats | None:
     """Dictionary activations [len(rows), M, K] of the first seed; None where there is none."""
     with _opened(folder) as file:
         name = f"codes/{space}"
-        return file[name][()][rows].astype(np.float64) if name in file else None
+        if name not in file:
+            return None
+        values, header = file[name][()], _header(file)
+        sizes = (len(header["ids"]), len(header["modalities"]))
+        fits = values.ndim == 3 and values.shape[:2] == sizes
+        _refuse_unless(fits, folder / OUTPUTS, name, values.shape)
+        return np.asarray(values[rows], dtype=np.float64)
 
 
 def read_dictionary_statistics(folder: Path) -> dict[str, list[dict[str, float]]]:
@@ -137,8 +149,9 @@ def _opened(folder: Path) -> Iterator[h5py.File]:
     path = checked_artefact(folder, OUTPUTS)
     try:
         with h5py.File(path, "r") as file:
+            refuse_all_traps(file, str(path))
             yield file
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+    except READ_ERRORS as error:
         raise DhmdError(f"{path} is not readable as a model's outputs: {first_line(error)}") from (
             error
         )

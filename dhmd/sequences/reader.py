@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hdf5 import READ_ERRORS
+from dhmd.base.hdf5 import READ_ERRORS, check_heaps, refuse_traps
 from dhmd.sequences.metadata import decode_text, parse_dimension_names, parse_value
 
 
@@ -67,8 +67,9 @@ class ComputationalSequence:
     def _open(self) -> None:
         roots = [
             name
-            for name, root in self._file.items()
-            if isinstance(root, h5py.Group) and isinstance(root.get("data"), h5py.Group)
+            for name in self._file
+            if isinstance(root := self._own(self._file, name, str(self.path)), h5py.Group)
+            and isinstance(self._own(root, "data", str(self.path)), h5py.Group)
         ]
         if len(roots) != 1:
             raise DhmdError(
@@ -86,8 +87,10 @@ class ComputationalSequence:
         metadata = root.get("metadata")
         if isinstance(metadata, h5py.Group):
             for key in metadata:
-                value = metadata[key]
+                value = self._own(metadata, key, f"{self.path}: metadata")
                 if isinstance(value, h5py.Dataset) and value.size:
+                    refuse_traps(value, f"{self.path}: metadata {key!r}")
+                    check_heaps(value, f"{self.path}: metadata {key!r}")
                     self.metadata[str(key)] = parse_value(np.ravel(value[()])[0])
         self.dimension_names = parse_dimension_names(self.metadata.get("dimension names"))
 
@@ -167,11 +170,22 @@ class ComputationalSequence:
     def _dataset(self, entry_id: str, part: str) -> Any:
         if entry_id not in self._known:
             raise DhmdError(f"{self.path}: no entry {entry_id!r} in the sequence")
-        group = self._data[entry_id]
-        dataset = group.get(part) if isinstance(group, h5py.Group) else None
+        where = f"{self.path}: entry {entry_id!r}"
+        group = self._own(self._data, entry_id, where)
+        dataset = self._own(group, part, where) if isinstance(group, h5py.Group) else None
         if not isinstance(dataset, h5py.Dataset):
-            raise DhmdError(f"{self.path}: entry {entry_id!r} has no dataset `{part}`")
+            raise DhmdError(f"{where} has no dataset `{part}`")
+        refuse_traps(dataset, f"{where}, {part}")
+        check_heaps(dataset, f"{where}, {part}")
         return dataset
+
+    @staticmethod
+    def _own(group: Any, name: str, where: str) -> Any:
+        """What lies under a name in this very file; None where there is nothing."""
+        link = group.get(name, getlink=True)
+        if link is not None and not isinstance(link, h5py.HardLink):
+            raise DhmdError(f"{where}: {name!r} is a link to elsewhere: refused")
+        return group.get(name)
 
     def _damaged(self, error: BaseException, entry_id: str | None = None) -> DhmdError:
         what = "the file" if entry_id is None else f"entry {entry_id!r}"
@@ -190,6 +204,8 @@ def _as_text(features: np.ndarray[Any, Any], where: str) -> np.ndarray[Any, Any]
             words[at] = str(word)
         else:
             raise DhmdError(f"{where} has a {type(word).__name__} among its words")
+        if "\0" in words[at]:
+            raise DhmdError(f"{where} is damaged: a zero byte stands within the word {word!r}")
     return words
 
 

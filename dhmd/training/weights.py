@@ -140,6 +140,9 @@ def read_description(folder: Path) -> tuple[Description, dict[str, str]]:
             steps=dict(content["steps"]),
             origin=content.get("origin"),
         )
+        for name in description.configuration.modalities:
+            if name not in description.features or name not in description.normalisation:
+                raise DhmdError(f"{path} is damaged: it does not describe {name}")
         return description, dict(content["files"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DhmdError(f"{path} is damaged or not a model's: {first_line(error)}") from error

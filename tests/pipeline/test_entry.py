@@ -28,7 +28,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setattr(dhmd, "__file__", str(tmp_path / "dhmd" / "__init__.py"))
-    monkeypatch.setattr(_entry, "_die_with_parent", lambda: None)
+    for name in ("_die_with_parent", "_listen_no_more"):  # the test's own process goes on
+        monkeypatch.setattr(_entry, name, lambda: None)
     for variable in ("CUBLAS_WORKSPACE_CONFIG", "OMP_WAIT_POLICY", "OMP_NUM_THREADS"):
         monkeypatch.setenv(variable, "unset")
         monkeypatch.delenv(variable)
