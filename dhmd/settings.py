@@ -20,6 +20,7 @@ from dhmd.evaluation.config import EvaluateConfig
 from dhmd.gate.config import GateConfig
 from dhmd.model.config import DecoupleConfig, DistillationConfig, ModelConfig
 from dhmd.recipes import Recipe, load_recipe
+from dhmd.text.config import FeaturesConfig
 from dhmd.tracking.config import TrackingConfig
 from dhmd.training.config import PretrainConfig, TrainConfig
 from dhmd.training.configuration import Configuration
@@ -50,6 +51,7 @@ class Sections:
 
     data: DataConfig = field(default_factory=DataConfig)
     align: AlignConfig = field(default_factory=AlignConfig)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     decouple: DecoupleConfig = field(default_factory=DecoupleConfig)
     kd: DistillationConfig = field(default_factory=DistillationConfig)
@@ -130,6 +132,7 @@ class Params:
             complete=True,
         )
         sections = {key: value for key, value in vars(read).items() if key != "datasets"}
+        sections["features"] = _filled(read.features, recipe)
         settings = Settings(dataset=name, recipe=recipe, **sections)
         _check(settings)
         return settings
@@ -169,6 +172,13 @@ def with_values(settings: Settings, **sections: Any) -> Settings:
     return changed
 
 
+def _filled(features: FeaturesConfig, recipe: Recipe) -> FeaturesConfig:
+    """Null stands for what the recipe's text is: word vectors, or words for an encoder to read."""
+    if features.text is not None:
+        return features
+    return replace(features, text="contextual" if recipe.text_is_words else "words")
+
+
 def _check(settings: Settings) -> None:
     """What no single key can say: values that must fit each other."""
     model, recipe = settings.model, settings.recipe
@@ -176,6 +186,11 @@ def _check(settings: Settings) -> None:
         raise DhmdError(
             f"model.width is {model.width} and model.heads {model.heads} for {recipe.name}, "
             "but the width must be a multiple of the heads"
+        )
+    if settings.features.text == "words" and recipe.text_is_words:
+        raise DhmdError(
+            f"features.text is words, but the text of {recipe.source} is the words themselves, "
+            "without vectors: set it to contextual or finetune"
         )
     names = recipe.modality_names
     for name in model.modalities or ():

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256
 from stages._entry import Stage, run
+
+if TYPE_CHECKING:
+    from dhmd.alignment import WordEncoder
 
 
 def work(stage: Stage) -> None:
@@ -16,6 +20,18 @@ def work(stage: Stage) -> None:
         _align(stage)
     else:
         _import(stage)
+
+
+def _encoder(stage: Stage) -> WordEncoder | None:
+    """What gives words their vectors, where the recipe's are not to be read."""
+    if stage.settings.features.text == "words":
+        return None
+    from dhmd.text.opening import open_contextual
+
+    train = stage.settings.train
+    return open_contextual(
+        stage.settings.features, stage.root, device=train.device, threads=train.threads
+    )
 
 
 def _import(stage: Stage) -> None:
@@ -31,6 +47,7 @@ def _import(stage: Stage) -> None:
         sources=_checked_sha256s(stage.raw),
         folds_path=None if folds is None else Path("recipes", folds.file),
         output=stage.aligned,
+        encoder=_encoder(stage),
     )
 
 
@@ -39,17 +56,18 @@ def _align(stage: Stage) -> None:
 
     settings = stage.settings
     recipe = settings.recipe
-    names = {*recipe.modalities.values(), recipe.reference, recipe.labels.sequence, recipe.planted}
+    roles = {*recipe.modalities.values(), recipe.reference, recipe.labels.sequence, recipe.planted}
     # A generated corpus brings its own folds.
     folds = stage.raw / "folds.json" if recipe.folds is None else Path("recipes", recipe.folds.file)
     align_corpus(
-        {name: stage.raw / f"{name}.csd" for name in names if name is not None},
+        {name: stage.raw / f"{name}.csd" for name in roles if name is not None},
         recipe,
         settings.align,
         alignment=settings.data.alignment,
         sources=_checked_sha256s(stage.raw),
         folds_path=folds,
         output=stage.aligned,
+        encoder=_encoder(stage),
     )
 
 

@@ -20,13 +20,17 @@ from dhmd.alignment.corpus import align_corpus
 from dhmd.alignment.origin import Origin
 from dhmd.alignment.overlap import overlap_mean, overlap_pairs
 from dhmd.alignment.plan import EPSILON
+from dhmd.alignment.words import EncoderSource, TextSink, WordEncoder
 
 __all__ = [
     "EPSILON",
     "AlignConfig",
     "Cleaned",
+    "EncoderSource",
     "Origin",
+    "TextSink",
     "UnalignedSteps",
+    "WordEncoder",
     "align_corpus",
     "check_corpus",
     "clean_values",

@@ -12,6 +12,7 @@ from dhmd.alignment.labels import read_segments
 from dhmd.alignment.plan import Plan
 from dhmd.alignment.sources import Sequences
 from dhmd.alignment.video import align_video
+from dhmd.alignment.words import WordEncoder, reading_words
 from dhmd.base.errors import DhmdError
 from dhmd.base.progress import progress
 from dhmd.cache import assign_splits, read_folds
@@ -42,13 +43,24 @@ def check_corpus(
     *,
     alignment: Literal["word", "none"],
     folds_path: Path,
+    encoder: WordEncoder | None = None,
 ) -> list[str]:
     """Every problem that `align_corpus` would refuse, a sentence each; nothing is written.
 
     All files are read to their end: of MOSEI that is minutes.
     """
-    plan = Plan(recipe=recipe, config=align, alignment=alignment)
     problems = _Problems()
+    if encoder is not None:
+        words = problems.attempt(lambda: reading_words(recipe))
+        if words is None:
+            return list(problems.sentences)
+        recipe = words
+    plan = Plan(
+        recipe=recipe,
+        config=align,
+        alignment=alignment,
+        encoder=None if encoder is None else encoder.source,
+    )
     folds = problems.attempt(lambda: read_folds(folds_path))
     unreadable = _Problems()
     for name in recipe.needed:

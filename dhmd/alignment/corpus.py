@@ -14,6 +14,7 @@ from dhmd.alignment.labels import dimension_names, read_segments
 from dhmd.alignment.plan import EPSILON, Plan
 from dhmd.alignment.sources import Sequences
 from dhmd.alignment.video import AlignedVideo, align_video
+from dhmd.alignment.words import SOURCE, TextSink, WordEncoder, reading_words
 from dhmd.base.errors import DhmdError
 from dhmd.base.progress import progress
 from dhmd.cache import CacheWriter, SegmentTable, assign_splits, read_folds
@@ -32,6 +33,7 @@ def align_corpus(
     folds_path: Path,
     output: Path,
     epsilon: float = EPSILON,
+    encoder: WordEncoder | None = None,
 ) -> dict[str, object]:
     """Align the sequences of a recipe and write the cache, whole or not at all.
 
@@ -44,6 +46,7 @@ def align_corpus(
         folds_path: the folds file that the recipe names.
         output: the cache.
         epsilon: seconds.
+        encoder: gives words their vectors, in place of the recipe's.
 
     Returns:
         the data report, which the cache holds too: counts, what was cleaned a modality, videos
@@ -53,7 +56,15 @@ def align_corpus(
         DhmdError: a sequence is missing or damaged; labels are out of range; a video is in no
             split or in two; a split is empty.
     """
-    plan = Plan(recipe=recipe, config=align, alignment=alignment, epsilon=epsilon)
+    if encoder is not None:
+        recipe, sources = reading_words(recipe), {**sources, SOURCE: encoder.source.digest}
+    plan = Plan(
+        recipe=recipe,
+        config=align,
+        alignment=alignment,
+        epsilon=epsilon,
+        encoder=None if encoder is None else encoder.source,
+    )
     folds = read_folds(folds_path)
     with Sequences(sequence_paths, recipe.needed) as sequences:
         plan.check_roles(sequences)
@@ -65,13 +76,17 @@ def align_corpus(
             modality: dimension_names(sequences, name, sequences.width(name))
             for modality, name in plan.modalities.items()
         }
+        if encoder is not None:
+            names["text"] = encoder.feature_names
         gathered = Gathered(plan)
         with CacheWriter(output, names, words=sequences.is_text(plan.reference)) as writer:
+            sink = writer if encoder is None else TextSink(writer, encoder)
             for video in progress(videos, f"align {recipe.name}", unit="video"):
                 aligned = align_video(sequences, video, segments[video].intervals_S2, plan)
-                _write(writer, aligned, gathered.add(video, segments[video], aligned))
+                _write(sink, aligned, gathered.add(video, segments[video], aligned))
             if not gathered.ids:
                 raise DhmdError(f"{recipe.name}: every segment is empty, nothing is left to align")
+            tokens = sink.finish() if isinstance(sink, TextSink) else None
             report = gathered.report(sequences)
             low, high = plan.label_range
             writer.finish(
@@ -90,6 +105,7 @@ def align_corpus(
                     labels_N=np.concatenate(gathered.labels).astype(np.float32),
                     folds=assign_splits(folds, gathered.videos, where=str(folds_path)),
                     planted={k: np.concatenate(v) for k, v in gathered.planted.items()},
+                    tokens=tokens,
                     recipe=recipe.corpus(),
                     sources=sources,
                     report=report,
@@ -98,7 +114,7 @@ def align_corpus(
     return report
 
 
-def _write(writer: CacheWriter, aligned: AlignedVideo, keep_S: Array) -> None:
+def _write(writer: CacheWriter | TextSink, aligned: AlignedVideo, keep_S: Array) -> None:
     """Append the segments of a video that stay."""
     for modality, steps in aligned.steps.items():
         stay_P = np.repeat(keep_S, steps.lengths_S)

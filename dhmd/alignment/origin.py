@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from dhmd.alignment.config import AlignConfig
 from dhmd.alignment.plan import Plan
+from dhmd.alignment.words import EncoderSource
 from dhmd.base.errors import DhmdError
 from dhmd.config.schema import load_section
 from dhmd.recipes import Recipe
@@ -29,6 +30,7 @@ class Origin:
         files: sequence -> the file's name at its source, without folders.
         align: section `align`.
         epsilon: seconds.
+        encoder: what gave words their vectors, None where a sequence did.
     """
 
     modalities: Mapping[str, str]
@@ -36,6 +38,7 @@ class Origin:
     files: Mapping[str, str]
     align: AlignConfig
     epsilon: float = field(metadata={"exclusive_min": 0.0})
+    encoder: EncoderSource | None = None
 
     @staticmethod
     def of(plan: Plan) -> Origin:
@@ -48,6 +51,7 @@ class Origin:
             files={name: PurePosixPath(listed[name].path).name for name in names if name in listed},
             align=plan.config,
             epsilon=plan.epsilon,
+            encoder=plan.encoder,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -59,6 +63,7 @@ class Origin:
             "files": dict(self.files),
             "align": {k: list(v) if isinstance(v, tuple) else v for k, v in align.items()},
             "epsilon": self.epsilon,
+            "encoder": None if self.encoder is None else asdict(self.encoder),
         }
 
     @staticmethod
@@ -92,4 +97,10 @@ class Origin:
             )
         except (KeyError, ValueError) as error:
             raise DhmdError(f"{dataset} was not aligned from such sequences: {error}") from error
-        return Plan(recipe=recipe, config=self.align, alignment=alignment, epsilon=self.epsilon)
+        return Plan(
+            recipe=recipe,
+            config=self.align,
+            alignment=alignment,
+            epsilon=self.epsilon,
+            encoder=self.encoder,
+        )

@@ -7,6 +7,7 @@ from typing import Literal
 
 from dhmd.alignment.config import AlignConfig
 from dhmd.alignment.sources import Sequences
+from dhmd.alignment.words import EncoderSource
 from dhmd.base.errors import DhmdError
 from dhmd.recipes import Recipe
 
@@ -23,12 +24,14 @@ class Plan:
         alignment: "word" (every modality has a row a word) or "none" (text has a row a word, the
             others keep their own rows).
         epsilon: seconds.
+        encoder: what gives words their vectors, where no sequence does.
     """
 
     recipe: Recipe
     config: AlignConfig
     alignment: Literal["word", "none"]
     epsilon: float = EPSILON
+    encoder: EncoderSource | None = None
 
     @property
     def reference(self) -> str:
@@ -55,6 +58,10 @@ class Plan:
         """Whether a modality's steps are words."""
         return self.alignment == "word" or modality == "text"
 
+    def encodes(self, modality: str) -> bool:
+        """Whether a modality's vectors come from the encoder."""
+        return modality == "text" and self.encoder is not None
+
     def max_steps(self, modality: str) -> int:
         """How many steps of a segment stay."""
         if self.alignment == "word":
@@ -69,10 +76,13 @@ class Plan:
             DhmdError: words where numbers belong or the reverse, or no video in common.
         """
         for modality, name in self.modalities.items():
-            if sequences.is_text(name):
+            if self.encodes(modality):
+                self._check_words(sequences)
+            elif sequences.is_text(name):
                 raise DhmdError(
                     f"{sequences[name].path}: modality {modality} needs numbers, but the sequence"
                     f" {name!r} holds words"
+                    + ("; set features.text to contextual" if modality == "text" else "")
                 )
         if self.config.drop_words and not sequences.is_text(self.reference):
             raise DhmdError(
@@ -84,4 +94,17 @@ class Plan:
             raise DhmdError(
                 f"no video is shared by all sequences of {self.recipe.name}"
                 f" ({', '.join(self.recipe.needed)})"
+            )
+
+    def _check_words(self, sequences: Sequences) -> None:
+        """An encoder needs words, and gives vectors that know no speaker's level."""
+        if not sequences.is_text(self.reference):
+            raise DhmdError(
+                f"{sequences[self.reference].path}: features.text asks for an encoder's vectors,"
+                f" but the reference {self.reference!r} holds no words: set it to words"
+            )
+        if "text" in self.config.centre_by_video:
+            raise DhmdError(
+                "align.centre_by_video names text, whose vectors come from an encoder"
+                " (features.text): leave it out"
             )

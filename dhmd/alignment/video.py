@@ -92,6 +92,9 @@ def align_video(sequences: Sequences, video: str, segments_S2: Array, plan: Plan
 
     steps: dict[str, Steps] = {}
     for modality, name in plan.modalities.items():
+        if plan.encodes(modality):
+            steps[modality] = _words_alone(word_lengths_S)
+            continue
         rows = sequences.rows(name, video)
         if plan.by_word(modality):
             steps[modality] = _word_steps(rows, words_W2, word_P, word_lengths_S, epsilon)
@@ -122,6 +125,17 @@ def _centred(steps: Steps) -> Steps:
         real = values_Pd[steps.real_P].astype(np.float64)
         values_Pd[steps.real_P] = (real - real.mean(0)).astype(np.float32)
     return replace(steps, values_Pd=values_Pd)
+
+
+def _words_alone(lengths_S: Array) -> Steps:
+    """One step a word without a value: the encoder gives it one later (dhmd/alignment/words.py)."""
+    count = int(lengths_S.sum())
+    return Steps(
+        values_Pd=np.zeros((count, 0), dtype=np.float32),
+        lengths_S=lengths_S,
+        real_P=np.ones(count, dtype=bool),
+        bad_values=0,
+    )
 
 
 def _word_steps(

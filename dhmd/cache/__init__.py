@@ -1,4 +1,4 @@
-"""The aligned cache, one HDF5 file a dataset and one schema for every format (version 1).
+"""The aligned cache, one HDF5 file a dataset and one schema for every format (version 2).
 
     /                     attributes: schema, schema_version, name, task, low, high, alignment,
                           modalities (JSON), class_names (JSON), folds (JSON, the first is default)
@@ -14,6 +14,8 @@
     /tokens/ids           [ΣT] int64        absent unless a format brings a tokenizer's output
     /tokens/mask          [ΣT] bool
     /tokens/offsets       [N + 1] int64
+    /tokens/types         [ΣT] int64        segment ids
+    /tokens/steps         [ΣT] int64        the row of text that a token is a part of; −1: none
     /planted/names        [P] UTF-8         generated corpora only
     /planted/values       [N, P] float64
     /folds/<fold>/split   [N] uint8; 0 train, 1 valid, 2 test

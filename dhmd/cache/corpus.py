@@ -64,11 +64,15 @@ class Tokens:
         ids: `[ΣT]` int64.
         mask: `[ΣT]` bool, False where a token is not to be attended to.
         offsets: `[N + 1]` int64.
+        types: `[ΣT]` int64, segment ids.
+        steps: `[ΣT]` int64, the step of text that a token is a part of, −1 for none.
     """
 
     ids: Array
     mask: Array
     offsets: Array
+    types: Array
+    steps: Array
 
     @property
     def lengths(self) -> Array:

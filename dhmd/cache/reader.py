@@ -23,7 +23,7 @@ from dhmd.cache.corpus import (
 )
 from dhmd.cache.seal import check_file
 from dhmd.cache.validation import check_corpus
-from dhmd.cache.writer import SCHEMA, SCHEMA_VERSION
+from dhmd.cache.writer import SCHEMA, SCHEMA_VERSION, TOKENS
 
 
 def read_corpus(
@@ -111,7 +111,7 @@ def _read(file: Any, path: Path, fold: str | None, test_labels: bool) -> Corpus:
     tokens = None
     if "tokens" in file:
         part = file["tokens"]
-        tokens = Tokens(ids=part["ids"][()], mask=part["mask"][()], offsets=part["offsets"][()])
+        tokens = Tokens(**{name: part[name][()] for name in TOKENS})
     features = file["features"]
     return Corpus(
         name=str(file.attrs["name"]),

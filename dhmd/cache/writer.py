@@ -26,7 +26,9 @@ from dhmd.cache.seal import BLOCK, write_seal
 from dhmd.cache.validation import check_rows, check_table
 
 SCHEMA = "dhmd-aligned"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+TOKENS = ("ids", "mask", "offsets", "types", "steps")
 
 Array = np.ndarray[Any, Any]
 
@@ -259,9 +261,9 @@ def _write_table(file: Any, table: SegmentTable) -> None:
         _dataset(group, "values", np.stack(columns, axis=1))
     if table.tokens is not None:
         group = file.create_group("tokens")
-        _dataset(group, "ids", np.asarray(table.tokens.ids, dtype=np.int64))
-        _dataset(group, "mask", np.asarray(table.tokens.mask).astype(bool))
-        _dataset(group, "offsets", np.asarray(table.tokens.offsets, dtype=np.int64))
+        for name in TOKENS:
+            kind = bool if name == "mask" else np.int64
+            _dataset(group, name, np.asarray(getattr(table.tokens, name)).astype(kind))
     # Attributes hold 64 KiB at most, so these are datasets.
     _strings(file, "sources", [json.dumps(dict(table.sources), sort_keys=True)])
     _strings(file, "report", [json.dumps(dict(table.report), sort_keys=True)])

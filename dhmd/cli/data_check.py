@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from dhmd.alignment import WordEncoder
 from dhmd.alignment import check_corpus as check_aligned
 from dhmd.base.errors import DhmdError
 from dhmd.formats import READERS
@@ -107,9 +108,18 @@ def _gather(settings: Settings, root: Path, raw: Path) -> list[str]:
 def _content_problems(settings: Settings, root: Path, raw: Path) -> list[str]:
     recipe, alignment = settings.recipe, settings.data.alignment
     folds_path = None if recipe.folds is None else root / RECIPES_FOLDER / recipe.folds.file
+    try:
+        encoder = _encoder(settings, root)
+    except DhmdError as error:
+        return [str(error)]
     if recipe.format in READERS:
         return check_imported(
-            recipe, raw, settings.align, alignment=alignment, folds_path=folds_path
+            recipe,
+            raw,
+            settings.align,
+            alignment=alignment,
+            folds_path=folds_path,
+            encoder=encoder,
         )
     return check_aligned(
         {name: raw / f"{name}.csd" for name in recipe.needed},
@@ -118,4 +128,13 @@ def _content_problems(settings: Settings, root: Path, raw: Path) -> list[str]:
         alignment=alignment,
         # A generated corpus brings its own folds.
         folds_path=raw / "folds.json" if folds_path is None else folds_path,
+        encoder=encoder,
     )
+
+
+def _encoder(settings: Settings, root: Path) -> WordEncoder | None:
+    if settings.features.text == "words":
+        return None
+    from dhmd.text.opening import open_contextual
+
+    return open_contextual(settings.features, root, device="cpu", threads=1)

@@ -9,10 +9,11 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from dhmd.alignment import AlignConfig, clean_values
+from dhmd.alignment import AlignConfig, TextSink, WordEncoder, clean_values
+from dhmd.alignment.words import SOURCE, Subwords, tokens_of
 from dhmd.base.errors import DhmdError
 from dhmd.base.progress import progress
-from dhmd.cache import SPLITS, CacheWriter, SegmentTable, Tokens, assign_splits, read_folds
+from dhmd.cache import SPLITS, CacheWriter, SegmentTable, assign_splits, read_folds
 from dhmd.formats.arrays import read_arrays
 from dhmd.formats.mmsa import read_mmsa
 from dhmd.formats.mustard import read_mustard
@@ -38,6 +39,8 @@ class _Sink(Protocol):
 
     def append_words(self, words: Sequence[str], intervals: Array, lengths: Array) -> None: ...
 
+    def append_subwords(self, passes: Sequence[Subwords], length: int) -> None: ...
+
 
 class _Nowhere:
     def append(self, modality: str, values: Array, lengths: Array) -> None:
@@ -45,6 +48,24 @@ class _Nowhere:
 
     def append_words(self, words: Sequence[str], intervals: Array, lengths: Array) -> None:
         """Forget the words."""
+
+    def append_subwords(self, passes: Sequence[Subwords], length: int) -> None:
+        """Forget the sub-words."""
+
+
+@dataclass
+class _Plain(_Nowhere):
+    """The cache's writer, of a corpus whose text has vectors."""
+
+    writer: CacheWriter
+
+    def append(self, modality: str, values: Array, lengths: Array) -> None:
+        """Write the rows."""
+        self.writer.append(modality, values, lengths)
+
+    def append_words(self, words: Sequence[str], intervals: Array, lengths: Array) -> None:
+        """Write the words."""
+        self.writer.append_words(words, intervals, lengths)
 
 
 @dataclass(eq=False)
@@ -56,7 +77,7 @@ class _Gathered:
     splits: list[str] = field(default_factory=list)
     labels: list[float] = field(default_factory=list)
     present: list[list[bool]] = field(default_factory=list)
-    tokens: list[Array] = field(default_factory=list)
+    tokens: list[Sequence[Subwords]] = field(default_factory=list)
     empty: dict[str, str] = field(default_factory=dict)
     counts: dict[str, int] = field(
         default_factory=lambda: {"labels_clipped": 0, "steps_truncated": 0, "words_dropped": 0}
@@ -73,6 +94,7 @@ def import_corpus(
     sources: Mapping[str, str],
     output: Path,
     folds_path: Path | None = None,
+    encoder: WordEncoder | None = None,
 ) -> dict[str, object]:
     """Import a corpus of an imported format and write the cache, whole or not at all.
 
@@ -84,6 +106,7 @@ def import_corpus(
         sources: file -> sha256, part of the corpus's identity.
         output: the cache.
         folds_path: the folds file that the recipe names, if it names one.
+        encoder: gives words their vectors, in place of the files' own.
 
     Returns:
         the data report, which the cache holds too.
@@ -99,8 +122,15 @@ def import_corpus(
         )
     task = _task(recipe, raw, align, alignment, sources, folds_path)
     reading = READERS[recipe.format](task)
-    with CacheWriter(output, reading.feature_names, words=reading.has_words) as writer:
-        gathered = _gather(task, reading, writer)
+    names = dict(reading.feature_names)
+    if encoder is not None:
+        _check_words(task, reading)
+        names["text"] = encoder.feature_names
+        sources = {**sources, SOURCE: encoder.source.digest}
+    with CacheWriter(output, names, words=reading.has_words) as writer:
+        sink = _Plain(writer) if encoder is None else TextSink(writer, encoder)
+        gathered = _gather(task, reading, sink, encoder)
+        tokens = sink.finish() if isinstance(sink, TextSink) else None
         folds = _folds(task, reading, gathered)
         task.problems.stop_if_any(recipe.name)
         report = _report(task, reading, gathered)
@@ -116,12 +146,12 @@ def import_corpus(
                 alignment=alignment,
                 ids=tuple(gathered.ids),
                 videos=tuple(gathered.videos),
-                modalities=tuple(reading.feature_names),
-                feature_names=reading.feature_names,
+                modalities=tuple(names),
+                feature_names=names,
                 present_NM=np.array(gathered.present, dtype=bool),
                 labels_N=np.array(gathered.labels, dtype=np.float32),
                 folds=folds,
-                tokens=_tokens(gathered) if reading.has_tokens else None,
+                tokens=tokens_of(gathered.tokens) if reading.has_tokens else tokens,
                 recipe=recipe.corpus(),
                 sources=sources,
                 report=report,
@@ -137,12 +167,15 @@ def check_corpus(
     *,
     alignment: Literal["word", "none"],
     folds_path: Path | None = None,
+    encoder: WordEncoder | None = None,
 ) -> list[str]:
     """Everything that `import_corpus` would refuse, one sentence a kind; nothing is written."""
     task = _task(recipe, raw, align, alignment, {}, folds_path)
     try:
         reading = READERS[recipe.format](task)
-        _folds(task, reading, _gather(task, reading, _Nowhere()))
+        if encoder is not None:
+            _check_words(task, reading)
+        _folds(task, reading, _gather(task, reading, _Nowhere(), encoder))
     except ProblemsFoundError:
         return task.problems.sentences()
     except DhmdError as error:
@@ -176,7 +209,21 @@ def _task(
     )
 
 
-def _gather(task: Task, reading: Reading, sink: _Sink) -> _Gathered:
+def _check_words(task: Task, reading: Reading) -> None:
+    """An encoder needs something to read."""
+    name = task.recipe.name
+    if "text" not in reading.feature_names:
+        raise DhmdError(
+            f"features.text asks for an encoder's vectors, but {name} has no text: set it to words"
+        )
+    if not (reading.has_words or reading.has_tokens):
+        raise DhmdError(
+            f"features.text asks for an encoder's vectors, but the files of {name} hold neither "
+            "words nor text_bert for it to read: set it to words"
+        )
+
+
+def _gather(task: Task, reading: Reading, sink: _Sink, encoder: WordEncoder | None) -> _Gathered:
     gathered = _Gathered(
         per_modality={
             modality: {"values_cleaned": 0, "segments_absent": 0}
@@ -200,7 +247,10 @@ def _gather(task: Task, reading: Reading, sink: _Sink) -> _Gathered:
         steps = {
             modality: _cut(task, modality, segment, gathered) for modality in reading.feature_names
         }
-        present = [bool(values.any()) for values in steps.values()]
+        present = [
+            bool(len(values) if encoder is not None and modality == "text" else values.any())
+            for modality, values in steps.items()
+        ]
         if not any(present):
             gathered.empty[segment.id] = "no row of any modality"
             if task.align.empty_segments == "drop":
@@ -211,7 +261,10 @@ def _gather(task: Task, reading: Reading, sink: _Sink) -> _Gathered:
         if reading.has_words:
             _append_words(task, segment, sink)
         if segment.tokens is not None:
-            gathered.tokens.append(segment.tokens)
+            passes = _subwords(task, segment, encoder)
+            gathered.tokens.append(passes)
+            if not reading.has_words:
+                sink.append_subwords(passes, len(steps["text"]))
         gathered.ids.append(segment.id)
         gathered.videos.append(segment.video)
         gathered.splits.append(segment.split)
@@ -329,14 +382,37 @@ def _check_own_splits(task: Task, gathered: _Gathered) -> None:
             task.problems.add(f"empty {split}", f"{task.recipe.name}: split {split} is empty")
 
 
-def _tokens(gathered: _Gathered) -> Tokens:
-    lengths = [len(ids) for ids in gathered.tokens]
-    ids = np.concatenate(gathered.tokens).astype(np.int64)
-    return Tokens(
-        ids=ids,
-        mask=np.ones(len(ids), dtype=bool),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-    )
+def _subwords(task: Task, segment: Segment, encoder: WordEncoder | None) -> Sequence[Subwords]:
+    """The file's tokens, each a step of text as far as the step stays.
+
+    Raises:
+        DhmdError: an encoder is to read them, and they are not its own, or not text's steps.
+    """
+    assert segment.tokens is not None
+    ids, types = segment.tokens
+    count = len(segment.steps["text"])
+    kept = range(count)[_kept(task, "text", count)]
+    places = np.arange(len(ids), dtype=np.int64)
+    stays = (places >= kept.start) & (places < kept.stop)
+    steps = np.where(stays, places - kept.start, -1)
+    if encoder is None:
+        return [_Given(ids, types, steps)]
+    where = f"{task.recipe.name}: {segment.id}"
+    if len(ids) != count:
+        raise DhmdError(
+            f"{where} has {len(ids)} tokens in text_bert, but {count} steps of text: an encoder's "
+            "vectors cannot take their place, set features.text to words"
+        )
+    return encoder.given(ids, types, steps, where)
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """A file's tokens where no encoder reads them: they go along into the cache."""
+
+    ids: Array
+    types: Array
+    steps: Array
 
 
 def _report(task: Task, reading: Reading, gathered: _Gathered) -> dict[str, object]:

@@ -37,7 +37,7 @@ class Split:
         features: modality -> `[N, T, d]`.
         real: modality -> `[N, T]` bool, the steps that are not padding.
         labels_N: float64.
-        tokens: `[N, K]` int64 and their mask `[N, K]` bool, or None.
+        tokens: ids, their mask and their segment ids, `[N, K]` int64, bool and int64, or None.
         aligned: all modalities share their steps.
     """
 
@@ -45,7 +45,7 @@ class Split:
     features: Mapping[str, Array]
     real: Mapping[str, Array]
     labels_N: Array
-    tokens: tuple[Array, Array] | None
+    tokens: tuple[Array, Array, Array] | None
     aligned: bool
 
 
@@ -164,17 +164,19 @@ def _labels(part: Mapping[str, Any], task: Task, where: str) -> Array:
     return labels
 
 
-def _tokens(value: object, where: str, budget: Budget) -> tuple[Array, Array]:
-    """`[N, 3, K]` (ids, mask, segments) as ids and mask."""
+def _tokens(value: object, where: str, budget: Budget) -> tuple[Array, Array, Array]:
+    """`[N, 3, K]` as ids, mask and segment ids."""
     array = numbers(value, axes=3, where=where, budget=budget)
     if array.shape[1] != 3:
         raise DhmdError(f"{where} has shape {list(array.shape)}, expected [N, 3, T]")
-    ids, mask = array[:, 0], array[:, 1]
+    ids, mask, types = array[:, 0], array[:, 1], array[:, 2]
     if not np.isin(mask, (0, 1)).all():
         raise DhmdError(f"{where}: its second row is no mask of 0 and 1")
     if not (np.isfinite(ids) & (ids >= 0) & (ids == np.floor(ids))).all():
         raise DhmdError(f"{where}: its first row holds no token ids")
-    return ids.astype(np.int64), mask.astype(bool)
+    if not np.isin(types, (0, 1)).all():
+        raise DhmdError(f"{where}: its third row holds no segment ids of 0 and 1")
+    return ids.astype(np.int64), mask.astype(bool), types.astype(np.int64)
 
 
 def _real(
@@ -182,7 +184,7 @@ def _real(
     array: Array,
     features: Mapping[str, Array],
     lengths: Mapping[str, Array],
-    tokens: tuple[Array, Array] | None,
+    tokens: tuple[Array, Array, Array] | None,
     aligned: bool,
     task: Task,
     where: str,
@@ -260,8 +262,16 @@ def _segments(
                 split=name,
                 label=float(split.labels_N[n]),
                 steps=steps,
-                tokens=None if split.tokens is None else split.tokens[0][n][split.tokens[1][n]],
+                tokens=_real_tokens(split, n),
             )
+
+
+def _real_tokens(split: Split, n: int) -> tuple[Array, Array] | None:
+    """Ids and segment ids of one utterance, without padding."""
+    if split.tokens is None:
+        return None
+    ids, mask, types = split.tokens
+    return ids[n][mask[n]], types[n][mask[n]]
 
 
 def _place(own_id: str) -> tuple[str, int] | None:

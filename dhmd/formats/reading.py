@@ -69,7 +69,7 @@ class Segment:
         label: a number, or the class's index.
         steps: modality -> `[T, d]`, real steps only.
         words: T words, or () where there are none.
-        tokens: `[K]` int64, a tokenizer's output, or None.
+        tokens: a tokenizer's output, ids and segment ids, `[K]` int64 each, or None.
     """
 
     id: str
@@ -78,7 +78,7 @@ class Segment:
     label: float
     steps: dict[str, Array]
     words: tuple[str, ...] = ()
-    tokens: Array | None = None
+    tokens: tuple[Array, Array] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from dhmd.alignment import Origin
+from dhmd.alignment import Origin, WordEncoder
 from dhmd.base.artefacts import checked_artefact
 from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError, first_line
@@ -22,6 +22,7 @@ from dhmd.model.architectures import AnyModel
 from dhmd.nn.replicas import Replicas
 from dhmd.prediction.table import table_text
 from dhmd.prediction.utterances import Utterances, align_folder
+from dhmd.recipes import repository_root
 from dhmd.training.device import prepared
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.history import HISTORY
@@ -79,6 +80,7 @@ def predict_folder(
         dataset=description.dataset,
         alignment="word" if description.alignment == "word" else "none",
         features={name: description.features[name] for name in description.inputs},
+        encoder=_encoder(origin, description, device),
     )
     train = replace(description.configuration.train, device=device)
     with prepared(train) as place:
@@ -95,6 +97,19 @@ def predict_folder(
     )
     write_text(output, text)
     return Predicted(len(utterances.ids), seeds, (*utterances.notes, *notes))
+
+
+def _encoder(origin: Origin, description: Description, device: Device) -> WordEncoder | None:
+    """The encoder that gave the corpus's words their vectors, if one did and the model reads them.
+
+    Raises:
+        DhmdError: it is not here, or the extra that runs it is not installed.
+    """
+    if origin.encoder is None or "text" not in description.inputs:
+        return None
+    from dhmd.text.opening import reopen_contextual
+
+    return reopen_contextual(origin.encoder, repository_root(), device=device)
 
 
 def _check_description(description: Description, model: Path) -> None:

@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dhmd.alignment import Origin
+from dhmd.alignment import Origin, WordEncoder
 from dhmd.alignment.gathered import Gathered
 from dhmd.alignment.labels import SegmentRows, dimension_names
 from dhmd.alignment.plan import Plan
 from dhmd.alignment.sources import Sequences
-from dhmd.alignment.video import Steps, align_video
+from dhmd.alignment.video import AlignedVideo, Steps, align_video
 from dhmd.base.errors import DhmdError
 from dhmd.base.progress import progress
 from dhmd.prediction.files import InputFiles, find_files
@@ -55,6 +55,7 @@ def align_folder(
     dataset: str,
     alignment: Literal["word", "none"],
     features: Features,
+    encoder: WordEncoder | None = None,
 ) -> Utterances:
     """Align a folder's sequences as the model's corpus was.
 
@@ -66,6 +67,7 @@ def align_folder(
         segments: a file as `read_segments` takes it, or None for one segment a video.
         origin, dataset, alignment: what the model's corpus was aligned from, and how.
         features: what the model reads.
+        encoder: the one that the corpus was aligned with, where there was one.
 
     Raises:
         DhmdError: bad input, or no segment left.
@@ -79,7 +81,7 @@ def align_folder(
             # In word alignment nothing but words gives steps.
             giving_steps = [plan.reference] if alignment == "word" else list(files.paths)
             asked = whole_videos(sequences, giving_steps)
-        aligner = _Aligner(sequences, plan, files, features)
+        aligner = _Aligner(sequences, plan, files, features, encoder)
         for video, intervals_S2 in progress(asked.items(), "align", unit="video"):
             aligner.add(video, intervals_S2)
         notes = [
@@ -95,12 +97,15 @@ def align_folder(
 
 def _check(sequences: Sequences, plan: Plan, files: InputFiles, features: Features) -> list[Path]:
     """Refuse other features than the model's; the files whose columns have no names to compare."""
-    if plan.config.drop_words and not sequences.is_text(plan.reference):
+    needs_words = plan.config.drop_words or plan.encodes("text")
+    if needs_words and not sequences.is_text(plan.reference):
         raise DhmdError(
             f"{files.paths[plan.reference]} holds numbers where the model expects words"
         )
     unnamed = []
     for modality in files.modalities:
+        if plan.encodes(modality):
+            continue
         name, wanted = plan.modalities[modality], tuple(features[modality])
         path = files.paths[name]
         if sequences.is_text(name):
@@ -130,8 +135,14 @@ class _Aligner:
     """Takes in video by video what was asked for."""
 
     def __init__(
-        self, sequences: Sequences, plan: Plan, files: InputFiles, features: Features
+        self,
+        sequences: Sequences,
+        plan: Plan,
+        files: InputFiles,
+        features: Features,
+        encoder: WordEncoder | None,
     ) -> None:
+        self.encoder = encoder
         self.sequences, self.plan, self.files, self.features = sequences, plan, files, features
         self.shared = frozenset(sequences.shared)
         self.gathered = Gathered(plan)
@@ -165,6 +176,8 @@ class _Aligner:
             name: aligned.steps[name] if name in here else _absent(count, len(names))
             for name, names in self.features.items()
         }
+        if self.encoder is not None and "text" in here:
+            steps["text"] = self._encoded(aligned)
         rows = SegmentRows(
             intervals_S2=intervals_S2, labels_S=np.full(count, np.nan), planted={}, clipped=0
         )
@@ -174,6 +187,19 @@ class _Aligner:
             stay_S = keep_S & own.present
             self.lengths[name].append(np.where(stay_S, own.lengths_S, 0)[keep_S])
             self.values[name].append(own.values_Pd[np.repeat(stay_S, own.lengths_S)])
+
+    def _encoded(self, aligned: AlignedVideo) -> Steps:
+        """Text's steps with the encoder's vectors."""
+        assert self.encoder is not None
+        assert aligned.words is not None  # _check sees to it
+        lengths_S = aligned.word_lengths_S.tolist()
+        ends_S = np.cumsum(lengths_S)
+        passes = [
+            self.encoder.split(aligned.words[end - length : end], f"a segment of {length} words")
+            for end, length in zip(ends_S, lengths_S, strict=True)
+        ]
+        values = np.concatenate(self.encoder.encode(passes, lengths_S))
+        return replace(aligned.steps["text"], values_Pd=values)
 
     def notes(self) -> list[str]:
         """What is not as asked for, a sentence each."""

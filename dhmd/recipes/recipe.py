@@ -158,6 +158,11 @@ class Recipe(RecipeFile):
         return tuple(name for name in MODALITIES if name in self.modalities)
 
     @property
+    def text_is_words(self) -> bool:
+        """Whether its text is the words themselves, without vectors: an encoder gives them some."""
+        return self.reference is not None and self.modalities.get("text") == self.reference
+
+    @property
     def needed(self) -> dict[str, SequenceFile]:
         """The files to get. A corpus of computational sequences may list more, for a user to choose
         from: only those that a role names are needed. Of other formats, all are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,18 @@ import numpy as np
 from dhmd.cache import CorpusData, Ragged, Tokens
 
 SPLITS_OF_VIDEOS = ("train", "train", "train", "valid", "test", "test")
+
+
+def tokens(count: int, offsets: Sequence[int]) -> Tokens:
+    """So many tokens, every third masked."""
+    ids = np.arange(count)
+    return Tokens(
+        ids=ids,
+        mask=ids % 3 > 0,
+        offsets=np.array(offsets),
+        types=ids % 2,
+        steps=ids % 5 - 1,
+    )
 
 
 def small_corpus(**changes: Any) -> CorpusData:
@@ -42,7 +55,7 @@ def small_corpus(**changes: Any) -> CorpusData:
             [np.stack([np.arange(n), np.arange(n) + 0.5], axis=1) for n in lengths], np.float64
         ),
         planted={"reliability/audio": np.linspace(0, 1, 12), "truth": rng.normal(size=12)},
-        tokens=Tokens(ids=np.arange(24), mask=np.arange(24) % 3 > 0, offsets=np.arange(0, 25, 2)),
+        tokens=tokens(24, range(0, 25, 2)),
         recipe={"modalities": {"text": "glove"}},
         sources={"words.csd": "ab" * 32},
         report={"dropped": ["v0[2]"], "epsilon": 1e-5},

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from dhmd.base.errors import DhmdError
-from dhmd.cache import CacheWriter, Ragged, Tokens, read_corpus, read_identity, write_cache
+from dhmd.cache import CacheWriter, Ragged, read_corpus, read_identity, write_cache
 from dhmd.cache.seal import BLOCK, write_seal
-from tests.cache.corpora import small_corpus
+from tests.cache.corpora import small_corpus, tokens
 
 DAMAGED = r"is damaged|not an aligned cache"
 
@@ -288,7 +288,7 @@ SIX = small_corpus().folds["standard"]
         ({"planted": {"x": np.zeros(3)}}, "planted x for 3 segments"),
         ({"words": (("a",),) * 11, "word_intervals": None}, "words for 11 segments"),
         (
-            {"tokens": Tokens(np.arange(2), np.ones(2, bool), np.array([0, 2]))},
+            {"tokens": tokens(2, [0, 2])},
             "tokens for 1 segments",
         ),
         ({"folds": {}}, "no folds"),

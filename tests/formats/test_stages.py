@@ -73,10 +73,12 @@ def unpinned(recipe: dict[str, Any]) -> dict[str, Any]:
     return recipe
 
 
-def run_stages(root: Path, name: str, alignment: str, fold: str | None = None) -> None:
+def run_stages(
+    root: Path, name: str, alignment: str, fold: str | None = None, **sections: dict[str, Any]
+) -> None:
     params = load_yaml(ROOT / "params.yaml")
     assert isinstance(params, dict)
-    for section, values in SMALL.items():
+    for section, values in (*SMALL.items(), *sections.items()):
         params[section] |= values
     params["kd"]["dictionary"]["codes"] = 8
     params["datasets"] = [name]

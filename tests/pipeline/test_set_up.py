@@ -21,9 +21,12 @@ def test_constraints_pin_what_pyproject_asks_for() -> None:
     lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    extras = project["optional-dependencies"]["test"]
-    for text in [*project["dependencies"], *extras]:
+    extras = project["optional-dependencies"]
+    for text in [*project["dependencies"], *extras["text"], *extras["test"]]:
         needed = Requirement(text)
+        if needed.name == project["name"]:
+            assert needed.extras <= set(extras)
+            continue
         assert plain(needed.name) in pins, text
         assert needed.specifier.contains(pins[plain(needed.name)]), text
     assert all(name == plain(name) and "+" not in version for name, version in pins.items())

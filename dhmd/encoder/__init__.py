@@ -1,0 +1,12 @@
+"""A Hugging Face encoder of text: where it lies, what it is, its words' sub-words and vectors.
+
+Weights are read from safetensors only, code that a model brings along never runs, and the network
+is asked for a model by name only where no local copy of it is complete.
+"""
+
+from dhmd.encoder.loading import Encoder, load_encoder
+from dhmd.encoder.places import find_encoder
+from dhmd.encoder.pooling import pool_words
+from dhmd.encoder.subwords import Subwords
+
+__all__ = ["Encoder", "Subwords", "find_encoder", "load_encoder", "pool_words"]

@@ -1,0 +1,43 @@
+"""A tiny BERT with random weights and a vocabulary of a few words, as files in a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+PIECES = ("good", "bad", "un", "##good", "##ness", "one", "oh", "i", "like", "it", "'", "t")
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+VOCABULARY = (
+    *SPECIAL,
+    *PIECES,
+    *(letter for letter in LETTERS if letter not in PIECES),
+    *(f"##{letter}" for letter in LETTERS),
+)
+
+
+def write_tiny(folder: Path, *, width: int = 16, longest: int = 64, vocabulary: int = 0) -> Path:
+    """The files of the encoder; skips where transformers is not installed."""
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    folder.mkdir(parents=True)
+    words = [*VOCABULARY, *(f"[unused{n}]" for n in range(vocabulary - len(VOCABULARY)))]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
+    settings["model_max_length"] = longest
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    config = transformers.BertConfig(
+        vocab_size=len(words),
+        hidden_size=width,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=2 * width,
+        max_position_embeddings=longest,
+        initializer_range=0.3,  # so that a sentence makes a difference
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        transformers.BertModel(config).save_pretrained(folder)
+    return folder

@@ -1,0 +1,75 @@
+"""Contextual text through every stage, and predictions of new words with the same encoder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from dhmd.base.errors import DhmdError
+from dhmd.cache import read_corpus
+from dhmd.prediction import predict_folder
+from tests.formats.files import mmsa_splits, write_pickle
+from tests.formats.test_stages import metrics_of, root, run_stages, unpinned
+from tests.prediction.corpora import read_table
+
+__all__ = ["root"]
+
+ROOT = Path(__file__).parents[2]
+
+
+def small_recipe(root: Path, name: str, **changes: object) -> None:
+    """A shipped recipe without its starting values, of other files of the same form."""
+    recipe = unpinned(yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text()))
+    recipe |= dict.fromkeys(("model", "kd", "pretrain", "train", "ablate")) | changes
+    (root / "recipes" / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
+
+
+def test_generated_words_through_every_stage(root: Path, tiny: Path) -> None:
+    generator = {"seed": 3, "n_train": 40, "n_valid": 14, "n_test": 14}
+    small_recipe(root, "demo", generator=generator)
+    shutil.copytree(tiny, root / "encoders" / "bert")
+    features = {"text": "contextual", "encoder": "encoders/bert"}
+    run_stages(root, "demo", "word", features=features)
+    assert metrics_of("demo")["test"]["mae"]["mean"] < 6
+    corpus = read_corpus(Path("data/aligned/demo.h5"))
+    assert corpus.feature_names["text"][0] == "bert_0"
+    assert len(corpus.feature_names["text"]) == 16
+    assert corpus.tokens is None
+
+    folder = root / "new"
+    folder.mkdir()
+    for name in ("words", "acoustic", "visual"):
+        shutil.copy(root / "data" / "raw" / "demo" / f"{name}.csd", folder)
+    labels = root / "data" / "raw" / "demo" / "labels.csd"
+    predict_folder(Path("models/demo"), folder, root / "p.csv", segments=labels, device="cpu")
+    rows = read_table(root / "p.csv")
+    with open("metrics/demo/predictions.csv", encoding="utf-8") as stream:
+        header = stream.readline().strip().split(",")
+        written = [dict(zip(header, line.strip().split(","), strict=True)) for line in stream]
+    assert written
+    for row in written:
+        np.testing.assert_allclose(
+            float(rows[row["id"]]["seed_1"]), float(row["seed_1"]), atol=1e-4
+        )
+
+    (root / "encoders" / "bert" / "vocab.txt").write_text("[UNK]\n")
+    with pytest.raises(DhmdError, match="is another encoder than the one that the model was"):
+        predict_folder(Path("models/demo"), folder, root / "q.csv", device="cpu")
+    assert not (root / "q.csv").exists()
+
+
+def test_tokens_of_an_mmsa_file_are_read(root: Path, tiny_wide: Path) -> None:
+    small_recipe(root, "mmmo", options=None)
+    folder = root / "data" / "placed" / "mmmo"
+    write_pickle(folder / "aligned_20.pkl", mmsa_splits(seed=3))
+    features = {"text": "contextual", "encoder": str(tiny_wide)}
+    run_stages(root, "mmmo", "word", features=features)
+    corpus = read_corpus(Path("data/aligned/mmmo.h5"))
+    assert len(corpus.feature_names["text"]) == 16
+    assert corpus.tokens is not None
+    np.testing.assert_array_equal(corpus.tokens.lengths, corpus.features["text"].lengths)
+    assert metrics_of("mmmo")["test"]["mae"]["mean"] < 6
