@@ -263,7 +263,7 @@ def _gather(task: Task, reading: Reading, sink: _Sink, encoder: WordEncoder | No
         if segment.tokens is not None:
             passes = _subwords(task, segment, encoder)
             gathered.tokens.append(passes)
-            if not reading.has_words:
+            if encoder is not None and not reading.has_words:
                 sink.append_subwords(passes, len(steps["text"]))
         gathered.ids.append(segment.id)
         gathered.videos.append(segment.video)
@@ -390,7 +390,8 @@ def _subwords(task: Task, segment: Segment, encoder: WordEncoder | None) -> Sequ
     """
     assert segment.tokens is not None
     ids, types = segment.tokens
-    count = len(segment.steps["text"])
+    # A recipe may leave text out, and the tokens go along all the same.
+    count = len(segment.steps.get("text", ids))
     kept = range(count)[_kept(task, "text", count)]
     places = np.arange(len(ids), dtype=np.int64)
     stays = (places >= kept.start) & (places < kept.stop)
