@@ -23,9 +23,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--base",
         metavar="REV",
-        help="revision to compare with (default: the merge base with the main branch)",
+        help="revision or DVC experiment to compare with (default: the merge base with the main "
+        "branch, which is HEAD on that branch itself)",
     )
-    parser.add_argument("--head", metavar="REV", help="revision to judge (default: the workspace)")
+    parser.add_argument(
+        "--head",
+        metavar="REV",
+        help="revision or DVC experiment to judge (default: the workspace)",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print a comment's markdown")
     form.add_argument("--json", action="store_true", help="print everything, unrounded")

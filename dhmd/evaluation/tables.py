@@ -41,7 +41,6 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "f1": "F1",
     },
 }
-FLOORS = {"median": "median label", "ridge": "ridge, pooled features"}
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,20 @@ def dataset_tables(folder: Path) -> list[Table]:
     return tables
 
 
+def constant_title(task: str) -> str:
+    """What the floor without any input answers."""
+    return "most frequent class" if task == "classification" else "median label"
+
+
+def floor_title(task: str, name: str, entry: Mapping[str, Any]) -> str:
+    """A floor's name, to be read; `entry` is its part of floors.json."""
+    if name == "median":
+        return constant_title(task)
+    if name == "ridge":
+        return "ridge, pooled features"
+    return f"ridge, {', '.join(entry['inputs'])}"
+
+
 def to_text(table: Table) -> str:
     """A table for a terminal."""
     rows = [list(table.header), *table.rows]
@@ -111,7 +124,7 @@ def to_markdown(table: Table) -> str:
 def _floors(task: str, floors: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for name, entry in floors.items():
-        title = FLOORS.get(name) or f"ridge, {', '.join(entry['inputs'])}"
+        title = floor_title(task, name, entry)
         values = {metric: {"mean": value} for metric, value in entry["test"].items()}
         rows.append(_result(title, task, values, None))
     return rows

@@ -79,7 +79,7 @@ class _Side:
 
 
 def run_gate(root: Path, base: str | None = None, head: str | None = None) -> GateResult:
-    """Compare the revision `head` (default: the workspace) with `base`.
+    """Compare the revision or DVC experiment `head` (default: the workspace) with `base`.
 
     The default base is the merge base of the head with the main branch. Margins are the base's, and
     accepted changes those that the head has committed.
@@ -87,11 +87,12 @@ def run_gate(root: Path, base: str | None = None, head: str | None = None) -> Ga
     Raises:
         DhmdError: no such revision, or a params.yaml that cannot be read.
     """
-    old: Commit = commit(root, base) if base is not None else merge_base(root, head or "HEAD")
-    new: Revision = commit(root, head) if head is not None else Workspace(root)
+    judged = commit(root, head) if head is not None else None
+    old = commit(root, base) if base is not None else merge_base(root, judged)
+    new: Revision = judged or Workspace(root)
     sides = _side(old), _side(new)
     accept, notes = _accepted(root, new, sides[1])
-    if isinstance(new, Commit) and new.sha == old.sha:
+    if judged is not None and judged.sha == old.sha:
         notes.append("base and head are the same commit; --base names another")
     names = {
         name

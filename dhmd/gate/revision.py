@@ -1,4 +1,4 @@
-"""Where committed files are read: a Git revision, or the workspace."""
+"""Where committed files are read: a Git revision, a DVC experiment, or the workspace."""
 
 from __future__ import annotations
 
@@ -91,40 +91,76 @@ class Commit:
 
 
 def commit(root: Path, name: str) -> Commit:
-    """The commit that `name` means.
+    """The commit that `name` means: a Git revision, else a DVC experiment of that name.
 
     Raises:
-        DhmdError: not a Git repository, or no such revision.
+        DhmdError: not a Git repository, no such revision, or several experiments of that name.
     """
     done = git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-    if done.returncode:
-        _refuse_outside_git(root)
+    if done.returncode == 0:
+        return Commit(root, done.stdout.decode().strip(), name)
+    _refuse_outside_git(root)
+    found = _experiments(root, name)
+    if len(found) > 1:
+        # As in DVC, the one that started from here is meant.
+        found = {base: sha for base, sha in found.items() if base == _sha(root, "HEAD")} or found
+    if len(found) > 1:
+        bases = ", ".join(sorted(base[:10] for base in found))
         raise DhmdError(
-            f"revision {name!r} is not in this clone; fetch it, or name another (a shallow clone "
-            "holds no older revisions)"
+            f"several experiments are called {name!r}, from the commits {bases}: name one by its "
+            "own commit (dvc exp show --all-commits --sha)"
         )
-    return Commit(root, done.stdout.decode().strip(), name)
+    for sha in found.values():
+        return Commit(root, sha, f"experiment {name}")
+    raise DhmdError(
+        f"revision {name!r} is not in this clone, neither in Git nor as a DVC experiment; fetch "
+        "it, or name another (a shallow clone holds no older revisions)"
+    )
 
 
-def merge_base(root: Path, head: str) -> Commit:
-    """The last commit that `head` and the main branch share.
+def _experiments(root: Path, name: str) -> dict[str, str]:
+    """The experiments of that name: the commit that each started from, and its own.
+
+    DVC keeps them as Git references: refs/exps/<2 digits>/<38 digits of the baseline>/<name>.
+    """
+    found: dict[str, str] = {}
+    listing = _git_text(root, "for-each-ref", "--format=%(refname) %(objectname)", "refs/exps/")
+    for line in listing.splitlines():
+        reference, sha = line.split(" ")
+        parts = reference.split("/", 4)
+        if len(parts) == 5 and len(parts[2] + parts[3]) == len(sha) and parts[4] == name:
+            found[parts[2] + parts[3]] = sha
+    return found
+
+
+def merge_base(root: Path, head: Commit | None = None) -> Commit:
+    """The last commit that `head` (None: what is checked out) and the main branch share.
+
+    Its name says so where it is HEAD itself, as it is on the main branch.
 
     Raises:
         DhmdError: no main branch, or no shared commit in this clone.
     """
     _refuse_outside_git(root)
+    sha = "HEAD" if head is None else head.sha
     for branch in MAIN_BRANCHES:
         if git(root, "rev-parse", "--verify", "--quiet", f"{branch}^{{commit}}").returncode:
             continue
-        done = git(root, "merge-base", "--end-of-options", branch, head)
+        done = git(root, "merge-base", "--end-of-options", branch, sha)
         if done.returncode:
             raise DhmdError(
-                f"{head} and {branch} share no commit in this clone; fetch the whole history, or "
-                "give --base REV"
+                f"{'HEAD' if head is None else head.label} and {branch} share no commit in this "
+                "clone; fetch the whole history, or give --base REV"
             )
-        sha = done.stdout.decode().strip()
-        return Commit(root, sha, f"merge base with {branch}")
+        found = done.stdout.decode().strip()
+        name = f"merge base with {branch}"
+        return Commit(root, found, f"HEAD, the {name}" if found == _sha(root, "HEAD") else name)
     raise DhmdError(f"no main branch here ({', '.join(MAIN_BRANCHES)}); give --base REV")
+
+
+def _sha(root: Path, name: str) -> str:
+    done = git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+    return done.stdout.decode().strip()
 
 
 def git(

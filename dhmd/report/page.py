@@ -10,7 +10,7 @@ import numpy as np
 
 from dhmd.evaluation.artefacts import SPACES
 from dhmd.evaluation.metrics import loss_sign
-from dhmd.evaluation.tables import COLUMNS, dataset_tables
+from dhmd.evaluation.tables import COLUMNS, constant_title, dataset_tables
 from dhmd.report.charts.comparisons import (
     SECOND,
     edge_controls,
@@ -23,7 +23,7 @@ from dhmd.report.charts.dictionaries import activations
 from dhmd.report.charts.embeddings import embeddings
 from dhmd.report.charts.graphs import edges, gd_unit, reliability
 from dhmd.report.charts.predictions import calibration, confusion, worst
-from dhmd.report.charts.results import constant_title, published, results
+from dhmd.report.charts.results import published, results
 from dhmd.report.charts.training import pretraining, training
 from dhmd.report.data_tables import cleaning_table, other_facts, split_table
 from dhmd.report.dictionary import WordIndex, code_words, mean_activation, used_codes, word_index
@@ -422,11 +422,13 @@ def _worst(inputs: Inputs) -> str:
         words += f" (no {', '.join(entry['absent'])})" if entry["absent"] else ""
         planted = [f"{entry['truth']:+.2f}"] if truth else []
         rows.append([entry["id"], label, value, error, *planted, words])
-    what = "1 − mean probability of the true class" if classes else "mean absolute error"
-    caption = (
-        f"The {len(rows)} worst of {inputs.note()}: error is the {what} over seeds, the prediction "
-        "their mean"
+    what = (
+        "error is 1 − the true class's mean probability over seeds, the prediction the class whose "
+        "mean is highest"
+        if classes
+        else "error is the mean absolute error over seeds, the prediction their mean"
     )
+    caption = f"The {len(rows)} worst of {inputs.note()}: {what}"
     # A label that the noise has carried far from the truth is no fault of the model.
     return "<h4>Worst utterances</h4>" + table(
         header, rows, words=(0, len(header) - 1), caption=caption

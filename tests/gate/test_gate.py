@@ -79,8 +79,64 @@ def test_the_workspace_against_the_merge_base_is_the_default(repository):
     result = run_gate(repository)
     assert result.exit_status == 1
     assert result.head == "the workspace"
-    assert result.base == f"merge base with main ({base[:10]})"
+    assert result.base == f"HEAD, the merge base with main ({base[:10]})"
     assert run_gate(repository, head="HEAD").exit_status == 0
+    commit_all(repository)
+    result = run_gate(repository)
+    assert result.exit_status == 1
+    assert result.base == f"merge base with main ({base[:10]})"
+
+
+def test_on_the_main_branch_the_workspace_is_compared_with_its_last_commit(repository):
+    write_metrics(repository, predictions_of(SEEDS, 0.9))
+    commit_all(repository)
+    head = git(repository, "rev-parse", "HEAD")
+    result = run_gate(repository)
+    assert result.exit_status == 0
+    assert result.base == f"HEAD, the merge base with main ({head[:10]})"
+    write_metrics(repository, predictions_of(SEEDS, 1.2))
+    assert run_gate(repository).exit_status == 1
+
+
+def _experiment(root: Path, name: str, error: float) -> str:
+    """A commit on HEAD that only DVC's reference names, as `dvc exp run` leaves it."""
+    baseline = git(root, "rev-parse", "HEAD")
+    git(root, "checkout", "-q", "--detach")
+    write_metrics(root, predictions_of(SEEDS, error))
+    sha = commit_all(root)
+    git(root, "checkout", "-q", "main")
+    git(root, "update-ref", f"refs/exps/{baseline[:2]}/{baseline[2:]}/{name}", sha)
+    git(root, "update-ref", "refs/exps/exec/EXEC_HEAD", baseline)  # DVC's bookkeeping
+    return sha
+
+
+def test_experiments_go_by_their_names(repository):
+    worse = _experiment(repository, "worse", 0.9)
+    _experiment(repository, "better", 0.3)
+    result = run_gate(repository, head="worse")
+    assert result.exit_status == 1
+    assert result.head == f"experiment worse ({worse[:10]})"
+    assert result.base.startswith("HEAD, the merge base with main (")
+    assert run_gate(repository, head="better").exit_status == 0
+    assert run_gate(repository, base="better").exit_status == 1
+    assert run_gate(repository, base="better", head="worse").exit_status == 1
+    with pytest.raises(DhmdError, match="neither in Git nor as a DVC experiment"):
+        run_gate(repository, head="EXEC_HEAD")
+
+
+def test_of_experiments_of_one_name_the_one_from_here_is_meant(repository):
+    _experiment(repository, "twice", 0.9)
+    first = git(repository, "rev-parse", "HEAD")
+    commit_all(repository)
+    here = _experiment(repository, "twice", 0.3)
+    result = run_gate(repository, head="twice")
+    assert (result.exit_status, result.head) == (0, f"experiment twice ({here[:10]})")
+    commit_all(repository)
+    with pytest.raises(DhmdError, match=f"several experiments .* from the commits .*{first[:10]}"):
+        run_gate(repository, head="twice")
+    # What Git itself knows by the name comes first.
+    git(repository, "branch", "twice")
+    assert run_gate(repository, head="twice").head.startswith("twice (")
 
 
 def test_another_order_of_seeds_passes(repository):

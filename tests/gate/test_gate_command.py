@@ -60,8 +60,8 @@ def test_exit_statuses(repository):
     done = _run(repository, "--base", "nowhere")
     assert done.returncode == 2
     assert done.stderr.splitlines()[0] == (
-        "dhmd gate: revision 'nowhere' is not in this clone; fetch it, or name another (a shallow "
-        "clone holds no older revisions)"
+        "dhmd gate: revision 'nowhere' is not in this clone, neither in Git nor as a DVC "
+        "experiment; fetch it, or name another (a shallow clone holds no older revisions)"
     )
     assert _run(repository, "--json", "--markdown").returncode == 2
 

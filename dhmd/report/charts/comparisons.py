@@ -101,7 +101,7 @@ def _forest(
     sheet = Sheet(name, title, inputs.note(), WIDE, height + 0.85)
     width = (WIDE - _GUTTER - 0.2) / 2
     for index, metric in enumerate(metrics):
-        axes = sheet.axes(_GUTTER + index * width + 0.1, 0.32, width - 0.95, height)
+        axes = sheet.axes(_GUTTER + index * width + 0.1, 0.32, width - 1.15, height)
         heading(axes, f"{COLUMNS[inputs.task][metric]}: other − full")
         grid(axes, "x")
         few_ticks(axes, "x", 5)
@@ -161,5 +161,5 @@ def _difference(
     dots(axes, values, np.full(len(values), place + 0.3), colour, 2.8, 0.8)
     axes.plot([mean], [place], "o", markersize=5.5, color=colour, markeredgecolor=Ink.PAPER)
     p = "p < .001" if entry["p"] < 0.001 else f"p = {entry['p']:.3f}"[:9].replace("0.", ".", 1)
-    text = f"{signed(mean)}  {p}"
+    text = f"{signed(mean)}, {p}"
     say(axes, 1.03, place, text, transform=right, va="center", color=Ink.MUTED, fontsize=7.5)

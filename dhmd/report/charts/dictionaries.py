@@ -39,8 +39,13 @@ def activations(inputs: Inputs, space: Space) -> Picture | None:
     height = max(_ROW * len(names), 1.7)
     title = f"Dictionary of {inputs.name}'s {space.name} space"
     sheet = Sheet(f"dictionary_{space.name}", title, inputs.note(seeds=1), WIDE, height + 0.8)
-    heat = sheet.axes(1.35, 0.35, 5.3, height)
-    heading(heat, f"mean activation of the {len(chosen)} most used codes")
+    # Class names take what they need of the heat map's width.
+    left = min(max(1.35, 0.15 + 0.075 * max(map(len, names))), 3.0)
+    heat = sheet.axes(left, 0.35, 6.65 - left, height)
+    top = float(np.nanmax(values, initial=0.0))
+    heading(
+        heat, f"mean activation of the {len(chosen)} most used codes, colours from 0 to {top:.2f}"
+    )
     matrix(heat, values, names, [str(code) for code in chosen])
     heat.tick_params(axis="x", labelsize=7)
     groups = len(names) // len(inputs.modalities)

@@ -64,6 +64,7 @@ def edges(inputs: Inputs) -> Picture | None:
         spreads = sheet.axes(7.15, top, 2.65, 1.8)
         heading(spreads, "spread over samples")
         _spread(spreads, _test_edges(inputs, space), inputs.modalities)
+        labels(spreads, "edge weight (teacher → taught)")
     return sheet.finish(
         "An utterance's weights into a target sum to 1; a loop is self-distillation. Left: means "
         "over utterances and seeds. Middle: the same as a graph, width by weight. Right: quantiles "
@@ -95,7 +96,9 @@ def reliability(inputs: Inputs) -> Picture | None:
             axes = sheet.axes(*place)
             source = inputs.modalities.index(name)
             rho = correlation[source]
-            known = f", ρ = {signed(float(np.nanmean(rho)), 2)}" if np.isfinite(rho).any() else ""
+            known = (
+                f", test ρ = {signed(float(np.nanmean(rho)), 2)}" if np.isfinite(rho).any() else ""
+            )
             heading(axes, f"{gd_unit(space.name)}: {name} as teacher{known}")
             weights = space.edges[:, valid][:, :, source]
             _binned(axes, weights, values[valid], inputs.modalities)
@@ -104,10 +107,11 @@ def reliability(inputs: Inputs) -> Picture | None:
             # One scale a row: how steep a line is must compare between teachers.
             axes.sharey(first)
     return sheet.finish(
-        "Mean edge weight by the source's planted reliability, in six equal steps; a line a "
-        "target, in its colour, averaged over seeds, with standard errors over utterances. A "
-        "rising line says that the edge sees when its teacher can be trusted. ρ: rank "
-        "correlation on the test split, mean over targets and seeds."
+        f"Mean edge weight by the teacher's planted reliability, in {_BINS} equal steps (those of "
+        f"at least {_LEAST_IN_BIN} utterances); a line a target (blue text, orange audio, green "
+        "vision), averaged over seeds, with standard errors over utterances. A rising line says "
+        "that the edge sees when its teacher can be trusted. The lines are of the validation "
+        "split; ρ is the rank correlation on the test split, mean over targets and seeds."
     )
 
 
@@ -199,7 +203,7 @@ def _loop(axes: Any, place: tuple[float, float], angle: float, weight: float, co
     side = (
         ("center", "bottom") if abs(right) < 0.5 else ("left" if right > 0 else "right", "center")
     )
-    at = (place[0] + 0.66 * right, place[1] + 0.66 * math.sin(angle))
+    at = (place[0] + 0.7 * right, place[1] + 0.7 * math.sin(angle))
     _weight(axes, at, weight, colour, side)
 
 

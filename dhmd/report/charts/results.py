@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from dhmd.evaluation.metrics import loss_sign
-from dhmd.evaluation.tables import BASELINES, COLUMNS, FLOORS
+from dhmd.evaluation.tables import BASELINES, COLUMNS, floor_title
 from dhmd.report.inputs import Inputs, Row
 from dhmd.report.published import Published, published_for
 from dhmd.report.sheet import (
@@ -47,7 +47,7 @@ def lines_of(inputs: Inputs) -> list[Line]:
     metrics = COLUMNS[inputs.task]
     lines = [
         Line(
-            _floor_title(inputs.task, name, entry),
+            floor_title(inputs.task, name, entry),
             {metric: [value] for metric, value in entry["test"].items()},
         )
         for name, entry in inputs.tables["floors"].items()
@@ -70,17 +70,6 @@ def lines_of(inputs: Inputs) -> list[Line]:
         ceiling = inputs.tables["metrics"]["ceiling"]
         lines.append(Line("planted truth (ceiling)", {m: [v] for m, v in ceiling.items()}))
     return lines
-
-
-def constant_title(task: str) -> str:
-    """What the floor without any input answers."""
-    return "most frequent class" if task == "classification" else "median label"
-
-
-def _floor_title(task: str, name: str, entry: Mapping[str, Any]) -> str:
-    if name == "median":
-        return constant_title(task)
-    return FLOORS.get(name) or f"ridge, {', '.join(entry['inputs'])}"
 
 
 def _by_metric(found: Sequence[Row], metrics: Mapping[str, str]) -> dict[str, list[float]]:

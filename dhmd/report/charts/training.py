@@ -20,6 +20,7 @@ from dhmd.report.sheet import (
     few_ticks,
     grid,
     heading,
+    labels,
 )
 
 COLUMNS_OF_ALL: Final = {metric: name for task in COLUMNS.values() for metric, name in task.items()}
@@ -80,7 +81,7 @@ def _panels(inputs: Inputs, name: str, title: str, history: Sequence[Row]) -> Pi
     lines = -(-len(panels) // _COLUMNS)
     count = int((inputs.corpus.split_N == "train").sum())
     note = inputs.note(split="train", count=count)
-    sheet = Sheet(name, title, note, WIDE, lines * 1.65 + 0.1)
+    sheet = Sheet(name, title, note, WIDE, lines * 1.65 + 0.2)
     width = (WIDE - 0.2) / _COLUMNS
     for index, (panel, keys) in enumerate(panels.items()):
         row, column = divmod(index, _COLUMNS)
@@ -89,6 +90,8 @@ def _panels(inputs: Inputs, name: str, title: str, history: Sequence[Row]) -> Pi
         grid(axes, "y")
         few_ticks(axes, "y", 3)
         few_ticks(axes, "x", 4, whole=True)
+        if index + _COLUMNS >= len(panels):  # the lowest of its column
+            labels(axes, "epoch")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
         for key in keys:
             modality, _ = _parts(key)
