@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,13 @@ def grow(videos: int, folder: Path) -> dict[str, Any]:
     queue = context.Queue()
     process = context.Process(target=_measure, args=(corpus, folder / "aligned.h5", queue))
     process.start()
-    seconds, before, peak = queue.get()
+    while True:
+        try:
+            seconds, before, peak = queue.get(timeout=1)
+            break
+        except Empty:
+            if not process.is_alive():
+                raise SystemExit(f"aligning {videos} videos failed") from None
     process.join()
     line = row(
         f"align alone, {videos} generated videos",

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import align, epoch, pipeline, predict, step, threads
+from benchmarks import align, epoch, kernels, pipeline, predict, step, threads
 from benchmarks.measure import RESULTS, ROOT
 from dhmd.base.atomic import write_text
 from dhmd.cli.readme import with_tables
@@ -24,6 +24,7 @@ from dhmd.cli.readme import with_tables
 PAGE = ROOT / "docs" / "performance.md"
 TABLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {
     "step": step.table,
+    "kernels": kernels.table,
     "epoch": epoch.table,
     "predict": predict.table,
     "threads": threads.table,
@@ -54,6 +55,7 @@ def commands(real: Path | None) -> dict[str, list[str]]:
     with_real = [] if real is None else ["--real", str(real)]
     return {
         "step": [],
+        "kernels": [],
         "epoch": with_real,
         "predict": [],
         "threads": [],

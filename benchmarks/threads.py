@@ -2,8 +2,8 @@
 
 Training steps in processes of their own: one alone with one thread and with as many as there are
 cores, and two side by side, as `dvc queue start -j 2` runs two experiments; waiting passively, as
-the stages have it, and as OpenMP does by default (a thread spins). The rival is one process of one
-thread, timed by turns with each.
+the stages have it, and with `--spinning` also as OpenMP does by default, which can take minutes.
+The rival is one process of one thread, timed by turns with each.
 """
 
 from __future__ import annotations
@@ -28,22 +28,6 @@ from benchmarks.measure import (
     write,
 )
 
-# The worker trains a while to warm up, says so, waits for a line, and says what it took.
-_WORKER = """
-import sys
-from benchmarks.engine import MOSI, TINY, Fast, computing, random_corpus, scratch
-from benchmarks.measure import Time
-
-name, threads, seeds, steps = sys.argv[1], *map(int, sys.argv[2:])
-shape = {"MOSI": MOSI, "tiny": TINY}[name]
-with computing("cpu", threads) as device, scratch() as folder:
-    fast = Fast(shape, random_corpus(shape, 2 * shape.batch, device), seeds, folder=folder)
-    fast.step()
-    for line in sys.stdin:
-        time = Time.of(lambda: [fast.step() for _ in range(steps)])
-        print(time.wall, time.cpu, flush=True)
-"""
-
 
 class Workers:
     """Some equal processes that train steps when told to."""
@@ -57,7 +41,7 @@ class Workers:
         self.count, self.threads, self.passive, self.steps = count, threads, passive, steps
         self.processes = [
             subprocess.Popen(
-                [sys.executable, "-c", _WORKER, shape, str(threads), "1", str(steps)],
+                [sys.executable, "-m", "benchmarks.worker", shape, str(threads), str(steps)],
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.PIPE,
@@ -76,8 +60,10 @@ class Workers:
         found = []
         for process in self.processes:
             assert process.stdout is not None
-            wall, cpu = map(float, process.stdout.readline().split())
-            found.append(Time(wall, cpu))
+            words = process.stdout.readline().split()
+            if not words:
+                raise SystemExit("a training process ended early")
+            found.append(Time(float(words[0]), float(words[1])))
         return max(found, key=lambda time: time.wall)
 
     def close(self) -> None:
@@ -133,11 +119,13 @@ def main() -> None:
     parser.add_argument("--shape", choices=("MOSI", "tiny"), default="MOSI")
     parser.add_argument("--steps", type=int, default=2, help="in a turn")
     parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--spinning", action="store_true", help="also OpenMP's default waiting")
     parser.add_argument("--cases", type=int, help="only the first so many")
     parser.add_argument("--json", type=Path, default=RESULTS / "threads.json")
     arguments = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
-    cases = [(1, cores, True), (2, max(1, cores // 2), True), (2, cores, True), (2, cores, False)]
+    cases = [(1, cores, True), (2, max(1, cores // 2), True), (2, cores, True)]
+    cases += [(2, cores, False)] if arguments.spinning else []
     rows = measure(arguments.shape, cases[: arguments.cases], arguments.steps, arguments.repeats)
     print("\n" + table(rows))
     write(arguments.json, "threads", {"machine": machine(), "rows": rows})

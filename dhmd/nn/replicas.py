@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +24,43 @@ def stream_seed(seed: int, purpose: str) -> int:
     """A 63-bit seed for one purpose of one replica (sha256, so that streams never overlap)."""
     digest = hashlib.sha256(f"{purpose}/{seed}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+class BitStream:
+    """A replica's random 64-bit words: numpy's SFC64 on a CPU, torch's own generator on a GPU.
+
+    SFC64 takes half the time of torch's Mersenne twister and passes the same statistical tests.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self.generator: torch.Generator | None = None
+        if device.type == "cpu":
+            self._words = np.random.SFC64(seed)
+        else:
+            self.generator = torch.Generator(device)
+            self.generator.manual_seed(seed)
+
+    def fill(self, row_W: Tensor) -> None:
+        """Put fresh words, uniform over all values, into an int64 tensor."""
+        if self.generator is not None:
+            row_W.random_(_FULL_RANGE, None, generator=self.generator)
+        else:
+            row_W.copy_(torch.from_numpy(self._words.random_raw(len(row_W)).view(np.int64)))
+
+    def get_state(self) -> Tensor:
+        """What `set_state` takes to go on from here."""
+        if self.generator is not None:
+            return self.generator.get_state()
+        return torch.from_numpy(self._words.state["state"]["state"].view(np.int64).copy())
+
+    def set_state(self, state: Tensor) -> None:
+        """Go on from a state."""
+        if self.generator is not None:
+            self.generator.set_state(state)
+        else:
+            whole = self._words.state
+            words = state.numpy().view(np.uint64).copy()
+            self._words.state = {**whole, "state": {"state": words}}
 
 
 def threshold(rate: float) -> int:
@@ -46,13 +84,13 @@ class Replicas:
         self.training = False
         self._initial = [self._generator(s, "initialisation") for s in self.seeds]
         self.order = [self._generator(s, "order") for s in self.seeds]
-        self.dropout = [self._generator(s, "dropout", device=device) for s in self.seeds]
+        self.dropout = [BitStream(stream_seed(s, "dropout"), device) for s in self.seeds]
         self._pool_RW = torch.empty(len(self.seeds), 0, dtype=torch.int64, device=device)
         self._used = 0
 
     @staticmethod
-    def _generator(seed: int, purpose: str, device: torch.device | None = None) -> torch.Generator:
-        generator = torch.Generator(device or torch.device("cpu"))
+    def _generator(seed: int, purpose: str) -> torch.Generator:
+        generator = torch.Generator()
         generator.manual_seed(stream_seed(seed, purpose))
         return generator
 
@@ -81,8 +119,8 @@ class Replicas:
         if self._used + words > self._pool_RW.shape[1]:
             size = max(words, _BLOCK_WORDS)
             self._pool_RW = torch.empty(self.count, size, dtype=torch.int64, device=self.device)
-            for row, generator in zip(self._pool_RW, self.dropout, strict=True):
-                row.random_(_FULL_RANGE, None, generator=generator)
+            for row_W, stream in zip(self._pool_RW, self.dropout, strict=True):
+                stream.fill(row_W)
             self._used = 0
         drawn = self._pool_RW[:, self._used : self._used + words]
         self._used += words
@@ -94,7 +132,7 @@ class Replicas:
         return self.bits(*shape) >= threshold(rate)
 
     def state(self) -> dict[str, Tensor]:
-        """The streams' state as byte tensors, to be saved and resumed."""
+        """The streams' state as tensors, to be saved and resumed."""
         state = {}
         for index in range(self.count):
             state[f"order.{index}"] = self.order[index].get_state()

@@ -38,7 +38,7 @@ class GraphedStep:
         weight_RB: Tensor,
     ) -> None:
         self._rows_RB, self._weight_RB = rows_RB.clone(), weight_RB.clone()
-        states = [generator.get_state() for generator in replicas.dropout]
+        states = [stream.get_state() for stream in replicas.dropout]
         grads = grads_P.clone()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
@@ -47,12 +47,12 @@ class GraphedStep:
                 step(self._rows_RB, self._weight_RB)
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        for generator in replicas.dropout:
-            self._graph.register_generator_state(generator)
+        for stream in replicas.dropout:
+            self._graph.register_generator_state(stream.generator)
         with torch.cuda.graph(self._graph):
             self._losses = step(self._rows_RB, self._weight_RB)
-        for generator, state in zip(replicas.dropout, states, strict=True):
-            generator.set_state(state)
+        for stream, state in zip(replicas.dropout, states, strict=True):
+            stream.set_state(state)
         grads_P.copy_(grads)
 
     def __call__(self, rows_RB: Tensor, weight_RB: Tensor) -> dict[str, Tensor]:

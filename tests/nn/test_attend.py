@@ -12,7 +12,7 @@ from dhmd.nn import attend as module
 from dhmd.nn.attend import attend
 from dhmd.nn.dropout import Dropout
 from dhmd.nn.pooling import padding_bias
-from tests.nn.layers import masks, normal, replicas
+from tests.nn.layers import CPU, masks, normal, replicas
 from tests.oracle.compare import assert_close
 
 HEADS, WIDTH, GROUPS, BATCH, STEPS, KEYS = 2, 6, 3, 4, 5, 7
@@ -69,3 +69,17 @@ def test_groups_without_dropout_draw_nothing() -> None:
     assert drawn is not None
     assert drawn.bits_RAXTU.shape == (2, 2, BATCH * HEADS, STEPS, KEYS)
     assert dropout((0.4, 0.0)).drawn((1, BATCH), (1, 1, 1), slice(1, 2)) is None
+
+
+def test_on_a_gpu_one_block_has_every_groups_limit() -> None:
+    """The masks of the one block that a GPU gets, made on the CPU from bits of every group."""
+    rates = (0.4, 0.0, 0.2)
+    layer = dropout(rates)
+    bits = layer.replicas.bits(GROUPS, BATCH * HEADS, STEPS, KEYS)
+    numbers = tuple(layer.thresholds_G.tolist())
+    drawn = module.Drawn(bits, (True,) * GROUPS, layer.thresholds_G, layer.scales_G, numbers)
+    count = bits.shape[:3].numel()
+    like = torch.zeros(count, STEPS, KEYS)
+    [block] = module._blocks(count, STEPS * KEYS, drawn, torch.device("cuda"))
+    apart = [b.mask(like[b.part]) for b in module._blocks(count, STEPS * KEYS, drawn, CPU)]
+    assert block.mask(like).equal(torch.cat(apart))

@@ -6,8 +6,8 @@ import pytest
 import torch
 from scipy import stats
 
-from dhmd.nn.replicas import Replicas, stream_seed
-from tests.nn.layers import CPU, replicas
+from dhmd.nn.replicas import stream_seed
+from tests.nn.layers import replicas
 
 
 def test_initial_values_do_not_depend_on_company() -> None:
@@ -85,7 +85,3 @@ def test_streams_of_seeds_and_purposes_do_not_meet() -> None:
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert stream_seed(1, "order") == stream_seed(1, "order")
-    family = Replicas([0], CPU)
-    assert not torch.randperm(30, generator=family.order[0]).equal(
-        torch.randperm(30, generator=family.dropout[0])
-    )
