@@ -48,6 +48,7 @@ from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.input import Input
 
 TARGET = 4.0  # real pieces, DMD's settings
+MORE_BUCKETS = 8  # than params.yaml has, to show what more of them do
 
 
 def aligned(settings: Settings, raw: Path, folder: Path) -> Path:
@@ -178,8 +179,19 @@ def main() -> None:
                 corpus, train, shape = corpus_of(settings, cache, device)
                 published = replace(MOSI, inputs=shape.inputs)
                 share = arguments.share
-                name = "real pieces of MOSI, DMD's settings"
-                add(measure(name, published, corpus, train, 1, share=share, target=TARGET, **more))
+                for buckets in sorted({arguments.buckets, MORE_BUCKETS}):
+                    line = measure(
+                        f"real pieces of MOSI, DMD's settings, {buckets} buckets",
+                        published,
+                        corpus,
+                        train,
+                        1,
+                        repeats=arguments.repeats,
+                        buckets=buckets,
+                        share=share,
+                        target=TARGET,
+                    )
+                    add(line)
                 name, seeds = "real pieces of MOSI, the recipe's", len(settings.train.seeds)
                 add(measure(name, shape, corpus, train, seeds, share=2 * share, **more))
             settings = params.for_dataset("demo")
