@@ -100,9 +100,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.predict")
-    parser.add_argument("--utterances", type=int, default=256)
+    parser.add_argument("--utterances", type=int, default=128)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 5])
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=int, help="default: as training has it")
     parser.add_argument("--tiny", action="store_true", help="a tiny shape instead of MOSI's")
