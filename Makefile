@@ -49,8 +49,9 @@ format: $(INSTALLED) ## write the style that lint checks
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-faults: $(INSTALLED) ## run the long form of the tests, faults on purpose included
-	.venv/bin/python -m pytest --run-slow
+faults: $(INSTALLED) ## break the pipeline on purpose, the long form; counts in .dhmd/faults.json
+	.venv/bin/python -m pytest tests/faults --run-slow
+	.venv/bin/python -m pytest -m slow --run-slow --ignore tests/faults
 
 clean: ## remove the environment and the tools' caches; data, models and metrics stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -75,7 +75,9 @@ class Folds:
 
     def __post_init__(self) -> None:
         path = PurePosixPath(self.file)
-        if path.is_absolute() or ".." in path.parts or "\\" in self.file or not path.parts:
+        odd = set(self.file) & set("\\:") or any(ord(letter) < 32 for letter in self.file)
+        leaves = path.is_absolute() or ".." in path.parts
+        if odd or leaves or not path.parts or self.file.endswith("/"):
             raise ValueError(f"file is {self.file!r}, but must be a plain path below recipes/")
 
 

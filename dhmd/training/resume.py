@@ -24,7 +24,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 import dhmd
@@ -32,6 +31,7 @@ from dhmd.base.atomic import whole_file
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.hashing import file_sha256, json_sha256
 from dhmd.base.locks import try_lock
+from dhmd.training.tensor_file import write_tensors
 
 _CODE = ("nn", "model", "training", "ablation", "cache")
 
@@ -61,7 +61,7 @@ class ResumeState:
         """Replace the saved place of `part`."""
         with whole_file(self._file(part)) as temporary:
             whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-            save_file(whole, temporary, metadata={"notes": json.dumps(notes)})
+            write_tensors(temporary, whole, {"notes": json.dumps(notes)})
 
     def load(self, part: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The saved place of `part`, or None. A damaged one counts as none: it is only a place."""

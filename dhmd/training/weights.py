@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dhmd.base.artefacts import DESCRIPTION, load_description
@@ -27,6 +27,7 @@ from dhmd.model.task import Task
 from dhmd.nn.replicas import Replicas
 from dhmd.training.configuration import Configuration
 from dhmd.training.device_corpus import Normalisation
+from dhmd.training.tensor_file import write_tensors
 
 _FORMAT = 2
 
@@ -103,7 +104,7 @@ def save_weights(
             key: value.detach()[start + index].cpu().contiguous()
             for key, value in parameters.items()
         }
-        save_file(tensors, folder / name)
+        write_tensors(folder / name, tensors)
         files[name] = file_sha256(folder / name)
     return files
 

@@ -1,0 +1,123 @@
+"""The short and the long form, progress on the terminal, and the counts of what was tried.
+
+The long form (`make faults`, `--run-slow`) writes its counts to .dhmd/faults.json, from which
+`python -m tests.faults.page` writes the table of docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.faults.project import OUTPUTS, STAGES, Project
+
+ROOT = Path(__file__).parents[2]
+SUMMARY = ROOT / ".dhmd" / "faults.json"
+
+Tell = Callable[[str], None]
+
+
+@dataclass
+class Counts:
+    """What was tried, and how it came out: area -> what -> how often."""
+
+    found: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def add(self, area: str, what: str, number: int = 1) -> None:
+        area_counts = self.found.setdefault(area, {})
+        area_counts[what] = area_counts.get(what, 0) + number
+
+
+_KEY = pytest.StashKey[Counts]()
+_BEGAN = pytest.StashKey[float]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_KEY] = Counts()
+    config.stash[_BEGAN] = time.time()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    config = session.config
+    if not config.getoption("--run-slow") or not config.stash[_KEY].found:
+        return
+    SUMMARY.parent.mkdir(exist_ok=True)
+    summary = {
+        "failed": session.testsfailed,
+        "seconds": round(time.time() - config.stash[_BEGAN]),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "counts": config.stash[_KEY].found,
+    }
+    SUMMARY.write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Stages and a thousand children: on a busy machine that takes long."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.timeout(1800))
+
+
+@pytest.fixture(scope="session")
+def long(pytestconfig: pytest.Config) -> bool:
+    """Whether this is the long form."""
+    return bool(pytestconfig.getoption("--run-slow"))
+
+
+@pytest.fixture(scope="session")
+def counts(pytestconfig: pytest.Config) -> Counts:
+    return pytestconfig.stash[_KEY]
+
+
+@pytest.fixture
+def tell(pytestconfig: pytest.Config, long: bool, request: pytest.FixtureRequest) -> Tell:
+    """Say how far the long form has got."""
+    terminal = pytestconfig.pluginmanager.get_plugin("terminalreporter")
+
+    def say(sentence: str) -> None:
+        if long and terminal is not None:
+            terminal.write_line(f"{time.strftime('%H:%M:%S')} {sentence}")
+            terminal.flush()
+
+    return say
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A pipeline that nothing happened to: what every disturbed one must end with."""
+
+    project: Project
+    seconds: dict[str, float]
+    contents: dict[str, dict[str, str]]
+
+    def upto(self, folder: Path, stage: str) -> Project:
+        """A copy in which everything before `stage` is done."""
+        project = self.project.copy(folder)
+        for name in STAGES[STAGES.index(stage) :]:
+            project.remove_outputs(name)
+        return project
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory, long: bool) -> Reference:
+    """The undisturbed pipeline; its trainings are tracked in the long form only."""
+    project = Project.create(tmp_path_factory.mktemp("faults") / "work tree")
+    if not long:
+        project.edit(
+            "params.yaml", ("  enabled: true\n  # Tracking", "  enabled: false\n  # Tracking")
+        )
+    seconds = {}
+    for stage in STAGES:
+        began = time.monotonic()
+        project.run(*project.stage(stage))
+        seconds[stage] = time.monotonic() - began
+    assert project.leftovers() == []
+    return Reference(project, seconds, {stage: project.contents(stage) for stage in OUTPUTS})

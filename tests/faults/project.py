@@ -1,0 +1,197 @@
+"""A copy of this repository in which the whole pipeline takes seconds: a tiny corpus, two seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dhmd.base.atomic import TEMPORARY_PREFIX
+
+ROOT = Path(__file__).parents[2]
+DATASET = "demo"
+STAGES = ("download", "align", "pretrain", "train", "ablate", "evaluate", "report")
+OUTPUTS = {
+    "download": ("data/raw/demo",),
+    "align": ("data/aligned/demo.h5",),
+    "pretrain": ("pretrained/demo",),
+    "train": ("models/demo",),
+    "ablate": ("ablations/demo",),
+    "evaluate": ("metrics/demo",),
+    "report": ("reports/demo",),
+}
+
+_SMALLER = {
+    "recipes/demo.yaml": [
+        ("n_train: 600", "n_train: 48"),
+        ("n_valid: 200", "n_valid: 16"),
+        ("n_test: 320", "n_test: 16"),
+        ("width: 16", "width: 8"),
+        ("codes: 128", "codes: 8"),
+        ("  enabled: false", "  enabled: true"),
+        ("  epochs: 12", "  epochs: 3"),
+        ("    - late_fusion", "    - gru"),
+    ],
+    "params.yaml": [
+        ("    - 2\n    - 3\n    - 4\n    - 5\n", "    - 2\n"),
+        ("  folds: 5", "  folds: 2"),
+        ("  resamples: 1000", "  resamples: 100"),
+        ("  threads: null", "  threads: 1"),
+        ("  device: auto", "  device: cpu"),
+    ],
+}
+
+
+class Project:
+    """The copy, and commands run in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(_OUTSIDE)},
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "DVC_SITE_CACHE_DIR": str(folder.parent / f"{folder.name}-site"),
+            "GIT_CONFIG_GLOBAL": str(folder / ".git" / "ours"),
+            "OMP_NUM_THREADS": "1",
+        }
+
+    @classmethod
+    def create(cls, folder: Path) -> Project:
+        """A fresh copy that has run nothing yet."""
+        folder.mkdir(parents=True)
+        project = cls(folder)
+        for name in ("dhmd", "stages", "recipes"):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+        for name in ("params.yaml", ".dvcignore", ".gitignore", "dvc.yaml"):
+            shutil.copy(ROOT / name, folder / name)
+        (folder / ".dvc").mkdir()
+        for name in ("config", ".gitignore"):
+            shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
+        for name, changes in _SMALLER.items():
+            project.edit(name, *changes)
+        (folder / ".git").mkdir()
+        (folder / ".git" / "ours").write_text(
+            "[user]\n\tname = A Tester\n\temail = tester@example.org\n"
+            "[init]\n\tdefaultBranch = main\n"
+        )
+        for command in (("init", "-q"), ("add", "-A"), ("commit", "-q", "-m", "begin")):
+            project.run("git", *command)
+        return project
+
+    def copy(self, folder: Path) -> Project:
+        """Another copy, with all that this one has by now."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Project(folder)
+
+    def edit(self, name: str, *changes: tuple[str, str]) -> None:
+        path = self.folder / name
+        text = path.read_text(encoding="utf-8")
+        for old, new in changes:
+            assert old in text, (name, old)
+            text = text.replace(old, new)
+        path.write_text(text, encoding="utf-8")
+
+    def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
+        """Start a command, stdout and stderr together in a pipe."""
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *command: str, status: int | None = 0, **environment: str) -> str:
+        """What a command says, once its exit status is `status` (None: any but 0)."""
+        with self.start(*command, **environment) as process:
+            try:
+                said, _ = process.communicate(timeout=900)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        fits = process.returncode != 0 if status is None else process.returncode == status
+        assert fits, f"{command} ended with {process.returncode}:\n{said}"
+        return said
+
+    def stage(self, name: str) -> tuple[str, ...]:
+        """The command of a stage."""
+        return (sys.executable, "-m", f"stages.{name}", DATASET)
+
+    def remove_outputs(self, stage: str) -> None:
+        """As DVC does before it runs a stage."""
+        for name in OUTPUTS[stage]:
+            path = self.folder / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def contents(self, stage: str) -> dict[str, str]:
+        """The sha256 of every file that a stage has written."""
+        paths = [self.folder / name for name in OUTPUTS[stage]]
+        files = [f for path in paths for f in ([path] if path.is_file() else path.rglob("*"))]
+        return {
+            file.relative_to(self.folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in files
+            if file.is_file()
+        }
+
+    def leftovers(self) -> list[str]:
+        """What half-written files there are, and places of work that is done."""
+        left = [*self.folder.rglob(f"{TEMPORARY_PREFIX}*"), *self.folder.glob(".dhmd/resume/*")]
+        return sorted(path.relative_to(self.folder).as_posix() for path in left)
+
+    def processes(self, *words: str) -> list[int]:
+        """Living processes of this copy whose command has all the words."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (entry / "cmdline").read_bytes().decode(errors="replace")
+                here = os.readlink(entry / "cwd")
+            except OSError:
+                continue
+            if here == str(self.folder) and all(word in command for word in words):
+                found.append(int(entry.name))
+        return found
+
+    def wait_for_none(self, *words: str, seconds: float = 120) -> None:
+        """Return once no such process lives."""
+        deadline = time.monotonic() + seconds
+        while living := self.processes(*words):
+            assert time.monotonic() < deadline, f"still there after {seconds} s: {living}"
+            time.sleep(0.05)
+
+    def run_statuses(self) -> list[str]:
+        """The statuses of MLflow's runs."""
+        import sqlite3
+        from contextlib import closing
+
+        database = self.folder / "mlflow.db"
+        if not database.exists():
+            return []
+        with closing(sqlite3.connect(database)) as connection:
+            return [status for (status,) in connection.execute("select status from runs")]
+
+
+_OUTSIDE = ("DVC_", "GIT_", "PYTHON", "MLFLOW_")
+
+
+@contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """Whatever happens inside, the process is gone afterwards."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        process.communicate()

@@ -1,0 +1,203 @@
+"""Other interpreters, other versions, other places, other languages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import Counts, Reference, Tell
+from tests.faults.project import ROOT, STAGES, Project
+from tests.faults.test_disk import small_disk, untracked
+
+BLOCK = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {names!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+def blocked(folder: Path, *names: str) -> dict[str, str]:
+    """An environment in which these packages cannot be imported."""
+    folder.mkdir(exist_ok=True)
+    (folder / "sitecustomize.py").write_text(BLOCK.format(names=set(names)))
+    return {"PYTHONPATH": str(folder)}
+
+
+@pytest.mark.parametrize("names", [("mlflow",), ("dvc", "mlflow")])
+def test_a_stage_without_mlflow_and_dvc(
+    names: tuple[str, ...], reference: Reference, tmp_path: Path, counts: Counts
+) -> None:
+    project = reference.upto(tmp_path / "project", "align")
+    environment = blocked(tmp_path / "site", *names)
+    for stage in ("align", "train"):
+        project.remove_outputs(stage)
+        project.run(*project.stage(stage), **environment)
+        assert project.contents(stage) == reference.contents[stage]
+    counts.add("environments", f"without {' and '.join(names)}: same bytes")
+
+
+@pytest.mark.parametrize(
+    ("name", "environment"),
+    [
+        ("C", {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
+        ("a decimal comma", {"LC_ALL": "de_DE.UTF-8"}),
+    ],
+)
+def test_another_locale(
+    name: str,
+    environment: dict[str, str],
+    reference: Reference,
+    tmp_path: Path,
+    long: bool,
+    counts: Counts,
+) -> None:
+    if name != "C":
+        made = subprocess.run(
+            ["localedef", "-i", "de_DE", "-f", "UTF-8", str(tmp_path / "de_DE.UTF-8")],
+            capture_output=True,
+            check=False,
+        )
+        if made.returncode not in (0, 1) or not (tmp_path / "de_DE.UTF-8").is_dir():
+            pytest.skip("this machine cannot generate a locale with a decimal comma")
+        environment = environment | {"LOCPATH": str(tmp_path)}
+    project = untracked(reference, tmp_path / "project", "download")
+    for stage in STAGES if long else ("download", "align"):
+        project.run(*project.stage(stage), **environment)
+        assert project.contents(stage) == reference.contents[stage], stage
+    project.run("dhmd", "config", "check", **environment)
+    counts.add("environments", f"locale with {name}: same bytes")
+
+
+@pytest.mark.slow
+def test_a_path_with_spaces_and_letters_of_the_world(
+    reference: Reference, tmp_path: Path, counts: Counts
+) -> None:
+    project = reference.upto(tmp_path / "an der Straße, 実験 #1 100% 'x'", STAGES[0])
+    project.run("dvc", "repro")
+    for stage in STAGES:
+        assert project.contents(stage) == reference.contents[stage], stage
+    project.wait_for_none("dhmd.tracking.uploader")
+    assert set(project.run_statuses()) == {"FINISHED"}
+    counts.add("environments", "path with spaces and other letters: same bytes")
+
+
+def test_a_home_folder_that_cannot_be_written(
+    reference: Reference, tmp_path: Path, long: bool, counts: Counts
+) -> None:
+    project = untracked(reference, tmp_path / "project", "train")
+    home = tmp_path / "home"
+    with small_disk(home, 4096, read_only=True):
+        environment = {"HOME": str(home), "XDG_CACHE_HOME": str(home), "XDG_CONFIG_HOME": str(home)}
+        stages = ("train", "ablate", "evaluate", "report") if long else ("train",)
+        for stage in stages:
+            project.remove_outputs(stage)
+            said = project.run(*project.stage(stage), **environment)
+            assert "Traceback" not in said
+            assert project.contents(stage) == reference.contents[stage], stage
+    counts.add("environments", "read-only home: same bytes")
+
+
+def _interpreters() -> list[str]:
+    found = []
+    for name in ("python3.11", "python3.12", "python3.13"):
+        candidates = [shutil.which(name), *_pyenv(name)]
+        found += [path for path in candidates if path and _works(path, name)][:1]
+    return found
+
+
+def _pyenv(name: str) -> list[str]:
+    versions = Path.home() / ".pyenv" / "versions"
+    return [str(path) for path in versions.glob(f"{name.removeprefix('python')}*/bin/{name}")]
+
+
+def _works(path: str, name: str) -> bool:
+    code = "import sys, venv, ensurepip; print('python%d.%d' % sys.version_info[:2])"
+    done = subprocess.run([path, "-c", code], capture_output=True, text=True, check=False)
+    return done.stdout.strip() == name
+
+
+def _project_section() -> dict[str, list[str]]:
+    section: dict[str, list[str]] = tomllib.loads(
+        (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    )["project"]
+    return section
+
+
+def _lowest() -> list[str]:
+    """The lowest versions of what the library itself needs; torch as it is installed here."""
+    pins = []
+    for text in _project_section()["dependencies"]:
+        name, _, version = text.partition(">=")
+        if name not in ("torch", "dvc", "mlflow"):
+            pins.append(f"{name}=={version.split(',')[0].strip()}")
+    return pins
+
+
+def _install(folder: Path, python: str, *arguments: str) -> str:
+    subprocess.run([python, "-m", "venv", str(folder)], check=True)
+    inside = str(folder / "bin" / "python")
+    done = subprocess.run(
+        [inside, "-m", "pip", "install", "-q", "--disable-pip-version-check", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    if done.returncode != 0:
+        pytest.skip(f"cannot be installed here: {done.stderr.strip().splitlines()[-1][:200]}")
+    return inside
+
+
+def _runs(python: str, project: Project) -> None:
+    """The whole pipeline but for tracking, and a command."""
+    for stage in STAGES:
+        project.run(python, "-m", f"stages.{stage}", "demo")
+    project.run(python, "-c", "from dhmd.cli import main; raise SystemExit(main(['table']))")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("python", _interpreters() or [sys.executable])
+def test_another_interpreter(
+    python: str, reference: Reference, tmp_path: Path, counts: Counts, tell: Tell
+) -> None:
+    if os.path.basename(python) == f"python3.{sys.version_info.minor}":
+        counts.add("environments", f"{os.path.basename(python)}: all of these tests")
+        return
+    names = [text.split(">")[0] for text in _project_section()["dependencies"]]
+    needed = [name for name in names if name not in ("dvc", "mlflow")]
+    constraints = str(ROOT / "constraints.txt")
+    inside = _install(tmp_path / "venv", python, "-c", constraints, *needed)
+    _runs(inside, untracked(reference, tmp_path / "project", STAGES[0]))
+    counts.add("environments", f"{os.path.basename(python)}, library only: whole pipeline")
+    tell(f"environments: {python}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["lowest", "newest"])
+def test_the_versions_that_pyproject_admits(
+    which: str, reference: Reference, tmp_path: Path, counts: Counts, tell: Tell
+) -> None:
+    """All but torch: as a CPU build only the installed version is to be had here."""
+    names = [pin.split("==")[0] for pin in _lowest()]
+    wanted = _lowest() if which == "lowest" else names
+    torch = next(
+        line.strip()
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if line.startswith("torch==")
+    )
+    upgrade = [] if which == "lowest" else ["--upgrade"]
+    inside = _install(tmp_path / "venv", sys.executable, *upgrade, torch, *wanted)
+    _runs(inside, untracked(reference, tmp_path / "project", STAGES[0]))
+    counts.add("environments", f"{which} versions but for torch: whole pipeline")
+    tell(f"environments: {which} versions")

@@ -1,0 +1,185 @@
+"""Numbers that go wrong: divergence, constants, classes and splits with next to nothing in them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from dhmd.base.errors import DhmdError
+from dhmd.evaluation.config import EvaluateConfig
+from dhmd.evaluation.job import evaluate_job
+from tests.faults.conftest import Counts, Reference
+from tests.faults.test_disk import check, run_stage, untracked
+from tests.training.bench import pretrain, reseal, train
+from tests.training.corpora import SEGMENTS, SPLITS, tiny_cache, tiny_configuration, tiny_data
+
+QUICK = {"train": {"epochs": 1}, "pretrain": {"epochs": 1, "folds": 2}}
+
+
+def poison() -> None:
+    """From its second epoch on, the second replica's loss is no number."""
+    from dhmd.training.trainer import Trainer
+
+    healthy = Trainer._set_rates
+
+    def sick(trainer: Trainer) -> None:
+        healthy(trainer)
+        if trainer.progress.epoch >= 2:
+            values = trainer.optimiser.values_P
+            values[trainer.optimiser.of_replica(_second(trainer.replicas.count))] = np.inf
+
+    Trainer._set_rates = sick  # type: ignore[method-assign]
+
+
+def _second(count: int):  # type: ignore[no-untyped-def]
+    import torch
+
+    return torch.arange(count) == 1
+
+
+def test_a_diverging_seed_is_named_the_others_finish_and_evaluation_refuses(
+    reference: Reference, tmp_path: Path, counts: Counts
+) -> None:
+    project = untracked(reference, tmp_path / "project", "train")
+    outcome = run_stage(project, "train", poison)
+    assert check(outcome, "train") == "success"
+    assert "seed-2 diverged in epoch 2 at learning rate 0.002" in outcome.said
+    assert "seed-1 diverged" not in outcome.said
+    own = project.folder / "models" / "demo"
+    alone = reference.project.folder / "models" / "demo"
+    weights = "seed-1.safetensors"
+    assert (own / weights).read_bytes() == (alone / weights).read_bytes()
+    refused = run_stage(project, "evaluate")
+    assert check(refused, "evaluate") == "refused"
+    assert "models/demo/outputs.h5, prediction: seed 2 diverged" in refused.said
+    assert project.contents("evaluate") == {}
+    counts.add("numbers", "diverged seed: named, the other finished, evaluation refused")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_every_seed_diverging_is_said_and_refused(
+    number: float, reference: Reference, tmp_path: Path, counts: Counts
+) -> None:
+    def poison_all() -> None:
+        from dhmd.model.dhmd import DHMD
+
+        healthy = DHMD.losses
+
+        def sick(learner, batch):  # type: ignore[no-untyped-def]
+            losses = healthy(learner, batch)
+            return losses | {"total": losses["total"] * number}
+
+        DHMD.losses = sick  # type: ignore[method-assign]
+
+    project = untracked(reference, tmp_path / "project", "train")
+    outcome = run_stage(project, "train", poison_all)
+    assert check(outcome, "train") == "success"
+    for seed in (1, 2):
+        assert f"seed-{seed} diverged in epoch 1 at learning rate 0.002" in outcome.said
+    refused = run_stage(project, "evaluate")
+    assert check(refused, "evaluate") == "refused"
+    assert "seed 1, 2 diverged" in refused.said
+    counts.add("numbers", "all seeds diverged: named, evaluation refused")
+
+
+def test_constant_predictions_have_no_correlation_and_it_is_said(
+    reference: Reference, tmp_path: Path, counts: Counts
+) -> None:
+    project = untracked(reference, tmp_path / "project", "evaluate")
+    models = project.folder / "models" / "demo"
+    with h5py.File(models / "outputs.h5", "a") as file:
+        file["prediction"][0] = 0.25
+    reseal(models)
+    assert check(run_stage(project, "evaluate"), "evaluate") == "success"
+    metrics = json.loads((project.folder / "metrics" / "demo" / "metrics.json").read_text())
+    assert {"test.corr", "valid.corr"} <= set(metrics["undefined"])
+    assert "corr" not in metrics["test"]
+    assert check(run_stage(project, "report"), "report") == "success"
+    text = project.run("dhmd", "table", "demo")
+    assert "DHMD" in text
+    counts.add("numbers", "constant predictions: correlation said to be undefined")
+
+
+def test_a_class_that_training_never_saw(tmp_path: Path, counts: Counts) -> None:
+    data = tiny_data("classification")
+    splits = np.repeat(SPLITS, SEGMENTS)
+    labels = data.labels_N.copy()
+    labels[(splits != "test") & (labels == 2)] = 1.0
+    assert (labels[splits == "test"] == 2).any()
+    metrics = _whole(tmp_path, "classification", labels_N=labels)
+    assert metrics["undefined"] == []
+    assert 0 <= metrics["test"]["f1"]["mean"] <= 1
+    counts.add("numbers", "class never seen in training: scored")
+
+
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_splits_of_one_utterance_and_batches_of_one(
+    task: str, tmp_path: Path, counts: Counts
+) -> None:
+    data = tiny_data(task)
+    keep = np.arange(2, len(SPLITS) * SEGMENTS, SEGMENTS)[[0, 1, 2, 6, 8]]
+    present = np.ones((len(keep), 3), dtype=bool)
+    metrics = _whole(
+        tmp_path,
+        task,
+        batch=1,
+        ids=tuple(data.ids[row] for row in keep),
+        videos=tuple(data.videos[row] for row in keep),
+        features={
+            name: type(ragged).from_rows([ragged[row] + 1 for row in keep])
+            for name, ragged in data.features.items()
+        },
+        present_NM=present,
+        labels_N=data.labels_N[keep],
+        folds={"standard": np.array(["train", "train", "train", "valid", "test"])},
+    )
+    if task == "regression":
+        assert "test.corr" in metrics["undefined"]
+        assert np.isfinite(metrics["test"]["mae"]["mean"])
+    counts.add("numbers", "splits of one utterance, batches of one: trained and scored")
+
+
+def _whole(tmp_path: Path, task: str, *, batch: int = 8, **changes: object) -> dict[str, dict]:  # type: ignore[type-arg]
+    """Pretrain, train and evaluate such a corpus; metrics.json."""
+    cache = tiny_cache(tmp_path / "c.h5", task, **changes)
+    configuration = tiny_configuration(QUICK)
+    configuration = replace(configuration, train=replace(configuration.train, batch_size=batch))
+    pretrain(configuration, cache, tmp_path / "p", tmp_path / "s")
+    train(configuration, cache, tmp_path / "p", tmp_path / "m", tmp_path / "s")
+    evaluate_job(
+        EvaluateConfig(resamples=100), cache, tmp_path / "p", tmp_path / "m", None, tmp_path / "e"
+    )
+    found: dict[str, dict] = json.loads((tmp_path / "e" / "metrics.json").read_text())  # type: ignore[type-arg]
+    return found
+
+
+def test_labels_of_one_value_only(tmp_path: Path, counts: Counts) -> None:
+    labels = np.zeros(len(SPLITS) * SEGMENTS, dtype=np.float32)
+    metrics = _whole(tmp_path, "regression", labels_N=labels)
+    assert {"test.corr", "test.acc2_non0", "test.f1_non0"} <= set(metrics["undefined"])
+    counts.add("numbers", "labels of one value: undefined metrics said")
+
+
+def test_one_video_cannot_be_cross_fitted_and_that_is_said(tmp_path: Path) -> None:
+    data = tiny_data()
+    splits = np.array(["train"] * SEGMENTS + ["valid"] * SEGMENTS + ["test"] * SEGMENTS)
+    rows = np.arange(3 * SEGMENTS)
+    cache = tiny_cache(
+        tmp_path / "c.h5",
+        ids=tuple(data.ids[row] for row in rows),
+        videos=tuple(data.videos[row] for row in rows),
+        features={
+            name: type(ragged).from_rows([ragged[row] for row in rows])
+            for name, ragged in data.features.items()
+        },
+        present_NM=data.present_NM[rows],
+        labels_N=data.labels_N[rows],
+        folds={"standard": splits},
+    )
+    with pytest.raises(DhmdError, match="fold"):
+        pretrain(tiny_configuration(QUICK), cache, tmp_path / "p", tmp_path / "s")
