@@ -13,6 +13,7 @@ from tests.faults.project import STAGES, ended
 from tests.faults.test_disk import untracked
 
 
+@pytest.mark.slow
 def test_the_same_training_twice_at_once_in_two_copies(
     reference: Reference, tmp_path: Path, long: bool, counts: Counts
 ) -> None:

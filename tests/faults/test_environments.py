@@ -34,7 +34,9 @@ def blocked(folder: Path, *names: str) -> dict[str, str]:
     return {"PYTHONPATH": str(folder)}
 
 
-@pytest.mark.parametrize("names", [("mlflow",), ("dvc", "mlflow")])
+@pytest.mark.parametrize(
+    "names", [pytest.param(("mlflow",), marks=pytest.mark.slow), ("dvc", "mlflow")]
+)
 def test_a_stage_without_mlflow_and_dvc(
     names: tuple[str, ...], reference: Reference, tmp_path: Path, counts: Counts
 ) -> None:
@@ -92,6 +94,7 @@ def test_a_path_with_spaces_and_letters_of_the_world(
     counts.add("environments", "path with spaces and other letters: same bytes")
 
 
+@pytest.mark.slow
 def test_a_home_folder_that_cannot_be_written(
     reference: Reference, tmp_path: Path, long: bool, counts: Counts
 ) -> None:

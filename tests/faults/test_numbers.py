@@ -61,6 +61,7 @@ def test_a_diverging_seed_is_named_the_others_finish_and_evaluation_refuses(
     counts.add("numbers", "diverged seed: named, the other finished, evaluation refused")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_every_seed_diverging_is_said_and_refused(
     number: float, reference: Reference, tmp_path: Path, counts: Counts
