@@ -5,6 +5,7 @@ A fork and not a new interpreter: a thousand of them must fit into minutes.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import resource
 import select
@@ -83,6 +84,7 @@ def _be_child(work: Callable[[], object], writing: int, folder: Path | None, mem
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, 0)
+        faulthandler.disable()
         for descriptor in (1, 2):
             os.dup2(writing, descriptor)
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - pytest's stand-ins are not the child's

@@ -40,7 +40,7 @@ def blocked(folder: Path, *names: str) -> dict[str, str]:
 def test_a_stage_without_mlflow_and_dvc(
     names: tuple[str, ...], reference: Reference, tmp_path: Path, counts: Counts
 ) -> None:
-    project = reference.upto(tmp_path / "project", "align")
+    project = reference.upto(tmp_path / "project", "train")
     environment = blocked(tmp_path / "site", *names)
     for stage in ("align", "train"):
         project.remove_outputs(stage)
@@ -53,7 +53,7 @@ def test_a_stage_without_mlflow_and_dvc(
     ("name", "environment"),
     [
         ("C", {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
-        ("a decimal comma", {"LC_ALL": "de_DE.UTF-8"}),
+        pytest.param("a decimal comma", {"LC_ALL": "de_DE.UTF-8"}, marks=pytest.mark.slow),
     ],
 )
 def test_another_locale(

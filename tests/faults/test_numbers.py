@@ -106,6 +106,7 @@ def test_constant_predictions_have_no_correlation_and_it_is_said(
     counts.add("numbers", "constant predictions: correlation said to be undefined")
 
 
+@pytest.mark.slow
 def test_a_class_that_training_never_saw(tmp_path: Path, counts: Counts) -> None:
     data = tiny_data("classification")
     splits = np.repeat(SPLITS, SEGMENTS)
