@@ -16,11 +16,11 @@ from dhmd.alignment.config import AlignConfig
 from dhmd.base.errors import DhmdError
 from dhmd.config.schema import load_section
 from dhmd.config.yaml12 import load_yaml
+from dhmd.encoder.config import FeaturesConfig
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.gate.config import GateConfig
 from dhmd.model.config import DecoupleConfig, DistillationConfig, ModelConfig
 from dhmd.recipes import Recipe, load_recipe
-from dhmd.text.config import FeaturesConfig
 from dhmd.tracking.config import TrackingConfig
 from dhmd.training.config import PretrainConfig, TrainConfig
 from dhmd.training.configuration import Configuration
@@ -94,6 +94,7 @@ class Settings(Sections):
             kd=self.kd,
             pretrain=self.pretrain,
             train=self.train,
+            finetune=self.features.finetune if self.features.text == "finetune" else None,
         )
 
 

@@ -29,6 +29,7 @@ from stages import PARENT
 from stages._record import recorded
 
 if TYPE_CHECKING:
+    from dhmd.encoder.loading import Encoder
     from dhmd.training.observer import Observer
 
 _PR_SET_PDEATHSIG = 1
@@ -81,6 +82,15 @@ class Stage:
     @property
     def report(self) -> Path:
         return Path("reports", self.dataset)
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """The encoder of text that is to be trained along, if one is."""
+        if not self.settings.configuration.trains_encoder:
+            return None
+        from dhmd.encoder.loading import load_encoder
+
+        return load_encoder(self.settings.features.encoder, self.root)
 
     @property
     def outputs(self) -> tuple[Path, ...]:

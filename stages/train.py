@@ -18,6 +18,7 @@ def work(stage: Stage) -> None:
             fold=stage.settings.data.fold,
             observer=observer,
             state=stage.state,
+            encoder=stage.encoder,
         )
 
 

@@ -14,10 +14,10 @@ from dhmd.alignment.labels import dimension_names, read_segments
 from dhmd.alignment.plan import EPSILON, Plan
 from dhmd.alignment.sources import Sequences
 from dhmd.alignment.video import AlignedVideo, align_video
-from dhmd.alignment.words import SOURCE, TextSink, WordEncoder, reading_words
+from dhmd.alignment.words import TextSink, WordEncoder, reading_words
 from dhmd.base.errors import DhmdError
 from dhmd.base.progress import progress
-from dhmd.cache import CacheWriter, SegmentTable, assign_splits, read_folds
+from dhmd.cache import ENCODER_SOURCE, CacheWriter, SegmentTable, assign_splits, read_folds
 from dhmd.recipes import Recipe
 
 Array = np.ndarray[Any, Any]
@@ -57,7 +57,7 @@ def align_corpus(
             split or in two; a split is empty.
     """
     if encoder is not None:
-        recipe, sources = reading_words(recipe), {**sources, SOURCE: encoder.source.digest}
+        recipe, sources = reading_words(recipe), {**sources, ENCODER_SOURCE: encoder.source.digest}
     plan = Plan(
         recipe=recipe,
         config=align,

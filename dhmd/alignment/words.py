@@ -17,9 +17,6 @@ from dhmd.recipes import Recipe
 
 Array = np.ndarray[Any, Any]
 
-# Its sha256 stands beside those of the files in the corpus's identity, under this name.
-SOURCE = "features.encoder"
-
 _BLOCK = 512  # segments that are encoded together
 
 

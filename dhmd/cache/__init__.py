@@ -31,11 +31,12 @@ Fletcher-32 sums: a flipped bit or a cut file is found before anything is used.
 
 from dhmd.cache.corpus import SPLITS, Corpus, CorpusData, Ragged, SegmentTable, Statistics, Tokens
 from dhmd.cache.folds import assign_splits, read_folds
-from dhmd.cache.identity import corpus_identity
+from dhmd.cache.identity import ENCODER_SOURCE, corpus_identity
 from dhmd.cache.reader import read_corpus, read_identity
 from dhmd.cache.writer import CacheWriter, write_cache
 
 __all__ = [
+    "ENCODER_SOURCE",
     "SPLITS",
     "CacheWriter",
     "Corpus",

@@ -3,10 +3,3 @@
 Weights are read from safetensors only, code that a model brings along never runs, and the network
 is asked for a model by name only where no local copy of it is complete.
 """
-
-from dhmd.encoder.loading import Encoder, load_encoder
-from dhmd.encoder.places import find_encoder
-from dhmd.encoder.pooling import pool_words
-from dhmd.encoder.subwords import Subwords
-
-__all__ = ["Encoder", "Subwords", "find_encoder", "load_encoder", "pool_words"]

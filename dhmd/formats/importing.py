@@ -10,10 +10,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from dhmd.alignment import AlignConfig, TextSink, WordEncoder, clean_values
-from dhmd.alignment.words import SOURCE, Subwords, tokens_of
+from dhmd.alignment.words import Subwords, tokens_of
 from dhmd.base.errors import DhmdError
 from dhmd.base.progress import progress
-from dhmd.cache import SPLITS, CacheWriter, SegmentTable, assign_splits, read_folds
+from dhmd.cache import ENCODER_SOURCE, SPLITS, CacheWriter, SegmentTable, assign_splits, read_folds
 from dhmd.formats.arrays import read_arrays
 from dhmd.formats.mmsa import read_mmsa
 from dhmd.formats.mustard import read_mustard
@@ -126,7 +126,7 @@ def import_corpus(
     if encoder is not None:
         _check_words(task, reading)
         names["text"] = encoder.feature_names
-        sources = {**sources, SOURCE: encoder.source.digest}
+        sources = {**sources, ENCODER_SOURCE: encoder.source.digest}
     with CacheWriter(output, names, words=reading.has_words) as writer:
         sink = _Plain(writer) if encoder is None else TextSink(writer, encoder)
         gathered = _gather(task, reading, sink, encoder)

@@ -1,14 +1,31 @@
 """What the model sees of a batch.
 
-Legend: R replicas, M modalities, B utterances, T steps, I features, O outputs (1, or C classes).
+Legend: R replicas, M modalities, B utterances, T steps, K sub-words, I features, O outputs
+(1, or C classes).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+
+
+@dataclass
+class TokenBatch:
+    """The sub-words of a batch's utterances, for an encoder of text that is trained along.
+
+    Attributes:
+        ids_RBK, types_RBK: tokens and segment ids, 0 on padding.
+        mask_RBK: true on tokens.
+        steps_RBK: the step of text that each is a part of, −1 for none.
+    """
+
+    ids_RBK: Tensor
+    types_RBK: Tensor
+    mask_RBK: Tensor
+    steps_RBK: Tensor
 
 
 @dataclass
@@ -23,6 +40,7 @@ class Batch:
             utterances a replica does not train on); sums to 1 over an update.
         labels_RB: the label, or the class index.
         teachers_RMBO: out-of-fold predictions: values, or class probabilities. None outside train.
+        tokens: of text, where its encoder is trained along.
     """
 
     features: list[Tensor]
@@ -31,6 +49,7 @@ class Batch:
     weight_RB: Tensor
     labels_RB: Tensor
     teachers_RMBO: Tensor | None = None
+    tokens: TokenBatch | None = None
 
     def without(self, absent_RMB: Tensor) -> Batch:
         """The same batch with modalities taken away where `absent` is true."""
@@ -40,13 +59,8 @@ class Batch:
             kept = keep_RMB[:, index : index + 1]
             masks.append(mask & kept[..., None])
             features.append(feature * kept[..., None, None])
-        return Batch(
-            features=features,
-            masks=masks,
-            present_RMB=self.present_RMB & keep_RMB,
-            weight_RB=self.weight_RB,
-            labels_RB=self.labels_RB,
-            teachers_RMBO=self.teachers_RMBO,
+        return replace(
+            self, features=features, masks=masks, present_RMB=self.present_RMB & keep_RMB
         )
 
 

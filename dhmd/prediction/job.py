@@ -107,6 +107,12 @@ def _encoder(origin: Origin, description: Description, device: Device) -> WordEn
     """
     if origin.encoder is None or "text" not in description.inputs:
         return None
+    if origin.encoder.trained:
+        raise DhmdError(
+            f"the model of {description.dataset} trained its encoder of text along (features.text: "
+            "finetune), and new files cannot be predicted with such: train with features.text: "
+            "contextual to predict"
+        )
     from dhmd.text.opening import reopen_contextual
 
     return reopen_contextual(origin.encoder, repository_root(), device=device)

@@ -14,7 +14,9 @@ import torch
 from dhmd.alignment import EncoderSource
 from dhmd.alignment.words import Subwords as WordParts
 from dhmd.base.errors import DhmdError
-from dhmd.encoder import Encoder, Subwords, pool_words
+from dhmd.encoder.loading import Encoder
+from dhmd.encoder.pooling import pool_words
+from dhmd.encoder.subwords import Subwords
 
 Array = np.ndarray[Any, Any]
 

@@ -9,8 +9,8 @@ import torch
 
 from dhmd.alignment import EncoderSource
 from dhmd.base.errors import DhmdError
-from dhmd.encoder import load_encoder
-from dhmd.text.config import FeaturesConfig
+from dhmd.encoder.config import FeaturesConfig
+from dhmd.encoder.loading import load_encoder
 from dhmd.text.contextual import Contextual
 
 # One: the result is the same to the bit on any number of cores, a batch is small, and threads that

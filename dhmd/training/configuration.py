@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from dhmd.base.errors import DhmdError
 from dhmd.config.schema import load_section
+from dhmd.encoder.config import FinetuneConfig
 from dhmd.model.config import DecoupleConfig, DistillationConfig, DropoutConfig, ModelConfig
 from dhmd.training.config import PretrainConfig, TrainConfig
 
@@ -23,7 +24,8 @@ T = TypeVar("T")
 class Configuration:
     """Architecture and the sections of params.yaml that shape a model and its training.
 
-    `modalities` are those in use, in the order text, audio, vision.
+    `modalities` are those in use, in the order text, audio, vision. `finetune` is null where
+    text is what the aligned cache holds.
     """
 
     architecture: Architecture = "dhmd"
@@ -33,6 +35,12 @@ class Configuration:
     kd: DistillationConfig
     pretrain: PretrainConfig
     train: TrainConfig
+    finetune: FinetuneConfig | None = None
+
+    @property
+    def trains_encoder(self) -> bool:
+        """Whether an encoder of text is trained along."""
+        return self.finetune is not None and "text" in self.modalities
 
     def __post_init__(self) -> None:
         if self.model.width % self.model.heads:

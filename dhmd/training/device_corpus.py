@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dhmd.cache.corpus import Array, Corpus
-from dhmd.model.batch import Batch
+from dhmd.cache.corpus import Array, Corpus, Tokens
+from dhmd.model.batch import Batch, TokenBatch
 from dhmd.training.batches import Bucket, make_buckets
 
 # Normalised values beyond this many standard deviations carry no information but can blow up a
 # step: real acoustic features hold such outliers even after −inf and NaN are cleaned [ours].
-_CLIP = 10.0
+CLIP = 10.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,32 @@ class Normalisation:
 
     def __call__(self, values: Array) -> Array:
         scaled = (values - self.mean_I) / self.std_I
-        return np.clip(scaled, -_CLIP, _CLIP).astype(np.float32)
+        return np.clip(scaled, -CLIP, CLIP).astype(np.float32)
+
+
+class DeviceTokens:
+    """Sub-words on the device, gathered by utterance.
+
+    Legend: K sub-words.
+    """
+
+    def __init__(self, tokens: Tokens, device: torch.device) -> None:
+        columns = np.stack([tokens.ids, tokens.types, tokens.steps, tokens.mask.astype(np.int64)])
+        # The last place is padding's: no token, no step, not attended to.
+        padding = np.array([[0], [0], [-1], [0]])
+        self._columns_4X = torch.from_numpy(np.concatenate([columns, padding], axis=1)).to(device)
+        self._offsets = torch.from_numpy(tokens.offsets[:-1].copy()).to(device)
+        self._lengths = torch.from_numpy(tokens.lengths).to(device)
+
+    def batch(self, rows_RB: Tensor) -> TokenBatch:
+        """The sub-words of some utterances, padded to the longest of them."""
+        lengths_RB = self._lengths[rows_RB]
+        places_K = torch.arange(max(1, int(lengths_RB.max())), device=rows_RB.device)
+        index = self._offsets[rows_RB].unsqueeze(-1) + places_K
+        last = self._columns_4X.shape[1] - 1
+        index = torch.where(places_K < lengths_RB.unsqueeze(-1), index, last)
+        ids, types, steps, mask = self._columns_4X[:, index]
+        return TokenBatch(ids_RBK=ids, types_RBK=types, mask_RBK=mask.bool(), steps_RBK=steps)
 
 
 class DeviceCorpus:
@@ -64,6 +89,7 @@ class DeviceCorpus:
         labels = np.nan_to_num(labels_N.astype(np.float32))
         self.labels_N = torch.from_numpy(labels).to(device)
         self.teachers_RMNO: Tensor | None = None
+        self.tokens: DeviceTokens | None = None
 
     @staticmethod
     def of(
@@ -110,4 +136,5 @@ class DeviceCorpus:
             weight_RB=weight_RB,
             labels_RB=self.labels_N[rows_RB],
             teachers_RMBO=teachers,
+            tokens=None if self.tokens is None else self.tokens.batch(rows_RB),
         )

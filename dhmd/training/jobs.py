@@ -19,13 +19,14 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256, json_sha256
 from dhmd.cache import read_corpus
 from dhmd.cache.corpus import Corpus
+from dhmd.encoder.loading import Encoder
 from dhmd.training.configuration import Configuration, flat
 from dhmd.training.device import prepared
 from dhmd.training.history import seed_names
 from dhmd.training.observer import Observer
 from dhmd.training.pretraining import pretrain_modality, write_pretrained
 from dhmd.training.resume import environment_key, resume_state
-from dhmd.training.stack import train_stack
+from dhmd.training.stack import train_group
 
 # More replicas than this in one process gain nothing on a CPU and cost memory.
 _MOST_REPLICAS = {"cpu": 30, "cuda": 512}
@@ -74,23 +75,26 @@ def train_job(
     fold: str | None,
     observer: Observer,
     state: Path,
+    encoder: Encoder | None = None,
 ) -> None:
     """Train the model over all seeds; write weights, predictions and history to `output`.
+
+    `encoder` is what the configuration wants trained along, one seed after the other.
 
     Raises:
         DhmdError: bad input, or pretrained encoders of another configuration; nothing is written.
     """
     with prepared(configuration.train) as device:
         corpus = read_corpus(cache, fold=fold)
-        key = _key("train", corpus, cache, [configuration], device, pretrained)
+        key = _key("train", corpus, cache, [configuration], device, pretrained, encoder)
         with resume_state(state, f"train-{corpus.name}", key) as place:
             parameters = flat(configuration.as_json())
             observer.started("train", seed_names(configuration), parameters, place.epochs())
-            trained = train_stack(
-                [configuration], [""], corpus, pretrained, device, observer, place
+            trained = train_group(
+                [configuration], [""], corpus, pretrained, device, observer, place, encoder
             )
             with whole_folder(output) as folder:
-                trained.write(0, folder, with_withheld=True)
+                trained[0].write(folder, with_withheld=True)
         observer.finished(output)
 
 
@@ -103,6 +107,7 @@ def ablate_job(
     fold: str | None,
     observer: Observer,
     state: Path,
+    encoder: Encoder | None = None,
 ) -> None:
     """Train every variant over its seeds; write a model folder a variant below `output`.
 
@@ -117,7 +122,7 @@ def ablate_job(
     configurations = list(variants.values())
     with prepared(configurations[0].train) as device:
         corpus = read_corpus(cache, fold=fold)
-        key = _key("ablate", corpus, cache, configurations, device, pretrained)
+        key = _key("ablate", corpus, cache, configurations, device, pretrained, encoder)
         with resume_state(state, f"ablate-{corpus.name}", key) as place:
             names = [f"{name}/{seed}" for name, c in variants.items() for seed in seed_names(c)]
             parameters = flat(configurations[0].as_json())
@@ -125,12 +130,12 @@ def ablate_job(
             with whole_folder(output) as folder:
                 for group in stacks(variants, _MOST_REPLICAS[device.type]):
                     members = [variants[name] for name in group]
-                    trained = train_stack(
-                        members, group, corpus, pretrained, device, observer, place
+                    trained = train_group(
+                        members, group, corpus, pretrained, device, observer, place, encoder
                     )
-                    for index, name in enumerate(group):
+                    for name, one in zip(group, trained, strict=True):
                         (folder / name).mkdir()
-                        trained.write(index, folder / name, with_withheld=False)
+                        one.write(folder / name, with_withheld=False)
         observer.finished(output)
 
 
@@ -152,6 +157,7 @@ def _key(
     configurations: Sequence[Configuration],
     device: torch.device,
     pretrained: Path | None = None,
+    encoder: Encoder | None = None,
 ) -> dict[str, Any]:
     """All that a job's result depends on."""
     key: dict[str, Any] = {
@@ -160,6 +166,7 @@ def _key(
         "cache": file_sha256(cache),
         "configurations": [configuration.as_json() for configuration in configurations],
         "environment": environment_key(device),
+        "encoder": None if encoder is None else encoder.digest,
     }
     if pretrained is not None:
         description = pretrained / "model.json"

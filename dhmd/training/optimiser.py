@@ -24,6 +24,7 @@ class ReplicaAdam:
 
     Args:
         factor: how much faster than its replica's learning rate a parameter learns, by name.
+        ramped: whether a parameter's rate is held down while `set_rates` says so, by name.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class ReplicaAdam:
         weight_decay: float,
         clip_value: float,
         factor: Callable[[str], float] = lambda _: 1.0,
+        ramped: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.weight_decay, self.clip_value = weight_decay, clip_value
         named = list(module.named_parameters())
@@ -47,6 +49,7 @@ class ReplicaAdam:
         self.steps = torch.zeros((), dtype=torch.float64, device=device)
         self._owner_P = torch.empty(total, dtype=torch.int64, device=device)
         self._factor_P = torch.empty(total, device=device)
+        self._ramped: list[slice] = []
         start = 0
         for name, parameter in named:
             if parameter.shape[0] != replicas:
@@ -58,12 +61,16 @@ class ReplicaAdam:
             owner = torch.arange(replicas, device=device)
             self._owner_P[start:end] = owner.repeat_interleave(parameter.numel() // replicas)
             self._factor_P[start:end] = factor(name)
+            if ramped(name):
+                self._ramped.append(slice(start, end))
             start = end
         self._rate_P = torch.zeros(total, device=device)
 
-    def set_rates(self, rates_R: Tensor) -> None:
-        """Each replica's learning rate; 0 freezes it."""
+    def set_rates(self, rates_R: Tensor, ramp: float = 1.0) -> None:
+        """Each replica's learning rate; 0 freezes it. Ramped parameters get the share `ramp`."""
         self._rate_P.copy_(rates_R[self._owner_P] * self._factor_P)
+        for part in self._ramped:
+            self._rate_P[part].mul_(ramp)
 
     def zero_grad(self) -> None:
         """Gradients become zeros, in place."""

@@ -28,6 +28,7 @@ from dhmd.model.task import Task
 from dhmd.nn.replicas import Replicas
 from dhmd.training.batches import evaluation_batches
 from dhmd.training.device_corpus import DeviceCorpus
+from dhmd.training.finetuning import Finetuned
 from dhmd.training.learner import Learner
 from dhmd.training.trainer import EVALUATION_BATCH, shared_batch
 
@@ -105,6 +106,8 @@ def _batches(replicas: Replicas, data: DeviceCorpus, rows: Array) -> Iterator[tu
 @torch.no_grad()
 def _look(learner: Learner, batch: Batch) -> dict[str, Tensor]:
     """A batch's outputs by dataset name, `[R, B, …]`."""
+    if isinstance(learner, Finetuned):
+        return _look(learner.model, learner.read(batch))
     if not isinstance(learner, DHMD):
         return {"prediction": _present(learner.task, learner.predict(batch))}
     passed = learner(batch)

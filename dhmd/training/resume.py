@@ -33,7 +33,7 @@ from dhmd.base.hashing import file_sha256, json_sha256
 from dhmd.base.locks import try_lock
 from dhmd.training.tensor_file import write_tensors
 
-_CODE = ("nn", "model", "training", "ablation", "cache")
+_CODE = ("nn", "model", "training", "ablation", "cache", "encoder")
 
 _SAVED = "[!.]*.safetensors"  # not the hidden ones, which a killed write leaves
 _PLACE = re.compile(r"-[0-9a-f]{16}(\.\d+)?$")

@@ -6,7 +6,7 @@ Legend: R = V · S replicas, N utterances, M modalities, O outputs.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -17,10 +17,13 @@ from dhmd.base.artefacts import checked_artefact, write_description
 from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256, json_sha256
 from dhmd.cache.corpus import Array, Corpus
+from dhmd.encoder.loading import Encoder
 from dhmd.model.architectures import AnyModel, build
 from dhmd.model.dhmd import DHMD, initialise_encoders
 from dhmd.nn.replicas import Replicas
 from dhmd.training.configuration import Configuration
+from dhmd.training.device_corpus import DeviceTokens
+from dhmd.training.finetuning import Finetuned, check_tokens, is_encoders, save_encoder
 from dhmd.training.history import HISTORY, marked, seed_names, void_diverged, write_history
 from dhmd.training.input import Input
 from dhmd.training.observer import Observer
@@ -35,45 +38,111 @@ from dhmd.training.weights import (
 
 
 @dataclass(frozen=True)
-class Trained:
+class Stack:
     """A stack of V variants × S seeds after training: variant v has replicas v·S … (v + 1)·S."""
 
     configurations: list[Configuration]
     variants: list[str]
     ready: Input
-    model: AnyModel
+    model: AnyModel | Finetuned
     replicas: Replicas
     progress: Progress
     history: History
     arrays: dict[str, Array]
 
-    def write(self, index: int, folder: Path, *, with_withheld: bool) -> None:
-        """The model folder of one variant."""
-        configuration = self.configurations[index]
-        seeds = configuration.train.seeds
-        start, corpus = index * len(seeds), self.ready.corpus
-        parameters = dict(self.model.named_parameters())
-        files = save_weights(folder, parameters, seeds, start)
-        arrays = dict(self.arrays)
-        if with_withheld:
-            test = corpus.index("test")
-            names = configuration.modalities
-            extra = withheld(self.model, self.replicas, self.ready.data, test, names)
-            for value in extra.values():
-                void_diverged(value, self.progress)
-            arrays |= {f"withheld/{name}": value for name, value in extra.items()}
+    def replicas_of(self, index: int) -> slice:
+        """Where a variant's seeds stand."""
+        count = len(self.configurations[index].train.seeds)
+        return slice(index * count, (index + 1) * count)
+
+    def withheld(self) -> dict[str, Array]:
+        """Predictions of the test split with modalities withheld, `[R, N, …]` by name."""
+        names, test = self.configurations[0].modalities, self.ready.corpus.index("test")
+        found = withheld(self.model, self.replicas, self.ready.data, test, names)
+        for value in found.values():
+            void_diverged(value, self.progress)
+        return {f"withheld/{name}": value for name, value in found.items()}
+
+    def history_of(self, index: int) -> History:
+        """A variant's rows."""
+        prefix = f"{self.variants[index]}/" if self.variants[index] else ""
+        own = {f"{prefix}{name}" for name in seed_names(self.configurations[index])}
+        return [row for row in self.history if row[0] in own]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One variant after training: its seeds stand in one stack, or each in one of its own.
+
+    Attributes:
+        parts: stacks, and the variant's place in each.
+        encoder: what was trained along, as it was before.
+    """
+
+    configuration: Configuration
+    parts: list[tuple[Stack, int]]
+    encoder: Encoder | None = None
+
+    def write(self, folder: Path, *, with_withheld: bool) -> None:
+        """The model folder."""
+        configuration, ready = self.configuration, self.parts[0][0].ready
+        files: dict[str, str] = {}
+        history: History = []
+        columns: list[dict[str, Array]] = []
+        for stack, index in self.parts:
+            chosen = stack.replicas_of(index)
+            seeds = stack.configurations[index].train.seeds
+            files |= save_weights(folder, dict(stack.model.named_parameters()), seeds, chosen.start)
+            arrays = stack.arrays | (stack.withheld() if with_withheld else {})
+            columns.append({name: value[chosen] for name, value in arrays.items()})
+            history += stack.history_of(index)
         write_outputs(
             folder / FILE,
-            corpus,
-            seeds=seeds,
+            ready.corpus,
+            seeds=configuration.train.seeds,
             modalities=configuration.modalities,
-            arrays={name: value[start : start + len(seeds)] for name, value in arrays.items()},
+            arrays={name: np.concatenate([each[name] for each in columns]) for name in columns[0]},
         )
-        prefix = f"{self.variants[index]}/" if self.variants[index] else ""
-        own = {f"{prefix}{name}" for name in seed_names(configuration)}
-        write_history(folder, [row for row in self.history if row[0] in own])
+        write_history(folder, history)
         files |= {name: file_sha256(folder / name) for name in (FILE, HISTORY)}
-        write_description(folder, self.ready.describe(configuration).as_json(files))
+        if self.encoder is not None and configuration.trains_encoder:
+            files |= save_encoder(folder, self.encoder)
+        write_description(folder, ready.describe(configuration).as_json(files))
+
+
+def train_group(
+    configurations: list[Configuration],
+    variants: list[str],
+    corpus: Corpus,
+    pretrained: Path,
+    device: torch.device,
+    observer: Observer,
+    place: ResumeState,
+    encoder: Encoder | None,
+) -> list[Trained]:
+    """Train variants of one shape as one stack; with an encoder, one seed of one after the other.
+
+    An encoder a replica would fill the memory of most machines, and its products are large enough
+    to keep a processor busy alone.
+
+    Raises:
+        DhmdError: an encoder is wanted and not given, or not the one that the cache was made for.
+    """
+    common = (corpus, pretrained, device, observer, place)
+    if not configurations[0].trains_encoder:
+        stack = train_stack(configurations, variants, *common)
+        return [Trained(own, [(stack, v)]) for v, own in enumerate(configurations)]
+    if encoder is None:
+        raise DhmdError("features.text is finetune, but no encoder was given to train along")
+    check_tokens(corpus, encoder)
+    trained = []
+    for own, name in zip(configurations, variants, strict=True):
+        parts = []
+        for seed in own.train.seeds:
+            alone = replace(own, train=replace(own.train, seeds=(seed,), cuda_graph=False))
+            parts.append((train_stack([alone], [name], *common, encoder), 0))
+        trained.append(Trained(own, parts, encoder))
+    return trained
 
 
 def train_stack(
@@ -84,7 +153,9 @@ def train_stack(
     device: torch.device,
     observer: Observer,
     place: ResumeState,
-) -> Trained:
+    encoder: Encoder | None = None,
+) -> Stack:
+    """Train V variants × S seeds of one shape of model side by side."""
     first = configurations[0]
     seeds = first.train.seeds
     ready = Input.of(corpus, first.modalities, device)
@@ -105,14 +176,24 @@ def train_stack(
         for seed in seed_names(configuration)
     ]
 
+    learner: AnyModel | Finetuned = model
+    if encoder is not None:
+        assert corpus.tokens is not None  # check_tokens saw to it
+        ready.data.tokens = DeviceTokens(corpus.tokens, device)
+        text = first.modalities.index("text")
+        learner = Finetuned(model, replicas, encoder, text, ready.normalisation["text"])
+
     def factor(name: str) -> float:
-        return model.learning_rate_factor(name, first.kd) if isinstance(model, DHMD) else 1.0
+        if first.finetune is not None and is_encoders(name) and encoder is not None:
+            return first.finetune.lr / first.train.lr
+        own = name.removeprefix("model.") if encoder is not None else name
+        return model.learning_rate_factor(own, first.kd) if isinstance(model, DHMD) else 1.0
 
     train_rows = corpus.index("train")
     uses_RN = np.zeros((replicas.count, len(corpus.ids)), dtype=np.float32)
     uses_RN[:, train_rows] = 1.0
     trainer = Trainer(
-        model,
+        learner,
         replicas,
         ready.data,
         names=names,
@@ -124,13 +205,15 @@ def train_stack(
         state=place,
         part=json_sha256(names)[:16],
         factor=factor,
+        ramped=(lambda _: False) if encoder is None else is_encoders,
+        warmup=0.0 if first.finetune is None else first.finetune.warmup,
     )
     progress = trainer.run()
-    arrays = collect(model, replicas, ready.data, np.arange(len(corpus.ids)))
+    arrays = collect(learner, replicas, ready.data, np.arange(len(corpus.ids)))
     for value in arrays.values():
         void_diverged(value, progress)
     history = marked(progress, names)
-    return Trained(configurations, variants, ready, model, replicas, progress, history, arrays)
+    return Stack(configurations, variants, ready, learner, replicas, progress, history, arrays)
 
 
 def _use_pretrained(

@@ -131,6 +131,8 @@ class Trainer:
         train_rows, valid_rows: `[·]` rows of the corpus.
         uses_RN: `[R, N]`, 1 where a replica trains on an utterance.
         part: the name under which the place is kept in `state`.
+        factor, ramped: see ReplicaAdam.
+        warmup: epochs over which the rate of ramped parameters rises from 0.
     """
 
     def __init__(
@@ -148,6 +150,8 @@ class Trainer:
         state: ResumeState,
         part: str,
         factor: Callable[[str], float] = lambda _: 1.0,
+        ramped: Callable[[str], bool] = lambda _: False,
+        warmup: float = 0.0,
     ) -> None:
         self.learner, self.replicas, self.corpus = learner, replicas, corpus
         self.names, self.schedule = list(names), schedule
@@ -158,7 +162,9 @@ class Trainer:
             weight_decay=schedule.weight_decay,
             clip_value=schedule.clip_value,
             factor=factor,
+            ramped=ramped,
         )
+        self.warmup = warmup
         self.planner = EpochPlanner(
             corpus.buckets(train_rows, schedule.buckets, schedule.batch_size),
             uses_RN,
@@ -178,7 +184,6 @@ class Trainer:
         progress, schedule = self.progress, self.schedule
         while progress.epoch < schedule.epochs and not all(progress.stopped):
             progress.epoch += 1
-            self._set_rates()
             losses = self.train_epoch(progress.epoch)
             with self._averaged():
                 scores = self.validation_scores()
@@ -198,19 +203,23 @@ class Trainer:
         finally:
             self.optimiser.values_P.copy_(latest_P)
 
-    def _set_rates(self) -> None:
+    def _set_rates(self, ramp: float = 1.0) -> None:
         live = [
             0.0 if stopped else rate
             for rate, stopped in zip(self.progress.rates, self.progress.stopped, strict=True)
         ]
-        self.optimiser.set_rates(torch.tensor(live, device=self.replicas.device))
+        self.optimiser.set_rates(torch.tensor(live, device=self.replicas.device), ramp)
 
     def train_epoch(self, number: int) -> dict[str, list[float]]:
         """One epoch; the mean of every loss by name, one a replica."""
         self.replicas.training = True
         updates = self.planner.epoch(number)
         sums: dict[str, Tensor] = {}
-        for update in updates:
+        self._set_rates()
+        for count, update in enumerate(updates, start=1):
+            epochs = number - 1 + count / len(updates)
+            if epochs - 1 / len(updates) < self.warmup:
+                self._set_rates(min(1.0, epochs / self.warmup))
             self.optimiser.zero_grad()
             for planned in update:
                 for name, value in self.backward(planned).items():

@@ -15,7 +15,7 @@ from dhmd.alignment import AlignConfig, EncoderSource, align_corpus, check_corpu
 from dhmd.alignment.words import Subwords
 from dhmd.base.errors import DhmdError
 from dhmd.cache import Corpus, read_corpus
-from dhmd.encoder import Subwords as Given
+from dhmd.encoder.subwords import Subwords as Given
 from tests.alignment.files import FOLDS, hand_entries, write_files, write_folds
 
 NO_SP = AlignConfig(drop_words=("sp",))

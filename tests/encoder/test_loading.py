@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from dhmd.base.errors import DhmdError
-from dhmd.encoder import find_encoder, load_encoder
+from dhmd.encoder.loading import load_encoder
+from dhmd.encoder.places import find_encoder
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dhmd.encoder import pool_words
+from dhmd.encoder.pooling import pool_words
 
 
 def test_means_by_hand() -> None:

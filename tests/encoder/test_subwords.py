@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dhmd.encoder import load_encoder
+from dhmd.encoder.loading import load_encoder
 from dhmd.encoder.subwords import split_words
 from tests.encoder.tiny import VOCABULARY
 

@@ -11,7 +11,7 @@ import pytest
 
 from dhmd.alignment import EncoderSource
 from dhmd.base.errors import DhmdError
-from dhmd.text.config import FeaturesConfig
+from dhmd.encoder.config import FeaturesConfig
 from dhmd.text.contextual import Contextual
 from dhmd.text.opening import open_contextual, reopen_contextual
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from dhmd.base.errors import DhmdError
 from dhmd.cache import read_corpus
@@ -73,3 +75,23 @@ def test_tokens_of_an_mmsa_file_are_read(root: Path, tiny_wide: Path) -> None:
     assert corpus.tokens is not None
     np.testing.assert_array_equal(corpus.tokens.lengths, corpus.features["text"].lengths)
     assert metrics_of("mmmo")["test"]["mae"]["mean"] < 6
+
+
+def test_tokens_of_an_mmsa_file_train_the_encoder(root: Path, tiny_wide: Path) -> None:
+    small_recipe(root, "mmmo", options=None)
+    folder = root / "data" / "placed" / "mmmo"
+    write_pickle(folder / "aligned_20.pkl", mmsa_splits(seed=3))
+    features = {"text": "finetune", "encoder": str(tiny_wide)}
+    variants = {"variants": ["no_distillation", "only_audio"]}
+    run_stages(root, "mmmo", "word", features=features, ablate=variants)
+    assert metrics_of("mmmo")["test"]["mae"]["mean"] < 6
+    before = load_file(tiny_wide / "model.safetensors")
+    for seed in (1, 2):
+        weights = load_file(Path("models", "mmmo", f"seed-{seed}.safetensors"))
+        name = "encoder.layer.0.attention.self.query.weight"
+        assert not torch.equal(weights[f"encoder.{name}"], before[name])
+    assert Path("models", "mmmo", "encoder", "config.json").is_file()
+    other = Path("ablations", "mmmo", "only_audio", "seed-1.safetensors")
+    assert not any(name.startswith("encoder.") for name in load_file(other))
+    other = Path("ablations", "mmmo", "no_distillation", "seed-1.safetensors")
+    assert any(name.startswith("encoder.") for name in load_file(other))

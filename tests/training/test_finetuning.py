@@ -1,0 +1,152 @@
+"""An encoder trained along: it starts where the frozen one stands, and learns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dhmd.base.errors import DhmdError
+from dhmd.cache.corpus import Tokens
+from dhmd.encoder.loading import Encoder, load_encoder
+from dhmd.encoder.subwords import Subwords
+from dhmd.model.architectures import build
+from dhmd.model.batch import Batch
+from dhmd.model.config import DecoupleConfig, DistillationConfig, ModelConfig
+from dhmd.model.task import Task
+from dhmd.nn.replicas import Replicas
+from dhmd.text.contextual import Contextual
+from dhmd.training.device_corpus import DeviceTokens, Normalisation
+from dhmd.training.finetuning import Finetuned, is_encoders
+from dhmd.training.optimiser import ReplicaAdam
+from tests.encoder.tiny import write_tiny
+
+SAID = (["good", "bad"], ["i", "like", "ungoodness"], ["oh"])
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    folder = write_tiny(tmp_path_factory.mktemp("encoder") / "bert")
+    return load_encoder(str(folder), folder)
+
+
+def tokens_of(passes: list[list[Subwords]]) -> Tokens:
+    ids, types, steps = (
+        np.concatenate([getattr(one[0], name) for one in passes])
+        for name in ("ids", "types", "steps")
+    )
+    offsets = np.cumsum([0, *(len(one[0].ids) for one in passes)])
+    return Tokens(ids=ids, mask=np.ones(len(ids), bool), offsets=offsets, types=types, steps=steps)
+
+
+def learner_of(encoder: Encoder, seeds: tuple[int, ...]) -> tuple[Finetuned, Batch, np.ndarray]:
+    """A GRU on text, a batch of all utterances, and the frozen encoder's rows."""
+    contextual = Contextual(encoder, trained=True)
+    passes = [contextual.split(words, "x") for words in SAID]
+    rows = contextual.encode(passes, [len(words) for words in SAID])
+    flat = np.concatenate(rows)
+    normalisation = Normalisation(flat.mean(0), flat.std(0))
+    replicas = Replicas(seeds, CPU)
+    model = build(
+        "gru",
+        replicas,
+        Task(classes=None, low=-3.0, high=3.0),
+        {"text": encoder.width},
+        model=ModelConfig(width=4, heads=2),
+        knobs=[(DecoupleConfig(), DistillationConfig())] * len(seeds),
+    )
+    learner = Finetuned(model, replicas, encoder, 0, normalisation)
+    shape = (len(seeds), len(SAID))
+    mask = torch.tensor([[t < len(words) for t in range(3)] for words in SAID])
+    batch = Batch(
+        features=[torch.zeros(len(seeds), 1, len(SAID), 3, encoder.width)],
+        masks=[mask.expand(len(seeds), 1, -1, -1)],
+        present_RMB=torch.ones(len(seeds), 1, len(SAID), dtype=torch.bool),
+        weight_RB=torch.full(shape, 1 / len(SAID)),
+        labels_RB=torch.tensor([1.0, -2.0, 0.5]).expand(shape),
+        tokens=DeviceTokens(tokens_of(passes), CPU).batch(torch.arange(3).expand(shape)),
+    )
+    wanted = np.zeros((len(SAID), 3, encoder.width), np.float32)
+    for n, own in enumerate(rows):
+        wanted[n, : len(own)] = normalisation(own)
+    return learner, batch, wanted
+
+
+def test_the_first_step_sees_what_the_frozen_encoder_says(encoder: Encoder) -> None:
+    learner, batch, wanted = learner_of(encoder, (1, 2))
+    with torch.no_grad():
+        (read,) = learner.read(batch).features
+    for replica in read[:, 0]:
+        np.testing.assert_allclose(replica, wanted, atol=1e-4)
+
+
+def test_an_utterance_without_text_stays_without(encoder: Encoder) -> None:
+    learner, batch, _ = learner_of(encoder, (1,))
+    absent = torch.tensor([[[True, False, False]]])
+    (read,) = learner.read(batch.without(absent)).features
+    assert read[0, 0, 0].abs().max() == 0
+    assert read[0, 0, 1].abs().max() > 0
+
+
+def test_the_gradient_reaches_each_replicas_own_encoder(encoder: Encoder) -> None:
+    learner, batch, _ = learner_of(encoder, (1, 2))
+    learner.losses(batch)["total"][0].backward()
+    name = "encoder.encoder.layer.0.attention.self.query.weight"
+    grad = dict(learner.named_parameters())[name].grad
+    assert grad is not None
+    assert grad[0].abs().max() > 0
+    assert grad[1].abs().max() == 0
+
+
+def test_training_learns_and_leaves_the_given_encoder_as_it_was(encoder: Encoder) -> None:
+    before = [value.clone() for value in encoder.model.parameters()]
+    learner, batch, _ = learner_of(encoder, (1,))
+    learner.replicas.training = True
+    optimiser = ReplicaAdam(learner, 1, weight_decay=0.0, clip_value=0.6, ramped=is_encoders)
+    optimiser.set_rates(torch.tensor([2e-3]))
+    losses = []
+    for _ in range(60):
+        optimiser.zero_grad()
+        total = learner.losses(batch)["total"].sum()
+        total.backward()
+        optimiser.step()
+        losses.append(float(total.detach()))
+    assert np.mean(losses[-10:]) < 0.5 * losses[0]
+    for value, old in zip(encoder.model.parameters(), before, strict=True):
+        assert torch.equal(value, old)
+
+
+def test_a_ramp_of_nothing_holds_the_encoder_still(encoder: Encoder) -> None:
+    learner, batch, _ = learner_of(encoder, (1,))
+    optimiser = ReplicaAdam(learner, 1, weight_decay=0.0, clip_value=0.6, ramped=is_encoders)
+    optimiser.set_rates(torch.tensor([1e-2]), ramp=0.0)
+    before = {name: value.detach().clone() for name, value in learner.named_parameters()}
+    learner.losses(batch)["total"].sum().backward()
+    optimiser.step()
+    moved = {n for n, value in learner.named_parameters() if not torch.equal(value, before[n])}
+    assert moved
+    assert not any(is_encoders(name) for name in moved)
+
+
+def test_dropout_comes_from_the_replicas_stream(encoder: Encoder) -> None:
+    learner, batch, _ = learner_of(encoder, (1,))
+    learner.replicas.training = True
+    state = learner.replicas.state()
+    first = learner.read(batch).features[0]
+    second = learner.read(batch).features[0]
+    assert not torch.equal(first, second)
+    learner.replicas.restore(state)
+    assert torch.equal(learner.read(batch).features[0], first)
+    learner.replicas.training = False
+    assert torch.equal(learner.read(batch).features[0], learner.read(batch).features[0])
+
+
+def test_a_cache_of_another_encoder(encoder: Encoder) -> None:
+    from dhmd.training.finetuning import check_tokens
+
+    class Corpus:
+        name, sources, tokens = "tiny", {"features.encoder": "00"}, None
+
+    with pytest.raises(DhmdError, match="tiny's aligned cache does not hold what bert reads: run"):
+        check_tokens(Corpus, encoder)  # type: ignore[arg-type]
