@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dhmd.training.observer import Observer
 
 _PR_SET_PDEATHSIG = 1
+_INTERRUPTED = 130  # as a shell says it of Ctrl-C
 
 _stopped: list[bool] = []  # holds something once the process was told to stop
 
@@ -139,7 +140,13 @@ class Stage:
 
 def run(name: str, work: Callable[[Stage], None]) -> NoReturn:
     """Run the stage for the dataset that the command line names, and exit."""
-    sys.exit(_status(name, work, sys.argv[1:]))
+    status = _status(name, work, sys.argv[1:])
+    if status == _INTERRUPTED:
+        # Not through Python's end: h5py, stopped in the middle, has left a complaint in stdout's
+        # buffer, and others complain while they are tidied up. Stages themselves say all on stderr.
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _status(name: str, work: Callable[[Stage], None], arguments: list[str]) -> int:
@@ -157,12 +164,13 @@ def _status(name: str, work: Callable[[Stage], None], arguments: list[str]) -> i
         stage = Stage(name=name, dataset=dataset, settings=settings)
         with _alone(name, dataset), recorded(stage):
             work(stage)
+        _listen_no_more()
     except (Exception, KeyboardInterrupt) as error:
+        _listen_no_more()
         # In a callback of HDF5 an interruption turns into any other exception.
         if _stopped or isinstance(error, KeyboardInterrupt):
-            _listen_no_more()
             print(f"stage {name}: interrupted", file=sys.stderr)
-            return 130
+            return _INTERRUPTED
         if not isinstance(error, DhmdError):
             raise
         print(f"stage {name}: {error}", file=sys.stderr)

@@ -214,29 +214,29 @@ def _read_settings(dataset: str) -> Callable[[Path], object]:
 
 TARGETS = {
     ".csd words": Target(
-        _one_sequence("words"), mixture(bytes_changed, hdf5_changed, hdf5_changed), _align, 150
+        _one_sequence("words"), mixture(bytes_changed, hdf5_changed, hdf5_changed), _align, 80
     ),
     ".csd features": Target(
-        _one_sequence("acoustic"), mixture(bytes_changed, hdf5_changed, hdf5_changed), _align, 150
+        _one_sequence("acoustic"), mixture(bytes_changed, hdf5_changed, hdf5_changed), _align, 80
     ),
     ".csd labels": Target(
-        _one_sequence("labels"), mixture(bytes_changed, hdf5_changed, hdf5_changed), _align, 150
+        _one_sequence("labels"), mixture(bytes_changed, hdf5_changed, hdf5_changed), _align, 80
     ),
-    "folds": Target(_folds, bytes_changed, read_folds, 100),
-    "aligned cache": Target(_cache, mixture(bytes_changed, hdf5_changed), _use_cache, 200),
+    "folds": Target(_folds, bytes_changed, read_folds, 60),
+    "aligned cache": Target(_cache, mixture(bytes_changed, hdf5_changed), _use_cache, 110),
     "aligned cache, sealed by its forger": Target(
-        _cache, _sealed(mixture(hdf5_changed, hdf5_changed, bytes_changed)), _use_cache, 200
+        _cache, _sealed(mixture(hdf5_changed, hdf5_changed, bytes_changed)), _use_cache, 110
     ),
-    "MMSA pickle": Target(_pickle, mixture(bytes_changed, _pickled), _import, 300),
-    "model folder": Target(_model, _model_bytes, _load, 150),
-    "model folder, sealed by its forger": Target(_model, _model_sealed, _load, 200),
-    "outputs, sealed by its forger": Target(_evaluated, _outputs_sealed, _evaluate, 60),
-    "params.yaml": Target(_settings("params.yaml"), yaml_changed, _read_settings("demo"), 250),
+    "MMSA pickle": Target(_pickle, mixture(bytes_changed, _pickled), _import, 150),
+    "model folder": Target(_model, _model_bytes, _load, 80),
+    "model folder, sealed by its forger": Target(_model, _model_sealed, _load, 110),
+    "outputs, sealed by its forger": Target(_evaluated, _outputs_sealed, _evaluate, 30),
+    "params.yaml": Target(_settings("params.yaml"), yaml_changed, _read_settings("demo"), 130),
     "generated corpus's recipe": Target(
-        _settings("recipes/demo.yaml"), yaml_changed, _read_settings("demo"), 200
+        _settings("recipes/demo.yaml"), yaml_changed, _read_settings("demo"), 110
     ),
     "downloaded corpus's recipe": Target(
-        _settings("recipes/mosi.yaml"), yaml_changed, _read_settings("mosi"), 200
+        _settings("recipes/mosi.yaml"), yaml_changed, _read_settings("mosi"), 110
     ),
 }
 

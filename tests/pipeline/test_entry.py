@@ -171,6 +171,57 @@ def test_a_signal_at_an_unlucky_moment_is_heard_all_the_same(number: signal.Sign
             assert process.communicate(timeout=60) == (b"heard\n", b"")
 
 
+LATE = """
+import atexit, time
+from stages import _entry
+
+def tidy_up():
+    print("ready", flush=True)
+    time.sleep(60)
+
+atexit.register(tidy_up)
+_entry._refuse_foreign_code = lambda: None
+_entry.run("align", lambda stage: None)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_after_the_work_ends_it_without_words(here: Path, number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", LATE, "demo"],
+        cwd=here,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(number)
+        assert process.communicate(timeout=60) == (b"", b"")
+    assert process.returncode == -number
+
+
+COMPLAINS = """
+import atexit
+from stages import _entry
+
+def stopped(*_):
+    print("a library was stopped in the middle")
+    atexit.register(print, "and another one")
+    return 130
+
+_entry._status = stopped
+_entry.run("align", None)
+"""
+
+
+def test_nothing_is_said_after_an_interruption() -> None:
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", COMPLAINS]
+    done = subprocess.run(command, cwd=ROOT, env=buffered, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal on a parent's death")
 def test_it_ends_when_its_parent_was_killed_before_it_could_ask_to_be_told(
     monkeypatch: pytest.MonkeyPatch,
