@@ -92,6 +92,9 @@ def _be_child(work: Callable[[], object], writing: int, folder: Path | None, mem
         limit = _address_space() + memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if "torch" in sys.modules:
+            # A forked child has none of its parent's threads, and would wait for them for ever.
+            sys.modules["torch"].set_num_threads(1)
         if folder is not None:
             os.chdir(folder)
         found = work()
