@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ class Counts:
         area_counts[what] = area_counts.get(what, 0) + number
 
 
+_OUTCOMES: dict[str, str] = {}  # a test's id -> passed, failed or skipped
 _KEY = pytest.StashKey[Counts]()
 _BEGAN = pytest.StashKey[float]()
 
@@ -41,6 +43,24 @@ _BEGAN = pytest.StashKey[float]()
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_KEY] = Counts()
     config.stash[_BEGAN] = time.time()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Begun with `&` by a script: every child would be deaf to Ctrl-C too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" or report.outcome != "passed":
+        _OUTCOMES[report.nodeid] = report.outcome
+
+
+def _tests(session: pytest.Session) -> dict[str, list[str]]:
+    """Outcome -> the tests that came out so; "not run" when the run was stopped before them."""
+    found: dict[str, list[str]] = {"passed": [], "failed": [], "skipped": [], "not run": []}
+    for item in session.items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            name = item.nodeid.rpartition("/")[2]
+            found[_OUTCOMES.get(item.nodeid, "not run")].append(name)
+    return found
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -49,7 +69,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     SUMMARY.parent.mkdir(exist_ok=True)
     summary = {
-        "failed": session.testsfailed,
+        "tests": _tests(session),
         "seconds": round(time.time() - config.stash[_BEGAN]),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -81,11 +101,13 @@ def counts(pytestconfig: pytest.Config) -> Counts:
 def tell(pytestconfig: pytest.Config, long: bool, request: pytest.FixtureRequest) -> Tell:
     """Say how far the long form has got."""
     terminal = pytestconfig.pluginmanager.get_plugin("terminalreporter")
+    capture = pytestconfig.pluginmanager.get_plugin("capturemanager")
 
     def say(sentence: str) -> None:
-        if long and terminal is not None:
-            terminal.write_line(f"{time.strftime('%H:%M:%S')} {sentence}")
-            terminal.flush()
+        if long and terminal is not None and capture is not None:
+            with capture.global_and_fixture_disabled():
+                terminal.write_line(f"{time.strftime('%H:%M:%S')} {sentence}")
+                terminal.flush()
 
     return say
 

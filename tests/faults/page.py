@@ -14,17 +14,21 @@ BEGIN, END = "<!-- table:faults -->\n", "<!-- /table -->"
 
 
 def table(summary: dict[str, Any]) -> str:
-    """Rows area, what, how often; under them when the run failed, and how long it took."""
+    """Rows area, what, how often; under them which tests did not pass, and how long it took."""
     lines = ["| area | what | how often |", "|---|---|---:|"]
     for area, counts in sorted(summary["counts"].items()):
         lines += [f"| {area} | {what} | {number:,} |" for what, number in sorted(counts.items())]
-    failed = summary["failed"]
-    verdict = "every test passed" if failed == 0 else f"{failed} tests failed"
+    tests = summary["tests"]
+    numbers = ", ".join(f"{len(names)} {outcome}" for outcome, names in tests.items())
     lines += [
         "",
-        f"{verdict.capitalize()}, in {summary['seconds'] / 60:.0f} minutes, with Python "
+        f"Tests: {numbers}; in {summary['seconds'] / 60:.0f} minutes, with Python "
         f"{summary['python']} on {summary['system']}.",
     ]
+    for outcome in ("failed", "skipped", "not run"):
+        if tests[outcome]:
+            lines += ["", f"{outcome.capitalize()}:", ""]
+            lines += [f"- `{name}`" for name in tests[outcome]]
     return "\n".join(lines) + "\n"
 
 
