@@ -101,8 +101,8 @@ def test_the_gate_while_a_training_writes(
                 assert "Traceback" not in said, said
                 assert time.monotonic() - began < 120
                 asked += 1
-            process.communicate()
-            assert process.returncode == 0
+            said, _ = process.communicate(timeout=60)
+            assert process.returncode == 0, said
     assert json.loads((project.folder / "metrics/demo/metrics.json").read_text())
     project.run("dhmd", "gate", "--base", "HEAD")
     counts.add("concurrency", "gate beside a writing stage", asked)

@@ -18,12 +18,21 @@ from tests.faults.test_disk import small_disk, untracked
 BLOCK = """
 import sys
 
-class Blocked:
+class Without:
+    # A finder that knows nothing of these packages, as if they were not installed.
+
+    def __init__(self, finder):
+        self.finder = finder
+
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {names!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+            return None
+        return self.finder.find_spec(name, path, target)
 
-sys.meta_path.insert(0, Blocked())
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+sys.meta_path[:] = map(Without, sys.meta_path)
 """
 
 
