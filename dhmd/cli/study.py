@@ -51,7 +51,8 @@ def _distillation(arguments: argparse.Namespace) -> int:
     from dhmd.base.atomic import write_text
     from dhmd.base.errors import DhmdError
     from dhmd.evaluation.files import json_text
-    from dhmd.studies.distillation import CORPORA, REGIMES, default_processes, run_study
+    from dhmd.studies.distillation import CORPORA, REGIMES, run_study
+    from dhmd.studies.kept import default_processes
     from dhmd.studies.page import page
 
     root = Path.cwd()
@@ -75,7 +76,7 @@ def _selection(arguments: argparse.Namespace) -> int:
     """Write metrics/studies/selection-DATASET.json and print its table."""
     from dhmd.base.atomic import write_text
     from dhmd.evaluation.files import json_text
-    from dhmd.studies.distillation import default_processes
+    from dhmd.studies.kept import default_processes
     from dhmd.studies.selection import select, table
 
     found = select(

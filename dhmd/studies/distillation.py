@@ -8,11 +8,8 @@ goes on with the next.
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +22,6 @@ from dhmd.alignment import align_corpus
 from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import json_sha256
-from dhmd.base.progress import progress
 from dhmd.cache import read_corpus
 from dhmd.cache.corpus import Corpus
 from dhmd.config.schema import load_section
@@ -34,6 +30,7 @@ from dhmd.evaluation.floors import floors
 from dhmd.evaluation.statistics import paired
 from dhmd.generated import GeneratorConfig, ceiling, generate
 from dhmd.settings import Settings, load_params
+from dhmd.studies.kept import read_kept, run_missing
 from dhmd.studies.probes import decoupling_probes, edge_correlations, reference_edges
 from dhmd.training.configuration import Configuration
 from dhmd.training.jobs import ablate_job, pretrain_job
@@ -118,15 +115,8 @@ def run_study(
     if min(corpora.values()) < 2:
         raise DhmdError("an interval over corpora needs at least 2 of each regime: raise --corpora")
     tasks = list(_tasks(root, corpora, tuple(seeds)))
-    missing = [task for task in tasks if not task.result.is_file()]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        futures = [pool.submit(run_task, task) for task in missing]
-        for future in progress(as_completed(futures), "corpora", total=len(futures)):
-            future.result()
-    return summarise(
-        {regime: [_read(t) for t in tasks if t.regime == regime] for regime in corpora}
-    )
+    run_missing(tasks, run_task, "corpora", processes=processes)
+    return summarise({r: [read_kept(t.result) for t in tasks if t.regime == r] for r in corpora})
 
 
 def _tasks(root: Path, corpora: Mapping[str, int], seeds: tuple[int, ...]) -> Iterator[Task]:
@@ -268,16 +258,6 @@ def _mean_of(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
 
 
-def _read(task: Task) -> dict[str, Any]:
-    try:
-        value: dict[str, Any] = json.loads(task.result.read_text(encoding="utf-8"))
-        return value
-    except (OSError, ValueError) as error:
-        raise DhmdError(f"{task.result} is not readable: delete it and run the study again") from (
-            error
-        )
-
-
 def summarise(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """`{regime: {comparison: {difference, ci_low, ci_high, corpora, seeds, …}, …}}`.
 
@@ -333,8 +313,3 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _rounded(item) for key, item in value.items()}
     return round(value, 5) if isinstance(value, float) else value
-
-
-def default_processes() -> int:
-    """One a core: a process trains with one thread."""
-    return len(os.sched_getaffinity(0))

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import csv
 import json
-import multiprocessing
 import shutil
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +22,10 @@ from dhmd.ablation.variants import configure
 from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256, json_sha256
-from dhmd.base.progress import progress
 from dhmd.config.yaml12 import load_yaml
 from dhmd.evaluation.statistics import summary
 from dhmd.settings import load_params
+from dhmd.studies.kept import read_kept, run_missing
 from dhmd.training.configuration import Configuration
 from dhmd.training.history import HISTORY
 from dhmd.training.jobs import ablate_job, pretrain_job
@@ -66,13 +64,8 @@ def select(root: Path, dataset: str, *, seeds: tuple[int, ...], processes: int) 
         DhmdError: no candidates file, a bad candidate, or no aligned cache.
     """
     candidates = _candidates(root, dataset, seeds)
-    missing = [candidate for candidate in candidates if not candidate.result.is_file()]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        futures = [pool.submit(run_candidate, candidate) for candidate in missing]
-        for future in progress(as_completed(futures), "candidates", total=len(futures)):
-            future.result()
-    return ranked({c.name: json.loads(c.result.read_text("utf-8")) for c in candidates})
+    run_missing(candidates, run_candidate, "candidates", processes=processes)
+    return ranked({c.name: read_kept(c.result) for c in candidates})
 
 
 def ranked(scores: Mapping[str, Mapping[str, list[float]]]) -> dict[str, Any]:

@@ -129,3 +129,11 @@ def test_what_is_missing_is_named(repository: Path) -> None:
     (repository / "data" / "aligned" / "demo.h5").unlink()
     with pytest.raises(DhmdError, match="run `dvc repro align@demo` first"):
         select(repository, "demo", seeds=(1,), processes=1)
+
+
+def test_a_kept_score_that_is_cut_short_is_named(repository: Path) -> None:
+    select(repository, "demo", seeds=(1,), processes=1)
+    for kept in (repository / ".dhmd" / "studies").rglob("*.json"):
+        kept.write_text('{"dhmd": [', "utf-8")
+    with pytest.raises(DhmdError, match=r"recipe\.json is not readable: delete it"):
+        select(repository, "demo", seeds=(1,), processes=1)

@@ -1,0 +1,54 @@
+"""Results that a study keeps, one file a task, so that an interrupted one goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from dhmd.base.errors import DhmdError
+from dhmd.base.progress import progress
+
+
+class Kept(Protocol):
+    """A task that leaves its result in a file of its own."""
+
+    @property
+    def result(self) -> Path: ...
+
+
+T = TypeVar("T", bound=Kept)
+
+
+def run_missing(
+    tasks: Sequence[T], work: Callable[[T], None], label: str, *, processes: int
+) -> None:
+    """Do the work of every task whose result is not there yet, so many at a time."""
+    missing = [task for task in tasks if not task.result.is_file()]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        futures = [pool.submit(work, task) for task in missing]
+        for future in progress(as_completed(futures), label, total=len(futures)):
+            future.result()
+
+
+def read_kept(path: Path) -> dict[str, Any]:
+    """A kept result.
+
+    Raises:
+        DhmdError: the file is damaged.
+    """
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return value
+    except (OSError, ValueError) as error:
+        raise DhmdError(f"{path} is not readable: delete it and run the study again") from error
+
+
+def default_processes() -> int:
+    """One a core: a process trains with one thread."""
+    return len(os.sched_getaffinity(0))
