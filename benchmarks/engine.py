@@ -6,6 +6,7 @@ clipped by value, the same dropout rates. The plain side is one seed, padded to 
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.measure import Time
+from benchmarks.measure import RESULTS, Time
 from dhmd.cache.corpus import Array
 from dhmd.model.config import (
     AttentionDropoutConfig,
@@ -336,6 +337,18 @@ def computing(device: str, threads: int | None) -> Iterator[torch.device]:
         choice = device  # type: ignore[assignment]
     with prepared(TrainConfig(device=choice, threads=threads)) as place:
         yield place
+
+
+def add_common(parser: argparse.ArgumentParser, benchmark: str) -> None:
+    """Where it computes, with how many threads, and where the result goes."""
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--threads", type=int, help="default: as training has it")
+    parser.add_argument("--json", type=Path, default=RESULTS / f"{benchmark}.json")
+
+
+def named(device: torch.device) -> str:
+    """What a table calls the device: a GPU by its own name."""
+    return torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
 
 
 def synchronise(device: torch.device) -> None:

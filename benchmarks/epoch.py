@@ -22,11 +22,12 @@ from benchmarks.engine import (
     Fast,
     Plain,
     Shape,
+    add_common,
     computing,
+    named,
     random_corpus,
 )
 from benchmarks.measure import (
-    RESULTS,
     ROOT,
     Spread,
     by_turns,
@@ -155,10 +156,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--share", type=float, default=0.15, help="of the plain epoch to time")
     parser.add_argument("--buckets", type=int, default=4)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=int, help="default: as training has it")
     parser.add_argument("--tiny", action="store_true", help="random numbers of a tiny shape only")
-    parser.add_argument("--json", type=Path, default=RESULTS / "epoch.json")
+    add_common(parser, "epoch")
     arguments = parser.parse_args()
     more = {"repeats": arguments.repeats, "buckets": arguments.buckets}
     rows = []
@@ -199,7 +198,7 @@ def main() -> None:
             generate(config, folder)
             corpus, train, shape = corpus_of(settings, aligned(settings, folder, folder), device)
             add(measure("demo", shape, corpus, train, len(settings.train.seeds), **more))
-        about = machine(device=device.type)
+        about = machine(device=named(device))
     print("\n" + table(rows))
     write(arguments.json, "epoch", {"machine": about, "rows": rows})
 

@@ -7,7 +7,6 @@ plain model of tests/oracle padded to full length, a seed after the other. By tu
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,13 @@ from benchmarks.engine import (
     Fast,
     Plain,
     Shape,
+    add_common,
     computing,
+    named,
     random_corpus,
     synchronise,
 )
 from benchmarks.measure import (
-    RESULTS,
     Spread,
     by_turns,
     machine,
@@ -103,10 +103,8 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=128)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 5])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=int, help="default: as training has it")
     parser.add_argument("--tiny", action="store_true", help="a tiny shape instead of MOSI's")
-    parser.add_argument("--json", type=Path, default=RESULTS / "predict.json")
+    add_common(parser, "predict")
     arguments = parser.parse_args()
     shape = TINY if arguments.tiny else MOSI
     rows = []
@@ -123,7 +121,7 @@ def main() -> None:
                 )
                 rows.append(line)
                 print(f"{line['name']}: {Spread(**line['ratio'])}", flush=True)
-        about = machine(device=device.type)
+        about = machine(device=named(device))
     print("\n" + table(rows))
     write(arguments.json, "predict", {"machine": about, "rows": rows})
 

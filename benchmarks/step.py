@@ -8,7 +8,6 @@ seeds counts as R of its steps. Both sides keep freed memory (`dhmd.training.dev
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,12 +20,13 @@ from benchmarks.engine import (
     Fast,
     Plain,
     Shape,
+    add_common,
     computing,
     largest_difference,
+    named,
     random_corpus,
 )
 from benchmarks.measure import (
-    RESULTS,
     Spread,
     by_turns,
     machine,
@@ -142,9 +142,7 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["MOSI", "MOSEI"])
     parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 4, 8, 16])
     parser.add_argument("--repeats", type=int, default=7, help="rounds; a third of it for R ≥ 8")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=int, help="default: as training has it")
-    parser.add_argument("--json", type=Path, default=RESULTS / "step.json")
+    add_common(parser, "step")
     arguments = parser.parse_args()
     rows = []
     with computing(arguments.device, arguments.threads) as device:
@@ -155,13 +153,9 @@ def main() -> None:
                 print(f"{rows[-1]['name']}: {Spread(**rows[-1]['ratio'])}", flush=True)
                 if device.type == "cuda":
                     rows.append(measure_graph(SHAPES[name], seeds, device, repeats))
-        about = machine(device=_named(device))
+        about = machine(device=named(device))
     print("\n" + table(rows))
     write(arguments.json, "step", {"machine": about, "rows": rows})
-
-
-def _named(device: torch.device) -> str:
-    return torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
 
 
 if __name__ == "__main__":
