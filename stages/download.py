@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 from stages._entry import Stage, run
 
 
@@ -13,8 +17,28 @@ def work(stage: Stage) -> None:
         from dhmd.sources import download
 
         settings = stage.settings
-        override = settings.data.sources.get(stage.dataset)
-        download(settings.recipe, override=override, root=stage.root, output=stage.raw)
+        download(
+            settings.recipe,
+            override=settings.data.sources.get(stage.dataset),
+            root=stage.root,
+            output=stage.raw,
+            earlier=_earlier(stage),
+        )
+
+
+def _earlier(stage: Stage) -> dict[str, Path]:
+    """What DVC, which has removed the raw folder just now, still has of its files."""
+    from dhmd.sources import received_before
+
+    lock = Path("dvc.lock")
+    pinned = any(sequence.sha256 for sequence in stage.settings.recipe.needed.values())
+    if not pinned or not lock.is_file():
+        return {}
+    command = [sys.executable, "-m", "dvc", "cache", "dir"]
+    asked = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if asked.returncode != 0:
+        return {}
+    return received_before(lock, Path(asked.stdout.strip()), stage.raw)
 
 
 def _generate(stage: Stage) -> None:

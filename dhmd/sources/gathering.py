@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -76,18 +76,21 @@ def download(
     override: str | None,
     root: Path,
     output: Path,
+    earlier: Mapping[str, Path] | None = None,
     patience: Patience | None = None,
 ) -> None:
     """Fill `output` with the recipe's files and `sources.json`; whole or not at all.
 
     An interrupted run leaves what it received in `root`/.dhmd/partial, and the next continues
-    there. A file from a folder is copied, so that nothing later can touch the user's own.
+    there. A file from a folder is copied, so that nothing later can touch the user's own. A file
+    that was received before is not fetched again where it has the sha256 that the recipe pins.
 
     Args:
         recipe: names the files, their sources, and their bytes and sha256 once pinned.
         override: one source instead of the recipe's (`data.sources.<dataset>`).
         root: the repository's root, from which relative folders count.
         output: the raw folder.
+        earlier: files received before, by their name in the raw folder.
         patience: how long servers are waited for.
 
     Raises:
@@ -105,12 +108,14 @@ def download(
         for wanted in files:
             target = folder / wanted.file
             failures: list[str] = []
-            for source in sources:
+            kept = _kept(wanted, earlier or {})
+            for source in (*kept, *sources):
                 try:
                     if source in silent:
                         raise SourceFailure("it did not answer")
                     if isinstance(source, Folder):
-                        digest, size = _copy(source, wanted, target, alone=len(files) == 1)
+                        alone = source in kept or len(files) == 1
+                        digest, size = _copy(source, wanted, target, alone=alone)
                     else:
                         partial = Partial(root, source.url(wanted.path))
                         locks.enter_context(partial.locked())
@@ -131,6 +136,14 @@ def download(
         write_manifest(folder, records)
     for partial, _ in received:
         partial.discard()
+
+
+def _kept(wanted: Wanted, earlier: Mapping[str, Path]) -> tuple[Folder, ...]:
+    """What was received before, where the recipe says how to know that it is the file."""
+    path = earlier.get(wanted.file)
+    if path is None or wanted.expected.sha256 is None:
+        return ()
+    return (Folder(path=path, written="what was received before"),)
 
 
 def _refusal(dataset: str, wanted: Wanted, failures: list[str]) -> str:

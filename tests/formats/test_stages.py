@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 
 from dhmd.config.yaml12 import load_yaml
+from dhmd.generated import GeneratorConfig, generate
 from dhmd.settings import load_params
 from stages._entry import Stage
 from tests.formats.files import (
@@ -26,6 +26,7 @@ from tests.formats.files import (
     write_pickle,
     write_urfunny,
 )
+from tests.formats.test_arrays import write as write_arrays
 from tests.formats.test_real import REAL
 
 ROOT = Path(__file__).parents[2]
@@ -58,8 +59,31 @@ def place_mustard(folder: Path) -> None:
 
 def place_arrays(folder: Path) -> None:
     folder.mkdir(parents=True)
-    for split, part in array_splits().items():
-        np.savez(folder / f"{split}.npz", **part)
+    write_arrays(folder, array_splits())
+
+
+def place_hdf5(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    write_arrays(folder, array_splits(), "h5")
+
+
+HDF5 = {split: {"path": f"{split}.h5"} for split in ("train", "valid", "test")}
+
+# A generated file -> the one of CMU's that it stands for.
+SEQUENCES = {
+    "words": "CMU_MOSI_TimestampedWords",
+    "vectors": "CMU_MOSI_TimestampedWordVectors",
+    "acoustic": "CMU_MOSI_COVAREP",
+    "visual": "CMU_MOSI_Visual_Facet_42",
+    "labels": "CMU_MOSI_Opinion_Labels",
+}
+
+
+def place_sequences(folder: Path) -> None:
+    generate(GeneratorConfig(n_train=24, n_valid=10, n_test=10, seed=3), folder)
+    for name, own in SEQUENCES.items():
+        (folder / f"{name}.csd").rename(folder / f"{own}.csd")
+    (folder / "folds.json").rename(folder.parents[2] / "recipes" / "folds" / "mosi.json")
 
 
 def place_urfunny(folder: Path) -> None:
@@ -109,11 +133,14 @@ def metrics_of(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "place", "alignment", "changes", "metric"),
     [
+        ("mosi", place_sequences, "none", {}, "mae"),
         ("mmmo", place_mmsa, "word", {"options": None}, "mae"),
         ("sims_mmsa", place_unaligned, "none", {"labels": {"low": -3.0, "high": 3.0}}, "mae"),
         ("urfunny", place_urfunny, "word", {"options": {"context": True}}, "f1"),
         ("mustard_independent", place_mustard, "word", {}, "f1"),
+        ("mustard_dependent", place_mustard, "word", {}, "f1"),
         ("my_arrays", place_arrays, "none", {}, "mae"),
+        ("my_arrays", place_hdf5, "word", {"sequences": HDF5}, "mae"),
     ],
 )
 def test_from_files_to_metrics(
@@ -131,7 +158,7 @@ def test_from_files_to_metrics(
         recipe[section] = None
     (root / "recipes" / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
     place(root / "data" / "placed" / name)
-    run_stages(root, name, alignment)
+    run_stages(root, name, alignment, "dependent_3" if name == "mustard_dependent" else None)
     value = metrics_of(name)
     assert math.isfinite(value["test"][metric]["mean"])
     predictions = Path("metrics", name, "predictions.csv").read_text().splitlines()

@@ -182,13 +182,61 @@ def test_range_not_satisfiable_starts_over(served, server, output, tmp_path, wor
 )
 def test_refusing_status_is_not_retried(served, server, output, tmp_path, code, words_said):
     server.files[WORDS] = status(code)
-    message = refused(served, output, tmp_path)
-    assert message == (
+    assert f"{server.url}: {words_said}; place" in refused(served, output, tmp_path)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("misbehave", "pins", "reason"),
+    [
+        (lambda body: status(403), {}, "forbidden (403)"),
+        (lambda body: status(404), {}, "not found (404)"),
+        (lambda body: status(500), {}, "internal server error (500) (3 attempts)"),
+        (lambda body: status(503), {}, "service unavailable (503) (3 attempts)"),
+        (
+            lambda body: whole(b"<html>", Content_Type="text/html"),
+            {},
+            "a web page came instead of the file (an error or log-in page)",
+        ),
+        (
+            lambda body: unmeasured(b"<html><body>Moved</body></html>"),
+            {},
+            "a web page came instead of the file (an error or log-in page)",
+        ),
+        (lambda body: unmeasured(b""), {}, "the file is empty"),
+        (
+            lambda body: cut(body, 30_000),
+            {},
+            "the body ended after 30000 of {bytes} bytes (3 attempts)",
+        ),
+        (lambda body: whole(body), {"bytes": 7}, "it offers {bytes} bytes where the recipe says 7"),
+        (
+            lambda body: unmeasured(body[:-5]),
+            {"bytes": 300_000},
+            "it holds {short} bytes where the recipe says 300000",
+        ),
+        (
+            lambda body: unmeasured(body),
+            {"bytes": 7},
+            "it sends more than the 7 bytes that were announced",
+        ),
+        (
+            lambda body: whole(body),
+            {"sha256": "0" * 64},
+            "its content changed: sha256 {sha256} where the recipe says " + "0" * 64,
+        ),
+    ],
+)
+def test_each_misbehaviour_has_its_whole_sentence(
+    served, server, output, tmp_path, words, misbehave, pins, reason
+):
+    server.files[WORDS] = misbehave(words)
+    said = reason.format(bytes=len(words), short=len(words) - 5, sha256=sha(words))
+    assert refused(served.pinned("words", **pins), output, tmp_path) == (
         f"cannot get words of tiny (language/W.csd); tried data/placed/tiny: no such folder; "
-        f"{server.url}: {words_said}; place the file by hand as data/placed/tiny/W.csd, or set "
+        f"{server.url}: {said}; place the file by hand as data/placed/tiny/W.csd, or set "
         "data.sources.tiny to a folder or mirror that has it, and run again"
     )
-    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize("code", [500, 502, 503, 429])

@@ -13,10 +13,15 @@ from safetensors.torch import load_file
 
 from dhmd.base.errors import DhmdError
 from dhmd.cache import read_corpus
+from dhmd.encoder.loading import load_encoder
 from dhmd.prediction import predict_folder
+from dhmd.settings import load_params
+from dhmd.training.jobs import train_job
 from tests.formats.files import mmsa_splits, write_pickle
 from tests.formats.test_stages import metrics_of, root, run_stages, unpinned
 from tests.prediction.corpora import read_table
+from tests.training.bench import files
+from tests.training.learners import Watcher
 
 __all__ = ["root"]
 
@@ -30,9 +35,11 @@ def small_recipe(root: Path, name: str, **changes: object) -> None:
     (root / "recipes" / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
 
 
+GENERATOR = {"seed": 3, "n_train": 40, "n_valid": 14, "n_test": 14}
+
+
 def test_generated_words_through_every_stage(root: Path, tiny: Path) -> None:
-    generator = {"seed": 3, "n_train": 40, "n_valid": 14, "n_test": 14}
-    small_recipe(root, "demo", generator=generator)
+    small_recipe(root, "demo", generator=GENERATOR)
     shutil.copytree(tiny, root / "encoders" / "bert")
     features = {"text": "contextual", "encoder": "encoders/bert"}
     run_stages(root, "demo", "word", features=features)
@@ -95,3 +102,45 @@ def test_tokens_of_an_mmsa_file_train_the_encoder(root: Path, tiny_wide: Path) -
     assert not any(name.startswith("encoder.") for name in load_file(other))
     other = Path("ablations", "mmmo", "no_distillation", "seed-1.safetensors")
     assert any(name.startswith("encoder.") for name in load_file(other))
+
+
+def train_again(root: Path, watcher: Watcher) -> None:
+    settings = load_params(root).for_dataset("demo")
+    assert settings.features.encoder is not None
+    train_job(
+        settings.configuration,
+        Path("data/aligned/demo.h5"),
+        Path("pretrained/demo"),
+        root / "again",
+        fold=None,
+        observer=watcher,
+        state=root / "state",
+        encoder=load_encoder(settings.features.encoder, root),
+    )
+
+
+def test_words_train_the_encoder_and_an_interrupted_training_ends_the_same(
+    root: Path, tiny: Path
+) -> None:
+    small_recipe(root, "demo", generator=GENERATOR)
+    features = {"text": "finetune", "encoder": str(tiny)}
+    train, ablate = {"epochs": 2}, {"variants": []}
+    run_stages(root, "demo", "word", features=features, train=train, ablate=ablate)
+    assert metrics_of("demo")["test"]["mae"]["mean"] < 6
+    tokens = read_corpus(Path("data/aligned/demo.h5")).tokens
+    assert tokens is not None
+    assert (tokens.lengths > 2).any()
+
+    # Two epochs of the first seed are done and one of the second's.
+    with pytest.raises(KeyboardInterrupt):
+        train_again(root, Watcher(stop_after=3))
+    assert not (root / "again").exists()
+    watcher = Watcher()
+    train_again(root, watcher)
+    assert [epoch for epoch, _ in watcher.epochs] == [2]
+    assert files(root / "again") == files(Path("models/demo"))
+    assert list((root / "state").iterdir()) == []
+
+    with pytest.raises(DhmdError, match=r"trained its encoder of text along .* to predict$"):
+        predict_folder(Path("models/demo"), Path("data/raw/demo"), Path("p.csv"), device="cpu")
+    assert not Path("p.csv").exists()
