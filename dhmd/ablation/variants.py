@@ -110,6 +110,10 @@ VARIANTS: Mapping[str, Variant] = {
         changes={"model": {"cross_modal": False}},
         least=2,
     ),
+    "no_vote": Variant(
+        purpose="the fusion alone, without what the vertices say",
+        changes={"model": {"vote": False}},
+    ),
     "no_pretraining": Variant(
         purpose="encoders start at random", changes={"pretrain": {"enabled": False}}
     ),

@@ -80,6 +80,9 @@ class ModelConfig:
     cross_modal: bool = field(
         default=True, metadata={"help": "cross-modal attention (false: self-attention instead)"}
     )
+    vote: bool = field(
+        default=True, metadata={"help": "the fusion adds to what the vertices say on average"}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from dhmd.model.cross_modal import CrossModalAttention, SelfAttention
 from dhmd.model.decoupling import Decoupled, Decoupling, pool
 from dhmd.model.dictionary_matching import DictionaryMatching, Matched
 from dhmd.model.encoders import ModalityEncoder
-from dhmd.model.fusion import GatedFusion
+from dhmd.model.fusion import GatedFusion, vote
 from dhmd.model.graph_distillation import Graph, GraphDistillationUnit
 from dhmd.model.knobs import Knobs
 from dhmd.model.task import Task
@@ -64,7 +64,7 @@ class DHMD(nn.Module):
     ) -> None:
         super().__init__()
         self.task, self.knobs, self.decouple = task, knobs, decouple
-        self.modalities = tuple(inputs)
+        self.modalities, self.vote = tuple(inputs), model.vote
         count, width, output_dropout = len(inputs), model.width, model.dropout.output
         self.encoders = nn.ModuleList(
             ModalityEncoder(
@@ -130,6 +130,9 @@ class DHMD(nn.Module):
         matched = {space: unit(steps[space], masks) for space, unit in self.dictionaries.items()}
         features = [matched[space].feature_RMBW for space in matched]
         output = self.fusion([z_RMBW, c_RMBD, *features], batch.present_RMB)
+        if self.vote:
+            said = [graph.outputs_RMBO for graph in graphs.values()]
+            output = output + vote(said, batch.present_RMB)
         return Passed(output, encoded, parts, graphs, matched)
 
     def predict(self, batch: Batch) -> Tensor:

@@ -13,6 +13,18 @@ from dhmd.nn.linear import Linear
 from dhmd.nn.replicas import Replicas
 
 
+def vote(outputs: list[Tensor], present_RMB: Tensor) -> Tensor:
+    """What the vertices say on average: `[R, M, B, O]` a space → `[R, B, O]` (ours).
+
+    The mean over spaces and present modalities of their heads' outputs, detached: each vertex
+    learns from its own label and its teachers alone, and what distillation took out of its noise
+    reaches the final output at once. The fusion then learns what the vertices leave open.
+    """
+    there_RMBO = present_RMB.unsqueeze(-1)
+    said_RMBO = torch.stack([output.detach() for output in outputs]).mean(0)
+    return (said_RMBO * there_RMBO).sum(1) / there_RMBO.sum(1).clamp_min(1)
+
+
 class Gate(nn.Module):
     """`h · σ(W h)`: a feature is scaled by its gate, not replaced by it."""
 

@@ -38,6 +38,7 @@ EXPECTED = {
     "no_heterogeneous_dictionary": {"kd.dictionary.heterogeneous": False},
     "no_decoupling": {"decouple.enabled": False},
     "no_cross_modal": {"model.cross_modal": False},
+    "no_vote": {"model.vote": False},
     "no_pretraining": {"pretrain.enabled": False},
     "only_text": {"modalities": ["text"]},
     "only_audio": {"modalities": ["audio"]},

@@ -35,6 +35,7 @@ CASES: dict[str, dict[str, Any]] = {
     "no decoupling": {"decouple": DecoupleConfig(enabled=False)},
     "other decoupling": {"decouple": DecoupleConfig(weight=0.7, gamma=0.4, margin=0.3)},
     "no cross-modal attention": {"model": replace(MODEL, cross_modal=False)},
+    "no vote": {"model": replace(MODEL, vote=False)},
     "no dictionaries": {"kd": kd_with(dictionary={"homogeneous": False, "heterogeneous": False})},
     "one dictionary": {"kd": kd_with(dictionary={"heterogeneous": False})},
     "no matching": {"kd": kd_with(dictionary={"matching": False})},

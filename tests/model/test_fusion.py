@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dhmd.model.fusion import Gate, GatedFusion
+from dhmd.model.fusion import Gate, GatedFusion, vote
 from tests.nn.layers import linear_of, normal, replicas
 from tests.oracle.batches import random_batch
 from tests.oracle.compare import assert_close
@@ -55,3 +55,22 @@ def test_what_an_absent_modality_would_say_does_not_matter_but_its_embedding_doe
         assert part.grad[present].ne(0).any(-1).all()
         ever_absent = (~present).any(-1)
         assert absent.grad[:, :, 0].ne(0).any(-1).equal(ever_absent)
+
+
+def test_the_vote_is_the_mean_over_spaces_and_present_modalities_and_teaches_nobody() -> None:
+    present = random_batch((1, 1, 1), absent=0.5).present_RMB
+    spaces = [normal(2, 3, 6, 2).requires_grad_(), normal(2, 3, 6, 2, seed=1).requires_grad_()]
+    found = vote(spaces, present)
+    assert found.shape == (2, 6, 2)
+    assert not found.requires_grad
+    for r in range(2):
+        for b in range(6):
+            there = [m for m in range(3) if present[r, m, b]]
+            said = [space[r, m, b].detach() for space in spaces for m in there]
+            expected = torch.stack(said).mean(0) if said else torch.zeros(2)
+            assert_close(found[r, b], expected)
+
+
+def test_an_utterance_without_any_modality_gets_no_vote() -> None:
+    nothing = torch.zeros(2, 3, 6, dtype=torch.bool)
+    assert vote([normal(2, 3, 6, 2)], nothing).eq(0).all()

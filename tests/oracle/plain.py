@@ -231,7 +231,7 @@ class PlainDHMD(nn.Module):
     ) -> None:
         super().__init__()
         self.task, self.decouple, self.kd = task, decouple, kd
-        self.modalities = tuple(inputs)
+        self.modalities, self.vote = tuple(inputs), model.vote
         count, width = len(inputs), model.width
         crossing = model.cross_modal and count > 1
         wide = (count - 1) * width if crossing else width
@@ -308,6 +308,11 @@ class PlainDHMD(nn.Module):
         for space, dictionary in self.dictionaries.items():
             self._dictionary(space, dictionary, steps[space], batch, passed)
         passed.output_BO = self.fusion([z, c, *passed.feature.values()], batch.present_BM)
+        if self.vote:
+            there = batch.present_BM.unsqueeze(-1)
+            for said_BMO in passed.outputs.values():
+                mean_BO = (said_BMO.detach() * there).sum(1) / there.sum(1).clamp(min=1)
+                passed.output_BO = passed.output_BO + mean_BO / len(passed.outputs)
         return passed
 
     def _graph(
