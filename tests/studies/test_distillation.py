@@ -48,6 +48,26 @@ def test_differences_are_means_over_corpora_with_a_t_interval() -> None:
     assert edges == {"text": 1.2, "audio": None}
 
 
+def test_a_comparison_of_one_seed_is_with_the_full_models_first() -> None:
+    rows = [result(full, 0.0) for full in (1.0, 1.2)]
+    for row, gap in zip(rows, (0.02, 0.04), strict=True):
+        row["late_fusion"] = {kind: [row["full"][kind][0] + gap] for kind in ("mae", "truth")}
+    entry = summarise({"noisy": rows})["noisy"]["late_fusion"]
+    assert (entry["difference"], entry["seeds"]) == (pytest.approx(0.03), 1)
+
+
+def test_seeds_beyond_the_first_are_for_what_needs_a_narrow_interval(small: Path) -> None:
+    task = next(distillation._tasks(small, {"noisy": 2}, (7, 8, 9)))
+    assert {name: task.seeds_of(name) for name in ("full", *task.variants)} == {
+        "full": (7, 8, 9),
+        "no_distillation": (7, 8, 9),
+        "self_distillation": (7,),
+        "uniform_edges": (7,),
+        "shuffled_edges": (7,),
+        "late_fusion": (7,),
+    }
+
+
 def test_one_corpus_has_no_interval(tmp_path: Path) -> None:
     with pytest.raises(DhmdError, match=r"at least 2 of each regime: raise --corpora"):
         run_study(tmp_path, corpora={"noisy": 1}, seeds=[1], processes=1)
@@ -77,7 +97,7 @@ def test_an_interrupted_study_goes_on_and_gives_the_same(small: Path) -> None:
     for space in ("homogeneous", "heterogeneous"):
         assert sum(meaning["edges"][space]["mean_out"].values()) == pytest.approx(1, abs=1e-3)
     kept = sorted((small / ".dhmd" / "studies").rglob("*.json"))
-    assert [path.stem for path in kept] == ["audio-2000", "audio-2001"]
+    assert [path.stem for path in kept] == ["audio-3000", "audio-3001"]
     assert not list((small / ".dhmd" / "studies").rglob("work-*"))
     seen = json.loads(kept[0].read_text("utf-8"))
     seen["ceiling"] += 1.0  # a mark: what is kept is not made again
@@ -94,13 +114,13 @@ def test_a_kept_result_that_is_cut_short_is_named(small: Path) -> None:
     for task in tasks:
         task.result.parent.mkdir(parents=True, exist_ok=True)
         task.result.write_text('{"full": ', "utf-8")
-    with pytest.raises(DhmdError, match=r"audio-2000\.json is not readable: delete it"):
+    with pytest.raises(DhmdError, match=r"audio-3000\.json is not readable: delete it"):
         run_study(small, corpora={"audio": 2}, seeds=[1], processes=1)
 
 
 def test_tasks_take_corpora_in_turn_and_other_settings_are_other_results(small: Path) -> None:
     tasks = list(distillation._tasks(small, dict.fromkeys(REGIMES, 2), (1,)))
-    assert [task.corpus_seed for task in tasks] == [2000] * len(REGIMES) + [2001] * len(REGIMES)
+    assert [task.corpus_seed for task in tasks] == [3000] * len(REGIMES) + [3001] * len(REGIMES)
     assert {task.regime for task in tasks if not task.variants} == {"audio"}
     other = list(distillation._tasks(small, {"audio": 2}, (1, 2)))
     mine = [task for task in tasks if task.regime == "audio"]
