@@ -8,7 +8,6 @@ turns a user's mistake into one line, and records the run.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import logging
 import os
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import dhmd
 from dhmd.base.errors import DhmdError
+from dhmd.base.lifetime import end_with_parent
 from dhmd.recipes import repository_root
 from dhmd.settings import Settings, load_params
 from stages import PARENT
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from dhmd.encoder.loading import Encoder
     from dhmd.training.observer import Observer
 
-_PR_SET_PDEATHSIG = 1
 _INTERRUPTED = 130  # as a shell says it of Ctrl-C
 
 _stopped: list[bool] = []  # holds something once the process was told to stop
@@ -209,7 +208,7 @@ def _die_with_parent() -> None:
     signal.signal(signal.SIGALRM, _stop)
     sys.unraisablehook = _not_heard
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        end_with_parent(signal.SIGTERM)
         if _orphaned():  # it was killed before the line above
             raise KeyboardInterrupt
 

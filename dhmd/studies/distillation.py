@@ -152,7 +152,7 @@ def _tasks(root: Path, corpora: Mapping[str, int], seeds: tuple[int, ...]) -> It
 
 def _configuration(settings: Settings, seeds: tuple[int, ...]) -> Configuration:
     full = settings.configuration
-    return replace(full, train=replace(full.train, seeds=seeds, threads=1, device="cpu"))
+    return replace(full, train=replace(full.train, seeds=seeds, threads=1, workers=1, device="cpu"))
 
 
 def _generator(

@@ -88,7 +88,14 @@ class TrainConfig:
         default=4, metadata={"min": 1, "help": "length groups, each trimmed to its longest"}
     )
     threads: int | None = field(
-        default=None, metadata={"min": 1, "help": "CPU threads; null: chosen for the machine"}
+        default=None, metadata={"min": 1, "help": "CPU threads of a process; null: one"}
+    )
+    workers: int | None = field(
+        default=None,
+        metadata={
+            "min": 1,
+            "help": "processes that share the replicas; null: chosen for machine and job",
+        },
     )
     device: Literal["auto", "cpu", "cuda"] = field(
         default="auto", metadata={"help": "auto: a GPU where there is one"}

@@ -74,7 +74,8 @@ class Configuration:
             value["kd"]["dictionary"].pop(key)
         for key in ("weight", "gamma"):
             value["decouple"].pop(key)
-        value["train"].pop("threads")
+        for key in ("threads", "workers"):
+            value["train"].pop(key)
         return value
 
     def for_pretraining(self) -> Configuration:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,9 @@ import torch
 
 from dhmd.base.errors import DhmdError
 from dhmd.training.config import TrainConfig
+
+# Of a process: at these sizes a second thread costs more than it brings. Cores are for workers.
+DEFAULT_THREADS = 1
 
 # Names and numbers of malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -32,7 +34,7 @@ def prepared(train: TrainConfig) -> Iterator[torch.device]:
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     settings: Any = torch.utils.deterministic
     fills = settings.fill_uninitialized_memory
-    torch.set_num_threads(train.threads or default_threads())
+    torch.set_num_threads(train.threads or DEFAULT_THREADS)
     torch.use_deterministic_algorithms(True)
     # Every entry of a new tensor is written before it is read; filling them first costs a pass.
     settings.fill_uninitialized_memory = False
@@ -54,8 +56,3 @@ def keep_memory() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_THRESHOLD, _KEPT)
         library.mallopt(_M_TRIM_THRESHOLD, _KEPT)
-
-
-def default_threads() -> int:
-    """The cores this process may use, at most four: beyond that these sizes gain nothing."""
-    return min(len(os.sched_getaffinity(0)), 4)

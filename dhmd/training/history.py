@@ -14,6 +14,9 @@ from dhmd.training.trainer import History, Progress
 
 HISTORY = "history.csv"
 
+# Rows that say of a replica which of its epochs counts, after those of the epochs themselves.
+MARKS = ("selected", "diverged")
+
 
 def seed_names(configuration: Configuration) -> list[str]:
     return [f"seed-{seed}" for seed in configuration.train.seeds]

@@ -29,29 +29,38 @@ class Input:
         missing = [name for name in modalities if name not in corpus.modalities]
         if missing:
             raise DhmdError(f"{corpus.name}'s aligned cache has no {missing[0]}; run align again")
-        task = Task(
-            classes=len(corpus.class_names) or None, low=float(corpus.low), high=float(corpus.high)
-        )
-        normalisation = {
-            name: Normalisation(corpus.statistics[name].mean_d, corpus.statistics[name].std_d)
-            for name in modalities
-        }
+        normalisation = _normalisation(corpus, modalities)
         data = DeviceCorpus.of(corpus, tuple(modalities), normalisation, device)
-        return Input(corpus, task, normalisation, data)
+        return Input(corpus, _task(corpus), normalisation, data)
 
-    def describe(self, configuration: Configuration) -> Description:
-        names, corpus = configuration.modalities, self.corpus
-        return Description(
-            configuration=configuration,
-            features={name: corpus.feature_names[name] for name in names},
-            normalisation=self.normalisation,
-            task=self.task,
-            class_names=corpus.class_names,
-            seeds=configuration.train.seeds,
-            dataset=corpus.name,
-            alignment=corpus.alignment,
-            identity=corpus.identity,
-            fold=corpus.fold,
-            steps={name: int(corpus.features[name].lengths.max()) for name in names},
-            origin=corpus.report.get("origin"),
-        )
+
+def describe(corpus: Corpus, configuration: Configuration) -> Description:
+    """What model.json says of a model of this configuration, trained on this corpus."""
+    names = configuration.modalities
+    return Description(
+        configuration=configuration,
+        features={name: corpus.feature_names[name] for name in names},
+        normalisation=_normalisation(corpus, names),
+        task=_task(corpus),
+        class_names=corpus.class_names,
+        seeds=configuration.train.seeds,
+        dataset=corpus.name,
+        alignment=corpus.alignment,
+        identity=corpus.identity,
+        fold=corpus.fold,
+        steps={name: int(corpus.features[name].lengths.max()) for name in names},
+        origin=corpus.report.get("origin"),
+    )
+
+
+def _task(corpus: Corpus) -> Task:
+    return Task(
+        classes=len(corpus.class_names) or None, low=float(corpus.low), high=float(corpus.high)
+    )
+
+
+def _normalisation(corpus: Corpus, modalities: Sequence[str]) -> dict[str, Normalisation]:
+    return {
+        name: Normalisation(corpus.statistics[name].mean_d, corpus.statistics[name].std_d)
+        for name in modalities
+    }

@@ -1,14 +1,17 @@
 """Training jobs: pure functions of configuration, aligned cache and seeds to a folder of artefacts.
 
 They know nothing of DVC and run anywhere. A job that is interrupted goes on where it was when it is
-called again with the same arguments.
+called again with the same arguments. On a CPU the replicas of a longer job are shared by several
+processes (`train.workers`); a caller that runs several jobs at once should set it to 1.
 
 Legend: R replicas, S seeds, F folds, N utterances, M modalities, O outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +27,12 @@ from dhmd.training.configuration import Configuration, flat
 from dhmd.training.device import prepared
 from dhmd.training.history import seed_names
 from dhmd.training.observer import Observer
+from dhmd.training.pool import trained_by_workers
 from dhmd.training.pretraining import pretrain_modality, write_pretrained
-from dhmd.training.resume import environment_key, resume_state
-from dhmd.training.stack import train_group
+from dhmd.training.resume import ResumeState, environment_key, resume_state
+from dhmd.training.stack import Trained, replica_names, train_group
+from dhmd.training.tasks import pretraining_group, training_group
+from dhmd.training.workers import WORTH, chosen_workers
 
 # More replicas than this in one process gain nothing on a CPU and cost memory.
 _MOST_REPLICAS = {"cpu": 30, "cuda": 512}
@@ -52,17 +58,26 @@ def pretrain_job(
     configuration = configuration.for_pretraining()
     with prepared(configuration.train) as device:
         corpus = read_corpus(cache, fold=fold)
-        key = _key("pretrain", corpus, cache, [configuration], device)
+        workers = _workers("pretrain", [configuration], corpus, device)
+        key = _key("pretrain", corpus, cache, [configuration], device, workers)
         with resume_state(state, f"pretrain-{corpus.name}", key) as place:
             parameters = flat(configuration.as_json())
             names = seed_names(configuration)
             observer.started("pretrain", names, parameters, place.epochs())
-            found = {
-                name: pretrain_modality(configuration, corpus, name, device, observer, place)
-                for name in configuration.modalities
-            }
+            modalities = configuration.modalities
+            if workers == 1:
+                found = {
+                    name: pretrain_modality(configuration, corpus, name, device, observer, place)
+                    for name in modalities
+                }
+            else:
+                groups = [pretraining_group(configuration, name, workers) for name in modalities]
+                with trained_by_workers(
+                    groups, workers, cache=cache, fold=fold, observer=observer, place=place
+                ) as read:
+                    found = {name: read(index) for index, name in enumerate(modalities)}
             with whole_folder(output) as folder:
-                write_pretrained(folder, configuration, corpus, found, device)
+                write_pretrained(folder, configuration, corpus, found)
         observer.finished(output)
 
 
@@ -86,15 +101,21 @@ def train_job(
     """
     with prepared(configuration.train) as device:
         corpus = read_corpus(cache, fold=fold)
-        key = _key("train", corpus, cache, [configuration], device, pretrained, encoder)
+        workers = _workers("train", [configuration], corpus, device, encoder)
+        key = _key("train", corpus, cache, [configuration], device, workers, pretrained, encoder)
         with resume_state(state, f"train-{corpus.name}", key) as place:
             parameters = flat(configuration.as_json())
             observer.started("train", seed_names(configuration), parameters, place.epochs())
-            trained = train_group(
-                [configuration], [""], corpus, pretrained, device, observer, place, encoder
+            groups = _trained(
+                [{"": configuration}],
+                workers,
+                *(corpus, cache, fold, pretrained, device, observer, place, encoder),
+                with_withheld=True,
             )
-            with whole_folder(output) as folder:
-                trained[0].write(folder, with_withheld=True)
+            with closing(groups):
+                for (trained,) in groups:
+                    with whole_folder(output) as folder:
+                        trained.write(folder, corpus)
         observer.finished(output)
 
 
@@ -122,21 +143,60 @@ def ablate_job(
     configurations = list(variants.values())
     with prepared(configurations[0].train) as device:
         corpus = read_corpus(cache, fold=fold)
-        key = _key("ablate", corpus, cache, configurations, device, pretrained, encoder)
+        workers = _workers("train", configurations, corpus, device, encoder)
+        key = _key("ablate", corpus, cache, configurations, device, workers, pretrained, encoder)
         with resume_state(state, f"ablate-{corpus.name}", key) as place:
-            names = [f"{name}/{seed}" for name, c in variants.items() for seed in seed_names(c)]
+            names = [name for key, own in variants.items() for name in replica_names(own, key)]
             parameters = flat(configurations[0].as_json())
             observer.started("ablate", names, parameters, place.epochs())
             with whole_folder(output) as folder:
-                for group in stacks(variants, _MOST_REPLICAS[device.type]):
-                    members = [variants[name] for name in group]
-                    trained = train_group(
-                        members, group, corpus, pretrained, device, observer, place, encoder
-                    )
-                    for name, one in zip(group, trained, strict=True):
-                        (folder / name).mkdir()
-                        one.write(folder / name, with_withheld=False)
+                groups = _trained(
+                    [
+                        {name: variants[name] for name in names}
+                        for names in stacks(variants, _MOST_REPLICAS[device.type])
+                    ],
+                    workers,
+                    *(corpus, cache, fold, pretrained, device, observer, place, encoder),
+                    with_withheld=False,
+                )
+                with closing(groups):
+                    for trained in itertools.chain.from_iterable(groups):
+                        (folder / trained.name).mkdir()
+                        trained.write(folder / trained.name, corpus)
         observer.finished(output)
+
+
+def _trained(
+    groups: Sequence[Mapping[str, Configuration]],
+    workers: int,
+    corpus: Corpus,
+    cache: Path,
+    fold: str | None,
+    pretrained: Path,
+    device: torch.device,
+    observer: Observer,
+    place: ResumeState,
+    encoder: Encoder | None,
+    *,
+    with_withheld: bool,
+) -> Generator[list[Trained], None, None]:
+    """Train groups of variants, here one after the other or by workers; yields each group's."""
+    if workers == 1:
+        for group in groups:
+            yield train_group(
+                list(group.values()),
+                list(group),
+                *(corpus, pretrained, device, observer, place, encoder),
+                with_withheld=with_withheld,
+            )
+        return
+    shared = [training_group(g, pretrained, workers, with_withheld=with_withheld) for g in groups]
+    with trained_by_workers(
+        shared, workers, cache=cache, fold=fold, observer=observer, place=place
+    ) as read:
+        for index, group in enumerate(groups):
+            part = read(index)
+            yield [Trained(own, name, [part]) for name, own in group.items()]
 
 
 def stacks(variants: Mapping[str, Configuration], most: int) -> list[list[str]]:
@@ -150,12 +210,36 @@ def stacks(variants: Mapping[str, Configuration], most: int) -> list[list[str]]:
     return [names for stack in groups.values() for names in stack]
 
 
+def _workers(
+    stage: str,
+    configurations: Sequence[Configuration],
+    corpus: Corpus,
+    device: torch.device,
+    encoder: Encoder | None = None,
+) -> int:
+    """How many processes train."""
+    first = configurations[0]
+    if encoder is not None and any(each.trains_encoder for each in configurations):
+        return 1  # its products are large enough to keep cores busy, and its memory is
+    replicas = sum(len(each.train.seeds) for each in configurations)
+    utterances = len(corpus.index("train"))
+    if stage == "pretrain":
+        replicas *= len(first.modalities)
+        work = replicas * (first.pretrain.folds + 1) * first.pretrain.epochs * utterances
+    else:
+        work = replicas * first.train.epochs * utterances
+    return chosen_workers(
+        first.train, corpus, device, replicas=replicas, work=work, worth=WORTH[stage]
+    )
+
+
 def _key(
     stage: str,
     corpus: Corpus,
     cache: Path,
     configurations: Sequence[Configuration],
     device: torch.device,
+    workers: int,
     pretrained: Path | None = None,
     encoder: Encoder | None = None,
 ) -> dict[str, Any]:
@@ -166,6 +250,7 @@ def _key(
         "cache": file_sha256(cache),
         "configurations": [configuration.as_json() for configuration in configurations],
         "environment": environment_key(device),
+        "workers": workers,
         "encoder": None if encoder is None else encoder.digest,
     }
     if pretrained is not None:

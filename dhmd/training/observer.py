@@ -27,7 +27,7 @@ class Observer(Protocol):
         resumed_epoch: int,
     ) -> None:
         """Before the first epoch; `resumed_epoch` epochs are done already (0: none; where a stage
-        trains several parts one after another, of the part that it was at).
+        trains several parts one after another or at once, of the one that was saved last).
 
         `parameters` may nest; they are what distinguishes this training from another.
         """

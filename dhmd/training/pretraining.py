@@ -6,38 +6,28 @@ Legend: S seeds, F folds, N utterances, R replicas.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dhmd.base.artefacts import write_description
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import file_sha256
-from dhmd.cache.corpus import Array, Corpus
+from dhmd.base.hashing import file_sha256, json_sha256
+from dhmd.cache.corpus import Corpus
 from dhmd.model.encoders import UnimodalModel
 from dhmd.nn.replicas import Replicas, stream_seed
 from dhmd.training.configuration import Configuration
-from dhmd.training.history import HISTORY, marked, void_diverged, write_history
-from dhmd.training.input import Input
+from dhmd.training.history import HISTORY, marked, seed_names, void_diverged, write_history
+from dhmd.training.input import Input, describe
 from dhmd.training.observer import Observer
 from dhmd.training.outputs import FILE, collect, write_outputs
+from dhmd.training.parts import Part
 from dhmd.training.resume import ResumeState
 from dhmd.training.teachers import video_folds
-from dhmd.training.trainer import History, Trainer, schedule_of
+from dhmd.training.trainer import Trainer, schedule_of
 from dhmd.training.weights import save_weights
-
-
-@dataclass(frozen=True)
-class Pretrained:
-    """One modality's result: predictions `[S, N, …]`, teachers the same, encoder `[S, …]`."""
-
-    prediction: Array
-    teacher: Array
-    encoder: dict[str, Tensor]
-    history: History
 
 
 def pretrain_modality(
@@ -47,7 +37,8 @@ def pretrain_modality(
     device: torch.device,
     observer: Observer,
     place: ResumeState,
-) -> Pretrained:
+) -> Part:
+    """One modality's encoder of every seed, its predictions and the teachers `[S, N, …]`."""
     train, pretrain = configuration.train, configuration.pretrain
     ready = Input.of(corpus, [modality], device)
     here_N = ready.data.lengths_MN[0] > 0
@@ -71,11 +62,12 @@ def pretrain_modality(
     for split, index in rows.items():
         if not len(index):
             raise DhmdError(f"no {split} utterance of {corpus.name} has {modality}: leave it out")
+    names = [f"{modality}/seed-{s}" + (f"/fold-{f}" if f >= 0 else "") for s, f in runs]
     trainer = Trainer(
         model,
         replicas,
         ready.data,
-        names=[f"{modality}/seed-{s}" + (f"/fold-{f}" if f >= 0 else "") for s, f in runs],
+        names=names,
         schedule=replace(
             schedule_of(train),
             epochs=pretrain.epochs,
@@ -88,7 +80,7 @@ def pretrain_modality(
         uses_RN=uses_RN.astype(np.float32),
         observer=_OnlySeeds(observer),
         state=place,
-        part=modality,
+        part=json_sha256(names)[:16],
     )
     progress = trainer.run()
     everything = np.flatnonzero(here_N)
@@ -102,39 +94,43 @@ def pretrain_modality(
         teacher[:, left_out] = predicted[:, fold + 1][:, left_out]
     whole = [index for index, (_, fold) in enumerate(runs) if fold < 0]
     encoder = {name: value.detach()[whole] for name, value in model.encoder.named_parameters()}
-    kept = {f"{modality}/seed-{seed}" for seed in train.seeds}
-    history = [row for row in marked(progress, trainer.names) if row[0] in kept]
-    return Pretrained(predicted[:, 0], teacher, encoder, history)
+    kept = modality_names(configuration, modality)
+    history = [row for row in marked(progress, names) if row[0] in kept]
+    return Part(kept, encoder, {"prediction": predicted[:, 0], "teacher": teacher}, history)
+
+
+def modality_names(configuration: Configuration, modality: str) -> list[str]:
+    """Of the replicas that a modality's pretraining leaves behind."""
+    return [f"{modality}/{name}" for name in seed_names(configuration)]
 
 
 def write_pretrained(
     folder: Path,
     configuration: Configuration,
     corpus: Corpus,
-    found: Mapping[str, Pretrained],
-    device: torch.device,
+    found: Mapping[str, Part],
 ) -> None:
+    """The folder that training starts from; `found` by modality."""
     seeds = configuration.train.seeds
     parameters = {
         f"{modality}.{name}": value
         for modality, result in found.items()
-        for name, value in result.encoder.items()
+        for name, value in result.parameters.items()
     }
     files = save_weights(folder, parameters, seeds)
-    description = Input.of(corpus, configuration.modalities, device).describe(configuration)
     write_outputs(
         folder / FILE,
         corpus,
         seeds=seeds,
         modalities=configuration.modalities,
         arrays={
-            "prediction": np.stack([result.prediction for result in found.values()], axis=2),
-            "teacher": np.stack([result.teacher for result in found.values()], axis=2),
+            name: np.stack([result.arrays[name] for result in found.values()], axis=2)
+            for name in ("prediction", "teacher")
         },
     )
     write_history(folder, [row for result in found.values() for row in result.history])
     files |= {name: file_sha256(folder / name) for name in (FILE, HISTORY)}
-    write_description(folder, description.as_json(files))
+    write_description(folder, describe(corpus, configuration).as_json(files))
 
 
 class _OnlySeeds:

@@ -1,6 +1,6 @@
 """Variants that train as one stack: V variants × S seeds of one shape of model.
 
-Legend: R = V · S replicas, N utterances, M modalities, O outputs.
+Legend: V variants, S seeds, R = V · S replicas, N utterances, M modalities, O outputs.
 """
 
 from __future__ import annotations
@@ -25,80 +25,47 @@ from dhmd.training.configuration import Configuration
 from dhmd.training.device_corpus import DeviceTokens
 from dhmd.training.finetuning import Finetuned, check_tokens, is_encoders, save_encoder
 from dhmd.training.history import HISTORY, marked, seed_names, void_diverged, write_history
-from dhmd.training.input import Input
+from dhmd.training.input import Input, describe
 from dhmd.training.observer import Observer
-from dhmd.training.outputs import FILE, collect, withheld, write_outputs
+from dhmd.training.outputs import FILE, Arrays, collect, withheld, write_outputs
+from dhmd.training.parts import Part
 from dhmd.training.resume import ResumeState
-from dhmd.training.trainer import History, Progress, Trainer, schedule_of
-from dhmd.training.weights import (
-    read_description,
-    read_weights,
-    save_weights,
-)
-
-
-@dataclass(frozen=True)
-class Stack:
-    """A stack of V variants × S seeds after training: variant v has replicas v·S … (v + 1)·S."""
-
-    configurations: list[Configuration]
-    variants: list[str]
-    ready: Input
-    model: AnyModel | Finetuned
-    replicas: Replicas
-    progress: Progress
-    history: History
-    arrays: dict[str, Array]
-
-    def replicas_of(self, index: int) -> slice:
-        """Where a variant's seeds stand."""
-        count = len(self.configurations[index].train.seeds)
-        return slice(index * count, (index + 1) * count)
-
-    def withheld(self) -> dict[str, Array]:
-        """Predictions of the test split with modalities withheld, `[R, N, …]` by name."""
-        names, test = self.configurations[0].modalities, self.ready.corpus.index("test")
-        found = withheld(self.model, self.replicas, self.ready.data, test, names)
-        for value in found.values():
-            void_diverged(value, self.progress)
-        return {f"withheld/{name}": value for name, value in found.items()}
-
-    def history_of(self, index: int) -> History:
-        """A variant's rows."""
-        prefix = f"{self.variants[index]}/" if self.variants[index] else ""
-        own = {f"{prefix}{name}" for name in seed_names(self.configurations[index])}
-        return [row for row in self.history if row[0] in own]
+from dhmd.training.trainer import History, Trainer, schedule_of
+from dhmd.training.weights import read_description, read_weights, save_weights
 
 
 @dataclass(frozen=True)
 class Trained:
-    """One variant after training: its seeds stand in one stack, or each in one of its own.
+    """One variant after training: its seeds trained in one stack, or each in one of its own.
 
     Attributes:
-        parts: stacks, and the variant's place in each.
+        name: the variant's, empty for the full model alone.
+        parts: that hold its replicas.
         encoder: what was trained along, as it was before.
     """
 
     configuration: Configuration
-    parts: list[tuple[Stack, int]]
+    name: str
+    parts: list[Part]
     encoder: Encoder | None = None
 
-    def write(self, folder: Path, *, with_withheld: bool) -> None:
+    def write(self, folder: Path, corpus: Corpus) -> None:
         """The model folder."""
-        configuration, ready = self.configuration, self.parts[0][0].ready
+        configuration = self.configuration
+        wanted = dict(
+            zip(replica_names(configuration, self.name), configuration.train.seeds, strict=True)
+        )
         files: dict[str, str] = {}
         history: History = []
-        columns: list[dict[str, Array]] = []
-        for stack, index in self.parts:
-            chosen = stack.replicas_of(index)
-            seeds = stack.configurations[index].train.seeds
-            files |= save_weights(folder, dict(stack.model.named_parameters()), seeds, chosen.start)
-            arrays = stack.arrays | (stack.withheld() if with_withheld else {})
-            columns.append({name: value[chosen] for name, value in arrays.items()})
-            history += stack.history_of(index)
+        columns: list[Arrays] = []
+        for each in self.parts:
+            part = each.of([name for name in each.names if name in wanted])
+            files |= save_weights(folder, part.parameters, [wanted[name] for name in part.names])
+            columns.append(part.arrays)
+            history += part.history
         write_outputs(
             folder / FILE,
-            ready.corpus,
+            corpus,
             seeds=configuration.train.seeds,
             modalities=configuration.modalities,
             arrays={name: np.concatenate([each[name] for each in columns]) for name in columns[0]},
@@ -107,7 +74,13 @@ class Trained:
         files |= {name: file_sha256(folder / name) for name in (FILE, HISTORY)}
         if self.encoder is not None and configuration.trains_encoder:
             files |= save_encoder(folder, self.encoder)
-        write_description(folder, ready.describe(configuration).as_json(files))
+        write_description(folder, describe(corpus, configuration).as_json(files))
+
+
+def replica_names(configuration: Configuration, variant: str) -> list[str]:
+    """Of a variant's seeds, as history and observer have them."""
+    names = seed_names(configuration)
+    return [f"{variant}/{name}" for name in names] if variant else names
 
 
 def train_group(
@@ -119,6 +92,8 @@ def train_group(
     observer: Observer,
     place: ResumeState,
     encoder: Encoder | None,
+    *,
+    with_withheld: bool,
 ) -> list[Trained]:
     """Train variants of one shape as one stack; with an encoder, one seed of one after the other.
 
@@ -130,8 +105,10 @@ def train_group(
     """
     common = (corpus, pretrained, device, observer, place)
     if not configurations[0].trains_encoder:
-        stack = train_stack(configurations, variants, *common)
-        return [Trained(own, [(stack, v)]) for v, own in enumerate(configurations)]
+        part = train_stack(configurations, variants, *common, with_withheld=with_withheld)
+        return [
+            Trained(own, name, [part]) for own, name in zip(configurations, variants, strict=True)
+        ]
     if encoder is None:
         raise DhmdError("features.text is finetune, but no encoder was given to train along")
     check_tokens(corpus, encoder)
@@ -140,8 +117,9 @@ def train_group(
         parts = []
         for seed in own.train.seeds:
             alone = replace(own, train=replace(own.train, seeds=(seed,), cuda_graph=False))
-            parts.append((train_stack([alone], [name], *common, encoder), 0))
-        trained.append(Trained(own, parts, encoder))
+            part = train_stack([alone], [name], *common, encoder, with_withheld=with_withheld)
+            parts.append(part)
+        trained.append(Trained(own, name, parts, encoder))
     return trained
 
 
@@ -154,7 +132,9 @@ def train_stack(
     observer: Observer,
     place: ResumeState,
     encoder: Encoder | None = None,
-) -> Stack:
+    *,
+    with_withheld: bool,
+) -> Part:
     """Train V variants × S seeds of one shape of model side by side."""
     first = configurations[0]
     seeds = first.train.seeds
@@ -171,9 +151,9 @@ def train_stack(
     )
     _use_pretrained(model, first, ready, pretrained, len(configurations))
     names = [
-        f"{variant}/{seed}" if variant else seed
+        name
         for variant, configuration in zip(variants, configurations, strict=True)
-        for seed in seed_names(configuration)
+        for name in replica_names(configuration, variant)
     ]
 
     learner: AnyModel | Finetuned = model
@@ -210,10 +190,14 @@ def train_stack(
     )
     progress = trainer.run()
     arrays = collect(learner, replicas, ready.data, np.arange(len(corpus.ids)))
+    if with_withheld:
+        test = corpus.index("test")
+        found = withheld(learner, replicas, ready.data, test, first.modalities)
+        arrays |= {f"withheld/{name}": value for name, value in found.items()}
     for value in arrays.values():
         void_diverged(value, progress)
-    history = marked(progress, names)
-    return Stack(configurations, variants, ready, learner, replicas, progress, history, arrays)
+    parameters = {name: value.detach() for name, value in learner.named_parameters()}
+    return Part(names, parameters, arrays, marked(progress, names))
 
 
 def _use_pretrained(

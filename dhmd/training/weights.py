@@ -94,15 +94,14 @@ def seed_file(seed: int) -> str:
 
 
 def save_weights(
-    folder: Path, parameters: Mapping[str, Tensor], seeds: Sequence[int], start: int = 0
+    folder: Path, parameters: Mapping[str, Tensor], seeds: Sequence[int]
 ) -> dict[str, str]:
-    """Write replicas `start …` of parameters `[R, …]`, one file a seed; the files' sha256."""
+    """Write parameters `[S, …]`, one file a seed; the files' sha256."""
     files = {}
     for index, seed in enumerate(seeds):
         name = seed_file(seed)
         tensors = {
-            key: value.detach()[start + index].cpu().contiguous()
-            for key, value in parameters.items()
+            key: value.detach()[index].cpu().contiguous() for key, value in parameters.items()
         }
         write_tensors(folder / name, tensors)
         files[name] = file_sha256(folder / name)

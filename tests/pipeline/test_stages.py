@@ -39,7 +39,7 @@ def test_pretraining_sees_what_dvc_tracks_for_it_and_nothing_else() -> None:
 
     settings = load_params(ROOT).for_dataset("demo")
     values = other(settings.configuration.as_json()) | {"modalities": ["text", "audio"]}
-    values["train"]["threads"] = 7
+    values["train"] |= {"threads": 7, "workers": 5}
     changed = Configuration.from_json(values, "test")
     read = load_yaml(ROOT / "dvc.yaml")
     assert isinstance(read, dict)

@@ -59,6 +59,7 @@ def test_an_overlay_replaces_nested_keys_and_nothing_else() -> None:
         {"kd": {"dictionary": {"matching": False, "weight": 3.0}}},
         {"decouple": {"weight": 0.4, "gamma": 0.4}},
         {"train": {"threads": 4}},
+        {"train": {"workers": 4}},
     ],
 )
 def test_what_differs_in_numbers_of_the_loss_alone_trains_as_one_stack(

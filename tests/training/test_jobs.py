@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from dhmd.base.errors import DhmdError
 from dhmd.cache import read_corpus, write_cache
 from dhmd.training.configuration import Configuration
-from dhmd.training.device import default_threads, prepared
+from dhmd.training.device import prepared
 from dhmd.training.weights import load_model
 from tests.training.bench import Bench, arrays, copied, files, pretrain, reseal, same, train
 from tests.training.corpora import TINY, tiny_configuration, tiny_data
@@ -464,7 +464,11 @@ def test_a_job_sets_threads_and_determinism_for_its_own_time() -> None:
     with pytest.raises(RuntimeError), prepared(TINY.train):
         raise RuntimeError
     assert not torch.are_deterministic_algorithms_enabled()
-    assert 1 <= default_threads() <= 4
+    torch.set_num_threads(2)
+    with prepared(replace(TINY.train, threads=None)):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

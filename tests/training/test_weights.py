@@ -58,14 +58,14 @@ def test_a_loaded_model_has_the_saved_weights_and_knows_what_it_is(bench: Bench,
     assert description.as_json(again["files"]) == again
 
 
-def test_saving_and_filling_are_a_round_trip_at_any_place_of_the_stack(tmp_path: Path) -> None:
-    parameters = {"a.b": torch.randn(4, 2, 3), "c": torch.randn(4)}
-    files = save_weights(tmp_path, parameters, (8, 9), start=2)
+def test_saving_and_reading_are_a_round_trip(tmp_path: Path) -> None:
+    parameters = {"a.b": torch.randn(2, 2, 3), "c": torch.randn(2)}
+    files = save_weights(tmp_path, parameters, (8, 9))
     assert set(files) == {"seed-8.safetensors", "seed-9.safetensors"}
     for index, seed in enumerate((8, 9)):
         found = read_weights(tmp_path, files, seed)
-        assert found["a.b"].equal(parameters["a.b"][2 + index])
-        assert found["c"].equal(parameters["c"][2 + index])
+        assert found["a.b"].equal(parameters["a.b"][index])
+        assert found["c"].equal(parameters["c"][index])
 
 
 def _cut(path: Path) -> None:

@@ -1,0 +1,42 @@
+"""What a process may use, with a container's limits."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dhmd.base import machine
+
+
+def test_cores_and_memory_of_this_machine() -> None:
+    assert 1 <= machine.usable_cores() <= len(os.sched_getaffinity(0))
+    free = machine.available_memory()
+    assert free is None or 0 <= free < 1 << 50
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [("max 100000", 8), ("150000 100000", 2), ("50000 100000", 1), ("1600000 100000", 8), ("", 8)],
+)
+def test_a_containers_share_of_the_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, cores: int
+) -> None:
+    monkeypatch.setattr(machine, "_GROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    if quota:
+        (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    assert machine.usable_cores() == cores
+
+
+def test_a_containers_limit_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_GROUP", tmp_path)
+    unlimited = machine.available_memory()
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    assert (machine.available_memory() is None) == (unlimited is None)
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert machine.available_memory() == 4000
+    (tmp_path / "memory.current").write_text("9000\n")
+    assert machine.available_memory() == 0
