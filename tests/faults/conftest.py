@@ -1,13 +1,12 @@
 """The short and the long form, progress on the terminal, and the counts of what was tried.
 
-The long form (`make faults`, `--run-slow`) writes its counts to .dhmd/faults.json, from which
-`python -m tests.faults.page` writes the table of docs/reliability.md.
+The long form writes its counts to the file that `--counts` names; `python -m tests.faults` runs it
+in two processes and puts theirs together.
 """
 
 from __future__ import annotations
 
 import json
-import platform
 import signal
 import time
 from collections.abc import Callable
@@ -17,9 +16,6 @@ from pathlib import Path
 import pytest
 
 from tests.faults.project import OUTPUTS, STAGES, Project
-
-ROOT = Path(__file__).parents[2]
-SUMMARY = ROOT / ".dhmd" / "faults.json"
 
 Tell = Callable[[str], None]
 
@@ -36,46 +32,38 @@ class Counts:
 
 
 _OUTCOMES: dict[str, str] = {}  # a test's id -> passed, failed or skipped
+_SECONDS: dict[str, float] = {}  # a test's id -> how long it took, with what was set up for it
 _KEY = pytest.StashKey[Counts]()
-_BEGAN = pytest.StashKey[float]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_KEY] = Counts()
-    config.stash[_BEGAN] = time.time()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # Begun with `&` by a script: every child would be deaf to Ctrl-C too.
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _SECONDS[report.nodeid] = _SECONDS.get(report.nodeid, 0.0) + report.duration
     if report.when == "call" or report.outcome != "passed":
         _OUTCOMES[report.nodeid] = report.outcome
 
 
-def _tests(session: pytest.Session) -> dict[str, list[str]]:
-    """Outcome -> the tests that came out so; "not run" when the run was stopped before them."""
-    found: dict[str, list[str]] = {"passed": [], "failed": [], "skipped": [], "not run": []}
-    for item in session.items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            name = item.nodeid.rpartition("/")[2]
-            found[_OUTCOMES.get(item.nodeid, "not run")].append(name)
-    return found
-
-
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    config = session.config
-    if not config.getoption("--run-slow") or not config.stash[_KEY].found:
+    """Write what became of each test, and what was tried."""
+    counts_file = session.config.getoption("--counts")
+    if counts_file is None:
         return
-    SUMMARY.parent.mkdir(exist_ok=True)
-    summary = {
-        "tests": _tests(session),
-        "seconds": round(time.time() - config.stash[_BEGAN]),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "counts": config.stash[_KEY].found,
-    }
-    SUMMARY.write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    here = Path(__file__).parent
+    tests: dict[str, list[str]] = {"passed": [], "failed": [], "skipped": [], "not run": []}
+    seconds = {}
+    for item in session.items:
+        if item.path.is_relative_to(here):
+            name = item.nodeid.rpartition("/")[2]
+            tests[_OUTCOMES.get(item.nodeid, "not run")].append(name)
+            seconds[name] = round(_SECONDS.get(item.nodeid, 0.0), 1)
+    summary = {"tests": tests, "seconds": seconds, "counts": session.config.stash[_KEY].found}
+    Path(counts_file).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

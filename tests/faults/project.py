@@ -49,6 +49,18 @@ _SMALLER = {
 }
 
 
+class Process(subprocess.Popen[str]):
+    """A command that runs in a session of its own, as from a terminal of its own."""
+
+    def said(self) -> str:
+        """All that it said, once it has ended."""
+        return self.communicate(timeout=60)[0]
+
+    def press_ctrl_c(self) -> None:
+        """What a terminal does: the signal goes to the command and to all that it has started."""
+        os.killpg(self.pid, signal.SIGINT)
+
+
 class Project:
     """The copy, and commands run in it."""
 
@@ -99,9 +111,9 @@ class Project:
             text = text.replace(old, new)
         path.write_text(text, encoding="utf-8")
 
-    def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
+    def start(self, *command: str, **environment: str) -> Process:
         """Start a command, stdout and stderr together in a pipe."""
-        return subprocess.Popen(
+        return Process(
             command,
             cwd=self.folder,
             env={**self.environment, **environment},
@@ -109,6 +121,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
 
     def run(self, *command: str, status: int | None = 0, **environment: str) -> str:
@@ -116,7 +129,7 @@ class Project:
         with self.start(*command, **environment) as process:
             try:
                 said, _ = process.communicate(timeout=900)
-            except subprocess.TimeoutExpired:
+            except BaseException:
                 process.kill()
                 raise
         fits = process.returncode != 0 if status is None else process.returncode == status
@@ -187,7 +200,7 @@ _OUTSIDE = ("DVC_", "GIT_", "PYTHON", "MLFLOW_")
 
 
 @contextmanager
-def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+def ended(process: Process) -> Iterator[Process]:
     """Whatever happens inside, the process is gone afterwards."""
     try:
         yield process

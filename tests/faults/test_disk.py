@@ -20,6 +20,7 @@ import pytest
 from tests.faults.children import REFUSED, Outcome, in_child
 from tests.faults.conftest import Counts, Reference, Tell
 from tests.faults.project import OUTPUTS, STAGES, Project
+from tests.faults.warm import preload
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _ENOSPC = 28
@@ -27,6 +28,7 @@ _ENOSPC = 28
 
 def run_stage(project: Project, stage: str, before: Callable[[], None] = lambda: None) -> Outcome:
     """A stage in a child of this process, as `python -m stages.<stage>` runs it but for signals."""
+    preload()  # in each child's stead
     import stages._entry as entry
 
     work = importlib.import_module(f"stages.{stage}").work

@@ -160,7 +160,8 @@ def _install(folder: Path, python: str, *arguments: str) -> str:
     subprocess.run([python, "-m", "venv", str(folder)], check=True)
     inside = str(folder / "bin" / "python")
     done = subprocess.run(
-        [inside, "-m", "pip", "install", "-q", "--disable-pip-version-check", *arguments],
+        # Without compiling: of torch's thousands of files the stages import a part, and that once.
+        [inside, "-m", "pip", "install", "-q", "--no-compile", *arguments],
         capture_output=True,
         text=True,
         timeout=900,

@@ -6,98 +6,140 @@ import random
 import signal
 import subprocess
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from tests.faults.conftest import Counts, Reference, Tell
 from tests.faults.project import STAGES, Project, ended
+from tests.faults.test_disk import untracked
+from tests.faults.warm import warm
 
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
-KILLS = 21  # a stage, in the long form: seven by each signal
-IN_A_ROW = 7  # kills before the stage is left to its end and compared
+# Kills a stage in the long form, a third by each signal: of new processes, whose trainings are
+# tracked, and of children of a warm process, which are not.
+NEW, WARM = 9, 12
+IN_A_ROW = 5  # kills before the stage is left to its end and compared
 
 
-def end_at_random(
-    project: Project, stage: str, reference: Reference, number: int, rng: random.Random
-) -> bool:
-    """Start the stage, send a signal somewhere on its way; whether it got there in time."""
-    way = SIGNALS[number % len(SIGNALS)]
-    project.remove_outputs(stage)
-    with ended(project.start(*project.stage(stage))) as process:
-        try:
-            process.wait(rng.uniform(0.05, 1.0) * reference.seconds[stage])
-            return False
-        except subprocess.TimeoutExpired:
-            process.send_signal(way)
-        said, _ = process.communicate(timeout=60)
-    assert process.returncode in (0, 130, -way), (stage, process.returncode, said)
-    if process.returncode == 130:
-        assert said.endswith(f"stage {stage}: interrupted\n"), (stage, said)
-    assert "Traceback" not in said, (stage, said)
-    assert "Exception ignored" not in said, (stage, said)
-    assert project.contents(stage) in ({}, reference.contents[stage]), f"{stage}: half an output"
-    return process.returncode != 0
+class Attempt(Protocol):
+    """A stage that runs: `subprocess.Popen`, or a child of the warm process."""
+
+    @property
+    def returncode(self) -> int | None: ...
+    def wait(self, timeout: float) -> int: ...
+    def send_signal(self, number: signal.Signals) -> None: ...
+    def said(self) -> str: ...
 
 
-def let_it_end(project: Project, stage: str, reference: Reference) -> None:
-    project.remove_outputs(stage)
-    project.run(*project.stage(stage))
-    assert project.contents(stage) == reference.contents[stage], f"{stage}: another result"
-    assert project.leftovers() == []
+Start = Callable[[str], AbstractContextManager[Attempt]]
 
 
-def batter(reference: Reference, folder: Path, stage: str, kills: int, seed: int) -> dict[str, int]:
-    """Kill a stage again and again; how often by each signal."""
+class Battered:
+    """A copy of the project in which one stage is ended again and again."""
+
+    def __init__(
+        self, reference: Reference, project: Project, stage: str, start: Start, seed: str
+    ) -> None:
+        self.reference = reference
+        self.project = project
+        self.stage = stage
+        self.start = start
+        self.rng = random.Random(seed)
+
+    def end_at_random(self, way: signal.Signals, seconds: float) -> bool:
+        """Start the stage, send a signal somewhere on its way; whether it got there in time."""
+        self.project.remove_outputs(self.stage)
+        with self.start(self.stage) as process:
+            try:
+                process.wait(self.rng.uniform(0.02, 1.0) * seconds)
+            except subprocess.TimeoutExpired:
+                process.send_signal(way)
+                process.wait(60)
+                expected = (0, 130, -way)
+            else:
+                expected = (0,)
+            said = process.said()
+        told = (self.stage, way.name, process.returncode, said)
+        assert process.returncode in expected, told
+        if process.returncode == 130:
+            assert said.endswith(f"stage {self.stage}: interrupted\n"), told
+        assert "Traceback" not in said, told
+        assert "Exception ignored" not in said, told
+        found = self.project.contents(self.stage)
+        assert found in ({}, self.reference.contents[self.stage]), ("half an output", told)
+        return process.returncode != 0
+
+    def let_it_end(self) -> float:
+        """It ends with the very bytes, and leaves nothing; how many seconds it took."""
+        self.project.remove_outputs(self.stage)
+        began = time.monotonic()
+        with self.start(self.stage) as process:
+            process.wait(300)
+            assert process.returncode == 0, process.said()
+        seconds = time.monotonic() - began
+        found = self.project.contents(self.stage)
+        assert found == self.reference.contents[self.stage], f"{self.stage}: another result"
+        assert self.project.leftovers() == []
+        return seconds
+
+    def batter(self, kills: int, seconds: float) -> dict[str, int]:
+        """Kill it so often, and let it end now and then; how often by each signal.
+
+        Args:
+            seconds: how long the stage takes when nothing happens to it.
+        """
+        done: dict[str, int] = {}
+        attempts = 0
+        for number in range(kills):
+            way = SIGNALS[number % len(SIGNALS)]
+            while not self.end_at_random(way, seconds):
+                attempts += 1
+                assert attempts < 4 * kills, f"{self.stage} is too quick to be killed"
+            done[way.name] = done.get(way.name, 0) + 1
+            if (number + 1) % IN_A_ROW == 0 or number + 1 == kills:
+                self.let_it_end()
+        return done
+
+
+def new_processes(reference: Reference, folder: Path, stage: str, kills: int) -> dict[str, int]:
+    """Batter a stage in processes of its own, as DVC starts it, its training tracked."""
     project = reference.upto(folder, stage)
-    rng = random.Random(seed)
-    done: dict[str, int] = {}
-    attempts = 0
-    while sum(done.values()) < kills:
-        attempts += 1
-        assert attempts < 4 * kills, f"{stage} is too quick to be killed"
-        number = sum(done.values())
-        if end_at_random(project, stage, reference, number, rng):
-            name = SIGNALS[number % len(SIGNALS)].name
-            done[name] = done.get(name, 0) + 1
-            if sum(done.values()) % IN_A_ROW == 0:
-                let_it_end(project, stage, reference)
-    let_it_end(project, stage, reference)
+    battered = Battered(
+        reference, project, stage, lambda name: ended(project.start(*project.stage(name))), "new"
+    )
+    done = battered.batter(kills, reference.seconds[stage])
     project.wait_for_none("dhmd.tracking.uploader")
-    statuses = project.run_statuses()
-    assert "RUNNING" not in statuses
+    assert "RUNNING" not in project.run_statuses()
     return done
 
 
 def test_a_stage_killed_anywhere_ends_with_the_same_bytes(
     reference: Reference, tmp_path: Path, counts: Counts
 ) -> None:
-    done = batter(reference, tmp_path / "train", "train", 1, seed=1)
-    for name, number in done.items():
+    for name, number in new_processes(reference, tmp_path / "train", "train", 1).items():
         counts.add("kill", f"train by {name}, short form", number)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_killed_anywhere_ends_with_the_same_bytes(
-    reference: Reference, tmp_path: Path, counts: Counts, tell: Tell
+    stage: str, reference: Reference, tmp_path: Path, counts: Counts, tell: Tell
 ) -> None:
-    def one(stage: str) -> tuple[str, dict[str, int]]:
-        return stage, batter(reference, tmp_path / stage, stage, KILLS, seed=len(stage))
-
-    defects = []
-    with ThreadPoolExecutor(2) as pool:
-        slowest_first = sorted(STAGES, key=lambda stage: -reference.seconds[stage])
-        for future in as_completed([pool.submit(one, stage) for stage in slowest_first]):
-            try:
-                stage, done = future.result()
-            except AssertionError as error:
-                defects.append(str(error))
-                continue
-            tell(f"kill: {stage} by {done}")
-            for name, number in done.items():
-                counts.add("kill", f"stage {stage} by {name}", number)
-    assert not defects, "\n\n".join(defects)
+    for name, number in new_processes(reference, tmp_path / "new", stage, NEW).items():
+        counts.add("kill", f"stage {stage} by {name}: new process", number)
+    project = untracked(reference, tmp_path / "warm", stage)
+    with warm(project) as process:
+        battered = Battered(
+            reference, project, stage, lambda name: nullcontext(process.start(name)), "warm"
+        )
+        done = battered.batter(WARM, battered.let_it_end())
+    for name, number in done.items():
+        counts.add("kill", f"stage {stage} by {name}: child of a warm process", number)
+    tell(f"kill: {stage} {NEW + WARM} times")
 
 
 @pytest.mark.slow
@@ -112,10 +154,14 @@ def test_a_pipeline_killed_anywhere_ends_with_the_same_metrics(
     while kills < 7:
         with ended(project.start("dvc", "repro")) as pipeline:
             try:
-                pipeline.wait(rng.uniform(0.03, 0.3) * whole)
+                pipeline.wait(rng.uniform(0.03, 0.22) * whole)
+                assert pipeline.returncode == 0, pipeline.said()
                 break
             except subprocess.TimeoutExpired:
-                pipeline.send_signal(way)
+                if way == signal.SIGINT:
+                    pipeline.press_ctrl_c()
+                else:
+                    pipeline.send_signal(way)
             pipeline.wait(60)
         if way == signal.SIGKILL:
             project.wait_for_none("stages.", seconds=20)  # no trainer outlives its pipeline
