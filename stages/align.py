@@ -86,7 +86,9 @@ def _checked_sha256s(raw: Path) -> dict[str, str]:
         try:
             same = file_sha256(raw / file) == sha256
         except OSError as error:
-            raise DhmdError(f"cannot read {raw / file}: run download again") from error
+            raise DhmdError(
+                f"cannot read {raw / file}, which {manifest} lists: run download again"
+            ) from error
         if not same:
             raise DhmdError(
                 f"{raw / file} is damaged or was changed: its sha256 is not the one that download "
