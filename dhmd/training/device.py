@@ -31,11 +31,12 @@ def prepared(train: TrainConfig) -> Iterator[torch.device]:
     if train.device == "cuda" and not torch.cuda.is_available():
         raise DhmdError("train.device is cuda, but torch sees no GPU here; use auto or cpu")
     use_gpu = train.device != "cpu" and torch.cuda.is_available()
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, deterministic = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     settings: Any = torch.utils.deterministic
     fills = settings.fill_uninitialized_memory
     torch.set_num_threads(train.threads or DEFAULT_THREADS)
-    torch.use_deterministic_algorithms(True)
+    # torch.use_deterministic_algorithms(True) would import torch's compiler first: 3 s a process.
+    torch.set_deterministic_debug_mode("error")
     # Every entry of a new tensor is written before it is read; filling them first costs a pass.
     settings.fill_uninitialized_memory = False
     keep_memory()
@@ -43,7 +44,7 @@ def prepared(train: TrainConfig) -> Iterator[torch.device]:
         yield torch.device("cuda" if use_gpu else "cpu")
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
+        torch.set_deterministic_debug_mode(deterministic)
         settings.fill_uninitialized_memory = fills
 
 
