@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 import tomllib
 from pathlib import Path
 
@@ -15,6 +19,8 @@ import pytest
 from tests.faults.conftest import Counts, Reference, Tell
 from tests.faults.project import ROOT, STAGES, Project
 from tests.faults.test_disk import small_disk, untracked
+
+KEPT = Path(tempfile.gettempdir()) / f"dhmd-faults-{os.getuid()}"
 
 BLOCK = """
 import sys
@@ -169,21 +175,29 @@ def _newest() -> list[str]:
     return ["--upgrade", _torch(), *(text for text in named if not text.startswith("torch>"))]
 
 
-def _install(folder: Path, python: str, *arguments: str) -> Path:
-    """The folder of programs of a new environment with these packages."""
-    subprocess.run([python, "-m", "venv", str(folder)], check=True)
-    programs = folder / "bin"
-    done = subprocess.run(
-        # Without compiling: of torch's thousands of files the stages import a part, and that once.
-        [str(programs / "python"), "-m", "pip", "install", "-q", "--no-compile", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    if done.returncode != 0:
-        assert "conflict" not in done.stderr, done.stderr
-        pytest.skip(f"cannot be installed here: {done.stderr.strip().splitlines()[-1][:200]}")
+def _installed(python: str, *arguments: str) -> Path:
+    """The folder of programs of an environment of its own with these packages.
+
+    Gigabytes that take minutes: kept in the folder for temporary files, for the next pass of a day.
+    """
+    asked = [python, *arguments, (ROOT / "constraints.txt").read_text(), time.strftime("%F")]
+    folder = KEPT / hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+    programs, ready = folder / "bin", folder / "is-whole"
+    if not ready.is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run([python, "-m", "venv", str(folder)], check=True)
+        done = subprocess.run(
+            # Not compiled: of torch's thousands of files stages import a part, and that once.
+            [str(programs / "python"), "-m", "pip", "install", "-q", "--no-compile", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=1500,
+            check=False,
+        )
+        if done.returncode != 0:
+            assert "conflict" not in done.stderr, done.stderr
+            pytest.skip(f"cannot be installed here: {done.stderr.strip().splitlines()[-1][:200]}")
+        ready.touch()
     return programs
 
 
@@ -215,9 +229,8 @@ def test_another_interpreter(
         return
     constraints = str(ROOT / "constraints.txt")
     dependencies = _project_section()["dependencies"]
-    programs = _install(tmp_path / "venv", python, "-c", constraints, *dependencies)
+    programs = _installed(python, "-c", constraints, *dependencies)
     _reproduces(programs, reference.upto(tmp_path / "project", STAGES[0]))
-    shutil.rmtree(tmp_path / "venv")  # gigabytes
     counts.add("environments", f"{name}: whole pipeline by `dvc repro`")
     tell(f"environments: {python}")
 
@@ -228,9 +241,8 @@ def test_the_versions_that_pyproject_admits(
     which: str, reference: Reference, tmp_path: Path, counts: Counts, tell: Tell
 ) -> None:
     wanted = _lowest() if which == "lowest" else _newest()
-    programs = _install(tmp_path / "venv", sys.executable, *wanted)
+    programs = _installed(sys.executable, *wanted)
     _reproduces(programs, reference.upto(tmp_path / "project", STAGES[0]))
-    shutil.rmtree(tmp_path / "venv")
     counts.add("environments", f"{which} versions but for torch: whole pipeline by `dvc repro`")
     tell(f"environments: {which} versions")
 

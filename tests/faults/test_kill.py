@@ -21,8 +21,8 @@ from tests.faults.warm import warm
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 # Kills a stage in the long form, a third by each signal: of new processes, whose trainings are
 # tracked, and of children of a warm process, which are not.
-NEW, WARM = 9, 12
-IN_A_ROW = 5  # kills before the stage is left to its end and compared
+NEW, WARM = 6, 15
+IN_A_ROW = 6  # kills before the stage is left to its end and compared
 
 
 class Attempt(Protocol):
