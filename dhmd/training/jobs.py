@@ -26,6 +26,7 @@ from dhmd.encoder.loading import Encoder
 from dhmd.training.configuration import Configuration, flat
 from dhmd.training.device import prepared
 from dhmd.training.history import seed_names
+from dhmd.training.memory import most_replicas
 from dhmd.training.observer import Observer
 from dhmd.training.pool import trained_by_workers
 from dhmd.training.pretraining import pretrain_modality, write_pretrained
@@ -33,9 +34,6 @@ from dhmd.training.resume import ResumeState, environment_key, resume_state
 from dhmd.training.stack import Trained, replica_names, train_group
 from dhmd.training.tasks import pretraining_group, training_group
 from dhmd.training.workers import WORTH, chosen_workers
-
-# More replicas than this in one process gain nothing on a CPU and cost memory.
-_MOST_REPLICAS = {"cpu": 30, "cuda": 512}
 
 
 def pretrain_job(
@@ -148,13 +146,11 @@ def ablate_job(
         with resume_state(state, f"ablate-{corpus.name}", key) as place:
             names = [name for key, own in variants.items() for name in replica_names(own, key)]
             parameters = flat(configurations[0].as_json())
+            most = most_replicas(configurations[0], corpus, device.type)
             observer.started("ablate", names, parameters, place.epochs())
             with whole_folder(output) as folder:
                 groups = _trained(
-                    [
-                        {name: variants[name] for name in names}
-                        for names in stacks(variants, _MOST_REPLICAS[device.type])
-                    ],
+                    [{name: variants[name] for name in names} for names in stacks(variants, most)],
                     workers,
                     *(corpus, cache, fold, pretrained, device, observer, place, encoder),
                     with_withheld=False,
