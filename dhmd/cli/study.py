@@ -15,16 +15,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     distillation.add_argument(
         "--corpora",
         type=int,
-        help="generated corpora a regime (default: 24 noisy, 14 clean, 10 no_cue, "
-        "4 audio, 3 large)",
+        help="generated corpora a regime (default: 24 noisy, 10 clean and no_cue, 4 audio, "
+        "3 large)",
     )
     distillation.add_argument(
         "--seeds",
         type=int,
         nargs="+",
         default=[1, 2, 3],
-        help="seeds of the full model and of no_distillation on every corpus; other comparisons "
-        "take the first",
+        help="seeds of the full model and of no_distillation on noisy and clean corpora; all "
+        "else takes the first",
     )
     distillation.add_argument(
         "--regimes",

@@ -24,8 +24,8 @@ truth is planted, and compare with no published table. A corpus is one draw of t
 corpora of this page have seeds that nothing was tuned on. Differences are the other's test MAE
 minus the full model's, so above 0 the full model is better; intervals are 95 % t intervals over
 corpora (means over seeds), since an interval over seeds on one corpus covers training noise only.
-The full model and no_distillation are trained with several seeds a corpus, the other comparisons
-with the first alone, and then against the full model's first.
+On noisy and clean corpora the full model and no_distillation are trained with several seeds, all
+else with the first alone, and compared with the full model's first.
 An interrupted study goes on where it was.
 """
 

@@ -66,6 +66,8 @@ def test_seeds_beyond_the_first_are_for_what_needs_a_narrow_interval(small: Path
         "shuffled_edges": (7,),
         "late_fusion": (7,),
     }
+    other = next(distillation._tasks(small, {"large": 2}, (7, 8, 9)))
+    assert {other.seeds_of(name) for name in ("full", *other.variants)} == {(7,)}
 
 
 def test_one_corpus_has_no_interval(tmp_path: Path) -> None:
