@@ -1,4 +1,4 @@
-"""`python -m tests.faults`: the whole long form, in two processes at once.
+"""`python -m tests.faults`: the whole long form, in three processes at once.
 
 What became of it is added to .dhmd/fault-passes.json, from which `python -m tests.faults.page`
 writes the tables of docs/reliability.md.
@@ -20,19 +20,23 @@ from tests.faults.page import SUMMARY
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-# The files of the first process, slowest tests first; the second has all others.
-FIRST = ("test_kill.py", "test_concurrency.py", "test_security.py", "test_numbers.py")
+# The files of all processes but the last, which has the others; about as long as each other.
+SOME = (
+    ("test_kill.py",),
+    ("test_concurrency.py", "test_environments.py", "test_numbers.py", "test_security.py"),
+)
 
 
-def halves() -> list[list[Path]]:
+def parts() -> list[list[Path]]:
     """The test files of each process."""
-    first = [HERE / name for name in FIRST]
-    return [first, sorted(set(HERE.glob("test_*.py")) - set(first))]
+    named = [[HERE / name for name in names] for names in SOME]
+    left = set(HERE.glob("test_*.py")).difference(*named)
+    return [*named, sorted(left)]
 
 
-def run(halves: list[list[Path]], folder: Path) -> list[dict[str, Any]]:
-    """Run each half in a process of its own, and show what they say; their summaries."""
-    summaries = [folder / f"half-{number}.json" for number in range(len(halves))]
+def run(parts: list[list[Path]], folder: Path) -> list[dict[str, Any]]:
+    """Run each part in a process of its own, and show what they say; their summaries."""
+    summaries = [folder / f"part-{number}.json" for number in range(len(parts))]
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "pytest", "--run-slow", "-v", "-rs", f"--counts={summary}"]
@@ -42,7 +46,7 @@ def run(halves: list[list[Path]], folder: Path) -> list[dict[str, Any]]:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for files, summary in zip(halves, summaries, strict=True)
+        for files, summary in zip(parts, summaries, strict=True)
     ]
     listeners = [
         Thread(target=_show, args=(number, process)) for number, process in enumerate(processes, 1)
@@ -93,9 +97,9 @@ def main() -> int:
     SUMMARY.parent.mkdir(exist_ok=True)
     began, commit = time.time(), _commit()
     with tempfile.TemporaryDirectory() as folder:
-        summaries = run(halves(), Path(folder))
-    if len(summaries) < len(halves()):
-        print("a half of the tests ended without a summary: see above", file=sys.stderr)
+        summaries = run(parts(), Path(folder))
+    if len(summaries) < len(parts()):
+        print("a part of the tests ended without a summary: see above", file=sys.stderr)
         return 1
     whole = joined(summaries)
     whole |= {

@@ -1,7 +1,7 @@
 """The short and the long form, progress on the terminal, and the counts of what was tried.
 
 The long form writes its counts to the file that `--counts` names; `python -m tests.faults` runs it
-in two processes and puts theirs together.
+in three processes and puts theirs together.
 """
 
 from __future__ import annotations

@@ -214,13 +214,13 @@ def _read_settings(dataset: str) -> Callable[[Path], object]:
 
 TARGETS = {
     ".csd words": Target(
-        _one_sequence("words"), mixture(bytes_changed, hdf5_changed, hdf5_changed), _align, 80
+        _one_sequence("words"), mixture(bytes_changed, hdf5_changed, hdf5_changed), _align, 60
     ),
     ".csd features": Target(
-        _one_sequence("acoustic"), mixture(bytes_changed, hdf5_changed, hdf5_changed), _align, 80
+        _one_sequence("acoustic"), mixture(bytes_changed, hdf5_changed, hdf5_changed), _align, 60
     ),
     ".csd labels": Target(
-        _one_sequence("labels"), mixture(bytes_changed, hdf5_changed, hdf5_changed), _align, 80
+        _one_sequence("labels"), mixture(bytes_changed, hdf5_changed, hdf5_changed), _align, 60
     ),
     "folds": Target(_folds, bytes_changed, read_folds, 60),
     "aligned cache": Target(_cache, mixture(bytes_changed, hdf5_changed), _use_cache, 110),

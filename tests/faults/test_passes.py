@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.faults.__main__ import HERE, halves, joined
+from tests.faults.__main__ import HERE, joined, parts
 from tests.faults.page import BEGIN, END, written
 
 
@@ -30,8 +30,8 @@ def one_pass(failed: list[str]) -> dict[str, object]:
     }
 
 
-def test_every_file_of_tests_is_in_one_half() -> None:
-    names = [path for half in halves() for path in half]
+def test_every_file_of_tests_is_in_one_part() -> None:
+    names = [path for part in parts() for path in part]
     assert all(isinstance(path, Path) and path.is_file() for path in names)
     assert sorted(names) == sorted(HERE.glob("test_*.py"))
 
