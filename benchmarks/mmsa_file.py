@@ -30,7 +30,6 @@ WIDTHS = {
 # Shares of MOSI's splits.
 SHARES = {"train": 0.6, "valid": 0.1, "test": 0.3}
 CLIPS = 2  # utterances a video
-WORDS = 12.5  # MOSI's utterances have as many on average
 
 
 def steps_of(recipe: Recipe) -> Mapping[str, int]:
@@ -41,13 +40,8 @@ def steps_of(recipe: Recipe) -> Mapping[str, int]:
     return dict.fromkeys(recipe.modality_names, int(align["max_steps"]))
 
 
-def splits(
-    recipe: Recipe, utterances: int, seed: int = 0, words: float = WORDS
-) -> dict[str, dict[str, Any]]:
-    """What the pickle holds: train, valid and test, padded float32 arrays with their lengths.
-
-    Utterances have `words` words on average, and proportionally many frames.
-    """
+def splits(recipe: Recipe, utterances: int, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """What the pickle holds: train, valid and test, padded float32 arrays with their lengths."""
     assert recipe.folds is not None
     folds = json.loads((ROOT / "recipes" / recipe.folds.file).read_text(encoding="utf-8"))
     rng = np.random.default_rng(seed)
@@ -57,8 +51,9 @@ def splits(
     for split in SPLITS:
         count = max(2 * CLIPS, round(SHARES[split] * utterances))
         ids = [f"{folds[split][n // CLIPS]}$_${n % CLIPS}" for n in range(count)]
-        spoken = np.clip(rng.gamma(2.0, words / 2, count), 1, steps["text"]).astype(np.int64)
-        mask = np.arange(steps["text"]) < spoken[:, None]
+        # MOSI's utterances have 12.5 words of 50 on average.
+        words = np.clip(rng.gamma(2.0, 6.25, count), 1, steps["text"]).astype(np.int64)
+        mask = np.arange(steps["text"]) < words[:, None]
         part: dict[str, Any] = {
             "id": ids,
             "raw_text": np.array(["generated"] * count),
@@ -68,9 +63,9 @@ def splits(
             ).astype(np.float32),
         }
         for modality, width in widths.items():
-            lengths = spoken
+            lengths = words
             if not aligned and modality != "text":
-                lengths = np.maximum(1, spoken * steps[modality] // steps["text"])
+                lengths = np.maximum(1, words * steps[modality] // steps["text"])
                 part[f"{modality}_lengths"] = lengths.tolist()
             real = np.arange(steps[modality]) < lengths[:, None]
             values = rng.normal(size=(count, steps[modality], width)).astype(np.float32)
@@ -85,11 +80,10 @@ def main() -> None:
     parser.add_argument("recipe", choices=recipes)
     parser.add_argument("folder", type=Path, help="where to write the recipe's file")
     parser.add_argument("--utterances", type=int, default=80)
-    parser.add_argument("--words", type=float, default=WORDS, help="an utterance, on average")
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, ROOT)
     path = arguments.folder / recipe.sequences["pickle"].path
-    content = splits(recipe, arguments.utterances, words=arguments.words)
+    content = splits(recipe, arguments.utterances)
     with whole_file(path) as temporary:
         temporary.write_bytes(pickle.dumps(content, protocol=4))
     counts = ", ".join(f"{split} {len(part['id'])}" for split, part in content.items())
