@@ -223,16 +223,16 @@ looked at:
 - *Decoupling encoders with a bottleneck*, linear and with a nonlinearity, and the decoupling loss
   at ten times its weight: no larger difference between the parts, and less of every latent in both.
 
-- *The fusion alone*, without the vertices' vote (`model.vote`): a higher MAE on seven tuning corpora,
-  by .006 on average on three and .007 on the other four, two seeds each, and a smaller gain from
-  distillation on both. Letting the vertices learn from the vote, and weighing it by the edges, gave no
-  lower MAE than the fusion alone on the three.
+- *The fusion alone*, without the vertices' vote (`model.vote`): a higher MAE on seven tuning
+  corpora, by .0058 on average on the three that the vote was chosen on and by .0075 on four others,
+  two seeds each, and a smaller gain from distillation on both. Letting the vertices learn from the
+  vote, or weighing it by the edges, gave no lower MAE than the fusion alone on the three.
 - *HeteroGD taught by cross-fitted full models* (five without distillation on the folds, their
   heterogeneous vertices' predictions as its teachers): MAE higher by .011 than with the modalities'
   own teachers in both spaces, three corpora, two seeds. The modalities' own it is.
 - *Rectified encoders*, and a rectified mean under the homogeneous vertices, on four corpora; *half
-  of the fusion dropped*, *dropout .2 on the encoders' inputs*, *half the learning rate over 20 epochs*,
-  *twice `kd.aux`* and *λ = 0.5*, on three: none had a lower MAE.
+  of the fusion dropped*, *dropout .2 on the encoders' inputs*, *half the learning rate over 20
+  epochs*, *twice `kd.aux`* and *λ = 0.5*, on three: none had a lower MAE.
 
 A linear probe of all features cannot tell the parts apart by much: an encoder of full rank keeps
 what a linear probe reads, however far it shrinks it, so its differences of thousandths are no
