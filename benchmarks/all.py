@@ -1,7 +1,7 @@
 """Every benchmark, and the tables of docs/performance.md. `python -m benchmarks.all --help`
 
 Each benchmark runs in a process of its own, one after the other; leave the machine alone meanwhile.
-Some twelve minutes on two cores (estimated). The tables stand between `<!-- table:NAME -->` and
+Some fifteen minutes on two quiet cores. The tables stand between `<!-- table:NAME -->` and
 `<!-- /table -->`.
 """
 
