@@ -252,6 +252,17 @@ def test_what_a_stage_reads_is_gone(
         counts.add("disk", f"{stage}: input deleted: refused")
 
 
+def test_a_file_that_the_list_of_downloads_names_is_not_there(
+    reference: Reference, tmp_path: Path
+) -> None:
+    """The file or the list: both are named."""
+    project = untracked(reference, tmp_path / "project", "align")
+    (project.folder / "data/raw/demo/words.csd").unlink()
+    outcome = run_stage(project, "align")
+    assert check(outcome, "align") == "refused"
+    assert "data/raw/demo/words.csd, which data/raw/demo/sources.json lists" in outcome.said
+
+
 @pytest.mark.parametrize("stage", READS)
 def test_a_cut_or_a_flipped_bit_is_found_before_anything_is_computed(
     stage: str, reference: Reference, tmp_path: Path, long: bool, counts: Counts, tell: Tell
