@@ -18,15 +18,15 @@ def usable_cores() -> int:
     return max(1, cores)
 
 
-def available_memory() -> int | None:
-    """Bytes that can be taken without driving others out; None where the system does not say."""
+def installed_memory() -> int | None:
+    """Bytes of memory, whoever uses them at the moment; None where the system does not say."""
     found = []
     for line in _read(Path("/proc/meminfo")).splitlines():
-        if line.startswith("MemAvailable:"):
+        if line.startswith("MemTotal:"):
             found.append(int(line.split()[1]) * 1024)
-    limit, used = _read(_GROUP / "memory.max").strip(), _read(_GROUP / "memory.current").strip()
-    if limit.isdigit() and used.isdigit():
-        found.append(max(0, int(limit) - int(used)))
+    limit = _read(_GROUP / "memory.max").strip()
+    if limit.isdigit():
+        found.append(int(limit))
     return min(found) if found else None
 
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import torch
 
-from dhmd.base.machine import available_memory, usable_cores
+from dhmd.base.machine import installed_memory, usable_cores
 from dhmd.cache.corpus import Corpus
 from dhmd.training.config import TrainConfig
 from dhmd.training.device import DEFAULT_THREADS
@@ -41,7 +41,10 @@ def chosen_workers(
     """How many processes train `replicas` replicas that can be trained apart.
 
     `train.workers` where it is given; else one a core (of as many threads as a process has), as far
-    as memory allows, and one where the work is not worth more. On a GPU always one.
+    as half of the memory allows, and one where the work is not worth more. On a GPU always one.
+
+    Nothing that changes from one moment to the next takes part, such as free memory: a number of
+    workers has its own last bits, and an interrupted job goes on only with the same.
     """
     if device.type != "cpu":
         return 1
@@ -50,10 +53,10 @@ def chosen_workers(
     if work < worth:
         return 1
     most = usable_cores() // (train.threads or DEFAULT_THREADS)
-    free = available_memory()
-    if free is not None:
+    memory = installed_memory()
+    if memory is not None:
         read = sum(ragged.values.nbytes for ragged in corpus.features.values())
-        most = min(most, free // (_PROCESS_BYTES + _COPIES * read))
+        most = min(most, memory // 2 // (_PROCESS_BYTES + _COPIES * read))
     return max(1, min(most, replicas))
 
 

@@ -12,8 +12,9 @@ from dhmd.base import machine
 
 def test_cores_and_memory_of_this_machine() -> None:
     assert 1 <= machine.usable_cores() <= len(os.sched_getaffinity(0))
-    free = machine.available_memory()
-    assert free is None or 0 <= free < 1 << 50
+    memory = machine.installed_memory()
+    assert memory is None or 1 << 26 < memory < 1 << 50
+    assert memory == machine.installed_memory()
 
 
 @pytest.mark.parametrize(
@@ -32,11 +33,8 @@ def test_a_containers_share_of_the_cores(
 
 def test_a_containers_limit_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_GROUP", tmp_path)
-    unlimited = machine.available_memory()
+    unlimited = machine.installed_memory()
     (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("1000\n")
-    assert (machine.available_memory() is None) == (unlimited is None)
+    assert machine.installed_memory() == unlimited
     (tmp_path / "memory.max").write_text("5000\n")
-    assert machine.available_memory() == 4000
-    (tmp_path / "memory.current").write_text("9000\n")
-    assert machine.available_memory() == 0
+    assert machine.installed_memory() == 5000

@@ -29,18 +29,18 @@ def test_as_many_as_cores_replicas_and_memory_allow(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "usable_cores", lambda: 8)
-    monkeypatch.setattr(workers, "available_memory", lambda: 100 << 30)
+    monkeypatch.setattr(workers, "installed_memory", lambda: 100 << 30)
     assert chosen(bench, workers=None) == 5
     assert chosen(bench, workers=None, replicas=30) == 8
     assert chosen(bench, workers=None, replicas=30, threads=None) == 8
     assert chosen(bench, workers=None, threads=3) == 2
     assert chosen(bench, workers=None, work=14_999) == 1
     assert chosen(bench, workers=None, device=torch.device("cuda")) == 1
-    monkeypatch.setattr(workers, "available_memory", lambda: 2 << 30)
+    monkeypatch.setattr(workers, "installed_memory", lambda: 4 << 30)
     assert chosen(bench, workers=None) == 3
-    monkeypatch.setattr(workers, "available_memory", lambda: 1 << 20)
+    monkeypatch.setattr(workers, "installed_memory", lambda: 1 << 20)
     assert chosen(bench, workers=None) == 1
-    monkeypatch.setattr(workers, "available_memory", lambda: None)
+    monkeypatch.setattr(workers, "installed_memory", lambda: None)
     assert chosen(bench, workers=None) == 5
     # What a user writes down counts, as far as there is something to share.
     assert chosen(bench, workers=3, work=0) == 3
