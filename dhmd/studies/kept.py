@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from dhmd.base.errors import DhmdError
+from dhmd.base.machine import usable_cores
 from dhmd.base.progress import progress
 
 
@@ -51,4 +51,4 @@ def read_kept(path: Path) -> dict[str, Any]:
 
 def default_processes() -> int:
     """One a core: a process trains with one thread."""
-    return len(os.sched_getaffinity(0))
+    return usable_cores()

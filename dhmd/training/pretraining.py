@@ -5,7 +5,7 @@ Legend: S seeds, F folds, N utterances, R replicas.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from dhmd.nn.replicas import Replicas, stream_seed
 from dhmd.training.configuration import Configuration
 from dhmd.training.history import HISTORY, marked, seed_names, void_diverged, write_history
 from dhmd.training.input import Input, describe
-from dhmd.training.observer import Observer
+from dhmd.training.observer import ManyObservers, Observer
 from dhmd.training.outputs import FILE, collect, write_outputs
 from dhmd.training.parts import Part
 from dhmd.training.resume import ResumeState
@@ -133,23 +133,8 @@ def write_pretrained(
     write_description(folder, describe(corpus, configuration).as_json(files))
 
 
-class _OnlySeeds:
+class _OnlySeeds(ManyObservers):
     """Passes on the replicas trained on all of train: a fold's are means to an end."""
 
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
-
-    def started(
-        self,
-        stage: str,
-        replicas: Sequence[str],
-        parameters: Mapping[str, object],
-        resumed_epoch: int,
-    ) -> None:
-        self._observer.started(stage, replicas, parameters, resumed_epoch)
-
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
-        self._observer.epoch(epoch, {n: row for n, row in rows.items() if "/fold-" not in n})
-
-    def finished(self, outputs: Path) -> None:
-        self._observer.finished(outputs)
+        super().epoch(epoch, {n: row for n, row in rows.items() if "/fold-" not in n})

@@ -12,12 +12,13 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from dhmd.base.errors import DhmdError
 from dhmd.base.lifetime import end_with_parent
+from dhmd.training.observer import SilentObserver
 
 if TYPE_CHECKING:
     from dhmd.cache.corpus import Corpus
@@ -50,26 +51,14 @@ class _Forwarding(logging.Handler):
         )
 
 
-class _Reporting:
+class _Reporting(SilentObserver):
     """An observer that tells the parent of epochs; of beginning and end the parent knows."""
 
     def __init__(self, channel: _Channel) -> None:
         self._channel = channel
 
-    def started(
-        self,
-        stage: str,
-        replicas: Sequence[str],
-        parameters: Mapping[str, object],
-        resumed_epoch: int,
-    ) -> None:
-        """Nothing to do."""
-
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         self._channel.send("epoch", epoch=epoch, rows=rows)
-
-    def finished(self, outputs: Path) -> None:
-        """Nothing to do."""
 
 
 def main() -> None:
