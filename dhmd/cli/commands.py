@@ -25,6 +25,11 @@ COMMANDS = (
         "is dvc.lock current with code and params? needs no data",
         "dhmd.cli.lock_check",
     ),
+    Command(
+        "repair",
+        "put right what a killed `dvc repro` left half written of DVC's own files",
+        "dhmd.cli.repair",
+    ),
     Command("report", "join all datasets' reports into one page", "dhmd.cli.report"),
     Command("study", "what may be concluded, over many generated corpora", "dhmd.cli.study"),
     Command("table", "print the tables of results from metrics/", "dhmd.cli.table"),
