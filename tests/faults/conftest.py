@@ -59,7 +59,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     seconds = {}
     for item in session.items:
         if item.path.is_relative_to(here):
-            name = item.nodeid.rpartition("/")[2]
+            name = item.nodeid.removeprefix("tests/faults/")
             tests[_OUTCOMES.get(item.nodeid, "not run")].append(name)
             seconds[name] = round(_SECONDS.get(item.nodeid, 0.0), 1)
     summary = {"tests": tests, "seconds": seconds, "counts": session.config.stash[_KEY].found}

@@ -13,6 +13,7 @@ import tempfile
 import time
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -146,33 +147,26 @@ def _works(path: str, name: str) -> bool:
     return done.stdout.strip() == name
 
 
-def _project_section() -> dict[str, list[str]]:
-    section: dict[str, list[str]] = tomllib.loads(
-        (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    )["project"]
+def _project_section() -> dict[str, Any]:
+    section: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
+        "project"
+    ]
     return section
 
 
-def _torch() -> str:
-    """Torch as the project pins it: where these tests run there may be one CPU build of it."""
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    return next(line.strip() for line in lines if line.startswith("torch=="))
+def _admitted() -> list[str]:
+    """What pyproject.toml asks for, with the extra that reads words through an encoder."""
+    section = _project_section()
+    return [*section["dependencies"], *section["optional-dependencies"]["text"]]
 
 
 def _lowest() -> list[str]:
-    """The lowest versions that pyproject.toml admits, but for torch."""
-    pins = [_torch()]
-    for text in _project_section()["dependencies"]:
+    """The lowest versions that pyproject.toml admits."""
+    pins = []
+    for text in _admitted():
         name, _, version = text.partition(">=")
-        if name != "torch":
-            pins.append(f"{name}=={version.split(',')[0].strip()}")
+        pins.append(f"{name}=={version.split(',')[0].strip()}")
     return pins
-
-
-def _newest() -> list[str]:
-    """What pip makes of pyproject.toml when nothing else binds it, but for torch."""
-    named = _project_section()["dependencies"]
-    return ["--upgrade", _torch(), *(text for text in named if not text.startswith("torch>"))]
 
 
 def _installed(python: str, *arguments: str) -> Path:
@@ -240,13 +234,22 @@ def test_another_interpreter(
 def test_the_versions_that_pyproject_admits(
     which: str, reference: Reference, tmp_path: Path, counts: Counts, tell: Tell
 ) -> None:
-    wanted = _lowest() if which == "lowest" else _newest()
-    programs = _installed(sys.executable, *wanted)
+    """Torch as well, whose CUDA builds are the only ones of some versions: gigabytes."""
+    wanted = _lowest() if which == "lowest" else ["--upgrade", *_admitted()]
+    programs = _installed(sys.executable, *wanted, "pytest", "pytest-timeout", "hypothesis")
+    python = str(programs / "python")
     _reproduces(programs, reference.upto(tmp_path / "project", STAGES[0]))
-    counts.add("environments", f"{which} versions but for torch: whole pipeline by `dvc repro`")
-    tell(f"environments: {which} versions")
+    subprocess.run(
+        [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/encoder", "tests/text"],
+        cwd=ROOT,
+        check=True,
+    )
+    counts.add("environments", f"{which} versions: whole pipeline by `dvc repro`, encoders of text")
+    code = "from importlib.metadata import version; print(*map(version, ('torch', 'transformers')))"
+    found = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    tell(f"environments: {which} versions, torch and transformers {found.stdout.strip()}")
 
 
 def test_the_lowest_versions_are_named_for_every_dependency() -> None:
-    assert len(_lowest()) == len(_project_section()["dependencies"])
+    assert len(_lowest()) == len(_admitted())
     assert all(re.fullmatch(r"[a-z0-9-]+==\d[\d.]*", pin) for pin in _lowest())
