@@ -54,7 +54,8 @@ class Table:
 
 def dataset_names(metrics: Path) -> list[str]:
     """The datasets that have been evaluated, in alphabetical order."""
-    return sorted(path.parent.name for path in metrics.glob(f"*/{METRICS_FILE}"))
+    # Hidden folders are being written, or were when their writer was killed.
+    return sorted(path.parent.name for path in metrics.glob(f"[!.]*/{METRICS_FILE}"))
 
 
 def dataset_tables(folder: Path) -> list[Table]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dhmd.base.atomic import write_text
-from dhmd.base.errors import DhmdError
+from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.locks import try_lock
 from dhmd.config.yaml12 import parse_yaml
 from dhmd.gate.lock import LOCK
@@ -37,12 +37,19 @@ def repair(root: Path, patience: float = PATIENCE) -> list[str]:
         patience: how long to wait, in seconds, for a command of DVC that is at work.
 
     Raises:
-        DhmdError: DVC is at work, dvc.lock holds the marks of a merge that is not resolved, or is
-            broken where it is committed too.
+        DhmdError: DVC is at work, a file cannot be read or written, dvc.lock holds the marks of a
+            merge that is not resolved, or is broken where it is committed too.
     """
-    # Nearly always all is well, and nobody need wait for a lock to learn that.
-    if _rwlock_is_whole(root) and _lock_is_whole(root):
-        return []
+    try:
+        # Nearly always all is well, and nobody need wait for a lock to learn that.
+        if _rwlock_is_whole(root) and _lock_is_whole(root):
+            return []
+        return _repair(root, patience)
+    except OSError as error:
+        raise DhmdError(f"cannot put DVC's files right: {first_line(error)}") from error
+
+
+def _repair(root: Path, patience: float) -> list[str]:
     said = []
     with _no_dvc(root, patience):
         # Once more: it may have been another command in the middle of writing.
@@ -68,14 +75,15 @@ def _rwlock_is_whole(root: Path) -> bool:
 
 def _lock_is_whole(root: Path) -> bool:
     try:
-        text = (root / LOCK).read_text(encoding="utf-8")
+        return _is_lock((root / LOCK).read_bytes())
     except FileNotFoundError:
         return True
-    except UnicodeDecodeError:
-        return False
+
+
+def _is_lock(data: bytes) -> bool:
     try:
-        value = parse_yaml(text, LOCK)
-    except DhmdError:
+        value = parse_yaml(data.decode("utf-8"), LOCK)
+    except (UnicodeDecodeError, DhmdError):
         return False
     if not isinstance(value, dict) or not isinstance(value.get("schema"), str):
         return False
@@ -113,12 +121,26 @@ def _restore_lock(root: Path) -> str:
     # `./` counts from the project's folder, which need not be the repository's.
     committed = git(root, "show", f"HEAD:./{LOCK}")
     if committed.returncode:
+        if not _is_in_no_commit(root):
+            message = " ".join(committed.stderr.decode("utf-8", "replace").split())
+            raise DhmdError(
+                f"{LOCK} is half written, and git cannot show the last commit's: {message}"
+            )
         path.unlink()
         return f"removed {LOCK}, which DVC had not finished writing; no commit holds it"
+    if not _is_lock(committed.stdout):
+        raise DhmdError(f"{LOCK} cannot be read, nor as it is committed: take an older commit's")
     write_text(path, committed.stdout.decode("utf-8"))
-    if not _lock_is_whole(root):
-        raise DhmdError(f"{LOCK} cannot be read as it is committed: take an older commit's")
     return f"restored {LOCK} from the last commit; DVC had not finished writing it"
+
+
+def _is_in_no_commit(root: Path) -> bool:
+    """Whether git says so; that it fails for another reason (whose folder it is) proves nothing."""
+    listed = git(root, "ls-tree", "HEAD", "--", f"./{LOCK}")
+    if listed.returncode == 0:
+        return not listed.stdout
+    born = git(root, "rev-list", "--max-count=1", "--all")
+    return born.returncode == 0 and not born.stdout
 
 
 @contextmanager

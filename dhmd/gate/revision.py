@@ -50,7 +50,8 @@ class Workspace:
 
     def metrics_files(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
-        for path in sorted((self.root / METRICS_FOLDER).glob("*/*")):
+        # Hidden folders are being written, or were when their writer was killed.
+        for path in sorted((self.root / METRICS_FOLDER).glob("[!.]*/*")):
             found.setdefault(path.parent.name, set()).add(path.name)
         return found
 

@@ -50,7 +50,8 @@ class Site:
 
 def reported_datasets(root: Path) -> list[str]:
     """The datasets that have a report, in alphabetical order."""
-    return sorted(path.parent.name for path in (root / "reports").glob(f"*/{PAGE}"))
+    # Hidden folders are being written, or were when their writer was killed.
+    return sorted(path.parent.name for path in (root / "reports").glob(f"[!.]*/{PAGE}"))
 
 
 def build_site(root: Path, names: Sequence[str]) -> Site:

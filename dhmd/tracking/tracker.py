@@ -37,24 +37,28 @@ class Tracker:
         self._uploader: UploaderProcess | None = None
         home = workspace_root(root)
         try:
-            self._journal = Journal(home, stage, dataset)
+            journal = self._journal = Journal(home, stage, dataset)
         except OSError as error:
             self._warn(f"no run is recorded: {first_line(error)}")
             return
         self._append(
             "open",
-            key=self._journal.key,
+            key=journal.key,
             stage=stage,
             dataset=dataset,
             store=self._destination.shown,
             tags=run_tags(Path.cwd() if "DVC_ROOT" in os.environ else root),
         )
+        if self._journal is None:  # the disk had room for a name, but not for a line
+            with suppress(OSError):
+                journal.path.unlink()
+            return
         if not _mlflow_is_installed():
             self._warn(f"mlflow is not installed; {self._kept()}")
             return
         try:
             self._uploader = UploaderProcess(
-                self._journal.path, home, self._destination, config.experiment
+                journal.path, home, self._destination, config.experiment
             )
         except OSError as error:
             self._warn(f"the upload cannot start ({first_line(error)}); {self._kept()}")

@@ -72,6 +72,15 @@ def test_the_same_metrics_pass(repository):
     assert all(row.loss == 0 and row.n == 5 for row in item.rows)
 
 
+def test_what_a_killed_evaluation_left_is_no_dataset(repository):
+    left = repository / "metrics/.partial-0123456789ab-demo"
+    left.mkdir()
+    (left / "metrics.json").write_text("{")
+    result = run_gate(repository)
+    assert [item.dataset for item in result.datasets] == ["demo"]
+    assert result.exit_status == 0
+
+
 def test_the_workspace_against_the_merge_base_is_the_default(repository):
     base = git(repository, "rev-parse", "HEAD")
     git(repository, "checkout", "-q", "-b", "work")

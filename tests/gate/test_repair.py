@@ -158,10 +158,37 @@ def test_dvc_lock_that_was_never_committed(project):
     assert not (project / "dvc.lock").exists()
 
 
+def test_git_that_fails_proves_no_absence(project, monkeypatch):
+    """As in a folder of another user: the last commit holds dvc.lock, and git does not tell."""
+    (project / "dvc.lock").write_text("schema")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(DhmdError, match=r"git cannot show the last commit's: .*dubious ownership"):
+        repair(project)
+    assert (project / "dvc.lock").read_text() == "schema"
+
+
+def test_a_project_without_a_commit(project):
+    shutil.rmtree(project / ".git")
+    new_repository(project)
+    (project / "dvc.lock").write_text("schema")
+    assert repair(project) == [
+        "removed dvc.lock, which DVC had not finished writing; no commit holds it"
+    ]
+
+
 def test_dvc_lock_that_is_broken_where_it_is_committed(project):
     (project / "dvc.lock").write_text("schema: '2.0'\nstages:\n")
     commit_all(project)
-    with pytest.raises(DhmdError, match=r"dvc\.lock cannot be read as it is committed"):
+    (project / "dvc.lock").write_text("sch")
+    with pytest.raises(DhmdError, match=r"dvc\.lock cannot be read, nor as it is committed"):
+        repair(project)
+    assert (project / "dvc.lock").read_text() == "sch"
+
+
+def test_what_cannot_be_read_is_said(project):
+    (project / RWLOCK).unlink()
+    (project / RWLOCK).mkdir()
+    with pytest.raises(DhmdError, match=r"cannot put DVC's files right: .*rwlock"):
         repair(project)
 
 

@@ -13,7 +13,7 @@ from dhmd.cli import main as dhmd
 from dhmd.tracking import TrackingConfig, open_test_log, open_tracker
 from dhmd.tracking.destination import resolve_destination
 from dhmd.tracking.facts import outputs_md5
-from dhmd.tracking.journal import journals, read_events
+from dhmd.tracking.journal import Journal, journals, read_events
 from dhmd.tracking.store import MlflowStore, connect
 from dhmd.training.observer import Observer, SilentObserver
 from tests.tracking.conftest import CONFIG
@@ -206,6 +206,23 @@ def test_a_full_disk_costs_one_warning(
         train(t, outputs)
     assert len(caplog.messages) == 1
     assert "No space left on device" in caplog.messages[0]
+
+
+def test_a_disk_that_is_full_from_the_beginning_costs_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk without a free block may have a free name: the journal is there, and takes no line."""
+
+    def full(self: Journal, event: str, **fields: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Journal, "append", full)
+    outputs = tmp_path / "models"
+    with open_tracker(CONFIG, root=tmp_path, dataset="d", stage="train", outputs=outputs) as t:
+        train(t, outputs)
+    assert len(caplog.messages) == 1
+    assert "No space left on device" in caplog.messages[0]
+    assert journals(tmp_path) == []
 
 
 def test_a_temporary_copy_records_in_the_users_workspace(
