@@ -225,6 +225,24 @@ def test_a_disk_too_small_and_a_disk_that_is_read_only(
     assert project.contents(stage) == reference.contents[stage]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["pretrain", "train", "ablate", "evaluate"])
+def test_a_disk_without_room_for_the_record_costs_one_warning(
+    stage: str, reference: Reference, tmp_path: Path, counts: Counts
+) -> None:
+    """There is room for a file's name, and for none of its bytes."""
+    project = reference.upto(tmp_path / "project", stage)
+    folder = project.folder / ".dhmd" / "tracking"
+    with small_disk(folder, 4096):
+        (folder / "full").write_bytes(bytes(4096))
+        said = project.run(*project.stage(stage))
+        assert said.count("No space left on device") == 1, said
+        assert "Traceback" not in said, said
+        assert [path.name for path in folder.iterdir()] == ["full"]
+    assert project.contents(stage) == reference.contents[stage]
+    counts.add("disk", f"{stage}: no room for its record: warned, same bytes")
+
+
 READS = {
     "align": ("data/raw/demo",),
     "pretrain": ("data/aligned/demo.h5",),
