@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import h5py
 
 from dhmd.base.errors import first_line
 from dhmd.base.hashing import file_sha256
+from dhmd.base.hdf5 import READ_ERRORS
 from dhmd.sources.failures import SourceFailure
 
 HDF5_SUFFIXES = frozenset({".csd", ".h5", ".hdf5"})
@@ -48,11 +50,11 @@ def check_contents(path: Path, *, name: str, expected: Expected) -> str:
     if suffix in HDF5_SUFFIXES:
         try:
             h5py.File(path, "r").close()
-        except OSError as error:
+        except READ_ERRORS as error:
             raise SourceFailure(f"it is not a whole HDF5 file ({first_line(error)})") from error
     if suffix in (".pkl", ".pickle", ".p") and not _ends_as_pickle(path):
         raise SourceFailure("it is not a whole pickle (its end is missing)")
-    if suffix in (".npz", ".zip") and not zipfile.is_zipfile(path):
+    if suffix in (".npz", ".zip") and not _is_zip(path):
         raise SourceFailure(f"it is not a whole {suffix} file")
     digest = file_sha256(path)
     if expected.sha256 is not None and digest != expected.sha256.lower():
@@ -60,6 +62,13 @@ def check_contents(path: Path, *, name: str, expected: Expected) -> str:
             f"its content changed: sha256 {digest} where the recipe says {expected.sha256}"
         )
     return digest
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except (zipfile.BadZipFile, struct.error):  # raised for a damaged directory of the large form
+        return False
 
 
 def _ends_as_pickle(path: Path) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -81,9 +79,10 @@ def download(
 ) -> None:
     """Fill `output` with the recipe's files and `sources.json`; whole or not at all.
 
-    An interrupted run leaves what it received in `root`/.dhmd/partial, and the next continues
-    there. A file from a folder is copied, so that nothing later can touch the user's own. A file
-    that was received before is not fetched again where it has the sha256 that the recipe pins.
+    An interrupted run, at whatever moment, leaves what it received in `root`/.dhmd/partial, and the
+    next continues there. A file from a folder is copied, so that nothing later can touch the user's
+    own. A file that was received before is not fetched again where it has the sha256 that the
+    recipe pins.
 
     Args:
         recipe: names the files, their sources, and their bytes and sha256 once pinned.
@@ -102,40 +101,44 @@ def download(
     sources = ordered_sources(recipe, override, root)
     patience = patience or Patience()
     records: dict[str, FileRecord] = {}
-    received: list[tuple[Partial, str]] = []
+    received: dict[str, Partial] = {}
+    held: dict[str, Partial] = {}
     silent: set[Source] = set()
-    with ExitStack() as locks, whole_folder(output) as folder:
-        for wanted in files:
-            target = folder / wanted.file
-            failures: list[str] = []
-            kept = _kept(wanted, earlier or {})
-            for source in (*kept, *sources):
-                try:
-                    if source in silent:
-                        raise SourceFailure("it did not answer")
-                    if isinstance(source, Folder):
-                        alone = source in kept or len(files) == 1
-                        digest, size = _copy(source, wanted, target, alone=alone)
-                    else:
-                        partial = Partial(root, source.url(wanted.path))
-                        locks.enter_context(partial.locked())
-                        digest, size = _receive(source, wanted, partial, patience)
-                        received.append((partial, wanted.file))
-                    records[wanted.file] = FileRecord(sha256=digest, bytes=size)
-                    break
-                except SourceFailure as failure:
-                    failures.append(f"{source}: {failure}")
-                    if failure.unreachable:
-                        # Not waited for again at every other file.
-                        silent.add(source)
-            else:
-                raise DhmdError(_refusal(recipe.name, wanted, failures))
-        for partial, file in received:
-            # Moved last: bytes that took hours to come are not lost with a half-filled folder.
-            _move(partial.body, folder / file)
-        write_manifest(folder, records)
-    for partial, _ in received:
-        partial.discard()
+    with ExitStack() as locks:
+        with whole_folder(output) as folder:
+            for wanted in files:
+                target = folder / wanted.file
+                failures: list[str] = []
+                kept = _kept(wanted, earlier or {})
+                for source in (*kept, *sources):
+                    try:
+                        if source in silent:
+                            raise SourceFailure("it did not answer")
+                        if isinstance(source, Folder):
+                            alone = source in kept or len(files) == 1
+                            digest, size = _copy(source, wanted, target, alone=alone)
+                        else:
+                            url = source.url(wanted.path)
+                            if url not in held:  # one address may be named twice
+                                held[url] = Partial(root, url)
+                                locks.enter_context(held[url].locked())
+                            digest, size = _receive(source, wanted, held[url], patience)
+                            received[wanted.file] = held[url]
+                        records[wanted.file] = FileRecord(sha256=digest, bytes=size)
+                        break
+                    except SourceFailure as failure:
+                        failures.append(f"{source}: {failure}")
+                        if failure.unreachable:
+                            # Not waited for again at every other file.
+                            silent.add(source)
+                else:
+                    raise DhmdError(_refusal(recipe.name, wanted, failures))
+            write_manifest(folder, records)
+            for file, partial in received.items():
+                partial.place(folder / file)
+        # The raw folder is whole and in its place; nobody else may begin before these are gone.
+        for partial in received.values():
+            partial.discard()
 
 
 def _kept(wanted: Wanted, earlier: Mapping[str, Path]) -> tuple[Folder, ...]:
@@ -168,15 +171,18 @@ def _found(source: Folder, wanted: Wanted, *, alone: bool) -> Path:
     """The file in a folder.
 
     Raises:
-        SourceFailure: it is not there.
+        SourceFailure: it is not there, or the folder cannot be read.
     """
-    if not source.path.exists():
-        raise SourceFailure("no such folder")
-    found = next((p for p in _candidates(source, wanted, alone=alone) if p.exists()), None)
-    if found is None:
-        raise SourceFailure(f"no file {PurePosixPath(wanted.path).name} there")
-    if not found.is_file():
-        raise SourceFailure(f"{found.name} there is not a file")
+    try:
+        if not source.path.exists():
+            raise SourceFailure("no such folder")
+        found = next((p for p in _candidates(source, wanted, alone=alone) if p.exists()), None)
+        if found is None:
+            raise SourceFailure(f"no file {PurePosixPath(wanted.path).name} there")
+        if not found.is_file():
+            raise SourceFailure(f"{found.name} there is not a file")
+    except OSError as error:  # no right to look there, or a name that no disk would take
+        raise SourceFailure(f"it cannot be read: {first_line(error)}") from error
     return found
 
 
@@ -200,7 +206,10 @@ def find_local(
 
 def _copy(source: Folder, wanted: Wanted, target: Path, *, alone: bool) -> tuple[str, int]:
     found = _found(source, wanted, alone=alone)
-    size = found.stat().st_size
+    try:
+        size = found.stat().st_size
+    except OSError as error:
+        raise _unreadable(found, error) from error
     if wanted.expected.bytes is not None and size != wanted.expected.bytes:
         raise SourceFailure(f"it holds {size} bytes where the recipe says {wanted.expected.bytes}")
     with open(target, "wb") as copy:
@@ -220,7 +229,11 @@ def _pieces(path: Path) -> Iterator[bytes]:
             while piece := stream.read(BLOCK):
                 yield piece
     except OSError as error:
-        raise SourceFailure(f"{path.name} cannot be read: {first_line(error)}") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> SourceFailure:
+    return SourceFailure(f"{path.name} cannot be read: {first_line(error)}")
 
 
 def _receive(source: Web, wanted: Wanted, partial: Partial, patience: Patience) -> tuple[str, int]:
@@ -249,11 +262,3 @@ def _receive(source: Web, wanted: Wanted, partial: Partial, patience: Patience) 
             partial.discard()
             raise
     return digest, partial.size()
-
-
-def _move(body: Path, target: Path) -> None:
-    try:
-        os.replace(body, target)
-    except OSError:
-        # The raw folder may lie on another disk than the repository.
-        shutil.move(body, target)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -80,6 +81,22 @@ class Partial:
         """Write the state, whole."""
         write_text(self.folder / "state.json", json.dumps(asdict(state), sort_keys=True) + "\n")
 
+    def place(self, target: Path) -> None:
+        """Put the finished body at `target` too; it stays here until `discard`.
+
+        Both names are one file where the file system can do that, so that whatever ends the run
+        before the raw folder is whole costs no transfer. Nothing is written into it any more: the
+        state says that it is complete, and `discard` takes the body first.
+        """
+        target.unlink(missing_ok=True)  # a source that failed may have left its copy
+        try:
+            os.link(self.body, target)
+        except OSError:
+            # Another disk, or one without hard links.
+            shutil.copyfile(self.body, target)
+
     def discard(self) -> None:
         """Forget the bytes and the state."""
+        with suppress(OSError):
+            self.body.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)

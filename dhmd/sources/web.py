@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import http.client
+import os
 import re
 import shutil
 import time
@@ -16,11 +17,11 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from dhmd import __version__
+from dhmd.base.addresses import shown_address, without_credentials
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.progress import progress
 from dhmd.sources.contents import Expected
 from dhmd.sources.failures import SourceFailure, Transient
-from dhmd.sources.locations import without_credentials
 from dhmd.sources.partial import Partial, State
 
 BLOCK = 1 << 20
@@ -28,7 +29,10 @@ _STEP = 1 << 16
 _LEAST = 1 << 10
 _RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MEANING = {401: "log-in needed", 403: "forbidden", 404: "not found", 410: "gone"}
-_CONTENT_RANGE = re.compile(r"^\s*bytes\s+(\d+)-(\d+)/(\d+|\*)\s*$")
+# No file has a length of 19 digits, and `int` refuses one of thousands.
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_CONTENT_RANGE = re.compile(r"\s*bytes\s+([0-9]{1,18})-[0-9]+/([0-9]{1,18}|\*)\s*")
+_LONGEST_WORDS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +63,7 @@ class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         before, after = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
         if after not in ("http", "https") or (before == "https" and after == "http"):
-            raise SourceFailure(f"it redirects to {without_credentials(newurl)}, which is unsafe")
+            raise SourceFailure(f"it redirects to {_told(shown_address(newurl))}, which is unsafe")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -152,6 +156,11 @@ def _open(
         raise _status_failure(error.code, error.headers) from error
     except urllib.error.URLError as error:
         raise Transient(_reason(error.reason), unreachable=True) from error
+    except (ValueError, http.client.InvalidURL) as error:
+        # Not in the library's words, which may quote a part of a password.
+        raise SourceFailure(
+            "its address, one that it redirects to, or the proxy's cannot be understood"
+        ) from error
     except (OSError, http.client.HTTPException) as error:
         raise Transient(_reason(error), unreachable=True) from error
     return response
@@ -169,20 +178,25 @@ def _retry_after(value: str | None) -> float | None:
     """Seconds of a Retry-After header, which is a number or a date."""
     if value is None:
         return None
-    if value.strip().isdigit():
-        return float(value)
     try:
+        if _LENGTH.fullmatch(value.strip()):
+            return float(value)
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
 def _reason(error: object) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    if isinstance(error, BaseException):
-        return without_credentials(first_line(error))
-    return without_credentials(str(error))
+    words = first_line(error) if isinstance(error, BaseException) else str(error)
+    return _told(without_credentials(words))
+
+
+def _told(words: str) -> str:
+    """What a server says, for a terminal: nothing that steers one, and not pages of it."""
+    words = "".join(letter if letter.isprintable() else "?" for letter in words)
+    return words if len(words) <= _LONGEST_WORDS else f"{words[:_LONGEST_WORDS]}…"
 
 
 def _accept(
@@ -194,13 +208,13 @@ def _accept(
         raise SourceFailure("a web page came instead of the file (an error or log-in page)")
     encoding = headers.get("Content-Encoding", "identity")
     if encoding != "identity":
-        raise SourceFailure(f"the body is encoded as {encoding}, which was not asked for")
+        raise SourceFailure(f"the body is encoded as {_told(encoding)}, which was not asked for")
     length = headers.get("Content-Length", "").strip()
-    total = int(length) if length.isdigit() else None
+    total = int(length) if _LENGTH.fullmatch(length) else None
     validator = _validator(headers)
     if response.status == 206 and offset:
-        match = _CONTENT_RANGE.match(headers.get("Content-Range", ""))
-        whole = None if match is None or match[3] == "*" else int(match[3])
+        match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+        whole = None if match is None or match[2] == "*" else int(match[2])
         other = whole is not None and state.total is not None and whole != state.total
         changed = other or (validator is not None and validator != state.validator)
         if match is None or int(match[1]) != offset or changed:
@@ -218,11 +232,12 @@ def _accept(
 
 def _validator(headers: Any) -> str | None:
     """A strong entity tag, or else the date of the last change; fit for If-Range."""
-    tag = headers.get("ETag")
-    if tag is not None and not tag.startswith("W/"):
-        return str(tag)
-    changed = headers.get("Last-Modified")
-    return None if changed is None else str(changed)
+    tag = headers.get("ETag", "")
+    if tag.startswith("W/"):
+        tag = ""
+    found = str(tag or headers.get("Last-Modified", ""))
+    # What holds controls could not be sent back.
+    return found if found and found.isprintable() else None
 
 
 def _check_room(partial: Partial, needed: int, label: str) -> None:
@@ -264,10 +279,16 @@ def _store(
                 stream.flush()
             except OSError as error:
                 raise DhmdError(f"cannot write {partial.body}: {first_line(error)}") from error
+        try:
+            os.fsync(stream.fileno())  # before the state may say that it is complete
+        except OSError as error:
+            raise DhmdError(f"cannot write {partial.body}: {first_line(error)}") from error
 
 
 def _opened(partial: Partial, offset: int) -> IO[bytes]:
     try:
+        if not offset:
+            partial.body.unlink(missing_ok=True)  # never written over: see Partial.place
         stream = open(partial.body, "r+b" if offset else "wb")  # noqa: SIM115 - handed on
         stream.seek(offset)
         stream.truncate()
@@ -287,7 +308,7 @@ def _blocks(response: HTTPResponse, patience: Patience) -> Iterator[bytes]:
     while failure is None:
         try:
             piece = response.read1(_STEP)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             failure = Transient(f"the connection broke: {_reason(error)}")
             break
         if not piece:

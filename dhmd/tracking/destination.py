@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dhmd.base.addresses import HIDDEN, shown_address, without_credentials
 from dhmd.tracking.config import TrackingConfig
 
 DATABASE_NAME = "mlflow.db"
@@ -63,17 +64,29 @@ def _sqlite_file(uri: str, home: Path) -> Path | None:
 
 def shown_uri(uri: str) -> str:
     """The URI without user, password and query, which may carry a token."""
-    return re.sub(r"://[^/\s]*@", "://", uri).partition("?")[0]
+    return shown_address(uri)
 
 
 def redact(text: str, environ: Mapping[str, str] = os.environ) -> str:
     """The text without credentials: those inside URLs, and those of MLflow's own variables."""
-    text = re.sub(r"://[^/\s@]*@", "://", text)
+    uri = environ.get("MLFLOW_TRACKING_URI", "")
+    shown = shown_uri(uri)
+    if "@" in uri and "@" not in shown:
+        # As a whole first: its password may hold blanks, at which an address in a text ends.
+        text = text.replace(uri, shown)
+        if path := _path_in_password(uri):
+            text = text.replace(f"/{path}@", f"/{HIDDEN}@")
+    text = without_credentials(text)
     text = re.sub(
         r"(?i)([?&][\w.-]*(?:token|key|password|secret)[\w.-]*=)[^&\s'\")]+", r"\1…", text
     )
     for name in ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
         secret = environ.get(name)
         if secret:
-            text = text.replace(secret, "…")
+            text = text.replace(secret, HIDDEN)
     return text
+
+
+def _path_in_password(uri: str) -> str:
+    """What HTTP libraries take for the path, and name alone, where a password holds a `/`."""
+    return uri.partition("//")[2].rpartition("@")[0].partition("/")[2]

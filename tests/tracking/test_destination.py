@@ -63,7 +63,15 @@ def test_a_server_has_no_database_here(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["https://user:p@ss@host/x", "postgresql://user:secret@host/x?password=p"]
+    "uri",
+    [
+        "https://user:p@ss@host/x",
+        "https://user:pa/ss@host/x",
+        "https://user:12/ss@host/x",
+        "https://to/ken@host/x?a=b",
+        "postgresql://user:secret@host/x?password=p",
+        "postgresql://user:sec/ret@host/x",
+    ],
 )
 def test_a_shown_uri_has_no_credentials(uri: str) -> None:
     shown = shown_uri(uri)
@@ -75,3 +83,23 @@ def test_redact_removes_every_credential() -> None:
     text = "GET https://me:pw1@h/x?api_key=abc&page=2 failed: Bearer tok123, hunter2"
     told = redact(text, environ)
     assert told == "GET https://h/x?api_key=…&page=2 failed: Bearer …, …"
+
+
+@pytest.mark.parametrize(
+    ("uri", "text", "told"),
+    [
+        ("", "no http://u:p@ss@host/x", "no http://host/x"),
+        ("", "no http://u:p/ss@host/x", "no http://host/x"),
+        ("", "sqlite:////home/me@work/x.db is", "sqlite:////home/me@work/x.db is"),
+        (
+            "postgresql://u:p w@h/d",
+            "bad URL 'postgresql://u:p w@h/d'",
+            "bad URL 'postgresql://h/d'",
+        ),
+        # As requests tells what urllib3 made of the address.
+        ("http://u:12/s@h", "host='u', port=12, url: /s@h/api", "host='u', port=12, url: /…@h/api"),
+        ("sqlite:////a@b/x.db?y=1", "cannot open /a@b/x.db", "cannot open /a@b/x.db"),
+    ],
+)
+def test_redact_knows_the_stores_address(uri: str, text: str, told: str) -> None:
+    assert redact(text, {"MLFLOW_TRACKING_URI": uri}) == told
