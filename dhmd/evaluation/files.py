@@ -11,8 +11,10 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,22 @@ class Predictions:
     labels: Floats
     seeds: tuple[int, ...]
     values: Floats
+
+
+@contextmanager
+def written_by_evaluate(folder: Path) -> Iterator[None]:
+    """Inside, what the folder's files hold is taken for what `evaluate` writes.
+
+    Raises:
+        DhmdError: it turned out to be something else, of another version or edited.
+    """
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DhmdError(
+            f"a file of {folder} holds other values than this version of evaluate writes "
+            f"({type(error).__name__}: {first_line(error)}); run dvc repro"
+        ) from error
 
 
 def written(values: NDArray[np.floating[Any]] | NDArray[np.integer[Any]]) -> NDArray[np.str_]:

@@ -20,6 +20,7 @@ from dhmd.cache import Corpus, Ragged
 from dhmd.evaluation.metrics import PRIMARY, Floats, Ints, loss_sign, score
 
 POOLINGS: tuple[tuple[str, ...], ...] = (("mean",), ("mean", "std", "max"))
+BLOCK = 1 << 23  # numbers: 64 MiB of float64
 
 
 def floors(corpus: Corpus, alphas: Sequence[float]) -> dict[str, Any]:
@@ -31,13 +32,13 @@ def floors(corpus: Corpus, alphas: Sequence[float]) -> dict[str, Any]:
     split = {name: corpus.index(name) for name in ("train", "valid", "test")}
     constant = np.full(len(labels), train_constant(corpus))
     result = {"median": _entry(corpus.task, constant, labels, split)}
-    pooled = {
-        (modality, pooling): pooled_features(
-            corpus.features[modality], corpus.present_NM[:, index], split["train"], pooling
-        )
-        for index, modality in enumerate(corpus.modalities)
-        for pooling in POOLINGS
-    }
+    pooled: dict[tuple[str, tuple[str, ...]], Floats] = {}
+    for index, modality in enumerate(corpus.modalities):
+        features = corpus.features[modality]
+        statistics = step_statistics(features)
+        kept = corpus.present_NM[:, index] & (features.lengths > 0)
+        for pooling in POOLINGS:
+            pooled[modality, pooling] = pooled_features(statistics, kept, split["train"], pooling)
     groups = {"ridge": tuple(corpus.modalities)}
     if len(corpus.modalities) > 1:
         groups |= {f"ridge_{modality}": (modality,) for modality in corpus.modalities}
@@ -65,22 +66,18 @@ def floors(corpus: Corpus, alphas: Sequence[float]) -> dict[str, Any]:
 
 
 def pooled_features(
-    features: Ragged,
-    present: np.ndarray[Any, Any],
+    statistics: Mapping[str, Floats],
+    kept: np.ndarray[Any, Any],
     train: Ints,
     pooling: Sequence[str] = ("mean",),
 ) -> Floats:
     """Statistics over steps [N, d · len(pooling)], standardised over the train split.
 
-    Where the modality is absent, the train split's mean: zeros.
+    Args:
+        statistics: of `step_statistics`.
+        kept: [N] bool, where the modality is there; elsewhere the train split's mean: zeros.
     """
-    full = features.lengths > 0
-    kept = present & full
-    values = np.zeros((len(full), len(pooling) * features.values.shape[1]))
-    if full.any():
-        # An empty segment has no first row: `reduceat` would take the next segment's.
-        statistics = _over_steps(features.values, features.offsets[:-1][full])
-        values[full] = np.concatenate([statistics[name] for name in pooling], axis=1)
+    values = np.concatenate([statistics[name] for name in pooling], axis=1)
     rows = train[kept[train]]
     if len(rows) == 0:
         return np.zeros_like(values)
@@ -90,14 +87,33 @@ def pooled_features(
     return standard
 
 
-def _over_steps(values: np.ndarray[Any, Any], starts: Ints) -> dict[str, Floats]:
-    """Mean, deviation and maximum of the rows from each start to the next."""
-    counts = np.diff(np.append(starts, len(values)))[:, None]
-    mean = np.add.reduceat(values, starts, axis=0, dtype=np.float64) / counts
-    centred = values - np.repeat(mean, counts[:, 0], axis=0)
-    variance = np.add.reduceat(centred * centred, starts, axis=0) / counts
-    maximum = np.maximum.reduceat(values, starts, axis=0).astype(np.float64)
-    return {"mean": mean, "std": np.sqrt(variance), "max": maximum}
+def step_statistics(features: Ragged, block: int = BLOCK) -> dict[str, Floats]:
+    """Mean, deviation and maximum over the steps of each segment, [N, d]; of none: zeros.
+
+    Some segments at a time, at most `block` numbers of them where a single one has no more: their
+    squared deviations take twice the memory of the features themselves.
+    """
+    width = features.values.shape[1]
+    found = {name: np.zeros((len(features), width)) for name in ("mean", "std", "max")}
+    # An empty segment has no first row: `reduceat` would take the next segment's.
+    full = np.flatnonzero(features.lengths > 0)
+    total = np.cumsum(features.lengths[full] * width)
+    begin = 0
+    while begin < len(full):
+        done = total[begin - 1] if begin else 0
+        end = max(begin + 1, int(np.searchsorted(total, done + block, side="right")))
+        segments = full[begin:end]
+        first, last = features.offsets[segments[0]], features.offsets[segments[-1] + 1]
+        values, starts = features.values[first:last], features.offsets[segments] - first
+        counts = features.lengths[segments][:, None]
+        mean = np.add.reduceat(values, starts, axis=0, dtype=np.float64) / counts
+        centred = values - np.repeat(mean, counts[:, 0], axis=0)
+        centred *= centred
+        found["mean"][segments] = mean
+        found["std"][segments] = np.sqrt(np.add.reduceat(centred, starts, axis=0) / counts)
+        found["max"][segments] = np.maximum.reduceat(values, starts, axis=0)
+        begin = end
+    return found
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.evaluation.files import IDENTITY, METRICS_FILE, PREDICTIONS, parse_json, parse_predictions
+from dhmd.evaluation.files import (
+    IDENTITY,
+    METRICS_FILE,
+    PREDICTIONS,
+    parse_json,
+    parse_predictions,
+    written_by_evaluate,
+)
 from dhmd.evaluation.identity import identity_from
 from dhmd.evaluation.metrics import PRIMARY
 from dhmd.evaluation.statistics import summary
@@ -62,8 +69,14 @@ def dataset_tables(folder: Path) -> list[Table]:
     """The tables of one dataset: results, ablations, withheld modalities.
 
     Raises:
-        DhmdError: a file is missing or cannot be read; the sentence names it.
+        DhmdError: a file is missing or cannot be read; the sentence names it, or the folder where a
+            file holds other keys than `evaluate` writes.
     """
+    with written_by_evaluate(folder):
+        return _dataset_tables(folder)
+
+
+def _dataset_tables(folder: Path) -> list[Table]:
     identity = identity_from(_json(folder / IDENTITY), str(folder / IDENTITY))
     task = identity.task
     metrics = _json(folder / METRICS_FILE)

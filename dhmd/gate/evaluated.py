@@ -135,7 +135,11 @@ def _agree(written: object, computed: object, where: str) -> None:
         for key in [*computed, *(key for key in written if key not in computed)]:
             _agree(written.get(key), computed.get(key), f"{where} {key}")
     elif isinstance(computed, float) and isinstance(written, int | float):
-        if not abs(written - computed) <= TOLERANCE * max(1.0, abs(computed)):
+        try:
+            near = abs(written - computed) <= TOLERANCE * max(1.0, abs(computed))
+        except OverflowError:  # an integer beyond any float
+            near = False
+        if not near:
             raise _disagreement(where, written, computed)
     elif written != computed:
         raise _disagreement(where, written, computed)

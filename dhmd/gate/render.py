@@ -34,7 +34,7 @@ def to_text(result: GateResult) -> str:
 def to_markdown(result: GateResult) -> str:
     """For a comment."""
     lines = [f"### Gate: {_escaped(_verdict(result))}", ""]
-    lines += [f"`{result.head}` against `{result.base}`", ""]
+    lines += [f"{_escaped(result.head)} against {_escaped(result.base)}", ""]
     rows = [[item.dataset, *_cells(row)] for item in result.datasets for row in item.rows]
     if rows:
         lines += _markdown_table(["dataset", *HEADER], rows)
@@ -117,7 +117,14 @@ def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> lis
 
 
 def _escaped(text: str) -> str:
-    """Text that no markdown reader takes for mark-up or another cell."""
-    for sign in "\\|<>*_`":
+    """Text that no markdown reader takes for mark-up, a link, an image, a mention or another cell.
+
+    A backslash keeps a sign a sign; addresses and mentions, which are linked without any mark-up,
+    are cut by a space of no width.
+    """
+    for sign in "\\|<>*_`#~&":
         text = text.replace(sign, "\\" + sign)
+    text = text.replace("](", "]\\(")
+    for sign in ("@", "://", "www."):
+        text = text.replace(sign, sign[0] + "\u200b" + sign[1:])
     return " ".join(text.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,8 @@ Format = Literal["csd", "generated", "mmsa", "urfunny", "mustard", "arrays"]
 
 # Sections of params.yaml that a recipe may give starting values for.
 STARTING_SECTIONS = ("align", "model", "kd", "pretrain", "train", "ablate")
+
+SCALE = 3  # the field's scale of sentiment, in both directions; 0 is neutral
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -60,6 +63,12 @@ class Labels:
             if self.low is None or self.high is None or not self.low < self.high:
                 raise ValueError(
                     f"a regression needs low < high, but low is {self.low} and high is {self.high}"
+                )
+            if self.low < -SCALE or self.high > SCALE or math.ceil(self.low) > self.high:
+                raise ValueError(
+                    f"a regression's labels lie from -{SCALE} to {SCALE} with a whole number among "
+                    "them, since ACC7, ACC2 and F1 round them and split them at 0, but low is "
+                    f"{self.low} and high is {self.high}: shift or scale them, or name classes"
                 )
             if self.classes:
                 raise ValueError("classes belong to a classification, but task is regression")

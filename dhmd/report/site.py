@@ -14,7 +14,14 @@ from typing import Any, Final
 import dhmd
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.hashing import file_sha256
-from dhmd.evaluation.files import IDENTITY, METRICS_FILE, PREDICTIONS, parse_json, parse_predictions
+from dhmd.evaluation.files import (
+    IDENTITY,
+    METRICS_FILE,
+    PREDICTIONS,
+    parse_json,
+    parse_predictions,
+    written_by_evaluate,
+)
 from dhmd.evaluation.identity import identity_from
 from dhmd.evaluation.metrics import PRIMARY
 from dhmd.evaluation.tables import COLUMNS
@@ -123,6 +130,11 @@ def _head(root: Path, rows: Sequence[Sequence[str]]) -> str:
 
 
 def _overview_row(folder: Path) -> list[str]:
+    with written_by_evaluate(folder):
+        return _figures(folder)
+
+
+def _figures(folder: Path) -> list[str]:
     def read(name: str) -> Any:
         return parse_json(_text(folder / name), str(folder / name))
 

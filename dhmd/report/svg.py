@@ -72,7 +72,7 @@ def for_page(svg: str, prefix: str, label: str) -> str:
     """The element as part of a page: `prefix` keeps its ids apart, `label` says what it shows."""
     used = set(_REFERENCE.findall(svg))
     text = _ID.sub(lambda found: _kept(found.group(1), used, prefix), svg)
-    text = re.sub(r'(href="#|url\(#)', rf"\1{prefix}-", text)
+    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}-", text)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, variable)
     text = _FONT_LIST.sub(r"\1 var(--font)", text)

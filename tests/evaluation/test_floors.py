@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from dhmd.alignment import align_corpus
 from dhmd.base.errors import DhmdError
 from dhmd.cache import Corpus, Ragged, read_corpus
 from dhmd.evaluation.config import EvaluateConfig
-from dhmd.evaluation.floors import floors, pooled_features, ridge
+from dhmd.evaluation.floors import floors, pooled_features, ridge, step_statistics
 from dhmd.settings import load_params
 from tests.evaluation.fakes import write_corpus
 
@@ -82,7 +83,8 @@ def test_ridge_of_classes_predicts_the_larger_target():
 def test_pooling_is_the_mean_over_steps_and_zero_where_absent():
     rows = [np.array([[1.0, 2.0], [3.0, 4.0]]), np.zeros((0, 2)), np.zeros((3, 2)), np.ones((1, 2))]
     present = np.array([True, False, False, True])
-    found = pooled_features(Ragged.from_rows(rows), present, np.array([0, 1, 2, 3]))
+    statistics = step_statistics(Ragged.from_rows(rows))
+    found = pooled_features(statistics, present, np.array([0, 1, 2, 3]))
     # Means (2, 3) and (1, 1): standardised over the two that are there, ±1.
     assert found == pytest.approx(np.array([[1, 1], [0, 0], [0, 0], [-1, -1]], dtype=float))
 
@@ -91,10 +93,32 @@ def test_other_poolings_equal_the_plain_version():
     rng = np.random.default_rng(0)
     rows = [rng.normal(3, 2, (t, 2)) for t in (1, 4, 0, 2, 5)]
     there = np.array([len(row) > 0 for row in rows])
-    found = pooled_features(Ragged.from_rows(rows), there, np.arange(5), ("mean", "std", "max"))
+    statistics = step_statistics(Ragged.from_rows(rows))
+    found = pooled_features(statistics, there, np.arange(5), ("mean", "std", "max"))
     plain = np.array([np.concatenate([r.mean(0), r.std(0), r.max(0)]) for r in rows if len(r)])
     assert found[there] == pytest.approx((plain - plain.mean(0)) / plain.std(0), abs=1e-5)
     assert (found[2] == 0).all()
+
+
+@pytest.mark.parametrize("block", [1, 7, 24, 1000])
+def test_blocks_of_segments_change_no_bit(block):
+    rng = np.random.default_rng(1)
+    rows = [rng.normal(3, 2, (t, 3)) for t in (0, 1, 4, 0, 2, 50, 0, 0, 3, 0)]
+    features = Ragged.from_rows(rows)
+    whole, parts = step_statistics(features), step_statistics(features, block)
+    for name, plain in {"mean": np.mean, "std": np.std, "max": np.max}.items():
+        np.testing.assert_array_equal(parts[name], whole[name])
+        expected = [plain(row, axis=0) if len(row) else np.zeros(3) for row in rows]
+        assert whole[name] == pytest.approx(np.array(expected), abs=1e-6)
+
+
+def test_statistics_take_no_multiple_of_the_features_memory():
+    features = Ragged(np.ones((400_000, 25), np.float32), np.arange(0, 400_001, 100))
+    tracemalloc.start()
+    step_statistics(features, 1 << 20)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < features.values.nbytes
 
 
 @pytest.mark.real

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dhmd.base.errors import DhmdError
 from dhmd.cli import main
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.job import evaluate_job
@@ -108,3 +109,19 @@ def test_missing_and_broken_files_are_named(root, tmp_path, monkeypatch, capsys)
     (folder / "metrics.json").write_text("[]")
     assert main(["table"]) == 1
     assert "metrics.json is not a JSON object" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("metrics.json", "{}"),
+        ("unimodal.csv", "modality;split\ntext;test\n"),
+        ("floors.json", '{"ridge": 1}'),
+        ("ablations.json", '{"gru": []}'),
+    ],
+)
+def test_files_of_another_shape_are_said(root, tmp_path, name, text):
+    folder = shutil.copytree(root / "metrics/toy", tmp_path / "toy")
+    (folder / name).write_text(text)
+    with pytest.raises(DhmdError, match=r"a file of .*toy holds other values than"):
+        dataset_tables(folder)

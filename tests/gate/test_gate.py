@@ -349,6 +349,7 @@ def test_a_hand_edited_mean(repository):
     ("name", "old", "new", "sentence"),
     [
         ("metrics.json", '"n_seeds": 5', '"n_seeds": 6', "n_seeds is 6"),
+        ("metrics.json", '"mean": 0.', f'"mean": 1{400 * "0"}, "x": 0.', "is 1000"),
         ("metrics.json", '"undefined": []', '"undefined": ["test.corr"]', "undefined is"),
         ("metrics.json", '"n_seeds"', '"extra": 1.0, "n_seeds"', "extra is 1.0"),
         ("metrics.json", '"valid"', '"validation"', "valid is absent"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dhmd.gate import render
 from tests.gate.fakes import (
     commit_all,
     new_repository,
@@ -124,6 +125,21 @@ def test_markdown_shows_accepted_changes_and_escapes(tmp_path):
     assert done.returncode == 0
     assert "Accepted changes:" in done.stdout
     assert "new \\| \\<b\\>labels\\</b\\>" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("![x](http://e/p.png)", "![x]\\(http:\u200b//e/p.png)"),
+        (
+            "see www.e.org @org/team &#64;x #3",
+            "see w\u200bww.e.org @\u200borg/team \\&\\#64;x \\#3",
+        ),
+        ("~~gone~~ [-.003, +.1]", "\\~\\~gone\\~\\~ [-.003, +.1]"),
+    ],
+)
+def test_a_reason_links_shows_and_calls_nobody(text, expected):
+    assert render._escaped(text) == expected
 
 
 def test_equal_metrics_show_no_negative_zero(repository):

@@ -73,7 +73,7 @@ def test_the_corpus_is_what_the_data_are_not_where_they_are() -> None:
     assert json.loads(json.dumps(corpus)) == corpus
     same = changed(lambda r: r.update(title="x", sources=None, train={"lr": 1}, provenance="y"))
     assert parse_recipe("kitchen", same).corpus() == corpus
-    other = changed(lambda r: r["labels"].update(high=4))
+    other = changed(lambda r: r["labels"].update(high=2))
     assert parse_recipe("kitchen", other).corpus() != corpus
 
 
@@ -119,6 +119,9 @@ def test_a_classification() -> None:
             lambda r: r["labels"].update(low=3, high=-3),
             "labels: a regression needs low < high, but low is 3.0 and high is -3.0",
         ),
+        (lambda r: r["labels"].update(low=1, high=5), "but low is 1.0 and high is 5.0: shift or"),
+        (lambda r: r["labels"].update(low=-4), "labels: a regression's labels lie from -3 to 3"),
+        (lambda r: r["labels"].update(low=0.1, high=0.9), "with a whole number among them"),
         (lambda r: r["labels"].update(classes=["a", "b"]), "labels: classes belong to a"),
         (
             lambda r: r["labels"].update(task="classification", classes=["a", "a"]),

@@ -55,7 +55,7 @@ def test_points_are_strokes_of_no_length() -> None:
 
 def test_a_page_sets_ids_apart_and_chooses_colours() -> None:
     svg = draw(sheet().figure)
-    first, second = (for_page(svg, prefix, 'a "label"') for prefix in ("one", "two"))
+    first, second = (for_page(svg, prefix, 'a "label"') for prefix in ("one", "2nd"))
     ids = re.findall(r'\bid="([^"]*)"', first)
     assert ids
     assert all(name.startswith("one-") for name in ids)
