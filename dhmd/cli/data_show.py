@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,8 @@ def _sequence(path: Path) -> list[str]:
     seconds = 0.0
     rates = []
     words: dict[str, int] = {}
-    low = high = None
+    widths: Counter[int] = Counter()
+    ends: dict[int, tuple[Array, Array]] = {}  # width -> each dimension's least and most
     kinds: set[str] = set()
     with open_sequence(path) as sequence:
         names = sequence.dimension_names
@@ -191,8 +193,10 @@ def _sequence(path: Path) -> list[str]:
             kept = np.where(finite, entry.features, np.nan)
             with np.errstate(all="ignore"):
                 least, most = np.fmin.reduce(kept, axis=0), np.fmax.reduce(kept, axis=0)
-            low = least if low is None else np.fmin(low, least)
-            high = most if high is None else np.fmax(high, most)
+            width = len(least)
+            low, high = ends.get(width, (least, most))
+            ends[width] = np.fmin(low, least), np.fmax(high, most)
+            widths[width] += 1
     lines = [
         f"{path}: computational sequence {root!r}, {size(path.stat().st_size)}",
         f"  {len(ids)} entries of {len({video_of(i) for i in ids})} videos, {rows} rows, "
@@ -205,18 +209,26 @@ def _sequence(path: Path) -> list[str]:
     if words:
         common = sorted(words, key=lambda word: (-words[word], word))[:8]
         lines.append(f"  {len(words)} different words, most often {', '.join(common)}")
-    if low is not None and high is not None:
+    if ends:
+        said = f"width {next(iter(ends))}"
+        if len(ends) > 1:
+            listed = ", ".join(
+                f"{width} in {count} entr{'y' if count == 1 else 'ies'}"
+                for width, count in widths.most_common()
+            )
+            said = f"entries differ in width: {listed}"
         lines.append(
-            f"  width {len(low)}, not finite {share(bad, values)}, rows of zeros "
-            f"{share(zero, rows)}"
+            f"  {said}, not finite {share(bad, values)}, rows of zeros {share(zero, rows)}"
         )
-        if len(low) <= 12:
+    for width, (low, high) in sorted(ends.items()):
+        if width <= 12:
             labels = names if names and len(names) == len(low) else range(len(low))
             cells = [
                 [label, f"{a:.4g}", f"{b:.4g}"]
                 for label, a, b in zip(labels, low, high, strict=True)
             ]
-            lines += table(["dimension", "least", "most"], cells)
+            dimension = "dimension" if len(ends) == 1 else f"dimension of {width}"
+            lines += table([dimension, "least", "most"], cells)
     return lines
 
 

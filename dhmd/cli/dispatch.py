@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 import dhmd
-from dhmd.base.errors import DhmdError
+from dhmd.base.errors import DhmdError, first_line
 from dhmd.cli.commands import COMMANDS, Command
 
 
@@ -50,9 +50,28 @@ def _run(command: Command, words: list[str]) -> int:
         print(f"dhmd {command.name}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader (head, less) has seen enough; the interpreter must not try to flush again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (head, less) has seen enough.
+        _give_up_stdout()
         return 0
+    except OSError as error:
+        # What the system refuses may be refused anywhere: a file without permission, a full disk.
+        print(f"dhmd {command.name}: {_sentence(error)}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _give_up_stdout()
+        return int(getattr(module, "ERROR_EXIT", 1))
+
+
+def _give_up_stdout() -> None:
+    """The interpreter must not try to flush again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _sentence(error: OSError) -> str:
+    if error.filename is None or not error.strerror:
+        return error.strerror or first_line(error)
+    return f"{os.fspath(error.filename)}: {error.strerror}"
 
 
 def _overview() -> str:

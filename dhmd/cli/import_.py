@@ -25,7 +25,7 @@ from dhmd.config.yaml12 import parse_yaml
 from dhmd.formats import check_corpus
 from dhmd.formats.drafting import draft_arrays, draft_mmsa
 from dhmd.recipes import RECIPES_FOLDER, Recipe, load_recipe, parse_recipe, repository_root
-from dhmd.settings import PARAMS_FILE
+from dhmd.settings import PARAMS_FILE, load_params
 from dhmd.sources.contents import check_contents
 from dhmd.sources.failures import SourceFailure
 from dhmd.sources.gathering import PLACED_FOLDER, find_local, wanted_files
@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise DhmdError(
             f"--dataset {name!r} is no name: use a letter, then letters, digits, '_' and '-'"
         )
+    load_params(root)  # refused before the work rather than when its line is added
     recipe_file = root / RECIPES_FOLDER / f"{name}.yaml"
     text: str | None = None
     if recipe_file.is_file():
@@ -155,8 +156,9 @@ def with_source(text: str, name: str) -> str:
     """params.yaml with a line for the dataset in data.sources, otherwise unchanged.
 
     Raises:
-        DhmdError: data.sources is not written line by line.
+        DhmdError: it is not YAML, or data.sources is not written line by line.
     """
+    before = parse_yaml(text, PARAMS_FILE)
     sources = value_node(value_node(yaml.compose(text, Loader=yaml.SafeLoader), "data"), "sources")
     if value_node(sources, name) is not None:
         return text
@@ -166,7 +168,6 @@ def with_source(text: str, name: str) -> str:
     end = text.find("\n", last.end_mark.index)
     end = len(text) if end < 0 else end
     changed = f"{text[:end]}\n{' ' * sources.start_mark.column}{name}: null{text[end:]}"
-    before = parse_yaml(text, PARAMS_FILE)
     assert isinstance(before, dict)  # it has data.sources
     before["data"]["sources"][name] = None
     if parse_yaml(changed, PARAMS_FILE) != before:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError
+from dhmd.base.outputs import check_output
 from dhmd.recipes import repository_root
 
 
@@ -37,8 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if not names:
         raise DhmdError("reports/ holds no dataset yet; run dvc repro")
-    site = build_site(root, names)
     output = arguments.output or root / "reports" / "index.html"
+    check_output(output)
+    site = build_site(root, names)
     write_text(output, site.html)
     for warning in site.warnings:
         print(f"dhmd report: {warning}", file=sys.stderr)

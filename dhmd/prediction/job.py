@@ -6,7 +6,6 @@ S seeds, N utterances, O outputs, M modalities.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from dhmd.alignment import Origin, WordEncoder
 from dhmd.base.artefacts import checked_artefact
 from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.outputs import check_output
 from dhmd.model.architectures import AnyModel
 from dhmd.nn.replicas import Replicas
 from dhmd.prediction.table import table_text
@@ -55,7 +55,7 @@ def predict_folder(
     Args:
         model: a model folder; nothing else of the project is read.
         folder: new `.csd` files, named as the model's corpus had them.
-        output: a CSV file; see dhmd/prediction/table.py.
+        output: a CSV file, not in the model folder; see dhmd/prediction/table.py.
         segments: which pieces of the videos (CSV or `.csd`); None: each video is one.
         device: where to compute.
 
@@ -72,7 +72,8 @@ def predict_folder(
         )
     _check_description(description, model)
     origin = Origin.from_json(description.origin, f"{model}/model.json")
-    _check_output(output, [*folder.glob("*.csd"), *([] if segments is None else [segments])])
+    inputs = [*folder.glob("*.csd"), *([] if segments is None else [segments])]
+    check_output(output, inputs=inputs, kept=[model])
     utterances = align_folder(
         folder,
         segments,
@@ -128,14 +129,6 @@ def _check_description(description: Description, model: Path) -> None:
             raise DhmdError(f"{model}/model.json is damaged: it does not describe {name}")
         if not rule.mean_I.shape == rule.std_I.shape == (len(names),):
             raise DhmdError(f"{model}/model.json is damaged: {name}'s normalisation does not fit")
-
-
-def _check_output(output: Path, inputs: Iterable[Path]) -> None:
-    """Find out before the work whether its end would fail, or destroy what was asked about."""
-    if output.is_dir():
-        raise DhmdError(f"{output} is a folder: --output must name a file")
-    if output.exists() and any(path.exists() and path.samefile(output) for path in inputs):
-        raise DhmdError(f"{output} is one of the inputs: choose another --output")
 
 
 def _predict(

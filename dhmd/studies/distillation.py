@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,9 @@ from dhmd.evaluation.dictionary import latent_overlap
 from dhmd.evaluation.floors import floors
 from dhmd.evaluation.statistics import paired
 from dhmd.generated import GeneratorConfig, ceiling, generate
+from dhmd.recipes import Recipe
 from dhmd.settings import Settings, load_params
-from dhmd.studies.kept import read_kept, run_missing
+from dhmd.studies.kept import code_key, read_kept, run_missing
 from dhmd.studies.probes import decoupling_probes, edge_correlations, reference_edges
 from dhmd.training.configuration import Configuration
 from dhmd.training.jobs import ablate_job, pretrain_job
@@ -52,6 +53,16 @@ RECIPES = {
     "large": "demo",
 }
 REGIMES = tuple(RECIPES)
+
+# What makes a corpus and looks at what was trained on it; the training's own key covers the rest.
+_CODE = (
+    "generated",
+    "sequences",
+    "alignment",
+    "evaluation",
+    "studies/distillation.py",
+    "studies/probes.py",
+)
 
 # What is compared with the full model: the difference is the other's MAE minus the full model's.
 COMPARISONS = (
@@ -130,12 +141,15 @@ def run_study(
 def _tasks(root: Path, corpora: Mapping[str, int], seeds: tuple[int, ...]) -> Iterator[Task]:
     import torch
 
-    params = load_params(root)
+    params, code = load_params(root), code_key(*_CODE)
     for number in range(max(corpora.values())):
         for regime in (name for name, count in corpora.items() if number < count):
             settings = params.for_dataset(RECIPES[regime])
             # Results under another configuration, code or torch are other results.
             key = {
+                "align": asdict(settings.align),
+                "roles": _roles(settings.recipe),
+                "code": code,
                 "configuration": _configuration(settings, seeds).as_json(),
                 "generator": _generator(settings, regime, 0)[1],
                 "environment": {**environment_key(torch.device("cpu")), "threads": 1},
@@ -148,6 +162,11 @@ def _tasks(root: Path, corpora: Mapping[str, int], seeds: tuple[int, ...]) -> It
                 corpus_seed=FIRST_SEED + number,
                 seeds=seeds,
             )
+
+
+def _roles(recipe: Recipe) -> list[Any]:
+    """What aligning takes from the recipe beside its align section."""
+    return [dict(recipe.modalities), recipe.reference, asdict(recipe.labels), recipe.planted]
 
 
 def _configuration(settings: Settings, seeds: tuple[int, ...]) -> Configuration:

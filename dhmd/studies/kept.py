@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import multiprocessing
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import dhmd
 from dhmd.base.errors import DhmdError
+from dhmd.base.hashing import file_sha256, json_sha256
 from dhmd.base.machine import usable_cores
 from dhmd.base.progress import progress
 
@@ -27,13 +29,37 @@ T = TypeVar("T", bound=Kept)
 def run_missing(
     tasks: Sequence[T], work: Callable[[T], None], label: str, *, processes: int
 ) -> None:
-    """Do the work of every task whose result is not there yet, so many at a time."""
+    """Do the work of every task whose result is not there yet, so many at a time.
+
+    Raises:
+        DhmdError: a process was killed; or what the work raises.
+    """
     missing = [task for task in tasks if not task.result.is_file()]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        futures = [pool.submit(work, task) for task in missing]
-        for future in progress(as_completed(futures), label, total=len(futures)):
-            future.result()
+    try:
+        with ProcessPoolExecutor(processes, mp_context=context) as pool:
+            futures = [pool.submit(work, task) for task in missing]
+            for future in progress(as_completed(futures), label, total=len(futures)):
+                future.result()
+    except BrokenExecutor as error:
+        raise DhmdError(
+            "a process of the study was killed, perhaps for want of memory; what is done is kept: "
+            "run it again, with fewer --processes"
+        ) from error
+
+
+def code_key(*parts: str) -> str:
+    """A hash of the code that makes a study's results beside what training's own key covers.
+
+    `parts` are packages or modules below dhmd/, as `evaluation` or `studies/probes.py`.
+    """
+    package = Path(dhmd.__file__).parent
+    files = [
+        file
+        for part in parts
+        for file in (sorted((package / part).rglob("*.py")) or [package / part])
+    ]
+    return json_sha256([(str(file.relative_to(package)), file_sha256(file)) for file in files])
 
 
 def read_kept(path: Path) -> dict[str, Any]:

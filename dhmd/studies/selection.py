@@ -25,7 +25,7 @@ from dhmd.base.hashing import file_sha256, json_sha256
 from dhmd.config.yaml12 import load_yaml
 from dhmd.evaluation.statistics import summary
 from dhmd.settings import load_params
-from dhmd.studies.kept import read_kept, run_missing
+from dhmd.studies.kept import code_key, read_kept, run_missing
 from dhmd.training.configuration import Configuration
 from dhmd.training.history import HISTORY
 from dhmd.training.jobs import ablate_job, pretrain_job
@@ -141,6 +141,7 @@ def _candidates(root: Path, dataset: str, seeds: tuple[int, ...]) -> list[Candid
     key = {
         "cache": file_sha256(cache),
         "fold": settings.data.fold,
+        "code": code_key("studies/selection.py"),
         "environment": environment_key(torch.device("cpu")),
     }
     made = []

@@ -69,6 +69,14 @@ def failing(error: BaseException, **attributes: object) -> types.ModuleType:
     [
         (DhmdError("x is missing"), {}, 1, "dhmd try: x is missing\n"),
         (DhmdError("x is missing"), {"ERROR_EXIT": 2}, 2, "dhmd try: x is missing\n"),
+        (
+            PermissionError(13, "Permission denied", "a.npz"),
+            {},
+            1,
+            "dhmd try: a.npz: Permission denied\n",
+        ),
+        (OSError(28, "No space left"), {"ERROR_EXIT": 2}, 2, "dhmd try: No space left\n"),
+        (OSError("bad file"), {}, 1, "dhmd try: bad file\n"),
         (KeyboardInterrupt(), {}, 130, "dhmd try: interrupted\n"),
     ],
 )

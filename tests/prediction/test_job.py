@@ -247,3 +247,21 @@ def test_the_output_is_no_folder_and_no_input(trained: Pipeline, tmp_path: Path)
     with pytest.raises(DhmdError, match="is one of the inputs"):
         predict_folder(trained.model, folder, folder / "words.csd")
     assert (folder / "words.csd").read_bytes() == before
+
+
+def test_the_output_cannot_destroy_the_model_or_a_special_file(
+    trained: Pipeline, tmp_path: Path
+) -> None:
+    folder, description = trained.inputs(tmp_path / "new"), trained.model / "model.json"
+    before = description.read_bytes()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    for output, said in (
+        (description, "which is read"),
+        (trained.model / "new.csv", "which is read"),
+        (tmp_path / "link", "is a link to"),
+        (Path("/dev/null"), "is a device or a pipe"),
+    ):
+        with pytest.raises(DhmdError, match=said):
+            predict_folder(trained.model, folder, output)
+    assert description.read_bytes() == before
+    assert (tmp_path / "link").is_symlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -127,3 +128,25 @@ def test_tasks_take_corpora_in_turn_and_other_settings_are_other_results(small: 
     other = list(distillation._tasks(small, {"audio": 2}, (1, 2)))
     mine = [task for task in tasks if task.regime == "audio"]
     assert {t.folder for t in mine}.isdisjoint({t.folder for t in other})
+
+
+def test_another_align_section_and_other_code_are_other_results(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def folder() -> Path:
+        return next(distillation._tasks(small, {"audio": 2}, (1,))).folder
+
+    before = folder()
+    assert folder() == before
+    path = small / "params.yaml"
+    text = path.read_text("utf-8")
+    changed = re.sub(r"^  max_steps: \S+", "  max_steps: 7", text, flags=re.MULTILINE)
+    assert changed != text
+    path.write_text(changed, "utf-8")
+    assert folder() != before
+    path.write_text(text, "utf-8")
+    assert folder() == before
+    for package in ("generated", "sequences", "alignment", "evaluation"):
+        assert package in distillation._CODE
+    monkeypatch.setattr(distillation, "code_key", lambda *parts: "changed")
+    assert folder() != before

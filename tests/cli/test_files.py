@@ -1,0 +1,94 @@
+"""Files that cannot be used, and places that cannot be written, are one line of every command."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dhmd.cli import main
+from dhmd.sequences import write_sequence
+
+ROOT = Path(__file__).parents[2]
+LONG = "x" * 300
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    return tmp_path
+
+
+def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(words) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["data", "show", f"{LONG}.csd"],
+        ["import", "arrays", LONG, "--dataset", "mine"],
+        ["predict", "--model", LONG, "--input", "i", "--output", "o.csv"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_name_that_is_too_long(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"{LONG}" in refused(words, capsys)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(here / "locked.npz", a=np.zeros(1))
+    (here / "locked.npz").chmod(0)
+    said = refused(["data", "show", "locked.npz"], capsys)
+    assert said == "dhmd data: locked.npz: Permission denied\n"
+
+
+@pytest.mark.parametrize(
+    ("params", "said"), [(None, "params.yaml does not exist"), ("data: [\n", "params.yaml, line 2")]
+)
+def test_import_checks_params_first(
+    params: str | None, said: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "arrays").mkdir()
+    if params is not None:
+        (here / "params.yaml").write_text(params)
+    words = ["import", "arrays", "arrays", "--dataset", "mine"]
+    assert refused(words, capsys).startswith(f"dhmd import: {said}")
+
+
+def test_sequences_of_several_widths_are_described(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [("a", 3), ("b", 2), ("c", 3)]
+    entries = [
+        (name, np.full((1, width), float(width)), np.array([[0.0, 1.0]])) for name, width in rows
+    ]
+    write_sequence(here / "w.csd", root_name="w", entries=entries, metadata=None)
+    assert main(["data", "show", "w.csd"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    said = "  entries differ in width: 3 in 2 entries, 2 in 1 entry, not finite 0 %, rows of"
+    assert any(line.startswith(said) for line in lines)
+    assert [line.split()[-1] for line in lines if line.strip()[:1] in "012"] == ["2"] * 2 + [
+        "3"
+    ] * 3
+
+
+def test_report_refuses_a_pipe_before_its_work(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(ROOT / "params.yaml", here)
+    (here / "reports" / "demo").mkdir(parents=True)
+    (here / "reports" / "demo" / "index.html").write_text("<html></html>")
+    os.mkfifo(here / "pipe")
+    said = refused(["report", "--output", "pipe"], capsys)
+    assert "pipe is a device or a pipe" in said
+    assert (here / "pipe").is_fifo()
