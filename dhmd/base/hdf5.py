@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
 
@@ -31,7 +32,7 @@ READ_ERRORS = (
 
 
 # No filter of HDF5 packs bytes more tightly than this (deflate: 1 to 1032).
-_TIGHTEST = 1100
+TIGHTEST = 1100
 _SMALL = 1 << 20
 _DEEPEST = 16
 _UNDEFINED = 2**64 - 1
@@ -41,15 +42,18 @@ def refuse_traps(dataset: Any, where: str) -> None:
     """Refuse a dataset that claims more than its file holds, or lies outside it, before it is read.
 
     HDF5 lets a file of a few KB describe arrays of TB, and name other files of the machine as the
-    place of its data.
+    place of its data. References and lists of varying length, text apart, are refused too: no file
+    of ours holds any, and they point into heaps that `check_heaps` does not know.
 
     Raises:
         DhmdError: `where` and what is wrong.
     """
     if dataset.external or dataset.is_virtual:
         raise DhmdError(f"{where} lies in another file: refused, everything must be in one")
+    if dataset.dtype.hasobject and h5py.check_string_dtype(dataset.dtype) is None:
+        raise DhmdError(f"{where} holds neither numbers nor text: refused")
     held = dataset.id.get_storage_size()
-    if dataset.nbytes > _TIGHTEST * held + _SMALL:
+    if dataset.nbytes > TIGHTEST * held + _SMALL:
         raise DhmdError(
             f"{where} is damaged: it describes {dataset.nbytes:,} bytes and the file holds {held:,}"
         )
@@ -76,6 +80,10 @@ def check_heaps(dataset: Any, where: str) -> None:
         size = stream.seek(0, io.SEEK_END)
         stream.seek(start + base)
         texts = stream.read(16 * int(dataset.size))
+        # Each text has its own place: one of a MB named a million times would be a TB.
+        lengths = np.frombuffer(texts[: len(texts) // 16 * 16], dtype="<u4")[::4]
+        if int(lengths.sum(dtype=np.uint64)) > size:
+            raise DhmdError(f"{where} is damaged: its texts are longer than the file")
         known = {
             int.from_bytes(texts[at + 4 : at + 12], "little") for at in range(0, len(texts), 16)
         }
@@ -100,20 +108,29 @@ def _check_heap(heap: bytes, where: str) -> None:
         at += step
 
 
-def refuse_all_traps(group: Any, where: str, depth: int = 0) -> None:
+def refuse_all_traps(
+    group: Any, where: str, depth: int = 0, seen: set[tuple[int, int]] | None = None
+) -> None:
     """`refuse_traps` for everything below a group, and only what lies in the file itself.
+
+    `seen` holds the groups' addresses: one that holds itself ten times over would never end.
 
     Raises:
         DhmdError: `where` and what is wrong.
     """
     if depth > _DEEPEST:
         raise DhmdError(f"{where} is damaged: its groups lie too deep in one another")
+    seen = set() if seen is None else seen
+    info = h5py.h5o.get_info(group.id)
+    if (info.fileno, info.addr) in seen:
+        raise DhmdError(f"{where} is damaged: a group lies in it twice")
+    seen.add((info.fileno, info.addr))
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise DhmdError(f"{where}: {name!r} is a link to elsewhere: refused")
         item = group[name]
         if isinstance(item, h5py.Group):
-            refuse_all_traps(item, where, depth + 1)
+            refuse_all_traps(item, where, depth + 1, seen)
         elif isinstance(item, h5py.Dataset):
             refuse_traps(item, f"{where}: {name!r}")
 

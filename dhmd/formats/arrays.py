@@ -16,6 +16,7 @@ with one <key> for each modality, as the recipe's `modalities` says. Padded arra
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ import h5py
 import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hdf5 import READ_ERRORS
+from dhmd.base.hdf5 import READ_ERRORS, TIGHTEST, check_heaps, refuse_all_traps
 from dhmd.cache import SPLITS
 from dhmd.formats.conversion import numbers, texts
 from dhmd.formats.reading import Reading, Segment, Task, known_options, numbered
@@ -93,19 +94,48 @@ def load_arrays(path: Path) -> dict[str, Array]:
             with np.load(path, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
         with h5py.File(path, "r") as file:
-            return {
-                name: item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()]
-                for name, item in file.items()
-                if isinstance(item, h5py.Dataset)
-            }
-    except (*READ_ERRORS, zipfile.BadZipFile, EOFError) as error:
-        raise DhmdError(f"cannot read {path} as arrays: {first_line(error)}") from error
+            return _datasets(file, path)
+    except (*READ_ERRORS, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DhmdError(
+            f"cannot read {path} as arrays ({first_line(error)}): fetch it or write it again"
+        ) from error
+
+
+def _datasets(file: h5py.File, path: Path) -> dict[str, Array]:
+    """The datasets at a file's top, none of them a trap."""
+    refuse_all_traps(file, str(path))
+    found = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
+    _check_sum(sum(item.nbytes for item in found.values()), path)
+    for name, item in found.items():
+        check_heaps(item, f"{path}: {name!r}")
+    return {
+        name: np.asarray(item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()])
+        for name, item in found.items()
+    }
+
+
+def _check_sum(size: int, path: Path) -> None:
+    """One block of data may go by many names, and each would be read."""
+    held = path.stat().st_size
+    if size > TIGHTEST * held:
+        raise DhmdError(
+            f"{path} is damaged: its arrays are {size:,} bytes together, the file has {held:,}"
+        )
 
 
 def _check_zip(path: Path) -> None:
-    """Headers of arrays must not promise more than their member holds."""
+    """Headers of arrays must not promise more than their member holds, nor members than the file.
+
+    NumPy writes members as they are or deflated; other ways to pack have no limit worth the name.
+    """
     with zipfile.ZipFile(path) as archive:
+        _check_sum(sum(member.file_size for member in archive.infolist()), path)
         for member in archive.infolist():
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise DhmdError(
+                    f"{path}: {member.filename} is packed in a way that NumPy does not write: "
+                    "write the file again with numpy.savez"
+                )
             with archive.open(member) as stream:
                 version = np.lib.format.read_magic(stream)
                 read = np.lib.format.read_array_header_1_0
@@ -121,7 +151,7 @@ def _check_zip(path: Path) -> None:
 
 def _modality(content: Mapping[str, Array], key: str, where: str) -> _Modality:
     values = np.asarray(_value(content, key, where))
-    ids = _value(content, "ids", where)
+    ids = texts(_value(content, "ids", where), where=f"{where}: ids")
     values = numbers(values, axes=3 if values.ndim == 3 else 2, where=f"{where}: {key}")
     names = None
     if f"{key}_names" in content:

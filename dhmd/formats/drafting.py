@@ -14,7 +14,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256
 from dhmd.cache import SPLITS
 from dhmd.formats.arrays import load_arrays
-from dhmd.formats.conversion import mapping, numbers
+from dhmd.formats.conversion import Budget, mapping, numbers
 from dhmd.formats.mmsa import SEQUENCE
 from dhmd.formats.pickles import load_pickle
 
@@ -108,10 +108,12 @@ def draft_mmsa(name: str, path: Path, padding: str) -> Draft:
         )
     steps: dict[str, int] = {}
     labels = []
+    budget = Budget(path.stat().st_size)
     for split, part in parts.items():
         for modality in _MODALITIES:
             if modality in part:
-                shape = np.shape(numbers(part[modality], axes=3, where=f"{path}: {split}"))
+                where = f"{path}: {split}.{modality}"
+                shape = np.shape(numbers(part[modality], axes=3, where=where, budget=budget))
                 steps[modality] = max(1, shape[1], steps.get(modality, 0))
         if "regression_labels" not in part:
             raise DhmdError(f"{path}: {split} has no 'regression_labels'")
@@ -147,7 +149,7 @@ def draft_arrays(name: str, folder: Path) -> Draft:
         content = load_arrays(found)
         for modality in _MODALITIES:
             if modality in content:
-                longest = _longest(content, modality)
+                longest = _longest(content, modality, str(found))
                 steps[modality] = max(1, longest, steps.get(modality, 0))
         if "labels" not in content:
             raise DhmdError(f"{found} has no array 'labels'")
@@ -164,7 +166,9 @@ def draft_arrays(name: str, folder: Path) -> Draft:
     )
 
 
-def _longest(content: Mapping[str, Array], modality: str) -> int:
+def _longest(content: Mapping[str, Array], modality: str, where: str) -> int:
+    if content[modality].ndim == 0:
+        raise DhmdError(f"{where}: {modality} is a single value, expected rows")
     offsets = content.get(f"{modality}_offsets")
     if content[modality].ndim == 3 or offsets is None or offsets.dtype.kind not in "biuf":
         return int(np.shape(content[modality])[min(1, content[modality].ndim - 1)])

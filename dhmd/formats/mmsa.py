@@ -25,6 +25,7 @@ Array = np.ndarray[Any, Any]
 
 SEPARATOR = "$_$"
 SEQUENCE = "pickle"
+_MOST_DIGITS = 18  # Python makes no int of 5000
 _LABELS = {"regression": "regression_labels", "classification": "classification_labels"}
 
 
@@ -119,7 +120,7 @@ def _split(part: Mapping[str, Any], task: Task, where: str, budget: Budget) -> S
         modality: numbers(_value(part, key, where), axes=3, where=f"{where}.{key}", budget=budget)
         for modality, key in keys.items()
     }
-    labels_N = _labels(part, task, where)
+    labels_N = _labels(part, task, where, budget)
     counts = {"labels": len(labels_N), **{keys[m]: len(array) for m, array in features.items()}}
     tokens = None
     if "text_bert" in part:
@@ -133,6 +134,11 @@ def _split(part: Mapping[str, Any], task: Task, where: str, budget: Budget) -> S
         for modality, key in keys.items()
         if f"{key}_lengths" in part
     }
+    for modality, found in lengths.items():
+        if len(found) != len(ids):
+            raise DhmdError(
+                f"{where} has {len(ids)} ids, but {len(found)} values in {keys[modality]}_lengths"
+            )
     steps = {array.shape[1] for array in features.values()}
     aligned = len(steps) == 1 and not lengths
     real = {
@@ -151,12 +157,12 @@ def _value(part: Mapping[str, Any], key: str, where: str) -> Any:
     return part[key]
 
 
-def _labels(part: Mapping[str, Any], task: Task, where: str) -> Array:
+def _labels(part: Mapping[str, Any], task: Task, where: str, budget: Budget) -> Array:
     spec = task.recipe.labels
     column = spec.column
     key = column if isinstance(column, str) else _LABELS[spec.task]
-    array = np.asarray(_value(part, key, where))
-    labels = numbers(array, axes=array.ndim, where=f"{where}.{key}").astype(np.float64)
+    value = _value(part, key, where)
+    labels = numbers(value, axes=None, where=f"{where}.{key}", budget=budget).astype(np.float64)
     if labels.ndim == 2 and isinstance(column, int) and column < labels.shape[1]:
         return labels[:, column]
     if labels.ndim != 1:
@@ -278,5 +284,7 @@ def _place(own_id: str) -> tuple[str, int] | None:
     """`video$_$clip` as video and clip; `[` would end a video's name too early."""
     video, separator, clip = own_id.rpartition(SEPARATOR)
     if not separator or not video or "[" in video or not (clip.isascii() and clip.isdigit()):
+        return None
+    if len(clip) > _MOST_DIGITS:
         return None
     return video, int(clip)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.formats.conversion import Budget, mapping, numbers, texts
+from dhmd.formats.conversion import Budget, id_text, mapping, number, numbers, texts
 from dhmd.formats.pickles import load_pickle
 from dhmd.formats.reading import Reading, Segment, Task, known_options, numbered, option
 from dhmd.formats.vectors import read_vectors
@@ -128,10 +128,7 @@ def _utterance(
     for part in (punchline, context):
         if not isinstance(part, list | tuple) or len(part) != 4:
             raise DhmdError(f"{where} is not {shape}")
-    if not isinstance(own_id, str | int | np.integer) or "[" in str(own_id):
-        raise DhmdError(f"{where}: the id {str(own_id)[:40]!r} is none")
-    if not isinstance(label, int | float | np.generic | np.ndarray) or np.size(label) != 1:
-        raise DhmdError(f"{where}: the label is not one number")
+    name = id_text(own_id, where=where)
     parts = [context, punchline] if with_context else [punchline]
     words: list[str] = []
     rows: dict[str, list[Array]] = {name: [] for name in _PLACE if name in task.recipe.modalities}
@@ -149,9 +146,9 @@ def _utterance(
             raise DhmdError(f"{where}: {modality} has no rows, or rows of different lengths")
         steps[modality] = np.concatenate(found)
     return _Utterance(
-        id=str(own_id),
+        id=name,
         split=split,
-        label=float(np.asarray(label).reshape(())),
+        label=number(label, where=f"{where}: the label"),
         words=tuple(words),
         steps=steps,
     )
@@ -159,7 +156,7 @@ def _utterance(
 
 def _words(value: Any, where: str) -> list[str]:
     """Words of one text, or of a context's sentences; separated by spaces (source: HKT)."""
-    sentences = (value,) if isinstance(value, str) else texts(value, where=f"{where}, words")
+    sentences = texts((value,) if isinstance(value, str) else value, where=f"{where}, words")
     return [word for sentence in sentences for word in sentence.split()]
 
 

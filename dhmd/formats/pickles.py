@@ -12,7 +12,9 @@ import io
 import math
 import pickle
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,14 @@ _DAMAGE = (
     TypeError,
     ValueError,
     OverflowError,
-    MemoryError,
     RecursionError,
 )
 _SCALARS = (str, bytes, bool, int, float, np.generic)
+
+# Memory that reading may take: for each byte of the file (arrays need 1 to 3, words of two letters
+# in a list 15, lists of one number 20), and on top for what takes memory at the same time.
+_MEMORY_PER_BYTE, _MEMORY = 32, 256 << 20
+_limiting = threading.Lock()
 
 
 class RefusedError(DhmdError):
@@ -57,15 +63,50 @@ def load_pickle(path: Path) -> object:
     try:
         size = path.stat().st_size
         with open(path, "rb") as raw, _Bounded(raw, path, size) as stream:
-            return _Unpickler(stream, path, size).load()
+            unpickler = _Unpickler(stream, path, size)
+            with _limited(_MEMORY + _MEMORY_PER_BYTE * size):
+                return unpickler.load()
     except OSError as error:
         raise DhmdError(f"cannot read {path}: {first_line(error)}") from error
     except DhmdError:
         raise
+    except MemoryError as error:
+        raise DhmdError(
+            f"{path} is truncated or damaged: reading it takes more memory than its {size} bytes "
+            "may need"
+        ) from error
     except _DAMAGE as error:
         raise DhmdError(
             f"{path} is not a whole pickle, it is truncated or damaged ({first_line(error)})"
         ) from error
+
+
+@contextmanager
+def _limited(memory: int) -> Iterator[None]:
+    """Let the process take only so much more memory, where the system can say so (Linux).
+
+    The unpickler of the standard library keeps a table as long as the highest index that the file
+    names: 9 bytes make it take 64 GiB, and no method of ours is asked. Looking at the opcodes first
+    would find that, and take longer than reading a file of a hundred million numbers in lists; the
+    limit costs nothing, and holds for whatever else a few bytes can ask for.
+    """
+    try:
+        import resource
+
+        with open("/proc/self/statm", encoding="ascii") as stream:
+            now = int(stream.read().split()[0]) * resource.getpagesize()
+    except (ImportError, OSError):
+        yield
+        return
+    # The limit is the whole process's: two at once would put back each other's.
+    with _limiting:
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        known = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
+        resource.setrlimit(resource.RLIMIT_AS, (min([now + memory, *known]), hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 class _Bounded(io.BufferedReader):
@@ -140,20 +181,21 @@ class _Array(np.ndarray[Any, Any]):
 
 
 class _Budget:
-    """Arrays cannot hold more than the file did: the same bytes named a thousand times are a trap.
+    """What is made cannot hold more than the file did: bytes named a thousand times are a trap.
 
-    `path` and `left` serve the messages and the count.
+    One counts the arrays, another what they are made of, for each byte may be in both.
     """
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path, size: int, what: str) -> None:
         self.path = path
         self.left = size
+        self.what = what
 
     def take(self, amount: int) -> None:
         self.left -= amount
         if self.left < 0:
             raise DhmdError(
-                f"{self.path} is damaged: it describes larger arrays than its own size allows"
+                f"{self.path} is damaged: it describes larger {self.what} than its own size allows"
             )
 
 
@@ -192,7 +234,7 @@ class _Unpickler(pickle.Unpickler):
     def __init__(self, stream: Any, path: Path, size: int) -> None:
         super().__init__(stream, encoding="latin1")
         self._path = path
-        self._budget = _Budget(path, size)
+        self._size = size
         self._admitted = self._stand_ins()
 
     def find_class(self, module: str, name: str, /) -> Any:
@@ -218,7 +260,8 @@ class _Unpickler(pickle.Unpickler):
             raise
 
     def _stand_ins(self) -> dict[tuple[str, str], _Maker]:
-        budget = self._budget
+        budget = _Budget(self._path, self._size, "arrays")
+        parts = _Budget(self._path, self._size, "texts and containers")
 
         def reconstruct(kind: Any, shape: Any, _: Any) -> Array:
             if kind is not array_class or shape != (0,):
@@ -247,7 +290,26 @@ class _Unpickler(pickle.Unpickler):
         def latin1(text: Any, encoding: Any) -> bytes:
             if not isinstance(text, str) or encoding != "latin1":
                 raise RefusedError("bytes are encoded in an unknown way")
+            parts.take(len(text))
             return text.encode("latin1")
+
+        def plain_bytes(data: Any = b"", encoding: Any = None) -> bytes:
+            """`bytes()`, `bytearray(bytes)` or, of old, `bytearray(text, "latin-1")`."""
+            if isinstance(data, str) and encoding == "latin-1":
+                parts.take(len(data))
+                return data.encode("latin1")
+            if not isinstance(data, bytes | bytearray):
+                # bytearray(10**12) would take that much memory.
+                raise RefusedError("bytes are built in an unknown way")
+            parts.take(len(data))
+            return bytes(data)
+
+        def container(kind: type[Any]) -> Callable[..., Any]:
+            def make(items: Any = ()) -> Any:
+                parts.take(len(items))
+                return kind(items)
+
+            return make
 
         def not_called(*_: Any) -> Any:
             raise RefusedError("an array is built in an unknown way")
@@ -259,26 +321,16 @@ class _Unpickler(pickle.Unpickler):
             ("numpy", "ndarray"): not_called,
             ("numpy", "dtype"): _Dtype,
             ("_codecs", "encode"): latin1,
-            ("collections", "OrderedDict"): dict,
+            ("collections", "OrderedDict"): container(dict),
         }
         for module in ("builtins", "__builtin__"):
-            makers[(module, "set")] = set
-            makers[(module, "frozenset")] = frozenset
-            makers[(module, "bytes")] = _plain_bytes
-            makers[(module, "bytearray")] = _plain_bytes
+            makers[(module, "set")] = container(set)
+            makers[(module, "frozenset")] = container(frozenset)
+            makers[(module, "bytes")] = plain_bytes
+            makers[(module, "bytearray")] = plain_bytes
         made = {key: _Maker(".".join(key), make, self._path) for key, make in makers.items()}
         array_class = made[("numpy", "ndarray")]
         return made
-
-
-def _plain_bytes(data: Any = b"", encoding: Any = None) -> bytes:
-    """`bytes()`, `bytearray(bytes)` or, in old protocols, `bytearray(text, "latin-1")`."""
-    if isinstance(data, str) and encoding == "latin-1":
-        return data.encode("latin1")
-    if not isinstance(data, bytes | bytearray):
-        # bytearray(10**12) would take that much memory.
-        raise RefusedError("bytes are built in an unknown way")
-    return bytes(data)
 
 
 def _shown(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dhmd.base.errors import DhmdError
-from dhmd.formats.conversion import Budget, mapping, numbers, texts
+from dhmd.formats.conversion import Budget, id_text, mapping, number, numbers, texts
 from dhmd.formats.pickles import load_pickle
 from dhmd.formats.reading import Reading, Segment, Task, known_options, numbered, option
 from dhmd.sequences import segment_id
@@ -51,6 +51,13 @@ def read_urfunny(task: Task) -> Reading:
     label_path = task.file(label_name)
     labels = mapping(load_pickle(label_path), where=str(label_path))
     notes: dict[str, object] = {"context": with_context}
+    for own_name in _SPLITS:
+        if not isinstance(folds[own_name], list | tuple):
+            raise DhmdError(
+                f"{folds_path}: {own_name} is {type(folds[own_name]).__name__}, expected a list"
+            )
+        for own_id in folds[own_name]:
+            id_text(own_id, where=f"{folds_path}: {own_name}")
     example = next(iter(folds["train"]), None)
     return Reading(
         feature_names={m: numbered(m, stream.width(example)) for m, stream in streams.items()},
@@ -147,7 +154,7 @@ def _segments(
                 task.problems.add("entries", str(error))
                 continue
             lengths = {modality: len(values) for modality, (values, _) in rows.items()}
-            video = str(own_id)
+            video = id_text(own_id, where="the folds")
             if len(set(lengths.values())) > 1:
                 uneven[segment_id(video, 0)] = lengths
                 continue
@@ -170,7 +177,6 @@ def _segments(
 
 
 def _label(labels: Mapping[Any, Any], own_id: Any) -> float:
-    value = labels.get(own_id)
-    if not isinstance(value, int | float | np.generic | np.ndarray) or np.size(value) != 1:
-        raise DhmdError(f"the label of {own_id!r} is missing or not one number")
-    return float(np.asarray(value).reshape(()))
+    if own_id not in labels:
+        raise DhmdError(f"the label of {own_id!r} is missing")
+    return number(labels[own_id], where=f"the label of {own_id!r}")

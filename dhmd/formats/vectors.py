@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import lzma
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,5 +78,16 @@ def _lines(path: Path) -> Iterator[IO[str]]:
         else:
             with open(path, encoding="utf-8", errors="replace") as stream:
                 yield stream
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
-        raise DhmdError(f"cannot read {path}: {first_line(error)}") from error
+    except NotImplementedError as error:
+        raise DhmdError(
+            f"cannot read {path}, it is packed in a way that is not known here "
+            f"({first_line(error)}): give the unpacked text file instead"
+        ) from error
+    except RuntimeError as error:  # zipfile's word for a password
+        raise DhmdError(
+            f"cannot read {path} ({first_line(error)}): give the unpacked text file instead"
+        ) from error
+    except (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+        raise DhmdError(
+            f"cannot read {path}, it is damaged ({first_line(error)}): fetch it again"
+        ) from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-_SEGMENT = re.compile(r"(?P<video>[^\[]*)\[(?P<row>\d+)\]")
+# Python makes no whole number of 5000 digits.
+_SEGMENT = re.compile(r"(?P<video>[^\[]*)\[(?P<row>\d{1,18})\]")
 
 
 def video_of(entry_id: str) -> str:

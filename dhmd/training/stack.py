@@ -16,6 +16,7 @@ import torch
 from dhmd.base.artefacts import checked_artefact, write_description
 from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256, json_sha256
+from dhmd.base.hdf5 import refuse_all_traps
 from dhmd.cache.corpus import Array, Corpus
 from dhmd.encoder.loading import Encoder
 from dhmd.model.architectures import AnyModel, build
@@ -209,6 +210,7 @@ def _use_pretrained(
     if description.identity != ready.corpus.identity or not set(seeds) <= set(description.seeds):
         raise DhmdError(f"{folder} was pretrained on other data or seeds: run pretrain again")
     with h5py.File(checked_artefact(folder, FILE), "r") as file:
+        refuse_all_traps(file, str(folder / FILE))
         stored = json.loads(file.attrs["modalities"])
         teacher_SNM = file["teacher"][()]
     missing = [name for name in configuration.modalities if name not in stored]

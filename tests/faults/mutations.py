@@ -157,6 +157,21 @@ def hdf5_changed(path: Path, rng: random.Random) -> None:
             )
 
 
+def arrays_changed(path: Path, rng: random.Random) -> None:
+    """A whole .npz with one array missing, misshapen or of another kind."""
+    with np.load(path, allow_pickle=False) as archive:
+        content: Any = {name: archive[name] for name in archive.files}
+    while not isinstance(content := changed_value(content, rng), dict):
+        content = {}
+    arrays = {}
+    for name, value in content.items():
+        try:
+            arrays[name] = np.asarray(value)
+        except ValueError:  # ragged
+            arrays[name] = np.array("ragged", dtype=object)
+    rng.choice((np.savez, np.savez_compressed))(path, **arrays)
+
+
 _ATTRIBUTES: Sequence[Any] = (-1, 3.5, "text", "[]", "{", '["a"]', "null", np.zeros(3))
 
 

@@ -25,7 +25,7 @@ from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.job import evaluate_job
 from dhmd.formats import import_corpus
 from dhmd.generated import GeneratorConfig
-from dhmd.recipes import check_recipe_file, load_recipe
+from dhmd.recipes import Recipe, check_recipe_file, load_recipe
 from dhmd.settings import load_params
 from dhmd.sources.gathering import ordered_sources, wanted_files
 from dhmd.training.input import Input
@@ -34,14 +34,15 @@ from tests.faults.children import in_child
 from tests.faults.conftest import Counts, Reference, Tell
 from tests.faults.mutations import (
     Mutate,
+    arrays_changed,
     bytes_changed,
     changed_value,
     hdf5_changed,
     mixture,
     yaml_changed,
 )
-from tests.formats.files import mmsa_splits, write_pickle
-from tests.formats.recipes import mmsa_recipe
+from tests.formats.files import array_splits, mmsa_splits, write_arrays, write_pickle
+from tests.formats.recipes import arrays_recipe, mmsa_recipe
 from tests.training.bench import reseal
 
 SHORT, SEED = 4, 20_260_204
@@ -123,17 +124,28 @@ def _pickled(path: Path, rng: random.Random) -> None:
     path.write_bytes(pickle.dumps(content, protocol=rng.choice((2, 3, 4, 5))))
 
 
-def _import(path: Path) -> None:
-    from dhmd.alignment import AlignConfig
+def _arrays(suffix: str) -> Callable[[Reference, Path], Path]:
+    def prepare(reference: Reference, folder: Path) -> Path:
+        write_arrays(folder, array_splits(seed=3), suffix)
+        return folder / f"train.{suffix}"
 
-    import_corpus(
-        mmsa_recipe(),
-        path.parent,
-        AlignConfig(),
-        alignment="word",
-        sources={},
-        output=path.parent / "tiny.h5",
-    )
+    return prepare
+
+
+def _import(recipe: Recipe) -> Callable[[Path], object]:
+    def read(path: Path) -> None:
+        from dhmd.alignment import AlignConfig
+
+        import_corpus(
+            recipe,
+            path.parent,
+            AlignConfig(),
+            alignment="word",
+            sources={},
+            output=path.parent / "tiny.h5",
+        )
+
+    return read
 
 
 def _model(reference: Reference, folder: Path) -> Path:
@@ -227,7 +239,13 @@ TARGETS = {
     "aligned cache, sealed by its forger": Target(
         _cache, _sealed(mixture(hdf5_changed, hdf5_changed, bytes_changed)), _use_cache, 110
     ),
-    "MMSA pickle": Target(_pickle, mixture(bytes_changed, _pickled), _import, 150),
+    "MMSA pickle": Target(_pickle, mixture(bytes_changed, _pickled), _import(mmsa_recipe()), 150),
+    "arrays, .npz": Target(
+        _arrays("npz"), mixture(bytes_changed, arrays_changed), _import(arrays_recipe("npz")), 120
+    ),
+    "arrays, .h5": Target(
+        _arrays("h5"), mixture(bytes_changed, hdf5_changed), _import(arrays_recipe("h5")), 120
+    ),
     "model folder": Target(_model, _model_bytes, _load, 80),
     "model folder, sealed by its forger": Target(_model, _model_sealed, _load, 110),
     "outputs, sealed by its forger": Target(_evaluated, _outputs_sealed, _evaluate, 30),

@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 WIDTHS = {"text": 8, "audio": 5, "vision": 4}
@@ -198,3 +199,18 @@ def array_splits(*, seed: int = 0, padded: bool = False) -> dict[str, dict[str, 
                 part[f"{modality}_offsets"] = np.concatenate([[0], np.cumsum(lengths)])
         content[split] = part
     return content
+
+
+def write_arrays(
+    folder: Path, content: dict[str, dict[str, np.ndarray]], suffix: str = "npz"
+) -> None:
+    """One `.npz` or `.h5` file a split, texts of the latter of varying length."""
+    for split, part in content.items():
+        path = folder / f"{split}.{suffix}"
+        if suffix == "npz":
+            np.savez_compressed(path, **part)
+            continue
+        with h5py.File(path, "w") as file:
+            for key, value in part.items():
+                text = value.dtype.kind == "U"
+                file.create_dataset(key, data=value.tolist() if text else value)

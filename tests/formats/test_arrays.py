@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
 from tests.formats.files import array_splits
+from tests.formats.files import write_arrays as write
 from tests.formats.recipes import arrays_recipe, imported, refused
-
-
-def write(folder: Path, content: dict, suffix: str = "npz") -> None:
-    for split, part in content.items():
-        path = folder / f"{split}.{suffix}"
-        if suffix == "npz":
-            np.savez_compressed(path, **part)
-            continue
-        with h5py.File(path, "w") as file:
-            for key, value in part.items():
-                text = value.dtype.kind == "U"
-                file.create_dataset(key, data=value.tolist() if text else value)
 
 
 @pytest.mark.parametrize("suffix", ["npz", "h5"])
@@ -85,6 +74,7 @@ def changed(key, change):
         (changed("labels", lambda x: x[1:]), "ids, but"),
         (changed("labels", lambda x: x + 100), "allows -3 to 3"),
         (changed("ids", lambda x: np.arange(len(x))), "ids holds int where texts"),
+        (changed("ids", lambda x: np.array("v[0]")), "ids is str, expected a list of texts"),
         (changed("ids", lambda x: np.array(["v"] * len(x))), "the id 'v' is not video[i]"),
         (changed("ids", lambda x: np.array(["v[0]"] * len(x))), "the id 'v[0]' comes twice"),
         (changed("words", lambda x: x[:-1]), "words for"),
@@ -159,3 +149,103 @@ def test_words_are_dropped_with_their_rows(tmp_path):
     assert message == (
         "align.drop_words is ['sp'], but the files of tiny hold no words: set it to []"
     )
+
+
+def _external(file, folder):
+    (folder / "secret").write_bytes(bytes(64))
+    file.create_dataset("audio", (2, 5), dtype="f4", external=[(str(folder / "secret"), 0, 40)])
+
+
+def _link(file, folder):
+    with h5py.File(folder / "other.h5", "w") as other:
+        other["rows"] = np.zeros((2, 5))
+    file["audio"] = h5py.ExternalLink(str(folder / "other.h5"), "/rows")
+
+
+def _names(file, folder):
+    file.create_dataset("rows", data=np.zeros((1000, 1000)), compression="gzip")
+    for n in range(999):
+        file[f"rows_{n}"] = file["rows"]
+
+
+def _rings(file, folder):
+    group = file.create_group("ring")
+    for n in range(10):
+        group[f"{n}"] = group
+
+
+def _lists(file, folder):
+    file.create_dataset("audio", (3,), dtype=h5py.vlen_dtype("f4"))
+
+
+@pytest.mark.parametrize(
+    ("trap", "said"),
+    [
+        (_external, "'audio' lies in another file: refused"),
+        (_link, "'audio' is a link to elsewhere: refused"),
+        (
+            lambda file, folder: file.create_dataset("x", (1 << 40,), dtype="f8", chunks=True),
+            "'x' is damaged: it describes 8,796,093,022,208 bytes and the file holds 0",
+        ),
+        (_names, "its arrays are 8,000,000,000 bytes together, the file has"),
+        (_rings, "a group lies in it twice"),
+        (_lists, "'audio' holds neither numbers nor text: refused"),
+    ],
+)
+def test_hdf5_files_that_are_traps_are_refused(tmp_path, trap, said):
+    write(tmp_path, array_splits(), "h5")
+    with h5py.File(tmp_path / "train.h5", "w") as file:
+        trap(file, tmp_path)
+    assert said in refused(arrays_recipe("h5"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (24, 1 << 60, "the heap of its texts is broken"),  # the first text's size in the heap
+        (8, 1 << 60, "its texts point to nothing"),  # the heap's own
+    ],
+)
+def test_damaged_heaps_of_texts_are_refused(tmp_path, place, value, said):
+    write(tmp_path, array_splits(), "h5")
+    path = tmp_path / "train.h5"
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<Q", data, data.index(b"GCOL") + place, value)
+    path.write_bytes(bytes(data))
+    assert said in refused(arrays_recipe("h5"), tmp_path)
+
+
+def test_one_text_cannot_be_named_a_thousand_times(tmp_path):
+    write(tmp_path, array_splits(), "h5")
+    path = tmp_path / "train.h5"
+    with h5py.File(path, "w") as file:
+        file["ids"] = ["x" * 50_000] + ["y"] * 999
+        start = file["ids"].id.get_offset()
+    data = bytearray(path.read_bytes())
+    data[start : start + 16_000] = data[start : start + 16] * 1000
+    path.write_bytes(bytes(data))
+    assert "its texts are longer than the file" in refused(arrays_recipe("h5"), tmp_path)
+
+
+def test_damage_within_an_npz_is_a_sentence(tmp_path):
+    content = array_splits()
+    write(tmp_path, content)
+    path = tmp_path / "train.npz"
+    with zipfile.ZipFile(path) as archive:
+        start = archive.getinfo("audio.npy").header_offset + 30 + len("audio.npy")
+    data = bytearray(path.read_bytes())
+    data[start + 20 : start + 60] = b"\xff" * 40
+    path.write_bytes(bytes(data))
+    message = refused(arrays_recipe(), tmp_path)
+    assert message.startswith(f"cannot read {path} as arrays (Error -3 while decompressing")
+    assert message.endswith("): fetch it or write it again")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("ids.npy", bytes(2000))
+    assert "is packed in a way that NumPy does not write" in refused(arrays_recipe(), tmp_path)
+
+
+def test_ids_with_numbers_of_5000_digits_are_refused(tmp_path):
+    content = array_splits()
+    content["train"]["ids"] = np.array([f"v[{'1' * 5000}]"] * len(content["train"]["ids"]))
+    write(tmp_path, content)
+    assert "is not video[i]" in refused(arrays_recipe(), tmp_path)

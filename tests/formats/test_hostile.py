@@ -83,7 +83,7 @@ def swapped(_: Path) -> bytes:
         ),
         (
             ten_gigabytes,
-            " is not a whole pickle, it is truncated or damaged (pickle data was truncated)",
+            " is truncated or damaged: reading it takes more memory than its {size} bytes may need",
         ),
         (
             wrong_keys,

@@ -311,6 +311,13 @@ def removed(split, key=None):
         (changed("train", "regression_labels", lambda x: x * 0 + 9), "allows -3 to 3 (12 such)"),
         (changed("train", "regression_labels", lambda x: x * np.nan), "is nan, but recipes/tiny"),
         (changed("train", "regression_labels", lambda x: x[None, :, None]), "one label a row"),
+        (changed("train", "regression_labels", lambda x: [[1.0], [2.0, 3.0]]), "is ragged"),
+        (changed("train", "regression_labels", lambda x: [1.0, [2.0]]), "is ragged"),
+        (changed("train", "regression_labels", lambda x: [10**400] * 12), "holds objects where"),
+        (changed("train", "regression_labels", lambda x: ["x" * 9, 1.0]), "holds text where"),
+        (changed("train", "id", lambda x: ["a$_$" + "1" * 5000, *x[1:]]), "is not video$_$clip"),
+        (changed("train", "id", lambda x: ["\ud800$_$1", *x[1:]]), "characters that no text has"),
+        (changed("train", "id", lambda x: ["a\0b$_$1", *x[1:]]), "characters that no text has"),
     ],
 )
 def test_files_of_another_form_are_refused(tmp_path, change, said):
@@ -325,6 +332,16 @@ def test_negative_lengths_are_refused(tmp_path):
     assert "lengths of vision are negative" in refused(mmsa_recipe(), tmp_path, alignment="none")
 
 
+@pytest.mark.parametrize("change", [lambda x: x[:-1], lambda x: [*x, 1]])
+def test_another_number_of_lengths_is_refused(tmp_path, change):
+    content = mmsa_splits(aligned=False)
+    content["train"]["audio_lengths"] = change(content["train"]["audio_lengths"])
+    write(tmp_path, content)
+    count = len(content["train"]["audio_lengths"])
+    message = refused(mmsa_recipe(), tmp_path, alignment="none")
+    assert message.endswith(f"train has 12 ids, but {count} values in audio_lengths")
+
+
 def test_unknown_options_are_refused(tmp_path):
     write(tmp_path, mmsa_splits())
     message = refused(mmsa_recipe(options={"paddding": "none"}), tmp_path)
@@ -336,9 +353,16 @@ def test_unknown_options_are_refused(tmp_path):
 def test_shared_rows_cannot_unfold_to_more_than_the_file(tmp_path):
     content = mmsa_splits()
     row = [0.0] * 1000
-    content["train"]["audio"] = [[row] * 1000] * 12
-    write(tmp_path, content)
-    assert "describes more numbers than its size allows" in refused(mmsa_recipe(), tmp_path)
+    for key, value in (
+        ("audio", [[row] * 1000] * 12),
+        ("regression_labels", [row] * 1000),
+        ("regression_labels", [[[[[[[[]] * 9] * 99] * 99] * 99] * 99] * 99] * 99),
+    ):
+        write(tmp_path, content | {"train": content["train"] | {key: value}})
+        assert "describes more numbers than its size allows" in refused(mmsa_recipe(), tmp_path)
+    # Within three axes of lists nothing may lie deeper.
+    write(tmp_path, content | {"train": content["train"] | {"audio": [[[row] * 9] * 9] * 12}})
+    assert "holds rows where numbers are expected" in refused(mmsa_recipe(), tmp_path)
 
 
 def test_all_problems_are_listed_at_once(tmp_path):

@@ -91,6 +91,11 @@ def test_uneven_utterances_are_left_out_and_listed(tmp_path, content):
         ),
         ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), {}, 0), "the id '{}' is none"),
         ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", "x"), "label is not one number"),
+        (
+            (("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", np.array(["x"])),
+            "label is not one number",
+        ),
+        ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), 10**5000, 0), "the id that long number"),
         ((("a", [["x"]], [[1.0]], 0), ("", [], [], 0), "1_1", 0), "holds text where numbers"),
         (((3, [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", 0), "expected a list of texts"),
         ((("a", [[1.0] * 4], [[1.0] * 5], 0), ("", [], [], 0), "1_2", 0), "'1_2[0]' comes twice"),
@@ -161,4 +166,38 @@ def test_damaged_zip_is_refused(tmp_path):
     path = tmp_path / "glove.zip"
     path.write_bytes(b"PK nonsense")
     with pytest.raises(DhmdError, match="cannot read"):
+        read_vectors(path, {"so"})
+
+
+def _torn(data):
+    data[60:90] = b"\xff" * 30
+
+
+def _deflate64(data):
+    for mark, place in ((b"PK\1\2", 10), (b"PK\3\4", 8)):
+        data[data.index(mark) + place] = 9
+
+
+def _encrypted(data):
+    for mark, place in ((b"PK\1\2", 8), (b"PK\3\4", 6)):
+        data[data.index(mark) + place] |= 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_torn, r"it is damaged \(Error -3 .*\): fetch it again$"),
+        (_deflate64, r"packed in a way that is not known here \(.*\): give the unpacked text file"),
+        (_encrypted, r"\(.*password required.*\): give the unpacked text file instead$"),
+    ],
+)
+def test_zips_that_cannot_be_unpacked_are_refused(tmp_path, change, said):
+    write_glove(tmp_path / "glove.txt")
+    path = tmp_path / "glove.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(tmp_path / "glove.txt", "glove.txt")
+    data = bytearray(path.read_bytes())
+    change(data)
+    path.write_bytes(bytes(data))
+    with pytest.raises(DhmdError, match=said):
         read_vectors(path, {"so"})

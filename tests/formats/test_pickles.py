@@ -230,6 +230,58 @@ def test_one_block_of_bytes_cannot_become_a_thousand_arrays(tmp_path):
     assert "describes larger arrays than its own size allows" in message
 
 
+def called(name: bytes, argument: bytes, *, rest: bytes = b"", times: int = 100) -> bytes:
+    """A pickle that calls one maker many times with one remembered argument."""
+    once = b"h\x01h\x00" + rest + (b"\x86" if rest else b"\x85") + b"R"
+    maker = b"c" + name + b"q\x01"
+    return b"\x80\x02" + argument + b"q\x00" + maker + b"(" + once * times + b"l."
+
+
+TEXT = b"X" + struct.pack("<I", 300_000) + b"a" * 300_000
+BYTES = b"B" + struct.pack("<I", 300_000) + b"a" * 300_000
+NUMBERS = b"](" + b"K\x01K\x02" * 50_000 + b"e"
+PAIRS = b"](" + b"K\x01K\x02\x86" * 50_000 + b"e"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        called(b"_codecs\nencode\n", TEXT, rest=b"X\x06\0\0\0latin1"),
+        called(b"builtins\nbytearray\n", TEXT, rest=b"X\x07\0\0\0latin-1"),
+        called(b"builtins\nbytes\n", BYTES),
+        called(b"builtins\nset\n", NUMBERS),
+        called(b"builtins\nfrozenset\n", NUMBERS),
+        called(b"collections\nOrderedDict\n", PAIRS),
+    ],
+)
+def test_nothing_remembered_can_be_copied_without_end(tmp_path, data):
+    message = refused(tmp_path, data)
+    assert "describes larger texts and containers than its own size allows" in message
+
+
+@pytest.mark.parametrize("put", [b"r\xff\xff\xff\xff", b"p4294967295\n", b"r\xff\xff\xff\x03"])
+def test_an_index_cannot_ask_for_gigabytes(tmp_path, put):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    message = refused(tmp_path, b"\x80\x02K\x01" + put + b".")
+    assert "reading it takes more memory than its" in message
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
+    assert resource.getrlimit(resource.RLIMIT_AS) == limits
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_honest_content_fits_into_the_memory(tmp_path, protocol):
+    words = [f"{n:x}" for n in range(200_000)]
+    content = [
+        words,
+        [[n] for n in range(200_000)],
+        np.ones(300_000),
+        {n: n for n in range(99_999)},
+    ]
+    back = loaded(tmp_path, pickle.dumps(content, protocol=protocol))
+    assert back[:2] == content[:2]
+
+
 @pytest.mark.parametrize("opcode", [b"\x8e", b"\x8d", b"\x95", b"\x96"])
 @pytest.mark.parametrize("length", [10 * 2**30, 2**62])
 def test_length_headers_cost_no_memory(tmp_path, opcode, length):
