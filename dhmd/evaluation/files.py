@@ -42,6 +42,30 @@ class Predictions:
     values: Floats
 
 
+def read_text(path: Path) -> str:
+    """A file that a stage has written.
+
+    Raises:
+        DhmdError: it is missing, cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DhmdError(f"cannot read {path}: {first_line(error)}; run dvc repro") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object.
+
+    Raises:
+        DhmdError: as `read_text`, or it holds something else.
+    """
+    value = parse_json(read_text(path), str(path))
+    if not isinstance(value, dict):
+        raise DhmdError(f"{path} is not a JSON object; run dvc repro")
+    return value
+
+
 @contextmanager
 def written_by_evaluate(folder: Path) -> Iterator[None]:
     """Inside, what the folder's files hold is taken for what `evaluate` writes.

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from dhmd.base.errors import DhmdError, first_line
 from dhmd.evaluation.files import (
     IDENTITY,
     METRICS_FILE,
     PREDICTIONS,
-    parse_json,
     parse_predictions,
+    read_object,
+    read_text,
     written_by_evaluate,
 )
 from dhmd.evaluation.identity import identity_from
@@ -77,19 +77,19 @@ def dataset_tables(folder: Path) -> list[Table]:
 
 
 def _dataset_tables(folder: Path) -> list[Table]:
-    identity = identity_from(_json(folder / IDENTITY), str(folder / IDENTITY))
+    identity = identity_from(read_object(folder / IDENTITY), str(folder / IDENTITY))
     task = identity.task
-    metrics = _json(folder / METRICS_FILE)
+    metrics = read_object(folder / METRICS_FILE)
     source = folder / PREDICTIONS
-    count = len(parse_predictions(_text(source), str(source)).ids)
+    count = len(parse_predictions(read_text(source), str(source)).ids)
     kind = "generated data, " if "ceiling" in metrics else ""
-    ablations = _json(folder / "ablations.json")
+    ablations = read_object(folder / "ablations.json")
     tables = [
         Table(
             f"{identity.dataset}: {kind}{count} test utterances, fold {identity.fold}",
             ["", "seeds", *COLUMNS[task].values()],
             [
-                *_floors(task, _json(folder / "floors.json")),
+                *_floors(task, read_object(folder / "floors.json")),
                 *_unimodal(task, folder / "unimodal.csv"),
                 *_baselines(task, ablations),
                 _result("**DHMD**", task, metrics["test"], metrics["n_seeds"]),
@@ -99,7 +99,7 @@ def _dataset_tables(folder: Path) -> list[Table]:
     ]
     for title, found in (
         ("variants and baselines against the full model", ablations),
-        ("modalities withheld at test", _json(folder / "missing_modalities.json")),
+        ("modalities withheld at test", read_object(folder / "missing_modalities.json")),
     ):
         if found:
             tables.append(_differences(f"{identity.dataset}: {title}", task, found))
@@ -146,7 +146,7 @@ def _floors(task: str, floors: Mapping[str, Any]) -> list[list[str]]:
 
 def _unimodal(task: str, path: Path) -> list[list[str]]:
     by_modality: dict[str, list[dict[str, str]]] = {}
-    for row in csv.DictReader(_text(path).splitlines()):
+    for row in csv.DictReader(read_text(path).splitlines()):
         if row["split"] == "test":
             by_modality.setdefault(row["modality"], []).append(row)
     rows = []
@@ -225,17 +225,3 @@ def _p(value: float | None) -> str:
     if value is None:
         return "-"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DhmdError(f"cannot read {path}: {first_line(error)}; run dvc repro") from error
-
-
-def _json(path: Path) -> Any:
-    value = parse_json(_text(path), str(path))
-    if not isinstance(value, dict):
-        raise DhmdError(f"{path} is not a JSON object; run dvc repro")
-    return value

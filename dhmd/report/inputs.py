@@ -29,10 +29,11 @@ from dhmd.evaluation.files import (
     SEEDS,
     TRUTH,
     Predictions,
-    parse_json,
     parse_predictions,
     parse_seeds,
     parse_truth,
+    read_object,
+    read_text,
 )
 from dhmd.evaluation.identity import Identity, identity_from
 from dhmd.evaluation.metrics import PRIMARY
@@ -169,7 +170,7 @@ def read_inputs(cache: Path, pretrained: Path, models: Path, metrics: Path) -> I
     Raises:
         DhmdError: a file is missing or damaged, or they are not of one and the same corpus.
     """
-    identity = identity_from(_json(metrics / IDENTITY), str(metrics / IDENTITY))
+    identity = identity_from(read_object(metrics / IDENTITY), str(metrics / IDENTITY))
     corpus = read_corpus(cache, fold=identity.fold)
     if corpus.identity != identity.corpus:
         raise DhmdError(
@@ -178,10 +179,10 @@ def read_inputs(cache: Path, pretrained: Path, models: Path, metrics: Path) -> I
         )
     rows = corpus.index("test")
     source = metrics / PREDICTIONS
-    predictions = parse_predictions(_text(source), str(source))
+    predictions = parse_predictions(read_text(source), str(source))
     if predictions.ids != tuple(corpus.ids[row] for row in rows):
         raise DhmdError(f"{source} names other test utterances than {cache}; run evaluate again")
-    truth_ids, truth = parse_truth(_text(metrics / TRUTH), str(metrics / TRUTH))
+    truth_ids, truth = parse_truth(read_text(metrics / TRUTH), str(metrics / TRUTH))
     seeds_file = metrics / SEEDS
     with _opened(checked_artefact(models, OUTPUTS)) as file:
         if str(file.attrs["identity"]) != corpus.identity:
@@ -209,7 +210,7 @@ def read_inputs(cache: Path, pretrained: Path, models: Path, metrics: Path) -> I
         probabilities=probabilities,
         spaces=spaces,
         tables={
-            stem: _json(metrics / f"{stem}.json")
+            stem: read_object(metrics / f"{stem}.json")
             for stem in (
                 Path(METRICS_FILE).stem,
                 "intervals",
@@ -224,7 +225,7 @@ def read_inputs(cache: Path, pretrained: Path, models: Path, metrics: Path) -> I
             stem: _rows(metrics / f"{stem}.csv")
             for stem in ("unimodal", "ablations", "missing_modalities")
         },
-        test_seeds=parse_seeds(_text(seeds_file), str(seeds_file))["test"],
+        test_seeds=parse_seeds(read_text(seeds_file), str(seeds_file))["test"],
         history=_rows(checked_artefact(models, HISTORY)),
         pretraining=_rows(checked_artefact(pretrained, HISTORY)),
         metrics=metrics,
@@ -252,16 +253,5 @@ def _opened(path: Path) -> Iterator[Any]:
         ) from error
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DhmdError(f"cannot read {path}: {first_line(error)}; run dvc repro") from error
-
-
-def _json(path: Path) -> Any:
-    return parse_json(_text(path), str(path))
-
-
 def _rows(path: Path) -> list[Row]:
-    return list(csv.DictReader(_text(path).splitlines()))
+    return list(csv.DictReader(read_text(path).splitlines()))

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import dhmd
-from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256
 from dhmd.evaluation.files import (
     IDENTITY,
     METRICS_FILE,
     PREDICTIONS,
-    parse_json,
     parse_predictions,
+    read_object,
+    read_text,
     written_by_evaluate,
 )
 from dhmd.evaluation.identity import identity_from
@@ -97,20 +98,13 @@ def build_site(root: Path, names: Sequence[str]) -> Site:
 def _article(root: Path, name: str) -> tuple[str, bool]:
     """A dataset's part of its page, and whether the metrics have changed since."""
     path = root / "reports" / name / PAGE
-    found = _ARTICLE.search(_text(path))
+    found = _ARTICLE.search(read_text(path))
     if found is None:
         raise DhmdError(f"{path} is no report of this version; run dvc repro")
     metrics = root / "metrics" / name / METRICS_FILE
     if not metrics.is_file():
         raise DhmdError(f"{metrics} does not exist, but reports/{name} does; run dvc repro")
     return found.group(), found["metrics"] != file_sha256(metrics)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DhmdError(f"cannot read {path}: {first_line(error)}; run dvc repro") from error
 
 
 def _head(root: Path, rows: Sequence[Sequence[str]]) -> str:
@@ -135,12 +129,10 @@ def _overview_row(folder: Path) -> list[str]:
 
 
 def _figures(folder: Path) -> list[str]:
-    def read(name: str) -> Any:
-        return parse_json(_text(folder / name), str(folder / name))
-
-    identity = identity_from(read(IDENTITY), str(folder / IDENTITY))
-    metrics, floors = read(METRICS_FILE), read("floors.json")
-    count = len(parse_predictions(_text(folder / PREDICTIONS), str(folder / PREDICTIONS)).ids)
+    identity = identity_from(read_object(folder / IDENTITY), str(folder / IDENTITY))
+    metrics = read_object(folder / METRICS_FILE)
+    floors = read_object(folder / "floors.json")
+    count = len(parse_predictions(read_text(folder / PREDICTIONS), str(folder / PREDICTIONS)).ids)
     metric = PRIMARY[identity.task]
     others = [floors.get(floor, {}).get("test", {}).get(metric) for floor in ("ridge", "median")]
     others.append(metrics.get("ceiling", {}).get(metric))
