@@ -21,8 +21,8 @@ import numpy as np
 from benchmarks.corpora import GeneratedCorpus, Size, write_corpus
 from benchmarks.measure import RESULTS, Spread, Time, machine, markdown, rounded, row, write
 from benchmarks.sdk_oracle import EPSILON, compare, sdk_align, sdk_available
-from dhmd.alignment import AlignConfig, align_corpus
-from dhmd.cache import read_corpus
+from dhmd.data.aligned import read_corpus
+from dhmd.data.alignment import AlignConfig, align_corpus
 from dhmd.recipes import Recipe, load_recipe
 
 MOSEI_VIDEOS = 3228

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from dhmd.data.csd import write_sequence
 from dhmd.recipes import Recipe, parse_recipe
-from dhmd.sequences import write_sequence
 
 Array = np.ndarray[Any, Any]
 

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import RESULTS, Time
-from dhmd.cache.corpus import Array
-from dhmd.model.config import (
+from dhmd.data.aligned.corpus import Array
+from dhmd.models.config import (
     AttentionDropoutConfig,
     DecoupleConfig,
     DictionaryConfig,
@@ -30,10 +30,10 @@ from dhmd.model.config import (
     KernelConfig,
     ModelConfig,
 )
-from dhmd.model.dhmd import DHMD
-from dhmd.model.knobs import Knobs
-from dhmd.model.task import Task
-from dhmd.nn.replicas import Replicas
+from dhmd.models.stacked.dhmd import DHMD
+from dhmd.models.stacked.knobs import Knobs
+from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.task import Task
 from dhmd.training.batches import PlannedBatch
 from dhmd.training.config import TrainConfig
 from dhmd.training.device import prepared

@@ -39,11 +39,11 @@ from benchmarks.measure import (
     scratch,
     write,
 )
-from dhmd.alignment import align_corpus
-from dhmd.cache import read_corpus
-from dhmd.cache.corpus import Array
 from dhmd.config.schema import load_section
-from dhmd.generated import GeneratorConfig, generate
+from dhmd.data.aligned import read_corpus
+from dhmd.data.aligned.corpus import Array
+from dhmd.data.alignment import align_corpus
+from dhmd.data.synthetic import GeneratorConfig, generate
 from dhmd.settings import Settings, load_params
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.input import Input

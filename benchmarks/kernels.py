@@ -1,8 +1,8 @@
 """What do the operations inside a step cost? `python -m benchmarks.kernels --help`
 
-The choices behind `dhmd/nn/attend.py`, `dropout.py` and `replicas.py`: each line times an obvious
-way and the one that is used, at MOSI's shape, on the CPU. CPU time, the least of n runs: the
-operations are short, so that what others do to the machine can only add.
+The choices behind `attend.py`, `dropout.py` and `replicas.py` of `dhmd/models/stacked/`: each line
+times an obvious way and the one that is used, at MOSI's shape, on the CPU. CPU time, the least of n
+runs: the operations are short, so that what others do to the machine can only add.
 """
 
 from __future__ import annotations

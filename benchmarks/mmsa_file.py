@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from dhmd.base.atomic import whole_file
-from dhmd.cache import SPLITS
+from dhmd.data.aligned import SPLITS
 from dhmd.recipes import Recipe, load_recipe
 
 ROOT = Path(__file__).parents[1]

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from dhmd.cache import Corpus
+from dhmd.data.aligned import Corpus
 from dhmd.recipes import Recipe
 
 Array = np.ndarray[Any, Any]

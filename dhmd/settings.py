@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dhmd.ablation.config import AblateConfig
-from dhmd.alignment.config import AlignConfig
 from dhmd.base.errors import DhmdError
 from dhmd.config.schema import load_section
 from dhmd.config.yaml12 import load_yaml
-from dhmd.encoder.config import FeaturesConfig
+from dhmd.data.alignment.config import AlignConfig
+from dhmd.data.text_encoder.config import FeaturesConfig
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.gate.config import GateConfig
-from dhmd.model.config import DecoupleConfig, DistillationConfig, ModelConfig
+from dhmd.models.config import DecoupleConfig, DistillationConfig, ModelConfig
 from dhmd.recipes import Recipe, load_recipe
 from dhmd.tracking.config import TrackingConfig
 from dhmd.training.config import PretrainConfig, TrainConfig

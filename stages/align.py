@@ -11,7 +11,7 @@ from dhmd.base.hashing import file_sha256
 from stages._entry import Stage, run
 
 if TYPE_CHECKING:
-    from dhmd.alignment import WordEncoder
+    from dhmd.data.alignment import WordEncoder
 
 
 def work(stage: Stage) -> None:
@@ -26,7 +26,7 @@ def _encoder(stage: Stage) -> WordEncoder | None:
     """What gives words their vectors, where the recipe's are not to be read."""
     if stage.settings.features.text == "words":
         return None
-    from dhmd.text.opening import open_contextual
+    from dhmd.data.contextual.opening import open_contextual
 
     train = stage.settings.train
     return open_contextual(
@@ -35,7 +35,7 @@ def _encoder(stage: Stage) -> WordEncoder | None:
 
 
 def _import(stage: Stage) -> None:
-    from dhmd.formats import import_corpus
+    from dhmd.data.formats import import_corpus
 
     settings = stage.settings
     folds = settings.recipe.folds
@@ -52,7 +52,7 @@ def _import(stage: Stage) -> None:
 
 
 def _align(stage: Stage) -> None:
-    from dhmd.alignment import align_corpus
+    from dhmd.data.alignment import align_corpus
 
     settings = stage.settings
     recipe = settings.recipe
@@ -74,7 +74,7 @@ def _align(stage: Stage) -> None:
 def _checked_sha256s(raw: Path) -> dict[str, str]:
     """File -> sha256, from what `download` wrote down, once the files are known to be those.
 
-    Read here and not by dhmd.sources: a change of how files are got need not align them again.
+    Read here and not by dhmd.data.download: a change to downloading does not align again.
     """
     manifest = raw / "sources.json"
     try:

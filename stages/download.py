@@ -14,7 +14,7 @@ def work(stage: Stage) -> None:
     if stage.settings.recipe.format == "generated":
         _generate(stage)
     else:
-        from dhmd.sources import download
+        from dhmd.data.download import download
 
         settings = stage.settings
         download(
@@ -28,7 +28,7 @@ def work(stage: Stage) -> None:
 
 def _earlier(stage: Stage) -> dict[str, Path]:
     """What DVC, which has removed the raw folder just now, still has of its files."""
-    from dhmd.sources import received_before
+    from dhmd.data.download import received_before
 
     lock = Path("dvc.lock")
     pinned = any(sequence.sha256 for sequence in stage.settings.recipe.needed.values())
@@ -46,8 +46,8 @@ def _generate(stage: Stage) -> None:
     from dhmd.base.hashing import file_sha256
     from dhmd.base.progress import progress
     from dhmd.config.schema import load_section
-    from dhmd.generated import GeneratorConfig, generate
-    from dhmd.sources.manifest import FileRecord, write_manifest
+    from dhmd.data.download.manifest import FileRecord, write_manifest
+    from dhmd.data.synthetic import GeneratorConfig, generate
 
     recipe = stage.settings.recipe
     config = load_section(

@@ -12,7 +12,7 @@ from typing import Any
 
 from dhmd.ablation.config import AblateConfig
 from dhmd.base.errors import DhmdError
-from dhmd.model.config import MODALITIES
+from dhmd.models.config import MODALITIES
 from dhmd.training.configuration import Architecture, Configuration, overlay
 
 

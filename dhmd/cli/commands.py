@@ -31,6 +31,5 @@ COMMANDS = (
         "dhmd.cli.repair",
     ),
     Command("report", "join all datasets' reports into one page", "dhmd.cli.report"),
-    Command("study", "what may be concluded, over many generated corpora", "dhmd.cli.study"),
     Command("table", "print the tables of results from metrics/", "dhmd.cli.table"),
 )

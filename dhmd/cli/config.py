@@ -46,6 +46,6 @@ def _check_further(settings: Settings) -> None:
     recipe = settings.recipe
     if recipe.format == "generated":
         from dhmd.config.schema import load_section
-        from dhmd.generated.config import GeneratorConfig
+        from dhmd.data.synthetic.config import GeneratorConfig
 
         load_section(GeneratorConfig, recipe.generator, where="generator", source=recipe.source)

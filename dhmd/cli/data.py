@@ -61,7 +61,7 @@ def _check(dataset: str) -> int:
 
 
 def _pin(dataset: str) -> int:
-    from dhmd.sources import pin
+    from dhmd.data.download import pin
 
     root = repository_root()
     recipe = load_recipe(dataset, root)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from dhmd.alignment import WordEncoder
-from dhmd.alignment import check_corpus as check_aligned
 from dhmd.base.errors import DhmdError
-from dhmd.formats import READERS
-from dhmd.formats import check_corpus as check_imported
+from dhmd.data.alignment import WordEncoder
+from dhmd.data.alignment import check_corpus as check_aligned
+from dhmd.data.download.contents import check_contents
+from dhmd.data.download.failures import SourceFailure
+from dhmd.data.download.gathering import Wanted, find_local, ordered_sources, wanted_files
+from dhmd.data.download.manifest import MANIFEST_NAME, read_manifest
+from dhmd.data.formats import READERS
+from dhmd.data.formats import check_corpus as check_imported
 from dhmd.recipes import RECIPES_FOLDER, check_recipe_file
 from dhmd.settings import Settings, load_params
-from dhmd.sources.contents import check_contents
-from dhmd.sources.failures import SourceFailure
-from dhmd.sources.gathering import Wanted, find_local, ordered_sources, wanted_files
-from dhmd.sources.manifest import MANIFEST_NAME, read_manifest
 
 
 def check_dataset(name: str, root: Path) -> list[str]:
@@ -135,6 +135,6 @@ def _content_problems(settings: Settings, root: Path, raw: Path) -> list[str]:
 def _encoder(settings: Settings, root: Path) -> WordEncoder | None:
     if settings.features.text == "words":
         return None
-    from dhmd.text.opening import open_contextual
+    from dhmd.data.contextual.opening import open_contextual
 
     return open_contextual(settings.features, root, device="cpu", threads=1)

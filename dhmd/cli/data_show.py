@@ -14,15 +14,15 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256
 from dhmd.base.hdf5 import READ_ERRORS
 from dhmd.base.progress import progress
-from dhmd.cache import Corpus, read_corpus
 from dhmd.cli.layout import histogram, share, size, table
-from dhmd.formats import known_file, load_pickle
-from dhmd.formats.arrays import load_arrays
+from dhmd.data.aligned import Corpus, read_corpus
+from dhmd.data.csd import open_sequence, video_of
+from dhmd.data.download.gathering import ordered_sources
+from dhmd.data.download.manifest import read_manifest
+from dhmd.data.formats import known_file, load_pickle
+from dhmd.data.formats.arrays import load_arrays
 from dhmd.recipes import Recipe
-from dhmd.sequences import open_sequence, video_of
 from dhmd.settings import load_params
-from dhmd.sources.gathering import ordered_sources
-from dhmd.sources.manifest import read_manifest
 
 Array = np.ndarray[Any, Any]
 

@@ -17,20 +17,20 @@ from typing import Literal
 
 import yaml
 
-from dhmd.alignment import AlignConfig
 from dhmd.base.atomic import whole_file, write_text
 from dhmd.base.errors import DhmdError
 from dhmd.config.schema import load_section
 from dhmd.config.yaml12 import parse_yaml
-from dhmd.formats import check_corpus
-from dhmd.formats.drafting import draft_arrays, draft_mmsa
+from dhmd.data.alignment import AlignConfig
+from dhmd.data.download.contents import check_contents
+from dhmd.data.download.failures import SourceFailure
+from dhmd.data.download.gathering import PLACED_FOLDER, find_local, wanted_files
+from dhmd.data.download.locations import Folder
+from dhmd.data.download.pin import value_node
+from dhmd.data.formats import check_corpus
+from dhmd.data.formats.drafting import draft_arrays, draft_mmsa
 from dhmd.recipes import RECIPES_FOLDER, Recipe, load_recipe, parse_recipe, repository_root
 from dhmd.settings import PARAMS_FILE, load_params
-from dhmd.sources.contents import check_contents
-from dhmd.sources.failures import SourceFailure
-from dhmd.sources.gathering import PLACED_FOLDER, find_local, wanted_files
-from dhmd.sources.locations import Folder
-from dhmd.sources.pin import value_node
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 

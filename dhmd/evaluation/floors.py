@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dhmd.base.errors import DhmdError
-from dhmd.cache import Corpus, Ragged
+from dhmd.data.aligned import Corpus, Ragged
 from dhmd.evaluation.metrics import PRIMARY, Floats, Ints, loss_sign, score
 
 POOLINGS: tuple[tuple[str, ...], ...] = (("mean",), ("mean", "std", "max"))

@@ -14,7 +14,7 @@ import numpy as np
 
 from dhmd.base.atomic import whole_folder
 from dhmd.base.errors import DhmdError
-from dhmd.cache import Corpus, read_corpus
+from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.evaluation.artefacts import (
     SPACES,
     Outputs,

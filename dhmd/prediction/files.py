@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dhmd.alignment import Origin
 from dhmd.base.errors import DhmdError
+from dhmd.data.alignment import Origin
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,13 +13,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from dhmd.alignment import Origin, WordEncoder
 from dhmd.base.artefacts import checked_artefact
 from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.outputs import check_output
-from dhmd.model.architectures import AnyModel
-from dhmd.nn.replicas import Replicas
+from dhmd.data.alignment import Origin, WordEncoder
+from dhmd.models.registry import AnyModel
+from dhmd.models.stacked.replicas import Replicas
 from dhmd.prediction.table import table_text
 from dhmd.prediction.utterances import Utterances, align_folder
 from dhmd.recipes import repository_root
@@ -114,7 +114,7 @@ def _encoder(origin: Origin, description: Description, device: Device) -> WordEn
             "finetune), and new files cannot be predicted with such: train with features.text: "
             "contextual to predict"
         )
-    from dhmd.text.opening import reopen_contextual
+    from dhmd.data.contextual.opening import reopen_contextual
 
     return reopen_contextual(origin.encoder, repository_root(), device=device)
 

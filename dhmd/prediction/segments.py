@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from dhmd.alignment.sources import Sequences
 from dhmd.base.errors import DhmdError, first_line
+from dhmd.data.alignment.sources import Sequences
 
 Array = np.ndarray[Any, Any]
 

@@ -12,14 +12,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dhmd.alignment import Origin, WordEncoder
-from dhmd.alignment.gathered import Gathered
-from dhmd.alignment.labels import SegmentRows, dimension_names
-from dhmd.alignment.plan import Plan
-from dhmd.alignment.sources import Sequences
-from dhmd.alignment.video import AlignedVideo, Steps, align_video
 from dhmd.base.errors import DhmdError
 from dhmd.base.progress import progress
+from dhmd.data.alignment import Origin, WordEncoder
+from dhmd.data.alignment.gathered import Gathered
+from dhmd.data.alignment.labels import SegmentRows, dimension_names
+from dhmd.data.alignment.plan import Plan
+from dhmd.data.alignment.sources import Sequences
+from dhmd.data.alignment.video import AlignedVideo, Steps, align_video
 from dhmd.prediction.files import InputFiles, find_files
 from dhmd.prediction.notes import such_as
 from dhmd.prediction.segments import read_segments, whole_videos

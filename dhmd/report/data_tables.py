@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dhmd.cache import Corpus
-from dhmd.cache.corpus import SPLITS
+from dhmd.data.aligned import Corpus
+from dhmd.data.aligned.corpus import SPLITS
 
 Rows = list[list[str]]
 

@@ -20,7 +20,7 @@ import numpy as np
 from dhmd.base.artefacts import checked_artefact
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.hdf5 import READ_ERRORS, refuse_all_traps
-from dhmd.cache import Corpus, read_corpus
+from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.evaluation.artefacts import OUTPUTS, SPACES
 from dhmd.evaluation.files import (
     IDENTITY,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dhmd.cache.corpus import Array
+from dhmd.data.aligned.corpus import Array
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar
 
 from dhmd.base.errors import DhmdError
 from dhmd.config.schema import load_section
-from dhmd.encoder.config import FinetuneConfig
-from dhmd.model.config import DecoupleConfig, DistillationConfig, DropoutConfig, ModelConfig
+from dhmd.data.text_encoder.config import FinetuneConfig
+from dhmd.models.config import DecoupleConfig, DistillationConfig, DropoutConfig, ModelConfig
 from dhmd.training.config import PretrainConfig, TrainConfig
 
 Architecture = Literal["dhmd", "late_fusion", "mult", "gru"]

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dhmd.cache.corpus import Array, Corpus, Tokens
-from dhmd.model.batch import Batch, TokenBatch
+from dhmd.data.aligned.corpus import Array, Corpus, Tokens
+from dhmd.models.batch import Batch, TokenBatch
 from dhmd.training.batches import Bucket, make_buckets
 
 # Normalised values beyond this many standard deviations carry no information but can blow up a

@@ -22,13 +22,13 @@ from torch.func import functional_call
 
 from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256
-from dhmd.cache import ENCODER_SOURCE
-from dhmd.cache.corpus import Corpus
-from dhmd.encoder.loading import Encoder, takes_types
-from dhmd.encoder.pooling import pool_words
-from dhmd.model.architectures import AnyModel
-from dhmd.model.batch import Batch, TokenBatch
-from dhmd.nn.replicas import Replicas
+from dhmd.data.aligned import ENCODER_SOURCE
+from dhmd.data.aligned.corpus import Corpus
+from dhmd.data.text_encoder.loading import Encoder, takes_types
+from dhmd.data.text_encoder.pooling import pool_words
+from dhmd.models.batch import Batch, TokenBatch
+from dhmd.models.registry import AnyModel
+from dhmd.models.stacked.replicas import Replicas
 from dhmd.training.device_corpus import CLIP, Normalisation
 
 FOLDER = "encoder"  # in a model folder

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dhmd.nn.replicas import Replicas
+from dhmd.models.stacked.replicas import Replicas
 
 _WARM_UPS = 3
 

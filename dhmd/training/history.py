@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dhmd.cache.corpus import Array
+from dhmd.data.aligned.corpus import Array
 from dhmd.training.configuration import Configuration
 from dhmd.training.trainer import History, Progress
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from dhmd.base.errors import DhmdError
-from dhmd.cache.corpus import Corpus
-from dhmd.model.task import Task
+from dhmd.data.aligned.corpus import Corpus
+from dhmd.models.task import Task
 from dhmd.training.configuration import Configuration
 from dhmd.training.device_corpus import DeviceCorpus, Normalisation
 from dhmd.training.weights import Description

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from dhmd.model.batch import Batch
-from dhmd.model.task import Task
+from dhmd.models.batch import Batch
+from dhmd.models.task import Task
 
 
 class Learner(Protocol):

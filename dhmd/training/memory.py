@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dhmd.cache.corpus import Corpus
+from dhmd.data.aligned.corpus import Corpus
 from dhmd.training.configuration import Configuration
 
 # More gain nothing, however short the sequences.

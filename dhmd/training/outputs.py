@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 
 from dhmd.base.hdf5 import writing
-from dhmd.cache.corpus import Array, Corpus
-from dhmd.model.batch import Batch
-from dhmd.model.decoupling import pool
-from dhmd.model.dhmd import DHMD
-from dhmd.model.task import Task
-from dhmd.nn.replicas import Replicas
+from dhmd.data.aligned.corpus import Array, Corpus
+from dhmd.models.batch import Batch
+from dhmd.models.stacked.decoupling import pool
+from dhmd.models.stacked.dhmd import DHMD
+from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.task import Task
 from dhmd.training.batches import evaluation_batches
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.finetuning import Finetuned

@@ -15,9 +15,9 @@ import torch
 from dhmd.base.artefacts import write_description
 from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256, json_sha256
-from dhmd.cache.corpus import Corpus
-from dhmd.model.encoders import UnimodalModel
-from dhmd.nn.replicas import Replicas, stream_seed
+from dhmd.data.aligned.corpus import Corpus
+from dhmd.models.stacked.encoders import UnimodalModel
+from dhmd.models.stacked.replicas import Replicas, stream_seed
 from dhmd.training.configuration import Configuration
 from dhmd.training.history import HISTORY, marked, seed_names, void_diverged, write_history
 from dhmd.training.input import Input, describe

@@ -17,11 +17,11 @@ from dhmd.base.artefacts import checked_artefact, write_description
 from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256, json_sha256
 from dhmd.base.hdf5 import refuse_all_traps
-from dhmd.cache.corpus import Array, Corpus
-from dhmd.encoder.loading import Encoder
-from dhmd.model.architectures import AnyModel, build
-from dhmd.model.dhmd import DHMD, initialise_encoders
-from dhmd.nn.replicas import Replicas
+from dhmd.data.aligned.corpus import Array, Corpus
+from dhmd.data.text_encoder.loading import Encoder
+from dhmd.models.registry import AnyModel, build
+from dhmd.models.stacked.dhmd import DHMD, initialise_encoders
+from dhmd.models.stacked.replicas import Replicas
 from dhmd.training.configuration import Configuration
 from dhmd.training.device_corpus import DeviceTokens
 from dhmd.training.finetuning import Finetuned, check_tokens, is_encoders, save_encoder

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from dhmd.cache.corpus import Corpus
+from dhmd.data.aligned.corpus import Corpus
 from dhmd.training.configuration import Configuration
 from dhmd.training.observer import Observer
 from dhmd.training.parts import Part

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from dhmd.base.errors import DhmdError
-from dhmd.cache.corpus import Array, Corpus
+from dhmd.data.aligned.corpus import Array, Corpus
 
 
 def video_folds(corpus: Corpus, count: int) -> Array:

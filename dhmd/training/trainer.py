@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dhmd.cache.corpus import Array
-from dhmd.model.batch import Batch
-from dhmd.nn.replicas import Replicas
+from dhmd.data.aligned.corpus import Array
+from dhmd.models.batch import Batch
+from dhmd.models.stacked.replicas import Replicas
 from dhmd.training.batches import EpochPlanner, PlannedBatch, evaluation_batches
 from dhmd.training.config import TrainConfig
 from dhmd.training.device_corpus import DeviceCorpus

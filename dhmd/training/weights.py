@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from dhmd.base.artefacts import DESCRIPTION, load_description
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.hashing import file_sha256
-from dhmd.model.architectures import AnyModel, build
-from dhmd.model.task import Task
-from dhmd.nn.replicas import Replicas
+from dhmd.models.registry import AnyModel, build
+from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.task import Task
 from dhmd.training.configuration import Configuration
 from dhmd.training.device_corpus import Normalisation
 from dhmd.training.tensor_file import write_tensors

@@ -21,7 +21,7 @@ from dhmd.base.lifetime import end_with_parent
 from dhmd.training.observer import SilentObserver
 
 if TYPE_CHECKING:
-    from dhmd.cache.corpus import Corpus
+    from dhmd.data.aligned.corpus import Corpus
 
 
 class _Channel:
@@ -89,7 +89,7 @@ def main() -> None:
 def _work(
     order: Mapping[str, Any], channel: _Channel, corpora: dict[tuple[str, str | None], Corpus]
 ) -> None:
-    from dhmd.cache import read_corpus
+    from dhmd.data.aligned import read_corpus
     from dhmd.training.device import prepared
     from dhmd.training.resume import ResumeState
     from dhmd.training.tasks import Task

@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 
 from dhmd.base.machine import installed_memory, usable_cores
-from dhmd.cache.corpus import Corpus
+from dhmd.data.aligned.corpus import Corpus
 from dhmd.training.config import TrainConfig
 from dhmd.training.device import DEFAULT_THREADS
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dhmd.cli import main
-from dhmd.sequences import write_sequence
+from dhmd.data.csd import write_sequence
 
 ROOT = Path(__file__).parents[2]
 LONG = "x" * 300

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.mmsa_file import splits
-from dhmd.alignment.config import AlignConfig
 from dhmd.config.schema import load_section
-from dhmd.formats import check_corpus
+from dhmd.data.alignment.config import AlignConfig
+from dhmd.data.formats import check_corpus
 from dhmd.recipes import load_recipe
 
 ROOT = Path(__file__).parents[2]

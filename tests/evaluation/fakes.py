@@ -12,7 +12,7 @@ import numpy as np
 
 from dhmd.base.artefacts import write_description
 from dhmd.base.hashing import file_sha256
-from dhmd.cache import CorpusData, Ragged, read_corpus, write_cache
+from dhmd.data.aligned import CorpusData, Ragged, read_corpus, write_cache
 
 SIZES = {"train": 40, "valid": 20, "test": 30}
 WIDTHS = {"text": 4, "audio": 3, "vision": 2}

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dhmd.alignment import align_corpus
 from dhmd.base.errors import DhmdError
-from dhmd.cache import Corpus, Ragged, read_corpus
+from dhmd.data.aligned import Corpus, Ragged, read_corpus
+from dhmd.data.alignment import align_corpus
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.floors import floors, pooled_features, ridge, step_statistics
 from dhmd.settings import load_params

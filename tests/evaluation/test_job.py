@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from dhmd.base.errors import DhmdError
-from dhmd.cache import read_corpus
+from dhmd.data.aligned import read_corpus
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.files import SPLITS, parse_predictions, parse_seeds
 from dhmd.evaluation.job import evaluate_job

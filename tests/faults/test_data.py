@@ -16,20 +16,22 @@ import numpy as np
 import pytest
 import torch
 
-from dhmd.alignment import align_corpus
 from dhmd.base.artefacts import load_description, write_description
-from dhmd.cache import read_corpus, read_folds
-from dhmd.cache.seal import write_seal
 from dhmd.config.schema import load_section
+from dhmd.data.aligned import read_corpus, read_folds
+from dhmd.data.aligned.seal import write_seal
+from dhmd.data.alignment import align_corpus
+from dhmd.data.download.gathering import ordered_sources, wanted_files
+from dhmd.data.formats import import_corpus
+from dhmd.data.synthetic import GeneratorConfig
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.job import evaluate_job
-from dhmd.formats import import_corpus
-from dhmd.generated import GeneratorConfig
 from dhmd.recipes import Recipe, check_recipe_file, load_recipe
 from dhmd.settings import load_params
-from dhmd.sources.gathering import ordered_sources, wanted_files
 from dhmd.training.input import Input
 from dhmd.training.weights import load_model
+from tests.data.formats.files import array_splits, mmsa_splits, write_arrays, write_pickle
+from tests.data.formats.recipes import arrays_recipe, mmsa_recipe
 from tests.faults.children import in_child
 from tests.faults.conftest import Counts, Reference, Tell
 from tests.faults.mutations import (
@@ -41,8 +43,6 @@ from tests.faults.mutations import (
     mixture,
     yaml_changed,
 )
-from tests.formats.files import array_splits, mmsa_splits, write_arrays, write_pickle
-from tests.formats.recipes import arrays_recipe, mmsa_recipe
 from tests.training.bench import reseal
 
 SHORT, SEED = 4, 20_260_204
@@ -134,7 +134,7 @@ def _arrays(suffix: str) -> Callable[[Reference, Path], Path]:
 
 def _import(recipe: Recipe) -> Callable[[Path], object]:
     def read(path: Path) -> None:
-        from dhmd.alignment import AlignConfig
+        from dhmd.data.alignment import AlignConfig
 
         import_corpus(
             recipe,

@@ -240,7 +240,16 @@ def test_the_versions_that_pyproject_admits(
     python = str(programs / "python")
     _reproduces(programs, reference.upto(tmp_path / "project", STAGES[0]))
     subprocess.run(
-        [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/encoder", "tests/text"],
+        [
+            python,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "tests/data/text_encoder",
+            "tests/data/contextual",
+        ],
         cwd=ROOT,
         check=True,
     )

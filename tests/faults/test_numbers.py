@@ -67,7 +67,7 @@ def test_every_seed_diverging_is_said_and_refused(
     number: float, reference: Reference, tmp_path: Path, counts: Counts
 ) -> None:
     def poison_all() -> None:
-        from dhmd.model.dhmd import DHMD
+        from dhmd.models.stacked.dhmd import DHMD
 
         healthy = DHMD.losses
 

@@ -14,10 +14,10 @@ import torch
 
 from dhmd.base.errors import DhmdError
 from dhmd.config.yaml12 import parse_yaml
-from dhmd.formats import load_pickle
+from dhmd.data.csd import open_sequence
+from dhmd.data.download.gathering import wanted_files
+from dhmd.data.formats import load_pickle
 from dhmd.recipes import load_recipe
-from dhmd.sequences import open_sequence
-from dhmd.sources.gathering import wanted_files
 from tests.faults.children import in_child
 from tests.faults.conftest import Counts, Reference
 from tests.faults.test_disk import check, run_stage, untracked
@@ -99,7 +99,7 @@ def test_attacks_by_pickle_run_nothing(tmp_path: Path, counts: Counts) -> None:
 
 @pytest.mark.parametrize("name", ["aligned.h5", "seed-1.safetensors", "model.json", "x.npz"])
 def test_a_pickle_under_another_name_runs_nothing(tmp_path: Path, name: str) -> None:
-    from dhmd.cache import read_corpus
+    from dhmd.data.aligned import read_corpus
     from dhmd.training.weights import load_model
 
     mark = tmp_path / "owned"
@@ -245,7 +245,7 @@ def test_the_report_escapes_what_the_corpus_says(
     cache = project.folder / "data" / "aligned" / "demo.h5"
 
     def spoil() -> None:
-        from dhmd.cache import reader
+        from dhmd.data.aligned import reader
 
         healthy = reader._strings
 

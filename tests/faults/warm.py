@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 
 MODULES = (
     *("torch", "h5py", "pandas", "scipy.stats", "scipy.special", "safetensors.torch"),
-    *("dhmd.generated", "dhmd.sources", "dhmd.alignment", "dhmd.formats", "dhmd.ablation.variants"),
+    *(
+        "dhmd.data.synthetic",
+        "dhmd.data.download",
+        "dhmd.data.alignment",
+        "dhmd.data.formats",
+        "dhmd.ablation.variants",
+    ),
     *("dhmd.training.jobs", "dhmd.evaluation.job", "dhmd.report.job", "dhmd.tracking"),
     "stages._entry",
 )

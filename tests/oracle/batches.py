@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dhmd.model.batch import Batch
-from dhmd.model.task import Task
+from dhmd.models.batch import Batch
+from dhmd.models.task import Task
 
 
 @dataclass

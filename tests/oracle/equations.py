@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from dhmd.model.task import Task
+from dhmd.models.task import Task
 from tests.oracle.batches import PlainBatch
 
 # ---- decoupling (section 2) ----------------------------------------------------------------------

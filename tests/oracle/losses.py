@@ -10,7 +10,7 @@ from itertools import permutations
 import torch
 from torch import Tensor, nn
 
-from dhmd.model.task import Task
+from dhmd.models.task import Task
 from tests.oracle.batches import PlainBatch
 from tests.oracle.plain import PlainDHMD, PlainGraph, PlainPassed
 

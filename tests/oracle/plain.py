@@ -16,8 +16,8 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from dhmd.model.config import DecoupleConfig, DistillationConfig, ModelConfig
-from dhmd.model.task import Task
+from dhmd.models.config import DecoupleConfig, DistillationConfig, ModelConfig
+from dhmd.models.task import Task
 from tests.oracle.batches import PlainBatch
 
 SPACES = ("homogeneous", "heterogeneous")

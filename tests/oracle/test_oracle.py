@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dhmd.model.config import DecoupleConfig
-from dhmd.model.task import Task
-from tests.model.settings import CLASSES, INPUTS, MODEL, kd_with
+from dhmd.models.config import DecoupleConfig
+from dhmd.models.task import Task
+from tests.models.stacked.settings import CLASSES, INPUTS, MODEL, kd_with
 from tests.oracle import equations
 from tests.oracle.batches import PlainBatch, in_double, plain, random_batch
 from tests.oracle.compare import assert_close

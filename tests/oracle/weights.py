@@ -12,7 +12,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from dhmd.model.dhmd import DHMD
+from dhmd.models.stacked.dhmd import DHMD
 from tests.oracle.plain import PlainDHMD, PlainTransformer
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.download.conftest import hdf5_body, server
+from tests.data.download.server import Server, whole
 from tests.pipeline.scratch import Scratch
-from tests.sources.conftest import hdf5_body, server
-from tests.sources.server import Server, whole
 
 __all__ = ["server"]
 

@@ -12,7 +12,7 @@ from typing import TextIO
 import numpy as np
 import pytest
 
-from dhmd.sequences import write_sequence
+from dhmd.data.csd import write_sequence
 from tests.pipeline.scratch import Scratch
 
 

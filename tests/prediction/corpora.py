@@ -11,11 +11,11 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from dhmd.alignment import AlignConfig, align_corpus
-from dhmd.generated import GeneratorConfig, generate
-from dhmd.model.config import DecoupleConfig, DictionaryConfig, DistillationConfig, ModelConfig
+from dhmd.data.alignment import AlignConfig, align_corpus
+from dhmd.data.csd import open_sequence, write_sequence
+from dhmd.data.synthetic import GeneratorConfig, generate
+from dhmd.models.config import DecoupleConfig, DictionaryConfig, DistillationConfig, ModelConfig
 from dhmd.recipes import Recipe, parse_recipe
-from dhmd.sequences import open_sequence, write_sequence
 from dhmd.training.config import PretrainConfig, TrainConfig
 from dhmd.training.configuration import Configuration
 from dhmd.training.jobs import pretrain_job, train_job

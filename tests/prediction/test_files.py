@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dhmd.alignment import AlignConfig, Origin
 from dhmd.base.errors import DhmdError
+from dhmd.data.alignment import AlignConfig, Origin
 from dhmd.prediction.files import find_files
 
 MODALITIES = ("text", "audio")

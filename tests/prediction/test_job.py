@@ -10,8 +10,8 @@ import pytest
 
 from dhmd.base.artefacts import load_description, write_description
 from dhmd.base.errors import DhmdError
+from dhmd.data.csd import open_sequence
 from dhmd.prediction import predict_folder
-from dhmd.sequences import open_sequence
 from tests.prediction.corpora import CLASSES, SEEDS, Pipeline, change, read_table
 from tests.training.bench import reseal
 

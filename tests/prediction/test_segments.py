@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dhmd.alignment.sources import Sequences
 from dhmd.base.errors import DhmdError
+from dhmd.data.alignment.sources import Sequences
+from dhmd.data.csd import write_sequence
 from dhmd.prediction.segments import read_segments, whole_videos
-from dhmd.sequences import write_sequence
 
 
 def written(path: Path, text: str) -> Path:

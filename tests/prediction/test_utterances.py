@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from dhmd.base.errors import DhmdError
+from dhmd.data.csd import open_sequence, write_sequence
 from dhmd.prediction import predict_folder
-from dhmd.sequences import open_sequence, write_sequence
 from tests.prediction.corpora import Pipeline, change
 
 

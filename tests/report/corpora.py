@@ -12,7 +12,7 @@ import numpy as np
 
 from dhmd.base.artefacts import write_description
 from dhmd.base.hashing import file_sha256
-from dhmd.cache import CorpusData, Ragged, read_corpus, write_cache
+from dhmd.data.aligned import CorpusData, Ragged, read_corpus, write_cache
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.job import evaluate_job
 from dhmd.report.job import report_job

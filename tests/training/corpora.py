@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from dhmd.cache import Corpus, CorpusData, Ragged, read_corpus, write_cache
-from dhmd.model.config import (
+from dhmd.data.aligned import Corpus, CorpusData, Ragged, read_corpus, write_cache
+from dhmd.models.config import (
     AttentionDropoutConfig,
     DecoupleConfig,
     DictionaryConfig,

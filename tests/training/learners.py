@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dhmd.model.batch import Batch
-from dhmd.model.task import Task
-from dhmd.nn.replicas import Replicas
+from dhmd.models.batch import Batch
+from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.task import Task
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.resume import ResumeState
 from dhmd.training.trainer import Schedule, Trainer

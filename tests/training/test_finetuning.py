@@ -7,19 +7,19 @@ import pytest
 import torch
 
 from dhmd.base.errors import DhmdError
-from dhmd.cache.corpus import Tokens
-from dhmd.encoder.loading import Encoder, load_encoder
-from dhmd.encoder.subwords import Subwords
-from dhmd.model.architectures import build
-from dhmd.model.batch import Batch
-from dhmd.model.config import DecoupleConfig, DistillationConfig, ModelConfig
-from dhmd.model.task import Task
-from dhmd.nn.replicas import Replicas
-from dhmd.text.contextual import Contextual
+from dhmd.data.aligned.corpus import Tokens
+from dhmd.data.contextual.contextual import Contextual
+from dhmd.data.text_encoder.loading import Encoder, load_encoder
+from dhmd.data.text_encoder.subwords import Subwords
+from dhmd.models.batch import Batch
+from dhmd.models.config import DecoupleConfig, DistillationConfig, ModelConfig
+from dhmd.models.registry import build
+from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.task import Task
 from dhmd.training.device_corpus import DeviceTokens, Normalisation
 from dhmd.training.finetuning import Finetuned, is_encoders
 from dhmd.training.optimiser import ReplicaAdam
-from tests.encoder.tiny import write_tiny
+from tests.data.text_encoder.tiny import write_tiny
 
 SAID = (["good", "bad"], ["i", "like", "ungoodness"], ["oh"])
 CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dhmd.base.errors import DhmdError
-from dhmd.cache import read_corpus, write_cache
+from dhmd.data.aligned import read_corpus, write_cache
 from dhmd.training.configuration import Configuration
 from dhmd.training.device import prepared
 from dhmd.training.weights import load_model
@@ -152,7 +152,7 @@ def _check_that_it_can_be_loaded(folder: Path, found: dict[str, Any], corpus: An
         features.append(x)
         masks.append(mask)
         present.append(torch.from_numpy(here))
-    from dhmd.model.batch import Batch
+    from dhmd.models.batch import Batch
 
     batch = Batch(
         features=features,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dhmd.cache import Ragged, read_corpus, write_cache
+from dhmd.data.aligned import Ragged, read_corpus, write_cache
 from dhmd.training.memory import bytes_kept, most_replicas
 from tests.training.corpora import tiny_configuration, tiny_corpus, tiny_data
 

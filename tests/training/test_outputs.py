@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from dhmd.cache import read_corpus
+from dhmd.data.aligned import read_corpus
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.outputs import (
     DROP_RATES,

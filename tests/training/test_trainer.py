@@ -12,18 +12,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dhmd.cache import Corpus
-from dhmd.model.architectures import build
-from dhmd.model.batch import Batch
-from dhmd.model.encoders import UnimodalModel
-from dhmd.model.task import Task
-from dhmd.nn.replicas import Replicas
+from dhmd.data.aligned import Corpus
+from dhmd.models.batch import Batch
+from dhmd.models.registry import build
+from dhmd.models.stacked.encoders import UnimodalModel
+from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.task import Task
 from dhmd.training.batches import PlannedBatch
 from dhmd.training.configuration import Configuration
 from dhmd.training.input import Input
 from dhmd.training.resume import ResumeState
 from dhmd.training.trainer import Progress, Trainer, schedule_of
-from tests.model.settings import CLASSES
+from tests.models.stacked.settings import CLASSES
 from tests.oracle.batches import random_batch
 from tests.oracle.compare import assert_close
 from tests.training.corpora import tiny_configuration, tiny_corpus

@@ -178,7 +178,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_normalisation_is_that_of_the_train_split(bench: Bench) -> None:
-    from dhmd.cache import read_corpus
+    from dhmd.data.aligned import read_corpus
 
     corpus, (description, _) = read_corpus(bench.cache()), read_description(bench.trained())
     for name, rule in description.normalisation.items():

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from dhmd.cache import read_corpus
+from dhmd.data.aligned import read_corpus
 from dhmd.training import workers
 from dhmd.training.tasks import Task, pretraining_group, training_group
 from dhmd.training.workers import chosen_workers, shares

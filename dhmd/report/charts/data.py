@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from dhmd.cache.corpus import SPLITS
+from dhmd.data.aligned.corpus import SPLITS
 from dhmd.report.charts.predictions import shortened
 from dhmd.report.inputs import Inputs
 from dhmd.report.sheet import (

@@ -1,0 +1,136 @@
+"""`python -m benchmarks.studies distillation | selection`: questions that take many trainings."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dhmd.base.errors import DhmdError
+
+_SEEDS = [1, 2, 3]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies", description=__doc__)
+    studies = parser.add_subparsers(dest="study", required=True, metavar="STUDY")
+    distillation = studies.add_parser(
+        "distillation", help="many generated corpora: does distillation help, what do edges mean?"
+    )
+    distillation.add_argument(
+        "--corpora",
+        type=_count,
+        help="generated corpora a regime (default: 24 noisy, 10 clean and no_cue, 4 audio, "
+        "3 large)",
+    )
+    distillation.add_argument(
+        "--seeds",
+        type=_seed,
+        nargs="+",
+        default=_SEEDS,
+        help="seeds of the full model and of no_distillation on noisy and clean corpora; all "
+        "else takes the first",
+    )
+    distillation.add_argument(
+        "--regimes",
+        nargs="+",
+        default=None,
+        help="noisy, clean, no_cue, audio (audio as the reliable teacher) and large (5,000 train "
+        "utterances); all by default",
+    )
+    selection = studies.add_parser(
+        "selection", help="which of a dataset's candidate settings is best on validation?"
+    )
+    selection.add_argument("dataset", help="its candidates are recipes/candidates/DATASET.yaml")
+    selection.add_argument("--seeds", type=_seed, nargs="+", default=_SEEDS)
+    for study in (distillation, selection):
+        study.add_argument("--processes", type=_count, default=None, help="default: one per core")
+    return parser
+
+
+def _seed(text: str) -> int:
+    return _whole(text, 0)
+
+
+def _count(text: str) -> int:
+    return _whole(text, 1)
+
+
+def _whole(text: str, least: int) -> int:
+    if not (text.isascii() and text.isdecimal()) or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least}")
+    return int(text)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Train what is missing, then write the results."""
+    arguments = _parser().parse_args(words)
+    try:
+        for seed in arguments.seeds:
+            if arguments.seeds.count(seed) > 1:
+                raise DhmdError(f"--seeds names {seed} twice")
+        return _selection(arguments) if arguments.study == "selection" else _distillation(arguments)
+    except DhmdError as error:
+        print(f"benchmarks.studies: {error}", file=sys.stderr)
+        return 1
+
+
+def _distillation(arguments: argparse.Namespace) -> int:
+    """Write metrics/studies/distillation.json and docs/results.md, if it is the study they name."""
+    from benchmarks.studies.distillation import CORPORA, REGIMES, run_study
+    from benchmarks.studies.kept import default_processes
+    from benchmarks.studies.page import page
+    from dhmd.base.atomic import write_text
+    from dhmd.evaluation.files import json_text
+
+    root = Path.cwd()
+    chosen = arguments.regimes or REGIMES
+    unknown = [name for name in chosen if name not in REGIMES]
+    if unknown:
+        raise DhmdError(f"--regimes names {unknown[0]!r}, but knows {', '.join(REGIMES)}")
+    regimes = [name for name in REGIMES if name in chosen]
+    corpora = {name: arguments.corpora or CORPORA[name] for name in regimes}
+    summary = run_study(
+        root,
+        corpora=corpora,
+        seeds=arguments.seeds,
+        processes=arguments.processes or default_processes(),
+    )
+    # The page names the whole study as its command: a part of it may not replace the page.
+    if corpora != CORPORA or arguments.seeds != _SEEDS:
+        print(page(summary))
+        print(
+            "benchmarks.studies: metrics/studies/distillation.json and docs/results.md are not "
+            "changed: they are written when all regimes run with the default corpora and seeds",
+            file=sys.stderr,
+        )
+        return 0
+    write_text(root / "metrics" / "studies" / "distillation.json", json_text(summary))
+    write_text(root / "docs" / "results.md", page(summary))
+    print("wrote metrics/studies/distillation.json and docs/results.md")
+    return 0
+
+
+def _selection(arguments: argparse.Namespace) -> int:
+    """Write metrics/studies/selection-DATASET.json and print its table."""
+    from benchmarks.studies.kept import default_processes
+    from benchmarks.studies.selection import select, table
+    from dhmd.base.atomic import write_text
+    from dhmd.evaluation.files import json_text
+
+    found = select(
+        Path.cwd(),
+        arguments.dataset,
+        seeds=tuple(arguments.seeds),
+        processes=arguments.processes or default_processes(),
+    )
+    path = Path("metrics", "studies", f"selection-{arguments.dataset}.json")
+    write_text(path, json_text(found))
+    print(table(found))
+    print(f"wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

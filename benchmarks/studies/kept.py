@@ -1,0 +1,78 @@
+"""Results that a study keeps, one file a task, so that an interrupted one goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from dhmd.base.errors import DhmdError
+from dhmd.base.hashing import file_sha256, json_sha256
+from dhmd.base.machine import usable_cores
+from dhmd.base.progress import progress
+
+
+class Kept(Protocol):
+    """A task that leaves its result in a file of its own."""
+
+    @property
+    def result(self) -> Path: ...
+
+
+T = TypeVar("T", bound=Kept)
+
+_ROOT = Path(__file__).parents[2]
+
+
+def run_missing(
+    tasks: Sequence[T], work: Callable[[T], None], label: str, *, processes: int
+) -> None:
+    """Do the work of every task whose result is not there yet, so many at a time.
+
+    Raises:
+        DhmdError: a process was killed; or what the work raises.
+    """
+    missing = [task for task in tasks if not task.result.is_file()]
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(processes, mp_context=context) as pool:
+            futures = [pool.submit(work, task) for task in missing]
+            for future in progress(as_completed(futures), label, total=len(futures)):
+                future.result()
+    except BrokenExecutor as error:
+        raise DhmdError(
+            "a process of the study was killed, perhaps for want of memory; what is done is kept: "
+            "run it again, with fewer --processes"
+        ) from error
+
+
+def code_key(*parts: str) -> str:
+    """A hash of the code that makes a study's results beside what training's own key covers.
+
+    `parts` are folders or files of the repository, such as `dhmd/evaluation`.
+    """
+    files = [
+        file for part in parts for file in (sorted((_ROOT / part).rglob("*.py")) or [_ROOT / part])
+    ]
+    return json_sha256([(str(file.relative_to(_ROOT)), file_sha256(file)) for file in files])
+
+
+def read_kept(path: Path) -> dict[str, Any]:
+    """A kept result.
+
+    Raises:
+        DhmdError: the file is damaged.
+    """
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return value
+    except (OSError, ValueError) as error:
+        raise DhmdError(f"{path} is not readable: delete it and run the study again") from error
+
+
+def default_processes() -> int:
+    """One a core: a process trains with one thread."""
+    return usable_cores()

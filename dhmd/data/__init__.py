@@ -1,0 +1,1 @@
+"""Corpora: computational sequences, alignment, the aligned file, formats, downloads."""

@@ -1,0 +1,62 @@
+"""The aligned cache, one HDF5 file a dataset and one schema for every format (version 2).
+
+    /                     attributes: schema, schema_version, name, task, low, high, alignment,
+                          modalities (JSON), class_names (JSON), folds (JSON, the first is default)
+    /ids, /videos         [N] UTF-8; ids are `video[i]`, i the label row's index in its video
+    /labels               [N] float32; the class index for classification
+    /present              [N, M] uint8; 1 where a modality has at least one real row in a segment
+    /features/<modality>/values    [ΣT, d] float32, finite, raw (not normalised)
+    /features/<modality>/offsets   [N + 1] int64; segment n is values[offsets[n]:offsets[n + 1]]
+    /features/<modality>/names     [d] UTF-8
+    /words/text           [ΣT] UTF-8        absent where a format holds no words
+    /words/intervals      [ΣT, 2] float64 seconds
+    /words/offsets        [N + 1] int64
+    /tokens/ids           [ΣT] int64        absent unless a format brings a tokenizer's output
+    /tokens/mask          [ΣT] bool
+    /tokens/offsets       [N + 1] int64
+    /tokens/types         [ΣT] int64        segment ids
+    /tokens/steps         [ΣT] int64        the row of text that a token is a part of; −1: none
+    /planted/names        [P] UTF-8         generated corpora only
+    /planted/values       [N, P] float64
+    /folds/<fold>/split   [N] uint8; 0 train, 1 valid, 2 test
+    /folds/<fold>/identity              attribute, see dhmd/data/aligned/identity.py
+    /folds/<fold>/statistics/<modality> [2, d] float64; mean and std over the train split's rows
+    /sources, /report     JSON: {file: sha256} and the data report
+
+Under alignment "word" the modalities of a segment have equal lengths (rows are words, zeros where a
+modality has nothing for a word); under "none" each keeps its own. The file opens with a block of
+512 bytes that holds the sha256 of everything after it, and the chunked datasets carry HDF5's own
+Fletcher-32 sums: a flipped bit or a cut file is found before anything is used.
+"""
+
+from dhmd.data.aligned.corpus import (
+    SPLITS,
+    Corpus,
+    CorpusData,
+    Ragged,
+    SegmentTable,
+    Statistics,
+    Tokens,
+)
+from dhmd.data.aligned.folds import assign_splits, read_folds
+from dhmd.data.aligned.identity import ENCODER_SOURCE, corpus_identity
+from dhmd.data.aligned.reader import read_corpus, read_identity
+from dhmd.data.aligned.writer import CacheWriter, write_cache
+
+__all__ = [
+    "ENCODER_SOURCE",
+    "SPLITS",
+    "CacheWriter",
+    "Corpus",
+    "CorpusData",
+    "Ragged",
+    "SegmentTable",
+    "Statistics",
+    "Tokens",
+    "assign_splits",
+    "corpus_identity",
+    "read_corpus",
+    "read_folds",
+    "read_identity",
+    "write_cache",
+]

@@ -1,0 +1,204 @@
+"""What a corpus is in memory: before a fold is chosen (`CorpusData`) and after (`Corpus`).
+
+N segments, M modalities, d features, ΣT rows of all segments one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from dhmd.base.errors import DhmdError
+
+Array = np.ndarray[Any, Any]
+Task = Literal["regression", "classification"]
+Alignment = Literal["word", "none"]
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Rows of N segments, stored one after the other.
+
+    Attributes:
+        values: `[ΣT, d]` (float32 for features, float64 seconds for intervals).
+        offsets: `[N + 1]` int64, from 0 to ΣT; segment n is `values[offsets[n]:offsets[n + 1]]`.
+    """
+
+    values: Array
+    offsets: Array
+
+    @property
+    def lengths(self) -> Array:
+        """`[N]` int64, the number of rows of each segment."""
+        return np.diff(self.offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, segment: int) -> Array:
+        """The rows of one segment, `[T, d]`."""
+        return self.values[self.offsets[segment] : self.offsets[segment + 1]]
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Array], dtype: Any = np.float32) -> Ragged:
+        """From one `[T, d]` array a segment (at least one segment)."""
+        offsets = offsets_of(np.array([len(row) for row in rows], dtype=np.int64))
+        return cls(np.concatenate([np.asarray(row, dtype=dtype) for row in rows]), offsets)
+
+
+def offsets_of(lengths: Array) -> Array:
+    """`[N]` lengths -> `[N + 1]` offsets."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """A tokenizer's output a segment, ragged.
+
+    Attributes:
+        ids: `[ΣT]` int64.
+        mask: `[ΣT]` bool, False where a token is not to be attended to.
+        offsets: `[N + 1]` int64.
+        types: `[ΣT]` int64, segment ids.
+        steps: `[ΣT]` int64, the step of text that a token is a part of, −1 for none.
+    """
+
+    ids: Array
+    mask: Array
+    offsets: Array
+    types: Array
+    steps: Array
+
+    @property
+    def lengths(self) -> Array:
+        """`[N]` int64, the number of tokens of each segment."""
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Of one modality over the train split: rows of the segments in which it is present.
+
+    Attributes:
+        mean_d: `[d]` float64.
+        std_d: `[d]` float64 (population), 1 where a dimension is constant, so that dividing is
+            safe.
+    """
+
+    mean_d: Array
+    std_d: Array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SegmentTable:
+    """Everything of a corpus that has one value a segment.
+
+    Attributes:
+        name: the dataset, as its recipe is called.
+        task: regression or classification.
+        low, high: the labels' range (classification: 0 and the number of classes − 1).
+        class_names: () for regression.
+        alignment: "word" (rows are words, equal lengths) or "none" (each modality its own).
+        ids: N distinct ids `video[i]`.
+        videos: each segment's video; no video is in two splits of a fold.
+        modalities: the M modalities, in the order text, audio, vision.
+        feature_names: modality -> d names.
+        present_NM: bool `[N, M]`.
+        labels_N: float32 `[N]`, the class index for classification.
+        folds: fold -> `[N]` str of "train", "valid", "test"; the first fold is the default one.
+        planted: name -> `[N]`, the truth behind generated data; {} elsewhere.
+        tokens: a tokenizer's output, where the format brings it.
+        recipe: what defines the corpus, as JSON values (Recipe.corpus()); part of its identity.
+        sources: file -> sha256.
+        report: the data report, anything that JSON holds.
+    """
+
+    name: str
+    task: Task
+    low: float
+    high: float
+    class_names: tuple[str, ...] = ()
+    alignment: Alignment
+    ids: tuple[str, ...]
+    videos: tuple[str, ...]
+    modalities: tuple[str, ...]
+    feature_names: Mapping[str, tuple[str, ...]]
+    present_NM: Array
+    labels_N: Array
+    folds: Mapping[str, Array]
+    planted: Mapping[str, Array] = field(default_factory=dict)
+    tokens: Tokens | None = None
+    recipe: Mapping[str, object] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    report: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CorpusData(SegmentTable):
+    """A whole corpus in memory, no fold chosen: what the importers of formats make.
+
+    Attributes:
+        features: modality -> Ragged, float32 `[ΣT, d]`, finite, not normalised.
+        words: N tuples of words, or None where the format holds none.
+        word_intervals: Ragged `[ΣT, 2]` seconds, or None.
+    """
+
+    features: Mapping[str, Ragged]
+    words: tuple[tuple[str, ...], ...] | None = None
+    word_intervals: Ragged | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Corpus:
+    """A corpus under one fold, as training, evaluation and the report read it.
+
+    `labels_N` and `planted` are NaN on the test split unless it was read with test_labels=True.
+    See SegmentTable and CorpusData for the fields of the same name.
+
+    Attributes:
+        fold: the chosen fold.
+        folds: all folds' names.
+        split_N: `[N]` str, "train", "valid" or "test".
+        statistics: modality -> Statistics of the fold's train split.
+        identity: see dhmd/data/aligned/identity.py.
+    """
+
+    name: str
+    task: Task
+    low: float
+    high: float
+    class_names: tuple[str, ...]
+    alignment: Alignment
+    ids: tuple[str, ...]
+    videos: tuple[str, ...]
+    modalities: tuple[str, ...]
+    features: dict[str, Ragged]
+    feature_names: dict[str, tuple[str, ...]]
+    present_NM: Array
+    labels_N: Array
+    fold: str
+    folds: tuple[str, ...]
+    split_N: Array
+    words: tuple[tuple[str, ...], ...] | None
+    word_intervals: Ragged | None
+    planted: dict[str, Array]
+    statistics: dict[str, Statistics]
+    tokens: Tokens | None
+    identity: str
+    sources: dict[str, str]
+    report: dict[str, Any]
+
+    def index(self, split: str) -> Array:
+        """Rows of a split, int64, ascending.
+
+        Raises:
+            DhmdError: no such split.
+        """
+        if split not in SPLITS:
+            raise DhmdError(f"no split {split!r}; there are {', '.join(SPLITS)}")
+        return np.flatnonzero(self.split_N == split).astype(np.int64)

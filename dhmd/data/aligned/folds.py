@@ -1,0 +1,96 @@
+"""Folds: which split a video belongs to. Splits never share a video."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dhmd.base.errors import DhmdError
+from dhmd.data.aligned.corpus import SPLITS
+
+# The name of the only fold of a file that holds just {train, valid, test}.
+ONLY_FOLD = "standard"
+
+Folds = dict[str, dict[str, tuple[str, ...]]]
+
+
+def read_folds(path: Path) -> Folds:
+    """Read a folds file: {train: [video, …], valid, test}, or {fold: {train: …}, …}.
+
+    Raises:
+        DhmdError: the file is absent or not of that form, or a video is in two splits of a fold.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DhmdError(f"{path}: cannot read the folds file: {error.strerror}") from error
+    except ValueError as error:
+        raise DhmdError(f"{path}: the folds file is not JSON: {error}") from error
+    if isinstance(content, dict) and set(content) & set(SPLITS):
+        content = {ONLY_FOLD: content}
+    if not isinstance(content, dict) or not content:
+        raise DhmdError(f"{path}: folds are {{train, valid, test}} or {{fold: {{train, …}}, …}}")
+    folds: Folds = {}
+    for fold, splits in content.items():
+        if not isinstance(splits, dict) or set(splits) != set(SPLITS):
+            raise DhmdError(f"{path}: fold {fold!r} must have exactly train, valid and test")
+        for split, videos in splits.items():
+            if not isinstance(videos, list) or not all(isinstance(v, str) for v in videos):
+                raise DhmdError(f"{path}: fold {fold!r}, {split} must be a list of video ids")
+        folds[str(fold)] = {split: tuple(splits[split]) for split in SPLITS}
+        _split_of_video(folds[str(fold)], fold=str(fold), where=str(path))
+    return folds
+
+
+def assign_splits(
+    folds: Mapping[str, Mapping[str, Sequence[str]]], videos: Sequence[str], *, where: str
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Give every segment its split in every fold.
+
+    Args:
+        folds: fold -> split -> videos.
+        videos: each segment's video, N.
+        where: the folds' file, for the messages.
+
+    Returns:
+        fold -> `[N]` str.
+
+    Raises:
+        DhmdError: a segment's video is in no split of a fold, or in two, or a split gets nothing.
+    """
+    result: dict[str, np.ndarray[Any, Any]] = {}
+    for fold, splits in folds.items():
+        split_of = _split_of_video(splits, fold=fold, where=where)
+        absent = sorted({video for video in videos if video not in split_of})
+        if absent:
+            raise DhmdError(
+                f"{where}: video {absent[0]!r} is in no split of fold {fold!r}"
+                f" ({len(absent)} such {'video' if len(absent) == 1 else 'videos'});"
+                " put it into train, valid or test"
+            )
+        rows = np.array([split_of[video] for video in videos], dtype="U5")
+        for split in SPLITS:
+            if not (rows == split).any():
+                raise DhmdError(f"{where}: split {split!r} of fold {fold!r} holds no segment")
+        result[fold] = rows
+    return result
+
+
+def _split_of_video(
+    splits: Mapping[str, Sequence[str]], *, fold: str, where: str
+) -> dict[str, str]:
+    split_of: dict[str, str] = {}
+    for split in SPLITS:
+        for video in splits[split]:
+            other = split_of.setdefault(video, split)
+            if other != split:
+                raise DhmdError(
+                    f"{where}: video {video!r} is in both {other} and {split} of fold {fold!r};"
+                    " splits never share a video"
+                )
+    return split_of

@@ -1,0 +1,171 @@
+"""A generated corpus as files: the numbers of the other modules, in CMU's format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from dhmd.base.atomic import whole_file, write_text
+from dhmd.data.csd import write_sequence
+from dhmd.data.synthetic.config import GeneratorConfig
+from dhmd.data.synthetic.faults import absences, spoil
+from dhmd.data.synthetic.frames import Channel, dimensions, film, loadings
+from dhmd.data.synthetic.latents import EXCLUSIVE, MODALITIES, SHARED, Plan, plan
+from dhmd.data.synthetic.layout import SPLITS, Video, lay_out
+from dhmd.data.synthetic.streams import on_grid
+from dhmd.data.synthetic.text import PAUSE, PAUSE_ROW, Transcript, transcribe, vocabulary
+
+# Wraps an iterable and a label, as dhmd.base.progress.progress does.
+Progress = Callable[[Iterable[Any], str], Iterable[Any]]
+Rows = tuple[str, NDArray[Any], NDArray[Any]]
+
+SEQUENCES = ("words", "vectors", "acoustic", "visual", "labels", "planted")
+FOLDS = "folds.json"
+
+# What MOSI's own words file holds where JSON is expected, found so in circulation.
+_JUNK = {
+    "alignment compatible": "asdfasdfasd",
+    "computational sequence description": "adsfasd",
+    "contact": "b'asdfasdfasd'",
+    "dataset name": "asdfasdfasd",
+    "md5": "None",
+}
+
+
+def generate(config: GeneratorConfig, folder: Path, *, progress: Progress | None = None) -> None:
+    """Write the corpus: one `.csd` a name in SEQUENCES, and `folds.json`.
+
+    Deterministic: equal configurations give equal bytes with the same numpy and HDF5, whatever
+    the processor, the state of numpy's own generator, or what was generated before. Memory holds
+    the plan and the words; frames are made video by video.
+
+    Args:
+        config: what to plant, and how much of it.
+        folder: where the files go; it is made if need be, files of these names are replaced.
+        progress: called as `progress(videos, label)` around each file's videos.
+
+    Raises:
+        DhmdError: a file cannot be written.
+    """
+    planted = plan(config)
+    videos = lay_out(config)
+    words = vocabulary(config)
+    written = [(video, transcribe(config, video, planted, words)) for video in videos]
+
+    def watched(label: str) -> Iterable[tuple[Video, Transcript]]:
+        return written if progress is None else progress(written, label)
+
+    with whole_file(folder / "words.csd") as temporary:
+        texts = np.array([*words.words, PAUSE], dtype="S12")
+        write_sequence(
+            temporary,
+            root_name="generated words",
+            entries=(
+                # PAUSE_ROW is the last row.
+                (video.id, texts[script.numbers_T][:, None], script.intervals_T2)
+                for video, script in watched("words")
+            ),
+            metadata=_metadata(config, "words with pauses"),
+        )
+        _spoil_metadata(temporary)
+
+    vectors = np.concatenate([words.vectors_VD, np.zeros_like(words.vectors_VD[:1])])
+    assert PAUSE_ROW == -1
+    write_sequence(
+        folder / "vectors.csd",
+        root_name="generated word vectors",
+        entries=(
+            (video.id, vectors[script.numbers_T], script.intervals_T2)
+            for video, script in watched("vectors")
+        ),
+        metadata=_metadata(config, "the vector of each word, zeros for pauses"),
+        dimension_names=_names("word", config.text_dims),
+    )
+    files: tuple[tuple[Channel, str], ...] = (("audio", "acoustic"), ("vision", "visual"))
+    for channel, name in files:
+        write_sequence(
+            folder / f"{name}.csd",
+            root_name=f"generated {name}",
+            entries=_frames(config, channel, planted, watched(name)),
+            metadata=_metadata(config, f"{name} frames"),
+            dimension_names=_names(channel, dimensions(config, channel)),
+        )
+    write_sequence(
+        folder / "labels.csd",
+        root_name="Opinion Segment Labels",
+        entries=_segment_rows(watched("labels"), planted.label_N[:, None]),
+        metadata=_metadata(config, "sentiment as annotated"),
+        dimension_names=("sentiment score",),
+    )
+    names, values = _planted_columns(planted)
+    write_sequence(
+        folder / "planted.csd",
+        root_name="generated truth",
+        entries=_segment_rows(watched("planted"), values),
+        metadata=_metadata(config, "what was planted in each utterance"),
+        dimension_names=names,
+    )
+    folds = {split: sorted(v.id for v in videos if v.split == split) for split in SPLITS}
+    write_text(folder / FOLDS, json.dumps(folds, indent=1) + "\n")
+
+
+def _frames(
+    config: GeneratorConfig,
+    channel: Channel,
+    planted: Plan,
+    written: Iterable[tuple[Video, Transcript]],
+) -> Iterator[Rows]:
+    directions = loadings(config, channel)
+    missing = absences(config)
+    for video, script in written:
+        frames, intervals = film(config, channel, video, planted, script, directions)
+        yield video.id, *spoil(config, channel, video, script, missing, frames, intervals)
+
+
+def _segment_rows(
+    written: Iterable[tuple[Video, Transcript]], values_NK: NDArray[np.float64]
+) -> Iterator[Rows]:
+    """One row a label segment, float32 throughout, as in MOSI's label file."""
+    for video, script in written:
+        rows = values_NK[video.first : video.first + video.segments]
+        yield video.id, rows.astype(np.float32), script.segments_S2.astype(np.float32)
+
+
+def _planted_columns(planted: Plan) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    columns: dict[str, NDArray[Any]] = {"truth": planted.truth_N}
+    for index, modality in enumerate(MODALITIES):
+        columns[f"reliability_{modality}"] = on_grid(planted.reliability_NM[:, index])
+    columns["latent"] = planted.topic_N
+    for index in range(SHARED):
+        columns[f"shared_{index}"] = on_grid(planted.shared_NS[:, index])
+    for index, modality in enumerate(MODALITIES):
+        for part in range(EXCLUSIVE):
+            column = on_grid(planted.exclusive_NME[:, index, part])
+            columns[f"exclusive_{modality}_{part}"] = column
+    stacked = np.stack([column.astype(np.float64) for column in columns.values()], axis=1)
+    return tuple(columns), stacked
+
+
+def _names(prefix: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{prefix}_{index}" for index in range(count))
+
+
+def _metadata(config: GeneratorConfig, description: str) -> dict[str, object]:
+    return {
+        "computational sequence description": f"generated data: {description}",
+        "dataset name": f"generated, regime {config.regime}, seed {config.seed}",
+        "creator": "dhmd.generated",  # part of the files' sha256: a new name is a new corpus
+    }
+
+
+def _spoil_metadata(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        (root,) = file.values()
+        for key, text in _JUNK.items():
+            root["metadata"][key][0] = text

@@ -1,0 +1,152 @@
+"""The study's sums by hand, and a whole small study, interrupted and resumed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from scipy import stats
+
+from benchmarks.studies import distillation
+from benchmarks.studies.distillation import COMPARISONS, REGIMES, run_study, summarise
+from dhmd.base.errors import DhmdError
+
+ROOT = Path(__file__).parents[3]
+
+
+def result(full: float, gap: float, seeds: int = 2) -> dict[str, Any]:
+    """A corpus on which every comparison is `gap` worse than the full model."""
+    scores = {
+        name: {"mae": [full + gap] * seeds, "truth": [full / 2 + gap] * seeds}
+        for name in COMPARISONS
+    }
+    scores["full"] = {"mae": [full - 0.1, full + 0.1][:seeds], "truth": [full / 2] * seeds}
+    meaning = {"edges": {"homogeneous": {"rank_correlation": {"text": full, "audio": None}}}}
+    return {**scores, "floors": {"median": 2.0}, "ceiling": 0.5, "meaning": meaning}
+
+
+def test_differences_are_means_over_corpora_with_a_t_interval() -> None:
+    gaps = [0.01, 0.04, 0.01]
+    rows = [result(full, gap) for full, gap in zip((1.0, 1.2, 1.4), gaps, strict=True)]
+    summary = summarise({"noisy": rows})["noisy"]
+    entry = summary["no_distillation"]
+    low, high = stats.t.interval(0.95, 2, loc=0.02, scale=stats.sem(gaps))
+    assert entry["difference"] == pytest.approx(0.02, abs=1e-5)
+    assert (entry["ci_low"], entry["ci_high"]) == (
+        pytest.approx(low, abs=1e-5),
+        pytest.approx(high, abs=1e-5),
+    )
+    assert entry["truth_difference"] == pytest.approx(0.02, abs=1e-5)
+    assert (entry["corpora"], entry["seeds"]) == (3, 2)
+    assert summary["scores"]["full"] == pytest.approx(1.2)
+    assert summary["scores"]["ceiling"] == 0.5
+    edges = summary["meaning"]["edges"]["homogeneous"]["rank_correlation"]
+    assert edges == {"text": 1.2, "audio": None}
+
+
+def test_a_comparison_of_one_seed_is_with_the_full_models_first() -> None:
+    rows = [result(full, 0.0) for full in (1.0, 1.2)]
+    for row, gap in zip(rows, (0.02, 0.04), strict=True):
+        row["late_fusion"] = {kind: [row["full"][kind][0] + gap] for kind in ("mae", "truth")}
+    entry = summarise({"noisy": rows})["noisy"]["late_fusion"]
+    assert (entry["difference"], entry["seeds"]) == (pytest.approx(0.03), 1)
+
+
+def test_seeds_beyond_the_first_are_for_what_needs_a_narrow_interval(small: Path) -> None:
+    task = next(distillation._tasks(small, {"noisy": 2}, (7, 8, 9)))
+    assert {name: task.seeds_of(name) for name in ("full", *task.variants)} == {
+        "full": (7, 8, 9),
+        "no_distillation": (7, 8, 9),
+        "self_distillation": (7,),
+        "uniform_edges": (7,),
+        "shuffled_edges": (7,),
+        "late_fusion": (7,),
+    }
+    other = next(distillation._tasks(small, {"large": 2}, (7, 8, 9)))
+    assert {other.seeds_of(name) for name in ("full", *other.variants)} == {(7,)}
+
+
+def test_one_corpus_has_no_interval(tmp_path: Path) -> None:
+    with pytest.raises(DhmdError, match=r"at least 2 of each regime: raise --corpora"):
+        run_study(tmp_path, corpora={"noisy": 1}, seeds=[1], processes=1)
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository whose demo recipe is tiny."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    path = tmp_path / "recipes" / "demo.yaml"
+    recipe = yaml.safe_load(path.read_text("utf-8"))
+    recipe["generator"] |= {"n_train": 40, "n_valid": 15, "n_test": 30}
+    recipe["train"] |= {"epochs": 1, "batch_size": 32}
+    recipe["pretrain"]["epochs"] = 1
+    recipe["model"] |= {"width": 4, "heads": 1}
+    path.write_text(yaml.safe_dump(recipe), "utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_an_interrupted_study_goes_on_and_gives_the_same(small: Path) -> None:
+    first = run_study(small, corpora={"audio": 2}, seeds=[1], processes=1)
+    assert first["audio"]["scores"]["median"] > first["audio"]["scores"]["ceiling"]
+    meaning = first["audio"]["meaning"]
+    assert set(meaning) == {"edges", "dictionary", "probes", "leading_probes"}
+    for space in ("homogeneous", "heterogeneous"):
+        assert sum(meaning["edges"][space]["mean_out"].values()) == pytest.approx(1, abs=1e-3)
+    kept = sorted((small / ".dhmd" / "studies").rglob("*.json"))
+    assert [path.stem for path in kept] == ["audio-3000", "audio-3001"]
+    assert not list((small / ".dhmd" / "studies").rglob("work-*"))
+    seen = json.loads(kept[0].read_text("utf-8"))
+    seen["ceiling"] += 1.0  # a mark: what is kept is not made again
+    kept[0].write_text(json.dumps(seen), "utf-8")
+    kept[1].unlink()
+    again = run_study(small, corpora={"audio": 2}, seeds=[1], processes=1)
+    ceiling = again["audio"]["scores"].pop("ceiling")
+    assert ceiling == pytest.approx(first["audio"]["scores"].pop("ceiling") + 0.5, abs=1e-5)
+    assert again == first
+
+
+def test_a_kept_result_that_is_cut_short_is_named(small: Path) -> None:
+    tasks = list(distillation._tasks(small, {"audio": 2}, (1,)))
+    for task in tasks:
+        task.result.parent.mkdir(parents=True, exist_ok=True)
+        task.result.write_text('{"full": ', "utf-8")
+    with pytest.raises(DhmdError, match=r"audio-3000\.json is not readable: delete it"):
+        run_study(small, corpora={"audio": 2}, seeds=[1], processes=1)
+
+
+def test_tasks_take_corpora_in_turn_and_other_settings_are_other_results(small: Path) -> None:
+    tasks = list(distillation._tasks(small, dict.fromkeys(REGIMES, 2), (1,)))
+    assert [task.corpus_seed for task in tasks] == [3000] * len(REGIMES) + [3001] * len(REGIMES)
+    assert {task.regime for task in tasks if not task.variants} == {"audio"}
+    other = list(distillation._tasks(small, {"audio": 2}, (1, 2)))
+    mine = [task for task in tasks if task.regime == "audio"]
+    assert {t.folder for t in mine}.isdisjoint({t.folder for t in other})
+
+
+def test_another_align_section_and_other_code_are_other_results(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def folder() -> Path:
+        return next(distillation._tasks(small, {"audio": 2}, (1,))).folder
+
+    before = folder()
+    assert folder() == before
+    path = small / "params.yaml"
+    text = path.read_text("utf-8")
+    changed = re.sub(r"^  max_steps: \S+", "  max_steps: 7", text, flags=re.MULTILINE)
+    assert changed != text
+    path.write_text(changed, "utf-8")
+    assert folder() != before
+    path.write_text(text, "utf-8")
+    assert folder() == before
+    for package in ("dhmd/data/synthetic", "dhmd/data/alignment", "dhmd/evaluation"):
+        assert package in distillation._CODE
+    monkeypatch.setattr(distillation, "code_key", lambda *parts: "changed")
+    assert folder() != before

@@ -1,0 +1,77 @@
+"""`python -m benchmarks.studies`: what it refuses, and when it writes its page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.studies.__main__ import main
+from benchmarks.studies.distillation import CORPORA
+
+
+@pytest.mark.parametrize("study", [["distillation"], ["selection", "demo"]])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--processes", "0"], "'0' is no whole number from 1"),
+        (["--processes", "-1"], "'-1' is no whole number from 1"),
+        (["--seeds", "-1"], "'-1' is no whole number from 0"),
+        (["--seeds", "1", "x"], "'x' is no whole number from 0"),
+    ],
+)
+def test_bad_numbers(
+    study: list[str], words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*study, *words])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_no_corpora_are_not_the_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["distillation", "--corpora", "0"])
+    assert "'0' is no whole number from 1" in capsys.readouterr().err
+
+
+def test_a_seed_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["distillation", "--seeds", "1", "2", "1"]) == 1
+    assert capsys.readouterr().err == "benchmarks.studies: --seeds names 1 twice\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "whole"),
+    [
+        ([], True),
+        (["--processes", "1", "--regimes", *reversed(CORPORA)], True),
+        (["--regimes", "clean"], False),
+        (["--corpora", "2"], False),
+        (["--seeds", "2", "1", "3"], False),
+    ],
+)
+def test_only_the_whole_study_replaces_its_page(
+    words: list[str],
+    whole: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fake(root: Path, *, corpora: Mapping[str, int], **options: Any) -> dict[str, Any]:
+        return dict(corpora)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("benchmarks.studies.distillation.run_study", fake)
+    monkeypatch.setattr("benchmarks.studies.page.page", lambda summary: f"page of {list(summary)}")
+    assert main(["distillation", *words]) == 0
+    captured = capsys.readouterr()
+    page = tmp_path / "docs" / "results.md"
+    if whole:
+        assert page.read_text("utf-8") == f"page of {list(CORPORA)}"
+        assert (tmp_path / "metrics" / "studies" / "distillation.json").is_file()
+    else:
+        assert not list(tmp_path.iterdir())
+        assert captured.out.startswith("page of [")
+        assert "docs/results.md are not changed" in captured.err

@@ -1,0 +1,103 @@
+"""Hand-made sequences small enough to align on paper."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.corpora import generated_recipe
+from dhmd.data.aligned import Corpus, read_corpus
+from dhmd.data.alignment import AlignConfig, align_corpus
+from dhmd.data.csd import write_sequence
+
+Array = np.ndarray[Any, Any]
+Entries = dict[str, dict[str, tuple[Any, Any]]]  # sequence -> entry id -> (features, intervals)
+
+FOLDS = {"train": ["v"], "valid": ["w"], "test": ["x"]}
+
+
+def hand_entries() -> Entries:
+    """Video v by hand; w and x the least that fills the other splits.
+
+    v's words:     oh [0,1]  (a) [1,1]  sp [1,2]  good [2,4]  bad [5,6]
+    v's segments:  0: [2,4.5]   1: [0,2]   2: [4.2,4.8]   3: [3,3]   4: [0,6]
+    """
+    words = ([["oh"], ["a"], ["sp"], ["good"], ["bad"]], [[0, 1], [1, 1], [1, 2], [2, 4], [5, 6]])
+    vectors = (np.array([[1.0], [2], [3], [4], [5]]), words[1])
+    # Half-second rows 0, 1, 2, …, none between 2 s and 3 s and none from 5 s on.
+    at = np.array([0, 0.5, 1, 1.5, 3, 3.5, 4, 4.5])
+    acoustic = (np.stack([at * 2, -at], axis=1), np.stack([at, at + 0.5], axis=1))
+    visual = ([[7.0]], [[0.25, 2.5]])
+    labels = ([[1.0], [-0.5], [0.25], [2.0], [3.0]], [[2, 4.5], [0, 2], [4.2, 4.8], [3, 3], [0, 6]])
+    entries: Entries = {
+        "words": {"v": words},
+        "vectors": {"v": vectors},
+        "acoustic": {"v": acoustic},
+        "visual": {"v": visual},
+        "labels": {"v": labels},
+    }
+    for video in ("w", "x"):
+        for name, width in (("vectors", 1), ("acoustic", 2), ("visual", 1), ("labels", 1)):
+            entries[name][video] = (np.ones((1, width)), [[0, 1]])
+        entries["words"][video] = ([["one"]], [[0, 1]])
+    return entries
+
+
+def write_files(
+    folder: Path, entries: Entries, names: dict[str, tuple[str, ...]] | None = None
+) -> dict[str, Path]:
+    """One `.csd` file a sequence."""
+    paths = {}
+    for name, videos in entries.items():
+        paths[name] = folder / f"{name}.csd"
+        write_sequence(
+            paths[name],
+            root_name=name,
+            entries=[
+                (video, np.asarray(features), np.asarray(intervals, dtype=np.float64))
+                for video, (features, intervals) in videos.items()
+            ],
+            metadata=None,
+            dimension_names=(names or {}).get(name),
+        )
+    return paths
+
+
+def write_folds(folder: Path, folds: object) -> Path:
+    """The folds file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "folds.json"
+    path.write_text(json.dumps(folds), encoding="utf-8")
+    return path
+
+
+def align(
+    folder: Path,
+    entries: Entries | None = None,
+    *,
+    change: Callable[[Entries], object] = lambda entries: None,
+    names: dict[str, tuple[str, ...]] | None = None,
+    recipe: dict[str, object] | None = None,
+    config: AlignConfig | None = None,
+    folds: object = None,
+    alignment: Any = "word",
+    paths: dict[str, Path] | None = None,
+) -> tuple[Corpus, dict[str, Any]]:
+    """Write the files, align them, read the cache with all labels."""
+    entries = hand_entries() if entries is None else entries
+    change(entries)
+    folds_path = write_folds(folder, FOLDS if folds is None else folds)
+    report = align_corpus(
+        write_files(folder, entries, names) if paths is None else paths,
+        generated_recipe(**(recipe or {})),
+        config or AlignConfig(),
+        alignment=alignment,
+        sources={"words.csd": "00"},
+        folds_path=folds_path,
+        output=folder / "aligned.h5",
+    )
+    return read_corpus(folder / "aligned.h5", test_labels=True), report

@@ -1,0 +1,171 @@
+"""Each defect of the files is one clear sentence, and no cache appears."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from dhmd.base.errors import DhmdError
+from tests.data.alignment.files import FOLDS, Entries, align, hand_entries, write_files
+
+
+def refused(tmp_path: Path, **arguments: Any) -> str:
+    """The sentence, after checking that it is one and that nothing was written."""
+    with pytest.raises(DhmdError) as caught:
+        align(tmp_path, **arguments)
+    sentence = str(caught.value)
+    assert sentence
+    assert "\n" not in sentence
+    assert not (tmp_path / "aligned.h5").exists()
+    assert not list(tmp_path.glob(".partial-*"))
+    return sentence
+
+
+def test_a_truncated_file(tmp_path: Path) -> None:
+    paths = write_files(tmp_path, hand_entries())
+    content = paths["acoustic"].read_bytes()
+    paths["acoustic"].write_bytes(content[: len(content) * 2 // 3])
+    sentence = refused(tmp_path, paths=paths)
+    assert sentence.startswith(f"{paths['acoustic']}: not a whole HDF5 file, so truncated")
+
+
+def test_features_and_intervals_of_different_length(tmp_path: Path) -> None:
+    paths = write_files(tmp_path, hand_entries())
+    with h5py.File(paths["acoustic"], "r+") as file:
+        del file["acoustic/data/v/intervals"]
+        file["acoustic/data/v/intervals"] = np.zeros((3, 2))
+    sentence = refused(tmp_path, paths=paths)
+    assert sentence == (f"{paths['acoustic']}: entry 'v' has 8 rows of features but 3 intervals")
+
+
+def test_a_missing_sequence(tmp_path: Path) -> None:
+    paths = write_files(tmp_path, hand_entries())
+    gone = paths.pop("visual")
+    assert refused(tmp_path, paths=paths) == (
+        "sequence 'visual' of the recipe is missing from the raw files"
+        " (there are acoustic, labels, vectors, words); download it first"
+    )
+    gone.unlink()
+    assert "visual.csd: no such computational sequence" in refused(
+        tmp_path, paths={**paths, "visual": gone}
+    )
+
+
+def test_an_id_in_no_fold(tmp_path: Path) -> None:
+    folds = {**FOLDS, "valid": ["y"]}
+    sentence = refused(tmp_path, folds=folds)
+    assert "folds.json: video 'w' is in no split of fold 'standard'" in sentence
+
+
+def test_a_video_in_two_splits(tmp_path: Path) -> None:
+    sentence = refused(tmp_path, folds={**FOLDS, "test": ["x", "v"]})
+    assert "folds.json: video 'v' is in both train and test of fold 'standard'" in sentence
+
+
+def test_an_empty_split(tmp_path: Path) -> None:
+    sentence = refused(tmp_path, folds={"train": ["v", "w", "x"], "valid": [], "test": []})
+    assert "folds.json: split 'valid' of fold 'standard' holds no segment" in sentence
+
+
+def test_a_split_that_alignment_empties(tmp_path: Path) -> None:
+    def silence(entries: Entries) -> None:
+        entries["words"]["x"] = ([["one"]], [[8, 9]])
+
+    assert "split 'test' of fold 'standard' holds no segment" in refused(tmp_path, change=silence)
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"), [(3.2, "3.2"), (-7.0, "-7"), (np.nan, "nan"), (np.inf, "inf")]
+)
+def test_labels_out_of_the_recipes_range(tmp_path: Path, label: float, shown: str) -> None:
+    def over(entries: Entries) -> None:
+        entries["labels"]["v"][0][4][0] = label
+
+    assert refused(tmp_path, change=over) == (
+        f"{tmp_path / 'labels.csd'}: the label of 'v[4]' is {shown},"
+        " but recipes/random.yaml allows -3 to 3 (± 0.1)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("interval", "said"),
+    [([2.0, 1.0], "ends before it starts"), ([np.nan, 1.0], "is not finite")],
+)
+@pytest.mark.parametrize("sequence", ["words", "acoustic", "labels"])
+def test_intervals_that_cannot_be(
+    tmp_path: Path, sequence: str, interval: list[float], said: str
+) -> None:
+    def break_one(entries: Entries) -> None:
+        features, intervals = entries[sequence]["v"]
+        intervals = np.array(intervals, dtype=float)
+        intervals[2] = interval
+        entries[sequence]["v"] = (features, intervals)
+
+    sentence = refused(tmp_path, change=break_one)
+    assert f"{sequence}.csd: entry 'v', row 2: interval [" in sentence
+    assert said in sentence
+
+
+def test_no_video_in_common(tmp_path: Path) -> None:
+    def apart(entries: Entries) -> None:
+        entries["visual"] = {"other": entries["visual"]["v"]}
+
+    assert refused(tmp_path, change=apart).startswith("no video is shared by all sequences")
+
+
+def test_widths_and_kinds_that_change_between_videos(tmp_path: Path) -> None:
+    def widen(entries: Entries) -> None:
+        entries["acoustic"]["w"] = (np.ones((1, 3)), [[0, 1]])
+
+    assert "entry 'w' has 3 columns of numbers, but the sequence's first entry has 2" in refused(
+        tmp_path, change=widen
+    )
+
+    def speak(entries: Entries) -> None:
+        entries["acoustic"]["w"] = ([["a", "b"]], [[0, 1]])
+
+    assert "entry 'w' has 2 columns of words" in refused(tmp_path, change=speak)
+
+
+def test_words_where_numbers_belong(tmp_path: Path) -> None:
+    recipe: dict[str, object] = {"modalities": {"text": "words"}}
+    assert "modality text needs numbers, but the sequence 'words' holds words" in refused(
+        tmp_path, recipe=recipe
+    )
+    recipe = {"labels": {"sequence": "words", "low": -3.0, "high": 3.0}}
+    assert "words.csd holds words where numbers are expected" in refused(tmp_path, recipe=recipe)
+
+
+@pytest.mark.parametrize(("column", "said"), [(1, "has 1 column"), ("happy", "has no names")])
+def test_a_label_column_that_is_not_there(tmp_path: Path, column: int | str, said: str) -> None:
+    recipe = {"labels": {"sequence": "labels", "column": column, "low": -3.0, "high": 3.0}}
+    assert f"labels.column is {column!r}, but the sequence {said}" in refused(
+        tmp_path, recipe=recipe
+    )
+
+
+def test_labels_split_into_segments(tmp_path: Path) -> None:
+    def split(entries: Entries) -> None:
+        entries["labels"]["v[0]"] = entries["labels"].pop("v")
+
+    assert "video 'v' is split into entries such as 'v[0]'" in refused(tmp_path, change=split)
+
+
+def test_an_old_cache_survives_a_failure(tmp_path: Path) -> None:
+    align(tmp_path)
+    before = (tmp_path / "aligned.h5").read_bytes()
+    with pytest.raises(DhmdError):
+        align(tmp_path, folds={"train": ["v"], "valid": ["w"], "test": ["w"]})
+    assert (tmp_path / "aligned.h5").read_bytes() == before
+
+
+def test_every_segment_empty(tmp_path: Path) -> None:
+    def silence(entries: Entries) -> None:
+        for video in entries["words"]:
+            entries["words"][video] = ([["one"]], [[8, 9]])
+
+    assert "every segment is empty" in refused(tmp_path, change=silence)

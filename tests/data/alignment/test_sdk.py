@@ -1,0 +1,76 @@
+"""Against the CMU-MultimodalSDK's own alignment, with its ε of 1e-3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from benchmarks.corpora import Size, write_corpus
+from benchmarks.sdk_oracle import EPSILON, Agreement, compare, sdk_align, sdk_available
+from dhmd.data.aligned import read_corpus
+from dhmd.data.alignment import AlignConfig, align_corpus
+from dhmd.recipes import Recipe, load_recipe
+
+REAL = Path(__file__).parents[4] / "shared" / "real" / "mosi"
+UNCUT = AlignConfig(max_steps=10_000)
+
+needs_sdk = pytest.mark.skipif(
+    not sdk_available(), reason="cmu-multimodal-sdk 0.0.6 is not installed"
+)
+
+
+def agreement(paths: Mapping[str, Path], recipe: Recipe, folds: Path, tmp_path: Path) -> Agreement:
+    """Align both ways and compare every segment, word and value."""
+    assert recipe.reference is not None
+    assert recipe.labels.sequence is not None
+    output = tmp_path / "aligned.h5"
+    align_corpus(
+        paths,
+        recipe,
+        UNCUT,
+        alignment="word",
+        sources={},
+        folds_path=folds,
+        output=output,
+        epsilon=EPSILON,
+    )
+    corpus = read_corpus(output, test_labels=True)
+    oracle = sdk_align(paths, reference=recipe.reference, labels=recipe.labels.sequence)
+    return compare(corpus, recipe, oracle)
+
+
+@needs_sdk
+@pytest.mark.parametrize("seed", range(2))
+def test_generated_files(tmp_path: Path, seed: int) -> None:
+    size = Size(
+        videos=11,  # video1 is a prefix of video10
+        seconds=12.0,
+        text_width=3,
+        audio_width=4,
+        audio_rate=20.0,
+        vision_width=2,
+        vision_rate=7.0,
+        segment_seconds=2.5,
+    )
+    corpus = write_corpus(tmp_path, size, seed=seed)
+    found = agreement(corpus.paths, corpus.recipe, corpus.folds, tmp_path)
+    assert found.segments == 44
+    assert found.largest <= 1e-6
+    assert found.border_rows < found.rows / 100
+
+
+@needs_sdk
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.timeout(1800)  # the SDK alone takes a minute, and several on a busy machine
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real pieces are not in ../shared/real")
+def test_the_real_pieces_of_mosi(tmp_path: Path) -> None:
+    """A minute of the SDK's time: 2,198 segments (one of 2,199 has no length)."""
+    recipe = load_recipe("mosi_real", Path(__file__).parents[3])
+    paths = {name: REAL / file.path for name, file in recipe.needed.items()}
+    found = agreement(paths, recipe, REAL / "folds.json", tmp_path)
+    assert found.segments == 2198
+    assert found.largest <= 1e-6
+    assert found.border_rows == 0

@@ -1,0 +1,105 @@
+"""Recipes for the small files, in the form of those that ship."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dhmd.base.errors import DhmdError
+from dhmd.data.aligned import Corpus, read_corpus
+from dhmd.data.alignment import AlignConfig
+from dhmd.data.formats import check_corpus, import_corpus
+from dhmd.recipes import Recipe, parse_recipe
+
+REGRESSION = {"task": "regression", "low": -3.0, "high": 3.0}
+BINARY = {"task": "classification", "classes": ["no", "yes"]}
+ALL = {"text": "text", "audio": "audio", "vision": "vision"}
+
+
+def recipe(format: str, sequences: dict[str, str], **more: Any) -> Recipe:
+    """A recipe named `tiny`."""
+    mapping = {
+        "title": "tiny",
+        "format": format,
+        "sequences": {name: {"path": path} for name, path in sequences.items()},
+        "modalities": ALL,
+        "labels": REGRESSION,
+    }
+    return parse_recipe("tiny", mapping | more)
+
+
+def mmsa_recipe(**more: Any) -> Recipe:
+    return recipe("mmsa", {"pickle": "file.pkl"}, **more)
+
+
+def urfunny_recipe(*, words: bool = False, **more: Any) -> Recipe:
+    sequences = {
+        "folds": "data_folds.pkl",
+        "text": "language_sdk.pkl",
+        "embeddings": "word_embedding_list.pkl",
+        "audio": "covarep_features_sdk.pkl",
+        "vision": "openface_features_sdk.pkl",
+        "labels": "humor_label_sdk.pkl",
+    }
+    if words:
+        sequences["words"] = "word_list.pkl"
+    return recipe("urfunny", sequences, labels=BINARY | {"sequence": "labels"}, **more)
+
+
+def mustard_recipe(**more: Any) -> Recipe:
+    sequences = {
+        "pickle": "mustard.pkl",
+        "vectors": "glove.txt",
+        "utterances": "sarcasm_data.json",
+        "splits": "split_indices.p",
+    }
+    modalities = {"text": "vectors", "audio": "acoustic", "vision": "visual"}
+    return recipe("mustard", sequences, **({"labels": BINARY, "modalities": modalities} | more))
+
+
+def arrays_recipe(suffix: str = "npz", **more: Any) -> Recipe:
+    return recipe(
+        "arrays", {split: f"{split}.{suffix}" for split in ("train", "valid", "test")}, **more
+    )
+
+
+def imported(
+    recipe: Recipe,
+    raw: Path,
+    *,
+    alignment: Any = "word",
+    folds: Path | None = None,
+    sources: dict[str, str] | None = None,
+    fold: str | None = None,
+    **align: Any,
+) -> Corpus:
+    """Import, and read the cache back, test labels included."""
+    output = raw / "tiny.h5"
+    import_corpus(
+        recipe,
+        raw,
+        AlignConfig(**align),
+        alignment=alignment,
+        sources=sources or {"file": "00"},
+        output=output,
+        folds_path=folds,
+    )
+    return read_corpus(output, fold=fold, test_labels=True)
+
+
+def refused(recipe: Recipe, raw: Path, **options: Any) -> str:
+    """The sentence of the refusal; no cache may be left."""
+    try:
+        imported(recipe, raw, **options)
+    except DhmdError as error:
+        assert not (raw / "tiny.h5").exists()
+        assert not list(raw.glob(".partial*"))
+        message = str(error)
+        assert "\n" not in message
+        return message
+    raise AssertionError("it was not refused")
+
+
+def problems(recipe: Recipe, raw: Path, *, alignment: Any = "word", **align: Any) -> list[str]:
+    """All that `dhmd data check` would list."""
+    return check_corpus(recipe, raw, AlignConfig(**align), alignment=alignment)

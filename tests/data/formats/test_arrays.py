@@ -1,0 +1,251 @@
+"""People's own arrays, ragged or padded, from .npz and .h5."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.data.formats.files import array_splits
+from tests.data.formats.files import write_arrays as write
+from tests.data.formats.recipes import arrays_recipe, imported, refused
+
+
+@pytest.mark.parametrize("suffix", ["npz", "h5"])
+@pytest.mark.parametrize("padded", [False, True])
+def test_splits_are_read(tmp_path, suffix, padded):
+    content = array_splits(padded=padded)
+    write(tmp_path, content, suffix)
+    corpus = imported(arrays_recipe(suffix), tmp_path)
+    assert corpus.ids == tuple(i for part in content.values() for i in part["ids"])
+    assert np.allclose(corpus.labels_N, np.concatenate([p["labels"] for p in content.values()]))
+    n = 0
+    for part in content.values():
+        for i in range(len(part["ids"])):
+            if padded:
+                expected = part["audio"][i, : part["audio_lengths"][i]]
+            else:
+                expected = part["audio"][part["audio_offsets"][i] : part["audio_offsets"][i + 1]]
+            assert np.allclose(corpus.features["audio"][n], expected)
+            n += 1
+    assert corpus.feature_names["audio"] == ("f0", "f1", "f2", "f3", "f4")
+    assert corpus.feature_names["text"][0] == "text_0"
+    assert all(word == "so" for words in corpus.words for word in words)
+    assert [len(words) for words in corpus.words] == corpus.features["text"].lengths.tolist()
+
+
+def test_unaligned_arrays(tmp_path):
+    content = array_splits()
+    for part in content.values():
+        part["audio"] = np.repeat(part["audio"], 2, axis=0)
+        part["audio_offsets"] = part["audio_offsets"] * 2
+    write(tmp_path, content)
+    message = refused(arrays_recipe(), tmp_path)
+    assert "'train0[0]' has" in message
+    assert "set data.alignment to none, or align them (22 such)" in message.split(";")[0]
+    corpus = imported(arrays_recipe(), tmp_path, alignment="none")
+    assert np.array_equal(corpus.features["audio"].lengths, 2 * corpus.features["vision"].lengths)
+
+
+def changed(key, change):
+    def apply(part):
+        part[key] = change(part[key])
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda part: part.pop("labels"), "has no array 'labels'; it has"),
+        (lambda part: part.pop("ids"), "has no array 'ids'"),
+        (lambda part: part.pop("audio"), "has no array 'audio'"),
+        (lambda part: part.pop("audio_offsets"), "has no array 'audio_offsets'"),
+        (changed("audio_offsets", lambda x: x[::-1]), "audio_offsets do not run from 0 to"),
+        (changed("audio_offsets", lambda x: x[:-1]), "audio_offsets do not run from 0 to"),
+        (changed("audio_offsets", lambda x: x + 0.5), "are no whole numbers"),
+        (changed("audio", lambda x: x[:, 0]), "expected 2 axes"),
+        (changed("audio", lambda x: x.astype(str)), "holds text where numbers"),
+        (changed("audio", lambda x: x[:, :3]), "audio has 3 values a row, but"),
+        (changed("labels", lambda x: x[1:]), "ids, but"),
+        (changed("labels", lambda x: x + 100), "allows -3 to 3"),
+        (changed("ids", lambda x: np.arange(len(x))), "ids holds int where texts"),
+        (changed("ids", lambda x: np.array("v[0]")), "ids is str, expected a list of texts"),
+        (changed("ids", lambda x: np.array(["v"] * len(x))), "the id 'v' is not video[i]"),
+        (changed("ids", lambda x: np.array(["v[0]"] * len(x))), "the id 'v[0]' comes twice"),
+        (changed("words", lambda x: x[:-1]), "words for"),
+    ],
+)
+def test_arrays_of_another_form_are_refused(tmp_path, change, said):
+    content = array_splits()
+    change(content["valid"])
+    write(tmp_path, content)
+    assert said in refused(arrays_recipe(), tmp_path)
+
+
+def test_padded_lengths_are_checked(tmp_path):
+    content = array_splits(padded=True)
+    content["train"]["audio_lengths"] = content["train"]["audio_lengths"] + 10
+    write(tmp_path, content)
+    assert "audio_lengths are not within 0 to 6" in refused(arrays_recipe(), tmp_path)
+
+
+def test_objects_in_an_npz_are_refused(tmp_path):
+    content = array_splits()
+    write(tmp_path, content)
+    part = content["train"]
+    part["words"] = part["words"].astype(object)
+    np.savez(tmp_path / "train.npz", **part)
+    assert "words.npy holds objects, which are refused" in refused(arrays_recipe(), tmp_path)
+
+
+def test_header_that_promises_ten_gigabytes_is_refused(tmp_path):
+    write(tmp_path, array_splits())
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f8", "fortran_order": False, "shape": (10**9, 10)}
+    )
+    with zipfile.ZipFile(tmp_path / "train.npz", "w") as archive:
+        archive.writestr("ids.npy", header.getvalue() + b"short")
+    assert "ids.npy is damaged: its size is wrong" in refused(arrays_recipe(), tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "h5"])
+def test_truncated_files_are_refused(tmp_path, suffix):
+    write(tmp_path, array_splits(), suffix)
+    path = tmp_path / f"valid.{suffix}"
+    path.write_bytes(path.read_bytes()[:-300])
+    assert f"cannot read {path} as arrays" in refused(arrays_recipe(suffix), tmp_path)
+    path.unlink()
+    assert f"cannot read {path} as arrays" in refused(arrays_recipe(suffix), tmp_path)
+
+
+def test_words_are_dropped_with_their_rows(tmp_path):
+    content = array_splits()
+    content["train"]["words"] = content["train"]["words"].astype("U3")
+    content["train"]["words"][1] = "sp"
+    content["train"]["words"][2:3] = "sp"
+    write(tmp_path, content)
+    whole = imported(arrays_recipe(), tmp_path)
+    corpus = imported(arrays_recipe(), tmp_path, drop_words=("sp",), empty_segments="keep")
+    assert corpus.report["counts"]["words_dropped"] == 2
+    for modality in ("text", "audio", "vision"):
+        expected = np.delete(whole.features[modality].values, [1, 2], axis=0)
+        assert np.array_equal(corpus.features[modality].values, expected)
+    loose = imported(
+        arrays_recipe(), tmp_path, alignment="none", drop_words=("sp",), empty_segments="keep"
+    )
+    assert len(loose.features["text"].values) == len(whole.features["text"].values) - 2
+    assert len(loose.features["audio"].values) == len(whole.features["audio"].values)
+    for part in content.values():
+        del part["words"]
+    write(tmp_path, content)
+    (tmp_path / "tiny.h5").unlink()
+    message = refused(arrays_recipe(), tmp_path, drop_words=("sp",))
+    assert message == (
+        "align.drop_words is ['sp'], but the files of tiny hold no words: set it to []"
+    )
+
+
+def _external(file, folder):
+    (folder / "secret").write_bytes(bytes(64))
+    file.create_dataset("audio", (2, 5), dtype="f4", external=[(str(folder / "secret"), 0, 40)])
+
+
+def _link(file, folder):
+    with h5py.File(folder / "other.h5", "w") as other:
+        other["rows"] = np.zeros((2, 5))
+    file["audio"] = h5py.ExternalLink(str(folder / "other.h5"), "/rows")
+
+
+def _names(file, folder):
+    file.create_dataset("rows", data=np.zeros((1000, 1000)), compression="gzip")
+    for n in range(999):
+        file[f"rows_{n}"] = file["rows"]
+
+
+def _rings(file, folder):
+    group = file.create_group("ring")
+    for n in range(10):
+        group[f"{n}"] = group
+
+
+def _lists(file, folder):
+    file.create_dataset("audio", (3,), dtype=h5py.vlen_dtype("f4"))
+
+
+@pytest.mark.parametrize(
+    ("trap", "said"),
+    [
+        (_external, "'audio' lies in another file: refused"),
+        (_link, "'audio' is a link to elsewhere: refused"),
+        (
+            lambda file, folder: file.create_dataset("x", (1 << 40,), dtype="f8", chunks=True),
+            "'x' is damaged: it describes 8,796,093,022,208 bytes and the file holds 0",
+        ),
+        (_names, "its arrays are 8,000,000,000 bytes together, the file has"),
+        (_rings, "a group lies in it twice"),
+        (_lists, "'audio' holds neither numbers nor text: refused"),
+    ],
+)
+def test_hdf5_files_that_are_traps_are_refused(tmp_path, trap, said):
+    write(tmp_path, array_splits(), "h5")
+    with h5py.File(tmp_path / "train.h5", "w") as file:
+        trap(file, tmp_path)
+    assert said in refused(arrays_recipe("h5"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (24, 1 << 60, "the heap of its texts is broken"),  # the first text's size in the heap
+        (8, 1 << 60, "its texts point to nothing"),  # the heap's own
+    ],
+)
+def test_damaged_heaps_of_texts_are_refused(tmp_path, place, value, said):
+    write(tmp_path, array_splits(), "h5")
+    path = tmp_path / "train.h5"
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<Q", data, data.index(b"GCOL") + place, value)
+    path.write_bytes(bytes(data))
+    assert said in refused(arrays_recipe("h5"), tmp_path)
+
+
+def test_one_text_cannot_be_named_a_thousand_times(tmp_path):
+    write(tmp_path, array_splits(), "h5")
+    path = tmp_path / "train.h5"
+    with h5py.File(path, "w") as file:
+        file["ids"] = ["x" * 50_000] + ["y"] * 999
+        start = file["ids"].id.get_offset()
+    data = bytearray(path.read_bytes())
+    data[start : start + 16_000] = data[start : start + 16] * 1000
+    path.write_bytes(bytes(data))
+    assert "its texts are longer than the file" in refused(arrays_recipe("h5"), tmp_path)
+
+
+def test_damage_within_an_npz_is_a_sentence(tmp_path):
+    content = array_splits()
+    write(tmp_path, content)
+    path = tmp_path / "train.npz"
+    with zipfile.ZipFile(path) as archive:
+        start = archive.getinfo("audio.npy").header_offset + 30 + len("audio.npy")
+    data = bytearray(path.read_bytes())
+    data[start + 20 : start + 60] = b"\xff" * 40
+    path.write_bytes(bytes(data))
+    message = refused(arrays_recipe(), tmp_path)
+    assert message.startswith(f"cannot read {path} as arrays (Error -3 while decompressing")
+    assert message.endswith("): fetch it or write it again")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("ids.npy", bytes(2000))
+    assert "is packed in a way that NumPy does not write" in refused(arrays_recipe(), tmp_path)
+
+
+def test_ids_with_numbers_of_5000_digits_are_refused(tmp_path):
+    content = array_splits()
+    content["train"]["ids"] = np.array([f"v[{'1' * 5000}]"] * len(content["train"]["ids"]))
+    write(tmp_path, content)
+    assert "is not video[i]" in refused(arrays_recipe(), tmp_path)

@@ -1,0 +1,336 @@
+"""`dhmd data` and `dhmd import` as a user calls them, in a small repository."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from dhmd.cli import main
+from dhmd.cli.import_ import with_source
+from dhmd.cli.layout import histogram, share, size, table
+from dhmd.data.aligned import read_corpus
+from dhmd.data.alignment import AlignConfig
+from dhmd.data.csd import write_sequence
+from dhmd.data.download import download, read_manifest
+from dhmd.data.formats import import_corpus
+from dhmd.recipes import load_recipe
+from dhmd.settings import load_params
+from tests.data.formats.files import array_splits, mmsa_splits, write_pickle
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """An empty project: params.yaml and one recipe of computational sequences."""
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    shutil.copy(ROOT / "params.yaml", tmp_path / "params.yaml")
+    (tmp_path / "recipes" / "folds").mkdir(parents=True)
+    for name in ("demo", "mosi_real"):
+        shutil.copy(ROOT / "recipes" / f"{name}.yaml", tmp_path / "recipes" / f"{name}.yaml")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(capsys, *words: str) -> tuple[int, str, str]:
+    status = main(words)
+    output = capsys.readouterr()
+    return status, output.out, output.err
+
+
+def aligned(root: Path, name: str) -> Path:
+    """What the stages download and align do."""
+    settings = load_params(root).for_dataset(name)
+    raw, cache = root / "data" / "raw" / name, root / "data" / "aligned" / f"{name}.h5"
+    override = settings.data.sources.get(name)
+    download(settings.recipe, override=override, root=root, output=raw)
+    import_corpus(
+        settings.recipe,
+        raw,
+        settings.align,
+        alignment=settings.data.alignment,
+        sources={file: record.sha256 for file, record in read_manifest(raw).items()},
+        output=cache,
+    )
+    return cache
+
+
+def test_import_of_a_new_mmsa_file_to_the_cache(repository, tmp_path_factory, capsys):
+    mine = write_pickle(tmp_path_factory.mktemp("mine") / "my 'features'.pkl", mmsa_splits())
+    status, out, err = run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")
+    assert (status, err) == (0, "")
+    assert out.splitlines() == [
+        "placed data/placed/mine/my 'features'.pkl",
+        "wrote recipes/mine.yaml: go over it",
+        "added data.sources.mine to params.yaml",
+        "next: dvc exp run -S 'datasets=[mine]'",
+    ]
+    recipe = load_recipe("mine", repository)
+    assert recipe.sequences["pickle"].bytes == mine.stat().st_size
+    assert (recipe.labels.low, recipe.labels.high) == (-3.0, 3.0)
+    assert run(capsys, "config", "check", "mine")[0] == 0
+    assert run(capsys, "data", "check", "mine")[:2] == (0, "mine is fine\n")
+    corpus = read_corpus(aligned(repository, "mine"))
+    assert len(corpus.ids) == 22
+    before = (repository / "params.yaml").read_text()
+    again = run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")
+    assert again[1].splitlines() == [
+        "placed data/placed/mine/my 'features'.pkl",
+        "next: dvc exp run -S 'datasets=[mine]'",
+    ]
+    assert (repository / "params.yaml").read_text() == before
+
+
+def test_import_of_an_unaligned_file_says_what_to_set(repository, capsys):
+    mine = write_pickle(repository / "u.pkl", mmsa_splits(aligned=False))
+    status, out, _ = run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")
+    assert status == 0
+    assert out.endswith("next: dvc exp run -S 'datasets=[mine]' -S data.alignment=none\n")
+    recipe = load_recipe("mine", repository)
+    assert recipe.align["max_steps_unaligned"] == {"text": 10, "audio": 30, "vision": 20}
+
+
+def test_import_for_an_existing_recipe_obeys_its_hash(repository, capsys):
+    mine = write_pickle(repository / "f.pkl", mmsa_splits())
+    assert run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")[0] == 0
+    other = write_pickle(repository / "f.pkl.new", mmsa_splits(seed=1))
+    other.replace(mine)
+    status, out, err = run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")
+    assert (status, out) == (1, "")
+    assert f"{mine} is not what recipes/mine.yaml names: its content changed: sha256" in err
+    status, _, err = run(capsys, "import", "mmsa", str(mine), "--dataset", "mosi_real")
+    assert status == 1
+    assert "recipes/mosi_real.yaml is of format csd, not mmsa" in err
+
+
+def test_import_of_a_bad_file_lists_all_problems_and_writes_nothing(repository, capsys):
+    content = mmsa_splits()
+    content["train"]["id"][0] = "nonsense"
+    content["train"], content["test"] = content["test"], content["train"]
+    mine = write_pickle(repository / "f.pkl", content)
+    before = sorted(repository.rglob("*"))
+    status, out, err = run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")
+    assert (status, out) == (1, "")
+    assert err.splitlines() == [
+        "dhmd import: f.pkl: train has 6 utterances and test 12: the splits are swapped",
+        "dhmd import: f.pkl: test.id 'nonsense' is not video$_$clip",
+    ]
+    assert sorted(repository.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("mmsa", "absent.pkl", "--dataset", "mine"), "absent.pkl does not exist"),
+        (("mmsa", "params.yaml", "--dataset", "mine"), "params.yaml is not a whole pickle"),
+        (("mmsa", "params.yaml", "--dataset", "../x"), "--dataset '../x' is no name"),
+        (("mmsa", "params.yaml", "--dataset", "null"), "--dataset 'null' is no name"),
+        (("arrays", "recipes", "--dataset", "mine"), "recipes has no train.npz and no train.h5"),
+    ],
+)
+def test_import_refuses(repository, capsys, words, said):
+    status, out, err = run(capsys, "import", *words)
+    assert (status, out) == (1, "")
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_import_refuses_a_hostile_file(repository, capsys):
+    mine = write_pickle(repository / "f.pkl", {"train": Path("x")})
+    status, _, err = run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")
+    assert status == 1
+    assert "pathlib" in err
+    assert "refused, and nothing of it was run" in err
+
+
+def test_import_of_arrays_to_the_cache(repository, capsys):
+    folder = repository / "mine"
+    folder.mkdir()
+    for split, part in array_splits().items():
+        np.savez(folder / f"{split}.npz", **part)
+    status, out, err = run(capsys, "import", "arrays", "mine", "--dataset", "own")
+    assert (status, err) == (0, "")
+    assert "placed data/placed/own/train.npz" in out
+    corpus = read_corpus(aligned(repository, "own"))
+    assert len(corpus.ids) == 22
+    status, out, _ = run(capsys, "data", "show", "mine/train.npz")
+    assert status == 0
+    assert "audio_offsets" in out
+
+
+def test_show_follows_the_pipeline(repository, capsys):
+    mine = write_pickle(repository / "f.pkl", mmsa_splits())
+    run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")
+    status, out, _ = run(capsys, "data", "show", "mine")
+    assert status == 0
+    assert "not downloaded yet" in out
+    assert "data/placed/mine" in out
+    settings = load_params(repository).for_dataset("mine")
+    raw = repository / "data" / "raw" / "mine"
+    download(settings.recipe, override=None, root=repository, output=raw)
+    out = run(capsys, "data", "show", "mine")[1]
+    assert f"downloaded to {raw}" in out
+    cache = aligned(repository, "mine")
+    out = run(capsys, "data", "show", "mine")[1]
+    assert "22 segments of 11 videos" in out
+    assert "valid         4       2" in out
+    assert "labels of train and valid" in out
+    assert run(capsys, "data", "show", str(cache))[0] == 0
+
+
+def test_show_describes_files(repository, capsys):
+    write_pickle(repository / "f.pkl", mmsa_splits())
+    out = run(capsys, "data", "show", "f.pkl")[1]
+    assert "train.audio                  float32  12×10×5" in out
+    nested = {f"id{n}": {"rows": [[1.0], [2.0]]} for n in range(100)}
+    write_pickle(repository / "n.pkl", nested)
+    out = run(capsys, "data", "show", "n.pkl")[1]
+    assert "id0.rows" in out
+    assert "id1.rows" not in out
+    entries = [("v1", np.array([[1.0, -np.inf], [0.0, 0.0]]), np.array([[0, 0.5], [0.5, 1]]))]
+    write_sequence(Path("a.csd"), root_name="a", entries=entries, metadata=None)
+    out = run(capsys, "data", "show", "a.csd")[1]
+    assert "1 entries of 1 videos, 2 rows" in out
+    assert "rows a second: median 2.00" in out
+    assert "width 2, not finite 25.0 %, rows of zeros 50.0 %" in out
+
+
+@pytest.mark.parametrize("name", ["x.csd", "x.pkl", "x.npz", "x.h5"])
+def test_show_refuses_damaged_files(repository, capsys, name):
+    status, _, err = run(capsys, "data", "show", name)
+    assert (status, err) == (1, f"dhmd data: no file {name}\n")
+    Path(name).write_bytes(b"nonsense")
+    status, out, err = run(capsys, "data", "show", name)
+    assert (status, out) == (1, "")
+    assert name in err
+    assert err.count("\n") == 1
+
+
+def csd_recipe(repository: Path) -> Path:
+    """A tiny corpus of sequences, whole; returns the folder of its files."""
+    sequences = {name: {"path": f"{name}.csd"} for name in ("words", "glove", "labels")}
+    recipe = {
+        "title": "t", "format": "csd", "provenance": "p", "sources": None, "generator": None,
+        "options": None, "sequences": sequences,
+        "modalities": {"text": "glove"}, "reference": "words",
+        "labels": {"sequence": "labels", "low": -3, "high": 3, "column": 0},
+        "planted": None, "folds": {"file": "folds/t.json"},
+    }  # fmt: skip
+    recipe |= dict.fromkeys(("align", "model", "kd", "pretrain", "train", "ablate"))
+    (repository / "recipes" / "t.yaml").write_text(yaml.safe_dump(recipe))
+    folds = {"train": ["a"], "valid": ["b"], "test": ["c"]}
+    (repository / "recipes" / "folds" / "t.json").write_text(json.dumps(folds))
+    folder = repository / "data" / "placed" / "t"
+    folder.mkdir(parents=True)
+    interval = np.array([[0.0, 1.0]])
+    for name, value in (("words", "so"), ("glove", [1.0, 2.0]), ("labels", [1.0])):
+        features = np.array([[value]], dtype=object) if name == "words" else np.array([value])
+        write_sequence(
+            folder / f"{name}.csd",
+            root_name=name,
+            entries=[(video, features, interval) for video in "abc"],
+            metadata=None,
+        )
+    return folder
+
+
+def test_check_of_sequences_lists_all_problems_at_once(repository, capsys):
+    folder = csd_recipe(repository)
+    assert run(capsys, "data", "check", "t") == (0, "t is fine\n", "")
+    one = np.array([[0.0, 1.0]])
+    write_sequence(
+        folder / "labels.csd",
+        root_name="labels",
+        entries=[("a", np.array([[9.0]]), one), ("d", np.array([[1.0]]), one)]
+        + [(video, np.array([[1.0]]), one) for video in "bc"],
+        metadata=None,
+    )
+    folds = {"train": ["a"], "valid": ["b"], "test": ["b"]}
+    (repository / "recipes" / "folds" / "t.json").write_text(json.dumps(folds))
+    status, out, err = run(capsys, "data", "check", "t")
+    assert (status, out) == (1, "")
+    assert "video 'b' is in both valid and test" in err
+    assert "the label of 'a[0]' is 9" in err
+    assert err.endswith("dhmd data: t has 2 problems\n")
+    (folder / "glove.csd").write_bytes((folder / "glove.csd").read_bytes()[:-100])
+    (folder / "words.csd").unlink()
+    err = run(capsys, "data", "check", "t")[2]
+    assert "glove.csd: it is not a whole HDF5 file" in err
+    assert "words (words.csd) of t is not here yet: data/placed/t: no file words.csd there" in err
+
+
+def test_check_compares_downloads_with_their_manifest(repository, capsys):
+    csd_recipe(repository)
+    recipe = load_recipe("t", repository)
+    raw = repository / "data" / "raw" / "t"
+    download(recipe, override=None, root=repository, output=raw)
+    assert run(capsys, "data", "check", "t")[0] == 0
+    with open(raw / "glove.csd", "ab") as stream:
+        stream.write(b"more")
+    (raw / "words.csd").unlink()
+    err = run(capsys, "data", "check", "t")[2]
+    assert "glove.csd holds" in err
+    assert "words.csd is missing: run the download stage again" in err
+    (raw / "sources.json").write_text("{}")
+    err = run(capsys, "data", "check", "t")[2]
+    assert err.count("is not listed in sources.json") == 3
+
+
+def test_check_says_when_generated_data_are_not_there(repository, capsys):
+    status, _, err = run(capsys, "data", "check", "demo")
+    assert status == 1
+    assert "demo is not generated yet: run `dvc repro download@demo`" in err
+
+
+def test_pin_writes_into_the_recipe(repository, capsys):
+    csd_recipe(repository)
+    recipe = load_recipe("t", repository)
+    download(recipe, override=None, root=repository, output=repository / "data" / "raw" / "t")
+    status, out, _ = run(capsys, "data", "pin", "t")
+    assert status == 0
+    assert "written to recipes/t.yaml; `dvc commit -f download@t`" in out
+    pinned = load_recipe("t", repository)
+    records = read_manifest(repository / "data" / "raw" / "t")
+    for name in ("words", "glove", "labels"):
+        assert pinned.sequences[name].sha256 == records[f"{name}.csd"].sha256
+        assert pinned.sequences[name].bytes == records[f"{name}.csd"].bytes
+    assert run(capsys, "data", "check", "t")[0] == 0
+
+
+def test_source_line_is_added_and_the_rest_kept():
+    text = "data:\n  sources:   # by dataset\n    demo: null   # own\n\nalign:\n  x: 1e-4\n"
+    expected = text.replace("# own\n", "# own\n    mine: null\n")
+    assert with_source(text, "mine") == expected
+    assert with_source(expected, "mine") == expected
+
+
+def test_layout():
+    assert table(["a", "bb"], [["x", 1], ["long", 22]]) == [
+        "  a     bb",
+        "  x      1",
+        "  long  22",
+    ]
+    assert histogram({"no": 1, "yes": 2}, width=4) == ["   no  1  ██", "  yes  2  ████"]
+    assert histogram({}) == []
+    assert [share(0, 10), share(1, 100_000), share(1, 2), share(0, 0)] == [
+        "0 %",
+        "<0.1 %",
+        "50.0 %",
+        "–",
+    ]
+    assert [size(3), size(2048), size(5 * 2**40)] == ["3 B", "2.0 KiB", "5.0 TiB"]
+
+
+def test_draft_defaults_fit_the_settings(repository, capsys):
+    mine = write_pickle(repository / "f.pkl", mmsa_splits())
+    run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")
+    settings = load_params(repository).for_dataset("mine")
+    assert settings.align == AlignConfig(
+        max_steps=10, max_steps_unaligned=settings.align.max_steps_unaligned
+    )
+    assert settings.modalities == ("text", "audio", "vision")

@@ -1,0 +1,403 @@
+"""MMSA's feature files: masks, lengths, ids, labels, splits, and every way to be wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dhmd.data.alignment import AlignConfig, UnalignedSteps
+from dhmd.data.formats import import_corpus, known_file
+from tests.data.formats.files import mmsa_splits, write_pickle
+from tests.data.formats.recipes import imported, mmsa_recipe, problems, refused
+
+SPLITS = ("train", "valid", "test")
+
+
+def write(tmp_path: Path, content: object) -> Path:
+    return write_pickle(tmp_path / "file.pkl", content)
+
+
+def joined(content, key):
+    return [value for split in SPLITS for value in content[split][key]]
+
+
+def test_aligned_file_is_read_by_its_mask(tmp_path):
+    content = mmsa_splits()
+    write(tmp_path, content)
+    corpus = imported(mmsa_recipe(), tmp_path)
+    assert corpus.ids == tuple(
+        f"{split}{n // 2}[{n % 2}]" for split in SPLITS for n in range(len(content[split]["id"]))
+    )
+    assert corpus.videos[:3] == ("train0", "train0", "train1")
+    assert [len(corpus.index(split)) for split in SPLITS] == [12, 4, 6]
+    assert np.allclose(corpus.labels_N, joined(content, "regression_labels"))
+    masks = [row[1].astype(bool) for row in joined(content, "text_bert")]
+    for modality in ("text", "audio", "vision"):
+        for n, values in enumerate(joined(content, modality)):
+            assert np.array_equal(corpus.features[modality][n], values[masks[n]])
+    tokens = [row[0][mask] for row, mask in zip(joined(content, "text_bert"), masks, strict=True)]
+    assert np.array_equal(corpus.tokens.ids, np.concatenate(tokens))
+    assert corpus.tokens.mask.all()
+    assert np.array_equal(corpus.tokens.lengths, [len(row) for row in tokens])
+    assert corpus.present_NM.all()
+    assert corpus.alignment == "word"
+
+
+def test_mask_with_padding_on_the_left_or_with_holes_is_obeyed(tmp_path):
+    content = mmsa_splits()
+    part = content["train"]
+    part["text_bert"][0, 1] = [0, 0, 1, 0, 1, 1, 0, 0, 0, 0]
+    write(tmp_path, content)
+    corpus = imported(mmsa_recipe(), tmp_path)
+    assert np.array_equal(corpus.features["text"][0], part["text"][0][[2, 4, 5]])
+
+
+def test_rows_beyond_the_mask_are_counted(tmp_path):
+    content = mmsa_splits()
+    content["train"]["text_bert"][0, 1] = 0
+    content["train"]["text_bert"][0, 1, 0] = 1
+    content["train"]["audio"][0] = 1.0
+    write(tmp_path, content)
+    report = imported(mmsa_recipe(), tmp_path).report
+    assert report["rows_beyond_the_mask"]["audio"] == 9
+
+
+def test_unaligned_file_keeps_each_modalitys_own_rate(tmp_path):
+    content = mmsa_splits(aligned=False)
+    write(tmp_path, content)
+    corpus = imported(mmsa_recipe(), tmp_path, alignment="none")
+    for modality in ("audio", "vision"):
+        lengths = joined(content, f"{modality}_lengths")
+        assert np.array_equal(corpus.features[modality].lengths, lengths)
+        for n, values in enumerate(joined(content, modality)):
+            assert np.array_equal(corpus.features[modality][n], values[: lengths[n]])
+    text_lengths = [int(row[1].sum()) for row in joined(content, "text_bert")]
+    assert np.array_equal(corpus.features["text"].lengths, text_lengths)
+
+
+def test_unaligned_file_is_refused_for_word_alignment(tmp_path):
+    write(tmp_path, mmsa_splits(aligned=False))
+    message = refused(mmsa_recipe(), tmp_path)
+    assert message == (
+        f"{tmp_path / 'file.pkl'} is unaligned, each modality has its own steps: "
+        "set data.alignment to none"
+    )
+
+
+def test_lengths_from_before_a_cap_are_cut(tmp_path):
+    content = mmsa_splits(aligned=False)
+    content["train"]["audio_lengths"][0] = 1000
+    write(tmp_path, content)
+    corpus = imported(mmsa_recipe(), tmp_path, alignment="none")
+    assert corpus.features["audio"].lengths[0] == 30
+
+
+def test_steps_are_capped_by_modality_and_counted(tmp_path):
+    content = mmsa_splits(aligned=False)
+    write(tmp_path, content)
+    caps = UnalignedSteps(text=4, audio=9, vision=7)
+    corpus = imported(mmsa_recipe(), tmp_path, alignment="none", max_steps_unaligned=caps)
+    lengths = np.array(joined(content, "audio_lengths"))
+    assert np.array_equal(corpus.features["audio"].lengths, np.minimum(lengths, 9))
+    first = joined(content, "audio")[0]
+    assert np.array_equal(corpus.features["audio"][0], first[: min(9, lengths[0])])
+    cut = np.maximum(0, lengths - 9).sum()
+    cut += np.maximum(0, np.array(joined(content, "vision_lengths")) - 7).sum()
+    cut += sum(max(0, int(row[1].sum()) - 4) for row in joined(content, "text_bert"))
+    assert corpus.report["counts"]["steps_truncated"] == cut
+
+
+def test_last_steps_can_be_kept(tmp_path):
+    content = mmsa_splits()
+    write(tmp_path, content)
+    corpus = imported(mmsa_recipe(), tmp_path, max_steps=2, truncate="last")
+    length = int(content["train"]["text_bert"][0, 1].sum())
+    expected = content["train"]["vision"][0][length - 2 : length]
+    assert np.array_equal(corpus.features["vision"][0], expected)
+
+
+def without_mask(content):
+    for part in content.values():
+        del part["text_bert"]
+    return content
+
+
+def test_padding_is_never_guessed(tmp_path):
+    write(tmp_path, without_mask(mmsa_splits()))
+    message = refused(mmsa_recipe(), tmp_path)
+    assert "has neither text_lengths nor text_bert" in message
+    assert "options.padding: trailing_zeros in recipes/tiny.yaml" in message
+
+
+def test_trailing_zeros_are_padding_where_the_recipe_says_so(tmp_path):
+    content = mmsa_splits()
+    lengths = [int(row[1].sum()) for row in joined(content, "text_bert")]
+    # Zeros in the middle or at the beginning are values; so is a zero row of one modality alone.
+    for modality in ("text", "audio", "vision"):
+        content["train"][modality][0][0] = 0.0
+    content["train"]["text"][1][lengths[1] - 1] = 0.0
+    write(tmp_path, without_mask(content))
+    corpus = imported(mmsa_recipe(options={"padding": "trailing_zeros"}), tmp_path)
+    for modality in ("text", "audio", "vision"):
+        assert np.array_equal(corpus.features[modality].lengths, lengths)
+    assert corpus.tokens is None
+    assert corpus.report["steps_without_values"] == 1
+
+
+def test_no_padding_at_all(tmp_path):
+    write(tmp_path, without_mask(mmsa_splits()))
+    corpus = imported(mmsa_recipe(options={"padding": "none"}), tmp_path)
+    assert (corpus.features["text"].lengths == 10).all()
+
+
+def test_missing_modality_and_bad_values_are_counted(tmp_path):
+    content = mmsa_splits()
+    content["train"]["vision"][3] = 0.0
+    content["valid"]["audio"][0, 0, :3] = [-np.inf, np.inf, np.nan]
+    write(tmp_path, content)
+    corpus = imported(mmsa_recipe(), tmp_path)
+    assert not corpus.present_NM[3, 2]
+    assert corpus.present_NM.sum() == corpus.present_NM.size - 1
+    assert corpus.report["modalities"]["vision"]["segments_absent"] == 1
+    assert corpus.report["modalities"]["audio"]["values_cleaned"] == 3
+    assert np.array_equal(corpus.features["audio"][12][0, :3], [0, 0, 0])
+
+
+@pytest.mark.parametrize(("rule", "count"), [("drop", 21), ("keep", 22)])
+def test_empty_utterance_is_listed_and_dropped_or_kept(tmp_path, rule, count):
+    content = mmsa_splits()
+    content["train"]["text_bert"][2, 1] = 0
+    write(tmp_path, content)
+    corpus = imported(mmsa_recipe(), tmp_path, empty_segments=rule)
+    assert len(corpus.ids) == count
+    assert corpus.report["empty_segments"] == {"train1[0]": "no row of any modality"}
+    assert ("train1[0]" in corpus.ids) == (rule == "keep")
+
+
+def test_classification_labels_and_other_columns(tmp_path):
+    content = mmsa_splits()
+    for part in content.values():
+        part["regression_labels_A"] = part["regression_labels"] / 3
+    write(tmp_path, content)
+    classes = {"task": "classification", "classes": ["Negative", "Neutral", "Positive"]}
+    corpus = imported(mmsa_recipe(labels=classes), tmp_path)
+    assert np.array_equal(corpus.labels_N, joined(content, "classification_labels"))
+    assert corpus.class_names == ("Negative", "Neutral", "Positive")
+    own = {"task": "regression", "low": -1, "high": 1, "column": "regression_labels_A"}
+    corpus = imported(mmsa_recipe(labels=own), tmp_path)
+    assert np.allclose(corpus.labels_N, joined(content, "regression_labels_A"))
+
+
+def test_one_or_two_modalities(tmp_path):
+    write(tmp_path, mmsa_splits())
+    corpus = imported(mmsa_recipe(modalities={"audio": "audio"}), tmp_path)
+    assert corpus.modalities == ("audio",)
+    corpus = imported(mmsa_recipe(modalities={"vision": "vision", "text": "text"}), tmp_path)
+    assert corpus.modalities == ("text", "vision")
+
+
+def test_known_file_is_named_in_the_report(tmp_path):
+    write(tmp_path, mmsa_splits())
+    digest = "d3994fd25681f9c7ad6e9c6596a6fe9b4beb85ff7d478ba978b124139002e5f9"
+    assert known_file(digest) == "MMSA's MOSI/Processed/aligned_50.pkl"
+    assert known_file("0" * 64) is None
+    corpus = imported(mmsa_recipe(), tmp_path, sources={"file.pkl": digest})
+    assert corpus.report["file"] == "MMSA's MOSI/Processed/aligned_50.pkl"
+
+
+def test_folds_file_must_agree_with_the_splits(tmp_path):
+    write(tmp_path, mmsa_splits())
+    videos = {split: [f"{split}{n}" for n in range(6)] for split in SPLITS}
+    folds = tmp_path / "folds.json"
+    folds.write_text(json.dumps(videos))
+    recipe = mmsa_recipe(folds={"file": "folds.json"})
+    assert imported(recipe, tmp_path, folds=folds).folds == ("standard",)
+    (tmp_path / "tiny.h5").unlink()
+    folds.write_text(
+        json.dumps({"train": videos["train"], "valid": videos["test"], "test": videos["valid"]})
+    )
+    message = refused(recipe, tmp_path, folds=folds)
+    assert message == (
+        f"tiny: video 'valid0' is in valid of the files, but in test of {folds}: "
+        "are the files' splits swapped? (10 such)"
+    )
+
+
+def test_swapped_splits_are_refused_by_their_sizes(tmp_path):
+    content = mmsa_splits()
+    content["train"], content["test"] = content["test"], content["train"]
+    write(tmp_path, content)
+    message = refused(mmsa_recipe(), tmp_path)
+    assert message == (
+        f"{tmp_path / 'file.pkl'}: train has 6 utterances and test 12: the splits are swapped"
+    )
+
+
+def test_overlapping_splits_are_refused(tmp_path):
+    content = mmsa_splits()
+    content["test"]["id"][0] = "train0$_$7"
+    write(tmp_path, content)
+    message = refused(mmsa_recipe(), tmp_path)
+    assert message == ("tiny: video 'train0' is in both train and test; splits never share a video")
+
+
+def test_id_twice_is_refused(tmp_path):
+    content = mmsa_splits()
+    content["train"]["id"][1] = "train0$_$0000"
+    write(tmp_path, content)
+    assert "the id 'train0[0]' comes twice" in refused(mmsa_recipe(), tmp_path)
+
+
+@pytest.mark.parametrize("bad", ["train0", "train0$_$x", "$_$1", "tra[in$_$1", "train0$_$²"])
+def test_other_ids_are_refused(tmp_path, bad):
+    content = mmsa_splits()
+    content["train"]["id"][0] = bad
+    write(tmp_path, content)
+    assert "is not video$_$clip" in refused(mmsa_recipe(), tmp_path)
+
+
+def test_video_names_may_hold_the_separators_characters(tmp_path):
+    content = mmsa_splits()
+    content["train"]["id"][0] = "-a$_$b_-$_$0007"
+    write(tmp_path, content)
+    assert imported(mmsa_recipe(), tmp_path).ids[0] == "-a$_$b_-[7]"
+
+
+def changed(split, key, change):
+    def apply(content):
+        content[split][key] = change(content[split][key])
+        return content
+
+    return apply
+
+
+def removed(split, key=None):
+    def apply(content):
+        if key is None:
+            del content[split]
+        else:
+            del content[split][key]
+        return content
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (removed("valid"), "is no MMSA feature file: its top-level keys are 'train', 'test'"),
+        (lambda content: [1, 2], "is list, expected a dict"),
+        (lambda content: {**content, "train": 3}, "train is int, expected a dict"),
+        (lambda content: {"a": 1}, "its top-level keys are 'a', expected train, valid and test"),
+        (removed("test", "audio"), "test has no 'audio'; it has raw_text, id"),
+        (removed("test", "id"), "test has no 'id'"),
+        (removed("train", "regression_labels"), "train has no 'regression_labels'"),
+        (changed("train", "text", lambda x: x[:, 0]), "train.text has shape [12, 8], expected 3"),
+        (changed("train", "text", lambda x: x[:-1]), "train has 12 ids, but 11 rows of text"),
+        (changed("train", "text", lambda x: x[:, :-1]), "text_bert has 10 steps, but text 9"),
+        (changed("valid", "audio", lambda x: x[..., :-1]), "audio has 4 values a step in valid"),
+        (changed("train", "audio", lambda x: x.astype(str)), "holds text where numbers"),
+        (changed("train", "audio", lambda x: [[[1.0], [2.0, 3.0]]]), "train.audio is ragged"),
+        (changed("train", "audio", lambda x: None), "train.audio has shape [], expected 3"),
+        (changed("train", "audio", lambda x: [[[{}]]]), "holds objects where numbers"),
+        (changed("train", "id", lambda x: 7), "train.id is int, expected a list of texts"),
+        (changed("train", "id", lambda x: [1] * 12), "train.id holds int where texts"),
+        (changed("train", "text_bert", lambda x: x[:, :2]), "expected [N, 3, T]"),
+        (changed("train", "text_bert", lambda x: x + 0.5), "no mask of 0 and 1"),
+        (changed("train", "text_bert", lambda x: x * [[[-1], [1], [1]]]), "no token ids"),
+        (changed("train", "regression_labels", lambda x: x * 0 + 9), "allows -3 to 3 (12 such)"),
+        (changed("train", "regression_labels", lambda x: x * np.nan), "is nan, but recipes/tiny"),
+        (changed("train", "regression_labels", lambda x: x[None, :, None]), "one label a row"),
+        (changed("train", "regression_labels", lambda x: [[1.0], [2.0, 3.0]]), "is ragged"),
+        (changed("train", "regression_labels", lambda x: [1.0, [2.0]]), "is ragged"),
+        (changed("train", "regression_labels", lambda x: [10**400] * 12), "holds objects where"),
+        (changed("train", "regression_labels", lambda x: ["x" * 9, 1.0]), "holds text where"),
+        (changed("train", "id", lambda x: ["a$_$" + "1" * 5000, *x[1:]]), "is not video$_$clip"),
+        (changed("train", "id", lambda x: ["\ud800$_$1", *x[1:]]), "characters that no text has"),
+        (changed("train", "id", lambda x: ["a\0b$_$1", *x[1:]]), "characters that no text has"),
+    ],
+)
+def test_files_of_another_form_are_refused(tmp_path, change, said):
+    write(tmp_path, change(mmsa_splits()))
+    assert said in refused(mmsa_recipe(), tmp_path)
+
+
+def test_negative_lengths_are_refused(tmp_path):
+    content = mmsa_splits(aligned=False)
+    content["train"]["vision_lengths"][0] = -1
+    write(tmp_path, content)
+    assert "lengths of vision are negative" in refused(mmsa_recipe(), tmp_path, alignment="none")
+
+
+@pytest.mark.parametrize("change", [lambda x: x[:-1], lambda x: [*x, 1]])
+def test_another_number_of_lengths_is_refused(tmp_path, change):
+    content = mmsa_splits(aligned=False)
+    content["train"]["audio_lengths"] = change(content["train"]["audio_lengths"])
+    write(tmp_path, content)
+    count = len(content["train"]["audio_lengths"])
+    message = refused(mmsa_recipe(), tmp_path, alignment="none")
+    assert message.endswith(f"train has 12 ids, but {count} values in audio_lengths")
+
+
+def test_unknown_options_are_refused(tmp_path):
+    write(tmp_path, mmsa_splits())
+    message = refused(mmsa_recipe(options={"paddding": "none"}), tmp_path)
+    assert message == "recipes/tiny.yaml: unknown key options.paddding; format mmsa has padding"
+    message = refused(mmsa_recipe(options={"padding": "zeros"}), tmp_path)
+    assert "must be one of marked, trailing_zeros, none" in message
+
+
+def test_shared_rows_cannot_unfold_to_more_than_the_file(tmp_path):
+    content = mmsa_splits()
+    row = [0.0] * 1000
+    for key, value in (
+        ("audio", [[row] * 1000] * 12),
+        ("regression_labels", [row] * 1000),
+        ("regression_labels", [[[[[[[[]] * 9] * 99] * 99] * 99] * 99] * 99] * 99),
+    ):
+        write(tmp_path, content | {"train": content["train"] | {key: value}})
+        assert "describes more numbers than its size allows" in refused(mmsa_recipe(), tmp_path)
+    # Within three axes of lists nothing may lie deeper.
+    write(tmp_path, content | {"train": content["train"] | {"audio": [[[row] * 9] * 9] * 12}})
+    assert "holds rows where numbers are expected" in refused(mmsa_recipe(), tmp_path)
+
+
+def test_all_problems_are_listed_at_once(tmp_path):
+    content = mmsa_splits()
+    content["train"]["id"][0] = "nonsense"
+    content["train"]["regression_labels"][2:5] = 9
+    content["test"]["id"][0] = "train1$_$7"
+    write(tmp_path, content)
+    found = problems(mmsa_recipe(), tmp_path)
+    assert len(found) == 3
+    assert "nonsense" in found[0]
+    assert "(3 such)" in found[1]
+    assert "in both train and test" in found[2]
+    message = refused(mmsa_recipe(), tmp_path)
+    assert message == found[0] + "; 2 more: `dhmd data check tiny` lists them"
+    write(tmp_path, mmsa_splits())
+    assert problems(mmsa_recipe(), tmp_path) == []
+
+
+def test_missing_folds_path_is_an_error(tmp_path):
+    write(tmp_path, mmsa_splits())
+    message = refused(mmsa_recipe(folds={"file": "folds/x.json"}), tmp_path)
+    assert "folds.file is folds/x.json, but was not given" in message
+
+
+def test_the_same_file_gives_the_same_bytes_and_identity(tmp_path):
+    write(tmp_path, mmsa_splits())
+    caches = [tmp_path / "a.h5", tmp_path / "b.h5"]
+    for output in caches:
+        import_corpus(
+            mmsa_recipe(),
+            tmp_path,
+            AlignConfig(),
+            alignment="word",
+            sources={"f": "0"},
+            output=output,
+        )
+    assert caches[0].read_bytes() == caches[1].read_bytes()

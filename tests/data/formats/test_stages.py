@@ -1,0 +1,178 @@
+"""Every format goes through every stage to metrics, on small files."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dhmd.config.yaml12 import load_yaml
+from dhmd.data.synthetic import GeneratorConfig, generate
+from dhmd.settings import load_params
+from stages._entry import Stage
+from tests.data.formats.files import (
+    array_splits,
+    hkt_content,
+    mmsa_splits,
+    write_glove,
+    write_mustard_files,
+    write_pickle,
+    write_urfunny,
+)
+from tests.data.formats.test_arrays import write as write_arrays
+from tests.data.formats.test_real import REAL
+
+ROOT = Path(__file__).parents[3]
+PIPELINE = load_yaml(ROOT / "dvc.yaml")
+
+SMALL: dict[str, dict[str, Any]] = {
+    "model": {"width": 4, "heads": 2, "layers": 1},
+    "pretrain": {"epochs": 1, "folds": 2},
+    "train": {"seeds": [1, 2], "epochs": 1, "batch_size": 32, "accumulate": 1},
+    "ablate": {"variants": ["no_distillation"]},
+    "evaluate": {"resamples": 100},
+    "tracking": {"enabled": False},
+}
+
+
+def place_mmsa(folder: Path) -> None:
+    write_pickle(folder / "aligned_20.pkl", mmsa_splits(seed=3))
+
+
+def place_unaligned(folder: Path) -> None:
+    write_pickle(folder / "unaligned_39.pkl", mmsa_splits(aligned=False, seed=3))
+
+
+def place_mustard(folder: Path) -> None:
+    write_pickle(folder / "mustard.pkl", hkt_content())
+    write_mustard_files(folder)
+    write_glove(folder / "glove.txt")
+    shutil.make_archive(str(folder / "glove.840B.300d"), "zip", folder, "glove.txt")
+
+
+def place_arrays(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    write_arrays(folder, array_splits())
+
+
+def place_hdf5(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    write_arrays(folder, array_splits(), "h5")
+
+
+HDF5 = {split: {"path": f"{split}.h5"} for split in ("train", "valid", "test")}
+
+# A generated file -> the one of CMU's that it stands for.
+SEQUENCES = {
+    "words": "CMU_MOSI_TimestampedWords",
+    "vectors": "CMU_MOSI_TimestampedWordVectors",
+    "acoustic": "CMU_MOSI_COVAREP",
+    "visual": "CMU_MOSI_Visual_Facet_42",
+    "labels": "CMU_MOSI_Opinion_Labels",
+}
+
+
+def place_sequences(folder: Path) -> None:
+    generate(GeneratorConfig(n_train=24, n_valid=10, n_test=10, seed=3), folder)
+    for name, own in SEQUENCES.items():
+        (folder / f"{name}.csd").rename(folder / f"{own}.csd")
+    (folder / "folds.json").rename(folder.parents[2] / "recipes" / "folds" / "mosi.json")
+
+
+def place_urfunny(folder: Path) -> None:
+    write_urfunny(folder)
+
+
+def unpinned(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The shipped recipe for another file of the same form."""
+    for sequence in recipe["sequences"].values():
+        sequence.update(bytes=None, sha256=None)
+    return recipe
+
+
+def run_stages(
+    root: Path, name: str, alignment: str, fold: str | None = None, **sections: dict[str, Any]
+) -> None:
+    params = load_yaml(ROOT / "params.yaml")
+    assert isinstance(params, dict)
+    for section, values in (*SMALL.items(), *sections.items()):
+        params[section] |= values
+    params["kd"]["dictionary"]["codes"] = 8
+    params["datasets"] = [name]
+    params["data"] |= {"alignment": alignment, "fold": fold}
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    settings = load_params(root).for_dataset(name)
+    assert isinstance(PIPELINE, dict)
+    for stage in PIPELINE["stages"]:
+        work = importlib.import_module(f"stages.{stage}").work
+        work(Stage(name=stage, dataset=name, settings=settings))
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def metrics_of(name: str) -> dict[str, Any]:
+    path = Path("metrics", name, "metrics.json")
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    assert value["n_seeds"] == 2
+    return value
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "alignment", "changes", "metric"),
+    [
+        ("mosi", place_sequences, "none", {}, "mae"),
+        ("mmmo", place_mmsa, "word", {"options": None}, "mae"),
+        ("sims_mmsa", place_unaligned, "none", {"labels": {"low": -3.0, "high": 3.0}}, "mae"),
+        ("urfunny", place_urfunny, "word", {"options": {"context": True}}, "f1"),
+        ("mustard_independent", place_mustard, "word", {}, "f1"),
+        ("mustard_dependent", place_mustard, "word", {}, "f1"),
+        ("my_arrays", place_arrays, "none", {}, "mae"),
+        ("my_arrays", place_hdf5, "word", {"sequences": HDF5}, "mae"),
+    ],
+)
+def test_from_files_to_metrics(
+    root: Path,
+    name: str,
+    place: Callable[[Path], None],
+    alignment: str,
+    changes: dict[str, Any],
+    metric: str,
+) -> None:
+    recipe = unpinned(yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text()))
+    for key, value in changes.items():
+        recipe[key] = value if key == "options" else recipe[key] | value
+    for section in ("model", "kd", "pretrain", "train"):
+        recipe[section] = None
+    (root / "recipes" / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
+    place(root / "data" / "placed" / name)
+    run_stages(root, name, alignment, "dependent_3" if name == "mustard_dependent" else None)
+    value = metrics_of(name)
+    assert math.isfinite(value["test"][metric]["mean"])
+    predictions = Path("metrics", name, "predictions.csv").read_text().splitlines()
+    assert predictions[0].startswith("id,label,seed_1,seed_2")
+    assert len(predictions) > 5
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real pieces are not in ../shared/real")
+def test_a_real_file_goes_through_every_stage(root: Path) -> None:
+    placed = root / "data" / "placed" / "mmmo"
+    placed.mkdir(parents=True)
+    (placed / "aligned_20.pkl").symlink_to(REAL / "aligned_20.pkl")
+    run_stages(root, "mmmo", "word")
+    value = metrics_of("mmmo")
+    assert 0 < value["test"]["mae"]["mean"] < 3
+    assert len(Path("metrics", "mmmo", "predictions.csv").read_text().splitlines()) == 25

@@ -1,0 +1,127 @@
+"""UR-FUNNY's pickles: words to vectors, context, uneven utterances, folds."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.data.formats.files import WORDS, write_pickle, write_urfunny
+from tests.data.formats.recipes import imported, problems, refused, urfunny_recipe
+
+
+def content(tmp_path: Path, name: str):
+    return pickle.loads((tmp_path / f"{name}.pkl").read_bytes())
+
+
+@pytest.mark.parametrize("lists", [True, False])
+def test_punchlines_are_read(tmp_path, lists):
+    words = write_urfunny(tmp_path, lists=lists)
+    corpus = imported(urfunny_recipe(words=True), tmp_path)
+    assert corpus.task == "classification"
+    assert corpus.class_names == ("no", "yes")
+    assert corpus.ids[0] == "1[0]"
+    assert [len(corpus.index(split)) for split in ("train", "valid", "test")] == [12, 4, 6]
+    assert np.array_equal(corpus.features["text"].lengths, [w["punchline"] for w in words.values()])
+    language, audio = content(tmp_path, "language_sdk"), content(tmp_path, "covarep_features_sdk")
+    vectors = np.array(content(tmp_path, "word_embedding_list"))
+    for n, own_id in enumerate(range(1, 23)):
+        index = language[own_id]["punchline_embedding_indexes"]
+        assert np.allclose(corpus.features["text"][n], vectors[index])
+        assert np.allclose(corpus.features["audio"][n], audio[own_id]["punchline_features"])
+        assert corpus.words[n] == tuple(WORDS[i] for i in index)
+        assert corpus.labels_N[n] == own_id % 2
+    assert corpus.word_intervals is None
+
+
+def test_context_comes_before_the_punchline(tmp_path):
+    words = write_urfunny(tmp_path)
+    corpus = imported(urfunny_recipe(options={"context": True}), tmp_path)
+    total = [count["context"] + count["punchline"] for count in words.values()]
+    assert np.array_equal(corpus.features["vision"].lengths, total)
+    vision = content(tmp_path, "openface_features_sdk")[1]
+    rows = [row for sentence in vision["context_features"] for row in sentence]
+    assert np.allclose(corpus.features["vision"][0], [*rows, *vision["punchline_features"]])
+    assert corpus.words is None
+
+
+def test_uneven_utterances_are_left_out_and_listed(tmp_path):
+    write_urfunny(tmp_path)
+    audio = content(tmp_path, "covarep_features_sdk")
+    audio[3]["punchline_features"].append(audio[3]["punchline_features"][0])
+    write_pickle(tmp_path / "covarep_features_sdk.pkl", audio)
+    corpus = imported(urfunny_recipe(), tmp_path)
+    assert "3[0]" not in corpus.ids
+    uneven = corpus.report["uneven_utterances"]
+    assert list(uneven) == ["3[0]"]
+    assert uneven["3[0]"]["audio"] == uneven["3[0]"]["text"] + 1
+
+
+def change(tmp_path, name, own_id, value):
+    held = content(tmp_path, name)
+    if own_id is None:
+        held = value
+    else:
+        held[own_id] = value
+    write_pickle(tmp_path / f"{name}.pkl", held)
+
+
+@pytest.mark.parametrize(
+    ("name", "own_id", "value", "said"),
+    [
+        ("data_folds", None, {"train": []}, "has the keys train, expected train, dev and test"),
+        ("data_folds", None, [1], "is list, expected a dict"),
+        ("data_folds", "train", 5, "train is int, expected a list"),
+        ("data_folds", "train", [[1]], "train: the id '[1]' is none"),
+        ("covarep_features_sdk", 2, {"punchline_features": [[1.0] * 5, [1.0]]}, "is ragged"),
+        ("covarep_features_sdk", 2, {"punchline_features": "abc"}, "no punchline_features"),
+        ("covarep_features_sdk", 2, {"punchline_features": []}, "holds no word"),
+        ("covarep_features_sdk", 2, {}, "entry 2 has no punchline_features"),
+        ("covarep_features_sdk", 2, 5, "entry 2 is int, expected a dict"),
+        ("covarep_features_sdk", 1, {"punchline_features": [["a"]]}, "holds text where numbers"),
+        ("language_sdk", 2, {"punchline_embedding_indexes": [0, 99]}, "outside the 8 word vectors"),
+        ("language_sdk", 2, {"punchline_embedding_indexes": [0.5]}, "outside the 8 word vectors"),
+        (
+            "humor_label_sdk",
+            2,
+            7,
+            "the label of '2[0]' is 7, but recipes/tiny.yaml has the classes",
+        ),
+        ("humor_label_sdk", 2, "yes", "the label of 2 is not one number"),
+        ("humor_label_sdk", 2, np.array(["yes"]), "the label of 2 is not one number"),
+        ("humor_label_sdk", 2, 10**400, "the label of 2 holds objects where numbers"),
+        ("humor_label_sdk", None, {}, "(22 such)"),
+        ("word_embedding_list", None, [[1.0], [1.0, 2.0]], "is ragged"),
+    ],
+)
+def test_files_of_another_form_are_refused(tmp_path, name, own_id, value, said):
+    write_urfunny(tmp_path)
+    change(tmp_path, name, own_id, value)
+    assert said in refused(urfunny_recipe(), tmp_path)
+
+
+def test_missing_entry_and_short_word_list(tmp_path):
+    write_urfunny(tmp_path)
+    vision = content(tmp_path, "openface_features_sdk")
+    del vision[9]
+    write_pickle(tmp_path / "openface_features_sdk.pkl", vision)
+    write_pickle(tmp_path / "word_list.pkl", ["so"])
+    found = problems(urfunny_recipe(words=True), tmp_path)
+    assert any("entry 9 is missing" in sentence for sentence in found)
+    assert any("points outside 1 words" in sentence for sentence in found)
+
+
+def test_hostile_file_is_refused_by_name(tmp_path):
+    write_urfunny(tmp_path)
+    write_pickle(tmp_path / "humor_label_sdk.pkl", {1: Path("x")})
+    assert "pathlib" in refused(urfunny_recipe(), tmp_path)
+
+
+def test_recipe_without_a_needed_sequence_is_refused(tmp_path):
+    write_urfunny(tmp_path)
+    recipe = urfunny_recipe()
+    del recipe.sequences["embeddings"]
+    message = refused(recipe, tmp_path)
+    assert message == ("recipes/tiny.yaml has no sequences.embeddings, which format urfunny needs")

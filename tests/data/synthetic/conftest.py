@@ -1,0 +1,31 @@
+"""Corpora generated once for all tests of the folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dhmd.data.synthetic import GeneratorConfig, generate
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The corpus of recipe demo."""
+    folder = tmp_path_factory.mktemp("demo")
+    generate(GeneratorConfig(seed=1), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def no_cue_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The corpus of recipe demo_no_cue."""
+    folder = tmp_path_factory.mktemp("no_cue")
+    generate(GeneratorConfig(regime="no_cue", seed=1), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small() -> GeneratorConfig:
+    """A corpus of a few dozen utterances."""
+    return GeneratorConfig(n_train=24, n_valid=8, n_test=8)

@@ -1,0 +1,190 @@
+"""The files: equal bytes, CMU's format, what is planted can be found in them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from dhmd.base.errors import DhmdError
+from dhmd.base.hashing import file_sha256
+from dhmd.data.csd import open_sequence
+from dhmd.data.synthetic import GeneratorConfig, generate
+from dhmd.data.synthetic.corpus import FOLDS, SEQUENCES
+from dhmd.data.synthetic.floors import Pooled, pool, ridge
+
+PLANTED = (
+    "truth",
+    "reliability_text",
+    "reliability_audio",
+    "reliability_vision",
+    "latent",
+    *(f"shared_{index}" for index in range(4)),
+    *(f"exclusive_{m}_{index}" for m in ("text", "audio", "vision") for index in range(2)),
+)
+
+
+@pytest.fixture(scope="module")
+def pooled(demo_folder: Path) -> Pooled:
+    return pool(demo_folder)
+
+
+@pytest.fixture(scope="module")
+def pooled_no_cue(no_cue_folder: Path) -> Pooled:
+    return pool(no_cue_folder)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {path.name: file_sha256(path) for path in folder.iterdir()}
+
+
+def test_equal_configurations_give_equal_bytes(tmp_path: Path, small: GeneratorConfig) -> None:
+    generate(small, tmp_path / "a")
+    np.random.seed(5)  # another global state must not matter
+    generate(small, tmp_path / "b")
+    first = hashes(tmp_path / "a")
+    assert first == hashes(tmp_path / "b")
+    assert set(first) == {f"{name}.csd" for name in SEQUENCES} | {FOLDS}
+    generate(replace(small, seed=1), tmp_path / "c")
+    other = hashes(tmp_path / "c")
+    assert all(first[f"{name}.csd"] != other[f"{name}.csd"] for name in SEQUENCES)
+
+
+def test_clean_differs_in_labels_alone(tmp_path: Path, small: GeneratorConfig) -> None:
+    for regime in ("noisy", "clean", "no_cue"):
+        generate(replace(small, regime=regime), tmp_path / regime)
+
+    def values(regime: str, name: str) -> NDArray[Any]:
+        with open_sequence(tmp_path / regime / f"{name}.csd") as file:
+            return np.concatenate([file.read(video).features for video in file.ids])
+
+    for name in ("words", "vectors", "acoustic", "visual", "planted"):
+        np.testing.assert_array_equal(values("noisy", name), values("clean", name))
+    assert (values("noisy", "labels") != values("clean", "labels")).any()
+    np.testing.assert_array_equal(values("clean", "labels")[:, 0], values("clean", "planted")[:, 0])
+    for name in ("labels", "planted"):
+        np.testing.assert_array_equal(values("noisy", name), values("no_cue", name))
+    assert (values("noisy", "acoustic") != values("no_cue", "acoustic")).any()
+
+
+def test_the_default_takes_less_than_three_seconds(tmp_path: Path) -> None:
+    start = time.process_time()
+    generate(GeneratorConfig(), tmp_path)
+    assert time.process_time() - start < 3.0
+
+
+def test_files_have_the_format_of_cmus(demo_folder: Path) -> None:
+    folds = json.loads((demo_folder / FOLDS).read_text())
+    videos = sorted(video for split in folds.values() for video in split)
+    assert len(set(videos)) == len(videos)
+    widths = {"words": 1, "vectors": 20, "acoustic": 36, "visual": 28, "labels": 1, "planted": 15}
+    for name in SEQUENCES:
+        with open_sequence(demo_folder / f"{name}.csd") as file:
+            assert list(file.ids) == videos
+            entry = file.read(videos[0])
+            assert entry.features.shape == (len(entry.intervals), widths[name])
+            if name != "words":
+                assert entry.features.dtype == np.float32
+                assert file.dimension_names is not None
+                assert len(file.dimension_names) == widths[name]
+    with open_sequence(demo_folder / "labels.csd") as labels:
+        assert labels.root_name == "Opinion Segment Labels"
+    with open_sequence(demo_folder / "planted.csd") as planted:
+        assert planted.dimension_names == PLANTED
+
+
+def test_words_and_vectors_are_row_by_row_the_same(demo_folder: Path) -> None:
+    seen: dict[str, NDArray[Any]] = {}
+    with (
+        open_sequence(demo_folder / "words.csd") as words,
+        open_sequence(demo_folder / "vectors.csd") as vectors,
+    ):
+        for video in words.ids:
+            text, vector = words.read(video), vectors.read(video)
+            np.testing.assert_array_equal(text.intervals, vector.intervals)
+            for word, row in zip(text.features[:, 0], vector.features, strict=True):
+                np.testing.assert_array_equal(seen.setdefault(word, row), row)
+    assert not seen["sp"].any()
+    assert seen["not"].any()
+
+
+def test_splits_share_no_video_and_have_their_sizes(pooled: Pooled) -> None:
+    names, counts = np.unique(pooled.split_N, return_counts=True)
+    assert dict(zip(names.tolist(), counts.tolist(), strict=True)) == {
+        "train": 600,
+        "valid": 200,
+        "test": 320,
+    }
+
+
+def held_out(pooled: Pooled, modality: str, name: str) -> float:
+    """Correlation on the test split of a planted value with ridge's reading of it."""
+    target = pooled.planted[name]
+    read = ridge(pooled.features[modality], target, pooled.split_N)
+    test = pooled.split_N == "test"
+    return float(np.corrcoef(read[test], target[test])[0, 1])
+
+
+@pytest.mark.parametrize("modality", ["text", "audio", "vision"])
+def test_every_modality_shows_the_shared_latent_and_its_own(pooled: Pooled, modality: str) -> None:
+    assert held_out(pooled, modality, "shared_0") > 0.25
+    assert min(held_out(pooled, modality, f"shared_{index}") for index in (1, 2, 3)) > 0.5
+    assert held_out(pooled, modality, f"exclusive_{modality}_0") > 0.25
+    for other in {"text", "audio", "vision"} - {modality}:
+        assert abs(held_out(pooled, modality, f"exclusive_{other}_0")) < 0.2
+
+
+def test_text_shows_the_tone_best(pooled: Pooled) -> None:
+    text = held_out(pooled, "text", "shared_0")
+    assert text > 0.1 + max(held_out(pooled, m, "shared_0") for m in ("audio", "vision"))
+
+
+def test_features_betray_the_reliability_except_in_no_cue(
+    pooled: Pooled, pooled_no_cue: Pooled
+) -> None:
+    for modality in ("audio", "vision"):
+        assert held_out(pooled, modality, f"reliability_{modality}") > 0.6
+    assert held_out(pooled, "text", "reliability_text") > 0.2
+    for modality in ("text", "audio", "vision"):
+        assert abs(held_out(pooled_no_cue, modality, f"reliability_{modality}")) < 0.2
+
+
+def test_progress_sees_each_files_videos(tmp_path: Path, small: GeneratorConfig) -> None:
+    seen: dict[str, int] = {}
+
+    def progress(items: Iterable[Any], label: str) -> Iterable[Any]:
+        rows = list(items)
+        seen[label] = len(rows)
+        return rows
+
+    generate(small, tmp_path, progress=progress)
+    assert set(seen) == set(SEQUENCES)
+    assert len(set(seen.values())) == 1
+
+
+def test_a_folder_that_cannot_be_is_named(tmp_path: Path, small: GeneratorConfig) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DhmdError, match=r"words\.csd"):
+        generate(small, tmp_path / "file")
+
+
+def test_the_sdk_reads_the_files(demo_folder: Path) -> None:
+    sdk = pytest.importorskip("mmsdk.mmdatasdk", reason="cmu-multimodal-sdk is not installed")
+    for name in SEQUENCES:
+        theirs = sdk.computational_sequence(str(demo_folder / f"{name}.csd"))
+        with open_sequence(demo_folder / f"{name}.csd") as ours:
+            assert json.loads(theirs.metadata["root name"]) == ours.root_name
+            assert set(theirs.data) == set(ours.ids)
+            entry, other = ours.read("25522"), theirs.data["25522"]
+            np.testing.assert_array_equal(entry.intervals, other["intervals"][:])
+            features = other["features"][:]
+            if name == "words":
+                features = np.char.decode(features, "utf-8").astype(object)
+            np.testing.assert_array_equal(entry.features, features)

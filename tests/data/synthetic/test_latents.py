@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from dhmd.data.synthetic import GeneratorConfig
+from dhmd.data.synthetic.config import ExclusiveConfig, MisleadingConfig
+from dhmd.data.synthetic.latents import MODALITIES, SHARED, TRUTH_SD, gain, plan, to_label
+
+LARGE = GeneratorConfig(n_train=20000, n_valid=1, n_test=1)
+
+
+def test_labels_are_the_truth_in_clean_and_noisy_by_the_configured_sd_elsewhere() -> None:
+    clean = plan(GeneratorConfig(regime="clean", n_train=20000))
+    np.testing.assert_array_equal(clean.label_N, clean.truth_N)
+    noisy = plan(GeneratorConfig(n_train=20000))
+    np.testing.assert_array_equal(noisy.truth_N, clean.truth_N)
+    # Near 0 neither truth nor label is clipped often enough to matter.
+    middle = np.abs(noisy.truth_N) < 0.3
+    inner = np.abs(noisy.label_N) < 1.3
+    # P(|noise| < 1 sd) = .6827: a check of the sd that clipping does not touch.
+    assert np.mean(inner[middle]) == pytest.approx(0.683, abs=0.025)
+    assert np.mean(noisy.label_N[middle]) == pytest.approx(0.0, abs=0.05)
+
+
+def test_the_noise_is_alike_in_every_split() -> None:
+    config = GeneratorConfig(n_train=4000, n_valid=4000, n_test=4000)
+    planted = plan(config)
+    error = np.abs(planted.label_N - planted.truth_N).reshape(3, 4000).mean(axis=1)
+    assert np.ptp(error) < 0.06
+
+
+def test_labels_are_steps_of_a_fifth_within_the_range() -> None:
+    np.testing.assert_allclose(to_label(np.array([3.4, -3.3, 0.29, 1.11])), [3.0, -3.0, 0.2, 1.2])
+    label = plan(GeneratorConfig()).label_N
+    assert np.abs(label).max() <= 3.0
+    np.testing.assert_allclose(label / 0.2, np.round(label / 0.2), atol=1e-9)
+
+
+def test_the_truth_is_the_documented_sum() -> None:
+    shares = ExclusiveConfig(text=0.2, audio=0.1, vision=0.3)
+    planted = plan(GeneratorConfig(topic=0.0, exclusive=shares))
+    own = planted.exclusive_NME[:, :, 0]
+    raw = TRUTH_SD * (
+        np.sqrt(0.4) * planted.shared_NS[:, 0]
+        + np.sqrt(0.2) * own[:, 0]
+        + np.sqrt(0.1) * own[:, 1]
+        + np.sqrt(0.3) * own[:, 2]
+    )
+    np.testing.assert_allclose(planted.truth_N, to_label(raw), atol=1e-9)
+
+
+def test_each_topic_has_its_place_and_its_offset() -> None:
+    planted = plan(
+        GeneratorConfig(
+            n_train=20000, topic=1.0, exclusive=ExclusiveConfig(text=0.0, audio=0.0, vision=0.0)
+        )
+    )
+    for topic in range(6):
+        rows = planted.topic_N == topic
+        assert np.ptp(planted.truth_N[rows]) == 0.0
+        centre = planted.shared_NS[rows, 1:].mean(axis=0)
+        assert np.abs(centre).max() == pytest.approx(1.6, abs=0.05)
+        assert np.sort(np.abs(centre))[1] < 0.05
+
+
+def test_a_modality_misleads_as_often_as_configured() -> None:
+    planted = plan(LARGE)
+    for index, share in enumerate((0.08, 0.3, 0.3)):
+        r = planted.reliability_NM[:, index]
+        assert r.min() > 0
+        assert r.max() < 1
+        # Beta(2, 6) lies below .6 in all but 2 %, Beta(30, 1.5) above it.
+        assert np.mean(r < 0.6) == pytest.approx(share, abs=0.02)
+
+
+def test_gain_is_full_at_one_none_at_the_flip_and_negative_below() -> None:
+    np.testing.assert_allclose(gain(np.array([1.0, 0.4, 0.1])), [1.0, 0.0, -0.5])
+
+
+def test_sentiment_follows_the_reliability_and_its_size_betrays_nothing() -> None:
+    planted = plan(LARGE)
+    for index in range(len(MODALITIES)):
+        r = planted.reliability_NM[:, index]
+        truth = planted.shared_NS[:, 0]
+        own = planted.exclusive_NME[:, index, 0]
+        for latent, shown in (
+            (truth, planted.shown_NMF[:, index, 0]),
+            (own, planted.shown_NMF[:, index, SHARED]),
+        ):
+            assert np.corrcoef(latent[r > 0.9], shown[r > 0.9])[0, 1] > 0.7
+            assert np.corrcoef(latent[r < 0.2], shown[r < 0.2])[0, 1] < -0.3
+            assert abs(spearmanr(r, np.abs(shown)).statistic) < 0.03
+            assert shown.std() == pytest.approx(1.0, abs=0.03)
+        content = planted.shown_NMF[:, index, 1]
+        assert np.corrcoef(planted.shared_NS[r < 0.4, 1], content[r < 0.4])[0, 1] > 0.85
+
+
+def test_no_cue_betrays_another_utterance() -> None:
+    cued, hidden = (
+        plan(LARGE),
+        plan(GeneratorConfig(regime="no_cue", n_train=20000, n_valid=1, n_test=1)),
+    )
+    np.testing.assert_array_equal(cued.cue_NM, cued.reliability_NM)
+    np.testing.assert_array_equal(hidden.reliability_NM, cued.reliability_NM)
+    np.testing.assert_array_equal(hidden.label_N, cued.label_N)
+    np.testing.assert_array_equal(hidden.shown_NMF, cued.shown_NMF)
+    np.testing.assert_array_equal(np.sort(hidden.cue_NM, axis=0), np.sort(cued.cue_NM, axis=0))
+    for index in range(3):
+        r, cue = hidden.reliability_NM[:, index], hidden.cue_NM[:, index]
+        assert abs(spearmanr(r, cue).statistic) < 0.03
+
+
+def test_nobody_misleads_when_told_so() -> None:
+    planted = plan(GeneratorConfig(misleading=MisleadingConfig(text=0.0, audio=0.0, vision=1.0)))
+    assert planted.reliability_NM[:, :2].min() > 0.6
+    assert np.median(planted.reliability_NM[:, 2]) < 0.3

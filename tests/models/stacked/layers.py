@@ -1,0 +1,60 @@
+"""Torch's own layers with the weights of one replica and group of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from dhmd.models.stacked.linear import Linear
+from dhmd.models.stacked.norm import LayerNorm
+from dhmd.models.stacked.replicas import Replicas
+
+CPU = torch.device("cpu")
+
+
+def replicas(*seeds: int) -> Replicas:
+    return Replicas(seeds or (1, 2), CPU)
+
+
+def linear_of(ours: Linear, replica: int, group: int) -> nn.Linear:
+    _, _, inputs, outputs = ours.weight_RGIO.shape
+    theirs = nn.Linear(inputs, outputs, bias=ours.bias_RGO is not None)
+    with torch.no_grad():
+        theirs.weight.copy_(ours.weight_RGIO[replica, group].T)
+        if ours.bias_RGO is not None:
+            theirs.bias.copy_(ours.bias_RGO[replica, group])
+    return theirs
+
+
+def norm_of(ours: LayerNorm, replica: int, group: int) -> nn.LayerNorm:
+    theirs = nn.LayerNorm(ours.scale_RGD.shape[-1])
+    with torch.no_grad():
+        theirs.weight.copy_(ours.scale_RGD[replica, group])
+        theirs.bias.copy_(ours.shift_RGD[replica, group])
+    return theirs
+
+
+def scatter(module: nn.Module, seed: int = 0) -> None:
+    """Put random numbers in all parameters, also those that start at 0 or 1."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.4)
+
+
+def masks(*shape: int, steps: int, seed: int = 0, least: int = 1) -> torch.Tensor:
+    """Ragged masks `[*shape, steps]` of at least `least` real steps."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(least, steps + 1, shape, generator=generator)
+    return torch.arange(steps) < lengths.unsqueeze(-1)
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def cells(shape: Sequence[int]) -> list[tuple[int, int]]:
+    """Every (replica, group)."""
+    return [(r, g) for r in range(shape[0]) for g in range(shape[1])]

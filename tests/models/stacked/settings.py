@@ -1,0 +1,89 @@
+"""Small models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from dhmd.models.config import (
+    AttentionDropoutConfig,
+    DecoupleConfig,
+    DictionaryConfig,
+    DistillationConfig,
+    DropoutConfig,
+    GraphConfig,
+    InputDropoutConfig,
+    KernelConfig,
+    ModelConfig,
+)
+from dhmd.models.stacked.dhmd import DHMD
+from dhmd.models.stacked.knobs import Knobs
+from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.task import Task
+
+CPU = torch.device("cpu")
+INPUTS = {"text": 4, "audio": 3, "vision": 5}
+CLASSES = Task(classes=3)
+
+MODEL = ModelConfig(
+    width=8,
+    heads=2,
+    layers=1,
+    kernels=KernelConfig(text=3, audio=1, vision=5),
+    dropout=DropoutConfig(
+        attention=AttentionDropoutConfig(text=0.3, audio=0.2, vision=0.0),
+        layer=0.2,
+        embedding=0.1,
+        input=InputDropoutConfig(text=0.2),
+        output=0.3,
+    ),
+)
+KD = DistillationConfig(
+    graph=GraphConfig(hidden=6), dictionary=DictionaryConfig(codes=12, scale=4.0)
+)
+
+
+def kd_with(
+    graph: dict[str, Any] | None = None, dictionary: dict[str, Any] | None = None, **own: Any
+) -> DistillationConfig:
+    """The small settings with some changed."""
+    return replace(
+        KD,
+        graph=replace(KD.graph, **graph or {}),
+        dictionary=replace(KD.dictionary, **dictionary or {}),
+        **own,
+    )
+
+
+def small_model(
+    *,
+    seeds: Sequence[int] = (1, 2),
+    task: Task | None = None,
+    inputs: dict[str, int] | None = None,
+    model: ModelConfig = MODEL,
+    decouple: DecoupleConfig | None = None,
+    kd: DistillationConfig | Sequence[DistillationConfig] = KD,
+    lively: bool = True,
+) -> DHMD:
+    """A DHMD of one replica a seed; `lively`: edges start away from uniform."""
+    replicas = Replicas(seeds, CPU)
+    kds = [kd] * len(seeds) if isinstance(kd, DistillationConfig) else list(kd)
+    decouple = decouple or DecoupleConfig()
+    fast = DHMD(
+        replicas,
+        task or Task(),
+        inputs or INPUTS,
+        model=model,
+        decouple=decouple,
+        kd=kds[0],
+        knobs=Knobs.of([(decouple, each) for each in kds], CPU),
+    )
+    if lively:
+        for unit in fast.graphs.values():
+            weight = unit.edge_score.weight_RGIO
+            with torch.no_grad():
+                weight.copy_(replicas.normal(*weight.shape[1:]) * 2)
+    return fast

@@ -1,0 +1,85 @@
+"""The core of attention with dropout, against the same equations from ordinary operations."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from dhmd.models.stacked import attend as module
+from dhmd.models.stacked.attend import attend
+from dhmd.models.stacked.dropout import Dropout
+from dhmd.models.stacked.pooling import padding_bias
+from tests.models.stacked.layers import CPU, masks, normal, replicas
+from tests.oracle.compare import assert_close
+
+HEADS, WIDTH, GROUPS, BATCH, STEPS, KEYS = 2, 6, 3, 4, 5, 7
+
+
+def dropout(rates: tuple[float, ...]) -> Dropout:
+    family = replicas()
+    family.training = True
+    return Dropout(family, rates)
+
+
+def plain(query: Tensor, pairs: Tensor, bias: Tensor, kept: Tensor) -> Tensor:
+    """`kept` [S, H, T, U] is what dropout multiplies the weights by."""
+    q, k, v = (
+        x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+        for x in (query, pairs[..., :WIDTH], pairs[..., WIDTH:])
+    )
+    scores = q @ k.transpose(-1, -2) / math.sqrt(WIDTH // HEADS) + bias[:, None, None]
+    return ((scores.softmax(-1) * kept) @ v).transpose(1, 2).flatten(2)
+
+
+@pytest.mark.parametrize("rates", [(0.3, 0.3, 0.3), (0.4, 0.0, 0.2), (0.0, 0.0, 0.0)])
+@pytest.mark.parametrize("block", [1, 60, 1 << 17])
+def test_it_is_its_equations_with_dropout_in_blocks_of_any_size(
+    rates: tuple[float, ...], block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BLOCK", block)
+    sequences = 2 * GROUPS * BATCH
+    inputs = [normal(sequences, STEPS, WIDTH), normal(sequences, KEYS, 2 * WIDTH, seed=1)]
+    bias = padding_bias(masks(2, GROUPS, BATCH, steps=KEYS)).flatten(0, 2)
+    drawn = dropout(rates).drawn((GROUPS, BATCH), (HEADS, STEPS, KEYS))
+    kept = torch.ones(2, GROUPS, BATCH, HEADS, STEPS, KEYS)
+    if drawn is not None:
+        active = iter(range(GROUPS))
+        for group, rate in enumerate(rates):
+            if rate > 0:
+                bits = drawn.bits_RAXTU[:, next(active)].view(2, BATCH, HEADS, STEPS, KEYS)
+                kept[:, group] = (bits >= round(rate * 65536) - 32768) / (1 - rate)
+    found, expected = [], []
+    for function, result in ((attend, found), (plain, expected)):
+        own = [x.clone().requires_grad_() for x in inputs]
+        if function is attend:
+            y = attend(*own, bias, HEADS, drawn)
+        else:
+            y = plain(*own, bias, kept.flatten(0, 2))
+        (y**3).sum().backward()
+        result += [y, *(x.grad for x in own)]
+    for one, other in zip(found, expected, strict=True):
+        assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_groups_without_dropout_draw_nothing() -> None:
+    drawn = dropout((0.4, 0.0, 0.2)).drawn((GROUPS, BATCH), (HEADS, STEPS, KEYS))
+    assert drawn is not None
+    assert drawn.bits_RAXTU.shape == (2, 2, BATCH * HEADS, STEPS, KEYS)
+    assert dropout((0.4, 0.0)).drawn((1, BATCH), (1, 1, 1), slice(1, 2)) is None
+
+
+def test_on_a_gpu_one_block_has_every_groups_limit() -> None:
+    """The masks of the one block that a GPU gets, made on the CPU from bits of every group."""
+    rates = (0.4, 0.0, 0.2)
+    layer = dropout(rates)
+    bits = layer.replicas.bits(GROUPS, BATCH * HEADS, STEPS, KEYS)
+    numbers = tuple(layer.thresholds_G.tolist())
+    drawn = module.Drawn(bits, (True,) * GROUPS, layer.thresholds_G, layer.scales_G, numbers)
+    count = bits.shape[:3].numel()
+    like = torch.zeros(count, STEPS, KEYS)
+    [block] = module._blocks(count, STEPS * KEYS, drawn, torch.device("cuda"))
+    apart = [b.mask(like[b.part]) for b in module._blocks(count, STEPS * KEYS, drawn, CPU)]
+    assert block.mask(like).equal(torch.cat(apart))

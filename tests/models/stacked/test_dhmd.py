@@ -1,0 +1,278 @@
+"""DHMD, whole: against the plain model, and what its total loss promises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dhmd.models.batch import Batch
+from dhmd.models.config import DecoupleConfig
+from dhmd.models.stacked.dhmd import DHMD, initialise_encoders
+from dhmd.models.task import Task
+from tests.models.stacked.layers import normal
+from tests.models.stacked.settings import CLASSES, INPUTS, KD, MODEL, kd_with, small_model
+from tests.oracle.batches import chosen, padded, plain, random_batch, replica_of
+from tests.oracle.compare import assert_close
+from tests.oracle.losses import losses as plain_losses
+from tests.oracle.plain import PlainDHMD
+from tests.oracle.weights import copy_replica
+
+PAIR, ONE = {"text": 4, "vision": 5}, {"audio": 3}
+
+CASES: dict[str, dict[str, Any]] = {
+    "regression": {},
+    "classification": {"task": CLASSES},
+    "own lengths": {"steps": (4, 7, 6), "aligned": False},
+    "own lengths, classification": {"steps": (6, 3, 5), "aligned": False, "task": CLASSES},
+    "two layers": {"model": replace(MODEL, layers=2)},
+    "two modalities": {"inputs": PAIR},
+    "one modality": {"inputs": ONE, "absent": 0.0},
+    "nothing absent": {"absent": 0.0, "uncounted": 0},
+    "no decoupling": {"decouple": DecoupleConfig(enabled=False)},
+    "other decoupling": {"decouple": DecoupleConfig(weight=0.7, gamma=0.4, margin=0.3)},
+    "no cross-modal attention": {"model": replace(MODEL, cross_modal=False)},
+    "no vote": {"model": replace(MODEL, vote=False)},
+    "no dictionaries": {"kd": kd_with(dictionary={"homogeneous": False, "heterogeneous": False})},
+    "one dictionary": {"kd": kd_with(dictionary={"heterogeneous": False})},
+    "no matching": {"kd": kd_with(dictionary={"matching": False})},
+    "no HomoGD": {"kd": kd_with(graph={"homogeneous": False})},
+    "no HeteroGD": {"kd": kd_with(graph={"heterogeneous": False}, lambda_=1.0)},
+    "edges by KL": {"kd": kd_with(graph={"edge_loss": "kl", "tau": 0.8})},
+    "edges by KL, classification": {"kd": kd_with(graph={"edge_loss": "kl"}), "task": CLASSES},
+    "representation": {"kd": kd_with(graph={"representation": 0.4}, aux=0.6)},
+    "no distillation": {"kd": kd_with(lambda_=0.0)},
+}
+
+
+def _case(
+    *,
+    task: Task | None = None,
+    inputs: dict[str, int] = INPUTS,
+    steps: tuple[int, ...] = (5, 5, 5),
+    **options: Any,
+) -> tuple[DHMD, Batch, dict[str, Any]]:
+    build = {k: options.pop(k) for k in ("model", "decouple", "kd") if k in options}
+    build = {"model": MODEL, "decouple": DecoupleConfig(), "kd": KD, **build}
+    fast = small_model(task=task, inputs=inputs, **build)
+    widths = list(inputs.values())
+    batch = random_batch(widths, task=task, steps=steps, seed=21, **options)
+    return fast, batch, {"inputs": inputs, "task": task or Task(), **build}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_is_the_plain_model_in_every_number_and_every_gradient(name: str) -> None:
+    fast, batch, built = _case(**CASES[name])
+    passed, found = fast(batch), fast.losses(batch)
+    found["total"].sum().backward()
+    own = dict(fast.named_parameters())
+    for r in range(2):
+        model = PlainDHMD(**built).eval()
+        links = copy_replica(fast, model, r)
+        row = plain(batch, r)
+        expected = model(row)
+        assert_close(passed.output_RBO[r], expected.output_BO, what="output")
+        there = row.present_BM
+        for space, graph in passed.graphs.items():
+            outputs = graph.outputs_RMBO[r].transpose(0, 1)
+            assert_close(outputs[there], expected.outputs[space][there], what="vertex outputs")
+            vertices = graph.vertices_RMBD[r].transpose(0, 1)
+            assert_close(vertices[there], expected.vertices[space][there], what="vertices")
+            assert_close(graph.learned_RBIJ[r], expected.edges[space], what="edges")
+        for space, matched in passed.matched.items():
+            codes = matched.activation_RMBK[r].transpose(0, 1)
+            assert_close(codes, expected.activation[space], what="codes", atol=5e-5)
+        wanted = plain_losses(model, expected, row)
+        assert set(found) == set(wanted)
+        for part, value in wanted.items():
+            assert_close(found[part][r], value, what=part, rtol=1e-5)
+        wanted["total"].backward()
+        for link in links:
+            mine, theirs = own[link.name].grad, link.parameter.grad
+            mine = torch.zeros_like(own[link.name]) if mine is None else mine
+            theirs = torch.zeros_like(link.parameter) if theirs is None else theirs
+            assert_close(link.select(mine), theirs, what=link.name, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["regression", "own lengths", "classification", "one modality"])
+def test_padding_an_utterance_further_changes_no_output(name: str) -> None:
+    fast, batch, built = _case(**CASES[name])
+    each = len(built["inputs"])
+    before, losses = fast.predict(batch), fast.losses(batch)
+    for more in ((3,) * each, tuple(range(1, each + 1))):
+        longer = padded(batch, more)
+        assert_close(fast.predict(longer), before, atol=2e-5)
+        for part, value in fast.losses(longer).items():
+            assert_close(value, losses[part], what=part, atol=2e-5, rtol=1e-5)
+
+
+def test_an_utterance_does_not_see_its_batch() -> None:
+    fast, batch, _ = _case()
+    output = fast.predict(batch)
+    assert_close(fast.predict(chosen(batch, (4, 1))), output[:, [4, 1]])
+    graph, alone = fast(batch).graphs, fast(chosen(batch, (3,))).graphs
+    for space in graph:
+        assert_close(alone[space].learned_RBIJ[:, 0], graph[space].learned_RBIJ[:, 3])
+
+
+def test_a_replica_does_not_see_its_companions() -> None:
+    fast, batch, _ = _case()
+    losses = fast.losses(batch)
+    losses["total"].sum().backward()
+    grads = {name: p.grad[1].clone() for name, p in fast.named_parameters()}
+    with torch.no_grad():
+        for parameter in fast.parameters():
+            parameter[0] = torch.nan
+    fast.zero_grad()
+    again = fast.losses(batch)
+    assert again["total"][0].isnan()
+    again["total"].sum().backward()
+    for name, value in again.items():
+        assert value[1].equal(losses[name][1]), name
+    for name, parameter in fast.named_parameters():
+        assert parameter.grad[1].equal(grads[name]), name
+
+
+def test_a_seed_alone_is_the_seed_in_company_with_dropout_on() -> None:
+    company, alone = small_model(seeds=(5, 6, 7)), small_model(seeds=(6,))
+    batch = random_batch(list(INPUTS.values()), replicas=3)
+    for model in (company, alone):
+        _replicas(model).training = True
+    together, single = company.losses(batch), alone.losses(replica_of(batch, 1))
+    for name, value in single.items():
+        assert_close(value[0], together[name][1], what=name)
+    _replicas(company).training = False
+    assert not torch.allclose(company.losses(batch)["total"], together["total"])
+
+
+def _replicas(model: DHMD) -> Any:
+    return model.encoders[0].dropout.replicas
+
+
+# ---- the total loss ------------------------------------------------------------------------------
+
+SPACES = ("homogeneous", "heterogeneous")
+
+
+def test_the_total_is_the_convex_mix_with_the_numbers_of_each_replica() -> None:
+    kds = [
+        kd_with(lambda_=0.0),
+        kd_with(lambda_=0.4, aux=0.7, dictionary={"weight": 0.9}),
+        kd_with(lambda_=1.0, graph={"homogeneous": False}),
+        kd_with(lambda_=0.5, dictionary={"matching": False}),
+    ]
+    fast = small_model(seeds=(1, 2, 3, 4), kd=kds, decouple=DecoupleConfig(weight=0.3))
+    losses = fast.losses(random_batch(list(INPUTS.values()), replicas=4))
+    for r, kd in enumerate(kds):
+        own = {name: value[r].item() for name, value in losses.items()}
+        graph, dictionary = kd.graph, kd.dictionary
+        on = {"homogeneous": graph.homogeneous, "heterogeneous": graph.heterogeneous}
+        vertices = sum(own[f"vertex_{space}"] for space in SPACES)
+        distilled = sum(own[f"gd_{space}"] * on[space] for space in SPACES)
+        edges = sum(own[f"edge_{space}"] for space in SPACES)
+        matched = sum(own[f"dm_{space}"] for space in SPACES) * dictionary.matching
+        expected = (
+            own["task"]
+            + kd.aux * ((1 - kd.lambda_) * vertices + kd.lambda_ * distilled)
+            + 0.3 * own["dec"]
+            + kd.lambda_ * dictionary.weight * matched
+            + edges
+        )
+        assert own["total"] == pytest.approx(expected, rel=1e-5)
+
+
+def _gradients(fast: DHMD, batch: Batch) -> dict[str, Tensor]:
+    fast.zero_grad()
+    fast.losses(batch)["total"].sum().backward()
+    return {
+        name: torch.zeros_like(p) if p.grad is None else p.grad.clone()
+        for name, p in fast.named_parameters()
+    }
+
+
+def test_lambda_zero_removes_every_distillation_loss() -> None:
+    """Teachers and the dictionary's weight then move nothing but, through L_edge, the edges."""
+    batch = random_batch(list(INPUTS.values()))
+    assert batch.teachers_RMBO is not None
+    others = replace(batch, teachers_RMBO=batch.teachers_RMBO * -3)
+
+    def moved(kd: Any) -> set[str]:
+        before = _gradients(small_model(kd=kd), batch)
+        after = _gradients(small_model(kd=replace(kd, dictionary=_heavier(kd))), others)
+        return {name for name in before if not before[name].equal(after[name])}
+
+    still = moved(kd_with(lambda_=0.0))
+    assert still
+    assert all(".edge_" in name for name in still)
+    assert any("query" in name for name in moved(kd_with(lambda_=0.3)))
+
+
+def _heavier(kd: Any) -> Any:
+    return replace(kd.dictionary, weight=5.0)
+
+
+def test_only_the_edge_loss_reaches_g() -> None:
+    """Without L_edge no gradient would reach the edge networks: w is detached everywhere else."""
+    fast, batch, _ = _case()
+    losses = fast.losses(batch)
+    rest = losses["total"] - sum(losses[f"edge_{space}"] for space in SPACES)
+    rest.sum().backward()
+    for name, parameter in fast.named_parameters():
+        silent = parameter.grad is None or parameter.grad.abs().max() < 1e-6
+        assert silent == (".edge_" in name), name
+
+
+def test_one_modality_has_no_distillation_by_construction() -> None:
+    fast, batch, _ = _case(**CASES["one modality"])
+    losses = fast.losses(batch)
+    for space in SPACES:
+        for kind in ("gd", "edge", "dm"):
+            assert losses[f"{kind}_{space}"].eq(0).all()
+        assert losses[f"vertex_{space}"].gt(0).all()
+    assert losses["mar"].eq(0).all()
+
+
+def test_an_utterance_with_nothing_at_all_gives_numbers() -> None:
+    fast, batch, _ = _case(absent=0.0)
+    nothing = batch.without(torch.ones_like(batch.present_RMB))
+    passed = fast(nothing)
+    assert passed.output_RBO.isfinite().all()
+    # There is nothing to tell utterances apart by.
+    assert_close(passed.output_RBO, passed.output_RBO[:, :1].expand_as(passed.output_RBO))
+    losses = fast.losses(nothing)
+    assert all(value.isfinite().all() for value in losses.values())
+    losses["total"].sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in fast.parameters())
+
+
+def test_withholding_a_modality_is_the_same_as_its_absence() -> None:
+    fast, batch, _ = _case(absent=0.0)
+    away = torch.zeros_like(batch.present_RMB)
+    away[:, 1] = True
+    withheld = fast.predict(batch.without(away))
+    spoiled = replace(
+        batch, features=[batch.features[0], normal(*batch.features[1].shape), batch.features[2]]
+    )
+    assert fast.predict(spoiled.without(away)).equal(withheld)
+    assert not torch.allclose(withheld, fast.predict(batch))
+
+
+def test_dictionaries_learn_faster_and_nothing_else_does() -> None:
+    fast, _, _ = _case()
+    kd = kd_with(dictionary={"lr_factor": 7.0})
+    for name, _ in fast.named_parameters():
+        expected = 7.0 if name.startswith("dictionaries.") else 1.0
+        assert fast.learning_rate_factor(name, kd) == expected, name
+
+
+def test_pretrained_encoders_are_put_in_their_place() -> None:
+    fast, batch, _ = _case()
+    before = fast.predict(batch)
+    names = [name for name, _ in fast.named_parameters() if name.startswith("encoders.1.")]
+    given = {name: torch.ones_like(fast.get_parameter(name)) for name in names}
+    initialise_encoders(fast, given)
+    assert all(fast.get_parameter(name).eq(1).all() for name in names)
+    assert not torch.allclose(fast.predict(batch), before)
