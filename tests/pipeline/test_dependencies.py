@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 
-from dhmd.config.schema import key_names
 from dhmd.config.yaml12 import load_yaml
 from dhmd.recipes import recipe_names
-from dhmd.recipes.recipe import RecipeFile
 
 ROOT = Path(__file__).parents[2]
 
@@ -162,20 +160,3 @@ def test_every_tracked_key_is_there_for_every_recipe(name: str, dataset: str) ->
                 assert isinstance(at, dict), f"{file}: {key}"
                 assert part in at, f"{file}: {key}"
                 at = at[part]
-
-
-def test_what_changes_no_result_is_not_tracked() -> None:
-    for name in STAGES:
-        own, recipe = tracked(name)
-        assert not {key.split(".")[0] for key in own} & {"datasets", "gate", "tracking"}
-        assert not {"title", "provenance"} & set(recipe)
-
-
-def test_the_knob_of_distillation_trains_again_only_what_depends_on_it() -> None:
-    reads_it = {name for name in STAGES if any(k.split(".")[0] == "kd" for k in tracked(name)[0])}
-    assert reads_it == {"train", "ablate"}
-
-
-def test_every_key_of_a_recipe_that_says_something_of_results_is_tracked() -> None:
-    keys = {key.split(".")[0] for name in STAGES for key in tracked(name)[1]}
-    assert keys == set(key_names(RecipeFile)) - {"title", "provenance"}
