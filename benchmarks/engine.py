@@ -31,8 +31,8 @@ from dhmd.models.config import (
     ModelConfig,
 )
 from dhmd.models.stacked.dhmd import DHMD
-from dhmd.models.stacked.knobs import Knobs
-from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.stacked.loss_weights import LossWeights
+from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
 from dhmd.training.batches import PlannedBatch
 from dhmd.training.config import TrainConfig
@@ -45,7 +45,7 @@ from tests.oracle.batches import PlainBatch
 from tests.oracle.batches import plain as plain_batch
 from tests.oracle.losses import losses as plain_losses
 from tests.oracle.plain import PlainDHMD
-from tests.oracle.weights import copy_replica
+from tests.oracle.weights import copy_member
 
 LR, CLIP, BETA = 1e-4, 0.6, 0.95
 PHASES = ("forward", "losses", "backward", "optimiser")
@@ -130,17 +130,17 @@ def random_corpus(
     return DeviceCorpus([words] * len(values), values, labels, device, together=True)
 
 
-def with_teachers(corpus: DeviceCorpus, replicas: int, seed: int = 0) -> DeviceCorpus:
+def with_teachers(corpus: DeviceCorpus, members: int, seed: int = 0) -> DeviceCorpus:
     """The corpus with random out-of-fold predictions, which distillation needs."""
     generator = torch.Generator().manual_seed(seed)
     modalities, count = corpus.lengths_MN.shape
     one = torch.randn(1, modalities, count, 1, generator=generator)
-    corpus.teachers_RMNO = one.expand(replicas, -1, -1, -1).to(corpus.device)
+    corpus.teachers_EMNO = one.expand(members, -1, -1, -1).to(corpus.device)
     return corpus
 
 
 class Fast:
-    """The engine, R seeds at once, through the trainer that the pipeline uses."""
+    """The engine, E seeds at once, through the trainer that the pipeline uses."""
 
     def __init__(
         self,
@@ -155,37 +155,37 @@ class Fast:
     ) -> None:
         self.shape, self.corpus = shape, with_teachers(corpus, seeds)
         self.device = corpus.device
-        self.replicas = Replicas(range(1, seeds + 1), self.device)
+        self.members = Members(range(1, seeds + 1), self.device)
         self.model = DHMD(
-            self.replicas,
+            self.members,
             Task(),
             shape.inputs,
             model=shape.model,
             decouple=DecoupleConfig(),
             kd=shape.kd,
-            knobs=Knobs.of([(DecoupleConfig(), shape.kd)] * seeds, self.device),
+            loss_weights=LossWeights.of([(DecoupleConfig(), shape.kd)] * seeds, self.device),
         )
         self.rows = np.arange(corpus.lengths_MN.shape[1]) if rows is None else rows
         self.trainer = Trainer(
             self.model,
-            self.replicas,
+            self.members,
             corpus,
-            names=[f"seed-{seed}" for seed in self.replicas.seeds],
+            names=[f"seed-{seed}" for seed in self.members.seeds],
             schedule=_schedule(shape.batch, buckets, cuda_graph),
             train_rows=self.rows,
             valid_rows=self.rows[:1],
-            uses_RN=np.ones((seeds, corpus.lengths_MN.shape[1]), np.float32),
+            uses_EN=np.ones((seeds, corpus.lengths_MN.shape[1]), np.float32),
             observer=SilentObserver(),
             state=ResumeState(folder),
             part="benchmark",
         )
         self.trainer.optimiser.set_rates(torch.full((seeds,), LR, device=self.device))
-        self.replicas.training = True
+        self.members.training = True
         self.epochs = 0
 
     def planned(self) -> PlannedBatch:
         """The first utterances, the same for every seed, at full length."""
-        rows = np.tile(self.rows[: self.shape.batch], (self.replicas.count, 1))
+        rows = np.tile(self.rows[: self.shape.batch], (self.members.count, 1))
         weight = np.full(rows.shape, 1 / rows.shape[1], np.float32)
         return PlannedBatch(0, (self.shape.steps,) * len(self.shape.inputs), rows, weight)
 
@@ -208,9 +208,9 @@ class Fast:
             marks.append(Time.since())
 
         trainer.optimiser.zero_grad()
-        rows = torch.from_numpy(planned.rows_RB).to(self.device)
-        weight = torch.from_numpy(planned.weight_RB).to(self.device)
-        self.replicas.begin_step()
+        rows = torch.from_numpy(planned.rows_EB).to(self.device)
+        weight = torch.from_numpy(planned.weight_EB).to(self.device)
+        self.members.begin_step()
         mark()
         batch = self.corpus.batch(rows, weight, planned.steps)
         hook = self.model.register_forward_hook(mark)
@@ -228,7 +228,7 @@ class Fast:
         """One epoch: buckets, trimming, all seeds."""
         self.epochs += 1
         self.trainer.train_epoch(self.epochs)
-        self.replicas.training = True
+        self.members.training = True
         synchronise(self.device)
 
 
@@ -247,7 +247,7 @@ class Plain:
             kd=self.shape.kd,
         )
         self.model = model.to(self.device)
-        copy_replica(fast.model, self.model, 0)
+        copy_member(fast.model, self.model, 0)
         self.optimiser = torch.optim.Adam(self.model.parameters(), lr=LR)
         self.batch = self.padded(self.rows[: self.shape.batch])
 
@@ -256,11 +256,11 @@ class Plain:
         where = torch.from_numpy(rows[None]).to(self.device)
         weight = torch.full(where.shape, 1 / where.shape[1], device=self.device)
         steps = (self.shape.steps,) * len(self.shape.inputs)
-        teachers = self.corpus.teachers_RMNO
+        teachers = self.corpus.teachers_EMNO
         assert teachers is not None
-        self.corpus.teachers_RMNO = teachers[:1]
+        self.corpus.teachers_EMNO = teachers[:1]
         batch = plain_batch(self.corpus.batch(where, weight, steps), 0)
-        self.corpus.teachers_RMNO = teachers
+        self.corpus.teachers_EMNO = teachers
         return batch
 
     def _update(self, batch: PlainBatch) -> Tensor:
@@ -315,16 +315,16 @@ def between(marks: list[Time]) -> dict[str, float]:
 def largest_difference(fast: Fast, plain: Plain) -> float:
     """Of the losses of both sides without dropout, relative to the losses."""
     plain.model.eval()
-    fast.replicas.training = False
+    fast.members.training = False
     with torch.no_grad():
         passed = plain.model(plain.batch)
         expected = plain_losses(plain.model, passed, plain.batch)
         planned = fast.planned()
-        rows = torch.from_numpy(planned.rows_RB).to(fast.device)
-        weight = torch.from_numpy(planned.weight_RB).to(fast.device)
+        rows = torch.from_numpy(planned.rows_EB).to(fast.device)
+        weight = torch.from_numpy(planned.weight_EB).to(fast.device)
         found = fast.model.losses(fast.corpus.batch(rows, weight, planned.steps))
     plain.model.train()
-    fast.replicas.training = True
+    fast.members.training = True
     gaps = [abs(found[k][0] - v) / abs(v).clamp_min(1e-3) for k, v in expected.items()]
     return float(torch.stack(gaps).max())
 

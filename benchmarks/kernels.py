@@ -1,6 +1,6 @@
 """What do the operations inside a step cost? `python -m benchmarks.kernels --help`
 
-The choices behind `attend.py`, `dropout.py` and `replicas.py` of `dhmd/models/stacked/`: each line
+The choices behind `attend.py`, `dropout.py` and `members.py` of `dhmd/models/stacked/`: each line
 times an obvious way and the one that is used, at MOSI's shape, on the CPU. CPU time, the least of n
 runs: the operations are short, so that what others do to the machine can only add.
 """

@@ -50,8 +50,8 @@ def measure(
 
     def ours() -> torch.Tensor:
         found = torch.zeros(seeds, count, device=device)
-        for some, output_RBO in predictions(fast.model, fast.replicas, corpus, rows, 4):
-            found[:, some] = output_RBO[..., 0]
+        for some, output_EBO in predictions(fast.model, fast.members, corpus, rows, 4):
+            found[:, some] = output_EBO[..., 0]
         synchronise(device)
         return found
 
@@ -62,7 +62,7 @@ def measure(
         synchronise(device)
         return found
 
-    fast.replicas.training = False
+    fast.members.training = False
     plain.model.eval()
     difference = (ours()[0] - theirs()).abs().max()
     times = by_turns({"plain": theirs, "fast": ours}, repeats)

@@ -1,8 +1,8 @@
 """How fast is a training step? `python -m benchmarks.step --help`
 
 The engine against the plain model of tests/oracle: the same settings and utterances, every
-utterance at full length, by turns in one process. The plain model trains one seed; a step of R
-seeds counts as R of its steps. Both sides keep freed memory (`dhmd.training.device.keep_memory`).
+utterance at full length, by turns in one process. The plain model trains one seed; a step of E
+seeds counts as E of its steps. Both sides keep freed memory (`dhmd.training.device.keep_memory`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TIMED_ROUNDS = 3  # of the phases
 
 
 def measure(shape: Shape, seeds: int, device: torch.device, repeats: int) -> dict[str, Any]:
-    """One line: R seeds at a shape."""
+    """One line: E seeds at a shape."""
     with scratch() as folder:
         fast = Fast(shape, random_corpus(shape, 2 * shape.batch, device), seeds, folder=folder)
         plain = Plain(fast)
@@ -76,7 +76,7 @@ def _phases(side: Fast | Plain) -> dict[str, float]:
 
 
 def measure_graph(shape: Shape, seeds: int, device: torch.device, repeats: int) -> dict[str, Any]:
-    """On a GPU: R seeds with a CUDA graph against one seed without, and memory a seed."""
+    """On a GPU: E seeds with a CUDA graph against one seed without, and memory a seed."""
     with scratch() as folder:
         corpus = random_corpus(shape, 2 * shape.batch, device)
         eager = Fast(shape, corpus, seeds, folder=folder)
@@ -141,7 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.step")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["MOSI", "MOSEI"])
     parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 4, 8, 16])
-    parser.add_argument("--repeats", type=int, default=7, help="rounds; a third of it for R ≥ 8")
+    parser.add_argument("--repeats", type=int, default=7, help="rounds; a third of it for E ≥ 8")
     add_common(parser, "step")
     arguments = parser.parse_args()
     rows = []

@@ -30,7 +30,7 @@ def work(stage: Stage) -> None:
 
 
 def test_rows(path: Path) -> Mapping[str, Mapping[str, float]]:
-    """Replica, as the trainings name it -> metric -> value on the test split."""
+    """Member, as the trainings name it -> metric -> value on the test split."""
     with open(path, newline="", encoding="utf-8") as stream:
         return {
             (f"{row['variant']}/" if "variant" in row else "") + f"seed-{row['seed']}": {

@@ -16,7 +16,7 @@ from dhmd.evaluation.statistics import spearman
 from dhmd.models.batch import Batch
 from dhmd.models.config import GraphConfig
 from dhmd.models.stacked.graph_distillation import GraphDistillationUnit, over_present
-from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
 
 _RIDGE = 1.0
@@ -109,10 +109,10 @@ def reference_edges(
     target on the train split, Kullback–Leibler its loss.
     """
     device = torch.device("cpu")
-    replicas = Replicas([0], device)
+    members = Members([0], device)
     task = Task()
     unit = GraphDistillationUnit(
-        replicas,
+        members,
         task,
         modalities,
         vertices_NMD.shape[-1],
@@ -121,21 +121,21 @@ def reference_edges(
         output_dropout=0.0,
     )
     order = [corpus.modalities.index(name) for name in modalities]
-    present_RMB = torch.from_numpy(corpus.present_NM[:, order].T.copy()).unsqueeze(0)
+    present_EMB = torch.from_numpy(corpus.present_NM[:, order].T.copy()).unsqueeze(0)
     vertices = torch.from_numpy(vertices_NMD.transpose(1, 0, 2).copy()).unsqueeze(0)
-    batch = Batch([], [], present_RMB, torch.ones(1, len(corpus.ids)), torch.zeros(1, 1))
+    batch = Batch([], [], present_EMB, torch.ones(1, len(corpus.ids)), torch.zeros(1, 1))
     planted_NM = np.stack([corpus.planted[f"reliability_{name}"] for name in modalities], axis=1)
     scores = torch.from_numpy(planted_NM).float().unsqueeze(0).unsqueeze(-1) / _REFERENCE_TAU
-    wanted = over_present(scores.expand(-1, -1, -1, len(modalities)), present_RMB)
+    wanted = over_present(scores.expand(-1, -1, -1, len(modalities)), present_EMB)
     train = torch.from_numpy(corpus.index("train"))
     optimiser = torch.optim.Adam(unit.parameters(), lr=_REFERENCE_RATE)
     for _ in range(_REFERENCE_STEPS):
-        edges: Tensor = unit(vertices, batch).learned_RBIJ
+        edges: Tensor = unit(vertices, batch).learned_EBIJ
         gap = wanted.clamp_min(1e-9).log() - edges.clamp_min(1e-9).log()
         loss = (wanted * gap)[0, train].sum((1, 2)).mean()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     with torch.no_grad():
-        result: Array = unit(vertices, batch).learned_RBIJ[0].numpy()
+        result: Array = unit(vertices, batch).learned_EBIJ[0].numpy()
     return result

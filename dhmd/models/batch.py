@@ -1,6 +1,6 @@
 """What the model sees of a batch.
 
-Legend: R replicas, M modalities, B utterances, T steps, K sub-words, I features, O outputs
+Legend: E members, M modalities, B utterances, T steps, K sub-words, I features, O outputs
 (1, or C classes).
 """
 
@@ -17,55 +17,55 @@ class TokenBatch:
     """The sub-words of a batch's utterances, for an encoder of text that is trained along.
 
     Attributes:
-        ids_RBK, types_RBK: tokens and segment ids, 0 on padding.
-        mask_RBK: true on tokens.
-        steps_RBK: the step of text that each is a part of, −1 for none.
+        ids_EBK, types_EBK: tokens and segment ids, 0 on padding.
+        mask_EBK: true on tokens.
+        steps_EBK: the step of text that each is a part of, −1 for none.
     """
 
-    ids_RBK: Tensor
-    types_RBK: Tensor
-    mask_RBK: Tensor
-    steps_RBK: Tensor
+    ids_EBK: Tensor
+    types_EBK: Tensor
+    mask_EBK: Tensor
+    steps_EBK: Tensor
 
 
 @dataclass
 class Batch:
-    """A batch for all replicas; modality tensors come as lists, since lengths may differ.
+    """A batch for all members; modality tensors come as lists, since lengths may differ.
 
     Attributes:
-        features: a modality each, `[R, 1, B, T_m, I_m]`, normalised, zeros on padding.
-        masks: a modality each, `[R, 1, B, T_m]`, true on real steps.
-        present_RMB: true where the utterance has the modality.
-        weight_RB: an utterance's share of the mean loss of the whole update (0 on padding and on
-            utterances a replica does not train on); sums to 1 over an update.
-        labels_RB: the label, or the class index.
-        teachers_RMBO: out-of-fold predictions: values, or class probabilities. None outside train.
+        features: a modality each, `[E, 1, B, T_m, I_m]`, normalised, zeros on padding.
+        masks: a modality each, `[E, 1, B, T_m]`, true on real steps.
+        present_EMB: true where the utterance has the modality.
+        weight_EB: an utterance's share of the mean loss of the whole update (0 on padding and on
+            utterances a member does not train on); sums to 1 over an update.
+        labels_EB: the label, or the class index.
+        teachers_EMBO: out-of-fold predictions: values, or class probabilities. None outside train.
         tokens: of text, where its encoder is trained along.
     """
 
     features: list[Tensor]
     masks: list[Tensor]
-    present_RMB: Tensor
-    weight_RB: Tensor
-    labels_RB: Tensor
-    teachers_RMBO: Tensor | None = None
+    present_EMB: Tensor
+    weight_EB: Tensor
+    labels_EB: Tensor
+    teachers_EMBO: Tensor | None = None
     tokens: TokenBatch | None = None
 
-    def without(self, absent_RMB: Tensor) -> Batch:
+    def without(self, absent_EMB: Tensor) -> Batch:
         """The same batch with modalities taken away where `absent` is true."""
-        keep_RMB = ~absent_RMB
+        keep_EMB = ~absent_EMB
         masks, features = [], []
         for index, (mask, feature) in enumerate(zip(self.masks, self.features, strict=True)):
-            kept = keep_RMB[:, index : index + 1]
+            kept = keep_EMB[:, index : index + 1]
             masks.append(mask & kept[..., None])
             features.append(feature * kept[..., None, None])
         return replace(
-            self, features=features, masks=masks, present_RMB=self.present_RMB & keep_RMB
+            self, features=features, masks=masks, present_EMB=self.present_EMB & keep_EMB
         )
 
 
 def by_group(module: nn.Module, *columns: list[Tensor]) -> list[Tensor]:
-    """Apply a module of G groups to G inputs `[R, 1, …]`: at once where their shapes agree.
+    """Apply a module of G groups to G inputs `[E, 1, …]`: at once where their shapes agree.
 
     Modalities at their own rates have their own lengths; those go one by one, with the weights of
     their group, so that short sequences are not padded to the longest.

@@ -1,4 +1,4 @@
-"""Which architectures there are, and how one is built for R replicas."""
+"""Which architectures there are, and how one is built for E members."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dhmd.base.errors import DhmdError
 from dhmd.models.config import DecoupleConfig, DistillationConfig, ModelConfig
 from dhmd.models.stacked.baselines import BidirectionalGRU, LateFusion, MulT
 from dhmd.models.stacked.dhmd import DHMD
-from dhmd.models.stacked.knobs import Knobs
-from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.stacked.loss_weights import LossWeights
+from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
 
 AnyModel = DHMD | LateFusion | MulT | BidirectionalGRU
@@ -17,27 +17,29 @@ AnyModel = DHMD | LateFusion | MulT | BidirectionalGRU
 
 def build(
     architecture: str,
-    replicas: Replicas,
+    members: Members,
     task: Task,
     inputs: dict[str, int],
     *,
     model: ModelConfig,
-    knobs: Sequence[tuple[DecoupleConfig, DistillationConfig]],
+    loss_weights: Sequence[tuple[DecoupleConfig, DistillationConfig]],
 ) -> AnyModel:
-    """The model of R replicas.
+    """The model of E members.
 
     Args:
         inputs: feature width by modality, in the order text, audio, vision.
-        knobs: one pair a replica; all pairs agree in all that shapes the model.
+        loss_weights: one pair a member; all pairs agree in all that shapes the model.
     """
     if architecture == "dhmd":
-        decouple, kd = knobs[0]
-        numbers = Knobs.of(knobs, replicas.device)
-        return DHMD(replicas, task, inputs, model=model, decouple=decouple, kd=kd, knobs=numbers)
+        decouple, kd = loss_weights[0]
+        numbers = LossWeights.of(loss_weights, members.device)
+        return DHMD(
+            members, task, inputs, model=model, decouple=decouple, kd=kd, loss_weights=numbers
+        )
     if architecture == "late_fusion":
-        return LateFusion(replicas, task, inputs, model)
+        return LateFusion(members, task, inputs, model)
     if architecture == "mult":
-        return MulT(replicas, task, inputs, model)
+        return MulT(members, task, inputs, model)
     if architecture == "gru":
-        return BidirectionalGRU(replicas, task, inputs, model)
+        return BidirectionalGRU(members, task, inputs, model)
     raise DhmdError(f"no such architecture: {architecture!r}")

@@ -1,6 +1,6 @@
 """The task: what an output means and what a wrong one costs.
 
-Legend: R replicas, B utterances, O outputs, C classes; `…` stands for R and what lies between.
+Legend: E members, B utterances, O outputs, C classes; `…` stands for E and what lies between.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.outputs import check_output
 from dhmd.data.alignment import Origin, WordEncoder
 from dhmd.models.registry import AnyModel
-from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.stacked.members import Members
 from dhmd.prediction.table import table_text
 from dhmd.prediction.utterances import Utterances, align_folder
 from dhmd.recipes import repository_root
@@ -85,8 +85,8 @@ def predict_folder(
     )
     train = replace(description.configuration.train, device=device)
     with prepared(train) as place:
-        learner, replicas, description = load_model(model, place)
-        prediction_SNO = _predict(learner, replicas, description, utterances)
+        learner, members, description = load_model(model, place)
+        prediction_SNO = _predict(learner, members, description, utterances)
     sound, notes = _sound(model, description.seeds, prediction_SNO)
     seeds = tuple(seed for seed, fine in zip(description.seeds, sound, strict=True) if fine)
     text = table_text(
@@ -132,7 +132,7 @@ def _check_description(description: Description, model: Path) -> None:
 
 
 def _predict(
-    learner: AnyModel, replicas: Replicas, description: Description, utterances: Utterances
+    learner: AnyModel, members: Members, description: Description, utterances: Utterances
 ) -> Array:
     """Values `[S, N, 1]`, or probabilities `[S, N, C]`."""
     data = DeviceCorpus(
@@ -142,16 +142,16 @@ def _predict(
             for name, values in zip(description.inputs, utterances.values, strict=True)
         ],
         np.full(len(utterances.ids), np.nan),
-        replicas.device,
+        members.device,
         together=description.alignment == "word",
     )
     task, rows = description.task, np.arange(len(utterances.ids))
-    shape = (replicas.count, len(rows), task.outputs)
+    shape = (members.count, len(rows), task.outputs)
     found = np.full(shape, np.nan, dtype=np.float32)
     buckets = description.configuration.train.buckets
-    for some, output_RBO in predictions(learner, replicas, data, rows, buckets):
+    for some, output_EBO in predictions(learner, members, data, rows, buckets):
         with torch.no_grad():
-            found[:, some] = task.present(output_RBO).cpu().numpy()
+            found[:, some] = task.present(output_EBO).cpu().numpy()
     return found
 
 

@@ -8,8 +8,8 @@ every PID namespace.
 
 Events, each with `event` and `time` (ms since 1970):
     open      key, stage, dataset, store (as shown), tags
-    started   replicas, parameters (flat), resumed_epoch
-    epoch     epoch, rows {replica: {metric: value}}
+    started   members, parameters (flat), resumed_epoch
+    epoch     epoch, rows {member: {metric: value}}
     finished  (one training of the stage is through)
     ended     status (FINISHED | FAILED | KILLED), tags
     test      stage, md5, rows
@@ -103,7 +103,7 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
 
 FIELDS: Mapping[str, Mapping[str, type]] = {
     "open": {"key": str, "stage": str, "dataset": str, "store": str, "tags": dict},
-    "started": {"replicas": list, "parameters": dict, "resumed_epoch": int},
+    "started": {"members": list, "parameters": dict, "resumed_epoch": int},
     "epoch": {"epoch": int, "rows": dict},
     "finished": {},
     "ended": {"status": str, "tags": dict},
@@ -119,12 +119,12 @@ def _parse(line: bytes, path: Path, offset: int) -> Event:
         fields = {**FIELDS[event["event"]], "time": int}
         well = all(isinstance(event[name], kind) for name, kind in fields.items())
         texts = [*event.get("tags", {}).values(), *event.get("parameters", {}).values()]
-        well = well and all(isinstance(text, str) for text in (*texts, *event.get("replicas", [])))
+        well = well and all(isinstance(text, str) for text in (*texts, *event.get("members", [])))
         if not well or not 0 <= event["time"] < LAST_TIME or event.get("status") not in STATUSES:
             raise ValueError
         event["rows"] = {
-            replica: {name: float(value) for name, value in row.items()}
-            for replica, row in event.get("rows", {}).items()
+            member: {name: float(value) for name, value in row.items()}
+            for member, row in event.get("rows", {}).items()
         }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, offset) from error

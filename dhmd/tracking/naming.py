@@ -8,9 +8,9 @@ from datetime import datetime
 from dhmd.tracking.journal import Event
 
 
-def split_replica(replica: str) -> tuple[str, str]:
+def split_member(member: str) -> tuple[str, str]:
     """`no_distillation/seed-1` -> (`no_distillation`, `1`); a plain seed has the variant ''."""
-    variant, _, seed = replica.rpartition("/")
+    variant, _, seed = member.rpartition("/")
     return variant, seed.removeprefix("seed-")
 
 

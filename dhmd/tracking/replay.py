@@ -4,8 +4,8 @@ Everything here may be done twice with the same result: runs are looked up by th
 before they are created, and a metric with the same step and time replaces itself. So an upload
 that broke off anywhere starts again from the first line.
 
-A stage's training is one parent run, with a child a replica. The parent shows the mean over the
-replicas that still train (where they are seeds of one model) and how many they are. A training
+A stage's training is one parent run, with a child a member. The parent shows the mean over the
+members that still train (where they are seeds of one model) and how many they are. A training
 that continues a killed one goes on in that one's runs.
 """
 
@@ -20,11 +20,11 @@ from typing import NamedTuple, Protocol
 from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import json_sha256
 from dhmd.tracking.journal import Event, read_events
-from dhmd.tracking.naming import metric_name, run_name, split_replica
+from dhmd.tracking.naming import metric_name, run_name, split_member
 
 METRICS_PER_CALL = 1000  # what MLflow admits
 PARENT = ""  # the parent's name among a training's runs
-Runs = dict[str, str]  # replica, or PARENT -> run id
+Runs = dict[str, str]  # member, or PARENT -> run id
 
 
 class MetricPoint(NamedTuple):
@@ -67,7 +67,7 @@ class Replay:
         self._tell = tell
         self._header: Event = {}
         self._runs: Runs = {}
-        self._group: list[str] = []  # the replicas of the training in progress
+        self._group: list[str] = []  # the members of the training in progress
         self._pending: dict[str, list[MetricPoint]] = {}
         self._last = (0, 0)  # time and epoch of the last event
         self._ended = False
@@ -105,18 +105,18 @@ class Replay:
         if status == "KILLED":
             tags = {**tags, "ended": f"killed after epoch {self._last[1]}"}
         self._store.describe(self._runs[PARENT], {}, tags)
-        for replica in (*self._group, PARENT):
-            self._store.set_status(self._runs[replica], status, time)
+        for member in (*self._group, PARENT):
+            self._store.set_status(self._runs[member], status, time)
         self._ended = True
 
     def _finished(self, time: int) -> None:
         self.flush()
-        for replica in self._group:
-            self._store.set_status(self._runs[replica], "FINISHED", time)
+        for member in self._group:
+            self._store.set_status(self._runs[member], "FINISHED", time)
         self._group = []
 
     def _started(self, event: Event) -> None:
-        header, time, replicas = self._header, event["time"], event["replicas"]
+        header, time, members = self._header, event["time"], event["members"]
         tags = {**header["tags"], **self._what(), "dhmd.key": header["key"]}
         self._runs |= self._mine()
         if not self._runs and event["resumed_epoch"] > 0:
@@ -127,18 +127,18 @@ class Replay:
         # One tag a training: a stage may have several, and any of them may be continued.
         known = {_settings_tag(self._what(), event): "yes"}
         self._store.describe(self._runs[PARENT], event["parameters"], known)
-        for place, replica in enumerate(replicas):
-            variant, seed = split_replica(replica)
-            if replica not in self._runs:
-                own = {"dhmd.role": "replica", "replica": replica, "seed": seed}
+        for place, member in enumerate(members):
+            variant, seed = split_member(member)
+            if member not in self._runs:
+                own = {"dhmd.role": "member", "member": member, "seed": seed}
                 own |= {"variant": variant} if variant else {}
                 # The UI shows the youngest first: a millisecond a run puts the seeds in order.
                 parent = self._runs[PARENT]
-                self._runs[replica] = self._store.create(replica, tags | own, time - place, parent)
+                self._runs[member] = self._store.create(member, tags | own, time - place, parent)
             # A variant is an overlay over the parameters: the parent's would mislead on its run.
             parameters = {"variant": variant} if variant else event["parameters"]
-            self._store.describe(self._runs[replica], {**parameters, "seed": seed}, {})
-        self._group = list(replicas)
+            self._store.describe(self._runs[member], {**parameters, "seed": seed}, {})
+        self._group = list(members)
         self._last = (time, event["resumed_epoch"])
 
     def _what(self) -> dict[str, str]:
@@ -153,9 +153,9 @@ class Replay:
         tag = {_settings_tag(self._what(), event): "yes"}
         found = self._store.find(tag, "KILLED") or self._store.find(tag, "FAILED") or [{}]
         resumed = {"resumed_after_epoch": str(event["resumed_epoch"]), "ended": ""}
-        for replica, run in found[0].items():
-            self._store.describe(run, {}, {**tags, **(resumed if replica == PARENT else {})})
-            if replica == PARENT or replica in event["replicas"]:
+        for member, run in found[0].items():
+            self._store.describe(run, {}, {**tags, **(resumed if member == PARENT else {})})
+            if member == PARENT or member in event["members"]:
                 self._store.set_status(run, "RUNNING", event["time"])
         return found[0]
 
@@ -163,12 +163,12 @@ class Replay:
         time, epoch = event["time"], event["epoch"]
         rows: Mapping[str, Mapping[str, float]] = event["rows"]
         parts: dict[str, list[Mapping[str, float]]] = {}
-        for replica, row in rows.items():
-            if replica in self._runs:
-                self._add(replica, "", row, time, epoch)
-                prefix = None if split_replica(replica)[0] else ""
+        for member, row in rows.items():
+            if member in self._runs:
+                self._add(member, "", row, time, epoch)
+                prefix = None if split_member(member)[0] else ""
             else:  # `text/seed-1`: the part `text` of the training of seed-1
-                part, _, name = replica.rpartition("/")
+                part, _, name = member.rpartition("/")
                 if not part or name not in self._runs:
                     continue
                 prefix = f"{part}/"
@@ -177,14 +177,14 @@ class Replay:
                 parts.setdefault(prefix, []).append(row)
         seconds = (time - self._last[0]) / 1000
         for prefix, members in parts.items():
-            run = {"run/live_replicas": float(len(members)), "run/epoch_seconds": seconds}
+            run = {"run/live_members": float(len(members)), "run/epoch_seconds": seconds}
             self._add(PARENT, prefix, _means(members) | run, time, epoch)
 
     def _add(
-        self, replica: str, prefix: str, row: Mapping[str, float], time: int, epoch: int
+        self, member: str, prefix: str, row: Mapping[str, float], time: int, epoch: int
     ) -> None:
-        if replica in self._runs:
-            points = self._pending.setdefault(self._runs[replica], [])
+        if member in self._runs:
+            points = self._pending.setdefault(self._runs[member], [])
             points += [
                 MetricPoint(metric_name(prefix + name), row[name], time, epoch) for name in row
             ]
@@ -200,11 +200,11 @@ class Replay:
             )
         rows: Mapping[str, Mapping[str, float]] = event["rows"]
         variants: dict[str, list[Mapping[str, float]]] = {}
-        for replica, row in rows.items():
-            variants.setdefault(split_replica(replica)[0], []).append(row)
+        for member, row in rows.items():
+            variants.setdefault(split_member(member)[0], []).append(row)
         for runs in found:
-            for replica, row in rows.items():
-                self._send(runs.get(replica), "test/", row, event["time"])
+            for member, row in rows.items():
+                self._send(runs.get(member), "test/", row, event["time"])
             for variant, members in variants.items():
                 prefix = f"{variant}/test/" if variant else "test/"
                 summary = _means(members) | _deviations(members)
@@ -218,7 +218,7 @@ class Replay:
 
 def _settings_tag(what: Mapping[str, str], event: Event) -> str:
     """Equal for a training and its continuation after a kill, and for nothing else."""
-    return f"dhmd.settings_{json_sha256([what, event['parameters'], event['replicas']])[:16]}"
+    return f"dhmd.settings_{json_sha256([what, event['parameters'], event['members']])[:16]}"
 
 
 def _columns(rows: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:

@@ -86,7 +86,7 @@ class MlflowStore:
         found: list[Runs] = []
         for parent in self._search(conditions):
             children = self._search({"tags.`mlflow.parentRunId`": parent.id})
-            found.append({run.tags["replica"]: run.id for run in children if "replica" in run.tags})
+            found.append({run.tags["member"]: run.id for run in children if "member" in run.tags})
             found[-1][PARENT] = parent.id
         return found
 

@@ -66,13 +66,13 @@ class Tracker:
     def started(
         self,
         stage: str,
-        replicas: Sequence[str],
+        members: Sequence[str],
         parameters: Mapping[str, object],
         resumed_epoch: int,
     ) -> None:
         self._append(
             "started",
-            replicas=list(replicas),
+            members=list(members),
             parameters=flatten(parameters),
             resumed_epoch=resumed_epoch,
         )
@@ -156,8 +156,7 @@ class Tracker:
 
 def _plain(rows: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
     return {
-        replica: {name: float(value) for name, value in row.items()}
-        for replica, row in rows.items()
+        member: {name: float(value) for name, value in row.items()} for member, row in rows.items()
     }
 
 
@@ -172,7 +171,7 @@ def _mlflow_is_installed() -> bool:
 def open_tracker(
     config: TrackingConfig, *, root: Path, dataset: str, stage: str, outputs: Path
 ) -> Iterator[Observer]:
-    """Record one stage's training: one parent run, a child run a replica.
+    """Record one stage's training: one parent run, a child run a member.
 
     `outputs` is the stage's output, hashed at the end as DVC does it: keep the tracker open until
     the output is in its place. `root` is the repository's root; within a DVC stage the code's
@@ -212,7 +211,7 @@ Record = Callable[[str, Path, Mapping[str, Mapping[str, float]]], None]
 def open_test_log(config: TrackingConfig, *, root: Path, dataset: str) -> Iterator[Record]:
     """Add test metrics to the runs that trained what is evaluated.
 
-    Yields record(stage, outputs, rows): `rows` (replica -> metric -> value) belong to the run of
+    Yields record(stage, outputs, rows): `rows` (member -> metric -> value) belong to the run of
     that stage which wrote what is in `outputs`, found by its md5: ("train", models/<dataset>, …).
     Open it early, so that the 3 s of MLflow's imports pass beside the evaluation.
     """

@@ -134,7 +134,7 @@ def carry(
                 upload.end(trainer.status)
                 emit("done", True)
                 return 0
-            # At most a tenth of a core, however many replicas there are.
+            # At most a tenth of a core, however many members there are.
             pause = max(FIRST_PAUSE, 10 * (time.monotonic() - started))
         except (StoreError, OSError) as error:
             emit("trouble", str(error))

@@ -1,1 +1,1 @@
-"""Training: replicas in one process, length buckets, selection on validation, resume."""
+"""Training: members in one process, length buckets, selection on validation, resume."""

@@ -1,10 +1,10 @@
-"""Which utterances meet in a step: length buckets whose shapes all replicas share.
+"""Which utterances meet in a step: length buckets whose shapes all members share.
 
 Batches of similar length are trimmed to their bucket's longest. The sequence of buckets is a
-function of corpus and epoch alone; only the order within a bucket is each replica's own. So shapes
+function of corpus and epoch alone; only the order within a bucket is each member's own. So shapes
 do not depend on company, and a seed alone follows the path it follows in company.
 
-Legend: R replicas, N utterances, B batch size, M modalities.
+Legend: E members, N utterances, B batch size, M modalities.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Bucket:
 
 @dataclass(frozen=True)
 class PlannedBatch:
-    """One step's utterances: `rows_RB` indices, `weight_RB` shares of the update's mean loss."""
+    """One step's utterances: `rows_EB` indices, `weight_EB` shares of the update's mean loss."""
 
     bucket: int
     steps: tuple[int, ...]
-    rows_RB: Array
-    weight_RB: Array
+    rows_EB: Array
+    weight_EB: Array
 
 
 def make_buckets(
@@ -64,7 +64,7 @@ def _steps(lengths_MB: Array, together: bool) -> tuple[int, ...]:
 
 
 def evaluation_batches(buckets: tuple[Bucket, ...], batch_size: int) -> Iterator[PlannedBatch]:
-    """Every utterance once, in a fixed order, the same for all replicas (`rows_RB` is `[1, B]`)."""
+    """Every utterance once, in a fixed order, the same for all members (`rows_EB` is `[1, B]`)."""
     for number, bucket in enumerate(buckets):
         for start in range(0, len(bucket.rows), batch_size):
             rows = bucket.rows[start : start + batch_size][None]
@@ -76,38 +76,38 @@ class EpochPlanner:
 
     Args:
         buckets: of the train split.
-        uses_RN: float `[R, N]`, 1 where a replica trains on an utterance (cross-fitting leaves
+        uses_EN: float `[E, N]`, 1 where a member trains on an utterance (cross-fitting leaves
             some out), 0 elsewhere.
-        order: one generator a replica, for the order within a bucket.
+        order: one generator a member, for the order within a bucket.
     """
 
     def __init__(
         self,
         buckets: tuple[Bucket, ...],
-        uses_RN: Array,
+        uses_EN: Array,
         order: list[torch.Generator],
         *,
         batch_size: int,
         accumulate: int,
     ) -> None:
-        self.buckets, self.uses_RN, self.order = buckets, uses_RN, order
+        self.buckets, self.uses_EN, self.order = buckets, uses_EN, order
         self.batch_size, self.accumulate = batch_size, accumulate
 
     def epoch(self, number: int) -> list[list[PlannedBatch]]:
-        """Updates, each a list of batches whose weights sum to 1 for every replica.
+        """Updates, each a list of batches whose weights sum to 1 for every member.
 
-        A replica that trains on none of an update's utterances has weights 0 there.
+        A member that trains on none of an update's utterances has weights 0 there.
         """
         batches: list[tuple[int, Array]] = []
         for index, bucket in enumerate(self.buckets):
-            rows_RX = np.stack(
+            rows_EX = np.stack(
                 [
                     bucket.rows[torch.randperm(len(bucket.rows), generator=g).numpy()]
                     for g in self.order
                 ]
             )
             for start in range(0, len(bucket.rows), self.batch_size):
-                batches.append((index, rows_RX[:, start : start + self.batch_size]))
+                batches.append((index, rows_EX[:, start : start + self.batch_size]))
         shuffled = np.random.default_rng([number, len(batches)]).permutation(len(batches))
         groups = [
             [batches[i] for i in shuffled[start : start + self.accumulate]]
@@ -116,8 +116,8 @@ class EpochPlanner:
         return [self._update(group) for group in groups]
 
     def _update(self, group: list[tuple[int, Array]]) -> list[PlannedBatch]:
-        replicas = np.arange(len(self.order))[:, None]
-        weights = [self.uses_RN[replicas, rows] for _, rows in group]
+        members = np.arange(len(self.order))[:, None]
+        weights = [self.uses_EN[members, rows] for _, rows in group]
         total = np.sum([weight.sum(1) for weight in weights], axis=0)
         share = (1 / np.maximum(total, 1))[:, None]
         planned = []

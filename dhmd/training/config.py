@@ -36,7 +36,7 @@ class TrainConfig:
     """Section `train`."""
 
     seeds: tuple[int, ...] = field(
-        default=(1, 2, 3, 4, 5), metadata={"min": 0, "help": "one replica a seed"}
+        default=(1, 2, 3, 4, 5), metadata={"min": 0, "help": "one member a seed"}
     )
     epochs: int = field(default=40, metadata={"recipe": True, "min": 1, "help": "epochs at most"})
     batch_size: int = field(
@@ -94,7 +94,7 @@ class TrainConfig:
         default=None,
         metadata={
             "min": 1,
-            "help": "processes that share the replicas; null: chosen for machine and job",
+            "help": "processes that share the members; null: chosen for machine and job",
         },
     )
     device: Literal["auto", "cpu", "cuda"] = field(

@@ -64,7 +64,7 @@ class Configuration:
         return load_section(Configuration, value, source=source)
 
     def structure(self) -> dict[str, Any]:
-        """What must agree for two configurations to train as one stack: all but the knobs."""
+        """All that must agree for two configurations to train as one stack: no loss weights."""
         value = self.as_json()
         value["kd"].pop("lambda")
         value["kd"].pop("aux")

@@ -1,6 +1,6 @@
 """Features on the device, ragged and normalised, gathered by index: no loader between.
 
-Legend: N utterances, R replicas, B utterances of a batch, T steps, I features, M modalities.
+Legend: N utterances, E members, B utterances of a batch, T steps, I features, M modalities.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ class DeviceTokens:
         self._offsets = torch.from_numpy(tokens.offsets[:-1].copy()).to(device)
         self._lengths = torch.from_numpy(tokens.lengths).to(device)
 
-    def batch(self, rows_RB: Tensor) -> TokenBatch:
+    def batch(self, rows_EB: Tensor) -> TokenBatch:
         """The sub-words of some utterances, padded to the longest of them."""
-        lengths_RB = self._lengths[rows_RB]
-        places_K = torch.arange(max(1, int(lengths_RB.max())), device=rows_RB.device)
-        index = self._offsets[rows_RB].unsqueeze(-1) + places_K
+        lengths_EB = self._lengths[rows_EB]
+        places_K = torch.arange(max(1, int(lengths_EB.max())), device=rows_EB.device)
+        index = self._offsets[rows_EB].unsqueeze(-1) + places_K
         last = self._columns_4X.shape[1] - 1
-        index = torch.where(places_K < lengths_RB.unsqueeze(-1), index, last)
+        index = torch.where(places_K < lengths_EB.unsqueeze(-1), index, last)
         ids, types, steps, mask = self._columns_4X[:, index]
-        return TokenBatch(ids_RBK=ids, types_RBK=types, mask_RBK=mask.bool(), steps_RBK=steps)
+        return TokenBatch(ids_EBK=ids, types_EBK=types, mask_EBK=mask.bool(), steps_EBK=steps)
 
 
 class DeviceCorpus:
@@ -88,7 +88,7 @@ class DeviceCorpus:
         self.present_MN = torch.stack([length > 0 for length in self._lengths])
         labels = np.nan_to_num(labels_N.astype(np.float32))
         self.labels_N = torch.from_numpy(labels).to(device)
-        self.teachers_RMNO: Tensor | None = None
+        self.teachers_EMNO: Tensor | None = None
         self.tokens: DeviceTokens | None = None
 
     @staticmethod
@@ -113,28 +113,28 @@ class DeviceCorpus:
         """Length buckets of the given rows."""
         return make_buckets(rows, self.lengths_MN, count, batch_size, together=self.together)
 
-    def batch(self, rows_RB: Tensor, weight_RB: Tensor, steps: tuple[int, ...]) -> Batch:
+    def batch(self, rows_EB: Tensor, weight_EB: Tensor, steps: tuple[int, ...]) -> Batch:
         """Gather a batch, modality m trimmed or padded to `steps[m]`."""
         features, masks = [], []
         for values, offsets, lengths, length in zip(
             self._values, self._offsets, self._lengths, steps, strict=True
         ):
             places = torch.arange(length, device=self.device)
-            mask = places < lengths[rows_RB].unsqueeze(-1)
-            index = torch.where(mask, offsets[rows_RB].unsqueeze(-1) + places, len(values) - 1)
+            mask = places < lengths[rows_EB].unsqueeze(-1)
+            index = torch.where(mask, offsets[rows_EB].unsqueeze(-1) + places, len(values) - 1)
             features.append(values[index].unsqueeze(1))
             masks.append(mask.unsqueeze(1))
-        present_RMB = self.present_MN[:, rows_RB].transpose(0, 1)
+        present_EMB = self.present_MN[:, rows_EB].transpose(0, 1)
         teachers = None
-        if self.teachers_RMNO is not None:
-            replica = torch.arange(len(rows_RB), device=self.device).unsqueeze(-1)
-            teachers = self.teachers_RMNO.transpose(1, 2)[replica, rows_RB].transpose(1, 2)
+        if self.teachers_EMNO is not None:
+            member = torch.arange(len(rows_EB), device=self.device).unsqueeze(-1)
+            teachers = self.teachers_EMNO.transpose(1, 2)[member, rows_EB].transpose(1, 2)
         return Batch(
             features=features,
             masks=masks,
-            present_RMB=present_RMB,
-            weight_RB=weight_RB,
-            labels_RB=self.labels_N[rows_RB],
-            teachers_RMBO=teachers,
-            tokens=None if self.tokens is None else self.tokens.batch(rows_RB),
+            present_EMB=present_EMB,
+            weight_EB=weight_EB,
+            labels_EB=self.labels_N[rows_EB],
+            teachers_EMBO=teachers,
+            tokens=None if self.tokens is None else self.tokens.batch(rows_EB),
         )

@@ -4,7 +4,7 @@ The frozen encoder's vectors are what the aligned cache holds as text, and the m
 reads them; here they are where training starts. They are normalised by the same numbers, so that
 the first step of `finetune` sees what `contextual` sees.
 
-Legend: R replicas, B utterances, K sub-words, T words, H the encoder's width, O outputs.
+Legend: E members, B utterances, K sub-words, T words, H the encoder's width, O outputs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dhmd.data.text_encoder.loading import Encoder, takes_types
 from dhmd.data.text_encoder.pooling import pool_words
 from dhmd.models.batch import Batch, TokenBatch
 from dhmd.models.registry import AnyModel
-from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.stacked.members import Members
 from dhmd.training.device_corpus import CLIP, Normalisation
 
 FOLDER = "encoder"  # in a model folder
@@ -37,9 +37,9 @@ _PREFIX = "encoder."
 
 
 class Finetuned(nn.Module):
-    """A model that reads its text through an encoder with weights of each replica's own.
+    """A model that reads its text through an encoder with weights of each member's own.
 
-    Its parameters are the model's (`model.…`) and the encoder's (`encoder.…`), `[R, …]` all.
+    Its parameters are the model's (`model.…`) and the encoder's (`encoder.…`), `[E, …]` all.
 
     Args:
         place: text's place among the modalities.
@@ -49,69 +49,69 @@ class Finetuned(nn.Module):
     def __init__(
         self,
         model: AnyModel,
-        replicas: Replicas,
+        members: Members,
         encoder: Encoder,
         place: int,
         normalisation: Normalisation,
     ) -> None:
         super().__init__()
-        self.model, self.task, self.replicas, self.place = model, model.task, replicas, place
-        self.encoder = copy.deepcopy(encoder.model).requires_grad_(True).to(replicas.device)
+        self.model, self.task, self.members, self.place = model, model.task, members, place
+        self.encoder = copy.deepcopy(encoder.model).requires_grad_(True).to(members.device)
         self._takes_types = takes_types(encoder.model)
         for parameter in self.encoder.parameters():
-            shape = (replicas.count, *parameter.shape)
+            shape = (members.count, *parameter.shape)
             parameter.data = parameter.detach().expand(shape).clone()
         mean_H, std_H = (
             torch.from_numpy(normalisation.mean_I),
             torch.from_numpy(normalisation.std_I),
         )
-        self._mean_H = mean_H.float().to(replicas.device)
-        self._std_H = std_H.float().to(replicas.device)
+        self._mean_H = mean_H.float().to(members.device)
+        self._std_H = std_H.float().to(members.device)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The model's own; their gradients reach the encoder."""
         return self.model.losses(self.read(batch))
 
     def predict(self, batch: Batch) -> Tensor:
-        """Outputs `[R, B, O]`."""
+        """Outputs `[E, B, O]`."""
         return self.model.predict(self.read(batch))
 
     def read(self, batch: Batch) -> Batch:
         """The same batch with text as the encoder has it now."""
         assert batch.tokens is not None
-        mask_RGBT = batch.masks[self.place]
-        self.encoder.train(self.replicas.training)
+        mask_EGBT = batch.masks[self.place]
+        self.encoder.train(self.members.training)
         read = [
-            self._of_replica(replica, batch.tokens, mask_RGBT.shape[-1])
-            for replica in range(self.replicas.count)
+            self._of_member(member, batch.tokens, mask_EGBT.shape[-1])
+            for member in range(self.members.count)
         ]
         scaled = (torch.stack(read).unsqueeze(1) - self._mean_H) / self._std_H
         features = list(batch.features)
-        features[self.place] = scaled.clamp(-CLIP, CLIP) * mask_RGBT.unsqueeze(-1)
+        features[self.place] = scaled.clamp(-CLIP, CLIP) * mask_EGBT.unsqueeze(-1)
         return replace(batch, features=features)
 
-    def _of_replica(self, replica: int, tokens: TokenBatch, steps: int) -> Tensor:
+    def _of_member(self, member: int, tokens: TokenBatch, steps: int) -> Tensor:
         """`[B, T, H]`."""
-        weights = {name: value[replica] for name, value in self.encoder.named_parameters()}
+        weights = {name: value[member] for name, value in self.encoder.named_parameters()}
         inputs = {
-            "input_ids": tokens.ids_RBK[replica],
-            "attention_mask": tokens.mask_RBK[replica].long(),
+            "input_ids": tokens.ids_EBK[member],
+            "attention_mask": tokens.mask_EBK[member].long(),
         }
         if self._takes_types:
-            inputs["token_type_ids"] = tokens.types_RBK[replica]
-        with self._dropout_stream(replica):
+            inputs["token_type_ids"] = tokens.types_EBK[member]
+        with self._dropout_stream(member):
             hidden_BKH = functional_call(self.encoder, weights, kwargs=inputs).last_hidden_state
-        return pool_words(hidden_BKH, tokens.steps_RBK[replica], steps)
+        return pool_words(hidden_BKH, tokens.steps_EBK[member], steps)
 
     @contextmanager
-    def _dropout_stream(self, replica: int) -> Iterator[None]:
-        """The encoder's dropout from the replica's own stream, which a resumed run finds again."""
-        if not self.replicas.training:
+    def _dropout_stream(self, member: int) -> Iterator[None]:
+        """The encoder's dropout from the member's own stream, which a resumed run finds again."""
+        if not self.members.training:
             yield
             return
-        device = self.replicas.device
+        device = self.members.device
         word_W = torch.empty(1, dtype=torch.int64, device=device)
-        self.replicas.dropout[replica].fill(word_W)
+        self.members.dropout[member].fill(word_W)
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(int(word_W[0]))
             yield

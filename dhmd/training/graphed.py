@@ -3,7 +3,7 @@
 Steps of these sizes are bound by the launching of thousands of small kernels; a graph launches
 them as one. On the CPU the plain path is used.
 
-Legend: R replicas, B utterances, P entries of all gradients.
+Legend: E members, B utterances, P entries of all gradients.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.stacked.members import Members
 
 _WARM_UPS = 3
 
@@ -22,8 +22,8 @@ class GraphedStep:
     """Calls like the function it captured: adds gradients, returns the losses.
 
     Args:
-        step: from rows and weights `[R, B]` on the device to losses; adds to `grads_P`.
-        rows_RB, weight_RB: an example, of the shape of every later call.
+        step: from rows and weights `[E, B]` on the device to losses; adds to `grads_P`.
+        rows_EB, weight_EB: an example, of the shape of every later call.
 
     The dropout streams are registered with the graph, so that replays draw the numbers that the
     plain path would; warming up and capturing leave streams and gradients as they were.
@@ -32,31 +32,31 @@ class GraphedStep:
     def __init__(
         self,
         step: Callable[[Tensor, Tensor], dict[str, Tensor]],
-        replicas: Replicas,
+        members: Members,
         grads_P: Tensor,
-        rows_RB: Tensor,
-        weight_RB: Tensor,
+        rows_EB: Tensor,
+        weight_EB: Tensor,
     ) -> None:
-        self._rows_RB, self._weight_RB = rows_RB.clone(), weight_RB.clone()
-        states = [stream.get_state() for stream in replicas.dropout]
+        self._rows_EB, self._weight_EB = rows_EB.clone(), weight_EB.clone()
+        states = [stream.get_state() for stream in members.dropout]
         grads = grads_P.clone()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(_WARM_UPS):
-                step(self._rows_RB, self._weight_RB)
+                step(self._rows_EB, self._weight_EB)
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        for stream in replicas.dropout:
+        for stream in members.dropout:
             self._graph.register_generator_state(stream.generator)
         with torch.cuda.graph(self._graph):
-            self._losses = step(self._rows_RB, self._weight_RB)
-        for stream, state in zip(replicas.dropout, states, strict=True):
+            self._losses = step(self._rows_EB, self._weight_EB)
+        for stream, state in zip(members.dropout, states, strict=True):
             stream.set_state(state)
         grads_P.copy_(grads)
 
-    def __call__(self, rows_RB: Tensor, weight_RB: Tensor) -> dict[str, Tensor]:
-        self._rows_RB.copy_(rows_RB)
-        self._weight_RB.copy_(weight_RB)
+    def __call__(self, rows_EB: Tensor, weight_EB: Tensor) -> dict[str, Tensor]:
+        self._rows_EB.copy_(rows_EB)
+        self._weight_EB.copy_(weight_EB)
         self._graph.replay()
         return {name: loss.clone() for name, loss in self._losses.items()}

@@ -1,4 +1,4 @@
-"""What a training went through, as rows of replica, epoch, name and value (history.csv)."""
+"""What a training went through, as rows of member, epoch, name and value (history.csv)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dhmd.training.trainer import History, Progress
 
 HISTORY = "history.csv"
 
-# Rows that say of a replica which of its epochs counts, after those of the epochs themselves.
+# Rows that say of a member which of its epochs counts, after those of the epochs themselves.
 MARKS = ("selected", "diverged")
 
 
@@ -23,14 +23,14 @@ def seed_names(configuration: Configuration) -> list[str]:
 
 
 def void_diverged(values: Array, progress: Progress) -> None:
-    """A diverged replica has no prediction: NaN says so, and `evaluate` refuses it by name."""
-    for replica, epoch in enumerate(progress.diverged):
+    """A diverged member has no prediction: NaN says so, and `evaluate` refuses it by name."""
+    for member, epoch in enumerate(progress.diverged):
         if epoch is not None:
-            values[replica] = np.nan
+            values[member] = np.nan
 
 
 def marked(progress: Progress, names: Sequence[str]) -> History:
-    """The history with each replica's selected epoch (or the epoch it diverged in)."""
+    """The history with each member's selected epoch (or the epoch it diverged in)."""
     marks: History = []
     for name, best, diverged in zip(names, progress.best_epoch, progress.diverged, strict=True):
         if diverged is not None:
@@ -44,8 +44,8 @@ def write_history(folder: Path, history: History) -> None:
     with open(folder / HISTORY, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["seed", "epoch", "name", "value"])
-        for replica, epoch, name, value in history:
-            prefix, _, seed = replica.rpartition("seed-")
+        for member, epoch, name, value in history:
+            prefix, _, seed = member.rpartition("seed-")
             modality = prefix.rstrip("/") if prefix and not prefix.startswith("seed") else ""
             label = f"{modality}/{name}" if modality in ("text", "audio", "vision") else name
             writer.writerow([seed, epoch, label, f"{value:.6g}"])

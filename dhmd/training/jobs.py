@@ -1,10 +1,10 @@
 """Training jobs: pure functions of configuration, aligned cache and seeds to a folder of artefacts.
 
 They know nothing of DVC and run anywhere. A job that is interrupted goes on where it was when it is
-called again with the same arguments. On a CPU the replicas of a longer job are shared by several
+called again with the same arguments. On a CPU the members of a longer job are shared by several
 processes (`train.workers`); a caller that runs several jobs at once should set it to 1.
 
-Legend: R replicas, S seeds, F folds, N utterances, M modalities, O outputs.
+Legend: E members, S seeds, F folds, N utterances, M modalities, O outputs.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from dhmd.data.text_encoder.loading import Encoder
 from dhmd.training.configuration import Configuration, flat
 from dhmd.training.device import prepared
 from dhmd.training.history import seed_names
-from dhmd.training.memory import most_replicas
+from dhmd.training.memory import most_members
 from dhmd.training.observer import Observer
 from dhmd.training.pool import trained_by_workers
 from dhmd.training.pretraining import pretrain_modality, write_pretrained
 from dhmd.training.resume import ResumeState, environment_key, resume_state
-from dhmd.training.stack import Trained, replica_names, train_group
+from dhmd.training.stack import Trained, member_names, train_group
 from dhmd.training.tasks import pretraining_group, training_group
 from dhmd.training.workers import WORTH, chosen_workers
 
@@ -47,7 +47,7 @@ def pretrain_job(
 ) -> None:
     """Pretrain each modality's encoder and cross-fit the teachers (method section 1).
 
-    Every seed has one replica trained on all of train, and one for each fold of the train videos
+    Every seed has one member trained on all of train, and one for each fold of the train videos
     left out: the left-out utterances' predictions are the teachers' targets.
 
     Raises:
@@ -144,9 +144,9 @@ def ablate_job(
         workers = _workers("train", configurations, corpus, device, encoder)
         key = _key("ablate", corpus, cache, configurations, device, workers, pretrained, encoder)
         with resume_state(state, f"ablate-{corpus.name}", key) as place:
-            names = [name for key, own in variants.items() for name in replica_names(own, key)]
+            names = [name for key, own in variants.items() for name in member_names(own, key)]
             parameters = flat(configurations[0].as_json())
-            most = most_replicas(configurations[0], corpus, device.type)
+            most = most_members(configurations[0], corpus, device.type)
             observer.started("ablate", names, parameters, place.epochs())
             with whole_folder(output) as folder:
                 groups = _trained(
@@ -196,7 +196,7 @@ def _trained(
 
 
 def stacks(variants: Mapping[str, Configuration], most: int) -> list[list[str]]:
-    """Names of variants that can train as one stack, at most `most` replicas each."""
+    """Names of variants that can train as one stack, at most `most` members each."""
     groups: dict[str, list[list[str]]] = {}
     for name, configuration in variants.items():
         stack = groups.setdefault(json_sha256(configuration.structure()), [[]])
@@ -217,15 +217,15 @@ def _workers(
     first = configurations[0]
     if encoder is not None and any(each.trains_encoder for each in configurations):
         return 1  # its products are large enough to keep cores busy, and its memory is
-    replicas = sum(len(each.train.seeds) for each in configurations)
+    members = sum(len(each.train.seeds) for each in configurations)
     utterances = len(corpus.index("train"))
     if stage == "pretrain":
-        replicas *= len(first.modalities)
-        work = replicas * (first.pretrain.folds + 1) * first.pretrain.epochs * utterances
+        members *= len(first.modalities)
+        work = members * (first.pretrain.folds + 1) * first.pretrain.epochs * utterances
     else:
-        work = replicas * first.train.epochs * utterances
+        work = members * first.train.epochs * utterances
     return chosen_workers(
-        first.train, corpus, device, replicas=replicas, work=work, worth=WORTH[stage]
+        first.train, corpus, device, members=members, work=work, worth=WORTH[stage]
     )
 
 

@@ -1,4 +1,4 @@
-"""One event an epoch, though the replicas train in several processes."""
+"""One event an epoch, though the members train in several processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class EpochJoin:
     later than another begins with a later epoch; the other's earlier ones are told alone.
 
     Args:
-        names: of all replicas, in the order of an event's rows.
+        names: of all members, in the order of an event's rows.
         parts: how many processes' work is joined.
     """
 

@@ -1,4 +1,4 @@
-"""What the trainer asks of a model. Legend: R replicas, B utterances, O outputs."""
+"""What the trainer asks of a model. Legend: E members, B utterances, O outputs."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from dhmd.models.task import Task
 
 
 class Learner(Protocol):
-    """A module of R replicas with losses; DHMD, its unimodal parts and the baselines are such."""
+    """A module of E members with losses; DHMD, its unimodal parts and the baselines are such."""
 
     task: Task
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """`total` and its parts by name, `[R]` each."""
+        """`total` and its parts by name, `[E]` each."""
         ...
 
     def predict(self, batch: Batch) -> Tensor:
-        """Outputs `[R, B, O]`."""
+        """Outputs `[E, B, O]`."""
         ...
 
 

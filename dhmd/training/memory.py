@@ -1,4 +1,4 @@
-"""How many replicas may train side by side, so that memory holds what a step keeps."""
+"""How many members may train side by side, so that memory holds what a step keeps."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _WEIGHT = 6
 _VALUE = 30 * 4
 
 
-def most_replicas(configuration: Configuration, corpus: Corpus, device: str) -> int:
-    """Replicas in one stack of variants: at least one, whatever it takes.
+def most_members(configuration: Configuration, corpus: Corpus, device: str) -> int:
+    """Members in one stack of variants: at least one, whatever it takes.
 
     From lengths and shapes alone, the same on every machine: what trains together must not depend
     on how much memory is free.
@@ -26,7 +26,7 @@ def most_replicas(configuration: Configuration, corpus: Corpus, device: str) -> 
 
 
 def bytes_kept(configuration: Configuration, corpus: Corpus) -> int:
-    """About what a step of the full model keeps for its gradient, in bytes a replica.
+    """About what a step of the full model keeps for its gradient, in bytes a member.
 
     A batch is as long as its longest utterance; every modality attends to every one. Where
     sequences are long, as in unaligned corpora, the attention's weights are most of it.

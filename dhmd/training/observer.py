@@ -15,14 +15,14 @@ from tqdm import tqdm
 class Observer(Protocol):
     """Told what happens in a training, and never able to change it.
 
-    A replica is named `seed-1`, or `no_distillation/seed-1` where it trains a variant. One observer
+    A member is named `seed-1`, or `no_distillation/seed-1` where it trains a variant. One observer
     may see several trainings one after another (an ablation has one a shape of model).
     """
 
     def started(
         self,
         stage: str,
-        replicas: Sequence[str],
+        members: Sequence[str],
         parameters: Mapping[str, object],
         resumed_epoch: int,
     ) -> None:
@@ -33,9 +33,9 @@ class Observer(Protocol):
         """
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
-        """After an epoch: replica -> metric name (`train/task`, `valid/mae`) -> value.
+        """After an epoch: member -> metric name (`train/task`, `valid/mae`) -> value.
 
-        Only replicas that still train have a row, and `text/seed-1` is the part `text` of the
+        Only members that still train have a row, and `text/seed-1` is the part `text` of the
         training of `seed-1`. Values may be NaN.
         """
 
@@ -49,7 +49,7 @@ class SilentObserver:
     def started(
         self,
         stage: str,
-        replicas: Sequence[str],
+        members: Sequence[str],
         parameters: Mapping[str, object],
         resumed_epoch: int,
     ) -> None:
@@ -71,12 +71,12 @@ class ManyObservers:
     def started(
         self,
         stage: str,
-        replicas: Sequence[str],
+        members: Sequence[str],
         parameters: Mapping[str, object],
         resumed_epoch: int,
     ) -> None:
         for observer in self._observers:
-            observer.started(stage, replicas, parameters, resumed_epoch)
+            observer.started(stage, members, parameters, resumed_epoch)
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         for observer in self._observers:
@@ -97,22 +97,22 @@ def _to_stderr(line: str) -> None:
 
 
 class LogObserver:
-    """One line an epoch: epoch, mean train loss, mean validation score, live replicas, seconds."""
+    """One line an epoch: epoch, mean train loss, mean validation score, live members, seconds."""
 
     def __init__(self, write: Callable[[str], None] = _to_stderr) -> None:
         self._write = write
         self._stage = ""
-        self._replicas = 0
+        self._members = 0
         self._then = time.monotonic()
 
     def started(
         self,
         stage: str,
-        replicas: Sequence[str],
+        members: Sequence[str],
         parameters: Mapping[str, object],
         resumed_epoch: int,
     ) -> None:
-        self._stage, self._replicas = stage, len(replicas)
+        self._stage, self._members = stage, len(members)
         self._then = time.monotonic()
         if resumed_epoch:
             self._write(f"{stage}: resumed after epoch {resumed_epoch}")
@@ -121,7 +121,7 @@ class LogObserver:
         now = time.monotonic()
         parts = [f"{self._stage}: epoch {epoch:3d}"]
         parts += _mean_of(LOSS_NAMES, rows) + _mean_of(SCORE_NAMES, rows)
-        parts += [f"live {len(rows)}/{self._replicas}", f"{now - self._then:.1f} s"]
+        parts += [f"live {len(rows)}/{self._members}", f"{now - self._then:.1f} s"]
         self._write("  ".join(parts))
         self._then = now
 

@@ -1,10 +1,10 @@
-"""Adam over one flat buffer, a learning rate a replica.
+"""Adam over one flat buffer, a learning rate a member.
 
 All parameters and gradients are views of two flat buffers, so that a step is a dozen kernels
 whatever the model. Adam (Kingma & Ba, 2015) with decoupled weight decay (Loshchilov & Hutter,
 2019); gradients are clipped by value, entry by entry, as DMD does.
 
-Legend: P entries of all parameters of all replicas, R replicas.
+Legend: P entries of all parameters of all members, E members.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _EPSILON = 1e-8
 _BLOCK = 1 << 15
 
 
-class ReplicaAdam:
-    """Optimises a module whose parameters are all `[R, …]`.
+class MemberAdam:
+    """Optimises a module whose parameters are all `[E, …]`.
 
     Args:
-        factor: how much faster than its replica's learning rate a parameter learns, by name.
+        factor: how much faster than its member's learning rate a parameter learns, by name.
         ramped: whether a parameter's rate is held down while `set_rates` says so, by name.
     """
 
     def __init__(
         self,
         module: nn.Module,
-        replicas: int,
+        members: int,
         *,
         weight_decay: float,
         clip_value: float,
@@ -52,23 +52,23 @@ class ReplicaAdam:
         self._ramped: list[slice] = []
         start = 0
         for name, parameter in named:
-            if parameter.shape[0] != replicas:
-                raise ValueError(f"{name} has no replica axis of {replicas}")
+            if parameter.shape[0] != members:
+                raise ValueError(f"{name} has no member axis of {members}")
             end = start + parameter.numel()
             self.values_P[start:end] = parameter.detach().reshape(-1)
             parameter.data = self.values_P[start:end].view(parameter.shape)
             parameter.grad = self.grads_P[start:end].view(parameter.shape)
-            owner = torch.arange(replicas, device=device)
-            self._owner_P[start:end] = owner.repeat_interleave(parameter.numel() // replicas)
+            owner = torch.arange(members, device=device)
+            self._owner_P[start:end] = owner.repeat_interleave(parameter.numel() // members)
             self._factor_P[start:end] = factor(name)
             if ramped(name):
                 self._ramped.append(slice(start, end))
             start = end
         self._rate_P = torch.zeros(total, device=device)
 
-    def set_rates(self, rates_R: Tensor, ramp: float = 1.0) -> None:
-        """Each replica's learning rate; 0 freezes it. Ramped parameters get the share `ramp`."""
-        self._rate_P.copy_(rates_R[self._owner_P] * self._factor_P)
+    def set_rates(self, rates_E: Tensor, ramp: float = 1.0) -> None:
+        """Each member's learning rate; 0 freezes it. Ramped parameters get the share `ramp`."""
+        self._rate_P.copy_(rates_E[self._owner_P] * self._factor_P)
         for part in self._ramped:
             self._rate_P[part].mul_(ramp)
 
@@ -78,7 +78,7 @@ class ReplicaAdam:
 
     @torch.no_grad()
     def step(self) -> None:
-        """One update; replicas at rate 0 keep their values.
+        """One update; members at rate 0 keep their values.
 
         On a CPU block by block, so that a block passes through all operations in the cache.
         """
@@ -100,9 +100,9 @@ class ReplicaAdam:
         spread = second.sqrt().div_(second_correction).add_(_EPSILON)
         values.sub_(first.div(spread).mul_(rate).div_(first_correction))
 
-    def of_replica(self, mask_R: Tensor) -> Tensor:
-        """Boolean `[P]`: the entries of the replicas that `mask_R` marks."""
-        return mask_R[self._owner_P]
+    def of_member(self, mask_E: Tensor) -> Tensor:
+        """Boolean `[P]`: the entries of the members that `mask_E` marks."""
+        return mask_E[self._owner_P]
 
     def state(self) -> dict[str, Tensor]:
         """What resuming needs."""

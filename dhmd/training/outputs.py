@@ -2,7 +2,7 @@
 
 Written once, after training; evaluation and report read it without torch.
 
-Legend: R replicas, S seeds, N utterances, M modalities, I source and J target modality, O outputs,
+Legend: E members, S seeds, N utterances, M modalities, I source and J target modality, O outputs,
 K codes, D width.
 """
 
@@ -24,7 +24,7 @@ from dhmd.data.aligned.corpus import Array, Corpus
 from dhmd.models.batch import Batch
 from dhmd.models.stacked.decoupling import pool
 from dhmd.models.stacked.dhmd import DHMD
-from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
 from dhmd.training.batches import evaluation_batches
 from dhmd.training.device_corpus import DeviceCorpus
@@ -42,21 +42,21 @@ _DROP_STREAM = 20_240_229  # any number: it only has to be the same for all
 Arrays = dict[str, Array]
 
 
-def collect(learner: Learner, replicas: Replicas, data: DeviceCorpus, rows: Array) -> Arrays:
-    """Everything about the given rows, `[R, N, …]` by dataset name; rows left out hold NaN."""
+def collect(learner: Learner, members: Members, data: DeviceCorpus, rows: Array) -> Arrays:
+    """Everything about the given rows, `[E, N, …]` by dataset name; rows left out hold NaN."""
     collected: Arrays = {}
-    for some, batch in _batches(replicas, data, rows):
+    for some, batch in _batches(members, data, rows):
         found = _look(learner, batch)
         for name, value in found.items():
             if name not in collected:
-                shape = (replicas.count, data.lengths_MN.shape[1], *value.shape[2:])
+                shape = (members.count, data.lengths_MN.shape[1], *value.shape[2:])
                 collected[name] = np.full(shape, np.nan, dtype=np.float32)
             collected[name][:, some] = value.cpu().numpy()
     return collected
 
 
 def withheld(
-    learner: Learner, replicas: Replicas, data: DeviceCorpus, rows: Array, names: Sequence[str]
+    learner: Learner, members: Members, data: DeviceCorpus, rows: Array, names: Sequence[str]
 ) -> Arrays:
     """Predictions of the given rows with modalities withheld.
 
@@ -66,15 +66,15 @@ def withheld(
     """
     collected: Arrays = {}
     away = _away(data.lengths_MN.shape[1], names)
-    for some, batch in _batches(replicas, data, rows):
+    for some, batch in _batches(members, data, rows):
         for key, away_NM in away.items():
-            chosen_MB = torch.from_numpy(away_NM[some].T.copy()).to(batch.present_RMB.device)
-            absent = chosen_MB.expand_as(batch.present_RMB)
-            absent = absent & (batch.present_RMB & ~absent).any(1, keepdim=True)
+            chosen_MB = torch.from_numpy(away_NM[some].T.copy()).to(batch.present_EMB.device)
+            absent = chosen_MB.expand_as(batch.present_EMB)
+            absent = absent & (batch.present_EMB & ~absent).any(1, keepdim=True)
             with torch.no_grad():
                 output = _present(learner.task, learner.predict(batch.without(absent)))
             if key not in collected:
-                shape = (replicas.count, data.lengths_MN.shape[1], *output.shape[2:])
+                shape = (members.count, data.lengths_MN.shape[1], *output.shape[2:])
                 collected[key] = np.full(shape, np.nan, dtype=np.float32)
             collected[key][:, some] = output.cpu().numpy()
     return collected
@@ -97,31 +97,31 @@ def _away(utterances: int, names: Sequence[str]) -> dict[str, Array]:
     return away
 
 
-def _batches(replicas: Replicas, data: DeviceCorpus, rows: Array) -> Iterator[tuple[Array, Batch]]:
+def _batches(members: Members, data: DeviceCorpus, rows: Array) -> Iterator[tuple[Array, Batch]]:
     groups = data.buckets(rows, _BUCKETS, EVALUATION_BATCH)
     for planned in evaluation_batches(groups, EVALUATION_BATCH):
-        yield planned.rows_RB[0], shared_batch(data, replicas, planned)
+        yield planned.rows_EB[0], shared_batch(data, members, planned)
 
 
 @torch.no_grad()
 def _look(learner: Learner, batch: Batch) -> dict[str, Tensor]:
-    """A batch's outputs by dataset name, `[R, B, …]`."""
+    """A batch's outputs by dataset name, `[E, B, …]`."""
     if isinstance(learner, Finetuned):
         return _look(learner.model, learner.read(batch))
     if not isinstance(learner, DHMD):
         return {"prediction": _present(learner.task, learner.predict(batch))}
     passed = learner(batch)
-    found = {"prediction": _present(learner.task, passed.output_RBO)}
-    there_RBM = batch.present_RMB.transpose(1, 2)
+    found = {"prediction": _present(learner.task, passed.output_EBO)}
+    there_EBM = batch.present_EMB.transpose(1, 2)
     for space, graph in passed.graphs.items():
-        vertex = _present(learner.task, graph.outputs_RMBO).transpose(1, 2)
+        vertex = _present(learner.task, graph.outputs_EMBO).transpose(1, 2)
         found[f"vertex/{space}"] = vertex
-        edges = graph.edges_RBIJ.masked_fill(~there_RBM.unsqueeze(2), torch.nan)
+        edges = graph.edges_EBIJ.masked_fill(~there_EBM.unsqueeze(2), torch.nan)
         found[f"edges/{space}"] = edges
     for space, matched in passed.matched.items():
-        found[f"codes/{space}"] = matched.activation_RMBK.transpose(1, 2)
+        found[f"codes/{space}"] = matched.activation_EMBK.transpose(1, 2)
     prt = pool(passed.parts.prt, batch.masks)
-    found["embedding/homogeneous"] = passed.parts.pooled_com_RMBD.transpose(1, 2)
+    found["embedding/homogeneous"] = passed.parts.pooled_com_EMBD.transpose(1, 2)
     found["embedding/heterogeneous"] = prt.transpose(1, 2)
     return found
 

@@ -1,9 +1,9 @@
-"""What is left of replicas once they are trained, and how such parts become one.
+"""What is left of members once they are trained, and how such parts become one.
 
-Replicas that trained in a process of their own come back as a file of this; the rest of the job
+Members that trained in a process of their own come back as a file of this; the rest of the job
 does not know where they trained.
 
-Legend: R replicas, N utterances.
+Legend: E members, N utterances.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _PARAMETER, _ARRAY = "parameter/", "array/"
 
 @dataclass(frozen=True)
 class Part:
-    """Trained replicas.
+    """Trained members.
 
     Attributes:
-        names: one a replica, as in the history.
-        parameters: `[R, …]` by name.
-        arrays: what they say of the corpus, `[R, N, …]` by name.
-        history: rows of these replicas alone.
+        names: one a member, as in the history.
+        parameters: `[E, …]` by name.
+        arrays: what they say of the corpus, `[E, N, …]` by name.
+        history: rows of these members alone.
     """
 
     names: list[str]
@@ -45,7 +45,7 @@ class Part:
     history: History
 
     def of(self, names: Sequence[str]) -> Part:
-        """Some of the replicas, in the given order; the history keeps its own."""
+        """Some of the members, in the given order; the history keeps its own."""
         if list(names) == self.names:
             return self
         index = [self.names.index(name) for name in names]
@@ -97,7 +97,7 @@ class Part:
 
 
 def joined(parts: Sequence[Part], names: Sequence[str]) -> Part:
-    """Parts as one, its replicas and its history in the order of `names`, as if trained together.
+    """Parts as one, its members and its history in the order of `names`, as if trained together.
 
     An epoch's rows stand together, and the marks of selected epochs at the end.
     """

@@ -1,6 +1,6 @@
 """Pretraining one modality's encoder, with cross-fitted teachers (method section 1).
 
-Legend: S seeds, F folds, N utterances, R replicas.
+Legend: S seeds, F folds, N utterances, E members.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256, json_sha256
 from dhmd.data.aligned.corpus import Corpus
 from dhmd.models.stacked.encoders import UnimodalModel
-from dhmd.models.stacked.replicas import Replicas, stream_seed
+from dhmd.models.stacked.members import Members, stream_seed
 from dhmd.training.configuration import Configuration
 from dhmd.training.history import HISTORY, marked, seed_names, void_diverged, write_history
 from dhmd.training.input import Input, describe
@@ -44,12 +44,12 @@ def pretrain_modality(
     here_N = ready.data.lengths_MN[0] > 0
     folds_N = video_folds(corpus, pretrain.folds)
     runs = [(seed, fold) for seed in train.seeds for fold in range(-1, pretrain.folds)]
-    uses_RN = np.stack([(folds_N >= 0) & here_N & (folds_N != fold) for _, fold in runs])
-    replicas = Replicas(
+    uses_EN = np.stack([(folds_N >= 0) & here_N & (folds_N != fold) for _, fold in runs])
+    members = Members(
         [stream_seed(seed, f"pretrain/{modality}/{fold}") for seed, fold in runs], device
     )
     model = UnimodalModel(
-        replicas,
+        members,
         ready.task,
         len(corpus.feature_names[modality]),
         configuration.model.width,
@@ -65,7 +65,7 @@ def pretrain_modality(
     names = [f"{modality}/seed-{s}" + (f"/fold-{f}" if f >= 0 else "") for s, f in runs]
     trainer = Trainer(
         model,
-        replicas,
+        members,
         ready.data,
         names=names,
         schedule=replace(
@@ -77,14 +77,14 @@ def pretrain_modality(
         ),
         train_rows=rows["train"],
         valid_rows=rows["valid"],
-        uses_RN=uses_RN.astype(np.float32),
+        uses_EN=uses_EN.astype(np.float32),
         observer=_OnlySeeds(observer),
         state=place,
         part=json_sha256(names)[:16],
     )
     progress = trainer.run()
     everything = np.flatnonzero(here_N)
-    predicted = collect(model, replicas, ready.data, everything)["prediction"]
+    predicted = collect(model, members, ready.data, everything)["prediction"]
     void_diverged(predicted, progress)
     shape = (len(train.seeds), pretrain.folds + 1)
     predicted = predicted.reshape(*shape, *predicted.shape[1:])
@@ -100,7 +100,7 @@ def pretrain_modality(
 
 
 def modality_names(configuration: Configuration, modality: str) -> list[str]:
-    """Of the replicas that a modality's pretraining leaves behind."""
+    """Of the members that a modality's pretraining leaves behind."""
     return [f"{modality}/{name}" for name in seed_names(configuration)]
 
 
@@ -134,7 +134,7 @@ def write_pretrained(
 
 
 class _OnlySeeds(ManyObservers):
-    """Passes on the replicas trained on all of train: a fold's are means to an end."""
+    """Passes on the members trained on all of train: a fold's are means to an end."""
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         super().epoch(epoch, {n: row for n, row in rows.items() if "/fold-" not in n})

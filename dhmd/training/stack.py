@@ -1,6 +1,6 @@
 """Variants that train as one stack: V variants × S seeds of one shape of model.
 
-Legend: V variants, S seeds, R = V · S replicas, N utterances, M modalities, O outputs.
+Legend: V variants, S seeds, E = V · S members, N utterances, M modalities, O outputs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dhmd.data.aligned.corpus import Array, Corpus
 from dhmd.data.text_encoder.loading import Encoder
 from dhmd.models.registry import AnyModel, build
 from dhmd.models.stacked.dhmd import DHMD, initialise_encoders
-from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.stacked.members import Members
 from dhmd.training.configuration import Configuration
 from dhmd.training.device_corpus import DeviceTokens
 from dhmd.training.finetuning import Finetuned, check_tokens, is_encoders, save_encoder
@@ -41,7 +41,7 @@ class Trained:
 
     Attributes:
         name: the variant's, empty for the full model alone.
-        parts: that hold its replicas.
+        parts: that hold its members.
         encoder: what was trained along, as it was before.
     """
 
@@ -54,7 +54,7 @@ class Trained:
         """The model folder."""
         configuration = self.configuration
         wanted = dict(
-            zip(replica_names(configuration, self.name), configuration.train.seeds, strict=True)
+            zip(member_names(configuration, self.name), configuration.train.seeds, strict=True)
         )
         files: dict[str, str] = {}
         history: History = []
@@ -78,7 +78,7 @@ class Trained:
         write_description(folder, describe(corpus, configuration).as_json(files))
 
 
-def replica_names(configuration: Configuration, variant: str) -> list[str]:
+def member_names(configuration: Configuration, variant: str) -> list[str]:
     """Of a variant's seeds, as history and observer have them."""
     names = seed_names(configuration)
     return [f"{variant}/{name}" for name in names] if variant else names
@@ -98,7 +98,7 @@ def train_group(
 ) -> list[Trained]:
     """Train variants of one shape as one stack; with an encoder, one seed of one after the other.
 
-    An encoder a replica would fill the memory of most machines, and its products are large enough
+    An encoder a member would fill the memory of most machines, and its products are large enough
     to keep a processor busy alone.
 
     Raises:
@@ -140,21 +140,21 @@ def train_stack(
     first = configurations[0]
     seeds = first.train.seeds
     ready = Input.of(corpus, first.modalities, device)
-    replicas = Replicas(list(seeds) * len(configurations), device)
+    members = Members(list(seeds) * len(configurations), device)
     inputs = {name: len(corpus.feature_names[name]) for name in first.modalities}
     model = build(
         first.architecture,
-        replicas,
+        members,
         ready.task,
         inputs,
         model=first.model,
-        knobs=[(c.decouple, c.kd) for c in configurations for _ in seeds],
+        loss_weights=[(c.decouple, c.kd) for c in configurations for _ in seeds],
     )
     _use_pretrained(model, first, ready, pretrained, len(configurations))
     names = [
         name
         for variant, configuration in zip(variants, configurations, strict=True)
-        for name in replica_names(configuration, variant)
+        for name in member_names(configuration, variant)
     ]
 
     learner: AnyModel | Finetuned = model
@@ -162,7 +162,7 @@ def train_stack(
         assert corpus.tokens is not None  # check_tokens saw to it
         ready.data.tokens = DeviceTokens(corpus.tokens, device)
         text = first.modalities.index("text")
-        learner = Finetuned(model, replicas, encoder, text, ready.normalisation["text"])
+        learner = Finetuned(model, members, encoder, text, ready.normalisation["text"])
 
     def factor(name: str) -> float:
         if first.finetune is not None and is_encoders(name) and encoder is not None:
@@ -171,17 +171,17 @@ def train_stack(
         return model.learning_rate_factor(own, first.kd) if isinstance(model, DHMD) else 1.0
 
     train_rows = corpus.index("train")
-    uses_RN = np.zeros((replicas.count, len(corpus.ids)), dtype=np.float32)
-    uses_RN[:, train_rows] = 1.0
+    uses_EN = np.zeros((members.count, len(corpus.ids)), dtype=np.float32)
+    uses_EN[:, train_rows] = 1.0
     trainer = Trainer(
         learner,
-        replicas,
+        members,
         ready.data,
         names=names,
         schedule=schedule_of(first.train),
         train_rows=train_rows,
         valid_rows=corpus.index("valid"),
-        uses_RN=uses_RN,
+        uses_EN=uses_EN,
         observer=observer,
         state=place,
         part=json_sha256(names)[:16],
@@ -190,10 +190,10 @@ def train_stack(
         warmup=0.0 if first.finetune is None else first.finetune.warmup,
     )
     progress = trainer.run()
-    arrays = collect(learner, replicas, ready.data, np.arange(len(corpus.ids)))
+    arrays = collect(learner, members, ready.data, np.arange(len(corpus.ids)))
     if with_withheld:
         test = corpus.index("test")
-        found = withheld(learner, replicas, ready.data, test, first.modalities)
+        found = withheld(learner, members, ready.data, test, first.modalities)
         arrays |= {f"withheld/{name}": value for name, value in found.items()}
     for value in arrays.values():
         void_diverged(value, progress)
@@ -224,8 +224,8 @@ def _use_pretrained(
     teachers = np.nan_to_num(teachers)
     if ready.task.classes is None:
         teachers = teachers[..., None]
-    teachers_RMNO = np.tile(teachers, (copies, 1, 1, 1)).transpose(0, 2, 1, 3)
-    ready.data.teachers_RMNO = torch.from_numpy(np.ascontiguousarray(teachers_RMNO)).to(
+    teachers_EMNO = np.tile(teachers, (copies, 1, 1, 1)).transpose(0, 2, 1, 3)
+    ready.data.teachers_EMNO = torch.from_numpy(np.ascontiguousarray(teachers_EMNO)).to(
         ready.data.device
     )
     if not configuration.pretrain.enabled or configuration.architecture == "gru":

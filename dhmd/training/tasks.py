@@ -18,7 +18,7 @@ from dhmd.training.observer import Observer
 from dhmd.training.parts import Part
 from dhmd.training.pretraining import modality_names, pretrain_modality
 from dhmd.training.resume import ResumeState
-from dhmd.training.stack import replica_names, train_stack
+from dhmd.training.stack import member_names, train_stack
 from dhmd.training.workers import shares
 
 
@@ -87,7 +87,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Group:
-    """Tasks whose replicas would train together in one process; `names` of all of them."""
+    """Tasks whose members would train together in one process; `names` of all of them."""
 
     names: list[str]
     tasks: list[Task]
@@ -117,8 +117,8 @@ def training_group(
         for some in shares(names, max(1, workers // seeds))
         for of_seeds in zip(*(_over(variants[name], workers) for name in some), strict=True)
     ]
-    replicas = [name for key, own in variants.items() for name in replica_names(own, key)]
-    return Group(replicas, tasks)
+    members = [name for key, own in variants.items() for name in member_names(own, key)]
+    return Group(members, tasks)
 
 
 def _over(configuration: Configuration, workers: int) -> Sequence[Configuration]:

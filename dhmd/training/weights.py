@@ -3,7 +3,7 @@
 A model folder is all that is needed to predict. Loading never runs code from it; every file is
 checked against its sha256 in the JSON, so that a cut file or a flipped bit is refused by name.
 
-Legend: R replicas, S seeds.
+Legend: E members, S seeds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dhmd.base.artefacts import DESCRIPTION, load_description
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.hashing import file_sha256
 from dhmd.models.registry import AnyModel, build
-from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
 from dhmd.training.configuration import Configuration
 from dhmd.training.device_corpus import Normalisation
@@ -165,7 +165,7 @@ def read_weights(folder: Path, files: Mapping[str, str], seed: int) -> dict[str,
         raise DhmdError(f"{path} is damaged: {first_line(error)}") from error
 
 
-def load_model(folder: Path, device: torch.device) -> tuple[AnyModel, Replicas, Description]:
+def load_model(folder: Path, device: torch.device) -> tuple[AnyModel, Members, Description]:
     """The trained model of all the folder's seeds, ready to predict.
 
     Raises:
@@ -173,22 +173,22 @@ def load_model(folder: Path, device: torch.device) -> tuple[AnyModel, Replicas, 
     """
     description, files = read_description(folder)
     configuration = description.configuration
-    replicas = Replicas(description.seeds, device)
+    members = Members(description.seeds, device)
     model = build(
         configuration.architecture,
-        replicas,
+        members,
         description.task,
         description.inputs,
         model=configuration.model,
-        knobs=[(configuration.decouple, configuration.kd)] * replicas.count,
+        loss_weights=[(configuration.decouple, configuration.kd)] * members.count,
     )
     stacks = [read_weights(folder, files, seed) for seed in description.seeds]
     fill(model, stacks, folder)
-    return model, replicas, description
+    return model, members, description
 
 
 def fill(model: nn.Module, stacks: Sequence[Mapping[str, Tensor]], folder: Path) -> None:
-    """Put the tensors of each seed into the replicas of a model.
+    """Put the tensors of each seed into the members of a model.
 
     Raises:
         DhmdError: names or shapes that do not fit.

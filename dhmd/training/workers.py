@@ -1,6 +1,6 @@
-"""How many processes share a job's replicas, and which of them gets what.
+"""How many processes share a job's members, and which of them gets what.
 
-On a CPU replicas gain nothing from each other's company, and a process gains nothing from a second
+On a CPU members gain nothing from each other's company, and a process gains nothing from a second
 thread (docs/performance.md): so cores are used by processes of one thread each.
 """
 
@@ -16,7 +16,7 @@ from dhmd.data.aligned.corpus import Corpus
 from dhmd.training.config import TrainConfig
 from dhmd.training.device import DEFAULT_THREADS
 
-# A worker takes some 3 s of a core to start. A job of less work than this, in passes of a replica
+# A worker takes some 3 s of a core to start. A job of less work than this, in passes of a member
 # through an utterance (validation aside), is left to one process. On the demo a second does some
 # 1,000 such passes in training and 100,000 in pretraining: with 15 s of work two workers pay.
 WORTH = {"pretrain": 1_500_000, "train": 15_000}
@@ -34,11 +34,11 @@ def chosen_workers(
     corpus: Corpus,
     device: torch.device,
     *,
-    replicas: int,
+    members: int,
     work: int,
     worth: int,
 ) -> int:
-    """How many processes train `replicas` replicas that can be trained apart.
+    """How many processes train `members` members that can be trained apart.
 
     `train.workers` where it is given; else one a core (of as many threads as a process has), as far
     as half of the memory allows, and one where the work is not worth more. On a GPU always one.
@@ -49,7 +49,7 @@ def chosen_workers(
     if device.type != "cpu":
         return 1
     if train.workers is not None:
-        return min(train.workers, replicas)
+        return min(train.workers, members)
     if work < worth:
         return 1
     most = usable_cores() // (train.threads or DEFAULT_THREADS)
@@ -57,7 +57,7 @@ def chosen_workers(
     if memory is not None:
         read = sum(ragged.values.nbytes for ragged in corpus.features.values())
         most = min(most, memory // 2 // (_PROCESS_BYTES + _COPIES * read))
-    return max(1, min(most, replicas))
+    return max(1, min(most, members))
 
 
 def shares(items: Sequence[T], count: int) -> list[list[T]]:

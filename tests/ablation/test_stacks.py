@@ -21,7 +21,7 @@ QUICK = tiny_configuration({"train": {"epochs": 2}})
 TOGETHER = ("no_distillation", "shuffled_edges", "no_coarse", "no_matching")
 
 
-def test_variants_that_differ_in_numbers_share_a_stack_of_at_most_so_many_replicas() -> None:
+def test_variants_that_differ_in_numbers_share_a_stack_of_at_most_so_many_members() -> None:
     variants = chosen_variants(AblateConfig(all=True), TINY)
     groups = stacks(variants, 30)
     assert sorted(name for group in groups for name in group) == sorted(variants)

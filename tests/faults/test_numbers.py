@@ -22,7 +22,7 @@ QUICK = {"train": {"epochs": 1}, "pretrain": {"epochs": 1, "folds": 2}}
 
 
 def poison() -> None:
-    """From its second epoch on, the second replica's loss is no number."""
+    """From its second epoch on, the second member's loss is no number."""
     from dhmd.training.trainer import Trainer
 
     healthy = Trainer._set_rates
@@ -31,7 +31,7 @@ def poison() -> None:
         healthy(trainer)
         if trainer.progress.epoch >= 2:
             values = trainer.optimiser.values_P
-            values[trainer.optimiser.of_replica(_second(trainer.replicas.count))] = np.inf
+            values[trainer.optimiser.of_member(_second(trainer.members.count))] = np.inf
 
     Trainer._set_rates = sick  # type: ignore[method-assign]
 

@@ -1,7 +1,7 @@
 """A plain DHMD to hold the fast one against.
 
-`plain` is one replica's model from ordinary torch layers, one module a modality, padded to full
+`plain` is one member's model from ordinary torch layers, one module a modality, padded to full
 length: what one would write first, and what the benchmarks measure the engine against. `equations`
 are the losses as loops over utterances, steps and triplets: slow, and hard to get wrong. `weights`
-puts a replica of the fast model into the plain one.
+puts a member of the fast model into the plain one.
 """

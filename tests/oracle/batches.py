@@ -1,6 +1,6 @@
 """Random ragged batches with absent modalities and rows that do not count.
 
-Legend: R replicas, M modalities, B utterances, T steps, I features, O outputs.
+Legend: E members, M modalities, B utterances, T steps, I features, O outputs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dhmd.models.task import Task
 
 @dataclass
 class PlainBatch:
-    """One replica's batch: `[B, T_m, I_m]` and `[B, T_m]` a modality; the rest `[B, …]`."""
+    """One member's batch: `[B, T_m, I_m]` and `[B, T_m]` a modality; the rest `[B, …]`."""
 
     features: list[Tensor]
     masks: list[Tensor]
@@ -30,7 +30,7 @@ class PlainBatch:
 def random_batch(
     widths: Sequence[int],
     *,
-    replicas: int = 2,
+    members: int = 2,
     utterances: int = 6,
     steps: Sequence[int] = (5, 5, 5),
     task: Task | None = None,
@@ -39,7 +39,7 @@ def random_batch(
     uncounted: int = 1,
     seed: int = 0,
 ) -> Batch:
-    """A batch of its own for each replica.
+    """A batch of its own for each member.
 
     `steps` are the longest lengths by modality; `absent` is the share of modalities taken away
     (every utterance keeps one); `uncounted` rows have weight 0, as padded rows have.
@@ -47,7 +47,7 @@ def random_batch(
     generator = torch.Generator().manual_seed(seed)
     task = task or Task()
     count = len(widths)
-    shape = (replicas, utterances)
+    shape = (members, utterances)
 
     def uniform(*size: int) -> Tensor:
         return torch.rand(size, generator=generator)
@@ -70,31 +70,31 @@ def random_batch(
         # A few values often met, so that classes repeat, beside values between and beyond them.
         labels = (uniform(*shape) * 4 - 2).round() + (uniform(*shape) - 0.5) * 0.8
         labels[:, 0] = task.high + 0.4
-        teachers = torch.randn(replicas, count, utterances, 1, generator=generator)
+        teachers = torch.randn(members, count, utterances, 1, generator=generator)
     else:
         labels = torch.randint(task.classes, shape, generator=generator).float()
-        logits = torch.randn(replicas, count, utterances, task.classes, generator=generator)
+        logits = torch.randn(members, count, utterances, task.classes, generator=generator)
         teachers = logits.softmax(-1)
-    present_RMB = present_MRB.transpose(0, 1).contiguous()
+    present_EMB = present_MRB.transpose(0, 1).contiguous()
     return Batch(
         features=features,
         masks=masks,
-        present_RMB=present_RMB,
-        weight_RB=weight / weight.sum(-1, keepdim=True),
-        labels_RB=labels,
-        teachers_RMBO=teachers * present_RMB.unsqueeze(-1),
+        present_EMB=present_EMB,
+        weight_EB=weight / weight.sum(-1, keepdim=True),
+        labels_EB=labels,
+        teachers_EMBO=teachers * present_EMB.unsqueeze(-1),
     )
 
 
 def in_double(batch: Batch) -> Batch:
     """The same batch in float64."""
-    assert batch.teachers_RMBO is not None
+    assert batch.teachers_EMBO is not None
     return replace(
         batch,
         features=[x.double() for x in batch.features],
-        weight_RB=batch.weight_RB.double(),
-        labels_RB=batch.labels_RB.double(),
-        teachers_RMBO=batch.teachers_RMBO.double(),
+        weight_EB=batch.weight_EB.double(),
+        labels_EB=batch.labels_EB.double(),
+        teachers_EMBO=batch.teachers_EMBO.double(),
     )
 
 
@@ -115,39 +115,39 @@ def padded(batch: Batch, more: Sequence[int]) -> Batch:
 def chosen(batch: Batch, rows: Sequence[int]) -> Batch:
     """The given utterances alone, weights as they were."""
     where = torch.tensor(rows)
-    teachers = batch.teachers_RMBO
+    teachers = batch.teachers_EMBO
     return Batch(
         features=[x[:, :, where] for x in batch.features],
         masks=[mask[:, :, where] for mask in batch.masks],
-        present_RMB=batch.present_RMB[:, :, where],
-        weight_RB=batch.weight_RB[:, where],
-        labels_RB=batch.labels_RB[:, where],
-        teachers_RMBO=None if teachers is None else teachers[:, :, where],
+        present_EMB=batch.present_EMB[:, :, where],
+        weight_EB=batch.weight_EB[:, where],
+        labels_EB=batch.labels_EB[:, where],
+        teachers_EMBO=None if teachers is None else teachers[:, :, where],
     )
 
 
-def replica_of(batch: Batch, replica: int) -> Batch:
-    """One replica's batch, with a replica axis of 1."""
-    own = slice(replica, replica + 1)
-    teachers = batch.teachers_RMBO
+def member_of(batch: Batch, member: int) -> Batch:
+    """One member's batch, with a member axis of 1."""
+    own = slice(member, member + 1)
+    teachers = batch.teachers_EMBO
     return Batch(
         features=[x[own] for x in batch.features],
         masks=[mask[own] for mask in batch.masks],
-        present_RMB=batch.present_RMB[own],
-        weight_RB=batch.weight_RB[own],
-        labels_RB=batch.labels_RB[own],
-        teachers_RMBO=None if teachers is None else teachers[own],
+        present_EMB=batch.present_EMB[own],
+        weight_EB=batch.weight_EB[own],
+        labels_EB=batch.labels_EB[own],
+        teachers_EMBO=None if teachers is None else teachers[own],
     )
 
 
-def plain(batch: Batch, replica: int) -> PlainBatch:
-    """One replica's batch without the axes that only the engine has."""
-    assert batch.teachers_RMBO is not None
+def plain(batch: Batch, member: int) -> PlainBatch:
+    """One member's batch without the axes that only the engine has."""
+    assert batch.teachers_EMBO is not None
     return PlainBatch(
-        features=[x[replica, 0] for x in batch.features],
-        masks=[mask[replica, 0] for mask in batch.masks],
-        present_BM=batch.present_RMB[replica].T,
-        weight_B=batch.weight_RB[replica],
-        labels_B=batch.labels_RB[replica],
-        teachers_BMO=batch.teachers_RMBO[replica].transpose(0, 1),
+        features=[x[member, 0] for x in batch.features],
+        masks=[mask[member, 0] for mask in batch.masks],
+        present_BM=batch.present_EMB[member].T,
+        weight_B=batch.weight_EB[member],
+        labels_B=batch.labels_EB[member],
+        teachers_BMO=batch.teachers_EMBO[member].transpose(0, 1),
     )

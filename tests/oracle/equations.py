@@ -1,4 +1,4 @@
-"""Every equation of the method for one replica, as loops over utterances, modalities and steps.
+"""Every equation of the method for one member, as loops over utterances, modalities and steps.
 
 Slow and plain: each function reads like its equation, so that what it returns can be trusted.
 

@@ -1,6 +1,6 @@
 """DHMD for one seed, from ordinary torch layers: one module a modality, padded to full length.
 
-No groups, no replicas, no trimming: what the engine must equal and is timed against. The losses are
+No groups, no members, no trimming: what the engine must equal and is timed against. The losses are
 in `losses.py`.
 
 Legend: B utterances, M modalities, T steps, U key steps, I features, D width, W vertex width,

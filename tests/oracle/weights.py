@@ -1,6 +1,6 @@
 """Which entry of the fast model each parameter of the plain one is.
 
-Legend: R replicas, G groups, I inputs, O outputs, K kernel width.
+Legend: E members, G groups, I inputs, O outputs, K kernel width.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from tests.oracle.plain import PlainDHMD, PlainTransformer
 
 @dataclass
 class Link:
-    """A plain parameter, the fast one's name, and how to get from that, `[R, …]`, to this."""
+    """A plain parameter, the fast one's name, and how to get from that, `[E, …]`, to this."""
 
     parameter: nn.Parameter
     name: str
     select: Callable[[Tensor], Tensor]
 
 
-def copy_replica(fast: DHMD, plain: PlainDHMD, replica: int) -> list[Link]:
-    """Put one replica's weights into the plain model; the links, to compare gradients by.
+def copy_member(fast: DHMD, plain: PlainDHMD, member: int) -> list[Link]:
+    """Put one member's weights into the plain model; the links, to compare gradients by.
 
     Raises:
         AssertionError: some entry of the fast model is linked twice, or not at all.
     """
     own = dict(fast.named_parameters())
-    links = list(_links(plain, replica))
+    links = list(_links(plain, member))
     with torch.no_grad():
         for link in links:
             link.parameter.copy_(link.select(own[link.name]))
@@ -42,7 +42,7 @@ def copy_replica(fast: DHMD, plain: PlainDHMD, replica: int) -> list[Link]:
         entries = torch.arange(parameter.numel()).view(parameter.shape)
         met = [link.select(entries).reshape(-1) for link in links if link.name == name]
         assert met, f"{name} has no link"
-        assert torch.cat(met).sort().values.equal(entries[replica].reshape(-1)), name
+        assert torch.cat(met).sort().values.equal(entries[member].reshape(-1)), name
     return links
 
 
@@ -54,10 +54,10 @@ def _links(plain: PlainDHMD, r: int) -> Iterator[Link]:
         shape = (convolution.in_channels, convolution.kernel_size[0], convolution.out_channels)
         yield Link(
             convolution.weight,
-            f"{name}.weight_RIX",
+            f"{name}.weight_EIX",
             lambda w, s=shape: w[r].view(s).permute(2, 0, 1),
         )
-        yield Link(convolution.bias, f"{name}.bias_RO", lambda w: w[r])
+        yield Link(convolution.bias, f"{name}.bias_EO", lambda w: w[r])
     if plain.decouple.enabled:
         yield from _linear(plain.shared, "decoupling.shared", r, 0)
         yield from _each(plain.private, "decoupling.private", r)
@@ -85,7 +85,7 @@ def _links(plain: PlainDHMD, r: int) -> Iterator[Link]:
         for m, query in enumerate(dictionary.query):
             yield from _linear(query[0], f"{prefix}.query.hidden", r, m)
             yield from _linear(query[2], f"{prefix}.query.out", r, m)
-        yield Link(dictionary.codes_KW, f"{prefix}.codes_RKW", lambda w: w[r])
+        yield Link(dictionary.codes_KW, f"{prefix}.codes_EKW", lambda w: w[r])
     for part, gates in enumerate(plain.fusion.gates):
         yield from _each(gates, f"fusion.gates.{part}.gate", r)
         yield Link(plain.fusion.absent[part], f"fusion.absent.{part}", lambda w: w[r, :, 0])
@@ -94,9 +94,9 @@ def _links(plain: PlainDHMD, r: int) -> Iterator[Link]:
 
 
 def _linear(linear: nn.Linear, name: str, r: int, g: int) -> Iterator[Link]:
-    yield Link(linear.weight, f"{name}.weight_RGIO", lambda w: w[r, g].T)
+    yield Link(linear.weight, f"{name}.weight_EGIO", lambda w: w[r, g].T)
     if linear.bias is not None:
-        yield Link(linear.bias, f"{name}.bias_RGO", lambda w: w[r, g])
+        yield Link(linear.bias, f"{name}.bias_EGO", lambda w: w[r, g])
 
 
 def _each(linears: nn.ModuleList, name: str, r: int) -> Iterator[Link]:
@@ -105,8 +105,8 @@ def _each(linears: nn.ModuleList, name: str, r: int) -> Iterator[Link]:
 
 
 def _norm(norm: nn.LayerNorm, name: str, r: int, g: int) -> Iterator[Link]:
-    yield Link(norm.weight, f"{name}.scale_RGD", lambda w: w[r, g])
-    yield Link(norm.bias, f"{name}.shift_RGD", lambda w: w[r, g])
+    yield Link(norm.weight, f"{name}.scale_EGD", lambda w: w[r, g])
+    yield Link(norm.bias, f"{name}.shift_EGD", lambda w: w[r, g])
 
 
 def _transformer(plain: PlainTransformer, name: str, r: int, g: int) -> Iterator[Link]:
@@ -119,8 +119,8 @@ def _transformer(plain: PlainTransformer, name: str, r: int, g: int) -> Iterator
         joint = f"{prefix}.attention.key_value"
         halves = ((layer.attention.key, slice(width)), (layer.attention.value, slice(width, None)))
         for linear, half in halves:
-            yield Link(linear.weight, f"{joint}.weight_RGIO", lambda w, h=half: w[r, g, :, h].T)
-            yield Link(linear.bias, f"{joint}.bias_RGO", lambda w, h=half: w[r, g, h])
+            yield Link(linear.weight, f"{joint}.weight_EGIO", lambda w, h=half: w[r, g, :, h].T)
+            yield Link(linear.bias, f"{joint}.bias_EGO", lambda w, h=half: w[r, g, h])
         yield from _linear(layer.attention.out, f"{prefix}.attention.out", r, g)
         yield from _linear(layer.up, f"{prefix}.up", r, g)
         yield from _linear(layer.down, f"{prefix}.down", r, g)

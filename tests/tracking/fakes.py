@@ -53,7 +53,7 @@ class FakeStore:
                 continue
             if status in (None, run.status):
                 children = {
-                    child.tags["replica"]: child_key
+                    child.tags["member"]: child_key
                     for child_key, child in self.runs.items()
                     if child.parent == key
                 }
@@ -84,7 +84,7 @@ class FakeStore:
 def training(
     key: str = "k1",
     *,
-    replicas: Sequence[str] = ("seed-1", "seed-2"),
+    members: Sequence[str] = ("seed-1", "seed-2"),
     epochs: Sequence[int] = (1, 2),
     resumed: int = 0,
     end: str | None = "FINISHED",
@@ -96,13 +96,13 @@ def training(
     events: list[dict[str, Any]] = [
         {"event": "open", "time": 0, "key": key, "stage": stage, "dataset": "demo"}
         | {"store": store, "tags": dict(tags or {})},
-        {"event": "started", "time": 1000, "replicas": list(replicas)}
+        {"event": "started", "time": 1000, "members": list(members)}
         | {"parameters": {"kd.lambda": "0.5"}, "resumed_epoch": resumed},
     ]
     for epoch in epochs:
         rows = {
-            replica: {"train/task": float(replica[-1]) * 10 + epoch, "valid/mae": 1.0}
-            for replica in replicas
+            member: {"train/task": float(member[-1]) * 10 + epoch, "valid/mae": 1.0}
+            for member in members
         }
         events.append({"event": "epoch", "time": 1000 + 500 * epoch, "epoch": epoch, "rows": rows})
     if end is not None:

@@ -59,7 +59,7 @@ def test_reading_goes_on_where_it_stopped_and_waits_for_whole_lines(tmp_path: Pa
         b'{"event": "finished", "time": 99999999999999999}',
         b'{"event": "ended", "time": 1, "status": "RUNNING", "tags": {}}',
         b'{"event": "ended", "time": 1, "status": "KILLED", "tags": {"a": 1}}',
-        b'{"event": "started", "time": 1, "replicas": [1], "parameters": {}, "resumed_epoch": 0}',
+        b'{"event": "started", "time": 1, "members": [1], "parameters": {}, "resumed_epoch": 0}',
         b'{"event":"open","time":1,"key":"","stage":"","dataset":"","store":"","tags":{}}',
         b"\xff\xfe",
         b"[" * 100_000,

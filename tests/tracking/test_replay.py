@@ -46,13 +46,13 @@ def test_metrics_go_to_the_child_and_their_mean_to_the_parent() -> None:
     assert task == {(1, 1500, 21.0), (2, 2000, 22.0)}
     parent = store.named("train demo")
     assert parent.last("train/task") == (12 + 22) / 2
-    assert parent.last("run/live_replicas") == 2
+    assert parent.last("run/live_members") == 2
     assert parent.last("run/epoch_seconds") == 0.5
 
 
 def test_variants_are_named_and_not_averaged_over_each_other() -> None:
     store = FakeStore()
-    feed(store, training(stage="ablate", replicas=["uniform/seed-1", "late_fusion/seed-1"]))
+    feed(store, training(stage="ablate", members=["uniform/seed-1", "late_fusion/seed-1"]))
     child = store.named("uniform/seed-1")
     assert (child.tags["variant"], child.tags["seed"]) == ("uniform", "1")
     # The parameters of the full model would be wrong on a variant's run.
@@ -60,7 +60,7 @@ def test_variants_are_named_and_not_averaged_over_each_other() -> None:
     assert store.named("ablate demo").points == set()
 
 
-def test_a_part_of_a_replicas_training_is_a_prefix_of_its_metrics() -> None:
+def test_a_part_of_a_members_training_is_a_prefix_of_its_metrics() -> None:
     store = FakeStore()
     events = training(stage="pretrain", epochs=())
     for time, part in ((2000, "text"), (3000, "audio")):
@@ -73,15 +73,15 @@ def test_a_part_of_a_replicas_training_is_a_prefix_of_its_metrics() -> None:
     assert names == {"text/valid/mae": 2.0, "audio/valid/mae": 2.0}
     parent = store.named("pretrain demo")
     assert parent.last("text/valid/mae") == 1.5
-    assert parent.last("audio/run/live_replicas") == 2
+    assert parent.last("audio/run/live_members") == 2
     assert parent.last("audio/run/epoch_seconds") == 1.0
     assert not any("x" in point.name.split("/") for point in parent.points)
 
 
 def test_several_trainings_of_one_stage_share_the_parent() -> None:
     store = FakeStore()
-    first = training(stage="ablate", replicas=["a/seed-1"], end=None)
-    second = training(stage="ablate", replicas=["b/seed-1"])
+    first = training(stage="ablate", members=["a/seed-1"], end=None)
+    second = training(stage="ablate", members=["b/seed-1"])
     feed(store, [*first, {"event": "finished", "time": 5000}, *second[1:]])
     assert len(store.runs) == 3
     assert store.named("a/seed-1").ended == 5000
@@ -201,7 +201,7 @@ def test_a_training_killed_twice_says_after_which_epoch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"replicas": ["seed-1"], "resumed": 2}, {"stage": "pretrain", "resumed": 2}]
+    "options", [{}, {"members": ["seed-1"], "resumed": 2}, {"stage": "pretrain", "resumed": 2}]
 )
 def test_a_fresh_start_or_another_training_is_another_run(
     tmp_path: Path, options: dict[str, Any]

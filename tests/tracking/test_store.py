@@ -57,7 +57,7 @@ def test_find_looks_at_tags_and_status(store: MlflowStore) -> None:
     assert len(store.find({"dataset": "demo"}, "RUNNING")) == 1
     assert store.find({"dataset": "it's"}) == []
     assert [run.tags["dhmd.key"] for run in store.trained()] == ["k1"]
-    seeds = [run.name for run in store.running() if "replica" in run.tags]
+    seeds = [run.name for run in store.running() if "member" in run.tags]
     assert seeds == ["seed-1", "seed-2"]
 
 

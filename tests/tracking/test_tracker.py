@@ -33,7 +33,7 @@ def train(observer: Observer, outputs: Path, epochs: int = 3) -> None:
 
 def runs(store: MlflowStore) -> dict[str, object]:
     (found,) = store.find({"dataset": "demo"})
-    return {replica: store._client.get_run(run) for replica, run in found.items()}
+    return {member: store._client.get_run(run) for member, run in found.items()}
 
 
 def test_a_training_and_its_test_metrics_reach_mlflow(

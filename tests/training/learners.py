@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dhmd.models.batch import Batch
-from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.resume import ResumeState
@@ -24,8 +24,8 @@ class Walker(nn.Module):
     """Predicts one number for all, and moves it a learning rate an update.
 
     Args:
-        direction: a replica each, +1 or −1: where the number goes.
-        spoil: from epoch and replica's number to what is added to the loss (NaN, say).
+        direction: a member each, +1 or −1: where the number goes.
+        spoil: from epoch and member's number to what is added to the loss (NaN, say).
     """
 
     def __init__(
@@ -33,17 +33,17 @@ class Walker(nn.Module):
     ) -> None:
         super().__init__()
         self.task = Task()
-        self.direction_R = torch.tensor(direction)
-        self.place_R = nn.Parameter(torch.zeros(len(direction)))
+        self.direction_E = torch.tensor(direction)
+        self.place_E = nn.Parameter(torch.zeros(len(direction)))
         self.spoil = spoil or torch.zeros_like
         self.calls = 0
 
     def predict(self, batch: Batch) -> Tensor:
-        return self.place_R[:, None, None].expand(-1, batch.labels_RB.shape[1], 1)
+        return self.place_E[:, None, None].expand(-1, batch.labels_EB.shape[1], 1)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         self.calls += 1
-        total = -self.place_R * self.direction_R + self.spoil(self.place_R)
+        total = -self.place_E * self.direction_E + self.spoil(self.place_E)
         return {"total": total, "task": total * 2}
 
 
@@ -59,11 +59,11 @@ class Watcher:
     def started(
         self,
         stage: str,
-        replicas: Sequence[str],
+        members: Sequence[str],
         parameters: Mapping[str, object],
         resumed_epoch: int,
     ) -> None:
-        self.begun.append((stage, tuple(replicas), resumed_epoch))
+        self.begun.append((stage, tuple(members), resumed_epoch))
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         self.epochs.append((epoch, {name: dict(row) for name, row in rows.items()}))
@@ -109,20 +109,20 @@ def trainer_of(
     seeds: Sequence[int],
     plan: Schedule,
     observer: Watcher | None = None,
-    replicas: Replicas | None = None,
+    members: Members | None = None,
 ) -> Trainer:
     """A trainer on such a corpus; the place is kept below `folder`."""
-    replicas = replicas or Replicas(seeds, CPU)
+    members = members or Members(seeds, CPU)
     folder.mkdir(exist_ok=True)
     return Trainer(
         learner,  # type: ignore[arg-type]
-        replicas,
+        members,
         corpus,
         names=[f"seed-{seed}" for seed in seeds],
         schedule=plan,
         train_rows=np.arange(ROWS),
         valid_rows=np.arange(ROWS, ROWS + 4),
-        uses_RN=np.ones((len(seeds), ROWS + 4), np.float32),
+        uses_EN=np.ones((len(seeds), ROWS + 4), np.float32),
         observer=observer or Watcher(),
         state=ResumeState(folder),
         part="walk",

@@ -1,4 +1,4 @@
-"""Which utterances meet: every one once an epoch, in shapes that no replica can change."""
+"""Which utterances meet: every one once an epoch, in shapes that no member can change."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def planner(
     batch_size: int = 4,
     accumulate: int = 1,
     buckets: int = 3,
-    uses_RN: np.ndarray | None = None,
+    uses_EN: np.ndarray | None = None,
 ) -> EpochPlanner:
     rows, lengths_MN = corpus(lengths)
     made = make_buckets(rows, lengths_MN, buckets, batch_size, together=False)
-    if uses_RN is None:
-        uses_RN = np.ones((len(seeds), lengths_MN.shape[1]), np.float32)
+    if uses_EN is None:
+        uses_EN = np.ones((len(seeds), lengths_MN.shape[1]), np.float32)
     order = [torch.Generator().manual_seed(seed) for seed in seeds]
-    return EpochPlanner(made, uses_RN, order, batch_size=batch_size, accumulate=accumulate)
+    return EpochPlanner(made, uses_EN, order, batch_size=batch_size, accumulate=accumulate)
 
 
 @settings(max_examples=60, deadline=None)
@@ -75,21 +75,21 @@ def test_an_epoch_meets_every_row_once_with_weights_that_sum_to_one_an_update(
     updates = plan.epoch(epoch)
     batches = [batch for update in updates for batch in update]
     wanted = sorted(np.concatenate([bucket.rows for bucket in plan.buckets]))
-    for replica in range(2):
-        met = [row for b in batches for row in b.rows_RB[replica][b.weight_RB[replica] > 0]]
+    for member in range(2):
+        met = [row for b in batches for row in b.rows_EB[member][b.weight_EB[member] > 0]]
         assert sorted(met) == wanted
     for update in updates[:-1]:
         assert len(update) == accumulate
     for update in updates:
-        total = sum(batch.weight_RB.sum(1) for batch in update)
+        total = sum(batch.weight_EB.sum(1) for batch in update)
         assert total == pytest.approx([1, 1])
-        weights = np.concatenate([b.weight_RB[b.weight_RB > 0] for b in update])
+        weights = np.concatenate([b.weight_EB[b.weight_EB > 0] for b in update])
         assert weights == pytest.approx(np.full_like(weights, weights[0]))
     for batch in batches:
-        assert batch.rows_RB.shape == batch.weight_RB.shape == (2, batch_size)
-        assert batch.weight_RB.dtype == np.float32
+        assert batch.rows_EB.shape == batch.weight_EB.shape == (2, batch_size)
+        assert batch.weight_EB.dtype == np.float32
         _, lengths_MN = corpus(lengths)
-        assert (lengths_MN[:, batch.rows_RB].max((1, 2)) <= np.array(batch.steps)).all()
+        assert (lengths_MN[:, batch.rows_EB].max((1, 2)) <= np.array(batch.steps)).all()
 
 
 LENGTHS = [3, 9, 1, 4, 7, 7, 2, 8, 5, 6, 12, 30, 11, 2, 9, 4, 1]
@@ -118,30 +118,30 @@ def test_a_seed_meets_the_same_rows_alone_and_in_company_and_another_order_each_
         together = [batch for update in company.epoch(epoch) for batch in update]
         single = [batch for update in alone.epoch(epoch) for batch in update]
         for one, many in zip(single, together, strict=True):
-            assert (one.rows_RB[0] == many.rows_RB[1]).all()
-            assert (one.weight_RB[0] == many.weight_RB[1]).all()
-        seen.add(str([list(batch.rows_RB[0]) for batch in single]))
-        assert any((b.rows_RB[0] != b.rows_RB[1]).any() for b in together)
+            assert (one.rows_EB[0] == many.rows_EB[1]).all()
+            assert (one.weight_EB[0] == many.weight_EB[1]).all()
+        seen.add(str([list(batch.rows_EB[0]) for batch in single]))
+        assert any((b.rows_EB[0] != b.rows_EB[1]).any() for b in together)
     assert len(seen) == 3
 
 
-def test_rows_that_a_replica_leaves_out_weigh_nothing_there() -> None:
+def test_rows_that_a_member_leaves_out_weigh_nothing_there() -> None:
     rows, lengths_MN = corpus(LENGTHS)
-    uses_RN = np.ones((3, lengths_MN.shape[1]), np.float32)
-    uses_RN[1, rows[:6]] = 0
-    uses_RN[2] = 0
-    plan = planner(LENGTHS, seeds=(1, 2, 3), accumulate=2, uses_RN=uses_RN)
+    uses_EN = np.ones((3, lengths_MN.shape[1]), np.float32)
+    uses_EN[1, rows[:6]] = 0
+    uses_EN[2] = 0
+    plan = planner(LENGTHS, seeds=(1, 2, 3), accumulate=2, uses_EN=uses_EN)
     met = set()
     for update in plan.epoch(1):
-        total = sum(batch.weight_RB.sum(1) for batch in update)
-        for replica in range(3):
+        total = sum(batch.weight_EB.sum(1) for batch in update)
+        for member in range(3):
             counted = [
                 row
                 for batch in update
-                for row in batch.rows_RB[replica][batch.weight_RB[replica] > 0]
+                for row in batch.rows_EB[member][batch.weight_EB[member] > 0]
             ]
-            assert total[replica] == pytest.approx(1.0 if counted else 0.0)
-            if replica == 1:
+            assert total[member] == pytest.approx(1.0 if counted else 0.0)
+            if member == 1:
                 met |= set(counted)
     assert met == set(rows[6:])
 
@@ -153,9 +153,9 @@ def test_evaluation_meets_every_row_once_in_a_fixed_order() -> None:
     def batches() -> list[PlannedBatch]:
         return list(evaluation_batches(buckets, 5))
 
-    met = np.concatenate([batch.rows_RB[0] for batch in batches()])
+    met = np.concatenate([batch.rows_EB[0] for batch in batches()])
     assert sorted(met) == list(rows)
     for one, other in zip(batches(), batches(), strict=True):
-        assert (one.rows_RB == other.rows_RB).all()
-        assert (one.weight_RB == 1).all()
-        assert one.rows_RB.shape[1] <= 5
+        assert (one.rows_EB == other.rows_EB).all()
+        assert (one.weight_EB == 1).all()
+        assert one.rows_EB.shape[1] <= 5

@@ -24,21 +24,21 @@ def test_a_batch_holds_normalised_steps_where_there_are_any(tmp_path: Path, alig
     }
     data = DeviceCorpus.of(corpus, names, rules, CPU)
     assert data.together == (alignment == "word")
-    data.teachers_RMNO = torch.arange(2 * 2 * len(corpus.ids)).float().view(2, 2, -1, 1)
+    data.teachers_EMNO = torch.arange(2 * 2 * len(corpus.ids)).float().view(2, 2, -1, 1)
     rows = torch.tensor([[0, 7, 33, 12], [5, 5, 39, 2]])
     weight = torch.rand(2, 4)
     batch = data.batch(rows, weight, (3, 20))
-    assert batch.weight_RB is weight
+    assert batch.weight_EB is weight
     for r in range(2):
         for b in range(4):
             row = int(rows[r, b])
             label = corpus.labels_N[row]
-            assert batch.labels_RB[r, b] == (0 if np.isnan(label) else label)
+            assert batch.labels_EB[r, b] == (0 if np.isnan(label) else label)
             for m, (name, steps) in enumerate(zip(names, (3, 20), strict=True)):
                 here = corpus.present_NM[row, corpus.modalities.index(name)]
-                assert batch.present_RMB[r, m, b] == here
-                assert batch.teachers_RMBO is not None
-                assert batch.teachers_RMBO[r, m, b, 0] == data.teachers_RMNO[r, m, row, 0]
+                assert batch.present_EMB[r, m, b] == here
+                assert batch.teachers_EMBO is not None
+                assert batch.teachers_EMBO[r, m, b, 0] == data.teachers_EMNO[r, m, row, 0]
                 real = corpus.features[name][row] if here else np.zeros((0, 5))
                 statistics = corpus.statistics[name]
                 for t in range(steps):

@@ -14,11 +14,11 @@ from dhmd.data.text_encoder.subwords import Subwords
 from dhmd.models.batch import Batch
 from dhmd.models.config import DecoupleConfig, DistillationConfig, ModelConfig
 from dhmd.models.registry import build
-from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
 from dhmd.training.device_corpus import DeviceTokens, Normalisation
 from dhmd.training.finetuning import Finetuned, is_encoders
-from dhmd.training.optimiser import ReplicaAdam
+from dhmd.training.optimiser import MemberAdam
 from tests.data.text_encoder.tiny import write_tiny
 
 SAID = (["good", "bad"], ["i", "like", "ungoodness"], ["oh"])
@@ -47,24 +47,24 @@ def learner_of(encoder: Encoder, seeds: tuple[int, ...]) -> tuple[Finetuned, Bat
     rows = contextual.encode(passes, [len(words) for words in SAID])
     flat = np.concatenate(rows)
     normalisation = Normalisation(flat.mean(0), flat.std(0))
-    replicas = Replicas(seeds, CPU)
+    members = Members(seeds, CPU)
     model = build(
         "gru",
-        replicas,
+        members,
         Task(classes=None, low=-3.0, high=3.0),
         {"text": encoder.width},
         model=ModelConfig(width=4, heads=2),
-        knobs=[(DecoupleConfig(), DistillationConfig())] * len(seeds),
+        loss_weights=[(DecoupleConfig(), DistillationConfig())] * len(seeds),
     )
-    learner = Finetuned(model, replicas, encoder, 0, normalisation)
+    learner = Finetuned(model, members, encoder, 0, normalisation)
     shape = (len(seeds), len(SAID))
     mask = torch.tensor([[t < len(words) for t in range(3)] for words in SAID])
     batch = Batch(
         features=[torch.zeros(len(seeds), 1, len(SAID), 3, encoder.width)],
         masks=[mask.expand(len(seeds), 1, -1, -1)],
-        present_RMB=torch.ones(len(seeds), 1, len(SAID), dtype=torch.bool),
-        weight_RB=torch.full(shape, 1 / len(SAID)),
-        labels_RB=torch.tensor([1.0, -2.0, 0.5]).expand(shape),
+        present_EMB=torch.ones(len(seeds), 1, len(SAID), dtype=torch.bool),
+        weight_EB=torch.full(shape, 1 / len(SAID)),
+        labels_EB=torch.tensor([1.0, -2.0, 0.5]).expand(shape),
         tokens=DeviceTokens(tokens_of(passes), CPU).batch(torch.arange(3).expand(shape)),
     )
     wanted = np.zeros((len(SAID), 3, encoder.width), np.float32)
@@ -77,8 +77,8 @@ def test_the_first_step_sees_what_the_frozen_encoder_says(encoder: Encoder) -> N
     learner, batch, wanted = learner_of(encoder, (1, 2))
     with torch.no_grad():
         (read,) = learner.read(batch).features
-    for replica in read[:, 0]:
-        np.testing.assert_allclose(replica, wanted, atol=1e-4)
+    for member in read[:, 0]:
+        np.testing.assert_allclose(member, wanted, atol=1e-4)
 
 
 def test_an_utterance_without_text_stays_without(encoder: Encoder) -> None:
@@ -89,7 +89,7 @@ def test_an_utterance_without_text_stays_without(encoder: Encoder) -> None:
     assert read[0, 0, 1].abs().max() > 0
 
 
-def test_the_gradient_reaches_each_replicas_own_encoder(encoder: Encoder) -> None:
+def test_the_gradient_reaches_each_members_own_encoder(encoder: Encoder) -> None:
     learner, batch, _ = learner_of(encoder, (1, 2))
     learner.losses(batch)["total"][0].backward()
     name = "encoder.encoder.layer.0.attention.self.query.weight"
@@ -102,8 +102,8 @@ def test_the_gradient_reaches_each_replicas_own_encoder(encoder: Encoder) -> Non
 def test_training_learns_and_leaves_the_given_encoder_as_it_was(encoder: Encoder) -> None:
     before = [value.clone() for value in encoder.model.parameters()]
     learner, batch, _ = learner_of(encoder, (1,))
-    learner.replicas.training = True
-    optimiser = ReplicaAdam(learner, 1, weight_decay=0.0, clip_value=0.6, ramped=is_encoders)
+    learner.members.training = True
+    optimiser = MemberAdam(learner, 1, weight_decay=0.0, clip_value=0.6, ramped=is_encoders)
     optimiser.set_rates(torch.tensor([2e-3]))
     losses = []
     for _ in range(60):
@@ -119,7 +119,7 @@ def test_training_learns_and_leaves_the_given_encoder_as_it_was(encoder: Encoder
 
 def test_a_ramp_of_nothing_holds_the_encoder_still(encoder: Encoder) -> None:
     learner, batch, _ = learner_of(encoder, (1,))
-    optimiser = ReplicaAdam(learner, 1, weight_decay=0.0, clip_value=0.6, ramped=is_encoders)
+    optimiser = MemberAdam(learner, 1, weight_decay=0.0, clip_value=0.6, ramped=is_encoders)
     optimiser.set_rates(torch.tensor([1e-2]), ramp=0.0)
     before = {name: value.detach().clone() for name, value in learner.named_parameters()}
     learner.losses(batch)["total"].sum().backward()
@@ -129,16 +129,16 @@ def test_a_ramp_of_nothing_holds_the_encoder_still(encoder: Encoder) -> None:
     assert not any(is_encoders(name) for name in moved)
 
 
-def test_dropout_comes_from_the_replicas_stream(encoder: Encoder) -> None:
+def test_dropout_comes_from_the_members_stream(encoder: Encoder) -> None:
     learner, batch, _ = learner_of(encoder, (1,))
-    learner.replicas.training = True
-    state = learner.replicas.state()
+    learner.members.training = True
+    state = learner.members.state()
     first = learner.read(batch).features[0]
     second = learner.read(batch).features[0]
     assert not torch.equal(first, second)
-    learner.replicas.restore(state)
+    learner.members.restore(state)
     assert torch.equal(learner.read(batch).features[0], first)
-    learner.replicas.training = False
+    learner.members.training = False
     assert torch.equal(learner.read(batch).features[0], learner.read(batch).features[0])
 
 

@@ -10,7 +10,7 @@ from dhmd.training.history import marked, void_diverged, write_history
 from dhmd.training.trainer import Progress
 
 
-def test_every_replica_has_its_selected_epoch_or_the_one_it_diverged_in() -> None:
+def test_every_member_has_its_selected_epoch_or_the_one_it_diverged_in() -> None:
     progress = Progress.start(3, 0.1)
     progress.history = [("seed-1", 1, "train/task", 0.5)]
     progress.best_epoch, progress.diverged = [4, 2, 7], [None, 3, None]

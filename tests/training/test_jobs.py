@@ -157,9 +157,9 @@ def _check_that_it_can_be_loaded(folder: Path, found: dict[str, Any], corpus: An
     batch = Batch(
         features=features,
         masks=masks,
-        present_RMB=torch.stack(present).expand(2, -1, -1),
-        weight_RB=torch.ones(2, len(corpus.ids)),
-        labels_RB=torch.zeros(2, len(corpus.ids)),
+        present_EMB=torch.stack(present).expand(2, -1, -1),
+        weight_EB=torch.ones(2, len(corpus.ids)),
+        labels_EB=torch.zeros(2, len(corpus.ids)),
     )
     with torch.no_grad():
         output = description.task.present(model.predict(batch))
@@ -184,7 +184,7 @@ def test_pretraining_writes_encoders_scores_and_teachers(bench: Bench, task: str
         assert found["teacher"][:, taught].sum(-1) == pytest.approx(1, abs=1e-5)
     tensors = load_file(folder / "seed-1.safetensors")
     assert set(tensors) == {
-        f"{name}.convolution.{part}" for name in ALL for part in ("weight_RIX", "bias_RO")
+        f"{name}.convolution.{part}" for name in ALL for part in ("weight_EIX", "bias_EO")
     }
     rows = list(csv.DictReader((folder / "history.csv").open()))
     assert {row["seed"] for row in rows} == {"1", "2"}
@@ -233,8 +233,8 @@ def test_pretrained_encoders_are_where_training_starts(bench: Bench, tmp_path: P
         own = load_file(tmp_path / "m" / f"seed-{seed}.safetensors")
         other = load_file(tmp_path / "f" / f"seed-{seed}.safetensors")
         for index, name in enumerate(ALL):
-            weight = given[f"{name}.convolution.weight_RIX"]
-            target = f"encoders.{index}.convolution.weight_RIX"
+            weight = given[f"{name}.convolution.weight_EIX"]
+            target = f"encoders.{index}.convolution.weight_EIX"
             assert torch.allclose(own[target], weight)
             assert not torch.allclose(other[target], weight)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dhmd.data.aligned import Ragged, read_corpus, write_cache
-from dhmd.training.memory import bytes_kept, most_replicas
+from dhmd.training.memory import bytes_kept, most_members
 from tests.training.corpora import tiny_configuration, tiny_corpus, tiny_data
 
 
@@ -20,12 +20,12 @@ def test_by_hand(tmp_path: Path) -> None:
     configuration = tiny_configuration({"model": model, "train": {"batch_size": 4}})
     kept = bytes_kept(configuration, corpus)
     assert kept == 4 * 3 * (2 * 6 * steps**2 + 8 * 120 * steps * 3)
-    assert most_replicas(configuration, corpus, "cpu") == 30
-    assert most_replicas(configuration, corpus, "cuda") == 512
+    assert most_members(configuration, corpus, "cpu") == 30
+    assert most_members(configuration, corpus, "cuda") == 512
 
 
 def test_unaligned_lengths_of_mosi(tmp_path: Path) -> None:
-    """50 words, 375 and 500 frames: a replica's step keeps about 4 GB."""
+    """50 words, 375 and 500 frames: a member's step keeps about 4 GB."""
     data = tiny_data(alignment="none", absent=False)
     count = len(data.ids)
     features = {
@@ -38,5 +38,5 @@ def test_unaligned_lengths_of_mosi(tmp_path: Path) -> None:
     model = {"width": 50, "heads": 10, "layers": 4}
     configuration = tiny_configuration({"model": model, "train": {"batch_size": 16}})
     assert 4e9 < bytes_kept(configuration, corpus) < 5e9
-    assert most_replicas(configuration, corpus, "cpu") == 1
-    assert most_replicas(configuration, corpus, "cuda") == 7
+    assert most_members(configuration, corpus, "cpu") == 1
+    assert most_members(configuration, corpus, "cuda") == 7

@@ -17,11 +17,11 @@ class Recorder:
     def started(
         self,
         stage: str,
-        replicas: Sequence[str],
+        members: Sequence[str],
         parameters: Mapping[str, object],
         resumed_epoch: int,
     ) -> None:
-        self.told.append((self.name, "started", stage, replicas, parameters, resumed_epoch))
+        self.told.append((self.name, "started", stage, members, parameters, resumed_epoch))
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         self.told.append((self.name, "epoch", epoch, rows))
@@ -46,7 +46,7 @@ def test_many_observers_are_all_told_everything_in_order() -> None:
     assert told[5] == ("b", "finished", Path("models/demo"))
 
 
-def test_the_log_has_one_line_an_epoch_with_means_over_live_replicas() -> None:
+def test_the_log_has_one_line_an_epoch_with_means_over_live_members() -> None:
     lines: list[str] = []
     observer = LogObserver(lines.append)
     observer.started("train", ["seed-1", "seed-2", "seed-3"], {}, 0)

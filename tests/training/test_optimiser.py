@@ -1,4 +1,4 @@
-"""The stacked optimiser against torch's AdamW, one instance a replica."""
+"""The stacked optimiser against torch's AdamW, one instance a member."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dhmd.training.optimiser import ReplicaAdam
+from dhmd.training.optimiser import MemberAdam
 from tests.oracle.compare import assert_close
 
 REPLICAS = 3
 
 
 class Stack(nn.Module):
-    """Two parameters, the second with a replica axis before a scalar."""
+    """Two parameters, the second with a member axis before a scalar."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,14 +36,14 @@ def factor(name: str) -> float:
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_every_replica_goes_the_way_of_torchs_adamw(weight_decay: float) -> None:
+def test_every_member_goes_the_way_of_torchs_adamw(weight_decay: float) -> None:
     module = Stack()
     start = {name: p.detach().clone() for name, p in module.named_parameters()}
-    ours = ReplicaAdam(module, REPLICAS, weight_decay=weight_decay, clip_value=0.6, factor=factor)
+    ours = MemberAdam(module, REPLICAS, weight_decay=weight_decay, clip_value=0.6, factor=factor)
     rates = [0.01, 0.003, 0.02]
     own, theirs = [], []
-    for replica, rate in enumerate(rates):
-        values = {name: nn.Parameter(value[replica].clone()) for name, value in start.items()}
+    for member, rate in enumerate(rates):
+        values = {name: nn.Parameter(value[member].clone()) for name, value in start.items()}
         groups = [{"params": [value], "lr": rate * factor(name)} for name, value in values.items()]
         own.append(values)
         theirs.append(torch.optim.AdamW(groups, weight_decay=weight_decay))
@@ -54,27 +54,27 @@ def test_every_replica_goes_the_way_of_torchs_adamw(weight_decay: float) -> None
         for name, gradient in gradients(step).items():
             module.get_parameter(name).grad.add_(gradient)
         ours.step()
-        for replica, optimiser in enumerate(theirs):
+        for member, optimiser in enumerate(theirs):
             for group in optimiser.param_groups:
                 (value,) = group["params"]
-                name = next(n for n, p in own[replica].items() if p is value)
-                group["lr"] = rates[replica] * scale * factor(name)
-                value.grad = gradients(step)[name][replica].clamp(-0.6, 0.6)
+                name = next(n for n, p in own[member].items() if p is value)
+                group["lr"] = rates[member] * scale * factor(name)
+                value.grad = gradients(step)[name][member].clamp(-0.6, 0.6)
             optimiser.step()
-            for name, value in own[replica].items():
+            for name, value in own[member].items():
                 assert_close(
-                    module.get_parameter(name)[replica].detach(),
+                    module.get_parameter(name)[member].detach(),
                     value.detach(),
                     rtol=1e-6,
                     atol=2e-7,
-                    what=f"step {step}, replica {replica}, {name}",
+                    what=f"step {step}, member {member}, {name}",
                 )
 
 
-def test_without_decay_a_replica_goes_the_way_of_torchs_adam_from_the_first_step_on() -> None:
+def test_without_decay_a_member_goes_the_way_of_torchs_adam_from_the_first_step_on() -> None:
     module = Stack()
     wanted = nn.Parameter(module.matrix[0].detach().clone())
-    ours = ReplicaAdam(module, REPLICAS, weight_decay=0.0, clip_value=100.0)
+    ours = MemberAdam(module, REPLICAS, weight_decay=0.0, clip_value=100.0)
     ours.set_rates(torch.full((REPLICAS,), 0.01))
     theirs = torch.optim.Adam([wanted], lr=0.01)
     for step in range(300):
@@ -89,10 +89,10 @@ def test_without_decay_a_replica_goes_the_way_of_torchs_adam_from_the_first_step
             assert_close(found, wanted.detach(), rtol=1e-6, atol=2e-6, what=f"step {step}")
 
 
-def test_at_rate_zero_a_replica_keeps_its_values_while_others_move() -> None:
+def test_at_rate_zero_a_member_keeps_its_values_while_others_move() -> None:
     module = Stack()
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
-    ours = ReplicaAdam(module, REPLICAS, weight_decay=0.1, clip_value=0.6)
+    ours = MemberAdam(module, REPLICAS, weight_decay=0.1, clip_value=0.6)
     ours.set_rates(torch.tensor([0.01, 0.0, 0.01]))
     for name, gradient in gradients(1).items():
         module.get_parameter(name).grad.add_(gradient)
@@ -106,7 +106,7 @@ def test_at_rate_zero_a_replica_keeps_its_values_while_others_move() -> None:
 
 def test_parameters_and_gradients_are_views_of_the_flat_buffers() -> None:
     module = Stack()
-    ours = ReplicaAdam(module, REPLICAS, weight_decay=0.0, clip_value=0.6)
+    ours = MemberAdam(module, REPLICAS, weight_decay=0.0, clip_value=0.6)
     assert ours.values_P.numel() == REPLICAS * 9
     module.codes.square().sum().backward()
     assert ours.grads_P[-REPLICAS:].equal(2 * module.codes.detach())
@@ -114,20 +114,20 @@ def test_parameters_and_gradients_are_views_of_the_flat_buffers() -> None:
     assert module.codes.grad.eq(0).all()
     ours.values_P.fill_(4.0)
     assert module.matrix.eq(4).all()
-    marked = ours.of_replica(torch.tensor([False, True, False]))
+    marked = ours.of_member(torch.tensor([False, True, False]))
     ours.values_P[marked] = 7.0
     assert module.matrix[1].eq(7).all()
     assert module.codes.tolist() == [4.0, 7.0, 4.0]
 
 
 def test_a_restored_state_goes_on_as_the_saved_one_would() -> None:
-    def optimiser() -> tuple[Stack, ReplicaAdam]:
+    def optimiser() -> tuple[Stack, MemberAdam]:
         module = Stack()
-        ours = ReplicaAdam(module, REPLICAS, weight_decay=0.1, clip_value=0.6)
+        ours = MemberAdam(module, REPLICAS, weight_decay=0.1, clip_value=0.6)
         ours.set_rates(torch.tensor([0.01, 0.02, 0.03]))
         return module, ours
 
-    def advance(module: Stack, ours: ReplicaAdam, steps: range) -> None:
+    def advance(module: Stack, ours: MemberAdam, steps: range) -> None:
         for step in steps:
             ours.zero_grad()
             for name, gradient in gradients(step).items():
@@ -144,8 +144,8 @@ def test_a_restored_state_goes_on_as_the_saved_one_would() -> None:
     assert other.values_P.equal(ours.values_P)
 
 
-def test_a_module_without_the_replica_axis_is_refused() -> None:
+def test_a_module_without_the_member_axis_is_refused() -> None:
     module = Stack()
     module.codes = nn.Parameter(torch.zeros(2))
-    with pytest.raises(ValueError, match="codes has no replica axis of 3"):
-        ReplicaAdam(module, REPLICAS, weight_decay=0.0, clip_value=0.6)
+    with pytest.raises(ValueError, match="codes has no member axis of 3"):
+        MemberAdam(module, REPLICAS, weight_decay=0.0, clip_value=0.6)

@@ -72,12 +72,12 @@ def test_nothing_is_said_of_dictionaries_without_activations() -> None:
 
 
 def test_withholding_reads_the_other_modalities_alone(bench: Bench) -> None:
-    model, replicas, description = load_model(bench.trained(), CPU)
+    model, members, description = load_model(bench.trained(), CPU)
     corpus = read_corpus(bench.cache())
     names = description.configuration.modalities
     data = DeviceCorpus.of(corpus, names, dict(description.normalisation), CPU)
     test = corpus.index("test")
-    found = withheld(model, replicas, data, test, names)
+    found = withheld(model, members, data, test, names)
     chance = {f"random {rate} %" for rate in (10, 30, 50, 70)}
     subsets = {"text", "audio", "vision", "text+audio", "text+vision", "audio+vision"}
     assert set(found) == subsets | chance
@@ -99,12 +99,12 @@ def test_withholding_reads_the_other_modalities_alone(bench: Bench) -> None:
 
 
 def test_rows_left_out_hold_nan(bench: Bench) -> None:
-    model, replicas, description = load_model(bench.trained(), CPU)
+    model, members, description = load_model(bench.trained(), CPU)
     corpus = read_corpus(bench.cache())
     names = description.configuration.modalities
     data = DeviceCorpus.of(corpus, names, dict(description.normalisation), CPU)
     some = np.array([3, 30, 11])
-    found, whole = collect(model, replicas, data, some), arrays(bench.trained())
+    found, whole = collect(model, members, data, some), arrays(bench.trained())
     rest = np.setdiff1d(np.arange(len(corpus.ids)), some)
     for name, value in found.items():
         assert np.isnan(value[:, rest]).all()
@@ -138,12 +138,12 @@ def test_withholding_by_chance_takes_its_share_and_leaves_one_modality() -> None
 
 
 def test_withholding_by_chance_is_the_prediction_without_those_modalities(bench: Bench) -> None:
-    model, replicas, description = load_model(bench.trained(), CPU)
+    model, members, description = load_model(bench.trained(), CPU)
     corpus = read_corpus(bench.cache())
     names = description.configuration.modalities
     data = DeviceCorpus.of(corpus, names, dict(description.normalisation), CPU)
     test = corpus.index("test")
-    found = withheld(model, replicas, data, test, names)["random 50 %"]
+    found = withheld(model, members, data, test, names)["random 50 %"]
     away_NM = _away(len(corpus.ids), names)["random 50 %"]
     assert away_NM[test].any()
     for row in test:

@@ -1,4 +1,4 @@
-"""Trained replicas as files, and several such as one."""
+"""Trained members as files, and several such as one."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_parts_join_to_what_one_process_leaves() -> None:
     assert [row[0] for row in whole.history] == names * 3
 
 
-def test_some_replicas_of_a_part() -> None:
+def test_some_members_of_a_part() -> None:
     some = part(["a", "b", "c"]).of(["c", "b"])
     assert some.names == ["c", "b"]
     assert some.parameters["layer.weight"][:, 0].tolist() == [2, 1]

@@ -1,4 +1,4 @@
-"""Jobs whose replicas train in processes of their own."""
+"""Jobs whose members train in processes of their own."""
 
 from __future__ import annotations
 

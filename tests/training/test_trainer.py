@@ -16,7 +16,7 @@ from dhmd.data.aligned import Corpus
 from dhmd.models.batch import Batch
 from dhmd.models.registry import build
 from dhmd.models.stacked.encoders import UnimodalModel
-from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
 from dhmd.training.batches import PlannedBatch
 from dhmd.training.configuration import Configuration
@@ -32,7 +32,7 @@ from tests.training.learners import CPU, Walker, Watcher, one_label, schedule, t
 # ---- schedules, on a learner that moves its one number by the learning rate an update ------------
 
 
-def test_a_replica_keeps_its_best_weights_and_stops_by_itself(tmp_path: Path) -> None:
+def test_a_member_keeps_its_best_weights_and_stops_by_itself(tmp_path: Path) -> None:
     """Towards 0.33 by 0.1 an epoch: best after three; the other one only gets worse."""
     learner, watcher = Walker([1.0, -1.0]), Watcher()
     trainer = trainer_of(
@@ -47,7 +47,7 @@ def test_a_replica_keeps_its_best_weights_and_stops_by_itself(tmp_path: Path) ->
     assert progress.best_epoch == [3, 1]
     assert progress.stopped == [True, True]
     assert progress.best == pytest.approx([0.03, 0.43], abs=1e-4)
-    assert learner.place_R.tolist() == pytest.approx([0.3, -0.1], abs=1e-4)
+    assert learner.place_E.tolist() == pytest.approx([0.3, -0.1], abs=1e-4)
     # Epoch 7 is the fourth without a better score for the first, epoch 5 for the second.
     assert progress.epoch == 7
     live = [set(rows) for _, rows in watcher.epochs]
@@ -55,7 +55,7 @@ def test_a_replica_keeps_its_best_weights_and_stops_by_itself(tmp_path: Path) ->
     assert [epoch for epoch, _ in watcher.epochs] == list(range(1, 8))
 
 
-def test_a_stopped_replica_stands_still_while_others_go_on(tmp_path: Path) -> None:
+def test_a_stopped_member_stands_still_while_others_go_on(tmp_path: Path) -> None:
     learner = Walker([1.0, -1.0])
     trainer = trainer_of(
         learner,
@@ -65,7 +65,7 @@ def test_a_stopped_replica_stands_still_while_others_go_on(tmp_path: Path) -> No
         plan=schedule(epochs=9, early_stop=2, plateau_patience=99, weight_decay=0.1),
     )
     places = []
-    trainer.observer.epoch = lambda *_: places.append(learner.place_R.tolist())  # type: ignore[method-assign]
+    trainer.observer.epoch = lambda *_: places.append(learner.place_E.tolist())  # type: ignore[method-assign]
     trainer.run()
     assert len({place for _, place in places[2:]}) == 1
     assert len({place for place, _ in places}) == 9
@@ -126,7 +126,7 @@ def test_validation_is_on_the_averaged_weights_and_they_are_kept(tmp_path: Path)
         expected.append(5.0 - average)
     scores = [rows["seed-1"]["valid/mae"] for _, rows in watcher.epochs]
     assert scores == pytest.approx(expected, abs=1e-4)
-    assert learner.place_R.item() == pytest.approx(average, abs=1e-4)
+    assert learner.place_E.item() == pytest.approx(average, abs=1e-4)
 
 
 def test_the_history_holds_means_over_updates(tmp_path: Path) -> None:
@@ -151,13 +151,13 @@ def test_the_history_holds_means_over_updates(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoilt", [math.nan, math.inf])
-def test_a_diverging_replica_is_named_and_leaves_the_others_as_they_were(
+def test_a_diverging_member_is_named_and_leaves_the_others_as_they_were(
     tmp_path: Path, spoilt: float
 ) -> None:
-    def spoil(place_R: Tensor) -> Tensor:
-        """The second replica breaks when it gets beyond 0.25."""
-        bad = (place_R > 0.25) & torch.tensor([False, True, False])
-        return place_R * torch.where(bad, spoilt, 0.0)
+    def spoil(place_E: Tensor) -> Tensor:
+        """The second member breaks when it gets beyond 0.25."""
+        bad = (place_E > 0.25) & torch.tensor([False, True, False])
+        return place_E * torch.where(bad, spoilt, 0.0)
 
     together = Walker([1.0, 1.0, -1.0], spoil)
     plan, watcher = schedule(epochs=6, weight_decay=0.1), Watcher()
@@ -169,10 +169,10 @@ def test_a_diverging_replica_is_named_and_leaves_the_others_as_they_were(
     assert "seed-2" not in watcher.epochs[3][1]
     alone = Walker([1.0, -1.0])
     apart = trainer_of(alone, one_label(2.0), tmp_path / "b", seeds=(1, 3), plan=plan).run()
-    assert together.place_R[[0, 2]].equal(alone.place_R.detach())
+    assert together.place_E[[0, 2]].equal(alone.place_E.detach())
     assert [progress.best[0], progress.best[2]] == apart.best
     assert progress.history == [row for row in progress.history if row[0] != "seed-2" or row[1] < 4]
-    assert together.place_R.isfinite().all()
+    assert together.place_E.isfinite().all()
 
 
 # ---- the model itself ----------------------------------------------------------------------------
@@ -190,28 +190,28 @@ def dhmd_trainer(
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.randn(len(configuration.modalities), count, outputs, generator=generator)
         teachers.append(drawn.softmax(-1) if outputs > 1 else drawn)
-    ready.data.teachers_RMNO = torch.stack(teachers)
-    replicas = Replicas(seeds, CPU)
+    ready.data.teachers_EMNO = torch.stack(teachers)
+    members = Members(seeds, CPU)
     model = build(
         configuration.architecture,
-        replicas,
+        members,
         ready.task,
         {name: len(corpus.feature_names[name]) for name in configuration.modalities},
         model=configuration.model,
-        knobs=[(configuration.decouple, configuration.kd)] * len(seeds),
+        loss_weights=[(configuration.decouple, configuration.kd)] * len(seeds),
     )
     folder.mkdir()
-    uses_RN = np.zeros((len(seeds), count), np.float32)
-    uses_RN[:, corpus.index("train")] = 1
+    uses_EN = np.zeros((len(seeds), count), np.float32)
+    uses_EN[:, corpus.index("train")] = 1
     return model, Trainer(
         model,
-        replicas,
+        members,
         ready.data,
         names=[f"seed-{seed}" for seed in seeds],
         schedule=schedule_of(configuration.train),
         train_rows=corpus.index("train"),
         valid_rows=corpus.index("valid"),
-        uses_RN=uses_RN,
+        uses_EN=uses_EN,
         observer=observer or Watcher(),
         state=ResumeState(folder),
         part="all",
@@ -219,7 +219,7 @@ def dhmd_trainer(
 
 
 def recorded(model: nn.Module) -> list[dict[str, Tensor]]:
-    """Every step's losses, `[R]` each, as the training goes on."""
+    """Every step's losses, `[E]` each, as the training goes on."""
     steps: list[dict[str, Tensor]] = []
     losses = model.losses
 
@@ -297,12 +297,12 @@ def test_accumulating_two_batches_is_one_batch_of_both(tmp_path: Path) -> None:
     )
     _, trainer = dhmd_trainer(corpus, configuration, tmp_path / "s")
     (first, second), *_ = trainer.planner.epoch(1)
-    assert first.rows_RB.shape == (2, 8)
+    assert first.rows_EB.shape == (2, 8)
     both = PlannedBatch(
         0,
         first.steps,
-        np.concatenate([first.rows_RB, second.rows_RB], axis=1),
-        np.concatenate([first.weight_RB, second.weight_RB], axis=1),
+        np.concatenate([first.rows_EB, second.rows_EB], axis=1),
+        np.concatenate([first.weight_EB, second.weight_EB], axis=1),
     )
     grads, losses = accumulated(trainer, [first, second])
     wanted, expected = accumulated(trainer, [both])
@@ -353,18 +353,18 @@ def test_modality_dropout_takes_modalities_at_its_rate_and_never_all(tmp_path: P
     company = dhmd_trainer(corpus, with_seeds(1, 2, modality_dropout=0.6), tmp_path / "a")[1]
     alone = dhmd_trainer(corpus, with_seeds(2, modality_dropout=0.6), tmp_path / "b")[1]
     batch = random_batch((1, 1, 1), utterances=6000, absent=0.3)
-    dropped = company._dropped(batch.present_RMB)
-    left = batch.present_RMB & ~dropped
+    dropped = company._dropped(batch.present_EMB)
+    left = batch.present_EMB & ~dropped
     assert left.any(1).all()
-    there = batch.present_RMB.all(1)
+    there = batch.present_EMB.all(1)
     # With all three there, one is dropped with 0.6 unless all three would be.
     expected = 0.6 - 0.6**3
     for r in range(2):
         share = dropped[r, :, there[r]].float().mean().item()
         assert share == pytest.approx(expected, abs=0.03)
-    single = batch.present_RMB.sum(1) == 1
+    single = batch.present_EMB.sum(1) == 1
     assert (left.sum(1)[single] == 1).all()
-    assert alone._dropped(batch.present_RMB[1:])[0].equal(dropped[1])
+    assert alone._dropped(batch.present_EMB[1:])[0].equal(dropped[1])
     assert not dropped[0].equal(dropped[1])
 
 
@@ -375,11 +375,11 @@ def test_modality_dropout_is_on_in_training_only(tmp_path: Path) -> None:
     model, trainer = dhmd_trainer(corpus, configuration, tmp_path / "s")
     seen: list[Tensor] = []
     losses = model.losses
-    model.losses = lambda batch: (seen.append(batch.present_RMB), losses(batch))[1]  # type: ignore[method-assign, assignment]
+    model.losses = lambda batch: (seen.append(batch.present_EMB), losses(batch))[1]  # type: ignore[method-assign, assignment]
     trainer.run()
     planned = [b for update in trainer.planner.epoch(1) for b in update]
     missing = sum((~present).sum() for present in seen)
-    rows = torch.from_numpy(np.concatenate([b.rows_RB for b in planned], axis=1))
+    rows = torch.from_numpy(np.concatenate([b.rows_EB for b in planned], axis=1))
     naturally = (~trainer.corpus.present_MN[:, rows[0]]).sum()
     assert missing > naturally + 5
     first, second = trainer.validation_scores(), trainer.validation_scores()
@@ -387,18 +387,18 @@ def test_modality_dropout_is_on_in_training_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task", [Task(), CLASSES], ids=["regression", "classification"])
-def test_a_replica_that_leaves_utterances_out_never_sees_them(task: Task) -> None:
+def test_a_member_that_leaves_utterances_out_never_sees_them(task: Task) -> None:
     """Weight 0 hides an utterance from every loss: other features and labels change nothing."""
-    replicas = Replicas((1, 2), CPU)
-    model = UnimodalModel(replicas, task, 3, 8, kernel=3, input_dropout=0.0, output_dropout=0.0)
+    members = Members((1, 2), CPU)
+    model = UnimodalModel(members, task, 3, 8, kernel=3, input_dropout=0.0, output_dropout=0.0)
     batch = random_batch((3,), steps=(5,), task=task, absent=0.0, uncounted=2)
     other = replace(
         batch,
         features=[batch.features[0].clone()],
-        labels_RB=batch.labels_RB.clone(),
+        labels_EB=batch.labels_EB.clone(),
     )
     other.features[0][:, :, -2:] = 5.0
-    other.labels_RB[:, -2:] = 0.0
+    other.labels_EB[:, -2:] = 0.0
     found = []
     for each in (batch, other):
         model.zero_grad()

@@ -25,9 +25,9 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("task", ["regression", "classification"])
 def test_a_loaded_model_has_the_saved_weights_and_knows_what_it_is(bench: Bench, task: str) -> None:
     folder = bench.trained(task)
-    model, replicas, description = load_model(folder, CPU)
-    assert replicas.seeds == description.seeds == (1, 2)
-    assert not replicas.training
+    model, members, description = load_model(folder, CPU)
+    assert members.seeds == description.seeds == (1, 2)
+    assert not members.training
     parameters = dict(model.named_parameters())
     for index, seed in enumerate((1, 2)):
         stored = load_file(folder / f"seed-{seed}.safetensors")
@@ -114,15 +114,15 @@ def test_tensors_that_do_not_fit_are_refused_by_name(bench: Bench, tmp_path: Pat
         with pytest.raises(DhmdError, match=words):
             load_model(folder, CPU)
 
-    name = "fusion.head.bias_RGO"
-    refused(lambda tensors: tensors.pop(name), r"do not fit model.json at fusion.head.bias_RGO")
+    name = "fusion.head.bias_EGO"
+    refused(lambda tensors: tensors.pop(name), r"do not fit model.json at fusion.head.bias_EGO")
     refused(
         lambda tensors: tensors.update({"fusion.extra": torch.zeros(1)}),
         "weights do not fit model.json at fusion.extra",
     )
     refused(
         lambda tensors: tensors.update({name: torch.zeros(1, 2)}),
-        r"fusion.head.bias_RGO has the shape \[1, 2\], but model.json makes it \[1, 1\]",
+        r"fusion.head.bias_EGO has the shape \[1, 2\], but model.json makes it \[1, 1\]",
     )
 
 

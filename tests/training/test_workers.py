@@ -21,18 +21,18 @@ CPU = torch.device("cpu")
 
 def chosen(bench: Bench, *, workers: int | None, threads: int | None = 1, **own: Any) -> int:
     train = replace(TINY.train, workers=workers, threads=threads)
-    given = {"device": CPU, "replicas": 5, "work": 1_000_000, "worth": 15_000, **own}
+    given = {"device": CPU, "members": 5, "work": 1_000_000, "worth": 15_000, **own}
     return chosen_workers(train, read_corpus(bench.cache()), **given)
 
 
-def test_as_many_as_cores_replicas_and_memory_allow(
+def test_as_many_as_cores_members_and_memory_allow(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "usable_cores", lambda: 8)
     monkeypatch.setattr(workers, "installed_memory", lambda: 100 << 30)
     assert chosen(bench, workers=None) == 5
-    assert chosen(bench, workers=None, replicas=30) == 8
-    assert chosen(bench, workers=None, replicas=30, threads=None) == 8
+    assert chosen(bench, workers=None, members=30) == 8
+    assert chosen(bench, workers=None, members=30, threads=None) == 8
     assert chosen(bench, workers=None, threads=3) == 2
     assert chosen(bench, workers=None, work=14_999) == 1
     assert chosen(bench, workers=None, device=torch.device("cuda")) == 1

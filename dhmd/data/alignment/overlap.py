@@ -33,10 +33,10 @@ def overlap_pairs(reference_W2: Array, rows_R2: Array, epsilon: float) -> tuple[
         ascending within one reference interval.
     """
     start_W, end_W = reference_W2[:, 0], reference_W2[:, 1]
-    start_R, end_R = rows_R2[:, 0], rows_R2[:, 1]
+    start_E, end_E = rows_R2[:, 0], rows_R2[:, 1]
     # Rows may nest, so ends need not ascend: their running maximum does, and bounds from below.
-    first_W = np.searchsorted(np.maximum.accumulate(end_R), start_W, side="right")
-    last_W = np.searchsorted(start_R, end_W, side="left")
+    first_W = np.searchsorted(np.maximum.accumulate(end_E), start_W, side="right")
+    last_W = np.searchsorted(start_E, end_W, side="left")
     count_W = np.maximum(last_W - first_W, 0)
     references: list[Array] = [np.zeros(0, np.int64)]
     rows: list[Array] = [np.zeros(0, np.int64)]
@@ -45,8 +45,8 @@ def overlap_pairs(reference_W2: Array, rows_R2: Array, epsilon: float) -> tuple[
         reference = np.repeat(np.arange(part.start, part.stop), count)
         before = np.cumsum(count) - count
         row = np.arange(count.sum()) - np.repeat(before - first_W[part], count)
-        piece = np.minimum(end_R[row], end_W[reference]) - np.maximum(
-            start_R[row], start_W[reference]
+        piece = np.minimum(end_E[row], end_W[reference]) - np.maximum(
+            start_E[row], start_W[reference]
         )
         keep = piece > epsilon
         references.append(reference[keep])
@@ -57,22 +57,22 @@ def overlap_pairs(reference_W2: Array, rows_R2: Array, epsilon: float) -> tuple[
 def overlap_mean(
     reference_W2: Array,
     rows_R2: Array,
-    values_Rd: Array,
+    values_Ed: Array,
     epsilon: float,
-    bad_Rd: Array | None = None,
+    bad_Ed: Array | None = None,
 ) -> tuple[Array, Array]:
     """The mean of the rows that overlap each reference interval, unweighted (source: SDK).
 
     Args:
         reference_W2, rows_R2, epsilon: as in overlap_pairs.
-        values_Rd: finite features.
-        bad_Rd: True where a value is missing; it is left out of the mean, dimension by dimension,
+        values_Ed: finite features.
+        bad_Ed: True where a value is missing; it is left out of the mean, dimension by dimension,
             and where nothing is left the mean is 0 (source: ours).
 
     Returns:
         mean_Wd float64 (zeros where nothing overlaps) and count_W int64, the rows that overlap.
     """
-    width = values_Rd.shape[1]
+    width = values_Ed.shape[1]
     reference, row = overlap_pairs(reference_W2, rows_R2, epsilon)
     count_W = np.bincount(reference, minlength=len(reference_W2)).astype(np.int64)
     mean_Wd = np.zeros((len(reference_W2), width))
@@ -82,11 +82,11 @@ def overlap_mean(
         into, starts = some[part], begin[part]
         chosen = row[starts[0] : starts[-1] + count_W[into[-1]]]
         starts = starts - starts[0]
-        total = np.add.reduceat(values_Rd[chosen].astype(np.float64), starts, axis=0)
-        if bad_Rd is None:
+        total = np.add.reduceat(values_Ed[chosen].astype(np.float64), starts, axis=0)
+        if bad_Ed is None:
             mean_Wd[into] = total / count_W[into, None]
         else:
-            good = np.add.reduceat((~bad_Rd[chosen]).astype(np.float64), starts, axis=0)
+            good = np.add.reduceat((~bad_Ed[chosen]).astype(np.float64), starts, axis=0)
             mean_Wd[into] = total / np.maximum(good, 1.0)
     return mean_Wd, count_W
 

@@ -6,7 +6,7 @@ of every product; a block of sequences goes through all operations while it is i
 masks keys is one more row of the product; only the softmax and the random bits are kept for the
 gradient. docs/performance.md has each one's effect.
 
-Legend: R replicas, G groups, B utterances, S = R·G·B sequences, H heads, X = S·H, T query steps,
+Legend: E members, G groups, B utterances, S = E·G·B sequences, H heads, X = S·H, T query steps,
 U key steps, D width, E = D / H, A groups with dropout.
 """
 
@@ -24,18 +24,18 @@ _BLOCK = 1 << 17  # entries of scores that stay in a core's cache
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DropoutMask:
     """Dropout of attention weights: an entry stays where its bits reach its group's limit.
 
     Attributes:
-        bits_RAXTU: random int16, uniform over all values; X is B·H here.
+        bits_EAXTU: random int16, uniform over all values; X is B·H here.
         drawn_G: whether a group has bits; on a GPU all groups have.
         limits_G, scales_G: by group, int16 and float: the limit, and what kept entries are
             multiplied by.
         numbers_G: the limits as numbers.
     """
 
-    bits_RAXTU: Tensor
+    bits_EAXTU: Tensor
     drawn_G: tuple[bool, ...]
     limits_G: Tensor
     scales_G: Tensor
@@ -43,8 +43,8 @@ class Drawn:
 
     def scaled(self, v_XEU: Tensor) -> Tensor:
         """Kept entries count for more: so do the values that they mix, in place."""
-        replicas, groups = self.bits_RAXTU.shape[0], len(self.drawn_G)
-        v_XEU.view(replicas, groups, -1).mul_(self.scales_G.unsqueeze(-1))
+        members, groups = self.bits_EAXTU.shape[0], len(self.drawn_G)
+        v_XEU.view(members, groups, -1).mul_(self.scales_G.unsqueeze(-1))
         return v_XEU
 
 
@@ -63,10 +63,10 @@ class _Block:
 
 
 def _blocks(
-    count: int, entries: int, drawn: Drawn | None, device: torch.device
+    count: int, entries: int, drawn: DropoutMask | None, device: torch.device
 ) -> Iterator[_Block]:
     """Runs whose scores fit the cache and that lie within a group; on a GPU all at once."""
-    each = count if drawn is None else drawn.bits_RAXTU.shape[2]
+    each = count if drawn is None else drawn.bits_EAXTU.shape[2]
     step = count
     if device.type == "cpu":  # even blocks: the last is not a crumb
         step = -(-each // max(1, round(each * entries / _BLOCK)))
@@ -74,20 +74,20 @@ def _blocks(
         for start in range(0, count, step):
             yield _Block(slice(start, start + step))
         return
-    bits = drawn.bits_RAXTU
+    bits = drawn.bits_EAXTU
     if device.type != "cpu":
         limits = drawn.limits_G.view(1, -1, 1).expand(bits.shape[:3]).reshape(-1, 1, 1)
         yield _Block(slice(count), bits.flatten(0, 2), limits)
         return
     start = 0
-    for replica in range(len(bits)):
+    for member in range(len(bits)):
         active = 0
         for has, limit in zip(drawn.drawn_G, drawn.numbers_G, strict=True):
             for low in range(0, each, step):
                 high = min(low + step, each)
                 part = slice(start + low, start + high)
                 if has:
-                    yield _Block(part, bits[replica, active, low:high], limit)
+                    yield _Block(part, bits[member, active, low:high], limit)
                 else:
                     yield _Block(part)
             active += has
@@ -95,7 +95,7 @@ def _blocks(
 
 
 def attend(
-    query_STD: Tensor, pairs_SUD: Tensor, bias_SU: Tensor, heads: int, drawn: Drawn | None
+    query_STD: Tensor, pairs_SUD: Tensor, bias_SU: Tensor, heads: int, drawn: DropoutMask | None
 ) -> Tensor:
     """`softmax(q kᵀ / √E + bias) v` for each head, dropout between: `[S, T, D]`.
 
@@ -115,7 +115,7 @@ class _Attend(torch.autograd.Function):
         pairs_SUD: Tensor,
         bias_SU: Tensor,
         heads: int,
-        drawn: Drawn | None,
+        drawn: DropoutMask | None,
     ) -> Tensor:
         sequences, steps, width = query_STD.shape
         keys, head = pairs_SUD.shape[1], width // heads

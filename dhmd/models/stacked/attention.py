@@ -1,6 +1,6 @@
 """Multi-head attention and transformer encoders over groups of sequences.
 
-Legend: R replicas, G groups, S = R·G·B, B utterances, T query steps, U key steps, D width, H heads,
+Legend: E members, G groups, S = E·G·B, B utterances, T query steps, U key steps, D width, H heads,
 E = D / H.
 """
 
@@ -15,38 +15,38 @@ from torch import Tensor, nn
 from dhmd.models.stacked.attend import attend
 from dhmd.models.stacked.dropout import Dropout
 from dhmd.models.stacked.linear import Linear
+from dhmd.models.stacked.members import ALL, Members
 from dhmd.models.stacked.norm import LayerNorm
 from dhmd.models.stacked.pooling import padding_bias, zero_padding
-from dhmd.models.stacked.replicas import ALL, Replicas
 
 
 class Attention(nn.Module):
-    """Queries `[R, g, B, T, D]` attend to keys `[R, g, B, U, D]`.
+    """Queries `[E, g, B, T, D]` attend to keys `[E, g, B, U, D]`.
 
     An explicit softmax (`attend`): head widths are too small for fused kernels, and this way is
     deterministic everywhere.
     """
 
     def __init__(
-        self, replicas: Replicas, groups: int, width: int, heads: int, dropout: Sequence[float]
+        self, members: Members, groups: int, width: int, heads: int, dropout: Sequence[float]
     ) -> None:
         super().__init__()
         self.heads = heads
-        self.query = Linear(replicas, groups, width, width)
-        self.key_value = Linear(replicas, groups, width, 2 * width)
-        self.out = Linear(replicas, groups, width, width)
-        self.dropout = Dropout(replicas, dropout)
+        self.query = Linear(members, groups, width, width)
+        self.key_value = Linear(members, groups, width, 2 * width)
+        self.out = Linear(members, groups, width, width)
+        self.dropout = Dropout(members, dropout)
 
     def forward(
-        self, x_RGBTD: Tensor, keys_RGBUD: Tensor, bias_RGBU: Tensor, select: slice = ALL
+        self, x_EGBTD: Tensor, keys_EGBUD: Tensor, bias_EGBU: Tensor, select: slice = ALL
     ) -> Tensor:
-        steps, width = x_RGBTD.shape[-2:]
-        keys = keys_RGBUD.shape[-2]
-        query = self.query(x_RGBTD, select).reshape(-1, steps, width)
-        pairs = self.key_value(keys_RGBUD, select).reshape(-1, keys, 2 * width)
-        drawn = self.dropout.drawn(x_RGBTD.shape[1:3], (self.heads, steps, keys), select)
-        mixed = attend(query, pairs, bias_RGBU.reshape(-1, keys), self.heads, drawn)
-        out: Tensor = self.out(mixed.view(x_RGBTD.shape), select)
+        steps, width = x_EGBTD.shape[-2:]
+        keys = keys_EGBUD.shape[-2]
+        query = self.query(x_EGBTD, select).reshape(-1, steps, width)
+        pairs = self.key_value(keys_EGBUD, select).reshape(-1, keys, 2 * width)
+        drawn = self.dropout.drawn(x_EGBTD.shape[1:3], (self.heads, steps, keys), select)
+        mixed = attend(query, pairs, bias_EGBU.reshape(-1, keys), self.heads, drawn)
+        out: Tensor = self.out(mixed.view(x_EGBTD.shape), select)
         return out
 
 
@@ -55,7 +55,7 @@ class _Layer(nn.Module):
 
     def __init__(
         self,
-        replicas: Replicas,
+        members: Members,
         groups: int,
         width: int,
         heads: int,
@@ -63,12 +63,12 @@ class _Layer(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.norm_in = LayerNorm(replicas, groups, width)
-        self.attention = Attention(replicas, groups, width, heads, attention_dropout)
-        self.norm_middle = LayerNorm(replicas, groups, width)
-        self.up = Linear(replicas, groups, width, 4 * width)
-        self.down = Linear(replicas, groups, 4 * width, width)
-        self.dropout = Dropout(replicas, dropout)
+        self.norm_in = LayerNorm(members, groups, width)
+        self.attention = Attention(members, groups, width, heads, attention_dropout)
+        self.norm_middle = LayerNorm(members, groups, width)
+        self.up = Linear(members, groups, width, 4 * width)
+        self.down = Linear(members, groups, 4 * width, width)
+        self.dropout = Dropout(members, dropout)
 
     def forward(self, x: Tensor, keys: Tensor | None, bias: Tensor, select: slice = ALL) -> Tensor:
         queries = self.norm_in(x, select)
@@ -87,7 +87,7 @@ class TransformerEncoder(nn.Module):
 
     def __init__(
         self,
-        replicas: Replicas,
+        members: Members,
         groups: int,
         width: int,
         *,
@@ -99,44 +99,43 @@ class TransformerEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.scale = math.sqrt(width)
-        self.embedding_dropout = Dropout(replicas, embedding_dropout)
+        self.embedding_dropout = Dropout(members, embedding_dropout)
         self.layers = nn.ModuleList(
-            _Layer(replicas, groups, width, heads, attention_dropout, dropout)
-            for _ in range(layers)
+            _Layer(members, groups, width, heads, attention_dropout, dropout) for _ in range(layers)
         )
-        self.norm = LayerNorm(replicas, groups, width)
+        self.norm = LayerNorm(members, groups, width)
 
     def forward(
         self,
-        x_RGBTD: Tensor,
-        mask_RGBU: Tensor,
-        keys_RGBUD: Tensor | None = None,
+        x_EGBTD: Tensor,
+        mask_EGBU: Tensor,
+        keys_EGBUD: Tensor | None = None,
         select: slice = ALL,
     ) -> Tensor:
         """`mask` tells the real steps of the sequences attended to.
 
         A sequence without any is attended to as zeros, however far it is padded.
         """
-        bias = padding_bias(mask_RGBU)
-        x = self.embedding_dropout(x_RGBTD * self.scale + positions(x_RGBTD), select)
+        bias = padding_bias(mask_EGBU)
+        x = self.embedding_dropout(x_EGBTD * self.scale + positions(x_EGBTD), select)
         keys = None
-        if keys_RGBUD is not None:
-            keys = keys_RGBUD * self.scale + positions(keys_RGBUD)
+        if keys_EGBUD is not None:
+            keys = keys_EGBUD * self.scale + positions(keys_EGBUD)
             # Without real keys attention is uniform over padding: positions there would count.
-            keys = self.embedding_dropout(zero_padding(keys, mask_RGBU), select)
+            keys = self.embedding_dropout(zero_padding(keys, mask_EGBU), select)
         for layer in self.layers:
             x = layer(x, keys, bias, select)
         out: Tensor = self.norm(x, select)
         return out
 
 
-def positions(x_RGBTD: Tensor) -> Tensor:
+def positions(x_EGBTD: Tensor) -> Tensor:
     """Sinusoidal positions `[T, D]` (Vaswani et al., 2017; half sines, half cosines as MulT)."""
-    steps, width = x_RGBTD.shape[-2:]
+    steps, width = x_EGBTD.shape[-2:]
     half = max(width // 2, 1)
     rates = torch.exp(
-        torch.arange(half, device=x_RGBTD.device) * (-math.log(10000.0) / max(half - 1, 1))
+        torch.arange(half, device=x_EGBTD.device) * (-math.log(10000.0) / max(half - 1, 1))
     )
-    angles = torch.arange(1, steps + 1, device=x_RGBTD.device).unsqueeze(-1) * rates
+    angles = torch.arange(1, steps + 1, device=x_EGBTD.device).unsqueeze(-1) * rates
     table = torch.cat([angles.sin(), angles.cos()], dim=-1)
     return nn.functional.pad(table, (0, max(width - 2 * half, 0)))[:, :width]

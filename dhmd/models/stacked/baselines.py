@@ -2,7 +2,7 @@
 
 DMD is a variant of DHMD without dictionaries, so it needs no model of its own.
 
-Legend: R replicas, M modalities, B utterances, D width, O outputs.
+Legend: E members, M modalities, B utterances, D width, O outputs.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from dhmd.models.stacked.dropout import Dropout
 from dhmd.models.stacked.encoders import ModalityEncoder
 from dhmd.models.stacked.fusion import GatedFusion
 from dhmd.models.stacked.linear import Linear
+from dhmd.models.stacked.members import Members
 from dhmd.models.stacked.pooling import masked_mean
 from dhmd.models.stacked.recurrent import GRU
-from dhmd.models.stacked.replicas import Replicas
 from dhmd.models.task import Task
 
 
-def _encoders(replicas: Replicas, inputs: dict[str, int], model: ModelConfig) -> nn.ModuleList:
+def _encoders(members: Members, inputs: dict[str, int], model: ModelConfig) -> nn.ModuleList:
     return nn.ModuleList(
         ModalityEncoder(
-            replicas,
+            members,
             size,
             model.width,
             kernel=getattr(model.kernels, name),
@@ -41,13 +41,13 @@ class _Baseline(nn.Module):
     task: Task
 
     def predict(self, batch: Batch) -> Tensor:
-        """Final outputs `[R, B, O]`."""
+        """Final outputs `[E, B, O]`."""
         raise NotImplementedError
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """`total` and `task`, which are the same, `[R]`."""
-        each_RB = self.task.loss(self.predict(batch), batch.labels_RB)
-        task = (each_RB * batch.weight_RB).sum(-1)
+        """`total` and `task`, which are the same, `[E]`."""
+        each_EB = self.task.loss(self.predict(batch), batch.labels_EB)
+        task = (each_EB * batch.weight_EB).sum(-1)
         return {"total": task, "task": task}
 
 
@@ -55,13 +55,13 @@ class LateFusion(_Baseline):
     """A residual MLP on the pooled, rectified features of the (pretrained) encoders."""
 
     def __init__(
-        self, replicas: Replicas, task: Task, inputs: dict[str, int], model: ModelConfig
+        self, members: Members, task: Task, inputs: dict[str, int], model: ModelConfig
     ) -> None:
         super().__init__()
         self.task = task
-        self.encoders = _encoders(replicas, inputs, model)
+        self.encoders = _encoders(members, inputs, model)
         self.fusion = GatedFusion(
-            replicas,
+            members,
             len(inputs),
             [model.width],
             hidden=2 * model.width,
@@ -72,7 +72,7 @@ class LateFusion(_Baseline):
     def predict(self, batch: Batch) -> Tensor:
         columns = zip(self.encoders, batch.features, batch.masks, strict=True)
         pooled = [masked_mean(enc(x, mask).relu(), mask) for enc, x, mask in columns]
-        out: Tensor = self.fusion([torch.cat(pooled, dim=1)], batch.present_RMB)
+        out: Tensor = self.fusion([torch.cat(pooled, dim=1)], batch.present_EMB)
         return out
 
 
@@ -83,17 +83,17 @@ class MulT(_Baseline):
     """
 
     def __init__(
-        self, replicas: Replicas, task: Task, inputs: dict[str, int], model: ModelConfig
+        self, members: Members, task: Task, inputs: dict[str, int], model: ModelConfig
     ) -> None:
         super().__init__()
         self.task = task
-        self.encoders = _encoders(replicas, inputs, model)
-        self.crossing = CrossModalAttention(replicas, tuple(inputs), model.width, model)
+        self.encoders = _encoders(members, inputs, model)
+        self.crossing = CrossModalAttention(members, tuple(inputs), model.width, model)
         total = len(inputs) * self.crossing.width
-        self.narrow = Linear(replicas, 1, total, total)
-        self.widen = Linear(replicas, 1, total, total)
-        self.head = Linear(replicas, 1, total, task.outputs)
-        self.dropout = Dropout(replicas, model.dropout.output)
+        self.narrow = Linear(members, 1, total, total)
+        self.widen = Linear(members, 1, total, total)
+        self.head = Linear(members, 1, total, task.outputs)
+        self.dropout = Dropout(members, model.dropout.output)
 
     def predict(self, batch: Batch) -> Tensor:
         columns = zip(self.encoders, batch.features, batch.masks, strict=True)
@@ -112,14 +112,14 @@ class BidirectionalGRU(_Baseline):
     """
 
     def __init__(
-        self, replicas: Replicas, task: Task, inputs: dict[str, int], model: ModelConfig
+        self, members: Members, task: Task, inputs: dict[str, int], model: ModelConfig
     ) -> None:
         super().__init__()
         self.task = task
-        self.gru = GRU(replicas, next(iter(inputs.values())), model.width)
-        self.input_dropout = Dropout(replicas, getattr(model.dropout.input, next(iter(inputs))))
-        self.dropout = Dropout(replicas, model.dropout.output)
-        self.head = Linear(replicas, 1, 2 * model.width, task.outputs)
+        self.gru = GRU(members, next(iter(inputs.values())), model.width)
+        self.input_dropout = Dropout(members, getattr(model.dropout.input, next(iter(inputs))))
+        self.dropout = Dropout(members, model.dropout.output)
+        self.head = Linear(members, 1, 2 * model.width, task.outputs)
 
     def predict(self, batch: Batch) -> Tensor:
         mask = batch.masks[0]

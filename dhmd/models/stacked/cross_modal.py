@@ -1,6 +1,6 @@
 """What feeds the vertices: cross-modal and memory encoders, self-attention encoders (section 3).
 
-Legend: R replicas, M modalities, B utterances, T steps, D width, W = (M − 1) D, or D without
+Legend: E members, M modalities, B utterances, T steps, D width, W = (M − 1) D, or D without
 cross-modal attention.
 """
 
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from dhmd.models.batch import by_group
 from dhmd.models.config import ModelConfig
 from dhmd.models.stacked.attention import TransformerEncoder
-from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.stacked.members import Members
 
 
 def _encoder(
-    replicas: Replicas, groups: int, width: int, attention: list[float], config: ModelConfig
+    members: Members, groups: int, width: int, attention: list[float], config: ModelConfig
 ) -> TransformerEncoder:
     return TransformerEncoder(
-        replicas,
+        members,
         groups,
         width,
         heads=config.heads,
@@ -36,14 +36,14 @@ def attention_rates(modalities: tuple[str, ...], config: ModelConfig) -> list[fl
 
 
 class SelfAttention(nn.Module):
-    """One self-attention encoder a modality: `[R, 1, B, T_m, D]` each → the same shapes."""
+    """One self-attention encoder a modality: `[E, 1, B, T_m, D]` each → the same shapes."""
 
     def __init__(
-        self, replicas: Replicas, modalities: tuple[str, ...], width: int, config: ModelConfig
+        self, members: Members, modalities: tuple[str, ...], width: int, config: ModelConfig
     ) -> None:
         super().__init__()
         rates = attention_rates(modalities, config)
-        self.encoder = _encoder(replicas, len(modalities), width, rates, config)
+        self.encoder = _encoder(members, len(modalities), width, rates, config)
 
     def forward(self, steps: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
         return by_group(self.encoder, steps, masks)
@@ -52,13 +52,13 @@ class SelfAttention(nn.Module):
 class CrossModalAttention(nn.Module):
     """For each target m: attention from prt_m to every prt_n, concatenated, then a memory encoder.
 
-    `[R, 1, B, T_m, D]` each → `[R, 1, B, T_m, W]` each. Every direction has its own encoder
+    `[E, 1, B, T_m, D]` each → `[E, 1, B, T_m, W]` each. Every direction has its own encoder
     (MulT); all directions run as one stack where lengths agree. With one modality, or with
     `model.cross_modal` off, it is self-attention on prt_m and W = D.
     """
 
     def __init__(
-        self, replicas: Replicas, modalities: tuple[str, ...], width: int, config: ModelConfig
+        self, members: Members, modalities: tuple[str, ...], width: int, config: ModelConfig
     ) -> None:
         super().__init__()
         count = len(modalities)
@@ -74,8 +74,8 @@ class CrossModalAttention(nn.Module):
         self.cross: TransformerEncoder | None = None
         if crossing:
             sources = [rates[source] for _, source in self.pairs]
-            self.cross = _encoder(replicas, len(self.pairs), width, sources, config)
-        self.memory = _encoder(replicas, count, self.width, rates, config)
+            self.cross = _encoder(members, len(self.pairs), width, sources, config)
+        self.memory = _encoder(members, count, self.width, rates, config)
 
     def forward(self, steps: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
         if self.cross is not None:

@@ -1,6 +1,6 @@
 """Decoupling (method section 2; DMD, section 3.1): com and prt of each modality, and their losses.
 
-Legend: R replicas, M modalities, B utterances, T steps, D width; com: homogeneous, modality-
+Legend: E members, M modalities, B utterances, T steps, D width; com: homogeneous, modality-
 irrelevant part; prt: heterogeneous, modality-exclusive part.
 """
 
@@ -13,18 +13,18 @@ from torch import Tensor, nn
 
 from dhmd.models.batch import Batch, by_group
 from dhmd.models.stacked.linear import Linear
+from dhmd.models.stacked.members import Members
 from dhmd.models.stacked.pooling import masked_mean, zero_padding
-from dhmd.models.stacked.replicas import Replicas
 from dhmd.models.task import Task
 
 
 @dataclass
 class Decoupled:
-    """The parts of each modality, `[R, 1, B, T_m, D]` each, and pooled com `[R, M, B, D]`."""
+    """The parts of each modality, `[E, 1, B, T_m, D]` each, and pooled com `[E, M, B, D]`."""
 
     com: list[Tensor]
     prt: list[Tensor]
-    pooled_com_RMBD: Tensor
+    pooled_com_EMBD: Tensor
 
 
 class Decoupling(nn.Module):
@@ -33,11 +33,11 @@ class Decoupling(nn.Module):
     The encoders act step by step (convolutions of width 1, DMD's public configuration).
     """
 
-    def __init__(self, replicas: Replicas, modalities: int, width: int) -> None:
+    def __init__(self, members: Members, modalities: int, width: int) -> None:
         super().__init__()
-        self.shared = Linear(replicas, 1, width, width)
-        self.private = Linear(replicas, modalities, width, width)
-        self.decoder = Linear(replicas, modalities, 2 * width, width)
+        self.shared = Linear(members, 1, width, width)
+        self.private = Linear(members, modalities, width, width)
+        self.decoder = Linear(members, modalities, 2 * width, width)
 
     def forward(self, encoded: list[Tensor], masks: list[Tensor]) -> Decoupled:
         com = [zero_padding(self.shared(x), mask) for x, mask in zip(encoded, masks, strict=True)]
@@ -57,7 +57,7 @@ class Decoupling(nn.Module):
         margin: float,
         gamma: Tensor,
     ) -> dict[str, Tensor]:
-        """The four losses and `dec`, each `[R]`: `L_rec + L_cyc + γ (L_mar + L_ort)`.
+        """The four losses and `dec`, each `[E]`: `L_rec + L_cyc + γ (L_mar + L_ort)`.
 
         Gradients reach the encoders, both decoupling encoders and the decoders; none is stopped.
         Means are over the real steps of an utterance, then over utterances, so that accumulating
@@ -79,7 +79,7 @@ class Decoupling(nn.Module):
             ],
             batch,
         )
-        mar = margin_loss(parts.pooled_com_RMBD, batch, task=task, margin=margin)
+        mar = margin_loss(parts.pooled_com_EMBD, batch, task=task, margin=margin)
         return {
             "rec": rec,
             "cyc": cyc,
@@ -90,22 +90,22 @@ class Decoupling(nn.Module):
 
 
 def pool(steps: list[Tensor], masks: list[Tensor]) -> Tensor:
-    """Masked means of every modality, `[R, M, B, D]`."""
+    """Masked means of every modality, `[E, M, B, D]`."""
     pairs = zip(steps, masks, strict=True)
     return torch.cat([masked_mean(x, mask) for x, mask in pairs], dim=1)
 
 
 def step_mean(values: list[Tensor], batch: Batch) -> Tensor:
-    """Σ over modalities of the mean of `[R, 1, B, T_m]` over real steps, then utterances: `[R]`."""
-    each_RB = torch.zeros_like(batch.weight_RB)
+    """Σ over modalities of the mean of `[E, 1, B, T_m]` over real steps, then utterances: `[E]`."""
+    each_EB = torch.zeros_like(batch.weight_EB)
     for value, mask in zip(values, batch.masks, strict=True):
         steps = mask.sum(-1).clamp_min(1)
-        each_RB = each_RB + ((value * mask).sum(-1) / steps)[:, 0]
-    return (each_RB * batch.weight_RB).sum(-1)
+        each_EB = each_EB + ((value * mask).sum(-1) / steps)[:, 0]
+    return (each_EB * batch.weight_EB).sum(-1)
 
 
-def margin_loss(pooled_RMBD: Tensor, batch: Batch, *, task: Task, margin: float) -> Tensor:
-    """`L_mar` (DMD, eq. 4), `[R]`: the mean over triplets (i, j, k) of
+def margin_loss(pooled_EMBD: Tensor, batch: Batch, *, task: Task, margin: float) -> Tensor:
+    """`L_mar` (DMD, eq. 4), `[E]`: the mean over triplets (i, j, k) of
     `max(0, α_ik − cos(com_i, com_j) + cos(com_i, com_k))`.
 
     i is an utterance in a modality, j any utterance of i's class in another modality, k an
@@ -113,30 +113,30 @@ def margin_loss(pooled_RMBD: Tensor, batch: Batch, *, task: Task, margin: float)
     unit a differing class). Padding and absent modalities take no part; no triplet gives 0. The
     triplets are those of the batch at hand, weighted by its share of the update.
     """
-    replicas, modalities, batch_size, width = pooled_RMBD.shape
+    members, modalities, batch_size, width = pooled_EMBD.shape
     if modalities < 2:
-        return pooled_RMBD.new_zeros(replicas)
-    unit = nn.functional.normalize(pooled_RMBD, dim=-1)
-    flat = unit.reshape(replicas, modalities * batch_size, width)
+        return pooled_EMBD.new_zeros(members)
+    unit = nn.functional.normalize(pooled_EMBD, dim=-1)
+    flat = unit.reshape(members, modalities * batch_size, width)
     cosine = torch.bmm(flat, flat.transpose(1, 2))
-    cosine = cosine.view(replicas, modalities, batch_size, modalities, batch_size)
+    cosine = cosine.view(members, modalities, batch_size, modalities, batch_size)
     others = [[n for n in range(modalities) if n != m] for m in range(modalities)]
     cos_ij = torch.stack([cosine[:, m, :, others[m]].flatten(2) for m in range(modalities)], 1)
     cos_ik = torch.stack([cosine[:, m, :, m] for m in range(modalities)], dim=1)
 
-    real_RMB = batch.present_RMB & (batch.weight_RB > 0).unsqueeze(1)
-    classes_RB = task.margin_classes(batch.labels_RB)
-    same_RBB = classes_RB.unsqueeze(-1) == classes_RB.unsqueeze(-2)
+    real_EMB = batch.present_EMB & (batch.weight_EB > 0).unsqueeze(1)
+    classes_EB = task.margin_classes(batch.labels_EB)
+    same_EBB = classes_EB.unsqueeze(-1) == classes_EB.unsqueeze(-2)
     valid_ij = torch.stack(
         [
-            torch.cat([same_RBB & real_RMB[:, n, None, :] for n in others[m]], dim=-1)
-            & real_RMB[:, m, :, None]
+            torch.cat([same_EBB & real_EMB[:, n, None, :] for n in others[m]], dim=-1)
+            & real_EMB[:, m, :, None]
             for m in range(modalities)
         ],
         dim=1,
     )
-    valid_ik = ~same_RBB.unsqueeze(1) & real_RMB.unsqueeze(-2)
-    labels = batch.labels_RB if task.classes is None else classes_RB
+    valid_ik = ~same_EBB.unsqueeze(1) & real_EMB.unsqueeze(-2)
+    labels = batch.labels_EB if task.classes is None else classes_EB
     gap = (labels.unsqueeze(-1) - labels.unsqueeze(-2)).abs()
     if task.classes is not None:
         gap = gap.clamp_max(1.0)
@@ -145,4 +145,4 @@ def margin_loss(pooled_RMBD: Tensor, batch: Batch, *, task: Task, margin: float)
     reach_ij = torch.where(valid_ij, cos_ij, 1e4)
     hinge = (reach_ik.unsqueeze(-2) - reach_ij.unsqueeze(-1)).relu().sum((1, 2, 3, 4))
     count = (valid_ij.sum(-1) * valid_ik.sum(-1)).sum((1, 2))
-    return hinge / count.clamp_min(1) * batch.weight_RB.sum(-1)
+    return hinge / count.clamp_min(1) * batch.weight_EB.sum(-1)

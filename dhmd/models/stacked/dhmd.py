@@ -1,6 +1,6 @@
 """DHMD, whole: encoders, decoupling, two GD-Units, two dictionaries, fusion, and the total loss.
 
-Legend: R replicas, M modalities, B utterances, T steps, I features, D model width, W = (M − 1) D
+Legend: E members, M modalities, B utterances, T steps, I features, D model width, W = (M − 1) D
 (D without cross-modal attention), O outputs.
 """
 
@@ -15,60 +15,60 @@ from dhmd.models.batch import Batch
 from dhmd.models.config import DecoupleConfig, DistillationConfig, ModelConfig
 from dhmd.models.stacked.cross_modal import CrossModalAttention, SelfAttention
 from dhmd.models.stacked.decoupling import Decoupled, Decoupling, pool
-from dhmd.models.stacked.dictionary_matching import DictionaryMatching, Matched
+from dhmd.models.stacked.dictionary_matching import DictionaryMatching, DictionaryOutputs
 from dhmd.models.stacked.encoders import ModalityEncoder
 from dhmd.models.stacked.fusion import GatedFusion, vote
 from dhmd.models.stacked.graph_distillation import Graph, GraphDistillationUnit
-from dhmd.models.stacked.knobs import Knobs
-from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.stacked.loss_weights import LossWeights
+from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
 
 HOMOGENEOUS, HETEROGENEOUS = "homogeneous", "heterogeneous"
 
 
 @dataclass
-class Passed:
+class ModelOutputs:
     """All that a forward pass gives; the dictionaries of spaces that the model has.
 
     Attributes:
-        output_RBO: the final output.
-        encoded: X_m, `[R, 1, B, T_m, D]` each.
+        output_EBO: the final output.
+        encoded: X_m, `[E, 1, B, T_m, D]` each.
         parts: com and prt.
         graphs: a GD-Unit's view by space.
         matched: a dictionary's view by space.
     """
 
-    output_RBO: Tensor
+    output_EBO: Tensor
     encoded: list[Tensor]
     parts: Decoupled
     graphs: dict[str, Graph]
-    matched: dict[str, Matched] = field(default_factory=dict)
+    matched: dict[str, DictionaryOutputs] = field(default_factory=dict)
 
 
 class DHMD(nn.Module):
-    """The model of R replicas; `knobs` holds what may differ between them.
+    """The model of E members; `loss_weights` holds what may differ between them.
 
     Without decoupling (`decouple.enabled` off, an ablation) both spaces read X_m itself.
     """
 
     def __init__(
         self,
-        replicas: Replicas,
+        members: Members,
         task: Task,
         inputs: dict[str, int],
         *,
         model: ModelConfig,
         decouple: DecoupleConfig,
         kd: DistillationConfig,
-        knobs: Knobs,
+        loss_weights: LossWeights,
     ) -> None:
         super().__init__()
-        self.task, self.knobs, self.decouple = task, knobs, decouple
+        self.task, self.loss_weights, self.decouple = task, loss_weights, decouple
         self.modalities, self.vote = tuple(inputs), model.vote
         count, width, output_dropout = len(inputs), model.width, model.dropout.output
         self.encoders = nn.ModuleList(
             ModalityEncoder(
-                replicas,
+                members,
                 size,
                 width,
                 kernel=getattr(model.kernels, name),
@@ -76,19 +76,19 @@ class DHMD(nn.Module):
             )
             for name, size in inputs.items()
         )
-        self.decoupling = Decoupling(replicas, count, width) if decouple.enabled else None
-        self.homogeneous = SelfAttention(replicas, self.modalities, width, model)
-        self.heterogeneous = CrossModalAttention(replicas, self.modalities, width, model)
+        self.decoupling = Decoupling(members, count, width) if decouple.enabled else None
+        self.homogeneous = SelfAttention(members, self.modalities, width, model)
+        self.heterogeneous = CrossModalAttention(members, self.modalities, width, model)
         wide = self.heterogeneous.width
         self.graphs = nn.ModuleDict(
             {
                 space: GraphDistillationUnit(
-                    replicas,
+                    members,
                     task,
                     self.modalities,
                     size,
                     config=kd.graph,
-                    edges=knobs.edges,
+                    edges=loss_weights.edges,
                     output_dropout=output_dropout,
                 )
                 for space, size in ((HOMOGENEOUS, width), (HETEROGENEOUS, wide))
@@ -98,12 +98,12 @@ class DHMD(nn.Module):
         spaces |= {HETEROGENEOUS: wide} if kd.dictionary.heterogeneous else {}
         self.dictionaries = nn.ModuleDict(
             {
-                space: DictionaryMatching(replicas, count, size, kd.dictionary)
+                space: DictionaryMatching(members, count, size, kd.dictionary)
                 for space, size in spaces.items()
             }
         )
         self.fusion = GatedFusion(
-            replicas,
+            members,
             count,
             [wide, width, *spaces.values()],
             hidden=2 * width,
@@ -111,7 +111,7 @@ class DHMD(nn.Module):
             dropout=output_dropout,
         )
 
-    def forward(self, batch: Batch) -> Passed:
+    def forward(self, batch: Batch) -> ModelOutputs:
         masks = batch.masks
         encoded = [
             encoder(x, mask)
@@ -122,47 +122,48 @@ class DHMD(nn.Module):
         else:
             parts = self.decoupling(encoded, masks)
         crossed = self.heterogeneous(parts.prt, masks)
-        z_RMBW = pool(crossed, masks)
-        c_RMBD = pool(self.homogeneous(parts.com, masks), masks)
-        vertices = {HOMOGENEOUS: parts.pooled_com_RMBD, HETEROGENEOUS: z_RMBW}
+        z_EMBW = pool(crossed, masks)
+        c_EMBD = pool(self.homogeneous(parts.com, masks), masks)
+        vertices = {HOMOGENEOUS: parts.pooled_com_EMBD, HETEROGENEOUS: z_EMBW}
         graphs = {space: unit(vertices[space], batch) for space, unit in self.graphs.items()}
         steps = {HOMOGENEOUS: parts.com, HETEROGENEOUS: crossed}
         matched = {space: unit(steps[space], masks) for space, unit in self.dictionaries.items()}
-        features = [matched[space].feature_RMBW for space in matched]
-        output = self.fusion([z_RMBW, c_RMBD, *features], batch.present_RMB)
+        features = [matched[space].feature_EMBW for space in matched]
+        output = self.fusion([z_EMBW, c_EMBD, *features], batch.present_EMB)
         if self.vote:
-            said = [graph.outputs_RMBO for graph in graphs.values()]
-            output = output + vote(said, batch.present_RMB)
-        return Passed(output, encoded, parts, graphs, matched)
+            said = [graph.outputs_EMBO for graph in graphs.values()]
+            output = output + vote(said, batch.present_EMB)
+        return ModelOutputs(output, encoded, parts, graphs, matched)
 
     def predict(self, batch: Batch) -> Tensor:
-        """Final outputs `[R, B, O]`."""
-        output: Tensor = self(batch).output_RBO
+        """Final outputs `[E, B, O]`."""
+        output: Tensor = self(batch).output_EBO
         return output
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """`total` and its parts by name, `[R]` each:
+        """`total` and its parts by name, `[E]` each:
 
         `L_task + aux [(1 − λ) Σ L_task(vertices) + λ (L_homoGD + L_heteroGD)]
         + decouple.weight · L_dec + λ · kd.dictionary.weight · L_DM + L_edge`.
 
         λ = 0 removes every distillation loss; L_edge stays, and reaches the edge networks only.
         """
-        passed: Passed = self(batch)
-        knobs = self.knobs
-        each_RB = self.task.loss(passed.output_RBO, batch.labels_RB)
-        task = (each_RB * batch.weight_RB).sum(-1)
+        passed: ModelOutputs = self(batch)
+        loss_weights = self.loss_weights
+        each_EB = self.task.loss(passed.output_EBO, batch.labels_EB)
+        task = (each_EB * batch.weight_EB).sum(-1)
         losses = {"task": task}
         total = task
-        on = {HOMOGENEOUS: knobs.homogeneous, HETEROGENEOUS: knobs.heterogeneous}
+        on = {HOMOGENEOUS: loss_weights.homogeneous, HETEROGENEOUS: loss_weights.heterogeneous}
         for space, unit in self.graphs.items():
             assert isinstance(unit, GraphDistillationUnit)
             graph = passed.graphs[space]
             vertex = unit.task_loss(graph, batch)
             distilled = unit.distillation_loss(graph, batch)
             edge = unit.edge_loss(graph, batch)
-            convex = (1 - knobs.distill) * vertex + knobs.distill * on[space] * distilled
-            total = total + knobs.aux * convex + edge
+            share = loss_weights.distill
+            convex = (1 - share) * vertex + share * on[space] * distilled
+            total = total + loss_weights.aux * convex + edge
             losses |= {f"vertex_{space}": vertex, f"gd_{space}": distilled, f"edge_{space}": edge}
         if self.decoupling is not None:
             parts = self.decoupling.losses(
@@ -171,16 +172,16 @@ class DHMD(nn.Module):
                 batch,
                 task=self.task,
                 margin=self.decouple.margin,
-                gamma=knobs.gamma,
+                gamma=loss_weights.gamma,
             )
             losses |= parts
-            total = total + knobs.decouple * parts["dec"]
+            total = total + loss_weights.decouple * parts["dec"]
         for space, dictionary in self.dictionaries.items():
             assert isinstance(dictionary, DictionaryMatching)
-            edges = passed.graphs[space].edges_RBIJ
+            edges = passed.graphs[space].edges_EBIJ
             matching = dictionary.loss(passed.matched[space], edges, batch, self.task)
             losses[f"dm_{space}"] = matching
-            total = total + knobs.distill * knobs.matching * matching
+            total = total + loss_weights.distill * loss_weights.matching * matching
         return {"total": total, **losses}
 
     def learning_rate_factor(self, name: str, kd: DistillationConfig) -> float:
@@ -189,7 +190,7 @@ class DHMD(nn.Module):
 
 
 def initialise_encoders(model: nn.Module, pretrained: dict[str, Tensor]) -> None:
-    """Put pretrained encoder weights, by parameter name, `[R, …]` each, in place."""
+    """Put pretrained encoder weights, by parameter name, `[E, …]` each, in place."""
     own = dict(model.named_parameters())
     with torch.no_grad():
         for name, value in pretrained.items():

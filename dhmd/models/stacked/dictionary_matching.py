@@ -3,7 +3,7 @@
 That there is such a stage is the paper's; its equations here are ours, after finite discrete tokens
 (arXiv 2303.14865).
 
-Legend: R replicas, M modalities, B utterances (C candidates, also B), T steps, W width, K codes,
+Legend: E members, M modalities, B utterances (C candidates, also B), T steps, W width, K codes,
 P ordered pairs (source i, target j).
 """
 
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from dhmd.models.batch import Batch, by_group
 from dhmd.models.config import DictionaryConfig
 from dhmd.models.stacked.linear import Linear
+from dhmd.models.stacked.members import ALL, Members
 from dhmd.models.stacked.pooling import masked_max
-from dhmd.models.stacked.replicas import ALL, Replicas
 from dhmd.models.stacked.sparsemax import fenchel_young, sparsemax
 from dhmd.models.task import Task
 
@@ -30,25 +30,25 @@ _PROBE_STEPS = 8
 
 
 @dataclass
-class Matched:
+class DictionaryOutputs:
     """What a dictionary says of a batch: relevance z, activation A (on the simplex), feature u."""
 
-    relevance_RMBK: Tensor
-    activation_RMBK: Tensor
-    feature_RMBW: Tensor
+    relevance_EMBK: Tensor
+    activation_EMBK: Tensor
+    feature_EMBW: Tensor
 
 
 class QueryMLP(nn.Module):
-    """`q_m = MLP_m(h_m[t])`: `[R, g, B, T, W]` → the same shape, weights by modality.
+    """`q_m = MLP_m(h_m[t])`: `[E, g, B, T, W]` → the same shape, weights by modality.
 
     It reads h normalised [ours]: where h is small the biases would give all steps the same query,
     and every utterance the same codes.
     """
 
-    def __init__(self, replicas: Replicas, modalities: int, width: int) -> None:
+    def __init__(self, members: Members, modalities: int, width: int) -> None:
         super().__init__()
-        self.hidden = Linear(replicas, modalities, width, width)
-        self.out = Linear(replicas, modalities, width, width)
+        self.hidden = Linear(members, modalities, width, width)
+        self.out = Linear(members, modalities, width, width)
 
     def forward(self, x: Tensor, select: slice = ALL) -> Tensor:
         normal = nn.functional.layer_norm(x, x.shape[-1:])
@@ -60,38 +60,40 @@ class DictionaryMatching(nn.Module):
     """A dictionary `C_s [K, W]` that a space's modalities share, with a query MLP for each."""
 
     def __init__(
-        self, replicas: Replicas, modalities: int, width: int, config: DictionaryConfig
+        self, members: Members, modalities: int, width: int, config: DictionaryConfig
     ) -> None:
         super().__init__()
         self.config = config
-        self.query = QueryMLP(replicas, modalities, width)
-        self.codes_RKW = nn.Parameter(initial_codes(replicas, width, config))
+        self.query = QueryMLP(members, modalities, width)
+        self.codes_EKW = nn.Parameter(initial_codes(members, width, config))
 
-    def forward(self, steps: list[Tensor], masks: list[Tensor]) -> Matched:
+    def forward(self, steps: list[Tensor], masks: list[Tensor]) -> DictionaryOutputs:
         """`z_m[k] = max over real t of s · cos(q_m[t], C[k])`; `A = sparsemax(z)`;
         `u = normalise(A C)`. Absent modalities get zeros everywhere."""
-        codes_RKW = nn.functional.normalize(self.codes_RKW, dim=-1)
+        codes_EKW = nn.functional.normalize(self.codes_EKW, dim=-1)
         relevance = [
-            masked_max(self._cosines(query, codes_RKW), mask)
+            masked_max(self._cosines(query, codes_EKW), mask)
             for query, mask in zip(by_group(self.query, steps), masks, strict=True)
         ]
         z = torch.cat(relevance, dim=1) * self.config.scale
-        present_RMB = torch.cat([mask.any(-1) for mask in masks], dim=1)
-        activation = sparsemax(z) * present_RMB.unsqueeze(-1)
-        replicas, modalities, batch, codes = activation.shape
-        mixed = torch.bmm(activation.reshape(replicas, -1, codes), codes_RKW)
-        feature = nn.functional.normalize(mixed, dim=-1).view(replicas, modalities, batch, -1)
-        return Matched(z, activation, feature)
+        present_EMB = torch.cat([mask.any(-1) for mask in masks], dim=1)
+        activation = sparsemax(z) * present_EMB.unsqueeze(-1)
+        members, modalities, batch, codes = activation.shape
+        mixed = torch.bmm(activation.reshape(members, -1, codes), codes_EKW)
+        feature = nn.functional.normalize(mixed, dim=-1).view(members, modalities, batch, -1)
+        return DictionaryOutputs(z, activation, feature)
 
     @staticmethod
-    def _cosines(query_RGBTW: Tensor, codes_RKW: Tensor) -> Tensor:
-        """Cosine of every step's query with every code, `[R, g, B, T, K]`."""
-        replicas, *middle, width = query_RGBTW.shape
-        unit = nn.functional.normalize(query_RGBTW, dim=-1).reshape(replicas, -1, width)
-        return torch.bmm(unit, codes_RKW.transpose(1, 2)).view(replicas, *middle, -1)
+    def _cosines(query_EGBTW: Tensor, codes_EKW: Tensor) -> Tensor:
+        """Cosine of every step's query with every code, `[E, g, B, T, K]`."""
+        members, *middle, width = query_EGBTW.shape
+        unit = nn.functional.normalize(query_EGBTW, dim=-1).reshape(members, -1, width)
+        return torch.bmm(unit, codes_EKW.transpose(1, 2)).view(members, *middle, -1)
 
-    def loss(self, matched: Matched, edges_RBIJ: Tensor, batch: Batch, task: Task) -> Tensor:
-        """`L_DM`, `[R]`: mean over ordered pairs of InfoNCE(u_j, u_i), plus the pairs'
+    def loss(
+        self, matched: DictionaryOutputs, edges_EBIJ: Tensor, batch: Batch, task: Task
+    ) -> Tensor:
+        """`L_DM`, `[E]`: mean over ordered pairs of InfoNCE(u_j, u_i), plus the pairs'
         Fenchel–Young losses weighted by the GD-Unit's edges, which makes the two stages one, plus
         `balance` times `usage_imbalance` [ours]: Fenchel–Young alone feeds the codes that are used
         most, until every utterance has the same ones.
@@ -102,82 +104,82 @@ class DictionaryMatching(nn.Module):
         Gradient reaches queries and codes of both ends in InfoNCE, of the target's relevance z_j in
         Fenchel–Young (A_i is fixed); none reaches the edges.
         """
-        count = matched.feature_RMBW.shape[1]
+        count = matched.feature_EMBW.shape[1]
         pairs = [(i, j) for i in range(count) for j in range(count) if i != j]
         if not pairs:
-            return matched.feature_RMBW.new_zeros(matched.feature_RMBW.shape[0])
+            return matched.feature_EMBW.new_zeros(matched.feature_EMBW.shape[0])
         sources, targets = [i for i, _ in pairs], [j for _, j in pairs]
-        both_RPB = batch.present_RMB[:, sources] & batch.present_RMB[:, targets]
-        contrast_RPB = info_nce(
-            matched.feature_RMBW[:, targets],
-            matched.feature_RMBW[:, sources],
-            both_RPB,
+        both_EPB = batch.present_EMB[:, sources] & batch.present_EMB[:, targets]
+        contrast_EPB = info_nce(
+            matched.feature_EMBW[:, targets],
+            matched.feature_EMBW[:, sources],
+            both_EPB,
             batch,
             task,
             self.config.temperature,
         )
-        divergence_RPB = fenchel_young(
-            matched.relevance_RMBK[:, targets],
-            matched.activation_RMBK[:, targets],
-            matched.activation_RMBK[:, sources],
+        divergence_EPB = fenchel_young(
+            matched.relevance_EMBK[:, targets],
+            matched.activation_EMBK[:, targets],
+            matched.activation_EMBK[:, sources],
         )
-        edges_RPB = torch.stack([edges_RBIJ[:, :, i, j] for i, j in pairs], dim=1).detach()
-        divergence_RPB = divergence_RPB / self.config.scale
-        each_RPB = contrast_RPB / len(pairs) + edges_RPB * divergence_RPB
-        matching = ((each_RPB * both_RPB).sum(1) * batch.weight_RB).sum(-1)
+        edges_EPB = torch.stack([edges_EBIJ[:, :, i, j] for i, j in pairs], dim=1).detach()
+        divergence_EPB = divergence_EPB / self.config.scale
+        each_EPB = contrast_EPB / len(pairs) + edges_EPB * divergence_EPB
+        matching = ((each_EPB * both_EPB).sum(1) * batch.weight_EB).sum(-1)
         return matching + self.config.balance * usage_imbalance(matched, batch)
 
 
 def info_nce(
-    anchors_RPBW: Tensor,
-    candidates_RPCW: Tensor,
-    both_RPB: Tensor,
+    anchors_EPBW: Tensor,
+    candidates_EPCW: Tensor,
+    both_EPB: Tensor,
     batch: Batch,
     task: Task,
     temperature: float,
 ) -> Tensor:
-    """InfoNCE of each anchor, `[R, P, B]`: the same utterance is the positive; utterances of its
+    """InfoNCE of each anchor, `[E, P, B]`: the same utterance is the positive; utterances of its
     class, padding and utterances without both modalities are no negatives."""
-    scores_RPBC = anchors_RPBW @ candidates_RPCW.transpose(-1, -2) / temperature
-    classes_RB = task.margin_classes(batch.labels_RB)
-    same_RBC = classes_RB.unsqueeze(-1) == classes_RB.unsqueeze(-2)
-    itself = torch.eye(same_RBC.shape[-1], dtype=torch.bool, device=same_RBC.device)
-    real_RPC = both_RPB & (batch.weight_RB > 0).unsqueeze(1)
-    allowed = (real_RPC.unsqueeze(-2) & ~same_RBC.unsqueeze(1)) | itself
-    scores = scores_RPBC.masked_fill(~allowed, -torch.inf)
+    scores_EPBC = anchors_EPBW @ candidates_EPCW.transpose(-1, -2) / temperature
+    classes_EB = task.margin_classes(batch.labels_EB)
+    same_EBC = classes_EB.unsqueeze(-1) == classes_EB.unsqueeze(-2)
+    itself = torch.eye(same_EBC.shape[-1], dtype=torch.bool, device=same_EBC.device)
+    real_EPC = both_EPB & (batch.weight_EB > 0).unsqueeze(1)
+    allowed = (real_EPC.unsqueeze(-2) & ~same_EBC.unsqueeze(1)) | itself
+    scores = scores_EPBC.masked_fill(~allowed, -torch.inf)
     return scores.logsumexp(-1) - scores.diagonal(dim1=-2, dim2=-1)
 
 
-def usage_imbalance(matched: Matched, batch: Batch) -> Tensor:
-    """How unevenly a batch uses the codes, `[R]`: `K Σ_k usage_k · p_k`, 1 where all serve alike.
+def usage_imbalance(matched: DictionaryOutputs, batch: Batch) -> Tensor:
+    """How unevenly a batch uses the codes, `[E]`: `K Σ_k usage_k · p_k`, 1 where all serve alike.
 
     usage is the mean activation over utterances and modalities, p the mean softmax of the
     relevances (the load balancing of mixtures of experts, Fedus et al., 2021, for sparse codes).
     Gradient reaches queries and codes through p alone, so codes that nobody uses get some too.
     Modalities are averaged first: each on codes of its own would be no balance.
     """
-    weight_RMB = batch.present_RMB * batch.weight_RB.unsqueeze(1)
-    total_R = weight_RMB.sum((1, 2))
-    share_RMB1 = (weight_RMB / total_R.clamp_min(1e-9)[:, None, None]).unsqueeze(-1)
-    usage_RK = (matched.activation_RMBK.detach() * share_RMB1).sum((1, 2))
-    relevance = matched.relevance_RMBK.masked_fill(~batch.present_RMB.unsqueeze(-1), 0.0)
-    soft_RK = (relevance.softmax(-1) * share_RMB1).sum((1, 2))
-    codes = usage_RK.shape[-1]
-    return codes * (usage_RK * soft_RK).sum(-1) * batch.weight_RB.sum(-1)
+    weight_EMB = batch.present_EMB * batch.weight_EB.unsqueeze(1)
+    total_E = weight_EMB.sum((1, 2))
+    share_RMB1 = (weight_EMB / total_E.clamp_min(1e-9)[:, None, None]).unsqueeze(-1)
+    usage_EK = (matched.activation_EMBK.detach() * share_RMB1).sum((1, 2))
+    relevance = matched.relevance_EMBK.masked_fill(~batch.present_EMB.unsqueeze(-1), 0.0)
+    soft_EK = (relevance.softmax(-1) * share_RMB1).sum((1, 2))
+    codes = usage_EK.shape[-1]
+    return codes * (usage_EK * soft_EK).sum(-1) * batch.weight_EB.sum(-1)
 
 
-def initial_codes(replicas: Replicas, width: int, config: DictionaryConfig) -> Tensor:
-    """Codes `[R, K, W]` such that about three are active at the start [ours].
+def initial_codes(members: Members, width: int, config: DictionaryConfig) -> Tensor:
+    """Codes `[E, K, W]` such that about three are active at the start [ours].
 
     Independent codes would leave one or two: their relevances spread too far. Codes here are a
     common direction plus noise; the noise is set by bisection on random queries, maxima over eight
     steps, so that sparsemax keeps three on average.
     """
-    common = nn.functional.normalize(replicas.normal(1, width), dim=-1)
-    noise = nn.functional.normalize(replicas.normal(config.codes, width), dim=-1)
-    probes = nn.functional.normalize(replicas.normal(_PROBE_QUERIES, _PROBE_STEPS, width), dim=-1)
+    common = nn.functional.normalize(members.normal(1, width), dim=-1)
+    noise = nn.functional.normalize(members.normal(config.codes, width), dim=-1)
+    probes = nn.functional.normalize(members.normal(_PROBE_QUERIES, _PROBE_STEPS, width), dim=-1)
     wanted = min(_ACTIVE_AT_START, config.codes / 2)
-    low = torch.full((replicas.count, 1, 1), 1e-3, device=replicas.device)
+    low = torch.full((members.count, 1, 1), 1e-3, device=members.device)
     high = torch.full_like(low, 1e3)
     for _ in range(30):
         middle = (low * high).sqrt()

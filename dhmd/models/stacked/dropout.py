@@ -1,4 +1,4 @@
-"""Dropout that draws from each replica's own stream. Legend: R replicas, G groups."""
+"""Dropout that draws from each member's own stream. Legend: E members, G groups."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dhmd.models.stacked.attend import Drawn
-from dhmd.models.stacked.replicas import ALL, Replicas, threshold
+from dhmd.models.stacked.attend import DropoutMask
+from dhmd.models.stacked.members import ALL, Members, threshold
 
 
 class Dropout(nn.Module):
-    """Zeroes entries of `[R, g, …]` in training and scales the rest, so that the mean stays.
+    """Zeroes entries of `[E, g, …]` in training and scales the rest, so that the mean stays.
 
     `rates` is one rate, or one a group. Sixteen random bits decide an entry: a rate is met to
     1/65536, and random numbers (half of a CPU step with a float an entry) cost a quarter.
@@ -22,13 +22,13 @@ class Dropout(nn.Module):
     thresholds_G: Tensor
     scales_G: Tensor
 
-    def __init__(self, replicas: Replicas, rates: float | Sequence[float]) -> None:
+    def __init__(self, members: Members, rates: float | Sequence[float]) -> None:
         super().__init__()
-        self.replicas = replicas
+        self.members = members
         self.rates_G = (float(rates),) if isinstance(rates, (int, float)) else tuple(rates)
         # On the device once: a copy from the host cannot be part of a CUDA graph.
         thresholds = [threshold(rate) for rate in self.rates_G]
-        device = replicas.device
+        device = members.device
         held = torch.tensor(thresholds, dtype=torch.int16, device=device)
         self.register_buffer("thresholds_G", held, persistent=False)
         scales = torch.tensor([1 / (1 - rate) for rate in self.rates_G], device=device)
@@ -60,11 +60,11 @@ class Dropout(nn.Module):
     def _chosen(
         self, shape: torch.Size, select: slice
     ) -> tuple[Tensor, int | Tensor, float | Tensor] | None:
-        """Bits for `[R, g, …]`, what they must reach, and the scale of what stays."""
+        """Bits for `[E, g, …]`, what they must reach, and the scale of what stays."""
         rates = self._rates(select)
         if rates is None:
             return None
-        bits = self.replicas.bits(*shape[1:])
+        bits = self.members.bits(*shape[1:])
         if len(set(rates)) == 1:
             return bits, threshold(rates[0]), 1 / (1 - rates[0])
         axes = (1, -1, *(1,) * (len(shape) - 2))
@@ -72,21 +72,21 @@ class Dropout(nn.Module):
 
     def drawn(
         self, groups: Sequence[int], each: Sequence[int], select: slice = ALL
-    ) -> Drawn | None:
-        """The same for attention weights `[R, g, B, H, T, U]`, `groups` being (g, B); None: no
+    ) -> DropoutMask | None:
+        """The same for attention weights `[E, g, B, H, T, U]`, `groups` being (g, B); None: no
         dropout."""
         rates = self._rates(select)
         if rates is None:
             return None
-        on_cpu = self.replicas.device.type == "cpu"
+        on_cpu = self.members.device.type == "cpu"
         active = tuple(rate > 0 or not on_cpu for rate in rates)
-        bits = self.replicas.bits(sum(active), groups[1] * each[0], *each[1:])
+        bits = self.members.bits(sum(active), groups[1] * each[0], *each[1:])
         numbers = tuple(threshold(rate) for rate in rates)
-        return Drawn(bits, active, self.thresholds_G[select], self.scales_G[select], numbers)
+        return DropoutMask(bits, active, self.thresholds_G[select], self.scales_G[select], numbers)
 
     def _rates(self, select: slice) -> tuple[float, ...] | None:
         rates = self.rates_G if len(self.rates_G) == 1 else self.rates_G[select]
-        return rates if self.replicas.training and any(rates) else None
+        return rates if self.members.training and any(rates) else None
 
 
 class _Drop(torch.autograd.Function):

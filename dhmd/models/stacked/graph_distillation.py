@@ -3,7 +3,7 @@
 A dynamic directed graph whose vertices are modalities and whose edges say, for each utterance, how
 much each target modality listens to each source.
 
-Legend: R replicas, B utterances, M modalities, I source and J target modality (both M), D vertex
+Legend: E members, B utterances, M modalities, I source and J target modality (both M), D vertex
 width, O outputs, H width of the edge network.
 """
 
@@ -18,7 +18,7 @@ from dhmd.models.batch import Batch
 from dhmd.models.config import MODALITIES, Edges, GraphConfig
 from dhmd.models.stacked.dropout import Dropout
 from dhmd.models.stacked.linear import Linear
-from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
 
 EDGE_SOURCES: tuple[Edges, ...] = ("learned", "uniform", "prior", "mean", "shuffled", "self")
@@ -34,32 +34,32 @@ class Graph:
     """What a GD-Unit says of a batch.
 
     Attributes:
-        vertices_RMBD: the modalities' representations.
-        outputs_RMBO: each vertex' own output.
-        learned_RBIJ: the edge network's weights, softmax over present sources; gradient reaches
+        vertices_EMBD: the modalities' representations.
+        outputs_EMBO: each vertex' own output.
+        learned_EBIJ: the edge network's weights, softmax over present sources; gradient reaches
             the edge network alone.
-        edges_RBIJ: the weights used to distil, detached: learned, or one of the controls.
+        edges_EBIJ: the weights used to distil, detached: learned, or one of the controls.
     """
 
-    vertices_RMBD: Tensor
-    outputs_RMBO: Tensor
-    learned_RBIJ: Tensor
-    edges_RBIJ: Tensor
+    vertices_EMBD: Tensor
+    outputs_EMBO: Tensor
+    learned_EBIJ: Tensor
+    edges_EBIJ: Tensor
 
 
 class GraphDistillationUnit(nn.Module):
     """One GD-Unit: HomoGD over pooled com, HeteroGD over cross-modal outputs.
 
     Args:
-        edges: `[R]` names of `EDGE_SOURCES`: where each replica's edges come from.
+        edges: `[E]` names of `EDGE_SOURCES`: where each member's edges come from.
     """
 
     prior_IJ: Tensor
-    source_RE: Tensor
+    source_EE: Tensor
 
     def __init__(
         self,
-        replicas: Replicas,
+        members: Members,
         task: Task,
         modalities: tuple[str, ...],
         width: int,
@@ -71,30 +71,30 @@ class GraphDistillationUnit(nn.Module):
         super().__init__()
         self.task, self.config = task, config
         groups, outputs, hidden = len(modalities), task.outputs, config.hidden
-        self.hidden = Linear(replicas, groups, width, width)
-        self.dropout = Dropout(replicas, output_dropout)
-        self.head = Linear(replicas, groups, width, outputs)
-        self.edge_source = Linear(replicas, groups, width + outputs, hidden)
-        self.edge_target = Linear(replicas, groups, width + outputs, hidden)
-        self.edge_score = Linear(replicas, 1, hidden, 1, bias=False)
+        self.hidden = Linear(members, groups, width, width)
+        self.dropout = Dropout(members, output_dropout)
+        self.head = Linear(members, groups, width, outputs)
+        self.edge_source = Linear(members, groups, width + outputs, hidden)
+        self.edge_target = Linear(members, groups, width + outputs, hidden)
+        self.edge_score = Linear(members, 1, hidden, 1, bias=False)
         with torch.no_grad():  # edges start uniform
-            self.edge_score.weight_RGIO.zero_()
+            self.edge_score.weight_EGIO.zero_()
         self.projection: Linear | None = None
         if config.representation > 0:
             pairs = groups * (groups - 1)
-            self.projection = Linear(replicas, pairs, width, width)
+            self.projection = Linear(members, pairs, width, width)
         chosen = torch.tensor([EDGE_SOURCES.index(name) for name in edges])
         one_hot = nn.functional.one_hot(chosen, len(EDGE_SOURCES)).float()
-        self.register_buffer("source_RE", one_hot.to(replicas.device), persistent=False)
-        prior = _prior(modalities).to(replicas.device)
+        self.register_buffer("source_EE", one_hot.to(members.device), persistent=False)
+        prior = _prior(modalities).to(members.device)
         self.register_buffer("prior_IJ", prior, persistent=False)
 
-    def forward(self, vertices_RMBD: Tensor, batch: Batch) -> Graph:
-        outputs = self.head(self.dropout(self.hidden(vertices_RMBD).relu()))
-        learned = self._edges(vertices_RMBD, outputs, batch.present_RMB)
-        return Graph(vertices_RMBD, outputs, learned, self._used(learned.detach(), batch))
+    def forward(self, vertices_EMBD: Tensor, batch: Batch) -> Graph:
+        outputs = self.head(self.dropout(self.hidden(vertices_EMBD).relu()))
+        learned = self._edges(vertices_EMBD, outputs, batch.present_EMB)
+        return Graph(vertices_EMBD, outputs, learned, self._used(learned.detach(), batch))
 
-    def _edges(self, vertices: Tensor, outputs: Tensor, present_RMB: Tensor) -> Tensor:
+    def _edges(self, vertices: Tensor, outputs: Tensor, present_EMB: Tensor) -> Tensor:
         """`softmax over present i of g([f(v_i), v_i], [f(v_j), v_j])`, reading detached vertices.
 
         The first layer of g acts on each end alone, so that its products are shared by all edges.
@@ -103,122 +103,122 @@ class GraphDistillationUnit(nn.Module):
         normal = nn.functional.layer_norm(vertices.detach(), (width,))
         ends = torch.cat([self.task.present(outputs.detach()), normal], dim=-1)
         source, target = self.edge_source(ends), self.edge_target(ends)
-        hidden_RIJBH = (source.unsqueeze(2) + target.unsqueeze(1)).relu()
-        scores_RIJB = self.edge_score(hidden_RIJBH)[..., 0]
-        scores_RBIJ = scores_RIJB.permute(0, 3, 1, 2)
-        return over_present(scores_RBIJ, present_RMB)
+        hidden_EIJBH = (source.unsqueeze(2) + target.unsqueeze(1)).relu()
+        scores_EIJB = self.edge_score(hidden_EIJBH)[..., 0]
+        scores_EBIJ = scores_EIJB.permute(0, 3, 1, 2)
+        return over_present(scores_EBIJ, present_EMB)
 
-    def _used(self, learned_RBIJ: Tensor, batch: Batch) -> Tensor:
-        """The weights that distil: per replica the learned ones or a control, detached."""
-        present_RMB = batch.present_RMB
-        flat = torch.zeros_like(learned_RBIJ)
-        weight = (batch.weight_RB > 0).float()[..., None, None]
-        mean = (learned_RBIJ * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(
+    def _used(self, learned_EBIJ: Tensor, batch: Batch) -> Tensor:
+        """The weights that distil: per member the learned ones or a control, detached."""
+        present_EMB = batch.present_EMB
+        flat = torch.zeros_like(learned_EBIJ)
+        weight = (batch.weight_EB > 0).float()[..., None, None]
+        mean = (learned_EBIJ * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(
             1
         )
         itself = torch.eye(flat.shape[-1], device=flat.device).expand_as(flat)
         choices = {
-            "learned": learned_RBIJ,
-            "uniform": over_present(flat, present_RMB),
-            "prior": over_present(self.prior_IJ.expand_as(flat), present_RMB),
-            "mean": _renormalise(mean.expand_as(flat), present_RMB),
+            "learned": learned_EBIJ,
+            "uniform": over_present(flat, present_EMB),
+            "prior": over_present(self.prior_IJ.expand_as(flat), present_EMB),
+            "mean": _renormalise(mean.expand_as(flat), present_EMB),
             # Another utterance's weights: what is lost is only the tie to this utterance.
-            "shuffled": _renormalise(learned_RBIJ.roll(1, dims=1), present_RMB),
-            "self": _renormalise(itself, present_RMB),
+            "shuffled": _renormalise(learned_EBIJ.roll(1, dims=1), present_EMB),
+            "self": _renormalise(itself, present_EMB),
         }
         stacked = torch.stack([choices[name] for name in EDGE_SOURCES], dim=1)
-        return (stacked * self.source_RE[:, :, None, None, None]).sum(1)
+        return (stacked * self.source_EE[:, :, None, None, None]).sum(1)
 
     def task_loss(self, graph: Graph, batch: Batch) -> Tensor:
-        """Σ over present vertices of their own task loss, mean over utterances: `[R]`."""
-        each_RMB = self.task.loss(graph.outputs_RMBO, batch.labels_RB.unsqueeze(1))
-        return ((each_RMB * batch.present_RMB).sum(1) * batch.weight_RB).sum(-1)
+        """Σ over present vertices of their own task loss, mean over utterances: `[E]`."""
+        each_EMB = self.task.loss(graph.outputs_EMBO, batch.labels_EB.unsqueeze(1))
+        return ((each_EMB * batch.present_EMB).sum(1) * batch.weight_EB).sum(-1)
 
     def distillation_loss(self, graph: Graph, batch: Batch) -> Tensor:
-        """`L_GD = Σ_j Σ_i w_{i→j} (ỹ_i − ŷ_j)²`, mean over utterances: `[R]` (eq. ours).
+        """`L_GD = Σ_j Σ_i w_{i→j} (ỹ_i − ŷ_j)²`, mean over utterances: `[E]` (eq. ours).
 
         Gradient reaches the vertices through ŷ_j only: edges and teachers are fixed. A target that
         has no foreign source takes no part: with one modality there is nothing to distil.
         """
-        teachers_RMBO = _teachers(batch)
-        target = graph.outputs_RMBO.unsqueeze(1)  # [R, 1, J, B, O]
-        distance_RIJB = self.task.distance(target, teachers_RMBO.unsqueeze(2), self.config.tau)
-        each_RB = (graph.edges_RBIJ * distance_RIJB.permute(0, 3, 1, 2)).sum(2)
-        loss = self._over_targets(each_RB, batch)
+        teachers_EMBO = _teachers(batch)
+        target = graph.outputs_EMBO.unsqueeze(1)  # [E, 1, J, B, O]
+        distance_EIJB = self.task.distance(target, teachers_EMBO.unsqueeze(2), self.config.tau)
+        each_EB = (graph.edges_EBIJ * distance_EIJB.permute(0, 3, 1, 2)).sum(2)
+        loss = self._over_targets(each_EB, batch)
         if self.projection is not None:
             loss = loss + self.config.representation * self._representation(graph, batch)
         return loss
 
     def edge_loss(self, graph: Graph, batch: Batch) -> Tensor:
-        """What trains the edges and nothing else: `[R]` (eq. ours).
+        """What trains the edges and nothing else: `[E]` (eq. ours).
 
         `L_edge = Σ_j |Σ_i w_{i→j} ỹ_i − y|`, for classes the mixture's cross-entropy; or the
         control `KL(softmax_i(−|ỹ_i − y| / τ) ‖ w)`. Vertices are detached, teachers are fixed.
         """
-        teachers_RBIO = _teachers(batch).transpose(1, 2)
-        weights_RBIJ = graph.learned_RBIJ
-        labels_RB = batch.labels_RB
+        teachers_EBIO = _teachers(batch).transpose(1, 2)
+        weights_EBIJ = graph.learned_EBIJ
+        labels_EB = batch.labels_EB
         if self.config.edge_loss == "mixture":
-            mixed_RBJO = torch.einsum("rbij,rbio->rbjo", weights_RBIJ, teachers_RBIO)
-            each_RBJ = self._mixture_loss(mixed_RBJO, labels_RB)
+            mixed_EBJO = torch.einsum("rbij,rbio->rbjo", weights_EBIJ, teachers_EBIO)
+            each_EBJ = self._mixture_loss(mixed_EBJO, labels_EB)
         else:
-            error_RBI = self._teacher_error(teachers_RBIO, labels_RB)
-            scores = (-error_RBI / self.config.tau).unsqueeze(-1).expand_as(weights_RBIJ)
-            wanted = over_present(scores, batch.present_RMB)
-            log_ratio = wanted.clamp_min(1e-9).log() - weights_RBIJ.clamp_min(1e-9).log()
-            each_RBJ = (wanted * log_ratio).sum(2)
-        return self._over_targets(each_RBJ, batch)
+            error_EBI = self._teacher_error(teachers_EBIO, labels_EB)
+            scores = (-error_EBI / self.config.tau).unsqueeze(-1).expand_as(weights_EBIJ)
+            wanted = over_present(scores, batch.present_EMB)
+            log_ratio = wanted.clamp_min(1e-9).log() - weights_EBIJ.clamp_min(1e-9).log()
+            each_EBJ = (wanted * log_ratio).sum(2)
+        return self._over_targets(each_EBJ, batch)
 
-    def _mixture_loss(self, mixed_RBJO: Tensor, labels_RB: Tensor) -> Tensor:
+    def _mixture_loss(self, mixed_EBJO: Tensor, labels_EB: Tensor) -> Tensor:
         if self.task.classes is None:
-            return (mixed_RBJO[..., 0] - labels_RB.unsqueeze(-1)).abs()
-        index = labels_RB.long()[..., None, None].expand(*mixed_RBJO.shape[:-1], 1)
-        return -mixed_RBJO.gather(-1, index)[..., 0].clamp_min(1e-6).log()
+            return (mixed_EBJO[..., 0] - labels_EB.unsqueeze(-1)).abs()
+        index = labels_EB.long()[..., None, None].expand(*mixed_EBJO.shape[:-1], 1)
+        return -mixed_EBJO.gather(-1, index)[..., 0].clamp_min(1e-6).log()
 
-    def _teacher_error(self, teachers_RBIO: Tensor, labels_RB: Tensor) -> Tensor:
+    def _teacher_error(self, teachers_EBIO: Tensor, labels_EB: Tensor) -> Tensor:
         if self.task.classes is None:
-            return (teachers_RBIO[..., 0] - labels_RB.unsqueeze(-1)).abs()
-        index = labels_RB.long()[..., None, None].expand(*teachers_RBIO.shape[:-1], 1)
-        return 1 - teachers_RBIO.gather(-1, index)[..., 0]
+            return (teachers_EBIO[..., 0] - labels_EB.unsqueeze(-1)).abs()
+        index = labels_EB.long()[..., None, None].expand(*teachers_EBIO.shape[:-1], 1)
+        return 1 - teachers_EBIO.gather(-1, index)[..., 0]
 
-    def _over_targets(self, each_RBJ: Tensor, batch: Batch) -> Tensor:
+    def _over_targets(self, each_EBJ: Tensor, batch: Batch) -> Tensor:
         """Σ over present targets with a foreign source present, mean over utterances."""
-        choice_RB = batch.present_RMB.sum(1) > 1
-        counted = batch.present_RMB.transpose(1, 2) & choice_RB.unsqueeze(-1)
-        return ((each_RBJ * counted).sum(-1) * batch.weight_RB).sum(-1)
+        choice_EB = batch.present_EMB.sum(1) > 1
+        counted = batch.present_EMB.transpose(1, 2) & choice_EB.unsqueeze(-1)
+        return ((each_EBJ * counted).sum(-1) * batch.weight_EB).sum(-1)
 
     def _representation(self, graph: Graph, batch: Batch) -> Tensor:
         """`Σ_{i≠j} w_{i→j} (1 − cos(P_ij v_i, v_j))`; v_i is fixed, P_ij and v_j learn."""
         assert self.projection is not None
-        count = graph.vertices_RMBD.shape[1]
+        count = graph.vertices_EMBD.shape[1]
         pairs = [(i, j) for j in range(count) for i in range(count) if i != j]
-        sources = graph.vertices_RMBD[:, [i for i, _ in pairs]].detach()
-        targets = graph.vertices_RMBD[:, [j for _, j in pairs]]
-        cosine_RPB = nn.functional.cosine_similarity(self.projection(sources), targets, dim=-1)
-        edges_RPB = torch.stack([graph.edges_RBIJ[:, :, i, j] for i, j in pairs], dim=1)
+        sources = graph.vertices_EMBD[:, [i for i, _ in pairs]].detach()
+        targets = graph.vertices_EMBD[:, [j for _, j in pairs]]
+        cosine_EPB = nn.functional.cosine_similarity(self.projection(sources), targets, dim=-1)
+        edges_EPB = torch.stack([graph.edges_EBIJ[:, :, i, j] for i, j in pairs], dim=1)
         counted = torch.stack(
-            [batch.present_RMB[:, i] & batch.present_RMB[:, j] for i, j in pairs], dim=1
+            [batch.present_EMB[:, i] & batch.present_EMB[:, j] for i, j in pairs], dim=1
         )
-        each_RB = (edges_RPB * (1 - cosine_RPB) * counted).sum(1)
-        return (each_RB * batch.weight_RB).sum(-1)
+        each_EB = (edges_EPB * (1 - cosine_EPB) * counted).sum(1)
+        return (each_EB * batch.weight_EB).sum(-1)
 
 
-def over_present(scores_RBIJ: Tensor, present_RMB: Tensor) -> Tensor:
+def over_present(scores_EBIJ: Tensor, present_EMB: Tensor) -> Tensor:
     """Softmax over the sources that are present, for each target."""
-    absent = ~present_RMB.transpose(1, 2).unsqueeze(-1)
-    weights = scores_RBIJ.masked_fill(absent, -1e9).softmax(2)
+    absent = ~present_EMB.transpose(1, 2).unsqueeze(-1)
+    weights = scores_EBIJ.masked_fill(absent, -1e9).softmax(2)
     return weights * ~absent
 
 
-def _renormalise(weights_RBIJ: Tensor, present_RMB: Tensor) -> Tensor:
-    kept = weights_RBIJ * present_RMB.transpose(1, 2).unsqueeze(-1)
+def _renormalise(weights_EBIJ: Tensor, present_EMB: Tensor) -> Tensor:
+    kept = weights_EBIJ * present_EMB.transpose(1, 2).unsqueeze(-1)
     return kept / kept.sum(2, keepdim=True).clamp_min(1e-9)
 
 
 def _teachers(batch: Batch) -> Tensor:
-    if batch.teachers_RMBO is None:
+    if batch.teachers_EMBO is None:
         raise ValueError("distillation needs the out-of-fold teachers of the batch")
-    return batch.teachers_RMBO
+    return batch.teachers_EMBO
 
 
 def _prior(modalities: tuple[str, ...]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Summaries over real steps. Legend: R replicas, G groups, B utterances, T steps, D features."""
+"""Summaries over real steps. Legend: E members, G groups, B utterances, T steps, D features."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 
-def masked_mean(x_RGBTD: Tensor, mask_RGBT: Tensor) -> Tensor:
-    """The mean over real steps, `[R, G, B, D]`; zeros where no step is real."""
-    weight = mask_RGBT.to(x_RGBTD.dtype)
+def masked_mean(x_EGBTD: Tensor, mask_EGBT: Tensor) -> Tensor:
+    """The mean over real steps, `[E, G, B, D]`; zeros where no step is real."""
+    weight = mask_EGBT.to(x_EGBTD.dtype)
     weight = weight / weight.sum(-1, keepdim=True).clamp_min(1)
-    return (weight.unsqueeze(-2) @ x_RGBTD).squeeze(-2)
+    return (weight.unsqueeze(-2) @ x_EGBTD).squeeze(-2)
 
 
 def padding_bias(mask: Tensor) -> Tensor:
@@ -21,17 +21,17 @@ def padding_bias(mask: Tensor) -> Tensor:
     return (~mask).to(torch.float32) * -1e9
 
 
-def masked_max(x_RGBTK: Tensor, mask_RGBT: Tensor) -> Tensor:
-    """The maximum over real steps, `[R, G, B, K]`; zeros where no step is real.
+def masked_max(x_EGBTK: Tensor, mask_EGBT: Tensor) -> Tensor:
+    """The maximum over real steps, `[E, G, B, K]`; zeros where no step is real.
 
     Gradient goes to one step where several share the maximum.
     """
     # A sum, not a fill: torch is slow where booleans meet large tensors, and so is the fill's
     # gradient. Real values are far above the bias, and get 0 added.
-    highest, _ = (x_RGBTK + padding_bias(mask_RGBT).unsqueeze(-1)).max(-2)
-    return highest.masked_fill(~mask_RGBT.any(-1, keepdim=True), 0.0)
+    highest, _ = (x_EGBTK + padding_bias(mask_EGBT).unsqueeze(-1)).max(-2)
+    return highest.masked_fill(~mask_EGBT.any(-1, keepdim=True), 0.0)
 
 
-def zero_padding(x_RGBTD: Tensor, mask_RGBT: Tensor) -> Tensor:
+def zero_padding(x_EGBTD: Tensor, mask_EGBT: Tensor) -> Tensor:
     """`x` with zeros on padded steps."""
-    return x_RGBTD * mask_RGBT.unsqueeze(-1)
+    return x_EGBTD * mask_EGBT.unsqueeze(-1)

@@ -1,6 +1,6 @@
-"""A bidirectional GRU over stacks of replicas.
+"""A bidirectional GRU over stacks of members.
 
-Legend: R replicas, G groups (1 here), B utterances, T steps, I inputs, H hidden width.
+Legend: E members, G groups (1 here), B utterances, T steps, I inputs, H hidden width.
 """
 
 from __future__ import annotations
@@ -9,27 +9,27 @@ import torch
 from torch import Tensor, nn
 
 from dhmd.models.stacked.linear import Linear
-from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.stacked.members import Members
 
 
 class GRU(nn.Module):
-    """`[R, 1, B, T, I]` → `[R, 2, B, T, H]`, forward and backward in the groups.
+    """`[E, 1, B, T, I]` → `[E, 2, B, T, H]`, forward and backward in the groups.
 
     Padded steps leave the state as it is, so the backward pass starts at the last real step and the
     state at the end is that of the last real one.
     """
 
-    def __init__(self, replicas: Replicas, inputs: int, hidden: int) -> None:
+    def __init__(self, members: Members, inputs: int, hidden: int) -> None:
         super().__init__()
         self.hidden = hidden
-        self.input = Linear(replicas, 2, inputs, 3 * hidden)
-        self.state = Linear(replicas, 2, hidden, 3 * hidden)
+        self.input = Linear(members, 2, inputs, 3 * hidden)
+        self.state = Linear(members, 2, hidden, 3 * hidden)
 
-    def forward(self, x_RGBTI: Tensor, mask_RGBT: Tensor) -> Tensor:
-        both = torch.cat([x_RGBTI, x_RGBTI.flip(3)], dim=1)
-        real = torch.cat([mask_RGBT, mask_RGBT.flip(3)], dim=1).unsqueeze(-1)
+    def forward(self, x_EGBTI: Tensor, mask_EGBT: Tensor) -> Tensor:
+        both = torch.cat([x_EGBTI, x_EGBTI.flip(3)], dim=1)
+        real = torch.cat([mask_EGBT, mask_EGBT.flip(3)], dim=1).unsqueeze(-1)
         gates = self.input(both)
-        state = x_RGBTI.new_zeros(*both.shape[:3], self.hidden)
+        state = x_EGBTI.new_zeros(*both.shape[:3], self.hidden)
         states = []
         for step in range(both.shape[3]):
             given_r, given_z, given_n = gates[:, :, :, step].chunk(3, dim=-1)

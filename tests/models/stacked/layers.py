@@ -1,4 +1,4 @@
-"""Torch's own layers with the weights of one replica and group of ours."""
+"""Torch's own layers with the weights of one member and group of ours."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ import torch
 from torch import nn
 
 from dhmd.models.stacked.linear import Linear
+from dhmd.models.stacked.members import Members
 from dhmd.models.stacked.norm import LayerNorm
-from dhmd.models.stacked.replicas import Replicas
 
 CPU = torch.device("cpu")
 
 
-def replicas(*seeds: int) -> Replicas:
-    return Replicas(seeds or (1, 2), CPU)
+def members(*seeds: int) -> Members:
+    return Members(seeds or (1, 2), CPU)
 
 
-def linear_of(ours: Linear, replica: int, group: int) -> nn.Linear:
-    _, _, inputs, outputs = ours.weight_RGIO.shape
-    theirs = nn.Linear(inputs, outputs, bias=ours.bias_RGO is not None)
+def linear_of(ours: Linear, member: int, group: int) -> nn.Linear:
+    _, _, inputs, outputs = ours.weight_EGIO.shape
+    theirs = nn.Linear(inputs, outputs, bias=ours.bias_EGO is not None)
     with torch.no_grad():
-        theirs.weight.copy_(ours.weight_RGIO[replica, group].T)
-        if ours.bias_RGO is not None:
-            theirs.bias.copy_(ours.bias_RGO[replica, group])
+        theirs.weight.copy_(ours.weight_EGIO[member, group].T)
+        if ours.bias_EGO is not None:
+            theirs.bias.copy_(ours.bias_EGO[member, group])
     return theirs
 
 
-def norm_of(ours: LayerNorm, replica: int, group: int) -> nn.LayerNorm:
-    theirs = nn.LayerNorm(ours.scale_RGD.shape[-1])
+def norm_of(ours: LayerNorm, member: int, group: int) -> nn.LayerNorm:
+    theirs = nn.LayerNorm(ours.scale_EGD.shape[-1])
     with torch.no_grad():
-        theirs.weight.copy_(ours.scale_RGD[replica, group])
-        theirs.bias.copy_(ours.shift_RGD[replica, group])
+        theirs.weight.copy_(ours.scale_EGD[member, group])
+        theirs.bias.copy_(ours.shift_EGD[member, group])
     return theirs
 
 
@@ -56,5 +56,5 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def cells(shape: Sequence[int]) -> list[tuple[int, int]]:
-    """Every (replica, group)."""
+    """Every (member, group)."""
     return [(r, g) for r in range(shape[0]) for g in range(shape[1])]

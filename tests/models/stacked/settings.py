@@ -20,8 +20,8 @@ from dhmd.models.config import (
     ModelConfig,
 )
 from dhmd.models.stacked.dhmd import DHMD
-from dhmd.models.stacked.knobs import Knobs
-from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.stacked.loss_weights import LossWeights
+from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
 
 CPU = torch.device("cpu")
@@ -68,22 +68,22 @@ def small_model(
     kd: DistillationConfig | Sequence[DistillationConfig] = KD,
     lively: bool = True,
 ) -> DHMD:
-    """A DHMD of one replica a seed; `lively`: edges start away from uniform."""
-    replicas = Replicas(seeds, CPU)
+    """A DHMD of one member a seed; `lively`: edges start away from uniform."""
+    members = Members(seeds, CPU)
     kds = [kd] * len(seeds) if isinstance(kd, DistillationConfig) else list(kd)
     decouple = decouple or DecoupleConfig()
     fast = DHMD(
-        replicas,
+        members,
         task or Task(),
         inputs or INPUTS,
         model=model,
         decouple=decouple,
         kd=kds[0],
-        knobs=Knobs.of([(decouple, each) for each in kds], CPU),
+        loss_weights=LossWeights.of([(decouple, each) for each in kds], CPU),
     )
     if lively:
         for unit in fast.graphs.values():
-            weight = unit.edge_score.weight_RGIO
+            weight = unit.edge_score.weight_EGIO
             with torch.no_grad():
-                weight.copy_(replicas.normal(*weight.shape[1:]) * 2)
+                weight.copy_(members.normal(*weight.shape[1:]) * 2)
     return fast

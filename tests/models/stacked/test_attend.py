@@ -12,14 +12,14 @@ from dhmd.models.stacked import attend as module
 from dhmd.models.stacked.attend import attend
 from dhmd.models.stacked.dropout import Dropout
 from dhmd.models.stacked.pooling import padding_bias
-from tests.models.stacked.layers import CPU, masks, normal, replicas
+from tests.models.stacked.layers import CPU, masks, members, normal
 from tests.oracle.compare import assert_close
 
 HEADS, WIDTH, GROUPS, BATCH, STEPS, KEYS = 2, 6, 3, 4, 5, 7
 
 
 def dropout(rates: tuple[float, ...]) -> Dropout:
-    family = replicas()
+    family = members()
     family.training = True
     return Dropout(family, rates)
 
@@ -49,7 +49,7 @@ def test_it_is_its_equations_with_dropout_in_blocks_of_any_size(
         active = iter(range(GROUPS))
         for group, rate in enumerate(rates):
             if rate > 0:
-                bits = drawn.bits_RAXTU[:, next(active)].view(2, BATCH, HEADS, STEPS, KEYS)
+                bits = drawn.bits_EAXTU[:, next(active)].view(2, BATCH, HEADS, STEPS, KEYS)
                 kept[:, group] = (bits >= round(rate * 65536) - 32768) / (1 - rate)
     found, expected = [], []
     for function, result in ((attend, found), (plain, expected)):
@@ -67,7 +67,7 @@ def test_it_is_its_equations_with_dropout_in_blocks_of_any_size(
 def test_groups_without_dropout_draw_nothing() -> None:
     drawn = dropout((0.4, 0.0, 0.2)).drawn((GROUPS, BATCH), (HEADS, STEPS, KEYS))
     assert drawn is not None
-    assert drawn.bits_RAXTU.shape == (2, 2, BATCH * HEADS, STEPS, KEYS)
+    assert drawn.bits_EAXTU.shape == (2, 2, BATCH * HEADS, STEPS, KEYS)
     assert dropout((0.4, 0.0)).drawn((1, BATCH), (1, 1, 1), slice(1, 2)) is None
 
 
@@ -75,9 +75,9 @@ def test_on_a_gpu_one_block_has_every_groups_limit() -> None:
     """The masks of the one block that a GPU gets, made on the CPU from bits of every group."""
     rates = (0.4, 0.0, 0.2)
     layer = dropout(rates)
-    bits = layer.replicas.bits(GROUPS, BATCH * HEADS, STEPS, KEYS)
+    bits = layer.members.bits(GROUPS, BATCH * HEADS, STEPS, KEYS)
     numbers = tuple(layer.thresholds_G.tolist())
-    drawn = module.Drawn(bits, (True,) * GROUPS, layer.thresholds_G, layer.scales_G, numbers)
+    drawn = module.DropoutMask(bits, (True,) * GROUPS, layer.thresholds_G, layer.scales_G, numbers)
     count = bits.shape[:3].numel()
     like = torch.zeros(count, STEPS, KEYS)
     [block] = module._blocks(count, STEPS * KEYS, drawn, torch.device("cuda"))

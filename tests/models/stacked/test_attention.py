@@ -1,4 +1,4 @@
-"""Attention and transformer encoders against torch's own, a replica and group at a time."""
+"""Attention and transformer encoders against torch's own, a member and group at a time."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import nn
 
 from dhmd.models.stacked.attention import Attention, TransformerEncoder, positions
 from dhmd.models.stacked.pooling import padding_bias
-from tests.models.stacked.layers import cells, linear_of, masks, norm_of, normal, replicas, scatter
+from tests.models.stacked.layers import cells, linear_of, masks, members, norm_of, normal, scatter
 from tests.oracle.compare import assert_close
 
 
 def torch_attention(ours: Attention, r: int, g: int) -> nn.MultiheadAttention:
-    width = ours.query.weight_RGIO.shape[-1]
+    width = ours.query.weight_EGIO.shape[-1]
     theirs = nn.MultiheadAttention(width, ours.heads, batch_first=True)
     parts = [linear_of(part, r, g) for part in (ours.query, ours.key_value, ours.out)]
     with torch.no_grad():
@@ -27,7 +27,7 @@ def torch_attention(ours: Attention, r: int, g: int) -> nn.MultiheadAttention:
 
 
 def test_attention_is_torchs_in_every_cell() -> None:
-    ours = Attention(replicas(), 3, 6, 2, [0.0])
+    ours = Attention(members(), 3, 6, 2, [0.0])
     x, keys = normal(2, 3, 4, 5, 6).requires_grad_(), normal(2, 3, 4, 7, 6, seed=1).requires_grad_()
     mask = masks(2, 3, 4, steps=7)
     y = ours(x, keys, padding_bias(mask))
@@ -41,13 +41,13 @@ def test_attention_is_torchs_in_every_cell() -> None:
         assert_close(x.grad[r, g], own.grad, rtol=1e-4, atol=1e-5)
         assert_close(keys.grad[r, g], other.grad, rtol=1e-4, atol=1e-5)
         joint = theirs.in_proj_weight.grad
-        assert_close(ours.query.weight_RGIO.grad[r, g].T, joint[:6], rtol=1e-4, atol=1e-5)
-        assert_close(ours.key_value.weight_RGIO.grad[r, g].T, joint[6:], rtol=1e-4, atol=1e-5)
+        assert_close(ours.query.weight_EGIO.grad[r, g].T, joint[:6], rtol=1e-4, atol=1e-5)
+        assert_close(ours.key_value.weight_EGIO.grad[r, g].T, joint[6:], rtol=1e-4, atol=1e-5)
 
 
 def encoder(groups: int, *, layers: int = 2) -> TransformerEncoder:
     ours = TransformerEncoder(
-        replicas(),
+        members(),
         groups,
         6,
         heads=2,

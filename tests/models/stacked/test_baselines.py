@@ -11,7 +11,7 @@ from dhmd.models.config import DecoupleConfig
 from dhmd.models.registry import AnyModel, build
 from dhmd.models.stacked.baselines import BidirectionalGRU, LateFusion, MulT
 from dhmd.models.stacked.dhmd import DHMD
-from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
 from tests.models.stacked.layers import linear_of
 from tests.models.stacked.settings import CLASSES, CPU, INPUTS, KD, MODEL
@@ -24,8 +24,10 @@ WIDTHS = list(INPUTS.values())
 
 
 def model_of(name: str, task: Task | None = None) -> AnyModel:
-    knobs = [(DecoupleConfig(), KD)] * 2
-    return build(name, Replicas((1, 2), CPU), task or Task(), INPUTS, model=MODEL, knobs=knobs)
+    loss_weights = [(DecoupleConfig(), KD)] * 2
+    return build(
+        name, Members((1, 2), CPU), task or Task(), INPUTS, model=MODEL, loss_weights=loss_weights
+    )
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -36,7 +38,7 @@ def test_every_architecture_predicts_and_learns(name: str, task: Task) -> None:
     batch = random_batch(WIDTHS, task=task)
     assert model.predict(batch).shape == (2, 6, task.outputs)
     losses = model.losses(batch)
-    expected = (task.loss(model.predict(batch), batch.labels_RB) * batch.weight_RB).sum(-1)
+    expected = (task.loss(model.predict(batch), batch.labels_EB) * batch.weight_EB).sum(-1)
     assert_close(losses["task"], expected)
     losses["total"].sum().backward()
     for parameter in model.parameters():
@@ -65,9 +67,9 @@ def test_late_fusion_is_a_residual_mlp_on_means_of_rectified_steps() -> None:
         encoded = encoder(batch.features[m], batch.masks[m]).relu()
         for r in range(2):
             for b in range(6):
-                if batch.present_RMB[r, m, b]:
+                if batch.present_EMB[r, m, b]:
                     pooled[r, m, b] = encoded[r, 0, b][batch.masks[m][r, 0, b]].mean(0)
-    assert_close(model.predict(batch), model.fusion([pooled], batch.present_RMB))
+    assert_close(model.predict(batch), model.fusion([pooled], batch.present_EMB))
 
 
 def test_mult_reads_pooled_cross_modal_outputs_through_a_residual_mlp() -> None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from dhmd.models.batch import by_group
 from dhmd.models.stacked.linear import Linear
-from tests.models.stacked.layers import normal, replicas
+from tests.models.stacked.layers import members, normal
 from tests.oracle.batches import random_batch
 from tests.oracle.compare import assert_close
 
@@ -17,7 +17,7 @@ class Counting(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.linear = Linear(replicas(), 3, 4, 5)
+        self.linear = Linear(members(), 3, 4, 5)
         self.runs = 0
 
     def forward(self, x: Tensor, select: slice = slice(None)) -> Tensor:
@@ -41,11 +41,11 @@ def test_groups_of_one_shape_run_at_once_and_others_one_by_one_alike() -> None:
 def test_without_takes_modalities_away_and_leaves_the_rest_as_it_was() -> None:
     batch = random_batch((3, 4), absent=0.2, uncounted=0)
     before = [x.clone() for x in batch.features]
-    away = torch.zeros_like(batch.present_RMB)
+    away = torch.zeros_like(batch.present_EMB)
     away[0, 0] = True
     away[1, 1, :3] = True
     less = batch.without(away)
-    assert less.present_RMB.equal(batch.present_RMB & ~away)
+    assert less.present_EMB.equal(batch.present_EMB & ~away)
     for m in range(2):
         gone = away[:, m]
         assert less.features[m][:, 0][gone].eq(0).all()
@@ -53,6 +53,6 @@ def test_without_takes_modalities_away_and_leaves_the_rest_as_it_was() -> None:
         assert less.features[m][:, 0][~gone].equal(batch.features[m][:, 0][~gone])
         assert less.masks[m][:, 0][~gone].equal(batch.masks[m][:, 0][~gone])
         assert batch.features[m].equal(before[m])
-    assert less.weight_RB is batch.weight_RB
-    assert less.labels_RB is batch.labels_RB
-    assert less.teachers_RMBO is batch.teachers_RMBO
+    assert less.weight_EB is batch.weight_EB
+    assert less.labels_EB is batch.labels_EB
+    assert less.teachers_EMBO is batch.teachers_EMBO

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dhmd.models.stacked.cross_modal import CrossModalAttention, SelfAttention, attention_rates
-from tests.models.stacked.layers import masks, normal, replicas
+from tests.models.stacked.layers import masks, members, normal
 from tests.models.stacked.settings import MODEL
 from tests.oracle.compare import assert_close
 
@@ -24,7 +24,7 @@ def inputs(lengths: tuple[int, ...]) -> tuple[list[Tensor], list[Tensor]]:
 
 @pytest.mark.parametrize("kind", [SelfAttention, CrossModalAttention])
 def test_modalities_of_their_own_lengths_go_the_same_way_as_a_stack(kind: type) -> None:
-    module = kind(replicas(), NAMES, 8, MODEL)
+    module = kind(members(), NAMES, 8, MODEL)
     steps, real = inputs((5, 5, 5))
     together = module(steps, real)
     longer = [nn.functional.pad(x, (0, 0, 0, m)) for m, x in enumerate(steps)]
@@ -36,7 +36,7 @@ def test_modalities_of_their_own_lengths_go_the_same_way_as_a_stack(kind: type) 
 
 
 def test_self_attention_keeps_modalities_apart() -> None:
-    module = SelfAttention(replicas(), NAMES, 8, MODEL)
+    module = SelfAttention(members(), NAMES, 8, MODEL)
     steps, real = inputs((5, 5, 5))
     before = module(steps, real)
     steps[1] = steps[1] + 1
@@ -45,7 +45,7 @@ def test_self_attention_keeps_modalities_apart() -> None:
 
 
 def test_each_target_attends_to_every_other_modality_in_its_place() -> None:
-    module = CrossModalAttention(replicas(), NAMES, 8, MODEL)
+    module = CrossModalAttention(members(), NAMES, 8, MODEL)
     assert module.width == 16
     assert module.pairs == [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)]
     caught: list[Tensor] = []
@@ -62,7 +62,7 @@ def test_each_target_attends_to_every_other_modality_in_its_place() -> None:
 
 def test_dropout_of_attention_is_that_of_the_modality_attended_to() -> None:
     assert attention_rates(NAMES, MODEL) == [0.3, 0.2, 0.0]
-    module = CrossModalAttention(replicas(), NAMES, 8, MODEL)
+    module = CrossModalAttention(members(), NAMES, 8, MODEL)
     assert module.cross is not None
     rates = [layer.attention.dropout.rates_G for layer in module.cross.layers]
     assert rates == [(0.2, 0.0, 0.3, 0.0, 0.3, 0.2)]
@@ -76,20 +76,20 @@ def test_dropout_of_attention_is_that_of_the_modality_attended_to() -> None:
 def test_the_vertex_width_follows_from_modalities_and_crossing(
     names: tuple[str, ...], crossing: bool, width: int
 ) -> None:
-    module = CrossModalAttention(replicas(), names, 8, replace(MODEL, cross_modal=crossing))
+    module = CrossModalAttention(members(), names, 8, replace(MODEL, cross_modal=crossing))
     assert module.width == width
     assert (module.cross is None) == (not crossing or len(names) == 1)
     steps, real = inputs((5,) * len(names))
     out = module(steps, real)
     assert [tuple(x.shape) for x in out] == [(2, 1, 4, 5, width)] * len(names)
     if module.cross is None:
-        alone = SelfAttention(replicas(), names, 8, MODEL)
+        alone = SelfAttention(members(), names, 8, MODEL)
         alone.encoder.load_state_dict(module.memory.state_dict())
         assert all(a.equal(b) for a, b in zip(out, alone(steps, real), strict=True))
 
 
 def test_an_absent_source_gives_finite_numbers_that_do_not_depend_on_its_padding() -> None:
-    module = CrossModalAttention(replicas(), NAMES, 8, MODEL)
+    module = CrossModalAttention(members(), NAMES, 8, MODEL)
     steps, real = inputs((5, 5, 5))
     real[2] = torch.zeros_like(real[2])
     steps[2] = torch.zeros_like(steps[2])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dhmd.models.batch import Batch
 from dhmd.models.stacked.decoupling import Decoupled, Decoupling, margin_loss
-from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
 from tests.models.stacked.layers import normal
 from tests.models.stacked.settings import CLASSES, CPU
@@ -23,7 +23,7 @@ WIDTH = 4
 
 
 def decoupling(modalities: int = 3) -> Decoupling:
-    return Decoupling(Replicas((1, 2), CPU), modalities, WIDTH).double()
+    return Decoupling(Members((1, 2), CPU), modalities, WIDTH).double()
 
 
 def encoded_of(batch: Batch) -> list[Tensor]:
@@ -50,7 +50,7 @@ def plainly(
     def through(part: str, m: int, x: Tensor) -> Tensor:
         linear = getattr(unit, part)
         group = 0 if part == "shared" else m
-        return x @ linear.weight_RGIO[r, group] + linear.bias_RGO[r, group]
+        return x @ linear.weight_EGIO[r, group] + linear.bias_EGO[r, group]
 
     each = range(len(encoded))
     x = [encoded[m][r, 0] for m in each]
@@ -96,9 +96,9 @@ def test_every_loss_is_its_equation_in_value_and_gradient(task: Task, aligned: b
 
 def test_the_shared_encoder_has_one_set_of_weights() -> None:
     unit = decoupling()
-    assert unit.shared.weight_RGIO.shape[:2] == (2, 1)
-    assert unit.private.weight_RGIO.shape[:2] == (2, 3)
-    assert unit.decoder.weight_RGIO.shape[:2] == (2, 3)
+    assert unit.shared.weight_EGIO.shape[:2] == (2, 1)
+    assert unit.private.weight_EGIO.shape[:2] == (2, 3)
+    assert unit.decoder.weight_EGIO.shape[:2] == (2, 3)
 
 
 def test_padding_further_changes_no_loss_and_no_part() -> None:
@@ -121,7 +121,7 @@ def test_rows_that_do_not_count_and_absent_modalities_take_no_part() -> None:
     for name, value in losses(unit, encoded, batch, Task()).items():
         assert_close(value, losses(unit, fewer, without, Task())[name])
     pooled = normal(2, 3, 6, WIDTH).double()
-    spoiled = torch.where(batch.present_RMB.unsqueeze(-1), pooled, 77.0)
+    spoiled = torch.where(batch.present_EMB.unsqueeze(-1), pooled, 77.0)
     spoiled[:, :, 4:] = -3.0
     for each in (pooled, spoiled):
         assert_close(
@@ -145,7 +145,7 @@ def test_means_over_utterances_add_up_over_the_batches_of_an_update() -> None:
 
 def _batch_of(labels: list[float], task: Task) -> Batch:
     batch = in_double(random_batch((2, 2), utterances=len(labels), absent=0.0, uncounted=0))
-    return replace(batch, labels_RB=torch.tensor([labels] * 2).double())
+    return replace(batch, labels_EB=torch.tensor([labels] * 2).double())
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)

@@ -15,11 +15,11 @@ from dhmd.models.stacked.dhmd import DHMD, initialise_encoders
 from dhmd.models.task import Task
 from tests.models.stacked.layers import normal
 from tests.models.stacked.settings import CLASSES, INPUTS, KD, MODEL, kd_with, small_model
-from tests.oracle.batches import chosen, padded, plain, random_batch, replica_of
+from tests.oracle.batches import chosen, member_of, padded, plain, random_batch
 from tests.oracle.compare import assert_close
 from tests.oracle.losses import losses as plain_losses
 from tests.oracle.plain import PlainDHMD
-from tests.oracle.weights import copy_replica
+from tests.oracle.weights import copy_member
 
 PAIR, ONE = {"text": 4, "vision": 5}, {"audio": 3}
 
@@ -71,19 +71,19 @@ def test_it_is_the_plain_model_in_every_number_and_every_gradient(name: str) -> 
     own = dict(fast.named_parameters())
     for r in range(2):
         model = PlainDHMD(**built).eval()
-        links = copy_replica(fast, model, r)
+        links = copy_member(fast, model, r)
         row = plain(batch, r)
         expected = model(row)
-        assert_close(passed.output_RBO[r], expected.output_BO, what="output")
+        assert_close(passed.output_EBO[r], expected.output_BO, what="output")
         there = row.present_BM
         for space, graph in passed.graphs.items():
-            outputs = graph.outputs_RMBO[r].transpose(0, 1)
+            outputs = graph.outputs_EMBO[r].transpose(0, 1)
             assert_close(outputs[there], expected.outputs[space][there], what="vertex outputs")
-            vertices = graph.vertices_RMBD[r].transpose(0, 1)
+            vertices = graph.vertices_EMBD[r].transpose(0, 1)
             assert_close(vertices[there], expected.vertices[space][there], what="vertices")
-            assert_close(graph.learned_RBIJ[r], expected.edges[space], what="edges")
+            assert_close(graph.learned_EBIJ[r], expected.edges[space], what="edges")
         for space, matched in passed.matched.items():
-            codes = matched.activation_RMBK[r].transpose(0, 1)
+            codes = matched.activation_EMBK[r].transpose(0, 1)
             assert_close(codes, expected.activation[space], what="codes", atol=5e-5)
         wanted = plain_losses(model, expected, row)
         assert set(found) == set(wanted)
@@ -115,10 +115,10 @@ def test_an_utterance_does_not_see_its_batch() -> None:
     assert_close(fast.predict(chosen(batch, (4, 1))), output[:, [4, 1]])
     graph, alone = fast(batch).graphs, fast(chosen(batch, (3,))).graphs
     for space in graph:
-        assert_close(alone[space].learned_RBIJ[:, 0], graph[space].learned_RBIJ[:, 3])
+        assert_close(alone[space].learned_EBIJ[:, 0], graph[space].learned_EBIJ[:, 3])
 
 
-def test_a_replica_does_not_see_its_companions() -> None:
+def test_a_member_does_not_see_its_companions() -> None:
     fast, batch, _ = _case()
     losses = fast.losses(batch)
     losses["total"].sum().backward()
@@ -138,18 +138,18 @@ def test_a_replica_does_not_see_its_companions() -> None:
 
 def test_a_seed_alone_is_the_seed_in_company_with_dropout_on() -> None:
     company, alone = small_model(seeds=(5, 6, 7)), small_model(seeds=(6,))
-    batch = random_batch(list(INPUTS.values()), replicas=3)
+    batch = random_batch(list(INPUTS.values()), members=3)
     for model in (company, alone):
-        _replicas(model).training = True
-    together, single = company.losses(batch), alone.losses(replica_of(batch, 1))
+        _members(model).training = True
+    together, single = company.losses(batch), alone.losses(member_of(batch, 1))
     for name, value in single.items():
         assert_close(value[0], together[name][1], what=name)
-    _replicas(company).training = False
+    _members(company).training = False
     assert not torch.allclose(company.losses(batch)["total"], together["total"])
 
 
-def _replicas(model: DHMD) -> Any:
-    return model.encoders[0].dropout.replicas
+def _members(model: DHMD) -> Any:
+    return model.encoders[0].dropout.members
 
 
 # ---- the total loss ------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def _replicas(model: DHMD) -> Any:
 SPACES = ("homogeneous", "heterogeneous")
 
 
-def test_the_total_is_the_convex_mix_with_the_numbers_of_each_replica() -> None:
+def test_the_total_is_the_convex_mix_with_the_numbers_of_each_member() -> None:
     kds = [
         kd_with(lambda_=0.0),
         kd_with(lambda_=0.4, aux=0.7, dictionary={"weight": 0.9}),
@@ -165,7 +165,7 @@ def test_the_total_is_the_convex_mix_with_the_numbers_of_each_replica() -> None:
         kd_with(lambda_=0.5, dictionary={"matching": False}),
     ]
     fast = small_model(seeds=(1, 2, 3, 4), kd=kds, decouple=DecoupleConfig(weight=0.3))
-    losses = fast.losses(random_batch(list(INPUTS.values()), replicas=4))
+    losses = fast.losses(random_batch(list(INPUTS.values()), members=4))
     for r, kd in enumerate(kds):
         own = {name: value[r].item() for name, value in losses.items()}
         graph, dictionary = kd.graph, kd.dictionary
@@ -196,8 +196,8 @@ def _gradients(fast: DHMD, batch: Batch) -> dict[str, Tensor]:
 def test_lambda_zero_removes_every_distillation_loss() -> None:
     """Teachers and the dictionary's weight then move nothing but, through L_edge, the edges."""
     batch = random_batch(list(INPUTS.values()))
-    assert batch.teachers_RMBO is not None
-    others = replace(batch, teachers_RMBO=batch.teachers_RMBO * -3)
+    assert batch.teachers_EMBO is not None
+    others = replace(batch, teachers_EMBO=batch.teachers_EMBO * -3)
 
     def moved(kd: Any) -> set[str]:
         before = _gradients(small_model(kd=kd), batch)
@@ -237,11 +237,11 @@ def test_one_modality_has_no_distillation_by_construction() -> None:
 
 def test_an_utterance_with_nothing_at_all_gives_numbers() -> None:
     fast, batch, _ = _case(absent=0.0)
-    nothing = batch.without(torch.ones_like(batch.present_RMB))
+    nothing = batch.without(torch.ones_like(batch.present_EMB))
     passed = fast(nothing)
-    assert passed.output_RBO.isfinite().all()
+    assert passed.output_EBO.isfinite().all()
     # There is nothing to tell utterances apart by.
-    assert_close(passed.output_RBO, passed.output_RBO[:, :1].expand_as(passed.output_RBO))
+    assert_close(passed.output_EBO, passed.output_EBO[:, :1].expand_as(passed.output_EBO))
     losses = fast.losses(nothing)
     assert all(value.isfinite().all() for value in losses.values())
     losses["total"].sum().backward()
@@ -250,7 +250,7 @@ def test_an_utterance_with_nothing_at_all_gives_numbers() -> None:
 
 def test_withholding_a_modality_is_the_same_as_its_absence() -> None:
     fast, batch, _ = _case(absent=0.0)
-    away = torch.zeros_like(batch.present_RMB)
+    away = torch.zeros_like(batch.present_EMB)
     away[:, 1] = True
     withheld = fast.predict(batch.without(away))
     spoiled = replace(

@@ -14,14 +14,14 @@ from dhmd.models.config import DictionaryConfig
 from dhmd.models.stacked.dictionary_matching import (
     _ACTIVE_AT_START,
     DictionaryMatching,
-    Matched,
+    DictionaryOutputs,
     info_nce,
     initial_codes,
     usage_imbalance,
 )
 from dhmd.models.stacked.sparsemax import sparsemax
 from dhmd.models.task import Task
-from tests.models.stacked.layers import normal, replicas
+from tests.models.stacked.layers import members, normal
 from tests.models.stacked.settings import CLASSES
 from tests.oracle import equations
 from tests.oracle.batches import chosen, in_double, padded, plain, random_batch
@@ -33,7 +33,7 @@ CONFIG = DictionaryConfig(codes=CODES, scale=5.0, temperature=0.3)
 
 
 def dictionary(modalities: int = 3, **changes: Any) -> DictionaryMatching:
-    return DictionaryMatching(replicas(), modalities, WIDTH, replace(CONFIG, **changes)).double()
+    return DictionaryMatching(members(), modalities, WIDTH, replace(CONFIG, **changes)).double()
 
 
 def steps_of(batch: Batch) -> list[Tensor]:
@@ -50,26 +50,26 @@ def test_relevance_activation_and_feature_are_their_equations(lengths: tuple[int
     unit, steps = dictionary(), steps_of(batch)
     matched = unit(steps, batch.masks)
     for r in range(2):
-        codes = unit.codes_RKW[r]
+        codes = unit.codes_EKW[r]
         unit_codes = codes / codes.norm(dim=-1, keepdim=True)
         for m in range(3):
             hidden, out = unit.query.hidden, unit.query.out
             x = steps[m][r, 0]
             spread = (x.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
             x = (x - x.mean(-1, keepdim=True)) / spread
-            h = x @ hidden.weight_RGIO[r, m] + hidden.bias_RGO[r, m]
-            query = h.relu() @ out.weight_RGIO[r, m] + out.bias_RGO[r, m]
+            h = x @ hidden.weight_EGIO[r, m] + hidden.bias_EGO[r, m]
+            query = h.relu() @ out.weight_EGIO[r, m] + out.bias_EGO[r, m]
             for b in range(6):
                 z = equations.relevance(query[b], codes, batch.masks[m][r, 0, b], 5.0)
-                assert_close(matched.relevance_RMBK[r, m, b], z)
-                if not batch.present_RMB[r, m, b]:
-                    assert matched.activation_RMBK[r, m, b].eq(0).all()
-                    assert matched.feature_RMBW[r, m, b].eq(0).all()
+                assert_close(matched.relevance_EMBK[r, m, b], z)
+                if not batch.present_EMB[r, m, b]:
+                    assert matched.activation_EMBK[r, m, b].eq(0).all()
+                    assert matched.feature_EMBW[r, m, b].eq(0).all()
                     continue
                 a = equations.sparsemax(z)
-                assert_close(matched.activation_RMBK[r, m, b], a)
+                assert_close(matched.activation_EMBK[r, m, b], a)
                 mixed = a @ unit_codes
-                assert_close(matched.feature_RMBW[r, m, b], mixed / mixed.norm())
+                assert_close(matched.feature_EMBW[r, m, b], mixed / mixed.norm())
 
 
 def test_gradients_reach_real_steps_only_and_stay_finite() -> None:
@@ -78,7 +78,7 @@ def test_gradients_reach_real_steps_only_and_stay_finite() -> None:
     matched = unit(steps, batch.masks)
     edges = torch.full((2, 6, 3, 3), 1 / 3).double()
     loss = unit.loss(matched, edges, batch, Task())
-    (loss.sum() + matched.feature_RMBW.square().sum()).backward()
+    (loss.sum() + matched.feature_EMBW.square().sum()).backward()
     for x, mask in zip(steps, batch.masks, strict=True):
         assert x.grad.isfinite().all()
         assert x.grad[~mask].eq(0).all()
@@ -94,13 +94,13 @@ def test_padding_further_changes_nothing() -> None:
         assert_close(value, vars(expected)[name], what=name)
 
 
-def matched_of(batch: Batch) -> Matched:
+def matched_of(batch: Batch) -> DictionaryOutputs:
     """Leaves for all that a loss may read; A is the sparsemax of z."""
-    shape = batch.present_RMB.shape
+    shape = batch.present_EMB.shape
     z = (normal(*shape, CODES, seed=41).double() * 2).requires_grad_()
     u = torch.nn.functional.normalize(normal(*shape, WIDTH, seed=42).double(), dim=-1)
-    present = batch.present_RMB.unsqueeze(-1)
-    return Matched(z, sparsemax(z) * present, u.requires_grad_())
+    present = batch.present_EMB.unsqueeze(-1)
+    return DictionaryOutputs(z, sparsemax(z) * present, u.requires_grad_())
 
 
 def one_way(i: int, j: int) -> Tensor:
@@ -118,9 +118,9 @@ def test_the_matching_loss_is_its_equation_in_value_and_gradient(task: Task) -> 
     expected = torch.stack(
         [
             equations.matching(
-                matched.relevance_RMBK[r].transpose(0, 1),
-                matched.activation_RMBK[r].transpose(0, 1),
-                matched.feature_RMBW[r].transpose(0, 1),
+                matched.relevance_EMBK[r].transpose(0, 1),
+                matched.activation_EMBK[r].transpose(0, 1),
+                matched.feature_EMBW[r].transpose(0, 1),
                 edges[r],
                 plain(batch, r),
                 task,
@@ -132,7 +132,7 @@ def test_the_matching_loss_is_its_equation_in_value_and_gradient(task: Task) -> 
         ]
     )
     assert_close(found, expected)
-    leaves = [matched.relevance_RMBK, matched.feature_RMBW]
+    leaves = [matched.relevance_EMBK, matched.feature_EMBW]
     given = torch.autograd.grad(found.sum(), leaves, retain_graph=True)
     for mine, theirs in zip(given, torch.autograd.grad(expected.sum(), leaves), strict=True):
         assert_close(mine, theirs)
@@ -147,39 +147,39 @@ def test_fenchel_young_moves_the_target_alone_and_infonce_both_ends() -> None:
     pull = unit.loss(matched, one_way(0, 2), batch, Task()) - unit.loss(
         matched, none, batch, Task()
     )
-    (gradient,) = torch.autograd.grad(pull.sum(), matched.relevance_RMBK)
+    (gradient,) = torch.autograd.grad(pull.sum(), matched.relevance_EMBK)
     assert gradient[:, :2].eq(0).all()
-    p, a = matched.activation_RMBK[:, 2], matched.activation_RMBK[:, 0]
-    assert_close(gradient[:, 2], (p - a).detach() / 5.0 * batch.weight_RB.unsqueeze(-1))
+    p, a = matched.activation_EMBK[:, 2], matched.activation_EMBK[:, 0]
+    assert_close(gradient[:, 2], (p - a).detach() / 5.0 * batch.weight_EB.unsqueeze(-1))
     contrast = unit.loss(matched, none, batch, Task())
-    (gradient,) = torch.autograd.grad(contrast.sum(), matched.feature_RMBW)
+    (gradient,) = torch.autograd.grad(contrast.sum(), matched.feature_EMBW)
     assert gradient.ne(0).any(-1).all()
 
 
 def test_imbalance_is_one_where_all_codes_are_used_alike_and_their_number_where_one_is() -> None:
     batch = in_double(random_batch((2, 2, 2), absent=0.0, uncounted=0, seed=6))
-    shape = (*batch.present_RMB.shape, CODES)
+    shape = (*batch.present_EMB.shape, CODES)
     even = torch.full(shape, 1 / CODES).double()
     nothing = torch.zeros(*shape[:-1], WIDTH).double()
     assert_close(
-        usage_imbalance(Matched(torch.zeros(shape).double(), even, nothing), batch),
-        batch.weight_RB.sum(-1),
+        usage_imbalance(DictionaryOutputs(torch.zeros(shape).double(), even, nothing), batch),
+        batch.weight_EB.sum(-1),
     )
     one = torch.zeros(shape).double()
     one[..., 3] = 1.0
-    found = usage_imbalance(Matched(60 * one, one, nothing), batch)
-    assert_close(found, CODES * batch.weight_RB.sum(-1))
+    found = usage_imbalance(DictionaryOutputs(60 * one, one, nothing), batch)
+    assert_close(found, CODES * batch.weight_EB.sum(-1))
 
 
 def test_balance_pushes_the_code_that_is_used_most_down_for_everyone() -> None:
     batch = in_double(random_batch((2, 2, 2), absent=0.0, uncounted=0, seed=6))
     matched = matched_of(batch)
-    (gradient,) = torch.autograd.grad(usage_imbalance(matched, batch).sum(), matched.relevance_RMBK)
-    weight = batch.weight_RB[:, None, :, None]
-    usage_RK = (matched.activation_RMBK * weight).sum((1, 2))
+    (gradient,) = torch.autograd.grad(usage_imbalance(matched, batch).sum(), matched.relevance_EMBK)
+    weight = batch.weight_EB[:, None, :, None]
+    usage_EK = (matched.activation_EMBK * weight).sum((1, 2))
     for r in range(2):
-        assert (gradient[r, ..., usage_RK[r].argmax()] > 0).all()
-        assert (gradient[r, ..., usage_RK[r].argmin()] < 0).all()  # an unused code gets gradient
+        assert (gradient[r, ..., usage_EK[r].argmax()] > 0).all()
+        assert (gradient[r, ..., usage_EK[r].argmin()] < 0).all()  # an unused code gets gradient
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
@@ -187,7 +187,7 @@ def test_infonce_is_its_equation(task: Task) -> None:
     batch = in_double(random_batch((2, 2, 2), task=task, utterances=8, uncounted=2, seed=7))
     anchors = normal(2, 1, 8, WIDTH).double().requires_grad_()
     candidates = normal(2, 1, 8, WIDTH, seed=1).double().requires_grad_()
-    both = batch.present_RMB[:, :1] & batch.present_RMB[:, 1:2]
+    both = batch.present_EMB[:, :1] & batch.present_EMB[:, 1:2]
     found = info_nce(anchors, candidates, both, batch, task, 0.2)
     expected = torch.stack(
         [
@@ -206,7 +206,7 @@ def test_infonce_is_its_equation(task: Task) -> None:
 
 def test_without_negatives_infonce_is_zero() -> None:
     batch = in_double(random_batch((2, 2), absent=0.0, uncounted=0))
-    same = replace(batch, labels_RB=torch.ones(2, 6).double())
+    same = replace(batch, labels_EB=torch.ones(2, 6).double())
     anchors, both = normal(2, 1, 6, WIDTH).double(), torch.ones(2, 1, 6, dtype=torch.bool)
     assert info_nce(anchors, anchors.flip(2), both, same, Task(), 0.1).abs().max() < 1e-12
 
@@ -215,7 +215,7 @@ def test_rows_that_do_not_count_take_no_part() -> None:
     batch = in_double(random_batch((2, 2, 2), absent=0.4, uncounted=2, seed=9))
     unit, matched = dictionary(), matched_of(batch)
     edges = normal(2, 6, 3, 3).double().softmax(2)
-    few = Matched(*(x[:, :, :4] for x in vars(matched).values()))
+    few = DictionaryOutputs(*(x[:, :, :4] for x in vars(matched).values()))
     assert_close(
         unit.loss(matched, edges, batch, Task()),
         unit.loss(few, edges[:, :4], chosen(batch, range(4)), Task()),
@@ -234,7 +234,7 @@ def test_one_modality_has_nothing_to_match() -> None:
 @pytest.mark.parametrize(("codes", "width"), [(512, 24), (128, 16)])
 def test_about_as_many_codes_are_active_at_the_start_as_are_wanted(codes: int, width: int) -> None:
     config = DictionaryConfig(codes=codes)
-    table = initial_codes(replicas(3, 4), width, config)
+    table = initial_codes(members(3, 4), width, config)
     assert table.shape == (2, codes, width)
     assert_close(table.norm(dim=-1), torch.ones(2, codes))
     active = _active(table, config)
@@ -242,17 +242,17 @@ def test_about_as_many_codes_are_active_at_the_start_as_are_wanted(codes: int, w
     assert active.max() < 1.4 * _ACTIVE_AT_START
 
 
-def _active(table_RKW: Tensor, config: DictionaryConfig) -> Tensor:
-    """Active codes of random utterances of eight steps, the mean by replica."""
-    queries = normal(len(table_RKW), 200, 8, table_RKW.shape[-1], seed=5)
+def _active(table_EKW: Tensor, config: DictionaryConfig) -> Tensor:
+    """Active codes of random utterances of eight steps, the mean by member."""
+    queries = normal(len(table_EKW), 200, 8, table_EKW.shape[-1], seed=5)
     queries = torch.nn.functional.normalize(queries, dim=-1)
-    z = torch.einsum("rnsw,rkw->rnsk", queries, table_RKW).amax(2) * config.scale
+    z = torch.einsum("rnsw,rkw->rnsk", queries, table_EKW).amax(2) * config.scale
     return (sparsemax(z) > 0).sum(-1).float().mean(-1)
 
 
 def test_initial_codes_do_not_depend_on_company() -> None:
     config = DictionaryConfig(codes=8)
-    company, alone = initial_codes(replicas(3, 4), 6, config), initial_codes(replicas(4), 6, config)
+    company, alone = initial_codes(members(3, 4), 6, config), initial_codes(members(4), 6, config)
     assert_close(company[1], alone[0])
     assert not company[0].equal(company[1])
     assert 1 < _active(alone, config) < 5

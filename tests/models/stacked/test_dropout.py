@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from dhmd.models.stacked.dropout import Dropout
-from dhmd.models.stacked.replicas import Replicas
-from tests.models.stacked.layers import normal, replicas
+from dhmd.models.stacked.members import Members
+from tests.models.stacked.layers import members, normal
 
 
-def training(*seeds: int) -> Replicas:
-    family = replicas(*seeds)
+def training(*seeds: int) -> Members:
+    family = members(*seeds)
     family.training = True
     return family
 
@@ -24,10 +24,10 @@ def test_entries_are_dropped_at_the_rate_and_the_mean_stays(rate: float) -> None
     y = Dropout(training(), rate)(x)
     kept = y != 0
     assert y[kept].unique().tolist() == pytest.approx([1 / (1 - rate)])
-    for replica in range(2):
+    for member in range(2):
         deviation = (rate * (1 - rate) / 200_000) ** 0.5
-        assert kept[replica].float().mean().item() == pytest.approx(1 - rate, abs=4 * deviation)
-        assert y[replica].mean().item() == pytest.approx(1, abs=4 * deviation / (1 - rate))
+        assert kept[member].float().mean().item() == pytest.approx(1 - rate, abs=4 * deviation)
+        assert y[member].mean().item() == pytest.approx(1, abs=4 * deviation / (1 - rate))
 
 
 def test_each_group_has_its_rate() -> None:
@@ -53,7 +53,7 @@ def test_gradient_is_what_the_forward_pass_kept(rates: float | Sequence[float]) 
 
 def test_nothing_is_dropped_outside_training_or_at_rate_zero() -> None:
     x = normal(2, 3, 5, 6)
-    assert Dropout(replicas(), 0.5)(x) is x
+    assert Dropout(members(), 0.5)(x) is x
     assert Dropout(training(), 0.0)(x) is x
     assert Dropout(training(), [0.0, 0.0, 0.0])(x) is x
 
@@ -91,5 +91,5 @@ def test_the_joint_forms_are_their_parts(rates: float | Sequence[float]) -> None
 
 def test_the_joint_forms_without_dropout() -> None:
     x, base = normal(2, 3, 5, 6), normal(2, 3, 5, 6, seed=1)
-    assert Dropout(replicas(), 0.5).rectified(x).equal(x.relu())
-    assert Dropout(replicas(), 0.5).added(base, x).equal(base + x)
+    assert Dropout(members(), 0.5).rectified(x).equal(x.relu())
+    assert Dropout(members(), 0.5).added(base, x).equal(base + x)

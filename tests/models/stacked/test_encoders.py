@@ -6,14 +6,14 @@ import torch
 
 from dhmd.models.stacked.encoders import ModalityEncoder, UnimodalModel
 from dhmd.models.task import Task
-from tests.models.stacked.layers import linear_of, replicas
+from tests.models.stacked.layers import linear_of, members
 from tests.models.stacked.settings import CLASSES
 from tests.oracle.batches import padded, random_batch
 from tests.oracle.compare import assert_close
 
 
 def test_an_encoder_gives_zeros_on_padding_and_does_not_see_how_much_there_is() -> None:
-    encoder = ModalityEncoder(replicas(), 3, 4, kernel=5, input_dropout=0.5)
+    encoder = ModalityEncoder(members(), 3, 4, kernel=5, input_dropout=0.5)
     batch = random_batch((3,), steps=(5,))
     longer = padded(batch, (3,))
     y = encoder(batch.features[0], batch.masks[0])
@@ -24,7 +24,7 @@ def test_an_encoder_gives_zeros_on_padding_and_does_not_see_how_much_there_is() 
 
 
 def _model(task: Task) -> UnimodalModel:
-    return UnimodalModel(replicas(), task, 3, 4, kernel=3, input_dropout=0.5, output_dropout=0.5)
+    return UnimodalModel(members(), task, 3, 4, kernel=3, input_dropout=0.5, output_dropout=0.5)
 
 
 def test_its_head_sees_the_mean_of_rectified_steps() -> None:
@@ -46,9 +46,9 @@ def test_its_loss_is_the_weighted_mean_over_utterances_that_have_the_modality() 
     output, losses = model.predict(batch)[..., 0], model.losses(batch)
     for r in range(2):
         expected = sum(
-            batch.weight_RB[r, b] * (output[r, b] - batch.labels_RB[r, b]).abs()
+            batch.weight_EB[r, b] * (output[r, b] - batch.labels_EB[r, b]).abs()
             for b in range(6)
-            if batch.present_RMB[r, 0, b]
+            if batch.present_EMB[r, 0, b]
         )
         assert_close(losses["task"][r], expected)
     assert losses["total"].equal(losses["task"])

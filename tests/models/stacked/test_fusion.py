@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 
 from dhmd.models.stacked.fusion import Gate, GatedFusion, vote
-from tests.models.stacked.layers import linear_of, normal, replicas
+from tests.models.stacked.layers import linear_of, members, normal
 from tests.oracle.batches import random_batch
 from tests.oracle.compare import assert_close
 
 
 def test_a_gate_scales_its_feature() -> None:
-    gate = Gate(replicas(), 3, 4)
+    gate = Gate(members(), 3, 4)
     h = normal(2, 3, 5, 4)
     for r in range(2):
         for m in range(3):
@@ -22,11 +22,11 @@ def test_a_gate_scales_its_feature() -> None:
 
 
 def _fusion() -> GatedFusion:
-    return GatedFusion(replicas(), 3, [4, 6], hidden=5, outputs=2, dropout=0.5)
+    return GatedFusion(members(), 3, [4, 6], hidden=5, outputs=2, dropout=0.5)
 
 
 def test_fusion_is_gates_then_a_residual_mlp_then_the_head() -> None:
-    fusion, present = _fusion(), random_batch((1, 1, 1)).present_RMB
+    fusion, present = _fusion(), random_batch((1, 1, 1)).present_EMB
     parts = [normal(2, 3, 6, 4), normal(2, 3, 6, 6, seed=1)]
     found = fusion(parts, present)
     assert found.shape == (2, 6, 2)
@@ -44,7 +44,7 @@ def test_fusion_is_gates_then_a_residual_mlp_then_the_head() -> None:
 
 
 def test_what_an_absent_modality_would_say_does_not_matter_but_its_embedding_does() -> None:
-    fusion, present = _fusion(), random_batch((1, 1, 1), absent=0.5).present_RMB
+    fusion, present = _fusion(), random_batch((1, 1, 1), absent=0.5).present_EMB
     parts = [normal(2, 3, 6, 4).requires_grad_(), normal(2, 3, 6, 6, seed=1).requires_grad_()]
     found = fusion(parts, present)
     spoiled = [torch.where(present.unsqueeze(-1), part, 99.0) for part in parts]
@@ -58,7 +58,7 @@ def test_what_an_absent_modality_would_say_does_not_matter_but_its_embedding_doe
 
 
 def test_the_vote_is_the_mean_over_spaces_and_present_modalities_and_teaches_nobody() -> None:
-    present = random_batch((1, 1, 1), absent=0.5).present_RMB
+    present = random_batch((1, 1, 1), absent=0.5).present_EMB
     spaces = [normal(2, 3, 6, 2).requires_grad_(), normal(2, 3, 6, 2, seed=1).requires_grad_()]
     found = vote(spaces, present)
     assert found.shape == (2, 6, 2)

@@ -18,7 +18,7 @@ from dhmd.models.stacked.graph_distillation import (
     GraphDistillationUnit,
     over_present,
 )
-from dhmd.models.stacked.replicas import Replicas
+from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
 from tests.models.stacked.layers import normal, scatter
 from tests.models.stacked.settings import CLASSES, CPU
@@ -38,7 +38,7 @@ def unit_of(
     **config: Any,
 ) -> GraphDistillationUnit:
     return GraphDistillationUnit(
-        Replicas(range(len(edges)), CPU),
+        Members(range(len(edges)), CPU),
         task or Task(),
         tuple(names),
         WIDTH,
@@ -50,14 +50,14 @@ def unit_of(
 
 def graph_of(batch: Batch, task: Task) -> Graph:
     """Leaves for everything a loss may read."""
-    shape = batch.present_RMB.shape
+    shape = batch.present_EMB.shape
     scores = normal(shape[0], shape[2], shape[1], shape[1], seed=11).double()
-    learned = over_present(scores, batch.present_RMB)
+    learned = over_present(scores, batch.present_EMB)
     return Graph(
-        vertices_RMBD=normal(*shape, WIDTH, seed=12).double().requires_grad_(),
-        outputs_RMBO=normal(*shape, task.outputs, seed=13).double().requires_grad_(),
-        learned_RBIJ=learned.requires_grad_(),
-        edges_RBIJ=learned.flip(2).detach() * batch.present_RMB.transpose(1, 2).unsqueeze(-1),
+        vertices_EMBD=normal(*shape, WIDTH, seed=12).double().requires_grad_(),
+        outputs_EMBO=normal(*shape, task.outputs, seed=13).double().requires_grad_(),
+        learned_EBIJ=learned.requires_grad_(),
+        edges_EBIJ=learned.flip(2).detach() * batch.present_EMB.transpose(1, 2).unsqueeze(-1),
     )
 
 
@@ -82,11 +82,11 @@ def test_each_present_vertex_pays_its_own_task_loss(task: Task) -> None:
     found = unit_of(task).task_loss(graph, batch)
     expected = torch.stack(
         [
-            equations.vertex_task(graph.outputs_RMBO[r].transpose(0, 1), plain(batch, r), task)
+            equations.vertex_task(graph.outputs_EMBO[r].transpose(0, 1), plain(batch, r), task)
             for r in range(2)
         ]
     )
-    same_in_value_and_gradient(found, expected, [graph.outputs_RMBO])
+    same_in_value_and_gradient(found, expected, [graph.outputs_EMBO])
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
@@ -95,18 +95,18 @@ def test_distillation_is_its_equation_and_its_gradient_stops_at_the_student(
     task: Task, tau: float
 ) -> None:
     batch = batch_of(task)
-    assert batch.teachers_RMBO is not None
-    batch.teachers_RMBO.requires_grad_()
+    assert batch.teachers_EMBO is not None
+    batch.teachers_EMBO.requires_grad_()
     graph = graph_of(batch, task)
-    graph.edges_RBIJ.requires_grad_()
+    graph.edges_EBIJ.requires_grad_()
     found = unit_of(task, tau=tau).distillation_loss(
-        replace(graph, edges_RBIJ=graph.edges_RBIJ.detach()), batch
+        replace(graph, edges_EBIJ=graph.edges_EBIJ.detach()), batch
     )
     expected = torch.stack(
         [
             equations.distillation(
-                graph.edges_RBIJ[r],
-                graph.outputs_RMBO[r].transpose(0, 1),
+                graph.edges_EBIJ[r],
+                graph.outputs_EMBO[r].transpose(0, 1),
                 plain(batch, r),
                 task,
                 tau,
@@ -114,7 +114,7 @@ def test_distillation_is_its_equation_and_its_gradient_stops_at_the_student(
             for r in range(2)
         ]
     )
-    leaves = [graph.outputs_RMBO, graph.learned_RBIJ, graph.vertices_RMBD, batch.teachers_RMBO]
+    leaves = [graph.outputs_EMBO, graph.learned_EBIJ, graph.vertices_EMBD, batch.teachers_EMBO]
     same_in_value_and_gradient(found, expected, leaves)
 
 
@@ -128,10 +128,10 @@ def test_the_edge_loss_is_its_equation(task: Task, kind: str) -> None:
     for r in range(2):
         own = plain(batch, r)
         if kind == "mixture":
-            expected.append(equations.edge_mixture(graph.learned_RBIJ[r], own, task))
+            expected.append(equations.edge_mixture(graph.learned_EBIJ[r], own, task))
         else:
-            expected.append(equations.edge_kl(graph.learned_RBIJ[r], own, task, 0.7))
-    leaves = [graph.learned_RBIJ, graph.outputs_RMBO, graph.vertices_RMBD]
+            expected.append(equations.edge_kl(graph.learned_EBIJ[r], own, task, 0.7))
+    leaves = [graph.learned_EBIJ, graph.outputs_EMBO, graph.vertices_EMBD]
     same_in_value_and_gradient(found, torch.stack(expected), leaves)
 
 
@@ -149,20 +149,20 @@ def test_the_representation_term_goes_through_a_projection_of_the_pair() -> None
 
         def project(i: int, j: int, v: Tensor, r: int = r) -> Tensor:
             group = pairs.index((i, j))
-            return v @ linear.weight_RGIO[r, group] + linear.bias_RGO[r, group]
+            return v @ linear.weight_EGIO[r, group] + linear.bias_EGO[r, group]
 
-        vertices = graph.vertices_RMBD[r].transpose(0, 1)
-        term = equations.representation(graph.edges_RBIJ[r], vertices, project, plain(batch, r))
+        vertices = graph.vertices_EMBD[r].transpose(0, 1)
+        term = equations.representation(graph.edges_EBIJ[r], vertices, project, plain(batch, r))
         expected.append(0.5 * term)
     same_in_value_and_gradient(
-        found, torch.stack(expected), [graph.vertices_RMBD, *linear.parameters()]
+        found, torch.stack(expected), [graph.vertices_EMBD, *linear.parameters()]
     )
 
 
 def test_weights_are_a_softmax_over_present_sources() -> None:
     batch = batch_of(Task())
     scores = normal(2, 7, 3, 3).double()
-    weights = over_present(scores, batch.present_RMB)
+    weights = over_present(scores, batch.present_EMB)
     for r in range(2):
         assert_close(weights[r], equations.edges(scores[r], plain(batch, r)))
     assert_close(weights.sum(2), torch.ones(2, 7, 3).double())
@@ -182,42 +182,42 @@ def test_learned_edges_are_what_g_says_of_both_ends() -> None:
                     for m, part in ((i, unit.edge_source), (j, unit.edge_target)):
                         v = vertices[r, m, b]
                         normal_v = (v - v.mean()) / (v.var(unbiased=False) + 1e-5).sqrt()
-                        end = torch.cat([graph.outputs_RMBO[r, m, b], normal_v])
-                        ends.append(end @ part.weight_RGIO[r, m] + part.bias_RGO[r, m])
+                        end = torch.cat([graph.outputs_EMBO[r, m, b], normal_v])
+                        ends.append(end @ part.weight_EGIO[r, m] + part.bias_EGO[r, m])
                     hidden = (ends[0] + ends[1]).relu()
-                    scores[b, i, j] = hidden @ unit.edge_score.weight_RGIO[r, 0, :, 0]
-        assert_close(graph.learned_RBIJ[r], equations.edges(scores, plain(batch, r)))
+                    scores[b, i, j] = hidden @ unit.edge_score.weight_EGIO[r, 0, :, 0]
+        assert_close(graph.learned_EBIJ[r], equations.edges(scores, plain(batch, r)))
 
 
 def test_edges_start_uniform_over_present_sources() -> None:
     batch, unit = batch_of(Task()), unit_of()
     graph = unit(normal(2, 3, 7, WIDTH).double(), batch)
-    present = batch.present_RMB.transpose(1, 2).double().unsqueeze(-1).expand(-1, -1, -1, 3)
-    assert_close(graph.learned_RBIJ, present / present.sum(2, keepdim=True))
+    present = batch.present_EMB.transpose(1, 2).double().unsqueeze(-1).expand(-1, -1, -1, 3)
+    assert_close(graph.learned_EBIJ, present / present.sum(2, keepdim=True))
 
 
 def test_every_control_is_what_it_says_also_beside_others_in_one_stack() -> None:
-    batch = in_double(random_batch((2, 2, 2), replicas=6, utterances=7, uncounted=2, seed=3))
+    batch = in_double(random_batch((2, 2, 2), members=6, utterances=7, uncounted=2, seed=3))
     unit = unit_of(edges=EDGE_SOURCES)
     scatter(unit, seed=4)
     graph = unit(normal(6, 3, 7, WIDTH).double(), batch)
-    assert not graph.edges_RBIJ.requires_grad
+    assert not graph.edges_EBIJ.requires_grad
     for r, name in enumerate(EDGE_SOURCES):
         own = plain(batch, r)
-        expected = equations.control_edges(name, graph.learned_RBIJ[r].detach(), own, NAMES)
-        assert_close(graph.edges_RBIJ[r], expected, what=name)
+        expected = equations.control_edges(name, graph.learned_EBIJ[r].detach(), own, NAMES)
+        assert_close(graph.edges_EBIJ[r], expected, what=name)
         alone = unit_of(edges=[name])
         alone.load_state_dict({k: v[r : r + 1] for k, v in unit.state_dict().items()})
         rest = {k: v[r : r + 1] for k, v in vars(batch).items() if isinstance(v, Tensor)}
         single = replace(batch, **rest)
         by_itself = alone(normal(6, 3, 7, WIDTH).double()[r : r + 1], single)
-        assert_close(by_itself.edges_RBIJ[0], graph.edges_RBIJ[r])
+        assert_close(by_itself.edges_EBIJ[0], graph.edges_EBIJ[r])
 
 
 def test_dmds_prior_favours_text_over_the_others_and_vision_over_audio() -> None:
     batch = in_double(random_batch((2, 2, 2), absent=0.0))
     unit = unit_of(edges=["prior", "prior"])
-    weights = unit(normal(2, 3, 6, WIDTH).double(), batch).edges_RBIJ[0, 0]
+    weights = unit(normal(2, 3, 6, WIDTH).double(), batch).edges_EBIJ[0, 0]
     e = torch.tensor(4.0).exp().item()
     by_hand = {
         "text": (e / (e + 2), 1 / (e + 2), 1 / (e + 2)),
@@ -256,7 +256,7 @@ def test_the_other_losses_touch_vertices_and_heads_only() -> None:
         loss(unit(vertices, batch), batch).sum().backward()
         assert vertices.grad is not None
         assert vertices.grad.ne(0).any()
-        absent = ~batch.present_RMB
+        absent = ~batch.present_EMB
         assert vertices.grad[absent].eq(0).all()
         assert reached(unit) == {"hidden", "head"}
 
@@ -266,7 +266,7 @@ def test_one_modality_has_nothing_to_distil(task: Task) -> None:
     batch = in_double(random_batch((2,), steps=(4,), task=task, absent=0.0))
     unit = unit_of(task, names=("audio",))
     graph = unit(normal(2, 1, 6, WIDTH).double(), batch)
-    assert_close(graph.learned_RBIJ, torch.ones(2, 6, 1, 1).double())
+    assert_close(graph.learned_EBIJ, torch.ones(2, 6, 1, 1).double())
     assert unit.distillation_loss(graph, batch).eq(0).all()
     assert unit.edge_loss(graph, batch).eq(0).all()
     assert unit.task_loss(graph, batch).gt(0).all()
@@ -274,7 +274,7 @@ def test_one_modality_has_nothing_to_distil(task: Task) -> None:
 
 def test_an_utterance_with_one_modality_has_nothing_to_distil_either() -> None:
     batch = in_double(random_batch((2, 2), absent=0.0, uncounted=0))
-    batch.present_RMB[:, 1] = False
+    batch.present_EMB[:, 1] = False
     unit = unit_of(names=("text", "audio"))
     graph = unit(normal(2, 2, 6, WIDTH).double(), batch)
     assert unit.distillation_loss(graph, batch).eq(0).all()
@@ -285,7 +285,7 @@ def test_with_two_modalities_a_target_may_still_choose_itself() -> None:
     batch = in_double(random_batch((2, 2), absent=0.0, uncounted=0))
     unit = unit_of(names=("text", "audio"))
     scatter(unit, seed=4)
-    weights = unit(normal(2, 2, 6, WIDTH).double(), batch).learned_RBIJ
+    weights = unit(normal(2, 2, 6, WIDTH).double(), batch).learned_EBIJ
     assert weights.gt(0).all()
     assert weights.lt(1).all()
     assert weights.std() > 0.01
@@ -298,10 +298,10 @@ def test_each_utterance_adds_its_share() -> None:
         parts = []
         for rows in ((0, 1, 2), (3, 4, 5, 6)):
             some = Graph(
-                graph.vertices_RMBD[:, :, rows],
-                graph.outputs_RMBO[:, :, rows],
-                graph.learned_RBIJ[:, rows],
-                graph.edges_RBIJ[:, rows],
+                graph.vertices_EMBD[:, :, rows],
+                graph.outputs_EMBO[:, :, rows],
+                graph.learned_EBIJ[:, rows],
+                graph.edges_EBIJ[:, rows],
             )
             parts.append(loss(some, chosen(batch, rows)))
         assert_close(loss(graph, batch), parts[0] + parts[1])
@@ -309,7 +309,7 @@ def test_each_utterance_adds_its_share() -> None:
 
 def test_distilling_needs_teachers_and_known_modalities() -> None:
     batch, unit = batch_of(Task()), unit_of()
-    bare = replace(batch, teachers_RMBO=None)
+    bare = replace(batch, teachers_EMBO=None)
     graph = unit(normal(2, 3, 7, WIDTH).double(), bare)
     with pytest.raises(ValueError, match="out-of-fold teachers"):
         unit.distillation_loss(graph, bare)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dhmd.models.stacked.norm import LayerNorm
-from tests.models.stacked.layers import cells, norm_of, normal, replicas, scatter
+from tests.models.stacked.layers import cells, members, norm_of, normal, scatter
 from tests.oracle.compare import assert_close
 
 
 def test_a_norm_is_torchs_in_every_cell() -> None:
-    ours = LayerNorm(replicas(), 3, 6)
+    ours = LayerNorm(members(), 3, 6)
     scatter(ours)
     x = (normal(2, 3, 4, 5, 6) * 3 + 1).requires_grad_()
     y = ours(x)
@@ -20,12 +20,12 @@ def test_a_norm_is_torchs_in_every_cell() -> None:
         (expected**3).sum().backward()
         assert_close(y[r, g], expected)
         assert_close(x.grad[r, g], own.grad)
-        assert_close(ours.scale_RGD.grad[r, g], theirs.weight.grad, rtol=1e-4, atol=1e-4)
-        assert_close(ours.shift_RGD.grad[r, g], theirs.bias.grad, rtol=1e-4, atol=1e-4)
+        assert_close(ours.scale_EGD.grad[r, g], theirs.weight.grad, rtol=1e-4, atol=1e-4)
+        assert_close(ours.shift_EGD.grad[r, g], theirs.bias.grad, rtol=1e-4, atol=1e-4)
 
 
 def test_groups_are_selected_and_shared_like_those_of_a_linear_map() -> None:
-    ours, shared = LayerNorm(replicas(), 3, 6), LayerNorm(replicas(), 1, 6)
+    ours, shared = LayerNorm(members(), 3, 6), LayerNorm(members(), 1, 6)
     scatter(ours)
     scatter(shared)
     x = normal(2, 3, 4, 6)

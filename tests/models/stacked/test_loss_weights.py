@@ -1,13 +1,13 @@
-"""Which settings become numbers of a replica."""
+"""Which settings become numbers of a member."""
 
 from __future__ import annotations
 
 from dhmd.models.config import DecoupleConfig
-from dhmd.models.stacked.knobs import Knobs
+from dhmd.models.stacked.loss_weights import LossWeights
 from tests.models.stacked.settings import CPU, kd_with
 
 
-def test_every_replica_has_its_own_numbers() -> None:
+def test_every_member_has_its_own_numbers() -> None:
     first = (
         DecoupleConfig(weight=0.2, gamma=0.3),
         kd_with(lambda_=0.6, aux=0.5, dictionary={"weight": 0.2}),
@@ -25,10 +25,10 @@ def test_every_replica_has_its_own_numbers() -> None:
         DecoupleConfig(),
         kd_with(graph={"heterogeneous": False}, dictionary={"weight": 0.9}, lambda_=0.0),
     )
-    knobs = Knobs.of([first, second, third], CPU)
+    loss_weights = LossWeights.of([first, second, third], CPU)
     close = {
         name: [round(v, 6) for v in value.tolist()]
-        for name, value in vars(knobs).items()
+        for name, value in vars(loss_weights).items()
         if name != "edges"
     }
     assert close == {
@@ -40,4 +40,4 @@ def test_every_replica_has_its_own_numbers() -> None:
         "heterogeneous": [1.0, 1.0, 0.0],
         "matching": [0.2, 0.0, 0.9],
     }
-    assert knobs.edges == ("learned", "self", "learned")
+    assert loss_weights.edges == ("learned", "self", "learned")

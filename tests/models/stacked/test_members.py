@@ -6,19 +6,19 @@ import pytest
 import torch
 from scipy import stats
 
-from dhmd.models.stacked.replicas import stream_seed
-from tests.models.stacked.layers import replicas
+from dhmd.models.stacked.members import stream_seed
+from tests.models.stacked.layers import members
 
 
 def test_initial_values_do_not_depend_on_company() -> None:
-    alone, company = replicas(7), replicas(3, 7, 9)
+    alone, company = members(7), members(3, 7, 9)
     for shape in ((4, 5), (1,), (2, 3, 3)):
         assert alone.uniform(*shape, bound=0.5)[0].equal(company.uniform(*shape, bound=0.5)[1])
         assert alone.normal(*shape)[0].equal(company.normal(*shape)[1])
 
 
 def test_bits_do_not_depend_on_company_whatever_the_shapes() -> None:
-    alone, company = replicas(7), replicas(3, 7, 9)
+    alone, company = members(7), members(3, 7, 9)
     for step in range(3):
         alone.begin_step()
         company.begin_step()
@@ -30,7 +30,7 @@ def test_bits_do_not_depend_on_company_whatever_the_shapes() -> None:
 
 
 def test_equal_seeds_draw_equal_numbers() -> None:
-    twins = replicas(5, 5)
+    twins = members(5, 5)
     drawn = twins.bits(300)
     assert drawn[0].equal(drawn[1])
     assert torch.randperm(50, generator=twins.order[0]).equal(
@@ -39,13 +39,13 @@ def test_equal_seeds_draw_equal_numbers() -> None:
 
 
 def test_a_restored_state_draws_what_followed_it() -> None:
-    first = replicas(1, 2)
+    first = members(1, 2)
     first.bits(70_000)
     first.begin_step()
     state = {name: tensor.clone() for name, tensor in first.state().items()}
     expected = [first.bits(50), first.bits(90_000), first.bits(3)]
     order = [torch.randperm(20, generator=g) for g in first.order]
-    other = replicas(1, 2)
+    other = members(1, 2)
     other.bits(11)
     other.restore(state)
     other.begin_step()
@@ -56,7 +56,7 @@ def test_a_restored_state_draws_what_followed_it() -> None:
 
 
 def test_bits_are_uniform_over_all_values_and_independent() -> None:
-    drawn = replicas(11, 12).bits(1 << 18).long() + 32768
+    drawn = members(11, 12).bits(1 << 18).long() + 32768
     assert drawn.min() >= 0
     assert drawn.max() <= 65535
     for row in drawn:
@@ -73,7 +73,7 @@ def test_bits_are_uniform_over_all_values_and_independent() -> None:
 @pytest.mark.parametrize("rate", [0.0, 1 / 65536, 0.1, 0.5, 0.99])
 def test_keep_meets_its_rate(rate: float) -> None:
     count = 1 << 19
-    kept = replicas(4).keep(count, rate=rate)
+    kept = members(4).keep(count, rate=rate)
     assert kept.dtype == torch.bool
     deviation = (rate * (1 - rate) / count) ** 0.5
     assert 1 - kept.float().mean().item() == pytest.approx(rate, abs=4 * deviation + 1e-9)

@@ -1,6 +1,6 @@
-"""The numbers of the total loss, one a replica: variants that differ in these alone train together.
+"""The numbers of the total loss, one a member: variants that differ in these alone train together.
 
-Legend: R replicas.
+Legend: E members.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dhmd.models.config import DecoupleConfig, DistillationConfig, Edges
 
 
 @dataclass(frozen=True)
-class Knobs:
-    """Loss weights `[R]` each, and where each replica's edges come from."""
+class LossWeights:
+    """Loss weights `[E]` each, and where each member's edges come from."""
 
     distill: Tensor  # λ, kd.lambda
     aux: Tensor
@@ -30,15 +30,15 @@ class Knobs:
     @staticmethod
     def of(
         settings: Sequence[tuple[DecoupleConfig, DistillationConfig]], device: torch.device
-    ) -> Knobs:
-        """The knobs of one setting a replica."""
+    ) -> LossWeights:
+        """The loss_weights of one setting a member."""
 
         def column(values: list[float]) -> Tensor:
             return torch.tensor(values, dtype=torch.float32, device=device)
 
         decouples = [decouple for decouple, _ in settings]
         kds = [kd for _, kd in settings]
-        return Knobs(
+        return LossWeights(
             distill=column([kd.lambda_ for kd in kds]),
             aux=column([kd.aux for kd in kds]),
             decouple=column([d.weight if d.enabled else 0.0 for d in decouples]),

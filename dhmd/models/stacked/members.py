@@ -1,6 +1,6 @@
-"""Random streams, one family a replica: a seed alone and a seed in company draw the same numbers.
+"""Random streams, one family a member: a seed alone and a seed in company draw the same numbers.
 
-Legend: R replicas, G groups.
+Legend: E members, G groups.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _BLOCK_WORDS = 1 << 16
 
 
 def stream_seed(seed: int, purpose: str) -> int:
-    """A 63-bit seed for one purpose of one replica (sha256, so that streams never overlap)."""
+    """A 63-bit seed for one purpose of one member (sha256, so that streams never overlap)."""
     digest = hashlib.sha256(f"{purpose}/{seed}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 class BitStream:
-    """A replica's random 64-bit words: numpy's SFC64 on a CPU, torch's own generator on a GPU.
+    """A member's random 64-bit words: numpy's SFC64 on a CPU, torch's own generator on a GPU.
 
     SFC64 takes half the time of torch's Mersenne twister and passes the same statistical tests.
     """
@@ -68,13 +68,13 @@ def threshold(rate: float) -> int:
     return min(round(rate * 65536), 65535) - 32768
 
 
-class Replicas:
-    """The R replicas of one job, their streams, and whether they are training.
+class Members:
+    """The E members of one job, their streams, and whether they are training.
 
     Streams are explicit generators: initialisation and order on the CPU, dropout on the device.
 
     Args:
-        seeds: one a replica; equal seeds give equal streams (variants of one seed are paired).
+        seeds: one a member; equal seeds give equal streams (variants of one seed are paired).
         device: where parameters and dropout live.
     """
 
@@ -85,7 +85,7 @@ class Replicas:
         self._initial = [self._generator(s, "initialisation") for s in self.seeds]
         self.order = [self._generator(s, "order") for s in self.seeds]
         self.dropout = [BitStream(stream_seed(s, "dropout"), device) for s in self.seeds]
-        self._pool_RW = torch.empty(len(self.seeds), 0, dtype=torch.int64, device=device)
+        self._pool_EW = torch.empty(len(self.seeds), 0, dtype=torch.int64, device=device)
         self._used = 0
 
     @staticmethod
@@ -96,39 +96,39 @@ class Replicas:
 
     @property
     def count(self) -> int:
-        """R."""
+        """E."""
         return len(self.seeds)
 
     def uniform(self, *shape: int, bound: float) -> Tensor:
-        """Initial values `[R, *shape]`, uniform in ±bound, each replica from its own stream."""
+        """Initial values `[E, *shape]`, uniform in ±bound, each member from its own stream."""
         values = [(torch.rand(shape, generator=g) * 2 - 1) * bound for g in self._initial]
         return torch.stack(values).to(self.device)
 
     def normal(self, *shape: int) -> Tensor:
-        """Initial values `[R, *shape]`, standard normal, each replica from its own stream."""
+        """Initial values `[E, *shape]`, standard normal, each member from its own stream."""
         values = [torch.randn(shape, generator=g) for g in self._initial]
         return torch.stack(values).to(self.device)
 
     def begin_step(self) -> None:
         """Forget leftover random bits, so that a step's draws depend on its shapes alone."""
-        self._used = self._pool_RW.shape[1]
+        self._used = self._pool_EW.shape[1]
 
     def bits(self, *shape: int) -> Tensor:
-        """Fresh random int16 `[R, *shape]`, uniform over all 65536 values."""
+        """Fresh random int16 `[E, *shape]`, uniform over all 65536 values."""
         words = math.ceil(math.prod(shape) / _DRAWS_PER_WORD)
-        if self._used + words > self._pool_RW.shape[1]:
+        if self._used + words > self._pool_EW.shape[1]:
             size = max(words, _BLOCK_WORDS)
-            self._pool_RW = torch.empty(self.count, size, dtype=torch.int64, device=self.device)
-            for row_W, stream in zip(self._pool_RW, self.dropout, strict=True):
+            self._pool_EW = torch.empty(self.count, size, dtype=torch.int64, device=self.device)
+            for row_W, stream in zip(self._pool_EW, self.dropout, strict=True):
                 stream.fill(row_W)
             self._used = 0
-        drawn = self._pool_RW[:, self._used : self._used + words]
+        drawn = self._pool_EW[:, self._used : self._used + words]
         self._used += words
         drawn = drawn.contiguous().view(torch.int16)[:, : math.prod(shape)]
         return drawn.reshape(self.count, *shape)
 
     def keep(self, *shape: int, rate: float) -> Tensor:
-        """Boolean `[R, *shape]`, true with probability 1 − rate (to 1/65536)."""
+        """Boolean `[E, *shape]`, true with probability 1 − rate (to 1/65536)."""
         return self.bits(*shape) >= threshold(rate)
 
     def state(self) -> dict[str, Tensor]:
@@ -144,4 +144,4 @@ class Replicas:
         for index in range(self.count):
             self.order[index].set_state(state[f"order.{index}"])
             self.dropout[index].set_state(state[f"dropout.{index}"])
-        self._used = self._pool_RW.shape[1]
+        self._used = self._pool_EW.shape[1]
