@@ -64,7 +64,7 @@ def dataset_tables(folder: Path) -> list[Table]:
         missing = read_object(folder / f"{files.MISSING_MODALITIES}.json")
         comparisons = {
             f"{name}: variants and baselines against the full model": ablations,
-            f"{name}: missing-modality test (modalities dropped at test time)": missing,
+            f"{name}: missing-modality test": missing,
         }
         return [
             _results(folder, name, task, identity.fold, ablations),
