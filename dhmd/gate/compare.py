@@ -244,8 +244,8 @@ def _check_equal(written: object, computed: object, where: str) -> None:
         except OverflowError:  # an integer beyond any float
             equal = False
     if not equal:
-        says, gives = ("absent" if v is None else f"{v!r:.60}" for v in (written, computed))
+        found, expected = ("absent" if v is None else f"{v!r:.60}" for v in (written, computed))
         raise DhmdError(
-            f"{where} is {says}, but {gives} follows from {files.PREDICTIONS}: the file was edited "
-            "by hand or is out of date; run dvc repro and commit what it writes"
+            f"{where} is {found}, but recomputed from {files.PREDICTIONS} it is {expected}: the "
+            "file was edited by hand or is out of date; run dvc repro and commit what it writes"
         )
