@@ -9,7 +9,7 @@ from pathlib import Path
 from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.cli.readme import with_tables
-from dhmd.evaluation.tables import Table, dataset_names, dataset_tables, to_markdown, to_text
+from dhmd.evaluation.tables import Table, dataset_names, dataset_tables
 from dhmd.recipes import repository_root
 
 README = "README.md"
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if not names:
         raise DhmdError("metrics/ holds no dataset yet; run dvc repro")
-    print(_shown(metrics, names, to_markdown if arguments.markdown else to_text))
+    print(_shown(metrics, names, Table.to_markdown if arguments.markdown else Table.to_text))
     return 0
 
 
@@ -51,7 +51,7 @@ def readme_tables(metrics: Path, dataset: str) -> str:
     """What the README shows of a dataset: its tables, or that there are none yet."""
     if dataset not in dataset_names(metrics):
         return f"No metrics of {dataset} are committed yet."
-    return _shown(metrics, [dataset], to_markdown)
+    return _shown(metrics, [dataset], Table.to_markdown)
 
 
 def _shown(metrics: Path, names: Sequence[str], show: Callable[[Table], str]) -> str:

@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from dhmd.data.aligned.corpus import SPLITS
-from dhmd.evaluation.metrics import loss_sign as deterioration_sign
-from dhmd.evaluation.tables import BASELINES, COLUMNS
+from dhmd.evaluation.metrics import COLUMNS, deterioration_sign
+from dhmd.evaluation.tables import BASELINES, ORACLE
 from dhmd.report.analysis import calibration_error, confidence_bins, confusion_counts
 from dhmd.report.data import SECONDARY, Curves, ReportData, Scores, counted
 from dhmd.report.published import Published
@@ -83,7 +83,7 @@ def results(data: ReportData) -> Chart:
     rows.append((MODEL_NAME, _by_metric(data.test_scores, metrics), MODEL))
     own = len(rows) - 1
     if data.oracle:
-        rows.append(("oracle", {m: [value] for m, value in data.oracle.items()}, OTHER))
+        rows.append((ORACLE, {m: [value] for m, value in data.oracle.items()}, OTHER))
     title = f"Test results of {data.name}: every seed, baselines, oracle"
     canvas = Canvas(title, data.note(), 0.25 * len(rows) + 0.4, 1, len(metrics))
     for axes, (metric, name) in zip(canvas.axes[0], metrics.items(), strict=True):
@@ -99,8 +99,6 @@ def results(data: ReportData) -> Chart:
         f"{MODEL_NAME}, its thin line the 95 % interval over test utterances (bootstrap by video). "
         "The arrow points to better scores."
     )
-    if data.oracle:
-        caption += " The oracle is the score of the true labels before noise."
     return canvas.chart(data, "results", caption)
 
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from dhmd.data.aligned.corpus import SPLITS
-from dhmd.evaluation.artefacts import SPACES
-from dhmd.evaluation.metrics import loss_sign as deterioration_sign
+from dhmd.evaluation.metrics import deterioration_sign
+from dhmd.evaluation.model_outputs import SPACES
 from dhmd.evaluation.tables import Table, dataset_tables
 from dhmd.report import charts, model_charts
 from dhmd.report.analysis import (

@@ -6,8 +6,6 @@ C classes, K dictionary codes.
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,32 +15,18 @@ from typing import Any, Final
 import h5py
 import numpy as np
 
-from dhmd.base.artefacts import checked_artefact
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hdf5 import READ_ERRORS, refuse_all_traps
+from dhmd.base.hdf5 import READ_ERRORS
 from dhmd.data.aligned import Corpus, read_corpus
-from dhmd.evaluation.artefacts import OUTPUTS, SPACES
-from dhmd.evaluation.files import (
-    IDENTITY,
-    METRICS_FILE,
-    PREDICTIONS,
-    SEEDS,
-    TRUTH,
-    Predictions,
-    parse_predictions,
-    parse_truth,
-    read_object,
-    read_text,
-    written_by_evaluate,
-)
-from dhmd.evaluation.identity import Identity, identity_from
-from dhmd.evaluation.metrics import PRIMARY
-from dhmd.evaluation.tables import COLUMNS, constant_title
-from dhmd.evaluation.tables import floor_title as trivial_title
+from dhmd.evaluation import files
+from dhmd.evaluation.files import Identity, Predictions, SeedScores, read_object, read_text
+from dhmd.evaluation.metrics import COLUMNS, PRIMARY
+from dhmd.evaluation.model_outputs import OUTPUTS, SPACES, ModelOutputs, read_outputs
+from dhmd.evaluation.tables import constant_title, trivial_title
 
 Array = np.ndarray[Any, Any]
 # Scores of the test split: model name -> seed -> metric -> value.
-Scores = Mapping[str, Mapping[int, Mapping[str, float]]]
+Scores = Mapping[str, SeedScores]
 # name -> seed -> (epochs, values).
 Curves = Mapping[str, Mapping[str, tuple[list[int], list[float]]]]
 
@@ -101,7 +85,7 @@ class ReportData:
     missing: Mapping[str, Any]
     edges: Mapping[str, Any]
     dictionary: Mapping[str, Any]
-    test_scores: Mapping[int, Mapping[str, float]]
+    test_scores: SeedScores
     unimodal_scores: Scores
     ablation_scores: Scores
     missing_scores: Scores
@@ -206,11 +190,6 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def details(metrics: Path, name: str) -> Path:
-    """Return the path of a file that `evaluate` writes beside metrics.json."""
-    return metrics / name
-
-
 def read_report_data(aligned: Path, pretrained: Path, models: Path, metrics: Path) -> ReportData:
     """Read everything that the report of one dataset needs.
 
@@ -221,13 +200,12 @@ def read_report_data(aligned: Path, pretrained: Path, models: Path, metrics: Pat
     Raises:
         DhmdError: a file is missing or damaged, or the files are not of the same corpus.
     """
-    with written_by_evaluate(metrics):
+    with files.expect_current_files(metrics):
         return _read(aligned, pretrained, models, metrics)
 
 
 def _read(aligned: Path, pretrained: Path, models: Path, metrics: Path) -> ReportData:
-    source = details(metrics, IDENTITY)
-    identity = identity_from(read_object(source), str(source))
+    identity = files.read_identity(metrics)
     corpus = read_corpus(aligned, fold=identity.fold)
     if corpus.identity != identity.corpus:
         raise DhmdError(
@@ -235,78 +213,68 @@ def _read(aligned: Path, pretrained: Path, models: Path, metrics: Path) -> Repor
             "evaluate stage again"
         )
     rows = corpus.index("test")
-    source = details(metrics, PREDICTIONS)
-    predictions = parse_predictions(read_text(source), str(source))
+    predictions = files.read_predictions(metrics)
     if predictions.ids != tuple(corpus.ids[row] for row in rows):
-        raise DhmdError(f"{source} has other test utterances than {aligned}; run evaluate again")
-    source = details(metrics, TRUTH)
-    truth_ids, truth = parse_truth(read_text(source), str(source))
-    summary = read_object(metrics / METRICS_FILE)
+        raise DhmdError(f"{metrics} has other test utterances than {aligned}; run evaluate again")
+    outputs = read_outputs(models, interpretability=True)
+    if outputs.identity != corpus.identity:
+        raise DhmdError(
+            f"{outputs.path} was made from another version of the corpus; run the train stage again"
+        )
+    if outputs.seeds != predictions.seeds:
+        raise DhmdError(
+            f"{outputs.path} has other seeds than {metrics}; run the evaluate stage again"
+        )
+    source = metrics / files.GROUND_TRUTH
+    truth_ids, truth = files.parse_ground_truth(read_text(source), str(source))
+    summary = read_object(metrics / files.SUMMARY)
+    probabilities, spaces = _probabilities_and_spaces(models / OUTPUTS, outputs)
     return ReportData(
         identity=identity,
         corpus=corpus,
         seeds=predictions.seeds,
+        modalities=outputs.modalities,
         rows=rows,
         predictions=predictions,
         truth=truth if truth_ids else None,
-        **_model_outputs(models, corpus, predictions.seeds, rows, metrics),
+        probabilities=None if probabilities is None else probabilities[:, rows],
+        spaces=spaces,
         summary=summary,
-        oracle=summary.get("ceiling", {}),
-        intervals=read_object(details(metrics, "intervals.json")),
-        trivial=read_object(details(metrics, "floors.json")),
-        ablations=read_object(details(metrics, "ablations.json")),
-        missing=read_object(details(metrics, "missing_modalities.json")),
-        edges=read_object(details(metrics, "edges.json")),
-        dictionary=read_object(details(metrics, "dictionary.json")),
-        test_scores=_test_scores(details(metrics, SEEDS)).get("", {}),
-        unimodal_scores=_test_scores(details(metrics, "unimodal.csv")),
-        ablation_scores=_test_scores(details(metrics, "ablations.csv")),
-        missing_scores=_test_scores(details(metrics, "missing_modalities.csv")),
-        training=curves(_csv_rows(checked_artefact(models, HISTORY))),
-        pretraining=curves(_csv_rows(checked_artefact(pretrained, HISTORY))),
+        oracle=summary.get("oracle", {}),
+        intervals=read_object(metrics / files.INTERVALS),
+        trivial=read_object(metrics / files.TRIVIAL_BASELINES),
+        ablations=read_object(metrics / f"{files.ABLATIONS}.json"),
+        missing=read_object(metrics / f"{files.MISSING_MODALITIES}.json"),
+        edges=read_object(metrics / files.EDGES),
+        dictionary=read_object(metrics / files.DICTIONARY),
+        test_scores=_test_scores(metrics / files.SEEDS).get("", {}),
+        unimodal_scores=_test_scores(metrics / files.UNIMODAL),
+        ablation_scores=_test_scores(metrics / f"{files.ABLATIONS}.csv"),
+        missing_scores=_test_scores(metrics / f"{files.MISSING_MODALITIES}.csv"),
+        training=curves(files.read_rows(models / HISTORY)),
+        pretraining=curves(files.read_rows(pretrained / HISTORY)),
         folder=metrics,
     )
 
 
-def _model_outputs(
-    models: Path, corpus: Corpus, seeds: tuple[int, ...], rows: Array, metrics: Path
-) -> dict[str, Any]:
-    path = checked_artefact(models, OUTPUTS)
+def _probabilities_and_spaces(
+    path: Path, outputs: ModelOutputs
+) -> tuple[Array | None, tuple[Space, ...]]:
+    """Read class probabilities `[S, N, C]` and embeddings, which the evaluation does not need."""
     try:
         with h5py.File(path, "r") as file:
-            refuse_all_traps(file, str(path))
-            if str(file.attrs["identity"]) != corpus.identity:
-                raise DhmdError(
-                    f"{path} was made from another version of the corpus; run the train stage again"
-                )
-            if tuple(file.attrs["seeds"].tolist()) != seeds:
-                raise DhmdError(
-                    f"{path} has other seeds than {metrics}; run the evaluate stage again"
-                )
-            probabilities = None
-            if corpus.task == "classification":
-                probabilities = file["prediction"][()][:, rows].astype(np.float64)
-            spaces = []
-            for name in SPACES:
-                found = {
-                    kind: file[f"{kind}/{name}"][()] if f"{kind}/{name}" in file else None
-                    for kind in ("edges", "codes", "embedding")
-                }
-                if any(values is not None for values in found.values()):
-                    spaces.append(Space(name, **found))
-            return {
-                "modalities": tuple(json.loads(file.attrs["modalities"])),
-                "probabilities": probabilities,
-                "spaces": tuple(spaces),
-            }
+            classes = outputs.task == "classification"
+            probabilities = file["prediction"][()].astype(np.float64) if classes else None
+            group = file.get("embedding", {})
+            embeddings = {name: group[name][()] for name in SPACES if name in group}
     except READ_ERRORS as error:
-        raise DhmdError(
-            f"{path} is not readable as a model's outputs: {first_line(error)}"
-        ) from error
-
-
-def _csv_rows(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(read_text(path).splitlines()))
+        raise DhmdError(f"{path} is not readable ({first_line(error)}); run train again") from error
+    kinds = (outputs.edges, outputs.codes, embeddings)
+    return probabilities, tuple(
+        Space(name, *(kind.get(name) for kind in kinds))
+        for name in SPACES
+        if any(name in kind for kind in kinds)
+    )
 
 
 def _test_scores(path: Path) -> dict[str, dict[int, dict[str, float]]]:
@@ -315,12 +283,11 @@ def _test_scores(path: Path) -> dict[str, dict[int, dict[str, float]]]:
     seeds.csv has no column of names: its rows are under the name "".
     """
     scores: dict[str, dict[int, dict[str, float]]] = {}
-    for row in _csv_rows(path):
+    for row in files.read_rows(path):
         if row.pop("split", "test") != "test":
             continue
-        seed = int(row.pop("seed"))
-        named = path.name != SEEDS
-        name = row.pop(next(iter(row))) if named else ""
+        named = next(iter(row)) != "seed"
+        name, seed = row.pop(next(iter(row))) if named else "", int(row.pop("seed"))
         values = {metric: float(value) for metric, value in row.items() if value}
         scores.setdefault(name, {})[seed] = values
     return scores

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dhmd.data.aligned.corpus import SPLITS
-from dhmd.evaluation.metrics import loss_sign as deterioration_sign
+from dhmd.evaluation.metrics import deterioration_sign
 from dhmd.evaluation.tables import BASELINES
 from dhmd.report.charts import p_value
 from dhmd.report.data import SECONDARY, ReportData, counted

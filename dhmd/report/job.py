@@ -8,7 +8,9 @@ reports/<dataset>/plots/        what `dvc plots` draws, one CSV file each
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +18,7 @@ import numpy as np
 
 from dhmd.base.atomic import whole_folder
 from dhmd.base.hashing import file_sha256
-from dhmd.evaluation.files import METRICS_FILE, csv_text, json_text
+from dhmd.evaluation.files import METRICS_FILE, json_text
 from dhmd.report.content import build_report
 from dhmd.report.data import ReportData, read_report_data
 from dhmd.report.page import FORMAT, PAGE, PICTURES, REPORT, Entry, figures, render
@@ -63,12 +65,12 @@ def plots(data: ReportData) -> dict[str, str]:
     return {
         "training.csv": _curve(data, "train/total", "train_loss"),
         "validation.csv": _curve(data, f"valid/{data.primary}", "valid_score"),
-        "predictions.csv": csv_text(
+        "predictions.csv": _csv(
             ["id", "label", "prediction"], zip(predictions.ids, *columns, strict=True)
         ),
-        "confusion.csv": csv_text(["actual", "predicted"], confusion),
+        "confusion.csv": _csv(["actual", "predicted"], confusion),
         "ablations.csv": _differences(data, data.ablations, "variant"),
-        "missing_modalities.csv": _differences(data, data.missing, "dropped"),
+        "missing_modalities.csv": _differences(data, data.missing, "missing"),
     }
 
 
@@ -79,7 +81,7 @@ def _curve(data: ReportData, name: str, column: str) -> str:
         for epoch, value in zip(epochs, values, strict=True):
             by_epoch.setdefault(epoch, []).append(value)
     rows = [[epoch, float(np.mean(by_epoch[epoch]))] for epoch in sorted(by_epoch)]
-    return csv_text(["epoch", column], rows)
+    return _csv(["epoch", column], rows)
 
 
 def _differences(data: ReportData, entries: Mapping[str, Any], key: str) -> str:
@@ -89,4 +91,10 @@ def _differences(data: ReportData, entries: Mapping[str, Any], key: str) -> str:
         for name, metrics in entries.items()
         if "difference" in (entry := metrics.get(data.primary, {}))
     ]
-    return csv_text([key, "difference", "ci_low", "ci_high", "p"], rows)
+    return _csv([key, "difference", "ci_low", "ci_high", "p"], rows)
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([header, *rows])
+    return stream.getvalue()

@@ -123,11 +123,15 @@ def test_the_headline_names_the_best_baseline(drawn: Places, tmp_path: Path) -> 
         means = {}
         for file, key in (("unimodal", "modality"), ("ablations", "variant")):
             by_name: dict[str, list[float]] = {}
-            for row in csv.DictReader((places.metrics / f"{file}.csv").open(encoding="utf-8")):
+            for row in csv.DictReader(
+                (places.metrics / "details" / f"{file}.csv").open(encoding="utf-8")
+            ):
                 if row["split"] == "test":
                     by_name.setdefault(row[key], []).append(float(row["mae"]))
             means |= {name: sum(values) / len(values) for name, values in by_name.items()}
-        floors = json.loads((places.metrics / "floors.json").read_text("utf-8"))
+        floors = json.loads(
+            (places.metrics / "details" / "trivial_baselines.json").read_text("utf-8")
+        )
         means |= {name: entry["test"]["mae"] for name, entry in floors.items()}
         best = min(
             means.keys() - {"no_distillation", "uniform_edges"}, key=lambda name: means[name]
@@ -196,7 +200,7 @@ def test_files_that_do_not_belong_together_are_refused(drawn: Places, tmp_path: 
     refused(other, "run the evaluate stage again", metrics=drawn.metrics)
     refused(other, "run the train stage again", models=drawn.models)
     refused(other, r"has other seeds than .*run the evaluate stage", models=retrained.models)
-    seeds, edges = other.metrics / "seeds.csv", other.metrics / "edges.json"
+    seeds, edges = (other.metrics / "details" / name for name in ("seeds.csv", "edges.json"))
     kept = seeds.read_text("utf-8")
     seeds.write_text("seed,split,mae\none,test,1.5\n")
     refused(other, r"a file of .*metrics/toy .*; run dvc repro")
@@ -204,7 +208,7 @@ def test_files_that_do_not_belong_together_are_refused(drawn: Places, tmp_path: 
     edges.unlink()
     refused(other, r"cannot read .*edges\.json.*run dvc repro")
     (other.models / "outputs.h5").write_bytes(b"no HDF5")
-    refused(other, r"outputs\.h5 is damaged: its sha256")
+    refused(other, r"outputs\.h5 is not readable as a model's outputs")
     (other.models / "outputs.h5").unlink()
     refused(other, "does not exist; run the stage that writes")
     assert not other.report.exists()
