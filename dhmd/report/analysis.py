@@ -5,11 +5,10 @@ S seeds, N utterances, T test utterances, M modalities, C classes, K dictionary 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from dhmd.report.data import Array, ReportData, Space
 
@@ -71,29 +70,26 @@ def label_groups(data: ReportData) -> dict[str, Array]:
     }
 
 
-@dataclass(frozen=True, eq=False)
-class WordIndex:
-    """Which words occur in which utterances, each counted once, of all splits that have text.
-
-    Attributes:
-        rows: rows of the utterances in the corpus.
-        words: the vocabulary, sorted.
-        word_P, utterance_P: one pair per occurrence: index in `words`, index in `rows`.
-    """
-
-    rows: Array
-    words: Sequence[str]
-    word_P: Array
-    utterance_P: Array
-
-
-@dataclass(frozen=True)
-class Word:
+class Word(NamedTuple):
     """A word, the number of its utterances, and the mean activation of a code in them."""
 
     text: str
     utterances: int
     activation: float
+
+
+class WordIndex(NamedTuple):
+    """Which words occur in which utterances, of all splits that have text.
+
+    Attributes:
+        words: the vocabulary, sorted.
+        occurs: sparse 0/1 matrix, words before utterances.
+        rows: rows of the utterances in the corpus.
+    """
+
+    words: list[str]
+    occurs: csr_array
+    rows: Array
 
 
 def word_index(data: ReportData) -> WordIndex | None:
@@ -102,12 +98,12 @@ def word_index(data: ReportData) -> WordIndex | None:
     if words is None or "text" not in data.modalities:
         return None
     rows = np.flatnonzero(data.present[:, data.modalities.index("text")])
-    distinct = [sorted(set(words[row])) for row in rows]
-    vocabulary = sorted({word for utterance in distinct for word in utterance})
+    vocabulary = sorted({word for row in rows for word in words[row]})
     indices = {word: index for index, word in enumerate(vocabulary)}
-    flat = [indices[word] for utterance in distinct for word in utterance]
-    utterances = np.repeat(np.arange(len(rows)), [len(utterance) for utterance in distinct])
-    return WordIndex(rows, vocabulary, np.array(flat, dtype=np.int64), utterances)
+    pairs = [(indices[w], column) for column, row in enumerate(rows) for w in {*words[row]}]
+    at = np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2).T
+    shape = (len(vocabulary), len(rows))
+    return WordIndex(vocabulary, csr_array((np.ones(at.shape[1]), (at[0], at[1])), shape), rows)
 
 
 def code_words(index: WordIndex, activation_N: Array, limit: int) -> list[Word]:
@@ -122,13 +118,11 @@ def code_words(index: WordIndex, activation_N: Array, limit: int) -> list[Word]:
         limit: how many words to return at most.
     """
     values = activation_N[index.rows].astype(np.float64)
-    spread = float(values.std()) if len(values) else 0.0
-    if spread == 0:
+    if not len(values) or not index.words or values.std() == 0:
         return []
-    count = np.bincount(index.word_P, minlength=len(index.words))
-    weights = values[index.utterance_P]
-    mean = np.bincount(index.word_P, weights, len(index.words)) / np.maximum(count, 1)
-    lift = (mean - values.mean()) / (spread / np.sqrt(np.maximum(count, 1)))
+    count = index.occurs.sum(axis=1)
+    mean = index.occurs @ values / count
+    lift = (mean - values.mean()) / (values.std() / np.sqrt(count))
     order = np.argsort(-lift, kind="stable")  # ties stay in alphabetical order
     kept = order[(count[order] >= _MIN_UTTERANCES) & (lift[order] >= _MIN_LIFT)]
     return [Word(index.words[n], int(count[n]), float(mean[n])) for n in kept[:limit]]

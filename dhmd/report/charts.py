@@ -17,7 +17,6 @@ from dhmd.evaluation.metrics import COLUMNS, deterioration_sign
 from dhmd.evaluation.tables import BASELINES, ORACLE
 from dhmd.report.analysis import calibration_error, confidence_bins, confusion_counts
 from dhmd.report.data import SECONDARY, Curves, ReportData, Scores, counted
-from dhmd.report.published import Published
 from dhmd.report.style import (
     BETTER,
     HALF,
@@ -100,30 +99,6 @@ def results(data: ReportData) -> Chart:
         "The arrow points to better scores."
     )
     return canvas.chart(data, "results", caption)
-
-
-def published(data: ReportData, entries: Sequence[Published]) -> Chart | None:
-    """Show the model beside published numbers on the same kind of text features."""
-    entries = [entry for entry in entries if entry.comparable]
-    if not entries:
-        return None
-    metrics = {m: name for m, name in data.columns.items() if any(m in e.values for e in entries)}
-    title = f"{data.name} beside published numbers on the same kind of text features"
-    canvas = Canvas(title, data.note(), 0.25 * (len(entries) + 1) + 0.4, 1, len(metrics))
-    for axes, (metric, name) in zip(canvas.axes[0], metrics.items(), strict=True):
-        _score_panel(axes, metric, name, [MODEL_NAME, *(entry.model for entry in entries)])
-        _score_row(axes, 0, _by_metric(data.test_scores, metrics)[metric], MODEL)
-        _interval(axes, 0, data.intervals.get(metric))
-        axes.axhline(0.5, color=MUTED, linewidth=0.8)
-        for index, entry in enumerate(entries, start=1):
-            if (value := entry.values.get(metric)) is not None:
-                axes.plot([value], [index], "D", ms=5, mfc="none", mec=OTHER, mew=1.2)
-    return canvas.chart(
-        data,
-        "published",
-        "Above the line: this run, one dot per seed. Below: published numbers, which come from "
-        "other training, seeds and selection; the table gives their sources.",
-    )
 
 
 def ablations(data: ReportData) -> Chart | None:

@@ -28,7 +28,7 @@ from dhmd.report.analysis import (
 from dhmd.report.data import ReportData, Space, counted
 from dhmd.report.headline import headline, lead, mean_and_std, overview_row, scope, tiles
 from dhmd.report.page import table
-from dhmd.report.published import METRICS, published_results
+from dhmd.report.published import METRICS, own_features, published_results
 from dhmd.report.style import Chart, report_style
 
 Block = dict[str, Any]
@@ -58,7 +58,6 @@ def build_report(data: ReportData) -> dict[str, Any]:
     rest = iter(tables[1:])
     ablation_table = next(rest) if data.ablations else None
     missing_table = next(rest) if data.missing else None
-    published = published_results(data)
     with report_style():
         spaces = [(s, _figures(model_charts.dictionary(data, s))) for s in data.spaces]
         sections = {
@@ -67,7 +66,7 @@ def build_report(data: ReportData) -> dict[str, Any]:
                 *_figures(charts.results(data)),
                 table(tables[0].header, tables[0].rows, tables[0].title),
                 _seeds_table(data),
-                *_published(published, _figures(charts.published(data, published))),
+                *_published(data),
             ],
             "Ablations and baselines": _comparison(
                 _ablation_text(data), _figures(charts.ablations(data)), ablation_table
@@ -130,22 +129,21 @@ def _seeds_table(data: ReportData) -> Block:
     return table(["seed", *names.values()], rows, caption, prose=(), folded="Every seed")
 
 
-def _published(entries: Sequence[Any], figure: list[Block]) -> list[Block]:
+def _published(data: ReportData) -> list[Block]:
+    entries = published_results(data)
     if not entries:
         return []
-    scale = {"acc2_non0": (100, 1), "acc7": (100, 1), "mae": (1, 3), "corr": (1, 3)}
-    rows = [
-        [
-            entry.model,
-            *(
-                f"{entry.values[m] * scale[m][0]:.{scale[m][1]}f}" if m in entry.values else "–"
-                for m in METRICS
-            ),
-            entry.features or "not recorded",
-            entry.source,
-            entry.reason,
-        ]
-        for entry in entries
+
+    def cells(values: Mapping[str, float]) -> list[str]:
+        digits = {"mae": (1, 3), "corr": (1, 3)}
+        scaled = [(values.get(m), *digits.get(m, (100, 1))) for m in METRICS]
+        return ["–" if v is None else f"{v * scale:.{count}f}" for v, scale, count in scaled]
+
+    own = {m: score["mean"] for m, score in data.summary["test"].items()}
+    rows = [["**this run**", *cells(own), own_features(data) or "another kind", "", ""]]
+    rows += [
+        [e.model, *cells(e.values), e.features or "not recorded", e.source, e.comparable]
+        for e in entries
     ]
     header = ["model", "ACC2", "ACC7", "MAE", "Corr", "text features", "source", "comparable"]
     return [
@@ -155,7 +153,6 @@ def _published(entries: Sequence[Any], figure: list[Block]) -> list[Block]:
             "rows that are marked as comparable may be read beside this run. ACC2 leaves out "
             "labels of 0. Seed noise on MOSI is about ±0.8 in ACC2 and ±1.2 in ACC7."
         ),
-        *figure,
         table(header, rows, prose=(0, 5, 6, 7)),
     ]
 

@@ -38,14 +38,19 @@ _TABLE: Final[Mapping[str, tuple[_Row, ...]]] = {
 
 @dataclass(frozen=True)
 class Published:
-    """One published row: its values by metric, and whether and why it compares with a run."""
+    """One published row: values by metric, and whether it compares with a run, and why."""
 
     model: str
     source: str
     features: str | None
     values: Mapping[str, float]
-    comparable: bool
-    reason: str
+    comparable: str
+
+
+def own_features(data: ReportData) -> str | None:
+    """Return the kind of the run's text features; None if it is unknown."""
+    text = data.corpus.features.get("text")
+    return None if text is None else _FEATURES.get(text.values.shape[1])
 
 
 def published_results(data: ReportData) -> list[Published]:
@@ -53,24 +58,16 @@ def published_results(data: ReportData) -> list[Published]:
     name = data.name.partition("_")[0]
     if name not in _TABLE or data.task != "regression":
         return []
-    own, mismatch = _FEATURES.get(data.corpus.features["text"].values.shape[1]), ""
-    if set(data.modalities) != {"text", "audio", "vision"}:
-        mismatch = f"this run uses {', '.join(data.modalities)} only"
-    elif own is None:
-        mismatch = "this run's text features are of another kind"
     entries = []
     for model, source, features, *values in _TABLE[name]:
-        if mismatch:
-            comparable, reason = False, f"no: {mismatch}"
+        if set(data.modalities) != {"text", "audio", "vision"}:
+            comparable = "no: this run uses other modalities"
         elif features is None:
-            comparable, reason = False, "no: its features are not recorded here"
-        elif features != own:
-            comparable, reason = False, f"no: its text is {features}, this run's is {own}"
+            comparable = "no: its text features are not recorded here"
+        elif features != own_features(data):
+            comparable = "no: other text features"
         else:
-            comparable, reason = (
-                True,
-                "with care: fine-tuning, seeds and selection differ",
-            )
+            comparable = "with care: fine-tuning, seeds and selection differ"
         known = {m: v for m, v in zip(METRICS, values, strict=True) if v is not None}
-        entries.append(Published(model, source, features, known, comparable, reason))
+        entries.append(Published(model, source, features, known, comparable))
     return entries

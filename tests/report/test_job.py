@@ -46,8 +46,8 @@ KINDS = {
     ),
     "no spaces, published": (
         Kind(name="mosi_mmsa", generated=False, spaces=False, text_width=768, variants=()),
-        ALWAYS | MISSING | {"published"},
-        ["This model has no dictionary.", "no distillation graph", "ICLR 2026"],
+        ALWAYS | MISSING,
+        ["This model has no dictionary.", "no distillation graph", "ICLR 2026", "this run"],
     ),
     "four modalities, one of them new": (
         Kind(modalities=("text", "audio", "vision", "physio"), variants=("late_fusion",)),

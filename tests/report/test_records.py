@@ -70,7 +70,7 @@ def test_a_record_that_cannot_be_written_is_a_warning(
 
 def test_large_outputs_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "raw").write_text("12345")
-    monkeypatch.setattr(_record, "_MOST_BYTES", 4)
+    monkeypatch.setattr(_record, "_MAX_BYTES", 4)
     with recorded(Run(tmp_path, (tmp_path / "raw",))):
         pass
     ((record,), _) = read_records(tmp_path)
