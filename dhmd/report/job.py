@@ -17,11 +17,10 @@ from typing import Any, Final
 import numpy as np
 
 from dhmd.base.atomic import whole_folder
-from dhmd.base.hashing import file_sha256
-from dhmd.evaluation.files import METRICS_FILE, json_text
+from dhmd.evaluation.files import json_text
 from dhmd.report.content import build_report
 from dhmd.report.data import ReportData, read_report_data
-from dhmd.report.page import FORMAT, PAGE, PICTURES, REPORT, Entry, figures, render
+from dhmd.report.page import FORMAT, PAGE, PICTURES, REPORT, Entry, figures, metrics_sha256, render
 
 PLOTS: Final = "plots"
 
@@ -39,7 +38,7 @@ def report_job(aligned: Path, pretrained: Path, models: Path, metrics: Path, out
     """
     data = read_report_data(aligned, pretrained, models, metrics)
     report = build_report(data)
-    report |= {"format": FORMAT, "metrics_sha256": file_sha256(metrics / METRICS_FILE)}
+    report |= {"format": FORMAT, "metrics_sha256": metrics_sha256(metrics)}
     pictures = {figure["name"]: figure.pop("svg") for figure in figures(report)}
     page = render(f"{data.name}: results of DHMD", [Entry(report=report, pictures=pictures)])
     files = {PAGE: page, REPORT: json_text(report)}

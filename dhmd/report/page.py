@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from dhmd.base.hashing import file_sha256, json_sha256
+
 FORMAT: Final = 1  # of report.json: raise it when the template needs other keys
 PAGE: Final = "index.html"
 REPORT: Final = "report.json"
@@ -62,6 +64,12 @@ def render(title: str, entries: Sequence[Entry], head: Mapping[str, str] | None 
     environment.filters["inline"] = _inline
     template = environment.get_template("template.html")
     return template.render(title=title, entries=entries, head=head)
+
+
+def metrics_sha256(folder: Path) -> str:
+    """Hash the files of a metrics folder, to tell whether a report shows their values."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return json_sha256({path.relative_to(folder).as_posix(): file_sha256(path) for path in files})
 
 
 def figures(report: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -13,10 +13,19 @@ from typing import Any
 
 import dhmd
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import file_sha256
 from dhmd.evaluation.files import METRICS_FILE, read_object, read_text
 from dhmd.recipes import load_recipe, recipe_names
-from dhmd.report.page import FORMAT, PAGE, PICTURES, REPORT, Entry, figures, render, table
+from dhmd.report.page import (
+    FORMAT,
+    PAGE,
+    PICTURES,
+    REPORT,
+    Entry,
+    figures,
+    metrics_sha256,
+    render,
+    table,
+)
 from dhmd.report.records import Origin, locked_outputs, origins, read_records
 from dhmd.tracking.facts import git
 
@@ -58,12 +67,15 @@ def build_site(root: Path, names: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _entry(root: Path, name: str, provenance: Mapping[str, Any]) -> Entry:
-    folder, metrics = root / "reports" / name, root / "metrics" / name / METRICS_FILE
+    folder, metrics = root / "reports" / name, root / "metrics" / name
+    scores = metrics / METRICS_FILE
     report = read_object(folder / REPORT)
     if report.get("format") != FORMAT:
         raise DhmdError(f"{folder / REPORT} is no report of this version; run dvc repro")
-    if not metrics.is_file():
-        raise DhmdError(f"{metrics} does not exist, but reports/{name} does; run dvc repro")
+    if not (metrics / METRICS_FILE).is_file():
+        raise DhmdError(
+            f"{metrics / METRICS_FILE} does not exist, but reports/{name} does; run dvc repro"
+        )
     pictures = {path.stem: read_text(path) for path in sorted((folder / PICTURES).glob("*.svg"))}
     if missing := [f["name"] for f in figures(report) if f["name"] not in pictures]:
         raise DhmdError(f"{folder / PICTURES / missing[0]}.svg does not exist; run dvc repro")
@@ -73,7 +85,7 @@ def _entry(root: Path, name: str, provenance: Mapping[str, Any]) -> Entry:
         pictures=pictures,
         title=config.title if config else "",
         origin=config.provenance if config else "",
-        stale=report["metrics_sha256"] != file_sha256(metrics),
+        stale=report["metrics_sha256"] != metrics_sha256(metrics),
         provenance=provenance,
     )
 

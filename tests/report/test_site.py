@@ -93,7 +93,7 @@ def test_provenance_is_only_in_the_page_of_all_datasets(repository: Path) -> Non
 
 
 def test_stale_figures_are_marked(changed: Path) -> None:
-    path = changed / "metrics" / "demo" / "metrics.json"
+    path = changed / "metrics" / "demo" / "details" / "ablations.json"
     path.write_text(path.read_text("utf-8") + "\n")
     (changed / "dvc.lock").unlink()
     html, (warning,) = build_site(changed, ["demo"])
