@@ -72,10 +72,8 @@ def _entry(root: Path, name: str, provenance: Mapping[str, Any]) -> Entry:
     report = read_object(folder / REPORT)
     if report.get("format") != FORMAT:
         raise DhmdError(f"{folder / REPORT} is no report of this version; run dvc repro")
-    if not (metrics / METRICS_FILE).is_file():
-        raise DhmdError(
-            f"{metrics / METRICS_FILE} does not exist, but reports/{name} does; run dvc repro"
-        )
+    if not scores.is_file():
+        raise DhmdError(f"{scores} does not exist, but reports/{name} does; run dvc repro")
     pictures = {path.stem: read_text(path) for path in sorted((folder / PICTURES).glob("*.svg"))}
     if missing := [f["name"] for f in figures(report) if f["name"] not in pictures]:
         raise DhmdError(f"{folder / PICTURES / missing[0]}.svg does not exist; run dvc repro")
