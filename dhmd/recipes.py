@@ -19,7 +19,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from dhmd.base.errors import DhmdError
-from dhmd.config.modalities import in_order
+from dhmd.config.modalities import MODALITIES, in_order
 from dhmd.config.schema import CONFIG, key_names, load_section
 from dhmd.config.yaml12 import load_yaml
 
@@ -190,6 +190,11 @@ class Recipe(RecipeFile):
     def modality_names(self) -> tuple[str, ...]:
         """Its modalities: text, audio, vision, then the others as the recipe lists them."""
         return in_order(self.modalities)
+
+    @property
+    def settable_modalities(self) -> tuple[str, ...]:
+        """The names that settings per modality may have: also those that params.yaml lists."""
+        return in_order(dict.fromkeys((*MODALITIES, *self.modalities)))
 
     @property
     def text_is_words(self) -> bool:

@@ -17,7 +17,6 @@ from pydantic.dataclasses import dataclass
 
 from dhmd.ablation.config import AblateConfig
 from dhmd.base.errors import DhmdError
-from dhmd.config.modalities import MODALITIES, in_order
 from dhmd.config.schema import CONFIG, load_section
 from dhmd.config.yaml12 import load_yaml
 from dhmd.data.alignment.config import AlignConfig
@@ -126,7 +125,7 @@ class Params:
             source=PARAMS_FILE,
             recipe_source=recipe.source,
             complete=True,
-            modalities=in_order(dict.fromkeys((*MODALITIES, *recipe.modalities))),
+            modalities=recipe.settable_modalities,
         )
         sections = {key: value for key, value in vars(read).items() if key != "datasets"}
         if read.features.text is None:
@@ -180,7 +179,7 @@ def _check(settings: Settings) -> None:
     names = recipe.modality_names
     for key, chosen, allowed in (
         ("model.modalities", model.modalities or (), names),
-        ("align.centre_by_video", settings.align.centre_by_video, (*MODALITIES, *names)),
+        ("align.centre_by_video", settings.align.centre_by_video, recipe.settable_modalities),
     ):
         for name in chosen:
             if names and name not in allowed:

@@ -120,7 +120,7 @@ _BASELINES: Mapping[str, Variant] = {
 }
 
 
-def variants(modalities: Sequence[str]) -> dict[str, Variant]:
+def known_variants(modalities: Sequence[str]) -> dict[str, Variant]:
     """Return all variants on some modalities by name: ablations, subsets of them, baselines."""
     named = {
         f"only_{'_'.join(subset)}": Variant(
@@ -133,19 +133,19 @@ def variants(modalities: Sequence[str]) -> dict[str, Variant]:
 
 def applies(name: str, full: Configuration) -> bool:
     """Return whether a variant is another model than the full one, on its modalities."""
-    variant = variants(full.modalities).get(name)
+    variant = known_variants(full.modalities).get(name)
     if variant is None or len(full.modalities) < variant.least:
         return False
     return configure(name, full) != full
 
 
 def chosen_variants(config: AblateConfig, full: Configuration) -> dict[str, Configuration]:
-    """The configurations that section `ablate` asks for, by name, in the order of `variants`.
+    """The configurations that section `ablate` asks for, by name, in the order of `known_variants`.
 
     Raises:
         DhmdError: an unknown variant, or one that these modalities do not allow.
     """
-    known = variants(full.modalities)
+    known = known_variants(full.modalities)
     wanted = config.variants or ()
     if config.all:
         wanted = tuple(name for name in known if applies(name, full))
@@ -164,7 +164,7 @@ def chosen_variants(config: AblateConfig, full: Configuration) -> dict[str, Conf
 
 def configure(name: str, full: Configuration) -> Configuration:
     """The full configuration with a variant's overlay."""
-    variant = variants(full.modalities)[name]
+    variant = known_variants(full.modalities)[name]
     changed = overlay(full, variant.changes)
     return replace(
         changed,

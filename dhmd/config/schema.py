@@ -71,9 +71,6 @@ def load_section(
     """
     adapter, schema = _compiled(cast(Any, cls))
     recipe = recipe or {}
-    if complete and (absent := _absent(schema, mapping)):
-        names = ", ".join(_dotted(where, at) for at in absent)
-        raise DhmdError(f"{source} lacks {names}: every key must be there, null if need be")
     for at in _not_for_recipes(schema, recipe):
         raise DhmdError(f"{recipe_source}: {_dotted(where, at)} is not for a recipe to set")
     values = _merged(schema, mapping, recipe)
@@ -98,6 +95,9 @@ def load_section(
         raise DhmdError(_sentence(problem, schema, _at(values, at), where, at, source)) from error
     except (TypeError, RecursionError) as error:
         raise DhmdError(f"{source}: {where or 'the file'} holds other than plain values") from error
+    if complete and (absent := _absent(schema, mapping)):
+        names = ", ".join(_dotted(where, at) for at in absent)
+        raise DhmdError(f"{source} lacks {names}: every key must be there, null if need be")
     return section
 
 
@@ -129,8 +129,10 @@ class _Schema:
 
     def below(self, part: int | str) -> _Schema | None:
         """The schema of a key or of an item; None where it is unknown or of free form."""
-        others = self.container.get("additionalProperties")
-        found = self.container.get("items") if isinstance(part, int) else self.keys.get(part, others)
+        if isinstance(part, int):
+            found = self.container.get("items")
+        else:
+            found = self.keys.get(part, self.container.get("additionalProperties"))
         return _Schema(found, self.definitions) if isinstance(found, Mapping) else None
 
     def describe(self) -> str:
