@@ -53,15 +53,6 @@ class Configuration:
                 f"model.width is {self.model.width}, but must be a multiple of model.heads, "
                 f"which is {self.model.heads}"
             )
-        dropout = self.model.dropout
-        for key, values in (
-            ("kernels", self.model.kernels),
-            ("dropout.attention", dropout.attention),
-            ("dropout.input", dropout.input),
-        ):
-            for name in self.modalities:
-                if name not in values:
-                    raise DhmdError(f"model.{key} has no value for the modality {name}")
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values, with the keys of params.yaml."""
