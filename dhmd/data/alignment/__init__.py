@@ -15,7 +15,7 @@ asks each modality again whether its rows reach into the segment, so that length
 
 from dhmd.data.alignment.check import check_corpus
 from dhmd.data.alignment.clean import Cleaned, clean_values
-from dhmd.data.alignment.config import AlignConfig, UnalignedSteps
+from dhmd.data.alignment.config import AlignConfig
 from dhmd.data.alignment.corpus import align_corpus
 from dhmd.data.alignment.origin import Origin
 from dhmd.data.alignment.overlap import overlap_mean, overlap_pairs
@@ -29,7 +29,6 @@ __all__ = [
     "EncoderSource",
     "Origin",
     "TextSink",
-    "UnalignedSteps",
     "WordEncoder",
     "align_corpus",
     "check_corpus",

@@ -66,8 +66,7 @@ class Plan:
         """How many steps of a segment stay."""
         if self.alignment == "word":
             return self.config.max_steps
-        limit: int = getattr(self.config.max_steps_unaligned, modality)
-        return limit
+        return self.config.max_steps_unaligned[modality]
 
     def check_roles(self, sequences: Sequences) -> None:
         """The sequences can play the roles that the recipe gives them.

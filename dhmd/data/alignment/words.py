@@ -6,12 +6,14 @@ T words, H the encoder's width, K sub-words.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
+from pydantic.dataclasses import dataclass
 
 from dhmd.base.errors import DhmdError
+from dhmd.config.schema import CONFIG
 from dhmd.data.aligned import CacheWriter, Tokens
 from dhmd.recipes import Recipe
 
@@ -45,7 +47,7 @@ class WordEncoder(Protocol):
     ) -> list[Array]: ...
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class EncoderSource:
     """Which encoder it is: `features.encoder` as written (null: the bundled one), and its sha256.
 

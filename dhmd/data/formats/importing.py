@@ -334,7 +334,7 @@ def _kept(task: Task, modality: str, length: int) -> slice:
     if task.alignment == "word":
         limit = task.align.max_steps
     else:
-        limit = int(getattr(task.align.max_steps_unaligned, modality))
+        limit = task.align.max_steps_unaligned[modality]
     if task.align.truncate == "last":
         return slice(max(0, length - limit), length)
     return slice(0, min(limit, length))
