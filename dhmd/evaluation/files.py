@@ -163,83 +163,80 @@ def parse_identity(text: str, source: str) -> Identity:
 
 def parse_predictions(text: str, source: str) -> Predictions:
     """Parse `predictions.csv`."""
-    header, rows = _parse_csv(text, source)
-    seeds = [name.removeprefix("seed_") for name in header[2:]]
-    expected = ["id", "label", *(f"seed_{seed}" for seed in seeds)]
-    if header != expected or not seeds or not all(map(str.isdecimal, seeds)):
-        raise DhmdError(f"{source}: the header must be id,label,seed_1,…, not {','.join(header)}")
-    if len(set(seeds)) != len(seeds):
-        raise DhmdError(f"{source}: a seed has two columns")
+    rows, columns = _parse_table(text, source, ("id",))
+    seeds = [name.removeprefix("seed_") for name in columns[1:]]
+    expected = ["label", *(f"seed_{seed}" for seed in seeds)]
+    if columns != expected or not seeds or not all(map(str.isdecimal, seeds)):
+        raise DhmdError(
+            f"{source}: the header must be id,label,seed_1,…, not id,{','.join(columns)}"
+        )
     if not rows:
         raise DhmdError(f"{source} has no rows")
-    ids = tuple(row[0] for row in rows)
-    if len(set(ids)) != len(ids):
-        duplicate = next(name for name in ids if ids.count(name) > 1)
-        raise DhmdError(f"{source}: {duplicate} has two rows")
-    table = np.array(
-        [
-            [
-                _number(cell, f"{source}: {row[0]}, {name}")
-                for cell, name in zip(row[1:], header[1:], strict=True)
-            ]
-            for row in rows
-        ]
-    )
-    return Predictions(ids, table[:, 0], tuple(int(seed) for seed in seeds), table[:, 1:].T.copy())
+    for (name,), row in rows.items():
+        for column in columns:
+            if column not in row:
+                raise DhmdError(f"{source}: {name}, {column} is empty, not a finite number")
+    table = np.array([list(row.values()) for row in rows.values()])
+    ids = tuple(name for (name,) in rows)
+    return Predictions(ids, table[:, 0], tuple(map(int, seeds)), table[:, 1:].T.copy())
 
 
 def parse_seeds(text: str, source: str) -> dict[str, dict[int, dict[str, float]]]:
     """Parse `seeds.csv` to {split: {seed: {metric: value}}}; empty cells are omitted."""
-    header, rows = _parse_csv(text, source)
-    if header[:2] != ["seed", "split"]:
-        raise DhmdError(f"{source}: the header must begin with seed,split")
     result: dict[str, dict[int, dict[str, float]]] = {split: {} for split in SPLITS}
-    for row in rows:
-        if not row[0].isdecimal() or row[1] not in result:
-            raise DhmdError(f"{source}: a row has the seed {row[0]!r} and the split {row[1]!r}")
-        seed, split = int(row[0]), row[1]
-        if seed in result[split]:
-            raise DhmdError(f"{source}: seed {seed} has two rows of split {split}")
-        result[split][seed] = {
-            name: _number(cell, f"{source}: seed {seed}, {split}, {name}")
-            for cell, name in zip(row[2:], header[2:], strict=True)
-            if cell
-        }
+    for (seed, split), scores in _parse_table(text, source, ("seed", "split"))[0].items():
+        if not seed.isdecimal() or split not in result:
+            raise DhmdError(f"{source}: a row has the seed {seed!r} and the split {split!r}")
+        result[split][int(seed)] = scores
     return result
 
 
 def parse_ground_truth(text: str, source: str) -> tuple[tuple[str, ...], Floats]:
-    """Parse `truth.csv` to ids and labels without noise; real corpora have no rows."""
-    header, rows = _parse_csv(text, source)
-    if header != ["id", "truth"]:
+    """Parse `truth.csv` to ids and labels before noise; real corpora have no rows."""
+    rows, columns = _parse_table(text, source, ("id",))
+    if columns != ["truth"]:
         raise DhmdError(f"{source}: the header must be id,truth")
-    values = [_number(row[1], f"{source}: {row[0]}") for row in rows]
-    return tuple(row[0] for row in rows), np.array(values, dtype=np.float64)
+    values = [row.get("truth", math.nan) for row in rows.values()]
+    return tuple(name for (name,) in rows), np.array(values, dtype=np.float64)
 
 
-def _parse_csv(text: str, source: str) -> tuple[list[str], list[list[str]]]:
+def _parse_table(
+    text: str, source: str, keys: tuple[str, ...]
+) -> tuple[dict[tuple[str, ...], dict[str, float]], list[str]]:
+    """Parse CSV whose first columns are `keys` and whose other columns are finite numbers.
+
+    Returns:
+        {key: {column: value}}, without empty cells, and the names of the number columns.
+    """
     try:
-        rows = list(csv.reader(io.StringIO(text), strict=True))
+        lines = list(csv.reader(io.StringIO(text), strict=True))
     except csv.Error as error:
         raise DhmdError(f"{source} is not readable as CSV ({first_line(error)})") from error
-    if not rows or len(rows[0]) < 2:
-        raise DhmdError(f"{source} has no header")
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(rows[0]):
+    header, n = lines[0] if lines else [], len(keys)
+    if tuple(header[:n]) != keys or len(set(header)) != len(header):
+        raise DhmdError(
+            f"{source}: the header must begin with {','.join(keys)} and name each column once"
+        )
+    rows: dict[tuple[str, ...], dict[str, float]] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) != len(header):
             raise DhmdError(
-                f"{source}, row {number}: {len(row)} cells, but the header has {len(rows[0])}"
+                f"{source}, row {number}: {len(line)} cells, but the header has {len(header)}"
             )
-    return rows[0], rows[1:]
-
-
-def _number(cell: str, where: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise DhmdError(f"{where} is {cell or 'empty'!r}, not a finite number")
-    return value
+        key = tuple(line[:n])
+        if key in rows:
+            raise DhmdError(f"{source}: {', '.join(key)} has two rows")
+        rows[key] = {}
+        for name, cell in zip(header[n:], line[n:], strict=True):
+            if cell:
+                try:
+                    rows[key][name] = float(cell)
+                except ValueError:
+                    rows[key][name] = math.nan
+                if not math.isfinite(rows[key][name]):
+                    where = f"{source}: {', '.join(key)}, {name}"
+                    raise DhmdError(f"{where} is {cell!r}, not a finite number")
+    return rows, header[n:]
 
 
 def over_seeds(scores: SeedScores, metrics: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -154,7 +154,10 @@ def _array(file: h5py.File, name: str, *sizes: int) -> NDArray[Any]:
 
 def _predictions(values: NDArray[Any], task: str) -> Floats:
     """Return predictions as they are scored: the most probable class, or the number as written."""
-    if task == "classification":
+    classes = task == "classification"
+    if values.ndim != (3 if classes else 2):
+        raise ValueError(f"the predictions of a {task} have the shape {values.shape}")
+    if classes:
         known = np.isfinite(values).all(-1)
         return np.where(known, values.argmax(-1).astype(np.float64), np.nan)
     return decimal_round_trip(values)

@@ -69,20 +69,20 @@ def test_ground_truth():
 @pytest.mark.parametrize(
     ("parse", "text", "sentence"),
     [
-        (parse_predictions, "", "no header"),
+        (parse_predictions, "", "the header must begin with id"),
         (parse_predictions, "id,label\na[0],1\n", "must be id,label,seed_1"),
         (parse_predictions, "id,label,1\na[0],1,1\n", "must be id,label,seed_1"),
-        (parse_predictions, "id,label,seed_1,seed_1\na[0],1,1,1\n", "two columns"),
+        (parse_predictions, "id,label,seed_1,seed_1\na[0],1,1,1\n", "each column once"),
         (parse_predictions, "id,label,seed_1\n", "no rows"),
         (parse_predictions, "id,label,seed_1\na[0],1\n", "row 2: 2 cells"),
         (parse_predictions, "id,label,seed_1\na[0],1,nan\n", r"a\[0\], seed_1 is 'nan'"),
-        (parse_predictions, "id,label,seed_1\na[0],1,\n", "is 'empty'"),
+        (parse_predictions, "id,label,seed_1\na[0],1,\n", "seed_1 is empty"),
         (parse_predictions, "id,label,seed_1\na[0],1,2\na[0],1,2\n", r"a\[0\] has two rows"),
         (parse_predictions, 'id,label,seed_1\n"a[0],1,2\n', "not readable as CSV"),
         (parse_seeds, "seed,mae\n1,2\n", "must begin with seed,split"),
         (parse_seeds, "seed,split,mae\n1,train,2\n", "seed '1' and the split 'train'"),
         (parse_seeds, "seed,split,mae\n1,test,2\n1,test,3\n", "two rows"),
-        (parse_seeds, "seed,split,mae\n1,test,inf\n", "seed 1, test, mae is 'inf'"),
+        (parse_seeds, "seed,split,mae\n1,test,inf\n", "1, test, mae is 'inf'"),
     ],
 )
 def test_broken_files_are_named(parse, text, sentence):
