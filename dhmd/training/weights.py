@@ -25,9 +25,9 @@ from dhmd.base.hashing import file_sha256
 from dhmd.models.registry import AnyModel, build
 from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
+from dhmd.training.checkpoint import write_tensors
 from dhmd.training.configuration import Configuration
 from dhmd.training.device_corpus import Normalisation
-from dhmd.training.tensor_file import write_tensors
 
 _FORMAT = 2
 
@@ -93,16 +93,11 @@ def seed_file(seed: int) -> str:
     return f"seed-{seed}.safetensors"
 
 
-def save_weights(
-    folder: Path, parameters: Mapping[str, Tensor], seeds: Sequence[int]
-) -> dict[str, str]:
-    """Write parameters `[S, …]`, one file a seed; the files' sha256."""
+def save_weights(folder: Path, parameters: Mapping[int, Mapping[str, Tensor]]) -> dict[str, str]:
+    """Write one file per seed; return the files' sha256 by name."""
     files = {}
-    for index, seed in enumerate(seeds):
+    for seed, tensors in parameters.items():
         name = seed_file(seed)
-        tensors = {
-            key: value.detach()[index].cpu().contiguous() for key, value in parameters.items()
-        }
         write_tensors(folder / name, tensors)
         files[name] = file_sha256(folder / name)
     return files
