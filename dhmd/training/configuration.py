@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from dhmd.base.errors import DhmdError
 from dhmd.config.schema import load_section
 from dhmd.data.text_encoder.config import FinetuneConfig
 from dhmd.models.config import DecoupleConfig, DistillationConfig, DropoutConfig, ModelConfig
 from dhmd.training.config import PretrainConfig, TrainConfig
-
-Architecture = Literal["dhmd", "late_fusion", "mult", "gru"]
 
 T = TypeVar("T")
 
@@ -28,7 +26,7 @@ class Configuration:
     text is what the aligned cache holds.
     """
 
-    architecture: Architecture = "dhmd"
+    architecture: str = "dhmd"
     modalities: tuple[str, ...]
     model: ModelConfig
     decouple: DecoupleConfig

@@ -32,6 +32,7 @@ from dhmd.base.atomic import whole_file
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.hashing import file_sha256, json_sha256
 from dhmd.data.aligned.corpus import Array
+from dhmd.models.registry import code_files
 from dhmd.training.checkpoint import read_tensors, write_tensors
 from dhmd.training.configuration import Configuration
 
@@ -82,7 +83,7 @@ class Store:
         kinds = {}
         for name, array in member.arrays.items():
             # Most entries of the dictionary codes are 0: a tenth of the bytes is left.
-            packed = bytearray(zlib.compress(np.ascontiguousarray(array), 1))
+            packed = bytearray(zlib.compress(array.tobytes(), 1))
             tensors[f"array/{name}"] = torch.frombuffer(packed, dtype=torch.uint8)
             kinds[name] = (array.dtype.str, array.shape)
         with whole_file(self._file(key)) as temporary:
@@ -104,7 +105,7 @@ class Store:
             }
             arrays = {
                 name: np.frombuffer(
-                    zlib.decompress(tensors[f"array/{name}"].numpy()), dtype
+                    zlib.decompress(tensors[f"array/{name}"].numpy().tobytes()), dtype
                 ).reshape(shape)
                 for name, (dtype, shape) in notes["arrays"].items()
             }
@@ -180,7 +181,6 @@ def environment(device: torch.device, architecture: str = "dhmd") -> dict[str, A
 def code_sha256(architecture: str) -> str:
     """Return the sha256 of the source files that define a model and its training."""
     package = Path(dhmd.__file__).parent
-    files = [*(package / "models").glob("*.py"), *(package / "models" / "stacked").glob("*.py")]
-    files += [path for name in _CODE for path in (package / name).glob("*.py")]
-    hashes = {path.relative_to(package).as_posix(): file_sha256(path) for path in files}
-    return json_sha256(hashes)
+    files = [path for name in _CODE for path in (package / name).glob("*.py")]
+    files += code_files(architecture)
+    return json_sha256({path.relative_to(package).as_posix(): file_sha256(path) for path in files})

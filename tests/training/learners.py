@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from dhmd.models.batch import Batch
 from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
-from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.checkpoint import CheckpointDirectory
+from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.trainer import Schedule, Trainer
 
 CPU = torch.device("cpu")

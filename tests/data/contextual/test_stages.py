@@ -114,7 +114,7 @@ def train_again(root: Path, watcher: Watcher) -> None:
         root / "again",
         fold=None,
         observer=watcher,
-        state=root / "state",
+        store=root / "trainings",
         encoder=load_encoder(settings.features.encoder, root),
     )
 
