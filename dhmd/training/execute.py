@@ -102,7 +102,9 @@ class _GroupReport:
 
     def __init__(self, tasks: Sequence[Task], observer: Observer) -> None:
         self._observer = observer
-        self._names = [name for task in tasks for name in task.members]
+        names = {name: None for task in tasks for name in task.members}
+        variants = list(dict.fromkeys(name.rpartition("/")[0] for name in names))
+        self._names = sorted(names, key=lambda name: variants.index(name.rpartition("/")[0]))
         self._files = {task.folder: task.folder / EVENTS for task in tasks}
         self._offsets = {folder: _size(path) for folder, path in self._files.items()}
         self._epochs: dict[Path, deque[tuple[int, dict[str, dict[str, float]]]]] = {

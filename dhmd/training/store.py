@@ -126,11 +126,11 @@ class Store:
         found = []
         for path in (*self.folder.glob("*.safetensors"), *self.tasks.glob("*/")):
             try:
-                files = [path] if path.is_file() else [path, *path.iterdir()]
-                about = [file.stat() for file in files]
+                files = [path] if path.is_file() else list(path.iterdir())
+                used = max(file.stat().st_mtime for file in (path, *files))
+                found.append((used, sum(file.stat().st_size for file in files), path))
             except FileNotFoundError:
                 continue  # another process removed it
-            found.append((max(a.st_mtime for a in about), sum(a.st_size for a in about), path))
         kept = 0
         for used, size, path in sorted(found, reverse=True):
             kept += size

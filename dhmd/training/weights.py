@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from dhmd.base.artefacts import DESCRIPTION, load_description
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.hashing import file_sha256
-from dhmd.models.registry import AnyModel, build
+from dhmd.models.registry import AnyModel, baselines, build
 from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
 from dhmd.training.checkpoint import write_tensors
@@ -135,6 +135,9 @@ def read_description(folder: Path) -> tuple[Description, dict[str, str]]:
             steps=dict(content["steps"]),
             origin=content.get("origin"),
         )
+        architecture = description.configuration.architecture
+        if architecture not in ("dhmd", *baselines()):
+            raise DhmdError(f"{path} names the model {architecture!r}, which does not exist here")
         for name in description.configuration.modalities:
             if name not in description.features or name not in description.normalisation:
                 raise DhmdError(f"{path} is damaged: it does not describe {name}")
