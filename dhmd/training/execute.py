@@ -212,6 +212,7 @@ class LocalExecutor:
 
 def _failure(status: int, task: Task, log: Path) -> Exception:
     """Why a worker process ended before its task was done."""
+    text = ""
     with suppress(OSError):
         text = log.read_text(encoding="utf-8", errors="replace").strip()
     last = text.rpartition("\n")[2] or "it printed nothing"

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,9 @@ def pretrain_job(
         train, modalities = configuration.train, configuration.modalities
         workers = job.workers([configuration] * len(modalities), configuration.pretrain.epochs)
         keys = {
-            member_name(modality, seed): job.key(configuration, seed, pretrains=modality)
+            member_name(modality, seed): job.key(
+                replace(configuration, modalities=(modality,)), seed, pretrains=modality
+            )
             for modality in modalities
             for seed in train.seeds
         }
@@ -81,14 +84,11 @@ def pretrain_job(
         ]
         names = [member_name("", seed) for seed in train.seeds]
         job.run(groups, names, configuration, workers)
+        found = {name: job.members(name, train.seeds, keys) for name in modalities}
         with whole_folder(output) as folder:
-            found = {
-                name: [job.store.read(keys[member_name(name, seed)]) for seed in train.seeds]
-                for name in modalities
-            }
             _write_pretrained(folder, configuration, job.corpus, found)
-    scores = [f"{name} {_scores(members)}" for name, members in found.items()]
-    job.finish(output, f"{'; '.join(scores)} ({_seeds(train.seeds)})")
+    scores = [f"{name} {_summary(members)[1]}" for name, members in found.items()]
+    job.finish(output, f"validation {'; '.join(scores)}")
 
 
 def train_job(
@@ -112,10 +112,11 @@ def train_job(
     """
     with prepared(configuration.train) as device:
         job = _Job("train", aligned, fold, device, observer, Store(store), pretrained, encoder)
-        (members,) = job.train({"": configuration}).values()
+        keys = job.train({"": configuration})
+        members = job.members("", configuration.train.seeds, keys)
         with whole_folder(output) as folder:
             _write_model(folder, configuration, job.corpus, members, encoder)
-    job.finish(output, f"{_scores(members)} ({_seeds(configuration.train.seeds)})")
+    job.finish(output, f"validation {_summary(members)[1]}")
 
 
 def ablate_job(
@@ -142,13 +143,17 @@ def ablate_job(
     first = next(iter(variants.values()))
     with prepared(first.train) as device:
         job = _Job("ablate", aligned, fold, device, observer, Store(store), pretrained, encoder)
-        found = job.train(variants)
+        keys = job.train(variants)
+        summaries = {}
         with whole_folder(output) as folder:
             for name, configuration in variants.items():
+                members = job.members(name, configuration.train.seeds, keys)
                 (folder / name).mkdir()
-                _write_model(folder / name, configuration, job.corpus, found[name], encoder)
-    scores = [f"{name} {_scores(members)}" for name, members in found.items()]
-    job.finish(output, f"{'; '.join(scores)} ({_seeds(first.train.seeds)} each)")
+                _write_model(folder / name, configuration, job.corpus, members, encoder)
+                summaries[name] = _summary(members)
+                _log.info("ablate: %s: validation %s", name, summaries[name][1])
+    best = min(summaries, key=lambda name: summaries[name][0])
+    job.finish(output, f"best of {len(variants)} on validation is {best}, {summaries[best][1]}")
 
 
 @dataclass
@@ -167,6 +172,7 @@ class _Job:
     def __post_init__(self) -> None:
         self.corpus = read_corpus(self.aligned, fold=self.fold)
         self._aligned_sha256 = file_sha256(self.aligned)
+        self._tasks: list[Task] = []
 
     def task(
         self, configurations: Mapping[str, Configuration], keys: Mapping[str, str], **more: Any
@@ -201,37 +207,40 @@ class _Job:
             train, self.corpus, self.device, members=members, work=work, worth=worth
         )
 
-    def train(self, variants: Mapping[str, Configuration]) -> dict[str, list[TrainedMember]]:
-        """Train variants over their seeds; the members of each variant, in the order of seeds."""
+    def members(
+        self, prefix: str, seeds: Sequence[int], keys: Mapping[str, str]
+    ) -> list[TrainedMember]:
+        """Read the seeds' members of one variant or modality from the store."""
+        return [self.store.read(keys[member_name(prefix, seed)]) for seed in seeds]
+
+    def train(self, variants: Mapping[str, Configuration]) -> dict[str, str]:
+        """Train variants over their seeds; return the members' keys in the store by name."""
         keys = self._keys(variants)
         first = next(iter(variants.values()))
         workers = self.workers(list(variants.values()), first.train.epochs)
         most = most_members(first, self.corpus, self.device)
         groups = [
-            self._tasks({name: variants[name] for name in names}, keys, workers)
+            self._split({name: variants[name] for name in names}, keys, workers)
             for names in stacks(variants, most)
         ]
         self.run(groups, list(keys), first, workers)
-        return {
-            variant: [self.store.read(keys[member_name(variant, s)]) for s in own.train.seeds]
-            for variant, own in variants.items()
-        }
+        return keys
 
     def _keys(self, variants: Mapping[str, Configuration]) -> dict[str, str]:
         """The key of every variant's and seed's member, by member name."""
         assert self.pretrained is not None
         keys = {}
-        starts: dict[tuple[str, ...], Pretrained] = {}
+        starts: dict[object, Pretrained] = {}
         for variant, own in variants.items():
-            if own.modalities not in starts:
-                starts[own.modalities] = Pretrained.read(self.pretrained, self.corpus, own)
-            start = starts[own.modalities]
+            which = (own.modalities, own.train.seeds)
+            if which not in starts:
+                starts[which] = Pretrained.read(self.pretrained, self.corpus, own)
             encoder = self._encoder_of(own)
             for index, seed in enumerate(own.train.seeds):
                 keys[member_name(variant, seed)] = self.key(
                     own,
                     seed,
-                    pretrained=start.sha256(index),
+                    pretrained=starts[which].sha256(index),
                     encoder=None if encoder is None else encoder.digest,
                     missing_modality_test=self.stage == "train",
                 )
@@ -250,7 +259,7 @@ class _Job:
         check_tokens(self.corpus, self.encoder)
         return self.encoder
 
-    def _tasks(
+    def _split(
         self, variants: Mapping[str, Configuration], keys: Mapping[str, str], workers: int
     ) -> list[Task]:
         """Split a stack into tasks: by seeds, and by variants where seeds are few.
@@ -281,10 +290,11 @@ class _Job:
         workers: int,
     ) -> None:
         """Run what the store does not have, so that it has all members."""
-        parameters = flat(configuration.as_json())
         tasks = [task for group in groups for task in group]
-        self.observer.started(self.stage, names, parameters, _resumed_epoch(tasks))
         missing = [list(filter(None, map(_without_finished, group))) for group in groups]
+        self._tasks = tasks + [task for group in missing for task in group]
+        parameters = flat(configuration.as_json())
+        self.observer.started(self.stage, names, parameters, _resumed_epoch(self._tasks))
         members = sum(len(task.members) for task in tasks)
         stored = members - sum(len(task.missing) for task in tasks)
         if stored:
@@ -300,10 +310,12 @@ class _Job:
         )
 
     def finish(self, output: Path, scores: str) -> None:
-        """Report the end, and remove old trainings from the store."""
+        """Remove the tasks' directories and old trainings, and report the end."""
+        for task in self._tasks:
+            shutil.rmtree(task.folder, ignore_errors=True)
         self.store.prune()
         self.observer.finished(output)
-        _log.info("%s: validation %s, written to %s", self.stage, scores, output)
+        _log.info("%s: %s, written to %s", self.stage, scores, output)
 
 
 def _without_finished(task: Task) -> Task | None:
@@ -393,17 +405,15 @@ def _write(
     write_description(folder, describe(corpus, configuration).as_json(files))
 
 
-def _seeds(seeds: Sequence[int]) -> str:
-    return "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
-
-
-def _scores(members: Sequence[TrainedMember]) -> str:
-    """The mean validation scores of the seeds at their selected epochs, for a line of the log."""
+def _summary(members: Sequence[TrainedMember]) -> tuple[float, str]:
+    """The seeds' mean validation scores at their selected epochs: the selecting one, and a text."""
     scores = [found for member in members if (found := selected_scores(member.history))]
-    words = [
-        f"{name.removeprefix('valid/')} {math.fsum(s[name] for s in scores) / len(scores):.4f}"
+    means = {
+        name.removeprefix("valid/"): math.fsum(each[name] for each in scores) / len(scores)
         for name in (scores[0] if scores else ())
-    ]
+    }
+    words = [f"{name} {mean:.4f}" for name, mean in means.items()]
     if len(scores) < len(members):
         words.append(f"{len(members) - len(scores)} diverged")
-    return ", ".join(words)
+    count = "1 seed" if len(members) == 1 else f"{len(members)} seeds"
+    return next(iter(means.values()), math.inf), f"{', '.join(words)} ({count})"

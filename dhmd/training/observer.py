@@ -139,7 +139,7 @@ class LogObserver(SilentObserver):
             words = "1 seed"
         if len(self._variants) > 1 and set(training) <= set(self._variants):
             numbers = sorted(self._variants.index(variant) + 1 for variant in training)
-            names = f"variant{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+            names = f"variant{'s' * (len(numbers) > 1)} {_ranges(numbers)}"
             return f"{names} of {len(self._variants)}, {words}"
         return ", ".join([*filter(None, training), words])
 
@@ -147,6 +147,17 @@ class LogObserver(SilentObserver):
 def _variant(member: str) -> str:
     """The variant or modality of a member's name; empty for the full model."""
     return member.rpartition("/")[0]
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Sorted numbers as `1, 3-5`."""
+    words: list[list[int]] = []
+    for number in numbers:
+        if words and number == words[-1][-1] + 1:
+            words[-1].append(number)
+        else:
+            words.append([number])
+    return ", ".join(f"{w[0]}-{w[-1]}" if len(w) > 1 else str(w[0]) for w in words)
 
 
 def _mean_of(names: Sequence[str], rows: Mapping[str, Mapping[str, float]]) -> list[str]:

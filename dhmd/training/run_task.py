@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dhmd.training.task import Task
 
 EVENTS = "events.jsonl"
+DONE = "done.json"
 REFUSED, INTERRUPTED = 3, 130
 
 _log = logging.getLogger(__name__)
@@ -51,7 +52,6 @@ def run_task(task: Task, observer: Observer, corpus: Corpus | None = None) -> No
     from dhmd.training.device import prepared
     from dhmd.training.pretraining import pretrain_modality
     from dhmd.training.stack import train_stack
-    from dhmd.training.store import DONE
 
     with _locked(task):
         if not task.missing:

@@ -18,6 +18,7 @@ import platform
 import shutil
 import time
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -38,8 +39,6 @@ from dhmd.training.configuration import Configuration
 
 LIMIT = 10 << 30  # bytes
 DAY = 86_400.0  # seconds
-
-DONE = "done.json"  # in a task's directory, once its results are stored
 
 # What every training's numbers depend on, besides the code of its model.
 _CODE = ("training", "data/aligned", "data/text_encoder")
@@ -110,19 +109,22 @@ class Store:
                 for name, (dtype, shape) in notes["arrays"].items()
             }
             history = [(int(epoch), name, float(v)) for epoch, name, v in notes["history"]]
-            os.utime(path)
         except (OSError, ValueError, KeyError, TypeError, zlib.error) as error:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
             raise DhmdError(
                 f"{path} cannot be read ({first_line(error)}) and was removed: run the stage "
                 "again to train what it held"
             ) from error
+        with suppress(OSError):  # a store that cannot be written can be read
+            os.utime(path)
         return TrainedMember(parameters, arrays, history)
 
     def prune(self) -> None:
-        """Remove finished tasks, then what was not used for longest, down to `LIMIT` bytes."""
-        for done in self.tasks.glob(f"*/{DONE}"):
-            shutil.rmtree(done.parent, ignore_errors=True)
+        """Remove what was not used for longest, down to `LIMIT` bytes."""
+        for lock in self.tasks.glob("*.lock"):  # of killed processes
+            if not lock.with_suffix("").exists() and lock.stat().st_mtime < time.time() - DAY:
+                lock.unlink(missing_ok=True)
         found = []
         for path in (*self.folder.glob("*.safetensors"), *self.tasks.glob("*/")):
             try:

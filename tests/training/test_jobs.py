@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from dhmd.data.aligned import read_corpus, write_cache
 from dhmd.training.configuration import Configuration
 from dhmd.training.device import prepared
 from dhmd.training.weights import load_model
-from tests.training.bench import Bench, arrays, copied, files, pretrain, reseal, same, train
+from tests.training.bench import Bench, ablate, arrays, copied, files, pretrain, reseal, same, train
 from tests.training.corpora import TINY, tiny_configuration, tiny_data
 from tests.training.learners import Watcher
 
@@ -331,6 +332,31 @@ def test_a_failing_write_leaves_what_was_there(
         train(QUICK, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
     assert files(tmp_path / "m") == {"old": b"old"}
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_the_last_line_has_score_seeds_and_folder(
+    bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    variants = {
+        "gru": replace(QUICK, architecture="gru"),
+        "mult": replace(QUICK, architecture="mult"),
+    }
+    with caplog.at_level("INFO", logger="dhmd"):
+        pretrain(QUICK, bench.cache(), tmp_path / "p", tmp_path / "s")
+        first = caplog.messages[-1]
+        train(QUICK, bench.cache(), tmp_path / "p", tmp_path / "m", tmp_path / "s")
+        second = caplog.messages[-1]
+        ablate(variants, bench.cache(), tmp_path / "p", tmp_path / "a", tmp_path / "s")
+    number = r"-?\d\.\d{4}"
+    scores = rf"mae {number}, corr {number} \(2 seeds\)"
+    each = "; ".join(f"{name} {scores}" for name in ALL)
+    assert re.fullmatch(rf"pretrain: validation {each}, written to .*/p", first)
+    assert re.fullmatch(rf"train: validation {scores}, written to .*/m", second)
+    best = rf"ablate: best of 2 on validation is (gru|mult), {scores}, written to .*/a"
+    assert re.fullmatch(best, caplog.messages[-1])
+    rows = list(csv.DictReader((tmp_path / "m" / "history.csv").open()))
+    errors = [float(row["value"]) for row in rows if row["name"] == "valid/mae"]
+    assert f"mae {np.mean(errors):.4f}" in second
 
 
 # ---- what may go wrong ---------------------------------------------------------------------------

@@ -74,6 +74,11 @@ def test_the_log_has_one_line_per_epoch_with_means_over_the_seeds_that_still_tra
             ["a/seed-1", "c/seed-1"],
             "variants 1, 3 of 3, 1 of 2 seeds",
         ),
+        (
+            [f"{name}/seed-{seed}" for name in "abcd" for seed in (1, 2)],
+            [f"{name}/seed-{seed}" for name in "acd" for seed in (1, 2)],
+            "variants 1, 3-4 of 4, 2 seeds",
+        ),
     ],
 )
 def test_the_log_names_variants_and_seeds(members: list[str], rows: list[str], words: str) -> None:

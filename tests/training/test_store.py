@@ -15,7 +15,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.training import store as store_module
 from dhmd.training.checkpoint import CheckpointDirectory
 from dhmd.training.configuration import overlay
-from dhmd.training.store import DAY, DONE, Store, TrainedMember, training_key
+from dhmd.training.store import DAY, Store, TrainedMember, training_key
 from tests.training.bench import Bench, ablate, arrays, files, pretrain, train
 from tests.training.corpora import TINY, tiny_configuration
 from tests.training.learners import Watcher
@@ -61,10 +61,9 @@ def test_pruning_removes_what_was_not_used_for_longest(
         used = now - (10 - number) * DAY if number < 5 else now
         os.utime(tmp_path / f"k{number}.safetensors", (used, used))
     store.read("k0")  # used again
-    for name in ("done", "old", "new"):
+    for name in ("old", "new"):
         (store.tasks / name).mkdir(parents=True)
         (store.tasks / name / "checkpoint.safetensors").write_bytes(bytes(10))
-    (store.tasks / "done" / DONE).touch()
     for path in (store.tasks / "old" / "checkpoint.safetensors", store.tasks / "old"):
         os.utime(path, (now - 20 * DAY, now - 20 * DAY))
     size = (tmp_path / "k0.safetensors").stat().st_size

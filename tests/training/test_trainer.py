@@ -19,9 +19,9 @@ from dhmd.models.stacked.encoders import UnimodalModel
 from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
 from dhmd.training.batches import PlannedBatch
+from dhmd.training.checkpoint import CheckpointDirectory
 from dhmd.training.configuration import Configuration
 from dhmd.training.input import Input
-from dhmd.training.checkpoint import CheckpointDirectory
 from dhmd.training.trainer import Progress, Trainer, schedule_of
 from tests.models.stacked.settings import CLASSES
 from tests.oracle.batches import random_batch
