@@ -109,7 +109,7 @@ def both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], 
 
 def nothing_left(project: Project, stage: str, what: str) -> None:
     assert project.contents(stage) == {}, f"{stage} after {what}: half an output"
-    left = [name for name in project.leftovers() if not name.startswith(".dhmd/resume/")]
+    left = [name for name in project.leftovers() if not name.startswith(".dhmd/trainings/tasks/")]
     assert left == [], f"{stage} after {what}"
 
 
