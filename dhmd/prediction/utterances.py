@@ -18,7 +18,7 @@ from dhmd.data.alignment import Origin, WordEncoder
 from dhmd.data.alignment.gathered import Gathered
 from dhmd.data.alignment.labels import SegmentRows, dimension_names
 from dhmd.data.alignment.plan import Plan
-from dhmd.data.alignment.sources import Sequences
+from dhmd.data.alignment.sequences import Sequences
 from dhmd.data.alignment.video import AlignedVideo, Steps, align_video
 from dhmd.prediction.files import InputFiles, find_files
 from dhmd.prediction.notes import such_as

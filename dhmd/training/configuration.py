@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from dhmd.base.errors import DhmdError
 from dhmd.config.schema import load_section
-from dhmd.data.text_encoder.config import FinetuneConfig
+from dhmd.data.text.config import FinetuneConfig
 from dhmd.models.config import DecoupleConfig, DistillationConfig, DropoutConfig, ModelConfig
 from dhmd.training.config import PretrainConfig, TrainConfig
 

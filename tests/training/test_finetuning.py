@@ -8,9 +8,9 @@ import torch
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned.corpus import Tokens
-from dhmd.data.contextual.contextual import Contextual
-from dhmd.data.text_encoder.loading import Encoder, load_encoder
-from dhmd.data.text_encoder.subwords import Subwords
+from dhmd.data.text.contextual import Contextual
+from dhmd.data.text.encoder import Encoder, load_encoder
+from dhmd.data.text.subwords import Subwords
 from dhmd.models.batch import Batch
 from dhmd.models.config import DecoupleConfig, DistillationConfig, ModelConfig
 from dhmd.models.registry import build

@@ -1,4 +1,4 @@
-"""What `params.yaml` may say of alignment: section `align`.
+"""Section `align` of `params.yaml`.
 
 A field with `recipe` in its metadata may be null in params.yaml: then the recipe's value counts,
 and where the recipe is silent the default here.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
-
-MODALITIES = ("text", "audio", "vision")
 
 
 def _steps(default: int, help: str) -> Any:
@@ -32,7 +30,7 @@ class AlignConfig:
     drop_words: tuple[str, ...] = field(
         default=(), metadata={"recipe": True, "help": "words to leave out, such as the pause `sp`"}
     )
-    max_steps: int = _steps(50, "words a segment at most")
+    max_steps: int = _steps(50, "words per segment at most")
     max_steps_unaligned: UnalignedSteps = field(default_factory=UnalignedSteps)
     truncate: Literal["first", "last"] = field(
         default="first", metadata={"recipe": True, "help": "which steps of a longer segment stay"}
@@ -44,14 +42,20 @@ class AlignConfig:
             "help": "modalities whose features lose each video's mean, and with it the speaker",
         },
     )
+    incomplete_videos: Literal["keep", "drop"] = field(
+        default="keep",
+        metadata={
+            "recipe": True,
+            "help": "videos that a sequence lacks: keep (the modality is absent) or drop",
+        },
+    )
     empty_segments: Literal["drop", "keep"] = field(
         default="drop",
         metadata={"recipe": True, "help": "segments of no length, without words or without rows"},
     )
 
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.centre_by_video if name not in MODALITIES]
-        if unknown:
-            raise ValueError(
-                f"centre_by_video names {unknown[0]!r}, which is not one of {', '.join(MODALITIES)}"
-            )
+    def longest(self, modality: str, alignment: Literal["word", "none"]) -> int:
+        """Return how many steps of a segment stay."""
+        if alignment == "word":
+            return self.max_steps
+        return int(getattr(self.max_steps_unaligned, modality, UnalignedSteps.audio))

@@ -1,4 +1,4 @@
-"""What a recipe's `generator` section may say."""
+"""Section `generator` of a dataset config."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _rate(default: float, help: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class StrengthConfig:
-    """Correlation of what a modality shows with the latent behind it, where it is reliable."""
+    """Correlation of what a reliable modality shows with the latent behind it."""
 
     text: float = _share(0.95, "text")
     audio: float = _share(0.85, "audio")
@@ -49,7 +49,7 @@ class ExclusiveConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
-    """One generated corpus. Equal configurations give equal bytes.
+    """One synthetic corpus. Equal configurations give equal bytes.
 
     Raises:
         ValueError: the fields contradict each other; the sentence names them.
@@ -63,15 +63,15 @@ class GeneratorConfig:
     n_train: int = _count(600, "utterances to train on")
     n_valid: int = _count(200, "utterances to select on")
     n_test: int = _count(320, "utterances to test on")
-    segments_min: int = _count(3, "utterances a video at least")
-    segments_max: int = _count(9, "utterances a video at most")
-    words_min: int = _count(4, "words an utterance at least", least=4)
-    words_max: int = _count(14, "words an utterance at most", least=4)
+    segments_min: int = _count(3, "utterances per video at least")
+    segments_max: int = _count(9, "utterances per video at most")
+    words_min: int = _count(4, "words per utterance at least", least=4)
+    words_max: int = _count(14, "words per utterance at most", least=4)
     text_dims: int = _count(20, "length of a word vector", least=8)
     audio_dims: int = _count(36, "length of an audio frame", least=8)
     vision_dims: int = _count(28, "length of a vision frame", least=8)
-    audio_rate: float = _rate(5.0, "audio frames a second")
-    vision_rate: float = _rate(3.0, "vision frames a second")
+    audio_rate: float = _rate(5.0, "audio frames per second")
+    vision_rate: float = _rate(3.0, "vision frames per second")
     noise: float = field(
         default=1.3, metadata={"min": 0.0, "help": "annotator noise sd (unused in clean)"}
     )

@@ -15,7 +15,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.alignment import AlignConfig, EncoderSource, align_corpus, check_corpus
 from dhmd.data.alignment.words import Subwords
-from dhmd.data.text_encoder.subwords import Subwords as Given
+from dhmd.data.text.subwords import Subwords as Given
 from tests.data.alignment.files import FOLDS, hand_entries, write_files, write_folds
 
 NO_SP = AlignConfig(drop_words=("sp",))

@@ -11,9 +11,9 @@ import pytest
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.alignment import EncoderSource
-from dhmd.data.contextual.contextual import Contextual
-from dhmd.data.contextual.opening import open_contextual, reopen_contextual
-from dhmd.data.text_encoder.config import FeaturesConfig
+from dhmd.data.text.contextual import Contextual
+from dhmd.data.text.contextual import open_contextual, reopen_contextual
+from dhmd.data.text.config import FeaturesConfig
 
 Utterances = Sequence[Sequence[str]]
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import read_corpus
-from dhmd.data.text_encoder.loading import load_encoder
+from dhmd.data.text.encoder import load_encoder
 from dhmd.prediction import predict_folder
 from dhmd.settings import load_params
 from dhmd.training.jobs import train_job

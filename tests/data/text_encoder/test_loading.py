@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from dhmd.base.errors import DhmdError
-from dhmd.data.text_encoder.loading import load_encoder
-from dhmd.data.text_encoder.places import find_encoder
+from dhmd.data.text.encoder import load_encoder
+from dhmd.data.text.encoder import find_encoder
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dhmd.data.text_encoder.pooling import pool_words
+from dhmd.data.text.encoder import pool_words
 
 
 def test_means_by_hand() -> None:

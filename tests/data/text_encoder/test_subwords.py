@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dhmd.data.text_encoder.loading import load_encoder
-from dhmd.data.text_encoder.subwords import split_words
+from dhmd.data.text.encoder import load_encoder
+from dhmd.data.text.subwords import split_words
 from tests.data.text_encoder.tiny import VOCABULARY
 
 

@@ -1,48 +1,22 @@
-"""Text whose vectors come from an encoder that reads a segment's words, not from a sequence.
+"""Text whose vectors an encoder computes while a corpus is written. Needs neither torch nor model.
 
-T words, H the encoder's width, K sub-words.
+Legend: T words, H the encoder's width, K sub-words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from dhmd.base.errors import DhmdError
-from dhmd.data.aligned import CacheWriter, Tokens
-from dhmd.recipes import Recipe
+from dhmd.data.aligned import CorpusWriter, Tokens
+from dhmd.data.text.subwords import Subwords
 
 Array = np.ndarray[Any, Any]
 
 _BLOCK = 512  # segments that are encoded together
-
-
-class Subwords(Protocol):
-    """One pass of an encoder: ids, segment ids and the word of each, `[K]` (−1: of none)."""
-
-    @property
-    def ids(self) -> Array: ...
-    @property
-    def types(self) -> Array: ...
-    @property
-    def steps(self) -> Array: ...
-
-
-class WordEncoder(Protocol):
-    """What gives words their vectors (dhmd/data/contextual)."""
-
-    @property
-    def source(self) -> EncoderSource: ...
-    @property
-    def feature_names(self) -> tuple[str, ...]: ...
-    def split(self, words: Sequence[str], where: str) -> Sequence[Subwords]: ...
-    def given(self, ids: Array, types: Array, steps: Array, where: str) -> Sequence[Subwords]: ...
-    def encode(
-        self, passes: Sequence[Sequence[Subwords]], lengths: Sequence[int]
-    ) -> list[Array]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,29 +31,28 @@ class EncoderSource:
     trained: bool = False
 
 
-def reading_words(recipe: Recipe) -> Recipe:
-    """The recipe with its words in the place of its word vectors, which are then not needed.
+class WordEncoder(Protocol):
+    """What computes the words' vectors: `Contextual` in dhmd/data/text/contextual.py."""
 
-    Raises:
-        DhmdError: it has no text.
+    @property
+    def source(self) -> EncoderSource: ...
+    @property
+    def feature_names(self) -> tuple[str, ...]: ...
+    def split(self, words: Sequence[str], where: str) -> Sequence[Subwords]: ...
+    def given(self, ids: Array, types: Array, steps: Array, where: str) -> Sequence[Subwords]: ...
+    def encode(
+        self, passes: Sequence[Sequence[Subwords]], lengths: Sequence[int]
+    ) -> list[Array]: ...
+
+
+class TextWriter:
+    """Passes segments on to a `CorpusWriter`, with the encoder's vectors as text.
+
+    Segments are encoded in blocks; text may come later than the other modalities, each keeps its
+    own order. The sub-words of an encoder that is trained along are kept: training reads them.
     """
-    if "text" not in recipe.modalities:
-        raise DhmdError(
-            f"features.text asks for an encoder's vectors, but {recipe.source} has no text: set "
-            "it to words"
-        )
-    return replace(recipe, modalities={**recipe.modalities, "text": str(recipe.reference)})
 
-
-class TextSink:
-    """Stands before the cache's writer and puts the encoder's vectors where text belongs.
-
-    Segments are encoded in blocks; text may come later than the others, each keeps its own order.
-
-    The sub-words of an encoder that is trained along are kept: training reads them.
-    """
-
-    def __init__(self, writer: CacheWriter, encoder: WordEncoder) -> None:
+    def __init__(self, writer: CorpusWriter, encoder: WordEncoder) -> None:
         self._writer, self._encoder = writer, encoder
         self._keep_tokens = encoder.source.trained
         self._passes: list[Sequence[Subwords]] = []
@@ -87,12 +60,12 @@ class TextSink:
         self._kept: list[Sequence[Subwords]] = []
 
     def append(self, modality: str, values: Array, lengths: Array) -> None:
-        """Pass on another modality's rows; text's own are not wanted."""
+        """Append another modality's rows; text's own are ignored."""
         if modality != "text":
             self._writer.append(modality, values, lengths)
 
     def append_words(self, words: Sequence[str], intervals: Array, lengths: Array) -> None:
-        """Pass on the words of segments, and encode them."""
+        """Append the words of segments, and encode them."""
         self._writer.append_words(words, intervals, lengths)
         start = 0
         for length in lengths.tolist():
@@ -103,14 +76,14 @@ class TextSink:
             start += length
 
     def append_subwords(self, passes: Sequence[Subwords], length: int) -> None:
-        """Encode one segment of `length` words that are sub-words already."""
+        """Encode one segment of `length` words that is given as sub-words."""
         self._passes.append(passes)
         self._lengths.append(length)
         if len(self._lengths) == _BLOCK:
             self._flush()
 
     def finish(self) -> Tokens | None:
-        """Write what is left; the sub-words of all segments where they are kept."""
+        """Write the last block; return the sub-words of all segments where they are kept."""
         self._flush()
         return tokens_of(self._kept) if self._keep_tokens else None
 
@@ -124,7 +97,7 @@ class TextSink:
 
 
 def tokens_of(segments: Sequence[Sequence[Subwords]]) -> Tokens:
-    """The sub-words of segments, of one pass each (or none: a segment without words)."""
+    """Join the sub-words of segments of one pass each (or none: a segment without words)."""
     nothing = np.zeros(0, dtype=np.int64)
     columns = {
         name: [getattr(passes[0], name) if passes else nothing for passes in segments]

@@ -1,4 +1,4 @@
-"""Words: a vocabulary with consistent vectors, and sentences that say what text shows."""
+"""Words: a vocabulary with consistent vectors, and sentences that express what text shows."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhmd.data.synthetic.config import GeneratorConfig
-from dhmd.data.synthetic.latents import CONTENT, EXCLUSIVE, SHARED, Plan
-from dhmd.data.synthetic.layout import Video
-from dhmd.data.synthetic.streams import on_grid, on_ticks, stream
+from dhmd.data.synthetic.latents import (
+    CONTENT,
+    EXCLUSIVE,
+    SHARED,
+    GroundTruth,
+    Video,
+    on_grid,
+    on_ticks,
+    stream,
+)
 
 PAUSE = "sp"
 NEGATION = "not"
@@ -19,22 +26,22 @@ PAUSE_ROW = -1  # in place of a word's number
 
 _SENTIMENT, _TOPIC, _PLAIN = 120, 80, 160
 _SPREAD = 1.2  # sd of word meanings
-_FOCUS = 0.35  # how closely a chosen word matches what is to be said
+_FOCUS = 0.35  # how closely a chosen word matches the intended meaning
 _KINDS = (0.5, 0.2, 0.3)  # sentiment, topic, plain words of a sentence
 _NEGATED = 0.2  # of the plain words before a sentiment word
-_PAUSES = 0.2  # of the places between two words
+_PAUSES = 0.2  # of the gaps between two words
 _SILENCE = (1.1, 3.0)  # seconds before and after all speech: some frames always remain
-_EMPTY = 0.012  # words of zero length, of the places between two words
+_EMPTY = 0.012  # words of zero length, of the gaps between two words
 
 Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """Words by number. Sentiment words come first, then topic words, then those that say nothing.
+    """Words by number: sentiment words first, then topic words, then words without meaning.
 
-    `good…` and `bad…` mean a tone and an exclusive sentiment; `thing…` a content and the
-    exclusive latent without label; `word…`, `um`, `uh` nothing; `not` turns round the next word.
+    `good…` and `bad…` mean a tone and an exclusive sentiment; `thing…` a content and the exclusive
+    latent without label; `word…`, `um`, `uh` nothing; `not` negates the next word.
     """
 
     words: tuple[str, ...]
@@ -44,12 +51,12 @@ class Vocabulary:
 
     @property
     def plain(self) -> range:
-        """Numbers of the words that say nothing."""
+        """Numbers of the words without meaning."""
         first = len(self.sentiment_V2) + len(self.topic_V4)
         return range(first, first + _PLAIN)
 
     def number(self, word: str) -> int:
-        """A word's number."""
+        """Return a word's number."""
         return self.words.index(word)
 
 
@@ -70,11 +77,11 @@ class Transcript:
 
 
 def vocabulary(config: GeneratorConfig) -> Vocabulary:
-    """The corpus's words with their meanings and vectors [V, text_dims]."""
+    """Draw the corpus's words with their meanings and vectors [V, text_dims]."""
     rng = stream(config.seed, "vocabulary")
     d = config.text_dims
     sentiment = _SPREAD * rng.standard_normal((_SENTIMENT, 2))
-    # Topic words need the reach of the topics' centres, hence the wider spread.
+    # Topic words must reach the topics' centres, hence the wider spread.
     topic = 1.2 * _SPREAD * rng.standard_normal((_TOPIC, CONTENT + EXCLUSIVE - 1))
     names = [f"{'good' if s >= 0 else 'bad'}{i}" for i, s in enumerate(sentiment.sum(axis=1))]
     names += [f"thing{i}" for i in range(_TOPIC)]
@@ -89,7 +96,7 @@ def vocabulary(config: GeneratorConfig) -> Vocabulary:
     plain = slice(_SENTIMENT + _TOPIC, _SENTIMENT + _TOPIC + _PLAIN)
     vectors[:_SENTIMENT] += sentiment @ axes[:2] + kinds[0]
     vectors[topics] += topic @ axes[2:] + kinds[1]
-    # Plain words lie along the meaning axes too: only their kind says that they mean nothing.
+    # Plain words lie along the meaning axes too: only their kind shows that they mean nothing.
     vectors[plain] += 0.5 * rng.standard_normal((_PLAIN, 6)) @ axes + kinds[2]
     vectors[plain.stop :] += 0.6 * rng.standard_normal((len(names) - plain.stop, d))
     return Vocabulary(
@@ -100,7 +107,7 @@ def vocabulary(config: GeneratorConfig) -> Vocabulary:
     )
 
 
-def transcribe(config: GeneratorConfig, video: Video, plan: Plan, words: Vocabulary) -> Transcript:
+def transcribe(config: GeneratorConfig, video: Video, truth: GroundTruth, words: Vocabulary) -> Transcript:
     """Write one video's sentences and lay them out in time."""
     rng = stream(config.seed, "text", video.index)
     numbers: list[int] = []
@@ -113,12 +120,12 @@ def transcribe(config: GeneratorConfig, video: Video, plan: Plan, words: Vocabul
             numbers.append(PAUSE_ROW)
             lengths.append(float(rng.uniform(0.2, 1.2)))
         first = len(numbers)
-        sentence = _sentence(config, plan, row, words, rng)
-        for place, number in enumerate(sentence):
-            if place and rng.random() < _PAUSES:
+        sentence = _sentence(config, truth, row, words, rng)
+        for position, number in enumerate(sentence):
+            if position and rng.random() < _PAUSES:
                 numbers.append(PAUSE_ROW)
                 lengths.append(float(rng.uniform(0.1, 0.4)))
-            if place and rng.random() < _EMPTY:
+            if position and rng.random() < _EMPTY:
                 numbers.append(int(rng.choice(np.asarray(words.plain))))
                 lengths.append(0.0)
             numbers.append(number)
@@ -135,11 +142,11 @@ def transcribe(config: GeneratorConfig, video: Video, plan: Plan, words: Vocabul
 
 
 def _sentence(
-    config: GeneratorConfig, plan: Plan, row: int, words: Vocabulary, rng: np.random.Generator
+    config: GeneratorConfig, truth: GroundTruth, row: int, words: Vocabulary, rng: np.random.Generator
 ) -> list[int]:
-    """Word numbers of one utterance, between the configured bounds."""
-    tone, *content = plan.shown_NMF[row, 0, :SHARED]
-    exclusive = plan.shown_NMF[row, 0, SHARED:]
+    """Draw the word numbers of one utterance, between the configured bounds."""
+    tone, *content = truth.shown_NMF[row, 0, :SHARED]
+    exclusive = truth.shown_NMF[row, 0, SHARED:]
     sentiment = np.array([tone, exclusive[0]])
     subject = np.array([*content, *exclusive[1:]])
     spread = config.words_max - config.words_min
@@ -148,20 +155,20 @@ def _sentence(
     # Two sentiment words, one topic word and one plain word at least, in any order.
     kinds = np.concatenate([[0, 0, 1, 2], rng.choice(3, size=length - 4, p=_KINDS)])
     kinds = rng.permutation(kinds)
-    filler = 0.02 + 0.9 * (1.0 - plan.cue_NM[row, 0])
+    filler = 0.02 + 0.9 * (1.0 - truth.cue_NM[row, 0])
     sentence: list[int] = []
-    for place, kind in enumerate(kinds):
+    for position, kind in enumerate(kinds):
         if kind == 0:
-            turned = bool(sentence) and words.words[sentence[-1]] == NEGATION
-            wanted = -sentiment if turned else sentiment
+            negated = bool(sentence) and words.words[sentence[-1]] == NEGATION
+            wanted = -sentiment if negated else sentiment
             sentence.append(_choose(words.sentiment_V2, wanted, rng))
         elif kind == 1:
             sentence.append(_SENTIMENT + _choose(words.topic_V4, subject, rng))
         else:
-            # All three are drawn whatever comes of them, so that another cue changes fillers only.
-            turn, fill = rng.random(2)
+            # All three are always drawn, so that another cue changes fillers only.
+            negate, fill = rng.random(2)
             plain = int(rng.choice(np.asarray(words.plain)))
-            if place + 1 < length and kinds[place + 1] == 0 and turn < _NEGATED:
+            if position + 1 < length and kinds[position + 1] == 0 and negate < _NEGATED:
                 sentence.append(words.number(NEGATION))
             elif fill < filler:
                 sentence.append(words.number(FILLERS[plain % len(FILLERS)]))
@@ -173,7 +180,7 @@ def _sentence(
 def _choose(
     meanings_VK: NDArray[np.float64], wanted_K: NDArray[np.float64], rng: np.random.Generator
 ) -> int:
-    """Draw a word, the likelier the closer its meaning is to what is wanted."""
+    """Draw a word; the closer its meaning to the intended one, the likelier."""
     distance_V = ((meanings_VK - wanted_K) ** 2).sum(axis=1)
     chance_V = np.exp(-(distance_V - distance_V.min()) / (2.0 * _FOCUS**2))
     total_V = np.cumsum(chance_V)

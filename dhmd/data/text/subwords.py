@@ -1,6 +1,6 @@
 """From words to the sub-words that an encoder reads, and which word each is a part of.
 
-T words (steps), K sub-words.
+Legend: T words (steps), K sub-words.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ NO_STEP = -1
 
 @dataclass(frozen=True, eq=False)
 class Subwords:
-    """What an encoder reads of one utterance, in one pass.
+    """What an encoder reads of one utterance in one pass.
 
     Attributes:
-        ids: `[K]` int64, the beginning's and the end's special tokens among them.
+        ids: `[K]` int64, the special tokens of beginning and end among them.
         types: `[K]` int64, the segment ids (0 where a text is one sentence).
         steps: `[K]` int64, the word that each is a part of, −1 for none.
     """
@@ -32,28 +32,29 @@ class Subwords:
 
     @staticmethod
     def of(ids: Sequence[int], step: Sequence[int]) -> Subwords:
-        """One sentence."""
+        """Return the sub-words of one sentence."""
         found = np.array(ids, dtype=np.int64)
         return Subwords(found, np.zeros_like(found), np.array(step, dtype=np.int64))
 
 
 def split_words(tokenizer: Any, words: Sequence[str], most: int) -> list[Subwords]:
-    """The words, joined to a sentence, as sub-words; more than one pass where they are too many.
+    """Split the words of a sentence into sub-words; more than one pass where they are too many.
 
-    Every word keeps at least one sub-word: one that the tokenizer drops becomes its unknown token.
+    Every word has at least one sub-word: one that the tokenizer drops becomes its unknown token.
 
     Args:
         tokenizer: a fast one of transformers.
-        most: sub-words a pass, special tokens among them.
+        words: T words.
+        most: sub-words per pass, special tokens among them.
     """
     if not words:
         return []
     known = list(words)
     whole = _encoded(tokenizer, known)
-    silent = set(range(len(known))) - set(whole.steps.tolist())
-    if silent:
+    dropped = set(range(len(known))) - set(whole.steps.tolist())
+    if dropped:
         unknown = tokenizer.unk_token or "?"
-        known = [unknown if word in silent else text for word, text in enumerate(known)]
+        known = [unknown if word in dropped else text for word, text in enumerate(known)]
         whole = _encoded(tokenizer, known)
     if len(whole.ids) <= most:
         return [whole]
@@ -72,7 +73,7 @@ def split_words(tokenizer: Any, words: Sequence[str], most: int) -> list[Subword
 def _encoded(
     tokenizer: Any, words: Sequence[str], first: int = 0, most: int | None = None
 ) -> Subwords:
-    """One pass over words, of which the first is step `first`; what is beyond `most` is cut off."""
+    """Encode words, of which the first is step `first`, in one pass of at most `most` sub-words."""
     encoded = tokenizer(
         list(words), is_split_into_words=True, truncation=most is not None, max_length=most
     )

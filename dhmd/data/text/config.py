@@ -1,4 +1,4 @@
-"""What `params.yaml` may say of text: section `features`."""
+"""Section `features` of `params.yaml`."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class FinetuneConfig:
 class FeaturesConfig:
     """Section `features`.
 
-    `text` is null only until a recipe fills it in (dhmd/settings.py): contextual where the recipe's
-    text is its words, else words.
+    `text` is null only until the dataset config fills it in (dhmd/settings.py): contextual where
+    its text is words, else words.
     """
 
     text: Literal["words", "contextual", "finetune"] | None = field(
