@@ -1,7 +1,7 @@
 """`dhmd import mmsa|arrays PATH --dataset NAME`: a corpus from one's own disk, ready to run.
 
 The files are checked first, with every check of the pipeline. Then they are linked (or copied) to
-data/placed/NAME, and where no recipe NAME exists one is written, with its line in params.yaml.
+data/placed/NAME, and where no recipe NAME exists one is written.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
 from dhmd.base.atomic import whole_file, write_text
 from dhmd.base.errors import DhmdError
 from dhmd.config.schema import load_section
@@ -26,11 +24,10 @@ from dhmd.data.download.contents import check_contents
 from dhmd.data.download.failures import SourceFailure
 from dhmd.data.download.gathering import PLACED_FOLDER, find_local, wanted_files
 from dhmd.data.download.locations import Folder
-from dhmd.data.download.pin import value_node
 from dhmd.data.formats import check_corpus
 from dhmd.data.formats.drafting import draft_arrays, draft_mmsa
 from dhmd.recipes import RECIPES_FOLDER, Recipe, load_recipe, parse_recipe, repository_root
-from dhmd.settings import PARAMS_FILE, load_params
+from dhmd.settings import load_params
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
@@ -57,12 +54,12 @@ def run(arguments: argparse.Namespace) -> int:
     root, name, path = repository_root(), str(arguments.dataset), Path(arguments.path)
     if not path.exists():
         raise DhmdError(f"{path} does not exist")
-    # Also a key of params.yaml: it must not read as a number or as null there.
+    # Also a value in params.yaml: it must not read as a number or as null there.
     if not _NAME.fullmatch(name) or name.lower() in ("null", "true", "false"):
         raise DhmdError(
             f"--dataset {name!r} is no name: use a letter, then letters, digits, '_' and '-'"
         )
-    load_params(root)  # refused before the work rather than when its line is added
+    load_params(root)  # a mistake in params.yaml is found before the work
     recipe_file = root / RECIPES_FOLDER / f"{name}.yaml"
     text: str | None = None
     if recipe_file.is_file():
@@ -86,17 +83,12 @@ def run(arguments: argparse.Namespace) -> int:
         for problem in problems:
             print(f"dhmd import: {problem}", file=sys.stderr)
         return 1
-    params = (root / PARAMS_FILE).read_text(encoding="utf-8")
-    changed = with_source(params, name)
     for file, source in files.items():
         _place(source, root / PLACED_FOLDER / name / file)
         print(f"placed {PLACED_FOLDER / name / file}")
     if text is not None:
         write_text(recipe_file, text)
         print(f"wrote {recipe.source}: go over it")
-    if changed != params:
-        write_text(root / PARAMS_FILE, changed)
-        print(f"added data.sources.{name} to {PARAMS_FILE}")
     extra = "" if alignment == "word" else " -S data.alignment=none"
     print(f"next: dvc exp run -S 'datasets=[{name}]'{extra}")
     return 0
@@ -127,7 +119,13 @@ def _checked(
     recipe: Recipe, files: dict[str, Path], root: Path
 ) -> tuple[Literal["word", "none"], list[str]]:
     """Which alignment the files fit, and their problems under it."""
-    align = load_section(AlignConfig, {}, recipe=recipe.align, recipe_source=recipe.source)
+    align = load_section(
+        AlignConfig,
+        {},
+        recipe=recipe.align,
+        recipe_source=recipe.source,
+        modalities=recipe.settable_modalities,
+    )
     folds = recipe.folds
     folds_path = None if folds is None else root / RECIPES_FOLDER / folds.file
     with tempfile.TemporaryDirectory() as folder:
@@ -150,26 +148,3 @@ def _place(source: Path, target: Path) -> None:
         except OSError:
             # Another disk: a copy.
             shutil.copyfile(source, temporary)
-
-
-def with_source(text: str, name: str) -> str:
-    """params.yaml with a line for the dataset in data.sources, otherwise unchanged.
-
-    Raises:
-        DhmdError: it is not YAML, or data.sources is not written line by line.
-    """
-    before = parse_yaml(text, PARAMS_FILE)
-    sources = value_node(value_node(yaml.compose(text, Loader=yaml.SafeLoader), "data"), "sources")
-    if value_node(sources, name) is not None:
-        return text
-    if not isinstance(sources, yaml.MappingNode) or sources.flow_style or not sources.value:
-        raise DhmdError(f"{PARAMS_FILE}: add the line `{name}: null` to data.sources by hand")
-    last = sources.value[-1][1]
-    end = text.find("\n", last.end_mark.index)
-    end = len(text) if end < 0 else end
-    changed = f"{text[:end]}\n{' ' * sources.start_mark.column}{name}: null{text[end:]}"
-    assert isinstance(before, dict)  # it has data.sources
-    before["data"]["sources"][name] = None
-    if parse_yaml(changed, PARAMS_FILE) != before:
-        raise DhmdError(f"{PARAMS_FILE}: add the line `{name}: null` to data.sources by hand")
-    return changed

@@ -24,8 +24,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256
 from dhmd.data.aligned import ENCODER_SOURCE
 from dhmd.data.aligned.corpus import Corpus
-from dhmd.data.text.encoder import Encoder, takes_types
-from dhmd.data.text.encoder import pool_words
+from dhmd.data.text.encoder import Encoder, pool_words, takes_types
 from dhmd.models.batch import Batch, TokenBatch
 from dhmd.models.registry import AnyModel
 from dhmd.models.stacked.members import Members

@@ -89,9 +89,7 @@ def check_split(fold: str, videos: Sequence[str], splits: Iterable[str], where: 
             raise DhmdError(f"{where}: split {split!r} of fold {fold!r} has no segment")
 
 
-def _split_of_video(
-    splits: Mapping[str, Sequence[str]], fold: str, where: str
-) -> dict[str, str]:
+def _split_of_video(splits: Mapping[str, Sequence[str]], fold: str, where: str) -> dict[str, str]:
     split_of: dict[str, str] = {}
     for split in SPLITS:
         for video in splits[split]:

@@ -16,7 +16,7 @@ again for each modality whether its rows reach into the segment, so that lengths
 
 from dhmd.data.alignment.align import align_corpus, check_corpus
 from dhmd.data.alignment.cleaning import Cleaned, clean_values
-from dhmd.data.alignment.config import AlignConfig, UnalignedSteps
+from dhmd.data.alignment.config import AlignConfig
 from dhmd.data.alignment.plan import Origin, Plan
 from dhmd.data.alignment.report import REPORTED_SHARE, TableBuilder, cleaned_sentence, cut_sentence
 from dhmd.data.alignment.segments import AlignedVideo, SegmentRows, Steps, align_video
@@ -38,7 +38,6 @@ __all__ = [
     "Steps",
     "TableBuilder",
     "TextWriter",
-    "UnalignedSteps",
     "WordEncoder",
     "align_corpus",
     "align_video",

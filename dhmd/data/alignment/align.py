@@ -208,9 +208,7 @@ def check_corpus(
     folds = problems.attempt(read_folds, folds_path)
     if plan is None:
         return list(problems.sentences)
-    opened = [
-        problems.attempt(Sequences, sequence_paths, [name]) for name in plan.recipe.needed
-    ]
+    opened = [problems.attempt(Sequences, sequence_paths, [name]) for name in plan.recipe.needed]
     for one in opened:
         if one is not None:
             one.close()

@@ -1,61 +1,32 @@
-"""Section `align` of `params.yaml`.
-
-A field with `recipe` in its metadata may be null in params.yaml: then the recipe's value counts,
-and where the recipe is silent the default here.
-"""
+"""The settings of alignment: section `align` of params.yaml."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Annotated, Literal
+
+from pydantic import PositiveInt
+from pydantic.dataclasses import dataclass
+
+from dhmd.config.modalities import per_modality
+from dhmd.config.schema import CONFIG, FromRecipe
+
+Steps = Annotated[Mapping[str, FromRecipe[PositiveInt]], per_modality(500, text=50)]
 
 
-def _steps(default: int, help: str) -> Any:
-    return field(default=default, metadata={"recipe": True, "min": 1, "help": help})
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnalignedSteps:
-    """Longest segment of each modality, in its own rows, where data.alignment is none."""
-
-    text: int = _steps(50, "words")
-    audio: int = _steps(500, "rows of the acoustic sequence")
-    vision: int = _steps(500, "rows of the visual sequence")
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class AlignConfig:
     """Section `align`."""
 
-    drop_words: tuple[str, ...] = field(
-        default=(), metadata={"recipe": True, "help": "words to leave out, such as the pause `sp`"}
-    )
-    max_steps: int = _steps(50, "words per segment at most")
-    max_steps_unaligned: UnalignedSteps = field(default_factory=UnalignedSteps)
-    truncate: Literal["first", "last"] = field(
-        default="first", metadata={"recipe": True, "help": "which steps of a longer segment stay"}
-    )
-    centre_by_video: tuple[str, ...] = field(
-        default=(),
-        metadata={
-            "recipe": True,
-            "help": "modalities whose features lose each video's mean, and with it the speaker",
-        },
-    )
-    incomplete_videos: Literal["keep", "drop"] = field(
-        default="keep",
-        metadata={
-            "recipe": True,
-            "help": "videos that a sequence lacks: keep (the modality is absent) or drop",
-        },
-    )
-    empty_segments: Literal["drop", "keep"] = field(
-        default="drop",
-        metadata={"recipe": True, "help": "segments of no length, without words or without rows"},
-    )
-
-    def longest(self, modality: str, alignment: Literal["word", "none"]) -> int:
-        """Return how many steps of a segment stay."""
-        if alignment == "word":
-            return self.max_steps
-        return int(getattr(self.max_steps_unaligned, modality, UnalignedSteps.audio))
+    drop_words: FromRecipe[tuple[str, ...]] = ()  # words to leave out, such as the pause `sp`
+    max_steps: FromRecipe[PositiveInt] = 50  # longest segment, in words
+    # Longest segment in each modality's own rows, where data.alignment is none.
+    max_steps_unaligned: Steps = field(default_factory=dict)
+    truncate: FromRecipe[Literal["first", "last"]] = "first"  # steps of a longer segment that stay
+    # Modalities whose features lose the mean of their video, and with it the speaker.
+    centre_by_video: FromRecipe[tuple[str, ...]] = ()
+    # Videos that a sequence lacks: kept with the modality absent, or dropped.
+    incomplete_videos: FromRecipe[Literal["keep", "drop"]] = "keep"
+    # Segments of no length, without words or without rows.
+    empty_segments: FromRecipe[Literal["drop", "keep"]] = "drop"

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
+from pydantic import PositiveFloat
+from pydantic.dataclasses import dataclass
+
 from dhmd.base.errors import DhmdError
-from dhmd.config.schema import load_section
+from dhmd.config.schema import CONFIG, as_json, load_section
 from dhmd.data.alignment.config import AlignConfig
 from dhmd.data.alignment.sequences import Sequences
 from dhmd.data.alignment.word_alignment import EPSILON
 from dhmd.data.text.writer import EncoderSource
-from dhmd.recipes import Recipe
-from dhmd.recipes.recipe import Labels, SequenceFile
+from dhmd.recipes import Labels, Recipe, SequenceFile
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
     """How every video is aligned.
 
@@ -132,7 +135,7 @@ class Plan:
             )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Origin:
     """The part of a plan that does not concern labels, as JSON: enough to align new files alike.
 
@@ -152,7 +155,7 @@ class Origin:
     reference: str
     files: Mapping[str, str]
     align: AlignConfig
-    epsilon: float = field(metadata={"exclusive_min": 0.0})
+    epsilon: PositiveFloat
     encoder: EncoderSource | None = None
 
     @staticmethod
@@ -171,15 +174,8 @@ class Origin:
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
-        align = asdict(self.align)
-        return {
-            "modalities": dict(self.modalities),
-            "reference": self.reference,
-            "files": dict(self.files),
-            "align": {k: list(v) if isinstance(v, tuple) else v for k, v in align.items()},
-            "epsilon": self.epsilon,
-            "encoder": None if self.encoder is None else asdict(self.encoder),
-        }
+        value: dict[str, Any] = as_json(self)
+        return value
 
     @staticmethod
     def from_json(value: object, source: str) -> Origin:

@@ -49,7 +49,8 @@ def such_as(names: Collection[str], most: int = 3) -> str:
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{part:,} of {whole:,} ({part / max(whole, 1):.1%})"
+    share = part / max(whole, 1)
+    return f"{part:,} of {whole:,} ({'under 0.1%' if 0 < share < 0.001 else f'{share:.1%}'})"
 
 
 class _Times:
@@ -78,14 +79,22 @@ class _Times:
 class TableBuilder:
     """Collects what has one value per segment, and counts for the data report.
 
+    Args:
+        plan: how the videos are aligned.
+        labelled: whether the segments are those of the labels, or a user's who wants predictions.
+
     Attributes:
         ids, videos, labels, present, planted: of the segments that stay.
         empty: segment -> why it is empty, whether it stays or not.
         left_out: videos that are left out because a sequence lacks them.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, labelled: bool = True) -> None:
         self.plan = plan
+        self._labelled = labelled
+        self._whose = f"segments of {plan.recipe.labels.sequence}"
+        if not labelled:
+            self._whose = "requested segments"
         self.ids: list[str] = []
         self.videos: list[str] = []
         self.labels: list[Array] = []
@@ -99,7 +108,7 @@ class TableBuilder:
         # Label rows that have any words, or any rows of a modality.
         self._met: Counter[str] = Counter()
         self._times: dict[str, _Times] = {}
-        self._label_times = _Times()
+        self._segment_times = _Times()
 
     def add(self, video: str, rows: SegmentRows, aligned: AlignedVideo) -> Array:
         """Add a video's segments.
@@ -139,7 +148,7 @@ class TableBuilder:
 
     def _add_times(self, segments_S2: Array, aligned: AlignedVideo) -> None:
         epsilon = self.plan.epsilon
-        self._label_times.add(segments_S2, segments_S2, epsilon)
+        self._segment_times.add(segments_S2, segments_S2, epsilon)
         rows = {self.plan.reference: aligned.reference_W2}
         for modality, steps in aligned.steps.items():
             if steps.intervals_R2 is not None:
@@ -154,26 +163,26 @@ class TableBuilder:
 
     def errors(self, sequences: Sequences) -> list[str]:
         """Return what no corpus may have: nothing left, an empty modality, times in other units."""
-        reference, labels = self.plan.reference, str(self.plan.recipe.labels.sequence)
-        if not self._segments:
-            return [f"{sequences[labels].path}: no video has a label row"]
+        reference = self.plan.reference
+        words, total = self._counts["words"], sum(self._segments.values())
+        if not total:
+            return [f"{self.plan.recipe.name}: there are no {self._whose}"]
         if len(self.left_out) == len(self._segments):
             lacking = dict.fromkeys(n for v in self.left_out for n in sequences.lacking(v))
             return [
                 f"{self.plan.recipe.name}: no video is left to align: each labelled one is lacking"
                 f" in {' or '.join(lacking)}"
             ]
-        empty, words = Counter(self.empty.values()), self._counts["words"]
-        instants = {
-            reference: 0 < words == self._counts["words_short"],
-            labels: empty["no length"] == sum(self._segments.values()),
-        }
+        if 0 < words == self._counts["words_short"]:
+            return [
+                f"{sequences[reference].path}: no word has a length (start = end), so nothing can"
+                " be aligned to the words: give each word its end"
+            ]
+        if Counter(self.empty.values())["no length"] == total:
+            return [
+                f"{self.plan.recipe.name}: none of the {self._whose} has a length (start = end)"
+            ]
         found = [
-            f"{sequences[name].path}: no row of {name} has a length (start = end), so nothing can"
-            " be aligned to it: give each row its end"
-            for name, all_rows in instants.items()
-            if all_rows
-        ] or [
             self._unit_sentence(sequences, name)
             for name in self._times
             if self._in_another_unit(name)
@@ -185,40 +194,45 @@ class TableBuilder:
         found = [
             self._meets_nothing(sequences, modality, name)
             for modality, name in self.plan.modalities.items()
-            if not self._met[modality]
+            # Of files for prediction a modality may be absent, but not beside the point.
+            if not self._met[modality] and (self._labelled or self._has_rows(name))
         ]
-        if not found and not self.ids:
+        if not found and not self.ids and self._labelled:
             found.append(
                 f"{self.plan.recipe.name}: every segment is empty ({_reasons(self.empty)}),"
                 " nothing is left to align"
             )
         return found
 
+    def _has_rows(self, name: str) -> bool:
+        return name in self._times and bool(self._times[name].lengths)
+
     def _in_another_unit(self, name: str) -> bool:
-        """Return whether a sequence's times cannot be in the labels' unit."""
-        times = self._times.get(name)
-        if times is None or not times.factors:
+        """Return whether a sequence's times cannot be in the segments' unit."""
+        times = self._times[name]
+        if not times.factors:
             return False
         factor = float(np.median(times.factors))
-        if factor < 1 / _UNIT_FACTOR:
-            return True
-        # A recording may go on long after its only segment; its rows stay shorter than that.
-        return factor > _UNIT_FACTOR and bool(
-            np.median(times.lengths) > np.median(self._label_times.lengths)
+        # A recording may go on long after its only segment, but its rows stay shorter than words.
+        shortest = min(
+            np.median(other.lengths)
+            for other in (self._segment_times, self._times[self.plan.reference])
+            if other.lengths and other is not times
         )
+        too_long = factor > _UNIT_FACTOR and bool(np.median(times.lengths) > shortest)
+        return too_long or factor < 1 / _UNIT_FACTOR
 
     def _unit_sentence(self, sequences: Sequences, name: str) -> str:
         factor = float(np.median(self._times[name].factors))
         unit = "milliseconds" if 300 < max(factor, 1 / factor) < 3000 else "another unit"
-        suspect = name if factor > 1 else self.plan.recipe.labels.sequence
+        suspect = f"intervals of {name}" if factor > 1 else self._whose
         return (
-            f"{self._ranges(sequences, name)}: are the intervals of {suspect} in {unit}? All must"
-            " be in seconds"
+            f"{self._ranges(sequences, name)}: are the {suspect} in {unit}? All must be in seconds"
         )
 
     def _meets_nothing(self, sequences: Sequences, what: str, name: str) -> str:
         count = f"{sum(self._segments.values()):,} segments"
-        if name not in self._times or not self._times[name].lengths:
+        if not self._has_rows(name):
             return (
                 f"{sequences[name].path}: {what} meets none of the {count}: no labelled video has"
                 f" rows in it (it has videos such as {such_as(sequences.videos(name))}, the labels"
@@ -231,8 +245,8 @@ class TableBuilder:
 
     def _ranges(self, sequences: Sequences, name: str) -> str:
         return (
-            f"{sequences[name].path}: its rows run {self._times[name]}, the segments of"
-            f" {self.plan.recipe.labels.sequence} {self._label_times}"
+            f"{sequences[name].path}: its rows run {self._times[name]}, the {self._whose}"
+            f" {self._segment_times}"
         )
 
     def warnings(self, sequences: Sequences, folds: Folds | None = None) -> list[str]:
@@ -247,17 +261,19 @@ class TableBuilder:
             name = f" of fold {fold}" if len(folds or {}) > 1 else ""
             for split, videos in splits.items():
                 found += self._shrunk(f"{split}{name}", videos, always=split == "test")
-        if folds is None and self.empty and self.plan.config.empty_segments == "drop":
+        if not self._labelled and self.empty and self.plan.config.empty_segments == "drop":
             lost = _share(len(self.empty), sum(self._segments.values()))
-            found.append(f"{lost} segments are empty and left out ({_reasons(self.empty)})")
+            named = such_as([f"{segment}: {why}" for segment, why in self.empty.items()])
+            found.append(f"{lost} segments are empty and left out ({named})")
         reference = sequences[self.plan.reference].path
         found += _without_length(f"{reference}: words", self._counts, "words_short", "words")
         cut: dict[str, str] = {}
         for modality, counts in self._modalities.items():
-            path = sequences[self.plan.modalities[modality]].path
-            found += _without_length(f"{path}: rows", counts, "rows_without_length", "rows")
             absent, name = counts["segments_absent"], self.plan.modalities[modality]
-            if absent * 2 >= len(self.ids) and name in self._times:
+            if name in sequences.names:
+                path = sequences[name].path
+                found += _without_length(f"{path}: rows", counts, "rows_without_length", "rows")
+            if absent * 2 >= len(self.ids) and self._has_rows(name):
                 found.append(
                     f"{self._ranges(sequences, name)}: {modality} is absent from"
                     f" {_share(absent, len(self.ids))} segments"
@@ -339,7 +355,9 @@ class TableBuilder:
 def _without_length(what: str, counts: Mapping[str, int], short: str, rows: str) -> list[str]:
     if counts[short] <= counts[rows] * REPORTED_SHARE:
         return []
-    return [f"{what} without length (start = end) are left out: {_share(counts[short], counts[rows])}"]
+    return [
+        f"{what} without length (start = end) are left out: {_share(counts[short], counts[rows])}"
+    ]
 
 
 def _reasons(empty: Mapping[str, str]) -> str:

@@ -88,9 +88,7 @@ def _numbers(values: Array, where: str) -> Array:
     return values.astype(np.float64)
 
 
-def _checked_labels(
-    labels_S: Array, recipe: Recipe, where: str, video: str
-) -> tuple[Array, int]:
+def _checked_labels(labels_S: Array, recipe: Recipe, where: str, video: str) -> tuple[Array, int]:
     spec = recipe.labels
     if spec.task == "classification":
         low, high, tolerance = 0.0, float(len(spec.classes) - 1), 0.0

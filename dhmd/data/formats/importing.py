@@ -20,14 +20,14 @@ from dhmd.data.aligned import (
     read_folds,
 )
 from dhmd.data.alignment import AlignConfig, TextWriter, WordEncoder, clean_values
-from dhmd.data.text.subwords import Subwords
-from dhmd.data.text.writer import tokens_of
 from dhmd.data.formats.arrays import read_arrays
 from dhmd.data.formats.mmsa import read_mmsa
 from dhmd.data.formats.mustard import read_mustard
 from dhmd.data.formats.problems import Problems, ProblemsFoundError
 from dhmd.data.formats.reading import Reading, Segment, Task
 from dhmd.data.formats.urfunny import read_urfunny
+from dhmd.data.text.subwords import Subwords
+from dhmd.data.text.writer import tokens_of
 from dhmd.recipes import Recipe
 
 Array = np.ndarray[Any, Any]
@@ -335,7 +335,7 @@ def _kept(task: Task, modality: str, length: int) -> slice:
     if task.alignment == "word":
         limit = task.align.max_steps
     else:
-        limit = int(getattr(task.align.max_steps_unaligned, modality))
+        limit = task.align.max_steps_unaligned[modality]
     if task.align.truncate == "last":
         return slice(max(0, length - limit), length)
     return slice(0, min(limit, length))

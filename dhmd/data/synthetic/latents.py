@@ -179,7 +179,7 @@ def to_label(raw_N: Floats) -> Floats:
 
 
 def _shared(seed: int, n: int) -> tuple[NDArray[np.int64], Floats, Floats]:
-    """Draw topic [N], shared latents [N, S] and the topic's standardised offset of the truth [N]."""
+    """Draw topic [N], shared latents [N, S] and the topic's standardised offset in the truth."""
     rng = stream(seed, "shared")
     topic_N = rng.integers(0, TOPICS, n)
     tone_N1 = rng.standard_normal((n, 1))

@@ -107,7 +107,9 @@ def vocabulary(config: GeneratorConfig) -> Vocabulary:
     )
 
 
-def transcribe(config: GeneratorConfig, video: Video, truth: GroundTruth, words: Vocabulary) -> Transcript:
+def transcribe(
+    config: GeneratorConfig, video: Video, truth: GroundTruth, words: Vocabulary
+) -> Transcript:
     """Write one video's sentences and lay them out in time."""
     rng = stream(config.seed, "text", video.index)
     numbers: list[int] = []
@@ -142,7 +144,11 @@ def transcribe(config: GeneratorConfig, video: Video, truth: GroundTruth, words:
 
 
 def _sentence(
-    config: GeneratorConfig, truth: GroundTruth, row: int, words: Vocabulary, rng: np.random.Generator
+    config: GeneratorConfig,
+    truth: GroundTruth,
+    row: int,
+    words: Vocabulary,
+    rng: np.random.Generator,
 ) -> list[int]:
     """Draw the word numbers of one utterance, between the configured bounds."""
     tone, *content = truth.shown_NMF[row, 0, :SHARED]

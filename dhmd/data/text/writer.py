@@ -6,11 +6,12 @@ Legend: T words, H the encoder's width, K sub-words.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from pydantic.dataclasses import dataclass
 
+from dhmd.config.schema import CONFIG
 from dhmd.data.aligned import CorpusWriter, Tokens
 from dhmd.data.text.subwords import Subwords
 
@@ -19,7 +20,7 @@ Array = np.ndarray[Any, Any]
 _BLOCK = 512  # segments that are encoded together
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class EncoderSource:
     """Which encoder it is: `features.encoder` as written (null: the bundled one), and its sha256.
 

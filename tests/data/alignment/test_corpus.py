@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dhmd.base.errors import DhmdError
-from dhmd.data.alignment import AlignConfig, UnalignedSteps
+from dhmd.data.alignment import AlignConfig
 from tests.data.alignment.files import Entries, align, hand_entries
 
 NO_SP = AlignConfig(drop_words=("sp",))
@@ -106,7 +106,7 @@ def test_values_that_are_not_finite_are_missing(tmp_path: Path) -> None:
 
 
 def test_unaligned_modalities_keep_their_rates(tmp_path: Path) -> None:
-    caps = UnalignedSteps(text=2, audio=3, vision=1)
+    caps = {"text": 2, "audio": 3, "vision": 1}
     config = AlignConfig(drop_words=("sp",), max_steps_unaligned=caps)
     corpus, report = align(tmp_path, alignment="none", config=config)
     # Segment 2 has no words, but it has audio, so it is not empty.

@@ -8,13 +8,13 @@ import pytest
 
 from benchmarks.corpora import generated_recipe
 from dhmd.base.errors import DhmdError
-from dhmd.data.alignment import AlignConfig, Origin, UnalignedSteps
+from dhmd.data.alignment import AlignConfig, Origin
 from dhmd.data.alignment.plan import Plan
 
 CONFIG = AlignConfig(
     drop_words=("sp", "uh"),
     max_steps=7,
-    max_steps_unaligned=UnalignedSteps(text=5, audio=6, vision=8),
+    max_steps_unaligned={"text": 5, "audio": 6, "vision": 8},
     truncate="last",
     empty_segments="keep",
 )
