@@ -19,7 +19,7 @@ from dhmd.models.task import Task
 from dhmd.training.device_corpus import DeviceTokens, Normalisation
 from dhmd.training.finetuning import Finetuned, is_encoders
 from dhmd.training.optimiser import MemberAdam
-from tests.data.text_encoder.tiny import write_tiny
+from tests.data.text.tiny import write_tiny
 
 SAID = (["good", "bad"], ["i", "like", "ungoodness"], ["oh"])
 CPU = torch.device("cpu")

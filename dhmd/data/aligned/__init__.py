@@ -41,14 +41,14 @@ from dhmd.data.aligned.corpus import (
 )
 from dhmd.data.aligned.folds import assign_splits, read_folds
 from dhmd.data.aligned.reader import read_corpus, read_identity
-from dhmd.data.aligned.writer import CorpusWriter, write_corpus
+from dhmd.data.aligned.writer import AlignedWriter, write_aligned
 
 __all__ = [
     "ENCODER_SOURCE",
     "SPLITS",
+    "AlignedWriter",
     "Corpus",
     "CorpusData",
-    "CorpusWriter",
     "Ragged",
     "SegmentTable",
     "Statistics",
@@ -58,5 +58,5 @@ __all__ = [
     "read_corpus",
     "read_folds",
     "read_identity",
-    "write_corpus",
+    "write_aligned",
 ]

@@ -91,7 +91,7 @@ class _Appended:
         return self._dataset
 
 
-class CorpusWriter:
+class AlignedWriter:
     """Appends features and words segment after segment, then `finish`es with the segments' table.
 
     A context manager: the file appears when the block ends after `finish`, and not at all
@@ -108,7 +108,7 @@ class CorpusWriter:
         self._word_lengths: list[Array] = []
         self._finished = False
 
-    def __enter__(self) -> CorpusWriter:
+    def __enter__(self) -> AlignedWriter:
         with ExitStack() as stack:
             temporary = stack.enter_context(whole_file(self._path))
             self._file, self._check = stack.enter_context(writing(temporary, self._path))
@@ -217,14 +217,14 @@ class CorpusWriter:
         self._finished = True
 
 
-def write_corpus(path: Path, data: CorpusData) -> None:
+def write_aligned(path: Path, data: CorpusData) -> None:
     """Write a corpus that is in memory.
 
     Raises:
         DhmdError: the data contradict themselves (shapes, non-finite features, labels out of
             range, an id twice, a video in two splits, an empty split), or the disk is full.
     """
-    with CorpusWriter(path, data.feature_names, words=data.words is not None) as writer:
+    with AlignedWriter(path, data.feature_names, words=data.words is not None) as writer:
         for modality in data.modalities:
             rows = data.features[modality]
             writer.append(modality, rows.values, rows.lengths)

@@ -11,7 +11,7 @@ import numpy as np
 
 from dhmd.base.errors import DhmdError
 from dhmd.base.progress import progress
-from dhmd.data.aligned import ENCODER_SOURCE, CorpusWriter, SegmentTable, assign_splits, read_folds
+from dhmd.data.aligned import ENCODER_SOURCE, AlignedWriter, SegmentTable, assign_splits, read_folds
 from dhmd.data.alignment.config import AlignConfig
 from dhmd.data.alignment.plan import Plan
 from dhmd.data.alignment.report import Folds, TableBuilder
@@ -81,7 +81,7 @@ def align_corpus(
         names = {m: sequences.dimension_names(name) for m, name in plan.modalities.items()}
         if encoder is not None:
             names["text"] = encoder.feature_names
-        with CorpusWriter(output, names, words=sequences.is_text(plan.reference)) as writer:
+        with AlignedWriter(output, names, words=sequences.is_text(plan.reference)) as writer:
             sink = writer if encoder is None else TextWriter(writer, encoder)
             for video in progress(videos, f"align {recipe.name}", unit="video"):
                 aligned = align_video(sequences, video, segments[video].intervals_S2, plan)
@@ -159,7 +159,7 @@ def _chosen(
     return chosen
 
 
-def _write(writer: CorpusWriter | TextWriter, aligned: AlignedVideo, keep_S: Array) -> None:
+def _write(writer: AlignedWriter | TextWriter, aligned: AlignedVideo, keep_S: Array) -> None:
     """Append the segments of a video that stay."""
     for modality, steps in aligned.steps.items():
         stay_P = np.repeat(keep_S, steps.lengths_S)

@@ -31,7 +31,8 @@ def overlap_pairs(reference_W2: Array, rows_R2: Array, epsilon: float) -> tuple[
     than ε overlap nothing.
 
     Where all rows are instants no piece has a length: then a row belongs to the reference interval
-    with ref_start ≤ start < ref_end (source: ours; the SDK drops such rows).
+    with ref_start ≤ start < ref_end (source: ours; the SDK drops such rows). Both borders are moved
+    by −ε, so that rounding puts no row at a common border into both intervals, or into none.
 
     Args:
         reference_W2: seconds, in any order.
@@ -46,11 +47,12 @@ def overlap_pairs(reference_W2: Array, rows_R2: Array, epsilon: float) -> tuple[
     start_R, end_R = rows_R2[:, 0], rows_R2[:, 1]
     instants = are_instants(rows_R2, epsilon)
     if instants:
-        first_W = np.searchsorted(start_R, start_W, side="left")
+        first_W = np.searchsorted(start_R, start_W - epsilon, side="left")
+        last_W = np.searchsorted(start_R, end_W - epsilon, side="left")
     else:
         # Rows may nest, so ends need not ascend: their running maximum does, and is a lower bound.
         first_W = np.searchsorted(np.maximum.accumulate(end_R), start_W, side="right")
-    last_W = np.searchsorted(start_R, end_W, side="left")
+        last_W = np.searchsorted(start_R, end_W, side="left")
     count_W = np.where(end_W - start_W >= epsilon, np.maximum(last_W - first_W, 0), 0)
     references: list[Array] = [np.zeros(0, np.int64)]
     rows: list[Array] = [np.zeros(0, np.int64)]

@@ -14,7 +14,7 @@ from dhmd.base.progress import progress
 from dhmd.data.aligned import (
     ENCODER_SOURCE,
     SPLITS,
-    CorpusWriter,
+    AlignedWriter,
     SegmentTable,
     assign_splits,
     read_folds,
@@ -65,7 +65,7 @@ class _Nowhere:
 class _Plain(_Nowhere):
     """The cache's writer, of a corpus whose text has vectors."""
 
-    writer: CorpusWriter
+    writer: AlignedWriter
 
     def append(self, modality: str, values: Array, lengths: Array) -> None:
         """Write the rows."""
@@ -135,7 +135,7 @@ def import_corpus(
         _check_words(task, reading)
         names["text"] = encoder.feature_names
         sources = {**sources, ENCODER_SOURCE: encoder.source.digest}
-    with CorpusWriter(output, names, words=reading.has_words) as writer:
+    with AlignedWriter(output, names, words=reading.has_words) as writer:
         sink = _Plain(writer) if encoder is None else TextWriter(writer, encoder)
         gathered = _gather(task, reading, sink, encoder)
         tokens = sink.finish() if isinstance(sink, TextWriter) else None

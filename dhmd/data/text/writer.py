@@ -12,7 +12,7 @@ import numpy as np
 from pydantic.dataclasses import dataclass
 
 from dhmd.config.schema import CONFIG
-from dhmd.data.aligned import CorpusWriter, Tokens
+from dhmd.data.aligned import AlignedWriter, Tokens
 from dhmd.data.text.subwords import Subwords
 
 Array = np.ndarray[Any, Any]
@@ -47,13 +47,13 @@ class WordEncoder(Protocol):
 
 
 class TextWriter:
-    """Passes segments on to a `CorpusWriter`, with the encoder's vectors as text.
+    """Passes segments on to a `AlignedWriter`, with the encoder's vectors as text.
 
     Segments are encoded in blocks; text may come later than the other modalities, each keeps its
     own order. The sub-words of an encoder that is trained along are kept: training reads them.
     """
 
-    def __init__(self, writer: CorpusWriter, encoder: WordEncoder) -> None:
+    def __init__(self, writer: AlignedWriter, encoder: WordEncoder) -> None:
         self._writer, self._encoder = writer, encoder
         self._keep_tokens = encoder.source.trained
         self._passes: list[Sequence[Subwords]] = []

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dhmd.base.errors import DhmdError
-from dhmd.data.aligned import CorpusWriter, Ragged, read_corpus, read_identity, write_corpus
+from dhmd.data.aligned import AlignedWriter, Ragged, read_corpus, read_identity, write_aligned
 from dhmd.data.aligned.seal import BLOCK, write_seal
 from tests.data.aligned.corpora import small_corpus, tokens
 
@@ -22,7 +22,7 @@ DAMAGED = r"is damaged|not an aligned cache"
 
 def written(tmp_path: Path, **changes: Any) -> Path:
     path = tmp_path / "x.h5"
-    write_corpus(path, small_corpus(**changes))
+    write_aligned(path, small_corpus(**changes))
     return path
 
 
@@ -177,7 +177,7 @@ def test_appending_piece_by_piece_is_the_same_corpus(
     monkeypatch.setattr("dhmd.data.aligned.writer._CHUNK_BYTES", 64)
     monkeypatch.setattr("dhmd.data.aligned.writer._FLUSH_BYTES", 100)
     data = small_corpus()
-    with CorpusWriter(tmp_path / "y.h5", data.feature_names, words=True) as writer:
+    with AlignedWriter(tmp_path / "y.h5", data.feature_names, words=True) as writer:
         for n in range(12):
             for modality, ragged in data.features.items():
                 writer.append(modality, ragged[n], np.array([len(ragged[n])]))
@@ -207,10 +207,10 @@ def test_an_unfinished_cache_does_not_appear(tmp_path: Path) -> None:
     names = small_corpus().feature_names
     with (
         pytest.raises(DhmdError, match="was left unfinished"),
-        CorpusWriter(path, names, words=True),
+        AlignedWriter(path, names, words=True),
     ):
         pass
-    with pytest.raises(ZeroDivisionError), CorpusWriter(path, names, words=True):
+    with pytest.raises(ZeroDivisionError), AlignedWriter(path, names, words=True):
         raise ZeroDivisionError
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
@@ -345,12 +345,12 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 from dhmd.base.errors import DhmdError
-from dhmd.data.aligned import write_corpus
+from dhmd.data.aligned import write_aligned
 from tests.data.aligned.corpora import small_corpus
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 try:
-    write_corpus(Path(sys.argv[1]), small_corpus())
+    write_aligned(Path(sys.argv[1]), small_corpus())
 except DhmdError as error:
     print(error)
 """

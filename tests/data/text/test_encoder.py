@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from dhmd.base.errors import DhmdError
-from dhmd.data.text.encoder import load_encoder
-from dhmd.data.text.encoder import find_encoder
+from dhmd.data.text.encoder import find_encoder, load_encoder, pool_words
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_the_digest_is_that_of_its_files_wherever_they_lie(tiny: Path, copy: Pat
 def test_weights_that_are_programs_are_not_read(copy: Path) -> None:
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
     said = refused("copy", copy.parent)
-    assert "is no encoder: it must hold config.json and weights as *.safetensors" in said
+    assert "is no encoder: it must have config.json and weights as *.safetensors" in said
 
 
 def test_damaged_weights(copy: Path) -> None:
@@ -124,3 +124,19 @@ def test_without_the_extra(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     said = refused("copy", copy.parent)
     assert said.endswith("transformers, which is not installed: pip install 'dhmd[text]'")
+
+
+def test_words_are_means_of_their_sub_words() -> None:
+    hidden_BKH = torch.tensor(
+        [[[9.0], [1.0], [2.0], [4.0], [9.0]], [[9.0], [5.0], [9.0], [9.0], [9.0]]]
+    )
+    step_BK = torch.tensor([[-1, 0, 1, 1, -1], [-1, 1, -1, -1, -1]])
+    pooled = pool_words(hidden_BKH, step_BK, 3)
+    assert pooled.tolist() == [[[1.0], [3.0], [0.0]], [[0.0], [5.0], [0.0]]]
+
+
+def test_the_gradient_is_each_sub_words_share() -> None:
+    hidden_BKH = torch.ones(1, 4, 1, requires_grad=True)
+    pool_words(hidden_BKH, torch.tensor([[-1, 0, 0, 1]]), 2).sum().backward()
+    assert hidden_BKH.grad is not None
+    assert hidden_BKH.grad.flatten().tolist() == [0.0, 0.5, 0.5, 1.0]

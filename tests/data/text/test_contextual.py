@@ -11,9 +11,8 @@ import pytest
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.alignment import EncoderSource
-from dhmd.data.text.contextual import Contextual
-from dhmd.data.text.contextual import open_contextual, reopen_contextual
 from dhmd.data.text.config import FeaturesConfig
+from dhmd.data.text.contextual import Contextual, open_contextual, reopen_contextual
 
 Utterances = Sequence[Sequence[str]]
 
@@ -77,7 +76,7 @@ def test_a_long_utterance_goes_in_passes_and_cannot_be_trained_along(tiny: Path)
 
 def test_tokens_of_another_model_are_refused(contextual: Contextual) -> None:
     ids = np.array([2, 30000, 3])
-    with pytest.raises(DhmdError, match=r"x holds the token 30000, but bert knows \d+: features"):
+    with pytest.raises(DhmdError, match=r"x has the token 30000, but bert has only \d+: features"):
         contextual.given(ids, ids * 0, np.arange(3), "x")
     with pytest.raises(DhmdError, match=r"x has 65 tokens, but bert reads 64"):
         contextual.given(np.ones(65, int), np.ones(65, int), np.arange(65), "x")

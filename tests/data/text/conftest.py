@@ -1,4 +1,4 @@
-"""One tiny encoder for all tests of a folder."""
+"""Tiny encoders for all tests of the folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.text_encoder.tiny import write_tiny
+from tests.data.text.tiny import write_tiny
 from tests.oracle.threads import one_thread
 
 __all__ = ["one_thread"]
@@ -19,5 +19,5 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One that knows as many tokens as the generated MMSA files hold."""
+    """An encoder with as many tokens as the synthetic MMSA files have."""
     return write_tiny(tmp_path_factory.mktemp("tiny") / "wide", vocabulary=1000)

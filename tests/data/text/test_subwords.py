@@ -9,7 +9,7 @@ import pytest
 
 from dhmd.data.text.encoder import load_encoder
 from dhmd.data.text.subwords import split_words
-from tests.data.text_encoder.tiny import VOCABULARY
+from tests.data.text.tiny import VOCABULARY
 
 
 @pytest.fixture(scope="module")
