@@ -77,6 +77,8 @@ def align_corpus(
             if len((rows := read_segments(sequences, plan.recipe, video)).labels_S)
         }
         videos = _chosen(sequences, plan, segments, folds, table)
+        if not videos:
+            raise DhmdError(table.errors(sequences)[0])
         assign_splits(folds, videos, where=str(folds_path))
         names = {m: sequences.dimension_names(name) for m, name in plan.modalities.items()}
         if encoder is not None:
@@ -234,7 +236,7 @@ def check_corpus(
                 table.add(video, segments[video], aligned)
         if not problems.sentences:
             problems.sentences.update(dict.fromkeys(table.errors(sequences)))
-        if folds is not None:
+        if folds is not None and videos:
             assigned = table.videos or videos
             problems.attempt(assign_splits, folds, assigned, where=str(folds_path))
         for sentence in table.warnings(sequences, folds):

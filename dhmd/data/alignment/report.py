@@ -234,13 +234,13 @@ class TableBuilder:
         count = f"{sum(self._segments.values()):,} segments"
         if not self._has_rows(name):
             return (
-                f"{sequences[name].path}: {what} meets none of the {count}: no labelled video has"
-                f" rows in it (it has videos such as {such_as(sequences.videos(name))}, the labels"
-                f" such as {such_as(self._segments)})"
+                f"{sequences[name].path}: none of the {count} has any {what}, because no labelled"
+                f" video has rows in it (its videos are {such_as(sequences.videos(name))}, the"
+                f" labelled ones {such_as(self._segments)})"
             )
         return (
-            f"{self._ranges(sequences, name)}, and {what} meets none of the {count}: are its"
-            " intervals in seconds, from the beginning of the video?"
+            f"{self._ranges(sequences, name)}, and none of the {count} has any {what}: are the"
+            f" intervals of {name} in seconds, from the beginning of the video?"
         )
 
     def _ranges(self, sequences: Sequences, name: str) -> str:

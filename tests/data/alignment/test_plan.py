@@ -8,8 +8,7 @@ import pytest
 
 from benchmarks.corpora import generated_recipe
 from dhmd.base.errors import DhmdError
-from dhmd.data.alignment import AlignConfig, Origin
-from dhmd.data.alignment.plan import Plan
+from dhmd.data.alignment import AlignConfig, Origin, Plan
 
 CONFIG = AlignConfig(
     drop_words=("sp", "uh"),

@@ -1,4 +1,4 @@
-"""Overlap and mean: equal to the plain definition, and to what time's nature demands."""
+"""Overlap and mean: equal to the plain definition, and invariant where time is."""
 
 from __future__ import annotations
 
@@ -36,13 +36,17 @@ def rows(draw: st.DrawFn) -> Array:
 
 
 def plain_pairs(reference: Array, other: Array, epsilon: float) -> list[tuple[int, int]]:
-    """The SDK's definition, step by step."""
+    """The SDK's definition, step by step; rows that are all instants belong where they start."""
     pairs = []
+    instants = all(end - start <= epsilon for start, end in other)
     for w, (ref_start, ref_end) in enumerate(reference):
         if ref_end - ref_start < epsilon:
             continue
         for r, (start, end) in enumerate(other):
-            if start < ref_end + epsilon and end > ref_start - epsilon:
+            if instants:
+                if ref_start - epsilon <= start < ref_end - epsilon:
+                    pairs.append((w, r))
+            elif start < ref_end + epsilon and end > ref_start - epsilon:
                 clipped_start, clipped_end = max(start, ref_start), min(end, ref_end)
                 if abs(clipped_end - clipped_start) > epsilon:
                     pairs.append((w, r))
@@ -57,6 +61,22 @@ def pairs_of(reference: Array, other: Array, epsilon: float) -> list[tuple[int, 
 @given(intervals(), rows(), st.sampled_from(EPSILONS))
 def test_pairs_are_the_sdks(reference: Array, other: Array, epsilon: float) -> None:
     assert pairs_of(reference, other, epsilon) == plain_pairs(reference, other, epsilon)
+
+
+@given(intervals(), rows(), st.sampled_from(EPSILONS))
+def test_instants_belong_where_they_start(reference: Array, other: Array, epsilon: float) -> None:
+    instants = np.stack([other[:, 0], other[:, 0]], axis=1)
+    assert pairs_of(reference, instants, epsilon) == plain_pairs(reference, instants, epsilon)
+
+
+def test_every_instant_of_a_second_belongs_to_one_word() -> None:
+    """A thousand words of 0.3 s: rounding puts no instant into two words, or into none."""
+    start = np.arange(1000) * 0.3
+    words = np.stack([start, start + 0.3], axis=1)
+    at = np.arange(6000) / 20
+    word, row = overlap_pairs(words, np.stack([at, at], axis=1), 1e-5)
+    np.testing.assert_array_equal(row, np.arange(6000))
+    np.testing.assert_array_equal(word, np.arange(6000) // 6)
 
 
 @given(intervals(), rows(), st.sampled_from(EPSILONS), st.data())
@@ -141,8 +161,8 @@ def test_blocks_change_nothing(limit: int, monkeypatch: pytest.MonkeyPatch) -> N
         pairs_of(reference, other, 1e-5),
         overlap_mean(reference, other, values, 1e-5),
     )
-    monkeypatch.setattr("dhmd.data.alignment.overlap._PAIRS_AT_ONCE", limit)
-    monkeypatch.setattr("dhmd.data.alignment.overlap._VALUES_AT_ONCE", limit)
+    monkeypatch.setattr("dhmd.data.alignment.word_alignment._PAIRS_AT_ONCE", limit)
+    monkeypatch.setattr("dhmd.data.alignment.word_alignment._VALUES_AT_ONCE", limit)
     assert pairs_of(reference, other, 1e-5) == pairs
     again, count_again = overlap_mean(reference, other, values, 1e-5)
     np.testing.assert_array_equal(again, mean)

@@ -14,8 +14,7 @@ from benchmarks.corpora import generated_recipe
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.alignment import AlignConfig, EncoderSource, align_corpus, check_corpus
-from dhmd.data.alignment.words import Subwords
-from dhmd.data.text.subwords import Subwords as Given
+from dhmd.data.text.subwords import Subwords
 from tests.data.alignment.files import FOLDS, hand_entries, write_files, write_folds
 
 NO_SP = AlignConfig(drop_words=("sp",))
@@ -29,12 +28,12 @@ class Letters:
         self.feature_names = ("own", "all")
         self.calls = 0
 
-    def split(self, words: Sequence[str], where: str) -> list[Given]:
+    def split(self, words: Sequence[str], where: str) -> list[Subwords]:
         letters = [(ord(letter), n) for n, word in enumerate(words) for letter in word]
-        return [Given.of(*zip(*letters, strict=True))] if letters else []
+        return [Subwords.of(*zip(*letters, strict=True))] if letters else []
 
-    def given(self, ids: Any, types: Any, steps: Any, where: str) -> list[Given]:
-        return [Given(ids, types, steps)]
+    def given(self, ids: Any, types: Any, steps: Any, where: str) -> list[Subwords]:
+        return [Subwords(ids, types, steps)]
 
     def encode(
         self, passes: Sequence[Sequence[Subwords]], lengths: Sequence[int]
@@ -108,7 +107,7 @@ def test_sub_words_are_kept_for_an_encoder_that_is_trained_along(tmp_path: Path)
 
 def test_blocks_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = align(tmp_path, Letters(trained=True))
-    monkeypatch.setattr("dhmd.data.alignment.words._BLOCK", 2)
+    monkeypatch.setattr("dhmd.data.text.writer._BLOCK", 2)
     encoder = Letters(trained=True)
     cut = align(tmp_path, encoder)
     assert encoder.calls == 3

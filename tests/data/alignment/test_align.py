@@ -37,6 +37,7 @@ def test_every_number_by_hand(tmp_path: Path) -> None:
     assert report["counts"] == {
         "labels_clipped": 0,
         "steps_truncated": 0,
+        "words": 7,
         "words_dropped": 1,
         "words_short": 1,
     }
@@ -144,24 +145,6 @@ def test_a_reference_of_numbers_has_no_words(tmp_path: Path) -> None:
     np.testing.assert_array_equal(corpus.features["text"][2], [[1], [3], [4], [5]])
     with pytest.raises(DhmdError, match=r"align.drop_words is \['sp'\], but the reference"):
         align(tmp_path, recipe=recipe, config=NO_SP)
-
-
-def test_only_videos_that_all_share_are_kept(tmp_path: Path) -> None:
-    def leave(entries: Entries) -> None:
-        # 25522 is complete, 255224 lacks its vision: a prefix must not stand for it.
-        for name in entries:
-            entries[name]["25522"] = entries[name]["w"]
-            if name != "visual":
-                entries[name]["255224"] = entries[name]["w"]
-        entries["words"]["only"] = entries["words"]["w"]
-
-    folds = {"train": ["v", "25522"], "valid": ["w"], "test": ["x"]}
-    corpus, report = align(tmp_path, change=leave, folds=folds)
-    assert set(corpus.videos) == {"v", "w", "x", "25522"}
-    assert report["videos_not_shared"] == {
-        "255224": ["visual"],
-        "only": ["vectors", "acoustic", "visual", "labels"],
-    }
 
 
 def test_entries_of_an_aligned_file_are_joined(tmp_path: Path) -> None:
