@@ -69,10 +69,10 @@ def read(file: str) -> object:
 
 
 def check_key(written: str) -> None:
-    """`a.b` in params.yaml, or `recipes/x.yaml:a.b`."""
+    """`a.b` in params.yaml, or `recipes/x.yaml:a.b`; with `+` the last part is new."""
     file, _, key = written.rpartition(":")
     value = read(file or "params.yaml")
-    for part in key.split("."):
+    for part in key.removeprefix("+").split(".")[: -1 if key.startswith("+") else None]:
         if part == "my_corpus":  # the reader's own
             return
         assert isinstance(value, dict), written
