@@ -1,4 +1,4 @@
-"""End to end: what `predict` says of the pipeline's own files is what the pipeline said."""
+"""End to end: predictions of the pipeline's own files equal the pipeline's predictions."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from dhmd.base.artefacts import load_description, write_description
 from dhmd.base.errors import DhmdError
 from dhmd.data.csd import open_sequence
 from dhmd.prediction import predict_folder
+from dhmd.prediction.job import table_text
+from dhmd.prediction.utterances import Utterances
 from tests.prediction.corpora import CLASSES, SEEDS, Pipeline, change, read_table
-from tests.training.bench import reseal
 
 
 def test_the_pipelines_own_files_give_its_own_predictions(
@@ -106,7 +107,7 @@ def test_a_missing_file_is_an_absent_modality(trained: Pipeline, tmp_path: Path)
     predicted = predict_folder(trained.model, without, tmp_path / "a", segments=labels)
     predict_folder(trained.model, silent, tmp_path / "b", segments=labels)
     assert predicted.notes[0] == (
-        f"{without} has no acoustic.csd or Tiny_acoustic.csd: audio counts as absent"
+        f"{without} has no acoustic.csd or Tiny_acoustic.csd: audio is treated as absent"
     )
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     whole = trained.outputs()
@@ -130,7 +131,7 @@ def test_a_modality_may_lack_some_videos(trained: Pipeline, tmp_path: Path) -> N
     assert max(value for name, value in gap.items() if not name.startswith("25522[")) < 1e-5
 
 
-def test_what_is_left_out_is_said(trained: Pipeline, tmp_path: Path) -> None:
+def test_omitted_segments_are_reported(trained: Pipeline, tmp_path: Path) -> None:
     folder, segments = trained.inputs(tmp_path / "new"), tmp_path / "segments.csv"
     segments.write_text(
         "video,start,end\n25522,0,0\n25522,0,100\nnobody,0,3\n25522,5000,5001\n", encoding="utf-8"
@@ -144,7 +145,7 @@ def test_what_is_left_out_is_said(trained: Pipeline, tmp_path: Path) -> None:
     )
 
 
-def test_nothing_left_is_refused(trained: Pipeline, tmp_path: Path) -> None:
+def test_no_remaining_segment_is_an_error(trained: Pipeline, tmp_path: Path) -> None:
     folder, segments = trained.inputs(tmp_path / "new"), tmp_path / "segments.csv"
     segments.write_text("video,start,end\nnobody,0,3\n", encoding="utf-8")
     with pytest.raises(DhmdError, match=r"nothing is left to predict: .*want of words.*nobody"):
@@ -152,7 +153,7 @@ def test_nothing_left_is_refused(trained: Pipeline, tmp_path: Path) -> None:
     assert not (tmp_path / "p.csv").exists()
 
 
-def test_values_that_are_no_numbers_are_cleaned_as_in_the_pipeline(
+def test_values_that_are_not_finite_are_cleaned_as_in_the_pipeline(
     trained: Pipeline, tmp_path: Path
 ) -> None:
     predicted = predict_folder(trained.model, trained.inputs(tmp_path / "new"), tmp_path / "p.csv")
@@ -175,7 +176,9 @@ def test_a_model_folder_without_origin_is_refused(trained: Pipeline, tmp_path: P
     write_description(older, content)
     folder = trained.inputs(tmp_path / "new")
     for model in (null, older):
-        with pytest.raises(DhmdError, match=r"does not say how its corpus was aligned from \.csd"):
+        with pytest.raises(
+            DhmdError, match=r"does not say how its training data was aligned from \.csd"
+        ):
             predict_folder(model, folder, tmp_path / "p.csv")
 
 
@@ -202,10 +205,7 @@ def test_a_diverged_seed_is_left_out(trained: Pipeline, tmp_path: Path) -> None:
     shutil.copytree(trained.model, model)
     with open(model / "history.csv", "a", encoding="utf-8") as stream:
         stream.write("7,1,diverged,1\n")
-    with pytest.raises(DhmdError, match=r"history\.csv is damaged"):
-        predict_folder(model, trained.inputs(tmp_path / "new"), tmp_path / "p.csv")
-    reseal(model)
-    folder = tmp_path / "new"
+    folder = trained.inputs(tmp_path / "new")
     predicted = predict_folder(model, folder, tmp_path / "p.csv")
     assert predicted.seeds == (4,)
     assert "seed 7 diverged in training and is left out" in predicted.notes
@@ -214,8 +214,10 @@ def test_a_diverged_seed_is_left_out(trained: Pipeline, tmp_path: Path) -> None:
         assert row["mean"] == row["seed_4"]
     with open(model / "history.csv", "a", encoding="utf-8") as stream:
         stream.write("4,1,diverged,1\n")
-    reseal(model)
     with pytest.raises(DhmdError, match=r"every seed of .* diverged"):
+        predict_folder(model, folder, tmp_path / "q.csv")
+    (model / "history.csv").write_text("seed;name\nx\n")
+    with pytest.raises(DhmdError, match=r"history\.csv is damaged"):
         predict_folder(model, folder, tmp_path / "q.csv")
     assert not (tmp_path / "q.csv").exists()
 
@@ -265,3 +267,26 @@ def test_the_output_cannot_destroy_the_model_or_a_special_file(
             predict_folder(trained.model, folder, output)
     assert description.read_bytes() == before
     assert (tmp_path / "link").is_symlink()
+
+
+def utterances(*ids: str) -> Utterances:
+    intervals_N2 = np.array([[0.0, 1.25], [2.0, 3.1]])[: len(ids)]
+    return Utterances(ids=ids, intervals_N2=intervals_N2, lengths=[], values=[], notes=())
+
+
+def test_the_table_has_values_in_their_fewest_digits() -> None:
+    prediction_SNO = np.array([[[0.1], [1.0]], [[0.3], [-2e-5]]], dtype=np.float32)
+    assert table_text(utterances("v[0]", 'a "b", c[1]'), (1, 5), prediction_SNO, ()) == (
+        "id,start,end,mean,seed_1,seed_5\n"
+        "v[0],0.0,1.25,0.2,0.1,0.3\n"
+        '"a ""b"", c[1]",2.0,3.1,0.49999,1.0,-2e-05\n'
+    )
+
+
+def test_the_mean_of_classes_is_over_their_probabilities() -> None:
+    # One seed is sure of "yes", the other leans to "no": the mean is yes.
+    prediction_SNO = np.array([[[0.0, 1.0]], [[0.75, 0.25]]], dtype=np.float32)
+    assert table_text(utterances("v[0]"), (1, 2), prediction_SNO, ("no", "yes")) == (
+        "id,start,end,mean,mean_probability,seed_1,seed_1_probability,seed_2,seed_2_probability\n"
+        "v[0],0.0,1.25,yes,0.625,yes,1.0,no,0.75\n"
+    )

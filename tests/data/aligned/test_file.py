@@ -16,6 +16,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import AlignedWriter, Ragged, read_corpus, read_identity, write_aligned
 from tests.data.aligned.corpora import small_corpus, tokens
 
+
 def written(tmp_path: Path, **changes: Any) -> Path:
     path = tmp_path / "x.h5"
     write_aligned(path, small_corpus(**changes))
@@ -217,7 +218,7 @@ def test_every_cut_is_found(tmp_path: Path) -> None:
     content = path.read_bytes()
     for size in range(0, len(content), 501):
         path.write_bytes(content[:size])
-        with pytest.raises(DhmdError, match="not a whole HDF5 file|is damaged"):
+        with pytest.raises(DhmdError, match=r"not a whole HDF5 file|is damaged"):
             read_corpus(path)
 
 

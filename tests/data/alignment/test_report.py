@@ -12,7 +12,7 @@ from benchmarks.corpora import generated_recipe
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import Corpus
 from dhmd.data.alignment import AlignConfig, Origin, check_corpus
-from dhmd.prediction.utterances import align_folder
+from dhmd.prediction.utterances import read_csd_folder
 from tests.data.alignment.files import Entries, align, write_files, write_folds
 
 SPLITS = {"train": ["tr0", "tr1", "tr2"], "valid": ["va0"], "test": ["te0", "te1"]}
@@ -88,7 +88,7 @@ def predicted(folder: Path, entries: Entries, segments: bool = True) -> tuple[An
     paths = write_files(folder, entries)
     labels = folder / "segments"
     labels.mkdir()
-    found = align_folder(
+    found = read_csd_folder(
         folder,
         paths["labels"].rename(labels / "labels.csd") if segments else None,
         origin=Origin.from_json(report["origin"], "model.json"),
