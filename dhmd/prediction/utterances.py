@@ -342,6 +342,12 @@ class _Aligner:
         for error in self.table.errors(self.sequences):
             raise DhmdError(error)
         notes = self.table.warnings(self.sequences)
+        if any("cut off" in note for note in notes):
+            which = self.plan.config.truncate
+            notes.append(
+                f"of a long segment the model reads the {which} steps; give shorter ones with"
+                " --segments"
+            )
         if self.unknown:
             notes.append(f"left out, because no file has them: {such_as(self.unknown, 'video')}")
         return notes

@@ -283,7 +283,8 @@ class TableBuilder:
                 )
             if counts["values_cleaned"]:
                 found.append(cleaned_sentence(modality, counts["values_cleaned"], counts["values"]))
-            if counts["steps_cut"] > counts["steps"] * REPORTED_SHARE:
+            unreported = counts["steps"] * REPORTED_SHARE if self._labelled else 0
+            if counts["steps_cut"] > unreported:
                 key = "align.max_steps"
                 key += "" if self.plan.alignment == "word" else f"_unaligned.{modality}"
                 what = "words" if self.plan.by_word(modality) else modality
