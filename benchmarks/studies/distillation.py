@@ -57,7 +57,7 @@ REGIMES = tuple(RECIPES)
 # What makes a corpus and looks at what was trained on it; the training's own key covers the rest.
 _CODE = (
     "dhmd/data/synthetic",
-    "dhmd/data/csd",
+    "dhmd/data/csd.py",
     "dhmd/data/alignment",
     "dhmd/evaluation",
     "benchmarks/studies/distillation.py",
