@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hdf5 import READ_ERRORS, refuse_all_traps
+from dhmd.base.hdf5 import READ_ERRORS, check_group
 from dhmd.evaluation.files import decimal_round_trip
 from dhmd.evaluation.metrics import Floats, Ints
 
@@ -124,7 +124,7 @@ def _open(folder: Path) -> Iterator[tuple[h5py.File, dict[str, Any]]]:
         raise DhmdError(f"{path} does not exist; run the stage that writes {folder}")
     try:
         with h5py.File(path, "r") as file:
-            refuse_all_traps(file, str(path))
+            check_group(file, str(path))
             yield (
                 file,
                 {

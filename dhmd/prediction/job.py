@@ -112,7 +112,7 @@ def _encoder(origin: Origin, description: Description, device: Device) -> WordEn
             "(features.text: finetune) and cannot predict new files; train with features.text: "
             "contextual"
         )
-    from dhmd.data.contextual.opening import reopen_contextual
+    from dhmd.data.text.contextual import reopen_contextual
 
     return reopen_contextual(origin.encoder, repository_root(), device=device)
 

@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from dhmd.base.errors import DhmdError
 from dhmd.config.schema import CONFIG, as_json, load_section
-from dhmd.data.text_encoder.config import FinetuneConfig
+from dhmd.data.text.config import FinetuneConfig
 from dhmd.models.config import DecoupleConfig, DistillationConfig, DropoutConfig, ModelConfig
 from dhmd.training.config import PretrainConfig, TrainConfig
 

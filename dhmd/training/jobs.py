@@ -27,7 +27,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256
 from dhmd.data.aligned import read_corpus
 from dhmd.data.aligned.corpus import Array, Corpus
-from dhmd.data.text_encoder.loading import Encoder
+from dhmd.data.text.encoder import Encoder
 from dhmd.training.checkpoint import CheckpointDirectory
 from dhmd.training.configuration import Configuration, flat
 from dhmd.training.device import prepared

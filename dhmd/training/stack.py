@@ -18,7 +18,7 @@ from torch import Tensor
 from dhmd.base.artefacts import checked_artefact
 from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import json_sha256
-from dhmd.base.hdf5 import refuse_all_traps
+from dhmd.base.hdf5 import check_group
 from dhmd.data.aligned.corpus import Array, Corpus
 from dhmd.models.registry import AnyModel, build
 from dhmd.models.stacked.dhmd import DHMD, initialise_encoders
@@ -143,7 +143,7 @@ class Pretrained:
         if description.identity != corpus.identity or not set(seeds) <= set(description.seeds):
             raise DhmdError(f"{folder} was pretrained on other data or seeds: run pretrain again")
         with h5py.File(checked_artefact(folder, FILE), "r") as file:
-            refuse_all_traps(file, str(folder / FILE))
+            check_group(file, str(folder / FILE))
             stored = json.loads(file.attrs["modalities"])
             teacher_SNM = file["teacher"][()]
         missing = [name for name in modalities if name not in stored]

@@ -41,7 +41,7 @@ LIMIT = 10 << 30  # bytes
 DAY = 86_400.0  # seconds
 
 # What every training's numbers depend on, besides the code of its model.
-_CODE = ("training", "data/aligned", "data/text_encoder")
+_CODE = ("training", "data/aligned", "data/text")
 
 
 @dataclass(frozen=True)

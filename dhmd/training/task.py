@@ -16,7 +16,7 @@ from typing import Any
 from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.hashing import json_sha256
-from dhmd.data.text_encoder.loading import Encoder, load_encoder
+from dhmd.data.text.encoder import Encoder, load_encoder
 from dhmd.training.configuration import Configuration
 from dhmd.training.store import Store
 
@@ -114,7 +114,7 @@ class Task:
             "aligned": str(self.aligned.resolve()),
             "fold": self.fold,
             "pretrained": None if self.pretrained is None else str(self.pretrained.resolve()),
-            "encoder": None if self.encoder is None else str(self.encoder.place.folder.resolve()),
+            "encoder": None if self.encoder is None else str(self.encoder.files.folder.resolve()),
             "missing_modality_test": self.missing_modality_test,
             "store": str(self.store.folder.resolve()),
             "keys": {name: self.keys[name] for name in self.members},

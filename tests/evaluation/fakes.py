@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from dhmd.data.aligned import CorpusData, Ragged, read_corpus, write_cache
+from dhmd.data.aligned import CorpusData, Ragged, read_corpus, write_aligned
 
 SIZES = {"train": 40, "valid": 20, "test": 30}
 # How strongly a modality shows the label; other modalities show nothing.
@@ -54,7 +54,7 @@ def write_corpus(
     if generated:
         planted = {f"reliability_{m}": rng.uniform(size=count) for m in modalities}
         planted |= {"truth": truth, "latent": rng.integers(0, 3, count).astype(float)}
-    write_cache(
+    write_aligned(
         path,
         CorpusData(
             name=name,

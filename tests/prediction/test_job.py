@@ -83,7 +83,8 @@ def test_a_video_is_one_segment_unless_segments_are_given(
             assert float(row["start"]) == intervals[:, 0].min()
             assert float(row["end"]) == intervals[:, 1].max()
     # The model was aligned with nine steps a segment at most.
-    assert any("steps were cut off" in note for note in predicted.notes)
+    assert any("steps of words are cut off" in note for note in predicted.notes)
+    assert any("give shorter ones with --segments" in note for note in predicted.notes)
 
 
 def test_segments_from_csv_equal_those_from_labels(trained: Pipeline, tmp_path: Path) -> None:
@@ -101,8 +102,8 @@ def test_segments_from_csv_equal_those_from_labels(trained: Pipeline, tmp_path: 
 def test_a_missing_file_is_an_absent_modality(trained: Pipeline, tmp_path: Path) -> None:
     without = trained.inputs(tmp_path / "without", "words", "vectors", "visual")
     silent = trained.inputs(tmp_path / "silent")
-    # Audio that lies outside every segment is absent in each of them, as the pipeline has it.
-    change(silent / "acoustic.csd", lambda _, rows, times: (rows, times + 1e6))
+    # Audio without a single row is absent in each segment, as in the pipeline.
+    change(silent / "acoustic.csd", lambda _, rows, times: (rows[:0], times[:0]))
     labels = trained.raw / "labels.csd"
     predicted = predict_folder(trained.model, without, tmp_path / "a", segments=labels)
     predict_folder(trained.model, silent, tmp_path / "b", segments=labels)
@@ -123,7 +124,9 @@ def test_a_modality_may_lack_some_videos(trained: Pipeline, tmp_path: Path) -> N
         lambda video, rows, times: None if video == "25522" else (rows, times),
     )
     predicted = predict_folder(trained.model, folder, tmp_path / "p.csv", segments=labels)
-    assert "audio counts as absent in 1 video: 25522" in predicted.notes
+    assert predicted.notes[0] == (
+        "1 of 11 videos are not in acoustic (25522): they are kept, and their audio is absent"
+    )
     rows, expected = read_table(tmp_path / "p.csv"), trained.outputs()
     assert set(rows) == set(expected)
     gap = {name: abs(float(rows[name]["seed_4"]) - expected[name][0]) for name in rows}
@@ -138,17 +141,16 @@ def test_omitted_segments_are_reported(trained: Pipeline, tmp_path: Path) -> Non
     )
     predicted = predict_folder(trained.model, folder, tmp_path / "p.csv", segments=segments)
     assert list(read_table(tmp_path / "p.csv")) == ["25522[1]"]
-    assert "left out for want of words: 1 video: nobody" in predicted.notes
-    assert (
-        "left out as empty: 2 segments: 25522[0] (no length), 25522[2] (no words)"
-        in predicted.notes
+    assert "left out, because no file has them: 1 video: nobody" in predicted.notes
+    assert predicted.notes[0] == (
+        "2 of 3 (66.7%) segments are empty and left out (25522[0]: no length, 25522[2]: no words)"
     )
 
 
 def test_no_remaining_segment_is_an_error(trained: Pipeline, tmp_path: Path) -> None:
     folder, segments = trained.inputs(tmp_path / "new"), tmp_path / "segments.csv"
     segments.write_text("video,start,end\nnobody,0,3\n", encoding="utf-8")
-    with pytest.raises(DhmdError, match=r"nothing is left to predict: .*want of words.*nobody"):
+    with pytest.raises(DhmdError, match=r"nothing is left to predict: .*no file has them.*nobody"):
         predict_folder(trained.model, folder, tmp_path / "p.csv", segments=segments)
     assert not (tmp_path / "p.csv").exists()
 
@@ -157,7 +159,7 @@ def test_values_that_are_not_finite_are_cleaned_as_in_the_pipeline(
     trained: Pipeline, tmp_path: Path
 ) -> None:
     predicted = predict_folder(trained.model, trained.inputs(tmp_path / "new"), tmp_path / "p.csv")
-    assert any("of audio are no finite numbers" in note for note in predicted.notes)
+    assert any("count as missing" in note for note in predicted.notes)
 
 
 def altered_model(trained: Pipeline, folder: Path, key: str, value: object) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from dhmd.data.aligned import Ragged, read_corpus, write_cache
+from dhmd.data.aligned import Ragged, read_corpus, write_aligned
 from dhmd.training import planning
 from dhmd.training.planning import bytes_kept, choose_workers, most_members, split_evenly
 from tests.training.bench import Bench
@@ -77,7 +77,7 @@ def test_long_sequences_train_in_smaller_stacks(tmp_path: Path) -> None:
         for name, steps in (("text", 50), ("audio", 375), ("vision", 500))
     }
     names = {name: (name,) for name in features}
-    write_cache(tmp_path / "c.h5", replace(data, features=features, feature_names=names))
+    write_aligned(tmp_path / "c.h5", replace(data, features=features, feature_names=names))
     corpus = read_corpus(tmp_path / "c.h5")
     model = {"width": 50, "heads": 10, "layers": 4}
     configuration = tiny_configuration({"model": model, "train": {"batch_size": 16}})

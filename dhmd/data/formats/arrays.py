@@ -26,7 +26,7 @@ import h5py
 import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hdf5 import READ_ERRORS, TIGHTEST, check_heaps, refuse_all_traps
+from dhmd.base.hdf5 import MAX_COMPRESSION, READ_ERRORS, check_group
 from dhmd.data.aligned import SPLITS
 from dhmd.data.csd import segment_row, video_of
 from dhmd.data.formats.conversion import numbers, texts
@@ -103,11 +103,9 @@ def load_arrays(path: Path) -> dict[str, Array]:
 
 def _datasets(file: h5py.File, path: Path) -> dict[str, Array]:
     """The datasets at a file's top, none of them a trap."""
-    refuse_all_traps(file, str(path))
+    check_group(file, str(path))
     found = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
     _check_sum(sum(item.nbytes for item in found.values()), path)
-    for name, item in found.items():
-        check_heaps(item, f"{path}: {name!r}")
     return {
         name: np.asarray(item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()])
         for name, item in found.items()
@@ -117,7 +115,7 @@ def _datasets(file: h5py.File, path: Path) -> dict[str, Array]:
 def _check_sum(size: int, path: Path) -> None:
     """One block of data may go by many names, and each would be read."""
     held = path.stat().st_size
-    if size > TIGHTEST * held:
+    if size > MAX_COMPRESSION * held:
         raise DhmdError(
             f"{path} is damaged: its arrays are {size:,} bytes together, the file has {held:,}"
         )

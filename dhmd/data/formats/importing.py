@@ -14,19 +14,20 @@ from dhmd.base.progress import progress
 from dhmd.data.aligned import (
     ENCODER_SOURCE,
     SPLITS,
-    CacheWriter,
+    AlignedWriter,
     SegmentTable,
     assign_splits,
     read_folds,
 )
-from dhmd.data.alignment import AlignConfig, TextSink, WordEncoder, clean_values
-from dhmd.data.alignment.words import Subwords, tokens_of
+from dhmd.data.alignment import AlignConfig, TextWriter, WordEncoder, clean_values
 from dhmd.data.formats.arrays import read_arrays
 from dhmd.data.formats.mmsa import read_mmsa
 from dhmd.data.formats.mustard import read_mustard
 from dhmd.data.formats.problems import Problems, ProblemsFoundError
 from dhmd.data.formats.reading import Reading, Segment, Task
 from dhmd.data.formats.urfunny import read_urfunny
+from dhmd.data.text.subwords import Subwords
+from dhmd.data.text.writer import tokens_of
 from dhmd.recipes import Recipe
 
 Array = np.ndarray[Any, Any]
@@ -64,7 +65,7 @@ class _Nowhere:
 class _Plain(_Nowhere):
     """The cache's writer, of a corpus whose text has vectors."""
 
-    writer: CacheWriter
+    writer: AlignedWriter
 
     def append(self, modality: str, values: Array, lengths: Array) -> None:
         """Write the rows."""
@@ -134,10 +135,10 @@ def import_corpus(
         _check_words(task, reading)
         names["text"] = encoder.feature_names
         sources = {**sources, ENCODER_SOURCE: encoder.source.digest}
-    with CacheWriter(output, names, words=reading.has_words) as writer:
-        sink = _Plain(writer) if encoder is None else TextSink(writer, encoder)
+    with AlignedWriter(output, names, words=reading.has_words) as writer:
+        sink = _Plain(writer) if encoder is None else TextWriter(writer, encoder)
         gathered = _gather(task, reading, sink, encoder)
-        tokens = sink.finish() if isinstance(sink, TextSink) else None
+        tokens = sink.finish() if isinstance(sink, TextWriter) else None
         folds = _folds(task, reading, gathered)
         task.problems.stop_if_any(recipe.name)
         report = _report(task, reading, gathered)
@@ -404,7 +405,7 @@ def _subwords(task: Task, segment: Segment, encoder: WordEncoder | None) -> Sequ
     stays = (places >= kept.start) & (places < kept.stop)
     steps = np.where(stays, places - kept.start, -1)
     if encoder is None:
-        return [_Given(ids, types, steps)]
+        return [Subwords(ids, types, steps)]
     where = f"{task.recipe.name}: {segment.id}"
     if len(ids) != count:
         raise DhmdError(
@@ -412,15 +413,6 @@ def _subwords(task: Task, segment: Segment, encoder: WordEncoder | None) -> Sequ
             "vectors cannot take their place, set features.text to words"
         )
     return encoder.given(ids, types, steps, where)
-
-
-@dataclass(frozen=True, eq=False)
-class _Given:
-    """A file's tokens where no encoder reads them: they go along into the cache."""
-
-    ids: Array
-    types: Array
-    steps: Array
 
 
 def _report(task: Task, reading: Reading, gathered: _Gathered) -> dict[str, object]:
