@@ -46,7 +46,7 @@ def _generate(stage: Stage) -> None:
     from dhmd.base.hashing import file_sha256
     from dhmd.base.progress import progress
     from dhmd.config.schema import load_section
-    from dhmd.data.download.manifest import FileRecord, write_manifest
+    from dhmd.data.download import FileRecord, write_received
     from dhmd.data.synthetic import GeneratorConfig, generate
 
     recipe = stage.settings.recipe
@@ -59,7 +59,7 @@ def _generate(stage: Stage) -> None:
             path.name: FileRecord(sha256=file_sha256(path), bytes=path.stat().st_size)
             for path in sorted(folder.iterdir())
         }
-        write_manifest(folder, records)
+        write_received(folder, records)
 
 
 if __name__ == "__main__":

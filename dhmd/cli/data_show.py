@@ -17,8 +17,7 @@ from dhmd.base.progress import progress
 from dhmd.cli.layout import histogram, share, size, table
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.csd import open_sequence, video_of
-from dhmd.data.download.gathering import ordered_sources
-from dhmd.data.download.manifest import read_manifest
+from dhmd.data.download import ordered_sources, read_received
 from dhmd.data.formats import known_file, load_pickle
 from dhmd.data.formats.arrays import load_arrays
 from dhmd.recipes import Recipe
@@ -146,7 +145,7 @@ def _brief(value: object) -> str:
 def _raw(recipe: Recipe, raw: Path) -> list[str]:
     lines = [f"downloaded to {raw}, not aligned yet"]
     rows = []
-    for name, record in read_manifest(raw).items():
+    for name, record in read_received(raw).items():
         known = known_file(record.sha256) or ""
         rows.append([name, size(record.bytes), record.sha256[:12], known])
     lines += table(["file", "size", "sha256", "known as"], rows)
