@@ -54,21 +54,22 @@ def draft_recipe(
         raise DhmdError("--classes names the classes of a classification: give both or neither")
     if format == "mmsa":
         files = {SEQUENCE: path}
-        key = LABELS[kind]
+        id_key, key = "id", LABELS[kind]
         parts = {
             f"{path}: {s}.": part for s, part in split_parts(load_pickle(path), str(path)).items()
         }
     else:
         files = {split: _array_file(path, split) for split in SPLITS}
-        key = "labels"
+        id_key, key = "ids", "labels"
         parts = {f"{file}: ": load_arrays(file) for file in files.values()}
     steps: dict[str, int] = {}
     labels = []
     for where, part in parts.items():
-        ids = part.get("ids" if format == "arrays" else "id")
-        if key not in part or ids is None:
-            raise DhmdError(f"{where}{key if ids is not None else 'id'} is missing")
-        labels.append(label_values(part[key], count=np.size(ids), where=f"{where}{key}"))
+        for required in (id_key, key):
+            if required not in part:
+                raise DhmdError(f"{where}{required} is missing")
+        count = np.size(part[id_key])
+        labels.append(label_values(part[key], count=count, where=f"{where}{key}"))
         for modality in MODALITIES:
             if modality in part:
                 longest = _longest(part, modality, f"{where}{modality}")

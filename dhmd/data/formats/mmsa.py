@@ -112,10 +112,6 @@ def read_mmsa(job: ImportJob) -> Reading:
                 f"train has {len(train.ids)} utterances and {name} {len(splits[name].ids)}: make "
                 "sure that the splits are not swapped"
             )
-    if job.alignment == "word" and not all(split.aligned for split in splits.values()):
-        raise DhmdError(
-            f"{where} is unaligned, each modality has its own steps: set data.alignment to none"
-        )
     widths = {modality: x_NTd.shape[2] for modality, x_NTd in train.features.items()}
     for name, split in splits.items():
         for modality, x_NTd in split.features.items():
@@ -136,6 +132,10 @@ def read_mmsa(job: ImportJob) -> Reading:
         name: {m: _real_steps(m, split, padding, sides, job) for m in split.features}
         for name, split in splits.items()
     }
+    if job.alignment == "word" and not all(split.aligned for split in splits.values()):
+        raise DhmdError(
+            f"{where} is unaligned, each modality has its own steps: set data.alignment to none"
+        )
     _count_outside(splits, real, notes, job)
     return Reading(
         feature_names={m: numbered(m, width) for m, width in widths.items()},
