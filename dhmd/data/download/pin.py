@@ -51,16 +51,16 @@ def pinned_text(text: str, records: dict[str, FileRecord], *, where: str) -> str
     Raises:
         DhmdError: the text is not YAML, or lacks a sequence.
     """
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 1 << 20  # never wrap
+    editor = YAML()
+    editor.preserve_quotes = True
+    editor.width = 1 << 20  # never wrap
     if re.search(r"^\s*[\w-]+:[^\n]*\n(\s*#[^\n]*\n)*\s+- ", text, re.MULTILINE):
-        yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.representer.add_representer(
+        editor.indent(mapping=2, sequence=4, offset=2)
+    editor.representer.add_representer(
         type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
     )
     try:
-        content: Any = yaml.load(text)
+        content: Any = editor.load(text)
     except YAMLError as error:
         raise DhmdError(f"{where} is not YAML: {first_line(error)}") from error
     for name, record in records.items():
@@ -72,5 +72,5 @@ def pinned_text(text: str, records: dict[str, FileRecord], *, where: str) -> str
         entry["bytes"] = record.bytes
         entry["sha256"] = DoubleQuotedScalarString(record.sha256)
     stream = io.StringIO()
-    yaml.dump(content, stream)
+    editor.dump(content, stream)
     return stream.getvalue()
