@@ -21,13 +21,10 @@ from torch import Tensor
 from benchmarks.measure import RESULTS, Time
 from dhmd.data.aligned.corpus import Array
 from dhmd.models.config import (
-    AttentionDropoutConfig,
     DecoupleConfig,
     DictionaryConfig,
     DistillationConfig,
     DropoutConfig,
-    InputDropoutConfig,
-    KernelConfig,
     ModelConfig,
 )
 from dhmd.models.stacked.dhmd import DHMD
@@ -75,12 +72,12 @@ MOSI = Shape(
         width=50,
         heads=10,
         layers=4,
-        kernels=KernelConfig(text=5, audio=5, vision=5),
+        kernels={"text": 5, "audio": 5, "vision": 5},
         dropout=DropoutConfig(
-            attention=AttentionDropoutConfig(text=0.3, audio=0.2, vision=0.0),
+            attention={"text": 0.3, "audio": 0.2, "vision": 0.0},
             layer=0.1,
             embedding=0.2,
-            input=InputDropoutConfig(text=0.5),
+            input={"text": 0.5},
             output=0.5,
         ),
     ),
@@ -93,12 +90,12 @@ MOSEI = Shape(
         width=30,
         heads=6,
         layers=4,
-        kernels=KernelConfig(text=5, audio=1, vision=3),
+        kernels={"text": 5, "audio": 1, "vision": 3},
         dropout=DropoutConfig(
-            attention=AttentionDropoutConfig(text=0.4),
+            attention={"text": 0.4},
             layer=0.1,
             embedding=0.0,
-            input=InputDropoutConfig(text=0.3),
+            input={"text": 0.3},
             output=0.5,
         ),
     ),

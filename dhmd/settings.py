@@ -1,26 +1,30 @@
-"""`params.yaml`, whole and typed; and what it says of one dataset, its recipe's values filled in.
+"""params.yaml as typed settings, and the settings of one dataset with its recipe's values.
 
-Null in params.yaml means "the recipe's" where a recipe may say something, any other value wins, so
-that every `-S` does what it says.
+A null in params.yaml stands for the recipe's value, and where the recipe has none for the default.
+Any other value wins over the recipe, so that every `-S` takes effect.
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic.dataclasses import dataclass
+
 from dhmd.ablation.config import AblateConfig
 from dhmd.base.errors import DhmdError
-from dhmd.config.schema import load_section
+from dhmd.config.schema import CONFIG, load_section
 from dhmd.config.yaml12 import load_yaml
 from dhmd.data.alignment.config import AlignConfig
-from dhmd.data.text_encoder.config import FeaturesConfig
+from dhmd.data.text.config import FeaturesConfig
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.gate.config import GateConfig
 from dhmd.models.config import DecoupleConfig, DistillationConfig, ModelConfig
-from dhmd.recipes import Recipe, load_recipe
+from dhmd.recipes import Recipe, load_recipe, recipe_names
 from dhmd.tracking.config import TrackingConfig
 from dhmd.training.config import PretrainConfig, TrainConfig
 from dhmd.training.configuration import Configuration
@@ -28,26 +32,19 @@ from dhmd.training.configuration import Configuration
 PARAMS_FILE = "params.yaml"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class DataConfig:
     """Section `data`."""
 
-    alignment: Literal["word", "none"] = field(
-        default="word",
-        metadata={"help": "word: one step a word in every modality; none: each its own rate"},
-    )
-    fold: str | None = field(
-        default=None, metadata={"help": "which fold of a corpus that has several; null: its first"}
-    )
-    sources: Mapping[str, str | None] = field(
-        default_factory=dict,
-        metadata={"help": "a folder or address instead of the recipe's sources, by dataset"},
-    )
+    alignment: Literal["word", "none"] = "word"  # none: each modality at its own rate and length
+    fold: str | None = None  # which fold of a corpus that has several; None: the first
+    # A folder or address to use instead of the recipe's sources, by dataset.
+    sources: Mapping[str, str | None] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Sections:
-    """The sections that are read the same way for all datasets and for one."""
+    """The sections of params.yaml."""
 
     data: DataConfig = field(default_factory=DataConfig)
     align: AlignConfig = field(default_factory=AlignConfig)
@@ -63,25 +60,30 @@ class Sections:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class ParamsFile(Sections):
     """The keys of params.yaml."""
 
     datasets: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        if not self.datasets:
+            raise ValueError("datasets is empty, but must name at least one recipe")
+        if twice := _repeated(self.datasets):
+            raise ValueError(f"datasets names {twice} twice")
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Settings(Sections):
-    """Everything that params.yaml and the recipe say of one dataset."""
+    """All settings of one dataset."""
 
     dataset: str
     recipe: Recipe
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """The modalities in use, in the order text, audio, vision."""
-        chosen = self.model.modalities
-        names = self.recipe.modality_names
+        """The modalities in use: text, audio, vision, then the others in the recipe's order."""
+        chosen, names = self.model.modalities, self.recipe.modality_names
         return names if chosen is None else tuple(name for name in names if name in chosen)
 
     @property
@@ -98,9 +100,9 @@ class Settings(Sections):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@plain_dataclass(frozen=True, kw_only=True)
 class Params:
-    """params.yaml as it was read, ready to be looked at for each dataset."""
+    """params.yaml, from which the settings of each dataset are made."""
 
     root: Path
     values: Mapping[str, Any]
@@ -109,31 +111,26 @@ class Params:
     tracking: TrackingConfig
 
     def for_dataset(self, name: str) -> Settings:
-        """The settings of one dataset: params.yaml over its recipe over the defaults.
+        """Return the settings of one dataset: params.yaml over its recipe over the defaults.
 
         Raises:
-            DhmdError: no such recipe, a value that one of the two may not have, or two that do not
-                fit each other.
+            DhmdError: no such recipe, a value that one of the two may not have, or values that
+                contradict each other.
         """
         recipe = load_recipe(name, self.root)
-        starting = {
-            "align": recipe.align,
-            "model": recipe.model,
-            "kd": recipe.kd,
-            "pretrain": recipe.pretrain,
-            "train": recipe.train,
-            "ablate": recipe.ablate,
-        }
         read = load_section(
             ParamsFile,
             self.values,
-            recipe=starting,
+            recipe=recipe.starting_values(),
             source=PARAMS_FILE,
             recipe_source=recipe.source,
             complete=True,
+            modalities=recipe.settable_modalities,
         )
         sections = {key: value for key, value in vars(read).items() if key != "datasets"}
-        sections["features"] = _filled(read.features, recipe)
+        if read.features.text is None:
+            text: Literal["contextual", "words"] = "contextual" if recipe.text_is_words else "words"
+            sections["features"] = replace(read.features, text=text)
         settings = Settings(dataset=name, recipe=recipe, **sections)
         _check(settings)
         return settings
@@ -147,41 +144,27 @@ def load_params(root: Path) -> Params:
     """
     values = load_yaml(root / PARAMS_FILE, PARAMS_FILE)
     read = load_section(ParamsFile, values, source=PARAMS_FILE, complete=True)
-    if not read.datasets:
-        raise DhmdError(f"{PARAMS_FILE}: datasets is empty, but must name at least one recipe")
-    twice = sorted({name for name in read.datasets if read.datasets.count(name) > 1})
-    if twice:
-        raise DhmdError(f"{PARAMS_FILE}: datasets names {twice[0]} twice")
-    for name in read.datasets:
-        if name not in read.data.sources:
-            # DVC refuses to track a key that is absent.
-            raise DhmdError(f"{PARAMS_FILE} lacks data.sources.{name}: add it, null if need be")
+    names = recipe_names(root)
+    for name in read.data.sources:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise DhmdError(f"{PARAMS_FILE}: data.sources names {name}, which has no recipe{hint}")
     assert isinstance(values, Mapping)  # load_section refuses anything else
     return Params(
-        root=root,
-        values=values,
-        datasets=read.datasets,
-        gate=read.gate,
-        tracking=read.tracking,
+        root=root, values=values, datasets=read.datasets, gate=read.gate, tracking=read.tracking
     )
 
 
 def with_values(settings: Settings, **sections: Any) -> Settings:
-    """The settings with whole sections replaced, checked again (for variants and studies)."""
+    """Return the settings with whole sections replaced, checked again."""
     changed = replace(settings, **sections)
     _check(changed)
     return changed
 
 
-def _filled(features: FeaturesConfig, recipe: Recipe) -> FeaturesConfig:
-    """Null stands for what the recipe's text is: word vectors, or words for an encoder to read."""
-    if features.text is not None:
-        return features
-    return replace(features, text="contextual" if recipe.text_is_words else "words")
-
-
 def _check(settings: Settings) -> None:
-    """What no single key can say: values that must fit each other."""
+    """Refuse values that contradict each other or the recipe."""
     model, recipe = settings.model, settings.recipe
     if model.width % model.heads:
         raise DhmdError(
@@ -194,19 +177,26 @@ def _check(settings: Settings) -> None:
             "without vectors: set it to contextual or finetune"
         )
     names = recipe.modality_names
-    for name in model.modalities or ():
-        if names and name not in names:
-            raise DhmdError(
-                f"model.modalities names {name}, but {recipe.source} has only {', '.join(names)}"
-            )
-    chosen = model.modalities or ()
-    twice = sorted({name for name in chosen if chosen.count(name) > 1})
-    if twice:
-        raise DhmdError(f"model.modalities names {twice[0]} twice")
+    for key, chosen, allowed in (
+        ("model.modalities", model.modalities or (), names),
+        ("align.centre_by_video", settings.align.centre_by_video, recipe.settable_modalities),
+    ):
+        for name in chosen:
+            if names and name not in allowed:
+                raise DhmdError(
+                    f"{key} names {name}, but {recipe.source} has only {', '.join(names)}"
+                )
+        if twice := _repeated(chosen):
+            raise DhmdError(f"{key} names {twice} twice")
     if model.modalities == ():
         raise DhmdError("model.modalities is empty, but must be null or name at least one")
     seeds = settings.train.seeds
-    if not seeds or len(set(seeds)) != len(seeds):
+    if not seeds or _repeated(seeds) is not None:
         raise DhmdError(
             f"train.seeds is {list(seeds)}, but must name at least one seed, and each once"
         )
+
+
+def _repeated(values: tuple[Any, ...]) -> Any:
+    """The first value that is there twice."""
+    return next((value for value in values if values.count(value) > 1), None)

@@ -29,7 +29,7 @@ from stages import PARENT
 from stages._record import recorded
 
 if TYPE_CHECKING:
-    from dhmd.data.text_encoder.loading import Encoder
+    from dhmd.data.text.encoder import Encoder
     from dhmd.training.observer import Observer
 
 _INTERRUPTED = 130  # as a shell says it of Ctrl-C
@@ -88,7 +88,7 @@ class Stage:
         """The encoder of text that is to be trained along, if one is."""
         if not self.settings.configuration.trains_encoder:
             return None
-        from dhmd.data.text_encoder.loading import load_encoder
+        from dhmd.data.text.encoder import load_encoder
 
         return load_encoder(self.settings.features.encoder, self.root)
 

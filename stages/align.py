@@ -26,7 +26,7 @@ def _encoder(stage: Stage) -> WordEncoder | None:
     """What gives words their vectors, where the recipe's are not to be read."""
     if stage.settings.features.text == "words":
         return None
-    from dhmd.data.contextual.opening import open_contextual
+    from dhmd.data.text.contextual import open_contextual
 
     train = stage.settings.train
     return open_contextual(

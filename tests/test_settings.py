@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,8 +20,8 @@ from hypothesis import strategies as st
 
 from dhmd.base.errors import DhmdError
 from dhmd.config.yaml12 import load_yaml
-from dhmd.recipes import recipe_names
 from dhmd.settings import Params, load_params
+from tests.shipped import SHIPPED
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,9 +42,9 @@ def read(tmp_path: Path, change: Change) -> Params:
 def test_a_recipes_values_fill_the_nulls() -> None:
     settings = load_params(ROOT).for_dataset("mosi")
     assert (settings.model.width, settings.model.heads, settings.model.layers) == (50, 10, 4)
-    assert settings.model.dropout.attention.audio == 0.2
+    assert settings.model.dropout.attention["audio"] == 0.2
     assert settings.align.drop_words == ("sp",)
-    assert settings.align.max_steps_unaligned.audio == 375
+    assert settings.align.max_steps_unaligned["audio"] == 375
     assert (settings.train.lr, settings.train.accumulate) == (1e-4, 10)
     assert settings.kd.dictionary.codes == 512
     # What no recipe may say is params.yaml's.
@@ -59,17 +61,16 @@ def test_any_other_value_wins(tmp_path: Path) -> None:
 
     settings = read(tmp_path, change).for_dataset("mosi")
     assert (settings.model.width, settings.model.heads) == (20, 10)
-    assert settings.model.dropout.input.text == 0.0
+    assert settings.model.dropout.input["text"] == 0.0
     assert settings.align.drop_words == ()
     assert settings.train.lr == 1e-5
     assert settings.modalities == ("text", "vision")
 
 
-@pytest.mark.parametrize("name", recipe_names(ROOT))
+@pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_recipe_fits(name: str) -> None:
     settings = load_params(ROOT).for_dataset(name)
     assert settings.dataset == settings.recipe.name == name
-    assert settings.data.sources[name] is None
 
 
 @pytest.mark.parametrize(
@@ -78,12 +79,24 @@ def test_every_shipped_recipe_fits(name: str) -> None:
         (lambda v: v.update(datasets=[]), "params.yaml: datasets is empty"),
         (lambda v: v.update(datasets=["demo", "demo"]), "params.yaml: datasets names demo twice"),
         (
-            lambda v: v.update(datasets=["kitchen"]),
-            "params.yaml lacks data.sources.kitchen: add it, null if need be",
+            lambda v: v["data"].update(sources={"mosi_rael": "/x"}),
+            "params.yaml: data.sources names mosi_rael, which has no recipe; did you mean",
         ),
         (lambda v: v.update(trian={}), "params.yaml: unknown key trian (value {}); did you mean"),
         (lambda v: v.pop("kd"), "params.yaml lacks kd: every key must be there"),
-        (lambda v: v["kd"].update({"lambda": None}), "params.yaml: kd.lambda is null, but must be"),
+        (
+            lambda v: v["kd"].update({"lambda": 2.0}),
+            "params.yaml: kd.lambda is 2.0, but must be a number between 0 and 1",
+        ),
+        (
+            lambda v: v["model"]["kernels"].update(smell=3),
+            "params.yaml and recipes/demo.yaml: model.kernels: 'smell' is no modality; there are "
+            "text, audio, vision",
+        ),
+        (
+            lambda v: v["align"].update(centre_by_video=["smell"]),
+            "align.centre_by_video names smell, but recipes/demo.yaml has only text, audio, vision",
+        ),
         (
             lambda v: v["train"].update(seeds=[1, 1]),
             "train.seeds is [1, 1], but must name at least one seed, and each once",
@@ -117,18 +130,60 @@ def test_each_mistake_is_named(tmp_path: Path, change: Change, sentence: str) ->
     assert str(caught.value).startswith(sentence)
 
 
+def test_a_recipe_may_have_other_modalities(tmp_path: Path) -> None:
+    """A fourth modality is an entry of the recipe; its settings are the recipe's or `-S`'s."""
+    recipe = load_yaml(ROOT / "recipes" / "my_arrays.yaml")
+    assert isinstance(recipe, dict)
+    recipe["modalities"] = {"physio": "ecg", "vision": "vision", "text": "text"}
+    recipe["align"]["max_steps_unaligned"]["physio"] = 70
+    recipe["model"]["kernels"]["physio"] = 7
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "four.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+
+    def change(values: dict[str, Any]) -> None:
+        values["model"]["dropout"]["input"]["physio"] = 0.4
+
+    settings = read(tmp_path, change).for_dataset("four")
+    assert settings.modalities == ("text", "vision", "physio")
+    assert settings.align.max_steps_unaligned["physio"] == 70
+    model = settings.configuration.model
+    assert list(model.kernels) == ["text", "audio", "vision", "physio"]
+    assert (model.kernels["physio"], model.dropout.input["physio"]) == (7, 0.4)
+    assert model.dropout.attention["physio"] == 0.0
+
+
 def test_every_key_has_a_comment() -> None:
-    """On the line above it, or on the section's line above its first key."""
+    """Above it, or at the end of its line. Sections and modalities are explained by their keys."""
     lines = (ROOT / "params.yaml").read_text("utf-8").splitlines()
     for before, line in itertools.pairwise(lines):
-        # Sections are explained by their keys, and the recipes' sources by the one comment.
-        if re.match(r" +[a-z_]+:", line) and not re.match(r"    \w+: null$", line):
-            assert before.lstrip().startswith("#"), line
+        if re.match(r" +[a-z_]+:", line) and not re.match(r" +(text|audio|vision):$", line):
+            assert before.lstrip().startswith("#") or "#" in line, line
 
 
-def test_lists_are_blocks_so_that_dvc_keeps_the_file_as_it_is() -> None:
-    for line in (ROOT / "params.yaml").read_text("utf-8").splitlines():
-        assert not re.search(r":\s*\[.+\]", line.split("#")[0]), line
+@pytest.mark.parametrize(
+    ("override", "removed", "added"),
+    [
+        ("train.lr=1e-5", ["  lr:"], ["  lr: 1e-05"]),
+        ("kd.lambda=0.5", ["  lambda: 0.3"], ["  lambda: 0.5"]),
+        ("datasets=[mosi]", ["- demo"], ["- mosi"]),
+        ("ablate.variants=[gru]", [], ["  - gru"]),
+        ("+model.kernels.physio=3", [], ["    physio: 3"]),
+        ("+data.sources.mosi=/x", ["  sources: {}"], ["  sources:", "    mosi: /x"]),
+    ],
+)
+def test_dvc_changes_one_line(
+    tmp_path: Path, override: str, removed: list[str], added: list[str]
+) -> None:
+    """`dvc exp run -S` keeps every comment and every other line as it is."""
+    from dvc.utils.hydra import apply_overrides
+
+    path = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", path)
+    before = path.read_text("utf-8").splitlines()
+    apply_overrides(path, [override])
+    changes = list(difflib.ndiff(before, path.read_text("utf-8").splitlines()))
+    assert [line[2:] for line in changes if line.startswith("- ")] == removed
+    assert [line[2:] for line in changes if line.startswith("+ ")] == added
 
 
 def test_settings_need_no_heavy_library() -> None:

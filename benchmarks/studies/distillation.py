@@ -27,7 +27,7 @@ from dhmd.config.schema import load_section
 from dhmd.data.aligned import read_corpus
 from dhmd.data.aligned.corpus import Corpus
 from dhmd.data.alignment import align_corpus
-from dhmd.data.synthetic import GeneratorConfig, ceiling, generate
+from dhmd.data.synthetic import GeneratorConfig, generate, oracle_mae
 from dhmd.evaluation.dictionary import latent_overlap
 from dhmd.evaluation.floors import floors
 from dhmd.evaluation.statistics import paired
@@ -229,7 +229,7 @@ def _look(task: Task, full: Configuration, cache: Path, models: Path) -> dict[st
     found: dict[str, Any] = {
         "corpus": task.corpus_seed,
         "identity": corpus.identity,
-        "ceiling": ceiling(truth, label),
+        "ceiling": oracle_mae(truth, label),
         "floors": {
             name: entry["test"]["mae"]
             for name, entry in floors(corpus, (1.0, 10.0, 100.0, 1000.0)).items()

@@ -1,23 +1,18 @@
-"""What `params.yaml` may say of ablations and baselines: section `ablate`."""
+"""The settings of ablations and baselines: section `ablate` of params.yaml."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from pydantic.dataclasses import dataclass
+
+from dhmd.config.schema import CONFIG, FromRecipe
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class AblateConfig:
-    """Section `ablate`: which variants of the full model are trained beside it.
+    """Section `ablate`: which variants are trained beside the full model."""
 
-    With neither `all` nor `variants` the recipe's short list counts; with `all` every variant that
-    the dataset's modalities allow.
-    """
-
-    variants: tuple[str, ...] | None = field(
-        default=None,
-        metadata={"recipe": True, "help": "names of variants; null: the recipe's short list"},
-    )
-    all: bool = field(default=False, metadata={"help": "every variant, whatever the list says"})
+    variants: FromRecipe[tuple[str, ...] | None] = None  # None: the recipe's short list
+    all: bool = False  # every variant that the dataset's modalities allow, whatever the list says
 
     def __post_init__(self) -> None:
         names = self.variants or ()

@@ -5,15 +5,13 @@ Each is a small named overlay of parameters, trained with the seeds of the full 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 from typing import Any
 
 from dhmd.ablation.config import AblateConfig
 from dhmd.base.errors import DhmdError
-from dhmd.models.config import MODALITIES
-from dhmd.training.configuration import Architecture, Configuration, overlay
+from dhmd.training.configuration import Architecture, Configuration, overlay, subsets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,18 +40,7 @@ def _dictionary(**changes: Any) -> dict[str, Any]:
     return {"kd": {"dictionary": changes}}
 
 
-def _subsets() -> dict[str, Variant]:
-    """Each modality alone and each pair."""
-    named = {}
-    for size in (1, 2):
-        for subset in combinations(MODALITIES, size):
-            name = f"only_{'_'.join(subset)}"
-            purpose = f"{' and '.join(subset)} alone, in training and test"
-            named[name] = Variant(purpose=purpose, modalities=subset, least=size + 1)
-    return named
-
-
-VARIANTS: Mapping[str, Variant] = {
+_ABLATIONS: Mapping[str, Variant] = {
     "no_distillation": Variant(
         purpose="no distillation loss at all (λ = 0)", changes={"kd": {"lambda": 0.0}}
     ),
@@ -117,7 +104,9 @@ VARIANTS: Mapping[str, Variant] = {
     "no_pretraining": Variant(
         purpose="encoders start at random", changes={"pretrain": {"enabled": False}}
     ),
-    **_subsets(),
+}
+
+_BASELINES: Mapping[str, Variant] = {
     "late_fusion": Variant(
         purpose="baseline: late fusion of the encoders, started as the full model's",
         architecture="late_fusion",
@@ -131,39 +120,51 @@ VARIANTS: Mapping[str, Variant] = {
 }
 
 
+def known_variants(modalities: Sequence[str]) -> dict[str, Variant]:
+    """Return all variants on some modalities by name: ablations, subsets of them, baselines."""
+    named = {
+        f"only_{'_'.join(subset)}": Variant(
+            purpose=f"{' and '.join(subset)} alone, in training and test", modalities=subset
+        )
+        for subset in subsets(modalities)
+    }
+    return {**_ABLATIONS, **named, **_BASELINES}
+
+
 def applies(name: str, full: Configuration) -> bool:
-    """Whether a variant is another model than the full one, on its modalities."""
-    variant, modalities = VARIANTS[name], full.modalities
-    if not set(variant.modalities or ()) <= set(modalities) or len(modalities) < variant.least:
+    """Return whether a variant is another model than the full one, on its modalities."""
+    variant = known_variants(full.modalities).get(name)
+    if variant is None or len(full.modalities) < variant.least:
         return False
     return configure(name, full) != full
 
 
 def chosen_variants(config: AblateConfig, full: Configuration) -> dict[str, Configuration]:
-    """The configurations that section `ablate` asks for, by name, in the order of `VARIANTS`.
+    """The configurations that section `ablate` asks for, by name, in the order of `known_variants`.
 
     Raises:
         DhmdError: an unknown variant, or one that these modalities do not allow.
     """
+    known = known_variants(full.modalities)
     wanted = config.variants or ()
     if config.all:
-        wanted = tuple(name for name in VARIANTS if applies(name, full))
+        wanted = tuple(name for name in known if applies(name, full))
     for name in wanted:
-        if name not in VARIANTS:
+        if name not in known:
             raise DhmdError(
-                f"ablate.variants names {name!r}, but must name some of {', '.join(VARIANTS)}"
+                f"ablate.variants names {name!r}, but must name some of {', '.join(known)}"
             )
         if not applies(name, full):
             raise DhmdError(
                 f"ablate.variants names {name}, which with {' and '.join(full.modalities)} and "
                 "these parameters is no different model: leave it out"
             )
-    return {name: configure(name, full) for name in VARIANTS if name in wanted}
+    return {name: configure(name, full) for name in known if name in wanted}
 
 
 def configure(name: str, full: Configuration) -> Configuration:
     """The full configuration with a variant's overlay."""
-    variant = VARIANTS[name]
+    variant = known_variants(full.modalities)[name]
     changed = overlay(full, variant.changes)
     return replace(
         changed,

@@ -1,4 +1,4 @@
-"""`dhmd config check`: is what params.yaml and its recipes say allowed?"""
+"""`dhmd config check`: check params.yaml and the recipes of its datasets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check; every recipe's first mistake is printed, not only the first recipe's."""
+    """Check all recipes, and print the first mistake of each."""
     root = repository_root()
     params = load_params(root)
     names = tuple(arguments.datasets) or params.datasets
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_further(settings: Settings) -> None:
-    """What only the parts know that use it: the generator's section, the variants' names."""
+    """Check what the stages read themselves: the variants' names, the generator's section."""
     from dhmd.ablation.variants import chosen_variants
 
     chosen_variants(settings.ablate, settings.configuration)

@@ -141,6 +141,6 @@ def _content_problems(settings: Settings, root: Path, raw: Path) -> list[str]:
 def _encoder(settings: Settings, root: Path) -> WordEncoder | None:
     if settings.features.text == "words":
         return None
-    from dhmd.data.contextual.opening import open_contextual
+    from dhmd.data.text.contextual import open_contextual
 
     return open_contextual(settings.features, root, device="cpu", threads=1)

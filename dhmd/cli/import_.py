@@ -14,8 +14,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import yaml
-
 from dhmd.base.atomic import whole_file, write_text
 from dhmd.base.errors import DhmdError
 from dhmd.config.schema import load_section
@@ -34,7 +32,7 @@ from dhmd.data.formats.drafting import draft_recipe
 from dhmd.data.formats.mmsa import PADDINGS
 from dhmd.data.manifest import MANIFEST_FOLDER, write_manifests
 from dhmd.recipes import RECIPES_FOLDER, Recipe, load_recipe, parse_recipe, repository_root
-from dhmd.settings import PARAMS_FILE, load_params
+from dhmd.settings import load_params
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
@@ -63,12 +61,12 @@ def run(arguments: argparse.Namespace) -> int:
     root, name, path = repository_root(), str(arguments.dataset), Path(arguments.path)
     if not path.exists():
         raise DhmdError(f"{path} does not exist")
-    # The name is also a key of params.yaml: it must not read as a number or as null there.
+    # The name is also a value in params.yaml: it must not read as a number or as null there.
     if not _NAME.fullmatch(name) or name.lower() in ("null", "true", "false"):
         raise DhmdError(
             f"--dataset {name!r} is not a name: use a letter, then letters, digits, '_' and '-'"
         )
-    load_params(root)  # refused before the work rather than after it
+    load_params(root)  # a mistake in params.yaml is found before the work
     recipe_file = root / RECIPES_FOLDER / f"{name}.yaml"
     draft = None if recipe_file.is_file() else _draft(arguments, name, path)
     recipe = load_recipe(name, root) if draft is None else draft[1]
@@ -80,19 +78,14 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"dhmd import: {sentence}", file=sys.stderr)
     if problems:
         return 1
-    params = (root / PARAMS_FILE).read_text(encoding="utf-8")
-    changed = with_source(params, name)
     for file, source in files.items():
         _place(source, root / PLACED_FOLDER / name / file)
         print(f"placed {PLACED_FOLDER / name / file}")
     if draft is not None:
         write_text(recipe_file, draft[0])
         print(f"wrote {recipe.source}: check it")
-    if changed != params:
-        write_text(root / PARAMS_FILE, changed)
-        print(f"added data.sources.{name} to {PARAMS_FILE}")
     write_manifests([name], root)
-    tracked = f"{recipe.source} {MANIFEST_FOLDER / name}.json {PARAMS_FILE}"
+    tracked = f"{recipe.source} {MANIFEST_FOLDER / name}.json"
     extra = "" if alignment == "word" else " -S data.alignment=none"
     print(f"next: git add {tracked} && dvc exp run -S 'datasets=[{name}]'{extra}")
     return 0
@@ -153,7 +146,13 @@ def _checked(
     recipe: Recipe, files: dict[str, Path], root: Path
 ) -> tuple[str, list[str], list[str]]:
     """Return the alignment that the files fit, their problems under it, and warnings."""
-    align = load_section(AlignConfig, {}, recipe=recipe.align, recipe_source=recipe.source)
+    align = load_section(
+        AlignConfig,
+        {},
+        recipe=recipe.align,
+        recipe_source=recipe.source,
+        modalities=recipe.settable_modalities,
+    )
     folds = recipe.folds
     folds_path = None if folds is None else root / RECIPES_FOLDER / folds.file
     with tempfile.TemporaryDirectory() as folder:
@@ -184,29 +183,3 @@ def _place(source: Path, target: Path) -> None:
             os.link(source, temporary)
         except OSError:  # another disk
             shutil.copyfile(source, temporary)
-
-
-def with_source(text: str, name: str) -> str:
-    """Return params.yaml with a line for the dataset in data.sources, otherwise unchanged.
-
-    Raises:
-        DhmdError: it is not YAML, or data.sources is not written line by line.
-    """
-    before = parse_yaml(text, PARAMS_FILE)
-    sources = _value(_value(yaml.compose(text, Loader=yaml.SafeLoader), "data"), "sources")
-    if _value(sources, name) is not None:
-        return text
-    changed = text
-    if isinstance(sources, yaml.MappingNode) and sources.value and not sources.flow_style:
-        end = text.find("\n", sources.value[-1][1].end_mark.index)
-        end = len(text) if end < 0 else end
-        changed = f"{text[:end]}\n{' ' * sources.start_mark.column}{name}: null{text[end:]}"
-        before["data"]["sources"][name] = None  # type: ignore[index]
-    if changed == text or parse_yaml(changed, PARAMS_FILE) != before:
-        raise DhmdError(f"{PARAMS_FILE}: add the line `{name}: null` to data.sources by hand")
-    return changed
-
-
-def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
-    pairs = node.value if isinstance(node, yaml.MappingNode) else ()
-    return next((value for name, value in pairs if name.value == key), None)

@@ -1,311 +1,291 @@
-"""Mappings to frozen dataclasses: every key known, every type right, every value in range.
+"""Turn the values of a file into frozen dataclasses, and each mistake into one sentence.
 
-The vocabulary of a configuration dataclass: `bool`, `int`, `float`, `str`, `Literal`,
-`tuple[T, ...]` (from lists), `Mapping[str, T]`, nested dataclasses, unions with each other and with
-`None`, and `Any` (kept as it is). A field's metadata may hold
+Configuration classes are pydantic dataclasses beside the package that they configure:
 
-- `min`, `max`, `exclusive_min`, `exclusive_max`: the range of a number, or of a list's numbers;
-- `key`: the key's name where it is no Python name (`lambda`);
-- `recipe`: true where null means the recipe's value, and the default where the recipe is silent;
-- `null_default`: true where null means the default;
-- `help`: one line for people.
+    @dataclass(frozen=True, kw_only=True, config=CONFIG)
+    class TrainConfig:
+        epochs: FromRecipe[PositiveInt] = 40
 
-A `ValueError` raised in `__post_init__` is reported like any other mistake.
+Types are strict ("5" and true are no numbers), numbers are finite, and unknown keys are refused. A
+`ValueError` that `__post_init__` raises is reported like any other mistake.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-import math
-import types
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Annotated, Any, TypeVar, cast
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from dhmd.base.errors import DhmdError
 
 T = TypeVar("T")
+Location = tuple[int | str, ...]
+
+CONFIG = ConfigDict(
+    extra="forbid",
+    strict=True,
+    allow_inf_nan=False,
+    validate_default=True,
+    # In code `lambda_`; in files only the alias `lambda`.
+    validate_by_name=True,
+    validate_by_alias=True,
+)
+
+# A field that a recipe may set: null in params.yaml means the recipe's value.
+FromRecipe = Annotated[T, Field(json_schema_extra={"recipe": True})]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
 def load_section(
     cls: type[T],
     mapping: object,
     *,
-    recipe: Mapping[str, object] | None = None,
+    recipe: Mapping[str, Any] | None = None,
     where: str = "",
     source: str = "params.yaml",
     recipe_source: str = "the recipe",
     complete: bool = False,
+    modalities: Sequence[str] | None = None,
 ) -> T:
-    """Build the dataclass `cls` from `mapping`.
+    """Build the configuration class `cls` from `mapping`.
 
-    `where` is the dotted name of the mapping and `source` the file it comes from, for messages.
-    `recipe` gives the values that null stands for in fields marked `recipe`. With `complete`, every
-    key must be written down (DVC refuses to track a parameter that is absent).
+    A null stands for the recipe's value, and where the recipe has none for the default.
+
+    Args:
+        recipe: the recipe's values, for fields marked `FromRecipe` only.
+        where: dotted name of the mapping, for messages.
+        source: the file that the mapping comes from, for messages.
+        recipe_source: the recipe's file, for messages.
+        complete: refuse a mapping that leaves out a key (DVC refuses to track an absent one).
+        modalities: the names that settings per modality may have; None allows any.
 
     Raises:
         DhmdError: an unknown or missing key, a wrong type, a value out of range; the sentence names
             the dotted key, its value and what is allowed.
     """
-    reader = _Reader(source, recipe_source, complete)
-    return reader.build(cls, mapping, {} if recipe is None else recipe, where)
-
-
-def key_names(cls: type) -> dict[str, dataclasses.Field[Any]]:
-    """The keys that a mapping for `cls` may hold, each with its field."""
-    return {field.metadata.get("key", field.name): field for field in dataclasses.fields(cls)}
-
-
-class _Reader:
-    """One reading: remembers the names of the files for the messages."""
-
-    def __init__(self, source: str, recipe_source: str, complete: bool) -> None:
-        self.source = source
-        self.recipe_source = recipe_source
-        self.complete = complete
-
-    def build(self, cls: type[T], mapping: object, recipe: object, where: str) -> T:
-        fields = key_names(cls)
-        hints = get_type_hints(cls)
-        given = _keys_checked(mapping, fields, where, self.source)
-        starting = _keys_checked(recipe, fields, where, self.recipe_source)
-        if self.complete and (absent := [key for key in fields if key not in given]):
-            names = ", ".join(_dotted(where, key) for key in absent)
-            raise DhmdError(
-                f"{self.source} lacks {names}: every key must be there, null if need be"
-            )
-        values: dict[str, Any] = {}
-        for key, field in fields.items():
-            hint = hints[field.name]
-            dotted = _dotted(where, key)
-            nested = _nested(hint)
-            start = starting.get(key)
-            unwritten = key not in given and start is None and _has_default(field)
-            if nested and not unwritten and not (given.get(key) is None and _takes_none(hint)):
-                start = {} if start is None else start
-                values[field.name] = self.build(nested, given.get(key, {}), start, dotted)
-                continue
-            fallback = self._fallback(field, hint, start, dotted)
-            if key not in given or (given[key] is None and _null_stands_for_more(field)):
-                if fallback is dataclasses.MISSING:
-                    raise DhmdError(f"{self.source} lacks {dotted}: {_must(hint, field.metadata)}")
-                values[field.name] = fallback
-            else:
-                values[field.name] = convert(given[key], hint, field.metadata, dotted, self.source)
-        try:
-            return cls(**values)
-        except ValueError as error:
-            raise DhmdError(f"{self.source}: {where + ': ' if where else ''}{error}") from error
-
-    def _fallback(
-        self, field: dataclasses.Field[Any], hint: Any, starting: object, dotted: str
-    ) -> Any:
-        """What null stands for: the recipe's value, else the default."""
-        if starting is not None:
-            if not field.metadata.get("recipe"):
-                raise DhmdError(f"{self.recipe_source}: {dotted} is not for a recipe to set")
-            return convert(starting, hint, field.metadata, dotted, self.recipe_source)
-        if field.default_factory is not dataclasses.MISSING:
-            return field.default_factory()
-        return field.default
-
-
-def convert(value: object, hint: Any, metadata: Mapping[str, Any], dotted: str, source: str) -> Any:
-    """`value` as the type `hint`, within the metadata's range.
-
-    Raises:
-        DhmdError: it is not; the sentence names `dotted`, the value and what is allowed.
-    """
-
-    def refusal() -> DhmdError:
-        return DhmdError(f"{source}: {dotted} is {_shown(value)}, but {_must(hint, metadata)}")
-
-    if hint is Any or hint is object:
-        return value
-    origin = get_origin(hint)
-    if origin in (Union, types.UnionType):
-        return _convert_union(value, hint, metadata, dotted, source, refusal)
-    if origin is Literal:
-        # `True == 1`, so equality alone would let a bool pass for a number.
-        for allowed in get_args(hint):
-            if type(allowed) is type(value) and allowed == value:
-                return value
-        raise refusal()
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise refusal()
-        inner = get_args(hint)[0]
-        return tuple(
-            convert(item, inner, metadata, f"{dotted}[{index}]", source)
-            for index, item in enumerate(value)
+    adapter, schema = _compiled(cast(Any, cls))
+    recipe = recipe or {}
+    for at in _not_for_recipes(schema, recipe):
+        raise DhmdError(f"{recipe_source}: {_dotted(where, at)} is not for a recipe to set")
+    values = _merged(schema, mapping, recipe)
+    try:
+        # Through JSON: only there does strict validation take a list for a tuple.
+        section: T = adapter.validate_json(
+            json.dumps(values),
+            context=None if modalities is None else {"modalities": modalities},
+            by_alias=True,
+            by_name=False,
         )
-    if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-            raise refusal()
-        inner = get_args(hint)[1]
-        return {
-            key: convert(item, inner, metadata, _dotted(dotted, key), source)
-            for key, item in value.items()
+    except ValidationError as error:
+        # An unknown key explains a missing one.
+        problems = error.errors(include_url=False)
+        problem = min(problems, key=lambda each: each["type"] != "unexpected_keyword_argument")
+        at = _followed(values, problem["loc"])
+        from_recipe, given = _written(_at(recipe, at)), _at(mapping, at)
+        if from_recipe and _written(given):
+            source = f"{source} and {recipe_source}" if isinstance(given, Mapping) else source
+        elif from_recipe:
+            source = recipe_source
+        raise DhmdError(_sentence(problem, schema, _at(values, at), where, at, source)) from error
+    except (TypeError, RecursionError) as error:
+        raise DhmdError(f"{source}: {where or 'the file'} holds other than plain values") from error
+    if complete and (absent := _absent(schema, mapping)):
+        names = ", ".join(_dotted(where, at) for at in absent)
+        raise DhmdError(f"{source} lacks {names}: every key must be there, null if need be")
+    return section
+
+
+def as_json(value: Any) -> Any:
+    """Return a configuration as plain JSON values, with the keys of params.yaml."""
+    return _compiled(cast(Any, type(value)))[0].dump_python(value, mode="json", by_alias=True)
+
+
+def key_names(cls: Any) -> tuple[str, ...]:
+    """Return the keys that a mapping for `cls` may have."""
+    return tuple(_compiled(cls)[1].keys)
+
+
+class _Schema:
+    """A part of a class's JSON schema: what a value may be."""
+
+    def __init__(self, node: Mapping[str, Any], definitions: Mapping[str, Any]) -> None:
+        self.node = node
+        self.definitions = definitions
+        self.container = self._container(node)
+        self.keys: Mapping[str, Any] = self.container.get("properties", {})
+
+    def _container(self, node: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The schema of the mapping or list that the value may be; {} where it is a scalar."""
+        if "$ref" in node:
+            return self._container(self.definitions[node["$ref"].rpartition("/")[2]])
+        found = [self._container(member) for member in node.get("anyOf", ())]
+        return next(filter(None, found), node if node.get("type") in ("object", "array") else {})
+
+    def below(self, part: int | str) -> _Schema | None:
+        """The schema of a key or of an item; None where it is unknown or of free form."""
+        if isinstance(part, int):
+            found = self.container.get("items")
+        else:
+            found = self.keys.get(part, self.container.get("additionalProperties"))
+        return _Schema(found, self.definitions) if isinstance(found, Mapping) else None
+
+    def describe(self) -> str:
+        """Say what is allowed."""
+        if "anyOf" in self.node:
+            members = [_Schema(member, self.definitions) for member in self.node["anyOf"]]
+            return " or ".join(member.describe() for member in members)
+        if "enum" in self.node:
+            return f"one of {', '.join(map(str, self.node['enum']))}"
+        kind = self.container.get("type", self.node.get("type"))
+        if kind == "object" and self.keys:
+            return f"a mapping with the keys {', '.join(self.keys)}"
+        inner = self.below(0 if kind == "array" else "any name")
+        each = f", each value {inner.describe()}" if inner else ""
+        words = {
+            "array": f"a list{each}",
+            "object": f"a mapping{each}",
+            "boolean": "true or false",
+            "string": "text",
+            "integer": f"a whole number{self._range()}",
+            "number": f"a number{self._range()}",
         }
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return load_section(hint, value, where=dotted, source=source)
-    if not _is_scalar(value, hint):
-        raise refusal()
-    if hint in (int, float) and not _in_range(value, metadata):
-        raise refusal()
-    return float(value) if hint is float else value  # type: ignore[arg-type]
+        return words.get(str(kind), str(kind))
+
+    def _range(self) -> str:
+        low, high = self.node.get("minimum"), self.node.get("maximum")
+        if low is not None and high is not None:
+            return f" between {low:g} and {high:g}"
+        words = {
+            "minimum": "of at least",
+            "exclusiveMinimum": "above",
+            "maximum": "of at most",
+            "exclusiveMaximum": "below",
+        }
+        limits = [f"{words[key]} {self.node[key]:g}" for key in words if key in self.node]
+        return f" {' and '.join(limits)}" if limits else ""
 
 
-def _convert_union(
-    value: object,
-    hint: Any,
-    metadata: Mapping[str, Any],
-    dotted: str,
-    source: str,
-    refusal: Callable[[], DhmdError],
-) -> Any:
-    if value is None:
-        if _takes_none(hint):
-            return None
-        raise refusal()
-    members = [member for member in get_args(hint) if member is not type(None)]
-    for member in members:
+@cache
+def _compiled(cls: Any) -> tuple[TypeAdapter[Any], _Schema]:
+    adapter: TypeAdapter[Any] = TypeAdapter(cls)
+    schema = adapter.json_schema()
+    return adapter, _Schema(schema, schema.get("$defs", {}))
+
+
+def _absent(schema: _Schema, given: Any, at: Location = ()) -> list[Location]:
+    """Where the mapping leaves out a key."""
+    absent: list[Location] = []
+    for key in schema.keys if isinstance(given, Mapping) else ():
+        below = schema.below(key)
+        if key not in given:
+            absent.append((*at, key))
+        elif below:
+            absent += _absent(below, given[key], (*at, key))
+    return absent
+
+
+def _not_for_recipes(schema: _Schema, recipe: Any, at: Location = ()) -> list[Location]:
+    """Where the recipe sets a key that it may not; unknown keys are found later."""
+    found: list[Location] = []
+    for key, value in recipe.items():
+        below = schema.below(key)
+        if below is None or value is None or below.node.get("recipe"):
+            continue
+        if below.container.get("type") != "object":
+            found.append((*at, key))
+        elif isinstance(value, Mapping):
+            found += _not_for_recipes(below, value, (*at, key))
+    return found
+
+
+def _merged(schema: _Schema, given: Any, recipe: Any) -> Any:
+    """The mapping with nulls replaced by the recipe's values, or left out."""
+    if not isinstance(given, Mapping):
+        return given
+    recipe = recipe if isinstance(recipe, Mapping) else {}
+    merged: dict[str, Any] = {}
+    for key in {**given, **recipe}:
+        below = schema.below(key)
+        value = recipe.get(key) if given.get(key) is None else given[key]
+        if isinstance(value, Mapping) and below:
+            merged[key] = _merged(below, value, recipe.get(key))
+        elif value is not None or below is None:
+            merged[key] = value
+    return merged
+
+
+def _sentence(
+    problem: Any, schema: _Schema, value: object, where: str, at: Location, source: str
+) -> str:
+    """Say what is wrong with the value at a location."""
+    dotted = _dotted(where, at)
+    above: _Schema | None = None
+    allowed: _Schema | None = schema
+    for part in at:
+        above, allowed = allowed, allowed.below(part) if allowed else None
+    if problem["type"] == "unexpected_keyword_argument":
+        known = list(above.keys) if above else []
+        near = difflib.get_close_matches(str(at[-1]), known, n=1)
+        hint = f"known keys are {', '.join(known)}"
+        if near:
+            hint = f"did you mean {_dotted(where, (*at[:-1], near[0]))}?"
+        return f"{source}: unknown key {dotted} (value {_shown(value)}); {hint}"
+    if "error" in problem.get("ctx", {}):
+        return f"{source}: {dotted}{': ' if dotted else ''}{problem['ctx']['error']}"
+    if allowed is None:
+        return f"{source}: {dotted} is {_shown(value)}: {problem['msg']}"
+    if problem["type"] == "missing":
+        return f"{source} lacks {dotted}, which must be {allowed.describe()}"
+    null = " (or null: the recipe's value)" if allowed.node.get("recipe") else ""
+    what = dotted or "the file"
+    return f"{source}: {what} is {_shown(value)}, but must be {allowed.describe()}{null}"
+
+
+def _followed(value: Any, loc: Location) -> Location:
+    """The part of pydantic's location that is in the value; the rest names a member of a union."""
+    for index, part in enumerate(loc):
+        if isinstance(value, Mapping) or (isinstance(value, list | tuple) and part != "[key]"):
+            value = _at(value, (part,))
+        else:
+            return loc[:index]
+    return loc
+
+
+def _at(value: Any, at: Location) -> Any:
+    """What stands at a location; None where there is nothing."""
+    for part in at:
         try:
-            return convert(value, member, metadata, dotted, source)
-        except DhmdError:
-            # A lone member knows best what is wrong, perhaps deep inside.
-            if len(members) == 1 and _is_container(value):
-                raise
-    raise refusal()
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return value
 
 
-def _keys_checked(
-    mapping: object, fields: Mapping[str, Any], where: str, source: str
-) -> Mapping[str, Any]:
-    """The mapping itself, once it is one and holds known keys only."""
-    if not isinstance(mapping, Mapping):
-        name = where or "the file"
-        raise DhmdError(
-            f"{source}: {name} is {_shown(mapping)}, but must be a mapping with the keys "
-            f"{', '.join(fields)}"
-        )
-    for key in mapping:
-        if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1)
-            hint = (
-                f"did you mean {_dotted(where, near[0])}?"
-                if near
-                else f"known keys are {', '.join(fields)}"
-            )
-            raise DhmdError(
-                f"{source}: unknown key {_dotted(where, str(key))} "
-                f"(value {_shown(mapping[key])}); {hint}"
-            )
-    return mapping
+def _written(value: Any) -> bool:
+    """Whether there is a value other than nulls."""
+    if isinstance(value, Mapping):
+        return any(_written(item) for item in value.values())
+    return value is not None
 
 
-def _dotted(where: str, key: str) -> str:
-    return f"{where}.{key}" if where else key
+def _dotted(where: str, at: Location) -> str:
+    text = where
+    for part in at:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
 
 
 def _shown(value: object) -> str:
-    """The value as a person wrote it, cut where it is long."""
+    """The value as it is written in YAML, cut where it is long."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
-
-
-def _nested(hint: Any) -> type | None:
-    """The dataclass that the hint stands for, alone or with None."""
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return hint
-    if get_origin(hint) in (Union, types.UnionType):
-        members = [member for member in get_args(hint) if member is not type(None)]
-        if len(members) == 1:
-            return _nested(members[0])
-    return None
-
-
-def _has_default(field: dataclasses.Field[Any]) -> bool:
-    missing = dataclasses.MISSING
-    return field.default is not missing or field.default_factory is not missing
-
-
-def _null_stands_for_more(field: dataclasses.Field[Any]) -> bool:
-    return bool(field.metadata.get("recipe") or field.metadata.get("null_default"))
-
-
-def _takes_none(hint: Any) -> bool:
-    return get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint)
-
-
-def _is_container(value: object) -> bool:
-    return isinstance(value, list | tuple | Mapping)
-
-
-def _is_scalar(value: object, hint: Any) -> bool:
-    if isinstance(value, bool):
-        return hint is bool
-    if hint is float:
-        return isinstance(value, int | float) and _finite(value)
-    return hint in (int, str) and isinstance(value, hint)
-
-
-def _finite(value: int | float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number beyond every float
-        return False
-
-
-def _in_range(value: Any, metadata: Mapping[str, Any]) -> bool:
-    return not (
-        ("min" in metadata and value < metadata["min"])
-        or ("max" in metadata and value > metadata["max"])
-        or ("exclusive_min" in metadata and value <= metadata["exclusive_min"])
-        or ("exclusive_max" in metadata and value >= metadata["exclusive_max"])
-    )
-
-
-def _must(hint: Any, metadata: Mapping[str, Any]) -> str:
-    nulls = " (or null: the recipe's)" if metadata.get("recipe") else ""
-    nulls = " (or null)" if metadata.get("null_default") else nulls
-    return f"must be {_described(hint, metadata)}{nulls}"
-
-
-_RANGE_WORDS = (
-    ("min", "at least"),
-    ("exclusive_min", "above"),
-    ("max", "at most"),
-    ("exclusive_max", "below"),
-)
-
-
-def _described(hint: Any, metadata: Mapping[str, Any]) -> str:
-    """What is allowed, in words."""
-    origin = get_origin(hint)
-    if hint is bool:
-        return "true or false"
-    if hint in (int, float):
-        limits = [f"{words} {metadata[name]:g}" for name, words in _RANGE_WORDS if name in metadata]
-        noun = "a whole number" if hint is int else "a finite number"
-        return noun + (", " + " and ".join(limits) if limits else "")
-    if hint is str:
-        return "text"
-    if origin is Literal:
-        return "one of " + ", ".join(str(allowed) for allowed in get_args(hint))
-    if origin is tuple:
-        return "a list, each item " + _described(get_args(hint)[0], metadata)
-    if origin in (Union, types.UnionType):
-        members = [member for member in get_args(hint) if member is not type(None)]
-        words = ["null"] if _takes_none(hint) and not metadata.get("recipe") else []
-        words += [_described(member, metadata) for member in members]
-        return " or ".join(words)
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return "a mapping with the keys " + ", ".join(key_names(hint))
-    if origin is not None and issubclass(origin, Mapping):
-        return "a mapping of names, each value " + _described(get_args(hint)[1], metadata)
-    return "any value"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dhmd.base.artefacts import checked_artefact
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hdf5 import READ_ERRORS, refuse_all_traps
+from dhmd.base.hdf5 import READ_ERRORS, check_group
 from dhmd.evaluation.files import as_written
 from dhmd.evaluation.metrics import Floats, Ints
 
@@ -149,7 +149,7 @@ def _opened(folder: Path) -> Iterator[h5py.File]:
     path = checked_artefact(folder, OUTPUTS)
     try:
         with h5py.File(path, "r") as file:
-            refuse_all_traps(file, str(path))
+            check_group(file, str(path))
             yield file
     except READ_ERRORS as error:
         raise DhmdError(f"{path} is not readable as a model's outputs: {first_line(error)}") from (

@@ -1,25 +1,20 @@
-"""What `params.yaml` may say of evaluation: section `evaluate`."""
+"""The settings of evaluation: section `evaluate` of params.yaml."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat
+from pydantic.dataclasses import dataclass
+
+from dhmd.config.schema import CONFIG
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class EvaluateConfig:
     """Section `evaluate`."""
 
-    resamples: int = field(
-        default=1000,
-        metadata={
-            "min": 100,
-            "help": "bootstrap resamples of the test videos for the intervals over utterances",
-        },
-    )
-    ridge_alphas: tuple[float, ...] = field(
-        default=(1.0, 10.0, 100.0, 1000.0, 10000.0),
-        metadata={
-            "exclusive_min": 0.0,
-            "help": "penalties of the ridge floor; the best on validation is used",
-        },
-    )
+    # Bootstrap resamples of the test videos, for intervals over utterances.
+    resamples: Annotated[int, Field(ge=100)] = 1000
+    # Penalties of the ridge regression; the best on validation is used.
+    ridge_alphas: tuple[PositiveFloat, ...] = (1.0, 10.0, 100.0, 1000.0, 10000.0)

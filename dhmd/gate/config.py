@@ -1,70 +1,51 @@
-"""What `params.yaml` may say of the gate: section `gate`, which changes no result."""
+"""The settings of the regression gate: section `gate` of params.yaml. They change no result."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat
+from pydantic.dataclasses import dataclass
+
+from dhmd.config.schema import CONFIG
+
+Margins = Mapping[str, PositiveFloat]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class AcceptConfig:
-    """One accepted change of data, protocol or margins, named by the identities on both sides."""
+    """One accepted change of data, protocol or margins."""
 
-    dataset: str = field(metadata={"help": "the dataset whose change is accepted"})
-    from_: str = field(
-        metadata={"key": "from", "help": "identity in the base, as the gate prints it"}
-    )
-    to: str = field(metadata={"help": "identity in the head, as the gate prints it"})
-    reason: str = field(metadata={"help": "why, for the reviewer"})
+    dataset: str
+    from_: Annotated[str, Field(alias="from")]  # identity in the base, as the gate prints it
+    to: str  # identity in the head, as the gate prints it
+    reason: str  # why, for the reviewer
 
     def __post_init__(self) -> None:
-        for key, value in (
-            ("dataset", self.dataset),
-            ("from", self.from_),
-            ("to", self.to),
-            ("reason", self.reason),
-        ):
-            if not value.strip():
-                raise ValueError(f"{key} is empty, but an accepted change must say it")
+        for key in ("dataset", "from_", "to", "reason"):
+            if not getattr(self, key).strip():
+                raise ValueError(f"{key.rstrip('_')} is empty, but an accepted change needs it")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class GateConfig:
     """Section `gate`."""
 
-    metrics: tuple[str, ...] = field(
-        default=("mae", "corr", "f1"),
-        metadata={"help": "gated metrics, each where the dataset's task has it; few are better"},
-    )
-    margins: Mapping[str, float] = field(
-        default_factory=lambda: {"mae": 0.02, "corr": 0.02, "f1": 0.02},
-        metadata={
-            "exclusive_min": 0.0,
-            "help": "largest mean loss that passes, by metric: about one standard deviation of "
-            "the paired difference between two trainings that differ in nothing",
-        },
-    )
-    datasets: Mapping[str, Mapping[str, float]] = field(
-        default_factory=dict,
-        metadata={
-            "exclusive_min": 0.0,
-            "help": "margins of one dataset where they differ: {dataset: {metric: margin}}",
-        },
-    )
-    accept: tuple[AcceptConfig, ...] = field(
-        default=(),
-        metadata={
-            "help": "accepted changes of data, protocol or margins: dataset, from, to, reason"
-        },
-    )
-    resamples: int = field(
-        default=1000,
-        metadata={"min": 100, "help": "bootstrap resamples of the interval over utterances"},
-    )
+    # Gated metrics, each where the dataset's task has it; few are better.
+    metrics: tuple[str, ...] = ("mae", "corr", "f1")
+    # Largest mean deterioration that passes: about one standard deviation of the paired difference
+    # between two trainings that differ in nothing.
+    margins: Margins = field(default_factory=lambda: {"mae": 0.02, "corr": 0.02, "f1": 0.02})
+    # Margins of single datasets, where they differ.
+    datasets: Mapping[str, Margins] = field(default_factory=dict)
+    accept: tuple[AcceptConfig, ...] = ()
+    resamples: Annotated[int, Field(ge=100)] = 1000  # of the bootstrap over utterances
 
     def __post_init__(self) -> None:
         if not self.metrics:
-            raise ValueError("metrics is empty, but a gate without a metric lets everything pass")
+            raise ValueError("metrics is empty, but a gate without a metric passes everything")
         if len(set(self.metrics)) != len(self.metrics):
             raise ValueError(f"metrics {list(self.metrics)} names one twice")
         for metric in self.metrics:
@@ -78,6 +59,6 @@ class GateConfig:
                     )
 
     def gated(self, dataset: str) -> dict[str, float]:
-        """The margin of each gated metric for `dataset`."""
+        """Return the margin of each gated metric for `dataset`."""
         own = self.datasets.get(dataset, {})
         return {metric: own.get(metric, self.margins[metric]) for metric in self.metrics}

@@ -1,145 +1,91 @@
-"""What `params.yaml` may say of the model: sections `model`, `decouple` and `kd`.
-
-A field with `recipe` in its metadata may be null in params.yaml: then the recipe's value counts,
-and where the recipe is silent the default here.
-"""
+"""The settings of the model: sections `model`, `decouple` and `kd` of params.yaml."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Annotated, Literal
 
-MODALITIES = ("text", "audio", "vision")
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from dhmd.config.modalities import per_modality
+from dhmd.config.schema import CONFIG, FromRecipe, Rate, Share
 
 Edges = Literal["learned", "uniform", "prior", "mean", "shuffled", "self"]
 
-
-def _count(default: int, help: str, *, least: int = 1) -> Any:
-    return field(default=default, metadata={"recipe": True, "min": least, "help": help})
-
-
-def _rate(default: float, help: str) -> Any:
-    metadata = {"recipe": True, "min": 0.0, "exclusive_max": 1.0, "help": help}
-    return field(default=default, metadata=metadata)
+Kernels = Annotated[Mapping[str, FromRecipe[PositiveInt]], per_modality(5)]
+Rates = Annotated[Mapping[str, FromRecipe[Rate]], per_modality(0.0)]
 
 
-def _weight(default: float, help: str) -> Any:
-    return field(default=default, metadata={"min": 0.0, "help": help})
-
-
-@dataclass(frozen=True, kw_only=True)
-class KernelConfig:
-    """Widths of the temporal convolutions, in steps (odd, so that a step stays in its place)."""
-
-    text: int = _count(5, "text")
-    audio: int = _count(5, "audio")
-    vision: int = _count(5, "vision")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttentionDropoutConfig:
-    """Dropout of attention weights, by the modality that is attended to."""
-
-    text: float = _rate(0.0, "text")
-    audio: float = _rate(0.0, "audio")
-    vision: float = _rate(0.0, "vision")
-
-
-@dataclass(frozen=True, kw_only=True)
-class InputDropoutConfig:
-    """Dropout of raw features, by modality; DMD has the text's."""
-
-    text: float = _rate(0.0, "text")
-    audio: float = _rate(0.0, "audio")
-    vision: float = _rate(0.0, "vision")
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class DropoutConfig:
-    """Dropout rates."""
+    """Section `model.dropout`: dropout rates."""
 
-    attention: AttentionDropoutConfig = field(default_factory=AttentionDropoutConfig)
-    layer: float = _rate(0.1, "after each attention and feed-forward block")
-    embedding: float = _rate(0.0, "on the encoders' inputs")
-    input: InputDropoutConfig = field(default_factory=InputDropoutConfig)
-    output: float = _rate(0.1, "in the heads and the fusion")
+    attention: Rates = field(default_factory=dict)  # on attention weights, by target modality
+    layer: FromRecipe[Rate] = 0.1  # after each attention and feed-forward block
+    embedding: FromRecipe[Rate] = 0.0  # on the encoders' inputs
+    input: Rates = field(default_factory=dict)  # on the raw features; DMD has the text's
+    output: FromRecipe[Rate] = 0.1  # in the heads and the fusion
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class ModelConfig:
     """Section `model`."""
 
-    modalities: tuple[str, ...] | None = field(
-        default=None, metadata={"help": "subset to use; null: all that the recipe has"}
-    )
-    width: int = _count(32, "model width D, a multiple of heads")
-    heads: int = _count(4, "attention heads")
-    layers: int = _count(2, "layers of each transformer encoder")
-    kernels: KernelConfig = field(default_factory=KernelConfig)
+    modalities: tuple[str, ...] | None = None  # those to use; None: all that the recipe has
+    width: FromRecipe[PositiveInt] = 32  # model width D, a multiple of heads
+    heads: FromRecipe[PositiveInt] = 4  # attention heads
+    layers: FromRecipe[PositiveInt] = 2  # layers of each transformer encoder
+    kernels: Kernels = field(default_factory=dict)  # widths of the temporal convolutions, in steps
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
-    cross_modal: bool = field(
-        default=True, metadata={"help": "cross-modal attention (false: self-attention instead)"}
-    )
-    vote: bool = field(
-        default=True, metadata={"help": "the fusion adds to what the vertices say on average"}
-    )
+    cross_modal: bool = True  # cross-modal attention; False: self-attention instead
+    vote: bool = True  # the final output adds to the auxiliary-head average
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class DecoupleConfig:
     """Section `decouple` (method section 2)."""
 
-    enabled: bool = field(default=True, metadata={"help": "split into com and prt at all"})
-    weight: float = _weight(0.1, "weight of L_dec in the total loss")
-    gamma: float = _weight(0.1, "weight of the margin and orthogonality losses in L_dec")
-    margin: float = _weight(0.15, "margin per unit of label difference")
+    enabled: bool = True  # split each modality into shared and private features
+    weight: NonNegativeFloat = 0.1  # weight of L_dec in the total loss
+    gamma: NonNegativeFloat = 0.1  # weight of the margin and orthogonality losses in L_dec
+    margin: NonNegativeFloat = 0.15  # margin per unit of label difference
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class GraphConfig:
     """Section `kd.graph` (method section 3)."""
 
-    homogeneous: bool = field(default=True, metadata={"help": "HomoGD distils"})
-    heterogeneous: bool = field(default=True, metadata={"help": "HeteroGD distils"})
-    edges: Edges = field(default="learned", metadata={"help": "where the edge weights come from"})
-    edge_loss: Literal["mixture", "kl"] = field(
-        default="mixture", metadata={"help": "what trains the edges (kl: the control)"}
-    )
-    tau: float = field(
-        default=0.5,
-        metadata={"exclusive_min": 0.0, "help": "temperature of the kl control and of class KL"},
-    )
-    hidden: int = field(default=32, metadata={"min": 1, "help": "width of the edge network"})
-    representation: float = _weight(0.0, "weight of the representation term (0: absent)")
+    homogeneous: bool = True  # distil between shared features (HomoGD)
+    heterogeneous: bool = True  # distil between private features (HeteroGD)
+    edges: Edges = "learned"  # where the edge weights come from
+    edge_loss: Literal["mixture", "kl"] = "mixture"  # what trains the edges; kl is a control
+    tau: PositiveFloat = 0.5  # temperature of the kl control and of the KL between classes
+    hidden: PositiveInt = 32  # width of the edge network
+    representation: NonNegativeFloat = 0.0  # weight of the representation term
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class DictionaryConfig:
     """Section `kd.dictionary` (method section 4)."""
 
-    homogeneous: bool = field(default=True, metadata={"help": "dictionary of the com space"})
-    heterogeneous: bool = field(default=True, metadata={"help": "dictionary of the prt space"})
-    matching: bool = field(default=True, metadata={"help": "match modalities over it"})
-    weight: float = _weight(3.0, "weight of L_DM beside kd.lambda")
-    codes: int = _count(512, "codes K of each dictionary", least=2)
-    scale: float = field(
-        default=10.0, metadata={"exclusive_min": 0.0, "help": "scale s of the relevance"}
-    )
-    temperature: float = field(
-        default=0.2, metadata={"exclusive_min": 0.0, "help": "InfoNCE's temperature"}
-    )
-    balance: float = _weight(0.1, "weight of the codes' balance within L_DM (0: absent)")
-    lr_factor: float = _weight(5.0, "the dictionaries' learning rate over train.lr")
+    homogeneous: bool = True  # dictionary of the shared features
+    heterogeneous: bool = True  # dictionary of the private features
+    matching: bool = True  # match modalities over it; False: it only feeds the fusion
+    weight: NonNegativeFloat = 3.0  # weight of L_DM, on top of kd.lambda
+    codes: FromRecipe[Annotated[int, Field(ge=2)]] = 512  # codes K of each dictionary
+    scale: PositiveFloat = 10.0  # scale s of the relevance
+    temperature: PositiveFloat = 0.2  # temperature of InfoNCE
+    balance: NonNegativeFloat = 0.1  # weight of the codes' balance within L_DM
+    lr_factor: NonNegativeFloat = 5.0  # learning rate of the dictionaries over train.lr
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class DistillationConfig:
-    """Section `kd`. `lambda` is the one knob for all distillation; 0 removes every part of it."""
+    """Section `kd`. `lambda` scales every distillation loss; at 0 there is none."""
 
-    lambda_: float = field(
-        default=0.3,
-        metadata={"key": "lambda", "min": 0.0, "max": 1.0, "help": "share of distillation"},
-    )
-    aux: float = _weight(1.0, "weight of the vertex heads' own task loss and distillation")
+    lambda_: Annotated[Share, Field(alias="lambda")] = 0.3  # weight of distillation
+    aux: NonNegativeFloat = 1.0  # weight of the auxiliary heads' own task loss and distillation
     graph: GraphConfig = field(default_factory=GraphConfig)
     dictionary: DictionaryConfig = field(default_factory=DictionaryConfig)

@@ -114,7 +114,7 @@ def _encoder(origin: Origin, description: Description, device: Device) -> WordEn
             "finetune), and new files cannot be predicted with such: train with features.text: "
             "contextual to predict"
         )
-    from dhmd.data.contextual.opening import reopen_contextual
+    from dhmd.data.text.contextual import reopen_contextual
 
     return reopen_contextual(origin.encoder, repository_root(), device=device)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.data.alignment.sources import Sequences
+from dhmd.data.alignment.sequences import Sequences
 
 Array = np.ndarray[Any, Any]
 

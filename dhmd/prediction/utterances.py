@@ -14,12 +14,17 @@ import numpy as np
 
 from dhmd.base.errors import DhmdError
 from dhmd.base.progress import progress
-from dhmd.data.alignment import Origin, WordEncoder
-from dhmd.data.alignment.gathered import Gathered
-from dhmd.data.alignment.labels import SegmentRows, dimension_names
-from dhmd.data.alignment.plan import Plan
-from dhmd.data.alignment.sources import Sequences
-from dhmd.data.alignment.video import AlignedVideo, Steps, align_video
+from dhmd.data.alignment import (
+    AlignedVideo,
+    Origin,
+    Plan,
+    SegmentRows,
+    Sequences,
+    Steps,
+    TableBuilder,
+    WordEncoder,
+    align_video,
+)
 from dhmd.prediction.files import InputFiles, find_files
 from dhmd.prediction.notes import such_as
 from dhmd.prediction.segments import read_segments, whole_videos
@@ -116,7 +121,7 @@ def _check(sequences: Sequences, plan: Plan, files: InputFiles, features: Featur
                 f"{path} has {width} columns, but the model was trained on {len(wanted)} of "
                 f"{modality}"
             )
-        found = dimension_names(sequences, name, width)
+        found = sequences.dimension_names(name)
         if found == wanted:
             continue
         numbered = tuple(f"{name}_{d}" for d in range(width))
@@ -132,7 +137,7 @@ def _check(sequences: Sequences, plan: Plan, files: InputFiles, features: Featur
 
 
 class _Aligner:
-    """Takes in video by video what was asked for."""
+    """Aligns the requested segments video by video."""
 
     def __init__(
         self,
@@ -143,45 +148,31 @@ class _Aligner:
         encoder: WordEncoder | None,
     ) -> None:
         self.encoder = encoder
-        self.sequences, self.plan, self.files, self.features = sequences, plan, files, features
-        self.shared = frozenset(sequences.shared)
-        self.gathered = Gathered(plan)
+        self.sequences, self.plan, self.features = sequences, plan, features
+        self.here = {name: plan.modalities[name] for name in files.modalities}
+        self.table = TableBuilder(plan, labelled=False)
         self.intervals: list[Array] = []
         self.lengths: dict[str, list[Array]] = {name: [] for name in features}
         self.values: dict[str, list[Array]] = {name: [] for name in features}
-        self.left_out: dict[str, list[str]] = {"words": [], "any modality": []}
-        self.lacking: dict[str, list[str]] = {name: [] for name in files.modalities}
+        self.unknown: list[str] = []
 
     def add(self, video: str, intervals_S2: Array) -> None:
-        """Align a video's segments; one that its sequences do not have is noted and left out."""
-        plan, count = self.plan, len(intervals_S2)
-        lacking = self.sequences.not_shared.get(video, ())
-        if (not lacking and video not in self.shared) or plan.reference in lacking:
-            self.left_out["words"].append(video)
+        """Align a video's segments; a video that no sequence has is left out."""
+        count = len(intervals_S2)
+        if len(self.sequences.lacking(video)) == len(self.sequences.names):
+            self.unknown.append(video)
             return
-        here = {
-            name: plan.modalities[name]
-            for name in self.files.modalities
-            if plan.modalities[name] not in lacking
-        }
-        if not here:
-            self.left_out["any modality"].append(video)
-            return
-        for name in self.files.modalities:
-            if name not in here:
-                self.lacking[name].append(video)
-        restricted = replace(plan, recipe=replace(plan.recipe, modalities=here))
-        aligned = align_video(self.sequences, video, intervals_S2, restricted)
+        with_files = replace(self.plan.recipe, modalities=self.here)
+        plan = replace(self.plan, recipe=with_files)
+        aligned = align_video(self.sequences, video, intervals_S2, plan)
         steps = {
-            name: aligned.steps[name] if name in here else _absent(count, len(names))
+            name: aligned.steps[name] if name in self.here else Steps.absent(count, len(names))
             for name, names in self.features.items()
         }
-        if self.encoder is not None and "text" in here:
+        if self.encoder is not None and "text" in self.here:
             steps["text"] = self._encoded(aligned)
-        rows = SegmentRows(
-            intervals_S2=intervals_S2, labels_S=np.full(count, np.nan), planted={}, clipped=0
-        )
-        keep_S = self.gathered.add(video, rows, replace(aligned, steps=steps))
+        rows = SegmentRows(intervals_S2=intervals_S2, labels_S=np.full(count, np.nan))
+        keep_S = self.table.add(video, rows, replace(aligned, steps=steps))
         self.intervals.append(intervals_S2[keep_S])
         for name, own in steps.items():
             stay_S = keep_S & own.present
@@ -202,30 +193,16 @@ class _Aligner:
         return replace(aligned.steps["text"], values_Pd=values)
 
     def notes(self) -> list[str]:
-        """What is not as asked for, a sentence each."""
-        notes = []
-        for what, videos in self.left_out.items():
-            if videos:
-                notes.append(f"left out for want of {what}: {such_as(videos, 'video')}")
-        for modality, videos in self.lacking.items():
-            if videos:
-                notes.append(f"{modality} counts as absent in {such_as(videos, 'video')}")
-        if self.gathered.empty and self.plan.config.empty_segments == "drop":
-            reasons = [f"{segment} ({why})" for segment, why in self.gathered.empty.items()]
-            notes.append(f"left out as empty: {such_as(reasons, 'segment')}")
-        report: Any = self.gathered.report(self.sequences)
-        cut = report["counts"].get("steps_truncated", 0)
-        if cut:
-            notes.append(
-                f"{cut} steps were cut off: of a long segment the model reads its "
-                f"{self.plan.config.truncate} steps; shorter ones can be given with --segments"
-            )
-        for modality, counts in report["modalities"].items():
-            if counts["values_cleaned"]:
-                notes.append(
-                    f"{counts['values_cleaned']} values of {modality} are no finite numbers and "
-                    "count as missing"
-                )
+        """Return what differs from the request, a sentence each.
+
+        Raises:
+            DhmdError: a modality meets no segment, or times are in another unit.
+        """
+        for error in self.table.errors(self.sequences):
+            raise DhmdError(error)
+        notes = self.table.warnings(self.sequences)
+        if self.unknown:
+            notes.append(f"left out, because no file has them: {such_as(self.unknown, 'video')}")
         return notes
 
     def utterances(self, notes: Sequence[str]) -> Utterances:
@@ -234,22 +211,13 @@ class _Aligner:
         Raises:
             DhmdError: there is nothing.
         """
-        if not self.gathered.ids:
+        if not self.table.ids:
             why = "; ".join(notes) or "no segment was asked for"
             raise DhmdError(f"nothing is left to predict: {why}")
         return Utterances(
-            ids=tuple(self.gathered.ids),
+            ids=tuple(self.table.ids),
             intervals_N2=np.concatenate(self.intervals),
             lengths=[np.concatenate(lengths) for lengths in self.lengths.values()],
             values=[np.concatenate(values) for values in self.values.values()],
             notes=tuple(notes),
         )
-
-
-def _absent(segments: int, width: int) -> Steps:
-    return Steps(
-        values_Pd=np.zeros((0, width), dtype=np.float32),
-        lengths_S=np.zeros(segments, dtype=np.int64),
-        real_P=np.zeros(0, dtype=bool),
-        bad_values=0,
-    )

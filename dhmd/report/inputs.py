@@ -19,7 +19,7 @@ import numpy as np
 
 from dhmd.base.artefacts import checked_artefact
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hdf5 import READ_ERRORS, refuse_all_traps
+from dhmd.base.hdf5 import READ_ERRORS, check_group
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.evaluation.artefacts import OUTPUTS, SPACES
 from dhmd.evaluation.files import (
@@ -245,7 +245,7 @@ def _opened(path: Path) -> Iterator[Any]:
     """An HDF5 file whose damage is said in one sentence."""
     try:
         with h5py.File(path, "r") as file:
-            refuse_all_traps(file, str(path))
+            check_group(file, str(path))
             yield file
     except READ_ERRORS as error:
         raise DhmdError(

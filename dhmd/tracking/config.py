@@ -1,22 +1,16 @@
-"""Section `tracking` of params.yaml. No stage depends on it: it changes no result."""
+"""The settings of MLflow tracking: section `tracking` of params.yaml. They change no result."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from pydantic.dataclasses import dataclass
+
+from dhmd.config.schema import CONFIG
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class TrackingConfig:
-    """Where MLflow's runs go, if anywhere."""
+    """Section `tracking`."""
 
-    enabled: bool = field(
-        default=True, metadata={"help": "record runs in MLflow; false needs no mlflow installed"}
-    )
-    uri: str | None = field(
-        default=None,
-        metadata={
-            "help": "the tracking store; null means the environment's MLFLOW_TRACKING_URI, and "
-            "without that sqlite:///mlflow.db at the repository's root"
-        },
-    )
-    experiment: str = field(default="dhmd", metadata={"help": "the MLflow experiment's name"})
+    enabled: bool = True  # record runs; False needs no mlflow installed
+    uri: str | None = None  # None: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in the repository
+    experiment: str = "dhmd"  # the MLflow experiment's name

@@ -1,105 +1,44 @@
-"""What `params.yaml` may say of training: sections `pretrain` and `train`.
-
-A field with `recipe` in its metadata may be null in params.yaml: then the recipe's value counts,
-and where the recipe is silent the default here.
-"""
+"""The settings of training: sections `pretrain` and `train` of params.yaml."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from dhmd.config.schema import CONFIG, FromRecipe, Rate
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class PretrainConfig:
     """Section `pretrain` (method section 1)."""
 
-    enabled: bool = field(
-        default=True,
-        metadata={"recipe": True, "help": "start train's encoders from the pretrained ones"},
-    )
-    folds: int = field(
-        default=5, metadata={"min": 2, "help": "folds of the train videos for the teachers"}
-    )
-    epochs: int = field(default=30, metadata={"recipe": True, "min": 1, "help": "epochs at most"})
-    lr: float = field(
-        default=1e-3, metadata={"recipe": True, "exclusive_min": 0.0, "help": "learning rate"}
-    )
-    early_stop: int = field(
-        default=6,
-        metadata={"recipe": True, "min": 1, "help": "epochs without a better validation score"},
-    )
+    enabled: FromRecipe[bool] = True  # start train's encoders from the pretrained ones
+    folds: Annotated[int, Field(ge=2)] = 5  # folds of the train videos for the teachers
+    epochs: FromRecipe[PositiveInt] = 30  # epochs at most
+    lr: FromRecipe[PositiveFloat] = 1e-3  # learning rate
+    early_stop: FromRecipe[PositiveInt] = 6  # epochs without a better validation score
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class TrainConfig:
     """Section `train`."""
 
-    seeds: tuple[int, ...] = field(
-        default=(1, 2, 3, 4, 5), metadata={"min": 0, "help": "one member a seed"}
-    )
-    epochs: int = field(default=40, metadata={"recipe": True, "min": 1, "help": "epochs at most"})
-    batch_size: int = field(
-        default=32, metadata={"recipe": True, "min": 1, "help": "utterances a step"}
-    )
-    accumulate: int = field(
-        default=1, metadata={"recipe": True, "min": 1, "help": "steps an update"}
-    )
-    lr: float = field(
-        default=1e-3, metadata={"recipe": True, "exclusive_min": 0.0, "help": "learning rate"}
-    )
-    weight_decay: float = field(
-        default=0.0, metadata={"recipe": True, "min": 0.0, "help": "decoupled weight decay"}
-    )
-    plateau_patience: int = field(
-        default=5,
-        metadata={"recipe": True, "min": 0, "help": "epochs before the learning rate falls"},
-    )
-    plateau_factor: float = field(
-        default=0.5,
-        metadata={"exclusive_min": 0.0, "max": 1.0, "help": "by how much it falls"},
-    )
-    early_stop: int = field(
-        default=10,
-        metadata={"recipe": True, "min": 1, "help": "epochs without a better validation score"},
-    )
-    clip_value: float = field(
-        default=0.6, metadata={"exclusive_min": 0.0, "help": "each gradient is clipped to ± this"}
-    )
-    modality_dropout: float = field(
-        default=0.0,
-        metadata={
-            "recipe": True,
-            "min": 0.0,
-            "exclusive_max": 1.0,
-            "help": "chance that an utterance loses a modality in training",
-        },
-    )
-    average: float = field(
-        default=0.95,
-        metadata={
-            "recipe": True,
-            "min": 0.0,
-            "exclusive_max": 1.0,
-            "help": "weights are averaged over updates, each keeping this share; 0: the latest",
-        },
-    )
-    buckets: int = field(
-        default=4, metadata={"min": 1, "help": "length groups, each trimmed to its longest"}
-    )
-    threads: int | None = field(
-        default=None, metadata={"min": 1, "help": "CPU threads of a process; null: one"}
-    )
-    workers: int | None = field(
-        default=None,
-        metadata={
-            "min": 1,
-            "help": "processes that share the members; null: chosen for machine and job",
-        },
-    )
-    device: Literal["auto", "cpu", "cuda"] = field(
-        default="auto", metadata={"help": "auto: a GPU where there is one"}
-    )
-    cuda_graph: bool = field(
-        default=True, metadata={"help": "on a GPU, capture each step's shape once and replay it"}
-    )
+    seeds: tuple[NonNegativeInt, ...] = (1, 2, 3, 4, 5)  # one ensemble member per seed
+    epochs: FromRecipe[PositiveInt] = 40  # epochs at most
+    batch_size: FromRecipe[PositiveInt] = 32  # utterances per step
+    accumulate: FromRecipe[PositiveInt] = 1  # steps per update
+    lr: FromRecipe[PositiveFloat] = 1e-3  # learning rate
+    weight_decay: FromRecipe[NonNegativeFloat] = 0.0  # decoupled weight decay
+    plateau_patience: FromRecipe[NonNegativeInt] = 5  # epochs before the learning rate falls
+    plateau_factor: Annotated[float, Field(gt=0, le=1)] = 0.5  # by which the learning rate falls
+    early_stop: FromRecipe[PositiveInt] = 10  # epochs without a better validation score
+    clip_value: PositiveFloat = 0.6  # each gradient is clipped to plus and minus this
+    modality_dropout: FromRecipe[Rate] = 0.0  # chance that an utterance loses a modality
+    average: FromRecipe[Rate] = 0.95  # decay of the moving average of weights; 0: no average
+    buckets: PositiveInt = 4  # length groups, each trimmed to its longest
+    threads: PositiveInt | None = None  # CPU threads per process; None: one
+    workers: PositiveInt | None = None  # processes; None: chosen for the machine and the job
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU where there is one
+    cuda_graph: bool = True  # on a GPU, capture each step's shape once and replay it

@@ -1,17 +1,20 @@
-"""Everything that a trained model depends on besides data and seeds, as one value.
+"""The configuration of one model and its training, as one value that goes to JSON and back.
 
-It goes to JSON and back, so that a model directory tells how it was made and can be loaded.
+A model directory has it in `model.json`, from which the model can be rebuilt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
 from typing import Any, Literal, TypeVar
 
+from pydantic.dataclasses import dataclass
+
 from dhmd.base.errors import DhmdError
-from dhmd.config.schema import load_section
-from dhmd.data.text_encoder.config import FinetuneConfig
+from dhmd.config.schema import CONFIG, as_json, load_section
+from dhmd.data.text.config import FinetuneConfig
 from dhmd.models.config import DecoupleConfig, DistillationConfig, DropoutConfig, ModelConfig
 from dhmd.training.config import PretrainConfig, TrainConfig
 
@@ -20,12 +23,14 @@ Architecture = Literal["dhmd", "late_fusion", "mult", "gru"]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Configuration:
     """Architecture and the sections of params.yaml that shape a model and its training.
 
-    `modalities` are those in use, in the order text, audio, vision. `finetune` is null where
-    text is what the aligned cache holds.
+    Attributes:
+        modalities: those in use: text, audio, vision, then the others in the recipe's order.
+        finetune: how the text encoder is fine-tuned; None where text features come from the
+            aligned dataset.
     """
 
     architecture: Architecture = "dhmd"
@@ -39,7 +44,7 @@ class Configuration:
 
     @property
     def trains_encoder(self) -> bool:
-        """Whether an encoder of text is trained along."""
+        """Whether the text encoder is fine-tuned with the model."""
         return self.finetune is not None and "text" in self.modalities
 
     def __post_init__(self) -> None:
@@ -50,21 +55,21 @@ class Configuration:
             )
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, keys as in params.yaml."""
-        value: dict[str, Any] = plain(self)
+        """Return plain values, with the keys of params.yaml."""
+        value: dict[str, Any] = as_json(self)
         return value
 
     @staticmethod
     def from_json(value: object, source: str) -> Configuration:
-        """The reverse of `as_json`.
+        """Rebuild a configuration from `as_json`'s value.
 
         Raises:
-            DhmdError: not such a value; the sentence names `source` and the key.
+            DhmdError: an unknown key or a wrong value; the sentence names `source` and the key.
         """
         return load_section(Configuration, value, source=source)
 
     def structure(self) -> dict[str, Any]:
-        """All that must agree for two configurations to train as one stack: no loss weights."""
+        """Return what two configurations must share to train as one stack: all but loss weights."""
         value = self.as_json()
         value["kd"].pop("lambda")
         value["kd"].pop("aux")
@@ -79,9 +84,9 @@ class Configuration:
         return value
 
     def for_pretraining(self) -> Configuration:
-        """The same without what pretraining does not depend on, so that its outputs do not either.
+        """Return the configuration with defaults for all that pretraining does not depend on.
 
-        The pipeline's dependencies of the pretrain stage name what is left here.
+        dvc.yaml tracks, for the pretrain stage, the keys that are kept here.
         """
         dropout = DropoutConfig(input=self.model.dropout.input, output=self.model.dropout.output)
         model = ModelConfig(
@@ -109,42 +114,37 @@ class Configuration:
         )
 
 
-def plain(value: Any) -> Any:
-    """Dataclasses as mappings with the keys of params.yaml, tuples as lists."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.metadata.get("key", field.name): plain(getattr(value, field.name))
-            for field in fields(value)
-        }
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return value
-
-
-def overlay(value: T, changes: Mapping[str, Any], where: str = "") -> T:
-    """A frozen dataclass with some keys (as in params.yaml, nested) replaced.
+def overlay(value: T, changes: Mapping[str, Any]) -> T:
+    """Return a configuration with some keys (as in params.yaml, nested) replaced.
 
     Raises:
-        DhmdError: an unknown key.
+        DhmdError: an unknown key or a wrong value.
     """
-    assert is_dataclass(value)
-    names = {field.metadata.get("key", field.name): field.name for field in fields(value)}
-    replaced: dict[str, Any] = {}
+    return load_section(type(value), _overlaid(as_json(value), changes), source="the variant")
+
+
+def _overlaid(value: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(value)
     for key, change in changes.items():
-        dotted = f"{where}.{key}" if where else key
-        if key not in names:
-            raise DhmdError(f"{dotted} is no key of the configuration")
-        current = getattr(value, names[key])
-        nested = is_dataclass(current) and isinstance(change, Mapping)
-        replaced[names[key]] = overlay(current, change, dotted) if nested else change
-    result: T = replace(value, **replaced)  # type: ignore[type-var]
-    return result
+        nested = isinstance(change, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _overlaid(merged[key], change) if nested else change
+    return merged
+
+
+def subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the proper subsets of the modalities, the smallest first.
+
+    With more than four modalities there are only those of one modality and those that leave one
+    out, so that their number stays small.
+    """
+    sizes = range(1, len(modalities))
+    if len(modalities) > 4:
+        sizes = range(1, len(modalities), len(modalities) - 2)
+    return [subset for size in sizes for subset in combinations(modalities, size)]
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings with dotted keys."""
+    """Flatten nested mappings, with dotted keys."""
     items: dict[str, Any] = {}
     for key, item in value.items():
         dotted = f"{prefix}{key}"

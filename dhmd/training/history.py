@@ -40,12 +40,13 @@ def marked(progress: Progress, names: Sequence[str]) -> History:
     return progress.history + marks
 
 
-def write_history(folder: Path, history: History) -> None:
+def write_history(folder: Path, history: History, modalities: Sequence[str] = ()) -> None:
+    """Write history.csv. Rows of a member `audio/seed-1` get the prefix, if it is a modality's."""
     with open(folder / HISTORY, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["seed", "epoch", "name", "value"])
         for member, epoch, name, value in history:
             prefix, _, seed = member.rpartition("seed-")
             modality = prefix.rstrip("/") if prefix and not prefix.startswith("seed") else ""
-            label = f"{modality}/{name}" if modality in ("text", "audio", "vision") else name
+            label = f"{modality}/{name}" if modality in modalities else name
             writer.writerow([seed, epoch, label, f"{value:.6g}"])

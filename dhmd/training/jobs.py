@@ -22,7 +22,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256, json_sha256
 from dhmd.data.aligned import read_corpus
 from dhmd.data.aligned.corpus import Corpus
-from dhmd.data.text_encoder.loading import Encoder
+from dhmd.data.text.encoder import Encoder
 from dhmd.training.configuration import Configuration, flat
 from dhmd.training.device import prepared
 from dhmd.training.history import seed_names

@@ -27,6 +27,7 @@ from dhmd.models.stacked.dhmd import DHMD
 from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
 from dhmd.training.batches import evaluation_batches
+from dhmd.training.configuration import subsets
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.finetuning import Finetuned
 from dhmd.training.learner import Learner
@@ -60,7 +61,7 @@ def withheld(
 ) -> Arrays:
     """Predictions of the given rows with modalities withheld.
 
-    With each proper subset of the modalities (`text+audio`), and with every modality of every
+    With proper subsets of the modalities (`text+audio`), and with every modality of every
     utterance withheld by chance (`random 30 %`). An utterance that would keep nothing keeps, of a
     subset, what it has, and by chance one modality: there must be something to read.
     """
@@ -83,11 +84,8 @@ def withheld(
 def _away(utterances: int, names: Sequence[str]) -> dict[str, Array]:
     """What to withhold, `[N, M]` bool by name; by chance the same utterances for every model."""
     away: dict[str, Array] = {}
-    for size in range(1, len(names)):
-        for subset in itertools.combinations(range(len(names)), size):
-            chosen_M = np.isin(np.arange(len(names)), subset)
-            key = "+".join(names[index] for index in subset)
-            away[key] = np.broadcast_to(chosen_M, (utterances, len(names)))
+    for subset in subsets(names):
+        away["+".join(subset)] = np.broadcast_to(np.isin(names, subset), (utterances, len(names)))
     if len(names) > 1:
         # One draw for all rates: what is lost at a low rate is lost at a higher one too.
         draw_NM = np.random.default_rng(_DROP_STREAM).random((utterances, len(names)))

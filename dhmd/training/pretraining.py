@@ -53,8 +53,8 @@ def pretrain_modality(
         ready.task,
         len(corpus.feature_names[modality]),
         configuration.model.width,
-        kernel=getattr(configuration.model.kernels, modality),
-        input_dropout=getattr(configuration.model.dropout.input, modality),
+        kernel=configuration.model.kernels[modality],
+        input_dropout=configuration.model.dropout.input[modality],
         output_dropout=configuration.model.dropout.output,
     )
     rows = {split: corpus.index(split) for split in ("train", "valid")}
@@ -128,7 +128,8 @@ def write_pretrained(
             for name in ("prediction", "teacher")
         },
     )
-    write_history(folder, [row for result in found.values() for row in result.history])
+    history = [row for result in found.values() for row in result.history]
+    write_history(folder, history, configuration.modalities)
     files |= {name: file_sha256(folder / name) for name in (FILE, HISTORY)}
     write_description(folder, describe(corpus, configuration).as_json(files))
 

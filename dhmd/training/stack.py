@@ -16,9 +16,9 @@ import torch
 from dhmd.base.artefacts import checked_artefact, write_description
 from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256, json_sha256
-from dhmd.base.hdf5 import refuse_all_traps
+from dhmd.base.hdf5 import check_group
 from dhmd.data.aligned.corpus import Array, Corpus
-from dhmd.data.text_encoder.loading import Encoder
+from dhmd.data.text.encoder import Encoder
 from dhmd.models.registry import AnyModel, build
 from dhmd.models.stacked.dhmd import DHMD, initialise_encoders
 from dhmd.models.stacked.members import Members
@@ -210,7 +210,7 @@ def _use_pretrained(
     if description.identity != ready.corpus.identity or not set(seeds) <= set(description.seeds):
         raise DhmdError(f"{folder} was pretrained on other data or seeds: run pretrain again")
     with h5py.File(checked_artefact(folder, FILE), "r") as file:
-        refuse_all_traps(file, str(folder / FILE))
+        check_group(file, str(folder / FILE))
         stored = json.loads(file.attrs["modalities"])
         teacher_SNM = file["teacher"][()]
     missing = [name for name in configuration.modalities if name not in stored]

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 
 from dhmd.ablation.config import AblateConfig
-from dhmd.ablation.variants import VARIANTS, applies, chosen_variants, configure
+from dhmd.ablation.variants import applies, chosen_variants, configure, known_variants
 from dhmd.base.errors import DhmdError
 from dhmd.training.configuration import flat
 from tests.training.corpora import TINY, tiny_configuration
 
+VARIANTS = known_variants(TINY.modalities)
 PAIR = replace(TINY, modalities=("text", "audio"))
 ONE = replace(TINY, modalities=("audio",))
 
@@ -68,6 +69,15 @@ def test_with_fewer_modalities_what_would_change_nothing_is_left_out() -> None:
     assert {"no_distillation", "no_dictionary", "late_fusion", "gru", "no_decoupling"} <= one
 
 
+def test_every_subset_of_more_modalities_has_a_variant() -> None:
+    four = known_variants(("text", "audio", "vision", "physio"))
+    assert len([name for name in four if name.startswith("only_")]) == 4 + 6 + 4
+    assert four["only_audio_vision_physio"].modalities == ("audio", "vision", "physio")
+    # With more than four: those of one modality, and those that leave one out.
+    five = known_variants(("text", "audio", "vision", "physio", "gaze"))
+    assert len([name for name in five if name.startswith("only_")]) == 5 + 5
+
+
 def test_the_list_chooses_in_a_fixed_order_and_all_means_all() -> None:
     config = AblateConfig(variants=("gru", "no_distillation"))
     assert list(chosen_variants(config, TINY)) == ["no_distillation", "gru"]
@@ -89,6 +99,8 @@ def test_a_variant_keeps_the_seeds_and_settings_of_the_full_model() -> None:
 def test_an_unknown_or_idle_variant_is_refused_by_name() -> None:
     with pytest.raises(DhmdError, match=r"'no_dectionary', but must name some of no_distillation"):
         chosen_variants(AblateConfig(variants=("no_dectionary",)), TINY)
+    with pytest.raises(DhmdError, match=r"'only_vision', but must name some of"):
+        chosen_variants(AblateConfig(variants=("only_vision",)), PAIR)
     with pytest.raises(DhmdError, match=r"names mult, which with audio .* no different model"):
         chosen_variants(AblateConfig(variants=("mult",)), ONE)
     already = tiny_configuration({"kd": {"lambda": 0.0}})

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dhmd.cli import main
+from tests.shipped import SHIPPED
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,8 +29,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def test_what_is_shipped_is_fine(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = sorted(path.stem for path in (here / "recipes").glob("*.yaml"))
-    assert main(["config", "check", *names]) == 0, capsys.readouterr().err
+    assert main(["config", "check", *SHIPPED]) == 0, capsys.readouterr().err
     assert main(["config", "check"]) == 0
     assert "so is the recipe of demo" in capsys.readouterr().out
 
@@ -41,7 +41,7 @@ def test_what_is_shipped_is_fine(here: Path, capsys: pytest.CaptureFixture[str])
             "params.yaml",
             "  lambda: 0.3",
             "  lambda: 1.3",
-            "params.yaml: kd.lambda is 1.3, but must be a finite number, at least 0 and at most 1",
+            "params.yaml: kd.lambda is 1.3, but must be a number between 0 and 1",
         ),
         (
             "params.yaml",
@@ -58,13 +58,13 @@ def test_what_is_shipped_is_fine(here: Path, capsys: pytest.CaptureFixture[str])
         ),
         (
             "params.yaml",
-            "  heads: null",
+            "  heads:",
             "  heads: 5",
             "and model.heads 5 for demo, but the width must be a multiple of the heads",
         ),
         (
             "params.yaml",
-            "  variants: null",
+            "  variants:",
             "  variants:\n    - no_distilation",
             "ablate.variants names 'no_distilation', but must name some of no_distillation",
         ),
@@ -108,6 +108,14 @@ def test_mistakes(
     assert line.startswith("dhmd config: ")
     assert said in line
     assert "\n" not in line
+
+
+def test_an_unknown_dataset_is_one_sentence(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(here / "params.yaml", "\n- demo", "\n- demoo")
+    assert main(["config", "check"]) == 1
+    assert capsys.readouterr().err == (
+        "dhmd config: no recipe recipes/demoo.yaml for dataset demoo; did you mean demo?\n"
+    )
 
 
 def test_every_recipe_is_looked_at(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,206 +3,172 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import field
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 
 from dhmd.base.errors import DhmdError
-from dhmd.config.schema import load_section
+from dhmd.config.modalities import per_modality
+from dhmd.config.schema import CONFIG, FromRecipe, Share, as_json, load_section
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Inner:
-    text: int = field(default=5, metadata={"recipe": True, "min": 1})
-    audio: int = field(default=5, metadata={"recipe": True, "min": 1})
+    path: str = "x"
+    layers: FromRecipe[PositiveInt] = 2
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Section:
-    lr: float = field(default=1e-3, metadata={"recipe": True, "exclusive_min": 0.0})
-    share: float = field(default=0.3, metadata={"key": "lambda", "min": 0.0, "max": 1.0})
-    seeds: tuple[int, ...] = field(default=(1, 2), metadata={"min": 0})
+    lr: FromRecipe[PositiveFloat] = 1e-3
+    share: Annotated[Share, Field(alias="lambda")] = 0.3
+    seeds: tuple[NonNegativeInt, ...] = (1, 2)
     device: Literal["auto", "cpu"] = "auto"
-    threads: int | None = field(default=None, metadata={"min": 1})
-    steps: int | None = field(default=None, metadata={"recipe": True, "min": 1})
-    words: tuple[str, ...] | None = field(default=None, metadata={"recipe": True})
-    sources: Mapping[str, str | tuple[str, ...] | None] = field(default_factory=dict)
+    threads: PositiveInt | None = None
+    words: FromRecipe[tuple[str, ...] | None] = None
+    column: NonNegativeInt | str = 0
+    margins: Mapping[str, PositiveFloat] = field(default_factory=dict)
+    kernels: Annotated[Mapping[str, FromRecipe[PositiveInt]], per_modality(5, text=1)] = field(
+        default_factory=dict
+    )
     fast: bool = True
     inner: Inner = field(default_factory=Inner)
     maybe: Inner | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError("seeds holds one number twice")
+            raise ValueError("seeds has one number twice")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Needed:
-    path: str
-    column: int | str = 0
-    inner: Inner = field(default_factory=lambda: Inner(text=9))
+KEYS = "lr, lambda, seeds, device, threads, words, column, margins, kernels, fast, inner, maybe"
 
 
 def load(mapping: object, **options: Any) -> Section:
     return load_section(Section, mapping, where="train", **options)
 
 
-def test_defaults_and_values() -> None:
+def refusal(mapping: object, **options: Any) -> str:
+    with pytest.raises(DhmdError) as caught:
+        load(mapping, **options)
+    return str(caught.value)
+
+
+def test_values_and_defaults() -> None:
     assert load({}) == Section()
-    section = load(
-        {
-            "lr": 1,
-            "lambda": 1e-05,
-            "seeds": [3, 4],
-            "sources": {"a": None, "b": "x", "c": ["x", "y"]},
-            "inner": {"text": 3},
-            "maybe": {"audio": 7},
-        }
+    given = {"lr": 1, "lambda": 1e-05, "seeds": [3, 4], "inner": {"path": "y"}, "column": "mean"}
+    section = load(given | {"margins": {"mae": 1e-3}, "maybe": {"layers": 7}})
+    assert section == Section(
+        lr=1.0,
+        share=1e-5,
+        seeds=(3, 4),
+        inner=Inner(path="y"),
+        column="mean",
+        margins={"mae": 1e-3},
+        maybe=Inner(layers=7),
     )
-    assert section.lr == 1.0
     assert type(section.lr) is float
-    assert section.share == 1e-5
-    assert section.seeds == (3, 4)
-    assert section.sources == {"a": None, "b": "x", "c": ("x", "y")}
-    assert section.inner == Inner(text=3)
-    assert section.maybe == Inner(audio=7)
+    assert load(as_json(section)) == section
+    assert as_json(section)["lambda"] == 1e-5
 
 
-def test_null_means_the_recipes_and_any_other_value_wins() -> None:
-    recipe = {"lr": 0.5, "steps": 50, "words": ["sp"], "inner": {"text": 7, "audio": 9}}
-    nulls = {"lr": None, "steps": None, "words": None, "inner": {"text": None, "audio": 1}}
-    section = load(nulls, recipe=recipe)
-    assert (section.lr, section.steps, section.words) == (0.5, 50, ("sp",))
-    assert section.inner == Inner(text=7, audio=1)
-    assert load({"lr": 2.0, "words": []}, recipe=recipe).lr == 2.0
-    assert load({"lr": 2.0, "words": []}, recipe=recipe).words == ()
-    # The recipe is silent: the defaults.
-    assert load(nulls, recipe={"lr": None}).lr == 1e-3
-    assert load(nulls).steps is None
+def test_null_means_the_recipes_value_else_the_default_and_any_other_value_wins() -> None:
+    recipe = {"lr": 0.5, "words": ["sp"], "inner": {"layers": 7}, "kernels": {"audio": 3}}
+    nulls = {"lr": None, "words": None, "lambda": None, "inner": {"layers": None}, "maybe": None}
+    section = load(nulls | {"kernels": {"text": None, "vision": 9}}, recipe=recipe)
+    assert (section.lr, section.words, section.share) == (0.5, ("sp",), 0.3)
+    assert (section.inner, section.maybe) == (Inner(layers=7), None)
+    assert section.kernels == {"text": 1, "audio": 3, "vision": 9}
+    section = load({"lr": 2.0, "words": [], "inner": {"layers": 1}}, recipe=recipe)
+    assert (section.lr, section.words, section.inner.layers) == (2.0, (), 1)
+    assert load(nulls, recipe={"lr": None}) == Section()
 
 
-def test_defaults_of_a_nested_dataclass_are_the_fields_own() -> None:
-    assert load_section(Needed, {"path": "x"}).inner == Inner(text=9)
-    assert load_section(Needed, {"path": "x", "column": "mean"}).column == "mean"
+def test_a_setting_per_modality_has_a_value_for_each_in_order() -> None:
+    kernels = load({"kernels": {"vision": 3, "physio": 7}}).kernels
+    assert list(kernels.items()) == [("text", 1), ("audio", 5), ("vision", 3), ("physio", 7)]
+    names = ("text", "physio", "gaze")
+    assert load({}, modalities=names).kernels == {"text": 1, "physio": 5, "gaze": 5}
+    assert refusal({"kernels": {"fysio": 3}}, modalities=names) == (
+        "params.yaml: train.kernels: 'fysio' is no modality; there are text, physio, gaze"
+    )
+    assert refusal({"kernels": {"physio": 0}}) == (
+        "params.yaml: train.kernels.physio is 0, but must be a whole number above 0 "
+        "(or null: the recipe's value)"
+    )
 
 
 @pytest.mark.parametrize(
     ("mapping", "sentence"),
     [
-        ({"lrr": 1}, "params.yaml: unknown key train.lrr (value 1); did you mean train.lr?"),
+        ({"lrr": 1}, "unknown key train.lrr (value 1); did you mean train.lr?"),
         (
-            {"inner": {"texd": 1}},
-            "params.yaml: unknown key train.inner.texd (value 1); did you mean train.inner.text?",
+            {"inner": {"layer": 1}},
+            "unknown key train.inner.layer (value 1); did you mean train.inner.layers?",
         ),
-        (
-            {"zzz": 1},
-            "params.yaml: unknown key train.zzz (value 1); known keys are lr, lambda, seeds, "
-            "device, threads, steps, words, sources, fast, inner, maybe",
-        ),
-        (
-            {"share": 1},
-            "params.yaml: unknown key train.share (value 1); known keys are lr, lambda, seeds, "
-            "device, threads, steps, words, sources, fast, inner, maybe",
-        ),
+        ({"zzz": None}, f"unknown key train.zzz (value null); known keys are {KEYS}"),
+        ({"share": 1}, f"unknown key train.share (value 1); known keys are {KEYS}"),
         (
             {"lr": "1e-4x"},
-            "params.yaml: train.lr is '1e-4x', but must be a finite number, above 0 "
-            "(or null: the recipe's)",
-        ),
-        (
-            {"lr": 0},
-            "params.yaml: train.lr is 0, but must be a finite number, above 0 "
-            "(or null: the recipe's)",
-        ),
-        (
-            {"lambda": 1.5},
-            "params.yaml: train.lambda is 1.5, but must be a finite number, "
-            "at least 0 and at most 1",
-        ),
-        (
-            {"lambda": True},
-            "params.yaml: train.lambda is true, but must be a finite number, "
-            "at least 0 and at most 1",
-        ),
-        (
-            {"lambda": None},
-            "params.yaml: train.lambda is null, but must be a finite number, "
-            "at least 0 and at most 1",
-        ),
-        (
-            {"lambda": float("nan")},
-            "params.yaml: train.lambda is nan, but must be a finite number, "
-            "at least 0 and at most 1",
-        ),
-        (
-            {"seeds": [1, True]},
-            "params.yaml: train.seeds[1] is true, but must be a whole number, at least 0",
-        ),
-        (
-            {"seeds": [1, 2.0]},
-            "params.yaml: train.seeds[1] is 2.0, but must be a whole number, at least 0",
-        ),
-        (
-            {"seeds": 5},
-            "params.yaml: train.seeds is 5, but must be a list, each item a whole number, "
-            "at least 0",
-        ),
-        ({"seeds": [1, 1]}, "params.yaml: train: seeds holds one number twice"),
-        ({"device": "gpu"}, "params.yaml: train.device is 'gpu', but must be one of auto, cpu"),
-        (
-            {"threads": 0},
-            "params.yaml: train.threads is 0, but must be null or a whole number, at least 1",
-        ),
-        ({"fast": 1}, "params.yaml: train.fast is 1, but must be true or false"),
-        (
-            {"sources": {"a": 1}},
-            "params.yaml: train.sources.a is 1, but must be null or text or a list, each item text",
-        ),
-        (
-            {"inner": None},
-            "params.yaml: train.inner is null, but must be a mapping with the keys text, audio",
+            "train.lr is '1e-4x', but must be a number above 0 (or null: the recipe's value)",
         ),
         (
             {"lr": 10**400},
-            f"params.yaml: train.lr is 1{'0' * 56}…, but must be a finite number, above 0 "
-            "(or null: the recipe's)",
+            f"train.lr is 1{'0' * 56}…, but must be a number above 0 (or null: the recipe's value)",
         ),
+        ({"lambda": 1.5}, "train.lambda is 1.5, but must be a number between 0 and 1"),
+        ({"lambda": True}, "train.lambda is true, but must be a number between 0 and 1"),
+        ({"lambda": float("nan")}, "train.lambda is nan, but must be a number between 0 and 1"),
+        ({"seeds": [1, True]}, "train.seeds[1] is true, but must be a whole number of at least 0"),
+        ({"seeds": [1, 2.0]}, "train.seeds[1] is 2.0, but must be a whole number of at least 0"),
         (
-            [],
-            "params.yaml: train is [], but must be a mapping with the keys lr, lambda, seeds, "
-            "device, threads, steps, words, sources, fast, inner, maybe",
+            {"seeds": 5},
+            "train.seeds is 5, but must be a list, each value a whole number of at least 0",
         ),
+        ({"seeds": [1, 1]}, "train: seeds has one number twice"),
+        ({"device": "gpu"}, "train.device is 'gpu', but must be one of auto, cpu"),
+        ({"threads": 0}, "train.threads is 0, but must be a whole number above 0 or null"),
+        ({"column": -1}, "train.column is -1, but must be a whole number of at least 0 or text"),
+        ({"fast": 1}, "train.fast is 1, but must be true or false"),
+        ({"margins": {"mae": 0}}, "train.margins.mae is 0, but must be a number above 0"),
+        ({"margins": 1}, "train.margins is 1, but must be a mapping, each value a number above 0"),
+        ({"inner": 1}, "train.inner is 1, but must be a mapping with the keys path, layers"),
+        ([], f"train is [], but must be a mapping with the keys {KEYS}"),
+        ({"device": "\ud800"}, "train: "),
     ],
 )
 def test_each_mistake_is_named(mapping: object, sentence: str) -> None:
-    with pytest.raises(DhmdError) as caught:
-        load(mapping)
-    assert str(caught.value) == sentence
+    assert refusal(mapping).startswith(f"params.yaml: {sentence}")
 
 
-def test_a_recipes_mistakes_name_the_recipe() -> None:
-    with pytest.raises(DhmdError) as caught:
-        load({}, recipe={"lr": -1}, recipe_source="recipes/demo.yaml")
-    assert str(caught.value).startswith("recipes/demo.yaml: train.lr is -1, but must be")
-    with pytest.raises(DhmdError) as caught:
-        load({}, recipe={"lambda": 0.5}, recipe_source="recipes/demo.yaml")
-    assert str(caught.value) == "recipes/demo.yaml: train.lambda is not for a recipe to set"
-    with pytest.raises(DhmdError, match=r"recipes/demo\.yaml: unknown key train\.inner\.vision"):
-        load({}, recipe={"inner": {"vision": 1}}, recipe_source="recipes/demo.yaml")
+def test_a_mistake_names_the_file_that_has_it() -> None:
+    options = {"recipe_source": "recipes/demo.yaml"}
+    said = refusal({"lr": None}, recipe={"lr": -1}, **options)
+    assert said.startswith("recipes/demo.yaml: train.lr is -1, but must be")
+    said = refusal({}, recipe={"lambda": 0.5}, **options)
+    assert said == "recipes/demo.yaml: train.lambda is not for a recipe to set"
+    said = refusal({"inner": {"layers": None}}, recipe={"inner": {"layer": 1}}, **options)
+    assert said.startswith("recipes/demo.yaml: unknown key train.inner.layer (value 1)")
+    said = refusal({"kernels": {"text": None}}, recipe={"kernels": {"x": 1}}, modalities=["text"])
+    assert said.startswith("the recipe: train.kernels: 'x' is no modality")
+    said = refusal({"kernels": {"text": 1}}, recipe={"kernels": {"x": 1}}, modalities=["text"])
+    assert said.startswith("params.yaml and the recipe: train.kernels: 'x' is no modality")
 
 
-def test_complete_names_every_absent_key() -> None:
+def test_complete_names_every_absent_key_and_required_ones_must_be_given() -> None:
     with pytest.raises(DhmdError) as caught:
-        load_section(Inner, {}, where="model.kernels", complete=True)
+        load_section(Inner, {}, where="model", complete=True)
     assert str(caught.value) == (
-        "params.yaml lacks model.kernels.text, model.kernels.audio: "
-        "every key must be there, null if need be"
+        "params.yaml lacks model.path, model.layers: every key must be there, null if need be"
     )
-    assert load_section(Inner, {"text": None, "audio": 2}, complete=True) == Inner(audio=2)
+    assert load_section(Inner, {"path": None, "layers": 3}, complete=True) == Inner(layers=3)
 
+    @dataclass(frozen=True, kw_only=True, config=CONFIG)
+    class Needed:
+        path: str
 
-def test_a_key_without_a_default_must_be_given() -> None:
-    with pytest.raises(DhmdError) as caught:
-        load_section(Needed, {}, where="labels", source="recipes/x.yaml")
-    assert str(caught.value) == "recipes/x.yaml lacks labels.path: must be text"
+    for mapping in ({}, {"path": None}):
+        with pytest.raises(DhmdError, match=r"^recipes/x\.yaml lacks labels\.path, which must be"):
+            load_section(Needed, mapping, where="labels", source="recipes/x.yaml")

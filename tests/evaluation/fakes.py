@@ -12,7 +12,7 @@ import numpy as np
 
 from dhmd.base.artefacts import write_description
 from dhmd.base.hashing import file_sha256
-from dhmd.data.aligned import CorpusData, Ragged, read_corpus, write_cache
+from dhmd.data.aligned import CorpusData, Ragged, read_corpus, write_aligned
 
 SIZES = {"train": 40, "valid": 20, "test": 30}
 WIDTHS = {"text": 4, "audio": 3, "vision": 2}
@@ -54,7 +54,7 @@ def write_corpus(
     if generated:
         planted = {f"reliability_{m}": rng.uniform(size=count) for m in modalities}
         planted |= {"truth": truth, "latent": rng.integers(0, 3, count).astype(float)}
-    write_cache(
+    write_aligned(
         path,
         CorpusData(
             name=name,

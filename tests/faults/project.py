@@ -40,10 +40,10 @@ _SMALLER = {
         ("    - late_fusion", "    - gru"),
     ],
     "params.yaml": [
-        ("    - 2\n    - 3\n    - 4\n    - 5\n", "    - 2\n"),
+        ("  - 2\n  - 3\n  - 4\n  - 5\n", "  - 2\n"),
         ("  folds: 5", "  folds: 2"),
         ("  resamples: 1000", "  resamples: 100"),
-        ("  threads: null", "  threads: 1"),
+        ("  threads:", "  threads: 1"),
         ("  device: auto", "  device: cpu"),
     ],
 }

@@ -149,7 +149,7 @@ def test_a_training_of_two_processes_killed_anywhere_ends_with_the_same_bytes(
 ) -> None:
     """Its workers die with it; one of them killed alone is said, and the run after it ends."""
     project = untracked(reference, tmp_path / "workers", "train")
-    project.edit("params.yaml", ("  workers: null", "  workers: 2"))
+    project.edit("params.yaml", ("  workers:", "  workers: 2"))
     began = time.monotonic()
     project.run(*project.stage("train"))
     seconds = time.monotonic() - began

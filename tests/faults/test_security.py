@@ -207,12 +207,12 @@ def test_no_password_reaches_a_log_an_output_or_a_record(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     project = untracked(reference, tmp_path / "project", "download")
-    project.edit("params.yaml", ("datasets:\n  - demo", "datasets:\n  - mosi"))
+    project.edit("params.yaml", ("\n- demo", "\n- mosi"))
     project.edit("recipes/mosi.yaml", ("bytes: null", "bytes: 1"))
-    before = "    mosi: null"
+    before = "  sources: {}"
     for address, shown in ADDRESSES.items():
-        project.edit("params.yaml", (before, f"    mosi: {address}"))
-        before = f"    mosi: {address}"
+        project.edit("params.yaml", (before, f"  sources: {{mosi: '{address}'}}"))
+        before = f"  sources: {{mosi: '{address}'}}"
         said = project.run("python", "-m", "stages.download", "mosi", status=1)
         assert shown in said
         for text in (said, caplog.text, *_texts(project.folder / ".dhmd")):

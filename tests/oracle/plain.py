@@ -242,13 +242,13 @@ class PlainDHMD(nn.Module):
                 size,
                 model.heads,
                 model.layers,
-                attention=getattr(drop.attention, attended),
+                attention=drop.attention[attended],
                 layer=drop.layer,
                 embedding=drop.embedding,
             )
 
         self.encoders = nn.ModuleList(
-            PlainEncoder(size, width, getattr(model.kernels, name), getattr(drop.input, name))
+            PlainEncoder(size, width, model.kernels[name], drop.input[name])
             for name, size in inputs.items()
         )
         if decouple.enabled:

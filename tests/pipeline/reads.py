@@ -19,7 +19,6 @@ import pytest
 
 from dhmd.settings import Settings
 
-DATASET = "${item.dataset}"  # as dvc.yaml writes it
 # From Python 3.13 on `replace` leaves the work to another function.
 _COPIERS = {getattr(dataclasses, "_replace", dataclasses.replace).__code__}
 
@@ -42,7 +41,6 @@ class Reads:
         self.keys: set[str] = set()
         self.read: set[str] = set()
         self._from_recipe: set[str] = set()
-        self._dataset = settings.dataset
         # id -> the object, kept alive so that no other gets its id, and attribute -> key.
         self._objects: dict[int, tuple[object, dict[str, str]]] = {}
         # The call that is copying an object, and the part of the original's keys it has copied.
@@ -72,16 +70,10 @@ class Reads:
                 continue
             own[name] = prefix + key
             may_come_from_recipe = prefix.partition(".")[0] in recipe_sections
-            if may_come_from_recipe and written[key] is None and value is not None:
+            if may_come_from_recipe and _has_null(written[key]) and value is not None:
                 self._from_recipe.add(own[name])
-            if own[name] == "data.sources":
-                self.keys |= {self._source(dataset) for dataset in value}
-            else:
-                self.keys.add(own[name])
+            self.keys.add(own[name])
         self._objects[id(section)] = (section, own)
-
-    def _source(self, dataset: str) -> str:
-        return f"data.sources.{DATASET if dataset == self._dataset else dataset}"
 
     @contextmanager
     def recorded(self) -> Iterator[set[str]]:
@@ -108,8 +100,6 @@ class Reads:
             elif name == "__dict__":
                 for key in own.values():
                     self._note(key)
-            elif own.get(name) == "data.sources":
-                return _Entries(value, lambda dataset: self.read.add(self._source(dataset)))
             elif name in own:
                 self._note(own[name])
             return value
@@ -131,27 +121,16 @@ class Reads:
             self.read.add(RECIPE + key.partition(".")[0])
 
 
-class _Entries(Mapping[str, Any]):
-    """A mapping that tells which of its entries are read."""
-
-    def __init__(self, values: Mapping[str, Any], note: Callable[[str], None]) -> None:
-        self._values, self._note = values, note
-
-    def __getitem__(self, key: str) -> Any:
-        self._note(key)
-        return self._values[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-
 def _attributes(section: object) -> list[str]:
     hints = get_type_hints(type(section))
     # A class may annotate more than fields; objects have values of fields alone.
     return [name for name in hints if name in vars(section)]
+
+
+def _has_null(written: object) -> bool:
+    if isinstance(written, Mapping):  # a value per modality
+        return any(_has_null(value) for value in written.values())
+    return written is None
 
 
 def _is_section(value: object) -> bool:

@@ -61,7 +61,7 @@ def test_interrupted_work_is_kept_in_the_users_repository(
 
 
 def test_environment_is_set_before_the_work(here: Path) -> None:
-    text = (here / "params.yaml").read_text("utf-8").replace("threads: null", "threads: 3")
+    text = (here / "params.yaml").read_text("utf-8").replace("  threads:", "  threads: 3")
     (here / "params.yaml").write_text(text)
     seen: list[str | None] = []
 

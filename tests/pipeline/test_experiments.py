@@ -95,7 +95,7 @@ def test_a_temporary_experiment_finds_folders_relative_to_the_repository(tmp_pat
     scratch.commit("a corpus without pins")
     said = scratch(
         *("dvc", "exp", "run", "--temp", "--name", "elsewhere", "download"),
-        *("-S", "datasets=[mosi_real]", "-S", "data.sources.mosi_real='../else where'"),
+        *("-S", "datasets=[mosi_real]", "-S", "+data.sources.mosi_real='../else where'"),
     )
     assert "elsewhere" in scratch.experiments(), said
     lock = scratch("git", "show", f"{scratch.experiments()['elsewhere']}:dvc.lock")

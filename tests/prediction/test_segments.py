@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dhmd.base.errors import DhmdError
-from dhmd.data.alignment.sources import Sequences
+from dhmd.data.alignment.sequences import Sequences
 from dhmd.data.csd import write_sequence
 from dhmd.prediction.segments import read_segments, whole_videos
 

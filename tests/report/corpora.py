@@ -12,7 +12,7 @@ import numpy as np
 
 from dhmd.base.artefacts import write_description
 from dhmd.base.hashing import file_sha256
-from dhmd.data.aligned import CorpusData, Ragged, read_corpus, write_cache
+from dhmd.data.aligned import CorpusData, Ragged, read_corpus, write_aligned
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.job import evaluate_job
 from dhmd.report.job import report_job
@@ -125,7 +125,7 @@ def _corpus(path: Path, kind: Kind) -> None:
         planted |= {"truth": truth, "latent": rng.integers(0, 3, count).astype(float)}
     if kind.generated and classes:
         planted["truth"] = labels
-    write_cache(
+    write_aligned(
         path,
         CorpusData(
             name=kind.name,

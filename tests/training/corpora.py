@@ -9,16 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from dhmd.data.aligned import Corpus, CorpusData, Ragged, read_corpus, write_cache
+from dhmd.data.aligned import Corpus, CorpusData, Ragged, read_corpus, write_aligned
 from dhmd.models.config import (
-    AttentionDropoutConfig,
     DecoupleConfig,
     DictionaryConfig,
     DistillationConfig,
     DropoutConfig,
     GraphConfig,
-    InputDropoutConfig,
-    KernelConfig,
     ModelConfig,
 )
 from dhmd.training.config import PretrainConfig, TrainConfig
@@ -79,7 +76,7 @@ def tiny_data(
 
 def tiny_cache(path: Path, task: str = "regression", alignment: str = "word", **more: Any) -> Path:
     """The cache of such a corpus."""
-    write_cache(path, tiny_data(task, alignment, **more))
+    write_aligned(path, tiny_data(task, alignment, **more))
     return path
 
 
@@ -93,12 +90,12 @@ TINY = Configuration(
         width=8,
         heads=2,
         layers=1,
-        kernels=KernelConfig(text=3, audio=1, vision=3),
+        kernels={"text": 3, "audio": 1, "vision": 3},
         dropout=DropoutConfig(
-            attention=AttentionDropoutConfig(text=0.1, audio=0.2, vision=0.0),
+            attention={"text": 0.1, "audio": 0.2, "vision": 0.0},
             layer=0.1,
             embedding=0.1,
-            input=InputDropoutConfig(text=0.1),
+            input={"text": 0.1},
             output=0.2,
         ),
     ),

@@ -47,7 +47,7 @@ def test_an_overlay_replaces_nested_keys_and_nothing_else() -> None:
     differing = {key for key in before if before[key] != after[key]}
     assert differing == {"kd.lambda", "kd.graph.edges"}
     assert overlay(TINY, {}) == TINY
-    with pytest.raises(DhmdError, match=r"kd\.graph\.egdes is no key"):
+    with pytest.raises(DhmdError, match=r"unknown key kd\.graph\.egdes .*; did you mean"):
         overlay(TINY, {"kd": {"graph": {"egdes": "self"}}})
 
 

@@ -37,12 +37,15 @@ def test_the_file_names_seeds_and_parts(tmp_path: Path) -> None:
         [
             ("seed-3", 1, "train/task", 1 / 3),
             ("audio/seed-4", 2, "valid/mae", 0.25),
+            ("physio/seed-4", 2, "valid/mae", 0.5),
             ("no_distillation/seed-12", 1, "selected", 1.0),
         ],
+        ("audio", "physio"),
     )
     assert (tmp_path / "history.csv").read_text() == (
         "seed,epoch,name,value\n"
         "3,1,train/task,0.333333\n"
         "4,2,audio/valid/mae,0.25\n"
+        "4,2,physio/valid/mae,0.5\n"
         "12,1,selected,1\n"
     )

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dhmd.base.errors import DhmdError
-from dhmd.data.aligned import read_corpus, write_cache
+from dhmd.data.aligned import read_corpus, write_aligned
 from dhmd.training.configuration import Configuration
 from dhmd.training.device import prepared
 from dhmd.training.weights import load_model
@@ -199,7 +199,7 @@ def test_a_teacher_never_saw_what_it_teaches(bench: Bench, tmp_path: Path) -> No
     labels = data.labels_N.copy()
     touched = np.array(data.videos) == "v2"
     labels[touched] = np.where(labels[touched] > 0, -3, 3)
-    write_cache(tmp_path / "c.h5", replace(data, labels_N=labels))
+    write_aligned(tmp_path / "c.h5", replace(data, labels_N=labels))
     pretrain(TINY, tmp_path / "c.h5", tmp_path / "p", tmp_path / "state")
     before, after = arrays(bench.pretrained()), arrays(tmp_path / "p")
     assert same(before["teacher"][:, touched], after["teacher"][:, touched])
@@ -405,7 +405,7 @@ def test_a_modality_that_the_cache_has_not_is_refused(bench: Bench, tmp_path: Pa
         feature_names={k: v for k, v in data.feature_names.items() if k != "vision"},
         present_NM=np.ones((len(data.ids), 2), dtype=bool),
     )
-    write_cache(tmp_path / "c.h5", few)
+    write_aligned(tmp_path / "c.h5", few)
     with pytest.raises(DhmdError, match="no vision"):
         pretrain(TINY, tmp_path / "c.h5", tmp_path / "p", tmp_path / "s")
 
@@ -418,7 +418,7 @@ def test_a_modality_that_no_utterance_of_a_split_has_is_refused(tmp_path: Path) 
     lengths = np.where(present[:, 1], data.features["audio"].lengths, 0)
     rows = [data.features["audio"][n][:length] for n, length in enumerate(lengths)]
     features = {**data.features, "audio": type(data.features["audio"]).from_rows(rows)}
-    write_cache(tmp_path / "c.h5", replace(data, features=features, present_NM=present))
+    write_aligned(tmp_path / "c.h5", replace(data, features=features, present_NM=present))
     with pytest.raises(DhmdError, match="no valid utterance of tiny has audio"):
         pretrain(TINY, tmp_path / "c.h5", tmp_path / "p", tmp_path / "s")
 
@@ -426,7 +426,7 @@ def test_a_modality_that_no_utterance_of_a_split_has_is_refused(tmp_path: Path) 
 def test_the_test_splits_labels_change_nothing(bench: Bench, tmp_path: Path) -> None:
     data = tiny_data()
     labels = np.where(data.folds["standard"] == "test", 0.5, data.labels_N).astype(np.float32)
-    write_cache(tmp_path / "c.h5", replace(data, labels_N=labels))
+    write_aligned(tmp_path / "c.h5", replace(data, labels_N=labels))
     pretrain(TINY, tmp_path / "c.h5", tmp_path / "p", tmp_path / "s")
     train(TINY, tmp_path / "c.h5", tmp_path / "p", tmp_path / "m", tmp_path / "s")
     found, expected = arrays(tmp_path / "m"), arrays(bench.trained())

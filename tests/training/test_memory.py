@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dhmd.data.aligned import Ragged, read_corpus, write_cache
+from dhmd.data.aligned import Ragged, read_corpus, write_aligned
 from dhmd.training.memory import bytes_kept, most_members
 from tests.training.corpora import tiny_configuration, tiny_corpus, tiny_data
 
@@ -33,7 +33,7 @@ def test_unaligned_lengths_of_mosi(tmp_path: Path) -> None:
         for name, steps in (("text", 50), ("audio", 375), ("vision", 500))
     }
     names = {name: (name,) for name in features}
-    write_cache(tmp_path / "c.h5", replace(data, features=features, feature_names=names))
+    write_aligned(tmp_path / "c.h5", replace(data, features=features, feature_names=names))
     corpus = read_corpus(tmp_path / "c.h5")
     model = {"width": 50, "heads": 10, "layers": 4}
     configuration = tiny_configuration({"model": model, "train": {"batch_size": 16}})

@@ -1,57 +1,32 @@
-"""What `params.yaml` may say of alignment: section `align`.
-
-A field with `recipe` in its metadata may be null in params.yaml: then the recipe's value counts,
-and where the recipe is silent the default here.
-"""
+"""The settings of alignment: section `align` of params.yaml."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Annotated, Literal
 
-MODALITIES = ("text", "audio", "vision")
+from pydantic import PositiveInt
+from pydantic.dataclasses import dataclass
 
+from dhmd.config.modalities import per_modality
+from dhmd.config.schema import CONFIG, FromRecipe
 
-def _steps(default: int, help: str) -> Any:
-    return field(default=default, metadata={"recipe": True, "min": 1, "help": help})
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnalignedSteps:
-    """Longest segment of each modality, in its own rows, where data.alignment is none."""
-
-    text: int = _steps(50, "words")
-    audio: int = _steps(500, "rows of the acoustic sequence")
-    vision: int = _steps(500, "rows of the visual sequence")
+Steps = Annotated[Mapping[str, FromRecipe[PositiveInt]], per_modality(500, text=50)]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class AlignConfig:
     """Section `align`."""
 
-    drop_words: tuple[str, ...] = field(
-        default=(), metadata={"recipe": True, "help": "words to leave out, such as the pause `sp`"}
-    )
-    max_steps: int = _steps(50, "words a segment at most")
-    max_steps_unaligned: UnalignedSteps = field(default_factory=UnalignedSteps)
-    truncate: Literal["first", "last"] = field(
-        default="first", metadata={"recipe": True, "help": "which steps of a longer segment stay"}
-    )
-    centre_by_video: tuple[str, ...] = field(
-        default=(),
-        metadata={
-            "recipe": True,
-            "help": "modalities whose features lose each video's mean, and with it the speaker",
-        },
-    )
-    empty_segments: Literal["drop", "keep"] = field(
-        default="drop",
-        metadata={"recipe": True, "help": "segments of no length, without words or without rows"},
-    )
-
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.centre_by_video if name not in MODALITIES]
-        if unknown:
-            raise ValueError(
-                f"centre_by_video names {unknown[0]!r}, which is not one of {', '.join(MODALITIES)}"
-            )
+    drop_words: FromRecipe[tuple[str, ...]] = ()  # words to leave out, such as the pause `sp`
+    max_steps: FromRecipe[PositiveInt] = 50  # longest segment, in words
+    # Longest segment in each modality's own rows, where data.alignment is none.
+    max_steps_unaligned: Steps = field(default_factory=dict)
+    truncate: FromRecipe[Literal["first", "last"]] = "first"  # steps of a longer segment that stay
+    # Modalities whose features lose the mean of their video, and with it the speaker.
+    centre_by_video: FromRecipe[tuple[str, ...]] = ()
+    # Videos that a sequence lacks: kept with the modality absent, or dropped.
+    incomplete_videos: FromRecipe[Literal["keep", "drop"]] = "keep"
+    # Segments of no length, without words or without rows.
+    empty_segments: FromRecipe[Literal["drop", "keep"]] = "drop"

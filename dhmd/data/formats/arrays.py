@@ -26,7 +26,7 @@ import h5py
 import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hdf5 import READ_ERRORS, refuse_all_traps
+from dhmd.base.hdf5 import READ_ERRORS, reading
 from dhmd.data.aligned import SPLITS
 from dhmd.data.csd import segment_row, video_of
 from dhmd.data.formats.conversion import label_values, numbers, texts
@@ -86,19 +86,16 @@ def load_arrays(path: Path) -> dict[str, Array]:
         if path.suffix.lower() == ".npz":
             with np.load(path, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
-        with h5py.File(path, "r") as file:
-            refuse_all_traps(file, str(path))
-            return {
-                name: np.asarray(
-                    item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()]
-                )
-                for name, item in file.items()
-                if isinstance(item, h5py.Dataset)
-            }
     except (*READ_ERRORS, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DhmdError(
             f"cannot read {path} as arrays ({first_line(error)}): fetch it or write it again"
         ) from error
+    with reading(path, f"cannot read {path} as arrays, write it again") as file:
+        return {
+            name: np.asarray(item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()])
+            for name, item in file.items()
+            if isinstance(item, h5py.Dataset)
+        }
 
 
 def _split(path: Path, job: ImportJob) -> _Split:

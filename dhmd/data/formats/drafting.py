@@ -12,12 +12,12 @@ import yaml
 
 from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256
+from dhmd.config.modalities import MODALITIES, in_order
 from dhmd.data.aligned import SPLITS
 from dhmd.data.formats.arrays import load_arrays
 from dhmd.data.formats.conversion import label_values, numbers
 from dhmd.data.formats.mmsa import LABELS, SEQUENCE, split_parts
 from dhmd.data.formats.pickles import load_pickle
-from dhmd.recipes.recipe import MODALITIES
 
 Array = np.ndarray[Any, Any]
 
@@ -70,10 +70,10 @@ def draft_recipe(
                 raise DhmdError(f"{where}{required} is missing")
         count = np.size(part[id_key])
         labels.append(label_values(part[key], count=count, where=f"{where}{key}"))
-        for modality in MODALITIES:
-            if modality in part:
-                longest = _longest(part, modality, f"{where}{modality}")
-                steps[modality] = max(1, longest, steps.get(modality, 0))
+        others = [m for m in part if f"{m}_offsets" in part or f"{m}_lengths" in part]
+        for modality in in_order(m for m in (*MODALITIES, *others) if m in part):
+            longest = _longest(part, modality, f"{where}{modality}")
+            steps[modality] = max(1, longest, steps.get(modality, 0))
     if not steps:
         raise DhmdError(f"{path} has none of {', '.join(MODALITIES)}")
     recipe: dict[str, Any] = {

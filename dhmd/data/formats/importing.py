@@ -6,6 +6,7 @@ Axes: T steps, d features, K tokens.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,18 +19,27 @@ from dhmd.base.progress import progress
 from dhmd.data.aligned import (
     ENCODER_SOURCE,
     SPLITS,
-    CacheWriter,
+    AlignedWriter,
     SegmentTable,
     assign_splits,
     read_folds,
 )
-from dhmd.data.alignment import AlignConfig, TextSink, WordEncoder, clean_values
-from dhmd.data.alignment.words import Subwords, tokens_of
+from dhmd.data.alignment import (
+    REPORTED_SHARE,
+    AlignConfig,
+    TextWriter,
+    WordEncoder,
+    clean_values,
+    cleaned_sentence,
+    cut_sentence,
+)
 from dhmd.data.formats.arrays import read_arrays
 from dhmd.data.formats.mmsa import read_mmsa
 from dhmd.data.formats.mustard import read_mustard
 from dhmd.data.formats.reading import ImportJob, ProblemsFoundError, Reading, Segment
 from dhmd.data.formats.urfunny import read_urfunny
+from dhmd.data.text.subwords import Subwords
+from dhmd.data.text.writer import tokens_of
 from dhmd.recipes import Recipe
 
 Array = np.ndarray[Any, Any]
@@ -43,7 +53,6 @@ READERS: Mapping[str, Callable[[ImportJob], Reading]] = {
 }
 
 _log = logging.getLogger(__name__)
-_WORTH_A_WARNING = 1 / 20  # share of the steps that are cut
 _MOSTLY_ABSENT = 1 / 2  # share of the utterances without a modality
 
 
@@ -59,10 +68,9 @@ class _Gathered:
     tokens: list[Sequence[Subwords]] = field(default_factory=list)
     empty: dict[str, str] = field(default_factory=dict)
     counts: dict[str, int] = field(
-        default_factory=lambda: {"labels_clipped": 0, "steps_truncated": 0, "words_dropped": 0}
+        default_factory=lambda: {"labels_clipped": 0, "words_dropped": 0}
     )
-    per_modality: dict[str, dict[str, int]] = field(default_factory=dict)
-    steps: dict[str, list[int]] = field(default_factory=dict)  # modality -> all steps, cut ones
+    modalities: dict[str, Counter[str]] = field(default_factory=dict)
 
 
 def import_corpus(
@@ -103,10 +111,10 @@ def import_corpus(
     if encoder is not None:
         names["text"] = encoder.feature_names
         sources = {**sources, ENCODER_SOURCE: encoder.source.digest}
-    with CacheWriter(output, names, words=reading.has_words) as writer:
-        sink = writer if encoder is None else TextSink(writer, encoder)
+    with AlignedWriter(output, names, words=reading.has_words) as writer:
+        sink = writer if encoder is None else TextWriter(writer, encoder)
         gathered = _gather(job, reading, sink, encoder)
-        tokens = sink.finish() if isinstance(sink, TextSink) else None
+        tokens = sink.finish() if isinstance(sink, TextWriter) else None
         folds = _folds(job, reading, gathered)
         job.problems.stop_if_any(recipe.name)
         report = _report(job, reading, gathered)
@@ -216,14 +224,13 @@ def _opened(job: ImportJob, encoder: WordEncoder | None) -> Reading:
 def _gather(
     job: ImportJob,
     reading: Reading,
-    sink: CacheWriter | TextSink | None,
+    sink: AlignedWriter | TextWriter | None,
     encoder: WordEncoder | None,
 ) -> _Gathered:
     """Read all segments, clean and cut them, and write them to `sink` unless it is None."""
     name, modalities = job.recipe.name, tuple(reading.feature_names)
     gathered = _Gathered(
-        per_modality={m: {"values_cleaned": 0, "segments_absent": 0} for m in modalities},
-        steps={m: [0, 0] for m in modalities},
+        modalities={m: Counter(values_cleaned=0, segments_absent=0) for m in modalities}
     )
     seen: set[str] = set()
     for segment in progress(reading.segments, f"import {name}", unit="segment"):
@@ -245,7 +252,7 @@ def _gather(
                 job.problems.leave_out(segment.split, "no modality has a value")
                 continue
         for m, there in zip(modalities, present, strict=True):
-            gathered.per_modality[m]["segments_absent"] += not there
+            gathered.modalities[m]["segments_absent"] += not there
         passes = None
         if segment.tokens is not None:
             passes = _subwords(job, segment, encoder)
@@ -258,7 +265,7 @@ def _gather(
                 # Unknown times are NaN.
                 times = np.full((len(words), 2), np.nan)
                 sink.append_words(words, times, np.array([len(words)]))
-            elif passes is not None and isinstance(sink, TextSink):
+            elif passes is not None and isinstance(sink, TextWriter):
                 sink.append_subwords(passes, len(steps["text"]))
         gathered.ids.append(segment.id)
         gathered.videos.append(segment.video)
@@ -273,10 +280,10 @@ def _gather(
 
 
 def _check_shares(job: ImportJob, gathered: _Gathered) -> None:
-    """Report modalities that are absent from many utterances or lose many steps."""
+    """Report what is cleaned or cut, and modalities that are absent from many utterances."""
     total = len(gathered.ids)
-    for modality, (steps, cut) in gathered.steps.items():
-        absent = gathered.per_modality[modality]["segments_absent"]
+    for modality, counts in gathered.modalities.items():
+        absent = counts["segments_absent"]
         if absent == total:
             job.problems.add(
                 "empty modality",
@@ -284,10 +291,14 @@ def _check_shares(job: ImportJob, gathered: _Gathered) -> None:
                 f"modalities in {job.recipe.source}",
             )
         elif absent > _MOSTLY_ABSENT * total:
-            job.problems.warn(f"{modality} has no value in {absent} of {total} utterances")
-        if cut > _WORTH_A_WARNING * steps:
-            key = "align.max_steps" + ("" if job.alignment == "word" else f"_unaligned.{modality}")
-            job.problems.warn(f"{cut} of {steps} steps of {modality} exceed {key} and are cut")
+            job.problems.warn(f"{modality} is absent from {absent} of {total} utterances")
+        if counts["values_cleaned"]:
+            cleaned = cleaned_sentence(modality, counts["values_cleaned"], counts["values"])
+            job.problems.warn(cleaned)
+        if counts["steps_cut"] > REPORTED_SHARE * counts["steps"]:
+            key, limit = _limit(job, modality)
+            cut = cut_sentence(modality, counts["steps_cut"], counts["steps"], key, limit)
+            job.problems.warn(cut)
 
 
 def _without_dropped_words(job: ImportJob, segment: Segment, gathered: _Gathered) -> Segment:
@@ -329,20 +340,26 @@ def _clean_and_cut(job: ImportJob, modality: str, values_Td: Array, gathered: _G
     """Clean values as the alignment of computational sequences does, then cut to the limit."""
     cleaned = clean_values(values_Td)
     kept = np.asarray(cleaned.values_Td[_kept(job, modality, len(values_Td))], dtype=np.float32)
-    cut = len(values_Td) - len(kept)
-    gathered.per_modality[modality]["values_cleaned"] += cleaned.count
-    gathered.counts["steps_truncated"] += cut
-    gathered.steps[modality][0] += len(values_Td)
-    gathered.steps[modality][1] += cut
+    gathered.modalities[modality].update(
+        values=values_Td.size,
+        values_cleaned=cleaned.count,
+        steps=len(values_Td),
+        steps_cut=len(values_Td) - len(kept),
+    )
     return kept
+
+
+def _limit(job: ImportJob, modality: str) -> tuple[str, int]:
+    """Return the key and value of the longest segment, in steps."""
+    if job.alignment == "word":
+        return "align.max_steps", job.align.max_steps
+    key = f"align.max_steps_unaligned.{modality}"
+    return key, job.align.max_steps_unaligned[modality]
 
 
 def _kept(job: ImportJob, modality: str, length: int) -> slice:
     """Return the steps that stay of a segment of `length` steps."""
-    if job.alignment == "word":
-        limit = job.align.max_steps
-    else:
-        limit = int(getattr(job.align.max_steps_unaligned, modality))
+    _, limit = _limit(job, modality)
     if job.align.truncate == "last":
         return slice(max(0, length - limit), length)
     return slice(0, min(limit, length))
@@ -400,7 +417,7 @@ def _subwords(job: ImportJob, segment: Segment, encoder: WordEncoder | None) -> 
     places = np.arange(len(ids), dtype=np.int64)
     steps = np.where((places >= kept.start) & (places < kept.stop), places - kept.start, -1)
     if encoder is None:
-        return [_FileTokens(ids, types, steps)]
+        return [Subwords(ids, types, steps)]
     where = f"{job.recipe.name}: {segment.id}"
     if len(ids) != count:
         raise DhmdError(
@@ -410,17 +427,7 @@ def _subwords(job: ImportJob, segment: Segment, encoder: WordEncoder | None) -> 
     return encoder.given(ids, types, steps, where)
 
 
-@dataclass(frozen=True, eq=False)
-class _FileTokens:
-    """A file's tokens, `[K]` each, where no encoder reads them."""
-
-    ids: Array
-    types: Array
-    steps: Array
-
-
 def _report(job: ImportJob, reading: Reading, gathered: _Gathered) -> dict[str, object]:
-    warnings = job.problems.warnings()
     return {
         "alignment": job.alignment,
         "format": job.recipe.format,
@@ -428,8 +435,8 @@ def _report(job: ImportJob, reading: Reading, gathered: _Gathered) -> dict[str, 
         "segments": len(gathered.ids),
         "splits": {split: gathered.splits.count(split) for split in SPLITS},
         "counts": dict(sorted(gathered.counts.items())),
-        "modalities": gathered.per_modality,
+        "modalities": {name: dict(counts) for name, counts in gathered.modalities.items()},
         "empty_segments": gathered.empty,
         **reading.notes,
-        **({"warnings": warnings} if warnings else {}),
+        "warnings": job.problems.warnings(),
     }

@@ -1,81 +1,73 @@
-"""What a recipe's `generator` section may say."""
+"""The settings of a generated corpus: section `generator` of a recipe."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import field
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from dhmd.config.schema import CONFIG, Share
 
 Regime = Literal["noisy", "clean", "no_cue"]
 
-
-def _count(default: int, help: str, *, least: int = 1) -> Any:
-    return field(default=default, metadata={"min": least, "help": help})
-
-
-def _share(default: float, help: str) -> Any:
-    return field(default=default, metadata={"min": 0.0, "max": 1.0, "help": help})
+_Words = Annotated[int, Field(ge=4)]
+_Dims = Annotated[int, Field(ge=8)]
+_PerSecond = Annotated[float, Field(ge=2)]
 
 
-def _rate(default: float, help: str) -> Any:
-    return field(default=default, metadata={"min": 2.0, "help": help})
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class StrengthConfig:
-    """Correlation of what a modality shows with the latent behind it, where it is reliable."""
+    """Correlation between a modality's features and its latent signal, where it is reliable."""
 
-    text: float = _share(0.95, "text")
-    audio: float = _share(0.85, "audio")
-    vision: float = _share(0.8, "vision")
+    text: Share = 0.95
+    audio: Share = 0.85
+    vision: Share = 0.8
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class MisleadingConfig:
     """Share of the utterances in which a modality misleads."""
 
-    text: float = _share(0.08, "text")
-    audio: float = _share(0.3, "audio")
-    vision: float = _share(0.3, "vision")
+    text: Share = 0.08
+    audio: Share = 0.3
+    vision: Share = 0.3
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class ExclusiveConfig:
-    """Share of the truth's variance that only this modality carries."""
+    """Share of the ground truth's variance that only this modality carries."""
 
-    text: float = _share(0.22, "text")
-    audio: float = _share(0.16, "audio")
-    vision: float = _share(0.16, "vision")
+    text: Share = 0.22
+    audio: Share = 0.16
+    vision: Share = 0.16
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class GeneratorConfig:
-    """One generated corpus. Equal configurations give equal bytes.
+    """One generated corpus. Equal settings give equal bytes.
 
     Raises:
-        ValueError: the fields contradict each other; the sentence names them.
+        ValueError: the fields contradict each other.
     """
 
-    regime: Regime = field(
-        default="noisy",
-        metadata={"help": "clean: no annotator noise; no_cue: noisy, reliability invisible"},
-    )
-    seed: int = _count(0, "which corpus of this kind", least=0)
-    n_train: int = _count(600, "utterances to train on")
-    n_valid: int = _count(200, "utterances to select on")
-    n_test: int = _count(320, "utterances to test on")
-    segments_min: int = _count(3, "utterances a video at least")
-    segments_max: int = _count(9, "utterances a video at most")
-    words_min: int = _count(4, "words an utterance at least", least=4)
-    words_max: int = _count(14, "words an utterance at most", least=4)
-    text_dims: int = _count(20, "length of a word vector", least=8)
-    audio_dims: int = _count(36, "length of an audio frame", least=8)
-    vision_dims: int = _count(28, "length of a vision frame", least=8)
-    audio_rate: float = _rate(5.0, "audio frames a second")
-    vision_rate: float = _rate(3.0, "vision frames a second")
-    noise: float = field(
-        default=1.3, metadata={"min": 0.0, "help": "annotator noise sd (unused in clean)"}
-    )
-    topic: float = _share(0.06, "share of the truth's variance that the topic carries")
+    regime: Regime = "noisy"  # clean: no annotator noise; no_cue: noisy, reliability invisible
+    seed: NonNegativeInt = 0
+    n_train: PositiveInt = 600  # utterances per split
+    n_valid: PositiveInt = 200
+    n_test: PositiveInt = 320
+    segments_min: PositiveInt = 3  # utterances per video
+    segments_max: PositiveInt = 9
+    words_min: _Words = 4  # words per utterance
+    words_max: _Words = 14
+    text_dims: _Dims = 20  # values per word vector or frame
+    audio_dims: _Dims = 36
+    vision_dims: _Dims = 28
+    audio_rate: _PerSecond = 5.0  # frames per second
+    vision_rate: _PerSecond = 3.0
+    noise: NonNegativeFloat = 1.3  # standard deviation of the annotators' noise; unused in clean
+    topic: Share = 0.06  # share of the ground truth's variance that the topic carries
     strength: StrengthConfig = field(default_factory=StrengthConfig)
     misleading: MisleadingConfig = field(default_factory=MisleadingConfig)
     exclusive: ExclusiveConfig = field(default_factory=ExclusiveConfig)
@@ -94,7 +86,7 @@ class GeneratorConfig:
 
     @property
     def tone(self) -> float:
-        """Share of the truth's variance that the shared tone carries: what the others leave."""
+        """Share of the ground truth's variance that the shared tone carries: the rest."""
         own = self.exclusive
         rest = 1.0 - self.topic - own.text - own.audio - own.vision
         return 0.0 if abs(rest) < 1e-9 else rest

@@ -30,8 +30,8 @@ def _encoders(members: Members, inputs: dict[str, int], model: ModelConfig) -> n
             members,
             size,
             model.width,
-            kernel=getattr(model.kernels, name),
-            input_dropout=getattr(model.dropout.input, name),
+            kernel=model.kernels[name],
+            input_dropout=model.dropout.input[name],
         )
         for name, size in inputs.items()
     )
@@ -117,7 +117,7 @@ class BidirectionalGRU(_Baseline):
         super().__init__()
         self.task = task
         self.gru = GRU(members, next(iter(inputs.values())), model.width)
-        self.input_dropout = Dropout(members, getattr(model.dropout.input, next(iter(inputs))))
+        self.input_dropout = Dropout(members, model.dropout.input[next(iter(inputs))])
         self.dropout = Dropout(members, model.dropout.output)
         self.head = Linear(members, 1, 2 * model.width, task.outputs)
 

@@ -32,7 +32,7 @@ def _encoder(
 
 def attention_rates(modalities: tuple[str, ...], config: ModelConfig) -> list[float]:
     """The attention dropout of each modality."""
-    return [float(getattr(config.dropout.attention, name)) for name in modalities]
+    return [config.dropout.attention[name] for name in modalities]
 
 
 class SelfAttention(nn.Module):

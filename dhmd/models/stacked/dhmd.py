@@ -71,8 +71,8 @@ class DHMD(nn.Module):
                 members,
                 size,
                 width,
-                kernel=getattr(model.kernels, name),
-                input_dropout=getattr(model.dropout.input, name),
+                kernel=model.kernels[name],
+                input_dropout=model.dropout.input[name],
             )
             for name, size in inputs.items()
         )

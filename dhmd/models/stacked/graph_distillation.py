@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dhmd.models.batch import Batch
-from dhmd.models.config import MODALITIES, Edges, GraphConfig
+from dhmd.models.config import Edges, GraphConfig
 from dhmd.models.stacked.dropout import Dropout
 from dhmd.models.stacked.linear import Linear
 from dhmd.models.stacked.members import Members
@@ -222,8 +222,5 @@ def _teachers(batch: Batch) -> Tensor:
 
 
 def _prior(modalities: tuple[str, ...]) -> Tensor:
-    unknown = set(modalities) - set(MODALITIES)
-    if unknown:
-        raise ValueError(f"no such modality: {sorted(unknown)}")
     favoured = [[float(i == j or (i, j) in _DMD_PRIOR) for j in modalities] for i in modalities]
     return torch.tensor(favoured) / _DMD_PRIOR_TEMPERATURE

@@ -101,14 +101,16 @@ def test_objects_in_an_npz_are_refused(tmp_path):
     assert "Object arrays cannot be loaded" in refused(arrays_recipe(), tmp_path)
 
 
-@pytest.mark.parametrize("suffix", ["npz", "h5"])
-def test_truncated_files_are_refused(tmp_path, suffix):
+@pytest.mark.parametrize(
+    ("suffix", "said"), [("npz", "cannot read {} as arrays ("), ("h5", "{}: not a whole HDF5 file")]
+)
+def test_truncated_files_are_refused(tmp_path, suffix, said):
     write(tmp_path, array_splits(), suffix)
     path = tmp_path / f"valid.{suffix}"
     path.write_bytes(path.read_bytes()[:-300])
-    assert f"cannot read {path} as arrays" in refused(arrays_recipe(suffix), tmp_path)
+    assert refused(arrays_recipe(suffix), tmp_path).startswith(said.format(path))
     path.unlink()
-    assert f"cannot read {path} as arrays" in refused(arrays_recipe(suffix), tmp_path)
+    assert str(path) in refused(arrays_recipe(suffix), tmp_path)
 
 
 def test_words_are_dropped_with_their_rows(tmp_path):
@@ -162,13 +164,13 @@ def _lists(file, folder):
 @pytest.mark.parametrize(
     ("trap", "said"),
     [
-        (_external, "'audio' lies in another file: refused"),
+        (_external, "'audio' refers to another file: refused"),
         (_link, "'audio' is a link to elsewhere: refused"),
         (
             lambda file, folder: file.create_dataset("x", (1 << 40,), dtype="f8", chunks=True),
-            "'x' is damaged: it describes 8,796,093,022,208 bytes and the file holds 0",
+            "'x' is damaged: it declares 8,796,093,022,208 bytes",
         ),
-        (_rings, "a group lies in it twice"),
+        (_rings, "its groups are nested too deeply or in a circle"),
         (_lists, "'audio' holds neither numbers nor text: refused"),
     ],
 )

@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from dhmd.cli import main
-from dhmd.cli.import_ import with_source
 from dhmd.cli.layout import histogram, share, size, table
 from dhmd.data.aligned import read_corpus
 from dhmd.data.alignment import AlignConfig
@@ -24,8 +23,7 @@ from tests.data.formats.files import array_splits, mmsa_splits, write_pickle
 
 ROOT = Path(__file__).parents[3]
 NEXT = (
-    "next: git add recipes/mine.yaml recipes/sources/mine.json params.yaml && "
-    "dvc exp run -S 'datasets=[mine]'"
+    "next: git add recipes/mine.yaml recipes/sources/mine.json && dvc exp run -S 'datasets=[mine]'"
 )
 
 
@@ -71,7 +69,6 @@ def test_import_of_a_new_mmsa_file_to_the_cache(repository, tmp_path_factory, ca
     assert out.splitlines() == [
         "placed data/placed/mine/my 'features'.pkl",
         "wrote recipes/mine.yaml: check it",
-        "added data.sources.mine to params.yaml",
         NEXT,
     ]
     recipe = load_recipe("mine", repository)
@@ -306,13 +303,6 @@ def test_pin_writes_into_the_recipe(repository, capsys):
         assert pinned.sequences[name].sha256 == records[f"{name}.csd"].sha256
         assert pinned.sequences[name].bytes == records[f"{name}.csd"].bytes
     assert run(capsys, "data", "check", "t")[0] == 0
-
-
-def test_source_line_is_added_and_the_rest_kept():
-    text = "data:\n  sources:   # by dataset\n    demo: null   # own\n\nalign:\n  x: 1e-4\n"
-    expected = text.replace("# own\n", "# own\n    mine: null\n")
-    assert with_source(text, "mine") == expected
-    assert with_source(expected, "mine") == expected
 
 
 def test_layout():

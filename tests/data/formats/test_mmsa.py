@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dhmd.data.alignment import AlignConfig, UnalignedSteps
+from dhmd.data.alignment import AlignConfig
 from dhmd.data.formats import import_corpus, known_file
 from tests.data.formats.files import mmsa_splits, write_pickle
 from tests.data.formats.recipes import imported, mmsa_recipe, problems, refused
@@ -98,7 +98,7 @@ def test_lengths_from_before_a_cap_are_cut(tmp_path):
 def test_steps_are_capped_by_modality_and_counted(tmp_path):
     content = mmsa_splits(aligned=False)
     write(tmp_path, content)
-    caps = UnalignedSteps(text=4, audio=9, vision=7)
+    caps = {"text": 4, "audio": 9, "vision": 7}
     corpus = imported(mmsa_recipe(), tmp_path, alignment="none", max_steps_unaligned=caps)
     lengths = np.array(joined(content, "audio_lengths"))
     assert np.array_equal(corpus.features["audio"].lengths, np.minimum(lengths, 9))
@@ -107,7 +107,7 @@ def test_steps_are_capped_by_modality_and_counted(tmp_path):
     cut = np.maximum(0, lengths - 9).sum()
     cut += np.maximum(0, np.array(joined(content, "vision_lengths")) - 7).sum()
     cut += sum(max(0, int(row[1].sum()) - 4) for row in joined(content, "text_bert"))
-    assert corpus.report["counts"]["steps_truncated"] == cut
+    assert sum(c["steps_cut"] for c in corpus.report["modalities"].values()) == cut
 
 
 def test_last_steps_can_be_kept(tmp_path):

@@ -13,7 +13,8 @@ from dhmd.data.aligned import read_corpus
 from dhmd.data.alignment import AlignConfig
 from dhmd.data.download import download, read_received
 from dhmd.data.formats import READERS, import_corpus
-from dhmd.recipes import check_recipe_file, load_recipe, recipe_names
+from dhmd.recipes import check_recipe_file, load_recipe
+from tests.shipped import SHIPPED
 
 ROOT = Path(__file__).parents[3]
 REAL = ROOT.parent / "shared" / "real" / "mmmo"
@@ -55,9 +56,7 @@ def test_mmmo_from_source_to_cache(tmp_path):
             n += 1
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in recipe_names(ROOT) if load_recipe(n, ROOT).format in READERS]
-)
+@pytest.mark.parametrize("name", [n for n in SHIPPED if load_recipe(n, ROOT).format in READERS])
 def test_shipped_recipes_are_complete_and_say_where_files_go(name):
     check_recipe_file(name, ROOT)
     recipe = load_recipe(name, ROOT)

@@ -171,8 +171,8 @@ def test_utterances_that_are_left_out_are_said(tmp_path, caplog):
     write_pickle(tmp_path / "file.pkl", content)
     imported(mmsa_recipe(), tmp_path, max_steps=4)
     assert "tiny: 1 utterance of test left out: no modality has a value" in caplog.text
-    assert "tiny: vision has no value in 13 of 21 utterances" in caplog.text
-    assert "steps of text exceed align.max_steps and are cut" in caplog.text
+    assert "tiny: vision is absent from 13 of 21 utterances" in caplog.text
+    assert "steps of text are cut off: align.max_steps is 4" in caplog.text
     for part in content.values():
         part["vision"][:] = 0
     write_pickle(tmp_path / "file.pkl", content)

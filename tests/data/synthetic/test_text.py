@@ -8,7 +8,7 @@ import pytest
 from dhmd.data.synthetic import GeneratorConfig
 from dhmd.data.synthetic.latents import plan
 from dhmd.data.synthetic.layout import lay_out
-from dhmd.data.synthetic.text import PAUSE_ROW, Transcript, transcribe, vocabulary
+from dhmd.data.synthetic.transcripts import PAUSE_ROW, Transcript, transcribe, vocabulary
 
 CONFIG = GeneratorConfig()
 WORDS = vocabulary(CONFIG)

@@ -9,14 +9,11 @@ from typing import Any
 import torch
 
 from dhmd.models.config import (
-    AttentionDropoutConfig,
     DecoupleConfig,
     DictionaryConfig,
     DistillationConfig,
     DropoutConfig,
     GraphConfig,
-    InputDropoutConfig,
-    KernelConfig,
     ModelConfig,
 )
 from dhmd.models.stacked.dhmd import DHMD
@@ -32,12 +29,12 @@ MODEL = ModelConfig(
     width=8,
     heads=2,
     layers=1,
-    kernels=KernelConfig(text=3, audio=1, vision=5),
+    kernels={"text": 3, "audio": 1, "vision": 5},
     dropout=DropoutConfig(
-        attention=AttentionDropoutConfig(text=0.3, audio=0.2, vision=0.0),
+        attention={"text": 0.3, "audio": 0.2, "vision": 0.0},
         layer=0.2,
         embedding=0.1,
-        input=InputDropoutConfig(text=0.2),
+        input={"text": 0.2},
         output=0.3,
     ),
 )

@@ -1,0 +1,33 @@
+"""The settings of text features: section `features` of params.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Literal
+
+from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic.dataclasses import dataclass
+
+from dhmd.config.schema import CONFIG
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class FinetuneConfig:
+    """Section `features.finetune`: how the encoder is fine-tuned, if features.text says so.
+
+    Batch size, epochs, early stopping and averaging are those of section `train`.
+    """
+
+    lr: PositiveFloat = 2e-5  # the encoder's learning rate
+    warmup: NonNegativeFloat = 1.0  # epochs over which that rate rises from 0
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class FeaturesConfig:
+    """Section `features`."""
+
+    # words: the recipe's word vectors; contextual: those of a frozen encoder; finetune: the encoder
+    # is fine-tuned with the model. None until a recipe decides it (dhmd/settings.py).
+    text: Literal["words", "contextual", "finetune"] | None = None
+    encoder: str | None = None  # a Hugging Face encoder by name or folder; None: the bundled MiniLM
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)

@@ -1,0 +1,314 @@
+"""Dataset configs, `recipes/<dataset>.yaml`: what a corpus is and which settings suit it.
+
+A recipe says where the files of a corpus come from and which roles they play. It also has starting
+values for sections of params.yaml, which count where params.yaml has null.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from dhmd.base.errors import DhmdError
+from dhmd.config.modalities import MODALITIES, in_order
+from dhmd.config.schema import CONFIG, key_names, load_section
+from dhmd.config.yaml12 import load_yaml
+
+RECIPES_FOLDER = "recipes"
+
+# Sections of params.yaml that a recipe may give starting values for.
+STARTING_SECTIONS = ("align", "model", "kd", "pretrain", "train", "ablate")
+
+SCALE = 3  # labels of a regression lie from -SCALE to SCALE; 0 is neutral
+
+Format = Literal["csd", "generated", "mmsa", "urfunny", "mustard", "arrays"]
+Values = Mapping[str, Any]
+
+_DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_SEQUENCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_MODALITY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # part of variants' and HDF5 groups' names
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class SequenceFile:
+    """One file below a source. `dhmd data pin` writes `bytes` and `sha256`."""
+
+    path: str
+    bytes: PositiveInt | None = None
+    sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.sha256 is not None and not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"sha256 is {self.sha256!r}, but must be 64 digits of 0-9a-f")
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Labels:
+    """Which column of which sequence is the label, and which values it may have.
+
+    Labels outside [low, high] by at most `tolerance` are clipped (real MOSEI labels reach a little
+    over 3); others are refused.
+    """
+
+    sequence: str | None = None
+    column: NonNegativeInt | str = 0
+    task: Literal["regression", "classification"] = "regression"
+    low: float | None = None
+    high: float | None = None
+    tolerance: NonNegativeFloat = 0.0
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.task == "classification":
+            if len(set(self.classes)) < max(2, len(self.classes)):
+                raise ValueError("a classification needs classes: two or more different names")
+            return
+        if self.classes:
+            raise ValueError("classes belong to a classification, but task is regression")
+        if self.low is None or self.high is None or not self.low < self.high:
+            raise ValueError(
+                f"a regression needs low < high, but low is {self.low} and high is {self.high}"
+            )
+        if self.low < -SCALE or self.high > SCALE or math.ceil(self.low) > self.high:
+            raise ValueError(
+                f"a regression's labels lie from -{SCALE} to {SCALE} with a whole number among "
+                "them, since ACC7, ACC2 and F1 round them and split them at 0, but low is "
+                f"{self.low} and high is {self.high}: shift or scale them, or name classes"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Folds:
+    """The file, relative to recipes/, that maps each split to its videos."""
+
+    file: str
+
+    def __post_init__(self) -> None:
+        path = PurePosixPath(self.file)
+        odd = set(self.file) & set("\\:") or any(ord(letter) < 32 for letter in self.file)
+        leaves = path.is_absolute() or ".." in path.parts
+        if odd or leaves or not path.parts or self.file.endswith("/"):
+            raise ValueError(f"file is {self.file!r}, but must be a plain path below recipes/")
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class RecipeFile:
+    """The keys of recipes/<dataset>.yaml.
+
+    Attributes:
+        provenance: where the files come from, their licence, and what results compare with.
+        sources: addresses and folders that have the files, in the order in which they are tried.
+        generator: the settings of a generated corpus (dhmd/data/synthetic/config.py).
+        options: the settings of an imported format.
+        sequences: the files, by a name of the recipe's own.
+        modalities: modality -> sequence (or array) with its features.
+        reference: the sequence whose rows are the words that the others are aligned to.
+        planted: the sequence with the ground truth and the latent factors of a generated corpus.
+    """
+
+    title: str
+    format: Format
+    provenance: str = ""
+    sources: tuple[str, ...] = ()
+    generator: Values = field(default_factory=dict)
+    options: Values = field(default_factory=dict)
+    sequences: Mapping[str, SequenceFile] = field(default_factory=dict)
+    modalities: Mapping[str, str] = field(default_factory=dict)
+    reference: str | None = None
+    labels: Labels
+    planted: str | None = None
+    folds: Folds | None = None
+    align: Values = field(default_factory=dict)
+    model: Values = field(default_factory=dict)
+    kd: Values = field(default_factory=dict)
+    pretrain: Values = field(default_factory=dict)
+    train: Values = field(default_factory=dict)
+    ablate: Values = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.generator and self.format != "generated":
+            raise ValueError(f"generator belongs to format generated, but format is {self.format}")
+        if self.options and self.format in ("csd", "generated"):
+            raise ValueError(f"options belong to imported formats, but format is {self.format}")
+        for name in self.sequences:
+            if not _SEQUENCE_NAME.fullmatch(name):
+                raise ValueError(
+                    f"sequences: {name!r} is no name (letters, digits, '_', '-' and '.')"
+                )
+        for name in self.modalities:
+            if not _MODALITY_NAME.fullmatch(name):
+                raise ValueError(
+                    f"modalities: {name!r} is no name (a letter, then letters, digits and '_')"
+                )
+        # A generated corpus need not list its files: its generator knows them.
+        if self.format == "csd" or (self.format == "generated" and self.sequences):
+            self._check_roles()
+
+    def _check_roles(self) -> None:
+        """A corpus of computational sequences names the sequence of each role."""
+        if not self.modalities:
+            raise ValueError("modalities is empty, but must name at least one with its sequence")
+        roles = {f"modalities.{name}": sequence for name, sequence in self.modalities.items()}
+        for role, sequence in (
+            ("reference", self.reference),
+            ("labels.sequence", self.labels.sequence),
+        ):
+            if sequence is None:
+                raise ValueError(f"{role} is null, but must name a sequence")
+            roles[role] = sequence
+        if self.planted is not None:
+            roles["planted"] = self.planted
+        for role, sequence in roles.items():
+            if sequence not in self.sequences:
+                raise ValueError(
+                    f"{role} is {sequence!r}, but sequences has only "
+                    f"{', '.join(self.sequences) or 'none'}"
+                )
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Recipe(RecipeFile):
+    """A recipe with its name: that of its dataset and of its file, recipes/<name>.yaml."""
+
+    name: str
+
+    @property
+    def source(self) -> str:
+        """The recipe's file, for messages."""
+        return f"{RECIPES_FOLDER}/{self.name}.yaml"
+
+    @property
+    def modality_names(self) -> tuple[str, ...]:
+        """Its modalities: text, audio, vision, then the others as the recipe lists them."""
+        return in_order(self.modalities)
+
+    @property
+    def settable_modalities(self) -> tuple[str, ...]:
+        """The names that settings per modality may have: also those that params.yaml lists."""
+        return in_order(dict.fromkeys((*MODALITIES, *self.modalities)))
+
+    @property
+    def text_is_words(self) -> bool:
+        """Whether its text is the words themselves, which need an encoder for their vectors."""
+        return self.reference is not None and self.modalities.get("text") == self.reference
+
+    @property
+    def needed(self) -> dict[str, SequenceFile]:
+        """The files to download.
+
+        A corpus of computational sequences may list more than it uses, for a user to choose from:
+        only those with a role are needed. Of other formats all are.
+        """
+        if self.format not in ("csd", "generated"):
+            return dict(self.sequences)
+        roles = {*self.modalities.values(), self.reference, self.labels.sequence, self.planted}
+        return {name: file for name, file in self.sequences.items() if name in roles}
+
+    def starting_values(self) -> dict[str, Values]:
+        """Return the recipe's values for sections of params.yaml."""
+        return {section: getattr(self, section) for section in STARTING_SECTIONS}
+
+    def corpus(self) -> dict[str, Any]:
+        """Return what defines the corpus, as JSON values: part of the corpus's identity.
+
+        Two recipes that differ only in prose, sources, pins or starting values give the same
+        corpus. Folds and ids are not part of it: they come with the data.
+        """
+        return {
+            "name": self.name,
+            "format": self.format,
+            "generator": dict(self.generator),
+            "options": dict(self.options),
+            "modalities": dict(self.modalities),
+            "reference": self.reference,
+            "labels": {**asdict(self.labels), "classes": list(self.labels.classes)},
+            "planted": self.planted,
+        }
+
+
+def repository_root(start: Path | None = None) -> Path:
+    """Return the folder from which relative sources count.
+
+    DVC runs queued and temporary experiments in a copy below .dvc/tmp and sets DVC_ROOT to the
+    user's own workspace. Otherwise it is the nearest folder upwards that has a params.yaml.
+    """
+    if start is None and (root := os.environ.get("DVC_ROOT")):
+        return Path(root)
+    folder = (start or Path.cwd()).resolve()
+    for candidate in (folder, *folder.parents):
+        if (candidate / "params.yaml").is_file():
+            return candidate
+    return folder
+
+
+def recipe_names(root: Path) -> tuple[str, ...]:
+    """Return the datasets that have a recipe below `root`, sorted."""
+    return tuple(sorted(path.stem for path in (root / RECIPES_FOLDER).glob("*.yaml")))
+
+
+def recipe_path(name: str, root: Path) -> Path:
+    """Return the file of the recipe `name` below `root`.
+
+    Raises:
+        DhmdError: no such recipe; the sentence names the nearest one.
+    """
+    if not _DATASET_NAME.fullmatch(name):
+        raise DhmdError(
+            f"dataset {name!r} is no name: use letters, digits, '_' and '-' (its recipe is "
+            f"{RECIPES_FOLDER}/<name>.yaml)"
+        )
+    path = root / RECIPES_FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        names = recipe_names(root)
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}"
+        raise DhmdError(f"no recipe {RECIPES_FOLDER}/{name}.yaml for dataset {name}; {hint}")
+    return path
+
+
+def load_recipe(name: str, root: Path) -> Recipe:
+    """Read recipes/<name>.yaml below `root`.
+
+    Raises:
+        DhmdError: no such recipe, an unknown key, a wrong value, a role without its sequence.
+    """
+    path = recipe_path(name, root)
+    return parse_recipe(name, load_yaml(path, f"{RECIPES_FOLDER}/{name}.yaml"))
+
+
+def parse_recipe(name: str, mapping: object) -> Recipe:
+    """Build the recipe `name` from the content of its file.
+
+    Raises:
+        DhmdError: an unknown key, a wrong value, a role without its sequence.
+    """
+    read = load_section(RecipeFile, mapping, source=f"{RECIPES_FOLDER}/{name}.yaml")
+    return Recipe(name=name, **vars(read))
+
+
+def check_recipe_file(name: str, root: Path) -> None:
+    """Refuse a recipe that leaves a key out: DVC tracks each and refuses one that is absent.
+
+    Raises:
+        DhmdError: a key is absent, the folds file is missing, or the recipe is wrong otherwise.
+    """
+    recipe = load_recipe(name, root)
+    written = load_yaml(recipe_path(name, root), recipe.source)
+    assert isinstance(written, Mapping)  # load_recipe refuses anything else
+    absent = [key for key in key_names(RecipeFile) if key not in written]
+    if absent:
+        raise DhmdError(
+            f"{recipe.source} lacks {', '.join(absent)}: every key must be there, null if need be"
+        )
+    folds = recipe.folds
+    if folds is not None and not (root / RECIPES_FOLDER / folds.file).is_file():
+        raise DhmdError(f"{recipe.source}: folds.file is {folds.file}, but there is no such file")

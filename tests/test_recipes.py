@@ -1,0 +1,193 @@
+"""What a recipe may say, and what is refused by name."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dhmd.base.errors import DhmdError
+from dhmd.recipes import load_recipe, parse_recipe, recipe_names, repository_root
+from tests.shipped import SHIPPED
+
+ROOT = Path(__file__).parents[1]
+
+KITCHEN: dict[str, Any] = {
+    "title": "a small corpus",
+    "format": "csd",
+    "sources": ["https://example.org/files", "../elsewhere"],
+    "sequences": {
+        "words": {"path": "words.csd"},
+        "glove": {"path": "a/glove.csd", "bytes": 12, "sha256": "ab" * 32},
+        "covarep": {"path": "covarep.csd"},
+        "opensmile": {"path": "opensmile.csd"},
+        "labels": {"path": "labels.csd"},
+    },
+    "modalities": {"audio": "covarep", "text": "glove"},
+    "reference": "words",
+    "labels": {"sequence": "labels", "low": -3, "high": 3},
+    "folds": {"file": "folds/kitchen.json"},
+    "train": {"lr": 1e-3},
+}
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def changed(change: Change) -> dict[str, Any]:
+    mapping = copy.deepcopy(KITCHEN)
+    change(mapping)
+    return mapping
+
+
+def test_roles_and_defaults() -> None:
+    recipe = parse_recipe("kitchen", KITCHEN)
+    assert recipe.name == "kitchen"
+    assert recipe.source == "recipes/kitchen.yaml"
+    assert recipe.modality_names == ("text", "audio")
+    assert recipe.sequences["glove"].bytes == 12
+    assert recipe.labels.task == "regression"
+    assert (recipe.labels.low, recipe.labels.high, recipe.labels.classes) == (-3.0, 3.0, ())
+    assert dict(recipe.train) == {"lr": 1e-3}
+    assert dict(recipe.model) == {}
+    assert recipe.provenance == ""
+
+
+def test_only_sequences_with_a_role_are_needed() -> None:
+    assert list(parse_recipe("kitchen", KITCHEN).needed) == ["words", "glove", "covarep", "labels"]
+    other = changed(lambda r: r["modalities"].update(audio="opensmile"))
+    assert "opensmile" in parse_recipe("kitchen", other).needed
+    assert "covarep" not in parse_recipe("kitchen", other).needed
+
+
+def test_nulls_are_empty() -> None:
+    nulls = changed(lambda r: r.update(sources=None, train=None, generator=None, provenance=None))
+    recipe = parse_recipe("kitchen", nulls)
+    assert (recipe.sources, dict(recipe.train), dict(recipe.generator)) == ((), {}, {})
+
+
+def test_the_corpus_is_what_the_data_are_not_where_they_are() -> None:
+    corpus = parse_recipe("kitchen", KITCHEN).corpus()
+    assert json.loads(json.dumps(corpus)) == corpus
+    same = changed(lambda r: r.update(title="x", sources=None, train={"lr": 1}, provenance="y"))
+    assert parse_recipe("kitchen", same).corpus() == corpus
+    other = changed(lambda r: r["labels"].update(high=2))
+    assert parse_recipe("kitchen", other).corpus() != corpus
+
+
+def test_a_classification() -> None:
+    labels = {"sequence": "labels", "task": "classification", "classes": ["no", "yes"]}
+    recipe = parse_recipe("kitchen", changed(lambda r: r.update(labels=labels)))
+    assert recipe.labels.classes == ("no", "yes")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda r: r.update(sequence={}), "unknown key sequence"),
+        (lambda r: r.update(name="x"), "unknown key name (value 'x'); known keys are title"),
+        (lambda r: r.pop("title"), "lacks title, which must be text"),
+        (lambda r: r.pop("format"), "lacks format, which must be one of csd, generated"),
+        (lambda r: r.update(format="zip"), "format is 'zip', but must be one of csd"),
+        (lambda r: r.update(sources="x"), "sources is 'x', but must be a list, each value text"),
+        (
+            lambda r: r["sequences"]["glove"].update(sha256="abc"),
+            "sequences.glove: sha256 is 'abc', but must be 64 digits",
+        ),
+        (
+            lambda r: r["sequences"]["glove"].update(bytes=-1),
+            "sequences.glove.bytes is -1, but must be a whole number above 0 or null",
+        ),
+        (
+            lambda r: r["sequences"].update({"../x": {"path": "x"}}),
+            "sequences: '../x' is no name",
+        ),
+        (lambda r: r["modalities"].update({"a+b": "x"}), "modalities: 'a+b' is no name (a letter"),
+        (lambda r: r.update(modalities=None), "modalities is empty, but must name"),
+        (
+            lambda r: r["modalities"].update(vision="facet"),
+            "modalities.vision is 'facet', but sequences has only words, glove",
+        ),
+        (lambda r: r.update(reference="word"), "reference is 'word', but sequences has only"),
+        (lambda r: r.update(reference=None), "reference is null, but must name a sequence"),
+        (lambda r: r["labels"].pop("sequence"), "labels.sequence is null, but must name"),
+        (lambda r: r.update(planted="truth"), "planted is 'truth', but sequences has only"),
+        (lambda r: r.pop("labels"), "lacks labels, which must be a mapping with the keys sequence"),
+        (
+            lambda r: r["labels"].update(low=3, high=-3),
+            "labels: a regression needs low < high, but low is 3.0 and high is -3.0",
+        ),
+        (lambda r: r["labels"].update(low=1, high=5), "but low is 1.0 and high is 5.0: shift or"),
+        (lambda r: r["labels"].update(low=-4), "labels: a regression's labels lie from -3 to 3"),
+        (lambda r: r["labels"].update(low=0.1, high=0.9), "with a whole number among them"),
+        (lambda r: r["labels"].update(classes=["a", "b"]), "labels: classes belong to a"),
+        (
+            lambda r: r["labels"].update(task="classification", classes=["a", "a"]),
+            "labels: a classification needs classes: two or more different names",
+        ),
+        (lambda r: r["labels"].update(column=-1), "labels.column is -1, but must be"),
+        (
+            lambda r: r["folds"].update(file="../../etc/passwd"),
+            "folds: file is '../../etc/passwd', but must be a plain path below recipes/",
+        ),
+        (lambda r: r["folds"].update(file="/etc/passwd"), "folds: file is '/etc/passwd'"),
+        (lambda r: r.update(generator={"seed": 1}), "generator belongs to format generated"),
+    ],
+)
+def test_each_mistake_is_named(change: Change, sentence: str) -> None:
+    with pytest.raises(DhmdError) as caught:
+        parse_recipe("kitchen", changed(change))
+    message = str(caught.value)
+    assert message.startswith("recipes/kitchen.yaml")
+    assert sentence in message
+    assert "\n" not in message
+
+
+def test_a_missing_recipe_suggests_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "recipes").mkdir()
+    with pytest.raises(DhmdError, match=r"no recipe recipes/demo\.yaml .*; there are none"):
+        load_recipe("demo", tmp_path)
+    (tmp_path / "recipes" / "demo.yaml").write_text("title: x\nformat: mmsa\nlabels: {low: 0}\n")
+    assert recipe_names(tmp_path) == ("demo",)
+    with pytest.raises(DhmdError, match=r"dataset demmo; did you mean demo\?"):
+        load_recipe("demmo", tmp_path)
+    with pytest.raises(DhmdError, match=r"^recipes/demo\.yaml: labels: a regression needs"):
+        load_recipe("demo", tmp_path)
+    with pytest.raises(DhmdError, match=r"'\.\./demo' is no name"):
+        load_recipe("../demo", tmp_path)
+
+
+def test_the_root_is_dvcs_or_the_nearest_with_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    (tmp_path / "params.yaml").touch()
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    monkeypatch.chdir(inner)
+    assert repository_root() == tmp_path.resolve()
+    monkeypatch.setenv("DVC_ROOT", "/elsewhere")
+    assert repository_root() == Path("/elsewhere")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_recipes(name: str) -> None:
+    recipe = load_recipe(name, ROOT)
+    assert recipe.title
+    # Where the files come from, their licence and what they are comparable with, in words.
+    assert len(recipe.provenance.split()) > 20
+    if recipe.folds is not None:
+        folds = json.loads((ROOT / "recipes" / recipe.folds.file).read_text(encoding="utf-8"))
+        videos = [video for split in ("train", "valid", "test") for video in folds[split]]
+        assert len(videos) == len(set(videos))
+
+
+def test_shipped_folds_are_the_standard_ones() -> None:
+    sizes = {}
+    for name in ("mosi", "mosei"):
+        folds = json.loads((ROOT / "recipes" / "folds" / f"{name}.json").read_text("utf-8"))
+        sizes[name] = [len(folds[split]) for split in ("train", "valid", "test")]
+    assert sizes == {"mosi": [52, 10, 31], "mosei": [2249, 300, 678]}
