@@ -106,7 +106,12 @@ def write_manifests(datasets: Sequence[str], root: Path) -> list[Manifest]:
 
 
 def stale_manifests(root: Path) -> list[str]:
-    """Return one sentence per stale manifest of the datasets in params.yaml."""
+    """Return one sentence per stale manifest of the datasets in params.yaml.
+
+    A project without manifests, such as an older revision of this one, has none that are stale.
+    """
+    if not (root / MANIFEST_FOLDER).is_dir():
+        return []
     found = [manifest(name, root).stale for name in load_params(root).datasets]
     return [sentence for sentence in found if sentence is not None]
 

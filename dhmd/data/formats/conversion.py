@@ -75,7 +75,10 @@ def texts(value: object, *, where: str) -> tuple[str, ...]:
     Raises:
         DhmdError: it is not a list of texts, or HDF5 cannot store one of them.
     """
-    items = value.tolist() if isinstance(value, np.ndarray) else value
+    try:
+        items = value.tolist() if isinstance(value, np.ndarray) else value
+    except (ValueError, SystemError) as error:
+        raise DhmdError(f"{where} is damaged: it holds invalid characters") from error
     if not isinstance(items, list | tuple):
         raise DhmdError(f"{where} is {type(items).__name__}, but must be a list of texts")
     found = []

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -56,21 +56,27 @@ _log = logging.getLogger(__name__)
 _MOSTLY_ABSENT = 1 / 2  # share of the utterances without a modality
 
 
+class _Row(NamedTuple):
+    """One segment that stays."""
+
+    id: str
+    video: str
+    split: str
+    label: float
+    present: list[bool]  # per modality
+    tokens: Sequence[Subwords] | None
+
+
 @dataclass(eq=False)
 class _Gathered:
-    """One value per segment, and the counts of the data report."""
+    """The segments that stay, and the counts of the data report."""
 
-    ids: list[str] = field(default_factory=list)
-    videos: list[str] = field(default_factory=list)
-    splits: list[str] = field(default_factory=list)
-    labels: list[float] = field(default_factory=list)
-    present: list[list[bool]] = field(default_factory=list)
-    tokens: list[Sequence[Subwords]] = field(default_factory=list)
-    empty: dict[str, str] = field(default_factory=dict)
+    modalities: dict[str, Counter[str]]
     counts: dict[str, int] = field(
         default_factory=lambda: {"labels_clipped": 0, "words_dropped": 0}
     )
-    modalities: dict[str, Counter[str]] = field(default_factory=dict)
+    rows: list[_Row] = field(default_factory=list)
+    empty: dict[str, str] = field(default_factory=dict)
 
 
 def import_corpus(
@@ -118,7 +124,9 @@ def import_corpus(
         folds = _folds(job, reading, gathered)
         job.problems.stop_if_any(recipe.name)
         report = _report(job, reading, gathered)
-        labels = recipe.labels
+        labels, rows = recipe.labels, gathered.rows
+        if reading.has_tokens:
+            tokens = tokens_of([row.tokens for row in rows if row.tokens is not None])
         writer.finish(
             SegmentTable(
                 name=recipe.name,
@@ -127,14 +135,14 @@ def import_corpus(
                 high=float(len(labels.classes) - 1) if labels.high is None else labels.high,
                 class_names=labels.classes,
                 alignment=alignment,
-                ids=tuple(gathered.ids),
-                videos=tuple(gathered.videos),
+                ids=tuple(row.id for row in rows),
+                videos=tuple(row.video for row in rows),
                 modalities=tuple(names),
                 feature_names=names,
-                present_NM=np.array(gathered.present, dtype=bool),
-                labels_N=np.array(gathered.labels, dtype=np.float32),
+                present_NM=np.array([row.present for row in rows], dtype=bool),
+                labels_N=np.array([row.label for row in rows], dtype=np.float32),
                 folds=folds,
-                tokens=tokens_of(gathered.tokens) if reading.has_tokens else tokens,
+                tokens=tokens,
                 recipe=recipe.corpus(),
                 sources=sources,
                 report=report,
@@ -253,10 +261,7 @@ def _gather(
                 continue
         for m, there in zip(modalities, present, strict=True):
             gathered.modalities[m]["segments_absent"] += not there
-        passes = None
-        if segment.tokens is not None:
-            passes = _subwords(job, segment, encoder)
-            gathered.tokens.append(passes)
+        tokens = None if segment.tokens is None else _subwords(job, segment, encoder)
         if sink is not None:
             for m, values in steps.items():
                 sink.append(m, values, np.array([len(values)]))
@@ -265,14 +270,11 @@ def _gather(
                 # Unknown times are NaN.
                 times = np.full((len(words), 2), np.nan)
                 sink.append_words(words, times, np.array([len(words)]))
-            elif passes is not None and isinstance(sink, TextWriter):
-                sink.append_subwords(passes, len(steps["text"]))
-        gathered.ids.append(segment.id)
-        gathered.videos.append(segment.video)
-        gathered.splits.append(segment.split)
-        gathered.labels.append(label)
-        gathered.present.append(present)
-    if not gathered.ids:
+            elif tokens is not None and isinstance(sink, TextWriter):
+                sink.append_subwords(tokens, len(steps["text"]))
+        row = _Row(segment.id, segment.video, segment.split, label, present, tokens)
+        gathered.rows.append(row)
+    if not gathered.rows:
         job.problems.stop_if_any(name)
         raise DhmdError(f"{name}: no segment is left to import")
     _check_shares(job, gathered)
@@ -281,7 +283,7 @@ def _gather(
 
 def _check_shares(job: ImportJob, gathered: _Gathered) -> None:
     """Report what is cleaned or cut, and modalities that are absent from many utterances."""
-    total = len(gathered.ids)
+    total = len(gathered.rows)
     for modality, counts in gathered.modalities.items():
         absent = counts["segments_absent"]
         if absent == total:
@@ -368,26 +370,27 @@ def _kept(job: ImportJob, modality: str, length: int) -> slice:
 def _folds(job: ImportJob, reading: Reading, gathered: _Gathered) -> dict[str, Array]:
     """Return every fold as one split per segment; the recipe's own folds file comes first."""
     name, problems = job.recipe.name, job.problems
-    own = np.array(gathered.splits, dtype="U5")
+    videos = [row.video for row in gathered.rows]
+    own = np.array([row.split for row in gathered.rows], dtype="U5")
     split_of: dict[str, str] = {}
-    for video, split in zip(gathered.videos, gathered.splits, strict=True):
-        other = split_of.setdefault(video, split)
-        if other != split:
+    for row in gathered.rows:
+        other = split_of.setdefault(row.video, row.split)
+        if other != row.split:
             problems.add(
                 "shared video",
-                f"{name}: video {video!r} is in both {other} and {split}, but splits must not "
-                "share a video; if these are different videos, give them different ids",
+                f"{name}: video {row.video!r} is in both {other} and {row.split}, but splits must "
+                "not share a video; if these are different videos, give them different ids",
             )
     for split in SPLITS:
-        if split not in gathered.splits:
+        if split not in own:
             problems.add(f"empty {split}", f"{name}: split {split} is empty")
     folds: dict[str, Array] = {}
     try:
         if job.folds_path is not None:
             listed = read_folds(job.folds_path)
-            folds = assign_splits(listed, gathered.videos, where=str(job.folds_path))
+            folds = assign_splits(listed, videos, where=str(job.folds_path))
             first = next(iter(listed))
-            for video, there, here in zip(gathered.videos, folds[first], own, strict=True):
+            for video, there, here in zip(videos, folds[first], own, strict=True):
                 if there != here:
                     problems.add(
                         "swapped splits",
@@ -395,7 +398,7 @@ def _folds(job: ImportJob, reading: Reading, gathered: _Gathered) -> dict[str, A
                         f"{job.folds_path}: are the files' splits swapped?",
                     )
         else:
-            folds = assign_splits(reading.folds, gathered.videos, where=name)
+            folds = assign_splits(reading.folds, videos, where=name)
             if reading.own_fold is not None:
                 folds[reading.own_fold] = own
     except DhmdError as error:
@@ -431,9 +434,9 @@ def _report(job: ImportJob, reading: Reading, gathered: _Gathered) -> dict[str, 
     return {
         "alignment": job.alignment,
         "format": job.recipe.format,
-        "videos": len(set(gathered.videos)),
-        "segments": len(gathered.ids),
-        "splits": {split: gathered.splits.count(split) for split in SPLITS},
+        "videos": len({row.video for row in gathered.rows}),
+        "segments": len(gathered.rows),
+        "splits": {s: sum(row.split == s for row in gathered.rows) for s in SPLITS},
         "counts": dict(sorted(gathered.counts.items())),
         "modalities": {name: dict(counts) for name, counts in gathered.modalities.items()},
         "empty_segments": gathered.empty,

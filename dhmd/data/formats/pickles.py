@@ -23,6 +23,7 @@ _NDARRAY = object()  # stands for the class numpy.ndarray, which no file may cal
 _DAMAGE = (
     *(pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, KeyError),
     *(TypeError, ValueError, OverflowError, RecursionError, MemoryError),
+    SystemError,  # text with characters that do not exist
 )
 
 

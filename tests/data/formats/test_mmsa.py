@@ -326,6 +326,10 @@ def removed(split, key=None):
         (changed("train", "id", lambda x: ["a$_$" + "1" * 5000, *x[1:]]), "is not video$_$clip"),
         (changed("train", "id", lambda x: ["\ud800$_$1", *x[1:]]), "invalid characters"),
         (changed("train", "id", lambda x: ["a\0b$_$1", *x[1:]]), "invalid characters"),
+        (
+            changed("train", "id", lambda x: np.full((12, 4), 2**31, "u4").view("U4")),
+            "invalid char",
+        ),
     ],
 )
 def test_files_of_another_form_are_refused(tmp_path, change, said):
