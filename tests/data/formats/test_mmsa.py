@@ -327,7 +327,7 @@ def removed(split, key=None):
         (changed("train", "id", lambda x: ["\ud800$_$1", *x[1:]]), "invalid characters"),
         (changed("train", "id", lambda x: ["a\0b$_$1", *x[1:]]), "invalid characters"),
         (
-            changed("train", "id", lambda x: np.full((12, 4), 2**31, "u4").view("U4")),
+            changed("train", "id", lambda x: np.full(12, 2**31, "u4").view("U1")),
             "invalid char",
         ),
     ],
