@@ -28,9 +28,9 @@ from dhmd.data.aligned import read_corpus
 from dhmd.data.aligned.corpus import Corpus
 from dhmd.data.alignment import align_corpus
 from dhmd.data.synthetic import GeneratorConfig, generate, oracle_mae
-from dhmd.evaluation.dictionary import latent_overlap
-from dhmd.evaluation.floors import floors
+from dhmd.evaluation.interpretability import latent_overlap
 from dhmd.evaluation.statistics import paired
+from dhmd.evaluation.trivial_baselines import trivial_baselines
 from dhmd.recipes import Recipe
 from dhmd.settings import Settings, load_params
 from dhmd.training.configuration import Configuration
@@ -57,7 +57,7 @@ REGIMES = tuple(RECIPES)
 # What makes a corpus and looks at what was trained on it; the training's own key covers the rest.
 _CODE = (
     "dhmd/data/synthetic",
-    "dhmd/data/csd",
+    "dhmd/data/csd.py",
     "dhmd/data/alignment",
     "dhmd/evaluation",
     "benchmarks/studies/distillation.py",
@@ -232,7 +232,7 @@ def _look(task: Task, full: Configuration, cache: Path, models: Path) -> dict[st
         "ceiling": oracle_mae(truth, label),
         "floors": {
             name: entry["test"]["mae"]
-            for name, entry in floors(corpus, (1.0, 10.0, 100.0, 1000.0)).items()
+            for name, entry in trivial_baselines(corpus, (1.0, 10.0, 100.0, 1000.0)).items()
         },
     }
     for name in ("full", *task.variants):

@@ -1,4 +1,4 @@
-"""Every check that the pipeline would make of a dataset, gathered instead of one a run."""
+"""All checks that the pipeline makes of a dataset, at once instead of one per run."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from dhmd.settings import Settings, load_params
 
 
 def check_dataset(name: str, root: Path) -> list[str]:
-    """All problems of a dataset, one sentence a kind; [] where it is fine.
+    """Return all problems of a dataset, one sentence per kind; warnings are logged.
 
     Files that the download stage has fetched are checked, or else those that it would copy from
-    folders. Everything is read to its end, and nothing is written.
+    directories. Everything is read to its end, and nothing is written.
 
     Raises:
         DhmdError: no such recipe, or params.yaml is wrong.
@@ -52,7 +52,7 @@ def check_dataset(name: str, root: Path) -> list[str]:
 
 
 def _raw_problems(settings: Settings, raw: Path) -> list[str]:
-    """What was downloaded: all there, unchanged since, and as the recipe has it."""
+    """Check that the downloaded files are complete, unchanged since, and those of the recipe."""
     try:
         received = read_received(raw)
     except DhmdError as error:
@@ -90,7 +90,7 @@ def _file_problems(path: Path, wanted: Wanted) -> list[str]:
 
 
 def _gather(settings: Settings, root: Path, raw: Path) -> list[str]:
-    """Link the files that the download stage would copy into `raw`; what is missing, and why."""
+    """Link the files that the download stage would copy into `raw`; return what is missing."""
     recipe = settings.recipe
     raw.mkdir()
     sources = ordered_sources(recipe, settings.data.sources.get(recipe.name), root)
@@ -127,8 +127,11 @@ def _content_problems(settings: Settings, root: Path, raw: Path) -> list[str]:
             folds_path=folds_path,
             encoder=encoder,
         )
+    paths = {name: raw / f"{name}.csd" for name in recipe.needed}
+    if not raw.is_relative_to(root):  # links to the user's own files, which messages should name
+        paths = {name: path.resolve() for name, path in paths.items()}
     return check_aligned(
-        {name: raw / f"{name}.csd" for name in recipe.needed},
+        paths,
         recipe,
         settings.align,
         alignment=alignment,

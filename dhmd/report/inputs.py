@@ -21,22 +21,22 @@ from dhmd.base.artefacts import checked_artefact
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.hdf5 import READ_ERRORS, check_group
 from dhmd.data.aligned import Corpus, read_corpus
-from dhmd.evaluation.artefacts import OUTPUTS, SPACES
 from dhmd.evaluation.files import (
-    IDENTITY,
-    METRICS_FILE,
+    DETAILS,
+    GROUND_TRUTH,
     PREDICTIONS,
     SEEDS,
-    TRUTH,
+    Identity,
     Predictions,
-    parse_predictions,
+    parse_ground_truth,
     parse_seeds,
-    parse_truth,
+    read_identity,
     read_object,
+    read_predictions,
     read_text,
 )
-from dhmd.evaluation.identity import Identity, identity_from
 from dhmd.evaluation.metrics import PRIMARY
+from dhmd.evaluation.model_outputs import OUTPUTS, SPACES
 
 Array = np.ndarray[Any, Any]
 Row = Mapping[str, str]
@@ -70,7 +70,7 @@ class Inputs:
         truth: `[T]` planted labels without noise; None for real corpora.
         probabilities: `[S, T, C]` of a classification; None for regression.
         modalities: of the model, which may use fewer than the corpus has.
-        tables: parsed JSON files of metrics/<dataset>/ by stem.
+        tables: parsed JSON files of metrics/<dataset>/details/ by stem.
         lists: its CSV files' rows by stem.
         history, pretraining: rows seed, epoch, name, value.
         metrics: the folder metrics/<dataset>.
@@ -170,7 +170,7 @@ def read_inputs(cache: Path, pretrained: Path, models: Path, metrics: Path) -> I
     Raises:
         DhmdError: a file is missing or damaged, or they are not of one and the same corpus.
     """
-    identity = identity_from(read_object(metrics / IDENTITY), str(metrics / IDENTITY))
+    identity = read_identity(metrics)
     corpus = read_corpus(cache, fold=identity.fold)
     if corpus.identity != identity.corpus:
         raise DhmdError(
@@ -179,10 +179,11 @@ def read_inputs(cache: Path, pretrained: Path, models: Path, metrics: Path) -> I
         )
     rows = corpus.index("test")
     source = metrics / PREDICTIONS
-    predictions = parse_predictions(read_text(source), str(source))
+    predictions = read_predictions(metrics)
     if predictions.ids != tuple(corpus.ids[row] for row in rows):
         raise DhmdError(f"{source} names other test utterances than {cache}; run evaluate again")
-    truth_ids, truth = parse_truth(read_text(metrics / TRUTH), str(metrics / TRUTH))
+    truth_file = metrics / GROUND_TRUTH
+    truth_ids, truth = parse_ground_truth(read_text(truth_file), str(truth_file))
     seeds_file = metrics / SEEDS
     with _opened(checked_artefact(models, OUTPUTS)) as file:
         if str(file.attrs["identity"]) != corpus.identity:
@@ -210,11 +211,11 @@ def read_inputs(cache: Path, pretrained: Path, models: Path, metrics: Path) -> I
         probabilities=probabilities,
         spaces=spaces,
         tables={
-            stem: read_object(metrics / f"{stem}.json")
+            stem: read_object(metrics / DETAILS / f"{stem}.json")
             for stem in (
-                Path(METRICS_FILE).stem,
+                "summary",
                 "intervals",
-                "floors",
+                "trivial_baselines",
                 "ablations",
                 "missing_modalities",
                 "edges",
@@ -222,7 +223,7 @@ def read_inputs(cache: Path, pretrained: Path, models: Path, metrics: Path) -> I
             )
         },
         lists={
-            stem: _rows(metrics / f"{stem}.csv")
+            stem: _rows(metrics / DETAILS / f"{stem}.csv")
             for stem in ("unimodal", "ablations", "missing_modalities")
         },
         test_seeds=parse_seeds(read_text(seeds_file), str(seeds_file))["test"],

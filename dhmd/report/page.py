@@ -8,9 +8,9 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from dhmd.evaluation.artefacts import SPACES
-from dhmd.evaluation.metrics import loss_sign
-from dhmd.evaluation.tables import COLUMNS, constant_title, dataset_tables
+from dhmd.evaluation.metrics import COLUMNS, deterioration_sign
+from dhmd.evaluation.model_outputs import SPACES
+from dhmd.evaluation.tables import ORACLE, constant_title, dataset_tables
 from dhmd.report.charts.comparisons import (
     SECOND,
     edge_controls,
@@ -131,7 +131,7 @@ def _lead(inputs: Inputs) -> str:
 
 
 def _tiles(inputs: Inputs) -> str:
-    metrics, floors = inputs.tables["metrics"], inputs.tables["floors"]
+    metrics, floors = inputs.tables["summary"], inputs.tables["trivial_baselines"]
     names = COLUMNS[inputs.task]
     shown = [
         (mean_and_spread(metrics["test"].get(metric, {})), f"DHMD, test {names[metric]}", True)
@@ -145,9 +145,9 @@ def _tiles(inputs: Inputs) -> str:
         value = floors[floor]["test"].get(primary)
         text = "–" if value is None else f"{value:.3f}"
         shown.append((text, f"{word}, {names[primary]}", False))
-    if "ceiling" in metrics and primary in metrics["ceiling"]:
-        value = f"{metrics['ceiling'][primary]:.3f}"
-        shown.append((value, f"planted truth (ceiling), {names[primary]}", False))
+    if "oracle" in metrics and primary in metrics["oracle"]:
+        value = f"{metrics['oracle'][primary]:.3f}"
+        shown.append((value, f"{ORACLE}, {names[primary]}", False))
     shown.append((counted(len(inputs.seeds), "seed"), f"{len(inputs.rows):,} utterances", False))
     return tiles(shown)
 
@@ -155,7 +155,7 @@ def _tiles(inputs: Inputs) -> str:
 def _results_text(inputs: Inputs) -> str:
     metric = inputs.primary
     name = COLUMNS[inputs.task][metric]
-    own = inputs.tables["metrics"]["test"].get(metric, {})
+    own = inputs.tables["summary"]["test"].get(metric, {})
     if "mean" not in own:
         return paragraph(f"The test split leaves {name} undefined.")
     sentences = [f"DHMD reaches {name} {mean_and_spread(own)} over {_n(inputs)}"]
@@ -166,15 +166,15 @@ def _results_text(inputs: Inputs) -> str:
         ("ridge", "ridge on pooled features"),
         ("median", f"the {constant_title(inputs.task)}"),
     ):
-        value = inputs.tables["floors"][floor]["test"].get(metric)
+        value = inputs.tables["trivial_baselines"][floor]["test"].get(metric)
         if value is not None:
-            better = (value - own["mean"]) * loss_sign(metric)
+            better = (value - own["mean"]) * deterioration_sign(metric)
             how = "better" if better > 0 else "worse"
             sentences.append(f"that is {abs(better):.3f} {how} than {word} ({value:.3f})")
-    metrics = inputs.tables["metrics"]
-    if metric in metrics.get("ceiling", {}):
+    metrics = inputs.tables["summary"]
+    if metric in metrics.get("oracle", {}):
         sentences.append(
-            f"labels are noisy: the planted truth itself scores {metrics['ceiling'][metric]:.3f}"
+            f"labels are noisy: the planted truth itself scores {metrics['oracle'][metric]:.3f}"
         )
     if metric in metrics.get("truth", {}):
         sentences.append(
@@ -239,7 +239,7 @@ def _ablations(inputs: Inputs, shown: Show, tables: Sequence[Any]) -> str:
         for name, entry in entries.items()
         if "p" in entry.get(inputs.primary, {})
     ]
-    sign = loss_sign(inputs.primary)
+    sign = deterioration_sign(inputs.primary)
     worse = [n for n, e in seen if e["p"] < 0.05 and sign * e["difference"] > 0]
     better = [n for n, e in seen if e["p"] < 0.05 and sign * e["difference"] < 0]
     name = COLUMNS[inputs.task][inputs.primary]
@@ -271,7 +271,7 @@ def _missing(inputs: Inputs, shown: Show, tables: Sequence[Any]) -> str:
         "The full model, trained as above, when modalities are taken from every test utterance "
         "(an utterance that has no other keeps what it has)."
     )
-    found = [t for t in tables[1:] if "withheld" in t.title]
+    found = [t for t in tables[1:] if "missing-modality" in t.title]
     return (
         text
         + shown(picture)

@@ -5,9 +5,11 @@ Every file has its columns whatever was trained; one without rows draws nothing.
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
-from dhmd.evaluation.files import csv_text
+import numpy as np
+import pandas as pd
+
 from dhmd.report.charts.training import curves_of
 from dhmd.report.inputs import Inputs
 
@@ -20,7 +22,7 @@ def plots(inputs: Inputs) -> dict[str, str]:
         "predictions.csv": _predictions(inputs),
         "confusion.csv": _confusion(inputs),
         "ablations.csv": _differences(inputs, "ablations", "variant"),
-        "missing_modalities.csv": _differences(inputs, "missing_modalities", "withheld"),
+        "missing_modalities.csv": _differences(inputs, "missing_modalities", "missing"),
     }
 
 
@@ -66,3 +68,8 @@ def _differences(inputs: Inputs, stem: str, key: str) -> str:
         if "difference" in entry
     ]
     return csv_text([key, "difference", "ci_low", "ci_high", "p"], rows)
+
+
+def csv_text(header: list[str], rows: Sequence[Sequence[object]]) -> str:
+    """A CSV file with `\\n` line ends on every system."""
+    return pd.DataFrame(list(rows), columns=header).to_csv(index=False, lineterminator="\n")

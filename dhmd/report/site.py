@@ -15,17 +15,16 @@ import dhmd
 from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256
 from dhmd.evaluation.files import (
-    IDENTITY,
     METRICS_FILE,
-    PREDICTIONS,
-    parse_predictions,
+    SUMMARY,
+    TRIVIAL_BASELINES,
+    expect_current_files,
+    read_identity,
     read_object,
+    read_predictions,
     read_text,
-    written_by_evaluate,
 )
-from dhmd.evaluation.identity import identity_from
-from dhmd.evaluation.metrics import PRIMARY
-from dhmd.evaluation.tables import COLUMNS
+from dhmd.evaluation.metrics import COLUMNS, PRIMARY
 from dhmd.recipes import load_recipe, recipe_names
 from dhmd.report.markup import (
     ABOUT_MARK,
@@ -110,7 +109,7 @@ def _article(root: Path, name: str) -> tuple[str, bool]:
 def _head(root: Path, rows: Sequence[Sequence[str]]) -> str:
     commit = (git(root, "rev-parse", "--short=12", "HEAD") or "").strip()
     at = f" at commit {commit}" if commit else ""
-    header = ["dataset", "metric", "DHMD", "seeds", "test n", "ridge", "constant", "ceiling"]
+    header = ["dataset", "metric", "DHMD", "seeds", "test n", "ridge", "constant", "oracle"]
     caption = (
         "Test split; each dataset in its task's main metric, mean ± std over seeds. Rows do not "
         "compare with each other: corpora, features and labels differ. Constant: the train "
@@ -124,18 +123,18 @@ def _head(root: Path, rows: Sequence[Sequence[str]]) -> str:
 
 
 def _overview_row(folder: Path) -> list[str]:
-    with written_by_evaluate(folder):
+    with expect_current_files(folder):
         return _figures(folder)
 
 
 def _figures(folder: Path) -> list[str]:
-    identity = identity_from(read_object(folder / IDENTITY), str(folder / IDENTITY))
-    metrics = read_object(folder / METRICS_FILE)
-    floors = read_object(folder / "floors.json")
-    count = len(parse_predictions(read_text(folder / PREDICTIONS), str(folder / PREDICTIONS)).ids)
+    identity = read_identity(folder)
+    metrics = read_object(folder / SUMMARY)
+    floors = read_object(folder / TRIVIAL_BASELINES)
+    count = len(read_predictions(folder).ids)
     metric = PRIMARY[identity.task]
     others = [floors.get(floor, {}).get("test", {}).get(metric) for floor in ("ridge", "median")]
-    others.append(metrics.get("ceiling", {}).get(metric))
+    others.append(metrics.get("oracle", {}).get(metric))
     return [
         identity.dataset,
         COLUMNS[identity.task][metric],

@@ -324,7 +324,7 @@ def _is_read(stage: str, path: Path) -> bool:
     Weights are not read by evaluation and report; metrics lie in Git, and the gate computes them
     again.
     """
-    if path.parent.parent.name == "metrics":
+    if "metrics" in path.parts[-4:]:
         return False
     if stage in ("evaluate", "report"):
         if path.suffix == ".safetensors":

@@ -147,8 +147,8 @@ def test_what_does_not_belong_together_is_refused(drawn: Places, tmp_path: Path)
     retrained = make(tmp_path / "again", Kind(modalities=("text",), variants=(), draw=8))
     with pytest.raises(DhmdError, match=r"holds other seeds than .*run the evaluate stage again"):
         _draw(other, models=retrained.models)
-    (other.metrics / "floors.json").unlink()
-    with pytest.raises(DhmdError, match=r"cannot read .*floors\.json.*run dvc repro"):
+    (other.metrics / "details/trivial_baselines.json").unlink()
+    with pytest.raises(DhmdError, match=r"cannot read .*trivial_baselines\.json.*run dvc repro"):
         _draw(other)
     (other.models / "outputs.h5").write_bytes(b"no HDF5")
     with pytest.raises(DhmdError, match=r"outputs\.h5 is damaged: its sha256"):

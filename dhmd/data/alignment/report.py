@@ -25,7 +25,7 @@ Folds = Mapping[str, Mapping[str, Sequence[str]]]  # fold -> split -> videos
 
 # A share of rows or segments that is lost is reported from here on.
 REPORTED_SHARE = 1 / 20
-# Two sequences of one corpus that end at times so far apart are not in one unit.
+# Two sequences of one corpus whose times differ by such a factor are not in one unit.
 _UNIT_FACTOR = 20.0
 
 
@@ -58,7 +58,7 @@ class _Times:
 
     def __init__(self) -> None:
         self.first, self.last = np.inf, -np.inf
-        self.factors: list[float] = []  # per video: the rows' end over the segments' end
+        self.factors: list[float] = []  # per video: the rows' median time over the segments'
         self.lengths: list[float] = []  # per video: the median row
 
     def add(self, rows_R2: Array, segments_S2: Array, epsilon: float) -> None:
@@ -66,8 +66,9 @@ class _Times:
             return
         start_R, end_R = rows_R2.T
         self.first, self.last = min(self.first, start_R.min()), max(self.last, end_R.max())
-        if end_R.max() > 0 and segments_S2.max() > 0:
-            self.factors.append(float(end_R.max() / segments_S2.max()))
+        middle, segment = np.median(rows_R2.mean(axis=1)), np.median(segments_S2.mean(axis=1))
+        if middle > 0 and segment > 0:
+            self.factors.append(float(middle / segment))
         instants = are_instants(rows_R2, epsilon) and len(rows_R2) > 1
         length_R = np.diff(np.sort(start_R)) if instants else end_R - start_R
         self.lengths.append(float(np.median(length_R)))
@@ -165,6 +166,8 @@ class TableBuilder:
         """Return what no corpus may have: nothing left, an empty modality, times in other units."""
         reference = self.plan.reference
         words, total = self._counts["words"], sum(self._segments.values())
+        if not total and not self._labelled:
+            return []
         if not total:
             return [f"{self.plan.recipe.name}: there are no {self._whose}"]
         if len(self.left_out) == len(self._segments):
@@ -280,7 +283,8 @@ class TableBuilder:
                 )
             if counts["values_cleaned"]:
                 found.append(cleaned_sentence(modality, counts["values_cleaned"], counts["values"]))
-            if counts["steps_cut"] > counts["steps"] * REPORTED_SHARE:
+            unreported = counts["steps"] * REPORTED_SHARE if self._labelled else 0
+            if counts["steps_cut"] > unreported:
                 key = "align.max_steps"
                 key += "" if self.plan.alignment == "word" else f"_unaligned.{modality}"
                 what = "words" if self.plan.by_word(modality) else modality

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from dhmd.evaluation.metrics import loss_sign
-from dhmd.evaluation.tables import BASELINES, COLUMNS
+from dhmd.evaluation.metrics import COLUMNS, deterioration_sign
+from dhmd.evaluation.tables import BASELINES
 from dhmd.report.inputs import Inputs, Row
 from dhmd.report.sheet import (
     BETTER,
@@ -72,7 +72,7 @@ def withheld(inputs: Inputs) -> Picture | None:
     title = f"{inputs.name}: modalities withheld at test"
     entries = inputs.tables["missing_modalities"]
     listed = inputs.lists["missing_modalities"]
-    return _forest(inputs, "missing_modalities", title, entries, listed, "withheld")
+    return _forest(inputs, "missing_modalities", title, entries, listed, "missing")
 
 
 def variant_title(name: str) -> str:
@@ -92,8 +92,8 @@ def _forest(
     known = {k: v for k, v in entries.items() if any(m in v for m in metrics)}
     if not known:
         return None
-    # The largest loss on top.
-    sign = loss_sign(inputs.primary)
+    # The largest deterioration on top.
+    sign = deterioration_sign(inputs.primary)
     order = sorted(
         known, key=lambda k: -sign * known[k].get(inputs.primary, {}).get("difference", 0.0)
     )
@@ -110,7 +110,7 @@ def _forest(
         for place, other in enumerate(order):
             seeds = _paired(inputs, listed, key, other, metric)
             _difference(axes, place, known[other].get(metric, {}), seeds, metric)
-        worse_right = loss_sign(metric) > 0
+        worse_right = deterioration_sign(metric) > 0
         ends = (("better", BETTER), ("worse", WORSE))
         left, right = ends if worse_right else ends[::-1]
         below = {"y": -0.32 / height, "transform": axes.transAxes, "va": "top"}
@@ -146,7 +146,7 @@ def _difference(
     mean = entry["difference"]
     colour = OTHER
     if entry["p"] < _SIGNIFICANT:
-        colour = WORSE if mean * loss_sign(metric) > 0 else BETTER
+        colour = WORSE if mean * deterioration_sign(metric) > 0 else BETTER
     if "utterances_low" in entry:
         ends = [entry["utterances_low"], entry["utterances_high"]]
         axes.plot(ends, [place, place], color=colour, linewidth=0.9)

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from dhmd.evaluation.metrics import loss_sign
-from dhmd.evaluation.tables import BASELINES, COLUMNS, floor_title
+from dhmd.evaluation.metrics import COLUMNS, deterioration_sign
+from dhmd.evaluation.tables import BASELINES, ORACLE, trivial_title
 from dhmd.report.inputs import Inputs, Row
 from dhmd.report.published import Published, published_for
 from dhmd.report.sheet import (
@@ -47,10 +47,10 @@ def lines_of(inputs: Inputs) -> list[Line]:
     metrics = COLUMNS[inputs.task]
     lines = [
         Line(
-            floor_title(inputs.task, name, entry),
+            trivial_title(inputs.task, name, entry),
             {metric: [value] for metric, value in entry["test"].items()},
         )
-        for name, entry in inputs.tables["floors"].items()
+        for name, entry in inputs.tables["trivial_baselines"].items()
     ]
     alone = [row for row in inputs.lists["unimodal"] if row["split"] == "test"]
     for modality in dict.fromkeys(row["modality"] for row in alone):
@@ -66,9 +66,9 @@ def lines_of(inputs: Inputs) -> list[Line]:
         for metric in metrics
     }
     lines.append(Line(MODEL_NAME, own, MODEL))
-    if "ceiling" in inputs.tables["metrics"]:
-        ceiling = inputs.tables["metrics"]["ceiling"]
-        lines.append(Line("planted truth (ceiling)", {m: [v] for m, v in ceiling.items()}))
+    if "oracle" in inputs.tables["summary"]:
+        oracle = inputs.tables["summary"]["oracle"]
+        lines.append(Line(ORACLE, {m: [v] for m, v in oracle.items()}))
     return lines
 
 
@@ -136,7 +136,7 @@ def _panel(sheet: Sheet, index: int, count: int, height: float, title: str) -> A
 
 
 def _arrow(metric: str, name: str) -> str:
-    return f"{name} {'←' if loss_sign(metric) > 0 else '→'}"
+    return f"{name} {'←' if deterioration_sign(metric) > 0 else '→'}"
 
 
 def _line(axes: Any, place: int, values: Sequence[float], colour: str) -> None:

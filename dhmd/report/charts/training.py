@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.ticker import FuncFormatter
 
-from dhmd.evaluation.tables import COLUMNS
+from dhmd.evaluation.metrics import COLUMNS
 from dhmd.report.inputs import Inputs, Row, counted
 from dhmd.report.sheet import (
     MODALITY,

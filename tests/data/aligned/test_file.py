@@ -218,7 +218,7 @@ def test_every_cut_is_found(tmp_path: Path) -> None:
     content = path.read_bytes()
     for size in range(0, len(content), 501):
         path.write_bytes(content[:size])
-        with pytest.raises(DhmdError, match="not a whole HDF5 file|is damaged"):
+        with pytest.raises(DhmdError, match=r"not a whole HDF5 file|is damaged"):
             read_corpus(path)
 
 

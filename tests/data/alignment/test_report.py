@@ -12,34 +12,19 @@ from benchmarks.corpora import generated_recipe
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import Corpus
 from dhmd.data.alignment import AlignConfig, Origin, check_corpus
-from dhmd.prediction.utterances import align_folder
-from tests.data.alignment.files import Entries, align, write_files, write_folds
-
-SPLITS = {"train": ["tr0", "tr1", "tr2"], "valid": ["va0"], "test": ["te0", "te1"]}
-VIDEOS = [video for videos in SPLITS.values() for video in videos]
-WORD, WORDS, SEGMENTS = 0.3, 20, 5  # seconds, words and segments per video
-RATES = {"acoustic": (20, 3), "visual": (10, 2)}  # rows per second, width
-
-
-def frames(rate: int, width: int, seed: int) -> tuple[Any, Any]:
-    at = np.arange(0, WORDS * WORD, 1 / rate)
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(len(at), width)), np.stack([at, at + 1 / rate], axis=1)
-
-
-def corpus_entries(videos: list[str] = VIDEOS) -> Entries:
-    """Videos of twenty words in five segments, back to back, frames over all of them."""
-    start = np.arange(WORDS) * WORD
-    words = np.stack([start, start + WORD], axis=1)
-    segments = np.stack([words[::4, 0], words[3::4, 1]], axis=1)
-    entries: Entries = {name: {} for name in ("words", "vectors", "acoustic", "visual", "labels")}
-    for n, video in enumerate(videos):
-        entries["words"][video] = (np.array([[f"w{i}"] for i in range(WORDS)]), words)
-        entries["vectors"][video] = (np.full((WORDS, 2), n + 1.0), words)
-        for name, (rate, width) in RATES.items():
-            entries[name][video] = frames(rate, width, n)
-        entries["labels"][video] = (np.linspace(-3, 3, SEGMENTS)[:, None], segments)
-    return entries
+from dhmd.prediction.utterances import read_csd_folder
+from tests.data.alignment.files import (
+    RATES,
+    SEGMENTS,
+    SPLITS,
+    VIDEOS,
+    Entries,
+    align,
+    corpus_entries,
+    frames,
+    write_files,
+    write_folds,
+)
 
 
 def checked(folder: Path, entries: Entries, **options: Any) -> tuple[list[str], list[str]]:
@@ -88,7 +73,7 @@ def predicted(folder: Path, entries: Entries, segments: bool = True) -> tuple[An
     paths = write_files(folder, entries)
     labels = folder / "segments"
     labels.mkdir()
-    found = align_folder(
+    found = read_csd_folder(
         folder,
         paths["labels"].rename(labels / "labels.csd") if segments else None,
         origin=Origin.from_json(report["origin"], "model.json"),

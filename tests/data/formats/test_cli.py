@@ -199,7 +199,7 @@ def test_show_describes_files(repository, capsys):
     write_sequence(Path("a.csd"), root_name="a", entries=entries, metadata=None)
     out = run(capsys, "data", "show", "a.csd")[1]
     assert "1 entries of 1 videos, 2 rows" in out
-    assert "rows a second: median 2.00" in out
+    assert "rows per second: median 2.00" in out
     assert "width 2, not finite 25.0 %, rows of zeros 50.0 %" in out
 
 

@@ -1,3 +1,5 @@
+"""Words and sentences of the synthetic corpus."""
+
 from __future__ import annotations
 
 from itertools import pairwise
@@ -6,18 +8,17 @@ import numpy as np
 import pytest
 
 from dhmd.data.synthetic import GeneratorConfig
-from dhmd.data.synthetic.latents import plan
-from dhmd.data.synthetic.layout import lay_out
+from dhmd.data.synthetic.latents import draw, lay_out
 from dhmd.data.synthetic.transcripts import PAUSE_ROW, Transcript, transcribe, vocabulary
 
 CONFIG = GeneratorConfig()
 WORDS = vocabulary(CONFIG)
-PLAN = plan(CONFIG)
+TRUTH = draw(CONFIG)
 
 
 @pytest.fixture(scope="module")
 def scripts() -> list[Transcript]:
-    return [transcribe(CONFIG, video, PLAN, WORDS) for video in lay_out(CONFIG)]
+    return [transcribe(CONFIG, video, TRUTH, WORDS) for video in lay_out(CONFIG)]
 
 
 def test_words_fit_a_csd_and_are_unique() -> None:
@@ -33,7 +34,7 @@ def test_vectors_of_words_that_matter_lie_along_their_meaning() -> None:
     assert left.std() == pytest.approx(0.2, abs=0.02)
 
 
-def test_names_say_the_sign_of_what_a_word_means() -> None:
+def test_names_show_the_sign_of_a_words_meaning() -> None:
     for number, meaning in enumerate(WORDS.sentiment_V2):
         assert WORDS.words[number].startswith("good" if meaning.sum() >= 0 else "bad")
 
@@ -58,7 +59,7 @@ def test_rows_follow_each_other_without_a_hole(scripts: list[Transcript]) -> Non
         assert script.end > script.segments_S2[-1, 1]
 
 
-def test_sentences_say_what_text_shows_and_turn_it_round_after_not(
+def test_sentences_express_what_text_shows_and_negate_it_after_not(
     scripts: list[Transcript],
 ) -> None:
     negation = WORDS.number("not")
@@ -66,7 +67,7 @@ def test_sentences_say_what_text_shows_and_turn_it_round_after_not(
     for video, script in zip(lay_out(CONFIG), scripts, strict=True):
         numbers = script.numbers_T
         for index, (start, end) in enumerate(script.segments_S2):
-            tone = PLAN.shown_NMF[video.first + index, 0, 0]
+            tone = TRUTH.shown_NMF[video.first + index, 0, 0]
             inside = (script.intervals_T2[:, 0] >= start) & (script.intervals_T2[:, 1] <= end)
             spoken = numbers[inside & (numbers != PAUSE_ROW)]
             for before, number in pairwise(spoken):
@@ -78,13 +79,13 @@ def test_sentences_say_what_text_shows_and_turn_it_round_after_not(
     assert np.corrcoef(np.array(turned).T)[0, 1] < -0.6
 
 
-def test_fillers_betray_unreliable_text(scripts: list[Transcript]) -> None:
+def test_fillers_reveal_unreliable_text(scripts: list[Transcript]) -> None:
     fillers = {WORDS.number("um"), WORDS.number("uh")}
     shares = []
     for video, script in zip(lay_out(CONFIG), scripts, strict=True):
         for index, (start, end) in enumerate(script.segments_S2):
             inside = (script.intervals_T2[:, 0] >= start) & (script.intervals_T2[:, 1] <= end)
-            r = PLAN.reliability_NM[video.first + index, 0]
+            r = TRUTH.reliability_NM[video.first + index, 0]
             shares.append((r, np.isin(script.numbers_T[inside], list(fillers)).mean()))
     r, share = np.array(shares).T
     assert share[r < 0.4].mean() > 3 * share[r > 0.8].mean()

@@ -11,7 +11,7 @@ import pytest
 
 from dhmd.data.csd import open_sequence
 from dhmd.data.synthetic import GeneratorConfig, generate
-from dhmd.data.synthetic.faults import absences
+from dhmd.data.synthetic.frames import absences
 
 
 def covered(folder: Path, name: str) -> tuple[int, int]:
