@@ -13,7 +13,8 @@ from typing import Any
 from dhmd.ablation.config import AblateConfig
 from dhmd.base.errors import DhmdError
 from dhmd.models.config import MODALITIES
-from dhmd.training.configuration import Architecture, Configuration, overlay
+from dhmd.models.registry import baseline_names, card, refusal
+from dhmd.training.configuration import Configuration, overlay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class Variant:
 
     purpose: str
     changes: Mapping[str, Any] = field(default_factory=dict)
-    architecture: Architecture = "dhmd"
+    architecture: str = "dhmd"
     modalities: tuple[str, ...] | None = None
     least: int = 1
 
@@ -110,24 +111,18 @@ VARIANTS: Mapping[str, Variant] = {
         changes={"model": {"cross_modal": False}},
         least=2,
     ),
-    "no_vote": Variant(
-        purpose="the fusion alone, without what the vertices say",
-        changes={"model": {"vote": False}},
+    "no_auxiliary_average": Variant(
+        purpose="the fusion alone, without the average of the auxiliary heads",
+        changes={"model": {"auxiliary_average": False}},
     ),
     "no_pretraining": Variant(
         purpose="encoders start at random", changes={"pretrain": {"enabled": False}}
     ),
     **_subsets(),
-    "late_fusion": Variant(
-        purpose="baseline: late fusion of the encoders, started as the full model's",
-        architecture="late_fusion",
-    ),
-    "mult": Variant(
-        purpose="baseline: MulT, cross-modal transformers alone", architecture="mult", least=2
-    ),
-    "gru": Variant(
-        purpose="baseline: a bidirectional GRU on the first modality", architecture="gru"
-    ),
+    **{
+        name: Variant(purpose=f"baseline: {card(name).summary}", architecture=name)
+        for name in baseline_names()
+    },
 }
 
 
@@ -135,6 +130,8 @@ def applies(name: str, full: Configuration) -> bool:
     """Whether a variant is another model than the full one, on its modalities."""
     variant, modalities = VARIANTS[name], full.modalities
     if not set(variant.modalities or ()) <= set(modalities) or len(modalities) < variant.least:
+        return False
+    if refusal(variant.architecture, variant.modalities or modalities):
         return False
     return configure(name, full) != full
 

@@ -80,8 +80,11 @@ class ModelConfig:
     cross_modal: bool = field(
         default=True, metadata={"help": "cross-modal attention (false: self-attention instead)"}
     )
-    vote: bool = field(
-        default=True, metadata={"help": "the fusion adds to what the vertices say on average"}
+    auxiliary_average: bool = field(
+        default=True, metadata={"help": "the fusion adds to the average of the auxiliary heads"}
+    )
+    engine: Literal["stacked", "plain"] = field(
+        default="stacked", metadata={"help": "stacked: fast; plain: the readable definition"}
     )
 
 

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from dhmd.base.errors import DhmdError
 from dhmd.config.schema import load_section
 from dhmd.data.text_encoder.config import FinetuneConfig
 from dhmd.models.config import DecoupleConfig, DistillationConfig, DropoutConfig, ModelConfig
 from dhmd.training.config import PretrainConfig, TrainConfig
-
-Architecture = Literal["dhmd", "late_fusion", "mult", "gru"]
 
 T = TypeVar("T")
 
@@ -28,7 +26,7 @@ class Configuration:
     text is what the aligned cache holds.
     """
 
-    architecture: Architecture = "dhmd"
+    architecture: str = "dhmd"
     modalities: tuple[str, ...]
     model: ModelConfig
     decouple: DecoupleConfig
@@ -61,11 +59,19 @@ class Configuration:
         Raises:
             DhmdError: not such a value; the sentence names `source` and the key.
         """
+        model = value.get("model") if isinstance(value, Mapping) else None
+        if isinstance(model, Mapping) and "vote" in model:  # its name in older model.json files
+            renamed = {key: item for key, item in model.items() if key != "vote"}
+            value = {**value, "model": {**renamed, "auxiliary_average": model["vote"]}}  # type: ignore[dict-item]
         return load_section(Configuration, value, source=source)
 
     def structure(self) -> dict[str, Any]:
         """All that must agree for two configurations to train as one stack: no loss weights."""
         value = self.as_json()
+        for key in ("threads", "workers"):
+            value["train"].pop(key)
+        if self.architecture == "dhmd" and self.model.engine == "plain":
+            return value  # its members share all settings
         value["kd"].pop("lambda")
         value["kd"].pop("aux")
         for key in ("homogeneous", "heterogeneous", "edges"):
@@ -74,8 +80,6 @@ class Configuration:
             value["kd"]["dictionary"].pop(key)
         for key in ("weight", "gamma"):
             value["decouple"].pop(key)
-        for key in ("threads", "workers"):
-            value["train"].pop(key)
         return value
 
     def for_pretraining(self) -> Configuration:

@@ -16,8 +16,8 @@ from dhmd.base.artefacts import write_description
 from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256, json_sha256
 from dhmd.data.aligned.corpus import Corpus
+from dhmd.models.members import Members, stream_seed
 from dhmd.models.stacked.encoders import UnimodalModel
-from dhmd.models.stacked.members import Members, stream_seed
 from dhmd.training.configuration import Configuration
 from dhmd.training.history import HISTORY, marked, seed_names, void_diverged, write_history
 from dhmd.training.input import Input, describe
@@ -51,11 +51,9 @@ def pretrain_modality(
     model = UnimodalModel(
         members,
         ready.task,
+        modality,
         len(corpus.feature_names[modality]),
-        configuration.model.width,
-        kernel=getattr(configuration.model.kernels, modality),
-        input_dropout=getattr(configuration.model.dropout.input, modality),
-        output_dropout=configuration.model.dropout.output,
+        configuration.model,
     )
     rows = {split: corpus.index(split) for split in ("train", "valid")}
     rows = {split: index[here_N[index]] for split, index in rows.items()}

@@ -19,16 +19,17 @@ from dhmd.base.hashing import file_sha256, json_sha256
 from dhmd.base.hdf5 import refuse_all_traps
 from dhmd.data.aligned.corpus import Array, Corpus
 from dhmd.data.text_encoder.loading import Encoder
-from dhmd.models.registry import AnyModel, build
-from dhmd.models.stacked.dhmd import DHMD, initialise_encoders
-from dhmd.models.stacked.members import Members
+from dhmd.models.learner import Learner
+from dhmd.models.members import Members
+from dhmd.models.registry import Corpus as CorpusFacts
+from dhmd.models.registry import build
 from dhmd.training.configuration import Configuration
 from dhmd.training.device_corpus import DeviceTokens
-from dhmd.training.finetuning import Finetuned, check_tokens, is_encoders, save_encoder
+from dhmd.training.finetuning import Finetuned, check_tokens, save_encoder
 from dhmd.training.history import HISTORY, marked, seed_names, void_diverged, write_history
-from dhmd.training.input import Input, describe
+from dhmd.training.input import Input, describe, longest
 from dhmd.training.observer import Observer
-from dhmd.training.outputs import FILE, Arrays, collect, withheld, write_outputs
+from dhmd.training.outputs import FILE, Arrays, collect, missing_modalities, write_outputs
 from dhmd.training.parts import Part
 from dhmd.training.resume import ResumeState
 from dhmd.training.trainer import History, Trainer, schedule_of
@@ -149,6 +150,7 @@ def train_stack(
         inputs,
         model=first.model,
         loss_weights=[(c.decouple, c.kd) for c in configurations for _ in seeds],
+        corpus=CorpusFacts(len(corpus.index("train")), longest(corpus, first.modalities)),
     )
     _use_pretrained(model, first, ready, pretrained, len(configurations))
     names = [
@@ -157,18 +159,20 @@ def train_stack(
         for name in member_names(configuration, variant)
     ]
 
-    learner: AnyModel | Finetuned = model
+    learner = model
     if encoder is not None:
         assert corpus.tokens is not None  # check_tokens saw to it
         ready.data.tokens = DeviceTokens(corpus.tokens, device)
         text = first.modalities.index("text")
-        learner = Finetuned(model, members, encoder, text, ready.normalisation["text"])
-
-    def factor(name: str) -> float:
-        if first.finetune is not None and is_encoders(name) and encoder is not None:
-            return first.finetune.lr / first.train.lr
-        own = name.removeprefix("model.") if encoder is not None else name
-        return model.learning_rate_factor(own, first.kd) if isinstance(model, DHMD) else 1.0
+        assert first.finetune is not None
+        learner = Finetuned(
+            model,
+            members,
+            encoder,
+            text,
+            ready.normalisation["text"],
+            learning_rate=first.finetune.lr / first.train.lr,
+        )
 
     train_rows = corpus.index("train")
     uses_EN = np.zeros((members.count, len(corpus.ids)), dtype=np.float32)
@@ -185,24 +189,21 @@ def train_stack(
         observer=observer,
         state=place,
         part=json_sha256(names)[:16],
-        factor=factor,
-        ramped=(lambda _: False) if encoder is None else is_encoders,
         warmup=0.0 if first.finetune is None else first.finetune.warmup,
     )
     progress = trainer.run()
     arrays = collect(learner, members, ready.data, np.arange(len(corpus.ids)))
     if with_withheld:
         test = corpus.index("test")
-        found = withheld(learner, members, ready.data, test, first.modalities)
+        found = missing_modalities(learner, members, ready.data, test)
         arrays |= {f"withheld/{name}": value for name, value in found.items()}
     for value in arrays.values():
         void_diverged(value, progress)
-    parameters = {name: value.detach() for name, value in learner.named_parameters()}
-    return Part(names, parameters, arrays, marked(progress, names))
+    return Part(names, learner.member_tensors(), arrays, marked(progress, names))
 
 
 def _use_pretrained(
-    model: AnyModel, configuration: Configuration, ready: Input, folder: Path, copies: int
+    model: Learner, configuration: Configuration, ready: Input, folder: Path, copies: int
 ) -> None:
     """Teachers and, where wanted, encoder weights from `pretrain`'s folder."""
     description, files = read_description(folder)
@@ -228,21 +229,18 @@ def _use_pretrained(
     ready.data.teachers_EMNO = torch.from_numpy(np.ascontiguousarray(teachers_EMNO)).to(
         ready.data.device
     )
-    if not configuration.pretrain.enabled or configuration.architecture == "gru":
+    if not configuration.pretrain.enabled:
         return
     tensors = [read_weights(folder, files, seed) for seed in seeds] * copies
-    wanted = {
-        f"encoders.{index}.{name.removeprefix(f'{modality}.')}": name
-        for index, modality in enumerate(configuration.modalities)
-        for name in tensors[0]
-        if name.startswith(f"{modality}.")
-    }
-    own = dict(model.named_parameters())
-    stacked = {target: torch.stack([t[name] for t in tensors]) for target, name in wanted.items()}
-    for target, value in stacked.items():
-        if own[target].shape != value.shape:
-            raise DhmdError(f"{folder} holds encoders of another shape: run pretrain again")
-    initialise_encoders(model, stacked)
+    encoders: dict[str, dict[str, torch.Tensor]] = {}
+    for name in tensors[0]:
+        modality, _, own = name.partition(".")
+        stacked = torch.stack([each[name] for each in tensors])
+        encoders.setdefault(modality, {})[own] = stacked.to(ready.data.device)
+    try:
+        model.load_encoders(encoders)
+    except ValueError as error:
+        raise DhmdError(f"{folder}: {error}; run pretrain again") from error
 
 
 def _check_teachers(
