@@ -113,3 +113,10 @@ def test_pretraining_depends_on_nothing_that_it_does_not_use() -> None:
 
 def test_nested_values_get_dotted_keys() -> None:
     assert flat({"a": {"b": 1, "c": {"d": [2]}}, "e": None}) == {"a.b": 1, "a.c.d": [2], "e": None}
+
+
+def test_an_older_model_json_has_another_name_for_the_auxiliary_average() -> None:
+    value = TINY.as_json()
+    del value["model"]["auxiliary_average"]
+    value["model"]["vote"] = False
+    assert Configuration.from_json(value, "model.json").model.auxiliary_average is False
