@@ -22,31 +22,9 @@ __all__ = ["bench"]
 
 ROOT = Path(registry.__file__).parent
 
-AVERAGE = '''
-"""Linear regression on masked means.
-
-More text.
-"""
-
-import torch
-from torch import nn
-
-from dhmd.models.layers import masked_mean
-
-
-class MeanModel(nn.Module):
-    min_modalities = 2
-    needs = ("audio",)
-
-    def __init__(self, inputs, task, config):
-        super().__init__()
-        self.linear = nn.Linear(sum(inputs.values()), task.outputs)
-        self.dropout = nn.Dropout(0.1)
-
-    def forward(self, batch):
-        means = [masked_mean(x, batch.masks[m]) for m, x in batch.features.items()]
-        return self.linear(self.dropout(torch.cat(means, -1)))
-'''
+# The baseline that docs/extend.md adds.
+PAGE = (ROOT.parents[1] / "docs" / "extend.md").read_text(encoding="utf-8")
+MEAN_MODEL = PAGE.split("```python\n")[1].split("```")[0]
 
 Add = Callable[[str, str], Path]
 
@@ -78,7 +56,7 @@ def test_the_shipped_baselines_are_found() -> None:
 def test_a_file_is_all_that_a_baseline_needs(add: Add, bench: Bench, tmp_path: Path) -> None:
     """Trained over all seeds, selected, written, loaded for prediction, scored without a
     modality."""
-    add("mean_model", AVERAGE)
+    add("mean_model", MEAN_MODEL)
     assert "mean_model" in baseline_names()
     assert card("mean_model").summary == "Linear regression on masked means"
     variants = {
@@ -100,7 +78,7 @@ def test_a_file_is_all_that_a_baseline_needs(add: Add, bench: Bench, tmp_path: P
 
 
 def test_what_a_model_needs_is_said_in_one_sentence(add: Add) -> None:
-    add("mean_model", AVERAGE)
+    add("mean_model", MEAN_MODEL)
     assert refusal("mean_model", ("text", "audio")) is None
     assert refusal("mean_model", ("text", "vision")) == (
         "mean_model needs audio, but the modalities are text and vision"
@@ -141,7 +119,7 @@ def test_code_files_are_what_a_model_s_results_depend_on(add: Add) -> None:
         return {path.name for path in code_files(model)}
 
     before = {name: code_files(name) for name in ("dhmd", "gru")}
-    path = add("mean_model", AVERAGE)
+    path = add("mean_model", MEAN_MODEL)
     assert {name: code_files(name) for name in before} == before
     assert path in code_files("mean_model")
     common = {"ensemble.py", "layers.py", "batch.py", "task.py", "members.py", "registry.py"}

@@ -21,6 +21,12 @@ from tests.models.stacked.layers import normal
 from tests.models.stacked.settings import CLASSES, CPU, INPUTS, KD, MODEL, kd_with, small_model
 
 PAIR, ONE = {"text": 4, "vision": 5}, {"audio": 3}
+FOUR = {**INPUTS, "physio": 2}
+
+
+def per_modality(value: Any) -> Any:
+    return dict.fromkeys(FOUR, value)
+
 
 CASES: dict[str, dict[str, Any]] = {
     "regression": {},
@@ -30,6 +36,16 @@ CASES: dict[str, dict[str, Any]] = {
     "two layers": {"model": replace(MODEL, layers=2)},
     "two modalities": {"inputs": PAIR},
     "one modality": {"inputs": ONE, "absent": 0.0},
+    "four modalities": {
+        "inputs": FOUR,
+        "steps": (5, 4, 5, 6),
+        "aligned": False,
+        "model": replace(
+            MODEL,
+            kernels=per_modality(3),
+            dropout=replace(MODEL.dropout, attention=per_modality(0.1), input=per_modality(0.1)),
+        ),
+    },
     "nothing absent": {"absent": 0.0, "uncounted": 0},
     "no decoupling": {"decouple": DecoupleConfig(enabled=False)},
     "other decoupling": {"decouple": DecoupleConfig(weight=0.7, gamma=0.4, margin=0.3)},
