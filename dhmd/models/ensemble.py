@@ -3,7 +3,7 @@
 `torch.func.vmap` runs one module over stacked parameters. It cannot run every module: GRU and LSTM,
 boolean indexing, `.item()`, branches on data and random numbers have no batching rule. The first
 batch decides: members run one by one if `vmap` raises, if the module keeps state between calls, or
-if the result differs from that of a member alone.
+if the result differs from that of a single member.
 
 Legend: E members, B utterances, O outputs.
 """
@@ -339,7 +339,7 @@ class Ensemble(Learner):
             for found, wanted in pairs:
                 # Compared as a whole: single gradients may be pure rounding.
                 if not (found - wanted).norm() <= _TOLERANCE * wanted.norm() + 1e-6:
-                    return "a seed alone gives other numbers than in company"
+                    return "a seed alone gives different numbers"
         return None
 
 

@@ -1,4 +1,4 @@
-"""Random streams of ensemble members: a seed draws the same numbers alone and beside others.
+"""Random streams of ensemble members: the numbers of a seed do not depend on the other seeds.
 
 Legend: E members, W 64-bit words.
 """

@@ -48,7 +48,7 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Card:
-    """What a model's file says of the model, read without running it.
+    """Facts about a model, read from its file without running it.
 
     Attributes:
         summary: first line of the file's docstring.

@@ -13,6 +13,7 @@ from dhmd.data.text_encoder.loading import Encoder, load_encoder
 from dhmd.data.text_encoder.subwords import Subwords
 from dhmd.models.batch import EnsembleBatch
 from dhmd.models.config import DecoupleConfig, DistillationConfig, ModelConfig
+from dhmd.models.ensemble import Ensemble
 from dhmd.models.members import Members
 from dhmd.models.registry import Corpus, build
 from dhmd.models.task import Task
@@ -20,9 +21,11 @@ from dhmd.training.device_corpus import DeviceTokens, Normalisation
 from dhmd.training.finetuning import Finetuned
 from dhmd.training.optimiser import MemberAdam
 from tests.data.text_encoder.tiny import write_tiny
+from tests.models.ordinary import Indexing, Pooled
 
 SAID = (["good", "bad"], ["i", "like", "ungoodness"], ["oh"])
 CPU = torch.device("cpu")
+QUERY = "encoder.encoder.layer.0.attention.self.query.weight"
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +82,26 @@ def learner_of(
     return learner, batch, wanted
 
 
+@pytest.mark.parametrize("cls", [Pooled, Indexing])
+def test_an_ordinary_model_can_be_fine_tuned_with_an_encoder(
+    encoder: Encoder, cls: type[Pooled]
+) -> None:
+    """Together or one by one: gradients reach each member's own encoder."""
+    learner, batch, _ = learner_of(encoder, (1, 2))
+    task, inputs = learner.task, {"text": encoder.width}
+    model = Ensemble(learner.members, task, lambda: cls(inputs, task, ModelConfig()), name="x")
+    rule = Normalisation(np.zeros(encoder.width), np.ones(encoder.width))
+    learner = Finetuned(model, learner.members, encoder, 0, rule).train()
+    learner.losses(batch)["total"][0].backward()
+    grad = dict(learner.named_parameters())[QUERY].grad
+    assert grad is not None
+    assert grad[0].abs().max() > 0
+    assert grad[1].abs().max() == 0
+    assert learner.mode == ("vmap" if cls is Pooled else "loop")
+    assert "model.mlp.0.weight" in learner.member_tensors()
+    assert QUERY in learner.member_tensors()
+
+
 def test_the_first_step_sees_what_the_frozen_encoder_says(encoder: Encoder) -> None:
     learner, batch, wanted = learner_of(encoder, (1, 2))
     with torch.no_grad():
@@ -98,8 +121,7 @@ def test_an_utterance_without_text_stays_without(encoder: Encoder) -> None:
 def test_the_gradient_reaches_each_members_own_encoder(encoder: Encoder) -> None:
     learner, batch, _ = learner_of(encoder, (1, 2))
     learner.losses(batch)["total"][0].backward()
-    name = "encoder.encoder.layer.0.attention.self.query.weight"
-    grad = dict(learner.named_parameters())[name].grad
+    grad = dict(learner.named_parameters())[QUERY].grad
     assert grad is not None
     assert grad[0].abs().max() > 0
     assert grad[1].abs().max() == 0
