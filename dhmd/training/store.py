@@ -183,6 +183,6 @@ def environment(device: torch.device, architecture: str = "dhmd") -> dict[str, A
 def code_sha256(architecture: str) -> str:
     """Return the sha256 of the source files that define a model and its training."""
     package = Path(dhmd.__file__).parent
-    files = [path for name in _CODE for path in (package / name).glob("*.py")]
+    files = [path for name in _CODE for path in sorted((package / name).glob("*.py"))]
     files += code_files(architecture)
-    return json_sha256({path.relative_to(package).as_posix(): file_sha256(path) for path in files})
+    return json_sha256([(path.name, file_sha256(path)) for path in files])

@@ -1,5 +1,5 @@
 """Tests of this folder run on one thread."""
 
-from tests.oracle.threads import one_thread
+from tests.threads import one_thread
 
 __all__ = ["one_thread"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from dhmd.models.stacked.members import stream_seed
+from dhmd.models.members import stream_seed
 from tests.models.stacked.layers import members
 
 

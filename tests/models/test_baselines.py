@@ -1,4 +1,4 @@
-"""The baselines against plain versions, and under the same promises as the model."""
+"""The shipped baselines against plain versions."""
 
 from __future__ import annotations
 
@@ -7,32 +7,41 @@ import torch
 from torch import Tensor
 
 from dhmd.base.errors import DhmdError
+from dhmd.models.baselines.gru import GRU
+from dhmd.models.baselines.late_fusion import LateFusion
+from dhmd.models.baselines.mult import MulT
 from dhmd.models.config import DecoupleConfig
-from dhmd.models.registry import AnyModel, build
-from dhmd.models.stacked.baselines import BidirectionalGRU, LateFusion, MulT
+from dhmd.models.learner import Learner
+from dhmd.models.members import Members
+from dhmd.models.registry import Corpus, build
 from dhmd.models.stacked.dhmd import DHMD
-from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
+from tests.models.batches import padded, random_batch
+from tests.models.compare import assert_close
 from tests.models.stacked.layers import linear_of
 from tests.models.stacked.settings import CLASSES, CPU, INPUTS, KD, MODEL
-from tests.models.stacked.test_recurrent import torch_gru
-from tests.oracle.batches import padded, random_batch
-from tests.oracle.compare import assert_close
+from tests.models.stacked.test_layers import torch_gru
 
-KINDS = {"late_fusion": LateFusion, "mult": MulT, "gru": BidirectionalGRU, "dhmd": DHMD}
+KINDS = {"late_fusion": LateFusion, "mult": MulT, "gru": GRU, "dhmd": DHMD}
 WIDTHS = list(INPUTS.values())
 
 
-def model_of(name: str, task: Task | None = None) -> AnyModel:
+def model_of(name: str, task: Task | None = None) -> Learner:
     loss_weights = [(DecoupleConfig(), KD)] * 2
     return build(
-        name, Members((1, 2), CPU), task or Task(), INPUTS, model=MODEL, loss_weights=loss_weights
-    )
+        name,
+        Members((1, 2), CPU),
+        task or Task(),
+        INPUTS,
+        model=MODEL,
+        loss_weights=loss_weights,
+        corpus=Corpus(6, dict.fromkeys(INPUTS, 5)),
+    ).eval()
 
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("task", [Task(), CLASSES], ids=["regression", "classification"])
-def test_every_architecture_predicts_and_learns(name: str, task: Task) -> None:
+def test_every_model_predicts_and_learns(name: str, task: Task) -> None:
     model = model_of(name, task)
     assert isinstance(model, KINDS[name])
     batch = random_batch(WIDTHS, task=task)
@@ -54,8 +63,8 @@ def test_padding_further_changes_no_output(name: str) -> None:
         assert_close(model.predict(padded(batch, more)), before)
 
 
-def test_an_unknown_architecture_is_refused() -> None:
-    with pytest.raises(DhmdError, match="no such architecture: 'lstm'"):
+def test_an_unknown_model_is_refused() -> None:
+    with pytest.raises(DhmdError, match="there is no model 'lstm'; there are dhmd, "):
         model_of("lstm")
 
 
@@ -94,7 +103,7 @@ def _mean(x_TD: Tensor, mask_T: Tensor) -> Tensor:
 
 def test_the_gru_reads_the_first_modality_alone() -> None:
     model, batch = model_of("gru"), random_batch(WIDTHS)
-    assert isinstance(model, BidirectionalGRU)
+    assert isinstance(model, GRU)
     for r in range(2):
         theirs = torch_gru(model.gru, r, 4)
         for b in range(6):

@@ -1,6 +1,6 @@
-"""Every equation of the method for one member, as loops over utterances, modalities and steps.
+"""Every equation of the method for one seed, as loops over utterances, modalities and steps.
 
-Slow and plain: each function reads like its equation, so that what it returns can be trusted.
+Slow, but each function reads like its equation: the reference for both engines.
 
 Legend: B utterances, M modalities, T steps, D width, I source and J target modality, O outputs,
 K codes, W width of a dictionary.
@@ -14,29 +14,29 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from dhmd.models.batch import Batch
 from dhmd.models.task import Task
-from tests.oracle.batches import PlainBatch
 
 # ---- decoupling (section 2) ----------------------------------------------------------------------
 
 
-def over_steps(value: Callable[[int, int, int], Tensor], batch: PlainBatch) -> Tensor:
+def over_steps(value: Callable[[int, int, int], Tensor], batch: Batch) -> Tensor:
     """`Σ_b weight_b Σ_m mean over real t of value(m, b, t)`."""
     total = torch.zeros((), dtype=batch.weight_B.dtype)
     for utterance, weight in enumerate(batch.weight_B):
-        for modality, mask in enumerate(batch.masks):
+        for modality, mask in enumerate(batch.masks.values()):
             real = [step for step in range(mask.shape[1]) if mask[utterance, step]]
             for step in real:
                 total = total + weight * value(modality, utterance, step) / len(real)
     return total
 
 
-def mean_square(a: list[Tensor], b: list[Tensor], batch: PlainBatch) -> Tensor:
+def mean_square(a: list[Tensor], b: list[Tensor], batch: Batch) -> Tensor:
     """`L_rec` of X and its reconstruction, `L_cyc` of prt and its cycle."""
     return over_steps(lambda m, u, t: ((a[m][u, t] - b[m][u, t]) ** 2).mean(), batch)
 
 
-def orthogonality(com: list[Tensor], prt: list[Tensor], batch: PlainBatch) -> Tensor:
+def orthogonality(com: list[Tensor], prt: list[Tensor], batch: Batch) -> Tensor:
     """`L_ort = Σ_m mean_t |cos(com_m[t], prt_m[t])|`."""
     return over_steps(lambda m, u, t: cosine(com[m][u, t], prt[m][u, t]).abs(), batch)
 
@@ -45,13 +45,13 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
     return (a @ b) / (a.norm() * b.norm())
 
 
-def triplets(batch: PlainBatch, task: Task) -> Iterator[tuple[int, int, int, int, int]]:
+def triplets(batch: Batch, task: Task) -> Iterator[tuple[int, int, int, int, int]]:
     """(i's modality, i, j's modality, j, k) of the margin loss; k is in i's modality."""
     classes = [class_of(label, task) for label in batch.labels_B]
-    utterances, modalities = batch.present_BM.shape
+    utterances, modalities = batch.presence.shape
 
     def there(utterance: int, modality: int) -> bool:
-        return bool(batch.present_BM[utterance, modality] and batch.weight_B[utterance] > 0)
+        return bool(batch.presence[utterance, modality] and batch.weight_B[utterance] > 0)
 
     for m in range(modalities):
         for i in range(utterances):
@@ -69,7 +69,7 @@ def class_of(label: Tensor, task: Task) -> int:
     return int(value) if task.classes else round(min(max(value, task.low), task.high))
 
 
-def margin(pooled_BMD: Tensor, batch: PlainBatch, task: Task, unit: float) -> Tensor:
+def margin(pooled_BMD: Tensor, batch: Batch, task: Task, unit: float) -> Tensor:
     """The mean over triplets of `max(0, α_ik − cos(com_i, com_j) + cos(com_i, com_k))`."""
     hinges = []
     for m, i, n, j, k in triplets(batch, task):
@@ -86,10 +86,10 @@ def margin(pooled_BMD: Tensor, batch: PlainBatch, task: Task, unit: float) -> Te
 # ---- coarse distillation (section 3) -------------------------------------------------------------
 
 
-def edges(scores_BIJ: Tensor, batch: PlainBatch) -> Tensor:
+def edges(scores_BIJ: Tensor, batch: Batch) -> Tensor:
     """`w_{i→j} = softmax over present i`; rows of absent sources are zero."""
     weights = torch.zeros_like(scores_BIJ)
-    for utterance, present in enumerate(batch.present_BM):
+    for utterance, present in enumerate(batch.presence):
         sources = [i for i in range(len(present)) if present[i]]
         for j in range(scores_BIJ.shape[2]):
             norm = sum(scores_BIJ[utterance, i, j].exp() for i in sources)
@@ -98,19 +98,25 @@ def edges(scores_BIJ: Tensor, batch: PlainBatch) -> Tensor:
     return weights
 
 
-def targets(batch: PlainBatch) -> Iterator[tuple[int, int, list[int]]]:
+def targets(batch: Batch) -> Iterator[tuple[int, int, list[int]]]:
     """(utterance, target, present sources) where a target may choose between teachers."""
-    for utterance, present in enumerate(batch.present_BM):
+    for utterance, present in enumerate(batch.presence):
         sources = [i for i in range(len(present)) if present[i]]
         if len(sources) > 1:
             for j in sources:
                 yield utterance, j, sources
 
 
-def vertex_task(outputs_BMO: Tensor, batch: PlainBatch, task: Task) -> Tensor:
+def teacher_of(batch: Batch, source: int) -> Tensor:
+    """Return the predictions `[B, O]` of one teacher."""
+    assert batch.teachers is not None
+    return list(batch.teachers.values())[source]
+
+
+def vertex_task(outputs_BMO: Tensor, batch: Batch, task: Task) -> Tensor:
     """Each present vertex' own task loss."""
     total = torch.zeros((), dtype=outputs_BMO.dtype)
-    for utterance, present in enumerate(batch.present_BM):
+    for utterance, present in enumerate(batch.presence):
         for j in range(len(present)):
             if present[j]:
                 each = task_loss(outputs_BMO[utterance, j], batch.labels_B[utterance], task)
@@ -127,13 +133,13 @@ def task_loss(output_O: Tensor, label: Tensor, task: Task) -> Tensor:
 
 
 def distillation(
-    edges_BIJ: Tensor, outputs_BMO: Tensor, batch: PlainBatch, task: Task, tau: float
+    edges_BIJ: Tensor, outputs_BMO: Tensor, batch: Batch, task: Task, tau: float
 ) -> Tensor:
     """`Σ_j Σ_i w_{i→j} (ỹ_i − ŷ_j)²`, or `τ² KL(teacher ‖ student)` at temperature τ."""
     total = torch.zeros((), dtype=outputs_BMO.dtype)
     for utterance, j, sources in targets(batch):
         for i in sources:
-            teacher = batch.teachers_BMO[utterance, i].detach()
+            teacher = teacher_of(batch, i)[utterance].detach()
             student = outputs_BMO[utterance, j]
             if not task.classes:
                 distance = (teacher[0] - student[0]) ** 2
@@ -147,24 +153,24 @@ def distillation(
     return total
 
 
-def edge_mixture(edges_BIJ: Tensor, batch: PlainBatch, task: Task) -> Tensor:
+def edge_mixture(edges_BIJ: Tensor, batch: Batch, task: Task) -> Tensor:
     """`L_edge = Σ_j |Σ_i w_{i→j} ỹ_i − y|`, or the mixture's cross-entropy."""
     total = torch.zeros((), dtype=edges_BIJ.dtype)
     for utterance, j, sources in targets(batch):
-        mixed = sum(edges_BIJ[utterance, i, j] * batch.teachers_BMO[utterance, i] for i in sources)
+        mixed = sum(edges_BIJ[utterance, i, j] * teacher_of(batch, i)[utterance] for i in sources)
         label = batch.labels_B[utterance]
         each = -mixed[int(label)].log() if task.classes else (mixed[0] - label).abs()
         total = total + batch.weight_B[utterance] * each
     return total
 
 
-def edge_kl(edges_BIJ: Tensor, batch: PlainBatch, task: Task, tau: float) -> Tensor:
+def edge_kl(edges_BIJ: Tensor, batch: Batch, task: Task, tau: float) -> Tensor:
     """The control `Σ_j KL(softmax_i(−|ỹ_i − y| / τ) ‖ w)`; for classes the error is 1 − p(y)."""
     total = torch.zeros((), dtype=edges_BIJ.dtype)
     for utterance, j, sources in targets(batch):
         errors = []
         for i in sources:
-            teacher, label = batch.teachers_BMO[utterance, i], batch.labels_B[utterance]
+            teacher, label = teacher_of(batch, i)[utterance], batch.labels_B[utterance]
             errors.append(1 - teacher[int(label)] if task.classes else (teacher[0] - label).abs())
         wanted = (-torch.stack(errors) / tau).softmax(0)
         for p, i in zip(wanted, sources, strict=True):
@@ -177,7 +183,7 @@ def representation(
     edges_BIJ: Tensor,
     vertices_BMD: Tensor,
     project: Callable[[int, int, Tensor], Tensor],
-    batch: PlainBatch,
+    batch: Batch,
 ) -> Tensor:
     """`Σ_{i≠j} w_{i→j} (1 − cos(P_ij v_i, v_j))`, v_i fixed."""
     total = torch.zeros((), dtype=vertices_BMD.dtype)
@@ -192,11 +198,11 @@ def representation(
 
 
 def control_edges(
-    name: str, learned_BIJ: Tensor, batch: PlainBatch, modalities: tuple[str, ...]
+    name: str, learned_BIJ: Tensor, batch: Batch, modalities: tuple[str, ...]
 ) -> Tensor:
     """The weights that distil under `kd.graph.edges: name`."""
     result = torch.zeros_like(learned_BIJ)
-    utterances, count = batch.present_BM.shape
+    utterances, count = batch.presence.shape
     counted = [u for u in range(utterances) if batch.weight_B[u] > 0]
     favoured = {("text", "audio"), ("text", "vision"), ("vision", "audio")}
     for u in range(utterances):
@@ -216,7 +222,7 @@ def control_edges(
                     value = learned_BIJ[u - 1, i, j]
                 else:
                     value = sum(learned_BIJ[v, i, j] for v in counted) / len(counted)
-                raw.append(float(value) * float(batch.present_BM[u, i]))
+                raw.append(float(value) * float(batch.presence[u, i]))
             norm = sum(raw)
             for i in range(count):
                 result[u, i, j] = raw[i] / norm if norm > 0 else 0.0
@@ -252,7 +258,7 @@ def contrast(
     anchors_BW: Tensor,
     candidates_BW: Tensor,
     both_B: Tensor,
-    batch: PlainBatch,
+    batch: Batch,
     task: Task,
     temperature: float,
 ) -> Tensor:
@@ -282,7 +288,7 @@ def matching(
     activation_BMK: Tensor,
     feature_BMW: Tensor,
     edges_BIJ: Tensor,
-    batch: PlainBatch,
+    batch: Batch,
     task: Task,
     *,
     temperature: float,
@@ -291,11 +297,11 @@ def matching(
 ) -> Tensor:
     """`L_DM`: mean over ordered pairs of InfoNCE(u_j, u_i) + `Σ_{i≠j} w_{i→j} FY(z_j; A_i) / s`,
     + balance × the imbalance of the codes' use."""
-    count = batch.present_BM.shape[1]
+    count = batch.presence.shape[1]
     pairs = [(i, j) for i in range(count) for j in range(count) if i != j]
     total = torch.zeros((), dtype=feature_BMW.dtype)
     for i, j in pairs:
-        both = batch.present_BM[:, i] & batch.present_BM[:, j]
+        both = batch.presence[:, i] & batch.presence[:, j]
         each = contrast(feature_BMW[:, j], feature_BMW[:, i], both, batch, task, temperature)
         for u in range(len(both)):
             if both[u]:
@@ -305,7 +311,7 @@ def matching(
     return total + balance * imbalance(relevance_BMK, activation_BMK, batch)
 
 
-def imbalance(relevance_BMK: Tensor, activation_BMK: Tensor, batch: PlainBatch) -> Tensor:
+def imbalance(relevance_BMK: Tensor, activation_BMK: Tensor, batch: Batch) -> Tensor:
     """`K Σ_k usage_k p_k` over present modalities of counted utterances, by their weights."""
     utterances, count, codes = relevance_BMK.shape
     usage = [0.0] * codes
@@ -313,7 +319,7 @@ def imbalance(relevance_BMK: Tensor, activation_BMK: Tensor, batch: PlainBatch) 
     seen = 0.0
     for u in range(utterances):
         for m in range(count):
-            if batch.present_BM[u, m]:
+            if batch.presence[u, m]:
                 weight = float(batch.weight_B[u])
                 seen += weight
                 powers = relevance_BMK[u, m].exp()

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from dhmd.models.task import Task
+from tests.models import equations
+from tests.models.compare import assert_close
 from tests.models.stacked.layers import normal
-from tests.oracle import equations
-from tests.oracle.compare import assert_close
 
 REGRESSION, CLASSES = Task(low=-2.0, high=2.0), Task(classes=4)
 
@@ -80,5 +80,5 @@ def test_classes_of_the_margin_loss_are_clipped_and_rounded_half_to_even() -> No
 
 def test_outputs_as_predictions() -> None:
     output = normal(3, 4)
-    assert REGRESSION.present(output[:, :1]).equal(output[:, :1])
-    assert_close(CLASSES.present(output).sum(-1), torch.ones(3))
+    assert REGRESSION.predictions(output[:, :1]).equal(output[:, :1])
+    assert_close(CLASSES.predictions(output).sum(-1), torch.ones(3))

@@ -6,30 +6,21 @@ Legend: E members, M modalities, B utterances, T steps, I features, O outputs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from dhmd.models.batch import Batch
+from dhmd.models.batch import EnsembleBatch
 from dhmd.models.task import Task
 
-
-@dataclass
-class PlainBatch:
-    """One member's batch: `[B, T_m, I_m]` and `[B, T_m]` a modality; the rest `[B, …]`."""
-
-    features: list[Tensor]
-    masks: list[Tensor]
-    present_BM: Tensor
-    weight_B: Tensor
-    labels_B: Tensor
-    teachers_BMO: Tensor
+MODALITIES = ("text", "audio", "vision")
 
 
 def random_batch(
     widths: Sequence[int],
     *,
+    modalities: tuple[str, ...] = MODALITIES,
     members: int = 2,
     utterances: int = 6,
     steps: Sequence[int] = (5, 5, 5),
@@ -38,11 +29,11 @@ def random_batch(
     absent: float = 0.3,
     uncounted: int = 1,
     seed: int = 0,
-) -> Batch:
-    """A batch of its own for each member.
+) -> EnsembleBatch:
+    """Make a different batch for each member.
 
-    `steps` are the longest lengths by modality; `absent` is the share of modalities taken away
-    (every utterance keeps one); `uncounted` rows have weight 0, as padded rows have.
+    `steps` are the longest lengths by modality; `absent` is the share of absent modalities (every
+    utterance has at least one); `uncounted` rows have weight 0, as padded rows have.
     """
     generator = torch.Generator().manual_seed(seed)
     task = task or Task()
@@ -67,7 +58,7 @@ def random_batch(
     weight = uniform(*shape) + 0.5
     weight[:, utterances - uncounted :] = 0
     if task.classes is None:
-        # A few values often met, so that classes repeat, beside values between and beyond them.
+        # A few frequent values, so that classes repeat, and values between and beyond them.
         labels = (uniform(*shape) * 4 - 2).round() + (uniform(*shape) - 0.5) * 0.8
         labels[:, 0] = task.high + 0.4
         teachers = torch.randn(members, count, utterances, 1, generator=generator)
@@ -76,17 +67,20 @@ def random_batch(
         logits = torch.randn(members, count, utterances, task.classes, generator=generator)
         teachers = logits.softmax(-1)
     present_EMB = present_MRB.transpose(0, 1).contiguous()
-    return Batch(
+    return EnsembleBatch(
+        modalities=modalities[:count],
         features=features,
         masks=masks,
         present_EMB=present_EMB,
         weight_EB=weight / weight.sum(-1, keepdim=True),
         labels_EB=labels,
+        index_EB=torch.arange(utterances).expand(shape),
+        video_EB=torch.arange(utterances).expand(shape) // 2,
         teachers_EMBO=teachers * present_EMB.unsqueeze(-1),
     )
 
 
-def in_double(batch: Batch) -> Batch:
+def in_double(batch: EnsembleBatch) -> EnsembleBatch:
     """The same batch in float64."""
     assert batch.teachers_EMBO is not None
     return replace(
@@ -98,7 +92,7 @@ def in_double(batch: Batch) -> Batch:
     )
 
 
-def padded(batch: Batch, more: Sequence[int]) -> Batch:
+def padded(batch: EnsembleBatch, more: Sequence[int]) -> EnsembleBatch:
     """The same batch with `more[m]` steps of padding after modality m."""
     return replace(
         batch,
@@ -112,42 +106,11 @@ def padded(batch: Batch, more: Sequence[int]) -> Batch:
     )
 
 
-def chosen(batch: Batch, rows: Sequence[int]) -> Batch:
-    """The given utterances alone, weights as they were."""
-    where = torch.tensor(rows)
-    teachers = batch.teachers_EMBO
-    return Batch(
-        features=[x[:, :, where] for x in batch.features],
-        masks=[mask[:, :, where] for mask in batch.masks],
-        present_EMB=batch.present_EMB[:, :, where],
-        weight_EB=batch.weight_EB[:, where],
-        labels_EB=batch.labels_EB[:, where],
-        teachers_EMBO=None if teachers is None else teachers[:, :, where],
-    )
+def chosen(batch: EnsembleBatch, rows: Sequence[int]) -> EnsembleBatch:
+    """Return the given utterances alone, with their weights."""
+    return batch.rows(torch.tensor(rows))
 
 
-def member_of(batch: Batch, member: int) -> Batch:
-    """One member's batch, with a member axis of 1."""
-    own = slice(member, member + 1)
-    teachers = batch.teachers_EMBO
-    return Batch(
-        features=[x[own] for x in batch.features],
-        masks=[mask[own] for mask in batch.masks],
-        present_EMB=batch.present_EMB[own],
-        weight_EB=batch.weight_EB[own],
-        labels_EB=batch.labels_EB[own],
-        teachers_EMBO=None if teachers is None else teachers[own],
-    )
-
-
-def plain(batch: Batch, member: int) -> PlainBatch:
-    """One member's batch without the axes that only the engine has."""
-    assert batch.teachers_EMBO is not None
-    return PlainBatch(
-        features=[x[member, 0] for x in batch.features],
-        masks=[mask[member, 0] for mask in batch.masks],
-        present_BM=batch.present_EMB[member].T,
-        weight_B=batch.weight_EB[member],
-        labels_B=batch.labels_EB[member],
-        teachers_BMO=batch.teachers_EMBO[member].transpose(0, 1),
-    )
+def member_of(batch: EnsembleBatch, member: int) -> EnsembleBatch:
+    """Return one member's batch, with a member axis of 1."""
+    return batch.members(slice(member, member + 1))
