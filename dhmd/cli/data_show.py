@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import file_sha256
+from dhmd.base.files import file_sha256
 from dhmd.base.hdf5 import READ_ERRORS
 from dhmd.base.progress import progress
 from dhmd.cli.layout import histogram, share, size, table

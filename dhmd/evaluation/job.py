@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from dhmd.base.atomic import whole_folder
 from dhmd.base.errors import DhmdError
+from dhmd.base.files import whole_folder
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.evaluation.artefacts import (
     SPACES,

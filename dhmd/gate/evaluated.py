@@ -28,7 +28,7 @@ from dhmd.evaluation.files import (
 from dhmd.evaluation.identity import PROTOCOL, Identity, identity_from
 from dhmd.evaluation.metrics import Scores, score
 from dhmd.evaluation.summary import against_truth, metrics_summary
-from dhmd.gate.revision import METRICS_FOLDER, Revision
+from dhmd.vcs import METRICS_FOLDER, Revision
 
 # Far above what two processors' sums differ by, far below any digit that a table shows.
 TOLERANCE = 1e-9

@@ -24,7 +24,7 @@ from dhmd.gate.compare import (
 )
 from dhmd.gate.config import AcceptConfig, GateConfig
 from dhmd.gate.evaluated import NEEDED, Evaluated, NotComparableError, load_evaluated
-from dhmd.gate.revision import Commit, Revision, Workspace, commit, merge_base
+from dhmd.vcs import Commit, Revision, Workspace, commit, merge_base
 
 PARAMS = "params.yaml"
 NEW = "new"

@@ -14,9 +14,8 @@ import numpy as np
 import torch
 
 from dhmd.base.artefacts import checked_artefact
-from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.outputs import check_output
+from dhmd.base.files import check_output, write_text
 from dhmd.data.alignment import Origin, WordEncoder
 from dhmd.models.registry import AnyModel
 from dhmd.models.stacked.members import Members
@@ -73,7 +72,7 @@ def predict_folder(
     _check_description(description, model)
     origin = Origin.from_json(description.origin, f"{model}/model.json")
     inputs = [*folder.glob("*.csd"), *([] if segments is None else [segments])]
-    check_output(output, inputs=inputs, kept=[model])
+    check_output(output, inputs=inputs, input_folders=[model])
     utterances = align_folder(
         folder,
         segments,

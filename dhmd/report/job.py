@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from dhmd.base.atomic import whole_folder
-from dhmd.base.hashing import file_sha256
+from dhmd.base.files import file_sha256, whole_folder
 from dhmd.evaluation.files import METRICS_FILE
 from dhmd.report.inputs import read_inputs
 from dhmd.report.markup import PAGE, document, safe

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import dhmd
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import file_sha256
+from dhmd.base.files import file_sha256
 from dhmd.evaluation.files import (
     IDENTITY,
     METRICS_FILE,
@@ -38,8 +38,8 @@ from dhmd.report.markup import (
     safe,
     table,
 )
-from dhmd.report.records import LOCK, Origin, locked_outputs, origins, read_records
-from dhmd.tracking.facts import git
+from dhmd.report.records import Origin, origins, read_records
+from dhmd.vcs import LOCK, Workspace, git_line, locked_outputs
 
 _ARTICLE: Final = re.compile(
     r'<article id="[^"]*" data-task="[^"]*" data-metrics="(?P<metrics>[0-9a-f]{64})">.*</article>',
@@ -73,7 +73,7 @@ def build_site(root: Path, names: Sequence[str]) -> Site:
         DhmdError: a page, metrics file or dvc.lock that cannot be read.
     """
     records, warnings = read_records(root)
-    locked = locked_outputs(root)
+    locked = locked_outputs(Workspace(root))
     articles, rows = [], []
     links: list[tuple[str, str]] = []
     for name in names:
@@ -108,7 +108,7 @@ def _article(root: Path, name: str) -> tuple[str, bool]:
 
 
 def _head(root: Path, rows: Sequence[Sequence[str]]) -> str:
-    commit = (git(root, "rev-parse", "--short=12", "HEAD") or "").strip()
+    commit = git_line(root, "rev-parse", "--short=12", "HEAD")
     at = f" at commit {commit}" if commit else ""
     header = ["dataset", "metric", "DHMD", "seeds", "test n", "ridge", "constant", "ceiling"]
     caption = (

@@ -17,9 +17,8 @@ from typing import Any
 
 import torch
 
-from dhmd.base.atomic import whole_folder
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import file_sha256, json_sha256
+from dhmd.base.files import file_sha256, json_sha256, whole_folder
 from dhmd.data.aligned import read_corpus
 from dhmd.data.aligned.corpus import Corpus
 from dhmd.data.text_encoder.loading import Encoder

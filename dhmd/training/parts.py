@@ -18,8 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from dhmd.base.atomic import whole_file
 from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.files import whole_file
 from dhmd.training.history import MARKS
 from dhmd.training.outputs import Arrays
 from dhmd.training.tensor_file import write_tensors

@@ -14,7 +14,7 @@ import torch
 
 from dhmd.base.artefacts import write_description
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import file_sha256, json_sha256
+from dhmd.base.files import file_sha256, json_sha256
 from dhmd.data.aligned.corpus import Corpus
 from dhmd.models.stacked.encoders import UnimodalModel
 from dhmd.models.stacked.members import Members, stream_seed

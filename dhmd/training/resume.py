@@ -12,7 +12,6 @@ its last epoch, or once its stage and dataset have 8 younger ones.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
 import shutil
@@ -23,20 +22,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 import dhmd
-from dhmd.base.atomic import whole_file
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hashing import file_sha256, json_sha256
-from dhmd.base.locks import try_lock
+from dhmd.base.files import file_sha256, json_sha256, try_lock, whole_file
 from dhmd.training.tensor_file import write_tensors
 
 _CODE = ("nn", "model", "training", "ablation", "cache", "encoder")
 
 _SAVED = "[!.]*.safetensors"  # not the hidden ones, which a killed write leaves
 _PLACE = re.compile(r"-[0-9a-f]{16}(\.\d+)?$")
+_LOCK = ".lock"  # within the folder
 _MOST_AT_ONCE = 64
 _MOST_KEPT = 8
 _MOST_SECONDS = 30 * 86400
@@ -94,15 +93,15 @@ def resume_state(root: Path, label: str, key: Mapping[str, Any]) -> Iterator[Res
         # Not before the lock's end: nobody may find the folder half removed.
         shutil.rmtree(folder, ignore_errors=True)
     finally:
-        os.close(lock)
+        lock.release()
 
 
-def _take(root: Path, name: str) -> tuple[Path, int]:
+def _take(root: Path, name: str) -> tuple[Path, FileLock]:
     """The first place of the job that nobody holds, one with saved epochs before an empty one."""
     places = [root / name, *(root / f"{name}.{number}" for number in range(2, _MOST_AT_ONCE + 1))]
     for folder in sorted(places, key=lambda place: not any(place.glob(_SAVED))):
         folder.mkdir(exist_ok=True)
-        lock = try_lock(folder)
+        lock = try_lock(folder / _LOCK)
         if lock is not None:
             return folder, lock
     raise DhmdError(
@@ -118,10 +117,10 @@ def _remove_abandoned(root: Path, label: str) -> None:
     oldest = time.time() - _MOST_SECONDS
     for folder, used in places.items():
         if used < oldest or (folder in rivals and folder not in kept):
-            lock = try_lock(folder)
+            lock = try_lock(folder / _LOCK)
             if lock is not None:
                 shutil.rmtree(folder, ignore_errors=True)
-                os.close(lock)
+                lock.release()
 
 
 def _last_use(folder: Path) -> float:

@@ -15,7 +15,7 @@ import torch
 
 from dhmd.base.artefacts import checked_artefact, write_description
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import file_sha256, json_sha256
+from dhmd.base.files import file_sha256, json_sha256
 from dhmd.base.hdf5 import refuse_all_traps
 from dhmd.data.aligned.corpus import Array, Corpus
 from dhmd.data.text_encoder.loading import Encoder

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from dhmd.base.artefacts import DESCRIPTION, load_description
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hashing import file_sha256
+from dhmd.base.files import file_sha256
 from dhmd.models.registry import AnyModel, build
 from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.lifetime import end_with_parent
+from dhmd.base.machine import end_with_parent
 from dhmd.training.observer import SilentObserver
 
 if TYPE_CHECKING:

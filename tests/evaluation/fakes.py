@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from dhmd.base.artefacts import write_description
-from dhmd.base.hashing import file_sha256
+from dhmd.base.files import file_sha256
 from dhmd.data.aligned import CorpusData, Ragged, read_corpus, write_cache
 
 SIZES = {"train": 40, "valid": 20, "test": 30}

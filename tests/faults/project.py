@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dhmd.base.atomic import TEMPORARY_PREFIX
+from dhmd.base.files import TEMPORARY_PREFIX
 
 ROOT = Path(__file__).parents[2]
 DATASET = "demo"

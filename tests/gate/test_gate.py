@@ -674,7 +674,7 @@ def test_revisions_that_do_not_exist(repository):
 def test_outside_git(tmp_path):
     write_params(tmp_path)
     for base in (None, "HEAD"):
-        with pytest.raises(DhmdError, match="the gate compares Git revisions"):
+        with pytest.raises(DhmdError, match="Git revisions are needed here"):
             run_gate(tmp_path, base=base)
 
 

@@ -15,7 +15,7 @@ from dhmd.recipes import recipe_names
 ROOT = Path(__file__).parents[2]
 
 # They carry no numbers: reading settings, writing files, watching.
-NO_NUMBERS = ("base", "config", "recipes", "settings", "cli", "tracking")
+NO_NUMBERS = ("base", "config", "recipes", "settings", "cli", "tracking", "vcs")
 
 
 def pipeline() -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dhmd.base.locks import try_lock
+from dhmd.base.files import try_lock
 from dhmd.training.resume import ResumeState, environment_key, resume_state
 
 KEY = {"stage": "train", "seed": 1}
@@ -115,7 +115,7 @@ def test_nobody_is_beside_whoever_found_the_place_just_before_it_was_removed(
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with resume_state(tmp_path, "train-tiny", KEY) as third:
         assert not os.path.samestat(os.fstat(descriptor), third.folder.stat())
-        assert try_lock(third.folder) is None
+        assert try_lock(third.folder / ".lock") is None
     os.close(descriptor)
 
 
@@ -139,11 +139,11 @@ def test_abandoned_places_go(tmp_path: Path) -> None:
         folder.mkdir()
     for folder in (old, held):
         os.utime(folder, (1, 1))
-    lock = try_lock(held)
+    lock = try_lock(held / ".lock")
     assert lock is not None
     with resume_state(tmp_path, "train-tiny", KEY):
         pass
-    os.close(lock)
+    lock.release()
     left = {path.name for path in tmp_path.iterdir()}
     assert {"my notes", young.name, held.name} < left
     assert old.name not in left

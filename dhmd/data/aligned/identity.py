@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dhmd.base.hashing import json_sha256
+from dhmd.base.files import json_sha256
 
 # Where text was read by an encoder, its sha256 stands beside those of the files by this name.
 ENCODER_SOURCE = "features.encoder"

@@ -1,8 +1,7 @@
 """Getting a corpus's files: ordered sources, resumed transfers, one verified folder."""
 
-from dhmd.data.download.earlier import received_before
 from dhmd.data.download.gathering import download
 from dhmd.data.download.manifest import read_manifest, write_manifest
 from dhmd.data.download.pin import pin
 
-__all__ = ["download", "pin", "read_manifest", "received_before", "write_manifest"]
+__all__ = ["download", "pin", "read_manifest", "write_manifest"]

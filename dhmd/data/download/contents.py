@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 
 from dhmd.base.errors import first_line
-from dhmd.base.hashing import file_sha256
+from dhmd.base.files import file_sha256
 from dhmd.base.hdf5 import READ_ERRORS
 from dhmd.data.download.failures import SourceFailure
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError
+from dhmd.base.files import write_text
 
 MANIFEST_NAME = "sources.json"
 

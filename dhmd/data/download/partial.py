@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -12,8 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.files import try_lock, write_text
 
 PARTIAL_FOLDER = Path(".dhmd") / "partial"
 
@@ -51,17 +50,15 @@ class Partial:
         path = self.folder.with_suffix(".lock")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            stream = open(path, "w")  # noqa: SIM115 - closed below, with the lock
+            lock = try_lock(path)
         except OSError as error:
             raise DhmdError(f"cannot write {path}: {first_line(error)}") from error
-        with stream as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise DhmdError(
-                    f"another process is downloading {self.url}: wait until it has ended"
-                ) from error
+        if lock is None:
+            raise DhmdError(f"another process is downloading {self.url}: wait until it has ended")
+        try:
             yield
+        finally:
+            lock.release()
 
     def size(self) -> int:
         """Bytes received so far."""

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import file_sha256
+from dhmd.base.files import file_sha256, write_text
 from dhmd.config.yaml12 import parse_yaml
 from dhmd.data.download.gathering import wanted_files
 from dhmd.data.download.manifest import FileRecord

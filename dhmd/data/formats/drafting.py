@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import file_sha256
+from dhmd.base.files import file_sha256
 from dhmd.data.aligned import SPLITS
 from dhmd.data.formats.arrays import load_arrays
 from dhmd.data.formats.conversion import Budget, mapping, numbers

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hashing import file_sha256, json_sha256
+from dhmd.base.files import file_sha256, json_sha256
 from dhmd.data.text_encoder.extra import BUNDLED, bundled_folder, optional
 
 # What a model is made of; a repository may hold the same weights in other forms, and examples.

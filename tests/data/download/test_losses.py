@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dhmd.base import atomic
+from dhmd.base import files
 from dhmd.base.errors import DhmdError
 from dhmd.data.download import download
 from dhmd.data.download.partial import PARTIAL_FOLDER, Partial
@@ -53,7 +53,7 @@ def test_a_failure_after_the_transfers_costs_no_transfer(
 
     if not links:
         monkeypatch.setattr("dhmd.data.download.partial.os.link", no_links)
-    healthy_sync, healthy_replace = atomic._sync, os.replace
+    healthy_sync, healthy_replace = files._sync, os.replace
     with monkeypatch.context() as patch:
         if failure == "manifest":
             patch.setattr("dhmd.data.download.gathering.write_manifest", full)
@@ -62,7 +62,7 @@ def test_a_failure_after_the_transfers_costs_no_transfer(
             def replaced(path: Path, target: Path) -> None:
                 full() if target == output else healthy_replace(path, target)
 
-            patch.setattr("dhmd.base.atomic.os.replace", replaced)
+            patch.setattr("dhmd.base.files.os.replace", replaced)
         else:
 
             def sync(path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_failure_after_the_transfers_costs_no_transfer(
                 else:
                     raise KeyboardInterrupt if failure == "Ctrl-C" else SystemExit(143)
 
-            patch.setattr("dhmd.base.atomic._sync", sync)
+            patch.setattr("dhmd.base.files._sync", sync)
         if failure == "kill":
             child = os.fork()
             if child == 0:
