@@ -37,7 +37,7 @@ CHANGES_NOTHING: dict[str, dict[str, str]] = {
     },
     "train": {"tracking.enabled": "MLflow only watches"},
     "ablate": {"tracking.enabled": "MLflow only watches"},
-    "evaluate": {"tracking.enabled": "MLflow only watches"},
+    "report": {"tracking.enabled": "MLflow only watches"},
 }
 
 # Keys that no stage reads.
