@@ -71,15 +71,15 @@ class TrackingConfig:
 def tracked(
     config: TrackingConfig, *, root: Path, stage: str, dataset: str, output: Path, lock: Path
 ) -> Iterator[Observer]:
-    """Yield an observer that records one stage's training, and never raise an error of tracking.
+    """Yield an observer that records one stage's training; no failure of MLflow is raised.
 
     Args:
         config: section `tracking`.
         root: the user's repository, where the default database is.
         stage: pretrain, train or ablate.
         dataset: the dataset's name.
-        output: the stage's output, which is complete when the block ends.
-        lock: the lock file that the stage holds while it runs.
+        output: the stage's output, complete at the end of the block.
+        lock: the lock file that the running stage holds.
     """
     if not config.enabled:
         from dhmd.training.observer import SilentObserver
@@ -99,16 +99,20 @@ def record_results(config: TrackingConfig, *, root: Path, dataset: str) -> None:
     """Add the scores and the report of a dataset to its runs; a failure is one warning."""
     if config.enabled:
         try:
-            _record(_Store(config, root), Path.cwd(), [dataset])
-        except Exception as error:  # whatever MLflow raises must not reach the stage
-            _warn(config, root, error)
+            track(config, root, [dataset], folder=Path.cwd())
+        except DhmdError as error:
+            _warn(str(error))
 
 
-def track(config: TrackingConfig, root: Path, datasets: Iterable[str]) -> list[str]:
+def track(
+    config: TrackingConfig, root: Path, datasets: Iterable[str], folder: Path | None = None
+) -> list[str]:
     """Record outputs that have no run, add new scores and reports, end the runs of killed stages.
 
+    The outputs are in `folder`: the repository `root`, or DVC's copy of it.
+
     Returns:
-        One sentence for each change; none if everything was recorded.
+        One sentence for each change.
 
     Raises:
         DhmdError: the store cannot be used.
@@ -116,7 +120,7 @@ def track(config: TrackingConfig, root: Path, datasets: Iterable[str]) -> list[s
     try:
         store = _Store(config, root)
         store.end_killed()
-        return _record(store, root, datasets)
+        return _record(store, folder or root, datasets)
     except DhmdError:
         raise
     except Exception as error:
@@ -186,21 +190,21 @@ class _Store:
             )
 
     def search(self, condition: str) -> list[Any]:
+        """Return the runs that meet a condition in MLflow's syntax."""
         return list(self.client.search_runs([self.experiment], condition, max_results=10_000))
 
     def end_killed(self, own_lock: Path | None = None) -> None:
         """Mark as KILLED the runs of this machine whose stage no longer holds its lock.
 
-        Args:
-            own_lock: the lock of the stage in this process, whose own run does not exist yet.
+        `own_lock` is that of the stage in this process, whose own run does not exist yet.
         """
-        for run in self.search("attributes.status = 'RUNNING'"):
+        for run in self.search(
+            f"attributes.status = 'RUNNING' and tags.host = '{platform.node()}'"
+        ):
             lock = Path(run.data.tags.get("lock", ""))
-            if run.data.tags.get("host") != platform.node():
-                continue
             killed = lock == own_lock or not lock.parent.is_dir()
-            if not killed and (held := try_lock(lock)):
-                held.release()
+            if not killed and (free := try_lock(lock)):
+                free.release()
                 killed = True
             if killed:
                 self.client.set_terminated(run.info.run_id, status="KILLED")
@@ -356,13 +360,13 @@ class _LiveObserver(threading.Thread):
         self._ending.set()
         self.join(LONGEST_WAIT)
         if self.is_alive():
-            _warn(*self._store_of, TimeoutError(f"no answer within {LONGEST_WAIT:.0f} s"))
+            _warn(f"no answer from the store within {LONGEST_WAIT:.0f} s")
 
     def run(self) -> None:
         try:
             self._send_all()
         except Exception as error:  # whatever MLflow raises must not reach the training
-            _warn(*self._store_of, error)
+            _warn(_sentence(*self._store_of, error))
 
     def _send_all(self) -> None:
         store = _Store(*self._store_of)
@@ -465,7 +469,7 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def _variant(output: Path, file: Path) -> str | None:
-    """Return the folder of a file in the output of `ablate`; None at the top."""
+    """Return a file's folder in the output of `ablate`, which is named as its variant."""
     folder = file.parent.relative_to(output).as_posix()
     return None if folder == "." else folder
 
@@ -474,10 +478,9 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _warn(config: TrackingConfig, root: Path, error: Exception) -> None:
+def _warn(sentence: str) -> None:
     log.warning(
-        "tracking: %s; the results are not affected, and `dhmd track` records them later.",
-        _sentence(config, root, error),
+        "tracking: %s; the results are not affected, and `dhmd track` records them later.", sentence
     )
 
 

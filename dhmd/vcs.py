@@ -138,8 +138,8 @@ class Commit:
 
     def metrics_files(self) -> dict[str, set[str]]:
         folder = f"{METRICS_FOLDER}/"
-        listing = _git_text(self.root, "ls-tree", "-r", "-z", "--name-only", self.sha, folder)
-        return _by_dataset(path.removeprefix(folder) for path in listing.split("\0"))
+        names = git_line(self.root, "ls-tree", "-r", "-z", "--name-only", self.sha, folder) or ""
+        return _by_dataset(path.removeprefix(folder) for path in names.split("\0"))
 
 
 def _by_dataset(paths: Iterable[str]) -> dict[str, set[str]]:
@@ -234,14 +234,6 @@ def _sha(root: Path, name: str) -> str | None:
     verify = ("rev-parse", "--verify", "--quiet", "--end-of-options")
     done = git(root, *verify, f"{name}^{{commit}}")
     return done.stdout.decode().strip() if done.returncode == 0 else None
-
-
-def _git_text(root: Path, *arguments: str) -> str:
-    done = git(root, *arguments)
-    if done.returncode:
-        message = " ".join(done.stderr.decode("utf-8", "replace").split())
-        raise DhmdError(f"git {arguments[0]} failed: {message}")
-    return done.stdout.decode("utf-8")
 
 
 def _refuse_outside_git(root: Path) -> None:
