@@ -221,11 +221,14 @@ def test_an_input_that_is_missing(
 
 @pytest.mark.parametrize("stage", READS)
 def test_an_input_that_is_cut(stage: str, reference: Reference, tmp_path: Path, long: bool) -> None:
-    """It is refused by name, unless the stage does not read that file at all."""
+    """It is refused by name, unless the stage does not read that file at all.
+
+    The rows of a CSV in metrics/ may be fewer: those files are in Git, and DVC has their hashes.
+    """
     only_short(stage, long, "train")
     project = reference.upto(tmp_path / "project", stage)
     refused = 0
-    for path in files_of(project, READS[stage]):
+    for path in files_of(project, tuple(n for n in READS[stage] if "metrics" not in n)):
         whole = path.read_bytes()
         path.write_bytes(whole[: len(whole) // 2])
         outcome = run_stage(project, stage)
