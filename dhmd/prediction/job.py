@@ -19,9 +19,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.outputs import check_output
+from dhmd.base.files import check_output, write_text
 from dhmd.data.alignment import Origin, WordEncoder
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
@@ -77,7 +76,7 @@ def predict_folder(
     _check_description(description, model)
     origin = Origin.from_json(description.origin, f"{model}/model.json")
     inputs = [*folder.glob("*.csd"), *([] if segments is None else [segments])]
-    check_output(output, inputs=inputs, kept=[model])
+    check_output(output, inputs=inputs, input_folders=[model])
     utterances = read_csd_folder(
         folder,
         segments,

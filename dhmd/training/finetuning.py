@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import file_sha256
+from dhmd.base.files import file_sha256
 from dhmd.data.aligned import ENCODER_SOURCE
 from dhmd.data.aligned.corpus import Corpus
 from dhmd.data.text.encoder import Encoder, pool_words, takes_types

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dhmd.base.artefacts import checked_artefact
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import json_sha256
+from dhmd.base.files import json_sha256
 from dhmd.base.hdf5 import check_group
 from dhmd.data.aligned.corpus import Array, Corpus
 from dhmd.models.learner import Learner

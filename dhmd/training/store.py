@@ -29,9 +29,8 @@ import torch
 from torch import Tensor
 
 import dhmd
-from dhmd.base.atomic import whole_file
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hashing import file_sha256, json_sha256
+from dhmd.base.files import file_sha256, json_sha256, whole_file
 from dhmd.data.aligned.corpus import Array
 from dhmd.models.registry import code_files
 from dhmd.training.checkpoint import read_tensors, write_tensors

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dhmd.base.artefacts import DESCRIPTION, load_description
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hashing import file_sha256
+from dhmd.base.files import file_sha256
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.models.registry import Corpus, baseline_names, build

@@ -20,7 +20,7 @@ BY_FILE = ("dhmd.data.text",)
 FOUND_BY_NAME = {"ablate": {"dhmd/models/baselines"}}
 
 # They carry no numbers: reading settings, writing files, watching.
-NO_NUMBERS = ("base", "config", "recipes", "settings", "cli", "tracking")
+NO_NUMBERS = ("base", "config", "recipes", "settings", "cli", "tracking", "vcs")
 
 
 def pipeline() -> dict[str, dict[str, Any]]:

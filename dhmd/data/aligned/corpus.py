@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import json_sha256
+from dhmd.base.files import json_sha256
 
 Array = np.ndarray[Any, Any]
 Task = Literal["regression", "classification"]
