@@ -8,10 +8,16 @@ from pathlib import Path
 from dhmd.base.errors import DhmdError
 from dhmd.data.alignment import WordEncoder
 from dhmd.data.alignment import check_corpus as check_aligned
-from dhmd.data.download.contents import check_contents
-from dhmd.data.download.failures import SourceFailure
-from dhmd.data.download.gathering import Wanted, find_local, ordered_sources, wanted_files
-from dhmd.data.download.manifest import MANIFEST_NAME, read_manifest
+from dhmd.data.download import (
+    RECEIVED_NAME,
+    SourceFailure,
+    Wanted,
+    check_contents,
+    find_local,
+    ordered_sources,
+    read_received,
+    wanted_files,
+)
 from dhmd.data.formats import READERS
 from dhmd.data.formats import check_corpus as check_imported
 from dhmd.recipes import RECIPES_FOLDER, check_recipe_file
@@ -48,20 +54,20 @@ def check_dataset(name: str, root: Path) -> list[str]:
 def _raw_problems(settings: Settings, raw: Path) -> list[str]:
     """Check that the downloaded files are complete, unchanged since, and those of the recipe."""
     try:
-        manifest = read_manifest(raw)
+        received = read_received(raw)
     except DhmdError as error:
         return [str(error)]
     problems = []
     if settings.recipe.format != "generated":
         for wanted in wanted_files(settings.recipe):
-            if wanted.file not in manifest:
+            if wanted.file not in received:
                 problems.append(
-                    f"{raw / wanted.file} is not listed in {MANIFEST_NAME}: the recipe has "
+                    f"{raw / wanted.file} is not listed in {RECEIVED_NAME}: the recipe has "
                     "changed since the download, run the download stage again"
                 )
                 continue
             problems += _file_problems(raw / wanted.file, wanted)
-    for file, record in manifest.items():
+    for file, record in received.items():
         path = raw / file
         if not path.is_file():
             problems.append(f"{path} is missing: run the download stage again")

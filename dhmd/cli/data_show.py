@@ -18,8 +18,7 @@ from dhmd.data.alignment import Sequences, clean_values
 from dhmd.data.alignment.report import such_as
 from dhmd.data.alignment.sequences import entries_by_video
 from dhmd.data.csd import open_sequence
-from dhmd.data.download.gathering import ordered_sources
-from dhmd.data.download.manifest import read_manifest
+from dhmd.data.download import ordered_sources, read_received
 from dhmd.data.formats import known_file, load_pickle
 from dhmd.data.formats.arrays import load_arrays
 from dhmd.recipes import Recipe
@@ -152,7 +151,7 @@ def _brief(value: object) -> str:
 def _raw(recipe: Recipe, raw: Path) -> list[str]:
     lines = [f"downloaded to {raw}, not aligned yet"]
     rows = []
-    for name, record in read_manifest(raw).items():
+    for name, record in read_received(raw).items():
         known = known_file(record.sha256) or ""
         rows.append([name, size(record.bytes), record.sha256[:12], known])
     lines += table(["file", "size", "sha256", "known as"], rows)

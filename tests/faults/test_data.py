@@ -20,7 +20,7 @@ from dhmd.base.artefacts import load_description, write_description
 from dhmd.config.schema import load_section
 from dhmd.data.aligned import read_corpus, read_folds
 from dhmd.data.alignment import align_corpus
-from dhmd.data.download.gathering import ordered_sources, wanted_files
+from dhmd.data.download import ordered_sources, wanted_files
 from dhmd.data.formats import import_corpus
 from dhmd.data.synthetic import GeneratorConfig
 from dhmd.evaluation.config import EvaluateConfig
