@@ -164,8 +164,7 @@ def _check(corpus: Corpus, where: str) -> None:
         "words and ids differ in number": corpus.words is not None and len(corpus.words) != count,
         "present has another shape": corpus.present_NM.shape != (count, len(corpus.modalities)),
         "a label is not finite": not np.isfinite(known).all(),
-        "a label is no class": corpus.task == "classification"
-        and not np.isin(known, classes).all(),
+        "a label is no class": not is_class_N.all(),
         "the ground truth has another shape": any(
             values.shape != (count,) for values in corpus.planted.values()
         ),

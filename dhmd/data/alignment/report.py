@@ -23,7 +23,7 @@ from dhmd.data.csd import segment_id, video_of
 Array = np.ndarray[Any, Any]
 Folds = Mapping[str, Mapping[str, Sequence[str]]]  # fold -> split -> videos
 
-# A share of rows or segments that is lost is reported from here on.
+# Lost rows or segments are reported from this share on.
 REPORTED_SHARE = 1 / 20
 # Two sequences of one corpus whose times differ by such a factor are not in one unit.
 _UNIT_FACTOR = 20.0
@@ -110,8 +110,8 @@ class TableBuilder:
         self._counts: Counter[str] = Counter()
         self._modalities: dict[str, Counter[str]] = {name: Counter() for name in plan.modalities}
         self._segments: dict[str, int] = {}  # video -> label rows
-        # Label rows that have any words, or any rows of a modality.
-        self._met: Counter[str] = Counter()
+        # Segments with any words, or any rows of a modality.
+        self._overlapping: Counter[str] = Counter()
         self._times: dict[str, _Times] = {}
         self._segment_times = _Times()
 
@@ -143,9 +143,9 @@ class TableBuilder:
             self.planted.setdefault(name, []).append(values_S[kept])
         self._segments[video] = len(keep_S)
         self._counts.update({**aligned.counts, "labels_clipped": rows.clipped})
-        self._met["words"] += int(np.count_nonzero(aligned.word_lengths_S))
+        self._overlapping["words"] += int(np.count_nonzero(aligned.word_lengths_S))
         for m, (modality, steps) in enumerate(aligned.steps.items()):
-            self._met[modality] += int(np.count_nonzero(present_SM[:, m]))
+            self._overlapping[modality] += int(np.count_nonzero(present_SM[:, m]))
             absent = int(np.count_nonzero(~present_SM[kept, m]))
             self._modalities[modality].update({**steps.counts, "segments_absent": absent})
         self._add_times(rows.intervals_S2, aligned)
@@ -197,13 +197,13 @@ class TableBuilder:
         ]
         if found:
             return found
-        if not self._met["words"] and (self.plan.alignment == "word" or self.plan.has_text):
-            return [self._meets_nothing(sequences, "words", reference)]
+        if not self._overlapping["words"] and (self.plan.alignment == "word" or self.plan.has_text):
+            return [self._no_overlap_sentence(sequences, "words", reference)]
         found = [
-            self._meets_nothing(sequences, modality, name)
+            self._no_overlap_sentence(sequences, modality, name)
             for modality, name in self.plan.modalities.items()
-            # Of files for prediction a modality may be absent, but not beside the point.
-            if not self._met[modality] and (self._labelled or self._has_rows(name))
+            # New files may lack a modality, but one with rows must overlap a segment.
+            if not self._overlapping[modality] and (self._labelled or self._has_rows(name))
         ]
         if not found and not self.ids and self._labelled:
             found.append(
@@ -241,7 +241,7 @@ class TableBuilder:
             f"{self._ranges(sequences, name)}: are the {suspect} in {unit}? All must be in seconds"
         )
 
-    def _meets_nothing(self, sequences: Sequences, what: str, name: str) -> str:
+    def _no_overlap_sentence(self, sequences: Sequences, what: str, name: str) -> str:
         count = f"{sum(self._segments.values()):,} segments"
         if not self._has_rows(name):
             return (
