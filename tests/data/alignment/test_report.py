@@ -115,7 +115,7 @@ def test_incomplete_videos_are_kept_with_the_modality_absent(
     ]
 
 
-def test_incomplete_videos_may_be_dropped_and_the_shrunk_splits_are_reported(
+def test_incomplete_videos_may_be_dropped_and_splits_that_shrink_are_reported(
     tmp_path: Path,
 ) -> None:
     config = AlignConfig(incomplete_videos="drop")
