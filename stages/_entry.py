@@ -51,9 +51,9 @@ class Stage:
         return repository_root()
 
     @property
-    def state(self) -> Path:
-        """Where interrupted work is kept, out of DVC's sight, which removes outputs first."""
-        return self.root / ".dhmd" / "resume"
+    def trainings(self) -> Path:
+        """The store of finished trainings, which DVC does not remove before a stage."""
+        return self.root / ".dhmd" / "trainings"
 
     @property
     def raw(self) -> Path:

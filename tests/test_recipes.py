@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dhmd.base.errors import DhmdError
+from dhmd.base.hashing import json_sha256
 from dhmd.recipes import load_recipe, parse_recipe, recipe_names, repository_root
 from tests.shipped import SHIPPED
 
@@ -183,6 +184,20 @@ def test_shipped_recipes(name: str) -> None:
         folds = json.loads((ROOT / "recipes" / recipe.folds.file).read_text(encoding="utf-8"))
         videos = [video for split in ("train", "valid", "test") for video in folds[split]]
         assert len(videos) == len(set(videos))
+
+
+# A changed one makes every earlier result on that corpus incomparable.
+CORPORA = {
+    "demo": "8d74c3585629",
+    "mmmo": "3008a4da0e6c",
+    "mosi_real": "f92988f614e1",
+    "mustard": "f835ebb89f7c",
+}
+
+
+@pytest.mark.parametrize(("name", "sha256"), CORPORA.items())
+def test_the_part_of_the_identity_that_is_the_recipes_stays(name: str, sha256: str) -> None:
+    assert json_sha256(load_recipe(name, ROOT).corpus()).startswith(sha256)
 
 
 def test_shipped_folds_are_the_standard_ones() -> None:

@@ -30,6 +30,7 @@ CONFIG = ConfigDict(
     strict=True,
     allow_inf_nan=False,
     validate_default=True,
+    defer_build=True,  # of the validators until they are used: importing stays fast
     # In code `lambda_`; in files only the alias `lambda`.
     validate_by_name=True,
     validate_by_alias=True,

@@ -1,9 +1,8 @@
 """Record which keys of params.yaml and of a recipe a stage reads.
 
-Attribute access is what is recorded, on the objects that `Settings` consists of. They are found
-from the annotations of `Settings`, so that neither their modules nor the kind of class matters.
-Copying an object by `dataclasses.replace` is no reading: the copy is recorded like the original,
-but for the attributes that were replaced.
+Attribute access is recorded on the objects that `Settings` consists of, which are found from its
+annotations. A copy made by `dataclasses.replace` does not count as reading: the copy is recorded
+like the original, except for the attributes that were replaced.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from dhmd.settings import Settings
 # From Python 3.13 on `replace` leaves the work to another function.
 _COPIERS = {getattr(dataclasses, "_replace", dataclasses.replace).__code__}
 
-RECIPE = "recipe:"  # before the keys of a recipe; keys of params.yaml have nothing before them
+RECIPE = "recipe:"  # prefix of a recipe's keys; keys of params.yaml have none
 
 
 class Reads:

@@ -33,11 +33,11 @@ CHANGES_NOTHING: dict[str, dict[str, str]] = {
     },
     "pretrain": {
         "features.text": "asked whether an encoder is trained along; pretraining never trains one",
-        "tracking.enabled": "MLflow only watches",
+        "tracking.enabled": "MLflow only records",
     },
-    "train": {"tracking.enabled": "MLflow only watches"},
-    "ablate": {"tracking.enabled": "MLflow only watches"},
-    "evaluate": {"tracking.enabled": "MLflow only watches"},
+    "train": {"tracking.enabled": "MLflow only records"},
+    "ablate": {"tracking.enabled": "MLflow only records"},
+    "evaluate": {"tracking.enabled": "MLflow only records"},
 }
 
 # Keys that no stage reads.

@@ -38,6 +38,7 @@ class Kind:
     text_width: int = 4
     draw: int = 7  # of labels and features
     classes: Sequence[str] = ("angry", "neutral & calm", "happy")
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,7 @@ def _corpus(path: Path, kind: Kind) -> None:
                 "modalities": {names[0]: {"values_cleaned": 12}},
                 "counts": {"words_dropped": 3, "labels_clipped": 0},
                 "empty_segments": {"video99[0]": "<no words>"},
+                "warnings": list(kind.warnings),
             },
             features=features,
             words=words,

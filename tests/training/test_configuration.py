@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dhmd.base.errors import DhmdError
-from dhmd.training.configuration import Configuration, flat, overlay
+from dhmd.training.configuration import Configuration, flat, overlay, subsets
 from tests.training.corpora import TINY, tiny_configuration
 
 
@@ -113,3 +113,15 @@ def test_pretraining_depends_on_nothing_that_it_does_not_use() -> None:
 
 def test_nested_values_get_dotted_keys() -> None:
     assert flat({"a": {"b": 1, "c": {"d": [2]}}, "e": None}) == {"a.b": 1, "a.c.d": [2], "e": None}
+
+
+def test_subsets_are_all_proper_ones_of_up_to_four_modalities() -> None:
+    assert subsets(("a",)) == []
+    assert subsets(("a", "b", "c")) == [
+        *[("a",), ("b",), ("c",)],
+        *[("a", "b"), ("a", "c"), ("b", "c")],
+    ]
+    assert len(subsets(tuple("abcd"))) == 4 + 6 + 4
+    # With more, those of one modality and those that leave one out.
+    assert {len(subset) for subset in subsets(tuple("abcde"))} == {1, 4}
+    assert len(subsets(tuple("abcde"))) == 5 + 5

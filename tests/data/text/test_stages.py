@@ -114,7 +114,7 @@ def train_again(root: Path, watcher: Watcher) -> None:
         root / "again",
         fold=None,
         observer=watcher,
-        state=root / "state",
+        store=root / "trainings",
         encoder=load_encoder(settings.features.encoder, root),
     )
 
@@ -139,7 +139,7 @@ def test_words_train_the_encoder_and_an_interrupted_training_ends_the_same(
     train_again(root, watcher)
     assert [epoch for epoch, _ in watcher.epochs] == [2]
     assert files(root / "again") == files(Path("models/demo"))
-    assert list((root / "state").iterdir()) == []
+    assert list((root / "trainings" / "tasks").iterdir()) == []
 
     with pytest.raises(DhmdError, match="was trained together with its text encoder"):
         predict_folder(Path("models/demo"), Path("data/raw/demo"), Path("p.csv"), device="cpu")

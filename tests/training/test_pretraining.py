@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dhmd.base.errors import DhmdError
-from dhmd.training.teachers import video_folds
+from dhmd.training.pretraining import video_folds
 from tests.training.corpora import tiny_corpus
 
 

@@ -1,4 +1,4 @@
-"""Jobs whose members train in processes of their own."""
+"""Tasks run by worker processes, or by hand."""
 
 from __future__ import annotations
 
@@ -9,42 +9,48 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from dhmd.base.errors import DhmdError
+from dhmd.data.aligned import Ragged, write_aligned
 from dhmd.training.config import TrainConfig
 from dhmd.training.configuration import Configuration, overlay
+from dhmd.training.run_task import run_task
+from dhmd.training.store import Store, TrainedMember
+from dhmd.training.task import Task
 from tests.training.bench import Bench, ablate, arrays, copied, files, pretrain, train
-from tests.training.corpora import TINY, tiny_configuration
+from tests.training.corpora import TINY, tiny_configuration, tiny_data
 from tests.training.learners import Watcher
 
 ROOT = Path(__file__).parents[2]
 TWO: Configuration = tiny_configuration({"train": {"workers": 2}})
-WORKER = b"dhmd.training.worker"
+WORKER = b"dhmd.training.run_task"
 
 
 def children(of: int | None = None) -> list[int]:
-    """Workers that live."""
+    """Living worker processes of this or another process."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if WORKER in words and words[-2] == str(of or os.getpid()).encode():
+        if WORKER in words and str(of or os.getpid()).encode() in words:
             found.append(int(entry.name))
     return found
 
 
 @pytest.fixture(autouse=True)
-def nobody_is_left() -> Iterator[None]:
+def no_process_is_left() -> Iterator[None]:
     yield
     assert children() == []
 
@@ -54,7 +60,7 @@ def shared(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     """A training by two workers that nothing happened to."""
     folder, watcher = tmp_path_factory.mktemp("shared"), Watcher()
     train(TWO, bench.cache(), bench.pretrained(), folder / "m", folder / "s", watcher)
-    assert list((folder / "s").iterdir()) == []
+    assert list((folder / "s" / "tasks").iterdir()) == []
     return folder / "m", watcher
 
 
@@ -106,7 +112,7 @@ def test_workers_train_variants_of_several_shapes(bench: Bench, tmp_path: Path) 
     ablate(variants, bench.cache(), bench.pretrained(), tmp_path / "one", tmp_path / "s")
     three = {key: overlay(each, {"train": {"workers": 3}}) for key, each in variants.items()}
     watcher = Watcher()
-    ablate(three, bench.cache(), bench.pretrained(), tmp_path / "three", tmp_path / "s", watcher)
+    ablate(three, bench.cache(), bench.pretrained(), tmp_path / "three", tmp_path / "t", watcher)
     for name in variants:
         check_close(tmp_path / "three" / name, tmp_path / "one" / name)
     stacks = [list(rows) for epoch, rows in watcher.epochs if epoch == 3]
@@ -116,20 +122,16 @@ def test_workers_train_variants_of_several_shapes(bench: Bench, tmp_path: Path) 
     ]
 
 
-# ---- ends that nobody wanted ---------------------------------------------------------------------
+# ---- interruptions -------------------------------------------------------------------------------
 
 
-class Striking(Watcher):
-    """Does something once an epoch is done."""
-
-    def __init__(self, strike: Callable[[], None]) -> None:
-        super().__init__()
-        self._strike = strike
+class Killer(Watcher):
+    """Kills a worker process after the first epoch."""
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         super().epoch(epoch, rows)
         if epoch == 1:
-            self._strike()
+            os.kill(children()[0], signal.SIGKILL)
 
 
 # Long enough for something to happen after the first epoch.
@@ -143,24 +145,25 @@ def undisturbed(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "m"
 
 
-def test_a_worker_that_is_killed_is_named_and_the_rest_goes_on(
+def test_a_killed_worker_is_reported_and_the_results_of_the_others_are_kept(
     bench: Bench, tmp_path: Path, undisturbed: Path
 ) -> None:
-    def strike() -> None:
-        os.kill(children()[0], signal.SIGKILL)
-
     arguments = (LONGER, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
-    with pytest.raises(DhmdError, match="a worker of this training was ended by SIGKILL, as the"):
-        train(*arguments, Striking(strike))
+    with pytest.raises(
+        DhmdError, match=r"process that trained seed \d was ended by SIGKILL; memory .*/log\.txt"
+    ):
+        train(*arguments, Killer())
     assert not (tmp_path / "m").exists()
     assert children() == []
+    assert len(list((tmp_path / "s").glob("*.safetensors"))) == 1
     again = Watcher()
     train(*arguments, again)
     assert again.begun[0][2] > 0
+    assert {name for _, rows in again.epochs for name in rows} < {"seed-1", "seed-2"}
     assert files(tmp_path / "m") == files(undisturbed)
 
 
-def test_an_interrupted_training_leaves_no_worker_and_goes_on(
+def test_an_interrupted_training_leaves_no_worker_and_resumes(
     bench: Bench, tmp_path: Path, shared: tuple[Path, Watcher]
 ) -> None:
     arguments = (TWO, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
@@ -168,13 +171,11 @@ def test_an_interrupted_training_leaves_no_worker_and_goes_on(
         train(*arguments, Watcher(stop_after=1))
     assert children() == []
     assert not (tmp_path / "m").exists()
-    (place,) = (tmp_path / "s").iterdir()
-    assert not (place / "workers").exists()
     again = Watcher()
     train(*arguments, again)
     assert again.begun[0][2] >= 1
     assert files(tmp_path / "m") == files(shared[0])
-    assert list((tmp_path / "s").iterdir()) == []
+    assert list((tmp_path / "s" / "tasks").iterdir()) == []
 
 
 _CALLER = """
@@ -189,13 +190,13 @@ here = Path({folder!r})
 configuration = Configuration.from_json(json.loads((here / "c.json").read_text()), "c.json")
 train_job(
     configuration, Path({cache!r}), Path({pretrained!r}), here / "m", fold=None,
-    observer=LogObserver(), state=here / "s",
+    observer=LogObserver(), store=here / "s",
 )
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal on a parent's death")
-def test_workers_end_with_a_killed_parent_and_the_training_goes_on(
+def test_workers_end_with_a_killed_parent_and_the_training_resumes(
     bench: Bench, tmp_path: Path, undisturbed: Path
 ) -> None:
     """The caller is a script without `if __name__ == "__main__"`, in another folder."""
@@ -232,11 +233,17 @@ def test_workers_end_with_a_killed_parent_and_the_training_goes_on(
 # ---- errors --------------------------------------------------------------------------------------
 
 
-def test_what_a_worker_refuses_is_said_in_its_words(bench: Bench, tmp_path: Path) -> None:
-    configuration = overlay(TWO, {"train": {"seeds": (1, 7)}})
-    with pytest.raises(DhmdError, match="was pretrained on other data or seeds: run pretrain"):
-        train(configuration, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
-    assert not (tmp_path / "m").exists()
+def test_bad_input_of_a_task_is_one_sentence(bench: Bench, tmp_path: Path) -> None:
+    """A modality that a split lacks is noticed by the task, not by the job."""
+    data = tiny_data(alignment="none", absent=False)
+    present = data.present_NM.copy()
+    present[data.folds["standard"] == "valid", 1] = False
+    rows = [data.features["audio"][n][: 9 * here] for n, here in enumerate(present[:, 1])]
+    features = {**data.features, "audio": Ragged.from_rows(rows)}
+    write_aligned(tmp_path / "c.h5", replace(data, features=features, present_NM=present))
+    with pytest.raises(DhmdError, match=r"^no valid utterance of tiny has audio"):
+        pretrain(TWO, tmp_path / "c.h5", tmp_path / "p", tmp_path / "s")
+    assert not (tmp_path / "p").exists()
 
 
 @contextmanager
@@ -260,28 +267,103 @@ def test_a_full_disk_in_a_worker_is_one_sentence(bench: Bench, tmp_path: Path) -
     assert not (tmp_path / "m").exists()
 
 
-def test_a_defect_shows_the_workers_traceback(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dhmd.training.tasks.Task.as_json", lambda _: {})
-    with pytest.raises(RuntimeError, match=r"(?s)a worker of this training failed:.*KeyError"):
-        train(TWO, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
-
-
-def test_a_worker_that_cannot_begin_is_quoted(
+def test_an_unexpected_end_shows_what_the_worker_printed(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONHOME", str(tmp_path))
-    with pytest.raises(DhmdError, match="a worker of this training ended with status 1"):
+    with pytest.raises(RuntimeError, match=r"(?s)worker process that trained seed 1 failed:.*\w"):
         train(TWO, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
 
 
-def test_a_diverged_seed_is_told_by_the_caller(
+def test_a_diverged_seed_is_logged_by_the_caller(
     bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     wild: TrainConfig = replace(TWO.train, lr=1e30, epochs=2)
     with caplog.at_level(logging.WARNING, logger="dhmd"):
         train(replace(TWO, train=wild), bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path)
-    told = sorted(record.getMessage().split(" at ")[0] for record in caplog.records)
-    assert [line.split()[0] for line in told] == ["seed-1", "seed-2"]
-    assert all("diverged in epoch" in line for line in told)
+    logged = sorted(record.getMessage() for record in caplog.records)
+    assert [line.split()[0] for line in logged] == ["seed-1", "seed-2"]
+    assert all("diverged in epoch" in line for line in logged)
+
+
+# ---- one task by hand ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def task(bench: Bench, tmp_path: Path) -> Task:
+    keys = {"seed-1": "one", "seed-2": "two"}
+    return Task(
+        configurations={"": TINY},
+        aligned=bench.cache(),
+        fold=None,
+        pretrained=bench.pretrained(),
+        missing_modality_test=True,
+        store=Store(tmp_path / "s"),
+        keys=keys,
+    )
+
+
+def test_a_task_is_a_json_file_and_a_command_line(bench: Bench, tmp_path: Path, task: Task) -> None:
+    path = task.write()
+    read = Task.read(path)
+    assert (read.configurations, read.keys, read.members) == (
+        task.configurations,
+        task.keys,
+        ["seed-1", "seed-2"],
+    )
+    command = [sys.executable, "-m", "dhmd.training.run_task", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (path.parent / "done.json").is_file()
+    for seed, key in ((1, "one"), (2, "two")):
+        expected = load_file(bench.trained() / f"seed-{seed}.safetensors")
+        found = task.store.read(key).parameters
+        assert found.keys() == expected.keys()
+        assert all(found[name].equal(value) for name, value in expected.items())
+    events = [json.loads(line) for line in (path.parent / "events.jsonl").open()]
+    assert [event["epoch"] for event in events] == [1, 2, 3]
+    refused = subprocess.run(
+        [*command[:-1], str(tmp_path / "no.json")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert refused.returncode == 3
+    assert "no.json is not a training task" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_two_processes_do_not_train_the_same_task_at_once(task: Task) -> None:
+    """The second waits for the first and finds the results."""
+    first, second = Watcher(), Watcher()
+    other = threading.Thread(target=run_task, args=(task, second))
+
+    class Starts(Watcher):
+        def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
+            first.epoch(epoch, rows)
+            if epoch == 1:
+                other.start()
+
+    run_task(task, Starts())
+    other.join()
+    assert len(first.epochs) == 3
+    assert second.epochs == []
+    assert not list(task.store.tasks.glob("*.lock"))
+
+
+def test_a_task_without_what_the_store_has(task: Task) -> None:
+    both = replace(
+        task,
+        configurations={"a": TINY, "b": TINY},
+        keys={f"{v}/seed-{s}": f"{v}{s}" for v in "ab" for s in (1, 2)},
+    )
+    member = TrainedMember({}, {}, [])
+    both.store.write("a1", member)
+    assert both.missing == ["a/seed-2", "b/seed-1", "b/seed-2"]
+    assert both.reduced().members == both.members
+    both.store.write("b1", member)
+    assert both.reduced().members == ["a/seed-2", "b/seed-2"]
+    both.store.write("a2", member)
+    assert both.reduced().members == ["b/seed-2"]
+    assert both.label == "a, b: seeds 1, 2"
