@@ -35,7 +35,7 @@ from dhmd.models.stacked.export import plain_state
 from dhmd.models.task import Task
 from dhmd.training.batches import PlannedBatch
 from dhmd.training.checkpoint import CheckpointDirectory
-from dhmd.training.config import TrainConfig
+from dhmd.training.compute import ComputeConfig
 from dhmd.training.device import prepared
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.observer import SilentObserver
@@ -330,7 +330,7 @@ def computing(device: str, threads: int | None) -> Iterator[torch.device]:
     choice: Literal["auto", "cpu", "cuda"] = "auto"
     if device in ("cpu", "cuda"):
         choice = device  # type: ignore[assignment]
-    with prepared(TrainConfig(device=choice, threads=threads)) as place:
+    with prepared(ComputeConfig(device=choice, threads=threads)) as place:
         yield place
 
 

@@ -26,6 +26,7 @@ from dhmd.gate.config import GateConfig
 from dhmd.models.config import DecoupleConfig, DistillationConfig, ModelConfig
 from dhmd.recipes import Recipe, load_recipe, recipe_names
 from dhmd.tracking import TrackingConfig
+from dhmd.training.compute import ComputeConfig
 from dhmd.training.config import PretrainConfig, TrainConfig
 from dhmd.training.configuration import Configuration
 
@@ -57,6 +58,7 @@ class Sections:
     ablate: AblateConfig = field(default_factory=AblateConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
@@ -96,6 +98,7 @@ class Settings(Sections):
             kd=self.kd,
             pretrain=self.pretrain,
             train=self.train,
+            compute=self.compute,
             finetune=self.features.finetune if self.features.text == "finetune" else None,
         )
 

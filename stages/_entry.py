@@ -116,7 +116,7 @@ class Stage:
         sections = {
             name: value
             for name, value in vars(settings).items()
-            if name not in ("dataset", "recipe", "data", "gate", "tracking")
+            if name not in ("dataset", "recipe", "data", "gate", "compute", "tracking")
         }
         data = {"alignment": settings.data.alignment, "fold": settings.data.fold}
         return {"recipe": settings.recipe.corpus(), "data": data, **sections}
@@ -203,7 +203,7 @@ def _prepare_environment(settings: Settings) -> None:
     # Threads that spin while they wait make two trainings on one machine stall.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("KMP_BLOCKTIME", "0")
-    threads = settings.train.threads
+    threads = settings.compute.threads
     if threads is not None:
         for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ[variable] = str(threads)

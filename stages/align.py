@@ -28,9 +28,9 @@ def _encoder(stage: Stage) -> WordEncoder | None:
         return None
     from dhmd.data.text.contextual import open_contextual
 
-    train = stage.settings.train
+    compute = stage.settings.compute
     return open_contextual(
-        stage.settings.features, stage.root, device=train.device, threads=train.threads
+        stage.settings.features, stage.root, device=compute.device, threads=compute.threads
     )
 
 

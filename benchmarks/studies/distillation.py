@@ -170,7 +170,8 @@ def _roles(recipe: Recipe) -> list[Any]:
 
 def _configuration(settings: Settings, seeds: tuple[int, ...]) -> Configuration:
     full = settings.configuration
-    return replace(full, train=replace(full.train, seeds=seeds, threads=1, workers=1, device="cpu"))
+    compute = replace(full.compute, threads=1, workers=1, device="cpu")
+    return replace(full, train=replace(full.train, seeds=seeds), compute=compute)
 
 
 def _generator(

@@ -131,7 +131,8 @@ def _candidates(root: Path, dataset: str, seeds: tuple[int, ...]) -> list[Candid
     if not cache.is_file():
         raise DhmdError(f"{cache} is not there: run `dvc repro align@{dataset}` first")
     base = settings.configuration
-    base = replace(base, train=replace(base.train, seeds=seeds, threads=1, workers=1, device="cpu"))
+    compute = replace(base.compute, threads=1, workers=1, device="cpu")
+    base = replace(base, train=replace(base.train, seeds=seeds), compute=compute)
     source = root / "recipes" / "candidates" / f"{dataset}.yaml"
     configurations = {RECIPE: base}
     for name, changes in _written(source).items():

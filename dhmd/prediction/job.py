@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.prediction.utterances import Utterances, read_csd_folder
 from dhmd.recipes import repository_root
+from dhmd.training.compute import ComputeConfig
 from dhmd.training.device import prepared
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.history import HISTORY
@@ -86,8 +87,7 @@ def predict_folder(
         features={name: description.features[name] for name in description.inputs},
         encoder=_encoder(origin, description, device),
     )
-    train = replace(description.configuration.train, device=device)
-    with prepared(train) as torch_device:
+    with prepared(ComputeConfig(device=device)) as torch_device:
         learner, members, description = load_model(model, torch_device)
         prediction_SNO = _predict(learner, members, description, utterances)
     converged_S, notes = _converged(model, description.seeds, prediction_SNO)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
@@ -38,7 +38,3 @@ class TrainConfig:
     modality_dropout: FromRecipe[Rate] = 0.0  # chance that an utterance loses a modality
     average: FromRecipe[Rate] = 0.95  # decay of the moving average of weights; 0: no average
     buckets: PositiveInt = 4  # length groups, each trimmed to its longest
-    threads: PositiveInt | None = None  # CPU threads per process; None: one
-    workers: PositiveInt | None = None  # processes; None: chosen for the machine and the job
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU where there is one
-    cuda_graph: bool = True  # on a GPU, capture each step's shape once and replay it

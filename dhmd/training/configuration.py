@@ -6,7 +6,7 @@ A model directory has it in `model.json`, from which the model can be rebuilt.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from itertools import combinations
 from typing import Any, TypeVar
 
@@ -16,9 +16,13 @@ from dhmd.base.errors import DhmdError
 from dhmd.config.schema import CONFIG, as_json, load_section
 from dhmd.data.text.config import FinetuneConfig
 from dhmd.models.config import DecoupleConfig, DistillationConfig, DropoutConfig, ModelConfig
+from dhmd.training.compute import ComputeConfig
 from dhmd.training.config import PretrainConfig, TrainConfig
 
 T = TypeVar("T")
+
+# Keys of section train in older model.json files: they tell nothing of the result.
+_MOVED = ("threads", "workers", "device", "cuda_graph")
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -39,6 +43,7 @@ class Configuration:
     pretrain: PretrainConfig
     train: TrainConfig
     finetune: FinetuneConfig | None = None
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
 
     @property
     def trains_encoder(self) -> bool:
@@ -68,13 +73,16 @@ class Configuration:
         if isinstance(model, Mapping) and "vote" in model:  # its name in older model.json files
             renamed = {key: item for key, item in model.items() if key != "vote"}
             value = {**value, "model": {**renamed, "auxiliary_average": model["vote"]}}  # type: ignore[dict-item]
+        train = value.get("train") if isinstance(value, Mapping) else None
+        if isinstance(train, Mapping):
+            kept = {key: item for key, item in train.items() if key not in _MOVED}
+            value = {**value, "train": kept}  # type: ignore[dict-item]
         return load_section(Configuration, value, source=source)
 
     def structure(self) -> dict[str, Any]:
         """Return what two configurations must share to train as one stack: all but loss weights."""
         value = self.as_json()
-        for key in ("threads", "workers"):
-            value["train"].pop(key)
+        value.pop("compute")
         if self.architecture == "dhmd" and self.model.engine == "plain":
             return value  # its members share all settings
         value["kd"].pop("lambda")
@@ -115,6 +123,7 @@ class Configuration:
             kd=DistillationConfig(),
             pretrain=pretrain,
             train=train,
+            compute=self.compute,
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from dhmd.base.errors import DhmdError
-from dhmd.training.config import TrainConfig
+from dhmd.training.compute import ComputeConfig
 
 # Per process: at these sizes a second thread costs more than it brings. Cores are for workers.
 DEFAULT_THREADS = 1
@@ -22,19 +22,19 @@ _KEPT = 1 << 30
 
 
 @contextmanager
-def prepared(train: TrainConfig) -> Iterator[torch.device]:
+def prepared(compute: ComputeConfig) -> Iterator[torch.device]:
     """Set threads and determinism inside the block and yield the device to train on.
 
     Raises:
-        DhmdError: train.device is cuda and there is none.
+        DhmdError: compute.device is cuda and there is none.
     """
-    if train.device == "cuda" and not torch.cuda.is_available():
-        raise DhmdError("train.device is cuda, but torch sees no GPU here; use auto or cpu")
-    use_gpu = train.device != "cpu" and torch.cuda.is_available()
+    if compute.device == "cuda" and not torch.cuda.is_available():
+        raise DhmdError("compute.device is cuda, but torch sees no GPU here; use auto or cpu")
+    use_gpu = compute.device != "cpu" and torch.cuda.is_available()
     threads, deterministic = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     settings: Any = torch.utils.deterministic
     fills = settings.fill_uninitialized_memory
-    torch.set_num_threads(train.threads or DEFAULT_THREADS)
+    torch.set_num_threads(compute.threads or DEFAULT_THREADS)
     # torch.use_deterministic_algorithms(True) would import torch's compiler first: 3 s per process.
     torch.set_deterministic_debug_mode("error")
     # Every entry of a new tensor is written before it is read; filling them first costs a pass.

@@ -178,7 +178,7 @@ class LocalExecutor:
                     )
             except OSError as error:
                 raise DhmdError(
-                    f"cannot start a worker process ({first_line(error)}): set train.workers to 1"
+                    f"cannot start a worker process ({first_line(error)}): set compute.workers to 1"
                 ) from error
             self._shares[process] = share
 
@@ -223,6 +223,6 @@ def _failure(status: int, task: Task, log: Path) -> Exception:
         return DhmdError(
             f"the worker process that trained {task.label} was ended by "
             f"{signal.Signals(-status).name}{cause}: run the stage again to resume, or set "
-            f"train.workers to 1 (log: {log})"
+            f"compute.workers to 1 (log: {log})"
         )
     return RuntimeError(f"the worker process that trained {task.label} failed:\n{text}")

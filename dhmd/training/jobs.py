@@ -3,7 +3,7 @@
 They know nothing of DVC and run anywhere. Each job lists the members that it needs, trains those
 that the store of finished trainings does not have (store.py), and assembles its output folder from
 the store. An interrupted job resumes when it is called again with the same arguments. On a CPU
-several processes share a longer job (`train.workers`); a caller that runs several jobs at once
+several processes share a longer job (`compute.workers`); a caller that runs several jobs at once
 should set that to 1.
 """
 
@@ -63,7 +63,7 @@ def pretrain_job(
         DhmdError: bad input; nothing is written.
     """
     configuration = configuration.for_pretraining()
-    with prepared(configuration.train) as device:
+    with prepared(configuration.compute) as device:
         job = _Job("pretrain", aligned, fold, device, observer, Store(store))
         train, modalities = configuration.train, configuration.modalities
         workers = job.workers([configuration] * len(modalities), configuration.pretrain.epochs)
@@ -109,7 +109,7 @@ def train_job(
     Raises:
         DhmdError: bad input, or pretrained encoders of another configuration; nothing is written.
     """
-    with prepared(configuration.train) as device:
+    with prepared(configuration.compute) as device:
         job = _Job("train", aligned, fold, device, observer, Store(store), pretrained, encoder)
         keys = job.train({"": configuration})
         members = job.members("", configuration.train.seeds, keys)
@@ -140,7 +140,7 @@ def ablate_job(
         with whole_folder(output):
             return
     first = next(iter(variants.values()))
-    with prepared(first.train) as device:
+    with prepared(first.compute) as device:
         job = _Job("ablate", aligned, fold, device, observer, Store(store), pretrained, encoder)
         keys = job.train(variants)
         summaries = {}
@@ -195,7 +195,6 @@ class _Job:
         """How many processes train the seeds of these configurations."""
         if self.encoder is not None and any(each.trains_encoder for each in configurations):
             return 1  # its products are large enough to keep cores busy, and it fills the memory
-        train = configurations[0].train
         members = sum(len(each.train.seeds) for each in configurations)
         work = members * epochs * len(self.corpus.index("train"))
         worth = WORTH["train"]
@@ -203,7 +202,12 @@ class _Job:
             work *= configurations[0].pretrain.folds + 1
             worth = WORTH["pretrain"]
         return choose_workers(
-            train, self.corpus, self.device, members=members, work=work, worth=worth
+            configurations[0].compute,
+            self.corpus,
+            self.device,
+            members=members,
+            work=work,
+            worth=worth,
         )
 
     def members(

@@ -15,7 +15,7 @@ import torch
 from dhmd.base.files import json_sha256
 from dhmd.base.machine import installed_memory, usable_cores
 from dhmd.data.aligned.corpus import Corpus
-from dhmd.training.config import TrainConfig
+from dhmd.training.compute import ComputeConfig
 from dhmd.training.configuration import Configuration
 from dhmd.training.device import DEFAULT_THREADS
 
@@ -42,11 +42,17 @@ T = TypeVar("T")
 
 
 def choose_workers(
-    train: TrainConfig, corpus: Corpus, device: torch.device, *, members: int, work: int, worth: int
+    compute: ComputeConfig,
+    corpus: Corpus,
+    device: torch.device,
+    *,
+    members: int,
+    work: int,
+    worth: int,
 ) -> int:
     """How many processes train `members` members that can be trained apart.
 
-    `train.workers` where it is set. Otherwise one per core (of as many threads as a process has),
+    `compute.workers` where it is set. Otherwise one per core (of as many threads as a process has),
     as far as half of the memory allows, and one if `work` is less than `worth`. On a GPU one.
 
     Free memory and other things that change from one moment to the next do not count: results
@@ -55,11 +61,11 @@ def choose_workers(
     """
     if device.type != "cpu":
         return 1
-    if train.workers is not None:
-        return min(train.workers, members)
+    if compute.workers is not None:
+        return min(compute.workers, members)
     if work < worth:
         return 1
-    most = usable_cores() // (train.threads or DEFAULT_THREADS)
+    most = usable_cores() // (compute.threads or DEFAULT_THREADS)
     memory = installed_memory()
     if memory is not None:
         read = sum(ragged.values.nbytes for ragged in corpus.features.values())

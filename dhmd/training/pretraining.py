@@ -73,7 +73,7 @@ def pretrain_modality(
         ready.data,
         names=names,
         schedule=replace(
-            schedule_of(train),
+            schedule_of(train, configuration.compute),
             epochs=pretrain.epochs,
             lr=pretrain.lr,
             early_stop=pretrain.early_stop,

@@ -67,7 +67,7 @@ def train_stack(
     pretrained.use(model, first, ready, copies=len(task.configurations))
 
     learner = model
-    schedule = schedule_of(first.train)
+    schedule = schedule_of(first.train, first.compute)
     if task.encoder is not None:
         assert corpus.tokens is not None  # see check_tokens
         ready.data.tokens = DeviceTokens(corpus.tokens, device)

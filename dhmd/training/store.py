@@ -157,8 +157,7 @@ def training_key(
         inputs: JSON values that identify the data, the pretrained weights, and so on.
     """
     described = configuration.as_json()
-    for name in ("seeds", "threads", "workers", "device", "cuda_graph"):
-        described["train"].pop(name)
+    del described["compute"], described["train"]["seeds"]
     key = {
         "configuration": described,
         "seed": seed,

@@ -26,6 +26,7 @@ from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.training.batches import EpochPlanner, PlannedBatch, VideoPlanner
 from dhmd.training.checkpoint import CheckpointDirectory
+from dhmd.training.compute import ComputeConfig
 from dhmd.training.config import TrainConfig
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.graphed import GraphedStep
@@ -61,9 +62,10 @@ class Schedule:
     cuda_graph: bool
 
 
-def schedule_of(train: TrainConfig) -> Schedule:
+def schedule_of(train: TrainConfig, compute: ComputeConfig) -> Schedule:
     """Return the numbers of section `train` that the trainer needs."""
-    return Schedule(**{each.name: getattr(train, each.name) for each in fields(Schedule)})
+    values = {**vars(train), **vars(compute)}
+    return Schedule(**{each.name: values[each.name] for each in fields(Schedule)})
 
 
 @dataclass

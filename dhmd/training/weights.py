@@ -65,6 +65,8 @@ class Description:
 
     def as_json(self, files: Mapping[str, str]) -> dict[str, Any]:
         """Return the content of model.json; `files` has the sha256 of the other files by name."""
+        configuration = self.configuration.as_json()
+        del configuration["compute"]  # where a model was trained is not part of the model
         return {
             "format": _FORMAT,
             "dataset": self.dataset,
@@ -86,7 +88,7 @@ class Description:
                 name: {"mean": rule.mean_I.tolist(), "std": rule.std_I.tolist()}
                 for name, rule in self.normalisation.items()
             },
-            "configuration": self.configuration.as_json(),
+            "configuration": configuration,
             "files": dict(files),
         }
 

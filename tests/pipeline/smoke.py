@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[2]
 DATASET = "demo"
 STAGES = ("download", "align", "pretrain", "train", "ablate", "evaluate", "report")
 VALUES = {
-    "train": {"seeds": [1], "epochs": 1, "workers": 1, "device": "cpu"},
+    "train": {"seeds": [1], "epochs": 1},
+    "compute": {"workers": 1, "device": "cpu"},
     "pretrain": {"epochs": 1, "folds": 2},
     "ablate": {"variants": []},
     "evaluate": {"resamples": 100},

@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 import yaml
 
+from dhmd.config.schema import key_names
 from dhmd.config.yaml12 import load_yaml
 from dhmd.settings import load_params
+from dhmd.training.compute import ComputeConfig
 from stages._entry import Stage
 from tests.data.formats.test_stages import place_mmsa, place_sequences, unpinned
 from tests.data.text.tiny import write_tiny
@@ -25,18 +27,24 @@ from tests.pipeline.reads import RECIPE, Reads
 
 ROOT = Path(__file__).parents[2]
 
+COMPUTE = {
+    f"compute.{key}": "where and how a training runs changes rounding alone"
+    for key in key_names(ComputeConfig)
+}
+
 # Stage -> key -> why a change of it does not change the stage's output.
 CHANGES_NOTHING: dict[str, dict[str, str]] = {
     "align": {
-        "train.device": "where an encoder computes changes rounding alone",
-        "train.threads": "how many threads it uses changes rounding alone",
+        "compute.device": "where an encoder computes changes rounding alone",
+        "compute.threads": "how many threads it uses changes rounding alone",
     },
     "pretrain": {
         "features.text": "asked whether an encoder is trained along; pretraining never trains one",
         "tracking.enabled": "MLflow only records",
+        **COMPUTE,
     },
-    "train": {"tracking.enabled": "MLflow only records"},
-    "ablate": {"tracking.enabled": "MLflow only records"},
+    "train": {"tracking.enabled": "MLflow only records", **COMPUTE},
+    "ablate": {"tracking.enabled": "MLflow only records", **COMPUTE},
     "report": {"tracking.enabled": "MLflow only records"},
 }
 

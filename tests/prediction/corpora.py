@@ -16,6 +16,7 @@ from dhmd.data.csd import open_sequence, write_sequence
 from dhmd.data.synthetic import GeneratorConfig, generate
 from dhmd.models.config import DecoupleConfig, DictionaryConfig, DistillationConfig, ModelConfig
 from dhmd.recipes import Recipe, parse_recipe
+from dhmd.training.compute import ComputeConfig
 from dhmd.training.config import PretrainConfig, TrainConfig
 from dhmd.training.configuration import Configuration
 from dhmd.training.jobs import pretrain_job, train_job
@@ -95,7 +96,8 @@ def run_pipeline(
         decouple=DecoupleConfig(),
         kd=DistillationConfig(dictionary=DictionaryConfig(codes=8)),
         pretrain=PretrainConfig(folds=2, epochs=1),
-        train=TrainConfig(seeds=SEEDS, epochs=epochs, threads=1, device="cpu"),
+        train=TrainConfig(seeds=SEEDS, epochs=epochs),
+        compute=ComputeConfig(threads=1, device="cpu"),
     )
     common: dict[str, Any] = {
         "fold": None,

@@ -18,6 +18,7 @@ from dhmd.models.config import (
     GraphConfig,
     ModelConfig,
 )
+from dhmd.training.compute import ComputeConfig
 from dhmd.training.config import PretrainConfig, TrainConfig
 from dhmd.training.configuration import Configuration, overlay
 
@@ -112,9 +113,8 @@ TINY = Configuration(
         modality_dropout=0.2,
         average=0.5,
         buckets=2,
-        threads=1,
-        device="cpu",
     ),
+    compute=ComputeConfig(threads=1, device="cpu"),
 )
 
 

@@ -58,8 +58,8 @@ def test_an_overlay_replaces_nested_keys_and_nothing_else() -> None:
         {"kd": {"graph": {"homogeneous": False, "heterogeneous": False, "edges": "prior"}}},
         {"kd": {"dictionary": {"matching": False, "weight": 3.0}}},
         {"decouple": {"weight": 0.4, "gamma": 0.4}},
-        {"train": {"threads": 4}},
-        {"train": {"workers": 4}},
+        {"compute": {"threads": 4}},
+        {"compute": {"workers": 4}},
     ],
 )
 def test_what_differs_in_numbers_of_the_loss_alone_trains_as_one_stack(
@@ -132,3 +132,9 @@ def test_an_older_model_json_has_another_name_for_the_auxiliary_average() -> Non
     del value["model"]["auxiliary_average"]
     value["model"]["vote"] = False
     assert Configuration.from_json(value, "model.json").model.auxiliary_average is False
+
+
+def test_an_older_model_json_has_the_compute_settings_in_section_train() -> None:
+    value = TINY.as_json()
+    value["train"] |= value.pop("compute")
+    assert Configuration.from_json(value, "model.json").train == TINY.train

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from dhmd.training.config import TrainConfig
+from dhmd.training.compute import ComputeConfig
 from dhmd.training.device import prepared
 
 ROOT = Path(__file__).parents[2]
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_operations_are_deterministic_within_and_as_before_without() -> None:
     before = torch.are_deterministic_algorithms_enabled()
-    with prepared(TrainConfig(device="cpu", threads=1)):
+    with prepared(ComputeConfig(device="cpu", threads=1)):
         assert torch.are_deterministic_algorithms_enabled()
         assert not torch.is_deterministic_algorithms_warn_only_enabled()
     assert torch.are_deterministic_algorithms_enabled() == before
@@ -25,9 +25,9 @@ def test_operations_are_deterministic_within_and_as_before_without() -> None:
 def test_determinism_does_not_import_torchs_compiler() -> None:
     code = (
         "import sys\n"
-        "from dhmd.training.config import TrainConfig\n"
+        "from dhmd.training.compute import ComputeConfig\n"
         "from dhmd.training.device import prepared\n"
-        "with prepared(TrainConfig(device='cpu', threads=1)):\n"
+        "with prepared(ComputeConfig(device='cpu', threads=1)):\n"
         "    print('torch._inductor' in sys.modules, 'torch._dynamo' in sys.modules)\n"
     )
     done = subprocess.run(

@@ -32,7 +32,7 @@ from tests.training.corpora import TINY, tiny_configuration, tiny_data
 from tests.training.learners import Watcher
 
 ROOT = Path(__file__).parents[2]
-TWO: Configuration = tiny_configuration({"train": {"workers": 2}})
+TWO: Configuration = tiny_configuration({"compute": {"workers": 2}})
 WORKER = b"dhmd.training.run_task"
 
 
@@ -110,7 +110,7 @@ def test_workers_train_variants_of_several_shapes(bench: Bench, tmp_path: Path) 
         "none": tiny_configuration({"kd": {"lambda": 0.0}}),
     }
     ablate(variants, bench.cache(), bench.pretrained(), tmp_path / "one", tmp_path / "s")
-    three = {key: overlay(each, {"train": {"workers": 3}}) for key, each in variants.items()}
+    three = {key: overlay(each, {"compute": {"workers": 3}}) for key, each in variants.items()}
     watcher = Watcher()
     ablate(three, bench.cache(), bench.pretrained(), tmp_path / "three", tmp_path / "t", watcher)
     for name in variants:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dhmd.training.compute import ComputeConfig
 from tests.models.compare import assert_close
 from tests.training.bench import arrays, pretrain, train
 from tests.training.corpora import TINY, tiny_cache
@@ -17,7 +18,9 @@ pytestmark = pytest.mark.gpu
 
 def _trained(folder: Path, *, cuda_graph: bool) -> dict[str, torch.Tensor]:
     configuration = replace(
-        TINY, train=replace(TINY.train, device="cuda", cuda_graph=cuda_graph, accumulate=2)
+        TINY,
+        train=replace(TINY.train, accumulate=2),
+        compute=ComputeConfig(device="cuda", cuda_graph=cuda_graph),
     )
     folder.mkdir()
     cache = tiny_cache(folder / "c.h5")

@@ -481,17 +481,17 @@ def test_learning_learns(bench: Bench, tmp_path: Path) -> None:
 
 def test_a_job_sets_threads_and_determinism_for_its_own_time() -> None:
     torch.set_num_threads(1)
-    with prepared(replace(TINY.train, threads=2)) as device:
+    with prepared(replace(TINY.compute, threads=2)) as device:
         assert device.type == "cpu"
         assert torch.get_num_threads() == 2
         assert torch.are_deterministic_algorithms_enabled()
     assert torch.get_num_threads() == 1
     assert not torch.are_deterministic_algorithms_enabled()
-    with pytest.raises(RuntimeError), prepared(TINY.train):
+    with pytest.raises(RuntimeError), prepared(TINY.compute):
         raise RuntimeError
     assert not torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(2)
-    with prepared(replace(TINY.train, threads=None)):
+    with prepared(replace(TINY.compute, threads=None)):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 2
     torch.set_num_threads(1)
@@ -499,8 +499,8 @@ def test_a_job_sets_threads_and_determinism_for_its_own_time() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_not_there_is_refused(bench: Bench, tmp_path: Path) -> None:
-    configuration = tiny_configuration({"train": {"device": "cuda"}})
-    with pytest.raises(DhmdError, match=r"train\.device is cuda, but torch sees no GPU"):
+    configuration = tiny_configuration({"compute": {"device": "cuda"}})
+    with pytest.raises(DhmdError, match=r"compute\.device is cuda, but torch sees no GPU"):
         train(configuration, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
 
 

@@ -20,9 +20,9 @@ CPU = torch.device("cpu")
 
 
 def chosen(bench: Bench, *, workers: int | None, threads: int | None = 1, **own: Any) -> int:
-    train = replace(TINY.train, workers=workers, threads=threads)
+    compute = replace(TINY.compute, workers=workers, threads=threads)
     given = {"device": CPU, "members": 5, "work": 1_000_000, "worth": 15_000, **own}
-    return choose_workers(train, read_corpus(bench.cache()), **given)
+    return choose_workers(compute, read_corpus(bench.cache()), **given)
 
 
 def test_as_many_as_cores_members_and_memory_allow(

@@ -211,7 +211,7 @@ def dhmd_trainer(
         members,
         ready.data,
         names=[f"seed-{seed}" for seed in seeds],
-        schedule=schedule_of(configuration.train),
+        schedule=schedule_of(configuration.train, configuration.compute),
         train_rows=corpus.index("train"),
         valid_rows=corpus.index("valid"),
         uses_EN=uses_EN,
