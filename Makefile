@@ -12,10 +12,10 @@ unexport PYTHONPATH PYTHONHOME
 
 INSTALLED := .venv/.installed
 
-.PHONY: help install repro smoke test lint format faults clean
+.PHONY: help install repro smoke test lint format faults cluster-test clean
 
 help: ## say what there is
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | sort | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | sort | expand -t 14
 
 install: $(INSTALLED) ## make .venv with the exact versions of constraints.txt
 
@@ -58,6 +58,10 @@ format: $(INSTALLED) ## write the style that lint checks
 
 faults: $(INSTALLED) ## break the pipeline on purpose, the long form of tests/faults
 	.venv/bin/python -m pytest --run-slow tests/faults
+
+cluster-test: $(INSTALLED) ## train by a real Slurm of one node, which it installs and starts as root
+	.venv/bin/python -m pytest --run-slow tests/cluster; status=$$?; \
+	    tests/cluster/start_slurm.sh stop; exit $$status
 
 clean: ## remove the environment and the tools' caches; data, models and metrics stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -5,19 +5,45 @@ No stage depends on them: they change a result by rounding alone.
 
 from __future__ import annotations
 
+from dataclasses import field, replace
 from typing import Literal
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from dhmd.config.schema import CONFIG
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
+class SlurmConfig:
+    """Section `compute.slurm`: what `sbatch` is asked for, per task."""
+
+    partition: str | None = None
+    account: str | None = None
+    gpus: PositiveInt | None = None  # None: tasks train on the CPU
+    time: str | None = None  # limit, as `sbatch --time` takes it
+    memory: str | None = None  # as `sbatch --mem` takes it
+    array_parallelism: PositiveInt | None = None  # tasks that run at once; None: no limit
+    setup: tuple[str, ...] = ()  # shell lines that run before each task
+    retries: NonNegativeInt = 3  # runs in a row that end without a new checkpoint
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class ComputeConfig:
     """Section `compute`."""
 
+    executor: Literal["local", "slurm"] = "local"  # what runs the tasks
     workers: PositiveInt | None = None  # processes; None: chosen for the machine and the job
     threads: PositiveInt | None = None  # CPU threads per process; None: one
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU where there is one
     cuda_graph: bool = True  # on a GPU, capture each step's shape once and replay it
+    slurm: SlurmConfig = field(default_factory=SlurmConfig)
+
+    def in_task(self) -> ComputeConfig:
+        """Return the settings for the process of a task, with the device that the job asked for."""
+        if self.executor == "local":
+            return self
+        device = self.device
+        if device == "auto":
+            device = "cpu" if self.slurm.gpus is None else "cuda"
+        return replace(self, executor="local", device=device)

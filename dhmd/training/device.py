@@ -25,12 +25,15 @@ _KEPT = 1 << 30
 def prepared(compute: ComputeConfig) -> Iterator[torch.device]:
     """Set threads and determinism inside the block and yield the device to train on.
 
+    With another executor than local, that is the tasks' device, which need not be here.
+
     Raises:
         DhmdError: compute.device is cuda and there is none.
     """
-    if compute.device == "cuda" and not torch.cuda.is_available():
+    elsewhere, compute = compute.executor != "local", compute.in_task()
+    if compute.device == "cuda" and not elsewhere and not torch.cuda.is_available():
         raise DhmdError("compute.device is cuda, but torch sees no GPU here; use auto or cpu")
-    use_gpu = compute.device != "cpu" and torch.cuda.is_available()
+    use_gpu = compute.device != "cpu" and (elsewhere or torch.cuda.is_available())
     threads, deterministic = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     settings: Any = torch.utils.deterministic
     fills = settings.fill_uninitialized_memory

@@ -50,7 +50,12 @@ class Executor(Protocol):
 
 
 def run_tasks(
-    groups: Sequence[Sequence[Task]], observer: Observer, *, processes: int, corpus: Corpus
+    groups: Sequence[Sequence[Task]],
+    observer: Observer,
+    *,
+    processes: int,
+    corpus: Corpus,
+    executor: Executor | None = None,
 ) -> None:
     """Run all tasks; when this returns, the store has all their members.
 
@@ -59,18 +64,20 @@ def run_tasks(
 
     Args:
         groups: tasks whose members are reported together, as one event per epoch.
+        executor: what runs the tasks; None: `processes` processes on this machine.
 
     Raises:
         DhmdError: bad input, a full disk, or a process that was killed. A second run resumes.
     """
     tasks = [task for group in groups for task in group]
-    processes = min(processes, len(tasks))
-    if processes <= 1:
-        for task in tasks:
-            run_task(task, observer, corpus)
-        return
+    if executor is None:
+        processes = min(processes, len(tasks))
+        if processes <= 1:
+            for task in tasks:
+                run_task(task, observer, corpus)
+            return
+        executor = LocalExecutor(processes)
     reports = [_GroupReport(group, observer) for group in groups]
-    executor: Executor = LocalExecutor(processes)
     failures: list[Exception] = []
     try:
         for task in tasks:

@@ -37,6 +37,7 @@ from dhmd.training.input import describe
 from dhmd.training.observer import Observer
 from dhmd.training.outputs import FILE, Arrays, write_outputs
 from dhmd.training.planning import WORTH, choose_workers, most_members, split_evenly, stacks
+from dhmd.training.slurm import SlurmExecutor
 from dhmd.training.stack import Pretrained
 from dhmd.training.store import Store, TrainedMember, training_key
 from dhmd.training.task import Task, member_name, with_seeds
@@ -305,11 +306,13 @@ class _Job:
                 "%s: %d of %d trainings are in %s already",
                 *(self.stage, stored, members, self.store.folder),
             )
+        compute = configuration.compute
         run_tasks(
             [group for group in missing if group],
             self.observer,
             processes=workers,
             corpus=self.corpus,
+            executor=SlurmExecutor(compute) if compute.executor == "slurm" else None,
         )
 
     def finish(self, output: Path, scores: str) -> None:

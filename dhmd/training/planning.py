@@ -52,8 +52,9 @@ def choose_workers(
 ) -> int:
     """How many processes train `members` members that can be trained apart.
 
-    `compute.workers` where it is set. Otherwise one per core (of as many threads as a process has),
-    as far as half of the memory allows, and one if `work` is less than `worth`. On a GPU one.
+    `compute.workers` where it is set. Otherwise one per member on a cluster; on this machine one
+    per core (of as many threads as a process has), as far as half of the memory allows, and one if
+    `work` is less than `worth`. On a GPU one.
 
     Free memory and other things that change from one moment to the next do not count: results
     differ by rounding between numbers of workers, and an interrupted job resumes only with the
@@ -61,8 +62,8 @@ def choose_workers(
     """
     if device.type != "cpu":
         return 1
-    if compute.workers is not None:
-        return min(compute.workers, members)
+    if compute.workers is not None or compute.executor != "local":
+        return min(compute.workers or members, members)
     if work < worth:
         return 1
     most = usable_cores() // (compute.threads or DEFAULT_THREADS)

@@ -56,7 +56,7 @@ def run_task(task: Task, observer: Observer, corpus: Corpus | None = None) -> No
     with _locked(task):
         if not task.missing:
             return
-        with prepared(task.first.compute) as device:
+        with prepared(task.first.compute.in_task()) as device:
             corpus = corpus or read_corpus(task.aligned, fold=task.fold)
             checkpoints = CheckpointDirectory(task.folder)
             train = train_stack if task.modality is None else pretrain_modality
