@@ -494,3 +494,59 @@ def check_output_folders(root: Path) -> None:
                 "a folder, and move DVC's cache to the other disk instead (`dvc cache dir --local "
                 "FOLDER`, then `dvc config --local cache.type symlink`)."
             )
+
+
+def combinations(overrides: list[str]) -> list[list[str]]:
+    """Return every combination of `KEY=VALUE,VALUE…` as `dvc exp run -S` arguments.
+
+    Raises:
+        DhmdError: an override cannot be read.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.utils.hydra import get_hydra_sweeps
+
+    try:
+        found = get_hydra_sweeps({"params.yaml": overrides})
+    except DvcException as error:
+        raise DhmdError(f"-S {' -S '.join(overrides)}: {first_line(error)}") from error
+    return [list(each["params.yaml"]) for each in found]
+
+
+def run_in_worktree(root: Path, worktree: Path, name: str, overrides: list[str], log: Path) -> bool:
+    """Run an experiment of HEAD in a Git worktree of its own and record it under a name.
+
+    The worktree shares the DVC cache and the store of finished trainings with the workspace.
+
+    Returns:
+        Whether it succeeded; what DVC printed is in `log`.
+    """
+    done = git(root, "worktree", "add", "--detach", str(worktree), "HEAD")
+    if done.returncode:
+        raise DhmdError(f"git worktree failed: {done.stderr.decode('utf-8', 'replace').strip()}")
+
+    def dvc(*arguments: str, cwd: Path = worktree, **more: Any) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "dvc", *arguments]
+        return subprocess.run(
+            command, cwd=cwd, check=False, stdin=subprocess.DEVNULL, text=True, **more
+        )
+
+    from dvc.exceptions import DvcException
+    from dvc.utils.hydra import apply_overrides
+
+    environment = {**os.environ, "DVC_ROOT": str(root)}
+    try:
+        cache = dvc("cache", "dir", cwd=root, stdout=subprocess.PIPE).stdout.strip()
+        with open(log, "w", encoding="utf-8") as stream:
+            out: dict[str, Any] = {"stdout": stream, "stderr": stream, "env": environment}
+            apply_overrides(str(worktree / "params.yaml"), overrides)
+            return not (
+                dvc("cache", "dir", "--local", cache, **out).returncode
+                or dvc("repro", **out).returncode
+                or dvc(
+                    "exp", "save", "--force", "--name", name, "-I", METRICS_FOLDER, **out
+                ).returncode
+            )
+    except DvcException as error:
+        raise DhmdError(f"-S {' -S '.join(overrides)}: {first_line(error)}") from error
+    finally:
+        git(root, "worktree", "remove", "--force", str(worktree))

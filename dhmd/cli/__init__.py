@@ -32,6 +32,7 @@ COMMANDS = (
     Command("data", "show a corpus, check it, pin the hashes of its files", "dhmd.cli.data"),
     Command("import", "import MMSA pickles or your own arrays as a dataset", "dhmd.cli.import_"),
     Command("predict", "score new .csd files with a trained model", "dhmd.cli.predict"),
+    Command("sweep", "run an experiment per combination of values", "dhmd.cli.sweep"),
     Command("track", "record finished outputs in MLflow", "dhmd.cli.track"),
     Command("gate", "compare the metrics of two revisions for regressions", "dhmd.cli.gate"),
     Command(

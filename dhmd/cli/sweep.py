@@ -1,0 +1,95 @@
+"""`dhmd sweep`: run an experiment per combination of values and compare them on validation."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from dhmd.base.errors import DhmdError
+from dhmd.recipes import repository_root
+from dhmd.vcs import METRICS_FOLDER, code_version, combinations, commit, run_in_worktree
+
+_RISES = ("accuracy", "f1")  # metrics of which more is better
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        *("-S", "--set-param"),
+        action="append",
+        required=True,
+        metavar="KEY=VALUE[,VALUE…]",
+        help="values to try, as `dvc exp run --queue -S` takes them; may be repeated",
+    )
+    parser.add_argument("--executor", choices=("local", "slurm"), help="sets compute.executor")
+    parser.add_argument(
+        *("-j", "--jobs"),
+        type=int,
+        help="experiments at a time (default: one; all of them with --executor slurm)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run and record the experiments, and print a table; 1 if one of them failed."""
+    root = repository_root(Path.cwd())
+    head, changed = code_version(root)
+    if head is None or changed:
+        raise DhmdError("experiments start from the last commit: commit the changed files first.")
+    chosen = combinations(arguments.set_param)
+    more = [] if arguments.executor is None else [f"compute.executor={arguments.executor}"]
+    jobs = arguments.jobs or (len(chosen) if arguments.executor == "slurm" else 1)
+    logs = root / ".dhmd" / "sweep"
+    logs.mkdir(parents=True, exist_ok=True)
+
+    def one(values: list[str]) -> tuple[str, dict[str, Any] | None]:
+        name = _name(values, head)
+        with tempfile.TemporaryDirectory(prefix="dhmd-sweep-") as folder:
+            worktree = Path(folder, "worktree")
+            done = run_in_worktree(root, worktree, name, [*values, *more], logs / f"{name}.txt")
+            return name, _metrics(root, name) if done else None
+
+    with ThreadPoolExecutor(jobs) as pool:
+        found = list(pool.map(one, chosen))
+    results = {name: metrics for name, metrics in found if metrics is not None}
+    for dataset in dict.fromkeys(name for each in results.values() for name in each):
+        print(_table(dataset, {n: each[dataset] for n, each in results.items() if dataset in each}))
+    for name, metrics in found:
+        if metrics is None:
+            print(f"{name} failed: see {logs / f'{name}.txt'}")
+    return int(len(results) < len(found))
+
+
+def _name(values: list[str], head: str) -> str:
+    """The experiment's name: its values, and the commit it starts from."""
+    pairs = [value.partition("=") for value in values]
+    words = "-".join(f"{key.rpartition('.')[2]}_{value}" for key, _, value in pairs)
+    words = "".join(c if c.isalnum() or c in "-_" else "_" for c in words)
+    return f"{words}-{head[:7]}"
+
+
+def _metrics(root: Path, experiment: str) -> dict[str, Any]:
+    """The content of every dataset's metrics.json in a recorded experiment."""
+    revision = commit(root, experiment)
+    files = {name: f"{METRICS_FOLDER}/{name}/metrics.json" for name in revision.metrics_files()}
+    return {name: json.loads(revision.read(path) or "{}") for name, path in sorted(files.items())}
+
+
+def _table(dataset: str, results: dict[str, Any]) -> str:
+    """Experiments with their validation and test scores, the best on validation first."""
+    metric = next(iter(next(iter(results.values()))["valid"]))
+    sign = -1 if metric in _RISES else 1
+    scores = {
+        name: [float(each[split].get(metric, math.nan)) for split in ("valid", "test")]
+        for name, each in results.items()
+    }
+    width = max(map(len, [*scores, dataset]))
+    lines = [f"{dataset:<{width}}  valid {metric:<8}  test {metric}"]
+    for name in sorted(scores, key=lambda name: sign * scores[name][0]):
+        valid, test = scores[name]
+        lines.append(f"{name:<{width}}  {valid:<14.4f}  {test:.4f}")
+    return "\n".join(lines)
