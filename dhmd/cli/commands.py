@@ -16,7 +16,8 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("config", "check params.yaml and the recipes it names", "dhmd.cli.config"),
     Command("data", "look at a corpus, check it, fix its files' hashes", "dhmd.cli.data"),
-    Command("import", "take in MMSA pickles or own arrays as a dataset", "dhmd.cli.import_"),
+    Command("import", "take in videos, arrays or MMSA pickles as a dataset", "dhmd.cli.import_"),
+    Command("extract", "features of videos as .csd files", "dhmd.cli.extract"),
     Command("predict", "score new .csd files with a trained model", "dhmd.cli.predict"),
     Command("track", "put MLflow's records in order, upload what was kept", "dhmd.cli.track"),
     Command("gate", "has a metric become worse? compares two revisions", "dhmd.cli.gate"),

@@ -1,5 +1,7 @@
 """`dhmd import mmsa|arrays PATH --dataset NAME`: a corpus from one's own disk, ready to run.
 
+`dhmd import videos FOLDER --labels FILE` is dhmd/cli/import_videos.py.
+
 The files are checked first, with every check of the pipeline. Then they are linked (or copied) to
 data/placed/NAME, and where no recipe NAME exists one is written.
 """
@@ -17,6 +19,7 @@ from typing import Literal
 
 from dhmd.base.atomic import whole_file, write_text
 from dhmd.base.errors import DhmdError
+from dhmd.cli import import_videos
 from dhmd.config.schema import load_section
 from dhmd.config.yaml12 import parse_yaml
 from dhmd.data.alignment import AlignConfig
@@ -48,9 +51,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         one.add_argument("path", type=Path, help="the file or folder")
         one.add_argument("--dataset", required=True, help="the recipe's name, old or new")
 
+    videos = formats.add_parser("videos", help="a folder of videos, transcripts and labels")
+    import_videos.configure(videos)
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Import; 1 where the files have problems, and then nothing is written."""
+    if arguments.format == "videos":
+        return import_videos.run(arguments)
     root, name, path = repository_root(), str(arguments.dataset), Path(arguments.path)
     if not path.exists():
         raise DhmdError(f"{path} does not exist")
