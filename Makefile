@@ -36,6 +36,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 repro: $(INSTALLED) ## run what changed of the pipeline; STAGES=report@demo: up to these stages only
 	.venv/bin/dhmd config check
 	.venv/bin/dhmd repair
+	.venv/bin/dhmd data manifest
 	.venv/bin/dvc repro $(STAGES)
 
 test: $(INSTALLED) ## run the tests

@@ -32,11 +32,11 @@ from dhmd.models.stacked.loss_weights import LossWeights
 from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
 from dhmd.training.batches import PlannedBatch
+from dhmd.training.checkpoint import CheckpointDirectory
 from dhmd.training.config import TrainConfig
 from dhmd.training.device import prepared
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.observer import SilentObserver
-from dhmd.training.resume import ResumeState
 from dhmd.training.trainer import Schedule, Trainer
 from tests.oracle.batches import PlainBatch
 from tests.oracle.batches import plain as plain_batch
@@ -173,7 +173,7 @@ class Fast:
             valid_rows=self.rows[:1],
             uses_EN=np.ones((seeds, corpus.lengths_MN.shape[1]), np.float32),
             observer=SilentObserver(),
-            state=ResumeState(folder),
+            state=CheckpointDirectory(folder),
             part="benchmark",
         )
         self.trainer.optimiser.set_rates(torch.full((seeds,), LR, device=self.device))

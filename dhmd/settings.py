@@ -20,7 +20,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.config.schema import CONFIG, load_section
 from dhmd.config.yaml12 import load_yaml
 from dhmd.data.alignment.config import AlignConfig
-from dhmd.data.text_encoder.config import FeaturesConfig
+from dhmd.data.text.config import FeaturesConfig
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.gate.config import GateConfig
 from dhmd.models.config import DecoupleConfig, DistillationConfig, ModelConfig

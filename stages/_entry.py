@@ -29,7 +29,7 @@ from stages import PARENT
 from stages._record import recorded
 
 if TYPE_CHECKING:
-    from dhmd.data.text_encoder.loading import Encoder
+    from dhmd.data.text.encoder import Encoder
     from dhmd.training.observer import Observer
 
 _INTERRUPTED = 130  # as a shell says it of Ctrl-C
@@ -51,9 +51,9 @@ class Stage:
         return repository_root()
 
     @property
-    def state(self) -> Path:
-        """Where interrupted work is kept, out of DVC's sight, which removes outputs first."""
-        return self.root / ".dhmd" / "resume"
+    def trainings(self) -> Path:
+        """The store of finished trainings, which DVC does not remove before a stage."""
+        return self.root / ".dhmd" / "trainings"
 
     @property
     def raw(self) -> Path:
@@ -88,7 +88,7 @@ class Stage:
         """The encoder of text that is to be trained along, if one is."""
         if not self.settings.configuration.trains_encoder:
             return None
-        from dhmd.data.text_encoder.loading import load_encoder
+        from dhmd.data.text.encoder import load_encoder
 
         return load_encoder(self.settings.features.encoder, self.root)
 

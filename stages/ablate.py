@@ -19,7 +19,7 @@ def work(stage: Stage) -> None:
             stage.ablations,
             fold=stage.settings.data.fold,
             observer=observer,
-            state=stage.state,
+            store=stage.trainings,
             encoder=stage.encoder,
         )
 

@@ -1,4 +1,4 @@
-"""Stage `align`: words, then label segments, into data/aligned/<dataset>.h5."""
+"""Stage `align`: align modalities to words and segments, in data/aligned/<dataset>.h5."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def work(stage: Stage) -> None:
-    """Align the raw sequences, or import a format that is aligned; whole or not at all."""
+    """Align the raw sequences, or import another format; whole or not at all."""
     if stage.settings.recipe.format in ("csd", "generated"):
         _align(stage)
     else:
@@ -23,10 +23,10 @@ def work(stage: Stage) -> None:
 
 
 def _encoder(stage: Stage) -> WordEncoder | None:
-    """What gives words their vectors, where the recipe's are not to be read."""
+    """Load the encoder that computes the words' vectors, if features.text asks for one."""
     if stage.settings.features.text == "words":
         return None
-    from dhmd.data.contextual.opening import open_contextual
+    from dhmd.data.text.contextual import open_contextual
 
     train = stage.settings.train
     return open_contextual(
@@ -56,11 +56,10 @@ def _align(stage: Stage) -> None:
 
     settings = stage.settings
     recipe = settings.recipe
-    roles = {*recipe.modalities.values(), recipe.reference, recipe.labels.sequence, recipe.planted}
     # A generated corpus brings its own folds.
     folds = stage.raw / "folds.json" if recipe.folds is None else Path("recipes", recipe.folds.file)
     align_corpus(
-        {name: stage.raw / f"{name}.csd" for name in roles if name is not None},
+        {name: stage.raw / f"{name}.csd" for name in recipe.needed},
         recipe,
         settings.align,
         alignment=settings.data.alignment,
@@ -72,9 +71,9 @@ def _align(stage: Stage) -> None:
 
 
 def _checked_sha256s(raw: Path) -> dict[str, str]:
-    """File -> sha256, from what `download` wrote down, once the files are known to be those.
+    """Return file -> sha256 as `download` wrote them, after checking the files against them.
 
-    Read here and not by dhmd.data.download: a change to downloading does not align again.
+    Read here and not by dhmd.data.download, so that a change of downloading does not align again.
     """
     manifest = raw / "sources.json"
     try:

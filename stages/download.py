@@ -1,4 +1,4 @@
-"""Stage `download`: the corpus's files in data/raw/<dataset>, got from its sources or generated."""
+"""Stage `download`: get the corpus's files from its sources, or generate them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stages._entry import Stage, run
 
 
 def work(stage: Stage) -> None:
-    """Fill the raw folder, whole or not at all."""
+    """Fill data/raw/<dataset>, whole or not at all."""
     if stage.settings.recipe.format == "generated":
         _generate(stage)
     else:
@@ -27,7 +27,7 @@ def work(stage: Stage) -> None:
 
 
 def _earlier(stage: Stage) -> dict[str, Path]:
-    """What DVC, which has removed the raw folder just now, still has of its files."""
+    """Return the files of the raw folder, which DVC has just removed, that its cache still has."""
     from dhmd.data.download import received_before
 
     lock = Path("dvc.lock")
@@ -46,7 +46,7 @@ def _generate(stage: Stage) -> None:
     from dhmd.base.hashing import file_sha256
     from dhmd.base.progress import progress
     from dhmd.config.schema import load_section
-    from dhmd.data.download.manifest import FileRecord, write_manifest
+    from dhmd.data.download import FileRecord, write_received
     from dhmd.data.synthetic import GeneratorConfig, generate
 
     recipe = stage.settings.recipe
@@ -59,7 +59,7 @@ def _generate(stage: Stage) -> None:
             path.name: FileRecord(sha256=file_sha256(path), bytes=path.stat().st_size)
             for path in sorted(folder.iterdir())
         }
-        write_manifest(folder, records)
+        write_received(folder, records)
 
 
 if __name__ == "__main__":

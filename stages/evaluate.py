@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +13,7 @@ def work(stage: Stage) -> None:
     from dhmd.tracking import open_test_log
 
     with open_test_log(stage.settings.tracking, root=stage.root, dataset=stage.dataset) as record:
+        from dhmd.evaluation.files import ABLATIONS, SEEDS
         from dhmd.evaluation.job import evaluate_job
 
         evaluate_job(
@@ -24,23 +24,24 @@ def work(stage: Stage) -> None:
             stage.ablations,
             stage.metrics,
         )
-        record("train", stage.models, test_rows(stage.metrics / "seeds.csv"))
-        if variants := test_rows(stage.metrics / "ablations.csv"):
+        record("train", stage.models, test_scores(stage.metrics / SEEDS))
+        if variants := test_scores(stage.metrics / f"{ABLATIONS}.csv"):
             record("ablate", stage.ablations, variants)
 
 
-def test_rows(path: Path) -> Mapping[str, Mapping[str, float]]:
-    """Member, as the trainings name it -> metric -> value on the test split."""
-    with open(path, newline="", encoding="utf-8") as stream:
-        return {
-            (f"{row['variant']}/" if "variant" in row else "") + f"seed-{row['seed']}": {
-                name: float(value)
-                for name, value in row.items()
-                if name not in ("variant", "seed", "split") and value
-            }
-            for row in csv.DictReader(stream)
-            if row["split"] == "test"
+def test_scores(path: Path) -> Mapping[str, Mapping[str, float]]:
+    """Read member (as the training runs name it) -> metric -> value on the test split."""
+    from dhmd.evaluation.files import read_rows
+
+    return {
+        (f"{row['variant']}/" if "variant" in row else "") + f"seed-{row['seed']}": {
+            name: float(value)
+            for name, value in row.items()
+            if name not in ("variant", "seed", "split") and value
         }
+        for row in read_rows(path)
+        if row["split"] == "test"
+    }
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def work(stage: Stage) -> None:
             stage.pretrained,
             fold=stage.settings.data.fold,
             observer=observer,
-            state=stage.state,
+            store=stage.trainings,
         )
 
 

@@ -1,4 +1,4 @@
-"""Stage `report`: pages, pictures and plots data of one dataset, into reports/<dataset>."""
+"""Stage `report`: the page, figures and plot data of one dataset, into reports/<dataset>."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from stages._entry import Stage, run
 
 
 def work(stage: Stage) -> None:
-    """Draw what the other stages have found; `dhmd report` joins the datasets."""
+    """Draw the results of the other stages."""
     from dhmd.report.job import report_job
 
     report_job(stage.aligned, stage.pretrained, stage.models, stage.metrics, stage.report)

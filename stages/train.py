@@ -17,7 +17,7 @@ def work(stage: Stage) -> None:
             stage.models,
             fold=stage.settings.data.fold,
             observer=observer,
-            state=stage.state,
+            store=stage.trainings,
             encoder=stage.encoder,
         )
 

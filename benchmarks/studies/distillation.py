@@ -27,16 +27,16 @@ from dhmd.config.schema import load_section
 from dhmd.data.aligned import read_corpus
 from dhmd.data.aligned.corpus import Corpus
 from dhmd.data.alignment import align_corpus
-from dhmd.data.synthetic import GeneratorConfig, ceiling, generate
-from dhmd.evaluation.dictionary import latent_overlap
-from dhmd.evaluation.floors import floors
+from dhmd.data.synthetic import GeneratorConfig, generate, oracle_mae
+from dhmd.evaluation.interpretability import latent_overlap
 from dhmd.evaluation.statistics import paired
+from dhmd.evaluation.trivial_baselines import trivial_baselines
 from dhmd.recipes import Recipe
 from dhmd.settings import Settings, load_params
 from dhmd.training.configuration import Configuration
 from dhmd.training.jobs import ablate_job, pretrain_job
 from dhmd.training.observer import SilentObserver
-from dhmd.training.resume import environment_key
+from dhmd.training.store import environment
 
 # Confirmation corpora; nothing was tuned on them (tuning used seeds 101 to 199), and no earlier
 # version of the method was judged on them (earlier studies used 1000 to 1015 and 2000 to 2023).
@@ -57,7 +57,7 @@ REGIMES = tuple(RECIPES)
 # What makes a corpus and looks at what was trained on it; the training's own key covers the rest.
 _CODE = (
     "dhmd/data/synthetic",
-    "dhmd/data/csd",
+    "dhmd/data/csd.py",
     "dhmd/data/alignment",
     "dhmd/evaluation",
     "benchmarks/studies/distillation.py",
@@ -152,7 +152,7 @@ def _tasks(root: Path, corpora: Mapping[str, int], seeds: tuple[int, ...]) -> It
                 "code": code,
                 "configuration": _configuration(settings, seeds).as_json(),
                 "generator": _generator(settings, regime, 0)[1],
-                "environment": {**environment_key(torch.device("cpu")), "threads": 1},
+                "environment": {**environment(torch.device("cpu")), "threads": 1},
             }
             folder = root / ".dhmd" / "studies" / f"distillation-{json_sha256(key)[:12]}"
             yield Task(
@@ -208,15 +208,15 @@ def run_task(task: Task) -> None:
             output=cache,
         )
     full = _configuration(settings, task.seeds_of("full"))
-    quiet, state = SilentObserver(), work / "state"
+    quiet, store = SilentObserver(), work / "trainings"
     pretrained, models = work / "pretrained", work / "models"
     if not pretrained.is_dir():
-        pretrain_job(full, cache, pretrained, fold=None, observer=quiet, state=state)
+        pretrain_job(full, cache, pretrained, fold=None, observer=quiet, store=store)
     variants = {"full": full, **{name: configure(name, full) for name in task.variants}}
     for name, one in variants.items():
         variants[name] = replace(one, train=replace(one.train, seeds=task.seeds_of(name)))
     if not models.is_dir():
-        ablate_job(variants, cache, pretrained, models, fold=None, observer=quiet, state=state)
+        ablate_job(variants, cache, pretrained, models, fold=None, observer=quiet, store=store)
     found = _look(task, full, cache, models)
     write_text(task.result, json.dumps(found, indent=1, sort_keys=True, allow_nan=False) + "\n")
     shutil.rmtree(work)
@@ -229,10 +229,10 @@ def _look(task: Task, full: Configuration, cache: Path, models: Path) -> dict[st
     found: dict[str, Any] = {
         "corpus": task.corpus_seed,
         "identity": corpus.identity,
-        "ceiling": ceiling(truth, label),
+        "ceiling": oracle_mae(truth, label),
         "floors": {
             name: entry["test"]["mae"]
-            for name, entry in floors(corpus, (1.0, 10.0, 100.0, 1000.0)).items()
+            for name, entry in trivial_baselines(corpus, (1.0, 10.0, 100.0, 1000.0)).items()
         },
     }
     for name in ("full", *task.variants):

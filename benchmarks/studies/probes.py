@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dhmd.data.aligned.corpus import Array, Corpus
-from dhmd.evaluation.statistics import spearman
+from dhmd.evaluation.interpretability import spearman
 from dhmd.models.batch import Batch
 from dhmd.models.config import GraphConfig
 from dhmd.models.stacked.graph_distillation import GraphDistillationUnit, over_present

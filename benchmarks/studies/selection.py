@@ -30,7 +30,7 @@ from dhmd.training.configuration import Configuration
 from dhmd.training.history import HISTORY
 from dhmd.training.jobs import ablate_job, pretrain_job
 from dhmd.training.observer import SilentObserver
-from dhmd.training.resume import environment_key
+from dhmd.training.store import environment
 
 RECIPE = "recipe"
 MODELS = ("dhmd", "gru")
@@ -81,11 +81,11 @@ def ranked(scores: Mapping[str, Mapping[str, list[float]]]) -> dict[str, Any]:
 def run_candidate(candidate: Candidate) -> None:
     """Pretrain and train both models under one candidate, and keep their validation scores."""
     full, work = candidate.configuration, candidate.folder / f"work-{candidate.name}"
-    quiet, state = SilentObserver(), work / "state"
+    quiet, store = SilentObserver(), work / "trainings"
     pretrained, models = work / "pretrained", work / "models"
     if not pretrained.is_dir():
         pretrain_job(
-            full, candidate.cache, pretrained, fold=candidate.fold, observer=quiet, state=state
+            full, candidate.cache, pretrained, fold=candidate.fold, observer=quiet, store=store
         )
     if not models.is_dir():
         variants = {"dhmd": full, "gru": configure("gru", full)}
@@ -96,7 +96,7 @@ def run_candidate(candidate: Candidate) -> None:
             models,
             fold=candidate.fold,
             observer=quiet,
-            state=state,
+            store=store,
         )
     scores = {model: selected_scores(models / model / HISTORY) for model in MODELS}
     write_text(candidate.result, json.dumps(scores, indent=1) + "\n")
@@ -142,7 +142,7 @@ def _candidates(root: Path, dataset: str, seeds: tuple[int, ...]) -> list[Candid
         "cache": file_sha256(cache),
         "fold": settings.data.fold,
         "code": code_key("benchmarks/studies/selection.py"),
-        "environment": environment_key(torch.device("cpu")),
+        "environment": environment(torch.device("cpu")),
     }
     made = []
     for name, configuration in configurations.items():

@@ -1,6 +1,7 @@
-"""The variants of the full model: ablations, controls and baselines (method section 8).
+"""The variants of the full model: ablations, controls, subsets of modalities, and baselines.
 
-Each is a small named overlay of parameters, trained with the seeds of the full model.
+Each is a small named overlay of parameters (method section 8), trained with the seeds of the full
+model. Every model of `dhmd.models.registry` is a variant by its own name.
 """
 
 from __future__ import annotations
@@ -11,136 +12,111 @@ from typing import Any
 
 from dhmd.ablation.config import AblateConfig
 from dhmd.base.errors import DhmdError
-from dhmd.training.configuration import Architecture, Configuration, overlay, subsets
+from dhmd.models.registry import baselines, card, refusal
+from dhmd.training.configuration import Configuration, overlay, subsets
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """What differs from the full model, and what for.
+    """What differs from the full model.
 
     Attributes:
         purpose: one line for tables and pages.
         changes: keys as in params.yaml, nested.
-        modalities: the ones it reads; None for all.
-        least: how many modalities it needs to differ from the full model.
+        modalities: the modalities that it reads; None for all.
+        minimum: how many modalities it needs to differ from the full model.
     """
 
     purpose: str
     changes: Mapping[str, Any] = field(default_factory=dict)
-    architecture: Architecture = "dhmd"
+    architecture: str = "dhmd"
     modalities: tuple[str, ...] | None = None
-    least: int = 1
+    minimum: int = 1
 
 
-def _graph(**changes: Any) -> dict[str, Any]:
-    return {"kd": {"graph": changes}}
+def _graph(purpose: str, **changes: object) -> Variant:
+    """A variant of the graph distillation, which needs two modalities."""
+    return Variant(purpose=purpose, changes={"kd": {"graph": changes}}, minimum=2)
 
 
-def _dictionary(**changes: Any) -> dict[str, Any]:
-    return {"kd": {"dictionary": changes}}
+def _dictionary(purpose: str, minimum: int = 1, **changes: object) -> Variant:
+    return Variant(purpose=purpose, changes={"kd": {"dictionary": changes}}, minimum=minimum)
+
+
+def _other(purpose: str, section: str, minimum: int = 1, **changes: object) -> Variant:
+    return Variant(purpose=purpose, changes={section: changes}, minimum=minimum)
 
 
 _ABLATIONS: Mapping[str, Variant] = {
     "no_distillation": Variant(
         purpose="no distillation loss at all (λ = 0)", changes={"kd": {"lambda": 0.0}}
     ),
-    "self_distillation": Variant(
-        purpose="each modality taught by itself alone", changes=_graph(edges="self"), least=2
+    "self_distillation": _graph("each modality's only teacher is itself", edges="self"),
+    "uniform_edges": _graph("all teachers have the same weight", edges="uniform"),
+    "mean_edges": _graph("learned edges, their mean over the batch", edges="mean"),
+    "shuffled_edges": _graph("learned edges of another utterance", edges="shuffled"),
+    "prior_edges": _graph("DMD's hard-coded prior as edges", edges="prior"),
+    "kl_edges": _graph("edges trained on the teachers' errors (KL)", edge_loss="kl"),
+    "no_homogeneous_gd": _graph("no HomoGD", homogeneous=False),
+    "no_heterogeneous_gd": _graph("no HeteroGD", heterogeneous=False),
+    "no_coarse": _graph(
+        "no coarse distillation: neither HomoGD nor HeteroGD",
+        homogeneous=False,
+        heterogeneous=False,
     ),
-    "uniform_edges": Variant(
-        purpose="all teachers weigh the same", changes=_graph(edges="uniform"), least=2
+    "no_matching": _dictionary(
+        "dictionaries in the fusion, but no matching over them", minimum=2, matching=False
     ),
-    "mean_edges": Variant(
-        purpose="learned edges, their mean over the batch", changes=_graph(edges="mean"), least=2
+    "no_dictionary": _dictionary(
+        "no dictionaries: the scope of DMD", homogeneous=False, heterogeneous=False
     ),
-    "shuffled_edges": Variant(
-        purpose="learned edges of another utterance", changes=_graph(edges="shuffled"), least=2
+    "no_homogeneous_dictionary": _dictionary(
+        "no dictionary in the homogeneous space", homogeneous=False
     ),
-    "prior_edges": Variant(
-        purpose="DMD's hard-coded prior as edges", changes=_graph(edges="prior"), least=2
+    "no_heterogeneous_dictionary": _dictionary(
+        "no dictionary in the heterogeneous space", heterogeneous=False
     ),
-    "kl_edges": Variant(
-        purpose="edges trained on the teachers' errors (KL)",
-        changes=_graph(edge_loss="kl"),
-        least=2,
+    "no_decoupling": _other("both spaces read the encoders' outputs", "decouple", enabled=False),
+    "no_cross_modal": _other(
+        "self-attention instead of cross-modal attention", "model", minimum=2, cross_modal=False
     ),
-    "no_homogeneous_gd": Variant(purpose="no HomoGD", changes=_graph(homogeneous=False), least=2),
-    "no_heterogeneous_gd": Variant(
-        purpose="no HeteroGD", changes=_graph(heterogeneous=False), least=2
-    ),
-    "no_coarse": Variant(
-        purpose="no coarse distillation: neither HomoGD nor HeteroGD",
-        changes=_graph(homogeneous=False, heterogeneous=False),
-        least=2,
-    ),
-    "no_matching": Variant(
-        purpose="dictionaries in the fusion, but nothing matched over them",
-        changes=_dictionary(matching=False),
-        least=2,
-    ),
-    "no_dictionary": Variant(
-        purpose="no dictionaries: the scope of DMD",
-        changes=_dictionary(homogeneous=False, heterogeneous=False),
-    ),
-    "no_homogeneous_dictionary": Variant(
-        purpose="no dictionary in the homogeneous space", changes=_dictionary(homogeneous=False)
-    ),
-    "no_heterogeneous_dictionary": Variant(
-        purpose="no dictionary in the heterogeneous space",
-        changes=_dictionary(heterogeneous=False),
-    ),
-    "no_decoupling": Variant(
-        purpose="both spaces read the encoders' outputs", changes={"decouple": {"enabled": False}}
-    ),
-    "no_cross_modal": Variant(
-        purpose="self-attention instead of cross-modal attention",
-        changes={"model": {"cross_modal": False}},
-        least=2,
-    ),
-    "no_vote": Variant(
-        purpose="the fusion alone, without what the vertices say",
-        changes={"model": {"vote": False}},
-    ),
-    "no_pretraining": Variant(
-        purpose="encoders start at random", changes={"pretrain": {"enabled": False}}
-    ),
-}
-
-_BASELINES: Mapping[str, Variant] = {
-    "late_fusion": Variant(
-        purpose="baseline: late fusion of the encoders, started as the full model's",
-        architecture="late_fusion",
-    ),
-    "mult": Variant(
-        purpose="baseline: MulT, cross-modal transformers alone", architecture="mult", least=2
-    ),
-    "gru": Variant(
-        purpose="baseline: a bidirectional GRU on the first modality", architecture="gru"
-    ),
+    "no_vote": _other("the fusion without the auxiliary-head average", "model", vote=False),
+    "no_pretraining": _other("encoders start at random", "pretrain", enabled=False),
 }
 
 
 def known_variants(modalities: Sequence[str]) -> dict[str, Variant]:
-    """Return all variants on some modalities by name: ablations, subsets of them, baselines."""
-    named = {
-        f"only_{'_'.join(subset)}": Variant(
-            purpose=f"{' and '.join(subset)} alone, in training and test", modalities=subset
-        )
-        for subset in subsets(modalities)
+    """Return all variants by name: ablations, subsets of the modalities, and baselines."""
+    return {
+        **_ABLATIONS,
+        **{
+            f"only_{'_'.join(subset)}": Variant(
+                purpose=f"{' and '.join(subset)} alone, in training and test", modalities=subset
+            )
+            for subset in subsets(modalities)
+        },
+        **{
+            name: Variant(purpose=f"baseline: {card(name).summary}", architecture=name)
+            for name in baselines()
+        },
     }
-    return {**_ABLATIONS, **named, **_BASELINES}
 
 
-def applies(name: str, full: Configuration) -> bool:
-    """Return whether a variant is another model than the full one, on its modalities."""
-    variant = known_variants(full.modalities).get(name)
-    if variant is None or len(full.modalities) < variant.least:
-        return False
-    return configure(name, full) != full
+def _refusal(name: str, variant: Variant, full: Configuration) -> str | None:
+    """Why a variant cannot be trained beside the full model; None if it can."""
+    own = _configured(variant, full)
+    if variant.architecture != full.architecture:
+        return refusal(variant.architecture, own.modalities)
+    if len(full.modalities) < variant.minimum or own == full:
+        return (
+            f"{name} with {' and '.join(full.modalities)} and these parameters is no different "
+            "model"
+        )
+    return None
 
 
 def chosen_variants(config: AblateConfig, full: Configuration) -> dict[str, Configuration]:
-    """The configurations that section `ablate` asks for, by name, in the order of `known_variants`.
+    """Return the configurations that section `ablate` asks for, in the order of `known_variants`.
 
     Raises:
         DhmdError: an unknown variant, or one that these modalities do not allow.
@@ -148,26 +124,26 @@ def chosen_variants(config: AblateConfig, full: Configuration) -> dict[str, Conf
     known = known_variants(full.modalities)
     wanted = config.variants or ()
     if config.all:
-        wanted = tuple(name for name in known if applies(name, full))
+        wanted = tuple(name for name, own in known.items() if _refusal(name, own, full) is None)
     for name in wanted:
         if name not in known:
             raise DhmdError(
                 f"ablate.variants names {name!r}, but must name some of {', '.join(known)}"
             )
-        if not applies(name, full):
-            raise DhmdError(
-                f"ablate.variants names {name}, which with {' and '.join(full.modalities)} and "
-                "these parameters is no different model: leave it out"
-            )
-    return {name: configure(name, full) for name in known if name in wanted}
+        reason = _refusal(name, known[name], full)
+        if reason is not None:
+            raise DhmdError(f"ablate.variants: {reason}; leave {name} out")
+    return {name: _configured(own, full) for name, own in known.items() if name in wanted}
 
 
 def configure(name: str, full: Configuration) -> Configuration:
-    """The full configuration with a variant's overlay."""
-    variant = known_variants(full.modalities)[name]
-    changed = overlay(full, variant.changes)
+    """Return the full configuration with a variant's changes."""
+    return _configured(known_variants(full.modalities)[name], full)
+
+
+def _configured(variant: Variant, full: Configuration) -> Configuration:
     return replace(
-        changed,
+        overlay(full, variant.changes),
         architecture=variant.architecture,
         modalities=variant.modalities or full.modalities,
     )

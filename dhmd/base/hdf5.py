@@ -1,9 +1,4 @@
-"""HDF5 files written whole or not at all, and the exceptions by which h5py reports damage.
-
-When a write fails (a full disk), HDF5 cannot close the file any more: it repeats the failure for
-every open object and then may crash the process. So HDF5 writes through a sink that never fails
-towards it; the sink remembers the first error, and the writer raises it.
-"""
+"""Opening HDF5 files safely, and writing them whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
 
-# What h5py raises on damaged files: HDF5's own errors come as these built-ins.
+# What h5py raises on damaged files: HDF5's own errors come as these built-in exceptions.
 READ_ERRORS = (
     OSError,
     RuntimeError,
@@ -27,116 +21,117 @@ READ_ERRORS = (
     TypeError,
     IndexError,
     MemoryError,
-    AttributeError,  # a group where a dataset should be, or the other way round
+    AttributeError,  # a group where a dataset is expected, or the reverse
 )
 
-
-# No filter of HDF5 packs bytes more tightly than this (deflate: 1 to 1032).
-TIGHTEST = 1100
-_SMALL = 1 << 20
-_DEEPEST = 16
-_UNDEFINED = 2**64 - 1
+_MAX_DEPTH = 16
+# No HDF5 filter compresses further than this (deflate: 1 to 1032).
+MAX_COMPRESSION = 1100
+_SMALL = 1 << 20  # bytes
 
 
-def refuse_traps(dataset: Any, where: str) -> None:
-    """Refuse a dataset that claims more than its file holds, or lies outside it, before it is read.
+def open_hdf5(path: Path) -> h5py.File:
+    """Open a file for reading.
 
-    HDF5 lets a file of a few KB describe arrays of TB, and name other files of the machine as the
-    place of its data. References and lists of varying length, text apart, are refused too: no file
-    of ours holds any, and they point into heaps that `check_heaps` does not know.
+    Raises:
+        DhmdError: the file is locked by another process, truncated, or not an HDF5 file.
+    """
+    try:
+        return h5py.File(path, "r")
+    except READ_ERRORS as error:
+        if isinstance(error, BlockingIOError) or "unable to lock file" in str(error):
+            raise DhmdError(
+                f"{path}: another process has the file open for writing; close it there, or wait"
+                " until it has finished"
+            ) from error
+        raise DhmdError(
+            f"{path}: not a whole HDF5 file: it is truncated, or of another format"
+            f" ({first_line(error)}); fetch it again"
+        ) from error
+
+
+@contextmanager
+def reading(path: Path, damaged: str) -> Iterator[h5py.File]:
+    """Open a file, refuse what is not in the file itself, and close it.
+
+    Args:
+        path: the file.
+        damaged: the message when anything fails inside the block, followed by the reason.
+
+    Raises:
+        DhmdError: as `open_hdf5` and `check_group`, or `damaged`.
+    """
+    with open_hdf5(path) as file:
+        try:
+            check_group(file, str(path))
+            yield file
+        except READ_ERRORS as error:
+            raise DhmdError(f"{damaged} ({first_line(error)})") from error
+
+
+def check_dataset(dataset: h5py.Dataset, where: str) -> None:
+    """Refuse a dataset before it is read if it is not in the file itself.
+
+    HDF5 can take a dataset's values from any other file of the machine, and lets a file of a few
+    kilobytes declare terabytes. Object references are refused too.
 
     Raises:
         DhmdError: `where` and what is wrong.
     """
     if dataset.external or dataset.is_virtual:
-        raise DhmdError(f"{where} lies in another file: refused, everything must be in one")
+        raise DhmdError(f"{where} refers to another file: refused, copy the values into this one")
     if dataset.dtype.hasobject and h5py.check_string_dtype(dataset.dtype) is None:
         raise DhmdError(f"{where} holds neither numbers nor text: refused")
-    held = dataset.id.get_storage_size()
-    if dataset.nbytes > TIGHTEST * held + _SMALL:
+    stored = dataset.id.get_storage_size()
+    if dataset.nbytes > MAX_COMPRESSION * stored + _SMALL:
         raise DhmdError(
-            f"{where} is damaged: it describes {dataset.nbytes:,} bytes and the file holds {held:,}"
+            f"{where} is damaged: it declares {dataset.nbytes:,} bytes, but the file stores"
+            f" {stored:,}"
         )
 
 
-def check_heaps(dataset: Any, where: str) -> None:
-    """Refuse a dataset of text of varying length whose heap is damaged: HDF5 loops in it for ever.
+def own_item(group: h5py.Group, name: str, where: str) -> Any:
+    """Return the item under a name, or None.
 
-    The dataset holds a reference for each text (its length, 4 bytes; the heap's address, 8; an
-    index, 4). A heap is `GCOL`, its size at byte 8, then from byte 16 on objects of 16 bytes (index
-    in the first 2, size in the last 8) with their data behind them, padded to 8. (Source: HDF5's
-    file format specification, III.E.) Datasets in pieces are not looked into.
+    Raises:
+        DhmdError: the item is a soft or external link, which may lead out of the file.
+    """
+    link = group.get(name, getlink=True)
+    if link is not None and not isinstance(link, h5py.HardLink):
+        raise DhmdError(f"{where}: {name!r} is a link to elsewhere: refused")
+    return group.get(name)
+
+
+def check_group(group: h5py.Group, where: str) -> None:
+    """Apply `check_dataset` and `own_item` to everything below a group.
 
     Raises:
         DhmdError: `where` and what is wrong.
     """
-    start = dataset.id.get_offset()
-    if start is None or h5py.check_string_dtype(dataset.dtype) is None:
-        return
-    if dataset.dtype.kind != "O":
-        return
-    base = dataset.file.userblock_size
-    with open(dataset.file.filename, "rb") as stream:
-        size = stream.seek(0, io.SEEK_END)
-        stream.seek(start + base)
-        texts = stream.read(16 * int(dataset.size))
-        # Each text has its own place: one of a MB named a million times would be a TB.
-        lengths = np.frombuffer(texts[: len(texts) // 16 * 16], dtype="<u4")[::4]
-        if int(lengths.sum(dtype=np.uint64)) > size:
-            raise DhmdError(f"{where} is damaged: its texts are longer than the file")
-        known = {
-            int.from_bytes(texts[at + 4 : at + 12], "little") for at in range(0, len(texts), 16)
-        }
-        for address in sorted(known - {0, _UNDEFINED}):
-            stream.seek(min(address + base, size))
-            head = stream.read(16)
-            length = int.from_bytes(head[8:16], "little")
-            if head[:4] != b"GCOL" or not 16 <= length <= size:
-                raise DhmdError(f"{where} is damaged: its texts point to nothing")
-            _check_heap(head + stream.read(length - 16), where)
+    seen: set[int] = set()  # addresses: a group that contains itself would never end
 
+    def visit(group: h5py.Group, depth: int) -> None:
+        address = h5py.h5o.get_info(group.id).addr
+        if depth > _MAX_DEPTH or address in seen:
+            raise DhmdError(f"{where} is damaged: its groups are nested too deeply or in a circle")
+        seen.add(address)
+        for name in group:
+            item = own_item(group, name, where)
+            if isinstance(item, h5py.Group):
+                visit(item, depth + 1)
+            elif isinstance(item, h5py.Dataset):
+                check_dataset(item, f"{where}: {name!r}")
 
-def _check_heap(heap: bytes, where: str) -> None:
-    at = 16
-    while at + 16 <= len(heap):
-        index = int.from_bytes(heap[at : at + 2], "little")
-        size = int.from_bytes(heap[at + 8 : at + 16], "little")
-        # Index 0 is the free space at the end, with its own 16 bytes counted in.
-        step = size if index == 0 else 16 + -(-size // 8) * 8
-        if step < 16 or step > len(heap) - at:
-            raise DhmdError(f"{where} is damaged: the heap of its texts is broken")
-        at += step
-
-
-def refuse_all_traps(
-    group: Any, where: str, depth: int = 0, seen: set[tuple[int, int]] | None = None
-) -> None:
-    """`refuse_traps` for everything below a group, and only what lies in the file itself.
-
-    `seen` holds the groups' addresses: one that holds itself ten times over would never end.
-
-    Raises:
-        DhmdError: `where` and what is wrong.
-    """
-    if depth > _DEEPEST:
-        raise DhmdError(f"{where} is damaged: its groups lie too deep in one another")
-    seen = set() if seen is None else seen
-    info = h5py.h5o.get_info(group.id)
-    if (info.fileno, info.addr) in seen:
-        raise DhmdError(f"{where} is damaged: a group lies in it twice")
-    seen.add((info.fileno, info.addr))
-    for name in group:
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise DhmdError(f"{where}: {name!r} is a link to elsewhere: refused")
-        item = group[name]
-        if isinstance(item, h5py.Group):
-            refuse_all_traps(item, where, depth + 1, seen)
-        elif isinstance(item, h5py.Dataset):
-            refuse_traps(item, f"{where}: {name!r}")
+    visit(group, 0)
 
 
 class _Sink(io.RawIOBase):
-    """A file for h5py's file-object driver: after the first failed write it swallows the rest."""
+    """A file for h5py's file-object driver that ignores all writes after the first failed one.
+
+    When a write fails (a full disk), HDF5 cannot close the file any more: it repeats the failure
+    for every open object and may then crash the process. So this file never fails towards HDF5. It
+    keeps the first error, and `writing` raises it.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = open(path, "w+b", buffering=0)  # noqa: SIM115 (closed by `close`)
@@ -183,17 +178,18 @@ class _Sink(io.RawIOBase):
 
 
 @contextmanager
-def writing(
-    temporary: Path, target: Path, **options: Any
-) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
-    """Open `temporary` for writing and close it; `target` is named in the sentence of a failure.
+def writing(temporary: Path, target: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
+    """Open `temporary` for writing, and close it; messages name `target`.
+
+    The same calls give the same bytes, provided that datasets are created with
+    `track_times=False`.
 
     Yields:
-        the file (`options` go to h5py), and a function that raises as soon as a write has failed:
-        long writers call it now and then, to stop early.
+        The file, and a function that raises as soon as a write has failed: long writers call it
+        now and then to stop early.
 
     Raises:
-        DhmdError: the disk is full or the folder cannot be written.
+        DhmdError: the disk is full or the directory cannot be written.
     """
     try:
         sink = _Sink(temporary)
@@ -206,9 +202,9 @@ def writing(
 
     with sink:
         try:
-            with h5py.File(sink, "w", **options) as file:
+            with h5py.File(sink, "w") as file:
                 yield file, check
         except READ_ERRORS:
-            check()  # HDF5 trips over what could not be written: say what came first
+            check()  # HDF5 fails on what could not be written: raise the cause instead
             raise
         check()

@@ -1,4 +1,4 @@
-"""`dhmd data show|check|pin`: look at a corpus or a file, validate it, fix its hashes."""
+"""`dhmd data show|check|pin|manifest`: inspect and validate a corpus, record its files."""
 
 from __future__ import annotations
 
@@ -15,20 +15,28 @@ _FILES = (".csd", ".pkl", ".pickle", ".p", ".npz", ".h5", ".hdf5")
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     actions = parser.add_subparsers(dest="action", required=True)
-    show = actions.add_parser("show", help="what is in a dataset or a file, as tables")
-    show.add_argument("what", help="a recipe's name, or a .csd, .pkl, .npz or .h5 file")
-    check = actions.add_parser("check", help="every check of the pipeline, all problems at once")
-    check.add_argument("dataset", help="a recipe's name")
+    show = actions.add_parser("show", help="print what a dataset or a file contains, as tables")
+    show.add_argument("what", help="a dataset, or a .csd, .pkl, .npz or .h5 file")
+    check = actions.add_parser(
+        "check", help="run every check of the pipeline and list all problems"
+    )
+    check.add_argument("dataset", help="a dataset's name")
     pin = actions.add_parser("pin", help="write the files' bytes and sha256 into the recipe")
-    pin.add_argument("dataset", help="a recipe's name")
+    pin.add_argument("dataset", help="a dataset's name")
+    manifest = actions.add_parser(
+        "manifest", help="record local source files, so that DVC sees a replaced one"
+    )
+    manifest.add_argument("datasets", nargs="*", help="default: those of params.yaml")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do it; `check` ends with 1 where it found a problem."""
+    """Run the action; `check` returns 1 if it finds a problem."""
     if arguments.action == "show":
         return _show(arguments.what)
     if arguments.action == "check":
         return _check(arguments.dataset)
+    if arguments.action == "manifest":
+        return _manifest(arguments.datasets)
     return _pin(arguments.dataset)
 
 
@@ -61,7 +69,7 @@ def _check(dataset: str) -> int:
 
 
 def _pin(dataset: str) -> int:
-    from dhmd.data.download import pin
+    from dhmd.data.download.pin import pin
 
     root = repository_root()
     recipe = load_recipe(dataset, root)
@@ -73,4 +81,19 @@ def _pin(dataset: str) -> int:
         f"written to {recipe.source}; `dvc commit -f download@{dataset}` tells DVC that the files "
         "themselves did not change"
     )
+    return 0
+
+
+def _manifest(datasets: list[str]) -> int:
+    from dhmd.data.manifest import write_manifests
+
+    written = write_manifests(datasets, repository_root())
+    if not written:
+        print("source manifests are current")
+    for manifest in written:
+        count = len(manifest.current["files"])
+        print(f"wrote {manifest.path} ({count} local file{'' if count == 1 else 's'})")
+    new = " ".join(str(manifest.path) for manifest in written if manifest.recorded is None)
+    if new:
+        print(f"next: git add {new}")
     return 0

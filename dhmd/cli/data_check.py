@@ -1,4 +1,4 @@
-"""Every check that the pipeline would make of a dataset, gathered instead of one a run."""
+"""All checks that the pipeline makes of a dataset, at once instead of one per run."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from pathlib import Path
 from dhmd.base.errors import DhmdError
 from dhmd.data.alignment import WordEncoder
 from dhmd.data.alignment import check_corpus as check_aligned
-from dhmd.data.download.contents import check_contents
-from dhmd.data.download.failures import SourceFailure
-from dhmd.data.download.gathering import Wanted, find_local, ordered_sources, wanted_files
-from dhmd.data.download.manifest import MANIFEST_NAME, read_manifest
+from dhmd.data.download import (
+    RECEIVED_NAME,
+    SourceFailure,
+    Wanted,
+    check_contents,
+    find_local,
+    ordered_sources,
+    read_received,
+    wanted_files,
+)
 from dhmd.data.formats import READERS
 from dhmd.data.formats import check_corpus as check_imported
 from dhmd.recipes import RECIPES_FOLDER, check_recipe_file
@@ -19,10 +25,10 @@ from dhmd.settings import Settings, load_params
 
 
 def check_dataset(name: str, root: Path) -> list[str]:
-    """All problems of a dataset, one sentence a kind; [] where it is fine.
+    """Return all problems of a dataset, one sentence per kind; warnings are logged.
 
     Files that the download stage has fetched are checked, or else those that it would copy from
-    folders. Everything is read to its end, and nothing is written.
+    directories. Everything is read to its end, and nothing is written.
 
     Raises:
         DhmdError: no such recipe, or params.yaml is wrong.
@@ -46,22 +52,22 @@ def check_dataset(name: str, root: Path) -> list[str]:
 
 
 def _raw_problems(settings: Settings, raw: Path) -> list[str]:
-    """What was downloaded: all there, unchanged since, and as the recipe has it."""
+    """Check that the downloaded files are complete, unchanged since, and those of the recipe."""
     try:
-        manifest = read_manifest(raw)
+        received = read_received(raw)
     except DhmdError as error:
         return [str(error)]
     problems = []
     if settings.recipe.format != "generated":
         for wanted in wanted_files(settings.recipe):
-            if wanted.file not in manifest:
+            if wanted.file not in received:
                 problems.append(
-                    f"{raw / wanted.file} is not listed in {MANIFEST_NAME}: the recipe has "
+                    f"{raw / wanted.file} is not listed in {RECEIVED_NAME}: the recipe has "
                     "changed since the download, run the download stage again"
                 )
                 continue
             problems += _file_problems(raw / wanted.file, wanted)
-    for file, record in manifest.items():
+    for file, record in received.items():
         path = raw / file
         if not path.is_file():
             problems.append(f"{path} is missing: run the download stage again")
@@ -84,7 +90,7 @@ def _file_problems(path: Path, wanted: Wanted) -> list[str]:
 
 
 def _gather(settings: Settings, root: Path, raw: Path) -> list[str]:
-    """Link the files that the download stage would copy into `raw`; what is missing, and why."""
+    """Link the files that the download stage would copy into `raw`; return what is missing."""
     recipe = settings.recipe
     raw.mkdir()
     sources = ordered_sources(recipe, settings.data.sources.get(recipe.name), root)
@@ -121,8 +127,11 @@ def _content_problems(settings: Settings, root: Path, raw: Path) -> list[str]:
             folds_path=folds_path,
             encoder=encoder,
         )
+    paths = {name: raw / f"{name}.csd" for name in recipe.needed}
+    if not raw.is_relative_to(root):  # links to the user's own files, which messages should name
+        paths = {name: path.resolve() for name, path in paths.items()}
     return check_aligned(
-        {name: raw / f"{name}.csd" for name in recipe.needed},
+        paths,
         recipe,
         settings.align,
         alignment=alignment,
@@ -135,6 +144,6 @@ def _content_problems(settings: Settings, root: Path, raw: Path) -> list[str]:
 def _encoder(settings: Settings, root: Path) -> WordEncoder | None:
     if settings.features.text == "words":
         return None
-    from dhmd.data.contextual.opening import open_contextual
+    from dhmd.data.text.contextual import open_contextual
 
     return open_contextual(settings.features, root, device="cpu", threads=1)

@@ -1,4 +1,4 @@
-"""What is in a file or a dataset: sizes, rates, ids, splits, labels, gaps, bad values."""
+"""Describe a file or a dataset: sizes, rates, ids, splits, labels, gaps, bad values."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256
-from dhmd.base.hdf5 import READ_ERRORS
+from dhmd.base.hdf5 import open_hdf5
 from dhmd.base.progress import progress
 from dhmd.cli.layout import histogram, share, size, table
 from dhmd.data.aligned import Corpus, read_corpus
-from dhmd.data.csd import open_sequence, video_of
-from dhmd.data.download.gathering import ordered_sources
-from dhmd.data.download.manifest import read_manifest
+from dhmd.data.alignment import Sequences, clean_values
+from dhmd.data.alignment.report import such_as
+from dhmd.data.alignment.sequences import entries_by_video
+from dhmd.data.csd import open_sequence
+from dhmd.data.download import ordered_sources, read_received
 from dhmd.data.formats import known_file, load_pickle
 from dhmd.data.formats.arrays import load_arrays
 from dhmd.recipes import Recipe
@@ -26,6 +26,10 @@ from dhmd.settings import load_params
 
 Array = np.ndarray[Any, Any]
 
+# Keys of a data report that are in the tables, or lines of their own.
+_SHOWN_ELSEWHERE = (
+    *("modalities", "alignment", "segments", "videos", "splits", "format", "origin", "warnings"),
+)
 _DEEPEST = 4  # levels of a pickle that are described
 _MOST_KEYS = 24  # keys of one level
 
@@ -46,14 +50,16 @@ def show_file(path: Path) -> list[str]:
     if suffix == ".npz":
         return [*lines, *_arrays(load_arrays(path))]
     if suffix in (".h5", ".hdf5"):
-        if _is_cache(path):
+        with open_hdf5(path) as file:
+            aligned = "schema" in file.attrs
+        if aligned:
             return [*lines, *_corpus(read_corpus(path))]
         return [*lines, *_arrays(load_arrays(path))]
     return [*lines, *_content(load_pickle(path))]
 
 
 def show_dataset(name: str, root: Path) -> list[str]:
-    """Describe a dataset by the furthest that the pipeline has come with it.
+    """Describe a dataset by its latest files: aligned, downloaded, or none yet.
 
     Raises:
         DhmdError: no such recipe, or what is there is damaged.
@@ -61,9 +67,9 @@ def show_dataset(name: str, root: Path) -> list[str]:
     settings = load_params(root).for_dataset(name)
     recipe = settings.recipe
     lines = [f"{name}: {recipe.title}", f"format {recipe.format}, task {recipe.labels.task}"]
-    cache = root / "data" / "aligned" / f"{name}.h5"
-    if cache.is_file():
-        return [*lines, *_corpus(read_corpus(cache, fold=settings.data.fold))]
+    aligned = root / "data" / "aligned" / f"{name}.h5"
+    if aligned.is_file():
+        return [*lines, *_corpus(read_corpus(aligned, fold=settings.data.fold))]
     raw = root / "data" / "raw" / name
     if raw.is_dir():
         return [*lines, *_raw(recipe, raw)]
@@ -78,7 +84,7 @@ def show_dataset(name: str, root: Path) -> list[str]:
 
 
 def _corpus(corpus: Corpus) -> list[str]:
-    """An aligned cache; the test split's labels are not read."""
+    """Describe an aligned features file; the test split's labels are not read."""
     lines = [
         f"aligned: {len(corpus.ids)} segments of {len(set(corpus.videos))} videos, "
         f"alignment {corpus.alignment}, fold {corpus.fold}"
@@ -115,10 +121,9 @@ def _corpus(corpus: Corpus) -> list[str]:
     lines += histogram(_label_counts(corpus, corpus.labels_N[seen]))
     lines.append("")
     for key, value in corpus.report.items():
-        if key in ("modalities", "alignment", "segments", "videos", "splits", "format", "origin"):
-            continue
-        lines.append(f"{key.replace('_', ' ')}: {_brief(value)}")
-    return lines
+        if key not in _SHOWN_ELSEWHERE:
+            lines.append(f"{key.replace('_', ' ')}: {_brief(value)}")
+    return [*lines, *(f"warning: {sentence}" for sentence in corpus.report.get("warnings", []))]
 
 
 def _label_counts(corpus: Corpus, labels: Array) -> dict[str, int]:
@@ -132,7 +137,7 @@ def _label_counts(corpus: Corpus, labels: Array) -> dict[str, int]:
 
 
 def _brief(value: object) -> str:
-    """A report's value on one line: long lists are counted."""
+    """Return a report's value on one line; long lists are counted."""
     if isinstance(value, Mapping):
         if len(value) > 6:
             first = next(iter(value))
@@ -146,19 +151,35 @@ def _brief(value: object) -> str:
 def _raw(recipe: Recipe, raw: Path) -> list[str]:
     lines = [f"downloaded to {raw}, not aligned yet"]
     rows = []
-    for name, record in read_manifest(raw).items():
+    for name, record in read_received(raw).items():
         known = known_file(record.sha256) or ""
         rows.append([name, size(record.bytes), record.sha256[:12], known])
     lines += table(["file", "size", "sha256", "known as"], rows)
     if recipe.format in ("csd", "generated"):
+        lines += ["", *_incomplete(recipe, raw)]
         for path in sorted(raw.glob("*.csd")):
             lines += ["", *_sequence(path)]
     return lines
 
 
+def _incomplete(recipe: Recipe, raw: Path) -> list[str]:
+    """Say which labelled videos a sequence lacks."""
+    lines = []
+    with Sequences({name: raw / f"{name}.csd" for name in recipe.needed}, recipe.needed) as opened:
+        labelled = opened.videos(str(recipe.labels.sequence))
+        for name in opened.names:
+            lacking = sorted(set(labelled) - set(opened.videos(name)))
+            if lacking:
+                lines.append(
+                    f"warning: {len(lacking)} of {len(labelled)} labelled videos are not in {name}"
+                    f" ({such_as(lacking)})"
+                )
+    return lines
+
+
 def _sequence(path: Path) -> list[str]:
-    """A computational sequence, read whole, entry by entry."""
-    rows = bad = zero = values = backwards = 0
+    """Describe a computational sequence, read to its end, entry by entry."""
+    rows = bad = zero = values = backwards = instants = 0
     seconds = 0.0
     rates = []
     words: dict[str, int] = {}
@@ -176,8 +197,9 @@ def _sequence(path: Path) -> list[str]:
             kinds.add("text" if entry.features.dtype == object else str(entry.features.dtype))
             if not count:
                 continue
-            duration = float((entry.intervals[:, 1] - entry.intervals[:, 0]).sum())
-            seconds += duration
+            length_R = entry.intervals[:, 1] - entry.intervals[:, 0]
+            seconds += float(length_R.sum())
+            instants += int(np.count_nonzero(length_R == 0))
             backwards += int(np.count_nonzero(np.diff(entry.intervals[:, 0]) < 0))
             span = float(entry.intervals[:, 1].max() - entry.intervals[:, 0].min())
             if span > 0:
@@ -186,24 +208,27 @@ def _sequence(path: Path) -> list[str]:
                 for word in entry.features[:, 0]:
                     words[str(word)] = words.get(str(word), 0) + 1
                 continue
-            finite = np.isfinite(entry.features)
-            bad += int(finite.size - np.count_nonzero(finite))
-            values += finite.size
+            cleaned = clean_values(entry.features)
+            bad += cleaned.count
+            values += entry.features.size
             zero += int(np.count_nonzero(~entry.features.any(axis=1)))
-            kept = np.where(finite, entry.features, np.nan)
-            with np.errstate(all="ignore"):
-                least, most = np.fmin.reduce(kept, axis=0), np.fmax.reduce(kept, axis=0)
+            kept = entry.features.astype(np.float64)
+            if cleaned.bad_Td is not None:
+                kept[cleaned.bad_Td] = np.nan
+            least, most = np.fmin.reduce(kept, axis=0), np.fmax.reduce(kept, axis=0)
             width = len(least)
             low, high = ends.get(width, (least, most))
             ends[width] = np.fmin(low, least), np.fmax(high, most)
             widths[width] += 1
     lines = [
         f"{path}: computational sequence {root!r}, {size(path.stat().st_size)}",
-        f"  {len(ids)} entries of {len({video_of(i) for i in ids})} videos, {rows} rows, "
+        f"  {len(ids)} entries of {len(entries_by_video({'': ids})[''])} videos, {rows} rows, "
         f"{seconds / 3600:.2f} h in rows, type {'/'.join(sorted(kinds))}",
     ]
     if rates:
-        lines.append(f"  rows a second: median {np.median(rates):.2f}")
+        lines.append(f"  rows per second: median {np.median(rates):.2f}")
+    if instants:
+        lines.append(f"  rows without length (start = end): {share(instants, rows)}")
     if backwards:
         lines.append(f"  rows that go back in time: {backwards}")
     if words:
@@ -233,7 +258,7 @@ def _sequence(path: Path) -> list[str]:
 
 
 def _content(content: object) -> list[str]:
-    """A pickle's content: arrays as a table, level by level."""
+    """Describe a pickle's content: arrays as a table, level by level."""
     rows: list[list[object]] = []
     _walk(content, "", rows, 0)
     return table(["what", "type", "shape", "least", "most", "not finite", "zero rows"], rows)
@@ -277,11 +302,3 @@ def _array_cells(array: Array) -> Sequence[object]:
         any_row = array.any(axis=-1)
         zero = share(int(any_row.size - np.count_nonzero(any_row)), int(any_row.size))
     return [str(array.dtype), shape, *ends, bad, zero]
-
-
-def _is_cache(path: Path) -> bool:
-    try:
-        with h5py.File(path, "r") as file:
-            return "schema" in file.attrs
-    except READ_ERRORS as error:
-        raise DhmdError(f"{path} is not a whole HDF5 file") from error

@@ -1,9 +1,9 @@
-"""`dhmd import mmsa|arrays PATH --dataset NAME`: a corpus from one's own disk, ready to run.
+"""`dhmd import mmsa|arrays PATH --dataset NAME`: make a dataset of one's own files.
 
 `dhmd import videos FOLDER --labels FILE` is dhmd/cli/import_videos.py.
 
 The files are checked first, with every check of the pipeline. Then they are linked (or copied) to
-data/placed/NAME, and where no recipe NAME exists one is written.
+data/placed/NAME, a recipe is drafted if there is none, and the source manifest is written.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Literal
 
 from dhmd.base.atomic import whole_file, write_text
 from dhmd.base.errors import DhmdError
@@ -23,12 +22,18 @@ from dhmd.cli import import_videos
 from dhmd.config.schema import load_section
 from dhmd.config.yaml12 import parse_yaml
 from dhmd.data.alignment import AlignConfig
-from dhmd.data.download.contents import check_contents
-from dhmd.data.download.failures import SourceFailure
-from dhmd.data.download.gathering import PLACED_FOLDER, find_local, wanted_files
-from dhmd.data.download.locations import Folder
+from dhmd.data.download import (
+    PLACED_FOLDER,
+    Folder,
+    SourceFailure,
+    check_contents,
+    find_local,
+    wanted_files,
+)
 from dhmd.data.formats import check_corpus
-from dhmd.data.formats.drafting import draft_arrays, draft_mmsa
+from dhmd.data.formats.drafting import draft_recipe
+from dhmd.data.formats.mmsa import PADDINGS
+from dhmd.data.manifest import MANIFEST_FOLDER, write_manifests
 from dhmd.recipes import RECIPES_FOLDER, Recipe, load_recipe, parse_recipe, repository_root
 from dhmd.settings import load_params
 
@@ -41,72 +46,90 @@ def configure(parser: argparse.ArgumentParser) -> None:
     mmsa = formats.add_parser("mmsa", help="one of MMSA's feature pickles")
     mmsa.add_argument(
         "--padding",
-        choices=("marked", "trailing_zeros", "none"),
-        default="marked",
-        help="for a new recipe: padding is what text_bert or lengths mark, rows of zeros at the "
-        "end, or there is none",
+        choices=PADDINGS[:4],
+        default=PADDINGS[0],
+        help="where padding is, if the file does not mark it by lengths or text_bert: rows of "
+        "zeros at the start or end of each utterance, or none",
     )
     arrays = formats.add_parser("arrays", help="a folder of train, valid and test .npz or .h5")
     for one in (mmsa, arrays):
         one.add_argument("path", type=Path, help="the file or folder")
-        one.add_argument("--dataset", required=True, help="the recipe's name, old or new")
-
+        one.add_argument("--dataset", required=True, help="the dataset's name, old or new")
+        one.add_argument("--classes", help="the classes' names in order, separated by commas")
+        one.add_argument("--task", choices=("regression", "classification"))
     videos = formats.add_parser("videos", help="a folder of videos, transcripts and labels")
     import_videos.configure(videos)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Import; 1 where the files have problems, and then nothing is written."""
+    """Import; return 1 if the files have problems, and then nothing is written."""
     if arguments.format == "videos":
         return import_videos.run(arguments)
     root, name, path = repository_root(), str(arguments.dataset), Path(arguments.path)
     if not path.exists():
         raise DhmdError(f"{path} does not exist")
-    # Also a value in params.yaml: it must not read as a number or as null there.
+    # The name is also a value in params.yaml: it must not read as a number or as null there.
     if not _NAME.fullmatch(name) or name.lower() in ("null", "true", "false"):
         raise DhmdError(
-            f"--dataset {name!r} is no name: use a letter, then letters, digits, '_' and '-'"
+            f"--dataset {name!r} is not a name: use a letter, then letters, digits, '_' and '-'"
         )
     load_params(root)  # a mistake in params.yaml is found before the work
     recipe_file = root / RECIPES_FOLDER / f"{name}.yaml"
-    text: str | None = None
-    if recipe_file.is_file():
-        recipe = load_recipe(name, root)
-        if recipe.format != arguments.format:
-            raise DhmdError(
-                f"{recipe.source} is of format {recipe.format}, not {arguments.format}: choose "
-                "another --dataset"
-            )
-    else:
-        draft = (
-            draft_mmsa(name, path, arguments.padding)
-            if arguments.format == "mmsa"
-            else draft_arrays(name, path)
-        )
-        text = draft.text()
-        recipe = parse_recipe(name, parse_yaml(text, f"{RECIPES_FOLDER}/{name}.yaml"))
+    draft = None if recipe_file.is_file() else _draft(arguments, name, path)
+    recipe = load_recipe(name, root) if draft is None else draft[1]
+    if draft is None:
+        _check_existing(recipe, arguments)
     files = _files(recipe, path)
-    alignment, problems = _checked(recipe, files, root)
+    alignment, problems, warnings = _checked(recipe, files, root)
+    for sentence in problems or warnings:
+        print(f"dhmd import: {sentence}", file=sys.stderr)
     if problems:
-        for problem in problems:
-            print(f"dhmd import: {problem}", file=sys.stderr)
         return 1
     for file, source in files.items():
         _place(source, root / PLACED_FOLDER / name / file)
         print(f"placed {PLACED_FOLDER / name / file}")
-    if text is not None:
-        write_text(recipe_file, text)
-        print(f"wrote {recipe.source}: go over it")
+    if draft is not None:
+        write_text(recipe_file, draft[0])
+        print(f"wrote {recipe.source}: check it")
+    write_manifests([name], root)
+    tracked = f"{recipe.source} {MANIFEST_FOLDER / name}.json"
     extra = "" if alignment == "word" else " -S data.alignment=none"
-    print(f"next: dvc exp run -S 'datasets=[{name}]'{extra}")
+    print(f"next: git add {tracked} && dvc exp run -S 'datasets=[{name}]'{extra}")
     return 0
 
 
+def _draft(arguments: argparse.Namespace, name: str, path: Path) -> tuple[str, Recipe]:
+    """Draft a recipe for the files; return its text and what it says."""
+    text = draft_recipe(
+        arguments.format,
+        name,
+        path,
+        padding=getattr(arguments, "padding", PADDINGS[0]),
+        task=arguments.task,
+        classes=[one.strip() for one in (arguments.classes or "").split(",") if one.strip()],
+    )
+    return text, parse_recipe(name, parse_yaml(text, f"{RECIPES_FOLDER}/{name}.yaml"))
+
+
+def _check_existing(recipe: Recipe, arguments: argparse.Namespace) -> None:
+    if recipe.format != arguments.format:
+        raise DhmdError(
+            f"{recipe.source} is of format {recipe.format}, not {arguments.format}: choose "
+            "another --dataset"
+        )
+    padding = getattr(arguments, "padding", PADDINGS[0])
+    if arguments.classes or arguments.task or padding != PADDINGS[0]:
+        raise DhmdError(
+            f"{recipe.source} exists, and --padding, --classes and --task are for a new dataset: "
+            "edit it, or choose another --dataset"
+        )
+
+
 def _files(recipe: Recipe, path: Path) -> dict[str, Path]:
-    """The recipe's files at `path`, each of the content that the recipe has pinned.
+    """Find the recipe's files at `path`, each with the content that the recipe pins.
 
     Raises:
-        DhmdError: one is missing or another.
+        DhmdError: a file is missing, or has another content.
     """
     files = {}
     wanted_ones = wanted_files(recipe)
@@ -118,15 +141,18 @@ def _files(recipe: Recipe, path: Path) -> dict[str, Path]:
         try:
             check_contents(found, name=wanted.path, expected=wanted.expected)
         except SourceFailure as failure:
-            raise DhmdError(f"{found} is not what {recipe.source} names: {failure}") from failure
+            raise DhmdError(
+                f"{found} is not the file that {recipe.source} names: {failure}; if it is to "
+                f"replace that file, set bytes and sha256 of sequences.{wanted.sequence} to null"
+            ) from failure
         files[wanted.file] = found.resolve()
     return files
 
 
 def _checked(
     recipe: Recipe, files: dict[str, Path], root: Path
-) -> tuple[Literal["word", "none"], list[str]]:
-    """Which alignment the files fit, and their problems under it."""
+) -> tuple[str, list[str], list[str]]:
+    """Return the alignment that the files fit, their problems under it, and warnings."""
     align = load_section(
         AlignConfig,
         {},
@@ -140,11 +166,20 @@ def _checked(
         raw = Path(folder)
         for file, source in files.items():
             (raw / file).symlink_to(source)
-        if not check_corpus(recipe, raw, align, alignment="word", folds_path=folds_path):
-            return "word", []
-        problems = check_corpus(recipe, raw, align, alignment="none", folds_path=folds_path)
-    # The temporary folder is no name for a user's file.
-    return "none", [problem.replace(f"{raw}{os.sep}", "") for problem in problems]
+        for alignment in ("word", "none"):
+            warnings: list[str] = []
+            problems = check_corpus(
+                recipe,
+                raw,
+                align,
+                alignment=alignment,
+                folds_path=folds_path,
+                warn=warnings.append,
+            )
+            if not problems:
+                break
+    # The temporary folder would not tell a user which file is meant.
+    return alignment, [problem.replace(f"{raw}{os.sep}", "") for problem in problems], warnings
 
 
 def _place(source: Path, target: Path) -> None:
@@ -153,6 +188,5 @@ def _place(source: Path, target: Path) -> None:
     with whole_file(target) as temporary:
         try:
             os.link(source, temporary)
-        except OSError:
-            # Another disk: a copy.
+        except OSError:  # another disk
             shutil.copyfile(source, temporary)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from dhmd.base.errors import DhmdError
 from dhmd.cli.extract import add_options, read_options, report
-from dhmd.data.download.gathering import PLACED_FOLDER
+from dhmd.data.download import PLACED_FOLDER
+from dhmd.data.manifest import MANIFEST_FOLDER, write_manifests
 from dhmd.media.audio import TERMS
 from dhmd.media.corpus import DEFAULT_FRACTIONS, TEMPLATE, Task, import_videos
 from dhmd.recipes import repository_root
@@ -78,6 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         say=report,
     )
-    print(f"wrote {recipe.relative_to(root)} and recipes/folds/{name}.json: check them")
-    print(f"next: dvc exp run -S 'datasets=[{name}]'")
+    write_manifests([name], root)
+    written = f"{recipe.relative_to(root)} recipes/folds/{name}.json {MANIFEST_FOLDER / name}.json"
+    print(f"wrote {written}: check them")
+    print(f"next: git add {written} && dvc exp run -S 'datasets=[{name}]'")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dhmd.data.manifest import stale_manifests
 from dhmd.gate.lock import check_lock
 from dhmd.recipes import repository_root
 
@@ -16,8 +17,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check and print one line a stale stage."""
-    state = check_lock(repository_root(Path.cwd()))
-    if not state.stale:
+    root = repository_root(Path.cwd())
+    state, manifests = check_lock(root), stale_manifests(root)
+    for sentence in manifests:
+        print(f"stale: {sentence}")
+    if not state.stale and not manifests:
         print("dvc.lock is current with code and params")
         return 0
     for stage, said in state.stale.items():

@@ -1,4 +1,4 @@
-"""`dhmd predict`: score new `.csd` files with a trained model."""
+"""`dhmd predict`: predict new `.csd` files with a trained model."""
 
 from __future__ import annotations
 
@@ -11,38 +11,40 @@ from pathlib import Path
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.epilog = (
-        "The model folder is all that is needed: neither recipe nor params.yaml is read. "
-        "A modality without a file counts as absent."
+        "Only the model directory is needed: neither the dataset config nor params.yaml is read. "
+        "A modality without a file is treated as absent."
     )
-    parser.add_argument("--model", required=True, type=Path, help="a model folder, models/demo say")
+    parser.add_argument(
+        "--model", required=True, type=Path, help="model directory, such as models/demo"
+    )
     parser.add_argument(
         "--input",
         required=True,
         type=Path,
         metavar="FOLDER",
-        help="new .csd files without labels, named by the recipe's sequences (words.csd, …) or as "
-        "at its source",
+        help="directory of new .csd files, named by the dataset config's sequences (words.csd, …) "
+        "or as at their source",
     )
     parser.add_argument(
         "--output",
         required=True,
         type=Path,
         metavar="FILE",
-        help="CSV to write: id, start and end in seconds, the seeds' mean, each seed",
+        help="CSV to write: id, start and end in seconds, mean over seeds, one column per seed",
     )
     parser.add_argument(
         "--segments",
         type=Path,
         metavar="FILE",
         help="CSV with the columns video, start, end, or a .csd whose rows are the segments "
-        "(default: each video is one)",
+        "(default: one segment per video)",
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Predict; what a user should know goes to stderr."""
-    # Read once, when torch is loaded; deterministic cuBLAS needs a fixed workspace.
+    """Predict; warnings go to stderr."""
+    # PyTorch reads it once, when it is imported: deterministic cuBLAS needs a fixed workspace.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     from dhmd.prediction import predict_folder
 

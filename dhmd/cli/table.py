@@ -1,4 +1,4 @@
-"""`dhmd table`: the tables of results, from what is committed below metrics/."""
+"""`dhmd table`: print the tables of results from the files in metrics/."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.cli.readme import with_tables
-from dhmd.evaluation.tables import Table, dataset_names, dataset_tables, to_markdown, to_text
+from dhmd.evaluation.tables import Table, dataset_names, dataset_tables
 from dhmd.recipes import repository_root
 
 README = "README.md"
@@ -18,7 +18,7 @@ README = "README.md"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("dataset", nargs="*", help="datasets to show (default: all in metrics/)")
-    parser.add_argument("--markdown", action="store_true", help="print markdown")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown")
     parser.add_argument(
         "--readme",
         action="store_true",
@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the tables of each dataset, or write them into the README."""
+    """Print the tables of each dataset or write them into the README."""
     root = repository_root(Path.cwd())
     metrics = root / "metrics"
     if arguments.readme:
@@ -39,19 +39,19 @@ def run(arguments: argparse.Namespace) -> int:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise DhmdError(
-            f"metrics/ has no dataset {unknown[0]}; there are {', '.join(known) or 'none'}"
+            f"metrics/ has no dataset {unknown[0]}; available: {', '.join(known) or 'none'}"
         )
     if not names:
-        raise DhmdError("metrics/ holds no dataset yet; run dvc repro")
-    print(_shown(metrics, names, to_markdown if arguments.markdown else to_text))
+        raise DhmdError("metrics/ has no dataset yet; run dvc repro")
+    print(_shown(metrics, names, Table.to_markdown if arguments.markdown else Table.to_text))
     return 0
 
 
 def readme_tables(metrics: Path, dataset: str) -> str:
-    """What the README shows of a dataset: its tables, or that there are none yet."""
+    """Return the README's tables of a dataset, or a sentence if there are none yet."""
     if dataset not in dataset_names(metrics):
         return f"No metrics of {dataset} are committed yet."
-    return _shown(metrics, [dataset], to_markdown)
+    return _shown(metrics, [dataset], Table.to_markdown)
 
 
 def _shown(metrics: Path, names: Sequence[str], show: Callable[[Table], str]) -> str:

@@ -1,21 +1,24 @@
-"""Metrics as the field computes them, and the files of `metrics/<dataset>/`, all in Git.
+"""Evaluation: metrics, statistics, and the files of `metrics/<dataset>/`, which Git tracks.
 
-    metrics.json            {"test": {metric: {mean, std}}, "valid": …, "n_seeds", "undefined"}; on
-                            generated corpora also "truth" (scores against the planted truth) and
-                            "ceiling" (the planted truth's own score): the one DVC metrics file
-    seeds.csv               a row a seed and split
-    predictions.csv         a row a test utterance: id, label, a column a seed; everything above
-                            can be computed again from it (and from truth.csv)
-    identity.json           what was measured: dataset, task, corpus, fold, protocol
-    intervals.json          {metric: {low, high}} over test utterances (bootstrap by video)
-    unimodal.csv            the pretrained encoders, a row a modality, seed and split
-    floors.json             median label (most frequent class), ridge on pooled features
-    ablations.json, .csv    variants − full, paired by seed, Holm-corrected; rows a seed and split
-    missing_modalities.*    the full model with modalities withheld − full; rows a seed
-    edges.json              GD-Units' mean edges, spreads, rank correlation with planted reliability
-    dictionary.json         active, used and dead codes, overlaps
-    truth.csv               generated corpora: the test utterances' labels without noise
+    metrics.json              headline values, the DVC metrics file
+    details/
+      summary.json            {"test", "valid": {metric: {mean, std}}, "n_seeds", "undefined"}; for
+                              generated corpora also "truth" (scores against the ground truth) and
+                              "oracle" (scores of the ground truth against the noisy labels)
+      seeds.csv               scores: one row per seed and split
+      predictions.csv         one row per test utterance: id, label, one column per seed; all scores
+                              can be recomputed from it (and from truth.csv)
+      identity.json           what was measured: dataset, task, corpus, fold, protocol
+      intervals.json          {metric: {low, high}} over test utterances (bootstrap by video)
+      unimodal.csv            the pretrained encoders: one row per modality, seed and split
+      trivial_baselines.json  median label (most frequent class), ridge on pooled features
+      ablations.json, .csv    variant - full, paired by seed, Holm-corrected; rows per seed
+      missing_modalities.*    the full model without some modalities - full; rows per seed
+      edges.json              mean edge weights of the GD-Units, spreads, rank correlation with the
+                              planted reliability
+      dictionary.json         active, used and dead codes, overlaps
+      truth.csv               generated corpora: labels of the test utterances before noise
 
-Numbers are unrounded and byte-stable; rounding is for tables. `metrics`, `bootstrap`, `statistics`,
-`files`, `summary` and `identity` are light, for the gate; `job` writes the folder.
+Numbers are not rounded and the files are the same bytes on every run. `metrics`, `statistics` and
+`files` import quickly, for the gate; `job` writes the directory.
 """

@@ -1,8 +1,11 @@
-"""The files of `metrics/<dataset>/`, written and read back: one place for each format.
+"""The files of `metrics/<dataset>/`: their names, how to read them, and the two summaries.
 
-Numbers are written so that they read back exactly and in the fewest digits; nothing is rounded.
-Every score is computed from the numbers as written, so that whoever reads `predictions.csv`, with
-whatever tool, computes the very same ones.
+Floats are written with the fewest digits that restore them exactly, and nothing is rounded. Scores
+are computed from the numbers as written, so that any tool computes the same scores from
+`predictions.csv`.
+
+All readers raise `DhmdError` with the name of the file and the place of the fault. The gate imports
+this module, so it uses the csv module instead of pandas.
 """
 
 from __future__ import annotations
@@ -11,9 +14,9 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +24,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.evaluation.metrics import METRICS, Floats, Scores
+from dhmd.evaluation.metrics import COLUMNS, METRICS, PRIMARY, Floats, score
+from dhmd.evaluation.statistics import summary
 
-PREDICTIONS = "predictions.csv"
-SEEDS = "seeds.csv"
 METRICS_FILE = "metrics.json"
-IDENTITY = "identity.json"
-TRUTH = "truth.csv"
+DETAILS = "details"
+IDENTITY = f"{DETAILS}/identity.json"
+SUMMARY = f"{DETAILS}/summary.json"
+PREDICTIONS = f"{DETAILS}/predictions.csv"
+SEEDS = f"{DETAILS}/seeds.csv"
+GROUND_TRUTH = f"{DETAILS}/truth.csv"
+INTERVALS = f"{DETAILS}/intervals.json"
+UNIMODAL = f"{DETAILS}/unimodal.csv"
+TRIVIAL_BASELINES = f"{DETAILS}/trivial_baselines.json"
+ABLATIONS = f"{DETAILS}/ablations"
+MISSING_MODALITIES = f"{DETAILS}/missing_modalities"
+EDGES = f"{DETAILS}/edges.json"
+DICTIONARY = f"{DETAILS}/dictionary.json"
+
 SPLITS = ("test", "valid")
-_SEED_PREFIX = "seed_"
+# How scores come about: the definitions of the metrics, selection on the validation split, the test
+# split used once after training. Raise it when one of them changes.
+PROTOCOL = "1"
+
+SeedScores = Mapping[int, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Content of `identity.json`: two results are comparable only if it agrees.
+
+    Attributes:
+        corpus: identity of the aligned dataset (config, fold, ids, splits, labels, hashes of the
+            source files).
+    """
+
+    dataset: str
+    task: str
+    corpus: str
+    fold: str
+    protocol: str = PROTOCOL
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What `predictions.csv` holds: test ids [N], labels [N], seeds [S] and values [S, N]."""
+    """Content of `predictions.csv`: test ids [N], labels [N], seeds [E], predictions [E, N]."""
 
     ids: tuple[str, ...]
     labels: Floats
@@ -43,11 +77,7 @@ class Predictions:
 
 
 def read_text(path: Path) -> str:
-    """A file that a stage has written.
-
-    Raises:
-        DhmdError: it is missing, cannot be read, or is not UTF-8.
-    """
+    """Read a UTF-8 file that a stage has written."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -55,96 +85,59 @@ def read_text(path: Path) -> str:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object.
-
-    Raises:
-        DhmdError: as `read_text`, or it holds something else.
-    """
+    """Read a JSON file that contains an object."""
     value = parse_json(read_text(path), str(path))
     if not isinstance(value, dict):
         raise DhmdError(f"{path} is not a JSON object; run dvc repro")
     return value
 
 
-@contextmanager
-def written_by_evaluate(folder: Path) -> Iterator[None]:
-    """Inside, what the folder's files hold is taken for what `evaluate` writes.
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read the rows of a CSV file with a header."""
+    return list(csv.DictReader(io.StringIO(read_text(path))))
 
-    Raises:
-        DhmdError: it turned out to be something else, of another version or edited.
-    """
+
+def read_identity(folder: Path) -> Identity:
+    """Read `identity.json` of a metrics directory."""
+    return parse_identity(read_text(folder / IDENTITY), str(folder / IDENTITY))
+
+
+def read_predictions(folder: Path) -> Predictions:
+    """Read `predictions.csv` of a metrics directory."""
+    return parse_predictions(read_text(folder / PREDICTIONS), str(folder / PREDICTIONS))
+
+
+@contextmanager
+def expect_current_files(folder: Path) -> Iterator[None]:
+    """Report an unexpected content of the files as an error that names `folder`."""
     try:
         yield
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DhmdError(
-            f"a file of {folder} holds other values than this version of evaluate writes "
+            f"a file of {folder} has other content than this version of evaluate writes "
             f"({type(error).__name__}: {first_line(error)}); run dvc repro"
         ) from error
 
 
-def written(values: NDArray[np.floating[Any]] | NDArray[np.integer[Any]]) -> NDArray[np.str_]:
-    """Each number in the fewest digits that read back to it exactly (`float32` in its own)."""
-    return values.astype(np.str_)
-
-
-def as_written(values: NDArray[np.floating[Any]]) -> Floats:
-    """The numbers that a reader of the written ones gets."""
-    return written(values).astype(np.float64)
+def decimal_round_trip(values: NDArray[np.floating[Any]]) -> Floats:
+    """Return the float64 numbers whose text is the shortest text of `values` (float32: its own)."""
+    return values.astype(np.str_).astype(np.float64)
 
 
 def json_text(value: object) -> str:
-    """JSON as this project writes it: indented, floats in shortest form, never NaN."""
+    """Return indented JSON with floats in shortest form.
+
+    Raises:
+        ValueError: the value contains NaN or an infinity.
+    """
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A CSV file with `\\n` line ends on every system."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return stream.getvalue()
-
-
-def cells(scores: Scores, task: str) -> list[str]:
-    """A row's metric cells; an undefined metric is an empty one."""
-    return [
-        repr(scores.values[metric]) if metric in scores.values else "" for metric in METRICS[task]
-    ]
-
-
-def predictions_text(predictions: Predictions, task: str) -> str:
-    """`predictions.csv`; classes are whole numbers."""
-
-    def column(values: Floats) -> list[str]:
-        # The values came from written ones: as float64 they are shortest in the same digits.
-        numbers = values.astype(np.int64) if task == "classification" else values
-        return [str(value) for value in numbers.tolist()]
-
-    header = ["id", "label", *(f"{_SEED_PREFIX}{seed}" for seed in predictions.seeds)]
-    columns = [column(predictions.labels), *(column(values) for values in predictions.values)]
-    return csv_text(header, zip(predictions.ids, *columns, strict=True))
-
-
-def seeds_text(scores: Mapping[str, Mapping[int, Scores]], task: str) -> str:
-    """`seeds.csv` from scores by split and seed."""
-    rows = [
-        [seed, split, *cells(scores[split][seed], task)]
-        for split in SPLITS
-        for seed in scores[split]
-    ]
-    return csv_text(["seed", "split", *METRICS[task]], rows)
-
-
 def parse_json(text: str, source: str) -> object:
-    """The JSON value in `text`; NaN and infinities are refused.
-
-    Raises:
-        DhmdError: the sentence names `source`.
-    """
+    """Parse JSON without NaN and infinities."""
 
     def refuse(constant: str) -> object:
-        raise DhmdError(f"{source} holds {constant}, which no metrics file may")
+        raise DhmdError(f"{source} contains {constant}, which is not valid JSON; run dvc repro")
 
     try:
         return json.loads(text, parse_constant=refuse)
@@ -152,101 +145,167 @@ def parse_json(text: str, source: str) -> object:
         raise DhmdError(f"{source} is not readable as JSON ({first_line(error)})") from error
 
 
-def parse_predictions(text: str, source: str) -> Predictions:
-    """Read `predictions.csv`.
+def parse_identity(text: str, source: str) -> Identity:
+    """Parse `identity.json`."""
+    mapping = parse_json(text, source)
+    names = [field.name for field in fields(Identity)]
+    if not isinstance(mapping, dict) or sorted(mapping) != sorted(names):
+        raise DhmdError(f"{source} must have exactly the keys {', '.join(names)}; run dvc repro")
+    for name, value in mapping.items():
+        if not isinstance(value, str) or not value:
+            raise DhmdError(f"{source}: {name} is {value!r}, but must be text")
+    if mapping["task"] not in METRICS:
+        raise DhmdError(
+            f"{source}: task is {mapping['task']!r}, but must be {' or '.join(METRICS)}"
+        )
+    return Identity(**mapping)
 
-    Raises:
-        DhmdError: another header, a value that is not a finite number, an id twice, no rows.
-    """
-    header, rows = _parse_csv(text, source)
-    names = header[2:]
-    seeds = [name.removeprefix(_SEED_PREFIX) for name in names]
-    well_named = all(
-        name.startswith(_SEED_PREFIX) and seed.isdecimal()
-        for name, seed in zip(names, seeds, strict=True)
-    )
-    if header[:2] != ["id", "label"] or not names or not well_named:
-        raise DhmdError(f"{source}: the header must be id,label,seed_1,…, not {','.join(header)}")
-    if len(set(seeds)) != len(seeds):
-        raise DhmdError(f"{source}: a seed has two columns")
+
+def parse_predictions(text: str, source: str) -> Predictions:
+    """Parse `predictions.csv`."""
+    rows, columns = _parse_table(text, source, ("id",))
+    seeds = [name.removeprefix("seed_") for name in columns[1:]]
+    expected = ["label", *(f"seed_{seed}" for seed in seeds)]
+    if columns != expected or not seeds or not all(map(str.isdecimal, seeds)):
+        raise DhmdError(
+            f"{source}: the header must be id,label,seed_1,…, not id,{','.join(columns)}"
+        )
     if not rows:
         raise DhmdError(f"{source} has no rows")
-    ids = tuple(row[0] for row in rows)
-    if len(set(ids)) != len(ids):
-        twice = next(name for name in ids if ids.count(name) > 1)
-        raise DhmdError(f"{source}: {twice} has two rows")
-    table = np.array(
-        [
-            [_number(cell, f"{source}: {row[0]}, {name}") for cell, name in pairs]
-            for row in rows
-            for pairs in [zip(row[1:], header[1:], strict=True)]
-        ]
-    )
-    return Predictions(ids, table[:, 0], tuple(int(seed) for seed in seeds), table[:, 1:].T.copy())
+    for (name,), row in rows.items():
+        for column in columns:
+            if column not in row:
+                raise DhmdError(f"{source}: {name}, {column} is empty, not a finite number")
+    table = np.array([list(row.values()) for row in rows.values()])
+    ids = tuple(name for (name,) in rows)
+    return Predictions(ids, table[:, 0], tuple(map(int, seeds)), table[:, 1:].T.copy())
 
 
 def parse_seeds(text: str, source: str) -> dict[str, dict[int, dict[str, float]]]:
-    """Read `seeds.csv`: split → seed → metric → value, empty cells left out.
-
-    Raises:
-        DhmdError: another header, a value that is not a finite number, a seed and split twice.
-    """
-    header, rows = _parse_csv(text, source)
-    if header[:2] != ["seed", "split"]:
-        raise DhmdError(f"{source}: the header must begin with seed,split")
+    """Parse `seeds.csv` to {split: {seed: {metric: value}}}; empty cells are omitted."""
     result: dict[str, dict[int, dict[str, float]]] = {split: {} for split in SPLITS}
-    for row in rows:
-        if not row[0].isdecimal() or row[1] not in result:
-            raise DhmdError(f"{source}: no row can be of seed {row[0]!r} and split {row[1]!r}")
-        seed, split = int(row[0]), row[1]
-        if seed in result[split]:
-            raise DhmdError(f"{source}: seed {seed} has two rows of split {split}")
-        result[split][seed] = {
-            name: _number(cell, f"{source}: seed {seed}, {split}, {name}")
-            for cell, name in zip(row[2:], header[2:], strict=True)
-            if cell
-        }
+    for (seed, split), scores in _parse_table(text, source, ("seed", "split"))[0].items():
+        if not seed.isdecimal() or split not in result:
+            raise DhmdError(f"{source}: a row has the seed {seed!r} and the split {split!r}")
+        result[split][int(seed)] = scores
     return result
 
 
-def truth_text(ids: Sequence[str], truth: Floats) -> str:
-    """`truth.csv`: what a generated corpus planted as the test utterances' labels without noise."""
-    return csv_text(["id", "truth"], zip(ids, map(repr, truth.tolist()), strict=True))
-
-
-def parse_truth(text: str, source: str) -> tuple[tuple[str, ...], Floats]:
-    """Read `truth.csv`.
-
-    Raises:
-        DhmdError: another header, or a value that is not a finite number.
-    """
-    header, rows = _parse_csv(text, source)
-    if header != ["id", "truth"]:
+def parse_ground_truth(text: str, source: str) -> tuple[tuple[str, ...], Floats]:
+    """Parse `truth.csv` to ids and labels before noise; real corpora have no rows."""
+    rows, columns = _parse_table(text, source, ("id",))
+    if columns != ["truth"]:
         raise DhmdError(f"{source}: the header must be id,truth")
-    values = [_number(row[1], f"{source}: {row[0]}") for row in rows]
-    return tuple(row[0] for row in rows), np.array(values, dtype=np.float64)
+    values = [row.get("truth", math.nan) for row in rows.values()]
+    return tuple(name for (name,) in rows), np.array(values, dtype=np.float64)
 
 
-def _parse_csv(text: str, source: str) -> tuple[list[str], list[list[str]]]:
+def _parse_table(
+    text: str, source: str, keys: tuple[str, ...]
+) -> tuple[dict[tuple[str, ...], dict[str, float]], list[str]]:
+    """Parse CSV whose first columns are `keys` and whose other columns are finite numbers.
+
+    Returns:
+        {key: {column: value}}, without empty cells, and the names of the number columns.
+    """
     try:
-        rows = list(csv.reader(io.StringIO(text), strict=True))
+        lines = list(csv.reader(io.StringIO(text), strict=True))
     except csv.Error as error:
         raise DhmdError(f"{source} is not readable as CSV ({first_line(error)})") from error
-    if not rows or len(rows[0]) < 2:
-        raise DhmdError(f"{source} has no header")
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(rows[0]):
+    header, n = lines[0] if lines else [], len(keys)
+    if tuple(header[:n]) != keys or len(set(header)) != len(header):
+        raise DhmdError(
+            f"{source}: the header must begin with {','.join(keys)} and name each column once"
+        )
+    rows: dict[tuple[str, ...], dict[str, float]] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) != len(header):
             raise DhmdError(
-                f"{source}, row {number}: {len(row)} cells, but the header has {len(rows[0])}"
+                f"{source}, row {number}: {len(line)} cells, but the header has {len(header)}"
             )
-    return rows[0], rows[1:]
+        key = tuple(line[:n])
+        if key in rows:
+            raise DhmdError(f"{source}: {', '.join(key)} has two rows")
+        rows[key] = {}
+        for name, cell in zip(header[n:], line[n:], strict=True):
+            if cell:
+                try:
+                    rows[key][name] = float(cell)
+                except ValueError:
+                    rows[key][name] = math.nan
+                if not math.isfinite(rows[key][name]):
+                    where = f"{source}: {', '.join(key)}, {name}"
+                    raise DhmdError(f"{where} is {cell!r}, not a finite number")
+    return rows, header[n:]
 
 
-def _number(cell: str, where: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise DhmdError(f"{where} is {cell or 'empty'!r}, not a finite number")
-    return value
+def over_seeds(scores: SeedScores, metrics: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return {metric: {mean, std}} of the metrics that every seed defines."""
+    return {
+        metric: summary(np.array([values[metric] for values in scores.values()]))
+        for metric in metrics
+        if scores and all(metric in values for values in scores.values())
+    }
+
+
+def summarise(
+    task: str,
+    scores: Mapping[str, SeedScores],
+    predictions: Predictions,
+    truth_N: Floats | None,
+) -> dict[str, Any]:
+    """Return the content of `summary.json`: all metrics over seeds.
+
+    Args:
+        task: regression or classification.
+        scores: split → seed → metric → value.
+        predictions: of the test split.
+        truth_N: labels without noise of a generated corpus, else None.
+
+    Returns:
+        {"test", "valid": {metric: {mean, std}}, "n_seeds", "undefined": names of metrics that a
+        seed leaves undefined}; for generated corpora also "truth" (scores against the ground truth)
+        and "oracle" (the ground truth's own scores against the labels).
+    """
+    metrics = METRICS[task]
+    result: dict[str, Any] = {split: over_seeds(scores[split], metrics) for split in SPLITS}
+    result["n_seeds"] = len(predictions.seeds)
+    if truth_N is not None:
+        against_truth = {
+            seed: score(task, p_N, truth_N).values
+            for seed, p_N in zip(predictions.seeds, predictions.values, strict=True)
+        }
+        result["truth"] = over_seeds(against_truth, metrics)
+    result["undefined"] = [
+        f"{part}.{metric}"
+        for part in (*SPLITS, "truth")
+        for metric in metrics
+        if part in result and metric not in result[part]
+    ]
+    if result["n_seeds"] == 1:
+        result["undefined"].append("std")
+    if truth_N is not None:
+        result["oracle"] = score(task, truth_N, predictions.labels).values
+    return result
+
+
+def headline(task: str, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of `metrics.json`, which `dvc metrics show` prints.
+
+    Args:
+        task: regression or classification.
+        summary: from `summarise`.
+
+    Returns:
+        {"test": {metric: mean, primary metric + "_std": value}, "valid": {primary metric: mean},
+        "n_seeds"}; undefined values are omitted.
+    """
+    primary = PRIMARY[task]
+    test: dict[str, float] = {}
+    for metric in COLUMNS[task]:
+        found = summary["test"].get(metric, {})
+        test |= {metric: found["mean"]} if found else {}
+        if metric == primary and "std" in found:
+            test[f"{metric}_std"] = found["std"]
+    valid = {primary: summary["valid"][primary]["mean"]} if primary in summary["valid"] else {}
+    return {"test": test, "valid": valid, "n_seeds": summary["n_seeds"]}

@@ -1,291 +1,251 @@
-"""The evaluation of one dataset: models' predictions and test labels to `metrics/<dataset>/`.
+"""Evaluate one dataset: write `metrics/<dataset>/` from the models' predictions and test labels.
 
-The only place where test labels are read.
+This is the only place that reads test labels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from dhmd.base.atomic import whole_folder
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import Corpus, read_corpus
-from dhmd.evaluation.artefacts import (
-    SPACES,
-    Outputs,
-    read_codes,
-    read_dictionary_statistics,
-    read_edges,
-    read_outputs,
-    read_unimodal,
-)
-from dhmd.evaluation.bootstrap import groups_of
-from dhmd.evaluation.comparisons import compare, utterance_intervals
+from dhmd.evaluation import files
 from dhmd.evaluation.config import EvaluateConfig
-from dhmd.evaluation.dictionary import dictionary_summary
-from dhmd.evaluation.edges import edge_summary
-from dhmd.evaluation.files import (
-    IDENTITY,
-    METRICS_FILE,
-    PREDICTIONS,
-    SEEDS,
-    SPLITS,
-    TRUTH,
-    Predictions,
-    as_written,
-    cells,
-    csv_text,
-    json_text,
-    predictions_text,
-    seeds_text,
-    truth_text,
-)
-from dhmd.evaluation.floors import floors, train_constant
-from dhmd.evaluation.identity import Identity
+from dhmd.evaluation.files import SPLITS, Identity, Predictions, json_text
+from dhmd.evaluation.interpretability import dictionary_summary, edge_summary
 from dhmd.evaluation.metrics import METRICS, Floats, Scores, score
-from dhmd.evaluation.summary import against_truth, metrics_summary
+from dhmd.evaluation.model_outputs import ModelOutputs, read_outputs, read_unimodal
+from dhmd.evaluation.statistics import compare, utterance_intervals, video_indices
+from dhmd.evaluation.trivial_baselines import train_constant, trivial_baselines
 
-# Names of what a generated corpus plants, by utterance.
-TRUTH_NAME = "truth"
-LATENT_NAME = "latent"
+# Names of the planted values of a generated corpus.
+GROUND_TRUTH = "truth"
+LATENT = "latent"
 RELIABILITY_PREFIX = "reliability_"
 
-ScoresBySplit = dict[str, dict[int, Scores]]
+ByModel = Mapping[str, ModelOutputs]
 
 
 def evaluate_job(
     settings: EvaluateConfig,
-    cache: Path,
+    aligned: Path,
     pretrained: Path,
     models: Path,
     ablations: Path | None,
     output: Path,
 ) -> None:
-    """Write `metrics/<dataset>/` whole (its files: see `dhmd.evaluation`).
+    """Write `metrics/<dataset>/` (its files: see `dhmd.evaluation`).
 
     Args:
-        cache: the aligned cache.
-        pretrained, models: folders that `pretrain` and `train` wrote.
-        ablations: the folder of variants' folders; None where nothing was ablated. Every file is
-            written all the same, without rows: DVC wants every output of a stage.
-        output: the folder to write; appears whole or not at all.
+        settings: section `evaluate` of params.yaml.
+        aligned: the aligned features file.
+        pretrained, models: directories that `pretrain` and `train` wrote.
+        ablations: the directory with one subdirectory per variant; None if nothing was ablated.
+            All files are written in any case; without variants theirs have no rows.
+        output: the directory to write; it appears whole or not at all.
 
     Raises:
-        DhmdError: a file missing or damaged, outputs of another corpus, a diverged seed.
+        DhmdError: a file is missing or damaged, outputs belong to another corpus, or a seed
+            diverged.
     """
-    outputs = read_outputs(models)
-    corpus = read_corpus(cache, fold=outputs.fold, test_labels=True)
-    files = _Files(settings, corpus, models)
-    files.full(outputs)
-    files.unimodal(read_unimodal(pretrained))
-    files.floors()
-    files.missing_modalities(outputs)
-    files.edges(outputs)
-    files.dictionary(outputs)
-    files.ablations(outputs, {} if ablations is None else _variants(ablations))
+    full = read_outputs(models, interpretability=True)
+    corpus = read_corpus(aligned, fold=full.fold, test_labels=True)
+    evaluation = _Evaluation(settings, corpus)
+    written = {
+        **evaluation.results(full),
+        **evaluation.unimodal(read_unimodal(pretrained)),
+        files.TRIVIAL_BASELINES: json_text(trivial_baselines(corpus, settings.ridge_alphas)),
+        **evaluation.missing_modalities(full),
+        **evaluation.interpretability(full),
+        **evaluation.ablations(full, _read_variants(ablations)),
+    }
     with whole_folder(output) as folder:
-        for name, text in files.texts.items():
+        (folder / files.DETAILS).mkdir()
+        for name, text in written.items():
             (folder / name).write_text(text, encoding="utf-8", newline="")
 
 
-def _variants(folder: Path) -> dict[str, Outputs]:
-    if not folder.is_dir():
-        raise DhmdError(f"{folder} does not exist; run the ablate stage")
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    return {name: read_outputs(folder / name) for name in names}
+def _read_variants(ablations: Path | None) -> dict[str, ModelOutputs]:
+    if ablations is None:
+        return {}
+    if not ablations.is_dir():
+        raise DhmdError(f"{ablations} does not exist; run the ablate stage")
+    names = sorted(path.name for path in ablations.iterdir() if path.is_dir())
+    return {name: read_outputs(ablations / name) for name in names}
 
 
-class _Files:
-    """Collects the folder's files by name; nothing is written before all of them exist."""
+class _Evaluation:
+    """Computes the content of the files, name → text."""
 
-    def __init__(self, settings: EvaluateConfig, corpus: Corpus, models: Path) -> None:
-        self.settings = settings
-        self.corpus = corpus
-        self.models = models
+    def __init__(self, settings: EvaluateConfig, corpus: Corpus) -> None:
+        self.settings, self.corpus = settings, corpus
         self.task: str = corpus.task
-        self.texts: dict[str, str] = {}
-        self.index = {split: corpus.index(split) for split in SPLITS}
-        test = self.index["test"]
-        self.ids = tuple(corpus.ids[row] for row in test)
+        self.rows = {split: corpus.index(split) for split in SPLITS}
+        self.ids = tuple(corpus.ids[row] for row in self.rows["test"])
         self.labels = {
-            split: as_written(corpus.labels_N[rows]) for split, rows in self.index.items()
+            split: files.decimal_round_trip(corpus.labels_N[rows])
+            for split, rows in self.rows.items()
         }
-        self.groups = groups_of(self.ids)
-        self.planted = {name: values[test] for name, values in corpus.planted.items()}
+        self.planted = {name: values[self.rows["test"]] for name, values in corpus.planted.items()}
 
-    def full(self, outputs: Outputs) -> None:
-        """The full model: identity, predictions, seeds, metrics, intervals over utterances."""
-        scores = self._scores(outputs)
-        test = self._test(outputs)
-        labels = self.labels["test"]
-        identity = Identity(
-            dataset=self.corpus.name,
-            task=self.task,
-            corpus=self.corpus.identity,
-            fold=self.corpus.fold,
+    def results(self, full: ModelOutputs) -> dict[str, str]:
+        """Score the full model: predictions, seeds, identity, intervals and summaries."""
+        corpus, labels_N = self.corpus, self.labels["test"]
+        test = self._by_seed(full, "test")
+        scores = self._scores(full)
+        predictions = Predictions(self.ids, labels_N, full.seeds, np.array(list(test.values())))
+        truth_N = self.planted.get(GROUND_TRUTH)
+        truth_N = None if truth_N is None else truth_N.astype(np.float64)
+        summary = files.summarise(
+            self.task,
+            {split: {s: found.values for s, found in scores[split].items()} for split in SPLITS},
+            predictions,
+            truth_N,
         )
-        self.texts[IDENTITY] = json_text(identity.mapping())
-        predictions = Predictions(self.ids, labels, outputs.seeds, np.array(list(test.values())))
-        self.texts[PREDICTIONS] = predictions_text(predictions, self.task)
-        self.texts[SEEDS] = seeds_text(scores, self.task)
-        truth, ceiling = None, None
-        # A real corpus has the file too, without rows: DVC wants every output of a stage.
-        self.texts[TRUTH] = truth_text((), np.zeros(0))
-        if TRUTH_NAME in self.planted:
-            planted = self.planted[TRUTH_NAME].astype(np.float64)
-            truth, ceiling = against_truth(self.task, test, labels, planted)
-            self.texts[TRUTH] = truth_text(self.ids, planted)
-        values = {split: _values(rows) for split, rows in scores.items()}
-        self.texts[METRICS_FILE] = json_text(metrics_summary(self.task, values, truth, ceiling))
+        columns = {"label": labels_N, **{f"seed_{seed}": p_N for seed, p_N in test.items()}}
+        if self.task == "classification":
+            columns = {name: values.astype(np.int64) for name, values in columns.items()}
+        no_truth: dict[str, Any] = {"id": [], "truth": []}
+        truth = no_truth if truth_N is None else {"id": self.ids, "truth": truth_N}
         intervals = utterance_intervals(
-            self.task, test, labels, self.groups, self.settings.resamples
+            self.task, test, labels_N, video_indices(self.ids), self.settings.resamples
         )
-        self.texts["intervals.json"] = json_text(intervals)
+        identity = Identity(corpus.name, self.task, corpus.identity, corpus.fold)
+        return {
+            files.METRICS_FILE: json_text(files.headline(self.task, summary)),
+            files.SUMMARY: json_text(summary),
+            files.IDENTITY: json_text(asdict(identity)),
+            files.INTERVALS: json_text(intervals),
+            files.PREDICTIONS: _csv(pd.DataFrame({"id": self.ids, **columns})),
+            files.GROUND_TRUTH: _csv(pd.DataFrame(truth)),
+            files.SEEDS: self._score_table([], {(): scores}),
+        }
 
-    def unimodal(self, encoders: Mapping[str, Outputs]) -> None:
-        """The pretrained encoders, each alone.
+    def unimodal(self, encoders: ByModel) -> dict[str, str]:
+        """Score each pretrained encoder on the same utterances as all other models.
 
-        Scored on the same utterances as everything else: where the modality is absent, an encoder
-        has nothing to go by, and the train split's median (most frequent class) is its answer.
+        Where the modality is absent, the prediction is the trivial baseline: the median label (the
+        most frequent class) of the train split.
         """
-        answer = train_constant(self.corpus)
-        filled = {}
+        constant = train_constant(self.corpus)
+        table = {}
         for modality, outputs in encoders.items():
             absent = ~self.corpus.present_NM[:, self.corpus.modalities.index(modality)]
-            prediction = np.where(absent, answer, outputs.prediction)
-            filled[modality] = replace(outputs, prediction=prediction)
-        rows = [
-            [modality, seed, split, *cells(scores, self.task)]
-            for modality, outputs in filled.items()
-            for split, by_seed in self._scores(outputs, modality).items()
-            for seed, scores in by_seed.items()
-        ]
-        header = ["modality", "seed", "split", *METRICS[self.task]]
-        self.texts["unimodal.csv"] = csv_text(header, rows)
+            filled = np.where(absent, constant, outputs.prediction_EN)
+            table[(modality,)] = self._scores(replace(outputs, prediction_EN=filled), modality)
+        return {files.UNIMODAL: self._score_table(["modality"], table)}
 
-    def floors(self) -> None:
-        """What a model must beat to have learned anything."""
-        self.texts["floors.json"] = json_text(floors(self.corpus, self.settings.ridge_alphas))
-
-    def ablations(self, full: Outputs, variants: Mapping[str, Outputs]) -> None:
-        """Every variant against the full model; rows of both splits, comparison on test."""
-        scores = {name: self._scores(outputs) for name, outputs in variants.items()}
-        rows = [
-            [name, seed, split, *cells(found, self.task)]
-            for name, splits in scores.items()
-            for split, by_seed in splits.items()
-            for seed, found in by_seed.items()
-        ]
-        header = ["variant", "seed", "split", *METRICS[self.task]]
-        self.texts["ablations.csv"] = csv_text(header, rows)
-        compared = self._compared(
-            full,
-            {name: self._test(outputs) for name, outputs in variants.items()},
-            {name: found["test"] for name, found in scores.items()},
-        )
-        self.texts["ablations.json"] = json_text(compared)
-
-    def missing_modalities(self, full: Outputs) -> None:
-        """The full model with each modality, and each pair, withheld at test."""
-        rows = self._rows(full, "test")
-        test = {
-            "+".join(names): full.by_seed(values, rows, f"withheld {'+'.join(names)}")
-            for names, values in full.withheld.items()
+    def ablations(self, full: ModelOutputs, variants: ByModel) -> dict[str, str]:
+        """Compare every variant with the full model on the test split, and score both splits."""
+        table = {(name,): self._scores(outputs) for name, outputs in variants.items()}
+        test = {name: self._by_seed(outputs, "test") for name, outputs in variants.items()}
+        return {
+            f"{files.ABLATIONS}.csv": self._score_table(["variant"], table),
+            f"{files.ABLATIONS}.json": self._comparison(full, test),
         }
-        scores = {
-            name: {seed: score(self.task, p, self.labels["test"]) for seed, p in by_seed.items()}
-            for name, by_seed in test.items()
+
+    def missing_modalities(self, full: ModelOutputs) -> dict[str, str]:
+        """Compare the full model without some modalities, dropped at test time, with itself."""
+        rows = self.rows["test"]
+        test = {
+            name: full.by_seed(values_EN, rows, f"missing modalities {name}")
+            for name, values_EN in full.missing.items()
         }
         table = [
-            [name, seed, *cells(found, self.task)]
-            for name, by_seed in scores.items()
-            for seed, found in by_seed.items()
+            {"missing": name, "seed": seed, **score(self.task, p_N, self.labels["test"]).values}
+            for name, by_seed in test.items()
+            for seed, p_N in by_seed.items()
         ]
-        header = ["withheld", "seed", *METRICS[self.task]]
-        self.texts["missing_modalities.csv"] = csv_text(header, table)
-        self.texts["missing_modalities.json"] = json_text(self._compared(full, test, scores))
+        header = ["missing", "seed", *METRICS[self.task]]
+        return {
+            f"{files.MISSING_MODALITIES}.csv": _csv(pd.DataFrame(table, columns=header)),
+            f"{files.MISSING_MODALITIES}.json": self._comparison(full, test),
+        }
 
-    def edges(self, full: Outputs) -> None:
-        """The GD-Units' edges on test, beside the planted reliabilities."""
-        spaces = {}
-        for space in SPACES:
-            weights = read_edges(self.models, space)
-            if weights is not None:
-                spaces[space] = weights[:, self._rows(full, "test")]
+    def interpretability(self, full: ModelOutputs) -> dict[str, str]:
+        """Summarise distillation edges and dictionary codes of test utterances."""
+        test = self.rows["test"]
+        columns = [self.corpus.modalities.index(name) for name in full.modalities]
+        present_NM = self.corpus.present_NM[test][:, columns]
         reliability = {
             name.removeprefix(RELIABILITY_PREFIX): values
             for name, values in self.planted.items()
             if name.startswith(RELIABILITY_PREFIX)
         }
-        found = edge_summary(spaces, full.modalities, reliability, self._present(full))
-        self.texts["edges.json"] = json_text(found)
+        edges = {name: w_ENIJ[:, test].astype(np.float64) for name, w_ENIJ in full.edges.items()}
+        codes = {name: a_NMK[test].astype(np.float64) for name, a_NMK in full.codes.items()}
+        latent = self.planted.get(LATENT)
+        latent_N = None if latent is None else latent.astype(np.int64)
+        statistics = full.dictionary_statistics
+        return {
+            files.EDGES: json_text(edge_summary(edges, full.modalities, reliability, present_NM)),
+            files.DICTIONARY: json_text(
+                dictionary_summary(statistics, codes, present_NM, latent_N)
+            ),
+        }
 
-    def dictionary(self, full: Outputs) -> None:
-        """The dictionaries' codes on test, beside the planted latent."""
-        codes = {}
-        latent = self.planted.get(LATENT_NAME)
-        if latent is not None:
-            for space in SPACES:
-                found = read_codes(self.models, space, self._rows(full, "test"))
-                if found is not None:
-                    codes[space] = found
-        summary = dictionary_summary(
-            read_dictionary_statistics(self.models),
-            codes,
-            self._present(full),
-            None if latent is None else latent.astype(np.int64),
-        )
-        self.texts["dictionary.json"] = json_text(summary)
-
-    def _scores(self, outputs: Outputs, what: str = "prediction") -> ScoresBySplit:
-        found: ScoresBySplit = {}
-        for split in SPLITS:
-            by_seed = outputs.by_seed(outputs.prediction, self._rows(outputs, split), what)
-            found[split] = {s: score(self.task, p, self.labels[split]) for s, p in by_seed.items()}
-        return found
-
-    def _test(self, outputs: Outputs) -> dict[int, Floats]:
-        return outputs.by_seed(outputs.prediction, self._rows(outputs, "test"), "prediction")
-
-    def _compared(
-        self,
-        full: Outputs,
-        others: Mapping[str, Mapping[int, Floats]],
-        scores: Mapping[str, Mapping[int, Scores]],
-    ) -> dict[str, Any]:
-        return compare(
-            self.task,
-            self._test(full),
-            others,
-            {name: _values(by_seed) for name, by_seed in scores.items()},
-            _values(self._scores(full)["test"]),
-            self.labels["test"],
-            self.groups,
-            self.settings.resamples,
-        )
-
-    def _rows(self, outputs: Outputs, split: str) -> Any:
-        """The split's rows, once the outputs are known to be of this very corpus."""
+    def _by_seed(
+        self, outputs: ModelOutputs, split: str, what: str = "prediction"
+    ) -> dict[int, Floats]:
+        """Select a split's predictions after checking that they belong to this corpus."""
         corpus = self.corpus
         if outputs.identity != corpus.identity or outputs.ids != corpus.ids:
             raise DhmdError(
-                f"{outputs.path} was made from another version of the corpus {corpus.name} than "
-                "the aligned cache; run the stage that writes it again"
+                f"{outputs.path} was computed from another version of the corpus {corpus.name} "
+                "than the aligned features file; run the stage that writes it again"
             )
         if outputs.task != self.task:
-            raise DhmdError(f"{outputs.path} is of a {outputs.task}, the corpus of a {self.task}")
-        return self.index[split]
+            raise DhmdError(
+                f"{outputs.path} belongs to a {outputs.task}, but {corpus.name} is a {self.task}"
+            )
+        return outputs.by_seed(outputs.prediction_EN, self.rows[split], what)
 
-    def _present(self, outputs: Outputs) -> Any:
-        """Which of the model's modalities each test utterance has [N, M]."""
-        columns = [self.corpus.modalities.index(name) for name in outputs.modalities]
-        return self.corpus.present_NM[self.index["test"]][:, columns]
+    def _scores(
+        self, outputs: ModelOutputs, what: str = "prediction"
+    ) -> dict[str, dict[int, Scores]]:
+        """Return split → seed → scores."""
+        return {
+            split: {
+                seed: score(self.task, p_N, self.labels[split])
+                for seed, p_N in self._by_seed(outputs, split, what).items()
+            }
+            for split in SPLITS
+        }
+
+    def _score_table(
+        self,
+        keys: list[str],
+        table: Mapping[Any, Mapping[str, Mapping[int, Scores]]],
+    ) -> str:
+        """Return CSV with one row per key, split and seed; undefined metrics are empty cells."""
+        rows = [
+            {**dict(zip(keys, key, strict=True)), "seed": seed, "split": split, **scores.values}
+            for key, splits in table.items()
+            for split, by_seed in splits.items()
+            for seed, scores in by_seed.items()
+        ]
+        header = [*keys, "seed", "split", *METRICS[self.task]]
+        return _csv(pd.DataFrame(rows, columns=header))
+
+    def _comparison(self, full: ModelOutputs, others: Mapping[str, Mapping[int, Floats]]) -> str:
+        return json_text(
+            compare(
+                self.task,
+                self._by_seed(full, "test"),
+                others,
+                self.labels["test"],
+                video_indices(self.ids),
+                self.settings.resamples,
+            )
+        )
 
 
-def _values(by_seed: Mapping[int, Scores]) -> dict[int, dict[str, float]]:
-    return {seed: scores.values for seed, scores in by_seed.items()}
+def _csv(table: pd.DataFrame) -> str:
+    return table.to_csv(index=False, lineterminator="\n")

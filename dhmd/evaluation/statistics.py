@@ -1,31 +1,48 @@
-"""Means, paired intervals and corrections: what the tables and the gate say of differences."""
+"""Statistics of the scores: over seeds (Student's t) and over test utterances (bootstrap).
+
+Utterances of one video are correlated, so the bootstrap resamples whole videos. Every metric is a
+function of sums over utterances. The sums are computed once per video, and a resample is a row of
+counts times these sums, without a loop over resamples.
+
+The gate imports this module: SciPy's special functions are light, `scipy.stats` is not.
+
+E ensemble members (seeds), N test utterances, V videos, R resamples, Q sums per metric.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
-from dhmd.evaluation.bootstrap import CONFIDENCE
-from dhmd.evaluation.metrics import Floats, corr
+from dhmd.evaluation.metrics import METRICS, Floats, Ints, round_to_class, score
+
+CONFIDENCE = 0.95
+BOOTSTRAP_SEED = 20260204
+_CLASS_LIMIT = {"acc7": 3, "acc5": 2, "acc3": 1}
+# Metrics that are computed from a confusion matrix [predicted, true].
+_FROM_CONFUSION = frozenset({"precision", "recall", "f1", "f1_has0", "f1_non0"})
 
 
-def summary(values: Floats) -> dict[str, float]:
-    """{"mean", "std"}; the sample's standard deviation (n - 1), left out for one value."""
-    result = {"mean": float(np.mean(values))}
-    if len(values) > 1:
-        result["std"] = float(np.std(values, ddof=1))
+def summary(values_E: Floats) -> dict[str, float]:
+    """Return {"mean", "std"}; the sample standard deviation (n - 1) needs two values."""
+    result = {"mean": float(np.mean(values_E))}
+    if len(values_E) > 1:
+        result["std"] = float(np.std(values_E, ddof=1))
     return result
 
 
 @dataclass(frozen=True)
 class Paired:
-    """What n paired differences say of their mean.
+    """The result of `paired`.
 
-    low, high: two-sided 95 % t interval; lower, upper: the one-sided 95 % bounds; p: two-sided.
+    Attributes:
+        low, high: two-sided 95 % confidence interval of the mean.
+        lower, upper: one-sided 95 % bounds of the mean.
+        p: two-sided p value of a mean of 0.
     """
 
     n: int
@@ -38,21 +55,21 @@ class Paired:
     p: float
 
 
-def paired(differences: Floats) -> Paired:
-    """Student's t on n ≥ 2 paired differences.
+def paired(differences_E: Floats) -> Paired:
+    """Apply Student's t to at least two paired differences.
 
-    Equal differences have no spread: the intervals shrink to the mean, and p is 1 for no difference
-    at all, else 0.
+    Equal differences have no spread: the intervals shrink to the mean, and p is 1 if it is 0, else
+    0.
     """
-    n = len(differences)
+    n = len(differences_E)
     if n < 2:
         raise ValueError("a paired comparison needs at least two pairs")
-    if np.all(differences == differences[0]):
-        # Said outright: the computed deviation of equal values may be a little above zero.
-        value = float(differences[0])
+    if np.all(differences_E == differences_E[0]):
+        # The computed deviation of equal values may be slightly above zero.
+        value = float(differences_E[0])
         return Paired(n, value, 0.0, value, value, value, value, float(value == 0))
-    mean = float(np.mean(differences))
-    sd = float(np.std(differences, ddof=1))
+    mean = float(np.mean(differences_E))
+    sd = float(np.std(differences_E, ddof=1))
     error = sd / float(np.sqrt(n))
     two = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * error
     one = float(stdtrit(n - 1, CONFIDENCE)) * error
@@ -61,28 +78,198 @@ def paired(differences: Floats) -> Paired:
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """Holm's step-down adjustment of a family of p values, same keys."""
+    """Adjust a family of p values with Holm's step-down procedure; the keys stay."""
     adjusted: dict[str, float] = {}
     running = 0.0
-    # The name breaks ties, so that the order of keys changes nothing.
+    # The name breaks ties, so that the result does not depend on the order of keys.
     for rank, name in enumerate(sorted(p, key=lambda name: (p[name], name))):
         running = max(running, min(1.0, (len(p) - rank) * p[name]))
         adjusted[name] = running
     return {name: adjusted[name] for name in p}
 
 
-def ranks(values: Floats) -> Floats:
-    """Ranks from 1, ties sharing their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    mean_rank: NDArray[np.float64] = last - (counts - 1) / 2
-    return mean_rank[inverse]
+def video_indices(ids: Sequence[str]) -> Ints:
+    """Return the index of each utterance's video [N]; the utterance `v[3]` belongs to video `v`."""
+    indices: dict[str, int] = {}
+    videos = [name.rpartition("[")[0] or name for name in ids]
+    return np.array([indices.setdefault(name, len(indices)) for name in videos], dtype=np.int64)
 
 
-def spearman(a: Floats, b: Floats) -> float:
-    """Spearman's rank correlation.
+def draw_videos(videos: int, resamples: int) -> Floats:
+    """Draw how often each resample contains each video [R, V]; equal sizes give equal draws."""
+    generator = np.random.default_rng(BOOTSTRAP_SEED)
+    chosen_RV = generator.integers(0, videos, size=(resamples, videos))
+    chosen_RV += np.arange(resamples)[:, None] * videos
+    counts = np.bincount(chosen_RV.ravel(), minlength=resamples * videos)
+    return counts.reshape(resamples, videos).astype(np.float64)
 
-    Raises:
-        UndefinedMetricError: a side is constant, or fewer than two samples.
+
+def bootstrap(metric: str, p_EN: Floats, y_N: Floats, video_N: Ints, counts_RV: Floats) -> Floats:
+    """Compute the metric's mean over seeds in each resample [R]; NaN where it is undefined.
+
+    Args:
+        metric: its name.
+        p_EN: predictions (class indices for classification).
+        y_N: labels.
+        video_N: from `video_indices`.
+        counts_RV: from `draw_videos`.
     """
-    return corr(ranks(a), ranks(b))
+    terms_ENQ = _terms(metric, p_EN, np.broadcast_to(y_N, p_EN.shape))
+    sums_VEQ = np.zeros((counts_RV.shape[1], len(p_EN), terms_ENQ.shape[2]))
+    np.add.at(sums_VEQ, video_N, terms_ENQ.transpose(1, 0, 2))
+    sums_REQ = np.tensordot(counts_RV, sums_VEQ, axes=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values_R: Floats = _from_sums(metric, sums_REQ).mean(1)
+    return values_R
+
+
+def percentile_interval(values_R: Floats) -> tuple[float, float] | None:
+    """Return the 95 % percentile interval; None if fewer than half of the values are defined."""
+    defined = values_R[np.isfinite(values_R)]
+    if 2 * len(defined) < len(values_R) or len(defined) == 0:
+        return None
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(defined, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _terms(metric: str, p_EN: Floats, y_EN: Floats) -> Floats:
+    """Return what each utterance adds to the sums [E, N, Q]."""
+    ones = np.ones(p_EN.shape)
+    if metric == "mae":
+        return np.stack([np.abs(p_EN - y_EN), ones], axis=2)
+    if metric == "corr":
+        # Centre and scale first: raw sums of squares lose digits to the mean.
+        a, b = _standardised(p_EN), _standardised(y_EN)
+        return np.stack([ones, a, b, a * a, b * b, a * b], axis=2)
+    if metric in _CLASS_LIMIT:
+        limit = _CLASS_LIMIT[metric]
+        correct = round_to_class(p_EN, limit) == round_to_class(y_EN, limit)
+        return np.stack([correct, ones], axis=2).astype(np.float64)
+    kept = ones
+    if metric.endswith("_has0"):
+        p_EN, y_EN = (p_EN >= 0).astype(np.float64), (y_EN >= 0).astype(np.float64)
+    elif metric.endswith("_non0"):
+        kept = (y_EN != 0).astype(np.float64)
+        p_EN, y_EN = (p_EN > 0).astype(np.float64), (y_EN > 0).astype(np.float64)
+    if metric not in _FROM_CONFUSION:
+        return np.stack([(p_EN == y_EN) * kept, kept], axis=2)
+    classes = np.unique(np.concatenate([p_EN.ravel(), y_EN.ravel()]))
+    cells = (p_EN[..., None, None] == classes[:, None]) & (y_EN[..., None, None] == classes)
+    confusion: Floats = cells.reshape(*p_EN.shape, -1) * kept[..., None]
+    return confusion
+
+
+def _standardised(values_EN: Floats) -> Floats:
+    centred = values_EN - values_EN.mean(1, keepdims=True)
+    scale = np.abs(centred).max(1, keepdims=True)
+    result: Floats = centred / np.where(scale > 0, scale, 1.0)
+    return result
+
+
+def _from_sums(metric: str, sums: Floats) -> Floats:
+    """Compute the metric [R, E] from sums [R, E, Q]."""
+    if metric == "corr":
+        n, a, b, aa, bb, ab = np.moveaxis(sums, -1, 0)
+        covariance = ab - a * b / n
+        variances = np.stack([aa - a * a / n, bb - b * b / n])
+        # The terms are at most 1, so a smaller value is rounding: a constant resample.
+        variances[variances < 1e-12 * n] = np.nan
+        correlation: Floats = covariance / np.sqrt(variances.prod(0))
+        return np.clip(correlation, -1.0, 1.0)
+    if metric not in _FROM_CONFUSION:
+        ratio: Floats = sums[..., 0] / sums[..., 1]
+        return ratio
+    classes = round(sums.shape[-1] ** 0.5)
+    confusion = sums.reshape(*sums.shape[:-1], classes, classes)
+    correct = np.diagonal(confusion, axis1=-2, axis2=-1)
+    predicted, support = confusion.sum(-1), confusion.sum(-2)
+    weight = support / support.sum(-1, keepdims=True)
+    if metric == "precision":
+        per_class = correct / np.maximum(predicted, 1)
+    elif metric == "recall":
+        per_class = correct / np.maximum(support, 1)
+    else:
+        per_class = 2 * correct / np.maximum(predicted + support, 1)
+    total: Floats = (weight * per_class).sum(-1)
+    return total
+
+
+def utterance_intervals(
+    task: str, predictions: Mapping[int, Floats], y_N: Floats, video_N: Ints, resamples: int
+) -> dict[str, dict[str, float]]:
+    """Return {metric: {low, high}}: intervals of the mean over seeds over test utterances.
+
+    Args:
+        task: regression or classification.
+        predictions: seed → [N].
+        y_N, video_N: labels and video indices.
+        resamples: number of bootstrap resamples.
+    """
+    counts_RV = draw_videos(int(video_N.max()) + 1, resamples)
+    p_EN = np.array(list(predictions.values()))
+    found = {
+        metric: percentile_interval(bootstrap(metric, p_EN, y_N, video_N, counts_RV))
+        for metric in METRICS[task]
+    }
+    return {metric: {"low": ends[0], "high": ends[1]} for metric, ends in found.items() if ends}
+
+
+def compare(
+    task: str,
+    full: Mapping[int, Floats],
+    others: Mapping[str, Mapping[int, Floats]],
+    y_N: Floats,
+    video_N: Ints,
+    resamples: int,
+) -> dict[str, Any]:
+    """Compare test predictions with those of the full model, paired by seed.
+
+    Args:
+        task: regression or classification.
+        full: seed → predictions [N] of the full model.
+        others: name → seed → predictions [N].
+        y_N, video_N: labels and video indices.
+        resamples: number of bootstrap resamples.
+
+    Returns:
+        {name: {metric: {mean, std, n, difference, ci_low, ci_high, utterances_low, utterances_high,
+        p}}}, over the seeds that both have (over the other's own seeds if there is none). The
+        difference is other - full with Student's two-sided 95 % interval over seeds;
+        `utterances_*` bound it over test utterances. p is corrected by Holm's procedure over all
+        names, separately per metric. With fewer than two common seeds only mean, std and n are
+        given. A metric that a seed leaves undefined is omitted.
+    """
+    result: dict[str, Any] = {name: {} for name in others}
+    counts_RV = draw_videos(int(video_N.max()) + 1, resamples)
+    scores = {name: _scores(task, run, y_N) for name, run in others.items()}
+    full_scores = _scores(task, full, y_N)
+    for metric in METRICS[task]:
+        p_values: dict[str, float] = {}
+        full_resampled: dict[tuple[int, ...], Floats] = {}
+        for name, run in others.items():
+            seeds = tuple(seed for seed in full if seed in run) or tuple(run)
+            if any(metric not in scores[name][seed] for seed in seeds):
+                continue
+            values_E = np.array([scores[name][seed][metric] for seed in seeds])
+            entry = result[name][metric] = {**summary(values_E), "n": len(seeds)}
+            if len(seeds) < 2 or any(metric not in full_scores.get(seed, {}) for seed in seeds):
+                continue
+            found = paired(values_E - np.array([full_scores[seed][metric] for seed in seeds]))
+            entry |= {"difference": found.mean, "ci_low": found.low, "ci_high": found.high}
+            p_values[name] = found.p
+            common = (y_N, video_N, counts_RV)
+            if seeds not in full_resampled:
+                p_EN = np.array([full[seed] for seed in seeds])
+                full_resampled[seeds] = bootstrap(metric, p_EN, *common)
+            p_EN = np.array([run[seed] for seed in seeds])
+            ends = percentile_interval(bootstrap(metric, p_EN, *common) - full_resampled[seeds])
+            if ends:
+                entry["utterances_low"], entry["utterances_high"] = ends
+        for name, p in holm(p_values).items():
+            result[name][metric]["p"] = p
+    return result
+
+
+def _scores(task: str, run: Mapping[int, Floats], y_N: Floats) -> dict[int, dict[str, float]]:
+    return {seed: score(task, p_N, y_N).values for seed, p_N in run.items()}

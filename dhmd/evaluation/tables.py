@@ -1,213 +1,143 @@
-"""The tables of results that the README shows, from what is committed below `metrics/`.
+"""The tables of results in the README and the report, from the files in `metrics/<dataset>/`.
 
-Rounding happens here and nowhere before.
+Numbers are rounded here and nowhere before.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from dhmd.evaluation import files
+from dhmd.evaluation.files import over_seeds, read_object
+from dhmd.evaluation.metrics import COLUMNS, PRIMARY
 
-from dhmd.evaluation.files import (
-    IDENTITY,
-    METRICS_FILE,
-    PREDICTIONS,
-    parse_predictions,
-    read_object,
-    read_text,
-    written_by_evaluate,
-)
-from dhmd.evaluation.identity import identity_from
-from dhmd.evaluation.metrics import PRIMARY
-from dhmd.evaluation.statistics import summary
-
-# Variants that stand for other people's models under this protocol (DMD had no dictionary).
+# Variants that are other models under the same protocol (DMD has no dictionary).
 BASELINES = {
     "gru": "GRU",
     "late_fusion": "late fusion",
     "mult": "MulT",
     "no_dictionary": "DMD (no dictionary)",
 }
-COLUMNS: Mapping[str, Mapping[str, str]] = {
-    "regression": {
-        "mae": "MAE",
-        "corr": "Corr",
-        "acc7": "ACC7",
-        "acc2_non0": "ACC2",
-        "f1_non0": "F1",
-    },
-    "classification": {
-        "accuracy": "Accuracy",
-        "precision": "Precision",
-        "recall": "Recall",
-        "f1": "F1",
-    },
-}
+ORACLE = "oracle (label before noise)"
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table: a title, a header and rows of text."""
+    """A title, a header and rows of text."""
 
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
 
+    def to_text(self) -> str:
+        """Format for a terminal."""
+        plain = [[cell.replace("**", "") for cell in row] for row in (self.header, *self.rows)]
+        widths = [max(map(len, column)) for column in zip(*plain, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in plain]
+        return "\n".join([self.title, *(f"  {line}" for line in lines)])
+
+    def to_markdown(self) -> str:
+        """Format for a page or a comment."""
+        lines = [self.header, ["---"] * len(self.header), *self.rows]
+        return "\n".join([f"**{self.title}**", "", *(f"| {' | '.join(row)} |" for row in lines)])
+
 
 def dataset_names(metrics: Path) -> list[str]:
-    """The datasets that have been evaluated, in alphabetical order."""
-    # Hidden folders are being written, or were when their writer was killed.
-    return sorted(path.parent.name for path in metrics.glob(f"[!.]*/{METRICS_FILE}"))
+    """Return the evaluated datasets in alphabetical order."""
+    # Hidden directories belong to an evaluation that runs or was killed.
+    return sorted(path.parent.name for path in metrics.glob(f"[!.]*/{files.METRICS_FILE}"))
 
 
 def dataset_tables(folder: Path) -> list[Table]:
-    """The tables of one dataset: results, ablations, withheld modalities.
+    """Return the tables of one dataset: results, ablations, missing-modality test.
 
     Raises:
-        DhmdError: a file is missing or cannot be read; the sentence names it, or the folder where a
-            file holds other keys than `evaluate` writes.
+        DhmdError: a file is missing, cannot be read or has unexpected content.
     """
-    with written_by_evaluate(folder):
-        return _dataset_tables(folder)
+    with files.expect_current_files(folder):
+        identity = files.read_identity(folder)
+        name, task = identity.dataset, identity.task
+        ablations = read_object(folder / f"{files.ABLATIONS}.json")
+        missing = read_object(folder / f"{files.MISSING_MODALITIES}.json")
+        comparisons = {
+            f"{name}: variants and baselines against the full model": ablations,
+            f"{name}: missing-modality test": missing,
+        }
+        return [
+            _results(folder, name, task, identity.fold, ablations),
+            *(_differences(title, task, found) for title, found in comparisons.items() if found),
+        ]
 
 
-def _dataset_tables(folder: Path) -> list[Table]:
-    identity = identity_from(read_object(folder / IDENTITY), str(folder / IDENTITY))
-    task = identity.task
-    metrics = read_object(folder / METRICS_FILE)
-    source = folder / PREDICTIONS
-    count = len(parse_predictions(read_text(source), str(source)).ids)
-    kind = "generated data, " if "ceiling" in metrics else ""
-    ablations = read_object(folder / "ablations.json")
-    tables = [
-        Table(
-            f"{identity.dataset}: {kind}{count} test utterances, fold {identity.fold}",
-            ["", "seeds", *COLUMNS[task].values()],
-            [
-                *_floors(task, read_object(folder / "floors.json")),
-                *_unimodal(task, folder / "unimodal.csv"),
-                *_baselines(task, ablations),
-                _result("**DHMD**", task, metrics["test"], metrics["n_seeds"]),
-                *_ceiling(task, metrics),
-            ],
-        )
+def _results(folder: Path, name: str, task: str, fold: str, ablations: Mapping[str, Any]) -> Table:
+    summary = read_object(folder / files.SUMMARY)
+    trivial = read_object(folder / files.TRIVIAL_BASELINES)
+    rows = [
+        _row(task, trivial_title(task, key, entry), _single(entry["test"]), None)
+        for key, entry in trivial.items()
     ]
-    for title, found in (
-        ("variants and baselines against the full model", ablations),
-        ("modalities withheld at test", read_object(folder / "missing_modalities.json")),
-    ):
-        if found:
-            tables.append(_differences(f"{identity.dataset}: {title}", task, found))
-    return tables
+    alone = [row for row in files.read_rows(folder / files.UNIMODAL) if row["split"] == "test"]
+    for modality in dict.fromkeys(row["modality"] for row in alone):
+        scores = {
+            int(row["seed"]): {
+                metric: float(row[metric]) for metric in COLUMNS[task] if row[metric]
+            }
+            for row in alone
+            if row["modality"] == modality
+        }
+        values = over_seeds(scores, tuple(COLUMNS[task]))
+        rows.append(_row(task, f"{modality} alone", values, len(scores)))
+    for key, title in BASELINES.items():
+        if key in ablations:
+            n = max((entry["n"] for entry in ablations[key].values()), default=0)
+            rows.append(_row(task, title, ablations[key], n))
+    rows.append(_row(task, "**DHMD**", summary["test"], summary["n_seeds"]))
+    kind = ""
+    if "oracle" in summary:
+        kind = "generated data, "
+        rows.append(_row(task, ORACLE, _single(summary["oracle"]), None))
+    count = len(files.read_predictions(folder).ids)
+    title = f"{name}: {kind}{count} test utterances, fold {fold}"
+    return Table(title, ["", "seeds", *COLUMNS[task].values()], rows)
 
 
 def constant_title(task: str) -> str:
-    """What the floor without any input answers."""
+    """Return the title of the trivial baseline without input."""
     return "most frequent class" if task == "classification" else "median label"
 
 
-def floor_title(task: str, name: str, entry: Mapping[str, Any]) -> str:
-    """A floor's name, to be read; `entry` is its part of floors.json."""
+def trivial_title(task: str, name: str, entry: Mapping[str, Any]) -> str:
+    """Return the title of a trivial baseline from its name and entry in the file."""
     if name == "median":
         return constant_title(task)
-    if name == "ridge":
-        return "ridge, pooled features"
-    return f"ridge, {', '.join(entry['inputs'])}"
+    return "ridge, pooled features" if name == "ridge" else f"ridge, {', '.join(entry['inputs'])}"
 
 
-def to_text(table: Table) -> str:
-    """A table for a terminal."""
-    rows = [list(table.header), *table.rows]
-    plain = [[cell.replace("**", "") for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in plain) for column in range(len(plain[0]))]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in plain]
-    return "\n".join([table.title, *(f"  {line}".rstrip() for line in lines)])
+def _single(values: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    return {metric: {"mean": value} for metric, value in values.items()}
 
 
-def to_markdown(table: Table) -> str:
-    """A table for a README or a comment."""
-    lines = [table.header, ["---"] * len(table.header), *table.rows]
-    return "\n".join([f"**{table.title}**", "", *(f"| {' | '.join(row)} |" for row in lines)])
-
-
-def _floors(task: str, floors: Mapping[str, Any]) -> list[list[str]]:
-    rows = []
-    for name, entry in floors.items():
-        title = floor_title(task, name, entry)
-        values = {metric: {"mean": value} for metric, value in entry["test"].items()}
-        rows.append(_result(title, task, values, None))
-    return rows
-
-
-def _unimodal(task: str, path: Path) -> list[list[str]]:
-    by_modality: dict[str, list[dict[str, str]]] = {}
-    for row in csv.DictReader(read_text(path).splitlines()):
-        if row["split"] == "test":
-            by_modality.setdefault(row["modality"], []).append(row)
-    rows = []
-    for modality, entries in by_modality.items():
-        values = {
-            metric: summary(np.array([float(entry[metric]) for entry in entries]))
-            for metric in COLUMNS[task]
-            if all(entry[metric] for entry in entries)
-        }
-        rows.append(_result(f"{modality} alone", task, values, len(entries)))
-    return rows
-
-
-def _baselines(task: str, ablations: Mapping[str, Any]) -> list[list[str]]:
-    rows = []
-    for name, title in BASELINES.items():
-        if name in ablations:
-            n = max((entry["n"] for entry in ablations[name].values()), default=0)
-            rows.append(_result(title, task, ablations[name], n))
-    return rows
-
-
-def _ceiling(task: str, metrics: Mapping[str, Any]) -> list[list[str]]:
-    if "ceiling" not in metrics:
-        return []
-    values = {metric: {"mean": value} for metric, value in metrics["ceiling"].items()}
-    return [_result("planted truth (ceiling)", task, values, None)]
+def _row(task: str, name: str, values: Mapping[str, Any], n: int | None) -> list[str]:
+    cells: Iterable[str] = (_mean(values.get(metric, {})) for metric in COLUMNS[task])
+    return [name, "-" if n is None else str(n), *cells]
 
 
 def _differences(title: str, task: str, found: Mapping[str, Any]) -> Table:
     metric = PRIMARY[task]
     name = COLUMNS[task][metric]
-    header = [
-        "",
-        "seeds",
-        name,
-        f"difference in {name}",
-        "95 % over seeds",
-        "95 % over utterances",
-        "p (Holm)",
-    ]
+    header = ["", "seeds", name, f"difference in {name}"]
+    header += ["95 % over seeds", "95 % over utterances", "p (Holm)"]
     rows = []
     for variant, metrics in found.items():
         entry = metrics.get(metric, {})
-        rows.append(
-            [
-                variant,
-                str(entry.get("n", "-")),
-                _mean(entry),
-                f"{entry['difference']:+.3f}" if "difference" in entry else "-",
-                _interval(entry, "ci_low", "ci_high"),
-                _interval(entry, "utterances_low", "utterances_high"),
-                _p(entry.get("p")),
-            ]
-        )
+        cells = [str(entry.get("n", "-")), _mean(entry)]
+        cells.append(f"{entry['difference']:+.3f}" if "difference" in entry else "-")
+        cells += [_interval(entry, "ci"), _interval(entry, "utterances"), _p(entry.get("p"))]
+        rows.append([variant, *cells])
     return Table(f"{title} (difference = the other − full)", header, rows)
-
-
-def _result(name: str, task: str, values: Mapping[str, Any], n: int | None) -> list[str]:
-    cells = [_mean(values.get(metric, {})) for metric in COLUMNS[task]]
-    return [name, "-" if n is None else str(n), *cells]
 
 
 def _mean(values: Mapping[str, float]) -> str:
@@ -217,8 +147,9 @@ def _mean(values: Mapping[str, float]) -> str:
     return f"{values['mean']:.3f}{spread}"
 
 
-def _interval(entry: Mapping[str, float], low: str, high: str) -> str:
-    return f"[{entry[low]:+.3f}, {entry[high]:+.3f}]" if low in entry else "-"
+def _interval(entry: Mapping[str, float], key: str) -> str:
+    low, high = entry.get(f"{key}_low"), entry.get(f"{key}_high")
+    return "-" if low is None or high is None else f"[{low:+.3f}, {high:+.3f}]"
 
 
 def _p(value: float | None) -> str:

@@ -1,36 +1,71 @@
-"""The rule: a metric regressed when its mean loss exceeds the margin and is surely above zero.
+"""Compare one dataset's metrics at two revisions.
 
-Losses are paired by seed and positive where the head is worse. The mean must exceed the margin, and
-its one-sided 95 % lower bound (Student's t over seeds) must be above 0. A plain non-inferiority
-test with five seeds would fail four unchanged models in ten.
+The rule: a metric regressed if its mean deterioration exceeds the margin and is significantly above
+zero. Deteriorations are paired by seed and positive where the head is worse. Their mean must exceed
+the margin, and its one-sided 95 % lower bound (Student's t over seeds) must be above 0. A plain
+non-inferiority test with five seeds would fail four of ten unchanged models.
+
+All scores are recomputed from `predictions.csv`: `dvc commit` accepts a metrics file that was
+edited by hand. Files that disagree with the predictions make the dataset not comparable.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from dhmd.evaluation.bootstrap import draw, groups_of, interval, resampled
-from dhmd.evaluation.metrics import Floats, loss_sign
-from dhmd.evaluation.statistics import paired, summary
-from dhmd.gate.evaluated import Evaluated
+from dhmd.base.errors import DhmdError
+from dhmd.evaluation import files
+from dhmd.evaluation.files import Identity, Predictions, parse_json
+from dhmd.evaluation.metrics import Floats, Scores, deterioration_sign, score
+from dhmd.evaluation.statistics import (
+    bootstrap,
+    draw_videos,
+    paired,
+    percentile_interval,
+    summary,
+    video_indices,
+)
+from dhmd.gate.revision import METRICS_FOLDER, Revision
 
 PASS = "pass"
 REGRESSED = "regressed"
 NOT_COMPARABLE = "not comparable"
-# Data or protocol changed by an accepted entry: shown, not judged.
+# The data changed by an accepted entry: the metrics are shown, but not judged.
 NOT_JUDGED = "not judged"
+
+# Far above the differences between processors, far below any digit that a table shows.
+TOLERANCE = 1e-9
+
+
+class NotComparableError(DhmdError):
+    """The reason why two revisions cannot be compared: neither a pass nor a regression."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One dataset at one revision; `scores` per seed are recomputed from the predictions."""
+
+    identity: Identity
+    predictions: Predictions
+    scores: dict[int, Scores]
 
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One metric's comparison.
+    """The comparison of one metric.
 
-    loss: mean over n common seeds, positive where the head is worse; sd: of the paired losses;
-    lower, upper: its one-sided 95 % bounds, so that `upper` is the loss that cannot be excluded;
-    utterances: 95 % interval over test utterances (bootstrap by video), None where the utterances
-    differ or the bootstrap defines none; reason: why it is not comparable.
+    Attributes:
+        n: number of common seeds.
+        base, head: mean and std over these seeds.
+        deterioration: its mean over the seeds, positive where the head is worse.
+        sd: standard deviation of the paired deteriorations.
+        lower, upper: one-sided 95 % bounds; a deterioration up to `upper` cannot be excluded.
+        utterances: 95 % interval over test utterances (bootstrap by video); None if the utterances
+            differ or too few resamples define the metric.
+        reason: why the metric is not comparable.
     """
 
     metric: str
@@ -39,7 +74,7 @@ class MetricRow:
     n: int = 0
     base: dict[str, float] | None = None
     head: dict[str, float] | None = None
-    loss: float | None = None
+    deterioration: float | None = None
     sd: float | None = None
     lower: float | None = None
     upper: float | None = None
@@ -47,73 +82,170 @@ class MetricRow:
     reason: str | None = None
 
 
-def common_seeds(base: Evaluated, head: Evaluated) -> list[int]:
-    """The seeds of both sides, ascending: pairs are made by seed, whatever the columns' order."""
-    return sorted(set(base.predictions.seeds) & set(head.predictions.seeds))
-
-
-def judge(losses: Floats, margin: float) -> str:
-    """The rule on paired losses, at least two."""
-    found = paired(losses)
+def judge(deteriorations: Floats, margin: float) -> str:
+    """Apply the rule to at least two paired deteriorations."""
+    found = paired(deteriorations)
     return REGRESSED if found.mean > margin and found.lower > 0 else PASS
+
+
+def common_seeds(base: Evaluated, head: Evaluated) -> list[int]:
+    """Return the seeds of both sides in ascending order."""
+    return sorted(set(base.predictions.seeds) & set(head.predictions.seeds))
 
 
 def compare_metric(
     metric: str, margin: float, base: Evaluated, head: Evaluated, resamples: int
 ) -> MetricRow:
-    """Compare one metric on the common seeds (at least two)."""
+    """Compare one metric on the common seeds, of which there are at least two."""
     seeds = common_seeds(base, head)
     for name, side in (("base", base), ("head", head)):
         for seed in seeds:
             if metric not in side.scores[seed].values:
                 why = side.scores[seed].undefined.get(metric, "not a metric of this task")
-                return MetricRow(
-                    metric,
-                    margin,
-                    NOT_COMPARABLE,
-                    reason=f"{metric} is undefined in the {name} for seed {seed}: {why}",
-                )
-    values = [
+                reason = f"{metric} is undefined in the {name} for seed {seed}: {why}"
+                return MetricRow(metric, margin, NOT_COMPARABLE, reason=reason)
+    before, after = (
         np.array([side.scores[seed].values[metric] for seed in seeds]) for side in (base, head)
-    ]
+    )
     # Adding zero turns the -0.0 of equal values into 0.0.
-    losses = loss_sign(metric) * (values[1] - values[0]) + 0.0
-    found = paired(losses)
+    deteriorations = deterioration_sign(metric) * (after - before) + 0.0
+    found = paired(deteriorations)
     return MetricRow(
         metric,
         margin,
-        judge(losses, margin),
+        judge(deteriorations, margin),
         n=found.n,
-        base=summary(values[0]),
-        head=summary(values[1]),
-        loss=found.mean,
+        base=summary(before),
+        head=summary(after),
+        deterioration=found.mean,
         sd=found.sd,
         lower=found.lower,
         upper=found.upper,
-        utterances=_over_utterances(metric, base, head, seeds, resamples),
+        utterances=_utterance_interval(metric, base, head, seeds, resamples),
     )
 
 
-def _over_utterances(
-    metric: str, base: Evaluated, head: Evaluated, seeds: list[int], resamples: int
+def _utterance_interval(
+    metric: str, old: Evaluated, new: Evaluated, seeds: list[int], resamples: int
 ) -> tuple[float, float] | None:
-    order = {name: row for row, name in enumerate(head.predictions.ids)}
-    ids = base.predictions.ids
-    if set(order) != set(ids):
+    base, head = old.predictions, new.predictions
+    row_of = {name: row for row, name in enumerate(head.ids)}
+    if set(row_of) != set(base.ids):
         return None
-    rows = [order[name] for name in ids]
-    labels = base.predictions.labels
-    if not np.array_equal(head.predictions.labels[rows], labels):
+    rows = [row_of[name] for name in base.ids]
+    if not np.array_equal(head.labels[rows], base.labels):
         return None
-    groups = groups_of(ids)
-    counts = draw(int(groups.max()) + 1, resamples)
-    drawn = [
-        resampled(metric, _values(side, seeds)[:, chosen], labels, groups, counts)
-        for side, chosen in ((base, slice(None)), (head, rows))
-    ]
-    return interval(loss_sign(metric) * (drawn[1] - drawn[0]) + 0.0)
+    video_N = video_indices(base.ids)
+    counts_RV = draw_videos(int(video_N.max()) + 1, resamples)
+    before_EN = base.values[[base.seeds.index(seed) for seed in seeds]]
+    after_EN = head.values[[head.seeds.index(seed) for seed in seeds]][:, rows]
+    before_R, after_R = (
+        bootstrap(metric, p_EN, base.labels, video_N, counts_RV) for p_EN in (before_EN, after_EN)
+    )
+    return percentile_interval(deterioration_sign(metric) * (after_R - before_R) + 0.0)
 
 
-def _values(side: Evaluated, seeds: list[int]) -> Floats:
-    columns = [side.predictions.seeds.index(seed) for seed in seeds]
-    return side.predictions.values[columns]
+def load_evaluated(revision: Revision, dataset: str) -> Evaluated:
+    """Read and check `metrics/<dataset>/` of a revision.
+
+    A directory of another protocol is not checked: this code computes its scores by its own
+    definitions, and the protocol in its identity makes it not comparable.
+
+    Raises:
+        NotComparableError: a file is missing, unreadable, or disagrees with the predictions.
+    """
+    try:
+        return _load(revision, dataset, f"{METRICS_FOLDER}/{dataset}")
+    except NotComparableError:
+        raise
+    except DhmdError as error:
+        raise NotComparableError(f"{revision.label}: {error}") from error
+
+
+def _load(revision: Revision, dataset: str, folder: str) -> Evaluated:
+    old_layout = (
+        revision.read(f"{folder}/{files.IDENTITY}") is None
+        and revision.read(f"{folder}/{_old_name(files.IDENTITY)}") is not None
+    )
+
+    def read(name: str) -> tuple[str, str]:
+        """Return a file's text and path."""
+        name = _old_name(name) if old_layout else name
+        text = revision.read(f"{folder}/{name}")
+        if text is None:
+            raise NotComparableError(f"{folder} of {revision.label} lacks {name}")
+        return text, f"{folder}/{name}"
+
+    identity_text, source = read(files.IDENTITY)
+    identity = files.parse_identity(identity_text, source)
+    if identity.dataset != dataset:
+        raise DhmdError(f"{source} belongs to the dataset {identity.dataset}")
+    predictions = files.parse_predictions(*read(files.PREDICTIONS))
+    scores = {
+        seed: score(identity.task, p_N, predictions.labels)
+        for seed, p_N in zip(predictions.seeds, predictions.values, strict=True)
+    }
+    seeds_text, seeds_source = read(files.SEEDS)
+    summary_text, summary_source = read(files.SUMMARY)
+    headline_text, headline_source = read(files.METRICS_FILE)
+    if identity.protocol != files.PROTOCOL:
+        return Evaluated(identity, predictions, scores)
+
+    rows = files.parse_seeds(seeds_text, seeds_source)
+    for split, found in rows.items():
+        if set(found) != set(scores):
+            raise DhmdError(
+                f"{seeds_source} has {split} rows of the seeds {sorted(found)}, but "
+                f"{files.PREDICTIONS} has columns of the seeds {sorted(scores)}"
+            )
+    for seed, computed in scores.items():
+        _check_equal(rows["test"][seed], computed.values, f"{seeds_source}: seed {seed}, test")
+    truth_N = None
+    truth_name = f"{folder}/{_old_name(files.GROUND_TRUTH) if old_layout else files.GROUND_TRUTH}"
+    if (truth_text := revision.read(truth_name)) is not None:
+        ids, truth_N = files.parse_ground_truth(truth_text, truth_name)
+        if ids and ids != predictions.ids:
+            raise DhmdError(f"{truth_name} has other utterances than {files.PREDICTIONS}")
+    expected = files.summarise(
+        identity.task,
+        {"test": {seed: found.values for seed, found in scores.items()}, "valid": rows["valid"]},
+        predictions,
+        truth_N if truth_N is not None and len(truth_N) else None,
+    )
+    written = parse_json(summary_text, summary_source)
+    if old_layout and isinstance(written, dict) and "ceiling" in written:
+        written["oracle"] = written.pop("ceiling")
+    _check_equal(written, expected, f"{summary_source}:")
+    if not old_layout:
+        headline = files.headline(identity.task, expected)
+        _check_equal(parse_json(headline_text, headline_source), headline, f"{headline_source}:")
+    return Evaluated(identity, predictions, scores)
+
+
+def _old_name(name: str) -> str:
+    """Return a file's name before `details/` existed, when `metrics.json` was the whole summary."""
+    return files.METRICS_FILE if name == files.SUMMARY else name.removeprefix(f"{files.DETAILS}/")
+
+
+def _check_equal(written: object, computed: object, where: str) -> None:
+    """Compare two nested values up to the tolerance.
+
+    Raises:
+        DhmdError: the first place where they differ.
+    """
+    if isinstance(computed, Mapping) and isinstance(written, Mapping):
+        for key in [*computed, *(key for key in written if key not in computed)]:
+            _check_equal(written.get(key), computed.get(key), f"{where} {key}")
+        return
+    equal = written == computed
+    if isinstance(computed, float) and isinstance(written, int | float):
+        try:
+            equal = abs(written - computed) <= TOLERANCE * max(1.0, abs(computed))
+        except OverflowError:  # an integer beyond any float
+            equal = False
+    if not equal:
+        found, expected = ("absent" if v is None else f"{v!r:.60}" for v in (written, computed))
+        raise DhmdError(
+            f"{where} is {found}, but recomputed from {files.PREDICTIONS} it is {expected}: the "
+            "file was edited by hand or is out of date; run dvc repro and commit what it writes"
+        )

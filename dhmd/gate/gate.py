@@ -1,40 +1,45 @@
-"""The gate: two revisions' metrics, dataset by dataset, to one verdict."""
+"""Decide whether the metrics of one revision are worse than those of another.
+
+Per dataset: what differs in data, protocol and margins (accepted or not), then the metrics by the
+rule of `dhmd.gate.compare`, then one verdict over all datasets.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from dhmd.base.errors import DhmdError
 from dhmd.config.schema import load_section
 from dhmd.config.yaml12 import parse_yaml
-from dhmd.evaluation.identity import PROTOCOL
+from dhmd.evaluation.files import IDENTITY, METRICS_FILE, PREDICTIONS, PROTOCOL
 from dhmd.evaluation.metrics import METRICS
-from dhmd.gate.acceptance import Change, corpus, margins, protocol
 from dhmd.gate.compare import (
     NOT_COMPARABLE,
     NOT_JUDGED,
     PASS,
     REGRESSED,
+    Evaluated,
     MetricRow,
+    NotComparableError,
     common_seeds,
     compare_metric,
+    load_evaluated,
 )
 from dhmd.gate.config import AcceptConfig, GateConfig
-from dhmd.gate.evaluated import NEEDED, Evaluated, NotComparableError, load_evaluated
-from dhmd.gate.revision import Commit, Revision, Workspace, commit, merge_base
+from dhmd.gate.revision import METRICS_FOLDER, Commit, Revision, Workspace, commit, merge_base
 
 PARAMS = "params.yaml"
 NEW = "new"
 ACCEPTED = "accepted"
 EXIT_STATUS = {PASS: 0, REGRESSED: 1, NOT_COMPARABLE: 2}
+NONE = "none"
 
 
 @dataclass(frozen=True)
 class DatasetResult:
-    """One dataset's verdict: its metrics, the reasons against a comparison, accepted changes."""
+    """The verdict on one dataset; `reasons` say why it is not comparable."""
 
     dataset: str
     verdict: str
@@ -46,7 +51,7 @@ class DatasetResult:
 
 @dataclass(frozen=True)
 class GateResult:
-    """The whole verdict; `exit_status` is 0 pass, 1 regressed, 2 not comparable."""
+    """The verdict on all datasets; `exit_status` is 0 pass, 1 regressed, 2 not comparable."""
 
     base: str
     head: str
@@ -60,29 +65,55 @@ class GateResult:
 
 
 @dataclass(frozen=True)
-class _Side:
-    """A revision with what its params.yaml says; `config` is None where it has no gate section."""
+class Side:
+    """A revision, the datasets in its params.yaml and in metrics/, and its section `gate`."""
 
     revision: Revision
-    datasets: tuple[str, ...]
+    listed: tuple[str, ...]
+    measured: frozenset[str]
     config: GateConfig | None
-    files: dict[str, set[str]] = field(default_factory=dict)
-
-    def has(self, dataset: str) -> bool:
-        return bool(self.files.get(dataset, set()) & set(NEEDED))
 
     def gated(self, dataset: str, task: str) -> dict[str, float] | None:
+        """Return the margin of each gated metric of the task; None without a section `gate`."""
         if self.config is None:
             return None
-        known = METRICS[task]
-        return {m: v for m, v in self.config.gated(dataset).items() if m in known}
+        return {m: v for m, v in self.config.gated(dataset).items() if m in METRICS[task]}
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of data, protocol or margins between base and head.
+
+    `from_` and `to` are identities that a reviewer can read and commit: `corpus:<sha256>`,
+    `protocol:<version>` or `margins:<metric>=<margin>,…`, each `<kind>:none` if a side has none.
+    """
+
+    dataset: str
+    from_: str
+    to: str
+    sentence: str
+
+    def refusal(self) -> str:
+        """Return the sentence and the entry that would accept the change."""
+        return (
+            f"{self.sentence}; if this is intended, commit this entry under gate.accept in "
+            f'{PARAMS}: {{dataset: {self.dataset}, from: "{self.from_}", to: "{self.to}", '
+            "reason: …}"
+        )
+
+    def accepted_by(self, entries: Sequence[AcceptConfig]) -> AcceptConfig | None:
+        """Return the committed entry that names exactly this change."""
+        own = (self.dataset, self.from_, self.to)
+        return next((e for e in entries if (e.dataset, e.from_, e.to) == own), None)
 
 
 def run_gate(root: Path, base: str | None = None, head: str | None = None) -> GateResult:
-    """Compare the revision or DVC experiment `head` (default: the workspace) with `base`.
+    """Compare the revision or DVC experiment `head` with `base`.
 
-    The default base is the merge base of the head with the main branch. Margins are the base's, and
-    accepted changes those that the head has committed.
+    Args:
+        root: the repository.
+        base: by default the merge base of the head with the main branch. Its margins are used.
+        head: by default the workspace. Its committed entries of gate.accept count.
 
     Raises:
         DhmdError: no such revision, or a params.yaml that cannot be read.
@@ -90,147 +121,131 @@ def run_gate(root: Path, base: str | None = None, head: str | None = None) -> Ga
     judged = commit(root, head) if head is not None else None
     old = commit(root, base) if base is not None else merge_base(root, judged)
     new: Revision = judged or Workspace(root)
-    sides = _side(old), _side(new)
-    accept, notes = _accepted(root, new, sides[1])
+    sides = _read_side(old), _read_side(new)
+    accept, notes = _committed_entries(root, sides[1])
     if judged is not None and judged.sha == old.sha:
-        notes.append("base and head are the same commit; --base names another")
-    names = {
-        name
-        for side in sides
-        for name in (*side.datasets, *side.files)
-        if side.has(name) or name in side.datasets
-    }
-    results = tuple(_compare_dataset(name, *sides, accept) for name in sorted(names))
-    verdicts = [result.verdict for result in results]
+        notes.append("base and head are the same commit; choose another one with --base")
+    names = sorted({name for side in sides for name in (*side.listed, *side.measured)})
+    results = tuple(_compare_dataset(name, *sides, accept) for name in names)
+    verdicts = {result.verdict for result in results}
+    verdict = NOT_COMPARABLE
     if REGRESSED in verdicts:
         verdict = REGRESSED
-    elif NOT_COMPARABLE in verdicts:
-        verdict = NOT_COMPARABLE
-    elif PASS in verdicts or ACCEPTED in verdicts:
+    elif NOT_COMPARABLE not in verdicts and verdicts & {PASS, ACCEPTED}:
         verdict = PASS
-    else:
-        verdict = NOT_COMPARABLE
-        notes.append(f"{old.label} holds no metrics to compare with")
+    elif NOT_COMPARABLE not in verdicts:
+        notes.append(f"{old.label} has no metrics to compare with")
     return GateResult(old.label, new.label, verdict, results, tuple(notes))
 
 
-def _side(revision: Revision) -> _Side:
+def _read_side(revision: Revision) -> Side:
+    found = revision.metrics_files()
+    measured = frozenset(name for name, names in found.items() if METRICS_FILE in names)
     text = revision.read(PARAMS)
     if text is None:
-        return _Side(revision, (), None, revision.metrics_files())
+        return Side(revision, (), measured, None)
     source = f"{PARAMS} of {revision.label}"
     values = parse_yaml(text, source)
     if not isinstance(values, Mapping):
         raise DhmdError(f"{source} is not a mapping")
-    datasets = values.get("datasets")
-    if not isinstance(datasets, list) or not all(isinstance(name, str) for name in datasets):
-        raise DhmdError(f"{source}: datasets is {datasets!r}, but must be a list of names")
+    listed = values.get("datasets")
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+        raise DhmdError(f"{source}: datasets is {listed!r}, but must be a list of names")
     config = None
     if "gate" in values:
         config = load_section(GateConfig, values["gate"], where="gate", source=source)
-        _refuse_unknown_metrics(config, source)
-    return _Side(revision, tuple(datasets), config, revision.metrics_files())
+        known = [metric for metrics in METRICS.values() for metric in metrics]
+        for metric in config.metrics:
+            if metric not in known:
+                raise DhmdError(
+                    f"{source}: gate.metrics is {metric!r}, but must be one of {', '.join(known)}"
+                )
+    return Side(revision, tuple(listed), measured, config)
 
 
-def _refuse_unknown_metrics(config: GateConfig, source: str) -> None:
-    known = [metric for metrics in METRICS.values() for metric in metrics]
-    for metric in config.metrics:
-        if metric not in known:
-            raise DhmdError(
-                f"{source}: gate.metrics names {metric!r}, but the metrics are {', '.join(known)}"
-            )
-
-
-def _accepted(root: Path, new: Revision, side: _Side) -> tuple[tuple[AcceptConfig, ...], list[str]]:
-    """The entries that count: committed ones."""
-    written = side.config.accept if side.config else ()
-    if isinstance(new, Commit):
-        return written, []
-    committed = _side(commit(root, "HEAD")).config
-    counting = tuple(e for e in written if committed is not None and e in committed.accept)
+def _committed_entries(root: Path, head: Side) -> tuple[list[AcceptConfig], list[str]]:
+    """Return the entries of gate.accept that are committed, and a note on each other one."""
+    entries = list(head.config.accept) if head.config else []
+    if isinstance(head.revision, Commit):
+        return entries, []
+    config = _read_side(commit(root, "HEAD")).config
+    committed = [entry for entry in entries if config is not None and entry in config.accept]
     notes = [
-        f"gate.accept for {entry.dataset} ({entry.from_} to {entry.to}) is not committed yet and "
-        "does not count"
-        for entry in written
-        if entry not in counting
+        f"gate.accept for {entry.dataset} ({entry.from_} to {entry.to}) is not committed and does "
+        "not count"
+        for entry in entries
+        if entry not in committed
     ]
-    return counting, notes
+    return committed, notes
 
 
 def _compare_dataset(
-    dataset: str, base: _Side, head: _Side, accept: Sequence[AcceptConfig]
+    dataset: str, base: Side, head: Side, accept: Sequence[AcceptConfig]
 ) -> DatasetResult:
     try:
-        if not head.has(dataset) or (dataset in base.datasets and dataset not in head.datasets):
-            return _dropped(dataset, base, head, accept)
-        new = load_evaluated(head.revision, dataset, head.files[dataset])
-        if not base.has(dataset):
-            return _new(dataset, new, accept)
-        old = load_evaluated(base.revision, dataset, base.files[dataset])
+        dropped = dataset in base.listed and dataset not in head.listed
+        if dataset not in head.measured or dropped:
+            return _without_head(dataset, base, head, accept)
+        new = load_evaluated(head.revision, dataset)
+        if dataset not in base.measured:
+            change = Change(
+                dataset, f"corpus:{NONE}", f"corpus:{new.identity.corpus}", "a new dataset"
+            )
+            if entry := change.accepted_by(accept):
+                notes = (change.sentence,)
+                return DatasetResult(dataset, ACCEPTED, accepted=(entry,), notes=notes)
+            note = f"a new dataset: nothing to compare with ({change.to})"
+            return DatasetResult(dataset, NEW, notes=(note,))
+        old = load_evaluated(base.revision, dataset)
+        return _compare_sides(dataset, base, head, old, new, accept)
     except NotComparableError as error:
         return DatasetResult(dataset, NOT_COMPARABLE, reasons=(str(error),))
-    return _compare_sides(dataset, base, head, old, new, accept)
 
 
-def _dropped(
-    dataset: str, base: _Side, head: _Side, accept: Sequence[AcceptConfig]
+def _without_head(
+    dataset: str, base: Side, head: Side, accept: Sequence[AcceptConfig]
 ) -> DatasetResult:
-    """In the base, or promised by the head's `datasets`, but not measured in the head."""
-    if not base.has(dataset):
-        reason = f"datasets names {dataset}, but metrics/{dataset} is missing"
-        return DatasetResult(dataset, NOT_COMPARABLE, reasons=(f"{head.revision.label}: {reason}",))
-    old = load_evaluated(base.revision, dataset, base.files[dataset])
-    what = (
-        f"metrics/{dataset} is missing in {head.revision.label}"
-        if not head.has(dataset)
-        else f"{dataset} was dropped from datasets in {head.revision.label}"
-    )
-    change = Change(dataset, corpus(old.identity.corpus), corpus(None), what)
-    entry = change.accepted_by(accept)
-    if entry is None:
-        return DatasetResult(dataset, NOT_COMPARABLE, reasons=(change.refusal(),))
-    return DatasetResult(dataset, ACCEPTED, accepted=(entry,), notes=(what,))
-
-
-def _new(dataset: str, new: Evaluated, accept: Sequence[AcceptConfig]) -> DatasetResult:
-    change = Change(dataset, corpus(None), corpus(new.identity.corpus), "a new dataset")
-    entry = change.accepted_by(accept)
-    if entry is not None:
-        return DatasetResult(dataset, ACCEPTED, accepted=(entry,), notes=(change.sentence,))
-    note = f"a new dataset: nothing to compare with ({change.to})"
-    return DatasetResult(dataset, NEW, notes=(note,))
+    """Judge a dataset that is missing in the head or was dropped from its list."""
+    label = head.revision.label
+    if dataset not in base.measured:
+        raise NotComparableError(f"{label}: datasets lists {dataset}, but it has no metrics")
+    if dataset in head.measured:
+        sentence = f"{dataset} was dropped from datasets in {label}"
+    else:
+        sentence = f"{METRICS_FOLDER}/{dataset} is missing in {label}"
+    corpus = load_evaluated(base.revision, dataset).identity.corpus
+    change = Change(dataset, f"corpus:{corpus}", f"corpus:{NONE}", sentence)
+    if entry := change.accepted_by(accept):
+        return DatasetResult(dataset, ACCEPTED, accepted=(entry,), notes=(sentence,))
+    raise NotComparableError(change.refusal())
 
 
 def _compare_sides(
     dataset: str,
-    base: _Side,
-    head: _Side,
+    base: Side,
+    head: Side,
     old: Evaluated,
     new: Evaluated,
     accept: Sequence[AcceptConfig],
 ) -> DatasetResult:
-    reasons: list[str] = []
-    accepted: list[AcceptConfig] = []
-    changes = _changes(dataset, base, head, old, new)
-    for change in changes:
-        entry = change.accepted_by(accept)
-        if entry is None:
-            reasons.append(change.refusal())
-        else:
-            accepted.append(entry)
-    reasons += _hindrances(dataset, old, new)
-    if old.identity.task != new.identity.task:
-        return DatasetResult(
-            dataset, NOT_COMPARABLE, reasons=tuple(reasons), accepted=tuple(accepted)
-        )
-    # Margins are the base's; a base without any (its first ones are accepted) takes the head's.
+    changes = [(c, c.accepted_by(accept)) for c in _changes(dataset, base, head, old, new)]
+    reasons = [change.refusal() for change, entry in changes if entry is None]
+    reasons += _obstacles(dataset, old, new)
+    accepted = tuple(entry for _, entry in changes if entry is not None)
+    task = new.identity.task
+
+    def not_comparable() -> DatasetResult:
+        return DatasetResult(dataset, NOT_COMPARABLE, (), tuple(reasons), accepted)
+
+    if old.identity.task != task:
+        return not_comparable()
+    # The first margins of a project are accepted and then come from the head.
     config = base.config or head.config
-    gated = base.gated(dataset, old.identity.task)
-    gated = head.gated(dataset, new.identity.task) if gated is None else gated
+    gated = head.gated(dataset, task) if base.config is None else base.gated(dataset, task)
     if not gated or config is None:
-        reasons.append(f"gate.metrics names no metric of {old.identity.task}")
-        return DatasetResult(dataset, NOT_COMPARABLE, reasons=tuple(reasons))
-    rows: list[MetricRow] = []
+        reasons.append(f"gate.metrics has no metric of a {task}")
+        return not_comparable()
+    rows = []
     if len(common_seeds(old, new)) >= 2:
         rows = [
             compare_metric(metric, margin, old, new, config.resamples)
@@ -240,119 +255,80 @@ def _compare_sides(
     if reasons or data_changed:
         rows = [replace(row, verdict=NOT_JUDGED) for row in rows]
     for row in rows:
-        # Accepted new data may mend what the old left undefined, but not the other way round.
-        if row.reason and not (data_changed and _defined(row.metric, new)):
+        defined = all(row.metric in scores.values for scores in new.scores.values())
+        # Accepted data may define a metric that the old data did not, but not the other way round.
+        if row.reason and not (data_changed and defined):
             reasons.append(row.reason)
-    verdicts = [row.verdict for row in rows]
-    if REGRESSED in verdicts:
+    if REGRESSED in {row.verdict for row in rows}:
         verdict = REGRESSED
     elif reasons:
         verdict = NOT_COMPARABLE
     else:
         verdict = ACCEPTED if data_changed else PASS
     extra = sorted(set(new.predictions.seeds) - set(old.predictions.seeds))
-    notes = [f"seeds {extra} are new and take no part"] if extra else []
-    return DatasetResult(
-        dataset, verdict, tuple(rows), tuple(reasons), tuple(accepted), tuple(notes)
-    )
+    notes = (f"the seeds {extra} are new and not compared",) if extra else ()
+    return DatasetResult(dataset, verdict, tuple(rows), tuple(reasons), accepted, notes)
 
 
-def _changes(
-    dataset: str, base: _Side, head: _Side, old: Evaluated, new: Evaluated
-) -> list[Change]:
-    """What differs in data, protocol and margins."""
-    found: list[Change] = []
-
-    def compare(sentence: str, from_: str, to: str) -> None:
-        if from_ != to:
-            found.append(Change(dataset, from_, to, sentence))
-
+def _changes(dataset: str, base: Side, head: Side, old: Evaluated, new: Evaluated) -> list[Change]:
+    """Return what differs in data, protocol and margins."""
     before, after = old.identity, new.identity
+
+    def margins(side: Side, task: str) -> str:
+        gated = side.gated(dataset, task)
+        if gated is None:
+            return NONE
+        return ",".join(f"{name}={value!r}" for name, value in sorted(gated.items()))
+
     data = f"{dataset} is another corpus: its ids, splits, labels or sources changed"
     if before.fold != after.fold:
         data = f"{dataset} is measured on another fold: {before.fold} became {after.fold}"
-    compare(data, corpus(before.corpus), corpus(after.corpus))
-    compare(
-        f"{dataset} is measured by another protocol",
-        protocol(before.protocol),
-        protocol(after.protocol),
-    )
-    compare(
-        f"the gated metrics or margins of {dataset} changed",
-        margins(base.gated(dataset, before.task)),
-        margins(head.gated(dataset, after.task)),
-    )
-    return found
+    protocol = f"{dataset} is measured by another protocol"
+    gated = f"the gated metrics or margins of {dataset} changed"
+    found = [
+        Change(dataset, f"corpus:{before.corpus}", f"corpus:{after.corpus}", data),
+        Change(dataset, f"protocol:{before.protocol}", f"protocol:{after.protocol}", protocol),
+        Change(
+            dataset,
+            f"margins:{margins(base, before.task)}",
+            f"margins:{margins(head, after.task)}",
+            gated,
+        ),
+    ]
+    return [change for change in found if change.from_ != change.to]
 
 
-def _hindrances(dataset: str, old: Evaluated, new: Evaluated) -> list[str]:
-    """What no accepted entry can mend."""
+def _obstacles(dataset: str, old: Evaluated, new: Evaluated) -> list[str]:
+    """Return what makes the dataset not comparable and cannot be accepted."""
     found: list[str] = []
     before, after = old.identity, new.identity
+    folder = f"{METRICS_FOLDER}/{dataset}"
     if before.task != after.task:
         found.append(f"{dataset} was a {before.task} and is a {after.task}")
     if before.corpus == after.corpus:
         if before.fold != after.fold:
             found.append(
-                f"metrics/{dataset}/identity.json names fold {after.fold} for the corpus identity "
-                f"of fold {before.fold}: edited by hand"
+                f"{folder}/{IDENTITY} has the fold {after.fold} with the corpus identity of fold "
+                f"{before.fold}: it was edited by hand"
             )
-        if not _same_utterances(old, new):
+        old_labels, new_labels = (
+            dict(zip(side.predictions.ids, side.predictions.labels.tolist(), strict=True))
+            for side in (old, new)
+        )
+        if old_labels != new_labels:
             found.append(
-                f"metrics/{dataset}/predictions.csv holds other ids or labels than the base's, but "
-                "identity.json names the same corpus: edited by hand or out of date"
+                f"{folder}/{PREDICTIONS} has other ids or labels than in the base, but {IDENTITY} "
+                "names the same corpus: it was edited by hand or is out of date"
             )
     if after.protocol != PROTOCOL:
         found.append(
-            f"metrics/{dataset}/identity.json names protocol {after.protocol}, which this version "
-            f"of dhmd (protocol {PROTOCOL}) cannot check"
+            f"{folder}/{IDENTITY} has the protocol {after.protocol}, which this version of dhmd "
+            f"(protocol {PROTOCOL}) cannot check"
         )
     lost = sorted(set(old.predictions.seeds) - set(new.predictions.seeds))
-    common = common_seeds(old, new)
-    if len(common) < 2:
-        found.append(f"{len(common)} common seeds of {dataset}, but at least 2 must be paired")
+    common = len(common_seeds(old, new))
+    if common < 2:
+        found.append(f"{dataset} has {common} common seeds, but at least 2 are needed")
     elif lost:
-        found.append(f"{dataset} lacks seeds {lost} of the base")
+        found.append(f"{dataset} lacks the seeds {lost} of the base")
     return found
-
-
-def _defined(metric: str, side: Evaluated) -> bool:
-    return all(metric in scores.values for scores in side.scores.values())
-
-
-def _same_utterances(old: Evaluated, new: Evaluated) -> bool:
-    def rows(side: Evaluated) -> dict[str, float]:
-        return dict(zip(side.predictions.ids, side.predictions.labels.tolist(), strict=True))
-
-    return rows(old) == rows(new)
-
-
-def to_json(result: GateResult) -> dict[str, Any]:
-    """The result as plain values, without NaN."""
-
-    def row(item: MetricRow) -> dict[str, Any]:
-        values = {**vars(item)}
-        if item.utterances is not None:
-            values["utterances"] = list(item.utterances)
-        return values
-
-    return {
-        "base": result.base,
-        "head": result.head,
-        "verdict": result.verdict,
-        "exit_status": result.exit_status,
-        "notes": list(result.notes),
-        "datasets": {
-            item.dataset: {
-                "verdict": item.verdict,
-                "metrics": {entry.metric: row(entry) for entry in item.rows},
-                "reasons": list(item.reasons),
-                "accepted": [
-                    {"from": entry.from_, "to": entry.to, "reason": entry.reason}
-                    for entry in item.accepted
-                ],
-                "notes": list(item.notes),
-            }
-            for item in result.datasets
-        },
-    }

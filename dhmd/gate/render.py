@@ -1,44 +1,54 @@
-"""The gate's result for a terminal and for a pull request's comment; rounding happens only here."""
+"""Print the gate's result: for a terminal, as a pull request's comment, as JSON.
+
+Numbers are rounded here and nowhere before.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from dhmd.gate.compare import MetricRow
+from dhmd.evaluation.metrics import COLUMNS, deterioration_sign
+from dhmd.gate.compare import REGRESSED, MetricRow
 from dhmd.gate.gate import DatasetResult, GateResult
 
-HEADER = ("metric", "n", "base", "head", "loss", "95 % bounds", "over utterances", "margin", "")
-LEGEND = (
-    "Loss: head against base, paired by seed, positive is worse. It fails when it exceeds the "
-    "margin and its lower bound is above 0. Bounds are one-sided, over seeds: a loss up to the "
-    "upper one cannot be excluded. Over utterances: 95 % interval of the same loss, test videos "
-    "resampled."
+HEADER = (
+    *("metric", "n", "base", "head", "deterioration", "95 % bounds", "over utterances", "margin"),
+    "",
 )
+LEGEND = (
+    "Deterioration: head against base, paired by seed; positive is worse. A metric regressed if "
+    "its deterioration exceeds the margin and the lower bound is above 0. The bounds are one-sided "
+    "and over seeds: a deterioration up to the upper bound cannot be excluded. Over utterances: "
+    "95 % interval of the same deterioration (bootstrap over test videos)."
+)
+NAMES = {metric: name for columns in COLUMNS.values() for metric, name in columns.items()}
 
 
 def to_text(result: GateResult) -> str:
-    """For a terminal."""
+    """Format for a terminal."""
     lines = [f"gate: {result.head} against {result.base}", ""]
     for item in result.datasets:
         lines.append(f"{item.dataset}: {item.verdict}")
-        lines += [f"  {line}" for line in _aligned([_cells(row) for row in item.rows])]
+        if item.rows:
+            table = [HEADER, *(_cells(row) for row in item.rows)]
+            widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+            lines += ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
         lines += [f"  {sentence}" for sentence in _sentences(item)]
+        lines += [f"  accepted: {e.from_} became {e.to} ({e.reason})" for e in item.accepted]
         lines.append("")
     if any(item.rows for item in result.datasets):
         lines += [LEGEND, ""]
-    lines += list(result.notes)
-    lines.append(_verdict(result))
-    return "\n".join(lines)
+    return "\n".join([*lines, *result.notes, _verdict(result)])
 
 
 def to_markdown(result: GateResult) -> str:
-    """For a comment."""
+    """Format as a comment."""
     lines = [f"### Gate: {_escaped(_verdict(result))}", ""]
     lines += [f"{_escaped(result.head)} against {_escaped(result.base)}", ""]
     rows = [[item.dataset, *_cells(row)] for item in result.datasets for row in item.rows]
     if rows:
-        lines += _markdown_table(["dataset", *HEADER], rows)
-        lines += ["", LEGEND, ""]
+        lines += [*_markdown_table(["dataset", *HEADER], rows), "", LEGEND, ""]
     accepted = [
         [item.dataset, entry.from_, entry.to, entry.reason]
         for item in result.datasets
@@ -50,10 +60,34 @@ def to_markdown(result: GateResult) -> str:
     lines += [
         f"- **{_escaped(item.dataset)}**: {_escaped(sentence)}"
         for item in result.datasets
-        for sentence in (*item.reasons, *item.notes)
+        for sentence in _sentences(item)
     ]
     lines += [f"- {_escaped(note)}" for note in result.notes]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def to_json(result: GateResult) -> dict[str, Any]:
+    """Return the unrounded result as plain values."""
+    return {
+        "base": result.base,
+        "head": result.head,
+        "verdict": result.verdict,
+        "exit_status": result.exit_status,
+        "notes": list(result.notes),
+        "datasets": {
+            item.dataset: {
+                "verdict": item.verdict,
+                "metrics": {row.metric: vars(row) for row in item.rows},
+                "reasons": list(item.reasons),
+                "accepted": [
+                    {"from": entry.from_, "to": entry.to, "reason": entry.reason}
+                    for entry in item.accepted
+                ],
+                "notes": list(item.notes),
+            }
+            for item in result.datasets
+        },
+    }
 
 
 def _verdict(result: GateResult) -> str:
@@ -61,10 +95,15 @@ def _verdict(result: GateResult) -> str:
 
 
 def _sentences(item: DatasetResult) -> list[str]:
-    accepted = [
-        f"accepted: {entry.from_} became {entry.to} ({entry.reason})" for entry in item.accepted
-    ]
-    return [*item.reasons, *accepted, *item.notes]
+    regressed = []
+    for row in item.rows:
+        if row.verdict == REGRESSED and row.deterioration is not None:
+            moved = "rose" if deterioration_sign(row.metric) > 0 else "fell"
+            name = NAMES.get(row.metric, row.metric)
+            regressed.append(
+                f"{name} {moved} by {row.deterioration:.4f}, more than the margin {row.margin:g}"
+            )
+    return [*regressed, *item.reasons, *item.notes]
 
 
 def _cells(row: MetricRow) -> list[str]:
@@ -72,55 +111,28 @@ def _cells(row: MetricRow) -> list[str]:
     return [
         row.metric,
         str(row.n) if row.n else "-",
-        _mean(row.base),
-        _mean(row.head),
-        "-" if row.loss is None else _signed(row.loss),
-        _interval(bounds),
-        _interval(row.utterances),
+        *(f"{v['mean']:.4f} ± {v['std']:.4f}" if v else "-" for v in (row.base, row.head)),
+        "-" if row.deterioration is None else _signed(row.deterioration),
+        *(f"[{_signed(v[0])}, {_signed(v[1])}]" if v else "-" for v in (bounds, row.utterances)),
         f"{row.margin:g}",
         row.verdict,
     ]
 
 
-def _mean(values: dict[str, float] | None) -> str:
-    if values is None:
-        return "-"
-    return f"{values['mean']:.4f} ± {values['std']:.4f}"
-
-
-def _interval(ends: tuple[float, float] | None) -> str:
-    return "-" if ends is None else f"[{_signed(ends[0])}, {_signed(ends[1])}]"
-
-
 def _signed(value: float) -> str:
-    # Adding zero after rounding: what rounds to nothing has no sign to show.
+    # Adding zero after rounding: a value that rounds to zero has no sign.
     return f"{round(value, 4) + 0.0:+.4f}"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    if not rows:
-        return []
-    table = [HEADER, *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(len(HEADER))]
-    return ["  ".join(map(_padded, row, widths)).rstrip() for row in table]
-
-
-def _padded(cell: str, width: int) -> str:
-    return cell.ljust(width)
-
-
 def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    def line(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(map(_escaped, cells))} |"
-
-    return [line(header), line(["---"] * len(header)), *map(line, rows)]
+    lines = [header, ["---"] * len(header), *rows]
+    return [f"| {' | '.join(map(_escaped, line))} |" for line in lines]
 
 
 def _escaped(text: str) -> str:
-    """Text that no markdown reader takes for mark-up, a link, an image, a mention or another cell.
+    """Escape markup, links, images, mentions and table cells of Markdown.
 
-    A backslash keeps a sign a sign; addresses and mentions, which are linked without any mark-up,
-    are cut by a space of no width.
+    Addresses and mentions are linked without markup, so a zero-width space separates them.
     """
     for sign in "\\|<>*_`#~&":
         text = text.replace(sign, "\\" + sign)

@@ -1,4 +1,4 @@
-"""A trained model applied to new computational sequences, from its model folder alone."""
+"""Prediction of new computational sequences from a model directory alone."""
 
 from dhmd.prediction.job import Predicted, predict_folder
 

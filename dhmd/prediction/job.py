@@ -1,27 +1,31 @@
-"""The prediction itself: model folder and input folder to one CSV file.
+"""Predict new utterances with a trained model: utterances -> model -> CSV table.
 
-S seeds, N utterances, O outputs, M modalities.
+The table of a regression has the columns `id,start,end,mean,seed_1,…`. In a classification `mean`
+and each seed are names of classes, each followed by its probability,
+`mean,mean_probability,seed_1,seed_1_probability,…`; the mean is over the seeds' probabilities.
+
+S seeds, N utterances, O outputs (1, or C classes), M modalities.
 """
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 
-from dhmd.base.artefacts import checked_artefact
 from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.outputs import check_output
 from dhmd.data.alignment import Origin, WordEncoder
 from dhmd.models.registry import AnyModel
 from dhmd.models.stacked.members import Members
-from dhmd.prediction.table import table_text
-from dhmd.prediction.utterances import Utterances, align_folder
+from dhmd.prediction.utterances import Utterances, read_csd_folder
 from dhmd.recipes import repository_root
 from dhmd.training.device import prepared
 from dhmd.training.device_corpus import DeviceCorpus
@@ -35,7 +39,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True)
 class Predicted:
-    """What was written: so many segments, by these seeds; `notes` say what a user should know."""
+    """What was written: number of segments, seeds, and warnings for the user."""
 
     segments: int
     seeds: tuple[int, ...]
@@ -50,13 +54,13 @@ def predict_folder(
     segments: Path | None = None,
     device: Device = "auto",
 ) -> Predicted:
-    """Predict every segment with every seed of a model, and write `output`, whole or not at all.
+    """Predict every segment with every seed of a model; `output` is written whole or not at all.
 
     Args:
-        model: a model folder; nothing else of the project is read.
-        folder: new `.csd` files, named as the model's corpus had them.
-        output: a CSV file, not in the model folder; see dhmd/prediction/table.py.
-        segments: which pieces of the videos (CSV or `.csd`); None: each video is one.
+        model: a model directory; nothing else of the project is read.
+        folder: new `.csd` files with the names that the model's training data had.
+        output: a CSV file outside the model directory.
+        segments: the segments of the videos (CSV or `.csd`); None for one segment per video.
         device: where to compute.
 
     Raises:
@@ -67,14 +71,14 @@ def predict_folder(
     description, _ = read_description(model)
     if description.origin is None:
         raise DhmdError(
-            f"{model} does not say how its corpus was aligned from .csd files: it was trained on "
-            "files that came aligned, or by an older version; train on .csd files to predict such"
+            f"{model} does not say how its training data was aligned from .csd files: it was "
+            "trained on aligned files or by an older version; train on .csd files to predict them"
         )
     _check_description(description, model)
     origin = Origin.from_json(description.origin, f"{model}/model.json")
     inputs = [*folder.glob("*.csd"), *([] if segments is None else [segments])]
     check_output(output, inputs=inputs, kept=[model])
-    utterances = align_folder(
+    utterances = read_csd_folder(
         folder,
         segments,
         origin=origin,
@@ -84,43 +88,37 @@ def predict_folder(
         encoder=_encoder(origin, description, device),
     )
     train = replace(description.configuration.train, device=device)
-    with prepared(train) as place:
-        learner, members, description = load_model(model, place)
+    with prepared(train) as torch_device:
+        learner, members, description = load_model(model, torch_device)
         prediction_SNO = _predict(learner, members, description, utterances)
-    sound, notes = _sound(model, description.seeds, prediction_SNO)
-    seeds = tuple(seed for seed, fine in zip(description.seeds, sound, strict=True) if fine)
-    text = table_text(
-        utterances.ids,
-        utterances.intervals_N2,
-        seeds,
-        prediction_SNO[sound],
-        description.class_names,
-    )
-    write_text(output, text)
+    converged_S, notes = _converged(model, description.seeds, prediction_SNO)
+    seeds = tuple(np.array(description.seeds)[converged_S].tolist())
+    names = description.class_names
+    write_text(output, table_text(utterances, seeds, prediction_SNO[converged_S], names))
     return Predicted(len(utterances.ids), seeds, (*utterances.notes, *notes))
 
 
 def _encoder(origin: Origin, description: Description, device: Device) -> WordEncoder | None:
-    """The encoder that gave the corpus's words their vectors, if one did and the model reads them.
+    """Return the word encoder of the training data, if the model reads its vectors.
 
     Raises:
-        DhmdError: it is not here, or the extra that runs it is not installed.
+        DhmdError: it is not available, or was trained along with the model.
     """
     if origin.encoder is None or "text" not in description.inputs:
         return None
     if origin.encoder.trained:
         raise DhmdError(
-            f"the model of {description.dataset} trained its encoder of text along (features.text: "
-            "finetune), and new files cannot be predicted with such: train with features.text: "
-            "contextual to predict"
+            f"the model of {description.dataset} was trained together with its text encoder "
+            "(features.text: finetune) and cannot predict new files; train with features.text: "
+            "contextual"
         )
-    from dhmd.data.contextual.opening import reopen_contextual
+    from dhmd.data.text.contextual import reopen_contextual
 
     return reopen_contextual(origin.encoder, repository_root(), device=device)
 
 
 def _check_description(description: Description, model: Path) -> None:
-    """What model.json says of features must be there for every modality, and fit together."""
+    """Check that model.json describes the features of every modality consistently."""
     if description.alignment not in ("word", "none"):
         raise DhmdError(f"{model}/model.json has the alignment {description.alignment!r}")
     for name in description.configuration.modalities:
@@ -134,7 +132,7 @@ def _check_description(description: Description, model: Path) -> None:
 def _predict(
     learner: AnyModel, members: Members, description: Description, utterances: Utterances
 ) -> Array:
-    """Values `[S, N, 1]`, or probabilities `[S, N, C]`."""
+    """Return values [S, N, 1] or probabilities [S, N, C]."""
     data = DeviceCorpus(
         utterances.lengths,
         [
@@ -155,28 +153,46 @@ def _predict(
     return found
 
 
-def _sound(model: Path, seeds: tuple[int, ...], prediction_SNO: Array) -> tuple[Array, list[str]]:
-    """`[S]` bool: seeds whose training did not diverge; the others have nothing to say.
+def _converged(
+    model: Path, seeds: tuple[int, ...], prediction_SNO: Array
+) -> tuple[Array, list[str]]:
+    """Return which seeds did not diverge [S], and a warning for each one that did.
+
+    A seed diverged if the training history says so, which may be missing, or if its predictions are
+    not finite.
 
     Raises:
-        DhmdError: none is left.
+        DhmdError: every seed diverged.
     """
-    diverged = _diverged(model)
+    diverged: set[int] = set()
+    history = model / HISTORY
+    if history.is_file():
+        try:
+            with open(history, newline="", encoding="utf-8") as stream:
+                rows = list(csv.DictReader(stream))
+            diverged = {int(row["seed"]) for row in rows if row["name"] == "diverged"}
+        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            raise DhmdError(f"{history} is damaged: {first_line(error)}") from error
     finite_S = np.isfinite(prediction_SNO).all((1, 2))
-    sound_S = np.array([seed not in diverged for seed in seeds]) & finite_S
-    if not sound_S.any():
+    converged_S = np.array([seed not in diverged for seed in seeds]) & finite_S
+    if not converged_S.any():
         raise DhmdError(f"every seed of {model} diverged in training: train again")
-    lost = [seed for seed, fine in zip(seeds, sound_S, strict=True) if not fine]
-    return sound_S, [f"seed {seed} diverged in training and is left out" for seed in lost]
+    lost = [seed for seed, converged in zip(seeds, converged_S, strict=True) if not converged]
+    return converged_S, [f"seed {seed} diverged in training and is left out" for seed in lost]
 
 
-def _diverged(model: Path) -> set[int]:
-    """The seeds that the history says diverged; none where the folder came without it."""
-    if not (model / HISTORY).is_file():
-        return set()
-    history = checked_artefact(model, HISTORY)
-    try:
-        with open(history, newline="", encoding="utf-8") as stream:
-            return {int(row["seed"]) for row in csv.DictReader(stream) if row["name"] == "diverged"}
-    except (OSError, ValueError, KeyError, csv.Error) as error:
-        raise DhmdError(f"{history} is damaged: {first_line(error)}") from error
+def table_text(
+    utterances: Utterances, seeds: Sequence[int], prediction_SNO: Array, class_names: Sequence[str]
+) -> str:
+    """Return the CSV table; numbers have the fewest digits that restore them (as float32)."""
+    start_N, end_N = utterances.intervals_N2.T
+    columns: dict[str, Any] = {"id": utterances.ids, "start": start_N, "end": end_N}
+    mean_NO = prediction_SNO.mean(0, dtype=np.float64).astype(np.float32)
+    names = ["mean", *(f"seed_{seed}" for seed in seeds)]
+    for name, prediction_NO in zip(names, [mean_NO, *prediction_SNO], strict=True):
+        if class_names:
+            columns[name] = [class_names[index] for index in prediction_NO.argmax(-1)]
+            columns[f"{name}_probability"] = prediction_NO.max(-1).astype(np.float32)
+        else:
+            columns[name] = prediction_NO[:, 0].astype(np.float32)
+    return pd.DataFrame(columns).to_csv(index=False, lineterminator="\n")

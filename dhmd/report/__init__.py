@@ -1,10 +1,6 @@
-"""Every result of a dataset as a page that needs no network, as pictures and as data for plots.
+"""The report: every result of a dataset as one page that works offline, as SVG files, and as CSV.
 
-    reports/<dataset>/index.html   the page, pictures inside
-    reports/<dataset>/pictures/    the same pictures, an SVG file each
-    reports/<dataset>/plots/       what `dvc plots` draws, a CSV file each
-    reports/index.html             `dhmd report`: all datasets, with provenance
-
-`job` writes the first three from a dataset's cache, models and metrics, the same bytes for the same
-input; `site` puts datasets together. No torch. Test labels come from `metrics/<dataset>/`.
+`job` is the DVC stage, `site` the page of all datasets (`dhmd report`). The stage reads files into
+`data`, computes (`analysis`), draws (`charts`, `model_charts`, `style`), and writes sentences and
+tables (`content`, `headline`); `page` renders them with template.html. No torch.
 """

@@ -1,8 +1,7 @@
-"""Numbers that others have published for MOSI and MOSEI, and whether a run here compares with them.
+"""Published results on MOSI and MOSEI, and whether they compare with a run of this project.
 
-Accuracies as shares. ACC2 leaves out utterances labelled 0. Every value is (lowest, highest), equal
-where there is one. The features are what the source says of its text; None where the numbers came
-to us without them: such a row is never called comparable.
+ACC2 leaves out utterances labelled 0. `features` are the text features that the source reports;
+None where we do not know them: such a row is never called comparable.
 """
 
 from __future__ import annotations
@@ -11,113 +10,64 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from dhmd.report.inputs import Inputs
+from dhmd.report.data import ReportData
 
-Range = tuple[float, float]
-
-# Widths by which a corpus's text features are known.
+METRICS: Final = ("acc2_non0", "acc7", "mae", "corr")
+# Text features by their width.
 _FEATURES: Final[Mapping[int, str]] = {300: "GloVe", 768: "BERT"}
+
+# Corpus -> (model, source, text features, ACC2, ACC7, MAE, correlation).
+_Row = tuple[str, str, str | None, float, float, float | None, float | None]
+_TABLE: Final[Mapping[str, tuple[_Row, ...]]] = {
+    "mosi": (
+        ("DMD", "CVPR 2023, as later papers cite it", "BERT", 0.860, 0.456, None, None),
+        ("DLF", "AAAI 2025", "BERT", 0.8506, 0.471, 0.731, 0.781),
+        ("DecAlign", "ICLR 2026", "BERT", 0.8575, 0.451, 0.735, 0.811),
+        ("MODS", "AAAI 2026", None, 0.8583, 0.493, 0.688, 0.798),
+        ("FINE", "AAAI 2026", None, 0.8695, 0.485, None, None),
+    ),
+    "mosei": (
+        ("DMD", "CVPR 2023, as later papers cite it", "BERT", 0.866, 0.545, None, None),
+        ("DLF", "AAAI 2025", "BERT", 0.8542, 0.539, 0.536, 0.764),
+        ("DecAlign", "ICLR 2026", "BERT", 0.8648, 0.550, 0.543, 0.768),
+        ("MODS", "AAAI 2026", None, 0.8588, 0.543, 0.527, 0.772),
+        ("FINE", "AAAI 2026", None, 0.8770, 0.556, None, None),
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Published:
-    """One row: what, from where, with which text features, and how it compares with this run."""
+    """One published row: values by metric, and whether it compares with a run, and why."""
 
     model: str
     source: str
     features: str | None
-    values: Mapping[str, Range]
-    comparable: bool = False
-    why: str = ""
+    values: Mapping[str, float]
+    comparable: str
 
 
-def published_for(inputs: Inputs) -> list[Published]:
-    """The published rows of the corpus that a dataset is made from; none for other corpora."""
-    corpus = _corpus_of(inputs.name)
-    if corpus is None or inputs.task != "regression":
+def own_features(data: ReportData) -> str | None:
+    """Return the kind of the run's text features; None if it is unknown."""
+    text = data.corpus.features.get("text")
+    return None if text is None else _FEATURES.get(text.values.shape[1])
+
+
+def published_results(data: ReportData) -> list[Published]:
+    """Return the published rows of the corpus that a dataset is made from; [] for other corpora."""
+    name = data.name.partition("_")[0]
+    if name not in _TABLE or data.task != "regression":
         return []
-    own, fault = _own_features(inputs)
-    return [
-        Published(
-            entry.model, entry.source, entry.features, entry.values, *_verdict(entry, own, fault)
-        )
-        for entry in _TABLE[corpus]
-    ]
-
-
-def _corpus_of(name: str) -> str | None:
-    for corpus in _TABLE:
-        if name == corpus or name.startswith(f"{corpus}_"):
-            return corpus
-    return None
-
-
-def _own_features(inputs: Inputs) -> tuple[str | None, str]:
-    """The kind of text features of this run, and why nothing compares with it, if so."""
-    if set(inputs.modalities) != {"text", "audio", "vision"}:
-        return None, f"this run reads {', '.join(inputs.modalities)} only"
-    width = inputs.corpus.features["text"].values.shape[1]
-    kind = _FEATURES.get(width)
-    return kind, "" if kind else f"this run's text features ({width} values) are of another kind"
-
-
-def _verdict(entry: Published, own: str | None, fault: str) -> tuple[bool, str]:
-    if fault:
-        return False, f"no: {fault}"
-    if entry.features is None:
-        return False, "no: its features are not recorded here"
-    if entry.features != own:
-        return False, f"no: its text is {entry.features}, this run's {own}"
-    if own == "BERT":
-        return True, "with care: most train BERT along, here it is frozen"
-    return True, "with care: other training, seeds and selection"
-
-
-def _row(
-    model: str,
-    source: str,
-    features: str | None,
-    acc2: Range,
-    acc7: Range,
-    mae: Range | None = None,
-    corr: Range | None = None,
-) -> Published:
-    values = {
-        "acc2_non0": (acc2[0] / 100, acc2[1] / 100),
-        "acc7": (acc7[0] / 100, acc7[1] / 100),
-    }
-    values |= {"mae": mae} if mae else {}
-    values |= {"corr": corr} if corr else {}
-    return Published(model, source, features, values)
-
-
-def _one(value: float) -> Range:
-    return value, value
-
-
-_RERUNS: Final = "range of five independent re-runs"
-_CITED: Final = "as later papers cite it"
-_GUESS: Final = "guess: DMD as cited plus the paper's relative gains; its own table is not public"
-
-_TABLE: Final[Mapping[str, tuple[Published, ...]]] = {
-    "mosi": (
-        _row("DMD (BERT)", _CITED, "BERT", _one(86.0), _one(45.6)),
-        _row("DMD, re-run", _RERUNS, None, (83.2, 84.9), (43.9, 46.2), (0.71, 0.75)),
-        _row("DMD (GloVe)", "aligned, unconfirmed", "GloVe", _one(84.5), _one(41.4)),
-        _row("DLF", "AAAI 2025", "BERT", _one(85.06), _one(47.1), _one(0.731), _one(0.781)),
-        _row("DecAlign", "ICLR 2026", "BERT", _one(85.75), _one(45.1), _one(0.735), _one(0.811)),
-        _row("MODS", "AAAI 2026", None, _one(85.83), _one(49.3), _one(0.688), _one(0.798)),
-        _row("FINE", "AAAI 2026", None, _one(86.95), _one(48.5)),
-        _row("DHMD, guessed", _GUESS, None, _one(87.1), _one(46.2)),
-    ),
-    "mosei": (
-        _row("DMD (BERT)", _CITED, "BERT", _one(86.6), _one(54.5)),
-        _row("DMD, re-run", _RERUNS, None, (84.2, 85.2), (52.8, 54.2), (0.54, 0.56)),
-        _row("DMD (GloVe)", "aligned, unconfirmed", "GloVe", _one(85.0), _one(53.7)),
-        _row("DLF", "AAAI 2025", "BERT", _one(85.42), _one(53.9), _one(0.536), _one(0.764)),
-        _row("DecAlign", "ICLR 2026", "BERT", _one(86.48), _one(55.0), _one(0.543), _one(0.768)),
-        _row("MODS", "AAAI 2026", None, _one(85.88), _one(54.3), _one(0.527), _one(0.772)),
-        _row("FINE", "AAAI 2026", None, _one(87.70), _one(55.6)),
-        _row("DHMD, guessed", _GUESS, None, _one(88.2), _one(55.8)),
-    ),
-}
+    entries = []
+    for model, source, features, *values in _TABLE[name]:
+        if set(data.modalities) != {"text", "audio", "vision"}:
+            comparable = "no: this run uses other modalities"
+        elif features is None:
+            comparable = "no: its text features are not recorded here"
+        elif features != own_features(data):
+            comparable = "no: other text features"
+        else:
+            comparable = "with care: fine-tuning, seeds and selection differ"
+        known = {m: v for m, v in zip(METRICS, values, strict=True) if v is not None}
+        entries.append(Published(model, source, features, known, comparable))
+    return entries

@@ -1,4 +1,4 @@
-"""Which run made an output: records of runs, found by the md5 that dvc.lock holds."""
+"""Which run made an output: records of the stages' runs, matched by the md5 in dvc.lock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ LOCK: Final = "dvc.lock"
 
 @dataclass(frozen=True)
 class Record:
-    """One run of a stage, as it was written down when the run ended."""
+    """One run of a stage, as `stages/_record.py` wrote it when the run ended.
+
+    Attributes:
+        outputs: path -> md5; None where hashing would have taken long.
+    """
 
     stage: str
     dataset: str
@@ -36,10 +40,11 @@ class Record:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a stage's outputs come from.
+    """The run that made the outputs of a stage.
 
-    md5: of the outputs as dvc.lock has them, by path; empty where it says nothing of them.
-    certain: whether the record's outputs are those very bytes.
+    Attributes:
+        md5: of the outputs in dvc.lock, by path; empty if it does not list them.
+        certain: whether the record's outputs have these md5.
     """
 
     stage: str
@@ -49,41 +54,41 @@ class Origin:
 
 
 def read_records(root: Path) -> tuple[list[Record], list[str]]:
-    """All records below `root`, newest first, and a sentence for each that cannot be read."""
-    found, problems = [], []
+    """Return all records of a repository, newest first, and a warning for each unreadable one."""
+    found, warnings = [], []
     for path in sorted((root / FOLDER).glob("*.json"), reverse=True):
         try:
             found.append(Record(**json.loads(path.read_text(encoding="utf-8"))))
         except (OSError, ValueError, TypeError) as error:
-            problems.append(f"{path} is no run record ({first_line(error)}): left out")
-    return sorted(found, key=lambda record: record.start, reverse=True), problems
+            warnings.append(f"{path} is no record of a run ({first_line(error)}); it is ignored")
+    return sorted(found, key=lambda record: record.start, reverse=True), warnings
 
 
 def locked_outputs(root: Path) -> dict[str, dict[str, str]]:
-    """Stage name as in dvc.lock (`train@demo`) → path → md5; {} without the file.
+    """Return the md5 of all outputs by stage (`train@demo`) and path; {} without a dvc.lock.
 
     Raises:
-        DhmdError: a dvc.lock that cannot be read.
+        DhmdError: dvc.lock cannot be read.
     """
     if not (root / LOCK).is_file():
         return {}
-    value: Any = load_yaml(root / LOCK, LOCK)
+    content: Any = load_yaml(root / LOCK, LOCK)
     try:
         return {
             stage: {out["path"]: out.get("md5", "") for out in entry.get("outs", [])}
-            for stage, entry in value["stages"].items()
+            for stage, entry in content["stages"].items()
         }
     except (KeyError, TypeError, AttributeError) as error:
-        raise DhmdError(f"{LOCK} is not what dvc writes; run dvc repro") from error
+        raise DhmdError(f"{LOCK} is not what DVC writes; run dvc repro") from error
 
 
 def origins(
     dataset: str, records: Sequence[Record], locked: Mapping[str, Mapping[str, str]]
 ) -> list[Origin]:
-    """For every stage of a dataset the run that made its outputs.
+    """Find the run that made the outputs of every stage of a dataset.
 
-    Where no record has these bytes (made on another machine, or too large to be hashed), the newest
-    record of the stage is given and called uncertain.
+    If no record has the same md5 (the run was on another machine, or the output is too large to
+    hash), the newest record of the stage is returned and marked as uncertain.
     """
     found = []
     for stage in STAGES:

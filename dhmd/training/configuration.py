@@ -8,17 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic.dataclasses import dataclass
 
 from dhmd.base.errors import DhmdError
 from dhmd.config.schema import CONFIG, as_json, load_section
-from dhmd.data.text_encoder.config import FinetuneConfig
+from dhmd.data.text.config import FinetuneConfig
 from dhmd.models.config import DecoupleConfig, DistillationConfig, DropoutConfig, ModelConfig
 from dhmd.training.config import PretrainConfig, TrainConfig
-
-Architecture = Literal["dhmd", "late_fusion", "mult", "gru"]
 
 T = TypeVar("T")
 
@@ -33,7 +31,7 @@ class Configuration:
             aligned dataset.
     """
 
-    architecture: Architecture = "dhmd"
+    architecture: str = "dhmd"
     modalities: tuple[str, ...]
     model: ModelConfig
     decouple: DecoupleConfig

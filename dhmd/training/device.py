@@ -1,4 +1,4 @@
-"""Where and how a job computes: device, threads, determinism."""
+"""Device, threads and determinism of a training."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import torch
 from dhmd.base.errors import DhmdError
 from dhmd.training.config import TrainConfig
 
-# Of a process: at these sizes a second thread costs more than it brings. Cores are for workers.
+# Per process: at these sizes a second thread costs more than it brings. Cores are for workers.
 DEFAULT_THREADS = 1
 
-# Names and numbers of malloc.h.
+# Options of malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT = 1 << 30
 
 
 @contextmanager
 def prepared(train: TrainConfig) -> Iterator[torch.device]:
-    """The device to train on, with threads and determinism set for the time of a job.
+    """Set threads and determinism inside the block and yield the device to train on.
 
     Raises:
         DhmdError: train.device is cuda and there is none.
@@ -35,7 +35,7 @@ def prepared(train: TrainConfig) -> Iterator[torch.device]:
     settings: Any = torch.utils.deterministic
     fills = settings.fill_uninitialized_memory
     torch.set_num_threads(train.threads or DEFAULT_THREADS)
-    # torch.use_deterministic_algorithms(True) would import torch's compiler first: 3 s a process.
+    # torch.use_deterministic_algorithms(True) would import torch's compiler first: 3 s per process.
     torch.set_deterministic_debug_mode("error")
     # Every entry of a new tensor is written before it is read; filling them first costs a pass.
     settings.fill_uninitialized_memory = False
@@ -49,9 +49,9 @@ def prepared(train: TrainConfig) -> Iterator[torch.device]:
 
 
 def keep_memory() -> None:
-    """Let glibc keep what is freed: by default a tensor of some MB is new pages from the kernel.
+    """Let glibc keep freed memory: by default a tensor of some MB takes new pages from the kernel.
 
-    Where the C library is another one nothing happens.
+    Does nothing with another C library.
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)

@@ -24,8 +24,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256
 from dhmd.data.aligned import ENCODER_SOURCE
 from dhmd.data.aligned.corpus import Corpus
-from dhmd.data.text_encoder.loading import Encoder, takes_types
-from dhmd.data.text_encoder.pooling import pool_words
+from dhmd.data.text.encoder import Encoder, pool_words, takes_types
 from dhmd.models.batch import Batch, TokenBatch
 from dhmd.models.registry import AnyModel
 from dhmd.models.stacked.members import Members
@@ -130,7 +129,7 @@ def check_tokens(corpus: Corpus, encoder: Encoder) -> None:
     """
     if corpus.sources.get(ENCODER_SOURCE) != encoder.digest or corpus.tokens is None:
         raise DhmdError(
-            f"{corpus.name}'s aligned cache does not hold what {encoder.place.name} reads: run "
+            f"{corpus.name}'s aligned cache does not hold what {encoder.files.name} reads: run "
             "align again"
         )
 
@@ -139,7 +138,7 @@ def save_encoder(folder: Path, encoder: Encoder) -> dict[str, str]:
     """The encoder's files but for its weights, which are each seed's; their sha256."""
     (folder / FOLDER).mkdir()
     files = {}
-    for path in encoder.place.files:
+    for path in encoder.files.paths:
         if ".safetensors" not in path.name:
             shutil.copyfile(path, folder / FOLDER / path.name)
             files[f"{FOLDER}/{path.name}"] = file_sha256(path)

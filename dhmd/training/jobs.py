@@ -1,257 +1,419 @@
-"""Training jobs: pure functions of configuration, aligned cache and seeds to a folder of artefacts.
+"""Training jobs: pure functions of configuration, aligned features file and seeds to a folder.
 
-They know nothing of DVC and run anywhere. A job that is interrupted goes on where it was when it is
-called again with the same arguments. On a CPU the members of a longer job are shared by several
-processes (`train.workers`); a caller that runs several jobs at once should set it to 1.
-
-Legend: E members, S seeds, F folds, N utterances, M modalities, O outputs.
+They know nothing of DVC and run anywhere. Each job lists the members that it needs, trains those
+that the store of finished trainings does not have (store.py), and assembles its output folder from
+the store. An interrupted job resumes when it is called again with the same arguments. On a CPU
+several processes share a longer job (`train.workers`); a caller that runs several jobs at once
+should set that to 1.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+import logging
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
+from dhmd.base.artefacts import write_description
 from dhmd.base.atomic import whole_folder
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import file_sha256, json_sha256
+from dhmd.base.hashing import file_sha256
 from dhmd.data.aligned import read_corpus
-from dhmd.data.aligned.corpus import Corpus
-from dhmd.data.text_encoder.loading import Encoder
+from dhmd.data.aligned.corpus import Array, Corpus
+from dhmd.data.text.encoder import Encoder
+from dhmd.training.checkpoint import CheckpointDirectory
 from dhmd.training.configuration import Configuration, flat
 from dhmd.training.device import prepared
-from dhmd.training.history import seed_names
-from dhmd.training.memory import most_members
+from dhmd.training.execute import run_tasks
+from dhmd.training.finetuning import check_tokens, save_encoder
+from dhmd.training.history import HISTORY, selected_scores, write_history
+from dhmd.training.input import describe
 from dhmd.training.observer import Observer
-from dhmd.training.pool import trained_by_workers
-from dhmd.training.pretraining import pretrain_modality, write_pretrained
-from dhmd.training.resume import ResumeState, environment_key, resume_state
-from dhmd.training.stack import Trained, member_names, train_group
-from dhmd.training.tasks import pretraining_group, training_group
-from dhmd.training.workers import WORTH, chosen_workers
+from dhmd.training.outputs import FILE, Arrays, write_outputs
+from dhmd.training.planning import WORTH, choose_workers, most_members, split_evenly, stacks
+from dhmd.training.stack import Pretrained
+from dhmd.training.store import Store, TrainedMember, training_key
+from dhmd.training.task import Task, member_name, with_seeds
+from dhmd.training.weights import save_weights
+
+_log = logging.getLogger(__name__)
 
 
 def pretrain_job(
     configuration: Configuration,
-    cache: Path,
+    aligned: Path,
     output: Path,
     *,
     fold: str | None,
     observer: Observer,
-    state: Path,
+    store: Path,
 ) -> None:
     """Pretrain each modality's encoder and cross-fit the teachers (method section 1).
 
-    Every seed has one member trained on all of train, and one for each fold of the train videos
-    left out: the left-out utterances' predictions are the teachers' targets.
+    Every seed has one member trained on the whole train split, and one per fold of the train
+    videos that leaves the fold out: the left-out utterances' predictions are the teachers' targets.
 
     Raises:
         DhmdError: bad input; nothing is written.
     """
     configuration = configuration.for_pretraining()
     with prepared(configuration.train) as device:
-        corpus = read_corpus(cache, fold=fold)
-        workers = _workers("pretrain", [configuration], corpus, device)
-        key = _key("pretrain", corpus, cache, [configuration], device, workers)
-        with resume_state(state, f"pretrain-{corpus.name}", key) as place:
-            parameters = flat(configuration.as_json())
-            names = seed_names(configuration)
-            observer.started("pretrain", names, parameters, place.epochs())
-            modalities = configuration.modalities
-            if workers == 1:
-                found = {
-                    name: pretrain_modality(configuration, corpus, name, device, observer, place)
-                    for name in modalities
-                }
-            else:
-                groups = [pretraining_group(configuration, name, workers) for name in modalities]
-                with trained_by_workers(
-                    groups, workers, cache=cache, fold=fold, observer=observer, place=place
-                ) as read:
-                    found = {name: read(index) for index, name in enumerate(modalities)}
-            with whole_folder(output) as folder:
-                write_pretrained(folder, configuration, corpus, found)
-        observer.finished(output)
+        job = _Job("pretrain", aligned, fold, device, observer, Store(store))
+        train, modalities = configuration.train, configuration.modalities
+        workers = job.workers([configuration] * len(modalities), configuration.pretrain.epochs)
+        keys = {
+            member_name(modality, seed): job.key(
+                replace(configuration, modalities=(modality,)), seed, pretrains=modality
+            )
+            for modality in modalities
+            for seed in train.seeds
+        }
+        groups = [
+            [
+                job.task({"": with_seeds(configuration, seeds)}, keys, modality=modality)
+                for seeds in split_evenly(train.seeds, workers)
+            ]
+            for modality in modalities
+        ]
+        names = [member_name("", seed) for seed in train.seeds]
+        job.run(groups, names, configuration, workers)
+        found = {name: job.members(name, train.seeds, keys) for name in modalities}
+        with whole_folder(output) as folder:
+            _write_pretrained(folder, configuration, job.corpus, found)
+    scores = [f"{name} {_summary(members)[1]}" for name, members in found.items()]
+    job.finish(output, f"validation {'; '.join(scores)}")
 
 
 def train_job(
     configuration: Configuration,
-    cache: Path,
+    aligned: Path,
     pretrained: Path,
     output: Path,
     *,
     fold: str | None,
     observer: Observer,
-    state: Path,
+    store: Path,
     encoder: Encoder | None = None,
 ) -> None:
     """Train the model over all seeds; write weights, predictions and history to `output`.
 
-    `encoder` is what the configuration wants trained along, one seed after the other.
+    Args:
+        encoder: the text encoder that is trained along, if the configuration wants one.
 
     Raises:
         DhmdError: bad input, or pretrained encoders of another configuration; nothing is written.
     """
     with prepared(configuration.train) as device:
-        corpus = read_corpus(cache, fold=fold)
-        workers = _workers("train", [configuration], corpus, device, encoder)
-        key = _key("train", corpus, cache, [configuration], device, workers, pretrained, encoder)
-        with resume_state(state, f"train-{corpus.name}", key) as place:
-            parameters = flat(configuration.as_json())
-            observer.started("train", seed_names(configuration), parameters, place.epochs())
-            groups = _trained(
-                [{"": configuration}],
-                workers,
-                *(corpus, cache, fold, pretrained, device, observer, place, encoder),
-                with_withheld=True,
-            )
-            with closing(groups):
-                for (trained,) in groups:
-                    with whole_folder(output) as folder:
-                        trained.write(folder, corpus)
-        observer.finished(output)
+        job = _Job("train", aligned, fold, device, observer, Store(store), pretrained, encoder)
+        keys = job.train({"": configuration})
+        members = job.members("", configuration.train.seeds, keys)
+        with whole_folder(output) as folder:
+            _write_model(folder, configuration, job.corpus, members, encoder)
+    job.finish(output, f"validation {_summary(members)[1]}")
 
 
 def ablate_job(
     variants: Mapping[str, Configuration],
-    cache: Path,
+    aligned: Path,
     pretrained: Path,
     output: Path,
     *,
     fold: str | None,
     observer: Observer,
-    state: Path,
+    store: Path,
     encoder: Encoder | None = None,
 ) -> None:
-    """Train every variant over its seeds; write a model folder a variant below `output`.
+    """Train every variant over its seeds; write one model folder per variant below `output`.
 
     Variants that differ in loss weights or edges alone train together as one stack.
 
     Raises:
-        DhmdError: bad input; nothing is written.
+        DhmdError: bad input; nothing is written. Variants that are done stay in the store.
     """
     if not variants:
         with whole_folder(output):
             return
-    configurations = list(variants.values())
-    with prepared(configurations[0].train) as device:
-        corpus = read_corpus(cache, fold=fold)
-        workers = _workers("train", configurations, corpus, device, encoder)
-        key = _key("ablate", corpus, cache, configurations, device, workers, pretrained, encoder)
-        with resume_state(state, f"ablate-{corpus.name}", key) as place:
-            names = [name for key, own in variants.items() for name in member_names(own, key)]
-            parameters = flat(configurations[0].as_json())
-            most = most_members(configurations[0], corpus, device.type)
-            observer.started("ablate", names, parameters, place.epochs())
-            with whole_folder(output) as folder:
-                groups = _trained(
-                    [{name: variants[name] for name in names} for names in stacks(variants, most)],
-                    workers,
-                    *(corpus, cache, fold, pretrained, device, observer, place, encoder),
-                    with_withheld=False,
+    first = next(iter(variants.values()))
+    with prepared(first.train) as device:
+        job = _Job("ablate", aligned, fold, device, observer, Store(store), pretrained, encoder)
+        keys = job.train(variants)
+        summaries = {}
+        with whole_folder(output) as folder:
+            for name, configuration in variants.items():
+                members = job.members(name, configuration.train.seeds, keys)
+                (folder / name).mkdir()
+                _write_model(folder / name, configuration, job.corpus, members, encoder)
+                summaries[name] = _summary(members)
+                _log.info("ablate: %s: validation %s", name, summaries[name][1])
+    best = min(summaries, key=lambda name: summaries[name][0])
+    job.finish(output, f"best of {len(variants)} on validation is {best}, {summaries[best][1]}")
+
+
+@dataclass
+class _Job:
+    """What the three jobs have in common: their inputs, and how tasks are made and run."""
+
+    stage: str
+    aligned: Path
+    fold: str | None
+    device: torch.device
+    observer: Observer
+    store: Store
+    pretrained: Path | None = None
+    encoder: Encoder | None = None
+
+    def __post_init__(self) -> None:
+        self.corpus = read_corpus(self.aligned, fold=self.fold)
+        self._aligned_sha256 = file_sha256(self.aligned)
+        self._tasks: list[Task] = []
+
+    def task(
+        self, configurations: Mapping[str, Configuration], keys: Mapping[str, str], **more: Any
+    ) -> Task:
+        """A task on the job's data."""
+        return Task(
+            configurations=configurations,
+            keys=keys,
+            aligned=self.aligned,
+            fold=self.fold,
+            store=self.store,
+            **more,
+        )
+
+    def key(self, configuration: Configuration, seed: int, **inputs: object) -> str:
+        """The key of one member in the store."""
+        inputs |= {"aligned": self._aligned_sha256, "fold": self.corpus.fold}
+        return training_key(configuration, seed, self.device, **inputs)
+
+    def workers(self, configurations: Sequence[Configuration], epochs: int) -> int:
+        """How many processes train the seeds of these configurations."""
+        if self.encoder is not None and any(each.trains_encoder for each in configurations):
+            return 1  # its products are large enough to keep cores busy, and it fills the memory
+        train = configurations[0].train
+        members = sum(len(each.train.seeds) for each in configurations)
+        work = members * epochs * len(self.corpus.index("train"))
+        worth = WORTH["train"]
+        if self.stage == "pretrain":
+            work *= configurations[0].pretrain.folds + 1
+            worth = WORTH["pretrain"]
+        return choose_workers(
+            train, self.corpus, self.device, members=members, work=work, worth=worth
+        )
+
+    def members(
+        self, prefix: str, seeds: Sequence[int], keys: Mapping[str, str]
+    ) -> list[TrainedMember]:
+        """Read the seeds' members of one variant or modality from the store."""
+        return [self.store.read(keys[member_name(prefix, seed)]) for seed in seeds]
+
+    def train(self, variants: Mapping[str, Configuration]) -> dict[str, str]:
+        """Train variants over their seeds; return the members' keys in the store by name."""
+        keys = self._keys(variants)
+        first = next(iter(variants.values()))
+        workers = self.workers(list(variants.values()), first.train.epochs)
+        most = most_members(first, self.corpus, self.device)
+        groups = [
+            self._split({name: variants[name] for name in names}, keys, workers)
+            for names in stacks(variants, most)
+        ]
+        self.run(groups, list(keys), first, workers)
+        return keys
+
+    def _keys(self, variants: Mapping[str, Configuration]) -> dict[str, str]:
+        """The key of every variant's and seed's member, by member name."""
+        assert self.pretrained is not None
+        keys = {}
+        starts: dict[object, Pretrained] = {}
+        for variant, own in variants.items():
+            which = (own.modalities, own.train.seeds)
+            if which not in starts:
+                starts[which] = Pretrained.read(self.pretrained, self.corpus, own)
+            encoder = self._encoder_of(own)
+            for index, seed in enumerate(own.train.seeds):
+                keys[member_name(variant, seed)] = self.key(
+                    own,
+                    seed,
+                    pretrained=starts[which].sha256(index),
+                    encoder=None if encoder is None else encoder.digest,
+                    missing_modality_test=self.stage == "train",
                 )
-                with closing(groups):
-                    for trained in itertools.chain.from_iterable(groups):
-                        (folder / trained.name).mkdir()
-                        trained.write(folder / trained.name, corpus)
-        observer.finished(output)
+        return keys
 
+    def _encoder_of(self, configuration: Configuration) -> Encoder | None:
+        """The encoder that is trained along with a variant.
 
-def _trained(
-    groups: Sequence[Mapping[str, Configuration]],
-    workers: int,
-    corpus: Corpus,
-    cache: Path,
-    fold: str | None,
-    pretrained: Path,
-    device: torch.device,
-    observer: Observer,
-    place: ResumeState,
-    encoder: Encoder | None,
-    *,
-    with_withheld: bool,
-) -> Generator[list[Trained], None, None]:
-    """Train groups of variants, here one after the other or by workers; yields each group's."""
-    if workers == 1:
-        for group in groups:
-            yield train_group(
-                list(group.values()),
-                list(group),
-                *(corpus, pretrained, device, observer, place, encoder),
-                with_withheld=with_withheld,
+        Raises:
+            DhmdError: one is wanted and not given, or the aligned file was made for another.
+        """
+        if not configuration.trains_encoder:
+            return None
+        if self.encoder is None:
+            raise DhmdError("features.text is finetune, but no encoder was given to train along")
+        check_tokens(self.corpus, self.encoder)
+        return self.encoder
+
+    def _split(
+        self, variants: Mapping[str, Configuration], keys: Mapping[str, str], workers: int
+    ) -> list[Task]:
+        """Split a stack into tasks: by seeds, and by variants where seeds are few.
+
+        With an encoder one task per variant and seed: an encoder per member would fill the memory
+        of most machines, and its products are large enough to keep a processor busy alone.
+        """
+        first = next(iter(variants.values()))
+        encoder, seeds = self._encoder_of(first), first.train.seeds
+        each = len(variants) * len(seeds) if encoder is not None else workers
+        return [
+            self.task(
+                {name: with_seeds(variants[name], some) for name in names},
+                keys,
+                pretrained=self.pretrained,
+                encoder=encoder,
+                missing_modality_test=self.stage == "train",
             )
-        return
-    shared = [training_group(g, pretrained, workers, with_withheld=with_withheld) for g in groups]
-    with trained_by_workers(
-        shared, workers, cache=cache, fold=fold, observer=observer, place=place
-    ) as read:
-        for index, group in enumerate(groups):
-            part = read(index)
-            yield [Trained(own, name, [part]) for name, own in group.items()]
+            for names in split_evenly(list(variants), max(1, each // len(seeds)))
+            for some in split_evenly(seeds, each)
+        ]
+
+    def run(
+        self,
+        groups: Sequence[Sequence[Task]],
+        names: Sequence[str],
+        configuration: Configuration,
+        workers: int,
+    ) -> None:
+        """Run what the store does not have, so that it has all members."""
+        tasks = [task for group in groups for task in group]
+        missing = [list(filter(None, map(_without_finished, group))) for group in groups]
+        self._tasks = tasks + [task for group in missing for task in group]
+        parameters = flat(configuration.as_json())
+        self.observer.started(self.stage, names, parameters, _resumed_epoch(self._tasks))
+        members = sum(len(task.members) for task in tasks)
+        stored = members - sum(len(task.missing) for task in tasks)
+        if stored:
+            _log.info(
+                "%s: %d of %d trainings are in %s already",
+                *(self.stage, stored, members, self.store.folder),
+            )
+        run_tasks(
+            [group for group in missing if group],
+            self.observer,
+            processes=workers,
+            corpus=self.corpus,
+        )
+
+    def finish(self, output: Path, scores: str) -> None:
+        """Remove the tasks' directories and old trainings, and report the end."""
+        for task in self._tasks:
+            shutil.rmtree(task.folder, ignore_errors=True)
+        self.store.prune()
+        self.observer.finished(output)
+        _log.info("%s: %s, written to %s", self.stage, scores, output)
 
 
-def stacks(variants: Mapping[str, Configuration], most: int) -> list[list[str]]:
-    """Names of variants that can train as one stack, at most `most` members each."""
-    groups: dict[str, list[list[str]]] = {}
-    for name, configuration in variants.items():
-        stack = groups.setdefault(json_sha256(configuration.structure()), [[]])
-        if (len(stack[-1]) + 1) * len(configuration.train.seeds) > most and stack[-1]:
-            stack.append([])
-        stack[-1].append(name)
-    return [names for stack in groups.values() for names in stack]
+def _without_finished(task: Task) -> Task | None:
+    """The task with what is left to train, or None if that is nothing.
+
+    A task that was interrupted stays as it is, so that it resumes from its checkpoint.
+    """
+    if not task.missing:
+        return None
+    return task if task.folder.is_dir() else task.reduced()
 
 
-def _workers(
-    stage: str,
-    configurations: Sequence[Configuration],
+def _resumed_epoch(tasks: Sequence[Task]) -> int:
+    """The epoch of the checkpoint that was written last; 0 if there is none."""
+    found = [path for task in tasks for path in task.folder.glob("checkpoint.safetensors")]
+    if not found:
+        return 0
+    last = max(found, key=lambda path: path.stat().st_mtime_ns)
+    saved = CheckpointDirectory(last.parent).load(last.stem)
+    return int(saved[1]["epoch"]) if saved else 0
+
+
+def _write_pretrained(
+    folder: Path,
+    configuration: Configuration,
     corpus: Corpus,
-    device: torch.device,
-    encoder: Encoder | None = None,
-) -> int:
-    """How many processes train."""
-    first = configurations[0]
-    if encoder is not None and any(each.trains_encoder for each in configurations):
-        return 1  # its products are large enough to keep cores busy, and its memory is
-    members = sum(len(each.train.seeds) for each in configurations)
-    utterances = len(corpus.index("train"))
-    if stage == "pretrain":
-        members *= len(first.modalities)
-        work = members * (first.pretrain.folds + 1) * first.pretrain.epochs * utterances
-    else:
-        work = members * first.train.epochs * utterances
-    return chosen_workers(
-        first.train, corpus, device, members=members, work=work, worth=WORTH[stage]
-    )
-
-
-def _key(
-    stage: str,
-    corpus: Corpus,
-    cache: Path,
-    configurations: Sequence[Configuration],
-    device: torch.device,
-    workers: int,
-    pretrained: Path | None = None,
-    encoder: Encoder | None = None,
-) -> dict[str, Any]:
-    """All that a job's result depends on."""
-    key: dict[str, Any] = {
-        "stage": stage,
-        "identity": corpus.identity,
-        "cache": file_sha256(cache),
-        "configurations": [configuration.as_json() for configuration in configurations],
-        "environment": environment_key(device),
-        "workers": workers,
-        "encoder": None if encoder is None else encoder.digest,
+    found: Mapping[str, Sequence[TrainedMember]],
+) -> None:
+    """Write the folder that training starts from; `found` has the seeds' members by modality."""
+    weights = [
+        {
+            f"{modality}.{name}": value
+            for modality, member in zip(found, members, strict=True)
+            for name, value in member.parameters.items()
+        }
+        for members in zip(*found.values(), strict=True)
+    ]
+    arrays = {
+        name: np.stack([_stacked(members, name) for members in found.values()], axis=2)
+        for name in ("prediction", "teacher")
     }
-    if pretrained is not None:
-        description = pretrained / "model.json"
-        if not description.is_file():
-            raise DhmdError(f"{pretrained} is no model folder: run the pretrain stage first")
-        key["pretrained"] = file_sha256(description)
-    return key
+    histories = [(f"{modality}/", members) for modality, members in found.items()]
+    _write(folder, configuration, corpus, weights, arrays, histories)
+
+
+def _write_model(
+    folder: Path,
+    configuration: Configuration,
+    corpus: Corpus,
+    members: Sequence[TrainedMember],
+    encoder: Encoder | None,
+) -> None:
+    """Write the model folder of one variant, from its seeds' members."""
+    weights = [member.parameters for member in members]
+    arrays = {name: _stacked(members, name) for name in members[0].arrays}
+    along = encoder if configuration.trains_encoder else None
+    _write(folder, configuration, corpus, weights, arrays, [("", members)], along)
+
+
+def _stacked(members: Sequence[TrainedMember], name: str) -> Array:
+    return np.stack([member.arrays[name] for member in members])
+
+
+def _write(
+    folder: Path,
+    configuration: Configuration,
+    corpus: Corpus,
+    weights: Sequence[Mapping[str, Tensor]],
+    arrays: Arrays,
+    histories: Sequence[tuple[str, Sequence[TrainedMember]]],
+    encoder: Encoder | None = None,
+) -> None:
+    """Write a model folder: weights per seed, outputs, history and model.json."""
+    seeds = configuration.train.seeds
+    files = save_weights(folder, dict(zip(seeds, weights, strict=True)))
+    write_outputs(
+        folder / FILE, corpus, seeds=seeds, modalities=configuration.modalities, arrays=arrays
+    )
+    blocks = [
+        (prefix, {seed: member.history for seed, member in zip(seeds, members, strict=True)})
+        for prefix, members in histories
+    ]
+    write_history(folder, blocks)
+    files |= {name: file_sha256(folder / name) for name in (FILE, HISTORY)}
+    if encoder is not None:
+        files |= save_encoder(folder, encoder)
+    write_description(folder, describe(corpus, configuration).as_json(files))
+
+
+def _summary(members: Sequence[TrainedMember]) -> tuple[float, str]:
+    """The seeds' mean validation scores at their selected epochs: the selecting one, and a text."""
+    scores = [found for member in members if (found := selected_scores(member.history))]
+    means = {
+        name.removeprefix("valid/"): math.fsum(each[name] for each in scores) / len(scores)
+        for name in (scores[0] if scores else ())
+    }
+    words = [f"{name} {mean:.4f}" for name, mean in means.items()]
+    if len(scores) < len(members):
+        words.append(f"{len(members) - len(scores)} diverged")
+    count = "1 seed" if len(members) == 1 else f"{len(members)} seeds"
+    return next(iter(means.values()), math.inf), f"{', '.join(words)} ({count})"

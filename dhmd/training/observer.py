@@ -1,4 +1,4 @@
-"""Who watches a training: the one door between the trainer and logs, tracking and clusters."""
+"""Observers of a training: how logs and tracking learn what happens."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 
 class Observer(Protocol):
-    """Told what happens in a training, and never able to change it.
+    """Receives the events of a training and cannot change it.
 
-    A member is named `seed-1`, or `no_distillation/seed-1` where it trains a variant. One observer
-    may see several trainings one after another (an ablation has one a shape of model).
+    An ensemble member is named `seed-1`, or `no_distillation/seed-1` if it trains a variant. One
+    observer may see several trainings one after another: an ablation has one per model shape.
     """
 
     def started(
@@ -26,25 +26,28 @@ class Observer(Protocol):
         parameters: Mapping[str, object],
         resumed_epoch: int,
     ) -> None:
-        """Before the first epoch; `resumed_epoch` epochs are done already (0: none; where a stage
-        trains several parts one after another or at once, of the one that was saved last).
+        """Called before the first epoch.
 
-        `parameters` may nest; they are what distinguishes this training from another.
+        Args:
+            parameters: what distinguishes this training from another; may be nested.
+            resumed_epoch: the last epoch of the latest checkpoint; 0 if there is none.
         """
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
-        """After an epoch: member -> metric name (`train/task`, `valid/mae`) -> value.
+        """Called after an epoch.
 
-        Only members that still train have a row, and `text/seed-1` is the part `text` of the
-        training of `seed-1`. Values may be NaN.
+        Args:
+            rows: values by member and metric (`train/task`, `valid/mae`), for the members that
+                still train. `text/seed-1` is the pretraining of modality `text` in `seed-1`.
+                Values may be NaN.
         """
 
     def finished(self, outputs: Path) -> None:
-        """After the training wrote its artefacts to the folder `outputs`."""
+        """Called after the training wrote its artefacts to the folder `outputs`."""
 
 
 class SilentObserver:
-    """Sees everything and says nothing."""
+    """Ignores all events."""
 
     def started(
         self,
@@ -53,17 +56,17 @@ class SilentObserver:
         parameters: Mapping[str, object],
         resumed_epoch: int,
     ) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def finished(self, outputs: Path) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 class ManyObservers:
-    """Tells several observers, in their order."""
+    """Passes every event to several observers, in their order."""
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
@@ -92,17 +95,18 @@ SCORE_NAMES = ("valid/mae", "valid/f1", "valid/f1_weighted", "valid/accuracy")
 
 
 def _to_stderr(line: str) -> None:
-    # tqdm.write, so that a progress bar on the same terminal is not torn apart.
+    # tqdm.write, so that a progress bar on the same terminal stays whole.
     tqdm.write(line, file=sys.stderr)
 
 
-class LogObserver:
-    """One line an epoch: epoch, mean train loss, mean validation score, live members, seconds."""
+class LogObserver(SilentObserver):
+    """Writes one line per epoch: epoch, mean train loss, mean validation score, seeds, seconds."""
 
     def __init__(self, write: Callable[[str], None] = _to_stderr) -> None:
         self._write = write
         self._stage = ""
-        self._members = 0
+        self._variants: list[str] = []  # of all members, in their order
+        self._seeds = 0
         self._then = time.monotonic()
 
     def started(
@@ -112,21 +116,48 @@ class LogObserver:
         parameters: Mapping[str, object],
         resumed_epoch: int,
     ) -> None:
-        self._stage, self._members = stage, len(members)
-        self._then = time.monotonic()
+        self._stage, self._then = stage, time.monotonic()
+        self._variants = list(dict.fromkeys(map(_variant, members)))
+        self._seeds = len({member.rpartition("/")[2] for member in members})
         if resumed_epoch:
             self._write(f"{stage}: resumed after epoch {resumed_epoch}")
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         now = time.monotonic()
-        parts = [f"{self._stage}: epoch {epoch:3d}"]
-        parts += _mean_of(LOSS_NAMES, rows) + _mean_of(SCORE_NAMES, rows)
-        parts += [f"live {len(rows)}/{self._members}", f"{now - self._then:.1f} s"]
-        self._write("  ".join(parts))
+        words = [f"{self._stage}: epoch {epoch:3d}"]
+        words += _mean_of(LOSS_NAMES, rows) + _mean_of(SCORE_NAMES, rows)
+        words += [self._members(rows), f"{now - self._then:.1f} s"]
+        self._write("  ".join(words))
         self._then = now
 
-    def finished(self, outputs: Path) -> None:
-        self._write(f"{self._stage}: wrote {outputs}")
+    def _members(self, rows: Mapping[str, object]) -> str:
+        """What trains: `variant 1 of 2, 5 seeds`, `text, 5 seeds`, `3 of 5 seeds`."""
+        training = list(dict.fromkeys(map(_variant, rows)))
+        seeds = len({member.rpartition("/")[2] for member in rows})
+        words = f"{seeds} of {self._seeds} seeds" if seeds < self._seeds else f"{seeds} seeds"
+        if seeds == self._seeds == 1:
+            words = "1 seed"
+        if len(self._variants) > 1 and set(training) <= set(self._variants):
+            numbers = sorted(self._variants.index(variant) + 1 for variant in training)
+            names = f"variant{'s' * (len(numbers) > 1)} {_ranges(numbers)}"
+            return f"{names} of {len(self._variants)}, {words}"
+        return ", ".join([*filter(None, training), words])
+
+
+def _variant(member: str) -> str:
+    """The variant or modality of a member's name; empty for the full model."""
+    return member.rpartition("/")[0]
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Sorted numbers as `1, 3-5`."""
+    words: list[list[int]] = []
+    for number in numbers:
+        if words and number == words[-1][-1] + 1:
+            words[-1].append(number)
+        else:
+            words.append([number])
+    return ", ".join(f"{w[0]}-{w[-1]}" if len(w) > 1 else str(w[0]) for w in words)
 
 
 def _mean_of(names: Sequence[str], rows: Mapping[str, Mapping[str, float]]) -> list[str]:

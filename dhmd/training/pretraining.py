@@ -1,4 +1,4 @@
-"""Pretraining one modality's encoder, with cross-fitted teachers (method section 1).
+"""Pretrain one modality's encoder, with cross-fitted teachers (method section 1).
 
 Legend: S seeds, F folds, N utterances, E members.
 """
@@ -7,38 +7,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from dhmd.base.artefacts import write_description
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import file_sha256, json_sha256
-from dhmd.data.aligned.corpus import Corpus
+from dhmd.data.aligned.corpus import Array, Corpus
 from dhmd.models.stacked.encoders import UnimodalModel
 from dhmd.models.stacked.members import Members, stream_seed
-from dhmd.training.configuration import Configuration
-from dhmd.training.history import HISTORY, marked, seed_names, void_diverged, write_history
-from dhmd.training.input import Input, describe
+from dhmd.training.checkpoint import CheckpointDirectory
+from dhmd.training.history import split_history, void_diverged
+from dhmd.training.input import Input
 from dhmd.training.observer import ManyObservers, Observer
-from dhmd.training.outputs import FILE, collect, write_outputs
-from dhmd.training.parts import Part
-from dhmd.training.resume import ResumeState
-from dhmd.training.teachers import video_folds
+from dhmd.training.outputs import collect
+from dhmd.training.store import TrainedMember
+from dhmd.training.task import Task, member_name
 from dhmd.training.trainer import Trainer, schedule_of
-from dhmd.training.weights import save_weights
 
 
 def pretrain_modality(
-    configuration: Configuration,
+    task: Task,
     corpus: Corpus,
-    modality: str,
     device: torch.device,
     observer: Observer,
-    place: ResumeState,
-) -> Part:
-    """One modality's encoder of every seed, its predictions and the teachers `[S, N, …]`."""
+    checkpoints: CheckpointDirectory,
+) -> dict[str, TrainedMember]:
+    """Pretrain the task's modality over its seeds and return every seed's member by name.
+
+    Every seed trains one member on the whole train split and one per fold without the fold's
+    videos. A member's arrays are `prediction` of the first and `teacher`, the out-of-fold
+    predictions of the others, `[N]` or `[N, O]` each.
+
+    Raises:
+        DhmdError: a split has no utterance with this modality, or too few videos.
+    """
+    configuration, modality = task.first, task.modality
+    assert modality is not None
     train, pretrain = configuration.train, configuration.pretrain
     ready = Input.of(corpus, [modality], device)
     here_N = ready.data.lengths_MN[0] > 0
@@ -62,7 +66,9 @@ def pretrain_modality(
     for split, index in rows.items():
         if not len(index):
             raise DhmdError(f"no {split} utterance of {corpus.name} has {modality}: leave it out")
-    names = [f"{modality}/seed-{s}" + (f"/fold-{f}" if f >= 0 else "") for s, f in runs]
+    names = [
+        member_name(modality, seed) + (f"/fold-{fold}" if fold >= 0 else "") for seed, fold in runs
+    ]
     trainer = Trainer(
         model,
         members,
@@ -78,64 +84,61 @@ def pretrain_modality(
         train_rows=rows["train"],
         valid_rows=rows["valid"],
         uses_EN=uses_EN.astype(np.float32),
-        observer=_OnlySeeds(observer),
-        state=place,
-        part=json_sha256(names)[:16],
+        observer=_WithoutFolds(observer),
+        state=checkpoints,
+        part="checkpoint",
     )
     progress = trainer.run()
-    everything = np.flatnonzero(here_N)
-    predicted = collect(model, members, ready.data, everything)["prediction"]
+    predicted = collect(model, members, ready.data, np.flatnonzero(here_N))["prediction"]
     void_diverged(predicted, progress)
-    shape = (len(train.seeds), pretrain.folds + 1)
-    predicted = predicted.reshape(*shape, *predicted.shape[1:])
-    teacher = np.full_like(predicted[:, 0], np.nan)
-    for fold in range(pretrain.folds):
-        left_out = (folds_N == fold) & here_N
-        teacher[:, left_out] = predicted[:, fold + 1][:, left_out]
-    whole = [index for index, (_, fold) in enumerate(runs) if fold < 0]
-    encoder = {name: value.detach()[whole] for name, value in model.encoder.named_parameters()}
-    kept = modality_names(configuration, modality)
-    history = [row for row in marked(progress, names) if row[0] in kept]
-    return Part(kept, encoder, {"prediction": predicted[:, 0], "teacher": teacher}, history)
+    histories = split_history(progress, names)
+    encoder = {name: value.detach().cpu() for name, value in model.encoder.named_parameters()}
+    trained = {}
+    for row, (seed, held_out) in enumerate(runs):
+        if held_out < 0:
+            teacher = np.full_like(predicted[row], np.nan)
+            for fold in range(pretrain.folds):
+                out_N = (folds_N == fold) & here_N
+                teacher[out_N] = predicted[row + 1 + fold][out_N]
+            trained[member_name(modality, seed)] = TrainedMember(
+                {name: value[row] for name, value in encoder.items()},
+                {"prediction": predicted[row], "teacher": teacher},
+                histories[row],
+            )
+    return trained
 
 
-def modality_names(configuration: Configuration, modality: str) -> list[str]:
-    """Of the members that a modality's pretraining leaves behind."""
-    return [f"{modality}/{name}" for name in seed_names(configuration)]
+def video_folds(corpus: Corpus, count: int) -> Array:
+    """Divide the train videos into folds: `[N]` int, −1 outside the train split.
 
+    A video is in one fold. Videos are assigned, largest first (ties by name), to the fold that is
+    smallest so far: folds of about equal size, the same for every seed.
 
-def write_pretrained(
-    folder: Path,
-    configuration: Configuration,
-    corpus: Corpus,
-    found: Mapping[str, Part],
-) -> None:
-    """The folder that training starts from; `found` by modality."""
-    seeds = configuration.train.seeds
-    parameters = {
-        f"{modality}.{name}": value
-        for modality, result in found.items()
-        for name, value in result.parameters.items()
-    }
-    files = save_weights(folder, parameters, seeds)
-    write_outputs(
-        folder / FILE,
-        corpus,
-        seeds=seeds,
-        modalities=configuration.modalities,
-        arrays={
-            name: np.stack([result.arrays[name] for result in found.values()], axis=2)
-            for name in ("prediction", "teacher")
-        },
+    Raises:
+        DhmdError: there are fewer train videos than folds.
+    """
+    rows = corpus.index("train")
+    names, video_of_row, sizes = np.unique(
+        np.array(corpus.videos)[rows], return_inverse=True, return_counts=True
     )
-    history = [row for result in found.values() for row in result.history]
-    write_history(folder, history, configuration.modalities)
-    files |= {name: file_sha256(folder / name) for name in (FILE, HISTORY)}
-    write_description(folder, describe(corpus, configuration).as_json(files))
+    if len(names) < count:
+        raise DhmdError(
+            f"{corpus.name} has {len(names)} train videos, too few for "
+            f"pretrain.folds = {count}: lower pretrain.folds"
+        )
+    fold_of_video = np.zeros(len(names), dtype=np.int64)
+    filled = np.zeros(count, dtype=np.int64)
+    for video in np.lexsort((names, -sizes)):
+        fold = int(filled.argmin())
+        fold_of_video[video] = fold
+        filled[fold] += sizes[video]
+    folds = np.full(len(corpus.ids), -1, dtype=np.int64)
+    folds[rows] = fold_of_video[video_of_row]
+    return folds
 
 
-class _OnlySeeds(ManyObservers):
-    """Passes on the members trained on all of train: a fold's are means to an end."""
+class _WithoutFolds(ManyObservers):
+    """Pass on the members trained on the whole train split, without those of the folds."""
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         super().epoch(epoch, {n: row for n, row in rows.items() if "/fold-" not in n})

@@ -24,13 +24,13 @@ from dhmd.data.aligned.corpus import Array
 from dhmd.models.batch import Batch
 from dhmd.models.stacked.members import Members
 from dhmd.training.batches import EpochPlanner, PlannedBatch, evaluation_batches
+from dhmd.training.checkpoint import CheckpointDirectory
 from dhmd.training.config import TrainConfig
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.graphed import GraphedStep
 from dhmd.training.learner import Learner, as_module
 from dhmd.training.observer import Observer
 from dhmd.training.optimiser import MemberAdam
-from dhmd.training.resume import ResumeState
 
 EVALUATION_BATCH = 64
 
@@ -130,7 +130,7 @@ class Trainer:
         names: one a member, for history and observer.
         train_rows, valid_rows: `[·]` rows of the corpus.
         uses_EN: `[E, N]`, 1 where a member trains on an utterance.
-        part: the name under which the place is kept in `state`.
+        state: where checkpoints are written, under the name `part`.
         factor, ramped: see MemberAdam.
         warmup: epochs over which the rate of ramped parameters rises from 0.
     """
@@ -147,7 +147,7 @@ class Trainer:
         valid_rows: Array,
         uses_EN: Array,
         observer: Observer,
-        state: ResumeState,
+        state: CheckpointDirectory,
         part: str,
         factor: Callable[[str], float] = lambda _: 1.0,
         ramped: Callable[[str], bool] = lambda _: False,

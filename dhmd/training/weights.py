@@ -1,7 +1,7 @@
-"""Model folders: one safetensors file a seed, and a JSON that says all else.
+"""Model folders: one safetensors file per seed, and model.json with everything else.
 
-A model folder is all that is needed to predict. Loading never runs code from it; every file is
-checked against its sha256 in the JSON, so that a cut file or a flipped bit is refused by name.
+A model folder is all that is needed to predict. Loading never runs code from it. Every file is
+checked against its sha256 in model.json, so that a cut file or a flipped bit is refused by name.
 
 Legend: E members, S seeds.
 """
@@ -22,25 +22,25 @@ from torch import Tensor, nn
 from dhmd.base.artefacts import DESCRIPTION, load_description
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.hashing import file_sha256
-from dhmd.models.registry import AnyModel, build
+from dhmd.models.registry import AnyModel, baselines, build
 from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
+from dhmd.training.checkpoint import write_tensors
 from dhmd.training.configuration import Configuration
 from dhmd.training.device_corpus import Normalisation
-from dhmd.training.tensor_file import write_tensors
 
 _FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What model.json says besides the files.
+    """The content of model.json, without the files' hashes.
 
     Attributes:
         features: names of the features by modality, in the order of the inputs.
-        label: what an output means: task, low, high, class names.
+        steps: the longest sequence of each modality in the corpus.
         origin: which sequences the features come from and how they were aligned, so that new ones
-            can be; None where the corpus was no computational sequences.
+            can be aligned alike; None if the corpus was not made of computational sequences.
     """
 
     configuration: Configuration
@@ -62,7 +62,7 @@ class Description:
         return {name: len(self.features[name]) for name in self.configuration.modalities}
 
     def as_json(self, files: Mapping[str, str]) -> dict[str, Any]:
-        """What is written."""
+        """Return the content of model.json; `files` has the sha256 of the other files by name."""
         return {
             "format": _FORMAT,
             "dataset": self.dataset,
@@ -89,30 +89,25 @@ class Description:
 
 
 def seed_file(seed: int) -> str:
-    """The weights file of a seed."""
+    """The name of a seed's weights file."""
     return f"seed-{seed}.safetensors"
 
 
-def save_weights(
-    folder: Path, parameters: Mapping[str, Tensor], seeds: Sequence[int]
-) -> dict[str, str]:
-    """Write parameters `[S, …]`, one file a seed; the files' sha256."""
+def save_weights(folder: Path, parameters: Mapping[int, Mapping[str, Tensor]]) -> dict[str, str]:
+    """Write one file per seed; return the files' sha256 by name."""
     files = {}
-    for index, seed in enumerate(seeds):
+    for seed, tensors in parameters.items():
         name = seed_file(seed)
-        tensors = {
-            key: value.detach()[index].cpu().contiguous() for key, value in parameters.items()
-        }
         write_tensors(folder / name, tensors)
         files[name] = file_sha256(folder / name)
     return files
 
 
 def read_description(folder: Path) -> tuple[Description, dict[str, str]]:
-    """What model.json says, and the sha256 of the folder's files.
+    """Return the content of model.json and the sha256 of the folder's files by name.
 
     Raises:
-        DhmdError: no model folder, or a model.json that is not ours; the sentence names it.
+        DhmdError: there is no model.json, or it is damaged or of another version.
     """
     path = folder / DESCRIPTION
     content = load_description(folder)
@@ -140,6 +135,9 @@ def read_description(folder: Path) -> tuple[Description, dict[str, str]]:
             steps=dict(content["steps"]),
             origin=content.get("origin"),
         )
+        architecture = description.configuration.architecture
+        if architecture not in ("dhmd", *baselines()):
+            raise DhmdError(f"{path} names the model {architecture!r}, which does not exist here")
         for name in description.configuration.modalities:
             if name not in description.features or name not in description.normalisation:
                 raise DhmdError(f"{path} is damaged: it does not describe {name}")
@@ -149,10 +147,10 @@ def read_description(folder: Path) -> tuple[Description, dict[str, str]]:
 
 
 def read_weights(folder: Path, files: Mapping[str, str], seed: int) -> dict[str, Tensor]:
-    """The tensors of one seed, checked.
+    """Read the tensors of one seed and check them.
 
     Raises:
-        DhmdError: a missing, cut or changed file, named.
+        DhmdError: the file is missing, cut or changed.
     """
     path = folder / seed_file(seed)
     if not path.is_file():
@@ -166,10 +164,10 @@ def read_weights(folder: Path, files: Mapping[str, str], seed: int) -> dict[str,
 
 
 def load_model(folder: Path, device: torch.device) -> tuple[AnyModel, Members, Description]:
-    """The trained model of all the folder's seeds, ready to predict.
+    """Load the trained model of all the folder's seeds, ready to predict.
 
     Raises:
-        DhmdError: any file missing, damaged, or not fitting the configuration.
+        DhmdError: a file is missing, damaged, or does not fit the configuration.
     """
     description, files = read_description(folder)
     configuration = description.configuration
@@ -188,10 +186,10 @@ def load_model(folder: Path, device: torch.device) -> tuple[AnyModel, Members, D
 
 
 def fill(model: nn.Module, stacks: Sequence[Mapping[str, Tensor]], folder: Path) -> None:
-    """Put the tensors of each seed into the members of a model.
+    """Copy the tensors of each seed into the members of a model.
 
     Raises:
-        DhmdError: names or shapes that do not fit.
+        DhmdError: names or shapes do not fit.
     """
     own = dict(model.named_parameters())
     for index, tensors in enumerate(stacks):

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from dhmd.ablation.config import AblateConfig
-from dhmd.ablation.variants import applies, chosen_variants, known_variants
-from dhmd.training.jobs import stacks
+from dhmd.ablation.variants import chosen_variants
+from dhmd.training.planning import stacks
 from tests.training.bench import Bench, ablate, arrays, files, train
 from tests.training.corpora import TINY, tiny_configuration
 from tests.training.learners import Watcher
@@ -30,7 +30,7 @@ def test_variants_that_differ_in_numbers_share_a_stack_of_at_most_so_many_member
         "prior_edges", "no_homogeneous_gd", "no_heterogeneous_gd", "no_coarse", "no_matching",
     }  # fmt: skip
     assert numbers in [set(group) for group in groups]
-    assert len(groups) == 1 + len(known_variants(TINY.modalities)) - len(numbers)
+    assert len(groups) == 1 + len(variants) - len(numbers)
     for group in groups:
         shapes = {json.dumps(variants[name].structure(), sort_keys=True) for name in group}
         assert len(shapes) == 1
@@ -50,7 +50,7 @@ def test_a_stack_gives_what_each_variant_gives_alone(bench: Bench, tmp_path: Pat
     assert set(watcher.epochs[0][1]) == set(names)
     found = {}
     for name, configuration in variants.items():
-        train(configuration, cache, pretrained, tmp_path / name, state)
+        train(configuration, cache, pretrained, tmp_path / name, tmp_path / "alone")
         alone, found[name] = arrays(tmp_path / name), arrays(tmp_path / "a" / name)
         assert set(found[name]) == {part for part in alone if not part.startswith("withheld/")}
         for part in ("prediction", "vertex/homogeneous", "edges/heterogeneous"):
@@ -88,13 +88,13 @@ def test_every_kind_of_variant_trains_and_is_written(bench: Bench, tmp_path: Pat
     ]
 
 
-def test_interrupted_ablations_go_on_in_the_stack_they_were_at(
+def test_interrupted_ablations_resume_in_the_stack_they_were_at(
     bench: Bench, tmp_path: Path
 ) -> None:
     names = ("no_distillation", "uniform_edges", "late_fusion")
     variants = chosen_variants(AblateConfig(variants=names), QUICK)
     cache, pretrained = bench.cache(), bench.pretrained()
-    ablate(variants, cache, pretrained, tmp_path / "a", tmp_path / "s")
+    ablate(variants, cache, pretrained, tmp_path / "a", tmp_path / "other")
     watcher, again = Watcher(stop_after=3), Watcher()  # one stack of two epochs, one of the other
     with pytest.raises(KeyboardInterrupt):
         ablate(variants, cache, pretrained, tmp_path / "b", tmp_path / "s", watcher)
@@ -105,7 +105,7 @@ def test_interrupted_ablations_go_on_in_the_stack_they_were_at(
         (2, ["late_fusion/seed-1", "late_fusion/seed-2"])
     ]
     assert files(tmp_path / "b") == files(tmp_path / "a")
-    assert list((tmp_path / "s").iterdir()) == []
+    assert list((tmp_path / "s" / "tasks").iterdir()) == []
 
 
 def test_no_variants_give_an_empty_folder(bench: Bench, tmp_path: Path) -> None:
@@ -115,7 +115,6 @@ def test_no_variants_give_an_empty_folder(bench: Bench, tmp_path: Path) -> None:
 
 def test_one_modality_trains_its_variants_too(bench: Bench, tmp_path: Path) -> None:
     full = tiny_configuration({"train": {"epochs": 1, "seeds": (1,)}}, modalities=("audio",))
-    assert not applies("mult", full)
     variants = chosen_variants(AblateConfig(variants=("no_distillation", "no_dictionary")), full)
     ablate(variants, bench.cache(), bench.pretrained(), tmp_path / "a", tmp_path / "s")
     for name in variants:

@@ -35,9 +35,7 @@ stages:
       - metrics/${item.dataset}/metrics.json:
           cache: false
     outs:
-      - metrics/${item.dataset}/predictions.csv:
-          cache: false
-      - metrics/${item.dataset}/seeds.csv:
+      - metrics/${item.dataset}/details:
           cache: false
 """
 
@@ -167,7 +165,7 @@ def test_the_commands_run_on_a_fresh_clone(clone: tuple[Path, Mapping[str, str]]
     comment = (folder / ".dhmd" / "comment.md").read_text(encoding="utf-8")
     assert comment.startswith("### Gate: regressed (exit 1)")
     assert "| demo | mae | 5 | " in comment
-    assert "| metrics/demo/metrics.json | test.mae.mean |" in re.sub(" +", " ", comment)
+    assert "| metrics/demo/metrics.json | test.mae |" in re.sub(" +", " ", comment)
 
     (folder / "metrics" / "demo" / "metrics.json").write_text("{}")
     lock_check = {"run": ".venv/bin/dhmd lock-check"}

@@ -1,4 +1,4 @@
-"""Small corpora and model folders, made without a model."""
+"""Small corpora and model directories, made without a model."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from dhmd.base.artefacts import write_description
-from dhmd.base.hashing import file_sha256
-from dhmd.data.aligned import CorpusData, Ragged, read_corpus, write_cache
+from dhmd.data.aligned import CorpusData, Ragged, read_corpus, write_aligned
 
 SIZES = {"train": 40, "valid": 20, "test": 30}
-WIDTHS = {"text": 4, "audio": 3, "vision": 2}
+# How strongly a modality shows the label; other modalities show nothing.
+SIGNAL = {"text": 1.0, "audio": 0.3}
+SPACES = ("homogeneous", "heterogeneous")
 
 
 def write_corpus(
@@ -28,7 +28,7 @@ def write_corpus(
     classes: int = 2,
     seed: int = 0,
 ) -> None:
-    """A corpus of 5 utterances a video whose text tells the label, audio less, vision nothing."""
+    """Write a corpus with 5 utterances per video; some have no audio."""
     rng = np.random.default_rng(seed)
     count = sum(SIZES.values())
     truth = np.clip(rng.normal(0, 1.5, count), -3, 3)
@@ -40,11 +40,11 @@ def write_corpus(
     if "audio" in modalities:
         present[::7, list(modalities).index("audio")] = False
     lengths = rng.integers(2, 6, count)
+    widths = {m: 4 - index % 3 for index, m in enumerate(modalities)}
     features = {
         m: Ragged.from_rows(
             [
-                rng.normal(size=(t, WIDTHS[m]))
-                + {"text": 1, "audio": 0.3, "vision": 0}[m] * truth[n]
+                rng.normal(size=(t, widths[m])) + SIGNAL.get(m, 0) * truth[n]
                 for n, t in enumerate(lengths)
             ]
         )
@@ -54,7 +54,7 @@ def write_corpus(
     if generated:
         planted = {f"reliability_{m}": rng.uniform(size=count) for m in modalities}
         planted |= {"truth": truth, "latent": rng.integers(0, 3, count).astype(float)}
-    write_cache(
+    write_aligned(
         path,
         CorpusData(
             name=name,
@@ -66,7 +66,7 @@ def write_corpus(
             ids=tuple(f"{video}[{n % 5}]" for n, video in enumerate(videos)),
             videos=videos,
             modalities=tuple(modalities),
-            feature_names={m: tuple(f"{m}{d}" for d in range(WIDTHS[m])) for m in modalities},
+            feature_names={m: tuple(f"{m}{d}" for d in range(widths[m])) for m in modalities},
             present_NM=present,
             labels_N=labels.astype(np.float32),
             folds={"0": np.repeat(list(SIZES), list(SIZES.values()))},
@@ -82,37 +82,32 @@ def write_corpus(
 
 def write_outputs(
     folder: Path,
-    cache: Path,
+    aligned: Path,
     *,
     seeds: Sequence[int] = (1, 2, 3),
     error: float = 0.8,
     unimodal: bool = False,
     whole: bool = False,
     change: Mapping[str, Any] | None = None,
-    modalities: Sequence[str] | None = None,
     seed: int = 0,
 ) -> None:
-    """A model folder whose predictions are the labels plus normal errors.
+    """Write a model directory whose predictions are the labels plus normal errors.
 
-    `whole` adds edges that follow the planted reliability, codes by the planted latent, and
-    withheld modalities; `change` replaces attributes or datasets.
+    `whole` adds edges that follow the planted reliability, codes by the planted latent class, and
+    predictions with missing modalities; `change` replaces attributes or datasets.
     """
-    corpus = read_corpus(cache, test_labels=True)
-    modalities = tuple(corpus.modalities if modalities is None else modalities)
+    corpus = read_corpus(aligned, test_labels=True)
+    modalities = tuple(corpus.modalities)
     rng = np.random.default_rng(seed)
-    shape: tuple[int, ...] = (len(seeds), len(corpus.ids))
-    if unimodal:
-        shape = (*shape, len(modalities))
-    noise = rng.normal(0, error, shape)
-    labels = corpus.labels_N.reshape(1, -1, *[1] * (len(shape) - 2))
+    extra = (len(modalities),) if unimodal else ()
+    shape = (len(seeds), len(corpus.ids), *extra)
+    labels = corpus.labels_N.reshape(1, -1, *(1 for _ in extra))
     if corpus.task == "classification":
         classes = len(corpus.class_names)
-        scores = np.eye(classes)[corpus.labels_N.astype(int)]
-        scores = scores.reshape(1, len(corpus.ids), *[1] * (len(shape) - 2), classes)
-        scores = scores + rng.normal(0, error, (*shape, classes))
+        scores = np.eye(classes)[labels.astype(int)] + rng.normal(0, error, (*shape, classes))
         prediction = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
     else:
-        prediction = labels + noise
+        prediction = labels + rng.normal(0, error, shape)
     data: dict[str, Any] = {"prediction": prediction.astype(np.float32)}
     attributes: dict[str, Any] = {
         "seeds": np.array(seeds, dtype=np.int64),
@@ -122,11 +117,13 @@ def write_outputs(
         "fold": corpus.fold,
     }
     if whole:
-        data |= _whole(corpus, modalities, len(seeds), prediction, rng)
+        data |= _interpretability(corpus, len(seeds))
+        for index, name in enumerate(modalities):
+            worse = prediction + rng.normal(0, 0.5 * (len(modalities) - index), prediction.shape)
+            worse[:, corpus.split_N != "test"] = np.nan
+            data[f"withheld/{name}"] = worse.astype(np.float32)
         statistics = [{"active": 2.0 + s, "dead": 5, "overlap_different": None} for s in seeds]
-        attributes["dictionary_stats"] = json.dumps(
-            {space: statistics for space in ("homogeneous", "heterogeneous")}
-        )
+        attributes["dictionary_stats"] = json.dumps(dict.fromkeys(SPACES, statistics))
     for name, value in (change or {}).items():
         (attributes if name in attributes else data)[name] = value
     folder.mkdir(parents=True, exist_ok=True)
@@ -137,27 +134,17 @@ def write_outputs(
         for name, value in data.items():
             file.create_dataset(name, data=value)
         file.attrs.update(attributes)
-    write_description(folder, {"files": {"outputs.h5": file_sha256(folder / "outputs.h5")}})
 
 
-def _whole(
-    corpus: Any, modalities: Sequence[str], seeds: int, prediction: Any, rng: Any
-) -> dict[str, Any]:
-    count, m = len(corpus.ids), len(modalities)
-    result: dict[str, Any] = {}
-    for index, name in enumerate(modalities):
-        worse = prediction + rng.normal(0, 0.5 * (m - index), prediction.shape)
-        worse[:, corpus.split_N != "test"] = np.nan
-        result[f"withheld/{name}"] = worse.astype(np.float32)
-    weights = np.full((seeds, count, m, m), 1 / m)
+def _interpretability(corpus: Any, seeds: int) -> dict[str, Any]:
+    n, m = corpus.present_NM.shape
+    weights = np.full((seeds, n, m, m), 1 / m)
     if corpus.planted:
-        reliability = np.stack([corpus.planted[f"reliability_{n}"] for n in modalities], axis=1)
+        reliability = np.stack([corpus.planted[f"reliability_{k}"] for k in corpus.modalities], 1)
         weights[:] = (reliability / reliability.sum(1, keepdims=True))[None, :, :, None]
-    weights[np.broadcast_to(~corpus.present_NM[None, :, None, :m], weights.shape)] = np.nan
-    codes = np.zeros((count, m, 8), dtype=np.float32)
-    latent = corpus.planted.get("latent", np.zeros(count)).astype(int)
-    codes[np.arange(count)[:, None], np.arange(m), latent[:, None]] = 1.0
-    for space in ("homogeneous", "heterogeneous"):
-        result[f"edges/{space}"] = weights.astype(np.float32)
-        result[f"codes/{space}"] = codes
-    return result
+    weights[np.broadcast_to(~corpus.present_NM[None, :, None], weights.shape)] = np.nan
+    codes = np.zeros((n, m, 8), dtype=np.float32)
+    latent = corpus.planted.get("latent", np.zeros(n)).astype(int)
+    codes[np.arange(n)[:, None], np.arange(m), latent[:, None]] = 1.0
+    edges = {f"edges/{space}": weights.astype(np.float32) for space in SPACES}
+    return edges | {f"codes/{space}": codes for space in SPACES}

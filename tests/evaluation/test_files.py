@@ -1,12 +1,10 @@
-"""What is written reads back exactly, with this project's reader and with pandas."""
+"""Files are read exactly as written, and broken ones are reported with the place of the fault."""
 
 from __future__ import annotations
 
-import io
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,124 +12,101 @@ from hypothesis import strategies as st
 from dhmd.base.errors import DhmdError
 from dhmd.evaluation.files import (
     Predictions,
-    as_written,
+    decimal_round_trip,
+    headline,
     json_text,
+    over_seeds,
+    parse_ground_truth,
     parse_json,
     parse_predictions,
     parse_seeds,
-    parse_truth,
-    predictions_text,
-    seeds_text,
-    truth_text,
-    written,
+    summarise,
 )
-from dhmd.evaluation.metrics import score
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
-def test_written_float32_reads_back_and_is_short(values):
+def test_float32_survives_its_own_decimal_text(values):
     single = np.array(values, dtype=np.float32)
-    texts = written(single)
-    assert (texts.astype(np.float32) == single).all()
-    assert all(len(text) <= 15 for text in texts)
+    found = decimal_round_trip(single)
+    assert (found.astype(np.float32) == single).all()
+    assert [repr(value) for value in found.tolist()] == [repr(float(str(x))) for x in single]
 
 
-def test_float32_is_written_in_its_own_digits():
-    assert written(np.array([0.1, -2.0], dtype=np.float32)).tolist() == ["0.1", "-2.0"]
-    assert as_written(np.array([0.1], dtype=np.float32))[0] == 0.1
+def test_float32_keeps_its_own_digits():
+    assert decimal_round_trip(np.array([0.1], dtype=np.float32))[0] == 0.1
 
 
-def _predictions(task: str = "regression") -> Predictions:
-    rng = np.random.default_rng(0)
-    values = as_written(rng.normal(size=(2, 6)).astype(np.float32))
-    labels = as_written(rng.normal(size=6).astype(np.float32))
-    if task == "classification":
-        values, labels = np.round(np.abs(values)), np.round(np.abs(labels))
-    return Predictions(tuple(f'a,"{n}"[{n}]' for n in range(6)), labels, (3, 11), values)
-
-
-@pytest.mark.parametrize("task", ["regression", "classification"])
-def test_predictions_there_and_back(task):
-    predictions = _predictions(task)
-    text = predictions_text(predictions, task)
-    found = parse_predictions(text, "p")
-    assert found.ids == predictions.ids
-    assert found.seeds == (3, 11)
-    assert (found.labels == predictions.labels).all()
-    assert (found.values == predictions.values).all()
-    assert predictions_text(found, task) == text
-    assert text.splitlines()[0] == "id,label,seed_3,seed_11"
-
-
-def test_pandas_computes_the_same_scores():
-    predictions = _predictions()
-    table = pd.read_csv(io.StringIO(predictions_text(predictions, "regression")))
-    expected = score("regression", predictions.values[1], predictions.labels).values
-    assert (table.seed_11 - table.label).abs().mean() == pytest.approx(expected["mae"], abs=1e-15)
-    assert table.seed_11.corr(table.label) == pytest.approx(expected["corr"], abs=1e-12)
-
-
-def test_classes_are_whole_numbers():
-    row = predictions_text(_predictions("classification"), "classification").splitlines()[1]
-    assert all(cell.isdecimal() for cell in row.split(",")[-3:])
-
-
-def test_seeds_leave_undefined_cells_empty():
-    constant = score("regression", np.full(3, 0.5), np.arange(3.0))
-    good = score("regression", np.array([0.2, 0.9, 2.5]), np.arange(3.0))
-    text = seeds_text({"test": {1: good, 2: constant}, "valid": {1: good}}, "regression")
-    found = parse_seeds(text, "s")
-    assert found["test"][1] == good.values
-    assert found["test"][2] == constant.values
-    assert "corr" not in found["test"][2]
-    assert found["valid"] == {1: good.values}
-
-
-def test_truth_there_and_back():
-    ids, truth = parse_truth(truth_text(["a[0]", "a[1]"], np.array([0.1, -3.0])), "t")
-    assert ids == ("a[0]", "a[1]")
-    assert truth.tolist() == [0.1, -3.0]
-
-
-def test_json_never_holds_nan():
+def test_json_never_contains_nan():
     with pytest.raises(ValueError, match="JSON"):
         json_text({"mae": float("nan")})
     for text in ('{"mae": NaN}', '{"mae": -Infinity}'):
-        with pytest.raises(DhmdError, match="m holds"):
+        with pytest.raises(DhmdError, match="m contains"):
             parse_json(text, "m")
     assert json.loads(json_text({"a": 0.1})) == {"a": 0.1}
 
 
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("", "no header"),
-        ("id,label\na[0],1\n", "must be id,label,seed_1"),
-        ("id,label,1\na[0],1,1\n", "must be id,label,seed_1"),
-        ("id,label,seed_1,seed_1\na[0],1,1,1\n", "two columns"),
-        ("id,label,seed_1\n", "no rows"),
-        ("id,label,seed_1\na[0],1\n", "row 2: 2 cells"),
-        ("id,label,seed_1\na[0],1,nan\n", r"a\[0\], seed_1 is 'nan'"),
-        ("id,label,seed_1\na[0],1,\n", "is 'empty'"),
-        ("id,label,seed_1\na[0],1,2\na[0],1,2\n", r"a\[0\] has two rows"),
-        ('id,label,seed_1\n"a[0],1,2\n', "not readable as CSV"),
-    ],
-)
-def test_broken_predictions_are_named(text, sentence):
-    with pytest.raises(DhmdError, match=sentence):
-        parse_predictions(text, "p.csv")
+def test_predictions_with_quoted_ids():
+    found = parse_predictions('id,label,seed_3,seed_11\n"a,""b""[0]",0.5,1,-2e-05\n', "p")
+    assert (found.ids, found.seeds) == (('a,"b"[0]',), (3, 11))
+    assert found.labels.tolist() == [0.5]
+    assert found.values.tolist() == [[1.0], [-2e-05]]
+
+
+def test_empty_cells_of_seeds_are_undefined_metrics():
+    found = parse_seeds("seed,split,mae,corr\n1,test,0.5,\n1,valid,0.25,0.1\n", "s")
+    assert found == {"test": {1: {"mae": 0.5}}, "valid": {1: {"mae": 0.25, "corr": 0.1}}}
+
+
+def test_ground_truth():
+    ids, truth = parse_ground_truth("id,truth\na[0],0.1\na[1],-3\n", "t")
+    assert (ids, truth.tolist()) == (("a[0]", "a[1]"), [0.1, -3.0])
+    assert parse_ground_truth("id,truth\n", "t")[0] == ()
+    with pytest.raises(DhmdError, match="t: the header must be id,truth"):
+        parse_ground_truth("id,label\n", "t")
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"),
+    ("parse", "text", "sentence"),
     [
-        ("seed,mae\n1,2\n", "must begin with seed,split"),
-        ("seed,split,mae\n1,train,2\n", "seed '1' and split 'train'"),
-        ("seed,split,mae\n1,test,2\n1,test,3\n", "two rows"),
-        ("seed,split,mae\n1,test,inf\n", "seed 1, test, mae is 'inf'"),
+        (parse_predictions, "", "the header must begin with id"),
+        (parse_predictions, "id,label\na[0],1\n", "must be id,label,seed_1"),
+        (parse_predictions, "id,label,1\na[0],1,1\n", "must be id,label,seed_1"),
+        (parse_predictions, "id,label,seed_1,seed_1\na[0],1,1,1\n", "each column once"),
+        (parse_predictions, "id,label,seed_1\n", "no rows"),
+        (parse_predictions, "id,label,seed_1\na[0],1\n", "row 2: 2 cells"),
+        (parse_predictions, "id,label,seed_1\na[0],1,nan\n", r"a\[0\], seed_1 is 'nan'"),
+        (parse_predictions, "id,label,seed_1\na[0],1,\n", "seed_1 is empty"),
+        (parse_predictions, "id,label,seed_1\na[0],1,2\na[0],1,2\n", r"a\[0\] has two rows"),
+        (parse_predictions, 'id,label,seed_1\n"a[0],1,2\n', "not readable as CSV"),
+        (parse_seeds, "seed,mae\n1,2\n", "must begin with seed,split"),
+        (parse_seeds, "seed,split,mae\n1,train,2\n", "seed '1' and the split 'train'"),
+        (parse_seeds, "seed,split,mae\n1,test,2\n1,test,3\n", "two rows"),
+        (parse_seeds, "seed,split,mae\n1,test,inf\n", "1, test, mae is 'inf'"),
     ],
 )
-def test_broken_seeds_are_named(text, sentence):
-    with pytest.raises(DhmdError, match=sentence):
-        parse_seeds(text, "s.csv")
+def test_broken_files_are_named(parse, text, sentence):
+    with pytest.raises(DhmdError, match=sentence) as error:
+        parse(text, "f.csv")
+    assert str(error.value).startswith("f.csv")
+
+
+def test_a_mean_needs_every_seed():
+    found = over_seeds({1: {"mae": 1.0}, 2: {"mae": 2.0, "corr": 0.5}}, ("mae", "corr"))
+    assert found == {"mae": {"mean": 1.5, "std": pytest.approx(0.5**0.5)}}
+    assert over_seeds({}, ("mae",)) == {}
+
+
+def test_headline_values():
+    values_EN = np.array([[0.4, 1.6, -0.4], [0.6, 1.4, 0.2]])
+    predictions = Predictions(
+        ("a[0]", "a[1]", "a[2]"), np.array([0.0, 2.0, -1.0]), (1, 2), values_EN
+    )
+    by_seed = {1: {"mae": 0.4, "corr": 0.9}, 2: {"mae": 0.6}}
+    summary = summarise("regression", {"test": by_seed, "valid": by_seed}, predictions, None)
+    assert headline("regression", summary) == {
+        "test": {"mae": 0.5, "mae_std": pytest.approx(0.1414, abs=1e-4)},
+        "valid": {"mae": 0.5},
+        "n_seeds": 2,
+    }
+    assert {"test.corr", "valid.corr"} <= set(summary["undefined"])

@@ -1,4 +1,4 @@
-"""Against hand calculations, scipy, and slow plain versions of the definitions."""
+"""The metrics against hand calculations, scipy, and plain versions of the definitions."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_prediction_of_zero_is_not_positive_but_is_not_negative():
     assert score("regression", p, np.array([1.0, 2.0])).values["acc2_has0"] == 1.0
 
 
-def test_f1_weighs_by_the_true_class_not_the_predicted_one():
+def test_f1_is_weighted_by_the_true_class():
     y, p = np.array([1, 1, 1, 0]), np.array([1, 0, 0, 0])
     found = score("classification", p.astype(float), y.astype(float)).values
     # Class 1: precision 1, recall 1/3, F1 1/2, support 3; class 0: 1/3, 1, 1/2, support 1.

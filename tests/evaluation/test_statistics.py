@@ -1,4 +1,4 @@
-"""Against scipy.stats, and Holm's procedure by hand."""
+"""Statistics against scipy.stats, hand calculations, and scores of the drawn utterances."""
 
 from __future__ import annotations
 
@@ -6,8 +6,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dhmd.evaluation.metrics import UndefinedMetricError
-from dhmd.evaluation.statistics import holm, paired, ranks, spearman, summary
+from dhmd.evaluation.metrics import METRICS, score
+from dhmd.evaluation.statistics import (
+    bootstrap,
+    compare,
+    draw_videos,
+    holm,
+    paired,
+    percentile_interval,
+    summary,
+    utterance_intervals,
+    video_indices,
+)
+
+IDS = [f"v{n // 4}[{n % 4}]" for n in range(60)]
 
 
 def test_summary_is_the_sample_deviation():
@@ -22,14 +34,12 @@ def test_summary_is_the_sample_deviation():
 def test_paired_equals_scipy(n):
     values = np.random.default_rng(n).normal(0.3, 1, n)
     found = paired(values)
-    oracle = stats.ttest_1samp(values, 0.0)
-    assert found.n == n
-    assert found.mean == pytest.approx(values.mean())
-    assert found.sd == pytest.approx(values.std(ddof=1))
-    assert found.p == pytest.approx(oracle.pvalue)
-    assert (found.low, found.high) == pytest.approx(tuple(oracle.confidence_interval(0.95)))
-    # A two-sided 90 % interval has the one-sided 95 % bounds for its ends.
-    assert (found.lower, found.upper) == pytest.approx(tuple(oracle.confidence_interval(0.90)))
+    expected = stats.ttest_1samp(values, 0.0)
+    assert (found.n, found.mean) == (n, pytest.approx(values.mean()))
+    assert (found.sd, found.p) == pytest.approx((values.std(ddof=1), expected.pvalue))
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    # The ends of a two-sided 90 % interval are the one-sided 95 % bounds.
+    assert (found.lower, found.upper) == pytest.approx(tuple(expected.confidence_interval(0.90)))
 
 
 def test_equal_differences_have_no_spread():
@@ -49,10 +59,134 @@ def test_holm_by_hand():
     assert holm({}) == {}
 
 
-def test_ranks_and_spearman_equal_scipy_with_ties():
+def test_video_indices():
+    assert video_indices(["x[0]", "x[1]", "a[b][12]", "x[7]", "a[b][3]"]).tolist() == [
+        0,
+        0,
+        1,
+        0,
+        1,
+    ]
+
+
+def _predictions(task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    video_N = np.repeat(np.arange(7), [1, 5, 3, 4, 2, 6, 9])
+    n = len(video_N)
+    if task == "classification":
+        y_N = rng.integers(0, 3, n).astype(float)
+        p_EN = np.where(rng.random((4, n)) < 0.6, y_N, rng.integers(0, 4, (4, n)))
+        return p_EN.astype(float), y_N, video_N
+    y_N = np.round(rng.normal(0, 1.5, n), 0)
+    return y_N + rng.normal(0, 1, (4, n)), y_N, video_N
+
+
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_bootstrap_equals_scoring_the_drawn_utterances(task):
+    p_EN, y_N, video_N = _predictions(task)
+    counts_RV = draw_videos(7, 100)
+    for metric in METRICS[task]:
+        found = bootstrap(metric, p_EN, y_N, video_N, counts_RV)
+        for r in range(0, 100, 7):
+            drawn = np.repeat(np.arange(len(y_N)), counts_RV[r, video_N].astype(int))
+            plain = [score(task, p_N[drawn], y_N[drawn]).values.get(metric) for p_N in p_EN]
+            assert found[r] == pytest.approx(np.mean(plain), abs=1e-12), metric
+
+
+def test_draws_have_as_many_videos_as_there_are_and_are_deterministic():
+    counts_RV = draw_videos(9, 200)
+    assert counts_RV.shape == (200, 9)
+    assert (counts_RV.sum(1) == 9).all()
+    assert abs(counts_RV.mean(0) - 1).max() < 0.25
+    assert (draw_videos(9, 200) == counts_RV).all()
+
+
+def test_undefined_resamples_are_nan_and_left_out():
+    # A resample of video 0 alone has one utterance and no correlation.
+    p_EN, y_N = np.array([[0.1, 0.7, -1.2, 0.4]]), np.array([0.3, 1.0, -1.0, 0.2])
+    counts_RV = np.array([[2.0, 0.0], [1.0, 1.0], [0.0, 2.0]])
+    found = bootstrap("corr", p_EN, y_N, np.array([0, 1, 1, 1]), counts_RV)
+    assert np.isnan(found).tolist() == [True, False, False]
+    assert percentile_interval(np.array([np.nan, 1.0, 3.0])) == pytest.approx((1.05, 2.95))
+    assert percentile_interval(np.array([np.nan, np.nan, 3.0])) is None
+
+
+def test_intervals_are_wider_by_video_than_by_utterance():
     rng = np.random.default_rng(0)
-    a, b = rng.integers(0, 6, 50).astype(float), rng.normal(size=50)
-    assert ranks(a) == pytest.approx(stats.rankdata(a))
-    assert spearman(a, b) == pytest.approx(stats.spearmanr(a, b).statistic)
-    with pytest.raises(UndefinedMetricError):
-        spearman(np.ones(5), b[:5])
+    video_N = np.repeat(np.arange(30), 10)
+    p_EN = (rng.normal(size=30)[video_N] + 0.1 * rng.normal(size=300))[None]
+    widths = []
+    for groups_N in (video_N, np.arange(300)):
+        counts = draw_videos(groups_N.max() + 1, 500)
+        ends = percentile_interval(bootstrap("mae", p_EN, np.zeros(300), groups_N, counts))
+        assert ends is not None
+        widths.append(ends[1] - ends[0])
+    assert widths[0] > 2 * widths[1]
+
+
+@pytest.fixture(scope="module")
+def runs():
+    rng = np.random.default_rng(1)
+    labels = np.round(rng.normal(0, 1.5, 60), 1)
+    full = {s: labels + rng.normal(0, 0.7, 60) for s in (1, 2, 3, 4, 5)}
+    others = {
+        "bad": {s: full[s] + rng.normal(0, 0.8, 60) for s in full},
+        "same": dict(full),
+        "short": {s: labels + rng.normal(0, 1.0, 60) for s in (5, 2, 9)},
+        "flat": {s: np.zeros(60) for s in full},
+        "alone": {7: labels + 1.0},
+    }
+    return labels, full, others
+
+
+@pytest.fixture(scope="module")
+def compared(runs):
+    labels, full, others = runs
+    return compare("regression", full, others, labels, video_indices(IDS), 300)
+
+
+def test_differences_are_paired_by_seed(runs, compared):
+    labels, full, others = runs
+    bad, same = (
+        np.array([np.abs(run[s] - labels).mean() for s in full]) for run in (others["bad"], full)
+    )
+    expected = stats.ttest_rel(bad, same)
+    entry = compared["bad"]["mae"]
+    assert (entry["n"], entry["mean"]) == (5, pytest.approx(bad.mean()))
+    assert entry["difference"] == pytest.approx((bad - same).mean())
+    ends = tuple(expected.confidence_interval(0.95))
+    assert (entry["ci_low"], entry["ci_high"]) == pytest.approx(ends)
+    assert 0 < entry["utterances_low"] < entry["difference"] < entry["utterances_high"]
+    # Four variants are compared in MAE: `alone` shares no seed.
+    p = {name: metrics["mae"]["p"] for name, metrics in compared.items() if "p" in metrics["mae"]}
+    assert set(p) == {"bad", "same", "short", "flat"}
+    assert expected.pvalue <= p["bad"] <= 4 * expected.pvalue
+
+
+def test_equal_predictions_have_no_difference(compared):
+    entry = compared["same"]["corr"]
+    assert (entry["difference"], entry["ci_low"], entry["ci_high"], entry["p"]) == (0, 0, 0, 1)
+    assert (entry["utterances_low"], entry["utterances_high"]) == (0, 0)
+
+
+def test_only_common_seeds_are_compared(runs, compared):
+    labels, full, others = runs
+    entry = compared["short"]["mae"]
+    differences = [
+        np.abs(others["short"][s] - labels).mean() - np.abs(full[s] - labels).mean() for s in (2, 5)
+    ]
+    assert (entry["n"], entry["difference"]) == (2, pytest.approx(np.mean(differences)))
+    assert compared["alone"]["mae"] == {"mean": pytest.approx(1.0), "n": 1}
+
+
+def test_undefined_metrics_are_omitted(compared):
+    assert set(compared["flat"]) == set(METRICS["regression"]) - {"corr"}
+
+
+def test_utterance_intervals_contain_the_value(runs):
+    labels, full, _ = runs
+    found = utterance_intervals("regression", full, labels, video_indices(IDS), 300)
+    assert set(found) == set(METRICS["regression"])
+    for metric, ends in found.items():
+        value = np.mean([score("regression", p, labels).values[metric] for p in full.values()])
+        assert ends["low"] < value < ends["high"]

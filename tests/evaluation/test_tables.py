@@ -1,4 +1,4 @@
-"""The tables show what the files say, rounded."""
+"""The tables show the rounded content of the files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.cli import main
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.job import evaluate_job
-from dhmd.evaluation.tables import dataset_names, dataset_tables, to_markdown, to_text
+from dhmd.evaluation.tables import dataset_names, dataset_tables
 from tests.evaluation.fakes import write_corpus, write_outputs
 
 
@@ -37,12 +37,12 @@ def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return root
 
 
-def test_results_show_floors_encoders_baselines_model_and_ceiling(root):
-    results, variants, withheld = dataset_tables(root / "metrics/toy")
-    metrics = json.loads((root / "metrics/toy/metrics.json").read_text())
+def test_results_have_baselines_encoders_variants_model_and_oracle(root):
+    results, variants, missing = dataset_tables(root / "metrics/toy")
+    summary = json.loads((root / "metrics/toy/details/summary.json").read_text())
     names = [row[0] for row in results.rows]
-    ceiling = ["planted truth (ceiling)"] if "ceiling" in metrics else []
-    task = json.loads((root / "metrics/toy/identity.json").read_text())["task"]
+    oracle = ["oracle (label before noise)"] if "oracle" in summary else []
+    task = json.loads((root / "metrics/toy/details/identity.json").read_text())["task"]
     assert names == [
         {"regression": "median label", "classification": "most frequent class"}[task],
         "ridge, pooled features",
@@ -55,17 +55,17 @@ def test_results_show_floors_encoders_baselines_model_and_ceiling(root):
         "late fusion",
         "DMD (no dictionary)",
         "**DHMD**",
-        *ceiling,
+        *oracle,
     ]
-    assert ("generated data" in results.title) == bool(ceiling)
-    first = next(iter(metrics["test"]))
+    assert ("generated data" in results.title) == bool(oracle)
+    first = next(iter(summary["test"]))
     row = results.rows[names.index("**DHMD**")]
-    value = metrics["test"][first]
+    value = summary["test"][first]
     assert row[1:3] == ["3", f"{value['mean']:.3f} ± {value['std']:.3f}"]
     assert results.rows[0][1] == "-"
     assert [row[0] for row in variants.rows] == ["late_fusion", "no_dictionary"]
-    assert [row[0] for row in withheld.rows] == ["audio", "text", "vision"]
-    entry = json.loads((root / "metrics/toy/ablations.json").read_text())["late_fusion"]
+    assert [row[0] for row in missing.rows] == ["audio", "text", "vision"]
+    entry = json.loads((root / "metrics/toy/details/ablations.json").read_text())["late_fusion"]
     entry = entry["mae" if "mae" in entry else "f1"]
     assert variants.rows[0][3] == f"{entry['difference']:+.3f}"
     assert variants.rows[0][4] == f"[{entry['ci_low']:+.3f}, {entry['ci_high']:+.3f}]"
@@ -73,17 +73,17 @@ def test_results_show_floors_encoders_baselines_model_and_ceiling(root):
 
 def test_both_forms_have_every_cell(root):
     for table in dataset_tables(root / "metrics/toy"):
-        lines = to_markdown(table).splitlines()[2:]
+        lines = table.to_markdown().splitlines()[2:]
         assert {line.count("|") for line in lines} == {len(table.header) + 1}
         assert len(lines) == len(table.rows) + 2
-        text = to_text(table).splitlines()
+        text = table.to_text().splitlines()
         assert len(text) == len(table.rows) + 2
         assert "**" not in "".join(text)
 
 
 def test_the_command(root, monkeypatch, capsys):
     monkeypatch.chdir(root)
-    # What a killed `evaluate` left half written is no dataset.
+    # The partial directory of a killed `evaluate` is no dataset.
     shutil.copytree(root / "metrics/toy", root / "metrics/.partial-0123456789ab-toy")
     assert dataset_names(root / "metrics") == ["toy"]
     assert main(["table"]) == 0
@@ -92,7 +92,7 @@ def test_the_command(root, monkeypatch, capsys):
     assert capsys.readouterr().out.count("|") > 50
     assert text.startswith("toy: ")
     assert main(["table", "tea"]) == 1
-    assert capsys.readouterr().err == "dhmd table: metrics/ has no dataset tea; there are toy\n"
+    assert capsys.readouterr().err == "dhmd table: metrics/ has no dataset tea; available: toy\n"
 
 
 def test_missing_and_broken_files_are_named(root, tmp_path, monkeypatch, capsys):
@@ -101,27 +101,26 @@ def test_missing_and_broken_files_are_named(root, tmp_path, monkeypatch, capsys)
     assert main(["table"]) == 1
     assert "run dvc repro" in capsys.readouterr().err
     folder = tmp_path / "metrics/toy"
-    folder.mkdir(parents=True)
-    for name in ("metrics.json", "identity.json", "predictions.csv"):
-        (folder / name).write_bytes((root / "metrics/toy" / name).read_bytes())
+    shutil.copytree(root / "metrics/toy", folder)
+    (folder / "details/summary.json").write_text("[]")
+    assert main(["table"]) == 1
+    assert "summary.json is not a JSON object" in capsys.readouterr().err
+    (folder / "details/ablations.json").unlink()
     assert main(["table"]) == 1
     assert "ablations.json" in capsys.readouterr().err
-    (folder / "metrics.json").write_text("[]")
-    assert main(["table"]) == 1
-    assert "metrics.json is not a JSON object" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("metrics.json", "{}"),
+        ("summary.json", "{}"),
         ("unimodal.csv", "modality;split\ntext;test\n"),
-        ("floors.json", '{"ridge": 1}'),
+        ("trivial_baselines.json", '{"ridge": 1}'),
         ("ablations.json", '{"gru": []}'),
     ],
 )
-def test_files_of_another_shape_are_said(root, tmp_path, name, text):
+def test_unexpected_content_is_reported(root, tmp_path, name, text):
     folder = shutil.copytree(root / "metrics/toy", tmp_path / "toy")
-    (folder / name).write_text(text)
-    with pytest.raises(DhmdError, match=r"a file of .*toy holds other values than"):
+    (folder / "details" / name).write_text(text)
+    with pytest.raises(DhmdError, match=r"a file of .*toy has other content than"):
         dataset_tables(folder)

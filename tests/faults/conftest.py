@@ -113,6 +113,7 @@ class Reference:
         project = self.project.copy(folder)
         for name in STAGES[STAGES.index(stage) :]:
             project.remove_outputs(name)
+        project.remove_trainings()
         return project
 
 

@@ -149,6 +149,10 @@ class Project:
             else:
                 path.unlink(missing_ok=True)
 
+    def remove_trainings(self) -> None:
+        """Empty the store of finished trainings, so that a stage trains again."""
+        shutil.rmtree(self.folder / ".dhmd" / "trainings", ignore_errors=True)
+
     def contents(self, stage: str) -> dict[str, str]:
         """The sha256 of every file that a stage has written."""
         paths = [self.folder / name for name in OUTPUTS[stage]]
@@ -160,8 +164,9 @@ class Project:
         }
 
     def leftovers(self) -> list[str]:
-        """What half-written files there are, and places of work that is done."""
-        left = [*self.folder.rglob(f"{TEMPORARY_PREFIX}*"), *self.folder.glob(".dhmd/resume/*")]
+        """Half-written files and the directories of tasks that are done."""
+        tasks = self.folder.glob(".dhmd/trainings/tasks/*")
+        left = [*self.folder.rglob(f"{TEMPORARY_PREFIX}*"), *tasks]
         return sorted(path.relative_to(self.folder).as_posix() for path in left)
 
     def processes(self, *words: str) -> list[int]:

@@ -19,9 +19,8 @@ import torch
 from dhmd.base.artefacts import load_description, write_description
 from dhmd.config.schema import load_section
 from dhmd.data.aligned import read_corpus, read_folds
-from dhmd.data.aligned.seal import write_seal
 from dhmd.data.alignment import align_corpus
-from dhmd.data.download.gathering import ordered_sources, wanted_files
+from dhmd.data.download import ordered_sources, wanted_files
 from dhmd.data.formats import import_corpus
 from dhmd.data.synthetic import GeneratorConfig
 from dhmd.evaluation.config import EvaluateConfig
@@ -92,21 +91,11 @@ def _folds(reference: Reference, folder: Path) -> Path:
     return Path(shutil.copy(reference.project.folder / "data/raw/demo/folds.json", folder))
 
 
-def _cache(reference: Reference, folder: Path) -> Path:
+def _aligned(reference: Reference, folder: Path) -> Path:
     return Path(shutil.copy(reference.project.folder / "data/aligned/demo.h5", folder))
 
 
-def _sealed(mutate: Mutate) -> Mutate:
-    """Damage that its maker sealed: nothing of the file's own accuses it."""
-
-    def change(path: Path, rng: random.Random) -> None:
-        mutate(path, rng)
-        write_seal(path)
-
-    return change
-
-
-def _use_cache(path: Path) -> None:
+def _use_aligned(path: Path) -> None:
     corpus = read_corpus(path, test_labels=True)
     for split in ("train", "valid", "test"):
         corpus.index(split)
@@ -235,9 +224,8 @@ TARGETS = {
         _one_sequence("labels"), mixture(bytes_changed, hdf5_changed, hdf5_changed), _align, 60
     ),
     "folds": Target(_folds, bytes_changed, read_folds, 60),
-    "aligned cache": Target(_cache, mixture(bytes_changed, hdf5_changed), _use_cache, 110),
-    "aligned cache, sealed by its forger": Target(
-        _cache, _sealed(mixture(hdf5_changed, hdf5_changed, bytes_changed)), _use_cache, 110
+    "aligned features file": Target(
+        _aligned, mixture(bytes_changed, hdf5_changed), _use_aligned, 110
     ),
     "MMSA pickle": Target(_pickle, mixture(bytes_changed, _pickled), _import(mmsa_recipe()), 150),
     "arrays, .npz": Target(

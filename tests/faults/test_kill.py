@@ -72,6 +72,8 @@ class Battered:
         assert "Exception ignored" not in said, told
         found = self.project.contents(self.stage)
         assert found in ({}, self.reference.contents[self.stage]), ("half an output", told)
+        if process.returncode == 0:
+            self.project.remove_trainings()
         return process.returncode != 0
 
     def let_it_end(self) -> float:
@@ -85,6 +87,7 @@ class Battered:
         found = self.project.contents(self.stage)
         assert found == self.reference.contents[self.stage], f"{self.stage}: another result"
         assert self.project.leftovers() == []
+        self.project.remove_trainings()
         return seconds
 
     def batter(self, kills: int, seconds: float) -> dict[str, int]:
@@ -162,21 +165,21 @@ def test_a_training_of_two_processes_killed_anywhere_ends_with_the_same_bytes(
         "workers",
     )
     for name, number in battered.batter(6, seconds).items():
-        project.wait_for_none("dhmd.training.worker", seconds=60)
+        project.wait_for_none("dhmd.training.run_task", seconds=60)
         counts.add("kill", f"training of two processes by {name}", number)
     project.remove_outputs("train")
     with ended(project.start(*project.stage("train"))) as process:
         deadline = time.monotonic() + 60
-        while not (workers := project.processes("dhmd.training.worker")):
+        while not (workers := project.processes("dhmd.training.run_task")):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         os.kill(workers[0], signal.SIGKILL)
         assert process.wait(60) == 1
         said = process.said()
-    assert "stage train: a worker of this training was ended by SIGKILL" in said, said
+    assert "stage train: the worker process that trained seed" in said, said
     assert "Traceback" not in said, said
     assert project.contents("train") == {}
-    project.wait_for_none("dhmd.training.worker", seconds=60)
+    project.wait_for_none("dhmd.training.run_task", seconds=60)
     battered.let_it_end()
     counts.add("kill", "a worker of a training by SIGKILL: said, and gone on with")
     tell("kill: a training of two processes")
@@ -230,7 +233,7 @@ def test_a_second_stage_beside_the_first_is_refused(
     with ended(project.start(*project.stage("train"))) as first:
         lock = project.folder / ".dhmd" / "locks" / "train-demo.lock"
         deadline = time.monotonic() + 60
-        while not lock.exists() or not list(project.folder.glob(".dhmd/resume/train-*")):
+        while not lock.exists() or not list(project.folder.glob(".dhmd/trainings/tasks/*")):
             assert time.monotonic() < deadline
             assert first.poll() is None
             time.sleep(0.02)

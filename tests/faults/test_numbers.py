@@ -97,7 +97,7 @@ def test_constant_predictions_have_no_correlation_and_it_is_said(
         file["prediction"][0] = 0.25
     reseal(models)
     assert check(run_stage(project, "evaluate"), "evaluate") == "success"
-    metrics = json.loads((project.folder / "metrics" / "demo" / "metrics.json").read_text())
+    metrics = json.loads((project.folder / "metrics/demo/details/summary.json").read_text())
     assert {"test.corr", "valid.corr"} <= set(metrics["undefined"])
     assert "corr" not in metrics["test"]
     assert check(run_stage(project, "report"), "report") == "success"
@@ -147,7 +147,7 @@ def test_splits_of_one_utterance_and_batches_of_one(
 
 
 def _whole(tmp_path: Path, task: str, *, batch: int = 8, **changes: object) -> dict[str, dict]:  # type: ignore[type-arg]
-    """Pretrain, train and evaluate such a corpus; metrics.json."""
+    """Pretrain, train and evaluate such a corpus; summary.json."""
     cache = tiny_cache(tmp_path / "c.h5", task, **changes)
     configuration = tiny_configuration(QUICK)
     configuration = replace(configuration, train=replace(configuration.train, batch_size=batch))
@@ -156,7 +156,7 @@ def _whole(tmp_path: Path, task: str, *, batch: int = 8, **changes: object) -> d
     evaluate_job(
         EvaluateConfig(resamples=100), cache, tmp_path / "p", tmp_path / "m", None, tmp_path / "e"
     )
-    found: dict[str, dict] = json.loads((tmp_path / "e" / "metrics.json").read_text())  # type: ignore[type-arg]
+    found: dict[str, dict] = json.loads((tmp_path / "e/details/summary.json").read_text())  # type: ignore[type-arg]
     return found
 
 

@@ -15,7 +15,7 @@ import torch
 from dhmd.base.errors import DhmdError
 from dhmd.config.yaml12 import parse_yaml
 from dhmd.data.csd import open_sequence
-from dhmd.data.download.gathering import wanted_files
+from dhmd.data.download import wanted_files
 from dhmd.data.formats import load_pickle
 from dhmd.recipes import load_recipe
 from tests.faults.children import in_child

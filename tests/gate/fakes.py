@@ -1,25 +1,24 @@
-"""Scratch repositories whose metrics folders are what `evaluate` writes, without any model."""
+"""Scratch repositories with `metrics/<dataset>/` as `evaluate` writes it, without any model."""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from dhmd.evaluation.files import (
+    Identity,
     Predictions,
-    as_written,
+    decimal_round_trip,
+    headline,
     json_text,
-    predictions_text,
-    seeds_text,
-    truth_text,
+    summarise,
 )
-from dhmd.evaluation.identity import Identity
 from dhmd.evaluation.metrics import score
-from dhmd.evaluation.summary import against_truth, metrics_summary
 
 IDS = tuple(f"v{n // 5:02d}[{n % 5}]" for n in range(100))
 PARAMS = """\
@@ -85,7 +84,7 @@ def labels_of(task: str = "regression") -> np.ndarray:
 def predictions_of(
     seeds: Sequence[int], error: float = 0.6, task: str = "regression"
 ) -> dict[int, np.ndarray]:
-    """The same predictions for the same seed and error."""
+    """Return the same predictions for the same seed and error."""
     labels = labels_of(task)
     found = {}
     for seed in seeds:
@@ -93,7 +92,7 @@ def predictions_of(
         if task == "classification":
             found[seed] = np.where(np.abs(noise) < error, 1 - labels, labels)
         else:
-            found[seed] = as_written((labels + error * noise).astype(np.float32))
+            found[seed] = decimal_round_trip((labels + error * noise).astype(np.float32))
     return found
 
 
@@ -108,36 +107,42 @@ def write_metrics(
     protocol: str = "1",
     labels: np.ndarray | None = None,
     ids: Sequence[str] = IDS,
-    truth: bool = True,
-) -> Path:
-    """metrics/<dataset>/ as `evaluate` writes it (the files that the gate reads)."""
-    folder = root / "metrics" / dataset
-    folder.mkdir(parents=True, exist_ok=True)
+    old_layout: bool = False,
+) -> None:
+    """Write the files of metrics/<dataset>/ that the gate reads.
+
+    `old_layout`: as before `details/`, when metrics.json was the whole summary.
+    """
     labels = labels_of(task) if labels is None else labels
-    scores = {seed: score(task, p, labels) for seed, p in predictions.items()}
-    values = {seed: found.values for seed, found in scores.items()}
-    planted: tuple[Any, Any] = (None, None)
-    text = truth_text((), np.zeros(0))
-    if truth and task == "regression":
-        true_labels = np.round(labels * 0.9, 3)
-        planted = against_truth(task, predictions, labels, true_labels)
-        text = truth_text(ids, true_labels)
-    seeds = tuple(predictions)
+    scores = {seed: score(task, p, labels).values for seed, p in predictions.items()}
+    truth = np.round(labels * 0.9, 3) if task == "regression" else None
+    values = np.array(list(predictions.values()))
+    summary = summarise(
+        task,
+        {"test": scores, "valid": scores},
+        Predictions(tuple(ids), labels, tuple(predictions), values),
+        truth,
+    )
+    identity = Identity(dataset, task, corpus, fold, protocol)
+    rows = [
+        {"seed": seed, "split": split, **found}
+        for split in ("test", "valid")
+        for seed, found in scores.items()
+    ]
+    columns = {"id": ids, "label": labels} | {f"seed_{s}": p for s, p in predictions.items()}
+    truth_table = {"id": [], "truth": []} if truth is None else {"id": ids, "truth": truth}
     files = {
-        "identity.json": json_text(
-            Identity(
-                dataset=dataset, task=task, corpus=corpus, fold=fold, protocol=protocol
-            ).mapping()
-        ),
-        "predictions.csv": predictions_text(
-            Predictions(tuple(ids), labels, seeds, np.array([predictions[s] for s in seeds])), task
-        ),
-        "seeds.csv": seeds_text({"test": scores, "valid": scores}, task),
-        "metrics.json": json_text(
-            metrics_summary(task, {"test": values, "valid": values}, *planted)
-        ),
-        "truth.csv": text,
+        "metrics.json": json_text(headline(task, summary)),
+        "details/summary.json": json_text(summary),
+        "details/identity.json": json_text(asdict(identity)),
+        "details/predictions.csv": pd.DataFrame(columns).to_csv(index=False),
+        "details/seeds.csv": pd.DataFrame(rows).to_csv(index=False),
+        "details/truth.csv": pd.DataFrame(truth_table).to_csv(index=False),
     }
+    if old_layout:
+        files["metrics.json"] = files.pop("details/summary.json").replace('"oracle"', '"ceiling"')
+        files = {name.removeprefix("details/"): text for name, text in files.items()}
+    folder = root / "metrics" / dataset
     for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content, encoding="utf-8")
-    return folder

@@ -79,14 +79,18 @@ def test_it_loads_nothing_heavy_and_takes_less_than_a_second(repository):
     assert min(seconds) < 1.0
 
 
-def test_the_text_shows_both_kinds_of_noise(repository):
+def test_the_text_shows_bounds_and_what_regressed(repository):
     text = _run(repository, "--base", "HEAD~1").stdout
     assert "demo: regressed" in text
     header, mae, corr = (line.split() for line in text.splitlines()[3:6])
     assert header[:2] == ["metric", "n"]
     assert mae[:2] == ["mae", "5"]
     assert corr[-1] == "regressed"
-    assert "a loss up to the upper one cannot be excluded" in text
+    assert "a deterioration up to the upper bound cannot be excluded" in text
+    rise = json.loads(_run(repository, "--base", "HEAD~1", "--json").stdout)
+    rise = rise["datasets"]["demo"]["metrics"]["mae"]["deterioration"]
+    assert f"MAE rose by {rise:.4f}, more than the margin 0.03" in text
+    assert "Corr fell by " in text
     assert text.splitlines()[-1] == "regressed (exit 1)"
 
 
@@ -104,9 +108,9 @@ def test_the_json_is_whole_and_unrounded(repository):
     assert (found["verdict"], found["exit_status"]) == ("regressed", 1)
     row = found["datasets"]["demo"]["metrics"]["mae"]
     assert row["n"] == 5
-    assert row["lower"] < row["loss"] < row["upper"]
+    assert row["lower"] < row["deterioration"] < row["upper"]
     assert len(row["utterances"]) == 2
-    assert row["head"]["mean"] - row["base"]["mean"] == pytest.approx(row["loss"])
+    assert row["head"]["mean"] - row["base"]["mean"] == pytest.approx(row["deterioration"])
 
 
 def test_markdown_shows_accepted_changes_and_escapes(tmp_path):
@@ -138,7 +142,7 @@ def test_markdown_shows_accepted_changes_and_escapes(tmp_path):
         ("~~gone~~ [-.003, +.1]", "\\~\\~gone\\~\\~ [-.003, +.1]"),
     ],
 )
-def test_a_reason_links_shows_and_calls_nobody(text, expected):
+def test_text_cannot_become_markup_links_or_mentions(text, expected):
     assert render._escaped(text) == expected
 
 

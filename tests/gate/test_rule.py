@@ -1,8 +1,8 @@
-"""How often the rule fails a model that did not change, and finds one that did.
+"""False alarms and power of the rule.
 
-Two figures are promised, for 5 and for 10 seeds: of 400 simulated comparisons without a true
-difference at most 5 % fail on any gated metric; of 400 with a true loss of 2.5 standard deviations
-of the paired difference at least 90 % fail. Margins are one such deviation.
+For 5 and for 10 seeds: of 400 simulated comparisons without a true difference at most 5 % fail on
+any gated metric; of 400 with a true deterioration of 2.5 standard deviations of the paired
+difference at least 90 % fail. Margins are one such deviation.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dhmd.evaluation.files import Predictions
-from dhmd.evaluation.identity import Identity
+from dhmd.evaluation.files import Identity, Predictions
 from dhmd.evaluation.metrics import Scores, corr, mae
-from dhmd.gate.compare import PASS, REGRESSED, compare_metric, judge
-from dhmd.gate.evaluated import Evaluated
+from dhmd.gate.compare import PASS, REGRESSED, Evaluated, compare_metric, judge
 
 TRIALS = 400
 IDS = tuple(f"v{n // 5}[{n % 5}]" for n in range(150))
@@ -24,9 +22,9 @@ IDENTITY = Identity("demo", "regression", "c", "0")
 
 
 def _model(rng: np.random.Generator, seeds: int, shrink: float = 0.0) -> Evaluated:
-    """Trainings of one model: errors that all share, and luck of each seed's own.
+    """Simulate trainings of one model: a shared error, and noise per seed.
 
-    `shrink` pulls predictions to zero, which costs error; noise costs both metrics.
+    `shrink` pulls the predictions to zero, which increases the error.
     """
     slopes = rng.normal(0.6 - shrink, 0.03, (seeds, 1))
     noise = rng.normal(0, 0.2, (seeds, len(IDS)))
@@ -44,7 +42,7 @@ def _values(model: Evaluated, metric: str) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def spread() -> dict[str, float]:
-    """One standard deviation of the paired difference of two trainings that differ in nothing."""
+    """Standard deviation of the paired difference of two trainings without a difference."""
     rng = np.random.default_rng(2)
     old, new = _model(rng, 2000), _model(rng, 2000)
     return {m: float(np.std(_values(new, m) - _values(old, m))) for m in ("mae", "corr")}
@@ -52,7 +50,7 @@ def spread() -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def shrink(spread: dict[str, float]) -> float:
-    """The change that costs 2.5 standard deviations in MAE."""
+    """The shrinkage that increases the MAE by 2.5 standard deviations."""
 
     def cost(value: float) -> float:
         old, new = (_model(np.random.default_rng(3), 500, v) for v in (0.0, value))

@@ -1,4 +1,4 @@
-"""What was downloaded once and pinned is not downloaded again, whatever DVC removes."""
+"""Downloads under DVC: pinned files are fetched once, replaced local files are noticed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from tests.data.download.conftest import hdf5_body, server
 from tests.data.download.server import Server, whole
+from tests.data.formats.files import array_splits, write_arrays
 from tests.pipeline.scratch import Scratch
 
 __all__ = ["server"]
@@ -56,3 +57,33 @@ def test_pinned_files_are_fetched_once(scratch: Scratch, server: Server) -> None
     assert [path for path, _ in server.asked] == [openface]
     assert (raw / "covarep.csd").read_bytes() == before
     assert not (raw / "facet42.csd").exists()
+
+
+def test_a_replaced_file_is_noticed_after_the_manifest_is_written(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path, pipeline=None)
+    placed = scratch.folder / "data" / "placed" / "my_arrays"
+    placed.mkdir(parents=True)
+    write_arrays(placed, array_splits())
+    assert "wrote recipes/sources/my_arrays.json (3 local files)" in scratch(
+        "dhmd", "data", "manifest", "my_arrays"
+    )
+    scratch.commit("own arrays")
+    download = ("dvc", "exp", "run", "-S", "datasets=[my_arrays]", "download@my_arrays")
+    scratch(*download)
+    assert "didn't change" in scratch(*download)
+
+    write_arrays(placed, array_splits(seed=1))
+    assert "didn't change" in scratch(*download)  # DVC does not track this folder
+    assert "train.npz, valid.npz changed since it was recorded" in scratch(
+        "dhmd", "lock-check", status=1
+    )
+    scratch("dhmd", "data", "manifest", "my_arrays")
+    assert "didn't change" not in scratch(*download)
+    raw = scratch.folder / "data" / "raw" / "my_arrays"
+    for split in ("train", "valid", "test"):
+        file = f"{split}.npz"
+        assert (raw / file).read_bytes() == (placed / file).read_bytes()
+
+    # The manifest is in Git, so that an experiment in a copy of the repository has it.
+    scratch.commit("new arrays")
+    scratch("dvc", "exp", "run", "--temp", "-S", "datasets=[my_arrays]", "download@my_arrays")

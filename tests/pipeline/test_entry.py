@@ -57,7 +57,7 @@ def test_interrupted_work_is_kept_in_the_users_repository(
     seen: list[Stage] = []
     assert _entry._status("train", seen.append, ["demo"]) == 0
     monkeypatch.setenv("DVC_ROOT", "/elsewhere")
-    assert seen[0].state == Path("/elsewhere/.dhmd/resume")
+    assert seen[0].trainings == Path("/elsewhere/.dhmd/trainings")
 
 
 def test_environment_is_set_before_the_work(here: Path) -> None:

@@ -20,7 +20,7 @@ from dhmd.config.yaml12 import load_yaml
 from dhmd.settings import load_params
 from stages._entry import Stage
 from tests.data.formats.test_stages import place_mmsa, place_sequences, unpinned
-from tests.data.text_encoder.tiny import write_tiny
+from tests.data.text.tiny import write_tiny
 from tests.pipeline.reads import RECIPE, Reads
 
 ROOT = Path(__file__).parents[2]

@@ -100,7 +100,7 @@ def run_pipeline(
     common: dict[str, Any] = {
         "fold": None,
         "observer": SilentObserver(),
-        "state": folder / "state",
+        "store": folder / "trainings",
     }
     pretrain_job(configuration, folder / "aligned.h5", folder / "pretrained", **common)
     train_job(

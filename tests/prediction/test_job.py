@@ -1,4 +1,4 @@
-"""End to end: what `predict` says of the pipeline's own files is what the pipeline said."""
+"""End to end: predictions of the pipeline's own files equal the pipeline's predictions."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from dhmd.base.artefacts import load_description, write_description
 from dhmd.base.errors import DhmdError
 from dhmd.data.csd import open_sequence
 from dhmd.prediction import predict_folder
+from dhmd.prediction.job import table_text
+from dhmd.prediction.utterances import Utterances
 from tests.prediction.corpora import CLASSES, SEEDS, Pipeline, change, read_table
-from tests.training.bench import reseal
 
 
 def test_the_pipelines_own_files_give_its_own_predictions(
@@ -82,7 +83,8 @@ def test_a_video_is_one_segment_unless_segments_are_given(
             assert float(row["start"]) == intervals[:, 0].min()
             assert float(row["end"]) == intervals[:, 1].max()
     # The model was aligned with nine steps a segment at most.
-    assert any("steps were cut off" in note for note in predicted.notes)
+    assert any("steps of words are cut off" in note for note in predicted.notes)
+    assert any("give shorter ones with --segments" in note for note in predicted.notes)
 
 
 def test_segments_from_csv_equal_those_from_labels(trained: Pipeline, tmp_path: Path) -> None:
@@ -100,13 +102,13 @@ def test_segments_from_csv_equal_those_from_labels(trained: Pipeline, tmp_path: 
 def test_a_missing_file_is_an_absent_modality(trained: Pipeline, tmp_path: Path) -> None:
     without = trained.inputs(tmp_path / "without", "words", "vectors", "visual")
     silent = trained.inputs(tmp_path / "silent")
-    # Audio that lies outside every segment is absent in each of them, as the pipeline has it.
-    change(silent / "acoustic.csd", lambda _, rows, times: (rows, times + 1e6))
+    # Audio without a single row is absent in each segment, as in the pipeline.
+    change(silent / "acoustic.csd", lambda _, rows, times: (rows[:0], times[:0]))
     labels = trained.raw / "labels.csd"
     predicted = predict_folder(trained.model, without, tmp_path / "a", segments=labels)
     predict_folder(trained.model, silent, tmp_path / "b", segments=labels)
     assert predicted.notes[0] == (
-        f"{without} has no acoustic.csd or Tiny_acoustic.csd: audio counts as absent"
+        f"{without} has no acoustic.csd or Tiny_acoustic.csd: audio is treated as absent"
     )
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     whole = trained.outputs()
@@ -122,7 +124,9 @@ def test_a_modality_may_lack_some_videos(trained: Pipeline, tmp_path: Path) -> N
         lambda video, rows, times: None if video == "25522" else (rows, times),
     )
     predicted = predict_folder(trained.model, folder, tmp_path / "p.csv", segments=labels)
-    assert "audio counts as absent in 1 video: 25522" in predicted.notes
+    assert predicted.notes[0] == (
+        "1 of 11 videos are not in acoustic (25522): they are kept, and their audio is absent"
+    )
     rows, expected = read_table(tmp_path / "p.csv"), trained.outputs()
     assert set(rows) == set(expected)
     gap = {name: abs(float(rows[name]["seed_4"]) - expected[name][0]) for name in rows}
@@ -130,33 +134,32 @@ def test_a_modality_may_lack_some_videos(trained: Pipeline, tmp_path: Path) -> N
     assert max(value for name, value in gap.items() if not name.startswith("25522[")) < 1e-5
 
 
-def test_what_is_left_out_is_said(trained: Pipeline, tmp_path: Path) -> None:
+def test_omitted_segments_are_reported(trained: Pipeline, tmp_path: Path) -> None:
     folder, segments = trained.inputs(tmp_path / "new"), tmp_path / "segments.csv"
     segments.write_text(
         "video,start,end\n25522,0,0\n25522,0,100\nnobody,0,3\n25522,5000,5001\n", encoding="utf-8"
     )
     predicted = predict_folder(trained.model, folder, tmp_path / "p.csv", segments=segments)
     assert list(read_table(tmp_path / "p.csv")) == ["25522[1]"]
-    assert "left out for want of words: 1 video: nobody" in predicted.notes
-    assert (
-        "left out as empty: 2 segments: 25522[0] (no length), 25522[2] (no words)"
-        in predicted.notes
+    assert "left out, because no file has them: 1 video: nobody" in predicted.notes
+    assert predicted.notes[0] == (
+        "2 of 3 (66.7%) segments are empty and left out (25522[0]: no length, 25522[2]: no words)"
     )
 
 
-def test_nothing_left_is_refused(trained: Pipeline, tmp_path: Path) -> None:
+def test_no_remaining_segment_is_an_error(trained: Pipeline, tmp_path: Path) -> None:
     folder, segments = trained.inputs(tmp_path / "new"), tmp_path / "segments.csv"
     segments.write_text("video,start,end\nnobody,0,3\n", encoding="utf-8")
-    with pytest.raises(DhmdError, match=r"nothing is left to predict: .*want of words.*nobody"):
+    with pytest.raises(DhmdError, match=r"nothing is left to predict: .*no file has them.*nobody"):
         predict_folder(trained.model, folder, tmp_path / "p.csv", segments=segments)
     assert not (tmp_path / "p.csv").exists()
 
 
-def test_values_that_are_no_numbers_are_cleaned_as_in_the_pipeline(
+def test_values_that_are_not_finite_are_cleaned_as_in_the_pipeline(
     trained: Pipeline, tmp_path: Path
 ) -> None:
     predicted = predict_folder(trained.model, trained.inputs(tmp_path / "new"), tmp_path / "p.csv")
-    assert any("of audio are no finite numbers" in note for note in predicted.notes)
+    assert any("count as missing" in note for note in predicted.notes)
 
 
 def altered_model(trained: Pipeline, folder: Path, key: str, value: object) -> Path:
@@ -175,7 +178,9 @@ def test_a_model_folder_without_origin_is_refused(trained: Pipeline, tmp_path: P
     write_description(older, content)
     folder = trained.inputs(tmp_path / "new")
     for model in (null, older):
-        with pytest.raises(DhmdError, match=r"does not say how its corpus was aligned from \.csd"):
+        with pytest.raises(
+            DhmdError, match=r"does not say how its training data was aligned from \.csd"
+        ):
             predict_folder(model, folder, tmp_path / "p.csv")
 
 
@@ -202,10 +207,7 @@ def test_a_diverged_seed_is_left_out(trained: Pipeline, tmp_path: Path) -> None:
     shutil.copytree(trained.model, model)
     with open(model / "history.csv", "a", encoding="utf-8") as stream:
         stream.write("7,1,diverged,1\n")
-    with pytest.raises(DhmdError, match=r"history\.csv is damaged"):
-        predict_folder(model, trained.inputs(tmp_path / "new"), tmp_path / "p.csv")
-    reseal(model)
-    folder = tmp_path / "new"
+    folder = trained.inputs(tmp_path / "new")
     predicted = predict_folder(model, folder, tmp_path / "p.csv")
     assert predicted.seeds == (4,)
     assert "seed 7 diverged in training and is left out" in predicted.notes
@@ -214,8 +216,10 @@ def test_a_diverged_seed_is_left_out(trained: Pipeline, tmp_path: Path) -> None:
         assert row["mean"] == row["seed_4"]
     with open(model / "history.csv", "a", encoding="utf-8") as stream:
         stream.write("4,1,diverged,1\n")
-    reseal(model)
     with pytest.raises(DhmdError, match=r"every seed of .* diverged"):
+        predict_folder(model, folder, tmp_path / "q.csv")
+    (model / "history.csv").write_text("seed;name\nx\n")
+    with pytest.raises(DhmdError, match=r"history\.csv is damaged"):
         predict_folder(model, folder, tmp_path / "q.csv")
     assert not (tmp_path / "q.csv").exists()
 
@@ -265,3 +269,26 @@ def test_the_output_cannot_destroy_the_model_or_a_special_file(
             predict_folder(trained.model, folder, output)
     assert description.read_bytes() == before
     assert (tmp_path / "link").is_symlink()
+
+
+def utterances(*ids: str) -> Utterances:
+    intervals_N2 = np.array([[0.0, 1.25], [2.0, 3.1]])[: len(ids)]
+    return Utterances(ids=ids, intervals_N2=intervals_N2, lengths=[], values=[], notes=())
+
+
+def test_the_table_has_values_in_their_fewest_digits() -> None:
+    prediction_SNO = np.array([[[0.1], [1.0]], [[0.3], [-2e-5]]], dtype=np.float32)
+    assert table_text(utterances("v[0]", 'a "b", c[1]'), (1, 5), prediction_SNO, ()) == (
+        "id,start,end,mean,seed_1,seed_5\n"
+        "v[0],0.0,1.25,0.2,0.1,0.3\n"
+        '"a ""b"", c[1]",2.0,3.1,0.49999,1.0,-2e-05\n'
+    )
+
+
+def test_the_mean_of_classes_is_over_their_probabilities() -> None:
+    # One seed is sure of "yes", the other leans to "no": the mean is yes.
+    prediction_SNO = np.array([[[0.0, 1.0]], [[0.75, 0.25]]], dtype=np.float32)
+    assert table_text(utterances("v[0]"), (1, 2), prediction_SNO, ("no", "yes")) == (
+        "id,start,end,mean,mean_probability,seed_1,seed_1_probability,seed_2,seed_2_probability\n"
+        "v[0],0.0,1.25,yes,0.625,yes,1.0,no,0.75\n"
+    )

@@ -1,4 +1,4 @@
-"""Features other than the model's are refused, and nothing is written."""
+"""Which files and segments are read, and which features are refused."""
 
 from __future__ import annotations
 
@@ -10,9 +10,177 @@ import numpy as np
 import pytest
 
 from dhmd.base.errors import DhmdError
+from dhmd.data.alignment import AlignConfig, Origin
+from dhmd.data.alignment.sequences import Sequences
 from dhmd.data.csd import open_sequence, write_sequence
 from dhmd.prediction import predict_folder
+from dhmd.prediction.utterances import find_files, read_segments, whole_videos
 from tests.prediction.corpora import Pipeline, change
+
+MODALITIES = ("text", "audio")
+
+
+def origin(reference: str = "words", text: str = "vectors", **files: str) -> Origin:
+    modalities = {"text": text} if text == reference else {"text": text, "audio": "acoustic"}
+    return Origin(
+        modalities=modalities, reference=reference, files=files, align=AlignConfig(), epsilon=1e-5
+    )
+
+
+def filled(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+def test_files_are_found_by_sequence_and_by_name_at_the_source(tmp_path: Path) -> None:
+    filled(tmp_path, "words.csd", "COVAREP.csd", "labels.csd", "notes.txt")
+    found = find_files(tmp_path, origin(acoustic="COVAREP.csd", vectors="GloVe.csd"), MODALITIES)
+    assert found.paths == {
+        "words": tmp_path / "words.csd",
+        "acoustic": tmp_path / "COVAREP.csd",
+    }
+    assert found.modalities == ("audio",)
+    assert found.missing == {"text": "vectors.csd or GloVe.csd"}
+
+
+def test_an_ambiguous_name_is_not_used(tmp_path: Path) -> None:
+    filled(tmp_path, "words.csd", "features.csd")
+    shared = origin(acoustic="features.csd", vectors="features.csd")
+    with pytest.raises(DhmdError, match=r"add at least one of vectors\.csd, acoustic\.csd"):
+        find_files(tmp_path, shared, MODALITIES)
+    # The name of the words' own sequence cannot be another sequence's file.
+    found = find_files(filled(tmp_path, "vectors.csd"), origin(acoustic="words.csd"), MODALITIES)
+    assert found.modalities == ("text",)
+
+
+def test_text_may_be_the_reference_itself(tmp_path: Path) -> None:
+    own = origin(reference="vectors")
+    found = find_files(filled(tmp_path, "vectors.csd"), own, ("text",))
+    assert found.paths == {"vectors": tmp_path / "vectors.csd"}
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ((), "no file that the model reads: words.csd, vectors.csd, acoustic.csd or A.csd"),
+        (("vectors.csd",), "has no words.csd, whose rows are the words"),
+        (("words.csd",), "add at least one of vectors.csd, acoustic.csd or A.csd"),
+        (("words.csd", "acoustic.csd", "A.csd"), "both acoustic.csd and A.csd"),
+    ],
+)
+def test_unusable_directories_are_refused(
+    tmp_path: Path, names: tuple[str, ...], sentence: str
+) -> None:
+    with pytest.raises(DhmdError, match=sentence):
+        find_files(filled(tmp_path, *names), origin(acoustic="A.csd"), MODALITIES)
+
+
+def test_a_directory_and_a_known_modality_are_needed(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent", filled(tmp_path, "file") / "file"):
+        with pytest.raises(DhmdError, match="is not a directory"):
+            find_files(path, origin(), MODALITIES)
+    with pytest.raises(DhmdError, match="has no sequence of vision"):
+        find_files(tmp_path, origin(), ("vision",))
+
+
+# Segments
+
+
+def test_segments_of_a_csv_keep_the_order_of_their_video(tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_bytes(b"start,end,video\r\n2,4.5,b\r\n0,1,a\r\n\r\n1,2,b\r\n")
+    found = read_segments(tmp_path / "s.csv")
+    assert {video: rows.tolist() for video, rows in found.items()} == {
+        "b": [[2.0, 4.5], [1.0, 2.0]],
+        "a": [[0.0, 1.0]],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "has no column video"),
+        ("video,begin,end\na,0,1\n", "has no column start"),
+        ("video,start,end\n", "has no segment"),
+        ("video,start,end\na,0\n", "line 2 has 2 cells, but the header has 3"),
+        ("video,start,end\na,0,1\n ,0,1\n", "line 3 names no video"),
+        ("video,start,end\na,0,soon\n", "line 2: end is 'soon', but must be a number of seconds"),
+        ("video,start,end\na,nan,1\n", "line 2: start is 'nan'"),
+        ("video,start,end\na,0,inf\n", "line 2: end is 'inf'"),
+        ("video,start,end\na,3,2\n", "line 2: the segment ends at 2, before it starts at 3"),
+        ('video,start,end\n"a,0,1\n', "not readable as CSV"),
+    ],
+)
+def test_invalid_segments_are_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DhmdError, match=sentence) as caught:
+        read_segments(path)
+    assert str(path) in str(caught.value)
+
+
+def test_files_that_are_not_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path / "s.csv", tmp_path / "absent.csv", tmp_path):
+        with pytest.raises(DhmdError, match=f"{path} is no"):
+            read_segments(path)
+    (tmp_path / "s.csd").write_bytes(b"no HDF5")
+    with pytest.raises(DhmdError, match="not a whole HDF5 file"):
+        read_segments(tmp_path / "s.csd")
+
+
+def sequence(path: Path, entries: dict[str, list[list[float]]]) -> Path:
+    write_sequence(
+        path,
+        root_name="x",
+        entries=(
+            (video, np.zeros((len(rows), 1)), np.array(rows, dtype=float).reshape(-1, 2))
+            for video, rows in entries.items()
+        ),
+        metadata=None,
+    )
+    return path
+
+
+def test_segments_of_a_csd_keep_their_order(tmp_path: Path) -> None:
+    path = sequence(tmp_path / "s.csd", {"v": [[3, 4], [1, 2]]})
+    assert {v: rows.tolist() for v, rows in read_segments(path).items()} == {"v": [[3, 4], [1, 2]]}
+    with pytest.raises(DhmdError, match="split into entries"):
+        read_segments(sequence(tmp_path / "t.csd", {"v[0]": [[3, 4]]}))
+
+
+def test_a_whole_video_spans_its_first_to_its_last_row(tmp_path: Path) -> None:
+    paths = {
+        "words": sequence(tmp_path / "w.csd", {"v": [[2, 3], [1, 5], [4, 4.5]], "w": [[0, 1]]}),
+        "audio": sequence(tmp_path / "a.csd", {"v": [[0.5, 1]], "x": [[1, 2]]}),
+    }
+    with Sequences(paths, paths) as sequences:
+        by_words = whole_videos(sequences, ["words"])
+        by_all = whole_videos(sequences, ["words", "audio"])
+    assert {video: rows.tolist() for video, rows in by_words.items()} == {
+        "v": [[1, 5]],
+        "w": [[0, 1]],
+        "x": [[0, 0]],
+    }
+    assert by_all["v"].tolist() == [[0.5, 5]]
+    assert by_all["x"].tolist() == [[1, 2]]
+
+
+# Features
+
+
+def rewrite(path: Path, names: Callable[[Any], Any]) -> None:
+    """Write a sequence again with other column names."""
+    with open_sequence(path) as opened:
+        new = names(opened.dimension_names)
+        entries = [(video, opened.read(video)) for video in opened.ids]
+    write_sequence(
+        path,
+        root_name="x",
+        entries=[(video, entry.features, entry.intervals) for video, entry in entries],
+        metadata=None,
+        dimension_names=new,
+    )
 
 
 def no_words(folder: Path) -> None:
@@ -20,9 +188,7 @@ def no_words(folder: Path) -> None:
 
 
 def words_as_audio(folder: Path) -> None:
-    (folder / "words.csd").rename(folder / "w.csd")
-    (folder / "acoustic.csd").write_bytes((folder / "w.csd").read_bytes())
-    (folder / "w.csd").rename(folder / "words.csd")
+    (folder / "acoustic.csd").write_bytes((folder / "words.csd").read_bytes())
 
 
 def narrow(folder: Path) -> None:
@@ -30,17 +196,7 @@ def narrow(folder: Path) -> None:
 
 
 def renamed(folder: Path) -> None:
-    with open_sequence(folder / "visual.csd") as sequence:
-        names = sequence.dimension_names
-        entries = [(video, sequence.read(video)) for video in sequence.ids]
-    assert names is not None
-    write_sequence(
-        folder / "visual.csd",
-        root_name="x",
-        entries=[(video, entry.features, entry.intervals) for video, entry in entries],
-        metadata=None,
-        dimension_names=(names[0], "brow", *names[2:]),
-    )
+    rewrite(folder / "visual.csd", lambda names: (names[0], "brow", *names[2:]))
 
 
 def cut(folder: Path) -> None:
@@ -58,8 +214,8 @@ def uneven(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (no_words, r"words\.csd holds numbers where the model expects words"),
-        (words_as_audio, r"acoustic\.csd holds words where the model expects numbers for audio"),
+        (no_words, r"words\.csd has numbers where the model expects words"),
+        (words_as_audio, r"acoustic\.csd has words where the model expects numbers for audio"),
         (narrow, r"visual\.csd has 5 columns, but the model was trained on 28 of vision"),
         (renamed, r"visual\.csd has 'brow' as column 1, where the model was trained on '"),
         (cut, r"vectors\.csd: not a whole HDF5 file"),
@@ -76,19 +232,16 @@ def test_other_features_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_columns_without_names_are_taken_and_said(trained: Pipeline, tmp_path: Path) -> None:
+def test_columns_without_names_are_accepted_with_a_warning(
+    trained: Pipeline, tmp_path: Path
+) -> None:
     folder = trained.inputs(tmp_path / "new")
     path = folder / "visual.csd"
-    with open_sequence(path) as sequence:
-        entries = [(video, sequence.read(video)) for video in sequence.ids]
-    write_sequence(
-        path,
-        root_name="x",
-        entries=[(video, entry.features, entry.intervals) for video, entry in entries],
-        metadata=None,
-    )
+    rewrite(path, lambda _: None)
     predicted = predict_folder(trained.model, folder, tmp_path / "a.csv")
-    assert predicted.notes[0] == f"{path} does not name its columns: their order is not checked"
+    assert predicted.notes[0] == (
+        f"{path} has no column names, so the order of its columns is not checked"
+    )
     predict_folder(trained.model, trained.inputs(tmp_path / "named"), tmp_path / "b.csv")
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
 
@@ -100,5 +253,5 @@ def test_a_video_with_words_alone_is_left_out(trained: Pipeline, tmp_path: Path)
         lambda video, rows, times: None if video == "25522" else (rows, times),
     )
     predicted = predict_folder(trained.model, folder, tmp_path / "p.csv")
-    assert "left out for want of any modality: 1 video: 25522" in predicted.notes
+    assert any("segments are empty and left out (25522[0]: no " in n for n in predicted.notes)
     assert "25522[0]" not in (tmp_path / "p.csv").read_text(encoding="utf-8")

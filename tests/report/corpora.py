@@ -12,7 +12,7 @@ import numpy as np
 
 from dhmd.base.artefacts import write_description
 from dhmd.base.hashing import file_sha256
-from dhmd.data.aligned import CorpusData, Ragged, read_corpus, write_cache
+from dhmd.data.aligned import CorpusData, Ragged, read_corpus, write_aligned
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.job import evaluate_job
 from dhmd.report.job import report_job
@@ -38,6 +38,7 @@ class Kind:
     text_width: int = 4
     draw: int = 7  # of labels and features
     classes: Sequence[str] = ("angry", "neutral & calm", "happy")
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _corpus(path: Path, kind: Kind) -> None:
         planted |= {"truth": truth, "latent": rng.integers(0, 3, count).astype(float)}
     if kind.generated and classes:
         planted["truth"] = labels
-    write_cache(
+    write_aligned(
         path,
         CorpusData(
             name=kind.name,
@@ -149,6 +150,7 @@ def _corpus(path: Path, kind: Kind) -> None:
                 "modalities": {names[0]: {"values_cleaned": 12}},
                 "counts": {"words_dropped": 3, "labels_clipped": 0},
                 "empty_segments": {"video99[0]": "<no words>"},
+                "warnings": list(kind.warnings),
             },
             features=features,
             words=words,

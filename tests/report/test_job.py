@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -10,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from dhmd.base.errors import DhmdError
-from dhmd.config.yaml12 import load_yaml
+from dhmd.report.job import report_job
 from tests.report.conftest import files_of
 from tests.report.corpora import NASTY, SIZES, Kind, Places, make
 from tests.report.pages import Page
@@ -22,29 +25,34 @@ ROOT = Path(__file__).parents[2]
 ALWAYS = {"results", "calibration", "confusion", "training", "pretraining", "data"}
 SPACES = {"edges", "embeddings", "dictionary_homogeneous", "dictionary_heterogeneous"}
 ABLATED = {"ablations", "edge_controls"}
-WITHHELD = {"missing_modalities"}
-PLANTED = {"edge_reliability"}
+MISSING = {"missing_modalities"}
+GENERATED = {"edge_reliability"}
 
 KINDS = {
     "classification": (
-        Kind(task="classification", generated=False),
-        ALWAYS | SPACES | ABLATED | WITHHELD,
-        "neutral & calm",
+        Kind(task="classification", generated=False, warnings=("12 utterances <lost> audio.",)),
+        ALWAYS | SPACES | ABLATED | MISSING,
+        ["neutral & calm", "Warning: 12 utterances <lost> audio."],
     ),
     "one modality, one seed, real": (
         Kind(modalities=("text",), seeds=(4,), generated=False, variants=("gru",)),
         ALWAYS | SPACES - {"edges"} | {"ablations"},
-        "With one modality the only edge is the loop",
+        ["With one modality the only edge is the loop", "intervals need at least two seeds"],
     ),
-    "two modalities, not aligned, no words, nothing ablated": (
+    "two modalities, not aligned, no words, no ablations": (
         Kind(modalities=("text", "vision"), aligned=False, words=False, variants=()),
-        ALWAYS | SPACES | WITHHELD | PLANTED,
-        "No variant was trained",
+        ALWAYS | SPACES | MISSING | GENERATED,
+        ["No variant was trained", "The corpus has no words", "No control of the edges"],
     ),
     "no spaces, published": (
         Kind(name="mosi_mmsa", generated=False, spaces=False, text_width=768, variants=()),
-        ALWAYS | WITHHELD | {"published"},
-        "This model has no dictionary.",
+        ALWAYS | MISSING,
+        ["This model has no dictionary.", "no distillation graph", "ICLR 2026", "this run"],
+    ),
+    "four modalities, one of them new": (
+        Kind(modalities=("text", "audio", "vision", "physio"), variants=("late_fusion",)),
+        ALWAYS | SPACES | MISSING | GENERATED | {"ablations"},
+        ["physio alone", "no physio", "modalities text, audio, vision, physio"],
     ),
 }
 
@@ -53,55 +61,98 @@ def page_of(places: Places) -> Page:
     return Page((places.report / "index.html").read_text("utf-8"))
 
 
+def texts_of(svg: str) -> list[str]:
+    root = ET.fromstring(svg)
+    return ["".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
 def check(places: Places, expected: set[str]) -> None:
-    """What holds of every report."""
+    """Check what holds for every report."""
     page = page_of(places)
     assert page.faults == []
     assert len(set(page.ids)) == len(page.ids)
     assert page.broken_references() == []
     assert page.outer_addresses() == []
     assert page.count("script") == 0
-    pictures = {path.stem: path for path in (places.report / "pictures").iterdir()}
+    pictures = {
+        path.stem: path.read_text("utf-8") for path in (places.report / "pictures").iterdir()
+    }
     assert set(pictures) == expected
     assert page.count("figure") == page.count("svg") == page.count("figcaption") == len(expected)
-    for name, path in pictures.items():
+    for name, svg in pictures.items():
         assert f"{places.name}-{name}-figure" in page.ids
-        root = ET.fromstring(path.read_text("utf-8"))
-        said = ["".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")]
-        # Every picture says whose it is, and of how many.
-        assert any(text.startswith(f"{places.name} · ") and "n = " in text for text in said), name
-        assert not any("nan" in text.lower().split() for text in said), name
+        texts = texts_of(svg)
+        # Every figure names its dataset and the number of utterances.
+        assert any(text.startswith(f"{places.name} · ") and "n = " in text for text in texts), name
+        assert not any("nan" in text.lower().split() for text in texts), name
+        assert "var(--" not in svg  # a file has colours of its own
+        assert not re.search("<dc:date>|Matplotlib", svg)
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_kind_of_dataset_has_its_pictures(tmp_path: Path, name: str) -> None:
-    kind, expected, said = KINDS[name]
+def test_every_kind_of_dataset(tmp_path: Path, name: str) -> None:
+    kind, expected, sentences = KINDS[name]
     places = make(tmp_path, kind)
     places.draw()
     check(places, expected)
-    assert said in " ".join(page_of(places).words)
+    text = " ".join(page_of(places).words)
+    for sentence in sentences:
+        assert sentence in text
 
 
 def test_the_whole_report(drawn: Places) -> None:
-    check(drawn, ALWAYS | SPACES | ABLATED | WITHHELD | PLANTED)
+    check(drawn, ALWAYS | SPACES | ABLATED | MISSING | GENERATED)
     page = page_of(drawn)
     sections = [values["id"] for tag, values in page.elements if tag == "section"]
-    names = "results ablations missing graphs dictionaries spaces predictions training data"
+    names = "results ablations missing graph dictionaries features predictions training data"
     assert sections == [f"toy-{name}" for name in names.split()]
-    said = " ".join(page.words)
+    assert sum(values.get("class") == "own" for tag, values in page.elements if tag == "tr") == 1
+    text = " ".join(page.words)
     for split, count in SIZES.items():
-        assert f"{count} {split}" in said
-    assert "planted truth" in said
-    assert "12" in said  # cleaned values
+        assert f"{count} {split}" in text
+    for term in ("oracle", "Every seed", "12", "generated data", "Worst utterances", "perplexity"):
+        assert term in text  # 12: cleaned values
+    for colour in ("#24292f", "#656d76", "#fdfdfd"):
+        assert colour not in page.text  # replaced by the page's own, light or dark
+
+
+def test_the_headline_names_the_best_baseline(drawn: Places, tmp_path: Path) -> None:
+    trained = make(tmp_path, Kind(name="toy", variants=("mult", "gru"), generated=False))
+    trained.draw()
+    for places in (drawn, trained):
+        means = {}
+        for file, key in (("unimodal", "modality"), ("ablations", "variant")):
+            by_name: dict[str, list[float]] = {}
+            for row in csv.DictReader(
+                (places.metrics / "details" / f"{file}.csv").open(encoding="utf-8")
+            ):
+                if row["split"] == "test":
+                    by_name.setdefault(row[key], []).append(float(row["mae"]))
+            means |= {name: sum(values) / len(values) for name, values in by_name.items()}
+        floors = json.loads(
+            (places.metrics / "details" / "trivial_baselines.json").read_text("utf-8")
+        )
+        means |= {name: entry["test"]["mae"] for name, entry in floors.items()}
+        best = min(
+            means.keys() - {"no_distillation", "uniform_edges"}, key=lambda name: means[name]
+        )
+        titles = {"mult": "MulT", "ridge": "ridge, pooled features"}
+        report = json.loads((places.report / "report.json").read_text("utf-8"))
+        (headline,) = [b["text"] for b in report["sections"][0]["blocks"] if b["kind"] == "text"]
+        assert headline.startswith("DHMD reaches MAE ")
+        assert f"The best baseline is {titles[best]} with {means[best]:.3f}" in headline
+        assert report["overview"][5].startswith(f"{titles[best]}: {means[best]:.3f}")
+        assert ("after Holm's correction" in headline) == (best == "mult")
+        assert "than the median label" in headline
 
 
 def test_words_stay_text(drawn: Places) -> None:
     page = page_of(drawn)
-    said = " ".join(page.words)
+    text = " ".join(page.words)
     for word in NASTY:
-        assert word in said
+        assert word in text
     assert "<script" not in page.text
-    assert "<no words>" in said
+    assert "<no words>" in text
 
 
 def test_the_same_bytes_again(drawn: Places, tmp_path: Path) -> None:
@@ -110,23 +161,28 @@ def test_the_same_bytes_again(drawn: Places, tmp_path: Path) -> None:
         target = getattr(again, place)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(getattr(drawn, place))
-    # Another process with another hash seed: no order may come from a set.
+    # Another process has another hash seed (no order may come from a set) and matplotlibrc.
+    (tmp_path / "matplotlibrc").write_text("font.size: 20\naxes.grid: True\n")
     code = (
         "from pathlib import Path; from tests.report.corpora import Places; "
         "Places(Path(__import__('sys').argv[1]), 'toy').draw(); "
         "import sys; assert 'torch' not in sys.modules; assert 'mlflow' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True)
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        env={"MATPLOTLIBRC": str(tmp_path / "matplotlibrc"), "HOME": str(tmp_path)},
+    )
     first, second = files_of(drawn.report), files_of(again.report)
     assert first.keys() == second.keys()
     assert [name for name in first if first[name] != second[name]] == []
 
 
 def test_plots_have_the_columns_that_dvc_draws(drawn: Places) -> None:
-    stages: Any = load_yaml(ROOT / "dvc.yaml")
-    listed = [dict(entry) for entry in stages["stages"]["report"]["plots"]]
+    stages: Any = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))
     names = set()
-    for entry in listed:
+    for entry in stages["stages"]["report"]["plots"]:
         ((path, options),) = entry.items()
         name = path.rpartition("/")[2]
         names.add(name)
@@ -138,29 +194,28 @@ def test_plots_have_the_columns_that_dvc_draws(drawn: Places) -> None:
     assert names == {path.name for path in (drawn.report / "plots").iterdir()}
 
 
-def test_what_does_not_belong_together_is_refused(drawn: Places, tmp_path: Path) -> None:
+def test_files_that_do_not_belong_together_are_refused(drawn: Places, tmp_path: Path) -> None:
     other = make(tmp_path, Kind(modalities=("text",), variants=(), seeds=(1, 2), draw=8))
-    with pytest.raises(DhmdError, match="run the evaluate stage again"):
-        _draw(other, metrics=drawn.metrics)
-    with pytest.raises(DhmdError, match="run the train stage again"):
-        _draw(other, models=drawn.models)
     retrained = make(tmp_path / "again", Kind(modalities=("text",), variants=(), draw=8))
-    with pytest.raises(DhmdError, match=r"holds other seeds than .*run the evaluate stage again"):
-        _draw(other, models=retrained.models)
-    (other.metrics / "floors.json").unlink()
-    with pytest.raises(DhmdError, match=r"cannot read .*floors\.json.*run dvc repro"):
-        _draw(other)
+    refused(other, "run the evaluate stage again", metrics=drawn.metrics)
+    refused(other, "run the train stage again", models=drawn.models)
+    refused(other, r"has other seeds than .*run the evaluate stage", models=retrained.models)
+    seeds, edges = (other.metrics / "details" / name for name in ("seeds.csv", "edges.json"))
+    kept = seeds.read_text("utf-8")
+    seeds.write_text("seed,split,mae\none,test,1.5\n")
+    refused(other, r"a file of .*metrics/toy .*; run dvc repro")
+    seeds.write_text(kept)
+    edges.unlink()
+    refused(other, r"cannot read .*edges\.json.*run dvc repro")
     (other.models / "outputs.h5").write_bytes(b"no HDF5")
-    with pytest.raises(DhmdError, match=r"outputs\.h5 is damaged: its sha256"):
-        _draw(other)
+    refused(other, r"outputs\.h5 is not readable as a model's outputs")
     (other.models / "outputs.h5").unlink()
-    with pytest.raises(DhmdError, match="does not exist; run the stage that writes"):
-        _draw(other)
+    refused(other, "does not exist; run the stage that writes")
     assert not other.report.exists()
 
 
-def _draw(places: Places, **instead: Path) -> None:
-    from dhmd.report.job import report_job
-
-    paths = {n: getattr(places, n) for n in ("cache", "pretrained", "models", "metrics")} | instead
-    report_job(output=places.report, **paths)
+def refused(places: Places, message: str, **instead: Path) -> None:
+    names = ("cache", "pretrained", "models", "metrics")
+    aligned, *folders = [instead.get(name, getattr(places, name)) for name in names]
+    with pytest.raises(DhmdError, match=message):
+        report_job(aligned, *folders, output=places.report)  # type: ignore[call-arg]

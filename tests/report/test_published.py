@@ -1,4 +1,4 @@
-"""Which published numbers stand beside a run: none that is not comparable."""
+"""Published results: each has a source, and is called comparable only if its features are ours."""
 
 from __future__ import annotations
 
@@ -8,57 +8,48 @@ from typing import cast
 import numpy as np
 import pytest
 
-from dhmd.report.inputs import Inputs
-from dhmd.report.published import Published, published_for
+from dhmd.report.data import ReportData
+from dhmd.report.published import Published, published_results
 
 
-def run(name: str, width: int, modalities: tuple[str, ...] = ("text", "audio", "vision")) -> Inputs:
-    values = SimpleNamespace(values=np.zeros((1, width)))
-    corpus = SimpleNamespace(features={"text": values})
-    return cast(
-        Inputs,
-        SimpleNamespace(name=name, task="regression", modalities=modalities, corpus=corpus),
-    )
+def rows(name: str, width: int, *modalities: str) -> list[Published]:
+    corpus = SimpleNamespace(features={"text": SimpleNamespace(values=np.zeros((1, width)))})
+    used = modalities or ("text", "audio", "vision")
+    run = SimpleNamespace(name=name, task="regression", modalities=used, corpus=corpus)
+    return published_results(cast(ReportData, run))
 
 
-def comparable(entries: list[Published]) -> set[str]:
-    return {entry.model for entry in entries if entry.comparable}
-
-
-def test_rows_of_the_same_features_alone_are_comparable() -> None:
-    assert comparable(published_for(run("mosi_mmsa", 768))) == {"DMD (BERT)", "DLF", "DecAlign"}
-    assert comparable(published_for(run("mosei", 300))) == {"DMD (GloVe)"}
-    assert comparable(published_for(run("mosi_real", 50))) == set()
-
-
-def test_a_row_whose_features_are_unknown_is_never_comparable() -> None:
-    for width in (50, 300, 768):
-        for entry in published_for(run("mosi", width)):
-            assert entry.why
-            if entry.features is None:
-                assert not entry.comparable
-                assert entry.why.startswith("no: ")
+@pytest.mark.parametrize(
+    ("name", "width", "expected"),
+    [
+        ("mosi_mmsa", 768, {"DMD", "DLF", "DecAlign"}),
+        ("mosei", 300, set()),
+        ("mosi_real", 50, set()),
+    ],
+)
+def test_only_rows_with_the_same_features_are_comparable(
+    name: str, width: int, expected: set[str]
+) -> None:
+    found = rows(name, width)
+    assert {entry.model for entry in found if entry.comparable.startswith("with")} == expected
+    for entry in found:
+        assert entry.source
+        assert entry.model in expected or entry.comparable.startswith("no: ")
 
 
 def test_fewer_modalities_compare_with_nothing() -> None:
-    entries = published_for(run("mosi_mmsa", 768, ("text", "audio")))
-    assert comparable(entries) == set()
-    assert entries[0].why == "no: this run reads text, audio only"
-
-
-def test_a_guess_is_called_one() -> None:
-    (guess,) = [e for e in published_for(run("mosi", 300)) if e.model.startswith("DHMD")]
-    assert guess.source.startswith("guess")
-    assert not guess.comparable
+    found = rows("mosi_mmsa", 768, "text", "audio")
+    assert {entry.comparable for entry in found} == {"no: this run uses other modalities"}
 
 
 @pytest.mark.parametrize("name", ["demo", "mosix", "urfunny", "sims_mmsa"])
 def test_other_corpora_have_none(name: str) -> None:
-    assert published_for(run(name, 768)) == []
+    assert rows(name, 768) == []
 
 
-def test_accuracies_are_shares() -> None:
-    for name in ("mosi", "mosei"):
-        for entry in published_for(run(name, 300)):
-            for low, high in entry.values.values():
-                assert 0.3 < low <= high < 1
+@pytest.mark.parametrize("name", ["mosi", "mosei"])
+def test_published_numbers_are_published(name: str) -> None:
+    found = rows(name, 300)
+    assert "DHMD" not in " ".join(entry.model for entry in found)
+    for entry in found:
+        assert all(0.3 < value < 1 for value in entry.values.values())

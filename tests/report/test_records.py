@@ -70,7 +70,7 @@ def test_a_record_that_cannot_be_written_is_a_warning(
 
 def test_large_outputs_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "raw").write_text("12345")
-    monkeypatch.setattr(_record, "_MOST_BYTES", 4)
+    monkeypatch.setattr(_record, "_MAX_BYTES", 4)
     with recorded(Run(tmp_path, (tmp_path / "raw",))):
         pass
     ((record,), _) = read_records(tmp_path)
@@ -152,7 +152,7 @@ def test_a_damaged_record_is_named_and_left_out(tmp_path: Path) -> None:
     (folder / "3.json").write_text(json.dumps({"stage": "train"}))
     records, problems = read_records(tmp_path)
     assert records == [BASE]
-    assert [problem.split(" is no run record")[0] for problem in problems] == [
+    assert [problem.split(" is no record of a run")[0] for problem in problems] == [
         str(folder / "3.json"),
         str(folder / "2.json"),
     ]
@@ -167,5 +167,5 @@ def test_the_lock_gives_hashes_by_stage(tmp_path: Path) -> None:
     )
     assert locked_outputs(tmp_path) == {"train@demo": {"models/demo": "aaa.dir"}}
     lock.write_text("stages: 3\n")
-    with pytest.raises(DhmdError, match="is not what dvc writes"):
+    with pytest.raises(DhmdError, match="is not what DVC writes"):
         locked_outputs(tmp_path)

@@ -30,14 +30,14 @@ class Bench:
     def pretrained(self, task: str = "regression", alignment: str = "word") -> Path:
         folder = self.folder / f"{task}-{alignment}"
         if not folder.exists():
-            pretrain(TINY, self.cache(task, alignment), folder, self.folder / "state")
+            pretrain(TINY, self.cache(task, alignment), folder, self.folder / "store")
         return folder
 
     def trained(self, task: str = "regression") -> Path:
         """A model folder: to be read, or copied and then harmed."""
         folder = self.folder / f"model-{task}"
         if not folder.exists():
-            train(TINY, self.cache(task), self.pretrained(task), folder, self.folder / "state")
+            train(TINY, self.cache(task), self.pretrained(task), folder, self.folder / "store")
         return folder
 
 
@@ -50,11 +50,11 @@ def pretrain(
     configuration: Configuration,
     cache: Path,
     output: Path,
-    state: Path,
+    store: Path,
     observer: Observer | None = None,
 ) -> None:
     observer = observer or SilentObserver()
-    pretrain_job(configuration, cache, output, fold=None, observer=observer, state=state)
+    pretrain_job(configuration, cache, output, fold=None, observer=observer, store=store)
 
 
 def train(
@@ -62,11 +62,11 @@ def train(
     cache: Path,
     pretrained: Path,
     output: Path,
-    state: Path,
+    store: Path,
     observer: Observer | None = None,
 ) -> None:
     observer = observer or SilentObserver()
-    train_job(configuration, cache, pretrained, output, fold=None, observer=observer, state=state)
+    train_job(configuration, cache, pretrained, output, fold=None, observer=observer, store=store)
 
 
 def ablate(
@@ -74,11 +74,11 @@ def ablate(
     cache: Path,
     pretrained: Path,
     output: Path,
-    state: Path,
+    store: Path,
     observer: Observer | None = None,
 ) -> None:
     observer = observer or SilentObserver()
-    ablate_job(variants, cache, pretrained, output, fold=None, observer=observer, state=state)
+    ablate_job(variants, cache, pretrained, output, fold=None, observer=observer, store=store)
 
 
 def arrays(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dhmd.data.aligned import Corpus, CorpusData, Ragged, read_corpus, write_cache
+from dhmd.data.aligned import Corpus, CorpusData, Ragged, read_corpus, write_aligned
 from dhmd.models.config import (
     DecoupleConfig,
     DictionaryConfig,
@@ -76,7 +76,7 @@ def tiny_data(
 
 def tiny_cache(path: Path, task: str = "regression", alignment: str = "word", **more: Any) -> Path:
     """The cache of such a corpus."""
-    write_cache(path, tiny_data(task, alignment, **more))
+    write_aligned(path, tiny_data(task, alignment, **more))
     return path
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from dhmd.models.batch import Batch
 from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
+from dhmd.training.checkpoint import CheckpointDirectory
 from dhmd.training.device_corpus import DeviceCorpus
-from dhmd.training.resume import ResumeState
 from dhmd.training.trainer import Schedule, Trainer
 
 CPU = torch.device("cpu")
@@ -124,6 +124,6 @@ def trainer_of(
         valid_rows=np.arange(ROWS, ROWS + 4),
         uses_EN=np.ones((len(seeds), ROWS + 4), np.float32),
         observer=observer or Watcher(),
-        state=ResumeState(folder),
+        state=CheckpointDirectory(folder),
         part="walk",
     )

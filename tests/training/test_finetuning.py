@@ -8,9 +8,9 @@ import torch
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned.corpus import Tokens
-from dhmd.data.contextual.contextual import Contextual
-from dhmd.data.text_encoder.loading import Encoder, load_encoder
-from dhmd.data.text_encoder.subwords import Subwords
+from dhmd.data.text.contextual import Contextual
+from dhmd.data.text.encoder import Encoder, load_encoder
+from dhmd.data.text.subwords import Subwords
 from dhmd.models.batch import Batch
 from dhmd.models.config import DecoupleConfig, DistillationConfig, ModelConfig
 from dhmd.models.registry import build
@@ -19,7 +19,7 @@ from dhmd.models.task import Task
 from dhmd.training.device_corpus import DeviceTokens, Normalisation
 from dhmd.training.finetuning import Finetuned, is_encoders
 from dhmd.training.optimiser import MemberAdam
-from tests.data.text_encoder.tiny import write_tiny
+from tests.data.text.tiny import write_tiny
 
 SAID = (["good", "bad"], ["i", "like", "ungoodness"], ["oh"])
 CPU = torch.device("cpu")

@@ -6,20 +6,29 @@ from pathlib import Path
 
 import numpy as np
 
-from dhmd.training.history import marked, void_diverged, write_history
+from dhmd.training.history import selected_scores, split_history, void_diverged, write_history
 from dhmd.training.trainer import Progress
 
 
 def test_every_member_has_its_selected_epoch_or_the_one_it_diverged_in() -> None:
-    progress = Progress.start(3, 0.1)
-    progress.history = [("seed-1", 1, "train/task", 0.5)]
-    progress.best_epoch, progress.diverged = [4, 2, 7], [None, 3, None]
-    assert marked(progress, ["seed-1", "seed-2", "seed-3"]) == [
-        ("seed-1", 1, "train/task", 0.5),
-        ("seed-1", 4, "selected", 1.0),
-        ("seed-2", 3, "diverged", 1.0),
-        ("seed-3", 7, "selected", 1.0),
+    progress = Progress.start(2, 0.1)
+    progress.history = [
+        ("seed-1", 1, "valid/mae", 0.5),
+        ("seed-2", 1, "valid/mae", 0.6),
+        ("seed-1", 2, "valid/mae", 0.4),
+        ("seed-1", 3, "valid/mae", 0.45),
     ]
+    progress.best_epoch, progress.diverged = [2, 1], [None, 3]
+    first, second = split_history(progress, ["seed-1", "seed-2"])
+    assert first == [
+        (1, "valid/mae", 0.5),
+        (2, "valid/mae", 0.4),
+        (3, "valid/mae", 0.45),
+        (2, "selected", 1.0),
+    ]
+    assert second == [(1, "valid/mae", 0.6), (3, "diverged", 1.0)]
+    assert selected_scores(first) == {"valid/mae": 0.4}
+    assert selected_scores(second) == {}
 
 
 def test_what_diverged_has_no_prediction() -> None:
@@ -31,21 +40,21 @@ def test_what_diverged_has_no_prediction() -> None:
     assert np.isnan(values[1]).all()
 
 
-def test_the_file_names_seeds_and_parts(tmp_path: Path) -> None:
-    write_history(
-        tmp_path,
-        [
-            ("seed-3", 1, "train/task", 1 / 3),
-            ("audio/seed-4", 2, "valid/mae", 0.25),
-            ("physio/seed-4", 2, "valid/mae", 0.5),
-            ("no_distillation/seed-12", 1, "selected", 1.0),
-        ],
-        ("audio", "physio"),
-    )
+def test_the_file_has_an_epoch_of_all_seeds_after_another_and_the_marks_last(
+    tmp_path: Path,
+) -> None:
+    seeds = {
+        3: [(1, "train/task", 1 / 3), (2, "train/task", 0.25), (2, "selected", 1.0)],
+        12: [(1, "train/task", 0.5), (1, "lr", 0.1), (1, "selected", 1.0)],
+    }
+    write_history(tmp_path, [("physio/", seeds), ("", {3: [(1, "selected", 1.0)]})])
     assert (tmp_path / "history.csv").read_text() == (
         "seed,epoch,name,value\n"
-        "3,1,train/task,0.333333\n"
-        "4,2,audio/valid/mae,0.25\n"
-        "4,2,physio/valid/mae,0.5\n"
-        "12,1,selected,1\n"
+        "3,1,physio/train/task,0.333333\n"
+        "12,1,physio/train/task,0.5\n"
+        "12,1,physio/lr,0.1\n"
+        "3,2,physio/train/task,0.25\n"
+        "3,2,physio/selected,1\n"
+        "12,1,physio/selected,1\n"
+        "3,1,selected,1\n"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dhmd.base.errors import DhmdError
-from dhmd.data.aligned import read_corpus, write_cache
+from dhmd.data.aligned import read_corpus, write_aligned
 from dhmd.training.configuration import Configuration
 from dhmd.training.device import prepared
 from dhmd.training.weights import load_model
-from tests.training.bench import Bench, arrays, copied, files, pretrain, reseal, same, train
+from tests.training.bench import Bench, ablate, arrays, copied, files, pretrain, reseal, same, train
 from tests.training.corpora import TINY, tiny_configuration, tiny_data
 from tests.training.learners import Watcher
 
@@ -52,21 +53,15 @@ def test_a_job_writes_what_evaluation_and_report_read(
 ) -> None:
     configuration = replace(QUICK, architecture=architecture, modalities=modalities)
     cache, watcher = bench.cache(task, alignment), Watcher()
-    train(
-        configuration,
-        cache,
-        bench.pretrained(task, alignment),
-        tmp_path / "m",
-        tmp_path / "state",
-        watcher,
-    )
+    pretrained = bench.pretrained(task, alignment)
+    train(configuration, cache, pretrained, tmp_path / "m", tmp_path / "s", watcher)
     corpus = read_corpus(cache)
     expected = {"model.json", "history.csv", "outputs.h5"}
     expected |= {f"seed-{seed}.safetensors" for seed in (1, 2)}
     assert set(files(tmp_path / "m")) == expected
     assert watcher.begun == [("train", ("seed-1", "seed-2"), 0)]
     assert watcher.outputs == [tmp_path / "m"]
-    assert list((tmp_path / "state").iterdir()) == []
+    assert list((tmp_path / "s" / "tasks").iterdir()) == []
     found = arrays(tmp_path / "m")
     _check_outputs(found, corpus, configuration)
     _check_history(tmp_path / "m", task)
@@ -199,8 +194,8 @@ def test_a_teacher_never_saw_what_it_teaches(bench: Bench, tmp_path: Path) -> No
     labels = data.labels_N.copy()
     touched = np.array(data.videos) == "v2"
     labels[touched] = np.where(labels[touched] > 0, -3, 3)
-    write_cache(tmp_path / "c.h5", replace(data, labels_N=labels))
-    pretrain(TINY, tmp_path / "c.h5", tmp_path / "p", tmp_path / "state")
+    write_aligned(tmp_path / "c.h5", replace(data, labels_N=labels))
+    pretrain(TINY, tmp_path / "c.h5", tmp_path / "p", tmp_path / "s")
     before, after = arrays(bench.pretrained()), arrays(tmp_path / "p")
     assert same(before["teacher"][:, touched], after["teacher"][:, touched])
     moved = before["teacher"] != after["teacher"]
@@ -214,7 +209,7 @@ def test_a_teacher_never_saw_what_it_teaches(bench: Bench, tmp_path: Path) -> No
 
 def test_modalities_are_pretrained_apart_from_each_other(bench: Bench, tmp_path: Path) -> None:
     configuration = replace(TINY, modalities=("audio",))
-    pretrain(configuration, bench.cache(), tmp_path / "p", tmp_path / "state")
+    pretrain(configuration, bench.cache(), tmp_path / "p", tmp_path / "s")
     alone, together = arrays(tmp_path / "p"), arrays(bench.pretrained())
     assert same(alone["teacher"][:, :, 0], together["teacher"][:, :, 1])
     assert same(alone["prediction"][:, :, 0], together["prediction"][:, :, 1])
@@ -244,15 +239,15 @@ def test_pretrained_encoders_are_where_training_starts(bench: Bench, tmp_path: P
 
 def test_the_same_job_twice_gives_the_same_bytes(bench: Bench, tmp_path: Path) -> None:
     torch.rand(5)  # the state of torch's own generator does not matter
-    train(TINY, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "state")
+    train(TINY, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
     assert files(tmp_path / "m") == files(bench.trained())
-    pretrain(TINY, bench.cache(), tmp_path / "p", tmp_path / "state")
+    pretrain(TINY, bench.cache(), tmp_path / "p", tmp_path / "s")
     assert files(tmp_path / "p") == files(bench.pretrained())
 
 
 def test_a_seed_is_the_same_in_other_company(bench: Bench, tmp_path: Path) -> None:
     alone = tiny_configuration({"train": {"seeds": (2,)}})
-    train(alone, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "state")
+    train(alone, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
     found, together = arrays(tmp_path / "m"), arrays(bench.trained())
     assert found["prediction"][0] == pytest.approx(together["prediction"][1], abs=2e-3)
     assert np.abs(together["prediction"][0] - together["prediction"][1]).max() > 0.05
@@ -270,7 +265,7 @@ def test_an_interrupted_training_goes_on_and_ends_the_same(
     assert again.begun == [("train", ("seed-1", "seed-2"), epoch)]
     assert [number for number, _ in again.epochs] == list(range(epoch + 1, 4))
     assert files(tmp_path / "m") == files(bench.trained())
-    assert list((tmp_path / "s").iterdir()) == []
+    assert list((tmp_path / "s" / "tasks").iterdir()) == []
 
 
 def test_interrupted_pretraining_goes_on_in_the_modality_it_was_at(
@@ -300,21 +295,23 @@ def test_a_training_that_was_killed_between_epochs_and_outputs_only_writes(
     assert files(tmp_path / "m") == files(bench.trained())
 
 
-def test_another_configuration_does_not_take_up_the_place(bench: Bench, tmp_path: Path) -> None:
+def test_another_configuration_does_not_resume_from_the_checkpoint(
+    bench: Bench, tmp_path: Path
+) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(TINY, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s", Watcher(2))
     other, again = tiny_configuration({"kd": {"lambda": 0.9}, "train": {"epochs": 1}}), Watcher()
     train(other, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s", again)
     assert again.begun[0][2] == 0
     assert len(again.epochs) == 1
-    assert len([path for path in (tmp_path / "s").iterdir() if path.is_dir()]) == 1
+    assert len(list((tmp_path / "s" / "tasks").iterdir())) == 1
 
 
-def test_a_damaged_place_counts_as_none(bench: Bench, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_counts_as_none(bench: Bench, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(TINY, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s", Watcher(2))
-    (place,) = (tmp_path / "s").glob("*/*.safetensors")
-    place.write_bytes(place.read_bytes()[:-100])
+    (checkpoint,) = (tmp_path / "s").glob("tasks/*/checkpoint.safetensors")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     again = Watcher()
     train(TINY, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s", again)
     assert len(again.epochs) == 3
@@ -330,11 +327,36 @@ def test_a_failing_write_leaves_what_was_there(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dhmd.training.stack.write_history", full)
+    monkeypatch.setattr("dhmd.training.jobs.write_history", full)
     with pytest.raises(DhmdError, match=r"cannot write .*m: .*No space left"):
         train(QUICK, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
     assert files(tmp_path / "m") == {"old": b"old"}
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_the_last_line_has_score_seeds_and_folder(
+    bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    variants = {
+        "gru": replace(QUICK, architecture="gru"),
+        "mult": replace(QUICK, architecture="mult"),
+    }
+    with caplog.at_level("INFO", logger="dhmd"):
+        pretrain(QUICK, bench.cache(), tmp_path / "p", tmp_path / "s")
+        first = caplog.messages[-1]
+        train(QUICK, bench.cache(), tmp_path / "p", tmp_path / "m", tmp_path / "s")
+        second = caplog.messages[-1]
+        ablate(variants, bench.cache(), tmp_path / "p", tmp_path / "a", tmp_path / "s")
+    number = r"-?\d\.\d{4}"
+    scores = rf"mae {number}, corr {number} \(2 seeds\)"
+    each = "; ".join(f"{name} {scores}" for name in ALL)
+    assert re.fullmatch(rf"pretrain: validation {each}, written to .*/p", first)
+    assert re.fullmatch(rf"train: validation {scores}, written to .*/m", second)
+    best = rf"ablate: best of 2 on validation is (gru|mult), {scores}, written to .*/a"
+    assert re.fullmatch(best, caplog.messages[-1])
+    rows = list(csv.DictReader((tmp_path / "m" / "history.csv").open()))
+    errors = [float(row["value"]) for row in rows if row["name"] == "valid/mae"]
+    assert f"mae {np.mean(errors):.4f}" in second
 
 
 # ---- what may go wrong ---------------------------------------------------------------------------
@@ -405,7 +427,7 @@ def test_a_modality_that_the_cache_has_not_is_refused(bench: Bench, tmp_path: Pa
         feature_names={k: v for k, v in data.feature_names.items() if k != "vision"},
         present_NM=np.ones((len(data.ids), 2), dtype=bool),
     )
-    write_cache(tmp_path / "c.h5", few)
+    write_aligned(tmp_path / "c.h5", few)
     with pytest.raises(DhmdError, match="no vision"):
         pretrain(TINY, tmp_path / "c.h5", tmp_path / "p", tmp_path / "s")
 
@@ -418,7 +440,7 @@ def test_a_modality_that_no_utterance_of_a_split_has_is_refused(tmp_path: Path) 
     lengths = np.where(present[:, 1], data.features["audio"].lengths, 0)
     rows = [data.features["audio"][n][:length] for n, length in enumerate(lengths)]
     features = {**data.features, "audio": type(data.features["audio"]).from_rows(rows)}
-    write_cache(tmp_path / "c.h5", replace(data, features=features, present_NM=present))
+    write_aligned(tmp_path / "c.h5", replace(data, features=features, present_NM=present))
     with pytest.raises(DhmdError, match="no valid utterance of tiny has audio"):
         pretrain(TINY, tmp_path / "c.h5", tmp_path / "p", tmp_path / "s")
 
@@ -426,7 +448,7 @@ def test_a_modality_that_no_utterance_of_a_split_has_is_refused(tmp_path: Path) 
 def test_the_test_splits_labels_change_nothing(bench: Bench, tmp_path: Path) -> None:
     data = tiny_data()
     labels = np.where(data.folds["standard"] == "test", 0.5, data.labels_N).astype(np.float32)
-    write_cache(tmp_path / "c.h5", replace(data, labels_N=labels))
+    write_aligned(tmp_path / "c.h5", replace(data, labels_N=labels))
     pretrain(TINY, tmp_path / "c.h5", tmp_path / "p", tmp_path / "s")
     train(TINY, tmp_path / "c.h5", tmp_path / "p", tmp_path / "m", tmp_path / "s")
     found, expected = arrays(tmp_path / "m"), arrays(bench.trained())

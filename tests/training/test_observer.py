@@ -46,7 +46,7 @@ def test_many_observers_are_all_told_everything_in_order() -> None:
     assert told[5] == ("b", "finished", Path("models/demo"))
 
 
-def test_the_log_has_one_line_an_epoch_with_means_over_live_members() -> None:
+def test_the_log_has_one_line_per_epoch_with_means_over_the_seeds_that_still_train() -> None:
     lines: list[str] = []
     observer = LogObserver(lines.append)
     observer.started("train", ["seed-1", "seed-2", "seed-3"], {}, 0)
@@ -58,15 +58,42 @@ def test_the_log_has_one_line_an_epoch_with_means_over_live_members() -> None:
         },
     )
     (line,) = lines
-    pattern = r"train: epoch   7  train/task 1\.5000  valid/mae 0\.5000  live 2/3  \d+\.\d s"
+    pattern = r"train: epoch   7  train/task 1\.5000  valid/mae 0\.5000  2 of 3 seeds  \d+\.\d s"
     assert re.fullmatch(pattern, line)
 
 
-def test_the_log_says_where_a_training_was_resumed_and_what_it_wrote() -> None:
+@pytest.mark.parametrize(
+    ("members", "rows", "words"),
+    [
+        (["seed-1", "seed-2"], ["seed-1", "seed-2"], "2 seeds"),
+        (["seed-4"], ["seed-4"], "1 seed"),
+        (["seed-1", "seed-2"], ["text/seed-1", "text/seed-2"], "text, 2 seeds"),
+        (["a/seed-1", "b/seed-1", "c/seed-1"], ["b/seed-1"], "variant 2 of 3, 1 seed"),
+        (
+            [f"{name}/seed-{seed}" for name in "abc" for seed in (1, 2)],
+            ["a/seed-1", "c/seed-1"],
+            "variants 1, 3 of 3, 1 of 2 seeds",
+        ),
+        (
+            [f"{name}/seed-{seed}" for name in "abcd" for seed in (1, 2)],
+            [f"{name}/seed-{seed}" for name in "acd" for seed in (1, 2)],
+            "variants 1, 3-4 of 4, 2 seeds",
+        ),
+    ],
+)
+def test_the_log_names_variants_and_seeds(members: list[str], rows: list[str], words: str) -> None:
+    lines: list[str] = []
+    observer = LogObserver(lines.append)
+    observer.started("ablate", members, {}, 0)
+    observer.epoch(1, {name: {} for name in rows})
+    assert f"  {words}  " in lines[0]
+
+
+def test_the_log_tells_where_a_training_was_resumed() -> None:
     lines: list[str] = []
     play(LogObserver(lines.append))
     assert lines[0] == "train: resumed after epoch 3"
-    assert lines[-1] == "train: wrote models/demo"
+    assert len(lines) == 2
 
 
 def test_a_mean_of_nothing_finite_is_nan() -> None:
@@ -80,4 +107,4 @@ def test_the_log_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     play(LogObserver())
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert len(captured.err.splitlines()) == 3
+    assert len(captured.err.splitlines()) == 2

@@ -19,9 +19,9 @@ from dhmd.models.stacked.encoders import UnimodalModel
 from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
 from dhmd.training.batches import PlannedBatch
+from dhmd.training.checkpoint import CheckpointDirectory
 from dhmd.training.configuration import Configuration
 from dhmd.training.input import Input
-from dhmd.training.resume import ResumeState
 from dhmd.training.trainer import Progress, Trainer, schedule_of
 from tests.models.stacked.settings import CLASSES
 from tests.oracle.batches import random_batch
@@ -213,7 +213,7 @@ def dhmd_trainer(
         valid_rows=corpus.index("valid"),
         uses_EN=uses_EN,
         observer=observer or Watcher(),
-        state=ResumeState(folder),
+        state=CheckpointDirectory(folder),
         part="all",
     )
 

@@ -59,13 +59,15 @@ def test_a_loaded_model_has_the_saved_weights_and_knows_what_it_is(bench: Bench,
 
 
 def test_saving_and_reading_are_a_round_trip(tmp_path: Path) -> None:
-    parameters = {"a.b": torch.randn(2, 2, 3), "c": torch.randn(2)}
-    files = save_weights(tmp_path, parameters, (8, 9))
+    parameters = {seed: {"a.b": torch.randn(2, 3), "c": torch.randn(())} for seed in (8, 9)}
+    files = save_weights(tmp_path, parameters)
     assert set(files) == {"seed-8.safetensors", "seed-9.safetensors"}
-    for index, seed in enumerate((8, 9)):
+    (tmp_path / "ordinary").touch()
+    for seed, own in parameters.items():
         found = read_weights(tmp_path, files, seed)
-        assert found["a.b"].equal(parameters["a.b"][index])
-        assert found["c"].equal(parameters["c"][index])
+        assert all(found[name].equal(value) for name, value in own.items())
+        mode = (tmp_path / f"seed-{seed}.safetensors").stat().st_mode
+        assert mode == (tmp_path / "ordinary").stat().st_mode
 
 
 def _cut(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The aligned cache, one HDF5 file a dataset and one schema for every format (version 2).
+"""The aligned features file: one HDF5 file per dataset, one schema for every format (version 2).
 
     /                     attributes: schema, schema_version, name, task, low, high, alignment,
                           modalities (JSON), class_names (JSON), folds (JSON, the first is default)
@@ -8,10 +8,10 @@
     /features/<modality>/values    [ΣT, d] float32, finite, raw (not normalised)
     /features/<modality>/offsets   [N + 1] int64; segment n is values[offsets[n]:offsets[n + 1]]
     /features/<modality>/names     [d] UTF-8
-    /words/text           [ΣT] UTF-8        absent where a format holds no words
+    /words/text           [ΣT] UTF-8        absent where a format has no words
     /words/intervals      [ΣT, 2] float64 seconds
     /words/offsets        [N + 1] int64
-    /tokens/ids           [ΣT] int64        absent unless a format brings a tokenizer's output
+    /tokens/ids           [ΣT] int64        absent unless a format has a tokenizer's output
     /tokens/mask          [ΣT] bool
     /tokens/offsets       [N + 1] int64
     /tokens/types         [ΣT] int64        segment ids
@@ -19,17 +19,17 @@
     /planted/names        [P] UTF-8         generated corpora only
     /planted/values       [N, P] float64
     /folds/<fold>/split   [N] uint8; 0 train, 1 valid, 2 test
-    /folds/<fold>/identity              attribute, see dhmd/data/aligned/identity.py
+    /folds/<fold>/identity              attribute, see corpus_identity
     /folds/<fold>/statistics/<modality> [2, d] float64; mean and std over the train split's rows
     /sources, /report     JSON: {file: sha256} and the data report
 
 Under alignment "word" the modalities of a segment have equal lengths (rows are words, zeros where a
-modality has nothing for a word); under "none" each keeps its own. The file opens with a block of
-512 bytes that holds the sha256 of everything after it, and the chunked datasets carry HDF5's own
-Fletcher-32 sums: a flipped bit or a cut file is found before anything is used.
+modality has nothing for a word); under "none" each has its own. Chunked datasets carry HDF5's own
+Fletcher-32 sums, so that a flipped bit among the features is found.
 """
 
 from dhmd.data.aligned.corpus import (
+    ENCODER_SOURCE,
     SPLITS,
     Corpus,
     CorpusData,
@@ -37,16 +37,16 @@ from dhmd.data.aligned.corpus import (
     SegmentTable,
     Statistics,
     Tokens,
+    corpus_identity,
 )
 from dhmd.data.aligned.folds import assign_splits, read_folds
-from dhmd.data.aligned.identity import ENCODER_SOURCE, corpus_identity
 from dhmd.data.aligned.reader import read_corpus, read_identity
-from dhmd.data.aligned.writer import CacheWriter, write_cache
+from dhmd.data.aligned.writer import AlignedWriter, write_aligned
 
 __all__ = [
     "ENCODER_SOURCE",
     "SPLITS",
-    "CacheWriter",
+    "AlignedWriter",
     "Corpus",
     "CorpusData",
     "Ragged",
@@ -58,5 +58,5 @@ __all__ = [
     "read_corpus",
     "read_folds",
     "read_identity",
-    "write_cache",
+    "write_aligned",
 ]

@@ -1,6 +1,6 @@
-"""What a corpus is in memory: before a fold is chosen (`CorpusData`) and after (`Corpus`).
+"""A corpus in memory: before a fold is chosen (`CorpusData`) and after (`Corpus`).
 
-N segments, M modalities, d features, ΣT rows of all segments one after the other.
+Legend: N segments, M modalities, d features, ΣT rows of all segments one after the other.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from typing import Any, Literal
 import numpy as np
 
 from dhmd.base.errors import DhmdError
+from dhmd.base.hashing import json_sha256
 
 Array = np.ndarray[Any, Any]
 Task = Literal["regression", "classification"]
 Alignment = Literal["word", "none"]
 
 SPLITS = ("train", "valid", "test")
+# Where an encoder computed text's vectors, its sha256 is listed beside the files' by this name.
+ENCODER_SOURCE = "features.encoder"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,28 +44,28 @@ class Ragged:
         return len(self.offsets) - 1
 
     def __getitem__(self, segment: int) -> Array:
-        """The rows of one segment, `[T, d]`."""
+        """Return the rows of one segment, `[T, d]`."""
         return self.values[self.offsets[segment] : self.offsets[segment + 1]]
 
     @classmethod
     def from_rows(cls, rows: Sequence[Array], dtype: Any = np.float32) -> Ragged:
-        """From one `[T, d]` array a segment (at least one segment)."""
+        """Build from one `[T, d]` array per segment (at least one segment)."""
         offsets = offsets_of(np.array([len(row) for row in rows], dtype=np.int64))
         return cls(np.concatenate([np.asarray(row, dtype=dtype) for row in rows]), offsets)
 
 
 def offsets_of(lengths: Array) -> Array:
-    """`[N]` lengths -> `[N + 1]` offsets."""
+    """Return `[N + 1]` offsets of `[N]` lengths."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """A tokenizer's output a segment, ragged.
+    """A tokenizer's output for N segments, ragged.
 
     Attributes:
         ids: `[ΣT]` int64.
-        mask: `[ΣT]` bool, False where a token is not to be attended to.
+        mask: `[ΣT]` bool, False where attention must not look.
         offsets: `[N + 1]` int64.
         types: `[ΣT]` int64, segment ids.
         steps: `[ΣT]` int64, the step of text that a token is a part of, −1 for none.
@@ -82,7 +85,7 @@ class Tokens:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Of one modality over the train split: rows of the segments in which it is present.
+    """Mean and deviation of one modality over the train segments in which it is present.
 
     Attributes:
         mean_d: `[d]` float64.
@@ -96,26 +99,26 @@ class Statistics:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SegmentTable:
-    """Everything of a corpus that has one value a segment.
+    """Everything in a corpus that has one value per segment.
 
     Attributes:
-        name: the dataset, as its recipe is called.
+        name: the dataset's name.
         task: regression or classification.
         low, high: the labels' range (classification: 0 and the number of classes − 1).
         class_names: () for regression.
         alignment: "word" (rows are words, equal lengths) or "none" (each modality its own).
         ids: N distinct ids `video[i]`.
         videos: each segment's video; no video is in two splits of a fold.
-        modalities: the M modalities, in the order text, audio, vision.
+        modalities: the M modalities' names.
         feature_names: modality -> d names.
-        present_NM: bool `[N, M]`.
+        present_NM: bool `[N, M]`, whether a segment has a real row of a modality.
         labels_N: float32 `[N]`, the class index for classification.
-        folds: fold -> `[N]` str of "train", "valid", "test"; the first fold is the default one.
-        planted: name -> `[N]`, the truth behind generated data; {} elsewhere.
-        tokens: a tokenizer's output, where the format brings it.
+        folds: fold -> `[N]` str of "train", "valid", "test"; the first fold is the default.
+        planted: name -> `[N]`, the ground truth of generated data; {} elsewhere.
+        tokens: a tokenizer's output, where the format has it.
         recipe: what defines the corpus, as JSON values (Recipe.corpus()); part of its identity.
         sources: file -> sha256.
-        report: the data report, anything that JSON holds.
+        report: the data report as JSON values; `warnings` are sentences for the user.
     """
 
     name: str
@@ -140,11 +143,11 @@ class SegmentTable:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CorpusData(SegmentTable):
-    """A whole corpus in memory, no fold chosen: what the importers of formats make.
+    """A whole corpus in memory, no fold chosen.
 
     Attributes:
         features: modality -> Ragged, float32 `[ΣT, d]`, finite, not normalised.
-        words: N tuples of words, or None where the format holds none.
+        words: N tuples of words, or None where the format has none.
         word_intervals: Ragged `[ΣT, 2]` seconds, or None.
     """
 
@@ -165,7 +168,7 @@ class Corpus:
         folds: all folds' names.
         split_N: `[N]` str, "train", "valid" or "test".
         statistics: modality -> Statistics of the fold's train split.
-        identity: see dhmd/data/aligned/identity.py.
+        identity: see corpus_identity.
     """
 
     name: str
@@ -194,7 +197,7 @@ class Corpus:
     report: dict[str, Any]
 
     def index(self, split: str) -> Array:
-        """Rows of a split, int64, ascending.
+        """Return the rows of a split, int64, ascending.
 
         Raises:
             DhmdError: no such split.
@@ -202,3 +205,30 @@ class Corpus:
         if split not in SPLITS:
             raise DhmdError(f"no split {split!r}; there are {', '.join(SPLITS)}")
         return np.flatnonzero(self.split_N == split).astype(np.int64)
+
+
+def corpus_identity(
+    *,
+    name: str,
+    recipe: Mapping[str, object],
+    fold: str,
+    ids: Sequence[str],
+    split_N: Array,
+    labels_N: Array,
+    sources: Mapping[str, str],
+) -> str:
+    """Return the sha256 over what makes two results comparable.
+
+    That is recipe, fold, ids, splits, labels and the sources' sha256, not the bytes of the aligned
+    features file: features differ between processors in their last digits.
+    """
+    return json_sha256(
+        {
+            "recipe": dict(recipe) | {"name": name},
+            "fold": fold,
+            "ids": list(ids),
+            "splits": [str(split) for split in split_N],
+            "labels": [float(label) for label in np.asarray(labels_N, dtype=np.float32)],
+            "sources": dict(sources),
+        }
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,29 +43,26 @@ def read_folds(path: Path) -> Folds:
             if not isinstance(videos, list) or not all(isinstance(v, str) for v in videos):
                 raise DhmdError(f"{path}: fold {fold!r}, {split} must be a list of video ids")
         folds[str(fold)] = {split: tuple(splits[split]) for split in SPLITS}
-        _split_of_video(folds[str(fold)], fold=str(fold), where=str(path))
+        _split_of_video(folds[str(fold)], str(fold), str(path))
     return folds
 
 
 def assign_splits(
     folds: Mapping[str, Mapping[str, Sequence[str]]], videos: Sequence[str], *, where: str
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """Give every segment its split in every fold.
+    """Return every segment's split in every fold, fold -> `[N]` str.
 
     Args:
         folds: fold -> split -> videos.
         videos: each segment's video, N.
         where: the folds' file, for the messages.
 
-    Returns:
-        fold -> `[N]` str.
-
     Raises:
-        DhmdError: a segment's video is in no split of a fold, or in two, or a split gets nothing.
+        DhmdError: a segment's video is in no split of a fold, or in two, or a split is empty.
     """
     result: dict[str, np.ndarray[Any, Any]] = {}
     for fold, splits in folds.items():
-        split_of = _split_of_video(splits, fold=fold, where=where)
+        split_of = _split_of_video(splits, fold, where)
         absent = sorted({video for video in videos if video not in split_of})
         if absent:
             raise DhmdError(
@@ -73,24 +70,37 @@ def assign_splits(
                 f" ({len(absent)} such {'video' if len(absent) == 1 else 'videos'});"
                 " put it into train, valid or test"
             )
-        rows = np.array([split_of[video] for video in videos], dtype="U5")
-        for split in SPLITS:
-            if not (rows == split).any():
-                raise DhmdError(f"{where}: split {split!r} of fold {fold!r} holds no segment")
-        result[fold] = rows
+        result[fold] = np.array([split_of[video] for video in videos], dtype="U5")
+        check_split(fold, videos, result[fold], where)
     return result
 
 
-def _split_of_video(
-    splits: Mapping[str, Sequence[str]], *, fold: str, where: str
-) -> dict[str, str]:
+def check_split(fold: str, videos: Sequence[str], splits: Iterable[str], where: str) -> None:
+    """Check that every split of a fold has a segment, and that no video is in two.
+
+    Raises:
+        DhmdError: `where`, and the fold.
+    """
+    split_of: dict[str, str] = {}
+    for video, split in zip(videos, map(str, splits), strict=True):
+        _assign(split_of, video, split, fold, where)
+    for split in SPLITS:
+        if split not in split_of.values():
+            raise DhmdError(f"{where}: split {split!r} of fold {fold!r} has no segment")
+
+
+def _split_of_video(splits: Mapping[str, Sequence[str]], fold: str, where: str) -> dict[str, str]:
     split_of: dict[str, str] = {}
     for split in SPLITS:
         for video in splits[split]:
-            other = split_of.setdefault(video, split)
-            if other != split:
-                raise DhmdError(
-                    f"{where}: video {video!r} is in both {other} and {split} of fold {fold!r};"
-                    " splits never share a video"
-                )
+            _assign(split_of, video, split, fold, where)
     return split_of
+
+
+def _assign(split_of: dict[str, str], video: str, split: str, fold: str, where: str) -> None:
+    other = split_of.setdefault(video, split)
+    if other != split:
+        raise DhmdError(
+            f"{where}: video {video!r} is in both {other} and {split} of fold {fold!r};"
+            " splits never share a video"
+        )

@@ -1,8 +1,10 @@
-"""Reading the aligned cache under one fold."""
+"""Reading the aligned features file under one fold."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -10,77 +12,66 @@ from typing import Any, cast
 import h5py
 import numpy as np
 
-from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hdf5 import READ_ERRORS, refuse_all_traps
+from dhmd.base.errors import DhmdError
+from dhmd.base.hdf5 import reading
 from dhmd.data.aligned.corpus import (
     SPLITS,
     Alignment,
+    Array,
     Corpus,
     Ragged,
     Statistics,
     Task,
     Tokens,
 )
-from dhmd.data.aligned.seal import check_file
-from dhmd.data.aligned.validation import check_corpus
 from dhmd.data.aligned.writer import SCHEMA, SCHEMA_VERSION, TOKENS
 
 
-def read_corpus(
-    path: Path, *, fold: str | None = None, test_labels: bool = False, verify: bool = True
-) -> Corpus:
+def read_corpus(path: Path, *, fold: str | None = None, test_labels: bool = False) -> Corpus:
     """Load a corpus.
 
     Args:
-        path: the cache.
+        path: the aligned features file.
         fold: a fold's name; None takes the first.
-        test_labels: whether labels and planted truth of the test split are given (only evaluation
+        test_labels: whether to return labels and ground truth of the test split (only evaluation
             asks for them); NaN otherwise.
-        verify: check the file against its sha256 first.
 
     Raises:
         DhmdError: the file is absent, damaged, of another schema, or has no such fold.
     """
-    path = Path(path)
-    check_file(path, verify=verify)
-    try:
-        with h5py.File(path, "r") as file:
-            refuse_all_traps(file, str(path))
-            corpus = _read(file, path, fold, test_labels)
-            check_corpus(corpus, str(path))
-            return corpus
-    except READ_ERRORS as error:
-        raise _damaged(path, error) from error
+    with _opened(Path(path)) as file:
+        corpus = _read(file, Path(path), fold, test_labels)
+        _check(corpus, str(path))
+        return corpus
 
 
 def read_identity(path: Path, fold: str | None = None) -> str:
-    """The corpus's identity under a fold, without reading features.
+    """Return the corpus's identity under a fold, without reading features.
 
     Raises:
         DhmdError: as read_corpus.
     """
-    path = Path(path)
-    check_file(path, verify=False)
-    try:
-        with h5py.File(path, "r") as file:
-            return str(file["folds"][_choose_fold(file, path, fold)].attrs["identity"])
-    except READ_ERRORS as error:
-        raise _damaged(path, error) from error
+    with _opened(Path(path)) as file:
+        return str(file["folds"][_choose_fold(file, Path(path), fold)].attrs["identity"])
 
 
-def _damaged(path: Path, error: BaseException) -> DhmdError:
-    return DhmdError(
-        f"{path}: the aligned cache is damaged ({first_line(error)});"
-        " make it again with the align stage or fetch it again"
-    )
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    if not path.is_file():
+        raise DhmdError(f"{path}: there is no such aligned features file; run the align stage")
+    damaged = f"{path}: the aligned features file is damaged; make it again with the align stage"
+    with reading(path, damaged) as file:
+        if "schema" not in file.attrs:
+            raise DhmdError(f"{path}: not an aligned features file; make it with the align stage")
+        yield file
 
 
 def _choose_fold(file: Any, path: Path, fold: str | None) -> str:
     schema, version = file.attrs.get("schema"), file.attrs.get("schema_version")
     if schema != SCHEMA or version != SCHEMA_VERSION:
         raise DhmdError(
-            f"{path}: an aligned cache of schema {schema} {version}, this version reads {SCHEMA}"
-            f" {SCHEMA_VERSION}; make it again with the align stage"
+            f"{path}: an aligned features file of schema {schema} {version}, but this version"
+            f" reads {SCHEMA} {SCHEMA_VERSION}; make it again with the align stage"
         )
     folds = json.loads(file.attrs["folds"])
     if fold is None:
@@ -110,8 +101,7 @@ def _read(file: Any, path: Path, fold: str | None, test_labels: bool) -> Corpus:
     words, word_intervals = _words(file)
     tokens = None
     if "tokens" in file:
-        part = file["tokens"]
-        tokens = Tokens(**{name: part[name][()] for name in TOKENS})
+        tokens = Tokens(**{name: file["tokens"][name][()] for name in TOKENS})
     features = file["features"]
     return Corpus(
         name=str(file.attrs["name"]),
@@ -150,10 +140,57 @@ def _words(file: Any) -> tuple[tuple[tuple[str, ...], ...] | None, Ragged | None
     text, offsets = _strings(file["words"]["text"]), file["words"]["offsets"][()]
     segments = tuple(text[start:end] for start, end in pairwise(offsets))
     intervals = file["words"]["intervals"][()]
-    if np.isnan(intervals).any():  # a format that holds words without times
+    if np.isnan(intervals).any():  # a format with words, but without times
         return segments, None
     return segments, Ragged(values=intervals, offsets=offsets)
 
 
 def _strings(dataset: Any) -> tuple[str, ...]:
     return tuple(dataset.asstr()[()].tolist())
+
+
+def _check(corpus: Corpus, where: str) -> None:
+    """Check that what was read is consistent, so that no later stage fails on it.
+
+    Raises:
+        DhmdError: the first contradiction.
+    """
+    count, modalities = len(corpus.ids), corpus.modalities
+    expected: dict[str, tuple[Array, tuple[int, ...], str]] = {
+        "labels": (corpus.labels_N, (count,), "f"),
+        "present": (corpus.present_NM, (count, len(modalities)), "b"),
+    }
+    for name in modalities:
+        ragged, width = corpus.features[name], len(corpus.feature_names[name])
+        statistics = corpus.statistics[name]
+        expected[f"the features of {name}"] = (ragged.values, (len(ragged.values), width), "f")
+        expected[f"the offsets of {name}"] = (ragged.offsets, (count + 1,), "i")
+        expected[f"the mean of {name}"] = (statistics.mean_d, (width,), "f")
+        expected[f"the deviation of {name}"] = (statistics.std_d, (width,), "f")
+    for name, values in corpus.planted.items():
+        expected[f"planted {name}"] = (values, (count,), "f")
+    for what, (values, shape, kind) in expected.items():
+        if values.shape != shape or values.dtype.kind != kind:
+            raise DhmdError(
+                f"{where} is damaged: {what} have the shape {values.shape} and type "
+                f"{values.dtype}, where {shape} is expected"
+            )
+    if count < 1 or len(corpus.split_N) != count or len(corpus.videos) != count:
+        raise DhmdError(f"{where} is damaged: ids, videos and splits differ in number")
+    for name in modalities:
+        offsets, values = corpus.features[name].offsets, corpus.features[name].values
+        if offsets[0] != 0 or offsets[-1] != len(values) or (np.diff(offsets) < 0).any():
+            raise DhmdError(f"{where} is damaged: the offsets of {name} do not fit its rows")
+        statistics = corpus.statistics[name]
+        if not (np.isfinite(values).all() and np.isfinite(statistics.mean_d).all()):
+            raise DhmdError(f"{where} is damaged: {name} has values that are not finite")
+        if not (np.isfinite(statistics.std_d).all() and (statistics.std_d > 0).all()):
+            raise DhmdError(f"{where} is damaged: a deviation of {name} is not positive")
+    if corpus.words is not None and len(corpus.words) != count:
+        raise DhmdError(f"{where} is damaged: words for {len(corpus.words)} of {count} segments")
+    known = corpus.labels_N[np.isin(corpus.split_N, ("train", "valid"))]
+    if not np.isfinite(known).all():
+        raise DhmdError(f"{where} is damaged: a label is not finite")
+    classes = len(corpus.class_names)
+    if corpus.task == "classification" and not np.isin(known, np.arange(classes)).all():
+        raise DhmdError(f"{where} is damaged: a label is none of the {classes} classes")

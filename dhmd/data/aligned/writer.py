@@ -1,15 +1,16 @@
-"""Writing the aligned cache, whole or not at all, features appended as they come.
+"""Writing the aligned features file, whole or not at all, features appended as they come.
 
 Memory stays flat: rows go into chunked datasets in blocks, and the train statistics are merged
 block by block (Chan, Golub and LeVeque's update) from what was written. The same content gives the
-same bytes.
+same bytes. The schema is in dhmd/data/aligned/__init__.py.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,22 +23,19 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.hdf5 import writing
 from dhmd.data.aligned.corpus import (
     SPLITS,
+    Array,
     CorpusData,
-    Ragged,
     SegmentTable,
     Statistics,
+    corpus_identity,
     offsets_of,
 )
-from dhmd.data.aligned.identity import corpus_identity
-from dhmd.data.aligned.seal import BLOCK, write_seal
-from dhmd.data.aligned.validation import check_rows, check_table
+from dhmd.data.aligned.folds import check_split
 
 SCHEMA = "dhmd-aligned"
 SCHEMA_VERSION = 2
 
 TOKENS = ("ids", "mask", "offsets", "types", "steps")
-
-Array = np.ndarray[Any, Any]
 
 _CHUNK_BYTES = 1 << 18  # of one dataset's chunk
 _FLUSH_BYTES = 1 << 22  # rows are held back until there are this many bytes
@@ -93,11 +91,11 @@ class _Appended:
         return self._dataset
 
 
-class CacheWriter:
-    """Append features and words segment after segment, then `finish` with the table of segments.
+class AlignedWriter:
+    """Appends features and words segment after segment, then `finish`es with the segments' table.
 
-    A context manager: the file appears when the block ends after `finish`, and not at all else.
-    Calls of `append` for the modalities may interleave freely; each keeps its own order.
+    A context manager: the file appears when the block ends after `finish`, and not at all
+    otherwise. Calls of `append` for the modalities may interleave freely; each keeps its order.
     """
 
     def __init__(
@@ -110,13 +108,10 @@ class CacheWriter:
         self._word_lengths: list[Array] = []
         self._finished = False
 
-    def __enter__(self) -> CacheWriter:
+    def __enter__(self) -> AlignedWriter:
         with ExitStack() as stack:
             temporary = stack.enter_context(whole_file(self._path))
-            stack.enter_context(_sealed(temporary))
-            self._file, self._check = stack.enter_context(
-                writing(temporary, self._path, userblock_size=BLOCK)
-            )
+            self._file, self._check = stack.enter_context(writing(temporary, self._path))
             features = self._file.create_group("features")
             self._values = {
                 modality: _Appended(
@@ -142,7 +137,7 @@ class CacheWriter:
             if error is not None:
                 raise error
             if not self._finished:
-                raise DhmdError(f"{self._path}: the aligned cache was left unfinished")
+                raise DhmdError(f"{self._path}: the aligned features file was left unfinished")
 
     def append(self, modality: str, values: Array, lengths: Array) -> None:
         """Append segments of one modality: values `[ΣT, d]` float32, lengths `[n]`.
@@ -152,9 +147,7 @@ class CacheWriter:
         """
         values = np.ascontiguousarray(values, dtype=np.float32)
         lengths = np.asarray(lengths, dtype=np.int64)
-        check_rows(
-            values, lengths, len(self._names[modality]), f"{self._path}: features of {modality}"
-        )
+        self._check_rows(f"features of {modality}", values, lengths, len(self._names[modality]))
         self._values[modality].append(values)
         self._check()
         self._lengths[modality].append(lengths)
@@ -163,22 +156,35 @@ class CacheWriter:
         """Append segments of words: ΣT words, intervals `[ΣT, 2]` seconds, lengths `[n]`."""
         intervals = np.asarray(intervals, dtype=np.float64).reshape(-1, 2)
         lengths = np.asarray(lengths, dtype=np.int64)
-        check_rows(intervals, lengths, 2, f"{self._path}: word intervals")
+        self._check_rows("word intervals", intervals, lengths, 2)
         if len(words) != len(intervals):
             raise DhmdError(f"{self._path}: {len(words)} words but {len(intervals)} intervals")
         self._text.append(np.array([str(word) for word in words], dtype=object))
         self._intervals.append(intervals)
         self._word_lengths.append(lengths)
 
+    def _check_rows(self, what: str, values: Array, lengths: Array, width: int) -> None:
+        """Check shapes; features must be finite (word times may be unknown: NaN)."""
+        if values.ndim != 2 or values.shape[1] != width:
+            raise DhmdError(
+                f"{self._path}: {what} have shape {values.shape}, expected [rows, {width}]"
+            )
+        if lengths.ndim != 1 or (lengths < 0).any() or int(lengths.sum()) != len(values):
+            raise DhmdError(
+                f"{self._path}: {what}: {len(values)} rows do not fit the segments' lengths"
+            )
+        if values.dtype == np.float32 and not np.isfinite(values).all():
+            raise DhmdError(f"{self._path}: {what} are not finite; clean them before writing")
+
     def finish(self, table: SegmentTable) -> None:
-        """Write everything that has one value a segment, and the statistics of every fold.
+        """Write everything that has one value per segment, and the statistics of every fold.
 
         Raises:
-            DhmdError: the table contradicts itself or the appended rows (see check_table).
+            DhmdError: the table contradicts itself or the appended rows.
         """
         offsets = {modality: _offsets(lengths) for modality, lengths in self._lengths.items()}
         word_offsets = _offsets(self._word_lengths) if self._with_words else None
-        check_table(table, offsets, word_offsets, str(self._path))
+        _check_table(table, offsets, word_offsets, str(self._path))
         file = self._file
         for modality, names in self._names.items():
             self._values[modality].flush()
@@ -211,29 +217,22 @@ class CacheWriter:
         self._finished = True
 
 
-@contextmanager
-def _sealed(path: Path) -> Iterator[None]:
-    """Seal the file once it is closed and whole."""
-    yield
-    write_seal(path)
-
-
-def write_cache(path: Path, data: CorpusData) -> None:
+def write_aligned(path: Path, data: CorpusData) -> None:
     """Write a corpus that is in memory.
 
     Raises:
         DhmdError: the data contradict themselves (shapes, non-finite features, labels out of
             range, an id twice, a video in two splits, an empty split), or the disk is full.
     """
-    with CacheWriter(path, data.feature_names, words=data.words is not None) as writer:
+    with AlignedWriter(path, data.feature_names, words=data.words is not None) as writer:
         for modality in data.modalities:
-            ragged: Ragged = data.features[modality]
-            writer.append(modality, ragged.values, ragged.lengths)
+            rows = data.features[modality]
+            writer.append(modality, rows.values, rows.lengths)
         if data.words is not None:
             flat = [word for segment in data.words for word in segment]
             lengths = np.array([len(segment) for segment in data.words], dtype=np.int64)
             intervals = data.word_intervals
-            # Formats without times have words only: NaN says so, and zero would be a lie.
+            # NaN stands for unknown times.
             writer.append_words(
                 flat,
                 np.full((len(flat), 2), np.nan) if intervals is None else intervals.values,
@@ -317,3 +316,66 @@ def _statistics(values: Any, offsets: Array, use_N: Array) -> Statistics:
     # Constant up to float32's resolution: rounding alone must not be blown up to unit variance.
     std_d[std_d <= 1e-7 * np.abs(mean_d)] = 1.0
     return Statistics(mean_d=mean_d, std_d=std_d)
+
+
+def _check_table(
+    table: SegmentTable, offsets: Mapping[str, Array], word_offsets: Array | None, where: str
+) -> None:
+    """Check that the table agrees with itself and with the rows.
+
+    Raises:
+        DhmdError: shapes, an id twice, labels missing or out of range, a fold's defects.
+    """
+    count = len(table.ids)
+    if not count:
+        raise DhmdError(f"{where}: no segments are left")
+    if len(set(table.ids)) != count:
+        twice = Counter(table.ids).most_common(1)[0][0]
+        raise DhmdError(f"{where}: the id {twice!r} occurs twice")
+    if tuple(table.modalities) != tuple(offsets) or set(table.feature_names) != set(offsets):
+        raise DhmdError(
+            f"{where}: modalities {list(table.modalities)} do not match the features of"
+            f" {list(offsets)}"
+        )
+    sizes: dict[str, int] = {"videos": len(table.videos), "labels": len(table.labels_N)}
+    sizes.update({f"features of {name}": len(own) - 1 for name, own in offsets.items()})
+    sizes.update({f"planted {name}": len(values) for name, values in table.planted.items()})
+    if word_offsets is not None:
+        sizes["words"] = len(word_offsets) - 1
+    if table.tokens is not None:
+        sizes["tokens"] = len(table.tokens.offsets) - 1
+    for what, size in sizes.items():
+        if size != count:
+            raise DhmdError(f"{where}: {what} for {size} segments, but there are {count} ids")
+    if np.shape(table.present_NM) != (count, len(table.modalities)):
+        raise DhmdError(f"{where}: present_NM has shape {np.shape(table.present_NM)}")
+    if table.alignment == "word":
+        first = offsets[table.modalities[0]]
+        for name, own in offsets.items():
+            if not np.array_equal(own, first):
+                raise DhmdError(f"{where}: {name} is not aligned with {table.modalities[0]}")
+    _check_labels(table, where)
+    if not table.folds:
+        raise DhmdError(f"{where}: no folds")
+    for fold, split_N in table.folds.items():
+        if not fold or "/" in fold or fold == ".":
+            raise DhmdError(f"{where}: {fold!r} cannot be a fold's name")
+        if len(split_N) != count or not set(map(str, split_N)) <= set(SPLITS):
+            raise DhmdError(f"{where}: fold {fold!r} does not give every segment its split")
+        check_split(fold, table.videos, split_N, where)
+
+
+def _check_labels(table: SegmentTable, where: str) -> None:
+    labels_N = np.asarray(table.labels_N, dtype=np.float64)
+    low, high = float(table.low), float(table.high)
+    if table.task == "classification":
+        low, high = 0.0, float(len(table.class_names) - 1)
+    bad = ~(np.isfinite(labels_N) & (labels_N >= low - 1e-6) & (labels_N <= high + 1e-6))
+    if table.task == "classification":
+        bad |= labels_N != np.round(labels_N)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise DhmdError(
+            f"{where}: the label of {table.ids[row]!r} is {labels_N[row]:g},"
+            f" allowed is {low:g} to {high:g}"
+        )

@@ -1,38 +1,50 @@
-"""From computational sequences to the aligned cache: words, then label segments.
+"""From computational sequences to the aligned features file: words, then label segments.
 
 The definition is the CMU-MultimodalSDK's, and its numbers are the reference (tests compare them):
 
-1. Only videos that all sequences share are kept.
-2. Every reference row (a word) that is not shorter than ε takes, from every other sequence, the
-   mean of the rows that overlap it by more than ε; zeros where there are none.
-3. A word belongs to every label segment that it overlaps by more than ε, words in time's order.
+1. Every word that is not shorter than ε takes, from every other sequence, the mean of the rows that
+   overlap it by more than ε; zeros where there are none (word_alignment.py).
+2. A word belongs to every label segment that it overlaps by more than ε, in time order
+   (segments.py).
 
-Where the SDK leaves a choice or stumbles we decide, and the data report counts it: values that are
-not finite (clean.py), segments with nothing in them, fixed lengths (here: cut to `max_steps`, no
-padding at all). A word across a segment's border brings its values in all modalities along; the SDK
-asks each modality again whether its rows reach into the segment, so that lengths can disagree.
+Where the SDK leaves a choice or fails we decide, and the data report counts it (report.py): values
+that are not finite (cleaning.py), videos that a sequence lacks (kept with the modality absent; the
+SDK drops them), segments with nothing in them, fixed lengths (here: cut to `max_steps`, without
+padding). A word across a segment's border brings its values in all modalities along; the SDK tests
+again for each modality whether its rows reach into the segment, so that lengths can disagree.
 """
 
-from dhmd.data.alignment.check import check_corpus
-from dhmd.data.alignment.clean import Cleaned, clean_values
+from dhmd.data.alignment.align import align_corpus, check_corpus
+from dhmd.data.alignment.cleaning import Cleaned, clean_values
 from dhmd.data.alignment.config import AlignConfig
-from dhmd.data.alignment.corpus import align_corpus
-from dhmd.data.alignment.origin import Origin
-from dhmd.data.alignment.overlap import overlap_mean, overlap_pairs
-from dhmd.data.alignment.plan import EPSILON
-from dhmd.data.alignment.words import EncoderSource, TextSink, WordEncoder
+from dhmd.data.alignment.plan import Origin, Plan
+from dhmd.data.alignment.report import REPORTED_SHARE, TableBuilder, cleaned_sentence, cut_sentence
+from dhmd.data.alignment.segments import AlignedVideo, SegmentRows, Steps, align_video
+from dhmd.data.alignment.sequences import Sequences
+from dhmd.data.alignment.word_alignment import EPSILON, overlap_mean, overlap_pairs
+from dhmd.data.text.writer import EncoderSource, TextWriter, WordEncoder
 
 __all__ = [
     "EPSILON",
+    "REPORTED_SHARE",
     "AlignConfig",
+    "AlignedVideo",
     "Cleaned",
     "EncoderSource",
     "Origin",
-    "TextSink",
+    "Plan",
+    "SegmentRows",
+    "Sequences",
+    "Steps",
+    "TableBuilder",
+    "TextWriter",
     "WordEncoder",
     "align_corpus",
+    "align_video",
     "check_corpus",
     "clean_values",
+    "cleaned_sentence",
+    "cut_sentence",
     "overlap_mean",
     "overlap_pairs",
 ]

@@ -26,5 +26,7 @@ class AlignConfig:
     truncate: FromRecipe[Literal["first", "last"]] = "first"  # steps of a longer segment that stay
     # Modalities whose features lose the mean of their video, and with it the speaker.
     centre_by_video: FromRecipe[tuple[str, ...]] = ()
+    # Videos that a sequence lacks: kept with the modality absent, or dropped.
+    incomplete_videos: FromRecipe[Literal["keep", "drop"]] = "keep"
     # Segments of no length, without words or without rows.
     empty_segments: FromRecipe[Literal["drop", "keep"]] = "drop"

@@ -1,30 +1,36 @@
-"""How one corpus is to be aligned: recipe and configuration together."""
+"""How one corpus is aligned: recipe and configuration together, and the part a model remembers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from pydantic import PositiveFloat
+from pydantic.dataclasses import dataclass
 
 from dhmd.base.errors import DhmdError
+from dhmd.config.schema import CONFIG, as_json, load_section
 from dhmd.data.alignment.config import AlignConfig
-from dhmd.data.alignment.sources import Sequences
-from dhmd.data.alignment.words import EncoderSource
-from dhmd.recipes import Recipe
+from dhmd.data.alignment.sequences import Sequences
+from dhmd.data.alignment.word_alignment import EPSILON
+from dhmd.data.text.writer import EncoderSource
+from dhmd.recipes import Labels, Recipe, SequenceFile
 
-EPSILON = 1e-5  # seconds; a shorter overlap is none (source: SDK; its copy on PyPI has 1e-3)
 
-
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What every video is aligned by.
+    """How every video is aligned.
 
     Attributes:
-        recipe: what is text, audio, vision, reference, labels, planted.
+        recipe: which sequence is each modality, the reference, the labels, the ground truth.
         config: section `align`.
-        alignment: "word" (every modality has a row a word) or "none" (text has a row a word, the
-            others keep their own rows).
+        alignment: "word" (every modality has one row per word) or "none" (text has one row per
+            word, the others keep their own rows).
         epsilon: seconds.
-        encoder: what gives words their vectors, where no sequence does.
+        encoder: what computes the words' vectors, where no sequence holds them.
     """
 
     recipe: Recipe
@@ -41,7 +47,7 @@ class Plan:
 
     @property
     def modalities(self) -> dict[str, str]:
-        """Modality -> sequence, in the order text, audio, vision."""
+        """Modality -> sequence, in the recipe's order of modalities."""
         return {name: self.recipe.modalities[name] for name in self.recipe.modality_names}
 
     @property
@@ -54,29 +60,54 @@ class Plan:
         assert labels.high is not None
         return labels.low, labels.high
 
+    @property
+    def has_text(self) -> bool:
+        """Whether text, whose steps are words, is among the modalities."""
+        return "text" in self.modalities
+
     def by_word(self, modality: str) -> bool:
-        """Whether a modality's steps are words."""
+        """Return whether a modality's steps are words."""
         return self.alignment == "word" or modality == "text"
 
     def encodes(self, modality: str) -> bool:
-        """Whether a modality's vectors come from the encoder."""
+        """Return whether a modality's vectors come from the text encoder."""
         return modality == "text" and self.encoder is not None
 
     def max_steps(self, modality: str) -> int:
-        """How many steps of a segment stay."""
+        """Return how many steps of a segment stay."""
         if self.alignment == "word":
             return self.config.max_steps
         return self.config.max_steps_unaligned[modality]
 
-    def check_roles(self, sequences: Sequences) -> None:
-        """The sequences can play the roles that the recipe gives them.
+    def with_words_as_text(self) -> Plan:
+        """Return the plan for an encoder: text is the words, and no word vectors are needed.
 
         Raises:
-            DhmdError: words where numbers belong or the reverse, or no video in common.
+            DhmdError: the recipe has no text.
         """
+        if "text" not in self.recipe.modalities:
+            raise DhmdError(
+                f"features.text requires an encoder's vectors, but {self.recipe.source} has no"
+                " text: set it to words"
+            )
+        modalities = {**self.recipe.modalities, "text": self.reference}
+        return replace(self, recipe=replace(self.recipe, modalities=modalities))
+
+    def check_sequences(self, sequences: Sequences) -> None:
+        """Check that the sequences fit the roles that the recipe gives them.
+
+        Raises:
+            DhmdError: words where numbers are expected or the reverse, or an unknown modality.
+        """
+        for modality in self.config.centre_by_video:
+            if modality not in self.modalities:
+                raise DhmdError(
+                    f"align.centre_by_video names {modality!r}, but the modalities of"
+                    f" {self.recipe.source} are {', '.join(self.modalities)}"
+                )
         for modality, name in self.modalities.items():
             if self.encodes(modality):
-                self._check_words(sequences)
+                self._check_encoder(sequences)
             elif sequences.is_text(name):
                 raise DhmdError(
                     f"{sequences[name].path}: modality {modality} needs numbers, but the sequence"
@@ -89,17 +120,12 @@ class Plan:
                 f" {list(self.config.drop_words)}, but the reference {self.reference!r} holds no"
                 " words; set it to []"
             )
-        if not sequences.shared:
-            raise DhmdError(
-                f"no video is shared by all sequences of {self.recipe.name}"
-                f" ({', '.join(self.recipe.needed)})"
-            )
 
-    def _check_words(self, sequences: Sequences) -> None:
-        """An encoder needs words, and gives vectors that know no speaker's level."""
+    def _check_encoder(self, sequences: Sequences) -> None:
+        """An encoder needs words, and its vectors have no speaker's level to remove."""
         if not sequences.is_text(self.reference):
             raise DhmdError(
-                f"{sequences[self.reference].path}: features.text asks for an encoder's vectors,"
+                f"{sequences[self.reference].path}: features.text requires an encoder's vectors,"
                 f" but the reference {self.reference!r} holds no words: set it to words"
             )
         if "text" in self.config.centre_by_video:
@@ -107,3 +133,85 @@ class Plan:
                 "align.centre_by_video names text, whose vectors come from an encoder"
                 " (features.text): leave it out"
             )
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Origin:
+    """The part of a plan that does not concern labels, as JSON: enough to align new files alike.
+
+    It is stored in the data report and from there in the model directory, so that a model can be
+    used without recipe and params.yaml.
+
+    Attributes:
+        modalities: modality -> sequence.
+        reference: the sequence whose rows are words.
+        files: sequence -> the file's name at its source, without directories.
+        align: section `align`.
+        epsilon: seconds.
+        encoder: what computed the words' vectors, None where a sequence held them.
+    """
+
+    modalities: Mapping[str, str]
+    reference: str
+    files: Mapping[str, str]
+    align: AlignConfig
+    epsilon: PositiveFloat
+    encoder: EncoderSource | None = None
+
+    @staticmethod
+    def of(plan: Plan) -> Origin:
+        """Return the origin of a plan."""
+        listed = plan.recipe.sequences
+        names = dict.fromkeys([plan.reference, *plan.modalities.values()])
+        return Origin(
+            modalities=plan.modalities,
+            reference=plan.reference,
+            files={name: PurePosixPath(listed[name].path).name for name in names if name in listed},
+            align=plan.config,
+            epsilon=plan.epsilon,
+            encoder=plan.encoder,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        value: dict[str, Any] = as_json(self)
+        return value
+
+    @staticmethod
+    def from_json(value: object, source: str) -> Origin:
+        """Read what `as_json` returned.
+
+        Raises:
+            DhmdError: not such a value; the message names `source` and the key.
+        """
+        return load_section(Origin, value, where="origin", source=source)
+
+    def plan(
+        self, dataset: str, alignment: Literal["word", "none"], modalities: Sequence[str]
+    ) -> Plan:
+        """Return the plan for new files that hold some of the modalities, and no labels.
+
+        Raises:
+            DhmdError: a modality that the corpus did not have.
+        """
+        names = dict.fromkeys([self.reference, *self.modalities.values()])
+        try:
+            recipe = Recipe(
+                name=dataset,
+                title=dataset,
+                format="csd",
+                sequences={name: SequenceFile(path=f"{name}.csd") for name in names},
+                modalities={name: self.modalities[name] for name in modalities},
+                reference=self.reference,
+                # A recipe must name labels; an alignment without labels never reads them.
+                labels=Labels(sequence=self.reference, low=0.0, high=1.0),
+            )
+        except (KeyError, ValueError) as error:
+            raise DhmdError(f"{dataset} was not aligned from such sequences: {error}") from error
+        return Plan(
+            recipe=recipe,
+            config=self.align,
+            alignment=alignment,
+            epsilon=self.epsilon,
+            encoder=self.encoder,
+        )

@@ -1,8 +1,36 @@
-"""Getting a corpus's files: ordered sources, resumed transfers, one verified folder."""
+"""Get a corpus's files: ordered sources, resumed transfers, one verified folder."""
 
-from dhmd.data.download.earlier import received_before
-from dhmd.data.download.gathering import download
-from dhmd.data.download.manifest import read_manifest, write_manifest
-from dhmd.data.download.pin import pin
+from dhmd.data.download.contents import SourceFailure, check_contents
+from dhmd.data.download.gathering import (
+    PLACED_FOLDER,
+    Wanted,
+    download,
+    find_local,
+    ordered_sources,
+    wanted_files,
+)
+from dhmd.data.download.received import (
+    RECEIVED_NAME,
+    FileRecord,
+    read_received,
+    received_before,
+    write_received,
+)
+from dhmd.data.download.sources import Folder
 
-__all__ = ["download", "pin", "read_manifest", "received_before", "write_manifest"]
+__all__ = [
+    "PLACED_FOLDER",
+    "RECEIVED_NAME",
+    "FileRecord",
+    "Folder",
+    "SourceFailure",
+    "Wanted",
+    "check_contents",
+    "download",
+    "find_local",
+    "ordered_sources",
+    "read_received",
+    "received_before",
+    "wanted_files",
+    "write_received",
+]

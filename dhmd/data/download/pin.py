@@ -1,28 +1,31 @@
-"""`dhmd data pin`: what was received becomes what is required, written into the recipe's text."""
+"""`dhmd data pin`: write the bytes and sha256 of received files into the recipe."""
 
 from __future__ import annotations
 
+import io
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from dhmd.base.atomic import write_text
-from dhmd.base.errors import DhmdError
+from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.hashing import file_sha256
-from dhmd.config.yaml12 import parse_yaml
 from dhmd.data.download.gathering import wanted_files
-from dhmd.data.download.manifest import FileRecord
+from dhmd.data.download.received import FileRecord
 
 if TYPE_CHECKING:
     from dhmd.recipes import Recipe
 
 
 def pin(recipe: Recipe, *, recipe_file: Path, raw: Path) -> dict[str, FileRecord]:
-    """Write bytes and sha256 of the files in `raw` into the recipe, keeping every comment.
+    """Write bytes and sha256 of the files in `raw` into the recipe; comments stay.
 
     Returns:
-        sequence name -> what was written.
+        Sequence name -> what was written.
 
     Raises:
         DhmdError: a generated corpus, a missing file, or a recipe whose text cannot be edited.
@@ -38,62 +41,36 @@ def pin(recipe: Recipe, *, recipe_file: Path, raw: Path) -> dict[str, FileRecord
             )
         records[wanted.sequence] = FileRecord(sha256=file_sha256(path), bytes=path.stat().st_size)
     text = recipe_file.read_text(encoding="utf-8")
-    write_text(recipe_file, edited(text, records, where=str(recipe_file)))
+    write_text(recipe_file, pinned_text(text, records, where=str(recipe_file)))
     return records
 
 
-def edited(text: str, records: dict[str, FileRecord], *, where: str) -> str:
-    """`text` (a recipe) with the bytes and sha256 of `records` in it, otherwise unchanged.
+def pinned_text(text: str, records: dict[str, FileRecord], *, where: str) -> str:
+    """Return a recipe's text with the bytes and sha256 of `records`.
 
     Raises:
-        DhmdError: a sequence that the text does not hold, or an edit that would change more.
+        DhmdError: the text is not YAML, or lacks a sequence.
     """
-    edits: list[tuple[int, int, str]] = []
-    sequences = value_node(yaml.compose(text, Loader=yaml.SafeLoader), "sequences")
+    editor = YAML()
+    editor.preserve_quotes = True
+    editor.width = 1 << 20  # never wrap
+    if re.search(r"^\s*[\w-]+:[^\n]*\n(\s*#[^\n]*\n)*\s+- ", text, re.MULTILINE):
+        editor.indent(mapping=2, sequence=4, offset=2)
+    editor.representer.add_representer(
+        type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    try:
+        content: Any = editor.load(text)
+    except YAMLError as error:
+        raise DhmdError(f"{where} is not YAML: {first_line(error)}") from error
     for name, record in records.items():
-        entry = value_node(sequences, name)
-        path = value_node(entry, "path")
-        if not isinstance(entry, yaml.MappingNode) or path is None:
-            raise DhmdError(f"{where} has no sequences.{name}.path to pin")
-        missing: list[str] = []
-        for key, value in (("bytes", str(record.bytes)), ("sha256", f'"{record.sha256}"')):
-            old = value_node(entry, key)
-            if old is None:
-                missing.append(f"{key}: {value}")
-            else:
-                edits.append((old.start_mark.index, old.end_mark.index, value))
-        if missing and entry.flow_style:
-            end = path.end_mark.index
-            edits.append((end, end, "".join(f", {line}" for line in missing)))
-        elif missing:
-            end = text.find("\n", path.end_mark.index)
-            end = len(text) if end < 0 else end
-            lines = "".join(f"\n{' ' * entry.start_mark.column}{line}" for line in missing)
-            edits.append((end, end, lines))
-    new = text
-    for start, end, value in sorted(edits, reverse=True):
-        # `bytes:` with nothing behind it is a null of zero length right after the colon.
-        gap = " " if start == end and value[0] not in ",\n" and new[start - 1] == ":" else ""
-        new = new[:start] + gap + value + new[end:]
-    _check(text, new, records, where=where)
-    return new
-
-
-def value_node(node: yaml.Node | None, key: str) -> yaml.Node | None:
-    if isinstance(node, yaml.MappingNode):
-        for name, value in node.value:
-            if isinstance(name, yaml.ScalarNode) and name.value == key:
-                found: yaml.Node = value
-                return found
-    return None
-
-
-def _check(old: str, new: str, records: dict[str, FileRecord], *, where: str) -> None:
-    """The edit must say the same as before but for the pins; text is easily edited wrongly."""
-    before: Any = parse_yaml(old, where)
-    after: Any = parse_yaml(new, where)
-    for name, record in records.items():
-        pins = {"bytes": record.bytes, "sha256": record.sha256}
-        before["sequences"][name] = {**before["sequences"][name], **pins}
-    if before != after:
-        raise DhmdError(f"{where} could not be edited in place: write bytes and sha256 by hand")
+        try:
+            entry = content["sequences"][name]
+            entry["path"]
+        except (KeyError, TypeError) as error:
+            raise DhmdError(f"{where} has no sequences.{name}.path to pin") from error
+        entry["bytes"] = record.bytes
+        entry["sha256"] = DoubleQuotedScalarString(record.sha256)
+    stream = io.StringIO()
+    editor.dump(content, stream)
+    return stream.getvalue()

@@ -1,46 +1,59 @@
-"""One file over http(s): resumed by Range, retried with back-off, never trusted unchecked."""
+"""Receive one file over http(s): retries with back-off, resumes by Range, checks what came."""
 
 from __future__ import annotations
 
-import email.utils
+import hashlib
 import http.client
+import json
+import logging
 import os
 import re
 import shutil
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from http.client import HTTPResponse
-from typing import IO, Any
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import filelock
+import requests
+import urllib3
+
 from dhmd import __version__
-from dhmd.base.addresses import shown_address, without_credentials
+from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.progress import progress
-from dhmd.data.download.contents import Expected
-from dhmd.data.download.failures import SourceFailure, Transient
-from dhmd.data.download.partial import Partial, State
+from dhmd.data.download.contents import Expected, SourceFailure, check_contents
 
-BLOCK = 1 << 20
-_STEP = 1 << 16
-_LEAST = 1 << 10
-_RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+# It logs each retry with the whole exception; the sentence of a failure says how many there were.
+logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+
+PARTIAL_FOLDER = Path(".dhmd") / "partial"
+BLOCK = 1 << 20  # bytes
+
+_LEAST = 1 << 10  # bytes that each `timeout_s` must bring
+_RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MEANING = {401: "log-in needed", 403: "forbidden", 404: "not found", 410: "gone"}
-# No file has a length of 19 digits, and `int` refuses one of thousands.
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _CONTENT_RANGE = re.compile(r"\s*bytes\s+([0-9]{1,18})-[0-9]+/([0-9]{1,18}|\*)\s*")
-_LONGEST_WORDS = 200
+_MISUNDERSTOOD = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    ValueError,
+    OverflowError,  # a date far away, in Retry-After
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How long a server is waited for.
+    """How long to wait for a server.
 
-    Near silence of `timeout_s` ends an attempt, the pauses between attempts double from `pause_s`,
-    and an attempt that brought a block forward starts the count anew.
+    Attributes:
+        attempts: at a request, and at a body that breaks off before it brought a block.
+        timeout_s: seconds without an answer, or with less than a kibibyte, that end an attempt.
+        pause_s: seconds before the second attempt; they double from one attempt to the next.
+        longest_pause_s: the most that a pause lasts, also one that the server asks for.
     """
 
     attempts: int = 4
@@ -49,280 +62,317 @@ class Patience:
     longest_pause_s: float = 60.0
 
 
-class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows to http(s) only, and never from https down to http."""
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        before, after = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
-        if after not in ("http", "https") or (before == "https" and after == "http"):
-            raise SourceFailure(f"it redirects to {_told(shown_address(newurl))}, which is unsafe")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+class _BrokenOff(Exception):  # noqa: N818 - the body may be continued
+    """The body is not whole; another request may continue it."""
 
 
-def fetch(
-    url: str,
-    *,
-    authorization: str | None,
-    partial: Partial,
-    expected: Expected,
-    label: str,
-    patience: Patience,
-) -> bool:
-    """Receive the whole body at `url` into `partial`; say whether any of it was resumed.
+@dataclass(frozen=True, kw_only=True)
+class _State:
+    """What the server said of the body: its total bytes, and a validator for If-Range."""
 
-    Raises:
-        SourceFailure: the server does not give the file, in words.
-        DhmdError: the local disk does not take it.
+    total: int | None = None
+    validator: str | None = None
+    complete: bool = False
+
+
+class _Session(requests.Session):
+    """A session that never follows a redirect to another scheme, except from http to https."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        target: str | None = super().get_redirect_target(resp)
+        scheme = urlsplit(target or "").scheme
+        before = urlsplit(resp.url).scheme
+        if scheme not in ("", "http", "https") or (before, scheme) == ("https", "http"):
+            raise SourceFailure("it redirects to an unsafe address (not https)")
+        return target
+
+
+class Transfer:
+    """One file's transfer: `<root>/.dhmd/partial/<hash of the address>/`, `body` and `state.json`.
+
+    The next run of an interrupted stage continues there, also one in a copy of the work tree.
     """
-    resumed = False
-    failed = 0
-    while True:
-        before = partial.size()
+
+    def __init__(self, url: str, root: Path, patience: Patience) -> None:
+        self.url = url
+        self.patience = patience
+        self.folder = root / PARTIAL_FOLDER / hashlib.sha256(url.encode()).hexdigest()[:24]
+        self.body = self.folder / "body"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the transfer.
+
+        Raises:
+            DhmdError: another process is receiving the same file, or the disk refuses.
+        """
+        path = self.folder.with_suffix(".lock")
         try:
-            return _attempt(url, authorization, partial, expected, label, patience) or resumed
-        except Transient as failure:
-            gained = partial.size() - before
-            resumed = resumed or before > 0
-            failed = 1 if gained >= BLOCK else failed + 1
-            if failed >= patience.attempts:
-                tried = "attempt" if failed == 1 else "attempts"
-                reason = f"{failure} ({failed} {tried})"
-                raise SourceFailure(reason, unreachable=failure.unreachable) from failure
-            pause = patience.pause_s * 2.0 ** (failed - 1)
-            time.sleep(min(max(pause, failure.wait_s or 0.0), patience.longest_pause_s))
-
-
-def _attempt(
-    url: str,
-    authorization: str | None,
-    partial: Partial,
-    expected: Expected,
-    label: str,
-    patience: Patience,
-) -> bool:
-    """One request; True when it continued bytes of an earlier one."""
-    state = partial.state()
-    if state.complete and partial.size() > 0:
-        return True
-    # Bytes may be joined only if the server can vouch for them or the recipe's hash will.
-    offset = partial.size() if state.validator or expected.sha256 else 0
-    with _open(url, authorization, offset, state, patience, partial) as response:
-        offset, state = _accept(response, offset, state, partial, expected)
-        _check_room(partial, (state.total or offset) - offset, label)
-        partial.record(state)
-        _store(response, partial, offset, state, expected, label, patience)
-    size = partial.size()
-    if state.total is not None and size < state.total:
-        raise Transient(f"the body ended after {size} of {state.total} bytes")
-    partial.record(replace(state, complete=True))
-    return offset > 0
-
-
-def _open(
-    url: str,
-    authorization: str | None,
-    offset: int,
-    state: State,
-    patience: Patience,
-    partial: Partial,
-) -> HTTPResponse:
-    request = urllib.request.Request(url)
-    request.add_header("User-Agent", f"dhmd/{__version__}")
-    request.add_header("Accept-Encoding", "identity")
-    if authorization is not None:
-        # Unredirected: another host must never be handed the password.
-        request.add_unredirected_header("Authorization", authorization)
-    if offset:
-        request.add_header("Range", f"bytes={offset}-")
-        if state.validator:
-            request.add_header("If-Range", state.validator)
-    # The opener takes the proxies from the environment.
-    opener = urllib.request.build_opener(_CarefulRedirects)
-    try:
-        response: HTTPResponse = opener.open(request, timeout=patience.timeout_s)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == 416 and offset:
-            partial.discard()
-            raise Transient("it no longer has the range that was asked for") from error
-        raise _status_failure(error.code, error.headers) from error
-    except urllib.error.URLError as error:
-        raise Transient(_reason(error.reason), unreachable=True) from error
-    except (ValueError, http.client.InvalidURL) as error:
-        # Not in the library's words, which may quote a part of a password.
-        raise SourceFailure(
-            "its address, one that it redirects to, or the proxy's cannot be understood"
-        ) from error
-    except (OSError, http.client.HTTPException) as error:
-        raise Transient(_reason(error), unreachable=True) from error
-    return response
-
-
-def _status_failure(status: int, headers: Any) -> SourceFailure:
-    meaning = _MEANING.get(status, http.client.responses.get(status, "").lower())
-    reason = f"{meaning} ({status})" if meaning else f"status {status}"
-    if status in _RETRIED_STATUS:
-        return Transient(reason, wait_s=_retry_after(headers.get("Retry-After")))
-    return SourceFailure(reason)
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header, which is a number or a date."""
-    if value is None:
-        return None
-    try:
-        if _LENGTH.fullmatch(value.strip()):
-            return float(value)
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _reason(error: object) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    words = first_line(error) if isinstance(error, BaseException) else str(error)
-    return _told(without_credentials(words))
-
-
-def _told(words: str) -> str:
-    """What a server says, for a terminal: nothing that steers one, and not pages of it."""
-    words = "".join(letter if letter.isprintable() else "?" for letter in words)
-    return words if len(words) <= _LONGEST_WORDS else f"{words[:_LONGEST_WORDS]}…"
-
-
-def _accept(
-    response: HTTPResponse, offset: int, state: State, partial: Partial, expected: Expected
-) -> tuple[int, State]:
-    """Where the body begins in the file, and the state it belongs to; refuse what is not it."""
-    headers = response.headers
-    if headers.get_content_type() in ("text/html", "application/xhtml+xml"):
-        raise SourceFailure("a web page came instead of the file (an error or log-in page)")
-    encoding = headers.get("Content-Encoding", "identity")
-    if encoding != "identity":
-        raise SourceFailure(f"the body is encoded as {_told(encoding)}, which was not asked for")
-    length = headers.get("Content-Length", "").strip()
-    total = int(length) if _LENGTH.fullmatch(length) else None
-    validator = _validator(headers)
-    if response.status == 206 and offset:
-        match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
-        whole = None if match is None or match[2] == "*" else int(match[2])
-        other = whole is not None and state.total is not None and whole != state.total
-        changed = other or (validator is not None and validator != state.validator)
-        if match is None or int(match[1]) != offset or changed:
-            partial.discard()
-            raise Transient("the file changed while it was received")
-        total = whole if whole is not None else state.total
-    elif response.status == 200:
-        offset = 0
-    else:
-        raise SourceFailure(f"an unexpected answer (status {response.status})")
-    if total is not None and expected.bytes is not None and total != expected.bytes:
-        raise SourceFailure(f"it offers {total} bytes where the recipe says {expected.bytes}")
-    return offset, State(url=state.url, total=total, validator=validator)
-
-
-def _validator(headers: Any) -> str | None:
-    """A strong entity tag, or else the date of the last change; fit for If-Range."""
-    tag = headers.get("ETag", "")
-    if tag.startswith("W/"):
-        tag = ""
-    found = str(tag or headers.get("Last-Modified", ""))
-    # What holds controls could not be sent back.
-    return found if found and found.isprintable() else None
-
-
-def _check_room(partial: Partial, needed: int, label: str) -> None:
-    free = shutil.disk_usage(partial.folder.parent).free
-    if needed > free:
-        raise DhmdError(
-            f"{label} needs {needed} more bytes and {partial.folder.parent} has {free} free: "
-            "make room and run again"
-        )
-
-
-def _store(
-    response: HTTPResponse,
-    partial: Partial,
-    offset: int,
-    state: State,
-    expected: Expected,
-    label: str,
-    patience: Patience,
-) -> None:
-    """Append the body at `offset`; the recipe's length is never exceeded."""
-    limit = state.total if state.total is not None else expected.bytes
-    blocks = progress(
-        _blocks(response, patience),
-        label,
-        unit="MiB",
-        initial=offset // BLOCK,
-        total=None if limit is None else -(-limit // BLOCK),
-    )
-    with _opened(partial, offset) as stream:
-        size = offset
-        for block in blocks:
-            size += len(block)
-            if limit is not None and size > limit:
-                partial.discard()
-                raise SourceFailure(f"it sends more than the {limit} bytes that were announced")
-            try:
-                stream.write(block)
-                stream.flush()
-            except OSError as error:
-                raise DhmdError(f"cannot write {partial.body}: {first_line(error)}") from error
-        try:
-            os.fsync(stream.fileno())  # before the state may say that it is complete
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(path, timeout=0):
+                yield
+        except filelock.Timeout as error:
+            raise DhmdError(
+                f"another process is downloading {self.url}: wait until it has ended"
+            ) from error
         except OSError as error:
-            raise DhmdError(f"cannot write {partial.body}: {first_line(error)}") from error
+            raise DhmdError(f"cannot write {path}: {first_line(error)}") from error
 
+    def receive(
+        self, label: str, name: str, expected: Expected, credentials: tuple[str, str] | None
+    ) -> str:
+        """Receive the whole body, check it, and return its sha256.
 
-def _opened(partial: Partial, offset: int) -> IO[bytes]:
-    try:
-        if not offset:
-            partial.body.unlink(missing_ok=True)  # never written over: see Partial.place
-        stream = open(partial.body, "r+b" if offset else "wb")  # noqa: SIM115 - handed on
-        stream.seek(offset)
-        stream.truncate()
-    except OSError as error:
-        raise DhmdError(f"cannot write {partial.body}: {first_line(error)}") from error
-    return stream
+        Args:
+            label: for the progress bar.
+            name: the file's name in the recipe.
+            expected: bytes and sha256 that it must have.
+            credentials: user and password.
 
+        Raises:
+            SourceFailure: the server does not give the file.
+            DhmdError: the local disk does not take it.
+        """
+        while True:
+            resumed = self._fetch(label, expected, credentials)
+            try:
+                return check_contents(self.body, name=name, expected=expected)
+            except SourceFailure:
+                self.discard()
+                if not resumed:
+                    raise
+                # Pieces of two versions may have been joined: only a whole new body decides.
 
-def _blocks(response: HTTPResponse, patience: Patience) -> Iterator[bytes]:
-    """The body in blocks of 1 MiB; what came before a break is handed on before it is raised.
+    def place(self, target: Path) -> None:
+        """Put the body at `target` too; it stays here until `discard`.
 
-    A server that drips is as good as silent: each `timeout_s` must bring a kibibyte.
-    """
-    buffer = bytearray()
-    failure: Transient | None = None
-    since, received = time.monotonic(), 0
-    while failure is None:
+        Both names are one file where the file system can do that, so that whatever ends the run
+        before the raw folder is in its place costs no transfer.
+        """
+        target.unlink(missing_ok=True)  # a source that failed may have left its copy
         try:
-            piece = response.read1(_STEP)
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            failure = Transient(f"the connection broke: {_reason(error)}")
-            break
-        if not piece:
-            break
-        received += len(piece)
-        if time.monotonic() - since > patience.timeout_s:
-            if received < _LEAST:
-                failure = Transient(f"it sent {received} bytes in {patience.timeout_s:g} s")
-            since, received = time.monotonic(), 0
-        buffer += piece
-        if len(buffer) >= BLOCK:
-            yield bytes(buffer[:BLOCK])
-            del buffer[:BLOCK]
-    if buffer:
-        yield bytes(buffer)
-    if failure is not None:
-        raise failure
+            os.link(self.body, target)
+        except OSError:  # another disk, or one without hard links
+            shutil.copyfile(self.body, target)
+
+    def discard(self) -> None:
+        """Remove the bytes and the state."""
+        with suppress(OSError):
+            self.body.unlink(missing_ok=True)  # before the state, which says that it is complete
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def _size(self) -> int:
+        return self.body.stat().st_size if self.body.is_file() else 0
+
+    def _state(self) -> _State:
+        """Return the recorded state; an unreadable one counts as nothing known."""
+        try:
+            return _State(**json.loads((self.folder / "state.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return _State()
+
+    def _record(self, state: _State) -> None:
+        write_text(self.folder / "state.json", json.dumps(asdict(state)) + "\n")
+
+    def _fetch(self, label: str, expected: Expected, credentials: tuple[str, str] | None) -> bool:
+        """Receive the rest of the body; return whether some of it was there before."""
+        if self._state().complete and self._size():
+            return True
+        resumed, failed = False, 0
+        with self._session(credentials) as session:
+            while True:
+                before = self._size()
+                try:
+                    return self._attempt(session, label, expected) or resumed
+                except _BrokenOff as failure:
+                    resumed = resumed or before > 0
+                    failed = 1 if self._size() - before >= BLOCK else failed + 1
+                    if failed >= self.patience.attempts:
+                        raise SourceFailure(f"{failure} ({_attempts(failed)})") from failure
+                    pause = self.patience.pause_s * 2.0 ** (failed - 1)
+                    time.sleep(min(pause, self.patience.longest_pause_s))
+
+    def _session(self, credentials: tuple[str, str] | None) -> requests.Session:
+        retry = urllib3.Retry(
+            total=self.patience.attempts - 1,
+            status_forcelist=_RETRIED,
+            raise_on_status=False,
+            backoff_factor=self.patience.pause_s,
+            backoff_max=self.patience.longest_pause_s,
+            retry_after_max=int(self.patience.longest_pause_s),
+        )
+        session = _Session()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
+        session.headers["User-Agent"] = f"dhmd/{__version__}"
+        session.headers["Accept-Encoding"] = "identity"
+        if credentials is not None:
+            user, password = credentials
+            session.auth = requests.auth.HTTPBasicAuth(user.encode(), password.encode())
+        return session
+
+    def _attempt(self, session: requests.Session, label: str, expected: Expected) -> bool:
+        """Make one request; return whether it continued bytes of an earlier one."""
+        state = self._state()
+        # Bytes may be joined only if the server can vouch for them or the recipe's hash will.
+        offset = self._size() if state.validator or expected.sha256 else 0
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        if offset and state.validator:
+            headers["If-Range"] = state.validator
+        try:
+            response = session.get(
+                self.url, headers=headers, stream=True, timeout=self.patience.timeout_s
+            )
+        except (requests.ConnectionError, requests.Timeout) as error:
+            reason = f"{_reason(error)} ({_attempts(self.patience.attempts)})"
+            raise SourceFailure(reason, unreachable=True) from error
+        except _MISUNDERSTOOD as error:
+            # Not in the library's words, which may quote a part of a password.
+            raise SourceFailure(
+                "its address, one that it redirects to, or its answer cannot be understood"
+            ) from error
+        with response:
+            offset, state = self._accepted(response, offset, state, expected)
+            self._check_room((state.total or offset) - offset, label)
+            self._record(state)
+            self._store(response, offset, state, expected, label)
+        if state.total is not None and self._size() < state.total:
+            raise _BrokenOff(f"the body ended after {self._size()} of {state.total} bytes")
+        self._record(replace(state, complete=True))
+        return offset > 0
+
+    def _accepted(
+        self, response: requests.Response, offset: int, state: _State, expected: Expected
+    ) -> tuple[int, _State]:
+        """Return where the body begins in the file, and its state; refuse what is not the file."""
+        status, headers = response.status_code, response.headers
+        if status == 416 and offset:
+            self.discard()
+            raise _BrokenOff("it no longer has the range that was asked for")
+        if status not in (200, 206):
+            phrase = http.client.responses.get(status, "unexpected status").lower()
+            meaning = _MEANING.get(status, phrase)
+            tries = f" ({_attempts(self.patience.attempts)})" if status in _RETRIED else ""
+            raise SourceFailure(f"{meaning} ({status}){tries}")
+        kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if kind in ("text/html", "application/xhtml+xml"):
+            raise SourceFailure("it is a web page (an error or log-in page) instead of the file")
+        if headers.get("Content-Encoding", "identity") != "identity":
+            raise SourceFailure("the body is encoded, which was not asked for")
+        length = headers.get("Content-Length", "").strip()
+        total = int(length) if _LENGTH.fullmatch(length) else None
+        tag = headers.get("ETag", "")
+        validator = headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
+        if not validator.isprintable():  # it could not be sent back
+            validator = ""
+        if status == 206 and offset:
+            match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+            whole = int(match[2]) if match is not None and match[2] != "*" else state.total
+            changed = validator != "" and validator != state.validator
+            changed = changed or (state.total is not None and whole != state.total)
+            if match is None or int(match[1]) != offset or changed:
+                self.discard()
+                raise _BrokenOff("the file changed while it was received")
+            total = whole
+        else:
+            offset = 0
+        if total is not None and expected.bytes is not None and total != expected.bytes:
+            raise SourceFailure(f"it offers {total} bytes, but the recipe says {expected.bytes}")
+        return offset, _State(total=total, validator=validator or None)
+
+    def _check_room(self, needed: int, label: str) -> None:
+        free = shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise DhmdError(
+                f"{label} needs {needed} more bytes and {self.folder.parent} has {free} free: "
+                "make room and run again"
+            )
+
+    def _store(
+        self,
+        response: requests.Response,
+        offset: int,
+        state: _State,
+        expected: Expected,
+        label: str,
+    ) -> None:
+        """Write the body from `offset` on, never more bytes than were announced."""
+        limit = state.total if state.total is not None else expected.bytes
+        size = offset
+        blocks = progress(
+            self._blocks(response, state.total),
+            label,
+            unit="MiB",
+            initial=offset // BLOCK,
+            total=None if limit is None else -(-limit // BLOCK),
+        )
+        try:
+            if not offset:
+                self.body.unlink(missing_ok=True)  # never overwritten: `place` may have linked it
+            with open(self.body, "r+b" if offset else "wb") as stream:
+                stream.seek(offset)
+                stream.truncate()
+                for block in blocks:
+                    size += len(block)
+                    if limit is not None and size > limit:
+                        self.discard()
+                        raise SourceFailure(f"it sends more than the announced {limit} bytes")
+                    stream.write(block)
+                    stream.flush()
+                os.fsync(stream.fileno())  # before the state may say that it is complete
+        except OSError as error:
+            raise DhmdError(f"cannot write {self.body}: {first_line(error)}") from error
+
+    def _blocks(self, response: requests.Response, total: int | None) -> Iterator[bytes]:
+        """Yield the body in blocks of 1 MiB; what came before a break is yielded before it raises.
+
+        A server that sends a byte now and then counts as silent.
+        """
+        buffer = bytearray()
+        failure: _BrokenOff | None = None
+        since, received = time.monotonic(), 0
+        while failure is None:
+            try:
+                piece = response.raw.read1(1 << 16, decode_content=False)
+            except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+                # Of a body that ends too early, the caller says how much is missing.
+                if total is None or not isinstance(error, urllib3.exceptions.ProtocolError):
+                    failure = _BrokenOff(_reason(error))
+                break
+            if not piece:
+                break
+            received += len(piece)
+            if time.monotonic() - since > self.patience.timeout_s:
+                if received < _LEAST:
+                    seconds = self.patience.timeout_s
+                    failure = _BrokenOff(f"it sent {received} bytes in {seconds:g} s")
+                since, received = time.monotonic(), 0
+            buffer += piece
+            if len(buffer) >= BLOCK:
+                yield bytes(buffer)
+                buffer.clear()
+        if buffer:
+            yield bytes(buffer)
+        if failure is not None:
+            raise failure
+
+
+def _attempts(count: int) -> str:
+    return "1 attempt" if count == 1 else f"{count} attempts"
+
+
+def _reason(error: BaseException) -> str:
+    """Say why a connection failed, in the system's words; a server's own are never repeated."""
+    cause: object = error
+    for _ in range(16):
+        if isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError) and not isinstance(
+            cause, urllib3.exceptions.NewConnectionError
+        ):
+            return "no answer in time"
+        if isinstance(cause, OSError) and cause.strerror:
+            return str(cause.strerror)
+        reason = getattr(cause, "reason", None) or getattr(cause, "original_error", None)
+        inner = next((a for a in getattr(cause, "args", ()) if isinstance(a, Exception)), None)
+        cause = reason or inner or getattr(cause, "__cause__", None)
+    return "the connection broke off"

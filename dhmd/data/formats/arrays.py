@@ -1,15 +1,15 @@
-"""People's own features: one `.npz` or `.h5` file a split.
+"""Users' own features: one `.npz` or `.h5` file per split.
 
 Each file holds, for N utterances,
 
-    ids      [N] text, `video[i]`, i the utterance's place in its video
+    ids      [N] text, `video[i]`, i the utterance's index in its video
     labels   [N] numbers (classification: the class's index)
     <key>    [ΣT, d] numbers, a modality's rows of all utterances one after the other
     <key>_offsets  [N + 1] whole numbers from 0 to ΣT: utterance n is rows offsets[n]:offsets[n + 1]
-    <key>_names    [d] text (may be absent)
-    words    [ΣT] text, a word a row of text (may be absent)
+    <key>_names    [d] text (optional)
+    words    [ΣT] text, one word per row of text (optional)
 
-with one <key> for each modality, as the recipe's `modalities` says. Padded arrays `[N, T, d]` with
+with one <key> per modality, as the recipe's `modalities` says. Padded arrays `[N, T, d]` with
 `<key>_lengths [N]` instead of offsets are read too.
 """
 
@@ -26,133 +26,103 @@ import h5py
 import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hdf5 import READ_ERRORS, TIGHTEST, check_heaps, refuse_all_traps
+from dhmd.base.hdf5 import READ_ERRORS, reading
 from dhmd.data.aligned import SPLITS
 from dhmd.data.csd import segment_row, video_of
-from dhmd.data.formats.conversion import numbers, texts
-from dhmd.data.formats.reading import Reading, Segment, Task, known_options, numbered
+from dhmd.data.formats.conversion import label_values, numbers, texts
+from dhmd.data.formats.reading import ImportJob, Reading, Segment, numbered
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Modality:
-    """Rows of one modality in one split; `rows(n)` gives an utterance's."""
+    """One modality of one split: its names, if it has any, and N arrays `[T, d]`."""
 
-    values: Array  # [ΣT, d] or [N, T, d]
-    offsets: Array | None
-    lengths: Array | None
     names: tuple[str, ...] | None
-
-    def rows(self, n: int) -> Array:
-        if self.offsets is not None:
-            return self.values[self.offsets[n] : self.offsets[n + 1]]
-        assert self.lengths is not None  # one of the two, _modality checks it
-        return self.values[n, : self.lengths[n]]
+    width: int
+    rows: list[Array]
 
 
-def read_arrays(task: Task) -> Reading:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Split:
+    path: Path
+    ids: tuple[str, ...]
+    labels_N: Array
+    modalities: Mapping[str, _Modality]
+    words: tuple[str, ...] | None
+
+
+def read_arrays(job: ImportJob) -> Reading:
     """Read the recipe's sequences `train`, `valid` and `test`.
 
     Raises:
-        DhmdError: a file is damaged or lacks an array, shapes do not fit each other.
+        DhmdError: a file is damaged or lacks an array, or shapes do not fit each other.
     """
-    recipe = task.recipe
-    known_options(recipe)
-    paths = {split: task.file(split) for split in SPLITS}
-    contents = {split: load_arrays(path) for split, path in paths.items()}
-    parts = {
-        split: {
-            modality: _modality(contents[split], recipe.modalities[modality], str(paths[split]))
-            for modality in recipe.modality_names
-        }
-        for split in SPLITS
-    }
+    job.options()
+    splits = {split: _split(job.file(split), job) for split in SPLITS}
     names: dict[str, tuple[str, ...]] = {}
-    for modality, part in parts["train"].items():
-        width = part.values.shape[-1]
-        names[modality] = part.names or numbered(modality, width)
-        for split in SPLITS:
-            other = parts[split][modality].values.shape[-1]
-            if other != width:
+    for modality, first in splits["train"].modalities.items():
+        names[modality] = first.names or numbered(modality, first.width)
+        for split in splits.values():
+            width = split.modalities[modality].width
+            if width != first.width:
                 raise DhmdError(
-                    f"{paths[split]}: {modality} has {other} values a row, but {width} in train"
+                    f"{split.path}: {modality} has {width} values a row, but {first.width} in train"
                 )
-    has_words = "text" in names and all("words" in content for content in contents.values())
+    has_words = "text" in names and all(split.words is not None for split in splits.values())
     return Reading(
-        feature_names=names,
-        segments=_segments(task, paths, contents, parts, has_words),
-        has_words=has_words,
+        feature_names=names, segments=_segments(job, splits, has_words), has_words=has_words
     )
 
 
 def load_arrays(path: Path) -> dict[str, Array]:
-    """All arrays of a file; objects in an .npz would be pickles, and are refused."""
+    """Load all arrays of a file; arrays of objects are refused, since they would be pickles.
+
+    Raises:
+        DhmdError: the file is absent, damaged or hostile.
+    """
     try:
         if path.suffix.lower() == ".npz":
-            _check_zip(path)
             with np.load(path, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
-        with h5py.File(path, "r") as file:
-            return _datasets(file, path)
     except (*READ_ERRORS, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DhmdError(
             f"cannot read {path} as arrays ({first_line(error)}): fetch it or write it again"
         ) from error
+    with reading(path, f"cannot read {path} as arrays, write it again") as file:
+        return {
+            name: np.asarray(item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()])
+            for name, item in file.items()
+            if isinstance(item, h5py.Dataset)
+        }
 
 
-def _datasets(file: h5py.File, path: Path) -> dict[str, Array]:
-    """The datasets at a file's top, none of them a trap."""
-    refuse_all_traps(file, str(path))
-    found = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
-    _check_sum(sum(item.nbytes for item in found.values()), path)
-    for name, item in found.items():
-        check_heaps(item, f"{path}: {name!r}")
-    return {
-        name: np.asarray(item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()])
-        for name, item in found.items()
-    }
-
-
-def _check_sum(size: int, path: Path) -> None:
-    """One block of data may go by many names, and each would be read."""
-    held = path.stat().st_size
-    if size > TIGHTEST * held:
-        raise DhmdError(
-            f"{path} is damaged: its arrays are {size:,} bytes together, the file has {held:,}"
-        )
-
-
-def _check_zip(path: Path) -> None:
-    """Headers of arrays must not promise more than their member holds, nor members than the file.
-
-    NumPy writes members as they are or deflated; other ways to pack have no limit worth the name.
-    """
-    with zipfile.ZipFile(path) as archive:
-        _check_sum(sum(member.file_size for member in archive.infolist()), path)
-        for member in archive.infolist():
-            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise DhmdError(
-                    f"{path}: {member.filename} is packed in a way that NumPy does not write: "
-                    "write the file again with numpy.savez"
-                )
-            with archive.open(member) as stream:
-                version = np.lib.format.read_magic(stream)
-                read = np.lib.format.read_array_header_1_0
-                if version != (1, 0):
-                    read = np.lib.format.read_array_header_2_0
-                shape, _, dtype = read(stream)
-                if dtype.hasobject:
-                    raise DhmdError(f"{path}: {member.filename} holds objects, which are refused")
-                size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-                if size != member.file_size - stream.tell():
-                    raise DhmdError(f"{path}: {member.filename} is damaged: its size is wrong")
-
-
-def _modality(content: Mapping[str, Array], key: str, where: str) -> _Modality:
-    values = np.asarray(_value(content, key, where))
+def _split(path: Path, job: ImportJob) -> _Split:
+    content, where = load_arrays(path), str(path)
     ids = texts(_value(content, "ids", where), where=f"{where}: ids")
-    values = numbers(values, axes=3 if values.ndim == 3 else 2, where=f"{where}: {key}")
+    labels = _value(content, "labels", where)
+    modalities = {
+        modality: _modality(content, job.recipe.modalities[modality], len(ids), where)
+        for modality in job.recipe.modality_names
+    }
+    words = texts(content["words"], where=f"{where}: words") if "words" in content else None
+    if words is not None and "text" in modalities:
+        rows = sum(map(len, modalities["text"].rows))
+        if len(words) != rows:
+            raise DhmdError(f"{where} has {len(words)} words for {rows} rows of text")
+    return _Split(
+        path=path,
+        ids=ids,
+        labels_N=label_values(labels, count=len(ids), where=f"{where}: labels"),
+        modalities=modalities,
+        words=words,
+    )
+
+
+def _modality(content: Mapping[str, Array], key: str, count: int, where: str) -> _Modality:
+    value = _value(content, key, where)
+    values = numbers(value, axes=3 if value.ndim == 3 else 2, where=f"{where}: {key}")
     names = None
     if f"{key}_names" in content:
         names = texts(content[f"{key}_names"], where=f"{where}: {key}_names")
@@ -162,18 +132,20 @@ def _modality(content: Mapping[str, Array], key: str, where: str) -> _Modality:
             )
     if values.ndim == 3:
         lengths = _whole(_value(content, f"{key}_lengths", where), f"{where}: {key}_lengths")
-        if len(values) != len(ids) or len(lengths) != len(ids):
-            raise DhmdError(f"{where}: {key} and its lengths do not fit {len(ids)} ids")
+        if len(values) != count or len(lengths) != count:
+            raise DhmdError(f"{where}: {key} and its lengths do not fit {count} ids")
         if (lengths < 0).any() or (lengths > values.shape[1]).any():
             raise DhmdError(f"{where}: {key}_lengths are not within 0 to {values.shape[1]}")
-        return _Modality(values=values, offsets=None, lengths=lengths, names=names)
-    offsets = _whole(_value(content, f"{key}_offsets", where), f"{where}: {key}_offsets")
-    fits = len(offsets) == len(ids) + 1 and offsets[0] == 0 and offsets[-1] == len(values)
-    if not fits or (np.diff(offsets) < 0).any():
-        raise DhmdError(
-            f"{where}: {key}_offsets do not run from 0 to {len(values)} in {len(ids)} steps"
-        )
-    return _Modality(values=values, offsets=offsets, lengths=None, names=names)
+        rows = [values[n, : lengths[n]] for n in range(count)]
+    else:
+        offsets = _whole(_value(content, f"{key}_offsets", where), f"{where}: {key}_offsets")
+        fits = len(offsets) == count + 1 and offsets[0] == 0 and offsets[-1] == len(values)
+        if not fits or (np.diff(offsets) < 0).any():
+            raise DhmdError(
+                f"{where}: {key}_offsets do not run from 0 to {len(values)} in {count} steps"
+            )
+        rows = [values[offsets[n] : offsets[n + 1]] for n in range(count)]
+    return _Modality(names=names, width=values.shape[-1], rows=rows)
 
 
 def _value(content: Mapping[str, Array], key: str, where: str) -> Array:
@@ -185,53 +157,36 @@ def _value(content: Mapping[str, Array], key: str, where: str) -> Array:
 def _whole(value: Array, where: str) -> Array:
     array = numbers(value, axes=1, where=where)
     if not (array == np.floor(array)).all():
-        raise DhmdError(f"{where} are no whole numbers")
+        raise DhmdError(f"{where} are not whole numbers")
     return array.astype(np.int64)
 
 
-def _segments(
-    task: Task,
-    paths: Mapping[str, Path],
-    contents: Mapping[str, Mapping[str, Array]],
-    parts: Mapping[str, Mapping[str, _Modality]],
-    has_words: bool,
-) -> Iterator[Segment]:
-    for split, path in paths.items():
-        content = contents[split]
-        ids = texts(content["ids"], where=f"{path}: ids")
-        labels = numbers(_value(content, "labels", str(path)), axes=1, where=f"{path}: labels")
-        if len(labels) != len(ids):
-            raise DhmdError(f"{path} has {len(ids)} ids, but {len(labels)} labels")
-        words = texts(content["words"], where=f"{path}: words") if has_words else ()
-        first = 0
-        for n, own_id in enumerate(ids):
-            steps = {modality: part.rows(n) for modality, part in parts[split].items()}
-            lengths = {modality: len(rows) for modality, rows in steps.items()}
-            spoken: tuple[str, ...] = ()
-            if has_words:
-                spoken = words[first : first + lengths["text"]]
-                first += lengths["text"]
+def _segments(job: ImportJob, splits: Mapping[str, _Split], has_words: bool) -> Iterator[Segment]:
+    for name, split in splits.items():
+        start = 0
+        for n, own_id in enumerate(split.ids):
+            steps = {m: modality.rows[n] for m, modality in split.modalities.items()}
+            words: tuple[str, ...] = ()
+            if has_words and split.words is not None:
+                words = split.words[start : start + len(steps["text"])]
+                start += len(words)
             if segment_row(own_id) is None:
-                task.problems.add("ids", f"{path}: the id {own_id[:60]!r} is not video[i]")
+                job.problems.add("ids", f"{split.path}: the id {own_id[:60]!r} is not video[i]")
                 continue
-            if task.alignment == "word" and len(set(lengths.values())) > 1:
-                task.problems.add(
+            lengths = {m: len(rows) for m, rows in steps.items()}
+            if job.alignment == "word" and len(set(lengths.values())) > 1:
+                listed = ", ".join(f"{count} {m}" for m, count in lengths.items())
+                job.problems.add(
                     "uneven",
-                    f"{path}: {own_id!r} has {_listed(lengths)} rows: set data.alignment to none, "
+                    f"{split.path}: {own_id!r} has {listed} rows: set data.alignment to none, "
                     "or align them",
                 )
                 continue
             yield Segment(
                 id=own_id,
                 video=video_of(own_id),
-                split=split,
-                label=float(labels[n]),
+                split=name,
+                label=float(split.labels_N[n]),
                 steps=steps,
-                words=spoken,
+                words=words,
             )
-        if has_words and first != len(words):
-            raise DhmdError(f"{path} has {len(words)} words for {first} rows of text")
-
-
-def _listed(lengths: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {modality}" for modality, count in lengths.items())

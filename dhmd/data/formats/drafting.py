@@ -1,199 +1,147 @@
-"""A first recipe for files that have none: what they hold, written down for a person to go over."""
+"""Draft a dataset config for files that have none, for a person to revise."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import yaml
 
 from dhmd.base.errors import DhmdError
 from dhmd.base.hashing import file_sha256
+from dhmd.config.modalities import MODALITIES, in_order
 from dhmd.data.aligned import SPLITS
 from dhmd.data.formats.arrays import load_arrays
-from dhmd.data.formats.conversion import Budget, mapping, numbers
-from dhmd.data.formats.mmsa import SEQUENCE
+from dhmd.data.formats.conversion import label_values, numbers
+from dhmd.data.formats.mmsa import LABELS, SEQUENCE, split_parts
 from dhmd.data.formats.pickles import load_pickle
 
 Array = np.ndarray[Any, Any]
 
-_MODALITIES = ("text", "audio", "vision")
+_HEAD = "# Drafted by `dhmd import`: check it, and say where the files come from.\n"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Draft:
-    """A recipe before it is text.
+def draft_recipe(
+    format: Literal["mmsa", "arrays"],
+    name: str,
+    path: Path,
+    *,
+    padding: str = "marked",
+    task: str | None = None,
+    classes: Sequence[str] = (),
+) -> str:
+    """Return the text of a dataset config for the user's files, with every key in its place.
 
-    Attributes:
-        format: mmsa or arrays.
-        files: sequence -> file.
-        modalities: those that the files have; the key of each is its name.
-        low, high: the labels' range, in whole numbers around what the files hold.
-        steps: modality -> the longest utterance.
-        options: the format's options.
-    """
-
-    name: str
-    format: str
-    files: Mapping[str, Path]
-    modalities: tuple[str, ...]
-    low: float
-    high: float
-    steps: Mapping[str, int]
-    options: Mapping[str, str] = field(default_factory=dict)
-
-    def text(self) -> str:
-        """The recipe, every key in its place."""
-        lines = [
-            "# Written by `dhmd import`: go over it and say where the files come from.",
-            f"title: {self.name}, imported",
-            f"format: {self.format}",
-            "provenance: |",
-            f"  Imported from {', '.join(path.name for path in self.files.values())}.",
-            f"  Place the files in data/placed/{self.name}.",
-            "sources: null",
-            "generator: null",
-            *_block("options", self.options),
-            "sequences:",
-        ]
-        for sequence, path in self.files.items():
-            lines += [
-                f"  {sequence}:",
-                f"    path: {_quoted(path.name)}",
-                f"    bytes: {path.stat().st_size}",
-                f'    sha256: "{file_sha256(path)}"',
-            ]
-        lines += [
-            *_block("modalities", {modality: modality for modality in self.modalities}),
-            "reference: null",
-            "labels:",
-            "  sequence: null",
-            "  column: 0",
-            "  task: regression",
-            f"  low: {self.low:.1f}",
-            f"  high: {self.high:.1f}",
-            "  tolerance: 0.0",
-            "  classes: null",
-            "planted: null",
-            "folds: null                 # the splits of the files",
-            "align:",
-            f"  max_steps: {max(self.steps.values())}",
-            "  max_steps_unaligned:",
-            *(f"    {modality}: {steps}" for modality, steps in self.steps.items()),
-            "model: null",
-            "kd: null",
-            "pretrain: null",
-            "train: null",
-            "ablate: null",
-        ]
-        return "\n".join(lines) + "\n"
-
-
-def draft_mmsa(name: str, path: Path, padding: str) -> Draft:
-    """A recipe for an MMSA pickle.
+    Args:
+        format: how the files are written.
+        name: the dataset's name.
+        path: the pickle, or the folder of arrays.
+        padding: `options.padding`.
+        task: "regression" or "classification"; None decides by the labels.
+        classes: the names of the classes.
 
     Raises:
-        DhmdError: the file is hostile, damaged or not such a file.
+        DhmdError: a file is hostile, damaged or not of the format, or the labels may be classes and
+            neither `task` nor `classes` is given.
     """
-    top = mapping(load_pickle(path), where=str(path))
-    parts = {s: mapping(top[s], where=f"{path}: {s}") for s in SPLITS if s in top}
-    if not parts:
-        keys = ", ".join(repr(key)[:40] for key in list(top)[:8]) or "none"
-        raise DhmdError(
-            f"{path} is no MMSA feature file: its top-level keys are {keys}, "
-            "expected train, valid and test"
-        )
+    kind: Literal["regression", "classification"] = "regression"
+    if classes or task == "classification":
+        kind = "classification"
+    if kind == "classification" and (not classes or task == "regression"):
+        raise DhmdError("--classes names the classes of a classification: give both or neither")
+    if format == "mmsa":
+        files = {SEQUENCE: path}
+        id_key, key = "id", LABELS[kind]
+        parts = {
+            f"{path}: {s}.": part for s, part in split_parts(load_pickle(path), str(path)).items()
+        }
+    else:
+        files = {split: _array_file(path, split) for split in SPLITS}
+        id_key, key = "ids", "labels"
+        parts = {f"{file}: ": load_arrays(file) for file in files.values()}
     steps: dict[str, int] = {}
     labels = []
-    budget = Budget(path.stat().st_size)
-    for split, part in parts.items():
-        for modality in _MODALITIES:
-            if modality in part:
-                where = f"{path}: {split}.{modality}"
-                shape = np.shape(numbers(part[modality], axes=3, where=where, budget=budget))
-                steps[modality] = max(1, shape[1], steps.get(modality, 0))
-        if "regression_labels" not in part:
-            raise DhmdError(f"{path}: {split} has no 'regression_labels'")
-        labels.append(np.ravel(numbers(part["regression_labels"], axes=1, where=str(path))))
-    low, high = _range(np.concatenate(labels), str(path))
-    return Draft(
-        name=name,
-        format="mmsa",
-        files={SEQUENCE: path},
-        modalities=_named(steps, str(path)),
-        low=low,
-        high=high,
-        steps=steps,
-        options={} if padding == "marked" else {"padding": padding},
-    )
-
-
-def draft_arrays(name: str, folder: Path) -> Draft:
-    """A recipe for a folder of arrays, one file a split.
-
-    Raises:
-        DhmdError: a split's file is missing, damaged or lacks an array.
-    """
-    files: dict[str, Path] = {}
-    steps: dict[str, int] = {}
-    labels = []
-    for split in SPLITS:
-        candidates = [folder / f"{split}{suffix}" for suffix in (".npz", ".h5", ".hdf5")]
-        found = next((path for path in candidates if path.is_file()), None)
-        if found is None:
-            raise DhmdError(f"{folder} has no {split}.npz and no {split}.h5")
-        files[split] = found
-        content = load_arrays(found)
-        for modality in _MODALITIES:
-            if modality in content:
-                longest = _longest(content, modality, str(found))
-                steps[modality] = max(1, longest, steps.get(modality, 0))
-        if "labels" not in content:
-            raise DhmdError(f"{found} has no array 'labels'")
-        labels.append(numbers(content["labels"], axes=1, where=f"{found}: labels"))
-    low, high = _range(np.concatenate(labels), str(folder))
-    return Draft(
-        name=name,
-        format="arrays",
-        files=files,
-        modalities=_named(steps, str(folder)),
-        low=low,
-        high=high,
-        steps=steps,
-    )
-
-
-def _longest(content: Mapping[str, Array], modality: str, where: str) -> int:
-    if content[modality].ndim == 0:
-        raise DhmdError(f"{where}: {modality} is a single value, expected rows")
-    offsets = content.get(f"{modality}_offsets")
-    if content[modality].ndim == 3 or offsets is None or offsets.dtype.kind not in "biuf":
-        return int(np.shape(content[modality])[min(1, content[modality].ndim - 1)])
-    return int(np.max(np.diff(offsets), initial=0))
-
-
-def _range(labels: Array, where: str) -> tuple[float, float]:
-    finite = labels[np.isfinite(labels)]
-    if not finite.size or finite.min() == finite.max():
-        raise DhmdError(f"{where}: the labels are all the same, there is nothing to learn")
-    return float(math.floor(finite.min())), float(math.ceil(finite.max()))
-
-
-def _named(steps: Mapping[str, int], where: str) -> tuple[str, ...]:
+    for where, part in parts.items():
+        for required in (id_key, key):
+            if required not in part:
+                raise DhmdError(f"{where}{required} is missing")
+        count = np.size(part[id_key])
+        labels.append(label_values(part[key], count=count, where=f"{where}{key}"))
+        others = [m for m in part if f"{m}_offsets" in part or f"{m}_lengths" in part]
+        for modality in in_order(m for m in (*MODALITIES, *others) if m in part):
+            longest = _longest(part, modality, f"{where}{modality}")
+            steps[modality] = max(1, longest, steps.get(modality, 0))
     if not steps:
-        raise DhmdError(f"{where} has none of {', '.join(_MODALITIES)}")
-    return tuple(modality for modality in _MODALITIES if modality in steps)
+        raise DhmdError(f"{path} has none of {', '.join(MODALITIES)}")
+    recipe: dict[str, Any] = {
+        "title": f"{name}, imported",
+        "format": format,
+        "provenance": f"Imported from {', '.join(file.name for file in files.values())}.\n"
+        f"Place the files in data/placed/{name}.\n",
+        "sources": None,
+        "generator": None,
+        "options": None if padding == "marked" else {"padding": padding},
+        "sequences": {
+            sequence: {
+                "path": file.name,
+                "bytes": file.stat().st_size,
+                "sha256": file_sha256(file),
+            }
+            for sequence, file in files.items()
+        },
+        "modalities": {modality: modality for modality in steps},
+        "reference": None,
+        "labels": {
+            "sequence": None,
+            "column": 0,
+            "task": kind,
+            **_range(np.concatenate(labels), str(path), kind, task),
+            "tolerance": 0.0,
+            "classes": list(classes) or None,
+        },
+        "planted": None,
+        "folds": None,
+        "align": {"max_steps": max(steps.values()), "max_steps_unaligned": steps},
+        **dict.fromkeys(("model", "kd", "pretrain", "train", "ablate")),
+    }
+    return _HEAD + yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
 
 
-def _block(key: str, values: Mapping[str, str]) -> list[str]:
-    if not values:
-        return [f"{key}: null"]
-    return [f"{key}:", *(f"  {name}: {value}" for name, value in values.items())]
+def _array_file(folder: Path, split: str) -> Path:
+    for suffix in (".npz", ".h5", ".hdf5"):
+        if (path := folder / f"{split}{suffix}").is_file():
+            return path
+    raise DhmdError(f"{folder} has no {split}.npz and no {split}.h5")
 
 
-def _quoted(text: str) -> str:
-    """A YAML single-quoted scalar: nothing in a file's name can end it."""
-    return "'" + text.replace("'", "''") + "'"
+def _longest(part: Mapping[str, Any], modality: str, where: str) -> int:
+    """Return the number of steps of a split's longest utterance."""
+    x = numbers(part[modality], axes=None, where=where)
+    if x.ndim == 3:
+        return int(x.shape[1])
+    offsets = part.get(f"{modality}_offsets")
+    if x.ndim != 2 or offsets is None:
+        raise DhmdError(
+            f"{where} has shape {list(x.shape)}, but must be [utterances, steps, values], or in "
+            f"arrays [rows, values] with {modality}_offsets"
+        )
+    return int(np.max(np.diff(numbers(offsets, axes=1, where=f"{where}_offsets")), initial=0))
+
+
+def _range(labels_N: Array, where: str, kind: str, task: str | None) -> dict[str, float | None]:
+    """Return the range of a regression's labels in whole numbers; classes have none."""
+    if kind == "classification":
+        return {"low": None, "high": None}
+    finite = labels_N[np.isfinite(labels_N)]
+    if not finite.size or finite.min() == finite.max():
+        raise DhmdError(f"{where}: all labels are the same, so there is nothing to learn")
+    if task is None and finite.min() >= 0 and (finite == np.round(finite)).all():
+        raise DhmdError(
+            f"{where}: all labels are whole numbers from {finite.min():g} to {finite.max():g}; "
+            "name the classes with --classes NAME,NAME,…, or say --task regression if they are "
+            "points on a scale"
+        )
+    return {"low": float(math.floor(finite.min())), "high": float(math.ceil(finite.max()))}

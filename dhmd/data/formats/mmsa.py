@@ -1,13 +1,15 @@
 """MMSA's feature pickles: train/valid/test, each a dict of padded arrays `[N, T, d]`.
 
-Which steps are real comes from the file: lengths where it has them, else the mask in `text_bert`.
-Padding is guessed from rows of zeros only where the recipe says that this is how the file is made
-(`options.padding: trailing_zeros`).
+The file itself marks padding: by lengths where it has them, else by the mask in `text_bert`.
+`options.padding` is needed only where neither is there or the side of the padding is unclear.
+
+Axes: N utterances, T steps, d features, K tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,41 +18,77 @@ import numpy as np
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import SPLITS
 from dhmd.data.csd import segment_id
-from dhmd.data.formats.conversion import Budget, mapping, numbers, texts
-from dhmd.data.formats.known import known_file
+from dhmd.data.formats.conversion import is_video, label_values, mapping, numbers, texts
 from dhmd.data.formats.pickles import load_pickle
-from dhmd.data.formats.reading import Reading, Segment, Task, known_options, numbered, option
+from dhmd.data.formats.reading import ImportJob, Reading, Segment, numbered
 
 Array = np.ndarray[Any, Any]
 
 SEPARATOR = "$_$"
 SEQUENCE = "pickle"
-_MOST_DIGITS = 18  # Python makes no int of 5000
-_LABELS = {"regression": "regression_labels", "classification": "classification_labels"}
+PADDINGS = ("marked", "start", "end", "none", "trailing_zeros")
+LABELS = {"regression": "regression_labels", "classification": "classification_labels"}
+
+_CLIP = re.compile(r"[^0-9]*([0-9]{1,18})[^0-9]*")
+_TOLERATED = 1 / 20  # share of utterances that may contradict the others on the side of padding
+
+# sha256 -> name of published files (source: MMSA's README).
+_KNOWN = {
+    "78e0f8b5ef8ff71558e7307848fc1fa929ecb078203f565ab22b9daab2e02524": (
+        "MMSA's MOSI/Processed/unaligned_50.pkl"
+    ),
+    "d3994fd25681f9c7ad6e9c6596a6fe9b4beb85ff7d478ba978b124139002e5f9": (
+        "MMSA's MOSI/Processed/aligned_50.pkl"
+    ),
+    "ad8b23d50557045e7d47959ce6c5b955d8d983f2979c7d9b7b9226f6dd6fec1f": (
+        "MMSA's MOSEI/Processed/unaligned_50.pkl"
+    ),
+    "45eccfb748a87c80ecab9bfac29582e7b1466bf6605ff29d3b338a75120bf791": (
+        "MMSA's MOSEI/Processed/aligned_50.pkl"
+    ),
+    "c9e20c13ec0454d98bb9c1e520e490c75146bfa2dfeeea78d84de047dbdd442f": (
+        "MMSA's SIMS/Processed/unaligned_39.pkl"
+    ),
+    "e188466f104ad789e060762ecf42c3c8210fce4b55430289707b70fcbdac3f6e": (
+        "ICT-MMMO, 120 reviews, 20 aligned steps, MMSA-style"
+    ),
+}
+
+
+def known_file(sha256: str) -> str | None:
+    """Return the name of the published file with this sha256, or None."""
+    return _KNOWN.get(sha256)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Split:
+class _Split:
     """One split of the file, checked.
 
     Attributes:
-        ids: N as in the file, `video$_$clip`.
+        where: the file and split, for messages.
+        ids: N, `video$_$clip`.
         features: modality -> `[N, T, d]`.
-        real: modality -> `[N, T]` bool, the steps that are not padding.
+        valued: modality -> `[N, T]` bool, rows that are not all zeros.
+        lengths: modality -> `[N]`, where the file has them.
         labels_N: float64.
-        tokens: ids, their mask and their segment ids, `[N, K]` int64, bool and int64, or None.
-        aligned: all modalities share their steps.
+        tokens: token ids, mask and segment ids, `[N, K]` each, or None.
     """
 
+    where: str
     ids: tuple[str, ...]
     features: Mapping[str, Array]
-    real: Mapping[str, Array]
+    valued: Mapping[str, Array]
+    lengths: Mapping[str, Array]
     labels_N: Array
     tokens: tuple[Array, Array, Array] | None
-    aligned: bool
+
+    @property
+    def aligned(self) -> bool:
+        """Whether all modalities share their steps."""
+        return len({x_NTd.shape[1] for x_NTd in self.features.values()}) == 1 and not self.lengths
 
 
-def read_mmsa(task: Task) -> Reading:
+def read_mmsa(job: ImportJob) -> Reading:
     """Read the pickle of the recipe's sequence `pickle`.
 
     `modalities` names each modality's key (`text`, `audio`, `vision`), `labels.column` the labels'
@@ -60,231 +98,261 @@ def read_mmsa(task: Task) -> Reading:
         DhmdError: the file is hostile, damaged or not such a file, or its modalities are not
             aligned where data.alignment is word.
     """
-    recipe = task.recipe
-    known_options(recipe, "padding")
-    option(recipe, "padding", "marked", ("marked", "trailing_zeros", "none"))
-    path = task.file(SEQUENCE)
-    content = load_pickle(path)
+    (padding,) = job.options(padding=PADDINGS)
+    path = job.file(SEQUENCE)
     where = str(path)
-    splits = read_splits(content, task, where, Budget(path.stat().st_size))
-    _check_sizes(task, splits, where)
-    if task.alignment == "word" and not all(split.aligned for split in splits.values()):
+    splits = {
+        split: _split(part, job, f"{where}: {split}")
+        for split, part in split_parts(load_pickle(path), where).items()
+    }
+    train = splits["train"]
+    for name in ("valid", "test"):
+        if len(splits[name].ids) > len(train.ids):
+            job.problems.warn(
+                f"train has {len(train.ids)} utterances and {name} {len(splits[name].ids)}: make "
+                "sure that the splits are not swapped"
+            )
+    widths = {modality: x_NTd.shape[2] for modality, x_NTd in train.features.items()}
+    for name, split in splits.items():
+        for modality, x_NTd in split.features.items():
+            if x_NTd.shape[2] != widths[modality]:
+                raise DhmdError(
+                    f"{where}: {modality} has {x_NTd.shape[2]} values a step in {name}, "
+                    f"but {widths[modality]} in train"
+                )
+    sides = {
+        modality: _padding_side(modality, splits.values(), padding, job, where)
+        for modality in train.lengths
+    }
+    notes: dict[str, object] = {"padding": sides} if sides else {}
+    known = known_file(job.sources.get(path.name, ""))
+    if known is not None:
+        notes["file"] = known
+    real = {
+        name: {m: _real_steps(m, split, padding, sides, job) for m in split.features}
+        for name, split in splits.items()
+    }
+    if job.alignment == "word" and not all(split.aligned for split in splits.values()):
         raise DhmdError(
             f"{where} is unaligned, each modality has its own steps: set data.alignment to none"
         )
-    first = splits["train"]
-    widths = {modality: array.shape[2] for modality, array in first.features.items()}
-    for name, split in splits.items():
-        for modality, array in split.features.items():
-            if array.shape[2] != widths[modality]:
-                raise DhmdError(
-                    f"{where}: {modality} has {array.shape[2]} values a step in {name}, "
-                    f"but {widths[modality]} in train"
-                )
-    notes: dict[str, object] = {}
-    sha256 = task.sources.get(path.name)
-    if sha256 is not None and (known := known_file(sha256)) is not None:
-        notes["file"] = known
+    _count_outside(splits, real, notes, job)
     return Reading(
         feature_names={m: numbered(m, width) for m, width in widths.items()},
-        segments=_segments(task, splits, notes, where),
+        segments=_segments(job, splits, real),
         has_tokens=all(split.tokens is not None for split in splits.values()),
         notes=notes,
     )
 
 
-def read_splits(content: object, task: Task, where: str, budget: Budget) -> dict[str, Split]:
-    """The three splits of a loaded file.
-
-    Raises:
-        DhmdError: a split or a key is missing, shapes do not fit each other.
-    """
+def split_parts(content: object, where: str) -> dict[str, dict[str, Any]]:
+    """Return the three splits of a loaded file."""
     top = mapping(content, where=where)
     if any(split not in top for split in SPLITS):
         keys = ", ".join(repr(key)[:40] for key in list(top)[:8]) or "none"
         raise DhmdError(
             f"{where} is no MMSA feature file: its top-level keys are {keys}, "
-            "expected train, valid and test"
+            "but must be train, valid and test"
         )
-    return {
-        name: _split(mapping(top[name], where=f"{where}: {name}"), task, f"{where}: {name}", budget)
-        for name in SPLITS
-    }
+    return {split: mapping(top[split], where=f"{where}: {split}") for split in SPLITS}
 
 
-def _split(part: Mapping[str, Any], task: Task, where: str, budget: Budget) -> Split:
-    recipe = task.recipe
-    ids = texts(_value(part, "id", where), where=f"{where}.id")
+def _split(part: Mapping[str, Any], job: ImportJob, where: str) -> _Split:
+    def value(key: str) -> Any:
+        if key not in part:
+            keys = ", ".join(str(name)[:40] for name in list(part)[:16])
+            raise DhmdError(f"{where} has no {key!r}; it has {keys or 'nothing'}")
+        return part[key]
+
+    recipe = job.recipe
+    ids = texts(value("id"), where=f"{where}.id")
     keys = {modality: recipe.modalities[modality] for modality in recipe.modality_names}
-    features = {
-        modality: numbers(_value(part, key, where), axes=3, where=f"{where}.{key}", budget=budget)
-        for modality, key in keys.items()
+    features = {m: numbers(value(k), axes=3, where=f"{where}.{k}") for m, k in keys.items()}
+    lengths = {
+        m: numbers(part[f"{k}_lengths"], axes=1, where=f"{where}.{k}_lengths")
+        for m, k in keys.items()
+        if f"{k}_lengths" in part
     }
-    labels_N = _labels(part, task, where, budget)
-    counts = {"labels": len(labels_N), **{keys[m]: len(array) for m, array in features.items()}}
-    tokens = None
-    if "text_bert" in part:
-        tokens = _tokens(part["text_bert"], f"{where}.text_bert", budget)
-        counts["text_bert"] = len(tokens[0])
-    for what, count in counts.items():
+    tokens = _tokens(part["text_bert"], f"{where}.text_bert") if "text_bert" in part else None
+    rows = {keys[m]: len(x_NTd) for m, x_NTd in features.items()}
+    rows |= {f"{keys[m]}_lengths": len(lengths_N) for m, lengths_N in lengths.items()}
+    if tokens is not None:
+        rows["text_bert"] = len(tokens[0])
+    for what, count in rows.items():
         if count != len(ids):
             raise DhmdError(f"{where} has {len(ids)} ids, but {count} rows of {what}")
-    lengths = {
-        modality: numbers(part[f"{key}_lengths"], axes=1, where=f"{where}.{key}_lengths")
-        for modality, key in keys.items()
-        if f"{key}_lengths" in part
-    }
-    for modality, found in lengths.items():
-        if len(found) != len(ids):
-            raise DhmdError(
-                f"{where} has {len(ids)} ids, but {len(found)} values in {keys[modality]}_lengths"
+    for modality, lengths_N in lengths.items():
+        if not (lengths_N >= 0).all():
+            raise DhmdError(f"{where}.{keys[modality]}_lengths holds negative lengths")
+    column = recipe.labels.column
+    key = column if isinstance(column, str) else LABELS[recipe.labels.task]
+    labels = numbers(value(key), axes=None, where=f"{where}.{key}")
+    if labels.ndim == 2 and isinstance(column, int) and column < labels.shape[1]:
+        if column == 0 and labels.shape[1] > 1:
+            job.problems.warn(
+                f"{key} has {labels.shape[1]} columns, of which labels.column of {recipe.source} "
+                "takes the first"
             )
-    steps = {array.shape[1] for array in features.values()}
-    aligned = len(steps) == 1 and not lengths
-    real = {
-        modality: _real(modality, array, features, lengths, tokens, aligned, task, where)
-        for modality, array in features.items()
-    }
-    return Split(
-        ids=ids, features=features, real=real, labels_N=labels_N, tokens=tokens, aligned=aligned
+        labels = labels[:, column]
+    return _Split(
+        where=where,
+        ids=ids,
+        features=features,
+        valued={m: np.asarray(x_NTd.any(axis=2)) for m, x_NTd in features.items()},
+        lengths=lengths,
+        labels_N=label_values(labels, count=len(ids), where=f"{where}.{key}"),
+        tokens=tokens,
     )
 
 
-def _value(part: Mapping[str, Any], key: str, where: str) -> Any:
-    if key not in part:
-        keys = ", ".join(str(name)[:40] for name in list(part)[:16])
-        raise DhmdError(f"{where} has no {key!r}; it has {keys or 'nothing'}")
-    return part[key]
-
-
-def _labels(part: Mapping[str, Any], task: Task, where: str, budget: Budget) -> Array:
-    spec = task.recipe.labels
-    column = spec.column
-    key = column if isinstance(column, str) else _LABELS[spec.task]
-    value = _value(part, key, where)
-    labels = numbers(value, axes=None, where=f"{where}.{key}", budget=budget).astype(np.float64)
-    if labels.ndim == 2 and isinstance(column, int) and column < labels.shape[1]:
-        return labels[:, column]
-    if labels.ndim != 1:
-        raise DhmdError(f"{where}.{key} has shape {list(labels.shape)}, expected one label a row")
-    return labels
-
-
-def _tokens(value: object, where: str, budget: Budget) -> tuple[Array, Array, Array]:
-    """`[N, 3, K]` as ids, mask and segment ids."""
-    array = numbers(value, axes=3, where=where, budget=budget)
+def _tokens(value: object, where: str) -> tuple[Array, Array, Array]:
+    """Split `text_bert` `[N, 3, K]` into token ids, mask and segment ids."""
+    array = numbers(value, axes=3, where=where)
     if array.shape[1] != 3:
-        raise DhmdError(f"{where} has shape {list(array.shape)}, expected [N, 3, T]")
+        raise DhmdError(f"{where} has shape {list(array.shape)}, but must have shape [N, 3, T]")
     ids, mask, types = array[:, 0], array[:, 1], array[:, 2]
     if not np.isin(mask, (0, 1)).all():
-        raise DhmdError(f"{where}: its second row is no mask of 0 and 1")
+        raise DhmdError(f"{where}: its second row is not a mask of 0 and 1")
     if not (np.isfinite(ids) & (ids >= 0) & (ids == np.floor(ids))).all():
-        raise DhmdError(f"{where}: its first row holds no token ids")
+        raise DhmdError(f"{where}: its first row does not hold token ids")
     if not np.isin(types, (0, 1)).all():
-        raise DhmdError(f"{where}: its third row holds no segment ids of 0 and 1")
+        raise DhmdError(f"{where}: its third row does not hold segment ids of 0 and 1")
     return ids.astype(np.int64), mask.astype(bool), types.astype(np.int64)
 
 
-def _real(
-    modality: str,
-    array: Array,
-    features: Mapping[str, Array],
-    lengths: Mapping[str, Array],
-    tokens: tuple[Array, Array, Array] | None,
-    aligned: bool,
-    task: Task,
-    where: str,
+def _padding_side(
+    modality: str, splits: Iterable[_Split], padding: str, job: ImportJob, where: str
+) -> str:
+    """Find on which side of the values a modality with lengths is padded, "start" or "end".
+
+    Padding is rows of zeros. An utterance fits a side if every row that the length leaves out on
+    that side is zero; utterances that fit both sides decide nothing.
+
+    Raises:
+        DhmdError: the utterances contradict each other, or padding is not zeros.
+    """
+    if padding in ("start", "end"):
+        return padding
+    votes = {"start": 0, "end": 0, "neither": 0}
+    for split in splits:
+        valued_NT = split.valued[modality]
+        steps = valued_NT.shape[1]
+        lengths_N = np.minimum(split.lengths[modality], steps)
+        places_T = np.arange(steps)
+        end_N = ~(valued_NT & (places_T >= lengths_N[:, None])).any(axis=1)
+        start_N = ~(valued_NT & (places_T < (steps - lengths_N)[:, None])).any(axis=1)
+        votes["start"] += int(np.count_nonzero(start_N & ~end_N))
+        votes["end"] += int(np.count_nonzero(end_N & ~start_N))
+        votes["neither"] += int(np.count_nonzero(~end_N & ~start_N))
+    side = "start" if votes["start"] > votes["end"] else "end"
+    against = sum(votes.values()) - votes[side]
+    if against > _TOLERATED * sum(votes.values()):
+        raise DhmdError(
+            f"{where}: {modality} can be padded on either side: by its lengths and rows of zeros, "
+            f"{votes['start']} utterances are padded at the start, {votes['end']} at the end and "
+            f"{votes['neither']} at neither; {_say_padding(job, 'start or end')}"
+        )
+    if side == "start":
+        job.problems.warn(
+            f"{modality} is padded at the start ({votes['start']} of {sum(votes.values())} padded "
+            "utterances), so the last rows of each utterance are read"
+        )
+    return side
+
+
+def _say_padding(job: ImportJob, values: str) -> str:
+    return (
+        f"say which with `dhmd import mmsa … --padding` {values} "
+        f"(options.padding of {job.recipe.source})"
+    )
+
+
+def _real_steps(
+    modality: str, split: _Split, padding: str, sides: Mapping[str, str], job: ImportJob
 ) -> Array:
-    """`[N, T]` bool: the steps of a modality that are not padding."""
-    steps = np.arange(array.shape[1])
-    if modality in lengths:
-        if (lengths[modality] < 0).any():
-            raise DhmdError(f"{where}: lengths of {modality} are negative")
-        # Files made with a cap keep the length from before it.
-        real: Array = steps[None, :] < lengths[modality][:, None]
-        return real
-    padding = task.recipe.options.get("padding", "marked")
+    """Return `[N, T]` bool: the steps of a modality that are not padding."""
+    x_NTd = split.features[modality]
+    steps = x_NTd.shape[1]
+    places_T = np.arange(steps)
+    if modality in split.lengths:
+        # Files that were cut at a number of steps keep the length from before.
+        lengths_N1 = np.minimum(split.lengths[modality], steps)[:, None]
+        from_start: Array = places_T < lengths_N1
+        return places_T >= steps - lengths_N1 if sides[modality] == "start" else from_start
     if padding == "none":
-        return np.ones(array.shape[:2], dtype=bool)
-    if padding == "trailing_zeros":
-        shared = list(features.values()) if aligned else [array]
-        some = np.any([(each != 0).any(axis=2) for each in shared], axis=0)
-        # A step is real if it or any later one holds something.
-        return np.flip(np.maximum.accumulate(np.flip(some, axis=1), axis=1), axis=1)
-    if tokens is None:
-        raise DhmdError(
-            f"{where} has neither {task.recipe.modalities[modality]}_lengths nor text_bert, which "
-            "say where padding begins: if padding is rows of zeros at the end, say "
-            f"options.padding: trailing_zeros in {task.recipe.source}, if there is none, none"
-        )
-    mask = tokens[1]
-    if mask.shape[1] != array.shape[1]:
-        raise DhmdError(
-            f"{where}: text_bert has {mask.shape[1]} steps, but {modality} {array.shape[1]}"
-            + ("" if modality == "text" else f", and there are no {modality}_lengths")
-        )
-    return mask
+        return np.ones(x_NTd.shape[:2], dtype=bool)
+    mask_NT = None if split.tokens is None else split.tokens[1]
+    fits = mask_NT is not None and mask_NT.shape[1] == steps
+    if mask_NT is not None and fits and padding != "trailing_zeros":
+        return mask_NT
+    if padding != "marked":
+        shared = list(split.valued.values()) if split.aligned else [split.valued[modality]]
+        real_NT: Array = np.any(shared, axis=0)
+        # A step is real if it, or any step farther from the padding, has a value.
+        if padding == "start":
+            return np.maximum.accumulate(real_NT, axis=1)
+        return np.flip(np.maximum.accumulate(np.flip(real_NT, axis=1), axis=1), axis=1)
+    lengths = f"{job.recipe.modalities[modality]}_lengths"
+    what = f"has neither {lengths} nor text_bert, which mark padding"
+    if mask_NT is not None:
+        what = f"has text_bert of {mask_NT.shape[1]} steps, but {modality} of {steps}"
+        what += "" if modality == "text" else f", and no {lengths}"
+    raise DhmdError(
+        f"{split.where} {what}: if rows of zeros at one side are padding, or if there is none, "
+        f"{_say_padding(job, 'start, end or none')}"
+    )
 
 
-def _check_sizes(task: Task, splits: Mapping[str, Split], where: str) -> None:
-    """No corpus of this kind trains on its smallest part."""
-    train = len(splits["train"].ids)
-    for name in ("valid", "test"):
-        if len(splits[name].ids) > train:
-            task.problems.add(
-                "swapped splits",
-                f"{where}: train has {train} utterances and {name} {len(splits[name].ids)}: "
-                "the splits are swapped",
+def _count_outside(
+    splits: Mapping[str, _Split],
+    real: Mapping[str, Mapping[str, Array]],
+    notes: dict[str, object],
+    job: ImportJob,
+) -> None:
+    """Count rows with values that are taken for padding, and shared steps without any value."""
+    beyond: dict[str, int] = {}
+    for modality in splits["train"].features:
+        valued = sum(np.count_nonzero(split.valued[modality]) for split in splits.values())
+        outside = sum(
+            np.count_nonzero(split.valued[modality] & ~real[name][modality])
+            for name, split in splits.items()
+        )
+        beyond[modality] = int(outside)
+        if outside > _TOLERATED * valued:
+            job.problems.warn(
+                f"{outside} of {valued} rows of {modality} that have values lie outside of the "
+                "steps that the file marks as real, and are left out"
             )
+    notes["rows_beyond_the_mask"] = beyond
+    notes["steps_without_values"] = sum(
+        int(np.count_nonzero(np.all([real[name][m] & ~v for m, v in split.valued.items()], axis=0)))
+        for name, split in splits.items()
+        if split.aligned
+    )
 
 
 def _segments(
-    task: Task, splits: Mapping[str, Split], notes: dict[str, object], where: str
+    job: ImportJob, splits: Mapping[str, _Split], real: Mapping[str, Mapping[str, Array]]
 ) -> Iterator[Segment]:
-    beyond = {modality: 0 for modality in splits["train"].features}
-    notes["rows_beyond_the_mask"] = beyond
-    notes["steps_without_values"] = 0
-    without = 0
     for name, split in splits.items():
         for n, own_id in enumerate(split.ids):
-            place = _place(own_id)
-            if place is None:
-                task.problems.add(
-                    "ids", f"{where}: {name}.id {own_id[:60]!r} is not video{SEPARATOR}clip"
+            # Any one number behind the separator is the clip: `0`, `0007`, `utt12`.
+            video, _, clip = own_id.rpartition(SEPARATOR)
+            found = _CLIP.fullmatch(clip)
+            if found is None or not is_video(video):
+                job.problems.add(
+                    "ids", f"{split.where}.id {own_id[:60]!r} is not video{SEPARATOR}clip"
                 )
                 continue
-            steps = {}
-            for modality, array in split.features.items():
-                real = split.real[modality][n]
-                steps[modality] = array[n][real]
-                beyond[modality] += int(np.count_nonzero(array[n][~real].any(axis=1)))
-            if split.aligned:
-                some = np.any([rows.any(axis=1) for rows in steps.values()], axis=0)
-                without += int(np.count_nonzero(~some))
-                notes["steps_without_values"] = without
+            tokens = None
+            if split.tokens is not None:
+                ids, mask, types = split.tokens
+                tokens = ids[n][mask[n]], types[n][mask[n]]
             yield Segment(
-                id=segment_id(*place),
-                video=place[0],
+                id=segment_id(video, int(found[1])),
+                video=video,
                 split=name,
                 label=float(split.labels_N[n]),
-                steps=steps,
-                tokens=_real_tokens(split, n),
+                steps={m: x_NTd[n][real[name][m][n]] for m, x_NTd in split.features.items()},
+                tokens=tokens,
             )
-
-
-def _real_tokens(split: Split, n: int) -> tuple[Array, Array] | None:
-    """Ids and segment ids of one utterance, without padding."""
-    if split.tokens is None:
-        return None
-    ids, mask, types = split.tokens
-    return ids[n][mask[n]], types[n][mask[n]]
-
-
-def _place(own_id: str) -> tuple[str, int] | None:
-    """`video$_$clip` as video and clip; `[` would end a video's name too early."""
-    video, separator, clip = own_id.rpartition(SEPARATOR)
-    if not separator or not video or "[" in video or not (clip.isascii() and clip.isdigit()):
-        return None
-    if len(clip) > _MOST_DIGITS:
-        return None
-    return video, int(clip)

@@ -1,4 +1,4 @@
-"""HKT's pickles of MUStARD (and of UR-FUNNY): words as text, one row a word of audio and vision.
+"""HKT's pickles of MUStARD (and of UR-FUNNY): words as text, one row per word of audio and vision.
 
 `train`, `dev` and `test` each list ((words, visual, acoustic, humour-centric) of the punchline, the
 same of its context, id, label). The words carry no vectors: these come from a GloVe file.
@@ -16,15 +16,15 @@ import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.data.csd import segment_id
-from dhmd.data.formats.conversion import Budget, id_text, mapping, number, numbers, texts
+from dhmd.data.formats.conversion import joined_rows, mapping, number, numbers, texts, video_id
 from dhmd.data.formats.pickles import load_pickle
-from dhmd.data.formats.reading import Reading, Segment, Task, known_options, numbered, option
+from dhmd.data.formats.reading import ImportJob, Reading, Segment, numbered
+from dhmd.data.formats.urfunny import OWN_SPLITS, leave_out_uneven, own_splits
 from dhmd.data.formats.vectors import read_vectors
 
 Array = np.ndarray[Any, Any]
 
-_SPLITS = {"train": "train", "dev": "valid", "test": "test"}
-_PLACE = {"vision": 1, "audio": 2}  # in a part's tuple
+_INDEX = {"vision": 1, "audio": 2}  # in the tuple of a part
 _VALID_SHARE = 10  # one in ten of each class
 
 Fold = dict[str, tuple[str, ...]]
@@ -32,7 +32,7 @@ Fold = dict[str, tuple[str, ...]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Utterance:
-    """One list item, checked; `steps` are audio and vision."""
+    """One item of the lists; `steps` are audio and vision, `[T, d]`."""
 
     id: str
     split: str
@@ -41,7 +41,7 @@ class _Utterance:
     steps: Mapping[str, Array]
 
 
-def read_mustard(task: Task) -> Reading:
+def read_mustard(job: ImportJob) -> Reading:
     """Read the recipe's sequences `pickle`, `vectors` and, for other folds, MUStARD's own files.
 
     `options.context`: whether the context's words come before the punchline's.
@@ -53,98 +53,76 @@ def read_mustard(task: Task) -> Reading:
     Raises:
         DhmdError: a file is hostile, damaged or not such a file.
     """
-    recipe = task.recipe
-    known_options(recipe, "context", "folds")
-    with_context = option(recipe, "context", False, (True, False))
-    kind = option(recipe, "folds", "own", ("own", "dependent", "independent"))
-    path = task.file("pickle")
+    recipe = job.recipe
+    with_context, kind = job.options(
+        context=(False, True), folds=("own", "dependent", "independent")
+    )
+    path = job.file("pickle")
     where = str(path)
-    notes: dict[str, object] = {"context": with_context, "folds": kind}
-    uneven: dict[str, dict[str, int]] = {}
-    notes["uneven_utterances"] = uneven
-    content = mapping(load_pickle(path), where=where)
-    if set(content) != set(_SPLITS):
-        keys = ", ".join(map(str, content))[:80]
-        raise DhmdError(f"{where} has the keys {keys}, expected train, dev and test")
-    utterances = list(_utterances(task, content, with_context, uneven, where))
+    notes: dict[str, object] = {"context": with_context, "folds": kind, "uneven_utterances": {}}
+    content = own_splits(load_pickle(path), where)
+    utterances = list(_utterances(job, content, with_context, notes, where))
     if not utterances:
-        task.problems.stop_if_any(recipe.name)
+        job.problems.stop_if_any(recipe.name)
         raise DhmdError(f"{where} holds no utterance")
     names: dict[str, tuple[str, ...]] = {}
     vectors: dict[str, Array] = {}
     for modality in recipe.modality_names:
         if modality == "text":
-            words = {word for utterance in utterances for word in map(_bare, utterance.words)}
-            vectors, width = read_vectors(task.file("vectors"), words)
+            words = {_bare(word) for utterance in utterances for word in utterance.words}
+            vectors, width = read_vectors(job.file("vectors"), words)
             notes["words_without_vector"] = len(words) - len(vectors)
         else:
             width = utterances[0].steps[modality].shape[1]
         names[modality] = numbered(modality, width)
-    folds = _folds(task, kind, {utterance.id: utterance.label for utterance in utterances})
     return Reading(
         feature_names=names,
-        segments=_segments(task, utterances, names, vectors, where),
+        segments=_segments(job, utterances, names, vectors, where),
         has_words="text" in names,
-        folds=folds,
+        folds=_folds(job, kind, {utterance.id: utterance.label for utterance in utterances}),
         own_fold="own" if kind == "own" else None,
         notes=notes,
     )
 
 
 def _utterances(
-    task: Task,
-    content: Mapping[str, Any],
+    job: ImportJob,
+    content: Mapping[str, list[Any]],
     with_context: bool,
-    uneven: dict[str, dict[str, int]],
+    notes: dict[str, object],
     where: str,
 ) -> Iterator[_Utterance]:
-    budget = Budget(task.file("pickle").stat().st_size)
-    for own_name, split in _SPLITS.items():
-        items = content[own_name]
-        if not isinstance(items, list | tuple):
-            raise DhmdError(f"{where}: {own_name} is {type(items).__name__}, expected a list")
-        for n, item in enumerate(items):
-            place = f"{where}: {own_name}[{n}]"
+    for own_name, split in OWN_SPLITS.items():
+        for n, item in enumerate(content[own_name]):
             try:
-                utterance = _utterance(task, item, split, with_context, budget, place)
+                utterance = _utterance(job, item, split, with_context, f"{where}: {own_name}[{n}]")
             except DhmdError as error:
-                task.problems.add("utterances", str(error))
+                job.problems.add("utterances", str(error))
                 continue
             lengths = {"words": len(utterance.words)}
             lengths |= {modality: len(rows) for modality, rows in utterance.steps.items()}
-            if len(set(lengths.values())) > 1:
-                uneven[segment_id(utterance.id, 0)] = lengths
-                continue
-            yield utterance
+            if not leave_out_uneven(job, notes, utterance.id, split, lengths):
+                yield utterance
 
 
-def _utterance(
-    task: Task, item: Any, split: str, with_context: bool, budget: Budget, where: str
-) -> _Utterance:
-    shape = "((words, visual, acoustic, hcf), the same of the context, id, label)"
+def _utterance(job: ImportJob, item: Any, split: str, with_context: bool, where: str) -> _Utterance:
+    form = "((words, visual, acoustic, hcf), the same of the context, id, label)"
     if not isinstance(item, list | tuple) or len(item) != 4:
-        raise DhmdError(f"{where} is not {shape}")
+        raise DhmdError(f"{where} is not {form}")
     punchline, context, own_id, label = item
     for part in (punchline, context):
         if not isinstance(part, list | tuple) or len(part) != 4:
-            raise DhmdError(f"{where} is not {shape}")
-    name = id_text(own_id, where=where)
+            raise DhmdError(f"{where} is not {form}")
+    name = video_id(own_id, where=where)
     parts = [context, punchline] if with_context else [punchline]
-    words: list[str] = []
-    rows: dict[str, list[Array]] = {name: [] for name in _PLACE if name in task.recipe.modalities}
-    for part in parts:
-        words += _words(part[0], where)
-        for modality, found in rows.items():
-            value = part[_PLACE[modality]]
-            # An empty context has no rows, and an empty list no second axis.
-            if isinstance(value, list | tuple | np.ndarray) and len(value) == 0:
-                continue
-            found.append(numbers(value, axes=2, where=f"{where}, {modality}", budget=budget))
+    words = [word for part in parts for word in _words(part[0], where)]
     steps = {}
-    for modality, found in rows.items():
-        if len({array.shape[1] for array in found}) != 1:
-            raise DhmdError(f"{where}: {modality} has no rows, or rows of different lengths")
-        steps[modality] = np.concatenate(found)
+    for modality, index in _INDEX.items():
+        if modality in job.recipe.modalities:
+            values = [part[index] for part in parts]
+            if not all(isinstance(value, list | tuple | np.ndarray) for value in values):
+                raise DhmdError(f"{where}, {modality} holds no rows")
+            steps[modality] = joined_rows(values, axes=2, where=f"{where}, {modality}")
     return _Utterance(
         id=name,
         split=split,
@@ -155,35 +133,35 @@ def _utterance(
 
 
 def _words(value: Any, where: str) -> list[str]:
-    """Words of one text, or of a context's sentences; separated by spaces (source: HKT)."""
+    """Return the words of one text, or of a context's sentences (separated by spaces in HKT)."""
     sentences = texts((value,) if isinstance(value, str) else value, where=f"{where}, words")
     return [word for sentence in sentences for word in sentence.split()]
 
 
 def _bare(word: str) -> str:
-    """The word without the punctuation around it, which GloVe has as words of its own."""
+    """Strip the punctuation around a word, which GloVe has as words of its own."""
     return word.strip('.,;:!?"()[]…-') or word
 
 
 def _segments(
-    task: Task,
+    job: ImportJob,
     utterances: Sequence[_Utterance],
     names: Mapping[str, tuple[str, ...]],
     vectors: Mapping[str, Array],
     where: str,
 ) -> Iterator[Segment]:
-    nothing = np.zeros(len(names.get("text", ())), dtype=np.float32)
+    absent = np.zeros(len(names.get("text", ())), dtype=np.float32)
     for utterance in utterances:
         steps = dict(utterance.steps)
         if "text" in names:
-            rows = [vectors.get(_bare(word), nothing) for word in utterance.words]
-            steps["text"] = np.array(rows, dtype=np.float32).reshape(len(rows), len(nothing))
-        narrow = [m for m, values in steps.items() if values.shape[1] != len(names[m])]
-        if narrow:
-            task.problems.add(
+            rows = [vectors.get(_bare(word), absent) for word in utterance.words]
+            steps["text"] = np.array(rows, dtype=np.float32).reshape(len(rows), len(absent))
+        misfits = [m for m, values in steps.items() if values.shape[1] != len(names[m])]
+        if misfits:
+            job.problems.add(
                 "width",
-                f"{where}: {narrow[0]} of {utterance.id!r} has {steps[narrow[0]].shape[1]} values "
-                f"a word, others {len(names[narrow[0]])}",
+                f"{where}: {misfits[0]} of {utterance.id!r} has {steps[misfits[0]].shape[1]} "
+                f"values a word, others {len(names[misfits[0]])}",
             )
             continue
         yield Segment(
@@ -196,11 +174,11 @@ def _segments(
         )
 
 
-def _folds(task: Task, kind: str, labels: Mapping[str, float]) -> dict[str, Fold]:
-    """Folds beside the pickle's own, from the files that MUStARD publishes."""
+def _folds(job: ImportJob, kind: str, labels: Mapping[str, float]) -> dict[str, Fold]:
+    """Read folds besides the pickle's own from the files that MUStARD publishes."""
     if kind == "own":
         return {}
-    path = task.file("utterances")
+    path = job.file("utterances")
     try:
         records = mapping(json.loads(path.read_text(encoding="utf-8")), where=str(path))
     except (OSError, ValueError) as error:
@@ -215,24 +193,24 @@ def _folds(task: Task, kind: str, labels: Mapping[str, float]) -> dict[str, Fold
         if not test:
             raise DhmdError(f"{path} names no utterance of the show FRIENDS")
         return {"independent": _fold("independent", order, test, labels)}
-    splits_path = task.file("splits")
-    listed = load_pickle(splits_path)
-    if not isinstance(listed, list | tuple) or not listed:
-        raise DhmdError(f"{splits_path} is no list of (train, test) indexes")
+    path = job.file("splits")
+    listed = load_pickle(path)
     folds = {}
-    for k, pair in enumerate(listed, 1):
+    for k, pair in enumerate(listed if isinstance(listed, list | tuple) else (), 1):
         if not isinstance(pair, list | tuple) or len(pair) != 2:
-            raise DhmdError(f"{splits_path} is no list of (train, test) indexes")
-        index = numbers(pair[1], axes=1, where=f"{splits_path}, fold {k}")
+            raise DhmdError(f"{path} is not a list of (train, test) indices")
+        index = numbers(pair[1], axes=1, where=f"{path}, fold {k}")
         if not np.isin(index, np.arange(len(order))).all():
-            raise DhmdError(f"{splits_path}, fold {k} points outside {len(order)} utterances")
+            raise DhmdError(f"{path}, fold {k} points outside {len(order)} utterances")
         name = f"dependent_{k}"
         folds[name] = _fold(name, order, {order[int(i)] for i in index}, labels)
+    if not folds:
+        raise DhmdError(f"{path} is not a list of (train, test) indices")
     return folds
 
 
 def _fold(name: str, order: Sequence[str], test: set[str], labels: Mapping[str, float]) -> Fold:
-    """Test as given; of the rest one in ten of each class to validate on, by the ids' hash."""
+    """Take one in ten of each class outside of `test` to validate on, by the ids' hash."""
     rest = [own_id for own_id in order if own_id not in test and own_id in labels]
     valid: set[str] = set()
     for label in sorted(set(labels.values())):

@@ -1,10 +1,11 @@
-"""What every format's reader gets and gives: one segment after the other, in one form.
+"""The interface of a format's reader: it takes an `ImportJob` and returns a `Reading`.
 
-N segments, T steps, d features, K tokens.
+Axes: T steps, d features, K tokens.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,40 +16,86 @@ import numpy as np
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned.folds import ONLY_FOLD
 from dhmd.data.alignment import AlignConfig
-from dhmd.data.formats.problems import Problems
 from dhmd.recipes import Recipe
 
 Array = np.ndarray[Any, Any]
 
 
+class ProblemsFoundError(DhmdError):
+    """The first of the problems that were collected."""
+
+
+class Problems:
+    """Collected problems and warnings: the first sentence of each kind, and how many there are."""
+
+    def __init__(self) -> None:
+        self._problems: dict[str, tuple[str, int]] = {}
+        self._warnings: list[str] = []
+        self._left_out: Counter[tuple[str, str]] = Counter()
+
+    def add(self, kind: str, sentence: str) -> None:
+        """Record a problem; problems of one `kind` are one mistake made many times."""
+        first, count = self._problems.get(kind, (sentence, 0))
+        self._problems[kind] = first, count + 1
+
+    def warn(self, sentence: str) -> None:
+        """Record something that does not stop the import."""
+        self._warnings.append(sentence)
+
+    def leave_out(self, split: str, reason: str) -> None:
+        """Count one utterance of a split that is left out."""
+        self._left_out[split, reason] += 1
+
+    def warnings(self) -> list[str]:
+        """Return the warnings, with one sentence per split and reason to leave utterances out."""
+        return self._warnings + [
+            f"{count} utterance{'s' if count > 1 else ''} of {split} left out: {reason}"
+            for (split, reason), count in self._left_out.items()
+        ]
+
+    def sentences(self) -> list[str]:
+        """Return one sentence per kind of problem."""
+        return [
+            first if count == 1 else f"{first} ({count} such)"
+            for first, count in self._problems.values()
+        ]
+
+    def stop_if_any(self, dataset: str) -> None:
+        """Raise the first problem and name the command that lists the others.
+
+        Raises:
+            ProblemsFoundError: there is a problem.
+        """
+        first, *others = self.sentences() or [""]
+        if first:
+            rest = f"; {len(others)} more: `dhmd data check {dataset}` lists them"
+            raise ProblemsFoundError(first + (rest if others else ""))
+
+
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """What is to be imported, and how.
+class ImportJob:
+    """What to import, and how.
 
     Attributes:
-        recipe: the corpus.
+        recipe: the dataset config.
         raw: the folder that the download stage filled.
         align: section `align`.
         alignment: "word" or "none".
         sources: file -> sha256.
-        folds_path: the recipe's folds file, where it names one.
-        problems: what the reader finds wrong and can read past.
+        folds_path: the recipe's folds file, if it names one.
+        problems: collects what the reader finds wrong and can skip.
     """
 
     recipe: Recipe
     raw: Path
     align: AlignConfig
     alignment: Literal["word", "none"]
-    sources: Mapping[str, str]
-    folds_path: Path | None
-    problems: Problems
+    sources: Mapping[str, str] = field(default_factory=dict)
+    folds_path: Path | None = None
+    problems: Problems = field(default_factory=Problems)
 
     def file(self, sequence: str) -> Path:
-        """The raw file of one of the recipe's sequences.
-
-        Raises:
-            DhmdError: the recipe has no such sequence.
-        """
+        """Return the raw file of one of the recipe's sequences."""
         found = self.recipe.sequences.get(sequence)
         if found is None:
             raise DhmdError(
@@ -57,19 +104,44 @@ class Task:
             )
         return self.raw / Path(found.path).name
 
+    def options(self, **allowed: tuple[Any, ...]) -> list[Any]:
+        """Return the recipe's options in the order of the arguments.
+
+        Args:
+            allowed: the values that each option may have; the first is the default.
+
+        Raises:
+            DhmdError: an unknown option, or a value that is not allowed.
+        """
+        recipe = self.recipe
+        for name in recipe.options:
+            if name not in allowed:
+                known = f"has {', '.join(allowed)}" if allowed else "has none"
+                raise DhmdError(
+                    f"{recipe.source}: unknown key options.{name}; format {recipe.format} {known}"
+                )
+        values = [recipe.options.get(name, choices[0]) for name, choices in allowed.items()]
+        for (name, choices), value in zip(allowed.items(), values, strict=True):
+            if not any(type(value) is type(choice) and value == choice for choice in choices):
+                words = ", ".join(str(choice).lower() for choice in choices)
+                raise DhmdError(
+                    f"{recipe.source}: options.{name} is {value!r}, but must be one of {words}"
+                )
+        return values
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Segment:
-    """One utterance as its file holds it: neither cleaned nor cut.
+    """One utterance as its file holds it, neither cleaned nor cut.
 
     Attributes:
         id: `video[i]`.
-        video: what splits must not share.
-        split: "train", "valid" or "test" as the corpus's own files say.
+        video: the splits never share it.
+        split: "train", "valid" or "test", from the corpus's own files.
         label: a number, or the class's index.
-        steps: modality -> `[T, d]`, real steps only.
+        steps: modality -> `[T, d]`, without padding.
         words: T words, or () where there are none.
-        tokens: a tokenizer's output, ids and segment ids, `[K]` int64 each, or None.
+        tokens: a tokenizer's token ids and segment ids, `[K]` int64 each, or None.
     """
 
     id: str
@@ -83,15 +155,15 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reading:
-    """A corpus as a reader gives it.
+    """What a reader returns.
 
     Attributes:
         feature_names: modality -> d names.
         segments: in the files' order; consumed once.
         has_words, has_tokens: whether segments carry them.
-        folds: fold -> split -> videos, beside the files' own splits; the first is the default.
-        own_fold: what the files' own splits are called, or None where they are not offered.
-        notes: what the data report says of this format; may grow while segments are consumed.
+        folds: fold -> split -> videos, besides the files' own splits; the first is the default.
+        own_fold: the name of the fold of the files' own splits; None if it is not offered.
+        notes: entries of the data report; may grow while segments are consumed.
     """
 
     feature_names: Mapping[str, tuple[str, ...]]
@@ -104,34 +176,5 @@ class Reading:
 
 
 def numbered(modality: str, width: int) -> tuple[str, ...]:
-    """Names for features that have none."""
+    """Return names for features that have none."""
     return tuple(f"{modality}_{d}" for d in range(width))
-
-
-def option(recipe: Recipe, name: str, default: Any, allowed: tuple[Any, ...]) -> Any:
-    """One of the recipe's options.
-
-    Raises:
-        DhmdError: it has a value that is not allowed.
-    """
-    value = recipe.options.get(name, default)
-    if not any(type(value) is type(one) and value == one for one in allowed):
-        words = ", ".join(
-            str(one).lower() if isinstance(one, bool) else str(one) for one in allowed
-        )
-        raise DhmdError(f"{recipe.source}: options.{name} is {value!r}, but must be one of {words}")
-    return value
-
-
-def known_options(recipe: Recipe, *names: str) -> None:
-    """Refuse options that the format does not have.
-
-    Raises:
-        DhmdError: an unknown one; the sentence names those that there are.
-    """
-    unknown = [name for name in recipe.options if name not in names]
-    if unknown:
-        known = f"has {', '.join(names)}" if names else "has none"
-        raise DhmdError(
-            f"{recipe.source}: unknown key options.{unknown[0]}; format {recipe.format} {known}"
-        )

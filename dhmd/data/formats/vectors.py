@@ -18,24 +18,26 @@ from dhmd.base.progress import progress
 
 Array = np.ndarray[Any, Any]
 
+_DAMAGE = (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
+
 
 def read_vectors(path: Path, words: Collection[str]) -> tuple[dict[str, Array], int]:
-    """The vectors of `words`, and their width; words that the file lacks are left out.
+    """Return the vectors of `words` that the file has, and their width.
 
-    A line is a word and its numbers, separated by spaces. Case decides; a word that is absent as
-    written is looked up in lower case. Entries of several words (GloVe 840B has some) are passed
-    over.
+    A line is a word and its numbers, separated by spaces. A word that is absent as written is
+    looked up in lower case. Entries of several words (GloVe 840B has some) are skipped.
 
     Raises:
-        DhmdError: the file is not such a file.
+        DhmdError: the file is damaged or not such a file.
     """
     wanted = {word for word in words} | {word.lower() for word in words}
     found: dict[str, Array] = {}
     width = 0
     with _lines(path) as lines:
-        for number, line in enumerate(progress(lines, "word vectors", unit="word"), 1):
-            if not width:
-                width = _width(line, path)
+        for n, line in enumerate(progress(lines, "word vectors", unit="word"), 1):
+            width = width or len(line.split()) - 1
+            if width < 2:
+                raise DhmdError(f"{path}, line {n}: not a word and its numbers")
             word, _, rest = line.partition(" ")
             if word not in wanted or word in found:
                 continue
@@ -43,51 +45,33 @@ def read_vectors(path: Path, words: Collection[str]) -> tuple[dict[str, Array], 
             if len(values) > width:
                 continue
             try:
-                found[word] = np.array(values, dtype=np.float32)
+                found[word] = np.array(values, dtype=np.float32).reshape(width)
             except ValueError as error:
-                raise DhmdError(f"{path}, line {number}: not a word and {width} numbers") from error
-            if len(values) != width:
-                raise DhmdError(f"{path}, line {number}: not a word and {width} numbers")
+                raise DhmdError(f"{path}, line {n}: not a word and {width} numbers") from error
     if not width:
         raise DhmdError(f"{path} holds no word vectors")
-    vectors = {}
-    for word in words:
-        vector = found.get(word, found.get(word.lower()))
-        if vector is not None:
-            vectors[word] = vector
-    return vectors, width
-
-
-def _width(line: str, path: Path) -> int:
-    width = len(line.split()) - 1
-    if width < 2:
-        raise DhmdError(f"{path}, line 1: not a word and its numbers")
-    return width
+    vectors = {word: found.get(word, found.get(word.lower())) for word in words}
+    return {word: vector for word, vector in vectors.items() if vector is not None}, width
 
 
 @contextmanager
 def _lines(path: Path) -> Iterator[IO[str]]:
     try:
-        if path.suffix.lower() == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                members = [name for name in archive.namelist() if name.endswith(".txt")]
-                if len(members) != 1:
-                    raise DhmdError(f"{path} holds {len(members)} .txt files, expected one")
-                with archive.open(members[0]) as member:
-                    yield io.TextIOWrapper(member, encoding="utf-8", errors="replace")
-        else:
+        if path.suffix.lower() != ".zip":
             with open(path, encoding="utf-8", errors="replace") as stream:
                 yield stream
-    except NotImplementedError as error:
+            return
+        with zipfile.ZipFile(path) as archive:
+            members = [name for name in archive.namelist() if name.endswith(".txt")]
+            if len(members) != 1:
+                raise DhmdError(f"{path} holds {len(members)} .txt files, but must hold one")
+            with archive.open(members[0]) as member:
+                yield io.TextIOWrapper(member, encoding="utf-8", errors="replace")
+    except (NotImplementedError, RuntimeError) as error:  # the second means a password
         raise DhmdError(
-            f"cannot read {path}, it is packed in a way that is not known here "
-            f"({first_line(error)}): give the unpacked text file instead"
+            f"cannot unpack {path} ({first_line(error)}): give the unpacked text file instead"
         ) from error
-    except RuntimeError as error:  # zipfile's word for a password
-        raise DhmdError(
-            f"cannot read {path} ({first_line(error)}): give the unpacked text file instead"
-        ) from error
-    except (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+    except _DAMAGE as error:
         raise DhmdError(
             f"cannot read {path}, it is damaged ({first_line(error)}): fetch it again"
         ) from error

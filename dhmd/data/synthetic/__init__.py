@@ -1,10 +1,10 @@
-"""Generated data: a deterministic corpus with planted truth, in CMU's file format (ours).
+"""A deterministic synthetic corpus with a known ground truth, in CMU's file format (ours).
 
-`docs/data.md`, section "Generated data", says what is planted and by which formulas.
+`docs/data.md`, section "Generated data", describes what is planted and by which formulas.
 """
 
-from dhmd.data.synthetic.ceiling import ceiling
 from dhmd.data.synthetic.config import GeneratorConfig
 from dhmd.data.synthetic.corpus import generate
+from dhmd.data.synthetic.latents import oracle_mae
 
-__all__ = ["GeneratorConfig", "ceiling", "generate"]
+__all__ = ["GeneratorConfig", "generate", "oracle_mae"]

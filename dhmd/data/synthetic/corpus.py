@@ -1,4 +1,4 @@
-"""A generated corpus as files: the numbers of the other modules, in CMU's format."""
+"""A synthetic corpus as files: the numbers of the other modules, in CMU's format."""
 
 from __future__ import annotations
 
@@ -14,12 +14,26 @@ from numpy.typing import NDArray
 from dhmd.base.atomic import whole_file, write_text
 from dhmd.data.csd import write_sequence
 from dhmd.data.synthetic.config import GeneratorConfig
-from dhmd.data.synthetic.faults import absences, spoil
-from dhmd.data.synthetic.frames import Channel, dimensions, film, loadings
-from dhmd.data.synthetic.latents import EXCLUSIVE, MODALITIES, SHARED, Plan, plan
-from dhmd.data.synthetic.layout import SPLITS, Video, lay_out
-from dhmd.data.synthetic.streams import on_grid
-from dhmd.data.synthetic.text import PAUSE, PAUSE_ROW, Transcript, transcribe, vocabulary
+from dhmd.data.synthetic.frames import (
+    Channel,
+    absences,
+    add_faults,
+    dimensions,
+    film,
+    loadings,
+)
+from dhmd.data.synthetic.latents import (
+    EXCLUSIVE,
+    MODALITIES,
+    SHARED,
+    SPLITS,
+    GroundTruth,
+    Video,
+    draw,
+    lay_out,
+    on_grid,
+)
+from dhmd.data.synthetic.transcripts import PAUSE, PAUSE_ROW, Transcript, transcribe, vocabulary
 
 # Wraps an iterable and a label, as dhmd.base.progress.progress does.
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
@@ -28,7 +42,7 @@ Rows = tuple[str, NDArray[Any], NDArray[Any]]
 SEQUENCES = ("words", "vectors", "acoustic", "visual", "labels", "planted")
 FOLDS = "folds.json"
 
-# What MOSI's own words file holds where JSON is expected, found so in circulation.
+# MOSI's own words file in circulation holds this where JSON is expected.
 _JUNK = {
     "alignment compatible": "asdfasdfasd",
     "computational sequence description": "adsfasd",
@@ -39,24 +53,24 @@ _JUNK = {
 
 
 def generate(config: GeneratorConfig, folder: Path, *, progress: Progress | None = None) -> None:
-    """Write the corpus: one `.csd` a name in SEQUENCES, and `folds.json`.
+    """Write the corpus: one `.csd` per name in SEQUENCES, and `folds.json`.
 
     Deterministic: equal configurations give equal bytes with the same numpy and HDF5, whatever
     the processor, the state of numpy's own generator, or what was generated before. Memory holds
-    the plan and the words; frames are made video by video.
+    the ground truth and the words; frames are made video by video.
 
     Args:
-        config: what to plant, and how much of it.
-        folder: where the files go; it is made if need be, files of these names are replaced.
+        config: the corpus.
+        folder: directory of the files; it is made if need be, files of these names are replaced.
         progress: called as `progress(videos, label)` around each file's videos.
 
     Raises:
         DhmdError: a file cannot be written.
     """
-    planted = plan(config)
+    truth = draw(config)
     videos = lay_out(config)
     words = vocabulary(config)
-    written = [(video, transcribe(config, video, planted, words)) for video in videos]
+    written = [(video, transcribe(config, video, truth, words)) for video in videos]
 
     def watched(label: str) -> Iterable[tuple[Video, Transcript]]:
         return written if progress is None else progress(written, label)
@@ -73,7 +87,7 @@ def generate(config: GeneratorConfig, folder: Path, *, progress: Progress | None
             ),
             metadata=_metadata(config, "words with pauses"),
         )
-        _spoil_metadata(temporary)
+        _write_junk_metadata(temporary)
 
     vectors = np.concatenate([words.vectors_VD, np.zeros_like(words.vectors_VD[:1])])
     assert PAUSE_ROW == -1
@@ -92,18 +106,18 @@ def generate(config: GeneratorConfig, folder: Path, *, progress: Progress | None
         write_sequence(
             folder / f"{name}.csd",
             root_name=f"generated {name}",
-            entries=_frames(config, channel, planted, watched(name)),
+            entries=_frames(config, channel, truth, watched(name)),
             metadata=_metadata(config, f"{name} frames"),
             dimension_names=_names(channel, dimensions(config, channel)),
         )
     write_sequence(
         folder / "labels.csd",
         root_name="Opinion Segment Labels",
-        entries=_segment_rows(watched("labels"), planted.label_N[:, None]),
+        entries=_segment_rows(watched("labels"), truth.label_N[:, None]),
         metadata=_metadata(config, "sentiment as annotated"),
         dimension_names=("sentiment score",),
     )
-    names, values = _planted_columns(planted)
+    names, values = _ground_truth_columns(truth)
     write_sequence(
         folder / "planted.csd",
         root_name="generated truth",
@@ -118,35 +132,35 @@ def generate(config: GeneratorConfig, folder: Path, *, progress: Progress | None
 def _frames(
     config: GeneratorConfig,
     channel: Channel,
-    planted: Plan,
+    truth: GroundTruth,
     written: Iterable[tuple[Video, Transcript]],
 ) -> Iterator[Rows]:
     directions = loadings(config, channel)
-    missing = absences(config)
+    absent = absences(config)
     for video, script in written:
-        frames, intervals = film(config, channel, video, planted, script, directions)
-        yield video.id, *spoil(config, channel, video, script, missing, frames, intervals)
+        frames, intervals = film(config, channel, video, truth, script, directions)
+        yield video.id, *add_faults(config, channel, video, script, absent, frames, intervals)
 
 
 def _segment_rows(
     written: Iterable[tuple[Video, Transcript]], values_NK: NDArray[np.float64]
 ) -> Iterator[Rows]:
-    """One row a label segment, float32 throughout, as in MOSI's label file."""
+    """Yield one row per label segment, float32 throughout, as in MOSI's label file."""
     for video, script in written:
         rows = values_NK[video.first : video.first + video.segments]
         yield video.id, rows.astype(np.float32), script.segments_S2.astype(np.float32)
 
 
-def _planted_columns(planted: Plan) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    columns: dict[str, NDArray[Any]] = {"truth": planted.truth_N}
+def _ground_truth_columns(truth: GroundTruth) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    columns: dict[str, NDArray[Any]] = {"truth": truth.truth_N}
     for index, modality in enumerate(MODALITIES):
-        columns[f"reliability_{modality}"] = on_grid(planted.reliability_NM[:, index])
-    columns["latent"] = planted.topic_N
+        columns[f"reliability_{modality}"] = on_grid(truth.reliability_NM[:, index])
+    columns["latent"] = truth.topic_N
     for index in range(SHARED):
-        columns[f"shared_{index}"] = on_grid(planted.shared_NS[:, index])
+        columns[f"shared_{index}"] = on_grid(truth.shared_NS[:, index])
     for index, modality in enumerate(MODALITIES):
         for part in range(EXCLUSIVE):
-            column = on_grid(planted.exclusive_NME[:, index, part])
+            column = on_grid(truth.exclusive_NME[:, index, part])
             columns[f"exclusive_{modality}_{part}"] = column
     stacked = np.stack([column.astype(np.float64) for column in columns.values()], axis=1)
     return tuple(columns), stacked
@@ -164,7 +178,7 @@ def _metadata(config: GeneratorConfig, description: str) -> dict[str, object]:
     }
 
 
-def _spoil_metadata(path: Path) -> None:
+def _write_junk_metadata(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         (root,) = file.values()
         for key, text in _JUNK.items():

@@ -1,4 +1,7 @@
-"""Audio and vision frames of a video: the shown latents, spread over many dimensions and time."""
+"""Audio and vision frames of a video: the shown latents, spread over many dimensions and time.
+
+Real files have faults, and so do these: missing segments, gaps, values that are not finite.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +12,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhmd.data.synthetic.config import GeneratorConfig
-from dhmd.data.synthetic.latents import MODALITIES, SHOWN, Plan
-from dhmd.data.synthetic.layout import Video
-from dhmd.data.synthetic.streams import on_grid, on_ticks, stream
-from dhmd.data.synthetic.text import Transcript
+from dhmd.data.synthetic.latents import (
+    MODALITIES,
+    SHOWN,
+    GroundTruth,
+    Video,
+    on_grid,
+    on_ticks,
+    stream,
+)
+from dhmd.data.synthetic.transcripts import Transcript
 
-_NUISANCES = 6  # latents an utterance that fill the features and mean nothing
+_NUISANCES = 6  # latents per utterance that fill the features and mean nothing
 _SIGNAL, _NUISANCE, _SPEAKER, _CUE, _ENERGY = 2.0, 1.5, 0.4, 2.0, 1.0
 _CUE_SD = 0.3  # what blurs the cue, on the reliability's scale of (-1, 1)
 _LAG = {"audio": 0.1, "vision": -0.15}  # seconds behind the words
+
+_MISSING = {"audio": 0.01, "vision": 0.02}  # of the utterances
+_INFINITE, _NOT_A_NUMBER = 0.004, 0.002  # of the audio frames, one value each
+_GAP, _GAP_LEAST = 0.2, 2.0  # of the utterances, in seconds of speech
+_EDGE = 1e-3  # seconds: what an aligner may count as overlap
 
 Channel = Literal["audio", "vision"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loadings:
-    """Directions of one modality's frame space [.., D], fixed a corpus.
+    """Directions of one modality's frame space [.., D], fixed per corpus.
 
     `energy_D` shows the emphasis, `cue_D` the reliability.
     """
@@ -36,7 +50,7 @@ class Loadings:
 
 
 def dimensions(config: GeneratorConfig, channel: Channel) -> int:
-    """Length of one frame."""
+    """Return the width of a frame."""
     return config.audio_dims if channel == "audio" else config.vision_dims
 
 
@@ -57,11 +71,11 @@ def film(
     config: GeneratorConfig,
     channel: Channel,
     video: Video,
-    plan: Plan,
+    truth: GroundTruth,
     transcript: Transcript,
     directions: Loadings,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Frames [T, D] and intervals [T, 2] of one video, at the channel's own rate and phase."""
+    """Return frames [T, D] and intervals [T, 2] of one video, at the channel's rate and phase."""
     rng = stream(config.seed, "frames", channel, video.index)
     rate = config.audio_rate if channel == "audio" else config.vision_rate
     d = dimensions(config, channel)
@@ -73,22 +87,22 @@ def film(
     edges = on_ticks(phase + np.arange(count + 1) / rate)
     intervals_T2 = np.stack([edges[:-1], edges[1:]], axis=1)
 
-    # Which utterance a frame shows, and how far into it: the face and voice run ahead or behind.
+    # Which utterance a frame shows, and how far into it: face and voice lead or lag the words.
     middle_T = intervals_T2.mean(axis=1) - _LAG[channel]
     start_S, end_S = transcript.segments_S2.T
     segment_T = np.clip(np.searchsorted(start_S, middle_T, side="right") - 1, 0, None)
     inside_T = (middle_T >= start_S[segment_T]) & (middle_T < end_S[segment_T])
-    place_T = (middle_T - start_S[segment_T]) / (end_S - start_S)[segment_T]
+    position_T = (middle_T - start_S[segment_T]) / (end_S - start_S)[segment_T]
 
-    cue_S = 2.0 * plan.cue_NM[rows, modality] - 1.0
+    cue_S = 2.0 * truth.cue_NM[rows, modality] - 1.0
     cue_S = cue_S + _CUE_SD * rng.standard_normal(video.segments)
     nuisance_SK = rng.standard_normal((video.segments, _NUISANCES))
     steady_SD = np.outer(cue_S, directions.cue_D) + nuisance_SK @ directions.nuisance_KD
-    signal_SD = plan.shown_NMF[rows, modality] @ directions.signal_FD
+    signal_SD = truth.shown_NMF[rows, modality] @ directions.signal_FD
 
-    # The signal swells once an utterance, somewhere in its middle; the energy shows where.
+    # The signal swells once per utterance, somewhere in its middle; the energy shows where.
     peak_S = rng.uniform(0.2, 0.8, video.segments)
-    swell_T = 0.55 + 0.9 * np.exp(-(((place_T - peak_S[segment_T]) / 0.25) ** 2))
+    swell_T = 0.55 + 0.9 * np.exp(-(((position_T - peak_S[segment_T]) / 0.25) ** 2))
     shown_TD = swell_T[:, None] * signal_SD[segment_T] + steady_SD[segment_T]
     shown_TD += np.outer(swell_T - 1.0, directions.energy_D)
 
@@ -96,3 +110,62 @@ def film(
     noise_TD = 0.8 * noise_TD[1:] + 0.6 * noise_TD[:-1]  # neighbours are alike, variance 1
     speaker_D = _SPEAKER * rng.standard_normal(d)
     return on_grid(speaker_D + noise_TD + np.where(inside_T[:, None], shown_TD, 0.0)), intervals_T2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Absences:
+    """Rows of the ground truth without a modality; no utterance lacks both."""
+
+    audio: frozenset[int]
+    vision: frozenset[int]
+
+
+def absences(config: GeneratorConfig) -> Absences:
+    """Choose the utterances without audio (1 %) and without vision (2 %), one at least each."""
+    n = config.n_train + config.n_valid + config.n_test
+    audio, vision = (max(1, round(_MISSING[name] * n)) for name in ("audio", "vision"))
+    rows = [int(row) for row in stream(config.seed, "absences").permutation(n)]
+    return Absences(audio=frozenset(rows[:audio]), vision=frozenset(rows[audio : audio + vision]))
+
+
+def add_faults(
+    config: GeneratorConfig,
+    channel: Channel,
+    video: Video,
+    transcript: Transcript,
+    absent: Absences,
+    frames_TD: NDArray[np.float32],
+    intervals_T2: NDArray[np.float64],
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return the video's frames and intervals with the faults in them."""
+    rng = stream(config.seed, "faults", channel, video.index)
+    rows = absent.audio if channel == "audio" else absent.vision
+    keep_T = np.ones(len(frames_TD), dtype=bool)
+    for index, (start, end) in enumerate(transcript.segments_S2):
+        gap = rng.random() < _GAP and channel == "vision" and end - start >= _GAP_LEAST
+        if video.first + index in rows:
+            keep_T &= ~_touches(intervals_T2, start, end)
+        elif gap:
+            # The face is lost for a while; the utterance's ends stay.
+            keep_T &= ~_touches(
+                intervals_T2, start + 0.3 * (end - start), start + 0.7 * (end - start)
+            )
+    frames_TD = frames_TD.copy()
+    if channel == "audio":
+        chance_T = rng.random(len(frames_TD))
+        column_T = rng.integers(0, frames_TD.shape[1], len(frames_TD))
+        if video.index == 0:
+            first = np.flatnonzero(keep_T)[:2]
+            chance_T[first] = (0.0, _INFINITE)[: len(first)]  # one of each in any corpus
+        infinite_T = chance_T < _INFINITE
+        undefined_T = ~infinite_T & (chance_T < _INFINITE + _NOT_A_NUMBER)
+        frames_TD[infinite_T, column_T[infinite_T]] = -np.inf
+        frames_TD[undefined_T, column_T[undefined_T]] = np.nan
+    return frames_TD[keep_T], intervals_T2[keep_T]
+
+
+def _touches(intervals_T2: NDArray[np.float64], start: float, end: float) -> NDArray[np.bool_]:
+    touching: NDArray[np.bool_] = (intervals_T2[:, 0] < end + _EDGE) & (
+        intervals_T2[:, 1] > start - _EDGE
+    )
+    return touching

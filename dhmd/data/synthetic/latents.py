@@ -1,49 +1,127 @@
-"""What is planted an utterance: latents, reliabilities, truth, labels, what a modality shows.
+"""The ground truth: videos and splits, latents, reliabilities, labels, what a modality shows.
 
-Shapes: N utterances, M modalities, S shared latents, E exclusive latents a modality.
+Legend: N utterances, M modalities, S shared latents, E exclusive latents per modality, F shown
+latents.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dhmd.base.errors import DhmdError
 from dhmd.data.synthetic.config import GeneratorConfig
-from dhmd.data.synthetic.streams import stream
 
 Floats = NDArray[np.float64]
 
 MODALITIES = ("text", "audio", "vision")
+SPLITS = ("train", "valid", "test")
 TOPICS = 6
 CONTENT = 3  # content dimensions of the shared latent; shared_0 is the tone
 SHARED = 1 + CONTENT
 EXCLUSIVE = 2  # exclusive_<m>_0 carries part of the truth, exclusive_<m>_1 none
-SHOWN = SHARED + EXCLUSIVE  # latents a modality shows, in this order
+SHOWN = SHARED + EXCLUSIVE  # latents that a modality shows, in this order
 
 TRUTH_SD = 1.7
 LOW, HIGH = -3.0, 3.0
 LABEL_STEP = 0.2  # the average of five annotators who give whole numbers
-FLIP = 0.4  # at this reliability a modality's sentiment is pure noise; below, it turns round
+FLIP = 0.4  # at this reliability a modality's sentiment is pure noise; below, its sign is flipped
 CONTENT_STRENGTH = 0.9
+
+# Two ids of MOSEI, one the prefix of the other. They are in different splits, so that a reader
+# that matches ids by prefix leaks.
+PREFIX_IDS = {"train": "25522", "test": "255224"}
 
 _TOPIC_RADIUS, _TOPIC_SD = 1.6, 0.4
 _RELIABLE, _MISLEADING = (30.0, 1.5), (2.0, 6.0)  # Beta distributions of the reliability
 
+# Processors differ in the last bit of exp, log and matrix products. Values rounded to multiples of
+# 2^-12 (exact in float32) give the same bytes on all of them.
+_GRID = 4096.0
+# Times are multiples of 2^-10 s: exact in float32 up to 4.5 hours, so that neighbours touch.
+_TICKS = 1024.0
+
+
+def stream(seed: int, *purpose: str | int) -> np.random.Generator:
+    """Return a generator for one named purpose: draws for one purpose never shift another's."""
+    digest = hashlib.sha256(json.dumps([seed, *purpose]).encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))
+
+
+def on_grid(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Round values to the grid, as float32."""
+    return (np.round(np.asarray(values, dtype=np.float64) * _GRID) / _GRID).astype(np.float32)
+
+
+def on_ticks(seconds: NDArray[Any]) -> Floats:
+    """Round times to the ticks, in seconds."""
+    return np.round(np.asarray(seconds, dtype=np.float64) * _TICKS) / _TICKS
+
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Everything planted, one row an utterance.
+class Video:
+    """One video. `index` names its random streams; `first` is its first row in the ground truth."""
+
+    id: str
+    index: int
+    split: str
+    first: int
+    segments: int
+
+
+def lay_out(config: GeneratorConfig) -> tuple[Video, ...]:
+    """Return all videos, split by split; rows of the ground truth follow the same order."""
+    totals = (config.n_train, config.n_valid, config.n_test)
+    counts = [
+        (split, count)
+        for split, total in zip(SPLITS, totals, strict=True)
+        for count in _segment_counts(config, split, total)
+    ]
+    # Numbers are shuffled over the splits: an id's order must not reveal its split.
+    numbers = stream(config.seed, "ids").permutation(len(counts))
+    digits = max(4, len(str(len(counts))))
+    videos: list[Video] = []
+    prefixes = dict(PREFIX_IDS)
+    row = 0
+    for index, (split, count) in enumerate(counts):
+        name = prefixes.pop(split, f"generated{numbers[index]:0{digits}d}")
+        videos.append(Video(id=name, index=index, split=split, first=row, segments=count))
+        row += count
+    return tuple(videos)
+
+
+def _segment_counts(config: GeneratorConfig, split: str, total: int) -> list[int]:
+    """Draw counts within the bounds that add up to `total` (only the last may be smaller)."""
+    rng = stream(config.seed, "segments", split)
+    counts: list[int] = []
+    left = total
+    while left > config.segments_max:
+        count = int(rng.integers(config.segments_min, config.segments_max + 1))
+        # Leave enough for one more video, where the bounds allow it.
+        if left - count < config.segments_min:
+            count = max(config.segments_min, left - config.segments_min)
+        counts.append(min(count, left))
+        left -= counts[-1]
+    return [*counts, left] if left else counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroundTruth:
+    """Everything that is planted, one row per utterance.
 
     Attributes:
         truth_N, label_N: the label without and with annotator noise, both on [-3, 3].
         topic_N: cluster of the shared latent's content.
         shared_NS, exclusive_NME: the latents behind the truth.
         reliability_NM: in (0, 1).
-        cue_NM: the reliability that the features betray (another utterance's in `no_cue`).
-        shown_NMF: the latents as a modality shows them (F = SHOWN).
+        cue_NM: the reliability that the features reveal (another utterance's in `no_cue`).
+        shown_NMF: the latents as a modality shows them.
     """
 
     truth_N: Floats
@@ -57,11 +135,11 @@ class Plan:
 
 
 def gain(reliability: Floats) -> Floats:
-    """How much of the true sentiment a modality shows: 1 at r = 1, 0 at FLIP, negative below."""
+    """Return how much of the true sentiment is shown: 1 at r = 1, 0 at FLIP, negative below."""
     return (reliability - FLIP) / (1.0 - FLIP)
 
 
-def plan(config: GeneratorConfig) -> Plan:
+def draw(config: GeneratorConfig) -> GroundTruth:
     """Draw all utterances. The streams do not depend on the regime: only noise or cue differ."""
     n, m = config.n_train + config.n_valid + config.n_test, len(MODALITIES)
     topic_N, shared_NS, offset_N = _shared(config.seed, n)
@@ -83,7 +161,7 @@ def plan(config: GeneratorConfig) -> Plan:
         # Another utterance's reliability: the same values, and nothing to learn from them.
         cue_NM = stream(config.seed, "no cue").permuted(reliability_NM, axis=0)
 
-    return Plan(
+    return GroundTruth(
         truth_N=to_label(raw_N),
         label_N=to_label(label_N),
         topic_N=topic_N,
@@ -101,11 +179,11 @@ def to_label(raw_N: Floats) -> Floats:
 
 
 def _shared(seed: int, n: int) -> tuple[NDArray[np.int64], Floats, Floats]:
-    """Topic [N], shared latents [N,S] and the topic's standardised offset of the truth [N]."""
+    """Draw topic [N], shared latents [N, S] and the topic's standardised offset in the truth."""
     rng = stream(seed, "shared")
     topic_N = rng.integers(0, TOPICS, n)
     tone_N1 = rng.standard_normal((n, 1))
-    # Topics sit on both ends of each content axis; which topic means what is drawn a corpus.
+    # Topics are at both ends of each content axis; what a topic means is drawn per corpus.
     centres = np.concatenate([np.eye(CONTENT), -np.eye(CONTENT)]) * _TOPIC_RADIUS
     content_NC = centres[topic_N] + _TOPIC_SD * rng.standard_normal((n, CONTENT))
     offsets: Floats = np.arange(TOPICS, dtype=np.float64) - (TOPICS - 1) / 2
@@ -127,11 +205,11 @@ def _reliability(config: GeneratorConfig, n: int) -> Floats:
 def _shown(
     config: GeneratorConfig, shared_NS: Floats, exclusive_NME: Floats, reliability_NM: Floats
 ) -> Floats:
-    """What each modality shows [N,M,F]: latents dimmed, replaced or turned round, plus noise.
+    """Compute what each modality shows [N, M, F]: latents dimmed, replaced or flipped, plus noise.
 
-    Sentiment (tone and exclusive_0) goes through the reliability; content and exclusive_1 do
-    not. What is lost is replaced by an unrelated draw of the same distribution, so that the size
-    of a signal betrays nothing: only the cue does.
+    Reliability acts on sentiment (tone and exclusive_0), not on content and exclusive_1. What is
+    lost is replaced by an unrelated draw of the same distribution, so that a signal's size reveals
+    nothing about the reliability: only the cue does.
     """
     n = len(shared_NS)
     shown = np.empty((n, len(MODALITIES), SHOWN))
@@ -148,3 +226,23 @@ def _shown(
         kept_NF = gain_NF * true_NF + np.sqrt(1.0 - gain_NF**2) * other_NF
         shown[:, index] = strength_F * kept_NF + np.sqrt(1.0 - strength_F**2) * noise_NF
     return shown
+
+
+def oracle_mae(truth: NDArray[np.floating], labels: NDArray[np.floating]) -> float:
+    """Return the mean absolute error of the ground truth on noisy labels.
+
+    The truth is the label before annotator noise, clipped like the label, so it is also the median
+    of the labels that annotators would give: no predictor has a lower expected error.
+
+    Args:
+        truth: [N] ground truth.
+        labels: [N] labels as annotated.
+
+    Raises:
+        DhmdError: the arrays differ in shape or are empty.
+    """
+    if truth.shape != labels.shape or truth.ndim != 1 or truth.size == 0:
+        raise DhmdError(
+            f"the oracle needs one ground truth per label, got {truth.shape} for {labels.shape}"
+        )
+    return float(np.mean(np.abs(truth.astype(np.float64) - labels.astype(np.float64))))

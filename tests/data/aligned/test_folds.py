@@ -63,7 +63,7 @@ def test_a_file_that_is_absent_or_no_json(tmp_path: Path) -> None:
     ("videos", "sentence"),
     [
         (["a", "25522", "255224", "c", "c"], "video 'c' is in no split of fold 'standard' (1 such"),
-        (["a", "25522"], "split 'test' of fold 'standard' holds no segment"),
+        (["a", "25522"], "split 'test' of fold 'standard' has no segment"),
     ],
 )
 def test_segments_that_do_not_fit(videos: list[str], sentence: str) -> None:

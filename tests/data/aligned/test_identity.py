@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dhmd.data.aligned import Ragged, read_identity, write_cache
+from dhmd.data.aligned import Ragged, read_identity, write_aligned
 from tests.data.aligned.corpora import small_corpus
 
 
 def identity(tmp_path: Path, **changes: Any) -> str:
-    write_cache(tmp_path / "x.h5", small_corpus(**changes))
+    write_aligned(tmp_path / "x.h5", small_corpus(**changes))
     return read_identity(tmp_path / "x.h5")
 
 

@@ -87,7 +87,7 @@ def align(
     alignment: Any = "word",
     paths: dict[str, Path] | None = None,
 ) -> tuple[Corpus, dict[str, Any]]:
-    """Write the files, align them, read the cache with all labels."""
+    """Write the files, align them, read the corpus with all labels."""
     entries = hand_entries() if entries is None else entries
     change(entries)
     folds_path = write_folds(folder, FOLDS if folds is None else folds)
@@ -101,3 +101,30 @@ def align(
         output=folder / "aligned.h5",
     )
     return read_corpus(folder / "aligned.h5", test_labels=True), report
+
+
+SPLITS = {"train": ["tr0", "tr1", "tr2"], "valid": ["va0"], "test": ["te0", "te1"]}
+VIDEOS = [video for videos in SPLITS.values() for video in videos]
+WORD, WORDS, SEGMENTS = 0.3, 20, 5  # seconds, words and segments per video
+RATES = {"acoustic": (20, 3), "visual": (10, 2)}  # rows per second, width
+
+
+def frames(rate: int, width: int, seed: int) -> tuple[Any, Any]:
+    at = np.arange(0, WORDS * WORD, 1 / rate)
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(len(at), width)), np.stack([at, at + 1 / rate], axis=1)
+
+
+def corpus_entries(videos: list[str] = VIDEOS) -> Entries:
+    """Videos of twenty words in five segments, back to back, frames over all of them."""
+    start = np.arange(WORDS) * WORD
+    words = np.stack([start, start + WORD], axis=1)
+    segments = np.stack([words[::4, 0], words[3::4, 1]], axis=1)
+    entries: Entries = {name: {} for name in ("words", "vectors", "acoustic", "visual", "labels")}
+    for n, video in enumerate(videos):
+        entries["words"][video] = (np.array([[f"w{i}"] for i in range(WORDS)]), words)
+        entries["vectors"][video] = (np.full((WORDS, 2), n + 1.0), words)
+        for name, (rate, width) in RATES.items():
+            entries[name][video] = frames(rate, width, n)
+        entries["labels"][video] = (np.linspace(-3, 3, SEGMENTS)[:, None], segments)
+    return entries

@@ -14,7 +14,7 @@ from dhmd.data.alignment import AlignConfig, align_corpus
 from dhmd.recipes import Recipe, load_recipe
 
 REAL = Path(__file__).parents[4] / "shared" / "real" / "mosi"
-UNCUT = AlignConfig(max_steps=10_000)
+UNCUT = AlignConfig(max_steps=10_000, incomplete_videos="drop")
 
 needs_sdk = pytest.mark.skipif(
     not sdk_available(), reason="cmu-multimodal-sdk 0.0.6 is not installed"

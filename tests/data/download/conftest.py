@@ -11,7 +11,14 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.data.download.server import Server, running
+from dhmd.base.errors import DhmdError
+from dhmd.data.download import download
+from dhmd.data.download.web import Patience
+from tests.data.download.server import Server, running, whole
+
+QUICK = Patience(attempts=3, timeout_s=0.5, pause_s=0.001, longest_pause_s=0.01)
+WORDS = "/language/W.csd"
+LABELS = "/labels/L.csd"
 
 
 @dataclass(frozen=True)
@@ -23,12 +30,16 @@ class FakeSequence:
 
 @dataclass(frozen=True)
 class FakeRecipe:
-    """The part of a recipe that the sources read."""
+    """The part of a recipe that the download reads."""
 
     name: str = "tiny"
     format: str = "csd"
     sources: tuple[str, ...] = ()
     sequences: dict[str, FakeSequence] = field(default_factory=dict)
+
+    @property
+    def source(self) -> str:
+        return f"recipes/{self.name}.yaml"
 
     @property
     def needed(self) -> dict[str, FakeSequence]:
@@ -37,6 +48,33 @@ class FakeRecipe:
     def pinned(self, name: str, **pins: object) -> FakeRecipe:
         sequence = replace(self.sequences[name], **pins)
         return replace(self, sequences={**self.sequences, name: sequence})
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder to download into."""
+
+    root: Path
+
+    @property
+    def output(self) -> Path:
+        return self.root / "data" / "raw" / "tiny"
+
+    def get(self, recipe: FakeRecipe, override: str | None = None, **options: object) -> None:
+        patience = options.pop("patience", QUICK)
+        options = {"override": override, "root": self.root, "patience": patience, **options}
+        download(recipe, output=self.output, **options)  # type: ignore[arg-type]
+
+    def refused(self, recipe: FakeRecipe, override: str | None = None, **options: object) -> str:
+        """Return the sentence of the refusal; nothing half-written may be left."""
+        with pytest.raises(DhmdError) as caught:
+            self.get(recipe, override, **options)
+        assert list(self.output.parent.glob("*")) == []
+        assert str(caught.value).isprintable()
+        return str(caught.value)
+
+    def read(self, file: str) -> bytes:
+        return (self.output / file).read_bytes()
 
 
 def hdf5_body(seed: int, size: int = 200_000) -> bytes:
@@ -67,15 +105,19 @@ def labels() -> bytes:
 
 
 @pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+@pytest.fixture
 def recipe() -> FakeRecipe:
     return FakeRecipe(
-        sequences={
-            "words": FakeSequence("language/W.csd"),
-            "labels": FakeSequence("labels/L.csd"),
-        }
+        sequences={"words": FakeSequence(WORDS[1:]), "labels": FakeSequence(LABELS[1:])}
     )
 
 
 @pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "data" / "raw" / "tiny"
+def served(recipe: FakeRecipe, server: Server, words: bytes, labels: bytes) -> FakeRecipe:
+    """The recipe with the good server as its only source."""
+    server.files = {WORDS: whole(words, ETag='"w1"'), LABELS: whole(labels, ETag='"l1"')}
+    return replace(recipe, sources=(server.url,))

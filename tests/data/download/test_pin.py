@@ -1,21 +1,25 @@
-"""Pins go into the recipe's text, and nothing else of it changes."""
+"""Pins are written into the recipe's text; its comments and other values stay."""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
 
 from dhmd.base.errors import DhmdError
-from dhmd.data.download import pin
-from dhmd.data.download.manifest import FileRecord
-from dhmd.data.download.pin import edited
+from dhmd.data.download import FileRecord
+from dhmd.data.download.pin import pin, pinned_text
 from tests.data.download.conftest import FakeRecipe, FakeSequence
 
+ROOT = Path(__file__).parents[3]
 RECIPE = """\
 title: a corpus   # said shortly
+sources:
+  - http://host   # the first
 sequences:        # name -> file
   words:          # the reference
     path: language/W.csd   # as on the server
@@ -35,26 +39,32 @@ RECORDS = {
 }
 
 
-def test_values_are_replaced_or_added_and_comments_kept():
-    assert (
-        edited(RECIPE, RECORDS, where="r.yaml")
-        == f"""\
-title: a corpus   # said shortly
-sequences:        # name -> file
-  words:          # the reference
-    path: language/W.csd   # as on the server
-    bytes: 12   # once known
-    sha256: "{"ab" * 32}"
+def changed_lines(old: str, new: str) -> list[str]:
+    lines = difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0)
+    return [line for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---")]
 
-  labels:
-    path: labels/L.csd
-    bytes: 345
-    # from the second release
-    sha256: "{"12" * 32}"
-modalities:
-  text: words     # bytes: 3
-"""
-    )
+
+def test_values_are_replaced_or_added_and_comments_stay():
+    new = pinned_text(RECIPE, RECORDS, where="r.yaml")
+    before = yaml.safe_load(RECIPE)
+    for name, record in RECORDS.items():
+        before["sequences"][name] |= {"bytes": record.bytes, "sha256": record.sha256}
+    assert yaml.safe_load(new) == before
+    for line in RECIPE.splitlines():
+        if "#" in line:
+            assert line.partition("#")[2] in new
+    assert pinned_text(new, RECORDS, where="r.yaml") == new
+
+
+@pytest.mark.parametrize("name", ["mosi", "mosei", "mustard", "my_arrays", "mosi_mmsa"])
+def test_only_the_pins_of_shipped_recipes_change(name):
+    text = (ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    sequences = yaml.safe_load(text)["sequences"]
+    records = {key: FileRecord(sha256="ab" * 32, bytes=12) for key in sequences}
+    new = pinned_text(text, records, where=name)
+    lines = changed_lines(text, new)
+    assert len(lines) <= 4 * len(sequences)
+    assert all(line[1:].strip().startswith(("bytes:", "sha256:")) for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -68,28 +78,17 @@ modalities:
     ],
 )
 def test_every_way_to_write_the_entry(text):
-    new = edited(text, {"words": RECORDS["words"]}, where="r.yaml")
-    assert yaml.safe_load(new) == {
-        "sequences": {"words": {"path": "W.csd", "bytes": 12, "sha256": "ab" * 32}}
-    }
-    assert edited(new, {"words": RECORDS["words"]}, where="r.yaml") == new
+    record = FileRecord(sha256="1" * 64, bytes=12)  # digits only: it stays a string
+    new = pinned_text(text, {"words": record}, where="r.yaml")
+    expected = {"path": "W.csd", "bytes": 12, "sha256": "1" * 64}
+    assert yaml.safe_load(new) == {"sequences": {"words": expected}}
 
 
-def test_digits_only_hash_stays_a_string():
-    record = FileRecord(sha256="1" * 64, bytes=1)
-    new = edited("sequences:\n  w:\n    path: x\n", {"w": record}, where="r.yaml")
-    assert yaml.safe_load(new)["sequences"]["w"]["sha256"] == "1" * 64
-
-
-def test_unknown_sequence_is_refused():
+def test_texts_without_the_sequence_are_refused():
     with pytest.raises(DhmdError, match=r"r\.yaml has no sequences\.audio\.path to pin"):
-        edited(RECIPE, {"audio": RECORDS["words"]}, where="r.yaml")
-
-
-def test_shared_anchor_is_not_edited_wrongly():
-    text = "a: &e {path: W.csd, bytes: 1}\nsequences:\n  words: *e\n"
-    with pytest.raises(DhmdError, match="aliases"):
-        edited(text, {"words": RECORDS["words"]}, where="r.yaml")
+        pinned_text(RECIPE, {"audio": RECORDS["words"]}, where="r.yaml")
+    with pytest.raises(DhmdError, match=r"r\.yaml is not YAML"):
+        pinned_text("a: [", RECORDS, where="r.yaml")
 
 
 def test_pin_reads_the_raw_folder(tmp_path):

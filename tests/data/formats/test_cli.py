@@ -15,13 +15,16 @@ from dhmd.cli.layout import histogram, share, size, table
 from dhmd.data.aligned import read_corpus
 from dhmd.data.alignment import AlignConfig
 from dhmd.data.csd import write_sequence
-from dhmd.data.download import download, read_manifest
+from dhmd.data.download import download, read_received
 from dhmd.data.formats import import_corpus
 from dhmd.recipes import load_recipe
 from dhmd.settings import load_params
 from tests.data.formats.files import array_splits, mmsa_splits, write_pickle
 
 ROOT = Path(__file__).parents[3]
+NEXT = (
+    "next: git add recipes/mine.yaml recipes/sources/mine.json && dvc exp run -S 'datasets=[mine]'"
+)
 
 
 @pytest.fixture
@@ -53,7 +56,7 @@ def aligned(root: Path, name: str) -> Path:
         raw,
         settings.align,
         alignment=settings.data.alignment,
-        sources={file: record.sha256 for file, record in read_manifest(raw).items()},
+        sources={file: record.sha256 for file, record in read_received(raw).items()},
         output=cache,
     )
     return cache
@@ -65,8 +68,8 @@ def test_import_of_a_new_mmsa_file_to_the_cache(repository, tmp_path_factory, ca
     assert (status, err) == (0, "")
     assert out.splitlines() == [
         "placed data/placed/mine/my 'features'.pkl",
-        "wrote recipes/mine.yaml: go over it",
-        "next: dvc exp run -S 'datasets=[mine]'",
+        "wrote recipes/mine.yaml: check it",
+        NEXT,
     ]
     recipe = load_recipe("mine", repository)
     assert recipe.sequences["pickle"].bytes == mine.stat().st_size
@@ -79,7 +82,7 @@ def test_import_of_a_new_mmsa_file_to_the_cache(repository, tmp_path_factory, ca
     again = run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")
     assert again[1].splitlines() == [
         "placed data/placed/mine/my 'features'.pkl",
-        "next: dvc exp run -S 'datasets=[mine]'",
+        NEXT,
     ]
     assert (repository / "params.yaml").read_text() == before
 
@@ -88,7 +91,7 @@ def test_import_of_an_unaligned_file_says_what_to_set(repository, capsys):
     mine = write_pickle(repository / "u.pkl", mmsa_splits(aligned=False))
     status, out, _ = run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")
     assert status == 0
-    assert out.endswith("next: dvc exp run -S 'datasets=[mine]' -S data.alignment=none\n")
+    assert out.endswith(f"{NEXT} -S data.alignment=none\n")
     recipe = load_recipe("mine", repository)
     assert recipe.align["max_steps_unaligned"] == {"text": 10, "audio": 30, "vision": 20}
 
@@ -100,7 +103,8 @@ def test_import_for_an_existing_recipe_obeys_its_hash(repository, capsys):
     other.replace(mine)
     status, out, err = run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")
     assert (status, out) == (1, "")
-    assert f"{mine} is not what recipes/mine.yaml names: its content changed: sha256" in err
+    assert f"{mine} is not the file that recipes/mine.yaml names: its sha256 is" in err
+    assert "set bytes and sha256 of sequences.pickle to null" in err
     status, _, err = run(capsys, "import", "mmsa", str(mine), "--dataset", "mosi_real")
     assert status == 1
     assert "recipes/mosi_real.yaml is of format csd, not mmsa" in err
@@ -109,14 +113,15 @@ def test_import_for_an_existing_recipe_obeys_its_hash(repository, capsys):
 def test_import_of_a_bad_file_lists_all_problems_and_writes_nothing(repository, capsys):
     content = mmsa_splits()
     content["train"]["id"][0] = "nonsense"
-    content["train"], content["test"] = content["test"], content["train"]
+    content["test"]["id"][0] = "train2$_$9"
     mine = write_pickle(repository / "f.pkl", content)
     before = sorted(repository.rglob("*"))
     status, out, err = run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")
     assert (status, out) == (1, "")
     assert err.splitlines() == [
-        "dhmd import: f.pkl: train has 6 utterances and test 12: the splits are swapped",
-        "dhmd import: f.pkl: test.id 'nonsense' is not video$_$clip",
+        "dhmd import: f.pkl: train.id 'nonsense' is not video$_$clip",
+        "dhmd import: mine: video 'train2' is in both train and test, but splits must not share a "
+        "video; if these are different videos, give them different ids",
     ]
     assert sorted(repository.rglob("*")) == before
 
@@ -126,8 +131,8 @@ def test_import_of_a_bad_file_lists_all_problems_and_writes_nothing(repository, 
     [
         (("mmsa", "absent.pkl", "--dataset", "mine"), "absent.pkl does not exist"),
         (("mmsa", "params.yaml", "--dataset", "mine"), "params.yaml is not a whole pickle"),
-        (("mmsa", "params.yaml", "--dataset", "../x"), "--dataset '../x' is no name"),
-        (("mmsa", "params.yaml", "--dataset", "null"), "--dataset 'null' is no name"),
+        (("mmsa", "params.yaml", "--dataset", "../x"), "--dataset '../x' is not a name"),
+        (("mmsa", "params.yaml", "--dataset", "null"), "--dataset 'null' is not a name"),
         (("arrays", "recipes", "--dataset", "mine"), "recipes has no train.npz and no train.h5"),
     ],
 )
@@ -194,7 +199,7 @@ def test_show_describes_files(repository, capsys):
     write_sequence(Path("a.csd"), root_name="a", entries=entries, metadata=None)
     out = run(capsys, "data", "show", "a.csd")[1]
     assert "1 entries of 1 videos, 2 rows" in out
-    assert "rows a second: median 2.00" in out
+    assert "rows per second: median 2.00" in out
     assert "width 2, not finite 25.0 %, rows of zeros 50.0 %" in out
 
 
@@ -293,7 +298,7 @@ def test_pin_writes_into_the_recipe(repository, capsys):
     assert status == 0
     assert "written to recipes/t.yaml; `dvc commit -f download@t`" in out
     pinned = load_recipe("t", repository)
-    records = read_manifest(repository / "data" / "raw" / "t")
+    records = read_received(repository / "data" / "raw" / "t")
     for name in ("words", "glove", "labels"):
         assert pinned.sequences[name].sha256 == records[f"{name}.csd"].sha256
         assert pinned.sequences[name].bytes == records[f"{name}.csd"].bytes

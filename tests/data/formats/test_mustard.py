@@ -93,17 +93,20 @@ def test_uneven_utterances_are_left_out_and_listed(tmp_path, content):
         ((1, 2, 3, 4), "train[0] is not ((words, visual"),
         (
             (("a", [], [], []), ("", [], [], []), "1_1", 0),
-            "has no rows, or rows of different lengths",
+            "holds no row",
         ),
-        ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), {}, 0), "the id '{}' is none"),
+        ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), {}, 0), "'{}' is not an utterance's id"),
         ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", "x"), "label is not one number"),
         (
             (("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", np.array(["x"])),
-            "label is not one number",
+            "the label holds text where numbers",
         ),
-        ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), 10**5000, 0), "the id that long number"),
+        (
+            (("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), 10**5000, 0),
+            "a number of many digits is not an utterance's id",
+        ),
         ((("a", [["x"]], [[1.0]], 0), ("", [], [], 0), "1_1", 0), "holds text where numbers"),
-        (((3, [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", 0), "expected a list of texts"),
+        (((3, [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", 0), "must be a list of texts"),
         ((("a", [[1.0] * 4], [[1.0] * 5], 0), ("", [], [], 0), "1_2", 0), "'1_2[0]' comes twice"),
         ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", 0), "values a word, others"),
     ],
@@ -117,7 +120,7 @@ def test_utterances_of_another_form_are_refused(tmp_path, content, item, said):
 
 def test_other_files_are_refused(tmp_path, content):
     write_pickle(tmp_path / "mustard.pkl", {"train": []})
-    assert "expected train, dev and test" in refused(mustard_recipe(), tmp_path)
+    assert "must have train, dev and test" in refused(mustard_recipe(), tmp_path)
     write_pickle(tmp_path / "mustard.pkl", {"train": [], "dev": [], "test": []})
     assert "holds no utterance" in refused(mustard_recipe(), tmp_path)
 
@@ -136,7 +139,7 @@ def test_foreign_folds_files_are_refused(tmp_path, content):
     write_pickle(tmp_path / "split_indices.p", [([1], [99])])
     assert "fold 1 points outside 40 utterances" in refused(recipe, tmp_path)
     write_pickle(tmp_path / "split_indices.p", {})
-    assert "is no list of (train, test) indexes" in refused(recipe, tmp_path)
+    assert "is not a list of (train, test) indices" in refused(recipe, tmp_path)
     message = refused(mustard_recipe(options={"folds": "all"}), tmp_path)
     assert "must be one of own, dependent, independent" in message
 
@@ -193,7 +196,7 @@ def _encrypted(data):
     ("change", "said"),
     [
         (_torn, r"it is damaged \(Error -3 .*\): fetch it again$"),
-        (_deflate64, r"packed in a way that is not known here \(.*\): give the unpacked text file"),
+        (_deflate64, r"cannot unpack .*\(.*\): give the unpacked text file"),
         (_encrypted, r"\(.*password required.*\): give the unpacked text file instead$"),
     ],
 )

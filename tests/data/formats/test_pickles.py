@@ -8,9 +8,9 @@ import fractions
 import os
 import pickle
 import resource
-import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ from hypothesis.extra import numpy as hnp
 from dhmd.base.errors import DhmdError
 from dhmd.data.formats import load_pickle
 
+UNKNOWN = "which is neither an array nor a plain container: refused, and nothing of it was run"
+PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
+
 
 def loaded(tmp_path: Path, data: bytes) -> Any:
     path = tmp_path / "file.pkl"
@@ -34,7 +37,7 @@ def refused(tmp_path: Path, data: bytes) -> str:
     with pytest.raises(DhmdError) as caught:
         loaded(tmp_path, data)
     message = str(caught.value)
-    assert str(tmp_path / "file.pkl") in message
+    assert message.startswith(str(tmp_path / "file.pkl"))
     assert "\n" not in message
     return message
 
@@ -42,8 +45,8 @@ def refused(tmp_path: Path, data: bytes) -> str:
 class Calls:
     """Pickles as a call of anything."""
 
-    def __init__(self, function: Any, *arguments: Any) -> None:
-        self.call = function, arguments
+    def __init__(self, function: Any, *arguments: Any, state: Any = None) -> None:
+        self.call = (function, arguments, state) if state is not None else (function, arguments)
 
     def __reduce__(self) -> Any:
         return self.call
@@ -69,7 +72,7 @@ CONTENT = {
 }
 
 
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_arrays_and_plain_containers_are_read(tmp_path, protocol):
     content = loaded(tmp_path, pickle.dumps(CONTENT, protocol=protocol))
     assert list(content) == list(CONTENT)
@@ -106,11 +109,10 @@ def test_arrays_and_plain_containers_are_read(tmp_path, protocol):
 def test_any_plain_array_comes_back(tmp_path, array, protocol):
     back = np.asarray(loaded(tmp_path, pickle.dumps(array, protocol=protocol)))
     assert back.shape == array.shape
-    equal_nan = array.dtype.kind == "f"
-    assert np.array_equal(back, array, equal_nan=equal_nan)
+    assert np.array_equal(back, array, equal_nan=array.dtype.kind == "f")
 
 
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize(
     ("call", "name"),
     [
@@ -128,7 +130,7 @@ def test_code_does_not_run(tmp_path, call, name, protocol):
     mark = tmp_path / "ran"
     message = refused(tmp_path, pickle.dumps({"train": call(mark)}, protocol=protocol))
     assert name in message
-    assert "refused, and nothing of it was run" in message
+    assert message.endswith(UNKNOWN)
     assert not mark.exists()
 
 
@@ -144,10 +146,10 @@ def test_code_does_not_run(tmp_path, call, name, protocol):
         (np.ma.masked_array([1.0]), "numpy.ma"),
     ],
 )
-def test_unknown_classes_are_refused_by_name(tmp_path, value, name):
+def test_other_classes_are_refused_by_name(tmp_path, value, name):
     message = refused(tmp_path, pickle.dumps(value))
     assert name in message
-    assert "neither an array nor a plain container" in message
+    assert message.endswith(UNKNOWN)
 
 
 def test_class_names_cannot_garble_the_terminal(tmp_path):
@@ -155,32 +157,35 @@ def test_class_names_cannot_garble_the_terminal(tmp_path):
     assert "evil?[2J?module.name" in message
 
 
-def test_numpy_functions_of_the_list_cannot_be_misused(tmp_path):
-    reconstruct = pickle.GLOBAL + b"numpy.core.multiarray\n_reconstruct\n"
-    ndarray = pickle.GLOBAL + b"numpy\nndarray\n"
-
-    def shape(size: int) -> bytes:
-        return pickle.dumps((size,), 2)[2:-1]
-
-    ten_gigabytes = b"\x80\x02" + reconstruct + b"(" + ndarray + shape(10**10) + b"U\x01dtR."
-    assert "built in an unknown way" in refused(tmp_path, ten_gigabytes)
-    called = b"\x80\x02" + ndarray + b"(" + shape(10**10) + b"tR."
-    assert "built in an unknown way" in refused(tmp_path, called)
-    changed = b"\x80\x02" + ndarray + b"}U\x01aK\x01sb."
-    assert "tries to change numpy.ndarray" in refused(tmp_path, changed)
-    huge_bytes = b"\x80\x02cbuiltins\nbytearray\n(J\xff\xff\xff\x7ftR."
-    assert "bytes are built in an unknown way" in refused(tmp_path, huge_bytes)
+RECONSTRUCT, *_ = np.zeros(1).__reduce__()
+SHAPE = pickle.dumps((10**10,), 2)[2:-1]
 
 
-def array_state(shape: Any, dtype: np.dtype[Any], data: Any) -> bytes:
-    """A pickle of an array whose state says whatever is given."""
-
-    class Lies(np.ndarray):
-        def __reduce__(self) -> Any:
-            maker = np.zeros(1).__reduce__()[0]
-            return maker, (np.ndarray, (0,), b"b"), (1, shape, dtype, False, data)
-
-    return pickle.dumps(np.zeros(1).view(Lies))
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        # numpy's own function, asked for an array of 10 GB
+        (
+            b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n"
+            + SHAPE + b"U\x01dtR.",
+            "builds an array in an unknown way",
+        ),
+        (b"\x80\x02cnumpy\nndarray\n(" + SHAPE + b"tR.", "is not a whole pickle"),
+        # attributes set on what `find_class` returns
+        (b"\x80\x02cnumpy\nndarray\n}U\x01aK\x01sb.", "is not a whole pickle"),
+        (b"\x80\x02cnumpy\ndtype\n}U\x01aK\x01sb.", "is not a whole pickle"),
+        (
+            b"\x80\x02cnumpy.core.multiarray\nscalar\nN}U\x0c__defaults__K\x01s\x86b.",
+            "is not a whole pickle",
+        ),
+        (b"\x80\x02c_codecs\nencode\nU\x01aU\x03bz2\x86R.", "encodes bytes in an unknown way"),
+        (b"\x80\x04Pname\n.", "refers to objects outside itself"),
+        (b"<html>no</html>", "is not a whole pickle"),
+        (b"", "is not a whole pickle"),
+    ],
+)  # fmt: skip
+def test_allowed_names_cannot_be_misused(tmp_path, data, said):
+    assert said in refused(tmp_path, data)
 
 
 @pytest.mark.parametrize(
@@ -188,113 +193,58 @@ def array_state(shape: Any, dtype: np.dtype[Any], data: Any) -> bytes:
     [
         ((10**9,), np.dtype(float), b"12345678", "data do not fit its shape"),
         ((2,), np.dtype(float), b"12345678", "data do not fit its shape"),
-        ((-1,), np.dtype(float), b"", "shape is none"),
-        ("ab", np.dtype(float), b"", "shape is none"),
-        ((1,) * 9, np.dtype(float), b"12345678", "shape is none"),
-        ((1,), "f8", b"12345678", "data type is none"),
+        ((-1,), np.dtype(float), b"", "without a valid shape"),
+        ("ab", np.dtype(float), b"", "without a valid shape"),
+        ((1,) * 99, np.dtype(float), b"12345678", "is not a whole pickle"),
+        ((1,), "f8", b"12345678", "without a valid data type"),
         ((1,), np.dtype(float), 3, "data do not fit its shape"),
-        ((3,), np.dtype(object), ["a"], "does not fit its shape"),
+        ((3,), np.dtype(object), ["a"], "do not fit its shape"),
     ],
 )
-def test_lying_array_states_are_refused(tmp_path, shape, dtype, data, said):
-    assert said in refused(tmp_path, array_state(shape, dtype, data))
+def test_false_array_states_are_refused(tmp_path, shape, dtype, data, said):
+    array = Calls(RECONSTRUCT, np.ndarray, (0,), b"b", state=(1, shape, dtype, False, data))
+    assert said in refused(tmp_path, pickle.dumps(array))
 
 
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (np.array([{"a": 1}, 2], dtype=object), "holds a dict, admitted are text and numbers"),
+        (np.array([{"a": 1}, 2], dtype=object), "an array of objects that holds a dict"),
         (np.array([None, 2], dtype=object), "holds a NoneType"),
         (np.array([np.ones(2), np.ones(3)], dtype=object), "a ragged array"),
         (np.array([[1], [1, 2]], dtype=object), "a ragged array"),
-        (np.zeros(2, dtype=[("a", float)]), "not admitted"),
-        (np.zeros(2, dtype="M8[s]"), "data type 'M8' are not admitted"),
-        (np.zeros(2, dtype=complex), "data type 'c16' are not admitted"),
-        (np.zeros(2, dtype="V8"), "data type 'V8' are not admitted"),
+        (np.zeros(2, dtype=[("a", float)]), "contains an array of data type 'V8'"),
+        (np.zeros(2, dtype="M8[s]"), "data type 'M8'"),
+        (np.zeros(2, dtype=complex), "data type 'c16'"),
     ],
 )
 def test_arrays_of_other_things_are_refused(tmp_path, value, said):
     assert said in refused(tmp_path, pickle.dumps(value))
 
 
-def test_one_block_of_bytes_cannot_become_a_thousand_arrays(tmp_path):
-    data = bytes(10_000)
-
-    class Lies:
-        def __reduce__(self) -> Any:
-            maker = np.zeros(1).__reduce__()[0]
-            state = (1, (10_000,), np.dtype(np.int8), False, data)
-            return maker, (np.ndarray, (0,), b"b"), state
-
-    message = refused(tmp_path, pickle.dumps([Lies() for _ in range(1000)]))
-    assert "describes larger arrays than its own size allows" in message
-
-
-def called(name: bytes, argument: bytes, *, rest: bytes = b"", times: int = 100) -> bytes:
-    """A pickle that calls one maker many times with one remembered argument."""
-    once = b"h\x01h\x00" + rest + (b"\x86" if rest else b"\x85") + b"R"
-    maker = b"c" + name + b"q\x01"
-    return b"\x80\x02" + argument + b"q\x00" + maker + b"(" + once * times + b"l."
-
-
-TEXT = b"X" + struct.pack("<I", 300_000) + b"a" * 300_000
-BYTES = b"B" + struct.pack("<I", 300_000) + b"a" * 300_000
-NUMBERS = b"](" + b"K\x01K\x02" * 50_000 + b"e"
-PAIRS = b"](" + b"K\x01K\x02\x86" * 50_000 + b"e"
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        called(b"_codecs\nencode\n", TEXT, rest=b"X\x06\0\0\0latin1"),
-        called(b"builtins\nbytearray\n", TEXT, rest=b"X\x07\0\0\0latin-1"),
-        called(b"builtins\nbytes\n", BYTES),
-        called(b"builtins\nset\n", NUMBERS),
-        called(b"builtins\nfrozenset\n", NUMBERS),
-        called(b"collections\nOrderedDict\n", PAIRS),
-    ],
-)
-def test_nothing_remembered_can_be_copied_without_end(tmp_path, data):
-    message = refused(tmp_path, data)
-    assert "describes larger texts and containers than its own size allows" in message
-
-
-@pytest.mark.parametrize("put", [b"r\xff\xff\xff\xff", b"p4294967295\n", b"r\xff\xff\xff\x03"])
-def test_an_index_cannot_ask_for_gigabytes(tmp_path, put):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    limits = resource.getrlimit(resource.RLIMIT_AS)
-    message = refused(tmp_path, b"\x80\x02K\x01" + put + b".")
-    assert "reading it takes more memory than its" in message
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
-    assert resource.getrlimit(resource.RLIMIT_AS) == limits
-
-
-@pytest.mark.parametrize("protocol", [2, 4])
-def test_honest_content_fits_into_the_memory(tmp_path, protocol):
-    words = [f"{n:x}" for n in range(200_000)]
-    content = [
-        words,
-        [[n] for n in range(200_000)],
-        np.ones(300_000),
-        {n: n for n in range(99_999)},
-    ]
-    back = loaded(tmp_path, pickle.dumps(content, protocol=protocol))
-    assert back[:2] == content[:2]
-
-
-@pytest.mark.parametrize("opcode", [b"\x8e", b"\x8d", b"\x95", b"\x96"])
-@pytest.mark.parametrize("length", [10 * 2**30, 2**62])
-def test_length_headers_cost_no_memory(tmp_path, opcode, length):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    message = refused(tmp_path, b"\x80\x05" + opcode + struct.pack("<Q", length) + b"abc.")
-    assert "truncated or damaged" in message
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
+@pytest.mark.parametrize("state", [(3, "<", None, ("a",), {}, 8, 1, 0), (3, "<", (1, 2), None)])
+def test_states_of_data_types_are_refused(tmp_path, state):
+    # NumPy would believe names, fields and flags, and read memory that is not the array's.
+    data = pickle.dumps(Calls(np.dtype, "f8", False, True, state=state))
+    assert "refused" in refused(tmp_path, data)
 
 
 def test_every_truncation_is_refused(tmp_path):
     whole = pickle.dumps(CONTENT, protocol=4)
     for end in range(0, len(whole), 7):
         assert "damaged" in refused(tmp_path, whole[:end])
+    with pytest.raises(DhmdError, match=r"cannot read .*absent"):
+        load_pickle(tmp_path / "absent.pkl")
+
+
+@pytest.fixture
+def limited_memory() -> Iterator[None]:
+    """A damaged index can ask for gigabytes: here that is a MemoryError at once."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 30), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 @settings(
@@ -303,7 +253,7 @@ def test_every_truncation_is_refused(tmp_path):
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
-def test_random_damage_never_crashes(tmp_path, data):
+def test_random_damage_never_crashes(tmp_path, data, limited_memory):
     whole = bytearray(pickle.dumps(CONTENT, protocol=data.draw(st.integers(0, 5))))
     for _ in range(data.draw(st.integers(1, 4))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
@@ -313,17 +263,6 @@ def test_random_damage_never_crashes(tmp_path, data):
     except DhmdError as error:
         message = str(error)
     assert "file.pkl" in message
-
-
-def test_references_outside_are_refused(tmp_path):
-    assert "refers to objects outside itself" in refused(tmp_path, b"\x80\x04Pname\n.")
-
-
-def test_other_files_are_refused(tmp_path):
-    assert "not a whole pickle" in refused(tmp_path, b"<html>no</html>")
-    assert "damaged" in refused(tmp_path, b"")
-    with pytest.raises(DhmdError, match=r"cannot read .*absent"):
-        load_pickle(tmp_path / "absent.pkl")
 
 
 def test_deep_nesting_is_no_crash(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from dhmd.config.schema import load_section
 from dhmd.data.aligned import read_corpus
 from dhmd.data.alignment import AlignConfig
-from dhmd.data.download import download, read_manifest
+from dhmd.data.download import download, read_received
 from dhmd.data.formats import READERS, import_corpus
 from dhmd.recipes import check_recipe_file, load_recipe
 from tests.shipped import SHIPPED
@@ -26,7 +26,7 @@ def test_mmmo_from_source_to_cache(tmp_path):
     recipe = load_recipe("mmmo", ROOT)
     raw, cache = tmp_path / "raw", tmp_path / "mmmo.h5"
     download(recipe, override=str(REAL), root=tmp_path, output=raw)
-    sources = {name: record.sha256 for name, record in read_manifest(raw).items()}
+    sources = {name: record.sha256 for name, record in read_received(raw).items()}
     align = load_section(AlignConfig, {}, recipe=recipe.align)
     report = import_corpus(recipe, raw, align, alignment="word", sources=sources, output=cache)
     corpus = read_corpus(cache, test_labels=True)

@@ -1,3 +1,5 @@
+"""Section `generator` of a dataset config."""
+
 from __future__ import annotations
 
 import pytest

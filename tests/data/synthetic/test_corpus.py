@@ -18,7 +18,7 @@ from dhmd.base.hashing import file_sha256
 from dhmd.data.csd import open_sequence
 from dhmd.data.synthetic import GeneratorConfig, generate
 from dhmd.data.synthetic.corpus import FOLDS, SEQUENCES
-from dhmd.data.synthetic.floors import Pooled, pool, ridge
+from tests.data.synthetic.trivial_baselines import Pooled, pool, ridge
 
 PLANTED = (
     "truth",
@@ -146,7 +146,7 @@ def test_text_shows_the_tone_best(pooled: Pooled) -> None:
     assert text > 0.1 + max(held_out(pooled, m, "shared_0") for m in ("audio", "vision"))
 
 
-def test_features_betray_the_reliability_except_in_no_cue(
+def test_features_reveal_the_reliability_except_in_no_cue(
     pooled: Pooled, pooled_no_cue: Pooled
 ) -> None:
     for modality in ("audio", "vision"):

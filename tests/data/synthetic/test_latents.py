@@ -1,20 +1,36 @@
+"""Ground truth, layout and random streams of the synthetic corpus."""
+
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from dhmd.data.synthetic import GeneratorConfig
+from dhmd.base.errors import DhmdError
+from dhmd.data.synthetic import GeneratorConfig, oracle_mae
 from dhmd.data.synthetic.config import ExclusiveConfig, MisleadingConfig
-from dhmd.data.synthetic.latents import MODALITIES, SHARED, TRUTH_SD, gain, plan, to_label
+from dhmd.data.synthetic.latents import (
+    MODALITIES,
+    SHARED,
+    TRUTH_SD,
+    draw,
+    gain,
+    lay_out,
+    on_grid,
+    on_ticks,
+    stream,
+    to_label,
+)
 
 LARGE = GeneratorConfig(n_train=20000, n_valid=1, n_test=1)
 
 
 def test_labels_are_the_truth_in_clean_and_noisy_by_the_configured_sd_elsewhere() -> None:
-    clean = plan(GeneratorConfig(regime="clean", n_train=20000))
+    clean = draw(GeneratorConfig(regime="clean", n_train=20000))
     np.testing.assert_array_equal(clean.label_N, clean.truth_N)
-    noisy = plan(GeneratorConfig(n_train=20000))
+    noisy = draw(GeneratorConfig(n_train=20000))
     np.testing.assert_array_equal(noisy.truth_N, clean.truth_N)
     # Near 0 neither truth nor label is clipped often enough to matter.
     middle = np.abs(noisy.truth_N) < 0.3
@@ -26,21 +42,21 @@ def test_labels_are_the_truth_in_clean_and_noisy_by_the_configured_sd_elsewhere(
 
 def test_the_noise_is_alike_in_every_split() -> None:
     config = GeneratorConfig(n_train=4000, n_valid=4000, n_test=4000)
-    planted = plan(config)
+    planted = draw(config)
     error = np.abs(planted.label_N - planted.truth_N).reshape(3, 4000).mean(axis=1)
     assert np.ptp(error) < 0.06
 
 
 def test_labels_are_steps_of_a_fifth_within_the_range() -> None:
     np.testing.assert_allclose(to_label(np.array([3.4, -3.3, 0.29, 1.11])), [3.0, -3.0, 0.2, 1.2])
-    label = plan(GeneratorConfig()).label_N
+    label = draw(GeneratorConfig()).label_N
     assert np.abs(label).max() <= 3.0
     np.testing.assert_allclose(label / 0.2, np.round(label / 0.2), atol=1e-9)
 
 
 def test_the_truth_is_the_documented_sum() -> None:
     shares = ExclusiveConfig(text=0.2, audio=0.1, vision=0.3)
-    planted = plan(GeneratorConfig(topic=0.0, exclusive=shares))
+    planted = draw(GeneratorConfig(topic=0.0, exclusive=shares))
     own = planted.exclusive_NME[:, :, 0]
     raw = TRUTH_SD * (
         np.sqrt(0.4) * planted.shared_NS[:, 0]
@@ -52,7 +68,7 @@ def test_the_truth_is_the_documented_sum() -> None:
 
 
 def test_each_topic_has_its_place_and_its_offset() -> None:
-    planted = plan(
+    planted = draw(
         GeneratorConfig(
             n_train=20000, topic=1.0, exclusive=ExclusiveConfig(text=0.0, audio=0.0, vision=0.0)
         )
@@ -66,7 +82,7 @@ def test_each_topic_has_its_place_and_its_offset() -> None:
 
 
 def test_a_modality_misleads_as_often_as_configured() -> None:
-    planted = plan(LARGE)
+    planted = draw(LARGE)
     for index, share in enumerate((0.08, 0.3, 0.3)):
         r = planted.reliability_NM[:, index]
         assert r.min() > 0
@@ -79,8 +95,8 @@ def test_gain_is_full_at_one_none_at_the_flip_and_negative_below() -> None:
     np.testing.assert_allclose(gain(np.array([1.0, 0.4, 0.1])), [1.0, 0.0, -0.5])
 
 
-def test_sentiment_follows_the_reliability_and_its_size_betrays_nothing() -> None:
-    planted = plan(LARGE)
+def test_sentiment_follows_the_reliability_and_its_size_reveals_nothing() -> None:
+    planted = draw(LARGE)
     for index in range(len(MODALITIES)):
         r = planted.reliability_NM[:, index]
         truth = planted.shared_NS[:, 0]
@@ -97,10 +113,10 @@ def test_sentiment_follows_the_reliability_and_its_size_betrays_nothing() -> Non
         assert np.corrcoef(planted.shared_NS[r < 0.4, 1], content[r < 0.4])[0, 1] > 0.85
 
 
-def test_no_cue_betrays_another_utterance() -> None:
+def test_no_cue_reveals_another_utterances_reliability() -> None:
     cued, hidden = (
-        plan(LARGE),
-        plan(GeneratorConfig(regime="no_cue", n_train=20000, n_valid=1, n_test=1)),
+        draw(LARGE),
+        draw(GeneratorConfig(regime="no_cue", n_train=20000, n_valid=1, n_test=1)),
     )
     np.testing.assert_array_equal(cued.cue_NM, cued.reliability_NM)
     np.testing.assert_array_equal(hidden.reliability_NM, cued.reliability_NM)
@@ -113,6 +129,73 @@ def test_no_cue_betrays_another_utterance() -> None:
 
 
 def test_nobody_misleads_when_told_so() -> None:
-    planted = plan(GeneratorConfig(misleading=MisleadingConfig(text=0.0, audio=0.0, vision=1.0)))
+    planted = draw(GeneratorConfig(misleading=MisleadingConfig(text=0.0, audio=0.0, vision=1.0)))
     assert planted.reliability_NM[:, :2].min() > 0.6
     assert np.median(planted.reliability_NM[:, 2]) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("n_train", "n_valid", "n_test"), [(600, 200, 320), (1, 2, 4), (10, 11, 12), (100, 9, 10)]
+)
+def test_each_split_has_the_utterances_asked_for(n_train: int, n_valid: int, n_test: int) -> None:
+    videos = lay_out(GeneratorConfig(n_train=n_train, n_valid=n_valid, n_test=n_test))
+    for split, total in (("train", n_train), ("valid", n_valid), ("test", n_test)):
+        counts = [video.segments for video in videos if video.split == split]
+        assert sum(counts) == total
+        assert max(counts) <= 9
+        assert total < 3 or min(counts) >= 3
+    assert all(b.first == a.first + a.segments for a, b in pairwise(videos))
+
+
+def test_ids_are_unique_and_two_of_different_splits_prefix_each_other() -> None:
+    videos = lay_out(GeneratorConfig())
+    splits = {video.id: video.split for video in videos}
+    assert len(splits) == len(videos)
+    assert (splits["25522"], splits["255224"]) == ("train", "test")
+
+
+def test_a_fixed_count_of_segments_is_kept() -> None:
+    videos = lay_out(GeneratorConfig(segments_min=5, segments_max=5, n_train=50))
+    assert {video.segments for video in videos if video.split == "train"} == {5}
+
+
+def test_a_stream_is_its_seed_and_purpose() -> None:
+    assert stream(3, "a", 1).random() == stream(3, "a", 1).random()
+    draws = {
+        float(stream(seed, *purpose).random())
+        for seed, purpose in [(3, ("a", 1)), (3, ("a", 2)), (3, ("a1",)), (4, ("a", 1)), (3, ())]
+    }
+    assert len(draws) == 5
+
+
+def test_streams_ignore_the_global_state() -> None:
+    np.random.seed(1)
+    first = stream(0, "x").random(3)
+    np.random.seed(2)
+    np.testing.assert_array_equal(first, stream(0, "x").random(3))
+
+
+def test_last_digits_vanish_on_the_grid() -> None:
+    values = np.array([0.1, -2.7, 3.14159, 1000.123])
+    np.testing.assert_array_equal(on_grid(values), on_grid(values * (1 + 1e-15)))
+    assert np.abs(on_grid(values) - values).max() <= 0.5 / 4096 + 1e-9
+    ticks = on_ticks(np.array([0.3333, 4321.9]))
+    np.testing.assert_array_equal(ticks.astype(np.float32).astype(np.float64), ticks)
+
+
+def test_the_oracles_error_is_the_mean_distance() -> None:
+    assert oracle_mae(np.array([1.0, -2.0]), np.array([1.5, -3.0])) == 0.75
+
+
+def test_no_shifted_or_shrunk_truth_is_better_than_the_oracle() -> None:
+    planted = draw(GeneratorConfig(n_train=20000))
+    best = oracle_mae(planted.truth_N, planted.label_N)
+    for other in (planted.truth_N + 0.2, planted.truth_N - 0.2, 0.9 * planted.truth_N):
+        assert best < oracle_mae(other, planted.label_N)
+
+
+def test_arrays_that_do_not_match_are_refused() -> None:
+    with pytest.raises(DhmdError, match=r"\(2,\) for \(3,\)"):
+        oracle_mae(np.zeros(2), np.zeros(3))
+    with pytest.raises(DhmdError):
+        oracle_mae(np.zeros(0), np.zeros(0))

@@ -1,0 +1,369 @@
+"""The table of aligned segments, the data report, and what a user must be told about them.
+
+Whatever shrinks a split, empties a modality, or cuts or cleans rows becomes a sentence in
+`TableBuilder.warnings`. `dhmd data check`, the align stage and `dhmd predict` print these
+sentences, and the aligned features file's report stores them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dhmd.data.alignment.cleaning import LARGEST
+from dhmd.data.alignment.plan import Origin, Plan
+from dhmd.data.alignment.segments import AlignedVideo, SegmentRows
+from dhmd.data.alignment.sequences import Sequences
+from dhmd.data.alignment.word_alignment import are_instants
+from dhmd.data.csd import segment_id, video_of
+
+Array = np.ndarray[Any, Any]
+Folds = Mapping[str, Mapping[str, Sequence[str]]]  # fold -> split -> videos
+
+# A share of rows or segments that is lost is reported from here on.
+REPORTED_SHARE = 1 / 20
+# Two sequences of one corpus whose times differ by such a factor are not in one unit.
+_UNIT_FACTOR = 20.0
+
+
+def cleaned_sentence(modality: str, cleaned: int, values: int) -> str:
+    """Say how many values count as missing."""
+    return (
+        f"{modality}: {_share(cleaned, values)} values are not finite or beyond ±{LARGEST:g}, and"
+        " count as missing"
+    )
+
+
+def cut_sentence(what: str, cut: int, steps: int, key: str, limit: int) -> str:
+    """Say how many steps are cut off."""
+    return f"{_share(cut, steps)} steps of {what} are cut off: {key} is {limit}"
+
+
+def such_as(names: Collection[str], most: int = 3) -> str:
+    """Return `a, b, c …`."""
+    listed = list(names)
+    return ", ".join(listed[:most]) + (" …" if len(listed) > most else "")
+
+
+def _share(part: int, whole: int) -> str:
+    share = part / max(whole, 1)
+    return f"{part:,} of {whole:,} ({'under 0.1%' if 0 < share < 0.001 else f'{share:.1%}'})"
+
+
+class _Times:
+    """The extent in time of one sequence's rows, beside that of the label segments."""
+
+    def __init__(self) -> None:
+        self.first, self.last = np.inf, -np.inf
+        self.factors: list[float] = []  # per video: the rows' median time over the segments'
+        self.lengths: list[float] = []  # per video: the median row
+
+    def add(self, rows_R2: Array, segments_S2: Array, epsilon: float) -> None:
+        if not len(rows_R2) or not len(segments_S2):
+            return
+        start_R, end_R = rows_R2.T
+        self.first, self.last = min(self.first, start_R.min()), max(self.last, end_R.max())
+        middle, segment = np.median(rows_R2.mean(axis=1)), np.median(segments_S2.mean(axis=1))
+        if middle > 0 and segment > 0:
+            self.factors.append(float(middle / segment))
+        instants = are_instants(rows_R2, epsilon) and len(rows_R2) > 1
+        length_R = np.diff(np.sort(start_R)) if instants else end_R - start_R
+        self.lengths.append(float(np.median(length_R)))
+
+    def __str__(self) -> str:
+        return f"from {self.first:g} s to {self.last:g} s"
+
+
+class TableBuilder:
+    """Collects what has one value per segment, and counts for the data report.
+
+    Args:
+        plan: how the videos are aligned.
+        labelled: whether the segments are those of the labels, or a user's who wants predictions.
+
+    Attributes:
+        ids, videos, labels, present, planted: of the segments that stay.
+        empty: segment -> why it is empty, whether it stays or not.
+        left_out: videos that are left out because a sequence lacks them.
+    """
+
+    def __init__(self, plan: Plan, *, labelled: bool = True) -> None:
+        self.plan = plan
+        self._labelled = labelled
+        self._whose = f"segments of {plan.recipe.labels.sequence}"
+        if not labelled:
+            self._whose = "requested segments"
+        self.ids: list[str] = []
+        self.videos: list[str] = []
+        self.labels: list[Array] = []
+        self.present: list[Array] = []
+        self.planted: dict[str, list[Array]] = {}
+        self.empty: dict[str, str] = {}
+        self.left_out: list[str] = []
+        self._counts: Counter[str] = Counter()
+        self._modalities: dict[str, Counter[str]] = {name: Counter() for name in plan.modalities}
+        self._segments: dict[str, int] = {}  # video -> label rows
+        # Label rows that have any words, or any rows of a modality.
+        self._met: Counter[str] = Counter()
+        self._times: dict[str, _Times] = {}
+        self._segment_times = _Times()
+
+    def add(self, video: str, rows: SegmentRows, aligned: AlignedVideo) -> Array:
+        """Add a video's segments.
+
+        Returns:
+            `[S]` bool, the segments that stay: all, or all that are not empty.
+        """
+        present_SM = np.stack([steps.present for steps in aligned.steps.values()], axis=1)
+        keep_S = np.ones(len(rows.labels_S), dtype=bool)
+        for s, (start, end) in enumerate(rows.intervals_S2):
+            if end - start < self.plan.epsilon:
+                reason = "no length"
+            elif self.plan.alignment == "word" and not aligned.word_lengths_S[s]:
+                reason = "no words"
+            elif not present_SM[s].any():
+                reason = "no rows"
+            else:
+                continue
+            self.empty[segment_id(video, s)] = reason
+            keep_S[s] = self.plan.config.empty_segments == "keep"
+        kept = np.flatnonzero(keep_S)
+        self.ids.extend(segment_id(video, int(s)) for s in kept)
+        self.videos.extend([video] * len(kept))
+        self.labels.append(rows.labels_S[kept])
+        self.present.append(present_SM[kept])
+        for name, values_S in rows.planted.items():
+            self.planted.setdefault(name, []).append(values_S[kept])
+        self._segments[video] = len(keep_S)
+        self._counts.update({**aligned.counts, "labels_clipped": rows.clipped})
+        self._met["words"] += int(np.count_nonzero(aligned.word_lengths_S))
+        for m, (modality, steps) in enumerate(aligned.steps.items()):
+            self._met[modality] += int(np.count_nonzero(present_SM[:, m]))
+            absent = int(np.count_nonzero(~present_SM[kept, m]))
+            self._modalities[modality].update({**steps.counts, "segments_absent": absent})
+        self._add_times(rows.intervals_S2, aligned)
+        return keep_S
+
+    def _add_times(self, segments_S2: Array, aligned: AlignedVideo) -> None:
+        epsilon = self.plan.epsilon
+        self._segment_times.add(segments_S2, segments_S2, epsilon)
+        rows = {self.plan.reference: aligned.reference_W2}
+        for modality, steps in aligned.steps.items():
+            if steps.intervals_R2 is not None:
+                rows[self.plan.modalities[modality]] = steps.intervals_R2
+        for name, rows_R2 in rows.items():
+            self._times.setdefault(name, _Times()).add(rows_R2, segments_S2, epsilon)
+
+    def leave_out(self, video: str, segments: int) -> None:
+        """Count a video that is left out because a sequence lacks it."""
+        self.left_out.append(video)
+        self._segments[video] = segments
+
+    def errors(self, sequences: Sequences) -> list[str]:
+        """Return what no corpus may have: nothing left, an empty modality, times in other units."""
+        reference = self.plan.reference
+        words, total = self._counts["words"], sum(self._segments.values())
+        if not total and not self._labelled:
+            return []
+        if not total:
+            return [f"{self.plan.recipe.name}: there are no {self._whose}"]
+        if len(self.left_out) == len(self._segments):
+            lacking = dict.fromkeys(n for v in self.left_out for n in sequences.lacking(v))
+            return [
+                f"{self.plan.recipe.name}: no video is left to align: each labelled one is lacking"
+                f" in {' or '.join(lacking)}"
+            ]
+        if 0 < words == self._counts["words_short"]:
+            return [
+                f"{sequences[reference].path}: no word has a length (start = end), so nothing can"
+                " be aligned to the words: give each word its end"
+            ]
+        if Counter(self.empty.values())["no length"] == total:
+            return [
+                f"{self.plan.recipe.name}: none of the {self._whose} has a length (start = end)"
+            ]
+        found = [
+            self._unit_sentence(sequences, name)
+            for name in self._times
+            if self._in_another_unit(name)
+        ]
+        if found:
+            return found
+        if not self._met["words"] and (self.plan.alignment == "word" or self.plan.has_text):
+            return [self._meets_nothing(sequences, "words", reference)]
+        found = [
+            self._meets_nothing(sequences, modality, name)
+            for modality, name in self.plan.modalities.items()
+            # Of files for prediction a modality may be absent, but not beside the point.
+            if not self._met[modality] and (self._labelled or self._has_rows(name))
+        ]
+        if not found and not self.ids and self._labelled:
+            found.append(
+                f"{self.plan.recipe.name}: every segment is empty ({_reasons(self.empty)}),"
+                " nothing is left to align"
+            )
+        return found
+
+    def _has_rows(self, name: str) -> bool:
+        return name in self._times and bool(self._times[name].lengths)
+
+    def _in_another_unit(self, name: str) -> bool:
+        """Return whether a sequence's times cannot be in the segments' unit."""
+        times = self._times[name]
+        if not times.factors:
+            return False
+        factor = float(np.median(times.factors))
+        # A recording may go on long after its only segment, but its rows stay shorter than words.
+        shortest = min(
+            np.median(other.lengths)
+            for other in (self._segment_times, self._times[self.plan.reference])
+            if other.lengths and other is not times
+        )
+        too_long = factor > _UNIT_FACTOR and bool(np.median(times.lengths) > shortest)
+        return too_long or factor < 1 / _UNIT_FACTOR
+
+    def _unit_sentence(self, sequences: Sequences, name: str) -> str:
+        factor = float(np.median(self._times[name].factors))
+        unit = "milliseconds" if 300 < max(factor, 1 / factor) < 3000 else "another unit"
+        suspect = f"intervals of {name}" if factor > 1 else self._whose
+        return (
+            f"{self._ranges(sequences, name)}: are the {suspect} in {unit}? All must be in seconds"
+        )
+
+    def _meets_nothing(self, sequences: Sequences, what: str, name: str) -> str:
+        count = f"{sum(self._segments.values()):,} segments"
+        if not self._has_rows(name):
+            return (
+                f"{sequences[name].path}: none of the {count} has any {what}, because no labelled"
+                f" video has rows in it (its videos are {such_as(sequences.videos(name))}, the"
+                f" labelled ones {such_as(self._segments)})"
+            )
+        return (
+            f"{self._ranges(sequences, name)}, and none of the {count} has any {what}: are the"
+            f" intervals of {name} in seconds, from the beginning of the video?"
+        )
+
+    def _ranges(self, sequences: Sequences, name: str) -> str:
+        return (
+            f"{sequences[name].path}: its rows run {self._times[name]}, the {self._whose}"
+            f" {self._segment_times}"
+        )
+
+    def warnings(self, sequences: Sequences, folds: Folds | None = None) -> list[str]:
+        """Return a sentence on everything that shrinks a split, empties a modality or cuts rows.
+
+        Args:
+            sequences: the open sequences.
+            folds: fold -> split -> videos, where segments have splits.
+        """
+        found = self._incomplete(sequences)
+        for fold, splits in (folds or {}).items():
+            name = f" of fold {fold}" if len(folds or {}) > 1 else ""
+            for split, videos in splits.items():
+                found += self._shrunk(f"{split}{name}", videos, always=split == "test")
+        if not self._labelled and self.empty and self.plan.config.empty_segments == "drop":
+            lost = _share(len(self.empty), sum(self._segments.values()))
+            named = such_as([f"{segment}: {why}" for segment, why in self.empty.items()])
+            found.append(f"{lost} segments are empty and left out ({named})")
+        reference = sequences[self.plan.reference].path
+        found += _without_length(f"{reference}: words", self._counts, "words_short", "words")
+        cut: dict[str, str] = {}
+        for modality, counts in self._modalities.items():
+            absent, name = counts["segments_absent"], self.plan.modalities[modality]
+            if name in sequences.names:
+                path = sequences[name].path
+                found += _without_length(f"{path}: rows", counts, "rows_without_length", "rows")
+            if absent * 2 >= len(self.ids) and self._has_rows(name):
+                found.append(
+                    f"{self._ranges(sequences, name)}: {modality} is absent from"
+                    f" {_share(absent, len(self.ids))} segments"
+                )
+            if counts["values_cleaned"]:
+                found.append(cleaned_sentence(modality, counts["values_cleaned"], counts["values"]))
+            unreported = counts["steps"] * REPORTED_SHARE if self._labelled else 0
+            if counts["steps_cut"] > unreported:
+                key = "align.max_steps"
+                key += "" if self.plan.alignment == "word" else f"_unaligned.{modality}"
+                what = "words" if self.plan.by_word(modality) else modality
+                limit = self.plan.max_steps(modality)
+                sentence = cut_sentence(what, counts["steps_cut"], counts["steps"], key, limit)
+                cut.setdefault(what, sentence)
+        return [*found, *cut.values()]
+
+    def _incomplete(self, sequences: Sequences) -> list[str]:
+        """Say which videos a sequence lacks, and what that means for them."""
+        found = []
+        roles = {self.plan.reference: "words"} | {n: m for m, n in self.plan.modalities.items()}
+        for name, role in roles.items():
+            lacking = [video for video in self._segments if name in sequences.lacking(video)]
+            kept = [video for video in lacking if video not in self.left_out]
+            lost = [video for video in lacking if video in self.left_out]
+            count = f"of {len(self._segments):,} videos"
+            if kept:
+                found.append(
+                    f"{len(kept):,} {count} are not in {name} ({such_as(kept)}): they are kept, and"
+                    f" their {role} {'are' if role == 'words' else 'is'} absent"
+                )
+            if lost:
+                found.append(
+                    f"{len(lost):,} {count} are left out, because they are not in {name}"
+                    f" ({such_as(lost)})"
+                )
+        return found
+
+    def _shrunk(self, split: str, videos: Iterable[str], *, always: bool) -> list[str]:
+        """Say how a split lost segments, or videos: the test split always, others from 5 % on."""
+        found = []
+        listed = list(videos)
+        unlabelled = [video for video in listed if video not in self._segments]
+        if unlabelled and (always or len(unlabelled) > len(listed) * REPORTED_SHARE):
+            found.append(
+                f"{split}: {_share(len(unlabelled), len(listed))} videos have no labels and are not"
+                f" in the corpus ({such_as(unlabelled)})"
+            )
+        own = set(listed)
+        before = sum(count for video, count in self._segments.items() if video in own)
+        after = sum(video in own for video in self.videos)
+        lost = before - after
+        if lost and (always or lost > before * REPORTED_SHARE):
+            empty = {s: why for s, why in self.empty.items() if video_of(s) in own}
+            reasons = [_reasons(empty)] if empty else []
+            incomplete = sum(self._segments[video] for video in self.left_out if video in own)
+            reasons += [f"{incomplete:,} of incomplete videos"] if incomplete else []
+            found.append(
+                f"{split}: {_share(lost, before)} segments are left out ({', '.join(reasons)}),"
+                f" {after:,} stay"
+            )
+        return found
+
+    def report(self, sequences: Sequences, warnings: Sequence[str]) -> dict[str, object]:
+        """Return the data report as JSON values."""
+        return {
+            "alignment": self.plan.alignment,
+            "epsilon": self.plan.epsilon,
+            "origin": Origin.of(self.plan).as_json(),
+            "videos": len(set(self.videos)),
+            "segments": len(self.ids),
+            "counts": dict(sorted(self._counts.items())),
+            "modalities": {name: dict(counts) for name, counts in self._modalities.items()},
+            "rows_sorted": sequences.reordered,
+            "videos_not_shared": sequences.not_shared,
+            "empty_segments": self.empty,
+            "warnings": list(warnings),
+        }
+
+
+def _without_length(what: str, counts: Mapping[str, int], short: str, rows: str) -> list[str]:
+    if counts[short] <= counts[rows] * REPORTED_SHARE:
+        return []
+    return [
+        f"{what} without length (start = end) are left out: {_share(counts[short], counts[rows])}"
+    ]
+
+
+def _reasons(empty: Mapping[str, str]) -> str:
+    """Return `3 no words, 1 no length`."""
+    return ", ".join(f"{count:,} {why}" for why, count in Counter(empty.values()).most_common())

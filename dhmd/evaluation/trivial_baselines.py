@@ -1,0 +1,163 @@
+"""Trivial baselines: scores that any trained model must beat (ours).
+
+The median label of the train split (the most frequent class for classification), and ridge
+regressions on features pooled over time: one on all modalities and one per modality. Their penalty
+and pooling (mean, or mean, standard deviation and maximum) are chosen on the validation split.
+
+N utterances, M modalities, F pooled features, C targets (1, or one per class).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dhmd.base.errors import DhmdError
+from dhmd.data.aligned import Corpus, Ragged
+from dhmd.evaluation.metrics import PRIMARY, Floats, Ints, deterioration_sign, score
+
+POOLINGS: tuple[tuple[str, ...], ...] = (("mean",), ("mean", "std", "max"))
+
+
+def trivial_baselines(corpus: Corpus, alphas: Sequence[float]) -> dict[str, Any]:
+    """Compute the content of `trivial_baselines.json`.
+
+    Args:
+        corpus: read with its test labels.
+        alphas: ridge penalties to choose from.
+
+    Returns:
+        {name: {"inputs", "pooling", "alpha", "test": {metric: value}, "undefined"}}.
+    """
+    y_N = corpus.labels_N.astype(np.float64)
+    split = {name: corpus.index(name) for name in ("train", "valid", "test")}
+    test = split["test"]
+
+    def scored(p_N: Floats) -> dict[str, Any]:
+        scores = score(corpus.task, p_N[test], y_N[test])
+        return {"test": scores.values, "undefined": list(scores.undefined)}
+
+    result = {"median": scored(np.full(len(y_N), train_constant(corpus)))}
+    pooled: dict[tuple[str, ...], dict[str, Floats]] = {pooling: {} for pooling in POOLINGS}
+    for m, modality in enumerate(corpus.modalities):
+        features = corpus.features[modality]
+        statistics = step_statistics(features)
+        present_N = corpus.present_NM[:, m] & (features.lengths > 0)
+        for pooling in POOLINGS:
+            pooled[pooling][modality] = pooled_features(
+                statistics, present_N, split["train"], pooling
+            )
+    groups = {"ridge": tuple(corpus.modalities)}
+    if len(corpus.modalities) > 1:
+        groups |= {f"ridge_{modality}": (modality,) for modality in corpus.modalities}
+    for name, inputs in groups.items():
+        fits = {}
+        for pooling in POOLINGS:
+            x_NF = np.concatenate([pooled[pooling][modality] for modality in inputs], axis=1)
+            fits[pooling] = ridge(corpus.task, x_NF, y_N, split, alphas)
+        # Ties go to the first, simpler pooling.
+        pooling = min(POOLINGS, key=lambda p: fits[p].valid_error)
+        result[name] = {
+            "inputs": list(inputs),
+            "pooling": list(pooling),
+            "alpha": fits[pooling].alpha,
+            **scored(fits[pooling].p_N),
+        }
+    return result
+
+
+def train_constant(corpus: Corpus) -> float:
+    """Return the median label of the train split, or its most frequent class."""
+    train = corpus.labels_N[corpus.index("train")].astype(np.float64)
+    if corpus.task == "classification":
+        classes, counts = np.unique(train, return_counts=True)
+        return float(classes[counts.argmax()])
+    return float(np.median(train))
+
+
+def step_statistics(features: Ragged) -> dict[str, Floats]:
+    """Compute mean, standard deviation and maximum over each segment's steps, [N, width] each.
+
+    Empty segments have zeros.
+    """
+    shape = (len(features), features.values.shape[1])
+    found = {name: np.zeros(shape) for name in ("mean", "std", "max")}
+    for n in np.flatnonzero(features.lengths).tolist():
+        rows = features[n].astype(np.float64)
+        found["mean"][n], found["std"][n], found["max"][n] = rows.mean(0), rows.std(0), rows.max(0)
+    return found
+
+
+def pooled_features(
+    statistics: Mapping[str, Floats],
+    present_N: NDArray[np.bool_],
+    train: Ints,
+    pooling: Sequence[str] = ("mean",),
+) -> Floats:
+    """Concatenate statistics over steps, standardised by the train split [N, F].
+
+    Args:
+        statistics: from `step_statistics`.
+        present_N: whether the utterance has the modality; elsewhere the features are 0, the mean.
+        train: rows of the train split.
+        pooling: names of the statistics.
+    """
+    values = np.concatenate([statistics[name] for name in pooling], axis=1)
+    rows = train[present_N[train]]
+    if len(rows) == 0:
+        return np.zeros_like(values)
+    centre, spread = values[rows].mean(0), values[rows].std(0)
+    standardised: Floats = (values - centre) / np.where(spread > 0, spread, 1.0)
+    standardised[~present_N] = 0.0
+    return standardised
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """A fitted ridge regression: penalty, error on validation, predictions of all utterances."""
+
+    alpha: float
+    valid_error: float
+    p_N: Floats
+
+
+def ridge(
+    task: str, x_NF: Floats, y_N: Floats, split: Mapping[str, Ints], alphas: Sequence[float]
+) -> Ridge:
+    """Fit a ridge regression whose penalty is best on validation, by the primary metric.
+
+    Classes are regressed as one target each, and the largest is predicted. Ties go to the larger
+    penalty.
+
+    Raises:
+        DhmdError: `alphas` is empty.
+    """
+    train, valid = split["train"], split["valid"]
+    targets_NC = y_N[:, None]
+    classes = np.unique(y_N[train])
+    if task == "classification":
+        targets_NC = (targets_NC == classes).astype(np.float64)
+    centre_F, offset_C = x_NF[train].mean(0), targets_NC[train].mean(0)
+    a = x_NF[train] - centre_F
+    # One decomposition, of the smaller of the two products, serves every penalty.
+    wide = a.shape[1] > a.shape[0]
+    values, vectors = np.linalg.eigh(a @ a.T if wide else a.T @ a)
+    right = targets_NC[train] - offset_C
+    projected = vectors.T @ (right if wide else a.T @ right)
+    metric = PRIMARY[task]
+    best: Ridge | None = None
+    for alpha in sorted(alphas, reverse=True):
+        solution = vectors @ (projected / (np.maximum(values, 0.0) + alpha)[:, None])
+        weights_FC = a.T @ solution if wide else solution
+        out_NC = (x_NF - centre_F) @ weights_FC + offset_C
+        p_N = classes[out_NC.argmax(1)] if task == "classification" else out_NC[:, 0]
+        error = deterioration_sign(metric) * score(task, p_N[valid], y_N[valid]).values[metric]
+        if best is None or error < best.valid_error:
+            best = Ridge(alpha, error, p_N)
+    if best is None:
+        raise DhmdError("evaluate.ridge_alphas is empty, but must name at least one penalty")
+    return best

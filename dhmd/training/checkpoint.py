@@ -1,0 +1,67 @@
+"""Files of tensors: weights, and checkpoints of trainings in progress."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from dhmd.base.atomic import whole_file
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: object = None) -> None:
+    """Write a safetensors file with `notes`, any JSON value, as its metadata.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = None if notes is None else {"notes": json.dumps(notes)}
+    # Not safetensors' `save_file`: its files are readable by their owner alone.
+    path.write_bytes(save(stored, metadata))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
+    """Read the tensors and the notes of a file that `write_tensors` wrote.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged or has no notes.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            notes = json.loads(file.metadata()["notes"])
+            return {name: file.get_tensor(name) for name in file.keys()}, notes  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(str(error)) from error
+
+
+class CheckpointDirectory:
+    """The checkpoints of one task, each replaced after every epoch."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.safetensors"
+
+    def save(self, name: str, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
+        """Replace the checkpoint `name`.
+
+        Raises:
+            DhmdError: the disk is full or the folder cannot be written.
+        """
+        with whole_file(self._file(name)) as temporary:
+            write_tensors(temporary, tensors, notes)
+
+    def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return the checkpoint `name`; None if there is none, or if it is damaged."""
+        try:
+            return read_tensors(self._file(name))
+        except (OSError, ValueError):
+            return None

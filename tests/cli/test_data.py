@@ -1,0 +1,99 @@
+"""`dhmd data check` and `dhmd data show` on computational sequences of a user."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dhmd.cli import main
+from tests.data.alignment.files import SPLITS, Entries, corpus_entries, write_files
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with the dataset `mine`, whose files are in the directory `source`."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    folds = tmp_path / "recipes" / "folds" / "mine.json"
+    folds.parent.mkdir(parents=True)
+    folds.write_text(json.dumps(SPLITS), encoding="utf-8")
+    recipe = yaml.safe_load((ROOT / "recipes" / "mosi.yaml").read_text(encoding="utf-8"))
+    recipe |= {
+        "sources": [str(tmp_path / "source")],
+        "sequences": {
+            name: {"path": f"{name}.csd", "bytes": None, "sha256": None}
+            for name in ("words", "vectors", "acoustic", "visual", "labels")
+        },
+        "modalities": {"text": "vectors", "audio": "acoustic", "vision": "visual"},
+        "folds": {"file": "folds/mine.json"},
+    }
+    (tmp_path / "recipes" / "mine.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    (tmp_path / "source").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def check(
+    here: Path,
+    entries: Entries,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> tuple[int, str, list[str]]:
+    write_files(here / "source", entries)
+    status = main(["data", "check", "mine"])
+    captured = capsys.readouterr()
+    return status, captured.out + captured.err, caplog.messages
+
+
+def test_a_sound_dataset_is_fine(
+    here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert check(here, corpus_entries(), capsys, caplog) == (0, "mine is fine\n", [])
+    assert not (here / "data").exists()
+
+
+def test_videos_that_a_sequence_lacks_are_said(
+    here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    entries = corpus_entries()
+    del entries["acoustic"]["te1"]
+    status, said, warnings = check(here, entries, capsys, caplog)
+    assert (status, said) == (0, "mine is fine\n")
+    assert warnings == [
+        "mine: 1 of 6 videos are not in acoustic (te1): they are kept, and their audio is absent"
+    ]
+
+
+def test_another_unit_is_a_problem_that_names_the_users_own_file(
+    here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    entries = corpus_entries()
+    for _, times in entries["visual"].values():
+        times *= 1000
+    status, said, _ = check(here, entries, capsys, caplog)
+    assert status == 1
+    assert f"{here / 'source' / 'visual.csd'}: its rows run from 0 s to 6000 s" in said
+    assert "are the intervals of visual in milliseconds" in said
+
+
+def test_downloaded_files_are_described_with_the_videos_that_one_lacks(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entries = corpus_entries(["Talk [HD]", "Talk [HQ]", "te0"])
+    del entries["acoustic"]["te0"]
+    entries["acoustic"]["Talk [HD]"][0][0, 0] = 1e30
+    raw = here / "data" / "raw" / "mine"
+    raw.mkdir(parents=True)
+    write_files(raw, entries)
+    (raw / "sources.json").write_text("{}", encoding="utf-8")
+    assert main(["data", "show", "mine"]) == 0
+    said = capsys.readouterr().out
+    assert "warning: 1 of 3 labelled videos are not in acoustic (te0)" in said
+    assert "2 entries of 2 videos, 240 rows" in said
+    assert "3 entries of 3 videos, 60 rows" in said
+    assert "not finite 0.1 %" in said

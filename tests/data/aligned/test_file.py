@@ -1,0 +1,375 @@
+"""The aligned features file: what is written is read, defects are found, bytes are stable."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from dhmd.base.errors import DhmdError
+from dhmd.data.aligned import AlignedWriter, Ragged, read_corpus, read_identity, write_aligned
+from tests.data.aligned.corpora import small_corpus, tokens
+
+
+def written(tmp_path: Path, **changes: Any) -> Path:
+    path = tmp_path / "x.h5"
+    write_aligned(path, small_corpus(**changes))
+    return path
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    data = small_corpus()
+    corpus = read_corpus(written(tmp_path), test_labels=True)
+    for name in ("name", "task", "low", "high", "class_names", "alignment", "ids", "videos"):
+        assert getattr(corpus, name) == getattr(data, name)
+    for name in ("modalities", "feature_names", "words", "sources", "report"):
+        assert getattr(corpus, name) == getattr(data, name)
+    for modality in data.modalities:
+        mine, theirs = corpus.features[modality], data.features[modality]
+        assert mine.values.dtype == np.float32
+        assert mine.offsets.dtype == np.int64
+        np.testing.assert_array_equal(mine.values, theirs.values)
+        np.testing.assert_array_equal(mine.offsets, theirs.offsets)
+    np.testing.assert_array_equal(corpus.present_NM, data.present_NM)
+    assert corpus.present_NM.dtype == bool
+    np.testing.assert_array_equal(corpus.labels_N, data.labels_N)
+    np.testing.assert_array_equal(corpus.split_N, data.folds["standard"])
+    assert set(corpus.planted) == set(data.planted)
+    for name, values in data.planted.items():
+        np.testing.assert_array_equal(corpus.planted[name], values)
+    assert corpus.word_intervals is not None
+    assert data.word_intervals is not None
+    np.testing.assert_array_equal(corpus.word_intervals.values, data.word_intervals.values)
+    np.testing.assert_array_equal(corpus.word_intervals[3], data.word_intervals[3])
+    assert corpus.tokens is not None
+    assert corpus.tokens.mask.dtype == bool
+    np.testing.assert_array_equal(corpus.tokens.ids, np.arange(24))
+    np.testing.assert_array_equal(corpus.tokens.lengths, np.full(12, 2))
+    assert corpus.fold == "standard"
+    assert corpus.identity == read_identity(tmp_path / "x.h5")
+    np.testing.assert_array_equal(corpus.index("valid"), [6, 7])
+    assert corpus.index("test").dtype == np.int64
+    with pytest.raises(DhmdError, match="no split 'dev'"):
+        corpus.index("dev")
+
+
+def test_test_labels_are_hidden_unless_asked_for(tmp_path: Path) -> None:
+    corpus = read_corpus(written(tmp_path))
+    test = corpus.index("test")
+    assert np.isnan(corpus.labels_N[test]).all()
+    assert np.isfinite(np.delete(corpus.labels_N, test)).all()
+    for values in corpus.planted.values():
+        assert np.isnan(values[test]).all()
+        assert np.isfinite(np.delete(values, test)).all()
+
+
+def test_statistics_are_of_present_train_rows(tmp_path: Path) -> None:
+    data = small_corpus()
+    corpus = read_corpus(written(tmp_path))
+    for m, modality in enumerate(data.modalities):
+        rows = np.concatenate(
+            [
+                data.features[modality][n].astype(np.float64)
+                for n in range(12)
+                if data.folds["standard"][n] == "train" and data.present_NM[n, m]
+            ]
+        )
+        statistics = corpus.statistics[modality]
+        np.testing.assert_allclose(statistics.mean_d, rows.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(statistics.std_d, rows.std(axis=0), rtol=1e-12)
+
+
+def test_statistics_hold_over_many_blocks_and_far_from_zero(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dhmd.data.aligned.writer._STATISTICS_ROWS_BYTES", 8 * 3 * 2)
+    rng = np.random.default_rng(0)
+    lengths = small_corpus().features["text"].lengths
+    far = Ragged.from_rows([rng.normal(1e4, 1e-1, (n, 3)) for n in lengths])
+    corpus = read_corpus(written(tmp_path, features={**small_corpus().features, "text": far}))
+    rows = far.values[: far.offsets[6]].astype(np.float64)
+    np.testing.assert_allclose(corpus.statistics["text"].mean_d, rows.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(corpus.statistics["text"].std_d, rows.std(axis=0), rtol=1e-6)
+
+
+def test_constant_dimensions_have_unit_scale(tmp_path: Path) -> None:
+    data = small_corpus()
+    values = data.features["text"].values.copy()
+    values[:, 1] = 0.1
+    values[:, 2] = 0.0
+    features = {**data.features, "text": Ragged(values, data.features["text"].offsets)}
+    statistics = read_corpus(written(tmp_path, features=features)).statistics["text"]
+    assert statistics.std_d[0] != 1
+    np.testing.assert_array_equal(statistics.std_d[1:], [1, 1])
+
+
+def test_a_modality_absent_from_train_has_neutral_statistics(tmp_path: Path) -> None:
+    present = small_corpus().present_NM.copy()
+    present[:, 1] = False
+    statistics = read_corpus(written(tmp_path, present_NM=present)).statistics["audio"]
+    np.testing.assert_array_equal(statistics.mean_d, [0, 0])
+    np.testing.assert_array_equal(statistics.std_d, [1, 1])
+
+
+def test_several_folds(tmp_path: Path) -> None:
+    first = small_corpus().folds["standard"]
+    path = written(tmp_path, folds={"b": first, "a": first[::-1].copy()})
+    default, other = read_corpus(path), read_corpus(path, fold="a")
+    assert default.fold == "b"
+    assert default.folds == other.folds == ("b", "a")
+    np.testing.assert_array_equal(other.split_N, first[::-1])
+    assert default.identity != other.identity
+    assert read_identity(path, "a") == other.identity
+    assert not np.array_equal(default.statistics["text"].mean_d, other.statistics["text"].mean_d)
+    with pytest.raises(DhmdError, match="no fold 'c'; there are b, a"):
+        read_corpus(path, fold="c")
+
+
+def test_classification_and_what_a_format_may_lack(tmp_path: Path) -> None:
+    labels = np.arange(12) % 2
+    path = written(
+        tmp_path,
+        task="classification",
+        low=0,
+        high=1,
+        class_names=("plain", "sarcastic"),
+        labels_N=labels,
+        words=None,
+        word_intervals=None,
+        planted={},
+        tokens=None,
+    )
+    corpus = read_corpus(path, test_labels=True)
+    assert corpus.class_names == ("plain", "sarcastic")
+    np.testing.assert_array_equal(corpus.labels_N, labels)
+    assert (corpus.words, corpus.word_intervals, corpus.planted, corpus.tokens) == (
+        None,
+        None,
+        {},
+        None,
+    )
+
+
+def test_words_may_come_without_times(tmp_path: Path) -> None:
+    corpus = read_corpus(written(tmp_path, word_intervals=None))
+    assert corpus.words == small_corpus().words
+    assert corpus.word_intervals is None
+
+
+def test_the_same_corpus_gives_the_same_bytes(tmp_path: Path) -> None:
+    first = written(tmp_path).read_bytes()
+    time.sleep(1.1)  # HDF5's times count seconds
+    assert written(tmp_path).read_bytes() == first
+
+
+def test_appending_piece_by_piece_is_the_same_corpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dhmd.data.aligned.writer._CHUNK_BYTES", 64)
+    monkeypatch.setattr("dhmd.data.aligned.writer._FLUSH_BYTES", 100)
+    data = small_corpus()
+    with AlignedWriter(tmp_path / "y.h5", data.feature_names, words=True) as writer:
+        for n in range(12):
+            for modality, ragged in data.features.items():
+                writer.append(modality, ragged[n], np.array([len(ragged[n])]))
+        assert data.words is not None
+        assert data.word_intervals is not None
+        for n in range(12):
+            writer.append_words(
+                data.words[n], data.word_intervals[n], np.array([len(data.words[n])])
+            )
+        writer.finish(data)
+    pieces = read_corpus(tmp_path / "y.h5", test_labels=True)
+    whole = read_corpus(written(tmp_path), test_labels=True)
+    for modality in data.modalities:
+        np.testing.assert_array_equal(
+            pieces.features[modality].values, whole.features[modality].values
+        )
+        np.testing.assert_array_equal(
+            pieces.features[modality].offsets, whole.features[modality].offsets
+        )
+    assert pieces.words == whole.words
+    assert pieces.identity == whole.identity
+
+
+def test_an_unfinished_file_does_not_appear(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    before = path.read_bytes()
+    names = small_corpus().feature_names
+    with (
+        pytest.raises(DhmdError, match="was left unfinished"),
+        AlignedWriter(path, names, words=True),
+    ):
+        pass
+    with pytest.raises(ZeroDivisionError), AlignedWriter(path, names, words=True):
+        raise ZeroDivisionError
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_every_cut_is_found(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    content = path.read_bytes()
+    for size in range(0, len(content), 501):
+        path.write_bytes(content[:size])
+        with pytest.raises(DhmdError, match=r"not a whole HDF5 file|is damaged"):
+            read_corpus(path)
+
+
+def test_a_flipped_bit_among_the_features_is_found(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    with h5py.File(path) as file:
+        values = file["features/text/values"]
+        assert values.fletcher32
+        at = values.id.get_chunk_info(0).byte_offset
+        for name in ("labels", "present", "words/intervals", "features/text/offsets"):
+            assert file[name].fletcher32
+    content = bytearray(path.read_bytes())
+    content[at + 3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DhmdError, match="the aligned features file is damaged"):
+        read_corpus(path)
+
+
+def test_other_files(tmp_path: Path) -> None:
+    with pytest.raises(DhmdError, match=r"none\.h5: there is no such .*; run the align stage"):
+        read_corpus(tmp_path / "none.h5")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = 1
+    with pytest.raises(DhmdError, match="not an aligned features file"):
+        read_identity(tmp_path / "other.h5")
+
+
+def test_another_schema_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["schema_version"] = 99
+    with pytest.raises(DhmdError, match="of schema dhmd-aligned 99, but this version reads"):
+        read_corpus(path)
+
+
+def test_contents_that_contradict_each_other_are_damage(tmp_path: Path) -> None:
+    def text_values(file: h5py.File) -> None:
+        file["features/text/values"][0, 0] = np.nan
+
+    def a_label(file: h5py.File) -> None:
+        file["labels"][0] = np.nan
+
+    def offsets(file: h5py.File) -> None:
+        file["features/text/offsets"][1] = 99
+
+    def a_deviation(file: h5py.File) -> None:
+        file["folds/standard/statistics/text"][1, 0] = 0
+
+    def a_dataset(file: h5py.File) -> None:
+        del file["videos"]
+
+    for change in (text_values, a_label, offsets, a_deviation, a_dataset):
+        path = written(tmp_path)
+        with h5py.File(path, "r+") as file:
+            change(file)
+        with pytest.raises(DhmdError, match="is damaged"):
+            read_corpus(path)
+
+
+SIX = small_corpus().folds["standard"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"ids": ("v",) * 12}, "the id 'v' occurs twice"),
+        ({"labels_N": np.full(12, 3.5)}, "the label of 'v0[0]' is 3.5, allowed is -3 to 3"),
+        ({"labels_N": np.full(12, np.nan)}, "the label of 'v0[0]' is nan"),
+        ({"labels_N": np.zeros(11)}, "labels for 11 segments, but there are 12 ids"),
+        ({"present_NM": np.ones((12, 3))}, "present_NM has shape (12, 3)"),
+        ({"modalities": ("audio", "text")}, "do not match the features"),
+        ({"planted": {"x": np.zeros(3)}}, "planted x for 3 segments"),
+        ({"words": (("a",),) * 11, "word_intervals": None}, "words for 11 segments"),
+        (
+            {"tokens": tokens(2, [0, 2])},
+            "tokens for 1 segments",
+        ),
+        ({"folds": {}}, "no folds"),
+        ({"folds": {"a/b": SIX}}, "'a/b' cannot be a fold's name"),
+        ({"folds": {"f": SIX[:5]}}, "fold 'f' does not give every segment its split"),
+        ({"folds": {"f": np.repeat("train", 12)}}, "split 'valid' of fold 'f' has no segment"),
+        (
+            {"folds": {"f": np.array(["train", "test", *SIX[2:]])}},
+            "video 'v0' is in both train and test of fold 'f'",
+        ),
+        (
+            {"task": "classification", "class_names": ("a", "b"), "labels_N": np.full(12, 0.5)},
+            "the label of 'v0[0]' is 0.5, allowed is 0 to 1",
+        ),
+    ],
+)
+def test_contradictions_are_one_sentence_and_no_file(
+    tmp_path: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(DhmdError) as caught:
+        written(tmp_path, **changes)
+    assert sentence in str(caught.value)
+    assert str(tmp_path / "x.h5") in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_features_must_be_finite_fit_and_align(tmp_path: Path) -> None:
+    data = small_corpus()
+    text = data.features["text"]
+    bad = text.values.copy()
+    bad[4, 1] = -np.inf
+    longer = Ragged.from_rows([np.zeros((2, 3))] * 12)
+    for wrong, sentence in (
+        (Ragged(bad, text.offsets), "features of text are not finite"),
+        (Ragged(text.values[:-1], text.offsets), "24 rows do not fit the segments' lengths"),
+        (Ragged(text.values[:, :2], text.offsets), "have shape (25, 2), expected [rows, 3]"),
+        (longer, "audio is not aligned with text"),
+    ):
+        with pytest.raises(DhmdError) as caught:
+            written(tmp_path, features={**data.features, "text": wrong})
+        assert sentence in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unaligned_modalities_keep_their_own_lengths(tmp_path: Path) -> None:
+    longer = Ragged.from_rows([np.full((n, 3), float(n)) for n in range(12)])
+    features = {**small_corpus().features, "text": longer}
+    corpus = read_corpus(written(tmp_path, alignment="none", features=features))
+    assert corpus.alignment == "none"
+    assert corpus.features["text"].lengths.tolist() == list(range(12))
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from dhmd.base.errors import DhmdError
+from dhmd.data.aligned import write_aligned
+from tests.data.aligned.corpora import small_corpus
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+try:
+    write_aligned(Path(sys.argv[1]), small_corpus())
+except DhmdError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("room", [0, 700, 5_000, 20_000])
+def test_a_full_disk_is_one_sentence_and_no_file(tmp_path: Path, room: int) -> None:
+    target = tmp_path / "out" / "x.h5"
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(target), str(room)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith(f"cannot write {target}: ")
+    assert done.stdout.count("\n") == 1
+    assert list(target.parent.iterdir()) == []

@@ -1,0 +1,42 @@
+"""Values that count as missing, in every type that files have."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dhmd.data.alignment import clean_values
+
+
+def test_finite_values_pass_untouched() -> None:
+    features = np.array([[1.5, -2.0], [0.0, 1e10]], dtype=np.float64)
+    cleaned = clean_values(features)
+    assert cleaned.values_Td is features
+    assert cleaned.bad_Td is None
+    assert cleaned.count == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+@pytest.mark.filterwarnings("error")
+def test_bad_values_become_zero_and_are_counted(dtype: Any) -> None:
+    features = np.array([[-np.inf, 1.0], [np.nan, np.inf], [2.0, -60000.0]], dtype=dtype)
+    cleaned = clean_values(features)
+    np.testing.assert_array_equal(cleaned.values_Td, [[0, 1], [0, 0], [2, dtype(-60000.0)]])
+    np.testing.assert_array_equal(cleaned.bad_Td, [[1, 0], [1, 1], [0, 0]])
+    assert cleaned.count == 3
+    assert np.isinf(features[0, 0])  # the input is left alone
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("huge", [2e10, -1e30, 3e38])
+def test_huge_values_count_as_missing(dtype: Any, huge: float) -> None:
+    cleaned = clean_values(np.array([[huge, 1e9]], dtype=dtype))
+    np.testing.assert_array_equal(cleaned.values_Td, np.array([[0, 1e9]], dtype=dtype))
+    assert cleaned.count == 1
+
+
+def test_whole_numbers_and_rows_of_none() -> None:
+    assert clean_values(np.array([[-128, 127]], dtype=np.int8)).count == 0
+    assert clean_values(np.array([[-(2**63), 5]], dtype=np.int64)).count == 1
+    assert clean_values(np.array([[True, False]])).count == 0
+    assert clean_values(np.zeros((0, 3))).count == 0

@@ -1,0 +1,157 @@
+"""Words whose vectors an encoder gives: a plain one here, a word's letters and its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.corpora import generated_recipe
+from dhmd.base.errors import DhmdError
+from dhmd.data.aligned import Corpus, read_corpus
+from dhmd.data.alignment import AlignConfig, EncoderSource, align_corpus, check_corpus
+from dhmd.data.text.subwords import Subwords
+from tests.data.alignment.files import FOLDS, hand_entries, write_files, write_folds
+
+NO_SP = AlignConfig(drop_words=("sp",))
+
+
+class Letters:
+    """A sub-word a letter; a word's vector is its letters' number and the utterance's."""
+
+    def __init__(self, *, trained: bool = False) -> None:
+        self.source = EncoderSource(written="letters", digest="ab" * 32, trained=trained)
+        self.feature_names = ("own", "all")
+        self.calls = 0
+
+    def split(self, words: Sequence[str], where: str) -> list[Subwords]:
+        letters = [(ord(letter), n) for n, word in enumerate(words) for letter in word]
+        return [Subwords.of(*zip(*letters, strict=True))] if letters else []
+
+    def given(self, ids: Any, types: Any, steps: Any, where: str) -> list[Subwords]:
+        return [Subwords(ids, types, steps)]
+
+    def encode(
+        self, passes: Sequence[Sequence[Subwords]], lengths: Sequence[int]
+    ) -> list[np.ndarray[Any, Any]]:
+        self.calls += 1
+        found = []
+        for several, length in zip(passes, lengths, strict=True):
+            own = [sum(int((one.steps == t).sum()) for one in several) for t in range(length)]
+            found.append(np.array([[n, sum(own)] for n in own], np.float32).reshape(-1, 2))
+        return found
+
+
+def align(
+    folder: Path,
+    encoder: Letters | None,
+    config: AlignConfig = NO_SP,
+    alignment: Any = "word",
+    **changes: Any,
+) -> Corpus:
+    entries = hand_entries()
+    del entries["vectors"]  # nothing reads them
+    align_corpus(
+        write_files(folder, entries),
+        generated_recipe(**changes),
+        config,
+        alignment=alignment,
+        sources={"words.csd": "00"},
+        folds_path=write_folds(folder, FOLDS),
+        output=folder / "aligned.h5",
+        encoder=encoder,
+    )
+    return read_corpus(folder / "aligned.h5", test_labels=True)
+
+
+def test_every_number_by_hand(tmp_path: Path) -> None:
+    corpus = align(tmp_path, Letters())
+    assert corpus.words is not None
+    assert corpus.words[:3] == (("good",), ("oh",), ("oh", "good", "bad"))
+    assert corpus.feature_names["text"] == ("own", "all")
+    assert corpus.features["text"].lengths.tolist() == [1, 1, 3, 1, 1]
+    np.testing.assert_array_equal(corpus.features["text"][2], [[2, 9], [4, 9], [3, 9]])
+    # The others are as they would be without it (tests/data/alignment/test_corpus.py).
+    np.testing.assert_array_equal(corpus.features["audio"][2], [[0.5, -0.25], [6.5, -3.25], [0, 0]])
+    assert corpus.present_NM.all()
+    assert corpus.tokens is None
+    assert corpus.report["origin"]["encoder"] == {
+        "written": "letters",
+        "digest": "ab" * 32,
+        "trained": False,
+    }
+
+
+def test_the_encoder_is_part_of_the_identity(tmp_path: Path) -> None:
+    corpus = align(tmp_path, Letters())
+    assert corpus.sources == {"words.csd": "00", "features.encoder": "ab" * 32}
+    other = Letters()
+    other.source = replace(other.source, digest="cd" * 32)
+    assert align(tmp_path, other).identity != corpus.identity
+
+
+def test_sub_words_are_kept_for_an_encoder_that_is_trained_along(tmp_path: Path) -> None:
+    corpus = align(tmp_path, Letters(trained=True), AlignConfig(empty_segments="keep"))
+    tokens = corpus.tokens
+    assert tokens is not None
+    #                                good, oh sp, nothing, nothing, oh sp good bad, one, one
+    assert tokens.lengths.tolist() == [4, 4, 0, 0, 11, 3, 3]
+    assert bytes(tokens.ids[:8].tolist()) == b"goodohsp"
+    assert tokens.steps[8:19].tolist() == [0, 0, 1, 1, 2, 2, 2, 2, 3, 3, 3]
+    assert corpus.features["text"].lengths.tolist() == [1, 2, 0, 0, 4, 1, 1]
+
+
+def test_blocks_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = align(tmp_path, Letters(trained=True))
+    monkeypatch.setattr("dhmd.data.text.writer._BLOCK", 2)
+    encoder = Letters(trained=True)
+    cut = align(tmp_path, encoder)
+    assert encoder.calls == 3
+    np.testing.assert_array_equal(cut.features["text"].values, whole.features["text"].values)
+    assert cut.tokens is not None
+    assert whole.tokens is not None
+    np.testing.assert_array_equal(cut.tokens.steps, whole.tokens.steps)
+
+
+def test_unaligned_text_is_words_too(tmp_path: Path) -> None:
+    corpus = align(tmp_path, Letters(), alignment="none")
+    assert corpus.features["text"].lengths.tolist() == [1, 1, 0, 3, 1, 1]  # v[2] has rows, no word
+    assert corpus.features["audio"].lengths.tolist() == [3, 4, 2, 8, 1, 1]
+
+
+def test_words_may_be_all_that_a_recipe_has_of_text(tmp_path: Path) -> None:
+    roles = {"text": "words", "audio": "acoustic", "vision": "visual"}
+    corpus = align(tmp_path, Letters(), modalities=roles)
+    np.testing.assert_array_equal(corpus.features["text"][2], [[2, 9], [4, 9], [3, 9]])
+    with pytest.raises(DhmdError, match=r"holds words; set features\.text to contextual"):
+        align(tmp_path, None, modalities=roles)
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "said"),
+    [
+        (NO_SP, {"modalities": {"audio": "acoustic"}}, "random.yaml has no text: set it to words"),
+        (AlignConfig(), {"reference": "visual"}, "the reference 'visual' holds no words"),
+        (AlignConfig(centre_by_video=("text",)), {}, "align.centre_by_video names text, whose"),
+    ],
+)
+def test_what_an_encoder_cannot_read(
+    tmp_path: Path, config: AlignConfig, changes: Any, said: str
+) -> None:
+    with pytest.raises(DhmdError, match=said):
+        align(tmp_path, Letters(), config, **changes)
+    entries = hand_entries()
+    problems = check_corpus(
+        write_files(tmp_path, entries),
+        generated_recipe(**changes),
+        config,
+        alignment="word",
+        folds_path=write_folds(tmp_path, FOLDS),
+        encoder=Letters(),
+    )
+    assert len(problems) == 1
+    assert said in problems[0]

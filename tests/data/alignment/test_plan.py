@@ -1,0 +1,66 @@
+"""What is remembered of an alignment is enough to align alike."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks.corpora import generated_recipe
+from dhmd.base.errors import DhmdError
+from dhmd.data.alignment import AlignConfig, Origin, Plan
+
+CONFIG = AlignConfig(
+    drop_words=("sp", "uh"),
+    max_steps=7,
+    max_steps_unaligned={"text": 5, "audio": 6, "vision": 8},
+    truncate="last",
+    empty_segments="keep",
+)
+
+
+def plan() -> Plan:
+    listed = ("words", "vectors", "acoustic", "visual", "labels")
+    recipe = generated_recipe(sequences={n: {"path": f"Corpus/deep/{n}_v2.csd"} for n in listed})
+    return Plan(recipe=recipe, config=CONFIG, alignment="none", epsilon=1e-3)
+
+
+def test_json_and_back_gives_the_same_plan() -> None:
+    origin = Origin.of(plan())
+    back = Origin.from_json(json.loads(json.dumps(origin.as_json())), "model.json")
+    assert back == origin
+    again = back.plan("random", "none", ["text", "audio", "vision"])
+    assert again.config == CONFIG
+    assert (again.reference, again.alignment, again.epsilon) == ("words", "none", 1e-3)
+    assert again.modalities == plan().modalities
+    assert back.plan("random", "none", ["vision"]).modalities == {"vision": "visual"}
+
+
+def test_names_at_the_source_are_kept_without_folders_and_labels() -> None:
+    assert Origin.of(plan()).files == {
+        "words": "words_v2.csd",
+        "vectors": "vectors_v2.csd",
+        "acoustic": "acoustic_v2.csd",
+        "visual": "visual_v2.csd",
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"epsilon": 0}, "epsilon"),
+        ({"align": {"max_steps": 0}}, "origin.align.max_steps"),
+        ({"extra": 1}, "extra"),
+        ({"reference": None}, "origin.reference"),
+    ],
+)
+def test_what_is_no_origin_is_refused(change: dict[str, object], sentence: str) -> None:
+    value = {**Origin.of(plan()).as_json(), **change}
+    with pytest.raises(DhmdError, match=sentence.replace(".", r"\.")) as caught:
+        Origin.from_json(value, "some/model.json")
+    assert "some/model.json" in str(caught.value)
+
+
+def test_unknown_modalities_are_refused() -> None:
+    with pytest.raises(DhmdError, match="random was not aligned from such sequences"):
+        Origin.of(plan()).plan("random", "word", ["smell"])

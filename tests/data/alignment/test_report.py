@@ -1,0 +1,438 @@
+"""Files as users really have them: kept and counted, or refused by name, never silently wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.corpora import generated_recipe
+from dhmd.base.errors import DhmdError
+from dhmd.data.aligned import Corpus
+from dhmd.data.alignment import AlignConfig, Origin, check_corpus
+from dhmd.prediction.utterances import read_csd_folder
+from tests.data.alignment.files import (
+    RATES,
+    SEGMENTS,
+    SPLITS,
+    VIDEOS,
+    Entries,
+    align,
+    corpus_entries,
+    frames,
+    write_files,
+    write_folds,
+)
+
+
+def checked(folder: Path, entries: Entries, **options: Any) -> tuple[list[str], list[str]]:
+    """Problems and warnings of `check_corpus`."""
+    warnings: list[str] = []
+    problems = check_corpus(
+        write_files(folder, entries),
+        generated_recipe(**options.pop("recipe", {})),
+        options.pop("config", AlignConfig()),
+        alignment=options.pop("alignment", "word"),
+        folds_path=write_folds(folder, options.pop("folds", SPLITS)),
+        warn=warnings.append,
+    )
+    return problems, [sentence.replace(f"{folder}/", "") for sentence in warnings]
+
+
+def aligned(folder: Path, entries: Entries, **options: Any) -> tuple[Corpus, list[str]]:
+    """The corpus and its warnings, which `check_corpus` has too."""
+    options.setdefault("folds", SPLITS)
+    (folder / "check").mkdir(parents=True)
+    problems, warnings = checked(folder / "check", entries, **options)
+    assert problems == []
+    corpus, report = align(folder, entries, **options)
+    said = [sentence.replace(f"{folder}/", "") for sentence in report["warnings"]]
+    assert [f"random: {sentence}" for sentence in said] == warnings
+    assert corpus.report["warnings"] == report["warnings"]
+    return corpus, said
+
+
+def refused(folder: Path, entries: Entries, **options: Any) -> str:
+    """The sentence of `align_corpus`, which `check_corpus` has too."""
+    options.setdefault("folds", SPLITS)
+    (folder / "check").mkdir(parents=True)
+    problems, _ = checked(folder / "check", entries, **options)
+    with pytest.raises(DhmdError) as caught:
+        align(folder, entries, **options)
+    sentence = str(caught.value).replace(f"{folder}/", "")
+    assert sentence in [problem.replace(f"{folder}/check/", "") for problem in problems]
+    assert not (folder / "aligned.h5").exists()
+    return sentence
+
+
+def predicted(folder: Path, entries: Entries, segments: bool = True) -> tuple[Any, list[str]]:
+    """What a model of such a corpus would get of the files, its labels as segments."""
+    corpus, report = align(folder / "trained", corpus_entries(), folds=SPLITS)
+    paths = write_files(folder, entries)
+    labels = folder / "segments"
+    labels.mkdir()
+    found = read_csd_folder(
+        folder,
+        paths["labels"].rename(labels / "labels.csd") if segments else None,
+        origin=Origin.from_json(report["origin"], "model.json"),
+        dataset="random",
+        alignment="word",
+        features=corpus.feature_names,
+    )
+    return found, list(found.notes)
+
+
+def test_a_sound_corpus_has_no_warning(tmp_path: Path) -> None:
+    corpus, warnings = aligned(tmp_path, corpus_entries())
+    assert len(corpus.ids) == len(VIDEOS) * SEGMENTS
+    assert warnings == []
+
+
+# Videos that a sequence lacks.
+
+
+def without_audio() -> Entries:
+    entries = corpus_entries()
+    for video in ("tr1", "te0"):
+        del entries["acoustic"][video]
+    return entries
+
+
+@pytest.mark.parametrize("alignment", ["word", "none"])
+def test_incomplete_videos_are_kept_with_the_modality_absent(
+    tmp_path: Path, alignment: str
+) -> None:
+    corpus, warnings = aligned(tmp_path, without_audio(), alignment=alignment)
+    assert set(corpus.videos) == set(VIDEOS)
+    for n, video in enumerate(corpus.videos):
+        lacks = video in ("tr1", "te0")
+        assert corpus.present_NM[n].tolist() == [True, not lacks, True]
+        assert corpus.features["audio"][n].any() == (not lacks)
+    assert warnings == [
+        "2 of 6 videos are not in acoustic (te0, tr1): they are kept, and their audio is absent"
+    ]
+
+
+def test_incomplete_videos_may_be_dropped_and_the_shrunk_splits_are_said(tmp_path: Path) -> None:
+    config = AlignConfig(incomplete_videos="drop")
+    corpus, warnings = aligned(tmp_path, without_audio(), config=config)
+    assert set(corpus.videos) == set(VIDEOS) - {"tr1", "te0"}
+    assert warnings == [
+        "2 of 6 videos are left out, because they are not in acoustic (te0, tr1)",
+        "train: 5 of 15 (33.3%) segments are left out (5 of incomplete videos), 10 stay",
+        "test: 5 of 10 (50.0%) segments are left out (5 of incomplete videos), 5 stay",
+    ]
+
+
+def test_incomplete_videos_without_a_split_are_left_out(tmp_path: Path) -> None:
+    entries = corpus_entries([*VIDEOS, "25522", "255224"])
+    del entries["visual"]["25522"], entries["visual"]["255224"]
+    corpus, warnings = aligned(tmp_path, entries)
+    assert set(corpus.videos) == set(VIDEOS)
+    assert warnings == [
+        "2 of 8 videos are left out, because they are not in visual (25522, 255224)"
+    ]
+    entries = corpus_entries([*VIDEOS, "25522"])
+    assert "video '25522' is in no split of fold" in refused(tmp_path / "whole", entries)
+
+
+def test_a_video_without_words_is_empty_and_the_test_split_says_so(tmp_path: Path) -> None:
+    entries = corpus_entries()
+    del entries["words"]["te0"]
+    corpus, warnings = aligned(tmp_path, entries)
+    assert "te0" not in corpus.videos
+    assert warnings == [
+        "1 of 6 videos are not in words (te0): they are kept, and their words are absent",
+        "test: 5 of 10 (50.0%) segments are left out (5 no words), 5 stay",
+    ]
+
+
+def test_test_videos_without_labels_are_said(tmp_path: Path) -> None:
+    folds = {**SPLITS, "test": ["te0", "te1", "gone"], "train": [*SPLITS["train"], "lost"]}
+    _, warnings = aligned(tmp_path, corpus_entries(), folds=folds)
+    assert warnings == [
+        "train: 1 of 4 (25.0%) videos have no labels and are not in the corpus (lost)",
+        "test: 1 of 3 (33.3%) videos have no labels and are not in the corpus (gone)",
+    ]
+
+
+def test_prediction_keeps_incomplete_videos_too(tmp_path: Path) -> None:
+    found, notes = predicted(tmp_path, without_audio())
+    assert len(found.ids) == len(VIDEOS) * SEGMENTS
+    lengths = dict(zip(found.ids, found.lengths[1], strict=True))
+    assert lengths["te0[0]"] == 0
+    assert lengths["te1[0]"] == 4
+    assert (
+        "2 of 6 videos are not in acoustic (te0, tr1): they are kept, and their audio is absent"
+        in notes
+    )
+
+
+# Times.
+
+
+def scaled(name: str, factor: float, shift: float = 0.0) -> Entries:
+    entries = corpus_entries()
+    entries[name] = {
+        video: (features, np.asarray(times) * factor + shift)
+        for video, (features, times) in entries[name].items()
+    }
+    return entries
+
+
+@pytest.mark.parametrize("alignment", ["word", "none"])
+def test_milliseconds_are_refused_by_name(tmp_path: Path, alignment: str) -> None:
+    said = refused(tmp_path, scaled("acoustic", 1000), alignment=alignment)
+    assert said == (
+        "acoustic.csd: its rows run from 0 s to 6000 s, the segments of labels from 0 s to 6 s: are"
+        " the intervals of acoustic in milliseconds? All must be in seconds"
+    )
+
+
+def test_words_labels_and_whole_numbers_in_other_units(tmp_path: Path) -> None:
+    assert "are the intervals of words in milliseconds" in refused(
+        tmp_path / "words", scaled("words", 1000)
+    )
+    assert "are the segments of labels in milliseconds" in refused(
+        tmp_path / "labels", scaled("labels", 1000)
+    )
+    assert "are the intervals of visual in another unit" in refused(
+        tmp_path / "frames", scaled("visual", 100)
+    )
+
+
+@pytest.mark.parametrize("segments", [True, False])
+def test_prediction_refuses_milliseconds(tmp_path: Path, segments: bool) -> None:
+    with pytest.raises(DhmdError, match="are the intervals of acoustic in milliseconds"):
+        predicted(tmp_path, scaled("acoustic", 1000), segments)
+
+
+def test_a_long_recording_with_one_early_segment_is_fine(tmp_path: Path) -> None:
+    """Frames go on for 200 s after the only segment, as in a talk with one labelled punchline."""
+    entries = corpus_entries()
+    for video in VIDEOS:
+        features, times = entries["labels"][video]
+        entries["labels"][video] = (features[:1], times[:1])
+        at = np.arange(0, 200, 0.05)
+        entries["acoustic"][video] = (np.ones((len(at), 3)), np.stack([at, at + 0.05], axis=1))
+    corpus, warnings = aligned(tmp_path, entries)
+    assert corpus.present_NM.all()
+    assert warnings == []
+
+
+def test_a_modality_that_meets_no_segment_is_refused_by_name(tmp_path: Path) -> None:
+    assert refused(tmp_path / "late", scaled("visual", 1, shift=7)) == (
+        "visual.csd: its rows run from 7 s to 13 s, the segments of labels from 0 s to 6 s, and"
+        " none of the 30 segments has any vision: are the intervals of visual in seconds, from the"
+        " beginning of the video?"
+    )
+    assert "and none of the 30 segments has any words" in refused(
+        tmp_path / "words", scaled("words", 1, shift=7)
+    )
+    entries = corpus_entries()
+    entries["acoustic"] = {f"x-{video}": rows for video, rows in entries["acoustic"].items()}
+    assert refused(tmp_path / "ids", entries) == (
+        "acoustic.csd: none of the 30 segments has any audio, because no labelled video has rows in"
+        " it (its videos are x-te0, x-te1, x-tr0 …, the labelled ones te0, te1, tr0 …)"
+    )
+    assert refused(tmp_path / "drop", entries, config=AlignConfig(incomplete_videos="drop")) == (
+        "random: no video is left to align: each labelled one is lacking in acoustic"
+    )
+
+
+def test_a_modality_absent_from_half_of_the_segments_is_said(tmp_path: Path) -> None:
+    assert aligned(tmp_path / "most", scaled("acoustic", 0.5))[1] == []
+    _, warnings = aligned(tmp_path / "half", scaled("acoustic", 0.4))
+    assert warnings == [
+        "acoustic.csd: its rows run from 0 s to 2.4 s, the segments of labels from 0 s to 6 s:"
+        " audio is absent from 18 of 30 (60.0%) segments"
+    ]
+
+
+def instants(entries: Entries, name: str) -> Entries:
+    entries[name] = {
+        video: (features, np.stack([np.asarray(times)[:, 0]] * 2, axis=1))
+        for video, (features, times) in entries[name].items()
+    }
+    return entries
+
+
+@pytest.mark.parametrize("alignment", ["word", "none"])
+def test_instants_belong_to_the_word_or_segment_that_contains_them(
+    tmp_path: Path, alignment: str
+) -> None:
+    corpus, warnings = aligned(
+        tmp_path, instants(corpus_entries(), "acoustic"), alignment=alignment
+    )
+    assert warnings == []
+    assert corpus.present_NM.all()
+    rows, _ = frames(*RATES["acoustic"], VIDEOS.index("te1"))
+    found = corpus.features["audio"][corpus.ids.index("te1[1]")]
+    # A word has six frames of 0.05 s, a segment four words.
+    expected = rows[24:48] if alignment == "none" else rows[24:48].reshape(4, 6, 3).mean(1)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_instants_where_words_or_segments_belong_are_refused_by_name(tmp_path: Path) -> None:
+    assert refused(tmp_path / "words", instants(corpus_entries(), "words")) == (
+        "words.csd: no word has a length (start = end), so nothing can be aligned to the words:"
+        " give each word its end"
+    )
+    assert refused(tmp_path / "labels", instants(corpus_entries(), "labels")) == (
+        "random: none of the segments of labels has a length (start = end)"
+    )
+
+
+def test_some_rows_without_length_are_said(tmp_path: Path) -> None:
+    entries = corpus_entries()
+    for features, times in entries["visual"].values():
+        assert len(features) == 60
+        times[::10, 1] = times[::10, 0]
+    _, warnings = aligned(tmp_path, entries)
+    assert warnings == [
+        "visual.csd: rows without length (start = end) are left out: 36 of 360 (10.0%)"
+    ]
+
+
+# Rows and values.
+
+
+def test_cut_steps_are_said_from_a_twentieth_on(tmp_path: Path) -> None:
+    _, warnings = aligned(tmp_path, corpus_entries(), config=AlignConfig(max_steps=3))
+    assert warnings == ["30 of 120 (25.0%) steps of words are cut off: align.max_steps is 3"]
+    limits = {"text": 50, "audio": 23, "vision": 6}
+    config = AlignConfig(max_steps_unaligned=limits)
+    _, warnings = aligned(tmp_path / "own", corpus_entries(), config=config, alignment="none")
+    # Of audio 24 rows per segment, a little less than a twentieth is cut.
+    assert warnings == [
+        "180 of 360 (50.0%) steps of vision are cut off: align.max_steps_unaligned.vision is 6"
+    ]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.filterwarnings("error")
+def test_bad_values_are_cleaned_and_counted_in_every_type(tmp_path: Path, dtype: Any) -> None:
+    entries = corpus_entries()
+    bad = 0
+    for video, (features, times) in entries["acoustic"].items():
+        features = features.astype(dtype)
+        features[::7, 0], features[3::11, 1], features[5, 2] = -np.inf, np.inf, np.nan
+        bad += int((~np.isfinite(features)).sum())
+        entries["acoustic"][video] = (features, times)
+    corpus, warnings = aligned(tmp_path, entries)
+    assert np.isfinite(corpus.features["audio"].values).all()
+    [sentence] = warnings
+    assert sentence.startswith(f"audio: {bad} of 2,160 (")
+    assert corpus.report["modalities"]["audio"]["values_cleaned"] == bad
+    found, notes = predicted(tmp_path / "new", entries)
+    assert sentence in notes
+    assert np.isfinite(found.values[1]).all()
+
+
+def test_one_huge_value_does_not_ruin_the_normalisation(tmp_path: Path) -> None:
+    whole, _ = aligned(tmp_path / "whole", corpus_entries())
+    entries = corpus_entries()
+    entries["acoustic"]["tr0"][0][0, 0] = 1e30
+    corpus, warnings = aligned(tmp_path / "huge", entries)
+    assert warnings[0].startswith("audio: 1 of 2,160 (under 0.1%) values are not finite or beyond")
+    for part in ("mean_d", "std_d"):
+        np.testing.assert_allclose(
+            getattr(corpus.statistics["audio"], part),
+            getattr(whole.statistics["audio"], part),
+            atol=0.05,
+        )
+
+
+# Ids.
+
+
+def renamed(entries: Entries, names: dict[str, str]) -> Entries:
+    return {
+        name: {names.get(video, video): rows for video, rows in videos.items()}
+        for name, videos in entries.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("Talk [HD]", "Talk [HQ]"),
+        ("clip[2020]", "clip[2021]"),
+        ("Ünïcode 視頻 a", "Ünïcode 視頻 b"),
+        ("clip", "Clip"),
+        ("25522", "255224"),
+        ("a[1]b", "a[2]b"),
+    ],
+)
+def test_two_videos_never_merge(tmp_path: Path, pair: tuple[str, str]) -> None:
+    entries = renamed(corpus_entries(), dict(zip(("te0", "te1"), pair, strict=True)))
+    corpus, warnings = aligned(tmp_path, entries, folds={**SPLITS, "test": list(pair)})
+    assert warnings == []
+    plain, _ = align(tmp_path / "plain", corpus_entries(), folds=SPLITS)
+    found, _ = predicted(tmp_path / "new", entries)
+    for old, new in zip(("te0", "te1"), pair, strict=True):
+        for i in range(SEGMENTS):
+            n, m = corpus.ids.index(f"{new}[{i}]"), plain.ids.index(f"{old}[{i}]")
+            assert corpus.videos[n] == new
+            for modality in corpus.modalities:
+                np.testing.assert_array_equal(
+                    corpus.features[modality][n], plain.features[modality][m]
+                )
+            assert f"{new}[{i}]" in found.ids
+
+
+def test_pieces_are_joined_only_where_their_file_splits_the_video(tmp_path: Path) -> None:
+    """`te0[1]`, `te0[2]` in acoustic are pieces of te0; `tr0[7]` is a video beside tr0."""
+    entries = corpus_entries([*VIDEOS, "tr0[7]"])
+    features, times = entries["acoustic"].pop("te0")
+    for piece, rows in enumerate(np.array_split(np.arange(len(features)), 3)):
+        entries["acoustic"][f"te0[{piece + 1}]"] = (features[rows], times[rows])
+    folds = {**SPLITS, "train": [*SPLITS["train"], "tr0[7]"]}
+    corpus, warnings = aligned(tmp_path, entries, folds=folds)
+    assert warnings == []
+    assert "tr0[7][0]" in corpus.ids
+    plain, _ = align(tmp_path / "plain", corpus_entries([*VIDEOS, "tr0[7]"]), folds=folds)
+    for modality in corpus.modalities:
+        np.testing.assert_array_equal(
+            corpus.features[modality].values, plain.features[modality].values
+        )
+
+
+# Any modalities.
+
+
+@pytest.mark.parametrize("alignment", ["word", "none"])
+def test_a_fourth_modality_passes(tmp_path: Path, alignment: str) -> None:
+    entries = corpus_entries()
+    entries["gsr"] = {video: frames(5, 1, n) for n, video in enumerate(VIDEOS)}
+    modalities = {"text": "vectors", "audio": "acoustic", "vision": "visual", "physio": "gsr"}
+    recipe: dict[str, object] = {
+        "modalities": modalities,
+        "sequences": {name: {"path": f"{name}.csd"} for name in entries},
+    }
+    limits = {"text": 50, "audio": 500, "vision": 500, "physio": 4}
+    corpus, warnings = aligned(
+        tmp_path,
+        entries,
+        recipe=recipe,
+        alignment=alignment,
+        config=AlignConfig(max_steps_unaligned=limits, centre_by_video=("physio",)),
+    )
+    assert corpus.modalities == tuple(modalities)
+    assert corpus.present_NM.all()
+    assert corpus.feature_names["physio"] == ("gsr_0",)
+    assert corpus.features["physio"].lengths.tolist() == [4] * len(corpus.ids)
+    if alignment == "none":
+        [sentence] = warnings
+        assert sentence.endswith(
+            "steps of physio are cut off: align.max_steps_unaligned.physio is 4"
+        )
+
+
+def test_an_unknown_modality_to_centre_is_named(tmp_path: Path) -> None:
+    config = AlignConfig(centre_by_video=("smell",))
+    assert "align.centre_by_video names 'smell', but the modalities of recipes/random.yaml are" in (
+        refused(tmp_path, corpus_entries(), config=config)
+    )

@@ -1,0 +1,282 @@
+"""Every way a server can fail to give a file, and what is received and said then."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from dataclasses import replace
+
+import pytest
+
+from dhmd.data.download.web import PARTIAL_FOLDER, Transfer
+from tests.data.download.conftest import LABELS, QUICK, WORDS, FakeRecipe, FakeSequence, hdf5_body
+from tests.data.download.server import (
+    Behaviour,
+    Handler,
+    cut,
+    drip,
+    running,
+    silent,
+    status,
+    then,
+    unmeasured,
+    whole,
+)
+
+FOUND = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: %b\r\n\r\n"
+LATER = b"HTTP/1.1 503 no\r\nContent-Length: 0\r\nRetry-After: %b\r\n\r\n"
+FIVE = b"HTTP/1.1 200 OK\r\n%b\r\n\r\nhello"
+UNCLEAR = "its address, one that it redirects to, or its answer cannot be understood"
+
+
+def sha(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def ranges(server, path: str = WORDS) -> list[str | None]:
+    return [headers.get("Range") for asked, headers in server.asked if asked == path]
+
+
+def no_range(body: bytes) -> Behaviour:
+    def answer(handler: Handler) -> None:
+        handler.head(200, Content_Length=len(body), ETag='"w1"')
+        handler.wfile.write(body)
+
+    return answer
+
+
+def test_a_cut_body_is_resumed_by_range(served, server, project, words):
+    server.files[WORDS] = then(cut(words, 70_000, ETag='"w1"'), whole(words, ETag='"w1"'))
+    project.get(served)
+    assert project.read("words.csd") == words
+    assert ranges(server) == [None, "bytes=70000-"]
+    assert server.asked[1][1]["If-Range"] == '"w1"'
+    assert not list((project.root / PARTIAL_FOLDER).rglob("body"))
+
+
+def test_an_interrupted_run_is_resumed_by_the_next(served, server, project, words):
+    server.files[WORDS] = cut(words, 30_000, ETag='"w1"')
+    message = project.refused(served)
+    assert f"the body ended after 90000 of {len(words)} bytes (3 attempts)" in message
+    server.files[WORDS] = whole(words, ETag='"w1"')
+    server.asked.clear()
+    project.get(served)
+    assert ranges(server) == ["bytes=90000-"]
+    assert project.read("words.csd") == words
+
+
+def test_finished_files_are_not_fetched_again(served, server, project, words):
+    labels = server.files[LABELS]
+    server.files[LABELS] = status(404)
+    project.refused(served)
+    server.files[LABELS] = labels
+    server.asked.clear()
+    project.get(served)
+    assert [path for path, _ in server.asked] == [LABELS]
+    assert project.read("words.csd") == words
+
+
+NEWER = hdf5_body(7)
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        lambda old: then(cut(old, 70_000, ETag='"w1"'), whole(NEWER, ETag='"w2"')),
+        # A server that ignores If-Range and joins two versions.
+        lambda old: then(
+            cut(old, 70_000, ETag='"w1"'),
+            cut(NEWER, 10_000, ETag='"w2"'),
+            whole(NEWER, ETag='"w2"'),
+        ),
+        lambda old: then(cut(old, 70_000, ETag='"w1"'), no_range(NEWER)),
+        lambda old: then(cut(old, 70_000, ETag='"w1"'), status(416), whole(NEWER)),
+        lambda old: then(cut(old, 70_000), whole(NEWER)),
+    ],
+)
+def test_two_versions_are_never_joined(served, server, project, words, behaviour):
+    server.files[WORDS] = behaviour(words)
+    project.get(served)
+    assert project.read("words.csd") == NEWER
+
+
+def test_bytes_are_joined_only_if_a_validator_or_a_hash_vouches(served, server, project, words):
+    server.files[WORDS] = then(cut(words, 70_000), whole(words))
+    project.get(served)
+    assert ranges(server) == [None, None]
+    server.asked.clear()
+    server.files[WORDS] = then(cut(words, 70_000), whole(words))
+    project.get(served.pinned("words", sha256=sha(words)))
+    assert ranges(server) == [None, "bytes=70000-"]
+    # The hash tells that the pieces do not fit: a whole new body is fetched.
+    server.files[WORDS] = then(cut(hdf5_body(9), 70_000), whole(words), whole(words))
+    project.get(served.pinned("words", sha256=sha(words)))
+    assert project.read("words.csd") == words
+
+
+@pytest.mark.parametrize(
+    ("misbehave", "pins", "reason", "requests"),
+    [
+        (lambda body: status(401), {}, "log-in needed (401)", 1),
+        (lambda body: status(403), {}, "forbidden (403)", 1),
+        (lambda body: status(404), {}, "not found (404)", 1),
+        (lambda body: status(500), {}, "internal server error (500) (3 attempts)", 3),
+        (lambda body: status(429, Retry_After="0"), {}, "(429) (3 attempts)", 3),
+        (
+            lambda body: whole(b"<p>", Content_Type="text/html; charset=x"),
+            {},
+            "it is a web page",
+            1,
+        ),
+        (lambda body: unmeasured(b"<html><body>Moved</body></html>"), {}, "it is a web page", 1),
+        (lambda body: unmeasured(b""), {}, "the file is empty", 1),
+        (lambda body: unmeasured(body[:-20_000]), {}, "it is not a whole HDF5 file", 1),
+        (lambda body: cut(body, 30_000), {}, "ended after 30000 of {size} bytes (3 attempts)", 3),
+        (lambda body: whole(body), {"bytes": 7}, "offers {size} bytes, but the recipe says 7", 1),
+        (lambda body: unmeasured(body), {"bytes": 7}, "more than the announced 7 bytes", 1),
+        (lambda body: unmeasured(body), {"bytes": 10**6}, "has {size} bytes, but the recipe", 1),
+        (
+            lambda body: whole(body),
+            {"sha256": "0" * 64},
+            "its sha256 is {sha256}, but the recipe says " + "0" * 64,
+            1,
+        ),
+        (lambda body: whole(body, Content_Encoding="gzip"), {}, "the body is encoded", 1),
+        (lambda body: status(302, Location="ftp://127.0.0.1/x"), {}, "an unsafe address", 1),
+        (lambda body: status(302, Location="file:///etc/passwd"), {}, "an unsafe address", 1),
+    ],
+)
+def test_each_misbehaviour_has_its_reason(
+    served, server, project, words, misbehave, pins, reason, requests
+):
+    server.files[WORDS] = misbehave(words)
+    message = project.refused(served.pinned("words", **pins))
+    assert f"; {server.url}: " in message
+    assert reason.format(size=len(words), sha256=sha(words)) in message
+    assert len(server.asked) == requests
+    if pins.get("sha256"):
+        assert not Transfer(server.url + WORDS, project.root, QUICK).body.exists()
+
+
+def raw(answer: bytes) -> Behaviour:
+    def write(handler: Handler) -> None:
+        handler.wfile.write(answer)
+        handler.close_connection = True
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (FOUND % b"http://[bad/x", UNCLEAR),
+        (FOUND % b"http://u:pass/word@h/x", UNCLEAR),
+        (FOUND % b"http://a..b/x", UNCLEAR),
+        (FOUND % b"http://\xff\xfe.example/x", UNCLEAR),
+        (FOUND % b"ftp://u:pass/word@h/x?token=word", "it redirects to an unsafe address"),
+        (LATER % b"\xb2", UNCLEAR),
+        (LATER % b"Mon, 01 Jan 2020 00:00:00 +99999999999999999999", "unavailable (503) (3"),
+        (b"\x00\x1b[31mword\r\n\r\n", "the connection broke off (3 attempts)"),
+        (FIVE % b"Content-Encoding: \x1b[2Jword", "the body is encoded"),
+        (FIVE % b"Transfer-Encoding: chunked\r\n\r\nzz", "the connection broke off"),
+        (FIVE % b'ETag: "a\x0b"\r\nContent-Length: 50', "the body ended after 5 of 50 bytes (3"),
+    ],
+)
+def test_answers_that_the_libraries_stumble_over(server, project, answer, reason):
+    recipe = FakeRecipe(format="x", sources=(server.url,), sequences={"a": FakeSequence("a.bin")})
+    server.files["/a.bin"] = raw(answer)
+    message = project.refused(recipe)
+    assert reason in message
+    assert "word" not in message
+    server.files["/mirror/a.bin"] = whole(b"abc")
+    project.get(replace(recipe, sources=(server.url, f"{server.url}/mirror")))
+    assert project.read("a.bin") == b"abc"
+
+
+@pytest.mark.parametrize("length", [b"\xb2", b"9" * 5000, b"-5", b"1e3"])
+def test_an_invalid_length_counts_as_none(server, project, length):
+    recipe = FakeRecipe(format="x", sources=(server.url,), sequences={"a": FakeSequence("a.bin")})
+    server.files["/a.bin"] = raw(FIVE % (b"Content-Length: " + length))
+    project.get(recipe)
+    assert project.read("a.bin") == b"hello"
+
+
+def test_a_failing_status_that_recovers(served, server, project, words):
+    server.files[WORDS] = then(status(503), status(500), whole(words))
+    project.get(served)
+    assert project.read("words.csd") == words
+
+
+def test_pauses_grow_and_obey_retry_after(served, server, project, monkeypatch):
+    pauses: list[float] = []
+    monkeypatch.setattr("urllib3.util.retry.time.sleep", pauses.append)
+    server.files[WORDS] = then(status(500), status(500), status(503, Retry_After="7"))
+    patience = replace(QUICK, attempts=5, pause_s=1.0, longest_pause_s=60.0)
+    project.refused(served, patience=patience)
+    assert sorted(pauses)[0] <= 2.0
+    assert 7.0 in pauses
+
+
+def test_silent_and_dripping_servers_time_out(served, server, project, words):
+    release = threading.Event()
+    server.files[WORDS] = silent(release)
+    assert "no answer in time (3 attempts)" in project.refused(served)
+    server.files[WORDS] = drip(words, release)
+    message = project.refused(served, patience=replace(QUICK, attempts=2, timeout_s=0.2))
+    release.set()
+    assert " bytes in 0.2 s (2 attempts)" in message
+
+
+def test_a_redirect_is_followed_without_credentials_to_another_server(served, server, project):
+    with running() as other:
+        other.files["/elsewhere"] = server.files[WORDS]
+        # Another name of this machine is another host.
+        target = f"http://localhost:{other.server_address[1]}/elsewhere"
+        server.files[WORDS] = status(302, Location=target)
+        project.get(replace(served, sources=(server.url.replace("//", "//anna:secret@"),)))
+        assert "Authorization" in server.asked[0][1]
+        assert [path for path, _ in other.asked] == ["/elsewhere"]
+        assert "Authorization" not in other.asked[0][1]
+
+
+def test_credentials_are_sent_and_never_shown(served, server, project):
+    secret = replace(served, sources=(server.url.replace("//", "//anna:s%40cret@"),))
+    project.get(secret)
+    assert server.asked[0][1]["Authorization"] == "Basic YW5uYTpzQGNyZXQ="
+    written = b"".join(p.read_bytes() for p in project.root.rglob("*") if p.is_file())
+    assert b"cret@" not in written
+    server.files[WORDS] = status(403)
+    project.output.rename(project.root / "moved")
+    message = project.refused(secret)
+    assert "cret" not in message
+    assert "anna" not in message
+
+
+def test_a_proxy_from_the_environment_is_used(served, server, project, monkeypatch, words):
+    monkeypatch.setenv("http_proxy", server.url)
+    monkeypatch.setenv("no_proxy", "")
+    for path in (WORDS, LABELS):
+        server.files["http://corpus.invalid" + path] = server.files[path]
+    project.get(replace(served, sources=("http://corpus.invalid",)))
+    assert project.read("words.csd") == words
+
+
+@pytest.mark.parametrize("proxy", ["http://me:hun/ter@[x", "http:hunter", "http://me:hunter@h:x"])
+def test_a_proxys_password_is_never_shown(served, project, proxy, monkeypatch):
+    monkeypatch.setenv("http_proxy", proxy)
+    message = project.refused(replace(served, sources=("http://corpus.invalid",)))
+    assert "http://corpus.invalid: " in message
+    assert "hun" not in message
+
+
+def test_a_full_disk_is_said_before_the_body(served, project, monkeypatch):
+    class Full:
+        free = 10
+
+    monkeypatch.setattr("dhmd.data.download.web.shutil.disk_usage", lambda path: Full)
+    assert "make room and run again" in project.refused(served)
+
+
+def test_a_state_folder_that_cannot_be_written_is_said(served, project):
+    (project.root / ".dhmd").write_text("a file")
+    assert "cannot write" in project.refused(served)

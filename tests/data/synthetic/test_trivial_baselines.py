@@ -1,0 +1,56 @@
+"""Trivial baselines on synthetic corpora have the scores that the generator was tuned for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dhmd.data.synthetic import GeneratorConfig, generate
+from dhmd.data.synthetic.config import ExclusiveConfig, MisleadingConfig, StrengthConfig
+from tests.data.synthetic.trivial_baselines import main, pool, ridge, scores_of
+
+
+def test_ridge_finds_a_linear_label() -> None:
+    rng = np.random.default_rng(0)
+    x, split = rng.standard_normal((90, 3)), np.repeat(["train", "valid", "test"], 30)
+    y = x @ np.array([1.0, -2.0, 0.5]) + 3.0
+    prediction = ridge(x, y, split)
+    np.testing.assert_allclose(prediction, y, atol=0.05)
+
+
+def test_ridge_sees_no_test_label() -> None:
+    rng = np.random.default_rng(0)
+    x, split = rng.standard_normal((90, 3)), np.repeat(["train", "valid", "test"], 30)
+    y = rng.standard_normal(90)
+    other = np.where(split == "test", 9.0, y)
+    np.testing.assert_array_equal(ridge(x, y, split), ridge(x, other, split))
+
+
+def test_scores_of_demo_have_the_intended_order(demo_folder: Path) -> None:
+    mae = {name: scores["mae"] for name, scores in scores_of(pool(demo_folder)).items()}
+    assert mae["oracle"] + 0.3 < mae["ridge all"] < mae["ridge text"] - 0.01
+    assert mae["ridge text"] < mae["median"] - 0.1
+    assert max(mae["ridge audio"], mae["ridge vision"]) < mae["median"] - 0.01
+    assert mae["ridge text"] < min(mae["ridge audio"], mae["ridge vision"]) - 0.05
+
+
+def test_audio_can_be_the_reliable_teacher(tmp_path: Path) -> None:
+    config = GeneratorConfig(
+        strength=StrengthConfig(text=0.6, audio=0.95, vision=0.6),
+        misleading=MisleadingConfig(text=0.3, audio=0.05, vision=0.3),
+        exclusive=ExclusiveConfig(text=0.16, audio=0.22, vision=0.16),
+    )
+    generate(config, tmp_path)
+    scores = scores_of(pool(tmp_path))
+    others = min(scores["ridge text"]["mae"], scores["ridge vision"]["mae"])
+    assert scores["ridge audio"]["mae"] < others - 0.05
+
+
+def test_the_command_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--regime", "clean", "--seed", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "generated data, regime clean, test split, 1 corpora"
+    assert lines[-1].split() == ["oracle", "0.000", "0.000", "1.000"]
+    assert lines[2].split()[0] == "median"

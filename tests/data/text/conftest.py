@@ -1,0 +1,23 @@
+"""Tiny encoders for all tests of the folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.data.text.tiny import write_tiny
+from tests.oracle.threads import one_thread
+
+__all__ = ["one_thread"]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("tiny") / "bert")
+
+
+@pytest.fixture(scope="session")
+def tiny_wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An encoder with as many tokens as the synthetic MMSA files have."""
+    return write_tiny(tmp_path_factory.mktemp("tiny") / "wide", vocabulary=1000)

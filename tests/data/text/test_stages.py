@@ -1,0 +1,146 @@
+"""Contextual text through every stage, and predictions of new words with the same encoder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from dhmd.base.errors import DhmdError
+from dhmd.data.aligned import read_corpus
+from dhmd.data.text.encoder import load_encoder
+from dhmd.prediction import predict_folder
+from dhmd.settings import load_params
+from dhmd.training.jobs import train_job
+from tests.data.formats.files import mmsa_splits, write_pickle
+from tests.data.formats.test_stages import metrics_of, root, run_stages, unpinned
+from tests.prediction.corpora import read_table
+from tests.training.bench import files
+from tests.training.learners import Watcher
+
+__all__ = ["root"]
+
+ROOT = Path(__file__).parents[3]
+
+
+def small_recipe(root: Path, name: str, **changes: object) -> None:
+    """A shipped recipe without its starting values, of other files of the same form."""
+    recipe = unpinned(yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text()))
+    recipe |= dict.fromkeys(("model", "kd", "pretrain", "train", "ablate")) | changes
+    (root / "recipes" / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
+
+
+GENERATOR = {"seed": 3, "n_train": 40, "n_valid": 14, "n_test": 14}
+
+
+def test_generated_words_through_every_stage(root: Path, tiny: Path) -> None:
+    small_recipe(root, "demo", generator=GENERATOR)
+    shutil.copytree(tiny, root / "encoders" / "bert")
+    features = {"text": "contextual", "encoder": "encoders/bert"}
+    run_stages(root, "demo", "word", features=features)
+    assert metrics_of("demo")["test"]["mae"] < 6
+    corpus = read_corpus(Path("data/aligned/demo.h5"))
+    assert corpus.feature_names["text"][0] == "bert_0"
+    assert len(corpus.feature_names["text"]) == 16
+    assert corpus.tokens is None
+
+    folder = root / "new"
+    folder.mkdir()
+    for name in ("words", "acoustic", "visual"):
+        shutil.copy(root / "data" / "raw" / "demo" / f"{name}.csd", folder)
+    labels = root / "data" / "raw" / "demo" / "labels.csd"
+    predict_folder(Path("models/demo"), folder, root / "p.csv", segments=labels, device="cpu")
+    rows = read_table(root / "p.csv")
+    with open("metrics/demo/details/predictions.csv", encoding="utf-8") as stream:
+        header = stream.readline().strip().split(",")
+        written = [dict(zip(header, line.strip().split(","), strict=True)) for line in stream]
+    assert written
+    for row in written:
+        np.testing.assert_allclose(
+            float(rows[row["id"]]["seed_1"]), float(row["seed_1"]), atol=1e-4
+        )
+
+    (root / "encoders" / "bert" / "vocab.txt").write_text("[UNK]\n")
+    with pytest.raises(DhmdError, match="is another encoder than the one that the model was"):
+        predict_folder(Path("models/demo"), folder, root / "q.csv", device="cpu")
+    assert not (root / "q.csv").exists()
+
+
+def test_tokens_of_an_mmsa_file_are_read(root: Path, tiny_wide: Path) -> None:
+    small_recipe(root, "mmmo", options=None)
+    folder = root / "data" / "placed" / "mmmo"
+    write_pickle(folder / "aligned_20.pkl", mmsa_splits(seed=3))
+    features = {"text": "contextual", "encoder": str(tiny_wide)}
+    run_stages(root, "mmmo", "word", features=features)
+    corpus = read_corpus(Path("data/aligned/mmmo.h5"))
+    assert len(corpus.feature_names["text"]) == 16
+    assert corpus.tokens is not None
+    np.testing.assert_array_equal(corpus.tokens.lengths, corpus.features["text"].lengths)
+    assert metrics_of("mmmo")["test"]["mae"] < 6
+
+
+def test_tokens_of_an_mmsa_file_train_the_encoder(root: Path, tiny_wide: Path) -> None:
+    small_recipe(root, "mmmo", options=None)
+    folder = root / "data" / "placed" / "mmmo"
+    write_pickle(folder / "aligned_20.pkl", mmsa_splits(seed=3))
+    features = {"text": "finetune", "encoder": str(tiny_wide)}
+    variants = {"variants": ["no_distillation", "only_audio"]}
+    run_stages(root, "mmmo", "word", features=features, ablate=variants)
+    assert metrics_of("mmmo")["test"]["mae"] < 6
+    before = load_file(tiny_wide / "model.safetensors")
+    for seed in (1, 2):
+        weights = load_file(Path("models", "mmmo", f"seed-{seed}.safetensors"))
+        name = "encoder.layer.0.attention.self.query.weight"
+        assert not torch.equal(weights[f"encoder.{name}"], before[name])
+    assert Path("models", "mmmo", "encoder", "config.json").is_file()
+    other = Path("ablations", "mmmo", "only_audio", "seed-1.safetensors")
+    assert not any(name.startswith("encoder.") for name in load_file(other))
+    other = Path("ablations", "mmmo", "no_distillation", "seed-1.safetensors")
+    assert any(name.startswith("encoder.") for name in load_file(other))
+
+
+def train_again(root: Path, watcher: Watcher) -> None:
+    settings = load_params(root).for_dataset("demo")
+    assert settings.features.encoder is not None
+    train_job(
+        settings.configuration,
+        Path("data/aligned/demo.h5"),
+        Path("pretrained/demo"),
+        root / "again",
+        fold=None,
+        observer=watcher,
+        store=root / "trainings",
+        encoder=load_encoder(settings.features.encoder, root),
+    )
+
+
+def test_words_train_the_encoder_and_an_interrupted_training_ends_the_same(
+    root: Path, tiny: Path
+) -> None:
+    small_recipe(root, "demo", generator=GENERATOR)
+    features = {"text": "finetune", "encoder": str(tiny)}
+    train, ablate = {"epochs": 2}, {"variants": []}
+    run_stages(root, "demo", "word", features=features, train=train, ablate=ablate)
+    assert metrics_of("demo")["test"]["mae"] < 6
+    tokens = read_corpus(Path("data/aligned/demo.h5")).tokens
+    assert tokens is not None
+    assert (tokens.lengths > 2).any()
+
+    # Two epochs of the first seed are done and one of the second's.
+    with pytest.raises(KeyboardInterrupt):
+        train_again(root, Watcher(stop_after=3))
+    assert not (root / "again").exists()
+    watcher = Watcher()
+    train_again(root, watcher)
+    assert [epoch for epoch, _ in watcher.epochs] == [2]
+    assert files(root / "again") == files(Path("models/demo"))
+    assert list((root / "trainings" / "tasks").iterdir()) == []
+
+    with pytest.raises(DhmdError, match=r"trained together with its text encoder .* cannot predict new files"):
+        predict_folder(Path("models/demo"), Path("data/raw/demo"), Path("p.csv"), device="cpu")
+    assert not Path("p.csv").exists()

@@ -1,0 +1,86 @@
+"""How many processes there are, and which members train together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dhmd.data.aligned import Ragged, read_corpus, write_aligned
+from dhmd.training import planning
+from dhmd.training.planning import bytes_kept, choose_workers, most_members, split_evenly
+from tests.training.bench import Bench
+from tests.training.corpora import TINY, tiny_configuration, tiny_corpus, tiny_data
+
+CPU = torch.device("cpu")
+
+
+def chosen(bench: Bench, *, workers: int | None, threads: int | None = 1, **own: Any) -> int:
+    train = replace(TINY.train, workers=workers, threads=threads)
+    given = {"device": CPU, "members": 5, "work": 1_000_000, "worth": 15_000, **own}
+    return choose_workers(train, read_corpus(bench.cache()), **given)
+
+
+def test_as_many_as_cores_members_and_memory_allow(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "usable_cores", lambda: 8)
+    monkeypatch.setattr(planning, "installed_memory", lambda: 100 << 30)
+    assert chosen(bench, workers=None) == 5
+    assert chosen(bench, workers=None, members=30) == 8
+    assert chosen(bench, workers=None, members=30, threads=None) == 8
+    assert chosen(bench, workers=None, threads=3) == 2
+    assert chosen(bench, workers=None, work=14_999) == 1
+    assert chosen(bench, workers=None, device=torch.device("cuda")) == 1
+    monkeypatch.setattr(planning, "installed_memory", lambda: 4 << 30)
+    assert chosen(bench, workers=None) == 3
+    monkeypatch.setattr(planning, "installed_memory", lambda: 1 << 20)
+    assert chosen(bench, workers=None) == 1
+    monkeypatch.setattr(planning, "installed_memory", lambda: None)
+    assert chosen(bench, workers=None) == 5
+    # A user's number counts, up to the number of members.
+    assert chosen(bench, workers=3, work=0) == 3
+    assert chosen(bench, workers=9) == 5
+    assert chosen(bench, workers=1) == 1
+    assert chosen(bench, workers=3, device=torch.device("cuda")) == 1
+
+
+def test_items_are_split_evenly_and_in_order() -> None:
+    assert split_evenly([1, 2, 3, 4, 5], 2) == [[1, 2, 3], [4, 5]]
+    assert split_evenly([1, 2, 3, 4, 5], 3) == [[1, 2], [3, 4], [5]]
+    assert split_evenly([1, 2], 4) == [[1], [2]]
+    assert split_evenly([1, 2], 1) == [[1, 2]]
+
+
+def test_memory_of_a_step_by_hand(tmp_path: Path) -> None:
+    corpus = tiny_corpus(tmp_path / "c.h5")
+    train = corpus.index("train")
+    steps = 3 * max(corpus.features["text"].lengths[train])  # aligned: equally many of each
+    model = {"width": 8, "heads": 2, "layers": 3}
+    configuration = tiny_configuration({"model": model, "train": {"batch_size": 4}})
+    kept = bytes_kept(configuration, corpus)
+    assert kept == 4 * 3 * (2 * 6 * steps**2 + 8 * 120 * steps * 3)
+    assert most_members(configuration, corpus, CPU) == 30
+    assert most_members(configuration, corpus, torch.device("cuda")) == 512
+
+
+def test_long_sequences_train_in_smaller_stacks(tmp_path: Path) -> None:
+    """50 words, 375 and 500 frames: a member's step keeps about 4 GB."""
+    data = tiny_data(alignment="none", absent=False)
+    count = len(data.ids)
+    features = {
+        name: Ragged.from_rows([np.ones((steps, 1), np.float32)] * count)
+        for name, steps in (("text", 50), ("audio", 375), ("vision", 500))
+    }
+    names = {name: (name,) for name in features}
+    write_aligned(tmp_path / "c.h5", replace(data, features=features, feature_names=names))
+    corpus = read_corpus(tmp_path / "c.h5")
+    model = {"width": 50, "heads": 10, "layers": 4}
+    configuration = tiny_configuration({"model": model, "train": {"batch_size": 16}})
+    assert 4e9 < bytes_kept(configuration, corpus) < 5e9
+    assert most_members(configuration, corpus, CPU) == 1
+    assert most_members(configuration, corpus, torch.device("cuda")) == 7

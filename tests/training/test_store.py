@@ -1,0 +1,172 @@
+"""The store of finished trainings, and checkpoints."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dhmd.base.errors import DhmdError
+from dhmd.training import store as store_module
+from dhmd.training.checkpoint import CheckpointDirectory
+from dhmd.training.configuration import overlay
+from dhmd.training.store import DAY, Store, TrainedMember, training_key
+from tests.training.bench import Bench, ablate, arrays, files, pretrain, train
+from tests.training.corpora import TINY, tiny_configuration
+from tests.training.learners import Watcher
+
+CPU = torch.device("cpu")
+MEMBER = TrainedMember(
+    {"a.b": torch.randn(2, 3), "c": torch.randn(4, 2).T},
+    {"codes/x": np.zeros((5, 3, 2), np.float32), "prediction": np.array([1, np.nan], np.float32)},
+    [(1, "train/total", 0.1), (2, "selected", 1.0)],
+)
+
+
+def test_a_member_comes_back_as_it_was_stored(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert "k" not in store
+    store.write("k", MEMBER)
+    assert "k" in store
+    found = store.read("k")
+    assert all(found.parameters[name].equal(value) for name, value in MEMBER.parameters.items())
+    assert found.arrays.keys() == MEMBER.arrays.keys()
+    for name, value in MEMBER.arrays.items():
+        assert found.arrays[name].dtype == value.dtype
+        np.testing.assert_array_equal(found.arrays[name], value)
+    assert found.history == MEMBER.history
+
+
+def test_a_damaged_file_is_named_and_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write("k", MEMBER)
+    path = tmp_path / "k.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(DhmdError, match=r"k\.safetensors cannot be read .* run the stage again"):
+        store.read("k")
+    assert "k" not in store
+
+
+def test_pruning_removes_what_was_not_used_for_longest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, now = Store(tmp_path), time.time()
+    for number in range(6):
+        store.write(f"k{number}", MEMBER)
+        used = now - (10 - number) * DAY if number < 5 else now
+        os.utime(tmp_path / f"k{number}.safetensors", (used, used))
+    store.read("k0")  # used again
+    for name in ("old", "new"):
+        (store.tasks / name).mkdir(parents=True)
+        (store.tasks / name / "checkpoint.safetensors").write_bytes(bytes(10))
+    for path in (store.tasks / "old" / "checkpoint.safetensors", store.tasks / "old"):
+        os.utime(path, (now - 20 * DAY, now - 20 * DAY))
+    size = (tmp_path / "k0.safetensors").stat().st_size
+    monkeypatch.setattr(store_module, "LIMIT", 3 * size + 100)
+    store.prune()
+    assert sorted(path.stem for path in tmp_path.glob("*.safetensors")) == ["k0", "k4", "k5"]
+    assert [path.name for path in store.tasks.iterdir()] == ["new"]
+    monkeypatch.setattr(store_module, "LIMIT", 0)
+    store.prune()  # what was used within the last day stays
+    assert sorted(path.stem for path in tmp_path.glob("*.safetensors")) == ["k0", "k5"]
+
+
+def test_a_key_names_all_that_determines_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    def key(configuration: object = TINY, seed: int = 1, device: str = "cpu", **more: str) -> str:
+        return training_key(configuration, seed, torch.device(device), **{"aligned": "a", **more})  # type: ignore[arg-type]
+
+    same = {"seeds": (1, 5), "threads": 3, "workers": 2, "cuda_graph": False, "device": "auto"}
+    assert key(overlay(TINY, {"train": same})) == key()
+    others = [
+        key(tiny_configuration({"kd": {"lambda": 0.9}})),
+        key(replace(TINY, architecture="gru")),
+        key(seed=2),
+        key(device="cuda"),
+        key(aligned="b"),
+        key(pretrained="p"),
+    ]
+    monkeypatch.setattr(store_module, "code_sha256", lambda _: "other code")
+    others.append(key())
+    monkeypatch.setattr(torch, "__version__", "9")
+    others.append(key())
+    assert len({key(), *others}) == len(others)
+
+
+# ---- what is trained, and what comes from the store ----------------------------------------------
+
+
+def test_a_finished_training_is_not_trained_again(bench: Bench, tmp_path: Path) -> None:
+    pretrained, trained, watcher = bench.pretrained(), bench.trained(), Watcher()
+    store = bench.folder / "store"
+    pretrain(TINY, bench.cache(), tmp_path / "p", store, watcher)
+    train(TINY, bench.cache(), pretrained, tmp_path / "m", store, watcher)
+    assert watcher.epochs == []
+    assert watcher.outputs == [tmp_path / "p", tmp_path / "m"]
+    assert files(tmp_path / "p") == files(pretrained)
+    assert files(tmp_path / "m") == files(trained)
+
+
+def test_a_new_seed_or_variant_trains_nothing_but_itself(bench: Bench, tmp_path: Path) -> None:
+    aligned, watcher = bench.cache(), Watcher()
+    three = tiny_configuration({"train": {"seeds": (1, 2, 3), "epochs": 1}})
+    pretrain(three, aligned, tmp_path / "p", tmp_path / "s", watcher)
+    two = tiny_configuration({"train": {"seeds": (1, 3), "epochs": 1}})
+    train(two, aligned, tmp_path / "p", tmp_path / "m", tmp_path / "s")
+    before = arrays(tmp_path / "m")["prediction"]
+    watcher = Watcher()
+    train(three, aligned, tmp_path / "p", tmp_path / "m", tmp_path / "s", watcher)
+    assert [list(rows) for _, rows in watcher.epochs] == [["seed-2"]]
+    np.testing.assert_array_equal(arrays(tmp_path / "m")["prediction"][[0, 2]], before)
+
+    variants = {
+        "half": overlay(two, {"kd": {"lambda": 0.5}}),
+        "gru": replace(two, architecture="gru"),
+    }
+    ablate(variants, aligned, tmp_path / "p", tmp_path / "a", tmp_path / "s")
+    before = files(tmp_path / "a" / "half")
+    variants = {"none": overlay(two, {"kd": {"lambda": 0.0}}), **variants}
+    watcher = Watcher()
+    ablate(variants, aligned, tmp_path / "p", tmp_path / "a", tmp_path / "s", watcher)
+    assert [list(rows) for _, rows in watcher.epochs] == [["none/seed-1", "none/seed-3"]]
+    assert files(tmp_path / "a" / "half") == before
+
+
+def test_pretraining_on_more_seeds_does_not_train_the_others_again(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """The key of a training has what its own seed takes from the pretrained folder."""
+    one = tiny_configuration({"train": {"seeds": (1,), "epochs": 1}})
+    two = tiny_configuration({"train": {"seeds": (1, 2), "epochs": 1}})
+    for configuration, expected in ((one, ["seed-1"]), (two, ["seed-2"])):
+        watcher = Watcher()
+        pretrain(configuration, bench.cache(), tmp_path / "p", tmp_path / "s", watcher)
+        names = {name for _, rows in watcher.epochs for name in rows}
+        assert names == {f"{m}/{s}" for m in ("text", "audio", "vision") for s in expected}
+        watcher = Watcher()
+        arguments = (bench.cache(), tmp_path / "p", tmp_path / "m", tmp_path / "s", watcher)
+        train(configuration, *arguments)
+        assert [list(rows) for _, rows in watcher.epochs] == [expected]
+
+
+# ---- checkpoints ---------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_is_a_round_trip_and_a_damaged_one_counts_as_none(tmp_path: Path) -> None:
+    directory = CheckpointDirectory(tmp_path)
+    assert directory.load("a") is None
+    tensors = {"x": torch.randn(3), "steps": torch.tensor(4.0), "t": torch.randn(4, 2).T}
+    notes = {"epoch": 3, "best": [float("inf"), 0.1], "stopped": [None, True]}
+    directory.save("a", tensors, notes)
+    loaded = directory.load("a")
+    assert loaded is not None
+    assert all(loaded[0][name].equal(value) for name, value in tensors.items())
+    assert loaded[1] == notes
+    path = tmp_path / "a.safetensors"
+    for content in (path.read_bytes()[:-8], b""):
+        path.write_bytes(content)
+        assert directory.load("a") is None
