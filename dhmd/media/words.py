@@ -158,7 +158,6 @@ class Whisper:
         transformers = optional("transformers")
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
-        self._folder = folder
         self.name = f"Whisper ({folder.resolve().name})"
         options = {"local_files_only": True, "trust_remote_code": False}
         try:
@@ -184,7 +183,13 @@ class Whisper:
             DhmdError: it hears no words.
         """
         audio = {"raw": sound.astype(np.float32) / 32768, "sampling_rate": RATE}
-        heard = self._recognise(audio, return_timestamps="word")
+        try:
+            heard = self._recognise(audio, return_timestamps="word")
+        except (ValueError, RuntimeError, LookupError, TypeError) as error:
+            raise DhmdError(
+                f"{media}: {self.name} fails ({first_line(error)[:200]}): is it a Whisper model "
+                "that returns the times of words?"
+            ) from error
         segments = segments_of_chunks(heard["chunks"], media)
         if not segments:
             raise DhmdError(f"{media}: {self.name} hears no words")

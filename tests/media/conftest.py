@@ -73,7 +73,7 @@ def write_video(path: Path, frames: Sequence[Array], sound: Array | None) -> Non
         height, width, _ = frames[0].shape
         raw.write_bytes(b"".join(frame.tobytes() for frame in frames))
         streams += f"-f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {FPS} -i {raw}".split()
-        mapped += "-c:v libx264 -pix_fmt yuv420p".split()
+        mapped += ["-c:v", "libx264", "-pix_fmt", "yuv420p"]
     if sound is not None:
         streams += f"-f s16le -ac 1 -ar {RATE} -i -".split()
         mapped += [] if path.suffix == ".wav" else ["-c:a", "aac"]

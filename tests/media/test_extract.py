@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,7 @@ def test_finished_videos_stay_finished(tmp_path: Path, talk: Path) -> None:
 def test_faults_are_counted_and_named(tmp_path: Path, talk: Path, speech, face) -> None:
     sound, _ = speech
     seconds = round(len(sound) / RATE * FPS)
-    nobody, two = np.zeros_like(face), np.concatenate([face, face], axis=1)[:, ::2]
+    nobody = np.zeros_like(face)
     two = np.concatenate([face[::2, ::2], face[::2, ::2]], axis=1)
     two = np.concatenate([two, np.zeros_like(two)])
     files = {
@@ -164,7 +165,7 @@ def test_a_damaged_file_is_used_as_far_as_it_goes(tmp_path: Path, speech, face) 
 def test_programs_and_packages_that_are_absent(tmp_path: Path, monkeypatch, capsys) -> None:
     (tmp_path / "talk.mp4").touch()
     command = ["extract", str(tmp_path / "talk.mp4"), "--out", str(tmp_path / "out")]
-    monkeypatch.setitem(__import__("sys").modules, "opensmile", None)
+    monkeypatch.setitem(sys.modules, "opensmile", None)
     assert main([*command, "--modalities", "audio"]) == 1
     assert "pip install -c constraints-media.txt 'dhmd[media]'" in capsys.readouterr().err
     monkeypatch.undo()

@@ -171,7 +171,7 @@ def test_a_transcript_beside_the_video(tmp_path: Path) -> None:
         ("a.json", '{"segments": [{"text": "x"}]}', "'None' is not a time in seconds"),
         (
             "a.json",
-            '{"segments": [{"start": 0, "end": 2, "words": [{"word": "x", "start": NaN, "end": 1}]}]}',
+            '{"segments": [{"start": 0, "end": 2, "words": [{"start": NaN, "end": 1}]}]}',
             "'nan' is not a time in seconds",
         ),
         ("a.csv", "word,start\nx,1\n", "has no column end"),
