@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks import align, epoch, kernels, pipeline, predict, step, threads
 from benchmarks.measure import RESULTS, ROOT
-from dhmd.base.atomic import write_text
+from dhmd.base.files import write_text
 from dhmd.cli.readme import with_tables
 
 PAGE = ROOT / "docs" / "performance.md"

@@ -1,4 +1,4 @@
-"""The two sides of the training benchmarks: the engine, and the plain model of tests/oracle.
+"""The two sides of the training benchmarks: the stacked engine, and the plain model.
 
 Both train the same utterances of a corpus with the same settings: Adam after every batch, gradients
 clipped by value, the same dropout rates. The plain side is one seed, padded to full length.
@@ -20,6 +20,8 @@ from torch import Tensor
 
 from benchmarks.measure import RESULTS, Time
 from dhmd.data.aligned.corpus import Array
+from dhmd.models import dhmd as plain_engine
+from dhmd.models.batch import Batch
 from dhmd.models.config import (
     DecoupleConfig,
     DictionaryConfig,
@@ -27,9 +29,9 @@ from dhmd.models.config import (
     DropoutConfig,
     ModelConfig,
 )
-from dhmd.models.stacked.dhmd import DHMD
-from dhmd.models.stacked.loss_weights import LossWeights
-from dhmd.models.stacked.members import Members
+from dhmd.models.members import Members
+from dhmd.models.stacked.dhmd import DHMD, LossWeights
+from dhmd.models.stacked.export import plain_state
 from dhmd.models.task import Task
 from dhmd.training.batches import PlannedBatch
 from dhmd.training.checkpoint import CheckpointDirectory
@@ -38,11 +40,6 @@ from dhmd.training.device import prepared
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.observer import SilentObserver
 from dhmd.training.trainer import Schedule, Trainer
-from tests.oracle.batches import PlainBatch
-from tests.oracle.batches import plain as plain_batch
-from tests.oracle.losses import losses as plain_losses
-from tests.oracle.plain import PlainDHMD
-from tests.oracle.weights import copy_member
 
 LR, CLIP, BETA = 1e-4, 0.6, 0.95
 PHASES = ("forward", "losses", "backward", "optimiser")
@@ -119,12 +116,13 @@ def random_corpus(
     words = np.full(count, shape.steps, np.int64)
     if not full:
         words = np.clip(rng.gamma(2.0, shape.steps / 8, count), 1, shape.steps).astype(np.int64)
-    values = [
-        rng.standard_normal((int(words.sum()), width)).astype(np.float32)
-        for width in shape.inputs.values()
-    ]
+    values = {
+        name: rng.standard_normal((int(words.sum()), width)).astype(np.float32)
+        for name, width in shape.inputs.items()
+    }
     labels = rng.uniform(-3, 3, count).round(1)
-    return DeviceCorpus([words] * len(values), values, labels, device, together=True)
+    lengths = dict.fromkeys(shape.inputs, words)
+    return DeviceCorpus(lengths, values, labels, device, together=True)
 
 
 def with_teachers(corpus: DeviceCorpus, members: int, seed: int = 0) -> DeviceCorpus:
@@ -177,14 +175,14 @@ class Fast:
             part="benchmark",
         )
         self.trainer.optimiser.set_rates(torch.full((seeds,), LR, device=self.device))
-        self.members.training = True
+        self.model.train()
         self.epochs = 0
 
     def planned(self) -> PlannedBatch:
         """The first utterances, the same for every seed, at full length."""
         rows = np.tile(self.rows[: self.shape.batch], (self.members.count, 1))
         weight = np.full(rows.shape, 1 / rows.shape[1], np.float32)
-        return PlannedBatch(0, (self.shape.steps,) * len(self.shape.inputs), rows, weight)
+        return PlannedBatch((self.shape.steps,) * len(self.shape.inputs), rows, weight)
 
     def step(self) -> Tensor:
         """One update from one batch at full length: what the trainer does; the total losses."""
@@ -225,7 +223,7 @@ class Fast:
         """One epoch: buckets, trimming, all seeds."""
         self.epochs += 1
         self.trainer.train_epoch(self.epochs)
-        self.members.training = True
+        self.model.train()
         synchronise(self.device)
 
 
@@ -236,19 +234,19 @@ class Plain:
         self.shape, self.corpus, self.rows = fast.shape, fast.corpus, fast.rows
         self.device = fast.device
         torch.manual_seed(0)
-        model = PlainDHMD(
-            Task(),
+        self.model = plain_engine.DHMD(
             self.shape.inputs,
-            model=self.shape.model,
+            Task(),
+            self.shape.model,
             decouple=DecoupleConfig(),
             kd=self.shape.kd,
-        )
-        self.model = model.to(self.device)
-        copy_member(fast.model, self.model, 0)
+        ).to(self.device)
+        first = {name: p.detach()[0] for name, p in fast.model.named_parameters()}
+        self.model.load_state_dict(plain_state(first, tuple(self.shape.inputs)))
         self.optimiser = torch.optim.Adam(self.model.parameters(), lr=LR)
         self.batch = self.padded(self.rows[: self.shape.batch])
 
-    def padded(self, rows: Array) -> PlainBatch:
+    def padded(self, rows: Array) -> Batch:
         """Utterances at full length."""
         where = torch.from_numpy(rows[None]).to(self.device)
         weight = torch.full(where.shape, 1 / where.shape[1], device=self.device)
@@ -256,13 +254,13 @@ class Plain:
         teachers = self.corpus.teachers_EMNO
         assert teachers is not None
         self.corpus.teachers_EMNO = teachers[:1]
-        batch = plain_batch(self.corpus.batch(where, weight, steps), 0)
+        batch = self.corpus.batch(where, weight, steps).of_member(0)
         self.corpus.teachers_EMNO = teachers
         return batch
 
-    def _update(self, batch: PlainBatch) -> Tensor:
+    def _update(self, batch: Batch) -> Tensor:
         self.optimiser.zero_grad()
-        total = plain_losses(self.model, self.model(batch), batch)["total"]
+        total = self.model.losses(batch)["total"]
         total.backward()
         torch.nn.utils.clip_grad_value_(self.model.parameters(), CLIP)
         self.optimiser.step()
@@ -284,9 +282,10 @@ class Plain:
 
         self.optimiser.zero_grad()
         mark()
-        passed = self.model(self.batch)
-        mark()
-        total = plain_losses(self.model, passed, self.batch)["total"]
+        run = self.model.outputs
+        self.model.outputs = lambda batch: (run(batch), mark())[0]  # type: ignore[method-assign]
+        total = self.model.losses(self.batch)["total"]
+        self.model.outputs = run  # type: ignore[method-assign]
         mark()
         total.backward()
         mark()
@@ -312,16 +311,15 @@ def between(marks: list[Time]) -> dict[str, float]:
 def largest_difference(fast: Fast, plain: Plain) -> float:
     """Of the losses of both sides without dropout, relative to the losses."""
     plain.model.eval()
-    fast.members.training = False
+    fast.model.eval()
     with torch.no_grad():
-        passed = plain.model(plain.batch)
-        expected = plain_losses(plain.model, passed, plain.batch)
+        expected = plain.model.losses(plain.batch)
         planned = fast.planned()
         rows = torch.from_numpy(planned.rows_EB).to(fast.device)
         weight = torch.from_numpy(planned.weight_EB).to(fast.device)
         found = fast.model.losses(fast.corpus.batch(rows, weight, planned.steps))
     plain.model.train()
-    fast.members.training = True
+    fast.model.train()
     gaps = [abs(found[k][0] - v) / abs(v).clamp_min(1e-3) for k, v in expected.items()]
     return float(torch.stack(gaps).max())
 

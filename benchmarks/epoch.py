@@ -1,7 +1,7 @@
 """How fast is an epoch on utterances of real lengths? `python -m benchmarks.epoch --help`
 
-The engine sorts utterances into length buckets and trims each batch; the plain model of
-tests/oracle pads to the recipe's longest length, as most code does. Its batches all cost the same,
+The engine sorts utterances into length buckets and trims each batch; the plain model
+pads to the recipe's longest length, as most code does. Its batches all cost the same,
 so a part of its epoch is timed and counted up. Corpora: the real pieces of CMU-MOSI where their
 folder is given, with DMD's published MOSI settings and with the recipe's; and the demo's.
 """

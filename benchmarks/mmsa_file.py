@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from dhmd.base.atomic import whole_file
+from dhmd.base.files import whole_file
 from dhmd.data.aligned import SPLITS
 from dhmd.recipes import Recipe, load_recipe
 

@@ -1,7 +1,7 @@
 """How fast is prediction? `python -m benchmarks.predict --help`
 
 The forward pass over utterances of MOSI's lengths, all seeds: the engine in length buckets, the
-plain model of tests/oracle padded to full length, a seed after the other. By turns in one process.
+plain model padded to full length, a seed after the other. By turns in one process.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from benchmarks.measure import (
     scratch,
     write,
 )
-from dhmd.training.trainer import EVALUATION_BATCH, predictions
+from dhmd.training.device_corpus import EVALUATION_BATCH
+from dhmd.training.trainer import predictions
 
 
 def measure(
@@ -58,11 +59,11 @@ def measure(
     @torch.no_grad()
     def theirs() -> torch.Tensor:
         parts = [rows[i : i + EVALUATION_BATCH] for i in range(0, count, EVALUATION_BATCH)]
-        found = torch.cat([plain.model(plain.padded(part)).output_BO[:, 0] for part in parts])
+        found = torch.cat([plain.model(plain.padded(part))[:, 0] for part in parts])
         synchronise(device)
         return found
 
-    fast.members.training = False
+    fast.model.eval()
     plain.model.eval()
     difference = (ours()[0] - theirs()).abs().max()
     times = by_turns({"plain": theirs, "fast": ours}, repeats)

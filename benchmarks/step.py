@@ -1,6 +1,6 @@
 """How fast is a training step? `python -m benchmarks.step --help`
 
-The engine against the plain model of tests/oracle: the same settings and utterances, every
+The engine against the plain model: the same settings and utterances, every
 utterance at full length, by turns in one process. The plain model trains one seed; a step of E
 seeds counts as E of its steps. Both sides keep freed memory (`dhmd.training.device.keep_memory`).
 """

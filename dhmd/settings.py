@@ -25,7 +25,7 @@ from dhmd.evaluation.config import EvaluateConfig
 from dhmd.gate.config import GateConfig
 from dhmd.models.config import DecoupleConfig, DistillationConfig, ModelConfig
 from dhmd.recipes import Recipe, load_recipe, recipe_names
-from dhmd.tracking.config import TrackingConfig
+from dhmd.tracking import TrackingConfig
 from dhmd.training.config import PretrainConfig, TrainConfig
 from dhmd.training.configuration import Configuration
 

@@ -1,14 +1,12 @@
 """What every stage does around its work.
 
-`python -m stages.<name> <dataset>` puts the working folder first on the import path, so that a
-queued or temporary experiment runs its own copy of the code; `run` refuses to go on where that is
-not so. It also sets what must be set before torch starts, keeps two processes of one stage apart,
-turns a user's mistake into one line, and records the run.
+`python -m stages.<name> <dataset>` puts the working folder first on the import path, so a queued or
+temporary experiment runs its own copy of the code. `run` checks that, reads the settings, allows
+one process per stage and dataset, prints a user's mistake on one line, and records the run.
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import signal
@@ -22,9 +20,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 import dhmd
 from dhmd.base.errors import DhmdError
-from dhmd.base.lifetime import end_with_parent
+from dhmd.base.files import try_lock
+from dhmd.base.machine import end_with_parent
 from dhmd.recipes import repository_root
 from dhmd.settings import Settings, load_params
+from dhmd.tracking import record_results, tracked
 from stages import PARENT
 from stages._record import recorded
 
@@ -32,14 +32,12 @@ if TYPE_CHECKING:
     from dhmd.data.text.encoder import Encoder
     from dhmd.training.observer import Observer
 
-_INTERRUPTED = 130  # as a shell says it of Ctrl-C
-
-_stopped: list[bool] = []  # holds something once the process was told to stop
+_INTERRUPTED = 130  # a shell's exit status after Ctrl-C
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage of one dataset: its settings and the places of all outputs."""
+    """One stage of one dataset: its settings and the paths of all outputs."""
 
     name: str
     dataset: str
@@ -47,13 +45,18 @@ class Stage:
 
     @property
     def root(self) -> Path:
-        """The repository that the user works in, also where this runs in a copy of it."""
+        """The user's repository, also if the stage runs in a copy of it."""
         return repository_root()
 
     @property
     def trainings(self) -> Path:
         """The store of finished trainings, which DVC does not remove before a stage."""
         return self.root / ".dhmd" / "trainings"
+
+    @property
+    def lock(self) -> Path:
+        """The lock file that the running stage holds."""
+        return Path(".dhmd", "locks", f"{self.name}-{self.dataset}.lock")
 
     @property
     def raw(self) -> Path:
@@ -85,7 +88,7 @@ class Stage:
 
     @property
     def encoder(self) -> Encoder | None:
-        """The encoder of text that is to be trained along, if one is."""
+        """The text encoder that is fine-tuned with the model; None without fine-tuning."""
         if not self.settings.configuration.trains_encoder:
             return None
         from dhmd.data.text.encoder import load_encoder
@@ -94,7 +97,7 @@ class Stage:
 
     @property
     def outputs(self) -> tuple[Path, ...]:
-        """What the stage has written, as dvc.yaml lists it."""
+        """The outputs that the stage has written, as dvc.yaml lists them."""
         made = {
             "download": (self.raw,),
             "align": (self.aligned,),
@@ -108,10 +111,7 @@ class Stage:
 
     @property
     def params(self) -> dict[str, object]:
-        """All that may have made a difference, the recipe's values filled in.
-
-        Not where the files come from: places tell nothing of the content, and may hold secrets.
-        """
+        """All settings that may change a result, without addresses, which may hold secrets."""
         settings = self.settings
         sections = {
             name: value
@@ -123,55 +123,45 @@ class Stage:
 
     @contextmanager
     def observed(self, output: Path) -> Iterator[Observer]:
-        """Who watches the training that writes `output`: a line an epoch, and MLflow."""
-        from dhmd.tracking import open_tracker
+        """Yield the observers of the training that writes `output`: log lines, and MLflow."""
         from dhmd.training.observer import LogObserver, ManyObservers
 
-        with open_tracker(
+        with tracked(
             self.settings.tracking,
             root=self.root,
-            dataset=self.dataset,
             stage=self.name,
-            outputs=output,
+            dataset=self.dataset,
+            output=output,
+            lock=self.lock,
         ) as tracker:
             yield ManyObservers(LogObserver(), tracker)
+
+    def record_results(self) -> None:
+        """Add scores and report to the MLflow runs of the trainings."""
+        record_results(self.settings.tracking, root=self.root, dataset=self.dataset)
 
 
 def run(name: str, work: Callable[[Stage], None]) -> NoReturn:
     """Run the stage for the dataset that the command line names, and exit."""
-    status = _status(name, work, sys.argv[1:])
-    if status == _INTERRUPTED:
-        # Not through Python's end: h5py, stopped in the middle, has left a complaint in stdout's
-        # buffer, and others complain while they are tidied up. Stages themselves say all on stderr.
-        sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
+    sys.exit(run_stage(name, work, sys.argv[1:]))
 
 
-def _status(name: str, work: Callable[[Stage], None], arguments: list[str]) -> int:
+def run_stage(name: str, work: Callable[[Stage], None], arguments: list[str]) -> int:
+    """Run the stage and return the exit status."""
     try:
         if len(arguments) != 1:
             raise DhmdError(f"usage: python -m stages.{name} DATASET")
         _refuse_foreign_code()
-        _die_with_parent()
-        dataset = arguments[0]
-        settings = load_params(Path.cwd()).for_dataset(dataset)
+        _end_at_once(name)
+        settings = load_params(Path.cwd()).for_dataset(arguments[0])
         _prepare_environment(settings)
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         for ours in ("dhmd", "stages"):
-            logging.getLogger(ours).setLevel(logging.INFO)  # other libraries talk at length
-        stage = Stage(name=name, dataset=dataset, settings=settings)
-        with _alone(name, dataset), recorded(stage):
+            logging.getLogger(ours).setLevel(logging.INFO)
+        stage = Stage(name=name, dataset=arguments[0], settings=settings)
+        with _locked(stage), recorded(stage):
             work(stage)
-        _listen_no_more()
-    except (Exception, KeyboardInterrupt) as error:
-        _listen_no_more()
-        # In a callback of HDF5 an interruption turns into any other exception.
-        if _stopped or isinstance(error, KeyboardInterrupt):
-            print(f"stage {name}: interrupted", file=sys.stderr)
-            return _INTERRUPTED
-        if not isinstance(error, DhmdError):
-            raise
+    except DhmdError as error:
         print(f"stage {name}: {error}", file=sys.stderr)
         return 1
     return 0
@@ -184,15 +174,33 @@ def _refuse_foreign_code() -> None:
         raise DhmdError(
             f"dhmd was imported from {found}, but the stage runs in {here} and must use the code "
             "there; run it as `python -m stages.<name>` from the repository's root, without "
-            "PYTHONPATH and PYTHONSAFEPATH"
+            "PYTHONPATH and PYTHONSAFEPATH."
         )
 
 
+def _end_at_once(name: str) -> None:
+    """End without delay on Ctrl-C and SIGTERM, and with the parent.
+
+    Outputs and resume states are written whole or not at all, so nothing needs tidying up; a killed
+    `dvc repro` must not leave a training behind that writes into the next one's files.
+    """
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        os.write(2, f"stage {name}: interrupted\n".encode())
+        os._exit(_INTERRUPTED)
+
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, end)
+    end_with_parent(signal.SIGKILL)
+    if os.getppid() != PARENT:  # the parent was killed before the line above
+        os._exit(_INTERRUPTED)
+
+
 def _prepare_environment(settings: Settings) -> None:
-    """Set what the numeric libraries read once, when they are loaded."""
+    """Set what the numeric libraries read when they are imported."""
     # Deterministic cuBLAS needs a fixed workspace.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # Threads that spin while they wait make two trainings on one machine stand still.
+    # Threads that spin while they wait make two trainings on one machine stall.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("KMP_BLOCKTIME", "0")
     threads = settings.train.threads
@@ -201,80 +209,20 @@ def _prepare_environment(settings: Settings) -> None:
             os.environ[variable] = str(threads)
 
 
-def _die_with_parent() -> None:
-    """A killed `dvc repro` must not leave a training behind that writes into the next one's."""
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, _stop)
-    signal.signal(signal.SIGALRM, _stop)
-    sys.unraisablehook = _not_heard
-    if sys.platform == "linux":
-        end_with_parent(signal.SIGTERM)
-        if _orphaned():  # it was killed before the line above
-            raise KeyboardInterrupt
-
-
-def _stop(_signal: int, frame: FrameType | None) -> None:
-    _stopped.append(True)
-    if _importing(frame):
-        # C++ of torch's modules ends the process with a crash when an import in it is interrupted.
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-        return
-    raise KeyboardInterrupt
-
-
-def _importing(frame: FrameType | None) -> bool:
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            return True
-        frame = frame.f_back
-    return False
-
-
-def _listen_no_more() -> None:
-    """The work is over: a further signal ends the process at once and without words."""
-    signal.signal(signal.SIGALRM, signal.SIG_IGN)
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
-
-
-def _not_heard(lost: sys.UnraisableHookArgs) -> None:
-    """Stop again: Python calls `_stop` anywhere, and within a `__del__` its exception is lost."""
-    if isinstance(lost.exc_value, KeyboardInterrupt):
-        signal.setitimer(signal.ITIMER_REAL, 0.01)
-    else:
-        sys.__unraisablehook__(lost)
-
-
-def _orphaned() -> bool:
-    parent = os.getppid()
-    if parent != PARENT:
-        return True
-    if parent != 1 or "DVC_STAGE" not in os.environ:
-        return False
-    # DVC started this, and has process 1 for a parent only where it is itself process 1.
-    try:
-        command = Path("/proc/1/cmdline").read_bytes()
-    except OSError:
-        return False
-    return b"dvc" not in command and b"python" not in command
-
-
 @contextmanager
-def _alone(name: str, dataset: str) -> Iterator[None]:
+def _locked(stage: Stage) -> Iterator[None]:
     """Hold the lock of this stage and dataset in this working folder."""
-    folder = Path(".dhmd", "locks")
-    path = folder / f"{name}-{dataset}.lock"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        stream = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed below, with the lock
+        stage.lock.parent.mkdir(parents=True, exist_ok=True)
+        lock = try_lock(stage.lock)
     except OSError as error:
-        raise DhmdError(f"cannot write {path}: {error.strerror}") from error
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DhmdError(
-                f"{name} of {dataset} is already running in this folder; wait for it or end it"
-            ) from error
+        raise DhmdError(f"cannot write {stage.lock}: {error.strerror}") from error
+    if lock is None:
+        raise DhmdError(
+            f"{stage.name} of {stage.dataset} is already running in this folder; wait for it or "
+            "end it."
+        )
+    try:
         yield
+    finally:
+        lock.release()

@@ -18,10 +18,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import json_sha256
-from dhmd.tracking.facts import flatten, git, machine, outputs_md5
+from dhmd.base.files import json_sha256, write_text
+from dhmd.base.machine import machine
+from dhmd.tracking import flatten
+from dhmd.vcs import code_version, outputs_md5
 
 if TYPE_CHECKING:
     from stages._entry import Stage
@@ -38,17 +39,19 @@ _log = logging.getLogger(__name__)
 def recorded(stage: Stage) -> Iterator[None]:
     """Write a record below the stage's root if the work inside succeeds.
 
-    A record that cannot be written is a warning: the stage's outputs are there all the same.
+    A record that cannot be written is a warning: the stage's outputs are complete.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
     yield
     params = flatten(stage.params)
+    commit, uncommitted_changes = code_version(Path.cwd())
     record: dict[str, Any] = {
         "stage": stage.name,
         "dataset": stage.dataset,
         "start": started.isoformat(timespec="seconds"),
         "wall_seconds": round(time.perf_counter() - clock, 3),
-        **_code(),
+        "commit": commit,
+        "uncommitted_changes": uncommitted_changes,
         "experiment": os.environ.get("DVC_EXP_NAME"),
         "params_sha256": json_sha256(params),
         "params": params,
@@ -62,13 +65,6 @@ def recorded(stage: Stage) -> Iterator[None]:
         write_text(stage.root / FOLDER / name, text)
     except DhmdError as error:
         _log.warning("the run's record is lost: %s", error)
-
-
-def _code() -> dict[str, str | bool | None]:
-    """Return the commit that ran, and whether tracked files differ from it."""
-    commit = (git(Path.cwd(), "rev-parse", "HEAD") or "").strip() or None
-    changes = git(Path.cwd(), "status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit, "uncommitted_changes": None if commit is None else changes != ""}
 
 
 def _versions() -> dict[str, str]:

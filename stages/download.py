@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 from stages._entry import Stage, run
@@ -27,23 +25,15 @@ def work(stage: Stage) -> None:
 
 
 def _earlier(stage: Stage) -> dict[str, Path]:
-    """Return the files of the raw folder, which DVC has just removed, that its cache still has."""
-    from dhmd.data.download import received_before
+    """Return the files that DVC, which has just removed the raw folder, still has in its cache."""
+    from dhmd.vcs import cached_files
 
-    lock = Path("dvc.lock")
     pinned = any(sequence.sha256 for sequence in stage.settings.recipe.needed.values())
-    if not pinned or not lock.is_file():
-        return {}
-    command = [sys.executable, "-m", "dvc", "cache", "dir"]
-    asked = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if asked.returncode != 0:
-        return {}
-    return received_before(lock, Path(asked.stdout.strip()), stage.raw)
+    return cached_files(Path.cwd(), stage.raw) if pinned else {}
 
 
 def _generate(stage: Stage) -> None:
-    from dhmd.base.atomic import whole_folder
-    from dhmd.base.hashing import file_sha256
+    from dhmd.base.files import file_sha256, whole_folder
     from dhmd.base.progress import progress
     from dhmd.config.schema import load_section
     from dhmd.data.download import FileRecord, write_received

@@ -10,6 +10,7 @@ def work(stage: Stage) -> None:
     from dhmd.report.job import report_job
 
     report_job(stage.aligned, stage.pretrained, stage.models, stage.metrics, stage.report)
+    stage.record_results()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ REAL = ROOT.parent / "shared" / "real"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-slow", action="store_true", help="run the long form too")
-    parser.addoption("--counts", help="a file to which tests/faults writes what its long form did")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

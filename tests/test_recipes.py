@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import json_sha256
+from dhmd.base.files import json_sha256
 from dhmd.recipes import load_recipe, parse_recipe, recipe_names, repository_root
 from tests.shipped import SHIPPED
 

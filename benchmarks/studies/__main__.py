@@ -81,7 +81,7 @@ def _distillation(arguments: argparse.Namespace) -> int:
     from benchmarks.studies.distillation import CORPORA, REGIMES, run_study
     from benchmarks.studies.kept import default_processes
     from benchmarks.studies.page import page
-    from dhmd.base.atomic import write_text
+    from dhmd.base.files import write_text
     from dhmd.evaluation.files import json_text
 
     root = Path.cwd()
@@ -116,7 +116,7 @@ def _selection(arguments: argparse.Namespace) -> int:
     """Write metrics/studies/selection-DATASET.json and print its table."""
     from benchmarks.studies.kept import default_processes
     from benchmarks.studies.selection import select, table
-    from dhmd.base.atomic import write_text
+    from dhmd.base.files import write_text
     from dhmd.evaluation.files import json_text
 
     found = select(

@@ -20,9 +20,8 @@ import numpy as np
 from benchmarks.studies.kept import code_key, read_kept, run_missing
 from benchmarks.studies.probes import decoupling_probes, edge_correlations, reference_edges
 from dhmd.ablation.variants import configure
-from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import json_sha256
+from dhmd.base.files import json_sha256, write_text
 from dhmd.config.schema import load_section
 from dhmd.data.aligned import read_corpus
 from dhmd.data.aligned.corpus import Corpus

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from dhmd.data.aligned.corpus import Array, Corpus
 from dhmd.evaluation.interpretability import spearman
-from dhmd.models.batch import Batch
+from dhmd.models.batch import EnsembleBatch
 from dhmd.models.config import GraphConfig
+from dhmd.models.members import Members
 from dhmd.models.stacked.graph_distillation import GraphDistillationUnit, over_present
-from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
 
 _RIDGE = 1.0
@@ -123,7 +123,10 @@ def reference_edges(
     order = [corpus.modalities.index(name) for name in modalities]
     present_EMB = torch.from_numpy(corpus.present_NM[:, order].T.copy()).unsqueeze(0)
     vertices = torch.from_numpy(vertices_NMD.transpose(1, 0, 2).copy()).unsqueeze(0)
-    batch = Batch([], [], present_EMB, torch.ones(1, len(corpus.ids)), torch.zeros(1, 1))
+    rows = torch.arange(len(corpus.ids)).unsqueeze(0)
+    batch = EnsembleBatch(
+        (), [], [], present_EMB, torch.ones(rows.shape), torch.zeros(1, 1), rows, rows
+    )
     planted_NM = np.stack([corpus.planted[f"reliability_{name}"] for name in modalities], axis=1)
     scores = torch.from_numpy(planted_NM).float().unsqueeze(0).unsqueeze(-1) / _REFERENCE_TAU
     wanted = over_present(scores.expand(-1, -1, -1, len(modalities)), present_EMB)

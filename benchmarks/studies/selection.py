@@ -20,9 +20,8 @@ import torch
 
 from benchmarks.studies.kept import code_key, read_kept, run_missing
 from dhmd.ablation.variants import configure
-from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import file_sha256, json_sha256
+from dhmd.base.files import file_sha256, json_sha256, write_text
 from dhmd.config.yaml12 import load_yaml
 from dhmd.evaluation.statistics import summary
 from dhmd.settings import load_params

@@ -12,7 +12,7 @@ from typing import Any
 
 from dhmd.ablation.config import AblateConfig
 from dhmd.base.errors import DhmdError
-from dhmd.models.registry import baselines, card, refusal
+from dhmd.models.registry import baseline_names, card, refusal
 from dhmd.training.configuration import Configuration, overlay, subsets
 
 
@@ -80,7 +80,9 @@ _ABLATIONS: Mapping[str, Variant] = {
     "no_cross_modal": _other(
         "self-attention instead of cross-modal attention", "model", minimum=2, cross_modal=False
     ),
-    "no_vote": _other("the fusion without the auxiliary-head average", "model", vote=False),
+    "no_auxiliary_average": _other(
+        "the fusion without the auxiliary-head average", "model", auxiliary_average=False
+    ),
     "no_pretraining": _other("encoders start at random", "pretrain", enabled=False),
 }
 
@@ -97,7 +99,7 @@ def known_variants(modalities: Sequence[str]) -> dict[str, Variant]:
         },
         **{
             name: Variant(purpose=f"baseline: {card(name).summary}", architecture=name)
-            for name in baselines()
+            for name in baseline_names()
         },
     }
 

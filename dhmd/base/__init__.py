@@ -1,1 +1,1 @@
-"""What every part uses and what carries no numbers: errors, whole-or-nothing writes, progress."""
+"""Shared basics without numbers: errors, files written whole, progress, the machine."""

@@ -1,8 +1,8 @@
-"""What of an address may be shown or recorded: no user, password, query or fragment.
+"""Addresses without credentials, for messages and records.
 
-A password may hold what ends a server's name elsewhere: `/`, `@`, `?` and `#`. So nothing is
-parsed here. Whatever stands before the last `@` may be a password, and goes; where a `?` or `#`
-stands before it too, what follows may be the rest of a token, and all goes.
+A password may contain `/`, `@`, `?` and `#`, so addresses are not parsed: everything before the
+last `@` may be a password and is removed. If a `?` or `#` stands before that `@`, what follows it
+may be the rest of a token, and is removed too.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ import re
 
 HIDDEN = "…"
 
-_HEAD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/*|//")
-# Three slashes: a file, whose path may hold an @ of its own, and no server.
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/*|//")
+# Three slashes: a local file, whose path may contain an @.
 _FILE = r"(?:sqlite|file)[A-Za-z0-9+.-]*:///"
-_FILE_HEAD = re.compile(_FILE, re.IGNORECASE)
+_FILE_SCHEME = re.compile(_FILE, re.IGNORECASE)
 _IN_TEXT = re.compile(rf"({_FILE}(?:(?!://)\S)*)|//(\S*@\S*)", re.IGNORECASE)
 
 
 def shown_address(address: str) -> str:
-    """A whole address, good or bad, fit to be shown; a path stays as it is up to a `?`."""
+    """Return one address, valid or not, without user, password, query and fragment."""
     address = address.strip()
-    head = _HEAD.match(address)
-    if head is not None and not _FILE_HEAD.match(address):
-        address = head[0] + _without_user(address[head.end() :])
-    return re.split(r"[?#]" if head else r"\?", address, maxsplit=1)[0]
+    scheme = _SCHEME.match(address)
+    if scheme is not None and not _FILE_SCHEME.match(address):
+        address = scheme[0] + _without_user(address[scheme.end() :])
+    return re.split(r"[?#]" if scheme else r"\?", address, maxsplit=1)[0]
 
 
 def without_credentials(text: str) -> str:
-    """Any text, with user and password taken out of each address in it (a word with `//`)."""
+    """Return a text with user and password removed from each address in it."""
     return _IN_TEXT.sub(lambda found: found[1] or f"//{_without_user(found[2])}", text)
 
 
 def _without_user(rest: str) -> str:
-    """`rest` is what follows the scheme's slashes."""
+    """`rest` follows the scheme's slashes."""
     before, at, behind = rest.rpartition("@")
     if not at:
         return rest

@@ -1,15 +1,15 @@
-"""The one error that a user is meant to read."""
+"""The error for a user's mistake."""
 
 
 class DhmdError(Exception):
-    """Bad input or an impossible request, said in one sentence.
+    """Bad input or an impossible request, described in one sentence.
 
-    The sentence names the file or key, what is wrong with it, and what to do. Command line and
-    stages print it on one line and exit with 1; a traceback means a defect of ours.
+    The sentence names the file or key, what is wrong with it, and what to do. Commands and stages
+    print it on one line and exit with status 1; a traceback means a bug in dhmd.
     """
 
 
 def first_line(error: BaseException) -> str:
-    """The error's message on one line, or its class where it has none."""
+    """Return the error's message on one line, or its class name if it has no message."""
     text = " ".join(str(error).split())
     return text or type(error).__name__

@@ -1,4 +1,4 @@
-"""Progress bars where a person watches, nothing where a file or a pipe does."""
+"""Progress bars on a terminal."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ T = TypeVar("T")
 
 
 def progress(items: Iterable[T], label: str, **options: Any) -> Iterable[T]:
-    """Iterate with a bar on a terminal (`options` go to tqdm: total, unit, unit_scale, …)."""
+    """Iterate with a bar if stderr is a terminal; `options` are tqdm's (total, unit, …)."""
     return tqdm(items, desc=label, disable=not sys.stderr.isatty(), leave=False, **options)

@@ -8,6 +8,7 @@ import sys
 from dhmd.base.errors import DhmdError
 from dhmd.recipes import check_recipe_file, repository_root
 from dhmd.settings import Settings, load_params
+from dhmd.vcs import check_output_folders
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Check all recipes, and print the first mistake of each."""
     root = repository_root()
+    check_output_folders(root)
     params = load_params(root)
     names = tuple(arguments.datasets) or params.datasets
     mistakes = []

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dhmd.base.hashing import file_sha256
+from dhmd.base.files import file_sha256
 from dhmd.base.hdf5 import open_hdf5
 from dhmd.base.progress import progress
 from dhmd.cli.layout import histogram, share, size, table

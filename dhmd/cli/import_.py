@@ -16,8 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dhmd.base.atomic import whole_file, write_text
 from dhmd.base.errors import DhmdError
+from dhmd.base.files import whole_file, write_text
 from dhmd.cli import import_videos
 from dhmd.config.schema import load_section
 from dhmd.config.yaml12 import parse_yaml

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Columns side by side: the first to the left, the others to the right."""
+    """Return the lines of a table; the first column is aligned left, the others right."""
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[c]) for row in cells) for c in range(len(header))]
     lines = []
@@ -18,7 +18,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
 
 
 def histogram(counts: Mapping[str, int], *, width: int = 40) -> list[str]:
-    """One bar a name."""
+    """Return one line with a bar per name."""
     longest = max((len(name) for name in counts), default=0)
     digits = max((len(str(count)) for count in counts.values()), default=0)
     largest = max(counts.values(), default=0)
@@ -30,7 +30,7 @@ def histogram(counts: Mapping[str, int], *, width: int = 40) -> list[str]:
 
 
 def share(part: int, whole: int) -> str:
-    """A percentage that never hides a few: 0.01 % is not 0 %."""
+    """Return a percentage; a small one is not rounded to 0 %."""
     if not whole:
         return "–"
     percent = 100 * part / whole
@@ -40,7 +40,7 @@ def share(part: int, whole: int) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes for people."""
+    """Return a number of bytes with its unit."""
     amount = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if amount < 1024:

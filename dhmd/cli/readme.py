@@ -1,6 +1,6 @@
-"""The tables in README.md, rewritten from what is committed below metrics/.
+"""Tables of results in README.md.
 
-A table stands between the lines `<!-- table:DATASET -->` and `<!-- /table -->`.
+A table is between the lines `<!-- table:DATASET -->` and `<!-- /table -->`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _END = "<!-- /table -->"
 
 
 def with_tables(text: str, tables: Callable[[str], str], source: str) -> str:
-    """`text` with `tables(dataset)` between each pair of markers; what is outside stays as it is.
+    """Return `text` with `tables(dataset)` between each pair of markers.
 
     Raises:
-        DhmdError: markers that are not in pairs, or none.
+        DhmdError: the markers are not in pairs, or there are none.
     """
     lines: list[str] = []
     dataset: str | None = None

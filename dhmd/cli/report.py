@@ -6,9 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError
-from dhmd.base.outputs import check_output
+from dhmd.base.files import check_output, write_text
 from dhmd.recipes import repository_root
 
 

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.files import write_text
 from dhmd.cli.readme import with_tables
 from dhmd.evaluation.tables import Table, dataset_names, dataset_tables
 from dhmd.recipes import repository_root

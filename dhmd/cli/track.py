@@ -1,10 +1,9 @@
-"""`dhmd track`: put MLflow's records in order, and upload what could not be uploaded."""
+"""`dhmd track`: record finished outputs in MLflow."""
 
 from __future__ import annotations
 
 import argparse
 
-from dhmd.base.errors import DhmdError
 from dhmd.recipes import repository_root
 from dhmd.settings import load_params
 
@@ -12,42 +11,24 @@ from dhmd.settings import load_params
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.description = (
-        "Mark the runs of killed trainings as KILLED, and link this commit and every DVC "
-        "experiment to the runs that made their outputs, also where DVC took those from its run "
-        "cache. Upload what was kept in .dhmd/tracking while this store was away."
+        "Record the outputs in pretrained/, models/ and ablations/ that have no run in MLflow: "
+        "trained while the store was away, or taken from DVC's run cache. Add new scores and "
+        "reports, and mark the runs of killed stages as KILLED. Nothing is recorded twice."
     )
     parser.add_argument(
-        "--retry",
-        action="store_true",
-        help="also upload what was kept for another store",
+        "dataset", nargs="*", help="datasets to record (default: those of params.yaml)"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do it, a line for each thing done; 1 if something kept could not be uploaded."""
+    """Record, and print one line per change."""
     root = repository_root()
-    config = load_params(root).tracking
-    if not config.enabled:
+    params = load_params(root)
+    if not params.tracking.enabled:
         print("tracking is off (params.yaml: tracking.enabled)")
         return 0
-    from dhmd.tracking.destination import resolve_destination
-    from dhmd.tracking.links import link, references
-    from dhmd.tracking.store import connect
-    from dhmd.tracking.sweep import mark_dead_runs, upload_left_journals
+    from dhmd.tracking import track
 
-    destination = resolve_destination(config, root)
-    found = references(root)
-    store = connect(destination, config.experiment)
-    print(f"store: {destination.shown}, experiment {config.experiment}")
-    left = upload_left_journals(
-        store, root, shown=None if arguments.retry else destination.shown, tell=print
-    )
-    for name in mark_dead_runs(store, root):
-        print(f"{name}: its process is gone; marked KILLED")
-    for line in link(store, found):
-        print(line)
-    for path, meant in left.elsewhere:
-        print(f"{path} was kept for {meant}; `dhmd track --retry` uploads it here")
-    if left.problems:
-        raise DhmdError("; ".join(left.problems))
+    messages = track(params.tracking, root, arguments.dataset or params.datasets)
+    print("\n".join(messages) or "every output is recorded")
     return 0

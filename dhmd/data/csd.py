@@ -22,8 +22,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from dhmd.base.atomic import whole_file
 from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.files import whole_file
 from dhmd.base.hdf5 import READ_ERRORS, check_dataset, open_hdf5, own_item, writing
 
 Array = np.ndarray[Any, Any]

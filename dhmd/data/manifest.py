@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hashing import file_sha256
+from dhmd.base.files import file_sha256, write_text
 from dhmd.recipes import RECIPES_FOLDER
 from dhmd.settings import load_params
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dhmd.base.atomic import whole_folder
 from dhmd.base.errors import DhmdError
+from dhmd.base.files import whole_folder
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.evaluation import files
 from dhmd.evaluation.config import EvaluateConfig

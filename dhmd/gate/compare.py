@@ -28,7 +28,7 @@ from dhmd.evaluation.statistics import (
     summary,
     video_indices,
 )
-from dhmd.gate.revision import METRICS_FOLDER, Revision
+from dhmd.vcs import METRICS_FOLDER, Revision
 
 PASS = "pass"
 REGRESSED = "regressed"

@@ -28,7 +28,7 @@ from dhmd.gate.compare import (
     load_evaluated,
 )
 from dhmd.gate.config import AcceptConfig, GateConfig
-from dhmd.gate.revision import METRICS_FOLDER, Commit, Revision, Workspace, commit, merge_base
+from dhmd.vcs import METRICS_FOLDER, Commit, Revision, Workspace, commit, merge_base
 
 PARAMS = "params.yaml"
 NEW = "new"

@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
-from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hashing import file_sha256
+from dhmd.base.files import file_sha256, write_text
 from dhmd.data.aligned import SPLITS
 from dhmd.data.csd import open_sequence, write_sequence
 from dhmd.media.extract import SEQUENCES, Options, Say, extract, media_files, video_id

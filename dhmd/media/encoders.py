@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hashing import file_sha256, json_sha256
+from dhmd.base.files import file_sha256, json_sha256
 from dhmd.media.extractor import Extractor, Features, FrameCounts, optional
 from dhmd.media.ffmpeg import RATE
 

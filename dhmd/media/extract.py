@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 import dhmd
-from dhmd.base.atomic import whole_file
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import file_sha256
+from dhmd.base.files import file_sha256, whole_file
 from dhmd.base.progress import progress
 from dhmd.data.csd import write_sequence
 from dhmd.media.audio import OpenSmile

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hashing import file_sha256
+from dhmd.base.files import file_sha256
 from dhmd.media.extractor import Extractor, Features, FrameCounts, optional
 
 Array = np.ndarray[Any, Any]

@@ -40,7 +40,9 @@ class ModelConfig:
     kernels: Kernels = field(default_factory=dict)  # widths of the temporal convolutions, in steps
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
     cross_modal: bool = True  # cross-modal attention; False: self-attention instead
-    vote: bool = True  # the final output adds to the auxiliary-head average
+    auxiliary_average: bool = True  # the final output adds to the auxiliary-head average
+    # stacked: the fast engine; plain: the readable definition, dhmd/models/dhmd.py.
+    engine: Literal["stacked", "plain"] = "stacked"
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)

@@ -1,86 +1,228 @@
-"""Which architectures there are, and how one is built for E members."""
+"""Find models by name and build them: `dhmd`, and each file of `dhmd/models/baselines`.
+
+A model `my_model` is the class `MyModel` in `baselines/my_model.py`: the class has the file's name
+without underscores, in any case. docs/extend.md describes what such a class looks like.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ast
+import importlib
+import inspect
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dhmd.base.errors import DhmdError
-from dhmd.models.config import DecoupleConfig, DistillationConfig, ModelConfig
-from dhmd.models.stacked.baselines import BidirectionalGRU, LateFusion, MulT
-from dhmd.models.stacked.dhmd import DHMD
-from dhmd.models.stacked.loss_weights import LossWeights
-from dhmd.models.stacked.members import Members
-from dhmd.models.task import Task
 
-_BASELINES = {
-    "gru": ("a bidirectional GRU on the first modality", 1),
-    "late_fusion": ("late fusion of the encoders, started as the full model's", 1),
-    "mult": ("MulT, cross-modal transformers alone", 2),
-}
+if TYPE_CHECKING:  # torch takes a second to import, which listing models must not
+    from torch import nn
+
+    from dhmd.models.config import DecoupleConfig, DistillationConfig, ModelConfig
+    from dhmd.models.learner import Learner
+    from dhmd.models.members import Members
+    from dhmd.models.task import Task
+
+DHMD = "dhmd"
+
+_FOLDER = Path(__file__).parent
+_BASELINES = _FOLDER / "baselines"
+# What every model depends on: how it is built, run and trained on batches.
+_COMMON = ("registry.py", "learner.py", "batch.py", "task.py", "members.py")
+_ENSEMBLE = "ensemble.py"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What a model may know of its corpus at construction: its argument `corpus`.
+
+    Attributes:
+        train_utterances: size of the train split; `Batch.index_B` is below it.
+        steps: longest length by modality.
+    """
+
+    train_utterances: int
+    steps: dict[str, int]
 
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a model before it is built."""
+    """Facts about a model, read from its file without running it.
+
+    Attributes:
+        summary: first line of the file's docstring.
+        min_modalities: the class attribute of this name, else 1.
+        needs: the class attribute of this name, else (): modalities that it cannot do without.
+    """
 
     summary: str
     min_modalities: int = 1
+    needs: tuple[str, ...] = ()
 
 
-def baselines() -> tuple[str, ...]:
+def baseline_names() -> tuple[str, ...]:
     """List the names of all baselines."""
-    return tuple(_BASELINES)
+    return tuple(sorted(p.stem for p in _BASELINES.glob("*.py") if not p.stem.startswith("_")))
 
 
 def card(name: str) -> Card:
-    """Return a model's card."""
-    return Card(*_BASELINES[name]) if name in _BASELINES else Card("the full model")
+    """Read a model's card from its file.
+
+    Raises:
+        DhmdError: no such model, or no such class in its file.
+    """
+    if name == DHMD:
+        return Card("the full model")
+    path = _path(name)
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise DhmdError(f"{path} is not valid Python: {error}") from error
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    node = next((node for node in classes if _is_class(node.name, name)), None)
+    if node is None:
+        raise _no_class(path)
+    found: dict[str, Any] = {}
+    for line in node.body:
+        if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name):
+            found[line.targets[0].id] = line.value
+        elif isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+            found[line.target.id] = line.value
+    values = {
+        key: ast.literal_eval(found[key]) for key in ("min_modalities", "needs") if key in found
+    }
+    summary = (ast.get_docstring(tree) or name).splitlines()[0].rstrip(".")
+    return Card(summary, **values)
 
 
 def refusal(name: str, modalities: Sequence[str]) -> str | None:
     """Say in one sentence why a model cannot run with these modalities; None if it can."""
-    if len(modalities) < card(name).min_modalities:
-        given = " and ".join(modalities)
-        return f"{name} needs {card(name).min_modalities} modalities, but there is only {given}"
+    found, given = card(name), " and ".join(modalities)
+    missing = [need for need in found.needs if need not in modalities]
+    if missing:
+        return f"{name} needs {missing[0]}, but the modalities are {given}"
+    if len(modalities) < found.min_modalities:
+        return f"{name} needs {found.min_modalities} modalities, but there is only {given}"
     return None
 
 
-def code_files(name: str) -> list[Path]:
-    """List the source files in dhmd/models that a model's results depend on."""
-    folder = Path(__file__).parent
-    return sorted([*folder.glob("*.py"), *(folder / "stacked").glob("*.py")])
-
-
-AnyModel = DHMD | LateFusion | MulT | BidirectionalGRU
-
-
 def build(
-    architecture: str,
+    name: str,
     members: Members,
     task: Task,
     inputs: dict[str, int],
     *,
     model: ModelConfig,
     loss_weights: Sequence[tuple[DecoupleConfig, DistillationConfig]],
-) -> AnyModel:
-    """The model of E members.
+    corpus: Corpus,
+) -> Learner:
+    """Build a model of E members.
 
     Args:
-        inputs: feature width by modality, in the order text, audio, vision.
-        loss_weights: one pair a member; all pairs agree in all that shapes the model.
+        inputs: feature width by modality, in the order of the batch.
+        loss_weights: one pair per member; all pairs agree in all that shapes the model, and with
+            `model.engine: plain` entirely.
+
+    Raises:
+        DhmdError: no such model, or one that cannot run with these modalities.
     """
-    if architecture == "dhmd":
-        decouple, kd = loss_weights[0]
-        numbers = LossWeights.of(loss_weights, members.device)
-        return DHMD(
+    from dhmd.models.learner import Learner
+
+    if reason := refusal(name, tuple(inputs)):
+        raise DhmdError(reason)
+    decouple, kd = loss_weights[0]
+    if name == DHMD and model.engine == "stacked":
+        from dhmd.models.stacked import dhmd as stacked
+
+        numbers = stacked.LossWeights.of(loss_weights, members.device)
+        return stacked.DHMD(
             members, task, inputs, model=model, decouple=decouple, kd=kd, loss_weights=numbers
         )
-    if architecture == "late_fusion":
-        return LateFusion(members, task, inputs, model)
-    if architecture == "mult":
-        return MulT(members, task, inputs, model)
-    if architecture == "gru":
-        return BidirectionalGRU(members, task, inputs, model)
-    raise DhmdError(f"no such architecture: {architecture!r}")
+    cls = _find(name)
+    if issubclass(cls, Learner):
+        learner: Learner = cls(members, task, inputs, model)
+        return learner
+    from dhmd.models.ensemble import Ensemble
+
+    optional = {"decouple": decouple, "kd": kd, "corpus": corpus}
+    takes = inspect.signature(cls).parameters
+    chosen = {key: value for key, value in optional.items() if key in takes}
+    return Ensemble(members, task, lambda: cls(inputs, task, model, **chosen), name=name)
+
+
+def code_files(name: str) -> list[Path]:
+    """List the source files in dhmd/models that a model's results depend on.
+
+    They are the model's file, all that it imports in dhmd/models, and the files that run every
+    model; so another baseline changes nothing here.
+    """
+    waiting = [_FOLDER / file for file in (*_COMMON, _ENSEMBLE)]
+    if name == DHMD:
+        waiting += [_FOLDER / "dhmd.py", _FOLDER / "stacked" / "dhmd.py"]
+    else:
+        waiting.append(_path(name))
+    found: set[Path] = set()
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.add(path)
+        if path.name != "registry.py":  # it imports models by name
+            waiting += _imports(path)
+    return sorted(found)
+
+
+def _imports(path: Path) -> Iterator[Path]:
+    """Yield the files of dhmd.models that a file imports."""
+    package = _FOLDER.parent.parent
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = path.parents[node.level - 1].relative_to(package).parts
+                base = ".".join([*above, base] if base else above)
+            # `from package import module` imports the module too.
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        for name in names:
+            target = package.joinpath(*name.split("."))
+            for file in (target.with_suffix(".py"), target / "__init__.py"):
+                # Settings are no code: their values are part of a model's configuration.
+                if file.is_file() and file.is_relative_to(_FOLDER) and file.stem != "config":
+                    yield file
+
+
+def _path(name: str) -> Path:
+    path = _BASELINES / f"{name}.py"
+    if name not in baseline_names():
+        known = ", ".join((DHMD, *baseline_names()))
+        raise DhmdError(f"there is no model {name!r}; there are {known}")
+    return path
+
+
+def _find(name: str) -> type[nn.Module]:
+    """Import a model's class."""
+    from torch import nn
+
+    from dhmd.models import dhmd
+
+    if name == DHMD:
+        return dhmd.DHMD
+    path = _path(name)
+    module = importlib.import_module(f"dhmd.models.baselines.{name}")
+    for key, value in vars(module).items():
+        if _is_class(key, name) and inspect.isclass(value) and issubclass(value, nn.Module):
+            return value
+    raise _no_class(path)
+
+
+def _is_class(found: str, name: str) -> bool:
+    return found.lower() == name.replace("_", "").lower()
+
+
+def _no_class(path: Path) -> DhmdError:
+    wanted = "".join(word.capitalize() for word in path.stem.split("_"))
+    return DhmdError(f"{path} defines no class {wanted}, as its name demands")

@@ -1,6 +1,6 @@
-"""The task: what an output means and what a wrong one costs.
+"""Regression and classification: what an output means and which loss it has.
 
-Legend: E members, B utterances, O outputs, C classes; `…` stands for E and what lies between.
+Legend: E members, B utterances, O outputs, C classes; `…` stands for E and other leading axes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Task:
     """Regression of a label in [low, high], or classification into `classes` ≥ 2 classes.
 
     Classification has at least two logits, also for binary tasks, so that a distillation divergence
-    over them means something.
+    over them is meaningful.
     """
 
     classes: int | None = None
@@ -29,9 +29,9 @@ class Task:
         return self.classes or 1
 
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:
-        """L1, or cross-entropy, of each utterance: `[…, B, O]` and `[…, B]` → `[…, B]`.
+        """Compute L1, or cross-entropy, of each utterance: `[…, B, O]` and `[…, B]` → `[…, B]`.
 
-        Gradient reaches `output` only.
+        The gradient reaches `output` only.
         """
         if self.classes is None:
             return (output[..., 0] - labels).abs()
@@ -41,10 +41,13 @@ class Task:
         return nn.functional.cross_entropy(flat, index, reduction="none").view(shape)
 
     def distance(self, output: Tensor, teacher: Tensor, tau: float) -> Tensor:
-        """How far a student's output is from a teacher's prediction, `[…]` without O.
+        """Compute the distance between a student's output and a teacher's prediction, `[…]`.
 
-        Squared error, or τ² · KL(teacher ‖ student) at temperature τ; `teacher` holds values, or
-        probabilities. Gradient reaches `output` only.
+        Squared error, or τ² · KL(teacher ‖ student) at temperature τ. The gradient reaches `output`
+        only.
+
+        Args:
+            teacher: values, or probabilities.
         """
         teacher = teacher.detach()
         if self.classes is None:
@@ -54,12 +57,16 @@ class Task:
         divergence = (log_teacher.exp() * (log_teacher - log_student)).sum(-1)
         return divergence * tau**2
 
-    def present(self, output: Tensor) -> Tensor:
-        """Outputs as predictions: values clipped to nothing, or probabilities; `[…, O]`."""
+    def predictions(self, output: Tensor) -> Tensor:
+        """Convert outputs to predictions: values as they are, or probabilities; `[…, O]`."""
         return output if self.classes is None else output.softmax(-1)
 
+    def stored(self, output: Tensor) -> Tensor:
+        """Convert outputs to the form of outputs.h5: values `[…]`, or probabilities `[…, C]`."""
+        return output[..., 0] if self.classes is None else output.softmax(-1)
+
     def margin_classes(self, labels: Tensor) -> Tensor:
-        """Labels as the classes of the margin loss: clipped, rounded half to even."""
+        """Convert labels to the classes of the margin loss: clipped, rounded half to even."""
         if self.classes is None:
             return labels.clamp(self.low, self.high).round()
         return labels

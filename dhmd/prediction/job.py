@@ -19,12 +19,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.outputs import check_output
+from dhmd.base.files import check_output, write_text
 from dhmd.data.alignment import Origin, WordEncoder
-from dhmd.models.registry import AnyModel
-from dhmd.models.stacked.members import Members
+from dhmd.models.learner import Learner
+from dhmd.models.members import Members
 from dhmd.prediction.utterances import Utterances, read_csd_folder
 from dhmd.recipes import repository_root
 from dhmd.training.device import prepared
@@ -77,7 +76,7 @@ def predict_folder(
     _check_description(description, model)
     origin = Origin.from_json(description.origin, f"{model}/model.json")
     inputs = [*folder.glob("*.csd"), *([] if segments is None else [segments])]
-    check_output(output, inputs=inputs, kept=[model])
+    check_output(output, inputs=inputs, input_folders=[model])
     utterances = read_csd_folder(
         folder,
         segments,
@@ -130,15 +129,15 @@ def _check_description(description: Description, model: Path) -> None:
 
 
 def _predict(
-    learner: AnyModel, members: Members, description: Description, utterances: Utterances
+    learner: Learner, members: Members, description: Description, utterances: Utterances
 ) -> Array:
     """Return values [S, N, 1] or probabilities [S, N, C]."""
     data = DeviceCorpus(
-        utterances.lengths,
-        [
-            description.normalisation[name](values)
+        dict(zip(description.inputs, utterances.lengths, strict=True)),
+        {
+            name: description.normalisation[name](values)
             for name, values in zip(description.inputs, utterances.values, strict=True)
-        ],
+        },
         np.full(len(utterances.ids), np.nan),
         members.device,
         together=description.alignment == "word",
@@ -149,7 +148,7 @@ def _predict(
     buckets = description.configuration.train.buckets
     for some, output_EBO in predictions(learner, members, data, rows, buckets):
         with torch.no_grad():
-            found[:, some] = task.present(output_EBO).cpu().numpy()
+            found[:, some] = task.predictions(output_EBO).cpu().numpy()
     return found
 
 

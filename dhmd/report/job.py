@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from dhmd.base.atomic import whole_folder
+from dhmd.base.files import whole_folder
 from dhmd.evaluation.files import json_text
 from dhmd.report.content import build_report
 from dhmd.report.data import ReportData, read_report_data

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from dhmd.base.hashing import file_sha256, json_sha256
+from dhmd.base.files import file_sha256, json_sha256
 
 FORMAT: Final = 1  # of report.json: raise it when the template needs other keys
 PAGE: Final = "index.html"

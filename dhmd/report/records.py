@@ -6,14 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from dhmd.base.errors import DhmdError, first_line
-from dhmd.config.yaml12 import load_yaml
+from dhmd.base.errors import first_line
 
 STAGES: Final = ("download", "align", "pretrain", "train", "ablate", "evaluate", "report")
 FOLDER: Final = Path(".dhmd", "records")
-LOCK: Final = "dvc.lock"
 
 
 @dataclass(frozen=True)
@@ -62,24 +60,6 @@ def read_records(root: Path) -> tuple[list[Record], list[str]]:
         except (OSError, ValueError, TypeError) as error:
             warnings.append(f"{path} is no record of a run ({first_line(error)}); it is ignored")
     return sorted(found, key=lambda record: record.start, reverse=True), warnings
-
-
-def locked_outputs(root: Path) -> dict[str, dict[str, str]]:
-    """Return the md5 of all outputs by stage (`train@demo`) and path; {} without a dvc.lock.
-
-    Raises:
-        DhmdError: dvc.lock cannot be read.
-    """
-    if not (root / LOCK).is_file():
-        return {}
-    content: Any = load_yaml(root / LOCK, LOCK)
-    try:
-        return {
-            stage: {out["path"]: out.get("md5", "") for out in entry.get("outs", [])}
-            for stage, entry in content["stages"].items()
-        }
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DhmdError(f"{LOCK} is not what DVC writes; run dvc repro") from error
 
 
 def origins(

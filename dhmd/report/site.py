@@ -26,8 +26,8 @@ from dhmd.report.page import (
     render,
     table,
 )
-from dhmd.report.records import Origin, locked_outputs, origins, read_records
-from dhmd.tracking.facts import git
+from dhmd.report.records import Origin, origins, read_records
+from dhmd.vcs import Workspace, git_line, locked_outputs
 
 
 def reported_datasets(root: Path) -> list[str]:
@@ -50,7 +50,7 @@ def build_site(root: Path, names: Sequence[str]) -> tuple[str, list[str]]:
         DhmdError: a report, metrics.json or dvc.lock cannot be read.
     """
     records, warnings = read_records(root)
-    locked = locked_outputs(root)
+    locked = locked_outputs(Workspace(root))
     entries = []
     for name in names:
         found = origins(name, records, locked)
@@ -61,7 +61,7 @@ def build_site(root: Path, names: Sequence[str]) -> tuple[str, list[str]]:
                 f"reports/{name} was drawn from other metrics than those in metrics/{name}; run "
                 "dvc repro"
             )
-    commit = (git(root, "rev-parse", "--short=12", "HEAD") or "").strip()
+    commit = git_line(root, "rev-parse", "--short=12", "HEAD") or ""
     head = {"version": dhmd.__version__, "commit": commit}
     return render("DHMD: results", entries, head), warnings
 

@@ -1,8 +1,8 @@
-"""Which utterances meet in a step: length buckets whose shapes all members share.
+"""Plan which utterances form a batch: length buckets whose shapes all members share.
 
-Batches of similar length are trimmed to their bucket's longest. The sequence of buckets is a
-function of corpus and epoch alone; only the order within a bucket is each member's own. So shapes
-do not depend on company, and a seed alone follows the path it follows in company.
+Batches of similar length are trimmed to the longest of their bucket. The sequence of buckets
+depends on corpus and epoch alone; only the order within a bucket is each member's own. Shapes
+therefore do not depend on the other members, and a seed alone takes the same steps as in company.
 
 Legend: E members, N utterances, B batch size, M modalities.
 """
@@ -20,7 +20,7 @@ from dhmd.data.aligned.corpus import Array
 
 @dataclass(frozen=True)
 class Bucket:
-    """Utterances of similar length, and the steps a modality that hold them all."""
+    """Utterances of similar length, and the number of steps per modality that fits all of them."""
 
     rows: Array
     steps: tuple[int, ...]
@@ -28,9 +28,14 @@ class Bucket:
 
 @dataclass(frozen=True)
 class PlannedBatch:
-    """One step's utterances: `rows_EB` indices, `weight_EB` shares of the update's mean loss."""
+    """The utterances of one step.
 
-    bucket: int
+    Attributes:
+        steps: to trim or pad each modality to.
+        rows_EB: indices of utterances.
+        weight_EB: shares of the update's mean loss, 0 on padding.
+    """
+
     steps: tuple[int, ...]
     rows_EB: Array
     weight_EB: Array
@@ -39,11 +44,14 @@ class PlannedBatch:
 def make_buckets(
     rows: Array, lengths_MN: Array, count: int, batch_size: int, *, together: bool
 ) -> tuple[Bucket, ...]:
-    """Sort by total length, cut into `count` groups of about equal size.
+    """Sort by total length and divide into `count` groups of about equal size.
 
-    All groups but the longest are whole batches, so that only one batch of an epoch is partly
-    padding. `together`: all modalities of a bucket get the same steps, so that their encoders can
-    run as one stack (word-aligned corpora, whose lengths differ only where one is absent).
+    All groups but the longest consist of whole batches, so that only one batch of an epoch is
+    partly padded.
+
+    Args:
+        together: give all modalities of a bucket the same steps, so that their encoders can run as
+            one stack (word-aligned corpora, whose lengths differ only where one is absent).
     """
     lengths = lengths_MN[:, rows]
     ordered = rows[np.lexsort((rows, lengths.sum(0)))]
@@ -51,12 +59,13 @@ def make_buckets(
     count = min(count, batches)
     cuts = [round(batches * index / count) * batch_size for index in range(count)]
     return tuple(
-        Bucket(group, _steps(lengths_MN[:, group], together))
+        Bucket(group, longest_steps(lengths_MN[:, group], together=together))
         for group in np.split(ordered, cuts[1:])
     )
 
 
-def _steps(lengths_MB: Array, together: bool) -> tuple[int, ...]:
+def longest_steps(lengths_MB: Array, *, together: bool) -> tuple[int, ...]:
+    """Return the number of steps per modality that fits all utterances, at least 1."""
     longest = np.maximum(lengths_MB.max(1), 1)
     if together:
         longest[:] = longest.max()
@@ -64,11 +73,41 @@ def _steps(lengths_MB: Array, together: bool) -> tuple[int, ...]:
 
 
 def evaluation_batches(buckets: tuple[Bucket, ...], batch_size: int) -> Iterator[PlannedBatch]:
-    """Every utterance once, in a fixed order, the same for all members (`rows_EB` is `[1, B]`)."""
-    for number, bucket in enumerate(buckets):
+    """Yield every utterance once, in a fixed order, the same for all members (`[1, B]`)."""
+    for bucket in buckets:
         for start in range(0, len(bucket.rows), batch_size):
             rows = bucket.rows[start : start + batch_size][None]
-            yield PlannedBatch(number, bucket.steps, rows, np.ones(rows.shape, np.float32))
+            yield PlannedBatch(bucket.steps, rows, np.ones(rows.shape, np.float32))
+
+
+def video_groups(rows: Array, videos_N: Array) -> list[Array]:
+    """Divide utterances by video; videos and their utterances stay in the order of the corpus."""
+    rows = np.sort(rows)
+    _, first = np.unique(videos_N[rows], return_index=True)
+    return [rows[videos_N[rows] == videos_N[rows[start]]] for start in np.sort(first)]
+
+
+def evaluation_videos(
+    rows: Array, videos_N: Array, steps: tuple[int, ...], batch_size: int
+) -> Iterator[PlannedBatch]:
+    """Yield whole videos, so many that each batch has about `batch_size` utterances."""
+    waiting: list[Array] = []
+    groups = video_groups(rows, videos_N)
+    for index, group in enumerate(groups):
+        waiting.append(group)
+        if sum(map(len, waiting)) >= batch_size or index + 1 == len(groups):
+            some = np.concatenate(waiting)[None]
+            yield PlannedBatch(steps, some, np.ones(some.shape, np.float32))
+            waiting = []
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A batch before its weights are known; `real_EX` is 0 where a row is padding."""
+
+    steps: tuple[int, ...]
+    rows_EX: Array
+    real_EX: Array
 
 
 class EpochPlanner:
@@ -76,9 +115,9 @@ class EpochPlanner:
 
     Args:
         buckets: of the train split.
-        uses_EN: float `[E, N]`, 1 where a member trains on an utterance (cross-fitting leaves
-            some out), 0 elsewhere.
-        order: one generator a member, for the order within a bucket.
+        uses_EN: float `[E, N]`, 1 where a member trains on an utterance, 0 elsewhere (cross-fitting
+            leaves some out).
+        order: one generator per member, for the order within a bucket.
     """
 
     def __init__(
@@ -94,20 +133,11 @@ class EpochPlanner:
         self.batch_size, self.accumulate = batch_size, accumulate
 
     def epoch(self, number: int) -> list[list[PlannedBatch]]:
-        """Updates, each a list of batches whose weights sum to 1 for every member.
+        """Return updates, each a list of batches whose weights sum to 1 for every member.
 
         A member that trains on none of an update's utterances has weights 0 there.
         """
-        batches: list[tuple[int, Array]] = []
-        for index, bucket in enumerate(self.buckets):
-            rows_EX = np.stack(
-                [
-                    bucket.rows[torch.randperm(len(bucket.rows), generator=g).numpy()]
-                    for g in self.order
-                ]
-            )
-            for start in range(0, len(bucket.rows), self.batch_size):
-                batches.append((index, rows_EX[:, start : start + self.batch_size]))
+        batches = self._batches()
         shuffled = np.random.default_rng([number, len(batches)]).permutation(len(batches))
         groups = [
             [batches[i] for i in shuffled[start : start + self.accumulate]]
@@ -115,20 +145,72 @@ class EpochPlanner:
         ]
         return [self._update(group) for group in groups]
 
-    def _update(self, group: list[tuple[int, Array]]) -> list[PlannedBatch]:
+    def _batches(self) -> list[_Rows]:
+        batches = []
+        for bucket in self.buckets:
+            rows_EX = np.stack(
+                [
+                    bucket.rows[torch.randperm(len(bucket.rows), generator=g).numpy()]
+                    for g in self.order
+                ]
+            )
+            for start in range(0, len(bucket.rows), self.batch_size):
+                rows = rows_EX[:, start : start + self.batch_size]
+                batches.append(_Rows(bucket.steps, rows, np.ones(rows.shape, np.float32)))
+        return batches
+
+    def _update(self, group: list[_Rows]) -> list[PlannedBatch]:
         members = np.arange(len(self.order))[:, None]
-        weights = [self.uses_EN[members, rows] for _, rows in group]
+        weights = [self.uses_EN[members, batch.rows_EX] * batch.real_EX for batch in group]
         total = np.sum([weight.sum(1) for weight in weights], axis=0)
         share = (1 / np.maximum(total, 1))[:, None]
         planned = []
-        for (index, rows), weight in zip(group, weights, strict=True):
-            padding = ((0, 0), (0, self.batch_size - rows.shape[1]))
+        for batch, weight in zip(group, weights, strict=True):
+            padding = ((0, 0), (0, max(0, self.batch_size - batch.rows_EX.shape[1])))
             planned.append(
                 PlannedBatch(
-                    index,
-                    self.buckets[index].steps,
-                    np.pad(rows, padding, mode="edge"),
+                    batch.steps,
+                    np.pad(batch.rows_EX, padding, mode="edge"),
                     np.pad(weight * share, padding).astype(np.float32),
                 )
             )
         return planned
+
+
+class VideoPlanner(EpochPlanner):
+    """Plans updates whose batches are whole videos, in each member's own order.
+
+    Every batch has the same number of videos, about as many as give `batch_size` utterances.
+    """
+
+    def __init__(
+        self,
+        rows: Array,
+        videos_N: Array,
+        steps: tuple[int, ...],
+        uses_EN: Array,
+        order: list[torch.Generator],
+        *,
+        batch_size: int,
+        accumulate: int,
+    ) -> None:
+        super().__init__((), uses_EN, order, batch_size=batch_size, accumulate=accumulate)
+        self.videos, self.steps = video_groups(rows, videos_N), steps
+        self.per_batch = max(1, round(batch_size * len(self.videos) / len(rows)))
+
+    def _batches(self) -> list[_Rows]:
+        orders = [torch.randperm(len(self.videos), generator=g).tolist() for g in self.order]
+        sizes = sorted((len(video) for video in self.videos), reverse=True)
+        width = sum(sizes[: self.per_batch])  # whatever videos the members meet
+        batches = []
+        for start in range(0, len(self.videos), self.per_batch):
+            rows, real = [], []
+            for order in orders:
+                own = np.concatenate(
+                    [self.videos[i] for i in order[start : start + self.per_batch]]
+                )
+                padding = (0, width - len(own))
+                rows.append(np.pad(own, padding, mode="edge"))
+                real.append(np.pad(np.ones(len(own), np.float32), padding))
+            batches.append(_Rows(self.steps, np.stack(rows), np.stack(real)))
+        return batches

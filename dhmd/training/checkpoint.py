@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from dhmd.base.atomic import whole_file
+from dhmd.base.files import whole_file
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: object = None) -> None:

@@ -64,11 +64,19 @@ class Configuration:
         Raises:
             DhmdError: an unknown key or a wrong value; the sentence names `source` and the key.
         """
+        model = value.get("model") if isinstance(value, Mapping) else None
+        if isinstance(model, Mapping) and "vote" in model:  # its name in older model.json files
+            renamed = {key: item for key, item in model.items() if key != "vote"}
+            value = {**value, "model": {**renamed, "auxiliary_average": model["vote"]}}  # type: ignore[dict-item]
         return load_section(Configuration, value, source=source)
 
     def structure(self) -> dict[str, Any]:
         """Return what two configurations must share to train as one stack: all but loss weights."""
         value = self.as_json()
+        for key in ("threads", "workers"):
+            value["train"].pop(key)
+        if self.architecture == "dhmd" and self.model.engine == "plain":
+            return value  # its members share all settings
         value["kd"].pop("lambda")
         value["kd"].pop("aux")
         for key in ("homogeneous", "heterogeneous", "edges"):
@@ -77,8 +85,6 @@ class Configuration:
             value["kd"]["dictionary"].pop(key)
         for key in ("weight", "gamma"):
             value["decouple"].pop(key)
-        for key in ("threads", "workers"):
-            value["train"].pop(key)
         return value
 
     def for_pretraining(self) -> Configuration:

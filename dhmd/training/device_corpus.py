@@ -1,10 +1,12 @@
-"""Features on the device, ragged and normalised, gathered by index: no loader between.
+"""Features on the device, ragged and normalised, gathered by index without a data loader.
 
-Legend: N utterances, E members, B utterances of a batch, T steps, I features, M modalities.
+Legend: N utterances, E members, B utterances of a batch, T steps, I features, M modalities,
+K sub-words.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,17 +14,26 @@ import torch
 from torch import Tensor
 
 from dhmd.data.aligned.corpus import Array, Corpus, Tokens
-from dhmd.models.batch import Batch, TokenBatch
-from dhmd.training.batches import Bucket, make_buckets
+from dhmd.models.batch import EnsembleBatch, TokenBatch
+from dhmd.training.batches import (
+    Bucket,
+    PlannedBatch,
+    evaluation_batches,
+    evaluation_videos,
+    longest_steps,
+    make_buckets,
+)
 
-# Normalised values beyond this many standard deviations carry no information but can blow up a
-# step: real acoustic features hold such outliers even after −inf and NaN are cleaned [ours].
+EVALUATION_BATCH = 64
+
+# Normalised values beyond this many standard deviations carry no information but can spoil a step:
+# real acoustic features have such outliers even after −inf and NaN are removed (ours).
 CLIP = 10.0
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Per feature: subtract the mean, divide by the deviation, clip to ± 10."""
+    """Subtract the mean of each feature, divide by the standard deviation, clip to ± 10."""
 
     mean_I: Array
     std_I: Array
@@ -33,53 +44,60 @@ class Normalisation:
 
 
 class DeviceTokens:
-    """Sub-words on the device, gathered by utterance.
-
-    Legend: K sub-words.
-    """
+    """Sub-words on the device, gathered by utterance."""
 
     def __init__(self, tokens: Tokens, device: torch.device) -> None:
         columns = np.stack([tokens.ids, tokens.types, tokens.steps, tokens.mask.astype(np.int64)])
-        # The last place is padding's: no token, no step, not attended to.
+        # The last column is padding: no token, no step, not attended to.
         padding = np.array([[0], [0], [-1], [0]])
         self._columns_4X = torch.from_numpy(np.concatenate([columns, padding], axis=1)).to(device)
         self._offsets = torch.from_numpy(tokens.offsets[:-1].copy()).to(device)
         self._lengths = torch.from_numpy(tokens.lengths).to(device)
 
     def batch(self, rows_EB: Tensor) -> TokenBatch:
-        """The sub-words of some utterances, padded to the longest of them."""
+        """Gather the sub-words of some utterances, padded to the longest of them."""
         lengths_EB = self._lengths[rows_EB]
-        places_K = torch.arange(max(1, int(lengths_EB.max())), device=rows_EB.device)
-        index = self._offsets[rows_EB].unsqueeze(-1) + places_K
+        index_K = torch.arange(max(1, int(lengths_EB.max())), device=rows_EB.device)
+        index = self._offsets[rows_EB].unsqueeze(-1) + index_K
         last = self._columns_4X.shape[1] - 1
-        index = torch.where(places_K < lengths_EB.unsqueeze(-1), index, last)
+        index = torch.where(index_K < lengths_EB.unsqueeze(-1), index, last)
         ids, types, steps, mask = self._columns_4X[:, index]
         return TokenBatch(ids_EBK=ids, types_EBK=types, mask_EBK=mask.bool(), steps_EBK=steps)
 
 
 class DeviceCorpus:
-    """The utterances that training and prediction index into.
+    """The utterances of training and prediction, on the device.
 
     Args:
-        lengths: a modality each, `[N]`, 0 where absent.
-        values: a modality each, `[ΣT, I]`, normalised.
+        lengths: by modality, `[N]`, 0 where absent.
+        values: by modality, `[ΣT, I]`, normalised.
         labels_N: NaN where unknown.
-        together: the modalities' steps are the same ones (words), so they share their lengths.
+        together: whether the modalities have the same steps (words) and so share their lengths.
+        videos_N: number of each utterance's video; None: every utterance is its own video.
+        train_rows: indices of the train split, if it is known.
+
+    Attributes:
+        teachers_EMNO: out-of-fold predictions, to be set before training.
+        tokens: sub-words of text, to be set where its encoder is fine-tuned.
     """
 
     def __init__(
         self,
-        lengths: list[Array],
-        values: list[Array],
+        lengths: Mapping[str, Array],
+        values: Mapping[str, Array],
         labels_N: Array,
         device: torch.device,
         *,
         together: bool,
+        videos_N: Array | None = None,
+        train_rows: Array | None = None,
     ) -> None:
-        self.device, self.together = device, together
-        self.lengths_MN = np.stack(lengths)
+        self.modalities, self.device, self.together = tuple(lengths), device, together
+        self.lengths_MN = np.stack(list(lengths.values()))
+        count = self.lengths_MN.shape[1]
         self._values, self._offsets, self._lengths = [], [], []
-        for length, value in zip(lengths, values, strict=True):
+        for name, length in lengths.items():
+            value = values[name]
             offsets = np.concatenate([[0], np.cumsum(length)[:-1]])
             padded = np.concatenate([value, np.zeros((1, value.shape[1]), np.float32)])
             self._values.append(torch.from_numpy(padded).to(device))
@@ -88,6 +106,12 @@ class DeviceCorpus:
         self.present_MN = torch.stack([length > 0 for length in self._lengths])
         labels = np.nan_to_num(labels_N.astype(np.float32))
         self.labels_N = torch.from_numpy(labels).to(device)
+        self.videos_N = np.arange(count) if videos_N is None else videos_N
+        self._videos_N = torch.from_numpy(self.videos_N.astype(np.int64)).to(device)
+        index_N = np.full(count, -1, np.int64)
+        if train_rows is not None:
+            index_N[train_rows] = np.arange(len(train_rows))
+        self._index_N = torch.from_numpy(index_N).to(device)
         self.teachers_EMNO: Tensor | None = None
         self.tokens: DeviceTokens | None = None
 
@@ -98,30 +122,56 @@ class DeviceCorpus:
         normalisation: dict[str, Normalisation],
         device: torch.device,
     ) -> DeviceCorpus:
-        """The chosen modalities of a corpus."""
-        lengths, values = [], []
+        """Load the given modalities of a corpus."""
+        lengths, values = {}, {}
         for name in modalities:
             ragged = corpus.features[name]
-            here = corpus.present_NM[:, corpus.modalities.index(name)]
-            kept = np.repeat(here, ragged.lengths)
-            lengths.append(np.where(here, ragged.lengths, 0))
-            values.append(normalisation[name](ragged.values[kept]))
-        together = corpus.alignment == "word"
-        return DeviceCorpus(lengths, values, corpus.labels_N, device, together=together)
+            present_N = corpus.present_NM[:, corpus.modalities.index(name)]
+            kept = np.repeat(present_N, ragged.lengths)
+            lengths[name] = np.where(present_N, ragged.lengths, 0)
+            values[name] = normalisation[name](ragged.values[kept])
+        _, videos_N = np.unique(np.array(corpus.videos), return_inverse=True)
+        return DeviceCorpus(
+            lengths,
+            values,
+            corpus.labels_N,
+            device,
+            together=corpus.alignment == "word",
+            videos_N=videos_N,
+            train_rows=corpus.index("train"),
+        )
 
     def buckets(self, rows: Array, count: int, batch_size: int) -> tuple[Bucket, ...]:
-        """Length buckets of the given rows."""
+        """Divide the given rows into length buckets."""
         return make_buckets(rows, self.lengths_MN, count, batch_size, together=self.together)
 
-    def batch(self, rows_EB: Tensor, weight_EB: Tensor, steps: tuple[int, ...]) -> Batch:
+    def steps(self, rows: Array) -> tuple[int, ...]:
+        """Return the number of steps per modality that fits all of the given rows."""
+        return longest_steps(self.lengths_MN[:, rows], together=self.together)
+
+    def evaluation(self, rows: Array, buckets: int, batch_by: str) -> Iterator[PlannedBatch]:
+        """Yield batches of every given row once, of similar length or of whole videos."""
+        if batch_by == "video":
+            return evaluation_videos(rows, self.videos_N, self.steps(rows), EVALUATION_BATCH)
+        return evaluation_batches(self.buckets(rows, buckets, EVALUATION_BATCH), EVALUATION_BATCH)
+
+    def batch(
+        self,
+        rows_EB: Tensor,
+        weight_EB: Tensor,
+        steps: tuple[int, ...],
+        *,
+        epoch: int = 0,
+        phase: str = "",
+    ) -> EnsembleBatch:
         """Gather a batch, modality m trimmed or padded to `steps[m]`."""
         features, masks = [], []
         for values, offsets, lengths, length in zip(
             self._values, self._offsets, self._lengths, steps, strict=True
         ):
-            places = torch.arange(length, device=self.device)
-            mask = places < lengths[rows_EB].unsqueeze(-1)
-            index = torch.where(mask, offsets[rows_EB].unsqueeze(-1) + places, len(values) - 1)
+            index_T = torch.arange(length, device=self.device)
+            mask = index_T < lengths[rows_EB].unsqueeze(-1)
+            index = torch.where(mask, offsets[rows_EB].unsqueeze(-1) + index_T, len(values) - 1)
             features.append(values[index].unsqueeze(1))
             masks.append(mask.unsqueeze(1))
         present_EMB = self.present_MN[:, rows_EB].transpose(0, 1)
@@ -129,12 +179,17 @@ class DeviceCorpus:
         if self.teachers_EMNO is not None:
             member = torch.arange(len(rows_EB), device=self.device).unsqueeze(-1)
             teachers = self.teachers_EMNO.transpose(1, 2)[member, rows_EB].transpose(1, 2)
-        return Batch(
+        return EnsembleBatch(
+            modalities=self.modalities,
             features=features,
             masks=masks,
             present_EMB=present_EMB,
             weight_EB=weight_EB,
             labels_EB=self.labels_N[rows_EB],
+            index_EB=self._index_N[rows_EB],
+            video_EB=self._videos_N[rows_EB],
             teachers_EMBO=teachers,
             tokens=None if self.tokens is None else self.tokens.batch(rows_EB),
+            epoch=epoch,
+            phase=phase,
         )

@@ -1,8 +1,8 @@
-"""An encoder of text that is trained along with the model: its vectors are made anew in every step.
+"""Fine-tune a text encoder together with the model (`features.text: finetune`).
 
-The frozen encoder's vectors are what the aligned cache holds as text, and the model's pretraining
-reads them; here they are where training starts. They are normalised by the same numbers, so that
-the first step of `finetune` sees what `contextual` sees.
+The aligned features file stores the vectors of the frozen encoder, which the model's pretraining
+reads. Fine-tuned vectors are normalised by the same numbers, so that the first step of `finetune`
+reads the same text as `contextual`.
 
 Legend: E members, B utterances, K sub-words, T words, H the encoder's width, O outputs.
 """
@@ -11,50 +11,58 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import file_sha256
+from dhmd.base.files import file_sha256
 from dhmd.data.aligned import ENCODER_SOURCE
 from dhmd.data.aligned.corpus import Corpus
 from dhmd.data.text.encoder import Encoder, pool_words, takes_types
-from dhmd.models.batch import Batch, TokenBatch
-from dhmd.models.registry import AnyModel
-from dhmd.models.stacked.members import Members
+from dhmd.models.batch import EnsembleBatch, TokenBatch
+from dhmd.models.learner import Learner, ParameterGroup
+from dhmd.models.members import Members
 from dhmd.training.device_corpus import CLIP, Normalisation
 
 FOLDER = "encoder"  # in a model folder
 
-_PREFIX = "encoder."
+_PREFIX, _MODEL = "encoder.", "model."
 
 
-class Finetuned(nn.Module):
-    """A model that reads its text through an encoder with weights of each member's own.
+class Finetuned(Learner):
+    """A model that reads text through an encoder, whose weights every member has of its own.
 
-    Its parameters are the model's (`model.…`) and the encoder's (`encoder.…`), `[E, …]` all.
+    Parameters are the model's (`model.…`) and the encoder's (`encoder.…`), all `[E, …]`.
 
     Args:
-        place: text's place among the modalities.
-        normalisation: of text, as the frozen encoder gives it.
+        text: index of text among the modalities.
+        normalisation: of the frozen encoder's vectors.
+        learning_rate: of the encoder, as a factor of `train.lr`.
     """
+
+    capturable = False
 
     def __init__(
         self,
-        model: AnyModel,
+        model: Learner,
         members: Members,
         encoder: Encoder,
-        place: int,
+        text: int,
         normalisation: Normalisation,
+        *,
+        learning_rate: float = 1.0,
     ) -> None:
         super().__init__()
-        self.model, self.task, self.members, self.place = model, model.task, members, place
+        self.model, self.task, self.members, self.text = model, model.task, members, text
+        self.phases, self.alternate = model.phases, model.alternate
+        self.batch_by, self.pretraining_epochs = model.batch_by, model.pretraining_epochs
+        self.learning_rate = learning_rate
         self.encoder = copy.deepcopy(encoder.model).requires_grad_(True).to(members.device)
         self._takes_types = takes_types(encoder.model)
         for parameter in self.encoder.parameters():
@@ -67,27 +75,49 @@ class Finetuned(nn.Module):
         self._mean_H = mean_H.float().to(members.device)
         self._std_H = std_H.float().to(members.device)
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The model's own; their gradients reach the encoder."""
-        return self.model.losses(self.read(batch))
+    def losses(self, batch: EnsembleBatch) -> dict[str, Tensor]:
+        """Return the losses of the model; their gradients reach the encoder."""
+        losses = self.model.losses(self.read(batch))
+        self.mode = self.model.mode
+        return losses
 
-    def predict(self, batch: Batch) -> Tensor:
-        """Outputs `[E, B, O]`."""
+    def predict(self, batch: EnsembleBatch) -> Tensor:
         return self.model.predict(self.read(batch))
 
-    def read(self, batch: Batch) -> Batch:
-        """The same batch with text as the encoder has it now."""
+    def details(self, batch: EnsembleBatch) -> dict[str, Tensor]:
+        return self.model.details(self.read(batch))
+
+    def parameter_group(self, name: str) -> ParameterGroup:
+        """The encoder has its own learning rate, with a warm-up, and belongs to the main phase."""
+        if name.startswith(_PREFIX):
+            return ParameterGroup(learning_rate=self.learning_rate, warmup=True)
+        return self.model.parameter_group(name.removeprefix(_MODEL))
+
+    def stored_name(self, name: str) -> str:
+        own = name.removeprefix(_MODEL)
+        return name if own == name else _MODEL + self.model.stored_name(own)
+
+    def member_buffers(self) -> dict[str, Tensor]:
+        return {_MODEL + name: value for name, value in self.model.member_buffers().items()}
+
+    def load_member_buffers(self, buffers: Mapping[str, Tensor]) -> None:
+        self.model.load_member_buffers(
+            {name.removeprefix(_MODEL): value for name, value in buffers.items()}
+        )
+
+    def read(self, batch: EnsembleBatch) -> EnsembleBatch:
+        """Return the batch with text as the encoder reads it."""
         assert batch.tokens is not None
-        mask_EGBT = batch.masks[self.place]
-        self.encoder.train(self.members.training)
+        mask_EGBT = batch.masks[self.text]
+        self.model.skip, self.model.mode = self.skip, self.mode or self.model.mode
         read = [
             self._of_member(member, batch.tokens, mask_EGBT.shape[-1])
             for member in range(self.members.count)
         ]
         scaled = (torch.stack(read).unsqueeze(1) - self._mean_H) / self._std_H
         features = list(batch.features)
-        features[self.place] = scaled.clamp(-CLIP, CLIP) * mask_EGBT.unsqueeze(-1)
-        return replace(batch, features=features)
+        features[self.text] = scaled.clamp(-CLIP, CLIP) * mask_EGBT.unsqueeze(-1)
+        return replace(batch, features=features, tokens=None)
 
     def _of_member(self, member: int, tokens: TokenBatch, steps: int) -> Tensor:
         """`[B, T, H]`."""
@@ -98,44 +128,32 @@ class Finetuned(nn.Module):
         }
         if self._takes_types:
             inputs["token_type_ids"] = tokens.types_EBK[member]
-        with self._dropout_stream(member):
+        # Dropout reads torch's random state: seed it from the member's stream, so that a resumed
+        # run draws the same masks.
+        with self.members.torch_random(member) if self.training else nullcontext():
             hidden_BKH = functional_call(self.encoder, weights, kwargs=inputs).last_hidden_state
         return pool_words(hidden_BKH, tokens.steps_EBK[member], steps)
 
-    @contextmanager
-    def _dropout_stream(self, member: int) -> Iterator[None]:
-        """The encoder's dropout from the member's own stream, which a resumed run finds again."""
-        if not self.members.training:
-            yield
-            return
-        device = self.members.device
-        word_W = torch.empty(1, dtype=torch.int64, device=device)
-        self.members.dropout[member].fill(word_W)
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(int(word_W[0]))
-            yield
-
-
-def is_encoders(name: str) -> bool:
-    """Whether a parameter of `Finetuned` belongs to its encoder."""
-    return name.startswith(_PREFIX)
-
 
 def check_tokens(corpus: Corpus, encoder: Encoder) -> None:
-    """The cache was made for this encoder to be trained along.
+    """Check that the aligned features file was made for fine-tuning this encoder.
 
     Raises:
         DhmdError: it was not.
     """
     if corpus.sources.get(ENCODER_SOURCE) != encoder.digest or corpus.tokens is None:
         raise DhmdError(
-            f"{corpus.name}'s aligned cache does not hold what {encoder.files.name} reads: run "
-            "align again"
+            f"the aligned features file of {corpus.name} lacks the tokens that "
+            f"{encoder.files.name} reads: run align again"
         )
 
 
 def save_encoder(folder: Path, encoder: Encoder) -> dict[str, str]:
-    """The encoder's files but for its weights, which are each seed's; their sha256."""
+    """Copy the encoder's files except its weights, which are stored per seed.
+
+    Returns:
+        The sha256 of each file.
+    """
     (folder / FOLDER).mkdir()
     files = {}
     for path in encoder.files.paths:

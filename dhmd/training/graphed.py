@@ -1,7 +1,7 @@
-"""A training step as a CUDA graph: captured once a shape, replayed without the host in between.
+"""A training step as a CUDA graph: captured once per shape, then replayed.
 
-Steps of these sizes are bound by the launching of thousands of small kernels; a graph launches
-them as one. On the CPU the plain path is used.
+At these sizes the time goes into launching thousands of small kernels; a graph launches them as
+one. On a CPU steps run directly.
 
 Legend: E members, B utterances, P entries of all gradients.
 """
@@ -13,20 +13,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dhmd.models.stacked.members import Members
+from dhmd.models.members import Members
 
 _WARM_UPS = 3
 
 
 class GraphedStep:
-    """Calls like the function it captured: adds gradients, returns the losses.
+    """Replays a captured step: adds gradients and returns the losses.
+
+    The dropout streams are registered with the graph, so that replays draw the same numbers as
+    direct calls. Warm-up and capture do not change streams and gradients.
 
     Args:
         step: from rows and weights `[E, B]` on the device to losses; adds to `grads_P`.
         rows_EB, weight_EB: an example, of the shape of every later call.
-
-    The dropout streams are registered with the graph, so that replays draw the numbers that the
-    plain path would; warming up and capturing leave streams and gradients as they were.
     """
 
     def __init__(

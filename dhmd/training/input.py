@@ -1,4 +1,4 @@
-"""A corpus made ready for training on some of its modalities."""
+"""Prepare a corpus for training on some of its modalities."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dhmd.training.weights import Description
 
 @dataclass(frozen=True)
 class Input:
-    """A corpus made ready for one set of modalities."""
+    """A corpus prepared for one set of modalities."""
 
     corpus: Corpus
     task: Task
@@ -28,14 +28,16 @@ class Input:
     def of(corpus: Corpus, modalities: Sequence[str], device: torch.device) -> Input:
         missing = [name for name in modalities if name not in corpus.modalities]
         if missing:
-            raise DhmdError(f"{corpus.name}'s aligned cache has no {missing[0]}; run align again")
+            raise DhmdError(
+                f"the aligned features file of {corpus.name} has no {missing[0]}: run align again"
+            )
         normalisation = _normalisation(corpus, modalities)
         data = DeviceCorpus.of(corpus, tuple(modalities), normalisation, device)
         return Input(corpus, _task(corpus), normalisation, data)
 
 
 def describe(corpus: Corpus, configuration: Configuration) -> Description:
-    """What model.json says of a model of this configuration, trained on this corpus."""
+    """Describe a model of this configuration, trained on this corpus, for model.json."""
     names = configuration.modalities
     return Description(
         configuration=configuration,
@@ -48,9 +50,15 @@ def describe(corpus: Corpus, configuration: Configuration) -> Description:
         alignment=corpus.alignment,
         identity=corpus.identity,
         fold=corpus.fold,
-        steps={name: int(corpus.features[name].lengths.max()) for name in names},
+        steps=longest(corpus, names),
+        train_utterances=len(corpus.index("train")),
         origin=corpus.report.get("origin"),
     )
+
+
+def longest(corpus: Corpus, modalities: Sequence[str]) -> dict[str, int]:
+    """Return the longest length of each modality, in steps."""
+    return {name: int(corpus.features[name].lengths.max()) for name in modalities}
 
 
 def _task(corpus: Corpus) -> Task:

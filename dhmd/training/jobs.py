@@ -22,9 +22,8 @@ import torch
 from torch import Tensor
 
 from dhmd.base.artefacts import write_description
-from dhmd.base.atomic import whole_folder
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import file_sha256
+from dhmd.base.files import file_sha256, whole_folder
 from dhmd.data.aligned import read_corpus
 from dhmd.data.aligned.corpus import Array, Corpus
 from dhmd.data.text.encoder import Encoder

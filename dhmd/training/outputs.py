@@ -1,9 +1,8 @@
-"""What a trained model says of every utterance, and the file that keeps it (outputs.h5).
+"""What a trained model predicts for every utterance, and the file that stores it (outputs.h5).
 
 Written once, after training; evaluation and report read it without torch.
 
-Legend: E members, S seeds, N utterances, M modalities, I source and J target modality, O outputs,
-K codes, D width.
+Legend: E members, N utterances, M modalities, O outputs, K codes.
 """
 
 from __future__ import annotations
@@ -21,112 +20,90 @@ from torch import Tensor
 
 from dhmd.base.hdf5 import writing
 from dhmd.data.aligned.corpus import Array, Corpus
-from dhmd.models.batch import Batch
-from dhmd.models.stacked.decoupling import pool
-from dhmd.models.stacked.dhmd import DHMD
-from dhmd.models.stacked.members import Members
-from dhmd.models.task import Task
-from dhmd.training.batches import evaluation_batches
+from dhmd.models.learner import Learner
+from dhmd.models.members import Members
 from dhmd.training.configuration import subsets
 from dhmd.training.device_corpus import DeviceCorpus
-from dhmd.training.finetuning import Finetuned
-from dhmd.training.learner import Learner
-from dhmd.training.trainer import EVALUATION_BATCH, shared_batch
+from dhmd.training.trainer import evaluation
 
 FILE = "outputs.h5"
 _BUCKETS = 4
 
-# Chances with which every modality of a test utterance is withheld (ours).
+# Chances of dropping each modality of a test utterance (ours).
 DROP_RATES = (0.1, 0.3, 0.5, 0.7)
-_DROP_STREAM = 20_240_229  # any number: it only has to be the same for all
+_DROP_STREAM = 20_240_229  # any number, the same for all models
 
 Arrays = dict[str, Array]
 
 
 def collect(learner: Learner, members: Members, data: DeviceCorpus, rows: Array) -> Arrays:
-    """Everything about the given rows, `[E, N, …]` by dataset name; rows left out hold NaN."""
-    collected: Arrays = {}
-    for some, batch in _batches(members, data, rows):
-        found = _look(learner, batch)
-        for name, value in found.items():
-            if name not in collected:
-                shape = (members.count, data.lengths_MN.shape[1], *value.shape[2:])
-                collected[name] = np.full(shape, np.nan, dtype=np.float32)
-            collected[name][:, some] = value.cpu().numpy()
-    return collected
+    """Collect the learner's details of the given rows.
 
-
-def withheld(
-    learner: Learner, members: Members, data: DeviceCorpus, rows: Array, names: Sequence[str]
-) -> Arrays:
-    """Predictions of the given rows with modalities withheld.
-
-    With proper subsets of the modalities (`text+audio`), and with every modality of every
-    utterance withheld by chance (`random 30 %`). An utterance that would keep nothing keeps, of a
-    subset, what it has, and by chance one modality: there must be something to read.
+    Returns:
+        `[E, N, …]` by dataset name; NaN in all other rows.
     """
-    collected: Arrays = {}
-    away = _away(data.lengths_MN.shape[1], names)
-    for some, batch in _batches(members, data, rows):
-        for key, away_NM in away.items():
-            chosen_MB = torch.from_numpy(away_NM[some].T.copy()).to(batch.present_EMB.device)
-            absent = chosen_MB.expand_as(batch.present_EMB)
-            absent = absent & (batch.present_EMB & ~absent).any(1, keepdim=True)
-            with torch.no_grad():
-                output = _present(learner.task, learner.predict(batch.without(absent)))
-            if key not in collected:
-                shape = (members.count, data.lengths_MN.shape[1], *output.shape[2:])
-                collected[key] = np.full(shape, np.nan, dtype=np.float32)
-            collected[key][:, some] = output.cpu().numpy()
-    return collected
+
+    def details() -> Iterator[tuple[Array, dict[str, Tensor]]]:
+        for some, batch in evaluation(learner, members, data, rows, _BUCKETS):
+            yield some, learner.details(batch)
+
+    with torch.no_grad():
+        return _scattered(details(), data.lengths_MN.shape[1])
 
 
-def _away(utterances: int, names: Sequence[str]) -> dict[str, Array]:
-    """What to withhold, `[N, M]` bool by name; by chance the same utterances for every model."""
-    away: dict[str, Array] = {}
-    for subset in subsets(names):
-        away["+".join(subset)] = np.broadcast_to(np.isin(names, subset), (utterances, len(names)))
-    if len(names) > 1:
-        # One draw for all rates: what is lost at a low rate is lost at a higher one too.
-        draw_NM = np.random.default_rng(_DROP_STREAM).random((utterances, len(names)))
+def missing_modalities(
+    learner: Learner, members: Members, data: DeviceCorpus, rows: Array
+) -> Arrays:
+    """Predict the given rows with modalities dropped.
+
+    Each proper subset of the modalities is dropped in turn (`text+audio`), and every modality of
+    every utterance by chance (`random 30 %`). An utterance that would have none left keeps what it
+    has, or for drops by chance one modality.
+
+    Returns:
+        `[E, N, …]` by the dropped modalities; NaN in all other rows.
+    """
+    drops = _drops(data.lengths_MN.shape[1], data.modalities)
+
+    def outputs() -> Iterator[tuple[Array, dict[str, Tensor]]]:
+        for some, batch in evaluation(learner, members, data, rows, _BUCKETS):
+            found = {}
+            for key, drop_NM in drops.items():
+                drop_MB = torch.from_numpy(drop_NM[some].T.copy()).to(batch.present_EMB.device)
+                absent = drop_MB.expand_as(batch.present_EMB)
+                absent = absent & (batch.present_EMB & ~absent).any(1, keepdim=True)
+                found[key] = learner.task.stored(learner.predict(batch.without(absent)))
+            yield some, found
+
+    with torch.no_grad():
+        return _scattered(outputs(), data.lengths_MN.shape[1])
+
+
+def _drops(utterances: int, modalities: Sequence[str]) -> dict[str, Array]:
+    """Return what to drop, `[N, M]` bool by name; drops by chance are the same for every model."""
+    drops: dict[str, Array] = {}
+    for subset in subsets(modalities):
+        drop_M = np.isin(modalities, subset)
+        drops["+".join(subset)] = np.broadcast_to(drop_M, (utterances, len(modalities)))
+    if len(modalities) > 1:
+        # One draw for all rates: what is dropped at a low rate is dropped at a higher one too.
+        draw_NM = np.random.default_rng(_DROP_STREAM).random((utterances, len(modalities)))
         kept_NM = draw_NM == draw_NM.max(1, keepdims=True)
         for rate in DROP_RATES:
-            away[f"random {rate:.0%}".replace("%", " %")] = (draw_NM < rate) & ~kept_NM
-    return away
+            drops[f"random {rate:.0%}".replace("%", " %")] = (draw_NM < rate) & ~kept_NM
+    return drops
 
 
-def _batches(members: Members, data: DeviceCorpus, rows: Array) -> Iterator[tuple[Array, Batch]]:
-    groups = data.buckets(rows, _BUCKETS, EVALUATION_BATCH)
-    for planned in evaluation_batches(groups, EVALUATION_BATCH):
-        yield planned.rows_EB[0], shared_batch(data, members, planned)
-
-
-@torch.no_grad()
-def _look(learner: Learner, batch: Batch) -> dict[str, Tensor]:
-    """A batch's outputs by dataset name, `[E, B, …]`."""
-    if isinstance(learner, Finetuned):
-        return _look(learner.model, learner.read(batch))
-    if not isinstance(learner, DHMD):
-        return {"prediction": _present(learner.task, learner.predict(batch))}
-    passed = learner(batch)
-    found = {"prediction": _present(learner.task, passed.output_EBO)}
-    there_EBM = batch.present_EMB.transpose(1, 2)
-    for space, graph in passed.graphs.items():
-        vertex = _present(learner.task, graph.outputs_EMBO).transpose(1, 2)
-        found[f"vertex/{space}"] = vertex
-        edges = graph.edges_EBIJ.masked_fill(~there_EBM.unsqueeze(2), torch.nan)
-        found[f"edges/{space}"] = edges
-    for space, matched in passed.matched.items():
-        found[f"codes/{space}"] = matched.activation_EMBK.transpose(1, 2)
-    prt = pool(passed.parts.prt, batch.masks)
-    found["embedding/homogeneous"] = passed.parts.pooled_com_EMBD.transpose(1, 2)
-    found["embedding/heterogeneous"] = prt.transpose(1, 2)
-    return found
-
-
-def _present(task: Task, output: Tensor) -> Tensor:
-    """Values without their axis O, or probabilities."""
-    return output[..., 0] if task.classes is None else task.present(output)
+def _scattered(parts: Iterator[tuple[Array, dict[str, Tensor]]], utterances: int) -> Arrays:
+    """Put values `[E, B, …]` of some rows into arrays of all rows."""
+    collected: Arrays = {}
+    for rows, found in parts:
+        for name, value in found.items():
+            if name not in collected:
+                shape = (value.shape[0], utterances, *value.shape[2:])
+                collected[name] = np.full(shape, np.nan, dtype=np.float32)
+            collected[name][:, rows] = value.cpu().numpy()
+    return collected
 
 
 def write_outputs(
@@ -137,9 +114,9 @@ def write_outputs(
     modalities: Sequence[str],
     arrays: Mapping[str, Array],
 ) -> None:
-    """Write outputs.h5, the same bytes for the same content.
+    """Write outputs.h5, with the same bytes for the same content.
 
-    `codes` and `embedding` of the first seed only; of the codes of all seeds only statistics.
+    `codes` and `embedding` are stored for the first seed only, and statistics of all seeds' codes.
     """
     with writing(path, path) as (file, _):
         file.attrs["seeds"] = np.array(seeds, dtype=np.int64)
@@ -167,14 +144,16 @@ def write_outputs(
 
 
 def dictionary_statistics(codes_NMK: Array) -> dict[str, float]:
-    """How a dictionary is used on some utterances (ours).
+    """Summarise how some utterances use a dictionary (ours).
 
-    `active`: codes of a present modality on average; `used`, `dead`: codes that are active for any
-    utterance, for none; `perplexity` of the mean activation; `overlap_same_utterance` and
-    `overlap_different`: Σ_k min of two modalities' activations, mean over pairs of modalities, in
-    one utterance and in neighbouring ones.
+    Returns:
+        `active`: active codes of a present modality on average; `used`, `dead`: codes that are
+        active for any utterance, for none; `perplexity` of the mean activation;
+        `overlap_same_utterance`, `overlap_different`: Σ_k min of two modalities' activations, mean
+        over pairs of modalities, within one utterance and between neighbouring ones. Empty where
+        there are no activations.
     """
-    present_NM = codes_NMK.sum(-1) > 0.5  # activations sum to 1, and to 0 where absent
+    present_NM = codes_NMK.sum(-1) > 0.5  # activations sum to 1, or to 0 where absent
     codes = codes_NMK[present_NM]
     if not len(codes) or not np.isfinite(codes).all():
         return {}

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 
-from dhmd.base.hashing import json_sha256
+from dhmd.base.files import json_sha256
 from dhmd.base.machine import installed_memory, usable_cores
 from dhmd.data.aligned.corpus import Corpus
 from dhmd.training.config import TrainConfig

@@ -13,8 +13,8 @@ import torch
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned.corpus import Array, Corpus
+from dhmd.models.members import Members, stream_seed
 from dhmd.models.stacked.encoders import UnimodalModel
-from dhmd.models.stacked.members import Members, stream_seed
 from dhmd.training.checkpoint import CheckpointDirectory
 from dhmd.training.history import split_history, void_diverged
 from dhmd.training.input import Input
@@ -55,11 +55,9 @@ def pretrain_modality(
     model = UnimodalModel(
         members,
         ready.task,
+        modality,
         len(corpus.feature_names[modality]),
-        configuration.model.width,
-        kernel=configuration.model.kernels[modality],
-        input_dropout=configuration.model.dropout.input[modality],
-        output_dropout=configuration.model.dropout.output,
+        configuration.model,
     )
     rows = {split: corpus.index(split) for split in ("train", "valid")}
     rows = {split: index[here_N[index]] for split, index in rows.items()}

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.lifetime import end_with_parent
+from dhmd.base.files import write_text
+from dhmd.base.machine import end_with_parent
 from dhmd.training.observer import LogObserver, ManyObservers, Observer, SilentObserver
 
 if TYPE_CHECKING:

@@ -17,20 +17,21 @@ from torch import Tensor
 
 from dhmd.base.artefacts import checked_artefact
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import json_sha256
+from dhmd.base.files import json_sha256
 from dhmd.base.hdf5 import check_group
 from dhmd.data.aligned.corpus import Array, Corpus
-from dhmd.models.registry import AnyModel, build
-from dhmd.models.stacked.dhmd import DHMD, initialise_encoders
-from dhmd.models.stacked.members import Members
+from dhmd.models.learner import Learner
+from dhmd.models.members import Members
+from dhmd.models.registry import Corpus as CorpusFacts
+from dhmd.models.registry import build
 from dhmd.training.checkpoint import CheckpointDirectory
 from dhmd.training.configuration import Configuration
 from dhmd.training.device_corpus import DeviceTokens
-from dhmd.training.finetuning import Finetuned, is_encoders
+from dhmd.training.finetuning import Finetuned
 from dhmd.training.history import split_history, void_diverged
-from dhmd.training.input import Input
+from dhmd.training.input import Input, longest
 from dhmd.training.observer import Observer
-from dhmd.training.outputs import FILE, collect, withheld
+from dhmd.training.outputs import FILE, collect, missing_modalities
 from dhmd.training.store import TrainedMember
 from dhmd.training.task import Task
 from dhmd.training.trainer import Trainer, schedule_of
@@ -59,25 +60,28 @@ def train_stack(
         {name: len(corpus.feature_names[name]) for name in first.modalities},
         model=first.model,
         loss_weights=[(c.decouple, c.kd) for c in task.configurations.values() for _ in seeds],
+        corpus=CorpusFacts(len(corpus.index("train")), longest(corpus, first.modalities)),
     )
     assert task.pretrained is not None
     pretrained = Pretrained.read(task.pretrained, corpus, first)
     pretrained.use(model, first, ready, copies=len(task.configurations))
 
-    learner: AnyModel | Finetuned = model
+    learner = model
     schedule = schedule_of(first.train)
     if task.encoder is not None:
         assert corpus.tokens is not None  # see check_tokens
         ready.data.tokens = DeviceTokens(corpus.tokens, device)
         text = first.modalities.index("text")
-        learner = Finetuned(model, members, task.encoder, text, ready.normalisation["text"])
+        assert first.finetune is not None
+        learner = Finetuned(
+            model,
+            members,
+            task.encoder,
+            text,
+            ready.normalisation["text"],
+            learning_rate=first.finetune.lr / first.train.lr,
+        )
         schedule = replace(schedule, cuda_graph=False)
-
-    def factor(name: str) -> float:
-        if first.finetune is not None and is_encoders(name) and task.encoder is not None:
-            return first.finetune.lr / first.train.lr
-        own = name.removeprefix("model.") if task.encoder is not None else name
-        return model.learning_rate_factor(own, first.kd) if isinstance(model, DHMD) else 1.0
 
     train_rows = corpus.index("train")
     uses_EN = np.zeros((members.count, len(corpus.ids)), dtype=np.float32)
@@ -94,19 +98,17 @@ def train_stack(
         observer=observer,
         state=checkpoints,
         part="checkpoint",
-        factor=factor,
-        ramped=is_encoders if task.encoder is not None else lambda _: False,
         warmup=0.0 if first.finetune is None else first.finetune.warmup,
     )
     progress = trainer.run()
     arrays = collect(learner, members, ready.data, np.arange(len(corpus.ids)))
     if task.missing_modality_test:
         test = corpus.index("test")
-        found = withheld(learner, members, ready.data, test, first.modalities)
+        found = missing_modalities(learner, members, ready.data, test)
         arrays |= {f"withheld/{name}": value for name, value in found.items()}
     for value in arrays.values():
         void_diverged(value, progress)
-    parameters = {name: value.detach().cpu() for name, value in learner.named_parameters()}
+    parameters = {name: value.detach().cpu() for name, value in learner.member_tensors().items()}
     histories = split_history(progress, task.members)
     return {
         name: TrainedMember(
@@ -160,7 +162,7 @@ class Pretrained:
         return json_sha256({"teachers": _sha256(self.teachers_SNM[index]), "weights": tensors})
 
     def use(
-        self, model: AnyModel, configuration: Configuration, ready: Input, *, copies: int
+        self, model: Learner, configuration: Configuration, ready: Input, *, copies: int
     ) -> None:
         """Give the teachers to the corpus and, where wanted, the encoders' weights to the model.
 
@@ -176,19 +178,17 @@ class Pretrained:
         ready.data.teachers_EMNO = torch.from_numpy(np.ascontiguousarray(teachers_EMNO)).to(
             ready.data.device
         )
-        if not configuration.pretrain.enabled or configuration.architecture == "gru":
+        if not configuration.pretrain.enabled:
             return
-        own = dict(model.named_parameters())
-        stacked = {}
-        for index, modality in enumerate(configuration.modalities):
-            for name in self.weights[0]:
-                if name.startswith(f"{modality}."):
-                    target = f"encoders.{index}.{name.removeprefix(f'{modality}.')}"
-                    stacked[target] = torch.stack([w[name] for w in self.weights] * copies)
-        for target, value in stacked.items():
-            if own[target].shape != value.shape:
-                raise DhmdError(f"{self.folder} has encoders of another shape: run pretrain again")
-        initialise_encoders(model, stacked)
+        encoders: dict[str, dict[str, Tensor]] = {}
+        for name in self.weights[0]:
+            modality, _, own = name.partition(".")
+            stacked = torch.stack([weights[name] for weights in self.weights] * copies)
+            encoders.setdefault(modality, {})[own] = stacked.to(ready.data.device)
+        try:
+            model.load_encoders(encoders)
+        except ValueError as error:
+            raise DhmdError(f"{self.folder}: {error}; run pretrain again") from error
 
     def _check_teachers(self, configuration: Configuration, ready: Input) -> None:
         """A teacher that diverged is NaN: it must not teach zeros."""

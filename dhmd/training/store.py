@@ -29,9 +29,8 @@ import torch
 from torch import Tensor
 
 import dhmd
-from dhmd.base.atomic import whole_file
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hashing import file_sha256, json_sha256
+from dhmd.base.files import file_sha256, json_sha256, whole_file
 from dhmd.data.aligned.corpus import Array
 from dhmd.models.registry import code_files
 from dhmd.training.checkpoint import read_tensors, write_tensors
@@ -183,6 +182,6 @@ def environment(device: torch.device, architecture: str = "dhmd") -> dict[str, A
 def code_sha256(architecture: str) -> str:
     """Return the sha256 of the source files that define a model and its training."""
     package = Path(dhmd.__file__).parent
-    files = [path for name in _CODE for path in (package / name).glob("*.py")]
+    files = [path for name in _CODE for path in sorted((package / name).glob("*.py"))]
     files += code_files(architecture)
-    return json_sha256({path.relative_to(package).as_posix(): file_sha256(path) for path in files})
+    return json_sha256([(path.name, file_sha256(path)) for path in files])

@@ -13,9 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hashing import json_sha256
+from dhmd.base.files import json_sha256, write_text
 from dhmd.data.text.encoder import Encoder, load_encoder
 from dhmd.training.configuration import Configuration
 from dhmd.training.store import Store

@@ -1,18 +1,18 @@
-"""The loop: E members train side by side, each with its own schedule, stopping and best weights.
+"""The training loop: E members train together, each with its own schedule and best weights.
 
-Nothing syncs with the host within an epoch. Selection is on the validation split; the test split is
-not in reach here.
+Nothing waits for the device within an epoch. Selection is on the validation split; the test split
+is not accessible here.
 
-Legend: E members, N utterances, B utterances of a batch, P entries of all parameters.
+Legend: E members, N utterances, B utterances of a batch, P entries of all parameters, O outputs.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 
@@ -21,30 +21,30 @@ import torch
 from torch import Tensor
 
 from dhmd.data.aligned.corpus import Array
-from dhmd.models.batch import Batch
-from dhmd.models.stacked.members import Members
-from dhmd.training.batches import EpochPlanner, PlannedBatch, evaluation_batches
+from dhmd.models.batch import EnsembleBatch
+from dhmd.models.learner import Learner
+from dhmd.models.members import Members
+from dhmd.training.batches import EpochPlanner, PlannedBatch, VideoPlanner
 from dhmd.training.checkpoint import CheckpointDirectory
 from dhmd.training.config import TrainConfig
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.graphed import GraphedStep
-from dhmd.training.learner import Learner, as_module
 from dhmd.training.observer import Observer
 from dhmd.training.optimiser import MemberAdam
 
-EVALUATION_BATCH = 64
-
 _log = logging.getLogger(__name__)
 
-# The validation scores by whether the task is a regression; the first one selects.
+# Validation scores, by whether the task is a regression; the first one selects.
 SCORES = {True: ("mae", "corr"), False: ("loss", "accuracy")}
+
+PRETRAINING = "pretraining"  # the phase of `Learner.pretraining_epochs`
 
 History = list[tuple[str, int, str, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How long and how fast: the numbers of `train`, or of `pretrain`."""
+    """Length and speed of a training: the numbers of section `train`, or of `pretrain`."""
 
     epochs: int
     batch_size: int
@@ -62,27 +62,17 @@ class Schedule:
 
 
 def schedule_of(train: TrainConfig) -> Schedule:
-    """The numbers of section `train` that the trainer needs."""
-    return Schedule(
-        epochs=train.epochs,
-        batch_size=train.batch_size,
-        accumulate=train.accumulate,
-        lr=train.lr,
-        weight_decay=train.weight_decay,
-        plateau_patience=train.plateau_patience,
-        plateau_factor=train.plateau_factor,
-        early_stop=train.early_stop,
-        clip_value=train.clip_value,
-        modality_dropout=train.modality_dropout,
-        average=train.average,
-        buckets=train.buckets,
-        cuda_graph=train.cuda_graph,
-    )
+    """Return the numbers of section `train` that the trainer needs."""
+    return Schedule(**{each.name: getattr(train, each.name) for each in fields(Schedule)})
 
 
 @dataclass
 class Progress:
-    """Where each member stands; plain lists, so that it can be saved as JSON."""
+    """Where each member stands, in plain lists that can be saved as JSON.
+
+    Attributes:
+        mode: of the learner, see `Learner.mode`.
+    """
 
     rates: list[float]
     best: list[float]
@@ -92,11 +82,12 @@ class Progress:
     stopped: list[bool]
     diverged: list[int | None]
     epoch: int = 0
+    mode: str = ""
     history: History = field(default_factory=list)
 
     @staticmethod
     def start(members: int, lr: float) -> Progress:
-        """Before the first epoch."""
+        """Return the progress before the first epoch."""
         return Progress(
             rates=[lr] * members,
             best=[math.inf] * members,
@@ -108,7 +99,7 @@ class Progress:
         )
 
     def judge(self, member: int, score: float, schedule: Schedule) -> bool:
-        """Take a validation score into account; true when it is the member's best so far."""
+        """Take a validation score into account; return whether it is the member's best so far."""
         if score < self.best[member]:
             self.best[member], self.best_epoch[member] = score, self.epoch
             self.waited[member] = self.plateau[member] = 0
@@ -127,12 +118,11 @@ class Trainer:
     """Trains a learner.
 
     Args:
-        names: one a member, for history and observer.
+        names: one per member, for history and observer.
         train_rows, valid_rows: `[·]` rows of the corpus.
         uses_EN: `[E, N]`, 1 where a member trains on an utterance.
         state: where checkpoints are written, under the name `part`.
-        factor, ramped: see MemberAdam.
-        warmup: epochs over which the rate of ramped parameters rises from 0.
+        warmup: epochs over which the rate of parameters with a warm-up rises from 0.
     """
 
     def __init__(
@@ -149,53 +139,53 @@ class Trainer:
         observer: Observer,
         state: CheckpointDirectory,
         part: str,
-        factor: Callable[[str], float] = lambda _: 1.0,
-        ramped: Callable[[str], bool] = lambda _: False,
         warmup: float = 0.0,
     ) -> None:
         self.learner, self.members, self.corpus = learner, members, corpus
         self.names, self.schedule = list(names), schedule
         self.observer, self.state, self.part = observer, state, part
         self.optimiser = MemberAdam(
-            as_module(learner),
+            learner,
             members.count,
             weight_decay=schedule.weight_decay,
             clip_value=schedule.clip_value,
-            factor=factor,
-            ramped=ramped,
+            group=learner.parameter_group,
+            phases=learner.phases,
         )
         self.warmup = warmup
-        self.planner = EpochPlanner(
-            corpus.buckets(train_rows, schedule.buckets, schedule.batch_size),
-            uses_EN,
-            members.order,
-            batch_size=schedule.batch_size,
-            accumulate=schedule.accumulate,
-        )
+        self.planner = _planner(learner, members, corpus, schedule, train_rows, uses_EN)
         self.valid_rows = valid_rows
         self.average_P = self.optimiser.values_P.clone()
         self.best_P = self.optimiser.values_P.clone()
+        self.best_buffers = learner.member_buffers()
         self.progress = Progress.start(members.count, schedule.lr)
         self._graphs: dict[tuple[int, ...], GraphedStep] = {}
+        learner.eval()
 
     def run(self) -> Progress:
-        """Train until every member has stopped; leaves each member's best weights in place."""
+        """Train until every member has stopped; leave each member's best weights in the learner."""
         self._resume()
-        progress, schedule = self.progress, self.schedule
-        while progress.epoch < schedule.epochs and not all(progress.stopped):
+        progress, pretraining = self.progress, self.learner.pretraining_epochs
+        while progress.epoch < pretraining + self.schedule.epochs and not all(progress.stopped):
+            if progress.epoch == pretraining > 0:
+                self.optimiser.reset()
+                self.average_P.copy_(self.optimiser.values_P)
             progress.epoch += 1
+            self.learner.skip = frozenset(np.flatnonzero(progress.stopped).tolist())
             losses = self.train_epoch(progress.epoch)
             with self._averaged():
                 scores = self.validation_scores()
             rows = self._judge(losses, scores)
             self._save()
             self.observer.epoch(progress.epoch, rows)
+        self.learner.skip = frozenset()
         self.optimiser.values_P.copy_(self.best_P)
+        self.learner.load_member_buffers(self.best_buffers)
         return progress
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """The averaged weights in place of the latest, for the time of a look at them."""
+        """Use the averaged weights instead of the latest within a block."""
         latest_P = self.optimiser.values_P.clone()
         self.optimiser.values_P.copy_(self.average_P)
         try:
@@ -203,73 +193,81 @@ class Trainer:
         finally:
             self.optimiser.values_P.copy_(latest_P)
 
-    def _set_rates(self, ramp: float = 1.0) -> None:
-        live = [
+    def _set_rates(self, warmup: float = 1.0) -> None:
+        rates = [
             0.0 if stopped else rate
             for rate, stopped in zip(self.progress.rates, self.progress.stopped, strict=True)
         ]
-        self.optimiser.set_rates(torch.tensor(live, device=self.members.device), ramp)
+        self.optimiser.set_rates(torch.tensor(rates, device=self.members.device), warmup)
 
     def train_epoch(self, number: int) -> dict[str, list[float]]:
-        """One epoch; the mean of every loss by name, one a member."""
-        self.members.training = True
+        """Train one epoch and return the mean of every loss by name, one per member."""
+        learner, pretraining = self.learner, number <= self.learner.pretraining_epochs
+        learner.train()
         updates = self.planner.epoch(number)
+        phases = (PRETRAINING,) if pretraining else learner.phases
+        if learner.alternate == "epoch":
+            passes = [(phase, update) for phase in phases for update in updates]
+        else:
+            passes = [(phase, update) for update in updates for phase in phases]
+        epoch = number if pretraining else number - learner.pretraining_epochs
         sums: dict[str, Tensor] = {}
         self._set_rates()
-        for count, update in enumerate(updates, start=1):
-            epochs = number - 1 + count / len(updates)
-            if epochs - 1 / len(updates) < self.warmup:
-                self._set_rates(min(1.0, epochs / self.warmup))
+        for count, (phase, update) in enumerate(passes, start=1):
+            done = number - 1 + count / len(passes)
+            if done - 1 / len(passes) < self.warmup:
+                self._set_rates(min(1.0, done / self.warmup))
             self.optimiser.zero_grad()
             for planned in update:
-                for name, value in self.backward(planned).items():
-                    sums[name] = sums.get(name, torch.zeros_like(value)) + value
-            self.optimiser.step()
+                for name, value in self.backward(planned, epoch=epoch, phase=phase).items():
+                    key = name if phase == phases[-1] else f"{phase}_{name}"
+                    sums[key] = sums.get(key, torch.zeros_like(value)) + value
+            self.optimiser.step(None if pretraining else phase)
             self.average_P.lerp_(self.optimiser.values_P, 1 - self.schedule.average)
-        self.members.training = False
+        learner.eval()
         names = list(sums)
         table = (torch.stack([sums[name] for name in names]) / len(updates)).tolist()
         return dict(zip(names, table, strict=True))
 
-    def backward(self, planned: PlannedBatch) -> dict[str, Tensor]:
-        """Add a batch's gradients; its share of the update's losses, detached."""
+    def backward(
+        self, planned: PlannedBatch, *, epoch: int = 0, phase: str = ""
+    ) -> dict[str, Tensor]:
+        """Add a batch's gradients; return its share of the update's losses, detached."""
         device = self.members.device
         rows_EB = torch.from_numpy(planned.rows_EB).to(device)
         weight_EB = torch.from_numpy(planned.weight_EB).to(device)
-        if device.type != "cuda" or not self.schedule.cuda_graph:
-            return self._gradients(rows_EB, weight_EB, planned.steps)
+        gradients = partial(self._gradients, steps=planned.steps, epoch=epoch, phase=phase)
+        if device.type != "cuda" or not (self.schedule.cuda_graph and self.learner.capturable):
+            return gradients(rows_EB, weight_EB)
         if planned.steps not in self._graphs:
             self._graphs[planned.steps] = GraphedStep(
-                partial(self._gradients, steps=planned.steps),
-                self.members,
-                self.optimiser.grads_P,
-                rows_EB,
-                weight_EB,
+                gradients, self.members, self.optimiser.grads_P, rows_EB, weight_EB
             )
         return self._graphs[planned.steps](rows_EB, weight_EB)
 
     def _gradients(
-        self, rows_EB: Tensor, weight_EB: Tensor, steps: tuple[int, ...]
+        self, rows_EB: Tensor, weight_EB: Tensor, *, steps: tuple[int, ...], epoch: int, phase: str
     ) -> dict[str, Tensor]:
         self.members.begin_step()
-        batch = self.corpus.batch(rows_EB, weight_EB, steps)
+        batch = self.corpus.batch(rows_EB, weight_EB, steps, epoch=epoch, phase=phase)
         if self.schedule.modality_dropout > 0 and len(batch.features) > 1:
-            batch = batch.without(self._dropped(batch.present_EMB))
+            batch = batch.without(self._dropped_modalities(batch.present_EMB))
         losses = self.learner.losses(batch)
         losses["total"].sum().backward()  # type: ignore[no-untyped-call]
         return {name: value.detach() for name, value in losses.items()}
 
-    def _dropped(self, present_EMB: Tensor) -> Tensor:
-        """Which modalities to take away: each with the configured chance, never all of them."""
+    def _dropped_modalities(self, present_EMB: Tensor) -> Tensor:
+        """Sample modalities to remove: each with the configured chance, never all of them."""
         shape = present_EMB.shape[1:]
         keep = self.members.keep(*shape, rate=self.schedule.modality_dropout)
         survives = (present_EMB & keep).any(1, keepdim=True)
         return ~keep & survives
 
     def validation_scores(self) -> dict[str, list[float]]:
-        """The task loss, which selects (`mae`, or `loss` of classes), and a companion, by name.
+        """Return two scores by name, one per member: the task loss, which selects, and another.
 
-        The companion is `corr` (0 where undefined: it only goes to the history) or `accuracy`.
+        They are `mae` and `corr` (0 where undefined: it only goes to the history), or `loss` and
+        `accuracy` for classes.
         """
         rows, outputs = [], []
         for some, output in predictions(
@@ -293,7 +291,7 @@ class Trainer:
     def _judge(
         self, losses: dict[str, list[float]], scores: dict[str, list[float]]
     ) -> dict[str, dict[str, float]]:
-        """Update every live member's place; the epoch's numbers, by member."""
+        """Update the progress of every training member; return the epoch's numbers by member."""
         progress = self.progress
         selecting, *_ = scores.values()
         improved, rows = [False] * len(selecting), {}
@@ -306,7 +304,7 @@ class Trainer:
                 progress.diverged[member] = progress.epoch
                 _log.warning(
                     "%s diverged in epoch %d at learning rate %g (training loss %g, validation "
-                    "score %g): it stops here, the others go on",
+                    "score %g) and stops; the other seeds continue",
                     *(name, progress.epoch, rate, losses["total"][member], score),
                 )
                 continue
@@ -317,14 +315,21 @@ class Trainer:
             progress.history.extend(
                 (name, progress.epoch, key, value) for key, value in numbers.items()
             )
-            improved[member] = progress.judge(member, score, self.schedule)
-        better = self.optimiser.of_member(torch.tensor(improved, device=self.members.device))
-        torch.where(better, self.average_P, self.best_P, out=self.best_P)
+            if progress.epoch > self.learner.pretraining_epochs:
+                improved[member] = progress.judge(member, score, self.schedule)
+        improved_E = torch.tensor(improved, device=self.members.device)
+        better_P = self.optimiser.of_member(improved_E)
+        torch.where(better_P, self.average_P, self.best_P, out=self.best_P)
+        for key, latest in self.learner.member_buffers().items():
+            self.best_buffers[key][improved_E] = latest[improved_E]
         return rows
 
     def _save(self) -> None:
+        self.progress.mode = self.learner.mode
         tensors = {f"optimiser.{k}": v for k, v in self.optimiser.state().items()}
         tensors |= {f"streams.{k}": v for k, v in self.members.state().items()}
+        tensors |= {f"buffers.{k}": v for k, v in self.learner.member_buffers().items()}
+        tensors |= {f"best_buffers.{k}": v for k, v in self.best_buffers.items()}
         tensors |= {"best": self.best_P, "average": self.average_P}
         self.state.save(self.part, tensors, vars(self.progress))
 
@@ -333,32 +338,59 @@ class Trainer:
         if saved is None:
             return
         tensors, notes = saved
-        groups: dict[str, dict[str, Any]] = {"optimiser": {}, "streams": {}}
+        groups: dict[str, dict[str, Any]] = {
+            name: {} for name in ("optimiser", "streams", "buffers", "best_buffers")
+        }
         for name, tensor in tensors.items():
             group, _, rest = name.partition(".")
             if rest:
-                groups[group][rest] = tensor
+                groups[group][rest] = (
+                    tensor.to(self.members.device) if "buffers" in group else tensor
+                )
         self.optimiser.restore(groups["optimiser"])
         self.members.restore(groups["streams"])
+        self.learner.load_member_buffers(groups["buffers"])
+        self.best_buffers = groups["best_buffers"]
         self.best_P.copy_(tensors["best"])
         self.average_P.copy_(tensors["average"])
         notes["history"] = [tuple(row) for row in notes["history"]]
         self.progress = Progress(**notes)
+        self.learner.mode = self.progress.mode
+
+
+def _planner(
+    learner: Learner,
+    members: Members,
+    corpus: DeviceCorpus,
+    schedule: Schedule,
+    rows: Array,
+    uses_EN: Array,
+) -> EpochPlanner:
+    """Build the planner of utterances, or of whole videos."""
+    sizes = {"batch_size": schedule.batch_size, "accumulate": schedule.accumulate}
+    if learner.batch_by == "video":
+        steps = corpus.steps(rows)
+        return VideoPlanner(rows, corpus.videos_N, steps, uses_EN, members.order, **sizes)
+    buckets = corpus.buckets(rows, schedule.buckets, schedule.batch_size)
+    return EpochPlanner(buckets, uses_EN, members.order, **sizes)
 
 
 @torch.no_grad()
 def predictions(
     learner: Learner, members: Members, corpus: DeviceCorpus, rows: Array, buckets: int
 ) -> Iterator[tuple[Array, Tensor]]:
-    """Yield `(rows [B], outputs [E, B, O])` over the given rows, in batches of similar length."""
-    groups = corpus.buckets(rows, buckets, EVALUATION_BATCH)
-    for planned in evaluation_batches(groups, EVALUATION_BATCH):
-        yield planned.rows_EB[0], learner.predict(shared_batch(corpus, members, planned))
+    """Yield `(rows [B], outputs [E, B, O])` of the given rows, in evaluation mode."""
+    for some, batch in evaluation(learner, members, corpus, rows, buckets):
+        yield some, learner.predict(batch)
 
 
-def shared_batch(corpus: DeviceCorpus, members: Members, planned: PlannedBatch) -> Batch:
-    """An evaluation batch: the same utterances for every member."""
-    shape = (members.count, planned.rows_EB.shape[1])
-    rows_EB = torch.from_numpy(planned.rows_EB).to(members.device).expand(shape)
-    weight_EB = torch.ones(shape, device=members.device)
-    return corpus.batch(rows_EB, weight_EB, planned.steps)
+def evaluation(
+    learner: Learner, members: Members, corpus: DeviceCorpus, rows: Array, buckets: int
+) -> Iterator[tuple[Array, EnsembleBatch]]:
+    """Yield batches of the given rows, the same utterances for every member."""
+    learner.eval()
+    for planned in corpus.evaluation(rows, buckets, learner.batch_by):
+        shape = (members.count, planned.rows_EB.shape[1])
+        rows_EB = torch.from_numpy(planned.rows_EB).to(members.device).expand(shape)
+        weight_EB = torch.ones(shape, device=members.device)
+        yield planned.rows_EB[0], corpus.batch(rows_EB, weight_EB, planned.steps)

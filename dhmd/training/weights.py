@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from dhmd.base.artefacts import DESCRIPTION, load_description
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hashing import file_sha256
-from dhmd.models.registry import AnyModel, baselines, build
-from dhmd.models.stacked.members import Members
+from dhmd.base.files import file_sha256
+from dhmd.models.learner import Learner
+from dhmd.models.members import Members
+from dhmd.models.registry import Corpus, baseline_names, build
 from dhmd.models.task import Task
 from dhmd.training.checkpoint import write_tensors
 from dhmd.training.configuration import Configuration
@@ -54,6 +55,7 @@ class Description:
     identity: str
     fold: str
     steps: Mapping[str, int]
+    train_utterances: int
     origin: Mapping[str, Any] | None = None
 
     @property
@@ -77,6 +79,7 @@ class Description:
                 "classes": list(self.class_names),
             },
             "steps": dict(self.steps),
+            "train_utterances": self.train_utterances,
             "origin": None if self.origin is None else dict(self.origin),
             "features": {name: list(names) for name, names in self.features.items()},
             "normalisation": {
@@ -133,10 +136,11 @@ def read_description(folder: Path) -> tuple[Description, dict[str, str]]:
             identity=content["identity"],
             fold=content["fold"],
             steps=dict(content["steps"]),
+            train_utterances=int(content.get("train_utterances", 0)),
             origin=content.get("origin"),
         )
         architecture = description.configuration.architecture
-        if architecture not in ("dhmd", *baselines()):
+        if architecture not in ("dhmd", *baseline_names()):
             raise DhmdError(f"{path} names the model {architecture!r}, which does not exist here")
         for name in description.configuration.modalities:
             if name not in description.features or name not in description.normalisation:
@@ -163,7 +167,7 @@ def read_weights(folder: Path, files: Mapping[str, str], seed: int) -> dict[str,
         raise DhmdError(f"{path} is damaged: {first_line(error)}") from error
 
 
-def load_model(folder: Path, device: torch.device) -> tuple[AnyModel, Members, Description]:
+def load_model(folder: Path, device: torch.device) -> tuple[Learner, Members, Description]:
     """Load the trained model of all the folder's seeds, ready to predict.
 
     Raises:
@@ -172,35 +176,40 @@ def load_model(folder: Path, device: torch.device) -> tuple[AnyModel, Members, D
     description, files = read_description(folder)
     configuration = description.configuration
     members = Members(description.seeds, device)
-    model = build(
-        configuration.architecture,
-        members,
-        description.task,
-        description.inputs,
-        model=configuration.model,
-        loss_weights=[(configuration.decouple, configuration.kd)] * members.count,
-    )
+    try:
+        model = build(
+            configuration.architecture,
+            members,
+            description.task,
+            description.inputs,
+            model=configuration.model,
+            loss_weights=[(configuration.decouple, configuration.kd)] * members.count,
+            corpus=Corpus(description.train_utterances, dict(description.steps)),
+        ).eval()
+    except DhmdError as error:
+        raise DhmdError(f"{folder / DESCRIPTION}: {error}") from error
     stacks = [read_weights(folder, files, seed) for seed in description.seeds]
     fill(model, stacks, folder)
     return model, members, description
 
 
-def fill(model: nn.Module, stacks: Sequence[Mapping[str, Tensor]], folder: Path) -> None:
+def fill(model: Learner, stacks: Sequence[Mapping[str, Tensor]], folder: Path) -> None:
     """Copy the tensors of each seed into the members of a model.
 
     Raises:
         DhmdError: names or shapes do not fit.
     """
-    own = dict(model.named_parameters())
-    for index, tensors in enumerate(stacks):
+    own = model.member_tensors()
+    for tensors in stacks:
         differing = sorted(set(own) ^ set(tensors))
         if differing:
             raise DhmdError(f"{folder}: the weights do not fit model.json at {differing[0]}")
-        with torch.no_grad():
-            for name, tensor in tensors.items():
-                if own[name].shape[1:] != tensor.shape:
-                    raise DhmdError(
-                        f"{folder}: {name} has the shape {list(tensor.shape)}, "
-                        f"but model.json makes it {list(own[name].shape[1:])}"
-                    )
-                own[name][index].copy_(tensor)
+        for name, tensor in tensors.items():
+            if own[name].shape[1:] != tensor.shape:
+                raise DhmdError(
+                    f"{folder}: {name} has the shape {list(tensor.shape)}, "
+                    f"but model.json makes it {list(own[name].shape[1:])}"
+                )
+    model.load_member_tensors(
+        {name: torch.stack([tensors[name] for tensors in stacks]) for name in own}
+    )

@@ -9,7 +9,7 @@ USERS = ("u:pw", "u:p@w", "u:p/w", "u:12/w", "pw", "p/w", "u:/pw", "u:p:/@/w", "
 
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize("scheme", ["http", "https", "ftp", "postgresql", "mysql+pymysql", "s3"])
-def test_what_stands_before_the_last_at_is_never_shown(scheme: str, user: str) -> None:
+def test_user_and_password_are_never_shown(scheme: str, user: str) -> None:
     address = f"{scheme}://{user}@host:1/x"
     assert shown_address(address) == f"{scheme}://host:1/x"
     assert without_credentials(f"no ({address}) there") == f"no ({scheme}://host:1/x) there"
@@ -34,12 +34,12 @@ def test_what_stands_before_the_last_at_is_never_shown(scheme: str, user: str) -
         ("me@work/runs#1", "me@work/runs#1"),
     ],
 )
-def test_a_shown_address(address: str, shown: str) -> None:
+def test_shown_address(address: str, shown: str) -> None:
     assert shown_address(address) == shown
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("a 'http://u:p?w@host/x': no", "a 'http://… no"),
         ("from http://u:p/w@a to http://u:p@w@b.", "from http://a to http://b."),
@@ -48,5 +48,5 @@ def test_a_shown_address(address: str, shown: str) -> None:
         ("write to me@work, or http://host/x", "write to me@work, or http://host/x"),
     ],
 )
-def test_a_text_with_addresses(text: str, told: str) -> None:
-    assert without_credentials(text) == told
+def test_without_credentials(text: str, expected: str) -> None:
+    assert without_credentials(text) == expected

@@ -13,7 +13,7 @@ import pytest
 import benchmarks.all as every
 from benchmarks import align, epoch, kernels, pipeline, predict, step, threads
 from benchmarks.measure import ROOT
-from tests.oracle.threads import one_thread
+from tests.threads import one_thread
 
 __all__ = ["one_thread"]
 

@@ -1,4 +1,4 @@
-"""The workflow for GitHub: its commands run on a workstation too, and here most of them do."""
+"""The GitHub workflow: most of its commands run here, as they do on a workstation."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tests.pipeline.scratch import Scratch
 
 ROOT = Path(__file__).parents[2]
 
-# They take minutes, or need all stages; other tests cover them.
+# They take minutes or need all stages; other tests cover them.
 LONG = ("make install", "make test", ".venv/bin/dhmd report")
 
-# A stage of the demo's name that takes no time: it copies what evaluate would have written.
+# A stage of the demo that only copies what evaluate would write.
 PIPELINE = """
 stages:
   report:
@@ -52,39 +52,24 @@ def steps() -> Iterator[Mapping[str, Any]]:
 
 
 def commands() -> list[str]:
-    """Every line that a shell gets, but for the folder and the file that keep the comment."""
+    """Return every line for a shell, but for those that write the comment's file."""
     lines = [line for step in steps() for line in step.get("run", "").splitlines()]
     plain = [re.split(r" (?:\||>>) ", line)[0].removesuffix(" --markdown") for line in lines]
     return [line for line in plain if line != "mkdir -p .dhmd"]
 
 
-def shown_in_the_readme() -> set[str]:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = text.split("## Continuous integration")[1].split("\n## ")[0]
-    block = section.split("```bash\n")[1].split("```")[0]
-    return {line.split("  #")[0].strip() for line in block.splitlines()}
+def test_the_pages_show_every_command() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    shown = {
+        line.split("  #")[0].strip()
+        for page in pages
+        for block in re.findall(r"```bash\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+        for line in block.splitlines()
+    }
+    assert set(commands()) - {".venv/bin/dhmd report"} <= shown
 
 
-def test_every_command_is_shown_in_the_readme() -> None:
-    assert commands()
-    assert set(commands()) - {".venv/bin/dhmd report"} == shown_in_the_readme()
-
-
-def test_make_knows_the_targets() -> None:
-    for command in commands():
-        if command.startswith("make "):
-            done = subprocess.run(
-                [*command.split(), "-n", "-o", ".venv/.installed"],
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert done.returncode == 0, done.stderr
-    assert re.search(r"repro \$\(STAGES\)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
-
-
-def test_nothing_that_a_pull_request_says_reaches_a_shell() -> None:
+def test_no_text_of_a_pull_request_reaches_a_shell() -> None:
     for step in steps():
         assert "${{" not in step.get("run", "")
         assert "${{" not in step.get("with", {}).get("script", "")
@@ -105,7 +90,7 @@ def test_the_gate_has_the_history_and_its_exit_status_counts() -> None:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Mapping[str, str]]:
-    """A fresh clone of a project whose last commit makes it worse, and the environment there."""
+    """A fresh clone of a project whose last commit makes a metric worse, and its environment."""
     folder = tmp_path_factory.mktemp("ci")
     project = Scratch(folder, pipeline=PIPELINE)
     shutil.copy(ROOT / "Makefile", project.folder)
@@ -119,7 +104,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Mapping[str, 
 
 
 def reproduce(project: Scratch, *, error: float) -> None:
-    """What evaluate would find with predictions of this error, reproduced and committed."""
+    """Reproduce and commit the metrics of predictions with this error."""
     made = project.folder / "made"
     shutil.rmtree(made, ignore_errors=True)
     write_metrics(made, predictions_of((1, 2, 3, 4, 5), error))
@@ -131,9 +116,9 @@ def reproduce(project: Scratch, *, error: float) -> None:
 
 
 def run(step: Mapping[str, Any], folder: Path, environment: Mapping[str, str]) -> tuple[int, str]:
-    """Exit status and output of a step's commands, run as GitHub runs them."""
+    """Run a step's commands as GitHub does; return exit status and output."""
     options = ["-eo", "pipefail"] if step.get("shell") == "bash" else ["-e"]
-    # What the symbolic link leads to is installed.
+    # .venv is a link to an installed environment.
     script = step["run"].replace("make repro", "make -o .venv/.installed repro")
     done = subprocess.run(
         ["bash", "--noprofile", "--norc", *options, "-c", script],
@@ -161,7 +146,7 @@ def test_the_commands_run_on_a_fresh_clone(clone: tuple[Path, Mapping[str, str]]
         "What moved?": 0,
         "Are the committed metrics reproduced here?": 0,
     }, found
-    # The comment is there although the gate failed.
+    # The comment is written although the gate failed.
     comment = (folder / ".dhmd" / "comment.md").read_text(encoding="utf-8")
     assert comment.startswith("### Gate: regressed (exit 1)")
     assert "| demo | mae | 5 | " in comment
@@ -169,8 +154,8 @@ def test_the_commands_run_on_a_fresh_clone(clone: tuple[Path, Mapping[str, str]]
 
     (folder / "metrics" / "demo" / "metrics.json").write_text("{}")
     lock_check = {"run": ".venv/bin/dhmd lock-check"}
-    status, said = run(lock_check, folder, environment)
-    assert (status, said.splitlines()[0]) == (
+    status, printed = run(lock_check, folder, environment)
+    assert (status, printed.splitlines()[0]) == (
         1,
         "stale: report@demo (metrics/demo/metrics.json modified)",
     )

@@ -28,14 +28,14 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), "utf-8")
 
 
-def test_what_is_shipped_is_fine(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_shipped_settings_are_valid(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "check", *SHIPPED]) == 0, capsys.readouterr().err
     assert main(["config", "check"]) == 0
     assert "so is the recipe of demo" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "said"),
+    ("file", "old", "new", "message"),
     [
         (
             "params.yaml",
@@ -94,19 +94,19 @@ def test_what_is_shipped_is_fine(here: Path, capsys: pytest.CaptureFixture[str])
         ),
     ],
 )
-def test_mistakes(
+def test_a_mistake_is_one_line(
     here: Path,
     file: str,
     old: str,
     new: str,
-    said: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     edit(here / file, old, new)
     assert main(["config", "check"]) == 1
     line = capsys.readouterr().err.strip()
     assert line.startswith("dhmd config: ")
-    assert said in line
+    assert message in line
     assert "\n" not in line
 
 
@@ -118,8 +118,18 @@ def test_an_unknown_dataset_is_one_sentence(here: Path, capsys: pytest.CaptureFi
     )
 
 
-def test_every_recipe_is_looked_at(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_recipe_is_checked(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit(here / "recipes" / "mosei.yaml", "  heads: 6", "  heads: 7")
     edit(here / "recipes" / "mosi.yaml", "  heads: 10", "  heads: 11")
     assert main(["config", "check", "demo", "mosi", "mosei"]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_a_data_folder_on_another_disk(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "disk").mkdir()
+    (here / "data").symlink_to("disk")
+    assert main(["config", "check"]) == 1
+    line = capsys.readouterr().err
+    assert line.startswith("dhmd config: data/ is a symbolic link to disk, which DVC refuses")
+    assert "dvc cache dir --local" in line
+    assert line.count("\n") == 1

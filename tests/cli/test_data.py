@@ -57,7 +57,7 @@ def test_a_sound_dataset_is_fine(
     assert not (here / "data").exists()
 
 
-def test_videos_that_a_sequence_lacks_are_said(
+def test_videos_that_a_sequence_lacks_are_reported(
     here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     entries = corpus_entries()

@@ -1,4 +1,4 @@
-"""Files that cannot be used, and places that cannot be written, are one line of every command."""
+"""A file that cannot be used or written is one line in every command."""
 
 from __future__ import annotations
 
@@ -48,21 +48,24 @@ def test_a_name_that_is_too_long(words: list[str], capsys: pytest.CaptureFixture
 def test_a_file_without_permission(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.savez(here / "locked.npz", a=np.zeros(1))
     (here / "locked.npz").chmod(0)
-    said = refused(["data", "show", "locked.npz"], capsys)
-    assert said == "dhmd data: locked.npz: Permission denied\n"
+    assert (
+        refused(["data", "show", "locked.npz"], capsys)
+        == "dhmd data: locked.npz: Permission denied\n"
+    )
 
 
 @pytest.mark.parametrize(
-    ("params", "said"), [(None, "params.yaml does not exist"), ("data: [\n", "params.yaml, line 2")]
+    ("params", "message"),
+    [(None, "params.yaml does not exist"), ("data: [\n", "params.yaml, line 2")],
 )
 def test_import_checks_params_first(
-    params: str | None, said: str, here: Path, capsys: pytest.CaptureFixture[str]
+    params: str | None, message: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "arrays").mkdir()
     if params is not None:
         (here / "params.yaml").write_text(params)
     words = ["import", "arrays", "arrays", "--dataset", "mine"]
-    assert refused(words, capsys).startswith(f"dhmd import: {said}")
+    assert refused(words, capsys).startswith(f"dhmd import: {message}")
 
 
 def test_sequences_of_several_widths_are_described(
@@ -75,8 +78,8 @@ def test_sequences_of_several_widths_are_described(
     write_sequence(here / "w.csd", root_name="w", entries=entries, metadata=None)
     assert main(["data", "show", "w.csd"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    said = "  entries differ in width: 3 in 2 entries, 2 in 1 entry, not finite 0 %, rows of"
-    assert any(line.startswith(said) for line in lines)
+    widths = "  entries differ in width: 3 in 2 entries, 2 in 1 entry, not finite 0 %, rows of"
+    assert any(line.startswith(widths) for line in lines)
     assert [line.split()[-1] for line in lines if line.strip()[:1] in "012"] == ["2"] * 2 + [
         "3"
     ] * 3
@@ -89,6 +92,5 @@ def test_report_refuses_a_pipe_before_its_work(
     (here / "reports" / "demo").mkdir(parents=True)
     (here / "reports" / "demo" / "index.html").write_text("<html></html>")
     os.mkfifo(here / "pipe")
-    said = refused(["report", "--output", "pipe"], capsys)
-    assert "pipe is a device or a pipe" in said
+    assert "pipe is a device or a pipe" in refused(["report", "--output", "pipe"], capsys)
     assert (here / "pipe").is_fifo()

@@ -1,4 +1,4 @@
-"""`dhmd predict`: what goes where."""
+"""`dhmd predict`: notes, result and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dhmd table --readme`: tables between markers, the rest untouched."""
+"""`dhmd table --readme` writes tables between markers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_only_what_is_between_markers_changes() -> None:
         ),
     ],
 )
-def test_markers_without_partner_are_refused(text: str, sentence: str) -> None:
+def test_a_marker_without_its_partner_is_refused(text: str, sentence: str) -> None:
     with pytest.raises(DhmdError) as raised:
         with_tables(text, shown, "page")
     assert str(raised.value) == sentence

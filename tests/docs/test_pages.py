@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dhmd.cli.commands import COMMANDS
+from dhmd.cli import COMMANDS
 from dhmd.cli.readme import with_tables
 from dhmd.cli.table import readme_tables
 from dhmd.config.yaml12 import load_yaml

@@ -1,6 +1,6 @@
-"""Work in a forked child with little time and memory, so that nothing takes the test down.
+"""Work in a forked child with limited time and memory.
 
-A fork and not a new interpreter: a thousand of them must fit into minutes.
+A fork is quick: hundreds of children take seconds, which hundreds of interpreters do not.
 """
 
 from __future__ import annotations
@@ -26,30 +26,37 @@ GIGABYTE = 1 << 30
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a child ended: its exit status (negative: the signal), what it said, MiB it took."""
+    """How a child ended.
+
+    Attributes:
+        status: exit status; negative: the signal that ended it.
+        printed: stdout and stderr.
+        mebibytes: memory that it needed on top of its parent's.
+        seconds: how long it ran.
+    """
 
     status: int
-    said: str
+    printed: str
     mebibytes: float
     seconds: float
 
     def check(self, what: str) -> str:
-        """`success` or `refused`; anything else is a defect.
+        """Return `success` or `refused`; anything else is a bug.
 
-        A refusal is one sentence of words that a person reads, and names no lack of memory: that
-        would be a file that makes us ask for more than there is.
+        A refusal is one sentence for a person. It names no lack of memory: that would be a file
+        that makes a reader ask for more than there is.
         """
-        told = f"{what}: status {self.status} after {self.seconds:.1f} s, {self.said[-3000:]}"
-        assert self.status in (SUCCESS, REFUSED), told
-        assert self.mebibytes < 1024, f"{told}: took {self.mebibytes:.0f} MiB"
+        context = f"{what}: status {self.status} after {self.seconds:.1f} s, {self.printed[-3000:]}"
+        assert self.status in (SUCCESS, REFUSED), context
+        assert self.mebibytes < 1024, f"{context}: took {self.mebibytes:.0f} MiB"
         if self.status == SUCCESS:
             return "success"
-        lines = self.said.splitlines()
-        assert len(lines) == 1, told
-        assert 10 < len(lines[0]) < 1500, told
-        assert "MemoryError" not in lines[0], told
-        assert "allocate" not in lines[0], told
-        assert "Error(" not in lines[0], told
+        lines = self.printed.splitlines()
+        assert len(lines) == 1, context
+        assert 10 < len(lines[0]) < 1500, context
+        assert "MemoryError" not in lines[0], context
+        assert "allocate" not in lines[0], context
+        assert "Error(" not in lines[0], context
         return "refused"
 
 
@@ -60,7 +67,7 @@ def in_child(
     folder: Path | None = None,
     memory: int = GIGABYTE,
 ) -> Outcome:
-    """Run `work` in a child that may take so much time and memory on top of what there is."""
+    """Run `work` in a child, with limits on its time and on the memory on top of its parent's."""
     sys.stdout.flush()
     sys.stderr.flush()
     reading, writing = os.pipe()
@@ -69,11 +76,11 @@ def in_child(
     if child == 0:
         _be_child(work, writing, folder, memory)
     os.close(writing)
-    said = _listen(reading, child, began + seconds)
+    printed = _read_all(reading, child, began + seconds)
     _, status, usage = os.wait4(child, 0)
     return Outcome(
         os.waitstatus_to_exitcode(status),
-        said,
+        printed,
         usage.ru_maxrss / 1024 - _resident(),
         time.monotonic() - began,
     )
@@ -93,7 +100,7 @@ def _be_child(work: Callable[[], object], writing: int, folder: Path | None, mem
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if "torch" in sys.modules:
-            # A forked child has none of its parent's threads, and would wait for them for ever.
+            # A forked child has none of its parent's threads, and would wait for them forever.
             sys.modules["torch"].set_num_threads(1)
         if folder is not None:
             os.chdir(folder)
@@ -111,22 +118,22 @@ def _be_child(work: Callable[[], object], writing: int, folder: Path | None, mem
         os._exit(status)
 
 
-def _listen(reading: int, child: int, deadline: float) -> str:
-    """All that the child says; it is killed at the deadline."""
-    said = b""
+def _read_all(reading: int, child: int, deadline: float) -> str:
+    """Return all that the child prints; kill it at the deadline."""
+    printed = b""
     while True:
         left = deadline - time.monotonic()
         if left <= 0:
             os.kill(child, signal.SIGKILL)
-            said += b"\n(killed: it took too long)"
+            printed += b"\n(killed: it took too long)"
             break
         if select.select([reading], [], [], left)[0]:
             data = os.read(reading, 65536)
             if not data:
                 break
-            said += data
+            printed += data
     os.close(reading)
-    return said.decode(errors="replace").strip()
+    return printed.decode(errors="replace").strip()
 
 
 def _address_space() -> int:
@@ -134,5 +141,5 @@ def _address_space() -> int:
 
 
 def _resident() -> float:
-    """MiB of this process, which a child begins with."""
+    """Return the MiB of this process, which a child starts with."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / (1 << 20)

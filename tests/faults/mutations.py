@@ -1,4 +1,4 @@
-"""Ways to damage a file, by chance and reproducibly."""
+"""Random, reproducible damage to files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Mutate = Callable[[Path, random.Random], None]
 
 
 def bytes_changed(path: Path, rng: random.Random) -> None:
-    """One damage that disks and networks do."""
+    """Damage bytes as disks and networks do."""
     data = bytearray(path.read_bytes())
     size = len(data)
     place = rng.randrange(size)
@@ -64,7 +64,7 @@ _WORDS = (
 
 
 def yaml_changed(path: Path, rng: random.Random) -> None:
-    """One slip of a person with an editor, or of one who means harm."""
+    """Make one mistake of a person with an editor, or of an attacker."""
     lines = path.read_text(encoding="utf-8").splitlines()
     place = rng.randrange(len(lines))
     while not lines[place].strip() or lines[place].lstrip().startswith("#"):
@@ -106,7 +106,7 @@ def _datasets(file: h5py.File) -> list[str]:
 
 
 def hdf5_changed(path: Path, rng: random.Random) -> None:
-    """A well-formed HDF5 file that says something else than its format allows."""
+    """Change a dataset or an attribute so that the HDF5 file is valid, and its format is not."""
     with h5py.File(path, "a") as file:
         name = rng.choice(_datasets(file))
         old = file[name]
@@ -158,7 +158,7 @@ def hdf5_changed(path: Path, rng: random.Random) -> None:
 
 
 def arrays_changed(path: Path, rng: random.Random) -> None:
-    """A whole .npz with one array missing, misshapen or of another kind."""
+    """Remove, reshape or replace one array of an .npz."""
     with np.load(path, allow_pickle=False) as archive:
         content: Any = {name: archive[name] for name in archive.files}
     while not isinstance(content := changed_value(content, rng), dict):
@@ -176,7 +176,7 @@ _ATTRIBUTES: Sequence[Any] = (-1, 3.5, "text", "[]", "{", '["a"]', "null", np.ze
 
 
 def mixture(*ways: Mutate) -> Mutate:
-    """Each mutant by one of the ways."""
+    """Damage each file in one of several ways, chosen at random."""
 
     def mutate(path: Path, rng: random.Random) -> None:
         rng.choice(ways)(path, rng)
@@ -185,7 +185,7 @@ def mixture(*ways: Mutate) -> Mutate:
 
 
 def changed_value(value: Any, rng: random.Random) -> Any:
-    """A nested value of containers and arrays with one thing in it made wrong."""
+    """Return a nested value of containers and arrays with one random change."""
     if isinstance(value, dict) and value and rng.random() < 0.95:
         key = rng.choice(list(value))
         kind = rng.randrange(8)

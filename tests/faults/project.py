@@ -1,9 +1,10 @@
-"""A copy of this repository in which the whole pipeline takes seconds: a tiny corpus, two seeds."""
+"""A copy of this repository in which every stage takes seconds: a tiny corpus and two seeds."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dhmd.base.atomic import TEMPORARY_PREFIX
+from dhmd.base.files import TEMPORARY_PREFIX
 
 ROOT = Path(__file__).parents[2]
 DATASET = "demo"
@@ -50,19 +51,19 @@ _SMALLER = {
 
 
 class Process(subprocess.Popen[str]):
-    """A command that runs in a session of its own, as from a terminal of its own."""
+    """A command in a session of its own, as from a terminal of its own."""
 
-    def said(self) -> str:
-        """All that it said, once it has ended."""
+    def printed(self) -> str:
+        """Return all that it printed, once it has ended."""
         return self.communicate(timeout=60)[0]
 
     def press_ctrl_c(self) -> None:
-        """What a terminal does: the signal goes to the command and to all that it has started."""
+        """Send the signal to the command and to all that it has started, as a terminal does."""
         os.killpg(self.pid, signal.SIGINT)
 
 
 class Project:
-    """The copy, and commands run in it."""
+    """The copy, and commands that run in it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -76,7 +77,7 @@ class Project:
 
     @classmethod
     def create(cls, folder: Path) -> Project:
-        """A fresh copy that has run nothing yet."""
+        """Make a fresh copy that has run nothing yet, with tracking off."""
         folder.mkdir(parents=True)
         project = cls(folder)
         for name in ("dhmd", "stages", "recipes"):
@@ -89,6 +90,7 @@ class Project:
             shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
         for name, changes in _SMALLER.items():
             project.edit(name, *changes)
+        project.track(False)
         (folder / ".git").mkdir()
         (folder / ".git" / "ours").write_text(
             "[user]\n\tname = A Tester\n\temail = tester@example.org\n"
@@ -98,8 +100,17 @@ class Project:
             project.run("git", *command)
         return project
 
+    def track(self, enabled: bool) -> None:
+        """Switch tracking on or off in params.yaml."""
+        path = self.folder / "params.yaml"
+        head, section, tail = path.read_text(encoding="utf-8").partition("\ntracking:\n")
+        switched = re.sub(
+            "enabled: (true|false)", f"enabled: {str(enabled).lower()}", tail, count=1
+        )
+        path.write_text(head + section + switched, encoding="utf-8")
+
     def copy(self, folder: Path) -> Project:
-        """Another copy, with all that this one has by now."""
+        """Copy the folder with all that is in it by now."""
         shutil.copytree(self.folder, folder, symlinks=True)
         return Project(folder)
 
@@ -112,7 +123,7 @@ class Project:
         path.write_text(text, encoding="utf-8")
 
     def start(self, *command: str, **environment: str) -> Process:
-        """Start a command, stdout and stderr together in a pipe."""
+        """Start a command with stdout and stderr in one pipe."""
         return Process(
             command,
             cwd=self.folder,
@@ -125,23 +136,23 @@ class Project:
         )
 
     def run(self, *command: str, status: int | None = 0, **environment: str) -> str:
-        """What a command says, once its exit status is `status` (None: any but 0)."""
+        """Run a command that ends with this status (None: any but 0); return what it prints."""
         with self.start(*command, **environment) as process:
             try:
-                said, _ = process.communicate(timeout=900)
+                printed, _ = process.communicate(timeout=900)
             except BaseException:
                 process.kill()
                 raise
         fits = process.returncode != 0 if status is None else process.returncode == status
-        assert fits, f"{command} ended with {process.returncode}:\n{said}"
-        return said
+        assert fits, f"{command} ended with {process.returncode}:\n{printed}"
+        return printed
 
     def stage(self, name: str) -> tuple[str, ...]:
-        """The command of a stage."""
+        """Return the command of a stage."""
         return (sys.executable, "-m", f"stages.{name}", DATASET)
 
     def remove_outputs(self, stage: str) -> None:
-        """As DVC does before it runs a stage."""
+        """Remove the outputs of a stage, as DVC does before it runs it."""
         for name in OUTPUTS[stage]:
             path = self.folder / name
             if path.is_dir():
@@ -154,7 +165,7 @@ class Project:
         shutil.rmtree(self.folder / ".dhmd" / "trainings", ignore_errors=True)
 
     def contents(self, stage: str) -> dict[str, str]:
-        """The sha256 of every file that a stage has written."""
+        """Return the sha256 of every file that a stage has written."""
         paths = [self.folder / name for name in OUTPUTS[stage]]
         files = [f for path in paths for f in ([path] if path.is_file() else path.rglob("*"))]
         return {
@@ -170,7 +181,7 @@ class Project:
         return sorted(path.relative_to(self.folder).as_posix() for path in left)
 
     def processes(self, *words: str) -> list[int]:
-        """Living processes of this copy whose command has all the words."""
+        """Return the processes of this copy whose command contains all the words."""
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
             try:
@@ -183,14 +194,14 @@ class Project:
         return found
 
     def wait_for_none(self, *words: str, seconds: float = 120) -> None:
-        """Return once no such process lives."""
+        """Wait until there is no such process."""
         deadline = time.monotonic() + seconds
-        while living := self.processes(*words):
-            assert time.monotonic() < deadline, f"still there after {seconds} s: {living}"
+        while found := self.processes(*words):
+            assert time.monotonic() < deadline, f"still there after {seconds} s: {found}"
             time.sleep(0.05)
 
     def run_statuses(self) -> list[str]:
-        """The statuses of MLflow's runs."""
+        """Return the statuses of MLflow's runs."""
         import sqlite3
         from contextlib import closing
 
@@ -206,7 +217,7 @@ _OUTSIDE = ("DVC_", "GIT_", "PYTHON", "MLFLOW_")
 
 @contextmanager
 def ended(process: Process) -> Iterator[Process]:
-    """Whatever happens inside, the process is gone afterwards."""
+    """Kill the process at the end of the block if it still runs."""
     try:
         yield process
     finally:

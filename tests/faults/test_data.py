@@ -1,12 +1,10 @@
-"""Files damaged by chance, by hand and on purpose: success, or one clear sentence, and no third."""
+"""Damaged files are read, or refused in one sentence; nothing crashes or hangs."""
 
 from __future__ import annotations
 
-import json
 import pickle
 import random
 import shutil
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from dhmd.base.artefacts import load_description, write_description
 from dhmd.config.schema import load_section
 from dhmd.data.aligned import read_corpus, read_folds
 from dhmd.data.alignment import align_corpus
 from dhmd.data.download import ordered_sources, wanted_files
 from dhmd.data.formats import import_corpus
 from dhmd.data.synthetic import GeneratorConfig
-from dhmd.evaluation.config import EvaluateConfig
-from dhmd.evaluation.job import evaluate_job
 from dhmd.recipes import Recipe, check_recipe_file, load_recipe
 from dhmd.settings import load_params
 from dhmd.training.input import Input
@@ -32,7 +27,7 @@ from dhmd.training.weights import load_model
 from tests.data.formats.files import array_splits, mmsa_splits, write_arrays, write_pickle
 from tests.data.formats.recipes import arrays_recipe, mmsa_recipe
 from tests.faults.children import in_child
-from tests.faults.conftest import Counts, Reference, Tell
+from tests.faults.conftest import Reference
 from tests.faults.mutations import (
     Mutate,
     arrays_changed,
@@ -42,7 +37,6 @@ from tests.faults.mutations import (
     mixture,
     yaml_changed,
 )
-from tests.training.bench import reseal
 
 SHORT, SEED = 4, 20_260_204
 
@@ -146,44 +140,8 @@ def _model_bytes(path: Path, rng: random.Random) -> None:
     bytes_changed(rng.choice(sorted(path.iterdir())), rng)
 
 
-def _model_sealed(path: Path, rng: random.Random) -> None:
-    if rng.random() < 0.5:
-        bytes_changed(rng.choice(sorted(path.glob("*.safetensors"))), rng)
-        reseal(path)
-    else:
-        content = changed_value(load_description(path), rng)
-        if isinstance(content, dict):
-            plain = json.loads(json.dumps(content, default=str).replace("NaN", "null"))
-            write_description(path, plain)
-        else:
-            (path / "model.json").write_text(json.dumps(str(content)))
-
-
 def _load(path: Path) -> None:
     load_model(path, torch.device("cpu"))
-
-
-def _evaluated(reference: Reference, folder: Path) -> Path:
-    for part in ("data/aligned", "pretrained", "models", "ablations"):
-        shutil.copytree(reference.project.folder / part, folder / part)
-    return folder / "models" / "demo" / "outputs.h5"
-
-
-def _outputs_sealed(path: Path, rng: random.Random) -> None:
-    rng.choice((hdf5_changed, hdf5_changed, bytes_changed))(path, rng)
-    reseal(path.parent)
-
-
-def _evaluate(path: Path) -> None:
-    root = path.parents[2]
-    evaluate_job(
-        EvaluateConfig(resamples=100),
-        root / "data" / "aligned" / "demo.h5",
-        root / "pretrained" / "demo",
-        root / "models" / "demo",
-        root / "ablations" / "demo",
-        root / "metrics",
-    )
 
 
 def _settings(name: str) -> Callable[[Reference, Path], Path]:
@@ -213,43 +171,36 @@ def _read_settings(dataset: str) -> Callable[[Path], object]:
     return read
 
 
+CSD = mixture(bytes_changed, hdf5_changed, hdf5_changed)
 TARGETS = {
-    ".csd words": Target(
-        _one_sequence("words"), mixture(bytes_changed, hdf5_changed, hdf5_changed), _align, 60
-    ),
-    ".csd features": Target(
-        _one_sequence("acoustic"), mixture(bytes_changed, hdf5_changed, hdf5_changed), _align, 60
-    ),
-    ".csd labels": Target(
-        _one_sequence("labels"), mixture(bytes_changed, hdf5_changed, hdf5_changed), _align, 60
-    ),
-    "folds": Target(_folds, bytes_changed, read_folds, 60),
+    ".csd words": Target(_one_sequence("words"), CSD, _align, 40),
+    ".csd features": Target(_one_sequence("acoustic"), CSD, _align, 40),
+    ".csd labels": Target(_one_sequence("labels"), CSD, _align, 40),
+    "folds": Target(_folds, bytes_changed, read_folds, 40),
     "aligned features file": Target(
-        _aligned, mixture(bytes_changed, hdf5_changed), _use_aligned, 110
+        _aligned, mixture(bytes_changed, hdf5_changed), _use_aligned, 80
     ),
-    "MMSA pickle": Target(_pickle, mixture(bytes_changed, _pickled), _import(mmsa_recipe()), 150),
+    "MMSA pickle": Target(_pickle, mixture(bytes_changed, _pickled), _import(mmsa_recipe()), 80),
     "arrays, .npz": Target(
-        _arrays("npz"), mixture(bytes_changed, arrays_changed), _import(arrays_recipe("npz")), 120
+        _arrays("npz"), mixture(bytes_changed, arrays_changed), _import(arrays_recipe("npz")), 80
     ),
     "arrays, .h5": Target(
-        _arrays("h5"), mixture(bytes_changed, hdf5_changed), _import(arrays_recipe("h5")), 120
+        _arrays("h5"), mixture(bytes_changed, hdf5_changed), _import(arrays_recipe("h5")), 80
     ),
-    "model folder": Target(_model, _model_bytes, _load, 80),
-    "model folder, sealed by its forger": Target(_model, _model_sealed, _load, 110),
-    "outputs, sealed by its forger": Target(_evaluated, _outputs_sealed, _evaluate, 30),
-    "params.yaml": Target(_settings("params.yaml"), yaml_changed, _read_settings("demo"), 130),
+    "model folder": Target(_model, _model_bytes, _load, 60),
+    "params.yaml": Target(_settings("params.yaml"), yaml_changed, _read_settings("demo"), 80),
     "generated corpus's recipe": Target(
-        _settings("recipes/demo.yaml"), yaml_changed, _read_settings("demo"), 110
+        _settings("recipes/demo.yaml"), yaml_changed, _read_settings("demo"), 80
     ),
     "downloaded corpus's recipe": Target(
-        _settings("recipes/mosi.yaml"), yaml_changed, _read_settings("mosi"), 110
+        _settings("recipes/mosi.yaml"), yaml_changed, _read_settings("mosi"), 80
     ),
 }
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_damaged_file_is_read_or_refused_in_a_sentence(
-    name: str, reference: Reference, tmp_path: Path, long: bool, counts: Counts, tell: Tell
+    name: str, reference: Reference, tmp_path: Path, long: bool
 ) -> None:
     target = TARGETS[name]
     good = tmp_path / "good"
@@ -259,29 +210,22 @@ def test_a_damaged_file_is_read_or_refused_in_a_sentence(
     shutil.rmtree(good)
     good.mkdir()
     target.prepare(reference, good)
-    outcomes: Counter[str] = Counter()
-    defects = []
+    bugs = []
     for number in range(target.number if long else SHORT):
         folder = tmp_path / "mutant"
         shutil.copytree(good, folder, symlinks=True)
-        rng = random.Random(f"{SEED} {name} {number}")
-        target.mutate(folder / inside, rng)
+        target.mutate(folder / inside, random.Random(f"{SEED} {name} {number}"))
         outcome = in_child(lambda: target.read(folder / inside), folder=folder)  # noqa: B023
         try:
-            outcomes[outcome.check(f"{name}, mutant {number}")] += 1
+            outcome.check(f"{name}, mutant {number}")
         except AssertionError as error:
-            defects.append(str(error))
+            bugs.append(str(error))
         assert not list(folder.rglob(".partial-*")), f"{name}, mutant {number} left something"
         shutil.rmtree(folder)
-    for outcome_name, found in outcomes.items():
-        counts.add("data", f"{name}: {outcome_name}", found)
-    tell(f"data: {name}: {dict(outcomes)}")
-    assert not defects, f"{len(defects)} defects:\n\n" + "\n\n".join(defects[:8])
+    assert not bugs, f"{len(bugs)} bugs:\n\n" + "\n\n".join(bugs[:8])
 
 
-def test_the_children_tell_what_happened() -> None:
-    """The fuzzer itself would notice a crash, a hang, a traceback and a glutton."""
-
+def test_a_child_that_crashes_hangs_or_fails_is_noticed() -> None:
     def crash() -> None:
         import os
 

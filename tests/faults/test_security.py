@@ -1,4 +1,4 @@
-"""What a hostile file, recipe, server or name may not do."""
+"""No file can run code, leave its folder or reveal a password."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from dhmd.data.download import wanted_files
 from dhmd.data.formats import load_pickle
 from dhmd.recipes import load_recipe
 from tests.faults.children import in_child
-from tests.faults.conftest import Counts, Reference
-from tests.faults.test_disk import check, run_stage, untracked
+from tests.faults.conftest import Reference
+from tests.faults.test_disk import check, run_stage
 
 ROOT = Path(__file__).parents[2]
 CODE = sorted([*(ROOT / "dhmd").rglob("*.py"), *(ROOT / "stages").glob("*.py")])
@@ -37,7 +37,7 @@ def _called(node: ast.Call) -> str:
     return ast.unparse(node.func)
 
 
-def test_no_code_loads_what_could_run(counts: Counts) -> None:
+def test_no_call_in_the_code_can_run_a_file() -> None:
     for path in CODE:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call):
@@ -56,7 +56,6 @@ def test_no_code_loads_what_could_run(counts: Counts) -> None:
     for path in loaders:
         text = path.read_text(encoding="utf-8")
         assert "class _Loader(yaml.SafeLoader)" in text or "SafeLoader)" in text, path
-    counts.add("security", "files of code searched for unsafe loading", len(CODE))
 
 
 class Attack:
@@ -73,7 +72,7 @@ class Attack:
         return getattr(places[module], name), (self.argument,)
 
 
-def test_attacks_by_pickle_run_nothing(tmp_path: Path, counts: Counts) -> None:
+def test_attacks_by_pickle_run_nothing(tmp_path: Path) -> None:
     mark = tmp_path / "owned"
     attacks = [
         Attack("os.system", f"touch {mark}"),
@@ -94,7 +93,6 @@ def test_attacks_by_pickle_run_nothing(tmp_path: Path, counts: Counts) -> None:
             with pytest.raises(DhmdError, match=r"refused|admitted"):
                 load_pickle(path)
             assert not mark.exists()
-            counts.add("security", "attacks by pickle: refused")
 
 
 @pytest.mark.parametrize("name", ["aligned.h5", "seed-1.safetensors", "model.json", "x.npz"])
@@ -123,10 +121,9 @@ def test_a_pickle_under_another_name_runs_nothing(tmp_path: Path, name: str) -> 
         "&a [*a, *a]",
     ],
 )
-def test_yaml_makes_no_objects_and_no_bombs(text: str, counts: Counts) -> None:
+def test_yaml_makes_no_objects_and_no_aliases(text: str) -> None:
     with pytest.raises(DhmdError):
         parse_yaml(text, "params.yaml")
-    counts.add("security", "attacks by YAML: refused")
 
 
 PATHS = ("../../etc/passwd", "/etc/passwd", "a/../../b", "..", "C:/x", "a\\..\\b", "a\x00b", "~/x/")
@@ -134,7 +131,7 @@ PATHS = ("../../etc/passwd", "/etc/passwd", "a/../../b", "..", "C:/x", "a\\..\\b
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_recipes_path_cannot_leave_its_place(
-    path: str, reference: Reference, tmp_path: Path, counts: Counts
+    path: str, reference: Reference, tmp_path: Path
 ) -> None:
     import json
 
@@ -163,10 +160,9 @@ def test_a_recipes_path_cannot_leave_its_place(
         wanted_files(load_recipe("mosi", tmp_path))
     with pytest.raises(DhmdError, match="is no name"):
         load_recipe(path, tmp_path)
-    counts.add("security", "paths that leave their place: refused", 4)
 
 
-def test_a_sequence_that_reads_other_files_is_refused(tmp_path: Path, counts: Counts) -> None:
+def test_a_sequence_that_refers_to_other_files_is_refused(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"0123456789abcdef" * 4)
     other = tmp_path / "other.h5"
@@ -183,15 +179,13 @@ def test_a_sequence_that_reads_other_files_is_refused(tmp_path: Path, counts: Co
                 entry.create_dataset("features", (2, 1), dtype="f8", external=outside)
             elif kind == "link":
                 entry["features"] = h5py.ExternalLink(str(other), "/rows")
-            elif kind == "virtual":
+            else:
                 layout = h5py.VirtualLayout((2, 1), dtype="f8")
                 layout[:] = h5py.VirtualSource(str(other), "rows", shape=(2, 1))
                 entry.create_virtual_dataset("features", layout)
-            else:
-                entry.create_dataset("features", (1 << 40, 1), dtype="f8", chunks=True)
         return path
 
-    for kind in ("external", "link", "virtual", "bomb"):
+    for kind in ("external", "link", "virtual"):
         path = write(kind)
 
         def read(path: Path = path) -> None:
@@ -199,25 +193,23 @@ def test_a_sequence_that_reads_other_files_is_refused(tmp_path: Path, counts: Co
                 sequence.read("v")
 
         assert in_child(read).check(kind) == "refused"
-        counts.add("security", "sequences that reach beyond their file: refused")
 
 
 def test_no_password_reaches_a_log_an_output_or_a_record(
-    reference: Reference, tmp_path: Path, counts: Counts, caplog: pytest.LogCaptureFixture
+    reference: Reference, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    project = untracked(reference, tmp_path / "project", "download")
-    project.edit("params.yaml", ("\n- demo", "\n- mosi"))
+    project = reference.upto(tmp_path / "project", "download")
+    project.edit("params.yaml", ("datasets:\n  - demo", "datasets:\n  - mosi"))
     project.edit("recipes/mosi.yaml", ("bytes: null", "bytes: 1"))
     before = "  sources: {}"
     for address, shown in ADDRESSES.items():
-        project.edit("params.yaml", (before, f"  sources: {{mosi: '{address}'}}"))
-        before = f"  sources: {{mosi: '{address}'}}"
-        said = project.run("python", "-m", "stages.download", "mosi", status=1)
-        assert shown in said
-        for text in (said, caplog.text, *_texts(project.folder / ".dhmd")):
+        project.edit("params.yaml", (before, f"    mosi: {address}"))
+        before = f"    mosi: {address}"
+        printed = project.run("python", "-m", "stages.download", "mosi", status=1)
+        assert shown in printed
+        for text in (printed, caplog.text, *_texts(project.folder / ".dhmd")):
             assert "hunter" not in text, address
-        counts.add("security", "passwords in addresses: shown nowhere")
 
 
 # The first is tried, and nobody is there; the others are refused.
@@ -237,10 +229,8 @@ def _texts(folder: Path) -> list[str]:
     ]
 
 
-def test_the_report_escapes_what_the_corpus_says(
-    reference: Reference, tmp_path: Path, counts: Counts
-) -> None:
-    project = untracked(reference, tmp_path / "project", "report")
+def test_the_report_escapes_what_the_corpus_says(reference: Reference, tmp_path: Path) -> None:
+    project = reference.upto(tmp_path / "project", "report")
     attack = "<script>alert(1)</script><img src=x onerror=alert(1)>"
     cache = project.folder / "data" / "aligned" / "demo.h5"
 
@@ -266,4 +256,3 @@ def test_the_report_escapes_what_the_corpus_says(
         assert "<script>alert" not in text, page
         assert "<img src=x" not in text, page
     assert "&lt;script&gt;alert" in "".join(page.read_text(encoding="utf-8") for page in pages)
-    counts.add("security", "pages and pictures searched for unescaped words", len(pages))

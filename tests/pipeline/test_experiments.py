@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 import pytest
 
+from dhmd.base.files import try_lock
 from dhmd.data.csd import write_sequence
 from tests.pipeline.scratch import Scratch
 
@@ -55,10 +54,10 @@ def test_a_killed_pipeline_leaves_no_stage_behind(scratch: Scratch) -> None:
     (scratch.folder / "hold").touch()
     with scratch.start("dvc", "repro") as pipeline:
         until((scratch.folder / "holding").exists)
-        with open(scratch.folder / ".dhmd" / "locks" / "probe-demo.lock", "a") as lock:
-            assert not taken(lock)
-            pipeline.send_signal(signal.SIGKILL)
-            until(lambda: taken(lock))
+        lock = scratch.folder / ".dhmd" / "locks" / "probe-demo.lock"
+        assert try_lock(lock) is None
+        pipeline.send_signal(signal.SIGKILL)
+        until(lambda: try_lock(lock) is not None)
     (scratch.folder / "hold").unlink()
     scratch("dvc", "repro")
     assert scratch.metrics()["inside"] is True
@@ -69,15 +68,6 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
-
-
-def taken(lock: TextIO) -> bool:
-    """Whether the lock could be taken, because nobody holds it."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def test_a_temporary_experiment_finds_folders_relative_to_the_repository(tmp_path: Path) -> None:

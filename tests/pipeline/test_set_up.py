@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
@@ -45,12 +48,46 @@ def test_make_says_what_there_is_and_runs_this_environments_programs() -> None:
     said = subprocess.run(
         ["make", "-C", ROOT, "help"], capture_output=True, text=True, check=True
     ).stdout
-    for target in ("repro", "test", "lint", "faults", "install", "clean"):
+    for target in ("repro", "smoke", "test", "lint", "faults", "install", "clean"):
         assert re.search(rf"^{target} ", said, re.MULTILINE), said
     plan = subprocess.run(
         ["make", "-C", ROOT, "-n", "repro"], capture_output=True, text=True, check=True
     ).stdout
-    assert plan.index(".venv/bin/dhmd config check") < plan.index(".venv/bin/dvc repro")
+    commands = [".venv/bin/dhmd config check", "rm -f .dvc/tmp/rwlock", ".venv/bin/dvc repro"]
+    places = [plan.index(command) for command in (*commands, ".venv/bin/dhmd summary")]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"write": {}, "read', '{"write": {}, "read": {}}'])
+def test_make_repro_removes_a_lock_of_dvc_that_a_kill_has_cut(tmp_path: Path, content: str) -> None:
+    rwlock = tmp_path / ".dvc" / "tmp" / "rwlock"
+    rwlock.parent.mkdir(parents=True)
+    rwlock.write_text(content)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "python").symlink_to(sys.executable)
+    for name in ("dhmd", "dvc"):
+        (programs / name).symlink_to(shutil.which("true") or "")
+    subprocess.run(["make", "-C", tmp_path, "-o", ".venv/.installed", "repro"], check=True)
+    assert rwlock.exists() == content.endswith("}}")
+
+
+def test_make_smoke_leaves_the_folder_alone() -> None:
+    status = ["git", "-C", ROOT, "status", "--porcelain"]
+    before = subprocess.run(status, capture_output=True, check=True).stdout
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.pipeline.smoke"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    summary, end = done.stdout.splitlines()
+    assert summary.startswith("demo: test MAE ")
+    assert "over 1 seed; report: reports/demo/index.html" in summary
+    assert end.startswith("smoke: every stage of demo ran")
+    assert subprocess.run(status, capture_output=True, check=True).stdout == before
 
 
 def test_dvc_is_quiet_and_hashes_no_leftovers() -> None:

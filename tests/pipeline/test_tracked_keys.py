@@ -37,7 +37,7 @@ CHANGES_NOTHING: dict[str, dict[str, str]] = {
     },
     "train": {"tracking.enabled": "MLflow only records"},
     "ablate": {"tracking.enabled": "MLflow only records"},
-    "evaluate": {"tracking.enabled": "MLflow only records"},
+    "report": {"tracking.enabled": "MLflow only records"},
 }
 
 # Keys that no stage reads.

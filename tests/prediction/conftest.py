@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.oracle.threads import one_thread
 from tests.prediction.corpora import Pipeline, run_pipeline
+from tests.threads import one_thread
 
 __all__ = ["one_thread"]
 

@@ -260,8 +260,8 @@ def test_the_output_cannot_destroy_the_model_or_a_special_file(
     before = description.read_bytes()
     (tmp_path / "link").symlink_to(tmp_path / "target")
     for output, said in (
-        (description, "which is read"),
-        (trained.model / "new.csv", "which is read"),
+        (description, "an input"),
+        (trained.model / "new.csv", "an input"),
         (tmp_path / "link", "is a link to"),
         (Path("/dev/null"), "is a device or a pipe"),
     ):

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from dhmd.base.artefacts import write_description
-from dhmd.base.hashing import file_sha256
+from dhmd.base.files import file_sha256
 from dhmd.data.aligned import CorpusData, Ragged, read_corpus, write_aligned
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.job import evaluate_job

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from dhmd.base.errors import DhmdError
-from dhmd.report.records import FOLDER, Record, locked_outputs, origins, read_records
+from dhmd.report.records import FOLDER, Record, origins, read_records
 from dhmd.settings import load_params
-from dhmd.tracking.facts import flatten, outputs_md5
+from dhmd.tracking import flatten
+from dhmd.vcs import outputs_md5
 from stages import _record
 from stages._entry import Stage
 from stages._record import recorded
@@ -156,16 +157,3 @@ def test_a_damaged_record_is_named_and_left_out(tmp_path: Path) -> None:
         str(folder / "3.json"),
         str(folder / "2.json"),
     ]
-
-
-def test_the_lock_gives_hashes_by_stage(tmp_path: Path) -> None:
-    assert locked_outputs(tmp_path) == {}
-    lock = tmp_path / "dvc.lock"
-    lock.write_text(
-        "schema: '2.0'\nstages:\n  train@demo:\n    cmd: x\n    outs:\n"
-        "    - path: models/demo\n      hash: md5\n      md5: aaa.dir\n"
-    )
-    assert locked_outputs(tmp_path) == {"train@demo": {"models/demo": "aaa.dir"}}
-    lock.write_text("stages: 3\n")
-    with pytest.raises(DhmdError, match="is not what DVC writes"):
-        locked_outputs(tmp_path)

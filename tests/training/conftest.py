@@ -1,6 +1,6 @@
 """Tests of this folder run on one thread and share what is pretrained."""
 
-from tests.oracle.threads import one_thread
+from tests.threads import one_thread
 from tests.training.bench import bench
 
 __all__ = ["bench", "one_thread"]

@@ -1,4 +1,4 @@
-"""Learners of one number, whose way through a training can be told in advance."""
+"""Learners with one parameter per member, whose training can be computed by hand."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dhmd.models.batch import Batch
-from dhmd.models.stacked.members import Members
+from dhmd.models.batch import EnsembleBatch
+from dhmd.models.learner import Learner
+from dhmd.models.members import Members
 from dhmd.models.task import Task
 from dhmd.training.checkpoint import CheckpointDirectory
 from dhmd.training.device_corpus import DeviceCorpus
@@ -20,12 +21,12 @@ CPU = torch.device("cpu")
 ROWS = 16
 
 
-class Walker(nn.Module):
-    """Predicts one number for all, and moves it a learning rate an update.
+class Walker(Learner):
+    """Predicts its parameter for all, and moves it by the learning rate at each update.
 
     Args:
-        direction: a member each, +1 or −1: where the number goes.
-        spoil: from epoch and member's number to what is added to the loss (NaN, say).
+        direction: per member, +1 or −1: where the parameter moves.
+        spoil: a term to add to the loss (NaN, say), from the parameters.
     """
 
     def __init__(
@@ -38,10 +39,10 @@ class Walker(nn.Module):
         self.spoil = spoil or torch.zeros_like
         self.calls = 0
 
-    def predict(self, batch: Batch) -> Tensor:
+    def predict(self, batch: EnsembleBatch) -> Tensor:
         return self.place_E[:, None, None].expand(-1, batch.labels_EB.shape[1], 1)
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, batch: EnsembleBatch) -> dict[str, Tensor]:
         self.calls += 1
         total = -self.place_E * self.direction_E + self.spoil(self.place_E)
         return {"total": total, "task": total * 2}
@@ -95,14 +96,15 @@ def schedule(**changes: float) -> Schedule:
 
 
 def one_label(label: float) -> DeviceCorpus:
-    """Sixteen utterances to train on and four to select on, all of one label and one step."""
-    lengths, count = [np.ones(ROWS + 4, dtype=np.int64)], ROWS + 4
-    values = [np.ones((count, 1), np.float32)]
+    """Make sixteen train and four validation utterances, all with one label and one step."""
+    count = ROWS + 4
+    lengths = {"text": np.ones(count, dtype=np.int64)}
+    values = {"text": np.ones((count, 1), np.float32)}
     return DeviceCorpus(lengths, values, np.full(count, label), CPU, together=True)
 
 
 def trainer_of(
-    learner: nn.Module,
+    learner: Learner,
     corpus: DeviceCorpus,
     folder: Path,
     *,
@@ -111,11 +113,11 @@ def trainer_of(
     observer: Watcher | None = None,
     members: Members | None = None,
 ) -> Trainer:
-    """A trainer on such a corpus; the place is kept below `folder`."""
+    """Build a trainer on such a corpus; it saves its progress in `folder`."""
     members = members or Members(seeds, CPU)
     folder.mkdir(exist_ok=True)
     return Trainer(
-        learner,  # type: ignore[arg-type]
+        learner,
         members,
         corpus,
         names=[f"seed-{seed}" for seed in seeds],

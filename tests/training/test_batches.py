@@ -1,4 +1,4 @@
-"""Which utterances meet: every one once an epoch, in shapes that no member can change."""
+"""Batches have every utterance once per epoch, in shapes that do not depend on the members."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from dhmd.training.batches import (
     EpochPlanner,
     PlannedBatch,
+    VideoPlanner,
     evaluation_batches,
+    evaluation_videos,
     make_buckets,
 )
 
@@ -159,3 +161,44 @@ def test_evaluation_meets_every_row_once_in_a_fixed_order() -> None:
         assert (one.rows_EB == other.rows_EB).all()
         assert (one.weight_EB == 1).all()
         assert one.rows_EB.shape[1] <= 5
+
+
+# ---- whole videos --------------------------------------------------------------------------------
+
+VIDEOS = np.array([3, 3, 0, 0, 0, 1, 2, 2, 2, 2, 4, 1])  # of 12 utterances
+ROWS = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11])
+
+
+def video_planner(*seeds: int, batch_size: int = 5) -> VideoPlanner:
+    order = [torch.Generator().manual_seed(seed) for seed in seeds]
+    uses_EN = np.ones((len(seeds), len(VIDEOS)), np.float32)
+    return VideoPlanner(ROWS, VIDEOS, (9,), uses_EN, order, batch_size=batch_size, accumulate=1)
+
+
+def test_batches_of_videos_are_whole_and_an_epoch_has_every_video_once() -> None:
+    plan = video_planner(5, 6, 7)
+    for epoch in (1, 2):
+        batches = [batch for update in plan.epoch(epoch) for batch in update]
+        assert len({batch.rows_EB.shape for batch in batches}) == 1
+        for member in range(3):
+            met = []
+            for batch in batches:
+                own = batch.rows_EB[member][batch.weight_EB[member] > 0]
+                for video in set(VIDEOS[own]):
+                    assert sorted(own[VIDEOS[own] == video]) == sorted(ROWS[VIDEOS[ROWS] == video])
+                assert batch.weight_EB[member].sum() == pytest.approx(1)
+                met += list(own)
+            assert sorted(met) == list(ROWS)
+
+
+def test_a_seed_meets_the_same_videos_alone_and_in_company() -> None:
+    company, alone = video_planner(5, 6, 7).epoch(1), video_planner(6).epoch(1)
+    for (many,), (one,) in zip(company, alone, strict=True):
+        assert (many.rows_EB[1] == one.rows_EB[0]).all()
+        assert (many.weight_EB[1] == one.weight_EB[0]).all()
+
+
+def test_evaluation_by_video_has_every_row_once_in_whole_videos() -> None:
+    batches = list(evaluation_videos(ROWS, VIDEOS, (9,), 5))
+    rows = [list(batch.rows_EB[0]) for batch in batches]
+    assert rows == [[0, 1, 2, 3, 4], [5, 11, 6, 7, 8, 9]]

@@ -125,3 +125,10 @@ def test_subsets_are_all_proper_ones_of_up_to_four_modalities() -> None:
     # With more, those of one modality and those that leave one out.
     assert {len(subset) for subset in subsets(tuple("abcde"))} == {1, 4}
     assert len(subsets(tuple("abcde"))) == 5 + 5
+
+
+def test_an_older_model_json_has_another_name_for_the_auxiliary_average() -> None:
+    value = TINY.as_json()
+    del value["model"]["auxiliary_average"]
+    value["model"]["vote"] = False
+    assert Configuration.from_json(value, "model.json").model.auxiliary_average is False

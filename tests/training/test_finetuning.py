@@ -11,18 +11,21 @@ from dhmd.data.aligned.corpus import Tokens
 from dhmd.data.text.contextual import Contextual
 from dhmd.data.text.encoder import Encoder, load_encoder
 from dhmd.data.text.subwords import Subwords
-from dhmd.models.batch import Batch
+from dhmd.models.batch import EnsembleBatch
 from dhmd.models.config import DecoupleConfig, DistillationConfig, ModelConfig
-from dhmd.models.registry import build
-from dhmd.models.stacked.members import Members
+from dhmd.models.ensemble import Ensemble
+from dhmd.models.members import Members
+from dhmd.models.registry import Corpus, build
 from dhmd.models.task import Task
 from dhmd.training.device_corpus import DeviceTokens, Normalisation
-from dhmd.training.finetuning import Finetuned, is_encoders
+from dhmd.training.finetuning import Finetuned
 from dhmd.training.optimiser import MemberAdam
 from tests.data.text.tiny import write_tiny
+from tests.models.ordinary import Indexing, Pooled
 
 SAID = (["good", "bad"], ["i", "like", "ungoodness"], ["oh"])
 CPU = torch.device("cpu")
+QUERY = "encoder.encoder.layer.0.attention.self.query.weight"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,9 @@ def tokens_of(passes: list[list[Subwords]]) -> Tokens:
     return Tokens(ids=ids, mask=np.ones(len(ids), bool), offsets=offsets, types=types, steps=steps)
 
 
-def learner_of(encoder: Encoder, seeds: tuple[int, ...]) -> tuple[Finetuned, Batch, np.ndarray]:
+def learner_of(
+    encoder: Encoder, seeds: tuple[int, ...]
+) -> tuple[Finetuned, EnsembleBatch, np.ndarray]:
     """A GRU on text, a batch of all utterances, and the frozen encoder's rows."""
     contextual = Contextual(encoder, trained=True)
     passes = [contextual.split(words, "x") for words in SAID]
@@ -55,11 +60,15 @@ def learner_of(encoder: Encoder, seeds: tuple[int, ...]) -> tuple[Finetuned, Bat
         {"text": encoder.width},
         model=ModelConfig(width=4, heads=2),
         loss_weights=[(DecoupleConfig(), DistillationConfig())] * len(seeds),
+        corpus=Corpus(len(SAID), {"text": 3}),
     )
-    learner = Finetuned(model, members, encoder, 0, normalisation)
+    learner = Finetuned(model, members, encoder, 0, normalisation, learning_rate=0.5).eval()
     shape = (len(seeds), len(SAID))
     mask = torch.tensor([[t < len(words) for t in range(3)] for words in SAID])
-    batch = Batch(
+    batch = EnsembleBatch(
+        modalities=("text",),
+        index_EB=torch.arange(len(SAID)).expand(shape),
+        video_EB=torch.arange(len(SAID)).expand(shape),
         features=[torch.zeros(len(seeds), 1, len(SAID), 3, encoder.width)],
         masks=[mask.expand(len(seeds), 1, -1, -1)],
         present_EMB=torch.ones(len(seeds), 1, len(SAID), dtype=torch.bool),
@@ -71,6 +80,26 @@ def learner_of(encoder: Encoder, seeds: tuple[int, ...]) -> tuple[Finetuned, Bat
     for n, own in enumerate(rows):
         wanted[n, : len(own)] = normalisation(own)
     return learner, batch, wanted
+
+
+@pytest.mark.parametrize("cls", [Pooled, Indexing])
+def test_an_ordinary_model_can_be_fine_tuned_with_an_encoder(
+    encoder: Encoder, cls: type[Pooled]
+) -> None:
+    """Together or one by one: gradients reach each member's own encoder."""
+    learner, batch, _ = learner_of(encoder, (1, 2))
+    task, inputs = learner.task, {"text": encoder.width}
+    model = Ensemble(learner.members, task, lambda: cls(inputs, task, ModelConfig()), name="x")
+    rule = Normalisation(np.zeros(encoder.width), np.ones(encoder.width))
+    learner = Finetuned(model, learner.members, encoder, 0, rule).train()
+    learner.losses(batch)["total"][0].backward()
+    grad = dict(learner.named_parameters())[QUERY].grad
+    assert grad is not None
+    assert grad[0].abs().max() > 0
+    assert grad[1].abs().max() == 0
+    assert learner.mode == ("vmap" if cls is Pooled else "loop")
+    assert "model.mlp.0.weight" in learner.member_tensors()
+    assert QUERY in learner.member_tensors()
 
 
 def test_the_first_step_sees_what_the_frozen_encoder_says(encoder: Encoder) -> None:
@@ -92,19 +121,22 @@ def test_an_utterance_without_text_stays_without(encoder: Encoder) -> None:
 def test_the_gradient_reaches_each_members_own_encoder(encoder: Encoder) -> None:
     learner, batch, _ = learner_of(encoder, (1, 2))
     learner.losses(batch)["total"][0].backward()
-    name = "encoder.encoder.layer.0.attention.self.query.weight"
-    grad = dict(learner.named_parameters())[name].grad
+    grad = dict(learner.named_parameters())[QUERY].grad
     assert grad is not None
     assert grad[0].abs().max() > 0
     assert grad[1].abs().max() == 0
 
 
+def optimiser_of(learner: Finetuned) -> MemberAdam:
+    return MemberAdam(learner, 1, weight_decay=0.0, clip_value=0.6, group=learner.parameter_group)
+
+
 def test_training_learns_and_leaves_the_given_encoder_as_it_was(encoder: Encoder) -> None:
     before = [value.clone() for value in encoder.model.parameters()]
     learner, batch, _ = learner_of(encoder, (1,))
-    learner.members.training = True
-    optimiser = MemberAdam(learner, 1, weight_decay=0.0, clip_value=0.6, ramped=is_encoders)
-    optimiser.set_rates(torch.tensor([2e-3]))
+    learner.train()
+    optimiser = optimiser_of(learner)
+    optimiser.set_rates(torch.tensor([4e-3]))
     losses = []
     for _ in range(60):
         optimiser.zero_grad()
@@ -119,26 +151,26 @@ def test_training_learns_and_leaves_the_given_encoder_as_it_was(encoder: Encoder
 
 def test_a_ramp_of_nothing_holds_the_encoder_still(encoder: Encoder) -> None:
     learner, batch, _ = learner_of(encoder, (1,))
-    optimiser = MemberAdam(learner, 1, weight_decay=0.0, clip_value=0.6, ramped=is_encoders)
-    optimiser.set_rates(torch.tensor([1e-2]), ramp=0.0)
+    optimiser = optimiser_of(learner)
+    optimiser.set_rates(torch.tensor([1e-2]), warmup=0.0)
     before = {name: value.detach().clone() for name, value in learner.named_parameters()}
     learner.losses(batch)["total"].sum().backward()
     optimiser.step()
     moved = {n for n, value in learner.named_parameters() if not torch.equal(value, before[n])}
     assert moved
-    assert not any(is_encoders(name) for name in moved)
+    assert not any(name.startswith("encoder.") for name in moved)
 
 
 def test_dropout_comes_from_the_members_stream(encoder: Encoder) -> None:
     learner, batch, _ = learner_of(encoder, (1,))
-    learner.members.training = True
+    learner.train()
     state = learner.members.state()
     first = learner.read(batch).features[0]
     second = learner.read(batch).features[0]
     assert not torch.equal(first, second)
     learner.members.restore(state)
     assert torch.equal(learner.read(batch).features[0], first)
-    learner.members.training = False
+    learner.eval()
     assert torch.equal(learner.read(batch).features[0], learner.read(batch).features[0])
 
 
@@ -148,5 +180,5 @@ def test_a_cache_of_another_encoder(encoder: Encoder) -> None:
     class Corpus:
         name, sources, tokens = "tiny", {"features.encoder": "00"}, None
 
-    with pytest.raises(DhmdError, match="tiny's aligned cache does not hold what bert reads: run"):
+    with pytest.raises(DhmdError, match="file of tiny lacks the tokens that bert reads: run"):
         check_tokens(Corpus, encoder)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.oracle.compare import assert_close
+from tests.models.compare import assert_close
 from tests.training.bench import arrays, pretrain, train
 from tests.training.corpora import TINY, tiny_cache
 

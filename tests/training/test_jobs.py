@@ -147,9 +147,13 @@ def _check_that_it_can_be_loaded(folder: Path, found: dict[str, Any], corpus: An
         features.append(x)
         masks.append(mask)
         present.append(torch.from_numpy(here))
-    from dhmd.models.batch import Batch
+    from dhmd.models.batch import EnsembleBatch
 
-    batch = Batch(
+    index = torch.arange(len(corpus.ids)).expand(2, -1)
+    batch = EnsembleBatch(
+        modalities=tuple(description.inputs),
+        index_EB=index,
+        video_EB=index,
         features=features,
         masks=masks,
         present_EMB=torch.stack(present).expand(2, -1, -1),
@@ -157,7 +161,7 @@ def _check_that_it_can_be_loaded(folder: Path, found: dict[str, Any], corpus: An
         labels_EB=torch.zeros(2, len(corpus.ids)),
     )
     with torch.no_grad():
-        output = description.task.present(model.predict(batch))
+        output = description.task.predictions(model.predict(batch))
     output = output if description.task.classes else output[..., 0]
     assert output.numpy() == pytest.approx(found["prediction"], abs=2e-5)
 

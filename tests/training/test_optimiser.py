@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dhmd.models.learner import ParameterGroup
 from dhmd.training.optimiser import MemberAdam
-from tests.oracle.compare import assert_close
+from tests.models.compare import assert_close
 
-REPLICAS = 3
+MEMBERS = 3
 
 
 class Stack(nn.Module):
@@ -18,16 +19,16 @@ class Stack(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(0)
-        self.matrix = nn.Parameter(torch.randn(REPLICAS, 2, 4, generator=generator))
-        self.codes = nn.Parameter(torch.randn(REPLICAS, generator=generator))
+        self.matrix = nn.Parameter(torch.randn(MEMBERS, 2, 4, generator=generator))
+        self.codes = nn.Parameter(torch.randn(MEMBERS, generator=generator))
 
 
 def gradients(step: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(100 + step)
     scale = 0.1 if step % 3 else 3.0  # some are clipped
     return {
-        "matrix": torch.randn(REPLICAS, 2, 4, generator=generator) * scale,
-        "codes": torch.randn(REPLICAS, generator=generator) * scale,
+        "matrix": torch.randn(MEMBERS, 2, 4, generator=generator) * scale,
+        "codes": torch.randn(MEMBERS, generator=generator) * scale,
     }
 
 
@@ -35,11 +36,15 @@ def factor(name: str) -> float:
     return 10.0 if name == "codes" else 1.0
 
 
+def group_of(name: str) -> ParameterGroup:
+    return ParameterGroup(learning_rate=factor(name))
+
+
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_every_member_goes_the_way_of_torchs_adamw(weight_decay: float) -> None:
     module = Stack()
     start = {name: p.detach().clone() for name, p in module.named_parameters()}
-    ours = MemberAdam(module, REPLICAS, weight_decay=weight_decay, clip_value=0.6, factor=factor)
+    ours = MemberAdam(module, MEMBERS, weight_decay=weight_decay, clip_value=0.6, group=group_of)
     rates = [0.01, 0.003, 0.02]
     own, theirs = [], []
     for member, rate in enumerate(rates):
@@ -74,8 +79,8 @@ def test_every_member_goes_the_way_of_torchs_adamw(weight_decay: float) -> None:
 def test_without_decay_a_member_goes_the_way_of_torchs_adam_from_the_first_step_on() -> None:
     module = Stack()
     wanted = nn.Parameter(module.matrix[0].detach().clone())
-    ours = MemberAdam(module, REPLICAS, weight_decay=0.0, clip_value=100.0)
-    ours.set_rates(torch.full((REPLICAS,), 0.01))
+    ours = MemberAdam(module, MEMBERS, weight_decay=0.0, clip_value=100.0)
+    ours.set_rates(torch.full((MEMBERS,), 0.01))
     theirs = torch.optim.Adam([wanted], lr=0.01)
     for step in range(300):
         ours.zero_grad()
@@ -92,7 +97,7 @@ def test_without_decay_a_member_goes_the_way_of_torchs_adam_from_the_first_step_
 def test_at_rate_zero_a_member_keeps_its_values_while_others_move() -> None:
     module = Stack()
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
-    ours = MemberAdam(module, REPLICAS, weight_decay=0.1, clip_value=0.6)
+    ours = MemberAdam(module, MEMBERS, weight_decay=0.1, clip_value=0.6)
     ours.set_rates(torch.tensor([0.01, 0.0, 0.01]))
     for name, gradient in gradients(1).items():
         module.get_parameter(name).grad.add_(gradient)
@@ -106,10 +111,10 @@ def test_at_rate_zero_a_member_keeps_its_values_while_others_move() -> None:
 
 def test_parameters_and_gradients_are_views_of_the_flat_buffers() -> None:
     module = Stack()
-    ours = MemberAdam(module, REPLICAS, weight_decay=0.0, clip_value=0.6)
-    assert ours.values_P.numel() == REPLICAS * 9
+    ours = MemberAdam(module, MEMBERS, weight_decay=0.0, clip_value=0.6)
+    assert ours.values_P.numel() == MEMBERS * 9
     module.codes.square().sum().backward()
-    assert ours.grads_P[-REPLICAS:].equal(2 * module.codes.detach())
+    assert ours.grads_P[-MEMBERS:].equal(2 * module.codes.detach())
     ours.zero_grad()
     assert module.codes.grad.eq(0).all()
     ours.values_P.fill_(4.0)
@@ -123,7 +128,7 @@ def test_parameters_and_gradients_are_views_of_the_flat_buffers() -> None:
 def test_a_restored_state_goes_on_as_the_saved_one_would() -> None:
     def optimiser() -> tuple[Stack, MemberAdam]:
         module = Stack()
-        ours = MemberAdam(module, REPLICAS, weight_decay=0.1, clip_value=0.6)
+        ours = MemberAdam(module, MEMBERS, weight_decay=0.1, clip_value=0.6)
         ours.set_rates(torch.tensor([0.01, 0.02, 0.03]))
         return module, ours
 
@@ -144,8 +149,60 @@ def test_a_restored_state_goes_on_as_the_saved_one_would() -> None:
     assert other.values_P.equal(ours.values_P)
 
 
+def test_a_parameter_may_have_its_own_weight_decay_and_one_without_gradient_is_left_alone() -> None:
+    module = Stack()
+    module.fixed = nn.Parameter(torch.ones(MEMBERS), requires_grad=False)
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+    groups = {"matrix": ParameterGroup(weight_decay=0.0), "codes": ParameterGroup()}
+    ours = MemberAdam(
+        module, MEMBERS, weight_decay=0.5, clip_value=1.0, group=lambda name: groups[name]
+    )
+    ours.set_rates(torch.full((MEMBERS,), 0.1))
+    ours.step()
+    assert module.matrix.equal(before["matrix"])
+    assert_close(module.codes.detach(), before["codes"] * (1 - 0.1 * 0.5))
+    assert module.fixed.equal(before["fixed"])
+
+
+def test_a_phase_updates_its_parameters_alone_as_an_optimiser_of_its_own() -> None:
+    module, alone = Stack(), Stack()
+    phases = {"matrix": ParameterGroup(phase="first"), "codes": ParameterGroup()}
+    ours = MemberAdam(
+        module,
+        MEMBERS,
+        weight_decay=0.1,
+        clip_value=0.6,
+        group=lambda name: phases[name],
+        phases=("first", "main"),
+    )
+    del alone.matrix
+    own = MemberAdam(alone, MEMBERS, weight_decay=0.1, clip_value=0.6)
+    for optimiser in (ours, own):
+        optimiser.set_rates(torch.full((MEMBERS,), 0.1))
+    start = module.matrix.detach().clone()
+    for step, phase in enumerate(("main", "first", "main", "main")):
+        ours.zero_grad()
+        for name, gradient in gradients(step).items():
+            module.get_parameter(name).grad.add_(gradient)
+        before = module.matrix.detach().clone()
+        ours.step(phase)
+        assert module.matrix.equal(before) == (phase == "main")
+        if phase == "main":
+            own.zero_grad()
+            alone.codes.grad.add_(gradients(step)["codes"])
+            own.step()
+    assert module.codes.equal(alone.codes)
+    assert ours.steps.tolist() == [1, 3]
+    ours.step()
+    assert ours.steps.tolist() == [2, 4]
+    ours.reset()
+    assert not ours.state()["first"].any()
+    assert ours.steps.tolist() == [0, 0]
+    assert not module.matrix.equal(start)
+
+
 def test_a_module_without_the_member_axis_is_refused() -> None:
     module = Stack()
     module.codes = nn.Parameter(torch.zeros(2))
     with pytest.raises(ValueError, match="codes has no member axis of 3"):
-        MemberAdam(module, REPLICAS, weight_decay=0.0, clip_value=0.6)
+        MemberAdam(module, MEMBERS, weight_decay=0.0, clip_value=0.6)

@@ -1,4 +1,4 @@
-"""outputs.h5: what it says of dictionaries and withheld modalities; its bytes are stable."""
+"""outputs.h5: statistics of dictionaries, missing modalities, stable bytes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dhmd.data.aligned import read_corpus
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.outputs import (
     DROP_RATES,
-    _away,
+    _drops,
     collect,
     dictionary_statistics,
-    withheld,
+    missing_modalities,
     write_outputs,
 )
 from dhmd.training.weights import load_model
@@ -64,20 +64,20 @@ def test_dictionary_statistics_are_what_loops_count() -> None:
     assert found["dead"] >= 1
 
 
-def test_nothing_is_said_of_dictionaries_without_activations() -> None:
+def test_there_are_no_statistics_without_activations() -> None:
     assert dictionary_statistics(np.zeros((4, 2, 5), np.float32)) == {}
     assert dictionary_statistics(np.full((4, 2, 5), np.nan, np.float32)) == {}
     single = dictionary_statistics(random_codes(modalities=1))
     assert set(single) == {"active", "used", "dead", "perplexity"}
 
 
-def test_withholding_reads_the_other_modalities_alone(bench: Bench) -> None:
+def test_dropping_modalities_reads_the_others_alone(bench: Bench) -> None:
     model, members, description = load_model(bench.trained(), CPU)
     corpus = read_corpus(bench.cache())
     names = description.configuration.modalities
     data = DeviceCorpus.of(corpus, names, dict(description.normalisation), CPU)
     test = corpus.index("test")
-    found = withheld(model, members, data, test, names)
+    found = missing_modalities(model, members, data, test)
     chance = {f"random {rate} %" for rate in (10, 30, 50, 70)}
     subsets = {"text", "audio", "vision", "text+audio", "text+vision", "audio+vision"}
     assert set(found) == subsets | chance
@@ -125,8 +125,10 @@ def test_the_file_has_the_same_bytes_for_the_same_content(bench: Bench, tmp_path
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
 
 
-def test_withholding_by_chance_takes_its_share_and_leaves_one_modality() -> None:
-    away = {name: value for name, value in _away(4000, ["a", "b", "c"]).items() if "random" in name}
+def test_drops_by_chance_meet_their_rate_and_leave_one_modality() -> None:
+    away = {
+        name: value for name, value in _drops(4000, ["a", "b", "c"]).items() if "random" in name
+    }
     for (name, value), rate in zip(away.items(), DROP_RATES, strict=True):
         assert name == f"random {round(100 * rate)} %"
         assert value.sum(1).max() <= 2
@@ -134,21 +136,21 @@ def test_withholding_by_chance_takes_its_share_and_leaves_one_modality() -> None
         assert value.mean() == pytest.approx(rate - rate**3 / 3, abs=0.02)
     for some, more in itertools.pairwise(away.values()):
         assert not (some & ~more).any()
-    assert not any("random" in name for name in _away(10, ["a"]))
+    assert not any("random" in name for name in _drops(10, ["a"]))
 
 
-def test_withholding_by_chance_is_the_prediction_without_those_modalities(bench: Bench) -> None:
+def test_a_drop_by_chance_is_the_prediction_without_those_modalities(bench: Bench) -> None:
     model, members, description = load_model(bench.trained(), CPU)
     corpus = read_corpus(bench.cache())
     names = description.configuration.modalities
     data = DeviceCorpus.of(corpus, names, dict(description.normalisation), CPU)
     test = corpus.index("test")
-    found = withheld(model, members, data, test, names)["random 50 %"]
-    away_NM = _away(len(corpus.ids), names)["random 50 %"]
-    assert away_NM[test].any()
+    found = missing_modalities(model, members, data, test)["random 50 %"]
+    drop_NM = _drops(len(corpus.ids), names)["random 50 %"]
+    assert drop_NM[test].any()
     for row in test:
         present_M = corpus.present_NM[row]
-        absent_M = away_NM[row] & bool((present_M & ~away_NM[row]).any())
+        absent_M = drop_NM[row] & bool((present_M & ~drop_NM[row]).any())
         batch = data.batch(torch.tensor([[row]] * 2), torch.ones(2, 1), (9, 9, 9))
         with torch.no_grad():
             output = model.predict(batch.without(torch.from_numpy(absent_M).view(1, 3, 1)))

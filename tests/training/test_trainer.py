@@ -13,19 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from dhmd.data.aligned import Corpus
-from dhmd.models.batch import Batch
+from dhmd.models.batch import EnsembleBatch
+from dhmd.models.learner import Learner
+from dhmd.models.members import Members
+from dhmd.models.registry import Corpus as Facts
 from dhmd.models.registry import build
 from dhmd.models.stacked.encoders import UnimodalModel
-from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
 from dhmd.training.batches import PlannedBatch
 from dhmd.training.checkpoint import CheckpointDirectory
 from dhmd.training.configuration import Configuration
 from dhmd.training.input import Input
 from dhmd.training.trainer import Progress, Trainer, schedule_of
-from tests.models.stacked.settings import CLASSES
-from tests.oracle.batches import random_batch
-from tests.oracle.compare import assert_close
+from tests.models.batches import random_batch
+from tests.models.compare import assert_close
+from tests.models.stacked.settings import CLASSES, MODEL
 from tests.training.corpora import tiny_configuration, tiny_corpus
 from tests.training.learners import CPU, Walker, Watcher, one_label, schedule, trainer_of
 
@@ -180,7 +182,7 @@ def test_a_diverging_member_is_named_and_leaves_the_others_as_they_were(
 
 def dhmd_trainer(
     corpus: Corpus, configuration: Configuration, folder: Path, observer: Watcher | None = None
-) -> tuple[nn.Module, Trainer]:
+) -> tuple[Learner, Trainer]:
     """A trainer of the architecture, with teachers that depend on seed and utterance alone."""
     seeds = configuration.train.seeds
     ready = Input.of(corpus, configuration.modalities, CPU)
@@ -199,6 +201,7 @@ def dhmd_trainer(
         {name: len(corpus.feature_names[name]) for name in configuration.modalities},
         model=configuration.model,
         loss_weights=[(configuration.decouple, configuration.kd)] * len(seeds),
+        corpus=Facts(len(corpus.index("train")), dict.fromkeys(configuration.modalities, 9)),
     )
     folder.mkdir()
     uses_EN = np.zeros((len(seeds), count), np.float32)
@@ -218,12 +221,12 @@ def dhmd_trainer(
     )
 
 
-def recorded(model: nn.Module) -> list[dict[str, Tensor]]:
+def recorded(model: Learner) -> list[dict[str, Tensor]]:
     """Every step's losses, `[E]` each, as the training goes on."""
     steps: list[dict[str, Tensor]] = []
     losses = model.losses
 
-    def and_record(batch: Batch) -> dict[str, Tensor]:
+    def and_record(batch: EnsembleBatch) -> dict[str, Tensor]:
         found: dict[str, Tensor] = losses(batch)
         steps.append({name: value.detach().clone() for name, value in found.items()})
         return found
@@ -299,7 +302,6 @@ def test_accumulating_two_batches_is_one_batch_of_both(tmp_path: Path) -> None:
     (first, second), *_ = trainer.planner.epoch(1)
     assert first.rows_EB.shape == (2, 8)
     both = PlannedBatch(
-        0,
         first.steps,
         np.concatenate([first.rows_EB, second.rows_EB], axis=1),
         np.concatenate([first.weight_EB, second.weight_EB], axis=1),
@@ -353,7 +355,7 @@ def test_modality_dropout_takes_modalities_at_its_rate_and_never_all(tmp_path: P
     company = dhmd_trainer(corpus, with_seeds(1, 2, modality_dropout=0.6), tmp_path / "a")[1]
     alone = dhmd_trainer(corpus, with_seeds(2, modality_dropout=0.6), tmp_path / "b")[1]
     batch = random_batch((1, 1, 1), utterances=6000, absent=0.3)
-    dropped = company._dropped(batch.present_EMB)
+    dropped = company._dropped_modalities(batch.present_EMB)
     left = batch.present_EMB & ~dropped
     assert left.any(1).all()
     there = batch.present_EMB.all(1)
@@ -364,7 +366,7 @@ def test_modality_dropout_takes_modalities_at_its_rate_and_never_all(tmp_path: P
         assert share == pytest.approx(expected, abs=0.03)
     single = batch.present_EMB.sum(1) == 1
     assert (left.sum(1)[single] == 1).all()
-    assert alone._dropped(batch.present_EMB[1:])[0].equal(dropped[1])
+    assert alone._dropped_modalities(batch.present_EMB[1:])[0].equal(dropped[1])
     assert not dropped[0].equal(dropped[1])
 
 
@@ -390,7 +392,7 @@ def test_modality_dropout_is_on_in_training_only(tmp_path: Path) -> None:
 def test_a_member_that_leaves_utterances_out_never_sees_them(task: Task) -> None:
     """Weight 0 hides an utterance from every loss: other features and labels change nothing."""
     members = Members((1, 2), CPU)
-    model = UnimodalModel(members, task, 3, 8, kernel=3, input_dropout=0.0, output_dropout=0.0)
+    model = UnimodalModel(members, task, "audio", 3, MODEL).eval()
     batch = random_batch((3,), steps=(5,), task=task, absent=0.0, uncounted=2)
     other = replace(
         batch,

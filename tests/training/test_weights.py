@@ -27,7 +27,7 @@ def test_a_loaded_model_has_the_saved_weights_and_knows_what_it_is(bench: Bench,
     folder = bench.trained(task)
     model, members, description = load_model(folder, CPU)
     assert members.seeds == description.seeds == (1, 2)
-    assert not members.training
+    assert not model.training
     parameters = dict(model.named_parameters())
     for index, seed in enumerate((1, 2)):
         stored = load_file(folder / f"seed-{seed}.safetensors")

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import json_sha256
+from dhmd.base.files import json_sha256
 
 Array = np.ndarray[Any, Any]
 Task = Literal["regression", "classification"]
@@ -98,8 +98,8 @@ class Statistics:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SegmentTable:
-    """Everything in a corpus that has one value per segment.
+class _Table:
+    """What a corpus has before and after a fold is chosen.
 
     Attributes:
         name: the dataset's name.
@@ -113,10 +113,8 @@ class SegmentTable:
         feature_names: modality -> d names.
         present_NM: bool `[N, M]`, whether a segment has a real row of a modality.
         labels_N: float32 `[N]`, the class index for classification.
-        folds: fold -> `[N]` str of "train", "valid", "test"; the first fold is the default.
         planted: name -> `[N]`, the ground truth of generated data; {} elsewhere.
         tokens: a tokenizer's output, where the format has it.
-        recipe: what defines the corpus, as JSON values (Recipe.corpus()); part of its identity.
         sources: file -> sha256.
         report: the data report as JSON values; `warnings` are sentences for the user.
     """
@@ -133,12 +131,23 @@ class SegmentTable:
     feature_names: Mapping[str, tuple[str, ...]]
     present_NM: Array
     labels_N: Array
-    folds: Mapping[str, Array]
     planted: Mapping[str, Array] = field(default_factory=dict)
     tokens: Tokens | None = None
-    recipe: Mapping[str, object] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
-    report: Mapping[str, object] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SegmentTable(_Table):
+    """Everything in a corpus that has one value per segment.
+
+    Attributes:
+        folds: fold -> `[N]` str of "train", "valid", "test"; the first fold is the default.
+        recipe: what defines the corpus, as JSON values (Recipe.corpus()); part of its identity.
+    """
+
+    folds: Mapping[str, Array]
+    recipe: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -157,13 +166,13 @@ class CorpusData(SegmentTable):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Corpus:
+class Corpus(_Table):
     """A corpus under one fold, as training, evaluation and the report read it.
 
     `labels_N` and `planted` are NaN on the test split unless it was read with test_labels=True.
-    See SegmentTable and CorpusData for the fields of the same name.
 
     Attributes:
+        features, words, word_intervals: as in CorpusData.
         fold: the chosen fold.
         folds: all folds' names.
         split_N: `[N]` str, "train", "valid" or "test".
@@ -171,30 +180,14 @@ class Corpus:
         identity: see corpus_identity.
     """
 
-    name: str
-    task: Task
-    low: float
-    high: float
-    class_names: tuple[str, ...]
-    alignment: Alignment
-    ids: tuple[str, ...]
-    videos: tuple[str, ...]
-    modalities: tuple[str, ...]
-    features: dict[str, Ragged]
-    feature_names: dict[str, tuple[str, ...]]
-    present_NM: Array
-    labels_N: Array
+    features: Mapping[str, Ragged]
+    words: tuple[tuple[str, ...], ...] | None
+    word_intervals: Ragged | None
     fold: str
     folds: tuple[str, ...]
     split_N: Array
-    words: tuple[tuple[str, ...], ...] | None
-    word_intervals: Ragged | None
-    planted: dict[str, Array]
-    statistics: dict[str, Statistics]
-    tokens: Tokens | None
+    statistics: Mapping[str, Statistics]
     identity: str
-    sources: dict[str, str]
-    report: dict[str, Any]
 
     def index(self, split: str) -> Array:
         """Return the rows of a split, int64, ascending.

@@ -17,7 +17,6 @@ from dhmd.base.hdf5 import reading
 from dhmd.data.aligned.corpus import (
     SPLITS,
     Alignment,
-    Array,
     Corpus,
     Ragged,
     Statistics,
@@ -155,42 +154,40 @@ def _check(corpus: Corpus, where: str) -> None:
     Raises:
         DhmdError: the first contradiction.
     """
-    count, modalities = len(corpus.ids), corpus.modalities
-    expected: dict[str, tuple[Array, tuple[int, ...], str]] = {
-        "labels": (corpus.labels_N, (count,), "f"),
-        "present": (corpus.present_NM, (count, len(modalities)), "b"),
-    }
-    for name in modalities:
-        ragged, width = corpus.features[name], len(corpus.feature_names[name])
-        statistics = corpus.statistics[name]
-        expected[f"the features of {name}"] = (ragged.values, (len(ragged.values), width), "f")
-        expected[f"the offsets of {name}"] = (ragged.offsets, (count + 1,), "i")
-        expected[f"the mean of {name}"] = (statistics.mean_d, (width,), "f")
-        expected[f"the deviation of {name}"] = (statistics.std_d, (width,), "f")
-    for name, values in corpus.planted.items():
-        expected[f"planted {name}"] = (values, (count,), "f")
-    for what, (values, shape, kind) in expected.items():
-        if values.shape != shape or values.dtype.kind != kind:
-            raise DhmdError(
-                f"{where} is damaged: {what} have the shape {values.shape} and type "
-                f"{values.dtype}, where {shape} is expected"
-            )
-    if count < 1 or len(corpus.split_N) != count or len(corpus.videos) != count:
-        raise DhmdError(f"{where} is damaged: ids, videos and splits differ in number")
-    for name in modalities:
-        offsets, values = corpus.features[name].offsets, corpus.features[name].values
-        if offsets[0] != 0 or offsets[-1] != len(values) or (np.diff(offsets) < 0).any():
-            raise DhmdError(f"{where} is damaged: the offsets of {name} do not fit its rows")
-        statistics = corpus.statistics[name]
-        if not (np.isfinite(values).all() and np.isfinite(statistics.mean_d).all()):
-            raise DhmdError(f"{where} is damaged: {name} has values that are not finite")
-        if not (np.isfinite(statistics.std_d).all() and (statistics.std_d > 0).all()):
-            raise DhmdError(f"{where} is damaged: a deviation of {name} is not positive")
-    if corpus.words is not None and len(corpus.words) != count:
-        raise DhmdError(f"{where} is damaged: words for {len(corpus.words)} of {count} segments")
+    count = len(corpus.ids)
     known = corpus.labels_N[np.isin(corpus.split_N, ("train", "valid"))]
-    if not np.isfinite(known).all():
-        raise DhmdError(f"{where} is damaged: a label is not finite")
-    classes = len(corpus.class_names)
-    if corpus.task == "classification" and not np.isin(known, np.arange(classes)).all():
-        raise DhmdError(f"{where} is damaged: a label is none of the {classes} classes")
+    classes = np.arange(len(corpus.class_names))
+    is_class_N = np.isin(known, classes) | (corpus.task != "classification")
+    checks = {
+        "ids, videos, splits and labels differ in number": not count
+        or len({count, len(corpus.videos), len(corpus.split_N), len(corpus.labels_N)}) > 1,
+        "words and ids differ in number": corpus.words is not None and len(corpus.words) != count,
+        "present has another shape": corpus.present_NM.shape != (count, len(corpus.modalities)),
+        "a label is not finite": not np.isfinite(known).all(),
+        "a label is no class": not is_class_N.all(),
+        "the ground truth has another shape": any(
+            values.shape != (count,) for values in corpus.planted.values()
+        ),
+    }
+    for name in corpus.modalities:
+        values, offsets = corpus.features[name].values, corpus.features[name].offsets
+        mean_d, std_d = corpus.statistics[name].mean_d, corpus.statistics[name].std_d
+        width = (len(corpus.feature_names[name]),)
+        checks[f"features and statistics of {name} differ in width"] = not (
+            values.dtype.kind == mean_d.dtype.kind == std_d.dtype.kind == "f"
+            and values.shape[1:] == mean_d.shape == std_d.shape == width
+        )
+        checks[f"the offsets of {name} do not fit its rows"] = not (
+            offsets.dtype.kind == "i"
+            and offsets.shape == (count + 1,)
+            and offsets[0] == 0
+            and offsets[-1] == len(values)
+            and (np.diff(offsets) >= 0).all()
+        )
+        checks[f"{name} has values that are not finite"] = not all(
+            np.isfinite(part).all() for part in (values, mean_d, std_d)
+        )
+        checks[f"a deviation of {name} is not positive"] = not (std_d > 0).all()
+    for what, found in checks.items():
+        if found:
+            raise DhmdError(f"{where} is damaged: {what}; make it again with the align stage")

@@ -18,8 +18,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from dhmd.base.atomic import whole_file
 from dhmd.base.errors import DhmdError
+from dhmd.base.files import whole_file
 from dhmd.base.hdf5 import writing
 from dhmd.data.aligned.corpus import (
     SPLITS,

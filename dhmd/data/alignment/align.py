@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -23,6 +24,7 @@ from dhmd.recipes import Recipe
 
 Array = np.ndarray[Any, Any]
 Warn = Callable[[str], object]
+Attempt = Callable[..., Any]
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
@@ -70,24 +72,13 @@ def align_corpus(
     with Sequences(sequence_paths, plan.recipe.needed) as sequences:
         plan.check_sequences(sequences)
         table = TableBuilder(plan)
-        # Labels are small: every mistake in them or in the folds is found before the long part.
-        segments = {
-            video: rows
-            for video in _labelled(sequences, plan)
-            if len((rows := read_segments(sequences, plan.recipe, video)).labels_S)
-        }
-        videos = _chosen(sequences, plan, segments, folds, table)
-        if not videos:
-            raise DhmdError(table.errors(sequences)[0])
-        assign_splits(folds, videos, where=str(folds_path))
         names = {m: sequences.dimension_names(name) for m, name in plan.modalities.items()}
         if encoder is not None:
             names["text"] = encoder.feature_names
         with AlignedWriter(output, names, words=sequences.is_text(plan.reference)) as writer:
             sink = writer if encoder is None else TextWriter(writer, encoder)
-            for video in progress(videos, f"align {recipe.name}", unit="video"):
-                aligned = align_video(sequences, video, segments[video].intervals_S2, plan)
-                _write(sink, aligned, table.add(video, segments[video], aligned))
+            for video, rows, aligned in _videos(sequences, table, folds, folds_path, _call):
+                _write(sink, aligned, table.add(video, rows, aligned))
             for error in table.errors(sequences):
                 raise DhmdError(error)
             tokens = sink.finish() if isinstance(sink, TextWriter) else None
@@ -133,32 +124,45 @@ def _plan(
     return plan if encoder is None else plan.with_words_as_text()
 
 
-def _labelled(sequences: Sequences, plan: Plan) -> tuple[str, ...]:
-    """Return the videos that have labels, sorted."""
-    return sequences.videos(str(plan.recipe.labels.sequence))
+def _call(action: Callable[..., T], *arguments: Any, **options: Any) -> T | None:
+    return action(*arguments, **options)
 
 
-def _chosen(
-    sequences: Sequences,
-    plan: Plan,
-    segments: Mapping[str, SegmentRows],
-    folds: Folds,
-    table: TableBuilder,
-) -> list[str]:
-    """Return the videos to align; `table` counts those that are left out as incomplete.
+def _videos(
+    sequences: Sequences, table: TableBuilder, folds: Folds, folds_path: Path, attempt: Attempt
+) -> Iterator[tuple[str, SegmentRows, AlignedVideo]]:
+    """Align video by video; `attempt` calls a function, and may keep its error and return None.
 
-    An incomplete video in no split is always left out: CMU-MOSEI's folds list only the videos that
-    have all features.
+    Labels are small: every mistake in them or in the folds is found before the long part. An
+    incomplete video in no split is left out whatever the configuration: CMU-MOSEI's folds list only
+    the videos that have all features.
     """
-    split = {video for splits in folds.values() for videos in splits.values() for video in videos}
+    plan = table.plan
     drop = plan.config.incomplete_videos == "drop"
-    chosen = []
-    for video, rows in segments.items():
-        if sequences.lacking(video) and (drop or video not in split):
+    listed = {video for splits in folds.values() for videos in splits.values() for video in videos}
+    segments: dict[str, SegmentRows] = {}
+    for video in sequences.videos(str(plan.recipe.labels.sequence)):
+        rows = attempt(read_segments, sequences, plan.recipe, video)
+        if rows is None:
+            _attempt_rows(attempt, sequences, plan, video)
+        elif sequences.lacking(video) and (drop or video not in listed) and len(rows.labels_S):
             table.leave_out(video, len(rows.labels_S))
+        elif len(rows.labels_S):
+            segments[video] = rows
+    if folds and segments:
+        attempt(assign_splits, folds, list(segments), where=str(folds_path))
+    for video, rows in progress(segments.items(), f"align {plan.recipe.name}", unit="video"):
+        aligned = attempt(align_video, sequences, video, rows.intervals_S2, plan)
+        if aligned is None:
+            _attempt_rows(attempt, sequences, plan, video)
         else:
-            chosen.append(video)
-    return chosen
+            yield video, rows, aligned
+
+
+def _attempt_rows(attempt: Attempt, sequences: Sequences, plan: Plan, video: str) -> None:
+    """Read each sequence by itself, so that the defects of all are found."""
+    for name in dict.fromkeys([plan.reference, *plan.modalities.values()]):
+        attempt(sequences.rows, name, video)
 
 
 def _write(writer: AlignedWriter | TextWriter, aligned: AlignedVideo, keep_S: Array) -> None:
@@ -173,21 +177,6 @@ def _write(writer: AlignedWriter | TextWriter, aligned: AlignedVideo, keep_S: Ar
             aligned.word_intervals_P2[stay_P],
             aligned.word_lengths_S[keep_S],
         )
-
-
-class _Problems:
-    """Sentences, each once, in the order in which they were met."""
-
-    def __init__(self) -> None:
-        self.sentences: dict[str, None] = {}
-
-    def attempt(self, action: Callable[..., T], *arguments: Any, **options: Any) -> T | None:
-        """Return the action's result, or None where it failed: then its sentence is kept."""
-        try:
-            return action(*arguments, **options)
-        except DhmdError as error:
-            self.sentences[str(error)] = None
-            return None
 
 
 def check_corpus(
@@ -205,46 +194,35 @@ def check_corpus(
     All files are read to their end: for MOSEI that takes minutes. `warn` is called with what
     `align_corpus` would warn of.
     """
-    problems = _Problems()
-    plan = problems.attempt(_plan, recipe, align, alignment, EPSILON, encoder)
-    folds = problems.attempt(read_folds, folds_path)
+    problems: dict[str, None] = {}  # sentences, each once
+
+    def attempt(action: Callable[..., T], *arguments: Any, **options: Any) -> T | None:
+        try:
+            return action(*arguments, **options)
+        except DhmdError as error:
+            problems[str(error)] = None
+            return None
+
+    plan = attempt(_plan, recipe, align, alignment, EPSILON, encoder)
+    folds = attempt(read_folds, folds_path) or {}
     if plan is None:
-        return list(problems.sentences)
-    opened = [problems.attempt(Sequences, sequence_paths, [name]) for name in plan.recipe.needed]
-    for one in opened:
-        if one is not None:
-            one.close()
-    if None in opened:
-        return list(problems.sentences)
+        return list(problems)
+    with ExitStack() as stack:
+        opened = [attempt(Sequences, sequence_paths, [name]) for name in plan.recipe.needed]
+        for one in opened:
+            if one is not None:
+                stack.enter_context(one)
+        if None in opened:
+            return list(problems)
     with Sequences(sequence_paths, plan.recipe.needed) as sequences:
-        problems.attempt(plan.check_sequences, sequences)
+        attempt(plan.check_sequences, sequences)
         table = TableBuilder(plan)
-        segments = {}
-        for video in _labelled(sequences, plan):
-            rows = problems.attempt(read_segments, sequences, plan.recipe, video)
-            if rows is None:  # its other sequences may have defects too
-                _check_rows(problems, sequences, plan, video)
-            elif len(rows.labels_S):
-                segments[video] = rows
-        videos = _chosen(sequences, plan, segments, folds or {}, table)
-        for video in progress(videos, f"check {recipe.name}", unit="video"):
-            intervals_S2 = segments[video].intervals_S2
-            aligned = problems.attempt(align_video, sequences, video, intervals_S2, plan)
-            if aligned is None:
-                _check_rows(problems, sequences, plan, video)
-            else:
-                table.add(video, segments[video], aligned)
-        if not problems.sentences:
-            problems.sentences.update(dict.fromkeys(table.errors(sequences)))
-        if folds is not None and videos:
-            assigned = table.videos or videos
-            problems.attempt(assign_splits, folds, assigned, where=str(folds_path))
+        for video, rows, aligned in _videos(sequences, table, folds, folds_path, attempt):
+            table.add(video, rows, aligned)
+        if not problems:
+            problems.update(dict.fromkeys(table.errors(sequences)))
+        if folds and table.videos:
+            attempt(assign_splits, folds, table.videos, where=str(folds_path))
         for sentence in table.warnings(sequences, folds):
             warn(f"{recipe.name}: {sentence}")
-        return list(problems.sentences)
-
-
-def _check_rows(problems: _Problems, sequences: Sequences, plan: Plan, video: str) -> None:
-    """Read each sequence by itself, so that the defects of all are found."""
-    for name in dict.fromkeys([plan.reference, *plan.modalities.values()]):
-        problems.attempt(sequences.rows, name, video)
+    return list(problems)

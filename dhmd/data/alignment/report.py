@@ -23,7 +23,7 @@ from dhmd.data.csd import segment_id, video_of
 Array = np.ndarray[Any, Any]
 Folds = Mapping[str, Mapping[str, Sequence[str]]]  # fold -> split -> videos
 
-# A share of rows or segments that is lost is reported from here on.
+# Lost rows or segments are reported from this share on.
 REPORTED_SHARE = 1 / 20
 # Two sequences of one corpus whose times differ by such a factor are not in one unit.
 _UNIT_FACTOR = 20.0
@@ -54,21 +54,25 @@ def _share(part: int, whole: int) -> str:
 
 
 class _Times:
-    """The extent in time of one sequence's rows, beside that of the label segments."""
+    """The extent in time of one sequence's rows, beside those of the segments and the words."""
 
     def __init__(self) -> None:
         self.first, self.last = np.inf, -np.inf
-        self.factors: list[float] = []  # per video: the rows' median time over the segments'
+        # Per video: the rows' median time over the segments', and over the words'.
+        self.to_segments: list[float] = []
+        self.to_words: list[float] = []
         self.lengths: list[float] = []  # per video: the median row
 
-    def add(self, rows_R2: Array, segments_S2: Array, epsilon: float) -> None:
+    def add(self, rows_R2: Array, segments_S2: Array, words_W2: Array, epsilon: float) -> None:
         if not len(rows_R2) or not len(segments_S2):
             return
         start_R, end_R = rows_R2.T
         self.first, self.last = min(self.first, start_R.min()), max(self.last, end_R.max())
-        middle, segment = np.median(rows_R2.mean(axis=1)), np.median(segments_S2.mean(axis=1))
-        if middle > 0 and segment > 0:
-            self.factors.append(float(middle / segment))
+        middle = float(np.median(rows_R2))
+        for factors, others in ((self.to_segments, segments_S2), (self.to_words, words_W2)):
+            other = float(np.median(others)) if len(others) else 0.0
+            if middle > 0 and other > 0:
+                factors.append(middle / other)
         instants = are_instants(rows_R2, epsilon) and len(rows_R2) > 1
         length_R = np.diff(np.sort(start_R)) if instants else end_R - start_R
         self.lengths.append(float(np.median(length_R)))
@@ -106,8 +110,8 @@ class TableBuilder:
         self._counts: Counter[str] = Counter()
         self._modalities: dict[str, Counter[str]] = {name: Counter() for name in plan.modalities}
         self._segments: dict[str, int] = {}  # video -> label rows
-        # Label rows that have any words, or any rows of a modality.
-        self._met: Counter[str] = Counter()
+        # Segments with any words, or any rows of a modality.
+        self._overlapping: Counter[str] = Counter()
         self._times: dict[str, _Times] = {}
         self._segment_times = _Times()
 
@@ -139,9 +143,9 @@ class TableBuilder:
             self.planted.setdefault(name, []).append(values_S[kept])
         self._segments[video] = len(keep_S)
         self._counts.update({**aligned.counts, "labels_clipped": rows.clipped})
-        self._met["words"] += int(np.count_nonzero(aligned.word_lengths_S))
+        self._overlapping["words"] += int(np.count_nonzero(aligned.word_lengths_S))
         for m, (modality, steps) in enumerate(aligned.steps.items()):
-            self._met[modality] += int(np.count_nonzero(present_SM[:, m]))
+            self._overlapping[modality] += int(np.count_nonzero(present_SM[:, m]))
             absent = int(np.count_nonzero(~present_SM[kept, m]))
             self._modalities[modality].update({**steps.counts, "segments_absent": absent})
         self._add_times(rows.intervals_S2, aligned)
@@ -149,13 +153,14 @@ class TableBuilder:
 
     def _add_times(self, segments_S2: Array, aligned: AlignedVideo) -> None:
         epsilon = self.plan.epsilon
-        self._segment_times.add(segments_S2, segments_S2, epsilon)
-        rows = {self.plan.reference: aligned.reference_W2}
+        words_W2 = aligned.reference_W2
+        self._segment_times.add(segments_S2, segments_S2, words_W2, epsilon)
+        rows = {self.plan.reference: words_W2}
         for modality, steps in aligned.steps.items():
             if steps.intervals_R2 is not None:
                 rows[self.plan.modalities[modality]] = steps.intervals_R2
         for name, rows_R2 in rows.items():
-            self._times.setdefault(name, _Times()).add(rows_R2, segments_S2, epsilon)
+            self._times.setdefault(name, _Times()).add(rows_R2, segments_S2, words_W2, epsilon)
 
     def leave_out(self, video: str, segments: int) -> None:
         """Count a video that is left out because a sequence lacks it."""
@@ -192,13 +197,13 @@ class TableBuilder:
         ]
         if found:
             return found
-        if not self._met["words"] and (self.plan.alignment == "word" or self.plan.has_text):
-            return [self._meets_nothing(sequences, "words", reference)]
+        if not self._overlapping["words"] and (self.plan.alignment == "word" or self.plan.has_text):
+            return [self._no_overlap_sentence(sequences, "words", reference)]
         found = [
-            self._meets_nothing(sequences, modality, name)
+            self._no_overlap_sentence(sequences, modality, name)
             for modality, name in self.plan.modalities.items()
-            # Of files for prediction a modality may be absent, but not beside the point.
-            if not self._met[modality] and (self._labelled or self._has_rows(name))
+            # New files may lack a modality, but one with rows must overlap a segment.
+            if not self._overlapping[modality] and (self._labelled or self._has_rows(name))
         ]
         if not found and not self.ids and self._labelled:
             found.append(
@@ -211,29 +216,32 @@ class TableBuilder:
         return name in self._times and bool(self._times[name].lengths)
 
     def _in_another_unit(self, name: str) -> bool:
-        """Return whether a sequence's times cannot be in the segments' unit."""
+        """Return whether a sequence's times cannot be in the segments' unit.
+
+        A recording may go on long after its only segment. So rows that come late are in another
+        unit only if they also come late beside the words, and last longer than these.
+        """
         times = self._times[name]
-        if not times.factors:
+        if not times.to_segments:
             return False
-        factor = float(np.median(times.factors))
-        # A recording may go on long after its only segment, but its rows stay shorter than words.
-        shortest = min(
-            np.median(other.lengths)
-            for other in (self._segment_times, self._times[self.plan.reference])
-            if other.lengths and other is not times
-        )
-        too_long = factor > _UNIT_FACTOR and bool(np.median(times.lengths) > shortest)
-        return too_long or factor < 1 / _UNIT_FACTOR
+        factor = float(np.median(times.to_segments))
+        if name == self.plan.reference:
+            shorter = self._segment_times
+        else:
+            shorter = self._times[self.plan.reference]
+            factor = min(factor, float(np.median(times.to_words or [factor])))
+        long = bool(np.median(times.lengths) > np.median(shorter.lengths or [0.0]))
+        return (factor > _UNIT_FACTOR and long) or factor < 1 / _UNIT_FACTOR
 
     def _unit_sentence(self, sequences: Sequences, name: str) -> str:
-        factor = float(np.median(self._times[name].factors))
+        factor = float(np.median(self._times[name].to_segments))
         unit = "milliseconds" if 300 < max(factor, 1 / factor) < 3000 else "another unit"
         suspect = f"intervals of {name}" if factor > 1 else self._whose
         return (
             f"{self._ranges(sequences, name)}: are the {suspect} in {unit}? All must be in seconds"
         )
 
-    def _meets_nothing(self, sequences: Sequences, what: str, name: str) -> str:
+    def _no_overlap_sentence(self, sequences: Sequences, what: str, name: str) -> str:
         count = f"{sum(self._segments.values()):,} segments"
         if not self._has_rows(name):
             return (

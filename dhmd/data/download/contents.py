@@ -10,7 +10,7 @@ from typing import Protocol
 import h5py
 
 from dhmd.base.errors import first_line
-from dhmd.base.hashing import file_sha256
+from dhmd.base.files import file_sha256
 from dhmd.base.hdf5 import READ_ERRORS
 
 _PAGE_STARTS = (b"<!doctype html", b"<html", b"<?xml")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from dhmd.base.atomic import whole_folder
 from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.files import whole_folder
 from dhmd.base.progress import progress
 from dhmd.data.download.contents import Expected, SourceFailure, check_contents
 from dhmd.data.download.received import FileRecord, write_received

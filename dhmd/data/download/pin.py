@@ -11,9 +11,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hashing import file_sha256
+from dhmd.base.files import file_sha256, write_text
 from dhmd.data.download.gathering import wanted_files
 from dhmd.data.download.received import FileRecord
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError
+from dhmd.base.files import write_text
 from dhmd.config.yaml12 import load_yaml
 
 RECEIVED_NAME = "sources.json"

@@ -21,8 +21,8 @@ import requests
 import urllib3
 
 from dhmd import __version__
-from dhmd.base.atomic import write_text
 from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.files import write_text
 from dhmd.base.progress import progress
 from dhmd.data.download.contents import Expected, SourceFailure, check_contents
 

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import file_sha256
+from dhmd.base.files import file_sha256
 from dhmd.config.modalities import MODALITIES, in_order
 from dhmd.data.aligned import SPLITS
 from dhmd.data.formats.arrays import load_arrays

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from dhmd.base.atomic import whole_file, write_text
+from dhmd.base.files import whole_file, write_text
 from dhmd.data.csd import write_sequence
 from dhmd.data.synthetic.config import GeneratorConfig
 from dhmd.data.synthetic.frames import (

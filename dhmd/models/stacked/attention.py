@@ -12,19 +12,23 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from dhmd.models.members import Members
 from dhmd.models.stacked.attend import attend
-from dhmd.models.stacked.dropout import Dropout
-from dhmd.models.stacked.linear import Linear
-from dhmd.models.stacked.members import ALL, Members
-from dhmd.models.stacked.norm import LayerNorm
-from dhmd.models.stacked.pooling import padding_bias, zero_padding
+from dhmd.models.stacked.layers import (
+    ALL,
+    Dropout,
+    LayerNorm,
+    Linear,
+    padding_bias,
+    zero_padding,
+)
 
 
 class Attention(nn.Module):
-    """Queries `[E, g, B, T, D]` attend to keys `[E, g, B, U, D]`.
+    """Multi-head attention of queries `[E, g, B, T, D]` to keys `[E, g, B, U, D]`.
 
-    An explicit softmax (`attend`): head widths are too small for fused kernels, and this way is
-    deterministic everywhere.
+    `attend` computes the softmax explicitly: head widths are too small for fused kernels, and the
+    explicit form is deterministic on every device.
     """
 
     def __init__(
@@ -44,14 +48,14 @@ class Attention(nn.Module):
         keys = keys_EGBUD.shape[-2]
         query = self.query(x_EGBTD, select).reshape(-1, steps, width)
         pairs = self.key_value(keys_EGBUD, select).reshape(-1, keys, 2 * width)
-        drawn = self.dropout.drawn(x_EGBTD.shape[1:3], (self.heads, steps, keys), select)
-        mixed = attend(query, pairs, bias_EGBU.reshape(-1, keys), self.heads, drawn)
+        mask = self.dropout.attention_mask(x_EGBTD.shape[1:3], (self.heads, steps, keys), select)
+        mixed = attend(query, pairs, bias_EGBU.reshape(-1, keys), self.heads, mask)
         out: Tensor = self.out(mixed.view(x_EGBTD.shape), select)
         return out
 
 
 class _Layer(nn.Module):
-    """Pre-norm attention and feed-forward blocks, each with a residual (as MulT and DMD have)."""
+    """Pre-norm attention and feed-forward blocks with residuals, as in MulT and DMD."""
 
     def __init__(
         self,
@@ -80,9 +84,9 @@ class _Layer(nn.Module):
 
 
 class TransformerEncoder(nn.Module):
-    """A stack of layers, for self-attention (`keys=None`) or attention to other sequences.
+    """Transformer layers for self-attention (`keys=None`) or attention to other sequences.
 
-    `attention_dropout` has one rate a group: the rate of the modality attended to.
+    `attention_dropout` has one rate per group: the rate of the attended modality.
     """
 
     def __init__(
@@ -112,16 +116,16 @@ class TransformerEncoder(nn.Module):
         keys_EGBUD: Tensor | None = None,
         select: slice = ALL,
     ) -> Tensor:
-        """`mask` tells the real steps of the sequences attended to.
+        """Encode `x`; `mask` marks the real steps of the attended sequences.
 
-        A sequence without any is attended to as zeros, however far it is padded.
+        A sequence without real steps counts as zeros, whatever its padding.
         """
         bias = padding_bias(mask_EGBU)
         x = self.embedding_dropout(x_EGBTD * self.scale + positions(x_EGBTD), select)
         keys = None
         if keys_EGBUD is not None:
             keys = keys_EGBUD * self.scale + positions(keys_EGBUD)
-            # Without real keys attention is uniform over padding: positions there would count.
+            # Without real keys attention is uniform over the padding, where positions would count.
             keys = self.embedding_dropout(zero_padding(keys, mask_EGBU), select)
         for layer in self.layers:
             x = layer(x, keys, bias, select)
@@ -130,7 +134,7 @@ class TransformerEncoder(nn.Module):
 
 
 def positions(x_EGBTD: Tensor) -> Tensor:
-    """Sinusoidal positions `[T, D]` (Vaswani et al., 2017; half sines, half cosines as MulT)."""
+    """Return sinusoidal positions `[T, D]` (Vaswani et al., 2017; first sines, then cosines)."""
     steps, width = x_EGBTD.shape[-2:]
     half = max(width // 2, 1)
     rates = torch.exp(

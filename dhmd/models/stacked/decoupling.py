@@ -1,7 +1,7 @@
-"""Decoupling (method section 2; DMD, section 3.1): com and prt of each modality, and their losses.
+"""Decoupling (method section 2; DMD, section 3.1): shared and private features, their losses.
 
-Legend: E members, M modalities, B utterances, T steps, D width; com: homogeneous, modality-
-irrelevant part; prt: heterogeneous, modality-exclusive part.
+Legend: E members, M modalities, B utterances, T steps, D width; com: shared (homogeneous)
+features; prt: private (heterogeneous) features.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dhmd.models.batch import Batch, by_group
-from dhmd.models.stacked.linear import Linear
-from dhmd.models.stacked.members import Members
-from dhmd.models.stacked.pooling import masked_mean, zero_padding
+from dhmd.models.batch import EnsembleBatch
+from dhmd.models.members import Members
+from dhmd.models.stacked.layers import Linear, by_group, pool, zero_padding
 from dhmd.models.task import Task
 
 
 @dataclass
 class Decoupled:
-    """The parts of each modality, `[E, 1, B, T_m, D]` each, and pooled com `[E, M, B, D]`."""
+    """Shared and private features per modality, `[E, 1, B, T_m, D]` each, and pooled com."""
 
     com: list[Tensor]
     prt: list[Tensor]
@@ -28,9 +27,9 @@ class Decoupled:
 
 
 class Decoupling(nn.Module):
-    """`com_m = E_com(X_m)` with shared weights, `prt_m = E_prt_m(X_m)`, decoders `D_m`.
+    """`com_m = E_com(X_m)` with weights of all modalities, `prt_m = E_prt_m(X_m)`, decoders `D_m`.
 
-    The encoders act step by step (convolutions of width 1, DMD's public configuration).
+    The encoders act on each step alone (convolutions of width 1, DMD's public configuration).
     """
 
     def __init__(self, members: Members, modalities: int, width: int) -> None:
@@ -50,36 +49,36 @@ class Decoupling(nn.Module):
     def losses(
         self,
         encoded: list[Tensor],
-        parts: Decoupled,
-        batch: Batch,
+        decoupled: Decoupled,
+        batch: EnsembleBatch,
         *,
         task: Task,
         margin: float,
         gamma: Tensor,
     ) -> dict[str, Tensor]:
-        """The four losses and `dec`, each `[E]`: `L_rec + L_cyc + γ (L_mar + L_ort)`.
+        """Compute the four losses and `dec = L_rec + L_cyc + γ (L_mar + L_ort)`, `[E]` each.
 
         Gradients reach the encoders, both decoupling encoders and the decoders; none is stopped.
         Means are over the real steps of an utterance, then over utterances, so that accumulating
         an update over several batches is exact.
         """
-        joint = [torch.cat(pair, dim=-1) for pair in zip(parts.com, parts.prt, strict=True)]
+        joint = [torch.cat(pair, dim=-1) for pair in zip(decoupled.com, decoupled.prt, strict=True)]
         decoded = by_group(self.decoder, joint)
         again = by_group(self.private, decoded)
         rec = step_mean(
             [(x - d).square().mean(-1) for x, d in zip(encoded, decoded, strict=True)], batch
         )
         cyc = step_mean(
-            [(p - a).square().mean(-1) for p, a in zip(parts.prt, again, strict=True)], batch
+            [(p - a).square().mean(-1) for p, a in zip(decoupled.prt, again, strict=True)], batch
         )
         ort = step_mean(
             [
                 nn.functional.cosine_similarity(c, p, dim=-1).abs()
-                for c, p in zip(parts.com, parts.prt, strict=True)
+                for c, p in zip(decoupled.com, decoupled.prt, strict=True)
             ],
             batch,
         )
-        mar = margin_loss(parts.pooled_com_EMBD, batch, task=task, margin=margin)
+        mar = margin_loss(decoupled.pooled_com_EMBD, batch, task=task, margin=margin)
         return {
             "rec": rec,
             "cyc": cyc,
@@ -89,14 +88,8 @@ class Decoupling(nn.Module):
         }
 
 
-def pool(steps: list[Tensor], masks: list[Tensor]) -> Tensor:
-    """Masked means of every modality, `[E, M, B, D]`."""
-    pairs = zip(steps, masks, strict=True)
-    return torch.cat([masked_mean(x, mask) for x, mask in pairs], dim=1)
-
-
-def step_mean(values: list[Tensor], batch: Batch) -> Tensor:
-    """Σ over modalities of the mean of `[E, 1, B, T_m]` over real steps, then utterances: `[E]`."""
+def step_mean(values: list[Tensor], batch: EnsembleBatch) -> Tensor:
+    """Average `[E, 1, B, T_m]` over real steps, sum over modalities, average over utterances."""
     each_EB = torch.zeros_like(batch.weight_EB)
     for value, mask in zip(values, batch.masks, strict=True):
         steps = mask.sum(-1).clamp_min(1)
@@ -104,14 +97,14 @@ def step_mean(values: list[Tensor], batch: Batch) -> Tensor:
     return (each_EB * batch.weight_EB).sum(-1)
 
 
-def margin_loss(pooled_EMBD: Tensor, batch: Batch, *, task: Task, margin: float) -> Tensor:
-    """`L_mar` (DMD, eq. 4), `[E]`: the mean over triplets (i, j, k) of
-    `max(0, α_ik − cos(com_i, com_j) + cos(com_i, com_k))`.
+def margin_loss(pooled_EMBD: Tensor, batch: EnsembleBatch, *, task: Task, margin: float) -> Tensor:
+    """Compute `L_mar` (DMD, eq. 4), `[E]`.
 
-    i is an utterance in a modality, j any utterance of i's class in another modality, k an
-    utterance of another class in i's modality; `α_ik = margin · |y_i − y_k|` (classification: one
-    unit a differing class). Padding and absent modalities take no part; no triplet gives 0. The
-    triplets are those of the batch at hand, weighted by its share of the update.
+    It is the mean over triplets (i, j, k) of `max(0, α_ik − cos(com_i, com_j) + cos(com_i, com_k))`
+    with `α_ik = margin · |y_i − y_k|` (classification: 1 for a differing class). i is an utterance
+    in one modality, j an utterance of i's class in another modality, k an utterance of another
+    class in i's modality. Padding and absent modalities take no part; without a triplet the loss is
+    0. The triplets are those of the batch, weighted by its share of the update.
     """
     members, modalities, batch_size, width = pooled_EMBD.shape
     if modalities < 2:
@@ -140,7 +133,7 @@ def margin_loss(pooled_EMBD: Tensor, batch: Batch, *, task: Task, margin: float)
     gap = (labels.unsqueeze(-1) - labels.unsqueeze(-2)).abs()
     if task.classes is not None:
         gap = gap.clamp_max(1.0)
-    # Pairs that are no triplet are pushed far below the hinge instead of masking the big tensor.
+    # Pairs that form no triplet move far below the hinge, which avoids a mask of the big tensor.
     reach_ik = torch.where(valid_ik, margin * gap.unsqueeze(1) + cos_ik, -1e4)
     reach_ij = torch.where(valid_ij, cos_ij, 1e4)
     hinge = (reach_ik.unsqueeze(-2) - reach_ij.unsqueeze(-1)).relu().sum((1, 2, 3, 4))

@@ -1,4 +1,4 @@
-"""DHMD, whole: encoders, decoupling, two GD-Units, two dictionaries, fusion, and the total loss.
+"""DHMD for all members at once: the fast engine, equal to `dhmd.models.dhmd` (see the tests).
 
 Legend: E members, M modalities, B utterances, T steps, I features, D model width, W = (M − 1) D
 (D without cross-modal attention), O outputs.
@@ -6,47 +6,94 @@ Legend: E members, M modalities, B utterances, T steps, I features, D model widt
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from dhmd.models.batch import Batch
-from dhmd.models.config import DecoupleConfig, DistillationConfig, ModelConfig
-from dhmd.models.stacked.cross_modal import CrossModalAttention, SelfAttention
-from dhmd.models.stacked.decoupling import Decoupled, Decoupling, pool
+from dhmd.models.batch import EnsembleBatch
+from dhmd.models.config import DecoupleConfig, DistillationConfig, Edges, ModelConfig
+from dhmd.models.learner import Learner, ParameterGroup
+from dhmd.models.members import Members
+from dhmd.models.stacked.decoupling import Decoupled, Decoupling
 from dhmd.models.stacked.dictionary_matching import DictionaryMatching, DictionaryOutputs
-from dhmd.models.stacked.encoders import ModalityEncoder
-from dhmd.models.stacked.fusion import GatedFusion, vote
+from dhmd.models.stacked.encoders import (
+    CrossModalAttention,
+    SelfAttention,
+    copy_encoders,
+    modality_encoders,
+)
+from dhmd.models.stacked.fusion import GatedFusion, auxiliary_average
 from dhmd.models.stacked.graph_distillation import Graph, GraphDistillationUnit
-from dhmd.models.stacked.loss_weights import LossWeights
-from dhmd.models.stacked.members import Members
+from dhmd.models.stacked.layers import pool
 from dhmd.models.task import Task
 
 HOMOGENEOUS, HETEROGENEOUS = "homogeneous", "heterogeneous"
 
 
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the total loss, `[E]` each, and each member's source of edge weights.
+
+    Variants that differ in these alone train as one stack.
+    """
+
+    distill: Tensor  # λ, kd.lambda
+    aux: Tensor
+    decouple: Tensor
+    gamma: Tensor
+    homogeneous: Tensor  # 1 where HomoGD distils
+    heterogeneous: Tensor  # 1 where HeteroGD distils
+    matching: Tensor  # weight of L_DM beside λ, 0 where nothing is matched
+    edges: tuple[Edges, ...]
+
+    @staticmethod
+    def of(
+        settings: Sequence[tuple[DecoupleConfig, DistillationConfig]], device: torch.device
+    ) -> LossWeights:
+        """Collect the loss weights of one pair of settings per member."""
+
+        def column(values: list[float]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float32, device=device)
+
+        decouples = [decouple for decouple, _ in settings]
+        kds = [kd for _, kd in settings]
+        return LossWeights(
+            distill=column([kd.lambda_ for kd in kds]),
+            aux=column([kd.aux for kd in kds]),
+            decouple=column([d.weight if d.enabled else 0.0 for d in decouples]),
+            gamma=column([d.gamma for d in decouples]),
+            homogeneous=column([float(kd.graph.homogeneous) for kd in kds]),
+            heterogeneous=column([float(kd.graph.heterogeneous) for kd in kds]),
+            matching=column(
+                [kd.dictionary.weight if kd.dictionary.matching else 0.0 for kd in kds]
+            ),
+            edges=tuple(kd.graph.edges for kd in kds),
+        )
+
+
 @dataclass
 class ModelOutputs:
-    """All that a forward pass gives; the dictionaries of spaces that the model has.
+    """Results of a forward pass.
 
     Attributes:
         output_EBO: the final output.
         encoded: X_m, `[E, 1, B, T_m, D]` each.
-        parts: com and prt.
-        graphs: a GD-Unit's view by space.
-        matched: a dictionary's view by space.
+        decoupled: com and prt.
+        graphs: outputs of the GD-Unit by space.
+        dictionaries: outputs of the dictionary by space, for the spaces that have one.
     """
 
     output_EBO: Tensor
     encoded: list[Tensor]
-    parts: Decoupled
+    decoupled: Decoupled
     graphs: dict[str, Graph]
-    matched: dict[str, DictionaryOutputs] = field(default_factory=dict)
+    dictionaries: dict[str, DictionaryOutputs] = field(default_factory=dict)
 
 
-class DHMD(nn.Module):
-    """The model of E members; `loss_weights` holds what may differ between them.
+class DHMD(Learner):
+    """The model of E members; `loss_weights` holds the settings that may differ between them.
 
     Without decoupling (`decouple.enabled` off, an ablation) both spaces read X_m itself.
     """
@@ -63,19 +110,10 @@ class DHMD(nn.Module):
         loss_weights: LossWeights,
     ) -> None:
         super().__init__()
-        self.task, self.loss_weights, self.decouple = task, loss_weights, decouple
-        self.modalities, self.vote = tuple(inputs), model.vote
+        self.task, self.loss_weights, self.decouple, self.kd = task, loss_weights, decouple, kd
+        self.modalities, self.auxiliary_average = tuple(inputs), model.auxiliary_average
         count, width, output_dropout = len(inputs), model.width, model.dropout.output
-        self.encoders = nn.ModuleList(
-            ModalityEncoder(
-                members,
-                size,
-                width,
-                kernel=model.kernels[name],
-                input_dropout=model.dropout.input[name],
-            )
-            for name, size in inputs.items()
-        )
+        self.encoders = modality_encoders(members, inputs, model)
         self.decoupling = Decoupling(members, count, width) if decouple.enabled else None
         self.homogeneous = SelfAttention(members, self.modalities, width, model)
         self.heterogeneous = CrossModalAttention(members, self.modalities, width, model)
@@ -111,87 +149,104 @@ class DHMD(nn.Module):
             dropout=output_dropout,
         )
 
-    def forward(self, batch: Batch) -> ModelOutputs:
+    def forward(self, batch: EnsembleBatch) -> ModelOutputs:
         masks = batch.masks
         encoded = [
             encoder(x, mask)
             for encoder, x, mask in zip(self.encoders, batch.features, masks, strict=True)
         ]
         if self.decoupling is None:
-            parts = Decoupled(encoded, encoded, pool(encoded, masks))
+            decoupled = Decoupled(encoded, encoded, pool(encoded, masks))
         else:
-            parts = self.decoupling(encoded, masks)
-        crossed = self.heterogeneous(parts.prt, masks)
+            decoupled = self.decoupling(encoded, masks)
+        crossed = self.heterogeneous(decoupled.prt, masks)
         z_EMBW = pool(crossed, masks)
-        c_EMBD = pool(self.homogeneous(parts.com, masks), masks)
-        vertices = {HOMOGENEOUS: parts.pooled_com_EMBD, HETEROGENEOUS: z_EMBW}
+        c_EMBD = pool(self.homogeneous(decoupled.com, masks), masks)
+        vertices = {HOMOGENEOUS: decoupled.pooled_com_EMBD, HETEROGENEOUS: z_EMBW}
         graphs = {space: unit(vertices[space], batch) for space, unit in self.graphs.items()}
-        steps = {HOMOGENEOUS: parts.com, HETEROGENEOUS: crossed}
-        matched = {space: unit(steps[space], masks) for space, unit in self.dictionaries.items()}
-        features = [matched[space].feature_EMBW for space in matched]
+        steps = {HOMOGENEOUS: decoupled.com, HETEROGENEOUS: crossed}
+        dictionaries = {
+            space: unit(steps[space], masks) for space, unit in self.dictionaries.items()
+        }
+        features = [outputs.feature_EMBW for outputs in dictionaries.values()]
         output = self.fusion([z_EMBW, c_EMBD, *features], batch.present_EMB)
-        if self.vote:
-            said = [graph.outputs_EMBO for graph in graphs.values()]
-            output = output + vote(said, batch.present_EMB)
-        return ModelOutputs(output, encoded, parts, graphs, matched)
+        if self.auxiliary_average:
+            heads = [graph.outputs_EMBO for graph in graphs.values()]
+            output = output + auxiliary_average(heads, batch.present_EMB)
+        return ModelOutputs(output, encoded, decoupled, graphs, dictionaries)
 
-    def predict(self, batch: Batch) -> Tensor:
-        """Final outputs `[E, B, O]`."""
+    def predict(self, batch: EnsembleBatch) -> Tensor:
         output: Tensor = self(batch).output_EBO
         return output
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """`total` and its parts by name, `[E]` each:
+    def losses(self, batch: EnsembleBatch) -> dict[str, Tensor]:
+        """Return `total` and its parts by name, `[E]` each.
 
         `L_task + aux [(1 − λ) Σ L_task(vertices) + λ (L_homoGD + L_heteroGD)]
         + decouple.weight · L_dec + λ · kd.dictionary.weight · L_DM + L_edge`.
 
-        λ = 0 removes every distillation loss; L_edge stays, and reaches the edge networks only.
+        λ = 0 removes every distillation loss; L_edge remains, and reaches the edge networks only.
         """
-        passed: ModelOutputs = self(batch)
-        loss_weights = self.loss_weights
-        each_EB = self.task.loss(passed.output_EBO, batch.labels_EB)
+        outputs: ModelOutputs = self(batch)
+        weights = self.loss_weights
+        each_EB = self.task.loss(outputs.output_EBO, batch.labels_EB)
         task = (each_EB * batch.weight_EB).sum(-1)
         losses = {"task": task}
         total = task
-        on = {HOMOGENEOUS: loss_weights.homogeneous, HETEROGENEOUS: loss_weights.heterogeneous}
+        on = {HOMOGENEOUS: weights.homogeneous, HETEROGENEOUS: weights.heterogeneous}
         for space, unit in self.graphs.items():
             assert isinstance(unit, GraphDistillationUnit)
-            graph = passed.graphs[space]
+            graph = outputs.graphs[space]
             vertex = unit.task_loss(graph, batch)
-            distilled = unit.distillation_loss(graph, batch)
+            distillation = unit.distillation_loss(graph, batch)
             edge = unit.edge_loss(graph, batch)
-            share = loss_weights.distill
-            convex = (1 - share) * vertex + share * on[space] * distilled
-            total = total + loss_weights.aux * convex + edge
-            losses |= {f"vertex_{space}": vertex, f"gd_{space}": distilled, f"edge_{space}": edge}
+            share = weights.distill
+            convex = (1 - share) * vertex + share * on[space] * distillation
+            total = total + weights.aux * convex + edge
+            losses |= {
+                f"vertex_{space}": vertex,
+                f"gd_{space}": distillation,
+                f"edge_{space}": edge,
+            }
         if self.decoupling is not None:
             parts = self.decoupling.losses(
-                passed.encoded,
-                passed.parts,
+                outputs.encoded,
+                outputs.decoupled,
                 batch,
                 task=self.task,
                 margin=self.decouple.margin,
-                gamma=loss_weights.gamma,
+                gamma=weights.gamma,
             )
             losses |= parts
-            total = total + loss_weights.decouple * parts["dec"]
+            total = total + weights.decouple * parts["dec"]
         for space, dictionary in self.dictionaries.items():
             assert isinstance(dictionary, DictionaryMatching)
-            edges = passed.graphs[space].edges_EBIJ
-            matching = dictionary.loss(passed.matched[space], edges, batch, self.task)
+            edges = outputs.graphs[space].edges_EBIJ
+            matching = dictionary.loss(outputs.dictionaries[space], edges, batch, self.task)
             losses[f"dm_{space}"] = matching
-            total = total + loss_weights.distill * loss_weights.matching * matching
+            total = total + weights.distill * weights.matching * matching
         return {"total": total, **losses}
 
-    def learning_rate_factor(self, name: str, kd: DistillationConfig) -> float:
-        """How much faster than `train.lr` a parameter learns: dictionaries do."""
-        return kd.dictionary.lr_factor if name.startswith("dictionaries.") else 1.0
+    def details(self, batch: EnsembleBatch) -> dict[str, Tensor]:
+        outputs: ModelOutputs = self(batch)
+        details = {"prediction": self.task.stored(outputs.output_EBO)}
+        present_EBM = batch.present_EMB.transpose(1, 2)
+        for space, graph in outputs.graphs.items():
+            vertex_EMBO = self.task.stored(graph.outputs_EMBO)
+            details[f"vertex/{space}"] = vertex_EMBO.transpose(1, 2)
+            absent = ~present_EBM.unsqueeze(2)
+            details[f"edges/{space}"] = graph.edges_EBIJ.masked_fill(absent, torch.nan)
+        for space, dictionary in outputs.dictionaries.items():
+            details[f"codes/{space}"] = dictionary.activation_EMBK.transpose(1, 2)
+        prt_EMBD = pool(outputs.decoupled.prt, batch.masks)
+        details["embedding/homogeneous"] = outputs.decoupled.pooled_com_EMBD.transpose(1, 2)
+        details["embedding/heterogeneous"] = prt_EMBD.transpose(1, 2)
+        return details
 
+    def parameter_group(self, name: str) -> ParameterGroup:
+        """Dictionaries learn at their own rate."""
+        factor = self.kd.dictionary.lr_factor if name.startswith("dictionaries.") else 1.0
+        return ParameterGroup(learning_rate=factor)
 
-def initialise_encoders(model: nn.Module, pretrained: dict[str, Tensor]) -> None:
-    """Put pretrained encoder weights, by parameter name, `[E, …]` each, in place."""
-    own = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, value in pretrained.items():
-            own[name].copy_(value)
+    def load_encoders(self, encoders: Mapping[str, Mapping[str, Tensor]]) -> None:
+        copy_encoders(self.encoders, self.modalities, encoders)

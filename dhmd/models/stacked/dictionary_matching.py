@@ -1,7 +1,7 @@
 """Fine distillation: matching modalities over a shared dictionary (method section 4).
 
-That there is such a stage is the paper's; its equations here are ours, after finite discrete tokens
-(arXiv 2303.14865).
+The stage is the paper's; its equations here are ours, after finite discrete tokens (arXiv
+2303.14865).
 
 Legend: E members, M modalities, B utterances (C candidates, also B), T steps, W width, K codes,
 P ordered pairs (source i, target j).
@@ -14,16 +14,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dhmd.models.batch import Batch, by_group
+from dhmd.models.batch import EnsembleBatch
 from dhmd.models.config import DictionaryConfig
-from dhmd.models.stacked.linear import Linear
-from dhmd.models.stacked.members import ALL, Members
-from dhmd.models.stacked.pooling import masked_max
+from dhmd.models.members import Members
+from dhmd.models.stacked.layers import ALL, Linear, by_group, masked_max
 from dhmd.models.stacked.sparsemax import fenchel_young, sparsemax
 from dhmd.models.task import Task
 
-# Ten at the start (as the first drafts had it) needs codes so close to each other that every
-# utterance keeps the same ones: after 200 updates the overlap was .9 for any two utterances.
+# More codes (ten, say) would have to start so close to each other that every utterance keeps the
+# same ones: after 200 updates the overlap of any two utterances was 0.9.
 _ACTIVE_AT_START = 3
 _PROBE_QUERIES = 64
 _PROBE_STEPS = 8
@@ -31,7 +30,7 @@ _PROBE_STEPS = 8
 
 @dataclass
 class DictionaryOutputs:
-    """What a dictionary says of a batch: relevance z, activation A (on the simplex), feature u."""
+    """Outputs of a dictionary: relevance z, activation A (on the simplex), feature u."""
 
     relevance_EMBK: Tensor
     activation_EMBK: Tensor
@@ -41,7 +40,7 @@ class DictionaryOutputs:
 class QueryMLP(nn.Module):
     """`q_m = MLP_m(h_m[t])`: `[E, g, B, T, W]` → the same shape, weights by modality.
 
-    It reads h normalised [ours]: where h is small the biases would give all steps the same query,
+    The input is normalised (ours): where h is small the biases would give all steps the same query
     and every utterance the same codes.
     """
 
@@ -57,7 +56,7 @@ class QueryMLP(nn.Module):
 
 
 class DictionaryMatching(nn.Module):
-    """A dictionary `C_s [K, W]` that a space's modalities share, with a query MLP for each."""
+    """A dictionary `C_s [K, W]` that the modalities of a space share, with a query MLP for each."""
 
     def __init__(
         self, members: Members, modalities: int, width: int, config: DictionaryConfig
@@ -68,8 +67,11 @@ class DictionaryMatching(nn.Module):
         self.codes_EKW = nn.Parameter(initial_codes(members, width, config))
 
     def forward(self, steps: list[Tensor], masks: list[Tensor]) -> DictionaryOutputs:
-        """`z_m[k] = max over real t of s · cos(q_m[t], C[k])`; `A = sparsemax(z)`;
-        `u = normalise(A C)`. Absent modalities get zeros everywhere."""
+        """Match steps to codes.
+
+        `z_m[k] = max over real t of s · cos(q_m[t], C[k])`, `A = sparsemax(z)`,
+        `u = normalise(A C)`. Absent modalities get zeros everywhere.
+        """
         codes_EKW = nn.functional.normalize(self.codes_EKW, dim=-1)
         relevance = [
             masked_max(self._cosines(query, codes_EKW), mask)
@@ -85,61 +87,66 @@ class DictionaryMatching(nn.Module):
 
     @staticmethod
     def _cosines(query_EGBTW: Tensor, codes_EKW: Tensor) -> Tensor:
-        """Cosine of every step's query with every code, `[E, g, B, T, K]`."""
+        """Compute the cosine of every step's query and every code, `[E, g, B, T, K]`."""
         members, *middle, width = query_EGBTW.shape
         unit = nn.functional.normalize(query_EGBTW, dim=-1).reshape(members, -1, width)
         return torch.bmm(unit, codes_EKW.transpose(1, 2)).view(members, *middle, -1)
 
     def loss(
-        self, matched: DictionaryOutputs, edges_EBIJ: Tensor, batch: Batch, task: Task
+        self, outputs: DictionaryOutputs, edges_EBIJ: Tensor, batch: EnsembleBatch, task: Task
     ) -> Tensor:
-        """`L_DM`, `[E]`: mean over ordered pairs of InfoNCE(u_j, u_i), plus the pairs'
-        Fenchel–Young losses weighted by the GD-Unit's edges, which makes the two stages one, plus
-        `balance` times `usage_imbalance` [ours]: Fenchel–Young alone feeds the codes that are used
-        most, until every utterance has the same ones.
+        """Compute `L_DM`, `[E]` (ours).
 
-        Fenchel–Young is divided by the scale s that its scores carry: with s = 10 in full it
-        outruns InfoNCE and all utterances end up on the same codes.
+        The sum of three terms: the mean of InfoNCE(u_j, u_i) over ordered pairs; Fenchel–Young
+        losses of the pairs, weighted by the GD-Unit's edges, which couple the two stages; and
+        `balance` times `usage_imbalance`. Without balance, Fenchel–Young favours the codes that are
+        used most until every utterance has the same ones.
 
-        Gradient reaches queries and codes of both ends in InfoNCE, of the target's relevance z_j in
-        Fenchel–Young (A_i is fixed); none reaches the edges.
+        Fenchel–Young is divided by the scale s of its scores: otherwise it dominates InfoNCE at
+        s = 10, and all utterances end up with the same codes.
+
+        The gradient reaches queries and codes of both ends in InfoNCE, and of the target's
+        relevance z_j in Fenchel–Young (A_i is fixed); it does not reach the edges.
         """
-        count = matched.feature_EMBW.shape[1]
+        count = outputs.feature_EMBW.shape[1]
         pairs = [(i, j) for i in range(count) for j in range(count) if i != j]
         if not pairs:
-            return matched.feature_EMBW.new_zeros(matched.feature_EMBW.shape[0])
+            return outputs.feature_EMBW.new_zeros(outputs.feature_EMBW.shape[0])
         sources, targets = [i for i, _ in pairs], [j for _, j in pairs]
         both_EPB = batch.present_EMB[:, sources] & batch.present_EMB[:, targets]
         contrast_EPB = info_nce(
-            matched.feature_EMBW[:, targets],
-            matched.feature_EMBW[:, sources],
+            outputs.feature_EMBW[:, targets],
+            outputs.feature_EMBW[:, sources],
             both_EPB,
             batch,
             task,
             self.config.temperature,
         )
         divergence_EPB = fenchel_young(
-            matched.relevance_EMBK[:, targets],
-            matched.activation_EMBK[:, targets],
-            matched.activation_EMBK[:, sources],
+            outputs.relevance_EMBK[:, targets],
+            outputs.activation_EMBK[:, targets],
+            outputs.activation_EMBK[:, sources],
         )
         edges_EPB = torch.stack([edges_EBIJ[:, :, i, j] for i, j in pairs], dim=1).detach()
         divergence_EPB = divergence_EPB / self.config.scale
         each_EPB = contrast_EPB / len(pairs) + edges_EPB * divergence_EPB
         matching = ((each_EPB * both_EPB).sum(1) * batch.weight_EB).sum(-1)
-        return matching + self.config.balance * usage_imbalance(matched, batch)
+        return matching + self.config.balance * usage_imbalance(outputs, batch)
 
 
 def info_nce(
     anchors_EPBW: Tensor,
     candidates_EPCW: Tensor,
     both_EPB: Tensor,
-    batch: Batch,
+    batch: EnsembleBatch,
     task: Task,
     temperature: float,
 ) -> Tensor:
-    """InfoNCE of each anchor, `[E, P, B]`: the same utterance is the positive; utterances of its
-    class, padding and utterances without both modalities are no negatives."""
+    """Compute InfoNCE of each anchor, `[E, P, B]`.
+
+    The same utterance is the positive. Utterances of its class, padding and utterances without both
+    modalities are excluded from the negatives.
+    """
     scores_EPBC = anchors_EPBW @ candidates_EPCW.transpose(-1, -2) / temperature
     classes_EB = task.margin_classes(batch.labels_EB)
     same_EBC = classes_EB.unsqueeze(-1) == classes_EB.unsqueeze(-2)
@@ -150,30 +157,30 @@ def info_nce(
     return scores.logsumexp(-1) - scores.diagonal(dim1=-2, dim2=-1)
 
 
-def usage_imbalance(matched: DictionaryOutputs, batch: Batch) -> Tensor:
-    """How unevenly a batch uses the codes, `[E]`: `K Σ_k usage_k · p_k`, 1 where all serve alike.
+def usage_imbalance(outputs: DictionaryOutputs, batch: EnsembleBatch) -> Tensor:
+    """Measure how unevenly a batch uses the codes, `[E]`: `K Σ_k usage_k · p_k`, 1 if evenly.
 
     usage is the mean activation over utterances and modalities, p the mean softmax of the
-    relevances (the load balancing of mixtures of experts, Fedus et al., 2021, for sparse codes).
-    Gradient reaches queries and codes through p alone, so codes that nobody uses get some too.
-    Modalities are averaged first: each on codes of its own would be no balance.
+    relevances (load balancing of mixtures of experts, Fedus et al., 2021, for sparse codes). The
+    gradient reaches queries and codes through p alone, so that unused codes get some too. Usage is
+    averaged over modalities first: modalities on separate codes are not balanced.
     """
     weight_EMB = batch.present_EMB * batch.weight_EB.unsqueeze(1)
     total_E = weight_EMB.sum((1, 2))
-    share_RMB1 = (weight_EMB / total_E.clamp_min(1e-9)[:, None, None]).unsqueeze(-1)
-    usage_EK = (matched.activation_EMBK.detach() * share_RMB1).sum((1, 2))
-    relevance = matched.relevance_EMBK.masked_fill(~batch.present_EMB.unsqueeze(-1), 0.0)
-    soft_EK = (relevance.softmax(-1) * share_RMB1).sum((1, 2))
+    share_EMB1 = (weight_EMB / total_E.clamp_min(1e-9)[:, None, None]).unsqueeze(-1)
+    usage_EK = (outputs.activation_EMBK.detach() * share_EMB1).sum((1, 2))
+    relevance = outputs.relevance_EMBK.masked_fill(~batch.present_EMB.unsqueeze(-1), 0.0)
+    soft_EK = (relevance.softmax(-1) * share_EMB1).sum((1, 2))
     codes = usage_EK.shape[-1]
     return codes * (usage_EK * soft_EK).sum(-1) * batch.weight_EB.sum(-1)
 
 
 def initial_codes(members: Members, width: int, config: DictionaryConfig) -> Tensor:
-    """Codes `[E, K, W]` such that about three are active at the start [ours].
+    """Draw codes `[E, K, W]` such that about three are active at the start (ours).
 
-    Independent codes would leave one or two: their relevances spread too far. Codes here are a
-    common direction plus noise; the noise is set by bisection on random queries, maxima over eight
-    steps, so that sparsemax keeps three on average.
+    With independent codes only one or two would be active, because their relevances differ too
+    much. The codes are a common direction plus noise; bisection on random queries (maxima over
+    eight steps) sets the noise so that sparsemax keeps three on average.
     """
     common = nn.functional.normalize(members.normal(1, width), dim=-1)
     noise = nn.functional.normalize(members.normal(config.codes, width), dim=-1)

@@ -1,22 +1,34 @@
-"""Modality encoders (method section 1): `X_m = Conv1d_m(x_m)`, and the model that pretrains one.
+"""Encoders: convolutions per modality (method section 1), self- and cross-modal attention (3).
 
-Legend: E members, B utterances, T steps, I features, D width, O outputs.
+Legend: E members, M modalities, B utterances, T steps, I features, D width, O outputs,
+W = (M − 1) D, or D without cross-modal attention.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+import torch
 from torch import Tensor, nn
 
-from dhmd.models.batch import Batch
-from dhmd.models.stacked.dropout import Dropout
-from dhmd.models.stacked.linear import Linear, TemporalConvolution
-from dhmd.models.stacked.members import Members
-from dhmd.models.stacked.pooling import masked_mean, zero_padding
+from dhmd.models.batch import EnsembleBatch
+from dhmd.models.config import ModelConfig
+from dhmd.models.learner import Learner, per_modality
+from dhmd.models.members import Members
+from dhmd.models.stacked.attention import TransformerEncoder
+from dhmd.models.stacked.layers import (
+    Dropout,
+    Linear,
+    TemporalConvolution,
+    by_group,
+    masked_mean,
+    zero_padding,
+)
 from dhmd.models.task import Task
 
 
 class ModalityEncoder(nn.Module):
-    """`[E, 1, B, T, I]` → `[E, 1, B, T, D]`, zeros on padding."""
+    """`X_m = Conv1d_m(x_m)`: `[E, 1, B, T, I]` → `[E, 1, B, T, D]`, zeros on padding."""
 
     def __init__(
         self, members: Members, inputs: int, width: int, *, kernel: int, input_dropout: float
@@ -29,41 +41,143 @@ class ModalityEncoder(nn.Module):
         return zero_padding(self.convolution(self.dropout(x_EGBTI)), mask_EGBT)
 
 
-class UnimodalModel(nn.Module):
-    """One encoder with a throw-away head: what `pretrain` trains [ours].
+def modality_encoders(
+    members: Members, inputs: dict[str, int], model: ModelConfig
+) -> nn.ModuleList:
+    """Build one encoder per modality, in the order of `inputs`."""
+    return nn.ModuleList(
+        ModalityEncoder(
+            members,
+            size,
+            model.width,
+            kernel=per_modality(model.kernels, name),
+            input_dropout=per_modality(model.dropout.input, name),
+        )
+        for name, size in inputs.items()
+    )
 
-    The head sees a masked mean of rectified steps, so that words may count by their presence.
+
+def copy_encoders(
+    own: nn.ModuleList,
+    modalities: Sequence[str],
+    encoders: Mapping[str, Mapping[str, Tensor]],
+) -> None:
+    """Copy pretrained weights into the encoders of `modality_encoders`, in place.
+
+    Args:
+        encoders: by modality, parameters of `ModalityEncoder` by name, `[E, …]` each.
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    for encoder, modality in zip(own, modalities, strict=True):
+        for name, value in encoders[modality].items():
+            parameter = encoder.get_parameter(name)
+            if parameter.shape != value.shape:
+                raise ValueError(f"the encoder of {modality} has another shape")
+            with torch.no_grad():
+                parameter.copy_(value)
+
+
+class UnimodalModel(Learner):
+    """One encoder with a temporary head, which `pretrain` trains (ours).
+
+    The head reads the masked mean of rectified steps, so that the presence of a word can count.
     """
 
     def __init__(
-        self,
-        members: Members,
-        task: Task,
-        inputs: int,
-        width: int,
-        *,
-        kernel: int,
-        input_dropout: float,
-        output_dropout: float,
+        self, members: Members, task: Task, modality: str, inputs: int, model: ModelConfig
     ) -> None:
         super().__init__()
         self.task = task
-        self.encoder = ModalityEncoder(
-            members, inputs, width, kernel=kernel, input_dropout=input_dropout
-        )
-        self.hidden = Linear(members, 1, width, width)
-        self.dropout = Dropout(members, output_dropout)
-        self.head = Linear(members, 1, width, task.outputs)
+        (self.encoder,) = modality_encoders(members, {modality: inputs}, model)
+        self.hidden = Linear(members, 1, model.width, model.width)
+        self.dropout = Dropout(members, model.dropout.output)
+        self.head = Linear(members, 1, model.width, task.outputs)
 
-    def predict(self, batch: Batch) -> Tensor:
-        """Outputs `[E, B, O]`."""
+    def predict(self, batch: EnsembleBatch) -> Tensor:
         (features,), (mask,) = batch.features, batch.masks
         pooled = masked_mean(self.encoder(features, mask).relu(), mask)
         out: Tensor = self.head(self.dropout(self.hidden(pooled).relu()))
         return out[:, 0]
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """`total` and its parts by name, each `[E]`; utterances without the modality count 0."""
+    def losses(self, batch: EnsembleBatch) -> dict[str, Tensor]:
+        """Return `total` and `task`, `[E]`; utterances without the modality count 0."""
         each_EB = self.task.loss(self.predict(batch), batch.labels_EB)
         task = (each_EB * batch.weight_EB * batch.present_EMB[:, 0]).sum(-1)
         return {"total": task, "task": task}
+
+
+class SelfAttention(nn.Module):
+    """One self-attention encoder per modality: `[E, 1, B, T_m, D]` each → the same shapes."""
+
+    def __init__(
+        self, members: Members, modalities: tuple[str, ...], width: int, config: ModelConfig
+    ) -> None:
+        super().__init__()
+        rates = [per_modality(config.dropout.attention, name) for name in modalities]
+        self.encoder = _transformer(members, len(modalities), width, rates, config)
+
+    def forward(self, steps: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
+        return by_group(self.encoder, steps, masks)
+
+
+class CrossModalAttention(nn.Module):
+    """For each target m: attention from prt_m to every prt_n, concatenated, then a memory encoder.
+
+    `[E, 1, B, T_m, D]` each → `[E, 1, B, T_m, W]` each. Every direction has its own encoder
+    (MulT); all directions run as one stack where lengths agree. With one modality, or with
+    `model.cross_modal` off, it is self-attention on prt_m and W = D.
+    """
+
+    def __init__(
+        self, members: Members, modalities: tuple[str, ...], width: int, config: ModelConfig
+    ) -> None:
+        super().__init__()
+        count = len(modalities)
+        crossing = config.cross_modal and count > 1
+        self.pairs = [
+            (target, source)
+            for target in range(count)
+            for source in range(count)
+            if crossing and target != source
+        ]
+        self.width = (count - 1) * width if crossing else width
+        rates = [per_modality(config.dropout.attention, name) for name in modalities]
+        self.cross: TransformerEncoder | None = None
+        if crossing:
+            sources = [rates[source] for _, source in self.pairs]
+            self.cross = _transformer(members, len(self.pairs), width, sources, config)
+        self.memory = _transformer(members, count, self.width, rates, config)
+
+    def forward(self, steps: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
+        if self.cross is not None:
+            attended = by_group(
+                self.cross,
+                [steps[target] for target, _ in self.pairs],
+                [masks[source] for _, source in self.pairs],
+                [steps[source] for _, source in self.pairs],
+            )
+            steps = [
+                torch.cat(
+                    [x for x, (t, _) in zip(attended, self.pairs, strict=True) if t == target],
+                    dim=-1,
+                )
+                for target in range(len(masks))
+            ]
+        return by_group(self.memory, steps, masks)
+
+
+def _transformer(
+    members: Members, groups: int, width: int, attention: list[float], config: ModelConfig
+) -> TransformerEncoder:
+    return TransformerEncoder(
+        members,
+        groups,
+        width,
+        heads=config.heads,
+        layers=config.layers,
+        attention_dropout=attention,
+        dropout=config.dropout.layer,
+        embedding_dropout=config.dropout.embedding,
+    )

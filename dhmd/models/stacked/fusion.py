@@ -1,6 +1,7 @@
 """Gated fusion and the final head (method section 5).
 
-Legend: E members, M modalities, B utterances, W width of a part, F width of all parts, O outputs.
+Legend: E members, M modalities, B utterances, W width of a feature, F width of all features,
+O outputs.
 """
 
 from __future__ import annotations
@@ -8,25 +9,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dhmd.models.stacked.dropout import Dropout
-from dhmd.models.stacked.linear import Linear
-from dhmd.models.stacked.members import Members
+from dhmd.models.members import Members
+from dhmd.models.stacked.layers import Dropout, Linear
 
 
-def vote(outputs: list[Tensor], present_EMB: Tensor) -> Tensor:
-    """What the vertices say on average: `[E, M, B, O]` a space → `[E, B, O]` (ours).
+def auxiliary_average(outputs: list[Tensor], present_EMB: Tensor) -> Tensor:
+    """Average the auxiliary heads: `[E, M, B, O]` per space → `[E, B, O]` (ours).
 
-    The mean over spaces and present modalities of their heads' outputs, detached: each vertex
-    learns from its own label and its teachers alone, and what distillation took out of its noise
-    reaches the final output at once. The fusion then learns what the vertices leave open.
+    The mean is over spaces and present modalities. It is detached: each vertex learns from its own
+    label and teachers alone, so that its denoised output improves the final output directly, and
+    the fusion learns the residual.
     """
-    there_EMBO = present_EMB.unsqueeze(-1)
-    said_EMBO = torch.stack([output.detach() for output in outputs]).mean(0)
-    return (said_EMBO * there_EMBO).sum(1) / there_EMBO.sum(1).clamp_min(1)
+    present_EMBO = present_EMB.unsqueeze(-1)
+    outputs_EMBO = torch.stack([output.detach() for output in outputs]).mean(0)
+    return (outputs_EMBO * present_EMBO).sum(1) / present_EMBO.sum(1).clamp_min(1)
 
 
 class Gate(nn.Module):
-    """`h · σ(W h)`: a feature is scaled by its gate, not replaced by it."""
+    """`h · σ(W h)`: the gate scales the feature and does not replace it."""
 
     def __init__(self, members: Members, groups: int, width: int) -> None:
         super().__init__()
@@ -37,9 +37,10 @@ class Gate(nn.Module):
 
 
 class GatedFusion(nn.Module):
-    """Parts `[E, M, B, W_p]`, each gated, then a residual MLP and a head: `[E, B, O]`.
+    """Gate features `[E, M, B, W]`, then apply a residual MLP and a head: `[E, B, O]`.
 
-    An absent modality's parts are learned embeddings. The MLP narrows to `hidden` [ours].
+    Learned embeddings replace the features of an absent modality. The MLP narrows to `hidden`
+    (ours).
     """
 
     def __init__(
@@ -63,11 +64,11 @@ class GatedFusion(nn.Module):
         self.head = Linear(members, 1, total, outputs)
         self.dropout = Dropout(members, dropout)
 
-    def forward(self, parts: list[Tensor], present_EMB: Tensor) -> Tensor:
-        there = present_EMB.unsqueeze(-1)
+    def forward(self, features: list[Tensor], present_EMB: Tensor) -> Tensor:
+        present = present_EMB.unsqueeze(-1)
         gated = [
-            gate(torch.where(there, part, absent))
-            for part, gate, absent in zip(parts, self.gates, self.absent, strict=True)
+            gate(torch.where(present, feature, absent))
+            for feature, gate, absent in zip(features, self.gates, self.absent, strict=True)
         ]
         joint = torch.cat(gated, dim=-1).transpose(1, 2).flatten(2).unsqueeze(1)  # [E, 1, B, F]
         hidden = self.dropout(self.narrow(joint).relu())

@@ -1,7 +1,7 @@
 """Coarse distillation: the Graph Distillation Unit (method section 3; DMD, section 3.2).
 
-A dynamic directed graph whose vertices are modalities and whose edges say, for each utterance, how
-much each target modality listens to each source.
+A dynamic directed graph: its vertices are modalities, and its edge weights are, for each utterance,
+the distillation weights from source to target modality.
 
 Legend: E members, B utterances, M modalities, I source and J target modality (both M), D vertex
 width, O outputs, H width of the edge network.
@@ -14,31 +14,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dhmd.models.batch import Batch
+from dhmd.models.batch import EnsembleBatch
 from dhmd.models.config import Edges, GraphConfig
-from dhmd.models.stacked.dropout import Dropout
-from dhmd.models.stacked.linear import Linear
-from dhmd.models.stacked.members import Members
+from dhmd.models.losses import dmd_prior
+from dhmd.models.members import Members
+from dhmd.models.stacked.layers import Dropout, Linear
 from dhmd.models.task import Task
 
 EDGE_SOURCES: tuple[Edges, ...] = ("learned", "uniform", "prior", "mean", "shuffled", "self")
 
-# DMD's hard-coded prior, kept as a control only: (source, target) pairs that it favours, as logits
-# 1 against 0 at temperature 0.25. The self edge, which DMD has not, counts as favoured [ours].
-_DMD_PRIOR = {("text", "audio"), ("text", "vision"), ("vision", "audio")}
-_DMD_PRIOR_TEMPERATURE = 0.25
-
 
 @dataclass
 class Graph:
-    """What a GD-Unit says of a batch.
+    """Outputs of a GD-Unit.
 
     Attributes:
         vertices_EMBD: the modalities' representations.
-        outputs_EMBO: each vertex' own output.
-        learned_EBIJ: the edge network's weights, softmax over present sources; gradient reaches
-            the edge network alone.
-        edges_EBIJ: the weights used to distil, detached: learned, or one of the controls.
+        outputs_EMBO: outputs of the vertices' own heads.
+        learned_EBIJ: edge weights of the edge network, softmax over present sources; the gradient
+            reaches the edge network alone.
+        edges_EBIJ: edge weights of distillation, detached: learned, or one of the controls.
     """
 
     vertices_EMBD: Tensor
@@ -51,7 +46,7 @@ class GraphDistillationUnit(nn.Module):
     """One GD-Unit: HomoGD over pooled com, HeteroGD over cross-modal outputs.
 
     Args:
-        edges: `[E]` names of `EDGE_SOURCES`: where each member's edges come from.
+        edges: one of `EDGE_SOURCES` per member: where its edge weights come from.
     """
 
     prior_IJ: Tensor
@@ -86,30 +81,32 @@ class GraphDistillationUnit(nn.Module):
         chosen = torch.tensor([EDGE_SOURCES.index(name) for name in edges])
         one_hot = nn.functional.one_hot(chosen, len(EDGE_SOURCES)).float()
         self.register_buffer("source_EE", one_hot.to(members.device), persistent=False)
-        prior = _prior(modalities).to(members.device)
+        prior = dmd_prior(modalities).to(members.device)
         self.register_buffer("prior_IJ", prior, persistent=False)
 
-    def forward(self, vertices_EMBD: Tensor, batch: Batch) -> Graph:
+    def forward(self, vertices_EMBD: Tensor, batch: EnsembleBatch) -> Graph:
         outputs = self.head(self.dropout(self.hidden(vertices_EMBD).relu()))
         learned = self._edges(vertices_EMBD, outputs, batch.present_EMB)
-        return Graph(vertices_EMBD, outputs, learned, self._used(learned.detach(), batch))
+        return Graph(
+            vertices_EMBD, outputs, learned, self._distillation_edges(learned.detach(), batch)
+        )
 
     def _edges(self, vertices: Tensor, outputs: Tensor, present_EMB: Tensor) -> Tensor:
-        """`softmax over present i of g([f(v_i), v_i], [f(v_j), v_j])`, reading detached vertices.
+        """Compute `softmax over present i of g([f(v_i), v_i], [f(v_j), v_j])` of detached vertices.
 
-        The first layer of g acts on each end alone, so that its products are shared by all edges.
+        The first layer of g acts on each end alone, so that all edges share its products.
         """
         width = vertices.shape[-1]
         normal = nn.functional.layer_norm(vertices.detach(), (width,))
-        ends = torch.cat([self.task.present(outputs.detach()), normal], dim=-1)
+        ends = torch.cat([self.task.predictions(outputs.detach()), normal], dim=-1)
         source, target = self.edge_source(ends), self.edge_target(ends)
         hidden_EIJBH = (source.unsqueeze(2) + target.unsqueeze(1)).relu()
         scores_EIJB = self.edge_score(hidden_EIJBH)[..., 0]
         scores_EBIJ = scores_EIJB.permute(0, 3, 1, 2)
         return over_present(scores_EBIJ, present_EMB)
 
-    def _used(self, learned_EBIJ: Tensor, batch: Batch) -> Tensor:
-        """The weights that distil: per member the learned ones or a control, detached."""
+    def _distillation_edges(self, learned_EBIJ: Tensor, batch: EnsembleBatch) -> Tensor:
+        """Choose each member's edge weights: the learned ones or a control, detached."""
         present_EMB = batch.present_EMB
         flat = torch.zeros_like(learned_EBIJ)
         weight = (batch.weight_EB > 0).float()[..., None, None]
@@ -122,23 +119,23 @@ class GraphDistillationUnit(nn.Module):
             "uniform": over_present(flat, present_EMB),
             "prior": over_present(self.prior_IJ.expand_as(flat), present_EMB),
             "mean": _renormalise(mean.expand_as(flat), present_EMB),
-            # Another utterance's weights: what is lost is only the tie to this utterance.
+            # Weights of another utterance: only the relation to this utterance is lost.
             "shuffled": _renormalise(learned_EBIJ.roll(1, dims=1), present_EMB),
             "self": _renormalise(itself, present_EMB),
         }
         stacked = torch.stack([choices[name] for name in EDGE_SOURCES], dim=1)
         return (stacked * self.source_EE[:, :, None, None, None]).sum(1)
 
-    def task_loss(self, graph: Graph, batch: Batch) -> Tensor:
-        """Σ over present vertices of their own task loss, mean over utterances: `[E]`."""
+    def task_loss(self, graph: Graph, batch: EnsembleBatch) -> Tensor:
+        """Sum the task loss of the present vertices' heads, average over utterances: `[E]`."""
         each_EMB = self.task.loss(graph.outputs_EMBO, batch.labels_EB.unsqueeze(1))
         return ((each_EMB * batch.present_EMB).sum(1) * batch.weight_EB).sum(-1)
 
-    def distillation_loss(self, graph: Graph, batch: Batch) -> Tensor:
-        """`L_GD = Σ_j Σ_i w_{i→j} (ỹ_i − ŷ_j)²`, mean over utterances: `[E]` (eq. ours).
+    def distillation_loss(self, graph: Graph, batch: EnsembleBatch) -> Tensor:
+        """Compute `L_GD = Σ_j Σ_i w_{i→j} (ỹ_i − ŷ_j)²`, mean over utterances: `[E]` (ours).
 
-        Gradient reaches the vertices through ŷ_j only: edges and teachers are fixed. A target that
-        has no foreign source takes no part: with one modality there is nothing to distil.
+        The gradient reaches the vertices through ŷ_j only: edges and teachers are fixed. A target
+        without another present modality takes no part: one modality has nothing to distil.
         """
         teachers_EMBO = _teachers(batch)
         target = graph.outputs_EMBO.unsqueeze(1)  # [E, 1, J, B, O]
@@ -149,10 +146,10 @@ class GraphDistillationUnit(nn.Module):
             loss = loss + self.config.representation * self._representation(graph, batch)
         return loss
 
-    def edge_loss(self, graph: Graph, batch: Batch) -> Tensor:
-        """What trains the edges and nothing else: `[E]` (eq. ours).
+    def edge_loss(self, graph: Graph, batch: EnsembleBatch) -> Tensor:
+        """Compute the loss that trains the edge network and nothing else: `[E]` (ours).
 
-        `L_edge = Σ_j |Σ_i w_{i→j} ỹ_i − y|`, for classes the mixture's cross-entropy; or the
+        `L_edge = Σ_j |Σ_i w_{i→j} ỹ_i − y|`, for classes the cross-entropy of the mixture; or the
         control `KL(softmax_i(−|ỹ_i − y| / τ) ‖ w)`. Vertices are detached, teachers are fixed.
         """
         teachers_EBIO = _teachers(batch).transpose(1, 2)
@@ -181,14 +178,14 @@ class GraphDistillationUnit(nn.Module):
         index = labels_EB.long()[..., None, None].expand(*teachers_EBIO.shape[:-1], 1)
         return 1 - teachers_EBIO.gather(-1, index)[..., 0]
 
-    def _over_targets(self, each_EBJ: Tensor, batch: Batch) -> Tensor:
-        """Σ over present targets with a foreign source present, mean over utterances."""
+    def _over_targets(self, each_EBJ: Tensor, batch: EnsembleBatch) -> Tensor:
+        """Sum over present targets that have another present modality, average over utterances."""
         choice_EB = batch.present_EMB.sum(1) > 1
         counted = batch.present_EMB.transpose(1, 2) & choice_EB.unsqueeze(-1)
         return ((each_EBJ * counted).sum(-1) * batch.weight_EB).sum(-1)
 
-    def _representation(self, graph: Graph, batch: Batch) -> Tensor:
-        """`Σ_{i≠j} w_{i→j} (1 − cos(P_ij v_i, v_j))`; v_i is fixed, P_ij and v_j learn."""
+    def _representation(self, graph: Graph, batch: EnsembleBatch) -> Tensor:
+        """Compute `Σ_{i≠j} w_{i→j} (1 − cos(P_ij v_i, v_j))`; v_i is fixed, P_ij and v_j learn."""
         assert self.projection is not None
         count = graph.vertices_EMBD.shape[1]
         pairs = [(i, j) for j in range(count) for i in range(count) if i != j]
@@ -204,7 +201,7 @@ class GraphDistillationUnit(nn.Module):
 
 
 def over_present(scores_EBIJ: Tensor, present_EMB: Tensor) -> Tensor:
-    """Softmax over the sources that are present, for each target."""
+    """Compute the softmax over present sources, for each target."""
     absent = ~present_EMB.transpose(1, 2).unsqueeze(-1)
     weights = scores_EBIJ.masked_fill(absent, -1e9).softmax(2)
     return weights * ~absent
@@ -215,12 +212,7 @@ def _renormalise(weights_EBIJ: Tensor, present_EMB: Tensor) -> Tensor:
     return kept / kept.sum(2, keepdim=True).clamp_min(1e-9)
 
 
-def _teachers(batch: Batch) -> Tensor:
+def _teachers(batch: EnsembleBatch) -> Tensor:
     if batch.teachers_EMBO is None:
-        raise ValueError("distillation needs the out-of-fold teachers of the batch")
+        raise ValueError("distillation needs out-of-fold teachers in the batch")
     return batch.teachers_EMBO
-
-
-def _prior(modalities: tuple[str, ...]) -> Tensor:
-    favoured = [[float(i == j or (i, j) in _DMD_PRIOR) for j in modalities] for i in modalities]
-    return torch.tensor(favoured) / _DMD_PRIOR_TEMPERATURE

@@ -115,7 +115,9 @@ def test_incomplete_videos_are_kept_with_the_modality_absent(
     ]
 
 
-def test_incomplete_videos_may_be_dropped_and_the_shrunk_splits_are_said(tmp_path: Path) -> None:
+def test_incomplete_videos_may_be_dropped_and_splits_that_shrink_are_reported(
+    tmp_path: Path,
+) -> None:
     config = AlignConfig(incomplete_videos="drop")
     corpus, warnings = aligned(tmp_path, without_audio(), config=config)
     assert set(corpus.videos) == set(VIDEOS) - {"tr1", "te0"}
@@ -138,7 +140,7 @@ def test_incomplete_videos_without_a_split_are_left_out(tmp_path: Path) -> None:
     assert "video '25522' is in no split of fold" in refused(tmp_path / "whole", entries)
 
 
-def test_a_video_without_words_is_empty_and_the_test_split_says_so(tmp_path: Path) -> None:
+def test_a_video_without_words_is_empty_and_reduces_the_test_split(tmp_path: Path) -> None:
     entries = corpus_entries()
     del entries["words"]["te0"]
     corpus, warnings = aligned(tmp_path, entries)
@@ -149,7 +151,7 @@ def test_a_video_without_words_is_empty_and_the_test_split_says_so(tmp_path: Pat
     ]
 
 
-def test_test_videos_without_labels_are_said(tmp_path: Path) -> None:
+def test_test_videos_without_labels_are_reported(tmp_path: Path) -> None:
     folds = {**SPLITS, "test": ["te0", "te1", "gone"], "train": [*SPLITS["train"], "lost"]}
     _, warnings = aligned(tmp_path, corpus_entries(), folds=folds)
     assert warnings == [
@@ -242,7 +244,7 @@ def test_a_modality_that_meets_no_segment_is_refused_by_name(tmp_path: Path) -> 
     )
 
 
-def test_a_modality_absent_from_half_of_the_segments_is_said(tmp_path: Path) -> None:
+def test_a_modality_absent_from_half_of_the_segments_is_reported(tmp_path: Path) -> None:
     assert aligned(tmp_path / "most", scaled("acoustic", 0.5))[1] == []
     _, warnings = aligned(tmp_path / "half", scaled("acoustic", 0.4))
     assert warnings == [
@@ -285,7 +287,7 @@ def test_instants_where_words_or_segments_belong_are_refused_by_name(tmp_path: P
     )
 
 
-def test_some_rows_without_length_are_said(tmp_path: Path) -> None:
+def test_some_rows_without_length_are_reported(tmp_path: Path) -> None:
     entries = corpus_entries()
     for features, times in entries["visual"].values():
         assert len(features) == 60
@@ -299,7 +301,7 @@ def test_some_rows_without_length_are_said(tmp_path: Path) -> None:
 # Rows and values.
 
 
-def test_cut_steps_are_said_from_a_twentieth_on(tmp_path: Path) -> None:
+def test_cut_steps_are_reported_from_a_twentieth_on(tmp_path: Path) -> None:
     _, warnings = aligned(tmp_path, corpus_entries(), config=AlignConfig(max_steps=3))
     assert warnings == ["30 of 120 (25.0%) steps of words are cut off: align.max_steps is 3"]
     limits = {"text": 50, "audio": 23, "vision": 6}

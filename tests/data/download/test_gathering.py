@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dhmd.base import atomic
+from dhmd.base import files as atomic
 from dhmd.base.errors import DhmdError
 from dhmd.data.download import SourceFailure, check_contents, read_received
 from dhmd.data.download.web import PARTIAL_FOLDER, Transfer
@@ -223,7 +223,7 @@ def test_a_failure_after_the_transfers_costs_no_transfer(
             def replaced(path: Path, target: Path) -> None:
                 full() if target == output else healthy_replace(path, target)
 
-            patch.setattr("dhmd.base.atomic.os.replace", replaced)
+            patch.setattr("dhmd.base.files.os.replace", replaced)
         else:
 
             def sync(path: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_failure_after_the_transfers_costs_no_transfer(
                 else:
                     raise KeyboardInterrupt
 
-            patch.setattr("dhmd.base.atomic._sync", sync)
+            patch.setattr("dhmd.base.files._sync", sync)
         if failure == "kill":
             child = os.fork()
             if child == 0:

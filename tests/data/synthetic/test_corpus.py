@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.hashing import file_sha256
+from dhmd.base.files import file_sha256
 from dhmd.data.csd import open_sequence
 from dhmd.data.synthetic import GeneratorConfig, generate
 from dhmd.data.synthetic.corpus import FOLDS, SEQUENCES

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.text.tiny import write_tiny
-from tests.oracle.threads import one_thread
+from tests.threads import one_thread
 
 __all__ = ["one_thread"]
 

@@ -141,6 +141,8 @@ def test_words_train_the_encoder_and_an_interrupted_training_ends_the_same(
     assert files(root / "again") == files(Path("models/demo"))
     assert list((root / "trainings" / "tasks").iterdir()) == []
 
-    with pytest.raises(DhmdError, match=r"trained together with its text encoder .* cannot predict new files"):
+    with pytest.raises(
+        DhmdError, match=r"trained together with its text encoder .* cannot predict new files"
+    ):
         predict_folder(Path("models/demo"), Path("data/raw/demo"), Path("p.csv"), device="cpu")
     assert not Path("p.csv").exists()

@@ -1,4 +1,4 @@
-"""Torch's own layers with the weights of one member and group of ours."""
+"""Torch's own layers with the weights of one member and group of stacked ones."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from dhmd.models.stacked.linear import Linear
-from dhmd.models.stacked.members import Members
-from dhmd.models.stacked.norm import LayerNorm
+from dhmd.models.members import Members
+from dhmd.models.stacked.layers import LayerNorm, Linear
 
 CPU = torch.device("cpu")
 

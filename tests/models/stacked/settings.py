@@ -16,9 +16,8 @@ from dhmd.models.config import (
     GraphConfig,
     ModelConfig,
 )
-from dhmd.models.stacked.dhmd import DHMD
-from dhmd.models.stacked.loss_weights import LossWeights
-from dhmd.models.stacked.members import Members
+from dhmd.models.members import Members
+from dhmd.models.stacked.dhmd import DHMD, LossWeights
 from dhmd.models.task import Task
 
 CPU = torch.device("cpu")
@@ -46,7 +45,7 @@ KD = DistillationConfig(
 def kd_with(
     graph: dict[str, Any] | None = None, dictionary: dict[str, Any] | None = None, **own: Any
 ) -> DistillationConfig:
-    """The small settings with some changed."""
+    """Return the small settings with some values changed."""
     return replace(
         KD,
         graph=replace(KD.graph, **graph or {}),
@@ -65,7 +64,7 @@ def small_model(
     kd: DistillationConfig | Sequence[DistillationConfig] = KD,
     lively: bool = True,
 ) -> DHMD:
-    """A DHMD of one member a seed; `lively`: edges start away from uniform."""
+    """Build a DHMD in evaluation mode; `lively`: edges start away from uniform."""
     members = Members(seeds, CPU)
     kds = [kd] * len(seeds) if isinstance(kd, DistillationConfig) else list(kd)
     decouple = decouple or DecoupleConfig()
@@ -83,4 +82,4 @@ def small_model(
             weight = unit.edge_score.weight_EGIO
             with torch.no_grad():
                 weight.copy_(members.normal(*weight.shape[1:]) * 2)
-    return fast
+    return fast.eval()

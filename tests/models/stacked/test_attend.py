@@ -10,17 +10,15 @@ from torch import Tensor
 
 from dhmd.models.stacked import attend as module
 from dhmd.models.stacked.attend import attend
-from dhmd.models.stacked.dropout import Dropout
-from dhmd.models.stacked.pooling import padding_bias
+from dhmd.models.stacked.layers import Dropout, padding_bias
+from tests.models.compare import assert_close
 from tests.models.stacked.layers import CPU, masks, members, normal
-from tests.oracle.compare import assert_close
 
 HEADS, WIDTH, GROUPS, BATCH, STEPS, KEYS = 2, 6, 3, 4, 5, 7
 
 
 def dropout(rates: tuple[float, ...]) -> Dropout:
     family = members()
-    family.training = True
     return Dropout(family, rates)
 
 
@@ -43,19 +41,19 @@ def test_it_is_its_equations_with_dropout_in_blocks_of_any_size(
     sequences = 2 * GROUPS * BATCH
     inputs = [normal(sequences, STEPS, WIDTH), normal(sequences, KEYS, 2 * WIDTH, seed=1)]
     bias = padding_bias(masks(2, GROUPS, BATCH, steps=KEYS)).flatten(0, 2)
-    drawn = dropout(rates).drawn((GROUPS, BATCH), (HEADS, STEPS, KEYS))
+    mask = dropout(rates).attention_mask((GROUPS, BATCH), (HEADS, STEPS, KEYS))
     kept = torch.ones(2, GROUPS, BATCH, HEADS, STEPS, KEYS)
-    if drawn is not None:
+    if mask is not None:
         active = iter(range(GROUPS))
         for group, rate in enumerate(rates):
             if rate > 0:
-                bits = drawn.bits_EAXTU[:, next(active)].view(2, BATCH, HEADS, STEPS, KEYS)
+                bits = mask.bits_EAXTU[:, next(active)].view(2, BATCH, HEADS, STEPS, KEYS)
                 kept[:, group] = (bits >= round(rate * 65536) - 32768) / (1 - rate)
     found, expected = [], []
     for function, result in ((attend, found), (plain, expected)):
         own = [x.clone().requires_grad_() for x in inputs]
         if function is attend:
-            y = attend(*own, bias, HEADS, drawn)
+            y = attend(*own, bias, HEADS, mask)
         else:
             y = plain(*own, bias, kept.flatten(0, 2))
         (y**3).sum().backward()
@@ -65,10 +63,10 @@ def test_it_is_its_equations_with_dropout_in_blocks_of_any_size(
 
 
 def test_groups_without_dropout_draw_nothing() -> None:
-    drawn = dropout((0.4, 0.0, 0.2)).drawn((GROUPS, BATCH), (HEADS, STEPS, KEYS))
-    assert drawn is not None
-    assert drawn.bits_EAXTU.shape == (2, 2, BATCH * HEADS, STEPS, KEYS)
-    assert dropout((0.4, 0.0)).drawn((1, BATCH), (1, 1, 1), slice(1, 2)) is None
+    mask = dropout((0.4, 0.0, 0.2)).attention_mask((GROUPS, BATCH), (HEADS, STEPS, KEYS))
+    assert mask is not None
+    assert mask.bits_EAXTU.shape == (2, 2, BATCH * HEADS, STEPS, KEYS)
+    assert dropout((0.4, 0.0)).attention_mask((1, BATCH), (1, 1, 1), slice(1, 2)) is None
 
 
 def test_on_a_gpu_one_block_has_every_groups_limit() -> None:
@@ -77,9 +75,9 @@ def test_on_a_gpu_one_block_has_every_groups_limit() -> None:
     layer = dropout(rates)
     bits = layer.members.bits(GROUPS, BATCH * HEADS, STEPS, KEYS)
     numbers = tuple(layer.thresholds_G.tolist())
-    drawn = module.DropoutMask(bits, (True,) * GROUPS, layer.thresholds_G, layer.scales_G, numbers)
+    mask = module.DropoutMask(bits, (True,) * GROUPS, layer.thresholds_G, layer.scales_G, numbers)
     count = bits.shape[:3].numel()
     like = torch.zeros(count, STEPS, KEYS)
-    [block] = module._blocks(count, STEPS * KEYS, drawn, torch.device("cuda"))
-    apart = [b.mask(like[b.part]) for b in module._blocks(count, STEPS * KEYS, drawn, CPU)]
+    [block] = module._blocks(count, STEPS * KEYS, mask, torch.device("cuda"))
+    apart = [b.mask(like[b.part]) for b in module._blocks(count, STEPS * KEYS, mask, CPU)]
     assert block.mask(like).equal(torch.cat(apart))

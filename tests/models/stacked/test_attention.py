@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from dhmd.models.stacked.attention import Attention, TransformerEncoder, positions
-from dhmd.models.stacked.pooling import padding_bias
+from dhmd.models.stacked.layers import padding_bias
+from tests.models.compare import assert_close
 from tests.models.stacked.layers import cells, linear_of, masks, members, norm_of, normal, scatter
-from tests.oracle.compare import assert_close
 
 
 def torch_attention(ours: Attention, r: int, g: int) -> nn.MultiheadAttention:

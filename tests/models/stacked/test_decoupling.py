@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from dhmd.models.batch import Batch
+from dhmd.models.batch import EnsembleBatch
+from dhmd.models.members import Members
 from dhmd.models.stacked.decoupling import Decoupled, Decoupling, margin_loss
-from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
+from tests.models import equations
+from tests.models.batches import chosen, in_double, padded, random_batch
+from tests.models.compare import assert_close
 from tests.models.stacked.layers import normal
 from tests.models.stacked.settings import CLASSES, CPU
-from tests.oracle import equations
-from tests.oracle.batches import chosen, in_double, padded, plain, random_batch
-from tests.oracle.compare import assert_close
 
 TASKS = {"regression": Task(), "classification": CLASSES}
 WIDTH = 4
@@ -26,7 +26,7 @@ def decoupling(modalities: int = 3) -> Decoupling:
     return Decoupling(Members((1, 2), CPU), modalities, WIDTH).double()
 
 
-def encoded_of(batch: Batch) -> list[Tensor]:
+def encoded_of(batch: EnsembleBatch) -> list[Tensor]:
     """Encoders' outputs: zeros on padding."""
     values = []
     for index, mask in enumerate(batch.masks):
@@ -35,17 +35,19 @@ def encoded_of(batch: Batch) -> list[Tensor]:
     return values
 
 
-def losses(unit: Decoupling, encoded: list[Tensor], batch: Batch, task: Task) -> dict[str, Tensor]:
+def losses(
+    unit: Decoupling, encoded: list[Tensor], batch: EnsembleBatch, task: Task
+) -> dict[str, Tensor]:
     parts = unit(encoded, batch.masks)
     gamma = torch.tensor([0.1, 0.7]).double()
     return unit.losses(encoded, parts, batch, task=task, margin=0.15, gamma=gamma)
 
 
 def plainly(
-    unit: Decoupling, encoded: list[Tensor], batch: Batch, task: Task, r: int
+    unit: Decoupling, encoded: list[Tensor], batch: EnsembleBatch, task: Task, r: int
 ) -> dict[str, Tensor]:
     """The same from the equations, with the same parameters."""
-    own = plain(batch, r)
+    own = batch.of_member(r)
 
     def through(part: str, m: int, x: Tensor) -> Tensor:
         linear = getattr(unit, part)
@@ -60,7 +62,7 @@ def plainly(
     again = [through("private", m, decoded[m]) for m in each]
     pooled = torch.zeros(len(own.labels_B), len(encoded), WIDTH, dtype=torch.float64)
     for m in each:
-        for b, mask in enumerate(own.masks[m]):
+        for b, mask in enumerate(own.masks[batch.modalities[m]]):
             if mask.any():
                 pooled[b, m] = com[m][b, mask].mean(0)
     found = {
@@ -143,7 +145,7 @@ def test_means_over_utterances_add_up_over_the_batches_of_an_update() -> None:
         assert_close(whole[name], halves[0][name] + halves[1][name])
 
 
-def _batch_of(labels: list[float], task: Task) -> Batch:
+def _batch_of(labels: list[float], task: Task) -> EnsembleBatch:
     batch = in_double(random_batch((2, 2), utterances=len(labels), absent=0.0, uncounted=0))
     return replace(batch, labels_EB=torch.tensor([labels] * 2).double())
 

@@ -1,4 +1,4 @@
-"""DHMD, whole: against the plain model, and what its total loss promises."""
+"""The stacked DHMD equals the plain one; properties of its total loss."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from dhmd.models.batch import Batch
+from dhmd.models import dhmd as plain_engine
+from dhmd.models.batch import EnsembleBatch
 from dhmd.models.config import DecoupleConfig
-from dhmd.models.stacked.dhmd import DHMD, initialise_encoders
+from dhmd.models.stacked.dhmd import DHMD, LossWeights
+from dhmd.models.stacked.export import plain_state
 from dhmd.models.task import Task
+from tests.models.batches import chosen, member_of, padded, random_batch
+from tests.models.compare import assert_close
 from tests.models.stacked.layers import normal
-from tests.models.stacked.settings import CLASSES, INPUTS, KD, MODEL, kd_with, small_model
-from tests.oracle.batches import chosen, member_of, padded, plain, random_batch
-from tests.oracle.compare import assert_close
-from tests.oracle.losses import losses as plain_losses
-from tests.oracle.plain import PlainDHMD
-from tests.oracle.weights import copy_member
+from tests.models.stacked.settings import CLASSES, CPU, INPUTS, KD, MODEL, kd_with, small_model
 
 PAIR, ONE = {"text": 4, "vision": 5}, {"audio": 3}
+FOUR = {**INPUTS, "physio": 2}
+
+
+def per_modality(value: Any) -> Any:
+    return dict.fromkeys(FOUR, value)
+
 
 CASES: dict[str, dict[str, Any]] = {
     "regression": {},
@@ -31,11 +36,21 @@ CASES: dict[str, dict[str, Any]] = {
     "two layers": {"model": replace(MODEL, layers=2)},
     "two modalities": {"inputs": PAIR},
     "one modality": {"inputs": ONE, "absent": 0.0},
+    "four modalities": {
+        "inputs": FOUR,
+        "steps": (5, 4, 5, 6),
+        "aligned": False,
+        "model": replace(
+            MODEL,
+            kernels=per_modality(3),
+            dropout=replace(MODEL.dropout, attention=per_modality(0.1), input=per_modality(0.1)),
+        ),
+    },
     "nothing absent": {"absent": 0.0, "uncounted": 0},
     "no decoupling": {"decouple": DecoupleConfig(enabled=False)},
     "other decoupling": {"decouple": DecoupleConfig(weight=0.7, gamma=0.4, margin=0.3)},
     "no cross-modal attention": {"model": replace(MODEL, cross_modal=False)},
-    "no vote": {"model": replace(MODEL, vote=False)},
+    "no auxiliary average": {"model": replace(MODEL, auxiliary_average=False)},
     "no dictionaries": {"kd": kd_with(dictionary={"homogeneous": False, "heterogeneous": False})},
     "one dictionary": {"kd": kd_with(dictionary={"heterogeneous": False})},
     "no matching": {"kd": kd_with(dictionary={"matching": False})},
@@ -45,6 +60,10 @@ CASES: dict[str, dict[str, Any]] = {
     "edges by KL, classification": {"kd": kd_with(graph={"edge_loss": "kl"}), "task": CLASSES},
     "representation": {"kd": kd_with(graph={"representation": 0.4}, aux=0.6)},
     "no distillation": {"kd": kd_with(lambda_=0.0)},
+    **{
+        f"{edges} edges": {"kd": kd_with(graph={"edges": edges})}
+        for edges in ("uniform", "prior", "mean", "shuffled", "self")
+    },
 }
 
 
@@ -54,47 +73,63 @@ def _case(
     inputs: dict[str, int] = INPUTS,
     steps: tuple[int, ...] = (5, 5, 5),
     **options: Any,
-) -> tuple[DHMD, Batch, dict[str, Any]]:
+) -> tuple[DHMD, EnsembleBatch, dict[str, Any]]:
     build = {k: options.pop(k) for k in ("model", "decouple", "kd") if k in options}
     build = {"model": MODEL, "decouple": DecoupleConfig(), "kd": KD, **build}
     fast = small_model(task=task, inputs=inputs, **build)
     widths = list(inputs.values())
-    batch = random_batch(widths, task=task, steps=steps, seed=21, **options)
+    batch = random_batch(
+        widths, modalities=tuple(inputs), task=task, steps=steps, seed=21, **options
+    )
     return fast, batch, {"inputs": inputs, "task": task or Task(), **build}
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_is_the_plain_model_in_every_number_and_every_gradient(name: str) -> None:
+def test_the_stacked_model_equals_the_plain_one(name: str) -> None:
+    """In outputs, losses and gradients; a loss that only the plain model has must not count yet."""
     fast, batch, built = _case(**CASES[name])
-    passed, found = fast(batch), fast.losses(batch)
+    outputs, found = fast(batch), fast.losses(batch)
     found["total"].sum().backward()
-    own = dict(fast.named_parameters())
+    names = tuple(built["inputs"])
+    values = dict(fast.named_parameters())
+    grads = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in values.items()}
     for r in range(2):
-        model = PlainDHMD(**built).eval()
-        links = copy_member(fast, model, r)
-        row = plain(batch, r)
-        expected = model(row)
-        assert_close(passed.output_EBO[r], expected.output_BO, what="output")
-        there = row.present_BM
-        for space, graph in passed.graphs.items():
-            outputs = graph.outputs_EMBO[r].transpose(0, 1)
-            assert_close(outputs[there], expected.outputs[space][there], what="vertex outputs")
+        plain = plain_engine.DHMD(
+            built["inputs"],
+            built["task"],
+            built["model"],
+            decouple=built["decouple"],
+            kd=built["kd"],
+        ).eval()
+        plain.load_state_dict(plain_state({n: v.detach()[r] for n, v in values.items()}, names))
+        row = batch.of_member(r)
+        expected = plain.outputs(row)
+        assert_close(outputs.output_EBO[r], expected.output_BO, what="output")
+        present = row.presence
+        for space, graph in outputs.graphs.items():
+            wanted = expected.graphs[space]
+            vertex = graph.outputs_EMBO[r].transpose(0, 1)
+            assert_close(vertex[present], wanted.outputs_BMO[present], what="vertex outputs")
             vertices = graph.vertices_EMBD[r].transpose(0, 1)
-            assert_close(vertices[there], expected.vertices[space][there], what="vertices")
-            assert_close(graph.learned_EBIJ[r], expected.edges[space], what="edges")
-        for space, matched in passed.matched.items():
-            codes = matched.activation_EMBK[r].transpose(0, 1)
-            assert_close(codes, expected.activation[space], what="codes", atol=5e-5)
-        wanted = plain_losses(model, expected, row)
-        assert set(found) == set(wanted)
-        for part, value in wanted.items():
-            assert_close(found[part][r], value, what=part, rtol=1e-5)
-        wanted["total"].backward()
-        for link in links:
-            mine, theirs = own[link.name].grad, link.parameter.grad
-            mine = torch.zeros_like(own[link.name]) if mine is None else mine
-            theirs = torch.zeros_like(link.parameter) if theirs is None else theirs
-            assert_close(link.select(mine), theirs, what=link.name, rtol=1e-4, atol=2e-5)
+            assert_close(vertices[present], wanted.vertices_BMW[present], what="vertices")
+            assert_close(graph.learned_EBIJ[r], wanted.learned_BIJ, what="edges")
+            assert_close(graph.edges_EBIJ[r], wanted.edges_BIJ, what="edges of distillation")
+        for space, dictionary in outputs.dictionaries.items():
+            codes = dictionary.activation_EMBK[r].transpose(0, 1)
+            wanted_codes = expected.dictionaries[space].activation_BMK
+            assert_close(codes, wanted_codes, what="codes", atol=5e-5)
+        details, expected_details = fast.details(batch), plain.details(row)
+        assert set(details) == {"prediction", *expected_details}
+        for key, value in expected_details.items():
+            assert_close(details[key][r].nan_to_num(), value.nan_to_num(), what=key, atol=5e-5)
+        losses = plain.losses(row)
+        for part, value in found.items():
+            assert_close(value[r], losses[part], what=part, rtol=1e-5)
+        losses["total"].backward()
+        own = plain_state({n: g[r] for n, g in grads.items()}, names)
+        for part, parameter in plain.named_parameters():
+            grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            assert_close(own[part], grad, what=part, rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", ["regression", "own lengths", "classification", "one modality"])
@@ -140,16 +175,13 @@ def test_a_seed_alone_is_the_seed_in_company_with_dropout_on() -> None:
     company, alone = small_model(seeds=(5, 6, 7)), small_model(seeds=(6,))
     batch = random_batch(list(INPUTS.values()), members=3)
     for model in (company, alone):
-        _members(model).training = True
+        model.train()
     together, single = company.losses(batch), alone.losses(member_of(batch, 1))
     for name, value in single.items():
         assert_close(value[0], together[name][1], what=name)
-    _members(company).training = False
+    company.eval()
     assert not torch.allclose(company.losses(batch)["total"], together["total"])
-
-
-def _members(model: DHMD) -> Any:
-    return model.encoders[0].dropout.members
+    assert company.predict(batch).equal(company.predict(batch))
 
 
 # ---- the total loss ------------------------------------------------------------------------------
@@ -184,7 +216,7 @@ def test_the_total_is_the_convex_mix_with_the_numbers_of_each_member() -> None:
         assert own["total"] == pytest.approx(expected, rel=1e-5)
 
 
-def _gradients(fast: DHMD, batch: Batch) -> dict[str, Tensor]:
+def _gradients(fast: DHMD, batch: EnsembleBatch) -> dict[str, Tensor]:
     fast.zero_grad()
     fast.losses(batch)["total"].sum().backward()
     return {
@@ -238,41 +270,82 @@ def test_one_modality_has_no_distillation_by_construction() -> None:
 def test_an_utterance_with_nothing_at_all_gives_numbers() -> None:
     fast, batch, _ = _case(absent=0.0)
     nothing = batch.without(torch.ones_like(batch.present_EMB))
-    passed = fast(nothing)
-    assert passed.output_EBO.isfinite().all()
-    # There is nothing to tell utterances apart by.
-    assert_close(passed.output_EBO, passed.output_EBO[:, :1].expand_as(passed.output_EBO))
+    output = fast.predict(nothing)
+    assert output.isfinite().all()
+    # All utterances look the same.
+    assert_close(output, output[:, :1].expand_as(output))
     losses = fast.losses(nothing)
     assert all(value.isfinite().all() for value in losses.values())
     losses["total"].sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in fast.parameters())
 
 
-def test_withholding_a_modality_is_the_same_as_its_absence() -> None:
+def test_dropping_a_modality_is_the_same_as_its_absence() -> None:
     fast, batch, _ = _case(absent=0.0)
     away = torch.zeros_like(batch.present_EMB)
     away[:, 1] = True
-    withheld = fast.predict(batch.without(away))
+    dropped = fast.predict(batch.without(away))
     spoiled = replace(
         batch, features=[batch.features[0], normal(*batch.features[1].shape), batch.features[2]]
     )
-    assert fast.predict(spoiled.without(away)).equal(withheld)
-    assert not torch.allclose(withheld, fast.predict(batch))
+    assert fast.predict(spoiled.without(away)).equal(dropped)
+    assert not torch.allclose(dropped, fast.predict(batch))
 
 
 def test_dictionaries_learn_faster_and_nothing_else_does() -> None:
-    fast, _, _ = _case()
-    kd = kd_with(dictionary={"lr_factor": 7.0})
+    fast, _, _ = _case(kd=kd_with(dictionary={"lr_factor": 7.0}))
     for name, _ in fast.named_parameters():
         expected = 7.0 if name.startswith("dictionaries.") else 1.0
-        assert fast.learning_rate_factor(name, kd) == expected, name
+        assert fast.parameter_group(name).learning_rate == expected, name
 
 
 def test_pretrained_encoders_are_put_in_their_place() -> None:
     fast, batch, _ = _case()
     before = fast.predict(batch)
-    names = [name for name, _ in fast.named_parameters() if name.startswith("encoders.1.")]
-    given = {name: torch.ones_like(fast.get_parameter(name)) for name in names}
-    initialise_encoders(fast, given)
-    assert all(fast.get_parameter(name).eq(1).all() for name in names)
+    encoders = {
+        modality: {n: torch.full_like(p, index) for n, p in encoder.named_parameters()}
+        for index, (modality, encoder) in enumerate(zip(INPUTS, fast.encoders, strict=True))
+    }
+    fast.load_encoders(encoders)
+    for index, encoder in enumerate(fast.encoders):
+        assert all(p.eq(index).all() for p in encoder.parameters())
     assert not torch.allclose(fast.predict(batch), before)
+    encoders["audio"]["convolution.bias_EO"] = torch.zeros(2, 9)
+    with pytest.raises(ValueError, match="audio"):
+        fast.load_encoders(encoders)
+
+
+def test_every_member_has_its_own_numbers() -> None:
+    first = (
+        DecoupleConfig(weight=0.2, gamma=0.3),
+        kd_with(lambda_=0.6, aux=0.5, dictionary={"weight": 0.2}),
+    )
+    second = (
+        DecoupleConfig(enabled=False),
+        kd_with(
+            lambda_=0.4,
+            aux=0.9,
+            graph={"homogeneous": False, "edges": "self"},
+            dictionary={"matching": False, "weight": 0.9},
+        ),
+    )
+    third = (
+        DecoupleConfig(),
+        kd_with(graph={"heterogeneous": False}, dictionary={"weight": 0.9}, lambda_=0.0),
+    )
+    loss_weights = LossWeights.of([first, second, third], CPU)
+    close = {
+        name: [round(v, 6) for v in value.tolist()]
+        for name, value in vars(loss_weights).items()
+        if name != "edges"
+    }
+    assert close == {
+        "distill": [0.6, 0.4, 0.0],
+        "aux": [0.5, 0.9, 1.0],
+        "decouple": [0.2, 0.0, 0.1],
+        "gamma": [0.3, 0.1, 0.1],
+        "homogeneous": [1.0, 0.0, 1.0],
+        "heterogeneous": [1.0, 1.0, 0.0],
+        "matching": [0.2, 0.0, 0.9],
+    }
+    assert loss_weights.edges == ("learned", "self", "learned")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dhmd.models.batch import Batch
+from dhmd.models.batch import EnsembleBatch
 from dhmd.models.config import DictionaryConfig
 from dhmd.models.stacked.dictionary_matching import (
     _ACTIVE_AT_START,
@@ -21,11 +21,11 @@ from dhmd.models.stacked.dictionary_matching import (
 )
 from dhmd.models.stacked.sparsemax import sparsemax
 from dhmd.models.task import Task
+from tests.models import equations
+from tests.models.batches import chosen, in_double, padded, random_batch
+from tests.models.compare import assert_close
 from tests.models.stacked.layers import members, normal
 from tests.models.stacked.settings import CLASSES
-from tests.oracle import equations
-from tests.oracle.batches import chosen, in_double, padded, plain, random_batch
-from tests.oracle.compare import assert_close
 
 TASKS = {"regression": Task(), "classification": CLASSES}
 WIDTH, CODES = 4, 9
@@ -36,7 +36,7 @@ def dictionary(modalities: int = 3, **changes: Any) -> DictionaryMatching:
     return DictionaryMatching(members(), modalities, WIDTH, replace(CONFIG, **changes)).double()
 
 
-def steps_of(batch: Batch) -> list[Tensor]:
+def steps_of(batch: EnsembleBatch) -> list[Tensor]:
     """Garbage on padding too: masks alone must keep it out."""
     return [
         normal(*mask.shape, WIDTH, seed=30 + m).double().requires_grad_()
@@ -94,7 +94,7 @@ def test_padding_further_changes_nothing() -> None:
         assert_close(value, vars(expected)[name], what=name)
 
 
-def matched_of(batch: Batch) -> DictionaryOutputs:
+def matched_of(batch: EnsembleBatch) -> DictionaryOutputs:
     """Leaves for all that a loss may read; A is the sparsemax of z."""
     shape = batch.present_EMB.shape
     z = (normal(*shape, CODES, seed=41).double() * 2).requires_grad_()
@@ -122,7 +122,7 @@ def test_the_matching_loss_is_its_equation_in_value_and_gradient(task: Task) -> 
                 matched.activation_EMBK[r].transpose(0, 1),
                 matched.feature_EMBW[r].transpose(0, 1),
                 edges[r],
-                plain(batch, r),
+                batch.of_member(r),
                 task,
                 temperature=0.3,
                 scale=5.0,
@@ -192,7 +192,7 @@ def test_infonce_is_its_equation(task: Task) -> None:
     expected = torch.stack(
         [
             equations.contrast(
-                anchors[r, 0], candidates[r, 0], both[r, 0], plain(batch, r), task, 0.2
+                anchors[r, 0], candidates[r, 0], both[r, 0], batch.of_member(r), task, 0.2
             )
             for r in range(2)
         ]

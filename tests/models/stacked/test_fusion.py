@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from dhmd.models.stacked.fusion import Gate, GatedFusion, vote
+from dhmd.models.stacked.fusion import Gate, GatedFusion, auxiliary_average
+from tests.models.batches import random_batch
+from tests.models.compare import assert_close
 from tests.models.stacked.layers import linear_of, members, normal
-from tests.oracle.batches import random_batch
-from tests.oracle.compare import assert_close
 
 
 def test_a_gate_scales_its_feature() -> None:
@@ -22,7 +22,7 @@ def test_a_gate_scales_its_feature() -> None:
 
 
 def _fusion() -> GatedFusion:
-    return GatedFusion(members(), 3, [4, 6], hidden=5, outputs=2, dropout=0.5)
+    return GatedFusion(members(), 3, [4, 6], hidden=5, outputs=2, dropout=0.5).eval()
 
 
 def test_fusion_is_gates_then_a_residual_mlp_then_the_head() -> None:
@@ -57,10 +57,10 @@ def test_what_an_absent_modality_would_say_does_not_matter_but_its_embedding_doe
         assert absent.grad[:, :, 0].ne(0).any(-1).equal(ever_absent)
 
 
-def test_the_vote_is_the_mean_over_spaces_and_present_modalities_and_teaches_nobody() -> None:
+def test_the_auxiliary_average_is_over_spaces_and_present_modalities_and_detached() -> None:
     present = random_batch((1, 1, 1), absent=0.5).present_EMB
     spaces = [normal(2, 3, 6, 2).requires_grad_(), normal(2, 3, 6, 2, seed=1).requires_grad_()]
-    found = vote(spaces, present)
+    found = auxiliary_average(spaces, present)
     assert found.shape == (2, 6, 2)
     assert not found.requires_grad
     for r in range(2):
@@ -71,6 +71,6 @@ def test_the_vote_is_the_mean_over_spaces_and_present_modalities_and_teaches_nob
             assert_close(found[r, b], expected)
 
 
-def test_an_utterance_without_any_modality_gets_no_vote() -> None:
+def test_the_auxiliary_average_is_0_without_any_modality() -> None:
     nothing = torch.zeros(2, 3, 6, dtype=torch.bool)
-    assert vote([normal(2, 3, 6, 2)], nothing).eq(0).all()
+    assert auxiliary_average([normal(2, 3, 6, 2)], nothing).eq(0).all()

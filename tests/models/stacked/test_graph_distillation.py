@@ -10,21 +10,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from dhmd.models.batch import Batch
+from dhmd.models.batch import EnsembleBatch
 from dhmd.models.config import Edges, GraphConfig
+from dhmd.models.members import Members
 from dhmd.models.stacked.graph_distillation import (
     EDGE_SOURCES,
     Graph,
     GraphDistillationUnit,
     over_present,
 )
-from dhmd.models.stacked.members import Members
 from dhmd.models.task import Task
+from tests.models import equations
+from tests.models.batches import chosen, in_double, random_batch
+from tests.models.compare import assert_close
 from tests.models.stacked.layers import normal, scatter
 from tests.models.stacked.settings import CLASSES, CPU
-from tests.oracle import equations
-from tests.oracle.batches import chosen, in_double, plain, random_batch
-from tests.oracle.compare import assert_close
 
 TASKS = {"regression": Task(), "classification": CLASSES}
 NAMES = ("text", "audio", "vision")
@@ -48,7 +48,7 @@ def unit_of(
     ).double()
 
 
-def graph_of(batch: Batch, task: Task) -> Graph:
+def graph_of(batch: EnsembleBatch, task: Task) -> Graph:
     """Leaves for everything a loss may read."""
     shape = batch.present_EMB.shape
     scores = normal(shape[0], shape[2], shape[1], shape[1], seed=11).double()
@@ -71,7 +71,7 @@ def same_in_value_and_gradient(found: Tensor, expected: Tensor, leaves: list[Ten
         assert_close(zero if mine is None else mine, zero if theirs is None else theirs)
 
 
-def batch_of(task: Task, seed: int = 3) -> Batch:
+def batch_of(task: Task, seed: int = 3) -> EnsembleBatch:
     return in_double(random_batch((2, 2, 2), task=task, seed=seed, utterances=7))
 
 
@@ -82,7 +82,7 @@ def test_each_present_vertex_pays_its_own_task_loss(task: Task) -> None:
     found = unit_of(task).task_loss(graph, batch)
     expected = torch.stack(
         [
-            equations.vertex_task(graph.outputs_EMBO[r].transpose(0, 1), plain(batch, r), task)
+            equations.vertex_task(graph.outputs_EMBO[r].transpose(0, 1), batch.of_member(r), task)
             for r in range(2)
         ]
     )
@@ -107,7 +107,7 @@ def test_distillation_is_its_equation_and_its_gradient_stops_at_the_student(
             equations.distillation(
                 graph.edges_EBIJ[r],
                 graph.outputs_EMBO[r].transpose(0, 1),
-                plain(batch, r),
+                batch.of_member(r),
                 task,
                 tau,
             )
@@ -126,7 +126,7 @@ def test_the_edge_loss_is_its_equation(task: Task, kind: str) -> None:
     found = unit_of(task, edge_loss=kind, tau=0.7).edge_loss(graph, batch)
     expected = []
     for r in range(2):
-        own = plain(batch, r)
+        own = batch.of_member(r)
         if kind == "mixture":
             expected.append(equations.edge_mixture(graph.learned_EBIJ[r], own, task))
         else:
@@ -152,7 +152,7 @@ def test_the_representation_term_goes_through_a_projection_of_the_pair() -> None
             return v @ linear.weight_EGIO[r, group] + linear.bias_EGO[r, group]
 
         vertices = graph.vertices_EMBD[r].transpose(0, 1)
-        term = equations.representation(graph.edges_EBIJ[r], vertices, project, plain(batch, r))
+        term = equations.representation(graph.edges_EBIJ[r], vertices, project, batch.of_member(r))
         expected.append(0.5 * term)
     same_in_value_and_gradient(
         found, torch.stack(expected), [graph.vertices_EMBD, *linear.parameters()]
@@ -164,7 +164,7 @@ def test_weights_are_a_softmax_over_present_sources() -> None:
     scores = normal(2, 7, 3, 3).double()
     weights = over_present(scores, batch.present_EMB)
     for r in range(2):
-        assert_close(weights[r], equations.edges(scores[r], plain(batch, r)))
+        assert_close(weights[r], equations.edges(scores[r], batch.of_member(r)))
     assert_close(weights.sum(2), torch.ones(2, 7, 3).double())
 
 
@@ -186,7 +186,7 @@ def test_learned_edges_are_what_g_says_of_both_ends() -> None:
                         ends.append(end @ part.weight_EGIO[r, m] + part.bias_EGO[r, m])
                     hidden = (ends[0] + ends[1]).relu()
                     scores[b, i, j] = hidden @ unit.edge_score.weight_EGIO[r, 0, :, 0]
-        assert_close(graph.learned_EBIJ[r], equations.edges(scores, plain(batch, r)))
+        assert_close(graph.learned_EBIJ[r], equations.edges(scores, batch.of_member(r)))
 
 
 def test_edges_start_uniform_over_present_sources() -> None:
@@ -203,7 +203,7 @@ def test_every_control_is_what_it_says_also_beside_others_in_one_stack() -> None
     graph = unit(normal(6, 3, 7, WIDTH).double(), batch)
     assert not graph.edges_EBIJ.requires_grad
     for r, name in enumerate(EDGE_SOURCES):
-        own = plain(batch, r)
+        own = batch.of_member(r)
         expected = equations.control_edges(name, graph.learned_EBIJ[r].detach(), own, NAMES)
         assert_close(graph.edges_EBIJ[r], expected, what=name)
         alone = unit_of(edges=[name])
@@ -307,9 +307,12 @@ def test_each_utterance_adds_its_share() -> None:
         assert_close(loss(graph, batch), parts[0] + parts[1])
 
 
-def test_distilling_needs_teachers() -> None:
+def test_distillation_needs_teachers_and_takes_any_modality() -> None:
     batch, unit = batch_of(Task()), unit_of()
     bare = replace(batch, teachers_EMBO=None)
     graph = unit(normal(2, 3, 7, WIDTH).double(), bare)
     with pytest.raises(ValueError, match="out-of-fold teachers"):
         unit.distillation_loss(graph, bare)
+    prior = unit_of(names=("text", "physio", "audio")).prior_IJ
+    # DMD's prior favours text over audio; it does not know physio.
+    assert prior.eq(4).tolist() == [[True, False, True], [False, True, False], [False, False, True]]

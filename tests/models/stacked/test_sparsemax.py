@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from dhmd.models.stacked.sparsemax import fenchel_young, sparsemax
+from tests.models import equations
+from tests.models.compare import assert_close
 from tests.models.stacked.layers import normal
-from tests.oracle import equations
-from tests.oracle.compare import assert_close
 
 
 def staircase(codes: int, top: int, kept: float) -> Tensor:

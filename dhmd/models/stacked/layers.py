@@ -1,0 +1,329 @@
+"""Layers over stacks of members: linear maps, convolutions, norms, a GRU, pooling and dropout.
+
+Legend: E members, G groups (modalities, or directed pairs of them), B utterances, T steps,
+I inputs, O outputs, D width, H hidden width, K kernel width or codes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dhmd.models.members import Members, threshold
+from dhmd.models.stacked.attend import DropoutMask
+
+ALL = slice(None)
+
+
+class Linear(nn.Module):
+    """Apply `x W + b` for every member and group: `[E, g, …, I]` → `[E, g, …, O]`.
+
+    With `groups=1` the same weights serve every group of the input. `select` is the range of
+    groups whose weights apply, for inputs that hold only those groups.
+    """
+
+    def __init__(
+        self, members: Members, groups: int, inputs: int, outputs: int, *, bias: bool = True
+    ) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(inputs)
+        self.weight_EGIO = nn.Parameter(members.uniform(groups, inputs, outputs, bound=bound))
+        self.bias_EGO: nn.Parameter | None = None
+        if bias:
+            self.bias_EGO = nn.Parameter(members.uniform(groups, outputs, bound=bound))
+
+    def forward(self, x: Tensor, select: slice = ALL) -> Tensor:
+        if self.weight_EGIO.shape[1] == 1:
+            select = ALL
+        weight = self.weight_EGIO[:, select]
+        members, groups, inputs, outputs = weight.shape
+        weight_SIO = weight.reshape(members * groups, inputs, outputs)
+        x_SNI = x.reshape(members * groups, -1, inputs)
+        if self.bias_EGO is None:
+            y_SNO = torch.bmm(x_SNI, weight_SIO)
+        else:
+            bias_S1O = self.bias_EGO[:, select].reshape(members * groups, 1, outputs)
+            y_SNO = torch.baddbmm(bias_S1O, x_SNI, weight_SIO)
+        return y_SNO.view(*x.shape[:-1], outputs)
+
+
+class TemporalConvolution(nn.Module):
+    """Convolve over steps and keep their number: `[E, 1, B, T, I]` → `[E, 1, B, T, O]`.
+
+    Steps beyond either end count as zeros, so padding must hold zeros; then more padding changes
+    nothing. One product computes all taps, which are then shifted and summed: fewer and larger
+    products than gathering windows.
+    """
+
+    def __init__(self, members: Members, inputs: int, outputs: int, kernel: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(inputs * kernel)
+        self.kernel = kernel
+        self.weight_EIX = nn.Parameter(members.uniform(inputs, kernel * outputs, bound=bound))
+        self.bias_EO = nn.Parameter(members.uniform(outputs, bound=bound))
+
+    def forward(self, x_EGBTI: Tensor) -> Tensor:
+        members, groups, batch, steps, inputs = x_EGBTI.shape
+        taps = torch.bmm(x_EGBTI.reshape(members, -1, inputs), self.weight_EIX)
+        taps_K = taps.view(members, groups, batch, steps, self.kernel, -1).unbind(-2)
+        centre = self.kernel // 2
+        y = taps_K[centre] + self.bias_EO[:, None, None, None, :]
+        for number, tap in enumerate(taps_K):
+            offset = number - centre  # output step t reads input step t + offset
+            if offset == 0 or abs(offset) >= steps:
+                continue
+            # A padding of −n removes n steps: the tap moves by `offset` and keeps its length.
+            y = y + nn.functional.pad(tap, (0, 0, -offset, offset))
+        return y
+
+
+class LayerNorm(nn.Module):
+    """Normalise the last axis of `[E, g, …, D]`, then scale and shift by group."""
+
+    def __init__(self, members: Members, groups: int, width: int) -> None:
+        super().__init__()
+        shape = (members.count, groups, width)
+        self.scale_EGD = nn.Parameter(torch.ones(shape, device=members.device))
+        self.shift_EGD = nn.Parameter(torch.zeros(shape, device=members.device))
+
+    def forward(self, x: Tensor, select: slice = ALL) -> Tensor:
+        if self.scale_EGD.shape[1] == 1:
+            select = ALL
+        width = x.shape[-1]
+        scale, shift = self.scale_EGD[:, select], self.shift_EGD[:, select]
+        axes = (*scale.shape[:2], *(1,) * (x.dim() - 3), width)
+        normal = nn.functional.layer_norm(x, (width,))
+        return torch.addcmul(shift.reshape(axes), normal, scale.reshape(axes))
+
+
+class GRU(nn.Module):
+    """A bidirectional GRU: `[E, 1, B, T, I]` → `[E, 2, B, T, H]`, forward and backward as groups.
+
+    Padded steps leave the state unchanged, so the backward pass starts at the last real step and
+    the final state is that of the last real step.
+    """
+
+    def __init__(self, members: Members, inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.input = Linear(members, 2, inputs, 3 * hidden)
+        self.state = Linear(members, 2, hidden, 3 * hidden)
+
+    def forward(self, x_EGBTI: Tensor, mask_EGBT: Tensor) -> Tensor:
+        both = torch.cat([x_EGBTI, x_EGBTI.flip(3)], dim=1)
+        real = torch.cat([mask_EGBT, mask_EGBT.flip(3)], dim=1).unsqueeze(-1)
+        gates = self.input(both)
+        state = x_EGBTI.new_zeros(*both.shape[:3], self.hidden)
+        states = []
+        for step in range(both.shape[3]):
+            input_r, input_z, input_n = gates[:, :, :, step].chunk(3, dim=-1)
+            state_r, state_z, state_n = self.state(state).chunk(3, dim=-1)
+            reset, update = torch.sigmoid(input_r + state_r), torch.sigmoid(input_z + state_z)
+            new = torch.tanh(input_n + reset * state_n)
+            state = torch.where(real[:, :, :, step], new + update * (state - new), state)
+            states.append(state)
+        forward, backward = torch.stack(states, dim=3).chunk(2, dim=1)
+        return torch.cat([forward, backward.flip(3)], dim=1)
+
+
+# ---- pooling -------------------------------------------------------------------------------------
+
+
+def masked_mean(x_EGBTD: Tensor, mask_EGBT: Tensor) -> Tensor:
+    """Average over real steps, `[E, G, B, D]`; zeros where no step is real."""
+    weight = mask_EGBT.to(x_EGBTD.dtype)
+    weight = weight / weight.sum(-1, keepdim=True).clamp_min(1)
+    return (weight.unsqueeze(-2) @ x_EGBTD).squeeze(-2)
+
+
+def pool(steps: list[Tensor], masks: list[Tensor]) -> Tensor:
+    """Average every modality over its real steps, `[E, M, B, D]`."""
+    return torch.cat([masked_mean(x, mask) for x, mask in zip(steps, masks, strict=True)], dim=1)
+
+
+def padding_bias(mask: Tensor) -> Tensor:
+    """Return 0 on real steps and −1e9 on padding, to add before a maximum or a softmax.
+
+    Not −inf: a sequence without real steps must give numbers, which another mask then hides.
+    """
+    return (~mask).to(torch.float32) * -1e9
+
+
+def masked_max(x_EGBTK: Tensor, mask_EGBT: Tensor) -> Tensor:
+    """Take the maximum over real steps, `[E, G, B, K]`; zeros where no step is real.
+
+    The gradient reaches one step where several share the maximum.
+    """
+    # A sum, not a fill: torch is slow at booleans of large tensors, and so is the fill's gradient.
+    # Real values are far above the bias, and get 0 added.
+    highest, _ = (x_EGBTK + padding_bias(mask_EGBT).unsqueeze(-1)).max(-2)
+    return highest.masked_fill(~mask_EGBT.any(-1, keepdim=True), 0.0)
+
+
+def zero_padding(x_EGBTD: Tensor, mask_EGBT: Tensor) -> Tensor:
+    """Set padded steps to zero."""
+    return x_EGBTD * mask_EGBT.unsqueeze(-1)
+
+
+def by_group(module: nn.Module, *columns: list[Tensor]) -> list[Tensor]:
+    """Apply a module of G groups to G inputs `[E, 1, …]`, in one call where their shapes agree.
+
+    Modalities at their own rates have their own lengths. Those run one at a time with the weights
+    of their group, so that short sequences are not padded to the longest.
+    """
+    groups = len(columns[0])
+    if all(len({tuple(x.shape) for x in column}) == 1 for column in columns):
+        return list(module(*(torch.cat(column, dim=1) for column in columns)).split(1, dim=1))
+    return [
+        module(*(column[g] for column in columns), select=slice(g, g + 1)) for g in range(groups)
+    ]
+
+
+# ---- dropout -------------------------------------------------------------------------------------
+
+
+class Dropout(nn.Module):
+    """Zero entries of `[E, g, …]` in training, with masks from each member's own stream.
+
+    Kept entries are scaled so that the mean stays. Sixteen random bits decide an entry: a rate is
+    met to 1/65536, at a quarter of the cost of one float per entry.
+
+    Args:
+        rates: one rate, or one per group.
+    """
+
+    thresholds_G: Tensor
+    scales_G: Tensor
+
+    def __init__(self, members: Members, rates: float | Sequence[float]) -> None:
+        super().__init__()
+        self.members = members
+        self.rates_G = (float(rates),) if isinstance(rates, (int, float)) else tuple(rates)
+        # On the device once: a copy from the host cannot be part of a CUDA graph.
+        device = members.device
+        thresholds = torch.tensor(
+            [threshold(rate) for rate in self.rates_G], dtype=torch.int16, device=device
+        )
+        self.register_buffer("thresholds_G", thresholds, persistent=False)
+        scales = torch.tensor([1 / (1 - rate) for rate in self.rates_G], device=device)
+        self.register_buffer("scales_G", scales, persistent=False)
+
+    def forward(self, x: Tensor, select: slice = ALL) -> Tensor:
+        sample = self._sample(x.shape, select)
+        if sample is None:
+            return x
+        result: Tensor = _Drop.apply(x, *sample)  # type: ignore[no-untyped-call]
+        return result
+
+    def rectified(self, x: Tensor, select: slice = ALL) -> Tensor:
+        """Apply dropout to `relu(x)`."""
+        sample = self._sample(x.shape, select)
+        if sample is None:
+            return x.relu()
+        result: Tensor = _RectifyDrop.apply(x, *sample)  # type: ignore[no-untyped-call]
+        return result
+
+    def added(self, base: Tensor, x: Tensor, select: slice = ALL) -> Tensor:
+        """Return `base` plus dropout of `x`."""
+        sample = self._sample(x.shape, select)
+        if sample is None:
+            return base + x
+        result: Tensor = _AddDropped.apply(base, x, *sample)  # type: ignore[no-untyped-call]
+        return result
+
+    def attention_mask(
+        self, groups: Sequence[int], each: Sequence[int], select: slice = ALL
+    ) -> DropoutMask | None:
+        """Sample the dropout mask of attention weights `[E, g, B, H, T, U]`; None: no dropout.
+
+        Args:
+            groups: g and B.
+            each: H, T and U.
+        """
+        rates = self._active_rates(select)
+        if rates is None:
+            return None
+        on_cpu = self.members.device.type == "cpu"
+        active = tuple(rate > 0 or not on_cpu for rate in rates)
+        bits = self.members.bits(sum(active), groups[1] * each[0], *each[1:])
+        limits = tuple(threshold(rate) for rate in rates)
+        return DropoutMask(bits, active, self.thresholds_G[select], self.scales_G[select], limits)
+
+    def _sample(
+        self, shape: torch.Size, select: slice
+    ) -> tuple[Tensor, int | Tensor, float | Tensor] | None:
+        """Random bits of the shape, the limit that kept entries reach, and their scale."""
+        rates = self._active_rates(select)
+        if rates is None:
+            return None
+        bits = self.members.bits(*shape[1:])
+        if len(set(rates)) == 1:
+            return bits, threshold(rates[0]), 1 / (1 - rates[0])
+        axes = (1, -1, *(1,) * (len(shape) - 2))
+        return bits, self.thresholds_G[select].view(axes), self.scales_G[select].view(axes)
+
+    def _active_rates(self, select: slice) -> tuple[float, ...] | None:
+        rates = self.rates_G if len(self.rates_G) == 1 else self.rates_G[select]
+        return rates if self.training and any(rates) else None
+
+
+class _Drop(torch.autograd.Function):
+    """Saves the bits, not a mask: 2 bytes per entry, and no boolean is ever converted."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, bits: Tensor, limit: int | Tensor, scale: float | Tensor
+    ) -> Tensor:
+        ctx.bits, ctx.limit, ctx.scale = bits, limit, scale
+        return _mask(x, bits, limit).mul_(x).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        kept = _mask(grads[0], ctx.bits, ctx.limit)
+        return kept.mul_(grads[0]).mul_(ctx.scale), None, None, None
+
+
+class _RectifyDrop(torch.autograd.Function):
+    """A positive result was positive and kept, so the result alone gives the gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, bits: Tensor, limit: int | Tensor, scale: float | Tensor
+    ) -> Tensor:
+        y = _mask(x, bits, limit).mul_(x).relu_().mul_(scale)
+        ctx.save_for_backward(y)
+        ctx.scale = scale
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (y,) = ctx.saved_tensors
+        return torch.ops.aten.threshold_backward(grads[0], y, 0).mul_(ctx.scale), None, None, None
+
+
+class _AddDropped(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        base: Tensor,
+        x: Tensor,
+        bits: Tensor,
+        limit: int | Tensor,
+        scale: float | Tensor,
+    ) -> Tensor:
+        ctx.bits, ctx.limit, ctx.scale = bits, limit, scale
+        return _mask(x, bits, limit).mul_(x).mul_(scale).add_(base)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        kept = _mask(grads[0], ctx.bits, ctx.limit)
+        return grads[0], kept.mul_(grads[0]).mul_(ctx.scale), None, None, None
+
+
+def _mask(like: Tensor, bits: Tensor, limit: int | Tensor) -> Tensor:
+    """1 where entries are kept, else 0, as floats: torch is slow to multiply by booleans."""
+    return torch.ge(bits, limit, out=torch.empty(like.shape, dtype=like.dtype, device=like.device))

@@ -1,0 +1,497 @@
+"""Experiment tracking with MLflow: one run per training, with one child run per seed.
+
+Tracking is best effort. A training writes its history and description in any case, so a failure
+here is one warning, and `dhmd track` records finished outputs later. Live curves come from a thread
+beside the training, which imports MLflow and sends metrics a few times per minute. This is the only
+module that imports mlflow, and it does so in functions.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import platform
+import re
+import sqlite3
+import statistics
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from dhmd.base.addresses import shown_address, without_credentials
+from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.files import try_lock
+from dhmd.base.machine import machine
+from dhmd.vcs import Workspace, code_version, lock_entries, outputs_md5
+
+if TYPE_CHECKING:
+    from dhmd.training.observer import Observer
+
+log = logging.getLogger(__name__)
+
+OUTPUTS = {"pretrain": "pretrained", "train": "models", "ablate": "ablations"}
+LONGEST_WAIT = 60.0  # seconds that a stage waits for the store after its work
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # A server that is away must be noticed at once.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+Rows = Mapping[str, Mapping[str, float]]  # member -> metric -> value
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig:
+    """Section `tracking` of params.yaml. No stage depends on it: it changes no result."""
+
+    enabled: bool = field(
+        default=True, metadata={"help": "record runs in MLflow; false needs no mlflow installed"}
+    )
+    uri: str | None = field(
+        default=None,
+        metadata={
+            "help": "the tracking store; null means the environment's MLFLOW_TRACKING_URI, and "
+            "without that sqlite:///mlflow.db at the repository's root"
+        },
+    )
+    experiment: str = field(default="dhmd", metadata={"help": "the MLflow experiment's name"})
+
+
+@contextmanager
+def tracked(
+    config: TrackingConfig, *, root: Path, stage: str, dataset: str, output: Path, lock: Path
+) -> Iterator[Observer]:
+    """Yield an observer that records one stage's training; no failure of MLflow is raised.
+
+    Args:
+        config: section `tracking`.
+        root: the user's repository, where the default database is.
+        stage: pretrain, train or ablate.
+        dataset: the dataset's name.
+        output: the stage's output, complete at the end of the block.
+        lock: the lock file that the running stage holds.
+    """
+    if not config.enabled:
+        from dhmd.training.observer import SilentObserver
+
+        yield SilentObserver()
+        return
+    observer = _LiveObserver(config, root, stage, dataset, lock.resolve())
+    try:
+        yield observer
+    except BaseException:
+        observer.end(None)
+        raise
+    observer.end(output)
+
+
+def record_results(config: TrackingConfig, *, root: Path, dataset: str) -> None:
+    """Add the scores and the report of a dataset to its runs; a failure is one warning."""
+    if config.enabled:
+        try:
+            track(config, root, [dataset], folder=Path.cwd())
+        except DhmdError as error:
+            _warn(str(error))
+
+
+def track(
+    config: TrackingConfig, root: Path, datasets: Iterable[str], folder: Path | None = None
+) -> list[str]:
+    """Record outputs that have no run, add new scores and reports, end the runs of killed stages.
+
+    The outputs are in `folder`: the repository `root`, or DVC's copy of it.
+
+    Returns:
+        One sentence for each change.
+
+    Raises:
+        DhmdError: the store cannot be used.
+    """
+    try:
+        store = _Store(config, root)
+        store.end_killed()
+        return _record(store, folder or root, datasets)
+    except DhmdError:
+        raise
+    except Exception as error:
+        raise DhmdError(_sentence(config, root, error)) from error
+
+
+def store_uri(config: TrackingConfig, root: Path) -> tuple[str, Path | None]:
+    """Return the URI of the tracking store, and its file if it is a SQLite database.
+
+    `tracking.uri` wins over MLFLOW_TRACKING_URI, which wins over mlflow.db at the root. A relative
+    SQLite path counts from `root`, whatever the working folder.
+    """
+    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    path = uri.removeprefix("sqlite:///").partition("?")[0]
+    if path in (uri, "", ":memory:"):
+        return uri, None
+    database = Path(os.path.normpath(root / path))
+    return f"sqlite:///{database}", database
+
+
+def flatten(value: object, prefix: str = "") -> dict[str, str]:
+    """Return nested mappings and dataclasses as dotted names with text values."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, Mapping):
+        flat: dict[str, str] = {}
+        for name, item in value.items():
+            flat |= flatten(item, f"{prefix}.{name}" if prefix else str(name))
+        return flat
+    if isinstance(value, list | tuple):
+        return {prefix: ", ".join(flatten(item)[""] for item in value)}
+    return {prefix: json.dumps(value) if value is None or isinstance(value, bool) else str(value)}
+
+
+class _Store:
+    """One MLflow experiment."""
+
+    def __init__(self, config: TrackingConfig, root: Path) -> None:
+        """Connect, creating a missing database and experiment; imports mlflow."""
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        from mlflow import MlflowClient
+
+        for library in ("mlflow", "alembic"):
+            logging.getLogger(library).setLevel(logging.ERROR)
+        uri, database = store_uri(config, root)
+        artefacts = None if database is None else (database.parent / "mlruns").as_uri()
+        if database is not None:
+            database.parent.mkdir(parents=True, exist_ok=True)
+        # Two processes that create the tables at once break each other's migration.
+        with nullcontext() if database is None else FileLock(f"{database}.lock", timeout=60):
+            if database is not None and not (database.exists() and database.stat().st_size):
+                new = database.with_name(f"{database.name}.new")
+                new.unlink(missing_ok=True)
+                MlflowClient(f"sqlite:///{new}").search_experiments()
+                os.replace(new, database)
+            if database is not None:
+                # MLflow retries for minutes if it cannot open or lock the file.
+                with closing(sqlite3.connect(database, timeout=10)) as connection:
+                    connection.execute("BEGIN IMMEDIATE")
+            self.client = MlflowClient(uri)
+            found = self.client.get_experiment_by_name(config.experiment)
+            self.experiment = (
+                self.client.create_experiment(config.experiment, artefacts)
+                if found is None
+                else found.experiment_id
+            )
+
+    def search(self, condition: str) -> list[Any]:
+        """Return the runs that meet a condition in MLflow's syntax."""
+        return list(self.client.search_runs([self.experiment], condition, max_results=10_000))
+
+    def end_killed(self, own_lock: Path | None = None) -> None:
+        """Mark as KILLED the runs of this machine whose stage no longer holds its lock.
+
+        `own_lock` is that of the stage in this process, whose own run does not exist yet.
+        """
+        for run in self.search(
+            f"attributes.status = 'RUNNING' and tags.host = '{platform.node()}'"
+        ):
+            lock = Path(run.data.tags.get("lock", ""))
+            killed = lock == own_lock or not lock.parent.is_dir()
+            if not killed and (free := try_lock(lock)):
+                free.release()
+                killed = True
+            if killed:
+                self.client.set_terminated(run.info.run_id, status="KILLED")
+
+
+class _Training:
+    """A parent run and the child runs of its members."""
+
+    def __init__(self, store: _Store, parent: str, members: Mapping[str, str]) -> None:
+        self._store = store
+        self.parent = parent
+        self._members = members  # member -> run id
+        self._pending: dict[str, list[Any]] = {}
+
+    @classmethod
+    def create(
+        cls,
+        store: _Store,
+        tags: Mapping[str, str],
+        members: Iterable[str],
+        params: Mapping[str, str],
+    ) -> _Training:
+        """Start the runs of a training whose members are `seed-1` or `variant/seed-1`."""
+        start = time.strftime("%Y-%m-%d %H:%M")
+        parts = (f"{tags['stage']} {tags['dataset']}", tags.get("DVC_EXP_NAME"), start)
+
+        def run(name: str, more_tags: Mapping[str, str], params: Mapping[str, str]) -> str:
+            from mlflow.entities import Param
+
+            found = store.client.create_run(
+                store.experiment, run_name=name, tags={**tags, **more_tags}
+            )
+            items = [Param(key[:250], value[:6000]) for key, value in params.items()]
+            for first in range(0, len(items), 100):
+                store.client.log_batch(found.info.run_id, params=items[first : first + 100])
+            return str(found.info.run_id)
+
+        parent = run(" · ".join(part for part in parts if part), {"role": "parent"}, params)
+        ids = {}
+        for member in members:
+            variant, _, seed = member.rpartition("/")
+            # A variant changes some parameters, so the parent's are not its own.
+            own = {"variant": variant} if variant else params
+            more_tags = {"role": "member", "member": member, "mlflow.parentRunId": parent}
+            ids[member] = run(member, more_tags, {**own, "seed": seed.removeprefix("seed-")})
+        return cls(store, parent, ids)
+
+    @classmethod
+    def of(cls, store: _Store, run: Any) -> _Training:
+        """Return the training of an existing parent run."""
+        children = store.search(f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
+        members = {child.data.tags["member"]: child.info.run_id for child in children}
+        return cls(store, run.info.run_id, members)
+
+    def add(self, step: int, rows: Rows, time_ms: int, *, spread: bool = False) -> None:
+        """Collect values of the members, and their mean for the parent.
+
+        `text/seed-1` is the part `text` of the training of the member `seed-1`.
+
+        Args:
+            step: the epoch; 0 for final scores.
+            rows: member -> metric -> value.
+            time_ms: ms since 1970.
+            spread: whether the parent gets standard deviations, too.
+        """
+        columns: dict[str, list[float]] = {}
+        for member, row in rows.items():
+            group, _, seed = member.rpartition("/")
+            for metric, value in row.items():
+                long = f"{group}/{metric}" if group else metric
+                if member in self._members:
+                    self._append(self._members[member], metric, value, time_ms, step)
+                elif seed in self._members:
+                    self._append(self._members[seed], long, value, time_ms, step)
+                columns.setdefault(long, []).append(value)
+        for name, values in columns.items():
+            self._append(self.parent, name, sum(values) / len(values), time_ms, step)
+            if spread and len(values) > 1:
+                self._append(self.parent, f"{name}_std", statistics.stdev(values), time_ms, step)
+
+    def _append(self, run_id: str, name: str, value: float, time_ms: int, step: int) -> None:
+        from mlflow.entities import Metric
+
+        name = re.sub(r"[^\w./: -]", "_", name, flags=re.ASCII)[:250]
+        self._pending.setdefault(run_id, []).append(Metric(name, value, time_ms, step))
+
+    def flush(self) -> None:
+        """Send what was collected."""
+        while self._pending:
+            run_id, metrics = self._pending.popitem()
+            for first in range(0, len(metrics), 1000):
+                self._store.client.log_batch(run_id, metrics=metrics[first : first + 1000])
+
+    def end(self, status: str, output: Path | None = None, path: str = "") -> None:
+        """Send the rest and end the runs; tag them with the hash of a finished output."""
+        self.flush()
+        client = self._store.client
+        if output is not None:
+            client.set_tag(self.parent, "output_path", path)
+            client.set_tag(self.parent, "output_md5", outputs_md5(output) or "")
+            for description in sorted(output.rglob("model.json")):
+                client.log_artifact(self.parent, str(description), _variant(output, description))
+        for run_id in (*self._members.values(), self.parent):
+            client.set_terminated(run_id, status=status)
+
+
+class _LiveObserver(threading.Thread):
+    """Send a training's metrics while it goes on, using at most a twentieth of a core."""
+
+    def __init__(
+        self, config: TrackingConfig, root: Path, stage: str, dataset: str, lock: Path
+    ) -> None:
+        super().__init__(name="tracking", daemon=True)
+        self._store_of = (config, root)
+        self._lock = lock
+        names = ("DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "DVC_STAGE")
+        self._tags = {name: os.environ[name] for name in names if os.environ.get(name)}
+        self._tags |= {"stage": stage, "dataset": dataset, "lock": str(lock)}
+        self._tags |= {"host": platform.node(), "machine": machine()}
+        head, changed = code_version(Path.cwd())
+        if head is not None:
+            # MLflow's own name of the tag, for its column "Version".
+            self._tags |= {"mlflow.source.git.commit": head, "uncommitted_changes": str(changed)}
+        self._epochs: deque[tuple[int, Rows, int]] = deque()
+        self._ending = threading.Event()
+        self._output: Path | None = None
+
+    def started(
+        self,
+        stage: str,
+        members: Sequence[str],
+        parameters: Mapping[str, object],
+        resumed_epoch: int,
+    ) -> None:
+        if self.ident is None:
+            self._members, self._params = list(members), flatten(parameters)
+            self._resumed_epoch = resumed_epoch
+            # Not earlier: the training has imported its libraries by now.
+            self.start()
+
+    def epoch(self, epoch: int, rows: Rows) -> None:
+        copies = {member: dict(row) for member, row in rows.items()}
+        self._epochs.append((epoch, copies, _now_ms()))
+
+    def finished(self, outputs: Path) -> None:
+        """Do nothing: `end` follows when the output is in its place."""
+
+    def end(self, output: Path | None) -> None:
+        """Send the rest and wait for that; `output` None: the training failed."""
+        if self.ident is None:
+            return
+        self._output = output
+        self._ending.set()
+        self.join(LONGEST_WAIT)
+        if self.is_alive():
+            _warn(f"no answer from the store within {LONGEST_WAIT:.0f} s")
+
+    def run(self) -> None:
+        try:
+            self._send_all()
+        except Exception as error:  # whatever MLflow raises must not reach the training
+            _warn(_sentence(*self._store_of, error))
+
+    def _send_all(self) -> None:
+        store = _Store(*self._store_of)
+        store.end_killed(self._lock)
+        training = _Training.create(store, self._tags, self._members, self._params)
+        rest = 5.0
+        ending = False
+        while not ending:
+            ending = self._ending.wait(rest)
+            began = time.monotonic()
+            while self._epochs:
+                training.add(*self._epochs.popleft())
+            training.flush()
+            rest = max(5.0, 20 * (time.monotonic() - began))
+        output = self._output
+        if output is None:
+            training.end("FAILED")
+            return
+        for epoch, rows in _history(output):
+            if epoch <= self._resumed_epoch:  # from a process that was killed
+                training.add(epoch, rows, _now_ms())
+        training.end("FINISHED", output, output.as_posix())
+
+
+def _record(store: _Store, folder: Path, datasets: Iterable[str]) -> list[str]:
+    """Record the outputs in `folder`. A run is found by its tag `output_md5`, so only once."""
+    entries = lock_entries(Workspace(folder))
+    messages = []
+    for dataset in datasets:
+        evaluate = entries.get(f"evaluate@{dataset}", {"deps": []})
+        evaluated = {file["path"]: file.get("md5") for file in evaluate["deps"]}
+        for stage, name in OUTPUTS.items():
+            path = f"{name}/{dataset}"
+            md5 = outputs_md5(folder / path)
+            if md5 is None:
+                continue
+            condition = f"tags.output_md5 = '{md5}' and tags.role = 'parent'"
+            found = store.search(condition)
+            if not found:
+                _record_training(store, {"stage": stage, "dataset": dataset}, folder / path, path)
+                messages.append(f"recorded {path}")
+                found = store.search(condition)
+            if evaluated.get(path) == md5:
+                for run in found:
+                    if _record_scores(store, run, stage, folder, dataset):
+                        messages.append(f"added the scores of {path} to {run.info.run_name}")
+    return messages
+
+
+def _record_training(store: _Store, tags: dict[str, str], output: Path, path: str) -> None:
+    params = {}
+    for description in sorted(output.rglob("model.json"))[:1]:
+        params = json.loads(description.read_text(encoding="utf-8")).get("configuration", {})
+    history = _history(output)
+    members = dict.fromkeys(member for _, rows in history for member in rows)
+    training = _Training.create(store, tags, members, flatten(params))
+    for epoch, rows in history:
+        training.add(epoch, rows, _now_ms())
+    training.end("FINISHED", output, path)
+
+
+def _record_scores(store: _Store, run: Any, stage: str, folder: Path, dataset: str) -> bool:
+    """Add test scores, best validation scores and report to a run; False if it has them."""
+    file = {"train": "seeds.csv", "ablate": "ablations.csv"}.get(stage)
+    metrics, report = folder / "metrics" / dataset, folder / "reports" / dataset / "index.html"
+    version = f"{outputs_md5(metrics)} {outputs_md5(report)}"
+    if file is None or run.data.tags.get("results") == version:
+        return False
+    training = _Training.of(store, run)
+    rows: dict[str, dict[str, float]] = {}
+    for path in metrics.rglob(file):
+        for row in _read_csv(path):
+            variant, split = row.pop("variant", ""), row.pop("split")
+            member = f"{variant}/seed-{row.pop('seed')}".removeprefix("/")
+            prefix = "test" if split == "test" else f"best_{split}"
+            scores = {f"{prefix}/{name}": float(value) for name, value in row.items() if value}
+            rows.setdefault(member, {}).update(scores)
+    training.add(0, rows, _now_ms(), spread=True)
+    training.flush()
+    if report.is_file():
+        store.client.log_artifact(training.parent, str(report))
+    store.client.set_tag(training.parent, "results", version)
+    return True
+
+
+def _history(output: Path) -> list[tuple[int, dict[str, dict[str, float]]]]:
+    """Return each epoch's rows from the history.csv of an output and of its variants' folders."""
+    epochs: dict[int, dict[str, dict[str, float]]] = {}
+    for path in sorted(output.rglob("history.csv")):
+        for row in _read_csv(path):
+            member = f"{_variant(output, path) or ''}/seed-{row['seed']}".removeprefix("/")
+            values = epochs.setdefault(int(row["epoch"]), {}).setdefault(member, {})
+            values[row["name"]] = float(row["value"])
+    return sorted(epochs.items())
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _variant(output: Path, file: Path) -> str | None:
+    """Return a file's folder in the output of `ablate`, which is named as its variant."""
+    folder = file.parent.relative_to(output).as_posix()
+    return None if folder == "." else folder
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _warn(sentence: str) -> None:
+    log.warning(
+        "tracking: %s; the results are not affected, and `dhmd track` records them later.", sentence
+    )
+
+
+def _sentence(config: TrackingConfig, root: Path, error: Exception) -> str:
+    """Return the store and the whole message, without credentials."""
+    message = without_credentials(first_line(error)).rstrip(".")
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno and cause.strerror:
+            message = cause.strerror  # the reason below an HTTP library's long message
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, ModuleNotFoundError) and error.name == "mlflow":
+        message = "mlflow is not installed: install it, or set tracking.enabled to false"
+    return f"{shown_address(store_uri(config, root)[0])}: {message}"

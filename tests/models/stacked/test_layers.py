@@ -1,0 +1,336 @@
+"""Layers of the stacked engine against torch's own, one member and group at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from dhmd.models.stacked.layers import (
+    GRU,
+    Dropout,
+    LayerNorm,
+    Linear,
+    TemporalConvolution,
+    by_group,
+    masked_max,
+    masked_mean,
+    zero_padding,
+)
+from tests.models.compare import assert_close
+from tests.models.stacked.layers import cells, linear_of, masks, members, norm_of, normal, scatter
+
+# ---- linear maps and convolutions ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("middle", [(), (3,), (3, 4)])
+def test_a_linear_stack_is_torchs_linear_in_every_cell(bias: bool, middle: tuple[int, ...]) -> None:
+    ours = Linear(members(), 3, 5, 4, bias=bias)
+    x = normal(2, 3, *middle, 5).requires_grad_()
+    y = ours(x)
+    assert y.shape == (2, 3, *middle, 4)
+    (y**2).sum().backward()
+    for r, g in cells((2, 3)):
+        theirs = linear_of(ours, r, g)
+        own = x[r, g].detach().requires_grad_()
+        expected = theirs(own)
+        (expected**2).sum().backward()
+        assert_close(y[r, g], expected)
+        assert_close(x.grad[r, g], own.grad)
+        assert_close(ours.weight_EGIO.grad[r, g], theirs.weight.grad.T)
+        if ours.bias_EGO is not None:
+            assert_close(ours.bias_EGO.grad[r, g], theirs.bias.grad)
+
+
+def test_one_group_of_weights_serves_all_groups_of_the_input() -> None:
+    ours = Linear(members(), 1, 5, 4)
+    x = normal(2, 3, 6, 5)
+    for r, g in cells((2, 3)):
+        assert_close(ours(x)[r, g], linear_of(ours, r, 0)(x[r, g]))
+    assert_close(ours(x[:, 1:2], slice(1, 2)), ours(x)[:, 1:2])
+
+
+def test_select_picks_the_weights_of_a_group() -> None:
+    ours = Linear(members(), 3, 5, 4)
+    x = normal(2, 3, 6, 5)
+    for g in range(3):
+        assert_close(ours(x[:, g : g + 1], slice(g, g + 1)), ours(x)[:, g : g + 1])
+
+
+def test_initial_values_are_those_of_torch_and_the_members_differ() -> None:
+    ours = Linear(members(1, 2, 1), 2, 400, 50)
+    weight = ours.weight_EGIO.detach()
+    bound = 400**-0.5
+    assert weight.abs().max() <= bound
+    assert weight.std() == pytest.approx(bound / 3**0.5, rel=0.02)
+    assert not weight[0].equal(weight[1])
+    assert weight[0].equal(weight[2])
+    assert weight[0].equal(Linear(members(1), 2, 400, 50).weight_EGIO[0])
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+@pytest.mark.parametrize("steps", [1, 2, 6])
+def test_a_convolution_is_conv1d_in_every_member(kernel: int, steps: int) -> None:
+    ours = TemporalConvolution(members(), 3, 4, kernel)
+    x = normal(2, 1, 5, steps, 3).requires_grad_()
+    y = ours(x)
+    (y**2).sum().backward()
+    for r in range(2):
+        theirs = nn.Conv1d(3, 4, kernel, padding=kernel // 2)
+        with torch.no_grad():
+            theirs.weight.copy_(ours.weight_EIX[r].view(3, kernel, 4).permute(2, 0, 1))
+            theirs.bias.copy_(ours.bias_EO[r])
+        own = x[r, 0].detach().requires_grad_()
+        expected = theirs(own.transpose(1, 2)).transpose(1, 2)
+        (expected**2).sum().backward()
+        assert_close(y[r, 0], expected)
+        assert_close(x.grad[r, 0], own.grad)
+        weight = theirs.weight.grad.permute(1, 2, 0).reshape(3, -1)
+        assert_close(ours.weight_EIX.grad[r], weight)
+        assert_close(ours.bias_EO.grad[r], theirs.bias.grad)
+
+
+def test_padding_with_zeros_changes_no_step_of_a_convolution() -> None:
+    ours = TemporalConvolution(members(), 3, 4, 5)
+    x = normal(2, 1, 5, 6, 3)
+    longer = nn.functional.pad(x, (0, 0, 0, 4))
+    assert_close(ours(longer)[:, :, :, :6], ours(x))
+
+
+# ---- norms ---------------------------------------------------------------------------------------
+
+
+def test_a_norm_is_torchs_in_every_cell() -> None:
+    ours = LayerNorm(members(), 3, 6)
+    scatter(ours)
+    x = (normal(2, 3, 4, 5, 6) * 3 + 1).requires_grad_()
+    y = ours(x)
+    (y**3).sum().backward()
+    for r, g in cells((2, 3)):
+        theirs = norm_of(ours, r, g)
+        own = x[r, g].detach().requires_grad_()
+        expected = theirs(own)
+        (expected**3).sum().backward()
+        assert_close(y[r, g], expected)
+        assert_close(x.grad[r, g], own.grad)
+        assert_close(ours.scale_EGD.grad[r, g], theirs.weight.grad, rtol=1e-4, atol=1e-4)
+        assert_close(ours.shift_EGD.grad[r, g], theirs.bias.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_groups_are_selected_and_shared_like_those_of_a_linear_map() -> None:
+    ours, shared = LayerNorm(members(), 3, 6), LayerNorm(members(), 1, 6)
+    scatter(ours)
+    scatter(shared)
+    x = normal(2, 3, 4, 6)
+    assert_close(ours(x[:, 2:], slice(2, 3)), ours(x)[:, 2:])
+    assert_close(shared(x)[1, 2], norm_of(shared, 1, 0)(x[1, 2]))
+    assert_close(shared(x[:, 2:], slice(2, 3)), shared(x)[:, 2:])
+
+
+# ---- the GRU -------------------------------------------------------------------------------------
+
+
+def torch_gru(ours: GRU, member: int, inputs: int) -> nn.GRU:
+    theirs = nn.GRU(inputs, ours.hidden, batch_first=True, bidirectional=True)
+    own = dict(theirs.named_parameters())
+    with torch.no_grad():
+        for group, suffix in enumerate(("", "_reverse")):
+            for part, name in ((ours.input, "ih"), (ours.state, "hh")):
+                own[f"weight_{name}_l0{suffix}"].copy_(part.weight_EGIO[member, group].T)
+                own[f"bias_{name}_l0{suffix}"].copy_(part.bias_EGO[member, group])
+    return theirs
+
+
+def test_a_gru_is_torchs_on_packed_sequences() -> None:
+    ours = GRU(members(), 3, 4)
+    mask = masks(2, 1, 5, steps=6)
+    x = (normal(2, 1, 5, 6, 3) * mask.unsqueeze(-1)).requires_grad_()
+    states = ours(x, mask)
+    real = mask.expand(-1, 2, -1, -1).unsqueeze(-1)
+    ((states * real) ** 2).sum().backward()
+    for r in range(2):
+        theirs = torch_gru(ours, r, 3)
+        own = x[r, 0].detach().requires_grad_()
+        lengths = mask[r, 0].sum(-1)
+        packed = pack_padded_sequence(own, lengths, batch_first=True, enforce_sorted=False)
+        expected, _ = pad_packed_sequence(theirs(packed)[0], batch_first=True, total_length=6)
+        (expected**2).sum().backward()
+        both = torch.cat(list(states[r]), dim=-1)
+        assert_close(both * mask[r, 0].unsqueeze(-1), expected)
+        assert_close(x.grad[r, 0], own.grad)
+        grads = {name: p.grad for name, p in theirs.named_parameters()}
+        for group, suffix in enumerate(("", "_reverse")):
+            assert_close(ours.input.weight_EGIO.grad[r, group].T, grads[f"weight_ih_l0{suffix}"])
+            assert_close(ours.state.weight_EGIO.grad[r, group].T, grads[f"weight_hh_l0{suffix}"])
+
+
+def test_padding_further_changes_no_state() -> None:
+    ours = GRU(members(), 3, 4)
+    mask = masks(2, 1, 5, steps=6)
+    x = normal(2, 1, 5, 6, 3) * mask.unsqueeze(-1)
+    longer = ours(nn.functional.pad(x, (0, 0, 0, 3)), nn.functional.pad(mask, (0, 3)))
+    real = mask.expand(-1, 2, -1, -1)
+    assert_close(longer[:, :, :, :6][real], ours(x, mask)[real])
+
+
+# ---- pooling -------------------------------------------------------------------------------------
+
+
+def _cases() -> tuple[torch.Tensor, torch.Tensor]:
+    mask = masks(2, 3, 4, steps=5, least=0)
+    mask[0, 0, 0] = False
+    mask[0, 0, 1] = True
+    return normal(2, 3, 4, 5, 6), mask
+
+
+def test_means_and_maxima_are_over_real_steps_alone() -> None:
+    x, mask = _cases()
+    mean, highest = masked_mean(x, mask), masked_max(x, mask)
+    for r in range(2):
+        for g in range(3):
+            for b in range(4):
+                real = [x[r, g, b, t] for t in range(5) if mask[r, g, b, t]]
+                if not real:
+                    assert mean[r, g, b].eq(0).all()
+                    assert highest[r, g, b].eq(0).all()
+                    continue
+                assert_close(mean[r, g, b], sum(real) / len(real))
+                for k in range(6):
+                    assert highest[r, g, b, k] == max(step[k] for step in real)
+
+
+def test_no_gradient_reaches_padding() -> None:
+    x, mask = _cases()
+    for pooled in (masked_mean, masked_max):
+        leaf = x.clone().requires_grad_()
+        pooled(leaf, mask).square().sum().backward()
+        assert leaf.grad.isfinite().all()
+        assert leaf.grad[~mask].eq(0).all()
+        assert leaf.grad[mask].ne(0).any()
+
+
+def test_one_of_several_equal_maxima_gets_the_gradient() -> None:
+    x = torch.ones(1, 1, 1, 3, 1, requires_grad=True)
+    mask = torch.ones(1, 1, 1, 3, dtype=torch.bool)
+    masked_max(x, mask).sum().backward()
+    assert sorted(x.grad.flatten().tolist()) == [0.0, 0.0, 1.0]
+
+
+def test_zero_padding_leaves_real_steps() -> None:
+    x, mask = _cases()
+    y = zero_padding(x, mask)
+    assert y[~mask].eq(0).all()
+    assert y[mask].equal(x[mask])
+
+
+# ---- groups --------------------------------------------------------------------------------------
+
+
+class Counting(nn.Module):
+    """A linear map that tells how often it ran."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = Linear(members(), 3, 4, 5)
+        self.runs = 0
+
+    def forward(self, x: Tensor, select: slice = slice(None)) -> Tensor:
+        self.runs += 1
+        return self.linear(x, select)
+
+
+def test_groups_of_one_shape_run_at_once_and_others_one_by_one_alike() -> None:
+    module = Counting()
+    same = [normal(2, 1, 6, 3, 4, seed=m) for m in range(3)]
+    together = by_group(module, same)
+    assert module.runs == 1
+    ragged = [same[0], torch.nn.functional.pad(same[1], (0, 0, 0, 2)), same[2]]
+    apart = by_group(module, ragged)
+    assert module.runs == 4
+    for one, other in zip(together, apart, strict=True):
+        assert one.shape[1] == 1
+        assert_close(one, other[:, :, :, :3])
+
+
+# ---- dropout -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.8])
+def test_entries_are_dropped_at_the_rate_and_the_mean_stays(rate: float) -> None:
+    x = torch.ones(2, 1, 400, 500)
+    y = Dropout(members(), rate)(x)
+    kept = y != 0
+    assert y[kept].unique().tolist() == pytest.approx([1 / (1 - rate)])
+    for member in range(2):
+        deviation = (rate * (1 - rate) / 200_000) ** 0.5
+        assert kept[member].float().mean().item() == pytest.approx(1 - rate, abs=4 * deviation)
+        assert y[member].mean().item() == pytest.approx(1, abs=4 * deviation / (1 - rate))
+
+
+def test_each_group_has_its_rate() -> None:
+    rates = (0.0, 0.25, 0.75)
+    dropout = Dropout(members(), rates)
+    y = dropout(torch.ones(2, 3, 300, 300))
+    for group, rate in enumerate(rates):
+        dropped = (y[:, group] == 0).float().mean().item()
+        assert dropped == pytest.approx(rate, abs=0.006)
+        assert y[:, group].mean().item() == pytest.approx(1, abs=0.02)
+    alone = dropout(torch.ones(2, 1, 300, 300), slice(2, 3))
+    assert (alone == 0).float().mean().item() == pytest.approx(0.75, abs=0.006)
+    assert dropout(torch.ones(2, 1, 9), slice(0, 1)).eq(1).all()
+
+
+@pytest.mark.parametrize("rates", [0.5, (0.5, 0.5), (0.0, 0.5)])
+def test_the_gradient_has_the_mask_of_the_forward_pass(rates: float | Sequence[float]) -> None:
+    x = normal(2, 2, 50, 6).requires_grad_()
+    y = Dropout(members(), rates)(x)
+    y.sum().backward()
+    assert torch.allclose(x.grad * x.detach(), y.detach())
+
+
+def test_dropout_is_off_in_evaluation_mode_and_at_rate_zero() -> None:
+    x = normal(2, 3, 5, 6)
+    assert Dropout(members(), 0.5).eval()(x) is x
+    assert Dropout(members(), 0.0)(x) is x
+    assert Dropout(members(), [0.0, 0.0, 0.0])(x) is x
+
+
+@pytest.mark.parametrize("rates", [0.3, (0.3, 0.6)])
+def test_a_seed_has_the_same_masks_alone_and_in_company(rates: float | Sequence[float]) -> None:
+    alone, company = Dropout(members(7), rates), Dropout(members(3, 7, 9, 7), rates)
+    for seed, shape in enumerate(((2, 4, 5), (2, 3), (2, 700, 90))):
+        x = normal(*shape, seed=seed)
+        y = company(x.expand(4, *shape))
+        assert alone(x.unsqueeze(0))[0].equal(y[1])
+        assert y[3].equal(y[1])
+        assert not y[0].equal(y[1])
+
+
+@pytest.mark.parametrize("rates", [0.3, (0.3, 0.6)])
+def test_fused_forms_equal_dropout_and_the_other_operation(rates: float | Sequence[float]) -> None:
+    """`rectified` and `added` from the same streams as plain dropout, values and gradients."""
+    x, base = normal(2, 2, 5, 6), normal(2, 2, 5, 6, seed=1)
+
+    def run(form: str, joint: bool) -> list[torch.Tensor]:
+        dropout = Dropout(members(), rates)
+        own, other = x.clone().requires_grad_(), base.clone().requires_grad_()
+        if form == "rectified":
+            y = dropout.rectified(own) if joint else dropout(own.relu())
+        else:
+            y = dropout.added(other, own) if joint else other + dropout(own)
+        (y**3).sum().backward()
+        return [y, own.grad, *([] if form == "rectified" else [other.grad])]
+
+    for form in ("rectified", "added"):
+        for one, two in zip(run(form, True), run(form, False), strict=True):
+            assert torch.allclose(one, two, atol=1e-6)
+
+
+def test_fused_forms_without_dropout() -> None:
+    x, base = normal(2, 3, 5, 6), normal(2, 3, 5, 6, seed=1)
+    assert Dropout(members(), 0.5).eval().rectified(x).equal(x.relu())
+    assert Dropout(members(), 0.5).eval().added(base, x).equal(base + x)

@@ -1,0 +1,114 @@
+"""The shipped baselines against plain versions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from dhmd.base.errors import DhmdError
+from dhmd.models.baselines.gru import GRU
+from dhmd.models.baselines.late_fusion import LateFusion
+from dhmd.models.baselines.mult import MulT
+from dhmd.models.config import DecoupleConfig
+from dhmd.models.learner import Learner
+from dhmd.models.members import Members
+from dhmd.models.registry import Corpus, build
+from dhmd.models.stacked.dhmd import DHMD
+from dhmd.models.task import Task
+from tests.models.batches import padded, random_batch
+from tests.models.compare import assert_close
+from tests.models.stacked.layers import linear_of
+from tests.models.stacked.settings import CLASSES, CPU, INPUTS, KD, MODEL
+from tests.models.stacked.test_layers import torch_gru
+
+KINDS = {"late_fusion": LateFusion, "mult": MulT, "gru": GRU, "dhmd": DHMD}
+WIDTHS = list(INPUTS.values())
+
+
+def model_of(name: str, task: Task | None = None) -> Learner:
+    loss_weights = [(DecoupleConfig(), KD)] * 2
+    return build(
+        name,
+        Members((1, 2), CPU),
+        task or Task(),
+        INPUTS,
+        model=MODEL,
+        loss_weights=loss_weights,
+        corpus=Corpus(6, dict.fromkeys(INPUTS, 5)),
+    ).eval()
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("task", [Task(), CLASSES], ids=["regression", "classification"])
+def test_every_model_predicts_and_learns(name: str, task: Task) -> None:
+    model = model_of(name, task)
+    assert isinstance(model, KINDS[name])
+    batch = random_batch(WIDTHS, task=task)
+    assert model.predict(batch).shape == (2, 6, task.outputs)
+    losses = model.losses(batch)
+    expected = (task.loss(model.predict(batch), batch.labels_EB) * batch.weight_EB).sum(-1)
+    assert_close(losses["task"], expected)
+    losses["total"].sum().backward()
+    for parameter in model.parameters():
+        assert parameter.shape[0] == 2
+        assert parameter.grad is None or parameter.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_padding_further_changes_no_output(name: str) -> None:
+    model, batch = model_of(name), random_batch(WIDTHS, absent=0.4, seed=2)
+    before = model.predict(batch)
+    for more in ((4, 4, 4), (1, 2, 3)):
+        assert_close(model.predict(padded(batch, more)), before)
+
+
+def test_an_unknown_model_is_refused() -> None:
+    with pytest.raises(DhmdError, match="there is no model 'lstm'; there are dhmd, "):
+        model_of("lstm")
+
+
+def test_late_fusion_is_a_residual_mlp_on_means_of_rectified_steps() -> None:
+    model, batch = model_of("late_fusion"), random_batch(WIDTHS)
+    assert isinstance(model, LateFusion)
+    pooled = torch.zeros(2, 3, 6, 8)
+    for m, encoder in enumerate(model.encoders):
+        encoded = encoder(batch.features[m], batch.masks[m]).relu()
+        for r in range(2):
+            for b in range(6):
+                if batch.present_EMB[r, m, b]:
+                    pooled[r, m, b] = encoded[r, 0, b][batch.masks[m][r, 0, b]].mean(0)
+    assert_close(model.predict(batch), model.fusion([pooled], batch.present_EMB))
+
+
+def test_mult_reads_pooled_cross_modal_outputs_through_a_residual_mlp() -> None:
+    model, batch = model_of("mult"), random_batch(WIDTHS)
+    assert isinstance(model, MulT)
+    columns = zip(model.encoders, batch.features, batch.masks, strict=True)
+    encoded = [encoder(x, mask) for encoder, x, mask in columns]
+    crossed = model.crossing(encoded, batch.masks)
+    for r in range(2):
+        for b in range(6):
+            joint = torch.cat(
+                [_mean(x[r, 0, b], k[r, 0, b]) for x, k in zip(crossed, batch.masks, strict=True)]
+            )
+            hidden = linear_of(model.narrow, r, 0)(joint).relu()
+            joint = joint + linear_of(model.widen, r, 0)(hidden)
+            assert_close(model.predict(batch)[r, b], linear_of(model.head, r, 0)(joint))
+
+
+def _mean(x_TD: Tensor, mask_T: Tensor) -> Tensor:
+    return x_TD[mask_T].mean(0) if mask_T.any() else torch.zeros(x_TD.shape[1])
+
+
+def test_the_gru_reads_the_first_modality_alone() -> None:
+    model, batch = model_of("gru"), random_batch(WIDTHS)
+    assert isinstance(model, GRU)
+    for r in range(2):
+        theirs = torch_gru(model.gru, r, 4)
+        for b in range(6):
+            real = batch.features[0][r, 0, b][batch.masks[0][r, 0, b]]
+            pooled = theirs(real[None])[0][0].mean(0) if len(real) else torch.zeros(16)
+            assert_close(model.predict(batch)[r, b], linear_of(model.head, r, 0)(pooled))
+    others = torch.tensor([[[False], [True], [True]]]).expand(2, 3, 6)
+    assert model.predict(batch.without(others)).equal(model.predict(batch))

@@ -1,0 +1,285 @@
+"""Any module trains over all seeds: together or one by one, with the same numbers as alone."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dhmd.base.errors import DhmdError
+from dhmd.data.aligned import Corpus
+from dhmd.models.batch import Batch
+from dhmd.training.outputs import collect, missing_modalities
+from tests.models import ordinary
+from tests.models.compare import assert_close
+from tests.models.ordinary import ensemble, trainer_of
+from tests.training.corpora import tiny_corpus
+from tests.training.learners import Watcher
+
+TOGETHER = [ordinary.Pooled, ordinary.Encoded, ordinary.Bounded, ordinary.Imagining]
+ONE_BY_ONE = [
+    ordinary.Recurrent,
+    ordinary.Indexing,
+    ordinary.Branching,
+    ordinary.Noisy,
+    ordinary.Normalised,
+    ordinary.Counting,
+    ordinary.UnimodalLabels,
+    ordinary.Conversation,
+]
+EVERY = TOGETHER + ONE_BY_ONE
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return tiny_corpus(tmp_path_factory.mktemp("corpus") / "c.h5")
+
+
+@pytest.mark.parametrize("cls", EVERY, ids=lambda cls: cls.__name__)
+def test_the_first_batch_decides_how_members_run_and_the_log_says_so(
+    cls: type[nn.Module], corpus: Corpus, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="dhmd"):
+        trainer = trainer_of(cls, corpus, tmp_path / "s", (1, 2), epochs=1)
+        trainer.run()
+    mode = "vmap" if cls in TOGETHER else "loop"
+    assert trainer.learner.mode == mode
+    assert len(caplog.messages) == 1
+    expected = "all seeds train together" if mode == "vmap" else "one after another, because"
+    assert expected in caplog.messages[0]
+
+
+@pytest.mark.parametrize("cls", EVERY, ids=lambda cls: cls.__name__)
+def test_a_seed_alone_gives_the_same_numbers_as_in_company(
+    cls: type[nn.Module], corpus: Corpus, tmp_path: Path
+) -> None:
+    """With dropout, modality dropout, buckets, padding and averaging."""
+    company = trainer_of(cls, corpus, tmp_path / "a", (3, 7, 9))
+    alone = trainer_of(cls, corpus, tmp_path / "b", (7,))
+    many, one = company.run(), alone.run()
+    assert many.best[1] == pytest.approx(one.best[0], rel=1e-4)
+    assert many.best[0] != many.best[1]
+    whole = company.learner.member_tensors()
+    for name, value in alone.learner.member_tensors().items():
+        if cls in ONE_BY_ONE:
+            assert value[0].equal(whole[name][1]), name
+        else:
+            assert_close(value[0], whole[name][1], what=name, rtol=1e-3, atol=1e-4)
+    rows = np.arange(len(corpus.ids))
+    found = collect(alone.learner, alone.members, alone.corpus, rows)["prediction"][0]
+    expected = collect(company.learner, company.members, company.corpus, rows)["prediction"][1]
+    assert np.allclose(found, expected, atol=1e-3)
+    dropped = missing_modalities(company.learner, company.members, company.corpus, rows)
+    assert np.isfinite(dropped["text"]).all()
+
+
+@pytest.mark.parametrize("cls", EVERY, ids=lambda cls: cls.__name__)
+def test_an_interrupted_training_resumes_with_the_same_bits(
+    cls: type[nn.Module], corpus: Corpus, tmp_path: Path
+) -> None:
+    whole = trainer_of(cls, corpus, tmp_path / "a", (1, 2), epochs=4)
+    expected = whole.run()
+    with pytest.raises(KeyboardInterrupt):
+        trainer_of(cls, corpus, tmp_path / "b", (1, 2), Watcher(stop_after=2), epochs=4).run()
+    resumed = trainer_of(cls, corpus, tmp_path / "b", (1, 2), epochs=4)
+    found = resumed.run()
+    assert found.history == expected.history
+    assert found.best_epoch == expected.best_epoch
+    for name, value in whole.learner.member_tensors().items():
+        assert resumed.learner.member_tensors()[name].equal(value), name
+
+
+@pytest.mark.parametrize("cls", EVERY, ids=lambda cls: cls.__name__)
+def test_saved_tensors_are_the_module_s_own_state_and_restore_its_predictions(
+    cls: type[nn.Module], corpus: Corpus, tmp_path: Path
+) -> None:
+    trainer = trainer_of(cls, corpus, tmp_path / "s", (1, 2))
+    trainer.run()
+    saved = trainer.learner.member_tensors()
+    own = set(trainer.learner._instances[0].state_dict())  # type: ignore[attr-defined]
+    assert set(saved) == own
+    other, members, ready = ensemble(cls, corpus, (1, 2))
+    other.load_member_tensors(saved)
+    rows = corpus.index("test")
+    expected = collect(trainer.learner, trainer.members, trainer.corpus, rows)["prediction"]
+    found = collect(other, members, ready.data, rows)["prediction"]
+    assert np.allclose(found[:, rows], expected[:, rows], atol=1e-5)
+
+
+def test_members_together_are_their_modules_alone(corpus: Corpus) -> None:
+    learner, _, ready = ensemble(ordinary.Pooled, corpus, (1, 2))
+    learner.eval()
+    rows = torch.from_numpy(corpus.index("train")[:5]).expand(2, -1)
+    batch = ready.data.batch(rows, torch.full((2, 5), 0.2), (7, 7, 7))
+    found, losses = learner.predict(batch), learner.losses(batch)
+    losses["total"].sum().backward()
+    assert learner.mode == "vmap"
+    for index, module in enumerate(learner._instances):
+        own = batch.of_member(index)
+        expected = module(own)
+        assert_close(found[index], expected, rtol=1e-5)
+        loss = (expected[:, 0] - own.labels_B).abs().mean()
+        assert_close(losses["total"][index], loss, rtol=1e-5)
+        assert losses["task"].equal(losses["total"])
+        parameters = list(module.parameters())
+        grads = torch.autograd.grad(loss, parameters)
+        stacked = [p.grad for p in learner.model.parameters()]
+        for mine, theirs in zip(stacked, grads, strict=True):
+            assert_close(mine[index], theirs, rtol=1e-4)
+
+
+def test_eval_switches_dropout_off_in_both_modes(corpus: Corpus) -> None:
+    for cls in (ordinary.Pooled, ordinary.Recurrent):
+        learner, _, ready = ensemble(cls, corpus, (1, 2))
+        rows = torch.from_numpy(corpus.index("train")[:5]).expand(2, -1)
+        batch = ready.data.batch(rows, torch.full((2, 5), 0.2), (7, 7, 7))
+        learner.train()
+        assert not learner.predict(batch).equal(learner.predict(batch))
+        learner.eval()
+        assert learner.predict(batch).equal(learner.predict(batch))
+
+
+def test_pretrained_encoders_are_loaded_into_modality_encoders(corpus: Corpus) -> None:
+    learner, _, _ = ensemble(ordinary.Encoded, corpus, (1, 2))
+    encoders: dict[str, dict[str, Tensor]] = {}
+    for name, encoder in learner.model.encoders.items():
+        members, outputs, inputs, kernel = encoder.convolution.weight.shape
+        encoders[name] = {
+            "convolution.weight_EIX": torch.randn(members, inputs, kernel * outputs),
+            "convolution.bias_EO": torch.randn(members, outputs),
+        }
+    learner.load_encoders(encoders)
+    for name, encoder in learner.model.encoders.items():
+        weight = encoder.convolution.weight
+        members, outputs, inputs, kernel = weight.shape
+        for r, o, i, k in ((0, 0, 0, 0), (1, 3, 2, 1), (1, 7, 1, kernel - 1)):
+            stacked = encoders[name]["convolution.weight_EIX"]
+            assert weight[r, o, i, k] == stacked[r, i, k * outputs + o]
+    encoders["text"]["convolution.weight_EIX"] = torch.zeros(2, 1, 1)
+    with pytest.raises(ValueError, match="the encoder of text has another shape"):
+        learner.load_encoders(encoders)
+
+
+def test_state_per_utterance_is_updated_once_per_utterance_and_epoch(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    """The first batch's decision and padding rows leave no trace; the best epoch's is kept."""
+    trainer = trainer_of(ordinary.UnimodalLabels, corpus, tmp_path / "s", (1, 2))
+    progress = trainer.run()
+    seen = trainer.learner.member_tensors()["seen_N"]
+    for member, best in enumerate(progress.best_epoch):
+        assert seen[member].unique().tolist() == [best]
+
+
+def test_a_parameter_group_sets_rate_and_weight_decay(corpus: Corpus, tmp_path: Path) -> None:
+    trainer = trainer_of(ordinary.UnimodalLabels, corpus, tmp_path / "s", (1,))
+    group = trainer.learner.parameter_group("model.heads.text.weight")
+    assert (group.learning_rate, group.weight_decay) == (0.1, 0.3)
+    assert trainer.learner.parameter_group("model.mlp.0.weight").weight_decay is None
+
+
+def test_phases_have_their_own_parameters_and_history(corpus: Corpus, tmp_path: Path) -> None:
+    watcher = Watcher()
+    trainer = trainer_of(ordinary.Bounded, corpus, tmp_path / "s", (1,), watcher, epochs=1)
+    seen: list[str] = []
+    step = trainer.optimiser.step
+    trainer.optimiser.step = lambda phase=None: (seen.append(phase), step(phase))[0]  # type: ignore[method-assign]
+    trainer.run()
+    half = len(seen) // 2
+    assert seen == ["bound"] * half + ["main"] * half
+    names = set(watcher.epochs[0][1]["seed-1"])
+    assert {"train/total", "train/task", "train/bound_total"} <= names
+
+
+def test_phases_may_alternate_per_update(corpus: Corpus, tmp_path: Path) -> None:
+    class Adversarial(ordinary.Bounded):
+        alternate = "update"
+
+    trainer = trainer_of(Adversarial, corpus, tmp_path / "s", (1,), epochs=1)
+    seen: list[str] = []
+    step = trainer.optimiser.step
+    trainer.optimiser.step = lambda phase=None: (seen.append(phase), step(phase))[0]  # type: ignore[method-assign]
+    trainer.run()
+    assert seen == ["bound", "main"] * (len(seen) // 2)
+
+
+def test_pretraining_comes_first_and_is_not_selected_from(corpus: Corpus, tmp_path: Path) -> None:
+    watcher = Watcher()
+    trainer = trainer_of(
+        ordinary.Imagining, corpus, tmp_path / "s", (1, 2), watcher, epochs=2, early_stop=1
+    )
+    seen: list[tuple[str, int]] = []
+    losses = trainer.learner.losses
+    trainer.learner.losses = lambda batch: (  # type: ignore[method-assign]
+        seen.append((batch.phase, batch.epoch)),
+        losses(batch),
+    )[1]
+    progress = trainer.run()
+    assert sorted(set(seen), key=seen.index)[:3] == [
+        ("pretraining", 1),
+        ("pretraining", 2),
+        ("", 1),
+    ]
+    assert min(progress.best_epoch) > 2
+    assert [epoch for epoch, _ in watcher.epochs][:3] == [1, 2, 3]
+    assert "train/task" not in watcher.epochs[0][1]["seed-1"]
+
+
+def test_a_diverged_seed_is_not_run_again_and_the_others_finish(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    class Fragile(ordinary.Recurrent):
+        """Raises where a parameter is NaN, as torch.distributions does."""
+
+        def losses(self, batch: Batch) -> dict[str, Tensor]:
+            if self.head.weight.isnan().any():
+                raise ValueError("parameter is NaN")
+            total = batch.mean((self(batch)[:, 0] - batch.labels_B).abs())
+            spoilt = torch.where(self.head.bias[0] > self.limit, torch.nan, 0.0)
+            return {"total": total + spoilt}
+
+        limit = 1e9
+
+    trainer = trainer_of(Fragile, corpus, tmp_path / "s", (1, 2), epochs=4)
+    trainer.learner._instances[1].limit = -1e9  # type: ignore[attr-defined]
+    progress = trainer.run()
+    assert progress.diverged == [None, 1]
+    assert progress.epoch == 4
+    rows = np.arange(len(corpus.ids))
+    found = collect(trainer.learner, trainer.members, trainer.corpus, rows)["prediction"]
+    assert np.isfinite(found).all()
+
+
+class Flat(ordinary.Pooled):
+    def forward(self, batch: Batch) -> Tensor:
+        return super().forward(batch)[:, 0]
+
+
+class NoTotal(ordinary.Pooled):
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": batch.mean(self(batch)[:, 0])}
+
+
+class Broken(ordinary.Pooled):
+    def forward(self, batch: Batch) -> Tensor:
+        raise KeyError("smell")
+
+
+@pytest.mark.parametrize(
+    ("cls", "error", "message"),
+    [
+        (Flat, DhmdError, r"model: forward\(\) must return \[8, 1\] .* but returned \[8\]"),
+        (NoTotal, DhmdError, r"model: losses\(\) must return a loss named 'total'"),
+        (Broken, KeyError, "smell"),
+    ],
+)
+def test_a_mistake_in_a_model_is_named(
+    cls: type[nn.Module], error: type[Exception], message: str, corpus: Corpus, tmp_path: Path
+) -> None:
+    trainer = trainer_of(cls, corpus, tmp_path / "s", (1, 2))
+    with pytest.raises(error, match=message):
+        trainer.validation_scores() if cls is Flat else trainer.run()

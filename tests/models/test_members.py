@@ -1,0 +1,87 @@
+"""Random streams: a seed draws the same numbers alone and in company, and good ones."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scipy import stats
+
+from dhmd.models.members import stream_seed
+from tests.models.stacked.layers import members
+
+
+def test_initial_values_do_not_depend_on_company() -> None:
+    alone, company = members(7), members(3, 7, 9)
+    for shape in ((4, 5), (1,), (2, 3, 3)):
+        assert alone.uniform(*shape, bound=0.5)[0].equal(company.uniform(*shape, bound=0.5)[1])
+        assert alone.normal(*shape)[0].equal(company.normal(*shape)[1])
+
+
+def test_bits_do_not_depend_on_company_whatever_the_shapes() -> None:
+    alone, company = members(7), members(3, 7, 9)
+    for step in range(3):
+        alone.begin_step()
+        company.begin_step()
+        for shape in ((3,), (1000, 5), (400, 1000), (7, 2, 2), (1,)):
+            drawn = company.bits(*shape)
+            assert alone.bits(*shape)[0].equal(drawn[1]), (step, shape)
+            if drawn[0].numel() > 8:
+                assert not drawn[0].equal(drawn[1])
+
+
+def test_equal_seeds_draw_equal_numbers() -> None:
+    twins = members(5, 5)
+    drawn = twins.bits(300)
+    assert drawn[0].equal(drawn[1])
+    assert torch.randperm(50, generator=twins.order[0]).equal(
+        torch.randperm(50, generator=twins.order[1])
+    )
+
+
+def test_a_restored_state_draws_what_followed_it() -> None:
+    first = members(1, 2)
+    first.bits(70_000)
+    first.begin_step()
+    state = {name: tensor.clone() for name, tensor in first.state().items()}
+    expected = [first.bits(50), first.bits(90_000), first.bits(3)]
+    order = [torch.randperm(20, generator=g) for g in first.order]
+    other = members(1, 2)
+    other.bits(11)
+    other.restore(state)
+    other.begin_step()
+    for drawn in expected:
+        assert other.bits(*drawn.shape[1:]).equal(drawn)
+    for generator, permutation in zip(other.order, order, strict=True):
+        assert torch.randperm(20, generator=generator).equal(permutation)
+
+
+def test_bits_are_uniform_over_all_values_and_independent() -> None:
+    drawn = members(11, 12).bits(1 << 18).long() + 32768
+    assert drawn.min() >= 0
+    assert drawn.max() <= 65535
+    for row in drawn:
+        for part in (row // 256, row % 256):
+            counts = torch.bincount(part, minlength=256)
+            assert stats.chisquare(counts.numpy()).pvalue > 1e-4
+        halves = row.double() - row.double().mean()
+        neighbours = (halves[1:] * halves[:-1]).mean() / halves.square().mean()
+        assert abs(neighbours) < 5 / 512
+    pair = torch.corrcoef(drawn.double())[0, 1]
+    assert abs(pair) < 5 / 512
+
+
+@pytest.mark.parametrize("rate", [0.0, 1 / 65536, 0.1, 0.5, 0.99])
+def test_keep_meets_its_rate(rate: float) -> None:
+    count = 1 << 19
+    kept = members(4).keep(count, rate=rate)
+    assert kept.dtype == torch.bool
+    deviation = (rate * (1 - rate) / count) ** 0.5
+    assert 1 - kept.float().mean().item() == pytest.approx(rate, abs=4 * deviation + 1e-9)
+
+
+def test_streams_of_seeds_and_purposes_do_not_meet() -> None:
+    purposes = ("initialisation", "order", "dropout", "pretrain/text/-1", "pretrain/text/1")
+    seeds = [stream_seed(seed, purpose) for seed in range(200) for purpose in purposes]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert stream_seed(1, "order") == stream_seed(1, "order")

@@ -1,0 +1,159 @@
+"""Models are found by the name of their file, described without running it, and built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import dhmd.models.baselines
+from dhmd.base.errors import DhmdError
+from dhmd.models import registry
+from dhmd.models.registry import baseline_names, card, code_files, refusal
+from dhmd.training.weights import load_model
+from tests.training.bench import Bench, ablate, arrays, bench, train
+from tests.training.corpora import TINY, tiny_configuration
+
+__all__ = ["bench"]
+
+ROOT = Path(registry.__file__).parent
+
+# The baseline that docs/extend.md adds.
+PAGE = (ROOT.parents[1] / "docs" / "extend.md").read_text(encoding="utf-8")
+MEAN_MODEL = PAGE.split("```python\n")[1].split("```")[0]
+
+Add = Callable[[str, str], Path]
+
+
+@pytest.fixture
+def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Add:
+    """Add a file to the baselines, as a user would, for the time of a test."""
+    folder = tmp_path / "baselines"
+    folder.mkdir()
+    for path in (ROOT / "baselines").glob("*.py"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr(registry, "_BASELINES", folder)
+    monkeypatch.setattr(dhmd.models.baselines, "__path__", [str(folder)])
+
+    def write(name: str, text: str) -> Path:
+        (folder / f"{name}.py").write_text(text)
+        return folder / f"{name}.py"
+
+    return write
+
+
+def test_the_shipped_baselines_are_found() -> None:
+    assert {"gru", "late_fusion", "mult"} <= set(baseline_names())
+    assert card("mult").min_modalities == 2
+    assert card("late_fusion").summary == "Late fusion of the encoders, started as the full model's"
+    assert card("gru").needs == ()
+
+
+def test_a_file_is_all_that_a_baseline_needs(add: Add, bench: Bench, tmp_path: Path) -> None:
+    """Trained over all seeds, selected, written, loaded for prediction, scored without a
+    modality."""
+    add("mean_model", MEAN_MODEL)
+    assert "mean_model" in baseline_names()
+    assert card("mean_model").summary == "Linear regression on masked means"
+    variants = {
+        "mean_model": replace(TINY, architecture="mean_model"),
+        "late_fusion": replace(TINY, architecture="late_fusion"),
+    }
+    cache, pretrained = bench.cache(), bench.pretrained()
+    ablate(variants, cache, pretrained, tmp_path / "a", tmp_path / "s")
+    train(variants["mean_model"], cache, pretrained, tmp_path / "m", tmp_path / "s")
+    for folder in (tmp_path / "a" / "mean_model", tmp_path / "m"):
+        found = arrays(folder)
+        assert np.isfinite(found["prediction"]).all()
+        assert found["prediction"].shape[0] == 2
+    assert np.isfinite(arrays(tmp_path / "m")["withheld/text"]).any()
+    model, members, description = load_model(tmp_path / "m", torch.device("cpu"))
+    assert description.configuration.architecture == "mean_model"
+    assert set(model.member_tensors()) == {"linear.weight", "linear.bias"}
+    assert members.count == 2
+
+
+def test_what_a_model_needs_is_said_in_one_sentence(add: Add) -> None:
+    add("mean_model", MEAN_MODEL)
+    assert refusal("mean_model", ("text", "audio")) is None
+    assert refusal("mean_model", ("text", "vision")) == (
+        "mean_model needs audio, but the modalities are text and vision"
+    )
+    assert refusal("mean_model", ("audio",)) == (
+        "mean_model needs 2 modalities, but there is only audio"
+    )
+    assert refusal("dhmd", ("physio",)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("my_model", "class Other: pass", r"my_model\.py defines no class MyModel"),
+        ("my_model", "class MyModel(", r"my_model\.py is not valid Python"),
+    ],
+)
+def test_a_file_that_is_no_model_is_named(add: Add, name: str, text: str, message: str) -> None:
+    add(name, text)
+    with pytest.raises(DhmdError, match=message):
+        card(name)
+
+
+def test_listing_and_describing_models_does_not_import_torch() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from dhmd.models import registry as r; "
+        "[r.card(n) for n in r.baseline_names()]; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_code_files_are_what_a_model_s_results_depend_on(add: Add) -> None:
+    def names(model: str) -> set[str]:
+        return {path.name for path in code_files(model)}
+
+    before = {name: code_files(name) for name in ("dhmd", "gru")}
+    path = add("mean_model", MEAN_MODEL)
+    assert {name: code_files(name) for name in before} == before
+    assert path in code_files("mean_model")
+    common = {"ensemble.py", "layers.py", "batch.py", "task.py", "members.py", "registry.py"}
+    assert common <= names("mean_model") & names("dhmd") & names("gru")
+    assert not {"dhmd.py", "losses.py", "config.py", "gru.py"} & names("mean_model")
+    assert {"graph_distillation.py", "dhmd.py", "losses.py", "sparsemax.py"} <= names("dhmd")
+    assert "mult.py" not in names("gru")
+    assert "fusion.py" in names("late_fusion")
+
+
+@pytest.mark.parametrize("modalities", [("text", "audio", "vision"), ("audio",)])
+def test_the_plain_engine_writes_what_the_stacked_one_writes(
+    modalities: tuple[str, ...], bench: Bench, tmp_path: Path
+) -> None:
+    changes = {"model": {"engine": "plain"}, "train": {"epochs": 1}, "pretrain": {"enabled": True}}
+    plain = tiny_configuration(changes, modalities=modalities)
+    stacked = replace(plain, model=replace(plain.model, engine="stacked"))
+    found = {}
+    for name, configuration in (("plain", plain), ("stacked", stacked)):
+        args = (bench.cache(), bench.pretrained(), tmp_path / name, tmp_path / "s")
+        train(configuration, *args)
+        found[name] = arrays(tmp_path / name)
+    assert set(found["plain"]) == set(found["stacked"])
+    for name, value in found["plain"].items():
+        if name not in ("attributes", "ids", "split"):
+            assert value.shape == found["stacked"][name].shape
+            assert np.isnan(value).tolist() == np.isnan(found["stacked"][name]).tolist(), name
+    model, _, _ = load_model(tmp_path / "plain", torch.device("cpu"))
+    assert not model.training
+
+
+def test_variants_of_the_plain_engine_train_apart() -> None:
+    """Its members share all settings, so loss weights do not ride on the member axis."""
+    plain = tiny_configuration({"model": {"engine": "plain"}})
+    other = replace(plain, kd=replace(plain.kd, lambda_=0.0))
+    assert plain.structure() != other.structure()
+    assert TINY.structure() == replace(TINY, kd=replace(TINY.kd, lambda_=0.0)).structure()

@@ -1,5 +1,0 @@
-"""Tests of this folder run on one thread."""
-
-from tests.oracle.threads import one_thread
-
-__all__ = ["one_thread"]
