@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from dhmd.base.errors import DhmdError, first_line
@@ -18,6 +19,17 @@ from dhmd.data.download.received import FileRecord
 
 if TYPE_CHECKING:
     from dhmd.recipes import Recipe
+
+
+class _Representer(RoundTripRepresenter):
+    """Writes `null` where ruamel.yaml leaves a value empty; a class of its own, since DVC uses
+    ruamel.yaml's in the same process.
+    """
+
+
+_Representer.add_representer(
+    type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
+)
 
 
 def pin(recipe: Recipe, *, recipe_file: Path, raw: Path) -> dict[str, FileRecord]:
@@ -55,9 +67,7 @@ def pinned_text(text: str, records: dict[str, FileRecord], *, where: str) -> str
     editor.width = 1 << 20  # never wrap
     if re.search(r"^\s*[\w-]+:[^\n]*\n(\s*#[^\n]*\n)*\s+- ", text, re.MULTILINE):
         editor.indent(mapping=2, sequence=4, offset=2)
-    editor.representer.add_representer(
-        type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
+    editor.Representer = _Representer
     try:
         content: Any = editor.load(text)
     except YAMLError as error:
