@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ruamel.yaml import YAML
 
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import file_sha256, write_text
+from dhmd.config.editing import yaml_editor
 from dhmd.data.aligned import SPLITS
 from dhmd.data.csd import open_sequence, write_sequence
 from dhmd.media.extract import SEQUENCES, Options, Say, extract, media_files, video_id
@@ -280,15 +280,10 @@ def _recipe(
     """Return the text of the dataset's recipe, or of the template, with this corpus in it."""
     own = root / RECIPES_FOLDER / f"{dataset}.yaml"
     source = own if own.is_file() else root / RECIPES_FOLDER / f"{TEMPLATE}.yaml"
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 4096
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.representer.add_representer(
-        type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
+    editor = yaml_editor()
+    editor.indent(mapping=2, sequence=4, offset=2)
     try:
-        recipe = yaml.load(source.read_text(encoding="utf-8"))
+        recipe = editor.load(source.read_text(encoding="utf-8"))
     except OSError as error:
         raise DhmdError(f"{source} cannot be read: {error.strerror}") from error
     if recipe.get("format") != "csd":
@@ -320,7 +315,7 @@ def _recipe(
     if source != own:
         recipe["title"] = f"{dataset}, own videos"
     stream = io.StringIO()
-    yaml.dump(recipe, stream)
+    editor.dump(recipe, stream)
     text = stream.getvalue()
     parse_recipe(dataset, YAML(typ="safe").load(text))
     return text
