@@ -136,5 +136,6 @@ def test_an_older_model_json_has_another_name_for_the_auxiliary_average() -> Non
 
 def test_an_older_model_json_has_the_compute_settings_in_section_train() -> None:
     value = TINY.as_json()
-    value["train"] |= value.pop("compute")
+    del value["compute"]
+    value["train"] |= {"threads": 1, "workers": None, "device": "cpu", "cuda_graph": True}
     assert Configuration.from_json(value, "model.json").train == TINY.train
