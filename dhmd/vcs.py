@@ -520,6 +520,7 @@ def run_in_worktree(root: Path, worktree: Path, name: str, overrides: list[str],
     Returns:
         Whether it succeeded; what DVC printed is in `log`.
     """
+    git(root, "worktree", "remove", "--force", str(worktree))  # of a killed run
     done = git(root, "worktree", "add", "--detach", str(worktree), "HEAD")
     if done.returncode:
         raise DhmdError(f"git worktree failed: {done.stderr.decode('utf-8', 'replace').strip()}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -48,10 +47,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     def one(values: list[str]) -> tuple[str, dict[str, Any] | None]:
         name = _name(values, head)
-        with tempfile.TemporaryDirectory(prefix="dhmd-sweep-") as folder:
-            worktree = Path(folder, "worktree")
-            done = run_in_worktree(root, worktree, name, [*values, *more], logs / f"{name}.txt")
-            return name, _metrics(root, name) if done else None
+        # Below the repository: a cluster's nodes must see the code and the aligned features too.
+        worktree, log = logs / name, logs / f"{name}.txt"
+        done = run_in_worktree(root, worktree, name, [*values, *more], log)
+        return name, _metrics(root, name) if done else None
 
     with ThreadPoolExecutor(jobs) as pool:
         found = list(pool.map(one, chosen))
