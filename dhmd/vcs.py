@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ MAIN_BRANCHES = ("main", "origin/main", "master", "origin/master", "origin/HEAD"
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
+_saving = threading.Lock()  # two `dvc exp save` at a time clash in Git's objects
 _ABSENT = ("deleted", "not in cache")  # how `dvc status` describes a file that is not here
 
 
@@ -540,13 +542,13 @@ def run_in_worktree(root: Path, worktree: Path, name: str, overrides: list[str],
         with open(log, "w", encoding="utf-8") as stream:
             out: dict[str, Any] = {"stdout": stream, "stderr": stream, "env": environment}
             apply_overrides(str(worktree / "params.yaml"), overrides)
-            return not (
-                dvc("cache", "dir", "--local", cache, **out).returncode
-                or dvc("repro", **out).returncode
-                or dvc(
-                    "exp", "save", "--force", "--name", name, "-I", METRICS_FOLDER, **out
-                ).returncode
-            )
+            if dvc("cache", "dir", "--local", cache, **out).returncode:
+                return False
+            if dvc("repro", **out).returncode:
+                return False
+            with _saving:
+                save = ("exp", "save", "--force", "--name", name, "-I", METRICS_FOLDER)
+                return dvc(*save, **out).returncode == 0
     except DvcException as error:
         raise DhmdError(f"-S {' -S '.join(overrides)}: {first_line(error)}") from error
     finally:

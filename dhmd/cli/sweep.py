@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from dhmd.base.errors import DhmdError
 from dhmd.recipes import repository_root
 from dhmd.vcs import METRICS_FOLDER, code_version, combinations, commit, run_in_worktree
@@ -72,10 +74,11 @@ def _name(values: list[str], head: str) -> str:
 
 
 def _metrics(root: Path, experiment: str) -> dict[str, Any]:
-    """The content of every dataset's metrics.json in a recorded experiment."""
+    """The content of metrics.json of every dataset that a recorded experiment has run."""
     revision = commit(root, experiment)
-    files = {name: f"{METRICS_FOLDER}/{name}/metrics.json" for name in revision.metrics_files()}
-    return {name: json.loads(revision.read(path) or "{}") for name, path in sorted(files.items())}
+    datasets = yaml.safe_load(revision.read("params.yaml") or "")["datasets"]
+    texts = {name: revision.read(f"{METRICS_FOLDER}/{name}/metrics.json") for name in datasets}
+    return {name: json.loads(text) for name, text in texts.items() if text is not None}
 
 
 def _table(dataset: str, results: dict[str, Any]) -> str:
