@@ -31,6 +31,7 @@ STARTING_SECTIONS = ("align", "model", "kd", "pretrain", "train", "ablate")
 SCALE = 3  # labels of a regression lie from -SCALE to SCALE; 0 is neutral
 
 Format = Literal["csd", "generated", "mmsa", "urfunny", "mustard", "arrays"]
+SEQUENCE_FORMATS = ("csd", "generated")  # dhmd/data/formats has a reader for each of the others
 Values = Mapping[str, Any]
 
 _DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -137,7 +138,7 @@ class RecipeFile:
     def __post_init__(self) -> None:
         if self.generator and self.format != "generated":
             raise ValueError(f"generator belongs to format generated, but format is {self.format}")
-        if self.options and self.format in ("csd", "generated"):
+        if self.options and self.format in SEQUENCE_FORMATS:
             raise ValueError(f"options belong to imported formats, but format is {self.format}")
         for name in self.sequences:
             if not _SEQUENCE_NAME.fullmatch(name):
@@ -202,13 +203,18 @@ class Recipe(RecipeFile):
         return self.reference is not None and self.modalities.get("text") == self.reference
 
     @property
+    def imported(self) -> bool:
+        """Whether dhmd/data/formats reads its files; else they are computational sequences."""
+        return self.format not in SEQUENCE_FORMATS
+
+    @property
     def needed(self) -> dict[str, SequenceFile]:
         """The files to download.
 
         A corpus of computational sequences may list more than it uses, for a user to choose from:
         only those with a role are needed. Of other formats all are.
         """
-        if self.format not in ("csd", "generated"):
+        if self.imported:
             return dict(self.sequences)
         roles = {*self.modalities.values(), self.reference, self.labels.sequence, self.planted}
         return {name: file for name, file in self.sequences.items() if name in roles}

@@ -18,7 +18,6 @@ from dhmd.data.download import (
     read_received,
     wanted_files,
 )
-from dhmd.data.formats import READERS
 from dhmd.data.formats import check_corpus as check_imported
 from dhmd.recipes import RECIPES_FOLDER, check_recipe_file
 from dhmd.settings import Settings, load_params
@@ -118,7 +117,7 @@ def _content_problems(settings: Settings, root: Path, raw: Path) -> list[str]:
         encoder = _encoder(settings, root)
     except DhmdError as error:
         return [str(error)]
-    if recipe.format in READERS:
+    if recipe.imported:
         return check_imported(
             recipe,
             raw,

@@ -63,7 +63,9 @@ def load_section(
         where: dotted name of the mapping, for messages.
         source: the file that the mapping comes from, for messages.
         recipe_source: the recipe's file, for messages.
-        complete: refuse a mapping that leaves out a key (DVC refuses to track an absent one).
+        complete: refuse a mapping that leaves out a section (DVC refuses to track an absent one). A
+            key below a section may be absent: then its default counts, so that a new setting needs
+            no line in params.yaml.
         modalities: the names that settings per modality may have; None allows any.
 
     Raises:
@@ -96,8 +98,8 @@ def load_section(
         raise DhmdError(_sentence(problem, schema, _at(values, at), where, at, source)) from error
     except (TypeError, RecursionError) as error:
         raise DhmdError(f"{source}: {where or 'the file'} holds other than plain values") from error
-    if complete and (absent := _absent(schema, mapping)):
-        names = ", ".join(_dotted(where, at) for at in absent)
+    if complete and (absent := [key for key in schema.keys if key not in cast(Any, mapping)]):
+        names = ", ".join(_dotted(where, (key,)) for key in absent)
         raise DhmdError(f"{source} lacks {names}: every key must be there, null if need be")
     return section
 
@@ -177,18 +179,6 @@ def _compiled(cls: Any) -> tuple[TypeAdapter[Any], _Schema]:
     adapter: TypeAdapter[Any] = TypeAdapter(cls)
     schema = adapter.json_schema()
     return adapter, _Schema(schema, schema.get("$defs", {}))
-
-
-def _absent(schema: _Schema, given: Any, at: Location = ()) -> list[Location]:
-    """Where the mapping leaves out a key."""
-    absent: list[Location] = []
-    for key in schema.keys if isinstance(given, Mapping) else ():
-        below = schema.below(key)
-        if key not in given:
-            absent.append((*at, key))
-        elif below:
-            absent += _absent(below, given[key], (*at, key))
-    return absent
 
 
 def _not_for_recipes(schema: _Schema, recipe: Any, at: Location = ()) -> list[Location]:

@@ -52,12 +52,6 @@ def test_the_shipped_settings_are_valid(here: Path, capsys: pytest.CaptureFixtur
         ),
         (
             "params.yaml",
-            "  gamma: 0.1\n",
-            "",
-            "params.yaml lacks decouple.gamma: every key must be there, null if need be",
-        ),
-        (
-            "params.yaml",
             "  heads:",
             "  heads: 5",
             "and model.heads 5 for demo, but the width must be a multiple of the heads",

@@ -5,6 +5,7 @@ Axes: T steps, d features, K tokens.
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -33,24 +34,13 @@ from dhmd.data.alignment import (
     cleaned_sentence,
     cut_sentence,
 )
-from dhmd.data.formats.arrays import read_arrays
-from dhmd.data.formats.mmsa import read_mmsa
-from dhmd.data.formats.mustard import read_mustard
 from dhmd.data.formats.reading import ImportJob, ProblemsFoundError, Reading, Segment
-from dhmd.data.formats.urfunny import read_urfunny
 from dhmd.data.text.subwords import Subwords
 from dhmd.data.text.writer import tokens_of
 from dhmd.recipes import Recipe
 
 Array = np.ndarray[Any, Any]
 Warn = Callable[[str], object]
-
-READERS: Mapping[str, Callable[[ImportJob], Reading]] = {
-    "mmsa": read_mmsa,
-    "urfunny": read_urfunny,
-    "mustard": read_mustard,
-    "arrays": read_arrays,
-}
 
 _log = logging.getLogger(__name__)
 _MOSTLY_ABSENT = 1 / 2  # share of the utterances without a modality
@@ -94,7 +84,7 @@ def import_corpus(
     """Import a corpus of an imported format and write the aligned features file, whole or not.
 
     Args:
-        recipe: of format mmsa, urfunny, mustard or arrays.
+        recipe: of an imported format.
         raw: the folder that the download stage filled.
         align: section `align`.
         alignment: "word" needs files whose modalities are aligned.
@@ -186,10 +176,9 @@ def _job(
     sources: Mapping[str, str],
     folds_path: Path | None,
 ) -> ImportJob:
-    if recipe.format not in READERS:
+    if not recipe.imported:
         raise DhmdError(
-            f"{recipe.source}: format is {recipe.format}, but only {', '.join(READERS)} are "
-            "imported"
+            f"{recipe.source}: format is {recipe.format}, whose files are not imported but aligned"
         )
     if recipe.folds is not None and folds_path is None:
         raise DhmdError(f"{recipe.source}: folds.file is {recipe.folds.file}, but was not given")
@@ -211,7 +200,8 @@ def _job(
 def _opened(job: ImportJob, encoder: WordEncoder | None) -> Reading:
     """Open the files, and check that they hold the words which the settings need."""
     name = job.recipe.name
-    reading = READERS[job.recipe.format](job)
+    reader = importlib.import_module(f"dhmd.data.formats.{job.recipe.format}")
+    reading: Reading = getattr(reader, f"read_{job.recipe.format}")(job)
     if job.align.drop_words and not reading.has_words:
         raise DhmdError(
             f"align.drop_words is {list(job.align.drop_words)}, but the files of {name} hold no "

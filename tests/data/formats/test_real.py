@@ -12,7 +12,7 @@ from dhmd.config.schema import load_section
 from dhmd.data.aligned import read_corpus
 from dhmd.data.alignment import AlignConfig
 from dhmd.data.download import download, read_received
-from dhmd.data.formats import READERS, import_corpus
+from dhmd.data.formats import import_corpus
 from dhmd.recipes import check_recipe_file, load_recipe
 from tests.shipped import SHIPPED
 
@@ -56,7 +56,7 @@ def test_mmmo_from_source_to_cache(tmp_path):
             n += 1
 
 
-@pytest.mark.parametrize("name", [n for n in SHIPPED if load_recipe(n, ROOT).format in READERS])
+@pytest.mark.parametrize("name", [n for n in SHIPPED if load_recipe(n, ROOT).imported])
 def test_shipped_recipes_are_complete_and_say_where_files_go(name):
     check_recipe_file(name, ROOT)
     recipe = load_recipe(name, ROOT)
