@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import write_text
 from dhmd.cli.readme import with_tables
-from dhmd.evaluation.tables import Table, dataset_names, dataset_tables
+from dhmd.evaluation.tables import ORACLE, Table, dataset_names, dataset_tables
 from dhmd.recipes import repository_root
 
 README = "README.md"
+# The rows of the README: the others are in docs/results.md and the report.
+README_ROWS = ("median label", "ridge, pooled features", "late fusion", "**DHMD**", ORACLE)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--readme",
         action="store_true",
-        help=f"write the tables between the markers in {README} instead of printing them",
+        help=f"write short tables between the markers in {README} instead of printing them",
     )
 
 
@@ -48,10 +51,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def readme_tables(metrics: Path, dataset: str) -> str:
-    """Return the README's tables of a dataset, or a sentence if there are none yet."""
+    """Return the README's table of a dataset, or a sentence if there is none yet."""
     if dataset not in dataset_names(metrics):
         return f"No metrics of {dataset} are committed yet."
-    return _shown(metrics, [dataset], Table.to_markdown)
+    results = dataset_tables(metrics / dataset)[0]
+    rows = [row for row in results.rows if row[0] in README_ROWS]
+    return replace(results, rows=rows).to_markdown()
 
 
 def _shown(metrics: Path, names: Sequence[str], show: Callable[[Table], str]) -> str:
