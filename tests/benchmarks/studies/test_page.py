@@ -99,7 +99,7 @@ def test_codes_must_be_shared_by_topic(same: float, expected: str) -> None:
 @pytest.mark.parametrize(("leading", "expected"), [(0.21, "met"), (0.2, "not met")])
 def test_parts_must_differ(leading: float, expected: str) -> None:
     text = page({"noisy": summary(leading=leading)})
-    about = "leading components reads the shared latents"
+    about = "leading components predicts the shared latents"
     assert verdict(text, about) == expected
 
 
