@@ -88,7 +88,10 @@ def _edge_verdict(regime: str, edges: Mapping[str, Any]) -> str:
             for value in edges[space]["rank_correlation"].values()
         )
     else:
-        wanted = "rank correlation of edges with the true reliability is at least half of what the same network reaches when trained on it"
+        wanted = (
+            "rank correlation of edges with the true reliability is at least half of what the same "
+            "network reaches when trained on it"
+        )
         holds = all(
             max(
                 edges[space]["rank_correlation"].get(name, 0.0)
@@ -133,8 +136,8 @@ def _part_verdicts(regime: str, meaning: Mapping[str, Any]) -> list[str]:
         ):
             first, second = probes[f"{latent}_from_{better}"], probes[f"{latent}_from_{worse}"]
             lines.append(
-                f"- *{regime}*: {title} predicts the {latent} latents better from the {better} features "
-                f"(R² {first:.3f}) than from the {worse} ones ({second:.3f}): "
+                f"- *{regime}*: {title} predicts the {latent} latents better from the {better} "
+                f"features (R² {first:.3f}) than from the {worse} ones ({second:.3f}): "
                 f"**{_met(first > second)}**."
             )
     return lines

@@ -8,9 +8,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from benchmarks.corpora import generated_recipe
 from dhmd.data.alignment import AlignConfig, check_corpus
-from tests.data.alignment.files import FOLDS, hand_entries, write_files, write_folds
+from tests.data.alignment.files import (
+    FOLDS,
+    generated_recipe,
+    hand_entries,
+    write_files,
+    write_folds,
+)
 
 
 def problems(tmp_path: Path, paths: dict[str, Path], folds: Any = FOLDS) -> list[str]:

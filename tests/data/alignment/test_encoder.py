@@ -10,12 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.corpora import generated_recipe
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.alignment import AlignConfig, EncoderSource, align_corpus, check_corpus
 from dhmd.data.text.subwords import Subwords
-from tests.data.alignment.files import FOLDS, hand_entries, write_files, write_folds
+from tests.data.alignment.files import (
+    FOLDS,
+    generated_recipe,
+    hand_entries,
+    write_files,
+    write_folds,
+)
 
 NO_SP = AlignConfig(drop_words=("sp",))
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from benchmarks.corpora import generated_recipe
 from dhmd.base.errors import DhmdError
 from dhmd.data.alignment import AlignConfig, Origin, Plan
+from tests.data.alignment.files import generated_recipe
 
 CONFIG = AlignConfig(
     drop_words=("sp", "uh"),

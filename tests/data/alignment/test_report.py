@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.corpora import generated_recipe
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import Corpus
 from dhmd.data.alignment import AlignConfig, Origin, check_corpus
@@ -22,6 +21,7 @@ from tests.data.alignment.files import (
     align,
     corpus_entries,
     frames,
+    generated_recipe,
     write_files,
     write_folds,
 )
