@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import whole_folder
 from dhmd.base.progress import progress
-from dhmd.data.download.contents import Expected, SourceFailure, check_contents
-from dhmd.data.download.received import FileRecord, write_received
+from dhmd.data.download.contents import (
+    Expected,
+    FileRecord,
+    SourceFailure,
+    check_contents,
+    write_received,
+)
 from dhmd.data.download.sources import Folder, Source, parse_source, plain_path
 from dhmd.data.download.web import BLOCK, Patience, Transfer
 
