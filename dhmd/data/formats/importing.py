@@ -21,6 +21,7 @@ from dhmd.data.aligned import (
     SPLITS,
     AlignedWriter,
     SegmentTable,
+    aligned_writer,
     assign_splits,
     read_folds,
 )
@@ -117,7 +118,7 @@ def import_corpus(
     if encoder is not None:
         names["text"] = encoder.feature_names
         sources = {**sources, ENCODER_SOURCE: encoder.source.digest}
-    with AlignedWriter(output, names, words=reading.has_words) as writer:
+    with aligned_writer(output, names, words=reading.has_words) as writer:
         sink = writer if encoder is None else TextWriter(writer, encoder)
         gathered = _gather(job, reading, sink, encoder)
         tokens = sink.finish() if isinstance(sink, TextWriter) else None

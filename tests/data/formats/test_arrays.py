@@ -151,12 +151,6 @@ def _link(file, folder):
     file["audio"] = h5py.ExternalLink(str(folder / "other.h5"), "/rows")
 
 
-def _rings(file, folder):
-    group = file.create_group("ring")
-    for n in range(10):
-        group[f"{n}"] = group
-
-
 def _lists(file, folder):
     file.create_dataset("audio", (3,), dtype=h5py.vlen_dtype("f4"))
 
@@ -170,7 +164,6 @@ def _lists(file, folder):
             lambda file, folder: file.create_dataset("x", (1 << 40,), dtype="f8", chunks=True),
             "'x' is damaged: it declares 8,796,093,022,208 bytes",
         ),
-        (_rings, "its groups are nested too deeply or in a circle"),
         (_lists, "'audio' holds neither numbers nor text: refused"),
     ],
 )
