@@ -19,7 +19,13 @@ from dhmd.data.alignment.cleaning import Cleaned, clean_values
 from dhmd.data.alignment.config import AlignConfig
 from dhmd.data.alignment.plan import Origin, Plan
 from dhmd.data.alignment.report import REPORTED_SHARE, TableBuilder, cleaned_sentence, cut_sentence
-from dhmd.data.alignment.segments import AlignedVideo, SegmentRows, Steps, align_video
+from dhmd.data.alignment.segments import (
+    AlignedVideo,
+    SegmentRows,
+    Steps,
+    align_video,
+    checked_labels,
+)
 from dhmd.data.alignment.sequences import Sequences
 from dhmd.data.alignment.word_alignment import EPSILON, overlap_mean, overlap_pairs
 from dhmd.data.text.writer import EncoderSource, TextWriter, WordEncoder
@@ -42,6 +48,7 @@ __all__ = [
     "align_corpus",
     "align_video",
     "check_corpus",
+    "checked_labels",
     "clean_values",
     "cleaned_sentence",
     "cut_sentence",

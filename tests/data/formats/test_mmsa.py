@@ -205,10 +205,10 @@ def test_one_or_two_modalities(tmp_path):
 def test_known_file_is_named_in_the_report(tmp_path):
     write(tmp_path, mmsa_splits())
     digest = "d3994fd25681f9c7ad6e9c6596a6fe9b4beb85ff7d478ba978b124139002e5f9"
-    assert known_file(digest) == "MMSA's MOSI/Processed/aligned_50.pkl"
+    assert known_file(digest) == "MMSA MOSI aligned_50.pkl"
     assert known_file("0" * 64) is None
     corpus = imported(mmsa_recipe(), tmp_path, sources={"file.pkl": digest})
-    assert corpus.report["file"] == "MMSA's MOSI/Processed/aligned_50.pkl"
+    assert corpus.report["file"] == "MMSA MOSI aligned_50.pkl"
 
 
 def test_folds_file_must_agree_with_the_splits(tmp_path):
@@ -297,7 +297,7 @@ def removed(split, key=None):
         ),
         (changed("train", "text", lambda x: x[:-1]), "train has 12 ids, but 11 rows of text"),
         (changed("train", "text", lambda x: x[:, :-1]), "text_bert of 10 steps, but text of 9"),
-        (changed("valid", "audio", lambda x: x[..., :-1]), "audio has 4 values a step in valid"),
+        (changed("valid", "audio", lambda x: x[..., :-1]), "valid: audio has 4 values per step"),
         (changed("train", "audio", lambda x: x.astype(str)), "holds text where numbers"),
         (changed("train", "audio", lambda x: [[[1.0], [2.0, 3.0]]]), "train.audio is ragged"),
         (

@@ -229,7 +229,7 @@ def test_whole_numbers_may_be_classes(tmp_path, format):
     assert corpus.class_names == ("angry", "happy", "sad", "neutral")
     assert set(corpus.labels_N) == {0, 1, 2, 3}
     too_few = parse_yaml(draft_recipe(format, "tiny", path, classes=["a", "b"]), "x")
-    assert "has the classes 0 to 1" in problems(parse_recipe("tiny", too_few), tmp_path)[0]
+    assert "allows the classes 0 to 1" in problems(parse_recipe("tiny", too_few), tmp_path)[0]
     text = draft_recipe(format, "tiny", path, task="regression")
     labels = parse_recipe("tiny", parse_yaml(text, "x")).labels
     assert (labels.task, labels.low, labels.high) == ("regression", 0.0, 3.0)

@@ -92,7 +92,7 @@ def change(tmp_path, name, own_id, value):
             "humor_label_sdk",
             2,
             7,
-            "the label of '2[0]' is 7, but recipes/tiny.yaml has the classes",
+            "the label of '2[0]' is 7, but recipes/tiny.yaml allows the classes",
         ),
         ("humor_label_sdk", 2, "yes", "the label of 2 is not one number"),
         ("humor_label_sdk", 2, np.array(["yes"]), "the label of 2 holds text where"),
