@@ -80,7 +80,7 @@ def check_dataset(dataset: h5py.Dataset, where: str) -> None:
     if dataset.external or dataset.is_virtual:
         raise DhmdError(f"{where} refers to another file: refused, copy the values into this one")
     if dataset.dtype.hasobject and h5py.check_string_dtype(dataset.dtype) is None:
-        raise DhmdError(f"{where} holds neither numbers nor text: refused")
+        raise DhmdError(f"{where} has neither numbers nor text: refused")
     stored = dataset.id.get_storage_size()
     if dataset.nbytes > _MAX_COMPRESSION * stored + _SMALL:
         raise DhmdError(

@@ -77,7 +77,7 @@ def _raw_problems(settings: Settings, raw: Path) -> list[str]:
             problems.append(f"{path} is missing: run the download stage again")
         elif path.stat().st_size != record.bytes:
             problems.append(
-                f"{path} holds {path.stat().st_size} bytes and held {record.bytes} when it was "
+                f"{path} has {path.stat().st_size} bytes, but had {record.bytes} when it was "
                 "downloaded: run the download stage again"
             )
     return problems

@@ -41,7 +41,7 @@ def show_file(path: Path) -> list[str]:
     """Describe one file by its kind.
 
     Raises:
-        DhmdError: it is damaged, or hostile.
+        DhmdError: it is damaged, or unsafe.
     """
     suffix = path.suffix.lower()
     if suffix == ".csd":
@@ -150,7 +150,7 @@ def _raw(recipe: Recipe, raw: Path) -> list[str]:
 
 
 def _incomplete(recipe: Recipe, raw: Path) -> list[str]:
-    """Say which labelled videos a sequence lacks."""
+    """Return warnings about labelled videos that a sequence lacks."""
     lines = []
     with Sequences({name: raw / f"{name}.csd" for name in recipe.needed}, recipe.needed) as opened:
         labelled = opened.videos(str(recipe.labels.sequence))
@@ -242,7 +242,7 @@ def _content(content: object) -> list[str]:
     """Describe the content of a pickle or of arrays, level by level."""
     rows: list[Sequence[object]] = []
 
-    def walk(value: object, name: str, depth: int) -> None:
+    def walk(value: Any, name: str, depth: int) -> None:
         if isinstance(value, np.ndarray):
             rows.append([name, *_array_cells(value)])
             return

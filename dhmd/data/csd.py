@@ -16,7 +16,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
@@ -84,6 +83,9 @@ class Entry:
 class ComputationalSequence:
     """An open `.csd` file, to be used as a context manager.
 
+    Raises:
+        DhmdError: the file is absent, locked, truncated, or not a computational sequence.
+
     Attributes:
         path: the file.
         root_name: the root group's name.
@@ -99,12 +101,9 @@ class ComputationalSequence:
         self._file = open_hdf5(self.path)
         try:
             self._open()
-        except DhmdError:
+        except (DhmdError, *READ_ERRORS) as error:
             self._file.close()
-            raise
-        except READ_ERRORS as error:
-            self._file.close()
-            raise self._damaged(error) from error
+            raise error if isinstance(error, DhmdError) else self._damaged(error) from error
 
     def _open(self) -> None:
         roots = [
@@ -153,12 +152,7 @@ class ComputationalSequence:
     def __enter__(self) -> ComputationalSequence:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __contains__(self, entry_id: object) -> bool:
@@ -242,24 +236,15 @@ class ComputationalSequence:
         )
 
 
-def open_sequence(path: Path) -> ComputationalSequence:
-    """Open a `.csd` file for reading.
-
-    Raises:
-        DhmdError: the file is absent, locked, truncated, or not a computational sequence.
-    """
-    return ComputationalSequence(Path(path))
+open_sequence = ComputationalSequence
 
 
 def _as_text(features: Array, where: str) -> Array:
     words = np.empty(features.shape, dtype=object)
     for at, word in np.ndenumerate(features):
-        if isinstance(word, bytes):
-            words[at] = _decoded(word)
-        elif isinstance(word, str):
-            words[at] = str(word)
-        else:
+        if not isinstance(word, str | bytes):
             raise DhmdError(f"{where} has a {type(word).__name__} among its words")
+        words[at] = _decoded(word) if isinstance(word, bytes) else str(word)
         if "\0" in words[at]:
             raise DhmdError(f"{where} is damaged: there is a zero byte in the word {word!r}")
     return words
@@ -279,7 +264,7 @@ def _check_intervals(intervals: Array, where: str) -> None:
 def parse_value(raw: object) -> object:
     """Parse one metadata value: JSON or a Python literal if it is one, else the text itself.
 
-    Files in circulation also hold bare text, Python's `b'…'` and the word None. No value is
+    Published files also contain bare text, Python's `b'…'` and the word None. No value is
     refused: metadata carries no numbers that we use.
     """
     if isinstance(raw, bytes):

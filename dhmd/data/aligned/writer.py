@@ -239,7 +239,7 @@ def _write_table(file: Any, table: SegmentTable) -> None:
     _dataset(file, "present", np.asarray(table.present_NM).astype(np.uint8))
     if table.planted:
         group = file.create_group("planted")
-        # Names are free text (they may hold a /), so they are data and not datasets' names.
+        # Names may contain a slash, so they are values and not names of datasets.
         _strings(group, "names", tuple(table.planted))
         columns = [np.asarray(values, dtype=np.float64) for values in table.planted.values()]
         _dataset(group, "values", np.stack(columns, axis=1))
@@ -248,7 +248,7 @@ def _write_table(file: Any, table: SegmentTable) -> None:
         for name in TOKENS:
             kind = bool if name == "mask" else np.int64
             _dataset(group, name, np.asarray(getattr(table.tokens, name)).astype(kind))
-    # Attributes hold 64 KiB at most, so these are datasets.
+    # An attribute is limited to 64 KiB, so these are datasets.
     _strings(file, "sources", [json.dumps(dict(table.sources), sort_keys=True)])
     _strings(file, "report", [json.dumps(dict(table.report), sort_keys=True)])
 

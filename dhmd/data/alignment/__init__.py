@@ -10,7 +10,7 @@ The definition is the CMU-MultimodalSDK's, and its numbers are the reference (te
 Where the SDK leaves a choice or fails we decide, and the data report counts it (report.py): values
 that are not finite (cleaning.py), videos that a sequence lacks (kept with the modality absent; the
 SDK drops them), segments with nothing in them, fixed lengths (here: cut to `max_steps`, without
-padding). A word across a segment's border brings its values in all modalities along; the SDK tests
+padding). A word across a segment's border keeps its values in all modalities; the SDK tests
 again for each modality whether its rows reach into the segment, so that lengths can disagree.
 """
 

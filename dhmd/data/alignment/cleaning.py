@@ -41,7 +41,7 @@ def clean_values(features_Td: Array) -> Cleaned:
     if features_Td.dtype not in (np.float32, np.float64):
         # `LARGEST` is infinite in float16, and the smallest int8 has no magnitude in int8.
         wide_Td = features_Td.astype(np.float64)
-    # `not (… <= …)` holds for NaN as well.
+    # `not (… <= …)` is also true for NaN.
     bad_Td = ~(np.abs(wide_Td) <= LARGEST)
     count = int(np.count_nonzero(bad_Td))
     if not count:

@@ -1,4 +1,4 @@
-"""How one corpus is aligned: recipe and configuration together, and the part a model remembers."""
+"""How one corpus is aligned: its recipe and configuration, and the part that a model stores."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Plan:
         alignment: "word" (every modality has one row per word) or "none" (text has one row per
             word, the others keep their own rows).
         epsilon: seconds.
-        encoder: what computes the words' vectors, where no sequence holds them.
+        encoder: the text encoder that computes the words' vectors, or None.
     """
 
     recipe: Recipe
@@ -111,7 +111,7 @@ class Plan:
             elif sequences.is_text(name):
                 raise DhmdError(
                     f"{sequences[name].path}: modality {modality} needs numbers, but the sequence"
-                    f" {name!r} holds words"
+                    f" {name!r} has words"
                     + ("; set features.text to contextual" if modality == "text" else "")
                 )
         if self.config.drop_words and not sequences.is_text(self.reference):
@@ -126,7 +126,7 @@ class Plan:
         if not sequences.is_text(self.reference):
             raise DhmdError(
                 f"{sequences[self.reference].path}: features.text requires an encoder's vectors,"
-                f" but the reference {self.reference!r} holds no words: set it to words"
+                f" but the reference {self.reference!r} has no words: set it to words"
             )
         if "text" in self.config.centre_by_video:
             raise DhmdError(
@@ -137,7 +137,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Origin:
-    """The part of a plan that does not concern labels, as JSON: enough to align new files alike.
+    """The part of a plan without labels, from which new files are aligned in the same way.
 
     It is stored in the data report and from there in the model directory, so that a model can be
     used without recipe and params.yaml.
@@ -148,7 +148,7 @@ class Origin:
         files: sequence -> the file's name at its source, without directories.
         align: section `align`.
         epsilon: seconds.
-        encoder: what computed the words' vectors, None where a sequence held them.
+        encoder: the text encoder that computed the words' vectors, or None.
     """
 
     modalities: Mapping[str, str]
@@ -189,7 +189,7 @@ class Origin:
     def plan(
         self, dataset: str, alignment: Literal["word", "none"], modalities: Sequence[str]
     ) -> Plan:
-        """Return the plan for new files that hold some of the modalities, and no labels.
+        """Return the plan for new files with some of the modalities and without labels.
 
         Raises:
             DhmdError: a modality that the corpus did not have.

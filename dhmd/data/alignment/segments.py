@@ -90,7 +90,7 @@ def _label_column(sequences: Sequences, name: str, column: int | str) -> int:
 
 def _numbers(values: Array, where: str) -> Array:
     if values.dtype == object:
-        raise DhmdError(f"{where} has words where numbers are expected")
+        raise DhmdError(f"{where} has words instead of numbers")
     return values.astype(np.float64)
 
 
@@ -127,7 +127,7 @@ class Steps:
         real_P: False where a word has no value in the modality and got zeros.
         counts: of the whole video: values, values_cleaned, rows, rows_without_length (which an
             interval rule leaves out), steps and steps_cut (those beyond the longest segment).
-        intervals_R2: the modality's rows in seconds, None where there are no rows to look at.
+        intervals_R2: the modality's rows in seconds, None if there are none.
     """
 
     values_Pd: Array
@@ -158,7 +158,7 @@ class AlignedVideo:
     """A video's segments, before empty ones are dropped.
 
     Attributes:
-        words: P words, or None where the reference sequence holds numbers.
+        words: P words, or None if the reference sequence has numbers.
         word_intervals_P2: seconds.
         word_lengths_S: words of each segment, after truncation.
         steps: modality -> Steps.

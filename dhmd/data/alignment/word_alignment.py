@@ -24,10 +24,10 @@ def are_instants(rows_R2: Array, epsilon: float) -> bool:
 
 
 def overlap_pairs(reference_W2: Array, rows_R2: Array, epsilon: float) -> tuple[Array, Array]:
-    """Find all (reference, row) pairs whose common piece is longer than ε (source: SDK).
+    """Find all (reference, row) pairs that overlap by more than ε (source: SDK).
 
-    The SDK requires start < ref_end + ε and end > ref_start − ε, clips, and drops pieces ≤ ε; what
-    is left is exactly min(end, ref_end) − max(start, ref_start) > ε. Reference intervals shorter
+    The SDK requires start < ref_end + ε and end > ref_start − ε, clips, and drops overlaps ≤ ε; the
+    result is exactly min(end, ref_end) − max(start, ref_start) > ε. Reference intervals shorter
     than ε overlap nothing.
 
     Where all rows are instants no piece has a length: then a row belongs to the reference interval

@@ -24,7 +24,7 @@ class SourceFailure(Exception):  # noqa: N818 - the next source may have the fil
     """A source cannot give a file; the message is a reason in words.
 
     Attributes:
-        unreachable: the source does not answer at all, whatever file is asked for.
+        unreachable: the source does not answer requests for any file.
     """
 
     def __init__(self, reason: str, *, unreachable: bool = False) -> None:
@@ -46,7 +46,7 @@ def check_contents(path: Path, *, name: str, expected: Expected) -> str:
 
     Args:
         path: the file.
-        name: its name in the recipe, whose suffix tells the container.
+        name: its name in the recipe; the suffix gives the format.
         expected: bytes and sha256 that it must have.
 
     Raises:

@@ -99,7 +99,7 @@ def download(
         patience: how long to wait for servers.
 
     Raises:
-        DhmdError: no source gives a file; the sentence says which, why, and what to do.
+        DhmdError: no source has a file; the message gives the reasons and what to do.
     """
     if recipe.format == "generated":
         raise DhmdError(f"{recipe.name} is generated data: there is nothing to download")

@@ -219,17 +219,15 @@ class _Import:
         if job.align.drop_words and not reading.has_words:
             raise DhmdError(
                 f"align.drop_words is {list(job.align.drop_words)}, but the files of {self.name} "
-                "hold no words: set it to []"
+                "have no words: set it to []"
             )
         lacking = ""
         if encoder is not None and "text" not in reading.feature_names:
             lacking = f"{self.name} has no text"
         elif encoder is not None and not (reading.has_words or reading.has_tokens):
-            lacking = f"the files of {self.name} hold neither words nor text_bert for it to read"
+            lacking = f"the files of {self.name} have neither words nor text_bert"
         if lacking:
-            raise DhmdError(
-                f"features.text asks for an encoder's vectors, but {lacking}: set it to words"
-            )
+            raise DhmdError(f"features.text requires an encoder, but {lacking}: set it to words")
 
     def gather(self, sink: AlignedWriter | TextWriter | None) -> None:
         """Read all segments, clean and cut them, and write them to `sink` unless it is None."""
@@ -237,7 +235,7 @@ class _Import:
         seen: set[str] = set()
         for segment in progress(self.reading.segments, f"import {self.name}", unit="segment"):
             if segment.id in seen:
-                self.problems.add("id twice", f"{self.name}: the id {segment.id!r} comes twice")
+                self.problems.add("id twice", f"{self.name}: the id {segment.id!r} occurs twice")
                 continue
             seen.add(segment.id)
             label = self._label(segment)

@@ -84,7 +84,7 @@ def read_mmsa(job: ImportJob) -> Reading:
     key (0: `regression_labels` or `classification_labels`, by the task).
 
     Raises:
-        DhmdError: the file is hostile, damaged or not such a file, or its modalities are not
+        DhmdError: the file is unsafe, damaged or not such a file, or its modalities are not
             aligned where data.alignment is word.
     """
     (padding,) = job.options(padding=PADDINGS)
@@ -171,7 +171,7 @@ def _split(part: Mapping[str, Any], job: ImportJob, where: str) -> _Split:
         if len(array) != len(ids):
             raise DhmdError(f"{where} has {len(ids)} ids, but {len(array)} rows of {what}")
         if what.endswith("_lengths") and not (array >= 0).all():
-            raise DhmdError(f"{where}.{what} holds negative lengths")
+            raise DhmdError(f"{where}.{what} has negative lengths")
     column = recipe.labels.column
     key = column if isinstance(column, str) else LABELS[recipe.labels.task]
     labels = numbers(value(key), axes=None, where=f"{where}.{key}")
@@ -202,9 +202,9 @@ def _tokens(value: object, where: str) -> tuple[Array, Array, Array]:
     if not np.isin(mask, (0, 1)).all():
         raise DhmdError(f"{where}: its second row is not a mask of 0 and 1")
     if not (np.isfinite(ids) & (ids >= 0) & (ids == np.floor(ids))).all():
-        raise DhmdError(f"{where}: its first row does not hold token ids")
+        raise DhmdError(f"{where}: its first row has values that are not token ids")
     if not np.isin(types, (0, 1)).all():
-        raise DhmdError(f"{where}: its third row does not hold segment ids of 0 and 1")
+        raise DhmdError(f"{where}: its third row has segment ids other than 0 and 1")
     return ids.astype(np.int64), mask.astype(bool), types.astype(np.int64)
 
 

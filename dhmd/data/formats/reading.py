@@ -56,7 +56,7 @@ class Problems:
     def sentences(self) -> list[str]:
         """Return one sentence per kind of problem."""
         return [
-            first if count == 1 else f"{first} ({count} such)"
+            first if count == 1 else f"{first} ({count} in total)"
             for first, count in self._problems.values()
         ]
 
@@ -132,7 +132,7 @@ class ImportJob:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Segment:
-    """One utterance as its file holds it, neither cleaned nor cut.
+    """One utterance as read from its file, neither cleaned nor cut.
 
     Attributes:
         id: `video[i]`.

@@ -1,4 +1,4 @@
-"""A synthetic corpus as files: the numbers of the other modules, in CMU's format."""
+"""Write a synthetic corpus in the file format of CMU."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Rows = tuple[str, NDArray[Any], NDArray[Any]]
 SEQUENCES = ("words", "vectors", "acoustic", "visual", "labels", "planted")
 FOLDS = "folds.json"
 
-# MOSI's own words file in circulation holds this where JSON is expected.
+# The published words file of MOSI has these values instead of JSON.
 _JUNK = {
     "alignment compatible": "asdfasdfasd",
     "computational sequence description": "adsfasd",

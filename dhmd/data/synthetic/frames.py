@@ -1,4 +1,4 @@
-"""Audio and vision frames of a video: the shown latents, spread over many dimensions and time.
+"""Audio and vision frames: the latent factors, spread over many dimensions and time.
 
 Real files have faults, and so do these: missing segments, gaps, values that are not finite.
 """
@@ -23,15 +23,15 @@ from dhmd.data.synthetic.latents import (
 )
 from dhmd.data.synthetic.transcripts import Transcript
 
-_NUISANCES = 6  # latents per utterance that fill the features and mean nothing
+_NUISANCES = 6  # latents per utterance that are unrelated to the label
 _SIGNAL, _NUISANCE, _SPEAKER, _CUE, _ENERGY = 2.0, 1.5, 0.4, 2.0, 1.0
-_CUE_SD = 0.3  # what blurs the cue, on the reliability's scale of (-1, 1)
+_CUE_SD = 0.3  # noise of the cue, on the scale (-1, 1) of the reliability
 _LAG = {"audio": 0.1, "vision": -0.15}  # seconds behind the words
 
 _MISSING = {"audio": 0.01, "vision": 0.02}  # of the utterances
 _INFINITE, _NOT_A_NUMBER = 0.004, 0.002  # of the audio frames, one value each
 _GAP, _GAP_LEAST = 0.2, 2.0  # of the utterances, in seconds of speech
-_EDGE = 1e-3  # seconds: what an aligner may count as overlap
+_EDGE = 1e-3  # seconds that an alignment may count as overlap
 
 Channel = Literal["audio", "vision"]
 
@@ -87,7 +87,7 @@ def film(
     edges = on_ticks(phase + np.arange(count + 1) / rate)
     intervals_T2 = np.stack([edges[:-1], edges[1:]], axis=1)
 
-    # Which utterance a frame shows, and how far into it: face and voice lead or lag the words.
+    # The utterance of each frame and the position in it; face and voice precede or follow words.
     middle_T = intervals_T2.mean(axis=1) - _LAG[channel]
     start_S, end_S = transcript.segments_S2.T
     segment_T = np.clip(np.searchsorted(start_S, middle_T, side="right") - 1, 0, None)
@@ -146,7 +146,7 @@ def add_faults(
         if video.first + index in rows:
             keep_T &= ~_touches(intervals_T2, start, end)
         elif gap:
-            # The face is lost for a while; the utterance's ends stay.
+            # The face is not visible in the middle of the utterance.
             keep_T &= ~_touches(
                 intervals_T2, start + 0.3 * (end - start), start + 0.7 * (end - start)
             )

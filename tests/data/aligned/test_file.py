@@ -156,12 +156,6 @@ def test_classification_and_what_a_format_may_lack(tmp_path: Path) -> None:
     )
 
 
-def test_words_may_come_without_times(tmp_path: Path) -> None:
-    corpus = read_corpus(written(tmp_path, word_intervals=None))
-    assert corpus.words == small_corpus().words
-    assert corpus.word_intervals is None
-
-
 def test_the_same_corpus_gives_the_same_bytes(tmp_path: Path) -> None:
     first = written(tmp_path).read_bytes()
     time.sleep(1.1)  # HDF5's times count seconds
@@ -321,14 +315,6 @@ def test_features_must_be_finite_fit_and_align(tmp_path: Path) -> None:
             written(tmp_path, features={**data.features, "text": wrong})
         assert sentence in str(caught.value)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_unaligned_modalities_keep_their_own_lengths(tmp_path: Path) -> None:
-    longer = Ragged.from_rows([np.full((n, 3), float(n)) for n in range(12)])
-    features = {**small_corpus().features, "text": longer}
-    corpus = read_corpus(written(tmp_path, alignment="none", features=features))
-    assert corpus.alignment == "none"
-    assert corpus.features["text"].lengths.tolist() == list(range(12))
 
 
 FULL_DISK = """
