@@ -60,11 +60,6 @@ class Plan:
         assert labels.high is not None
         return labels.low, labels.high
 
-    @property
-    def has_text(self) -> bool:
-        """Whether text, whose steps are words, is among the modalities."""
-        return "text" in self.modalities
-
     def by_word(self, modality: str) -> bool:
         """Return whether a modality's steps are words."""
         return self.alignment == "word" or modality == "text"
@@ -107,7 +102,17 @@ class Plan:
                 )
         for modality, name in self.modalities.items():
             if self.encodes(modality):
-                self._check_encoder(sequences)
+                if not sequences.is_text(self.reference):
+                    raise DhmdError(
+                        f"{sequences[self.reference].path}: features.text requires an encoder's"
+                        f" vectors, but the reference {self.reference!r} has no words: set it to"
+                        " words"
+                    )
+                if "text" in self.config.centre_by_video:
+                    raise DhmdError(
+                        "align.centre_by_video names text, whose vectors come from an encoder"
+                        " (features.text): leave it out"
+                    )
             elif sequences.is_text(name):
                 raise DhmdError(
                     f"{sequences[name].path}: modality {modality} needs numbers, but the sequence"
@@ -119,19 +124,6 @@ class Plan:
                 f"{sequences[self.reference].path}: align.drop_words is"
                 f" {list(self.config.drop_words)}, but the reference {self.reference!r} holds no"
                 " words; set it to []"
-            )
-
-    def _check_encoder(self, sequences: Sequences) -> None:
-        """An encoder needs words, and its vectors have no speaker's level to remove."""
-        if not sequences.is_text(self.reference):
-            raise DhmdError(
-                f"{sequences[self.reference].path}: features.text requires an encoder's vectors,"
-                f" but the reference {self.reference!r} has no words: set it to words"
-            )
-        if "text" in self.config.centre_by_video:
-            raise DhmdError(
-                "align.centre_by_video names text, whose vectors come from an encoder"
-                " (features.text): leave it out"
             )
 
 

@@ -147,15 +147,14 @@ class TableBuilder:
             self._overlapping[modality] += int(np.count_nonzero(present_SM[:, m]))
             absent = int(np.count_nonzero(~present_SM[kept, m]))
             self._modalities[modality].update({**steps.counts, "segments_absent": absent})
-        words_W2, segments_S2 = aligned.reference_W2, rows.intervals_S2
-        times = {None: segments_S2, self.plan.reference: words_W2} | {
-            self.plan.modalities[modality]: steps.intervals_R2
-            for modality, steps in aligned.steps.items()
-            if steps.intervals_R2 is not None
-        }
+        words_W2, segments_S2, epsilon = aligned.reference_W2, rows.intervals_S2, self.plan.epsilon
+        self._segment_times.add(segments_S2, segments_S2, words_W2, epsilon)
+        times = {self.plan.reference: words_W2}
+        for modality, steps in aligned.steps.items():
+            if steps.intervals_R2 is not None:
+                times[self.plan.modalities[modality]] = steps.intervals_R2
         for name, rows_R2 in times.items():
-            found = self._segment_times if name is None else self._times.setdefault(name, _Times())
-            found.add(rows_R2, segments_S2, words_W2, self.plan.epsilon)
+            self._times.setdefault(name, _Times()).add(rows_R2, segments_S2, words_W2, epsilon)
         return keep_S
 
     def leave_out(self, video: str, segments: int) -> None:
@@ -185,7 +184,8 @@ class TableBuilder:
         found = [self._unit_sentence(sequences, n) for n in self._times if self._in_other_unit(n)]
         if found:
             return found
-        if not self._overlapping["words"] and (plan.alignment == "word" or plan.has_text):
+        needs_words = plan.alignment == "word" or "text" in plan.modalities
+        if needs_words and not self._overlapping["words"]:
             return [self._no_overlap_sentence(sequences, "words", plan.reference)]
         found = [
             self._no_overlap_sentence(sequences, modality, sequence)

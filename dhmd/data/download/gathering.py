@@ -114,7 +114,9 @@ def download(
         with whole_folder(output) as folder:
             for wanted in files:
                 failures: list[str] = []
-                kept = _kept(wanted, earlier or {})
+                kept: list[Source] = []
+                if wanted.file in (earlier or {}) and wanted.expected.sha256 is not None:
+                    kept = [Folder(path=(earlier or {})[wanted.file], written="DVC's cache")]
                 for source in (*kept, *sources):
                     try:
                         if source in unreachable:
@@ -169,14 +171,6 @@ def find_local(
         except SourceFailure as failure:
             failures.append(f"{source}: {failure}")
     return None, failures
-
-
-def _kept(wanted: Wanted, earlier: Mapping[str, Path]) -> tuple[Folder, ...]:
-    """Return what was received before, if the recipe's sha256 can tell that it is the file."""
-    path = earlier.get(wanted.file)
-    if path is None or wanted.expected.sha256 is None:
-        return ()
-    return (Folder(path=path, written="DVC's cache"),)
 
 
 def _refusal(recipe: Recipe, wanted: Wanted, failures: list[str], override: str | None) -> str:

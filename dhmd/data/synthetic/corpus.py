@@ -136,7 +136,7 @@ def _frames(
     written: Iterable[tuple[Video, Transcript]],
 ) -> Iterator[Rows]:
     directions = loadings(config, channel)
-    absent = absences(config)
+    absent = absences(config)[channel]
     for video, script in written:
         frames, intervals = film(config, channel, video, truth, script, directions)
         yield video.id, *add_faults(config, channel, video, script, absent, frames, intervals)

@@ -112,20 +112,16 @@ def film(
     return on_grid(speaker_D + noise_TD + np.where(inside_T[:, None], shown_TD, 0.0)), intervals_T2
 
 
-@dataclass(frozen=True, kw_only=True)
-class Absences:
-    """Rows of the ground truth without a modality; no utterance lacks both."""
+def absences(config: GeneratorConfig) -> dict[Channel, frozenset[int]]:
+    """Choose the utterances without audio (1 %) and without vision (2 %), at least one each.
 
-    audio: frozenset[int]
-    vision: frozenset[int]
-
-
-def absences(config: GeneratorConfig) -> Absences:
-    """Choose the utterances without audio (1 %) and without vision (2 %), one at least each."""
+    Returns:
+        Rows of the ground truth; no utterance lacks both.
+    """
     n = config.n_train + config.n_valid + config.n_test
     audio, vision = (max(1, round(_MISSING[name] * n)) for name in ("audio", "vision"))
     rows = [int(row) for row in stream(config.seed, "absences").permutation(n)]
-    return Absences(audio=frozenset(rows[:audio]), vision=frozenset(rows[audio : audio + vision]))
+    return {"audio": frozenset(rows[:audio]), "vision": frozenset(rows[audio : audio + vision])}
 
 
 def add_faults(
@@ -133,17 +129,16 @@ def add_faults(
     channel: Channel,
     video: Video,
     transcript: Transcript,
-    absent: Absences,
+    absent: frozenset[int],
     frames_TD: NDArray[np.float32],
     intervals_T2: NDArray[np.float64],
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return the video's frames and intervals with the faults in them."""
     rng = stream(config.seed, "faults", channel, video.index)
-    rows = absent.audio if channel == "audio" else absent.vision
     keep_T = np.ones(len(frames_TD), dtype=bool)
     for index, (start, end) in enumerate(transcript.segments_S2):
         gap = rng.random() < _GAP and channel == "vision" and end - start >= _GAP_LEAST
-        if video.first + index in rows:
+        if video.first + index in absent:
             keep_T &= ~_touches(intervals_T2, start, end)
         elif gap:
             # The face is not visible in the middle of the utterance.

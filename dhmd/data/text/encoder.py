@@ -95,7 +95,7 @@ class EncoderFiles:
         return sorted({path for pattern in FILES for path in self.folder.glob(pattern)})
 
     def digest(self) -> str:
-        """Return the sha256 over names and contents of the files, whatever the directory."""
+        """Return the sha256 over the names and contents of the files."""
         return json_sha256({path.name: file_sha256(path) for path in self.paths})
 
     def checked(self) -> EncoderFiles:
