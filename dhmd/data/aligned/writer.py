@@ -1,4 +1,4 @@
-"""Writing the aligned features file, whole or not at all, features appended as they come.
+"""Write the aligned features file step by step, whole or not at all.
 
 Memory stays flat: rows go into chunked datasets in blocks, and the train statistics are merged
 block by block (Chan, Golub and LeVeque's update) from what was written. The same content gives the

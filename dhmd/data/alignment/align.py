@@ -1,4 +1,4 @@
-"""A whole corpus, video by video, into the aligned features file: memory does not grow with it."""
+"""Align a corpus video by video and write the aligned features file, in constant memory."""
 
 from __future__ import annotations
 

@@ -13,17 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from dhmd.data.alignment.cleaning import LARGEST
 from dhmd.data.alignment.plan import Origin, Plan
 from dhmd.data.alignment.segments import AlignedVideo, SegmentRows
 from dhmd.data.alignment.sequences import Sequences
-from dhmd.data.alignment.word_alignment import are_instants
+from dhmd.data.alignment.word_alignment import LARGEST, are_instants
 from dhmd.data.csd import segment_id, video_of
 
 Array = np.ndarray[Any, Any]
 Folds = Mapping[str, Mapping[str, Sequence[str]]]  # fold -> split -> videos
 
-# Lost rows or segments are reported from this share on.
+# Smallest share of lost rows or segments that is reported.
 REPORTED_SHARE = 1 / 20
 # Sequences whose median times differ by more than this factor are in different units.
 _UNIT_FACTOR = 20.0
@@ -96,9 +95,9 @@ class TableBuilder:
     def __init__(self, plan: Plan, *, labelled: bool = True) -> None:
         self.plan = plan
         self._labelled = labelled
-        self._described = f"segments of {plan.recipe.labels.sequence}"
+        self._segments_text = f"segments of {plan.recipe.labels.sequence}"
         if not labelled:
-            self._described = "requested segments"
+            self._segments_text = "requested segments"
         self.ids: list[str] = []
         self.videos: list[str] = []
         self.labels: list[Array] = []
@@ -167,7 +166,7 @@ class TableBuilder:
         plan, name = self.plan, self.plan.recipe.name
         words, total = self._counts["words"], sum(self._segments.values())
         if not total:
-            return [f"{name}: there are no {self._described}"] if self._labelled else []
+            return [f"{name}: there are no {self._segments_text}"] if self._labelled else []
         if len(self.left_out) == len(self._segments):
             lacking = dict.fromkeys(n for v in self.left_out for n in sequences.lacking(v))
             return [
@@ -180,7 +179,7 @@ class TableBuilder:
                 " can be aligned to the words: give each word its end"
             ]
         if Counter(self.empty.values())["no length"] == total:
-            return [f"{name}: none of the {self._described} has a length (start = end)"]
+            return [f"{name}: none of the {self._segments_text} has a length (start = end)"]
         found = [self._unit_sentence(sequences, n) for n in self._times if self._in_other_unit(n)]
         if found:
             return found
@@ -222,7 +221,7 @@ class TableBuilder:
     def _unit_sentence(self, sequences: Sequences, name: str) -> str:
         factor = float(np.median(self._times[name].to_segments))
         unit = "milliseconds" if 300 < max(factor, 1 / factor) < 3000 else "another unit"
-        suspect = f"intervals of {name}" if factor > 1 else self._described
+        suspect = f"intervals of {name}" if factor > 1 else self._segments_text
         return (
             f"{self._ranges(sequences, name)}: are the {suspect} in {unit}? All must be in seconds"
         )
@@ -242,7 +241,7 @@ class TableBuilder:
 
     def _ranges(self, sequences: Sequences, name: str) -> str:
         return (
-            f"{sequences[name].path}: its times run {self._times[name]}, the {self._described}"
+            f"{sequences[name].path}: its times run {self._times[name]}, the {self._segments_text}"
             f" {self._segment_times}"
         )
 

@@ -12,10 +12,14 @@ from typing import Any, Literal
 import numpy as np
 
 from dhmd.base.errors import DhmdError
-from dhmd.data.alignment.cleaning import clean_values
 from dhmd.data.alignment.plan import Plan
 from dhmd.data.alignment.sequences import Sequences
-from dhmd.data.alignment.word_alignment import are_instants, overlap_mean, overlap_pairs
+from dhmd.data.alignment.word_alignment import (
+    are_instants,
+    clean_values,
+    overlap_mean,
+    overlap_pairs,
+)
 from dhmd.data.csd import Entry, segment_id
 from dhmd.recipes import Labels, Recipe
 

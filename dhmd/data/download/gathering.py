@@ -201,7 +201,7 @@ def _found(source: Folder, wanted: Wanted, *, alone: bool) -> Path:
 
 
 def _copy(source: Folder, wanted: Wanted, target: Path, *, alone: bool) -> Path:
-    """Copy the file from a folder; an error while reading is the source's, not the disk's."""
+    """Copy the file from a folder; a read error counts as a failure of the source."""
     found = _found(source, wanted, alone=alone)
     size = found.stat().st_size
     with open(target, "wb") as copy:

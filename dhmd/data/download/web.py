@@ -1,4 +1,4 @@
-"""Receive one file over HTTP: retries with back-off, resumes by Range, checks what came."""
+"""Download one file over HTTP, with retries, resumption by Range and checks of the content."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class Transfer:
         The body stays until `discard`, so that a run that ends before the raw folder is complete
         costs no transfer.
         """
-        target.unlink(missing_ok=True)  # a source that failed may have left its copy
+        target.unlink(missing_ok=True)  # the copy of a source that failed
         try:
             os.link(self.body, target)
         except OSError:  # another disk, or one without hard links

@@ -323,7 +323,7 @@ def _segments(
 ) -> Iterator[Segment]:
     for name, split in splits.items():
         for n, own_id in enumerate(split.ids):
-            # Any one number behind the separator is the clip: `0`, `0007`, `utt12`.
+            # The only number after the separator is the clip: `0`, `0007`, `utt12`.
             video, _, clip = own_id.rpartition(SEPARATOR)
             found = _CLIP.fullmatch(clip)
             if found is None or not is_video(video):

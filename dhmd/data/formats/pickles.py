@@ -23,7 +23,7 @@ _NDARRAY = object()  # replaces the class numpy.ndarray, which no file may call
 _DAMAGE = (
     *(pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, KeyError),
     *(TypeError, ValueError, OverflowError, RecursionError, MemoryError),
-    SystemError,  # text with characters that do not exist
+    SystemError,  # invalid Unicode
 )
 
 

@@ -34,7 +34,7 @@ class Problems:
         self._left_out: Counter[tuple[str, str]] = Counter()
 
     def add(self, kind: str, sentence: str) -> None:
-        """Record a problem; problems of one `kind` are one mistake made many times."""
+        """Record a problem; problems of the same `kind` are counted together."""
         first, count = self._problems.get(kind, (sentence, 0))
         self._problems[kind] = first, count + 1
 

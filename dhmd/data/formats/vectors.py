@@ -67,7 +67,7 @@ def _lines(path: Path) -> Iterator[IO[str]]:
                 raise DhmdError(f"{path} has {len(members)} .txt files, but must have one")
             with archive.open(members[0]) as member:
                 yield io.TextIOWrapper(member, encoding="utf-8", errors="replace")
-    except (NotImplementedError, RuntimeError) as error:  # the second means a password
+    except (NotImplementedError, RuntimeError) as error:  # RuntimeError: the archive has a password
         raise DhmdError(
             f"cannot unpack {path} ({first_line(error)}): give the unpacked text file instead"
         ) from error

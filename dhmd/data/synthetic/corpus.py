@@ -174,7 +174,7 @@ def _metadata(config: GeneratorConfig, description: str) -> dict[str, object]:
     return {
         "computational sequence description": f"generated data: {description}",
         "dataset name": f"generated, regime {config.regime}, seed {config.seed}",
-        "creator": "dhmd.generated",  # part of the files' sha256: a new name is a new corpus
+        "creator": "dhmd.generated",  # part of the files: renaming it would change their sha256
     }
 
 

@@ -30,7 +30,7 @@ _FOCUS = 0.35  # how closely a chosen word matches the intended meaning
 _KINDS = (0.5, 0.2, 0.3)  # sentiment, topic, plain words of a sentence
 _NEGATED = 0.2  # of the plain words before a sentiment word
 _PAUSES = 0.2  # of the gaps between two words
-_SILENCE = (1.1, 3.0)  # seconds before and after all speech: some frames always remain
+_SILENCE = (1.1, 3.0)  # seconds of silence before and after the speech
 _EMPTY = 0.012  # words of zero length, of the gaps between two words
 
 Numbers = NDArray[np.int64]

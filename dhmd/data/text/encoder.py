@@ -185,7 +185,7 @@ class Encoder:
 
     @property
     def width(self) -> int:
-        """H."""
+        """The width H of the vectors."""
         return int(self.model.config.hidden_size)
 
     @property
@@ -276,7 +276,7 @@ def _load_model(folder: Path) -> Any:
         raise DhmdError(
             f"{folder} is no encoder that transformers can read: {first_line(error)[:300]}"
         ) from error
-    # The pooler is a head on top of the first sub-word, which nothing here reads.
+    # The pooler, a head on top of the first sub-word, is not used.
     absent = sorted(name for name in found["missing_keys"] if "pooler" not in name)
     if absent or found["mismatched_keys"]:
         raise DhmdError(

@@ -1,4 +1,4 @@
-"""From words to the sub-words that an encoder reads, and which word each is a part of.
+"""Split words into the sub-words of an encoder, each with the index of its word.
 
 Legend: T words (steps), K sub-words.
 """
