@@ -8,10 +8,11 @@ The definition is the CMU-MultimodalSDK's, and its numbers are the reference (te
    (segments.py).
 
 Where the SDK leaves a choice or fails we decide, and the data report counts it (report.py): values
-that are not finite (word_alignment.py), videos that a sequence lacks (kept with the modality absent; the
-SDK drops them), segments with nothing in them, fixed lengths (here: cut to `max_steps`, without
-padding). A word across a segment's border keeps its values in all modalities; the SDK tests
-again for each modality whether its rows reach into the segment, so that lengths can disagree.
+that are not finite are left out of the means (word_alignment.py), videos that a sequence lacks are
+kept with the modality absent (the SDK drops them), empty segments are dropped, and long segments
+are cut to `max_steps`, without padding. A word across a segment's border keeps its values in all
+modalities; the SDK tests again for each modality whether its rows reach into the segment, so that
+lengths can disagree.
 """
 
 from dhmd.data.alignment.align import align_corpus, check_corpus
