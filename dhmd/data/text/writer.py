@@ -27,8 +27,8 @@ class EncoderSource:
     `trained` is true if its weights are trained with the model (features.text: finetune).
     """
 
-    written: str | None
     digest: str
+    written: str | None = None
     trained: bool = False
 
 
