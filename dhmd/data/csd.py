@@ -120,7 +120,7 @@ class ComputationalSequence:
         self.root_name = str(roots[0])
         root = self._file[self.root_name]
         self._data = root["data"]
-        self.ids: tuple[str, ...] = tuple(sorted(self._entry_ids(self._data, "", set())))
+        self.ids: tuple[str, ...] = tuple(sorted(self._entry_ids(self._data, "")))
         self._known = frozenset(self.ids)
         if not self.ids:
             raise DhmdError(f"{self.path}: the sequence {self.root_name!r} has no entries")
@@ -134,18 +134,14 @@ class ComputationalSequence:
                     self.metadata[str(key)] = parse_value(np.ravel(value[()])[0])
         self.dimension_names = parse_dimension_names(self.metadata.get("dimension names"))
 
-    def _entry_ids(self, group: h5py.Group, prefix: str, seen: set[int]) -> Iterator[str]:
+    def _entry_ids(self, group: h5py.Group, prefix: str) -> Iterator[str]:
         """Yield the entries' ids; an id with slashes is a group within groups."""
-        address = h5py.h5o.get_info(group.id).addr
-        if address in seen:
-            raise DhmdError(f"{self.path} is damaged: the group {prefix!r} occurs in it twice")
-        seen.add(address)
         for name in group:
             entry_id = f"{prefix}{name}"
             item = own_item(group, name, f"{self.path}: entry {entry_id!r}")
             nested = isinstance(item, h5py.Group) and len(item) > 0
             if nested and "features" not in item and "intervals" not in item:
-                yield from self._entry_ids(item, f"{entry_id}/", seen)
+                yield from self._entry_ids(item, f"{entry_id}/")
             else:
                 yield entry_id
 

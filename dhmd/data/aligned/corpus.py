@@ -209,7 +209,7 @@ def corpus_identity(
     labels_N: Array,
     sources: Mapping[str, str],
 ) -> str:
-    """Return the sha256 over what makes two results comparable.
+    """Return the sha256 of everything that must agree for two results to be comparable.
 
     That is recipe, fold, ids, splits, labels and the sources' sha256, not the bytes of the aligned
     features file: features differ between processors in their last digits.

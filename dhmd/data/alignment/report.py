@@ -80,7 +80,7 @@ class _Times:
 
 
 class TableBuilder:
-    """Collects what has one value per segment, and counts for the data report.
+    """Collects the values of each segment, and the counts of the data report.
 
     Args:
         plan: how the videos are aligned.

@@ -19,7 +19,7 @@ from dhmd.data.synthetic.frames import (
     absences,
     add_faults,
     dimensions,
-    film,
+    draw_frames,
     loadings,
 )
 from dhmd.data.synthetic.latents import (
@@ -138,7 +138,7 @@ def _frames(
     directions = loadings(config, channel)
     absent = absences(config)[channel]
     for video, script in written:
-        frames, intervals = film(config, channel, video, truth, script, directions)
+        frames, intervals = draw_frames(config, channel, video, truth, script, directions)
         yield video.id, *add_faults(config, channel, video, script, absent, frames, intervals)
 
 

@@ -67,7 +67,7 @@ def loadings(config: GeneratorConfig, channel: Channel) -> Loadings:
     )
 
 
-def film(
+def draw_frames(
     config: GeneratorConfig,
     channel: Channel,
     video: Video,

@@ -140,38 +140,11 @@ def test_words_are_dropped_with_their_rows(tmp_path):
     )
 
 
-def _external(file, folder):
-    (folder / "secret").write_bytes(bytes(64))
-    file.create_dataset("audio", (2, 5), dtype="f4", external=[(str(folder / "secret"), 0, 40)])
-
-
-def _link(file, folder):
-    with h5py.File(folder / "other.h5", "w") as other:
-        other["rows"] = np.zeros((2, 5))
-    file["audio"] = h5py.ExternalLink(str(folder / "other.h5"), "/rows")
-
-
-def _lists(file, folder):
-    file.create_dataset("audio", (3,), dtype=h5py.vlen_dtype("f4"))
-
-
-@pytest.mark.parametrize(
-    ("trap", "said"),
-    [
-        (_external, "'audio' refers to another file: refused"),
-        (_link, "'audio' is a link to elsewhere: refused"),
-        (
-            lambda file, folder: file.create_dataset("x", (1 << 40,), dtype="f8", chunks=True),
-            "'x' is damaged: it declares 8,796,093,022,208 bytes",
-        ),
-        (_lists, "'audio' has neither numbers nor text: refused"),
-    ],
-)
-def test_hdf5_files_that_are_traps_are_refused(tmp_path, trap, said):
+def test_an_hdf5_file_that_refers_to_another_is_refused(tmp_path):
     write(tmp_path, array_splits(), "h5")
     with h5py.File(tmp_path / "train.h5", "w") as file:
-        trap(file, tmp_path)
-    assert said in refused(arrays_recipe("h5"), tmp_path)
+        file["audio"] = h5py.ExternalLink(str(tmp_path / "valid.h5"), "/audio")
+    assert "'audio' is a link to elsewhere: refused" in refused(arrays_recipe("h5"), tmp_path)
 
 
 def test_damage_within_an_npz_is_a_sentence(tmp_path):
