@@ -20,6 +20,7 @@ import numpy as np
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import file_sha256, write_text
 from dhmd.config.editing import yaml_editor
+from dhmd.config.yaml12 import parse_yaml
 from dhmd.data.aligned import SPLITS
 from dhmd.data.csd import open_sequence, write_sequence
 from dhmd.media.extract import SEQUENCES, Options, Say, extract, media_files, video_id
@@ -317,7 +318,7 @@ def _recipe(
     stream = io.StringIO()
     editor.dump(recipe, stream)
     text = stream.getvalue()
-    parse_recipe(dataset, YAML(typ="safe").load(text))
+    parse_recipe(dataset, parse_yaml(text, f"recipes/{dataset}.yaml"))
     return text
 
 
