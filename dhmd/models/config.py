@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
@@ -43,6 +43,8 @@ class ModelConfig:
     auxiliary_average: bool = True  # the final output adds to the auxiliary-head average
     # stacked: the fast engine; plain: the readable definition, dhmd/models/dhmd.py.
     engine: Literal["stacked", "plain"] = "stacked"
+    # Options of other models by name, {dmd: {gate: multiply}}; each model checks its own.
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
