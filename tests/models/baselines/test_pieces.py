@@ -11,6 +11,8 @@ from torch import Tensor
 
 from dhmd.base.errors import DhmdError
 from dhmd.models.baselines._sub_networks import LastState, SubNetwork
+from dhmd.models.baselines.cm2 import gumbel, negative_log_likelihood
+from dhmd.models.baselines.if_mmin import TextCNN, kept
 from dhmd.models.baselines.lmf import low_rank_fusion
 from dhmd.models.baselines.misa import moment_discrepancy, orthogonality
 from dhmd.models.baselines.mmim import Estimator, contrastive_coding, log_determinant
@@ -227,3 +229,97 @@ def test_the_total_of_dlf_is_the_weighted_sum() -> None:
 
     heads = error(outputs["shared"]) + error(outputs["audio"]) + error(outputs["vision"])
     assert_close(losses["heads"], heads + 3 * error(outputs["text"]))
+
+
+# ---- IF-MMIN -------------------------------------------------------------------------------------
+
+
+def test_hidden_modalities_are_every_proper_subset() -> None:
+    torch.manual_seed(0)
+    found = {tuple(row) for row in kept(torch.ones(500, 3, dtype=torch.bool)).tolist()}
+    assert len(found) == 6
+    assert all(0 < sum(row) < 3 for row in found)
+
+
+def test_a_text_cnn_takes_the_maximum_over_windows() -> None:
+    network = TextCNN(2, 3, 0.0)
+    x = torch.randn(1, 4, 2)
+    padded = torch.cat([x, torch.zeros(1, 4, 2)], dim=1)
+    found = network(padded, torch.arange(8)[None] < 4)
+    windows = [
+        torch.stack(
+            [(layer.weight * padded[0, t : t + k].T).sum((1, 2)) + layer.bias for t in range(4)]
+        )
+        for k, layer in zip((3, 4, 5), network.convolutions, strict=True)
+    ]
+    expected = network.out(torch.cat([x.relu().amax(0) for x in windows]))
+    assert_close(found[0], expected)
+
+
+def test_blocks_read_the_output_before_them_plus_the_invariant_features() -> None:
+    model = module("if_mmin")
+    vectors, invariant = torch.randn(2, 3, 8), torch.randn(2, 3, 8)
+    imagined, codes = model.imagine(vectors, invariant)
+    out, expected = vectors.flatten(1), []
+    for block in model.blocks:
+        code = block.encoder(out + invariant.flatten(1))
+        out = block.decoder(code)
+        expected.append(code)
+    assert_close(codes, torch.cat(expected, dim=1))
+    assert_close(imagined, model.transition(out))
+
+
+def test_pretraining_fixes_what_is_imagined() -> None:
+    model, batch = module("if_mmin"), batch_of()
+    weight = model.networks["audio"].lstm.weight_ih_l0
+    with torch.no_grad():
+        weight.mul_(2)
+    losses = model.losses(replace(batch, phase="pretraining"))
+    assert_close(losses["total"], losses["task"] + losses["discrepancy"])
+    frozen = model.get_buffer("frozen_networks_audio_lstm_weight_ih_l0")
+    assert_close(frozen, weight)
+    with torch.no_grad():
+        weight.mul_(2)
+    losses = model.losses(batch)
+    expected = losses["task"] + losses["imagination"] + losses["invariance"]
+    assert_close(losses["total"], expected)
+    assert_close(frozen * 2, weight)
+
+
+# ---- CM² -----------------------------------------------------------------------------------------
+
+
+def test_gumbel_copula_by_hand() -> None:
+    log_u = torch.tensor([0.5, 0.8]).log()[None]
+    assert gumbel(log_u, torch.tensor(1.0)).item() == pytest.approx(math.log(0.4))  # independent
+    expected = -math.hypot(math.log(0.5), math.log(0.8))
+    assert gumbel(log_u, torch.tensor(2.0)).item() == pytest.approx(expected)
+
+
+def test_copula_likelihood_against_torch_distributions() -> None:
+    x, means = torch.randn(4, 2, 3), torch.randn(2, 2, 3)
+    spreads, weights = torch.rand(2, 2, 3) + 0.5, torch.randn(2, 2).log_softmax(1)
+    theta = torch.tensor(1.5)
+    found = negative_log_likelihood(x, means, spreads, weights, theta)
+    for b in range(4):
+        terms = []
+        for k in range(2):
+            normal = torch.distributions.Normal(means[:, k], spreads[:, k])
+            log_u = normal.cdf(x[b]).log().sum(1)
+            copula = -(((-log_u) ** 1.5).sum() ** (1 / 1.5))
+            terms.append(copula + (normal.log_prob(x[b]).sum(1) + weights[:, k]).sum())
+        assert_close(found[b], -torch.stack(terms).logsumexp(0))
+
+
+def test_an_absent_modality_is_drawn_from_its_marginal() -> None:
+    model = module("cm2").train()
+    with torch.no_grad():
+        model.means_MKH.copy_(torch.randn(3, 3, 8))
+    drawn = model.drawn(4000)
+    shares = model.logits_MK.softmax(1)[..., None]
+    spread = torch.nn.functional.softplus(model.spreads_MKH)
+    mean = (shares * model.means_MKH).sum(1)
+    deviation = (shares * spread).square().sum(1).sqrt()
+    assert_close(drawn.mean(0), mean, rtol=0.01, atol=0.01)
+    assert_close(drawn.std(0), deviation, rtol=0.1, atol=1e-3)
+    assert_close(model.eval().drawn(2)[1], mean)
