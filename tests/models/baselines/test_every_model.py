@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from dhmd.base.errors import DhmdError
+from dhmd.config.schema import load_section
+from dhmd.config.yaml12 import load_yaml
+from dhmd.models.config import ModelConfig
 from dhmd.models.ensemble import Ensemble
 from dhmd.models.registry import baseline_names, card
 from dhmd.models.task import Task
@@ -17,8 +21,14 @@ from tests.models.compare import assert_close
 from tests.models.stacked.settings import CLASSES, INPUTS
 
 MODELS = baseline_names()
-VMAP = {"dmd", "dhmd_paper", "dlf"}
-REGRESSION_ONLY = {"self_mm"}
+ROOT = Path(__file__).parents[3]
+# docs/models.md: name, paper, filled in, parameters, modalities, seeds train.
+PAGE = {
+    cells[0].strip("`"): cells
+    for line in (ROOT / "docs" / "models.md").read_text(encoding="utf-8").splitlines()
+    if len(cells := [cell.strip() for cell in line.strip("|").split("|")]) == 6
+}
+REGRESSION_ONLY = {name for name, cells in PAGE.items() if "regression only" in cells[4]}
 WIDTHS = {"text": 4, "audio": 3, "vision": 5, "physio": 2}
 
 
@@ -110,9 +120,23 @@ def test_overfits_16_utterances(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_seeds_train_together_where_they_can(name: str) -> None:
+def test_seeds_train_as_the_page_says(name: str) -> None:
     model = learner(name)
     if not isinstance(model, Ensemble):
+        assert PAGE[name][5] == "together, own engine"
         return
     model.losses(replace(random_batch(list(INPUTS.values())), epoch=1))
-    assert model.mode == ("vmap" if name in VMAP else "loop")
+    assert PAGE[name][5] == ("together" if model.mode == "vmap" else "in turn")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_page_counts_parameters_at_the_demos_width(name: str) -> None:
+    recipe = load_yaml(ROOT / "recipes" / "demo.yaml")
+    assert isinstance(recipe, dict)
+    settings = load_section(ModelConfig, {}, recipe=recipe["model"], where="model")
+    model = learner(
+        name, {"text": 20, "audio": 36, "vision": 28}, seeds=(1,), model=settings, steps=12
+    )
+    assert PAGE[name][3] == f"{sum(p.numel() for p in model.parameters()):,}"
+    if "two or more" in PAGE[name][4]:
+        assert card(name).min_modalities == 2
