@@ -62,6 +62,8 @@ class PaperOptions:
 class DHMDPaper(nn.Module):
     """Decoupling, homogeneous and heterogeneous GD-Units, two dictionaries, fusion."""
 
+    Options = PaperOptions
+
     def __init__(
         self,
         inputs: dict[str, int],

@@ -82,6 +82,8 @@ class DMD(nn.Module):
         corpus: the greatest number of steps by modality, to which batches are padded.
     """
 
+    Options = DMDOptions
+
     def __init__(
         self,
         inputs: dict[str, int],

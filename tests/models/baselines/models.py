@@ -49,7 +49,7 @@ def learner(
         Members(seeds, CPU),
         task or Task(),
         dict(inputs),
-        model=replace(model, options={name: options or {}}),
+        model=replace(model, options={name: options} if options else {}),
         loss_weights=[(DecoupleConfig(), KD)] * len(seeds),
         corpus=Corpus(utterances, dict.fromkeys(inputs, steps)),
     )

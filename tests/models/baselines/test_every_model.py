@@ -15,10 +15,12 @@ from dhmd.models.config import ModelConfig
 from dhmd.models.ensemble import Ensemble
 from dhmd.models.registry import baseline_names, card
 from dhmd.models.task import Task
+from dhmd.training.configuration import overlay
 from tests.models.baselines.models import learner
 from tests.models.batches import padded, random_batch
 from tests.models.compare import assert_close
 from tests.models.stacked.settings import CLASSES, INPUTS
+from tests.training.corpora import TINY
 
 MODELS = baseline_names()
 ROOT = Path(__file__).parents[3]
@@ -140,3 +142,20 @@ def test_the_page_counts_parameters_at_the_demos_width(name: str) -> None:
     assert PAGE[name][3] == f"{sum(p.numel() for p in model.parameters()):,}"
     if "two or more" in PAGE[name][4]:
         assert card(name).min_modalities == 2
+
+
+def test_a_model_without_options_refuses_them() -> None:
+    with pytest.raises(DhmdError, match=r"model\.options\.tfn is set, but tfn has no options"):
+        learner("tfn", options={"rank": 3})
+
+
+def test_options_of_an_unknown_model_are_refused() -> None:
+    with pytest.raises(DhmdError, match="options names 'dmx', but must name some of cm2, "):
+        load_section(ModelConfig, {"options": {"dmx": {"gate": "multiply"}}}, where="model")
+
+
+def test_options_of_another_model_change_no_configuration() -> None:
+    changed = overlay(TINY, {"model": {"options": {"dmd": {"gate": "multiply"}}}})
+    assert changed.as_json() == TINY.as_json()
+    options = replace(changed, architecture="dmd").as_json()["model"]["options"]
+    assert options == {"dmd": {"gate": "multiply"}}
