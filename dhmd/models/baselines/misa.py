@@ -44,7 +44,11 @@ class MISA(nn.Module):
         self.shared = nn.Sequential(nn.Linear(width, width), nn.Sigmoid())
         self.decoders = nn.ModuleDict({n: nn.Linear(width, width) for n in inputs})
         self.attention = nn.TransformerEncoderLayer(
-            width, nhead=2, dim_feedforward=4 * width, dropout=model.dropout.layer, batch_first=True
+            width,
+            nhead=2 - width % 2,
+            dim_feedforward=4 * width,
+            dropout=model.dropout.layer,
+            batch_first=True,
         )
         self.predictor = nn.Sequential(
             nn.Linear(2 * len(inputs) * width, len(inputs) * width),
