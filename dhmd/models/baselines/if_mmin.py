@@ -1,6 +1,6 @@
 """IF-MMIN: imagines missing modalities from invariant features (Zuo et al., ICASSP 2023).
 
-arXiv 2210.15359. Pretraining: encoders, an encoder of modality-invariant features that all
+arXiv 2210.15359, written after the authors' code. Pretraining: encoders, an encoder of modality-invariant features that all
 modalities share, and a classifier learn the task on complete utterances, with the central moment
 discrepancy between invariant features. Then modalities are hidden at random; a cascade of residual
 autoencoders imagines the pretrained vectors of what is hidden, and its codes predict the label.
@@ -83,7 +83,7 @@ class IFMMIN(nn.Module):
         return found
 
     def imagine(self, vectors_BMH: Tensor, invariant_BMH: Tensor) -> tuple[Tensor, Tensor]:
-        """Return imagined vectors `[B, F]` and the codes of all blocks (equations 3 to 5).
+        """Return imagined vectors `[B, F]` and the codes of all blocks.
 
         Each block reads the output of the block before it plus the invariant features.
         """
