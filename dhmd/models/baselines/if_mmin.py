@@ -1,9 +1,10 @@
 """IF-MMIN: imagines missing modalities from invariant features (Zuo et al., ICASSP 2023).
 
-arXiv 2210.15359, written after the authors' code. Pretraining: encoders, an encoder of modality-invariant features that all
-modalities share, and a classifier learn the task on complete utterances, with the central moment
-discrepancy between invariant features. Then modalities are hidden at random; a cascade of residual
-autoencoders imagines the pretrained vectors of what is hidden, and its codes predict the label.
+arXiv 2210.15359, written after the authors' code. Pretraining: encoders, an encoder of
+modality-invariant features that all modalities share, and a classifier learn the task on complete
+utterances, with the central moment discrepancy between invariant features. Then modalities are
+hidden at random; a cascade of residual autoencoders imagines the pretrained vectors of what is
+hidden, and its codes predict the label.
 Filled in: widths in proportion to `model.width`; a set of hidden modalities is drawn for each
 utterance and update; a hidden or absent modality has the zero vector, where the authors' code reads
 zeros; all losses have weight 1, the default of that code; ten epochs of pretraining.
