@@ -104,18 +104,6 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def reseal(folder: Path) -> None:
-    """Make model.json name the files as they are now."""
-    import hashlib
-
-    from dhmd.base.artefacts import load_description, write_description
-
-    content = load_description(folder)
-    for name in content["files"]:
-        content["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    write_description(folder, content)
-
-
 def copied(folder: Path, target: Path) -> Path:
     shutil.copytree(folder, target)
     return target

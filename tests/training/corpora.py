@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from dhmd.data.aligned import Corpus, CorpusData, Ragged, read_corpus, write_aligned
 from dhmd.models.config import (
@@ -121,3 +122,9 @@ TINY = Configuration(
 def tiny_configuration(changes: Mapping[str, Any] | None = None, **own: Any) -> Configuration:
     """The small configuration with some keys, as in params.yaml, changed."""
     return replace(overlay(TINY, changes or {}), **own)
+
+
+def flat(value: dict[str, Any]) -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys."""
+    found: dict[str, Any] = pd.json_normalize(value).to_dict("records")[0]
+    return found
