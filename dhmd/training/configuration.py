@@ -81,7 +81,7 @@ class Configuration:
         return value
 
     def for_pretraining(self) -> Configuration:
-        """Return the configuration with defaults for all settings that pretraining does not use.
+        """Return the configuration of pretraining, with defaults for all settings it does not use.
 
         dvc.yaml tracks the other settings for the pretrain stage.
         """
@@ -92,13 +92,12 @@ class Configuration:
             kernels=self.model.kernels,
             dropout=dropout,
         )
-        neutral = TrainConfig()
         train = replace(
             self.train,
-            epochs=neutral.epochs,
-            lr=neutral.lr,
-            early_stop=neutral.early_stop,
-            modality_dropout=neutral.modality_dropout,
+            epochs=self.pretrain.epochs,
+            lr=self.pretrain.lr,
+            early_stop=self.pretrain.early_stop,
+            modality_dropout=0.0,
         )
         pretrain = replace(self.pretrain, enabled=True)
         return Configuration(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -48,11 +48,11 @@ def pretrain_modality(
     Raises:
         DhmdError: a split has no utterance with this modality, or too few videos.
     """
-    train, pretrain = configuration.train, configuration.pretrain
+    train, num_folds = configuration.train, configuration.pretrain.folds
     data = DeviceCorpus.of(corpus, [modality], device)
     here_N = data.lengths_MN[0] > 0
-    folds_N = video_folds(corpus, pretrain.folds)
-    runs = [(seed, fold) for seed in train.seeds for fold in range(-1, pretrain.folds)]
+    folds_N = video_folds(corpus, num_folds)
+    runs = [(seed, fold) for seed in train.seeds for fold in range(-1, num_folds)]
     uses_EN = np.stack([(folds_N >= 0) & here_N & (folds_N != fold) for _, fold in runs])
     members = Members(
         [stream_seed(seed, f"pretrain/{modality}/{fold}") for seed, fold in runs], device
@@ -72,13 +72,7 @@ def pretrain_modality(
         members,
         data,
         names=names,
-        train=replace(
-            train,
-            epochs=pretrain.epochs,
-            lr=pretrain.lr,
-            early_stop=pretrain.early_stop,
-            modality_dropout=0.0,
-        ),
+        train=train,
         train_rows=rows["train"],
         valid_rows=rows["valid"],
         uses_EN=uses_EN.astype(np.float32),
@@ -91,7 +85,7 @@ def pretrain_modality(
     for seed in train.seeds:
         own = trained[member_name(modality, seed)].arrays
         own["teacher"] = np.full_like(own["prediction"], np.nan)
-        for fold in range(pretrain.folds):
+        for fold in range(num_folds):
             out_N = (folds_N == fold) & here_N
             without = trained.pop(member_name(modality, seed) + f"/fold-{fold}")
             own["teacher"][out_N] = without.arrays["prediction"][out_N]

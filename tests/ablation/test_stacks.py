@@ -1,4 +1,4 @@
-"""Variants trained as one stack are the variants trained alone."""
+"""Variants trained as one stack equal variants trained alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which variants there are, and what each changes."""
+"""The variants and the settings that they change."""
 
 from __future__ import annotations
 

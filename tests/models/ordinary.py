@@ -98,7 +98,7 @@ class Normalised(Pooled):
 
 
 class Counting(Pooled):
-    """Keeps Python state."""
+    """Counts its calls in a Python attribute."""
 
     calls = 0
 
@@ -153,7 +153,7 @@ class UnimodalLabels(Pooled):
 
 
 class Bounded(Pooled):
-    """As MMIM: a bound's parameters and the main ones in turn, a pass over the data each."""
+    """As MMIM: the parameters of a bound and the main ones alternate per epoch."""
 
     phases = ("bound", "main")
     alternate = "epoch"
@@ -174,7 +174,7 @@ class Bounded(Pooled):
 
 
 class Conversation(Pooled):
-    """As HFGCN: the utterances of a video are a conversation, which is never divided."""
+    """As HFGCN: a batch has whole videos."""
 
     batch_by = "video"
 
@@ -186,7 +186,7 @@ class Conversation(Pooled):
 
 
 class Imagining(Pooled):
-    """As IF-MMIN: a pretraining that learns to reconstruct, then the task."""
+    """As IF-MMIN: pretraining by reconstruction, then the task."""
 
     pretraining_epochs = 2
 

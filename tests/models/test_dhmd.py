@@ -1,4 +1,4 @@
-"""The plain model's losses are the equations; it trains."""
+"""The losses of the plain model equal the equations."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def test_pretrained_encoders_are_loaded_into_modality_encoders(corpus: Corpus) -
 
 
 def test_state_per_utterance_is_updated_once_per_epoch(corpus: Corpus, tmp_path: Path) -> None:
-    """The first batch's decision and padding rows leave no trace; the best epoch's is kept."""
+    """Neither the check of the first batch nor padding rows update the state."""
     trainer = trainer_of(ordinary.UnimodalLabels, corpus, tmp_path / "s", (1, 2))
     progress = trainer.run()
     seen = trainer.learner.member_tensors()["seen_N"]

@@ -1,4 +1,4 @@
-"""Random streams: a seed draws the same numbers alone and in company, and good ones."""
+"""Random streams of members: independence of other seeds, and their distribution."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ Add = Callable[[str, str], Path]
 
 @pytest.fixture
 def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Add:
-    """Add a file to the baselines, as a user would, for the time of a test."""
+    """Add a file to the baselines during a test, as a user would."""
     folder = tmp_path / "baselines"
     folder.mkdir()
     for path in (ROOT / "baselines").glob("*.py"):
@@ -153,7 +153,7 @@ def test_both_engines_write_the_same_outputs(
 
 
 def test_variants_of_the_plain_engine_train_apart() -> None:
-    """Its members share all settings, so loss weights do not ride on the member axis."""
+    """Members of the plain engine share all settings, including loss weights."""
     plain = tiny_configuration({"model": {"engine": "plain"}})
     other = replace(plain, kd=replace(plain.kd, lambda_=0.0))
     assert plain.structure() != other.structure()

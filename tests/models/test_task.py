@@ -1,4 +1,4 @@
-"""What an output means and costs."""
+"""Losses, distances and predictions of both tasks."""
 
 from __future__ import annotations
 

@@ -24,10 +24,10 @@ ROWS = 16
 
 
 class Walker(Learner):
-    """Predicts its parameter for all, and moves it by the learning rate at each update.
+    """Predicts its parameter, which each update moves by the learning rate.
 
     Args:
-        direction: per member, +1 or −1: where the parameter moves.
+        direction: per member, +1 or −1: the direction of the updates.
         spoil: a term to add to the loss (NaN, say), from the parameters.
     """
 
@@ -51,7 +51,7 @@ class Walker(Learner):
 
 
 class Watcher:
-    """Keeps what it is told."""
+    """Stores all events."""
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.begun: list[tuple[str, tuple[str, ...], int]] = []

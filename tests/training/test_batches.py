@@ -1,4 +1,4 @@
-"""Batches have every utterance once per epoch, in shapes that do not depend on the members."""
+"""Plans of batches: every utterance once per epoch, in shapes that do not depend on members."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ lengths_of = st.lists(st.integers(0, 30), min_size=1, max_size=60)
 
 
 def corpus(lengths: list[int], modalities: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (not all of the corpus) and lengths of modalities that differ."""
+    """Return some rows of a corpus, and the lengths of its modalities."""
     first = np.array(lengths)
     lengths_MN = np.stack([first * (m + 1) // 2 + m for m in range(modalities)])
     spread = np.repeat(lengths_MN, 2, axis=1)

@@ -36,7 +36,7 @@ WORKER = b"dhmd.training.task"
 
 
 def children(of: int | None = None) -> list[int]:
-    """Living worker processes of this or another process."""
+    """Return the running worker processes of this or another process."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -56,7 +56,7 @@ def no_process_is_left() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def shared(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Watcher]:
-    """A training by two workers that nothing happened to."""
+    """Return a training by two workers without interruption."""
     folder, watcher = tmp_path_factory.mktemp("shared"), Watcher()
     train(TWO, bench.cache(), bench.pretrained(), folder / "m", folder / "s", watcher)
     assert list((folder / "s" / "tasks").iterdir()) == []
@@ -64,7 +64,7 @@ def shared(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 
 
 def check_close(one: Path, other: Path, tolerance: float = 1e-3) -> None:
-    """The same files with the same content, up to rounding."""
+    """Check that two folders have the same files, up to rounding."""
     assert files(one).keys() == files(other).keys()
     found, expected = arrays(one), arrays(other)
     assert found.keys() == expected.keys()
@@ -233,7 +233,7 @@ def test_workers_end_with_their_parent_and_the_training_resumes(
 
 
 def test_bad_input_of_a_task_is_one_sentence(bench: Bench, tmp_path: Path) -> None:
-    """A modality that a split lacks is noticed by the task, not by the job."""
+    """The task, not the job, refuses a modality that is absent from a split."""
     data = tiny_data(alignment="none", absent=False)
     present = data.present_NM.copy()
     present[data.folds["standard"] == "valid", 1] = False
@@ -247,7 +247,7 @@ def test_bad_input_of_a_task_is_one_sentence(bench: Bench, tmp_path: Path) -> No
 
 @contextmanager
 def no_file_above(size: int) -> Iterator[None]:
-    """As on a full disk, here and in children."""
+    """Limit file sizes here and in children, as a full disk does."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

@@ -1,4 +1,4 @@
-"""history.csv, and predictions of what diverged."""
+"""history.csv, and outputs of diverged members."""
 
 from __future__ import annotations
 

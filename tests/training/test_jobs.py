@@ -193,7 +193,7 @@ def test_pretraining_writes_encoders_scores_and_teachers(bench: Bench, task: str
 
 
 def test_teachers_are_not_trained_on_their_own_targets(bench: Bench, tmp_path: Path) -> None:
-    """New labels in one video: its teachers do not move, everyone else's may."""
+    """New labels in one video change the teachers of other videos only."""
     data = tiny_data()
     labels = data.labels_N.copy()
     touched = np.array(data.videos) == "v2"
@@ -220,7 +220,7 @@ def test_modalities_are_pretrained_independently(bench: Bench, tmp_path: Path) -
 
 
 def test_training_starts_from_pretrained_encoders(bench: Bench, tmp_path: Path) -> None:
-    """With a rate of almost nothing the encoders of the model are still the pretrained ones."""
+    """With a learning rate near 0, the encoders of the model stay the pretrained ones."""
     still = tiny_configuration({"train": {"epochs": 1, "lr": 1e-12}})
     train(still, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
     fresh = tiny_configuration(

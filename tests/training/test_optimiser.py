@@ -1,4 +1,4 @@
-"""The stacked optimiser against torch's AdamW, one instance a member."""
+"""The stacked optimiser equals one torch.optim.AdamW per member."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many processes there are, and which members train together."""
+"""Number of processes, and division of members into stacks."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def test_only_a_new_seed_or_variant_is_trained(bench: Bench, tmp_path: Path) -> 
 
 
 def test_pretraining_trains_only_new_seeds(bench: Bench, tmp_path: Path) -> None:
-    """The key of a training has what its own seed takes from the pretrained folder."""
+    """The key of a training includes the pretrained weights and teachers of its seed only."""
     one = tiny_configuration({"train": {"seeds": (1,), "epochs": 1}})
     two = tiny_configuration({"train": {"seeds": (1, 2), "epochs": 1}})
     for configuration, expected in ((one, ["seed-1"]), (two, ["seed-2"])):

@@ -35,7 +35,7 @@ from tests.training.learners import CPU, Walker, Watcher, one_label, schedule, t
 
 
 def test_a_member_keeps_its_best_weights_and_stops_early(tmp_path: Path) -> None:
-    """Towards 0.33 by 0.1 an epoch: best after three; the other one only gets worse."""
+    """One member moves towards 0.33 by 0.1 per epoch, best after three; the other gets worse."""
     learner, watcher = Walker([1.0, -1.0]), Watcher()
     trainer = trainer_of(
         learner,
@@ -155,7 +155,7 @@ def test_the_history_has_means_over_updates(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spoilt", [math.nan, math.inf])
 def test_a_diverged_member_does_not_change_the_others(tmp_path: Path, spoilt: float) -> None:
     def spoil(place_E: Tensor) -> Tensor:
-        """The second member breaks when it gets beyond 0.25."""
+        """Return an invalid loss of the second member once it exceeds 0.25."""
         bad = (place_E > 0.25) & torch.tensor([False, True, False])
         return place_E * torch.where(bad, spoilt, 0.0)
 
@@ -181,7 +181,7 @@ def test_a_diverged_member_does_not_change_the_others(tmp_path: Path, spoilt: fl
 def dhmd_trainer(
     corpus: Corpus, configuration: Configuration, folder: Path, observer: Watcher | None = None
 ) -> tuple[Learner, Trainer]:
-    """A trainer of the architecture, with teachers that depend on seed and utterance alone."""
+    """Build a trainer with teachers that depend only on seed and utterance."""
     seeds = configuration.train.seeds
     data, task = DeviceCorpus.of(corpus, configuration.modalities, CPU), task_of(corpus)
     count, outputs = len(corpus.ids), task.outputs
@@ -219,7 +219,7 @@ def dhmd_trainer(
 
 
 def recorded(model: Learner) -> list[dict[str, Tensor]]:
-    """Every step's losses, `[E]` each, as the training goes on."""
+    """Record the losses of every step, `[E]` each."""
     steps: list[dict[str, Tensor]] = []
     losses = model.losses
 
@@ -313,7 +313,7 @@ def test_accumulating_two_batches_equals_one_batch(tmp_path: Path) -> None:
 
 
 def test_the_last_update_of_an_epoch_is_not_dropped(tmp_path: Path) -> None:
-    """24 rows in batches of 8, two an update: the third batch is an update of its own."""
+    """24 rows in batches of 8, two per update: the third batch is the second update."""
     corpus = tiny_corpus(tmp_path / "c.h5")
     _, trainer = dhmd_trainer(corpus, with_seeds(1, accumulate=2, epochs=1), tmp_path / "s")
     trainer.run()
@@ -385,7 +385,7 @@ def test_modality_dropout_is_on_in_training_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("task", [Task(), CLASSES], ids=["regression", "classification"])
 def test_utterances_with_weight_zero_change_nothing(task: Task) -> None:
-    """Weight 0 hides an utterance from every loss: other features and labels change nothing."""
+    """Features and labels of utterances with weight 0 do not change any loss."""
     members = Members((1, 2), CPU)
     model = UnimodalModel(members, task, "audio", 3, MODEL).eval()
     batch = random_batch((3,), steps=(5,), task=task, absent=0.0, uncounted=2)

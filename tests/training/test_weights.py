@@ -1,4 +1,4 @@
-"""Model folders: whole, or refused by name."""
+"""Writing, loading and refusing model folders."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def dropout(rates: tuple[float, ...]) -> Dropout:
 
 
 def plain(query: Tensor, pairs: Tensor, bias: Tensor, kept: Tensor) -> Tensor:
-    """`kept` [S, H, T, U] is what dropout multiplies the weights by."""
+    """Attention by its equation; dropout multiplies the weights by `kept` [S, H, T, U]."""
     q, k, v = (
         x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
         for x in (query, pairs[..., :WIDTH], pairs[..., WIDTH:])
@@ -70,7 +70,7 @@ def test_groups_without_dropout_use_no_random_bits() -> None:
 
 
 def test_a_gpu_uses_one_block_with_one_limit_per_group() -> None:
-    """The masks of the one block that a GPU gets, made on the CPU from bits of every group."""
+    """A GPU has one block, whose masks are computed here on the CPU."""
     rates = (0.4, 0.0, 0.2)
     layer = dropout(rates)
     bits = layer.members.bits(GROUPS, BATCH * HEADS, STEPS, KEYS)

@@ -1,4 +1,4 @@
-"""The decoupling losses against loops over utterances, steps and triplets."""
+"""The margin loss of small examples."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def _case(
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_stacked_model_equals_the_plain_one(name: str) -> None:
-    """In outputs, losses and gradients; a loss that only the plain model has must not count yet."""
+    """In outputs, losses and gradients; a loss that only the plain model has must have weight 0."""
     fast, batch, built = _case(**CASES[name])
     outputs, found = fast(batch), fast.losses(batch)
     found["total"].sum().backward()
@@ -226,7 +226,7 @@ def _gradients(fast: DHMD, batch: EnsembleBatch) -> dict[str, Tensor]:
 
 
 def test_lambda_zero_removes_every_distillation_loss() -> None:
-    """Teachers and the dictionary's weight then move nothing but, through L_edge, the edges."""
+    """With λ = 0, teachers change only the edge networks, through L_edge."""
     batch = random_batch(list(INPUTS.values()))
     assert batch.teachers_EMBO is not None
     others = replace(batch, teachers_EMBO=batch.teachers_EMBO * -3)
@@ -247,7 +247,7 @@ def _heavier(kd: Any) -> Any:
 
 
 def test_only_the_edge_loss_trains_the_edge_network() -> None:
-    """Without L_edge no gradient would reach the edge networks: w is detached everywhere else."""
+    """All other losses use detached edge weights."""
     fast, batch, _ = _case()
     losses = fast.losses(batch)
     rest = losses["total"] - sum(losses[f"edge_{space}"] for space in SPACES)

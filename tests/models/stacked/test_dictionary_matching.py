@@ -1,4 +1,4 @@
-"""Dictionary matching against loops over utterances, steps and codes."""
+"""Dictionary matching: gradients, balance and initial codes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def dictionary(modalities: int = 3, **changes: Any) -> DictionaryMatching:
 
 
 def matched_of(batch: EnsembleBatch) -> DictionaryOutputs:
-    """Leaves for all that a loss may read; A is the sparsemax of z."""
+    """Return outputs with leaf tensors; A is the sparsemax of z."""
     shape = batch.present_EMB.shape
     z = (normal(*shape, CODES, seed=41).double() * 2).requires_grad_()
     u = torch.nn.functional.normalize(normal(*shape, WIDTH, seed=42).double(), dim=-1)
@@ -109,7 +109,7 @@ def test_initial_codes_are_sparse(codes: int, width: int) -> None:
 
 
 def _active(table_EKW: Tensor, config: DictionaryConfig) -> Tensor:
-    """Active codes of random utterances of eight steps, the mean by member."""
+    """Return the mean number of active codes of random utterances of eight steps, by member."""
     queries = normal(len(table_EKW), 200, 8, table_EKW.shape[-1], seed=5)
     queries = torch.nn.functional.normalize(queries, dim=-1)
     z = torch.einsum("rnsw,rkw->rnsk", queries, table_EKW).amax(2) * config.scale

@@ -1,4 +1,4 @@
-"""The GD-Unit against loops over utterances and edges."""
+"""Edge weights of the GD-Unit and its controls."""
 
 from __future__ import annotations
 

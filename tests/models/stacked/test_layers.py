@@ -57,9 +57,6 @@ def test_temporal_convolution_equals_conv1d(kernel: int, steps: int) -> None:
         assert_close(ours.bias_EO.grad[r], theirs.bias.grad)
 
 
-# ---- norms ---------------------------------------------------------------------------------------
-
-
 # ---- the GRU -------------------------------------------------------------------------------------
 
 
@@ -144,7 +141,7 @@ def test_one_of_several_equal_maxima_gets_the_gradient() -> None:
 
 
 class Counting(nn.Module):
-    """A linear map that tells how often it ran."""
+    """A linear map that counts its calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -225,7 +222,7 @@ def test_dropout_masks_do_not_depend_on_other_seeds(rates: float | Sequence[floa
 
 @pytest.mark.parametrize("rates", [0.3, (0.3, 0.6)])
 def test_fused_forms_equal_dropout_and_the_other_operation(rates: float | Sequence[float]) -> None:
-    """`rectified` and `added` from the same streams as plain dropout, values and gradients."""
+    """`rectified` and `added` equal dropout with the same stream, in values and gradients."""
     x, base = normal(2, 2, 5, 6), normal(2, 2, 5, 6, seed=1)
 
     def run(form: str, joint: bool) -> list[torch.Tensor]:

@@ -14,7 +14,7 @@ from tests.models.stacked.layers import normal
 
 
 def staircase(codes: int, top: int, kept: float) -> Tensor:
-    """Scores that make Newton's method slow: each group of them is cut off by a step of its own.
+    """Return scores for which Newton's method is slow: each step removes only one group.
 
     From the top down: `top` scores at 0, then groups such that a step that still sees a group puts
     its threshold just below the group above it. A step keeps the share `kept`.
@@ -34,7 +34,7 @@ def staircase(codes: int, top: int, kept: float) -> Tensor:
 
 
 def newton_steps(z: Tensor) -> int:
-    """How many steps it takes until the support stays."""
+    """Count the steps until the support does not change."""
     z = z.double()
     active = z > z.max() - 1
     for step in range(1, 1000):
