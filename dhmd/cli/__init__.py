@@ -30,7 +30,8 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("config", "check params.yaml and the dataset configs", "dhmd.cli.config"),
     Command("data", "show a corpus, check it, pin the hashes of its files", "dhmd.cli.data"),
-    Command("import", "import MMSA pickles or your own arrays as a dataset", "dhmd.cli.import_"),
+    Command("import", "import videos, arrays or MMSA pickles as a dataset", "dhmd.cli.import_"),
+    Command("extract", "extract features of videos to .csd files", "dhmd.cli.extract"),
     Command("predict", "score new .csd files with a trained model", "dhmd.cli.predict"),
     Command("track", "record finished outputs in MLflow", "dhmd.cli.track"),
     Command("gate", "compare the metrics of two revisions for regressions", "dhmd.cli.gate"),

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 def summary(metrics: Mapping[str, Any]) -> str:
     """Return the main test score of a metrics.json and the number of its seeds."""
     name = next(iter(name for name in TITLES if name in metrics["test"]), "mae")
-    score, count = metrics["test"][name], metrics["n_seeds"]
-    spread = f" ± {score['std']:.3f}" if score.get("std") is not None else ""
+    count, std = metrics["n_seeds"], metrics["test"].get(f"{name}_std")
+    spread = "" if std is None else f" ± {std:.3f}"
     seeds = f"{count} seed{'' if count == 1 else 's'}"
-    return f"test {TITLES[name]} {score['mean']:.3f}{spread} over {seeds}"
+    return f"test {TITLES[name]} {metrics['test'][name]:.3f}{spread} over {seeds}"
