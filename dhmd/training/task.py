@@ -301,7 +301,7 @@ def _locked(task: Task) -> Iterator[None]:
         lock.release()
 
 
-class _Events(SilentObserver, logging.Handler):
+class _Events(logging.Handler, SilentObserver):
     """Append epochs and log messages to a file, for the process that started this one."""
 
     def __init__(self, path: Path) -> None:
