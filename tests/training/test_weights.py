@@ -128,7 +128,7 @@ def test_tensors_that_do_not_fit_are_refused_by_name(bench: Bench, tmp_path: Pat
         lambda content: content["configuration"].update(architecture="lstm"),
         lambda content: content["configuration"]["model"].update(width="wide"),
         lambda content: content["normalisation"]["text"].pop("mean"),
-        lambda content: content["task"].update(low=None),
+        lambda content: content["task"].update(low="wide"),
         lambda content: content["features"].pop("text"),
     ],
 )
