@@ -63,7 +63,7 @@ class Description:
     def __post_init__(self) -> None:
         for name in self.configuration.modalities:
             if name not in self.features or name not in self.normalisation:
-                raise ValueError(f"features and normalisation do not describe {name}")
+                raise ValueError(f"it does not describe {name}: train again")
 
     @staticmethod
     def of(corpus: Corpus, configuration: Configuration) -> Description:
