@@ -85,12 +85,12 @@ class DictionaryConfig:
 
     homogeneous: bool = True  # dictionary of the shared features
     heterogeneous: bool = True  # dictionary of the private features
-    matching: bool = True  # match modalities over it; False: it only feeds the fusion
+    matching: bool = True  # match modalities; False: the dictionaries only feed the fusion
     weight: NonNegativeFloat = 3.0  # weight of L_DM, on top of kd.lambda
     codes: FromRecipe[Annotated[int, Field(ge=2)]] = 512  # codes K of each dictionary
     scale: PositiveFloat = 10.0  # scale s of the relevance
     temperature: PositiveFloat = 0.2  # temperature of InfoNCE
-    balance: NonNegativeFloat = 0.1  # weight of the codes' balance within L_DM
+    balance: NonNegativeFloat = 0.1  # weight of usage_imbalance in L_DM
     lr_factor: NonNegativeFloat = 5.0  # learning rate of the dictionaries over train.lr
 
 

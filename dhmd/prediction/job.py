@@ -67,7 +67,7 @@ def predict_folder(
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise DhmdError("--device is cuda, but torch sees no GPU here; use auto or cpu")
-    description, _ = read_description(model)
+    description = read_description(model)
     if description.origin is None:
         raise DhmdError(
             f"{model} does not say how its training data was aligned from .csd files: it was "

@@ -1,7 +1,4 @@
-"""The configuration of one model and its training, as one value that goes to JSON and back.
-
-A model directory has it in `model.json`, from which the model can be rebuilt.
-"""
+"""The configuration of one model and its training; model.json stores it as JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Configuration:
-    """Architecture and the sections of params.yaml that shape a model and its training.
+    """Architecture and the sections of params.yaml that define a model and its training.
 
     Attributes:
         modalities: those in use: text, audio, vision, then the others in the recipe's order.
@@ -69,14 +66,10 @@ class Configuration:
         Raises:
             DhmdError: an unknown key or a wrong value; the sentence names `source` and the key.
         """
-        model = value.get("model") if isinstance(value, Mapping) else None
-        if isinstance(model, Mapping) and "vote" in model:  # its name in older model.json files
-            renamed = {key: item for key, item in model.items() if key != "vote"}
-            value = {**value, "model": {**renamed, "auxiliary_average": model["vote"]}}  # type: ignore[dict-item]
         return load_section(Configuration, value, source=source)
 
     def structure(self) -> dict[str, Any]:
-        """Return what two configurations must share to train as one stack: all but loss weights."""
+        """Return the settings that the members of a stack share: all but loss weights."""
         value = self.as_json()
         for key in ("threads", "workers"):
             value["train"].pop(key)
@@ -93,9 +86,9 @@ class Configuration:
         return value
 
     def for_pretraining(self) -> Configuration:
-        """Return the configuration with defaults for all that pretraining does not depend on.
+        """Return the configuration of pretraining, with defaults for all settings it does not use.
 
-        dvc.yaml tracks, for the pretrain stage, the keys that are kept here.
+        dvc.yaml tracks the other settings for the pretrain stage.
         """
         dropout = DropoutConfig(input=self.model.dropout.input, output=self.model.dropout.output)
         model = ModelConfig(
@@ -104,13 +97,12 @@ class Configuration:
             kernels=self.model.kernels,
             dropout=dropout,
         )
-        neutral = TrainConfig()
         train = replace(
             self.train,
-            epochs=neutral.epochs,
-            lr=neutral.lr,
-            early_stop=neutral.early_stop,
-            modality_dropout=neutral.modality_dropout,
+            epochs=self.pretrain.epochs,
+            lr=self.pretrain.lr,
+            early_stop=self.pretrain.early_stop,
+            modality_dropout=0.0,
         )
         pretrain = replace(self.pretrain, enabled=True)
         return Configuration(
@@ -143,19 +135,10 @@ def _overlaid(value: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 def subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the proper subsets of the modalities, the smallest first.
 
-    With more than four modalities there are only those of one modality and those that leave one
-    out, so that their number stays small.
+    With more than four modalities there are only the subsets of one modality and those that leave
+    one out, which keeps their number small.
     """
     sizes = range(1, len(modalities))
     if len(modalities) > 4:
         sizes = range(1, len(modalities), len(modalities) - 2)
     return [subset for size in sizes for subset in combinations(modalities, size)]
-
-
-def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings, with dotted keys."""
-    items: dict[str, Any] = {}
-    for key, item in value.items():
-        dotted = f"{prefix}{key}"
-        items |= flat(item, f"{dotted}.") if isinstance(item, Mapping) else {dotted: item}
-    return items

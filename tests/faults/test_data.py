@@ -22,7 +22,7 @@ from dhmd.data.formats import import_corpus
 from dhmd.data.synthetic import GeneratorConfig
 from dhmd.recipes import Recipe, check_recipe_file, load_recipe
 from dhmd.settings import load_params
-from dhmd.training.input import Input
+from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.weights import load_model
 from tests.data.formats.files import array_splits, mmsa_splits, write_arrays, write_pickle
 from tests.data.formats.recipes import arrays_recipe, mmsa_recipe
@@ -93,7 +93,7 @@ def _use_aligned(path: Path) -> None:
     corpus = read_corpus(path, test_labels=True)
     for split in ("train", "valid", "test"):
         corpus.index(split)
-    Input.of(corpus, corpus.modalities, torch.device("cpu"))
+    DeviceCorpus.of(corpus, corpus.modalities, torch.device("cpu"))
 
 
 def _pickle(reference: Reference, folder: Path) -> Path:

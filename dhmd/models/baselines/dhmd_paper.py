@@ -30,7 +30,6 @@ from dhmd.models.baselines.dmd import EDGE_SCALE, EDGE_WIDTH
 from dhmd.models.batch import Batch
 from dhmd.models.config import ModelConfig
 from dhmd.models.layers import masked_mean, sparsemax
-from dhmd.models.learner import per_modality
 from dhmd.models.task import Task
 
 SPACES = ("homogeneous", "heterogeneous")
@@ -77,15 +76,15 @@ class DHMDPaper(nn.Module):
         self.task, self.options, self.names = task, options, tuple(inputs)
         width = model.width
         self.input_dropout = nn.ModuleDict(
-            {name: nn.Dropout(per_modality(model.dropout.input, name)) for name in inputs}
+            {name: nn.Dropout(model.dropout.input[name]) for name in inputs}
         )
         self.projections = nn.ModuleDict(
             {
                 name: nn.Conv1d(
                     size,
                     width,
-                    per_modality(model.kernels, name),
-                    padding=per_modality(model.kernels, name) // 2,
+                    model.kernels[name],
+                    padding=model.kernels[name] // 2,
                     bias=False,
                 )
                 for name, size in inputs.items()
@@ -101,7 +100,7 @@ class DHMDPaper(nn.Module):
         self.cross_attention = nn.ModuleDict(
             {
                 f"{target}_{source}": Transformer(
-                    width, model.layers, model, per_modality(model.dropout.attention, source)
+                    width, model.layers, model, model.dropout.attention[source]
                 )
                 for target, source in permutations(inputs, 2)
             }
@@ -115,7 +114,7 @@ class DHMDPaper(nn.Module):
                     memory,
                     max(model.layers, MEMORY_LAYERS),
                     model,
-                    per_modality(model.dropout.attention, name),
+                    model.dropout.attention[name],
                 )
                 for name in inputs
             }

@@ -23,7 +23,6 @@ from dhmd.models.baselines.dmd import margin_loss
 from dhmd.models.batch import Batch
 from dhmd.models.config import ModelConfig
 from dhmd.models.layers import masked_mean, modality_encoders
-from dhmd.models.learner import per_modality
 from dhmd.models.task import Task
 
 LANGUAGE_WEIGHT = 3.0  # of the language head's task loss
@@ -52,7 +51,7 @@ class DLF(nn.Module):
         self.encoders = modality_encoders(inputs, model)
 
         def transformer(name: str, layers: int = 0) -> Transformer:
-            rate = per_modality(model.dropout.attention, name)
+            rate = model.dropout.attention[name]
             return Transformer(width, max(model.layers, layers), model, rate)
 
         self.specific = nn.ModuleDict({n: transformer(n) for n in inputs})

@@ -22,7 +22,6 @@ from dhmd.config.schema import CONFIG, load_section
 from dhmd.models.baselines._dmd_layers import Head, Transformer
 from dhmd.models.batch import Batch
 from dhmd.models.config import ModelConfig
-from dhmd.models.learner import per_modality
 from dhmd.models.registry import Corpus
 from dhmd.models.task import Task
 
@@ -98,7 +97,7 @@ class DMD(nn.Module):
         rank = {"text": 0, "vision": 1, "audio": 2}
         self.names = sorted(inputs, key=lambda name: rank.get(name, len(rank)))
         width = model.width
-        kernels = {name: per_modality(model.kernels, name) for name in inputs}
+        kernels = {name: model.kernels[name] for name in inputs}
         self.steps = {name: max(corpus.steps[name], kernels[name]) for name in inputs}
         # A sequence of the model's width enters as it is.
         projects = {name: size != width for name, size in inputs.items()}
@@ -106,7 +105,7 @@ class DMD(nn.Module):
             name: self.steps[name] - (kernels[name] - 1 if projects[name] else 0) for name in inputs
         }
         self.input_dropout = nn.ModuleDict(
-            {name: nn.Dropout(per_modality(model.dropout.input, name)) for name in inputs}
+            {name: nn.Dropout(model.dropout.input[name]) for name in inputs}
         )
         self.projections = nn.ModuleDict(
             {
@@ -123,7 +122,7 @@ class DMD(nn.Module):
         self.margin = nn.ModuleDict({n: nn.Linear(width * lengths[n], width) for n in inputs})
 
         def transformer(size: int, source: str, layers: int) -> Transformer:
-            return Transformer(size, layers, model, per_modality(model.dropout.attention, source))
+            return Transformer(size, layers, model, model.dropout.attention[source])
 
         self.self_attention = nn.ModuleDict(
             {name: transformer(width, name, model.layers) for name in inputs}

@@ -21,7 +21,6 @@ from dhmd.base.errors import DhmdError
 from dhmd.models.batch import Batch
 from dhmd.models.config import ModelConfig
 from dhmd.models.layers import Attention, masked_mean, modality_encoders, zero_padding
-from dhmd.models.learner import per_modality
 from dhmd.models.task import Task
 
 JOINT = "joint"
@@ -39,7 +38,7 @@ class JMT(nn.Module):
         self.transformers = nn.ModuleDict(
             {n: nn.ModuleList(Layer(model) for _ in range(model.layers)) for n in sequences}
         )
-        rates = {n: per_modality(model.dropout.attention, n) for n in inputs} | {JOINT: 0.0}
+        rates = {n: model.dropout.attention[n] for n in inputs} | {JOINT: 0.0}
         # One per query sequence, whatever it attends to, as in the authors' code.
         self.cross_attention = nn.ModuleDict(
             {n: Attention(width, model.heads, rates[n]) for n in sequences}
