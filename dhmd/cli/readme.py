@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 from dhmd.base.errors import DhmdError
+from dhmd.evaluation.tables import dataset_names, dataset_tables
 
 _BEGIN = re.compile(r"^<!-- table:(\S+) -->$")
 _END = "<!-- /table -->"
@@ -40,3 +42,16 @@ def with_tables(text: str, tables: Callable[[str], str], source: str) -> str:
     if not found:
         raise DhmdError(f"{source} has no line <!-- table:DATASET --> to write a table after")
     return "\n".join(lines)
+
+
+def dataset_text(folder: Path, *, markdown: bool) -> str:
+    """Return the tables of one dataset as text or Markdown."""
+    tables = dataset_tables(folder)
+    return "\n\n".join(each.to_markdown() if markdown else each.to_text() for each in tables)
+
+
+def readme_tables(metrics: Path, dataset: str) -> str:
+    """Return the README's tables of a dataset, or a sentence if there are none yet."""
+    if dataset not in dataset_names(metrics):
+        return f"No metrics of {dataset} are committed yet."
+    return dataset_text(metrics / dataset, markdown=True)
