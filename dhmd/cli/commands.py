@@ -120,15 +120,13 @@ def lock_check(arguments: Namespace) -> int:
         name = arguments.remote or None
         lines = [f"not in the DVC remote: {path}" for path in missing_in_remote(root, name)]
         good = f"every output of {name or 'the workspace'} is in the DVC remote"
-        # An experiment reads the remotes from the .dvc/config of its own commit.
-        cure = (
-            "run dvc push"
-            if name is None
-            else (
-                f"run dvc push for a commit, dvc exp push origin {name} for an experiment; one that is "
-                "older than the remote needs `dvc remote add --local -d NAME URL` first"
+        cure = "run dvc push"
+        if name is not None:
+            # An experiment reads the remotes from the .dvc/config of its own commit.
+            cure += (
+                f" for a commit, dvc exp push origin {name} for an experiment; one that is older "
+                "than the remote needs `dvc remote add --local -d NAME URL` first"
             )
-        )
     print("\n".join([*lines, cure]) if lines else good)
     return 1 if lines else 0
 

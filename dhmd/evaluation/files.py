@@ -191,15 +191,6 @@ def parse_seeds(text: str, source: str) -> dict[str, dict[int, dict[str, float]]
     return result
 
 
-def parse_ground_truth(text: str, source: str) -> tuple[tuple[str, ...], Floats]:
-    """Parse `truth.csv` to ids and labels before noise; real corpora have no rows."""
-    rows, columns = _parse_table(text, source, ("id",))
-    if columns != ["truth"]:
-        raise DhmdError(f"{source}: the header must be id,truth")
-    values = [row.get("truth", math.nan) for row in rows.values()]
-    return tuple(name for (name,) in rows), np.array(values, dtype=np.float64)
-
-
 def _parse_table(
     text: str, source: str, keys: tuple[str, ...]
 ) -> tuple[dict[tuple[str, ...], dict[str, float]], list[str]]:
