@@ -156,13 +156,6 @@ def load_params(root: Path) -> Params:
     )
 
 
-def with_values(settings: Settings, **sections: Any) -> Settings:
-    """Return the settings with whole sections replaced, checked again."""
-    changed = replace(settings, **sections)
-    _check(changed)
-    return changed
-
-
 def _check(settings: Settings) -> None:
     """Refuse values that contradict each other or the recipe."""
     model, recipe = settings.model, settings.recipe

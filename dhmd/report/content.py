@@ -84,7 +84,6 @@ def build_report(data: ReportData) -> dict[str, Any]:
                 *_figures(
                     model_charts.edges(data),
                     model_charts.edge_reliability(data),
-                    charts.edge_controls(data) if model_charts.has_edges(data) else None,
                 ),
             ],
             "Dictionaries": _dictionaries(data, spaces),
@@ -209,11 +208,7 @@ def _graph_text(data: ReportData) -> list[Block]:
                 f"{data.modalities[first]} (mean weight {weights[first]:.2f} over targets; equal "
                 f"weights would be {1 / len(weights):.2f})."
             )
-    blocks = [_text(" ".join(sentences))]
-    if not any(name in data.ablations for name in charts.EDGE_CONTROLS):
-        text = "No control of the edges was trained: this does not show whether learned edges help."
-        blocks.append(_text(text, "muted"))
-    return blocks
+    return [_text(" ".join(sentences))]
 
 
 def _dictionaries(data: ReportData, spaces: Sequence[tuple[Space, list[Block]]]) -> list[Block]:
