@@ -1,8 +1,8 @@
 """What every stage does around its work.
 
 `python -m stages.<name> <dataset>` puts the working folder first on the import path, so a queued or
-temporary experiment runs its own copy of the code. `run` checks that, reads the settings, allows
-one process per stage and dataset, prints a user's mistake on one line, and records the run.
+temporary experiment runs its copy of the code. `run` checks that, reads the settings, allows one
+process per stage and dataset, prints an error on one line, and records the run.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _refuse_foreign_code() -> None:
 def _end_at_once(name: str) -> None:
     """End without delay on Ctrl-C and SIGTERM, and with the parent.
 
-    Outputs and resume states are written whole or not at all, so nothing needs tidying up; a killed
+    Outputs and resume states are written whole or not at all, so no cleanup is needed; a killed
     `dvc repro` must not leave a training behind that writes into the next one's files.
     """
 

@@ -1,4 +1,4 @@
-"""The description of a model folder: model.json, with the sha256 of the folder's other files."""
+"""Read and write model.json, which describes a model folder and has the sha256 of its files."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ def summary(arguments: Namespace) -> int:
 
 
 def _known_datasets(asked: list[str], known: list[str], folder: str) -> list[str]:
-    """Return the requested datasets (by default all that are known), each once."""
+    """Return the requested datasets without duplicates; by default all known ones."""
     if not known:
         raise DhmdError(f"{folder} has no dataset yet; run dvc repro")
     for name in asked:

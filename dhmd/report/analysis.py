@@ -14,7 +14,7 @@ from dhmd.report.data import Array, ReportData, Space
 
 # A word of fewer utterances describes those utterances rather than the code.
 _MIN_UTTERANCES: Final = 5
-# In standard errors: below it, a word does not stand out.
+# In standard errors: words below it are not listed.
 _MIN_LIFT: Final = 1.0
 _BINS: Final = 10
 

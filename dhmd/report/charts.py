@@ -1,6 +1,6 @@
 """Figures of scores, predictions, training and data.
 
-Each function returns a finished `Chart`, or None where there is nothing to draw.
+Each function returns a finished `Chart`, or None if there are no values to draw.
 S seeds, N utterances of the corpus, T utterances of the test split.
 """
 
@@ -404,7 +404,7 @@ def _lengths(axes: Any, data: ReportData) -> None:
     longest = max(int(corpus.features[m].lengths.max(initial=1)) for m in corpus.modalities)
     width = -(-(longest + 1) // 30)
     edges = np.arange(0, longest + width + 1, width) - 0.5
-    # Aligned modalities have the same lengths: one of them stands for all.
+    # Aligned modalities have the same lengths: one is enough.
     for modality in corpus.modalities[:1] if aligned else corpus.modalities:
         counts, _ = np.histogram(corpus.features[modality].lengths, edges)
         colour = OTHER if aligned else modality_colour(data, modality)

@@ -1,4 +1,4 @@
-"""What one report shows: read once, and checked to belong together.
+"""The data of one report, read from all files and checked for consistency.
 
 S seeds, N utterances of the corpus, T utterances of its test split, M modalities of the model,
 C classes, K dictionary codes.

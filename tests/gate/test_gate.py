@@ -538,7 +538,7 @@ def test_revisions_that_do_not_exist(repository):
 def test_outside_git_and_without_a_common_commit(repository, tmp_path):
     write_params(tmp_path)
     for base in (None, "HEAD"):
-        with pytest.raises(DhmdError, match="Git revisions are needed here"):
+        with pytest.raises(DhmdError, match="Git revisions are needed"):
             run_gate(tmp_path, base=base)
     git(repository, "checkout", "-q", "--orphan", "other")
     commit_all(repository)
