@@ -11,8 +11,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONPATH PYTHONHOME
 
 INSTALLED := .venv/.installed
+MEDIA := .venv-media/.installed
 
-.PHONY: help install repro smoke test lint format faults clean
+.PHONY: help install repro smoke test media lint format faults clean
 
 help: ## say what there is
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -47,6 +48,20 @@ smoke: $(INSTALLED) ## run all stages in a temporary copy: one seed, one epoch, 
 test: $(INSTALLED) ## run the tests
 	.venv/bin/python -m pytest
 
+media: $(MEDIA) ## run the tests of videos in .venv-media, whose packages differ (Python 3.11, 3.12)
+	.venv-media/bin/python -m pytest tests/media
+
+$(MEDIA): pyproject.toml constraints-media.txt
+	@for python in python3.11 python3.12 python3; do \
+	    if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
+	        2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$${found:-}" ]; then echo 'make: Python 3.11 or 3.12 is needed for videos' >&2; exit 1; fi; \
+	if ! [ -x .venv-media/bin/python ]; then $$found -m venv .venv-media; fi
+	.venv-media/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --constraint constraints-media.txt --editable '.[media]' pytest pytest-timeout scikit-image
+	@touch $@
+
 lint: $(INSTALLED) ## check style and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -60,4 +75,4 @@ faults: $(INSTALLED) ## break the pipeline on purpose, the long form of tests/fa
 	.venv/bin/python -m pytest --run-slow tests/faults
 
 clean: ## remove the environment and the tools' caches; data, models and metrics stay
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-media .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -17,6 +17,7 @@ SHIPPED = (
     "mustard_dependent",
     "mustard_independent",
     "my_arrays",
+    "my_videos",
     "sims_mmsa",
     "urfunny",
 )

@@ -226,8 +226,11 @@ COMMANDS = (
     Command("data", "show a corpus, check it, record its files", _from_module("dhmd.cli.data")),
     Command(
         "import",
-        "import MMSA pickles or your own arrays as a dataset",
+        "import videos, arrays or MMSA pickles as a dataset",
         _from_module("dhmd.cli.import_"),
+    ),
+    Command(
+        "extract", "extract features of videos to .csd files", _from_module("dhmd.cli.extract")
     ),
     Command("predict", "score new .csd files with a trained model", _predict),
     Command("track", "record finished outputs in MLflow", _track),

@@ -1,5 +1,7 @@
 """`dhmd import mmsa|arrays PATH --dataset NAME`: make a dataset of one's own files.
 
+`dhmd import videos FOLDER --labels FILE` is dhmd/cli/import_videos.py.
+
 The files are checked first, with every check of the pipeline. Then they are linked (or copied) to
 data/placed/NAME, a recipe is drafted if there is none, and the source manifest is written.
 """
@@ -16,6 +18,7 @@ from pathlib import Path
 
 from dhmd.base.errors import DhmdError
 from dhmd.base.files import whole_file, write_text
+from dhmd.cli import import_videos
 from dhmd.config.schema import load_section
 from dhmd.config.yaml12 import parse_yaml
 from dhmd.data.alignment import AlignConfig
@@ -54,10 +57,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         one.add_argument("--dataset", required=True, help="the dataset's name, old or new")
         one.add_argument("--classes", help="the classes' names in order, separated by commas")
         one.add_argument("--task", choices=("regression", "classification"))
+    videos = formats.add_parser("videos", help="a folder of videos, transcripts and labels")
+    import_videos.configure(videos)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Import; return 1 if the files have problems, and then nothing is written."""
+    if arguments.format == "videos":
+        return import_videos.run(arguments)
     root, name, path = repository_root(), str(arguments.dataset), Path(arguments.path)
     if not path.exists():
         raise DhmdError(f"{path} does not exist")

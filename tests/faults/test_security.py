@@ -200,12 +200,13 @@ def test_no_password_reaches_a_log_an_output_or_a_record(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     project = reference.upto(tmp_path / "project", "download")
-    project.edit("params.yaml", ("\n- demo\n", "\n- mosi\n"))
+    project.edit("params.yaml", ("\n- demo", "\n- mosi"))
     project.edit("recipes/mosi.yaml", ("bytes: null", "bytes: 1"))
     before = "  sources: {}"
     for address, shown in ADDRESSES.items():
-        project.edit("params.yaml", (before, f"  sources:\n    mosi: {address}"))
-        before = f"  sources:\n    mosi: {address}"
+        after = f"  sources:\n    mosi: {address}"
+        project.edit("params.yaml", (before, after))
+        before = after
         printed = project.run("python", "-m", "stages.download", "mosi", status=1)
         assert shown in printed
         for text in (printed, caplog.text, *_texts(project.folder / ".dhmd")):

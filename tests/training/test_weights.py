@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -151,25 +150,12 @@ def test_a_model_json_that_makes_no_sense_is_refused(
         load_model(folder, CPU)
 
 
-def test_every_flipped_bit_of_model_json_is_found(bench: Bench, tmp_path: Path) -> None:
-    folder = copied(bench.trained(), tmp_path / "m")
-    path = folder / "model.json"
-    whole = path.read_bytes()
-    before = read_description(folder)[0].as_json({})
-    for place in range(0, len(whole), 37):
-        data = bytearray(whole)
-        data[place] ^= 1 << place % 8
-        path.write_bytes(bytes(data))
-        with suppress(DhmdError):
-            assert read_description(folder)[0].as_json({}) == before  # a blank for a blank
-
-
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(DhmdError, match="is no model folder"):
             read_description(folder)
     (tmp_path / "model.json").write_text('{"format": 1}')
-    with pytest.raises(DhmdError, match=r"model\.json carries no sha256 of itself.*train again"):
+    with pytest.raises(DhmdError, match=r"model\.json has format 1; this version reads 2"):
         read_description(tmp_path)
     (tmp_path / "model.json").write_text('{"format": 2, ')
     with pytest.raises(DhmdError, match=r"model\.json"):

@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import file_sha256, write_text
+from dhmd.config.editing import yaml_editor
 from dhmd.data.download.gathering import wanted_files
 from dhmd.data.download.received import FileRecord
 
@@ -50,14 +50,9 @@ def pinned_text(text: str, records: dict[str, FileRecord], *, where: str) -> str
     Raises:
         DhmdError: the text is not YAML, or lacks a sequence.
     """
-    editor = YAML()
-    editor.preserve_quotes = True
-    editor.width = 1 << 20  # never wrap
+    editor = yaml_editor()
     if re.search(r"^\s*[\w-]+:[^\n]*\n(\s*#[^\n]*\n)*\s+- ", text, re.MULTILINE):
         editor.indent(mapping=2, sequence=4, offset=2)
-    editor.representer.add_representer(
-        type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
     try:
         content: Any = editor.load(text)
     except YAMLError as error:

@@ -27,8 +27,8 @@ class EncoderSource:
     `trained` is true where its weights are trained along with the model (features.text: finetune).
     """
 
-    written: str | None
     digest: str
+    written: str | None = None
     trained: bool = False
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from benchmarks.corpora import generated_recipe
 from dhmd.base.errors import DhmdError
-from dhmd.data.alignment import AlignConfig, Origin, Plan
+from dhmd.data.alignment import AlignConfig, EncoderSource, Origin, Plan
 
 CONFIG = AlignConfig(
     drop_words=("sp", "uh"),
@@ -29,6 +30,8 @@ def test_json_and_back_gives_the_same_plan() -> None:
     origin = Origin.of(plan())
     back = Origin.from_json(json.loads(json.dumps(origin.as_json())), "model.json")
     assert back == origin
+    bundled = replace(origin, encoder=EncoderSource(digest="ab" * 32))
+    assert Origin.from_json(json.loads(json.dumps(bundled.as_json())), "model.json") == bundled
     again = back.plan("random", "none", ["text", "audio", "vision"])
     assert again.config == CONFIG
     assert (again.reference, again.alignment, again.epsilon) == ("words", "none", 1e-3)

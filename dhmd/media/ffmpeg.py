@@ -1,0 +1,151 @@
+"""Sound and frames of media files, decoded by the program ffmpeg."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dhmd.base.errors import DhmdError
+
+Array = np.ndarray[Any, Any]
+
+RATE = 16000  # samples per second
+SIDE = 640  # pixels; frames are scaled to fit a square, whose rest is black
+
+
+@dataclass
+class Media:
+    """A media file.
+
+    Attributes:
+        path: the file.
+        duration: seconds, as the container states it; 0 where it does not.
+        has_sound, has_frames: which streams it has.
+        damage: what ffmpeg reported while decoding.
+    """
+
+    path: Path
+    duration: float
+    has_sound: bool
+    has_frames: bool
+    damage: list[str] = field(default_factory=list)
+
+    def sound(self) -> Array:
+        """Decode the sound to `[N]` int16 samples, mono, `RATE` per second."""
+        if not self.has_sound:
+            return np.zeros(0, dtype=np.int16)
+        # The sound starts with the container, even where its own stream starts later.
+        filters = ["-af", "aresample=async=1:first_pts=0"]
+        command = [*filters, "-vn", "-ac", "1", "-ar", str(RATE), "-f", "s16le"]
+        return np.concatenate(
+            [
+                np.zeros(0, dtype=np.int16),
+                *(np.frombuffer(block, dtype="<i2") for block in self._decode(command, 1 << 20)),
+            ]
+        )
+
+    def frames(self, fps: float) -> Iterator[Array]:
+        """Decode the frames, `fps` per second: `[SIDE, SIDE, 3]` uint8, red, green, blue."""
+        if not self.has_frames:
+            return
+        box = f"{SIDE}:{SIDE}"
+        filters = (
+            f"fps={fps}:start_time=0,scale={box}:force_original_aspect_ratio=decrease,"
+            f"pad={box}:(ow-iw)/2:(oh-ih)/2"
+        )
+        size = SIDE * SIDE * 3
+        command = ["-an", "-vf", filters, "-f", "rawvideo", "-pix_fmt", "rgb24"]
+        for block in self._decode(command, size):
+            if len(block) == size:
+                yield np.frombuffer(block, dtype=np.uint8).reshape(SIDE, SIDE, 3)
+
+    def _decode(self, command: list[str], size: int) -> Iterator[bytes]:
+        """Run ffmpeg and yield what it writes, in blocks of `size` bytes."""
+        with tempfile.TemporaryFile() as messages:
+            process = subprocess.Popen(
+                [_program("ffmpeg"), "-v", "error", "-nostdin", *_input(self.path), *command, "-"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=messages,
+            )
+            assert process.stdout is not None
+            try:
+                while block := process.stdout.read(size):
+                    yield block
+                process.wait()
+            finally:
+                process.kill()
+                process.stdout.close()
+                process.wait()
+            messages.seek(0)
+            reported = messages.read().decode("utf-8", "replace").strip().splitlines()
+        if reported or process.returncode > 0:
+            last = reported[-1] if reported else f"exit status {process.returncode}"
+            self.damage.append(last[:200])
+
+
+def open_media(path: Path) -> Media:
+    """Look at a media file.
+
+    Raises:
+        DhmdError: ffmpeg is not installed, no such file, or a file without sound and frames.
+    """
+    if not path.is_file():
+        raise DhmdError(f"{path} does not exist")
+    entries = "stream=codec_type:stream_disposition:format=duration"
+    found = subprocess.run(
+        [
+            _program("ffprobe"),
+            "-v",
+            "error",
+            "-show_entries",
+            entries,
+            "-of",
+            "json",
+            *_input(path),
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    reported = found.stderr.decode("utf-8", "replace").strip().splitlines() or ["no stream"]
+    try:
+        content = json.loads(found.stdout)
+    except ValueError:
+        content = {}
+    streams = [
+        stream.get("codec_type")
+        for stream in content.get("streams", ())
+        if not stream.get("disposition", {}).get("attached_pic")  # the cover of a sound file
+    ]
+    if "audio" not in streams and "video" not in streams:
+        raise DhmdError(f"{path} has no sound and no frames that ffmpeg can read: {reported[-1]}")
+    return Media(
+        path=path,
+        duration=float(content.get("format", {}).get("duration", 0.0)),
+        has_sound="audio" in streams,
+        has_frames="video" in streams,
+    )
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise DhmdError(
+            f"{name} is not installed: install the program ffmpeg (Debian and Ubuntu: apt-get "
+            "install ffmpeg; macOS: brew install ffmpeg)"
+        )
+    return found
+
+
+def _input(path: Path) -> list[str]:
+    # A playlist must not make ffmpeg open an address, and a name is never a protocol.
+    return ["-protocol_whitelist", "file,pipe", "-i", f"file:{path}"]

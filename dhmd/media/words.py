@@ -1,0 +1,196 @@
+"""Times of words: a transcript aligned to the sound by pocketsphinx, or a Whisper model's own."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dhmd.base.errors import DhmdError, first_line
+from dhmd.media.extractor import optional
+from dhmd.media.ffmpeg import RATE
+from dhmd.media.transcripts import Segment, Transcript, Word, segments_of_chunks
+
+Array = np.ndarray[Any, Any]
+
+_MARGIN = 0.3  # seconds of sound around a cue in which its words may lie
+_FRAME = 0.01  # seconds of pocketsphinx's frames
+_BEAMS = (1e-100, 1e-200)  # a narrow search is quick; a wide one also aligns noisy speech
+_VARIANT = re.compile(r"\(\d+\)$")
+
+# English letters and digits as phones of the CMU dictionary, for words that it does not have.
+_SPELLING = dict(
+    pair.split(" ", 1)
+    for line in (
+        "ch CH/ck K/ee IY/ea IY/ng NG/oo UW/ou AW/ow OW/ph F/qu K W/sh SH/th TH/a AE/b B/c K/d D",
+        "e EH/f F/g G/h HH/i IH/j JH/k K/l L/m M/n N/o AA/p P/q K/r R/s S/t T/u AH/v V/w W/x K S",
+        "y IY/z Z/0 Z IH R OW/1 W AH N/2 T UW/3 TH R IY/4 F AO R/5 F AY V/6 S IH K S",
+        "7 S EH V AH N/8 EY T/9 N AY N",
+    )
+    for pair in line.split("/")
+)
+_LETTERS = re.compile("|".join(sorted(_SPELLING, key=len, reverse=True)))
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A transcript with the words' times in the sound.
+
+    Attributes:
+        spread: how many segments could not be aligned; their words are spread over them.
+        guessed: how many words are not in the dictionary; their sound was guessed.
+    """
+
+    transcript: Transcript
+    spread: int
+    guessed: int
+
+
+class WordAligner:
+    """Forced alignment of English words by pocketsphinx, whose model its package carries."""
+
+    def __init__(self) -> None:
+        self._pocketsphinx = optional("pocketsphinx")
+        self.name = f"pocketsphinx {importlib.metadata.version('pocketsphinx')}"
+        self._decoders = [
+            self._pocketsphinx.Decoder(
+                lm=None,
+                samprate=RATE,
+                loglevel="FATAL",
+                beam=beam,
+                pbeam=beam,
+                wbeam=beam,
+                bestpath=False,
+                dither=True,  # digital silence has no logarithm
+                seed=1,
+            )
+            for beam in _BEAMS
+        ]
+        self._guessed: set[str] = set()
+
+    def __call__(self, transcript: Transcript, sound: Array) -> Aligned:
+        """Align the segments whose words have no times of their own.
+
+        Args:
+            sound: `[N]` int16 samples.
+        """
+        if not transcript.timed:  # plain text: all of it lies somewhere in all of the sound
+            whole = tuple(word for segment in transcript.segments for word in segment.words)
+            found = self._align(whole, sound, 0.0)
+            if found is None:
+                guessed = sum(word.text in self._guessed for word in whole)
+                return Aligned(transcript, len(transcript.segments), guessed)
+            segments, at = [], 0
+            for segment in transcript.segments:
+                words = found[at : at + len(segment.words)]
+                at += len(words)
+                segments.append(_with(segment, words, words[0].start, words[-1].end))
+            done = replace(transcript, segments=tuple(segments), timed=True)
+            return self._counted(transcript, done)
+        segments = []
+        for segment in transcript.segments:
+            if not segment.timed:
+                start = max(0.0, segment.start - _MARGIN)
+                piece = sound[round(start * RATE) : round((segment.end + _MARGIN) * RATE)]
+                aligned = self._align(segment.words, piece, start)
+                if aligned is not None:
+                    segment = _with(segment, aligned, segment.start, segment.end)
+            segments.append(segment)
+        return self._counted(transcript, replace(transcript, segments=tuple(segments)))
+
+    def _counted(self, before: Transcript, after: Transcript) -> Aligned:
+        words = [w for segment in before.segments if not segment.timed for w in segment.words]
+        spread = sum(not segment.timed for segment in after.segments)
+        return Aligned(after, spread, sum(word.text in self._guessed for word in words))
+
+    def _align(self, words: Sequence[Word], sound: Array, start: float) -> tuple[Word, ...] | None:
+        """Return the words with their times, or None where the sound does not contain them."""
+        if len(sound) < RATE * _FRAME * 10:
+            return None
+        for decoder in self._decoders:
+            for word in words:
+                self._pronounce(decoder, word.text)
+            decoder.set_align_text(" ".join(word.text for word in words))
+            decoder.start_utt()
+            decoder.process_raw(sound.tobytes(), full_utt=True)
+            decoder.end_utt()
+            rows = [
+                (row.start_frame * _FRAME + start, (row.end_frame + 1) * _FRAME + start)
+                for row in decoder.seg() or ()
+                if not row.word.startswith(("<", "["))
+            ]
+            if len(rows) == len(words):
+                return tuple(
+                    Word(word.text, *times) for word, times in zip(words, rows, strict=True)
+                )
+        return None
+
+    def _pronounce(self, decoder: Any, word: str) -> None:
+        """Make sure that the dictionary has the word."""
+        if decoder.lookup_word(word) is None:
+            phones = " ".join(_SPELLING[match[0]] for match in _LETTERS.finditer(word))
+            decoder.add_word(word, phones or "AH", True)
+            self._guessed.add(word)
+
+
+def _with(segment: Segment, words: tuple[Word, ...], start: float, end: float) -> Segment:
+    return replace(segment, words=words, start=start, end=end, timed=True)
+
+
+class Whisper:
+    """A Whisper model of a local folder: it hears the words and their times.
+
+    Args:
+        folder: in the form of transformers, with weights as safetensors.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+            raise DhmdError(
+                f"--whisper: {folder} is not a Whisper model: it must have config.json and weights "
+                "as *.safetensors"
+            )
+        transformers = optional("transformers")
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+        self.name = f"Whisper ({folder.resolve().name})"
+        options = {"local_files_only": True, "trust_remote_code": False}
+        try:
+            processor = transformers.WhisperProcessor.from_pretrained(str(folder), **options)
+            model = transformers.WhisperForConditionalGeneration.from_pretrained(
+                str(folder), use_safetensors=True, **options
+            )
+        except (OSError, ValueError, RuntimeError, LookupError, TypeError) as error:
+            raise DhmdError(
+                f"--whisper: {folder} cannot be read: {first_line(error)[:200]}"
+            ) from error
+        self._recognise = transformers.pipeline(
+            "automatic-speech-recognition",
+            model=model,
+            tokenizer=processor.tokenizer,
+            feature_extractor=processor.feature_extractor,
+        )
+
+    def __call__(self, sound: Array, media: Path) -> Transcript:
+        """Transcribe `[N]` int16 samples of a media file.
+
+        Raises:
+            DhmdError: it hears no words.
+        """
+        audio = {"raw": sound.astype(np.float32) / 32768, "sampling_rate": RATE}
+        try:
+            heard = self._recognise(audio, return_timestamps="word")
+        except (ValueError, RuntimeError, LookupError, TypeError) as error:
+            raise DhmdError(
+                f"{media}: {self.name} fails ({first_line(error)[:200]}): is it a Whisper model "
+                "that returns the times of words?"
+            ) from error
+        segments = segments_of_chunks(heard["chunks"], media)
+        if not segments:
+            raise DhmdError(f"{media}: {self.name} hears no words")
+        return Transcript(media, tuple(segments))
