@@ -187,12 +187,13 @@ def test_an_input_that_is_missing(
 def test_an_input_that_is_cut(stage: str, reference: Reference, tmp_path: Path, long: bool) -> None:
     """It is refused by name, unless the stage does not read that file at all.
 
-    The rows of a CSV in metrics/ may be fewer: those files are in Git, and DVC has their hashes.
+    A CSV file may have fewer rows: it is in Git, or DVC has its hash.
     """
     only_short(stage, long, "train")
     project = reference.upto(tmp_path / "project", stage)
     refused = 0
-    for path in files_of(project, tuple(n for n in READS[stage] if "metrics" not in n)):
+    names = tuple(name for name in READS[stage] if "metrics" not in name)
+    for path in (path for path in files_of(project, names) if path.suffix != ".csv"):
         whole = path.read_bytes()
         path.write_bytes(whole[: len(whole) // 2])
         outcome = run_stage(project, stage)
