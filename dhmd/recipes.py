@@ -53,7 +53,7 @@ class SequenceFile:
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Labels:
-    """Which column of which sequence is the label, and which values it may have.
+    """The sequence and column of the labels, and their allowed values.
 
     Labels outside [low, high] by at most `tolerance` are clipped (real MOSEI labels reach a little
     over 3); others are refused.

@@ -214,7 +214,7 @@ def _from_module(name: str) -> Callable[[argparse.ArgumentParser], None]:
 
 
 class Command(NamedTuple):
-    """One sub-command: its name, one line of help and what declares its arguments."""
+    """One sub-command: its name, one line of help and the function that adds its arguments."""
 
     name: str
     help: str

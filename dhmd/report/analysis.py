@@ -79,7 +79,7 @@ class Word(NamedTuple):
 
 
 class WordIndex(NamedTuple):
-    """Which words occur in which utterances, of all splits that have text.
+    """The words of all utterances that have text, in all splits.
 
     Attributes:
         words: the vocabulary, sorted.
