@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from dhmd.config.modalities import per_modality
 from dhmd.config.schema import CONFIG, FromRecipe, Rate, Share
+from dhmd.models.registry import baseline_names
 
 Edges = Literal["learned", "uniform", "prior", "mean", "shuffled", "self"]
 
@@ -43,6 +44,16 @@ class ModelConfig:
     auxiliary_average: bool = True  # the final output adds to the auxiliary-head average
     # stacked: the fast engine; plain: the readable definition, dhmd/models/dhmd.py.
     engine: Literal["stacked", "plain"] = "stacked"
+    # Options of other models by name, {dmd: {gate: multiply}}; each model checks its own.
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        known = baseline_names() if self.options else ()
+        for name in self.options:
+            if name not in known:
+                raise ValueError(
+                    f"options names {name!r}, but must name some of {', '.join(known)}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)

@@ -140,6 +140,8 @@ def build(
             members, task, inputs, model=model, decouple=decouple, kd=kd, loss_weights=numbers
         )
     cls = _find(name)
+    if model.options.get(name) and not hasattr(cls, "Options"):
+        raise DhmdError(f"params.yaml: model.options.{name} is set, but {name} has no options")
     if issubclass(cls, Learner):
         learner: Learner = cls(members, task, inputs, model)
         return learner

@@ -53,8 +53,13 @@ class Configuration:
             )
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values, with the keys of params.yaml."""
+        """Return plain values, with the keys of params.yaml.
+
+        Of the options of other models there are only the model's own.
+        """
         value: dict[str, Any] = as_json(self)
+        options = value["model"]["options"]
+        value["model"]["options"] = {k: v for k, v in options.items() if k == self.architecture}
         return value
 
     @staticmethod

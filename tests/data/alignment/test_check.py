@@ -23,11 +23,6 @@ def problems(tmp_path: Path, paths: dict[str, Path], folds: Any = FOLDS) -> list
     )
 
 
-def test_a_sound_corpus_has_none(tmp_path: Path) -> None:
-    assert problems(tmp_path, write_files(tmp_path, hand_entries())) == []
-    assert not (tmp_path / "aligned.h5").exists()
-
-
 def test_problems_of_videos_are_listed_together(tmp_path: Path) -> None:
     entries = hand_entries()
     entries["labels"]["v"][0][1][0] = 9.0
@@ -60,9 +55,3 @@ def test_files_that_cannot_be_opened_are_all_named(tmp_path: Path) -> None:
     assert "folds.json" in found[0]
     assert any("visual.csd: not a whole HDF5 file" in sentence for sentence in found)
     assert any("'acoustic' of the recipe is missing" in sentence for sentence in found)
-
-
-def test_folds_are_checked_against_the_segments(tmp_path: Path) -> None:
-    paths = write_files(tmp_path, hand_entries())
-    [sentence] = problems(tmp_path, paths, {"train": ["v"], "valid": ["w"], "test": ["y"]})
-    assert "video 'x' is in no split of fold 'standard'" in sentence

@@ -1,4 +1,4 @@
-"""A real three-modality file, where it is at hand; and the shipped recipes."""
+"""A real file with three modalities, if it is available; and the shipped recipes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_mmmo_from_source_to_cache(tmp_path):
         "vision": 36,
     }
     assert corpus.present_NM.all()
-    assert report["file"] == "ICT-MMMO, 120 reviews, 20 aligned steps, MMSA-style"
+    assert report["file"] == "ICT-MMMO aligned_20.pkl"
     # Against the plain unpickler: nothing is lost but rows of zeros at the end.
     with open(REAL / "aligned_20.pkl", "rb") as stream:
         content = pickle.load(stream)
