@@ -21,8 +21,8 @@ from tests.faults.project import OUTPUTS, STAGES, Project
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 ENOSPC = 28
-SHORT_STEP = 25  # the short form tries every 25th write
-LONG_STEP = 10
+SHORT_STEP = 40  # the short form tries every 40th write
+LONG_STEP = 20
 
 # Imported before the first fork, so that no child does.
 MODULES = (

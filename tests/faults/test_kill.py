@@ -90,7 +90,7 @@ def test_a_killed_training_of_two_processes_ends_with_the_same_bytes(
 ) -> None:
     """Its workers end with it; if one of them is killed, the stage names that and fails."""
     project = reference.upto(tmp_path / "workers", "train")
-    project.edit("params.yaml", ("  workers: null", "  workers: 2"))
+    project.edit("params.yaml", ("  workers:", "  workers: 2"))
     began = time.monotonic()
     project.run(*project.stage("train"))
     seconds, expected = time.monotonic() - began, project.contents("train")
