@@ -1,7 +1,7 @@
-"""Dataset configs, `recipes/<dataset>.yaml`: what a corpus is and which settings suit it.
+"""Dataset configs, `recipes/<dataset>.yaml`: the files of a corpus and its starting values.
 
-A recipe says where the files of a corpus come from and which roles they play. It also has starting
-values for sections of params.yaml, which count where params.yaml has null.
+A recipe (dataset config) lists the files of a corpus, their sources and their roles. It also has
+starting values for sections of params.yaml, which are used where params.yaml has null.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class SequenceFile:
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Labels:
-    """Which column of which sequence is the label, and which values it may have.
+    """The sequence and column of the labels, and their allowed values.
 
     Labels outside [low, high] by at most `tolerance` are clipped (real MOSEI labels reach a little
     over 3); others are refused.
@@ -245,7 +245,7 @@ def repository_root(start: Path | None = None) -> Path:
     """Return the folder from which relative sources count.
 
     DVC runs queued and temporary experiments in a copy below .dvc/tmp and sets DVC_ROOT to the
-    user's own workspace. Otherwise it is the nearest folder upwards that has a params.yaml.
+    user's workspace. Otherwise it is the nearest parent folder that has a params.yaml.
     """
     if start is None and (root := os.environ.get("DVC_ROOT")):
         return Path(root)
@@ -313,7 +313,8 @@ def check_recipe_file(name: str, root: Path) -> None:
     absent = [key for key in key_names(RecipeFile) if key not in written]
     if absent:
         raise DhmdError(
-            f"{recipe.source} lacks {', '.join(absent)}: every key must be there, null if need be"
+            f"{recipe.source} lacks {', '.join(absent)}: every key must be present, null for no "
+            "value"
         )
     folds = recipe.folds
     if folds is not None and not (root / RECIPES_FOLDER / folds.file).is_file():

@@ -66,13 +66,13 @@ def test_the_shipped_settings_are_valid(here: Path, capsys: pytest.CaptureFixtur
             "recipes/demo.yaml",
             "kd:\n",
             "kd:\n  lambda: 0.5\n",
-            "recipes/demo.yaml: kd.lambda is not for a recipe to set",
+            "recipes/demo.yaml: kd.lambda cannot be set in a recipe",
         ),
         (
             "recipes/demo.yaml",
             "options: null",
             "",
-            "recipes/demo.yaml lacks options: every key must be there, null if need be",
+            "recipes/demo.yaml lacks options: every key must be present, null for no value",
         ),
         (
             "recipes/demo.yaml",

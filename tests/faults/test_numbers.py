@@ -85,6 +85,7 @@ def test_all_seeds_that_diverge_are_named_and_not_evaluated(
     assert "seed 1, 2 diverged" in refused.printed
 
 
+@pytest.mark.slow
 def test_the_correlation_of_constant_predictions_is_undefined(
     reference: Reference, tmp_path: Path
 ) -> None:

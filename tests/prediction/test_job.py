@@ -150,7 +150,7 @@ def test_omitted_segments_are_reported(trained: Pipeline, tmp_path: Path) -> Non
 def test_no_remaining_segment_is_an_error(trained: Pipeline, tmp_path: Path) -> None:
     folder, segments = trained.inputs(tmp_path / "new"), tmp_path / "segments.csv"
     segments.write_text("video,start,end\nnobody,0,3\n", encoding="utf-8")
-    with pytest.raises(DhmdError, match=r"nothing is left to predict: .*no file has them.*nobody"):
+    with pytest.raises(DhmdError, match=r"is left to predict: .*no file has them.*nobody"):
         predict_folder(trained.model, folder, tmp_path / "p.csv", segments=segments)
     assert not (tmp_path / "p.csv").exists()
 
@@ -173,7 +173,9 @@ def altered_model(trained: Pipeline, folder: Path, key: str, value: object) -> P
 def test_a_model_folder_without_origin_is_refused(trained: Pipeline, tmp_path: Path) -> None:
     model = altered_model(trained, tmp_path / "null", "origin", None)
     folder = trained.inputs(tmp_path / "new")
-    with pytest.raises(DhmdError, match=r"does not say how its training data was aligned"):
+    with pytest.raises(
+        DhmdError, match=r"does not describe how its training data was aligned from \.csd"
+    ):
         predict_folder(model, folder, tmp_path / "p.csv")
 
 
