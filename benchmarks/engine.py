@@ -34,12 +34,13 @@ from dhmd.models.stacked.dhmd import DHMD, LossWeights
 from dhmd.models.stacked.export import plain_state
 from dhmd.models.task import Task
 from dhmd.training.batches import PlannedBatch
-from dhmd.training.checkpoint import CheckpointDirectory
+from dhmd.training.checkpoint import CHECKPOINT
 from dhmd.training.compute import ComputeConfig
+from dhmd.training.config import TrainConfig
 from dhmd.training.device import prepared
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.observer import SilentObserver
-from dhmd.training.trainer import Schedule, Trainer
+from dhmd.training.trainer import Trainer
 
 LR, CLIP, BETA = 1e-4, 0.6, 0.95
 PHASES = ("forward", "losses", "backward", "optimiser")
@@ -166,13 +167,15 @@ class Fast:
             self.members,
             corpus,
             names=[f"seed-{seed}" for seed in self.members.seeds],
-            schedule=_schedule(shape.batch, buckets, cuda_graph),
+            train=TrainConfig(
+                batch_size=shape.batch, lr=LR, clip_value=CLIP, average=BETA, buckets=buckets
+            ),
             train_rows=self.rows,
             valid_rows=self.rows[:1],
             uses_EN=np.ones((seeds, corpus.lengths_MN.shape[1]), np.float32),
             observer=SilentObserver(),
-            state=CheckpointDirectory(folder),
-            part="benchmark",
+            checkpoint=folder / CHECKPOINT,
+            cuda_graph=cuda_graph,
         )
         self.trainer.optimiser.set_rates(torch.full((seeds,), LR, device=self.device))
         self.model.train()
@@ -350,21 +353,3 @@ def synchronise(device: torch.device) -> None:
     """Wait for a GPU; the CPU never runs ahead."""
     if device.type == "cuda":
         torch.cuda.synchronize()
-
-
-def _schedule(batch: int, buckets: int, cuda_graph: bool) -> Schedule:
-    return Schedule(
-        epochs=1,
-        batch_size=batch,
-        accumulate=1,
-        lr=LR,
-        weight_decay=0.0,
-        plateau_patience=5,
-        plateau_factor=0.5,
-        early_stop=10,
-        clip_value=CLIP,
-        modality_dropout=0.0,
-        average=BETA,
-        buckets=buckets,
-        cuda_graph=cuda_graph,
-    )

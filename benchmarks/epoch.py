@@ -46,7 +46,6 @@ from dhmd.data.alignment import align_corpus
 from dhmd.data.synthetic import GeneratorConfig, generate
 from dhmd.settings import Settings, load_params
 from dhmd.training.device_corpus import DeviceCorpus
-from dhmd.training.input import Input
 
 TARGET = 4.0  # real pieces, DMD's settings
 MORE_BUCKETS = 8  # than params.yaml has, to show what more of them do
@@ -74,7 +73,7 @@ def corpus_of(
 ) -> tuple[DeviceCorpus, Array, Shape]:
     """The corpus on the device, its train rows, and the recipe's model of it."""
     corpus = read_corpus(cache)
-    ready = Input.of(corpus, settings.modalities, device)
+    data = DeviceCorpus.of(corpus, settings.modalities, device)
     shape = Shape(
         name=settings.dataset,
         model=settings.model,
@@ -83,7 +82,7 @@ def corpus_of(
         batch=settings.train.batch_size,
         codes=settings.kd.dictionary.codes,
     )
-    return ready.data, corpus.index("train"), shape
+    return data, corpus.index("train"), shape
 
 
 def measure(

@@ -1,7 +1,7 @@
-"""Dataset configs, `recipes/<dataset>.yaml`: what a corpus is and which settings suit it.
+"""Dataset configs, `recipes/<dataset>.yaml`: the files of a corpus and its starting values.
 
-A recipe says where the files of a corpus come from and which roles they play. It also has starting
-values for sections of params.yaml, which count where params.yaml has null.
+A recipe (dataset config) lists the files of a corpus, their sources and their roles. It also has
+starting values for sections of params.yaml, which are used where params.yaml has null.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ STARTING_SECTIONS = ("align", "model", "kd", "pretrain", "train", "ablate")
 SCALE = 3  # labels of a regression lie from -SCALE to SCALE; 0 is neutral
 
 Format = Literal["csd", "generated", "mmsa", "urfunny", "mustard", "arrays"]
+SEQUENCE_FORMATS = ("csd", "generated")  # dhmd/data/formats has a reader for each of the others
 Values = Mapping[str, Any]
 
 _DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -53,7 +54,7 @@ class SequenceFile:
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Labels:
-    """Which column of which sequence is the label, and which values it may have.
+    """The sequence and column of the labels, and their allowed values.
 
     Labels outside [low, high] by at most `tolerance` are clipped (real MOSEI labels reach a little
     over 3); others are refused.
@@ -137,7 +138,7 @@ class RecipeFile:
     def __post_init__(self) -> None:
         if self.generator and self.format != "generated":
             raise ValueError(f"generator belongs to format generated, but format is {self.format}")
-        if self.options and self.format in ("csd", "generated"):
+        if self.options and self.format in SEQUENCE_FORMATS:
             raise ValueError(f"options belong to imported formats, but format is {self.format}")
         for name in self.sequences:
             if not _SEQUENCE_NAME.fullmatch(name):
@@ -202,13 +203,18 @@ class Recipe(RecipeFile):
         return self.reference is not None and self.modalities.get("text") == self.reference
 
     @property
+    def imported(self) -> bool:
+        """Whether dhmd/data/formats reads its files; else they are computational sequences."""
+        return self.format not in SEQUENCE_FORMATS
+
+    @property
     def needed(self) -> dict[str, SequenceFile]:
         """The files to download.
 
         A corpus of computational sequences may list more than it uses, for a user to choose from:
         only those with a role are needed. Of other formats all are.
         """
-        if self.format not in ("csd", "generated"):
+        if self.imported:
             return dict(self.sequences)
         roles = {*self.modalities.values(), self.reference, self.labels.sequence, self.planted}
         return {name: file for name, file in self.sequences.items() if name in roles}
@@ -239,7 +245,7 @@ def repository_root(start: Path | None = None) -> Path:
     """Return the folder from which relative sources count.
 
     DVC runs queued and temporary experiments in a copy below .dvc/tmp and sets DVC_ROOT to the
-    user's own workspace. Otherwise it is the nearest folder upwards that has a params.yaml.
+    user's workspace. Otherwise it is the nearest parent folder that has a params.yaml.
     """
     if start is None and (root := os.environ.get("DVC_ROOT")):
         return Path(root)
@@ -307,7 +313,8 @@ def check_recipe_file(name: str, root: Path) -> None:
     absent = [key for key in key_names(RecipeFile) if key not in written]
     if absent:
         raise DhmdError(
-            f"{recipe.source} lacks {', '.join(absent)}: every key must be there, null if need be"
+            f"{recipe.source} lacks {', '.join(absent)}: every key must be present, null for no "
+            "value"
         )
     folds = recipe.folds
     if folds is not None and not (root / RECIPES_FOLDER / folds.file).is_file():

@@ -1,6 +1,6 @@
 """params.yaml as typed settings, and the settings of one dataset with its recipe's values.
 
-A null in params.yaml stands for the recipe's value, and where the recipe has none for the default.
+A null in params.yaml means the recipe's value, or the default if the recipe has none.
 Any other value wins over the recipe, so that every `-S` takes effect.
 """
 
@@ -159,13 +159,6 @@ def load_params(root: Path) -> Params:
     )
 
 
-def with_values(settings: Settings, **sections: Any) -> Settings:
-    """Return the settings with whole sections replaced, checked again."""
-    changed = replace(settings, **sections)
-    _check(changed)
-    return changed
-
-
 def _check(settings: Settings) -> None:
     """Refuse values that contradict each other or the recipe."""
     model, recipe = settings.model, settings.recipe
@@ -196,10 +189,10 @@ def _check(settings: Settings) -> None:
     seeds = settings.train.seeds
     if not seeds or _repeated(seeds) is not None:
         raise DhmdError(
-            f"train.seeds is {list(seeds)}, but must name at least one seed, and each once"
+            f"train.seeds is {list(seeds)}, but must name at least one seed and no seed twice"
         )
 
 
 def _repeated(values: tuple[Any, ...]) -> Any:
-    """The first value that is there twice."""
+    """Return the first repeated value."""
     return next((value for value in values if values.count(value) > 1), None)

@@ -43,7 +43,7 @@ LONGEST_WAIT = 60.0  # seconds that a stage waits for the store after its work
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # A server that is away must be noticed at once.
+    # A server that is unavailable must fail at once.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
@@ -131,7 +131,7 @@ def store_uri(config: TrackingConfig, root: Path) -> tuple[str, Path | None]:
     """Return the URI of the tracking store, and its file if it is a SQLite database.
 
     `tracking.uri` wins over MLFLOW_TRACKING_URI, which wins over mlflow.db at the root. A relative
-    SQLite path counts from `root`, whatever the working folder.
+    SQLite path is relative to `root`, not to the working folder.
     """
     uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     path = uri.removeprefix("sqlite:///").partition("?")[0]
@@ -194,9 +194,9 @@ class _Store:
         return list(self.client.search_runs([self.experiment], condition, max_results=10_000))
 
     def end_killed(self, own_lock: Path | None = None) -> None:
-        """Mark as KILLED the runs of this machine whose stage no longer holds its lock.
+        """Mark as KILLED the runs of this machine whose stage has released its lock.
 
-        `own_lock` is that of the stage in this process, whose own run does not exist yet.
+        `own_lock` is the lock of the stage in this process, which has no run yet.
         """
         for run in self.search(
             f"attributes.status = 'RUNNING' and tags.host = '{platform.node()}'"
@@ -246,7 +246,7 @@ class _Training:
         ids = {}
         for member in members:
             variant, _, seed = member.rpartition("/")
-            # A variant changes some parameters, so the parent's are not its own.
+            # A variant changes some of the parent's parameters.
             own = {"variant": variant} if variant else params
             more_tags = {"role": "member", "member": member, "mlflow.parentRunId": parent}
             ids[member] = run(member, more_tags, {**own, "seed": seed.removeprefix("seed-")})
@@ -312,7 +312,7 @@ class _Training:
 
 
 class _LiveObserver(threading.Thread):
-    """Send a training's metrics while it goes on, using at most a twentieth of a core."""
+    """Send metrics during a training, with at most 5 % of one core."""
 
     def __init__(
         self, config: TrackingConfig, root: Path, stage: str, dataset: str, lock: Path
@@ -326,7 +326,7 @@ class _LiveObserver(threading.Thread):
         self._tags |= {"host": platform.node(), "machine": machine()}
         head, changed = code_version(Path.cwd())
         if head is not None:
-            # MLflow's own name of the tag, for its column "Version".
+            # MLflow shows this tag in its column "Version".
             self._tags |= {"mlflow.source.git.commit": head, "uncommitted_changes": str(changed)}
         self._epochs: deque[tuple[int, Rows, int]] = deque()
         self._ending = threading.Event()
@@ -350,7 +350,7 @@ class _LiveObserver(threading.Thread):
         self._epochs.append((epoch, copies, _now_ms()))
 
     def finished(self, outputs: Path) -> None:
-        """Do nothing: `end` follows when the output is in its place."""
+        """Do nothing: `end` is called once the output is complete."""
 
     def end(self, output: Path | None) -> None:
         """Send the rest and wait for that; `output` None: the training failed."""
@@ -365,7 +365,7 @@ class _LiveObserver(threading.Thread):
     def run(self) -> None:
         try:
             self._send_all()
-        except Exception as error:  # whatever MLflow raises must not reach the training
+        except Exception as error:  # no error of MLflow may end the training
             _warn(_sentence(*self._store_of, error))
 
     def _send_all(self) -> None:
@@ -392,7 +392,7 @@ class _LiveObserver(threading.Thread):
 
 
 def _record(store: _Store, folder: Path, datasets: Iterable[str]) -> list[str]:
-    """Record the outputs in `folder`. A run is found by its tag `output_md5`, so only once."""
+    """Record the outputs in `folder` that have no run with their md5 in the tag `output_md5`."""
     entries = lock_entries(Workspace(folder))
     messages = []
     for dataset in datasets:

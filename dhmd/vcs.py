@@ -1,7 +1,7 @@
 """Git and DVC: revisions, experiments, dvc.lock, the cache and the remote.
 
-No other module of dhmd knows the two. DVC itself is imported or started only by the functions that
-say so; the rest needs Git alone.
+No other module of dhmd uses Git or DVC. Functions that import or start DVC say so in their
+docstring; the others need only Git.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def commit(root: Path, name: str) -> Commit:
     _refuse_outside_git(root)
     found = [one for one in experiments(root) if one.name == name]
     if len(found) > 1:
-        # As in DVC, the one that started from HEAD is meant.
+        # Like DVC, prefer the one that started from HEAD.
         head = _sha(root, "HEAD")
         found = [one for one in found if one.baseline == head] or found
     if len(found) > 1:
@@ -211,7 +211,7 @@ def commit(root: Path, name: str) -> Commit:
 def merge_base(root: Path, head: Commit | None = None) -> Commit:
     """Return the last commit that `head` (None: HEAD) and the main branch share.
 
-    On the main branch that is HEAD itself, and the commit's name says so.
+    On the main branch this is HEAD itself.
 
     Raises:
         DhmdError: no main branch, or no shared commit in this clone.
@@ -242,7 +242,7 @@ def _refuse_outside_git(root: Path) -> None:
     done = git(root, "rev-parse", "--git-dir")
     if done.returncode:
         message = " ".join(done.stderr.decode("utf-8", "replace").split())
-        raise DhmdError(f"Git revisions are needed here, but git says: {message}")
+        raise DhmdError(f"Git revisions are needed, but git failed: {message}")
 
 
 Entries = dict[str, dict[str, Any]]
@@ -297,8 +297,8 @@ class LockState:
 def check_lock(root: Path) -> LockState:
     """Compare dvc.lock with code and params, also in a clone without data (starts DVC).
 
-    `dvc status` calls a stage stale whose data is absent. Here an absent file counts only if Git
-    should have it; whether a stage ran on its input's last version is read from dvc.lock alone.
+    `dvc status` reports a stage as stale if its data is absent. Here an absent file counts only if
+    Git tracks it. Whether a stage ran on the last version of its input is read from dvc.lock.
 
     Raises:
         DhmdError: no DVC, or a dvc.yaml or dvc.lock that it cannot read.
@@ -422,8 +422,8 @@ def missing_in_remote(root: Path, name: str | None = None) -> list[str]:
 def cached_files(root: Path, output: Path) -> dict[str, Path]:
     """Return the files of an output folder that DVC's cache still has (starts DVC).
 
-    DVC removes an output before its stage runs. The files are candidates only: compare them with a
-    known hash. Whatever is not found, or not stored in the format of DVC 3, is left out.
+    DVC removes an output before its stage runs. Compare the files with a known hash before use.
+    Files that are not found or not stored in the format of DVC 3 are omitted.
 
     Args:
         root: folder of dvc.lock.
@@ -483,7 +483,7 @@ def _file_md5(path: Path) -> str:
 
 
 def check_output_folders(root: Path) -> None:
-    """Refuse an output folder that is a symbolic link: DVC would, after the stage has run.
+    """Check that no output folder is a symbolic link, which DVC refuses after the stage has run.
 
     Raises:
         DhmdError: naming the folder and how to use another disk.

@@ -1,8 +1,8 @@
 """What every stage does around its work.
 
 `python -m stages.<name> <dataset>` puts the working folder first on the import path, so a queued or
-temporary experiment runs its own copy of the code. `run` checks that, reads the settings, allows
-one process per stage and dataset, prints a user's mistake on one line, and records the run.
+temporary experiment runs its copy of the code. `run` checks that, reads the settings, allows one
+process per stage and dataset, prints an error on one line, and records the run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -24,7 +23,7 @@ from dhmd.base.files import try_lock
 from dhmd.base.machine import end_with_parent
 from dhmd.recipes import repository_root
 from dhmd.settings import Settings, load_params
-from dhmd.tracking import record_results, tracked
+from dhmd.tracking import tracked
 from stages import PARENT
 from stages._record import recorded
 
@@ -35,56 +34,24 @@ if TYPE_CHECKING:
 _INTERRUPTED = 130  # a shell's exit status after Ctrl-C
 
 
-@dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage of one dataset: its settings and the paths of all outputs."""
+    """One stage of one dataset: its settings and the paths of all stages' outputs."""
 
-    name: str
-    dataset: str
-    settings: Settings
-
-    @property
-    def root(self) -> Path:
-        """The user's repository, also if the stage runs in a copy of it."""
-        return repository_root()
-
-    @property
-    def trainings(self) -> Path:
-        """The store of finished trainings, which DVC does not remove before a stage."""
-        return self.root / ".dhmd" / "trainings"
-
-    @property
-    def lock(self) -> Path:
-        """The lock file that the running stage holds."""
-        return Path(".dhmd", "locks", f"{self.name}-{self.dataset}.lock")
-
-    @property
-    def raw(self) -> Path:
-        return Path("data", "raw", self.dataset)
-
-    @property
-    def aligned(self) -> Path:
-        return Path("data", "aligned", f"{self.dataset}.h5")
-
-    @property
-    def pretrained(self) -> Path:
-        return Path("pretrained", self.dataset)
-
-    @property
-    def models(self) -> Path:
-        return Path("models", self.dataset)
-
-    @property
-    def ablations(self) -> Path:
-        return Path("ablations", self.dataset)
-
-    @property
-    def metrics(self) -> Path:
-        return Path("metrics", self.dataset)
-
-    @property
-    def report(self) -> Path:
-        return Path("reports", self.dataset)
+    def __init__(self, name: str, dataset: str, settings: Settings) -> None:
+        self.name, self.dataset, self.settings = name, dataset, settings
+        # The user's repository, also if the stage runs in a copy of it.
+        self.root = repository_root()
+        # The store of finished trainings, which DVC does not remove before a stage.
+        self.trainings = self.root / ".dhmd" / "trainings"
+        # The running stage holds this lock.
+        self.lock = Path(".dhmd", "locks", f"{name}-{dataset}.lock")
+        self.raw = Path("data", "raw", dataset)
+        self.aligned = Path("data", "aligned", f"{dataset}.h5")
+        self.pretrained = Path("pretrained", dataset)
+        self.models = Path("models", dataset)
+        self.ablations = Path("ablations", dataset)
+        self.metrics = Path("metrics", dataset)
+        self.report = Path("reports", dataset)
 
     @property
     def encoder(self) -> Encoder | None:
@@ -136,10 +103,6 @@ class Stage:
         ) as tracker:
             yield ManyObservers(LogObserver(), tracker)
 
-    def record_results(self) -> None:
-        """Add scores and report to the MLflow runs of the trainings."""
-        record_results(self.settings.tracking, root=self.root, dataset=self.dataset)
-
 
 def run(name: str, work: Callable[[Stage], None]) -> NoReturn:
     """Run the stage for the dataset that the command line names, and exit."""
@@ -158,7 +121,7 @@ def run_stage(name: str, work: Callable[[Stage], None], arguments: list[str]) ->
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         for ours in ("dhmd", "stages"):
             logging.getLogger(ours).setLevel(logging.INFO)
-        stage = Stage(name=name, dataset=arguments[0], settings=settings)
+        stage = Stage(name, arguments[0], settings)
         with _locked(stage), recorded(stage):
             work(stage)
     except DhmdError as error:
@@ -181,7 +144,7 @@ def _refuse_foreign_code() -> None:
 def _end_at_once(name: str) -> None:
     """End without delay on Ctrl-C and SIGTERM, and with the parent.
 
-    Outputs and resume states are written whole or not at all, so nothing needs tidying up; a killed
+    Outputs and resume states are written whole or not at all, so no cleanup is needed; a killed
     `dvc repro` must not leave a training behind that writes into the next one's files.
     """
 

@@ -1,7 +1,7 @@
 """Record a stage's run in a small file in .dhmd/records, which DVC does not track.
 
-The outputs are the same bytes for the same data, so that they cannot tell when, where and from
-which commit they were made. The records do; `dhmd report` finds the one of an output by its md5.
+Outputs are the same bytes for the same data, so they do not contain the time, machine and commit
+of the run. Records do; `dhmd report` finds the one of an output by its md5.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def work(stage: Stage) -> None:
 
 
 def _earlier(stage: Stage) -> dict[str, Path]:
-    """Return the files that DVC, which has just removed the raw folder, still has in its cache."""
+    """Return the files of the last run that are still in DVC's cache."""
     from dhmd.vcs import cached_files
 
     pinned = any(sequence.sha256 for sequence in stage.settings.recipe.needed.values())

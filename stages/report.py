@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dhmd.tracking import record_results
 from stages._entry import Stage, run
 
 
@@ -10,7 +11,8 @@ def work(stage: Stage) -> None:
     from dhmd.report.job import report_job
 
     report_job(stage.aligned, stage.pretrained, stage.models, stage.metrics, stage.report)
-    stage.record_results()
+    # Scores and report belong to the MLflow runs of the trainings.
+    record_results(stage.settings.tracking, root=stage.root, dataset=stage.dataset)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def test_every_shipped_recipe_fits(name: str) -> None:
             "params.yaml: data.sources names mosi_rael, which has no recipe; did you mean",
         ),
         (lambda v: v.update(trian={}), "params.yaml: unknown key trian (value {}); did you mean"),
-        (lambda v: v.pop("kd"), "params.yaml lacks kd: every key must be there"),
+        (lambda v: v.pop("kd"), "params.yaml lacks kd: every key must be present"),
         (
             lambda v: v["kd"].update({"lambda": 2.0}),
             "params.yaml: kd.lambda is 2.0, but must be a number between 0 and 1",
@@ -99,11 +99,11 @@ def test_every_shipped_recipe_fits(name: str) -> None:
         ),
         (
             lambda v: v["train"].update(seeds=[1, 1]),
-            "train.seeds is [1, 1], but must name at least one seed, and each once",
+            "train.seeds is [1, 1], but must name at least one seed and no seed twice",
         ),
         (
             lambda v: v["train"].update(seeds=[]),
-            "train.seeds is [], but must name at least one seed, and each once",
+            "train.seeds is [], but must name at least one seed and no seed twice",
         ),
         (
             lambda v: v["model"].update(width=15, heads=4),

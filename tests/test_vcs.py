@@ -20,7 +20,6 @@ from dhmd.vcs import (
     Workspace,
     cached_files,
     check_lock,
-    check_output_folders,
     code_version,
     commit,
     experiments,
@@ -267,11 +266,3 @@ def test_an_experiment_that_is_older_than_the_remote(project, tmp_path, monkeypa
     assert capsys.readouterr().out == "every output of old is in the DVC remote\n"
     _dvc(root, "push", "-q")
     assert main(["lock-check", "--remote"]) == 0
-
-
-def test_an_output_folder_must_not_be_a_link(tmp_path):
-    check_output_folders(tmp_path)
-    (tmp_path / "disk").mkdir()
-    (tmp_path / "data").symlink_to("disk")
-    with pytest.raises(DhmdError, match=r"data/ is a symbolic link to disk, .*dvc cache dir"):
-        check_output_folders(tmp_path)

@@ -77,11 +77,15 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _distillation(arguments: argparse.Namespace) -> int:
-    """Write metrics/studies/distillation.json and docs/results.md, if it is the study they name."""
+    """Write metrics/studies/distillation.json and the appendix of docs/results.md.
+
+    A study of other corpora or seeds than the default ones is printed instead.
+    """
     from benchmarks.studies.distillation import CORPORA, REGIMES, run_study
     from benchmarks.studies.kept import default_processes
     from benchmarks.studies.page import page
     from dhmd.base.files import write_text
+    from dhmd.cli.readme import with_tables
     from dhmd.evaluation.files import json_text
 
     root = Path.cwd()
@@ -107,7 +111,9 @@ def _distillation(arguments: argparse.Namespace) -> int:
         )
         return 0
     write_text(root / "metrics" / "studies" / "distillation.json", json_text(summary))
-    write_text(root / "docs" / "results.md", page(summary))
+    path = root / "docs" / "results.md"
+    text = path.read_text(encoding="utf-8")
+    write_text(path, with_tables(text, lambda _name: page(summary), "docs/results.md"))
     print("wrote metrics/studies/distillation.json and docs/results.md")
     return 0
 

@@ -1,4 +1,4 @@
-"""Render docs/results.md: the tables of the study and what they show."""
+"""Render the appendix of docs/results.md: expectations, verdicts and tables of the study."""
 
 from __future__ import annotations
 
@@ -8,40 +8,23 @@ from typing import Any
 _TITLES = {
     "noisy": "*noisy*: labels with annotator noise",
     "clean": "*clean*: the same without annotator noise",
-    "no_cue": "*no cue*: noisy, and nothing in the features tells an unreliable modality",
-    "audio": "*audio*: noisy, audio planted as the reliable teacher instead of text",
+    "no_cue": "*no cue*: noisy, and no feature marks an unreliable modality",
+    "audio": "*audio*: noisy, with audio as the reliable teacher instead of text",
     "large": "*large*: noisy, with 5,000 train utterances instead of 600",
 }
 
-_HEAD = """# Results on generated data
-
-This page and `metrics/studies/distillation.json` are written by
-
-    python -m benchmarks.studies distillation
-
-All numbers here are on **generated data** (docs/data.md): they say what the method does where the
-truth is planted, and compare with no published table. A corpus is one draw of the generator; the
-corpora of this page have seeds that nothing was tuned on. Differences are the other's test MAE
-minus the full model's, so above 0 the full model is better; intervals are 95 % t intervals over
-corpora (means over seeds), since an interval over seeds on one corpus covers training noise only.
-On noisy and clean corpora the full model and no_distillation are trained with several seeds, all
-else with the first alone, and compared with the full model's first.
-An interrupted study goes on where it was.
-"""
-
 
 def page(summary: Mapping[str, Mapping[str, Any]]) -> str:
-    """The whole page."""
-    parts = [_HEAD, "## What was expected, and what came\n", _verdicts(summary)]
+    """Return the appendix, without a newline at its end."""
+    parts = ["### Expectations and verdicts\n", _verdicts(summary)]
     for regime, entry in summary.items():
-        parts.append(f"## {_TITLES[regime]}\n")
+        parts.append(f"### {_TITLES[regime]}\n")
         comparisons = {k: v for k, v in entry.items() if k not in ("scores", "meaning")}
         if comparisons:
             parts.append(_comparisons(comparisons))
         parts.append(_scores(entry["scores"]))
         parts.append(_meaning(entry["meaning"]))
-    parts.append(_TRIED)
-    return "\n".join(parts)
+    return "\n".join(parts).rstrip("\n")
 
 
 def _signed(value: float) -> str:
@@ -98,14 +81,17 @@ def _edge_verdict(regime: str, edges: Mapping[str, Any]) -> str:
         shown.append(f"{space} {values}")
     best = ", ".join(f"{name} {reached[name]:+.2f}" for name in reached)
     if regime == "no_cue":
-        wanted = "rank correlation of edges with planted reliability about 0 where no cue is"
+        wanted = "rank correlation of edges with the true reliability is about 0 without a cue"
         holds = all(
             abs(value) < 0.1
             for space in ("homogeneous", "heterogeneous")
             for value in edges[space]["rank_correlation"].values()
         )
     else:
-        wanted = "it is at least half of what the same network reaches on planted reliabilities"
+        wanted = (
+            "rank correlation of edges with the true reliability is at least half of what the same "
+            "network reaches when trained on it"
+        )
         holds = all(
             max(
                 edges[space]["rank_correlation"].get(name, 0.0)
@@ -125,7 +111,7 @@ def _teacher_verdict(regime: str, teacher: str, edges: Mapping[str, Any]) -> str
         shown.append(f"{space} " + ", ".join(f"{k} {v:.2f}" for k, v in means.items()))
         holds &= max(means, key=lambda name: means[name]) == teacher
     return (
-        f"- *{regime}*: the edges out of {teacher}, the planted teacher, weigh most on average: "
+        f"- *{regime}*: the edges out of {teacher}, the reliable teacher, weigh most on average: "
         f"{'; '.join(shown)}: **{_met(holds)}**."
     )
 
@@ -135,7 +121,7 @@ def _part_verdicts(regime: str, meaning: Mapping[str, Any]) -> list[str]:
     for space, entry in meaning["dictionary"].items():
         same, other = entry["same_latent"], entry["different_latent"]
         lines.append(
-            f"- *{regime}*, {space} dictionary: two utterances with the same planted topic share "
+            f"- *{regime}*, {space} dictionary: two utterances with the same true topic share "
             f"more codes across modalities than two with different ones: {same:.2f} against "
             f"{other:.2f} ({entry['active']:.1f} active codes, {entry['dead']:.0f} dead): "
             f"**{_met(same > 1.5 * other)}** (1.5 times is our threshold)."
@@ -150,8 +136,8 @@ def _part_verdicts(regime: str, meaning: Mapping[str, Any]) -> list[str]:
         ):
             first, second = probes[f"{latent}_from_{better}"], probes[f"{latent}_from_{worse}"]
             lines.append(
-                f"- *{regime}*: {title} reads the {latent} latents better from the {better} parts "
-                f"(R² {first:.3f}) than from the {worse} ones ({second:.3f}): "
+                f"- *{regime}*: {title} predicts the {latent} latents better from the {better} "
+                f"features (R² {first:.3f}) than from the {worse} ones ({second:.3f}): "
                 f"**{_met(first > second)}**."
             )
     return lines
@@ -159,7 +145,7 @@ def _part_verdicts(regime: str, meaning: Mapping[str, Any]) -> list[str]:
 
 def _comparisons(entries: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [
-        "| other − full | MAE | MAE to the planted truth | corpora × seeds |",
+        "| other − full | MAE | MAE to the ground truth | corpora × seeds |",
         "|---|---|---|---|",
     ]
     rows += [
@@ -190,53 +176,3 @@ def _meaning(meaning: Mapping[str, Any]) -> str:
         )
     row("the same, reachable", meaning["edges"]["reference"]["rank_correlation"])
     return "\n".join(rows) + "\n"
-
-
-_TRIED = """## What was tried
-
-On tuning corpora (seeds 101 to 199 of the same generator), before any corpus of this page was
-looked at:
-
-- *Codes that start close together*, so that ten are active at once: every utterance kept the same
-  codes. Codes now start further apart, about three active.
-- *Fenchel–Young at full weight*: with the scale of 10 in its scores it outran InfoNCE and all
-  utterances ended on the same codes; it is divided by that scale.
-- *Queries on features as they are*: small features gave every step the query that the biases say;
-  they are normalised first.
-- *Matching without balance*: Fenchel–Young feeds the codes that are used most; ten to twenty of 128
-  codes stayed in use, and utterances of different topics shared half of their activation. With
-  the balance of `kd.dictionary.balance` most codes are in use and what is shared says something.
-- *Dictionaries at ten times the learning rate*: two to five codes stayed in use.
-- *Encoders started from the pretrained ones*: higher MAE than random starts on three tuning corpora
-  (with a shorter average of weights, so the two are not told apart); the demo's recipes start at
-  random.
-- *Batches of 32*: 64, with matching weighed more, gave a lower MAE and a larger gain from
-  distillation on the same three corpora.
-
-- *Matching weighed once, three and ten times*: three gave the largest gain from distillation at no
-  cost in MAE; it is `kd.dictionary.weight`.
-- *Other losses for the edges*, the same edge network on the same vertices with 600 utterances:
-  squared mixture, errors of single teachers, absolute and squared, products of teacher and label,
-  KL, each with teachers as they are and rescaled to the labels' spread. None came near half of
-  what is reachable. With eight times the utterances the specified loss does better than all of
-  them with 600: what was missing is data, and *large* measures that.
-- *Decoupling encoders with a bottleneck*, linear and with a nonlinearity, and the decoupling loss
-  at ten times its weight: no larger difference between the parts, and less of every latent in both.
-
-- *The fusion alone*, without the auxiliary-head average (`model.auxiliary_average`): a higher MAE
-  on seven tuning corpora, by .0058 on average on the three that the average was chosen on and by
-  .0075 on four others, two seeds each, and a smaller gain from distillation on both. Letting the
-  vertices learn from the average, or weighing it by the edges, gave no lower MAE than the fusion
-  alone on the three.
-- *HeteroGD taught by cross-fitted full models* (five without distillation on the folds, their
-  heterogeneous vertices' predictions as its teachers): MAE higher by .011 than with the modalities'
-  own teachers in both spaces, three corpora, two seeds. The modalities' own it is.
-- *Rectified encoders*, and a rectified mean under the homogeneous vertices, on four corpora; *half
-  of the fusion dropped*, *dropout .2 on the encoders' inputs*, *half the learning rate over 20
-  epochs*, *twice `kd.aux`* and *λ = 0.5*, on three: none had a lower MAE.
-
-A linear probe of all features cannot tell the parts apart by much: an encoder of full rank keeps
-what a linear probe reads, however far it shrinks it, so its differences of thousandths are no
-evidence whichever way they point. The probe of the leading components (as many as there are shared
-latents) reads what a part mostly holds.
-"""

@@ -12,7 +12,7 @@ class AblateConfig:
     """Section `ablate`: which variants are trained beside the full model."""
 
     variants: FromRecipe[tuple[str, ...] | None] = None  # None: the recipe's short list
-    all: bool = False  # every variant that the dataset's modalities allow, whatever the list says
+    all: bool = False  # True: every variant that the modalities allow, instead of the list
 
     def __post_init__(self) -> None:
         names = self.variants or ()

@@ -21,10 +21,10 @@ class Variant:
     """What differs from the full model.
 
     Attributes:
-        purpose: one line for tables and pages.
+        purpose: a description for tables and pages.
         changes: keys as in params.yaml, nested.
         modalities: the modalities that it reads; None for all.
-        minimum: how many modalities it needs to differ from the full model.
+        minimum: the number of modalities from which it differs from the full model.
     """
 
     purpose: str
@@ -35,7 +35,7 @@ class Variant:
 
 
 def _graph(purpose: str, **changes: object) -> Variant:
-    """A variant of the graph distillation, which needs two modalities."""
+    """Build a variant of graph distillation, which needs two modalities."""
     return Variant(purpose=purpose, changes={"kd": {"graph": changes}}, minimum=2)
 
 
@@ -105,15 +105,13 @@ def known_variants(modalities: Sequence[str]) -> dict[str, Variant]:
 
 
 def _refusal(name: str, variant: Variant, full: Configuration) -> str | None:
-    """Why a variant cannot be trained beside the full model; None if it can."""
+    """Return why a variant cannot be trained with these settings; None if it can."""
     own = _configured(variant, full)
     if variant.architecture != full.architecture:
         return refusal(variant.architecture, own.modalities)
     if len(full.modalities) < variant.minimum or own == full:
-        return (
-            f"{name} with {' and '.join(full.modalities)} and these parameters is no different "
-            "model"
-        )
+        modalities = " and ".join(full.modalities)
+        return f"{name} equals the full model with {modalities} and these parameters"
     return None
 
 

@@ -105,7 +105,7 @@ def _sync(path: Path) -> None:
 
 
 def try_lock(path: Path) -> FileLock | None:
-    """Take a lock file without waiting; None if another process holds it. Release it afterwards.
+    """Acquire a lock file without waiting; return None if another process has locked it.
 
     The kernel releases the lock when its holder ends, however it ends.
     """
@@ -151,7 +151,7 @@ def check_output(
     try:
         mode = os.lstat(output).st_mode
     except (FileNotFoundError, NotADirectoryError):
-        return  # writing creates the folders, or says what is in the way
+        return  # writing creates the folders, or fails with the reason
     if stat.S_ISLNK(mode):
         raise DhmdError(
             f"{output} is a link to {os.readlink(output)}: --output must name the file itself."

@@ -24,9 +24,8 @@ READ_ERRORS = (
     AttributeError,  # a group where a dataset is expected, or the reverse
 )
 
-_MAX_DEPTH = 16
 # No HDF5 filter compresses further than this (deflate: 1 to 1032).
-MAX_COMPRESSION = 1100
+_MAX_COMPRESSION = 1100
 _SMALL = 1 << 20  # bytes
 
 
@@ -81,9 +80,9 @@ def check_dataset(dataset: h5py.Dataset, where: str) -> None:
     if dataset.external or dataset.is_virtual:
         raise DhmdError(f"{where} refers to another file: refused, copy the values into this one")
     if dataset.dtype.hasobject and h5py.check_string_dtype(dataset.dtype) is None:
-        raise DhmdError(f"{where} holds neither numbers nor text: refused")
+        raise DhmdError(f"{where} has neither numbers nor text: refused")
     stored = dataset.id.get_storage_size()
-    if dataset.nbytes > MAX_COMPRESSION * stored + _SMALL:
+    if dataset.nbytes > _MAX_COMPRESSION * stored + _SMALL:
         raise DhmdError(
             f"{where} is damaged: it declares {dataset.nbytes:,} bytes, but the file stores"
             f" {stored:,}"
@@ -108,21 +107,19 @@ def check_group(group: h5py.Group, where: str) -> None:
     Raises:
         DhmdError: `where` and what is wrong.
     """
-    seen: set[int] = set()  # addresses: a group that contains itself would never end
-
-    def visit(group: h5py.Group, depth: int) -> None:
-        address = h5py.h5o.get_info(group.id).addr
-        if depth > _MAX_DEPTH or address in seen:
-            raise DhmdError(f"{where} is damaged: its groups are nested too deeply or in a circle")
-        seen.add(address)
-        for name in group:
-            item = own_item(group, name, where)
-            if isinstance(item, h5py.Group):
-                visit(item, depth + 1)
-            elif isinstance(item, h5py.Dataset):
-                check_dataset(item, f"{where}: {name!r}")
-
-    visit(group, 0)
+    # Both functions visit each object once, and follow neither soft nor external links. h5py
+    # expects a visitor to return a value instead of raising.
+    link = group.visititems_links(
+        lambda name, link: None if isinstance(link, h5py.HardLink) else name
+    )
+    if link is not None:
+        raise DhmdError(f"{where}: {link!r} is a link to elsewhere: refused")
+    datasets: dict[str, h5py.Dataset] = {}
+    group.visititems(
+        lambda name, item: datasets.update({name: item} if isinstance(item, h5py.Dataset) else {})
+    )
+    for name, dataset in datasets.items():
+        check_dataset(dataset, f"{where}: {name!r}")
 
 
 class _Sink(io.RawIOBase):

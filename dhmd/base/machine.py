@@ -1,4 +1,4 @@
-"""The machine: cores and memory that this process may use, a one-line description, lifetime."""
+"""The machine: usable cores and memory, a one-line description, and the end of the parent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def usable_cores() -> int:
 
 
 def installed_memory() -> int | None:
-    """Return the bytes of memory, used or free; None where the system does not say."""
+    """Return the bytes of memory, used or free; None if it is unknown."""
     found = []
     for line in _read(Path("/proc/meminfo")).splitlines():
         if line.startswith("MemTotal:"):

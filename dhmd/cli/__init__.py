@@ -1,8 +1,7 @@
-"""The console script `dhmd`.
+"""The console script `dhmd`: its arguments, and one line for every failure.
 
-Each sub-command is a module with `configure(parser)` and `run(arguments) -> exit status`, which is
-imported only if the command is called, so that `dhmd --help` is quick. A module whose exit status 1
-means something else than an error sets its own `ERROR_EXIT`.
+The functions that do the work are imported only when their command is called, so that
+`dhmd --help` is quick.
 """
 
 from __future__ import annotations
@@ -12,42 +11,28 @@ import difflib
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import dhmd
 from dhmd.base.errors import DhmdError, first_line
 
 
-class Command(NamedTuple):
-    """One sub-command: its name, one line of help and its module."""
-
-    name: str
-    help: str
-    module: str
-
-
-COMMANDS = (
-    Command("config", "check params.yaml and the dataset configs", "dhmd.cli.config"),
-    Command("data", "show a corpus, check it, pin the hashes of its files", "dhmd.cli.data"),
-    Command("import", "import videos, arrays or MMSA pickles as a dataset", "dhmd.cli.import_"),
-    Command("extract", "extract features of videos to .csd files", "dhmd.cli.extract"),
-    Command("predict", "score new .csd files with a trained model", "dhmd.cli.predict"),
-    Command("sweep", "run an experiment per combination of values", "dhmd.cli.sweep"),
-    Command("track", "record finished outputs in MLflow", "dhmd.cli.track"),
-    Command("gate", "compare the metrics of two revisions for regressions", "dhmd.cli.gate"),
-    Command(
-        "lock-check", "is dvc.lock current, and do others get its data?", "dhmd.cli.lock_check"
-    ),
-    Command("report", "join the reports of all datasets into one page", "dhmd.cli.report"),
-    Command("table", "print the tables of results in metrics/", "dhmd.cli.table"),
-    Command("summary", "print one line of results per dataset", "dhmd.cli.summary"),
-)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `dhmd ARGUMENTS` and return the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    names = [command.name for command in COMMANDS]
+    if words and words[0] not in names and not words[0].startswith("-"):
+        near = difflib.get_close_matches(words[0], names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+        print(f"dhmd: no command {words[0]!r}; {hint}", file=sys.stderr)
+        return 2
+    return _run(words[0] if words else "", build_parser(words).parse_args(words or ["--help"]))
+
+
+def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """Build the parser of a command line; only the command that it calls has its arguments."""
     parser = argparse.ArgumentParser(
         prog="dhmd",
         description="Decoupled Hierarchical Multimodal Distillation. The pipeline runs with "
@@ -56,32 +41,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"dhmd {dhmd.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    chosen = None
     for command in COMMANDS:
         sentence = f"{command.help[0].upper()}{command.help[1:]}"
         own = commands.add_parser(
             command.name, help=command.help, description=f"{sentence.rstrip('?.')}."
         )
         if words[:1] == [command.name]:
-            chosen = importlib.import_module(command.module)
-            chosen.configure(own)
-    if chosen is None:
-        names = [command.name for command in COMMANDS]
-        if words and words[0] not in names and not words[0].startswith("-"):
-            near = difflib.get_close_matches(words[0], names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-            print(f"dhmd: no command {words[0]!r}; {hint}", file=sys.stderr)
-            return 2
-        parser.parse_args(words or ["--help"])
-        return 0
-    return _run(words[0], chosen, parser.parse_args(words))
+            function = command.name.replace("-", "_")
+            own.set_defaults(run=f"dhmd.cli.commands:{function}", error_exit=1)
+            command.configure(own)
+    return parser
 
 
-def _run(name: str, module: object, arguments: argparse.Namespace) -> int:
+def _run(name: str, arguments: argparse.Namespace) -> int:
     """Run a command; a failure is one line."""
-    error_exit = int(getattr(module, "ERROR_EXIT", 1))
+    module, _, function = arguments.run.partition(":")
     try:
-        status = int(module.run(arguments))  # type: ignore[attr-defined]
+        status = int(getattr(importlib.import_module(module), function)(arguments))
         sys.stdout.flush()
         return status
     except DhmdError as error:
@@ -103,9 +79,169 @@ def _run(name: str, module: object, arguments: argparse.Namespace) -> int:
         sys.stdout.flush()
     except OSError:
         _close_stdout()
-    return error_exit
+    return int(arguments.error_exit)
 
 
 def _close_stdout() -> None:
     """Keep the interpreter from flushing a stdout that cannot be written."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _config(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True)
+    check = actions.add_parser("check", help="check params.yaml and the recipes it names")
+    _datasets(check, "recipes to check (default: those that params.yaml names)")
+
+
+def _predict(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "Only the model directory is needed: neither the dataset config nor params.yaml is read. "
+        "A modality without a file is treated as absent."
+    )
+    parser.add_argument(
+        "--model", required=True, type=Path, help="model directory, such as models/demo"
+    )
+    parser.add_argument(
+        "--input",
+        required=True,
+        type=Path,
+        metavar="FOLDER",
+        help="directory of new .csd files, named by the dataset config's sequences (words.csd, …) "
+        "or as at their source",
+    )
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="CSV to write: id, start and end in seconds, mean over seeds, one column per seed",
+    )
+    parser.add_argument(
+        "--segments",
+        type=Path,
+        metavar="FILE",
+        help="CSV with the columns video, start, end, or a .csd whose rows are the segments "
+        "(default: one segment per video)",
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+def _track(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Record the outputs in pretrained/, models/ and ablations/ that have no run in MLflow: "
+        "trained while the store was unavailable, or restored from DVC's run cache. Add new "
+        "scores and reports, and mark the runs of killed stages as KILLED. Nothing is recorded "
+        "twice."
+    )
+    _datasets(parser, "datasets to record (default: those of params.yaml)")
+
+
+def _gate(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "Reads the committed files in metrics/; needs neither data nor PyTorch. "
+        "Exit status: 0 pass, 1 regressed, 2 not comparable."
+    )
+    parser.set_defaults(error_exit=2)
+    parser.add_argument(
+        "--base",
+        metavar="REV",
+        help="revision or DVC experiment to compare with (default: the merge base with the main "
+        "branch, which is HEAD on the main branch itself)",
+    )
+    parser.add_argument(
+        "--head",
+        metavar="REV",
+        help="revision or DVC experiment to judge (default: the workspace)",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="print Markdown for a comment")
+    form.add_argument("--json", action="store_true", help="print all values as JSON, unrounded")
+
+
+def _lock_check(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Compare dvc.lock with code and params. With --remote, check that every output is in the "
+        "default DVC remote, so that a colleague can pull it."
+    )
+    parser.epilog = "Needs no data. Exit status: 0 current, 1 stale, missing or unreadable."
+    parser.add_argument(
+        "--remote",
+        metavar="REV",
+        nargs="?",
+        const="",
+        help="check the remote instead, for a revision or DVC experiment (default: the workspace)",
+    )
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Render the reports of the pipeline as one page, with the origin of each output: commit, "
+        "parameters, machine, versions and wall time per stage."
+    )
+    _datasets(parser, "datasets to show (default: all in reports/)")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="page to write (default: reports/index.html)"
+    )
+
+
+def _table(parser: argparse.ArgumentParser) -> None:
+    _datasets(parser, "datasets to show (default: all in metrics/)")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown")
+    parser.add_argument(
+        "--readme",
+        action="store_true",
+        help="write the tables between the markers in README.md instead of printing them",
+    )
+
+
+def _summary(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Print test score, number of seeds and report of each dataset."
+    _datasets(parser, "datasets to print (default: those of params.yaml)")
+
+
+def _datasets(parser: argparse.ArgumentParser, help_: str) -> None:
+    parser.add_argument("datasets", nargs="*", metavar="DATASET", help=help_)
+
+
+def _from_module(name: str) -> Callable[[argparse.ArgumentParser], None]:
+    """Take `configure` and `run` of a module of its own."""
+
+    def configure(parser: argparse.ArgumentParser) -> None:
+        parser.set_defaults(run=f"{name}:run")
+        importlib.import_module(name).configure(parser)
+
+    return configure
+
+
+class Command(NamedTuple):
+    """One sub-command: its name, one line of help and the function that adds its arguments."""
+
+    name: str
+    help: str
+    configure: Callable[[argparse.ArgumentParser], None]
+
+
+COMMANDS = (
+    Command("config", "check params.yaml and the dataset configs", _config),
+    Command("data", "show a corpus, check it, record its files", _from_module("dhmd.cli.data")),
+    Command(
+        "import",
+        "import videos, arrays or MMSA pickles as a dataset",
+        _from_module("dhmd.cli.import_"),
+    ),
+    Command(
+        "extract", "extract features of videos to .csd files", _from_module("dhmd.cli.extract")
+    ),
+    Command("predict", "score new .csd files with a trained model", _predict),
+    Command(
+        "sweep",
+        "run an experiment per combination of values",
+        _from_module("dhmd.cli.sweep"),
+    ),
+    Command("track", "record finished outputs in MLflow", _track),
+    Command("gate", "compare the metrics of two revisions for regressions", _gate),
+    Command("lock-check", "check that dvc.lock is current and its data in the remote", _lock_check),
+    Command("report", "join the reports of all datasets into one page", _report),
+    Command("table", "print the tables of results in metrics/", _table),
+    Command("summary", "print one line of results per dataset", _summary),
+)

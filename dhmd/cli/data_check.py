@@ -18,7 +18,6 @@ from dhmd.data.download import (
     read_received,
     wanted_files,
 )
-from dhmd.data.formats import READERS
 from dhmd.data.formats import check_corpus as check_imported
 from dhmd.recipes import RECIPES_FOLDER, check_recipe_file
 from dhmd.settings import Settings, load_params
@@ -48,7 +47,11 @@ def check_dataset(name: str, root: Path) -> list[str]:
         else:
             raw = Path(folder, "raw")
             problems += _gather(settings, root, raw)
-        return problems or _content_problems(settings, root, raw)
+        problems = problems or _content_problems(settings, root, raw)
+        # The messages name the user's own files instead of temporary links to them.
+        for link in Path(folder).glob("raw/*"):
+            problems = [problem.replace(str(link), str(link.resolve())) for problem in problems]
+        return problems
 
 
 def _raw_problems(settings: Settings, raw: Path) -> list[str]:
@@ -73,7 +76,7 @@ def _raw_problems(settings: Settings, raw: Path) -> list[str]:
             problems.append(f"{path} is missing: run the download stage again")
         elif path.stat().st_size != record.bytes:
             problems.append(
-                f"{path} holds {path.stat().st_size} bytes and held {record.bytes} when it was "
+                f"{path} has {path.stat().st_size} bytes, but had {record.bytes} when it was "
                 "downloaded: run the download stage again"
             )
     return problems
@@ -118,7 +121,7 @@ def _content_problems(settings: Settings, root: Path, raw: Path) -> list[str]:
         encoder = _encoder(settings, root)
     except DhmdError as error:
         return [str(error)]
-    if recipe.format in READERS:
+    if recipe.imported:
         return check_imported(
             recipe,
             raw,
@@ -127,11 +130,8 @@ def _content_problems(settings: Settings, root: Path, raw: Path) -> list[str]:
             folds_path=folds_path,
             encoder=encoder,
         )
-    paths = {name: raw / f"{name}.csd" for name in recipe.needed}
-    if not raw.is_relative_to(root):  # links to the user's own files, which messages should name
-        paths = {name: path.resolve() for name, path in paths.items()}
     return check_aligned(
-        paths,
+        {name: raw / f"{name}.csd" for name in recipe.needed},
         recipe,
         settings.align,
         alignment=alignment,

@@ -1,19 +1,21 @@
-"""Describe a file or a dataset: sizes, rates, ids, splits, labels, gaps, bad values."""
+"""Describe a file or a dataset: sizes, rates, ids, splits, labels and missing values."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from dhmd.base.files import file_sha256
 from dhmd.base.hdf5 import open_hdf5
 from dhmd.base.progress import progress
 from dhmd.cli.layout import histogram, share, size, table
-from dhmd.data.aligned import Corpus, read_corpus
+from dhmd.data.aligned import SPLITS, Corpus, read_corpus
 from dhmd.data.alignment import Sequences, clean_values
 from dhmd.data.alignment.report import such_as
 from dhmd.data.alignment.sequences import entries_by_video
@@ -30,6 +32,7 @@ Array = np.ndarray[Any, Any]
 _SHOWN_ELSEWHERE = (
     *("modalities", "alignment", "segments", "videos", "splits", "format", "origin", "warnings"),
 )
+_WIDEST = 12  # columns whose range is listed
 _DEEPEST = 4  # levels of a pickle that are described
 _MOST_KEYS = 24  # keys of one level
 
@@ -38,7 +41,7 @@ def show_file(path: Path) -> list[str]:
     """Describe one file by its kind.
 
     Raises:
-        DhmdError: it is damaged, or hostile.
+        DhmdError: it is damaged, or unsafe.
     """
     suffix = path.suffix.lower()
     if suffix == ".csd":
@@ -47,15 +50,13 @@ def show_file(path: Path) -> list[str]:
     known = known_file(file_sha256(path))
     if known is not None:
         lines.append(f"known file: {known}")
-    if suffix == ".npz":
-        return [*lines, *_arrays(load_arrays(path))]
     if suffix in (".h5", ".hdf5"):
         with open_hdf5(path) as file:
             aligned = "schema" in file.attrs
         if aligned:
             return [*lines, *_corpus(read_corpus(path))]
-        return [*lines, *_arrays(load_arrays(path))]
-    return [*lines, *_content(load_pickle(path))]
+    arrays = suffix in (".npz", ".h5", ".hdf5")
+    return [*lines, *_content(load_arrays(path) if arrays else load_pickle(path))]
 
 
 def show_dataset(name: str, root: Path) -> list[str]:
@@ -94,46 +95,32 @@ def _corpus(corpus: Corpus) -> list[str]:
     ]
     splits = [
         [split, len(corpus.index(split)), len({corpus.videos[n] for n in corpus.index(split)})]
-        for split in ("train", "valid", "test")
+        for split in SPLITS
     ]
     lines += [*table(["split", "segments", "videos"], splits), ""]
     cleaned = corpus.report.get("modalities", {})
-    rows = []
+    rows: list[list[object]] = []
     for m, modality in enumerate(corpus.modalities):
-        features = corpus.features[modality]
-        lengths = features.lengths
-        zero = int(np.count_nonzero(~features.values.any(axis=1)))
-        absent = int(np.count_nonzero(~corpus.present_NM[:, m]))
-        rows.append(
-            [
-                modality,
-                features.values.shape[1],
-                f"{lengths.min()}/{int(np.median(lengths))}/{lengths.max()}",
-                share(absent, len(lengths)),
-                share(zero, len(features.values)),
-                cleaned.get(modality, {}).get("values_cleaned", "–"),
-            ]
-        )
+        values, lengths = corpus.features[modality].values, corpus.features[modality].lengths
+        steps = f"{lengths.min()}/{int(np.median(lengths))}/{lengths.max()}"
+        absent = share(int(np.count_nonzero(~corpus.present_NM[:, m])), len(lengths))
+        zero = share(int(np.count_nonzero(~values.any(axis=1))), len(values))
+        bad = cleaned.get(modality, {}).get("values_cleaned", "–")
+        rows.append([modality, values.shape[1], steps, absent, zero, bad])
     header = ["modality", "width", "steps min/median/max", "absent", "steps of zeros", "cleaned"]
-    lines += [*table(header, rows), ""]
-    seen = np.concatenate([corpus.index("train"), corpus.index("valid")])
-    lines.append("labels of train and valid")
-    lines += histogram(_label_counts(corpus, corpus.labels_N[seen]))
-    lines.append("")
+    lines += [*table(header, rows), "", "labels of train and valid"]
+    labels_N = corpus.labels_N[corpus.split_N != "test"]
+    if corpus.task == "classification":
+        counts = np.bincount(labels_N.astype(int), minlength=len(corpus.class_names))
+        names: Sequence[str] = corpus.class_names
+    else:
+        counts, edges = np.histogram(labels_N, np.linspace(corpus.low, corpus.high, 8))
+        names = [f"{low:.2f} to {high:.2f}" for low, high in pairwise(edges)]
+    lines += [*histogram(dict(zip(names, counts.tolist(), strict=True))), ""]
     for key, value in corpus.report.items():
         if key not in _SHOWN_ELSEWHERE:
             lines.append(f"{key.replace('_', ' ')}: {_brief(value)}")
     return [*lines, *(f"warning: {sentence}" for sentence in corpus.report.get("warnings", []))]
-
-
-def _label_counts(corpus: Corpus, labels: Array) -> dict[str, int]:
-    if corpus.task == "classification":
-        return {
-            name: int(np.count_nonzero(labels == c)) for c, name in enumerate(corpus.class_names)
-        }
-    edges = np.linspace(corpus.low, corpus.high, 8)
-    counts, _ = np.histogram(labels, edges)
-    return {f"{edges[b]:.2f} to {edges[b + 1]:.2f}": int(count) for b, count in enumerate(counts)}
 
 
 def _brief(value: object) -> str:
@@ -163,7 +150,7 @@ def _raw(recipe: Recipe, raw: Path) -> list[str]:
 
 
 def _incomplete(recipe: Recipe, raw: Path) -> list[str]:
-    """Say which labelled videos a sequence lacks."""
+    """Return warnings about labelled videos that a sequence lacks."""
     lines = []
     with Sequences({name: raw / f"{name}.csd" for name in recipe.needed}, recipe.needed) as opened:
         labelled = opened.videos(str(recipe.labels.sequence))
@@ -179,126 +166,108 @@ def _incomplete(recipe: Recipe, raw: Path) -> list[str]:
 
 def _sequence(path: Path) -> list[str]:
     """Describe a computational sequence, read to its end, entry by entry."""
-    rows = bad = zero = values = backwards = instants = 0
-    seconds = 0.0
-    rates = []
-    words: dict[str, int] = {}
-    widths: Counter[int] = Counter()
-    ends: dict[int, tuple[Array, Array]] = {}  # width -> each dimension's least and most
-    kinds: set[str] = set()
+    entries: list[dict[str, Any]] = []
+    words: Counter[str] = Counter()
+    least: list[Array] = []
+    most: list[Array] = []
     with open_sequence(path) as sequence:
-        names = sequence.dimension_names
-        ids = sequence.ids
-        root = sequence.root_name
+        names, ids = sequence.dimension_names, sequence.ids
         for entry_id in progress(ids, path.name, unit="entry"):
             entry = sequence.read(entry_id)
-            count = len(entry.intervals)
-            rows += count
-            kinds.add("text" if entry.features.dtype == object else str(entry.features.dtype))
-            if not count:
-                continue
-            length_R = entry.intervals[:, 1] - entry.intervals[:, 0]
-            seconds += float(length_R.sum())
-            instants += int(np.count_nonzero(length_R == 0))
-            backwards += int(np.count_nonzero(np.diff(entry.intervals[:, 0]) < 0))
-            span = float(entry.intervals[:, 1].max() - entry.intervals[:, 0].min())
-            if span > 0:
-                rates.append(count / span)
-            if entry.features.dtype == object:
-                for word in entry.features[:, 0]:
-                    words[str(word)] = words.get(str(word), 0) + 1
-                continue
-            cleaned = clean_values(entry.features)
-            bad += cleaned.count
-            values += entry.features.size
-            zero += int(np.count_nonzero(~entry.features.any(axis=1)))
-            kept = entry.features.astype(np.float64)
-            if cleaned.bad_Td is not None:
-                kept[cleaned.bad_Td] = np.nan
-            least, most = np.fmin.reduce(kept, axis=0), np.fmax.reduce(kept, axis=0)
-            width = len(least)
-            low, high = ends.get(width, (least, most))
-            ends[width] = np.fmin(low, least), np.fmax(high, most)
-            widths[width] += 1
+            x_Td, start_T, end_T = entry.features, *entry.intervals.T
+            text = x_Td.dtype == object
+            span = end_T.max() - start_T.min() if len(x_Td) else 0.0
+            cleaned = clean_values(np.zeros((0, 0)) if text else x_Td)
+            entries.append(
+                {
+                    "rows": len(x_Td),
+                    "seconds": (end_T - start_T).sum(),
+                    "rate": len(x_Td) / span if span > 0 else np.nan,
+                    "instants": np.count_nonzero(start_T == end_T),
+                    "backwards": np.count_nonzero(np.diff(start_T) < 0),
+                    "type": "text" if text else str(x_Td.dtype),
+                    "width": x_Td.shape[1],
+                    "values": 0 if text else x_Td.size,
+                    "bad": cleaned.count,
+                    "zero": 0 if text else np.count_nonzero(~x_Td.any(axis=1)),
+                }
+            )
+            if text:
+                words.update(map(str, x_Td[:, 0] if len(x_Td) else ()))
+            elif len(x_Td):
+                missing = False if cleaned.bad_Td is None else cleaned.bad_Td
+                kept = np.where(missing, np.nan, x_Td.astype(np.float64))
+                least.append(np.fmin.reduce(kept, axis=0))
+                most.append(np.fmax.reduce(kept, axis=0))
+    found = pd.DataFrame(entries)
+    total = found.sum(numeric_only=True).astype(float)
     lines = [
-        f"{path}: computational sequence {root!r}, {size(path.stat().st_size)}",
-        f"  {len(ids)} entries of {len(entries_by_video({'': ids})[''])} videos, {rows} rows, "
-        f"{seconds / 3600:.2f} h in rows, type {'/'.join(sorted(kinds))}",
+        f"{path}: computational sequence {sequence.root_name!r}, {size(path.stat().st_size)}",
+        f"  {len(ids)} entries of {len(entries_by_video({'': ids})[''])} videos, "
+        f"{total.rows:.0f} rows, {total.seconds / 3600:.2f} h in rows, "
+        f"type {'/'.join(sorted(set(found.type)))}",
     ]
-    if rates:
-        lines.append(f"  rows per second: median {np.median(rates):.2f}")
-    if instants:
-        lines.append(f"  rows without length (start = end): {share(instants, rows)}")
-    if backwards:
-        lines.append(f"  rows that go back in time: {backwards}")
+    if found.rate.notna().any():
+        lines.append(f"  rows per second: median {found.rate.median():.2f}")
+    if total.instants:
+        lines.append(
+            f"  rows without length (start = end): {share(int(total.instants), int(total.rows))}"
+        )
+    if total.backwards:
+        lines.append(f"  rows that go back in time: {total.backwards:.0f}")
     if words:
         common = sorted(words, key=lambda word: (-words[word], word))[:8]
         lines.append(f"  {len(words)} different words, most often {', '.join(common)}")
-    if ends:
-        said = f"width {next(iter(ends))}"
-        if len(ends) > 1:
-            listed = ", ".join(
-                f"{width} in {count} entr{'y' if count == 1 else 'ies'}"
-                for width, count in widths.most_common()
-            )
-            said = f"entries differ in width: {listed}"
-        lines.append(
-            f"  {said}, not finite {share(bad, values)}, rows of zeros {share(zero, rows)}"
-        )
-    for width, (low, high) in sorted(ends.items()):
-        if width <= 12:
-            labels = names if names and len(names) == len(low) else range(len(low))
-            cells = [
-                [label, f"{a:.4g}", f"{b:.4g}"]
-                for label, a, b in zip(labels, low, high, strict=True)
-            ]
-            dimension = "dimension" if len(ends) == 1 else f"dimension of {width}"
-            lines += table([dimension, "least", "most"], cells)
+    if not least:
+        return lines
+    widths = found[found.rows > 0].width.value_counts()
+    listed = ", ".join(f"{width} in {count} entries" for width, count in widths.items())
+    lines.append(
+        f"  {f'width {widths.index[0]}' if len(widths) == 1 else f'widths differ: {listed}'}, "
+        f"not finite {share(int(total.bad), int(total['values']))}, "
+        f"rows of zeros {share(int(total.zero), int(total.rows))}"
+    )
+    if len(widths) == 1 and widths.index[0] <= _WIDEST:
+        low, high = np.fmin.reduce(least, axis=0), np.fmax.reduce(most, axis=0)
+        labels = names if names and len(names) == len(low) else range(len(low))
+        rows = [[n, f"{a:.4g}", f"{b:.4g}"] for n, a, b in zip(labels, low, high, strict=True)]
+        lines += table(["dimension", "least", "most"], rows)
     return lines
 
 
+_COLUMNS = ["what", "type", "shape", "least", "most", "not finite", "zero rows"]
+
+
 def _content(content: object) -> list[str]:
-    """Describe a pickle's content: arrays as a table, level by level."""
-    rows: list[list[object]] = []
-    _walk(content, "", rows, 0)
-    return table(["what", "type", "shape", "least", "most", "not finite", "zero rows"], rows)
+    """Describe the content of a pickle or of arrays, level by level."""
+    rows: list[Sequence[object]] = []
 
+    def walk(value: Any, name: str, depth: int) -> None:
+        if isinstance(value, np.ndarray):
+            rows.append([name, *_array_cells(value)])
+            return
+        sized = isinstance(value, dict | list | tuple)
+        rows.append([name, type(value).__name__, len(value) if sized else "", "", "", "", ""])
+        if not sized or not value or depth == _DEEPEST:
+            return
+        prefix = f"{name}." if depth else ""
+        if isinstance(value, dict):
+            # One example is enough of a dict with thousands of ids.
+            for key in list(value) if len(value) <= _MOST_KEYS else list(value)[:1]:
+                walk(value[key], f"{prefix}{str(key)[:40]}", depth + 1)
+        elif isinstance(value[0], dict | list | tuple | np.ndarray):
+            walk(value[0], f"{name if depth else ''}[0]", depth + 1)
 
-def _walk(value: object, where: str, rows: list[list[object]], depth: int) -> None:
-    name = where or "content"
-    if isinstance(value, dict):
-        rows.append([name, "dict", len(value), "", "", "", ""])
-        # Of a dict with thousands of ids one is enough.
-        keys = list(value) if len(value) <= _MOST_KEYS else list(value)[:1]
-        if depth < _DEEPEST:
-            for key in keys:
-                shown = str(key)[:40]
-                _walk(value[key], f"{where}.{shown}" if where else shown, rows, depth + 1)
-    elif isinstance(value, np.ndarray):
-        rows.append([name, *_array_cells(value)])
-    elif isinstance(value, list | tuple):
-        rows.append([name, type(value).__name__, len(value), "", "", "", ""])
-        if value and depth < _DEEPEST and isinstance(value[0], dict | list | tuple | np.ndarray):
-            _walk(value[0], f"{where}[0]", rows, depth + 1)
-    else:
-        rows.append([name, type(value).__name__, "", "", "", "", ""])
-
-
-def _arrays(content: Mapping[str, Array]) -> list[str]:
-    rows = [[name, *_array_cells(array)] for name, array in content.items()]
-    return table(["array", "type", "shape", "least", "most", "not finite", "zero rows"], rows)
+    walk(content, "content", 0)
+    return table(_COLUMNS, rows)
 
 
 def _array_cells(array: Array) -> Sequence[object]:
     shape = "×".join(map(str, array.shape)) or "one"
     if array.dtype.kind not in "biuf" or not array.size:
         return [str(array.dtype), shape, "", "", "", ""]
-    finite = np.isfinite(array)
-    bad = int(array.size - np.count_nonzero(finite))
-    good = array if not bad else array[finite]
-    ends = [f"{good.min():.4g}", f"{good.max():.4g}"] if good.size else ["", ""]
-    zero = ""
-    if array.ndim > 1:
-        any_row = array.any(axis=-1)
-        zero = share(int(any_row.size - np.count_nonzero(any_row)), int(any_row.size))
-    return [str(array.dtype), shape, *ends, bad, zero]
+    finite = array[np.isfinite(array)]
+    ends = [f"{finite.min():.4g}", f"{finite.max():.4g}"] if finite.size else ["", ""]
+    rows = array.any(axis=-1) if array.ndim > 1 else None
+    zero = "" if rows is None else share(int(np.count_nonzero(~rows)), int(rows.size))
+    return [str(array.dtype), shape, *ends, int(array.size - finite.size), zero]

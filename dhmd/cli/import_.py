@@ -75,10 +75,17 @@ def run(arguments: argparse.Namespace) -> int:
         )
     load_params(root)  # a mistake in params.yaml is found before the work
     recipe_file = root / RECIPES_FOLDER / f"{name}.yaml"
-    draft = None if recipe_file.is_file() else _draft(arguments, name, path)
-    recipe = load_recipe(name, root) if draft is None else draft[1]
-    if draft is None:
-        _check_existing(recipe, arguments)
+    padding = getattr(arguments, "padding", PADDINGS[0])
+    draft = None
+    if recipe_file.is_file():
+        recipe = load_recipe(name, root)
+        _check_existing(recipe, arguments, padding)
+    else:
+        classes = [one.strip() for one in (arguments.classes or "").split(",") if one.strip()]
+        draft = draft_recipe(
+            arguments.format, name, path, padding=padding, task=arguments.task, classes=classes
+        )
+        recipe = parse_recipe(name, parse_yaml(draft, f"{RECIPES_FOLDER}/{name}.yaml"))
     files = _files(recipe, path)
     alignment, problems, warnings = _checked(recipe, files, root)
     for sentence in problems or warnings:
@@ -89,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         _place(source, root / PLACED_FOLDER / name / file)
         print(f"placed {PLACED_FOLDER / name / file}")
     if draft is not None:
-        write_text(recipe_file, draft[0])
+        write_text(recipe_file, draft)
         print(f"wrote {recipe.source}: check it")
     write_manifests([name], root)
     tracked = f"{recipe.source} {MANIFEST_FOLDER / name}.json"
@@ -98,26 +105,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _draft(arguments: argparse.Namespace, name: str, path: Path) -> tuple[str, Recipe]:
-    """Draft a recipe for the files; return its text and what it says."""
-    text = draft_recipe(
-        arguments.format,
-        name,
-        path,
-        padding=getattr(arguments, "padding", PADDINGS[0]),
-        task=arguments.task,
-        classes=[one.strip() for one in (arguments.classes or "").split(",") if one.strip()],
-    )
-    return text, parse_recipe(name, parse_yaml(text, f"{RECIPES_FOLDER}/{name}.yaml"))
-
-
-def _check_existing(recipe: Recipe, arguments: argparse.Namespace) -> None:
+def _check_existing(recipe: Recipe, arguments: argparse.Namespace, padding: str) -> None:
     if recipe.format != arguments.format:
         raise DhmdError(
             f"{recipe.source} is of format {recipe.format}, not {arguments.format}: choose "
             "another --dataset"
         )
-    padding = getattr(arguments, "padding", PADDINGS[0])
     if arguments.classes or arguments.task or padding != PADDINGS[0]:
         raise DhmdError(
             f"{recipe.source} exists, and --padding, --classes and --task are for a new dataset: "

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 from dhmd.base.errors import DhmdError
+from dhmd.evaluation.tables import ORACLE, dataset_names, dataset_tables
 
 _BEGIN = re.compile(r"^<!-- table:(\S+) -->$")
 _END = "<!-- /table -->"
+
+# The rows of the README: the report has the others.
+README_ROWS = ("median label", "ridge, pooled features", "late fusion", "**DHMD**", ORACLE)
 
 
 def with_tables(text: str, tables: Callable[[str], str], source: str) -> str:
@@ -40,3 +46,18 @@ def with_tables(text: str, tables: Callable[[str], str], source: str) -> str:
     if not found:
         raise DhmdError(f"{source} has no line <!-- table:DATASET --> to write a table after")
     return "\n".join(lines)
+
+
+def dataset_text(folder: Path, *, markdown: bool) -> str:
+    """Return the tables of one dataset as text or Markdown."""
+    tables = dataset_tables(folder)
+    return "\n\n".join(each.to_markdown() if markdown else each.to_text() for each in tables)
+
+
+def readme_tables(metrics: Path, dataset: str) -> str:
+    """Return the README's table of a dataset, or a sentence if there is none yet."""
+    if dataset not in dataset_names(metrics):
+        return f"No metrics of {dataset} are committed yet."
+    results = dataset_tables(metrics / dataset)[0]
+    rows = [row for row in results.rows if row[0] in README_ROWS]
+    return replace(results, rows=rows).to_markdown()

@@ -56,14 +56,16 @@ def load_section(
 ) -> T:
     """Build the configuration class `cls` from `mapping`.
 
-    A null stands for the recipe's value, and where the recipe has none for the default.
+    A null means the recipe's value, or the default if the recipe has none.
 
     Args:
         recipe: the recipe's values, for fields marked `FromRecipe` only.
         where: dotted name of the mapping, for messages.
         source: the file that the mapping comes from, for messages.
         recipe_source: the recipe's file, for messages.
-        complete: refuse a mapping that leaves out a key (DVC refuses to track an absent one).
+        complete: refuse a mapping that leaves out a section (DVC refuses to track an absent one). A
+            key below a section may be absent: then its default counts, so that a new setting needs
+            no line in params.yaml.
         modalities: the names that settings per modality may have; None allows any.
 
     Raises:
@@ -73,7 +75,7 @@ def load_section(
     adapter, schema = _compiled(cast(Any, cls))
     recipe = recipe or {}
     for at in _not_for_recipes(schema, recipe):
-        raise DhmdError(f"{recipe_source}: {_dotted(where, at)} is not for a recipe to set")
+        raise DhmdError(f"{recipe_source}: {_dotted(where, at)} cannot be set in a recipe")
     values = _merged(schema, mapping, recipe)
     try:
         # Through JSON: only there does strict validation take a list for a tuple.
@@ -95,10 +97,12 @@ def load_section(
             source = recipe_source
         raise DhmdError(_sentence(problem, schema, _at(values, at), where, at, source)) from error
     except (TypeError, RecursionError) as error:
-        raise DhmdError(f"{source}: {where or 'the file'} holds other than plain values") from error
-    if complete and (absent := _absent(schema, mapping)):
-        names = ", ".join(_dotted(where, at) for at in absent)
-        raise DhmdError(f"{source} lacks {names}: every key must be there, null if need be")
+        raise DhmdError(
+            f"{source}: {where or 'the file'} must contain plain values only"
+        ) from error
+    if complete and (absent := [key for key in schema.keys if key not in cast(Any, mapping)]):
+        names = ", ".join(_dotted(where, (key,)) for key in absent)
+        raise DhmdError(f"{source} lacks {names}: every key must be present, null for no value")
     return section
 
 
@@ -113,7 +117,7 @@ def key_names(cls: Any) -> tuple[str, ...]:
 
 
 class _Schema:
-    """A part of a class's JSON schema: what a value may be."""
+    """The JSON schema of one value: its keys and its allowed values."""
 
     def __init__(self, node: Mapping[str, Any], definitions: Mapping[str, Any]) -> None:
         self.node = node
@@ -122,14 +126,14 @@ class _Schema:
         self.keys: Mapping[str, Any] = self.container.get("properties", {})
 
     def _container(self, node: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The schema of the mapping or list that the value may be; {} where it is a scalar."""
+        """Return the schema if the value is a mapping or list; {} for a scalar."""
         if "$ref" in node:
             return self._container(self.definitions[node["$ref"].rpartition("/")[2]])
         found = [self._container(member) for member in node.get("anyOf", ())]
         return next(filter(None, found), node if node.get("type") in ("object", "array") else {})
 
     def below(self, part: int | str) -> _Schema | None:
-        """The schema of a key or of an item; None where it is unknown or of free form."""
+        """Return the schema of a key or an item; None if it is unknown or may be anything."""
         if isinstance(part, int):
             found = self.container.get("items")
         else:
@@ -137,7 +141,7 @@ class _Schema:
         return _Schema(found, self.definitions) if isinstance(found, Mapping) else None
 
     def describe(self) -> str:
-        """Say what is allowed."""
+        """Describe the allowed values in words."""
         if "anyOf" in self.node:
             members = [_Schema(member, self.definitions) for member in self.node["anyOf"]]
             return " or ".join(member.describe() for member in members)
@@ -179,20 +183,8 @@ def _compiled(cls: Any) -> tuple[TypeAdapter[Any], _Schema]:
     return adapter, _Schema(schema, schema.get("$defs", {}))
 
 
-def _absent(schema: _Schema, given: Any, at: Location = ()) -> list[Location]:
-    """Where the mapping leaves out a key."""
-    absent: list[Location] = []
-    for key in schema.keys if isinstance(given, Mapping) else ():
-        below = schema.below(key)
-        if key not in given:
-            absent.append((*at, key))
-        elif below:
-            absent += _absent(below, given[key], (*at, key))
-    return absent
-
-
 def _not_for_recipes(schema: _Schema, recipe: Any, at: Location = ()) -> list[Location]:
-    """Where the recipe sets a key that it may not; unknown keys are found later."""
+    """Return the locations of keys that a recipe must not set; unknown keys are found later."""
     found: list[Location] = []
     for key, value in recipe.items():
         below = schema.below(key)
@@ -206,7 +198,7 @@ def _not_for_recipes(schema: _Schema, recipe: Any, at: Location = ()) -> list[Lo
 
 
 def _merged(schema: _Schema, given: Any, recipe: Any) -> Any:
-    """The mapping with nulls replaced by the recipe's values, or left out."""
+    """Return the mapping with nulls replaced by the recipe's values or removed."""
     if not isinstance(given, Mapping):
         return given
     recipe = recipe if isinstance(recipe, Mapping) else {}
@@ -224,7 +216,7 @@ def _merged(schema: _Schema, given: Any, recipe: Any) -> Any:
 def _sentence(
     problem: Any, schema: _Schema, value: object, where: str, at: Location, source: str
 ) -> str:
-    """Say what is wrong with the value at a location."""
+    """Return the sentence for an invalid value."""
     dotted = _dotted(where, at)
     above: _Schema | None = None
     allowed: _Schema | None = schema
@@ -249,7 +241,7 @@ def _sentence(
 
 
 def _followed(value: Any, loc: Location) -> Location:
-    """The part of pydantic's location that is in the value; the rest names a member of a union."""
+    """Return the part of pydantic's location that is in the value, without members of unions."""
     for index, part in enumerate(loc):
         if isinstance(value, Mapping) or (isinstance(value, list | tuple) and part != "[key]"):
             value = _at(value, (part,))
@@ -259,7 +251,7 @@ def _followed(value: Any, loc: Location) -> Location:
 
 
 def _at(value: Any, at: Location) -> Any:
-    """What stands at a location; None where there is nothing."""
+    """Return the value at a location; None if there is none."""
     for part in at:
         try:
             value = value[part]
@@ -269,7 +261,7 @@ def _at(value: Any, at: Location) -> Any:
 
 
 def _written(value: Any) -> bool:
-    """Whether there is a value other than nulls."""
+    """Return whether there is a value other than null."""
     if isinstance(value, Mapping):
         return any(_written(item) for item in value.values())
     return value is not None
@@ -283,7 +275,7 @@ def _dotted(where: str, at: Location) -> str:
 
 
 def _shown(value: object) -> str:
-    """The value as it is written in YAML, cut where it is long."""
+    """Return the value as written in YAML; a long one is shortened."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -16,7 +16,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
@@ -84,6 +83,9 @@ class Entry:
 class ComputationalSequence:
     """An open `.csd` file, to be used as a context manager.
 
+    Raises:
+        DhmdError: the file is absent, locked, truncated, or not a computational sequence.
+
     Attributes:
         path: the file.
         root_name: the root group's name.
@@ -99,12 +101,9 @@ class ComputationalSequence:
         self._file = open_hdf5(self.path)
         try:
             self._open()
-        except DhmdError:
+        except (DhmdError, *READ_ERRORS) as error:
             self._file.close()
-            raise
-        except READ_ERRORS as error:
-            self._file.close()
-            raise self._damaged(error) from error
+            raise error if isinstance(error, DhmdError) else self._damaged(error) from error
 
     def _open(self) -> None:
         roots = [
@@ -121,7 +120,7 @@ class ComputationalSequence:
         self.root_name = str(roots[0])
         root = self._file[self.root_name]
         self._data = root["data"]
-        self.ids: tuple[str, ...] = tuple(sorted(self._entry_ids(self._data, "", set())))
+        self.ids: tuple[str, ...] = tuple(sorted(self._entry_ids(self._data, "")))
         self._known = frozenset(self.ids)
         if not self.ids:
             raise DhmdError(f"{self.path}: the sequence {self.root_name!r} has no entries")
@@ -135,30 +134,21 @@ class ComputationalSequence:
                     self.metadata[str(key)] = parse_value(np.ravel(value[()])[0])
         self.dimension_names = parse_dimension_names(self.metadata.get("dimension names"))
 
-    def _entry_ids(self, group: h5py.Group, prefix: str, seen: set[int]) -> Iterator[str]:
+    def _entry_ids(self, group: h5py.Group, prefix: str) -> Iterator[str]:
         """Yield the entries' ids; an id with slashes is a group within groups."""
-        address = h5py.h5o.get_info(group.id).addr
-        if address in seen:
-            raise DhmdError(f"{self.path} is damaged: the group {prefix!r} occurs in it twice")
-        seen.add(address)
         for name in group:
             entry_id = f"{prefix}{name}"
             item = own_item(group, name, f"{self.path}: entry {entry_id!r}")
             nested = isinstance(item, h5py.Group) and len(item) > 0
             if nested and "features" not in item and "intervals" not in item:
-                yield from self._entry_ids(item, f"{entry_id}/", seen)
+                yield from self._entry_ids(item, f"{entry_id}/")
             else:
                 yield entry_id
 
     def __enter__(self) -> ComputationalSequence:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __contains__(self, entry_id: object) -> bool:
@@ -242,24 +232,15 @@ class ComputationalSequence:
         )
 
 
-def open_sequence(path: Path) -> ComputationalSequence:
-    """Open a `.csd` file for reading.
-
-    Raises:
-        DhmdError: the file is absent, locked, truncated, or not a computational sequence.
-    """
-    return ComputationalSequence(Path(path))
+open_sequence = ComputationalSequence
 
 
 def _as_text(features: Array, where: str) -> Array:
     words = np.empty(features.shape, dtype=object)
     for at, word in np.ndenumerate(features):
-        if isinstance(word, bytes):
-            words[at] = _decoded(word)
-        elif isinstance(word, str):
-            words[at] = str(word)
-        else:
+        if not isinstance(word, str | bytes):
             raise DhmdError(f"{where} has a {type(word).__name__} among its words")
+        words[at] = _decoded(word) if isinstance(word, bytes) else str(word)
         if "\0" in words[at]:
             raise DhmdError(f"{where} is damaged: there is a zero byte in the word {word!r}")
     return words
@@ -279,7 +260,7 @@ def _check_intervals(intervals: Array, where: str) -> None:
 def parse_value(raw: object) -> object:
     """Parse one metadata value: JSON or a Python literal if it is one, else the text itself.
 
-    Files in circulation also hold bare text, Python's `b'…'` and the word None. No value is
+    Published files also contain bare text, Python's `b'…'` and the word None. No value is
     refused: metadata carries no numbers that we use.
     """
     if isinstance(raw, bytes):

@@ -2,7 +2,7 @@
 
 DVC cannot see that a file in `data/placed/` or in a folder of `data.sources` was replaced: it does
 not track these places. The manifest is tracked by Git, and the download stage depends on it. So
-`dhmd data manifest` writes it anew before `dvc repro`, and `dhmd lock-check` says if it is stale.
+`dhmd data manifest` updates it before `dvc repro`, and `dhmd lock-check` reports a stale one.
 
 A file that is not on this machine keeps its entry, so that a clone without the data finds the
 manifest, and with it the stages, unchanged.

@@ -1,11 +1,11 @@
 """The files of `metrics/<dataset>/`: their names, how to read them, and the two summaries.
 
-Floats are written with the fewest digits that restore them exactly, and nothing is rounded. Scores
+Floats are written with the fewest digits that restore them exactly; nothing is rounded. Scores
 are computed from the numbers as written, so that any tool computes the same scores from
 `predictions.csv`.
 
-All readers raise `DhmdError` with the name of the file and the place of the fault. The gate imports
-this module, so it uses the csv module instead of pandas.
+All readers raise `DhmdError` with the name of the file and the position of the error. The gate
+imports this module, so it uses the csv module instead of pandas.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def expect_current_files(folder: Path) -> Iterator[None]:
 
 
 def decimal_round_trip(values: NDArray[np.floating[Any]]) -> Floats:
-    """Return the float64 numbers whose text is the shortest text of `values` (float32: its own)."""
+    """Convert to float64 through decimal text, so that a CSV file restores the same numbers."""
     return values.astype(np.str_).astype(np.float64)
 
 
@@ -189,15 +189,6 @@ def parse_seeds(text: str, source: str) -> dict[str, dict[int, dict[str, float]]
             raise DhmdError(f"{source}: a row has the seed {seed!r} and the split {split!r}")
         result[split][int(seed)] = scores
     return result
-
-
-def parse_ground_truth(text: str, source: str) -> tuple[tuple[str, ...], Floats]:
-    """Parse `truth.csv` to ids and labels before noise; real corpora have no rows."""
-    rows, columns = _parse_table(text, source, ("id",))
-    if columns != ["truth"]:
-        raise DhmdError(f"{source}: the header must be id,truth")
-    values = [row.get("truth", math.nan) for row in rows.values()]
-    return tuple(name for (name,) in rows), np.array(values, dtype=np.float64)
 
 
 def _parse_table(

@@ -25,7 +25,7 @@ Ints = NDArray[np.int64]
 
 
 class UndefinedMetricError(DhmdError):
-    """The samples do not define the metric; the message says why."""
+    """A metric is undefined on the given samples; the message has the reason."""
 
 
 @dataclass(frozen=True)

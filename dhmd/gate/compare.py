@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from dhmd.base.errors import DhmdError
 from dhmd.evaluation import files
 from dhmd.evaluation.files import Identity, Predictions, parse_json
-from dhmd.evaluation.metrics import Floats, Scores, deterioration_sign, score
+from dhmd.evaluation.metrics import METRICS, Floats, Scores, deterioration_sign, score
 from dhmd.evaluation.statistics import (
     bootstrap,
     draw_videos,
@@ -163,18 +164,16 @@ def load_evaluated(revision: Revision, dataset: str) -> Evaluated:
 
 
 def _load(revision: Revision, dataset: str, folder: str) -> Evaluated:
-    old_layout = (
-        revision.read(f"{folder}/{files.IDENTITY}") is None
-        and revision.read(f"{folder}/{_old_name(files.IDENTITY)}") is not None
-    )
+    # Before `details/` existed, all files were in one folder and metrics.json was the summary.
+    old_layout = revision.read(f"{folder}/{files.IDENTITY}") is None
 
     def read(name: str) -> tuple[str, str]:
         """Return a file's text and path."""
-        name = _old_name(name) if old_layout else name
-        text = revision.read(f"{folder}/{name}")
+        paths = [f"{folder}/{name}", f"{folder}/{name.removeprefix(f'{files.DETAILS}/')}"]
+        text = revision.read(paths[old_layout])
         if text is None:
             raise NotComparableError(f"{folder} of {revision.label} lacks {name}")
-        return text, f"{folder}/{name}"
+        return text, paths[old_layout]
 
     identity_text, source = read(files.IDENTITY)
     identity = files.parse_identity(identity_text, source)
@@ -186,7 +185,6 @@ def _load(revision: Revision, dataset: str, folder: str) -> Evaluated:
         for seed, p_N in zip(predictions.seeds, predictions.values, strict=True)
     }
     seeds_text, seeds_source = read(files.SEEDS)
-    summary_text, summary_source = read(files.SUMMARY)
     headline_text, headline_source = read(files.METRICS_FILE)
     if identity.protocol != files.PROTOCOL:
         return Evaluated(identity, predictions, scores)
@@ -200,31 +198,18 @@ def _load(revision: Revision, dataset: str, folder: str) -> Evaluated:
             )
     for seed, computed in scores.items():
         _check_equal(rows["test"][seed], computed.values, f"{seeds_source}: seed {seed}, test")
-    truth_N = None
-    truth_name = f"{folder}/{_old_name(files.GROUND_TRUTH) if old_layout else files.GROUND_TRUTH}"
-    if (truth_text := revision.read(truth_name)) is not None:
-        ids, truth_N = files.parse_ground_truth(truth_text, truth_name)
-        if ids and ids != predictions.ids:
-            raise DhmdError(f"{truth_name} has other utterances than {files.PREDICTIONS}")
-    expected = files.summarise(
-        identity.task,
-        {"test": {seed: found.values for seed, found in scores.items()}, "valid": rows["valid"]},
-        predictions,
-        truth_N if truth_N is not None and len(truth_N) else None,
-    )
-    written = parse_json(summary_text, summary_source)
-    if old_layout and isinstance(written, dict) and "ceiling" in written:
-        written["oracle"] = written.pop("ceiling")
-    _check_equal(written, expected, f"{summary_source}:")
-    if not old_layout:
+    expected: dict[str, Any] = {
+        split: files.over_seeds(found, METRICS[identity.task]) for split, found in rows.items()
+    }
+    written = parse_json(headline_text, headline_source)
+    if old_layout:
+        written = written.get("test") if isinstance(written, dict) else None
+        _check_equal(written, expected["test"], f"{headline_source}: test")
+    else:
+        expected["n_seeds"] = len(scores)
         headline = files.headline(identity.task, expected)
-        _check_equal(parse_json(headline_text, headline_source), headline, f"{headline_source}:")
+        _check_equal(written, headline, f"{headline_source}:")
     return Evaluated(identity, predictions, scores)
-
-
-def _old_name(name: str) -> str:
-    """Return a file's name before `details/` existed, when `metrics.json` was the whole summary."""
-    return files.METRICS_FILE if name == files.SUMMARY else name.removeprefix(f"{files.DETAILS}/")
 
 
 def _check_equal(written: object, computed: object, where: str) -> None:

@@ -36,7 +36,7 @@ class GateConfig:
     # Gated metrics, each where the dataset's task has it; few are better.
     metrics: tuple[str, ...] = ("mae", "corr", "f1")
     # Largest mean deterioration that passes: about one standard deviation of the paired difference
-    # between two trainings that differ in nothing.
+    # between two identical trainings.
     margins: Margins = field(default_factory=lambda: {"mae": 0.02, "corr": 0.02, "f1": 0.02})
     # Margins of single datasets, where they differ.
     datasets: Mapping[str, Margins] = field(default_factory=dict)

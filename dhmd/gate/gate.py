@@ -39,7 +39,7 @@ NONE = "none"
 
 @dataclass(frozen=True)
 class DatasetResult:
-    """The verdict on one dataset; `reasons` say why it is not comparable."""
+    """The verdict on one dataset; `reasons` explain why it is not comparable."""
 
     dataset: str
     verdict: str
@@ -194,7 +194,7 @@ def _compare_dataset(
             if entry := change.accepted_by(accept):
                 notes = (change.sentence,)
                 return DatasetResult(dataset, ACCEPTED, accepted=(entry,), notes=notes)
-            note = f"a new dataset: nothing to compare with ({change.to})"
+            note = f"a new dataset without a base to compare with ({change.to})"
             return DatasetResult(dataset, NEW, notes=(note,))
         old = load_evaluated(base.revision, dataset)
         return _compare_sides(dataset, base, head, old, new, accept)

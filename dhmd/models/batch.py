@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -160,12 +161,15 @@ class EnsembleBatch:
             tensors["teachers"] = dict(zip(self.modalities, teachers, strict=True))
         return tensors
 
-    def of_member(self, member: int) -> Batch:
-        """Return one member's batch without the axes of the ensemble."""
-        own = {
+    def tensors_of(self, member: int) -> dict[str, Any]:
+        """Return the tensor fields of one member's `Batch`."""
+        return {
             name: {key: x[member] for key, x in value.items()}
             if isinstance(value, dict)
             else value[member]
             for name, value in self.tensors().items()
         }
-        return Batch(**own, epoch=self.epoch, phase=self.phase)  # type: ignore[arg-type]
+
+    def of_member(self, member: int) -> Batch:
+        """Return one member's batch without the axes of the ensemble."""
+        return Batch(**self.tensors_of(member), epoch=self.epoch, phase=self.phase)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from dhmd.config.modalities import per_modality
 from dhmd.config.schema import CONFIG, FromRecipe, Rate, Share
+from dhmd.models.registry import baseline_names
 
 Edges = Literal["learned", "uniform", "prior", "mean", "shuffled", "self"]
 
@@ -43,6 +44,16 @@ class ModelConfig:
     auxiliary_average: bool = True  # the final output adds to the auxiliary-head average
     # stacked: the fast engine; plain: the readable definition, dhmd/models/dhmd.py.
     engine: Literal["stacked", "plain"] = "stacked"
+    # Options of other models by name, {dmd: {gate: multiply}}; each model checks its own.
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        known = baseline_names() if self.options else ()
+        for name in self.options:
+            if name not in known:
+                raise ValueError(
+                    f"options names {name!r}, but must name some of {', '.join(known)}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -74,12 +85,12 @@ class DictionaryConfig:
 
     homogeneous: bool = True  # dictionary of the shared features
     heterogeneous: bool = True  # dictionary of the private features
-    matching: bool = True  # match modalities over it; False: it only feeds the fusion
+    matching: bool = True  # match modalities; False: the dictionaries only feed the fusion
     weight: NonNegativeFloat = 3.0  # weight of L_DM, on top of kd.lambda
     codes: FromRecipe[Annotated[int, Field(ge=2)]] = 512  # codes K of each dictionary
     scale: PositiveFloat = 10.0  # scale s of the relevance
     temperature: PositiveFloat = 0.2  # temperature of InfoNCE
-    balance: NonNegativeFloat = 0.1  # weight of the codes' balance within L_DM
+    balance: NonNegativeFloat = 0.1  # weight of usage_imbalance in L_DM
     lr_factor: NonNegativeFloat = 5.0  # learning rate of the dictionaries over train.lr
 
 

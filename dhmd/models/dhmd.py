@@ -32,11 +32,11 @@ Steps = dict[str, Tensor]  # by modality, [B, T_m, D]
 
 HOMOGENEOUS, HETEROGENEOUS = "homogeneous", "heterogeneous"
 
-# More codes (ten, say) would have to start so close to each other that every utterance keeps the
-# same ones: after 200 updates the overlap of any two utterances was 0.9.
-_ACTIVE_AT_START = 3
-_PROBE_QUERIES = 64
-_PROBE_STEPS = 8
+# To have more active codes (ten, say), the initial codes must be so similar that all utterances use
+# the same ones: after 200 updates the overlap of any two utterances was 0.9.
+ACTIVE_AT_START = 3
+PROBE_QUERIES = 64
+PROBE_STEPS = 8
 
 
 class Decoupling(nn.Module):
@@ -58,7 +58,7 @@ class Decoupling(nn.Module):
         return com, prt
 
     def decode(self, com: Steps, prt: Steps) -> tuple[Steps, Steps]:
-        """Return `D_m([com_m, prt_m])`, and what `E_prt_m` makes of it."""
+        """Return `D_m([com_m, prt_m])`, and `E_prt_m` of it."""
         decoded = {m: self.decoder[m](torch.cat([com[m], prt[m]], -1)) for m in com}
         return decoded, {m: self.private[m](x) for m, x in decoded.items()}
 
@@ -212,7 +212,7 @@ class Dictionary(nn.Module):
         codes_KW = nn.functional.normalize(self.codes_KW, dim=-1)
         relevance = []
         for m, h_BTW in steps.items():
-            # Normalised: where h is small the biases would give every utterance the same codes.
+            # Without the norm, small h would give every utterance the same codes (by the biases).
             q_BTW = self.query[m](nn.functional.layer_norm(h_BTW, h_BTW.shape[-1:]))
             cosine_BTK = nn.functional.normalize(q_BTW, dim=-1) @ codes_KW.T
             cosine_BTK = cosine_BTK.masked_fill(~batch.masks[m].unsqueeze(-1), -torch.inf)
@@ -232,8 +232,8 @@ def initial_codes(width: int, config: DictionaryConfig) -> Tensor:
     normalize = nn.functional.normalize
     common = normalize(torch.randn(1, width), dim=-1)
     noise = normalize(torch.randn(config.codes, width), dim=-1)
-    probes = normalize(torch.randn(_PROBE_QUERIES, _PROBE_STEPS, width), dim=-1)
-    wanted = min(_ACTIVE_AT_START, config.codes / 2)
+    probes = normalize(torch.randn(PROBE_QUERIES, PROBE_STEPS, width), dim=-1)
+    wanted = min(ACTIVE_AT_START, config.codes / 2)
     low, high = 1e-3, 1e3
     for _ in range(30):
         middle = (low * high) ** 0.5
@@ -436,7 +436,7 @@ class DHMD(nn.Module):
         return {"total": total, **found}
 
     def details(self, batch: Batch) -> dict[str, Tensor]:
-        """Return what outputs.h5 stores, `[B, …]` by dataset name."""
+        """Return the datasets of outputs.h5, `[B, …]` by name."""
         outputs = self.outputs(batch)
         details = {}
         for space, graph in outputs.graphs.items():
@@ -459,8 +459,8 @@ class DHMD(nn.Module):
 def average_of_vertices(graphs: dict[str, Graph], batch: Batch) -> Tensor:
     """Average the vertices' own outputs over spaces and present modalities, detached (ours).
 
-    Each vertex learns from its own label and teachers alone, so that its denoised output improves
-    the final output directly, and the fusion learns the residual.
+    Each head learns only from the labels and its teachers, so that distillation improves the final
+    output directly; the fusion learns the residual.
     """
     present_BM1 = batch.presence.unsqueeze(-1)
     outputs_BMO = torch.stack([graph.outputs_BMO.detach() for graph in graphs.values()]).mean(0)

@@ -3,7 +3,7 @@
 `torch.func.vmap` runs one module over stacked parameters. It cannot run every module: GRU and LSTM,
 boolean indexing, `.item()`, branches on data and random numbers have no batching rule. The first
 batch decides: members run one by one if `vmap` raises, if the module keeps state between calls, or
-if the result differs from that of a single member.
+if its result differs from that of a single member.
 
 Legend: E members, B utterances, O outputs.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -53,7 +54,7 @@ class Ensemble(Learner):
     ) -> None:
         super().__init__()
         self.task, self.members, self.name = task, members, name
-        self._instances: list[nn.Module] = []  # a plain list: their parameters are views
+        self._instances: list[nn.Module] = []  # a list: their parameters are not registered here
         for seed in members.seeds:
             with torch_seeded(stream_seed(seed, "initialisation"), torch.device("cpu")):
                 self._instances.append(create().to(members.device))
@@ -72,7 +73,7 @@ class Ensemble(Learner):
             if hasattr(self.model, hook):
                 setattr(self, hook, getattr(self.model, hook))
 
-    # ---- what the trainer calls ------------------------------------------------------------------
+    # ---- interface to the trainer ----------------------------------------------------------------
 
     def losses(self, batch: EnsembleBatch) -> dict[str, Tensor]:
         real_B = (batch.weight_EB > 0).any(0)
@@ -139,7 +140,7 @@ class Ensemble(Learner):
                     assert encoder.convolution.bias is not None
                     encoder.convolution.bias.copy_(pretrained["convolution.bias_EO"])
 
-    # ---- how members run -------------------------------------------------------------------------
+    # ---- running members together or one by one --------------------------------------------------
 
     def _run(self, method: str, batch: EnsembleBatch) -> Result:
         self._bind()
@@ -148,7 +149,7 @@ class Ensemble(Learner):
         if self.mode == VMAP:
             try:
                 return self._together(method, batch)
-            except Exception as error:  # if it is the module's own, it is raised again below
+            except Exception as error:  # an error of the module itself is raised again below
                 self._use(LOOP, first_line(error))
         return self._one_by_one(method, batch)
 
@@ -162,7 +163,7 @@ class Ensemble(Learner):
     def _bind(self) -> None:
         """Make the instances' parameters views of the stacked ones.
 
-        Again whenever those have moved: the optimiser moves them into a flat buffer.
+        This is repeated when the stacked ones move: the optimiser moves them into a flat buffer.
         """
         stacked = dict(self.model.named_parameters())
         if torch.is_grad_enabled():
@@ -201,7 +202,7 @@ class Ensemble(Learner):
         return {name: torch.stack([part[name] for part in parts]) for name in example}
 
     def _random(self, member: int) -> AbstractContextManager[None]:
-        """Torch's random state for one member: its stream in training, else always the same."""
+        """Set torch's random state for one member: from its stream in training, else fixed."""
         if self.training:
             return self.members.torch_random(member)
         return torch_seeded(
@@ -215,55 +216,36 @@ class Ensemble(Learner):
         return self._vmapped(method, batch, masks)
 
     def _vmapped(self, method: str, batch: EnsembleBatch, masks: list[Tensor]) -> Result:
-        def of_member(
-            parameters: dict[str, Tensor],
-            buffers: dict[str, Tensor],
-            tensors: dict[str, Any],
-            masks: list[Tensor],
-        ) -> Result:
-            return self._alone(method, batch, parameters, buffers, tensors, masks)
-
-        stacked: Result = vmap(of_member, randomness="error")(
-            dict(self.model.named_parameters()), self._all_buffers(), batch.tensors(), masks
-        )
+        call = vmap(partial(self._call, method, batch), randomness="error")
+        stacked: Result = call(self._state(), batch.tensors(), masks)
         return stacked
 
-    def _alone(
+    def _call(
         self,
         method: str,
         batch: EnsembleBatch,
-        parameters: dict[str, Tensor],
-        buffers: dict[str, Tensor],
+        state: dict[str, Tensor],
         tensors: dict[str, Any],
         masks: list[Tensor],
     ) -> Result:
-        """Call the module with one member's tensors."""
-        own = {f"{_PREFIX}{name}": tensor for name, tensor in {**parameters, **buffers}.items()}
+        """Call the module with one member's parameters, buffers and batch."""
+        own = {f"{_PREFIX}{name}": tensor for name, tensor in state.items()}
         member_batch = Batch(**tensors, epoch=batch.epoch, phase=batch.phase)
         with self._dropout.playing(masks):
             result: Result = functional_call(self._caller[0], own, (method, member_batch))
         return result
 
-    def _all_buffers(self) -> dict[str, Tensor]:
+    def _state(self) -> dict[str, Tensor]:
+        """Parameters and buffers of all members, `[E, …]` by name."""
         own = [dict(instance.named_buffers()) for instance in self._instances]
-        return {name: torch.stack([each[name] for each in own]) for name in own[0]}
+        buffers = {name: torch.stack([each[name] for each in own]) for name in own[0]}
+        return {**dict(self.model.named_parameters()), **buffers}
 
-    def _slices(
-        self, batch: EnsembleBatch, index: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
-        """Parameters, buffers and batch tensors of one member."""
-        parameters = {name: p[index] for name, p in self.model.named_parameters()}
-        buffers = {name: b.clone() for name, b in self._instances[index].named_buffers()}
-        tensors = {
-            name: {key: x[index] for key, x in value.items()}
-            if isinstance(value, dict)
-            else value[index]
-            for name, value in batch.tensors().items()
-        }
-        return parameters, buffers, tensors
+    def _state_of(self, member: int) -> dict[str, Tensor]:
+        return {name: value[member] for name, value in self._state().items()}
 
     def _mask_shapes(self, method: str, batch: EnsembleBatch) -> Shapes:
-        """Rate and shape of every dropout mask of a call, recorded once per kind of call."""
+        """Return rate and shape of every dropout mask of a call; they are recorded once."""
         if not self.training:
             return []
         shapes = tuple(tuple(x.shape) for x in batch.features)
@@ -271,42 +253,34 @@ class Ensemble(Learner):
         if key not in self._shapes:
             if any(old[2] != batch.epoch for old in self._shapes):
                 self._shapes.clear()
-            self._shapes[key] = self._recorded(method, batch, *self._slices(batch, 0))
+            self._shapes[key] = self._recorded(method, batch, self._state_of(0))
         return self._shapes[key]
 
-    def _recorded(
-        self,
-        method: str,
-        batch: EnsembleBatch,
-        parameters: dict[str, Tensor],
-        buffers: dict[str, Tensor],
-        tensors: dict[str, Any],
-    ) -> Shapes:
-        """Run one member without dropout and return rate and shape of each mask it would use."""
+    def _recorded(self, method: str, batch: EnsembleBatch, state: dict[str, Tensor]) -> Shapes:
+        """Run the first member without dropout and record rate and shape of each mask."""
         seeded = torch_seeded(0, self.members.device)
         with torch.no_grad(), seeded, self._dropout.recording() as recorded:
-            self._alone(method, batch, parameters, buffers, tensors, [])
+            self._call(method, batch, state, batch.tensors_of(0), [])
         return recorded
 
-    # ---- which way -------------------------------------------------------------------------------
+    # ---- choosing between the two ----------------------------------------------------------------
 
     def _decide(self, method: str, batch: EnsembleBatch) -> tuple[str, str]:
-        """Choose how members run, and say why if it is one by one."""
+        """Choose how members run, and return the reason if it is one by one."""
         if self.batch_by == "video":
             return LOOP, "its batches are whole videos"
         try:
             reason = self._stateful(method, batch) or self._different(method, batch)
-        except Exception as error:  # if it is the module's own, running it alone raises it again
+        except Exception as error:  # an error of the module itself is raised again one by one
             reason = first_line(error)
         return (LOOP, reason) if reason else (VMAP, "")
 
     def _stateful(self, method: str, batch: EnsembleBatch) -> str | None:
-        """Run one member and look for state that the module keeps between calls."""
-        before = _attributes(self.model)
-        parameters, buffers, tensors = self._slices(batch, 0)
-        old = {name: buffer.clone() for name, buffer in buffers.items()}
-        self._recorded(method, batch, parameters, buffers, tensors)
-        if any(not torch.equal(buffers[name], value) for name, value in old.items()):
+        """Run one member and return whether the module keeps state between calls."""
+        before, state = _attributes(self.model), self._state_of(0)
+        old = {name: value.clone() for name, value in state.items()}
+        self._recorded(method, batch, state)
+        if any(not state[name].equal(value) for name, value in old.items()):
             return "it updates buffers"
         if _attributes(self.model) != before:
             return "it keeps state in attributes"
@@ -324,27 +298,22 @@ class Ensemble(Learner):
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         grads = _gradients(together, parameters)
         for index in {0, count - 1}:
-            own, buffers, tensors = self._slices(batch, index)
-            alone = _numbers(
-                self._alone(method, batch, own, buffers, tensors, [mask[index] for mask in masks])
-            )
+            own_masks = [mask[index] for mask in masks]
+            state, tensors = self._state_of(index), batch.tensors_of(index)
+            alone = _numbers(self._call(method, batch, state, tensors, own_masks))
             expected = _gradients(alone, parameters)
-            pairs = [(together[index], alone.detach())]
-            pairs.append(
-                (
-                    torch.cat([grad[index].flatten() for grad in grads]),
-                    torch.cat([grad[index].flatten() for grad in expected]),
-                )
-            )
-            for found, wanted in pairs:
-                # Compared as a whole: single gradients may be pure rounding.
+            gradients = [
+                torch.cat([g[index].flatten() for g in each]) for each in (grads, expected)
+            ]
+            for found, wanted in ((together[index], alone.detach()), gradients):
+                # The norm of all entries: single gradients may be rounding errors.
                 if not (found - wanted).norm() <= _TOLERANCE * wanted.norm() + 1e-6:
                     return "a seed alone gives different numbers"
         return None
 
 
 class _Caller(nn.Module):
-    """Makes every method of a module one that `functional_call` can call."""
+    """Calls a method of a module by name, so that `functional_call` can be used."""
 
     def __init__(self, model: nn.Module, task: Task) -> None:
         super().__init__()
@@ -368,7 +337,7 @@ class _Caller(nn.Module):
 
 
 class _DropoutTape:
-    """Masks of a call's dropout layers in order: recorded by shape once, then played back."""
+    """Supplies dropout masks in the order of the layers, after one call records their shapes."""
 
     def __init__(self) -> None:
         self._recorded: Shapes | None = None

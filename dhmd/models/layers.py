@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from dhmd.models.config import ModelConfig
-from dhmd.models.learner import per_modality
 
 
 class ModalityEncoder(nn.Module):
@@ -38,8 +37,8 @@ def modality_encoders(inputs: dict[str, int], config: ModelConfig) -> nn.ModuleD
             name: ModalityEncoder(
                 size,
                 config.width,
-                kernel=per_modality(config.kernels, name),
-                dropout=per_modality(config.dropout.input, name),
+                kernel=config.kernels[name],
+                dropout=config.dropout.input[name],
             )
             for name, size in inputs.items()
         }
@@ -68,7 +67,7 @@ class Attention(nn.Module):
             by_head(self.value(keys_BUD)),
         )
         scores_BHTU = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-        # Not −inf: attention to a sequence without real steps must give numbers.
+        # Not −inf, which gives NaN for a sequence without real steps.
         scores_BHTU = scores_BHTU.masked_fill(~mask_BU[:, None, None, :], -1e9)
         mixed = self.dropout(scores_BHTU.softmax(-1)) @ v
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
@@ -105,7 +104,7 @@ class TransformerEncoder(nn.Module):
 
     def __init__(self, width: int, config: ModelConfig, *, attended: str) -> None:
         super().__init__()
-        rate = per_modality(config.dropout.attention, attended)
+        rate = config.dropout.attention[attended]
         self.dropout = nn.Dropout(config.dropout.embedding)
         self.layers = nn.ModuleList(
             _Layer(width, config.heads, rate, config.dropout.layer) for _ in range(config.layers)
@@ -116,7 +115,7 @@ class TransformerEncoder(nn.Module):
         x = self.dropout(with_positions(x_BTD))
         keys = None
         if keys_BUD is not None:
-            # A sequence without real steps counts as zeros, whatever its padding.
+            # A sequence without real steps counts as zeros.
             keys = self.dropout(zero_padding(with_positions(keys_BUD), mask_BU))
         for layer in self.layers:
             x = layer(x, keys, mask_BU)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ class Learner(nn.Module):
     Every parameter has the shape `[E, …]`.
 
     Attributes:
-        task: what outputs mean and which loss they have.
+        task: the meaning and the loss of the outputs.
         phases: names of the phases of an epoch. Each phase updates its own parameters (see
             `ParameterGroup.phase`) with the `total` loss that `losses` returns for
             `batch.phase`. The last one is the main phase: its losses have no prefix in the history.
@@ -49,7 +49,7 @@ class Learner(nn.Module):
             all parameters, and no weights are selected from them.
         capturable: whether a step may be captured as a CUDA graph.
         skip: members that stopped; their outputs are not used.
-        mode: how the members run together, where the first batch decides that; saved to resume.
+        mode: how members run (`ensemble.VMAP` or `LOOP`); saved to resume. Empty if fixed.
     """
 
     task: Task
@@ -72,7 +72,7 @@ class Learner(nn.Module):
         raise NotImplementedError
 
     def details(self, batch: EnsembleBatch) -> dict[str, Tensor]:
-        """Return what outputs.h5 stores, `[E, B, …]` by dataset name; `prediction` at least."""
+        """Return the datasets of outputs.h5, `[E, B, …]` by name; at least `prediction`."""
         return {"prediction": self.task.stored(self.predict(batch))}
 
     def parameter_group(self, name: str) -> ParameterGroup:
@@ -80,7 +80,7 @@ class Learner(nn.Module):
         return ParameterGroup()
 
     def load_encoders(self, encoders: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Initialise encoders from pretrained ones, where the model has such.
+        """Initialise the model's encoders, if any, from pretrained ones.
 
         Args:
             encoders: by modality, parameters by name, `[E, …]` each, as
@@ -95,7 +95,7 @@ class Learner(nn.Module):
         """Restore the state of `member_buffers`."""
 
     def member_tensors(self) -> dict[str, Tensor]:
-        """Return all that a weights file stores, `[E, …]` by name."""
+        """Return parameters and buffers of a weights file, `[E, …]` by name."""
         named = {self.stored_name(name): p.detach() for name, p in self.named_parameters()}
         return named | self.member_buffers()
 
@@ -110,10 +110,3 @@ class Learner(nn.Module):
                 parameter.copy_(tensors[self.stored_name(name)])
         buffers = self.member_buffers()
         self.load_member_buffers({name: tensors[name] for name in buffers})
-
-
-def per_modality(settings: Any, modality: str) -> Any:
-    """Return the value of a setting that has one value per modality."""
-    if isinstance(settings, Mapping):
-        return settings[modality]
-    return getattr(settings, modality)

@@ -1,4 +1,4 @@
-"""Random streams of ensemble members: the numbers of a seed do not depend on the other seeds.
+"""Random streams of ensemble members; the numbers of a seed do not depend on the other seeds.
 
 Legend: E members, W 64-bit words.
 """
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 _FULL_RANGE = -(2**63)
-_DRAWS_PER_WORD = 4  # one 64-bit word serves four 16-bit decisions
+_DRAWS_PER_WORD = 4  # 16-bit numbers per 64-bit word
 _BLOCK_WORDS = 1 << 16
 
 
@@ -28,7 +28,7 @@ def stream_seed(seed: int, purpose: str) -> int:
 class BitStream:
     """Random 64-bit words of one member: numpy's SFC64 on a CPU, torch's generator on a GPU.
 
-    SFC64 takes half the time of torch's Mersenne twister and passes the same statistical tests.
+    SFC64 is twice as fast as torch's Mersenne twister and passes the same statistical tests.
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
@@ -40,7 +40,7 @@ class BitStream:
             self.generator.manual_seed(seed)
 
     def fill(self, row_W: Tensor) -> None:
-        """Fill an int64 tensor with fresh words, uniform over all values."""
+        """Fill an int64 tensor with random words, uniform over all values."""
         if self.generator is not None:
             row_W.random_(_FULL_RANGE, None, generator=self.generator)
         else:
@@ -88,7 +88,7 @@ class Members:
 
     @property
     def count(self) -> int:
-        """E."""
+        """Number of members, E."""
         return len(self.seeds)
 
     def uniform(self, *shape: int, bound: float) -> Tensor:
@@ -102,7 +102,7 @@ class Members:
         return torch.stack(values).to(self.device)
 
     def begin_step(self) -> None:
-        """Discard leftover random bits, so that a step's draws depend on its shapes alone."""
+        """Discard unused random bits, so that a step's numbers depend only on its shapes."""
         self._used = self._pool_EW.shape[1]
 
     def bits(self, *shape: int) -> Tensor:

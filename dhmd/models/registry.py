@@ -9,7 +9,8 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,14 +29,11 @@ DHMD = "dhmd"
 
 _FOLDER = Path(__file__).parent
 _BASELINES = _FOLDER / "baselines"
-# What every model depends on: how it is built, run and trained on batches.
-_COMMON = ("registry.py", "learner.py", "batch.py", "task.py", "members.py")
-_ENSEMBLE = "ensemble.py"
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """What a model may know of its corpus at construction: its argument `corpus`.
+    """Facts about the corpus, passed to models that take an argument `corpus`.
 
     Attributes:
         train_utterances: size of the train split; `Batch.index_B` is below it.
@@ -52,8 +50,8 @@ class Card:
 
     Attributes:
         summary: first line of the file's docstring.
-        min_modalities: the class attribute of this name, else 1.
-        needs: the class attribute of this name, else (): modalities that it cannot do without.
+        min_modalities: number of modalities that it needs, a class attribute.
+        needs: names of modalities that it needs, a class attribute.
     """
 
     summary: str
@@ -97,7 +95,7 @@ def card(name: str) -> Card:
 
 
 def refusal(name: str, modalities: Sequence[str]) -> str | None:
-    """Say in one sentence why a model cannot run with these modalities; None if it can."""
+    """Return why a model cannot run with these modalities; None if it can."""
     found, given = card(name), " and ".join(modalities)
     missing = [need for need in found.needs if need not in modalities]
     if missing:
@@ -140,6 +138,8 @@ def build(
             members, task, inputs, model=model, decouple=decouple, kd=kd, loss_weights=numbers
         )
     cls = _find(name)
+    if model.options.get(name) and not hasattr(cls, "Options"):
+        raise DhmdError(f"params.yaml: model.options.{name} is set, but {name} has no options")
     if issubclass(cls, Learner):
         learner: Learner = cls(members, task, inputs, model)
         return learner
@@ -154,45 +154,23 @@ def build(
 def code_files(name: str) -> list[Path]:
     """List the source files in dhmd/models that a model's results depend on.
 
-    They are the model's file, all that it imports in dhmd/models, and the files that run every
-    model; so another baseline changes nothing here.
+    They are all but `config.py` and the other baselines, except those that the model's file names;
+    so a new baseline changes nothing for another model.
     """
-    waiting = [_FOLDER / file for file in (*_COMMON, _ENSEMBLE)]
-    if name == DHMD:
-        waiting += [_FOLDER / "dhmd.py", _FOLDER / "stacked" / "dhmd.py"]
-    else:
-        waiting.append(_path(name))
-    found: set[Path] = set()
+    baselines = {path.stem: path for path in _BASELINES.rglob("*.py")}
+    found = {
+        path
+        for path in _FOLDER.rglob("*.py")
+        if path.stem != "config" and path.relative_to(_FOLDER).parts[0] != "baselines"
+    }
+    waiting = [] if name == DHMD else [_path(name)]
     while waiting:
         path = waiting.pop()
-        if path in found:
-            continue
         found.add(path)
-        if path.name != "registry.py":  # it imports models by name
-            waiting += _imports(path)
+        words = set(re.findall(r"\w+", path.read_text(encoding="utf-8")))
+        named = {other for stem, other in baselines.items() if stem in words}
+        waiting += named - found
     return sorted(found)
-
-
-def _imports(path: Path) -> Iterator[Path]:
-    """Yield the files of dhmd.models that a file imports."""
-    package = _FOLDER.parent.parent
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                above = path.parents[node.level - 1].relative_to(package).parts
-                base = ".".join([*above, base] if base else above)
-            # `from package import module` imports the module too.
-            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        for name in names:
-            target = package.joinpath(*name.split("."))
-            for file in (target.with_suffix(".py"), target / "__init__.py"):
-                # Settings are no code: their values are part of a model's configuration.
-                if file.is_file() and file.is_relative_to(_FOLDER) and file.stem != "config":
-                    yield file
 
 
 def _path(name: str) -> Path:
@@ -225,4 +203,4 @@ def _is_class(found: str, name: str) -> bool:
 
 def _no_class(path: Path) -> DhmdError:
     wanted = "".join(word.capitalize() for word in path.stem.split("_"))
-    return DhmdError(f"{path} defines no class {wanted}, as its name demands")
+    return DhmdError(f"{path} must define a class {wanted}")

@@ -1,4 +1,4 @@
-"""Regression and classification: what an output means and which loss it has.
+"""Regression and classification: the meaning and the loss of a model's outputs.
 
 Legend: E members, B utterances, O outputs, C classes; `…` stands for E and other leading axes.
 """

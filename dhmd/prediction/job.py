@@ -68,10 +68,10 @@ def predict_folder(
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise DhmdError("--device is cuda, but torch sees no GPU here; use auto or cpu")
-    description, _ = read_description(model)
+    description = read_description(model)
     if description.origin is None:
         raise DhmdError(
-            f"{model} does not say how its training data was aligned from .csd files: it was "
+            f"{model} does not describe how its training data was aligned from .csd files: it was "
             "trained on aligned files or by an older version; train on .csd files to predict them"
         )
     _check_description(description, model)
@@ -157,8 +157,8 @@ def _converged(
 ) -> tuple[Array, list[str]]:
     """Return which seeds did not diverge [S], and a warning for each one that did.
 
-    A seed diverged if the training history says so, which may be missing, or if its predictions are
-    not finite.
+    A seed diverged if the training history (which may be missing) marks it, or if its predictions
+    are not finite.
 
     Raises:
         DhmdError: every seed diverged.

@@ -1,4 +1,4 @@
-"""Read new utterances: from input files to what a model reads, by the pipeline's own alignment.
+"""Read new utterances from files and align them as the pipeline aligns its training data.
 
 One function per kind of input returns `Utterances`; `read_csd_folder` is the one for `.csd` files.
 
@@ -152,8 +152,8 @@ def find_files(folder: Path, origin: Origin, modalities: Sequence[str]) -> Input
         raise DhmdError(f"{folder} has no file that the model reads: {', '.join(wanted.values())}")
     if origin.reference not in paths:
         raise DhmdError(
-            f"{folder} has no {wanted[origin.reference]}, whose rows are the words that all "
-            "modalities are aligned to: add it"
+            f"{folder} has no {wanted[origin.reference]}: add the words that all modalities "
+            "are aligned to"
         )
     present = tuple(name for name in modalities if origin.modalities[name] in paths)
     missing = {m: wanted[origin.modalities[m]] for m in modalities if m not in present}
@@ -334,7 +334,7 @@ class _Aligner:
         return replace(aligned.steps["text"], values_Pd=values)
 
     def notes(self) -> list[str]:
-        """Return what differs from the request, a sentence each.
+        """Return what differs from the request, one sentence each.
 
         Raises:
             DhmdError: a modality meets no segment, or times are in another unit.
@@ -360,7 +360,7 @@ class _Aligner:
         """
         if not self.table.ids:
             why = "; ".join(notes) or "no segment was requested"
-            raise DhmdError(f"nothing is left to predict: {why}")
+            raise DhmdError(f"no segment is left to predict: {why}")
         return Utterances(
             ids=tuple(self.table.ids),
             intervals_N2=np.concatenate(self.intervals),

@@ -14,7 +14,7 @@ from dhmd.report.data import Array, ReportData, Space
 
 # A word of fewer utterances describes those utterances rather than the code.
 _MIN_UTTERANCES: Final = 5
-# In standard errors: below it, a word does not stand out.
+# In standard errors: words below it are not listed.
 _MIN_LIFT: Final = 1.0
 _BINS: Final = 10
 
@@ -79,7 +79,7 @@ class Word(NamedTuple):
 
 
 class WordIndex(NamedTuple):
-    """Which words occur in which utterances, of all splits that have text.
+    """The words of all utterances that have text, in all splits.
 
     Attributes:
         words: the vocabulary, sorted.

@@ -1,6 +1,6 @@
 """Figures of scores, predictions, training and data.
 
-Each function returns a finished `Chart`, or None where there is nothing to draw.
+Each function returns a finished `Chart`, or None if there are no values to draw.
 S seeds, N utterances of the corpus, T utterances of the test split.
 """
 
@@ -37,19 +37,6 @@ from dhmd.report.style import (
 )
 
 MODEL_NAME: Final = "DHMD"
-# Variants that change how the graph distillation weights its edges, or remove it.
-EDGE_CONTROLS: Final = (
-    "self_distillation",
-    "uniform_edges",
-    "mean_edges",
-    "shuffled_edges",
-    "prior_edges",
-    "kl_edges",
-    "no_homogeneous_gd",
-    "no_heterogeneous_gd",
-    "no_coarse",
-    "no_distillation",
-)
 _LOSSES: Final = {
     "total": "total loss",
     "task": "task loss",
@@ -105,13 +92,6 @@ def ablations(data: ReportData) -> Chart | None:
     """Compare all variants and baselines with the full model."""
     title = f"Variants and baselines of {data.name} against the full model"
     return _forest(data, "ablations", title, data.ablations, data.ablation_scores)
-
-
-def edge_controls(data: ReportData) -> Chart | None:
-    """Compare the variants that control for the edges of the GD-Units with the full model."""
-    entries = {name: data.ablations[name] for name in EDGE_CONTROLS if name in data.ablations}
-    title = f"Controls of the graph distillation of {data.name} against learned edges"
-    return _forest(data, "edge_controls", title, entries, data.ablation_scores)
 
 
 def missing_modalities(data: ReportData) -> Chart | None:
@@ -424,7 +404,7 @@ def _lengths(axes: Any, data: ReportData) -> None:
     longest = max(int(corpus.features[m].lengths.max(initial=1)) for m in corpus.modalities)
     width = -(-(longest + 1) // 30)
     edges = np.arange(0, longest + width + 1, width) - 0.5
-    # Aligned modalities have the same lengths: one of them stands for all.
+    # Aligned modalities have the same lengths: one is enough.
     for modality in corpus.modalities[:1] if aligned else corpus.modalities:
         counts, _ = np.histogram(corpus.features[modality].lengths, edges)
         colour = OTHER if aligned else modality_colour(data, modality)

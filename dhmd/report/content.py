@@ -1,7 +1,7 @@
-"""What a report contains, as JSON values: sections of blocks, in the order of a reader's questions.
+"""The content of a report as JSON values: sections of blocks.
 
 The template (template.html) knows four kinds of blocks: text, heading, figure, table. It escapes
-everything; nothing here is HTML.
+all texts; this module contains no HTML.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def build_report(data: ReportData) -> dict[str, Any]:
             ),
             "Missing modalities": _comparison(
                 "The full model when modalities are dropped from every test utterance; an "
-                "utterance that has no other modality keeps what it has."
+                "utterance without any other modality is left unchanged."
                 if data.missing
                 else "The model reads one modality, so that none can be dropped.",
                 _figures(charts.missing_modalities(data)),
@@ -84,7 +84,6 @@ def build_report(data: ReportData) -> dict[str, Any]:
                 *_figures(
                     model_charts.edges(data),
                     model_charts.edge_reliability(data),
-                    charts.edge_controls(data) if model_charts.has_edges(data) else None,
                 ),
             ],
             "Dictionaries": _dictionaries(data, spaces),
@@ -209,11 +208,7 @@ def _graph_text(data: ReportData) -> list[Block]:
                 f"{data.modalities[first]} (mean weight {weights[first]:.2f} over targets; equal "
                 f"weights would be {1 / len(weights):.2f})."
             )
-    blocks = [_text(" ".join(sentences))]
-    if not any(name in data.ablations for name in charts.EDGE_CONTROLS):
-        text = "No control of the edges was trained: this does not show whether learned edges help."
-        blocks.append(_text(text, "muted"))
-    return blocks
+    return [_text(" ".join(sentences))]
 
 
 def _dictionaries(data: ReportData, spaces: Sequence[tuple[Space, list[Block]]]) -> list[Block]:
@@ -253,7 +248,7 @@ def _words(data: ReportData, space: Space, index: WordIndex) -> Block:
                 {"word": word.text, "note": f"{word.activation:.2f} · {word.utterances}×"}
                 for word in code_words(index, space.codes[:, text, code], 8)
             ]
-            rows.append([str(code), f"{usage[code]:.3f}", words or "no word stands out"])
+            rows.append([str(code), f"{usage[code]:.3f}", words or "no word above the limit"])
     title = f"Words of the codes of the {space.name} space"
     if not rows:
         return _text(f"{title}: text activates none.", "muted")

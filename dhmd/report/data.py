@@ -1,4 +1,4 @@
-"""What one report shows: read once, and checked to belong together.
+"""The data of one report, read from all files and checked for consistency.
 
 S seeds, N utterances of the corpus, T utterances of its test split, M modalities of the model,
 C classes, K dictionary codes.
@@ -19,7 +19,7 @@ from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.hdf5 import READ_ERRORS
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.evaluation import files
-from dhmd.evaluation.files import Identity, Predictions, SeedScores, read_object, read_text
+from dhmd.evaluation.files import Identity, Predictions, SeedScores, read_object
 from dhmd.evaluation.metrics import COLUMNS, PRIMARY
 from dhmd.evaluation.model_outputs import OUTPUTS, SPACES, ModelOutputs, read_outputs
 from dhmd.evaluation.tables import constant_title, trivial_title
@@ -225,8 +225,7 @@ def _read(aligned: Path, pretrained: Path, models: Path, metrics: Path) -> Repor
         raise DhmdError(
             f"{outputs.path} has other seeds than {metrics}; run the evaluate stage again"
         )
-    source = metrics / files.GROUND_TRUTH
-    truth_ids, truth = files.parse_ground_truth(read_text(source), str(source))
+    truth = np.array([float(row["truth"]) for row in files.read_rows(metrics / files.GROUND_TRUTH)])
     summary = read_object(metrics / files.SUMMARY)
     probabilities, spaces = _probabilities_and_spaces(models / OUTPUTS, outputs)
     return ReportData(
@@ -236,7 +235,7 @@ def _read(aligned: Path, pretrained: Path, models: Path, metrics: Path) -> Repor
         modalities=outputs.modalities,
         rows=rows,
         predictions=predictions,
-        truth=truth if truth_ids else None,
+        truth=truth if len(truth) else None,
         probabilities=None if probabilities is None else probabilities[:, rows],
         spaces=spaces,
         summary=summary,

@@ -53,7 +53,7 @@ def _baselines(data: ReportData) -> Iterator[Baseline]:
 
 
 def headline(data: ReportData) -> str:
-    """Say how good the model is, against the best baseline, the constant and the oracle."""
+    """Compare the model with the best baseline, the constant and the oracle, in sentences."""
     metric, name = data.primary, data.columns[data.primary]
     own = data.summary["test"].get(metric, {})
     if "mean" not in own:

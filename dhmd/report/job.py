@@ -51,7 +51,7 @@ def report_job(aligned: Path, pretrained: Path, models: Path, metrics: Path, out
 
 
 def plots(data: ReportData) -> dict[str, str]:
-    """Return the CSV files that dvc.yaml lists under `plots`; without rows, nothing is drawn."""
+    """Return the CSV files that dvc.yaml lists under `plots`; files without rows are not drawn."""
     predictions, labels = data.predictions, data.class_of(data.labels)
     columns: list[list[object]] = [predictions.labels.tolist(), predictions.values.mean(0).tolist()]
     if data.task == "classification":  # classes of the first seed: they have no mean

@@ -203,7 +203,7 @@ def _graph(axes: Any, mean: Array, data: ReportData) -> None:
                 loop = Arc(1.36 * points[source], 0.5, 0.5, linewidth=width, **style)
                 axes.add_patch(loop)
             else:
-                # The label stands on the bend, a little before its middle.
+                # The label is on the curve, slightly before its middle.
                 along = points[target] - points[source]
                 at = points[source] + 0.44 * along + 0.09 * np.array([along[1], -along[0]])
                 arrow = FancyArrowPatch(

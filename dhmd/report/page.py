@@ -2,7 +2,7 @@
 
 The page needs no network: style and figures are inside it, and its content security policy allows
 neither requests nor scripts. The template escapes every text; only the figures, which we drew, are
-inserted as they are. Nothing here imports matplotlib.
+inserted as they are. This module does not import matplotlib.
 """
 
 from __future__ import annotations

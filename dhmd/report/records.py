@@ -1,4 +1,4 @@
-"""Which run made an output: records of the stages' runs, matched by the md5 in dvc.lock."""
+"""Find the run that made an output: records of stages, matched by the md5 in dvc.lock."""
 
 from __future__ import annotations
 

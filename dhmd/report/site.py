@@ -1,4 +1,4 @@
-"""The page of all datasets: what the stages' reports contain, and where each output comes from.
+"""The page of all datasets: the stages' reports and the origin of each output.
 
 Commits, machines and times are only in this page: the outputs of the stages must not depend on
 them.

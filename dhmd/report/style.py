@@ -1,7 +1,7 @@
 """Colours, text sizes and drawing helpers that all figures share.
 
 Text and lines are drawn in the four colours of `INK`. The page replaces these by CSS variables, so
-that one SVG suits light and dark; a file of its own keeps them.
+that one SVG suits light and dark pages; the separate SVG files are left unchanged.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ _GROUP_IDS: Final = re.compile(r'<g id="[^"]*"')  # numbered from 1 in every fig
 
 @contextmanager
 def report_style() -> Iterator[None]:
-    """Draw in the report's style, whatever the user's matplotlibrc says."""
+    """Use the report's style instead of the user's matplotlibrc."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)

@@ -1,8 +1,8 @@
 """Plan which utterances form a batch: length buckets whose shapes all members share.
 
 Batches of similar length are trimmed to the longest of their bucket. The sequence of buckets
-depends on corpus and epoch alone; only the order within a bucket is each member's own. Shapes
-therefore do not depend on the other members, and a seed alone takes the same steps as in company.
+depends only on corpus and epoch; only the order within a bucket differs between members. Shapes
+therefore do not depend on the other members, and a seed takes the same steps alone.
 
 Legend: E members, N utterances, B batch size, M modalities.
 """
@@ -46,8 +46,8 @@ def make_buckets(
 ) -> tuple[Bucket, ...]:
     """Sort by total length and divide into `count` groups of about equal size.
 
-    All groups but the longest consist of whole batches, so that only one batch of an epoch is
-    partly padded.
+    All groups except the longest consist of whole batches, so that only one batch per epoch has
+    padding rows.
 
     Args:
         together: give all modalities of a bucket the same steps, so that their encoders can run as
@@ -90,7 +90,7 @@ def video_groups(rows: Array, videos_N: Array) -> list[Array]:
 def evaluation_videos(
     rows: Array, videos_N: Array, steps: tuple[int, ...], batch_size: int
 ) -> Iterator[PlannedBatch]:
-    """Yield whole videos, so many that each batch has about `batch_size` utterances."""
+    """Yield batches of whole videos with about `batch_size` utterances each."""
     waiting: list[Array] = []
     groups = video_groups(rows, videos_N)
     for index, group in enumerate(groups):
@@ -201,7 +201,7 @@ class VideoPlanner(EpochPlanner):
     def _batches(self) -> list[_Rows]:
         orders = [torch.randperm(len(self.videos), generator=g).tolist() for g in self.order]
         sizes = sorted((len(video) for video in self.videos), reverse=True)
-        width = sum(sizes[: self.per_batch])  # whatever videos the members meet
+        width = sum(sizes[: self.per_batch])  # the most that a batch can have
         batches = []
         for start in range(0, len(self.videos), self.per_batch):
             rows, real = [], []

@@ -13,17 +13,20 @@ from torch import Tensor
 
 from dhmd.base.files import whole_file
 
+CHECKPOINT = "checkpoint.safetensors"
+
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: object = None) -> None:
-    """Write a safetensors file with `notes`, any JSON value, as its metadata.
+    """Write or replace a safetensors file with `notes`, any JSON value, as its metadata.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written.
+        DhmdError: the disk is full or the folder cannot be written.
     """
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = None if notes is None else {"notes": json.dumps(notes)}
     # Not safetensors' `save_file`: its files are readable by their owner alone.
-    path.write_bytes(save(stored, metadata))
+    with whole_file(path) as temporary:
+        temporary.write_bytes(save(stored, metadata))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
@@ -41,27 +44,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
         raise ValueError(str(error)) from error
 
 
-class CheckpointDirectory:
-    """The checkpoints of one task, each replaced after every epoch."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def _file(self, name: str) -> Path:
-        return self.folder / f"{name}.safetensors"
-
-    def save(self, name: str, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
-        """Replace the checkpoint `name`.
-
-        Raises:
-            DhmdError: the disk is full or the folder cannot be written.
-        """
-        with whole_file(self._file(name)) as temporary:
-            write_tensors(temporary, tensors, notes)
-
-    def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return the checkpoint `name`; None if there is none, or if it is damaged."""
-        try:
-            return read_tensors(self._file(name))
-        except (OSError, ValueError):
-            return None
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Any] | None:
+    """Return the tensors and the notes of a checkpoint; None if there is none or it is damaged."""
+    try:
+        return read_tensors(path)
+    except (OSError, ValueError):
+        return None

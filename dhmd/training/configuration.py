@@ -1,7 +1,4 @@
-"""The configuration of one model and its training, as one value that goes to JSON and back.
-
-A model directory has it in `model.json`, from which the model can be rebuilt.
-"""
+"""The configuration of one model and its training; model.json stores it as JSON."""
 
 from __future__ import annotations
 
@@ -22,12 +19,11 @@ from dhmd.training.config import PretrainConfig, TrainConfig
 T = TypeVar("T")
 
 # Keys of section train in older model.json files: they tell nothing of the result.
-_MOVED = ("threads", "workers", "device", "cuda_graph")
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Configuration:
-    """Architecture and the sections of params.yaml that shape a model and its training.
+    """Architecture and the sections of params.yaml that define a model and its training.
 
     Attributes:
         modalities: those in use: text, audio, vision, then the others in the recipe's order.
@@ -58,8 +54,13 @@ class Configuration:
             )
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values, with the keys of params.yaml."""
+        """Return plain values, with the keys of params.yaml.
+
+        Of the options of other models there are only the model's own.
+        """
         value: dict[str, Any] = as_json(self)
+        options = value["model"]["options"]
+        value["model"]["options"] = {k: v for k, v in options.items() if k == self.architecture}
         return value
 
     @staticmethod
@@ -69,18 +70,10 @@ class Configuration:
         Raises:
             DhmdError: an unknown key or a wrong value; the sentence names `source` and the key.
         """
-        model = value.get("model") if isinstance(value, Mapping) else None
-        if isinstance(model, Mapping) and "vote" in model:  # its name in older model.json files
-            renamed = {key: item for key, item in model.items() if key != "vote"}
-            value = {**value, "model": {**renamed, "auxiliary_average": model["vote"]}}  # type: ignore[dict-item]
-        train = value.get("train") if isinstance(value, Mapping) else None
-        if isinstance(train, Mapping):
-            kept = {key: item for key, item in train.items() if key not in _MOVED}
-            value = {**value, "train": kept}  # type: ignore[dict-item]
         return load_section(Configuration, value, source=source)
 
     def structure(self) -> dict[str, Any]:
-        """Return what two configurations must share to train as one stack: all but loss weights."""
+        """Return the settings that the members of a stack share: all but loss weights."""
         value = self.as_json()
         value.pop("compute")
         if self.architecture == "dhmd" and self.model.engine == "plain":
@@ -96,9 +89,9 @@ class Configuration:
         return value
 
     def for_pretraining(self) -> Configuration:
-        """Return the configuration with defaults for all that pretraining does not depend on.
+        """Return the configuration of pretraining, with defaults for all settings it does not use.
 
-        dvc.yaml tracks, for the pretrain stage, the keys that are kept here.
+        dvc.yaml tracks the other settings for the pretrain stage.
         """
         dropout = DropoutConfig(input=self.model.dropout.input, output=self.model.dropout.output)
         model = ModelConfig(
@@ -107,13 +100,12 @@ class Configuration:
             kernels=self.model.kernels,
             dropout=dropout,
         )
-        neutral = TrainConfig()
         train = replace(
             self.train,
-            epochs=neutral.epochs,
-            lr=neutral.lr,
-            early_stop=neutral.early_stop,
-            modality_dropout=neutral.modality_dropout,
+            epochs=self.pretrain.epochs,
+            lr=self.pretrain.lr,
+            early_stop=self.pretrain.early_stop,
+            modality_dropout=0.0,
         )
         pretrain = replace(self.pretrain, enabled=True)
         return Configuration(
@@ -147,19 +139,10 @@ def _overlaid(value: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 def subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the proper subsets of the modalities, the smallest first.
 
-    With more than four modalities there are only those of one modality and those that leave one
-    out, so that their number stays small.
+    With more than four modalities there are only the subsets of one modality and those that leave
+    one out, which keeps their number small.
     """
     sizes = range(1, len(modalities))
     if len(modalities) > 4:
         sizes = range(1, len(modalities), len(modalities) - 2)
     return [subset for size in sizes for subset in combinations(modalities, size)]
-
-
-def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings, with dotted keys."""
-    items: dict[str, Any] = {}
-    for key, item in value.items():
-        dotted = f"{prefix}{key}"
-        items |= flat(item, f"{dotted}.") if isinstance(item, Mapping) else {dotted: item}
-    return items

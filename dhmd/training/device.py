@@ -13,7 +13,7 @@ import torch
 from dhmd.base.errors import DhmdError
 from dhmd.training.compute import ComputeConfig
 
-# Per process: at these sizes a second thread costs more than it brings. Cores are for workers.
+# Per process: for models of this size, more processes are faster than more threads.
 DEFAULT_THREADS = 1
 
 # Options of malloc.h.
@@ -38,9 +38,9 @@ def prepared(compute: ComputeConfig) -> Iterator[torch.device]:
     settings: Any = torch.utils.deterministic
     fills = settings.fill_uninitialized_memory
     torch.set_num_threads(compute.threads or DEFAULT_THREADS)
-    # torch.use_deterministic_algorithms(True) would import torch's compiler first: 3 s per process.
+    # torch.use_deterministic_algorithms(True) imports torch's compiler, which takes 3 s.
     torch.set_deterministic_debug_mode("error")
-    # Every entry of a new tensor is written before it is read; filling them first costs a pass.
+    # Every new tensor is written before it is read, so filling it first is not needed.
     settings.fill_uninitialized_memory = False
     keep_memory()
     try:
@@ -52,9 +52,9 @@ def prepared(compute: ComputeConfig) -> Iterator[torch.device]:
 
 
 def keep_memory() -> None:
-    """Let glibc keep freed memory: by default a tensor of some MB takes new pages from the kernel.
+    """Make glibc keep freed memory instead of requesting new pages for every large tensor.
 
-    Does nothing with another C library.
+    It has no effect with another C library.
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)

@@ -6,15 +6,20 @@ K sub-words.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from dhmd.base.errors import DhmdError
+from dhmd.config.schema import CONFIG
 from dhmd.data.aligned.corpus import Array, Corpus, Tokens
 from dhmd.models.batch import EnsembleBatch, TokenBatch
+from dhmd.models.task import Task
 from dhmd.training.batches import (
     Bucket,
     PlannedBatch,
@@ -26,21 +31,55 @@ from dhmd.training.batches import (
 
 EVALUATION_BATCH = 64
 
-# Normalised values beyond this many standard deviations carry no information but can spoil a step:
-# real acoustic features have such outliers even after −inf and NaN are removed (ours).
+# In standard deviations. Real acoustic features have larger outliers even after −inf and NaN are
+# removed, and one of them can ruin an update (ours).
 CLIP = 10.0
 
 
-@dataclass(frozen=True)
+# An array that JSON stores as a list.
+_Numbers = Annotated[
+    Any,
+    BeforeValidator(lambda values: np.array(values, float)),
+    PlainSerializer(lambda values: values.tolist()),
+]
+
+
+@dataclass(frozen=True, config=CONFIG)
 class Normalisation:
     """Subtract the mean of each feature, divide by the standard deviation, clip to ± 10."""
 
-    mean_I: Array
-    std_I: Array
+    mean_I: Annotated[_Numbers, Field(alias="mean")]
+    std_I: Annotated[_Numbers, Field(alias="std")]
 
     def __call__(self, values: Array) -> Array:
-        scaled = (values - self.mean_I) / self.std_I
+        scaled: Array = (values - self.mean_I) / self.std_I
         return np.clip(scaled, -CLIP, CLIP).astype(np.float32)
+
+    @staticmethod
+    def of(corpus: Corpus, modality: str) -> Normalisation:
+        """Return the normalisation by the corpus's train split.
+
+        Raises:
+            DhmdError: the corpus has no such modality.
+        """
+        if modality not in corpus.modalities:
+            raise DhmdError(
+                f"the aligned features file of {corpus.name} has no {modality}: run align again"
+            )
+        statistics = corpus.statistics[modality]
+        return Normalisation(statistics.mean_d, statistics.std_d)
+
+
+def task_of(corpus: Corpus) -> Task:
+    """Return the task that the corpus's labels define."""
+    return Task(
+        classes=len(corpus.class_names) or None, low=float(corpus.low), high=float(corpus.high)
+    )
+
+
+def longest(corpus: Corpus, modalities: Sequence[str]) -> dict[str, int]:
+    """Return the longest length of each modality, in steps."""
+    return {name: int(corpus.features[name].lengths.max()) for name in modalities}
 
 
 class DeviceTokens:
@@ -78,7 +117,7 @@ class DeviceCorpus:
 
     Attributes:
         teachers_EMNO: out-of-fold predictions, to be set before training.
-        tokens: sub-words of text, to be set where its encoder is fine-tuned.
+        tokens: sub-words of text, to be set if its encoder is fine-tuned.
     """
 
     def __init__(
@@ -116,20 +155,19 @@ class DeviceCorpus:
         self.tokens: DeviceTokens | None = None
 
     @staticmethod
-    def of(
-        corpus: Corpus,
-        modalities: tuple[str, ...],
-        normalisation: dict[str, Normalisation],
-        device: torch.device,
-    ) -> DeviceCorpus:
-        """Load the given modalities of a corpus."""
+    def of(corpus: Corpus, modalities: Sequence[str], device: torch.device) -> DeviceCorpus:
+        """Load the given modalities of a corpus.
+
+        Raises:
+            DhmdError: the corpus lacks one of them.
+        """
         lengths, values = {}, {}
         for name in modalities:
-            ragged = corpus.features[name]
+            normalise, ragged = Normalisation.of(corpus, name), corpus.features[name]
             present_N = corpus.present_NM[:, corpus.modalities.index(name)]
             kept = np.repeat(present_N, ragged.lengths)
             lengths[name] = np.where(present_N, ragged.lengths, 0)
-            values[name] = normalisation[name](ragged.values[kept])
+            values[name] = normalise(ragged.values[kept])
         _, videos_N = np.unique(np.array(corpus.videos), return_inverse=True)
         return DeviceCorpus(
             lengths,

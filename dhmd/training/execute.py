@@ -1,8 +1,8 @@
 """Run tasks: in this process, or by an executor that runs `dhmd.training.run_task` elsewhere.
 
-An executor starts command lines and says which tasks still run. All else is the same for every
-executor: progress is read from the tasks' event files, and a task is done once the store has its
-members. So tasks can run wherever the store's folder is seen.
+An executor starts processes and reports which tasks still run. The rest is the same for every
+executor: progress is read from the tasks' event files, and a task is done when the store has its
+members. So tasks can run on any machine that can access the store's folder.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ import dhmd
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.data.aligned.corpus import Corpus
 from dhmd.training.observer import Observer
-from dhmd.training.run_task import EVENTS, REFUSED, run_task
-from dhmd.training.task import TASK, Task
+from dhmd.training.task import EVENTS, REFUSED, TASK, Task, run_task
 
 LOG = "log.txt"
-_POLL = 0.05  # seconds between two looks at the running tasks
+_POLL = 0.05  # seconds between two checks of the running tasks
 
 _log = logging.getLogger(__name__)
 
@@ -40,13 +39,13 @@ class Executor(Protocol):
         """Start all tasks, as the executor's resources allow. Their JSON files are written."""
 
     def failures(self) -> list[Exception]:
-        """New failures since the last call: each names its task and the log, in one sentence."""
+        """Return new failures since the last call; each message names the task and its log."""
 
     def running(self) -> set[Path]:
-        """Directories of the tasks whose processes wait or run."""
+        """Return the directories of the tasks whose processes wait or run."""
 
     def stop(self) -> None:
-        """End all that still runs, at once."""
+        """Kill all running processes."""
 
 
 def run_tasks(
@@ -57,10 +56,10 @@ def run_tasks(
     corpus: Corpus,
     executor: Executor | None = None,
 ) -> None:
-    """Run all tasks; when this returns, the store has all their members.
+    """Run all tasks, so that the store has all their members.
 
-    Results do not depend on which process runs which task. If tasks fail, the others run to
-    their end and are stored.
+    Results do not depend on which process runs which task. If a task fails, the others continue
+    and are stored.
 
     Args:
         groups: tasks whose members are reported together, as one event per epoch.
@@ -103,8 +102,8 @@ def run_tasks(
 class _GroupReport:
     """Report an epoch of a group once every running task of the group has finished it.
 
-    So the order of events does not depend on which process is quicker. If one task was resumed
-    at a later epoch than another, the earlier epochs of the other are reported alone.
+    So the order of events does not depend on the speed of the processes. If one task resumes at a
+    later epoch than another, the earlier epochs of the other are reported without it.
     """
 
     def __init__(self, tasks: Sequence[Task], observer: Observer) -> None:
@@ -119,7 +118,7 @@ class _GroupReport:
         }
 
     def update(self, unfinished: set[Path]) -> None:
-        """Read new events; report the epochs that no unfinished task lacks."""
+        """Read new events; report the epochs that all unfinished tasks have finished."""
         for folder, path in self._files.items():
             for event in self._new(folder, path):
                 if "log" in event:
@@ -137,7 +136,7 @@ class _GroupReport:
             self._observer.epoch(first, {name: rows[name] for name in self._names if name in rows})
 
     def _new(self, folder: Path, path: Path) -> list[dict[str, Any]]:
-        """The events of whole lines that were added since the last call."""
+        """Return the events of complete lines added since the last call."""
         try:
             with open(path, "rb") as stream:
                 stream.seek(self._offsets[folder])
@@ -155,7 +154,7 @@ def _size(path: Path) -> int:
 class LocalExecutor:
     """Worker processes on this machine, each with its share of the tasks.
 
-    They are programs of their own rather than children of multiprocessing: nothing is inherited or
+    They are separate programs rather than children of multiprocessing: nothing is inherited or
     pickled, and a caller needs no `if __name__ == "__main__"`. They end when this process ends.
     """
 
@@ -166,9 +165,9 @@ class LocalExecutor:
 
     def start(self, tasks: Sequence[Task]) -> None:
         shares: list[list[Task]] = [[] for _ in range(self._processes)]
-        for task in tasks:  # each to the process that has the fewest members to train
+        for task in tasks:  # assign each to the process with the fewest members
             min(shares, key=lambda share: sum(len(t.members) for t in share)).append(task)
-        # The code that runs here, whatever the working folder holds.
+        # Workers import the same code as this process, whatever the working folder contains.
         own = str(Path(dhmd.__file__).resolve().parents[1])
         paths = [own, *filter(None, [os.environ.get("PYTHONPATH")])]
         command = [sys.executable, "-P", "-m", "dhmd.training.run_task"]
@@ -218,7 +217,7 @@ class LocalExecutor:
 
 
 def _failure(status: int, task: Task, log: Path) -> Exception:
-    """Why a worker process ended before its task was done."""
+    """Describe why a worker process ended before its task was done."""
     text = ""
     with suppress(OSError):
         text = log.read_text(encoding="utf-8", errors="replace").strip()

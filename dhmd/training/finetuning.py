@@ -21,7 +21,6 @@ from torch import Tensor
 from torch.func import functional_call
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.files import file_sha256
 from dhmd.data.aligned import ENCODER_SOURCE
 from dhmd.data.aligned.corpus import Corpus
 from dhmd.data.text.encoder import Encoder, pool_words, takes_types
@@ -36,7 +35,7 @@ _PREFIX, _MODEL = "encoder.", "model."
 
 
 class Finetuned(Learner):
-    """A model that reads text through an encoder, whose weights every member has of its own.
+    """A model that reads text through an encoder; every member has its own encoder weights.
 
     Parameters are the model's (`model.…`) and the encoder's (`encoder.…`), all `[E, …]`.
 
@@ -88,7 +87,7 @@ class Finetuned(Learner):
         return self.model.details(self.read(batch))
 
     def parameter_group(self, name: str) -> ParameterGroup:
-        """The encoder has its own learning rate, with a warm-up, and belongs to the main phase."""
+        """Return the group; the encoder has its own learning rate and a warm-up."""
         if name.startswith(_PREFIX):
             return ParameterGroup(learning_rate=self.learning_rate, warmup=True)
         return self.model.parameter_group(name.removeprefix(_MODEL))
@@ -106,7 +105,7 @@ class Finetuned(Learner):
         )
 
     def read(self, batch: EnsembleBatch) -> EnsembleBatch:
-        """Return the batch with text as the encoder reads it."""
+        """Return the batch with the encoder's features as text."""
         assert batch.tokens is not None
         mask_EGBT = batch.masks[self.text]
         self.model.skip, self.model.mode = self.skip, self.mode or self.model.mode
@@ -143,21 +142,14 @@ def check_tokens(corpus: Corpus, encoder: Encoder) -> None:
     """
     if corpus.sources.get(ENCODER_SOURCE) != encoder.digest or corpus.tokens is None:
         raise DhmdError(
-            f"the aligned features file of {corpus.name} lacks the tokens that "
-            f"{encoder.files.name} reads: run align again"
+            f"the aligned features file of {corpus.name} has no tokens for "
+            f"{encoder.files.name}: run align again"
         )
 
 
-def save_encoder(folder: Path, encoder: Encoder) -> dict[str, str]:
-    """Copy the encoder's files except its weights, which are stored per seed.
-
-    Returns:
-        The sha256 of each file.
-    """
+def save_encoder(folder: Path, encoder: Encoder) -> None:
+    """Copy the encoder's files except its weights, which are stored per seed."""
     (folder / FOLDER).mkdir()
-    files = {}
     for path in encoder.files.paths:
         if ".safetensors" not in path.name:
             shutil.copyfile(path, folder / FOLDER / path.name)
-            files[f"{FOLDER}/{path.name}"] = file_sha256(path)
-    return files

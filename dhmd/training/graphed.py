@@ -1,7 +1,7 @@
 """A training step as a CUDA graph: captured once per shape, then replayed.
 
-At these sizes the time goes into launching thousands of small kernels; a graph launches them as
-one. On a CPU steps run directly.
+Launching thousands of small kernels takes most of a step's time; a graph launches them at once. On
+a CPU, steps run directly.
 
 Legend: E members, B utterances, P entries of all gradients.
 """
@@ -21,8 +21,8 @@ _WARM_UPS = 3
 class GraphedStep:
     """Replays a captured step: adds gradients and returns the losses.
 
-    The dropout streams are registered with the graph, so that replays draw the same numbers as
-    direct calls. Warm-up and capture do not change streams and gradients.
+    The dropout streams are registered with the graph, so that replays use the same random numbers
+    as direct calls. Warm-up and capture do not change streams or gradients.
 
     Args:
         step: from rows and weights `[E, B]` on the device to losses; adds to `grads_P`.

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from dhmd.data.aligned.corpus import Array
 from dhmd.training.trainer import Progress
 
 HISTORY = "history.csv"
 
-# Rows that mark the epoch that a seed's training selected or diverged in; after the other rows.
+# Names of the last rows of a seed: the epoch of its best weights, or the one it diverged in.
 MARKS = ("selected", "diverged")
 
 Rows = Sequence[tuple[int, str, float]]  # epoch, metric, value
-
-
-def void_diverged(values: Array, progress: Progress) -> None:
-    """Set the outputs of diverged members to NaN, which `evaluate` refuses by name."""
-    for member, epoch in enumerate(progress.diverged):
-        if epoch is not None:
-            values[member] = np.nan
 
 
 def split_history(progress: Progress, names: Sequence[str]) -> list[list[tuple[int, str, float]]]:
@@ -47,19 +37,19 @@ def selected_scores(rows: Rows) -> dict[str, float]:
     }
 
 
-def write_history(folder: Path, blocks: Iterable[tuple[str, Mapping[int, Rows]]]) -> None:
-    """Write history.csv, epoch by epoch over all seeds, the marks at the end.
+def write_history(folder: Path, blocks: Mapping[str, Mapping[int, Rows]]) -> None:
+    """Write history.csv, sorted by epoch, with the marks at the end.
 
     Args:
-        blocks: a prefix of the metrics' names (`text/` where modalities are trained apart) and
-            the rows by seed; one block is written after another.
+        blocks: rows by seed, by a prefix of the metrics' names (`text/` where modalities are
+            trained apart); one block is written after another.
     """
     with open(folder / HISTORY, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["seed", "epoch", "name", "value"])
-        for prefix, by_seed in blocks:
+        for prefix, by_seed in blocks.items():
             table = [(seed, *row) for seed, rows in by_seed.items() for row in rows]
-            # Stable: rows of one seed and epoch, and the seeds of one epoch, keep their order.
+            # The sort is stable: within an epoch, seeds and rows keep their order.
             table.sort(key=lambda row: (row[2] in MARKS, 0 if row[2] in MARKS else row[1]))
             for seed, epoch, metric, value in table:
                 writer.writerow([seed, epoch, f"{prefix}{metric}", f"{value:.6g}"])

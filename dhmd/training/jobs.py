@@ -1,10 +1,9 @@
-"""Training jobs: pure functions of configuration, aligned features file and seeds to a folder.
+"""Training jobs: from a configuration and an aligned features file to an output folder.
 
-They know nothing of DVC and run anywhere. Each job lists the members that it needs, trains those
-that the store of finished trainings does not have (store.py), and assembles its output folder from
-the store. An interrupted job resumes when it is called again with the same arguments. On a CPU
-several processes share a longer job (`compute.workers`); a caller that runs several jobs at once
-should set that to 1.
+They do not depend on DVC. Each job trains the members that the store of finished trainings
+(store.py) does not have yet, and assembles its output folder from the store. An interrupted job
+resumes when it is called again with the same arguments. On a CPU, longer jobs use several
+processes (`compute.workers`); set it to 1 if you run several jobs at once.
 """
 
 from __future__ import annotations
@@ -19,29 +18,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from dhmd.base.artefacts import write_description
 from dhmd.base.errors import DhmdError
 from dhmd.base.files import file_sha256, whole_folder
 from dhmd.data.aligned import read_corpus
-from dhmd.data.aligned.corpus import Array, Corpus
+from dhmd.data.aligned.corpus import Corpus
 from dhmd.data.text.encoder import Encoder
-from dhmd.training.checkpoint import CheckpointDirectory
-from dhmd.training.configuration import Configuration, flat
+from dhmd.training.checkpoint import CHECKPOINT, read_checkpoint
+from dhmd.training.configuration import Configuration
 from dhmd.training.device import prepared
 from dhmd.training.execute import run_tasks
 from dhmd.training.finetuning import check_tokens, save_encoder
-from dhmd.training.history import HISTORY, selected_scores, write_history
-from dhmd.training.input import describe
+from dhmd.training.history import selected_scores, write_history
 from dhmd.training.observer import Observer
-from dhmd.training.outputs import FILE, Arrays, write_outputs
+from dhmd.training.outputs import FILE, write_outputs
 from dhmd.training.planning import WORTH, choose_workers, most_members, split_evenly, stacks
+from dhmd.training.pretraining import Pretrained
 from dhmd.training.slurm import SlurmExecutor
-from dhmd.training.stack import Pretrained
-from dhmd.training.store import Store, TrainedMember, training_key
-from dhmd.training.task import Task, member_name, with_seeds
-from dhmd.training.weights import save_weights
+from dhmd.training.store import Store, TrainedMember, member_name, training_key
+from dhmd.training.task import Task, with_seeds
+from dhmd.training.weights import Description, save_weights
 
 _log = logging.getLogger(__name__)
 
@@ -57,8 +53,8 @@ def pretrain_job(
 ) -> None:
     """Pretrain each modality's encoder and cross-fit the teachers (method section 1).
 
-    Every seed has one member trained on the whole train split, and one per fold of the train
-    videos that leaves the fold out: the left-out utterances' predictions are the teachers' targets.
+    Every seed trains one member on the whole train split, and one per fold of the train videos
+    without that fold. The predictions of the latter for their fold are the teachers.
 
     Raises:
         DhmdError: bad input; nothing is written.
@@ -86,7 +82,7 @@ def pretrain_job(
         job.run(groups, names, configuration, workers)
         found = {name: job.members(name, train.seeds, keys) for name in modalities}
         with whole_folder(output) as folder:
-            _write_pretrained(folder, configuration, job.corpus, found)
+            _write(folder, configuration, job.corpus, found)
     scores = [f"{name} {_summary(members)[1]}" for name, members in found.items()]
     job.finish(output, f"validation {'; '.join(scores)}")
 
@@ -105,18 +101,14 @@ def train_job(
     """Train the model over all seeds; write weights, predictions and history to `output`.
 
     Args:
-        encoder: the text encoder that is trained along, if the configuration wants one.
+        encoder: the text encoder to fine-tune, if the configuration has `finetune`.
 
     Raises:
         DhmdError: bad input, or pretrained encoders of another configuration; nothing is written.
     """
     with prepared(configuration.compute) as device:
         job = _Job("train", aligned, fold, device, observer, Store(store), pretrained, encoder)
-        keys = job.train({"": configuration})
-        members = job.members("", configuration.train.seeds, keys)
-        with whole_folder(output) as folder:
-            _write_model(folder, configuration, job.corpus, members, encoder)
-    job.finish(output, f"validation {_summary(members)[1]}")
+        job.train_variants({"": configuration}, output)
 
 
 def ablate_job(
@@ -132,33 +124,22 @@ def ablate_job(
 ) -> None:
     """Train every variant over its seeds; write one model folder per variant below `output`.
 
-    Variants that differ in loss weights or edges alone train together as one stack.
+    Variants that differ only in loss weights or edges train together as one stack.
 
     Raises:
-        DhmdError: bad input; nothing is written. Variants that are done stay in the store.
+        DhmdError: bad input; nothing is written. Finished variants stay in the store.
     """
     if not variants:
         with whole_folder(output):
             return
-    first = next(iter(variants.values()))
-    with prepared(first.compute) as device:
+    with prepared(next(iter(variants.values())).compute) as device:
         job = _Job("ablate", aligned, fold, device, observer, Store(store), pretrained, encoder)
-        keys = job.train(variants)
-        summaries = {}
-        with whole_folder(output) as folder:
-            for name, configuration in variants.items():
-                members = job.members(name, configuration.train.seeds, keys)
-                (folder / name).mkdir()
-                _write_model(folder / name, configuration, job.corpus, members, encoder)
-                summaries[name] = _summary(members)
-                _log.info("ablate: %s: validation %s", name, summaries[name][1])
-    best = min(summaries, key=lambda name: summaries[name][0])
-    job.finish(output, f"best of {len(variants)} on validation is {best}, {summaries[best][1]}")
+        job.train_variants(variants, output)
 
 
 @dataclass
 class _Job:
-    """What the three jobs have in common: their inputs, and how tasks are made and run."""
+    """Common code of the jobs: inputs, and building and running tasks."""
 
     stage: str
     aligned: Path
@@ -177,7 +158,7 @@ class _Job:
     def task(
         self, configurations: Mapping[str, Configuration], keys: Mapping[str, str], **more: Any
     ) -> Task:
-        """A task on the job's data."""
+        """Build a task on the job's data."""
         return Task(
             configurations=configurations,
             keys=keys,
@@ -188,14 +169,14 @@ class _Job:
         )
 
     def key(self, configuration: Configuration, seed: int, **inputs: object) -> str:
-        """The key of one member in the store."""
+        """Return the key of one member in the store."""
         inputs |= {"aligned": self._aligned_sha256, "fold": self.corpus.fold}
         return training_key(configuration, seed, self.device, **inputs)
 
     def workers(self, configurations: Sequence[Configuration], epochs: int) -> int:
-        """How many processes train the seeds of these configurations."""
+        """Choose the number of processes that train these configurations."""
         if self.encoder is not None and any(each.trains_encoder for each in configurations):
-            return 1  # its products are large enough to keep cores busy, and it fills the memory
+            return 1  # an encoder needs much memory, and its products use all cores
         members = sum(len(each.train.seeds) for each in configurations)
         work = members * epochs * len(self.corpus.index("train"))
         worth = WORTH["train"]
@@ -217,8 +198,8 @@ class _Job:
         """Read the seeds' members of one variant or modality from the store."""
         return [self.store.read(keys[member_name(prefix, seed)]) for seed in seeds]
 
-    def train(self, variants: Mapping[str, Configuration]) -> dict[str, str]:
-        """Train variants over their seeds; return the members' keys in the store by name."""
+    def train_variants(self, variants: Mapping[str, Configuration], output: Path) -> None:
+        """Train variants and write the model folder of each below `output`, by its name."""
         keys = self._keys(variants)
         first = next(iter(variants.values()))
         workers = self.workers(list(variants.values()), first.train.epochs)
@@ -228,10 +209,21 @@ class _Job:
             for names in stacks(variants, most)
         ]
         self.run(groups, list(keys), first, workers)
-        return keys
+        summaries = {}
+        with whole_folder(output) as folder:
+            for name, own in variants.items():
+                members = self.members(name, own.train.seeds, keys)
+                (folder / name).mkdir(exist_ok=True)
+                _write(folder / name, own, self.corpus, {"": members}, self._encoder_of(own))
+                summaries[name] = _summary(members)
+                if name:
+                    _log.info("ablate: %s: validation %s", name, summaries[name][1])
+        best = min(summaries, key=lambda name: summaries[name][0])
+        words = f"best of {len(variants)} on validation is {best}," if best else "validation"
+        self.finish(output, f"{words} {summaries[best][1]}")
 
     def _keys(self, variants: Mapping[str, Configuration]) -> dict[str, str]:
-        """The key of every variant's and seed's member, by member name."""
+        """Return the key of each variant and seed, by member name."""
         assert self.pretrained is not None
         keys = {}
         starts: dict[object, Pretrained] = {}
@@ -251,25 +243,25 @@ class _Job:
         return keys
 
     def _encoder_of(self, configuration: Configuration) -> Encoder | None:
-        """The encoder that is trained along with a variant.
+        """Return the encoder that is fine-tuned with a variant; None if there is none.
 
         Raises:
-            DhmdError: one is wanted and not given, or the aligned file was made for another.
+            DhmdError: it was not given, or the aligned features file was made for another one.
         """
         if not configuration.trains_encoder:
             return None
         if self.encoder is None:
-            raise DhmdError("features.text is finetune, but no encoder was given to train along")
+            raise DhmdError("features.text is finetune, but no text encoder was given")
         check_tokens(self.corpus, self.encoder)
         return self.encoder
 
     def _split(
         self, variants: Mapping[str, Configuration], keys: Mapping[str, str], workers: int
     ) -> list[Task]:
-        """Split a stack into tasks: by seeds, and by variants where seeds are few.
+        """Split a stack into tasks: by seeds, and also by variants if seeds are few.
 
-        With an encoder one task per variant and seed: an encoder per member would fill the memory
-        of most machines, and its products are large enough to keep a processor busy alone.
+        With an encoder there is one task per variant and seed: encoders of several members would
+        not fit into the memory of most machines, and one is enough to use all cores.
         """
         first = next(iter(variants.values()))
         encoder, seeds = self._encoder_of(first), first.train.seeds
@@ -293,17 +285,17 @@ class _Job:
         configuration: Configuration,
         workers: int,
     ) -> None:
-        """Run what the store does not have, so that it has all members."""
+        """Train the members that the store does not have."""
         tasks = [task for group in groups for task in group]
         missing = [list(filter(None, map(_without_finished, group))) for group in groups]
         self._tasks = tasks + [task for group in missing for task in group]
-        parameters = flat(configuration.as_json())
-        self.observer.started(self.stage, names, parameters, _resumed_epoch(self._tasks))
+        epoch = _resumed_epoch(self._tasks)
+        self.observer.started(self.stage, names, configuration.as_json(), epoch)
         members = sum(len(task.members) for task in tasks)
         stored = members - sum(len(task.missing) for task in tasks)
         if stored:
             _log.info(
-                "%s: %d of %d trainings are in %s already",
+                "%s: %d of %d trainings are already in %s",
                 *(self.stage, stored, members, self.store.folder),
             )
         compute = configuration.compute
@@ -316,7 +308,7 @@ class _Job:
         )
 
     def finish(self, output: Path, scores: str) -> None:
-        """Remove the tasks' directories and old trainings, and report the end."""
+        """Remove the tasks' directories and old trainings; report the end of the job."""
         for task in self._tasks:
             shutil.rmtree(task.folder, ignore_errors=True)
         self.store.prune()
@@ -325,9 +317,9 @@ class _Job:
 
 
 def _without_finished(task: Task) -> Task | None:
-    """The task with what is left to train, or None if that is nothing.
+    """Return the task without finished members; None if all are finished.
 
-    A task that was interrupted stays as it is, so that it resumes from its checkpoint.
+    An interrupted task is returned unchanged, so that it resumes from its checkpoint.
     """
     if not task.missing:
         return None
@@ -335,84 +327,66 @@ def _without_finished(task: Task) -> Task | None:
 
 
 def _resumed_epoch(tasks: Sequence[Task]) -> int:
-    """The epoch of the checkpoint that was written last; 0 if there is none."""
-    found = [path for task in tasks for path in task.folder.glob("checkpoint.safetensors")]
+    """Return the epoch of the latest checkpoint; 0 if there is none."""
+    found = [path for task in tasks for path in task.folder.glob(CHECKPOINT)]
     if not found:
         return 0
-    last = max(found, key=lambda path: path.stat().st_mtime_ns)
-    saved = CheckpointDirectory(last.parent).load(last.stem)
+    saved = read_checkpoint(max(found, key=lambda path: path.stat().st_mtime_ns))
     return int(saved[1]["epoch"]) if saved else 0
-
-
-def _write_pretrained(
-    folder: Path,
-    configuration: Configuration,
-    corpus: Corpus,
-    found: Mapping[str, Sequence[TrainedMember]],
-) -> None:
-    """Write the folder that training starts from; `found` has the seeds' members by modality."""
-    weights = [
-        {
-            f"{modality}.{name}": value
-            for modality, member in zip(found, members, strict=True)
-            for name, value in member.parameters.items()
-        }
-        for members in zip(*found.values(), strict=True)
-    ]
-    arrays = {
-        name: np.stack([_stacked(members, name) for members in found.values()], axis=2)
-        for name in ("prediction", "teacher")
-    }
-    histories = [(f"{modality}/", members) for modality, members in found.items()]
-    _write(folder, configuration, corpus, weights, arrays, histories)
-
-
-def _write_model(
-    folder: Path,
-    configuration: Configuration,
-    corpus: Corpus,
-    members: Sequence[TrainedMember],
-    encoder: Encoder | None,
-) -> None:
-    """Write the model folder of one variant, from its seeds' members."""
-    weights = [member.parameters for member in members]
-    arrays = {name: _stacked(members, name) for name in members[0].arrays}
-    along = encoder if configuration.trains_encoder else None
-    _write(folder, configuration, corpus, weights, arrays, [("", members)], along)
-
-
-def _stacked(members: Sequence[TrainedMember], name: str) -> Array:
-    return np.stack([member.arrays[name] for member in members])
 
 
 def _write(
     folder: Path,
     configuration: Configuration,
     corpus: Corpus,
-    weights: Sequence[Mapping[str, Tensor]],
-    arrays: Arrays,
-    histories: Sequence[tuple[str, Sequence[TrainedMember]]],
+    found: Mapping[str, Sequence[TrainedMember]],
     encoder: Encoder | None = None,
 ) -> None:
-    """Write a model folder: weights per seed, outputs, history and model.json."""
-    seeds = configuration.train.seeds
-    files = save_weights(folder, dict(zip(seeds, weights, strict=True)))
+    """Write a model folder: weights per seed, outputs, history and model.json.
+
+    Args:
+        found: the seeds' members under the empty name, or by modality for pretrained encoders.
+    """
+    seeds, by_seed = configuration.train.seeds, list(zip(*found.values(), strict=True))
+    weights = {
+        seed: {
+            f"{modality}.{name}" if modality else name: value
+            for modality, member in zip(found, members, strict=True)
+            for name, value in member.parameters.items()
+        }
+        for seed, members in zip(seeds, by_seed, strict=True)
+    }
+    save_weights(folder, weights)
+    arrays = {
+        name: np.stack(
+            [
+                members[0].arrays[name]
+                if "" in found
+                else np.stack([member.arrays[name] for member in members], axis=1)
+                for members in by_seed
+            ]
+        )
+        for name in by_seed[0][0].arrays
+    }
     write_outputs(
         folder / FILE, corpus, seeds=seeds, modalities=configuration.modalities, arrays=arrays
     )
-    blocks = [
-        (prefix, {seed: member.history for seed, member in zip(seeds, members, strict=True)})
-        for prefix, members in histories
-    ]
-    write_history(folder, blocks)
-    files |= {name: file_sha256(folder / name) for name in (FILE, HISTORY)}
+    write_history(
+        folder,
+        {
+            f"{modality}/" if modality else "": {
+                seed: member.history for seed, member in zip(seeds, members, strict=True)
+            }
+            for modality, members in found.items()
+        },
+    )
     if encoder is not None:
-        files |= save_encoder(folder, encoder)
-    write_description(folder, describe(corpus, configuration).as_json(files))
+        save_encoder(folder, encoder)
+    Description.of(corpus, configuration).write(folder)
 
 
 def _summary(members: Sequence[TrainedMember]) -> tuple[float, str]:
-    """The seeds' mean validation scores at their selected epochs: the selecting one, and a text."""
+    """Average the selected validation scores of the seeds: the first score, and a text."""
     scores = [found for member in members if (found := selected_scores(member.history))]
     means = {
         name.removeprefix("valid/"): math.fsum(each[name] for each in scores) / len(scores)

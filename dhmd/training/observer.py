@@ -1,4 +1,4 @@
-"""Observers of a training: how logs and tracking learn what happens."""
+"""Observers receive the events of a training, for logs and tracking."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 
 class Observer(Protocol):
-    """Receives the events of a training and cannot change it.
+    """Receives the events of a training and cannot change it; subclasses may ignore events.
 
     An ensemble member is named `seed-1`, or `no_distillation/seed-1` if it trains a variant. One
     observer may see several trainings one after another: an ablation has one per model shape.
@@ -29,43 +29,31 @@ class Observer(Protocol):
         """Called before the first epoch.
 
         Args:
-            parameters: what distinguishes this training from another; may be nested.
+            parameters: the settings of the training; may be nested.
             resumed_epoch: the last epoch of the latest checkpoint; 0 if there is none.
         """
+        return
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         """Called after an epoch.
 
         Args:
             rows: values by member and metric (`train/task`, `valid/mae`), for the members that
-                still train. `text/seed-1` is the pretraining of modality `text` in `seed-1`.
+                still train. `text/seed-1` pretrains the encoder of modality `text`.
                 Values may be NaN.
         """
+        return
 
     def finished(self, outputs: Path) -> None:
-        """Called after the training wrote its artefacts to the folder `outputs`."""
+        """Called after the training wrote its outputs to the folder `outputs`."""
+        return
 
 
-class SilentObserver:
+class SilentObserver(Observer):
     """Ignores all events."""
 
-    def started(
-        self,
-        stage: str,
-        members: Sequence[str],
-        parameters: Mapping[str, object],
-        resumed_epoch: int,
-    ) -> None:
-        """Do nothing."""
 
-    def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
-        """Do nothing."""
-
-    def finished(self, outputs: Path) -> None:
-        """Do nothing."""
-
-
-class ManyObservers:
+class ManyObservers(Observer):
     """Passes every event to several observers, in their order."""
 
     def __init__(self, *observers: Observer) -> None:
@@ -95,7 +83,7 @@ SCORE_NAMES = ("valid/mae", "valid/f1", "valid/f1_weighted", "valid/accuracy")
 
 
 def _to_stderr(line: str) -> None:
-    # tqdm.write, so that a progress bar on the same terminal stays whole.
+    # tqdm.write does not break a progress bar on the same terminal.
     tqdm.write(line, file=sys.stderr)
 
 
@@ -131,7 +119,7 @@ class LogObserver(SilentObserver):
         self._then = now
 
     def _members(self, rows: Mapping[str, object]) -> str:
-        """What trains: `variant 1 of 2, 5 seeds`, `text, 5 seeds`, `3 of 5 seeds`."""
+        """Describe the members: `variant 1 of 2, 5 seeds`, `text, 5 seeds`, `3 of 5 seeds`."""
         training = list(dict.fromkeys(map(_variant, rows)))
         seeds = len({member.rpartition("/")[2] for member in rows})
         words = f"{seeds} of {self._seeds} seeds" if seeds < self._seeds else f"{seeds} seeds"
@@ -145,12 +133,12 @@ class LogObserver(SilentObserver):
 
 
 def _variant(member: str) -> str:
-    """The variant or modality of a member's name; empty for the full model."""
+    """Return the variant or modality in a member's name; empty for the full model."""
     return member.rpartition("/")[0]
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Sorted numbers as `1, 3-5`."""
+    """Format sorted numbers as `1, 3-5`."""
     words: list[list[int]] = []
     for number in numbers:
         if words and number == words[-1][-1] + 1:
@@ -161,7 +149,7 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def _mean_of(names: Sequence[str], rows: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """The first of `names` that any row has, as `name mean` over its finite values."""
+    """Format the first of `names` that any row has as `name mean`, over its finite values."""
     for name in names:
         values = [row[name] for row in rows.values() if name in row]
         if values:

@@ -1,7 +1,7 @@
 """Adam over one flat buffer, with one learning rate per member.
 
-All parameters and gradients are views of two flat buffers, so that a step is a dozen kernels
-whatever the model. Adam (Kingma & Ba, 2015) with decoupled weight decay (Loshchilov & Hutter,
+All parameters and gradients are views of two flat buffers, so that a step of any model is a dozen
+kernels. Adam (Kingma & Ba, 2015) with decoupled weight decay (Loshchilov & Hutter,
 2019); gradients are clipped by value, entry by entry, as in DMD.
 
 Legend: P entries of all parameters of all members, E members.
@@ -48,7 +48,7 @@ class MemberAdam:
         self.grads_P = torch.zeros(total, device=device)
         self.first_P = torch.zeros(total, device=device)
         self.second_P = torch.zeros(total, device=device)
-        # Float64: in single precision 1 − 0.999^t of the first steps has four digits.
+        # Float64: in single precision, 1 − 0.999^t has only four digits in the first steps.
         self.steps = torch.zeros(len(phases), dtype=torch.float64, device=device)
         self._owner_P = torch.empty(total, dtype=torch.int64, device=device)
         self._factor_P = torch.empty(total, device=device)
@@ -101,7 +101,7 @@ class MemberAdam:
     def step(self, phase: str | None = None) -> None:
         """Update the parameters of a phase, or all; members at rate 0 keep their values.
 
-        On a CPU block by block, so that a block passes through all operations in the cache.
+        A CPU computes block by block, so that each block stays in the cache.
         """
         size = _BLOCK if self.values_P.device.type == "cpu" else len(self.values_P)
         for index, name in enumerate(self.phases):
@@ -129,7 +129,7 @@ class MemberAdam:
         values.sub_(first.div(spread).mul_(rate).div_(first_correction))
 
     def reset(self) -> None:
-        """Forget moments and steps, as a new optimiser."""
+        """Reset moments and steps."""
         for tensor in (self.first_P, self.second_P, self.steps):
             tensor.zero_()
 
@@ -138,7 +138,7 @@ class MemberAdam:
         return mask_E[self._owner_P]
 
     def state(self) -> dict[str, Tensor]:
-        """Return what resuming needs."""
+        """Return the state of the optimiser, to save and resume."""
         return {
             "values": self.values_P,
             "first": self.first_P,

@@ -1,6 +1,6 @@
-"""What a trained model predicts for every utterance, and the file that stores it (outputs.h5).
+"""Predict every utterance with a trained model, and write the outputs to outputs.h5.
 
-Written once, after training; evaluation and report read it without torch.
+Evaluation and report read this file without torch.
 
 Legend: E members, N utterances, M modalities, O outputs, K codes.
 """
@@ -29,7 +29,7 @@ from dhmd.training.trainer import evaluation
 FILE = "outputs.h5"
 _BUCKETS = 4
 
-# Chances of dropping each modality of a test utterance (ours).
+# Probabilities of dropping each modality of a test utterance (ours).
 DROP_RATES = (0.1, 0.3, 0.5, 0.7)
 _DROP_STREAM = 20_240_229  # any number, the same for all models
 
@@ -56,9 +56,9 @@ def missing_modalities(
 ) -> Arrays:
     """Predict the given rows with modalities dropped.
 
-    Each proper subset of the modalities is dropped in turn (`text+audio`), and every modality of
-    every utterance by chance (`random 30 %`). An utterance that would have none left keeps what it
-    has, or for drops by chance one modality.
+    Each proper subset of the modalities is dropped (`text+audio`), and modalities are dropped at
+    random (`random 30 %`). An utterance that would lose all its modalities keeps them, or keeps one
+    of them in random drops.
 
     Returns:
         `[E, N, …]` by the dropped modalities; NaN in all other rows.
@@ -80,13 +80,13 @@ def missing_modalities(
 
 
 def _drops(utterances: int, modalities: Sequence[str]) -> dict[str, Array]:
-    """Return what to drop, `[N, M]` bool by name; drops by chance are the same for every model."""
+    """Return what to drop, `[N, M]` bool by name; random drops are the same for every model."""
     drops: dict[str, Array] = {}
     for subset in subsets(modalities):
         drop_M = np.isin(modalities, subset)
         drops["+".join(subset)] = np.broadcast_to(drop_M, (utterances, len(modalities)))
     if len(modalities) > 1:
-        # One draw for all rates: what is dropped at a low rate is dropped at a higher one too.
+        # One random number for all rates: a drop at a low rate is also one at a higher rate.
         draw_NM = np.random.default_rng(_DROP_STREAM).random((utterances, len(modalities)))
         kept_NM = draw_NM == draw_NM.max(1, keepdims=True)
         for rate in DROP_RATES:
@@ -147,11 +147,11 @@ def dictionary_statistics(codes_NMK: Array) -> dict[str, float]:
     """Summarise how some utterances use a dictionary (ours).
 
     Returns:
-        `active`: active codes of a present modality on average; `used`, `dead`: codes that are
-        active for any utterance, for none; `perplexity` of the mean activation;
+        `active`: mean number of active codes of a present modality; `used`, `dead`: number of
+        codes that are active for some utterance, or for none; `perplexity` of the mean activation;
         `overlap_same_utterance`, `overlap_different`: Σ_k min of two modalities' activations, mean
-        over pairs of modalities, within one utterance and between neighbouring ones. Empty where
-        there are no activations.
+        over pairs of modalities, within an utterance and between neighbouring ones. Empty if there
+        are no activations.
     """
     present_NM = codes_NMK.sum(-1) > 0.5  # activations sum to 1, or to 0 where absent
     codes = codes_NMK[present_NM]

@@ -1,8 +1,7 @@
-"""Which members train together: stacks of variants, and shares of processes.
+"""Decide which members train together: stacks of variants, and shares of worker processes.
 
-On a CPU members gain nothing from training side by side, and a process gains nothing from a second
-thread (docs/performance.md), so cores are used by processes of one thread each. A GPU trains all
-members of a stack at once.
+On a CPU neither larger stacks nor more threads per process are faster (docs/performance.md), so
+there is one process with one thread per core. A GPU trains all members of a stack at once.
 """
 
 from __future__ import annotations
@@ -19,23 +18,23 @@ from dhmd.training.compute import ComputeConfig
 from dhmd.training.configuration import Configuration
 from dhmd.training.device import DEFAULT_THREADS
 
-# A worker process takes some 3 s of a core to start. A job of less work than this, in passes of a
-# member through an utterance, is left to one process. On the demo a second does some 1,000 passes
-# in training and 100,000 in pretraining: two workers pay from 15 s of work on.
+# A worker process takes about 3 s to start, so a job below this amount of work uses one process.
+# Work is counted in forward passes of one member on one utterance: about 1,000 per second in
+# training and 100,000 in pretraining on the demo. Two workers are faster from 15 s of work on.
 WORTH = {"pretrain": 1_500_000, "train": 15_000}
 
-# Bytes of a process of torch with a small model; the corpus comes on top, at most four times:
-# as read, what is present of it, normalised, and padded.
+# Bytes of a process with torch and a small model, without the corpus, of which a process has at
+# most four copies: as read, without absent modalities, normalised, and padded.
 _PROCESS_BYTES = 600 << 20
 _COPIES = 4
 
-# Members of a stack at most, by device type: more gain nothing, however short the sequences.
+# The most members of a stack by device type; larger stacks are not faster.
 _MOST = {"cpu": 30, "cuda": 512}
-# Bytes that a stack may keep for its gradients: of a workstation's memory, of a large GPU's.
+# Bytes that a stack may keep for its gradients, on a workstation and on a large GPU.
 _KEPT = {"cpu": 6 << 30, "cuda": 32 << 30}
-# Bytes of an attention weight: itself and the random bits of its dropout.
+# Bytes per attention weight: the weight and the random bits of its dropout.
 _WEIGHT = 6
-# Bytes that an encoder's layer keeps of each value of its width: thirty intermediate results.
+# Bytes per step and feature of an encoder layer, which keeps about thirty intermediate results.
 _VALUE = 30 * 4
 
 T = TypeVar("T")
@@ -50,15 +49,14 @@ def choose_workers(
     work: int,
     worth: int,
 ) -> int:
-    """How many processes train `members` members that can be trained apart.
+    """Choose the number of processes for members that can be trained separately.
 
-    `compute.workers` where it is set. Otherwise one per member on a cluster; on this machine one
-    per core (of as many threads as a process has), as far as half of the memory allows, and one if
-    `work` is less than `worth`. On a GPU one.
+    It is `compute.workers` if that is set. Otherwise there is one process per member on a cluster;
+    on this machine one per core, as far as half of the installed memory allows, and one process on
+    a GPU or if `work` is less than `worth`.
 
-    Free memory and other things that change from one moment to the next do not count: results
-    differ by rounding between numbers of workers, and an interrupted job resumes only with the
-    same number.
+    The number does not depend on free memory or load: results differ by rounding between numbers
+    of workers, and an interrupted job resumes only with the same number.
     """
     if device.type != "cpu":
         return 1
@@ -77,7 +75,7 @@ def choose_workers(
 def split_evenly(items: Sequence[T], count: int) -> list[list[T]]:
     """Split the items, in order, into at most `count` lists of about equal size, larger first.
 
-    Depends on the number of items and `count` alone, so that a job is always split the same way.
+    The split depends only on the number of items and `count`, so that it is always the same.
     """
     count = min(count, len(items))
     size, more = divmod(len(items), count)
@@ -103,8 +101,7 @@ def stacks(variants: Mapping[str, Configuration], most: int) -> list[list[str]]:
 def most_members(configuration: Configuration, corpus: Corpus, device: torch.device) -> int:
     """The most members that one stack trains within memory; at least one.
 
-    From lengths and shapes alone, the same on every machine: what trains together must not depend
-    on how much memory is free.
+    It depends only on lengths and shapes, so that it is the same on every machine.
     """
     kept = _KEPT[device.type] // bytes_kept(configuration, corpus)
     return max(1, min(_MOST[device.type], kept))
@@ -113,8 +110,8 @@ def most_members(configuration: Configuration, corpus: Corpus, device: torch.dev
 def bytes_kept(configuration: Configuration, corpus: Corpus) -> int:
     """Estimate the bytes per member that a step of the full model keeps for its gradient.
 
-    A batch is as long as its longest utterance; every modality attends to every one. Where
-    sequences are long, as in unaligned corpora, the attention's weights are most of it.
+    A batch is as long as its longest utterance, and every modality attends to every modality. With
+    long sequences, as in unaligned corpora, attention weights need most of the memory.
     """
     rows = corpus.index("train")
     lengths = [corpus.features[name].lengths[rows] for name in configuration.modalities]

@@ -1,38 +1,45 @@
 """Pretrain one modality's encoder, with cross-fitted teachers (method section 1).
 
-Legend: S seeds, F folds, N utterances, E members.
+Legend: S seeds, F folds, N utterances, M modalities, E members, O outputs.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dhmd.base.errors import DhmdError
+from dhmd.base.files import json_sha256
+from dhmd.base.hdf5 import reading
 from dhmd.data.aligned.corpus import Array, Corpus
+from dhmd.models.learner import Learner
 from dhmd.models.members import Members, stream_seed
 from dhmd.models.stacked.encoders import UnimodalModel
-from dhmd.training.checkpoint import CheckpointDirectory
-from dhmd.training.history import split_history, void_diverged
-from dhmd.training.input import Input
+from dhmd.training.configuration import Configuration
+from dhmd.training.device_corpus import DeviceCorpus, task_of
 from dhmd.training.observer import ManyObservers, Observer
-from dhmd.training.outputs import collect
-from dhmd.training.store import TrainedMember
-from dhmd.training.task import Task, member_name
-from dhmd.training.trainer import Trainer, schedule_of
+from dhmd.training.outputs import FILE, collect
+from dhmd.training.store import TrainedMember, member_name, trained_members
+from dhmd.training.trainer import Trainer
+from dhmd.training.weights import read_description, read_weights
 
 
 def pretrain_modality(
-    task: Task,
+    configuration: Configuration,
+    modality: str,
     corpus: Corpus,
     device: torch.device,
     observer: Observer,
-    checkpoints: CheckpointDirectory,
+    checkpoint: Path,
 ) -> dict[str, TrainedMember]:
-    """Pretrain the task's modality over its seeds and return every seed's member by name.
+    """Pretrain a modality's encoder over all seeds and return every seed's member by name.
 
     Every seed trains one member on the whole train split and one per fold without the fold's
     videos. A member's arrays are `prediction` of the first and `teacher`, the out-of-fold
@@ -41,24 +48,17 @@ def pretrain_modality(
     Raises:
         DhmdError: a split has no utterance with this modality, or too few videos.
     """
-    configuration, modality = task.first, task.modality
-    assert modality is not None
-    train, pretrain = configuration.train, configuration.pretrain
-    ready = Input.of(corpus, [modality], device)
-    here_N = ready.data.lengths_MN[0] > 0
-    folds_N = video_folds(corpus, pretrain.folds)
-    runs = [(seed, fold) for seed in train.seeds for fold in range(-1, pretrain.folds)]
+    train, num_folds = configuration.train, configuration.pretrain.folds
+    data = DeviceCorpus.of(corpus, [modality], device)
+    here_N = data.lengths_MN[0] > 0
+    folds_N = video_folds(corpus, num_folds)
+    runs = [(seed, fold) for seed in train.seeds for fold in range(-1, num_folds)]
     uses_EN = np.stack([(folds_N >= 0) & here_N & (folds_N != fold) for _, fold in runs])
     members = Members(
         [stream_seed(seed, f"pretrain/{modality}/{fold}") for seed, fold in runs], device
     )
-    model = UnimodalModel(
-        members,
-        ready.task,
-        modality,
-        len(corpus.feature_names[modality]),
-        configuration.model,
-    )
+    inputs = len(corpus.feature_names[modality])
+    model = UnimodalModel(members, task_of(corpus), modality, inputs, configuration.model)
     rows = {split: corpus.index(split) for split in ("train", "valid")}
     rows = {split: index[here_N[index]] for split, index in rows.items()}
     for split, index in rows.items():
@@ -67,50 +67,124 @@ def pretrain_modality(
     names = [
         member_name(modality, seed) + (f"/fold-{fold}" if fold >= 0 else "") for seed, fold in runs
     ]
-    trainer = Trainer(
+    progress = Trainer(
         model,
         members,
-        ready.data,
+        data,
         names=names,
-        schedule=replace(
-            schedule_of(train, configuration.compute),
-            epochs=pretrain.epochs,
-            lr=pretrain.lr,
-            early_stop=pretrain.early_stop,
-            modality_dropout=0.0,
-        ),
+        train=train,
         train_rows=rows["train"],
         valid_rows=rows["valid"],
         uses_EN=uses_EN.astype(np.float32),
         observer=_WithoutFolds(observer),
-        state=checkpoints,
-        part="checkpoint",
-    )
-    progress = trainer.run()
-    predicted = collect(model, members, ready.data, np.flatnonzero(here_N))["prediction"]
-    void_diverged(predicted, progress)
-    histories = split_history(progress, names)
-    encoder = {name: value.detach().cpu() for name, value in model.encoder.named_parameters()}
-    trained = {}
-    for row, (seed, held_out) in enumerate(runs):
-        if held_out < 0:
-            teacher = np.full_like(predicted[row], np.nan)
-            for fold in range(pretrain.folds):
-                out_N = (folds_N == fold) & here_N
-                teacher[out_N] = predicted[row + 1 + fold][out_N]
-            trained[member_name(modality, seed)] = TrainedMember(
-                {name: value[row] for name, value in encoder.items()},
-                {"prediction": predicted[row], "teacher": teacher},
-                histories[row],
-            )
+        checkpoint=checkpoint,
+        cuda_graph=configuration.compute.cuda_graph,
+    ).run()
+    arrays = collect(model, members, data, np.flatnonzero(here_N))
+    trained = trained_members(names, dict(model.encoder.named_parameters()), arrays, progress)
+    for seed in train.seeds:
+        own = trained[member_name(modality, seed)].arrays
+        own["teacher"] = np.full_like(own["prediction"], np.nan)
+        for fold in range(num_folds):
+            out_N = (folds_N == fold) & here_N
+            without = trained.pop(member_name(modality, seed) + f"/fold-{fold}")
+            own["teacher"][out_N] = without.arrays["prediction"][out_N]
     return trained
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """The teachers and encoder weights of a model's seeds and modalities.
+
+    Attributes:
+        teachers_SNM: out-of-fold predictions of each modality, `[S, N, M]` or `[S, N, M, O]`.
+        weights: encoder parameters by name, one mapping per seed.
+    """
+
+    folder: Path
+    teachers_SNM: Array
+    weights: list[dict[str, Tensor]]
+
+    @staticmethod
+    def read(folder: Path, corpus: Corpus, configuration: Configuration) -> Pretrained:
+        """Read and check the folder.
+
+        Raises:
+            DhmdError: it is damaged, or was pretrained on other data, seeds or modalities.
+        """
+        description = read_description(folder)
+        seeds, modalities = configuration.train.seeds, configuration.modalities
+        if description.identity != corpus.identity or not set(seeds) <= set(description.seeds):
+            raise DhmdError(f"{folder} was pretrained on other data or seeds: run pretrain again")
+        with reading(folder / FILE, f"{folder / FILE} is damaged: run pretrain again") as file:
+            stored = json.loads(file.attrs["modalities"])
+            teacher_SNM = file["teacher"][()]
+        missing = [name for name in modalities if name not in stored]
+        if missing:
+            raise DhmdError(f"{folder} has no encoder of {missing[0]}: run pretrain again")
+        rows = [description.seeds.index(seed) for seed in seeds]
+        columns = [stored.index(name) for name in modalities]
+        weights = [read_weights(folder, seed) for seed in seeds]
+        return Pretrained(folder, teacher_SNM[rows][:, :, columns], weights)
+
+    def sha256(self, index: int) -> str:
+        """Return the hash of one seed's teachers and weights."""
+        tensors = {name: _sha256(value.numpy()) for name, value in self.weights[index].items()}
+        return json_sha256({"teachers": _sha256(self.teachers_SNM[index]), "weights": tensors})
+
+    def use(
+        self,
+        model: Learner,
+        configuration: Configuration,
+        corpus: Corpus,
+        data: DeviceCorpus,
+        *,
+        copies: int,
+    ) -> None:
+        """Give the teachers to the data and, if `pretrain.enabled`, the weights to the model.
+
+        Args:
+            copies: variants in the stack, each over all seeds.
+        """
+        if configuration.architecture == "dhmd":
+            self._check_teachers(configuration, corpus, data)
+        teachers = np.nan_to_num(self.teachers_SNM)
+        if not corpus.class_names:
+            teachers = teachers[..., None]
+        teachers_EMNO = np.tile(teachers, (copies, 1, 1, 1)).transpose(0, 2, 1, 3)
+        data.teachers_EMNO = torch.from_numpy(np.ascontiguousarray(teachers_EMNO)).to(data.device)
+        if not configuration.pretrain.enabled:
+            return
+        encoders: dict[str, dict[str, Tensor]] = {}
+        for name in self.weights[0]:
+            modality, _, own = name.partition(".")
+            stacked = torch.stack([weights[name] for weights in self.weights] * copies)
+            encoders.setdefault(modality, {})[own] = stacked.to(data.device)
+        try:
+            model.load_encoders(encoders)
+        except ValueError as error:
+            raise DhmdError(f"{self.folder}: {error}; run pretrain again") from error
+
+    def _check_teachers(
+        self, configuration: Configuration, corpus: Corpus, data: DeviceCorpus
+    ) -> None:
+        """Check that every teacher has finite predictions: one that diverged has none."""
+        train_rows = corpus.index("train")
+        for index, name in enumerate(configuration.modalities):
+            rows = train_rows[data.lengths_MN[index, train_rows] > 0]
+            for seed, teacher_NM in zip(configuration.train.seeds, self.teachers_SNM, strict=True):
+                if np.isnan(teacher_NM[rows, index]).any():
+                    raise DhmdError(
+                        f"{self.folder} has no teachers of {name} for seed-{seed}, whose "
+                        "pretraining diverged: lower pretrain.lr and run pretrain again"
+                    )
 
 
 def video_folds(corpus: Corpus, count: int) -> Array:
     """Divide the train videos into folds: `[N]` int, −1 outside the train split.
 
-    A video is in one fold. Videos are assigned, largest first (ties by name), to the fold that is
-    smallest so far: folds of about equal size, the same for every seed.
+    Videos are assigned, largest first (ties by name), to the fold that is smallest so far. The
+    folds have about equal size and are the same for every seed.
 
     Raises:
         DhmdError: there are fewer train videos than folds.
@@ -136,7 +210,11 @@ def video_folds(corpus: Corpus, count: int) -> Array:
 
 
 class _WithoutFolds(ManyObservers):
-    """Pass on the members trained on the whole train split, without those of the folds."""
+    """Leave out the members of the folds."""
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         super().epoch(epoch, {n: row for n, row in rows.items() if "/fold-" not in n})
+
+
+def _sha256(values: Array) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()

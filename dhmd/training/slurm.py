@@ -30,8 +30,7 @@ from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import write_text
 from dhmd.training.compute import ComputeConfig
 from dhmd.training.execute import LOG
-from dhmd.training.run_task import REFUSED
-from dhmd.training.task import TASK, Task
+from dhmd.training.task import REFUSED, TASK, Task
 
 JOB = "slurm.txt"
 STATUS = "status.txt"

@@ -1,14 +1,14 @@
-"""The store of finished trainings: one file per ensemble member, found by all that determines it.
+"""The store of finished trainings: one file per ensemble member, named by a hash of its inputs.
 
-Stages assemble their outputs from the store, so that a new variant, baseline or seed trains nothing
-but itself. DVC removes a stage's outputs before it runs the stage; the store lies elsewhere, in
+Stages assemble their outputs from the store, so that only new variants, baselines and seeds are
+trained. DVC removes a stage's outputs before it runs the stage, so the store is in another folder,
 `.dhmd/trainings`:
 
     <key>.safetensors   a finished ensemble member
     tasks/<id>/         a task in progress: its description, checkpoint, events and log
 
 After each job the least recently used files and tasks are removed until the store has at most
-`LIMIT` bytes. What was used within the last day stays.
+`LIMIT` bytes. Files that were used within the last day are kept.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import platform
 import shutil
 import time
 import zlib
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,16 +31,19 @@ from torch import Tensor
 
 import dhmd
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.files import file_sha256, json_sha256, whole_file
+from dhmd.base.files import file_sha256, json_sha256
 from dhmd.data.aligned.corpus import Array
 from dhmd.models.registry import code_files
 from dhmd.training.checkpoint import read_tensors, write_tensors
 from dhmd.training.configuration import Configuration
+from dhmd.training.history import split_history
+from dhmd.training.outputs import Arrays
+from dhmd.training.trainer import Progress
 
 LIMIT = 10 << 30  # bytes
 DAY = 86_400.0  # seconds
 
-# What every training's numbers depend on, besides the code of its model.
+# Packages that every training depends on, besides the code of its model.
 _CODE = ("training", "data/aligned", "data/text")
 
 
@@ -56,6 +60,32 @@ class TrainedMember:
     parameters: dict[str, Tensor]
     arrays: dict[str, Array]
     history: list[tuple[int, str, float]]
+
+
+def member_name(prefix: str, seed: int) -> str:
+    """The name of a member in events, logs and history: `seed-1`, or `mult/seed-1`."""
+    return f"{prefix}/seed-{seed}" if prefix else f"seed-{seed}"
+
+
+def trained_members(
+    names: Sequence[str], parameters: Mapping[str, Tensor], arrays: Arrays, progress: Progress
+) -> dict[str, TrainedMember]:
+    """Split the results of a training by member: `parameters` and `arrays` are `[E, …]`.
+
+    The outputs of diverged members become NaN, which `evaluate` refuses by name.
+    """
+    parameters = {name: value.detach().cpu() for name, value in parameters.items()}
+    for value in arrays.values():
+        value[[epoch is not None for epoch in progress.diverged]] = np.nan
+    histories = split_history(progress, names)
+    return {
+        name: TrainedMember(
+            {key: value[index] for key, value in parameters.items()},
+            {key: value[index] for key, value in arrays.items()},
+            histories[index],
+        )
+        for index, name in enumerate(names)
+    }
 
 
 class Store:
@@ -80,15 +110,15 @@ class Store:
         tensors = {f"parameter/{name}": value for name, value in member.parameters.items()}
         kinds = {}
         for name, array in member.arrays.items():
-            # Most entries of the dictionary codes are 0: a tenth of the bytes is left.
+            # Most entries of the dictionary codes are 0: compression saves 90 % of the bytes.
             packed = bytearray(zlib.compress(array.tobytes(), 1))
             tensors[f"array/{name}"] = torch.frombuffer(packed, dtype=torch.uint8)
             kinds[name] = (array.dtype.str, array.shape)
-        with whole_file(self._file(key)) as temporary:
-            write_tensors(temporary, tensors, {"arrays": kinds, "history": member.history})
+        notes = {"arrays": kinds, "history": member.history}
+        write_tensors(self._file(key), tensors, notes)
 
     def read(self, key: str) -> TrainedMember:
-        """Return a stored member and note that it was used.
+        """Return a stored member and mark it as used.
 
         Raises:
             DhmdError: its file is damaged or gone.
@@ -113,15 +143,15 @@ class Store:
                 path.unlink()
             raise DhmdError(
                 f"{path} cannot be read ({first_line(error)}) and was removed: run the stage "
-                "again to train what it held"
+                "again to train this member"
             ) from error
-        with suppress(OSError):  # a store that cannot be written can be read
+        with suppress(OSError):  # the store may be read-only
             os.utime(path)
         return TrainedMember(parameters, arrays, history)
 
     def prune(self) -> None:
-        """Remove what was not used for longest, down to `LIMIT` bytes."""
-        for lock in self.tasks.glob("*.lock"):  # of killed processes
+        """Remove the least recently used files until at most `LIMIT` bytes are left."""
+        for lock in self.tasks.glob("*.lock"):  # left by killed processes
             if not lock.with_suffix("").exists() and lock.stat().st_mtime < time.time() - DAY:
                 lock.unlink(missing_ok=True)
         found = []
@@ -148,10 +178,10 @@ def training_key(
     device: torch.device,
     **inputs: object,
 ) -> str:
-    """Return the key of one member: a hash of all that determines the result of its training.
+    """Return the key of one member: a hash of all inputs that determine its training.
 
-    The number of processes and threads and the members that train beside it are no part of it:
-    they change the result by rounding alone.
+    The number of processes and threads and the other members of the stack are not included, since
+    they change the result only by rounding.
 
     Args:
         inputs: JSON values that identify the data, the pretrained weights, and so on.
@@ -168,7 +198,7 @@ def training_key(
 
 
 def environment(device: torch.device, architecture: str = "dhmd") -> dict[str, Any]:
-    """Return what decides a result's last bit besides configuration and data, as JSON values."""
+    """Return code, library and hardware, which determine the last bits, as JSON values."""
     return {
         "code": code_sha256(architecture),
         "torch": torch.__version__,

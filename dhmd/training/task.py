@@ -1,42 +1,80 @@
-"""A task: ensemble members that train side by side in one process, as a JSON file.
+"""Tasks: ensemble members that train side by side in one process, described by a JSON file.
 
-A task has a directory of its own in the store of finished trainings (store.py). Anything that can
-start `python -m dhmd.training.run_task TASK.json` on a machine that sees these paths can run it.
+    python -m dhmd.training.run_task TASK.json...
+
+runs tasks on any machine that sees their paths. Each task resumes at its last finished epoch,
+stores its members (store.py), each whole, and writes `done.json` beside its file. The exit status
+is 0 once all tasks are done, and 3 with one sentence on stderr for bad input or a full disk.
+Meanwhile finished epochs and log messages are appended to `events.jsonl` beside the task's file,
+one JSON object per line.
+
+Legend: V variants, S seeds, E = V · S members, N utterances.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import json_sha256, write_text
+from dhmd.base.machine import end_with_parent
+from dhmd.data.aligned import read_corpus
+from dhmd.data.aligned.corpus import Corpus
 from dhmd.data.text.encoder import Encoder, load_encoder
+from dhmd.models.learner import Learner
+from dhmd.models.members import Members
+from dhmd.models.registry import Corpus as CorpusFacts
+from dhmd.models.registry import build
+from dhmd.training.checkpoint import CHECKPOINT
 from dhmd.training.configuration import Configuration
-from dhmd.training.store import Store
+from dhmd.training.device import prepared
+from dhmd.training.device_corpus import DeviceCorpus, DeviceTokens, Normalisation, longest, task_of
+from dhmd.training.finetuning import Finetuned
+from dhmd.training.observer import LogObserver, ManyObservers, Observer, SilentObserver
+from dhmd.training.outputs import collect, missing_modalities
+from dhmd.training.pretraining import Pretrained, pretrain_modality
+from dhmd.training.store import Store, TrainedMember, member_name, trained_members
+from dhmd.training.trainer import Trainer
 
 TASK = "task.json"
+EVENTS = "events.jsonl"
+DONE = "done.json"
+REFUSED, INTERRUPTED = 3, 130
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """A stack of variants over some seeds, or the pretraining of one modality over some seeds.
 
+    A task has a directory of its own in the store.
+
     Attributes:
-        configurations: by variant name; the full model's name is empty. All agree in what must
-            agree to train as one stack (`Configuration.structure`), the seeds included.
+        configurations: by variant name; the full model has the empty name. All have the same
+            structure (`Configuration.structure`) and seeds.
         modality: the modality whose encoder is pretrained; None trains the variants.
         aligned: the aligned features file.
         fold: the fold of the corpus; None is its first.
-        pretrained: the folder that training starts from.
-        encoder: the text encoder that is trained along, if one is.
+        pretrained: the folder of the pretrained encoders and teachers.
+        encoder: the text encoder that is fine-tuned, if any.
         missing_modality_test: whether to predict the test split with modalities dropped.
         store: the store of finished trainings.
-        keys: where each member goes in the store, by member name.
+        keys: the members' keys in the store, by member name.
     """
 
     configurations: Mapping[str, Configuration]
@@ -51,7 +89,7 @@ class Task:
 
     @property
     def first(self) -> Configuration:
-        """Any of the configurations: they agree in all that shapes the training."""
+        """The first of the configurations, which have the same structure."""
         return next(iter(self.configurations.values()))
 
     @property
@@ -69,7 +107,7 @@ class Task:
 
     @cached_property
     def folder(self) -> Path:
-        """The task's directory, named by its members' keys: a resumed task finds it again."""
+        """The task's directory, named by a hash of its members' keys."""
         return self.store.tasks / json_sha256([self.keys[name] for name in self.members])[:16]
 
     @property
@@ -79,13 +117,13 @@ class Task:
 
     @property
     def label(self) -> str:
-        """What the task trains, for messages."""
+        """The description of the task in messages."""
         names = ", ".join(filter(None, [self.modality, *self.configurations]))
         seeds = ", ".join(map(str, self.seeds))
         return f"{names}: " * bool(names) + f"seed{'s' * (len(self.seeds) > 1)} {seeds}"
 
     def reduced(self) -> Task:
-        """The same task without the variants and the seeds that the store has entirely."""
+        """Return the task without variants and seeds whose members are all in the store."""
         missing = set(self.missing)
         seeds = [
             seed
@@ -150,10 +188,164 @@ class Task:
             raise DhmdError(f"{path} is not a training task: {first_line(error)}") from error
 
 
-def member_name(prefix: str, seed: int) -> str:
-    """The name of a member in events, logs and history: `seed-1`, or `mult/seed-1`."""
-    return f"{prefix}/seed-{seed}" if prefix else f"seed-{seed}"
-
-
 def with_seeds(configuration: Configuration, seeds: Sequence[int]) -> Configuration:
     return replace(configuration, train=replace(configuration.train, seeds=tuple(seeds)))
+
+
+def run_task(task: Task, observer: Observer, corpus: Corpus | None = None) -> None:
+    """Train a task's members and store them.
+
+    If another process runs the same task, wait for it and use its results.
+
+    Args:
+        corpus: the task's corpus; None to read it.
+
+    Raises:
+        DhmdError: bad input or a full disk; the checkpoint is kept.
+    """
+    with _locked(task):
+        if not task.missing:
+            return
+        with prepared(task.first.compute) as device:
+            corpus = corpus or read_corpus(task.aligned, fold=task.fold)
+            checkpoint = task.folder / CHECKPOINT
+            if task.modality is None:
+                trained = train_stack(task, corpus, device, observer, checkpoint)
+            else:
+                trained = pretrain_modality(
+                    task.first, task.modality, corpus, device, observer, checkpoint
+                )
+            for name, member in trained.items():
+                task.store.write(task.keys[name], member)
+        write_text(task.folder / DONE, json.dumps(dict(task.keys)) + "\n")
+
+
+def train_stack(
+    task: Task, corpus: Corpus, device: torch.device, observer: Observer, checkpoint: Path
+) -> dict[str, TrainedMember]:
+    """Train the task's variants over its seeds and return every member by name.
+
+    Raises:
+        DhmdError: the pretrained weights or the encoder do not fit the task.
+    """
+    first, seeds, variants = task.first, task.seeds, task.configurations.values()
+    data = DeviceCorpus.of(corpus, first.modalities, device)
+    members = Members(list(seeds) * len(variants), device)
+    learner: Learner = build(
+        first.architecture,
+        members,
+        task_of(corpus),
+        {name: len(corpus.feature_names[name]) for name in first.modalities},
+        model=first.model,
+        loss_weights=[(own.decouple, own.kd) for own in variants for _ in seeds],
+        corpus=CorpusFacts(len(corpus.index("train")), longest(corpus, first.modalities)),
+    )
+    assert task.pretrained is not None
+    pretrained = Pretrained.read(task.pretrained, corpus, first)
+    pretrained.use(learner, first, corpus, data, copies=len(variants))
+    if task.encoder is not None:
+        assert corpus.tokens is not None  # see check_tokens
+        assert first.finetune is not None
+        data.tokens = DeviceTokens(corpus.tokens, device)
+        learner = Finetuned(
+            learner,
+            members,
+            task.encoder,
+            first.modalities.index("text"),
+            Normalisation.of(corpus, "text"),
+            learning_rate=first.finetune.lr / first.train.lr,
+        )
+    train_rows = corpus.index("train")
+    uses_EN = np.zeros((members.count, len(corpus.ids)), dtype=np.float32)
+    uses_EN[:, train_rows] = 1.0
+    progress = Trainer(
+        learner,
+        members,
+        data,
+        names=task.members,
+        train=first.train,
+        train_rows=train_rows,
+        valid_rows=corpus.index("valid"),
+        uses_EN=uses_EN,
+        observer=observer,
+        checkpoint=checkpoint,
+        warmup=0.0 if first.finetune is None else first.finetune.warmup,
+        cuda_graph=first.compute.cuda_graph,
+    ).run()
+    arrays = collect(learner, members, data, np.arange(len(corpus.ids)))
+    if task.missing_modality_test:
+        found = missing_modalities(learner, members, data, corpus.index("test"))
+        arrays |= {f"withheld/{name}": value for name, value in found.items()}
+    return trained_members(task.members, learner.member_tensors(), arrays, progress)
+
+
+@contextmanager
+def _locked(task: Task) -> Iterator[None]:
+    """Hold the lock of a task's directory."""
+    path = task.folder.with_suffix(".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            _log.info("%s: another process runs the same task; waiting for it", task.label)
+            lock.acquire()
+    except OSError as error:
+        raise DhmdError(f"cannot write {path}: {first_line(error)}") from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # before the release: a waiting process creates a new file
+        lock.release()
+
+
+class _Events(logging.Handler, SilentObserver):
+    """Append epochs and log messages to a file, for the process that started this one."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def _append(self, event: Mapping[str, object]) -> None:
+        try:
+            with open(self._path, "a", encoding="utf-8") as stream:
+                stream.write(json.dumps(event) + "\n")
+        except OSError as error:
+            raise DhmdError(f"cannot write {self._path}: {first_line(error)}") from error
+
+    def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
+        self._append({"epoch": epoch, "rows": rows})
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._append({"log": record.name, "level": record.levelno, "message": record.getMessage()})
+
+
+def main(paths: list[str], parent: int | None = None) -> int:
+    """Run tasks one after the other and return the exit status.
+
+    Args:
+        parent: the process whose end also ends this process.
+    """
+    if parent is not None:
+        # Ctrl-C reaches every process of a terminal; the parent handles it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        end_with_parent(signal.SIGKILL)
+        if os.getppid() != parent:
+            return INTERRUPTED  # the parent ended before the line above
+    ours = logging.getLogger("dhmd")
+    ours.setLevel(logging.INFO)
+    try:
+        for path in map(Path, paths):
+            task, events = Task.read(path), _Events(path.with_name(EVENTS))
+            observer = ManyObservers(events, LogObserver())
+            observer.started(task.label, task.members, {}, 0)
+            ours.addHandler(events)
+            run_task(task, observer)
+            ours.removeHandler(events)
+    except DhmdError as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0

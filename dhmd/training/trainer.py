@@ -1,7 +1,7 @@
 """The training loop: E members train together, each with its own schedule and best weights.
 
-Nothing waits for the device within an epoch. Selection is on the validation split; the test split
-is not accessible here.
+There is no synchronisation with the device within an epoch. The best weights are selected on the
+validation split; the trainer cannot access the test split.
 
 Legend: E members, N utterances, B utterances of a batch, P entries of all parameters, O outputs.
 """
@@ -12,8 +12,9 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,7 @@ from dhmd.models.batch import EnsembleBatch
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.training.batches import EpochPlanner, PlannedBatch, VideoPlanner
-from dhmd.training.checkpoint import CheckpointDirectory
-from dhmd.training.compute import ComputeConfig
+from dhmd.training.checkpoint import read_checkpoint, write_tensors
 from dhmd.training.config import TrainConfig
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.graphed import GraphedStep
@@ -35,7 +35,7 @@ from dhmd.training.optimiser import MemberAdam
 
 _log = logging.getLogger(__name__)
 
-# Validation scores, by whether the task is a regression; the first one selects.
+# Names of the validation scores: regression, classification. The first one selects weights.
 SCORES = {True: ("mae", "corr"), False: ("loss", "accuracy")}
 
 PRETRAINING = "pretraining"  # the phase of `Learner.pretraining_epochs`
@@ -43,34 +43,9 @@ PRETRAINING = "pretraining"  # the phase of `Learner.pretraining_epochs`
 History = list[tuple[str, int, str, float]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """Length and speed of a training: the numbers of section `train`, or of `pretrain`."""
-
-    epochs: int
-    batch_size: int
-    accumulate: int
-    lr: float
-    weight_decay: float
-    plateau_patience: int
-    plateau_factor: float
-    early_stop: int
-    clip_value: float
-    modality_dropout: float
-    average: float
-    buckets: int
-    cuda_graph: bool
-
-
-def schedule_of(train: TrainConfig, compute: ComputeConfig) -> Schedule:
-    """Return the numbers of section `train` that the trainer needs."""
-    values = {**vars(train), **vars(compute)}
-    return Schedule(**{each.name: values[each.name] for each in fields(Schedule)})
-
-
 @dataclass
 class Progress:
-    """Where each member stands, in plain lists that can be saved as JSON.
+    """The progress of each member, in plain lists that can be saved as JSON.
 
     Attributes:
         mode: of the learner, see `Learner.mode`.
@@ -100,18 +75,18 @@ class Progress:
             diverged=[None] * members,
         )
 
-    def judge(self, member: int, score: float, schedule: Schedule) -> bool:
-        """Take a validation score into account; return whether it is the member's best so far."""
+    def judge(self, member: int, score: float, train: TrainConfig) -> bool:
+        """Update a member with a validation score; return whether it is the best so far."""
         if score < self.best[member]:
             self.best[member], self.best_epoch[member] = score, self.epoch
             self.waited[member] = self.plateau[member] = 0
             return True
         self.waited[member] += 1
         self.plateau[member] += 1
-        if self.plateau[member] > schedule.plateau_patience:
-            self.rates[member] *= schedule.plateau_factor
+        if self.plateau[member] > train.plateau_patience:
+            self.rates[member] *= train.plateau_factor
             self.plateau[member] = 0
-        if self.waited[member] >= schedule.early_stop:
+        if self.waited[member] >= train.early_stop:
             self.stopped[member] = True
         return False
 
@@ -123,7 +98,8 @@ class Trainer:
         names: one per member, for history and observer.
         train_rows, valid_rows: `[·]` rows of the corpus.
         uses_EN: `[E, N]`, 1 where a member trains on an utterance.
-        state: where checkpoints are written, under the name `part`.
+        train: section `train`, or its counterpart for pretraining.
+        checkpoint: the file that is replaced after every epoch, and resumed from.
         warmup: epochs over which the rate of parameters with a warm-up rises from 0.
     """
 
@@ -134,33 +110,32 @@ class Trainer:
         corpus: DeviceCorpus,
         *,
         names: Sequence[str],
-        schedule: Schedule,
+        train: TrainConfig,
         train_rows: Array,
         valid_rows: Array,
         uses_EN: Array,
         observer: Observer,
-        state: CheckpointDirectory,
-        part: str,
+        checkpoint: Path,
         warmup: float = 0.0,
+        cuda_graph: bool = False,
     ) -> None:
         self.learner, self.members, self.corpus = learner, members, corpus
-        self.names, self.schedule = list(names), schedule
-        self.observer, self.state, self.part = observer, state, part
+        self.names, self.settings, self.warmup = list(names), train, warmup
+        self.observer, self.checkpoint, self.cuda_graph = observer, checkpoint, cuda_graph
         self.optimiser = MemberAdam(
             learner,
             members.count,
-            weight_decay=schedule.weight_decay,
-            clip_value=schedule.clip_value,
+            weight_decay=train.weight_decay,
+            clip_value=train.clip_value,
             group=learner.parameter_group,
             phases=learner.phases,
         )
-        self.warmup = warmup
-        self.planner = _planner(learner, members, corpus, schedule, train_rows, uses_EN)
+        self.planner = _planner(learner, members, corpus, train, train_rows, uses_EN)
         self.valid_rows = valid_rows
         self.average_P = self.optimiser.values_P.clone()
         self.best_P = self.optimiser.values_P.clone()
         self.best_buffers = learner.member_buffers()
-        self.progress = Progress.start(members.count, schedule.lr)
+        self.progress = Progress.start(members.count, train.lr)
         self._graphs: dict[tuple[int, ...], GraphedStep] = {}
         learner.eval()
 
@@ -168,7 +143,7 @@ class Trainer:
         """Train until every member has stopped; leave each member's best weights in the learner."""
         self._resume()
         progress, pretraining = self.progress, self.learner.pretraining_epochs
-        while progress.epoch < pretraining + self.schedule.epochs and not all(progress.stopped):
+        while progress.epoch < pretraining + self.settings.epochs and not all(progress.stopped):
             if progress.epoch == pretraining > 0:
                 self.optimiser.reset()
                 self.average_P.copy_(self.optimiser.values_P)
@@ -225,7 +200,7 @@ class Trainer:
                     key = name if phase == phases[-1] else f"{phase}_{name}"
                     sums[key] = sums.get(key, torch.zeros_like(value)) + value
             self.optimiser.step(None if pretraining else phase)
-            self.average_P.lerp_(self.optimiser.values_P, 1 - self.schedule.average)
+            self.average_P.lerp_(self.optimiser.values_P, 1 - self.settings.average)
         learner.eval()
         names = list(sums)
         table = (torch.stack([sums[name] for name in names]) / len(updates)).tolist()
@@ -239,7 +214,7 @@ class Trainer:
         rows_EB = torch.from_numpy(planned.rows_EB).to(device)
         weight_EB = torch.from_numpy(planned.weight_EB).to(device)
         gradients = partial(self._gradients, steps=planned.steps, epoch=epoch, phase=phase)
-        if device.type != "cuda" or not (self.schedule.cuda_graph and self.learner.capturable):
+        if device.type != "cuda" or not (self.cuda_graph and self.learner.capturable):
             return gradients(rows_EB, weight_EB)
         if planned.steps not in self._graphs:
             self._graphs[planned.steps] = GraphedStep(
@@ -252,7 +227,7 @@ class Trainer:
     ) -> dict[str, Tensor]:
         self.members.begin_step()
         batch = self.corpus.batch(rows_EB, weight_EB, steps, epoch=epoch, phase=phase)
-        if self.schedule.modality_dropout > 0 and len(batch.features) > 1:
+        if self.settings.modality_dropout > 0 and len(batch.features) > 1:
             batch = batch.without(self._dropped_modalities(batch.present_EMB))
         losses = self.learner.losses(batch)
         losses["total"].sum().backward()  # type: ignore[no-untyped-call]
@@ -261,19 +236,19 @@ class Trainer:
     def _dropped_modalities(self, present_EMB: Tensor) -> Tensor:
         """Sample modalities to remove: each with the configured chance, never all of them."""
         shape = present_EMB.shape[1:]
-        keep = self.members.keep(*shape, rate=self.schedule.modality_dropout)
+        keep = self.members.keep(*shape, rate=self.settings.modality_dropout)
         survives = (present_EMB & keep).any(1, keepdim=True)
         return ~keep & survives
 
     def validation_scores(self) -> dict[str, list[float]]:
-        """Return two scores by name, one per member: the task loss, which selects, and another.
+        """Compute two scores by name, one value per member.
 
-        They are `mae` and `corr` (0 where undefined: it only goes to the history), or `loss` and
-        `accuracy` for classes.
+        They are `mae` and `corr` (0 if undefined), or `loss` and `accuracy` for classes. The first
+        one selects the best weights.
         """
         rows, outputs = [], []
         for some, output in predictions(
-            self.learner, self.members, self.corpus, self.valid_rows, self.schedule.buckets
+            self.learner, self.members, self.corpus, self.valid_rows, self.settings.buckets
         ):
             rows.append(some)
             outputs.append(output)
@@ -293,7 +268,7 @@ class Trainer:
     def _judge(
         self, losses: dict[str, list[float]], scores: dict[str, list[float]]
     ) -> dict[str, dict[str, float]]:
-        """Update the progress of every training member; return the epoch's numbers by member."""
+        """Update the progress of members in training; return losses and scores by member."""
         progress = self.progress
         selecting, *_ = scores.values()
         improved, rows = [False] * len(selecting), {}
@@ -318,7 +293,7 @@ class Trainer:
                 (name, progress.epoch, key, value) for key, value in numbers.items()
             )
             if progress.epoch > self.learner.pretraining_epochs:
-                improved[member] = progress.judge(member, score, self.schedule)
+                improved[member] = progress.judge(member, score, self.settings)
         improved_E = torch.tensor(improved, device=self.members.device)
         better_P = self.optimiser.of_member(improved_E)
         torch.where(better_P, self.average_P, self.best_P, out=self.best_P)
@@ -333,10 +308,10 @@ class Trainer:
         tensors |= {f"buffers.{k}": v for k, v in self.learner.member_buffers().items()}
         tensors |= {f"best_buffers.{k}": v for k, v in self.best_buffers.items()}
         tensors |= {"best": self.best_P, "average": self.average_P}
-        self.state.save(self.part, tensors, vars(self.progress))
+        write_tensors(self.checkpoint, tensors, vars(self.progress))
 
     def _resume(self) -> None:
-        saved = self.state.load(self.part)
+        saved = read_checkpoint(self.checkpoint)
         if saved is None:
             return
         tensors, notes = saved
@@ -364,16 +339,16 @@ def _planner(
     learner: Learner,
     members: Members,
     corpus: DeviceCorpus,
-    schedule: Schedule,
+    train: TrainConfig,
     rows: Array,
     uses_EN: Array,
 ) -> EpochPlanner:
     """Build the planner of utterances, or of whole videos."""
-    sizes = {"batch_size": schedule.batch_size, "accumulate": schedule.accumulate}
+    sizes = {"batch_size": train.batch_size, "accumulate": train.accumulate}
     if learner.batch_by == "video":
         steps = corpus.steps(rows)
         return VideoPlanner(rows, corpus.videos_N, steps, uses_EN, members.order, **sizes)
-    buckets = corpus.buckets(rows, schedule.buckets, schedule.batch_size)
+    buckets = corpus.buckets(rows, train.buckets, train.batch_size)
     return EpochPlanner(buckets, uses_EN, members.order, **sizes)
 
 

@@ -1,4 +1,4 @@
-"""Variants trained as one stack are the variants trained alone."""
+"""Variants trained as one stack equal variants trained alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUICK = tiny_configuration({"train": {"epochs": 2}})
 TOGETHER = ("no_distillation", "shuffled_edges", "no_coarse", "no_matching")
 
 
-def test_variants_that_differ_in_numbers_share_a_stack_of_at_most_so_many_members() -> None:
+def test_variants_with_the_same_structure_share_a_stack() -> None:
     variants = chosen_variants(AblateConfig(all=True), TINY)
     groups = stacks(variants, 30)
     assert sorted(name for group in groups for name in group) == sorted(variants)
@@ -40,7 +40,7 @@ def test_variants_that_differ_in_numbers_share_a_stack_of_at_most_so_many_member
         assert [n for group in smaller for n in group] == [n for group in groups for n in group]
 
 
-def test_a_stack_gives_what_each_variant_gives_alone(bench: Bench, tmp_path: Path) -> None:
+def test_a_stack_equals_its_variants_alone(bench: Bench, tmp_path: Path) -> None:
     variants = chosen_variants(AblateConfig(variants=TOGETHER), QUICK)
     watcher = Watcher()
     cache, pretrained, state = bench.cache(), bench.pretrained(), tmp_path / "s"
@@ -88,9 +88,7 @@ def test_every_kind_of_variant_trains_and_is_written(bench: Bench, tmp_path: Pat
     ]
 
 
-def test_interrupted_ablations_resume_in_the_stack_they_were_at(
-    bench: Bench, tmp_path: Path
-) -> None:
+def test_interrupted_ablations_resume(bench: Bench, tmp_path: Path) -> None:
     names = ("no_distillation", "uniform_edges", "late_fusion")
     variants = chosen_variants(AblateConfig(variants=names), QUICK)
     cache, pretrained = bench.cache(), bench.pretrained()

@@ -1,4 +1,4 @@
-"""Which variants there are, and what each changes."""
+"""The variants and the settings that they change."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from dhmd.ablation.config import AblateConfig
 from dhmd.ablation.variants import chosen_variants, configure, known_variants
 from dhmd.base.errors import DhmdError
 from dhmd.models.registry import Card
-from dhmd.training.configuration import flat
-from tests.training.corpora import TINY, tiny_configuration
+from tests.training.corpora import TINY, flat, tiny_configuration
 
 VARIANTS = known_variants(TINY.modalities)
 PAIR = replace(TINY, modalities=("text", "audio"))
@@ -55,12 +54,12 @@ EXPECTED = {
 }
 
 
-def test_every_ablation_of_the_method_is_there_and_changes_what_it_says_alone() -> None:
+def test_every_ablation_changes_only_its_keys() -> None:
     assert {name: changed(name) for name in VARIANTS if name in EXPECTED} == EXPECTED
     assert all(variant.purpose for variant in VARIANTS.values())
 
 
-def test_with_fewer_modalities_what_would_change_nothing_is_left_out() -> None:
+def test_variants_that_change_nothing_are_left_out() -> None:
     pair = set(chosen_variants(AblateConfig(all=True), PAIR))
     assert "only_text" in pair
     assert not {"only_vision", "only_text_audio", "only_text_vision"} & pair
@@ -86,7 +85,7 @@ def test_every_registered_model_is_a_variant(monkeypatch: pytest.MonkeyPatch) ->
     assert known_variants(("text",))["my_model"].purpose == "baseline: summary of my_model"
 
 
-def test_the_list_chooses_in_a_fixed_order_and_all_means_all() -> None:
+def test_chosen_variants_have_a_fixed_order() -> None:
     config = AblateConfig(variants=("gru", "no_distillation"))
     assert list(chosen_variants(config, TINY)) == ["no_distillation", "gru"]
     assert chosen_variants(config, TINY)["gru"] == replace(TINY, architecture="gru")
@@ -104,13 +103,13 @@ def test_a_variant_keeps_the_seeds_and_settings_of_the_full_model() -> None:
         assert variant.kd.lambda_ == (0.0 if name == "no_distillation" else 0.8)
 
 
-def test_an_unknown_or_idle_variant_is_refused_by_name() -> None:
+def test_an_unknown_or_useless_variant_is_refused_by_name() -> None:
     with pytest.raises(DhmdError, match=r"'no_dectionary', but must name some of no_distillation"):
         chosen_variants(AblateConfig(variants=("no_dectionary",)), TINY)
     with pytest.raises(DhmdError, match=r"mult needs 2 modalities, .*audio; leave mult out"):
         chosen_variants(AblateConfig(variants=("mult",)), ONE)
     already = tiny_configuration({"kd": {"lambda": 0.0}})
-    with pytest.raises(DhmdError, match=r"no_distillation with .*vision .*no different"):
+    with pytest.raises(DhmdError, match=r"no_distillation equals the full model with .*vision"):
         chosen_variants(AblateConfig(variants=("no_distillation",)), already)
     with pytest.raises(ValueError, match="variants names gru twice"):
         AblateConfig(variants=("gru", "mult", "gru"))

@@ -97,10 +97,3 @@ def test_more_bytes_declared_than_stored(tmp_path: Path) -> None:
     assert "it declares 8,796,093,022,208 bytes, but the file stores 0" in refused(
         tmp_path / "a.h5"
     )
-
-
-def test_groups_in_a_circle(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["group/again"] = file.create_group("group/inner")
-        file["group/inner/back"] = file["group"]
-    assert "in a circle" in refused(tmp_path / "a.h5")

@@ -77,7 +77,7 @@ def test_another_unit_is_a_problem_that_names_the_users_own_file(
         times *= 1000
     status, said, _ = check(here, entries, capsys, caplog)
     assert status == 1
-    assert f"{here / 'source' / 'visual.csd'}: its rows run from 0 s to 6000 s" in said
+    assert f"{here / 'source' / 'visual.csd'}: its times run from 0 s to 6000 s" in said
     assert "are the intervals of visual in milliseconds" in said
 
 

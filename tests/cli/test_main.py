@@ -5,16 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-import types
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import dhmd
-import dhmd.cli
 from dhmd.base.errors import DhmdError
-from dhmd.cli import COMMANDS, Command, main
+from dhmd.cli import COMMANDS, commands, main
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "numpy", "pandas", "scipy", "h5py", "matplotlib", "mlflow", "dvc", "yaml"}
@@ -42,7 +40,7 @@ def test_help_names_every_command_and_imports_none_of_them() -> None:
 
 
 def test_the_gate_and_the_lock_check_import_nothing_heavy() -> None:
-    modules, _, _ = modules_after("import dhmd.cli.gate, dhmd.cli.lock_check")
+    modules, _, _ = modules_after("import dhmd.gate.render, dhmd.vcs, dhmd.data.manifest")
     assert not {"torch", "pandas", "matplotlib", "mlflow", "dvc"} & modules
 
 
@@ -63,14 +61,6 @@ def test_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "dhmd: no command 'gaet'; did you mean gate?\n"
     assert main(["x"]) == 2
     assert "there are config, data, " in capsys.readouterr().err
-
-
-def register(monkeypatch: pytest.MonkeyPatch, run: Callable[..., int], **names: int) -> None:
-    """Make `dhmd probe` a command."""
-    module = types.ModuleType("probe")
-    vars(module).update(configure=lambda parser: None, run=run, **names)
-    monkeypatch.setitem(sys.modules, "probe", module)
-    monkeypatch.setattr(dhmd.cli, "COMMANDS", (Command("probe", "help", "probe"),))
 
 
 def raising(error: BaseException) -> Callable[..., int]:
@@ -96,26 +86,19 @@ def test_a_failure_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    register(monkeypatch, raising(error))
-    assert main(["probe"]) == status
-    assert capsys.readouterr().err == f"dhmd probe: {line}\n"
-
-
-def test_a_command_may_have_its_own_status_for_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    register(monkeypatch, raising(DhmdError("x")), ERROR_EXIT=2)
-    assert main(["probe"]) == 2
+    monkeypatch.setattr(commands, "summary", raising(error))
+    assert main(["summary"]) == status
+    assert capsys.readouterr().err == f"dhmd summary: {line}\n"
 
 
 def test_a_reader_that_closes_the_pipe_is_no_error() -> None:
     code = (
-        "import sys, types; import dhmd.cli as m\n"
+        "import sys; from dhmd.cli import commands, main\n"
         "def run(arguments):\n"
         "    for number in range(100000): print(number)\n"
         "    return 0\n"
-        "module = types.ModuleType('many'); module.configure = lambda parser: None\n"
-        "module.run = run; sys.modules['many'] = module\n"
-        "m.COMMANDS = (m.Command('many', 'print', 'many'),)\n"
-        "sys.exit(m.main(['many']))"
+        "commands.summary = run\n"
+        "sys.exit(main(['summary']))"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -136,9 +119,8 @@ def test_the_summary_has_score_seeds_and_report(
     (tmp_path / "params.yaml").touch()
     folder = tmp_path / "metrics" / "demo"
     folder.mkdir(parents=True)
-    (folder / "metrics.json").write_text(
-        '{"test": {"mae": {"mean": 1.25, "std": 0.0104}}, "n_seeds": 5}'
-    )
+    path = folder / "metrics.json"
+    path.write_text('{"test": {"mae": 1.25, "mae_std": 0.0104, "corr": 0.5}, "n_seeds": 5}')
     assert main(["summary", "demo", "absent"]) == 0
     line = "demo: test MAE 1.250 ± 0.010 over 5 seeds; "
     assert capsys.readouterr().out == f"{line}no report yet\n"
@@ -146,9 +128,15 @@ def test_the_summary_has_score_seeds_and_report(
     (tmp_path / "reports" / "demo" / "index.html").touch()
     assert main(["summary", "demo"]) == 0
     assert capsys.readouterr().out == f"{line}report: reports/demo/index.html\n"
-    (folder / "metrics.json").write_text('{"test": {"f1": {"mean": 0.5}}, "n_seeds": 1}')
+    path.write_text('{"test": {"f1": 0.5}, "n_seeds": 1}')
     assert main(["summary", "demo"]) == 0
     assert "test F1 0.500 over 1 seed;" in capsys.readouterr().out
-    (folder / "metrics.json").write_text("{}")
-    assert main(["summary", "demo"]) == 1
-    assert "metrics.json is damaged" in capsys.readouterr().err
+    for damaged in (
+        "{}",
+        "[]",
+        '{"test": {}, "n_seeds": 1}',
+        '{"test": {"mae": "x"}, "n_seeds": 1}',
+    ):
+        path.write_text(damaged)
+        assert main(["summary", "demo"]) == 1
+        assert "run dvc repro" in capsys.readouterr().err

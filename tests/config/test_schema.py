@@ -148,7 +148,7 @@ def test_a_mistake_names_the_file_that_has_it() -> None:
     said = refusal({"lr": None}, recipe={"lr": -1}, **options)
     assert said.startswith("recipes/demo.yaml: train.lr is -1, but must be")
     said = refusal({}, recipe={"lambda": 0.5}, **options)
-    assert said == "recipes/demo.yaml: train.lambda is not for a recipe to set"
+    assert said == "recipes/demo.yaml: train.lambda cannot be set in a recipe"
     said = refusal({"inner": {"layers": None}}, recipe={"inner": {"layer": 1}}, **options)
     assert said.startswith("recipes/demo.yaml: unknown key train.inner.layer (value 1)")
     said = refusal({"kernels": {"text": None}}, recipe={"kernels": {"x": 1}}, modalities=["text"])
@@ -161,7 +161,7 @@ def test_complete_names_every_absent_key_and_required_ones_must_be_given() -> No
     with pytest.raises(DhmdError) as caught:
         load_section(Inner, {}, where="model", complete=True)
     assert str(caught.value) == (
-        "params.yaml lacks model.path, model.layers: every key must be there, null if need be"
+        "params.yaml lacks model.path, model.layers: every key must be present, null for no value"
     )
     assert load_section(Inner, {"path": None, "layers": 3}, complete=True) == Inner(layers=3)
 

@@ -7,13 +7,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
-from benchmarks.sdk_oracle import _import_sdk, sdk_available
 from dhmd.base.errors import DhmdError
 from dhmd.data.csd import (
     open_sequence,
@@ -99,20 +99,6 @@ def test_metadata_may_be_junk_or_missing(tmp_path: Path) -> None:
         assert sequence.metadata == {}
 
 
-def test_float32_intervals_widen_without_loss(tmp_path: Path) -> None:
-    intervals = np.array([[51.904533, 55.94535], [56.045124, 66.78072]], dtype=np.float32)
-    with open_sequence(raw_file(tmp_path / "x.csd", FEATURES, intervals)) as sequence:
-        read = sequence.read("v").intervals
-    assert read.dtype == np.float64
-    np.testing.assert_array_equal(read, intervals.astype(np.float64))
-
-
-def test_rows_out_of_order_overlapping_and_of_no_length_are_kept(tmp_path: Path) -> None:
-    intervals = np.array([[3.0, 3.0], [1.0, 3.5]])
-    with open_sequence(raw_file(tmp_path / "x.csd", FEATURES, intervals)) as sequence:
-        np.testing.assert_array_equal(sequence.read("v").intervals, intervals)
-
-
 @pytest.mark.parametrize(
     ("features", "intervals", "shape"),
     [
@@ -156,14 +142,6 @@ def test_defects_of_data_are_one_sentence(
     assert sentence in str(caught.value)
 
 
-def test_an_unknown_entry_is_named(tmp_path: Path) -> None:
-    with open_sequence(raw_file(tmp_path / "x.csd", FEATURES, INTERVALS)) as sequence:
-        assert "v" in sequence
-        assert "w" not in sequence
-        with pytest.raises(DhmdError, match="no entry 'w'"):
-            sequence.read("w")
-
-
 def test_ids_may_have_slashes_spaces_and_any_letters(tmp_path: Path) -> None:
     ids = ("dir/part 1/clip", "dir/part 2/clip", "Ünïcode 視頻", "clip", "Clip", "x [HD]")
     with h5py.File(tmp_path / "x.csd", "w") as file:
@@ -180,7 +158,7 @@ def test_groups_in_a_circle_are_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.csd", "w") as file:
         inner = file.create_group("root/data/a")
         inner["b"] = inner
-    with pytest.raises(DhmdError, match=r"is damaged: the group 'a/b/' occurs in it twice"):
+    with pytest.raises(DhmdError, match=r"the file cannot be read, it is damaged"):
         open_sequence(tmp_path / "x.csd")
 
 
@@ -350,10 +328,14 @@ def test_a_full_disk_is_one_sentence_and_no_file(tmp_path: Path, entries: str) -
         assert list(target.parent.iterdir()) == []
 
 
-@pytest.mark.skipif(not sdk_available(), reason="cmu-multimodal-sdk is not installed")
-def test_the_sdk_reads_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_sdk_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The SDK imports a part that needs torch, which reading does not.
+    monkeypatch.setitem(sys.modules, "mmsdk.mmmodelsdk", ModuleType("mmsdk.mmmodelsdk"))
+    sdk = pytest.importorskip("mmsdk.mmdatasdk", reason="cmu-multimodal-sdk is not installed")
     write(tmp_path / "x.csd")
-    sequence = _import_sdk().computational_sequence(str(tmp_path / "x.csd"))
+    sequence = sdk.computational_sequence(str(tmp_path / "x.csd"))
     assert sorted(sequence.keys()) == ["a", "b"]
     np.testing.assert_array_equal(sequence["b"]["features"][()], FEATURES)
     output = capsys.readouterr().out

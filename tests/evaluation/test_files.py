@@ -16,7 +16,6 @@ from dhmd.evaluation.files import (
     headline,
     json_text,
     over_seeds,
-    parse_ground_truth,
     parse_json,
     parse_predictions,
     parse_seeds,
@@ -56,14 +55,6 @@ def test_predictions_with_quoted_ids():
 def test_empty_cells_of_seeds_are_undefined_metrics():
     found = parse_seeds("seed,split,mae,corr\n1,test,0.5,\n1,valid,0.25,0.1\n", "s")
     assert found == {"test": {1: {"mae": 0.5}}, "valid": {1: {"mae": 0.25, "corr": 0.1}}}
-
-
-def test_ground_truth():
-    ids, truth = parse_ground_truth("id,truth\na[0],0.1\na[1],-3\n", "t")
-    assert (ids, truth.tolist()) == (("a[0]", "a[1]"), [0.1, -3.0])
-    assert parse_ground_truth("id,truth\n", "t")[0] == ()
-    with pytest.raises(DhmdError, match="t: the header must be id,truth"):
-        parse_ground_truth("id,label\n", "t")
 
 
 @pytest.mark.parametrize(

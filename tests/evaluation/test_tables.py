@@ -92,7 +92,7 @@ def test_the_command(root, monkeypatch, capsys):
     assert capsys.readouterr().out.count("|") > 50
     assert text.startswith("toy: ")
     assert main(["table", "tea"]) == 1
-    assert capsys.readouterr().err == "dhmd table: metrics/ has no dataset tea; available: toy\n"
+    assert capsys.readouterr().err == "dhmd table: metrics/ has no dataset tea; it has toy\n"
 
 
 def test_missing_and_broken_files_are_named(root, tmp_path, monkeypatch, capsys):

@@ -42,6 +42,7 @@ def test_stages_run_without_mlflow_and_dvc(reference: Reference, tmp_path: Path)
     assert printed.count("mlflow is not installed") == 1
 
 
+@pytest.mark.slow
 def test_stages_run_in_the_c_locale(reference: Reference, tmp_path: Path) -> None:
     project = reference.upto(tmp_path / "project", "download")
     plain = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -63,28 +64,8 @@ def test_the_pipeline_runs_in_a_path_with_spaces_and_other_letters(
 
 
 @pytest.mark.slow
-def test_the_same_training_runs_twice_at_once_in_two_copies(
-    reference: Reference, tmp_path: Path
-) -> None:
-    """As two experiments of a sweep do: they share the folder of resume states."""
-    first = reference.upto(tmp_path / "first", "train")
-    second = reference.upto(tmp_path / "second", "train")
-    home = {"DVC_ROOT": str(first.folder)}
-    with (
-        ended(first.start(*first.stage("train"), **home)) as one,
-        ended(second.start(*second.stage("train"), **home)) as two,
-    ):
-        for process in (one, two):
-            printed, _ = process.communicate(timeout=900)
-            assert process.returncode == 0, printed
-    for project in (first, second):
-        assert project.contents("train") == reference.contents["train"]
-        assert project.leftovers() == []
-
-
-@pytest.mark.slow
 def test_two_temporary_experiments_at_once(reference: Reference, tmp_path: Path) -> None:
-    """They share one tracking database, which does not exist yet."""
+    """They share the store of trainings and one tracking database, which does not exist yet."""
     project = reference.upto(tmp_path / "experiments", STAGES[0], tracked=True)
     project.run("git", "commit", "-q", "-a", "-m", "tracked")
     values = ("0.2", "0.6")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import random
+import resource
 import shutil
-import subprocess
+import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ from tests.faults.project import OUTPUTS, STAGES, Project
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 ENOSPC = 28
-SHORT_STEP = 25  # the short form tries every 25th write
-LONG_STEP = 2
+SHORT_STEP = 40  # the short form tries every 40th write
+LONG_STEP = 20
 
 # Imported before the first fork, so that no child does.
 MODULES = (
@@ -80,18 +79,12 @@ def full_after(number: int) -> Callable[[], None]:
     return arm
 
 
-def report_drawn(project: Project, stage: str) -> Callable[[], None]:
-    """Return a `before` by which the report, which takes seconds to draw, is only written."""
-    if stage != "report":
-        return lambda: None
-    from dhmd.report import job
-
-    with chdir(project.folder):
-        inputs = ("data/aligned/demo.h5", "pretrained/demo", "models/demo", "metrics/demo")
-        report = job.build(job.read_inputs(*map(Path, inputs)))
+def small_files(size: int) -> Callable[[], None]:
+    """Let no file of the child grow beyond `size` bytes, whichever library writes it."""
 
     def arm() -> None:
-        job.build_report = lambda data: report
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     return arm
 
@@ -134,12 +127,11 @@ def test_a_disk_that_is_full_at_any_write(
 ) -> None:
     only_short(stage, long, "train")
     project = reference.upto(tmp_path / "project", stage)
-    ready = report_drawn(project, stage)
     number = 0
     while True:
         project.remove_outputs(stage)
         shutil.rmtree(project.folder / ".dhmd", ignore_errors=True)
-        outcome = run_stage(project, stage, ready, full_after(number))
+        outcome = run_stage(project, stage, full_after(number))
         found = check(outcome, f"{stage}, disk full after {number} writes")
         if found == "success" and project.contents(stage) == reference.contents[stage]:
             break  # it does not write so often
@@ -151,44 +143,16 @@ def test_a_disk_that_is_full_at_any_write(
     assert project.contents(stage) == reference.contents[stage]
 
 
-@contextmanager
-def small_disk(folder: Path, size: int, *, read_only: bool = False) -> Iterator[None]:
-    """Mount a tiny disk in the place of a folder, if this machine allows it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    options = f"size={size}" + (",ro" if read_only else "")
-    command = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
-    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("this machine does not allow to mount a tmpfs")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_disk_that_is_too_small_or_read_only(
+def test_a_file_that_cannot_be_written_to_its_end(
     stage: str, reference: Reference, tmp_path: Path, long: bool
 ) -> None:
     only_short(stage, long, "align")
     project = reference.upto(tmp_path / "project", stage)
-    (name,) = OUTPUTS[stage]
-    parent = (project.folder / name).parent
-    shutil.rmtree(parent, ignore_errors=True)
-    need = sum(path.stat().st_size for path in files_of(reference.project, OUTPUTS[stage]))
-    rng = random.Random(f"small {stage}")
-    ready = report_drawn(project, stage)
-    for _ in range(3 if long else 1):
-        size = rng.randrange(4096, max(8192, need * 9 // 10))
-        with small_disk(parent, size):
-            what = f"{stage} on a disk of {size} bytes"
-            outcome = run_stage(project, stage, ready)
-            assert check(outcome, what) == "refused", what
-            assert "No space left on device" in outcome.printed, outcome.printed
-            nothing_left(project, stage, what)
-    with small_disk(parent, 1 << 20, read_only=True):
-        outcome = run_stage(project, stage, ready)
-        assert check(outcome, f"{stage}, read-only") == "refused"
-        assert "Read-only file system" in outcome.printed
+    sizes = [path.stat().st_size for path in files_of(reference.project, OUTPUTS[stage])]
+    outcome = run_stage(project, stage, small_files(max(sizes) // 2))
+    assert check(outcome, stage) == "refused"
+    nothing_left(project, stage, "a file that is too large")
     assert check(run_stage(project, stage), stage) == "success"
     assert project.contents(stage) == reference.contents[stage]
 
@@ -223,12 +187,13 @@ def test_an_input_that_is_missing(
 def test_an_input_that_is_cut(stage: str, reference: Reference, tmp_path: Path, long: bool) -> None:
     """It is refused by name, unless the stage does not read that file at all.
 
-    The rows of a CSV in metrics/ may be fewer: those files are in Git, and DVC has their hashes.
+    A CSV file may have fewer rows: it is in Git, or DVC has its hash.
     """
     only_short(stage, long, "train")
     project = reference.upto(tmp_path / "project", stage)
     refused = 0
-    for path in files_of(project, tuple(n for n in READS[stage] if "metrics" not in n)):
+    names = tuple(name for name in READS[stage] if "metrics" not in name)
+    for path in (path for path in files_of(project, names) if path.suffix != ".csv"):
         whole = path.read_bytes()
         path.write_bytes(whole[: len(whole) // 2])
         outcome = run_stage(project, stage)
@@ -242,14 +207,3 @@ def test_an_input_that_is_cut(stage: str, reference: Reference, tmp_path: Path, 
         project.remove_outputs(stage)
         path.write_bytes(whole)
     assert refused
-
-
-def test_a_downloaded_file_that_is_missing_is_named_with_its_list(
-    reference: Reference, tmp_path: Path
-) -> None:
-    project = reference.upto(tmp_path / "project", "align")
-    (project.folder / "data/raw/demo/words.csd").unlink()
-    outcome = run_stage(project, "align")
-    assert check(outcome, "align") == "refused"
-    assert "data/raw/demo/words.csd" in outcome.printed
-    assert "data/raw/demo/sources.json" in outcome.printed

@@ -80,7 +80,7 @@ def test_a_killed_stage_ends_with_the_same_bytes(
 ) -> None:
     project = reference.upto(tmp_path / "project", stage, tracked=stage == "train")
     seconds, expected = reference.seconds[stage], reference.contents[stage]
-    kill_stage(project, stage, 6, seconds=seconds, expected=expected)
+    kill_stage(project, stage, 3, seconds=seconds, expected=expected)
     assert set(project.run_statuses()) <= {"FINISHED", "KILLED"}
 
 
@@ -90,7 +90,7 @@ def test_a_killed_training_of_two_processes_ends_with_the_same_bytes(
 ) -> None:
     """Its workers end with it; if one of them is killed, the stage names that and fails."""
     project = reference.upto(tmp_path / "workers", "train")
-    project.edit("params.yaml", ("  workers: null", "  workers: 2"))
+    project.edit("params.yaml", ("  workers:", "  workers: 2"))
     began = time.monotonic()
     project.run(*project.stage("train"))
     seconds, expected = time.monotonic() - began, project.contents("train")
@@ -114,30 +114,25 @@ def test_a_killed_training_of_two_processes_ends_with_the_same_bytes(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", SIGNALS)
 def test_a_killed_pipeline_leaves_no_child_and_ends_with_the_same_metrics(
-    way: signal.Signals, reference: Reference, tmp_path: Path
+    reference: Reference, tmp_path: Path
 ) -> None:
     project = reference.upto(tmp_path / "pipeline", STAGES[0], tracked=True)
-    rng = random.Random(way)
-    for _ in range(3):
+    rng = random.Random("pipeline")
+    for way in SIGNALS:
         with ended(project.start("dvc", "repro")) as pipeline:
             if not kill_at_random(pipeline, way, 0.3 * sum(reference.seconds.values()), rng):
                 assert pipeline.returncode == 0, pipeline.printed()
         project.wait_for_none("stages.", seconds=60)
         for stage in STAGES[:-1]:
             assert project.contents(stage) in ({}, reference.contents[stage]), stage
-        _remove_cut_lock(project)
+        # `make repro` does the same: DVC writes this file in place.
+        rwlock = project.folder / ".dvc" / "tmp" / "rwlock"
+        if rwlock.exists() and not rwlock.read_text().rstrip().endswith("}"):
+            rwlock.unlink()
     project.run("dvc", "repro")
     for stage in STAGES:
         assert project.contents(stage) == reference.contents[stage], stage
     assert project.leftovers() == []
     assert set(project.run_statuses()) <= {"FINISHED", "KILLED"}
     assert "up to date" in project.run("dvc", "status")
-
-
-def _remove_cut_lock(project: Project) -> None:
-    """What `make repro` does first: DVC writes .dvc/tmp/rwlock in place."""
-    path = project.folder / ".dvc" / "tmp" / "rwlock"
-    if path.exists() and not path.read_text().rstrip().endswith("}"):
-        path.unlink()

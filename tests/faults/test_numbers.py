@@ -15,7 +15,7 @@ from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.job import evaluate_job
 from tests.faults.conftest import Reference
 from tests.faults.test_disk import check, run_stage
-from tests.training.bench import pretrain, reseal, train
+from tests.training.bench import pretrain, train
 from tests.training.corpora import SEGMENTS, SPLITS, tiny_cache, tiny_configuration, tiny_data
 
 QUICK = {"train": {"epochs": 1}, "pretrain": {"epochs": 1, "folds": 2}}
@@ -85,6 +85,7 @@ def test_all_seeds_that_diverge_are_named_and_not_evaluated(
     assert "seed 1, 2 diverged" in refused.printed
 
 
+@pytest.mark.slow
 def test_the_correlation_of_constant_predictions_is_undefined(
     reference: Reference, tmp_path: Path
 ) -> None:
@@ -92,7 +93,6 @@ def test_the_correlation_of_constant_predictions_is_undefined(
     models = project.folder / "models" / "demo"
     with h5py.File(models / "outputs.h5", "a") as file:
         file["prediction"][0] = 0.25
-    reseal(models)
     assert check(run_stage(project, "evaluate"), "evaluate") == "success"
     metrics = json.loads((project.folder / "metrics/demo/details/summary.json").read_text())
     assert {"test.corr", "valid.corr"} <= set(metrics["undefined"])

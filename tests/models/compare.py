@@ -19,7 +19,7 @@ def assert_close(
     atol: float | None = None,
     what: str = "",
 ) -> None:
-    """Same shape, same type, entries within `atol + rtol · |expected|`, NaN nowhere."""
+    """Compare shape, type and entries, to within `atol + rtol · |expected|`; refuse NaN."""
     assert found.shape == expected.shape, f"{what} {found.shape} is not {expected.shape}"
     assert found.dtype == expected.dtype, f"{what} {found.dtype} is not {expected.dtype}"
     relative, absolute = _TOLERANCES[found.dtype]

@@ -64,7 +64,7 @@ def triplets(batch: Batch, task: Task) -> Iterator[tuple[int, int, int, int, int
 
 
 def class_of(label: Tensor, task: Task) -> int:
-    """A label's class: Python's round is half to even."""
+    """The class of a label; Python rounds half to even."""
     value = float(label)
     return int(value) if task.classes else round(min(max(value, task.low), task.high))
 
@@ -99,7 +99,7 @@ def edges(scores_BIJ: Tensor, batch: Batch) -> Tensor:
 
 
 def targets(batch: Batch) -> Iterator[tuple[int, int, list[int]]]:
-    """(utterance, target, present sources) where a target may choose between teachers."""
+    """Yield (utterance, target, present sources) of targets with several teachers."""
     for utterance, present in enumerate(batch.presence):
         sources = [i for i in range(len(present)) if present[i]]
         if len(sources) > 1:
@@ -114,7 +114,7 @@ def teacher_of(batch: Batch, source: int) -> Tensor:
 
 
 def vertex_task(outputs_BMO: Tensor, batch: Batch, task: Task) -> Tensor:
-    """Each present vertex' own task loss."""
+    """The sum of the task losses of the present vertices."""
     total = torch.zeros((), dtype=outputs_BMO.dtype)
     for utterance, present in enumerate(batch.presence):
         for j in range(len(present)):
@@ -262,8 +262,8 @@ def contrast(
     task: Task,
     temperature: float,
 ) -> Tensor:
-    """InfoNCE a row: the same utterance is the positive; utterances of its class are no
-    negatives, nor are those that do not count or miss one of the two modalities."""
+    """InfoNCE per row. The same utterance is the positive; utterances of its class, with weight 0
+    or without one of the two modalities are not negatives."""
     classes = [class_of(label, task) for label in batch.labels_B]
     rows = []
     for b in range(len(anchors_BW)):

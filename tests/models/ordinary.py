@@ -18,9 +18,9 @@ from dhmd.models.learner import ParameterGroup
 from dhmd.models.members import Members
 from dhmd.models.registry import Corpus as Facts
 from dhmd.models.task import Task
-from dhmd.training.checkpoint import CheckpointDirectory
-from dhmd.training.input import Input
-from dhmd.training.trainer import Schedule, Trainer
+from dhmd.training.checkpoint import CHECKPOINT
+from dhmd.training.device_corpus import DeviceCorpus, task_of
+from dhmd.training.trainer import Trainer
 from tests.training.learners import Watcher, schedule
 
 CPU = torch.device("cpu")
@@ -98,7 +98,7 @@ class Normalised(Pooled):
 
 
 class Counting(Pooled):
-    """Keeps Python state."""
+    """Counts its calls in a Python attribute."""
 
     calls = 0
 
@@ -153,7 +153,7 @@ class UnimodalLabels(Pooled):
 
 
 class Bounded(Pooled):
-    """As MMIM: a bound's parameters and the main ones in turn, a pass over the data each."""
+    """As MMIM: the parameters of a bound and the main ones alternate per epoch."""
 
     phases = ("bound", "main")
     alternate = "epoch"
@@ -174,7 +174,7 @@ class Bounded(Pooled):
 
 
 class Conversation(Pooled):
-    """As HFGCN: the utterances of a video are a conversation, which is never divided."""
+    """As HFGCN: a batch has whole videos."""
 
     batch_by = "video"
 
@@ -186,7 +186,7 @@ class Conversation(Pooled):
 
 
 class Imagining(Pooled):
-    """As IF-MMIN: a pretraining that learns to reconstruct, then the task."""
+    """As IF-MMIN: pretraining by reconstruction, then the task."""
 
     pretraining_epochs = 2
 
@@ -205,19 +205,17 @@ class Imagining(Pooled):
 
 def ensemble(
     cls: type[nn.Module], corpus: Corpus, seeds: tuple[int, ...]
-) -> tuple[Ensemble, Members, Input]:
+) -> tuple[Ensemble, Members, DeviceCorpus]:
     """Build E members of a model for a corpus."""
-    ready = Input.of(corpus, corpus.modalities, CPU)
+    data, task = DeviceCorpus.of(corpus, corpus.modalities, CPU), task_of(corpus)
     inputs = {name: len(corpus.feature_names[name]) for name in corpus.modalities}
     members = Members(seeds, CPU)
     facts: dict[str, Any] = {}
     if cls is UnimodalLabels:
         facts["corpus"] = Facts(len(corpus.index("train")), {})
     config = ModelConfig(width=8, heads=2)
-    learner = Ensemble(
-        members, ready.task, lambda: cls(inputs, ready.task, config, **facts), name="model"
-    )
-    return learner, members, ready
+    learner = Ensemble(members, task, lambda: cls(inputs, task, config, **facts), name="model")
+    return learner, members, data
 
 
 def trainer_of(
@@ -229,7 +227,7 @@ def trainer_of(
     **plan: Any,
 ) -> Trainer:
     """Build a trainer of a model; it saves its progress in `folder`."""
-    learner, members, ready = ensemble(cls, corpus, seeds)
+    learner, members, data = ensemble(cls, corpus, seeds)
     folder.mkdir(exist_ok=True)
     values: dict[str, Any] = {
         "epochs": 3,
@@ -240,17 +238,15 @@ def trainer_of(
         "buckets": 2,
         "weight_decay": 0.01,
     }
-    plans: Schedule = schedule(**{**values, **plan})
     return Trainer(
         learner,
         members,
-        ready.data,
+        data,
         names=[f"seed-{seed}" for seed in seeds],
-        schedule=plans,
+        train=schedule(**{**values, **plan}),
         train_rows=corpus.index("train"),
         valid_rows=corpus.index("valid"),
         uses_EN=np.ones((len(seeds), len(corpus.ids)), np.float32),
         observer=observer or Watcher(),
-        state=CheckpointDirectory(folder),
-        part="all",
+        checkpoint=folder / CHECKPOINT,
     )

@@ -56,7 +56,7 @@ def test_every_model_predicts_and_learns(name: str, task: Task) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_padding_further_changes_no_output(name: str) -> None:
+def test_more_padding_changes_no_output(name: str) -> None:
     model, batch = model_of(name), random_batch(WIDTHS, absent=0.4, seed=2)
     before = model.predict(batch)
     for more in ((4, 4, 4), (1, 2, 3)):
@@ -68,7 +68,7 @@ def test_an_unknown_model_is_refused() -> None:
         model_of("lstm")
 
 
-def test_late_fusion_is_a_residual_mlp_on_means_of_rectified_steps() -> None:
+def test_late_fusion_equals_a_residual_mlp_on_pooled_features() -> None:
     model, batch = model_of("late_fusion"), random_batch(WIDTHS)
     assert isinstance(model, LateFusion)
     pooled = torch.zeros(2, 3, 6, 8)
@@ -81,7 +81,7 @@ def test_late_fusion_is_a_residual_mlp_on_means_of_rectified_steps() -> None:
     assert_close(model.predict(batch), model.fusion([pooled], batch.present_EMB))
 
 
-def test_mult_reads_pooled_cross_modal_outputs_through_a_residual_mlp() -> None:
+def test_mult_equals_a_residual_mlp_on_cross_modal_features() -> None:
     model, batch = model_of("mult"), random_batch(WIDTHS)
     assert isinstance(model, MulT)
     columns = zip(model.encoders, batch.features, batch.masks, strict=True)
@@ -101,7 +101,7 @@ def _mean(x_TD: Tensor, mask_T: Tensor) -> Tensor:
     return x_TD[mask_T].mean(0) if mask_T.any() else torch.zeros(x_TD.shape[1])
 
 
-def test_the_gru_reads_the_first_modality_alone() -> None:
+def test_the_gru_reads_only_the_first_modality() -> None:
     model, batch = model_of("gru"), random_batch(WIDTHS)
     assert isinstance(model, GRU)
     for r in range(2):

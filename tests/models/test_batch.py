@@ -7,7 +7,7 @@ import torch
 from tests.models.batches import random_batch
 
 
-def test_without_takes_modalities_away_and_leaves_the_rest_as_it_was() -> None:
+def test_without_removes_modalities() -> None:
     batch = random_batch((3, 4), absent=0.2, uncounted=0)
     before = [x.clone() for x in batch.features]
     away = torch.zeros_like(batch.present_EMB)

@@ -1,4 +1,4 @@
-"""The plain model's losses are the equations; it trains."""
+"""The losses of the plain model equal the equations."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def from_equations(model: DHMD, outputs: ModelOutputs, batch: Batch) -> dict[str
 
 @pytest.mark.parametrize("task", [Task(), CLASSES], ids=["regression", "classification"])
 @pytest.mark.parametrize("kind", ["mixture", "kl"])
-def test_the_losses_are_the_equations(task: Task, kind: str) -> None:
+def test_losses_equal_the_equations(task: Task, kind: str) -> None:
     model, batch = model_and_batch(task, kind)
     model.eval()
     found = model.losses(batch)
@@ -87,14 +87,14 @@ def test_the_losses_are_the_equations(task: Task, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["learned", "uniform", "prior", "mean", "shuffled", "self"])
-def test_every_source_of_edges_is_its_equation(kind: str) -> None:
+def test_control_edges_equal_the_equations(kind: str) -> None:
     model, batch = model_and_batch(Task())
     learned = model.eval().outputs(batch).graphs["homogeneous"].learned_BIJ.detach()
     found = control_edges(kind, learned, batch, tuple(INPUTS))
     assert_close(found, equations.control_edges(kind, learned, batch, tuple(INPUTS)))
 
 
-def test_it_overfits_with_its_dropout_and_eval_switches_that_off() -> None:
+def test_the_model_learns_and_eval_switches_dropout_off() -> None:
     model, batch = model_and_batch(Task())
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
     first = None
@@ -110,7 +110,7 @@ def test_it_overfits_with_its_dropout_and_eval_switches_that_off() -> None:
     assert model(batch).equal(model(batch))
 
 
-def test_sparsemax_is_that_of_the_equations() -> None:
+def test_sparsemax_equals_the_equation() -> None:
     z = torch.randn(7, 9, generator=torch.Generator().manual_seed(0)).double()
     assert_close(sparsemax(z), equations.sparsemax(z))
 

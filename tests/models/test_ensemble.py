@@ -40,7 +40,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 @pytest.mark.parametrize("cls", EVERY, ids=lambda cls: cls.__name__)
-def test_the_first_batch_decides_how_members_run_and_the_log_says_so(
+def test_the_first_batch_decides_how_members_run(
     cls: type[nn.Module], corpus: Corpus, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="dhmd"):
@@ -54,7 +54,7 @@ def test_the_first_batch_decides_how_members_run_and_the_log_says_so(
 
 
 @pytest.mark.parametrize("cls", EVERY, ids=lambda cls: cls.__name__)
-def test_a_seed_alone_gives_the_same_numbers_as_in_company(
+def test_a_seed_alone_gives_the_same_numbers(
     cls: type[nn.Module], corpus: Corpus, tmp_path: Path
 ) -> None:
     """With dropout, modality dropout, buckets, padding and averaging."""
@@ -94,7 +94,7 @@ def test_an_interrupted_training_resumes_with_the_same_bits(
 
 
 @pytest.mark.parametrize("cls", EVERY, ids=lambda cls: cls.__name__)
-def test_saved_tensors_are_the_module_s_own_state_and_restore_its_predictions(
+def test_saved_tensors_restore_the_predictions(
     cls: type[nn.Module], corpus: Corpus, tmp_path: Path
 ) -> None:
     trainer = trainer_of(cls, corpus, tmp_path / "s", (1, 2))
@@ -102,19 +102,19 @@ def test_saved_tensors_are_the_module_s_own_state_and_restore_its_predictions(
     saved = trainer.learner.member_tensors()
     own = set(trainer.learner._instances[0].state_dict())  # type: ignore[attr-defined]
     assert set(saved) == own
-    other, members, ready = ensemble(cls, corpus, (1, 2))
+    other, members, data = ensemble(cls, corpus, (1, 2))
     other.load_member_tensors(saved)
     rows = corpus.index("test")
     expected = collect(trainer.learner, trainer.members, trainer.corpus, rows)["prediction"]
-    found = collect(other, members, ready.data, rows)["prediction"]
+    found = collect(other, members, data, rows)["prediction"]
     assert np.allclose(found[:, rows], expected[:, rows], atol=1e-5)
 
 
-def test_members_together_are_their_modules_alone(corpus: Corpus) -> None:
-    learner, _, ready = ensemble(ordinary.Pooled, corpus, (1, 2))
+def test_vmap_equals_single_modules(corpus: Corpus) -> None:
+    learner, _, data = ensemble(ordinary.Pooled, corpus, (1, 2))
     learner.eval()
     rows = torch.from_numpy(corpus.index("train")[:5]).expand(2, -1)
-    batch = ready.data.batch(rows, torch.full((2, 5), 0.2), (7, 7, 7))
+    batch = data.batch(rows, torch.full((2, 5), 0.2), (7, 7, 7))
     found, losses = learner.predict(batch), learner.losses(batch)
     losses["total"].sum().backward()
     assert learner.mode == "vmap"
@@ -134,9 +134,9 @@ def test_members_together_are_their_modules_alone(corpus: Corpus) -> None:
 
 def test_eval_switches_dropout_off_in_both_modes(corpus: Corpus) -> None:
     for cls in (ordinary.Pooled, ordinary.Recurrent):
-        learner, _, ready = ensemble(cls, corpus, (1, 2))
+        learner, _, data = ensemble(cls, corpus, (1, 2))
         rows = torch.from_numpy(corpus.index("train")[:5]).expand(2, -1)
-        batch = ready.data.batch(rows, torch.full((2, 5), 0.2), (7, 7, 7))
+        batch = data.batch(rows, torch.full((2, 5), 0.2), (7, 7, 7))
         learner.train()
         assert not learner.predict(batch).equal(learner.predict(batch))
         learner.eval()
@@ -164,10 +164,8 @@ def test_pretrained_encoders_are_loaded_into_modality_encoders(corpus: Corpus) -
         learner.load_encoders(encoders)
 
 
-def test_state_per_utterance_is_updated_once_per_utterance_and_epoch(
-    corpus: Corpus, tmp_path: Path
-) -> None:
-    """The first batch's decision and padding rows leave no trace; the best epoch's is kept."""
+def test_state_per_utterance_is_updated_once_per_epoch(corpus: Corpus, tmp_path: Path) -> None:
+    """Neither the check of the first batch nor padding rows update the state."""
     trainer = trainer_of(ordinary.UnimodalLabels, corpus, tmp_path / "s", (1, 2))
     progress = trainer.run()
     seen = trainer.learner.member_tensors()["seen_N"]
@@ -207,7 +205,7 @@ def test_phases_may_alternate_per_update(corpus: Corpus, tmp_path: Path) -> None
     assert seen == ["bound", "main"] * (len(seen) // 2)
 
 
-def test_pretraining_comes_first_and_is_not_selected_from(corpus: Corpus, tmp_path: Path) -> None:
+def test_pretraining_epochs_come_first_and_are_not_selected(corpus: Corpus, tmp_path: Path) -> None:
     watcher = Watcher()
     trainer = trainer_of(
         ordinary.Imagining, corpus, tmp_path / "s", (1, 2), watcher, epochs=2, early_stop=1
@@ -229,9 +227,7 @@ def test_pretraining_comes_first_and_is_not_selected_from(corpus: Corpus, tmp_pa
     assert "train/task" not in watcher.epochs[0][1]["seed-1"]
 
 
-def test_a_diverged_seed_is_not_run_again_and_the_others_finish(
-    corpus: Corpus, tmp_path: Path
-) -> None:
+def test_a_diverged_seed_stops_and_the_others_finish(corpus: Corpus, tmp_path: Path) -> None:
     class Fragile(ordinary.Recurrent):
         """Raises where a parameter is NaN, as torch.distributions does."""
 
@@ -277,7 +273,7 @@ class Broken(ordinary.Pooled):
         (Broken, KeyError, "smell"),
     ],
 )
-def test_a_mistake_in_a_model_is_named(
+def test_an_error_in_a_model_is_reported(
     cls: type[nn.Module], error: type[Exception], message: str, corpus: Corpus, tmp_path: Path
 ) -> None:
     trainer = trainer_of(cls, corpus, tmp_path / "s", (1, 2))

@@ -1,4 +1,4 @@
-"""Random streams: a seed draws the same numbers alone and in company, and good ones."""
+"""Random streams of members: independence of other seeds, and their distribution."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dhmd.models.members import stream_seed
 from tests.models.stacked.layers import members
 
 
-def test_initial_values_do_not_depend_on_company() -> None:
+def test_initial_values_do_not_depend_on_other_seeds() -> None:
     alone, company = members(7), members(3, 7, 9)
     for shape in ((4, 5), (1,), (2, 3, 3)):
         assert alone.uniform(*shape, bound=0.5)[0].equal(company.uniform(*shape, bound=0.5)[1])
         assert alone.normal(*shape)[0].equal(company.normal(*shape)[1])
 
 
-def test_bits_do_not_depend_on_company_whatever_the_shapes() -> None:
+def test_random_bits_do_not_depend_on_other_seeds() -> None:
     alone, company = members(7), members(3, 7, 9)
     for step in range(3):
         alone.begin_step()
@@ -38,7 +38,7 @@ def test_equal_seeds_draw_equal_numbers() -> None:
     )
 
 
-def test_a_restored_state_draws_what_followed_it() -> None:
+def test_a_restored_state_continues_the_streams() -> None:
     first = members(1, 2)
     first.bits(70_000)
     first.begin_step()
@@ -79,7 +79,7 @@ def test_keep_meets_its_rate(rate: float) -> None:
     assert 1 - kept.float().mean().item() == pytest.approx(rate, abs=4 * deviation + 1e-9)
 
 
-def test_streams_of_seeds_and_purposes_do_not_meet() -> None:
+def test_streams_of_seeds_and_purposes_differ() -> None:
     purposes = ("initialisation", "order", "dropout", "pretrain/text/-1", "pretrain/text/1")
     seeds = [stream_seed(seed, purpose) for seed in range(200) for purpose in purposes]
     assert len(set(seeds)) == len(seeds)

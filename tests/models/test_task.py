@@ -1,4 +1,4 @@
-"""What an output means and costs."""
+"""Losses, distances and predictions of both tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.models.stacked.layers import normal
 REGRESSION, CLASSES = Task(low=-2.0, high=2.0), Task(classes=4)
 
 
-def test_regression_costs_the_absolute_error() -> None:
+def test_regression_loss_is_the_absolute_error() -> None:
     assert REGRESSION.outputs == 1
     output, labels = normal(2, 3, 5, 1), normal(2, 1, 5, seed=1)
     loss = REGRESSION.loss(output, labels)
@@ -22,7 +22,7 @@ def test_regression_costs_the_absolute_error() -> None:
     assert_close(loss[1, 2, 4], (output[1, 2, 4, 0] - labels[1, 0, 4]).abs())
 
 
-def test_classification_costs_the_cross_entropy() -> None:
+def test_classification_loss_is_the_cross_entropy() -> None:
     assert CLASSES.outputs == 4
     output = normal(2, 3, 5, 4)
     labels = torch.randint(4, (2, 5)).float()
@@ -36,7 +36,7 @@ def test_classification_costs_the_cross_entropy() -> None:
 
 
 @pytest.mark.parametrize("tau", [0.5, 1.0, 3.0])
-def test_distances_are_squares_or_scaled_divergences_and_spare_the_teacher(tau: float) -> None:
+def test_distance_has_no_gradient_to_the_teacher(tau: float) -> None:
     student = normal(4, 1).requires_grad_()
     teacher = normal(4, 1, seed=1).requires_grad_()
     distance = REGRESSION.distance(student, teacher, tau)
@@ -56,12 +56,12 @@ def test_distances_are_squares_or_scaled_divergences_and_spare_the_teacher(tau: 
     assert_close(logits.grad, tau * ((logits / tau).softmax(-1) - softened).detach())
 
 
-def test_a_distance_is_zero_where_the_student_says_what_the_teacher_says() -> None:
+def test_the_distance_of_equal_predictions_is_zero() -> None:
     logits = normal(5, 4)
     assert_close(CLASSES.distance(logits, logits.softmax(-1), 0.5), torch.zeros(5))
 
 
-def test_a_teacher_that_is_certain_gives_a_finite_distance() -> None:
+def test_a_certain_teacher_gives_a_finite_distance() -> None:
     certain = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
     distance = CLASSES.distance(normal(1, 4), certain, 0.5)
     assert distance.isfinite().all()
@@ -69,7 +69,7 @@ def test_a_teacher_that_is_certain_gives_a_finite_distance() -> None:
     assert absent.isfinite().all()
 
 
-def test_classes_of_the_margin_loss_are_clipped_and_rounded_half_to_even() -> None:
+def test_margin_classes_are_clipped_and_rounded_half_to_even() -> None:
     labels = torch.tensor([-5.0, -2.5, -1.5, -0.5, 0.5, 1.5, 1.4999, 2.5, 0.0])
     expected = [-2.0, -2.0, -2.0, 0.0, 0.0, 2.0, 1.0, 2.0, 0.0]
     assert REGRESSION.margin_classes(labels).tolist() == expected
@@ -78,7 +78,7 @@ def test_classes_of_the_margin_loss_are_clipped_and_rounded_half_to_even() -> No
     assert CLASSES.margin_classes(index).equal(index)
 
 
-def test_outputs_as_predictions() -> None:
+def test_predictions_of_outputs() -> None:
     output = normal(3, 4)
     assert REGRESSION.predictions(output[:, :1]).equal(output[:, :1])
     assert_close(CLASSES.predictions(output).sum(-1), torch.ones(3))

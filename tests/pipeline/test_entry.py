@@ -50,6 +50,7 @@ def test_a_stage_gets_settings_and_paths(here: Path, monkeypatch: pytest.MonkeyP
     assert stage.report == Path("reports/demo")
     # Unfinished work is kept in the user's repository, also by a temporary experiment.
     monkeypatch.setenv("DVC_ROOT", "/elsewhere")
+    stage = Stage("align", "demo", stage.settings)
     assert stage.trainings == Path("/elsewhere/.dhmd/trainings")
 
 

@@ -64,7 +64,7 @@ def test_text_may_be_the_reference_itself(tmp_path: Path) -> None:
     ("names", "sentence"),
     [
         ((), "no file that the model reads: words.csd, vectors.csd, acoustic.csd or A.csd"),
-        (("vectors.csd",), "has no words.csd, whose rows are the words"),
+        (("vectors.csd",), "has no words.csd: add the words"),
         (("words.csd",), "add at least one of vectors.csd, acoustic.csd or A.csd"),
         (("words.csd", "acoustic.csd", "A.csd"), "both acoustic.csd and A.csd"),
     ],

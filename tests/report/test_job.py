@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 ALWAYS = {"results", "calibration", "confusion", "training", "pretraining", "data"}
 SPACES = {"edges", "embeddings", "dictionary_homogeneous", "dictionary_heterogeneous"}
-ABLATED = {"ablations", "edge_controls"}
+ABLATED = {"ablations"}
 MISSING = {"missing_modalities"}
 GENERATED = {"edge_reliability"}
 
@@ -42,7 +42,7 @@ KINDS = {
     "two modalities, not aligned, no words, no ablations": (
         Kind(modalities=("text", "vision"), aligned=False, words=False, variants=()),
         ALWAYS | SPACES | MISSING | GENERATED,
-        ["No variant was trained", "The corpus has no words", "No control of the edges"],
+        ["No variant was trained", "The corpus has no words"],
     ),
     "no spaces, published": (
         Kind(name="mosi_mmsa", generated=False, spaces=False, text_width=768, variants=()),

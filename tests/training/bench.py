@@ -18,7 +18,7 @@ from tests.training.corpora import TINY, tiny_cache
 
 
 class Bench:
-    """Caches and pretrained encoders by task and alignment, made when first asked for."""
+    """Aligned features files and pretrained encoders by task and alignment, made on demand."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -34,7 +34,7 @@ class Bench:
         return folder
 
     def trained(self, task: str = "regression") -> Path:
-        """A model folder: to be read, or copied and then harmed."""
+        """Return a model folder; copy it before changing it."""
         folder = self.folder / f"model-{task}"
         if not folder.exists():
             train(TINY, self.cache(task), self.pretrained(task), folder, self.folder / "store")
@@ -82,7 +82,7 @@ def ablate(
 
 
 def arrays(folder: Path) -> dict[str, Any]:
-    """All that outputs.h5 holds, by name."""
+    """Return the datasets and attributes of outputs.h5 by name."""
     found: dict[str, Any] = {}
 
     def visit(name: str, item: Any) -> None:
@@ -96,24 +96,12 @@ def arrays(folder: Path) -> dict[str, Any]:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Every file's bytes by its place in the folder."""
+    """Return the bytes of every file by its path in the folder."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-
-
-def reseal(folder: Path) -> None:
-    """Make model.json name the files as they are now."""
-    import hashlib
-
-    from dhmd.base.artefacts import load_description, write_description
-
-    content = load_description(folder)
-    for name in content["files"]:
-        content["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    write_description(folder, content)
 
 
 def copied(folder: Path, target: Path) -> Path:
@@ -122,5 +110,5 @@ def copied(folder: Path, target: Path) -> Path:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal entries, NaN where the other is NaN."""
+    """Return whether all entries are equal, with NaN equal to NaN."""
     return bool(np.array_equal(one, other, equal_nan=np.asarray(one).dtype.kind == "f"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from dhmd.data.aligned import Corpus, CorpusData, Ragged, read_corpus, write_aligned
 from dhmd.models.config import (
@@ -30,7 +31,7 @@ SEGMENTS = 4
 def tiny_data(
     task: str = "regression", alignment: str = "word", *, absent: bool = True, **changes: Any
 ) -> CorpusData:
-    """Ten videos of four segments; every modality shows the label in its first feature."""
+    """Build ten videos of four segments; the first feature of a modality depends on the label."""
     rng = np.random.default_rng(3)
     videos = tuple(f"v{index // SEGMENTS}" for index in range(len(SPLITS) * SEGMENTS))
     count = len(videos)
@@ -76,7 +77,7 @@ def tiny_data(
 
 
 def tiny_cache(path: Path, task: str = "regression", alignment: str = "word", **more: Any) -> Path:
-    """The cache of such a corpus."""
+    """Write the aligned features file of such a corpus."""
     write_aligned(path, tiny_data(task, alignment, **more))
     return path
 
@@ -119,5 +120,11 @@ TINY = Configuration(
 
 
 def tiny_configuration(changes: Mapping[str, Any] | None = None, **own: Any) -> Configuration:
-    """The small configuration with some keys, as in params.yaml, changed."""
+    """Return the small configuration with some keys of params.yaml changed."""
     return replace(overlay(TINY, changes or {}), **own)
+
+
+def flat(value: dict[str, Any]) -> dict[str, Any]:
+    """Flatten nested mappings to dotted keys."""
+    found: dict[str, Any] = pd.json_normalize(value).to_dict("records")[0]
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,19 +14,20 @@ from dhmd.models.batch import EnsembleBatch
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.models.task import Task
-from dhmd.training.checkpoint import CheckpointDirectory
+from dhmd.training.checkpoint import CHECKPOINT
+from dhmd.training.config import TrainConfig
 from dhmd.training.device_corpus import DeviceCorpus
-from dhmd.training.trainer import Schedule, Trainer
+from dhmd.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 ROWS = 16
 
 
 class Walker(Learner):
-    """Predicts its parameter for all, and moves it by the learning rate at each update.
+    """Predicts its parameter, which each update moves by the learning rate.
 
     Args:
-        direction: per member, +1 or −1: where the parameter moves.
+        direction: per member, +1 or −1: the direction of the updates.
         spoil: a term to add to the loss (NaN, say), from the parameters.
     """
 
@@ -49,7 +51,7 @@ class Walker(Learner):
 
 
 class Watcher:
-    """Keeps what it is told."""
+    """Stores all events."""
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.begun: list[tuple[str, tuple[str, ...], int]] = []
@@ -75,24 +77,19 @@ class Watcher:
         self.outputs.append(outputs)
 
 
-def schedule(**changes: float) -> Schedule:
-    values = {
+def schedule(**changes: Any) -> TrainConfig:
+    settings = {
         "epochs": 12,
         "batch_size": ROWS,
-        "accumulate": 1,
         "lr": 0.1,
-        "weight_decay": 0.0,
         "plateau_patience": 1,
-        "plateau_factor": 0.5,
         "early_stop": 4,
         "clip_value": 1.0,
-        "modality_dropout": 0.0,
         "average": 0.0,
         "buckets": 1,
         "cuda_graph": False,
-        **changes,
     }
-    return Schedule(**values)  # type: ignore[arg-type]
+    return TrainConfig(**{**settings, **changes})
 
 
 def one_label(label: float) -> DeviceCorpus:
@@ -109,7 +106,7 @@ def trainer_of(
     folder: Path,
     *,
     seeds: Sequence[int],
-    plan: Schedule,
+    plan: TrainConfig,
     observer: Watcher | None = None,
     members: Members | None = None,
 ) -> Trainer:
@@ -121,11 +118,10 @@ def trainer_of(
         members,
         corpus,
         names=[f"seed-{seed}" for seed in seeds],
-        schedule=plan,
+        train=plan,
         train_rows=np.arange(ROWS),
         valid_rows=np.arange(ROWS, ROWS + 4),
         uses_EN=np.ones((len(seeds), ROWS + 4), np.float32),
         observer=observer or Watcher(),
-        state=CheckpointDirectory(folder),
-        part="walk",
+        checkpoint=folder / CHECKPOINT,
     )

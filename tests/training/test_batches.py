@@ -1,4 +1,4 @@
-"""Batches have every utterance once per epoch, in shapes that do not depend on the members."""
+"""Plans of batches: every utterance once per epoch, in shapes that do not depend on members."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ lengths_of = st.lists(st.integers(0, 30), min_size=1, max_size=60)
 
 
 def corpus(lengths: list[int], modalities: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (not all of the corpus) and lengths of modalities that differ."""
+    """Return some rows of a corpus, and the lengths of its modalities."""
     first = np.array(lengths)
     lengths_MN = np.stack([first * (m + 1) // 2 + m for m in range(modalities)])
     spread = np.repeat(lengths_MN, 2, axis=1)
@@ -49,7 +49,7 @@ def planner(
 
 @settings(max_examples=60, deadline=None)
 @given(lengths_of, st.integers(1, 6), st.integers(1, 9), st.booleans())
-def test_buckets_part_the_rows_by_length(
+def test_buckets_divide_the_rows_by_length(
     lengths: list[int], count: int, batch_size: int, together: bool
 ) -> None:
     rows, lengths_MN = corpus(lengths)
@@ -70,7 +70,7 @@ def test_buckets_part_the_rows_by_length(
 
 @settings(max_examples=60, deadline=None)
 @given(lengths_of, st.integers(1, 5), st.integers(1, 4), st.integers(1, 3))
-def test_an_epoch_meets_every_row_once_with_weights_that_sum_to_one_an_update(
+def test_an_epoch_has_every_row_once_with_weights_that_sum_to_one(
     lengths: list[int], batch_size: int, accumulate: int, epoch: int
 ) -> None:
     plan = planner(lengths, batch_size=batch_size, accumulate=accumulate)
@@ -101,7 +101,7 @@ def shapes(plan: EpochPlanner, epoch: int) -> list[list[tuple[int, ...]]]:
     return [[batch.steps for batch in update] for update in plan.epoch(epoch)]
 
 
-def test_the_shapes_of_an_epoch_depend_on_corpus_and_epoch_alone() -> None:
+def test_shapes_depend_only_on_corpus_and_epoch() -> None:
     several = [
         planner(LENGTHS, seeds=seeds, accumulate=2) for seeds in ((1, 2), (3,), (9, 8, 7, 1))
     ]
@@ -113,7 +113,7 @@ def test_the_shapes_of_an_epoch_depend_on_corpus_and_epoch_alone() -> None:
     assert len({str(shapes(again, epoch)) for epoch in range(1, 9)}) > 1
 
 
-def test_a_seed_meets_the_same_rows_alone_and_in_company_and_another_order_each_epoch() -> None:
+def test_the_order_of_rows_does_not_depend_on_other_seeds() -> None:
     company, alone = planner(LENGTHS, seeds=(5, 6, 7)), planner(LENGTHS, seeds=(6,))
     seen = set()
     for epoch in (1, 2, 3):
@@ -127,7 +127,7 @@ def test_a_seed_meets_the_same_rows_alone_and_in_company_and_another_order_each_
     assert len(seen) == 3
 
 
-def test_rows_that_a_member_leaves_out_weigh_nothing_there() -> None:
+def test_unused_rows_have_weight_zero() -> None:
     rows, lengths_MN = corpus(LENGTHS)
     uses_EN = np.ones((3, lengths_MN.shape[1]), np.float32)
     uses_EN[1, rows[:6]] = 0
@@ -148,7 +148,7 @@ def test_rows_that_a_member_leaves_out_weigh_nothing_there() -> None:
     assert met == set(rows[6:])
 
 
-def test_evaluation_meets_every_row_once_in_a_fixed_order() -> None:
+def test_evaluation_has_every_row_once_in_a_fixed_order() -> None:
     rows, lengths_MN = corpus(LENGTHS)
     buckets = make_buckets(rows, lengths_MN, 2, 5, together=False)
 
@@ -175,7 +175,7 @@ def video_planner(*seeds: int, batch_size: int = 5) -> VideoPlanner:
     return VideoPlanner(ROWS, VIDEOS, (9,), uses_EN, order, batch_size=batch_size, accumulate=1)
 
 
-def test_batches_of_videos_are_whole_and_an_epoch_has_every_video_once() -> None:
+def test_an_epoch_has_every_video_once_and_whole() -> None:
     plan = video_planner(5, 6, 7)
     for epoch in (1, 2):
         batches = [batch for update in plan.epoch(epoch) for batch in update]
@@ -191,14 +191,14 @@ def test_batches_of_videos_are_whole_and_an_epoch_has_every_video_once() -> None
             assert sorted(met) == list(ROWS)
 
 
-def test_a_seed_meets_the_same_videos_alone_and_in_company() -> None:
+def test_the_order_of_videos_does_not_depend_on_other_seeds() -> None:
     company, alone = video_planner(5, 6, 7).epoch(1), video_planner(6).epoch(1)
     for (many,), (one,) in zip(company, alone, strict=True):
         assert (many.rows_EB[1] == one.rows_EB[0]).all()
         assert (many.weight_EB[1] == one.weight_EB[0]).all()
 
 
-def test_evaluation_by_video_has_every_row_once_in_whole_videos() -> None:
+def test_evaluation_by_video_keeps_videos_whole() -> None:
     batches = list(evaluation_videos(ROWS, VIDEOS, (9,), 5))
     rows = [list(batch.rows_EB[0]) for batch in batches]
     assert rows == [[0, 1, 2, 3, 4], [5, 11, 6, 7, 8, 9]]

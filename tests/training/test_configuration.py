@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from dhmd.base.errors import DhmdError
-from dhmd.training.configuration import Configuration, flat, overlay, subsets
-from tests.training.corpora import TINY, tiny_configuration
+from dhmd.training.configuration import Configuration, overlay, subsets
+from tests.training.corpora import TINY, flat, tiny_configuration
 
 
-def test_a_configuration_goes_to_json_and_back() -> None:
+def test_a_configuration_survives_json() -> None:
     value = json.loads(json.dumps(TINY.as_json()))
     assert Configuration.from_json(value, "here") == TINY
     assert value["kd"]["lambda"] == 0.3
@@ -29,7 +29,7 @@ def test_a_configuration_goes_to_json_and_back() -> None:
         (lambda value: value.pop("modalities"), "modalities"),
     ],
 )
-def test_json_that_is_no_configuration_is_refused_by_key(change: Any, words: str) -> None:
+def test_invalid_json_is_refused_by_key(change: Any, words: str) -> None:
     value = TINY.as_json()
     change(value)
     with pytest.raises(DhmdError, match=words):
@@ -41,7 +41,7 @@ def test_the_width_must_be_a_multiple_of_the_heads() -> None:
         tiny_configuration({"model": {"heads": 3}})
 
 
-def test_an_overlay_replaces_nested_keys_and_nothing_else() -> None:
+def test_an_overlay_replaces_only_its_keys() -> None:
     changed = overlay(TINY, {"kd": {"lambda": 0.7, "graph": {"edges": "self"}}})
     before, after = flat(TINY.as_json()), flat(changed.as_json())
     differing = {key for key in before if before[key] != after[key]}
@@ -62,7 +62,7 @@ def test_an_overlay_replaces_nested_keys_and_nothing_else() -> None:
         {"compute": {"workers": 4}},
     ],
 )
-def test_what_differs_in_numbers_of_the_loss_alone_trains_as_one_stack(
+def test_loss_weights_do_not_change_the_structure(
     changes: dict[str, Any],
 ) -> None:
     assert tiny_configuration(changes).structure() == TINY.structure()
@@ -83,13 +83,13 @@ def test_what_differs_in_numbers_of_the_loss_alone_trains_as_one_stack(
         {"pretrain": {"enabled": False}},
     ],
 )
-def test_what_shapes_the_model_or_its_training_does_not(changes: dict[str, Any]) -> None:
+def test_other_settings_change_the_structure(changes: dict[str, Any]) -> None:
     assert tiny_configuration(changes).structure() != TINY.structure()
     assert replace(TINY, architecture="mult").structure() != TINY.structure()
     assert replace(TINY, modalities=("text",)).structure() != TINY.structure()
 
 
-def test_pretraining_depends_on_nothing_that_it_does_not_use() -> None:
+def test_pretraining_ignores_unused_settings() -> None:
     same = [
         {"kd": {"lambda": 0.9}},
         {"decouple": {"enabled": False}},
@@ -111,11 +111,7 @@ def test_pretraining_depends_on_nothing_that_it_does_not_use() -> None:
         assert tiny_configuration(changes).for_pretraining() != TINY.for_pretraining(), changes
 
 
-def test_nested_values_get_dotted_keys() -> None:
-    assert flat({"a": {"b": 1, "c": {"d": [2]}}, "e": None}) == {"a.b": 1, "a.c.d": [2], "e": None}
-
-
-def test_subsets_are_all_proper_ones_of_up_to_four_modalities() -> None:
+def test_subsets_of_modalities() -> None:
     assert subsets(("a",)) == []
     assert subsets(("a", "b", "c")) == [
         *[("a",), ("b",), ("c",)],
@@ -125,17 +121,3 @@ def test_subsets_are_all_proper_ones_of_up_to_four_modalities() -> None:
     # With more, those of one modality and those that leave one out.
     assert {len(subset) for subset in subsets(tuple("abcde"))} == {1, 4}
     assert len(subsets(tuple("abcde"))) == 5 + 5
-
-
-def test_an_older_model_json_has_another_name_for_the_auxiliary_average() -> None:
-    value = TINY.as_json()
-    del value["model"]["auxiliary_average"]
-    value["model"]["vote"] = False
-    assert Configuration.from_json(value, "model.json").model.auxiliary_average is False
-
-
-def test_an_older_model_json_has_the_compute_settings_in_section_train() -> None:
-    value = TINY.as_json()
-    del value["compute"]
-    value["train"] |= {"threads": 1, "workers": None, "device": "cpu", "cuda_graph": True}
-    assert Configuration.from_json(value, "model.json").train == TINY.train

@@ -14,7 +14,7 @@ from dhmd.training.device import prepared
 ROOT = Path(__file__).parents[2]
 
 
-def test_operations_are_deterministic_within_and_as_before_without() -> None:
+def test_determinism_is_limited_to_the_block() -> None:
     before = torch.are_deterministic_algorithms_enabled()
     with prepared(ComputeConfig(device="cpu", threads=1)):
         assert torch.are_deterministic_algorithms_enabled()

@@ -15,14 +15,10 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("alignment", ["word", "none"])
-def test_a_batch_holds_normalised_steps_where_there_are_any(tmp_path: Path, alignment: str) -> None:
+def test_a_batch_has_normalised_features_and_masks(tmp_path: Path, alignment: str) -> None:
     corpus = tiny_corpus(tmp_path / "c.h5", alignment=alignment)
     names = ("text", "vision")
-    rules = {
-        name: Normalisation(corpus.statistics[name].mean_d, corpus.statistics[name].std_d)
-        for name in names
-    }
-    data = DeviceCorpus.of(corpus, names, rules, CPU)
+    data = DeviceCorpus.of(corpus, names, CPU)
     assert data.together == (alignment == "word")
     data.teachers_EMNO = torch.arange(2 * 2 * len(corpus.ids)).float().view(2, 2, -1, 1)
     rows = torch.tensor([[0, 7, 33, 12], [5, 5, 39, 2]])
@@ -61,16 +57,12 @@ def test_outliers_are_clipped_at_ten_deviations() -> None:
 def test_buckets_of_aligned_modalities_share_their_steps(tmp_path: Path) -> None:
     for alignment in ("word", "none"):
         corpus = tiny_corpus(tmp_path / f"{alignment}.h5", alignment=alignment)
-        rules = {
-            name: Normalisation(corpus.statistics[name].mean_d, corpus.statistics[name].std_d)
-            for name in corpus.modalities
-        }
-        data = DeviceCorpus.of(corpus, corpus.modalities, rules, CPU)
+        data = DeviceCorpus.of(corpus, corpus.modalities, CPU)
         steps = [set(bucket.steps) for bucket in data.buckets(corpus.index("train"), 3, 8)]
         assert all(len(each) == 1 for each in steps) == (alignment == "word")
 
 
-def test_the_test_splits_labels_are_not_in_reach(tmp_path: Path) -> None:
+def test_labels_of_the_test_split_are_hidden(tmp_path: Path) -> None:
     corpus = tiny_corpus(tmp_path / "c.h5")
     assert np.isnan(corpus.labels_N[corpus.index("test")]).all()
     assert np.isfinite(corpus.labels_N[corpus.index("train")]).all()

@@ -24,9 +24,8 @@ from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import Ragged, write_aligned
 from dhmd.training.config import TrainConfig
 from dhmd.training.configuration import Configuration, overlay
-from dhmd.training.run_task import run_task
 from dhmd.training.store import Store, TrainedMember
-from dhmd.training.task import Task
+from dhmd.training.task import Task, run_task
 from tests.training.bench import Bench, ablate, arrays, copied, files, pretrain, train
 from tests.training.corpora import TINY, tiny_configuration, tiny_data
 from tests.training.learners import Watcher
@@ -37,7 +36,7 @@ WORKER = b"dhmd.training.run_task"
 
 
 def children(of: int | None = None) -> list[int]:
-    """Living worker processes of this or another process."""
+    """Return the running worker processes of this or another process."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -57,7 +56,7 @@ def no_process_is_left() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def shared(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Watcher]:
-    """A training by two workers that nothing happened to."""
+    """Return a training by two workers without interruption."""
     folder, watcher = tmp_path_factory.mktemp("shared"), Watcher()
     train(TWO, bench.cache(), bench.pretrained(), folder / "m", folder / "s", watcher)
     assert list((folder / "s" / "tasks").iterdir()) == []
@@ -65,7 +64,7 @@ def shared(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 
 
 def check_close(one: Path, other: Path, tolerance: float = 1e-3) -> None:
-    """The same files with the same content, up to rounding."""
+    """Check that two folders have the same files, up to rounding."""
     assert files(one).keys() == files(other).keys()
     found, expected = arrays(one), arrays(other)
     assert found.keys() == expected.keys()
@@ -81,7 +80,7 @@ def check_close(one: Path, other: Path, tolerance: float = 1e-3) -> None:
     assert numbers[0] == pytest.approx(numbers[1], abs=tolerance)
 
 
-def test_two_workers_train_what_one_process_does(
+def test_two_workers_give_the_same_model_as_one_process(
     bench: Bench, shared: tuple[Path, Watcher]
 ) -> None:
     folder, watcher = shared
@@ -94,7 +93,7 @@ def test_two_workers_train_what_one_process_does(
     assert {"train/total", "valid/mae", "lr"} <= set(watcher.epochs[0][1]["seed-2"])
 
 
-def test_two_workers_pretrain_what_one_process_does(bench: Bench, tmp_path: Path) -> None:
+def test_two_workers_give_the_same_encoders_as_one_process(bench: Bench, tmp_path: Path) -> None:
     watcher = Watcher()
     pretrain(TWO, bench.cache(), tmp_path / "p", tmp_path / "s", watcher)
     check_close(tmp_path / "p", bench.pretrained())
@@ -103,7 +102,7 @@ def test_two_workers_pretrain_what_one_process_does(bench: Bench, tmp_path: Path
     assert len(watcher.epochs) == 6
 
 
-def test_workers_train_variants_of_several_shapes(bench: Bench, tmp_path: Path) -> None:
+def test_workers_train_variants_of_different_structure(bench: Bench, tmp_path: Path) -> None:
     variants: dict[str, Configuration] = {
         "half": tiny_configuration({"kd": {"lambda": 0.5}}),
         "gru": replace(TINY, architecture="gru"),
@@ -145,7 +144,7 @@ def undisturbed(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "m"
 
 
-def test_a_killed_worker_is_reported_and_the_results_of_the_others_are_kept(
+def test_a_killed_worker_is_reported_and_other_results_are_kept(
     bench: Bench, tmp_path: Path, undisturbed: Path
 ) -> None:
     arguments = (LONGER, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
@@ -196,7 +195,7 @@ train_job(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal on a parent's death")
-def test_workers_end_with_a_killed_parent_and_the_training_resumes(
+def test_workers_end_with_their_parent_and_the_training_resumes(
     bench: Bench, tmp_path: Path, undisturbed: Path
 ) -> None:
     """The caller is a script without `if __name__ == "__main__"`, in another folder."""
@@ -234,7 +233,7 @@ def test_workers_end_with_a_killed_parent_and_the_training_resumes(
 
 
 def test_bad_input_of_a_task_is_one_sentence(bench: Bench, tmp_path: Path) -> None:
-    """A modality that a split lacks is noticed by the task, not by the job."""
+    """The task, not the job, refuses a modality that is absent from a split."""
     data = tiny_data(alignment="none", absent=False)
     present = data.present_NM.copy()
     present[data.folds["standard"] == "valid", 1] = False
@@ -248,7 +247,7 @@ def test_bad_input_of_a_task_is_one_sentence(bench: Bench, tmp_path: Path) -> No
 
 @contextmanager
 def no_file_above(size: int) -> Iterator[None]:
-    """As on a full disk, here and in children."""
+    """Limit file sizes here and in children, as a full disk does."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -267,7 +266,7 @@ def test_a_full_disk_in_a_worker_is_one_sentence(bench: Bench, tmp_path: Path) -
     assert not (tmp_path / "m").exists()
 
 
-def test_an_unexpected_end_shows_what_the_worker_printed(
+def test_the_output_of_a_failed_worker_is_shown(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONHOME", str(tmp_path))
@@ -334,7 +333,7 @@ def test_a_task_is_a_json_file_and_a_command_line(bench: Bench, tmp_path: Path, 
     assert len(refused.stderr.splitlines()) == 1
 
 
-def test_two_processes_do_not_train_the_same_task_at_once(task: Task) -> None:
+def test_a_second_process_waits_for_the_same_task(task: Task) -> None:
     """The second waits for the first and finds the results."""
     first, second = Watcher(), Watcher()
     other = threading.Thread(target=run_task, args=(task, second))
@@ -352,7 +351,7 @@ def test_two_processes_do_not_train_the_same_task_at_once(task: Task) -> None:
     assert not list(task.store.tasks.glob("*.lock"))
 
 
-def test_a_task_without_what_the_store_has(task: Task) -> None:
+def test_reduced_tasks_leave_out_stored_members(task: Task) -> None:
     both = replace(
         task,
         configurations={"a": TINY, "b": TINY},

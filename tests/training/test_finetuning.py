@@ -102,7 +102,7 @@ def test_an_ordinary_model_can_be_fine_tuned_with_an_encoder(
     assert QUERY in learner.member_tensors()
 
 
-def test_the_first_step_sees_what_the_frozen_encoder_says(encoder: Encoder) -> None:
+def test_the_first_step_equals_the_frozen_encoder(encoder: Encoder) -> None:
     learner, batch, wanted = learner_of(encoder, (1, 2))
     with torch.no_grad():
         (read,) = learner.read(batch).features
@@ -110,7 +110,7 @@ def test_the_first_step_sees_what_the_frozen_encoder_says(encoder: Encoder) -> N
         np.testing.assert_allclose(member, wanted, atol=1e-4)
 
 
-def test_an_utterance_without_text_stays_without(encoder: Encoder) -> None:
+def test_an_utterance_without_text_has_no_features(encoder: Encoder) -> None:
     learner, batch, _ = learner_of(encoder, (1,))
     absent = torch.tensor([[[True, False, False]]])
     (read,) = learner.read(batch.without(absent)).features
@@ -131,7 +131,7 @@ def optimiser_of(learner: Finetuned) -> MemberAdam:
     return MemberAdam(learner, 1, weight_decay=0.0, clip_value=0.6, group=learner.parameter_group)
 
 
-def test_training_learns_and_leaves_the_given_encoder_as_it_was(encoder: Encoder) -> None:
+def test_fine_tuning_learns_and_does_not_change_the_given_encoder(encoder: Encoder) -> None:
     before = [value.clone() for value in encoder.model.parameters()]
     learner, batch, _ = learner_of(encoder, (1,))
     learner.train()
@@ -149,7 +149,7 @@ def test_training_learns_and_leaves_the_given_encoder_as_it_was(encoder: Encoder
         assert torch.equal(value, old)
 
 
-def test_a_ramp_of_nothing_holds_the_encoder_still(encoder: Encoder) -> None:
+def test_a_warm_up_factor_of_zero_freezes_the_encoder(encoder: Encoder) -> None:
     learner, batch, _ = learner_of(encoder, (1,))
     optimiser = optimiser_of(learner)
     optimiser.set_rates(torch.tensor([1e-2]), warmup=0.0)
@@ -174,11 +174,11 @@ def test_dropout_comes_from_the_members_stream(encoder: Encoder) -> None:
     assert torch.equal(learner.read(batch).features[0], learner.read(batch).features[0])
 
 
-def test_a_cache_of_another_encoder(encoder: Encoder) -> None:
+def test_tokens_of_another_encoder_are_refused(encoder: Encoder) -> None:
     from dhmd.training.finetuning import check_tokens
 
     class Corpus:
         name, sources, tokens = "tiny", {"features.encoder": "00"}, None
 
-    with pytest.raises(DhmdError, match="file of tiny lacks the tokens that bert reads: run"):
+    with pytest.raises(DhmdError, match="file of tiny has no tokens for bert: run"):
         check_tokens(Corpus, encoder)  # type: ignore[arg-type]

@@ -33,7 +33,7 @@ def _trained(folder: Path, *, cuda_graph: bool) -> dict[str, torch.Tensor]:
     }
 
 
-def test_a_graphed_training_is_the_plain_one(tmp_path: Path) -> None:
+def test_a_cuda_graph_gives_the_same_training(tmp_path: Path) -> None:
     plain = _trained(tmp_path / "plain", cuda_graph=False)
     graphed = _trained(tmp_path / "graph", cuda_graph=True)
     for name, value in plain.items():

@@ -1,4 +1,4 @@
-"""history.csv, and predictions of what diverged."""
+"""history.csv, and outputs of diverged members."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dhmd.training.history import selected_scores, split_history, void_diverged, write_history
+from dhmd.training.history import selected_scores, split_history, write_history
+from dhmd.training.store import trained_members
 from dhmd.training.trainer import Progress
 
 
-def test_every_member_has_its_selected_epoch_or_the_one_it_diverged_in() -> None:
+def test_the_history_marks_selected_and_diverged_epochs() -> None:
     progress = Progress.start(2, 0.1)
     progress.history = [
         ("seed-1", 1, "valid/mae", 0.5),
@@ -31,23 +32,23 @@ def test_every_member_has_its_selected_epoch_or_the_one_it_diverged_in() -> None
     assert selected_scores(second) == {}
 
 
-def test_what_diverged_has_no_prediction() -> None:
+def test_a_diverged_member_has_no_predictions() -> None:
     progress = Progress.start(2, 0.1)
     progress.diverged = [None, 3]
-    values = np.ones((2, 4, 3))
-    void_diverged(values, progress)
-    assert (values[0] == 1).all()
-    assert np.isnan(values[1]).all()
+    arrays = {"prediction": np.ones((2, 4, 3))}
+    converged, diverged = trained_members(["a", "b"], {}, arrays, progress).values()
+    assert (converged.arrays["prediction"] == 1).all()
+    assert np.isnan(diverged.arrays["prediction"]).all()
 
 
-def test_the_file_has_an_epoch_of_all_seeds_after_another_and_the_marks_last(
+def test_the_history_file_is_sorted_by_epoch(
     tmp_path: Path,
 ) -> None:
     seeds = {
         3: [(1, "train/task", 1 / 3), (2, "train/task", 0.25), (2, "selected", 1.0)],
         12: [(1, "train/task", 0.5), (1, "lr", 0.1), (1, "selected", 1.0)],
     }
-    write_history(tmp_path, [("physio/", seeds), ("", {3: [(1, "selected", 1.0)]})])
+    write_history(tmp_path, {"physio/": seeds, "": {3: [(1, "selected", 1.0)]}})
     assert (tmp_path / "history.csv").read_text() == (
         "seed,epoch,name,value\n"
         "3,1,physio/train/task,0.333333\n"

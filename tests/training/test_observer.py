@@ -36,7 +36,7 @@ def play(observer: Observer) -> None:
     observer.finished(Path("models/demo"))
 
 
-def test_many_observers_are_all_told_everything_in_order() -> None:
+def test_events_reach_all_observers_in_order() -> None:
     told: list[tuple[object, ...]] = []
     play(ManyObservers(Recorder(told, "a"), SilentObserver(), Recorder(told, "b")))
     assert [line[:2] for line in told] == [
@@ -46,7 +46,7 @@ def test_many_observers_are_all_told_everything_in_order() -> None:
     assert told[5] == ("b", "finished", Path("models/demo"))
 
 
-def test_the_log_has_one_line_per_epoch_with_means_over_the_seeds_that_still_train() -> None:
+def test_the_log_has_one_line_per_epoch() -> None:
     lines: list[str] = []
     observer = LogObserver(lines.append)
     observer.started("train", ["seed-1", "seed-2", "seed-3"], {}, 0)
@@ -89,7 +89,7 @@ def test_the_log_names_variants_and_seeds(members: list[str], rows: list[str], w
     assert f"  {words}  " in lines[0]
 
 
-def test_the_log_tells_where_a_training_was_resumed() -> None:
+def test_the_log_names_the_resumed_epoch() -> None:
     lines: list[str] = []
     play(LogObserver(lines.append))
     assert lines[0] == "train: resumed after epoch 3"

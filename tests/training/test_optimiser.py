@@ -1,4 +1,4 @@
-"""The stacked optimiser against torch's AdamW, one instance a member."""
+"""The stacked optimiser equals one torch.optim.AdamW per member."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def group_of(name: str) -> ParameterGroup:
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_every_member_goes_the_way_of_torchs_adamw(weight_decay: float) -> None:
+def test_every_member_equals_adamw(weight_decay: float) -> None:
     module = Stack()
     start = {name: p.detach().clone() for name, p in module.named_parameters()}
     ours = MemberAdam(module, MEMBERS, weight_decay=weight_decay, clip_value=0.6, group=group_of)
@@ -76,7 +76,7 @@ def test_every_member_goes_the_way_of_torchs_adamw(weight_decay: float) -> None:
                 )
 
 
-def test_without_decay_a_member_goes_the_way_of_torchs_adam_from_the_first_step_on() -> None:
+def test_a_member_without_decay_equals_adam() -> None:
     module = Stack()
     wanted = nn.Parameter(module.matrix[0].detach().clone())
     ours = MemberAdam(module, MEMBERS, weight_decay=0.0, clip_value=100.0)
@@ -94,7 +94,7 @@ def test_without_decay_a_member_goes_the_way_of_torchs_adam_from_the_first_step_
             assert_close(found, wanted.detach(), rtol=1e-6, atol=2e-6, what=f"step {step}")
 
 
-def test_at_rate_zero_a_member_keeps_its_values_while_others_move() -> None:
+def test_a_member_with_rate_zero_is_frozen() -> None:
     module = Stack()
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
     ours = MemberAdam(module, MEMBERS, weight_decay=0.1, clip_value=0.6)
@@ -125,7 +125,7 @@ def test_parameters_and_gradients_are_views_of_the_flat_buffers() -> None:
     assert module.codes.tolist() == [4.0, 7.0, 4.0]
 
 
-def test_a_restored_state_goes_on_as_the_saved_one_would() -> None:
+def test_a_restored_state_gives_the_same_updates() -> None:
     def optimiser() -> tuple[Stack, MemberAdam]:
         module = Stack()
         ours = MemberAdam(module, MEMBERS, weight_decay=0.1, clip_value=0.6)
@@ -149,7 +149,7 @@ def test_a_restored_state_goes_on_as_the_saved_one_would() -> None:
     assert other.values_P.equal(ours.values_P)
 
 
-def test_a_parameter_may_have_its_own_weight_decay_and_one_without_gradient_is_left_alone() -> None:
+def test_weight_decay_per_parameter() -> None:
     module = Stack()
     module.fixed = nn.Parameter(torch.ones(MEMBERS), requires_grad=False)
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
@@ -164,7 +164,7 @@ def test_a_parameter_may_have_its_own_weight_decay_and_one_without_gradient_is_l
     assert module.fixed.equal(before["fixed"])
 
 
-def test_a_phase_updates_its_parameters_alone_as_an_optimiser_of_its_own() -> None:
+def test_a_phase_updates_only_its_parameters() -> None:
     module, alone = Stack(), Stack()
     phases = {"matrix": ParameterGroup(phase="first"), "codes": ParameterGroup()}
     ours = MemberAdam(

@@ -37,7 +37,7 @@ def random_codes(count: int = 12, modalities: int = 3, codes: int = 7) -> np.nda
     return raw.astype(np.float32)
 
 
-def test_dictionary_statistics_are_what_loops_count() -> None:
+def test_dictionary_statistics_equal_loops() -> None:
     codes = random_codes()
     found = dictionary_statistics(codes)
     count, modalities, size = codes.shape
@@ -71,11 +71,11 @@ def test_there_are_no_statistics_without_activations() -> None:
     assert set(single) == {"active", "used", "dead", "perplexity"}
 
 
-def test_dropping_modalities_reads_the_others_alone(bench: Bench) -> None:
+def test_missing_modality_test_reads_only_the_other_modalities(bench: Bench) -> None:
     model, members, description = load_model(bench.trained(), CPU)
     corpus = read_corpus(bench.cache())
     names = description.configuration.modalities
-    data = DeviceCorpus.of(corpus, names, dict(description.normalisation), CPU)
+    data = DeviceCorpus.of(corpus, names, CPU)
     test = corpus.index("test")
     found = missing_modalities(model, members, data, test)
     chance = {f"random {rate} %" for rate in (10, 30, 50, 70)}
@@ -98,11 +98,11 @@ def test_dropping_modalities_reads_the_others_alone(bench: Bench) -> None:
             assert np.allclose(output[:, 0, 0].numpy(), value[:, row], atol=1e-5)
 
 
-def test_rows_left_out_hold_nan(bench: Bench) -> None:
+def test_other_rows_are_nan(bench: Bench) -> None:
     model, members, description = load_model(bench.trained(), CPU)
     corpus = read_corpus(bench.cache())
     names = description.configuration.modalities
-    data = DeviceCorpus.of(corpus, names, dict(description.normalisation), CPU)
+    data = DeviceCorpus.of(corpus, names, CPU)
     some = np.array([3, 30, 11])
     found, whole = collect(model, members, data, some), arrays(bench.trained())
     rest = np.setdiff1d(np.arange(len(corpus.ids)), some)
@@ -125,7 +125,7 @@ def test_the_file_has_the_same_bytes_for_the_same_content(bench: Bench, tmp_path
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
 
 
-def test_drops_by_chance_meet_their_rate_and_leave_one_modality() -> None:
+def test_random_drops_meet_their_rate_and_leave_one_modality() -> None:
     away = {
         name: value for name, value in _drops(4000, ["a", "b", "c"]).items() if "random" in name
     }
@@ -139,11 +139,11 @@ def test_drops_by_chance_meet_their_rate_and_leave_one_modality() -> None:
     assert not any("random" in name for name in _drops(10, ["a"]))
 
 
-def test_a_drop_by_chance_is_the_prediction_without_those_modalities(bench: Bench) -> None:
+def test_random_drops_equal_predictions_without_those_modalities(bench: Bench) -> None:
     model, members, description = load_model(bench.trained(), CPU)
     corpus = read_corpus(bench.cache())
     names = description.configuration.modalities
-    data = DeviceCorpus.of(corpus, names, dict(description.normalisation), CPU)
+    data = DeviceCorpus.of(corpus, names, CPU)
     test = corpus.index("test")
     found = missing_modalities(model, members, data, test)["random 50 %"]
     drop_NM = _drops(len(corpus.ids), names)["random 50 %"]

@@ -1,4 +1,4 @@
-"""How many processes there are, and which members train together."""
+"""Number of processes, and division of members into stacks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def chosen(bench: Bench, *, workers: int | None, threads: int | None = 1, **own:
     return choose_workers(compute, read_corpus(bench.cache()), **given)
 
 
-def test_as_many_as_cores_members_and_memory_allow(
+def test_workers_are_limited_by_cores_members_and_memory(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(planning, "usable_cores", lambda: 8)
@@ -56,7 +56,7 @@ def test_items_are_split_evenly_and_in_order() -> None:
     assert split_evenly([1, 2], 1) == [[1, 2]]
 
 
-def test_memory_of_a_step_by_hand(tmp_path: Path) -> None:
+def test_memory_of_a_small_step(tmp_path: Path) -> None:
     corpus = tiny_corpus(tmp_path / "c.h5")
     train = corpus.index("train")
     steps = 3 * max(corpus.features["text"].lengths[train])  # aligned: equally many of each

@@ -15,7 +15,7 @@ from tests.training.corpora import tiny_corpus
 
 
 def corpus_of(sizes: dict[str, int]) -> Any:
-    """Train videos of the given sizes, and others in between."""
+    """Build a corpus with train videos of the given sizes and videos of other splits."""
     videos = [name for name, size in sizes.items() for _ in range(size)] + ["valid1", "test1"]
     rows = np.arange(len(videos) - 2)
     return SimpleNamespace(

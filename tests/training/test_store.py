@@ -13,7 +13,7 @@ import torch
 
 from dhmd.base.errors import DhmdError
 from dhmd.training import store as store_module
-from dhmd.training.checkpoint import CheckpointDirectory
+from dhmd.training.checkpoint import read_checkpoint, write_tensors
 from dhmd.training.configuration import overlay
 from dhmd.training.store import DAY, Store, TrainedMember, training_key
 from tests.training.bench import Bench, ablate, arrays, files, pretrain, train
@@ -28,7 +28,7 @@ MEMBER = TrainedMember(
 )
 
 
-def test_a_member_comes_back_as_it_was_stored(tmp_path: Path) -> None:
+def test_storing_and_reading_a_member(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert "k" not in store
     store.write("k", MEMBER)
@@ -52,7 +52,7 @@ def test_a_damaged_file_is_named_and_removed(tmp_path: Path) -> None:
     assert "k" not in store
 
 
-def test_pruning_removes_what_was_not_used_for_longest(
+def test_pruning_removes_the_least_recently_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, now = Store(tmp_path), time.time()
@@ -76,7 +76,7 @@ def test_pruning_removes_what_was_not_used_for_longest(
     assert sorted(path.stem for path in tmp_path.glob("*.safetensors")) == ["k0", "k5"]
 
 
-def test_a_key_names_all_that_determines_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_depends_on_all_that_determines_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
     def key(configuration: object = TINY, seed: int = 1, device: str = "cpu", **more: str) -> str:
         return training_key(configuration, seed, torch.device(device), **{"aligned": "a", **more})  # type: ignore[arg-type]
 
@@ -111,7 +111,7 @@ def test_a_finished_training_is_not_trained_again(bench: Bench, tmp_path: Path) 
     assert files(tmp_path / "m") == files(trained)
 
 
-def test_a_new_seed_or_variant_trains_nothing_but_itself(bench: Bench, tmp_path: Path) -> None:
+def test_only_a_new_seed_or_variant_is_trained(bench: Bench, tmp_path: Path) -> None:
     aligned, watcher = bench.cache(), Watcher()
     three = tiny_configuration({"train": {"seeds": (1, 2, 3), "epochs": 1}})
     pretrain(three, aligned, tmp_path / "p", tmp_path / "s", watcher)
@@ -136,10 +136,8 @@ def test_a_new_seed_or_variant_trains_nothing_but_itself(bench: Bench, tmp_path:
     assert files(tmp_path / "a" / "half") == before
 
 
-def test_pretraining_on_more_seeds_does_not_train_the_others_again(
-    bench: Bench, tmp_path: Path
-) -> None:
-    """The key of a training has what its own seed takes from the pretrained folder."""
+def test_pretraining_trains_only_new_seeds(bench: Bench, tmp_path: Path) -> None:
+    """The key of a training includes the pretrained weights and teachers of its seed only."""
     one = tiny_configuration({"train": {"seeds": (1,), "epochs": 1}})
     two = tiny_configuration({"train": {"seeds": (1, 2), "epochs": 1}})
     for configuration, expected in ((one, ["seed-1"]), (two, ["seed-2"])):
@@ -156,17 +154,16 @@ def test_pretraining_on_more_seeds_does_not_train_the_others_again(
 # ---- checkpoints ---------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_is_a_round_trip_and_a_damaged_one_counts_as_none(tmp_path: Path) -> None:
-    directory = CheckpointDirectory(tmp_path)
-    assert directory.load("a") is None
+def test_a_damaged_checkpoint_is_ignored_by_read_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    assert read_checkpoint(path) is None
     tensors = {"x": torch.randn(3), "steps": torch.tensor(4.0), "t": torch.randn(4, 2).T}
     notes = {"epoch": 3, "best": [float("inf"), 0.1], "stopped": [None, True]}
-    directory.save("a", tensors, notes)
-    loaded = directory.load("a")
+    write_tensors(path, tensors, notes)
+    loaded = read_checkpoint(path)
     assert loaded is not None
     assert all(loaded[0][name].equal(value) for name, value in tensors.items())
     assert loaded[1] == notes
-    path = tmp_path / "a.safetensors"
     for content in (path.read_bytes()[:-8], b""):
         path.write_bytes(content)
-        assert directory.load("a") is None
+        assert read_checkpoint(path) is None

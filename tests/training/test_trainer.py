@@ -21,10 +21,10 @@ from dhmd.models.registry import build
 from dhmd.models.stacked.encoders import UnimodalModel
 from dhmd.models.task import Task
 from dhmd.training.batches import PlannedBatch
-from dhmd.training.checkpoint import CheckpointDirectory
+from dhmd.training.checkpoint import CHECKPOINT
 from dhmd.training.configuration import Configuration
-from dhmd.training.input import Input
-from dhmd.training.trainer import Progress, Trainer, schedule_of
+from dhmd.training.device_corpus import DeviceCorpus, task_of
+from dhmd.training.trainer import Progress, Trainer
 from tests.models.batches import random_batch
 from tests.models.compare import assert_close
 from tests.models.stacked.settings import CLASSES, MODEL
@@ -34,8 +34,8 @@ from tests.training.learners import CPU, Walker, Watcher, one_label, schedule, t
 # ---- schedules, on a learner that moves its one number by the learning rate an update ------------
 
 
-def test_a_member_keeps_its_best_weights_and_stops_by_itself(tmp_path: Path) -> None:
-    """Towards 0.33 by 0.1 an epoch: best after three; the other one only gets worse."""
+def test_a_member_keeps_its_best_weights_and_stops_early(tmp_path: Path) -> None:
+    """One member moves towards 0.33 by 0.1 per epoch, best after three; the other gets worse."""
     learner, watcher = Walker([1.0, -1.0]), Watcher()
     trainer = trainer_of(
         learner,
@@ -57,7 +57,7 @@ def test_a_member_keeps_its_best_weights_and_stops_by_itself(tmp_path: Path) -> 
     assert [epoch for epoch, _ in watcher.epochs] == list(range(1, 8))
 
 
-def test_a_stopped_member_stands_still_while_others_go_on(tmp_path: Path) -> None:
+def test_a_stopped_member_is_not_updated(tmp_path: Path) -> None:
     learner = Walker([1.0, -1.0])
     trainer = trainer_of(
         learner,
@@ -73,7 +73,7 @@ def test_a_stopped_member_stands_still_while_others_go_on(tmp_path: Path) -> Non
     assert len({place for place, _ in places}) == 9
 
 
-def test_the_rate_falls_after_the_patience_and_by_the_factor(tmp_path: Path) -> None:
+def test_the_learning_rate_falls_on_a_plateau(tmp_path: Path) -> None:
     watcher = Watcher()
     trainer = trainer_of(
         Walker([-1.0, 1.0]),
@@ -90,7 +90,7 @@ def test_the_rate_falls_after_the_patience_and_by_the_factor(tmp_path: Path) -> 
     assert {rows["seed-2"]["lr"] for _, rows in watcher.epochs} == {0.1}
 
 
-def test_judging_follows_torchs_plateau_rule() -> None:
+def test_plateau_rule_equals_torch() -> None:
     scores = [1.0, 0.8, 0.9, 0.85, 0.81, 0.79, 0.8, 0.9, 0.95, 0.99, 1.0, 1.1]
     plan = schedule(lr=1.0, plateau_patience=2, early_stop=99)
     progress = Progress.start(1, 1.0)
@@ -110,7 +110,7 @@ def test_judging_follows_torchs_plateau_rule() -> None:
     assert progress.best == [0.79]
 
 
-def test_validation_is_on_the_averaged_weights_and_they_are_kept(tmp_path: Path) -> None:
+def test_averaged_weights_are_validated_and_kept(tmp_path: Path) -> None:
     learner, watcher = Walker([1.0]), Watcher()
     trainer = trainer_of(
         learner,
@@ -131,7 +131,7 @@ def test_validation_is_on_the_averaged_weights_and_they_are_kept(tmp_path: Path)
     assert learner.place_E.item() == pytest.approx(average, abs=1e-4)
 
 
-def test_the_history_holds_means_over_updates(tmp_path: Path) -> None:
+def test_the_history_has_means_over_updates(tmp_path: Path) -> None:
     watcher = Watcher()
     trainer = trainer_of(
         Walker([1.0]),
@@ -153,11 +153,9 @@ def test_the_history_holds_means_over_updates(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoilt", [math.nan, math.inf])
-def test_a_diverging_member_is_named_and_leaves_the_others_as_they_were(
-    tmp_path: Path, spoilt: float
-) -> None:
+def test_a_diverged_member_does_not_change_the_others(tmp_path: Path, spoilt: float) -> None:
     def spoil(place_E: Tensor) -> Tensor:
-        """The second member breaks when it gets beyond 0.25."""
+        """Return an invalid loss of the second member once it exceeds 0.25."""
         bad = (place_E > 0.25) & torch.tensor([False, True, False])
         return place_E * torch.where(bad, spoilt, 0.0)
 
@@ -183,21 +181,21 @@ def test_a_diverging_member_is_named_and_leaves_the_others_as_they_were(
 def dhmd_trainer(
     corpus: Corpus, configuration: Configuration, folder: Path, observer: Watcher | None = None
 ) -> tuple[Learner, Trainer]:
-    """A trainer of the architecture, with teachers that depend on seed and utterance alone."""
+    """Build a trainer with teachers that depend only on seed and utterance."""
     seeds = configuration.train.seeds
-    ready = Input.of(corpus, configuration.modalities, CPU)
-    count, outputs = len(corpus.ids), ready.task.outputs
+    data, task = DeviceCorpus.of(corpus, configuration.modalities, CPU), task_of(corpus)
+    count, outputs = len(corpus.ids), task.outputs
     teachers = []
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.randn(len(configuration.modalities), count, outputs, generator=generator)
         teachers.append(drawn.softmax(-1) if outputs > 1 else drawn)
-    ready.data.teachers_EMNO = torch.stack(teachers)
+    data.teachers_EMNO = torch.stack(teachers)
     members = Members(seeds, CPU)
     model = build(
         configuration.architecture,
         members,
-        ready.task,
+        task,
         {name: len(corpus.feature_names[name]) for name in configuration.modalities},
         model=configuration.model,
         loss_weights=[(configuration.decouple, configuration.kd)] * len(seeds),
@@ -209,20 +207,19 @@ def dhmd_trainer(
     return model, Trainer(
         model,
         members,
-        ready.data,
+        data,
         names=[f"seed-{seed}" for seed in seeds],
-        schedule=schedule_of(configuration.train, configuration.compute),
+        train=configuration.train,
         train_rows=corpus.index("train"),
         valid_rows=corpus.index("valid"),
         uses_EN=uses_EN,
         observer=observer or Watcher(),
-        state=CheckpointDirectory(folder),
-        part="all",
+        checkpoint=folder / CHECKPOINT,
     )
 
 
 def recorded(model: Learner) -> list[dict[str, Tensor]]:
-    """Every step's losses, `[E]` each, as the training goes on."""
+    """Record the losses of every step, `[E]` each."""
     steps: list[dict[str, Tensor]] = []
     losses = model.losses
 
@@ -242,9 +239,7 @@ def with_seeds(*seeds: int, **train: Any) -> Configuration:
 
 
 @pytest.mark.parametrize("alignment", ["word", "none"])
-def test_a_seed_alone_and_in_company_have_equal_losses_step_by_step(
-    tmp_path: Path, alignment: str
-) -> None:
+def test_a_seed_alone_has_the_same_losses_at_every_step(tmp_path: Path, alignment: str) -> None:
     """With dropout, modality dropout, several buckets and accumulation."""
     corpus = tiny_corpus(tmp_path / "c.h5", alignment=alignment)
     company, trainer = dhmd_trainer(corpus, with_seeds(3, 7, 9, accumulate=2), tmp_path / "a")
@@ -282,7 +277,7 @@ def accumulated(trainer: Trainer, batches: list[PlannedBatch]) -> tuple[Tensor, 
     return trainer.optimiser.grads_P.clone(), sums
 
 
-def test_accumulating_two_batches_is_one_batch_of_both(tmp_path: Path) -> None:
+def test_accumulating_two_batches_equals_one_batch(tmp_path: Path) -> None:
     """Exact for every loss that is a mean over utterances.
 
     The exception: the margin loss and InfoNCE compare the utterances of a batch, so two batches of
@@ -318,7 +313,7 @@ def test_accumulating_two_batches_is_one_batch_of_both(tmp_path: Path) -> None:
 
 
 def test_the_last_update_of_an_epoch_is_not_dropped(tmp_path: Path) -> None:
-    """24 rows in batches of 8, two an update: the third batch is an update of its own."""
+    """24 rows in batches of 8, two per update: the third batch is the second update."""
     corpus = tiny_corpus(tmp_path / "c.h5")
     _, trainer = dhmd_trainer(corpus, with_seeds(1, accumulate=2, epochs=1), tmp_path / "s")
     trainer.run()
@@ -326,7 +321,7 @@ def test_the_last_update_of_an_epoch_is_not_dropped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task", ["regression", "classification"])
-def test_validation_scores_are_those_of_the_predictions(tmp_path: Path, task: str) -> None:
+def test_validation_scores_equal_those_of_the_predictions(tmp_path: Path, task: str) -> None:
     corpus = tiny_corpus(tmp_path / "c.h5", task)
     model, trainer = dhmd_trainer(corpus, with_seeds(1, 2), tmp_path / "s")
     rows = corpus.index("valid")
@@ -350,7 +345,7 @@ def test_validation_scores_are_those_of_the_predictions(tmp_path: Path, task: st
             assert scores["accuracy"][r] == pytest.approx((p.argmax(-1) == labels).mean())
 
 
-def test_modality_dropout_takes_modalities_at_its_rate_and_never_all(tmp_path: Path) -> None:
+def test_modality_dropout_meets_its_rate_and_keeps_one_modality(tmp_path: Path) -> None:
     corpus = tiny_corpus(tmp_path / "c.h5")
     company = dhmd_trainer(corpus, with_seeds(1, 2, modality_dropout=0.6), tmp_path / "a")[1]
     alone = dhmd_trainer(corpus, with_seeds(2, modality_dropout=0.6), tmp_path / "b")[1]
@@ -389,8 +384,8 @@ def test_modality_dropout_is_on_in_training_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task", [Task(), CLASSES], ids=["regression", "classification"])
-def test_a_member_that_leaves_utterances_out_never_sees_them(task: Task) -> None:
-    """Weight 0 hides an utterance from every loss: other features and labels change nothing."""
+def test_utterances_with_weight_zero_change_nothing(task: Task) -> None:
+    """Features and labels of utterances with weight 0 do not change any loss."""
     members = Members((1, 2), CPU)
     model = UnimodalModel(members, task, "audio", 3, MODEL).eval()
     batch = random_batch((3,), steps=(5,), task=task, absent=0.0, uncounted=2)

@@ -41,7 +41,7 @@ from dhmd.data.aligned.corpus import (
 )
 from dhmd.data.aligned.folds import assign_splits, read_folds
 from dhmd.data.aligned.reader import read_corpus, read_identity
-from dhmd.data.aligned.writer import AlignedWriter, write_aligned
+from dhmd.data.aligned.writer import AlignedWriter, aligned_writer, write_aligned
 
 __all__ = [
     "ENCODER_SOURCE",
@@ -53,6 +53,7 @@ __all__ = [
     "SegmentTable",
     "Statistics",
     "Tokens",
+    "aligned_writer",
     "assign_splits",
     "corpus_identity",
     "read_corpus",

@@ -65,7 +65,7 @@ class Tokens:
 
     Attributes:
         ids: `[ΣT]` int64.
-        mask: `[ΣT]` bool, False where attention must not look.
+        mask: `[ΣT]` bool, False where attention is masked.
         offsets: `[N + 1]` int64.
         types: `[ΣT]` int64, segment ids.
         steps: `[ΣT]` int64, the step of text that a token is a part of, −1 for none.
@@ -89,8 +89,7 @@ class Statistics:
 
     Attributes:
         mean_d: `[d]` float64.
-        std_d: `[d]` float64 (population), 1 where a dimension is constant, so that dividing is
-            safe.
+        std_d: `[d]` float64 (population), 1 where a dimension is constant, to allow division.
     """
 
     mean_d: Array
@@ -99,7 +98,7 @@ class Statistics:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Table:
-    """What a corpus has before and after a fold is chosen.
+    """The fields of a corpus that do not depend on a fold.
 
     Attributes:
         name: the dataset's name.
@@ -139,7 +138,7 @@ class _Table:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SegmentTable(_Table):
-    """Everything in a corpus that has one value per segment.
+    """All values of a corpus that exist once per segment.
 
     Attributes:
         folds: fold -> `[N]` str of "train", "valid", "test"; the first fold is the default.
@@ -210,7 +209,7 @@ def corpus_identity(
     labels_N: Array,
     sources: Mapping[str, str],
 ) -> str:
-    """Return the sha256 over what makes two results comparable.
+    """Return the sha256 of everything that must agree for two results to be comparable.
 
     That is recipe, fold, ids, splits, labels and the sources' sha256, not the bytes of the aligned
     features file: features differ between processors in their last digits.

@@ -12,7 +12,7 @@ import numpy as np
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned.corpus import SPLITS
 
-# The name of the only fold of a file that holds just {train, valid, test}.
+# The name of the fold in a file of the form {train, valid, test}.
 ONLY_FOLD = "standard"
 
 Folds = dict[str, dict[str, tuple[str, ...]]]

@@ -1,4 +1,4 @@
-"""Writing the aligned features file, whole or not at all, features appended as they come.
+"""Write the aligned features file step by step, whole or not at all.
 
 Memory stays flat: rows go into chunked datasets in blocks, and the train statistics are merged
 block by block (Chan, Golub and LeVeque's update) from what was written. The same content gives the
@@ -8,11 +8,9 @@ same bytes. The schema is in dhmd/data/aligned/__init__.py.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
@@ -26,7 +24,6 @@ from dhmd.data.aligned.corpus import (
     Array,
     CorpusData,
     SegmentTable,
-    Statistics,
     corpus_identity,
     offsets_of,
 )
@@ -43,17 +40,16 @@ _STATISTICS_ROWS_BYTES = 1 << 23  # of float64 at once
 
 
 class _Appended:
-    """A dataset that grows by its first axis, written in blocks."""
+    """A dataset that grows along its first axis and is written in blocks."""
 
     def __init__(self, group: Any, name: str, tail: tuple[int, ...], dtype: Any) -> None:
-        width = max(1, int(np.prod(tail, dtype=np.int64)))
         text = h5py.check_string_dtype(dtype) is not None
-        item = 16 if text else dtype.itemsize
-        self._dataset = group.create_dataset(
+        self._row_bytes = int(np.prod((1, *tail))) * (16 if text else dtype.itemsize)
+        self.dataset = group.create_dataset(
             name,
             shape=(0, *tail),
             maxshape=(None, *tail),
-            chunks=(max(1, _CHUNK_BYTES // (width * item)), *(max(1, size) for size in tail)),
+            chunks=(max(1, _CHUNK_BYTES // self._row_bytes), *(max(1, size) for size in tail)),
             dtype=dtype,
             fletcher32=not text,  # HDF5 sums only what it stores in place
             # Light: real text and per-segment audio repeat rows, and shrink fivefold at no cost.
@@ -61,83 +57,74 @@ class _Appended:
             shuffle=not text,
             track_times=False,
         )
-        self._row_bytes = width * item
         self._held: list[Any] = []
         self._held_rows = 0
-        self._written = 0
 
     def append(self, rows: Any) -> None:
         self._held.append(rows)
         self._held_rows += len(rows)
         if self._held_rows * self._row_bytes >= _FLUSH_BYTES:
             # Whole chunks only: HDF5 would read, unpack and pack a half-filled one again.
-            self._write(self._held_rows - self._held_rows % self._dataset.chunks[0])
+            self._write(self._held_rows - self._held_rows % self.dataset.chunks[0])
 
     def flush(self) -> None:
-        self._write(self._held_rows)
+        if self._held_rows:
+            self._write(self._held_rows)
 
     def _write(self, count: int) -> None:
-        if not count:
-            return
-        rows = np.concatenate(self._held)
-        self._dataset.resize(self._written + count, axis=0)
-        self._dataset[self._written :] = rows[:count]
-        self._written += count
+        rows, written = np.concatenate(self._held), len(self.dataset)
+        self.dataset.resize(written + count, axis=0)
+        self.dataset[written:] = rows[:count]
         self._held_rows -= count
         self._held = [rows[count:].copy()]
 
-    @property
-    def dataset(self) -> Any:
-        return self._dataset
+
+@contextmanager
+def aligned_writer(
+    path: Path, feature_names: Mapping[str, tuple[str, ...]], *, words: bool
+) -> Iterator[AlignedWriter]:
+    """Yield an `AlignedWriter`; the file appears if the block ends after its `finish`."""
+    with whole_file(path) as temporary, writing(temporary, path) as (file, check):
+        writer = AlignedWriter(path, file, check, feature_names, words=words)
+        yield writer
+        if not writer.finished:
+            raise DhmdError(f"{path}: the aligned features file was left unfinished")
 
 
 class AlignedWriter:
-    """Appends features and words segment after segment, then `finish`es with the segments' table.
+    """Appends features and words segment after segment; `finish` adds the segments' table.
 
-    A context manager: the file appears when the block ends after `finish`, and not at all
-    otherwise. Calls of `append` for the modalities may interleave freely; each keeps its order.
+    Calls of `append` for several modalities may interleave; each modality keeps its order.
     """
 
     def __init__(
-        self, path: Path, feature_names: Mapping[str, tuple[str, ...]], *, words: bool
+        self,
+        path: Path,
+        file: Any,
+        check_disk: Callable[[], None],
+        feature_names: Mapping[str, tuple[str, ...]],
+        *,
+        words: bool,
     ) -> None:
-        self._path = Path(path)
+        self._path, self._file, self._check_disk = path, file, check_disk
         self._names = {modality: tuple(names) for modality, names in feature_names.items()}
-        self._with_words = words
         self._lengths: dict[str, list[Array]] = {modality: [] for modality in self._names}
         self._word_lengths: list[Array] = []
-        self._finished = False
-
-    def __enter__(self) -> AlignedWriter:
-        with ExitStack() as stack:
-            temporary = stack.enter_context(whole_file(self._path))
-            self._file, self._check = stack.enter_context(writing(temporary, self._path))
-            features = self._file.create_group("features")
-            self._values = {
-                modality: _Appended(
-                    features.create_group(modality), "values", (len(names),), np.dtype(np.float32)
-                )
-                for modality, names in self._names.items()
-            }
-            if self._with_words:
-                group = self._file.create_group("words")
-                self._text = _Appended(group, "text", (), h5py.string_dtype())
-                self._intervals = _Appended(group, "intervals", (2,), np.dtype(np.float64))
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._stack:
-            # Raised inside, so that each of the stack's contexts sees it and nothing is left.
-            if error is not None:
-                raise error
-            if not self._finished:
-                raise DhmdError(f"{self._path}: the aligned features file was left unfinished")
+        features = file.create_group("features")
+        self._values = {
+            modality: _Appended(
+                features.create_group(modality), "values", (len(names),), np.dtype(np.float32)
+            )
+            for modality, names in self._names.items()
+        }
+        self._words = None
+        if words:
+            group = file.create_group("words")
+            self._words = (
+                _Appended(group, "text", (), h5py.string_dtype()),
+                _Appended(group, "intervals", (2,), np.dtype(np.float64)),
+            )
+        self.finished = False
 
     def append(self, modality: str, values: Array, lengths: Array) -> None:
         """Append segments of one modality: values `[ΣT, d]` float32, lengths `[n]`.
@@ -147,34 +134,26 @@ class AlignedWriter:
         """
         values = np.ascontiguousarray(values, dtype=np.float32)
         lengths = np.asarray(lengths, dtype=np.int64)
-        self._check_rows(f"features of {modality}", values, lengths, len(self._names[modality]))
+        shape = (int(lengths.sum()), len(self._names[modality]))
+        if values.shape != shape:
+            raise DhmdError(
+                f"{self._path}: features of {modality} have shape {values.shape}, expected {shape}"
+            )
+        if not np.isfinite(values).all():
+            raise DhmdError(
+                f"{self._path}: features of {modality} are not finite; clean them before writing"
+            )
         self._values[modality].append(values)
-        self._check()
+        self._check_disk()
         self._lengths[modality].append(lengths)
 
     def append_words(self, words: Sequence[str], intervals: Array, lengths: Array) -> None:
         """Append segments of words: ΣT words, intervals `[ΣT, 2]` seconds, lengths `[n]`."""
-        intervals = np.asarray(intervals, dtype=np.float64).reshape(-1, 2)
-        lengths = np.asarray(lengths, dtype=np.int64)
-        self._check_rows("word intervals", intervals, lengths, 2)
-        if len(words) != len(intervals):
-            raise DhmdError(f"{self._path}: {len(words)} words but {len(intervals)} intervals")
-        self._text.append(np.array([str(word) for word in words], dtype=object))
-        self._intervals.append(intervals)
-        self._word_lengths.append(lengths)
-
-    def _check_rows(self, what: str, values: Array, lengths: Array, width: int) -> None:
-        """Check shapes; features must be finite (word times may be unknown: NaN)."""
-        if values.ndim != 2 or values.shape[1] != width:
-            raise DhmdError(
-                f"{self._path}: {what} have shape {values.shape}, expected [rows, {width}]"
-            )
-        if lengths.ndim != 1 or (lengths < 0).any() or int(lengths.sum()) != len(values):
-            raise DhmdError(
-                f"{self._path}: {what}: {len(values)} rows do not fit the segments' lengths"
-            )
-        if values.dtype == np.float32 and not np.isfinite(values).all():
-            raise DhmdError(f"{self._path}: {what} are not finite; clean them before writing")
+        assert self._words is not None
+        text, times = self._words
+        text.append(np.array([str(word) for word in words], dtype=object))
+        times.append(np.asarray(intervals, dtype=np.float64).reshape(-1, 2))
+        self._word_lengths.append(np.asarray(lengths, dtype=np.int64))
 
     def finish(self, table: SegmentTable) -> None:
         """Write everything that has one value per segment, and the statistics of every fold.
@@ -183,18 +162,17 @@ class AlignedWriter:
             DhmdError: the table contradicts itself or the appended rows.
         """
         offsets = {modality: _offsets(lengths) for modality, lengths in self._lengths.items()}
-        word_offsets = _offsets(self._word_lengths) if self._with_words else None
-        _check_table(table, offsets, word_offsets, str(self._path))
+        _check_table(table, offsets, str(self._path))
         file = self._file
         for modality, names in self._names.items():
             self._values[modality].flush()
             group = file["features"][modality]
             _dataset(group, "offsets", offsets[modality])
             _strings(group, "names", names)
-        if word_offsets is not None:
-            self._text.flush()
-            self._intervals.flush()
-            _dataset(file["words"], "offsets", word_offsets)
+        if self._words is not None:
+            for rows in self._words:
+                rows.flush()
+            _dataset(file["words"], "offsets", _offsets(self._word_lengths))
         _write_table(file, table)
         for fold, split_N in table.folds.items():
             group = file.create_group(f"folds/{fold}")
@@ -212,9 +190,9 @@ class AlignedWriter:
             statistics = group.create_group("statistics")
             for m, modality in enumerate(table.modalities):
                 use_N = (split_N == "train") & table.present_NM[:, m].astype(bool)
-                result = _statistics(self._values[modality].dataset, offsets[modality], use_N)
-                _dataset(statistics, modality, np.stack([result.mean_d, result.std_d]))
-        self._finished = True
+                values = self._values[modality].dataset
+                _dataset(statistics, modality, _statistics(values, offsets[modality], use_N))
+        self.finished = True
 
 
 def write_aligned(path: Path, data: CorpusData) -> None:
@@ -224,7 +202,7 @@ def write_aligned(path: Path, data: CorpusData) -> None:
         DhmdError: the data contradict themselves (shapes, non-finite features, labels out of
             range, an id twice, a video in two splits, an empty split), or the disk is full.
     """
-    with AlignedWriter(path, data.feature_names, words=data.words is not None) as writer:
+    with aligned_writer(path, data.feature_names, words=data.words is not None) as writer:
         for modality in data.modalities:
             rows = data.features[modality]
             writer.append(modality, rows.values, rows.lengths)
@@ -261,7 +239,7 @@ def _write_table(file: Any, table: SegmentTable) -> None:
     _dataset(file, "present", np.asarray(table.present_NM).astype(np.uint8))
     if table.planted:
         group = file.create_group("planted")
-        # Names are free text (they may hold a /), so they are data and not datasets' names.
+        # Names may contain a slash, so they are values and not names of datasets.
         _strings(group, "names", tuple(table.planted))
         columns = [np.asarray(values, dtype=np.float64) for values in table.planted.values()]
         _dataset(group, "values", np.stack(columns, axis=1))
@@ -270,7 +248,7 @@ def _write_table(file: Any, table: SegmentTable) -> None:
         for name in TOKENS:
             kind = bool if name == "mask" else np.int64
             _dataset(group, name, np.asarray(getattr(table.tokens, name)).astype(kind))
-    # Attributes hold 64 KiB at most, so these are datasets.
+    # An attribute is limited to 64 KiB, so these are datasets.
     _strings(file, "sources", [json.dumps(dict(table.sources), sort_keys=True)])
     _strings(file, "report", [json.dumps(dict(table.report), sort_keys=True)])
 
@@ -294,8 +272,8 @@ def _offsets(lengths: Sequence[Array]) -> Array:
     return offsets_of(np.concatenate([np.zeros(0, np.int64), *lengths]))
 
 
-def _statistics(values: Any, offsets: Array, use_N: Array) -> Statistics:
-    """Mean and std over the rows of the segments in use, read back block by block."""
+def _statistics(values: Any, offsets: Array, use_N: Array) -> Array:
+    """Return mean and std `[2, d]` over the rows of the segments in use, read block by block."""
     rows, width = values.shape
     use = np.repeat(use_N, np.diff(offsets))
     step = max(1, _STATISTICS_ROWS_BYTES // (8 * max(1, width)))
@@ -315,67 +293,30 @@ def _statistics(values: Any, offsets: Array, use_N: Array) -> Statistics:
     std_d = np.sqrt(squares_d / max(1, count))
     # Constant up to float32's resolution: rounding alone must not be blown up to unit variance.
     std_d[std_d <= 1e-7 * np.abs(mean_d)] = 1.0
-    return Statistics(mean_d=mean_d, std_d=std_d)
+    return np.stack([mean_d, std_d])
 
 
-def _check_table(
-    table: SegmentTable, offsets: Mapping[str, Array], word_offsets: Array | None, where: str
-) -> None:
+def _check_table(table: SegmentTable, offsets: Mapping[str, Array], where: str) -> None:
     """Check that the table agrees with itself and with the rows.
 
     Raises:
-        DhmdError: shapes, an id twice, labels missing or out of range, a fold's defects.
+        DhmdError: an id occurs twice, segments differ in number, or a fold is not valid.
     """
     count = len(table.ids)
-    if not count:
-        raise DhmdError(f"{where}: no segments are left")
     if len(set(table.ids)) != count:
-        twice = Counter(table.ids).most_common(1)[0][0]
-        raise DhmdError(f"{where}: the id {twice!r} occurs twice")
-    if tuple(table.modalities) != tuple(offsets) or set(table.feature_names) != set(offsets):
-        raise DhmdError(
-            f"{where}: modalities {list(table.modalities)} do not match the features of"
-            f" {list(offsets)}"
-        )
-    sizes: dict[str, int] = {"videos": len(table.videos), "labels": len(table.labels_N)}
-    sizes.update({f"features of {name}": len(own) - 1 for name, own in offsets.items()})
-    sizes.update({f"planted {name}": len(values) for name, values in table.planted.items()})
-    if word_offsets is not None:
-        sizes["words"] = len(word_offsets) - 1
-    if table.tokens is not None:
-        sizes["tokens"] = len(table.tokens.offsets) - 1
+        raise DhmdError(f"{where}: an id occurs twice")
+    sizes = {"videos": len(table.videos), "labels": len(table.labels_N)}
+    sizes |= {f"features of {name}": len(own) - 1 for name, own in offsets.items()}
+    sizes |= {f"fold {fold}": len(split_N) for fold, split_N in table.folds.items()}
     for what, size in sizes.items():
         if size != count:
             raise DhmdError(f"{where}: {what} for {size} segments, but there are {count} ids")
-    if np.shape(table.present_NM) != (count, len(table.modalities)):
-        raise DhmdError(f"{where}: present_NM has shape {np.shape(table.present_NM)}")
     if table.alignment == "word":
         first = offsets[table.modalities[0]]
         for name, own in offsets.items():
             if not np.array_equal(own, first):
                 raise DhmdError(f"{where}: {name} is not aligned with {table.modalities[0]}")
-    _check_labels(table, where)
-    if not table.folds:
-        raise DhmdError(f"{where}: no folds")
     for fold, split_N in table.folds.items():
         if not fold or "/" in fold or fold == ".":
             raise DhmdError(f"{where}: {fold!r} cannot be a fold's name")
-        if len(split_N) != count or not set(map(str, split_N)) <= set(SPLITS):
-            raise DhmdError(f"{where}: fold {fold!r} does not give every segment its split")
         check_split(fold, table.videos, split_N, where)
-
-
-def _check_labels(table: SegmentTable, where: str) -> None:
-    labels_N = np.asarray(table.labels_N, dtype=np.float64)
-    low, high = float(table.low), float(table.high)
-    if table.task == "classification":
-        low, high = 0.0, float(len(table.class_names) - 1)
-    bad = ~(np.isfinite(labels_N) & (labels_N >= low - 1e-6) & (labels_N <= high + 1e-6))
-    if table.task == "classification":
-        bad |= labels_N != np.round(labels_N)
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise DhmdError(
-            f"{where}: the label of {table.ids[row]!r} is {labels_N[row]:g},"
-            f" allowed is {low:g} to {high:g}"
-        )

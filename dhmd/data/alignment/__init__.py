@@ -8,20 +8,32 @@ The definition is the CMU-MultimodalSDK's, and its numbers are the reference (te
    (segments.py).
 
 Where the SDK leaves a choice or fails we decide, and the data report counts it (report.py): values
-that are not finite (cleaning.py), videos that a sequence lacks (kept with the modality absent; the
-SDK drops them), segments with nothing in them, fixed lengths (here: cut to `max_steps`, without
-padding). A word across a segment's border brings its values in all modalities along; the SDK tests
-again for each modality whether its rows reach into the segment, so that lengths can disagree.
+that are not finite are left out of the means (word_alignment.py), videos that a sequence lacks are
+kept with the modality absent (the SDK drops them), empty segments are dropped, and long segments
+are cut to `max_steps`, without padding. A word across a segment's border keeps its values in all
+modalities; the SDK tests again for each modality whether its rows reach into the segment, so that
+lengths can disagree.
 """
 
 from dhmd.data.alignment.align import align_corpus, check_corpus
-from dhmd.data.alignment.cleaning import Cleaned, clean_values
 from dhmd.data.alignment.config import AlignConfig
 from dhmd.data.alignment.plan import Origin, Plan
 from dhmd.data.alignment.report import REPORTED_SHARE, TableBuilder, cleaned_sentence, cut_sentence
-from dhmd.data.alignment.segments import AlignedVideo, SegmentRows, Steps, align_video
+from dhmd.data.alignment.segments import (
+    AlignedVideo,
+    SegmentRows,
+    Steps,
+    align_video,
+    checked_labels,
+)
 from dhmd.data.alignment.sequences import Sequences
-from dhmd.data.alignment.word_alignment import EPSILON, overlap_mean, overlap_pairs
+from dhmd.data.alignment.word_alignment import (
+    EPSILON,
+    Cleaned,
+    clean_values,
+    overlap_mean,
+    overlap_pairs,
+)
 from dhmd.data.text.writer import EncoderSource, TextWriter, WordEncoder
 
 __all__ = [
@@ -42,6 +54,7 @@ __all__ = [
     "align_corpus",
     "align_video",
     "check_corpus",
+    "checked_labels",
     "clean_values",
     "cleaned_sentence",
     "cut_sentence",

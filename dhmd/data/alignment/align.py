@@ -1,4 +1,4 @@
-"""A whole corpus, video by video, into the aligned features file: memory does not grow with it."""
+"""Align a corpus video by video and write the aligned features file, in constant memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ import numpy as np
 
 from dhmd.base.errors import DhmdError
 from dhmd.base.progress import progress
-from dhmd.data.aligned import ENCODER_SOURCE, AlignedWriter, SegmentTable, assign_splits, read_folds
+from dhmd.data.aligned import (
+    ENCODER_SOURCE,
+    AlignedWriter,
+    SegmentTable,
+    aligned_writer,
+    assign_splits,
+    read_folds,
+)
 from dhmd.data.alignment.config import AlignConfig
 from dhmd.data.alignment.plan import Plan
 from dhmd.data.alignment.report import Folds, TableBuilder
@@ -75,7 +82,7 @@ def align_corpus(
         names = {m: sequences.dimension_names(name) for m, name in plan.modalities.items()}
         if encoder is not None:
             names["text"] = encoder.feature_names
-        with AlignedWriter(output, names, words=sequences.is_text(plan.reference)) as writer:
+        with aligned_writer(output, names, words=sequences.is_text(plan.reference)) as writer:
             sink = writer if encoder is None else TextWriter(writer, encoder)
             for video, rows, aligned in _videos(sequences, table, folds, folds_path, _call):
                 _write(sink, aligned, table.add(video, rows, aligned))

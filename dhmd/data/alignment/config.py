@@ -24,7 +24,7 @@ class AlignConfig:
     # Longest segment in each modality's own rows, where data.alignment is none.
     max_steps_unaligned: Steps = field(default_factory=dict)
     truncate: FromRecipe[Literal["first", "last"]] = "first"  # steps of a longer segment that stay
-    # Modalities whose features lose the mean of their video, and with it the speaker.
+    # Modalities from which the mean of each video is subtracted, which identifies the speaker.
     centre_by_video: FromRecipe[tuple[str, ...]] = ()
     # Videos that a sequence lacks: kept with the modality absent, or dropped.
     incomplete_videos: FromRecipe[Literal["keep", "drop"]] = "keep"

@@ -1,4 +1,4 @@
-"""How one corpus is aligned: recipe and configuration together, and the part a model remembers."""
+"""How one corpus is aligned: its recipe and configuration, and the part that a model stores."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Plan:
         alignment: "word" (every modality has one row per word) or "none" (text has one row per
             word, the others keep their own rows).
         epsilon: seconds.
-        encoder: what computes the words' vectors, where no sequence holds them.
+        encoder: the text encoder that computes the words' vectors, or None.
     """
 
     recipe: Recipe
@@ -59,11 +59,6 @@ class Plan:
         assert labels.low is not None  # dhmd/recipes checks it
         assert labels.high is not None
         return labels.low, labels.high
-
-    @property
-    def has_text(self) -> bool:
-        """Whether text, whose steps are words, is among the modalities."""
-        return "text" in self.modalities
 
     def by_word(self, modality: str) -> bool:
         """Return whether a modality's steps are words."""
@@ -107,11 +102,21 @@ class Plan:
                 )
         for modality, name in self.modalities.items():
             if self.encodes(modality):
-                self._check_encoder(sequences)
+                if not sequences.is_text(self.reference):
+                    raise DhmdError(
+                        f"{sequences[self.reference].path}: features.text requires an encoder's"
+                        f" vectors, but the reference {self.reference!r} has no words: set it to"
+                        " words"
+                    )
+                if "text" in self.config.centre_by_video:
+                    raise DhmdError(
+                        "align.centre_by_video names text, whose vectors come from an encoder"
+                        " (features.text): leave it out"
+                    )
             elif sequences.is_text(name):
                 raise DhmdError(
                     f"{sequences[name].path}: modality {modality} needs numbers, but the sequence"
-                    f" {name!r} holds words"
+                    f" {name!r} has words"
                     + ("; set features.text to contextual" if modality == "text" else "")
                 )
         if self.config.drop_words and not sequences.is_text(self.reference):
@@ -121,23 +126,10 @@ class Plan:
                 " words; set it to []"
             )
 
-    def _check_encoder(self, sequences: Sequences) -> None:
-        """An encoder needs words, and its vectors have no speaker's level to remove."""
-        if not sequences.is_text(self.reference):
-            raise DhmdError(
-                f"{sequences[self.reference].path}: features.text requires an encoder's vectors,"
-                f" but the reference {self.reference!r} holds no words: set it to words"
-            )
-        if "text" in self.config.centre_by_video:
-            raise DhmdError(
-                "align.centre_by_video names text, whose vectors come from an encoder"
-                " (features.text): leave it out"
-            )
-
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Origin:
-    """The part of a plan that does not concern labels, as JSON: enough to align new files alike.
+    """The part of a plan without labels, from which new files are aligned in the same way.
 
     It is stored in the data report and from there in the model directory, so that a model can be
     used without recipe and params.yaml.
@@ -148,7 +140,7 @@ class Origin:
         files: sequence -> the file's name at its source, without directories.
         align: section `align`.
         epsilon: seconds.
-        encoder: what computed the words' vectors, None where a sequence held them.
+        encoder: the text encoder that computed the words' vectors, or None.
     """
 
     modalities: Mapping[str, str]
@@ -189,7 +181,7 @@ class Origin:
     def plan(
         self, dataset: str, alignment: Literal["word", "none"], modalities: Sequence[str]
     ) -> Plan:
-        """Return the plan for new files that hold some of the modalities, and no labels.
+        """Return the plan for new files with some of the modalities and without labels.
 
         Raises:
             DhmdError: a modality that the corpus did not have.

@@ -1,4 +1,4 @@
-"""The table of aligned segments, the data report, and what a user must be told about them.
+"""The table of aligned segments, the data report, and its warnings.
 
 Whatever shrinks a split, empties a modality, or cuts or cleans rows becomes a sentence in
 `TableBuilder.warnings`. `dhmd data check`, the align stage and `dhmd predict` print these
@@ -13,24 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from dhmd.data.alignment.cleaning import LARGEST
 from dhmd.data.alignment.plan import Origin, Plan
 from dhmd.data.alignment.segments import AlignedVideo, SegmentRows
 from dhmd.data.alignment.sequences import Sequences
-from dhmd.data.alignment.word_alignment import are_instants
+from dhmd.data.alignment.word_alignment import LARGEST, are_instants
 from dhmd.data.csd import segment_id, video_of
 
 Array = np.ndarray[Any, Any]
 Folds = Mapping[str, Mapping[str, Sequence[str]]]  # fold -> split -> videos
 
-# Lost rows or segments are reported from this share on.
+# Smallest share of lost rows or segments that is reported.
 REPORTED_SHARE = 1 / 20
-# Two sequences of one corpus whose times differ by such a factor are not in one unit.
+# Sequences whose median times differ by more than this factor are in different units.
 _UNIT_FACTOR = 20.0
 
 
 def cleaned_sentence(modality: str, cleaned: int, values: int) -> str:
-    """Say how many values count as missing."""
+    """Return a sentence on the number of values that count as missing."""
     return (
         f"{modality}: {_share(cleaned, values)} values are not finite or beyond ±{LARGEST:g}, and"
         " count as missing"
@@ -38,7 +37,7 @@ def cleaned_sentence(modality: str, cleaned: int, values: int) -> str:
 
 
 def cut_sentence(what: str, cut: int, steps: int, key: str, limit: int) -> str:
-    """Say how many steps are cut off."""
+    """Return a sentence on the number of steps that are cut off."""
     return f"{_share(cut, steps)} steps of {what} are cut off: {key} is {limit}"
 
 
@@ -54,14 +53,14 @@ def _share(part: int, whole: int) -> str:
 
 
 class _Times:
-    """The extent in time of one sequence's rows, beside those of the segments and the words."""
+    """The times of one sequence's rows, beside those of the segments and the words."""
 
     def __init__(self) -> None:
         self.first, self.last = np.inf, -np.inf
-        # Per video: the rows' median time over the segments', and over the words'.
+        # Per video: the rows' median time divided by that of the segments, and of the words.
         self.to_segments: list[float] = []
         self.to_words: list[float] = []
-        self.lengths: list[float] = []  # per video: the median row
+        self.lengths: list[float] = []  # per video: the median length of a row
 
     def add(self, rows_R2: Array, segments_S2: Array, words_W2: Array, epsilon: float) -> None:
         if not len(rows_R2) or not len(segments_S2):
@@ -70,8 +69,7 @@ class _Times:
         self.first, self.last = min(self.first, start_R.min()), max(self.last, end_R.max())
         middle = float(np.median(rows_R2))
         for factors, others in ((self.to_segments, segments_S2), (self.to_words, words_W2)):
-            other = float(np.median(others)) if len(others) else 0.0
-            if middle > 0 and other > 0:
+            if middle > 0 and len(others) and (other := float(np.median(others))) > 0:
                 factors.append(middle / other)
         instants = are_instants(rows_R2, epsilon) and len(rows_R2) > 1
         length_R = np.diff(np.sort(start_R)) if instants else end_R - start_R
@@ -82,11 +80,11 @@ class _Times:
 
 
 class TableBuilder:
-    """Collects what has one value per segment, and counts for the data report.
+    """Collects the values of each segment, and the counts of the data report.
 
     Args:
         plan: how the videos are aligned.
-        labelled: whether the segments are those of the labels, or a user's who wants predictions.
+        labelled: whether the segments have labels; False for predictions.
 
     Attributes:
         ids, videos, labels, present, planted: of the segments that stay.
@@ -97,9 +95,9 @@ class TableBuilder:
     def __init__(self, plan: Plan, *, labelled: bool = True) -> None:
         self.plan = plan
         self._labelled = labelled
-        self._whose = f"segments of {plan.recipe.labels.sequence}"
+        self._segments_text = f"segments of {plan.recipe.labels.sequence}"
         if not labelled:
-            self._whose = "requested segments"
+            self._segments_text = "requested segments"
         self.ids: list[str] = []
         self.videos: list[str] = []
         self.labels: list[Array] = []
@@ -148,19 +146,15 @@ class TableBuilder:
             self._overlapping[modality] += int(np.count_nonzero(present_SM[:, m]))
             absent = int(np.count_nonzero(~present_SM[kept, m]))
             self._modalities[modality].update({**steps.counts, "segments_absent": absent})
-        self._add_times(rows.intervals_S2, aligned)
-        return keep_S
-
-    def _add_times(self, segments_S2: Array, aligned: AlignedVideo) -> None:
-        epsilon = self.plan.epsilon
-        words_W2 = aligned.reference_W2
+        words_W2, segments_S2, epsilon = aligned.reference_W2, rows.intervals_S2, self.plan.epsilon
         self._segment_times.add(segments_S2, segments_S2, words_W2, epsilon)
-        rows = {self.plan.reference: words_W2}
+        times = {self.plan.reference: words_W2}
         for modality, steps in aligned.steps.items():
             if steps.intervals_R2 is not None:
-                rows[self.plan.modalities[modality]] = steps.intervals_R2
-        for name, rows_R2 in rows.items():
+                times[self.plan.modalities[modality]] = steps.intervals_R2
+        for name, rows_R2 in times.items():
             self._times.setdefault(name, _Times()).add(rows_R2, segments_S2, words_W2, epsilon)
+        return keep_S
 
     def leave_out(self, video: str, segments: int) -> None:
         """Count a video that is left out because a sequence lacks it."""
@@ -168,58 +162,49 @@ class TableBuilder:
         self._segments[video] = segments
 
     def errors(self, sequences: Sequences) -> list[str]:
-        """Return what no corpus may have: nothing left, an empty modality, times in other units."""
-        reference = self.plan.reference
+        """Return the errors: nothing is left, a modality is empty, or times are in other units."""
+        plan, name = self.plan, self.plan.recipe.name
         words, total = self._counts["words"], sum(self._segments.values())
-        if not total and not self._labelled:
-            return []
         if not total:
-            return [f"{self.plan.recipe.name}: there are no {self._whose}"]
+            return [f"{name}: there are no {self._segments_text}"] if self._labelled else []
         if len(self.left_out) == len(self._segments):
             lacking = dict.fromkeys(n for v in self.left_out for n in sequences.lacking(v))
             return [
-                f"{self.plan.recipe.name}: no video is left to align: each labelled one is lacking"
+                f"{name}: no video is left to align: each labelled one is lacking"
                 f" in {' or '.join(lacking)}"
             ]
         if 0 < words == self._counts["words_short"]:
             return [
-                f"{sequences[reference].path}: no word has a length (start = end), so nothing can"
-                " be aligned to the words: give each word its end"
+                f"{sequences[plan.reference].path}: no word has a length (start = end), so nothing"
+                " can be aligned to the words: give each word its end"
             ]
         if Counter(self.empty.values())["no length"] == total:
-            return [
-                f"{self.plan.recipe.name}: none of the {self._whose} has a length (start = end)"
-            ]
-        found = [
-            self._unit_sentence(sequences, name)
-            for name in self._times
-            if self._in_another_unit(name)
-        ]
+            return [f"{name}: none of the {self._segments_text} has a length (start = end)"]
+        found = [self._unit_sentence(sequences, n) for n in self._times if self._in_other_unit(n)]
         if found:
             return found
-        if not self._overlapping["words"] and (self.plan.alignment == "word" or self.plan.has_text):
-            return [self._no_overlap_sentence(sequences, "words", reference)]
+        needs_words = plan.alignment == "word" or "text" in plan.modalities
+        if needs_words and not self._overlapping["words"]:
+            return [self._no_overlap_sentence(sequences, "words", plan.reference)]
         found = [
-            self._no_overlap_sentence(sequences, modality, name)
-            for modality, name in self.plan.modalities.items()
+            self._no_overlap_sentence(sequences, modality, sequence)
+            for modality, sequence in plan.modalities.items()
             # New files may lack a modality, but one with rows must overlap a segment.
-            if not self._overlapping[modality] and (self._labelled or self._has_rows(name))
+            if not self._overlapping[modality] and (self._labelled or self._has_rows(sequence))
         ]
         if not found and not self.ids and self._labelled:
-            found.append(
-                f"{self.plan.recipe.name}: every segment is empty ({_reasons(self.empty)}),"
-                " nothing is left to align"
-            )
+            reasons = _reasons(self.empty.values())
+            found.append(f"{name}: every segment is empty ({reasons}), nothing is left to align")
         return found
 
     def _has_rows(self, name: str) -> bool:
         return name in self._times and bool(self._times[name].lengths)
 
-    def _in_another_unit(self, name: str) -> bool:
+    def _in_other_unit(self, name: str) -> bool:
         """Return whether a sequence's times cannot be in the segments' unit.
 
-        A recording may go on long after its only segment. So rows that come late are in another
-        unit only if they also come late beside the words, and last longer than these.
+        A recording may continue long after its only segment. So later rows are in another unit
+        only if they are also later than the words, and longer.
         """
         times = self._times[name]
         if not times.to_segments:
@@ -236,7 +221,7 @@ class TableBuilder:
     def _unit_sentence(self, sequences: Sequences, name: str) -> str:
         factor = float(np.median(self._times[name].to_segments))
         unit = "milliseconds" if 300 < max(factor, 1 / factor) < 3000 else "another unit"
-        suspect = f"intervals of {name}" if factor > 1 else self._whose
+        suspect = f"intervals of {name}" if factor > 1 else self._segments_text
         return (
             f"{self._ranges(sequences, name)}: are the {suspect} in {unit}? All must be in seconds"
         )
@@ -256,7 +241,7 @@ class TableBuilder:
 
     def _ranges(self, sequences: Sequences, name: str) -> str:
         return (
-            f"{sequences[name].path}: its rows run {self._times[name]}, the {self._whose}"
+            f"{sequences[name].path}: its times run {self._times[name]}, the {self._segments_text}"
             f" {self._segment_times}"
         )
 
@@ -272,13 +257,14 @@ class TableBuilder:
             name = f" of fold {fold}" if len(folds or {}) > 1 else ""
             for split, videos in splits.items():
                 found += self._shrunk(f"{split}{name}", videos, always=split == "test")
-        if not self._labelled and self.empty and self.plan.config.empty_segments == "drop":
+        config = self.plan.config
+        if not self._labelled and self.empty and config.empty_segments == "drop":
             lost = _share(len(self.empty), sum(self._segments.values()))
             named = such_as([f"{segment}: {why}" for segment, why in self.empty.items()])
             found.append(f"{lost} segments are empty and left out ({named})")
         reference = sequences[self.plan.reference].path
         found += _without_length(f"{reference}: words", self._counts, "words_short", "words")
-        cut: dict[str, str] = {}
+        cut: dict[str, str] = {}  # one sentence on words, which several modalities share
         for modality, counts in self._modalities.items():
             absent, name = counts["segments_absent"], self.plan.modalities[modality]
             if name in sequences.names:
@@ -291,8 +277,7 @@ class TableBuilder:
                 )
             if counts["values_cleaned"]:
                 found.append(cleaned_sentence(modality, counts["values_cleaned"], counts["values"]))
-            unreported = counts["steps"] * REPORTED_SHARE if self._labelled else 0
-            if counts["steps_cut"] > unreported:
+            if counts["steps_cut"] > counts["steps"] * (REPORTED_SHARE if self._labelled else 0):
                 key = "align.max_steps"
                 key += "" if self.plan.alignment == "word" else f"_unaligned.{modality}"
                 what = "words" if self.plan.by_word(modality) else modality
@@ -302,7 +287,7 @@ class TableBuilder:
         return [*found, *cut.values()]
 
     def _incomplete(self, sequences: Sequences) -> list[str]:
-        """Say which videos a sequence lacks, and what that means for them."""
+        """Return sentences on the videos that a sequence lacks."""
         found = []
         roles = {self.plan.reference: "words"} | {n: m for m, n in self.plan.modalities.items()}
         for name, role in roles.items():
@@ -323,27 +308,25 @@ class TableBuilder:
         return found
 
     def _shrunk(self, split: str, videos: Iterable[str], *, always: bool) -> list[str]:
-        """Say how a split lost segments, or videos: the test split always, others from 5 % on."""
+        """Return sentences on lost segments and videos; small losses only if `always` is true."""
         found = []
-        listed = list(videos)
-        unlabelled = [video for video in listed if video not in self._segments]
-        if unlabelled and (always or len(unlabelled) > len(listed) * REPORTED_SHARE):
+        own = dict.fromkeys(videos)
+        least = 0 if always else REPORTED_SHARE
+        unlabelled = [video for video in own if video not in self._segments]
+        if len(unlabelled) > len(own) * least:
             found.append(
-                f"{split}: {_share(len(unlabelled), len(listed))} videos have no labels and are not"
+                f"{split}: {_share(len(unlabelled), len(own))} videos have no labels and are not"
                 f" in the corpus ({such_as(unlabelled)})"
             )
-        own = set(listed)
         before = sum(count for video, count in self._segments.items() if video in own)
         after = sum(video in own for video in self.videos)
-        lost = before - after
-        if lost and (always or lost > before * REPORTED_SHARE):
-            empty = {s: why for s, why in self.empty.items() if video_of(s) in own}
-            reasons = [_reasons(empty)] if empty else []
+        if before - after > before * least:
+            reasons = [_reasons(why for s, why in self.empty.items() if video_of(s) in own)]
             incomplete = sum(self._segments[video] for video in self.left_out if video in own)
             reasons += [f"{incomplete:,} of incomplete videos"] if incomplete else []
             found.append(
-                f"{split}: {_share(lost, before)} segments are left out ({', '.join(reasons)}),"
-                f" {after:,} stay"
+                f"{split}: {_share(before - after, before)} segments are left out"
+                f" ({', '.join(filter(None, reasons))}), {after:,} stay"
             )
         return found
 
@@ -372,6 +355,6 @@ def _without_length(what: str, counts: Mapping[str, int], short: str, rows: str)
     ]
 
 
-def _reasons(empty: Mapping[str, str]) -> str:
+def _reasons(reasons: Iterable[str]) -> str:
     """Return `3 no words, 1 no length`."""
-    return ", ".join(f"{count:,} {why}" for why, count in Counter(empty.values()).most_common())
+    return ", ".join(f"{count:,} {why}" for why, count in Counter(reasons).most_common())

@@ -12,12 +12,16 @@ from typing import Any, Literal
 import numpy as np
 
 from dhmd.base.errors import DhmdError
-from dhmd.data.alignment.cleaning import clean_values
 from dhmd.data.alignment.plan import Plan
 from dhmd.data.alignment.sequences import Sequences
-from dhmd.data.alignment.word_alignment import are_instants, overlap_mean, overlap_pairs
+from dhmd.data.alignment.word_alignment import (
+    are_instants,
+    clean_values,
+    overlap_mean,
+    overlap_pairs,
+)
 from dhmd.data.csd import Entry, segment_id
-from dhmd.recipes import Recipe
+from dhmd.recipes import Labels, Recipe
 
 Array = np.ndarray[Any, Any]
 
@@ -53,9 +57,15 @@ def read_segments(sequences: Sequences, recipe: Recipe, video: str) -> SegmentRo
     column = _label_column(sequences, name, recipe.labels.column)
     if not len(entry.features):
         return SegmentRows(np.zeros((0, 2)), np.zeros(0))
-    labels_S, clipped = _checked_labels(
-        _numbers(entry.features[:, column], where), recipe, where, video
-    )
+    given_S = _numbers(entry.features[:, column], where)
+    labels_S, problem = checked_labels(given_S, recipe.labels)
+    if problem is not None:
+        row, allowed = problem
+        raise DhmdError(
+            f"{where}: the label of {segment_id(video, row)!r} is {given_S[row]:g},"
+            f" but {recipe.source} allows {allowed}"
+        )
+    clipped = int(np.count_nonzero(np.abs(labels_S - given_S) > 1e-6))
     planted: dict[str, Array] = {}
     if recipe.planted is not None:
         truth = sequences.segments(recipe.planted, video)
@@ -84,31 +94,31 @@ def _label_column(sequences: Sequences, name: str, column: int | str) -> int:
 
 def _numbers(values: Array, where: str) -> Array:
     if values.dtype == object:
-        raise DhmdError(f"{where} has words where numbers are expected")
+        raise DhmdError(f"{where} has words instead of numbers")
     return values.astype(np.float64)
 
 
-def _checked_labels(labels_S: Array, recipe: Recipe, where: str, video: str) -> tuple[Array, int]:
-    spec = recipe.labels
+def checked_labels(labels_S: Array, spec: Labels) -> tuple[Array, tuple[int, str] | None]:
+    """Clip labels to the recipe's range, from which they may differ by its tolerance.
+
+    Returns:
+        The clipped labels; and the row of the first label that is out of range, with a description
+        of what is allowed, or None.
+    """
     if spec.task == "classification":
-        low, high, tolerance = 0.0, float(len(spec.classes) - 1), 0.0
+        low, high = 0.0, float(len(spec.classes) - 1)
         bad = ~np.isin(labels_S, np.arange(len(spec.classes)))
+        allowed = f"the classes 0 to {len(spec.classes) - 1}"
     else:
-        assert spec.low is not None  # dhmd/recipes checks it
+        assert spec.low is not None  # dhmd/recipes.py checks both
         assert spec.high is not None
-        low, high, tolerance = spec.low, spec.high, spec.tolerance
+        low, high = spec.low, spec.high
         # Labels are float32 in the files: allow for their rounding.
-        slack = tolerance + 1e-6 * max(abs(low), abs(high))
+        slack = spec.tolerance + 1e-6 * max(abs(low), abs(high))
         bad = ~((labels_S >= low - slack) & (labels_S <= high + slack))
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        allowed = f"{low:g} to {high:g}" + (f" (± {tolerance:g})" if tolerance else "")
-        raise DhmdError(
-            f"{where}: the label of {segment_id(video, row)!r} is {labels_S[row]:g},"
-            f" but {recipe.source} allows {allowed}"
-        )
-    clipped = np.clip(labels_S, low, high)
-    return clipped, int(np.count_nonzero(np.abs(clipped - labels_S) > 1e-6))
+        allowed = f"{low:g} to {high:g}" + (f" (± {spec.tolerance:g})" if spec.tolerance else "")
+    problem = (int(np.flatnonzero(bad)[0]), allowed) if bad.any() else None
+    return np.clip(labels_S, low, high), problem
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +131,7 @@ class Steps:
         real_P: False where a word has no value in the modality and got zeros.
         counts: of the whole video: values, values_cleaned, rows, rows_without_length (which an
             interval rule leaves out), steps and steps_cut (those beyond the longest segment).
-        intervals_R2: the modality's rows in seconds, None where there are no rows to look at.
+        intervals_R2: the modality's rows in seconds, None if there are none.
     """
 
     values_Pd: Array
@@ -152,7 +162,7 @@ class AlignedVideo:
     """A video's segments, before empty ones are dropped.
 
     Attributes:
-        words: P words, or None where the reference sequence holds numbers.
+        words: P words, or None if the reference sequence has numbers.
         word_intervals_P2: seconds.
         word_lengths_S: words of each segment, after truncation.
         steps: modality -> Steps.

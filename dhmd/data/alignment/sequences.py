@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -51,16 +51,7 @@ class Sequences:
     def __enter__(self) -> Sequences:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close all files."""
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def __getitem__(self, name: str) -> ComputationalSequence:
@@ -75,7 +66,7 @@ class Sequences:
         return [name for name, entries in self._entries.items() if video not in entries]
 
     def is_text(self, name: str) -> bool:
-        """Return whether a sequence holds words."""
+        """Return whether a sequence has words."""
         return self._form[name][0]
 
     def width(self, name: str) -> int:
@@ -91,10 +82,10 @@ class Sequences:
 
     @property
     def reordered(self) -> dict[str, int]:
-        """Sequence -> rows read so far that start before the row above them."""
-        counts: dict[str, int] = {}
+        """Sequence -> number of rows so far that start before the previous row."""
+        counts: Counter[str] = Counter()
         for (name, _), back in self._reordered.items():
-            counts[name] = counts.get(name, 0) + back
+            counts[name] += back
         return dict(sorted(counts.items()))
 
     def where(self, name: str, video: str) -> str:
@@ -139,10 +130,8 @@ class Sequences:
         if not parts:
             features = np.zeros((0, width), dtype=object if is_text else np.float64)
             return Entry(features=features, intervals=np.zeros((0, 2)))
-        features, intervals = parts[0].features, parts[0].intervals
-        if len(parts) > 1:
-            features = np.concatenate([part.features for part in parts])
-            intervals = np.concatenate([part.intervals for part in parts])
+        features = np.concatenate([part.features for part in parts])
+        intervals = np.concatenate([part.intervals for part in parts])
         back = int(np.count_nonzero(np.diff(intervals[:, 0]) < 0))
         if back:
             order = np.argsort(intervals[:, 0], kind="stable")
@@ -190,7 +179,7 @@ def entries_by_video(
 
 
 def _form(sequence: ComputationalSequence) -> tuple[bool, int]:
-    """Return whether the sequence holds words, and its columns, from the first entry with rows."""
+    """Return whether the sequence has words, and its columns, from the first entry with rows."""
     filled = (entry_id for entry_id in sequence.ids if math.prod(sequence.shape(entry_id)))
     first = next(filled, sequence.ids[0])
     shape = sequence.shape(first)

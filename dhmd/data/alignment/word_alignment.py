@@ -1,4 +1,4 @@
-"""Word alignment: which rows overlap which words, and the rows' mean over each word.
+"""Word alignment: clean the rows, find those that overlap each word, and average them.
 
 Legend: W reference intervals (words, or label segments), R rows of another sequence, d features.
 """
@@ -6,6 +6,7 @@ Legend: W reference intervals (words, or label segments), R rows of another sequ
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,45 @@ Array = np.ndarray[Any, Any]
 
 EPSILON = 1e-5  # seconds; a shorter overlap is none (source: SDK; its copy on PyPI has 1e-3)
 
-_PAIRS_AT_ONCE = 1 << 20  # candidates examined at once, so that nested intervals cost no memory
+# A value counts as missing if it is −inf, inf or NaN (COVAREP has them in silence), or if its
+# magnitude is larger than this (ours): no feature in use reaches it, and one such value would ruin
+# the mean and deviation that normalise the features.
+LARGEST = 1e10
+
+_PAIRS_AT_ONCE = 1 << 20  # candidate pairs per block, which limits the memory
 _VALUES_AT_ONCE = 1 << 21  # float64 values gathered at once
+
+
+@dataclass(frozen=True, eq=False)
+class Cleaned:
+    """Features without missing values.
+
+    Attributes:
+        values_Td: `[T, d]`, 0 where a value is missing.
+        bad_Td: `[T, d]` bool, the missing values, or None if there are none. Means leave them out.
+        count: the number of missing values.
+    """
+
+    values_Td: Array
+    bad_Td: Array | None
+    count: int
+
+
+def clean_values(features_Td: Array) -> Cleaned:
+    """Replace missing values by 0 and count them, whatever the type of the features.
+
+    The SDK keeps them, so that a word's mean is not finite either; papers then set that mean to 0.
+    """
+    wide_Td = features_Td
+    if features_Td.dtype not in (np.float32, np.float64):
+        # `LARGEST` is infinite in float16, and the smallest int8 has no magnitude in int8.
+        wide_Td = features_Td.astype(np.float64)
+    # `not (… <= …)` is also true for NaN.
+    bad_Td = ~(np.abs(wide_Td) <= LARGEST)
+    count = int(np.count_nonzero(bad_Td))
+    if not count:
+        return Cleaned(values_Td=features_Td, bad_Td=None, count=0)
+    return Cleaned(values_Td=np.where(bad_Td, 0, features_Td), bad_Td=bad_Td, count=count)
 
 
 def are_instants(rows_R2: Array, epsilon: float) -> bool:
@@ -24,10 +62,10 @@ def are_instants(rows_R2: Array, epsilon: float) -> bool:
 
 
 def overlap_pairs(reference_W2: Array, rows_R2: Array, epsilon: float) -> tuple[Array, Array]:
-    """Find all (reference, row) pairs whose common piece is longer than ε (source: SDK).
+    """Find all (reference, row) pairs that overlap by more than ε (source: SDK).
 
-    The SDK requires start < ref_end + ε and end > ref_start − ε, clips, and drops pieces ≤ ε; what
-    is left is exactly min(end, ref_end) − max(start, ref_start) > ε. Reference intervals shorter
+    The SDK requires start < ref_end + ε and end > ref_start − ε, clips, and drops overlaps ≤ ε; the
+    result is exactly min(end, ref_end) − max(start, ref_start) > ε. Reference intervals shorter
     than ε overlap nothing.
 
     Where all rows are instants no piece has a length: then a row belongs to the reference interval

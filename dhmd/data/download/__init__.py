@@ -1,6 +1,13 @@
 """Get a corpus's files: ordered sources, resumed transfers, one verified folder."""
 
-from dhmd.data.download.contents import SourceFailure, check_contents
+from dhmd.data.download.contents import (
+    RECEIVED_NAME,
+    FileRecord,
+    SourceFailure,
+    check_contents,
+    read_received,
+    write_received,
+)
 from dhmd.data.download.gathering import (
     PLACED_FOLDER,
     Wanted,
@@ -8,13 +15,6 @@ from dhmd.data.download.gathering import (
     find_local,
     ordered_sources,
     wanted_files,
-)
-from dhmd.data.download.received import (
-    RECEIVED_NAME,
-    FileRecord,
-    read_received,
-    received_before,
-    write_received,
 )
 from dhmd.data.download.sources import Folder
 
@@ -30,7 +30,6 @@ __all__ = [
     "find_local",
     "ordered_sources",
     "read_received",
-    "received_before",
     "wanted_files",
     "write_received",
 ]

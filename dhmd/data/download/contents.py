@@ -1,26 +1,30 @@
-"""Checks of a received file: the recipe's bytes and sha256, and whether its container is whole."""
+"""Checks of received files, and `sources.json`, which lists them in the raw folder."""
 
 from __future__ import annotations
 
-import struct
+import json
 import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
 import h5py
 
-from dhmd.base.errors import first_line
-from dhmd.base.files import file_sha256
+from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.files import file_sha256, write_text
 from dhmd.base.hdf5 import READ_ERRORS
+
+RECEIVED_NAME = "sources.json"
 
 _PAGE_STARTS = (b"<!doctype html", b"<html", b"<?xml")
 
 
-class SourceFailure(Exception):  # noqa: N818 - not an error yet: the next source may have the file
+class SourceFailure(Exception):  # noqa: N818 - the next source may have the file
     """A source cannot give a file; the message is a reason in words.
 
     Attributes:
-        unreachable: the source does not answer at all, whatever file is asked for.
+        unreachable: the source does not answer requests for any file.
     """
 
     def __init__(self, reason: str, *, unreachable: bool = False) -> None:
@@ -42,7 +46,7 @@ def check_contents(path: Path, *, name: str, expected: Expected) -> str:
 
     Args:
         path: the file.
-        name: its name in the recipe, whose suffix tells the container.
+        name: its name in the recipe; the suffix gives the format.
         expected: bytes and sha256 that it must have.
 
     Raises:
@@ -80,5 +84,35 @@ def check_contents(path: Path, *, name: str, expected: Expected) -> str:
 def _is_zip(path: Path) -> bool:
     try:
         return zipfile.is_zipfile(path)
-    except (zipfile.BadZipFile, struct.error):  # a damaged directory of the 64-bit form
+    except zipfile.BadZipFile:  # a damaged directory of the 64-bit form
         return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """One received file."""
+
+    bytes: int
+    sha256: str
+
+
+def write_received(folder: Path, files: Mapping[str, FileRecord]) -> None:
+    """Write `sources.json`; the same files give the same bytes: no times, no addresses."""
+    value = {name: asdict(record) for name, record in files.items()}
+    write_text(folder / RECEIVED_NAME, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def read_received(folder: Path) -> dict[str, FileRecord]:
+    """Read `sources.json`.
+
+    Raises:
+        DhmdError: it is missing or damaged.
+    """
+    path = folder / RECEIVED_NAME
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return {name: FileRecord(**record) for name, record in value.items()}
+    except OSError as error:
+        raise DhmdError(f"{path} is missing: run the download stage again") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DhmdError(f"{path} is damaged: run the download stage again") from error

@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import whole_folder
 from dhmd.base.progress import progress
-from dhmd.data.download.contents import Expected, SourceFailure, check_contents
-from dhmd.data.download.received import FileRecord, write_received
+from dhmd.data.download.contents import (
+    Expected,
+    FileRecord,
+    SourceFailure,
+    check_contents,
+    write_received,
+)
 from dhmd.data.download.sources import Folder, Source, parse_source, plain_path
 from dhmd.data.download.web import BLOCK, Patience, Transfer
 
@@ -94,7 +99,7 @@ def download(
         patience: how long to wait for servers.
 
     Raises:
-        DhmdError: no source gives a file; the sentence says which, why, and what to do.
+        DhmdError: no source has a file; the message gives the reasons and what to do.
     """
     if recipe.format == "generated":
         raise DhmdError(f"{recipe.name} is generated data: there is nothing to download")
@@ -109,7 +114,9 @@ def download(
         with whole_folder(output) as folder:
             for wanted in files:
                 failures: list[str] = []
-                kept = _kept(wanted, earlier or {})
+                kept: list[Source] = []
+                if wanted.file in (earlier or {}) and wanted.expected.sha256 is not None:
+                    kept = [Folder(path=(earlier or {})[wanted.file], written="DVC's cache")]
                 for source in (*kept, *sources):
                     try:
                         if source in unreachable:
@@ -166,14 +173,6 @@ def find_local(
     return None, failures
 
 
-def _kept(wanted: Wanted, earlier: Mapping[str, Path]) -> tuple[Folder, ...]:
-    """Return what was received before, if the recipe's sha256 can tell that it is the file."""
-    path = earlier.get(wanted.file)
-    if path is None or wanted.expected.sha256 is None:
-        return ()
-    return (Folder(path=path, written="DVC's cache"),)
-
-
 def _refusal(recipe: Recipe, wanted: Wanted, failures: list[str], override: str | None) -> str:
     count = "1 source" if len(failures) == 1 else f"{len(failures)} sources"
     what = f"{recipe.source}: no source gives {wanted.name} (tried {count}: {'; '.join(failures)})"
@@ -202,7 +201,7 @@ def _found(source: Folder, wanted: Wanted, *, alone: bool) -> Path:
 
 
 def _copy(source: Folder, wanted: Wanted, target: Path, *, alone: bool) -> Path:
-    """Copy the file from a folder; an error while reading is the source's, not the disk's."""
+    """Copy the file from a folder; a read error counts as a failure of the source."""
     found = _found(source, wanted, alone=alone)
     size = found.stat().st_size
     with open(target, "wb") as copy:

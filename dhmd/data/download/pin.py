@@ -13,8 +13,8 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import file_sha256, write_text
 from dhmd.config.editing import yaml_editor
+from dhmd.data.download.contents import FileRecord
 from dhmd.data.download.gathering import wanted_files
-from dhmd.data.download.received import FileRecord
 
 if TYPE_CHECKING:
     from dhmd.recipes import Recipe

@@ -51,7 +51,7 @@ def parse_source(text: str, root: Path) -> Source:
 
     Raises:
         DhmdError: another scheme, an address without a server, with a query or a fragment, or one
-            whose password cannot be told from its path; a home folder that does not exist.
+            whose password is ambiguous; a home folder that does not exist.
     """
     address = text.strip()
     if not address:
@@ -102,7 +102,7 @@ def plain_path(path: str, *, owner: str) -> str:
 
     Args:
         path: a relative path with forward slashes.
-        owner: the key that holds it, for the message.
+        owner: the key of the path, for the message.
 
     Raises:
         DhmdError: an absolute path, one with "..", a backslash or a colon, or odd characters

@@ -5,11 +5,12 @@
 - `mustard`: HKT's pickles of MUStARD (and of UR-FUNNY);
 - `arrays`: a folder of `.npz` or `.h5` files, one per split, with a user's own features.
 
-A new format is a reader, `ImportJob` -> `Reading` (reading.py), and its entry in `READERS`.
+The reader of a format is the function `read_<format>` in the file of that name: `ImportJob` ->
+`Reading` (reading.py). docs/extend.md describes how to add one.
 """
 
-from dhmd.data.formats.importing import READERS, check_corpus, import_corpus
+from dhmd.data.formats.importing import check_corpus, import_corpus
 from dhmd.data.formats.mmsa import known_file
 from dhmd.data.formats.pickles import load_pickle
 
-__all__ = ["READERS", "check_corpus", "import_corpus", "known_file", "load_pickle"]
+__all__ = ["check_corpus", "import_corpus", "known_file", "load_pickle"]

@@ -1,6 +1,6 @@
 """Users' own features: one `.npz` or `.h5` file per split.
 
-Each file holds, for N utterances,
+Each file contains, for N utterances,
 
     ids      [N] text, `video[i]`, i the utterance's index in its video
     labels   [N] numbers (classification: the class's index)
@@ -9,7 +9,7 @@ Each file holds, for N utterances,
     <key>_names    [d] text (optional)
     words    [ΣT] text, one word per row of text (optional)
 
-with one <key> per modality, as the recipe's `modalities` says. Padded arrays `[N, T, d]` with
+with one <key> per modality, which `modalities` of the recipe names. Padded arrays `[N, T, d]` with
 `<key>_lengths [N]` instead of offsets are read too.
 """
 
@@ -68,7 +68,8 @@ def read_arrays(job: ImportJob) -> Reading:
             width = split.modalities[modality].width
             if width != first.width:
                 raise DhmdError(
-                    f"{split.path}: {modality} has {width} values a row, but {first.width} in train"
+                    f"{split.path}: {modality} has {width} values per row, but {first.width} in "
+                    "train"
                 )
     has_words = "text" in names and all(split.words is not None for split in splits.values())
     return Reading(
@@ -80,7 +81,7 @@ def load_arrays(path: Path) -> dict[str, Array]:
     """Load all arrays of a file; arrays of objects are refused, since they would be pickles.
 
     Raises:
-        DhmdError: the file is absent, damaged or hostile.
+        DhmdError: the file is absent, damaged or unsafe.
     """
     try:
         if path.suffix.lower() == ".npz":
@@ -128,7 +129,7 @@ def _modality(content: Mapping[str, Array], key: str, count: int, where: str) ->
         names = texts(content[f"{key}_names"], where=f"{where}: {key}_names")
         if len(names) != values.shape[-1]:
             raise DhmdError(
-                f"{where}: {key} has {values.shape[-1]} values a row, but {len(names)} names"
+                f"{where}: {key} has {values.shape[-1]} values per row, but {len(names)} names"
             )
     if values.ndim == 3:
         lengths = _whole(_value(content, f"{key}_lengths", where), f"{where}: {key}_lengths")

@@ -17,7 +17,7 @@ def numbers(value: object, *, axes: int | None, where: str) -> Array:
     """Convert an array or nested lists to a numeric array.
 
     Args:
-        value: what the file holds.
+        value: the value in the file.
         axes: the required number of axes; None allows any.
         where: the file and key, for messages.
 
@@ -32,10 +32,10 @@ def numbers(value: object, *, axes: int | None, where: str) -> Array:
         try:
             array = array.astype(np.float64)
         except (ValueError, TypeError, OverflowError) as error:
-            raise DhmdError(f"{where} holds objects where numbers are expected") from error
+            raise DhmdError(f"{where} contains objects instead of numbers") from error
     if array.dtype.kind not in "biuf":
         what = "text" if array.dtype.kind in "SU" else "objects"
-        raise DhmdError(f"{where} holds {what} where numbers are expected")
+        raise DhmdError(f"{where} contains {what} instead of numbers")
     if axes is not None and array.ndim != axes:
         raise DhmdError(f"{where} has shape {list(array.shape)}, but must have {axes} axes")
     return array
@@ -63,7 +63,7 @@ def joined_rows(parts: Iterable[Any], *, axes: int, where: str) -> Array:
     """Convert and concatenate parts of one utterance; an empty part may lack its second axis."""
     arrays = [numbers(part, axes=axes, where=where) for part in parts if len(part)]
     if not arrays:
-        raise DhmdError(f"{where} holds no row")
+        raise DhmdError(f"{where} has no rows")
     if len({array.shape[1:] for array in arrays}) > 1:
         raise DhmdError(f"{where} is ragged: its rows have different lengths")
     return np.concatenate(arrays)
@@ -78,16 +78,16 @@ def texts(value: object, *, where: str) -> tuple[str, ...]:
     try:
         items = value.tolist() if isinstance(value, np.ndarray) else value
     except (ValueError, SystemError) as error:
-        raise DhmdError(f"{where} is damaged: it holds invalid characters") from error
+        raise DhmdError(f"{where} is damaged: it has invalid characters") from error
     if not isinstance(items, list | tuple):
-        raise DhmdError(f"{where} is {type(items).__name__}, but must be a list of texts")
+        raise DhmdError(f"{where} is {type(items).__name__}, but must be a list of text")
     found = []
     for item in items:
         text = item.decode("utf-8", "replace") if isinstance(item, bytes) else item
         if not isinstance(text, str):
-            raise DhmdError(f"{where} holds {type(item).__name__} where texts are expected")
+            raise DhmdError(f"{where} contains {type(item).__name__} instead of text")
         if not _storable(text):
-            raise DhmdError(f"{where} is damaged: {text[:40]!r} holds invalid characters")
+            raise DhmdError(f"{where} is damaged: {text[:40]!r} has invalid characters")
         found.append(text)
     return tuple(found)
 

@@ -44,7 +44,7 @@ def draft_recipe(
         classes: the names of the classes.
 
     Raises:
-        DhmdError: a file is hostile, damaged or not of the format, or the labels may be classes and
+        DhmdError: a file is unsafe, damaged or not of the format, or the labels may be classes and
             neither `task` nor `classes` is given.
     """
     kind: Literal["regression", "classification"] = "regression"

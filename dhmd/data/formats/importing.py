@@ -5,10 +5,11 @@ Axes: T steps, d features, K tokens.
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -21,6 +22,7 @@ from dhmd.data.aligned import (
     SPLITS,
     AlignedWriter,
     SegmentTable,
+    aligned_writer,
     assign_splits,
     read_folds,
 )
@@ -29,28 +31,18 @@ from dhmd.data.alignment import (
     AlignConfig,
     TextWriter,
     WordEncoder,
+    checked_labels,
     clean_values,
     cleaned_sentence,
     cut_sentence,
 )
-from dhmd.data.formats.arrays import read_arrays
-from dhmd.data.formats.mmsa import read_mmsa
-from dhmd.data.formats.mustard import read_mustard
 from dhmd.data.formats.reading import ImportJob, ProblemsFoundError, Reading, Segment
-from dhmd.data.formats.urfunny import read_urfunny
 from dhmd.data.text.subwords import Subwords
 from dhmd.data.text.writer import tokens_of
 from dhmd.recipes import Recipe
 
 Array = np.ndarray[Any, Any]
 Warn = Callable[[str], object]
-
-READERS: Mapping[str, Callable[[ImportJob], Reading]] = {
-    "mmsa": read_mmsa,
-    "urfunny": read_urfunny,
-    "mustard": read_mustard,
-    "arrays": read_arrays,
-}
 
 _log = logging.getLogger(__name__)
 _MOSTLY_ABSENT = 1 / 2  # share of the utterances without a modality
@@ -67,18 +59,6 @@ class _Row(NamedTuple):
     tokens: Sequence[Subwords] | None
 
 
-@dataclass(eq=False)
-class _Gathered:
-    """The segments that stay, and the counts of the data report."""
-
-    modalities: dict[str, Counter[str]]
-    counts: dict[str, int] = field(
-        default_factory=lambda: {"labels_clipped": 0, "words_dropped": 0}
-    )
-    rows: list[_Row] = field(default_factory=list)
-    empty: dict[str, str] = field(default_factory=dict)
-
-
 def import_corpus(
     recipe: Recipe,
     raw: Path,
@@ -91,10 +71,10 @@ def import_corpus(
     encoder: WordEncoder | None = None,
     warn: Warn = _log.warning,
 ) -> dict[str, object]:
-    """Import a corpus of an imported format and write the aligned features file, whole or not.
+    """Import a corpus and write the aligned features file, whole or not at all.
 
     Args:
-        recipe: of format mmsa, urfunny, mustard or arrays.
+        recipe: of an imported format.
         raw: the folder that the download stage filled.
         align: section `align`.
         alignment: "word" needs files whose modalities are aligned.
@@ -105,26 +85,26 @@ def import_corpus(
         warn: called with each warning.
 
     Returns:
-        The data report, which the file holds too.
+        The data report, which is also stored in the file.
 
     Raises:
-        DhmdError: the files are damaged, hostile or contradict the recipe; the first problem, and
-            how to list the others.
+        DhmdError: the files are damaged, unsafe or contradict the recipe; the message has the
+            first problem and the command that lists the others.
     """
-    job = _job(recipe, raw, align, alignment, sources, folds_path)
-    reading = _opened(job, encoder)
+    run = _Import(_job(recipe, raw, align, alignment, sources, folds_path), encoder)
+    reading, job = run.reading, run.job
     names = dict(reading.feature_names)
     if encoder is not None:
         names["text"] = encoder.feature_names
         sources = {**sources, ENCODER_SOURCE: encoder.source.digest}
-    with AlignedWriter(output, names, words=reading.has_words) as writer:
+    with aligned_writer(output, names, words=reading.has_words) as writer:
         sink = writer if encoder is None else TextWriter(writer, encoder)
-        gathered = _gather(job, reading, sink, encoder)
+        run.gather(sink)
         tokens = sink.finish() if isinstance(sink, TextWriter) else None
-        folds = _folds(job, reading, gathered)
+        folds = run.folds()
         job.problems.stop_if_any(recipe.name)
-        report = _report(job, reading, gathered)
-        labels, rows = recipe.labels, gathered.rows
+        report = run.report()
+        labels, rows = recipe.labels, run.rows
         if reading.has_tokens:
             tokens = tokens_of([row.tokens for row in rows if row.tokens is not None])
         writer.finish(
@@ -167,10 +147,11 @@ def check_corpus(
     job = _job(recipe, raw, align, alignment, {}, folds_path)
     problems = []
     try:
-        reading = _opened(job, encoder)
-        _folds(job, reading, _gather(job, reading, None, encoder))
+        run = _Import(job, encoder)
+        run.gather(None)
+        run.folds()
     except ProblemsFoundError:
-        pass  # it is the first of those that are listed below
+        pass  # the list below contains it
     except DhmdError as error:
         problems = [str(error)]
     for sentence in job.problems.warnings():
@@ -186,10 +167,9 @@ def _job(
     sources: Mapping[str, str],
     folds_path: Path | None,
 ) -> ImportJob:
-    if recipe.format not in READERS:
+    if not recipe.imported:
         raise DhmdError(
-            f"{recipe.source}: format is {recipe.format}, but only {', '.join(READERS)} are "
-            "imported"
+            f"{recipe.source}: format is {recipe.format}, whose files are not imported but aligned"
         )
     if recipe.folds is not None and folds_path is None:
         raise DhmdError(f"{recipe.source}: folds.file is {recipe.folds.file}, but was not given")
@@ -208,238 +188,220 @@ def _job(
     )
 
 
-def _opened(job: ImportJob, encoder: WordEncoder | None) -> Reading:
-    """Open the files, and check that they hold the words which the settings need."""
-    name = job.recipe.name
-    reading = READERS[job.recipe.format](job)
-    if job.align.drop_words and not reading.has_words:
-        raise DhmdError(
-            f"align.drop_words is {list(job.align.drop_words)}, but the files of {name} hold no "
-            "words: set it to []"
-        )
-    if encoder is not None and "text" not in reading.feature_names:
-        raise DhmdError(
-            f"features.text asks for an encoder's vectors, but {name} has no text: set it to words"
-        )
-    if encoder is not None and not (reading.has_words or reading.has_tokens):
-        raise DhmdError(
-            f"features.text asks for an encoder's vectors, but the files of {name} hold neither "
-            "words nor text_bert for it to read: set it to words"
-        )
-    return reading
-
-
-def _gather(
-    job: ImportJob,
-    reading: Reading,
-    sink: AlignedWriter | TextWriter | None,
-    encoder: WordEncoder | None,
-) -> _Gathered:
-    """Read all segments, clean and cut them, and write them to `sink` unless it is None."""
-    name, modalities = job.recipe.name, tuple(reading.feature_names)
-    gathered = _Gathered(
-        modalities={m: Counter(values_cleaned=0, segments_absent=0) for m in modalities}
-    )
-    seen: set[str] = set()
-    for segment in progress(reading.segments, f"import {name}", unit="segment"):
-        if segment.id in seen:
-            job.problems.add("id twice", f"{name}: the id {segment.id!r} comes twice")
-            continue
-        seen.add(segment.id)
-        label = _label(job, segment, gathered)
-        if job.align.drop_words:
-            segment = _without_dropped_words(job, segment, gathered)
-        steps = {m: _clean_and_cut(job, m, segment.steps[m], gathered) for m in modalities}
-        present = [
-            bool(len(values) if encoder is not None and m == "text" else values.any())
-            for m, values in steps.items()
-        ]
-        if not any(present):
-            gathered.empty[segment.id] = "no row of any modality"
-            if job.align.empty_segments == "drop":
-                job.problems.leave_out(segment.split, "no modality has a value")
-                continue
-        for m, there in zip(modalities, present, strict=True):
-            gathered.modalities[m]["segments_absent"] += not there
-        tokens = None if segment.tokens is None else _subwords(job, segment, encoder)
-        if sink is not None:
-            for m, values in steps.items():
-                sink.append(m, values, np.array([len(values)]))
-            if reading.has_words:
-                words = segment.words[_kept(job, "text", len(segment.words))]
-                # Unknown times are NaN.
-                times = np.full((len(words), 2), np.nan)
-                sink.append_words(words, times, np.array([len(words)]))
-            elif tokens is not None and isinstance(sink, TextWriter):
-                sink.append_subwords(tokens, len(steps["text"]))
-        row = _Row(segment.id, segment.video, segment.split, label, present, tokens)
-        gathered.rows.append(row)
-    if not gathered.rows:
-        job.problems.stop_if_any(name)
-        raise DhmdError(f"{name}: no segment is left to import")
-    _check_shares(job, gathered)
-    return gathered
-
-
-def _check_shares(job: ImportJob, gathered: _Gathered) -> None:
-    """Report what is cleaned or cut, and modalities that are absent from many utterances."""
-    total = len(gathered.rows)
-    for modality, counts in gathered.modalities.items():
-        absent = counts["segments_absent"]
-        if absent == total:
-            job.problems.add(
-                "empty modality",
-                f"{job.recipe.name}: {modality} has no value in any utterance: leave it out of "
-                f"modalities in {job.recipe.source}",
-            )
-        elif absent > _MOSTLY_ABSENT * total:
-            job.problems.warn(f"{modality} is absent from {absent} of {total} utterances")
-        if counts["values_cleaned"]:
-            cleaned = cleaned_sentence(modality, counts["values_cleaned"], counts["values"])
-            job.problems.warn(cleaned)
-        if counts["steps_cut"] > REPORTED_SHARE * counts["steps"]:
-            key, limit = _limit(job, modality)
-            cut = cut_sentence(modality, counts["steps_cut"], counts["steps"], key, limit)
-            job.problems.warn(cut)
-
-
-def _without_dropped_words(job: ImportJob, segment: Segment, gathered: _Gathered) -> Segment:
-    """Remove the words to be dropped, and their rows from what is aligned to words."""
-    keep = ~np.isin(np.array(segment.words, dtype=object), job.align.drop_words)
-    gathered.counts["words_dropped"] += int(np.count_nonzero(~keep))
-    by_word = tuple(segment.steps) if job.alignment == "word" else ("text",)
-    return replace(
-        segment,
-        words=tuple(word for word, stays in zip(segment.words, keep, strict=True) if stays),
-        steps=segment.steps | {modality: segment.steps[modality][keep] for modality in by_word},
-    )
-
-
-def _label(job: ImportJob, segment: Segment, gathered: _Gathered) -> float:
-    """Return the label, clipped within the recipe's tolerance."""
-    spec, value = job.recipe.labels, segment.label
-    where = f"{job.recipe.name}: the label of {segment.id!r} is {value:g}, but {job.recipe.source}"
-    if spec.task == "classification":
-        if value not in range(len(spec.classes)):
-            job.problems.add("label", f"{where} has the classes 0 to {len(spec.classes) - 1}")
-            return 0.0
-        return value
-    assert spec.low is not None  # the recipe's own checks
-    assert spec.high is not None
-    # Labels are float32 in the files: allow for what that rounds away.
-    slack = spec.tolerance + 1e-6 * max(abs(spec.low), abs(spec.high))
-    if not spec.low - slack <= value <= spec.high + slack:
-        allowed = f"{spec.low:g} to {spec.high:g}"
-        allowed += f" (± {spec.tolerance:g})" if spec.tolerance else ""
-        job.problems.add("label", f"{where} allows {allowed}")
-        return spec.low
-    clipped = min(max(value, spec.low), spec.high)
-    gathered.counts["labels_clipped"] += abs(clipped - value) > 1e-6
-    return clipped
-
-
-def _clean_and_cut(job: ImportJob, modality: str, values_Td: Array, gathered: _Gathered) -> Array:
-    """Clean values as the alignment of computational sequences does, then cut to the limit."""
-    cleaned = clean_values(values_Td)
-    kept = np.asarray(cleaned.values_Td[_kept(job, modality, len(values_Td))], dtype=np.float32)
-    gathered.modalities[modality].update(
-        values=values_Td.size,
-        values_cleaned=cleaned.count,
-        steps=len(values_Td),
-        steps_cut=len(values_Td) - len(kept),
-    )
-    return kept
-
-
-def _limit(job: ImportJob, modality: str) -> tuple[str, int]:
-    """Return the key and value of the longest segment, in steps."""
-    if job.alignment == "word":
-        return "align.max_steps", job.align.max_steps
-    key = f"align.max_steps_unaligned.{modality}"
-    return key, job.align.max_steps_unaligned[modality]
-
-
-def _kept(job: ImportJob, modality: str, length: int) -> slice:
-    """Return the steps that stay of a segment of `length` steps."""
-    _, limit = _limit(job, modality)
-    if job.align.truncate == "last":
-        return slice(max(0, length - limit), length)
-    return slice(0, min(limit, length))
-
-
-def _folds(job: ImportJob, reading: Reading, gathered: _Gathered) -> dict[str, Array]:
-    """Return every fold as one split per segment; the recipe's own folds file comes first."""
-    name, problems = job.recipe.name, job.problems
-    videos = [row.video for row in gathered.rows]
-    own = np.array([row.split for row in gathered.rows], dtype="U5")
-    split_of: dict[str, str] = {}
-    for row in gathered.rows:
-        other = split_of.setdefault(row.video, row.split)
-        if other != row.split:
-            problems.add(
-                "shared video",
-                f"{name}: video {row.video!r} is in both {other} and {row.split}, but splits must "
-                "not share a video; if these are different videos, give them different ids",
-            )
-    for split in SPLITS:
-        if split not in own:
-            problems.add(f"empty {split}", f"{name}: split {split} is empty")
-    folds: dict[str, Array] = {}
-    try:
-        if job.folds_path is not None:
-            listed = read_folds(job.folds_path)
-            folds = assign_splits(listed, videos, where=str(job.folds_path))
-            first = next(iter(listed))
-            for video, there, here in zip(videos, folds[first], own, strict=True):
-                if there != here:
-                    problems.add(
-                        "swapped splits",
-                        f"{name}: video {video!r} is in {here} of the files, but in {there} of "
-                        f"{job.folds_path}: are the files' splits swapped?",
-                    )
-        else:
-            folds = assign_splits(reading.folds, videos, where=name)
-            if reading.own_fold is not None:
-                folds[reading.own_fold] = own
-    except DhmdError as error:
-        problems.add("folds", str(error))
-    return folds
-
-
-def _subwords(job: ImportJob, segment: Segment, encoder: WordEncoder | None) -> Sequence[Subwords]:
-    """Return the file's tokens, each with its step of text as far as the step stays.
+class _Import:
+    """One import: cleans and cuts the segments, and collects rows and counts.
 
     Raises:
-        DhmdError: an encoder is to read them, and they are not its own, or not text's steps.
+        DhmdError: a file is damaged, or lacks the words that the settings require.
     """
-    assert segment.tokens is not None
-    ids, types = segment.tokens
-    # A recipe may leave text out; the tokens are stored all the same.
-    count = len(segment.steps.get("text", ids))
-    kept = range(count)[_kept(job, "text", count)]
-    places = np.arange(len(ids), dtype=np.int64)
-    steps = np.where((places >= kept.start) & (places < kept.stop), places - kept.start, -1)
-    if encoder is None:
-        return [Subwords(ids, types, steps)]
-    where = f"{job.recipe.name}: {segment.id}"
-    if len(ids) != count:
-        raise DhmdError(
-            f"{where} has {len(ids)} tokens in text_bert, but {count} steps of text: an encoder's "
-            "vectors cannot replace them, set features.text to words"
+
+    def __init__(self, job: ImportJob, encoder: WordEncoder | None) -> None:
+        self.job, self.encoder = job, encoder
+        self.name, self.problems = job.recipe.name, job.problems
+        reader = importlib.import_module(f"dhmd.data.formats.{job.recipe.format}")
+        reading: Reading = getattr(reader, f"read_{job.recipe.format}")(job)
+        self.reading = reading
+        self.rows: list[_Row] = []
+        self.empty: dict[str, str] = {}
+        self.counts = Counter(labels_clipped=0, words_dropped=0)
+        self.modalities = {
+            m: Counter(values_cleaned=0, segments_absent=0) for m in reading.feature_names
+        }
+        if job.align.drop_words and not reading.has_words:
+            raise DhmdError(
+                f"align.drop_words is {list(job.align.drop_words)}, but the files of {self.name} "
+                "have no words: set it to []"
+            )
+        lacking = ""
+        if encoder is not None and "text" not in reading.feature_names:
+            lacking = f"{self.name} has no text"
+        elif encoder is not None and not (reading.has_words or reading.has_tokens):
+            lacking = f"the files of {self.name} have neither words nor text_bert"
+        if lacking:
+            raise DhmdError(f"features.text requires an encoder, but {lacking}: set it to words")
+
+    def gather(self, sink: AlignedWriter | TextWriter | None) -> None:
+        """Read all segments, clean and cut them, and write them to `sink` unless it is None."""
+        job = self.job
+        seen: set[str] = set()
+        for segment in progress(self.reading.segments, f"import {self.name}", unit="segment"):
+            if segment.id in seen:
+                self.problems.add("id twice", f"{self.name}: the id {segment.id!r} occurs twice")
+                continue
+            seen.add(segment.id)
+            label = self._label(segment)
+            if job.align.drop_words:
+                segment = self._without_dropped_words(segment)
+            steps = {m: self._clean_and_cut(m, segment.steps[m]) for m in self.modalities}
+            present = [
+                bool(len(values) if self.encoder is not None and m == "text" else values.any())
+                for m, values in steps.items()
+            ]
+            if not any(present):
+                self.empty[segment.id] = "no row of any modality"
+                if job.align.empty_segments == "drop":
+                    self.problems.leave_out(segment.split, "no modality has a value")
+                    continue
+            for counts, there in zip(self.modalities.values(), present, strict=True):
+                counts["segments_absent"] += not there
+            tokens = None if segment.tokens is None else self._subwords(segment, segment.tokens)
+            if sink is not None:
+                for m, values in steps.items():
+                    sink.append(m, values, np.array([len(values)]))
+                if self.reading.has_words:
+                    words = segment.words[self._kept("text", len(segment.words))]
+                    times = np.full((len(words), 2), np.nan)  # unknown
+                    sink.append_words(words, times, np.array([len(words)]))
+                elif tokens is not None and isinstance(sink, TextWriter):
+                    sink.append_subwords(tokens, len(steps["text"]))
+            self.rows.append(_Row(segment.id, segment.video, segment.split, label, present, tokens))
+        if not self.rows:
+            self.problems.stop_if_any(self.name)
+            raise DhmdError(f"{self.name}: no segment is left to import")
+        self._check_shares()
+
+    def _check_shares(self) -> None:
+        """Report what is cleaned or cut, and modalities that are absent from many utterances."""
+        total = len(self.rows)
+        for modality, counts in self.modalities.items():
+            absent = counts["segments_absent"]
+            if absent == total:
+                self.problems.add(
+                    "empty modality",
+                    f"{self.name}: {modality} has no value in any utterance: leave it out of "
+                    f"modalities in {self.job.recipe.source}",
+                )
+            elif absent > _MOSTLY_ABSENT * total:
+                self.problems.warn(f"{modality} is absent from {absent} of {total} utterances")
+            if counts["values_cleaned"]:
+                self.problems.warn(
+                    cleaned_sentence(modality, counts["values_cleaned"], counts["values"])
+                )
+            if counts["steps_cut"] > REPORTED_SHARE * counts["steps"]:
+                key, limit = self._limit(modality)
+                self.problems.warn(
+                    cut_sentence(modality, counts["steps_cut"], counts["steps"], key, limit)
+                )
+
+    def _without_dropped_words(self, segment: Segment) -> Segment:
+        """Remove the words to be dropped, and their rows from what is aligned to words."""
+        keep = ~np.isin(np.array(segment.words, dtype=object), self.job.align.drop_words)
+        self.counts["words_dropped"] += int(np.count_nonzero(~keep))
+        by_word = tuple(segment.steps) if self.job.alignment == "word" else ("text",)
+        return replace(
+            segment,
+            words=tuple(word for word, stays in zip(segment.words, keep, strict=True) if stays),
+            steps=segment.steps | {modality: segment.steps[modality][keep] for modality in by_word},
         )
-    return encoder.given(ids, types, steps, where)
 
+    def _label(self, segment: Segment) -> float:
+        """Return the label, clipped within the recipe's tolerance."""
+        labels, problem = checked_labels(np.array([segment.label]), self.job.recipe.labels)
+        if problem is not None:
+            self.problems.add(
+                "label",
+                f"{self.name}: the label of {segment.id!r} is {segment.label:g}, but "
+                f"{self.job.recipe.source} allows {problem[1]}",
+            )
+        self.counts["labels_clipped"] += int(abs(labels[0] - segment.label) > 1e-6)
+        return float(labels[0])
 
-def _report(job: ImportJob, reading: Reading, gathered: _Gathered) -> dict[str, object]:
-    return {
-        "alignment": job.alignment,
-        "format": job.recipe.format,
-        "videos": len({row.video for row in gathered.rows}),
-        "segments": len(gathered.rows),
-        "splits": {s: sum(row.split == s for row in gathered.rows) for s in SPLITS},
-        "counts": dict(sorted(gathered.counts.items())),
-        "modalities": {name: dict(counts) for name, counts in gathered.modalities.items()},
-        "empty_segments": gathered.empty,
-        **reading.notes,
-        "warnings": job.problems.warnings(),
-    }
+    def _clean_and_cut(self, modality: str, values_Td: Array) -> Array:
+        """Clean values as the alignment of computational sequences does, then cut to the limit."""
+        cleaned = clean_values(values_Td)
+        kept = np.asarray(cleaned.values_Td[self._kept(modality, len(values_Td))], np.float32)
+        self.modalities[modality].update(
+            values=values_Td.size,
+            values_cleaned=cleaned.count,
+            steps=len(values_Td),
+            steps_cut=len(values_Td) - len(kept),
+        )
+        return kept
+
+    def _limit(self, modality: str) -> tuple[str, int]:
+        """Return the key and value of the longest segment, in steps."""
+        align = self.job.align
+        if self.job.alignment == "word":
+            return "align.max_steps", align.max_steps
+        key = f"align.max_steps_unaligned.{modality}"
+        return key, align.max_steps_unaligned[modality]
+
+    def _kept(self, modality: str, length: int) -> slice:
+        """Return the steps that stay of a segment of `length` steps."""
+        _, limit = self._limit(modality)
+        if self.job.align.truncate == "last":
+            return slice(max(0, length - limit), length)
+        return slice(0, min(limit, length))
+
+    def folds(self) -> dict[str, Array]:
+        """Return every fold as one split per segment; the recipe's own folds file comes first."""
+        name, problems, path = self.name, self.problems, self.job.folds_path
+        videos = [row.video for row in self.rows]
+        own = np.array([row.split for row in self.rows], dtype="U5")
+        split_of: dict[str, str] = {}
+        for video, split in zip(videos, own, strict=True):
+            other = split_of.setdefault(video, split)
+            if other != split:
+                problems.add(
+                    "shared video",
+                    f"{name}: video {video!r} is in both {other} and {split}, but splits must not "
+                    "share a video; if these are different videos, give them different ids",
+                )
+        for split in SPLITS:
+            if split not in own:
+                problems.add(f"empty {split}", f"{name}: split {split} is empty")
+        folds: dict[str, Array] = {}
+        try:
+            if path is None:
+                folds = assign_splits(self.reading.folds, videos, where=name)
+                if self.reading.own_fold is not None:
+                    folds[self.reading.own_fold] = own
+            else:
+                folds = assign_splits(read_folds(path), videos, where=str(path))
+                for video, there, here in zip(videos, next(iter(folds.values())), own, strict=True):
+                    if there != here:
+                        problems.add(
+                            "swapped splits",
+                            f"{name}: video {video!r} is in {here} of the files, but in {there} of "
+                            f"{path}: are the files' splits swapped?",
+                        )
+        except DhmdError as error:
+            problems.add("folds", str(error))
+        return folds
+
+    def _subwords(self, segment: Segment, tokens: tuple[Array, Array]) -> Sequence[Subwords]:
+        """Return the file's tokens, each with the index of its step of text; -1 if it is cut.
+
+        Raises:
+            DhmdError: the encoder cannot read them, or there is not one per step of text.
+        """
+        ids, types = tokens
+        # The tokens are stored even if the recipe leaves text out.
+        count = len(segment.steps.get("text", ids))
+        kept = range(count)[self._kept("text", count)]
+        index = np.arange(len(ids), dtype=np.int64)
+        steps = np.where((index >= kept.start) & (index < kept.stop), index - kept.start, -1)
+        if self.encoder is None:
+            return [Subwords(ids, types, steps)]
+        where = f"{self.name}: {segment.id}"
+        if len(ids) != count:
+            raise DhmdError(
+                f"{where} has {len(ids)} tokens in text_bert, but {count} steps of text: an "
+                "encoder's vectors cannot replace them, set features.text to words"
+            )
+        return self.encoder.given(ids, types, steps, where)
+
+    def report(self) -> dict[str, object]:
+        """Return the data report as JSON values."""
+        return {
+            "alignment": self.job.alignment,
+            "format": self.job.recipe.format,
+            "videos": len({row.video for row in self.rows}),
+            "segments": len(self.rows),
+            "splits": {s: sum(row.split == s for row in self.rows) for s in SPLITS},
+            "counts": dict(sorted(self.counts.items())),
+            "modalities": {name: dict(counts) for name, counts in self.modalities.items()},
+            "empty_segments": self.empty,
+            **self.reading.notes,
+            "warnings": self.problems.warnings(),
+        }

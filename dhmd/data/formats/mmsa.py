@@ -9,6 +9,7 @@ Axes: N utterances, T steps, d features, K tokens.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,32 +33,20 @@ LABELS = {"regression": "regression_labels", "classification": "classification_l
 _CLIP = re.compile(r"[^0-9]*([0-9]{1,18})[^0-9]*")
 _TOLERATED = 1 / 20  # share of utterances that may contradict the others on the side of padding
 
-# sha256 -> name of published files (source: MMSA's README).
+# Published files (source: MMSA's README).
 _KNOWN = {
-    "78e0f8b5ef8ff71558e7307848fc1fa929ecb078203f565ab22b9daab2e02524": (
-        "MMSA's MOSI/Processed/unaligned_50.pkl"
-    ),
-    "d3994fd25681f9c7ad6e9c6596a6fe9b4beb85ff7d478ba978b124139002e5f9": (
-        "MMSA's MOSI/Processed/aligned_50.pkl"
-    ),
-    "ad8b23d50557045e7d47959ce6c5b955d8d983f2979c7d9b7b9226f6dd6fec1f": (
-        "MMSA's MOSEI/Processed/unaligned_50.pkl"
-    ),
-    "45eccfb748a87c80ecab9bfac29582e7b1466bf6605ff29d3b338a75120bf791": (
-        "MMSA's MOSEI/Processed/aligned_50.pkl"
-    ),
-    "c9e20c13ec0454d98bb9c1e520e490c75146bfa2dfeeea78d84de047dbdd442f": (
-        "MMSA's SIMS/Processed/unaligned_39.pkl"
-    ),
-    "e188466f104ad789e060762ecf42c3c8210fce4b55430289707b70fcbdac3f6e": (
-        "ICT-MMMO, 120 reviews, 20 aligned steps, MMSA-style"
-    ),
+    "MMSA MOSI unaligned_50": "78e0f8b5ef8ff71558e7307848fc1fa929ecb078203f565ab22b9daab2e02524",
+    "MMSA MOSI aligned_50": "d3994fd25681f9c7ad6e9c6596a6fe9b4beb85ff7d478ba978b124139002e5f9",
+    "MMSA MOSEI unaligned_50": "ad8b23d50557045e7d47959ce6c5b955d8d983f2979c7d9b7b9226f6dd6fec1f",
+    "MMSA MOSEI aligned_50": "45eccfb748a87c80ecab9bfac29582e7b1466bf6605ff29d3b338a75120bf791",
+    "MMSA SIMS unaligned_39": "c9e20c13ec0454d98bb9c1e520e490c75146bfa2dfeeea78d84de047dbdd442f",
+    "ICT-MMMO aligned_20": "e188466f104ad789e060762ecf42c3c8210fce4b55430289707b70fcbdac3f6e",
 }
 
 
 def known_file(sha256: str) -> str | None:
     """Return the name of the published file with this sha256, or None."""
-    return _KNOWN.get(sha256)
+    return next((f"{name}.pkl" for name, own in _KNOWN.items() if own == sha256), None)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,7 +84,7 @@ def read_mmsa(job: ImportJob) -> Reading:
     key (0: `regression_labels` or `classification_labels`, by the task).
 
     Raises:
-        DhmdError: the file is hostile, damaged or not such a file, or its modalities are not
+        DhmdError: the file is unsafe, damaged or not such a file, or its modalities are not
             aligned where data.alignment is word.
     """
     (padding,) = job.options(padding=PADDINGS)
@@ -113,12 +102,12 @@ def read_mmsa(job: ImportJob) -> Reading:
                 "sure that the splits are not swapped"
             )
     widths = {modality: x_NTd.shape[2] for modality, x_NTd in train.features.items()}
-    for name, split in splits.items():
+    for split in splits.values():
         for modality, x_NTd in split.features.items():
             if x_NTd.shape[2] != widths[modality]:
                 raise DhmdError(
-                    f"{where}: {modality} has {x_NTd.shape[2]} values a step in {name}, "
-                    f"but {widths[modality]} in train"
+                    f"{split.where}: {modality} has {x_NTd.shape[2]} values per step, but "
+                    f"{widths[modality]} in train"
                 )
     sides = {
         modality: _padding_side(modality, splits.values(), padding, job, where)
@@ -174,16 +163,15 @@ def _split(part: Mapping[str, Any], job: ImportJob, where: str) -> _Split:
         if f"{k}_lengths" in part
     }
     tokens = _tokens(part["text_bert"], f"{where}.text_bert") if "text_bert" in part else None
-    rows = {keys[m]: len(x_NTd) for m, x_NTd in features.items()}
-    rows |= {f"{keys[m]}_lengths": len(lengths_N) for m, lengths_N in lengths.items()}
+    rows = {keys[m]: x_NTd for m, x_NTd in features.items()}
+    rows |= {f"{keys[m]}_lengths": lengths_N for m, lengths_N in lengths.items()}
     if tokens is not None:
-        rows["text_bert"] = len(tokens[0])
-    for what, count in rows.items():
-        if count != len(ids):
-            raise DhmdError(f"{where} has {len(ids)} ids, but {count} rows of {what}")
-    for modality, lengths_N in lengths.items():
-        if not (lengths_N >= 0).all():
-            raise DhmdError(f"{where}.{keys[modality]}_lengths holds negative lengths")
+        rows["text_bert"] = tokens[0]
+    for what, array in rows.items():
+        if len(array) != len(ids):
+            raise DhmdError(f"{where} has {len(ids)} ids, but {len(array)} rows of {what}")
+        if what.endswith("_lengths") and not (array >= 0).all():
+            raise DhmdError(f"{where}.{what} has negative lengths")
     column = recipe.labels.column
     key = column if isinstance(column, str) else LABELS[recipe.labels.task]
     labels = numbers(value(key), axes=None, where=f"{where}.{key}")
@@ -214,9 +202,9 @@ def _tokens(value: object, where: str) -> tuple[Array, Array, Array]:
     if not np.isin(mask, (0, 1)).all():
         raise DhmdError(f"{where}: its second row is not a mask of 0 and 1")
     if not (np.isfinite(ids) & (ids >= 0) & (ids == np.floor(ids))).all():
-        raise DhmdError(f"{where}: its first row does not hold token ids")
+        raise DhmdError(f"{where}: its first row has values that are not token ids")
     if not np.isin(types, (0, 1)).all():
-        raise DhmdError(f"{where}: its third row does not hold segment ids of 0 and 1")
+        raise DhmdError(f"{where}: its third row has segment ids other than 0 and 1")
     return ids.astype(np.int64), mask.astype(bool), types.astype(np.int64)
 
 
@@ -233,20 +221,21 @@ def _padding_side(
     """
     if padding in ("start", "end"):
         return padding
-    votes = {"start": 0, "end": 0, "neither": 0}
+    votes: Counter[str] = Counter(start=0, end=0, neither=0)
     for split in splits:
         valued_NT = split.valued[modality]
         steps = valued_NT.shape[1]
-        lengths_N = np.minimum(split.lengths[modality], steps)
-        places_T = np.arange(steps)
-        end_N = ~(valued_NT & (places_T >= lengths_N[:, None])).any(axis=1)
-        start_N = ~(valued_NT & (places_T < (steps - lengths_N)[:, None])).any(axis=1)
-        votes["start"] += int(np.count_nonzero(start_N & ~end_N))
-        votes["end"] += int(np.count_nonzero(end_N & ~start_N))
-        votes["neither"] += int(np.count_nonzero(~end_N & ~start_N))
+        lengths_N1 = np.minimum(split.lengths[modality], steps)[:, None]
+        index_T = np.arange(steps)
+        end_N = ~(valued_NT & (index_T >= lengths_N1)).any(axis=1)
+        start_N = ~(valued_NT & (index_T < steps - lengths_N1)).any(axis=1)
+        votes.update(
+            start=int((start_N & ~end_N).sum()),
+            end=int((end_N & ~start_N).sum()),
+            neither=int((~end_N & ~start_N).sum()),
+        )
     side = "start" if votes["start"] > votes["end"] else "end"
-    against = sum(votes.values()) - votes[side]
-    if against > _TOLERATED * sum(votes.values()):
+    if votes.total() - votes[side] > _TOLERATED * votes.total():
         raise DhmdError(
             f"{where}: {modality} can be padded on either side: by its lengths and rows of zeros, "
             f"{votes['start']} utterances are padded at the start, {votes['end']} at the end and "
@@ -254,7 +243,7 @@ def _padding_side(
         )
     if side == "start":
         job.problems.warn(
-            f"{modality} is padded at the start ({votes['start']} of {sum(votes.values())} padded "
+            f"{modality} is padded at the start ({votes['start']} of {votes.total()} padded "
             "utterances), so the last rows of each utterance are read"
         )
     return side
@@ -273,17 +262,16 @@ def _real_steps(
     """Return `[N, T]` bool: the steps of a modality that are not padding."""
     x_NTd = split.features[modality]
     steps = x_NTd.shape[1]
-    places_T = np.arange(steps)
     if modality in split.lengths:
         # Files that were cut at a number of steps keep the length from before.
         lengths_N1 = np.minimum(split.lengths[modality], steps)[:, None]
-        from_start: Array = places_T < lengths_N1
-        return places_T >= steps - lengths_N1 if sides[modality] == "start" else from_start
+        index_T = np.arange(steps)
+        index_T = steps - 1 - index_T if sides[modality] == "start" else index_T
+        return np.asarray(index_T < lengths_N1)
     if padding == "none":
         return np.ones(x_NTd.shape[:2], dtype=bool)
     mask_NT = None if split.tokens is None else split.tokens[1]
-    fits = mask_NT is not None and mask_NT.shape[1] == steps
-    if mask_NT is not None and fits and padding != "trailing_zeros":
+    if mask_NT is not None and mask_NT.shape[1] == steps and padding != "trailing_zeros":
         return mask_NT
     if padding != "marked":
         shared = list(split.valued.values()) if split.aligned else [split.valued[modality]]
@@ -310,20 +298,19 @@ def _count_outside(
     job: ImportJob,
 ) -> None:
     """Count rows with values that are taken for padding, and shared steps without any value."""
-    beyond: dict[str, int] = {}
-    for modality in splits["train"].features:
-        valued = sum(np.count_nonzero(split.valued[modality]) for split in splits.values())
-        outside = sum(
-            np.count_nonzero(split.valued[modality] & ~real[name][modality])
-            for name, split in splits.items()
-        )
-        beyond[modality] = int(outside)
-        if outside > _TOLERATED * valued:
+    beyond: Counter[str] = Counter()
+    valued: Counter[str] = Counter()
+    for name, split in splits.items():
+        for modality, valued_NT in split.valued.items():
+            valued[modality] += int(np.count_nonzero(valued_NT))
+            beyond[modality] += int(np.count_nonzero(valued_NT & ~real[name][modality]))
+    for modality, outside in beyond.items():
+        if outside > _TOLERATED * valued[modality]:
             job.problems.warn(
-                f"{outside} of {valued} rows of {modality} that have values lie outside of the "
-                "steps that the file marks as real, and are left out"
+                f"{outside} of {valued[modality]} rows of {modality} that have values lie outside "
+                "of the steps that the file marks as real, and are left out"
             )
-    notes["rows_beyond_the_mask"] = beyond
+    notes["rows_beyond_the_mask"] = dict(beyond)
     notes["steps_without_values"] = sum(
         int(np.count_nonzero(np.all([real[name][m] & ~v for m, v in split.valued.items()], axis=0)))
         for name, split in splits.items()
@@ -336,7 +323,7 @@ def _segments(
 ) -> Iterator[Segment]:
     for name, split in splits.items():
         for n, own_id in enumerate(split.ids):
-            # Any one number behind the separator is the clip: `0`, `0007`, `utt12`.
+            # The only number after the separator is the clip: `0`, `0007`, `utt12`.
             video, _, clip = own_id.rpartition(SEPARATOR)
             found = _CLIP.fullmatch(clip)
             if found is None or not is_video(video):

@@ -51,7 +51,7 @@ def read_mustard(job: ImportJob) -> Reading:
     by the ids' hash (ours).
 
     Raises:
-        DhmdError: a file is hostile, damaged or not such a file.
+        DhmdError: a file is unsafe, damaged or not such a file.
     """
     recipe = job.recipe
     with_context, kind = job.options(
@@ -64,7 +64,7 @@ def read_mustard(job: ImportJob) -> Reading:
     utterances = list(_utterances(job, content, with_context, notes, where))
     if not utterances:
         job.problems.stop_if_any(recipe.name)
-        raise DhmdError(f"{where} holds no utterance")
+        raise DhmdError(f"{where} has no utterances")
     names: dict[str, tuple[str, ...]] = {}
     vectors: dict[str, Array] = {}
     for modality in recipe.modality_names:
@@ -121,7 +121,7 @@ def _utterance(job: ImportJob, item: Any, split: str, with_context: bool, where:
         if modality in job.recipe.modalities:
             values = [part[index] for part in parts]
             if not all(isinstance(value, list | tuple | np.ndarray) for value in values):
-                raise DhmdError(f"{where}, {modality} holds no rows")
+                raise DhmdError(f"{where}, {modality} has no rows")
             steps[modality] = joined_rows(values, axes=2, where=f"{where}, {modality}")
     return _Utterance(
         id=name,
@@ -161,7 +161,7 @@ def _segments(
             job.problems.add(
                 "width",
                 f"{where}: {misfits[0]} of {utterance.id!r} has {steps[misfits[0]].shape[1]} "
-                f"values a word, others {len(names[misfits[0]])}",
+                f"values per word, others {len(names[misfits[0]])}",
             )
             continue
         yield Segment(
@@ -186,7 +186,7 @@ def _folds(job: ImportJob, kind: str, labels: Mapping[str, float]) -> dict[str, 
     order = [str(own_id) for own_id in records]
     absent = [own_id for own_id in labels if own_id not in records]
     if absent:
-        raise DhmdError(f"{path} lacks the utterance {absent[0]!r} ({len(absent)} such)")
+        raise DhmdError(f"{path} lacks the utterance {absent[0]!r} ({len(absent)} in total)")
     if kind == "independent":
         shows = {str(i): mapping(r, where=str(path)).get("show") for i, r in records.items()}
         test = {own_id for own_id in order if shows[own_id] == "FRIENDS"}

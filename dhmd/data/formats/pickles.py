@@ -18,20 +18,20 @@ import numpy as np
 from dhmd.base.errors import DhmdError, first_line
 
 _DTYPE = re.compile(r"b1|[iu][1248]|f[248]|[SU]\d{1,6}|O8?")
-_NDARRAY = object()  # stands for the class numpy.ndarray, which no file may call
+_NDARRAY = object()  # replaces the class numpy.ndarray, which no file may call
 # The exceptions that the unpickler of the standard library raises on damaged files.
 _DAMAGE = (
     *(pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, KeyError),
     *(TypeError, ValueError, OverflowError, RecursionError, MemoryError),
-    SystemError,  # text with characters that do not exist
+    SystemError,  # invalid Unicode
 )
 
 
 def load_pickle(path: Path) -> object:
-    """Load a pickle that holds only arrays, text, numbers and plain containers.
+    """Load a pickle that contains only arrays, text, numbers and plain containers.
 
-    Arrays may hold booleans, numbers or text, arrays of objects only text and numbers. Files from
-    Python 2 and from NumPy 1 and 2 are read.
+    Arrays may contain booleans, numbers or text; arrays of objects only text and numbers. Files
+    from Python 2 and from NumPy 1 and 2 are read.
 
     Raises:
         DhmdError: the file is absent, truncated or damaged, or contains anything else.
@@ -100,7 +100,7 @@ def _check_state(shape: Any, kind: Any, data: Any) -> None:
         if isinstance(item, np.ndarray | list | tuple):
             raise DhmdError("contains a ragged array (rows of different lengths)")
         if not isinstance(item, str | bytes | bool | int | float | np.generic):
-            raise DhmdError(f"contains an array of objects that holds a {type(item).__name__}")
+            raise DhmdError(f"contains an array of objects with a {type(item).__name__}")
 
 
 class _Unpickler(pickle.Unpickler):

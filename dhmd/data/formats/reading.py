@@ -34,7 +34,7 @@ class Problems:
         self._left_out: Counter[tuple[str, str]] = Counter()
 
     def add(self, kind: str, sentence: str) -> None:
-        """Record a problem; problems of one `kind` are one mistake made many times."""
+        """Record a problem; problems of the same `kind` are counted together."""
         first, count = self._problems.get(kind, (sentence, 0))
         self._problems[kind] = first, count + 1
 
@@ -56,7 +56,7 @@ class Problems:
     def sentences(self) -> list[str]:
         """Return one sentence per kind of problem."""
         return [
-            first if count == 1 else f"{first} ({count} such)"
+            first if count == 1 else f"{first} ({count} in total)"
             for first, count in self._problems.values()
         ]
 
@@ -132,7 +132,7 @@ class ImportJob:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Segment:
-    """One utterance as its file holds it, neither cleaned nor cut.
+    """One utterance as read from its file, neither cleaned nor cut.
 
     Attributes:
         id: `video[i]`.

@@ -27,7 +27,7 @@ def read_urfunny(job: ImportJob) -> Reading:
     out and listed, as the public loaders do. Every utterance is its own video: the files name none.
 
     Raises:
-        DhmdError: a file is hostile, damaged or not such a file.
+        DhmdError: a file is unsafe, damaged or not such a file.
     """
     recipe = job.recipe
     (with_context,) = job.options(context=(False, True))

@@ -49,7 +49,7 @@ def read_vectors(path: Path, words: Collection[str]) -> tuple[dict[str, Array], 
             except ValueError as error:
                 raise DhmdError(f"{path}, line {n}: not a word and {width} numbers") from error
     if not width:
-        raise DhmdError(f"{path} holds no word vectors")
+        raise DhmdError(f"{path} has no word vectors")
     vectors = {word: found.get(word, found.get(word.lower())) for word in words}
     return {word: vector for word, vector in vectors.items() if vector is not None}, width
 
@@ -64,10 +64,10 @@ def _lines(path: Path) -> Iterator[IO[str]]:
         with zipfile.ZipFile(path) as archive:
             members = [name for name in archive.namelist() if name.endswith(".txt")]
             if len(members) != 1:
-                raise DhmdError(f"{path} holds {len(members)} .txt files, but must hold one")
+                raise DhmdError(f"{path} has {len(members)} .txt files, but must have one")
             with archive.open(members[0]) as member:
                 yield io.TextIOWrapper(member, encoding="utf-8", errors="replace")
-    except (NotImplementedError, RuntimeError) as error:  # the second means a password
+    except (NotImplementedError, RuntimeError) as error:  # RuntimeError: the archive has a password
         raise DhmdError(
             f"cannot unpack {path} ({first_line(error)}): give the unpacked text file instead"
         ) from error

@@ -1,6 +1,6 @@
 """A deterministic synthetic corpus with a known ground truth, in CMU's file format (ours).
 
-`docs/data.md`, section "Generated data", describes what is planted and by which formulas.
+`docs/data.md`, section "Generated data", gives the formulas.
 """
 
 from dhmd.data.synthetic.config import GeneratorConfig

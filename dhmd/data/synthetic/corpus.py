@@ -1,4 +1,4 @@
-"""A synthetic corpus as files: the numbers of the other modules, in CMU's format."""
+"""Write a synthetic corpus in the file format of CMU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dhmd.data.synthetic.frames import (
     absences,
     add_faults,
     dimensions,
-    film,
+    draw_frames,
     loadings,
 )
 from dhmd.data.synthetic.latents import (
@@ -42,7 +42,7 @@ Rows = tuple[str, NDArray[Any], NDArray[Any]]
 SEQUENCES = ("words", "vectors", "acoustic", "visual", "labels", "planted")
 FOLDS = "folds.json"
 
-# MOSI's own words file in circulation holds this where JSON is expected.
+# The published words file of MOSI has these values instead of JSON.
 _JUNK = {
     "alignment compatible": "asdfasdfasd",
     "computational sequence description": "adsfasd",
@@ -136,9 +136,9 @@ def _frames(
     written: Iterable[tuple[Video, Transcript]],
 ) -> Iterator[Rows]:
     directions = loadings(config, channel)
-    absent = absences(config)
+    absent = absences(config)[channel]
     for video, script in written:
-        frames, intervals = film(config, channel, video, truth, script, directions)
+        frames, intervals = draw_frames(config, channel, video, truth, script, directions)
         yield video.id, *add_faults(config, channel, video, script, absent, frames, intervals)
 
 
@@ -174,7 +174,7 @@ def _metadata(config: GeneratorConfig, description: str) -> dict[str, object]:
     return {
         "computational sequence description": f"generated data: {description}",
         "dataset name": f"generated, regime {config.regime}, seed {config.seed}",
-        "creator": "dhmd.generated",  # part of the files' sha256: a new name is a new corpus
+        "creator": "dhmd.generated",  # part of the files: renaming it would change their sha256
     }
 
 

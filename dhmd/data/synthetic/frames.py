@@ -1,4 +1,4 @@
-"""Audio and vision frames of a video: the shown latents, spread over many dimensions and time.
+"""Audio and vision frames: the latent factors, spread over many dimensions and time.
 
 Real files have faults, and so do these: missing segments, gaps, values that are not finite.
 """
@@ -23,15 +23,15 @@ from dhmd.data.synthetic.latents import (
 )
 from dhmd.data.synthetic.transcripts import Transcript
 
-_NUISANCES = 6  # latents per utterance that fill the features and mean nothing
+_NUISANCES = 6  # latents per utterance that are unrelated to the label
 _SIGNAL, _NUISANCE, _SPEAKER, _CUE, _ENERGY = 2.0, 1.5, 0.4, 2.0, 1.0
-_CUE_SD = 0.3  # what blurs the cue, on the reliability's scale of (-1, 1)
+_CUE_SD = 0.3  # noise of the cue, on the scale (-1, 1) of the reliability
 _LAG = {"audio": 0.1, "vision": -0.15}  # seconds behind the words
 
 _MISSING = {"audio": 0.01, "vision": 0.02}  # of the utterances
 _INFINITE, _NOT_A_NUMBER = 0.004, 0.002  # of the audio frames, one value each
 _GAP, _GAP_LEAST = 0.2, 2.0  # of the utterances, in seconds of speech
-_EDGE = 1e-3  # seconds: what an aligner may count as overlap
+_EDGE = 1e-3  # seconds that an alignment may count as overlap
 
 Channel = Literal["audio", "vision"]
 
@@ -67,7 +67,7 @@ def loadings(config: GeneratorConfig, channel: Channel) -> Loadings:
     )
 
 
-def film(
+def draw_frames(
     config: GeneratorConfig,
     channel: Channel,
     video: Video,
@@ -87,7 +87,7 @@ def film(
     edges = on_ticks(phase + np.arange(count + 1) / rate)
     intervals_T2 = np.stack([edges[:-1], edges[1:]], axis=1)
 
-    # Which utterance a frame shows, and how far into it: face and voice lead or lag the words.
+    # The utterance of each frame and the position in it; face and voice precede or follow words.
     middle_T = intervals_T2.mean(axis=1) - _LAG[channel]
     start_S, end_S = transcript.segments_S2.T
     segment_T = np.clip(np.searchsorted(start_S, middle_T, side="right") - 1, 0, None)
@@ -112,20 +112,16 @@ def film(
     return on_grid(speaker_D + noise_TD + np.where(inside_T[:, None], shown_TD, 0.0)), intervals_T2
 
 
-@dataclass(frozen=True, kw_only=True)
-class Absences:
-    """Rows of the ground truth without a modality; no utterance lacks both."""
+def absences(config: GeneratorConfig) -> dict[Channel, frozenset[int]]:
+    """Choose the utterances without audio (1 %) and without vision (2 %), at least one each.
 
-    audio: frozenset[int]
-    vision: frozenset[int]
-
-
-def absences(config: GeneratorConfig) -> Absences:
-    """Choose the utterances without audio (1 %) and without vision (2 %), one at least each."""
+    Returns:
+        Rows of the ground truth; no utterance lacks both.
+    """
     n = config.n_train + config.n_valid + config.n_test
     audio, vision = (max(1, round(_MISSING[name] * n)) for name in ("audio", "vision"))
     rows = [int(row) for row in stream(config.seed, "absences").permutation(n)]
-    return Absences(audio=frozenset(rows[:audio]), vision=frozenset(rows[audio : audio + vision]))
+    return {"audio": frozenset(rows[:audio]), "vision": frozenset(rows[audio : audio + vision])}
 
 
 def add_faults(
@@ -133,20 +129,19 @@ def add_faults(
     channel: Channel,
     video: Video,
     transcript: Transcript,
-    absent: Absences,
+    absent: frozenset[int],
     frames_TD: NDArray[np.float32],
     intervals_T2: NDArray[np.float64],
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return the video's frames and intervals with the faults in them."""
     rng = stream(config.seed, "faults", channel, video.index)
-    rows = absent.audio if channel == "audio" else absent.vision
     keep_T = np.ones(len(frames_TD), dtype=bool)
     for index, (start, end) in enumerate(transcript.segments_S2):
         gap = rng.random() < _GAP and channel == "vision" and end - start >= _GAP_LEAST
-        if video.first + index in rows:
+        if video.first + index in absent:
             keep_T &= ~_touches(intervals_T2, start, end)
         elif gap:
-            # The face is lost for a while; the utterance's ends stay.
+            # The face is not visible in the middle of the utterance.
             keep_T &= ~_touches(
                 intervals_T2, start + 0.3 * (end - start), start + 0.7 * (end - start)
             )

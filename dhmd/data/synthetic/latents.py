@@ -1,4 +1,4 @@
-"""The ground truth: videos and splits, latents, reliabilities, labels, what a modality shows.
+"""The ground truth: videos and splits, latent factors, reliabilities and labels.
 
 Legend: N utterances, M modalities, S shared latents, E exclusive latents per modality, F shown
 latents.
@@ -31,7 +31,7 @@ SHOWN = SHARED + EXCLUSIVE  # latents that a modality shows, in this order
 TRUTH_SD = 1.7
 LOW, HIGH = -3.0, 3.0
 LABEL_STEP = 0.2  # the average of five annotators who give whole numbers
-FLIP = 0.4  # at this reliability a modality's sentiment is pure noise; below, its sign is flipped
+FLIP = 0.4  # reliability at which the sentiment is pure noise; below, its sign is flipped
 CONTENT_STRENGTH = 0.9
 
 # Two ids of MOSEI, one the prefix of the other. They are in different splits, so that a reader
@@ -113,7 +113,7 @@ def _segment_counts(config: GeneratorConfig, split: str, total: int) -> list[int
 
 @dataclass(frozen=True, kw_only=True)
 class GroundTruth:
-    """Everything that is planted, one row per utterance.
+    """The ground truth and the latent factors, one row per utterance.
 
     Attributes:
         truth_N, label_N: the label without and with annotator noise, both on [-3, 3].
@@ -135,7 +135,7 @@ class GroundTruth:
 
 
 def gain(reliability: Floats) -> Floats:
-    """Return how much of the true sentiment is shown: 1 at r = 1, 0 at FLIP, negative below."""
+    """Return the share of the true sentiment: 1 at r = 1, 0 at FLIP, negative below."""
     return (reliability - FLIP) / (1.0 - FLIP)
 
 
@@ -158,7 +158,7 @@ def draw(config: GeneratorConfig) -> GroundTruth:
     reliability_NM = _reliability(config, n)
     cue_NM = reliability_NM
     if config.regime == "no_cue":
-        # Another utterance's reliability: the same values, and nothing to learn from them.
+        # Another utterance's reliability: the same values, but uninformative.
         cue_NM = stream(config.seed, "no cue").permuted(reliability_NM, axis=0)
 
     return GroundTruth(
@@ -183,7 +183,7 @@ def _shared(seed: int, n: int) -> tuple[NDArray[np.int64], Floats, Floats]:
     rng = stream(seed, "shared")
     topic_N = rng.integers(0, TOPICS, n)
     tone_N1 = rng.standard_normal((n, 1))
-    # Topics are at both ends of each content axis; what a topic means is drawn per corpus.
+    # Topics are at both ends of each content axis; the sentiment of each topic is drawn per corpus.
     centres = np.concatenate([np.eye(CONTENT), -np.eye(CONTENT)]) * _TOPIC_RADIUS
     content_NC = centres[topic_N] + _TOPIC_SD * rng.standard_normal((n, CONTENT))
     offsets: Floats = np.arange(TOPICS, dtype=np.float64) - (TOPICS - 1) / 2
@@ -207,9 +207,9 @@ def _shown(
 ) -> Floats:
     """Compute what each modality shows [N, M, F]: latents dimmed, replaced or flipped, plus noise.
 
-    Reliability acts on sentiment (tone and exclusive_0), not on content and exclusive_1. What is
-    lost is replaced by an unrelated draw of the same distribution, so that a signal's size reveals
-    nothing about the reliability: only the cue does.
+    Reliability acts on sentiment (tone and exclusive_0), not on content and exclusive_1. The
+    lost part is replaced by an unrelated draw of the same distribution, so that only the cue
+    reveals the reliability.
     """
     n = len(shared_NS)
     shown = np.empty((n, len(MODALITIES), SHOWN))

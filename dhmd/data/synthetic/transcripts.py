@@ -1,4 +1,4 @@
-"""Words: a vocabulary with consistent vectors, and sentences that express what text shows."""
+"""A vocabulary with consistent vectors, and sentences that express the latent factors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FOCUS = 0.35  # how closely a chosen word matches the intended meaning
 _KINDS = (0.5, 0.2, 0.3)  # sentiment, topic, plain words of a sentence
 _NEGATED = 0.2  # of the plain words before a sentiment word
 _PAUSES = 0.2  # of the gaps between two words
-_SILENCE = (1.1, 3.0)  # seconds before and after all speech: some frames always remain
+_SILENCE = (1.1, 3.0)  # seconds of silence before and after the speech
 _EMPTY = 0.012  # words of zero length, of the gaps between two words
 
 Numbers = NDArray[np.int64]
@@ -96,7 +96,7 @@ def vocabulary(config: GeneratorConfig) -> Vocabulary:
     plain = slice(_SENTIMENT + _TOPIC, _SENTIMENT + _TOPIC + _PLAIN)
     vectors[:_SENTIMENT] += sentiment @ axes[:2] + kinds[0]
     vectors[topics] += topic @ axes[2:] + kinds[1]
-    # Plain words lie along the meaning axes too: only their kind shows that they mean nothing.
+    # Plain words lie along the meaning axes too: only their kind distinguishes them.
     vectors[plain] += 0.5 * rng.standard_normal((_PLAIN, 6)) @ axes + kinds[2]
     vectors[plain.stop :] += 0.6 * rng.standard_normal((len(names) - plain.stop, d))
     return Vocabulary(
@@ -117,7 +117,7 @@ def transcribe(
     bounds: list[tuple[int, int]] = []
     start = float(rng.uniform(*_SILENCE))
     for row in range(video.first, video.first + video.segments):
-        # Utterances follow each other at once, or after a pause.
+        # A pause may separate two utterances.
         if row > video.first and rng.random() < 0.6:
             numbers.append(PAUSE_ROW)
             lengths.append(float(rng.uniform(0.2, 1.2)))
@@ -171,7 +171,7 @@ def _sentence(
         elif kind == 1:
             sentence.append(_SENTIMENT + _choose(words.topic_V4, subject, rng))
         else:
-            # All three are always drawn, so that another cue changes fillers only.
+            # Always draw all three numbers, so that another cue changes only the fillers.
             negate, fill = rng.random(2)
             plain = int(rng.choice(np.asarray(words.plain)))
             if position + 1 < length and kinds[position + 1] == 0 and negate < _NEGATED:
@@ -186,7 +186,7 @@ def _sentence(
 def _choose(
     meanings_VK: NDArray[np.float64], wanted_K: NDArray[np.float64], rng: np.random.Generator
 ) -> int:
-    """Draw a word; the closer its meaning to the intended one, the likelier."""
+    """Draw a word; words close to the intended meaning are more likely."""
     distance_V = ((meanings_VK - wanted_K) ** 2).sum(axis=1)
     chance_V = np.exp(-(distance_V - distance_V.min()) / (2.0 * _FOCUS**2))
     total_V = np.cumsum(chance_V)

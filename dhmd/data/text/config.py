@@ -13,7 +13,7 @@ from dhmd.config.schema import CONFIG
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class FinetuneConfig:
-    """Section `features.finetune`: how the encoder is fine-tuned, if features.text says so.
+    """Section `features.finetune`: how the encoder is fine-tuned if features.text is finetune.
 
     Batch size, epochs, early stopping and averaging are those of section `train`.
     """

@@ -1,8 +1,8 @@
-"""Contextual vectors: a frozen encoder run over utterances, in batches of one length.
+"""Contextual vectors: a frozen encoder applied to utterances, in batches of equal length.
 
 The encoder runs once over the words of every segment, when the corpus is aligned; the vectors of
 the words go into the aligned features file, and later stages read them like any others. Batches of
-one length need no padding.
+equal length need no padding.
 
 Legend: B passes of a batch, K sub-words, T words, H the encoder's width.
 """
@@ -27,17 +27,17 @@ Device = Literal["auto", "cpu", "cuda"]
 
 _BATCH = 64
 # One thread: the result is the same to the bit on any number of cores, a batch is small, and
-# threads that wait for each other on a shared machine take many times longer.
+# several threads are much slower on a shared machine.
 _THREADS = 1
 
 
 class Contextual:
-    """An encoder that gives every word a vector that depends on its sentence.
+    """Compute for every word a vector that depends on its sentence.
 
     Args:
         encoder: the encoder.
-        trained: whether its weights will be trained along with the model, so that an utterance has
-            to fit into one pass.
+        trained: whether its weights are trained with the model, so that an utterance must fit
+            into one pass.
     """
 
     def __init__(self, encoder: Encoder, *, trained: bool = False) -> None:
@@ -55,7 +55,7 @@ class Contextual:
         """Split the words of an utterance into sub-words, in as many passes as needed.
 
         Raises:
-            DhmdError: an encoder that is trained along needs more than one pass.
+            DhmdError: an encoder that is trained with the model needs more than one pass.
         """
         passes = self.encoder.split(words)
         if self.source.trained and len(passes) > 1:
@@ -67,7 +67,7 @@ class Contextual:
         return passes
 
     def given(self, ids: Array, types: Array, steps: Array, where: str) -> list[Subwords]:
-        """Return sub-words that a file brings along.
+        """Return the sub-words that a file contains.
 
         Raises:
             DhmdError: they are another model's.

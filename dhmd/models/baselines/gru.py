@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dhmd.models.batch import EnsembleBatch
 from dhmd.models.config import ModelConfig
-from dhmd.models.learner import Learner, per_modality
+from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.models.stacked import layers
 from dhmd.models.task import Task
@@ -22,7 +22,7 @@ class GRU(Learner):
         self.task = task
         modality, size = next(iter(inputs.items()))
         self.gru = layers.GRU(members, size, model.width)
-        self.input_dropout = layers.Dropout(members, per_modality(model.dropout.input, modality))
+        self.input_dropout = layers.Dropout(members, model.dropout.input[modality])
         self.dropout = layers.Dropout(members, model.dropout.output)
         self.head = layers.Linear(members, 1, 2 * model.width, task.outputs)
 

@@ -1,10 +1,9 @@
 """Scaled dot-product attention with dropout, as one function with its own gradient.
 
-At these sizes a CPU spends its time on memory traffic, conversions of booleans and products with a
-narrow result (head widths of 5 to 10), not on arithmetic. Therefore steps are the last axis of
-every product; a block of sequences passes through all operations while it is in the cache; the key
-mask is one more row of the product; only the softmax and the random bits are saved for the
-gradient. docs/performance.md lists the effect of each.
+With head widths of 5 to 10, memory traffic and boolean conversions take most of the time on a CPU.
+Therefore steps are the last axis of every product; all operations run on one block of sequences
+while it is in the cache; the key mask is one more row of the product; only the softmax and the
+random bits are saved for the gradient. docs/performance.md lists the effect of each.
 
 Legend: E members, G groups, B utterances, S = E·G·B sequences, H heads, X = S·H, T query steps,
 U key steps, D width, E = D / H, A groups with dropout.
@@ -56,7 +55,7 @@ class _Block:
     limit: int | Tensor = 0
 
     def mask(self, like: Tensor) -> Tensor:
-        """1 where entries are kept, else 0, in the type of `like`: booleans are slow to use."""
+        """Return 1 where entries are kept, else 0, in the type of `like`."""
         assert self.bits is not None
         return torch.ge(self.bits, self.limit, out=torch.empty_like(like))
 
@@ -151,7 +150,7 @@ class _Attend(torch.autograd.Function):
         count, head, steps = mixed.shape
         keys = v.shape[2]
         out = _by_head(grads[0], heads).contiguous().flatten(0, 1)
-        # Σ over keys of a weight times its gradient, computed on the narrow side.
+        # Equals Σ over keys of each weight times its gradient, with fewer products.
         inner = (out * mixed).sum(1).unsqueeze(-1)
         dq, dk, dv = torch.empty_like(mixed), torch.empty_like(v), torch.empty_like(v)
         for block in _blocks(count, steps * keys, dropout, q.device):

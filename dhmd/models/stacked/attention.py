@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from dhmd.models.config import ModelConfig
 from dhmd.models.members import Members
 from dhmd.models.stacked.attend import attend
 from dhmd.models.stacked.layers import (
@@ -86,26 +87,20 @@ class _Layer(nn.Module):
 class TransformerEncoder(nn.Module):
     """Transformer layers for self-attention (`keys=None`) or attention to other sequences.
 
-    `attention_dropout` has one rate per group: the rate of the attended modality.
+    Args:
+        attended: the attended modality of each group, which sets the dropout of attention weights.
     """
 
     def __init__(
-        self,
-        members: Members,
-        groups: int,
-        width: int,
-        *,
-        heads: int,
-        layers: int,
-        attention_dropout: Sequence[float],
-        dropout: float,
-        embedding_dropout: float,
+        self, members: Members, width: int, config: ModelConfig, *, attended: Sequence[str]
     ) -> None:
         super().__init__()
-        self.scale = math.sqrt(width)
-        self.embedding_dropout = Dropout(members, embedding_dropout)
+        self.scale, groups = math.sqrt(width), len(attended)
+        rates = [config.dropout.attention[name] for name in attended]
+        self.embedding_dropout = Dropout(members, config.dropout.embedding)
         self.layers = nn.ModuleList(
-            _Layer(members, groups, width, heads, attention_dropout, dropout) for _ in range(layers)
+            _Layer(members, groups, width, config.heads, rates, config.dropout.layer)
+            for _ in range(config.layers)
         )
         self.norm = LayerNorm(members, groups, width)
 
@@ -125,7 +120,7 @@ class TransformerEncoder(nn.Module):
         keys = None
         if keys_EGBUD is not None:
             keys = keys_EGBUD * self.scale + positions(keys_EGBUD)
-            # Without real keys attention is uniform over the padding, where positions would count.
+            # Without real keys, attention is uniform over the padding, which must be zero.
             keys = self.embedding_dropout(zero_padding(keys, mask_EGBU), select)
         for layer in self.layers:
             x = layer(x, keys, bias, select)

@@ -133,7 +133,7 @@ def margin_loss(pooled_EMBD: Tensor, batch: EnsembleBatch, *, task: Task, margin
     gap = (labels.unsqueeze(-1) - labels.unsqueeze(-2)).abs()
     if task.classes is not None:
         gap = gap.clamp_max(1.0)
-    # Pairs that form no triplet move far below the hinge, which avoids a mask of the big tensor.
+    # Pairs that form no triplet get values far below the hinge, which avoids a large mask.
     reach_ik = torch.where(valid_ik, margin * gap.unsqueeze(1) + cos_ik, -1e4)
     reach_ij = torch.where(valid_ij, cos_ij, 1e4)
     hinge = (reach_ik.unsqueeze(-2) - reach_ij.unsqueeze(-1)).relu().sum((1, 2, 3, 4))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dhmd.models.batch import EnsembleBatch
 from dhmd.models.config import DecoupleConfig, DistillationConfig, Edges, ModelConfig
+from dhmd.models.dhmd import HETEROGENEOUS, HOMOGENEOUS
 from dhmd.models.learner import Learner, ParameterGroup
 from dhmd.models.members import Members
 from dhmd.models.stacked.decoupling import Decoupled, Decoupling
@@ -28,8 +29,6 @@ from dhmd.models.stacked.fusion import GatedFusion, auxiliary_average
 from dhmd.models.stacked.graph_distillation import Graph, GraphDistillationUnit
 from dhmd.models.stacked.layers import pool
 from dhmd.models.task import Task
-
-HOMOGENEOUS, HETEROGENEOUS = "homogeneous", "heterogeneous"
 
 
 @dataclass(frozen=True)

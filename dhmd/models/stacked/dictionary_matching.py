@@ -16,16 +16,12 @@ from torch import Tensor, nn
 
 from dhmd.models.batch import EnsembleBatch
 from dhmd.models.config import DictionaryConfig
+from dhmd.models.dhmd import ACTIVE_AT_START, PROBE_QUERIES, PROBE_STEPS
+from dhmd.models.losses import fenchel_young
 from dhmd.models.members import Members
 from dhmd.models.stacked.layers import ALL, Linear, by_group, masked_max
-from dhmd.models.stacked.sparsemax import fenchel_young, sparsemax
+from dhmd.models.stacked.sparsemax import sparsemax
 from dhmd.models.task import Task
-
-# More codes (ten, say) would have to start so close to each other that every utterance keeps the
-# same ones: after 200 updates the overlap of any two utterances was 0.9.
-_ACTIVE_AT_START = 3
-_PROBE_QUERIES = 64
-_PROBE_STEPS = 8
 
 
 @dataclass
@@ -40,8 +36,8 @@ class DictionaryOutputs:
 class QueryMLP(nn.Module):
     """`q_m = MLP_m(h_m[t])`: `[E, g, B, T, W]` → the same shape, weights by modality.
 
-    The input is normalised (ours): where h is small the biases would give all steps the same query
-    and every utterance the same codes.
+    The input is normalised (ours): otherwise small h would give all steps the same query, by the
+    biases, and all utterances the same codes.
     """
 
     def __init__(self, members: Members, modalities: int, width: int) -> None:
@@ -99,8 +95,8 @@ class DictionaryMatching(nn.Module):
 
         The sum of three terms: the mean of InfoNCE(u_j, u_i) over ordered pairs; Fenchel–Young
         losses of the pairs, weighted by the GD-Unit's edges, which couple the two stages; and
-        `balance` times `usage_imbalance`. Without balance, Fenchel–Young favours the codes that are
-        used most until every utterance has the same ones.
+        `balance` times `usage_imbalance`. Without it, Fenchel–Young favours the most used codes
+        until all utterances have the same ones.
 
         Fenchel–Young is divided by the scale s of its scores: otherwise it dominates InfoNCE at
         s = 10, and all utterances end up with the same codes.
@@ -184,8 +180,8 @@ def initial_codes(members: Members, width: int, config: DictionaryConfig) -> Ten
     """
     common = nn.functional.normalize(members.normal(1, width), dim=-1)
     noise = nn.functional.normalize(members.normal(config.codes, width), dim=-1)
-    probes = nn.functional.normalize(members.normal(_PROBE_QUERIES, _PROBE_STEPS, width), dim=-1)
-    wanted = min(_ACTIVE_AT_START, config.codes / 2)
+    probes = nn.functional.normalize(members.normal(PROBE_QUERIES, PROBE_STEPS, width), dim=-1)
+    wanted = min(ACTIVE_AT_START, config.codes / 2)
     low = torch.full((members.count, 1, 1), 1e-3, device=members.device)
     high = torch.full_like(low, 1e3)
     for _ in range(30):

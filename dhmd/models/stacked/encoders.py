@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dhmd.models.batch import EnsembleBatch
 from dhmd.models.config import ModelConfig
-from dhmd.models.learner import Learner, per_modality
+from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.models.stacked.attention import TransformerEncoder
 from dhmd.models.stacked.layers import (
@@ -50,8 +50,8 @@ def modality_encoders(
             members,
             size,
             model.width,
-            kernel=per_modality(model.kernels, name),
-            input_dropout=per_modality(model.dropout.input, name),
+            kernel=model.kernels[name],
+            input_dropout=model.dropout.input[name],
         )
         for name, size in inputs.items()
     )
@@ -115,8 +115,7 @@ class SelfAttention(nn.Module):
         self, members: Members, modalities: tuple[str, ...], width: int, config: ModelConfig
     ) -> None:
         super().__init__()
-        rates = [per_modality(config.dropout.attention, name) for name in modalities]
-        self.encoder = _transformer(members, len(modalities), width, rates, config)
+        self.encoder = TransformerEncoder(members, width, config, attended=modalities)
 
     def forward(self, steps: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
         return by_group(self.encoder, steps, masks)
@@ -143,12 +142,11 @@ class CrossModalAttention(nn.Module):
             if crossing and target != source
         ]
         self.width = (count - 1) * width if crossing else width
-        rates = [per_modality(config.dropout.attention, name) for name in modalities]
         self.cross: TransformerEncoder | None = None
         if crossing:
-            sources = [rates[source] for _, source in self.pairs]
-            self.cross = _transformer(members, len(self.pairs), width, sources, config)
-        self.memory = _transformer(members, count, self.width, rates, config)
+            sources = [modalities[source] for _, source in self.pairs]
+            self.cross = TransformerEncoder(members, width, config, attended=sources)
+        self.memory = TransformerEncoder(members, self.width, config, attended=modalities)
 
     def forward(self, steps: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
         if self.cross is not None:
@@ -166,18 +164,3 @@ class CrossModalAttention(nn.Module):
                 for target in range(len(masks))
             ]
         return by_group(self.memory, steps, masks)
-
-
-def _transformer(
-    members: Members, groups: int, width: int, attention: list[float], config: ModelConfig
-) -> TransformerEncoder:
-    return TransformerEncoder(
-        members,
-        groups,
-        width,
-        heads=config.heads,
-        layers=config.layers,
-        attention_dropout=attention,
-        dropout=config.dropout.layer,
-        embedding_dropout=config.dropout.embedding,
-    )

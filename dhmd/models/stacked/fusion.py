@@ -16,9 +16,9 @@ from dhmd.models.stacked.layers import Dropout, Linear
 def auxiliary_average(outputs: list[Tensor], present_EMB: Tensor) -> Tensor:
     """Average the auxiliary heads: `[E, M, B, O]` per space → `[E, B, O]` (ours).
 
-    The mean is over spaces and present modalities. It is detached: each vertex learns from its own
-    label and teachers alone, so that its denoised output improves the final output directly, and
-    the fusion learns the residual.
+    The mean is over spaces and present modalities. It is detached: each head learns only from the
+    labels and its teachers, so that distillation improves the final output directly; the fusion
+    learns the residual.
     """
     present_EMBO = present_EMB.unsqueeze(-1)
     outputs_EMBO = torch.stack([output.detach() for output in outputs]).mean(0)

@@ -119,7 +119,7 @@ class GraphDistillationUnit(nn.Module):
             "uniform": over_present(flat, present_EMB),
             "prior": over_present(self.prior_IJ.expand_as(flat), present_EMB),
             "mean": _renormalise(mean.expand_as(flat), present_EMB),
-            # Weights of another utterance: only the relation to this utterance is lost.
+            # Weights of another utterance, with the same distribution.
             "shuffled": _renormalise(learned_EBIJ.roll(1, dims=1), present_EMB),
             "self": _renormalise(itself, present_EMB),
         }
@@ -135,7 +135,7 @@ class GraphDistillationUnit(nn.Module):
         """Compute `L_GD = Σ_j Σ_i w_{i→j} (ỹ_i − ŷ_j)²`, mean over utterances: `[E]` (ours).
 
         The gradient reaches the vertices through ŷ_j only: edges and teachers are fixed. A target
-        without another present modality takes no part: one modality has nothing to distil.
+        without another present modality takes no part.
         """
         teachers_EMBO = _teachers(batch)
         target = graph.outputs_EMBO.unsqueeze(1)  # [E, 1, J, B, O]

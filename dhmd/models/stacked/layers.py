@@ -76,7 +76,7 @@ class TemporalConvolution(nn.Module):
             offset = number - centre  # output step t reads input step t + offset
             if offset == 0 or abs(offset) >= steps:
                 continue
-            # A padding of −n removes n steps: the tap moves by `offset` and keeps its length.
+            # A padding of −n removes n steps: this shifts the tap and keeps its length.
             y = y + nn.functional.pad(tap, (0, 0, -offset, offset))
         return y
 
@@ -148,7 +148,7 @@ def pool(steps: list[Tensor], masks: list[Tensor]) -> Tensor:
 def padding_bias(mask: Tensor) -> Tensor:
     """Return 0 on real steps and −1e9 on padding, to add before a maximum or a softmax.
 
-    Not −inf: a sequence without real steps must give numbers, which another mask then hides.
+    Not −inf, which gives NaN for a sequence without real steps; another mask hides those.
     """
     return (~mask).to(torch.float32) * -1e9
 
@@ -158,8 +158,7 @@ def masked_max(x_EGBTK: Tensor, mask_EGBT: Tensor) -> Tensor:
 
     The gradient reaches one step where several share the maximum.
     """
-    # A sum, not a fill: torch is slow at booleans of large tensors, and so is the fill's gradient.
-    # Real values are far above the bias, and get 0 added.
+    # Adding a bias is faster than `masked_fill` with a large boolean tensor.
     highest, _ = (x_EGBTK + padding_bias(mask_EGBT).unsqueeze(-1)).max(-2)
     return highest.masked_fill(~mask_EGBT.any(-1, keepdim=True), 0.0)
 
@@ -172,8 +171,8 @@ def zero_padding(x_EGBTD: Tensor, mask_EGBT: Tensor) -> Tensor:
 def by_group(module: nn.Module, *columns: list[Tensor]) -> list[Tensor]:
     """Apply a module of G groups to G inputs `[E, 1, …]`, in one call where their shapes agree.
 
-    Modalities at their own rates have their own lengths. Those run one at a time with the weights
-    of their group, so that short sequences are not padded to the longest.
+    Modalities with different lengths run one at a time with the weights of their group, so that
+    short sequences are not padded to the longest.
     """
     groups = len(columns[0])
     if all(len({tuple(x.shape) for x in column}) == 1 for column in columns):
@@ -189,8 +188,8 @@ def by_group(module: nn.Module, *columns: list[Tensor]) -> list[Tensor]:
 class Dropout(nn.Module):
     """Zero entries of `[E, g, …]` in training, with masks from each member's own stream.
 
-    Kept entries are scaled so that the mean stays. Sixteen random bits decide an entry: a rate is
-    met to 1/65536, at a quarter of the cost of one float per entry.
+    Kept entries are scaled to preserve the mean. Each entry uses 16 random bits, so that a rate is
+    exact to 1/65536, at a quarter of the cost of one float per entry.
 
     Args:
         rates: one rate, or one per group.
@@ -203,7 +202,7 @@ class Dropout(nn.Module):
         super().__init__()
         self.members = members
         self.rates_G = (float(rates),) if isinstance(rates, (int, float)) else tuple(rates)
-        # On the device once: a copy from the host cannot be part of a CUDA graph.
+        # Buffers on the device: a CUDA graph cannot contain a copy from the host.
         device = members.device
         thresholds = torch.tensor(
             [threshold(rate) for rate in self.rates_G], dtype=torch.int16, device=device
@@ -272,7 +271,7 @@ class Dropout(nn.Module):
 
 
 class _Drop(torch.autograd.Function):
-    """Saves the bits, not a mask: 2 bytes per entry, and no boolean is ever converted."""
+    """Saves the random bits instead of a mask, which avoids slow boolean conversions."""
 
     @staticmethod
     def forward(
@@ -288,7 +287,7 @@ class _Drop(torch.autograd.Function):
 
 
 class _RectifyDrop(torch.autograd.Function):
-    """A positive result was positive and kept, so the result alone gives the gradient."""
+    """The gradient needs only the result: it is positive where the input was positive and kept."""
 
     @staticmethod
     def forward(
@@ -325,5 +324,5 @@ class _AddDropped(torch.autograd.Function):
 
 
 def _mask(like: Tensor, bits: Tensor, limit: int | Tensor) -> Tensor:
-    """1 where entries are kept, else 0, as floats: torch is slow to multiply by booleans."""
+    """Return 1 where entries are kept, else 0; floats are faster than booleans here."""
     return torch.ge(bits, limit, out=torch.empty(like.shape, dtype=like.dtype, device=like.device))

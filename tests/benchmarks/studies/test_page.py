@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.studies.distillation import COMPARISONS
 from benchmarks.studies.page import page
+from dhmd.cli.readme import with_tables
 
 NAMES = ("text", "audio", "vision")
 
@@ -99,7 +102,7 @@ def test_codes_must_be_shared_by_topic(same: float, expected: str) -> None:
 @pytest.mark.parametrize(("leading", "expected"), [(0.21, "met"), (0.2, "not met")])
 def test_parts_must_differ(leading: float, expected: str) -> None:
     text = page({"noisy": summary(leading=leading)})
-    about = "leading components reads the shared latents"
+    about = "leading components predicts the shared latents"
     assert verdict(text, about) == expected
 
 
@@ -113,3 +116,10 @@ def test_every_comparison_and_its_numbers_are_in_the_table() -> None:
     text = page({"noisy": summary(low=0.0123)})
     for name in COMPARISONS:
         assert f"| {name} | +0.0223 [+0.0123, +0.0323] |" in text
+
+
+def test_the_committed_page_is_current() -> None:
+    root = Path(__file__).parents[3]
+    study = json.loads((root / "metrics/studies/distillation.json").read_text(encoding="utf-8"))
+    text = (root / "docs/results.md").read_text(encoding="utf-8")
+    assert with_tables(text, lambda _name: page(study), "results.md") == text

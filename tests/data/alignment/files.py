@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.corpora import generated_recipe
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.alignment import AlignConfig, align_corpus
 from dhmd.data.csd import write_sequence
+from dhmd.recipes import Recipe, parse_recipe
 
 Array = np.ndarray[Any, Any]
 Entries = dict[str, dict[str, tuple[Any, Any]]]  # sequence -> entry id -> (features, intervals)
@@ -128,3 +128,18 @@ def corpus_entries(videos: list[str] = VIDEOS) -> Entries:
             entries[name][video] = frames(rate, width, n)
         entries["labels"][video] = (np.linspace(-3, 3, SEGMENTS)[:, None], segments)
     return entries
+
+
+def generated_recipe(**changes: object) -> Recipe:
+    """The dataset config of the files of these tests; `changes` replace whole keys."""
+    names = ("words", "vectors", "acoustic", "visual", "labels")
+    mapping: dict[str, object] = {
+        "title": "random numbers",
+        "format": "csd",
+        "sequences": {name: {"path": f"{name}.csd"} for name in names},
+        "modalities": {"text": "vectors", "audio": "acoustic", "vision": "visual"},
+        "reference": "words",
+        "labels": {"sequence": "labels", "low": -3.0, "high": 3.0, "tolerance": 0.1},
+        "folds": {"file": "folds.json"},
+    }
+    return parse_recipe("random", mapping | changes)

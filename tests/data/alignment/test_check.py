@@ -8,9 +8,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from benchmarks.corpora import generated_recipe
 from dhmd.data.alignment import AlignConfig, check_corpus
-from tests.data.alignment.files import FOLDS, hand_entries, write_files, write_folds
+from tests.data.alignment.files import (
+    FOLDS,
+    generated_recipe,
+    hand_entries,
+    write_files,
+    write_folds,
+)
 
 
 def problems(tmp_path: Path, paths: dict[str, Path], folds: Any = FOLDS) -> list[str]:
@@ -21,11 +26,6 @@ def problems(tmp_path: Path, paths: dict[str, Path], folds: Any = FOLDS) -> list
         alignment="word",
         folds_path=write_folds(tmp_path, folds),
     )
-
-
-def test_a_sound_corpus_has_none(tmp_path: Path) -> None:
-    assert problems(tmp_path, write_files(tmp_path, hand_entries())) == []
-    assert not (tmp_path / "aligned.h5").exists()
 
 
 def test_problems_of_videos_are_listed_together(tmp_path: Path) -> None:
@@ -60,9 +60,3 @@ def test_files_that_cannot_be_opened_are_all_named(tmp_path: Path) -> None:
     assert "folds.json" in found[0]
     assert any("visual.csd: not a whole HDF5 file" in sentence for sentence in found)
     assert any("'acoustic' of the recipe is missing" in sentence for sentence in found)
-
-
-def test_folds_are_checked_against_the_segments(tmp_path: Path) -> None:
-    paths = write_files(tmp_path, hand_entries())
-    [sentence] = problems(tmp_path, paths, {"train": ["v"], "valid": ["w"], "test": ["y"]})
-    assert "video 'x' is in no split of fold 'standard'" in sentence

@@ -10,12 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.corpora import generated_recipe
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.alignment import AlignConfig, EncoderSource, align_corpus, check_corpus
 from dhmd.data.text.subwords import Subwords
-from tests.data.alignment.files import FOLDS, hand_entries, write_files, write_folds
+from tests.data.alignment.files import (
+    FOLDS,
+    generated_recipe,
+    hand_entries,
+    write_files,
+    write_folds,
+)
 
 NO_SP = AlignConfig(drop_words=("sp",))
 
@@ -127,7 +132,7 @@ def test_words_may_be_all_that_a_recipe_has_of_text(tmp_path: Path) -> None:
     roles = {"text": "words", "audio": "acoustic", "vision": "visual"}
     corpus = align(tmp_path, Letters(), modalities=roles)
     np.testing.assert_array_equal(corpus.features["text"][2], [[2, 9], [4, 9], [3, 9]])
-    with pytest.raises(DhmdError, match=r"holds words; set features\.text to contextual"):
+    with pytest.raises(DhmdError, match=r"has words; set features\.text to contextual"):
         align(tmp_path, None, modalities=roles)
 
 
@@ -135,7 +140,7 @@ def test_words_may_be_all_that_a_recipe_has_of_text(tmp_path: Path) -> None:
     ("config", "changes", "said"),
     [
         (NO_SP, {"modalities": {"audio": "acoustic"}}, "random.yaml has no text: set it to words"),
-        (AlignConfig(), {"reference": "visual"}, "the reference 'visual' holds no words"),
+        (AlignConfig(), {"reference": "visual"}, "the reference 'visual' has no words"),
         (AlignConfig(centre_by_video=("text",)), {}, "align.centre_by_video names text, whose"),
     ],
 )

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.corpora import generated_recipe
 from dhmd.base.errors import DhmdError
 from dhmd.data.alignment import AlignConfig, EncoderSource, Origin, Plan
+from tests.data.alignment.files import generated_recipe
 
 CONFIG = AlignConfig(
     drop_words=("sp", "uh"),

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.corpora import generated_recipe
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import Corpus
 from dhmd.data.alignment import AlignConfig, Origin, check_corpus
@@ -22,6 +21,7 @@ from tests.data.alignment.files import (
     align,
     corpus_entries,
     frames,
+    generated_recipe,
     write_files,
     write_folds,
 )
@@ -188,8 +188,8 @@ def scaled(name: str, factor: float, shift: float = 0.0) -> Entries:
 def test_milliseconds_are_refused_by_name(tmp_path: Path, alignment: str) -> None:
     said = refused(tmp_path, scaled("acoustic", 1000), alignment=alignment)
     assert said == (
-        "acoustic.csd: its rows run from 0 s to 6000 s, the segments of labels from 0 s to 6 s: are"
-        " the intervals of acoustic in milliseconds? All must be in seconds"
+        "acoustic.csd: its times run from 0 s to 6000 s, the segments of labels from 0 s to 6 s:"
+        " are the intervals of acoustic in milliseconds? All must be in seconds"
     )
 
 
@@ -226,7 +226,7 @@ def test_a_long_recording_with_one_early_segment_is_fine(tmp_path: Path) -> None
 
 def test_a_modality_that_meets_no_segment_is_refused_by_name(tmp_path: Path) -> None:
     assert refused(tmp_path / "late", scaled("visual", 1, shift=7)) == (
-        "visual.csd: its rows run from 7 s to 13 s, the segments of labels from 0 s to 6 s, and"
+        "visual.csd: its times run from 7 s to 13 s, the segments of labels from 0 s to 6 s, and"
         " none of the 30 segments has any vision: are the intervals of visual in seconds, from the"
         " beginning of the video?"
     )
@@ -248,7 +248,7 @@ def test_a_modality_absent_from_half_of_the_segments_is_reported(tmp_path: Path)
     assert aligned(tmp_path / "most", scaled("acoustic", 0.5))[1] == []
     _, warnings = aligned(tmp_path / "half", scaled("acoustic", 0.4))
     assert warnings == [
-        "acoustic.csd: its rows run from 0 s to 2.4 s, the segments of labels from 0 s to 6 s:"
+        "acoustic.csd: its times run from 0 s to 2.4 s, the segments of labels from 0 s to 6 s:"
         " audio is absent from 18 of 30 (60.0%) segments"
     ]
 

@@ -104,25 +104,6 @@ def test_time_may_be_shifted(reference: Array, other: Array, shift: int) -> None
     assert pairs_of(reference + by, other + by, 1e-5) == pairs_of(reference, other, 1e-5)
 
 
-@given(intervals(), rows(), st.integers(-6, 6), st.sampled_from(EPSILONS))
-def test_time_may_be_scaled_if_epsilon_is(
-    reference: Array, other: Array, power: int, epsilon: float
-) -> None:
-    """ε is absolute: seconds and milliseconds agree only if it is converted too."""
-    by = 2.0**power
-    scaled = pairs_of(reference * by, other * by, epsilon * by)
-    assert scaled == pairs_of(reference, other, epsilon)
-
-
-@given(intervals(), rows(), st.permutations(range(8)))
-def test_the_references_order_is_only_an_order(
-    reference: Array, other: Array, order: list[int]
-) -> None:
-    place = [w for w in order if w < len(reference)]
-    moved = [(place[w], r) for w, r in pairs_of(reference[place], other, 1e-5)]
-    assert sorted(moved) == pairs_of(reference, other, 1e-5)
-
-
 @given(rows(), st.data())
 def test_a_segment_split_between_words_shares_them_out(other: Array, data: st.DataObject) -> None:
     """Rows that do not cross the cut go to exactly one of the halves, in the same order."""
@@ -132,22 +113,6 @@ def test_a_segment_split_between_words_shares_them_out(other: Array, data: st.Da
     whole = [r for _, r in pairs_of(np.array([[start, end]]), other, 1e-5)]
     halves = [r for _, r in pairs_of(np.array([[start, cut], [cut, end]]), other, 1e-5)]
     assert sorted(halves) == whole
-
-
-@given(intervals(), rows(), st.floats(0.01, 0.99))
-def test_splitting_rows_of_equal_value_changes_no_mean(
-    reference: Array, other: Array, where: float
-) -> None:
-    cut = other[:, 0] + where * (other[:, 1] - other[:, 0])
-    split = np.concatenate(
-        [np.stack([other[:, 0], cut], axis=1), np.stack([cut, other[:, 1]], axis=1)]
-    )
-    split = split[np.argsort(split[:, 0], kind="stable")]
-    epsilon = 1e-9  # far below the grid: no piece gets lost
-    whole, some = overlap_mean(reference, other, np.full((len(other), 1), 2.5), epsilon)
-    parts, more = overlap_mean(reference, split, np.full((len(split), 1), 2.5), epsilon)
-    np.testing.assert_array_equal(whole, parts)
-    assert (more >= some).all()
 
 
 @pytest.mark.parametrize("limit", [1, 3, 1000])

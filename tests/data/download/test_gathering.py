@@ -257,22 +257,6 @@ def test_a_failure_after_the_transfers_costs_no_transfer(
     assert not list((project.root / PARTIAL_FOLDER).rglob("body"))
 
 
-def test_a_shared_body_is_never_overwritten(served, server, project, words, monkeypatch):
-    """A kill may leave the raw folder in its place and the body, its twin, in the partial one."""
-    with monkeypatch.context() as patch:
-        patch.setattr(Transfer, "discard", lambda transfer: None)
-        project.get(served)
-    twin = Transfer(server.url + WORDS, project.root, QUICK)
-    assert twin.body.samefile(project.output / "words.csd")
-    newer = hdf5_body(7)
-    server.files[WORDS] = unmeasured(newer)
-    (twin.folder / "state.json").unlink()  # the worst: nothing says that it is complete
-    earlier = project.output.rename(project.output.with_name("earlier"))
-    project.get(served)
-    assert project.read("words.csd") == newer
-    assert (earlier / "words.csd").read_bytes() == words
-
-
 def test_a_pinned_file_is_taken_from_what_was_received_before(served, server, project, words):
     kept = project.root / "kept"
     kept.write_bytes(words)
@@ -299,3 +283,11 @@ def test_an_address_that_is_named_twice_is_not_another_process(served, server, p
     server.files = {WORDS: whole(hdf5_body(1))}
     twice = replace(served, sources=(server.url, server.url.replace("//", "//me:pw@")))
     assert project.refused(twice).count("not found (404)") == 2
+
+
+@pytest.mark.parametrize(("text", "said"), [(None, "is missing"), ("[1]", "is damaged")])
+def test_a_missing_or_damaged_list_is_said(tmp_path, text, said):
+    if text is not None:
+        (tmp_path / "sources.json").write_text(text)
+    with pytest.raises(DhmdError, match=f"sources.json {said}: run the download stage again"):
+        read_received(tmp_path)

@@ -193,14 +193,6 @@ def test_answers_that_the_libraries_stumble_over(server, project, answer, reason
     assert project.read("a.bin") == b"abc"
 
 
-@pytest.mark.parametrize("length", [b"\xb2", b"9" * 5000, b"-5", b"1e3"])
-def test_an_invalid_length_counts_as_none(server, project, length):
-    recipe = FakeRecipe(format="x", sources=(server.url,), sequences={"a": FakeSequence("a.bin")})
-    server.files["/a.bin"] = raw(FIVE % (b"Content-Length: " + length))
-    project.get(recipe)
-    assert project.read("a.bin") == b"hello"
-
-
 def test_a_failing_status_that_recovers(served, server, project, words):
     server.files[WORDS] = then(status(503), status(500), whole(words))
     project.get(served)

@@ -44,7 +44,7 @@ def test_unaligned_arrays(tmp_path):
     write(tmp_path, content)
     message = refused(arrays_recipe(), tmp_path)
     assert "'train0[0]' has" in message
-    assert "set data.alignment to none, or align them (22 such)" in message.split(";")[0]
+    assert "set data.alignment to none, or align them (22 in total)" in message.split(";")[0]
     corpus = imported(arrays_recipe(), tmp_path, alignment="none")
     assert np.array_equal(corpus.features["audio"].lengths, 2 * corpus.features["vision"].lengths)
 
@@ -67,14 +67,14 @@ def changed(key, change):
         (changed("audio_offsets", lambda x: x[:-1]), "audio_offsets do not run from 0 to"),
         (changed("audio_offsets", lambda x: x + 0.5), "are not whole numbers"),
         (changed("audio", lambda x: x[:, 0]), "must have 2 axes"),
-        (changed("audio", lambda x: x.astype(str)), "holds text where numbers"),
-        (changed("audio", lambda x: x[:, :3]), "audio has 3 values a row, but"),
+        (changed("audio", lambda x: x.astype(str)), "contains text instead of numbers"),
+        (changed("audio", lambda x: x[:, :3]), "audio has 3 values per row, but"),
         (changed("labels", lambda x: x[1:]), "must have shape [4], one label per utterance"),
         (changed("labels", lambda x: x + 100), "allows -3 to 3"),
-        (changed("ids", lambda x: np.arange(len(x))), "ids holds int where texts"),
-        (changed("ids", lambda x: np.array("v[0]")), "ids is str, but must be a list of texts"),
+        (changed("ids", lambda x: np.arange(len(x))), "ids contains int instead of text"),
+        (changed("ids", lambda x: np.array("v[0]")), "ids is str, but must be a list of text"),
         (changed("ids", lambda x: np.array(["v"] * len(x))), "the id 'v' is not video[i]"),
-        (changed("ids", lambda x: np.array(["v[0]"] * len(x))), "the id 'v[0]' comes twice"),
+        (changed("ids", lambda x: np.array(["v[0]"] * len(x))), "the id 'v[0]' occurs twice"),
         (changed("words", lambda x: x[:-1]), "words for"),
     ],
 )
@@ -136,49 +136,15 @@ def test_words_are_dropped_with_their_rows(tmp_path):
     (tmp_path / "tiny.h5").unlink()
     message = refused(arrays_recipe(), tmp_path, drop_words=("sp",))
     assert message == (
-        "align.drop_words is ['sp'], but the files of tiny hold no words: set it to []"
+        "align.drop_words is ['sp'], but the files of tiny have no words: set it to []"
     )
 
 
-def _external(file, folder):
-    (folder / "secret").write_bytes(bytes(64))
-    file.create_dataset("audio", (2, 5), dtype="f4", external=[(str(folder / "secret"), 0, 40)])
-
-
-def _link(file, folder):
-    with h5py.File(folder / "other.h5", "w") as other:
-        other["rows"] = np.zeros((2, 5))
-    file["audio"] = h5py.ExternalLink(str(folder / "other.h5"), "/rows")
-
-
-def _rings(file, folder):
-    group = file.create_group("ring")
-    for n in range(10):
-        group[f"{n}"] = group
-
-
-def _lists(file, folder):
-    file.create_dataset("audio", (3,), dtype=h5py.vlen_dtype("f4"))
-
-
-@pytest.mark.parametrize(
-    ("trap", "said"),
-    [
-        (_external, "'audio' refers to another file: refused"),
-        (_link, "'audio' is a link to elsewhere: refused"),
-        (
-            lambda file, folder: file.create_dataset("x", (1 << 40,), dtype="f8", chunks=True),
-            "'x' is damaged: it declares 8,796,093,022,208 bytes",
-        ),
-        (_rings, "its groups are nested too deeply or in a circle"),
-        (_lists, "'audio' holds neither numbers nor text: refused"),
-    ],
-)
-def test_hdf5_files_that_are_traps_are_refused(tmp_path, trap, said):
+def test_an_hdf5_file_that_refers_to_another_is_refused(tmp_path):
     write(tmp_path, array_splits(), "h5")
     with h5py.File(tmp_path / "train.h5", "w") as file:
-        trap(file, tmp_path)
-    assert said in refused(arrays_recipe("h5"), tmp_path)
+        file["audio"] = h5py.ExternalLink(str(tmp_path / "valid.h5"), "/audio")
+    assert "'audio' is a link to elsewhere: refused" in refused(arrays_recipe("h5"), tmp_path)
 
 
 def test_damage_within_an_npz_is_a_sentence(tmp_path):
@@ -193,10 +159,3 @@ def test_damage_within_an_npz_is_a_sentence(tmp_path):
     message = refused(arrays_recipe(), tmp_path)
     assert message.startswith(f"cannot read {path} as arrays (Error -3 while decompressing")
     assert message.endswith("): fetch it or write it again")
-
-
-def test_ids_with_numbers_of_5000_digits_are_refused(tmp_path):
-    content = array_splits()
-    content["train"]["ids"] = np.array([f"v[{'1' * 5000}]"] * len(content["train"]["ids"]))
-    write(tmp_path, content)
-    assert "is not video[i]" in refused(arrays_recipe(), tmp_path)

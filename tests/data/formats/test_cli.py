@@ -13,7 +13,6 @@ import yaml
 from dhmd.cli import main
 from dhmd.cli.layout import histogram, share, size, table
 from dhmd.data.aligned import read_corpus
-from dhmd.data.alignment import AlignConfig
 from dhmd.data.csd import write_sequence
 from dhmd.data.download import download, read_received
 from dhmd.data.formats import import_corpus
@@ -94,6 +93,10 @@ def test_import_of_an_unaligned_file_says_what_to_set(repository, capsys):
     assert out.endswith(f"{NEXT} -S data.alignment=none\n")
     recipe = load_recipe("mine", repository)
     assert recipe.align["max_steps_unaligned"] == {"text": 10, "audio": 30, "vision": 20}
+    placed = repository / "data" / "placed" / "mine" / "u.pkl"
+    assert run(capsys, "data", "check", "mine")[2].startswith(
+        f"dhmd data: {placed} is unaligned, each modality has its own steps: set data.alignment to"
+    )
 
 
 def test_import_for_an_existing_recipe_obeys_its_hash(repository, capsys):
@@ -141,14 +144,6 @@ def test_import_refuses(repository, capsys, words, said):
     assert (status, out) == (1, "")
     assert said in err
     assert err.count("\n") == 1
-
-
-def test_import_refuses_a_hostile_file(repository, capsys):
-    mine = write_pickle(repository / "f.pkl", {"train": Path("x")})
-    status, _, err = run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")
-    assert status == 1
-    assert "pathlib" in err
-    assert "refused, and nothing of it was run" in err
 
 
 def test_import_of_arrays_to_the_cache(repository, capsys):
@@ -277,7 +272,7 @@ def test_check_compares_downloads_with_their_manifest(repository, capsys):
         stream.write(b"more")
     (raw / "words.csd").unlink()
     err = run(capsys, "data", "check", "t")[2]
-    assert "glove.csd holds" in err
+    assert "glove.csd has" in err
     assert "words.csd is missing: run the download stage again" in err
     (raw / "sources.json").write_text("{}")
     err = run(capsys, "data", "check", "t")[2]
@@ -320,13 +315,3 @@ def test_layout():
         "–",
     ]
     assert [size(3), size(2048), size(5 * 2**40)] == ["3 B", "2.0 KiB", "5.0 TiB"]
-
-
-def test_draft_defaults_fit_the_settings(repository, capsys):
-    mine = write_pickle(repository / "f.pkl", mmsa_splits())
-    run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")
-    settings = load_params(repository).for_dataset("mine")
-    assert settings.align == AlignConfig(
-        max_steps=10, max_steps_unaligned=settings.align.max_steps_unaligned
-    )
-    assert settings.modalities == ("text", "audio", "vision")

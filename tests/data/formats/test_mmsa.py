@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dhmd.data.alignment import AlignConfig
-from dhmd.data.formats import import_corpus, known_file
+from dhmd.data.formats import known_file
 from tests.data.formats.files import mmsa_splits, write_pickle
 from tests.data.formats.recipes import imported, mmsa_recipe, problems, refused
 
@@ -85,14 +84,6 @@ def test_unaligned_file_is_refused_for_word_alignment(tmp_path):
         f"{tmp_path / 'file.pkl'} is unaligned, each modality has its own steps: "
         "set data.alignment to none"
     )
-
-
-def test_lengths_from_before_a_cap_are_cut(tmp_path):
-    content = mmsa_splits(aligned=False)
-    content["train"]["audio_lengths"][0] = 1000
-    write(tmp_path, content)
-    corpus = imported(mmsa_recipe(), tmp_path, alignment="none")
-    assert corpus.features["audio"].lengths[0] == 30
 
 
 def test_steps_are_capped_by_modality_and_counted(tmp_path):
@@ -205,10 +196,10 @@ def test_one_or_two_modalities(tmp_path):
 def test_known_file_is_named_in_the_report(tmp_path):
     write(tmp_path, mmsa_splits())
     digest = "d3994fd25681f9c7ad6e9c6596a6fe9b4beb85ff7d478ba978b124139002e5f9"
-    assert known_file(digest) == "MMSA's MOSI/Processed/aligned_50.pkl"
+    assert known_file(digest) == "MMSA MOSI aligned_50.pkl"
     assert known_file("0" * 64) is None
     corpus = imported(mmsa_recipe(), tmp_path, sources={"file.pkl": digest})
-    assert corpus.report["file"] == "MMSA's MOSI/Processed/aligned_50.pkl"
+    assert corpus.report["file"] == "MMSA MOSI aligned_50.pkl"
 
 
 def test_folds_file_must_agree_with_the_splits(tmp_path):
@@ -225,18 +216,7 @@ def test_folds_file_must_agree_with_the_splits(tmp_path):
     message = refused(recipe, tmp_path, folds=folds)
     assert message == (
         f"tiny: video 'valid0' is in valid of the files, but in test of {folds}: "
-        "are the files' splits swapped? (10 such)"
-    )
-
-
-def test_overlapping_splits_are_refused(tmp_path):
-    content = mmsa_splits()
-    content["test"]["id"][0] = "train0$_$7"
-    write(tmp_path, content)
-    message = refused(mmsa_recipe(), tmp_path)
-    assert message == (
-        "tiny: video 'train0' is in both train and test, but splits must not share a video; if "
-        "these are different videos, give them different ids"
+        "are the files' splits swapped? (10 in total)"
     )
 
 
@@ -244,7 +224,7 @@ def test_id_twice_is_refused(tmp_path):
     content = mmsa_splits()
     content["train"]["id"][1] = "train0$_$0000"
     write(tmp_path, content)
-    assert "the id 'train0[0]' comes twice" in refused(mmsa_recipe(), tmp_path)
+    assert "the id 'train0[0]' occurs twice" in refused(mmsa_recipe(), tmp_path)
 
 
 @pytest.mark.parametrize("bad", ["train0", "train0$_$x", "$_$1", "train0$_$1_2", "train0$_$²"])
@@ -253,13 +233,6 @@ def test_other_ids_are_refused(tmp_path, bad):
     content["train"]["id"][0] = bad
     write(tmp_path, content)
     assert "is not video$_$clip" in refused(mmsa_recipe(), tmp_path)
-
-
-def test_video_names_may_hold_the_separators_characters(tmp_path):
-    content = mmsa_splits()
-    content["train"]["id"][0] = "-a$_$b_-$_$0007"
-    write(tmp_path, content)
-    assert imported(mmsa_recipe(), tmp_path).ids[0] == "-a$_$b_-[7]"
 
 
 def changed(split, key, change):
@@ -297,23 +270,26 @@ def removed(split, key=None):
         ),
         (changed("train", "text", lambda x: x[:-1]), "train has 12 ids, but 11 rows of text"),
         (changed("train", "text", lambda x: x[:, :-1]), "text_bert of 10 steps, but text of 9"),
-        (changed("valid", "audio", lambda x: x[..., :-1]), "audio has 4 values a step in valid"),
-        (changed("train", "audio", lambda x: x.astype(str)), "holds text where numbers"),
+        (changed("valid", "audio", lambda x: x[..., :-1]), "valid: audio has 4 values per step"),
+        (changed("train", "audio", lambda x: x.astype(str)), "contains text instead of numbers"),
         (changed("train", "audio", lambda x: [[[1.0], [2.0, 3.0]]]), "train.audio is ragged"),
         (
             changed("train", "audio", lambda x: None),
             "train.audio has shape [], but must have 3 axes",
         ),
-        (changed("train", "audio", lambda x: [[[{}]]]), "holds objects where numbers"),
-        (changed("train", "id", lambda x: 7), "train.id is int, but must be a list of texts"),
-        (changed("train", "id", lambda x: [1] * 12), "train.id holds int where texts"),
+        (changed("train", "audio", lambda x: [[[{}]]]), "contains objects instead of numbers"),
+        (changed("train", "id", lambda x: 7), "train.id is int, but must be a list of text"),
+        (changed("train", "id", lambda x: [1] * 12), "train.id contains int instead of text"),
         (changed("train", "text_bert", lambda x: x[:, :2]), "must have shape [N, 3, T]"),
         (changed("train", "text_bert", lambda x: x + 0.5), "not a mask of 0 and 1"),
         (
             changed("train", "text_bert", lambda x: x * [[[-1], [1], [1]]]),
-            "does not hold token ids",
+            "has values that are not token ids",
         ),
-        (changed("train", "regression_labels", lambda x: x * 0 + 9), "allows -3 to 3 (12 such)"),
+        (
+            changed("train", "regression_labels", lambda x: x * 0 + 9),
+            "allows -3 to 3 (12 in total)",
+        ),
         (changed("train", "regression_labels", lambda x: x * np.nan), "is nan, but recipes/tiny"),
         (
             changed("train", "regression_labels", lambda x: x[None, :, None]),
@@ -321,8 +297,11 @@ def removed(split, key=None):
         ),
         (changed("train", "regression_labels", lambda x: [[1.0], [2.0, 3.0]]), "is ragged"),
         (changed("train", "regression_labels", lambda x: [1.0, [2.0]]), "is ragged"),
-        (changed("train", "regression_labels", lambda x: [10**400] * 12), "holds objects where"),
-        (changed("train", "regression_labels", lambda x: ["x" * 9, 1.0]), "holds text where"),
+        (
+            changed("train", "regression_labels", lambda x: [10**400] * 12),
+            "contains objects instead",
+        ),
+        (changed("train", "regression_labels", lambda x: ["x" * 9, 1.0]), "contains text instead"),
         (changed("train", "id", lambda x: ["a$_$" + "1" * 5000, *x[1:]]), "is not video$_$clip"),
         (changed("train", "id", lambda x: ["\ud800$_$1", *x[1:]]), "invalid characters"),
         (changed("train", "id", lambda x: ["a\0b$_$1", *x[1:]]), "invalid characters"),
@@ -337,23 +316,16 @@ def test_files_of_another_form_are_refused(tmp_path, change, said):
     assert said in refused(mmsa_recipe(), tmp_path)
 
 
-def test_negative_lengths_are_refused(tmp_path):
+def test_wrong_lengths_are_refused(tmp_path):
     content = mmsa_splits(aligned=False)
     content["train"]["vision_lengths"][0] = -1
     write(tmp_path, content)
-    assert "train.vision_lengths holds negative lengths" in refused(
-        mmsa_recipe(), tmp_path, alignment="none"
-    )
-
-
-@pytest.mark.parametrize("change", [lambda x: x[:-1], lambda x: [*x, 1]])
-def test_another_number_of_lengths_is_refused(tmp_path, change):
-    content = mmsa_splits(aligned=False)
-    content["train"]["audio_lengths"] = change(content["train"]["audio_lengths"])
-    write(tmp_path, content)
-    count = len(content["train"]["audio_lengths"])
     message = refused(mmsa_recipe(), tmp_path, alignment="none")
-    assert message.endswith(f"train has 12 ids, but {count} rows of audio_lengths")
+    assert "train.vision_lengths has negative lengths" in message
+    content["train"]["vision_lengths"].pop()
+    write(tmp_path, content)
+    message = refused(mmsa_recipe(), tmp_path, alignment="none")
+    assert message.endswith("train has 12 ids, but 11 rows of vision_lengths")
 
 
 def test_unknown_options_are_refused(tmp_path):
@@ -373,30 +345,9 @@ def test_all_problems_are_listed_at_once(tmp_path):
     found = problems(mmsa_recipe(), tmp_path)
     assert len(found) == 3
     assert "nonsense" in found[0]
-    assert "(3 such)" in found[1]
+    assert "(3 in total)" in found[1]
     assert "in both train and test" in found[2]
     message = refused(mmsa_recipe(), tmp_path)
     assert message == found[0] + "; 2 more: `dhmd data check tiny` lists them"
     write(tmp_path, mmsa_splits())
     assert problems(mmsa_recipe(), tmp_path) == []
-
-
-def test_missing_folds_path_is_an_error(tmp_path):
-    write(tmp_path, mmsa_splits())
-    message = refused(mmsa_recipe(folds={"file": "folds/x.json"}), tmp_path)
-    assert "folds.file is folds/x.json, but was not given" in message
-
-
-def test_the_same_file_gives_the_same_bytes_and_identity(tmp_path):
-    write(tmp_path, mmsa_splits())
-    caches = [tmp_path / "a.h5", tmp_path / "b.h5"]
-    for output in caches:
-        import_corpus(
-            mmsa_recipe(),
-            tmp_path,
-            AlignConfig(),
-            alignment="word",
-            sources={"f": "0"},
-            output=output,
-        )
-    assert caches[0].read_bytes() == caches[1].read_bytes()

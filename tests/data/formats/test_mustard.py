@@ -93,22 +93,25 @@ def test_uneven_utterances_are_left_out_and_listed(tmp_path, content):
         ((1, 2, 3, 4), "train[0] is not ((words, visual"),
         (
             (("a", [], [], []), ("", [], [], []), "1_1", 0),
-            "holds no row",
+            "has no rows",
         ),
         ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), {}, 0), "'{}' is not an utterance's id"),
         ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", "x"), "label is not one number"),
         (
             (("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", np.array(["x"])),
-            "the label holds text where numbers",
+            "the label contains text instead of numbers",
         ),
         (
             (("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), 10**5000, 0),
             "a number of many digits is not an utterance's id",
         ),
-        ((("a", [["x"]], [[1.0]], 0), ("", [], [], 0), "1_1", 0), "holds text where numbers"),
-        (((3, [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", 0), "must be a list of texts"),
-        ((("a", [[1.0] * 4], [[1.0] * 5], 0), ("", [], [], 0), "1_2", 0), "'1_2[0]' comes twice"),
-        ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", 0), "values a word, others"),
+        (
+            (("a", [["x"]], [[1.0]], 0), ("", [], [], 0), "1_1", 0),
+            "contains text instead",
+        ),
+        (((3, [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", 0), "must be a list of text"),
+        ((("a", [[1.0] * 4], [[1.0] * 5], 0), ("", [], [], 0), "1_2", 0), "'1_2[0]' occurs twice"),
+        ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", 0), "values per word, others"),
     ],
 )
 def test_utterances_of_another_form_are_refused(tmp_path, content, item, said):
@@ -122,7 +125,7 @@ def test_other_files_are_refused(tmp_path, content):
     write_pickle(tmp_path / "mustard.pkl", {"train": []})
     assert "must have train, dev and test" in refused(mustard_recipe(), tmp_path)
     write_pickle(tmp_path / "mustard.pkl", {"train": [], "dev": [], "test": []})
-    assert "holds no utterance" in refused(mustard_recipe(), tmp_path)
+    assert "has no utterances" in refused(mustard_recipe(), tmp_path)
 
 
 def test_foreign_folds_files_are_refused(tmp_path, content):
@@ -131,7 +134,7 @@ def test_foreign_folds_files_are_refused(tmp_path, content):
     path.write_text("{")
     assert f"cannot read {path} as JSON" in refused(recipe, tmp_path)
     path.write_text('{"1_1": {"show": "FRIENDS"}}')
-    assert "lacks the utterance '1_2' (39 such)" in refused(recipe, tmp_path)
+    assert "lacks the utterance '1_2' (39 in total)" in refused(recipe, tmp_path)
     write_mustard_files(tmp_path)
     path.write_text(path.read_text().replace("FRIENDS", "BBT"))
     assert "names no utterance of the show FRIENDS" in refused(recipe, tmp_path)
@@ -158,7 +161,7 @@ def test_vectors_from_text_and_zip(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "holds no word vectors"),
+        ("", "has no word vectors"),
         ("so\n", "line 1: not a word and its numbers"),
         ("so 1 2 x\n", "line 1: not a word and 3 numbers"),
         ("a 1 2 3\nso 1 2\n", "line 2: not a word and 3 numbers"),

@@ -7,18 +7,13 @@ import datetime
 import fractions
 import os
 import pickle
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.formats import load_pickle
@@ -85,31 +80,6 @@ def test_arrays_and_plain_containers_are_read(tmp_path, protocol):
             assert content[key] == value
     assert content["nested"][0] == CONTENT["nested"][0]
     assert np.array_equal(content["nested"][1]["k"][0], np.ones(2))
-
-
-@settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(
-    array=hnp.arrays(
-        dtype=st.one_of(
-            hnp.integer_dtypes(),
-            hnp.unsigned_integer_dtypes(),
-            hnp.floating_dtypes(sizes=(16, 32, 64)),
-            hnp.boolean_dtypes(),
-            hnp.unicode_string_dtypes(),
-            hnp.byte_string_dtypes(),
-        ),
-        shape=hnp.array_shapes(min_dims=0, min_side=0, max_dims=3),
-    ),
-    protocol=st.integers(0, pickle.HIGHEST_PROTOCOL),
-)
-def test_any_plain_array_comes_back(tmp_path, array, protocol):
-    back = np.asarray(loaded(tmp_path, pickle.dumps(array, protocol=protocol)))
-    assert back.shape == array.shape
-    assert np.array_equal(back, array, equal_nan=array.dtype.kind == "f")
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -209,8 +179,8 @@ def test_false_array_states_are_refused(tmp_path, shape, dtype, data, said):
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (np.array([{"a": 1}, 2], dtype=object), "an array of objects that holds a dict"),
-        (np.array([None, 2], dtype=object), "holds a NoneType"),
+        (np.array([{"a": 1}, 2], dtype=object), "an array of objects with a dict"),
+        (np.array([None, 2], dtype=object), "with a NoneType"),
         (np.array([np.ones(2), np.ones(3)], dtype=object), "a ragged array"),
         (np.array([[1], [1, 2]], dtype=object), "a ragged array"),
         (np.zeros(2, dtype=[("a", float)]), "contains an array of data type 'V8'"),
@@ -235,34 +205,6 @@ def test_every_truncation_is_refused(tmp_path):
         assert "damaged" in refused(tmp_path, whole[:end])
     with pytest.raises(DhmdError, match=r"cannot read .*absent"):
         load_pickle(tmp_path / "absent.pkl")
-
-
-@pytest.fixture
-def limited_memory() -> Iterator[None]:
-    """A damaged index can ask for gigabytes: here that is a MemoryError at once."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 30), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-@settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(data=st.data())
-def test_random_damage_never_crashes(tmp_path, data, limited_memory):
-    whole = bytearray(pickle.dumps(CONTENT, protocol=data.draw(st.integers(0, 5))))
-    for _ in range(data.draw(st.integers(1, 4))):
-        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
-    message = "file.pkl"
-    try:
-        loaded(tmp_path, bytes(whole))
-    except DhmdError as error:
-        message = str(error)
-    assert "file.pkl" in message
 
 
 def test_deep_nesting_is_no_crash(tmp_path):

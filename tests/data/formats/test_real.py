@@ -1,4 +1,4 @@
-"""A real three-modality file, where it is at hand; and the shipped recipes."""
+"""A real file with three modalities, if it is available; and the shipped recipes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dhmd.config.schema import load_section
 from dhmd.data.aligned import read_corpus
 from dhmd.data.alignment import AlignConfig
 from dhmd.data.download import download, read_received
-from dhmd.data.formats import READERS, import_corpus
+from dhmd.data.formats import import_corpus
 from dhmd.recipes import check_recipe_file, load_recipe
 from tests.shipped import SHIPPED
 
@@ -37,7 +37,7 @@ def test_mmmo_from_source_to_cache(tmp_path):
         "vision": 36,
     }
     assert corpus.present_NM.all()
-    assert report["file"] == "ICT-MMMO, 120 reviews, 20 aligned steps, MMSA-style"
+    assert report["file"] == "ICT-MMMO aligned_20.pkl"
     # Against the plain unpickler: nothing is lost but rows of zeros at the end.
     with open(REAL / "aligned_20.pkl", "rb") as stream:
         content = pickle.load(stream)
@@ -56,7 +56,7 @@ def test_mmmo_from_source_to_cache(tmp_path):
             n += 1
 
 
-@pytest.mark.parametrize("name", [n for n in SHIPPED if load_recipe(n, ROOT).format in READERS])
+@pytest.mark.parametrize("name", [n for n in SHIPPED if load_recipe(n, ROOT).imported])
 def test_shipped_recipes_are_complete_and_say_where_files_go(name):
     check_recipe_file(name, ROOT)
     recipe = load_recipe(name, ROOT)

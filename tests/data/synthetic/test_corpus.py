@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dhmd.base.errors import DhmdError
 from dhmd.base.files import file_sha256
 from dhmd.data.csd import open_sequence
 from dhmd.data.synthetic import GeneratorConfig, generate
@@ -167,24 +166,3 @@ def test_progress_sees_each_files_videos(tmp_path: Path, small: GeneratorConfig)
     generate(small, tmp_path, progress=progress)
     assert set(seen) == set(SEQUENCES)
     assert len(set(seen.values())) == 1
-
-
-def test_a_folder_that_cannot_be_is_named(tmp_path: Path, small: GeneratorConfig) -> None:
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DhmdError, match=r"words\.csd"):
-        generate(small, tmp_path / "file")
-
-
-def test_the_sdk_reads_the_files(demo_folder: Path) -> None:
-    sdk = pytest.importorskip("mmsdk.mmdatasdk", reason="cmu-multimodal-sdk is not installed")
-    for name in SEQUENCES:
-        theirs = sdk.computational_sequence(str(demo_folder / f"{name}.csd"))
-        with open_sequence(demo_folder / f"{name}.csd") as ours:
-            assert json.loads(theirs.metadata["root name"]) == ours.root_name
-            assert set(theirs.data) == set(ours.ids)
-            entry, other = ours.read("25522"), theirs.data["25522"]
-            np.testing.assert_array_equal(entry.intervals, other["intervals"][:])
-            features = other["features"][:]
-            if name == "words":
-                features = np.char.decode(features, "utf-8").astype(object)
-            np.testing.assert_array_equal(entry.features, features)

@@ -35,7 +35,7 @@ def test_some_utterances_lack_vision_and_a_few_audio(demo_folder: Path) -> None:
 
 def test_no_utterance_lacks_both() -> None:
     missing = absences(GeneratorConfig())
-    assert not missing.audio & missing.vision
+    assert not missing["audio"] & missing["vision"]
 
 
 def test_acoustic_holds_infinities_and_nan_and_nothing_else_does(demo_folder: Path) -> None:

@@ -34,11 +34,6 @@ def test_vectors_of_words_that_matter_lie_along_their_meaning() -> None:
     assert left.std() == pytest.approx(0.2, abs=0.02)
 
 
-def test_names_show_the_sign_of_a_words_meaning() -> None:
-    for number, meaning in enumerate(WORDS.sentiment_V2):
-        assert WORDS.words[number].startswith("good" if meaning.sum() >= 0 else "bad")
-
-
 def test_lengths_are_within_the_bounds_and_eight_on_average(scripts: list[Transcript]) -> None:
     lengths = []
     for script in scripts:

@@ -57,7 +57,3 @@ def test_a_word_longer_than_a_pass_is_cut(tokenizer: object) -> None:
     passes = split_words(tokenizer, ["bad", "abcdefgh", "bad"], 6)
     assert [len(one.ids) for one in passes] == [3, 6, 3]
     assert [one.steps[1] for one in passes] == [0, 1, 2]
-
-
-def test_nothing_is_no_pass(tokenizer: object) -> None:
-    assert split_words(tokenizer, [], 64) == []

@@ -36,7 +36,7 @@ def norm_of(ours: LayerNorm, member: int, group: int) -> nn.LayerNorm:
 
 
 def scatter(module: nn.Module, seed: int = 0) -> None:
-    """Put random numbers in all parameters, also those that start at 0 or 1."""
+    """Set all parameters to random numbers, including those that start at 0 or 1."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -44,7 +44,7 @@ def scatter(module: nn.Module, seed: int = 0) -> None:
 
 
 def masks(*shape: int, steps: int, seed: int = 0, least: int = 1) -> torch.Tensor:
-    """Ragged masks `[*shape, steps]` of at least `least` real steps."""
+    """Return random masks `[*shape, steps]` with at least `least` real steps."""
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(least, steps + 1, shape, generator=generator)
     return torch.arange(steps) < lengths.unsqueeze(-1)

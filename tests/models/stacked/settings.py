@@ -64,7 +64,7 @@ def small_model(
     kd: DistillationConfig | Sequence[DistillationConfig] = KD,
     lively: bool = True,
 ) -> DHMD:
-    """Build a DHMD in evaluation mode; `lively`: edges start away from uniform."""
+    """Build a DHMD in evaluation mode; `lively`: edges do not start uniform."""
     members = Members(seeds, CPU)
     kds = [kd] * len(seeds) if isinstance(kd, DistillationConfig) else list(kd)
     decouple = decouple or DecoupleConfig()

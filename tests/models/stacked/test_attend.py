@@ -23,7 +23,7 @@ def dropout(rates: tuple[float, ...]) -> Dropout:
 
 
 def plain(query: Tensor, pairs: Tensor, bias: Tensor, kept: Tensor) -> Tensor:
-    """`kept` [S, H, T, U] is what dropout multiplies the weights by."""
+    """Attention by its equation; dropout multiplies the weights by `kept` [S, H, T, U]."""
     q, k, v = (
         x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
         for x in (query, pairs[..., :WIDTH], pairs[..., WIDTH:])
@@ -34,7 +34,7 @@ def plain(query: Tensor, pairs: Tensor, bias: Tensor, kept: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("rates", [(0.3, 0.3, 0.3), (0.4, 0.0, 0.2), (0.0, 0.0, 0.0)])
 @pytest.mark.parametrize("block", [1, 60, 1 << 17])
-def test_it_is_its_equations_with_dropout_in_blocks_of_any_size(
+def test_attend_equals_its_equations_for_any_block_size(
     rates: tuple[float, ...], block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_BLOCK", block)
@@ -62,15 +62,15 @@ def test_it_is_its_equations_with_dropout_in_blocks_of_any_size(
         assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_groups_without_dropout_draw_nothing() -> None:
+def test_groups_without_dropout_use_no_random_bits() -> None:
     mask = dropout((0.4, 0.0, 0.2)).attention_mask((GROUPS, BATCH), (HEADS, STEPS, KEYS))
     assert mask is not None
     assert mask.bits_EAXTU.shape == (2, 2, BATCH * HEADS, STEPS, KEYS)
     assert dropout((0.4, 0.0)).attention_mask((1, BATCH), (1, 1, 1), slice(1, 2)) is None
 
 
-def test_on_a_gpu_one_block_has_every_groups_limit() -> None:
-    """The masks of the one block that a GPU gets, made on the CPU from bits of every group."""
+def test_a_gpu_uses_one_block_with_one_limit_per_group() -> None:
+    """A GPU has one block, whose masks are computed here on the CPU."""
     rates = (0.4, 0.0, 0.2)
     layer = dropout(rates)
     bits = layer.members.bits(GROUPS, BATCH * HEADS, STEPS, KEYS)

@@ -86,7 +86,7 @@ def _case(
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_stacked_model_equals_the_plain_one(name: str) -> None:
-    """In outputs, losses and gradients; a loss that only the plain model has must not count yet."""
+    """In outputs, losses and gradients; a loss that only the plain model has must have weight 0."""
     fast, batch, built = _case(**CASES[name])
     outputs, found = fast(batch), fast.losses(batch)
     found["total"].sum().backward()
@@ -133,7 +133,7 @@ def test_the_stacked_model_equals_the_plain_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["regression", "own lengths", "classification", "one modality"])
-def test_padding_an_utterance_further_changes_no_output(name: str) -> None:
+def test_more_padding_changes_no_output(name: str) -> None:
     fast, batch, built = _case(**CASES[name])
     each = len(built["inputs"])
     before, losses = fast.predict(batch), fast.losses(batch)
@@ -144,7 +144,7 @@ def test_padding_an_utterance_further_changes_no_output(name: str) -> None:
             assert_close(value, losses[part], what=part, atol=2e-5, rtol=1e-5)
 
 
-def test_an_utterance_does_not_see_its_batch() -> None:
+def test_outputs_do_not_depend_on_the_rest_of_the_batch() -> None:
     fast, batch, _ = _case()
     output = fast.predict(batch)
     assert_close(fast.predict(chosen(batch, (4, 1))), output[:, [4, 1]])
@@ -153,7 +153,7 @@ def test_an_utterance_does_not_see_its_batch() -> None:
         assert_close(alone[space].learned_EBIJ[:, 0], graph[space].learned_EBIJ[:, 3])
 
 
-def test_a_member_does_not_see_its_companions() -> None:
+def test_members_do_not_depend_on_each_other() -> None:
     fast, batch, _ = _case()
     losses = fast.losses(batch)
     losses["total"].sum().backward()
@@ -171,7 +171,7 @@ def test_a_member_does_not_see_its_companions() -> None:
         assert parameter.grad[1].equal(grads[name]), name
 
 
-def test_a_seed_alone_is_the_seed_in_company_with_dropout_on() -> None:
+def test_a_seed_alone_gives_the_same_losses_with_dropout() -> None:
     company, alone = small_model(seeds=(5, 6, 7)), small_model(seeds=(6,))
     batch = random_batch(list(INPUTS.values()), members=3)
     for model in (company, alone):
@@ -189,7 +189,7 @@ def test_a_seed_alone_is_the_seed_in_company_with_dropout_on() -> None:
 SPACES = ("homogeneous", "heterogeneous")
 
 
-def test_the_total_is_the_convex_mix_with_the_numbers_of_each_member() -> None:
+def test_the_total_uses_each_member_s_loss_weights() -> None:
     kds = [
         kd_with(lambda_=0.0),
         kd_with(lambda_=0.4, aux=0.7, dictionary={"weight": 0.9}),
@@ -226,7 +226,7 @@ def _gradients(fast: DHMD, batch: EnsembleBatch) -> dict[str, Tensor]:
 
 
 def test_lambda_zero_removes_every_distillation_loss() -> None:
-    """Teachers and the dictionary's weight then move nothing but, through L_edge, the edges."""
+    """With λ = 0, teachers change only the edge networks, through L_edge."""
     batch = random_batch(list(INPUTS.values()))
     assert batch.teachers_EMBO is not None
     others = replace(batch, teachers_EMBO=batch.teachers_EMBO * -3)
@@ -246,8 +246,8 @@ def _heavier(kd: Any) -> Any:
     return replace(kd.dictionary, weight=5.0)
 
 
-def test_only_the_edge_loss_reaches_g() -> None:
-    """Without L_edge no gradient would reach the edge networks: w is detached everywhere else."""
+def test_only_the_edge_loss_trains_the_edge_network() -> None:
+    """All other losses use detached edge weights."""
     fast, batch, _ = _case()
     losses = fast.losses(batch)
     rest = losses["total"] - sum(losses[f"edge_{space}"] for space in SPACES)
@@ -257,7 +257,7 @@ def test_only_the_edge_loss_reaches_g() -> None:
         assert silent == (".edge_" in name), name
 
 
-def test_one_modality_has_no_distillation_by_construction() -> None:
+def test_one_modality_has_no_distillation_losses() -> None:
     fast, batch, _ = _case(**CASES["one modality"])
     losses = fast.losses(batch)
     for space in SPACES:
@@ -267,7 +267,7 @@ def test_one_modality_has_no_distillation_by_construction() -> None:
     assert losses["mar"].eq(0).all()
 
 
-def test_an_utterance_with_nothing_at_all_gives_numbers() -> None:
+def test_an_utterance_without_modalities_has_finite_outputs() -> None:
     fast, batch, _ = _case(absent=0.0)
     nothing = batch.without(torch.ones_like(batch.present_EMB))
     output = fast.predict(nothing)
@@ -280,7 +280,7 @@ def test_an_utterance_with_nothing_at_all_gives_numbers() -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in fast.parameters())
 
 
-def test_dropping_a_modality_is_the_same_as_its_absence() -> None:
+def test_a_dropped_modality_equals_an_absent_one() -> None:
     fast, batch, _ = _case(absent=0.0)
     away = torch.zeros_like(batch.present_EMB)
     away[:, 1] = True
@@ -292,14 +292,14 @@ def test_dropping_a_modality_is_the_same_as_its_absence() -> None:
     assert not torch.allclose(dropped, fast.predict(batch))
 
 
-def test_dictionaries_learn_faster_and_nothing_else_does() -> None:
+def test_only_dictionaries_have_their_own_learning_rate() -> None:
     fast, _, _ = _case(kd=kd_with(dictionary={"lr_factor": 7.0}))
     for name, _ in fast.named_parameters():
         expected = 7.0 if name.startswith("dictionaries.") else 1.0
         assert fast.parameter_group(name).learning_rate == expected, name
 
 
-def test_pretrained_encoders_are_put_in_their_place() -> None:
+def test_pretrained_encoders_are_loaded() -> None:
     fast, batch, _ = _case()
     before = fast.predict(batch)
     encoders = {
@@ -315,7 +315,7 @@ def test_pretrained_encoders_are_put_in_their_place() -> None:
         fast.load_encoders(encoders)
 
 
-def test_every_member_has_its_own_numbers() -> None:
+def test_loss_weights_of_several_members() -> None:
     first = (
         DecoupleConfig(weight=0.2, gamma=0.3),
         kd_with(lambda_=0.6, aux=0.5, dictionary={"weight": 0.2}),

@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dhmd.models.stacked.encoders import (
     CrossModalAttention,
-    ModalityEncoder,
     SelfAttention,
     UnimodalModel,
 )
@@ -21,22 +20,11 @@ from tests.models.stacked.layers import linear_of, masks, members, normal
 from tests.models.stacked.settings import CLASSES, MODEL
 
 
-def test_an_encoder_gives_zeros_on_padding_and_does_not_see_how_much_there_is() -> None:
-    encoder = ModalityEncoder(members(), 3, 4, kernel=5, input_dropout=0.5).eval()
-    batch = random_batch((3,), steps=(5,))
-    longer = padded(batch, (3,))
-    y = encoder(batch.features[0], batch.masks[0])
-    assert y[~batch.masks[0]].eq(0).all()
-    stretched = encoder(longer.features[0], longer.masks[0])
-    assert_close(stretched[:, :, :, :5], y)
-    assert stretched[:, :, :, 5:].eq(0).all()
-
-
 def _model(task: Task) -> UnimodalModel:
     return UnimodalModel(members(), task, "text", 3, MODEL).eval()
 
 
-def test_its_head_sees_the_mean_of_rectified_steps() -> None:
+def test_the_head_reads_the_mean_of_rectified_steps() -> None:
     model, batch = _model(CLASSES), random_batch((3,), steps=(5,), task=CLASSES)
     output = model.predict(batch)
     assert output.shape == (2, 6, 3)
@@ -49,7 +37,7 @@ def test_its_head_sees_the_mean_of_rectified_steps() -> None:
     assert_close(model.predict(padded(batch, (4,))), output)
 
 
-def test_its_loss_is_the_weighted_mean_over_utterances_that_have_the_modality() -> None:
+def test_the_loss_averages_over_utterances_with_the_modality() -> None:
     model, batch = _model(Task()), random_batch((3,), steps=(5,))
     batch = batch.without(torch.tensor([[[0, 1, 0, 0, 0, 0]], [[0, 0, 0, 1, 1, 0]]]).bool())
     output, losses = model.predict(batch)[..., 0], model.losses(batch)
@@ -72,29 +60,7 @@ def inputs(lengths: tuple[int, ...]) -> tuple[list[Tensor], list[Tensor]]:
     return steps, real
 
 
-@pytest.mark.parametrize("kind", [SelfAttention, CrossModalAttention])
-def test_modalities_of_their_own_lengths_go_the_same_way_as_a_stack(kind: type) -> None:
-    module = kind(members(), NAMES, 8, MODEL).eval()
-    steps, real = inputs((5, 5, 5))
-    together = module(steps, real)
-    longer = [nn.functional.pad(x, (0, 0, 0, m)) for m, x in enumerate(steps)]
-    longer_masks = [nn.functional.pad(mask, (0, m)) for m, mask in enumerate(real)]
-    apart = module(longer, longer_masks)
-    for m in range(3):
-        assert apart[m].shape[3] == 5 + m
-        assert_close(apart[m][:, :, :, :5][real[m]], together[m][real[m]], rtol=1e-4, atol=1e-5)
-
-
-def test_self_attention_keeps_modalities_apart() -> None:
-    module = SelfAttention(members(), NAMES, 8, MODEL).eval()
-    steps, real = inputs((5, 5, 5))
-    before = module(steps, real)
-    steps[1] = steps[1] + 1
-    after = module(steps, real)
-    assert [a.equal(b) for a, b in zip(after, before, strict=True)] == [True, False, True]
-
-
-def test_each_target_attends_to_every_other_modality_in_its_place() -> None:
+def test_each_target_attends_to_every_other_modality() -> None:
     module = CrossModalAttention(members(), NAMES, 8, MODEL).eval()
     assert module.width == 16
     assert module.pairs == [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)]
@@ -110,7 +76,7 @@ def test_each_target_attends_to_every_other_modality_in_its_place() -> None:
     assert changed.tolist() == [[True, False], [True, True], [False, True]]
 
 
-def test_dropout_of_attention_is_that_of_the_modality_attended_to() -> None:
+def test_attention_dropout_has_the_rate_of_the_attended_modality() -> None:
     module = CrossModalAttention(members(), NAMES, 8, MODEL).eval()
     assert module.cross is not None
     rates = [layer.attention.dropout.rates_G for layer in module.cross.layers]
@@ -122,9 +88,7 @@ def test_dropout_of_attention_is_that_of_the_modality_attended_to() -> None:
     ("names", "crossing", "width"),
     [(NAMES, True, 16), (NAMES, False, 8), (NAMES[:2], True, 8), (NAMES[:1], True, 8)],
 )
-def test_the_vertex_width_follows_from_modalities_and_crossing(
-    names: tuple[str, ...], crossing: bool, width: int
-) -> None:
+def test_vertex_width(names: tuple[str, ...], crossing: bool, width: int) -> None:
     module = CrossModalAttention(members(), names, 8, replace(MODEL, cross_modal=crossing)).eval()
     assert module.width == width
     assert (module.cross is None) == (not crossing or len(names) == 1)
@@ -137,7 +101,7 @@ def test_the_vertex_width_follows_from_modalities_and_crossing(
         assert all(a.equal(b) for a, b in zip(out, alone(steps, real), strict=True))
 
 
-def test_an_absent_source_gives_finite_numbers_that_do_not_depend_on_its_padding() -> None:
+def test_the_padding_of_an_absent_source_changes_nothing() -> None:
     module = CrossModalAttention(members(), NAMES, 8, MODEL).eval()
     steps, real = inputs((5, 5, 5))
     real[2] = torch.zeros_like(real[2])

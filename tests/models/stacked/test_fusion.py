@@ -43,7 +43,7 @@ def test_fusion_is_gates_then_a_residual_mlp_then_the_head() -> None:
             assert_close(found[r, b], linear_of(fusion.head, r, 0)(x))
 
 
-def test_what_an_absent_modality_would_say_does_not_matter_but_its_embedding_does() -> None:
+def test_an_embedding_replaces_the_features_of_an_absent_modality() -> None:
     fusion, present = _fusion(), random_batch((1, 1, 1), absent=0.5).present_EMB
     parts = [normal(2, 3, 6, 4).requires_grad_(), normal(2, 3, 6, 6, seed=1).requires_grad_()]
     found = fusion(parts, present)
@@ -71,6 +71,6 @@ def test_the_auxiliary_average_is_over_spaces_and_present_modalities_and_detache
             assert_close(found[r, b], expected)
 
 
-def test_the_auxiliary_average_is_0_without_any_modality() -> None:
+def test_the_auxiliary_average_is_zero_without_modalities() -> None:
     nothing = torch.zeros(2, 3, 6, dtype=torch.bool)
     assert auxiliary_average([normal(2, 3, 6, 2)], nothing).eq(0).all()

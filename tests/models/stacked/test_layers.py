@@ -12,56 +12,19 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from dhmd.models.stacked.layers import (
     GRU,
     Dropout,
-    LayerNorm,
     Linear,
     TemporalConvolution,
     by_group,
     masked_max,
     masked_mean,
-    zero_padding,
 )
 from tests.models.compare import assert_close
-from tests.models.stacked.layers import cells, linear_of, masks, members, norm_of, normal, scatter
+from tests.models.stacked.layers import masks, members, normal
 
 # ---- linear maps and convolutions ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("middle", [(), (3,), (3, 4)])
-def test_a_linear_stack_is_torchs_linear_in_every_cell(bias: bool, middle: tuple[int, ...]) -> None:
-    ours = Linear(members(), 3, 5, 4, bias=bias)
-    x = normal(2, 3, *middle, 5).requires_grad_()
-    y = ours(x)
-    assert y.shape == (2, 3, *middle, 4)
-    (y**2).sum().backward()
-    for r, g in cells((2, 3)):
-        theirs = linear_of(ours, r, g)
-        own = x[r, g].detach().requires_grad_()
-        expected = theirs(own)
-        (expected**2).sum().backward()
-        assert_close(y[r, g], expected)
-        assert_close(x.grad[r, g], own.grad)
-        assert_close(ours.weight_EGIO.grad[r, g], theirs.weight.grad.T)
-        if ours.bias_EGO is not None:
-            assert_close(ours.bias_EGO.grad[r, g], theirs.bias.grad)
-
-
-def test_one_group_of_weights_serves_all_groups_of_the_input() -> None:
-    ours = Linear(members(), 1, 5, 4)
-    x = normal(2, 3, 6, 5)
-    for r, g in cells((2, 3)):
-        assert_close(ours(x)[r, g], linear_of(ours, r, 0)(x[r, g]))
-    assert_close(ours(x[:, 1:2], slice(1, 2)), ours(x)[:, 1:2])
-
-
-def test_select_picks_the_weights_of_a_group() -> None:
-    ours = Linear(members(), 3, 5, 4)
-    x = normal(2, 3, 6, 5)
-    for g in range(3):
-        assert_close(ours(x[:, g : g + 1], slice(g, g + 1)), ours(x)[:, g : g + 1])
-
-
-def test_initial_values_are_those_of_torch_and_the_members_differ() -> None:
+def test_initial_values_have_the_bounds_of_torch() -> None:
     ours = Linear(members(1, 2, 1), 2, 400, 50)
     weight = ours.weight_EGIO.detach()
     bound = 400**-0.5
@@ -74,7 +37,7 @@ def test_initial_values_are_those_of_torch_and_the_members_differ() -> None:
 
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7])
 @pytest.mark.parametrize("steps", [1, 2, 6])
-def test_a_convolution_is_conv1d_in_every_member(kernel: int, steps: int) -> None:
+def test_temporal_convolution_equals_conv1d(kernel: int, steps: int) -> None:
     ours = TemporalConvolution(members(), 3, 4, kernel)
     x = normal(2, 1, 5, steps, 3).requires_grad_()
     y = ours(x)
@@ -94,43 +57,6 @@ def test_a_convolution_is_conv1d_in_every_member(kernel: int, steps: int) -> Non
         assert_close(ours.bias_EO.grad[r], theirs.bias.grad)
 
 
-def test_padding_with_zeros_changes_no_step_of_a_convolution() -> None:
-    ours = TemporalConvolution(members(), 3, 4, 5)
-    x = normal(2, 1, 5, 6, 3)
-    longer = nn.functional.pad(x, (0, 0, 0, 4))
-    assert_close(ours(longer)[:, :, :, :6], ours(x))
-
-
-# ---- norms ---------------------------------------------------------------------------------------
-
-
-def test_a_norm_is_torchs_in_every_cell() -> None:
-    ours = LayerNorm(members(), 3, 6)
-    scatter(ours)
-    x = (normal(2, 3, 4, 5, 6) * 3 + 1).requires_grad_()
-    y = ours(x)
-    (y**3).sum().backward()
-    for r, g in cells((2, 3)):
-        theirs = norm_of(ours, r, g)
-        own = x[r, g].detach().requires_grad_()
-        expected = theirs(own)
-        (expected**3).sum().backward()
-        assert_close(y[r, g], expected)
-        assert_close(x.grad[r, g], own.grad)
-        assert_close(ours.scale_EGD.grad[r, g], theirs.weight.grad, rtol=1e-4, atol=1e-4)
-        assert_close(ours.shift_EGD.grad[r, g], theirs.bias.grad, rtol=1e-4, atol=1e-4)
-
-
-def test_groups_are_selected_and_shared_like_those_of_a_linear_map() -> None:
-    ours, shared = LayerNorm(members(), 3, 6), LayerNorm(members(), 1, 6)
-    scatter(ours)
-    scatter(shared)
-    x = normal(2, 3, 4, 6)
-    assert_close(ours(x[:, 2:], slice(2, 3)), ours(x)[:, 2:])
-    assert_close(shared(x)[1, 2], norm_of(shared, 1, 0)(x[1, 2]))
-    assert_close(shared(x[:, 2:], slice(2, 3)), shared(x)[:, 2:])
-
-
 # ---- the GRU -------------------------------------------------------------------------------------
 
 
@@ -145,7 +71,7 @@ def torch_gru(ours: GRU, member: int, inputs: int) -> nn.GRU:
     return theirs
 
 
-def test_a_gru_is_torchs_on_packed_sequences() -> None:
+def test_gru_equals_torch_on_packed_sequences() -> None:
     ours = GRU(members(), 3, 4)
     mask = masks(2, 1, 5, steps=6)
     x = (normal(2, 1, 5, 6, 3) * mask.unsqueeze(-1)).requires_grad_()
@@ -168,15 +94,6 @@ def test_a_gru_is_torchs_on_packed_sequences() -> None:
             assert_close(ours.state.weight_EGIO.grad[r, group].T, grads[f"weight_hh_l0{suffix}"])
 
 
-def test_padding_further_changes_no_state() -> None:
-    ours = GRU(members(), 3, 4)
-    mask = masks(2, 1, 5, steps=6)
-    x = normal(2, 1, 5, 6, 3) * mask.unsqueeze(-1)
-    longer = ours(nn.functional.pad(x, (0, 0, 0, 3)), nn.functional.pad(mask, (0, 3)))
-    real = mask.expand(-1, 2, -1, -1)
-    assert_close(longer[:, :, :, :6][real], ours(x, mask)[real])
-
-
 # ---- pooling -------------------------------------------------------------------------------------
 
 
@@ -187,7 +104,7 @@ def _cases() -> tuple[torch.Tensor, torch.Tensor]:
     return normal(2, 3, 4, 5, 6), mask
 
 
-def test_means_and_maxima_are_over_real_steps_alone() -> None:
+def test_means_and_maxima_ignore_padding() -> None:
     x, mask = _cases()
     mean, highest = masked_mean(x, mask), masked_max(x, mask)
     for r in range(2):
@@ -220,18 +137,11 @@ def test_one_of_several_equal_maxima_gets_the_gradient() -> None:
     assert sorted(x.grad.flatten().tolist()) == [0.0, 0.0, 1.0]
 
 
-def test_zero_padding_leaves_real_steps() -> None:
-    x, mask = _cases()
-    y = zero_padding(x, mask)
-    assert y[~mask].eq(0).all()
-    assert y[mask].equal(x[mask])
-
-
 # ---- groups --------------------------------------------------------------------------------------
 
 
 class Counting(nn.Module):
-    """A linear map that tells how often it ran."""
+    """A linear map that counts its calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -243,7 +153,7 @@ class Counting(nn.Module):
         return self.linear(x, select)
 
 
-def test_groups_of_one_shape_run_at_once_and_others_one_by_one_alike() -> None:
+def test_by_group_gives_the_same_results_together_and_one_by_one() -> None:
     module = Counting()
     same = [normal(2, 1, 6, 3, 4, seed=m) for m in range(3)]
     together = by_group(module, same)
@@ -260,7 +170,7 @@ def test_groups_of_one_shape_run_at_once_and_others_one_by_one_alike() -> None:
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.8])
-def test_entries_are_dropped_at_the_rate_and_the_mean_stays(rate: float) -> None:
+def test_dropout_meets_its_rate_and_keeps_the_mean(rate: float) -> None:
     x = torch.ones(2, 1, 400, 500)
     y = Dropout(members(), rate)(x)
     kept = y != 0
@@ -285,7 +195,7 @@ def test_each_group_has_its_rate() -> None:
 
 
 @pytest.mark.parametrize("rates", [0.5, (0.5, 0.5), (0.0, 0.5)])
-def test_the_gradient_has_the_mask_of_the_forward_pass(rates: float | Sequence[float]) -> None:
+def test_dropout_gradient_uses_the_mask_of_the_forward_pass(rates: float | Sequence[float]) -> None:
     x = normal(2, 2, 50, 6).requires_grad_()
     y = Dropout(members(), rates)(x)
     y.sum().backward()
@@ -300,7 +210,7 @@ def test_dropout_is_off_in_evaluation_mode_and_at_rate_zero() -> None:
 
 
 @pytest.mark.parametrize("rates", [0.3, (0.3, 0.6)])
-def test_a_seed_has_the_same_masks_alone_and_in_company(rates: float | Sequence[float]) -> None:
+def test_dropout_masks_do_not_depend_on_other_seeds(rates: float | Sequence[float]) -> None:
     alone, company = Dropout(members(7), rates), Dropout(members(3, 7, 9, 7), rates)
     for seed, shape in enumerate(((2, 4, 5), (2, 3), (2, 700, 90))):
         x = normal(*shape, seed=seed)
@@ -312,7 +222,7 @@ def test_a_seed_has_the_same_masks_alone_and_in_company(rates: float | Sequence[
 
 @pytest.mark.parametrize("rates", [0.3, (0.3, 0.6)])
 def test_fused_forms_equal_dropout_and_the_other_operation(rates: float | Sequence[float]) -> None:
-    """`rectified` and `added` from the same streams as plain dropout, values and gradients."""
+    """`rectified` and `added` equal dropout with the same stream, in values and gradients."""
     x, base = normal(2, 2, 5, 6), normal(2, 2, 5, 6, seed=1)
 
     def run(form: str, joint: bool) -> list[torch.Tensor]:

@@ -6,14 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from dhmd.models.stacked.sparsemax import fenchel_young, sparsemax
+from dhmd.models.losses import fenchel_young
+from dhmd.models.stacked.sparsemax import sparsemax
 from tests.models import equations
 from tests.models.compare import assert_close
 from tests.models.stacked.layers import normal
 
 
 def staircase(codes: int, top: int, kept: float) -> Tensor:
-    """Scores that make Newton's method slow: each group of them is cut off by a step of its own.
+    """Return scores for which Newton's method is slow: each step removes only one group.
 
     From the top down: `top` scores at 0, then groups such that a step that still sees a group puts
     its threshold just below the group above it. A step keeps the share `kept`.
@@ -33,7 +34,7 @@ def staircase(codes: int, top: int, kept: float) -> Tensor:
 
 
 def newton_steps(z: Tensor) -> int:
-    """How many steps it takes until the support stays."""
+    """Count the steps until the support does not change."""
     z = z.double()
     active = z > z.max() - 1
     for step in range(1, 1000):
@@ -73,14 +74,14 @@ ADVERSARIAL = {
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
-def test_newtons_method_finds_what_sorting_finds(name: str) -> None:
+def test_newton_equals_sorting(name: str) -> None:
     z = ADVERSARIAL[name]
     for scores in (z, z + 7.5, z * 10, z * 0.1, z + 4096, z * 1e6):
         p = sparsemax(scores)
         assert_close(p.double(), equations.sparsemax(scores.double()), rtol=0, atol=1e-6)
 
 
-def test_some_of_these_scores_are_really_slow() -> None:
+def test_the_worst_cases_need_many_newton_steps() -> None:
     steps = {name: newton_steps(z) for name, z in ADVERSARIAL.items()}
     assert steps["staircase .65"] > 12
     assert newton_steps(normal(512) * 0.3) < 9
@@ -88,7 +89,7 @@ def test_some_of_these_scores_are_really_slow() -> None:
 
 @pytest.mark.parametrize("codes", [2, 3, 16, 128, 512])
 @pytest.mark.parametrize("scale", [0.01, 0.3, 1.0, 10.0, 100.0])
-def test_it_is_the_projection_on_the_simplex(codes: int, scale: float) -> None:
+def test_sparsemax_projects_on_the_simplex(codes: int, scale: float) -> None:
     z = normal(40, codes, seed=codes) * scale
     p = sparsemax(z)
     assert (p >= 0).all()
@@ -99,7 +100,7 @@ def test_it_is_the_projection_on_the_simplex(codes: int, scale: float) -> None:
     assert (p.double() + expected)[(p > 0) != (expected > 0)].lt(1e-6).all()
 
 
-def test_the_gradient_is_that_of_finite_differences_and_of_sorting() -> None:
+def test_the_gradient_equals_finite_differences() -> None:
     z = normal(6, 9).double().requires_grad_()
     assert torch.autograd.gradcheck(sparsemax, (z,))
     weight = normal(6, 9, seed=1).double()
@@ -114,7 +115,7 @@ def _scores_and_target(codes: int = 12) -> tuple[Tensor, Tensor]:
     return z, equations.sparsemax((normal(30, codes, seed=1) * 2).double())
 
 
-def test_the_loss_is_the_gap_of_its_definition() -> None:
+def test_fenchel_young_equals_its_definition() -> None:
     z, target = _scores_and_target()
     loss = fenchel_young(z, sparsemax(z), target)
     # sup over the simplex of z·p − ½‖p‖², by scanning many points of it as well.
@@ -128,13 +129,7 @@ def test_the_loss_is_the_gap_of_its_definition() -> None:
     assert (loss >= -1e-12).all()
 
 
-def test_the_loss_is_zero_where_the_prediction_is_the_target() -> None:
-    z, _ = _scores_and_target()
-    p = sparsemax(z)
-    assert_close(fenchel_young(z, p, p), torch.zeros(30, dtype=torch.float64))
-
-
-def test_its_gradient_is_p_minus_a_off_the_support_too() -> None:
+def test_the_gradient_of_fenchel_young_is_p_minus_a() -> None:
     z, target = _scores_and_target()
     z.requires_grad_()
     target = target.requires_grad_()

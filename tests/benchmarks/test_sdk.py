@@ -13,7 +13,7 @@ from dhmd.data.aligned import read_corpus
 from dhmd.data.alignment import AlignConfig, align_corpus
 from dhmd.recipes import Recipe, load_recipe
 
-REAL = Path(__file__).parents[4] / "shared" / "real" / "mosi"
+REAL = Path(__file__).parents[3] / "shared" / "real" / "mosi"
 UNCUT = AlignConfig(max_steps=10_000, incomplete_videos="drop")
 
 needs_sdk = pytest.mark.skipif(

@@ -1,0 +1,402 @@
+"""DMD: Decoupled Multimodal Distillation (Li et al., CVPR 2023, arXiv 2303.13802).
+
+The model behaves like DMD's public code. Two faults are always mended: the orthogonality loss is
+taken over features (over the batch axis it crashes on current torch), and gradients that are left
+over at the end of an epoch are not dropped (the trainer's part). Every other known fault of the
+model and its losses has a switch in `DMDOptions`; the defaults are the public code's behaviour.
+
+Legend: B utterances, M modalities, T steps, D model width, H edge width, O outputs.
+"""
+
+from __future__ import annotations
+
+from itertools import permutations
+from typing import Literal, cast
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dhmd.config.schema import CONFIG, load_section
+from dhmd.models.baselines._dmd_layers import Head, Transformer
+from dhmd.models.batch import Batch
+from dhmd.models.config import ModelConfig
+from dhmd.models.registry import Corpus
+from dhmd.models.task import Task
+
+# Pairs (student, teacher) that the public code's prior favours: text teaches vision and audio, and
+# in the heterogeneous space vision teaches audio, too.
+FAVOURED = {
+    "homogeneous": {("vision", "text"), ("audio", "text")},
+    "heterogeneous": {("vision", "text"), ("audio", "text"), ("audio", "vision")},
+}
+PRIOR_TEMPERATURE = 0.25
+EDGE_SCALE = 1 / 8  # of edge scores before their softmax
+EDGE_WIDTH = {"homogeneous": 64, "heterogeneous": 32}
+PRIOR_WEIGHT = 10.0  # of the regulariser that draws the edges' mean to the prior
+REPRESENTATION_WEIGHT = 10.0
+DISTILLATION_WEIGHT = 0.05
+DECOUPLING_WEIGHT = 0.1
+GAMMA = 0.1
+MARGIN = 0.15
+MEMORY_LAYERS = 3  # of a memory transformer, at least
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class DMDOptions:
+    """`model.options.dmd`: known faults of the public code; each default is its behaviour.
+
+    Attributes:
+        prior: add a fixed prior to the edge weights and draw their mean to it.
+        edge_softmax: normalise over all edges, or over the sources of each target.
+        heterogeneous_representation: push a student's representation away from its teacher's
+            (cosine embedding loss with target −1), or pull it closer.
+        representation: a homogeneous representation is rectified by an in-place ReLU before the
+            losses read it, or kept as it was computed.
+        gate: σ(W h) replaces a feature, or multiplies it.
+        margin_classes: utterances are of one class if their labels are equal, or if their rounded
+            labels are.
+        heads: the heads of the homogeneous space read all steps flattened, or their mean.
+        summary: the last step, padded or not, stands for a sequence, or the mean of its steps.
+        masked: padding takes part like any other step, or none in attention, means and losses.
+    """
+
+    prior: bool = True
+    edge_softmax: Literal["all", "target"] = "all"
+    heterogeneous_representation: Literal["repel", "attract"] = "repel"
+    representation: Literal["rectified", "raw"] = "rectified"
+    gate: Literal["replace", "multiply"] = "replace"
+    margin_classes: Literal["exact", "rounded"] = "exact"
+    heads: Literal["flatten", "mean"] = "flatten"
+    summary: Literal["last", "mean"] = "last"
+    masked: bool = False
+
+
+class DMD(nn.Module):
+    """The model, its two graph distillation units and all losses.
+
+    Args:
+        inputs: width of the features by modality.
+        corpus: the greatest number of steps by modality, to which batches are padded.
+    """
+
+    Options = DMDOptions
+
+    def __init__(
+        self,
+        inputs: dict[str, int],
+        task: Task,
+        model: ModelConfig,
+        corpus: Corpus,
+    ) -> None:
+        super().__init__()
+        options = load_section(DMDOptions, model.options.get("dmd", {}), where="model.options.dmd")
+        self.task, self.options, self.modalities = task, options, tuple(inputs)
+        # The public code's order: it decides the order of concatenated features and of edges.
+        rank = {"text": 0, "vision": 1, "audio": 2}
+        self.names = sorted(inputs, key=lambda name: rank.get(name, len(rank)))
+        width = model.width
+        kernels = {name: model.kernels[name] for name in inputs}
+        self.steps = {name: max(corpus.steps[name], kernels[name]) for name in inputs}
+        # A sequence of the model's width enters as it is.
+        projects = {name: size != width for name, size in inputs.items()}
+        lengths = {
+            name: self.steps[name] - (kernels[name] - 1 if projects[name] else 0) for name in inputs
+        }
+        self.input_dropout = nn.ModuleDict(
+            {name: nn.Dropout(model.dropout.input[name]) for name in inputs}
+        )
+        self.projections = nn.ModuleDict(
+            {
+                name: nn.Conv1d(size, width, kernels[name], bias=False)
+                for name, size in inputs.items()
+                if projects[name]
+            }
+        )
+        self.private = nn.ModuleDict({n: nn.Conv1d(width, width, 1, bias=False) for n in inputs})
+        self.shared = nn.Conv1d(width, width, 1, bias=False)
+        self.decoders = nn.ModuleDict(
+            {n: nn.Conv1d(2 * width, width, 1, bias=False) for n in inputs}
+        )
+        self.margin = nn.ModuleDict({n: nn.Linear(width * lengths[n], width) for n in inputs})
+
+        def transformer(size: int, source: str, layers: int) -> Transformer:
+            return Transformer(size, layers, model, model.dropout.attention[source])
+
+        self.self_attention = nn.ModuleDict(
+            {name: transformer(width, name, model.layers) for name in inputs}
+        )
+        self.cross_attention = nn.ModuleDict(
+            {
+                f"{target}_{source}": transformer(width, source, model.layers)
+                for target, source in permutations(inputs, 2)
+            }
+        )
+        # One modality has no other to attend to: its memory reads its private features.
+        memory = max(len(inputs) - 1, 1) * width
+        self.memory = nn.ModuleDict(
+            {name: transformer(memory, name, max(model.layers, MEMORY_LAYERS)) for name in inputs}
+        )
+
+        flat = {
+            name: width * (lengths[name] if options.heads == "flatten" else 1) for name in inputs
+        }
+        heads = {
+            "homogeneous": {name: Head(flat[name], width, task.outputs, model) for name in inputs},
+            "heterogeneous": {name: Head(memory, memory, task.outputs, model) for name in inputs},
+        }
+        self.heads = nn.ModuleDict({space: nn.ModuleDict(each) for space, each in heads.items()})
+        common = len(inputs) * width
+        self.common_head = Head(common, common, task.outputs, model)
+        self.gates = nn.ModuleDict({name: nn.Linear(memory, memory) for name in inputs})
+        self.common_gate = nn.Linear(common, common)
+        total = len(inputs) * memory + common
+        self.head = Head(total, total, task.outputs, model)
+        sizes = {"homogeneous": width, "heterogeneous": memory}
+        self.units = nn.ModuleDict(
+            {
+                space: GraphDistillation(space, self.names, sizes[space], task.outputs, options)
+                for space in (sizes if len(inputs) > 1 else ())
+            }
+        )
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return outputs `[B, O]`."""
+        return self.run(batch)["output"]
+
+    def details(self, batch: Batch) -> dict[str, Tensor]:
+        """Return outputs of the heads `[B, M, O]` and edges `[B, M, M]` (source, target)."""
+        run = self.run(batch)
+        found = {"prediction": self.task.stored(run["output"])}
+        for space, unit in self._units():
+            logits = torch.stack([run[f"{space}/logits/{n}"] for n in self.modalities], dim=1)
+            found[f"vertex/{space}"] = self.task.stored(logits)
+            edges = unit(run)
+            column = dict(zip(unit.pairs, edges.unbind(1), strict=True))
+            none = torch.zeros_like(edges[:, 0])
+            found[f"edges/{space}"] = torch.stack(
+                [
+                    torch.stack([column.get((j, i), none) for j in self.modalities], dim=1)
+                    for i in self.modalities
+                ],
+                dim=1,
+            )
+        return found
+
+    def run(self, batch: Batch) -> dict[str, Tensor]:
+        """Compute all intermediate results, by name."""
+        run: dict[str, Tensor] = {}
+        private, shared, masks = {}, {}, {}
+        for name in self.names:
+            x_BTI = _padded(batch.features[name], self.steps[name])
+            x_BIT = self.input_dropout[name](x_BTI.transpose(1, 2))
+            x_BDT = self.projections[name](x_BIT) if name in self.projections else x_BIT
+            mask_BT = _padded(batch.masks[name], self.steps[name])[:, : x_BDT.shape[2]]
+            masks[name] = mask_BT if self.options.masked else torch.ones_like(mask_BT)
+            private_BDT, shared_BDT = self.private[name](x_BDT), self.shared(x_BDT)
+            decoded_BDT = self.decoders[name](torch.cat([private_BDT, shared_BDT], dim=1))
+            run[f"input/{name}"], run[f"decoded/{name}"] = x_BDT, decoded_BDT
+            run[f"private/{name}"], run[f"shared/{name}"] = private_BDT, shared_BDT
+            run[f"again/{name}"] = self.private[name](decoded_BDT)
+            run[f"margin/{name}"] = self.margin[name](shared_BDT.flatten(1))
+            private[name], shared[name] = private_BDT.transpose(1, 2), shared_BDT.transpose(1, 2)
+            run[f"mask/{name}"] = masks[name]
+
+        for name in self.names:
+            if self.options.heads == "flatten":
+                # The public code flattens steps first, features second.
+                flat_BF = shared[name].flatten(1)
+            else:
+                flat_BF = _mean(shared[name], masks[name])
+            hidden, logits, _ = self._heads("homogeneous")[name](flat_BF)
+            rectified = self.options.representation == "rectified"
+            run[f"homogeneous/repr/{name}"] = hidden.relu() if rectified else hidden
+            run[f"homogeneous/logits/{name}"] = logits
+
+        common = [
+            self._summary(self.self_attention[name](shared[name], masks[name]), masks[name])
+            for name in self.names
+        ]
+        common_BF = torch.cat(common, dim=1)
+        _, run["logits_common"], _ = self.common_head(common_BF)
+
+        gated = []
+        for target in self.names:
+            columns = [
+                self.cross_attention[f"{target}_{source}"](
+                    private[target], masks[target], private[source], masks[source]
+                )
+                for source in self.modalities
+                if source != target
+            ]
+            crossed_BTF = torch.cat(columns or [private[target]], dim=2)
+            memory_BTF = self.memory[target](crossed_BTF, masks[target])
+            summary_BF = self._summary(memory_BTF, masks[target])
+            _, logits, residual = self._heads("heterogeneous")[target](summary_BF)
+            run[f"heterogeneous/repr/{target}"] = residual
+            run[f"heterogeneous/logits/{target}"] = logits
+            gated.append(self._gated(self.gates[target], summary_BF))
+        gated.append(self._gated(self.common_gate, common_BF))
+        _, run["output"], _ = self.head(torch.cat(gated, dim=1))
+        return run
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return `total` and its parts, with the public code's weights."""
+        run = self.run(batch)
+
+        def task(output: Tensor) -> Tensor:
+            return batch.mean(self.task.loss(output, batch.labels_B))
+
+        parts = {"task": task(run["output"])}
+        parts["heads"] = task(run["logits_common"]) + sum(
+            (task(run[f"{space}/logits/{n}"]) for space in self.heads for n in self.names),
+            start=torch.zeros_like(parts["task"]),
+        )
+        zero = torch.zeros_like(parts["task"])
+        reconstruction, cycle, orthogonality = zero, zero, zero
+        for n in self.names:
+            mask_BT = run[f"mask/{n}"]
+            error = (run[f"decoded/{n}"] - run[f"input/{n}"]).square().mean(1)
+            reconstruction = reconstruction + batch.mean(_mean(error, mask_BT))
+            error = (run[f"private/{n}"] - run[f"again/{n}"]).square().mean(1)
+            cycle = cycle + batch.mean(_mean(error, mask_BT))
+            cosine = functional.cosine_similarity(run[f"private/{n}"], run[f"shared/{n}"], dim=1)
+            orthogonality = orthogonality + batch.mean(_mean(cosine.clamp_min(0), mask_BT))
+        features_BMD = torch.stack([run[f"margin/{n}"] for n in self.names], dim=1)
+        margin = batch.share * margin_loss(features_BMD, self._margin_classes(batch.labels_B))
+        parts |= {"reconstruction": reconstruction, "cycle": cycle}
+        parts |= {"orthogonality": orthogonality, "margin": margin}
+        for space, unit in self._units():
+            parts |= {f"{name}_{space}": x for name, x in unit.losses(run, batch).items()}
+        distillation = sum(
+            (value for name, value in parts.items() if name.startswith("gd_")), start=zero
+        )
+        decoupling = cycle + reconstruction + GAMMA * (margin + orthogonality)
+        total = parts["task"] + parts["heads"]
+        total = total + DISTILLATION_WEIGHT * distillation + DECOUPLING_WEIGHT * decoupling
+        return {"total": total, **parts}
+
+    def _units(self) -> list[tuple[str, GraphDistillation]]:
+        return [(space, cast(GraphDistillation, unit)) for space, unit in self.units.items()]
+
+    def _heads(self, space: str) -> nn.ModuleDict:
+        return cast(nn.ModuleDict, self.heads[space])
+
+    def _margin_classes(self, labels_B: Tensor) -> Tensor:
+        if self.options.margin_classes == "exact":
+            return labels_B
+        return self.task.margin_classes(labels_B)
+
+    def _summary(self, x_BTF: Tensor, mask_BT: Tensor) -> Tensor:
+        return x_BTF[:, -1] if self.options.summary == "last" else _mean(x_BTF, mask_BT)
+
+    def _gated(self, gate: nn.Module, x_BF: Tensor) -> Tensor:
+        opened: Tensor = gate(x_BF).sigmoid()
+        return opened if self.options.gate == "replace" else x_BF * opened
+
+
+class GraphDistillation(nn.Module):
+    """Weights and losses of the directed edges between modalities (DMD, section 3.3)."""
+
+    favoured_P: Tensor
+
+    def __init__(
+        self, space: str, names: list[str], size: int, outputs: int, options: DMDOptions
+    ) -> None:
+        super().__init__()
+        self.space, self.names, self.options = space, names, options
+        self.pairs = list(permutations(names, 2))  # (target, source)
+        hidden = EDGE_WIDTH[space]
+        self.logits = nn.Linear(outputs, hidden)
+        self.representation = nn.Linear(size, hidden)
+        self.edge = nn.Linear(4 * hidden, 1)
+        favoured = torch.tensor([float(pair in FAVOURED[space]) for pair in self.pairs])
+        self.register_buffer("favoured_P", favoured, persistent=False)
+
+    def forward(self, run: dict[str, Tensor]) -> Tensor:
+        """Return the weight of every edge, `[B, pairs]`."""
+        z = {
+            name: torch.cat(
+                [
+                    self.logits(run[f"{self.space}/logits/{name}"]),
+                    self.representation(run[f"{self.space}/repr/{name}"]),
+                ],
+                dim=1,
+            )
+            for name in self.names
+        }
+        scores = [
+            self.edge(torch.cat([z[target], z[source]], dim=1)) for target, source in self.pairs
+        ]
+        scaled_BP = EDGE_SCALE * torch.cat(scores, dim=1)
+        if self.options.edge_softmax == "all":
+            return scaled_BP.softmax(1)
+        by_target = scaled_BP.view(len(scaled_BP), len(self.names), -1)
+        return by_target.softmax(2).flatten(1)
+
+    def losses(self, run: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Return the losses of logits, representations and prior.
+
+        Teachers are detached; the weights are not, so that the losses train the edges, too.
+        """
+        edges_BP = self(run)
+        prior_P = (self.favoured_P / PRIOR_TEMPERATURE).softmax(0)
+        weights_BP = edges_BP + prior_P if self.options.prior else edges_BP
+        logit = representation = edges_BP.new_zeros(())
+        for index, (target, source) in enumerate(self.pairs):
+            student, teacher = (run[f"{self.space}/logits/{n}"] for n in (target, source))
+            distance = (student - teacher.detach()).abs().sum(1)
+            logit = logit + batch.mean(distance * weights_BP[:, index])
+            if self.space == "heterogeneous":
+                student, teacher = (run[f"{self.space}/repr/{n}"] for n in (target, source))
+                cosine = functional.cosine_similarity(student, teacher.detach(), dim=1)
+                repel = self.options.heterogeneous_representation == "repel"
+                # The public code averages the distance over the batch before it is weighted.
+                each = cosine.clamp_min(0) if repel else 1 - cosine
+                mean = batch.mean(each) / batch.share.clamp_min(1e-12)
+                representation = representation + batch.mean(mean * weights_BP[:, index])
+        found = {"gd_logits": logit}
+        if self.space == "heterogeneous":
+            found["gd_representation"] = REPRESENTATION_WEIGHT * representation
+        if self.options.prior:
+            share = batch.share.clamp_min(1e-12)
+            mean_P = (edges_BP * batch.weight_B[:, None]).sum(0) / share
+            drift = (mean_P - prior_P).square().sum()
+            found["gd_prior"] = PRIOR_WEIGHT * batch.share * drift
+        return found
+
+
+def margin_loss(features_BMD: Tensor, classes_B: Tensor) -> Tensor:
+    """Margin loss over all 3B anchors: same class closer than other classes (DMD, equation 5).
+
+    For every anchor i, the mean over positives j and negatives k (any utterance, any modality) of
+    `max(0, 0.15 |y_i − y_k| − cos(i, j) + cos(i, k))`; the mean over anchors that have both.
+    """
+    anchors = features_BMD.flatten(0, 1)
+    classes = classes_B.repeat_interleave(features_BMD.shape[1])
+    norm = (anchors.square().sum(1) + 1e-8).sqrt()
+    cosine_AA = anchors @ anchors.T / (norm[:, None] * norm[None, :])
+    same_AA = classes[:, None] == classes[None, :]
+    self_AA = torch.eye(len(anchors), dtype=torch.bool, device=anchors.device)
+    positive_AA, negative_AA = same_AA & ~self_AA, ~same_AA
+    margin_AA = MARGIN * (classes[:, None] - classes[None, :]).abs()
+    hinge_AJK = (margin_AA[:, None, :] - cosine_AA[:, :, None] + cosine_AA[:, None, :]).clamp_min(0)
+    pairs_AJK = positive_AA[:, :, None] & negative_AA[:, None, :]
+    count_A = pairs_AJK.sum((1, 2))
+    mean_A = (hinge_AJK * pairs_AJK).sum((1, 2)) / count_A.clamp_min(1)
+    return mean_A.sum() / (count_A > 0).sum().clamp_min(1)
+
+
+def _padded(x: Tensor, steps: int) -> Tensor:
+    """Pad axis 1 of `[B, T, …]` with zeros to `steps`, or cut it."""
+    if x.shape[1] >= steps:
+        return x[:, :steps]
+    shape = (x.shape[0], steps - x.shape[1], *x.shape[2:])
+    return torch.cat([x, x.new_zeros(shape)], dim=1)
+
+
+def _mean(x: Tensor, mask_BT: Tensor) -> Tensor:
+    """Average `[B, T, …]` over the real steps."""
+    mask = mask_BT.to(x.dtype).reshape(*mask_BT.shape, *(1,) * (x.dim() - 2))
+    return (x * mask).sum(1) / mask.sum(1).clamp_min(1)

@@ -1,0 +1,88 @@
+"""JMT: a joint multimodal transformer with key-based cross-attention (Waligora et al., 2024).
+
+CVPR workshops, arXiv 2403.10488. A joint representation of all modalities' steps stands beside the
+modalities; each of these sequences attends to each other, and a linear layer fuses the results.
+Written for two modalities; here for any number by the same rule. Filled in: convolutions instead of
+backbones of images and sound, one output per utterance from the mean of its real steps instead of
+one per frame; the task loss of this project instead of the concordance loss. Needs word-aligned
+sequences.
+
+Legend: B utterances, T steps, D model width, O outputs.
+"""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import torch
+from torch import Tensor, nn
+
+from dhmd.base.errors import DhmdError
+from dhmd.models.batch import Batch
+from dhmd.models.config import ModelConfig
+from dhmd.models.layers import Attention, masked_mean, modality_encoders, zero_padding
+from dhmd.models.task import Task
+
+JOINT = "joint"
+
+
+class JMT(nn.Module):
+    """Encoders, joint representation, transformers, cross-attention of all pairs, fusion."""
+
+    def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
+        super().__init__()
+        self.names, width = tuple(inputs), model.width
+        self.encoders = modality_encoders(inputs, model)
+        self.joint = nn.Linear(len(inputs) * width, width)
+        sequences = (*inputs, JOINT)
+        self.transformers = nn.ModuleDict(
+            {n: nn.ModuleList(Layer(model) for _ in range(model.layers)) for n in sequences}
+        )
+        rates = {n: model.dropout.attention[n] for n in inputs} | {JOINT: 0.0}
+        # One per query sequence, whatever it attends to, as in the authors' code.
+        self.cross_attention = nn.ModuleDict(
+            {n: Attention(width, model.heads, rates[n]) for n in sequences}
+        )
+        self.pairs = list(permutations(sequences, 2))  # (query, key)
+        self.fusion = nn.Linear(len(self.pairs) * width, 2 * width)
+        self.dropout = nn.Dropout(model.dropout.output)
+        self.head = nn.Linear(2 * width, task.outputs)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return outputs `[B, O]`."""
+        if len({x.shape[1] for x in batch.features.values()}) > 1:
+            raise DhmdError("jmt needs word-aligned sequences: set data.alignment to word")
+        masks = {n: batch.masks[n] for n in self.names}
+        masks[JOINT] = torch.stack(list(masks.values())).any(0)
+        x = {n: self.encoders[n](batch.features[n], masks[n]) for n in self.names}
+        x[JOINT] = self.joint(torch.cat([x[n] for n in self.names], dim=2))
+        for n, layers in self.transformers.items():
+            assert isinstance(layers, nn.ModuleList)
+            for layer in layers:
+                x[n] = layer(x[n], masks[n])
+        attended = [
+            zero_padding(self.cross_attention[query](x[query], x[key], masks[key]), masks[query])
+            for query, key in self.pairs
+        ]
+        fused_BTF = self.fusion(torch.cat(attended, dim=2))
+        output_BO: Tensor = self.head(self.dropout(masked_mean(fused_BTF, masks[JOINT])))
+        return output_BO
+
+
+class Layer(nn.Module):
+    """Self-attention and feed-forward block, normalised after each residual."""
+
+    def __init__(self, model: ModelConfig) -> None:
+        super().__init__()
+        width = model.width
+        self.attention = Attention(width, model.heads, 0.0)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width)
+        )
+        self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
+        self.dropout = nn.Dropout(model.dropout.layer)
+
+    def forward(self, x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+        x_BTD = self.norms[0](x_BTD + self.dropout(self.attention(x_BTD, x_BTD, mask_BT)))
+        out_BTD: Tensor = self.norms[1](x_BTD + self.dropout(self.feed_forward(x_BTD)))
+        return out_BTD

@@ -1,0 +1,140 @@
+"""MISA: modality-invariant and -specific representations (Hazarika et al., ACM MM 2020).
+
+Each utterance vector is projected into a shared and a private subspace; the six vectors pass one
+self-attention layer and a prediction network. Losses: similarity (central moment discrepancy of
+shared vectors), difference (orthogonality), reconstruction. Filled in: the stacked bidirectional
+LSTM reads text as well, where the paper has BERT; weights are those of MMSA's configuration.
+
+Legend: B utterances, M modalities, H hidden width.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from dhmd.models.batch import Batch
+from dhmd.models.config import ModelConfig
+from dhmd.models.task import Task
+
+DIFFERENCE, SIMILARITY, RECONSTRUCTION = 0.1, 0.3, 1.0  # α, β, γ of equation 1
+MOMENTS = 5
+
+
+class MISA(nn.Module):
+    """Representation learning in two subspaces, and fusion by a transformer layer."""
+
+    def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
+        super().__init__()
+        self.task, self.names, width = task, tuple(inputs), model.width
+        self.encoders = nn.ModuleDict({n: Utterance(size, width) for n, size in inputs.items()})
+        self.project = nn.ModuleDict(
+            {
+                n: nn.Sequential(nn.Linear(4 * width, width), nn.ReLU(), nn.LayerNorm(width))
+                for n in inputs
+            }
+        )
+        self.private = nn.ModuleDict(
+            {n: nn.Sequential(nn.Linear(width, width), nn.Sigmoid()) for n in inputs}
+        )
+        self.shared = nn.Sequential(nn.Linear(width, width), nn.Sigmoid())
+        self.decoders = nn.ModuleDict({n: nn.Linear(width, width) for n in inputs})
+        self.attention = nn.TransformerEncoderLayer(
+            width,
+            nhead=2 - width % 2,
+            dim_feedforward=4 * width,
+            dropout=model.dropout.layer,
+            batch_first=True,
+        )
+        self.predictor = nn.Sequential(
+            nn.Linear(2 * len(inputs) * width, len(inputs) * width),
+            nn.Dropout(model.dropout.output),
+            nn.ReLU(),
+            nn.Linear(len(inputs) * width, task.outputs),
+        )
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return outputs `[B, O]`."""
+        return self._output(*self._subspaces(batch)[1:])
+
+    def _subspaces(self, batch: Batch) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Return each modality's utterance, private and shared vector, `[B, H]`."""
+        utterances, private, shared = [], [], []
+        for n in self.names:
+            u_BH = self.project[n](self.encoders[n](batch.features[n], batch.masks[n]))
+            utterances.append(u_BH)
+            private.append(self.private[n](u_BH))
+            shared.append(self.shared(u_BH))
+        return utterances, private, shared
+
+    def _output(self, private: list[Tensor], shared: list[Tensor]) -> Tensor:
+        attended = self.attention(torch.stack([*private, *shared], dim=1))
+        output_BO: Tensor = self.predictor(attended.flatten(1))
+        return output_BO
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return `total = task + α difference + β similarity + γ reconstruction` (equation 1)."""
+        utterances, private, shared = self._subspaces(batch)
+        output_BO = self._output(private, shared)
+        task = batch.mean(self.task.loss(output_BO, batch.labels_B))
+        count, zero = len(self.names), torch.zeros_like(task)
+        difference = sum((orthogonality(p, s) for p, s in zip(private, shared, strict=True)), zero)
+        difference = difference + sum((orthogonality(*p) for p in combinations(private, 2)), zero)
+        pairs = list(combinations(shared, 2))
+        similarity = sum((moment_discrepancy(*pair) for pair in pairs), zero) / max(len(pairs), 1)
+        restored = [
+            self.decoders[n](p + s) for n, p, s in zip(self.names, private, shared, strict=True)
+        ]
+        errors = [functional.mse_loss(r, u) for r, u in zip(restored, utterances, strict=True)]
+        reconstruction = sum(errors, zero) / count
+        extra = DIFFERENCE * difference + SIMILARITY * similarity + RECONSTRUCTION * reconstruction
+        parts = {"difference": difference, "similarity": similarity, "rec": reconstruction}
+        return {"total": task + batch.share * extra, "task": task, **parts}
+
+
+class Utterance(nn.Module):
+    """Two stacked bidirectional LSTMs; the last states of both, `[B, T, I]` → `[B, 4 H]`."""
+
+    def __init__(self, size: int, hidden: int) -> None:
+        super().__init__()
+        self.first = nn.LSTM(size, hidden, bidirectional=True, batch_first=True)
+        self.norm = nn.LayerNorm(2 * hidden)
+        self.second = nn.LSTM(2 * hidden, hidden, bidirectional=True, batch_first=True)
+
+    def forward(self, x_BTI: Tensor, mask_BT: Tensor) -> Tensor:
+        lengths_B = mask_BT.sum(1).clamp_min(1).cpu()
+        packed = pack_padded_sequence(x_BTI, lengths_B, batch_first=True, enforce_sorted=False)
+        states, (last_first, _) = self.first(packed)
+        padded, _ = pad_packed_sequence(states, batch_first=True)
+        packed = pack_padded_sequence(
+            self.norm(padded), lengths_B, batch_first=True, enforce_sorted=False
+        )
+        _, (last_second, _) = self.second(packed)
+        return torch.cat([last_first, last_second], dim=2).transpose(0, 1).flatten(1)
+
+
+def orthogonality(a_BH: Tensor, b_BH: Tensor) -> Tensor:
+    """Return the mean squared entry of `Âᵀ B̂`, centred columns and normalised rows (eq. 8)."""
+    first = functional.normalize(a_BH - a_BH.mean(0), dim=1)
+    second = functional.normalize(b_BH - b_BH.mean(0), dim=1)
+    return (first.T @ second).square().mean()
+
+
+def moment_discrepancy(a_BH: Tensor, b_BH: Tensor) -> Tensor:
+    """Return the distance of means plus those of central moments up to the fifth (equation 5)."""
+    mean_a, mean_b = a_BH.mean(0), b_BH.mean(0)
+    distance = _norm(mean_a - mean_b)
+    for order in range(2, MOMENTS + 1):
+        moment_a = (a_BH - mean_a).pow(order).mean(0)
+        moment_b = (b_BH - mean_b).pow(order).mean(0)
+        distance = distance + _norm(moment_a - moment_b)
+    return distance
+
+
+def _norm(x: Tensor) -> Tensor:
+    """Euclidean norm with a finite gradient at zero."""
+    return (x.square().sum() + 1e-12).sqrt()
