@@ -31,7 +31,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         *("-j", "--jobs"),
         type=int,
-        help="experiments at a time (default: one; all of them with --executor slurm)",
+        default=1,
+        help="experiments at a time (default: %(default)s)",
     )
 
 
@@ -43,7 +44,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise DhmdError("experiments start from the last commit: commit the changed files first.")
     chosen = combinations(arguments.set_param)
     more = [] if arguments.executor is None else [f"compute.executor={arguments.executor}"]
-    jobs = arguments.jobs or (len(chosen) if arguments.executor == "slurm" else 1)
     logs = root / ".dhmd" / "sweep"
     logs.mkdir(parents=True, exist_ok=True)
 
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         done = run_in_worktree(root, worktree, name, [*values, *more], log)
         return name, _metrics(root, name) if done else None
 
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(arguments.jobs) as pool:
         found = list(pool.map(one, chosen))
     results = {name: metrics for name, metrics in found if metrics is not None}
     for dataset in dict.fromkeys(name for each in results.values() for name in each):

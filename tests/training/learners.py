@@ -87,7 +87,6 @@ def schedule(**changes: Any) -> TrainConfig:
         "clip_value": 1.0,
         "average": 0.0,
         "buckets": 1,
-        "cuda_graph": False,
     }
     return TrainConfig(**{**settings, **changes})
 
