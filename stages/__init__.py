@@ -12,7 +12,7 @@ PARENT = os.getppid()
 def _wrong_python() -> "str | None":
     """Return why this Python cannot run the stages; None if it can.
 
-    DVC starts the first `python` on PATH, which is another one if no environment is activated.
+    DVC starts the first `python3` on PATH, which is another one if no environment is activated.
     """
     root = os.environ.get("DVC_ROOT") or os.getcwd()
     cure = "run `source .venv/bin/activate` before dvc, or use `make repro`."

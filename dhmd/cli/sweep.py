@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from dhmd.base.errors import DhmdError
+from dhmd.data.manifest import write_manifests
 from dhmd.recipes import repository_root
 from dhmd.vcs import METRICS_FOLDER, code_version, combinations, commit, run_in_worktree
 
@@ -39,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run and record the experiments, and print a table; 1 if one of them failed."""
     root = repository_root(Path.cwd())
+    write_manifests((), root)
     head, changed = code_version(root)
     if head is None or changed:
         raise DhmdError("experiments start from the last commit: commit the changed files first.")

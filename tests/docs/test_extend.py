@@ -22,7 +22,8 @@ WIDTHS = {"text": 6, "audio": 4, "vision": 3, "physio": 2}
 UTTERANCES = {"train": 24, "valid": 8, "test": 8}
 SMALL: dict[str, dict[str, Any]] = {
     "model": {"width": 4, "heads": 2, "layers": 1},
-    "train": {"seeds": [1, 2], "epochs": 1, "workers": 1, "device": "cpu", "threads": 1},
+    "train": {"seeds": [1, 2], "epochs": 1},
+    "compute": {"workers": 1, "device": "cpu", "threads": 1},
     "pretrain": {"epochs": 1, "folds": 2},
     "ablate": {"variants": []},
     "evaluate": {"resamples": 100},

@@ -116,7 +116,7 @@ def test_a_stage_depends_on_the_packages_that_it_uses_and_on_no_other(name: str)
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_is_its_script_and_says_what_it_does(name: str) -> None:
     stage = STAGES[name]
-    assert stage["cmd"] == f"python -m stages.{name} ${{item.dataset}}"
+    assert stage["cmd"] == f"python3 -m stages.{name} ${{item.dataset}}"
     assert stage["matrix"] == {"dataset": "${datasets}"}
     assert stage["desc"]
     assert f"stages/{name}.py" in stage["deps"]
