@@ -96,3 +96,13 @@ def test_dvc_is_quiet_and_hashes_no_leftovers() -> None:
         assert line in config
     ignored = (ROOT / ".dvcignore").read_text("utf-8").split()
     assert {"__pycache__/", ".dhmd/", ".partial-*"} <= set(ignored)
+
+
+def test_a_clone_that_converts_line_ends_has_the_same_bytes(tmp_path: Path) -> None:
+    clone = ["git", "clone", "--quiet", "-c", "core.autocrlf=true", str(ROOT), str(tmp_path / "c")]
+    subprocess.run(clone, check=True)
+    for name in ("dvc.yaml", "params.yaml", "stages/train.py", "recipes/demo.yaml"):
+        committed = subprocess.run(
+            ["git", "show", f"HEAD:{name}"], cwd=ROOT, check=True, stdout=subprocess.PIPE
+        )
+        assert (tmp_path / "c" / name).read_bytes() == committed.stdout
