@@ -536,7 +536,9 @@ def run_in_worktree(root: Path, worktree: Path, name: str, overrides: list[str],
     from dvc.exceptions import DvcException
     from dvc.utils.hydra import apply_overrides
 
-    environment = {**os.environ, "DVC_ROOT": str(root)}
+    # The stages start as `python3`: this environment's, even if it is not activated.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment = {**os.environ, "DVC_ROOT": str(root), "PATH": path}
     try:
         cache = dvc("cache", "dir", cwd=root, stdout=subprocess.PIPE).stdout.strip()
         with open(log, "w", encoding="utf-8") as stream:
