@@ -11,11 +11,14 @@ The design was fixed before any result was seen:
   epochs without a better validation score, and the best epoch is used.
 - Every model is tuned over the same candidates, on tuning corpora (seeds from 101 on, with 2,000
   validation utterances) by validation error alone. Self-distillation and uniform edges are controls
-  of DHMD and have its settings. Sizes above 2,500 have the settings of 2,500, and 1,200 those of
-  600.
-- The quick form leaves out, for time: the sizes 1,200 and 5,000; all seeds but one; all tuning
-  corpora but one; two of the six candidates; DMD and the paper's form at 10,000 and on all but six
-  corpora elsewhere; DMD on the interaction at 600.
+  of DHMD and have its settings. A size that is not tuned has the settings of the largest tuned one
+  below it, or else of the smallest.
+- Corpora are trained in rounds. The quick form starts none after its time limit, whatever the
+  results are, so its numbers of corpora depend on the machine. It leaves out, for time: the sizes
+  1,200 and 5,000; all seeds but one; all tuning corpora but one; three of the six candidates; and
+  most trainings of DMD and of the paper's form, which take four times as long as DHMD: at 10,000,
+  on all but 6 (DMD) and 3 (the paper's form) corpora elsewhere, on the interaction at 600, and the
+  tuning of the paper's form at 2,500.
 
 Every corpus is a task, and its result is stored when it is done: an interrupted study resumes.
 """
@@ -65,9 +68,6 @@ PATIENCE = 5  # epochs without a better validation score
 
 # The greatest number of updates of every model, by training utterances.
 UPDATES = {600: 240, 1200: 340, 2500: 480, 5000: 680, 10_000: 960}
-# The size whose tuned settings a size has.
-TUNED_AT = {600: 600, 1200: 600, 2500: 2500, 5000: 2500, 10_000: 2500}
-
 # Changes of the recipe, in the order in which ties are broken.
 CANDIDATES: Mapping[str, Mapping[str, Any]] = {
     "recipe": {},
@@ -79,7 +79,9 @@ CANDIDATES: Mapping[str, Mapping[str, Any]] = {
 }
 
 FULL_MODEL = "dhmd"
-# These take about as long together as each of the slow ones.
+CONTROLS = ("self_distillation", "uniform_edges")  # not tuned: they have the settings of DHMD
+DMD, PAPER = "dmd", "dhmd_paper"
+# The models that are trained as one task; the slow ones are tasks of their own.
 FAST = {
     "noisy": (
         FULL_MODEL,
@@ -100,8 +102,6 @@ FAST = {
         "tfn",
     ),
 }
-SLOW = {"noisy": ("dmd", "dhmd_paper"), "interaction": ("dmd", "dhmd_paper")}
-CONTROLS = ("self_distillation", "uniform_edges")  # not tuned: they have the settings of DHMD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,48 +109,62 @@ class Form:
     """The extent of a study.
 
     Attributes:
-        corpora: by regime and size, the number of fresh corpora of the fast and the slow models.
-        slow: the slow models by regime.
+        tuning: by regime and size, the groups of models that are tuned there.
+        corpora: by regime and size, the number of fresh corpora of each group.
+        minutes: no corpus is started later; None for no limit.
     """
 
     name: str
-    corpora: Mapping[tuple[str, int], tuple[int, int]]
-    seeds: tuple[int, ...]
-    tuning_corpora: int
     candidates: tuple[str, ...]
-    slow: Mapping[str, tuple[str, ...]]
+    tuning_corpora: int
+    tuning: Mapping[tuple[str, int], tuple[str, ...]]
+    corpora: Mapping[tuple[str, int], Mapping[str, int]]
+    seeds: tuple[int, ...]
+    minutes: float | None
 
 
 QUICK = Form(
     name="quick",
+    candidates=("recipe", "half_rate", "double_rate"),
+    tuning_corpora=1,
+    tuning={
+        ("noisy", 2500): ("fast", DMD),
+        ("interaction", 2500): ("fast", DMD),
+        ("noisy", 600): ("fast", DMD, PAPER),
+    },
     corpora={
-        ("noisy", 10_000): (3, 0),
-        ("noisy", 600): (10, 6),
-        ("noisy", 2500): (10, 6),
-        ("interaction", 2500): (8, 6),
-        ("interaction", 600): (8, 0),
+        ("noisy", 2500): {"fast": 12, DMD: 6, PAPER: 3},
+        ("interaction", 2500): {"fast": 12, DMD: 6},
+        ("noisy", 600): {"fast": 12, DMD: 6, PAPER: 3},
+        ("noisy", 10_000): {"fast": 3},
+        ("interaction", 600): {"fast": 12},
     },
     seeds=(1,),
-    tuning_corpora=1,
-    candidates=("recipe", "half_rate", "double_rate", "batch_32"),
-    slow={"noisy": ("dmd", "dhmd_paper"), "interaction": ("dmd",)},
+    minutes=90,
 )
+_ALL = ("fast", DMD, PAPER)
 FULL = Form(
     name="full",
+    candidates=tuple(CANDIDATES),
+    tuning_corpora=4,
+    tuning={(regime, size): _ALL for regime in REGIMES for size in (2500, 600)},
     corpora={
-        ("noisy", 10_000): (3, 3),
-        ("noisy", 5000): (6, 6),
-        ("noisy", 2500): (12, 12),
-        ("noisy", 1200): (12, 12),
-        ("noisy", 600): (12, 12),
-        ("interaction", 2500): (12, 12),
-        ("interaction", 600): (12, 12),
+        ("noisy", 2500): dict.fromkeys(_ALL, 12),
+        ("interaction", 2500): dict.fromkeys(_ALL, 12),
+        ("noisy", 600): dict.fromkeys(_ALL, 12),
+        ("noisy", 10_000): dict.fromkeys(_ALL, 3),
+        ("interaction", 600): dict.fromkeys(_ALL, 12),
+        ("noisy", 5000): dict.fromkeys(_ALL, 6),
+        ("noisy", 1200): dict.fromkeys(_ALL, 12),
     },
     seeds=(1, 2),
-    tuning_corpora=4,
-    candidates=tuple(CANDIDATES),
-    slow=SLOW,
+    minutes=None,
 )
+
+
+def models_of(regime: str, group: str) -> tuple[str, ...]:
+    """List the models of a group: `fast`, or the name of a slow model."""
+    return FAST[regime] if group == "fast" else (group,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +172,10 @@ class Training:
     """The trainings of some models on one corpus.
 
     Attributes:
+        label: the group of models, and in tuning the candidate.
         candidates: candidate by model.
         test: whether the test split is scored; else the validation split of a tuning corpus.
+        until: seconds since the epoch after which it is not started.
     """
 
     root: Path
@@ -171,6 +187,7 @@ class Training:
     seeds: tuple[int, ...]
     candidates: Mapping[str, str]
     test: bool
+    until: float = math.inf
 
     @property
     def result(self) -> Path:
@@ -178,19 +195,27 @@ class Training:
         return self.folder / f"{self.regime}-{self.size}-{self.corpus}-{self.label}.json"
 
 
-def run_study(root: Path, form: Form, *, processes: int) -> dict[str, Any]:
+def run_study(
+    root: Path, form: Form, *, processes: int, minutes: float | None = None
+) -> dict[str, Any]:
     """Tune, train on fresh corpora, and return the content of learning_curves.json.
+
+    Args:
+        minutes: instead of the form's time limit.
 
     Raises:
         DhmdError: bad parameters, or a training that failed.
     """
+    minutes = form.minutes if minutes is None else minutes
+    until = math.inf if minutes is None else time.time() + 60 * minutes
     settings, key = load_params(root).for_dataset(RECIPE), _key(root)
-    tuning = _tuning_tasks(root, form, key)
+    tuning = tuning_tasks(root, form, key)
     run_missing(tuning, run_training, "tuning", processes=processes)
     tuned = choose([(task, read_kept(task.result)) for task in tuning])
-    fresh = _fresh_tasks(root, form, key, tuned)
+    fresh = [replace(task, until=until) for task in fresh_tasks(root, form, key, tuned)]
     run_missing(fresh, run_training, "corpora", processes=processes)
-    return summarise(form, settings, tuned, [(task, read_kept(task.result)) for task in fresh])
+    done = [(task, read_kept(task.result)) for task in fresh if task.result.is_file()]
+    return summarise(form, settings, tuned, done)
 
 
 def _key(root: Path) -> dict[str, Any]:
@@ -200,7 +225,7 @@ def _key(root: Path) -> dict[str, Any]:
         "code": code_key(*CODE, "benchmarks/studies/generated.py"),
         "configuration": one_thread(settings, (1,)).as_json(),
         "generator": asdict(generator(settings, {})),
-        "numbers": [VALIDATION, TEST, TUNING_VALIDATION, PATIENCE, UPDATES, CANDIDATES, REGIMES],
+        "numbers": [VALIDATION, TEST, TUNING_VALIDATION, PATIENCE, UPDATES, REGIMES],
         "alphas": settings.evaluate.ridge_alphas,
         "environment": {**environment(torch.device("cpu")), "threads": 1},
     }
@@ -211,87 +236,84 @@ def _folder(root: Path, key: Mapping[str, Any], **more: Any) -> Path:
     return root / ".dhmd" / "studies" / f"learning-curves-{json_sha256(text)[:12]}"
 
 
-def _tuning_tasks(root: Path, form: Form, key: Mapping[str, Any]) -> list[Training]:
-    points = dict.fromkeys((regime, TUNED_AT[size]) for regime, size in form.corpora)
-    tasks = []
-    for number in range(form.tuning_corpora):
-        for regime, size in points:
-            slow = any(
-                count and TUNED_AT[fresh] == size
-                for (other, fresh), (_, count) in form.corpora.items()
-                if other == regime
-            )
-            groups = {"fast": FAST[regime], **({"slow": form.slow[regime]} if slow else {})}
-            tasks += [
-                Training(
-                    root=root,
-                    folder=_folder(root, key),
-                    regime=regime,
-                    size=size,
-                    corpus=FIRST_TUNING_SEED + number,
-                    label=f"{group}-{candidate}",
-                    seeds=(1,),
-                    candidates={name: candidate for name in models if name not in CONTROLS},
-                    test=False,
-                )
-                for candidate in form.candidates
-                for group, models in groups.items()
-            ]
-    return tasks
+def tuning_tasks(root: Path, form: Form, key: Mapping[str, Any]) -> list[Training]:
+    """List the tasks of tuning."""
+    return [
+        Training(
+            root=root,
+            folder=_folder(root, key),
+            regime=regime,
+            size=size,
+            corpus=FIRST_TUNING_SEED + number,
+            label=f"{group}-{candidate}",
+            seeds=(1,),
+            candidates={
+                name: candidate for name in models_of(regime, group) if name not in CONTROLS
+            },
+            test=False,
+        )
+        for number in range(form.tuning_corpora)
+        for (regime, size), groups in form.tuning.items()
+        for group in groups
+        for candidate in form.candidates
+    ]
 
 
 def choose(results: Sequence[tuple[Training, Mapping[str, Any]]]) -> dict[str, Any]:
     """Choose each model's candidate with the lowest mean validation MAE over tuning corpora.
 
     Returns:
-        By "<regime>-<size>" and model: `chosen`, and `valid_mae` by candidate. Ties go to the
-        candidate that comes first.
+        By regime, size and model: `chosen`, and `valid_mae` by candidate. Ties go to the candidate
+        that comes first.
     """
-    scores: dict[str, dict[str, dict[str, list[float]]]] = {}
+    scores: dict[tuple[str, str, str], dict[str, list[float]]] = {}
     for task, result in results:
-        point = scores.setdefault(f"{task.regime}-{task.size}", {})
         for model, candidate in task.candidates.items():
-            found = point.setdefault(model, {}).setdefault(candidate, [])
-            found.extend(result["models"][model])
+            entry = scores.setdefault((task.regime, str(task.size), model), {})
+            entry.setdefault(candidate, []).extend(result["models"][model])
     tuned: dict[str, Any] = {}
-    for point_name, models in scores.items():
-        tuned[point_name] = {}
-        for model, candidates in models.items():
-            means = {name: float(np.mean(values)) for name, values in candidates.items()}
-            chosen = min(means, key=lambda name: means[name])
-            tuned[point_name][model] = {"chosen": chosen, "valid_mae": means}
+    for (regime, size, model), candidates in scores.items():
+        means = {name: float(np.mean(values)) for name, values in candidates.items()}
+        chosen = min(means, key=lambda name: means[name])
+        point = tuned.setdefault(regime, {}).setdefault(size, {})
+        point[model] = {"chosen": chosen, "valid_mae": means}
     return tuned
 
 
-def _fresh_tasks(
+def chosen_candidate(tuned: Mapping[str, Any], regime: str, size: int, model: str) -> str:
+    """Return the candidate that a model has at a size."""
+    if model in CONTROLS:
+        model = FULL_MODEL
+    sizes = sorted(int(tried) for tried, point in tuned[regime].items() if model in point)
+    own = max((tried for tried in sizes if tried <= size), default=sizes[0])
+    return str(tuned[regime][str(own)][model]["chosen"])
+
+
+def fresh_tasks(
     root: Path, form: Form, key: Mapping[str, Any], tuned: Mapping[str, Any]
 ) -> list[Training]:
-    """List the tasks in rounds of one corpus per point, so that a part of them is balanced."""
+    """List the tasks on fresh corpora, in rounds of one corpus."""
     tasks = []
-    for number in range(max(max(counts) for counts in form.corpora.values())):
-        for (regime, size), (fast, slow) in form.corpora.items():
-            settings = tuned[f"{regime}-{TUNED_AT[size]}"]
-            chosen = {name: entry["chosen"] for name, entry in settings.items()}
-            chosen |= {name: chosen[FULL_MODEL] for name in CONTROLS}
-            for label, count, models in (
-                ("fast", fast, FAST[regime]),
-                ("slow", slow, form.slow[regime]),
-            ):
-                if number < count:
-                    candidates = {name: chosen[name] for name in models}
-                    tasks.append(
-                        Training(
-                            root=root,
-                            folder=_folder(root, key, candidates=candidates, seeds=form.seeds),
-                            regime=regime,
-                            size=size,
-                            corpus=FIRST_SEED + number,
-                            label=label,
-                            seeds=form.seeds,
-                            candidates=candidates,
-                            test=True,
-                        )
+    for number in range(max(max(groups.values()) for groups in form.corpora.values())):
+        for (regime, size), groups in form.corpora.items():
+            for group in (name for name, count in groups.items() if number < count):
+                candidates = {
+                    model: chosen_candidate(tuned, regime, size, model)
+                    for model in models_of(regime, group)
+                }
+                tasks.append(
+                    Training(
+                        root=root,
+                        folder=_folder(root, key, candidates=candidates, seeds=form.seeds),
+                        regime=regime,
+                        size=size,
+                        corpus=FIRST_SEED + number,
+                        label=group,
+                        seeds=form.seeds,
+                        candidates=candidates,
+                        test=True,
                     )
+                )
     return tasks
 
 
@@ -305,6 +327,8 @@ def configuration(full: Configuration, size: int, candidate: str) -> Configurati
 
 def run_training(task: Training) -> None:
     """Generate and align the corpus, train all models, and store their scores."""
+    if time.time() > task.until:
+        return
     start = time.monotonic()
     settings = load_params(task.root).for_dataset(RECIPE)
     sizes = {
@@ -392,13 +416,17 @@ def summarise(
             "epochs without a better score before a training stops": PATIENCE,
             "candidates": {name: CANDIDATES[name] for name in form.candidates},
             "recipe": {"lr": train.lr, "batch_size": train.batch_size},
+            "minutes": form.minutes,
             "tuning corpora": form.tuning_corpora,
             "tuning validation utterances": TUNING_VALIDATION,
         },
         "tuning": _rounded(tuned),
         "results": {
             regime: {
-                size: {model: _compared(found, point[FULL_MODEL]) for model, found in point.items()}
+                size: {
+                    model: _compared(found, point.get(FULL_MODEL, {}))
+                    for model, found in point.items()
+                }
                 for size, point in sorted(points.items(), key=lambda item: int(item[0]))
             }
             for regime, points in scores.items()
@@ -413,15 +441,17 @@ def summarise(
 def _compared(found: Mapping[str, float], full: Mapping[str, float]) -> dict[str, Any]:
     """Return a model's mean MAE, its difference from DHMD, and the MAE of every corpus."""
     entry: dict[str, Any] = {"mae": round(float(np.mean(list(found.values()))), 5)}
-    if dict(found) != dict(full):
-        interval = paired(np.array([found[corpus] - full[corpus] for corpus in found]))
+    gaps = np.array([found[corpus] - full[corpus] for corpus in found if corpus in full])
+    if len(gaps) > 1 and gaps.any():
+        interval = paired(gaps)
         entry["difference"] = {
             "mean": round(interval.mean, 5),
             "low": round(interval.low, 5),
             "high": round(interval.high, 5),
-            "better_on": sum(found[corpus] > full[corpus] for corpus in found),
+            "n": len(gaps),
+            "better_on": int((gaps > 0).sum()),
         }
-    return {**entry, "corpora": len(found), "mae_by_corpus": dict(sorted(found.items()))}
+    return {**entry, "n": len(found), "mae_by_corpus": dict(sorted(found.items()))}
 
 
 def _rounded(value: Any) -> Any:
