@@ -119,8 +119,8 @@ def _distillation(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 0
-    summary["expectations"] = expectations(summary)
-    _write(root, "distillation", summary, {"distillation": page(summary)})
+    texts = {"distillation": page(summary)}
+    _write(root, "distillation", {**summary, "expectations": expectations(summary)}, texts)
     return 0
 
 

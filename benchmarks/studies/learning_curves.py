@@ -12,13 +12,12 @@ The design was fixed before any result was seen:
 - Every model is tuned over the same candidates, on tuning corpora (seeds from 101 on, with 2,000
   validation utterances) by validation error alone. Self-distillation and uniform edges are controls
   of DHMD and have its settings. A size that is not tuned has the settings of the largest tuned one
-  below it, or else of the smallest.
+  below it, or else of the smallest; an interaction that is not tuned has those of `noisy`.
 - Corpora are trained in rounds. The quick form starts none after its time limit, whatever the
   results are, so its numbers of corpora depend on the machine. It leaves out, for time: the sizes
-  1,200 and 5,000; all seeds but one; all tuning corpora but one; three of the six candidates; and
-  most trainings of DMD and of the paper's form, which take four times as long as DHMD: at 10,000,
-  on all but 6 (DMD) and 3 (the paper's form) corpora elsewhere, on the interaction at 600, and the
-  tuning of the paper's form at 2,500.
+  1,200 and 5,000, and 600 of the interaction; all seeds but one; all tuning corpora but one; three
+  of the six candidates. DMD and the paper's form take four times as long as DHMD: they are tuned at
+  600 on `noisy` alone, are trained on fewer corpora, and not at 10,000. The two controls come last.
 
 Every corpus is a task, and its result is stored when it is done: an interrupted study resumes.
 """
@@ -79,19 +78,11 @@ CANDIDATES: Mapping[str, Mapping[str, Any]] = {
 }
 
 FULL_MODEL = "dhmd"
-CONTROLS = ("self_distillation", "uniform_edges")  # not tuned: they have the settings of DHMD
 DMD, PAPER = "dmd", "dhmd_paper"
-# The models that are trained as one task; the slow ones are tasks of their own.
+CONTROLS = ("self_distillation", "uniform_edges")
+# The models that are trained as one task, by regime; DMD and the paper's form are their own.
 FAST = {
-    "noisy": (
-        FULL_MODEL,
-        "no_distillation",
-        "self_distillation",
-        "uniform_edges",
-        "no_dictionary",
-        "late_fusion",
-        "mult",
-    ),
+    "noisy": (FULL_MODEL, "no_distillation", "no_dictionary", "late_fusion", "mult"),
     "interaction": (
         FULL_MODEL,
         "no_distillation",
@@ -105,12 +96,29 @@ FAST = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Group:
+    """Models that are trained as one task on each of some fresh corpora.
+
+    Attributes:
+        models: `fast`, `controls`, or the name of a slow model.
+        count: the number of corpora.
+        first_round: the round of the first corpus.
+    """
+
+    regime: str
+    size: int
+    models: str
+    count: int
+    first_round: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Form:
     """The extent of a study.
 
     Attributes:
         tuning: by regime and size, the groups of models that are tuned there.
-        corpora: by regime and size, the number of fresh corpora of each group.
+        groups: the trainings on fresh corpora, in their order within a round.
         minutes: no corpus is started later; None for no limit.
     """
 
@@ -118,9 +126,14 @@ class Form:
     candidates: tuple[str, ...]
     tuning_corpora: int
     tuning: Mapping[tuple[str, int], tuple[str, ...]]
-    corpora: Mapping[tuple[str, int], Mapping[str, int]]
+    groups: tuple[Group, ...]
     seeds: tuple[int, ...]
     minutes: float | None
+
+    @property
+    def sizes(self) -> list[int]:
+        """The numbers of training utterances."""
+        return sorted({group.size for group in self.groups})
 
 
 QUICK = Form(
@@ -128,43 +141,52 @@ QUICK = Form(
     candidates=("recipe", "half_rate", "double_rate"),
     tuning_corpora=1,
     tuning={
-        ("noisy", 2500): ("fast", DMD),
-        ("interaction", 2500): ("fast", DMD),
+        ("noisy", 2500): ("fast",),
+        ("interaction", 2500): ("fast",),
         ("noisy", 600): ("fast", DMD, PAPER),
     },
-    corpora={
-        ("noisy", 2500): {"fast": 12, DMD: 6, PAPER: 3},
-        ("interaction", 2500): {"fast": 12, DMD: 6},
-        ("noisy", 600): {"fast": 12, DMD: 6, PAPER: 3},
-        ("noisy", 10_000): {"fast": 3},
-        ("interaction", 600): {"fast": 12},
-    },
+    groups=(
+        Group(regime="noisy", size=2500, models="fast", count=12),
+        Group(regime="interaction", size=2500, models="fast", count=12),
+        Group(regime="noisy", size=600, models="fast", count=12),
+        Group(regime="noisy", size=10_000, models="fast", count=3, first_round=3),
+        Group(regime="noisy", size=2500, models=DMD, count=6, first_round=3),
+        Group(regime="interaction", size=2500, models=DMD, count=6, first_round=4),
+        Group(regime="noisy", size=2500, models="controls", count=6, first_round=5),
+        Group(regime="noisy", size=600, models="controls", count=6, first_round=5),
+        Group(regime="noisy", size=600, models=DMD, count=4, first_round=6),
+        Group(regime="noisy", size=600, models=PAPER, count=4, first_round=6),
+        Group(regime="noisy", size=2500, models=PAPER, count=4, first_round=6),
+    ),
     seeds=(1,),
     minutes=90,
 )
-_ALL = ("fast", DMD, PAPER)
 FULL = Form(
     name="full",
     candidates=tuple(CANDIDATES),
     tuning_corpora=4,
-    tuning={(regime, size): _ALL for regime in REGIMES for size in (2500, 600)},
-    corpora={
-        ("noisy", 2500): dict.fromkeys(_ALL, 12),
-        ("interaction", 2500): dict.fromkeys(_ALL, 12),
-        ("noisy", 600): dict.fromkeys(_ALL, 12),
-        ("noisy", 10_000): dict.fromkeys(_ALL, 3),
-        ("interaction", 600): dict.fromkeys(_ALL, 12),
-        ("noisy", 5000): dict.fromkeys(_ALL, 6),
-        ("noisy", 1200): dict.fromkeys(_ALL, 12),
-    },
+    tuning={(regime, size): ("fast", DMD, PAPER) for regime in REGIMES for size in (2500, 600)},
+    groups=tuple(
+        Group(regime=regime, size=size, models=models, count=count)
+        for regime, size, count in (
+            ("noisy", 2500, 12),
+            ("interaction", 2500, 12),
+            ("noisy", 600, 12),
+            ("noisy", 10_000, 3),
+            ("interaction", 600, 12),
+            ("noisy", 5000, 6),
+            ("noisy", 1200, 12),
+        )
+        for models in ("fast", DMD, PAPER, "controls")
+    ),
     seeds=(1, 2),
     minutes=None,
 )
 
 
 def models_of(regime: str, group: str) -> tuple[str, ...]:
-    """List the models of a group: `fast`, or the name of a slow model."""
-    return FAST[regime] if group == "fast" else (group,)
+    """List the models of a group."""
+    return {"fast": FAST[regime], "controls": CONTROLS}.get(group, (group,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,9 +269,7 @@ def tuning_tasks(root: Path, form: Form, key: Mapping[str, Any]) -> list[Trainin
             corpus=FIRST_TUNING_SEED + number,
             label=f"{group}-{candidate}",
             seeds=(1,),
-            candidates={
-                name: candidate for name in models_of(regime, group) if name not in CONTROLS
-            },
+            candidates=dict.fromkeys(models_of(regime, group), candidate),
             test=False,
         )
         for number in range(form.tuning_corpora)
@@ -284,6 +304,8 @@ def chosen_candidate(tuned: Mapping[str, Any], regime: str, size: int, model: st
     """Return the candidate that a model has at a size."""
     if model in CONTROLS:
         model = FULL_MODEL
+    if not any(model in point for point in tuned[regime].values()):
+        regime = next(iter(REGIMES))
     sizes = sorted(int(tried) for tried, point in tuned[regime].items() if model in point)
     own = max((tried for tried in sizes if tried <= size), default=sizes[0])
     return str(tuned[regime][str(own)][model]["chosen"])
@@ -294,26 +316,28 @@ def fresh_tasks(
 ) -> list[Training]:
     """List the tasks on fresh corpora, in rounds of one corpus."""
     tasks = []
-    for number in range(max(max(groups.values()) for groups in form.corpora.values())):
-        for (regime, size), groups in form.corpora.items():
-            for group in (name for name, count in groups.items() if number < count):
-                candidates = {
-                    model: chosen_candidate(tuned, regime, size, model)
-                    for model in models_of(regime, group)
-                }
-                tasks.append(
-                    Training(
-                        root=root,
-                        folder=_folder(root, key, candidates=candidates, seeds=form.seeds),
-                        regime=regime,
-                        size=size,
-                        corpus=FIRST_SEED + number,
-                        label=group,
-                        seeds=form.seeds,
-                        candidates=candidates,
-                        test=True,
-                    )
+    for round_number in range(max(group.first_round + group.count for group in form.groups)):
+        for group in form.groups:
+            number = round_number - group.first_round
+            if not 0 <= number < group.count:
+                continue
+            candidates = {
+                model: chosen_candidate(tuned, group.regime, group.size, model)
+                for model in models_of(group.regime, group.models)
+            }
+            tasks.append(
+                Training(
+                    root=root,
+                    folder=_folder(root, key, candidates=candidates, seeds=form.seeds),
+                    regime=group.regime,
+                    size=group.size,
+                    corpus=FIRST_SEED + number,
+                    label=group.models,
+                    seeds=form.seeds,
+                    candidates=candidates,
+                    test=True,
                 )
+            )
     return tasks
 
 
@@ -405,14 +429,12 @@ def summarise(
     return {
         "form": form.name,
         "design": {
-            "training utterances": sorted({size for _, size in form.corpora}),
+            "training utterances": form.sizes,
             "validation utterances": VALIDATION,
             "test utterances": TEST,
             "seeds per model": len(form.seeds),
             "first corpus": FIRST_SEED,
-            "greatest number of updates": {
-                str(size): UPDATES[size] for size in sorted({size for _, size in form.corpora})
-            },
+            "greatest number of updates": {str(size): UPDATES[size] for size in form.sizes},
             "epochs without a better score before a training stops": PATIENCE,
             "candidates": {name: CANDIDATES[name] for name in form.candidates},
             "recipe": {"lr": train.lr, "batch_size": train.batch_size},
