@@ -29,19 +29,14 @@ NAMES = {
 }
 TITLES = {"noisy": "Additive corpora", "interaction": "Corpora with an interaction"}
 
-_FIGURE = {
-    "noisy": ("ridge", "mult", "dmd", "late_fusion", "no_distillation"),
-    "interaction": ("gru", "ridge", "tfn", "mult", "dmd", "late_fusion", "no_distillation"),
-}
 _COLOURS = {
     "ridge": "#8a8f98",
     "mult": "#3d85c6",
     "dmd": "#2f9e76",
     "late_fusion": "#d98324",
     "no_distillation": "#a06cc0",
-    "tfn": "#8f8a2a",
-    "gru": "#5b9aa0",
 }
+_OTHER, _LINE = "#5b9aa0", "#444444"
 _SCALE_STEPS = 1.035  # distance of neighbouring markers on the logarithmic axis
 
 
@@ -78,55 +73,81 @@ def verdict(difference: Mapping[str, float]) -> str:
 
 def write_figure(summary: Mapping[str, Any], path: Path) -> None:
     """Draw the differences from DHMD by number of training utterances."""
-    with mpl.rc_context({"svg.hashsalt": "dhmd", "font.size": 9, "text.parse_math": False}):
+    with mpl.rc_context(
+        {"svg.hashsalt": "dhmd", "font.size": 9, "axes.titlesize": 10, "text.parse_math": False}
+    ):
         figure = Figure(figsize=(9.5, 3.6), layout="constrained")
         figure.patch.set_facecolor("white")
-        axes = figure.subplots(1, 2, sharey=False)
-        for ax, regime in zip(axes, TITLES, strict=True):
-            _draw(ax, summary["results"][regime], _FIGURE[regime])
-            ax.set_title(TITLES[regime], loc="left", fontsize=10)
-        axes[0].set_ylabel("test MAE minus DHMD's\n(above 0: DHMD is better)")
+        axes = figure.subplots(1, 2)
+        results = summary["results"]
+        _draw_curves(axes[0], results["noisy"])
+        size, point = max(results["interaction"].items(), key=lambda item: int(item[0]))
+        _draw_rows(axes[1], point)
+        axes[1].set_title(f"{TITLES['interaction']}, {int(size):,} utterances", loc="left")
         with whole_file(path) as temporary:
             FigureCanvasSVG(figure).print_svg(temporary, metadata={"Date": None})
 
 
-def _draw(ax: Axes, points: Mapping[str, Any], models: Sequence[str]) -> None:
+def _draw_curves(ax: Axes, points: Mapping[str, Any]) -> None:
     sizes = [int(size) for size in points]
+    models = [
+        name
+        for name in _COLOURS
+        if any("difference" in point.get(name, {}) for point in points.values())
+    ]
     for number, model in enumerate(models):
         shift = _SCALE_STEPS ** (number - (len(models) - 1) / 2)
-        found = [
-            (size * shift, points[str(size)][model]["difference"])
-            for size in sizes
-            if "difference" in points[str(size)].get(model, {})
-        ]
-        if not found:
-            continue
-        x = [position for position, _ in found]
-        y = [each["mean"] for _, each in found]
-        bars = [
-            [each["mean"] - each["low"] for _, each in found],
-            [each["high"] - each["mean"] for _, each in found],
-        ]
+        found = {
+            int(size) * shift: point[model]["difference"]
+            for size, point in points.items()
+            if "difference" in point.get(model, {})
+        }
         ax.errorbar(
-            x,
-            y,
-            yerr=bars,
+            list(found),
+            [gap["mean"] for gap in found.values()],
+            yerr=_bars(list(found.values())),
             color=_COLOURS[model],
             marker="o",
             markersize=4,
             linewidth=1.4,
             elinewidth=1.0,
-            capsize=2,
             label=NAMES[model],
         )
-    ax.axhline(0, color="#444444", linewidth=0.8)
+    ax.axhline(0, color=_LINE, linewidth=0.8)
     ax.set_xscale("log")
     ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
     ax.minorticks_off()
     ax.set_xlabel("training utterances")
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    ax.legend(frameon=False, fontsize=7.5)
+    ax.set_ylabel("test MAE minus DHMD's (above 0: DHMD is better)")
+    ax.set_title(TITLES["noisy"], loc="left")
+    ax.spines[["top", "right"]].set_visible(False)
+    if models:
+        ax.legend(frameon=False, fontsize=7.5)
+
+
+def _draw_rows(ax: Axes, point: Mapping[str, Any]) -> None:
+    found = {
+        name: point[name]["difference"]
+        for name in NAMES
+        if "difference" in point.get(name, {}) and name != "median"
+    }
+    models = sorted(found, key=lambda name: found[name]["mean"])
+    for row, model in enumerate(models):
+        gap = found[model]
+        colour = _COLOURS.get(model, _OTHER)
+        ax.errorbar(gap["mean"], row, xerr=_bars([gap]), color=colour, marker="o", markersize=5)
+    ax.axvline(0, color=_LINE, linewidth=0.8)
+    ax.set_yticks(range(len(models)), [NAMES[model] for model in models])
+    ax.set_xlabel("test MAE minus DHMD's (above 0: DHMD is better)")
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _bars(gaps: Sequence[Mapping[str, float]]) -> list[list[float]]:
+    """Return the distances from the means to the ends of the intervals."""
+    return [
+        [gap["mean"] - gap["low"] for gap in gaps],
+        [gap["high"] - gap["mean"] for gap in gaps],
+    ]
 
 
 def _differences(points: Mapping[str, Any]) -> str:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.studies.distillation import COMPARISONS
 from benchmarks.studies.page import expectations, page
-from dhmd.cli.readme import with_tables
 
 NAMES = ("text", "audio", "vision")
 
