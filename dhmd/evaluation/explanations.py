@@ -7,7 +7,7 @@ S seeds, N utterances, M modalities, O outputs (1, or one per class), K dictiona
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, NamedTuple
@@ -17,14 +17,19 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from dhmd.base.errors import DhmdError
+from dhmd.data.aligned import Corpus
+from dhmd.evaluation.model_outputs import (
+    AUXILIARY,
+    CODES,
+    EDGES,
+    EMBEDDING,
+    MISSING_GROUP,
+    ModelOutputs,
+    group,
+)
 
 Array = np.ndarray[Any, Any]
 
-# Groups of outputs.h5.
-EDGES: Final = "edges"
-AUXILIARY: Final = "vertex"
-CODES: Final = "codes"
-MISSING: Final = "withheld"
 # A word of fewer utterances describes those utterances rather than the code.
 _MIN_UTTERANCES: Final = 5
 # In standard errors: words below it are not listed.
@@ -162,7 +167,7 @@ class Explanations:
                 "activation": activation,
                 "words": ", ".join(word.text for word in self.code_words.get((space, code), ())),
             }
-            for space, array in self.group(CODES)
+            for space, array in group(self.arrays, CODES).items()
             for m, activations in enumerate(array[n])
             for code, activation in active_codes(activations)
         ]
@@ -172,11 +177,11 @@ class Explanations:
             outputs=pd.DataFrame(self.outputs[:, n], pd.Index(self.seeds, name="seed"), columns),
             edges={
                 space: pd.DataFrame(array[:, n].mean(0), sources, targets)
-                for space, array in self.group(EDGES)
+                for space, array in group(self.arrays, EDGES).items()
             },
             auxiliary={
                 space: pd.DataFrame(array[:, n].mean(0).reshape(len(names), -1), names, columns)
-                for space, array in self.group(AUXILIARY)
+                for space, array in group(self.arrays, AUXILIARY).items()
             },
             codes=pd.DataFrame(codes, columns=["space", "modality", "code", "activation", "words"]),
             contributions=pd.DataFrame(
@@ -189,12 +194,6 @@ class Explanations:
                 pd.Index(names, name="modality"),
             ),
         )
-
-    def group(self, name: str) -> Iterator[tuple[str, Array]]:
-        """Iterate over the arrays of a group, `(space, array)`."""
-        for key, array in self.arrays.items():
-            if key.startswith(f"{name}/"):
-                yield key.partition("/")[2], array
 
     @cached_property
     def outputs(self) -> Array:
@@ -212,7 +211,7 @@ class Explanations:
         """`[S, N, M]` how far each modality moves the shown output; NaN where unknown."""
         found = np.full((*self.outputs.shape[:2], len(self.modalities)), np.nan)
         for m, name in enumerate(self.modalities):
-            if (without := self.arrays.get(f"{MISSING}/{name}")) is not None:
+            if (without := self.arrays.get(f"{MISSING_GROUP}/{name}")) is not None:
                 found[..., m] = self.shown - self._shown(self._with_outputs(without))
         found[:, ~self.present_NM | (self.present_NM.sum(1, keepdims=True) < 2)] = np.nan
         return found
@@ -228,6 +227,45 @@ class Explanations:
 
     def _with_outputs(self, array: Array) -> Array:
         return array.reshape(len(self.seeds), len(self.ids), -1).astype(np.float64)
+
+
+def explain_outputs(outputs: ModelOutputs, corpus: Corpus, rows: Array) -> Explanations:
+    """Explain utterances of the training data from what the train stage stored.
+
+    Args:
+        outputs: read with `interpretability`.
+        corpus: the model's own.
+        rows: the utterances.
+    """
+    arrays = {
+        name: array[rows] if name.startswith((f"{CODES}/", f"{EMBEDDING}/")) else array[:, rows]
+        for name, array in outputs.arrays.items()
+    }
+    return Explanations(
+        task=outputs.task,
+        ids=tuple(corpus.ids[n] for n in rows),
+        seeds=outputs.seeds,
+        modalities=outputs.modalities,
+        class_names=corpus.class_names,
+        arrays=arrays,
+        present_NM=present(outputs, corpus)[rows],
+        words=None if corpus.words is None else [corpus.words[n] for n in rows],
+        code_words=corpus_code_words(outputs, corpus),
+    )
+
+
+def corpus_code_words(outputs: ModelOutputs, corpus: Corpus) -> CodeWords:
+    """Return the words that activate the codes over a model's training data."""
+    if corpus.words is None:
+        return {}
+    return words_of_codes(outputs.codes, corpus.words, outputs.modalities, present(outputs, corpus))
+
+
+def present(outputs: ModelOutputs, corpus: Corpus) -> Array:
+    """Return which of the model's modalities each utterance of the corpus has, `[N, M]`."""
+    columns = [corpus.modalities.index(name) for name in outputs.modalities]
+    found: Array = corpus.present_NM[:, columns]
+    return found
 
 
 def active_codes(activation_K: Array) -> list[tuple[int, float]]:

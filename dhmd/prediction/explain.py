@@ -14,8 +14,20 @@ import torch
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned.corpus import Array, Corpus
-from dhmd.evaluation.explanations import CODES, MISSING, CodeWords, Explanations, words_of_codes
-from dhmd.evaluation.model_outputs import OUTPUTS, read_outputs
+from dhmd.evaluation.explanations import (
+    CodeWords,
+    Explanations,
+    corpus_code_words,
+    words_of_codes,
+)
+from dhmd.evaluation.model_outputs import (
+    CODES,
+    EMBEDDING,
+    MISSING_GROUP,
+    OUTPUTS,
+    group,
+    read_outputs,
+)
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.training.compute import ComputeConfig
@@ -96,24 +108,21 @@ def explain(
         buckets = description.configuration.train.buckets
         for some, batch in evaluation(learner, members, data, rows, buckets):
             details = learner.details(batch).items()
-            found = {key: value for key, value in details if not key.startswith("embedding/")}
+            found = {key: value for key, value in details if not key.startswith(EMBEDDING)}
             for m, name in enumerate(data.modalities):
                 absent_EMB = torch.zeros_like(batch.present_EMB)
                 absent_EMB[:, m] = batch.present_EMB[:, m]
                 # An utterance keeps its only modality.
                 absent_EMB &= (batch.present_EMB & ~absent_EMB).any(1, keepdim=True)
                 output = learner.predict(batch.without(absent_EMB))
-                found[f"{MISSING}/{name}"] = learner.task.stored(output)
+                found[f"{MISSING_GROUP}/{name}"] = learner.task.stored(output)
             for key, value in found.items():
                 if key not in arrays:
                     shape = (value.shape[0], len(ids), *value.shape[2:])
                     arrays[key] = np.full(shape, np.nan, dtype=np.float32)
                 arrays[key][:, some] = value.cpu().numpy()
-    codes = {
-        key.partition("/")[2]: array[0]
-        for key, array in arrays.items()
-        if key.startswith(f"{CODES}/")
-    }
+    # Codes of different seeds do not correspond.
+    codes = {space: array[0] for space, array in group(arrays, CODES).items()}
     arrays |= {f"{CODES}/{space}": codes_NMK for space, codes_NMK in codes.items()}
     present_NM = (data.lengths_MN > 0).T
     if code_words is None and words is not None:
@@ -139,7 +148,4 @@ def trained_code_words(model: Path, corpus: Corpus) -> CodeWords | None:
     if corpus.words is None or not (model / OUTPUTS).is_file():
         return None
     outputs = read_outputs(model, interpretability=True)
-    if outputs.identity != corpus.identity:
-        return None
-    present_NM = corpus.present_NM[:, [corpus.modalities.index(m) for m in outputs.modalities]]
-    return words_of_codes(outputs.codes, corpus.words, outputs.modalities, present_NM)
+    return corpus_code_words(outputs, corpus) if outputs.identity == corpus.identity else None
