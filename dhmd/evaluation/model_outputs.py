@@ -23,8 +23,9 @@ from dhmd.evaluation.metrics import Floats, Ints
 
 OUTPUTS = "outputs.h5"
 SPACES = ("homogeneous", "heterogeneous")
-# The group of predictions without some modalities, as the train stage names it.
-MISSING_GROUP = "withheld"
+# The group of predictions without some modalities, and the prefix of those with noise instead, as
+# training names them.
+MISSING_GROUP, NOISE = "missing", "noise for "
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,7 @@ class ModelOutputs:
     Attributes:
         identity: identity of the aligned dataset.
         prediction_EN: predictions; class indices for classification.
-        missing: names of the missing modalities, joined by `+` → test predictions [E, N].
+        missing: what is missing → test predictions [E, N].
         edges: space → edge weights [E, N, source, target].
         codes: space → dictionary activations [N, M, K] of the first seed.
         dictionary_statistics: space → statistics per seed, as computed after training.
