@@ -128,7 +128,7 @@ class Explanations:
         task: of the model.
         class_names: () for regression.
         arrays: by name as in outputs.h5, `[S, N, …]`: `prediction` (values, or probabilities in
-            a last axis) and, where the model has them, `withheld/<modality>`, `edges/<space>`,
+            a last axis) and, where the model has them, `missing/<modality>`, `edges/<space>`,
             `vertex/<space>`, and `codes/<space>` `[N, M, K]` of the first seed.
         present_NM: which modality an utterance has.
         words: of each utterance, if they are known.

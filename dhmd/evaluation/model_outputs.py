@@ -23,10 +23,11 @@ from dhmd.evaluation.metrics import Floats, Ints
 
 OUTPUTS = "outputs.h5"
 SPACES = ("homogeneous", "heterogeneous")
-# Groups of arrays, as the train stage names them: predictions without some modalities, weights of
-# the distillation graph, outputs of the auxiliary heads, dictionary activations, pooled features.
-MISSING_GROUP, EDGES, AUXILIARY = "withheld", "edges", "vertex"
-CODES, EMBEDDING = "codes", "embedding"
+# Groups of arrays, as training names them: predictions without some modalities, or with noise instead
+# (then the name has a prefix), weights of the distillation graph, outputs of the auxiliary heads,
+# dictionary activations, pooled features.
+MISSING_GROUP, NOISE = "missing", "noise for "
+EDGES, AUXILIARY, CODES, EMBEDDING = "edges", "vertex", "codes", "embedding"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,7 @@ class ModelOutputs:
     Attributes:
         identity: identity of the aligned dataset.
         prediction_EN: predictions; class indices for classification.
-        missing: names of the missing modalities, joined by `+` → test predictions [E, N].
+        missing: what is missing → test predictions [E, N].
         arrays: every dataset of the file as it is stored, by name.
         dictionary_statistics: space → statistics per seed, as computed after training.
     """

@@ -16,7 +16,7 @@ from tests.prediction.corpora import CLASSES, SEEDS, Pipeline
 def test_a_regression_is_explained_from_what_the_train_stage_computed(trained: Pipeline) -> None:
     corpus = read_corpus(trained.model.parent / "aligned.h5")
     found = explain_corpus(trained.model, corpus, device="cpu")
-    stored = [trained.outputs(n) for n in ("prediction", "withheld/text", "vertex/homogeneous")]
+    stored = [trained.outputs(n) for n in ("prediction", "missing/text", "vertex/homogeneous")]
     edges, codes = trained.outputs("edges/heterogeneous"), trained.codes("homogeneous")
     one = next(id for id in found.ids if np.isfinite(stored[1][id]).all())
     explained = found[one]
@@ -56,7 +56,7 @@ def test_some_utterances_have_the_code_words_of_the_whole_training_data(trained:
 def test_the_contribution_to_a_class_is_that_to_its_probability(trained_classes: Pipeline) -> None:
     corpus = read_corpus(trained_classes.model.parent / "aligned.h5")
     found = explain_corpus(trained_classes.model, corpus, device="cpu")
-    probability, without = trained_classes.outputs(), trained_classes.outputs("withheld/vision")
+    probability, without = trained_classes.outputs(), trained_classes.outputs("missing/vision")
     present = dict(zip(found.ids, found.present_NM.all(1), strict=True))
     one = next(id for id in found.ids if np.isfinite(without[id]).all() and present[id])
     explained = found[one]
