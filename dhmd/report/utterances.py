@@ -1,0 +1,167 @@
+"""The view of single utterances: in the report, and as a page of its own for new predictions.
+
+utterances.html and utterances.js show what `view` returns. The page of predictions works offline:
+its policy allows no request but for local media files beside it.
+
+S seeds, N utterances, M modalities, O outputs (1, or one per class).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import numpy as np
+
+from dhmd.evaluation.explanations import Explanations, active_codes
+from dhmd.evaluation.model_outputs import AUXILIARY, CODES, EDGES, group
+from dhmd.report.page import render_template
+
+Array = np.ndarray[Any, Any]
+
+SOUND: Final = (".wav", ".mp3", ".flac", ".ogg", ".m4a")
+VIDEO: Final = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v")
+_MAX_WORDS: Final = 600  # characters
+
+
+def view(
+    found: Explanations,
+    low: float,
+    high: float,
+    *,
+    intervals_N2: Array | None = None,
+    labels_N: Array | None = None,
+    splits_N: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Describe utterances for utterances.js, as JSON values.
+
+    Args:
+        found: what the model computed for them.
+        low, high: the range of the labels.
+        intervals_N2: start and end in seconds, if they are known.
+        labels_N: labels or class indices, if they are known.
+        splits_N: of each utterance, in the report.
+
+    Returns:
+        Facts about all utterances, and `items`, one per utterance: id, video, words, time, `shown`
+        (per seed, the value or the probability of the predicted class), `outputs` (means of all
+        outputs), label, error, split, `absent` modalities, `moves` (the contribution of each
+        modality), and by space edges, auxiliary outputs and codes.
+    """
+    parts = {name: group(found.arrays, name) for name in (EDGES, AUXILIARY, CODES)}
+    errors_N = None if labels_N is None else errors(found.outputs, labels_N)
+    items = []
+    for n, name in enumerate(found.ids):
+        item: dict[str, Any] = {
+            "id": name,
+            "video": video_of(name),
+            "words": "" if found.words is None else " ".join(found.words[n])[:_MAX_WORDS],
+            "shown": _numbers(found.shown[:, n]),
+            "outputs": _numbers(found.outputs[:, n].mean(0)),
+            "absent": [
+                m
+                for m, there in zip(found.modalities, found.present_NM[n], strict=True)
+                if not there
+            ],
+            "moves": _numbers(found.changes[:, n].mean(0)),
+            "edges": {k: _numbers(values[:, n].mean(0), 2) for k, values in parts[EDGES].items()},
+            "auxiliary": {
+                space: _numbers(values[:, n].mean(0).reshape(len(found.modalities), -1), 2)
+                for space, values in parts[AUXILIARY].items()
+            },
+            "codes": {
+                space: [
+                    [[k, round(a, 2)] for k, a in active_codes(codes_K)] for codes_K in values[n]
+                ]
+                for space, values in parts[CODES].items()
+            },
+        }
+        if intervals_N2 is not None:
+            item["time"] = _numbers(intervals_N2[n], 2)
+        if labels_N is not None and errors_N is not None:
+            item |= {"label": round(float(labels_N[n]), 3), "error": round(float(errors_N[n]), 3)}
+        if splits_N is not None:
+            item["split"] = str(splits_N[n])
+        items.append(item)
+    shown = {
+        (space, code)
+        for item in items
+        for space, by_modality in item["codes"].items()
+        for codes in by_modality
+        for code, _ in codes
+    }
+    return {
+        "task": found.task,
+        "low": low,
+        "high": high,
+        "classes": list(found.class_names),
+        "modalities": list(found.modalities),
+        "seeds": list(found.seeds),
+        "words": [
+            [space, code, ", ".join(word.text for word in words)]
+            for (space, code), words in found.code_words.items()
+            if (space, code) in shown
+        ],
+        "items": items,
+    }
+
+
+def errors(outputs_SNO: Array, labels_N: Array) -> Array:
+    """Return mean absolute errors over seeds, or 1 - the mean probability of the true class."""
+    if outputs_SNO.shape[2] == 1:
+        error_N: Array = np.abs(outputs_SNO[..., 0] - labels_N).mean(0)
+        return error_N
+    mean_NO = outputs_SNO.mean(0)
+    wrong_N: Array = 1.0 - mean_NO[np.arange(len(labels_N)), labels_N.astype(int)]
+    return wrong_N
+
+
+def video_of(utterance: str) -> str:
+    """Return the video of an id `video[i]`."""
+    return utterance.rpartition("[")[0] or utterance
+
+
+def find_media(videos: Iterable[str], folder: Path, page: Path) -> dict[str, dict[str, str]]:
+    """Find the media file of each video: the one in `folder` with its name.
+
+    Returns:
+        Video -> `src`, relative to the folder of `page`, and the element's name, video or audio.
+    """
+    files = {
+        path.stem: path
+        for path in sorted(folder.iterdir() if folder.is_dir() else [])
+        if path.suffix.lower() in VIDEO + SOUND and path.is_file()
+    }
+    return {
+        video: {
+            "src": quote(Path(os.path.relpath(files[video], page.parent)).as_posix()),
+            "element": "audio" if files[video].suffix.lower() in SOUND else "video",
+        }
+        for video in dict.fromkeys(videos)
+        if video in files
+    }
+
+
+def predictions_page(
+    title: str, facts: Sequence[str], shown: Mapping[str, Any], media: Mapping[str, Any]
+) -> str:
+    """Render the page of new predictions.
+
+    Args:
+        title: of the page.
+        facts: sentences below it: what was predicted, by which model, warnings.
+        shown: what `view` returns.
+        media: what `find_media` returns.
+    """
+    data = {**shown, "media": dict(media)}
+    return render_template("predictions.html", title=title, facts=facts, view=data)
+
+
+def _numbers(values: Array, digits: int = 3) -> Any:
+    """Return a nested list of rounded numbers, None for NaN."""
+    if values.ndim > 1:
+        return [_numbers(value, digits) for value in values]
+    return [round(v, digits) if np.isfinite(v) else None for v in values.astype(float).tolist()]
