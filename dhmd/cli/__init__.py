@@ -195,8 +195,10 @@ def _report(parser: argparse.ArgumentParser) -> None:
 
 def _table(parser: argparse.ArgumentParser) -> None:
     _datasets(parser, "datasets to show (default: all in metrics/)")
-    parser.add_argument("--markdown", action="store_true", help="print Markdown")
-    parser.add_argument(
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="print Markdown")
+    form.add_argument("--latex", action="store_true", help="print LaTeX, for the package booktabs")
+    form.add_argument(
         "--readme",
         action="store_true",
         help="write the tables between the markers in README.md instead of printing them",

@@ -160,15 +160,16 @@ def report(arguments: Namespace) -> int:
 def table(arguments: Namespace) -> int:
     """Print the tables of each dataset or write them into the README."""
     from dhmd.base.files import write_text
-    from dhmd.cli.readme import dataset_text, readme_tables, with_tables
-    from dhmd.evaluation.tables import dataset_names
+    from dhmd.cli.readme import readme_tables, with_tables
+    from dhmd.evaluation.tables import dataset_names, dataset_tables
 
     root = repository_root()
     metrics = root / "metrics"
     if not arguments.readme:
         names = _known_datasets(arguments.datasets, dataset_names(metrics), "metrics/")
-        texts = [dataset_text(metrics / name, markdown=arguments.markdown) for name in names]
-        print("\n\n".join(texts))
+        form = next((form for form in ("markdown", "latex") if vars(arguments)[form]), "text")
+        found = [each for name in names for each in dataset_tables(metrics / name)]
+        print("\n\n".join(each.to_form(form) for each in found))
         return 0
     if arguments.datasets:
         raise DhmdError("--readme takes no dataset: the markers in README.md name them")

@@ -14,7 +14,8 @@ from matplotlib.ticker import MaxNLocator
 
 from dhmd.data.aligned.corpus import SPLITS
 from dhmd.evaluation.metrics import COLUMNS, deterioration_sign
-from dhmd.evaluation.tables import BASELINES, ORACLE
+from dhmd.evaluation.tables import ORACLE, variant_title
+from dhmd.models.cards import model_title
 from dhmd.report.analysis import calibration_error, confidence_bins, confusion_counts
 from dhmd.report.data import SECONDARY, Curves, ReportData, Scores, counted
 from dhmd.report.style import (
@@ -63,9 +64,9 @@ def results(data: ReportData) -> Chart:
     for modality, scores in data.unimodal_scores.items():
         colour = modality_colour(data, modality)
         rows.append((f"{modality} alone", _by_metric(scores, metrics), colour))
-    for name, title in BASELINES.items():
-        if name in data.ablation_scores:
-            rows.append((title, _by_metric(data.ablation_scores[name], metrics), OTHER))
+    for name, scores in data.ablation_scores.items():
+        if model := model_title(name):
+            rows.append((model, _by_metric(scores, metrics), OTHER))
     rows.append((MODEL_NAME, _by_metric(data.test_scores, metrics), MODEL))
     own = len(rows) - 1
     if data.oracle:
@@ -98,11 +99,6 @@ def missing_modalities(data: ReportData) -> Chart | None:
     """Show how much the full model deteriorates when modalities are dropped at test time."""
     title = f"Missing-modality test of {data.name}: modalities dropped at test time"
     return _forest(data, "missing_modalities", title, data.missing, data.missing_scores)
-
-
-def variant_title(name: str) -> str:
-    """Return the readable name of a variant or of a set of modalities."""
-    return BASELINES.get(name) or name.replace("_", " ").replace("+", " + ")
 
 
 def calibration(data: ReportData) -> Chart:

@@ -14,7 +14,7 @@ import numpy as np
 from dhmd.data.aligned.corpus import SPLITS
 from dhmd.evaluation.metrics import deterioration_sign
 from dhmd.evaluation.model_outputs import SPACES
-from dhmd.evaluation.tables import Table, dataset_tables
+from dhmd.evaluation.tables import Table, dataset_tables, variant_title
 from dhmd.report import charts, model_charts
 from dhmd.report.analysis import (
     WordIndex,
@@ -58,6 +58,7 @@ def build_report(data: ReportData) -> dict[str, Any]:
     rest = iter(tables[1:])
     ablation_table = next(rest) if data.ablations else None
     missing_table = next(rest) if data.missing else None
+    by_model = next(rest, None)
     with report_style():
         spaces = [(s, _figures(model_charts.dictionary(data, s))) for s in data.spaces]
         sections = {
@@ -72,13 +73,14 @@ def build_report(data: ReportData) -> dict[str, Any]:
                 _ablation_text(data), _figures(charts.ablations(data)), ablation_table
             ),
             "Missing modalities": _comparison(
-                "The full model when modalities are dropped from every test utterance; an "
-                "utterance without any other modality is left unchanged."
+                "The full model when modalities of the test utterances are dropped, or replaced by "
+                "noise; an utterance without any other modality is left unchanged."
                 if data.missing
                 else "The model reads one modality, so that none can be dropped.",
                 _figures(charts.missing_modalities(data)),
                 missing_table,
-            ),
+            )
+            + ([] if by_model is None else [table(by_model.header, by_model.rows, by_model.title)]),
             "Graph distillation": [
                 *_graph_text(data),
                 *_figures(
@@ -177,7 +179,7 @@ def _ablation_text(data: ReportData) -> str:
     better = [name for name in significant if name not in worse]
 
     def listed(names: list[str]) -> str:
-        titles = ", ".join(map(charts.variant_title, names))
+        titles = ", ".join(map(variant_title, names))
         return f"{len(names)} ({titles})" if names else "none"
 
     return (

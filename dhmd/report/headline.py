@@ -9,7 +9,7 @@ import numpy as np
 
 from dhmd.data.aligned.corpus import SPLITS
 from dhmd.evaluation.metrics import deterioration_sign
-from dhmd.evaluation.tables import BASELINES
+from dhmd.models.cards import model_title
 from dhmd.report.charts import p_value
 from dhmd.report.data import SECONDARY, ReportData, counted
 
@@ -41,9 +41,9 @@ def _baselines(data: ReportData) -> Iterator[Baseline]:
             yield Baseline(title, {"mean": trivial[metric]})
     trained = [(f"{m} alone", scores, "") for m, scores in data.unimodal_scores.items()]
     trained += [
-        (title, data.ablation_scores[name], name)
-        for name, title in BASELINES.items()
-        if name in data.ablation_scores
+        (model, scores, name)
+        for name, scores in data.ablation_scores.items()
+        if (model := model_title(name))
     ]
     for title, scores, variant in trained:
         values = [seed[metric] for seed in scores.values() if metric in seed]

@@ -106,7 +106,7 @@ def test_the_whole_report(drawn: Places) -> None:
     sections = [values["id"] for tag, values in page.elements if tag == "section"]
     names = "results ablations missing graph dictionaries features predictions training data"
     assert sections == [f"toy-{name}" for name in names.split()]
-    assert sum(values.get("class") == "own" for tag, values in page.elements if tag == "tr") == 1
+    assert sum(values.get("class") == "own" for tag, values in page.elements if tag == "tr") == 2
     text = " ".join(page.words)
     for split, count in SIZES.items():
         assert f"{count} {split}" in text
