@@ -50,23 +50,32 @@ def config(arguments: Namespace) -> int:
 
 
 def predict(arguments: Namespace) -> int:
-    """Predict new `.csd` files; warnings go to stderr."""
+    """Predict new utterances; warnings go to stderr."""
     # PyTorch reads it once, when it is imported: deterministic cuBLAS needs a fixed workspace.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    from dhmd.prediction import predict_folder
+    from dhmd.base.files import check_output, write_text
+    from dhmd.prediction.model import Model
 
-    predicted = predict_folder(
-        arguments.model,
-        arguments.input,
-        arguments.output,
-        segments=arguments.segments,
-        device=arguments.device,
-    )
-    for note in predicted.notes:
+    model, output, inputs = Model.load(arguments.model, arguments.device), arguments.output, []
+    if output is not None:
+        inputs = [path for one in arguments.inputs for path in (one, *one.glob("*.csd"))]
+        check_output(
+            output,
+            inputs=[*inputs, arguments.segments or output.parent],
+            input_folders=[model.folder],
+        )
+    found = model.run(arguments.inputs, segments=arguments.segments, truncate=arguments.truncate)
+    for note in found.notes:
         print(f"dhmd predict: {note}", file=sys.stderr)
-    seeds = f"{len(predicted.seeds)} seed{'s' if len(predicted.seeds) != 1 else ''}"
-    count = f"{predicted.segments} segment{'s' if predicted.segments != 1 else ''}"
-    print(f"wrote {arguments.output}: {count}, {seeds} and their mean")
+    table = found.table()
+    if output is None:
+        print(table.to_string(float_format="{:.3f}".format, max_colwidth=60))
+        return 0
+    # Numbers have the fewest digits that restore them (as float32).
+    write_text(output, table.to_csv(lineterminator="\n"))
+    seeds = f"{len(found.seeds)} seed{'s' if len(found.seeds) != 1 else ''}"
+    count = f"{len(table)} segment{'s' if len(table) != 1 else ''}"
+    print(f"wrote {output}: {count}, {seeds} and their mean")
     return 0
 
 
