@@ -127,6 +127,21 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         "(default: the cues or sentences of a transcript; .csd files are divided at pauses)",
     )
     parser.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="page to write: a timeline of the predictions, their words, and what moved the model",
+    )
+    parser.add_argument(
+        "--media",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="videos and sound files, or folders of them, that the page plays: files with the "
+        "name of a transcript or video (default: those beside the inputs)",
+    )
+    parser.add_argument(
         "--truncate",
         action="store_true",
         help="allow that more than a fifth of the words is cut off, because segments are longer "

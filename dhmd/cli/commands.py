@@ -64,10 +64,19 @@ def predict(arguments: Namespace) -> int:
             inputs=[*inputs, arguments.segments or output.parent],
             input_folders=[model.folder],
         )
+    if arguments.html is not None:
+        check_output(arguments.html, inputs=arguments.inputs, input_folders=[model.folder])
     found = model.run(arguments.inputs, segments=arguments.segments, truncate=arguments.truncate)
     for note in found.notes:
         print(f"dhmd predict: {note}", file=sys.stderr)
     table = found.table()
+    if arguments.html is not None:
+        from dhmd.prediction.page import write_page
+
+        # A talk.mp4 beside talk.srt is shown without being asked for.
+        beside = [path if path.is_dir() else path.parent for path in arguments.inputs]
+        write_page(arguments.html, model, found, [*beside, *arguments.media])
+        print(f"wrote {arguments.html}: open it in a browser")
     if output is None:
         print(table.to_string(float_format="{:.3f}".format, max_colwidth=60))
         return 0

@@ -1,5 +1,5 @@
 // The view of single utterances: a timeline, a list, and what the model computed for one of them.
-// Data come from the page's <script type="application/json">; texts are only set as textContent.
+// Data come from a JSON element of the page; texts are only set as textContent.
 "use strict";
 
 const COLOURS = ["#3d85c6", "#d98324", "#2f9e76", "#a06cc0", "#8f8a2a", "#5b9aa0", "#c2477f"];
@@ -164,7 +164,8 @@ function utterances(root) {
       (item.split ? ", " + item.split : ""));
     make(box, "p", {class: "said"}, item.words || "The words are not known.");
     const facts = ["Prediction " + predicted(item)];
-    if (item.shown.length > 1) facts.push("by seed " + item.shown.map(v => number(v)).join(", "));
+    if (item.shown.length > 1) facts.push("by seed " +
+      item.shown.map(value => regression ? signed(value) : number(value)).join(", "));
     if ("label" in item) facts.push("label " + labelOf(item.label), "error " + number(item.error));
     if (item.absent.length) facts.push("without " + item.absent.join(", "));
     make(box, "p", {}, facts.join(" · "));
@@ -253,15 +254,15 @@ function utterances(root) {
     select(shown[place + step].index);
   });
   for (const field of choices) field.addEventListener("input", filter);
-  const legend = part("legend");
-  data.modalities.forEach((name, index) => {
-    make(legend, "i").style.background = colour(index);
-    make(legend, "span", {}, name);
-  });
-  if (!regression) data.classes.forEach((name, index) => {
-    make(part("classes"), "i").style.background = classColour(index);
-    make(part("classes"), "span", {}, name);
-  });
+  function legend(box, names, colours) {
+    names.forEach((name, index) => {
+      const entry = make(box, "span", {}, name);
+      entry.prepend(make(null, "i"));
+      entry.firstChild.style.background = colours(index);
+    });
+  }
+  legend(part("legend"), data.modalities, colour);
+  if (!regression) legend(part("classes"), data.classes, classColour);
   filter();
 }
 

@@ -1,29 +1,22 @@
-"""The view of single utterances: in the report, and as a page of its own for new predictions.
+"""The view of single utterances, in the report and in the page of new predictions.
 
-utterances.html and utterances.js show what `view` returns. The page of predictions works offline:
-its policy allows no request but for local media files beside it.
+utterances.html and utterances.js show what `view` returns.
 
 S seeds, N utterances, M modalities, O outputs (1, or one per class).
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Final
-from urllib.parse import quote
 
 import numpy as np
 
 from dhmd.evaluation.explanations import Explanations, active_codes
 from dhmd.evaluation.model_outputs import AUXILIARY, CODES, EDGES, group
-from dhmd.report.page import render_template
 
 Array = np.ndarray[Any, Any]
 
-SOUND: Final = (".wav", ".mp3", ".flac", ".ogg", ".m4a")
-VIDEO: Final = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v")
 _MAX_WORDS: Final = 600  # characters
 
 
@@ -79,7 +72,7 @@ def view(
                 for space, values in parts[CODES].items()
             },
         }
-        if intervals_N2 is not None:
+        if intervals_N2 is not None and np.isfinite(intervals_N2[n]).all():
             item["time"] = _numbers(intervals_N2[n], 2)
         if labels_N is not None and errors_N is not None:
             item |= {"label": round(float(labels_N[n]), 3), "error": round(float(errors_N[n]), 3)}
@@ -122,42 +115,6 @@ def errors(outputs_SNO: Array, labels_N: Array) -> Array:
 def video_of(utterance: str) -> str:
     """Return the video of an id `video[i]`."""
     return utterance.rpartition("[")[0] or utterance
-
-
-def find_media(videos: Iterable[str], folder: Path, page: Path) -> dict[str, dict[str, str]]:
-    """Find the media file of each video: the one in `folder` with its name.
-
-    Returns:
-        Video -> `src`, relative to the folder of `page`, and the element's name, video or audio.
-    """
-    files = {
-        path.stem: path
-        for path in sorted(folder.iterdir() if folder.is_dir() else [])
-        if path.suffix.lower() in VIDEO + SOUND and path.is_file()
-    }
-    return {
-        video: {
-            "src": quote(Path(os.path.relpath(files[video], page.parent)).as_posix()),
-            "element": "audio" if files[video].suffix.lower() in SOUND else "video",
-        }
-        for video in dict.fromkeys(videos)
-        if video in files
-    }
-
-
-def predictions_page(
-    title: str, facts: Sequence[str], shown: Mapping[str, Any], media: Mapping[str, Any]
-) -> str:
-    """Render the page of new predictions.
-
-    Args:
-        title: of the page.
-        facts: sentences below it: what was predicted, by which model, warnings.
-        shown: what `view` returns.
-        media: what `find_media` returns.
-    """
-    data = {**shown, "media": dict(media)}
-    return render_template("predictions.html", title=title, facts=facts, view=data)
 
 
 def _numbers(values: Array, digits: int = 3) -> Any:
