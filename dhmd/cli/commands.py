@@ -56,14 +56,11 @@ def predict(arguments: Namespace) -> int:
     from dhmd.base.files import check_output, write_text
     from dhmd.prediction.model import Model
 
-    model, output, inputs = Model.load(arguments.model, arguments.device), arguments.output, []
+    model, output = Model.load(arguments.model, arguments.device), arguments.output
     if output is not None:
         inputs = [path for one in arguments.inputs for path in (one, *one.glob("*.csd"))]
-        check_output(
-            output,
-            inputs=[*inputs, arguments.segments or output.parent],
-            input_folders=[model.folder],
-        )
+        inputs += [arguments.segments] if arguments.segments is not None else []
+        check_output(output, inputs=inputs, input_folders=[model.folder])
     found = model.run(arguments.inputs, segments=arguments.segments, truncate=arguments.truncate)
     for note in found.notes:
         print(f"dhmd predict: {note}", file=sys.stderr)
