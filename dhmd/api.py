@@ -34,7 +34,7 @@ from dhmd.recipes import RECIPES_FOLDER, defaults_folder, repository_root
 from dhmd.settings import PARAMS_FILE, Settings, load_params
 from dhmd.training.observer import SilentObserver
 
-__all__ = ["Model", "compare", "load_corpus", "train"]
+__all__ = ["Model", "load_corpus", "train"]
 
 
 def load_corpus(name: str, *, test_labels: bool = False, **settings: Any) -> Corpus:

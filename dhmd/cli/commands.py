@@ -56,35 +56,32 @@ def predict(arguments: Namespace) -> int:
     from dhmd.base.files import check_output, write_text
     from dhmd.prediction.model import Model
 
-    model, output, inputs = Model.load(arguments.model, arguments.device), arguments.output, []
-    if output is not None:
-        inputs = [path for one in arguments.inputs for path in (one, *one.glob("*.csd"))]
-        check_output(
-            output,
-            inputs=[*inputs, arguments.segments or output.parent],
-            input_folders=[model.folder],
-        )
-    if arguments.html is not None:
-        check_output(arguments.html, inputs=arguments.inputs, input_folders=[model.folder])
+    model = Model.load(arguments.model, arguments.device)
+    output, html = arguments.output, arguments.html
+    inputs = [path for one in arguments.inputs for path in (one, *one.glob("*.csd"))]
+    inputs += [arguments.segments] if arguments.segments is not None else []
+    for path in (output, html):
+        if path is not None:
+            check_output(path, inputs=inputs, input_folders=[model.folder])
     found = model.run(arguments.inputs, segments=arguments.segments, truncate=arguments.truncate)
     for note in found.notes:
         print(f"dhmd predict: {note}", file=sys.stderr)
     table = found.table()
-    if arguments.html is not None:
+    seeds = f"{len(found.seeds)} seed{'s' if len(found.seeds) != 1 else ''}"
+    count = f"{len(table)} segment{'s' if len(table) != 1 else ''}"
+    if html is not None:
         from dhmd.prediction.page import write_page
 
         # A talk.mp4 beside talk.srt is shown without being asked for.
         beside = [path if path.is_dir() else path.parent for path in arguments.inputs]
-        write_page(arguments.html, model, found, [*beside, *arguments.media])
-        print(f"wrote {arguments.html}: open it in a browser")
-    if output is None:
+        write_page(html, model, found, [*beside, *arguments.media])
+        print(f"wrote {html}: a page of {count}")
+    if output is not None:
+        # Numbers have the fewest digits that restore them (as float32).
+        write_text(output, table.to_csv(lineterminator="\n"))
+        print(f"wrote {output}: {count}, {seeds} and their mean")
+    if output is None and html is None:
         print(table.to_string(float_format="{:.3f}".format, max_colwidth=60))
-        return 0
-    # Numbers have the fewest digits that restore them (as float32).
-    write_text(output, table.to_csv(lineterminator="\n"))
-    seeds = f"{len(found.seeds)} seed{'s' if len(found.seeds) != 1 else ''}"
-    count = f"{len(table)} segment{'s' if len(table) != 1 else ''}"
-    print(f"wrote {output}: {count}, {seeds} and their mean")
     return 0
 
 

@@ -10,6 +10,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,7 +90,7 @@ def read_sequences(
         if asked is None:
             # In word alignment only words give steps.
             giving_steps = [plan.reference] if alignment == "word" else list(files.paths)
-            asked = pause_segments(sequences, plan.reference, giving_steps)
+            asked = pause_segments(sequences, plan.reference, giving_steps, plan.max_steps("text"))
         for video, intervals_S2 in progress(asked.items(), "align", unit="video"):
             if len(sequences.lacking(video)) == len(sequences.names):
                 unknown.append(video)
@@ -262,11 +263,12 @@ def _seconds(cell: str, where: str) -> float:
     return value
 
 
-def pause_segments(sequences: Sequences, reference: str, names: list[str]) -> Segments:
+def pause_segments(sequences: Sequences, reference: str, names: list[str], most: int) -> Segments:
     """Divide videos at pauses between words: gaps of more than half a second, `sp` among them.
 
-    A video without words is one segment, from its first to its last row in the sequences `names`;
-    one without rows has a segment of no length, which is empty like any other.
+    A segment of more than `most` words is divided again at its longest pause. A video without words
+    is one segment, from its first to its last row in the sequences `names`; one without rows has a
+    segment of no length, which is empty like any other.
 
     Raises:
         DhmdError: a damaged entry.
@@ -282,7 +284,8 @@ def pause_segments(sequences: Sequences, reference: str, names: list[str]) -> Se
                 for word, (start, end) in zip(entry.features[:, 0], entry.intervals, strict=True)
                 if end > start and not (is_text and word == PAUSE_WORD)
             ]
-            if groups := split_at_pauses(spoken):
+            groups = [part for group in split_at_pauses(spoken) for part in _divided(group, most)]
+            if groups:
                 found[video] = np.array([(some[0].start, some[-1].end) for some in groups])
                 continue
         rows = [sequences.rows(name, video).intervals for name in names if name not in lacking]
@@ -290,6 +293,18 @@ def pause_segments(sequences: Sequences, reference: str, names: list[str]) -> Se
         ends = [times[:, 0].min(), times[:, 1].max()] if len(times) else [0.0, 0.0]
         found[video] = np.array([ends])
     return found
+
+
+def _divided(words: list[Word], most: int) -> list[list[Word]]:
+    """Divide words at the longest pause, of equal ones at the middle, until at most `most` stay."""
+    if len(words) <= most:
+        return [words]
+    middle = len(words) / 2
+    pauses = [
+        (b.start - a.end, -abs(at - middle), at) for at, (a, b) in enumerate(pairwise(words), 1)
+    ]
+    at = max(pauses)[2]
+    return [*_divided(words[:at], most), *_divided(words[at:], most)]
 
 
 def _check(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,9 +144,3 @@ def change(path: Path, alter: Any) -> None:
             if altered is not None:
                 entries.append((video, *altered))
     write_sequence(path, root_name="x", entries=entries, metadata=None, dimension_names=names)
-
-
-def read_table(path: Path) -> dict[str, dict[str, str]]:
-    """The written rows by id."""
-    with open(path, newline="", encoding="utf-8") as stream:
-        return {row["id"]: row for row in csv.DictReader(stream)}

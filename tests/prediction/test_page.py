@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dhmd.cli import main
 from dhmd.evaluation.explanations import Explanations
 from dhmd.prediction.model import Model
 from dhmd.prediction.page import media_of, write_page
@@ -70,6 +71,21 @@ def test_the_data_of_the_page_are_the_predictions(trained: Pipeline, tmp_path: P
         assert np.mean(item["shown"]) == pytest.approx(row["mean"], abs=1e-3)
         assert item["time"] == pytest.approx([row["start"], row["end"]], abs=0.01)
         assert item["words"] == row["text"]
+
+
+def test_the_command_writes_a_page_that_plays_what_lies_beside_it(
+    trained: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, page = trained.inputs(tmp_path / "new"), tmp_path / "out" / "page.html"
+    page.parent.mkdir()
+    video = Model(trained.model, "cpu").read(folder, truncate=True).ids[0].partition("[")[0]
+    tone(folder / f"{video}.wav")
+    command = ["predict", str(folder), "--model", str(trained.model), "--truncate"]
+    assert main([*command, "--html", str(page)]) == 0
+    assert capsys.readouterr().out.startswith(f"wrote {page}: a page of ")
+    assert embedded(page)["media"][video] == {"src": f"../new/{video}.wav", "element": "audio"}
+    assert main([*command, "--html", str(trained.model / "page.html")]) == 1
+    assert not (trained.model / "page.html").exists()
 
 
 @needs_chromium

@@ -150,7 +150,7 @@ class Origin:
 
     format: Format = "csd"
     modalities: Mapping[str, str]
-    reference: str | None
+    reference: str | None = None
     files: Mapping[str, str]
     align: AlignConfig
     epsilon: PositiveFloat = EPSILON
@@ -158,6 +158,10 @@ class Origin:
     extractors: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     labels: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.format == "csd" and self.reference is None:
+            raise ValueError("reference is null, but must name the sequence of the words")
 
     @staticmethod
     def of(plan: Plan, sequences: Sequences) -> Origin:

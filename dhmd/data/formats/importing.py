@@ -180,11 +180,14 @@ def import_unlabelled(
     for modality, names in run.reading.feature_names.items():
         wanted = tuple(features[modality])
         if tuple(names) != wanted and not (encoder is not None and modality == "text"):
-            differing = [pair for pair in zip(names, wanted, strict=False) if pair[0] != pair[1]]
-            found, expected = differing[0] if differing else (str(len(names)), str(len(wanted)))
+            count, most = len(names), len(wanted)
+            others = (pair for pair in zip(names, wanted, strict=False) if pair[0] != pair[1])
+            found, expected = next(others, ("", ""))
+            what = f"{count} features" if count != most else f"the feature {found}"
+            known = f"{most}" if count != most else expected
             raise DhmdError(
-                f"{raw}: {modality} has the features {found}, …, but the model was trained on "
-                f"{expected}, …: it can only read features made in the same way"
+                f"{raw}: {modality} has {what}, but the model was trained on {known}: it can only "
+                "read features that were made in the same way"
             )
     text = None if encoder is None else TextWriter(sink, encoder)
     run.gather(text or sink)
