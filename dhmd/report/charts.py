@@ -187,21 +187,25 @@ def calibration(data: ReportData) -> Chart:
             "the mean."
         )
     else:
-        error = np.mean([calibration_error(seed, data.labels) for seed in probabilities])
+        each = [confidences(data, seed) for seed in probabilities]
+        error = np.mean([calibration_error(*seed) for seed in each])
         title += f": expected calibration error {error:.3f}"
         canvas = Canvas(title, data.note(), 3.6, width=HALF)
         axes = canvas.axes[0, 0]
         axes.plot([0, 1], [0, 1], **dashed)
-        correct = (probabilities.argmax(2) == data.labels).ravel()
-        x, y, count = confidence_bins(probabilities.max(2).ravel(), correct)
+        x, y, count = confidence_bins(*map(np.concatenate, zip(*each, strict=True)))
         axes.plot(x, y, "-", color=OWN, linewidth=1.4)
         axes.scatter(x, y, (3 + 11 * np.sqrt(count / count.sum())) ** 2, color=OWN)
         axes.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel="accuracy")
         axes.set_xlabel("confidence in the predicted class")
+        shown = "Accuracy in ten equal bins of confidence"
+        if data.task == "multilabel":
+            axes.set(xlabel="probability of a class", ylabel="present")
+            shown = "Share of present classes in ten equal bins of their probability"
         caption = (
-            "Accuracy in ten equal bins of confidence, all seeds together; larger dots contain "
-            "more predictions. On the dashed diagonal confidence equals accuracy. The expected "
-            "calibration error is the distance from it, weighted by count, averaged over seeds."
+            f"{shown}, all seeds together; larger dots contain more predictions. On the dashed "
+            "diagonal the two are equal. The expected calibration error is the distance from it, "
+            "weighted by count, averaged over seeds."
         )
     grid(axes, "both")
     return canvas.chart(data, "calibration", caption)
@@ -214,17 +218,28 @@ def confidence_bins(confidence: Array, correct: Array) -> tuple[Array, Array, Ar
     return *table.mean().to_numpy(dtype=np.float64).T, table.size().to_numpy()
 
 
-def calibration_error(probabilities: Array, labels: Array) -> float:
-    """Compute the expected calibration error of one seed's probabilities `[T, C]`."""
-    correct = probabilities.argmax(1) == labels
-    confidence, accuracy, count = confidence_bins(probabilities.max(1), correct)
+def confidences(data: ReportData, probabilities: Array) -> tuple[Array, Array]:
+    """Return confidence and correctness of one seed's probabilities `[T, C]`, both flat.
+
+    They are the probability of the predicted class, and whether it is the label; of a multi-label
+    task the probability of every class, and whether it is present.
+    """
+    truth = data.members(data.labels)
+    if data.task == "multilabel":
+        return probabilities.ravel(), truth.ravel()
+    return probabilities.max(1), truth[np.arange(len(truth)), probabilities.argmax(1)]
+
+
+def calibration_error(confidence: Array, correct: Array) -> float:
+    """Compute the expected calibration error."""
+    confidence, accuracy, count = confidence_bins(confidence, correct)
     return float((np.abs(confidence - accuracy) * count).sum() / count.sum())
 
 
 def confusion(data: ReportData) -> Chart:
     """Show which classes are predicted for which labels."""
     counts = confusion_counts(data)
-    total = counts.sum(1, keepdims=True)
+    total = data.members(data.labels).sum(0)[:, None] * len(data.seeds)
     shares = np.where(total > 0, counts / np.maximum(total, 1), np.nan)
     names = [_shortened(name) for name in data.classes]
     title = f"Confusion of {data.name} in {len(names)} classes"
@@ -236,22 +251,21 @@ def confusion(data: ReportData) -> Chart:
     axes.set(xlabel="predicted", ylabel="label")
     for row, count in enumerate(total[:, 0]):
         note_right(axes, row, f"n = {count // len(data.seeds)}")
-    rounding = "" if data.task == "classification" else ", rounded half to even as for ACC7"
+    whole = "" if data.task == "multilabel" else ", so that rows sum to 100"
+    rounding = ", rounded half to even as for ACC7" if data.task == "regression" else ""
     return canvas.chart(
         data,
         "confusion",
-        f"Per cent of the utterances with a label, so that rows sum to 100, averaged over "
+        f"Per cent of the utterances with a label{whole}, averaged over "
         f"{counted(len(data.seeds), 'seed')}{rounding}; n is the number of utterances.",
     )
 
 
 def confusion_counts(data: ReportData) -> Array:
-    """Count predictions `[label, predicted]` over all seeds."""
-    count = len(data.classes)
-    labels = data.class_of(data.labels)
-    cells = [labels * count + data.class_of(values) for values in data.predictions.values]
-    flat: Array = np.bincount(np.concatenate(cells), minlength=count * count)
-    return flat.reshape(count, count)
+    """Count predictions `[label, predicted]` over all seeds; of sets of classes every pair."""
+    labels = data.members(data.labels).astype(np.int64)
+    counts: Array = (labels.T @ data.members(data.predictions.values).astype(np.int64)).sum(0)
+    return counts
 
 
 def training(data: ReportData) -> Chart | None:
@@ -355,14 +369,13 @@ def corpus(data: ReportData) -> Chart:
 def _label_shares(axes: Any, data: ReportData) -> None:
     count, width = len(data.classes), 0.8 / len(SPLITS)
     for index, split in enumerate(SPLITS):
-        found = data.class_of(data.all_labels[data.corpus.index(split)])
-        share = np.bincount(found, minlength=count) / max(len(found), 1)
+        share = data.members(data.all_labels[data.corpus.index(split)]).mean(0)
         x = np.arange(count) + (index - 1) * width
         axes.bar(x, share, width * 0.9, color=SERIES[index], label=split)
     axes.set_xticks(range(count), map(_shortened, data.classes))
     axes.tick_params(axis="x", labelrotation=20 if max(map(len, data.classes)) > 8 else 0)
     grid(axes, "y", 4)
-    rounded = "" if data.task == "classification" else ", rounded"
+    rounded = ", rounded" if data.task == "regression" else ""
     axes.set(title="labels, share of the split", xlabel=f"label{rounded}")
     axes.set_ylim(0, axes.get_ylim()[1] * 1.25)
     axes.legend(ncols=3, loc="upper center", columnspacing=1.0, handlelength=0.9)

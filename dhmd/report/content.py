@@ -35,6 +35,7 @@ from dhmd.report.utterances import errors, view
 Block = dict[str, Any]
 
 _MAX_TEXT: Final = 400  # characters of one cell
+_CLASS: Final = {"f1": "F1", "f1_weighted": "weighted F1", "weighted_accuracy": "WAcc"}
 # Utterances of the test split, and of each other split, that can be looked at.
 _MAX_TEST: Final = 1000
 _MAX_OTHER: Final = 200
@@ -70,6 +71,7 @@ def build_report(data: ReportData) -> dict[str, Any]:
                 *_blocks(charts.results(data)),
                 table(tables[0].header, tables[0].rows, tables[0].title),
                 _seeds_table(data),
+                *_classes_table(data),
                 *_published(data),
             ],
             "Ablations and baselines": _comparison(
@@ -128,6 +130,23 @@ def _seeds_table(data: ReportData) -> Block:
     ]
     caption = f"Test split of {data.name}"
     return table(["seed", *names.values()], rows, caption, prose=(), folded="Every seed")
+
+
+def _classes_table(data: ReportData) -> list[Block]:
+    """Show the scores of each class as a binary problem."""
+    found = data.summary.get("classes", {})
+    if not found:
+        return []
+    labels = data.members(data.labels).sum(0)
+    rows = [
+        [name, str(count), *(f"{scores[m]['mean']:.3f}" if m in scores else "–" for m in _CLASS)]
+        for count, (name, scores) in zip(labels, found.items(), strict=True)
+    ]
+    caption = (
+        f"Each class, present or absent: {data.note()}, means over seeds. Weighted F1 weights "
+        "present and absent by their support; WAcc is the mean of their recalls."
+    )
+    return [table(["class", "utterances", *_CLASS.values()], rows, caption)]
 
 
 def _published(data: ReportData) -> list[Block]:
@@ -257,7 +276,7 @@ def _utterances(data: ReportData) -> list[Block]:
     for split, found in splits.items():
         at = np.arange(start, start + len(found))
         start += len(found)
-        error_N = errors(every.outputs[:, at], labels_N[found])
+        error_N = errors(every.task, every.outputs[:, at], labels_N[found])
         limit = _MAX_TEST if split == "test" else _MAX_OTHER
         rows.append(found[np.sort(np.argsort(-error_N, kind="stable")[:limit])])
         counts.append(f"{len(rows[-1]):,} of {len(found):,} {split}")
@@ -269,11 +288,11 @@ def _utterances(data: ReportData) -> list[Block]:
         labels_N=labels_N[chosen],
         splits_N=corpus.split_N[chosen],
     )
-    error = (
-        "The error is 1 − the mean probability of the true class over seeds"
-        if data.task == "classification"
-        else "The error is the mean absolute error over seeds"
-    )
+    error = {
+        "regression": "The error is the mean absolute error over seeds",
+        "classification": "The error is 1 − the mean probability of the true class over seeds",
+        "multilabel": "The error is 1 − the mean probability of the label over seeds and classes",
+    }[data.task]
     text = (
         f"Single utterances, those with the largest errors: {', '.join(counts)}. {error}. Edges, "
         "auxiliary outputs and predictions are means over seeds, codes those of the first seed. "

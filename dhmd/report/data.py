@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from dhmd.base.errors import DhmdError
+from dhmd.base.label_sets import decode_sets, set_names
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.evaluation import files
 from dhmd.evaluation.explanations import present
@@ -30,7 +31,11 @@ Array = np.ndarray[Any, Any]
 HISTORY: Final = "history.csv"
 MODEL: Final = "DHMD"
 # The metric that is shown beside the primary one.
-SECONDARY: Final[Mapping[str, str]] = {"regression": "corr", "classification": "accuracy"}
+SECONDARY: Final[Mapping[str, str]] = {
+    "regression": "corr",
+    "classification": "accuracy",
+    "multilabel": "weighted_accuracy",
+}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -121,7 +126,7 @@ class ReportData:
 
     @property
     def probabilities(self) -> Array | None:
-        """`[S, T, C]` of a classification; None for regression."""
+        """`[S, T, C]` of classes; None for regression."""
         if self.task == "regression":
             return None
         return self.outputs.arrays["prediction"][:, self.rows].astype(np.float64)
@@ -141,18 +146,27 @@ class ReportData:
         """Class names; of regression the whole numbers that labels are rounded to."""
         return self.corpus.class_names or tuple(map(str, self.class_range))
 
-    def class_of(self, values: Array) -> Array:
-        """Return class indices of labels or predictions; regression rounds half to even."""
-        if self.task == "classification":
-            return values.astype(np.int64)
-        first, last = self.class_range[0], self.class_range[-1]
-        indices: Array = np.round(np.clip(values, first, last)).astype(np.int64) - first
-        return indices
+    def members(self, values: Array) -> Array:
+        """Return the classes of labels or predictions `[…]`, bool `[…, C]`.
+
+        Those of regression are rounded half to even.
+        """
+        if self.task == "multilabel":
+            return decode_sets(values)
+        index = values
+        if self.task == "regression":
+            first, last = self.class_range[0], self.class_range[-1]
+            index = np.round(np.clip(values, first, last)) - first
+        return np.asarray(index[..., None] == np.arange(len(self.classes)))
+
+    def names_of(self, values: Array) -> list[str]:
+        """Return the names of labels or predictions `[T]` of classes."""
+        return set_names(self.members(values), self.classes)
 
     def label_groups(self) -> dict[str, Array]:
         """Group test utterances by class, or by the sign of a regression label; masks `[T]`."""
-        if self.task == "classification":
-            return {name: self.labels == index for index, name in enumerate(self.classes)}
+        if self.task != "regression":
+            return dict(zip(self.classes, self.members(self.labels).T, strict=True))
         labels = self.labels
         return {"negative": labels < 0, "neutral": labels == 0, "positive": labels > 0}
 

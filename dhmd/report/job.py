@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from dhmd.base.files import whole_folder
@@ -51,22 +52,20 @@ def report_job(aligned: Path, pretrained: Path, models: Path, metrics: Path, out
 
 def plots(data: ReportData) -> dict[str, pd.DataFrame]:
     """Return the tables that dvc.yaml lists under `plots`; those without rows are not drawn."""
-    predictions, classes = data.predictions, pd.Series(data.classes)
+    predictions, classes = data.predictions, np.array(data.classes)
     label: Any = predictions.labels
     prediction: Any = predictions.values.mean(0)
-    if data.task == "classification":  # classes of the first seed: they have no mean
-        label, prediction = (classes[data.class_of(c)] for c in (label, predictions.values[0]))
-    confusion = [
-        pd.DataFrame({"actual": data.class_of(data.labels), "predicted": data.class_of(values)})
-        for values in predictions.values
-    ]
+    if data.task != "regression":  # classes of the first seed: they have no mean
+        label, prediction = (data.names_of(v) for v in (label, predictions.values[0]))
+    pairs = data.members(data.labels)[:, :, None] & data.members(predictions.values)[:, :, None]
+    *_, actual, predicted = np.nonzero(pairs)
     return {
         "training": _curve(data, "train/total", "train_loss"),
         "validation": _curve(data, f"valid/{data.primary}", "valid_score"),
         "predictions": pd.DataFrame(
-            {"id": predictions.ids, "label": list(label), "prediction": list(prediction)}
+            {"id": predictions.ids, "label": label, "prediction": prediction}
         ),
-        "confusion": pd.concat(confusion).map(classes.__getitem__),
+        "confusion": pd.DataFrame({"actual": classes[actual], "predicted": classes[predicted]}),
         "ablations": _differences(data, data.ablations, "variant"),
         "missing_modalities": _differences(data, data.missing, "missing"),
     }

@@ -236,9 +236,14 @@ def _embedding(
     left, right = panels
     colours = [modality_colour(data, name) for name in data.modalities]
     _clouds(left, points, np.nonzero(present)[1], colours, data.modalities)
-    if data.task == "classification":
-        colours = [SERIES[index % len(SERIES)] for index in range(len(data.classes))]
-        _clouds(right, points, label, colours, data.classes)
+    if data.task != "regression":
+        members, names = data.members(label), data.classes
+        group = members.argmax(1)
+        if data.task == "multilabel":
+            count, names = members.sum(1), (*names, "none", "several")
+            group = np.where(count == 1, group, len(data.classes) + (count > 1))
+        colours = [SERIES[index % len(SERIES)] for index in range(len(names))]
+        _clouds(right, points, group, colours, names)
     else:
         steps, low, high = 9, data.corpus.low, data.corpus.high
         step = np.clip(((label - low) / (high - low) * steps).astype(int), 0, steps - 1)

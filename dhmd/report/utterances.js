@@ -37,12 +37,14 @@ function utterances(root) {
     const moves = item.moves.map(value => value === null ? 0 : Math.abs(value));
     item.mover = Math.max(...moves) > 0 ? moves.indexOf(Math.max(...moves)) : -1;
   });
-  const labelOf = value => regression ? signed(value) : data.classes[value];
-  const predicted = item => regression ? signed(item.mean) :
+  const several = data.task === "multilabel";
+  const names = indices => indices.map(index => data.classes[index]).join(" + ") || "none";
+  const labelOf = value => regression ? signed(value) : names(value);
+  const predicted = item => regression ? signed(item.mean) : several ?
+    names([...item.outputs.keys()].filter(index => item.outputs[index] > 0.5)) :
     data.classes[item.best] + " " + number(item.mean);
-  const groupOf = item => regression ?
-    (item.label < 0 ? "negative" : item.label > 0 ? "positive" : "neutral") :
-    data.classes[item.label];
+  const groupsOf = item => !regression ? item.label.map(index => data.classes[index]) :
+    [item.label < 0 ? "negative" : item.label > 0 ? "positive" : "neutral"];
 
   // Which items are shown, in which order.
   const choices = [...root.querySelectorAll("select, input")];
@@ -55,13 +57,13 @@ function utterances(root) {
   }
   options("video", data.items.map(item => item.video));
   options("split", data.items.map(item => item.split).filter(Boolean));
-  options("group", data.items.filter(item => "label" in item).map(groupOf).sort());
+  options("group", data.items.filter(item => "label" in item).flatMap(groupsOf).sort());
   let shown = data.items, selected = null;
   function filter() {
     const search = choice("search").toLowerCase();
     shown = data.items.filter(item =>
       ["video", "split"].every(name => !choice(name) || item[name] === choice(name)) &&
-      (!choice("group") || groupOf(item) === choice("group")) &&
+      (!choice("group") || groupsOf(item).includes(choice("group"))) &&
       (!search || (item.id + " " + item.words).toLowerCase().includes(search)));
     const key = {error: item => -item.error, prediction: item => -item.mean,
       moved: item => -Math.max(...item.moves.map(Math.abs))}[choice("order")];
@@ -175,7 +177,7 @@ function utterances(root) {
     if (item.moves.some(value => value !== null)) {
       const block = make(blocks, "div", {class: "block moves"});
       make(block, "h4", {}, regression ? "Change of the prediction by each modality" :
-        "Change of this class's probability by each modality");
+        "Change of the probability of " + data.classes[item.best]);
       const most = Math.max(...item.moves.map(Math.abs), 1e-9);
       item.moves.forEach((value, index) => {
         const row = make(block, "div");

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from dhmd.base.label_sets import decode_sets
 from dhmd.evaluation.explanations import Explanations, active_codes
 from dhmd.evaluation.model_outputs import AUXILIARY, CODES, EDGES, group
 
@@ -35,17 +36,17 @@ def view(
         found: what the model computed for them.
         low, high: the range of the labels.
         intervals_N2: start and end in seconds, if they are known.
-        labels_N: labels or class indices, if they are known.
+        labels_N: labels (as numbers, see dhmd/base/label_sets.py), if known.
         splits_N: of each utterance, in the report.
 
     Returns:
         Facts about all utterances, and `items`, one per utterance: id, video, words, time, `shown`
         (per seed, the value or the probability of the predicted class), `outputs` (means of all
-        outputs), label, error, split, `absent` modalities, `moves` (the contribution of each
-        modality), and by space edges, auxiliary outputs and codes.
+        outputs), label (a number, or a list of classes), error, split, `absent` modalities,
+        `moves` (the contribution of each modality), and by space edges, auxiliary outputs, codes.
     """
     parts = {name: group(found.arrays, name) for name in (EDGES, AUXILIARY, CODES)}
-    errors_N = None if labels_N is None else errors(found.outputs, labels_N)
+    errors_N = None if labels_N is None else errors(found.task, found.outputs, labels_N)
     items = []
     for n, name in enumerate(found.ids):
         item: dict[str, Any] = {
@@ -75,7 +76,10 @@ def view(
         if intervals_N2 is not None and np.isfinite(intervals_N2[n]).all():
             item["time"] = _numbers(intervals_N2[n], 2)
         if labels_N is not None and errors_N is not None:
-            item |= {"label": round(float(labels_N[n]), 3), "error": round(float(errors_N[n]), 3)}
+            label: Any = round(float(labels_N[n]), 3)
+            if found.task != "regression":
+                label = np.flatnonzero(members(found.task, labels_N[[n]], found.outputs)).tolist()
+            item |= {"label": label, "error": round(float(errors_N[n]), 3)}
         if splits_N is not None:
             item["split"] = str(splits_N[n])
         items.append(item)
@@ -102,14 +106,22 @@ def view(
     }
 
 
-def errors(outputs_SNO: Array, labels_N: Array) -> Array:
-    """Return mean absolute errors over seeds, or 1 - the mean probability of the true class."""
-    if outputs_SNO.shape[2] == 1:
+def errors(task: str, outputs_SNO: Array, labels_N: Array) -> Array:
+    """Return mean absolute errors over seeds, or 1 - the mean probability of the label."""
+    if task == "regression":
         error_N: Array = np.abs(outputs_SNO[..., 0] - labels_N).mean(0)
         return error_N
-    mean_NO = outputs_SNO.mean(0)
-    wrong_N: Array = 1.0 - mean_NO[np.arange(len(labels_N)), labels_N.astype(int)]
-    return wrong_N
+    truth_NO, mean_NO = members(task, labels_N, outputs_SNO), outputs_SNO.mean(0)
+    if task == "multilabel":
+        return np.asarray(np.abs(truth_NO - mean_NO).mean(1))
+    return np.asarray(1.0 - mean_NO[truth_NO])
+
+
+def members(task: str, labels_N: Array, outputs: Array) -> Array:
+    """Return the classes of labels, bool `[N, O]`."""
+    if task == "multilabel":
+        return decode_sets(labels_N)
+    return np.asarray(labels_N[:, None] == np.arange(outputs.shape[-1]))
 
 
 def video_of(utterance: str) -> str:

@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dhmd.report.charts import calibration_error, confusion_counts, p_value, panel_title
+from dhmd.report.charts import (
+    calibration_error,
+    confidences,
+    confusion_counts,
+    p_value,
+    panel_title,
+)
 from dhmd.report.data import ReportData, counted
 from dhmd.report.headline import mean_and_std, mean_std
 from dhmd.report.model_charts import mean_activation, principal_plane, used_codes
@@ -23,7 +29,7 @@ def data(labels: Any, values: Any = ((0.0,),), task: str = "regression", **more:
     corpus = SimpleNamespace(
         low=more.pop("low", -3.0),
         high=more.pop("high", 3.0),
-        class_names=more.pop("class_names", ("a", "b", "c")) if task == "classification" else (),
+        class_names=more.pop("class_names", ("a", "b", "c")) if task != "regression" else (),
     )
     seeds = tuple(range(len(values)))
     predictions = SimpleNamespace(labels=np.array(labels), values=np.array(values), seeds=seeds)
@@ -76,6 +82,9 @@ def test_a_narrower_range_has_fewer_classes() -> None:
     assert confusion_counts(few).tolist() == [[0, 0, 1], [0, 1, 0], [0, 0, 1]]
     named = data([0.0, 1.0, 2.0], [[0.0, 2.0, 2.0]], "classification")
     assert confusion_counts(named).tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 1]]
+    sets = data([0b1011, 0b1100], [[0b1001, 0b1110]], "multilabel")
+    assert confusion_counts(sets).tolist() == [[1, 0, 0], [1, 0, 0], [0, 1, 1]]
+    assert sets.names_of(sets.labels) == ["a+b", "c"]
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 0.99), st.booleans()), min_size=1, max_size=40))
@@ -90,14 +99,19 @@ def test_calibration_error_against_a_loop(pairs: list[tuple[float, bool]]) -> No
         abs(sum(c for c, _ in members) - sum(correct for _, correct in members))
         for members in bins.values()
     ) / len(pairs)
-    assert calibration_error(probabilities, labels) == pytest.approx(expected, abs=1e-12)
+    read = data(labels, task="classification", class_names=("a", "b"))
+    found = calibration_error(*confidences(read, probabilities))
+    assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_errors_are_means_over_seeds() -> None:
     values = np.array([[[1.0], [2.0]], [[1.2], [1.0]]])
-    assert errors(values, np.array([1.0, -1.0])) == pytest.approx([0.1, 2.5])
+    assert errors("regression", values, np.array([1.0, -1.0])) == pytest.approx([0.1, 2.5])
     chances = np.array([[[0.8, 0.1, 0.1], [0.5, 0.4, 0.1]], [[0.6, 0.2, 0.2], [0.7, 0.2, 0.1]]])
-    assert errors(chances, np.array([0.0, 1.0])) == pytest.approx([0.3, 0.7])
+    labels = np.array([0.0, 1.0])
+    assert errors("classification", chances, labels) == pytest.approx([0.3, 0.7])
+    sets = np.array([0b1011, 0b1000])  # the first two classes, and none
+    assert errors("multilabel", chances, sets) == pytest.approx([1.3 / 3, 1 / 3])
     assert [video_of(name) for name in ("a[b][2]", "plain")] == ["a[b]", "plain"]
 
 
