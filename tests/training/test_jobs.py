@@ -86,17 +86,19 @@ def _check_outputs(found: dict[str, Any], corpus: Any, configuration: Configurat
     if classes:
         assert prediction.sum(-1) == pytest.approx(np.ones((2, count)), abs=1e-5)
     test = corpus.split_N == "test"
-    subsets = {name for name in found if name.startswith("withheld/")}
-    chance = {name for name in subsets if "random" in name}
+    missing = {name for name in found if name.startswith("missing/")}
+    chance = {name for name in missing if "random" in name}
+    noise = {f"missing/noise for {name}" for name in modalities if size > 1}
     assert len(chance) == (4 if size > 1 else 0)
-    joined = "withheld/" + "+".join(modalities[:2])
-    assert len(subsets - chance) == 2**size - 2
-    assert joined in subsets or size < 3
-    for name in subsets:
+    assert noise <= missing
+    joined = "missing/" + "+".join(modalities[:2])
+    assert len(missing - chance - noise) == 2**size - 2
+    assert joined in missing or size < 3
+    for name in missing:
         assert np.isfinite(found[name][:, test]).all()
         assert np.isnan(found[name][:, ~test]).all()
     if configuration.architecture != "dhmd":
-        assert set(found) - subsets == {"attributes", "ids", "split", "prediction"}
+        assert set(found) - missing == {"attributes", "ids", "split", "prediction"}
         return
     columns = [corpus.modalities.index(name) for name in modalities]
     there_NM = corpus.present_NM[:, columns]
@@ -372,7 +374,7 @@ def test_a_diverged_seed_does_not_change_the_others(bench: Bench, tmp_path: Path
     watcher = Watcher()
     train(TINY, bench.cache(), broken, tmp_path / "m", tmp_path / "s", watcher)
     found, whole = arrays(tmp_path / "m"), arrays(bench.trained())
-    for name in ("prediction", "vertex/homogeneous", "edges/heterogeneous", "withheld/text"):
+    for name in ("prediction", "vertex/homogeneous", "edges/heterogeneous", "missing/text"):
         assert np.isnan(found[name][0]).all(), name
         assert same(found[name][1], whole[name][1]), name
     other = (tmp_path / "m" / "seed-2.safetensors").read_bytes()

@@ -61,6 +61,7 @@ class PaperOptions:
 class DHMDPaper(nn.Module):
     """Decoupling, homogeneous and heterogeneous GD-Units, two dictionaries, fusion."""
 
+    title = "DHMD (paper's form)"
     Options = PaperOptions
 
     def __init__(

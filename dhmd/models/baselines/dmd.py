@@ -81,6 +81,7 @@ class DMD(nn.Module):
         corpus: the greatest number of steps by modality, to which batches are padded.
     """
 
+    title = "DMD"
     Options = DMDOptions
 
     def __init__(

@@ -23,6 +23,8 @@ RANK = 3
 class LMF(nn.Module):
     """One sub-network and one low-rank factor per modality."""
 
+    title = "LMF"
+
     def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
         super().__init__()
         width, dropout = model.width, model.dropout.output

@@ -22,6 +22,8 @@ from dhmd.models.task import Task
 class MFN(nn.Module):
     """LSTMs, delta-memory attention network, multi-view gated memory, and an output network."""
 
+    title = "MFN"
+
     def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
         super().__init__()
         width, dropout = model.width, model.dropout.output

@@ -28,6 +28,8 @@ MOMENTS = 5
 class MISA(nn.Module):
     """Representation learning in two subspaces, and fusion by a transformer layer."""
 
+    title = "MISA"
+
     def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
         super().__init__()
         self.task, self.names, width = task, tuple(inputs), model.width

@@ -29,6 +29,7 @@ ESTIMATION = "estimation"
 class MMIM(nn.Module):
     """LSTMs, estimators of mutual information, fusion, and predictors of each modality from it."""
 
+    title = "MMIM"
     phases = (ESTIMATION, "")
     alternate = "epoch"
 

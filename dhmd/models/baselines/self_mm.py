@@ -30,6 +30,8 @@ class SelfMM(nn.Module):
     `features_{name}_NH`, where `name` is a modality or `fusion`.
     """
 
+    title = "Self-MM"
+
     def __init__(
         self, inputs: dict[str, int], task: Task, model: ModelConfig, corpus: Corpus
     ) -> None:

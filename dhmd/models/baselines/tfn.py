@@ -23,6 +23,8 @@ from dhmd.models.task import Task
 class TFN(nn.Module):
     """One sub-network per modality, tensor fusion, and a network of three layers."""
 
+    title = "TFN"
+
     def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
         super().__init__()
         self.task, width, dropout = task, model.width, model.dropout.output
