@@ -210,7 +210,7 @@ def mean(values: Mapping[str, float], *, spread: bool = True) -> str:
     return f"{values['mean']:.3f}{sd}"
 
 
-def interval(entry: Mapping[str, float], key: str) -> str:
+def interval(entry: Mapping[str, float | None], key: str) -> str:
     low, high = entry.get(f"{key}_low"), entry.get(f"{key}_high")
     return "-" if low is None or high is None else f"[{low:+.3f}, {high:+.3f}]"
 
