@@ -107,7 +107,7 @@ def gate(arguments: Namespace) -> int:
     from dhmd.gate.gate import run_gate
     from dhmd.gate.render import to_json, to_markdown, to_text
 
-    result = run_gate(repository_root(), arguments.base, arguments.head)
+    result = run_gate(repository_root(), arguments.base, arguments.head, arguments.dataset)
     if arguments.json:
         print(json_text(to_json(result)), end="")
     elif arguments.markdown:
