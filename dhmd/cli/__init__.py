@@ -234,6 +234,9 @@ COMMANDS = (
     ),
     Command("predict", "score new .csd files with a trained model", _predict),
     Command(
+        "export", "write a model with a model card, and share it", _from_module("dhmd.cli.export")
+    ),
+    Command(
         "sweep",
         "run an experiment per combination of values",
         _from_module("dhmd.cli.sweep"),
