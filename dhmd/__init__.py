@@ -1,3 +1,3 @@
 """Decoupled Hierarchical Multimodal Distillation, reproducibly."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

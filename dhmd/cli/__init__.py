@@ -246,5 +246,6 @@ COMMANDS = (
     Command("lock-check", "check that dvc.lock is current and its data in the remote", _lock_check),
     Command("report", "join the reports of all datasets into one page", _report),
     Command("table", "print the tables of results in metrics/", _table),
+    Command("migrate", "convert what dhmd 0.1 wrote", _from_module("dhmd.cli.migrate")),
     Command("summary", "print one line of results per dataset", _summary),
 )
