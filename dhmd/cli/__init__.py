@@ -265,6 +265,9 @@ COMMANDS = (
     ),
     Command("predict", "predict transcripts or feature files with a trained model", _predict),
     Command(
+        "export", "write a model with a model card, and share it", _from_module("dhmd.cli.export")
+    ),
+    Command(
         "sweep",
         "run an experiment per combination of values",
         _from_module("dhmd.cli.sweep"),
@@ -279,5 +282,6 @@ COMMANDS = (
     Command("lock-check", "check that dvc.lock is current and its data in the remote", _lock_check),
     Command("report", "join the reports of all datasets into one page", _report),
     Command("table", "print the tables of results in metrics/", _table),
+    Command("migrate", "convert what dhmd 0.1 wrote", _from_module("dhmd.cli.migrate")),
     Command("summary", "print one line of results per dataset", _summary),
 )
