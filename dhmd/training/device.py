@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ def prepared(compute: ComputeConfig) -> Iterator[torch.device]:
     settings: Any = torch.utils.deterministic
     fills = settings.fill_uninitialized_memory
     torch.set_num_threads(compute.threads or DEFAULT_THREADS)
+    # cuBLAS refuses to be deterministic without it, and reads it at its first product.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # torch.use_deterministic_algorithms(True) imports torch's compiler, which takes 3 s.
     torch.set_deterministic_debug_mode("error")
     # Every new tensor is written before it is read, so filling it first is not needed.
