@@ -13,6 +13,7 @@ import torch
 
 from dhmd.base.errors import DhmdError
 from dhmd.training.compute import ComputeConfig
+from dhmd.training.config import Precision
 
 # Per process: for models of this size, more processes are faster than more threads.
 DEFAULT_THREADS = 1
@@ -52,6 +53,20 @@ def prepared(compute: ComputeConfig) -> Iterator[torch.device]:
         torch.set_num_threads(threads)
         torch.set_deterministic_debug_mode(deterministic)
         settings.fill_uninitialized_memory = fills
+
+
+@contextmanager
+def tf32_products(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Let a GPU compute float32 products in TF32 inside the block, if that is the precision."""
+    if precision != "tf32" or device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def keep_memory() -> None:

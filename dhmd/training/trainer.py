@@ -28,6 +28,7 @@ from dhmd.models.members import Members
 from dhmd.training.batches import EpochPlanner, PlannedBatch, VideoPlanner
 from dhmd.training.checkpoint import read_checkpoint, write_tensors
 from dhmd.training.config import TrainConfig
+from dhmd.training.device import tf32_products
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.graphed import GraphedStep
 from dhmd.training.observer import Observer
@@ -137,6 +138,8 @@ class Trainer:
         self.best_buffers = learner.member_buffers()
         self.progress = Progress.start(members.count, train.lr)
         self._graphs: dict[tuple[int, ...], GraphedStep] = {}
+        if train.precision == "tf32" and members.device.type == "cpu":
+            _log.warning("train.precision is tf32, which a CPU does not have: float32 is used")
         learner.eval()
 
     def run(self) -> Progress:
@@ -230,8 +233,14 @@ class Trainer:
         batch = self.corpus.batch(rows_EB, weight_EB, steps, epoch=epoch, phase=phase)
         if self.settings.modality_dropout > 0 and len(batch.features) > 1:
             batch = batch.without(self._dropped_modalities(batch.present_EMB))
-        losses = self.learner.losses(batch)
-        losses["total"].sum().backward()  # type: ignore[no-untyped-call]
+        precision, device = self.settings.precision, self.members.device
+        with tf32_products(precision, device):
+            if precision == "bfloat16":
+                with torch.autocast(device.type, torch.bfloat16):
+                    losses = self.learner.losses(batch)
+            else:
+                losses = self.learner.losses(batch)
+            losses["total"].sum().backward()  # type: ignore[no-untyped-call]
         return {name: value.detach() for name, value in losses.items()}
 
     def _dropped_modalities(self, present_EMB: Tensor) -> Tensor:
