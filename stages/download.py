@@ -26,7 +26,7 @@ def work(stage: Stage) -> None:
 
 def _earlier(stage: Stage) -> dict[str, Path]:
     """Return the files of the last run that are still in DVC's cache."""
-    from dhmd.vcs import cached_files
+    from dhmd.vcs.lock import cached_files
 
     pinned = any(sequence.sha256 for sequence in stage.settings.recipe.needed.values())
     return cached_files(Path.cwd(), stage.raw) if pinned else {}

@@ -27,7 +27,8 @@ from dhmd.report.page import (
     table,
 )
 from dhmd.report.records import Origin, origins, read_records
-from dhmd.vcs import Workspace, git_line, locked_outputs
+from dhmd.vcs import Workspace, git_line
+from dhmd.vcs.lock import locked_outputs
 
 
 def reported_datasets(root: Path) -> list[str]:

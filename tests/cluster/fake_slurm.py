@@ -38,7 +38,7 @@ for path in sorted(pathlib.Path({folder!r}, "jobs").iterdir()):
     except FileNotFoundError:
         continue
     if state.split()[0] != "Z":
-        print(path.name, "R")
+        print(path.name)
 """
 
 _SCANCEL = """#!{python}

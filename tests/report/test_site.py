@@ -14,7 +14,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.cli import main
 from dhmd.report.records import FOLDER
 from dhmd.report.site import build_site, reported_datasets
-from dhmd.vcs import outputs_md5
+from dhmd.vcs.lock import outputs_md5
 from tests.report.corpora import Kind, Places, make
 from tests.report.pages import Page
 from tests.report.test_records import BASE
