@@ -10,6 +10,7 @@ The state of a task comes from files in its directory and from the list of jobs 
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ from dhmd.training.task import EVENTS, LOG, REFUSED, STATUS, Task
 
 JOB = "job.txt"
 _KILLED = 128  # exit statuses above it, and negative ones: the process was ended by a signal
+
+_FULL = 1 << 20  # bytes left on a full disk
 
 _log = logging.getLogger(__name__)
 
@@ -158,11 +161,13 @@ class ClusterExecutor(ABC):
         attempts = 0 if _epochs(task) > job.epochs else job.attempts + 1
         if attempts > self._compute.retries:
             self._counts["failed"] += 1
+            cure = "raise the time limit or the memory of section compute"
+            if shutil.disk_usage(task.folder).free < _FULL:
+                cure = f"the disk of {task.store.folder} is full"
             self._failures.append(
                 DhmdError(
                     f"job {job.id}, {task.label}, was killed {attempts} times in a row before it "
-                    "finished an epoch: raise the time limit or the memory of section compute "
-                    f"(log: {log})"
+                    f"finished an epoch: {cure} (log: {log})"
                 )
             )
             return
