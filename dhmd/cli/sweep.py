@@ -108,6 +108,7 @@ def _train(groups: list[list[Task]], params: Params) -> None:
     groups = unfinished(groups)
     tasks = [task for group in groups for task in group]
     compute = params.for_dataset(params.datasets[0]).compute
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     ours = logging.getLogger("dhmd")
     ours.setLevel(logging.INFO)
     members = sum(len(task.members) for task in tasks)

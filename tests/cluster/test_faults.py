@@ -265,6 +265,42 @@ def test_ctrl_c_ends_the_jobs(engine: Engine, bench: Bench, tmp_path: Path) -> N
     until(lambda: not engine.jobs(), "jobs go on")
 
 
+@pytest.mark.parametrize("fault", ["no shared folder", "no shared folder, lost node"])
+def test_without_a_shared_folder_files_go_through_the_remote(
+    engine: Engine,
+    fault: str,
+    bench: Bench,
+    tmp_path: Path,
+    local: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
+) -> None:
+    here, there, remote = tmp_path / "here", tmp_path / "there", tmp_path / "remote"
+    for clone in (here, there):
+        clone.mkdir()
+        (clone / "params.yaml").touch()
+        (clone / "dhmd").symlink_to(ROOT / "dhmd")
+        for words in (["init", "--no-scm", "-q"], ["remote", "add", "-q", "-d", "r", str(remote)]):
+            subprocess.run([sys.executable, "-m", "dvc", *words], cwd=clone, check=True)
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    found = configured(engine, shared=False, folder=str(there))
+
+    def lose_node() -> None:
+        engine.kill_worker(there)
+        until(lambda: not list(there.glob(".dhmd/trainings/tasks/*/status.txt")), "the run ended")
+
+    with Ledger(there / ".dhmd" / "trainings") as ledger:
+        happen = lose_node if "lost" in fault else lambda: None
+        train(found, bench.cache(), bench.pretrained(), here / "m", here / "s", Fault(happen))
+    assert files(here / "m") == local
+    assert len(list(there.glob(".dhmd/trainings/*.safetensors"))) == 2
+    assert len(list(there.glob(".dhmd/inputs/*/pretrained/*/model.json"))) == 1
+    assert not list(remote.glob("dhmd/tasks/*/*"))
+    assert list(remote.glob("dhmd/inputs/*"))
+    record_property("fault", ledger.row(engine, fault, "same bits as two local processes"))
+
+
 def test_the_settings_reach_sbatch(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,12 +51,12 @@ class ClusterExecutor(ABC):
     name: str
 
     def __init__(self, compute: ComputeConfig, poll: float = 2.0) -> None:
-        """`poll` is the time in seconds between two looks at the queue."""
-        self._compute, self._poll = compute, poll if compute.shared else max(poll, 5.0)
+        """`poll` is the least time in seconds between two looks at the queue."""
+        self._compute, self._poll = compute, poll
         self._jobs: dict[Path, _Job] = {}
         self._failures: list[Exception] = []
         self._counts = {"finished": 0, "failed": 0, "retried": 0}
-        self._looked, self._shown = 0.0, ""
+        self._next, self._shown = 0.0, ""
         self._exchange = None if compute.shared else Exchange()
 
     @abstractmethod
@@ -94,9 +94,10 @@ class ClusterExecutor(ABC):
         self._submit(new)
 
     def running(self) -> set[Path]:
-        if time.monotonic() - self._looked >= self._poll:
+        if (began := time.monotonic()) >= self._next:
             self._update()
-            self._looked = time.monotonic()
+            ended = time.monotonic()
+            self._next = ended + max(self._poll, 10 * (ended - began))
         return set(self._jobs)
 
     def failures(self) -> list[Exception]:

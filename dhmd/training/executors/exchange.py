@@ -31,7 +31,8 @@ from dhmd.recipes import repository_root
 from dhmd.training.checkpoint import CHECKPOINT
 from dhmd.training.task import EVENTS, LOG, STATUS, TASK, Task
 
-_SECONDS = 10.0  # between two transfers of a running task
+# A transfer of a running task's files is followed by a pause of 10 times its duration, or this.
+_PAUSE = 1.0  # seconds
 _INPUTS = ("aligned", "pretrained", "encoder")
 
 
@@ -138,11 +139,14 @@ class Exchange:
                 stdout=log,
                 stderr=log,
             )
+        pause = _PAUSE
         while process.poll() is None:
             with suppress(subprocess.TimeoutExpired):
-                process.wait(_SECONDS)
+                process.wait(pause)
+            started = time.monotonic()
             with suppress(DhmdError):  # a later transfer sends it
                 self.deliver(path)
+            pause = max(_PAUSE, 10 * (time.monotonic() - started))
         content = json.loads(path.read_text(encoding="utf-8"))
         store = Path(content["store"])
         members = [store / f"{key}.safetensors" for key in content["keys"].values()]
