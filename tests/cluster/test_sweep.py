@@ -62,7 +62,8 @@ def test_a_sweep_gives_the_same_results_on_every_engine(engine: Engine, tmp_path
         address = engine.compute["ray"]["address"]
         scratch.edit("params.yaml", "    address:\n", f"    address: {address}\n")
     scratch.commit("settings")
-    values = ["kd.lambda=0.1,0.3,0.5", "train.seeds=[1,2]", "ablate.variants=[no_distillation,uniform_edges]"]
+    values = ["kd.lambda=0.1,0.3,0.5", "train.seeds=[1,2]"]
+    values += ["ablate.variants=[no_distillation,uniform_edges]"]
     values += ["train.epochs=2", "pretrain.epochs=2", "pretrain.folds=2", "compute.workers=2"]
     options = [word for value in values for word in ("-S", value)]
     executor = engine.compute["executor"]
