@@ -20,7 +20,7 @@ SLURM_FOLDER = Path("/tmp/dhmd-slurm")
 SCRIPT = ROOT / "tests" / "cluster" / "start_slurm.sh"
 
 
-def until(holds: Callable[[], Any], otherwise: str, seconds: float = 120.0) -> None:
+def until(holds: Callable[[], Any], otherwise: str, seconds: float = 300.0) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, otherwise
@@ -96,6 +96,7 @@ class RealSlurm(Slurm):
         jobs = {job.partition("_")[0] for job in self.jobs()}
         kill([int((SLURM_FOLDER / "slurmd.pid").read_text())])
         kill([pid for job in jobs for pid in processes("slurmstepd", f"[{job}")])
+        kill(processes(str(SLURM_FOLDER), "slurm_script"))
         kill(processes("dhmd.training.run_task", str(folder)))
         for state in ("DOWN", "RESUME"):
             update = ["scontrol", "update", f"NodeName={node}", f"State={state}", "Reason=test"]
