@@ -31,7 +31,8 @@ from dhmd.base.addresses import shown_address, without_credentials
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import try_lock
 from dhmd.base.machine import machine
-from dhmd.vcs import Workspace, code_version, lock_entries, outputs_md5
+from dhmd.vcs import Workspace, code_version
+from dhmd.vcs.lock import lock_entries, outputs_md5
 
 if TYPE_CHECKING:
     from dhmd.training.observer import Observer
