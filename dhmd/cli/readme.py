@@ -50,12 +50,6 @@ def with_tables(text: str, tables: Callable[[str], str | None], source: str) -> 
     return "\n".join(lines)
 
 
-def dataset_text(folder: Path, *, markdown: bool) -> str:
-    """Return the tables of one dataset as text or Markdown."""
-    tables = dataset_tables(folder)
-    return "\n\n".join(each.to_markdown() if markdown else each.to_text() for each in tables)
-
-
 def readme_tables(metrics: Path, dataset: str) -> str:
     """Return the README's table of a dataset, or a sentence if there is none yet."""
     if dataset not in dataset_names(metrics):
