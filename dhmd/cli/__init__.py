@@ -127,6 +127,21 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         "(default: the cues or sentences of a transcript; .csd files are divided at pauses)",
     )
     parser.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="page to write: a timeline of the predictions, their words, and what moved the model",
+    )
+    parser.add_argument(
+        "--media",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="videos and sound files, or folders of them, that the page plays: files with the "
+        "name of a transcript or video (default: those beside the inputs)",
+    )
+    parser.add_argument(
         "--truncate",
         action="store_true",
         help="allow that more than a fifth of the words is cut off, because segments are longer "
@@ -250,6 +265,9 @@ COMMANDS = (
     ),
     Command("predict", "predict transcripts or feature files with a trained model", _predict),
     Command(
+        "export", "write a model with a model card, and share it", _from_module("dhmd.cli.export")
+    ),
+    Command(
         "sweep",
         "run an experiment per combination of values",
         _from_module("dhmd.cli.sweep"),
@@ -264,5 +282,6 @@ COMMANDS = (
     Command("lock-check", "check that dvc.lock is current and its data in the remote", _lock_check),
     Command("report", "join the reports of all datasets into one page", _report),
     Command("table", "print the tables of results in metrics/", _table),
+    Command("migrate", "convert what dhmd 0.1 wrote", _from_module("dhmd.cli.migrate")),
     Command("summary", "print one line of results per dataset", _summary),
 )

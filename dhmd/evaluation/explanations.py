@@ -8,7 +8,7 @@ S seeds, N utterances, M modalities, O outputs (1, or one per class), K dictiona
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
@@ -194,6 +194,15 @@ class Explanations:
                 pd.Index(names, name="modality"),
             ),
         )
+
+    def of_seeds(self, seeds: Sequence[int]) -> Explanations:
+        """Return the explanations of some seeds, such as those that did not diverge."""
+        if tuple(seeds) == self.seeds:
+            return self
+        rows = [self.seeds.index(seed) for seed in seeds]
+        first = (f"{CODES}/", f"{EMBEDDING}/")  # of the first seed only
+        arrays = {k: a if k.startswith(first) else a[rows] for k, a in self.arrays.items()}
+        return replace(self, seeds=tuple(seeds), arrays=arrays)
 
     @cached_property
     def outputs(self) -> Array:

@@ -23,9 +23,9 @@ from dhmd.evaluation.metrics import Floats, Ints
 
 OUTPUTS = "outputs.h5"
 SPACES = ("homogeneous", "heterogeneous")
-# Groups of arrays, as training names them: predictions without some modalities, or with noise instead
-# (then the name has a prefix), weights of the distillation graph, outputs of the auxiliary heads,
-# dictionary activations, pooled features.
+# Groups of arrays, as training names them: predictions without some modalities (or, with a prefix
+# of the name, with noise instead), weights of the distillation graph, outputs of the auxiliary
+# heads, dictionary activations, pooled features.
 MISSING_GROUP, NOISE = "missing", "noise for "
 EDGES, AUXILIARY, CODES, EMBEDDING = "edges", "vertex", "codes", "embedding"
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from dhmd.base.errors import DhmdError
+from dhmd.data.aligned import read_corpus
 from dhmd.data.aligned.corpus import Array, Corpus
 from dhmd.evaluation.explanations import (
     CodeWords,
@@ -30,6 +31,7 @@ from dhmd.evaluation.model_outputs import (
 )
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
+from dhmd.recipes import repository_root
 from dhmd.training.compute import ComputeConfig
 from dhmd.training.device import prepared
 from dhmd.training.device_corpus import DeviceCorpus
@@ -79,7 +81,7 @@ def explain_corpus(
             data,
             [corpus.ids[n] for n in chosen],
             words=None if corpus.words is None else [corpus.words[n] for n in chosen],
-            code_words=trained_code_words(model, corpus),
+            code_words=trained_code_words(model, description, corpus),
         )
 
 
@@ -128,7 +130,7 @@ def explain(
     if code_words is None and words is not None:
         code_words = words_of_codes(codes, words, data.modalities, present_NM)
     return Explanations(
-        task="regression" if description.task.classes is None else "classification",
+        task=_task(description),
         ids=tuple(ids),
         seeds=description.seeds,
         modalities=tuple(data.modalities),
@@ -140,12 +142,32 @@ def explain(
     )
 
 
-def trained_code_words(model: Path, corpus: Corpus) -> CodeWords | None:
-    """Return the words of a model's dictionary codes over its training data; None if unknown.
+def _task(description: Description) -> str:
+    if description.task.classes is None:
+        return "regression"
+    return "multilabel" if getattr(description.task, "multilabel", False) else "classification"
 
-    They are known if `corpus` is the model's own, has words, and the model directory has outputs.
+
+def trained_code_words(
+    model: Path, description: Description, corpus: Corpus | None = None
+) -> CodeWords | None:
+    """Return the words of a model's dictionary codes over its training data.
+
+    Args:
+        model: the model directory, with the outputs of the train stage.
+        description: of the model.
+        corpus: a corpus that may be the training data; else the repository's is looked for.
+
+    Returns:
+        None if the outputs or the training data are not here, or have no words.
     """
-    if corpus.words is None or not (model / OUTPUTS).is_file():
+    if corpus is None or corpus.identity != description.identity:
+        path = repository_root() / "data" / "aligned" / f"{description.dataset}.h5"
+        try:
+            corpus = read_corpus(path, fold=description.fold)
+        except DhmdError:  # there is none, or one of another version
+            return None
+    if corpus.identity != description.identity or not (model / OUTPUTS).is_file():
         return None
     outputs = read_outputs(model, interpretability=True)
-    return corpus_code_words(outputs, corpus) if outputs.identity == corpus.identity else None
+    return corpus_code_words(outputs, corpus) or None

@@ -222,7 +222,7 @@ class Model:
 
     def explanations(self, utterances: Utterances) -> Explanations:
         """Explain all utterances."""
-        from dhmd.prediction.explain import explain
+        from dhmd.prediction.explain import explain, trained_code_words
 
         with prepared(ComputeConfig(device=self.device)):
             return explain(
@@ -232,6 +232,7 @@ class Model:
                 self.device_corpus(utterances),
                 utterances.ids,
                 words=utterances.words,
+                code_words=trained_code_words(self.folder, self.description),
             )
 
     def device_corpus(self, utterances: Utterances) -> DeviceCorpus:
