@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Model", "load_corpus", "train"]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,7 @@ def work(stage: Stage) -> None:
 
 def _earlier(stage: Stage) -> dict[str, Path]:
     """Return the files of the last run that are still in DVC's cache."""
-    from dhmd.vcs import cached_files
+    from dhmd.vcs.lock import cached_files
 
     recipe = stage.settings.recipe
     pinned = recipe.format != "generated" and any(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -72,6 +73,30 @@ def test_mistakes_are_one_sentence(
     shutil.copy(ROOT / "params.yaml", root)
     with pytest.raises(DhmdError, match=sentence):
         dhmd.train(*arguments, **settings)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_lines_of_the_readme_run(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small_demo(root)
+    shutil.copy(ROOT / "params.yaml", root)
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## From Python")[1]
+    lines = section.split("```python\n")[1].split("```")[0]
+    exec(lines.replace("seeds=3", "seeds=2, epochs=1"), names := {})
+    assert repr(names["model"]).startswith("Model('my_model': dhmd of demo")
+    assert "late fusion" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_notebook_runs_from_top_to_bottom(root: Path) -> None:
+    small_demo(root)
+    shutil.copy(ROOT / "params.yaml", root)
+    notebook = json.loads((ROOT / "docs" / "dhmd.ipynb").read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    names: dict[str, object] = {}
+    for number, cell in enumerate(cells, 1):
+        exec("".join(cell["source"]), names)
+        assert cell["execution_count"] == number
+        assert not any(output["output_type"] == "error" for output in cell["outputs"])
 
 
 OUTSIDE = """

@@ -177,6 +177,11 @@ def _gate(parser: argparse.ArgumentParser) -> None:
         metavar="REV",
         help="revision or DVC experiment to judge (default: the workspace)",
     )
+    parser.add_argument(
+        "--dataset",
+        help="dataset of a CSV file with the columns id, seed and prediction, which may stand for "
+        "one of the two revisions (default: the only one)",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print Markdown for a comment")
     form.add_argument("--json", action="store_true", help="print all values as JSON, unrounded")
@@ -260,14 +265,23 @@ COMMANDS = (
     ),
     Command("predict", "predict transcripts or feature files with a trained model", _predict),
     Command(
+        "export", "write a model with a model card, and share it", _from_module("dhmd.cli.export")
+    ),
+    Command(
         "sweep",
         "run an experiment per combination of values",
         _from_module("dhmd.cli.sweep"),
     ),
     Command("track", "record finished outputs in MLflow", _track),
     Command("gate", "compare the metrics of two revisions for regressions", _gate),
+    Command(
+        "compare",
+        "compare models, experiments and other code's predictions",
+        _from_module("dhmd.cli.compare"),
+    ),
     Command("lock-check", "check that dvc.lock is current and its data in the remote", _lock_check),
     Command("report", "join the reports of all datasets into one page", _report),
     Command("table", "print the tables of results in metrics/", _table),
+    Command("migrate", "convert what dhmd 0.1 wrote", _from_module("dhmd.cli.migrate")),
     Command("summary", "print one line of results per dataset", _summary),
 )

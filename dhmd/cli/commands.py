@@ -22,7 +22,7 @@ def config(arguments: Namespace) -> int:
     from dhmd.data.synthetic.config import GeneratorConfig
     from dhmd.recipes import check_recipe_file
     from dhmd.settings import load_params
-    from dhmd.vcs import check_output_folders
+    from dhmd.vcs.lock import check_output_folders
 
     root = repository_root()
     check_output_folders(root)
@@ -107,7 +107,7 @@ def gate(arguments: Namespace) -> int:
     from dhmd.gate.gate import run_gate
     from dhmd.gate.render import to_json, to_markdown, to_text
 
-    result = run_gate(repository_root(), arguments.base, arguments.head)
+    result = run_gate(repository_root(), arguments.base, arguments.head, arguments.dataset)
     if arguments.json:
         print(json_text(to_json(result)), end="")
     elif arguments.markdown:
@@ -120,7 +120,7 @@ def gate(arguments: Namespace) -> int:
 def lock_check(arguments: Namespace) -> int:
     """Print one line per stale manifest, stale stage, or output that the remote lacks."""
     from dhmd.data.manifest import stale_manifests
-    from dhmd.vcs import check_lock, missing_in_remote
+    from dhmd.vcs.lock import check_lock, missing_in_remote
 
     root = repository_root()
     if arguments.remote is None:

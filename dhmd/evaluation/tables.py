@@ -161,7 +161,7 @@ def _single(values: Mapping[str, float]) -> dict[str, dict[str, float]]:
 
 
 def _row(task: str, name: str, values: Mapping[str, Any], n: int | None) -> list[str]:
-    cells: Iterable[str] = (_mean(values.get(metric, {})) for metric in COLUMNS[task])
+    cells: Iterable[str] = (mean(values.get(metric, {})) for metric in COLUMNS[task])
     return [name, "-" if n is None else str(n), *cells]
 
 
@@ -179,10 +179,10 @@ def _missing_by_variant(
     for variant in dict.fromkeys(name for found in variants.values() for name in found):
         found = [whole[variant], *(variants[each].get(variant, {}) for each in conditions)]
         rows.append(
-            [variant_title(variant), *(_mean(each.get(metric, {}), spread=False) for each in found)]
+            [variant_title(variant), *(mean(each.get(metric, {}), spread=False) for each in found)]
         )
     own = [read_object(folder / files.SUMMARY)["test"], *(full[each] for each in conditions)]
-    rows.append(["**DHMD**", *(_mean(each.get(metric, {}), spread=False) for each in own)])
+    rows.append(["**DHMD**", *(mean(each.get(metric, {}), spread=False) for each in own)])
     title = f"{name}: {COLUMNS[task][metric]} in the missing-modality test, every model"
     return Table(title, ["", "nothing missing", *map(variant_title, conditions)], rows)
 
@@ -196,26 +196,26 @@ def differences(title: str, task: str, found: Mapping[str, Any]) -> Table:
     rows = []
     for variant, metrics in found.items():
         entry = metrics.get(metric, {})
-        cells = [str(entry.get("n", "-")), _mean(entry)]
+        cells = [str(entry.get("n", "-")), mean(entry)]
         cells.append(f"{entry['difference']:+.3f}" if "difference" in entry else "-")
-        cells += [_interval(entry, "ci"), _interval(entry, "utterances"), _p(entry.get("p"))]
+        cells += [interval(entry, "ci"), interval(entry, "utterances"), p_value(entry.get("p"))]
         rows.append([variant_title(variant), *cells])
     return Table(f"{title} (difference = the other − full)", header, rows)
 
 
-def _mean(values: Mapping[str, float], *, spread: bool = True) -> str:
+def mean(values: Mapping[str, float], *, spread: bool = True) -> str:
     if "mean" not in values:
         return "-"
     sd = f" ± {values['std']:.3f}" if spread and "std" in values else ""
     return f"{values['mean']:.3f}{sd}"
 
 
-def _interval(entry: Mapping[str, float], key: str) -> str:
+def interval(entry: Mapping[str, float | None], key: str) -> str:
     low, high = entry.get(f"{key}_low"), entry.get(f"{key}_high")
     return "-" if low is None or high is None else f"[{low:+.3f}, {high:+.3f}]"
 
 
-def _p(value: float | None) -> str:
+def p_value(value: float | None) -> str:
     if value is None:
         return "-"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

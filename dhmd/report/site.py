@@ -28,7 +28,8 @@ from dhmd.report.page import (
     render,
     table,
 )
-from dhmd.vcs import Workspace, git_line, locked_outputs
+from dhmd.vcs import Workspace, git_line
+from dhmd.vcs.lock import locked_outputs
 
 STAGES: Final = ("download", "align", "pretrain", "train", "ablate", "evaluate", "report")
 RECORDS: Final = Path(".dhmd", "records")

@@ -12,7 +12,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.report.site import RECORDS, read_records
 from dhmd.settings import load_params
 from dhmd.tracking import flatten
-from dhmd.vcs import outputs_md5
+from dhmd.vcs.lock import outputs_md5
 from stages import _record
 from stages._entry import Stage
 from stages._record import recorded

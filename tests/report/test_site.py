@@ -21,7 +21,7 @@ from dhmd.report.site import (
     record_of,
     reported_datasets,
 )
-from dhmd.vcs import outputs_md5
+from dhmd.vcs.lock import outputs_md5
 from tests.report.corpora import Kind, Places, make
 from tests.report.pages import Page
 

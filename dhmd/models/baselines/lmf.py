@@ -59,7 +59,7 @@ class LMF(nn.Module):
 
 
 def low_rank_fusion(vectors: dict[str, Tensor], factors: dict[str, Tensor]) -> Tensor:
-    """Return the product over modalities of `[1, z_m] W_m` for each rank, `[R, B, O]` (eq. 5)."""
+    """Return the product over modalities of `[1, z_m] W_m` for each rank, `[R, B, O]`."""
     product: Tensor | float = 1.0
     for name, z_BH in vectors.items():
         extended_BH = torch.cat([torch.ones_like(z_BH[:, :1]), z_BH], dim=1)
