@@ -32,7 +32,6 @@ from dhmd.data.aligned.corpus import (
     ENCODER_SOURCE,
     SPLITS,
     Corpus,
-    CorpusData,
     Ragged,
     SegmentTable,
     Statistics,
@@ -41,14 +40,13 @@ from dhmd.data.aligned.corpus import (
 )
 from dhmd.data.aligned.folds import assign_splits, read_folds
 from dhmd.data.aligned.reader import read_corpus, read_identity
-from dhmd.data.aligned.writer import AlignedWriter, aligned_writer, write_aligned
+from dhmd.data.aligned.writer import AlignedWriter, aligned_writer
 
 __all__ = [
     "ENCODER_SOURCE",
     "SPLITS",
     "AlignedWriter",
     "Corpus",
-    "CorpusData",
     "Ragged",
     "SegmentTable",
     "Statistics",
@@ -59,5 +57,4 @@ __all__ = [
     "read_corpus",
     "read_folds",
     "read_identity",
-    "write_aligned",
 ]
