@@ -106,7 +106,8 @@ def _results(folder: Path, name: str, task: str, fold: str, ablations: Mapping[s
 
 def constant_title(task: str) -> str:
     """Return the title of the trivial baseline without input."""
-    return "most frequent class" if task == "classification" else "median label"
+    names = {"classification": "most frequent class", "multilabel": "classes of the majority"}
+    return names.get(task, "median label")
 
 
 def trivial_title(task: str, name: str, entry: Mapping[str, Any]) -> str:

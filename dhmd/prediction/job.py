@@ -2,7 +2,9 @@
 
 The table of a regression has the columns `id,start,end,mean,seed_1,…`. In a classification `mean`
 and each seed are names of classes, each followed by its probability,
-`mean,mean_probability,seed_1,seed_1_probability,…`; the mean is over the seeds' probabilities.
+`mean,mean_probability,seed_1,seed_1_probability,…`; the mean is over the seeds' probabilities. In a
+multi-label task they are the classes above ½, `happy+sad`, followed by each class's probability,
+`mean,mean_happy,mean_sad,…,seed_1,seed_1_happy,…`.
 
 S seeds, N utterances, O outputs (1, or C classes), M modalities.
 """
@@ -21,6 +23,7 @@ import torch
 
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import check_output, write_text
+from dhmd.base.label_sets import set_names
 from dhmd.data.alignment import Origin, WordEncoder
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
@@ -92,8 +95,14 @@ def predict_folder(
         prediction_SNO = _predict(learner, members, description, utterances)
     converged_S, notes = _converged(model, description.seeds, prediction_SNO)
     seeds = tuple(np.array(description.seeds)[converged_S].tolist())
-    names = description.class_names
-    write_text(output, table_text(utterances, seeds, prediction_SNO[converged_S], names))
+    text = table_text(
+        utterances,
+        seeds,
+        prediction_SNO[converged_S],
+        description.class_names,
+        multilabel=description.task.multilabel,
+    )
+    write_text(output, text)
     return Predicted(len(utterances.ids), seeds, (*utterances.notes, *notes))
 
 
@@ -181,7 +190,12 @@ def _converged(
 
 
 def table_text(
-    utterances: Utterances, seeds: Sequence[int], prediction_SNO: Array, class_names: Sequence[str]
+    utterances: Utterances,
+    seeds: Sequence[int],
+    prediction_SNO: Array,
+    class_names: Sequence[str],
+    *,
+    multilabel: bool = False,
 ) -> str:
     """Return the CSV table; numbers have the fewest digits that restore them (as float32)."""
     start_N, end_N = utterances.intervals_N2.T
@@ -189,7 +203,11 @@ def table_text(
     mean_NO = prediction_SNO.mean(0, dtype=np.float64).astype(np.float32)
     names = ["mean", *(f"seed_{seed}" for seed in seeds)]
     for name, prediction_NO in zip(names, [mean_NO, *prediction_SNO], strict=True):
-        if class_names:
+        if multilabel:
+            columns[name] = set_names(prediction_NO > 0.5, class_names)
+            for label, probability_N in zip(class_names, prediction_NO.T, strict=True):
+                columns[f"{name}_{label}"] = probability_N.astype(np.float32)
+        elif class_names:
             columns[name] = [class_names[index] for index in prediction_NO.argmax(-1)]
             columns[f"{name}_probability"] = prediction_NO.max(-1).astype(np.float32)
         else:

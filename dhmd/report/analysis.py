@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from scipy.sparse import csr_array
 
+from dhmd.base.label_sets import encode_sets
 from dhmd.report.data import Array, ReportData, Space
 
 # A word of fewer utterances describes those utterances rather than the code.
@@ -61,8 +62,8 @@ def activation_by_group(data: ReportData, space: Space, codes: Array) -> tuple[l
 
 def label_groups(data: ReportData) -> dict[str, Array]:
     """Group test utterances by class, or by the sign of a regression label; masks `[T]`."""
-    if data.task == "classification":
-        return {name: data.labels == index for index, name in enumerate(data.classes)}
+    if data.task != "regression":
+        return dict(zip(data.classes, data.members(data.labels).T, strict=True))
     return {
         "negative": data.labels < 0,
         "neutral": data.labels == 0,
@@ -157,20 +158,30 @@ def confidence_bins(confidence: Array, correct: Array) -> tuple[Array, Array, Ar
     return sums[kept] / count[kept], hits[kept] / count[kept], count[kept]
 
 
-def calibration_error(probabilities: Array, labels: Array) -> float:
-    """Compute the expected calibration error of one seed's probabilities `[T, C]`."""
-    correct = probabilities.argmax(1) == labels
-    confidence, accuracy, count = confidence_bins(probabilities.max(1), correct)
+def confidences(data: ReportData, probabilities: Array) -> tuple[Array, Array]:
+    """Return confidence and correctness of one seed's probabilities `[T, C]`, both flat.
+
+    They are the probability of the predicted class, and whether it is the label; of a multi-label
+    task the probability of every class, and whether it is present.
+    """
+    truth = data.members(data.labels)
+    if data.task == "multilabel":
+        return probabilities.ravel(), truth.ravel()
+    rows = np.arange(len(truth))
+    return probabilities.max(1), truth[rows, probabilities.argmax(1)]
+
+
+def calibration_error(confidence: Array, correct: Array) -> float:
+    """Compute the expected calibration error."""
+    confidence, accuracy, count = confidence_bins(confidence, correct)
     return float((np.abs(confidence - accuracy) * count).sum() / count.sum())
 
 
 def confusion_counts(data: ReportData) -> Array:
-    """Count predictions `[label, predicted]` over all seeds."""
-    count = len(data.classes)
-    labels = data.class_of(data.labels)
-    cells = [labels * count + data.class_of(values) for values in data.predictions.values]
-    flat: Array = np.bincount(np.concatenate(cells), minlength=count * count)
-    return flat.reshape(count, count)
+    """Count predictions `[label, predicted]` over all seeds; of sets of classes every pair."""
+    labels = data.members(data.labels).astype(np.int64)
+    counts: Array = (labels.T @ data.members(data.predictions.values).astype(np.int64)).sum(0)
+    return counts
 
 
 def worst_utterances(data: ReportData, limit: int) -> list[dict[str, Any]]:
@@ -182,8 +193,8 @@ def worst_utterances(data: ReportData, limit: int) -> list[dict[str, Any]]:
     labels = data.labels
     if data.probabilities is not None:
         mean = data.probabilities.mean(0)
-        error = 1.0 - mean[np.arange(len(labels)), labels.astype(int)]
-        prediction, spread = mean.argmax(1), None
+        error, spread = data.probability_error, None
+        prediction = encode_sets(mean - 0.5) if data.task == "multilabel" else mean.argmax(1)
     else:
         values = data.predictions.values
         error = np.abs(values - labels).mean(0)

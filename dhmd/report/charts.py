@@ -15,7 +15,12 @@ from matplotlib.ticker import MaxNLocator
 from dhmd.data.aligned.corpus import SPLITS
 from dhmd.evaluation.metrics import COLUMNS, deterioration_sign
 from dhmd.evaluation.tables import BASELINES, ORACLE
-from dhmd.report.analysis import calibration_error, confidence_bins, confusion_counts
+from dhmd.report.analysis import (
+    calibration_error,
+    confidence_bins,
+    confidences,
+    confusion_counts,
+)
 from dhmd.report.data import SECONDARY, Curves, ReportData, Scores, counted
 from dhmd.report.style import (
     BETTER,
@@ -133,21 +138,29 @@ def calibration(data: ReportData) -> Chart:
         )
     else:
         probabilities = data.probabilities
-        error = np.mean([calibration_error(seed, data.labels) for seed in probabilities])
+        each = [confidences(data, seed) for seed in probabilities]
+        error = np.mean([calibration_error(*seed) for seed in each])
         title += f": expected calibration error {error:.3f}"
         canvas = Canvas(title, data.note(), 3.6, width=HALF)
         axes = canvas.axes[0, 0]
         axes.plot([0, 1], [0, 1], **dashed)
-        correct = (probabilities.argmax(2) == data.labels).ravel()
-        x, y, count = confidence_bins(probabilities.max(2).ravel(), correct)
+        x, y, count = confidence_bins(*map(np.concatenate, zip(*each, strict=True)))
         axes.plot(x, y, "-", color=MODEL, linewidth=1.4)
         axes.scatter(x, y, (3 + 11 * np.sqrt(count / count.sum())) ** 2, color=MODEL)
-        axes.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel="accuracy")
-        axes.set_xlabel("confidence in the predicted class")
+        several = data.task == "multilabel"
+        axes.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel="present" if several else "accuracy")
+        axes.set_xlabel(
+            "probability of a class" if several else "confidence in the predicted class"
+        )
+        shown = (
+            "Share of present classes in ten equal bins of their probability"
+            if several
+            else "Accuracy in ten equal bins of confidence"
+        )
         caption = (
-            "Accuracy in ten equal bins of confidence, all seeds together; larger dots contain "
-            "more predictions. On the dashed diagonal confidence equals accuracy. The expected "
-            "calibration error is the distance from it, weighted by count, averaged over seeds."
+            f"{shown}, all seeds together; larger dots contain more predictions. On the dashed "
+            "diagonal the two are equal. The expected calibration error is the distance from it, "
+            "weighted by count, averaged over seeds."
         )
     grid(axes, "both")
     return canvas.chart(data, "calibration", caption)
@@ -156,7 +169,7 @@ def calibration(data: ReportData) -> Chart:
 def confusion(data: ReportData) -> Chart:
     """Show which classes are predicted for which labels."""
     counts = confusion_counts(data)
-    total = counts.sum(1, keepdims=True)
+    total = data.members(data.labels).sum(0)[:, None] * len(data.seeds)
     shares = np.where(total > 0, counts / np.maximum(total, 1), np.nan)
     names = [_shortened(name) for name in data.classes]
     canvas = Canvas(
@@ -169,11 +182,12 @@ def confusion(data: ReportData) -> Chart:
     axes.set(xlabel="predicted", ylabel="label")
     for row, count in enumerate(total[:, 0]):
         note_right(axes, row, f"n = {count // len(data.seeds)}")
-    rounding = "" if data.task == "classification" else ", rounded half to even as for ACC7"
+    whole = "" if data.task == "multilabel" else ", so that rows sum to 100"
+    rounding = ", rounded half to even as for ACC7" if data.task == "regression" else ""
     return canvas.chart(
         data,
         "confusion",
-        f"Per cent of the utterances with a label, so that rows sum to 100, averaged over "
+        f"Per cent of the utterances with a label{whole}, averaged over "
         f"{counted(len(data.seeds), 'seed')}{rounding}; n is the number of utterances.",
     )
 
@@ -385,14 +399,13 @@ def _shortened(name: str) -> str:
 def _label_shares(axes: Any, data: ReportData) -> None:
     count, width = len(data.classes), 0.8 / len(SPLITS)
     for index, split in enumerate(SPLITS):
-        found = data.class_of(data.all_labels[data.corpus.index(split)])
-        share = np.bincount(found, minlength=count) / max(len(found), 1)
+        share = data.members(data.all_labels[data.corpus.index(split)]).mean(0)
         x = np.arange(count) + (index - 1) * width
         axes.bar(x, share, width * 0.9, color=SERIES[index], label=split)
     axes.set_xticks(range(count), map(_shortened, data.classes))
     axes.tick_params(axis="x", labelrotation=20 if max(map(len, data.classes)) > 8 else 0)
     grid(axes, "y", 4)
-    rounded = "" if data.task == "classification" else ", rounded"
+    rounded = ", rounded" if data.task == "regression" else ""
     axes.set(title="labels, share of the split", xlabel=f"label{rounded}")
     axes.set_ylim(0, axes.get_ylim()[1] * 1.25)
     axes.legend(ncols=3, loc="upper center", columnspacing=1.0, handlelength=0.9)

@@ -34,6 +34,7 @@ from dhmd.report.style import Chart, report_style
 Block = dict[str, Any]
 
 _MAX_TEXT: Final = 400  # characters of one cell
+_CLASS: Final = {"f1": "F1", "f1_weighted": "weighted F1", "weighted_accuracy": "WAcc"}
 _MAX_WORST: Final = 12
 _MIN_ACTIVATION: Final = 0.005  # of a code whose words are listed
 _CODE_COUNTS: Final = {
@@ -66,6 +67,7 @@ def build_report(data: ReportData) -> dict[str, Any]:
                 *_figures(charts.results(data)),
                 table(tables[0].header, tables[0].rows, tables[0].title),
                 _seeds_table(data),
+                *_classes_table(data),
                 *_published(data),
             ],
             "Ablations and baselines": _comparison(
@@ -126,6 +128,23 @@ def _seeds_table(data: ReportData) -> Block:
     ]
     caption = f"Test split of {data.name}"
     return table(["seed", *names.values()], rows, caption, prose=(), folded="Every seed")
+
+
+def _classes_table(data: ReportData) -> list[Block]:
+    """Show the scores of each class as a binary problem."""
+    found = data.summary.get("classes", {})
+    if not found:
+        return []
+    labels = data.members(data.labels).sum(0)
+    rows = [
+        [name, str(count), *(f"{scores[m]['mean']:.3f}" if m in scores else "–" for m in _CLASS)]
+        for count, (name, scores) in zip(labels, found.items(), strict=True)
+    ]
+    caption = (
+        f"Each class, present or absent: {data.note()}, means over seeds. Weighted F1 weights "
+        "present and absent by their support; WAcc is the mean of their recalls."
+    )
+    return [table(["class", "utterances", *_CLASS.values()], rows, caption)]
 
 
 def _published(data: ReportData) -> list[Block]:
@@ -263,13 +282,13 @@ def _words(data: ReportData, space: Space, index: WordIndex) -> Block:
 
 
 def _worst(data: ReportData) -> Block:
-    classes = data.classes if data.task == "classification" else ()
+    classes = data.classes if data.task != "regression" else ()
     truth = data.truth is not None
     header = ["utterance", "label", "prediction", "error", *(["truth"] if truth else []), "words"]
     rows = []
     for entry in worst_utterances(data, _MAX_WORST):
         if classes:
-            label, prediction = classes[int(entry["label"])], classes[int(entry["prediction"])]
+            label, prediction = data.name_of(entry["label"]), data.name_of(entry["prediction"])
         else:
             label, prediction = f"{entry['label']:+.2f}", f"{entry['prediction']:+.2f}"
             prediction += "" if entry["spread"] is None else f" ± {entry['spread']:.2f}"
@@ -278,9 +297,13 @@ def _worst(data: ReportData) -> Block:
         known = [f"{entry['truth']:+.2f}"] if truth else []
         error = f"{entry['error']:.{3 if classes else 2}f}"
         rows.append([entry["id"], label, prediction, error, *known, words])
+    several = data.task == "multilabel"
     meaning = (
-        "the error is 1 − the mean probability of the true class over seeds, the prediction the "
-        "class with the highest mean"
+        "the error is 1 − the mean probability of the label over seeds and classes, the prediction "
+        "the classes with a mean above ½"
+        if several
+        else "the error is 1 − the mean probability of the true class over seeds, the prediction "
+        "the class with the highest mean"
         if classes
         else "the error is the mean absolute error over seeds, the prediction their mean"
     )

@@ -17,6 +17,7 @@ import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.hdf5 import READ_ERRORS
+from dhmd.base.label_sets import decode_sets, set_names
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.evaluation import files
 from dhmd.evaluation.files import Identity, Predictions, SeedScores, read_object
@@ -32,7 +33,11 @@ Curves = Mapping[str, Mapping[str, tuple[list[int], list[float]]]]
 
 HISTORY: Final = "history.csv"
 # The metric that is shown beside the primary one.
-SECONDARY: Final[Mapping[str, str]] = {"regression": "corr", "classification": "accuracy"}
+SECONDARY: Final[Mapping[str, str]] = {
+    "regression": "corr",
+    "classification": "accuracy",
+    "multilabel": "weighted_accuracy",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +65,7 @@ class ReportData:
         modalities: of the model, which may use fewer than the corpus has.
         rows: `[T]` rows of the test utterances in the corpus.
         truth: `[T]` labels before noise; None for real data.
-        probabilities: `[S, T, C]` of a classification; None for regression.
+        probabilities: `[S, T, C]` of classes; None for regression.
         summary, intervals, trivial, ablations, missing, edges, dictionary: parsed JSON files.
         oracle: scores of the labels before noise by metric; {} for real data.
         test_scores, unimodal_scores, ablation_scores, missing_scores: the CSV files of scores.
@@ -152,9 +157,31 @@ class ReportData:
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names; of regression the whole numbers that labels are rounded to."""
-        if self.task == "classification":
+        if self.task != "regression":
             return self.corpus.class_names
         return tuple(map(str, self.class_range))
+
+    def members(self, values: Array) -> Array:
+        """Return the classes of labels or predictions `[…]`, bool `[…, C]`."""
+        if self.task == "multilabel":
+            return decode_sets(values)
+        return np.asarray(self.class_of(values)[..., None] == np.arange(len(self.classes)))
+
+    @cached_property
+    def probability_error(self) -> Array:
+        """`[T]` 1 minus the label's mean probability over seeds, and over classes if several."""
+        assert self.probabilities is not None
+        truth = self.members(self.labels)
+        mean = self.probabilities.mean(0)
+        if self.task == "multilabel":
+            return np.asarray(np.abs(truth - mean).mean(1))
+        return np.asarray(1.0 - mean[truth])
+
+    def name_of(self, value: float) -> str:
+        """Return the name of a label or prediction of classes."""
+        if self.task == "multilabel":
+            return set_names(decode_sets(np.array([value])), self.classes)[0]
+        return self.classes[int(value)]
 
     def class_of(self, values: Array) -> Array:
         """Return class indices of labels or predictions; regression rounds half to even."""
@@ -262,7 +289,7 @@ def _probabilities_and_spaces(
     """Read class probabilities `[S, N, C]` and embeddings, which the evaluation does not need."""
     try:
         with h5py.File(path, "r") as file:
-            classes = outputs.task == "classification"
+            classes = outputs.task != "regression"
             probabilities = file["prediction"][()].astype(np.float64) if classes else None
             group = file.get("embedding", {})
             embeddings = {name: group[name][()] for name in SPACES if name in group}

@@ -52,14 +52,17 @@ def report_job(aligned: Path, pretrained: Path, models: Path, metrics: Path, out
 
 def plots(data: ReportData) -> dict[str, str]:
     """Return the CSV files that dvc.yaml lists under `plots`; files without rows are not drawn."""
-    predictions, labels = data.predictions, data.class_of(data.labels)
+    predictions = data.predictions
     columns: list[list[object]] = [predictions.labels.tolist(), predictions.values.mean(0).tolist()]
-    if data.task == "classification":  # classes of the first seed: they have no mean
-        columns = [[data.classes[int(c)] for c in c_T] for c_T in (labels, predictions.values[0])]
+    if data.task != "regression":  # classes of the first seed: they have no mean
+        columns = [list(map(data.name_of, v)) for v in (data.labels, predictions.values[0])]
+    labels = data.members(data.labels)
     confusion = [
         [data.classes[label], data.classes[predicted]]
         for values in predictions.values
-        for label, predicted in zip(labels, data.class_of(values), strict=True)
+        for _, label, predicted in np.argwhere(
+            labels[:, :, None] & data.members(values)[:, None, :]
+        )
     ]
     return {
         "training.csv": _curve(data, "train/total", "train_loss"),

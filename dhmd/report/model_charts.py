@@ -289,9 +289,14 @@ def _embedding(
     label = np.broadcast_to(data.labels[shown][:, None], present.shape)[present]
     colours = [modality_colour(data, name) for name in data.modalities]
     _clouds(left, points, modality, colours, data.modalities)
-    if data.task == "classification":
-        colours = [SERIES[index % len(SERIES)] for index in range(len(data.classes))]
-        _clouds(right, points, label, colours, data.classes)
+    if data.task != "regression":
+        members, names = data.members(label), data.classes
+        group = members.argmax(1)
+        if data.task == "multilabel":
+            count, names = members.sum(1), (*names, "none", "several")
+            group = np.where(count == 1, group, len(data.classes) + (count > 1))
+        colours = [SERIES[index % len(SERIES)] for index in range(len(names))]
+        _clouds(right, points, group, colours, names)
     else:
         steps = 9
         low, high = data.corpus.low, data.corpus.high

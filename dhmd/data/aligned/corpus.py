@@ -15,7 +15,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.files import json_sha256
 
 Array = np.ndarray[Any, Any]
-Task = Literal["regression", "classification"]
+Task = Literal["regression", "classification", "multilabel"]
 Alignment = Literal["word", "none"]
 
 SPLITS = ("train", "valid", "test")
@@ -91,8 +91,8 @@ class _Table:
 
     Attributes:
         name: the dataset's name.
-        task: regression or classification.
-        low, high: the labels' range (classification: 0 and the number of classes − 1).
+        task: regression, classification or multilabel.
+        low, high: the labels' range (classes: of their numbers).
         class_names: () for regression.
         alignment: "word" (rows are words, equal lengths) or "none" (each modality its own).
         ids: N distinct ids `video[i]`.
@@ -100,7 +100,8 @@ class _Table:
         modalities: the M modalities' names.
         feature_names: modality -> d names.
         present_NM: bool `[N, M]`, whether a segment has a real row of a modality.
-        labels_N: float32 `[N]`, the class index for classification.
+        labels_N: float32 `[N]`, the class index for classification; of a multi-label task the set
+            of classes (dhmd/base/label_sets.py).
         planted: name -> `[N]`, the ground truth of generated data; {} elsewhere.
         tokens: a tokenizer's output, where the format has it.
         sources: file -> sha256.

@@ -111,8 +111,8 @@ def import_corpus(
             SegmentTable(
                 name=recipe.name,
                 task=labels.task,
-                low=0.0 if labels.low is None else labels.low,
-                high=float(len(labels.classes) - 1) if labels.high is None else labels.high,
+                low=labels.range[0],
+                high=labels.range[1],
                 class_names=labels.classes,
                 alignment=alignment,
                 ids=tuple(row.id for row in rows),
