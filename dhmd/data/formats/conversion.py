@@ -80,6 +80,11 @@ def label_values(value: object, *, count: int, where: str, spec: Labels | None =
     return labels_N if spec is None else spec.scaled(labels_N)
 
 
+def whole_numbers(labels_N: Array) -> bool:
+    """Return whether labels may be classes: all are whole numbers from 0 up."""
+    return bool(len(labels_N) and (labels_N >= 0).all() and (labels_N == np.round(labels_N)).all())
+
+
 def joined_rows(parts: Iterable[Any], *, axes: int, where: str) -> Array:
     """Convert and concatenate parts of one utterance; an empty part may lack its second axis."""
     arrays = [numbers(part, axes=axes, where=where) for part in parts if len(part)]

@@ -36,6 +36,7 @@ from dhmd.data.alignment import (
     cleaned_sentence,
     cut_sentence,
 )
+from dhmd.data.formats.conversion import whole_numbers
 from dhmd.data.formats.reading import ImportJob, ProblemsFoundError, Reading, Segment
 from dhmd.data.text.subwords import Subwords
 from dhmd.data.text.writer import tokens_of
@@ -259,6 +260,16 @@ class _Import:
             self.problems.stop_if_any(self.name)
             raise DhmdError(f"{self.name}: no segment is left to import")
         self._check_shares()
+        labels = self.job.recipe.labels
+        if (
+            labels.task == "regression"
+            and labels.scale is None
+            and whole_numbers(np.array([row.label for row in self.rows]))
+        ):
+            self.problems.warn(
+                "all labels are whole numbers from 0 up and are learnt as a regression: if they "
+                f"are classes, set labels.task and labels.classes of {self.job.recipe.source}"
+            )
 
     def _check_shares(self) -> None:
         """Report what is cleaned or cut, and modalities that are absent from many utterances."""

@@ -97,10 +97,12 @@ def read_mmsa(job: ImportJob) -> Reading:
     (padding,) = job.options(padding=PADDINGS)
     path = job.file(SEQUENCE)
     where = str(path)
-    splits = {
-        split: _split(part, job, f"{where}: {split}")
-        for split, part in split_parts(load_pickle(path), where).items()
-    }
+    parts = split_parts(load_pickle(path), where)
+    if not any("id" in part for part in parts.values()):
+        job.problems.warn("the file has no ids: every utterance counts as a video of its own")
+        for name, part in parts.items():
+            part["id"] = [f"{name}_{n}{SEPARATOR}0" for n in range(_count(part))]
+    splits = {name: _split(part, job, f"{where}: {name}") for name, part in parts.items()}
     train = splits["train"]
     for name in ("valid", "test"):
         if len(splits[name].ids) > len(train.ids):
@@ -161,10 +163,7 @@ def _split(part: Mapping[str, Any], job: ImportJob, where: str) -> _Split:
         return part[key]
 
     recipe = job.recipe
-    column = recipe.labels.column
-    key = column if isinstance(column, str) else LABELS[recipe.labels.task]
-    labels = numbers(value(key), axes=None, where=f"{where}.{key}")
-    ids = utterance_ids(part, len(labels), where)
+    ids = _utterance_ids(value("id"), f"{where}.id")
     keys = {modality: recipe.modalities[modality] for modality in recipe.modality_names}
     features = {m: numbers(value(k), axes=3, where=f"{where}.{k}") for m, k in keys.items()}
     lengths = {
@@ -182,6 +181,9 @@ def _split(part: Mapping[str, Any], job: ImportJob, where: str) -> _Split:
             raise DhmdError(f"{where} has {len(ids)} ids, but {len(array)} rows of {what}")
         if what.endswith("_lengths") and not (array >= 0).all():
             raise DhmdError(f"{where}.{what} has negative lengths")
+    column = recipe.labels.column
+    key = column if isinstance(column, str) else LABELS[recipe.labels.task]
+    labels = numbers(value(key), axes=None, where=f"{where}.{key}")
     several = recipe.labels.task != "multilabel" and labels.ndim == 2
     if several and isinstance(column, int) and column < labels.shape[1]:
         if column == 0 and labels.shape[1] > 1:
@@ -201,22 +203,24 @@ def _split(part: Mapping[str, Any], job: ImportJob, where: str) -> _Split:
     )
 
 
-def utterance_ids(part: Mapping[str, Any], count: int, where: str) -> tuple[str, ...]:
+def _count(part: Mapping[str, Any]) -> int:
+    """Return the number of utterances of a split without ids: the rows of its first array."""
+    return next((len(one) for one in part.values() if isinstance(one, list | np.ndarray)), 0)
+
+
+def _utterance_ids(value: Any, where: str) -> tuple[str, ...]:
     """Return the ids of a split's utterances, `video$_$clip`.
 
-    Rows of a video, a start and an end are numbered within their video. Without ids every utterance
-    is its own video.
+    Rows of a video, a start and an end (MulT's) are numbered within their video.
     """
-    if "id" not in part:
-        split = where.rpartition(" ")[2]
-        return tuple(f"{split}_{n}{SEPARATOR}0" for n in range(count))
-    value = part["id"]
-    rows = value.tolist() if isinstance(value, np.ndarray) else value
-    if not isinstance(rows, list | tuple) or not rows or not isinstance(rows[0], list | tuple):
-        return texts(value, where=f"{where}.id")
+    rows = value
+    if isinstance(value, np.ndarray) and value.ndim == 2:
+        rows = value.tolist()
+    if not isinstance(rows, list) or not rows or not isinstance(rows[0], list | tuple):
+        return texts(value, where=where)
     clips: Counter[str] = Counter()
     ids = []
-    for video in texts([row[0] for row in rows], where=f"{where}.id"):
+    for video in texts([row[0] for row in rows], where=where):
         ids.append(f"{video}{SEPARATOR}{clips[video]}")
         clips[video] += 1
     return tuple(ids)

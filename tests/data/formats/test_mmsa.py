@@ -121,8 +121,9 @@ def test_padding_is_never_guessed(tmp_path):
     message = refused(mmsa_recipe(), tmp_path)
     assert message == (
         f"{tmp_path / 'file.pkl'}: train has neither text_lengths nor text_bert, which mark "
-        "padding: if rows of zeros at one side are padding, or if there is none, say which with "
-        "`dhmd import mmsa … --padding` start, end or none (options.padding of recipes/tiny.yaml)"
+        "padding: if rows of zeros are padding, or if there is none, say which with `dhmd import "
+        "mmsa … --padding` start, end, zeros (either side) or none (options.padding of "
+        "recipes/tiny.yaml)"
     )
 
 
@@ -332,8 +333,8 @@ def test_unknown_options_are_refused(tmp_path):
     write(tmp_path, mmsa_splits())
     message = refused(mmsa_recipe(options={"paddding": "none"}), tmp_path)
     assert message == "recipes/tiny.yaml: unknown key options.paddding; format mmsa has padding"
-    message = refused(mmsa_recipe(options={"padding": "zeros"}), tmp_path)
-    assert "must be one of marked, start, end, none, trailing_zeros" in message
+    message = refused(mmsa_recipe(options={"padding": "left"}), tmp_path)
+    assert "must be one of marked, start, end, none, zeros, trailing_zeros" in message
 
 
 def test_all_problems_are_listed_at_once(tmp_path):
