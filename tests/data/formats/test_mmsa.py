@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dhmd.base.label_sets import decode_sets
 from dhmd.data.formats import known_file
-from tests.data.formats.files import mmsa_splits, write_pickle
+from tests.data.formats.files import mmsa_splits, mult_splits, write_pickle
 from tests.data.formats.recipes import imported, mmsa_recipe, problems, refused
 
 SPLITS = ("train", "valid", "test")
@@ -352,3 +353,36 @@ def test_all_problems_are_listed_at_once(tmp_path):
     assert message == found[0] + "; 2 more: `dhmd data check tiny` lists them"
     write(tmp_path, mmsa_splits())
     assert problems(mmsa_recipe(), tmp_path) == []
+
+
+EMOTIONS = {
+    "task": "multilabel",
+    "column": "labels",
+    "classes": ["neutral", "happy", "sad", "angry"],
+}
+ZEROS = {"padding": "zeros"}
+
+
+def test_mult_pickles_of_iemocap(tmp_path):
+    content = mult_splits()
+    write(tmp_path, content)
+    corpus = imported(mmsa_recipe(labels=EMOTIONS, options=ZEROS), tmp_path)
+    present = np.concatenate([part["labels"][:, :, 1] for part in content.values()])
+    assert decode_sets(corpus.labels_N).tolist() == (present > 0).tolist()
+    assert len(set(corpus.videos)) == len(corpus.ids)
+    assert any("no ids" in warning for warning in corpus.report["warnings"])
+    rows = content["train"]["text"][1]
+    assert np.allclose(corpus.features["text"][1], rows[rows.any(1)], atol=1e-6)
+    assert corpus.report["modalities"]["audio"]["values_cleaned"] == 3
+
+
+def test_mult_pickles_of_mosi(tmp_path):
+    content = mult_splits(classes=None, ids=True)
+    write(tmp_path, content)
+    labels = {"task": "regression", "low": -3.0, "high": 3.0, "column": "labels"}
+    corpus = imported(mmsa_recipe(labels=labels, options=ZEROS), tmp_path)
+    assert corpus.ids[:4] == ("train0[0]", "train0[1]", "train1[0]", "train1[1]")
+    given = np.concatenate([part["labels"].ravel() for part in content.values()])
+    assert np.allclose(corpus.labels_N, given)
+    rows = content["train"]["vision"][1]
+    assert np.allclose(corpus.features["vision"][1], rows[rows.any(1)], atol=1e-6)
