@@ -82,7 +82,7 @@ def parse_source(text: str, root: Path) -> Source:
 
 def _hub(address: str) -> Web:
     found = _HUB.fullmatch(address)
-    if found is None:
+    if found is None or ".." in address.split("/"):
         raise DhmdError(
             f"source {shown_address(address)} is not hf://owner/dataset@revision/folder (write / "
             "in a revision as %2F)"
