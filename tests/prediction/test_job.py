@@ -287,3 +287,13 @@ def test_the_mean_of_classes_is_over_their_probabilities() -> None:
         "id,start,end,mean,mean_probability,seed_1,seed_1_probability,seed_2,seed_2_probability\n"
         "v[0],0.0,1.25,yes,0.625,yes,1.0,no,0.75\n"
     )
+
+
+def test_a_set_of_classes_has_every_probability() -> None:
+    probability_SNO = np.array([[[0.75, 0.5], [0.25, 0.0]], [[0.75, 1.0], [0.25, 0.25]]])
+    names = ("happy", "sad")
+    text = table_text(utterances("a", "b"), (1, 2), probability_SNO, names, multilabel=True)
+    header, *rows = [line.split(",") for line in text.splitlines()]
+    assert header[3:9] == ["mean", "mean_happy", "mean_sad", "seed_1", "seed_1_happy", "seed_1_sad"]
+    assert rows[0][3:9] == ["happy+sad", "0.75", "0.75", "happy", "0.75", "0.5"]
+    assert rows[1][3:6] == ["none", "0.25", "0.125"]

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from dhmd.config.yaml12 import load_yaml
 from dhmd.data.csd import open_sequence, write_sequence
 from dhmd.data.synthetic import GeneratorConfig, generate
+from dhmd.prediction.job import predict_folder
 from dhmd.settings import load_params
 from stages._entry import Stage
 from tests.data.formats.files import (
@@ -212,6 +214,16 @@ def test_from_files_to_metrics(
     predictions = Path("metrics", name, "details", "predictions.csv").read_text().splitlines()
     assert predictions[0].startswith("id,label,seed_1,seed_2")
     assert len(predictions) > 5
+    page = Path("reports", name, "index.html").read_text(encoding="utf-8")
+    if metric != "mae":
+        assert "Each class, present or absent" in page
+    if name == "mosei_emotions":
+        placed = root / "data" / "placed" / name
+        predict_folder(Path("models", name), placed, Path("new.csv"))
+        table = pd.read_csv("new.csv")
+        emotions = recipe["labels"]["classes"]
+        assert table[[f"mean_{emotion}" for emotion in emotions]].notna().all().all()
+        assert set("+".join(table["mean"]).split("+")) <= {*emotions, "none"}
 
 
 @pytest.mark.real
