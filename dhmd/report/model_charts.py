@@ -295,7 +295,8 @@ def _embedding(
         if data.task == "multilabel":
             count, names = members.sum(1), (*names, "none", "several")
             group = np.where(count == 1, group, len(data.classes) + (count > 1))
-        colours = [SERIES[index % len(SERIES)] for index in range(len(names))]
+        colours = [SERIES[index % len(SERIES)] for index in range(len(data.classes))]
+        colours += [LINE, MUTED]
         _clouds(right, points, group, colours, names)
     else:
         steps = 9
