@@ -10,7 +10,6 @@ train and test. `options.layout` is its order, which these loaders unpack:
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from dhmd.data.aligned.folds import ONLY_FOLD
 from dhmd.data.csd import segment_id
 from dhmd.data.formats.conversion import label_values, mapping, numbers, texts, video_id
 from dhmd.data.formats.pickles import load_pickle
-from dhmd.data.formats.reading import ImportJob, Reading, Segment, numbered
+from dhmd.data.formats.reading import ImportJob, Reading, Segment, numbered, one_in_ten
 
 Array = np.ndarray[Any, Any]
 
@@ -38,7 +37,6 @@ _CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
         "sentiment": ("neutral", "positive", "negative"),
     },
 }
-_VALID_SHARE = 10  # one in ten of the train dialogues
 
 
 def read_dialogues(job: ImportJob) -> Reading:
@@ -101,10 +99,7 @@ def _splits(parts: Mapping[str, Any], where: str) -> dict[str, list[Any]]:
         found[split] = sorted(parts[split], key=str)  # a set has no order of its own
         if len(found[split]) < 2:
             raise DhmdError(f"{where}: {split} has {len(found[split])} dialogues")
-    ranked = sorted(
-        found["train"], key=lambda name: hashlib.sha256(f"valid:{name}".encode()).digest()
-    )
-    valid = set(ranked[: max(1, len(ranked) // _VALID_SHARE)])
+    valid = one_in_ten(found["train"], "valid")
     return {
         "train": [name for name in found["train"] if name not in valid],
         "valid": [name for name in found["train"] if name in valid],
