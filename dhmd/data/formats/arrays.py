@@ -61,16 +61,17 @@ def read_arrays(job: ImportJob) -> Reading:
         DhmdError: a file is damaged or lacks an array, or shapes do not fit each other.
     """
     job.options()
-    splits = {split: _split(job.file(split), job) for split in SPLITS}
+    given = [split for split in SPLITS if job.labelled or split in job.recipe.sequences]
+    splits = {split: _split(job.file(split), job) for split in given}
     names: dict[str, tuple[str, ...]] = {}
-    for modality, first in splits["train"].modalities.items():
+    for modality, first in splits[given[0]].modalities.items():
         names[modality] = first.names or numbered(modality, first.width)
         for split in splits.values():
             width = split.modalities[modality].width
             if width != first.width:
                 raise DhmdError(
                     f"{split.path}: {modality} has {width} values per row, but {first.width} in "
-                    "train"
+                    f"{given[0]}"
                 )
     has_words = "text" in names and all(split.words is not None for split in splits.values())
     return Reading(
@@ -105,7 +106,10 @@ def _split(path: Path, job: ImportJob) -> _Split:
     ids = texts(_value(content, "ids", where), where=f"{where}: ids")
     spec = job.recipe.labels
     key = spec.column if isinstance(spec.column, str) else "labels"
-    labels = _value(content, key, where)
+    labels_N = np.full(len(ids), np.nan)
+    if job.labelled:
+        labels = _value(content, key, where)
+        labels_N = label_values(labels, count=len(ids), where=f"{where}: {key}", spec=spec)
     modalities = {
         modality: _modality(content, job.recipe.modalities[modality], len(ids), where)
         for modality in job.recipe.modality_names
@@ -118,7 +122,7 @@ def _split(path: Path, job: ImportJob) -> _Split:
     return _Split(
         path=path,
         ids=ids,
-        labels_N=label_values(labels, count=len(ids), where=f"{where}: {key}", spec=spec),
+        labels_N=labels_N,
         modalities=modalities,
         words=words,
     )

@@ -68,15 +68,16 @@ def read_dialogues(job: ImportJob) -> Reading:
             f"{job.recipe.source}: labels.column is {key!r}, but must be {' or '.join(known)}"
         )
     columns = {m: job.recipe.modalities[m] for m in job.recipe.modality_names}
-    for name in (*columns.values(), key, "sentences"):
+    keys = [*columns.values(), "sentences", *([key] if job.labelled else [])]
+    for name in keys:
         if name not in parts or name in ("ids", "speakers", "train", "test"):
             raise DhmdError(f"{where} has no features {name!r}; it has {', '.join(names)}")
         mapping(parts[name], where=f"{where}: {name}")
-    classes = _class_numbers(job, known[key])
+    classes = _class_numbers(job, known[key]) if job.labelled else {}
     dialogues = [
         found
-        for split, keys in splits.items()
-        for dialogue in keys
+        for split, ids in splits.items()
+        for dialogue in ids
         if (found := _dialogue(job, parts, columns, key, dialogue, split, where)) is not None
     ]
     job.problems.stop_if_any(job.recipe.name)
@@ -137,11 +138,14 @@ def _dialogue(
     here = f"{where}: dialogue {dialogue!r}"
     try:
         video = video_id(dialogue, where=where)
-        for name in (*columns.values(), key, "sentences"):
+        for name in (*columns.values(), "sentences", *([key] if job.labelled else [])):
             if dialogue not in parts[name]:
                 raise DhmdError(f"{here} has no {name}")
         sentences = texts(parts["sentences"][dialogue], where=f"{here}, sentences")
-        labels_N = label_values(parts[key][dialogue], count=len(sentences), where=f"{here}, {key}")
+        labels_N = np.full(len(sentences), np.nan)
+        if job.labelled:
+            labels = parts[key][dialogue]
+            labels_N = label_values(labels, count=len(sentences), where=f"{here}, {key}")
         features = {}
         for modality, name in columns.items():
             rows_Nd = numbers(parts[name][dialogue], axes=2, where=f"{here}, {name}")
@@ -173,7 +177,7 @@ def _segments(
             )
             continue
         for n, label in enumerate(labels_N.tolist()):
-            if label not in classes:
+            if job.labelled and label not in classes:
                 job.problems.leave_out(split, "their class is not in labels.classes")
                 continue
             steps = slice(0 if with_context else n, n + 1)
@@ -181,7 +185,7 @@ def _segments(
                 id=segment_id(video, n),
                 video=video,
                 split=split,
-                label=float(classes[label]),
+                label=float(classes.get(label, np.nan)),
                 steps={modality: rows_Nd[steps] for modality, rows_Nd in features.items()},
                 words=sentences[steps] if "text" in features else (),
             )

@@ -97,15 +97,15 @@ def read_mmsa(job: ImportJob) -> Reading:
     (padding,) = job.options(padding=PADDINGS)
     path = job.file(SEQUENCE)
     where = str(path)
-    parts = split_parts(load_pickle(path), where)
+    parts = split_parts(load_pickle(path), where, job.labelled)
     if not any("id" in part for part in parts.values()):
         job.problems.warn("the file has no ids: every utterance counts as a video of its own")
         for name, part in parts.items():
             part["id"] = [f"{name}_{n}{SEPARATOR}0" for n in range(_count(part))]
     splits = {name: _split(part, job, f"{where}: {name}") for name, part in parts.items()}
-    train = splits["train"]
+    train = splits.get("train") or next(iter(splits.values()))
     for name in ("valid", "test"):
-        if len(splits[name].ids) > len(train.ids):
+        if job.labelled and len(splits[name].ids) > len(train.ids):
             job.problems.warn(
                 f"train has {len(train.ids)} utterances and {name} {len(splits[name].ids)}: make "
                 "sure that the splits are not swapped"
@@ -143,9 +143,14 @@ def read_mmsa(job: ImportJob) -> Reading:
     )
 
 
-def split_parts(content: object, where: str) -> dict[str, dict[str, Any]]:
-    """Return the three splits of a loaded file."""
+def split_parts(content: object, where: str, labelled: bool = True) -> dict[str, dict[str, Any]]:
+    """Return the three splits of a loaded file; without labels it may have some, or be one."""
     top = mapping(content, where=where)
+    if not labelled and "id" in top:
+        return {"test": top}
+    if not labelled and any(split in top for split in SPLITS):
+        found = [split for split in SPLITS if split in top]
+        return {split: mapping(top[split], where=f"{where}: {split}") for split in found}
     if any(split not in top for split in SPLITS):
         keys = ", ".join(repr(key)[:40] for key in list(top)[:8]) or "none"
         raise DhmdError(
@@ -183,22 +188,25 @@ def _split(part: Mapping[str, Any], job: ImportJob, where: str) -> _Split:
             raise DhmdError(f"{where}.{what} has negative lengths")
     column = recipe.labels.column
     key = column if isinstance(column, str) else LABELS[recipe.labels.task]
-    labels = numbers(value(key), axes=None, where=f"{where}.{key}")
-    several = recipe.labels.task != "multilabel" and labels.ndim == 2
-    if several and isinstance(column, int) and column < labels.shape[1]:
-        if column == 0 and labels.shape[1] > 1:
-            job.problems.warn(
-                f"{key} has {labels.shape[1]} columns, of which labels.column of {recipe.source} "
-                "takes the first"
-            )
-        labels = labels[:, column]
+    labels_N = np.full(len(ids), np.nan)
+    if job.labelled:
+        labels = numbers(value(key), axes=None, where=f"{where}.{key}")
+        several = recipe.labels.task != "multilabel" and labels.ndim == 2
+        if several and isinstance(column, int) and column < labels.shape[1]:
+            if column == 0 and labels.shape[1] > 1:
+                job.problems.warn(
+                    f"{key} has {labels.shape[1]} columns, of which labels.column of "
+                    f"{recipe.source} takes the first"
+                )
+            labels = labels[:, column]
+        labels_N = label_values(labels, count=len(ids), where=f"{where}.{key}", spec=recipe.labels)
     return _Split(
         where=where,
         ids=ids,
         features=features,
         valued={m: np.asarray(x_NTd.any(axis=2)) for m, x_NTd in features.items()},
         lengths=lengths,
-        labels_N=label_values(labels, count=len(ids), where=f"{where}.{key}", spec=recipe.labels),
+        labels_N=labels_N,
         tokens=tokens,
     )
 

@@ -98,7 +98,7 @@ def step_mean(values: list[Tensor], batch: EnsembleBatch) -> Tensor:
 
 
 def margin_loss(pooled_EMBD: Tensor, batch: EnsembleBatch, *, task: Task, margin: float) -> Tensor:
-    """Compute `L_mar` (DMD, eq. 4), `[E]`.
+    """Compute `L_mar` (DMD), `[E]`.
 
     It is the mean over triplets (i, j, k) of `max(0, α_ik − cos(com_i, com_j) + cos(com_i, com_k))`
     with `α_ik = margin · |y_i − y_k|` (classification: 1 for a differing class). i is an utterance
@@ -114,7 +114,14 @@ def margin_loss(pooled_EMBD: Tensor, batch: EnsembleBatch, *, task: Task, margin
     cosine = torch.bmm(flat, flat.transpose(1, 2))
     cosine = cosine.view(members, modalities, batch_size, modalities, batch_size)
     others = [[n for n in range(modalities) if n != m] for m in range(modalities)]
-    cos_ij = torch.stack([cosine[:, m, :, others[m]].flatten(2) for m in range(modalities)], 1)
+    # Slices and not lists of indices, which would be copied from the host.
+    cos_ij = torch.stack(
+        [
+            torch.cat([cosine[:, m, :, :m], cosine[:, m, :, m + 1 :]], dim=2).flatten(2)
+            for m in range(modalities)
+        ],
+        dim=1,
+    )
     cos_ik = torch.stack([cosine[:, m, :, m] for m in range(modalities)], dim=1)
 
     real_EMB = batch.present_EMB & (batch.weight_EB > 0).unsqueeze(1)
