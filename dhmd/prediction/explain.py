@@ -145,7 +145,7 @@ def explain(
 def _task(description: Description) -> str:
     if description.task.classes is None:
         return "regression"
-    return "multilabel" if getattr(description.task, "multilabel", False) else "classification"
+    return "multilabel" if description.task.multilabel else "classification"
 
 
 def trained_code_words(

@@ -10,10 +10,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from dhmd.data.aligned import CorpusData, Ragged, read_corpus, write_aligned
+from dhmd.data.aligned import read_corpus
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.job import evaluate_job
 from dhmd.report.job import report_job
+from tests.aligned_files import CorpusData, ragged, write_aligned
 
 SIZES = {"train": 30, "valid": 20, "test": 40}
 # Whatever stands in a transcript must stay text.
@@ -113,7 +114,7 @@ def _corpus(path: Path, kind: Kind) -> None:
         width = kind.text_width if name == "text" else 3
         own = lengths if kind.aligned else lengths * (m + 1)
         values = [rng.normal(size=(t, width)) + truth[n] / (m + 1) for n, t in enumerate(own)]
-        features[name] = Ragged.from_rows(values)
+        features[name] = ragged(values)
     words = None
     if kind.words:
         vocabulary = (*NASTY, "good", "bad", "uh", "film")
