@@ -1,4 +1,4 @@
-"""`python -m benchmarks.studies distillation | selection`: questions that take many trainings."""
+"""`python -m benchmarks.studies distillation | selection | models`: what takes many trainings."""
 
 from __future__ import annotations
 
@@ -40,10 +40,23 @@ def _parser() -> argparse.ArgumentParser:
         "utterances); all by default",
     )
     selection = studies.add_parser(
-        "selection", help="which of a dataset's candidate settings is best on validation?"
+        "selection", help="which candidate settings are best on validation, for each model?"
     )
-    selection.add_argument("dataset", help="its candidates are recipes/candidates/DATASET.yaml")
-    selection.add_argument("--seeds", type=_seed, nargs="+", default=_SEEDS)
+    models = studies.add_parser(
+        "models",
+        help="train and evaluate every model on a dataset, with the settings that were selected",
+    )
+    for study, seeds in ((selection, _SEEDS), (models, [1, 2, 3, 4, 5])):
+        study.add_argument(
+            "dataset", help="its candidates are recipes/candidates/DATASET.yaml, or default.yaml"
+        )
+        study.add_argument("--seeds", type=_seed, nargs="+", default=seeds)
+        study.add_argument(
+            "--models", nargs="+", default=[], help="default: all that its modalities allow"
+        )
+    models.add_argument(
+        "--candidate", help="settings for every model (default: what selection chose, else recipe)"
+    )
     for study in (distillation, selection):
         study.add_argument("--processes", type=_count, default=None, help="default: one per core")
     return parser
@@ -70,7 +83,8 @@ def main(words: Sequence[str] | None = None) -> int:
         for seed in arguments.seeds:
             if arguments.seeds.count(seed) > 1:
                 raise DhmdError(f"--seeds names {seed} twice")
-        return _selection(arguments) if arguments.study == "selection" else _distillation(arguments)
+        studies = {"selection": _selection, "models": _models, "distillation": _distillation}
+        return studies[arguments.study](arguments)
     except DhmdError as error:
         print(f"benchmarks.studies: {error}", file=sys.stderr)
         return 1
@@ -113,7 +127,7 @@ def _distillation(arguments: argparse.Namespace) -> int:
     write_text(root / "metrics" / "studies" / "distillation.json", json_text(summary))
     path = root / "docs" / "results.md"
     text = path.read_text(encoding="utf-8")
-    write_text(path, with_tables(text, lambda _name: page(summary), "docs/results.md"))
+    write_text(path, with_tables(text, {"study": page(summary)}.get, "docs/results.md"))
     print("wrote metrics/studies/distillation.json and docs/results.md")
     return 0
 
@@ -130,11 +144,36 @@ def _selection(arguments: argparse.Namespace) -> int:
         arguments.dataset,
         seeds=tuple(arguments.seeds),
         processes=arguments.processes or default_processes(),
+        models=arguments.models,
     )
     path = Path("metrics", "studies", f"selection-{arguments.dataset}.json")
     write_text(path, json_text(found))
     print(table(found))
     print(f"wrote {path}")
+    return 0
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    """Write metrics/studies/models-DATASET.json and the section 'All models' of docs/results.md."""
+    from benchmarks.studies.models import compare_models, page
+    from dhmd.base.files import write_text
+    from dhmd.cli.readme import with_tables
+    from dhmd.evaluation.files import json_text, read_object
+
+    found = compare_models(
+        Path.cwd(),
+        arguments.dataset,
+        seeds=tuple(arguments.seeds),
+        models=arguments.models,
+        candidate=arguments.candidate,
+    )
+    write_text(Path("metrics", "studies", f"models-{arguments.dataset}.json"), json_text(found))
+    kept = sorted(Path("metrics", "studies").glob("models-*.json"))
+    pages = "\n\n".join(page(read_object(path)) for path in kept)
+    path = Path("docs", "results.md")
+    text = path.read_text(encoding="utf-8")
+    write_text(path, with_tables(text, {"models": pages}.get, str(path)))
+    print(f"{page(found)}\nwrote metrics/studies/models-{arguments.dataset}.json and {path}")
     return 0
 
 

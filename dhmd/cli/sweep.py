@@ -139,7 +139,7 @@ def _metrics(root: Path, experiment: str) -> dict[str, Any]:
 
 
 def _table(dataset: str, results: dict[str, Any]) -> str:
-    """Experiments with their validation and test scores, the best on validation first."""
+    """Experiments, the best on validation first; only the best has a test score."""
     metric = next(iter(next(iter(results.values()))["valid"]))
     sign = -1 if metric in _RISES else 1
     scores = {
@@ -148,7 +148,7 @@ def _table(dataset: str, results: dict[str, Any]) -> str:
     }
     width = max(map(len, [*scores, dataset]))
     lines = [f"{dataset:<{width}}  valid {metric:<8}  test {metric}"]
-    for name in sorted(scores, key=lambda name: sign * scores[name][0]):
+    for rank, name in enumerate(sorted(scores, key=lambda name: sign * scores[name][0])):
         valid, test = scores[name]
-        lines.append(f"{name:<{width}}  {valid:<14.4f}  {test:.4f}")
+        lines.append(f"{name:<{width}}  {valid:<14.4f}  {f'{test:.4f}' if rank == 0 else '-'}")
     return "\n".join(lines)

@@ -39,6 +39,7 @@ UNIMODAL = f"{DETAILS}/unimodal.csv"
 TRIVIAL_BASELINES = f"{DETAILS}/trivial_baselines.json"
 ABLATIONS = f"{DETAILS}/ablations"
 MISSING_MODALITIES = f"{DETAILS}/missing_modalities"
+MISSING_BY_VARIANT = f"{DETAILS}/missing_by_variant"
 EDGES = f"{DETAILS}/edges.json"
 DICTIONARY = f"{DETAILS}/dictionary.json"
 

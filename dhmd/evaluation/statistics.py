@@ -222,6 +222,8 @@ def compare(
     y_N: Floats,
     video_N: Ints,
     resamples: int,
+    *,
+    metrics: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Compare test predictions with those of the full model, paired by seed.
 
@@ -231,6 +233,7 @@ def compare(
         others: name → seed → predictions [N].
         y_N, video_N: labels and video indices.
         resamples: number of bootstrap resamples.
+        metrics: those to compare; None for all of the task.
 
     Returns:
         {name: {metric: {mean, std, n, difference, ci_low, ci_high, utterances_low, utterances_high,
@@ -244,7 +247,7 @@ def compare(
     counts_RV = draw_videos(int(video_N.max()) + 1, resamples)
     scores = {name: _scores(task, run, y_N) for name, run in others.items()}
     full_scores = _scores(task, full, y_N)
-    for metric in METRICS[task]:
+    for metric in metrics or METRICS[task]:
         p_values: dict[str, float] = {}
         full_resampled: dict[tuple[int, ...], Floats] = {}
         for name, run in others.items():

@@ -49,7 +49,7 @@ def _mean_over_steps(values_BT: dict[str, Tensor], batch: Batch) -> Tensor:
 
 
 def margin(pooled_com_BMD: Tensor, batch: Batch, task: Task, unit: float) -> Tensor:
-    """Compute `L_mar` (DMD, eq. 4), the mean over triplets (i, j, k) of
+    """Compute `L_mar` (DMD), the mean over triplets (i, j, k) of
     `max(0, α_ik − cos(com_i, com_j) + cos(com_i, com_k))`, `α_ik = unit · |y_i − y_k|`.
 
     i is an utterance in one modality, j an utterance of i's class in another modality, k an

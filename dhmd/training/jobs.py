@@ -244,7 +244,6 @@ class _Job:
                     seed,
                     pretrained=starts[which].sha256(index),
                     encoder=None if encoder is None else encoder.digest,
-                    missing_modality_test=self.stage == "train",
                 )
         return keys
 
@@ -278,7 +277,6 @@ class _Job:
                 keys,
                 pretrained=self.pretrained,
                 encoder=encoder,
-                missing_modality_test=self.stage == "train",
             )
             for names in split_evenly(list(variants), max(1, each // len(seeds)))
             for some in split_evenly(seeds, each)

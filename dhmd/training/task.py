@@ -74,7 +74,6 @@ class Task:
         fold: the fold of the corpus; None is its first.
         pretrained: the folder of the pretrained encoders and teachers.
         encoder: the text encoder that is fine-tuned, if any.
-        missing_modality_test: whether to predict the test split with modalities dropped.
         store: the store of finished trainings.
         keys: the members' keys in the store, by member name.
     """
@@ -87,7 +86,6 @@ class Task:
     modality: str | None = None
     pretrained: Path | None = None
     encoder: Encoder | None = None
-    missing_modality_test: bool = False
 
     @property
     def first(self) -> Configuration:
@@ -157,7 +155,6 @@ class Task:
             "fold": self.fold,
             "pretrained": None if self.pretrained is None else str(self.pretrained.resolve()),
             "encoder": None if self.encoder is None else str(self.encoder.files.folder.resolve()),
-            "missing_modality_test": self.missing_modality_test,
             "store": str(self.store.folder.resolve()),
             "keys": {name: self.keys[name] for name in self.members},
         }
@@ -185,7 +182,6 @@ class Task:
                 fold=content["fold"],
                 pretrained=None if pretrained is None else Path(pretrained),
                 encoder=None if encoder is None else load_encoder(encoder, path.parent),
-                missing_modality_test=content["missing_modality_test"],
                 store=Store(Path(content["store"])),
                 keys=content["keys"],
             )
@@ -278,9 +274,8 @@ def train_stack(
         cuda_graph=first.compute.cuda_graph,
     ).run()
     arrays = collect(learner, members, data, np.arange(len(corpus.ids)))
-    if task.missing_modality_test:
-        found = missing_modalities(learner, members, data, corpus.index("test"))
-        arrays |= {f"withheld/{name}": value for name, value in found.items()}
+    found = missing_modalities(learner, members, data, corpus.index("test"))
+    arrays |= {f"missing/{name}": value for name, value in found.items()}
     return trained_members(task.members, learner.member_tensors(), arrays, progress)
 
 

@@ -118,10 +118,10 @@ def write_outputs(
     }
     if whole:
         data |= _interpretability(corpus, len(seeds))
-        for index, name in enumerate(modalities):
-            worse = prediction + rng.normal(0, 0.5 * (len(modalities) - index), prediction.shape)
+        for index, name in enumerate([*modalities, "noise for text"]):
+            worse = prediction + rng.normal(0, 0.5 * abs(len(modalities) - index), prediction.shape)
             worse[:, corpus.split_N != "test"] = np.nan
-            data[f"withheld/{name}"] = worse.astype(np.float32)
+            data[f"missing/{name}"] = worse.astype(np.float32)
         statistics = [{"active": 2.0 + s, "dead": 5, "overlap_different": None} for s in seeds]
         attributes["dictionary_stats"] = json.dumps(dict.fromkeys(SPACES, statistics))
     for name, value in (change or {}).items():

@@ -182,7 +182,7 @@ def _model(
     if whole:
         found |= _inside(kind, corpus.present_NM, count, rng)
         for name in names if m > 1 else ():
-            found[f"withheld/{name}"] = np.roll(prediction, 1, axis=1) * 0.3 + prediction * 0.7
+            found[f"missing/{name}"] = np.roll(prediction, 1, axis=1) * 0.3 + prediction * 0.7
     folder.mkdir(parents=True)
     with h5py.File(folder / "outputs.h5", "w") as file:
         text = h5py.string_dtype()

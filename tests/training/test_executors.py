@@ -297,7 +297,6 @@ def task(bench: Bench, tmp_path: Path) -> Task:
         aligned=bench.cache(),
         fold=None,
         pretrained=bench.pretrained(),
-        missing_modality_test=True,
         store=Store(tmp_path / "s"),
         keys=keys,
     )
