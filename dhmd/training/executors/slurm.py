@@ -75,7 +75,7 @@ class SlurmExecutor(ClusterExecutor):
 
     def queue(self) -> set[str]:
         lines = _call(["squeue", "--me", "--noheader", "--array", "--format=%i"]).splitlines()
-        return {line.strip() for line in lines}
+        return {line.strip() for line in lines} - {""}
 
     def cancel(self, ids: Sequence[str]) -> None:
         subprocess.run(["scancel", *ids], check=False, capture_output=True)
