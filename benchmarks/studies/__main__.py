@@ -54,6 +54,12 @@ def _parser() -> argparse.ArgumentParser:
         study.add_argument(
             "--models", nargs="+", default=[], help="default: all that its modalities allow"
         )
+    selection.add_argument("--candidates", nargs="+", default=[], help="default: all")
+    selection.add_argument(
+        "--shuffle-words",
+        action="store_true",
+        help="put the words of every utterance in random order: does a model use their order?",
+    )
     models.add_argument(
         "--candidate", help="settings for every model (default: what selection chose, else recipe)"
     )
@@ -145,8 +151,11 @@ def _selection(arguments: argparse.Namespace) -> int:
         seeds=tuple(arguments.seeds),
         processes=arguments.processes or default_processes(),
         models=arguments.models,
+        names=arguments.candidates,
+        shuffled=arguments.shuffle_words,
     )
-    path = Path("metrics", "studies", f"selection-{arguments.dataset}.json")
+    name = f"selection-{arguments.dataset}{'-shuffled' * arguments.shuffle_words}.json"
+    path = Path("metrics", "studies", name)
     write_text(path, json_text(found))
     print(table(found))
     print(f"wrote {path}")
