@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import align, epoch, kernels, pipeline, predict, step, threads
+from benchmarks import align, epoch, gpu, kernels, pipeline, predict, step, threads
 from benchmarks.measure import RESULTS, ROOT
 from dhmd.base.files import write_text
 from dhmd.cli.readme import with_tables
@@ -31,6 +31,7 @@ TABLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {
     "align": align.table,
     "align-mosei": align.table,
     "pipeline": pipeline.table,
+    "gpu": gpu.table,
 }
 
 
@@ -51,7 +52,7 @@ def refresh(page: Path, results: Path) -> None:
 
 
 def commands(real: Path | None) -> dict[str, list[str]]:
-    """What is run, by module; `align-mosei` is not: it takes 30 GB of disk."""
+    """What is run, by module; `align-mosei` (30 GB of disk) and `gpu` are not."""
     with_real = [] if real is None else ["--real", str(real)]
     return {
         "step": [],

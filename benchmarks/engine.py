@@ -10,9 +10,10 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 from benchmarks.measure import RESULTS, Time
 from dhmd.data.aligned.corpus import Array
 from dhmd.models import dhmd as plain_engine
-from dhmd.models.batch import Batch
+from dhmd.models.batch import Batch, EnsembleBatch
 from dhmd.models.config import (
     DecoupleConfig,
     DictionaryConfig,
@@ -29,6 +30,8 @@ from dhmd.models.config import (
     DropoutConfig,
     ModelConfig,
 )
+from dhmd.models.ensemble import Ensemble
+from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.models.stacked.dhmd import DHMD, LossWeights
 from dhmd.models.stacked.export import plain_state
@@ -135,6 +138,13 @@ def with_teachers(corpus: DeviceCorpus, members: int, seed: int = 0) -> DeviceCo
     return corpus
 
 
+class FullBatches(Ensemble):
+    """Members of the plain model whose batches have no padding rows: a graph can be captured."""
+
+    def losses(self, batch: EnsembleBatch) -> dict[str, Tensor]:
+        return cast(dict[str, Tensor], self._run("losses", batch))
+
+
 class Fast:
     """The engine, E seeds at once, through the trainer that the pipeline uses."""
 
@@ -142,25 +152,28 @@ class Fast:
         self,
         shape: Shape,
         corpus: DeviceCorpus,
-        seeds: int,
+        seeds: int | list[int],
         *,
         folder: Path,
         rows: Array | None = None,
         cuda_graph: bool = False,
         buckets: int = 4,
+        engine: Literal["stacked", "plain"] = "stacked",
     ) -> None:
-        self.shape, self.corpus = shape, with_teachers(corpus, seeds)
+        seeds = list(range(1, seeds + 1)) if isinstance(seeds, int) else seeds
+        self.shape, self.corpus = shape, with_teachers(corpus, len(seeds))
         self.device = corpus.device
-        self.members = Members(range(1, seeds + 1), self.device)
-        self.model = DHMD(
-            self.members,
-            Task(),
-            shape.inputs,
-            model=shape.model,
-            decouple=DecoupleConfig(),
-            kd=shape.kd,
-            loss_weights=LossWeights.of([(DecoupleConfig(), shape.kd)] * seeds, self.device),
-        )
+        self.members = Members(seeds, self.device)
+        inputs, own = shape.inputs, {"decouple": DecoupleConfig(), "kd": shape.kd}
+        self.model: Learner
+        if engine == "plain":
+            create = partial(plain_engine.DHMD, inputs, Task(), shape.model, **own)
+            self.model = FullBatches(self.members, Task(), create, name="plain DHMD")
+        else:
+            weights = LossWeights.of([(DecoupleConfig(), shape.kd)] * len(seeds), self.device)
+            self.model = DHMD(
+                self.members, Task(), inputs, model=shape.model, loss_weights=weights, **own
+            )
         self.rows = np.arange(corpus.lengths_MN.shape[1]) if rows is None else rows
         self.trainer = Trainer(
             self.model,
@@ -172,12 +185,12 @@ class Fast:
             ),
             train_rows=self.rows,
             valid_rows=self.rows[:1],
-            uses_EN=np.ones((seeds, corpus.lengths_MN.shape[1]), np.float32),
+            uses_EN=np.ones((len(seeds), corpus.lengths_MN.shape[1]), np.float32),
             observer=SilentObserver(),
             checkpoint=folder / CHECKPOINT,
             cuda_graph=cuda_graph,
         )
-        self.trainer.optimiser.set_rates(torch.full((seeds,), LR, device=self.device))
+        self.trainer.optimiser.set_rates(torch.full((len(seeds),), LR, device=self.device))
         self.model.train()
         self.epochs = 0
 
@@ -188,13 +201,18 @@ class Fast:
         return PlannedBatch((self.shape.steps,) * len(self.shape.inputs), rows, weight)
 
     def step(self) -> Tensor:
-        """One update from one batch at full length: what the trainer does; the total losses."""
+        """One update, and wait for it; the total losses."""
+        total = self.update()
+        synchronise(self.device)
+        return total
+
+    def update(self) -> Tensor:
+        """One update from one batch at full length: what the trainer does."""
         trainer = self.trainer
         trainer.optimiser.zero_grad()
         losses = trainer.backward(self.planned())
         trainer.optimiser.step()
         trainer.average_P.lerp_(trainer.optimiser.values_P, 1 - BETA)
-        synchronise(self.device)
         return losses["total"]
 
     def phases(self) -> dict[str, float]:

@@ -40,7 +40,6 @@ from benchmarks.measure import (
 
 SHAPES = {shape.name: shape for shape in (MOSI, MOSEI, TINY)}
 TARGET = 2.0  # a step of one seed at MOSI's shape
-GRAPH_TARGET = 20.0  # sixteen seeds with a CUDA graph against one seed without
 TIMED_ROUNDS = 3  # of the phases
 
 
@@ -73,36 +72,6 @@ def measure(shape: Shape, seeds: int, device: torch.device, repeats: int) -> dic
 def _phases(side: Fast | Plain) -> dict[str, float]:
     rounds = [side.phases() for _ in range(TIMED_ROUNDS)]
     return {name: Spread.of([one[name] for one in rounds]).median for name in PHASES}
-
-
-def measure_graph(shape: Shape, seeds: int, device: torch.device, repeats: int) -> dict[str, Any]:
-    """On a GPU: E seeds with a CUDA graph against one seed without, and memory a seed."""
-    with scratch() as folder:
-        corpus = random_corpus(shape, 2 * shape.batch, device)
-        eager = Fast(shape, corpus, seeds, folder=folder)
-        # The first steps of both, dropout included: the graph draws what the plain path draws.
-        losses = torch.stack([eager.step() for _ in range(3)])
-        del eager
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        graphed = Fast(shape, corpus, seeds, folder=folder, cuda_graph=True)
-        difference = (torch.stack([graphed.step() for _ in range(3)]) - losses).abs().max()
-        memory = torch.cuda.max_memory_allocated() - before
-        own = random_corpus(shape, 2 * shape.batch, device)
-        one = Fast(shape, own, 1, folder=folder)
-        times = by_turns({"one": one.step, "graph": graphed.step}, repeats)
-    seconds = Spread.of([t.wall for t in times["graph"]]).median
-    return row(
-        f"CUDA graph, {shape.name}, {seeds} seeds, against one eager seed",
-        ratio(times["one"], times["graph"], seeds),
-        target=GRAPH_TARGET if seeds == 16 else None,
-        seeds=seeds,
-        samples_per_second=seeds * shape.batch / seconds,
-        seed_steps_per_second=seeds / seconds,
-        mib_per_seed=memory / seeds / 2**20,
-        largest_difference_graph_eager=float(difference),
-    )
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -151,8 +120,6 @@ def main() -> None:
                 repeats = arguments.repeats if seeds < 8 else max(3, arguments.repeats // 3)
                 rows.append(measure(SHAPES[name], seeds, device, repeats))
                 print(f"{rows[-1]['name']}: {Spread(**rows[-1]['ratio'])}", flush=True)
-                if device.type == "cuda":
-                    rows.append(measure_graph(SHAPES[name], seeds, device, repeats))
         about = machine(device=named(device))
     print("\n" + table(rows))
     write(arguments.json, "step", {"machine": about, "rows": rows})

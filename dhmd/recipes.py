@@ -256,6 +256,13 @@ def repository_root(start: Path | None = None) -> Path:
     return folder
 
 
+def defaults_folder() -> Path:
+    """Return the folder of the params.yaml and recipes that come with the package."""
+    package = Path(__file__).parent
+    shipped = package / "defaults"  # in a wheel; else the package lies in its repository
+    return shipped if shipped.is_dir() else package.parent
+
+
 def recipe_names(root: Path) -> tuple[str, ...]:
     """Return the datasets that have a recipe below `root`, sorted."""
     return tuple(sorted(path.stem for path in (root / RECIPES_FOLDER).glob("*.yaml")))

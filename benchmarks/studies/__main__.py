@@ -1,4 +1,4 @@
-"""`python -m benchmarks.studies distillation | selection | models`: what takes many trainings."""
+"""`python -m benchmarks.studies STUDY`: questions that take many trainings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from dhmd.base.errors import DhmdError
 
@@ -63,7 +64,16 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument(
         "--candidate", help="settings for every model (default: what selection chose, else recipe)"
     )
-    for study in (distillation, selection):
+    curves = studies.add_parser(
+        "learning_curves", help="every model's error by the number of training utterances"
+    )
+    curves.add_argument(
+        "--quick", action="store_true", help="90 minutes on two cores instead of six hours"
+    )
+    curves.add_argument(
+        "--minutes", type=float, help="start no corpus later; 0 sums up what is there"
+    )
+    for study in (distillation, selection, curves):
         study.add_argument("--processes", type=_count, default=None, help="default: one per core")
     return parser
 
@@ -86,6 +96,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """Train what is missing, then write the results."""
     arguments = _parser().parse_args(words)
     try:
+        if arguments.study == "learning_curves":
+            return _learning_curves(arguments)
         for seed in arguments.seeds:
             if arguments.seeds.count(seed) > 1:
                 raise DhmdError(f"--seeds names {seed} twice")
@@ -103,10 +115,7 @@ def _distillation(arguments: argparse.Namespace) -> int:
     """
     from benchmarks.studies.distillation import CORPORA, REGIMES, run_study
     from benchmarks.studies.kept import default_processes
-    from benchmarks.studies.page import page
-    from dhmd.base.files import write_text
-    from dhmd.cli.readme import with_tables
-    from dhmd.evaluation.files import json_text
+    from benchmarks.studies.page import expectations, page
 
     root = Path.cwd()
     chosen = arguments.regimes or REGIMES
@@ -130,12 +139,41 @@ def _distillation(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 0
-    write_text(root / "metrics" / "studies" / "distillation.json", json_text(summary))
-    path = root / "docs" / "results.md"
-    text = path.read_text(encoding="utf-8")
-    write_text(path, with_tables(text, {"study": page(summary)}.get, "docs/results.md"))
-    print("wrote metrics/studies/distillation.json and docs/results.md")
+    texts = {"distillation": page(summary)}
+    _write(root, "distillation", {**summary, "expectations": expectations(summary)}, texts)
     return 0
+
+
+def _learning_curves(arguments: argparse.Namespace) -> int:
+    """Write metrics/studies/learning_curves.json, its figure and its parts of docs/results.md."""
+    from benchmarks.studies.curves_page import details, page, write_figure
+    from benchmarks.studies.kept import default_processes
+    from benchmarks.studies.learning_curves import FULL, QUICK, run_study
+
+    root = Path.cwd()
+    summary = run_study(
+        root,
+        QUICK if arguments.quick else FULL,
+        processes=arguments.processes or default_processes(),
+        minutes=arguments.minutes,
+    )
+    write_figure(summary, root / "docs" / "learning_curve.svg")
+    texts = {"learning_curves": page(summary), "learning_curves_details": details(summary)}
+    _write(root, "learning_curves", summary, texts)
+    return 0
+
+
+def _write(root: Path, study: str, summary: dict[str, Any], texts: dict[str, str]) -> None:
+    """Write metrics/studies/STUDY.json, and the texts between their markers in docs/results.md."""
+    from dhmd.base.files import write_text
+    from dhmd.cli.readme import with_tables
+    from dhmd.evaluation.files import json_text
+
+    path = root / "docs" / "results.md"
+    text = with_tables(path.read_text(encoding="utf-8"), texts.get, "docs/results.md")
+    write_text(root / "metrics" / "studies" / f"{study}.json", json_text(summary))
+    write_text(path, text)
+    print(f"wrote metrics/studies/{study}.json and docs/results.md")
 
 
 def _selection(arguments: argparse.Namespace) -> int:

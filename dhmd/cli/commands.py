@@ -22,7 +22,7 @@ def config(arguments: Namespace) -> int:
     from dhmd.data.synthetic.config import GeneratorConfig
     from dhmd.recipes import check_recipe_file
     from dhmd.settings import load_params
-    from dhmd.vcs import check_output_folders
+    from dhmd.vcs.lock import check_output_folders
 
     root = repository_root()
     check_output_folders(root)
@@ -50,23 +50,38 @@ def config(arguments: Namespace) -> int:
 
 
 def predict(arguments: Namespace) -> int:
-    """Predict new `.csd` files; warnings go to stderr."""
+    """Predict new utterances; warnings go to stderr."""
     # PyTorch reads it once, when it is imported: deterministic cuBLAS needs a fixed workspace.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    from dhmd.prediction import predict_folder
+    from dhmd.base.files import check_output, write_text
+    from dhmd.prediction.model import Model
 
-    predicted = predict_folder(
-        arguments.model,
-        arguments.input,
-        arguments.output,
-        segments=arguments.segments,
-        device=arguments.device,
-    )
-    for note in predicted.notes:
+    model = Model.load(arguments.model, arguments.device)
+    output, html = arguments.output, arguments.html
+    inputs = [path for one in arguments.inputs for path in (one, *one.glob("*.csd"))]
+    inputs += [arguments.segments] if arguments.segments is not None else []
+    for path in (output, html):
+        if path is not None:
+            check_output(path, inputs=inputs, input_folders=[model.folder])
+    found = model.run(arguments.inputs, segments=arguments.segments, truncate=arguments.truncate)
+    for note in found.notes:
         print(f"dhmd predict: {note}", file=sys.stderr)
-    seeds = f"{len(predicted.seeds)} seed{'s' if len(predicted.seeds) != 1 else ''}"
-    count = f"{predicted.segments} segment{'s' if predicted.segments != 1 else ''}"
-    print(f"wrote {arguments.output}: {count}, {seeds} and their mean")
+    table = found.table()
+    seeds = f"{len(found.seeds)} seed{'s' if len(found.seeds) != 1 else ''}"
+    count = f"{len(table)} segment{'s' if len(table) != 1 else ''}"
+    if html is not None:
+        from dhmd.prediction.page import write_page
+
+        # A talk.mp4 beside talk.srt is shown without being asked for.
+        beside = [path if path.is_dir() else path.parent for path in arguments.inputs]
+        write_page(html, model, found, [*beside, *arguments.media])
+        print(f"wrote {html}: a page of {count}")
+    if output is not None:
+        # Numbers have the fewest digits that restore them (as float32).
+        write_text(output, table.to_csv(lineterminator="\n"))
+        print(f"wrote {output}: {count}, {seeds} and their mean")
+    if output is None and html is None:
+        print(table.to_string(float_format="{:.3f}".format, max_colwidth=60))
     return 0
 
 
@@ -105,7 +120,7 @@ def gate(arguments: Namespace) -> int:
 def lock_check(arguments: Namespace) -> int:
     """Print one line per stale manifest, stale stage, or output that the remote lacks."""
     from dhmd.data.manifest import stale_manifests
-    from dhmd.vcs import check_lock, missing_in_remote
+    from dhmd.vcs.lock import check_lock, missing_in_remote
 
     root = repository_root()
     if arguments.remote is None:

@@ -21,7 +21,7 @@ README_ROWS = ("median label", "ridge, pooled features", "late fusion", "**DHMD*
 
 
 def with_tables(text: str, tables: Callable[[str], str | None], source: str) -> str:
-    """Return `text` with `tables(dataset)` between each pair of markers; None changes nothing.
+    """Return `text` with `tables(dataset)` between each pair of markers; None keeps what is there.
 
     Raises:
         DhmdError: the markers are not in pairs, or there are none.
@@ -37,7 +37,7 @@ def with_tables(text: str, tables: Callable[[str], str | None], source: str) -> 
             dataset, found = begins[1], True
             table = tables(dataset)
             kept = table is None
-            lines += [line, *(table.split("\n") if table is not None else ())]
+            lines += [line, *([] if table is None else table.split("\n"))]
         elif line == _END:
             dataset = None
             lines.append(line)

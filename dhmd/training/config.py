@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from dhmd.config.schema import CONFIG, FromRecipe, Rate
+
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -38,3 +40,4 @@ class TrainConfig:
     modality_dropout: FromRecipe[Rate] = 0.0  # chance that an utterance loses a modality
     average: FromRecipe[Rate] = 0.95  # decay of the moving average of weights; 0: no average
     buckets: PositiveInt = 4  # length groups, each trimmed to its longest
+    precision: Precision = "float32"  # of a step's products; evaluation uses float32

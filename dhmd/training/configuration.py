@@ -106,6 +106,7 @@ class Configuration:
             lr=self.pretrain.lr,
             early_stop=self.pretrain.early_stop,
             modality_dropout=0.0,
+            precision="float32",
         )
         pretrain = replace(self.pretrain, enabled=True)
         return Configuration(

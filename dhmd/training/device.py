@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import torch
 
 from dhmd.base.errors import DhmdError
 from dhmd.training.compute import ComputeConfig
+from dhmd.training.config import Precision
 
 # Per process: for models of this size, more processes are faster than more threads.
 DEFAULT_THREADS = 1
@@ -19,6 +21,13 @@ DEFAULT_THREADS = 1
 # Options of malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT = 1 << 30
+
+
+def visible_gpus() -> list[str]:
+    """Return this machine's GPUs as CUDA_VISIBLE_DEVICES names them; [] without one."""
+    count = torch.cuda.device_count()
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return names.split(",")[:count] if names else [str(index) for index in range(count)]
 
 
 @contextmanager
@@ -38,6 +47,8 @@ def prepared(compute: ComputeConfig) -> Iterator[torch.device]:
     settings: Any = torch.utils.deterministic
     fills = settings.fill_uninitialized_memory
     torch.set_num_threads(compute.threads or DEFAULT_THREADS)
+    # cuBLAS refuses to be deterministic without it, and reads it at its first product.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # torch.use_deterministic_algorithms(True) imports torch's compiler, which takes 3 s.
     torch.set_deterministic_debug_mode("error")
     # Every new tensor is written before it is read, so filling it first is not needed.
@@ -49,6 +60,20 @@ def prepared(compute: ComputeConfig) -> Iterator[torch.device]:
         torch.set_num_threads(threads)
         torch.set_deterministic_debug_mode(deterministic)
         settings.fill_uninitialized_memory = fills
+
+
+@contextmanager
+def tf32_products(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Let a GPU compute float32 products in TF32 inside the block, if that is the precision."""
+    if precision != "tf32" or device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def keep_memory() -> None:

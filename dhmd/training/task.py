@@ -18,7 +18,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -53,6 +53,8 @@ from dhmd.training.trainer import Trainer
 TASK = "task.json"
 EVENTS = "events.jsonl"
 DONE = "done.json"
+LOG = "log.txt"
+STATUS = "status.txt"
 REFUSED, INTERRUPTED = 3, 130
 
 _log = logging.getLogger(__name__)
@@ -120,9 +122,9 @@ class Task:
         seeds = ", ".join(map(str, self.seeds))
         return f"{names}: " * bool(names) + f"seed{'s' * (len(self.seeds) > 1)} {seeds}"
 
-    def reduced(self) -> Task:
-        """Return the task without variants and seeds whose members are all in the store."""
-        missing = set(self.missing)
+    def reduced(self, wanted: Set[str]) -> Task:
+        """Return the task without variants and seeds that have no member with a wanted key."""
+        missing = {name for name in self.members if self.keys[name] in wanted}
         seeds = [
             seed
             for seed in self.seeds
@@ -144,7 +146,10 @@ class Task:
             DhmdError: the disk is full or the folder cannot be written.
         """
         content = {
-            "configurations": {name: own.as_json() for name, own in self.configurations.items()},
+            "configurations": {
+                name: replace(own, compute=own.compute.in_task()).as_json()
+                for name, own in self.configurations.items()
+            },
             "modality": self.modality,
             "aligned": str(self.aligned.resolve()),
             "fold": self.fold,

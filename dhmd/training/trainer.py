@@ -28,6 +28,7 @@ from dhmd.models.members import Members
 from dhmd.training.batches import EpochPlanner, PlannedBatch, VideoPlanner
 from dhmd.training.checkpoint import read_checkpoint, write_tensors
 from dhmd.training.config import TrainConfig
+from dhmd.training.device import tf32_products
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.graphed import GraphedStep
 from dhmd.training.observer import Observer
@@ -137,6 +138,8 @@ class Trainer:
         self.best_buffers = learner.member_buffers()
         self.progress = Progress.start(members.count, train.lr)
         self._graphs: dict[tuple[int, ...], GraphedStep] = {}
+        if train.precision == "tf32" and members.device.type == "cpu":
+            _log.warning("train.precision is tf32, which a CPU does not have: float32 is used")
         learner.eval()
 
     def run(self) -> Progress:
@@ -211,8 +214,9 @@ class Trainer:
     ) -> dict[str, Tensor]:
         """Add a batch's gradients; return its share of the update's losses, detached."""
         device = self.members.device
-        rows_EB = torch.from_numpy(planned.rows_EB).to(device)
-        weight_EB = torch.from_numpy(planned.weight_EB).to(device)
+        # Without waiting for the device: it reads from a copy that CUDA makes at once.
+        rows_EB = torch.from_numpy(planned.rows_EB).to(device, non_blocking=True)
+        weight_EB = torch.from_numpy(planned.weight_EB).to(device, non_blocking=True)
         gradients = partial(self._gradients, steps=planned.steps, epoch=epoch, phase=phase)
         if device.type != "cuda" or not (self.cuda_graph and self.learner.capturable):
             return gradients(rows_EB, weight_EB)
@@ -229,8 +233,14 @@ class Trainer:
         batch = self.corpus.batch(rows_EB, weight_EB, steps, epoch=epoch, phase=phase)
         if self.settings.modality_dropout > 0 and len(batch.features) > 1:
             batch = batch.without(self._dropped_modalities(batch.present_EMB))
-        losses = self.learner.losses(batch)
-        losses["total"].sum().backward()  # type: ignore[no-untyped-call]
+        precision, device = self.settings.precision, self.members.device
+        with tf32_products(precision, device):
+            if precision == "bfloat16":
+                with torch.autocast(device.type, torch.bfloat16):
+                    losses = self.learner.losses(batch)
+            else:
+                losses = self.learner.losses(batch)
+            losses["total"].sum().backward()  # type: ignore[no-untyped-call]
         return {name: value.detach() for name, value in losses.items()}
 
     def _dropped_modalities(self, present_EMB: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 import benchmarks.all as every
-from benchmarks import align, epoch, kernels, pipeline, predict, step, threads
+from benchmarks import align, epoch, gpu, kernels, pipeline, predict, step, threads
 from benchmarks.measure import ROOT
 from tests.threads import one_thread
 
@@ -95,3 +96,23 @@ def test_the_page_has_a_place_for_every_table(tmp_path: Path) -> None:
 
 def all_below(rows: list[dict[str, Any]], key: str, limit: float) -> bool:
     return all(line[key] < limit for line in rows)
+
+
+PIPELINE_ONLY = ("dvc", "mlflow", "ruamel", "requests", "matplotlib", "jinja2", "transformers")
+
+
+def test_gpu(tmp_path: Path) -> None:
+    """The rehearsal on a CPU, without the packages that a bare machine lacks."""
+    for name in PIPELINE_ONLY:  # a module that cannot be imported
+        (tmp_path / f"{name}.py").write_text("raise ImportError('not on the bare machine')\n")
+    path = tmp_path / "gpu.json"
+    arguments = ["--device", "cpu", "--shapes", "tiny", "--seeds", "1", "2", "--seconds", "0.01"]
+    command = [sys.executable, "-m", "benchmarks.gpu", *arguments, "--json", str(path), "--only"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    parts = ["checks", "engine", "vmapped"]
+    subprocess.run([*command, *parts], cwd=ROOT, env=environment, check=True, timeout=250)
+    rows = json.loads(path.read_text())["rows"]
+    assert [line for line in rows if "error" in line] == []
+    assert all(line["passed"] for line in rows if line["part"] == "checks")
+    assert {line["part"] for line in rows} == {"checks", "engine tiny", "vmapped tiny"}
+    assert "| tiny, plain model under vmap, CUDA graph |" in gpu.table(rows)

@@ -47,6 +47,10 @@ def test_workers_are_limited_by_cores_members_and_memory(
     assert chosen(bench, workers=9) == 5
     assert chosen(bench, workers=1) == 1
     assert chosen(bench, workers=3, device=torch.device("cuda")) == 1
+    monkeypatch.setattr(planning, "visible_gpus", lambda: ["0", "1", "2"])  # one process per GPU
+    assert chosen(bench, workers=None, device=torch.device("cuda")) == 3
+    assert chosen(bench, workers=2, device=torch.device("cuda")) == 2
+    assert chosen(bench, workers=None, device=torch.device("cuda"), work=10) == 1
 
 
 def test_items_are_split_evenly_and_in_order() -> None:

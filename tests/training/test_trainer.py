@@ -402,3 +402,28 @@ def test_utterances_with_weight_zero_change_nothing(task: Task) -> None:
         model.losses(each)["total"].sum().backward()
         found.append([p.grad.clone() for p in model.parameters()])
     assert all(a.equal(b) for a, b in zip(*found, strict=True))
+
+
+# ---- precision -----------------------------------------------------------------------------------
+
+
+def test_precision_changes_the_products_of_training_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """bfloat16 trains like float32, to its rounding; a CPU has no TF32 and says so."""
+    corpus, steps, trained = tiny_corpus(tmp_path / "c.h5"), {}, {}
+    for precision in ("float32", "tf32", "bfloat16"):
+        configuration = with_seeds(1, 2, precision=precision, epochs=3)
+        model, trainer = dhmd_trainer(corpus, configuration, tmp_path / precision)
+        steps[precision] = recorded(model)
+        trainer.run()
+        trained[precision] = trainer.best_P
+    assert "train.precision is tf32" in caplog.text
+    assert torch.equal(trained["tf32"], trained["float32"])
+    first, other = (steps[name][0]["total"] for name in ("float32", "bfloat16"))
+    assert not torch.equal(first, other)
+    assert_close(other, first, rtol=0.02, atol=0, what="the first step's loss")
+    last = [torch.stack([s["total"] for s in steps[n][-3:]]).mean() for n in steps]
+    assert_close(last[2], last[0], rtol=0.1, atol=0, what="the last steps' loss")
+    assert trained["bfloat16"].dtype == torch.float32
+    assert not torch.equal(trained["bfloat16"], trained["float32"])

@@ -188,6 +188,11 @@ class Corpus(_Table):
     statistics: Mapping[str, Statistics]
     identity: str
 
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{len(self.index(split)):,} {split}" for split in SPLITS)
+        widths = ", ".join(f"{len(names)} of {m}" for m, names in self.feature_names.items())
+        return f"Corpus({self.name!r}: {self.task}, utterances: {splits}; features: {widths})"
+
     def index(self, split: str) -> Array:
         """Return the rows of a split, int64, ascending.
 

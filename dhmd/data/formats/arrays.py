@@ -60,16 +60,17 @@ def read_arrays(job: ImportJob) -> Reading:
         DhmdError: a file is damaged or lacks an array, or shapes do not fit each other.
     """
     job.options()
-    splits = {split: _split(job.file(split), job) for split in SPLITS}
+    given = [split for split in SPLITS if job.labelled or split in job.recipe.sequences]
+    splits = {split: _split(job.file(split), job) for split in given}
     names: dict[str, tuple[str, ...]] = {}
-    for modality, first in splits["train"].modalities.items():
+    for modality, first in splits[given[0]].modalities.items():
         names[modality] = first.names or numbered(modality, first.width)
         for split in splits.values():
             width = split.modalities[modality].width
             if width != first.width:
                 raise DhmdError(
                     f"{split.path}: {modality} has {width} values per row, but {first.width} in "
-                    "train"
+                    f"{given[0]}"
                 )
     has_words = "text" in names and all(split.words is not None for split in splits.values())
     return Reading(
@@ -102,7 +103,7 @@ def load_arrays(path: Path) -> dict[str, Array]:
 def _split(path: Path, job: ImportJob) -> _Split:
     content, where = load_arrays(path), str(path)
     ids = texts(_value(content, "ids", where), where=f"{where}: ids")
-    labels = _value(content, "labels", where)
+    labels = _value(content, "labels", where) if job.labelled else np.full(len(ids), np.nan)
     modalities = {
         modality: _modality(content, job.recipe.modalities[modality], len(ids), where)
         for modality in job.recipe.modality_names

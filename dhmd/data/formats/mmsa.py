@@ -92,11 +92,11 @@ def read_mmsa(job: ImportJob) -> Reading:
     where = str(path)
     splits = {
         split: _split(part, job, f"{where}: {split}")
-        for split, part in split_parts(load_pickle(path), where).items()
+        for split, part in split_parts(load_pickle(path), where, job.labelled).items()
     }
-    train = splits["train"]
+    train = splits.get("train") or next(iter(splits.values()))
     for name in ("valid", "test"):
-        if len(splits[name].ids) > len(train.ids):
+        if job.labelled and len(splits[name].ids) > len(train.ids):
             job.problems.warn(
                 f"train has {len(train.ids)} utterances and {name} {len(splits[name].ids)}: make "
                 "sure that the splits are not swapped"
@@ -134,9 +134,14 @@ def read_mmsa(job: ImportJob) -> Reading:
     )
 
 
-def split_parts(content: object, where: str) -> dict[str, dict[str, Any]]:
-    """Return the three splits of a loaded file."""
+def split_parts(content: object, where: str, labelled: bool = True) -> dict[str, dict[str, Any]]:
+    """Return the three splits of a loaded file; without labels it may have some, or be one."""
     top = mapping(content, where=where)
+    if not labelled and "id" in top:
+        return {"test": top}
+    if not labelled and any(split in top for split in SPLITS):
+        found = [split for split in SPLITS if split in top]
+        return {split: mapping(top[split], where=f"{where}: {split}") for split in found}
     if any(split not in top for split in SPLITS):
         keys = ", ".join(repr(key)[:40] for key in list(top)[:8]) or "none"
         raise DhmdError(
@@ -174,7 +179,9 @@ def _split(part: Mapping[str, Any], job: ImportJob, where: str) -> _Split:
             raise DhmdError(f"{where}.{what} has negative lengths")
     column = recipe.labels.column
     key = column if isinstance(column, str) else LABELS[recipe.labels.task]
-    labels = numbers(value(key), axes=None, where=f"{where}.{key}")
+    unknown = np.full(len(ids), np.nan)
+    given = value(key) if job.labelled else unknown
+    labels = numbers(given, axes=None, where=f"{where}.{key}")
     if labels.ndim == 2 and isinstance(column, int) and column < labels.shape[1]:
         if column == 0 and labels.shape[1] > 1:
             job.problems.warn(

@@ -83,6 +83,7 @@ class ImportJob:
         alignment: "word" or "none".
         sources: file -> sha256.
         folds_path: the recipe's folds file, if it names one.
+        labelled: whether labels are read; files to predict need neither labels nor all splits.
         problems: collects what the reader finds wrong and can skip.
     """
 
@@ -92,6 +93,7 @@ class ImportJob:
     alignment: Literal["word", "none"]
     sources: Mapping[str, str] = field(default_factory=dict)
     folds_path: Path | None = None
+    labelled: bool = True
     problems: Problems = field(default_factory=Problems)
 
     def file(self, sequence: str) -> Path:

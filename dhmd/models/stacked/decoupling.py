@@ -114,7 +114,14 @@ def margin_loss(pooled_EMBD: Tensor, batch: EnsembleBatch, *, task: Task, margin
     cosine = torch.bmm(flat, flat.transpose(1, 2))
     cosine = cosine.view(members, modalities, batch_size, modalities, batch_size)
     others = [[n for n in range(modalities) if n != m] for m in range(modalities)]
-    cos_ij = torch.stack([cosine[:, m, :, others[m]].flatten(2) for m in range(modalities)], 1)
+    # Slices and not lists of indices, which would be copied from the host.
+    cos_ij = torch.stack(
+        [
+            torch.cat([cosine[:, m, :, :m], cosine[:, m, :, m + 1 :]], dim=2).flatten(2)
+            for m in range(modalities)
+        ],
+        dim=1,
+    )
     cos_ik = torch.stack([cosine[:, m, :, m] for m in range(modalities)], dim=1)
 
     real_EMB = batch.present_EMB & (batch.weight_EB > 0).unsqueeze(1)

@@ -54,6 +54,9 @@ class QueryMLP(nn.Module):
 class DictionaryMatching(nn.Module):
     """A dictionary `C_s [K, W]` that the modalities of a space share, with a query MLP for each."""
 
+    sources_P: Tensor
+    targets_P: Tensor
+
     def __init__(
         self, members: Members, modalities: int, width: int, config: DictionaryConfig
     ) -> None:
@@ -61,6 +64,11 @@ class DictionaryMatching(nn.Module):
         self.config = config
         self.query = QueryMLP(members, modalities, width)
         self.codes_EKW = nn.Parameter(initial_codes(members, width, config))
+        self.pairs = [(i, j) for i in range(modalities) for j in range(modalities) if i != j]
+        # Buffers on the device: a CUDA graph cannot contain a copy from the host.
+        ends_P2 = torch.tensor(self.pairs, dtype=torch.int64).view(-1, 2).to(members.device)
+        self.register_buffer("sources_P", ends_P2[:, 0].contiguous(), persistent=False)
+        self.register_buffer("targets_P", ends_P2[:, 1].contiguous(), persistent=False)
 
     def forward(self, steps: list[Tensor], masks: list[Tensor]) -> DictionaryOutputs:
         """Match steps to codes.
@@ -104,24 +112,22 @@ class DictionaryMatching(nn.Module):
         The gradient reaches queries and codes of both ends in InfoNCE, and of the target's
         relevance z_j in Fenchel–Young (A_i is fixed); it does not reach the edges.
         """
-        count = outputs.feature_EMBW.shape[1]
-        pairs = [(i, j) for i in range(count) for j in range(count) if i != j]
+        pairs, sources_P, targets_P = self.pairs, self.sources_P, self.targets_P
         if not pairs:
             return outputs.feature_EMBW.new_zeros(outputs.feature_EMBW.shape[0])
-        sources, targets = [i for i, _ in pairs], [j for _, j in pairs]
-        both_EPB = batch.present_EMB[:, sources] & batch.present_EMB[:, targets]
+        both_EPB = batch.present_EMB[:, sources_P] & batch.present_EMB[:, targets_P]
         contrast_EPB = info_nce(
-            outputs.feature_EMBW[:, targets],
-            outputs.feature_EMBW[:, sources],
+            outputs.feature_EMBW[:, targets_P],
+            outputs.feature_EMBW[:, sources_P],
             both_EPB,
             batch,
             task,
             self.config.temperature,
         )
         divergence_EPB = fenchel_young(
-            outputs.relevance_EMBK[:, targets],
-            outputs.activation_EMBK[:, targets],
-            outputs.activation_EMBK[:, sources],
+            outputs.relevance_EMBK[:, targets_P],
+            outputs.activation_EMBK[:, targets_P],
+            outputs.activation_EMBK[:, sources_P],
         )
         edges_EPB = torch.stack([edges_EBIJ[:, :, i, j] for i, j in pairs], dim=1).detach()
         divergence_EPB = divergence_EPB / self.config.scale

@@ -51,6 +51,7 @@ class GraphDistillationUnit(nn.Module):
 
     prior_IJ: Tensor
     source_EE: Tensor
+    ends_P2: Tensor
 
     def __init__(
         self,
@@ -76,8 +77,10 @@ class GraphDistillationUnit(nn.Module):
             self.edge_score.weight_EGIO.zero_()
         self.projection: Linear | None = None
         if config.representation > 0:
-            pairs = groups * (groups - 1)
-            self.projection = Linear(members, pairs, width, width)
+            self.pairs = [(i, j) for j in range(groups) for i in range(groups) if i != j]
+            self.projection = Linear(members, len(self.pairs), width, width)
+            ends_P2 = torch.tensor(self.pairs, dtype=torch.int64).view(-1, 2).to(members.device)
+            self.register_buffer("ends_P2", ends_P2, persistent=False)
         chosen = torch.tensor([EDGE_SOURCES.index(name) for name in edges])
         one_hot = nn.functional.one_hot(chosen, len(EDGE_SOURCES)).float()
         self.register_buffer("source_EE", one_hot.to(members.device), persistent=False)
@@ -187,10 +190,9 @@ class GraphDistillationUnit(nn.Module):
     def _representation(self, graph: Graph, batch: EnsembleBatch) -> Tensor:
         """Compute `Σ_{i≠j} w_{i→j} (1 − cos(P_ij v_i, v_j))`; v_i is fixed, P_ij and v_j learn."""
         assert self.projection is not None
-        count = graph.vertices_EMBD.shape[1]
-        pairs = [(i, j) for j in range(count) for i in range(count) if i != j]
-        sources = graph.vertices_EMBD[:, [i for i, _ in pairs]].detach()
-        targets = graph.vertices_EMBD[:, [j for _, j in pairs]]
+        pairs = self.pairs
+        sources = graph.vertices_EMBD[:, self.ends_P2[:, 0]].detach()
+        targets = graph.vertices_EMBD[:, self.ends_P2[:, 1]]
         cosine_EPB = nn.functional.cosine_similarity(self.projection(sources), targets, dim=-1)
         edges_EPB = torch.stack([graph.edges_EBIJ[:, :, i, j] for i, j in pairs], dim=1)
         counted = torch.stack(

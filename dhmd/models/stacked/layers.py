@@ -231,6 +231,7 @@ class Dropout(nn.Module):
         sample = self._sample(x.shape, select)
         if sample is None:
             return base + x
+        x = x.to(base.dtype)  # with autocast, residuals stay in float32
         result: Tensor = _AddDropped.apply(base, x, *sample)  # type: ignore[no-untyped-call]
         return result
 

@@ -10,11 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
+from pandas.testing import assert_frame_equal
 
+from dhmd.base.errors import DhmdError
 from dhmd.config.yaml12 import load_yaml
 from dhmd.data.synthetic import GeneratorConfig, generate
+from dhmd.prediction.model import Model
 from dhmd.settings import load_params
 from stages._entry import Stage
 from tests.data.formats.files import (
@@ -123,6 +129,18 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def check_prediction(name: str, source: Path, segments: Path | None = None) -> None:
+    """The model folder predicts its own files as the train stage did."""
+    model = Model(Path("models", name), "cpu")
+    with h5py.File(model.folder / "outputs.h5") as file:
+        ids, expected = file["ids"].asstr()[()].tolist(), file["prediction"][()]
+    table = model.run(source, segments=segments).table()
+    seeds = [f"seed_{seed}" for seed in model.description.seeds]
+    if model.description.class_names:
+        seeds, expected = [f"{seed}_probability" for seed in seeds], expected.max(-1)
+    np.testing.assert_allclose(table.loc[ids, seeds].to_numpy().T, expected, atol=1e-4)
+
+
 def metrics_of(name: str) -> dict[str, Any]:
     path = Path("metrics", name, "metrics.json")
     value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -164,6 +182,8 @@ def test_from_files_to_metrics(
     predictions = Path("metrics", name, "details", "predictions.csv").read_text().splitlines()
     assert predictions[0].startswith("id,label,seed_1,seed_2")
     assert len(predictions) > 5
+    labels = Path("data", "raw", "mosi", "labels.csd") if name == "mosi" else None
+    check_prediction(name, Path("data", "raw", name), labels)
 
 
 @pytest.mark.real
@@ -176,3 +196,36 @@ def test_a_real_file_goes_through_every_stage(root: Path) -> None:
     value = metrics_of("mmmo")
     assert 0 < value["test"]["mae"] < 3
     assert len(Path("metrics", "mmmo", "details", "predictions.csv").read_text().splitlines()) == 25
+
+
+def test_files_without_labels_are_predicted_alike(root: Path) -> None:
+    for name, place in (("mmmo", place_mmsa), ("my_arrays", place_arrays)):
+        recipe = unpinned(yaml.safe_load((root / "recipes" / f"{name}.yaml").read_text()))
+        recipe["options"] = None
+        (root / "recipes" / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
+        place(root / "data" / "placed" / name)
+        run_stages(root, name, "word", ablate={"variants": []})
+    model = Model("models/mmmo")
+    raw = root / "data" / "raw"
+    whole = model.predict(raw / "mmmo" / "aligned_20.pkl")
+    splits = mmsa_splits(seed=3)
+    test = {key: value for key, value in splits["test"].items() if "labels" not in key}
+    for content in ({"test": test}, test):  # one split, or no splits at all
+        found = model.predict(write_pickle(root / "new.pkl", content))
+        assert 0 < len(found) < len(whole)
+        assert_frame_equal(found, whole.loc[found.index], rtol=1e-3)
+    narrow = {**test, "audio": test["audio"][:, :, :3]}
+    with pytest.raises(DhmdError, match="audio has 3 features, but the model was trained on"):
+        model.predict(write_pickle(root / "new.pkl", narrow))
+    with pytest.raises(DhmdError, match=r"'ids'|no MMSA feature file"):
+        model.predict(write_pickle(root / "new.pkl", {"ids": []}))
+    with pytest.raises(DhmdError, match="the model of mmmo reads files of format mmsa, not words"):
+        model.predict(pd.DataFrame({"text": ["so good"]}))
+
+    model, arrays = Model("models/my_arrays"), array_splits()["test"]
+    whole = model.predict(raw / "my_arrays")
+    del arrays["labels"]
+    np.savez(root / "new.npz", **arrays)  # type: ignore[arg-type]
+    found = model.predict(root / "new.npz")
+    assert 0 < len(found) < len(whole)
+    assert_frame_equal(found, whole.loc[found.index], rtol=1e-3)

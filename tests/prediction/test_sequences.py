@@ -1,20 +1,23 @@
-"""Which files and segments are read, and which features are refused."""
+"""Which `.csd` files and segments are read, and which features are refused."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pandas.testing import assert_frame_equal
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.alignment import AlignConfig, Origin
 from dhmd.data.alignment.sequences import Sequences
 from dhmd.data.csd import open_sequence, write_sequence
-from dhmd.prediction import predict_folder
-from dhmd.prediction.utterances import find_files, read_segments, whole_videos
+from dhmd.prediction.model import Model
+from dhmd.prediction.sequences import find_files, pause_segments, read_segments
 from tests.prediction.corpora import Pipeline, change
 
 MODALITIES = ("text", "audio")
@@ -76,10 +79,7 @@ def test_unusable_directories_are_refused(
         find_files(filled(tmp_path, *names), origin(acoustic="A.csd"), MODALITIES)
 
 
-def test_a_directory_and_a_known_modality_are_needed(tmp_path: Path) -> None:
-    for path in (tmp_path / "absent", filled(tmp_path, "file") / "file"):
-        with pytest.raises(DhmdError, match="is not a directory"):
-            find_files(path, origin(), MODALITIES)
+def test_a_known_modality_is_needed(tmp_path: Path) -> None:
     with pytest.raises(DhmdError, match="has no sequence of vision"):
         find_files(tmp_path, origin(), ("vision",))
 
@@ -149,21 +149,34 @@ def test_segments_of_a_csd_keep_their_order(tmp_path: Path) -> None:
         read_segments(sequence(tmp_path / "t.csd", {"v[0]": [[3, 4]]}))
 
 
-def test_a_whole_video_spans_its_first_to_its_last_row(tmp_path: Path) -> None:
-    paths = {
-        "words": sequence(tmp_path / "w.csd", {"v": [[2, 3], [1, 5], [4, 4.5]], "w": [[0, 1]]}),
-        "audio": sequence(tmp_path / "a.csd", {"v": [[0.5, 1]], "x": [[1, 2]]}),
-    }
+def test_videos_are_divided_at_pauses(tmp_path: Path) -> None:
+    spoken = [["so", 0, 0.4], ["sp", 0.4, 0.8], ["good", 0.8, 1], ["sp", 1, 1.6], ["bad", 1.6, 2]]
+    spoken += [["end", 2.4, 3], ["late", 3.6, 4], ["short", 4, 4]]
+    write_sequence(
+        tmp_path / "w.csd",
+        root_name="words",
+        entries=[
+            (
+                "v",
+                np.array([[word] for word, _, _ in spoken], dtype=object),
+                np.array([times for _, *times in spoken], dtype=float),
+            )
+        ],
+        metadata=None,
+    )
+    # Video w has no words, x no rows at all.
+    sequence(tmp_path / "a.csd", {"v": [[0, 9]], "w": [[0.5, 1], [2, 5]], "x": []})
+    paths = {"words": tmp_path / "w.csd", "audio": tmp_path / "a.csd"}
     with Sequences(paths, paths) as sequences:
-        by_words = whole_videos(sequences, ["words"])
-        by_all = whole_videos(sequences, ["words", "audio"])
-    assert {video: rows.tolist() for video, rows in by_words.items()} == {
-        "v": [[1, 5]],
-        "w": [[0, 1]],
+        found = pause_segments(sequences, "words", ["words", "audio"], 50)
+        short = pause_segments(sequences, "words", ["words", "audio"], 1)
+    assert {video: rows.tolist() for video, rows in found.items()} == {
+        "v": [[0, 1], [1.6, 3], [3.6, 4]],
+        "w": [[0.5, 5]],
         "x": [[0, 0]],
     }
-    assert by_all["v"].tolist() == [[0.5, 5]]
-    assert by_all["x"].tolist() == [[1, 2]]
+    # A segment of too many words is divided at its longest pause.
+    assert short["v"].tolist() == [[0, 0.4], [0.8, 1], [1.6, 2], [2.4, 3], [3.6, 4]]
 
 
 # Features
@@ -228,8 +241,7 @@ def test_other_features_are_refused(
     folder = trained.inputs(tmp_path / "new")
     spoil(folder)
     with pytest.raises(DhmdError, match=sentence):
-        predict_folder(trained.model, folder, tmp_path / "out" / "p.csv")
-    assert not (tmp_path / "out").exists()
+        Model(trained.model).run(folder)
 
 
 def test_columns_without_names_are_accepted_with_a_warning(
@@ -238,12 +250,12 @@ def test_columns_without_names_are_accepted_with_a_warning(
     folder = trained.inputs(tmp_path / "new")
     path = folder / "visual.csd"
     rewrite(path, lambda _: None)
-    predicted = predict_folder(trained.model, folder, tmp_path / "a.csv")
+    predicted = Model(trained.model).run(folder)
     assert predicted.notes[0] == (
         f"{path} has no column names, so the order of its columns is not checked"
     )
-    predict_folder(trained.model, trained.inputs(tmp_path / "named"), tmp_path / "b.csv")
-    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    named = Model(trained.model).run(trained.inputs(tmp_path / "named"))
+    assert_frame_equal(predicted.table(), named.table())
 
 
 def test_a_video_with_words_alone_is_left_out(trained: Pipeline, tmp_path: Path) -> None:
@@ -252,6 +264,44 @@ def test_a_video_with_words_alone_is_left_out(trained: Pipeline, tmp_path: Path)
         folder / "acoustic.csd",
         lambda video, rows, times: None if video == "25522" else (rows, times),
     )
-    predicted = predict_folder(trained.model, folder, tmp_path / "p.csv")
+    predicted = Model(trained.model).run(folder)
     assert any("segments are empty and left out (25522[0]: no " in n for n in predicted.notes)
-    assert "25522[0]" not in (tmp_path / "p.csv").read_text(encoding="utf-8")
+    assert "25522[0]" not in predicted.table().index
+
+
+def rewritten(path: Path, extractor: object) -> None:
+    """Record an extractor in a file's metadata."""
+    with open_sequence(path) as opened:
+        names = opened.dimension_names
+        entries = [(video, opened.read(video)) for video in opened.ids]
+    write_sequence(
+        path,
+        root_name="x",
+        entries=[(video, entry.features, entry.intervals) for video, entry in entries],
+        metadata={"extractor": extractor},
+        dimension_names=names,
+    )
+
+
+def test_features_of_another_extractor_are_refused_by_name(
+    trained: Pipeline, tmp_path: Path
+) -> None:
+    opensmile = {"name": "openSMILE", "version": "3.0.2", "settings": {"set": "eGeMAPSv02"}}
+    folder = trained.inputs(tmp_path / "new")
+    expected = Model(trained.model).run(folder).table()
+    rewritten(folder / "acoustic.csd", opensmile)
+    with pytest.raises(
+        DhmdError,
+        match=r"acoustic\.csd has features that openSMILE 3\.0\.2 \(set eGeMAPSv02\) made.* "
+        r"trained on Tiny_acoustic\.csd, .*COVAREP and FACET cannot be applied to new videos",
+    ):
+        Model(trained.model).run(folder)
+    # A model that was trained on such features reads no others.
+    model = shutil.copytree(trained.model, tmp_path / "model")
+    content = json.loads((model / "model.json").read_text())
+    content["origin"]["extractors"] = {"acoustic": opensmile}
+    (model / "model.json").write_text(json.dumps(content))
+    assert_frame_equal(Model(model).run(folder).table(), expected)
+    rewritten(folder / "acoustic.csd", opensmile | {"version": "2.9"})
+    with pytest.raises(DhmdError, match=r"openSMILE 2\.9 .* but features of openSMILE 3\.0\.2"):
+        Model(model).run(folder)

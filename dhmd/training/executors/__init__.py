@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-import dhmd
-from dhmd.base.errors import DhmdError, first_line
-from dhmd.data.aligned.corpus import Corpus
-from dhmd.training.observer import Observer
-from dhmd.training.task import EVENTS, REFUSED, TASK, Task, run_task
+import torch
 
-LOG = "log.txt"
+from dhmd.data.aligned.corpus import Corpus
+from dhmd.training.compute import ComputeConfig
+from dhmd.training.device import visible_gpus
+from dhmd.training.executors.local import LocalExecutor
+from dhmd.training.observer import Observer
+from dhmd.training.task import EVENTS, Task, run_task
+
 _POLL = 0.05  # seconds between two checks of the running tasks
 
 _log = logging.getLogger(__name__)
@@ -52,9 +49,10 @@ def run_tasks(
     groups: Sequence[Sequence[Task]],
     observer: Observer,
     *,
+    compute: ComputeConfig,
+    device: torch.device,
     processes: int,
-    corpus: Corpus,
-    executor: Executor | None = None,
+    corpus: Corpus | None = None,
 ) -> None:
     """Run all tasks, so that the store has all their members.
 
@@ -63,19 +61,22 @@ def run_tasks(
 
     Args:
         groups: tasks whose members are reported together, as one event per epoch.
-        executor: what runs the tasks; None: `processes` processes on this machine.
+        compute: names the executor.
+        device: what the tasks train on.
+        processes: worker processes of the local executor.
+        corpus: the corpus of all tasks; None to read it for each.
 
     Raises:
         DhmdError: bad input, a full disk, or a process that was killed. A second run resumes.
     """
     tasks = [task for group in groups for task in group]
-    if executor is None:
-        processes = min(processes, len(tasks))
-        if processes <= 1:
-            for task in tasks:
-                run_task(task, observer, corpus)
-            return
-        executor = LocalExecutor(processes)
+    if compute.executor == "local" and min(processes, len(tasks)) <= 1:
+        for task in tasks:
+            run_task(task, observer, corpus)
+        return
+    if not tasks:
+        return
+    executor = _executor(compute, min(processes, len(tasks)), device)
     reports = [_GroupReport(group, observer) for group in groups]
     failures: list[Exception] = []
     try:
@@ -97,6 +98,18 @@ def run_tasks(
     failures += executor.failures()
     if failures:
         raise failures[0]
+
+
+def _executor(compute: ComputeConfig, processes: int, device: torch.device) -> Executor:
+    if compute.executor == "slurm":
+        from dhmd.training.executors.slurm import SlurmExecutor
+
+        return SlurmExecutor(compute)
+    if compute.executor == "ray":
+        from dhmd.training.executors.ray import RayExecutor
+
+        return RayExecutor(compute)
+    return LocalExecutor(processes, visible_gpus() if device.type == "cuda" else ())
 
 
 class _GroupReport:
@@ -149,86 +162,3 @@ class _GroupReport:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-class LocalExecutor:
-    """Worker processes on this machine, each with its share of the tasks.
-
-    They are separate programs rather than children of multiprocessing: nothing is inherited or
-    pickled, and a caller needs no `if __name__ == "__main__"`. They end when this process ends.
-    """
-
-    def __init__(self, processes: int) -> None:
-        self._processes = processes
-        self._shares: dict[subprocess.Popen[bytes], list[Task]] = {}
-        self._failures: list[Exception] = []
-
-    def start(self, tasks: Sequence[Task]) -> None:
-        shares: list[list[Task]] = [[] for _ in range(self._processes)]
-        for task in tasks:  # assign each to the process with the fewest members
-            min(shares, key=lambda share: sum(len(t.members) for t in share)).append(task)
-        # Workers import the same code as this process, whatever the working folder contains.
-        own = str(Path(dhmd.__file__).resolve().parents[1])
-        paths = [own, *filter(None, [os.environ.get("PYTHONPATH")])]
-        command = [sys.executable, "-P", "-m", "dhmd.training.run_task"]
-        for share in filter(None, shares):
-            files = [str(task.folder / TASK) for task in share]
-            try:
-                with open(share[0].folder / LOG, "wb") as log:
-                    process = subprocess.Popen(
-                        [*command, "--parent", str(os.getpid()), *files],
-                        stdin=subprocess.DEVNULL,
-                        stdout=log,
-                        stderr=log,
-                        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-                    )
-            except OSError as error:
-                raise DhmdError(
-                    f"cannot start a worker process ({first_line(error)}): set compute.workers to 1"
-                ) from error
-            self._shares[process] = share
-
-    def running(self) -> set[Path]:
-        return {
-            task.folder
-            for process, share in list(self._shares.items())
-            if self._is_alive(process, share)
-            for task in share
-        }
-
-    def failures(self) -> list[Exception]:
-        found, self._failures = self._failures, []
-        return found
-
-    def stop(self) -> None:
-        for process in self._shares:
-            process.kill()
-            process.wait()
-
-    def _is_alive(self, process: subprocess.Popen[bytes], share: list[Task]) -> bool:
-        status = process.poll()
-        if status is None:
-            return True
-        del self._shares[process]
-        lost = [task for task in share if task.missing]
-        if lost:
-            self._failures.append(_failure(status, lost[0], share[0].folder / LOG))
-        return False
-
-
-def _failure(status: int, task: Task, log: Path) -> Exception:
-    """Describe why a worker process ended before its task was done."""
-    text = ""
-    with suppress(OSError):
-        text = log.read_text(encoding="utf-8", errors="replace").strip()
-    last = text.rpartition("\n")[2] or "it printed nothing"
-    if status == REFUSED:
-        return DhmdError(last)
-    if status < 0:
-        cause = "; memory may have run out" if status == -signal.SIGKILL else ""
-        return DhmdError(
-            f"the worker process that trained {task.label} was ended by "
-            f"{signal.Signals(-status).name}{cause}: run the stage again to resume, or set "
-            f"compute.workers to 1 (log: {log})"
-        )
-    return RuntimeError(f"the worker process that trained {task.label} failed:\n{text}")

@@ -24,6 +24,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import Ragged, write_aligned
 from dhmd.training.config import TrainConfig
 from dhmd.training.configuration import Configuration, overlay
+from dhmd.training.jobs import unfinished
 from dhmd.training.store import Store, TrainedMember
 from dhmd.training.task import Task, run_task
 from tests.training.bench import Bench, ablate, arrays, copied, files, pretrain, train
@@ -350,18 +351,24 @@ def test_a_second_process_waits_for_the_same_task(task: Task) -> None:
     assert not list(task.store.tasks.glob("*.lock"))
 
 
-def test_reduced_tasks_leave_out_stored_members(task: Task) -> None:
+def test_tasks_leave_out_members_that_are_stored_or_belong_to_an_earlier_task(task: Task) -> None:
     both = replace(
         task,
         configurations={"a": TINY, "b": TINY},
         keys={f"{v}/seed-{s}": f"{v}{s}" for v in "ab" for s in (1, 2)},
     )
+
+    def left(*tasks: Task) -> list[list[str]]:
+        return [each.members for group in unfinished([tasks]) for each in group]
+
+    other = replace(both, configurations={"a": TINY}, keys={"a/seed-1": "a1", "a/seed-2": "c2"})
+    assert left(both, other) == [both.members, ["a/seed-2"]]
     member = TrainedMember({}, {}, [])
     both.store.write("a1", member)
     assert both.missing == ["a/seed-2", "b/seed-1", "b/seed-2"]
-    assert both.reduced().members == both.members
+    assert left(both) == [both.members]
     both.store.write("b1", member)
-    assert both.reduced().members == ["a/seed-2", "b/seed-2"]
+    assert left(both) == [["a/seed-2", "b/seed-2"]]
     both.store.write("a2", member)
-    assert both.reduced().members == ["b/seed-2"]
+    assert left(both, both) == [["b/seed-2"]]
     assert both.label == "a, b: seeds 1, 2"

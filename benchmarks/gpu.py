@@ -1,0 +1,397 @@
+"""Does training work on a GPU, and how fast? `python -m benchmarks.gpu --help`
+
+First correctness: losses and gradients of the GPU against those of the CPU, a CUDA graph against
+direct calls, a seed alone against the same seed in company, a resumed training against one that was
+not interrupted. Then the updates that all seeds together make in a second: the stacked engine
+directly, as a CUDA graph, in other precisions and with `torch.compile`; the plain model under
+`torch.func.vmap`; and DMD's public code, where a clone and the script that runs it are given.
+
+Every part runs in a process of its own with a limit of time, and every line of a part is guarded:
+what fails is recorded with its error, and the rest goes on. All of it takes at most eight minutes.
+
+What it needs: Python 3.11 or later, torch, numpy, h5py, pandas, scipy, PyYAML, filelock, tqdm and
+safetensors; and of the packages that a machine with PyTorch may lack: pydantic, pydantic-core,
+annotated-types and typing-inspection (pip install pydantic, or four wheels). DVC and MLflow are not
+needed, and no other package of the pipeline.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from benchmarks.engine import (
+    MOSEI,
+    MOSI,
+    TINY,
+    Fast,
+    Shape,
+    computing,
+    named,
+    random_corpus,
+    synchronise,
+)
+from benchmarks.measure import RESULTS, ROOT, Spread, Time, machine, markdown, rounded, scratch
+from benchmarks.measure import write as write_result
+from dhmd.base.errors import DhmdError, first_line
+from dhmd.training.config import Precision
+
+SHAPES = {shape.name: shape for shape in (MOSI, MOSEI, TINY)}
+TOTAL = 470  # seconds of all parts
+TURNS = 5  # of a measurement
+
+Line = dict[str, Any]
+
+
+class Part:
+    """One part: collects lines, and the errors of those that fail."""
+
+    def __init__(self, arguments: argparse.Namespace, device: torch.device) -> None:
+        self.arguments, self.device, self.name = arguments, device, arguments.part
+
+    @contextmanager
+    def line(self, name: str) -> Iterator[Line]:
+        """Yield a line to fill; print it, or the error that ended it."""
+        line: Line = {"part": self.name, "name": name}
+        try:
+            yield line
+        except Exception as error:
+            line["error"] = f"{type(error).__name__}: {first_line(error)}"
+        print(json.dumps(line), flush=True)
+
+    def fast(self, shape: Shape, seeds: Any, folder: Path, **options: Any) -> Fast:
+        """Build an engine on random utterances; the same numbers on every device."""
+        device = options.pop("device", self.device)
+        corpus = random_corpus(shape, 2 * shape.batch, device)
+        return Fast(shape, corpus, seeds, folder=folder, **options)
+
+
+# ---- correctness ---------------------------------------------------------------------------------
+
+
+def difference(found: Tensor, expected: Tensor) -> float:
+    """The norm of the difference over the norm of what is expected."""
+    found, expected = found.double().cpu(), expected.double().cpu()
+    return float((found - expected).norm() / expected.norm().clamp_min(1e-12))
+
+
+def check(line: Line, found: Tensor, expected: Tensor, limit: float) -> None:
+    """Write a difference and whether it is within its limit."""
+    value = difference(found, expected)
+    line |= {"difference": value, "limit": limit, "passed": value <= limit}
+
+
+def gradients(fast: Fast, precision: Precision = "float32") -> tuple[Tensor, Tensor]:
+    """Losses and gradients of one batch without dropout."""
+    fast.trainer.settings = replace(fast.trainer.settings, precision=precision)
+    fast.model.eval()
+    fast.trainer.optimiser.zero_grad()
+    losses = fast.trainer.backward(fast.planned())
+    return torch.stack(list(losses.values())), fast.trainer.optimiser.grads_P.clone()
+
+
+def steps(fast: Fast, count: int = 3) -> tuple[Tensor, Tensor]:
+    """Losses of some updates with dropout, `[count, E]`, and the weights after them."""
+    losses = torch.stack([fast.step().clone() for _ in range(count)])
+    return losses, fast.trainer.optimiser.values_P
+
+
+def checks(part: Part) -> None:
+    """Correctness, at the first shape with few seeds."""
+    shape, cpu = SHAPES[part.arguments.shapes[0]], torch.device("cpu")
+    with scratch() as folder:
+        expected = gradients(part.fast(shape, 2, folder, device=cpu))
+        for index, name in enumerate(("losses", "gradients")):
+            with part.line(f"{name}: device against CPU") as line:
+                check(line, gradients(part.fast(shape, 2, folder))[index], expected[index], 1e-3)
+        precisions: tuple[Precision, ...] = ("tf32", "bfloat16")
+        for precision in precisions:
+            with part.line(f"losses: {precision} against float32") as line:
+                found, _ = gradients(part.fast(shape, 2, folder), precision)
+                check(line, found, expected[0], 3e-2)
+        with part.line("three updates: again") as line:
+            once, again = (steps(part.fast(shape, 2, folder))[1] for _ in range(2))
+            check(line, again, once, 0.0)
+        with part.line("three updates: CUDA graph against direct calls") as line:
+            direct = steps(part.fast(shape, 2, folder))[1]
+            check(line, steps(part.fast(shape, 2, folder, cuda_graph=True))[1], direct, 1e-5)
+        with part.line("three updates: a seed alone against in company") as line:
+            company, _ = steps(part.fast(shape, [1, 2, 3], folder))
+            alone, _ = steps(part.fast(shape, [2], folder))
+            check(line, alone[:, 0], company[:, 1], 1e-4)
+        for graph in (False, True):
+            with part.line(f"resumed training, {'CUDA graph' if graph else 'direct'}") as line:
+                check(line, *resumed(part, shape, folder / str(graph), graph), 0.0)
+        with part.line("plain model under vmap: a seed alone against in company") as line:
+            pair, one = (part.fast(shape, seeds, folder, engine="plain") for seeds in ([1, 2], [2]))
+            check(line, gradients(one)[0][:, 0], gradients(pair)[0][:, 1], 1e-4)
+
+
+def resumed(part: Part, shape: Shape, folder: Path, graph: bool) -> tuple[Tensor, Tensor]:
+    """Weights of a training that was interrupted after its first epoch, and of one that was not."""
+    best = []
+    for name, epochs in (("interrupted", (1, 2)), ("whole", (2,))):
+        (own := folder / name).mkdir(parents=True)
+        for until in epochs:
+            fast = part.fast(shape, 2, own, cuda_graph=graph)
+            fast.trainer.settings = replace(fast.trainer.settings, epochs=until)
+            fast.trainer.run()
+        best.append(fast.trainer.average_P)
+    return best[0], best[1]
+
+
+# ---- speed ---------------------------------------------------------------------------------------
+
+
+def timed(step: Callable[[], object], device: torch.device, seconds: float) -> Spread:
+    """Seconds of one update: turns of as many updates as fill them, without waiting within."""
+    for _ in range(2):
+        step()
+    synchronise(device)
+    one = Time.of(lambda: (step(), synchronise(device))).wall
+    count = max(1, round(seconds / max(one, 1e-6)))
+
+    def turn() -> None:
+        for _ in range(count):
+            step()
+        synchronise(device)
+
+    return Spread.of([Time.of(turn).wall / count for _ in range(TURNS)])
+
+
+def measure(part: Part, line: Line, fast: Fast, seeds: int) -> None:
+    """Write seed-steps per second and the memory that a step adds, per seed."""
+    gpu = fast.device.type == "cuda"
+    if gpu:
+        torch.cuda.reset_peak_memory_stats()
+    spread = timed(fast.update, fast.device, part.arguments.seconds)
+    line |= {
+        "seeds": seeds,
+        "seconds": spread.median,
+        "seed_steps_per_second": seeds / spread.median,
+    }
+    if gpu:
+        line["mib_per_seed"] = torch.cuda.max_memory_allocated() / seeds / 2**20
+
+
+def kernels(fast: Fast) -> int:
+    """Count the kernels of one direct update; on a CPU the operations."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if gpu := fast.device.type == "cuda":
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    fast.update()
+    with torch.profiler.profile(activities=activities) as profile:
+        fast.update()
+        synchronise(fast.device)
+    kind = torch.autograd.DeviceType.CUDA if gpu else torch.autograd.DeviceType.CPU
+    return sum(event.device_type == kind for event in profile.events() or [])
+
+
+def engine(part: Part, shape: Shape) -> None:
+    """The stacked engine: direct calls, the graph, and the graph in other precisions."""
+    with scratch() as folder:
+        with part.line(f"{shape.name}, kernels of an update") as line:
+            line["kernels"] = kernels(part.fast(shape, 1, folder))
+        most = max(part.arguments.seeds)
+        for seeds in part.arguments.seeds:
+            for graph in (False, True):
+                name = "CUDA graph" if graph else "direct"
+                with part.line(f"{shape.name}, {name}") as line:
+                    measure(part, line, part.fast(shape, seeds, folder, cuda_graph=graph), seeds)
+                _free()
+        for precision in ("tf32", "bfloat16"):
+            with part.line(f"{shape.name}, CUDA graph, {precision}") as line:
+                fast = part.fast(shape, most, folder, cuda_graph=True)
+                fast.trainer.settings = replace(fast.trainer.settings, precision=precision)
+                measure(part, line, fast, most)
+            _free()
+
+
+def vmapped(part: Part, shape: Shape) -> None:
+    """The plain model under vmap, directly and as a graph."""
+    with scratch() as folder:
+        for seeds in part.arguments.seeds:
+            for graph in (False, True):
+                name = "plain model under vmap" + ", CUDA graph" * graph
+                with part.line(f"{shape.name}, {name}") as line:
+                    fast = part.fast(shape, seeds, folder, cuda_graph=graph, engine="plain")
+                    fast.model.capturable = graph
+                    measure(part, line, fast, seeds)
+                    line["members"] = cast(Any, fast.model).mode
+                _free()
+
+
+def compiled(part: Part, shape: Shape) -> None:
+    """The stacked engine through `torch.compile`, with dropout bits that the compiler can read."""
+    with scratch() as folder:
+        for seeds in (min(part.arguments.seeds), max(part.arguments.seeds)):
+            with part.line(f"{shape.name}, torch.compile") as line:
+                fast = part.fast(shape, seeds, folder)
+                fast.members.bits = partial(_bits, seeds, part.device)  # type: ignore[method-assign]
+                losses = torch.compile(fast.model.losses, dynamic=False)
+                fast.model.losses = losses  # type: ignore[method-assign]
+                start = time.perf_counter()
+                fast.step()
+                line["compile_seconds"] = time.perf_counter() - start
+                measure(part, line, fast, seeds)
+            _free()
+
+
+def _bits(seeds: int, device: torch.device, *shape: int) -> Tensor:
+    return torch.randint(-32768, 32768, (seeds, *shape), dtype=torch.int16, device=device)
+
+
+def _free() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def rival(part: Part) -> None:
+    """DMD's public code at MOSI's shape: one seed, through the script that was given."""
+    with part.line("MOSI, DMD's public code") as line:
+        spec = importlib.util.spec_from_file_location("rival", part.arguments.rival)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        torch.set_deterministic_debug_mode("default")
+        step = module.dmd(part.arguments.dmd.resolve(), part.device)
+        spread = timed(step, part.device, part.arguments.seconds)
+        line |= {"seeds": 1, "seconds": spread.median, "seed_steps_per_second": 1 / spread.median}
+
+
+def parts(arguments: argparse.Namespace) -> dict[str, tuple[Callable[[Part], None], int]]:
+    """Every part by name: what it runs, and seconds at most."""
+    found: dict[str, tuple[Callable[[Part], None], int]] = {"checks": (checks, 100)}
+    for work, seconds in ((engine, 75), (vmapped, 60), (compiled, 90)):
+        for name in arguments.shapes:
+            found[f"{work.__name__} {name}"] = (partial(work, shape=SHAPES[name]), seconds)
+        if work is engine and arguments.dmd is not None:
+            found["rival"] = (rival, 30)
+    return found
+
+
+def run_parts(arguments: argparse.Namespace) -> list[Line]:
+    """Run every part in a process of its own and return the lines of all."""
+    rows: list[Line] = []
+    start = time.perf_counter()
+    for name, (_, most) in parts(arguments).items():
+        if arguments.only and not name.startswith(tuple(arguments.only)):
+            continue
+        left = arguments.total - (time.perf_counter() - start)
+        if left < 5:
+            rows.append({"part": name, "name": name, "error": "no time was left"})
+            continue
+        command = [sys.executable, "-m", "benchmarks.gpu", *sys.argv[1:], "--part", name]
+        environment = {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+        try:
+            done = subprocess.run(
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdout=subprocess.PIPE,
+                text=True,
+                timeout=min(most, left),
+                check=False,
+            )
+            output, error = done.stdout, f"exit status {done.returncode}" * (done.returncode != 0)
+        except subprocess.TimeoutExpired as expired:
+            output = expired.stdout.decode() if expired.stdout else ""
+            error = f"stopped after {min(most, left):.0f} s"
+        found = [json.loads(text) for text in output.splitlines() if text.startswith("{")]
+        rows += found
+        if error:
+            rows.append({"part": name, "name": name, "error": error})
+        for line in [*found, *(rows[-1:] if error else [])]:
+            print(_told(line), flush=True)
+    return rows
+
+
+def _told(line: Line) -> str:
+    """One line for the terminal."""
+    if "error" in line:
+        return f"FAILED  {line['name']}: {line['error']}"
+    if "passed" in line:
+        verdict = "ok    " if line["passed"] else "WRONG "
+        return f"{verdict}  {line['name']}: {line['difference']:.1e} (at most {line['limit']:g})"
+    if "kernels" in line:
+        return f"        {line['name']}: {line['kernels']}"
+    rate = rounded(line["seed_steps_per_second"])
+    return f"        {line['name']}, {line['seeds']} seeds: {rate} seed-steps/s"
+
+
+def table(rows: list[Line]) -> str:
+    """What the page shows: checks, then a row per way of computing and a column per seeds."""
+    checked = [
+        [line["name"], line.get("error") or f"{line['difference']:.1e} of {line['limit']:g}"]
+        for line in rows
+        if line["part"] == "checks"
+    ]
+    speeds = [line for line in rows if "seeds" in line]
+    seeds = sorted({line["seeds"] for line in speeds})
+    by_name: dict[str, dict[int, Line]] = {}
+    for line in speeds:
+        by_name.setdefault(line["name"], {})[line["seeds"]] = line
+    body = []
+    for name, found in by_name.items():
+        memory = [
+            rounded(line["mib_per_seed"]) for line in found.values() if "mib_per_seed" in line
+        ]
+        cells = [rounded(found[s]["seed_steps_per_second"]) if s in found else "" for s in seeds]
+        body.append([name, *cells, memory[-1] if memory else ""])
+    header = ["seed-steps/s", *(f"{s} seed{'s' * (s > 1)}" for s in seeds), "MiB per seed"]
+    failed = [f"- {line['name']}: {line['error']}" for line in rows if "error" in line]
+    counted = [f"- {line['name']}: {line['kernels']}" for line in rows if "kernels" in line]
+    pieces = [markdown(["check", "difference of limit"], checked), markdown(header, body)]
+    return "\n\n".join([*pieces, *(["\n".join([*counted, *failed])] if counted or failed else [])])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        prog="python -m benchmarks.gpu",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["MOSI", "MOSEI"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 4, 16, 64])
+    parser.add_argument("--only", nargs="+", help="only the parts that start with one of these")
+    parser.add_argument("--dmd", type=Path, help="a clone of DMD's public code")
+    parser.add_argument("--rival", type=Path, default=ROOT.parent / "shared/rivals/dmd_step.py")
+    parser.add_argument("--seconds", type=float, default=0.4, help="of a turn; five are taken")
+    parser.add_argument("--total", type=float, default=TOTAL, help="seconds of all parts")
+    parser.add_argument("--json", type=Path, default=RESULTS / "gpu.json")
+    parser.add_argument("--part", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    try:
+        with computing(arguments.device, None) as device:
+            if arguments.part is not None:
+                work, _ = parts(arguments)[arguments.part]
+                work(Part(arguments, device))
+                return
+            about = machine(device=named(device))
+    except DhmdError as error:
+        raise SystemExit(str(error)) from error
+    rows = run_parts(arguments)
+    print("\n" + table(rows))
+    write_result(arguments.json, "gpu", {"machine": about, "rows": rows})
+    if any(line.get("passed") is False for line in rows):
+        raise SystemExit("the GPU's numbers differ from the expected ones")
+
+
+if __name__ == "__main__":
+    main()
