@@ -203,24 +203,21 @@ def _selection(arguments: argparse.Namespace) -> int:
 def _models(arguments: argparse.Namespace) -> int:
     """Write metrics/studies/models-DATASET.json and the section 'All models' of docs/results.md."""
     from benchmarks.studies.models import compare_models, page
-    from dhmd.base.files import write_text
-    from dhmd.cli.readme import with_tables
-    from dhmd.evaluation.files import json_text, read_object
+    from dhmd.evaluation.files import read_object
 
+    root, study = Path.cwd(), f"models-{arguments.dataset}"
     found = compare_models(
-        Path.cwd(),
+        root,
         arguments.dataset,
         seeds=tuple(arguments.seeds),
         models=arguments.models,
         candidate=arguments.candidate,
     )
-    write_text(Path("metrics", "studies", f"models-{arguments.dataset}.json"), json_text(found))
-    kept = sorted(Path("metrics", "studies").glob("models-*.json"))
-    pages = "\n\n".join(page(read_object(path)) for path in kept)
-    path = Path("docs", "results.md")
-    text = path.read_text(encoding="utf-8")
-    write_text(path, with_tables(text, {"models": pages}.get, str(path)))
-    print(f"{page(found)}\nwrote metrics/studies/models-{arguments.dataset}.json and {path}")
+    print(page(found))
+    others = sorted((root / "metrics" / "studies").glob("models-*.json"))
+    kept = {path.stem: read_object(path) for path in others} | {study: found}
+    texts = {"models": "\n\n".join(page(kept[name]) for name in sorted(kept))}
+    _write(root, study, found, texts)
     return 0
 
 

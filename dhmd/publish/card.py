@@ -18,7 +18,7 @@ from dhmd.evaluation.metrics import COLUMNS, score
 from dhmd.evaluation.model_outputs import OUTPUTS, read_outputs
 from dhmd.evaluation.statistics import utterance_intervals, video_indices
 from dhmd.evaluation.tables import ORACLE, Table, trivial_title
-from dhmd.models.registry import DHMD
+from dhmd.models.cards import DHMD
 from dhmd.recipes import Recipe, load_recipe
 from dhmd.training.weights import Description
 
