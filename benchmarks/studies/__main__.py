@@ -48,13 +48,15 @@ def _parser() -> argparse.ArgumentParser:
         help="train and evaluate every model on a dataset, with the settings that were selected",
     )
     for study, seeds in ((selection, _SEEDS), (models, [1, 2, 3, 4, 5])):
-        study.add_argument(
-            "dataset", help="its candidates are recipes/candidates/DATASET.yaml, or default.yaml"
-        )
         study.add_argument("--seeds", type=_seed, nargs="+", default=seeds)
         study.add_argument(
             "--models", nargs="+", default=[], help="default: all that its modalities allow"
         )
+    candidates = "its candidates are recipes/candidates/DATASET.yaml, or default.yaml"
+    selection.add_argument("dataset", help=candidates)
+    models.add_argument(
+        "dataset", nargs="?", help=f"{candidates}; without one, only docs/results.md is written"
+    )
     selection.add_argument("--candidates", nargs="+", default=[], help="default: all")
     selection.add_argument(
         "--shuffle-words",
@@ -205,19 +207,20 @@ def _models(arguments: argparse.Namespace) -> int:
     from benchmarks.studies.models import compare_models, page
     from dhmd.evaluation.files import read_object
 
-    root, study = Path.cwd(), f"models-{arguments.dataset}"
-    found = compare_models(
-        root,
-        arguments.dataset,
-        seeds=tuple(arguments.seeds),
-        models=arguments.models,
-        candidate=arguments.candidate,
-    )
-    print(page(found))
-    others = sorted((root / "metrics" / "studies").glob("models-*.json"))
-    kept = {path.stem: read_object(path) for path in others} | {study: found}
-    texts = {"models": "\n\n".join(page(kept[name]) for name in sorted(kept))}
-    _write(root, study, found, texts)
+    root = Path.cwd()
+    stored = sorted((root / "metrics" / "studies").glob("models-*.json"))
+    found = {path.stem: read_object(path) for path in stored}
+    if arguments.dataset is not None:
+        found[f"models-{arguments.dataset}"] = compare_models(
+            root,
+            arguments.dataset,
+            seeds=tuple(arguments.seeds),
+            models=arguments.models,
+            candidate=arguments.candidate,
+        )
+    text = "\n\n".join(page(found[study]) for study in sorted(found))
+    for study, summary in found.items():
+        _write(root, study, summary, {"models": text})
     return 0
 
 

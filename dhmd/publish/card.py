@@ -18,7 +18,7 @@ from dhmd.evaluation.metrics import COLUMNS, score
 from dhmd.evaluation.model_outputs import OUTPUTS, read_outputs
 from dhmd.evaluation.statistics import utterance_intervals, video_indices
 from dhmd.evaluation.tables import ORACLE, Table, trivial_title
-from dhmd.models.cards import DHMD
+from dhmd.models.cards import DHMD, model_title
 from dhmd.recipes import Recipe, load_recipe
 from dhmd.training.weights import Description
 
@@ -61,7 +61,7 @@ def model_card(model: Path, description: Description, *, root: Path | None, lice
     task = "classification" if description.class_names else "regression"
     results = _results(model, description, task, root)
     architecture = description.configuration.architecture
-    title = f"{'DHMD' if architecture == DHMD else architecture} on {description.dataset}"
+    title = f"{model_title(architecture) or architecture} on {description.dataset}"
     metadata: dict[str, Any] = {
         "library_name": "dhmd",
         "license": license_ or ("mit" if generated else "other"),

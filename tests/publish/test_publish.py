@@ -16,7 +16,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.config.schema import as_json
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.job import evaluate_job
-from dhmd.prediction import predict_folder
+from dhmd.prediction.model import Model
 from dhmd.publish import export
 from tests.prediction.conftest import one_thread, trained, trained_classes
 from tests.prediction.corpora import Pipeline, recipe
@@ -47,9 +47,8 @@ def project(trained: Pipeline, tmp_path: Path) -> Path:
 
 
 def _predicted(pipeline: Pipeline, model: Path, folder: Path) -> bytes:
-    inputs = pipeline.inputs(folder)
-    predict_folder(model, inputs, folder / "predictions.csv", device="cpu")
-    return (folder / "predictions.csv").read_bytes()
+    table = Model(model, "cpu").run(pipeline.inputs(folder)).table()
+    return table.to_csv().encode()
 
 
 def _python(code: str, hub: Hub, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
