@@ -109,9 +109,10 @@ class _Evaluation:
             {split: {s: found.values for s, found in scores[split].items()} for split in SPLITS},
             predictions,
             truth_N,
+            corpus.class_names,
         )
         columns = {"label": labels_N, **{f"seed_{seed}": p_N for seed, p_N in test.items()}}
-        if self.task == "classification":
+        if self.task != "regression":
             columns = {name: values.astype(np.int64) for name, values in columns.items()}
         no_truth: dict[str, Any] = {"id": [], "truth": []}
         truth = no_truth if truth_N is None else {"id": self.ids, "truth": truth_N}
