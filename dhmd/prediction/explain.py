@@ -81,7 +81,7 @@ def explain(
     if code_words is None and words is not None:
         code_words = words_of_codes(codes, words, data.modalities, present_NM)
     return Explanations(
-        task=_task(description),
+        task=description.task.kind,
         ids=tuple(ids),
         seeds=description.seeds,
         modalities=tuple(data.modalities),
@@ -91,12 +91,6 @@ def explain(
         words=words,
         code_words=code_words or {},
     )
-
-
-def _task(description: Description) -> str:
-    if description.task.classes is None:
-        return "regression"
-    return "multilabel" if description.task.multilabel else "classification"
 
 
 def trained_code_words(
