@@ -26,6 +26,13 @@ class Task:
     multilabel: bool = False
 
     @property
+    def kind(self) -> str:
+        """Regression, classification or multilabel, as in recipes and aligned features files."""
+        if self.classes is None:
+            return "regression"
+        return "multilabel" if self.multilabel else "classification"
+
+    @property
     def outputs(self) -> int:
         """O: 1 for regression, C for classes."""
         return self.classes or 1

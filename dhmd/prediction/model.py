@@ -18,7 +18,7 @@ import torch
 
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.label_sets import set_names
-from dhmd.data.aligned.corpus import Corpus
+from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.alignment import Origin, WordEncoder
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
@@ -107,6 +107,10 @@ class Model:
         folder: a model directory, such as models/demo; nothing else of the project is read.
         device: where to compute: auto (a GPU if there is one), cpu or cuda.
 
+    Attributes:
+        corpus: the training data, or their aligned features file: explanations describe a
+            dictionary code by its words. None looks for it in the repository.
+
     Raises:
         DhmdError: it is no model directory, or is damaged.
     """
@@ -117,6 +121,7 @@ class Model:
         self.folder = Path(folder)
         self.device = device
         self.description: Description = read_description(self.folder)
+        self.corpus: Corpus | Path | None = None
         self._last: tuple[Utterances, Explanations | None] | None = None
 
     @staticmethod
@@ -193,6 +198,8 @@ class Model:
         own = self.description
         features = {name: own.features[name] for name in own.inputs}
         if isinstance(source, Corpus):
+            if source.identity == own.identity:
+                self.corpus = source
             return Utterances.of_corpus(source, features, own.alignment)
         if own.origin is None:
             raise DhmdError(
@@ -235,15 +242,18 @@ class Model:
         """Explain all utterances."""
         from dhmd.prediction.explain import explain, trained_code_words
 
+        corpus, own = self.corpus, self.description
+        if isinstance(corpus, Path):
+            corpus = read_corpus(corpus, fold=own.fold)
         with prepared(ComputeConfig(device=self.device)):
             return explain(
                 self.learner,
                 self.members,
-                self.description,
+                own,
                 self.device_corpus(utterances),
                 utterances.ids,
                 words=utterances.words,
-                code_words=trained_code_words(self.folder, self.description),
+                code_words=trained_code_words(self.folder, own, corpus),
             )
 
     def device_corpus(self, utterances: Utterances) -> DeviceCorpus:

@@ -58,7 +58,7 @@ def model_card(model: Path, description: Description, *, root: Path | None, lice
     """
     recipe = _recipe(root, description.dataset)
     generated = recipe is not None and recipe.format == "generated"
-    task = "classification" if description.class_names else "regression"
+    task = description.task.kind
     results = _results(model, description, task, root)
     architecture = description.configuration.architecture
     title = f"{model_title(architecture) or architecture} on {description.dataset}"

@@ -22,6 +22,7 @@ from dhmd.config.yaml12 import load_yaml
 from dhmd.data.csd import open_sequence, write_sequence
 from dhmd.data.synthetic import GeneratorConfig, generate
 from dhmd.prediction.model import Model
+from dhmd.publish import export
 from dhmd.settings import load_params
 from stages._entry import Stage
 from tests.data.formats.files import (
@@ -236,6 +237,16 @@ def test_from_files_to_metrics(
     if name in ("mosi", "mosei_emotions"):
         labels = Path("data", "raw", name, "labels.csd")
     check_prediction(name, Path("data", "raw", name), labels)
+    if name == "iemocap_mult":
+        export(Path("models", name), Path("exported"), root=root)
+        card = Path("exported", "README.md").read_text(encoding="utf-8")
+        assert "multilabel with the classes neutral, happy, sad, angry" in card
+        assert "Weighted F1" in card
+        table = Model(Path("exported"), "cpu").predict(Path("data", "raw", name))
+        assert set("+".join(table["mean"]).split("+")) <= {*recipe["labels"]["classes"], "none"}
+        assert (
+            table[[f"probability_{one}" for one in recipe["labels"]["classes"]]].notna().all(axis=None)
+        )
 
 
 @pytest.mark.real
