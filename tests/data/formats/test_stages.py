@@ -245,7 +245,9 @@ def test_from_files_to_metrics(
         table = Model(Path("exported"), "cpu").predict(Path("data", "raw", name))
         assert set("+".join(table["mean"]).split("+")) <= {*recipe["labels"]["classes"], "none"}
         assert (
-            table[[f"probability_{one}" for one in recipe["labels"]["classes"]]].notna().all(axis=None)
+            table[[f"probability_{one}" for one in recipe["labels"]["classes"]]]
+            .notna()
+            .all(axis=None)
         )
 
 
