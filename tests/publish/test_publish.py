@@ -16,7 +16,6 @@ from dhmd.base.errors import DhmdError
 from dhmd.config.schema import as_json
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.job import evaluate_job
-from dhmd.prediction import predict_folder
 from dhmd.publish import export
 from tests.prediction.conftest import one_thread, trained, trained_classes
 from tests.prediction.corpora import Pipeline, recipe
@@ -46,12 +45,6 @@ def project(trained: Pipeline, tmp_path: Path) -> Path:
     return root
 
 
-def _predicted(pipeline: Pipeline, model: Path, folder: Path) -> bytes:
-    inputs = pipeline.inputs(folder)
-    predict_folder(model, inputs, folder / "predictions.csv", device="cpu")
-    return (folder / "predictions.csv").read_bytes()
-
-
 def _python(code: str, hub: Hub, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run code in a process of its own: huggingface_hub reads its settings when imported."""
     settings = {"HF_ENDPOINT": hub.address, "HF_HOME": str(folder / "hf"), "HF_TOKEN": "hf_x"}
@@ -67,22 +60,24 @@ FETCH = "import sys; from dhmd.publish import fetch; print(fetch(sys.argv[1]))"
 def test_a_model_from_the_hub_predicts_the_same_bits(
     trained: Pipeline, project: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
+    out, inputs = tmp_path / "out", trained.inputs(tmp_path / "inputs")
     arguments = [str(trained.model), "--out", str(out), "--push", "me/tiny", "--private"]
+    tables = []
     with running_hub() as hub:
         pushed = _python(RUN, hub, project, "export", *arguments)
         assert pushed.returncode == 0, pushed.stderr
         assert pushed.stdout.splitlines()[-1] == f"uploaded {hub.address}/me/tiny"
         assert hub.visibility == {"me/tiny": "private"}
-        fetched = _python(FETCH, hub, tmp_path, "me/tiny")
-        assert fetched.returncode == 0, fetched.stderr
+        for model in (str(trained.model), str(out), "me/tiny", "me/tiny@main"):
+            table = tmp_path / f"{len(tables)}.csv"
+            words = [str(inputs), "--model", model, "--output", str(table), "--device", "cpu"]
+            predicted = _python(RUN, hub, tmp_path, "predict", *words)
+            assert predicted.returncode == 0, predicted.stderr
+            tables.append(table.read_bytes())
     names = {path.name for path in out.iterdir()}
     seeds = {"seed-4.safetensors", "seed-7.safetensors"}
     assert names == {"README.md", "model.json", "history.csv", *seeds}
-    snapshot = Path(fetched.stdout.splitlines()[-1])
-    expected = _predicted(trained, trained.model, tmp_path / "a")
-    assert _predicted(trained, out, tmp_path / "b") == expected
-    assert _predicted(trained, snapshot, tmp_path / "c") == expected
+    assert len(set(tables)) == 1
 
 
 def test_what_is_not_on_the_hub_is_one_sentence(tmp_path: Path) -> None:
