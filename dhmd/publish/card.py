@@ -18,7 +18,7 @@ from dhmd.evaluation.metrics import COLUMNS, score
 from dhmd.evaluation.model_outputs import OUTPUTS, read_outputs
 from dhmd.evaluation.statistics import utterance_intervals, video_indices
 from dhmd.evaluation.tables import ORACLE, Table, trivial_title
-from dhmd.models.registry import DHMD
+from dhmd.models.cards import DHMD, model_title
 from dhmd.recipes import Recipe, load_recipe
 from dhmd.training.weights import Description
 
@@ -58,10 +58,10 @@ def model_card(model: Path, description: Description, *, root: Path | None, lice
     """
     recipe = _recipe(root, description.dataset)
     generated = recipe is not None and recipe.format == "generated"
-    task = "classification" if description.class_names else "regression"
+    task = _task(description)
     results = _results(model, description, task, root)
     architecture = description.configuration.architecture
-    title = f"{'DHMD' if architecture == DHMD else architecture} on {description.dataset}"
+    title = f"{model_title(architecture) or architecture} on {description.dataset}"
     metadata: dict[str, Any] = {
         "library_name": "dhmd",
         "license": license_ or ("mit" if generated else "other"),
@@ -92,6 +92,12 @@ def model_card(model: Path, description: Description, *, root: Path | None, lice
         table=None if results is None else _table(task, results).to_markdown(),
         version=dhmd.__version__,
     )
+
+
+def _task(description: Description) -> str:
+    if description.task.classes is None:
+        return "regression"
+    return "multilabel" if getattr(description.task, "multilabel", False) else "classification"
 
 
 def _recipe(root: Path | None, name: str) -> Recipe | None:
