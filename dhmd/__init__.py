@@ -6,9 +6,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dhmd.api import Model, load_corpus, train
+    from dhmd.api import Model, compare, load_corpus, train
 
-__all__ = ["Model", "load_corpus", "train"]
+__all__ = ["Model", "compare", "load_corpus", "train"]
 
 __version__ = "0.2.0"
 

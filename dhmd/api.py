@@ -18,6 +18,7 @@ from typing import Any
 # PyTorch reads it once, when it is imported: deterministic cuBLAS needs a fixed workspace.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
+import pandas as pd
 from tqdm import tqdm
 
 import dhmd
@@ -29,12 +30,13 @@ from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.download import find_local, ordered_sources, wanted_files
 from dhmd.data.download.obtaining import obtain
 from dhmd.data.formats.aligning import align_dataset
+from dhmd.evaluation.tables import variant_title
 from dhmd.prediction.model import Model
 from dhmd.recipes import RECIPES_FOLDER, defaults_folder, repository_root
 from dhmd.settings import PARAMS_FILE, Settings, load_params
 from dhmd.training.observer import SilentObserver
 
-__all__ = ["Model", "load_corpus", "train"]
+__all__ = ["Model", "compare", "load_corpus", "train"]
 
 
 def load_corpus(name: str, *, test_labels: bool = False, **settings: Any) -> Corpus:
@@ -105,6 +107,50 @@ def train(
         encoder = load_encoder(workspace.settings.features.encoder, workspace.root)
     train_job(configuration, aligned, folder / "pretrained", target, encoder=encoder, **common)
     return Model(target, workspace.settings.compute.device)
+
+
+def compare(
+    models: Sequence[Model | str],
+    *,
+    corpus: Corpus | None = None,
+    metric: str | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Compare test scores, paired by seed with those of the first model.
+
+    Args:
+        models: trained models; or names as `dhmd.comparison.compare` takes them: models and
+            variants of the repository, revisions, experiments, CSV files of predictions.
+        corpus: what the models were trained on, with its test labels; None loads it by its name.
+        metric: of the differences; None for MAE, or weighted F1 of a classification.
+        options: those of `dhmd.comparison.compare`, if there are only names.
+
+    Returns:
+        One row per model: scores, the difference from the first, and its intervals over seeds and
+        over utterances; see `dhmd.comparison.compare`.
+
+    Raises:
+        DhmdError: the results may not be compared, or a model is unknown.
+    """
+    from dhmd import comparison
+
+    given = [model for model in models if isinstance(model, Model)]
+    if not given:
+        names = [str(model) for model in models]
+        return comparison.compare(names, metric=metric, **options)
+    if len(given) < len(models):
+        raise DhmdError("compare takes either models or names, not both")
+    if corpus is None:
+        own = given[0].description
+        settings = {"data.alignment": own.alignment, "data.fold": own.fold}
+        corpus = load_corpus(own.dataset, test_labels=True, **settings)
+    folders: dict[str, Path] = {}
+    for model in given:
+        name = variant_title(model.description.configuration.architecture)
+        if name in folders:
+            name = str(model.folder)
+        folders[name] = model.folder
+    return comparison.compare_folders(folders, corpus, metric=metric)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import pandas as pd
 
 from dhmd.base.errors import DhmdError
 from dhmd.config.yaml12 import parse_yaml
+from dhmd.data.aligned import Corpus
 from dhmd.evaluation import files, statistics
 from dhmd.evaluation.metrics import COLUMNS, METRICS, PRIMARY, deterioration_sign, score
 from dhmd.evaluation.model_outputs import OUTPUTS, read_outputs
@@ -69,9 +70,46 @@ def compare(
     """
     root = root or repository_root()
     found = dataset or _only_dataset(root)
-    if len(names) < 2:
+    return _compared([_load(root, found, name, by) for name in names], by, metric, sort)
+
+
+def compare_folders(
+    folders: Mapping[str, Path], corpus: Corpus, *, metric: str | None = None
+) -> pd.DataFrame:
+    """Compare model directories by name like `compare`.
+
+    Args:
+        corpus: the aligned corpus that they were trained on, with its test labels.
+
+    Raises:
+        DhmdError: a model was trained on another corpus, or a seed diverged.
+    """
+    identity = files.Identity(corpus.name, corpus.task, corpus.identity, corpus.fold)
+    test, valid = corpus.index("test"), corpus.index("valid")
+    labels_N = corpus.labels_N.astype(np.float64)
+    ids = tuple(corpus.ids[row] for row in test)
+    entries = []
+    for name, folder in folders.items():
+        outputs = read_outputs(folder)
+        if outputs.identity != corpus.identity:
+            raise DhmdError(f"{folder} was trained on another corpus than {corpus.name}")
+        by_seed = outputs.by_seed(outputs.prediction_EN, test, "prediction")
+        own = files.Predictions(ids, labels_N[test], tuple(by_seed), np.stack([*by_seed.values()]))
+        known = Evaluated(identity, own, {})
+        scores = {
+            seed: score(corpus.task, p_N, labels_N[valid]).values
+            for seed, p_N in outputs.by_seed(outputs.prediction_EN, valid, "prediction").items()
+        }
+        entries.append(_Entry(name, _evaluated(known, by_seed), scores))
+    return _compared(entries, (), metric, None)
+
+
+def _compared(
+    entries: Sequence[_Entry], by: Sequence[str], metric: str | None, sort: str | None
+) -> pd.DataFrame:
+    """Return the table of `compare`."""
+    if len(entries) < 2:
         raise DhmdError("a comparison needs at least two names")
-    entries = [_load(root, found, name, by) for name in names]
     titles = [entry.name for entry in entries]
     for title in titles:
         if titles.count(title) > 1:
@@ -100,7 +138,7 @@ def compare(
     if sort is not None:
         table = _sorted(table, sort, entries, task)
     count = len(first.predictions.ids)
-    table.attrs = {"dataset": found, "utterances": count, "reference": titles[0]}
+    table.attrs = {"dataset": first.identity.dataset, "utterances": count, "reference": titles[0]}
     table.attrs |= {"task": task, "metric": metric, "by": tuple(by)}
     return table
 

@@ -44,8 +44,7 @@ from benchmarks.studies.generated import (
     predictions_of_test,
     write_aligned,
 )
-from benchmarks.studies.kept import code_key, read_kept, run_missing
-from benchmarks.studies.selection import selected_scores
+from benchmarks.studies.kept import code_key, read_kept, run_missing, selected_scores
 from dhmd.ablation.variants import configure
 from dhmd.base.files import json_sha256, write_text
 from dhmd.data.aligned import read_corpus

@@ -270,17 +270,14 @@ def _words(data: ReportData, space: str, codes_NMK: Array, index: WordIndex) -> 
 
 def _utterances(data: ReportData) -> list[Block]:
     corpus, labels_N = data.corpus, data.all_labels
-    splits = {split: corpus.index(split) for split in ("test", "valid", "train")}
-    every = explain_outputs(data.outputs, corpus, np.concatenate(list(splits.values())))
-    rows, start, counts = [], 0, []
-    for split, found in splits.items():
-        at = np.arange(start, start + len(found))
-        start += len(found)
-        error_N = errors(every.task, every.outputs[:, at], labels_N[found])
-        limit = _MAX_TEST if split == "test" else _MAX_OTHER
-        rows.append(found[np.sort(np.argsort(-error_N, kind="stable")[:limit])])
-        counts.append(f"{len(rows[-1]):,} of {len(found):,} {split}")
-    chosen = np.concatenate(rows)
+    outputs = data.outputs.arrays["prediction"].reshape(len(data.seeds), len(labels_N), -1)
+    order_N = np.argsort(-errors(data.task, outputs, labels_N), kind="stable")
+    parts, counts = [], []
+    for split in ("test", "valid", "train"):
+        worst = order_N[corpus.split_N[order_N] == split]
+        parts.append(np.sort(worst[: _MAX_TEST if split == "test" else _MAX_OTHER]))
+        counts.append(f"{len(parts[-1]):,} of {len(worst):,} {split}")
+    chosen = np.concatenate(parts)
     shown = view(
         explain_outputs(data.outputs, corpus, chosen),
         corpus.low,

@@ -63,6 +63,7 @@ function utterances(root) {
     const search = choice("search").toLowerCase();
     shown = data.items.filter(item =>
       ["video", "split"].every(name => !choice(name) || item[name] === choice(name)) &&
+      (!choice("least") || item.error > Number(choice("least"))) &&
       (!choice("group") || groupsOf(item).includes(choice("group"))) &&
       (!search || (item.id + " " + item.words).toLowerCase().includes(search)));
     const key = {error: item => -item.error, prediction: item => -item.mean,
@@ -125,8 +126,10 @@ function utterances(root) {
       make(row, "td", {}, item.id);
       make(row, "td", {class: "n"}, item.time ? clock(item.time[0]) : item.split || "");
       make(row, "td", {class: "n"}, predicted(item));
-      make(row, "td", {class: "n"}, "label" in item ? labelOf(item.label) : "");
-      make(row, "td", {class: "n"}, "error" in item ? number(item.error) : "");
+      if ("label" in item) {
+        make(row, "td", {class: "n"}, labelOf(item.label));
+        make(row, "td", {class: "n"}, number(item.error));
+      }
       make(row, "td", {}, item.mover < 0 ? "–" :
         data.modalities[item.mover] + " " + signed(item.moves[item.mover]));
       make(row, "td", {}, item.words || "–");

@@ -69,6 +69,13 @@ def test_single_utterances(drawn: Places, tmp_path: Path) -> None:
         )
         assert 0 < len(labels) < SIZES["test"]
         assert set(labels) == {"−"}
+        limit = listed[len(listed) // 2]
+        browser.evaluate(choose.format("group", ""))
+        browser.evaluate(choose.format("split", ""))
+        browser.evaluate(choose.format("least", limit))
+        found = browser.evaluate(errors)
+        assert 0 < len(found) < len(listed)
+        assert min(found) >= limit  # both rounded
         browser.click(".rows tr")
         text = browser.evaluate("document.querySelector('.details').innerText")
         for part in ("Edges, homogeneous", "Edges, heterogeneous", "Active codes", "by seed"):
