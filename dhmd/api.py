@@ -106,7 +106,9 @@ def train(
 
         encoder = load_encoder(workspace.settings.features.encoder, workspace.root)
     train_job(configuration, aligned, folder / "pretrained", target, encoder=encoder, **common)
-    return Model(target, workspace.settings.compute.device)
+    trained = Model(target, workspace.settings.compute.device)
+    trained.corpus = aligned
+    return trained
 
 
 def compare(

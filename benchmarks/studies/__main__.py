@@ -48,13 +48,21 @@ def _parser() -> argparse.ArgumentParser:
         help="train and evaluate every model on a dataset, with the settings that were selected",
     )
     for study, seeds in ((selection, _SEEDS), (models, [1, 2, 3, 4, 5])):
-        study.add_argument(
-            "dataset", help="its candidates are recipes/candidates/DATASET.yaml, or default.yaml"
-        )
         study.add_argument("--seeds", type=_seed, nargs="+", default=seeds)
         study.add_argument(
             "--models", nargs="+", default=[], help="default: all that its modalities allow"
         )
+    candidates = "its candidates are recipes/candidates/DATASET.yaml, or default.yaml"
+    selection.add_argument("dataset", help=candidates)
+    models.add_argument(
+        "dataset", nargs="?", help=f"{candidates}; without one, only docs/results.md is written"
+    )
+    selection.add_argument("--candidates", nargs="+", default=[], help="default: all")
+    selection.add_argument(
+        "--shuffle-words",
+        action="store_true",
+        help="put the words of every utterance in random order: does a model use their order?",
+    )
     models.add_argument(
         "--candidate", help="settings for every model (default: what selection chose, else recipe)"
     )
@@ -183,8 +191,11 @@ def _selection(arguments: argparse.Namespace) -> int:
         seeds=tuple(arguments.seeds),
         processes=arguments.processes or default_processes(),
         models=arguments.models,
+        names=arguments.candidates,
+        shuffled=arguments.shuffle_words,
     )
-    path = Path("metrics", "studies", f"selection-{arguments.dataset}.json")
+    name = f"selection-{arguments.dataset}{'-shuffled' * arguments.shuffle_words}.json"
+    path = Path("metrics", "studies", name)
     write_text(path, json_text(found))
     print(table(found))
     print(f"wrote {path}")
@@ -194,24 +205,22 @@ def _selection(arguments: argparse.Namespace) -> int:
 def _models(arguments: argparse.Namespace) -> int:
     """Write metrics/studies/models-DATASET.json and the section 'All models' of docs/results.md."""
     from benchmarks.studies.models import compare_models, page
-    from dhmd.base.files import write_text
-    from dhmd.cli.readme import with_tables
-    from dhmd.evaluation.files import json_text, read_object
+    from dhmd.evaluation.files import read_object
 
-    found = compare_models(
-        Path.cwd(),
-        arguments.dataset,
-        seeds=tuple(arguments.seeds),
-        models=arguments.models,
-        candidate=arguments.candidate,
-    )
-    write_text(Path("metrics", "studies", f"models-{arguments.dataset}.json"), json_text(found))
-    kept = sorted(Path("metrics", "studies").glob("models-*.json"))
-    pages = "\n\n".join(page(read_object(path)) for path in kept)
-    path = Path("docs", "results.md")
-    text = path.read_text(encoding="utf-8")
-    write_text(path, with_tables(text, {"models": pages}.get, str(path)))
-    print(f"{page(found)}\nwrote metrics/studies/models-{arguments.dataset}.json and {path}")
+    root = Path.cwd()
+    stored = sorted((root / "metrics" / "studies").glob("models-*.json"))
+    found = {path.stem: read_object(path) for path in stored}
+    if arguments.dataset is not None:
+        found[f"models-{arguments.dataset}"] = compare_models(
+            root,
+            arguments.dataset,
+            seeds=tuple(arguments.seeds),
+            models=arguments.models,
+            candidate=arguments.candidate,
+        )
+    text = "\n\n".join(page(found[study]) for study in sorted(found))
+    for study, summary in found.items():
+        _write(root, study, summary, {"models": text})
     return 0
 
 

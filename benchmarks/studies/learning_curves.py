@@ -18,6 +18,8 @@ The design was fixed before any result was seen:
   1,200 and 5,000, and 600 of the interaction; all seeds but one; all tuning corpora but one; three
   of the six candidates. DMD and the paper's form take four times as long as DHMD: they are tuned at
   600 on `noisy` alone, are trained on fewer corpora, and not at 10,000. The two controls come last.
+- One point was added after results had been seen: the interaction at 10,000, because hardly any
+  model was better than the ridge regression at 2,500.
 
 Every corpus is a task, and its result is stored when it is done: an interrupted study resumes.
 """
@@ -149,6 +151,7 @@ QUICK = Form(
         Group(regime="interaction", size=2500, models="fast", count=12),
         Group(regime="noisy", size=600, models="fast", count=12),
         Group(regime="noisy", size=10_000, models="fast", count=3, first_round=3),
+        Group(regime="interaction", size=10_000, models="fast", count=3, first_round=5),
         Group(regime="noisy", size=2500, models=DMD, count=6, first_round=3),
         Group(regime="interaction", size=2500, models=DMD, count=6, first_round=4),
         Group(regime="noisy", size=2500, models="controls", count=6, first_round=5),
@@ -172,6 +175,7 @@ FULL = Form(
             ("interaction", 2500, 12),
             ("noisy", 600, 12),
             ("noisy", 10_000, 3),
+            ("interaction", 10_000, 3),
             ("interaction", 600, 12),
             ("noisy", 5000, 6),
             ("noisy", 1200, 12),

@@ -195,7 +195,7 @@ def page(summary: Mapping[str, Any]) -> str:
                 interval(own, "utterances"),
                 p_value(own.get("p")),
                 f"{entry['parameters']:,}",
-                "-" if seconds is None else f"{seconds:.0f}",
+                "-" if seconds is None else f"{seconds:.1f}",
             ]
         )
     if summary["oracle"]:

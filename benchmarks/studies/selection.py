@@ -11,16 +11,18 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import torch
 
 from benchmarks.studies.kept import code_key, read_kept, run_missing, selected_scores
 from dhmd.ablation.variants import configure
 from dhmd.base.errors import DhmdError
-from dhmd.base.files import file_sha256, json_sha256, write_text
+from dhmd.base.files import file_sha256, json_sha256, whole_file, write_text
 from dhmd.config.yaml12 import load_yaml
 from dhmd.evaluation.statistics import summary
 from dhmd.models.cards import DHMD, baseline_names, refusal
@@ -63,11 +65,15 @@ def select(
     seeds: tuple[int, ...],
     processes: int,
     models: Sequence[str] = (),
+    names: Sequence[str] = (),
+    shuffled: bool = False,
 ) -> dict[str, Any]:
     """Train every candidate of every model that is not stored yet.
 
     Args:
         models: all that the modalities allow by default.
+        names: of candidates; all by default.
+        shuffled: whether the words of every utterance are put in random order.
 
     Returns:
         `{model: {"chosen": name, "candidates": {name: {mean, std}}}}`: over seeds, the validation
@@ -76,7 +82,7 @@ def select(
     Raises:
         DhmdError: a bad candidate, an unknown model, or no aligned features file.
     """
-    tasks = list(_candidates(root, dataset, seeds, models))
+    tasks = list(_candidates(root, dataset, seeds, models, names, shuffled))
     run_missing(tasks, run_candidate, "candidates", processes=processes)
     scores: dict[str, dict[str, list[float]]] = {}
     for task in tasks:
@@ -116,7 +122,12 @@ def train(candidate: Candidate) -> Path:
 
 
 def _candidates(
-    root: Path, dataset: str, seeds: tuple[int, ...], models: Sequence[str]
+    root: Path,
+    dataset: str,
+    seeds: tuple[int, ...],
+    models: Sequence[str],
+    names: Sequence[str],
+    shuffled: bool,
 ) -> Iterator[Candidate]:
     base, aligned, fold = configuration(root, dataset, seeds)
     settings = {RECIPE: base} | {
@@ -124,7 +135,12 @@ def _candidates(
         for path, found in [written(root, dataset)]
         for name, changes in found.items()
     }
+    if unknown := [name for name in names if name not in settings]:
+        known = ", ".join(settings)
+        raise DhmdError(f"--candidates names {unknown[0]!r}, but must name some of {known}")
     folder = root / ".dhmd" / "studies" / f"selection-{dataset}"
+    if shuffled:
+        aligned = _shuffled(aligned, folder / "shuffled.h5")
     key = {"aligned": file_sha256(aligned), "fold": fold}
     for model in chosen_models(models, base):
         same = {
@@ -132,12 +148,25 @@ def _candidates(
             "code": code_key("benchmarks/studies/selection.py"),
             "environment": environment(torch.device("cpu"), model),
         }
-        for name, own in settings.items():
+        for name in names or settings:
+            own = settings[name]
             digest = json_sha256({**same, "configuration": own.as_json()})[:12]
             work = folder / f"{model}-{name}-{digest}"
             yield Candidate(
                 model=model, name=name, configuration=own, aligned=aligned, fold=fold, work=work
             )
+
+
+def _shuffled(aligned: Path, copy: Path) -> Path:
+    """Write a copy in which the words of every utterance are in random order, and return it."""
+    random = np.random.default_rng(0)
+    with whole_file(copy) as partial:
+        shutil.copyfile(aligned, partial)
+        with h5py.File(partial, "r+") as file:
+            values, offsets = file["features/text/values"], file["features/text/offsets"][()]
+            rows = [start + random.permutation(end - start) for start, end in pairwise(offsets)]
+            values[...] = values[()][np.concatenate(rows)]
+    return copy
 
 
 def configuration(

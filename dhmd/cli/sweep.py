@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import math
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +121,9 @@ def _train(groups: list[list[Task]], params: Params) -> None:
             run_tasks(groups, LogObserver(), compute=compute, device=device, processes=processes)
         except (DhmdError, RuntimeError) as error:
             ours.error("%s", error)
+    for task in tasks:
+        if not task.missing:
+            shutil.rmtree(task.folder, ignore_errors=True)
 
 
 def _name(values: list[str], head: str) -> str:

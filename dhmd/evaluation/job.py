@@ -18,6 +18,7 @@ from dhmd.base.files import whole_folder
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.evaluation import files
 from dhmd.evaluation.config import EvaluateConfig
+from dhmd.evaluation.explanations import present
 from dhmd.evaluation.files import SPLITS, Identity, Predictions, json_text
 from dhmd.evaluation.interpretability import dictionary_summary, edge_summary
 from dhmd.evaluation.metrics import METRICS, PRIMARY, Floats, Scores, score
@@ -109,9 +110,10 @@ class _Evaluation:
             {split: {s: found.values for s, found in scores[split].items()} for split in SPLITS},
             predictions,
             truth_N,
+            corpus.class_names,
         )
         columns = {"label": labels_N, **{f"seed_{seed}": p_N for seed, p_N in test.items()}}
-        if self.task == "classification":
+        if self.task != "regression":
             columns = {name: values.astype(np.int64) for name, values in columns.items()}
         no_truth: dict[str, Any] = {"id": [], "truth": []}
         truth = no_truth if truth_N is None else {"id": self.ids, "truth": truth_N}
@@ -210,8 +212,7 @@ class _Evaluation:
     def interpretability(self, full: ModelOutputs) -> dict[str, str]:
         """Summarise distillation edges and dictionary codes of test utterances."""
         test = self.rows["test"]
-        columns = [self.corpus.modalities.index(name) for name in full.modalities]
-        present_NM = self.corpus.present_NM[test][:, columns]
+        present_NM = present(full, self.corpus)[test]
         reliability = {
             name.removeprefix(RELIABILITY_PREFIX): values
             for name, values in self.planted.items()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.hdf5 import READ_ERRORS, check_group
+from dhmd.base.label_sets import encode_sets
 from dhmd.evaluation.files import decimal_round_trip
 from dhmd.evaluation.metrics import Floats, Ints
 
@@ -36,7 +37,8 @@ class ModelOutputs:
 
     Attributes:
         identity: identity of the aligned dataset.
-        prediction_EN: predictions; class indices for classification.
+        prediction_EN: predictions; class indices for classification, sets of classes as numbers
+            for a multi-label task.
         missing: what is missing → test predictions [E, N].
         arrays: every dataset of the file as it is stored, by name.
         dictionary_statistics: space → statistics per seed, as computed after training.
@@ -179,11 +181,17 @@ def _array(file: h5py.File, name: str, *sizes: int) -> NDArray[Any]:
 
 
 def _predictions(values: NDArray[Any], task: str) -> Floats:
-    """Return predictions as they are scored: the most probable class, or the number as written."""
-    classes = task == "classification"
+    """Return predictions as they are scored.
+
+    They are the number as written, the most probable class, or the set of the classes whose
+    probability is above ½.
+    """
+    classes = task != "regression"
     if values.ndim != (3 if classes else 2):
         raise ValueError(f"the predictions of a {task} have the shape {values.shape}")
     if classes:
         known = np.isfinite(values).all(-1)
+        if task == "multilabel":
+            return encode_sets(values - 0.5)
         return np.where(known, values.argmax(-1).astype(np.float64), np.nan)
     return decimal_round_trip(values)

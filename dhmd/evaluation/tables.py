@@ -146,7 +146,8 @@ def variant_title(name: str) -> str:
 
 def constant_title(task: str) -> str:
     """Return the title of the trivial baseline without input."""
-    return "most frequent class" if task == "classification" else "median label"
+    names = {"classification": "most frequent class", "multilabel": "classes of the majority"}
+    return names.get(task, "median label")
 
 
 def trivial_title(task: str, name: str, entry: Mapping[str, Any]) -> str:

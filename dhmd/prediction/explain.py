@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -32,57 +31,9 @@ from dhmd.evaluation.model_outputs import (
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.recipes import repository_root
-from dhmd.training.compute import ComputeConfig
-from dhmd.training.device import prepared
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.trainer import evaluation
-from dhmd.training.weights import Description, load_model
-
-
-def explain_corpus(
-    model: Path,
-    corpus: Corpus,
-    rows: Sequence[int] | None = None,
-    *,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-) -> Explanations:
-    """Explain utterances of an aligned corpus, which may be another one than the training data.
-
-    Args:
-        model: a model directory.
-        corpus: it has the features that the model reads.
-        rows: the utterances to explain; None for all.
-        device: where to compute.
-
-    Raises:
-        DhmdError: the model directory is damaged, or the corpus lacks features of the model.
-    """
-    chosen = np.arange(len(corpus.ids)) if rows is None else np.asarray(rows, dtype=np.int64)
-    with prepared(ComputeConfig(device=device)) as torch_device:
-        learner, members, description = load_model(model, torch_device)
-        lengths, values = {}, {}
-        for name, width in description.inputs.items():
-            if name not in corpus.modalities or len(corpus.feature_names[name]) != width:
-                raise DhmdError(
-                    f"{model} reads {width} features of {name}, which {corpus.name} does not have"
-                )
-            ragged = corpus.features[name]
-            present_N = corpus.present_NM[chosen, corpus.modalities.index(name)]
-            lengths[name] = np.where(present_N, ragged.lengths[chosen], 0)
-            steps = [ragged.values[:0], *(ragged[n] for n in chosen[present_N])]
-            values[name] = description.normalisation[name](np.concatenate(steps))
-        unknown_N = np.full(len(chosen), np.nan)
-        together = corpus.alignment == "word"
-        data = DeviceCorpus(lengths, values, unknown_N, torch_device, together=together)
-        return explain(
-            learner,
-            members,
-            description,
-            data,
-            [corpus.ids[n] for n in chosen],
-            words=None if corpus.words is None else [corpus.words[n] for n in chosen],
-            code_words=trained_code_words(model, description, corpus),
-        )
+from dhmd.training.weights import Description
 
 
 def explain(
@@ -130,7 +81,7 @@ def explain(
     if code_words is None and words is not None:
         code_words = words_of_codes(codes, words, data.modalities, present_NM)
     return Explanations(
-        task=_task(description),
+        task=description.task.kind,
         ids=tuple(ids),
         seeds=description.seeds,
         modalities=tuple(data.modalities),
@@ -142,12 +93,6 @@ def explain(
     )
 
 
-def _task(description: Description) -> str:
-    if description.task.classes is None:
-        return "regression"
-    return "multilabel" if getattr(description.task, "multilabel", False) else "classification"
-
-
 def trained_code_words(
     model: Path, description: Description, corpus: Corpus | None = None
 ) -> CodeWords | None:
@@ -156,12 +101,12 @@ def trained_code_words(
     Args:
         model: the model directory, with the outputs of the train stage.
         description: of the model.
-        corpus: a corpus that may be the training data; else the repository's is looked for.
+        corpus: the training data; None looks for it in the repository.
 
     Returns:
         None if the outputs or the training data are not here, or have no words.
     """
-    if corpus is None or corpus.identity != description.identity:
+    if corpus is None:
         path = repository_root() / "data" / "aligned" / f"{description.dataset}.h5"
         try:
             corpus = read_corpus(path, fold=description.fold)

@@ -17,7 +17,8 @@ import pandas as pd
 import torch
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.data.aligned.corpus import Corpus
+from dhmd.base.label_sets import set_names
+from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.alignment import Origin, WordEncoder
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
@@ -50,6 +51,7 @@ class Outputs:
         seeds: S seeds, without those that diverged in training.
         values_SNO: values, or probabilities of the classes.
         class_names: () for a regression.
+        multilabel: whether an utterance has a set of classes.
         notes: warnings for the user, one sentence each.
     """
 
@@ -58,6 +60,7 @@ class Outputs:
     values_SNO: Array
     class_names: tuple[str, ...]
     notes: tuple[str, ...]
+    multilabel: bool = False
 
     def table(self) -> pd.DataFrame:
         """Return one row per utterance, by id.
@@ -66,7 +69,9 @@ class Outputs:
         (the standard deviation over seeds), and one per seed. In a classification mean and seeds
         are names of classes, the mean is that of the probabilities, and spread is the one of the
         named class's probability; `probability_<class>` is the mean probability of each class, and
-        `seed_<seed>_probability` that of the class which the seed names.
+        `seed_<seed>_probability` that of the class which the seed names. In a multi-label task the
+        names are the classes above ½, `happy+sad` or `none`, and spread and `seed_…_probability`
+        belong to the most probable class.
         """
         start_N, end_N = self.utterances.intervals_N2.T
         columns: dict[str, Any] = {"start": start_N, "end": end_N}
@@ -75,19 +80,24 @@ class Outputs:
         mean_NO = self.values_SNO.mean(0, dtype=np.float64).astype(np.float32)
         best_N = mean_NO.argmax(-1)
         best_SN = self.values_SNO[:, np.arange(len(best_N)), best_N]
-        names = np.array(self.class_names, dtype=object)
-        columns["mean"] = names[best_N] if self.class_names else mean_NO[:, 0]
+        columns["mean"] = self._named(mean_NO)
         spread_N = best_SN.std(0, ddof=1) if len(self.seeds) > 1 else np.full(len(best_N), np.nan)
         columns["spread"] = spread_N.astype(np.float32)
         for c, name in enumerate(self.class_names):
             columns[f"probability_{name}"] = mean_NO[:, c]
         for seed, value_NO in zip(self.seeds, self.values_SNO, strict=True):
+            columns[f"seed_{seed}"] = self._named(value_NO)
             if self.class_names:
-                columns[f"seed_{seed}"] = names[value_NO.argmax(-1)]
                 columns[f"seed_{seed}_probability"] = value_NO.max(-1)
-            else:
-                columns[f"seed_{seed}"] = value_NO[:, 0]
         return pd.DataFrame(columns, index=pd.Index(self.utterances.ids, name="id"))
+
+    def _named(self, values_NO: Array) -> Any:
+        """Return the values of a regression, or the names of the predicted classes."""
+        if not self.class_names:
+            return values_NO[:, 0]
+        if self.multilabel:
+            return set_names(values_NO > 0.5, self.class_names)
+        return np.array(self.class_names, dtype=object)[values_NO.argmax(-1)]
 
 
 class Model:
@@ -96,6 +106,10 @@ class Model:
     Args:
         folder: a model directory, such as models/demo; nothing else of the project is read.
         device: where to compute: auto (a GPU if there is one), cpu or cuda.
+
+    Attributes:
+        corpus: the training data, or their aligned features file: explanations describe a
+            dictionary code by its words. None looks for it in the repository.
 
     Raises:
         DhmdError: it is no model directory, or is damaged.
@@ -107,6 +121,7 @@ class Model:
         self.folder = Path(folder)
         self.device = device
         self.description: Description = read_description(self.folder)
+        self.corpus: Corpus | Path | None = None
         self._last: tuple[Utterances, Explanations | None] | None = None
 
     @staticmethod
@@ -169,6 +184,7 @@ class Model:
             values_SNO=values_SNO[converged_S],
             class_names=self.description.class_names,
             notes=(*utterances.notes, *notes),
+            multilabel=self.description.task.multilabel,
         )
 
     def read(
@@ -182,6 +198,8 @@ class Model:
         own = self.description
         features = {name: own.features[name] for name in own.inputs}
         if isinstance(source, Corpus):
+            if source.identity == own.identity:
+                self.corpus = source
             return Utterances.of_corpus(source, features, own.alignment)
         if own.origin is None:
             raise DhmdError(
@@ -221,19 +239,24 @@ class Model:
         return explanations[utterance]
 
     def explanations(self, utterances: Utterances) -> Explanations:
-        """Explain all utterances."""
+        """Explain all utterances; seeds that diverged are left out."""
         from dhmd.prediction.explain import explain, trained_code_words
 
+        corpus, own = self.corpus, self.description
+        if isinstance(corpus, Path):
+            corpus = read_corpus(corpus, fold=own.fold)
         with prepared(ComputeConfig(device=self.device)):
-            return explain(
+            found = explain(
                 self.learner,
                 self.members,
-                self.description,
+                own,
                 self.device_corpus(utterances),
                 utterances.ids,
                 words=utterances.words,
-                code_words=trained_code_words(self.folder, self.description),
+                code_words=trained_code_words(self.folder, own, corpus),
             )
+        converged_S, _ = _converged(self.folder, found.seeds, found.outputs)
+        return found.of_seeds(np.array(found.seeds)[converged_S].tolist())
 
     def device_corpus(self, utterances: Utterances) -> DeviceCorpus:
         """Return the utterances, normalised, on the model's device."""

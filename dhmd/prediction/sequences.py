@@ -168,9 +168,8 @@ def find_files(
     names |= {s: _file_names(s, origin) for s in map(origin.modalities.__getitem__, modalities)}
     paths = {}
     for sequence, candidates in names.items():
-        if folder is None:
-            break
-        here = [folder / name for name in candidates if (folder / name).is_file()]
+        places = [] if folder is None else [folder / name for name in candidates]
+        here = [path for path in places if path.is_file()]
         if len(here) > 1:
             raise DhmdError(
                 f"{folder} has both {here[0].name} and {here[1].name}, which are the same "

@@ -58,7 +58,7 @@ def model_card(model: Path, description: Description, *, root: Path | None, lice
     """
     recipe = _recipe(root, description.dataset)
     generated = recipe is not None and recipe.format == "generated"
-    task = _task(description)
+    task = description.task.kind
     results = _results(model, description, task, root)
     architecture = description.configuration.architecture
     title = f"{model_title(architecture) or architecture} on {description.dataset}"
@@ -92,12 +92,6 @@ def model_card(model: Path, description: Description, *, root: Path | None, lice
         table=None if results is None else _table(task, results).to_markdown(),
         version=dhmd.__version__,
     )
-
-
-def _task(description: Description) -> str:
-    if description.task.classes is None:
-        return "regression"
-    return "multilabel" if getattr(description.task, "multilabel", False) else "classification"
 
 
 def _recipe(root: Path | None, name: str) -> Recipe | None:

@@ -10,7 +10,6 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from dhmd.base.errors import DhmdError, first_line
 
@@ -58,24 +57,6 @@ def code_version(root: Path) -> tuple[str | None, bool | None]:
     return commit, changes != ""
 
 
-class Revision(Protocol):
-    """A state of the repository. Paths are relative to the project's root, with `/`."""
-
-    @property
-    def label(self) -> str:
-        """The revision's name in messages."""
-
-    def read(self, path: str) -> str | None:
-        """Return a file's text; None if there is no such file.
-
-        Raises:
-            DhmdError: it cannot be read as UTF-8.
-        """
-
-    def metrics_files(self) -> dict[str, set[str]]:
-        """Return the files in `metrics/` by dataset, relative to the dataset's folder."""
-
-
 @dataclass(frozen=True)
 class Workspace:
     """The files in the working folder."""
@@ -84,6 +65,11 @@ class Workspace:
     label: str = "the workspace"
 
     def read(self, path: str) -> str | None:
+        """Return a file's text; None if there is no such file.
+
+        Raises:
+            DhmdError: it cannot be read as UTF-8.
+        """
         file = self.root / path
         if not file.is_file():
             return None
@@ -93,6 +79,7 @@ class Workspace:
             raise DhmdError(f"{path} cannot be read: {first_line(error)}") from error
 
     def metrics_files(self) -> dict[str, set[str]]:
+        """Return the files in `metrics/` by dataset, relative to the dataset's folder."""
         metrics = self.root / METRICS_FOLDER
         return _by_dataset(
             path.relative_to(metrics).as_posix() for path in metrics.rglob("*") if path.is_file()
@@ -126,6 +113,9 @@ class Commit:
         folder = f"{METRICS_FOLDER}/"
         names = git_line(self.root, "ls-tree", "-r", "-z", "--name-only", self.sha, folder) or ""
         return _by_dataset(path.removeprefix(folder) for path in names.split("\0"))
+
+
+Revision = Workspace | Commit  # paths are relative to the project's root, with `/`
 
 
 def _by_dataset(paths: Iterable[str]) -> dict[str, set[str]]:

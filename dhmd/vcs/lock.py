@@ -11,7 +11,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,26 @@ OUTPUT_FOLDERS = ("data", "pretrained", "models", "ablations", METRICS_FOLDER, "
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _ABSENT = ("deleted", "not in cache")  # how `dvc status` describes a file that is not here
+
+
+@contextmanager
+def repository(root: Path, failure: str) -> Iterator[Any]:
+    """Open DVC's repository; `failure` is the beginning of an error's message.
+
+    Raises:
+        DhmdError: DVC is absent or fails.
+    """
+    try:
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+    except ImportError as error:
+        raise DhmdError(f"{failure}: dvc is not installed here") from error
+    try:
+        with Repo(str(root)) as repo:
+            yield repo
+    except (DvcException, OSError) as error:
+        raise DhmdError(f"{failure}: {first_line(error)}") from error
+
 
 Entries = dict[str, dict[str, Any]]
 
@@ -87,7 +108,14 @@ def check_lock(root: Path) -> LockState:
     Raises:
         DhmdError: no DVC, or a dvc.yaml or dvc.lock that it cannot read.
     """
-    status = _dvc_status(root)
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode or not done.stdout.startswith("{"):
+        message = " ".join((done.stderr or done.stdout).split())
+        raise DhmdError(f"dvc status failed, so {LOCK} cannot be checked: {message}")
+    # Data tracked outside dvc.yaml (by `dvc add`) has no stage to be stale.
+    found = json.loads(done.stdout)
+    status = {name: changes for name, changes in found.items() if not name.endswith(".dvc")}
     entries = lock_entries(Workspace(root))
     absent = {
         path
@@ -100,8 +128,8 @@ def check_lock(root: Path) -> LockState:
     for stage, changes in status.items():
         if stage not in entries:
             stale[stage] = ("never run",)
-        elif found := tuple(_descriptions(changes, excused)):
-            stale[stage] = found
+        elif why := tuple(_descriptions(changes, excused)):
+            stale[stage] = why
     maker = {out["path"]: stage for stage, entry in entries.items() for out in entry["outs"]}
     made = {out["path"]: out.get("md5") for entry in entries.values() for out in entry["outs"]}
     for stage, entry in entries.items():
@@ -111,25 +139,6 @@ def check_lock(root: Path) -> LockState:
                 difference = f"{path} is not what {maker[path]} wrote last"
                 stale[stage] = (*stale.get(stage, ()), difference)
     return LockState(stale, _downstream(entries, maker, set(stale)))
-
-
-def _dvc_status(root: Path) -> dict[str, list[Any]]:
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "status", "--json"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    try:
-        value = json.loads(done.stdout) if done.returncode == 0 else None
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        message = " ".join((done.stderr or done.stdout).split())
-        raise DhmdError(f"dvc status failed, so {LOCK} cannot be checked: {message}")
-    # Data tracked outside dvc.yaml (by `dvc add`) has no stage to be stale.
-    return {name: changes for name, changes in value.items() if not name.endswith(".dvc")}
 
 
 def _changed_paths(changes: Iterable[object]) -> Iterable[tuple[str, object]]:
@@ -181,25 +190,14 @@ def missing_in_remote(root: Path, name: str | None = None) -> list[str]:
     Raises:
         DhmdError: no DVC, no default remote, or one that does not answer.
     """
-    try:
-        from dvc.exceptions import DvcException
-        from dvc.repo import Repo
-    except ImportError as error:
-        raise DhmdError(f"dvc is not installed here: {first_line(error)}") from error
     revision = None if name is None else commit(root, name)
-    try:
-        with Repo(str(root)) as repo:
-            if revision is None:
-                used = repo.index.used_objs()
-            else:
-                with repo.switch(revision.sha):
-                    used = repo.index.used_objs()
-            missing = set()
-            for odb, objects in used.items():
-                state = repo.cloud.status(objects, odb=odb)
-                missing |= {*state.new, *state.missing}
-    except (DvcException, OSError) as error:
-        raise DhmdError(f"the DVC remote cannot be compared: {first_line(error)}") from error
+    with repository(root, "the DVC remote cannot be compared") as repo:
+        with nullcontext() if revision is None else repo.switch(revision.sha):
+            used = repo.index.used_objs()
+        missing = set()
+        for odb, objects in used.items():
+            state = repo.cloud.status(objects, odb=odb)
+            missing |= {*state.new, *state.missing}
     return sorted({str(one.obj_name) for one in missing})
 
 
@@ -218,13 +216,13 @@ def cached_files(root: Path, output: Path) -> dict[str, Path]:
     """
     outputs = locked_outputs(Workspace(root))
     md5 = next((outs[str(output)] for outs in outputs.values() if str(output) in outs), None)
-    command = [sys.executable, "-m", "dvc", "cache", "dir"]
     if md5 is None:
         return {}
-    asked = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    if asked.returncode:
+    try:
+        with repository(root, "DVC's cache cannot be read") as repo:
+            cache = Path(repo.cache.local.path)
+    except DhmdError:
         return {}
-    cache = Path(asked.stdout.strip(), "files", "md5")
 
     def cached(md5: object) -> Path | None:
         if not isinstance(md5, str) or not _MD5.fullmatch(md5):

@@ -10,6 +10,7 @@ from typing import Any
 
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.vcs import METRICS_FOLDER, git
+from dhmd.vcs.lock import repository
 
 
 def combinations(overrides: list[str]) -> list[list[str]]:
@@ -91,15 +92,7 @@ def remote_file_system(root: Path) -> tuple[Any, str]:
     Raises:
         DhmdError: there is no default remote, or it cannot be used.
     """
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        with Repo(str(root)) as repo:
-            remote = repo.cloud.get_remote()
-            return remote.fs, str(remote.path)
-    except (DvcException, OSError) as error:
-        raise DhmdError(
-            f"compute.shared is false, which needs a DVC remote (`dvc remote add -d NAME URL`): "
-            f"{first_line(error)}"
-        ) from error
+    failure = "compute.shared is false, which needs a DVC remote (`dvc remote add -d NAME URL`)"
+    with repository(root, failure) as repo:
+        remote = repo.cloud.get_remote()
+        return remote.fs, str(remote.path)

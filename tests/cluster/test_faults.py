@@ -316,6 +316,14 @@ def test_the_settings_reach_sbatch(
     assert {"--requeue", "--time=00:10:00", "--array=0-1%1", "--cpus-per-task=1"} <= calls
 
 
+@pytest.mark.slow
+def test_ray_starts_on_this_machine_without_an_address(bench: Bench, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    found = configured(Engine("Ray", "ray"), epochs=1)
+    train(found, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+    assert len(list((tmp_path / "m").glob("seed-*.safetensors"))) == 2
+
+
 @pytest.mark.parametrize(
     ("executor", "sentence"),
     [

@@ -10,7 +10,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from dhmd.data.aligned import CorpusData, Ragged, read_corpus, write_aligned
+from dhmd.data.aligned import read_corpus
+from tests.aligned_files import CorpusData, ragged, write_aligned
 
 SIZES = {"train": 40, "valid": 20, "test": 30}
 # How strongly a modality shows the label; other modalities show nothing.
@@ -42,7 +43,7 @@ def write_corpus(
     lengths = rng.integers(2, 6, count)
     widths = {m: 4 - index % 3 for index, m in enumerate(modalities)}
     features = {
-        m: Ragged.from_rows(
+        m: ragged(
             [
                 rng.normal(size=(t, widths[m])) + SIGNAL.get(m, 0) * truth[n]
                 for n, t in enumerate(lengths)

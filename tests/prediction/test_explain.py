@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import read_corpus
-from dhmd.prediction.explain import explain_corpus
+from dhmd.prediction.model import Model
 from tests.prediction.corpora import CLASSES, SEEDS, Pipeline
 
 
 def test_a_regression_is_explained_from_what_the_train_stage_computed(trained: Pipeline) -> None:
     corpus = read_corpus(trained.model.parent / "aligned.h5")
-    found = explain_corpus(trained.model, corpus, device="cpu")
+    model = Model(trained.model, "cpu")
+    found = model.explanations(model.read(corpus))
     stored = [trained.outputs(n) for n in ("prediction", "missing/text", "vertex/homogeneous")]
     edges, codes = trained.outputs("edges/heterogeneous"), trained.codes("homogeneous")
     one = next(id for id in found.ids if np.isfinite(stored[1][id]).all())
@@ -44,18 +46,21 @@ def test_a_regression_is_explained_from_what_the_train_stage_computed(trained: P
         found["x"]
 
 
-def test_some_utterances_have_the_code_words_of_the_whole_training_data(trained: Pipeline) -> None:
-    corpus = read_corpus(trained.model.parent / "aligned.h5")
-    whole, some = (explain_corpus(trained.model, corpus, rows) for rows in (None, [5, 2]))
-    assert some.ids == (corpus.ids[5], corpus.ids[2])
-    assert some.code_words == whole.code_words
-    a, b = whole[corpus.ids[2]], some[corpus.ids[2]]
-    np.testing.assert_allclose(a.contributions, b.contributions, atol=1e-5)
+def test_new_utterances_have_the_code_words_of_the_training_data(
+    trained: Pipeline, tmp_path: Path
+) -> None:
+    model, folder = Model(trained.model), trained.inputs(tmp_path / "new", "words", "vectors")
+    alone = model.explanations(model.read(folder))
+    model.corpus = trained.model.parent / "aligned.h5"
+    described = model.explanations(model.read(folder))
+    whole = model.explanations(model.read(read_corpus(model.corpus)))
+    assert described.code_words == whole.code_words != alone.code_words
 
 
 def test_the_contribution_to_a_class_is_that_to_its_probability(trained_classes: Pipeline) -> None:
     corpus = read_corpus(trained_classes.model.parent / "aligned.h5")
-    found = explain_corpus(trained_classes.model, corpus, device="cpu")
+    model = Model(trained_classes.model, "cpu")
+    found = model.explanations(model.read(corpus))
     probability, without = trained_classes.outputs(), trained_classes.outputs("missing/vision")
     present = dict(zip(found.ids, found.present_NM.all(1), strict=True))
     one = next(id for id in found.ids if np.isfinite(without[id]).all() and present[id])
@@ -73,5 +78,5 @@ def test_the_contribution_to_a_class_is_that_to_its_probability(trained_classes:
 def test_a_corpus_without_the_models_features_is_refused(trained: Pipeline) -> None:
     corpus = read_corpus(trained.model.parent / "aligned.h5")
     names = {**corpus.feature_names, "audio": ("one",)}
-    with pytest.raises(DhmdError, match=r"reads \d+ features of audio, which tiny does not have"):
-        explain_corpus(trained.model, replace(corpus, feature_names=names))
+    with pytest.raises(DhmdError, match="tiny does not have the model's features of audio"):
+        Model(trained.model).read(replace(corpus, feature_names=names))

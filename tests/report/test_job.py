@@ -34,6 +34,11 @@ KINDS = {
         ALWAYS | SPACES | ABLATED | MISSING,
         ["neutral & calm", "Warning: 12 utterances <lost> audio."],
     ),
+    "several classes at once": (
+        Kind(task="multilabel", generated=False, variants=("gru",)),
+        ALWAYS | SPACES | ABLATED | MISSING,
+        ["neutral & calm", "DHMD reaches Weighted F1", "over seeds and classes"],
+    ),
     "one modality, one seed, real": (
         Kind(modalities=("text",), seeds=(4,), generated=False, variants=("gru",)),
         ALWAYS | SPACES - {"edges"} | {"ablations"},

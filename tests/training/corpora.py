@@ -10,14 +10,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dhmd.data.aligned import Corpus, CorpusData, Ragged, read_corpus, write_aligned
-from dhmd.models.config import DecoupleConfig
+from dhmd.data.aligned import Corpus, read_corpus
+from dhmd.models.config import (
+    DecoupleConfig,
+    DictionaryConfig,
+    DistillationConfig,
+    DropoutConfig,
+    GraphConfig,
+    ModelConfig,
+)
 from dhmd.training.compute import ComputeConfig
 from dhmd.training.config import PretrainConfig, TrainConfig
 from dhmd.training.configuration import Configuration, overlay
-from tests.models.stacked.settings import INPUTS, KD, MODEL
+from tests.aligned_files import CorpusData, ragged, write_aligned
 
-WIDTHS = INPUTS
+WIDTHS = {"text": 4, "audio": 3, "vision": 5}
 SPLITS = ("train",) * 6 + ("valid",) * 2 + ("test",) * 2
 SEGMENTS = 4
 
@@ -46,7 +53,7 @@ def tiny_data(
         for row, value, here in zip(rows, truth, present[:, index], strict=True):
             row[:, 0] += (1 + index) * value
             row *= here
-        features[name] = Ragged.from_rows(rows)
+        features[name] = ragged(rows)
         names[name] = tuple(f"{name}{k}" for k in range(width))
     data = CorpusData(
         name="tiny",
@@ -82,9 +89,23 @@ def tiny_corpus(path: Path, task: str = "regression", alignment: str = "word") -
 
 TINY = Configuration(
     modalities=tuple(WIDTHS),
-    model=MODEL,
+    model=ModelConfig(
+        width=8,
+        heads=2,
+        layers=1,
+        kernels={"text": 3, "audio": 1, "vision": 3},
+        dropout=DropoutConfig(
+            attention={"text": 0.1, "audio": 0.2, "vision": 0.0},
+            layer=0.1,
+            embedding=0.1,
+            input={"text": 0.1},
+            output=0.2,
+        ),
+    ),
     decouple=DecoupleConfig(),
-    kd=KD,
+    kd=DistillationConfig(
+        graph=GraphConfig(hidden=6), dictionary=DictionaryConfig(codes=12, scale=4.0)
+    ),
     pretrain=PretrainConfig(folds=3, epochs=2, lr=0.01),
     train=TrainConfig(
         seeds=(1, 2),

@@ -21,12 +21,12 @@ import pytest
 from safetensors.torch import load_file
 
 from dhmd.base.errors import DhmdError
-from dhmd.data.aligned import Ragged, write_aligned
 from dhmd.training.config import TrainConfig
 from dhmd.training.configuration import Configuration, overlay
 from dhmd.training.jobs import unfinished
 from dhmd.training.store import Store, TrainedMember
 from dhmd.training.task import Task, run_task
+from tests.aligned_files import ragged, write_aligned
 from tests.training.bench import Bench, ablate, arrays, copied, files, pretrain, train
 from tests.training.corpora import TINY, tiny_configuration, tiny_data
 from tests.training.learners import Watcher
@@ -239,7 +239,7 @@ def test_bad_input_of_a_task_is_one_sentence(bench: Bench, tmp_path: Path) -> No
     present = data.present_NM.copy()
     present[data.folds["standard"] == "valid", 1] = False
     rows = [data.features["audio"][n][: 9 * here] for n, here in enumerate(present[:, 1])]
-    features = {**data.features, "audio": Ragged.from_rows(rows)}
+    features = {**data.features, "audio": ragged(rows)}
     write_aligned(tmp_path / "c.h5", replace(data, features=features, present_NM=present))
     with pytest.raises(DhmdError, match=r"^no valid utterance of tiny has audio"):
         pretrain(TWO, tmp_path / "c.h5", tmp_path / "p", tmp_path / "s")

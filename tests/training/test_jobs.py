@@ -15,11 +15,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dhmd.base.errors import DhmdError
-from dhmd.data.aligned import read_corpus, write_aligned
+from dhmd.data.aligned import read_corpus
 from dhmd.models.batch import EnsembleBatch
 from dhmd.training.configuration import Configuration
 from dhmd.training.device import prepared
 from dhmd.training.weights import load_model
+from tests.aligned_files import ragged, write_aligned
 from tests.training.bench import Bench, ablate, arrays, copied, files, pretrain, same, train
 from tests.training.corpora import TINY, tiny_configuration, tiny_data
 from tests.training.learners import Watcher
@@ -426,7 +427,7 @@ def test_a_modality_absent_from_a_split_is_refused(tmp_path: Path) -> None:
     present[valid, 1] = False
     lengths = np.where(present[:, 1], data.features["audio"].lengths, 0)
     rows = [data.features["audio"][n][:length] for n, length in enumerate(lengths)]
-    features = {**data.features, "audio": type(data.features["audio"]).from_rows(rows)}
+    features = {**data.features, "audio": ragged(rows)}
     write_aligned(tmp_path / "c.h5", replace(data, features=features, present_NM=present))
     with pytest.raises(DhmdError, match="no valid utterance of tiny has audio"):
         pretrain(TINY, tmp_path / "c.h5", tmp_path / "p", tmp_path / "s")

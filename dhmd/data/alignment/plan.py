@@ -53,13 +53,8 @@ class Plan:
 
     @property
     def label_range(self) -> tuple[float, float]:
-        """Lowest and highest label; of classes their indices."""
-        labels = self.recipe.labels
-        if labels.task == "classification":
-            return 0.0, float(len(labels.classes) - 1)
-        assert labels.low is not None  # dhmd/recipes checks it
-        assert labels.high is not None
-        return labels.low, labels.high
+        """Lowest and highest label, see `Labels.range`."""
+        return self.recipe.labels.range
 
     def by_word(self, modality: str) -> bool:
         """Return whether a modality's steps are words."""

@@ -3,7 +3,8 @@
 Each file contains, for N utterances,
 
     ids      [N] text, `video[i]`, i the utterance's index in its video
-    labels   [N] numbers (classification: the class's index)
+    labels   [N] numbers (classification: the class's index), or [N, C] (multilabel: above 0 for
+             the classes that are present); another name is labels.column
     <key>    [ΣT, d] numbers, a modality's rows of all utterances one after the other
     <key>_offsets  [N + 1] whole numbers from 0 to ΣT: utterance n is rows offsets[n]:offsets[n + 1]
     <key>_names    [d] text (optional)
@@ -103,7 +104,12 @@ def load_arrays(path: Path) -> dict[str, Array]:
 def _split(path: Path, job: ImportJob) -> _Split:
     content, where = load_arrays(path), str(path)
     ids = texts(_value(content, "ids", where), where=f"{where}: ids")
-    labels = _value(content, "labels", where) if job.labelled else np.full(len(ids), np.nan)
+    spec = job.recipe.labels
+    key = spec.column if isinstance(spec.column, str) else "labels"
+    labels_N = np.full(len(ids), np.nan)
+    if job.labelled:
+        labels = _value(content, key, where)
+        labels_N = label_values(labels, count=len(ids), where=f"{where}: {key}", spec=spec)
     modalities = {
         modality: _modality(content, job.recipe.modalities[modality], len(ids), where)
         for modality in job.recipe.modality_names
@@ -116,7 +122,7 @@ def _split(path: Path, job: ImportJob) -> _Split:
     return _Split(
         path=path,
         ids=ids,
-        labels_N=label_values(labels, count=len(ids), where=f"{where}: labels"),
+        labels_N=labels_N,
         modalities=modalities,
         words=words,
     )

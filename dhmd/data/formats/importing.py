@@ -39,6 +39,7 @@ from dhmd.data.alignment import (
     cleaned_sentence,
     cut_sentence,
 )
+from dhmd.data.formats.conversion import whole_numbers
 from dhmd.data.formats.reading import ImportJob, ProblemsFoundError, Reading, Segment
 from dhmd.data.text.subwords import Subwords
 from dhmd.data.text.writer import tokens_of
@@ -114,8 +115,8 @@ def import_corpus(
             SegmentTable(
                 name=recipe.name,
                 task=labels.task,
-                low=0.0 if labels.low is None else labels.low,
-                high=float(len(labels.classes) - 1) if labels.high is None else labels.high,
+                low=labels.range[0],
+                high=labels.range[1],
                 class_names=labels.classes,
                 alignment=alignment,
                 ids=tuple(row.id for row in rows),
@@ -328,6 +329,16 @@ class _Import:
             self.problems.stop_if_any(self.name)
             raise DhmdError(f"{self.name}: no segment is left to import")
         self._check_shares()
+        labels = self.job.recipe.labels
+        if (
+            labels.task == "regression"
+            and labels.scale is None
+            and whole_numbers(np.array([row.label for row in self.rows]))
+        ):
+            self.problems.warn(
+                "all labels are whole numbers from 0 up and are learnt as a regression: if they "
+                f"are classes, set labels.task and labels.classes of {self.job.recipe.source}"
+            )
 
     def _check_shares(self) -> None:
         """Report what is cleaned or cut, and modalities that are absent from many utterances."""

@@ -160,26 +160,14 @@ class GraphDistillationUnit(nn.Module):
         labels_EB = batch.labels_EB
         if self.config.edge_loss == "mixture":
             mixed_EBJO = torch.einsum("rbij,rbio->rbjo", weights_EBIJ, teachers_EBIO)
-            each_EBJ = self._mixture_loss(mixed_EBJO, labels_EB)
+            each_EBJ = self.task.prediction_loss(mixed_EBJO, labels_EB.unsqueeze(-1))
         else:
-            error_EBI = self._teacher_error(teachers_EBIO, labels_EB)
+            error_EBI = self.task.prediction_error(teachers_EBIO, labels_EB.unsqueeze(-1))
             scores = (-error_EBI / self.config.tau).unsqueeze(-1).expand_as(weights_EBIJ)
             wanted = over_present(scores, batch.present_EMB)
             log_ratio = wanted.clamp_min(1e-9).log() - weights_EBIJ.clamp_min(1e-9).log()
             each_EBJ = (wanted * log_ratio).sum(2)
         return self._over_targets(each_EBJ, batch)
-
-    def _mixture_loss(self, mixed_EBJO: Tensor, labels_EB: Tensor) -> Tensor:
-        if self.task.classes is None:
-            return (mixed_EBJO[..., 0] - labels_EB.unsqueeze(-1)).abs()
-        index = labels_EB.long()[..., None, None].expand(*mixed_EBJO.shape[:-1], 1)
-        return -mixed_EBJO.gather(-1, index)[..., 0].clamp_min(1e-6).log()
-
-    def _teacher_error(self, teachers_EBIO: Tensor, labels_EB: Tensor) -> Tensor:
-        if self.task.classes is None:
-            return (teachers_EBIO[..., 0] - labels_EB.unsqueeze(-1)).abs()
-        index = labels_EB.long()[..., None, None].expand(*teachers_EBIO.shape[:-1], 1)
-        return 1 - teachers_EBIO.gather(-1, index)[..., 0]
 
     def _over_targets(self, each_EBJ: Tensor, batch: EnsembleBatch) -> Tensor:
         """Sum over present targets that have another present modality, average over utterances."""

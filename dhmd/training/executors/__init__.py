@@ -90,7 +90,7 @@ def run_tasks(
             unfinished = {task.folder for task in tasks if task.folder in alive and task.missing}
             for report in reports:
                 report.update(unfinished)
-            time.sleep(_POLL)
+            time.sleep(_POLL * max(1.0, len(tasks) / 10))  # each task has files to look at
     finally:
         executor.stop()
         for report in reports:

@@ -23,6 +23,8 @@ from dhmd.training.compute import ComputeConfig
 from dhmd.training.executors.cluster import ClusterExecutor
 from dhmd.training.task import LOG, STATUS, TASK, Task
 
+_LONGEST = 1000  # tasks of an array; Slurm's own limit, MaxArraySize, is 1001 by default
+
 
 class SlurmExecutor(ClusterExecutor):
     """Submits tasks as a job array and follows them with `squeue`."""
@@ -44,6 +46,10 @@ class SlurmExecutor(ClusterExecutor):
         self._handlers = {}
 
     def submit(self, tasks: Sequence[Task]) -> list[str]:
+        starts = range(0, len(tasks), _LONGEST)
+        return [id_ for start in starts for id_ in self._array(tasks[start : start + _LONGEST])]
+
+    def _array(self, tasks: Sequence[Task]) -> list[str]:
         slurm, shared = self._compute.slurm, self._compute.shared
         limit = f"%{slurm.array_parallelism}" if slurm.array_parallelism else ""
         output = tasks[0].folder.resolve() if shared else Path("/tmp")
@@ -69,7 +75,7 @@ class SlurmExecutor(ClusterExecutor):
 
     def queue(self) -> set[str]:
         lines = _call(["squeue", "--me", "--noheader", "--array", "--format=%i"]).splitlines()
-        return {line.strip() for line in lines}
+        return {line.strip() for line in lines} - {""}
 
     def cancel(self, ids: Sequence[str]) -> None:
         subprocess.run(["scancel", *ids], check=False, capture_output=True)

@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -98,6 +99,23 @@ def test_a_selection_scores_every_candidate_and_keeps_what_is_done(
     assert main(command) == 0
     assert [path.stat().st_mtime_ns for path in kept] == before
     assert json.loads(path.read_text("utf-8")) == found
+
+
+def test_words_are_shuffled_within_their_utterances(repository: Path) -> None:
+    command = ["selection", "demo", "--models", "gru", "--seeds", "1", "--processes", "1"]
+    assert main([*command, "--candidates", "recipe", "--shuffle-words"]) == 0
+    path = repository / "metrics" / "studies" / "selection-demo-shuffled.json"
+    assert list(json.loads(path.read_text("utf-8"))["gru"]["candidates"]) == ["recipe"]
+    copy = repository / ".dhmd" / "studies" / "selection-demo" / "shuffled.h5"
+    old, new = (read_corpus(p) for p in (repository / "data/aligned/demo.h5", copy))
+    moved = 0
+    for before, after in zip(old.features["text"], new.features["text"], strict=True):
+        assert sorted(map(tuple, before)) == sorted(map(tuple, after))
+        moved += not np.array_equal(before, after)
+    assert moved > 10
+    assert np.array_equal(old.features["audio"].values, new.features["audio"].values)
+    with pytest.raises(DhmdError, match="--candidates names 'longer', but must name some of rec"):
+        select(repository, "demo", models=["gru"], names=["longer"], seeds=(1,), processes=1)
 
 
 def test_a_dataset_without_candidates_of_its_own_has_the_shared_ones(repository: Path) -> None:

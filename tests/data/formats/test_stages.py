@@ -19,14 +19,18 @@ from pandas.testing import assert_frame_equal
 
 from dhmd.base.errors import DhmdError
 from dhmd.config.yaml12 import load_yaml
+from dhmd.data.csd import open_sequence, write_sequence
 from dhmd.data.synthetic import GeneratorConfig, generate
 from dhmd.prediction.model import Model
+from dhmd.publish import export
 from dhmd.settings import load_params
 from stages._entry import Stage
 from tests.data.formats.files import (
     array_splits,
+    dialogue_content,
     hkt_content,
     mmsa_splits,
+    mult_splits,
     write_glove,
     write_mustard_files,
     write_pickle,
@@ -73,6 +77,7 @@ def place_hdf5(folder: Path) -> None:
     write_arrays(folder, array_splits(), "h5")
 
 
+CONTEXT = {"layout": "iemocap", "context": True}
 HDF5 = {split: {"path": f"{split}.h5"} for split in ("train", "valid", "test")}
 
 # A generated file -> the one of CMU's that it stands for.
@@ -90,6 +95,44 @@ def place_sequences(folder: Path) -> None:
     for name, own in SEQUENCES.items():
         (folder / f"{name}.csd").rename(folder / f"{own}.csd")
     (folder / "folds.json").rename(folder.parents[2] / "recipes" / "folds" / "mosi.json")
+
+
+def place_emotions(folder: Path) -> None:
+    """MOSEI's labels: sentiment and six emotions, of which about half are present."""
+    generate(GeneratorConfig(n_train=24, n_valid=10, n_test=10, seed=3), folder)
+    for name, own in EMOTION_SEQUENCES.items():
+        (folder / f"{name}.csd").rename(folder / f"{own}.csd")
+    rng = np.random.default_rng(0)
+    entries = []
+    with open_sequence(folder / "labels.csd") as labels:
+        for video in labels.ids:
+            rows = labels.read(video)
+            emotions = rng.integers(-1, 2, (len(rows.features), 6)).clip(0)
+            entries.append((video, np.hstack([rows.features, emotions]), rows.intervals))
+    write_sequence(
+        folder / "CMU_MOSEI_Labels.csd", root_name="All Labels", entries=entries, metadata=None
+    )
+    (folder / "folds.json").rename(folder.parents[2] / "recipes" / "folds" / "mosei.json")
+
+
+EMOTION_SEQUENCES = {
+    "words": "CMU_MOSEI_TimestampedWords",
+    "vectors": "CMU_MOSEI_TimestampedWordVectors",
+    "acoustic": "CMU_MOSEI_COVAREP",
+    "visual": "CMU_MOSEI_VisualFacet42",
+}
+
+
+def place_iemocap(folder: Path) -> None:
+    write_pickle(folder / "IEMOCAP_features_raw.pkl", dialogue_content(), protocol=2)
+
+
+def place_meld(folder: Path) -> None:
+    write_pickle(folder / "MELD_features_raw.pkl", dialogue_content("meld"))
+
+
+def place_mult(folder: Path) -> None:
+    write_pickle(folder / "iemocap_data.pkl", mult_splits())
 
 
 def place_urfunny(folder: Path) -> None:
@@ -157,6 +200,11 @@ def metrics_of(name: str) -> dict[str, Any]:
         ("urfunny", place_urfunny, "word", {"options": {"context": True}}, "f1"),
         ("mustard_independent", place_mustard, "word", {}, "f1"),
         ("mustard_dependent", place_mustard, "word", {}, "f1"),
+        ("iemocap", place_iemocap, "word", {}, "f1"),
+        ("iemocap_4", place_iemocap, "word", {"options": CONTEXT}, "unweighted_accuracy"),
+        ("meld", place_meld, "none", {}, "accuracy"),
+        ("iemocap_mult", place_mult, "word", {}, "f1_weighted"),
+        ("mosei_emotions", place_emotions, "word", {}, "weighted_accuracy"),
         ("my_arrays", place_arrays, "none", {}, "mae"),
         ("my_arrays", place_hdf5, "word", {"sequences": HDF5}, "mae"),
     ],
@@ -182,8 +230,25 @@ def test_from_files_to_metrics(
     predictions = Path("metrics", name, "details", "predictions.csv").read_text().splitlines()
     assert predictions[0].startswith("id,label,seed_1,seed_2")
     assert len(predictions) > 5
-    labels = Path("data", "raw", "mosi", "labels.csd") if name == "mosi" else None
+    page = Path("reports", name, "index.html").read_text(encoding="utf-8")
+    if metric != "mae":
+        assert "Each class, present or absent" in page
+    labels = None
+    if name in ("mosi", "mosei_emotions"):
+        labels = Path("data", "raw", name, "labels.csd")
     check_prediction(name, Path("data", "raw", name), labels)
+    if name == "iemocap_mult":
+        export(Path("models", name), Path("exported"), root=root)
+        card = Path("exported", "README.md").read_text(encoding="utf-8")
+        assert "multilabel with the classes neutral, happy, sad, angry" in card
+        assert "Weighted F1" in card
+        table = Model(Path("exported"), "cpu").predict(Path("data", "raw", name))
+        assert set("+".join(table["mean"]).split("+")) <= {*recipe["labels"]["classes"], "none"}
+        assert (
+            table[[f"probability_{one}" for one in recipe["labels"]["classes"]]]
+            .notna()
+            .all(axis=None)
+        )
 
 
 @pytest.mark.real
