@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import align, epoch, gpu, kernels, pipeline, predict, rival, step, threads
+from benchmarks import align, epoch, gpu, pipeline, rival, step
 from benchmarks.measure import RESULTS, ROOT
 from dhmd.base.files import write_text
 from dhmd.cli.readme import with_tables
@@ -25,12 +25,8 @@ PAGE = ROOT / "docs" / "performance.md"
 TABLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {
     "step": step.table,
     "rival": rival.table,
-    "kernels": kernels.table,
     "epoch": epoch.table,
-    "predict": predict.table,
-    "threads": threads.table,
     "align": align.table,
-    "align-mosei": align.table,
     "pipeline": pipeline.table,
     "gpu": gpu.table,
 }

@@ -172,14 +172,12 @@ class GraphDistillationUnit(nn.Module):
     def _mixture_loss(self, mixed_EBJO: Tensor, labels_EB: Tensor) -> Tensor:
         if self.task.classes is None:
             return (mixed_EBJO[..., 0] - labels_EB.unsqueeze(-1)).abs()
-        index = labels_EB.long()[..., None, None].expand(*mixed_EBJO.shape[:-1], 1)
-        return -mixed_EBJO.gather(-1, index)[..., 0].clamp_min(1e-6).log()
+        return -_of_label(mixed_EBJO, labels_EB).clamp_min(1e-6).log()
 
     def _teacher_error(self, teachers_EBIO: Tensor, labels_EB: Tensor) -> Tensor:
         if self.task.classes is None:
             return (teachers_EBIO[..., 0] - labels_EB.unsqueeze(-1)).abs()
-        index = labels_EB.long()[..., None, None].expand(*teachers_EBIO.shape[:-1], 1)
-        return 1 - teachers_EBIO.gather(-1, index)[..., 0]
+        return 1 - _of_label(teachers_EBIO, labels_EB)
 
     def _over_targets(self, each_EBJ: Tensor, batch: EnsembleBatch) -> Tensor:
         """Sum over present targets that have another present modality, average over utterances."""
@@ -200,6 +198,16 @@ class GraphDistillationUnit(nn.Module):
         )
         each_EB = (edges_EPB * (1 - cosine_EPB) * counted).sum(1)
         return (each_EB * batch.weight_EB).sum(-1)
+
+
+def _of_label(values_EBMO: Tensor, labels_EB: Tensor) -> Tensor:
+    """Choose the value of each utterance's class, `[E, B, M]`.
+
+    It is a product, since the gradient of `gather` is a scatter (see `layers.masked_max`).
+    """
+    classes_O = torch.arange(values_EBMO.shape[-1], device=values_EBMO.device)
+    chosen = labels_EB[..., None, None] == classes_O
+    return (values_EBMO * chosen).sum(-1)
 
 
 def over_present(scores_EBIJ: Tensor, present_EMB: Tensor) -> Tensor:
