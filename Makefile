@@ -74,7 +74,9 @@ format: $(INSTALLED) ## write the style that lint checks
 faults: $(INSTALLED) ## break the pipeline on purpose, the long form of tests/faults
 	.venv/bin/python -m pytest --run-slow tests/faults
 
-cluster-test: $(INSTALLED) ## train by a real Slurm of one node, which it installs and starts as root
+cluster-test: $(INSTALLED) ## train by a real Slurm, which it installs and starts as root, and by Ray
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --constraint constraints.txt --editable '.[test,ray]'
 	status=0; .venv/bin/python -m pytest --run-slow tests/cluster || status=$$?; \
 	    tests/cluster/start_slurm.sh stop; exit $$status
 

@@ -15,10 +15,12 @@ from dataclasses import asdict, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from dhmd.base.errors import DhmdError
+from dhmd.base.label_sets import MOST_CLASSES
 from dhmd.config.modalities import MODALITIES, in_order
 from dhmd.config.schema import CONFIG, key_names, load_section
 from dhmd.config.yaml12 import load_yaml
@@ -30,7 +32,7 @@ STARTING_SECTIONS = ("align", "model", "kd", "pretrain", "train", "ablate")
 
 SCALE = 3  # labels of a regression lie from -SCALE to SCALE; 0 is neutral
 
-Format = Literal["csd", "generated", "mmsa", "urfunny", "mustard", "arrays"]
+Format = Literal["csd", "generated", "mmsa", "urfunny", "mustard", "arrays", "dialogues"]
 SEQUENCE_FORMATS = ("csd", "generated")  # dhmd/data/formats has a reader for each of the others
 Values = Mapping[str, Any]
 
@@ -57,24 +59,40 @@ class Labels:
     """The sequence and column of the labels, and their allowed values.
 
     Labels outside [low, high] by at most `tolerance` are clipped (real MOSEI labels reach a little
-    over 3); others are refused.
+    over 3); others are refused. `scale` is the range of the files' labels where it is another: it
+    is mapped to [low, high].
+
+    A multi-label task has one column per class, from `column` on (or of the array of that name): a
+    class is present where the value is above 0.
     """
 
     sequence: str | None = None
     column: NonNegativeInt | str = 0
-    task: Literal["regression", "classification"] = "regression"
+    task: Literal["regression", "classification", "multilabel"] = "regression"
     low: float | None = None
     high: float | None = None
     tolerance: NonNegativeFloat = 0.0
     classes: tuple[str, ...] = ()
+    scale: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.task == "classification":
+        if self.scale is not None and (
+            self.task != "regression" or not self.scale[0] < self.scale[1]
+        ):
+            raise ValueError(
+                "scale is the lowest and the highest label of the files of a regression, but is "
+                f"{list(self.scale)} of a {self.task}"
+            )
+        if self.task != "regression":
             if len(set(self.classes)) < max(2, len(self.classes)):
-                raise ValueError("a classification needs classes: two or more different names")
+                raise ValueError(f"a {self.task} needs classes: two or more different names")
+            if self.task == "multilabel" and len(self.classes) > MOST_CLASSES:
+                raise ValueError(f"a multilabel has at most {MOST_CLASSES} classes")
             return
         if self.classes:
-            raise ValueError("classes belong to a classification, but task is regression")
+            raise ValueError(
+                "classes belong to a classification or a multilabel task, but task is regression"
+            )
         if self.low is None or self.high is None or not self.low < self.high:
             raise ValueError(
                 f"a regression needs low < high, but low is {self.low} and high is {self.high}"
@@ -85,6 +103,32 @@ class Labels:
                 "them, since ACC7, ACC2 and F1 round them and split them at 0, but low is "
                 f"{self.low} and high is {self.high}: shift or scale them, or name classes"
             )
+
+    def scaled(self, labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Map the files' labels from `scale`, if there is one, to [low, high]."""
+        if self.scale is None:
+            return labels
+        (first, last), (low, high) = self.scale, self.range
+        return low + (labels - first) * ((high - low) / (last - first))
+
+    def corpus(self) -> dict[str, Any]:
+        """Return what defines the labels, as JSON values."""
+        found = asdict(self) | {"classes": list(self.classes)}
+        if self.scale is None:
+            del found["scale"]  # as before there was this key: the identity stays
+        return found
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Lowest and highest label; of classes their indices, or the sets as numbers."""
+        count = len(self.classes)
+        if self.task == "classification":
+            return 0.0, float(count - 1)
+        if self.task == "multilabel":
+            return float(1 << count), float((2 << count) - 1)
+        assert self.low is not None  # checked above
+        assert self.high is not None
+        return self.low, self.high
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -236,7 +280,7 @@ class Recipe(RecipeFile):
             "options": dict(self.options),
             "modalities": dict(self.modalities),
             "reference": self.reference,
-            "labels": {**asdict(self.labels), "classes": list(self.labels.classes)},
+            "labels": self.labels.corpus(),
             "planted": self.planted,
         }
 
@@ -254,6 +298,13 @@ def repository_root(start: Path | None = None) -> Path:
         if (candidate / "params.yaml").is_file():
             return candidate
     return folder
+
+
+def defaults_folder() -> Path:
+    """Return the folder of the params.yaml and recipes that come with the package."""
+    package = Path(__file__).parent
+    shipped = package / "defaults"  # in a wheel; else the package lies in its repository
+    return shipped if shipped.is_dir() else package.parent
 
 
 def recipe_names(root: Path) -> tuple[str, ...]:

@@ -139,13 +139,26 @@ class Params:
         return settings
 
 
-def load_params(root: Path) -> Params:
+def load_params(root: Path, changes: Mapping[str, Any] | None = None) -> Params:
     """Read params.yaml in the folder `root`, without any recipe yet.
+
+    Args:
+        changes: values by dotted key (`kd.lambda`), which replace those of the file.
 
     Raises:
         DhmdError: an unknown or missing key, a wrong type, a value out of range.
     """
     values = load_yaml(root / PARAMS_FILE, PARAMS_FILE)
+    for key, value in (changes or {}).items():
+        *sections, last = key.split(".")
+        section: Any = values
+        for name in sections:
+            section = section.get(name) if isinstance(section, dict) else None
+        if not isinstance(section, dict):
+            raise DhmdError(
+                f"{key} is no setting: {PARAMS_FILE} has no section {'.'.join(sections)}"
+            )
+        section[last] = list(value) if isinstance(value, tuple) else value
     read = load_section(ParamsFile, values, source=PARAMS_FILE, complete=True)
     names = recipe_names(root)
     for name in read.data.sources:

@@ -21,7 +21,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,8 @@ from dhmd.base.addresses import shown_address, without_credentials
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import try_lock
 from dhmd.base.machine import machine
-from dhmd.vcs import Workspace, code_version, lock_entries, outputs_md5
+from dhmd.vcs import Workspace, code_version
+from dhmd.vcs.lock import lock_entries, outputs_md5
 
 if TYPE_CHECKING:
     from dhmd.training.observer import Observer
@@ -47,24 +48,25 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
-Rows = Mapping[str, Mapping[str, float]]  # member -> metric -> value
+_PARENT = ""  # its name among the members of a training
+Epoch = tuple[int, Mapping[str, Mapping[str, float]], int]  # epoch, member -> metric -> value, ms
+Runs = dict[str, str]  # member -> run id
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
-    """Section `tracking` of params.yaml. No stage depends on it: it changes no result."""
+    """Section `tracking` of params.yaml. No stage depends on it: it changes no result.
 
-    enabled: bool = field(
-        default=True, metadata={"help": "record runs in MLflow; false needs no mlflow installed"}
-    )
-    uri: str | None = field(
-        default=None,
-        metadata={
-            "help": "the tracking store; null means the environment's MLFLOW_TRACKING_URI, and "
-            "without that sqlite:///mlflow.db at the repository's root"
-        },
-    )
-    experiment: str = field(default="dhmd", metadata={"help": "the MLflow experiment's name"})
+    Attributes:
+        enabled: record runs in MLflow; false needs no mlflow installed.
+        uri: the tracking store; null means the environment's MLFLOW_TRACKING_URI, and without that
+            sqlite:///mlflow.db at the repository's root.
+        experiment: the MLflow experiment's name.
+    """
+
+    enabled: bool = True
+    uri: str | None = None
+    experiment: str = "dhmd"
 
 
 @contextmanager
@@ -74,10 +76,8 @@ def tracked(
     """Yield an observer that records one stage's training; no failure of MLflow is raised.
 
     Args:
-        config: section `tracking`.
         root: the user's repository, where the default database is.
         stage: pretrain, train or ablate.
-        dataset: the dataset's name.
         output: the stage's output, complete at the end of the block.
         lock: the lock file that the running stage holds.
     """
@@ -183,7 +183,7 @@ class _Store:
                     connection.execute("BEGIN IMMEDIATE")
             self.client = MlflowClient(uri)
             found = self.client.get_experiment_by_name(config.experiment)
-            self.experiment = (
+            self._experiment = (
                 self.client.create_experiment(config.experiment, artefacts)
                 if found is None
                 else found.experiment_id
@@ -191,16 +191,15 @@ class _Store:
 
     def search(self, condition: str) -> list[Any]:
         """Return the runs that meet a condition in MLflow's syntax."""
-        return list(self.client.search_runs([self.experiment], condition, max_results=10_000))
+        return list(self.client.search_runs([self._experiment], condition, max_results=10_000))
 
     def end_killed(self, own_lock: Path | None = None) -> None:
         """Mark as KILLED the runs of this machine whose stage has released its lock.
 
         `own_lock` is the lock of the stage in this process, which has no run yet.
         """
-        for run in self.search(
-            f"attributes.status = 'RUNNING' and tags.host = '{platform.node()}'"
-        ):
+        host = platform.node()
+        for run in self.search(f"attributes.status = 'RUNNING' and tags.host = '{host}'"):
             lock = Path(run.data.tags.get("lock", ""))
             killed = lock == own_lock or not lock.parent.is_dir()
             if not killed and (free := try_lock(lock)):
@@ -209,106 +208,82 @@ class _Store:
             if killed:
                 self.client.set_terminated(run.info.run_id, status="KILLED")
 
-
-class _Training:
-    """A parent run and the child runs of its members."""
-
-    def __init__(self, store: _Store, parent: str, members: Mapping[str, str]) -> None:
-        self._store = store
-        self.parent = parent
-        self._members = members  # member -> run id
-        self._pending: dict[str, list[Any]] = {}
-
-    @classmethod
-    def create(
-        cls,
-        store: _Store,
-        tags: Mapping[str, str],
-        members: Iterable[str],
-        params: Mapping[str, str],
-    ) -> _Training:
-        """Start the runs of a training whose members are `seed-1` or `variant/seed-1`."""
-        start = time.strftime("%Y-%m-%d %H:%M")
-        parts = (f"{tags['stage']} {tags['dataset']}", tags.get("DVC_EXP_NAME"), start)
-
-        def run(name: str, more_tags: Mapping[str, str], params: Mapping[str, str]) -> str:
-            from mlflow.entities import Param
-
-            found = store.client.create_run(
-                store.experiment, run_name=name, tags={**tags, **more_tags}
-            )
-            items = [Param(key[:250], value[:6000]) for key, value in params.items()]
-            for first in range(0, len(items), 100):
-                store.client.log_batch(found.info.run_id, params=items[first : first + 100])
-            return str(found.info.run_id)
-
-        parent = run(" · ".join(part for part in parts if part), {"role": "parent"}, params)
-        ids = {}
+    def start(
+        self, tags: Mapping[str, str], members: Iterable[str], params: Mapping[str, str]
+    ) -> Runs:
+        """Start the run of a training and those of its members, `seed-1` or `variant/seed-1`."""
+        now = time.strftime("%Y-%m-%d %H:%M")
+        words = (f"{tags['stage']} {tags['dataset']}", tags.get("DVC_EXP_NAME"), now)
+        title = " · ".join(word for word in words if word)
+        runs = {_PARENT: self._start(title, {**tags, "role": "parent"}, params)}
         for member in members:
             variant, _, seed = member.rpartition("/")
+            own = {"role": "member", "member": member, "mlflow.parentRunId": runs[_PARENT]}
             # A variant changes some of the parent's parameters.
-            own = {"variant": variant} if variant else params
-            more_tags = {"role": "member", "member": member, "mlflow.parentRunId": parent}
-            ids[member] = run(member, more_tags, {**own, "seed": seed.removeprefix("seed-")})
-        return cls(store, parent, ids)
+            changed = {"variant": variant} if variant else params
+            seed = seed.removeprefix("seed-")
+            runs[member] = self._start(member, {**tags, **own}, {**changed, "seed": seed})
+        return runs
 
-    @classmethod
-    def of(cls, store: _Store, run: Any) -> _Training:
-        """Return the training of an existing parent run."""
-        children = store.search(f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
-        members = {child.data.tags["member"]: child.info.run_id for child in children}
-        return cls(store, run.info.run_id, members)
+    def _start(self, name: str, tags: Mapping[str, str], params: Mapping[str, str]) -> str:
+        from mlflow.entities import Param
 
-    def add(self, step: int, rows: Rows, time_ms: int, *, spread: bool = False) -> None:
-        """Collect values of the members, and their mean for the parent.
+        run = self.client.create_run(self._experiment, run_name=name, tags=dict(tags))
+        items = [Param(key[:250], value[:6000]) for key, value in params.items()]
+        for first in range(0, len(items), 100):
+            self.client.log_batch(run.info.run_id, params=items[first : first + 100])
+        return str(run.info.run_id)
+
+    def send(self, runs: Runs, epochs: Iterable[Epoch], *, spread: bool = False) -> None:
+        """Send values of the members, and their mean for the parent.
 
         `text/seed-1` is the part `text` of the training of the member `seed-1`.
 
         Args:
-            step: the epoch; 0 for final scores.
-            rows: member -> metric -> value.
-            time_ms: ms since 1970.
+            epochs: final scores have the epoch 0.
             spread: whether the parent gets standard deviations, too.
         """
-        columns: dict[str, list[float]] = {}
-        for member, row in rows.items():
-            group, _, seed = member.rpartition("/")
-            for metric, value in row.items():
-                long = f"{group}/{metric}" if group else metric
-                if member in self._members:
-                    self._append(self._members[member], metric, value, time_ms, step)
-                elif seed in self._members:
-                    self._append(self._members[seed], long, value, time_ms, step)
-                columns.setdefault(long, []).append(value)
-        for name, values in columns.items():
-            self._append(self.parent, name, sum(values) / len(values), time_ms, step)
-            if spread and len(values) > 1:
-                self._append(self.parent, f"{name}_std", statistics.stdev(values), time_ms, step)
-
-    def _append(self, run_id: str, name: str, value: float, time_ms: int, step: int) -> None:
         from mlflow.entities import Metric
 
-        name = re.sub(r"[^\w./: -]", "_", name, flags=re.ASCII)[:250]
-        self._pending.setdefault(run_id, []).append(Metric(name, value, time_ms, step))
+        pending: dict[str, list[Any]] = {}
 
-    def flush(self) -> None:
-        """Send what was collected."""
-        while self._pending:
-            run_id, metrics = self._pending.popitem()
+        def add(run: str, name: str, value: float, epoch: int, time_ms: int) -> None:
+            name = re.sub(r"[^\w./: -]", "_", name, flags=re.ASCII)[:250]
+            pending.setdefault(run, []).append(Metric(name, value, time_ms, epoch))
+
+        for epoch, rows, time_ms in epochs:
+            columns: dict[str, list[float]] = {}
+            for member, row in rows.items():
+                group, _, seed = member.rpartition("/")
+                for metric, value in row.items():
+                    long = f"{group}/{metric}" if group else metric
+                    if member in runs:
+                        add(runs[member], metric, value, epoch, time_ms)
+                    elif seed in runs:
+                        add(runs[seed], long, value, epoch, time_ms)
+                    columns.setdefault(long, []).append(value)
+            for name, values in columns.items():
+                add(runs[_PARENT], name, sum(values) / len(values), epoch, time_ms)
+                if spread and len(values) > 1:
+                    deviation = statistics.stdev(values)
+                    add(runs[_PARENT], f"{name}_std", deviation, epoch, time_ms)
+        for run, metrics in pending.items():
             for first in range(0, len(metrics), 1000):
-                self._store.client.log_batch(run_id, metrics=metrics[first : first + 1000])
+                self.client.log_batch(run, metrics=metrics[first : first + 1000])
 
-    def end(self, status: str, output: Path | None = None, path: str = "") -> None:
-        """Send the rest and end the runs; tag them with the hash of a finished output."""
-        self.flush()
-        client = self._store.client
-        if output is not None:
-            client.set_tag(self.parent, "output_path", path)
-            client.set_tag(self.parent, "output_md5", outputs_md5(output) or "")
-            for description in sorted(output.rglob("model.json")):
-                client.log_artifact(self.parent, str(description), _variant(output, description))
-        for run_id in (*self._members.values(), self.parent):
-            client.set_terminated(run_id, status=status)
+    def finish(self, runs: Runs, output: Path, path: str) -> None:
+        """End the runs of a training and tag them with the hash of its output."""
+        self.client.set_tag(runs[_PARENT], "output_path", path)
+        self.client.set_tag(runs[_PARENT], "output_md5", outputs_md5(output) or "")
+        for description in sorted(output.rglob("model.json")):
+            variant = _variant(output, description)
+            self.client.log_artifact(runs[_PARENT], str(description), variant or None)
+        self.end(runs, "FINISHED")
+
+    def end(self, runs: Runs, status: str) -> None:
+        """End the runs of the members, then that of the training."""
+        for run in reversed(runs.values()):
+            self.client.set_terminated(run, status=status)
 
 
 class _LiveObserver(threading.Thread):
@@ -318,8 +293,7 @@ class _LiveObserver(threading.Thread):
         self, config: TrackingConfig, root: Path, stage: str, dataset: str, lock: Path
     ) -> None:
         super().__init__(name="tracking", daemon=True)
-        self._store_of = (config, root)
-        self._lock = lock
+        self._store_of, self._lock = (config, root), lock
         names = ("DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "DVC_STAGE")
         self._tags = {name: os.environ[name] for name in names if os.environ.get(name)}
         self._tags |= {"stage": stage, "dataset": dataset, "lock": str(lock)}
@@ -328,7 +302,7 @@ class _LiveObserver(threading.Thread):
         if head is not None:
             # MLflow shows this tag in its column "Version".
             self._tags |= {"mlflow.source.git.commit": head, "uncommitted_changes": str(changed)}
-        self._epochs: deque[tuple[int, Rows, int]] = deque()
+        self._epochs: deque[Epoch] = deque()
         self._ending = threading.Event()
         self._output: Path | None = None
 
@@ -339,13 +313,12 @@ class _LiveObserver(threading.Thread):
         parameters: Mapping[str, object],
         resumed_epoch: int,
     ) -> None:
-        if self.ident is None:
-            self._members, self._params = list(members), flatten(parameters)
-            self._resumed_epoch = resumed_epoch
-            # Not earlier: the training has imported its libraries by now.
-            self.start()
+        self._members, self._params = list(members), flatten(parameters)
+        self._resumed_epoch = resumed_epoch
+        # Not earlier: the training has imported its libraries by now.
+        self.start()
 
-    def epoch(self, epoch: int, rows: Rows) -> None:
+    def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         copies = {member: dict(row) for member, row in rows.items()}
         self._epochs.append((epoch, copies, _now_ms()))
 
@@ -371,24 +344,20 @@ class _LiveObserver(threading.Thread):
     def _send_all(self) -> None:
         store = _Store(*self._store_of)
         store.end_killed(self._lock)
-        training = _Training.create(store, self._tags, self._members, self._params)
-        rest = 5.0
-        ending = False
+        runs = store.start(self._tags, self._members, self._params)
+        rest, ending = 5.0, False
         while not ending:
             ending = self._ending.wait(rest)
             began = time.monotonic()
-            while self._epochs:
-                training.add(*self._epochs.popleft())
-            training.flush()
+            store.send(runs, [self._epochs.popleft() for _ in range(len(self._epochs))])
             rest = max(5.0, 20 * (time.monotonic() - began))
-        output = self._output
-        if output is None:
-            training.end("FAILED")
+        if self._output is None:
+            store.end(runs, "FAILED")
             return
-        for epoch, rows in _history(output):
-            if epoch <= self._resumed_epoch:  # from a process that was killed
-                training.add(epoch, rows, _now_ms())
-        training.end("FINISHED", output, output.as_posix())
+        # The epochs before a process that was killed.
+        history = _history(self._output)
+        store.send(runs, [epoch for epoch in history if epoch[0] <= self._resumed_epoch])
+        store.finish(runs, self._output, self._output.as_posix())
 
 
 def _record(store: _Store, folder: Path, datasets: Iterable[str]) -> list[str]:
@@ -421,11 +390,10 @@ def _record_training(store: _Store, tags: dict[str, str], output: Path, path: st
     for description in sorted(output.rglob("model.json"))[:1]:
         params = json.loads(description.read_text(encoding="utf-8")).get("configuration", {})
     history = _history(output)
-    members = dict.fromkeys(member for _, rows in history for member in rows)
-    training = _Training.create(store, tags, members, flatten(params))
-    for epoch, rows in history:
-        training.add(epoch, rows, _now_ms())
-    training.end("FINISHED", output, path)
+    members = dict.fromkeys(member for _, rows, _ in history for member in rows)
+    runs = store.start(tags, members, flatten(params))
+    store.send(runs, history)
+    store.finish(runs, output, path)
 
 
 def _record_scores(store: _Store, run: Any, stage: str, folder: Path, dataset: str) -> bool:
@@ -435,7 +403,9 @@ def _record_scores(store: _Store, run: Any, stage: str, folder: Path, dataset: s
     version = f"{outputs_md5(metrics)} {outputs_md5(report)}"
     if file is None or run.data.tags.get("results") == version:
         return False
-    training = _Training.of(store, run)
+    parent = run.info.run_id
+    children = store.search(f"tags.`mlflow.parentRunId` = '{parent}'")
+    runs = {child.data.tags["member"]: child.info.run_id for child in children}
     rows: dict[str, dict[str, float]] = {}
     for path in metrics.rglob(file):
         for row in _read_csv(path):
@@ -444,23 +414,22 @@ def _record_scores(store: _Store, run: Any, stage: str, folder: Path, dataset: s
             prefix = "test" if split == "test" else f"best_{split}"
             scores = {f"{prefix}/{name}": float(value) for name, value in row.items() if value}
             rows.setdefault(member, {}).update(scores)
-    training.add(0, rows, _now_ms(), spread=True)
-    training.flush()
+    store.send({_PARENT: parent, **runs}, [(0, rows, _now_ms())], spread=True)
     if report.is_file():
-        store.client.log_artifact(training.parent, str(report))
-    store.client.set_tag(training.parent, "results", version)
+        store.client.log_artifact(parent, str(report))
+    store.client.set_tag(parent, "results", version)
     return True
 
 
-def _history(output: Path) -> list[tuple[int, dict[str, dict[str, float]]]]:
-    """Return each epoch's rows from the history.csv of an output and of its variants' folders."""
+def _history(output: Path) -> list[Epoch]:
+    """Return the epochs in the history.csv of an output and of its variants' folders."""
     epochs: dict[int, dict[str, dict[str, float]]] = {}
     for path in sorted(output.rglob("history.csv")):
         for row in _read_csv(path):
-            member = f"{_variant(output, path) or ''}/seed-{row['seed']}".removeprefix("/")
+            member = f"{_variant(output, path)}/seed-{row['seed']}".removeprefix("/")
             values = epochs.setdefault(int(row["epoch"]), {}).setdefault(member, {})
             values[row["name"]] = float(row["value"])
-    return sorted(epochs.items())
+    return [(epoch, rows, _now_ms()) for epoch, rows in sorted(epochs.items())]
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:
@@ -468,10 +437,9 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def _variant(output: Path, file: Path) -> str | None:
+def _variant(output: Path, file: Path) -> str:
     """Return a file's folder in the output of `ablate`, which is named as its variant."""
-    folder = file.parent.relative_to(output).as_posix()
-    return None if folder == "." else folder
+    return file.parent.relative_to(output).as_posix().removeprefix(".")
 
 
 def _now_ms() -> int:

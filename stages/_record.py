@@ -22,7 +22,8 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.files import json_sha256, write_text
 from dhmd.base.machine import machine
 from dhmd.tracking import flatten
-from dhmd.vcs import code_version, outputs_md5
+from dhmd.vcs import code_version
+from dhmd.vcs.lock import outputs_md5
 
 if TYPE_CHECKING:
     from stages._entry import Stage

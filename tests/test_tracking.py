@@ -21,7 +21,7 @@ import pytest
 
 from dhmd.base.errors import DhmdError
 from dhmd.tracking import TrackingConfig, flatten, record_results, store_uri, track, tracked
-from dhmd.vcs import outputs_md5
+from dhmd.vcs.lock import outputs_md5
 
 ROOT = Path(__file__).parents[1]
 CONFIG = TrackingConfig()

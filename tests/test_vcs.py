@@ -15,18 +15,8 @@ import pytest
 
 from dhmd.base.errors import DhmdError
 from dhmd.cli import main
-from dhmd.vcs import (
-    Experiment,
-    Workspace,
-    cached_files,
-    check_lock,
-    code_version,
-    commit,
-    experiments,
-    lock_entries,
-    locked_outputs,
-    outputs_md5,
-)
+from dhmd.vcs import Experiment, Workspace, code_version, commit, experiments
+from dhmd.vcs.lock import cached_files, check_lock, lock_entries, locked_outputs, outputs_md5
 from tests.gate.fakes import commit_all, git, new_repository
 
 DVC = """\

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.studies distillation | selection`: questions that take many trainings."""
+"""`python -m benchmarks.studies STUDY`: questions that take many trainings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from dhmd.base.errors import DhmdError
 
@@ -40,11 +41,41 @@ def _parser() -> argparse.ArgumentParser:
         "utterances); all by default",
     )
     selection = studies.add_parser(
-        "selection", help="which of a dataset's candidate settings is best on validation?"
+        "selection", help="which candidate settings are best on validation, for each model?"
     )
-    selection.add_argument("dataset", help="its candidates are recipes/candidates/DATASET.yaml")
-    selection.add_argument("--seeds", type=_seed, nargs="+", default=_SEEDS)
-    for study in (distillation, selection):
+    models = studies.add_parser(
+        "models",
+        help="train and evaluate every model on a dataset, with the settings that were selected",
+    )
+    for study, seeds in ((selection, _SEEDS), (models, [1, 2, 3, 4, 5])):
+        study.add_argument("--seeds", type=_seed, nargs="+", default=seeds)
+        study.add_argument(
+            "--models", nargs="+", default=[], help="default: all that its modalities allow"
+        )
+    candidates = "its candidates are recipes/candidates/DATASET.yaml, or default.yaml"
+    selection.add_argument("dataset", help=candidates)
+    models.add_argument(
+        "dataset", nargs="?", help=f"{candidates}; without one, only docs/results.md is written"
+    )
+    selection.add_argument("--candidates", nargs="+", default=[], help="default: all")
+    selection.add_argument(
+        "--shuffle-words",
+        action="store_true",
+        help="put the words of every utterance in random order: does a model use their order?",
+    )
+    models.add_argument(
+        "--candidate", help="settings for every model (default: what selection chose, else recipe)"
+    )
+    curves = studies.add_parser(
+        "learning_curves", help="every model's error by the number of training utterances"
+    )
+    curves.add_argument(
+        "--quick", action="store_true", help="90 minutes on two cores instead of six hours"
+    )
+    curves.add_argument(
+        "--minutes", type=float, help="start no corpus later; 0 sums up what is there"
+    )
+    for study in (distillation, selection, curves):
         study.add_argument("--processes", type=_count, default=None, help="default: one per core")
     return parser
 
@@ -67,10 +98,13 @@ def main(words: Sequence[str] | None = None) -> int:
     """Train what is missing, then write the results."""
     arguments = _parser().parse_args(words)
     try:
+        if arguments.study == "learning_curves":
+            return _learning_curves(arguments)
         for seed in arguments.seeds:
             if arguments.seeds.count(seed) > 1:
                 raise DhmdError(f"--seeds names {seed} twice")
-        return _selection(arguments) if arguments.study == "selection" else _distillation(arguments)
+        studies = {"selection": _selection, "models": _models, "distillation": _distillation}
+        return studies[arguments.study](arguments)
     except DhmdError as error:
         print(f"benchmarks.studies: {error}", file=sys.stderr)
         return 1
@@ -83,10 +117,7 @@ def _distillation(arguments: argparse.Namespace) -> int:
     """
     from benchmarks.studies.distillation import CORPORA, REGIMES, run_study
     from benchmarks.studies.kept import default_processes
-    from benchmarks.studies.page import page
-    from dhmd.base.files import write_text
-    from dhmd.cli.readme import with_tables
-    from dhmd.evaluation.files import json_text
+    from benchmarks.studies.page import expectations, page
 
     root = Path.cwd()
     chosen = arguments.regimes or REGIMES
@@ -110,12 +141,41 @@ def _distillation(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 0
-    write_text(root / "metrics" / "studies" / "distillation.json", json_text(summary))
-    path = root / "docs" / "results.md"
-    text = path.read_text(encoding="utf-8")
-    write_text(path, with_tables(text, lambda _name: page(summary), "docs/results.md"))
-    print("wrote metrics/studies/distillation.json and docs/results.md")
+    texts = {"distillation": page(summary)}
+    _write(root, "distillation", {**summary, "expectations": expectations(summary)}, texts)
     return 0
+
+
+def _learning_curves(arguments: argparse.Namespace) -> int:
+    """Write metrics/studies/learning_curves.json, its figure and its parts of docs/results.md."""
+    from benchmarks.studies.curves_page import details, page, write_figure
+    from benchmarks.studies.kept import default_processes
+    from benchmarks.studies.learning_curves import FULL, QUICK, run_study
+
+    root = Path.cwd()
+    summary = run_study(
+        root,
+        QUICK if arguments.quick else FULL,
+        processes=arguments.processes or default_processes(),
+        minutes=arguments.minutes,
+    )
+    write_figure(summary, root / "docs" / "learning_curve.svg")
+    texts = {"learning_curves": page(summary), "learning_curves_details": details(summary)}
+    _write(root, "learning_curves", summary, texts)
+    return 0
+
+
+def _write(root: Path, study: str, summary: dict[str, Any], texts: dict[str, str]) -> None:
+    """Write metrics/studies/STUDY.json, and the texts between their markers in docs/results.md."""
+    from dhmd.base.files import write_text
+    from dhmd.cli.readme import with_tables
+    from dhmd.evaluation.files import json_text
+
+    path = root / "docs" / "results.md"
+    text = with_tables(path.read_text(encoding="utf-8"), texts.get, "docs/results.md")
+    write_text(root / "metrics" / "studies" / f"{study}.json", json_text(summary))
+    write_text(path, text)
+    print(f"wrote metrics/studies/{study}.json and docs/results.md")
 
 
 def _selection(arguments: argparse.Namespace) -> int:
@@ -130,11 +190,37 @@ def _selection(arguments: argparse.Namespace) -> int:
         arguments.dataset,
         seeds=tuple(arguments.seeds),
         processes=arguments.processes or default_processes(),
+        models=arguments.models,
+        names=arguments.candidates,
+        shuffled=arguments.shuffle_words,
     )
-    path = Path("metrics", "studies", f"selection-{arguments.dataset}.json")
+    name = f"selection-{arguments.dataset}{'-shuffled' * arguments.shuffle_words}.json"
+    path = Path("metrics", "studies", name)
     write_text(path, json_text(found))
     print(table(found))
     print(f"wrote {path}")
+    return 0
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    """Write metrics/studies/models-DATASET.json and the section 'All models' of docs/results.md."""
+    from benchmarks.studies.models import compare_models, page
+    from dhmd.evaluation.files import read_object
+
+    root = Path.cwd()
+    stored = sorted((root / "metrics" / "studies").glob("models-*.json"))
+    found = {path.stem: read_object(path) for path in stored}
+    if arguments.dataset is not None:
+        found[f"models-{arguments.dataset}"] = compare_models(
+            root,
+            arguments.dataset,
+            seeds=tuple(arguments.seeds),
+            models=arguments.models,
+            candidate=arguments.candidate,
+        )
+    text = "\n\n".join(page(found[study]) for study in sorted(found))
+    for study, summary in found.items():
+        _write(root, study, summary, {"models": text})
     return 0
 
 

@@ -17,21 +17,26 @@ from typing import Any
 import h5py
 import numpy as np
 
+from benchmarks.studies.generated import (
+    CODE,
+    alignment_key,
+    generator,
+    one_thread,
+    predictions_of_test,
+    write_aligned,
+)
 from benchmarks.studies.kept import code_key, read_kept, run_missing
 from benchmarks.studies.probes import decoupling_probes, edge_correlations, reference_edges
 from dhmd.ablation.variants import configure
 from dhmd.base.errors import DhmdError
 from dhmd.base.files import json_sha256, write_text
-from dhmd.config.schema import load_section
 from dhmd.data.aligned import read_corpus
 from dhmd.data.aligned.corpus import Corpus
-from dhmd.data.alignment import align_corpus
-from dhmd.data.synthetic import GeneratorConfig, generate, oracle_mae
+from dhmd.data.synthetic import oracle_mae
 from dhmd.evaluation.interpretability import latent_overlap
 from dhmd.evaluation.statistics import paired
 from dhmd.evaluation.trivial_baselines import trivial_baselines
-from dhmd.recipes import Recipe
-from dhmd.settings import Settings, load_params
+from dhmd.settings import load_params
 from dhmd.training.configuration import Configuration
 from dhmd.training.jobs import ablate_job, pretrain_job
 from dhmd.training.observer import SilentObserver
@@ -55,11 +60,9 @@ REGIMES = tuple(RECIPES)
 
 # What makes a corpus and looks at what was trained on it; the training's own key covers the rest.
 _CODE = (
-    "dhmd/data/synthetic",
-    "dhmd/data/csd.py",
-    "dhmd/data/alignment",
-    "dhmd/evaluation",
+    *CODE,
     "benchmarks/studies/distillation.py",
+    "benchmarks/studies/generated.py",
     "benchmarks/studies/probes.py",
 )
 
@@ -146,11 +149,10 @@ def _tasks(root: Path, corpora: Mapping[str, int], seeds: tuple[int, ...]) -> It
             settings = params.for_dataset(RECIPES[regime])
             # Results under another configuration, code or torch are other results.
             key = {
-                "align": asdict(settings.align),
-                "roles": _roles(settings.recipe),
+                "align": alignment_key(settings),
                 "code": code,
-                "configuration": _configuration(settings, seeds).as_json(),
-                "generator": _generator(settings, regime, 0)[1],
+                "configuration": one_thread(settings, seeds).as_json(),
+                "generator": asdict(generator(settings, _CHANGES.get(regime, {}))),
                 "environment": {**environment(torch.device("cpu")), "threads": 1},
             }
             folder = root / ".dhmd" / "studies" / f"distillation-{json_sha256(key)[:12]}"
@@ -163,51 +165,13 @@ def _tasks(root: Path, corpora: Mapping[str, int], seeds: tuple[int, ...]) -> It
             )
 
 
-def _roles(recipe: Recipe) -> list[Any]:
-    """What aligning takes from the recipe beside its align section."""
-    return [dict(recipe.modalities), recipe.reference, asdict(recipe.labels), recipe.planted]
-
-
-def _configuration(settings: Settings, seeds: tuple[int, ...]) -> Configuration:
-    full = settings.configuration
-    compute = replace(full.compute, threads=1, workers=1, device="cpu")
-    return replace(full, train=replace(full.train, seeds=seeds), compute=compute)
-
-
-def _generator(
-    settings: Settings, regime: str, seed: int
-) -> tuple[GeneratorConfig, dict[str, Any]]:
-    values = {**settings.recipe.generator, "seed": seed, **_CHANGES.get(regime, {})}
-    where = settings.recipe.source
-    return load_section(GeneratorConfig, values, where="generator", source=where), values
-
-
 def run_task(task: Task) -> None:
     """Generate, align, pretrain, train all variants, and keep what is to be known."""
     settings = load_params(task.root).for_dataset(RECIPES[task.regime])
-    config, _ = _generator(settings, task.regime, task.corpus_seed)
+    changes = {"seed": task.corpus_seed, **_CHANGES.get(task.regime, {})}
     work = task.folder / f"work-{task.regime}-{task.corpus_seed}"
-    raw, cache = work / "raw", work / "aligned.h5"
-    recipe = settings.recipe
-    if not cache.is_file():
-        raw.mkdir(parents=True, exist_ok=True)
-        generate(config, raw)
-        names = {
-            *recipe.modalities.values(),
-            recipe.reference,
-            recipe.labels.sequence,
-            recipe.planted,
-        }
-        align_corpus(
-            {name: raw / f"{name}.csd" for name in names if name},
-            recipe,
-            settings.align,
-            alignment="word",
-            sources={},
-            folds_path=raw / "folds.json",
-            output=cache,
-        )
-    full = _configuration(settings, task.seeds_of("full"))
+    cache = write_aligned(settings, generator(settings, changes), work)
+    full = one_thread(settings, task.seeds_of("full"))
     quiet, store = SilentObserver(), work / "trainings"
     pretrained, models = work / "pretrained", work / "models"
     if not pretrained.is_dir():
@@ -236,10 +200,7 @@ def _look(task: Task, full: Configuration, cache: Path, models: Path) -> dict[st
         },
     }
     for name in ("full", *task.variants):
-        with h5py.File(models / name / "outputs.h5", "r") as file:
-            predicted = file["prediction"][()][:, test]
-        if not np.isfinite(predicted).all():
-            raise DhmdError(f"{name} diverged on {task.regime} corpus {task.corpus_seed}")
+        predicted = predictions_of_test(corpus, models / name / "outputs.h5")
         found[name] = {
             "mae": np.abs(predicted - label).mean(1).tolist(),
             "truth": np.abs(predicted - truth).mean(1).tolist(),

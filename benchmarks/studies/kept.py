@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import multiprocessing
 from collections.abc import Callable, Sequence
@@ -71,6 +72,26 @@ def read_kept(path: Path) -> dict[str, Any]:
         return value
     except (OSError, ValueError) as error:
         raise DhmdError(f"{path} is not readable: delete it and run the study again") from error
+
+
+def selected_scores(history: Path) -> list[float]:
+    """Read the score of each seed by which training selected its epoch.
+
+    Raises:
+        DhmdError: a seed diverged.
+    """
+    with open(history, newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    # The trainer writes the score that it selects by before the others.
+    name = next(row["name"] for row in rows if row["name"].startswith("valid/"))
+    values = {(row["seed"], row["epoch"]): row["value"] for row in rows if row["name"] == name}
+    for row in rows:
+        if row["name"] == "diverged":
+            raise DhmdError(
+                f"seed {row['seed']} diverged in epoch {row['epoch']} ({history}): leave this "
+                "candidate out"
+            )
+    return [float(values[row["seed"], row["epoch"]]) for row in rows if row["name"] == "selected"]
 
 
 def default_processes() -> int:

@@ -1,4 +1,4 @@
-"""Render the appendix of docs/results.md: expectations, verdicts and tables of the study."""
+"""Render the study of distillation: tables for docs/results.md, and verdicts for its JSON."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _TITLES = {
 
 
 def page(summary: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the appendix, without a newline at its end."""
-    parts = ["### Expectations and verdicts\n", _verdicts(summary)]
-    for regime, entry in summary.items():
+    """Return the tables of every regime, without a newline at the end."""
+    parts = []
+    for regime, entry in ((name, summary[name]) for name in _TITLES if name in summary):
         parts.append(f"### {_TITLES[regime]}\n")
         comparisons = {k: v for k, v in entry.items() if k not in ("scores", "meaning")}
         if comparisons:
@@ -37,19 +37,20 @@ def _interval(entry: Mapping[str, Any], prefix: str = "") -> str:
     return f"{_signed(centre)} [{_signed(low)}, {_signed(high)}]"
 
 
-def _verdicts(summary: Mapping[str, Mapping[str, Any]]) -> str:
+def expectations(summary: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a sentence per expectation: the numbers, and whether it is met."""
     lines = []
     noisy = summary.get("noisy", {}).get("no_distillation")
     if noisy:
         lines.append(
-            "- *noisy*: distillation helps (no_distillation − full has its interval above 0): "
+            "*noisy*: distillation helps (no_distillation − full has its interval above 0): "
             f"{_interval(noisy)} over {noisy['corpora']} corpora: "
             f"**{_met(noisy['ci_low'] > 0)}**."
         )
     clean = summary.get("clean", {}).get("no_distillation")
     if clean:
         lines.append(
-            "- *clean*: distillation does no harm (interval above −0.01): "
+            "*clean*: distillation does no harm (interval above −0.01): "
             f"{_interval(clean)} over {clean['corpora']} corpora: "
             f"**{_met(clean['ci_low'] > -0.01)}**."
         )
@@ -65,7 +66,7 @@ def _verdicts(summary: Mapping[str, Mapping[str, Any]]) -> str:
         meaning = summary.get(regime, {}).get("meaning")
         if meaning:
             lines += _part_verdicts(regime, meaning)
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _met(holds: bool) -> str:
@@ -100,7 +101,7 @@ def _edge_verdict(regime: str, edges: Mapping[str, Any]) -> str:
             >= reached[name] / 2
             for name in reached
         )
-    return f"- *{regime}*: {wanted}: {'; '.join(shown)}; reachable: {best}: **{_met(holds)}**."
+    return f"*{regime}*: {wanted}: {'; '.join(shown)}; reachable: {best}: **{_met(holds)}**."
 
 
 def _teacher_verdict(regime: str, teacher: str, edges: Mapping[str, Any]) -> str:
@@ -111,7 +112,7 @@ def _teacher_verdict(regime: str, teacher: str, edges: Mapping[str, Any]) -> str
         shown.append(f"{space} " + ", ".join(f"{k} {v:.2f}" for k, v in means.items()))
         holds &= max(means, key=lambda name: means[name]) == teacher
     return (
-        f"- *{regime}*: the edges out of {teacher}, the reliable teacher, weigh most on average: "
+        f"*{regime}*: the edges out of {teacher}, the reliable teacher, weigh most on average: "
         f"{'; '.join(shown)}: **{_met(holds)}**."
     )
 
@@ -121,7 +122,7 @@ def _part_verdicts(regime: str, meaning: Mapping[str, Any]) -> list[str]:
     for space, entry in meaning["dictionary"].items():
         same, other = entry["same_latent"], entry["different_latent"]
         lines.append(
-            f"- *{regime}*, {space} dictionary: two utterances with the same true topic share "
+            f"*{regime}*, {space} dictionary: two utterances with the same true topic share "
             f"more codes across modalities than two with different ones: {same:.2f} against "
             f"{other:.2f} ({entry['active']:.1f} active codes, {entry['dead']:.0f} dead): "
             f"**{_met(same > 1.5 * other)}** (1.5 times is our threshold)."
@@ -136,7 +137,7 @@ def _part_verdicts(regime: str, meaning: Mapping[str, Any]) -> list[str]:
         ):
             first, second = probes[f"{latent}_from_{better}"], probes[f"{latent}_from_{worse}"]
             lines.append(
-                f"- *{regime}*: {title} predicts the {latent} latents better from the {better} "
+                f"*{regime}*: {title} predicts the {latent} latents better from the {better} "
                 f"features (R² {first:.3f}) than from the {worse} ones ({second:.3f}): "
                 f"**{_met(first > second)}**."
             )

@@ -1,29 +1,31 @@
-"""Which settings of a dataset are best on validation, and on validation alone?
+"""Which settings of a dataset are best on validation, for each model?
 
-Candidates are written down in recipes/candidates/<dataset>.yaml before they are trained. The
-cache is read without the test split's labels, so that no choice can lean on them. The GRU baseline
-is given the same candidates, so that it has the same tuning budget.
+The candidates are declared in recipes/candidates/<dataset>.yaml, or in default.yaml, before they
+are trained. Every model has the same candidates, and so the same tuning budget. The aligned
+features file is read without the labels of the test split.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import torch
 
-from benchmarks.studies.kept import code_key, read_kept, run_missing
+from benchmarks.studies.kept import code_key, read_kept, run_missing, selected_scores
 from dhmd.ablation.variants import configure
 from dhmd.base.errors import DhmdError
-from dhmd.base.files import file_sha256, json_sha256, write_text
+from dhmd.base.files import file_sha256, json_sha256, whole_file, write_text
 from dhmd.config.yaml12 import load_yaml
 from dhmd.evaluation.statistics import summary
+from dhmd.models.cards import DHMD, baseline_names, refusal
 from dhmd.settings import load_params
 from dhmd.training.configuration import Configuration
 from dhmd.training.history import HISTORY
@@ -32,136 +34,178 @@ from dhmd.training.observer import SilentObserver
 from dhmd.training.store import environment
 
 RECIPE = "recipe"
-MODELS = ("dhmd", "gru")
 _SECTIONS = ("model", "decouple", "kd", "pretrain", "train")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One setting to train: its name, configuration, and where it works and leaves its scores."""
+    """One model with one candidate's settings.
 
+    Attributes:
+        work: where it trains; finished trainings are stored in its parent.
+        result: the file of its validation scores by seed.
+    """
+
+    model: str
     name: str
     configuration: Configuration
-    cache: Path
+    aligned: Path
     fold: str | None
-    folder: Path
+    work: Path
 
     @property
     def result(self) -> Path:
-        """Its validation scores, kept: an interrupted selection goes on with the next."""
-        return self.folder / f"{self.name}.json"
+        return self.work.with_suffix(".json")
 
 
-def select(root: Path, dataset: str, *, seeds: tuple[int, ...], processes: int) -> dict[str, Any]:
-    """Train every candidate that is not there yet.
+def select(
+    root: Path,
+    dataset: str,
+    *,
+    seeds: tuple[int, ...],
+    processes: int,
+    models: Sequence[str] = (),
+    names: Sequence[str] = (),
+    shuffled: bool = False,
+) -> dict[str, Any]:
+    """Train every candidate of every model that is not stored yet.
+
+    Args:
+        models: all that the modalities allow by default.
+        names: of candidates; all by default.
+        shuffled: whether the words of every utterance are put in random order.
 
     Returns:
         `{model: {"chosen": name, "candidates": {name: {mean, std}}}}`: over seeds, the validation
-        score that training itself selects epochs by (lower is better; MAE for regression).
+        score by which training selects epochs (lower is better; MAE for regression).
 
     Raises:
-        DhmdError: no candidates file, a bad candidate, or no aligned cache.
+        DhmdError: a bad candidate, an unknown model, or no aligned features file.
     """
-    candidates = _candidates(root, dataset, seeds)
-    run_missing(candidates, run_candidate, "candidates", processes=processes)
-    return ranked({c.name: read_kept(c.result) for c in candidates})
+    tasks = list(_candidates(root, dataset, seeds, models, names, shuffled))
+    run_missing(tasks, run_candidate, "candidates", processes=processes)
+    scores: dict[str, dict[str, list[float]]] = {}
+    for task in tasks:
+        scores.setdefault(task.model, {})[task.name] = read_kept(task.result)["valid"]
+    return {model: ranked(found) for model, found in scores.items()}
 
 
-def ranked(scores: Mapping[str, Mapping[str, list[float]]]) -> dict[str, Any]:
-    """The lowest mean validation error of each model, and everyone's: ties go to the first."""
-    found: dict[str, Any] = {}
-    for model in next(iter(scores.values())):
-        entries = {name: summary(np.array(values[model])) for name, values in scores.items()}
-        best = min(entries, key=lambda name: entries[name]["mean"])
-        found[model] = {"chosen": best, "candidates": entries}
-    return found
+def ranked(scores: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Choose the candidate with the lowest mean validation error, the first among equals."""
+    entries = {name: summary(np.array(values)) for name, values in scores.items()}
+    best = min(entries, key=lambda name: entries[name]["mean"])
+    return {"chosen": best, "candidates": entries}
 
 
 def run_candidate(candidate: Candidate) -> None:
-    """Pretrain and train both models under one candidate, and keep their validation scores."""
-    full, work = candidate.configuration, candidate.folder / f"work-{candidate.name}"
-    quiet, store = SilentObserver(), work / "trainings"
+    """Train one model with one candidate's settings and store its validation scores."""
+    folder = train(candidate)
+    write_text(candidate.result, json.dumps({"valid": selected_scores(folder / HISTORY)}) + "\n")
+    shutil.rmtree(candidate.work)
+
+
+def train(candidate: Candidate) -> Path:
+    """Pretrain and train a candidate's model, and return the model folder."""
+    work, full = candidate.work, candidate.configuration
+    more: dict[str, Any] = {
+        "fold": candidate.fold,
+        "observer": SilentObserver(),
+        "store": work.parent / "trainings",
+    }
     pretrained, models = work / "pretrained", work / "models"
     if not pretrained.is_dir():
-        pretrain_job(
-            full, candidate.cache, pretrained, fold=candidate.fold, observer=quiet, store=store
-        )
+        pretrain_job(full, candidate.aligned, pretrained, **more)
     if not models.is_dir():
-        variants = {"dhmd": full, "gru": configure("gru", full)}
-        ablate_job(
-            variants,
-            candidate.cache,
-            pretrained,
-            models,
-            fold=candidate.fold,
-            observer=quiet,
-            store=store,
-        )
-    scores = {model: selected_scores(models / model / HISTORY) for model in MODELS}
-    write_text(candidate.result, json.dumps(scores, indent=1) + "\n")
-    shutil.rmtree(work)
+        own = full if candidate.model == DHMD else configure(candidate.model, full)
+        ablate_job({candidate.model: own}, candidate.aligned, pretrained, models, **more)
+    return models / candidate.model
 
 
-def selected_scores(history: Path) -> list[float]:
-    """The validation score of each seed at the epoch that its training selected.
-
-    Raises:
-        DhmdError: a seed diverged.
-    """
-    with open(history, newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    # A trainer writes the score that it selects by before the others.
-    name = next(row["name"] for row in rows if row["name"].startswith("valid/"))
-    values = {(row["seed"], row["epoch"]): row["value"] for row in rows if row["name"] == name}
-    found = []
-    for row in rows:
-        if row["name"] == "diverged":
-            raise DhmdError(
-                f"seed {row['seed']} diverged in epoch {row['epoch']} ({history}): leave this "
-                "candidate out"
+def _candidates(
+    root: Path,
+    dataset: str,
+    seeds: tuple[int, ...],
+    models: Sequence[str],
+    names: Sequence[str],
+    shuffled: bool,
+) -> Iterator[Candidate]:
+    base, aligned, fold = configuration(root, dataset, seeds)
+    settings = {RECIPE: base} | {
+        name: changed(base, changes, f"{path}, candidate {name}")
+        for path, found in [written(root, dataset)]
+        for name, changes in found.items()
+    }
+    if unknown := [name for name in names if name not in settings]:
+        known = ", ".join(settings)
+        raise DhmdError(f"--candidates names {unknown[0]!r}, but must name some of {known}")
+    folder = root / ".dhmd" / "studies" / f"selection-{dataset}"
+    if shuffled:
+        aligned = _shuffled(aligned, folder / "shuffled.h5")
+    key = {"aligned": file_sha256(aligned), "fold": fold}
+    for model in chosen_models(models, base):
+        same = {
+            **key,
+            "code": code_key("benchmarks/studies/selection.py"),
+            "environment": environment(torch.device("cpu"), model),
+        }
+        for name in names or settings:
+            own = settings[name]
+            digest = json_sha256({**same, "configuration": own.as_json()})[:12]
+            work = folder / f"{model}-{name}-{digest}"
+            yield Candidate(
+                model=model, name=name, configuration=own, aligned=aligned, fold=fold, work=work
             )
-        if row["name"] == "selected":
-            found.append(float(values[row["seed"], row["epoch"]]))
-    return found
 
 
-def _candidates(root: Path, dataset: str, seeds: tuple[int, ...]) -> list[Candidate]:
+def _shuffled(aligned: Path, copy: Path) -> Path:
+    """Write a copy in which the words of every utterance are in random order, and return it."""
+    random = np.random.default_rng(0)
+    with whole_file(copy) as partial:
+        shutil.copyfile(aligned, partial)
+        with h5py.File(partial, "r+") as file:
+            values, offsets = file["features/text/values"], file["features/text/offsets"][()]
+            rows = [start + random.permutation(end - start) for start, end in pairwise(offsets)]
+            values[...] = values[()][np.concatenate(rows)]
+    return copy
+
+
+def configuration(
+    root: Path, dataset: str, seeds: tuple[int, ...]
+) -> tuple[Configuration, Path, str | None]:
+    """Return the dataset's configuration for one CPU thread, its aligned features and its fold."""
     settings = load_params(root).for_dataset(dataset)
-    cache = root / "data" / "aligned" / f"{dataset}.h5"
-    if not cache.is_file():
-        raise DhmdError(f"{cache} is not there: run `dvc repro align@{dataset}` first")
+    aligned = root / "data" / "aligned" / f"{dataset}.h5"
+    if not aligned.is_file():
+        raise DhmdError(f"{aligned} does not exist: run `dvc repro align@{dataset}` first")
     base = settings.configuration
     compute = replace(base.compute, threads=1, workers=1, device="cpu")
     base = replace(base, train=replace(base.train, seeds=seeds), compute=compute)
-    source = root / "recipes" / "candidates" / f"{dataset}.yaml"
-    configurations = {RECIPE: base}
-    for name, changes in _written(source).items():
-        changed = _merged(base.as_json(), changes)
-        configurations[name] = Configuration.from_json(changed, f"{source}, candidate {name}")
-    key = {
-        "cache": file_sha256(cache),
-        "fold": settings.data.fold,
-        "code": code_key("benchmarks/studies/selection.py"),
-        "environment": environment(torch.device("cpu")),
-    }
-    made = []
-    for name, configuration in configurations.items():
-        own = json_sha256({**key, "configuration": configuration.as_json()})[:12]
-        folder = root / ".dhmd" / "studies" / f"selection-{dataset}-{own}"
-        made.append(
-            Candidate(
-                name=name,
-                configuration=configuration,
-                cache=cache,
-                fold=settings.data.fold,
-                folder=folder,
-            )
-        )
-    return made
+    return base, aligned, settings.data.fold
+
+
+def chosen_models(models: Sequence[str], base: Configuration) -> list[str]:
+    """Return the models, DHMD first; by default all that the modalities allow.
+
+    Raises:
+        DhmdError: an unknown model, or one that cannot run with these modalities.
+    """
+    known = (DHMD, *baseline_names())
+    if not models:
+        return [name for name in known if refusal(name, base.modalities) is None]
+    for name in models:
+        if name not in known:
+            raise DhmdError(f"--models names {name!r}, but must name some of {', '.join(known)}")
+        if reason := refusal(name, base.modalities):
+            raise DhmdError(f"--models: {reason}; leave {name} out")
+    return [name for name in known if name in models]
+
+
+def changed(base: Configuration, changes: Mapping[str, Any], source: str) -> Configuration:
+    """Return the configuration with a candidate's changes."""
+    return Configuration.from_json(_merged(base.as_json(), changes), source)
 
 
 def _merged(value: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings, the changes' values where both have some."""
     merged = dict(value)
     for key, change in changes.items():
         nested = isinstance(change, Mapping) and isinstance(merged.get(key), Mapping)
@@ -169,10 +213,12 @@ def _merged(value: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     return merged
 
 
-def _written(path: Path) -> Mapping[str, Mapping[str, Any]]:
-    """The candidates file: names to changes of the recipe, keys as in params.yaml."""
+def written(root: Path, dataset: str) -> tuple[Path, Mapping[str, Mapping[str, Any]]]:
+    """Read the dataset's candidates file, or else default.yaml: names to changes of the recipe."""
+    folder = root / "recipes" / "candidates"
+    path = folder / f"{dataset}.yaml"
     if not path.is_file():
-        raise DhmdError(f"{path} is not there: write down the candidates first, a name each")
+        path = folder / "default.yaml"
     value = load_yaml(path)
     if not isinstance(value, dict) or not value:
         raise DhmdError(f"{path} must map each candidate's name to its changes of the recipe")
@@ -182,19 +228,19 @@ def _written(path: Path) -> Mapping[str, Mapping[str, Any]]:
                 f"{path}: candidate {name!r} must map some of {', '.join(_SECTIONS)} to changes, "
                 f"and may not be called {RECIPE!r}"
             )
-    return value
+    return path, value
 
 
 def table(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """The validation scores as Markdown, the chosen candidate of each model in bold."""
-    models = list(found)
-    rows = [f"| candidate | {' | '.join(models)} |", "|---" * (len(models) + 1) + "|"]
-    for name in found[models[0]]["candidates"]:
+    """Format the validation scores as Markdown, the chosen candidate of each model in bold."""
+    names = list(next(iter(found.values()))["candidates"])
+    rows = [f"| model | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for model, entries in found.items():
         cells = []
-        for model in models:
-            entry = found[model]["candidates"][name]
+        for name in names:
+            entry = entries["candidates"][name]
             spread = f" ± {entry['std']:.3f}" if "std" in entry else ""
-            mark = "**" if found[model]["chosen"] == name else ""
+            mark = "**" if entries["chosen"] == name else ""
             cells.append(f"{mark}{entry['mean']:.3f}{spread}{mark}")
-        rows.append(f"| {name} | {' | '.join(cells)} |")
+        rows.append(f"| {model} | {' | '.join(cells)} |")
     return "\n".join(rows)

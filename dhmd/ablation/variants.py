@@ -12,7 +12,7 @@ from typing import Any
 
 from dhmd.ablation.config import AblateConfig
 from dhmd.base.errors import DhmdError
-from dhmd.models.registry import baseline_names, card, refusal
+from dhmd.models.cards import baseline_names, card, refusal
 from dhmd.training.configuration import Configuration, overlay, subsets
 
 

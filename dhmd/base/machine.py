@@ -17,7 +17,8 @@ _PR_SET_PDEATHSIG = 1
 
 def usable_cores() -> int:
     """Return the number of cores that this process may use, at least one."""
-    cores = len(os.sched_getaffinity(0))
+    on_linux = sys.platform == "linux"
+    cores = len(os.sched_getaffinity(0)) if on_linux else os.cpu_count() or 1
     quota, period = [*_read(_CGROUP / "cpu.max").split(), "", ""][:2]
     if quota.isdigit() and period.isdigit():
         cores = min(cores, math.ceil(int(quota) / int(period)))

@@ -1,4 +1,4 @@
-"""Progress bars on a terminal."""
+"""Progress bars on a terminal and in notebooks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 
+def shown() -> bool:
+    """Return whether bars are shown: stderr is a terminal, or a notebook runs the code."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
 def progress(items: Iterable[T], label: str, **options: Any) -> Iterable[T]:
-    """Iterate with a bar if stderr is a terminal; `options` are tqdm's (total, unit, …)."""
-    return tqdm(items, desc=label, disable=not sys.stderr.isatty(), leave=False, **options)
+    """Iterate with a bar where bars are shown; `options` are tqdm's (total, unit, …)."""
+    return tqdm(items, desc=label, disable=not shown(), leave=False, **options)

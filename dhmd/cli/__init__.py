@@ -99,29 +99,53 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         "A modality without a file is treated as absent."
     )
     parser.add_argument(
-        "--model", required=True, type=Path, help="model directory, such as models/demo"
+        "inputs",
+        nargs="+",
+        type=Path,
+        metavar="INPUT",
+        help="transcripts (.srt, .vtt, .json of Whisper, .csv of words and times, .txt); a folder "
+        "of .csd files, named by the dataset config's sequences (words.csd, …) or as at their "
+        "source; both; or a file or folder in the format that the model was trained on",
     )
     parser.add_argument(
-        "--input",
+        "--model",
         required=True,
-        type=Path,
-        metavar="FOLDER",
-        help="directory of new .csd files, named by the dataset config's sequences (words.csd, …) "
-        "or as at their source",
+        help="model directory, such as models/demo, or a model's name on the Hugging Face hub",
     )
     parser.add_argument(
         "--output",
-        required=True,
         type=Path,
         metavar="FILE",
-        help="CSV to write: id, start and end in seconds, mean over seeds, one column per seed",
+        help="CSV to write: id, start and end in seconds, text, mean and spread over seeds, class "
+        "probabilities, one column per seed (default: print a table)",
     )
     parser.add_argument(
         "--segments",
         type=Path,
         metavar="FILE",
         help="CSV with the columns video, start, end, or a .csd whose rows are the segments "
-        "(default: one segment per video)",
+        "(default: the cues or sentences of a transcript; .csd files are divided at pauses)",
+    )
+    parser.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="page to write: a timeline of the predictions, their words, and what moved the model",
+    )
+    parser.add_argument(
+        "--media",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="videos and sound files, or folders of them, that the page plays: files with the "
+        "name of a transcript or video (default: those beside the inputs)",
+    )
+    parser.add_argument(
+        "--truncate",
+        action="store_true",
+        help="allow that more than a fifth of the words is cut off, because segments are longer "
+        "than the model reads",
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
@@ -152,6 +176,11 @@ def _gate(parser: argparse.ArgumentParser) -> None:
         "--head",
         metavar="REV",
         help="revision or DVC experiment to judge (default: the workspace)",
+    )
+    parser.add_argument(
+        "--dataset",
+        help="dataset of a CSV file with the columns id, seed and prediction, which may stand for "
+        "one of the two revisions (default: the only one)",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print Markdown for a comment")
@@ -186,8 +215,10 @@ def _report(parser: argparse.ArgumentParser) -> None:
 
 def _table(parser: argparse.ArgumentParser) -> None:
     _datasets(parser, "datasets to show (default: all in metrics/)")
-    parser.add_argument("--markdown", action="store_true", help="print Markdown")
-    parser.add_argument(
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="print Markdown")
+    form.add_argument("--latex", action="store_true", help="print LaTeX, for the package booktabs")
+    form.add_argument(
         "--readme",
         action="store_true",
         help="write the tables between the markers in README.md instead of printing them",
@@ -232,7 +263,10 @@ COMMANDS = (
     Command(
         "extract", "extract features of videos to .csd files", _from_module("dhmd.cli.extract")
     ),
-    Command("predict", "score new .csd files with a trained model", _predict),
+    Command("predict", "predict transcripts or feature files with a trained model", _predict),
+    Command(
+        "export", "write a model with a model card, and share it", _from_module("dhmd.cli.export")
+    ),
     Command(
         "sweep",
         "run an experiment per combination of values",
@@ -240,8 +274,14 @@ COMMANDS = (
     ),
     Command("track", "record finished outputs in MLflow", _track),
     Command("gate", "compare the metrics of two revisions for regressions", _gate),
+    Command(
+        "compare",
+        "compare models, experiments and other code's predictions",
+        _from_module("dhmd.cli.compare"),
+    ),
     Command("lock-check", "check that dvc.lock is current and its data in the remote", _lock_check),
     Command("report", "join the reports of all datasets into one page", _report),
     Command("table", "print the tables of results in metrics/", _table),
+    Command("migrate", "convert what dhmd 0.1 wrote", _from_module("dhmd.cli.migrate")),
     Command("summary", "print one line of results per dataset", _summary),
 )

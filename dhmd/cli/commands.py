@@ -22,7 +22,7 @@ def config(arguments: Namespace) -> int:
     from dhmd.data.synthetic.config import GeneratorConfig
     from dhmd.recipes import check_recipe_file
     from dhmd.settings import load_params
-    from dhmd.vcs import check_output_folders
+    from dhmd.vcs.lock import check_output_folders
 
     root = repository_root()
     check_output_folders(root)
@@ -50,23 +50,38 @@ def config(arguments: Namespace) -> int:
 
 
 def predict(arguments: Namespace) -> int:
-    """Predict new `.csd` files; warnings go to stderr."""
+    """Predict new utterances; warnings go to stderr."""
     # PyTorch reads it once, when it is imported: deterministic cuBLAS needs a fixed workspace.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    from dhmd.prediction import predict_folder
+    from dhmd.base.files import check_output, write_text
+    from dhmd.prediction.model import Model
 
-    predicted = predict_folder(
-        arguments.model,
-        arguments.input,
-        arguments.output,
-        segments=arguments.segments,
-        device=arguments.device,
-    )
-    for note in predicted.notes:
+    model = Model.load(arguments.model, arguments.device)
+    output, html = arguments.output, arguments.html
+    inputs = [path for one in arguments.inputs for path in (one, *one.glob("*.csd"))]
+    inputs += [arguments.segments] if arguments.segments is not None else []
+    for path in (output, html):
+        if path is not None:
+            check_output(path, inputs=inputs, input_folders=[model.folder])
+    found = model.run(arguments.inputs, segments=arguments.segments, truncate=arguments.truncate)
+    for note in found.notes:
         print(f"dhmd predict: {note}", file=sys.stderr)
-    seeds = f"{len(predicted.seeds)} seed{'s' if len(predicted.seeds) != 1 else ''}"
-    count = f"{predicted.segments} segment{'s' if predicted.segments != 1 else ''}"
-    print(f"wrote {arguments.output}: {count}, {seeds} and their mean")
+    table = found.table()
+    seeds = f"{len(found.seeds)} seed{'s' if len(found.seeds) != 1 else ''}"
+    count = f"{len(table)} segment{'s' if len(table) != 1 else ''}"
+    if html is not None:
+        from dhmd.prediction.page import write_page
+
+        # A talk.mp4 beside talk.srt is shown without being asked for.
+        beside = [path if path.is_dir() else path.parent for path in arguments.inputs]
+        write_page(html, model, found, [*beside, *arguments.media])
+        print(f"wrote {html}: a page of {count}")
+    if output is not None:
+        # Numbers have the fewest digits that restore them (as float32).
+        write_text(output, table.to_csv(lineterminator="\n"))
+        print(f"wrote {output}: {count}, {seeds} and their mean")
+    if output is None and html is None:
+        print(table.to_string(float_format="{:.3f}".format, max_colwidth=60))
     return 0
 
 
@@ -92,7 +107,7 @@ def gate(arguments: Namespace) -> int:
     from dhmd.gate.gate import run_gate
     from dhmd.gate.render import to_json, to_markdown, to_text
 
-    result = run_gate(repository_root(), arguments.base, arguments.head)
+    result = run_gate(repository_root(), arguments.base, arguments.head, arguments.dataset)
     if arguments.json:
         print(json_text(to_json(result)), end="")
     elif arguments.markdown:
@@ -105,7 +120,7 @@ def gate(arguments: Namespace) -> int:
 def lock_check(arguments: Namespace) -> int:
     """Print one line per stale manifest, stale stage, or output that the remote lacks."""
     from dhmd.data.manifest import stale_manifests
-    from dhmd.vcs import check_lock, missing_in_remote
+    from dhmd.vcs.lock import check_lock, missing_in_remote
 
     root = repository_root()
     if arguments.remote is None:
@@ -151,15 +166,16 @@ def report(arguments: Namespace) -> int:
 def table(arguments: Namespace) -> int:
     """Print the tables of each dataset or write them into the README."""
     from dhmd.base.files import write_text
-    from dhmd.cli.readme import dataset_text, readme_tables, with_tables
-    from dhmd.evaluation.tables import dataset_names
+    from dhmd.cli.readme import readme_tables, with_tables
+    from dhmd.evaluation.tables import dataset_names, dataset_tables
 
     root = repository_root()
     metrics = root / "metrics"
     if not arguments.readme:
         names = _known_datasets(arguments.datasets, dataset_names(metrics), "metrics/")
-        texts = [dataset_text(metrics / name, markdown=arguments.markdown) for name in names]
-        print("\n\n".join(texts))
+        form = next((form for form in ("markdown", "latex") if vars(arguments)[form]), "text")
+        found = [each for name in names for each in dataset_tables(metrics / name)]
+        print("\n\n".join(each.to_form(form) for each in found))
         return 0
     if arguments.datasets:
         raise DhmdError("--readme takes no dataset: the markers in README.md name them")

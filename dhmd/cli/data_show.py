@@ -13,6 +13,7 @@ import pandas as pd
 
 from dhmd.base.files import file_sha256
 from dhmd.base.hdf5 import open_hdf5
+from dhmd.base.label_sets import decode_sets
 from dhmd.base.progress import progress
 from dhmd.cli.layout import histogram, share, size, table
 from dhmd.data.aligned import SPLITS, Corpus, read_corpus
@@ -110,9 +111,11 @@ def _corpus(corpus: Corpus) -> list[str]:
     header = ["modality", "width", "steps min/median/max", "absent", "steps of zeros", "cleaned"]
     lines += [*table(header, rows), "", "labels of train and valid"]
     labels_N = corpus.labels_N[corpus.split_N != "test"]
-    if corpus.task == "classification":
-        counts = np.bincount(labels_N.astype(int), minlength=len(corpus.class_names))
-        names: Sequence[str] = corpus.class_names
+    names: Sequence[str] = corpus.class_names
+    if corpus.task == "multilabel":
+        counts = decode_sets(labels_N).sum(0)
+    elif corpus.task == "classification":
+        counts = np.bincount(labels_N.astype(int), minlength=len(names))
     else:
         counts, edges = np.histogram(labels_N, np.linspace(corpus.low, corpus.high, 8))
         names = [f"{low:.2f} to {high:.2f}" for low, high in pairwise(edges)]

@@ -1,6 +1,6 @@
-"""`dhmd import mmsa|arrays PATH --dataset NAME`: make a dataset of one's own files.
+"""`dhmd import mmsa|arrays|dialogues PATH --dataset NAME`: make a dataset of one's own files.
 
-`dhmd import videos FOLDER --labels FILE` is dhmd/cli/import_videos.py.
+`dhmd import videos FOLDER --labels FILE` extracts the features first (dhmd/media).
 
 The files are checked first, with every check of the pipeline. Then they are linked (or copied) to
 data/placed/NAME, a recipe is drafted if there is none, and the source manifest is written.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from dhmd.base.errors import DhmdError
 from dhmd.base.files import whole_file, write_text
-from dhmd.cli import import_videos
+from dhmd.cli.extract import add_options, read_options, report
 from dhmd.config.schema import load_section
 from dhmd.config.yaml12 import parse_yaml
 from dhmd.data.alignment import AlignConfig
@@ -34,6 +34,8 @@ from dhmd.data.formats import check_corpus
 from dhmd.data.formats.drafting import draft_recipe
 from dhmd.data.formats.mmsa import PADDINGS
 from dhmd.data.manifest import MANIFEST_FOLDER, write_manifests
+from dhmd.media.audio import TERMS
+from dhmd.media.corpus import DEFAULT_FRACTIONS, TEMPLATE, Task, import_videos
 from dhmd.recipes import RECIPES_FOLDER, Recipe, load_recipe, parse_recipe, repository_root
 from dhmd.settings import load_params
 
@@ -43,47 +45,103 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     formats = parser.add_subparsers(dest="format", required=True)
-    mmsa = formats.add_parser("mmsa", help="one of MMSA's feature pickles")
+    mmsa = formats.add_parser("mmsa", help="one of MMSA's or MulT's feature pickles")
     mmsa.add_argument(
         "--padding",
-        choices=PADDINGS[:4],
+        choices=PADDINGS[:5],
         default=PADDINGS[0],
         help="where padding is, if the file does not mark it by lengths or text_bert: rows of "
-        "zeros at the start or end of each utterance, or none",
+        "zeros at the start, end or either side of each utterance, or none",
     )
     arrays = formats.add_parser("arrays", help="a folder of train, valid and test .npz or .h5")
     for one in (mmsa, arrays):
+        add_label_options(one)
+        one.add_argument("--label-key", metavar="KEY", help="the array of the labels")
+        one.add_argument(
+            "--multi-label",
+            action="store_const",
+            dest="task",
+            const="multilabel",
+            help="an utterance has any of --classes, one column of labels each",
+        )
+    dialogues = formats.add_parser(
+        "dialogues", help="DialogueRNN's pickle of IEMOCAP or MELD, for a recipe that exists"
+    )
+    for one in (mmsa, arrays, dialogues):
         one.add_argument("path", type=Path, help="the file or folder")
         one.add_argument("--dataset", required=True, help="the dataset's name, old or new")
-        one.add_argument("--classes", help="the classes' names in order, separated by commas")
-        one.add_argument("--task", choices=("regression", "classification"))
     videos = formats.add_parser("videos", help="a folder of videos, transcripts and labels")
-    import_videos.configure(videos)
+    videos.epilog = f"Terms: {TERMS}."
+    videos.add_argument("path", type=Path, metavar="FOLDER", help="videos and their transcripts")
+    videos.add_argument(
+        "--labels",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="CSV with the columns file and label, and, if given, start, end and split",
+    )
+    videos.add_argument(
+        "--dataset", default=TEMPLATE, help=f"the dataset's name, old or new (default: {TEMPLATE})"
+    )
+    add_label_options(videos)
+    videos.add_argument(
+        "--fractions",
+        nargs=3,
+        type=float,
+        default=DEFAULT_FRACTIONS,
+        metavar=("TRAIN", "VALID", "TEST"),
+        help="shares of the videos, if the labels have no column split (default: 0.7 0.1 0.2)",
+    )
+    videos.add_argument("--seed", type=int, default=1, help="of the assignment to splits")
+    add_options(videos)
+
+
+def add_label_options(parser: argparse.ArgumentParser) -> None:
+    """Declare how labels are read."""
+    parser.add_argument("--classes", help="the classes' names in order, separated by commas")
+    parser.add_argument("--task", choices=("regression", "classification"))
+    parser.add_argument(
+        "--label-range",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="the range of the labels, which is mapped to -3 … 3",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Import; return 1 if the files have problems, and then nothing is written."""
-    if arguments.format == "videos":
-        return import_videos.run(arguments)
     root, name, path = repository_root(), str(arguments.dataset), Path(arguments.path)
-    if not path.exists():
-        raise DhmdError(f"{path} does not exist")
     # The name is also a value in params.yaml: it must not read as a number or as null there.
     if not _NAME.fullmatch(name) or name.lower() in ("null", "true", "false"):
         raise DhmdError(
             f"--dataset {name!r} is not a name: use a letter, then letters, digits, '_' and '-'"
         )
+    if arguments.format == "videos":
+        return _import_videos(arguments, name, root)
+    if not path.exists():
+        raise DhmdError(f"{path} does not exist")
     load_params(root)  # a mistake in params.yaml is found before the work
     recipe_file = root / RECIPES_FOLDER / f"{name}.yaml"
-    padding = getattr(arguments, "padding", PADDINGS[0])
     draft = None
     if recipe_file.is_file():
         recipe = load_recipe(name, root)
-        _check_existing(recipe, arguments, padding)
+        _check_existing(recipe, arguments)
+    elif arguments.format == "dialogues":
+        raise DhmdError(
+            f"{RECIPES_FOLDER}/{name}.yaml does not exist: name iemocap, iemocap_4 or meld, or a "
+            "copy of their recipes"
+        )
     else:
-        classes = [one.strip() for one in (arguments.classes or "").split(",") if one.strip()]
         draft = draft_recipe(
-            arguments.format, name, path, padding=padding, task=arguments.task, classes=classes
+            arguments.format,
+            name,
+            path,
+            padding=getattr(arguments, "padding", PADDINGS[0]),
+            task=arguments.task,
+            classes=_classes(arguments),
+            label_key=arguments.label_key,
+            scale=_scale(arguments),
         )
         recipe = parse_recipe(name, parse_yaml(draft, f"{RECIPES_FOLDER}/{name}.yaml"))
     files = _files(recipe, path)
@@ -105,16 +163,57 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_existing(recipe: Recipe, arguments: argparse.Namespace, padding: str) -> None:
+def _classes(arguments: argparse.Namespace) -> tuple[str, ...]:
+    return tuple(one.strip() for one in (arguments.classes or "").split(",") if one.strip())
+
+
+def _scale(arguments: argparse.Namespace) -> tuple[float, float] | None:
+    if arguments.label_range is None:
+        return None
+    low, high = arguments.label_range
+    if not low < high:
+        raise DhmdError(f"--label-range is {low:g} {high:g}, but LOW must be below HIGH")
+    return low, high
+
+
+def _import_videos(arguments: argparse.Namespace, name: str, root: Path) -> int:
+    options = read_options(arguments)
+    if "text" not in options.modalities:
+        raise DhmdError("--modalities lacks text: the other modalities are aligned to the words")
+    recipe = import_videos(
+        arguments.path,
+        arguments.labels,
+        dataset=name,
+        root=root,
+        placed=root / PLACED_FOLDER / name,
+        options=options,
+        task=Task(task=arguments.task, classes=_classes(arguments), scale=_scale(arguments)),
+        fractions=arguments.fractions,
+        seed=arguments.seed,
+        say=report,
+    )
+    write_manifests([name], root)
+    written = f"{recipe.relative_to(root)} recipes/folds/{name}.json {MANIFEST_FOLDER / name}.json"
+    print(f"wrote {written}: check them")
+    print(f"next: git add {written} && dvc exp run -S 'datasets=[{name}]'")
+    return 0
+
+
+def _check_existing(recipe: Recipe, arguments: argparse.Namespace) -> None:
     if recipe.format != arguments.format:
         raise DhmdError(
             f"{recipe.source} is of format {recipe.format}, not {arguments.format}: choose "
             "another --dataset"
         )
-    if arguments.classes or arguments.task or padding != PADDINGS[0]:
+    given = [
+        f"--{key.replace('_', '-')}"
+        for key in ("classes", "task", "label_key", "label_range", "padding")
+        if getattr(arguments, key, None) not in (None, PADDINGS[0])
+    ]
+    if given:
         raise DhmdError(
-            f"{recipe.source} exists, and --padding, --classes and --task are for a new dataset: "
-            "edit it, or choose another --dataset"
+            f"{recipe.source} exists, and {' and '.join(given)} is for a new dataset: edit it, or "
+            "choose another --dataset"
         )
 
 

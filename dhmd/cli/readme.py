@@ -20,38 +20,34 @@ _END = "<!-- /table -->"
 README_ROWS = ("median label", "ridge, pooled features", "late fusion", "**DHMD**", ORACLE)
 
 
-def with_tables(text: str, tables: Callable[[str], str], source: str) -> str:
-    """Return `text` with `tables(dataset)` between each pair of markers.
+def with_tables(text: str, tables: Callable[[str], str | None], source: str) -> str:
+    """Return `text` with `tables(dataset)` between each pair of markers; None keeps what is there.
 
     Raises:
         DhmdError: the markers are not in pairs, or there are none.
     """
     lines: list[str] = []
     dataset: str | None = None
-    found = False
+    found = kept = False
     for number, line in enumerate(text.split("\n"), start=1):
         begins = _BEGIN.match(line)
         if (begins or line == _END) and bool(begins) == (dataset is not None):
             raise DhmdError(f"{source}, line {number}: {line} has no partner")
         if begins:
             dataset, found = begins[1], True
-            lines += [line, *tables(dataset).split("\n")]
+            table = tables(dataset)
+            kept = table is None
+            lines += [line, *([] if table is None else table.split("\n"))]
         elif line == _END:
             dataset = None
             lines.append(line)
-        elif dataset is None:
+        elif dataset is None or kept:
             lines.append(line)
     if dataset is not None:
         raise DhmdError(f"{source}: the table of {dataset} has no {_END}")
     if not found:
         raise DhmdError(f"{source} has no line <!-- table:DATASET --> to write a table after")
     return "\n".join(lines)
-
-
-def dataset_text(folder: Path, *, markdown: bool) -> str:
-    """Return the tables of one dataset as text or Markdown."""
-    tables = dataset_tables(folder)
-    return "\n\n".join(each.to_markdown() if markdown else each.to_text() for each in tables)
 
 
 def readme_tables(metrics: Path, dataset: str) -> str:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
-from concurrent.futures import ThreadPoolExecutor
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.manifest import write_manifests
 from dhmd.recipes import repository_root
-from dhmd.vcs import METRICS_FOLDER, code_version, combinations, commit, run_in_worktree
+from dhmd.settings import Params, load_params
+from dhmd.vcs import METRICS_FOLDER, code_version, commit
+
+if TYPE_CHECKING:
+    from dhmd.training.task import Task
 
 _RISES = ("accuracy", "f1")  # metrics of which more is better
 
@@ -28,43 +33,97 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE[,VALUE…]",
         help="values to try, as `dvc exp run --queue -S` takes them; may be repeated",
     )
-    parser.add_argument("--executor", choices=("local", "slurm"), help="sets compute.executor")
-    parser.add_argument(
-        *("-j", "--jobs"),
-        type=int,
-        default=1,
-        help="experiments at a time (default: %(default)s)",
-    )
+    parser.add_argument("--executor", choices=("local", "slurm", "ray"), help="compute.executor")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run and record the experiments, and print a table; 1 if one of them failed."""
+    """Run and record the experiments, and print a table; 1 if one of them failed.
+
+    All experiments run as far as they can without training. Their trainings run together, as tasks
+    of one submission, and the experiments run again. This is repeated until they are complete.
+    """
+    from dhmd.vcs.sweep import Worktree, combinations
+
     root = repository_root(Path.cwd())
     write_manifests((), root)
     head, changed = code_version(root)
     if head is None or changed:
         raise DhmdError("experiments start from the last commit: commit the changed files first.")
-    chosen = combinations(arguments.set_param)
     more = [] if arguments.executor is None else [f"compute.executor={arguments.executor}"]
-    logs = root / ".dhmd" / "sweep"
-    logs.mkdir(parents=True, exist_ok=True)
-
-    def one(values: list[str]) -> tuple[str, dict[str, Any] | None]:
-        name = _name(values, head)
-        # Below the repository: a cluster's nodes must see the code and the aligned features too.
-        worktree, log = logs / name, logs / f"{name}.txt"
-        done = run_in_worktree(root, worktree, name, [*values, *more], log)
-        return name, _metrics(root, name) if done else None
-
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        found = list(pool.map(one, chosen))
-    results = {name: metrics for name, metrics in found if metrics is not None}
+    # Below the repository: a cluster's nodes must see the code and the aligned features too.
+    folder = root / ".dhmd" / "sweep"
+    folder.mkdir(parents=True, exist_ok=True)
+    trees: dict[str, Worktree] = {}
+    recorded: list[str] = []
+    try:
+        for values in combinations(arguments.set_param):
+            name = _name(values, head)
+            trees[name] = Worktree(root, folder / name, [*values, *more])
+        waiting = list(trees)
+        while waiting:
+            planned: dict[str, list[list[Task]]] = {}
+            for name in waiting:
+                plan = folder / f"{name}.plan"
+                plan.write_bytes(b"")
+                if trees[name].reproduce(DHMD_PLAN=str(plan)):
+                    recorded += [name] if trees[name].save(name) else []
+                elif groups := _read_plan(plan):
+                    planned[name] = groups
+                plan.unlink()
+            if planned:
+                groups = [group for each in planned.values() for group in each]
+                _train(groups, load_params(trees[next(iter(planned))].folder))
+            waiting = [
+                name
+                for name, groups in planned.items()
+                if not any(task.missing for group in groups for task in group)
+            ]
+    finally:
+        for tree in trees.values():
+            tree.remove()
+    results = {name: _metrics(root, name) for name in trees if name in recorded}
     for dataset in dict.fromkeys(name for each in results.values() for name in each):
         print(_table(dataset, {n: each[dataset] for n, each in results.items() if dataset in each}))
-    for name, metrics in found:
-        if metrics is None:
-            print(f"{name} failed: see {logs / f'{name}.txt'}")
-    return int(len(results) < len(found))
+    for name, tree in trees.items():
+        if name not in recorded:
+            print(f"{name} failed: see {tree.log}")
+    return int(len(results) < len(trees))
+
+
+def _read_plan(plan: Path) -> list[list[Task]]:
+    from dhmd.training.task import Task
+
+    lines = plan.read_text(encoding="utf-8").splitlines()
+    return [[Task.read(Path(path)) for path in json.loads(line)] for line in lines]
+
+
+def _train(groups: list[list[Task]], params: Params) -> None:
+    """Train the tasks of all experiments; an error is printed, and the other tasks finish."""
+    from dhmd.data.aligned import read_corpus
+    from dhmd.training.device import prepared
+    from dhmd.training.executors import run_tasks
+    from dhmd.training.jobs import unfinished
+    from dhmd.training.observer import LogObserver
+    from dhmd.training.planning import choose_workers
+
+    groups = unfinished(groups)
+    tasks = [task for group in groups for task in group]
+    compute = params.for_dataset(params.datasets[0]).compute
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    ours = logging.getLogger("dhmd")
+    ours.setLevel(logging.INFO)
+    members = sum(len(task.members) for task in tasks)
+    ours.info("sweep: %d trainings in %d tasks", members, len(tasks))
+    with prepared(compute) as device:
+        corpus = read_corpus(tasks[0].aligned, fold=tasks[0].fold)
+        processes = choose_workers(compute, corpus, device, members=members, work=1, worth=0)
+        try:
+            run_tasks(groups, LogObserver(), compute=compute, device=device, processes=processes)
+        except (DhmdError, RuntimeError) as error:
+            ours.error("%s", error)
+    for task in tasks:
+        if not task.missing:
+            shutil.rmtree(task.folder, ignore_errors=True)
 
 
 def _name(values: list[str], head: str) -> str:
@@ -84,7 +143,7 @@ def _metrics(root: Path, experiment: str) -> dict[str, Any]:
 
 
 def _table(dataset: str, results: dict[str, Any]) -> str:
-    """Experiments with their validation and test scores, the best on validation first."""
+    """Experiments, the best on validation first; only the best has a test score."""
     metric = next(iter(next(iter(results.values()))["valid"]))
     sign = -1 if metric in _RISES else 1
     scores = {
@@ -93,7 +152,7 @@ def _table(dataset: str, results: dict[str, Any]) -> str:
     }
     width = max(map(len, [*scores, dataset]))
     lines = [f"{dataset:<{width}}  valid {metric:<8}  test {metric}"]
-    for name in sorted(scores, key=lambda name: sign * scores[name][0]):
+    for rank, name in enumerate(sorted(scores, key=lambda name: sign * scores[name][0])):
         valid, test = scores[name]
-        lines.append(f"{name:<{width}}  {valid:<14.4f}  {test:.4f}")
+        lines.append(f"{name:<{width}}  {valid:<14.4f}  {f'{test:.4f}' if rank == 0 else '-'}")
     return "\n".join(lines)

@@ -27,6 +27,9 @@ from dhmd.base.hdf5 import READ_ERRORS, check_dataset, open_hdf5, own_item, writ
 
 Array = np.ndarray[Any, Any]
 
+# The metadata key of what computed the features (dhmd/media/extractor.py).
+EXTRACTOR_KEY = "extractor"
+
 # The metadata keys that the SDK's own check requires, with the values written by default.
 SDK_KEYS: dict[str, object] = {
     "root name": "",

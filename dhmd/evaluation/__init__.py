@@ -13,7 +13,10 @@
       unimodal.csv            the pretrained encoders: one row per modality, seed and split
       trivial_baselines.json  median label (most frequent class), ridge on pooled features
       ablations.json, .csv    variant - full, paired by seed, Holm-corrected; rows per seed
-      missing_modalities.*    the full model without some modalities - full; rows per seed
+      missing_modalities.*    the full model with modalities dropped or replaced by noise - full;
+                              rows per seed
+      missing_by_variant.*    every variant under the same conditions - the full model under them,
+                              by condition and in the primary metric; rows per seed
       edges.json              mean edge weights of the GD-Units, spreads, rank correlation with the
                               planted reliability
       dictionary.json         active, used and dead codes, overlaps

@@ -24,7 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.evaluation.metrics import COLUMNS, METRICS, PRIMARY, Floats, score
+from dhmd.evaluation.metrics import (
+    CLASS_METRICS,
+    COLUMNS,
+    METRICS,
+    PRIMARY,
+    Floats,
+    class_scores,
+    score,
+)
 from dhmd.evaluation.statistics import summary
 
 METRICS_FILE = "metrics.json"
@@ -39,6 +47,7 @@ UNIMODAL = f"{DETAILS}/unimodal.csv"
 TRIVIAL_BASELINES = f"{DETAILS}/trivial_baselines.json"
 ABLATIONS = f"{DETAILS}/ablations"
 MISSING_MODALITIES = f"{DETAILS}/missing_modalities"
+MISSING_BY_VARIANT = f"{DETAILS}/missing_by_variant"
 EDGES = f"{DETAILS}/edges.json"
 DICTIONARY = f"{DETAILS}/dictionary.json"
 
@@ -244,19 +253,22 @@ def summarise(
     scores: Mapping[str, SeedScores],
     predictions: Predictions,
     truth_N: Floats | None,
+    class_names: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the content of `summary.json`: all metrics over seeds.
 
     Args:
-        task: regression or classification.
+        task: regression, classification or multilabel.
         scores: split → seed → metric → value.
         predictions: of the test split.
         truth_N: labels without noise of a generated corpus, else None.
+        class_names: () for regression.
 
     Returns:
         {"test", "valid": {metric: {mean, std}}, "n_seeds", "undefined": names of metrics that a
         seed leaves undefined}; for generated corpora also "truth" (scores against the ground truth)
-        and "oracle" (the ground truth's own scores against the labels).
+        and "oracle" (the ground truth's own scores against the labels); with classes also
+        "classes" (class → metric → {mean, std}, on the test split).
     """
     metrics = METRICS[task]
     result: dict[str, Any] = {split: over_seeds(scores[split], metrics) for split in SPLITS}
@@ -275,6 +287,15 @@ def summarise(
     ]
     if result["n_seeds"] == 1:
         result["undefined"].append("std")
+    if class_names:
+        found = {
+            seed: class_scores(task, p_N, predictions.labels, class_names)
+            for seed, p_N in zip(predictions.seeds, predictions.values, strict=True)
+        }
+        result["classes"] = {
+            name: over_seeds({s: of[name] for s, of in found.items()}, list(CLASS_METRICS))
+            for name in class_names
+        }
     if truth_N is not None:
         result["oracle"] = score(task, truth_N, predictions.labels).values
     return result

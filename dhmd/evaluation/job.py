@@ -5,7 +5,7 @@ This is the only place that reads test labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from dhmd.evaluation import files
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.files import SPLITS, Identity, Predictions, json_text
 from dhmd.evaluation.interpretability import dictionary_summary, edge_summary
-from dhmd.evaluation.metrics import METRICS, Floats, Scores, score
-from dhmd.evaluation.model_outputs import ModelOutputs, read_outputs, read_unimodal
+from dhmd.evaluation.metrics import METRICS, PRIMARY, Floats, Scores, score
+from dhmd.evaluation.model_outputs import NOISE, ModelOutputs, read_outputs, read_unimodal
 from dhmd.evaluation.statistics import compare, utterance_intervals, video_indices
 from dhmd.evaluation.trivial_baselines import train_constant, trivial_baselines
 
@@ -58,13 +58,14 @@ def evaluate_job(
     full = read_outputs(models, interpretability=True)
     corpus = read_corpus(aligned, fold=full.fold, test_labels=True)
     evaluation = _Evaluation(settings, corpus)
+    variants = _read_variants(ablations)
     written = {
         **evaluation.results(full),
         **evaluation.unimodal(read_unimodal(pretrained)),
         files.TRIVIAL_BASELINES: json_text(trivial_baselines(corpus, settings.ridge_alphas)),
-        **evaluation.missing_modalities(full),
+        **evaluation.missing_modalities(full, variants),
         **evaluation.interpretability(full),
-        **evaluation.ablations(full, _read_variants(ablations)),
+        **evaluation.ablations(full, variants),
     }
     with whole_folder(output) as folder:
         (folder / files.DETAILS).mkdir()
@@ -108,9 +109,10 @@ class _Evaluation:
             {split: {s: found.values for s, found in scores[split].items()} for split in SPLITS},
             predictions,
             truth_N,
+            corpus.class_names,
         )
         columns = {"label": labels_N, **{f"seed_{seed}": p_N for seed, p_N in test.items()}}
-        if self.task == "classification":
+        if self.task != "regression":
             columns = {name: values.astype(np.int64) for name, values in columns.items()}
         no_truth: dict[str, Any] = {"id": [], "truth": []}
         truth = no_truth if truth_N is None else {"id": self.ids, "truth": truth_N}
@@ -148,26 +150,63 @@ class _Evaluation:
         test = {name: self._by_seed(outputs, "test") for name, outputs in variants.items()}
         return {
             f"{files.ABLATIONS}.csv": self._score_table(["variant"], table),
-            f"{files.ABLATIONS}.json": self._comparison(full, test),
+            f"{files.ABLATIONS}.json": json_text(self._compare(self._by_seed(full, "test"), test)),
         }
 
-    def missing_modalities(self, full: ModelOutputs) -> dict[str, str]:
-        """Compare the full model without some modalities, dropped at test time, with itself."""
-        rows = self.rows["test"]
-        test = {
-            name: full.by_seed(values_EN, rows, f"missing modalities {name}")
-            for name, values_EN in full.missing.items()
-        }
-        table = [
-            {"missing": name, "seed": seed, **score(self.task, p_N, self.labels["test"]).values}
-            for name, by_seed in test.items()
-            for seed, p_N in by_seed.items()
+    def missing_modalities(self, full: ModelOutputs, variants: ByModel) -> dict[str, str]:
+        """Score all models with modalities dropped, or replaced by noise, at test time.
+
+        The full model is compared with itself on all modalities; dropped modalities and noise are
+        two families of comparisons. Every variant is compared with the full model in the same
+        condition.
+        """
+        test = {name: self._missing(outputs) for name, outputs in variants.items()}
+        own = self._missing(full)
+        noise = {name: run for name, run in own.items() if name.startswith(NOISE)}
+        dropped = {name: run for name, run in own.items() if name not in noise}
+        header = ["seed", *METRICS[self.task]]
+        rows = [{"missing": condition, **row} for condition, row in self._rows(own)]
+        by_variant = [
+            {"variant": variant, "missing": condition, **row}
+            for variant, runs in test.items()
+            for condition, row in self._rows(runs)
         ]
-        header = ["missing", "seed", *METRICS[self.task]]
-        return {
-            f"{files.MISSING_MODALITIES}.csv": _csv(pd.DataFrame(table, columns=header)),
-            f"{files.MISSING_MODALITIES}.json": self._comparison(full, test),
+        compared = {
+            condition: self._compare(
+                own[condition],
+                {name: runs[condition] for name, runs in test.items() if condition in runs},
+                metrics=(PRIMARY[self.task],),
+            )
+            for condition in own
         }
+        whole = self._by_seed(full, "test")
+        family = {**self._compare(whole, dropped), **self._compare(whole, noise)}
+        return {
+            f"{files.MISSING_MODALITIES}.csv": _csv(
+                pd.DataFrame(rows, columns=["missing", *header])
+            ),
+            f"{files.MISSING_MODALITIES}.json": json_text(family),
+            f"{files.MISSING_BY_VARIANT}.csv": _csv(
+                pd.DataFrame(by_variant, columns=["variant", "missing", *header])
+            ),
+            f"{files.MISSING_BY_VARIANT}.json": json_text(compared if variants else {}),
+        }
+
+    def _missing(self, outputs: ModelOutputs) -> dict[str, dict[int, Floats]]:
+        """Return condition → seed → test predictions, noise last."""
+        return {
+            name: outputs.by_seed(values_EN, self.rows["test"], f"missing modalities {name}")
+            for name, values_EN in sorted(
+                outputs.missing.items(), key=lambda item: item[0].startswith(NOISE)
+            )
+        }
+
+    def _rows(
+        self, runs: Mapping[str, Mapping[int, Floats]]
+    ) -> Iterator[tuple[str, dict[str, float]]]:
+        for name, by_seed in runs.items():
+            for seed, p_N in by_seed.items():
+                yield name, {"seed": seed, **score(self.task, p_N, self.labels["test"]).values}
 
     def interpretability(self, full: ModelOutputs) -> dict[str, str]:
         """Summarise distillation edges and dictionary codes of test utterances."""
@@ -234,16 +273,20 @@ class _Evaluation:
         header = [*keys, "seed", "split", *METRICS[self.task]]
         return _csv(pd.DataFrame(rows, columns=header))
 
-    def _comparison(self, full: ModelOutputs, others: Mapping[str, Mapping[int, Floats]]) -> str:
-        return json_text(
-            compare(
-                self.task,
-                self._by_seed(full, "test"),
-                others,
-                self.labels["test"],
-                video_indices(self.ids),
-                self.settings.resamples,
-            )
+    def _compare(
+        self,
+        full: Mapping[int, Floats],
+        others: Mapping[str, Mapping[int, Floats]],
+        metrics: Sequence[str] | None = None,
+    ) -> dict[str, Any]:
+        return compare(
+            self.task,
+            full,
+            others,
+            self.labels["test"],
+            video_indices(self.ids),
+            self.settings.resamples,
+            metrics=metrics,
         )
 
 

@@ -4,24 +4,42 @@ Regression, labels in [-3, 3]: `acc7`, `acc5` and `acc3` round half to even; `*_
 samples as negative / non-negative; `*_non0` uses the samples whose label is not 0 as negative /
 positive. Precision, recall and F1 are weighted by the support of the true classes.
 
+Classification: `accuracy` is the weighted accuracy (WA) of speech emotion recognition, and
+`unweighted_accuracy` (UA) the mean recall of the true classes.
+
+A multi-label task has one binary problem per class, whose scores are averaged over classes:
+`f1_weighted` weights the F1 of presence and absence by their support, `f1_macro` is the F1 of
+presence, `weighted_accuracy` the mean of the recalls of presence and absence (Zadeh et al., ACL
+2018; as MulT's code computes it), `hamming_accuracy` the share of correct classes.
+
 A metric that the samples do not define, such as the correlation of constant predictions, is
 reported as undefined and never becomes a NaN.
 
-All predictions `p` and labels `y` have shape [N]; classification uses class indices.
+All predictions `p` and labels `y` have shape [N]; classification uses class indices, a multi-label
+task sets of classes as numbers (dhmd/base/label_sets.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dhmd.base.errors import DhmdError
+from dhmd.base.label_sets import decode_sets
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+
+# The scores of each class as a binary problem, and the metric that is their mean over classes.
+CLASS_METRICS: Mapping[str, str] = {
+    "f1": "f1_macro",
+    "f1_weighted": "f1_weighted",
+    "weighted_accuracy": "weighted_accuracy",
+}
 
 
 class UndefinedMetricError(DhmdError):
@@ -87,6 +105,70 @@ def weighted(p: Ints | Floats, y: Ints | Floats) -> tuple[float, float, float]:
     return float(weight @ precision), float(weight @ recall), float(weight @ f1)
 
 
+def unweighted_accuracy(p: Ints | Floats, y: Ints | Floats) -> float:
+    """Return the mean recall of the true classes."""
+    _require(p, 1)
+    return float(np.mean([np.mean(p[y == label] == label) for label in np.unique(y)]))
+
+
+def binary_terms(p: NDArray[np.bool_], y: NDArray[np.bool_]) -> Floats:
+    """Return what each class of each utterance adds to the sums of `binary_scores`, `[…, 4]`."""
+    terms: Floats = np.stack([p & y, p, y, np.ones_like(y)], axis=-1).astype(np.float64)
+    return terms
+
+
+def binary_scores(metric: str, sums: Floats) -> Floats:
+    """Compute a multi-label metric of each class; NaN where it is undefined.
+
+    Args:
+        metric: its name.
+        sums: `[…, 4]`, numbers of true positives, predictions, labels and utterances.
+    """
+    tp, predicted, positive, n = np.moveaxis(sums, -1, 0)
+    tn, negative = n - predicted - positive + tp, n - positive
+    if metric == "hamming_accuracy":
+        return np.asarray((tp + tn) / n)
+    if metric == "weighted_accuracy":
+        return np.asarray((tp / positive + tn / negative) / 2)
+    present = 2 * tp / np.maximum(predicted + positive, 1)
+    if metric == "f1_macro":
+        return np.asarray(present)
+    absent = 2 * tn / np.maximum(2 * n - predicted - positive, 1)
+    return np.asarray((present * positive + absent * negative) / n)
+
+
+def class_scores(
+    task: str, p: Floats, y: Floats, class_names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Return the scores of each class as a binary problem: class → metric → value.
+
+    `f1` is that of presence; values that are undefined are left out.
+    """
+    if task == "multilabel":
+        members_p, members_y = decode_sets(p), decode_sets(y)
+    else:
+        members_p, members_y = (v[:, None] == np.arange(len(class_names)) for v in (p, y))
+    sums = binary_terms(members_p, members_y).sum(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = {name: binary_scores(metric, sums) for name, metric in CLASS_METRICS.items()}
+    return {
+        label: {name: float(v[c]) for name, v in found.items() if np.isfinite(v[c])}
+        for c, label in enumerate(class_names)
+    }
+
+
+def _multilabel(metric: str) -> Callable[[Floats, Floats], float]:
+    def mean(p: Floats, y: Floats) -> float:
+        _require(p, 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = binary_scores(metric, binary_terms(decode_sets(p), decode_sets(y)).sum(0))
+        if not np.isfinite(values).any():
+            raise UndefinedMetricError("every class is present in all utterances or in none")
+        return float(np.nanmean(values))
+
+    return mean
+
+
 def _has0(p: Floats, y: Floats) -> tuple[Ints, Ints]:
     return (p >= 0).astype(np.int64), (y >= 0).astype(np.int64)
 
@@ -117,14 +199,23 @@ _FUNCTIONS: Mapping[str, Mapping[str, Callable[[Floats, Floats], float]]] = {
     },
     "classification": {
         "accuracy": accuracy,
+        "unweighted_accuracy": unweighted_accuracy,
         "precision": lambda p, y: weighted(p, y)[0],
         "recall": lambda p, y: weighted(p, y)[1],
         "f1": lambda p, y: weighted(p, y)[2],
     },
+    "multilabel": {
+        metric: _multilabel(metric)
+        for metric in ("f1_weighted", "f1_macro", "weighted_accuracy", "hamming_accuracy")
+    },
 }
 METRICS: Mapping[str, tuple[str, ...]] = {task: tuple(names) for task, names in _FUNCTIONS.items()}
 # The metric by which models are selected and compared.
-PRIMARY: Mapping[str, str] = {"regression": "mae", "classification": "f1"}
+PRIMARY: Mapping[str, str] = {
+    "regression": "mae",
+    "classification": "f1",
+    "multilabel": "f1_weighted",
+}
 # The metrics that tables show, with their names in the literature.
 COLUMNS: Mapping[str, Mapping[str, str]] = {
     "regression": {
@@ -136,9 +227,16 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
     },
     "classification": {
         "accuracy": "Accuracy",
+        "unweighted_accuracy": "UA",
         "precision": "Precision",
         "recall": "Recall",
         "f1": "F1",
+    },
+    "multilabel": {
+        "f1_weighted": "Weighted F1",
+        "f1_macro": "Macro F1",
+        "weighted_accuracy": "WAcc",
+        "hamming_accuracy": "Class accuracy",
     },
 }
 

@@ -18,13 +18,17 @@ from numpy.typing import NDArray
 
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.hdf5 import READ_ERRORS, check_group
+from dhmd.base.label_sets import encode_sets
 from dhmd.evaluation.files import decimal_round_trip
 from dhmd.evaluation.metrics import Floats, Ints
 
 OUTPUTS = "outputs.h5"
 SPACES = ("homogeneous", "heterogeneous")
-# The group of predictions without some modalities, as the train stage names it.
-MISSING_GROUP = "withheld"
+# Groups of arrays, as training names them: predictions without some modalities (or, with a prefix
+# of the name, with noise instead), weights of the distillation graph, outputs of the auxiliary
+# heads, dictionary activations, pooled features.
+MISSING_GROUP, NOISE = "missing", "noise for "
+EDGES, AUXILIARY, CODES, EMBEDDING = "edges", "vertex", "codes", "embedding"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +37,10 @@ class ModelOutputs:
 
     Attributes:
         identity: identity of the aligned dataset.
-        prediction_EN: predictions; class indices for classification.
-        missing: names of the missing modalities, joined by `+` → test predictions [E, N].
-        edges: space → edge weights [E, N, source, target].
-        codes: space → dictionary activations [N, M, K] of the first seed.
+        prediction_EN: predictions; class indices for classification, sets of classes as numbers
+            for a multi-label task.
+        missing: what is missing → test predictions [E, N].
+        arrays: every dataset of the file as it is stored, by name.
         dictionary_statistics: space → statistics per seed, as computed after training.
     """
 
@@ -49,9 +53,18 @@ class ModelOutputs:
     ids: tuple[str, ...]
     prediction_EN: Floats
     missing: Mapping[str, Floats] = field(default_factory=dict)
-    edges: Mapping[str, Floats] = field(default_factory=dict)
-    codes: Mapping[str, Floats] = field(default_factory=dict)
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     dictionary_statistics: Mapping[str, list[dict[str, float]]] = field(default_factory=dict)
+
+    @property
+    def edges(self) -> dict[str, NDArray[Any]]:
+        """Return the edge weights [E, N, source, target] of each space."""
+        return group(self.arrays, EDGES)
+
+    @property
+    def codes(self) -> dict[str, NDArray[Any]]:
+        """Return the dictionary activations [N, M, K] of the first seed of each space."""
+        return group(self.arrays, CODES)
 
     def by_seed(self, values_EN: Floats, rows: Ints, what: str) -> dict[int, Floats]:
         """Select rows of predictions; returns seed → [len(rows)].
@@ -84,20 +97,35 @@ def read_outputs(folder: Path, *, interpretability: bool = False) -> ModelOutput
     with _open(folder) as (file, header):
         task, e, n = header["task"], len(header["seeds"]), len(header["ids"])
         m = len(header["modalities"])
-        missing = {
-            name: _predictions(_array(file, f"{MISSING_GROUP}/{name}", e, n), task)
-            for name in file.get(MISSING_GROUP, ())
-        }
+        # The first axes of the groups that not only this function reads.
+        axes = {MISSING_GROUP: (e, n), EDGES: (e, n, m, m), AUXILIARY: (e, n, m)}
+        axes |= {CODES: (n, m), EMBEDDING: (n, m)}
+        names = [f"{name}/{key}" for name in axes for key in file.get(name, ())]
+        if not interpretability:
+            names = [name for name in names if name.startswith(f"{MISSING_GROUP}/")]
+        arrays = {name: _array(file, name, *axes[name.partition("/")[0]]) for name in names}
+        arrays["prediction"] = _array(file, "prediction", e, n)
+        missing = group(arrays, MISSING_GROUP)
         if interpretability:
-            edges = [space for space in SPACES if f"edges/{space}" in file]
-            codes = [space for space in SPACES if f"codes/{space}" in file]
-            found = {
-                "edges": {space: _array(file, f"edges/{space}", e, n, m, m) for space in edges},
-                "codes": {space: _array(file, f"codes/{space}", n, m) for space in codes},
-                "dictionary_statistics": json.loads(file.attrs.get("dictionary_stats", "{}")),
-            }
-        p_EN = _predictions(_array(file, "prediction", e, n), task)
-        return ModelOutputs(**header, prediction_EN=p_EN, missing=missing, **found)
+            statistics = json.loads(file.attrs.get("dictionary_stats", "{}"))
+            found = {"arrays": arrays, "dictionary_statistics": statistics}
+        return ModelOutputs(
+            **header,
+            prediction_EN=_predictions(arrays["prediction"], task),
+            missing={name: _predictions(values, task) for name, values in missing.items()},
+            **found,
+        )
+
+
+def group(arrays: Mapping[str, NDArray[Any]], name: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a group by the rest of their names, the spaces in their usual order."""
+    found = {
+        key.partition("/")[2]: values
+        for key, values in arrays.items()
+        if key.startswith(f"{name}/")
+    }
+    first = [space for space in SPACES if space in found]
+    return {key: found[key] for key in dict.fromkeys([*first, *found])}
 
 
 def read_unimodal(folder: Path) -> dict[str, ModelOutputs]:
@@ -153,11 +181,17 @@ def _array(file: h5py.File, name: str, *sizes: int) -> NDArray[Any]:
 
 
 def _predictions(values: NDArray[Any], task: str) -> Floats:
-    """Return predictions as they are scored: the most probable class, or the number as written."""
-    classes = task == "classification"
+    """Return predictions as they are scored.
+
+    They are the number as written, the most probable class, or the set of the classes whose
+    probability is above ½.
+    """
+    classes = task != "regression"
     if values.ndim != (3 if classes else 2):
         raise ValueError(f"the predictions of a {task} have the shape {values.shape}")
     if classes:
         known = np.isfinite(values).all(-1)
+        if task == "multilabel":
+            return encode_sets(values - 0.5)
         return np.where(known, values.argmax(-1).astype(np.float64), np.nan)
     return decimal_round_trip(values)

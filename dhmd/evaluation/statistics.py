@@ -18,13 +18,24 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from dhmd.evaluation.metrics import METRICS, Floats, Ints, round_to_class, score
+from dhmd.base.label_sets import decode_sets
+from dhmd.evaluation.metrics import (
+    METRICS,
+    Floats,
+    Ints,
+    binary_scores,
+    binary_terms,
+    round_to_class,
+    score,
+)
 
 CONFIDENCE = 0.95
 BOOTSTRAP_SEED = 20260204
 _CLASS_LIMIT = {"acc7": 3, "acc5": 2, "acc3": 1}
 # Metrics that are computed from a confusion matrix [predicted, true].
-_FROM_CONFUSION = frozenset({"precision", "recall", "f1", "f1_has0", "f1_non0"})
+_FROM_CONFUSION = frozenset(
+    {"precision", "recall", "f1", "f1_has0", "f1_non0", "unweighted_accuracy"}
+)
 
 
 def summary(values_E: Floats) -> dict[str, float]:
@@ -109,7 +120,7 @@ def bootstrap(metric: str, p_EN: Floats, y_N: Floats, video_N: Ints, counts_RV: 
 
     Args:
         metric: its name.
-        p_EN: predictions (class indices for classification).
+        p_EN: predictions (class indices, or sets of classes as numbers).
         y_N: labels.
         video_N: from `video_indices`.
         counts_RV: from `draw_videos`.
@@ -142,6 +153,9 @@ def _terms(metric: str, p_EN: Floats, y_EN: Floats) -> Floats:
         # Centre and scale first: raw sums of squares lose digits to the mean.
         a, b = _standardised(p_EN), _standardised(y_EN)
         return np.stack([ones, a, b, a * a, b * b, a * b], axis=2)
+    if metric in METRICS["multilabel"]:
+        terms = binary_terms(decode_sets(p_EN), decode_sets(y_EN))
+        return terms.reshape(*p_EN.shape, -1)
     if metric in _CLASS_LIMIT:
         limit = _CLASS_LIMIT[metric]
         correct = round_to_class(p_EN, limit) == round_to_class(y_EN, limit)
@@ -177,6 +191,11 @@ def _from_sums(metric: str, sums: Floats) -> Floats:
         variances[variances < 1e-12 * n] = np.nan
         correlation: Floats = covariance / np.sqrt(variances.prod(0))
         return np.clip(correlation, -1.0, 1.0)
+    if metric in METRICS["multilabel"]:
+        values = binary_scores(metric, sums.reshape(*sums.shape[:-1], -1, 4))
+        defined = np.isfinite(values)
+        scores: Floats = np.where(defined, values, 0).sum(-1) / defined.sum(-1)
+        return scores
     if metric not in _FROM_CONFUSION:
         ratio: Floats = sums[..., 0] / sums[..., 1]
         return ratio
@@ -189,6 +208,9 @@ def _from_sums(metric: str, sums: Floats) -> Floats:
         per_class = correct / np.maximum(predicted, 1)
     elif metric == "recall":
         per_class = correct / np.maximum(support, 1)
+    elif metric == "unweighted_accuracy":
+        per_class = correct / np.maximum(support, 1)
+        weight = (support > 0) / (support > 0).sum(-1, keepdims=True)
     else:
         per_class = 2 * correct / np.maximum(predicted + support, 1)
     total: Floats = (weight * per_class).sum(-1)
@@ -222,6 +244,8 @@ def compare(
     y_N: Floats,
     video_N: Ints,
     resamples: int,
+    *,
+    metrics: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Compare test predictions with those of the full model, paired by seed.
 
@@ -231,6 +255,7 @@ def compare(
         others: name → seed → predictions [N].
         y_N, video_N: labels and video indices.
         resamples: number of bootstrap resamples.
+        metrics: those to compare; None for all of the task.
 
     Returns:
         {name: {metric: {mean, std, n, difference, ci_low, ci_high, utterances_low, utterances_high,
@@ -244,7 +269,7 @@ def compare(
     counts_RV = draw_videos(int(video_N.max()) + 1, resamples)
     scores = {name: _scores(task, run, y_N) for name, run in others.items()}
     full_scores = _scores(task, full, y_N)
-    for metric in METRICS[task]:
+    for metric in metrics or METRICS[task]:
         p_values: dict[str, float] = {}
         full_resampled: dict[tuple[int, ...], Floats] = {}
         for name, run in others.items():

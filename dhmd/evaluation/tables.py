@@ -5,6 +5,7 @@ Numbers are rounded here and nowhere before.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,24 +14,23 @@ from typing import Any
 from dhmd.evaluation import files
 from dhmd.evaluation.files import over_seeds, read_object
 from dhmd.evaluation.metrics import COLUMNS, PRIMARY
+from dhmd.models.cards import model_title
 
-# Variants that are other models under the same protocol (DMD has no dictionary).
-BASELINES = {
-    "gru": "GRU",
-    "late_fusion": "late fusion",
-    "mult": "MulT",
-    "no_dictionary": "DMD (no dictionary)",
-}
 ORACLE = "oracle (label before noise)"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A title, a header and rows of text."""
+    """A title, a header and rows of text; `**` surrounds what is bold."""
 
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+
+    def to_form(self, form: str) -> str:
+        """Format as text, markdown or latex."""
+        formatted: str = getattr(self, f"to_{form}")()
+        return formatted
 
     def to_text(self) -> str:
         """Format for a terminal."""
@@ -44,6 +44,38 @@ class Table:
         lines = [self.header, ["---"] * len(self.header), *self.rows]
         return "\n".join([f"**{self.title}**", "", *(f"| {' | '.join(row)} |" for row in lines)])
 
+    def to_latex(self) -> str:
+        """Format as a `tabular` of the package booktabs."""
+        lines = [" & ".join(map(_latex, row)) + r" \\" for row in (self.header, *self.rows)]
+        columns = "l" + "r" * (len(self.header) - 1)
+        return "\n".join(
+            [
+                f"% {self.title}",
+                rf"\begin{{tabular}}{{{columns}}}",
+                *(r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"),
+                r"\end{tabular}",
+            ]
+        )
+
+
+_LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "<": "$<$",
+    ">": "$>$",
+    "²": "$^2$",
+}
+
+
+def _latex(cell: str) -> str:
+    text = "".join(_LATEX.get(c, c) for c in cell.replace("**", ""))
+    # A minus sign of a number, such as in -0.012 or [-0.012, +0.003].
+    text = re.sub(r"(?<![\w.])[-+](?=\d)", lambda found: f"${found[0]}$", text)
+    return rf"\textbf{{{text}}}" if cell.startswith("**") else text
+
 
 def dataset_names(metrics: Path) -> list[str]:
     """Return the evaluated datasets in alphabetical order."""
@@ -52,7 +84,7 @@ def dataset_names(metrics: Path) -> list[str]:
 
 
 def dataset_tables(folder: Path) -> list[Table]:
-    """Return the tables of one dataset: results, ablations, missing-modality test.
+    """Return the tables of one dataset: results, ablations, missing modalities (full, by model).
 
     Raises:
         DhmdError: a file is missing, cannot be read or has unexpected content.
@@ -66,9 +98,12 @@ def dataset_tables(folder: Path) -> list[Table]:
             f"{name}: variants and baselines against the full model": ablations,
             f"{name}: missing-modality test": missing,
         }
+        path = folder / f"{files.MISSING_BY_VARIANT}.json"
+        by_variant = read_object(path) if path.is_file() else {}
         return [
             _results(folder, name, task, identity.fold, ablations),
-            *(_differences(title, task, found) for title, found in comparisons.items() if found),
+            *(differences(title, task, found) for title, found in comparisons.items() if found),
+            *([_missing_by_variant(name, task, folder, missing, by_variant)] if by_variant else []),
         ]
 
 
@@ -90,10 +125,10 @@ def _results(folder: Path, name: str, task: str, fold: str, ablations: Mapping[s
         }
         values = over_seeds(scores, tuple(COLUMNS[task]))
         rows.append(_row(task, f"{modality} alone", values, len(scores)))
-    for key, title in BASELINES.items():
-        if key in ablations:
-            n = max((entry["n"] for entry in ablations[key].values()), default=0)
-            rows.append(_row(task, title, ablations[key], n))
+    for key, entries in ablations.items():
+        if title := model_title(key):
+            n = max((entry["n"] for entry in entries.values()), default=0)
+            rows.append(_row(task, title, entries, n))
     rows.append(_row(task, "**DHMD**", summary["test"], summary["n_seeds"]))
     kind = ""
     if "oracle" in summary:
@@ -104,9 +139,15 @@ def _results(folder: Path, name: str, task: str, fold: str, ablations: Mapping[s
     return Table(title, ["", "seeds", *COLUMNS[task].values()], rows)
 
 
+def variant_title(name: str) -> str:
+    """Return the readable name of a variant or of a condition of the missing-modality test."""
+    return model_title(name) or name.replace("_", " ").replace("+", " + ")
+
+
 def constant_title(task: str) -> str:
     """Return the title of the trivial baseline without input."""
-    return "most frequent class" if task == "classification" else "median label"
+    names = {"classification": "most frequent class", "multilabel": "classes of the majority"}
+    return names.get(task, "median label")
 
 
 def trivial_title(task: str, name: str, entry: Mapping[str, Any]) -> str:
@@ -121,11 +162,34 @@ def _single(values: Mapping[str, float]) -> dict[str, dict[str, float]]:
 
 
 def _row(task: str, name: str, values: Mapping[str, Any], n: int | None) -> list[str]:
-    cells: Iterable[str] = (_mean(values.get(metric, {})) for metric in COLUMNS[task])
+    cells: Iterable[str] = (mean(values.get(metric, {})) for metric in COLUMNS[task])
     return [name, "-" if n is None else str(n), *cells]
 
 
-def _differences(title: str, task: str, found: Mapping[str, Any]) -> Table:
+def _missing_by_variant(
+    name: str, task: str, folder: Path, full: Mapping[str, Any], variants: Mapping[str, Any]
+) -> Table:
+    """Return means of the primary metric: one row per model, one column per condition.
+
+    Conditions with several modalities dropped are left out.
+    """
+    metric = PRIMARY[task]
+    whole = read_object(folder / f"{files.ABLATIONS}.json")
+    conditions = [condition for condition in variants if "+" not in condition]
+    rows = []
+    for variant in dict.fromkeys(name for found in variants.values() for name in found):
+        found = [whole[variant], *(variants[each].get(variant, {}) for each in conditions)]
+        rows.append(
+            [variant_title(variant), *(mean(each.get(metric, {}), spread=False) for each in found)]
+        )
+    own = [read_object(folder / files.SUMMARY)["test"], *(full[each] for each in conditions)]
+    rows.append(["**DHMD**", *(mean(each.get(metric, {}), spread=False) for each in own)])
+    title = f"{name}: {COLUMNS[task][metric]} in the missing-modality test, every model"
+    return Table(title, ["", "nothing missing", *map(variant_title, conditions)], rows)
+
+
+def differences(title: str, task: str, found: Mapping[str, Any]) -> Table:
+    """Return the table of comparisons with the full model, in the primary metric."""
     metric = PRIMARY[task]
     name = COLUMNS[task][metric]
     header = ["", "seeds", name, f"difference in {name}"]
@@ -133,26 +197,26 @@ def _differences(title: str, task: str, found: Mapping[str, Any]) -> Table:
     rows = []
     for variant, metrics in found.items():
         entry = metrics.get(metric, {})
-        cells = [str(entry.get("n", "-")), _mean(entry)]
+        cells = [str(entry.get("n", "-")), mean(entry)]
         cells.append(f"{entry['difference']:+.3f}" if "difference" in entry else "-")
-        cells += [_interval(entry, "ci"), _interval(entry, "utterances"), _p(entry.get("p"))]
-        rows.append([variant, *cells])
+        cells += [interval(entry, "ci"), interval(entry, "utterances"), p_value(entry.get("p"))]
+        rows.append([variant_title(variant), *cells])
     return Table(f"{title} (difference = the other − full)", header, rows)
 
 
-def _mean(values: Mapping[str, float]) -> str:
+def mean(values: Mapping[str, float], *, spread: bool = True) -> str:
     if "mean" not in values:
         return "-"
-    spread = f" ± {values['std']:.3f}" if "std" in values else ""
-    return f"{values['mean']:.3f}{spread}"
+    sd = f" ± {values['std']:.3f}" if spread and "std" in values else ""
+    return f"{values['mean']:.3f}{sd}"
 
 
-def _interval(entry: Mapping[str, float], key: str) -> str:
+def interval(entry: Mapping[str, float | None], key: str) -> str:
     low, high = entry.get(f"{key}_low"), entry.get(f"{key}_high")
     return "-" if low is None or high is None else f"[{low:+.3f}, {high:+.3f}]"
 
 
-def _p(value: float | None) -> str:
+def p_value(value: float | None) -> str:
     if value is None:
         return "-"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

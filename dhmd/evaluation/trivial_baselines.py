@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhmd.base.errors import DhmdError
+from dhmd.base.label_sets import decode_sets, encode_sets
 from dhmd.data.aligned import Corpus, Ragged
 from dhmd.evaluation.metrics import PRIMARY, Floats, Ints, deterioration_sign, score
 
@@ -71,8 +72,13 @@ def trivial_baselines(corpus: Corpus, alphas: Sequence[float]) -> dict[str, Any]
 
 
 def train_constant(corpus: Corpus) -> float:
-    """Return the median label of the train split, or its most frequent class."""
+    """Return the median label of the train split, its most frequent class, or majority classes.
+
+    The last is for a multi-label task: the set of the classes that most utterances have.
+    """
     train = corpus.labels_N[corpus.index("train")].astype(np.float64)
+    if corpus.task == "multilabel":
+        return float(encode_sets(decode_sets(train).mean(0) - 0.5))
     if corpus.task == "classification":
         classes, counts = np.unique(train, return_counts=True)
         return float(classes[counts.argmax()])
@@ -130,8 +136,8 @@ def ridge(
 ) -> Ridge:
     """Fit a ridge regression whose penalty is best on validation, by the primary metric.
 
-    Classes are regressed as one target each, and the largest is predicted. Ties go to the larger
-    penalty.
+    Classes are regressed as one target each, and the largest is predicted, or in a multi-label task
+    those above ½. Ties go to the larger penalty.
 
     Raises:
         DhmdError: `alphas` is empty.
@@ -141,6 +147,8 @@ def ridge(
     classes = np.unique(y_N[train])
     if task == "classification":
         targets_NC = (targets_NC == classes).astype(np.float64)
+    elif task == "multilabel":
+        targets_NC = decode_sets(y_N).astype(np.float64)
     centre_F, offset_C = x_NF[train].mean(0), targets_NC[train].mean(0)
     a = x_NF[train] - centre_F
     # One decomposition, of the smaller of the two products, serves every penalty.
@@ -154,7 +162,11 @@ def ridge(
         solution = vectors @ (projected / (np.maximum(values, 0.0) + alpha)[:, None])
         weights_FC = a.T @ solution if wide else solution
         out_NC = (x_NF - centre_F) @ weights_FC + offset_C
-        p_N = classes[out_NC.argmax(1)] if task == "classification" else out_NC[:, 0]
+        p_N = out_NC[:, 0]
+        if task == "classification":
+            p_N = classes[out_NC.argmax(1)]
+        elif task == "multilabel":
+            p_N = encode_sets(out_NC - 0.5)
         error = deterioration_sign(metric) * score(task, p_N[valid], y_N[valid]).values[metric]
         if best is None or error < best.valid_error:
             best = Ridge(alpha, error, p_N)

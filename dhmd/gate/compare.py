@@ -11,13 +11,16 @@ edited by hand. Files that disagree with the predictions make the dataset not co
 
 from __future__ import annotations
 
+import csv
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dhmd.base.errors import DhmdError
+from dhmd.base.errors import DhmdError, first_line
 from dhmd.evaluation import files
 from dhmd.evaluation.files import Identity, Predictions, parse_json
 from dhmd.evaluation.metrics import METRICS, Floats, Scores, deterioration_sign, score
@@ -161,6 +164,50 @@ def load_evaluated(revision: Revision, dataset: str) -> Evaluated:
         raise
     except DhmdError as error:
         raise NotComparableError(f"{revision.label}: {error}") from error
+
+
+def read_prediction_file(path: Path, known: Evaluated) -> Evaluated:
+    """Read a CSV with the columns id, seed and prediction: results of any code on the same data.
+
+    Args:
+        path: further columns are ignored. A prediction is a number, or a class index.
+        known: a result on the dataset, for its test utterances and labels.
+
+    Raises:
+        NotComparableError: unreadable, or not every seed has exactly the test utterances.
+    """
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise NotComparableError(f"cannot read {path}: {first_line(error)}") from error
+    if not rows or not {"id", "seed", "prediction"} <= set(rows[0]):
+        raise NotComparableError(f"{path} must have the columns id, seed and prediction, and rows")
+    found: dict[int, dict[str, float]] = {}
+    for number, row in enumerate(rows, start=2):
+        try:
+            seed, value = int(row["seed"]), float(row["prediction"])
+        except (TypeError, ValueError):
+            value = math.nan
+        if not math.isfinite(value):
+            raise NotComparableError(
+                f"{path}, row {number}: seed must be a whole number and prediction a finite one"
+            )
+        if found.setdefault(seed, {}).setdefault(row["id"], value) is not value:
+            raise NotComparableError(f"{path}, row {number}: seed {seed} has {row['id']} twice")
+    ids = known.predictions.ids
+    for seed, values in found.items():
+        if wrong := set(ids) ^ set(values):
+            name = min(wrong)
+            what = "lacks" if name in ids else "has the unknown"
+            raise NotComparableError(
+                f"{path}, seed {seed}: {what} test utterance {name}; {len(wrong)} of the "
+                f"{len(ids)} ids of {known.identity.dataset} differ"
+            )
+    values_EN = np.array([[values[name] for name in ids] for values in found.values()])
+    predictions = Predictions(ids, known.predictions.labels, tuple(found), values_EN)
+    task, labels_N = known.identity.task, known.predictions.labels
+    scores = {seed: score(task, p_N, labels_N) for seed, p_N in zip(found, values_EN, strict=True)}
+    return Evaluated(known.identity, predictions, scores)
 
 
 def _load(revision: Revision, dataset: str, folder: str) -> Evaluated:

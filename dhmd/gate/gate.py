@@ -26,6 +26,7 @@ from dhmd.gate.compare import (
     common_seeds,
     compare_metric,
     load_evaluated,
+    read_prediction_file,
 )
 from dhmd.gate.config import AcceptConfig, GateConfig
 from dhmd.vcs import METRICS_FOLDER, Commit, Revision, Workspace, commit, merge_base
@@ -107,17 +108,23 @@ class Change:
         return next((e for e in entries if (e.dataset, e.from_, e.to) == own), None)
 
 
-def run_gate(root: Path, base: str | None = None, head: str | None = None) -> GateResult:
+def run_gate(
+    root: Path, base: str | None = None, head: str | None = None, dataset: str | None = None
+) -> GateResult:
     """Compare the revision or DVC experiment `head` with `base`.
 
     Args:
         root: the repository.
         base: by default the merge base of the head with the main branch. Its margins are used.
         head: by default the workspace. Its committed entries of gate.accept count.
+        dataset: the dataset of `base` or `head` if one of them is a CSV file of predictions; the
+            other is then the workspace by default.
 
     Raises:
         DhmdError: no such revision, or a params.yaml that cannot be read.
     """
+    if any(name is not None and name.endswith(".csv") for name in (base, head)):
+        return _gate_file(root, base, head, dataset)
     judged = commit(root, head) if head is not None else None
     old = commit(root, base) if base is not None else merge_base(root, judged)
     new: Revision = judged or Workspace(root)
@@ -136,6 +143,27 @@ def run_gate(root: Path, base: str | None = None, head: str | None = None) -> Ga
     elif NOT_COMPARABLE not in verdicts:
         notes.append(f"{old.label} has no metrics to compare with")
     return GateResult(old.label, new.label, verdict, results, tuple(notes))
+
+
+def _gate_file(root: Path, base: str | None, head: str | None, dataset: str | None) -> GateResult:
+    """Compare a CSV file of predictions with a revision, by the margins of the revision."""
+    path, other = (head, base) if head is not None and head.endswith(".csv") else (base, head)
+    if path is None or (other or "").endswith(".csv"):
+        raise DhmdError(
+            "the gate compares a CSV file with a revision; compare two with dhmd compare"
+        )
+    side = _read_side(commit(root, other) if other is not None else Workspace(root))
+    if dataset is None and len(side.measured) != 1:
+        known = ", ".join(sorted(side.measured))
+        raise DhmdError(f"--dataset must name the dataset of {path}: one of {known}")
+    name = dataset or next(iter(side.measured))
+    known_result = load_evaluated(side.revision, name)
+    theirs = read_prediction_file(Path(path), known_result)
+    labels, sides = (side.revision.label, path), (known_result, theirs)
+    if path == base:
+        labels, sides = labels[::-1], sides[::-1]
+    result = _compare_sides(name, side, side, *sides, accept=())
+    return GateResult(*labels, result.verdict, (result,))
 
 
 def _read_side(revision: Revision) -> Side:

@@ -19,16 +19,10 @@ import dhmd
 from dhmd.base.errors import DhmdError
 from dhmd.base.files import file_sha256, whole_file
 from dhmd.base.progress import progress
-from dhmd.data.csd import write_sequence
+from dhmd.data.csd import EXTRACTOR_KEY, write_sequence
 from dhmd.media.audio import OpenSmile
 from dhmd.media.encoders import AudioEncoder, ImageEncoder
-from dhmd.media.extractor import (
-    METADATA_KEY,
-    Extractor,
-    Features,
-    FrameCounts,
-    check_extractor,
-)
+from dhmd.media.extractor import Extractor, Features, FrameCounts, check_extractor
 from dhmd.media.ffmpeg import RATE, Media, open_media
 from dhmd.media.transcripts import find_transcript, read_transcript
 from dhmd.media.vision import FaceLandmarks
@@ -401,7 +395,7 @@ def _assemble(output: Path, extraction: _Extraction) -> tuple[dict[str, float], 
             "extraction": counts,
         }
         if name in extraction.extractors:
-            metadata[METADATA_KEY] = extraction.extractors[name].as_json()
+            metadata[EXTRACTOR_KEY] = extraction.extractors[name].as_json()
         write_sequence(
             file,
             root_name=name,

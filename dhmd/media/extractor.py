@@ -12,8 +12,6 @@ import numpy as np
 
 from dhmd.base.errors import DhmdError
 
-METADATA_KEY = "extractor"
-
 
 class Features(NamedTuple):
     """Features of one file: values `[T, d]` float32, intervals `[T, 2]` seconds."""
@@ -56,12 +54,13 @@ def check_extractor(path: Path, found: object, expected: object) -> None:
     """
     if found != expected:
         raise DhmdError(
-            f"{path} holds features of {_described(found)}, but features of "
-            f"{_described(expected)} are needed: extract them again"
+            f"{path} holds features of {described(found)}, but features of "
+            f"{described(expected)} are needed: extract them again"
         )
 
 
-def _described(extractor: object) -> str:
+def described(extractor: object) -> str:
+    """Return the name, version and settings of an extractor, for messages."""
     if not isinstance(extractor, Mapping):
         return "an extractor that is not recorded"
     settings = extractor.get("settings")

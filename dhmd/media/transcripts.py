@@ -366,3 +366,5 @@ _READERS: Mapping[str, Callable[[str, Path], Iterator[Segment]]] = {
     ".csv": _csv,
     ".txt": lambda text, path: _plain(text, None),
 }
+
+TRANSCRIPT_SUFFIXES = tuple(_READERS)

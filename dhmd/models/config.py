@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from dhmd.config.modalities import per_modality
 from dhmd.config.schema import CONFIG, FromRecipe, Rate, Share
-from dhmd.models.registry import baseline_names
+from dhmd.models.cards import baseline_names
 
 Edges = Literal["learned", "uniform", "prior", "mean", "shuffled", "self"]
 

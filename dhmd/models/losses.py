@@ -49,7 +49,7 @@ def _mean_over_steps(values_BT: dict[str, Tensor], batch: Batch) -> Tensor:
 
 
 def margin(pooled_com_BMD: Tensor, batch: Batch, task: Task, unit: float) -> Tensor:
-    """Compute `L_mar` (DMD, eq. 4), the mean over triplets (i, j, k) of
+    """Compute `L_mar` (DMD), the mean over triplets (i, j, k) of
     `max(0, α_ik − cos(com_i, com_j) + cos(com_i, com_k))`, `α_ik = unit · |y_i − y_k|`.
 
     i is an utterance in one modality, j an utterance of i's class in another modality, k an
@@ -119,19 +119,12 @@ def edge_mixture(edges_BIJ: Tensor, batch: Batch, task: Task) -> Tensor:
     The gradient reaches the edge network only, since it reads detached vertices.
     """
     mixed_BJO = edges_BIJ.transpose(1, 2) @ teachers(batch)
-    if task.classes is None:
-        each_BJ = (mixed_BJO[..., 0] - batch.labels_B[:, None]).abs()
-    else:
-        each_BJ = -_of_label(mixed_BJO, batch).clamp(min=1e-6).log()
-    return _over_targets(each_BJ, batch)
+    return _over_targets(task.prediction_loss(mixed_BJO, batch.labels_B[:, None]), batch)
 
 
 def edge_kl(edges_BIJ: Tensor, batch: Batch, task: Task, tau: float) -> Tensor:
     """Compute the control `Σ_j KL(softmax_i(−|ỹ_i − y| / τ) ‖ w)`; class error: 1 − p(y)."""
-    if task.classes is None:
-        error_BI = (teachers(batch)[..., 0] - batch.labels_B[:, None]).abs()
-    else:
-        error_BI = 1 - _of_label(teachers(batch), batch)
+    error_BI = task.prediction_error(teachers(batch), batch.labels_B[:, None])
     wanted_BIJ = over_present((-error_BI / tau)[..., None].expand_as(edges_BIJ), batch.presence)
     ratio_BIJ = wanted_BIJ.clamp(min=1e-9).log() - edges_BIJ.clamp(min=1e-9).log()
     return _over_targets((wanted_BIJ * ratio_BIJ).sum(1), batch)
@@ -189,13 +182,6 @@ def _over_targets(each_BJ: Tensor, batch: Batch) -> Tensor:
     """Sum over present targets that have another present modality."""
     present_BJ = batch.presence
     return batch.mean((each_BJ * present_BJ * (present_BJ.sum(1, keepdim=True) > 1)).sum(1))
-
-
-def _of_label(probabilities_BMO: Tensor, batch: Batch) -> Tensor:
-    """Probability of the labelled class, `[B, M]`."""
-    classes = probabilities_BMO.shape[-1]
-    chosen_BO = nn.functional.one_hot(batch.labels_B.long(), classes)
-    return (probabilities_BMO * chosen_BO.unsqueeze(1)).sum(-1)
 
 
 # ---- fine distillation: dictionary matching (section 4) ------------------------------------------

@@ -1,5 +1,1 @@
-"""Prediction of new computational sequences from a model directory alone."""
-
-from dhmd.prediction.job import Predicted, predict_folder
-
-__all__ = ["Predicted", "predict_folder"]
+"""Prediction of new utterances from a model directory alone."""

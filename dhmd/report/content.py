@@ -1,40 +1,44 @@
 """The content of a report as JSON values: sections of blocks.
 
-The template (template.html) knows four kinds of blocks: text, heading, figure, table. It escapes
-all texts; this module contains no HTML.
+The template (template.html) knows five kinds of blocks: text, heading, figure, table, utterances.
+It escapes all texts; this module contains no HTML.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 
 from dhmd.data.aligned.corpus import SPLITS
+from dhmd.evaluation.explanations import WordIndex, explain_outputs
 from dhmd.evaluation.metrics import deterioration_sign
-from dhmd.evaluation.model_outputs import SPACES
-from dhmd.evaluation.tables import Table, dataset_tables
+from dhmd.evaluation.model_outputs import CODES, EDGES
+from dhmd.evaluation.tables import Table, dataset_tables, variant_title
 from dhmd.report import charts, model_charts
-from dhmd.report.analysis import (
-    WordIndex,
-    code_words,
-    mean_activation,
-    only,
-    used_codes,
-    word_index,
-    worst_utterances,
+from dhmd.report.data import Array, ReportData, counted
+from dhmd.report.headline import (
+    headline,
+    lead,
+    mean_and_std,
+    overview_row,
+    published,
+    scope,
+    tiles,
 )
-from dhmd.report.data import ReportData, Space, counted
-from dhmd.report.headline import headline, lead, mean_and_std, overview_row, scope, tiles
+from dhmd.report.model_charts import mean_activation, only, used_codes
 from dhmd.report.page import table
-from dhmd.report.published import METRICS, own_features, published_results
 from dhmd.report.style import Chart, report_style
+from dhmd.report.utterances import errors, view
 
 Block = dict[str, Any]
 
 _MAX_TEXT: Final = 400  # characters of one cell
-_MAX_WORST: Final = 12
+_CLASS: Final = {"f1": "F1", "f1_weighted": "weighted F1", "weighted_accuracy": "WAcc"}
+# Utterances of the test split, and of each other split, that can be looked at.
+_MAX_TEST: Final = 1000
+_MAX_OTHER: Final = 200
 _MIN_ACTIVATION: Final = 0.005  # of a code whose words are listed
 _CODE_COUNTS: Final = {
     "active": ("active codes per utterance and modality", 1),
@@ -58,44 +62,43 @@ def build_report(data: ReportData) -> dict[str, Any]:
     rest = iter(tables[1:])
     ablation_table = next(rest) if data.ablations else None
     missing_table = next(rest) if data.missing else None
+    by_model = next(rest, None)
+    models = [] if by_model is None else [table(by_model.header, by_model.rows, by_model.title)]
     with report_style():
-        spaces = [(s, _figures(model_charts.dictionary(data, s))) for s in data.spaces]
         sections = {
             "Results": [
                 _text(headline(data)),
-                *_figures(charts.results(data)),
+                *_blocks(charts.results(data)),
                 table(tables[0].header, tables[0].rows, tables[0].title),
                 _seeds_table(data),
+                *_classes_table(data),
                 *_published(data),
             ],
             "Ablations and baselines": _comparison(
-                _ablation_text(data), _figures(charts.ablations(data)), ablation_table
+                _ablation_text(data), charts.ablations(data), ablation_table
             ),
-            "Missing modalities": _comparison(
-                "The full model when modalities are dropped from every test utterance; an "
-                "utterance without any other modality is left unchanged."
-                if data.missing
-                else "The model reads one modality, so that none can be dropped.",
-                _figures(charts.missing_modalities(data)),
-                missing_table,
-            ),
-            "Graph distillation": [
-                *_graph_text(data),
-                *_figures(
-                    model_charts.edges(data),
-                    model_charts.edge_reliability(data),
+            "Missing modalities": [
+                *_comparison(
+                    "The full model when modalities of the test utterances are dropped, or "
+                    "replaced by noise; an utterance without any other modality is left unchanged."
+                    if data.missing
+                    else "The model reads one modality, so that none can be dropped.",
+                    charts.missing_modalities(data),
+                    missing_table,
                 ),
+                *models,
             ],
-            "Dictionaries": _dictionaries(data, spaces),
-            "Features": _figures(model_charts.embeddings(data))
+            "Graph distillation": [
+                _text(_graph_text(data)),
+                *_blocks(model_charts.edges(data), model_charts.edge_reliability(data)),
+            ],
+            "Dictionaries": _dictionaries(data),
+            "Features": _blocks(model_charts.embeddings(data))
             or [_text("This model does not separate features into two spaces.")],
-            "Predictions": [
-                *_figures(charts.calibration(data), charts.confusion(data)),
-                {"kind": "heading", "text": "Worst utterances"},
-                _worst(data),
-            ],
-            "Training": _figures(charts.training(data), charts.pretraining(data)),
-            "Data": _data(data, _figures(charts.corpus(data))),
+            "Predictions": _blocks(charts.calibration(data), charts.confusion(data)),
+            "Utterances": _utterances(data),
+            "Training": _blocks(charts.training(data), charts.pretraining(data)),
+            "Data": _data(data),
         }
     return {
         "dataset": data.name,
@@ -110,7 +113,7 @@ def build_report(data: ReportData) -> dict[str, Any]:
     }
 
 
-def _figures(*found: Chart | None) -> list[Block]:
+def _blocks(*found: Chart | None) -> list[Block]:
     return [chart for chart in found if chart is not None]
 
 
@@ -120,44 +123,46 @@ def _text(text: str, style: str = "") -> Block:
 
 def _seeds_table(data: ReportData) -> Block:
     names = data.columns
+    scores = data.scores[data.scores["kind"] == "model"].set_index("seed")
     rows = [
-        [str(seed), *(f"{values[m]:.3f}" if m in values else "–" for m in names)]
-        for seed, values in data.test_scores.items()
+        [str(int(seed)), *("–" if v != v else f"{v:.3f}" for v in row)]
+        for seed, row in zip(scores.index, scores[list(names)].to_numpy(), strict=True)
     ]
     caption = f"Test split of {data.name}"
     return table(["seed", *names.values()], rows, caption, prose=(), folded="Every seed")
 
 
-def _published(data: ReportData) -> list[Block]:
-    entries = published_results(data)
-    if not entries:
+def _classes_table(data: ReportData) -> list[Block]:
+    """Show the scores of each class as a binary problem."""
+    found = data.summary.get("classes", {})
+    if not found:
         return []
-
-    def cells(values: Mapping[str, float]) -> list[str]:
-        digits = {"mae": (1, 3), "corr": (1, 3)}
-        scaled = [(values.get(m), *digits.get(m, (100, 1))) for m in METRICS]
-        return ["–" if v is None else f"{v * scale:.{count}f}" for v, scale, count in scaled]
-
-    own = {m: score["mean"] for m, score in data.summary["test"].items()}
-    rows = [["**this run**", *cells(own), own_features(data) or "another kind", "", ""]]
-    rows += [
-        [e.model, *cells(e.values), e.features or "not recorded", e.source, e.comparable]
-        for e in entries
+    labels = data.members(data.labels).sum(0)
+    rows = [
+        [name, str(count), *(f"{scores[m]['mean']:.3f}" if m in scores else "–" for m in _CLASS)]
+        for count, (name, scores) in zip(labels, found.items(), strict=True)
     ]
-    header = ["model", "ACC2", "ACC7", "MAE", "Corr", "text features", "source", "comparable"]
-    return [
-        {"kind": "heading", "text": "Published results"},
-        _text(
-            "Results that others have published for this corpus; none of them was run here. Only "
-            "rows that are marked as comparable may be read beside this run. ACC2 leaves out "
-            "labels of 0. Seed noise on MOSI is about ±0.8 in ACC2 and ±1.2 in ACC7."
-        ),
-        table(header, rows, prose=(0, 5, 6, 7)),
-    ]
+    caption = (
+        f"Each class, present or absent: {data.note()}, means over seeds. Weighted F1 weights "
+        "present and absent by their support; WAcc is the mean of their recalls."
+    )
+    return [table(["class", "utterances", *_CLASS.values()], rows, caption)]
 
 
-def _comparison(text: str, figure: list[Block], found: Table | None) -> list[Block]:
-    blocks = [_text(text), *figure]
+def _published(data: ReportData) -> list[Block]:
+    found = published(data)
+    if found is None:
+        return []
+    text = (
+        "Results that others have published for this corpus; none of them was run here. Only "
+        "rows that are marked as comparable may be read beside this run. ACC2 leaves out "
+        "labels of 0. Seed noise on MOSI is about ±0.8 in ACC2 and ±1.2 in ACC7."
+    )
+    return [{"kind": "heading", "text": "Published results"}, _text(text), found]
+
+
+def _comparison(text: str, figure: Chart | None, found: Table | None) -> list[Block]:
+    blocks = [_text(text), *_blocks(figure)]
     if found is not None:
         blocks.append(table(found.header, found.rows, found.title, folded="As a table"))
     return blocks
@@ -177,7 +182,7 @@ def _ablation_text(data: ReportData) -> str:
     better = [name for name in significant if name not in worse]
 
     def listed(names: list[str]) -> str:
-        titles = ", ".join(map(charts.variant_title, names))
+        titles = ", ".join(map(variant_title, names))
         return f"{len(names)} ({titles})" if names else "none"
 
     return (
@@ -188,33 +193,32 @@ def _ablation_text(data: ReportData) -> str:
     )
 
 
-def _graph_text(data: ReportData) -> list[Block]:
-    if not model_charts.has_edges(data):
-        return [_text("This model has no distillation graph.")]
+def _graph_text(data: ReportData) -> str:
+    spaces = data.spaces(EDGES)
+    if not spaces:
+        return "This model has no distillation graph."
     if len(data.modalities) == 1:
-        return [
-            _text(
-                "With one modality the only edge is the loop, of weight 1: self-distillation from "
-                "the encoder's out-of-fold prediction."
-            )
-        ]
+        return (
+            "With one modality the only edge is the loop, of weight 1: self-distillation from the "
+            "encoder's out-of-fold prediction."
+        )
     sentences = []
-    for space in data.spaces:
-        if space.edges is not None:
-            weights = np.nanmean(model_charts.matrix(data.edges[space.name]["mean"]), axis=1)
-            first = int(np.nanargmax(weights))
-            sentences.append(
-                f"In {model_charts.UNITS[space.name]} the strongest teacher is "
-                f"{data.modalities[first]} (mean weight {weights[first]:.2f} over targets; equal "
-                f"weights would be {1 / len(weights):.2f})."
-            )
-    return [_text(" ".join(sentences))]
+    for space in spaces:
+        weights = np.nanmean(model_charts.matrix(data.edges[space]["mean"]), axis=1)
+        first = int(np.nanargmax(weights))
+        sentences.append(
+            f"In {model_charts.UNITS.get(space, space)} the strongest teacher is "
+            f"{data.modalities[first]} (mean weight {weights[first]:.2f} over targets; equal "
+            f"weights would be {1 / len(weights):.2f})."
+        )
+    return " ".join(sentences)
 
 
-def _dictionaries(data: ReportData, spaces: Sequence[tuple[Space, list[Block]]]) -> list[Block]:
-    if not any(space.codes is not None for space, _ in spaces):
+def _dictionaries(data: ReportData) -> list[Block]:
+    spaces = data.spaces(CODES)
+    if not spaces:
         return [_text("This model has no dictionary.")]
-    found = {name: data.dictionary[name] for name in SPACES if name in data.dictionary}
+    found = {name: data.dictionary[name] for name in spaces if name in data.dictionary}
     rows = [
         [title, *(mean_and_std(entry.get(key, {}), digits) for entry in found.values())]
         for key, (title, digits) in _CODE_COUNTS.items()
@@ -225,31 +229,33 @@ def _dictionaries(data: ReportData, spaces: Sequence[tuple[Space, list[Block]]])
             rows.append([title, *("–" if v is None else f"{v:.3f}" for v in values)])
     caption = f"Dictionary codes of {data.name}, test split, mean ± std over {scope(data)}"
     blocks = [table(["", *found], rows, caption)]
-    index = word_index(data)
-    if index is None:
-        text = "The corpus has no words or the model reads no text, so that no words are listed."
-        blocks.append(_text(text, "muted"))
-    for space, figure in spaces:
-        blocks += figure
-        if index is not None and space.codes is not None:
-            blocks.append(_words(data, space, index))
+    words, text = data.corpus.words, "text" in data.modalities
+    index = None
+    if words is None or not text:
+        reason = "The corpus has no words or the model reads no text, so that no words are listed."
+        blocks.append(_text(reason, "muted"))
+    else:
+        index = WordIndex(words, np.flatnonzero(data.present[:, data.modalities.index("text")]))
+    for space, codes_NMK in spaces.items():
+        blocks += _blocks(model_charts.dictionary(data, space, codes_NMK))
+        if index is not None:
+            blocks.append(_words(data, space, codes_NMK, index))
     return blocks
 
 
-def _words(data: ReportData, space: Space, index: WordIndex) -> Block:
-    assert space.codes is not None
+def _words(data: ReportData, space: str, codes_NMK: Array, index: WordIndex) -> Block:
     text = data.modalities.index("text")
     present = only(data.present, text)
-    usage = mean_activation(space.codes, present)
+    usage = mean_activation(codes_NMK, present)
     rows: list[list[Any]] = []
-    for code in used_codes(space.codes, present, 10):
+    for code in used_codes(codes_NMK, present, 10):
         if usage[code] >= _MIN_ACTIVATION:
             words: Any = [
                 {"word": word.text, "note": f"{word.activation:.2f} · {word.utterances}×"}
-                for word in code_words(index, space.codes[:, text, code], 8)
+                for word in index.words_of(codes_NMK[:, text, code], 8)
             ]
             rows.append([str(code), f"{usage[code]:.3f}", words or "no word above the limit"])
-    title = f"Words of the codes of the {space.name} space"
+    title = f"Words of the codes of the {space} space"
     if not rows:
         return _text(f"{title}: text activates none.", "muted")
     note = data.note(split="all splits", count=len(data.corpus.ids), seeds=1)
@@ -262,35 +268,38 @@ def _words(data: ReportData, space: Space, index: WordIndex) -> Block:
     return table(["code", "mean activation", "words"], rows, caption, prose=(2,))
 
 
-def _worst(data: ReportData) -> Block:
-    classes = data.classes if data.task == "classification" else ()
-    truth = data.truth is not None
-    header = ["utterance", "label", "prediction", "error", *(["truth"] if truth else []), "words"]
-    rows = []
-    for entry in worst_utterances(data, _MAX_WORST):
-        if classes:
-            label, prediction = classes[int(entry["label"])], classes[int(entry["prediction"])]
-        else:
-            label, prediction = f"{entry['label']:+.2f}", f"{entry['prediction']:+.2f}"
-            prediction += "" if entry["spread"] is None else f" ± {entry['spread']:.2f}"
-        words = "–" if entry["words"] is None else _shortened(entry["words"])
-        words += f" (no {', '.join(entry['absent'])})" if entry["absent"] else ""
-        known = [f"{entry['truth']:+.2f}"] if truth else []
-        error = f"{entry['error']:.{3 if classes else 2}f}"
-        rows.append([entry["id"], label, prediction, error, *known, words])
-    meaning = (
-        "the error is 1 − the mean probability of the true class over seeds, the prediction the "
-        "class with the highest mean"
-        if classes
-        else "the error is the mean absolute error over seeds, the prediction their mean"
+def _utterances(data: ReportData) -> list[Block]:
+    corpus, labels_N = data.corpus, data.all_labels
+    outputs = data.outputs.arrays["prediction"].reshape(len(data.seeds), len(labels_N), -1)
+    order_N = np.argsort(-errors(data.task, outputs, labels_N), kind="stable")
+    parts, counts = [], []
+    for split in ("test", "valid", "train"):
+        worst = order_N[corpus.split_N[order_N] == split]
+        parts.append(np.sort(worst[: _MAX_TEST if split == "test" else _MAX_OTHER]))
+        counts.append(f"{len(parts[-1]):,} of {len(worst):,} {split}")
+    chosen = np.concatenate(parts)
+    shown = view(
+        explain_outputs(data.outputs, corpus, chosen),
+        corpus.low,
+        corpus.high,
+        labels_N=labels_N[chosen],
+        splits_N=corpus.split_N[chosen],
     )
-    if truth:
-        meaning += "; truth is the label before noise"
-    caption = f"The {len(rows)} worst of {data.note()}: {meaning}"
-    return table(header, rows, caption, prose=(0, len(header) - 1))
+    error = {
+        "regression": "The error is the mean absolute error over seeds",
+        "classification": "The error is 1 − the mean probability of the true class over seeds",
+        "multilabel": "The error is 1 − the mean probability of the label over seeds and classes",
+    }[data.task]
+    text = (
+        f"Single utterances, those with the largest errors: {', '.join(counts)}. {error}. Edges, "
+        "auxiliary outputs and predictions are means over seeds, codes those of the first seed. "
+        "A modality moves a prediction by the prediction with it minus that without it, which is "
+        "known for test utterances. These numbers describe the model, not the speaker."
+    )
+    return [_text(text), {"kind": "utterances", "view": shown}]
 
 
-def _data(data: ReportData, figure: list[Block]) -> list[Block]:
+def _data(data: ReportData) -> list[Block]:
     corpus = data.corpus
     report: Mapping[str, Any] = corpus.report
     warnings = report.get("warnings", [])
@@ -321,7 +330,7 @@ def _data(data: ReportData, figure: list[Block]) -> list[Block]:
         if key not in shown
     ]
     blocks = [_text(f"Warning: {warning}", "warn") for warning in warnings]
-    blocks += figure
+    blocks += _blocks(charts.corpus(data))
     blocks.append(
         table(
             ["split", "utterances", "videos", *(f"no {m}" for m in corpus.modalities)],

@@ -1,96 +1,72 @@
-"""The data of one report, read from all files and checked for consistency.
+"""The results of one dataset, read from all files and checked for consistency.
 
-S seeds, N utterances of the corpus, T utterances of its test split, M modalities of the model,
-C classes, K dictionary codes.
+S seeds, N utterances of the corpus, T utterances of its test split, M modalities of the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-import h5py
 import numpy as np
+import pandas as pd
 
-from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hdf5 import READ_ERRORS
+from dhmd.base.errors import DhmdError
+from dhmd.base.label_sets import decode_sets, set_names
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.evaluation import files
-from dhmd.evaluation.files import Identity, Predictions, SeedScores, read_object
+from dhmd.evaluation.explanations import present
+from dhmd.evaluation.files import Identity, Predictions, read_object
 from dhmd.evaluation.metrics import COLUMNS, PRIMARY
-from dhmd.evaluation.model_outputs import OUTPUTS, SPACES, ModelOutputs, read_outputs
-from dhmd.evaluation.tables import constant_title, trivial_title
+from dhmd.evaluation.model_outputs import ModelOutputs, group, read_outputs
+from dhmd.evaluation.tables import ORACLE, trivial_title, variant_title
+from dhmd.models.cards import model_title
 
 Array = np.ndarray[Any, Any]
-# Scores of the test split: model name -> seed -> metric -> value.
-Scores = Mapping[str, SeedScores]
-# name -> seed -> (epochs, values).
-Curves = Mapping[str, Mapping[str, tuple[list[int], list[float]]]]
 
 HISTORY: Final = "history.csv"
+MODEL: Final = "DHMD"
 # The metric that is shown beside the primary one.
-SECONDARY: Final[Mapping[str, str]] = {"regression": "corr", "classification": "accuracy"}
+SECONDARY: Final[Mapping[str, str]] = {
+    "regression": "corr",
+    "classification": "accuracy",
+    "multilabel": "weighted_accuracy",
+}
 
 
-@dataclass(frozen=True, eq=False)
-class Space:
-    """What the model computed in one of its two spaces; None where it has no such component.
-
-    Attributes:
-        edges: `[S, N, M, M]`, source before target, NaN where the target is absent.
-        codes: `[N, M, K]` dictionary activations of the first seed.
-        embedding: `[N, M, D]` pooled features of the first seed.
-    """
-
-    name: str
-    edges: Array | None
-    codes: Array | None
-    embedding: Array | None
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ReportData:
     """The results of one dataset.
 
     Attributes:
         corpus: read without its test labels, which come from `predictions`.
-        modalities: of the model, which may use fewer than the corpus has.
-        rows: `[T]` rows of the test utterances in the corpus.
+        outputs: what the train stage computed.
         truth: `[T]` labels before noise; None for real data.
-        probabilities: `[S, T, C]` of a classification; None for regression.
-        summary, intervals, trivial, ablations, missing, edges, dictionary: parsed JSON files.
-        oracle: scores of the labels before noise by metric; {} for real data.
-        test_scores, unimodal_scores, ablation_scores, missing_scores: the CSV files of scores.
-        training, pretraining: learning curves.
+        scores: of the test split, a row per model and seed: `kind` ("trivial", "alone", "variant",
+            "model", "oracle", "missing"), `name`, `title`, `seed`, and the metrics; NaN where
+            undefined.
+        training, pretraining: the learning curves: seed, epoch, name, value.
         folder: the metrics folder of the dataset.
     """
 
     identity: Identity
     corpus: Corpus
-    seeds: tuple[int, ...]
-    modalities: tuple[str, ...]
-    rows: Array
+    outputs: ModelOutputs
     predictions: Predictions
     truth: Array | None
-    probabilities: Array | None
-    spaces: tuple[Space, ...]
     summary: Mapping[str, Any]
-    oracle: Mapping[str, float]
     intervals: Mapping[str, Any]
-    trivial: Mapping[str, Any]
     ablations: Mapping[str, Any]
     missing: Mapping[str, Any]
     edges: Mapping[str, Any]
     dictionary: Mapping[str, Any]
-    test_scores: SeedScores
-    unimodal_scores: Scores
-    ablation_scores: Scores
-    missing_scores: Scores
-    training: Curves
-    pretraining: Curves
+    scores: pd.DataFrame
+    training: pd.DataFrame
+    pretraining: pd.DataFrame
     folder: Path
 
     @property
@@ -100,6 +76,15 @@ class ReportData:
     @property
     def task(self) -> str:
         return self.identity.task
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return self.predictions.seeds
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Those of the model, which may use fewer than the corpus has."""
+        return self.outputs.modalities
 
     @property
     def primary(self) -> str:
@@ -112,17 +97,15 @@ class ReportData:
         return COLUMNS[self.task]
 
     @property
-    def constant(self) -> str:
-        """The title of the baseline that always predicts the same."""
-        return constant_title(self.task)
+    def oracle(self) -> Mapping[str, float]:
+        """Scores of the labels before noise; {} for real data."""
+        oracle: Mapping[str, float] = self.summary.get("oracle", {})
+        return oracle
 
-    @property
-    def trivial_scores(self) -> dict[str, Mapping[str, float]]:
-        """Test scores of the trivial baselines by title."""
-        return {
-            trivial_title(self.task, name, entry): entry["test"]
-            for name, entry in self.trivial.items()
-        }
+    @cached_property
+    def rows(self) -> Array:
+        """`[T]` rows of the test utterances in the corpus."""
+        return self.corpus.index("test")
 
     @property
     def labels(self) -> Array:
@@ -130,18 +113,27 @@ class ReportData:
         return self.predictions.labels
 
     @cached_property
-    def present(self) -> Array:
-        """`[N, M]` whether an utterance has each of the model's modalities."""
-        columns = [self.corpus.modalities.index(name) for name in self.modalities]
-        present: Array = self.corpus.present_NM[:, columns]
-        return present
-
-    @cached_property
     def all_labels(self) -> Array:
         """`[N]` labels of every split."""
         labels = self.corpus.labels_N.astype(np.float64)
         labels[self.rows] = self.labels
         return labels
+
+    @cached_property
+    def present(self) -> Array:
+        """`[N, M]` whether an utterance has each of the model's modalities."""
+        return present(self.outputs, self.corpus)
+
+    @property
+    def probabilities(self) -> Array | None:
+        """`[S, T, C]` of classes; None for regression."""
+        if self.task == "regression":
+            return None
+        return self.outputs.arrays["prediction"][:, self.rows].astype(np.float64)
+
+    def spaces(self, kind: str) -> dict[str, Array]:
+        """Return the edges `[S, N, M, M]`, codes `[N, M, K]` or embeddings `[N, M, D]` by space."""
+        return group(self.outputs.arrays, kind)
 
     @property
     def class_range(self) -> range:
@@ -152,21 +144,37 @@ class ReportData:
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names; of regression the whole numbers that labels are rounded to."""
-        if self.task == "classification":
-            return self.corpus.class_names
-        return tuple(map(str, self.class_range))
+        return self.corpus.class_names or tuple(map(str, self.class_range))
 
-    def class_of(self, values: Array) -> Array:
-        """Return class indices of labels or predictions; regression rounds half to even."""
-        if self.task == "classification":
-            return values.astype(np.int64)
-        first, last = self.class_range[0], self.class_range[-1]
-        indices: Array = np.round(np.clip(values, first, last)).astype(np.int64) - first
-        return indices
+    def members(self, values: Array) -> Array:
+        """Return the classes of labels or predictions `[…]`, bool `[…, C]`.
 
-    def reliability(self, modality: str) -> Array | None:
-        """`[N]` the reliability that generated data give a modality; None for real data."""
-        return self.corpus.planted.get(f"reliability_{modality}")
+        Those of regression are rounded half to even.
+        """
+        if self.task == "multilabel":
+            return decode_sets(values)
+        index = values
+        if self.task == "regression":
+            first, last = self.class_range[0], self.class_range[-1]
+            index = np.round(np.clip(values, first, last)) - first
+        return np.asarray(index[..., None] == np.arange(len(self.classes)))
+
+    def names_of(self, values: Array) -> list[str]:
+        """Return the names of labels or predictions `[T]` of classes."""
+        return set_names(self.members(values), self.classes)
+
+    def label_groups(self) -> dict[str, Array]:
+        """Group test utterances by class, or by the sign of a regression label; masks `[T]`."""
+        if self.task != "regression":
+            return dict(zip(self.classes, self.members(self.labels).T, strict=True))
+        labels = self.labels
+        return {"negative": labels < 0, "neutral": labels == 0, "positive": labels > 0}
+
+    def models(self, *kinds: str) -> Iterator[tuple[str, str, pd.DataFrame]]:
+        """Iterate over the kind, title and scores of each model, in the order of the tables."""
+        chosen = self.scores[self.scores.kind.isin(kinds)]
+        for (kind, title), found in chosen.groupby(["kind", "title"], sort=False):
+            yield str(kind), str(title), found
 
     def note(self, *, split: str = "test", count: int | None = None, seeds: int | None = -1) -> str:
         """Name the dataset, the split and the numbers of utterances and seeds behind a figure.
@@ -201,102 +209,88 @@ def read_report_data(aligned: Path, pretrained: Path, models: Path, metrics: Pat
         DhmdError: a file is missing or damaged, or the files are not of the same corpus.
     """
     with files.expect_current_files(metrics):
-        return _read(aligned, pretrained, models, metrics)
-
-
-def _read(aligned: Path, pretrained: Path, models: Path, metrics: Path) -> ReportData:
-    identity = files.read_identity(metrics)
-    corpus = read_corpus(aligned, fold=identity.fold)
-    if corpus.identity != identity.corpus:
-        raise DhmdError(
-            f"{metrics} was computed on another version of the corpus than {aligned}; run the "
-            "evaluate stage again"
+        identity = files.read_identity(metrics)
+        corpus = read_corpus(aligned, fold=identity.fold)
+        predictions = files.read_predictions(metrics)
+        test = tuple(corpus.ids[row] for row in corpus.index("test"))
+        if corpus.identity != identity.corpus or predictions.ids != test:
+            raise DhmdError(
+                f"{metrics} was computed on another version of the corpus than {aligned}; run the "
+                "evaluate stage again"
+            )
+        outputs = read_outputs(models, interpretability=True)
+        if outputs.identity != corpus.identity:
+            raise DhmdError(
+                f"{outputs.path} was made from another version of the corpus; run the train stage "
+                "again"
+            )
+        if outputs.seeds != predictions.seeds:
+            raise DhmdError(
+                f"{outputs.path} has other seeds than {metrics}; run the evaluate stage again"
+            )
+        truth = _table(metrics / files.GROUND_TRUTH)["truth"].to_numpy(dtype=np.float64)
+        summary = read_object(metrics / files.SUMMARY)
+        return ReportData(
+            identity=identity,
+            corpus=corpus,
+            outputs=outputs,
+            predictions=predictions,
+            truth=truth if len(truth) else None,
+            summary=summary,
+            intervals=read_object(metrics / files.INTERVALS),
+            ablations=read_object(metrics / f"{files.ABLATIONS}.json"),
+            missing=read_object(metrics / f"{files.MISSING_MODALITIES}.json"),
+            edges=read_object(metrics / files.EDGES),
+            dictionary=read_object(metrics / files.DICTIONARY),
+            scores=_scores(identity.task, metrics, summary),
+            training=_table(models / HISTORY),
+            pretraining=_table(pretrained / HISTORY),
+            folder=metrics,
         )
-    rows = corpus.index("test")
-    predictions = files.read_predictions(metrics)
-    if predictions.ids != tuple(corpus.ids[row] for row in rows):
-        raise DhmdError(f"{metrics} has other test utterances than {aligned}; run evaluate again")
-    outputs = read_outputs(models, interpretability=True)
-    if outputs.identity != corpus.identity:
-        raise DhmdError(
-            f"{outputs.path} was made from another version of the corpus; run the train stage again"
+
+
+def _scores(task: str, metrics: Path, summary: Mapping[str, Any]) -> pd.DataFrame:
+    trivial = read_object(metrics / files.TRIVIAL_BASELINES)
+    single = [
+        {
+            "kind": "trivial",
+            "name": name,
+            "title": trivial_title(task, name, entry),
+            **entry["test"],
+        }
+        for name, entry in trivial.items()
+    ]
+    oracle = [{"kind": "oracle", "name": ORACLE, "title": ORACLE, **summary.get("oracle", {})}]
+    parts = [pd.DataFrame(single)]
+    for file, kind in (
+        (files.UNIMODAL, "alone"),
+        (f"{files.ABLATIONS}.csv", "variant"),
+        (files.SEEDS, "model"),
+        (f"{files.MISSING_MODALITIES}.csv", "missing"),
+    ):
+        table = _table(metrics / file)
+        if "split" in table:
+            table = table[table["split"] == "test"]
+        # The first column is the name; seeds.csv, of one model, has none.
+        names = [MODEL] * len(table) if kind == "model" else table.iloc[:, 0].tolist()
+        suffix = " alone" if kind == "alone" else ""
+        parts.append(
+            table.assign(
+                # Variants that are other models stand beside the model.
+                kind=[
+                    "baseline" if model_title(str(n)) and kind == "variant" else kind for n in names
+                ],
+                name=names,
+                title=[f"{variant_title(name)}{suffix}" for name in names],
+                seed=table["seed"].astype(int),
+            )
         )
-    if outputs.seeds != predictions.seeds:
-        raise DhmdError(
-            f"{outputs.path} has other seeds than {metrics}; run the evaluate stage again"
-        )
-    truth = np.array([float(row["truth"]) for row in files.read_rows(metrics / files.GROUND_TRUTH)])
-    summary = read_object(metrics / files.SUMMARY)
-    probabilities, spaces = _probabilities_and_spaces(models / OUTPUTS, outputs)
-    return ReportData(
-        identity=identity,
-        corpus=corpus,
-        seeds=predictions.seeds,
-        modalities=outputs.modalities,
-        rows=rows,
-        predictions=predictions,
-        truth=truth if len(truth) else None,
-        probabilities=None if probabilities is None else probabilities[:, rows],
-        spaces=spaces,
-        summary=summary,
-        oracle=summary.get("oracle", {}),
-        intervals=read_object(metrics / files.INTERVALS),
-        trivial=read_object(metrics / files.TRIVIAL_BASELINES),
-        ablations=read_object(metrics / f"{files.ABLATIONS}.json"),
-        missing=read_object(metrics / f"{files.MISSING_MODALITIES}.json"),
-        edges=read_object(metrics / files.EDGES),
-        dictionary=read_object(metrics / files.DICTIONARY),
-        test_scores=_test_scores(metrics / files.SEEDS).get("", {}),
-        unimodal_scores=_test_scores(metrics / files.UNIMODAL),
-        ablation_scores=_test_scores(metrics / f"{files.ABLATIONS}.csv"),
-        missing_scores=_test_scores(metrics / f"{files.MISSING_MODALITIES}.csv"),
-        training=curves(files.read_rows(models / HISTORY)),
-        pretraining=curves(files.read_rows(pretrained / HISTORY)),
-        folder=metrics,
-    )
+    if "oracle" in summary:
+        parts.append(pd.DataFrame(oracle))
+    return pd.concat([part for part in parts if len(part)], ignore_index=True)
 
 
-def _probabilities_and_spaces(
-    path: Path, outputs: ModelOutputs
-) -> tuple[Array | None, tuple[Space, ...]]:
-    """Read class probabilities `[S, N, C]` and embeddings, which the evaluation does not need."""
-    try:
-        with h5py.File(path, "r") as file:
-            classes = outputs.task == "classification"
-            probabilities = file["prediction"][()].astype(np.float64) if classes else None
-            group = file.get("embedding", {})
-            embeddings = {name: group[name][()] for name in SPACES if name in group}
-    except READ_ERRORS as error:
-        raise DhmdError(f"{path} is not readable ({first_line(error)}); run train again") from error
-    kinds = (outputs.edges, outputs.codes, embeddings)
-    return probabilities, tuple(
-        Space(name, *(kind.get(name) for kind in kinds))
-        for name in SPACES
-        if any(name in kind for kind in kinds)
-    )
-
-
-def _test_scores(path: Path) -> dict[str, dict[int, dict[str, float]]]:
-    """Read the test rows of a file of scores: name (the first column), seed, split, metrics.
-
-    seeds.csv has no column of names: its rows are under the name "".
-    """
-    scores: dict[str, dict[int, dict[str, float]]] = {}
-    for row in files.read_rows(path):
-        if row.pop("split", "test") != "test":
-            continue
-        named = next(iter(row)) != "seed"
-        name, seed = row.pop(next(iter(row))) if named else "", int(row.pop("seed"))
-        values = {metric: float(value) for metric, value in row.items() if value}
-        scores.setdefault(name, {})[seed] = values
-    return scores
-
-
-def curves(history: Sequence[Mapping[str, str]]) -> dict[str, dict[str, Any]]:
-    """Sort the rows of a history by name and seed, in the order of the file."""
-    found: dict[str, dict[str, Any]] = {}
-    for row in history:
-        epochs, values = found.setdefault(row["name"], {}).setdefault(row["seed"], ([], []))
-        epochs.append(int(row["epoch"]))
-        values.append(float(row["value"]))
-    return found
+def _table(path: Path) -> pd.DataFrame:
+    text = io.StringIO(files.read_text(path))
+    # A modality or an utterance may be called "null".
+    return pd.read_csv(text, keep_default_na=False, na_values=[""])

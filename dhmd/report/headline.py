@@ -1,55 +1,50 @@
-"""The headline of a report: scores against the best baseline, trivial baselines and the oracle."""
+"""Sentences and numbers at the top of a report, and the published results beside its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
-import numpy as np
+import pandas as pd
 
 from dhmd.data.aligned.corpus import SPLITS
 from dhmd.evaluation.metrics import deterioration_sign
-from dhmd.evaluation.tables import BASELINES
+from dhmd.evaluation.tables import constant_title
 from dhmd.report.charts import p_value
-from dhmd.report.data import SECONDARY, ReportData, counted
+from dhmd.report.data import MODEL, SECONDARY, ReportData, counted
+from dhmd.report.page import table
+
+# Results that others published; see `published`.
+_PUBLISHED: Final = Path(__file__).with_name("published.csv")
+_PUBLISHED_METRICS: Final = {"acc2_non0": (100, 1), "acc7": (100, 1), "mae": (1, 3), "corr": (1, 3)}
+# Text features by their width.
+_FEATURES: Final[Mapping[int, str]] = {300: "GloVe", 768: "BERT"}
 
 
 class Baseline(NamedTuple):
-    """A baseline and its score in the primary metric.
-
-    Attributes:
-        title: as in the tables.
-        score: mean, and std if there are several seeds.
-        variant: its name among the ablations; "" if it is not one of them.
-    """
+    """A baseline and its score in the primary metric: mean, and std if there are several seeds."""
 
     title: str
+    name: str
     score: Mapping[str, float]
-    variant: str = ""
 
 
 def best_baseline(data: ReportData) -> Baseline | None:
     """Return the best of the trivial baselines, single modalities and models of other papers."""
     sign = deterioration_sign(data.primary)
-    return min(_baselines(data), key=lambda found: sign * found.score["mean"], default=None)
-
-
-def _baselines(data: ReportData) -> Iterator[Baseline]:
-    metric = data.primary
-    for title, trivial in data.trivial_scores.items():
-        if metric in trivial:
-            yield Baseline(title, {"mean": trivial[metric]})
-    trained = [(f"{m} alone", scores, "") for m, scores in data.unimodal_scores.items()]
-    trained += [
-        (title, data.ablation_scores[name], name)
-        for name, title in BASELINES.items()
-        if name in data.ablation_scores
+    found = [
+        Baseline(title, str(scores["name"].iloc[0]), mean_std(scores[data.primary]))
+        for _, title, scores in data.models("trivial", "alone", "baseline")
+        if scores[data.primary].notna().any()
     ]
-    for title, scores, variant in trained:
-        values = [seed[metric] for seed in scores.values() if metric in seed]
-        if values:
-            std = {"std": float(np.std(values, ddof=1))} if len(values) > 1 else {}
-            yield Baseline(title, {"mean": float(np.mean(values)), **std}, variant)
+    return min(found, key=lambda baseline: sign * baseline.score["mean"], default=None)
+
+
+def mean_std(values: pd.Series[float]) -> dict[str, float]:
+    """Return mean and, of several seeds, std; {} without any."""
+    found = {"mean": float(values.mean()), "std": float(values.std())}
+    return {name: value for name, value in found.items() if value == value}
 
 
 def headline(data: ReportData) -> str:
@@ -58,7 +53,7 @@ def headline(data: ReportData) -> str:
     own = data.summary["test"].get(metric, {})
     if "mean" not in own:
         return f"{name} is undefined on the test split."
-    first = f"DHMD reaches {name} {mean_and_std(own)} over {scope(data)}"
+    first = f"{MODEL} reaches {name} {mean_and_std(own)} over {scope(data)}"
     if interval := data.intervals.get(metric):
         first += f" (95 % over utterances: {interval['low']:.3f} to {interval['high']:.3f})"
     sentences = [first]
@@ -67,20 +62,20 @@ def headline(data: ReportData) -> str:
         gain = (value - own["mean"]) * deterioration_sign(metric)
         return f"{abs(gain):.3f} {'better' if gain > 0 else 'worse'}"
 
-    best = best_baseline(data)
+    best, constant = best_baseline(data), _constant(data)
     if best is not None:
         sentence = (
-            f"The best baseline is {best.title} with {mean_and_std(best.score)}: DHMD is "
+            f"The best baseline is {best.title} with {mean_and_std(best.score)}: {MODEL} is "
             f"{compared(best.score['mean'])}"
         )
-        p = data.ablations.get(best.variant, {}).get(metric, {}).get("p")
+        p = data.ablations.get(best.name, {}).get(metric, {}).get("p")
         if p is not None:
             verdict = "a significant" if p < 0.05 else "not a significant"
             sentence += f", {verdict} difference ({p_value(p)} after Holm's correction)"
         sentences.append(sentence)
-    constant = data.trivial_scores.get(data.constant, {}).get(metric)
-    if constant is not None and best is not None and best.title != data.constant:
-        sentences.append(f"DHMD is {compared(constant)} than the {data.constant} ({constant:.3f})")
+    title = constant_title(data.task)
+    if constant is not None and best is not None and best.title != title:
+        sentences.append(f"{MODEL} is {compared(constant)} than the {title} ({constant:.3f})")
     if metric in data.oracle:
         sentences.append(
             f"Labels are noisy: the oracle, the true labels before noise, scores "
@@ -88,7 +83,7 @@ def headline(data: ReportData) -> str:
         )
     if metric in data.summary.get("truth", {}):
         score = mean_and_std(data.summary["truth"][metric])
-        sentences.append(f"Against the true labels, DHMD reaches {name} {score}")
+        sentences.append(f"Against the true labels, {MODEL} reaches {name} {score}")
     if data.summary["undefined"]:
         sentences.append(f"Undefined: {', '.join(data.summary['undefined'])}")
     return ". ".join(sentences) + "."
@@ -96,19 +91,18 @@ def headline(data: ReportData) -> str:
 
 def tiles(data: ReportData) -> list[dict[str, Any]]:
     """Return the numbers at the top of the page, the model's own first."""
-    names, metric = data.columns, data.primary
+    names, metric, best = data.columns, data.primary, best_baseline(data)
     found = [
-        (mean_and_std(data.summary["test"].get(m, {})), f"DHMD, test {names[m]}")
+        (mean_and_std(data.summary["test"].get(m, {})), f"{MODEL}, test {names[m]}")
         for m in (metric, SECONDARY[data.task])
     ]
-    if best := best_baseline(data):
+    if best is not None:
         found.append((mean_and_std(best.score), f"best baseline: {best.title}, {names[metric]}"))
-    # The constant, and the ridge regression on all modalities.
-    others = dict(list(data.trivial_scores.items())[:2])
-    others |= {"oracle": data.oracle} if data.oracle else {}
     found += [
-        (_number(scores.get(metric)), f"{title}, {names[metric]}")
-        for title, scores in others.items()
+        (mean_and_std(mean_std(scores[metric])), f"{title}, {names[metric]}")
+        for kind, title, scores in data.models("trivial", "oracle")
+        # The constant, and the ridge regression on all modalities.
+        if kind == "oracle" or scores["name"].iloc[0] in ("median", "ridge")
     ]
     found.append((counted(len(data.seeds), "seed"), f"{len(data.rows):,} test utterances"))
     return [
@@ -133,7 +127,7 @@ def lead(data: ReportData) -> str:
 
 def overview_row(data: ReportData) -> list[str]:
     """Return the dataset's row in the table of all datasets."""
-    metric, best = data.primary, best_baseline(data)
+    metric, best, constant = data.primary, best_baseline(data), _constant(data)
     return [
         data.name,
         data.columns[metric],
@@ -141,9 +135,15 @@ def overview_row(data: ReportData) -> list[str]:
         str(len(data.seeds)),
         f"{len(data.rows):,}",
         "–" if best is None else f"{best.title}: {mean_and_std(best.score)}",
-        _number(data.trivial_scores.get(data.constant, {}).get(metric)),
-        _number(data.oracle.get(metric)),
+        "–" if constant is None else f"{constant:.3f}",
+        f"{data.oracle[metric]:.3f}" if metric in data.oracle else "–",
     ]
+
+
+def _constant(data: ReportData) -> float | None:
+    """Return the score of the baseline that always predicts the same."""
+    scores = data.scores.loc[data.scores["title"] == constant_title(data.task), data.primary]
+    return float(scores.iloc[0]) if scores.notna().any() else None
 
 
 def scope(data: ReportData) -> str:
@@ -159,5 +159,37 @@ def mean_and_std(values: Mapping[str, float], digits: int = 3) -> str:
     return f"{values['mean']:.{digits}f}{std}"
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def published(data: ReportData) -> dict[str, Any] | None:
+    """Return the table of results that others published for the corpus of a dataset, if any.
+
+    ACC2 leaves out utterances labelled 0. Rows with other text features than this run, or with
+    unknown ones, are never called comparable.
+    """
+    every = pd.read_csv(_PUBLISHED)
+    found = every[every["corpus"] == data.name.partition("_")[0]]
+    if data.task != "regression" or not len(found):
+        return None
+
+    def cells(values: Mapping[Any, Any]) -> list[str]:
+        known = [(values.get(m), *form) for m, form in _PUBLISHED_METRICS.items()]
+        return [
+            "–" if v is None or v != v else f"{v * scale:.{digits}f}" for v, scale, digits in known
+        ]
+
+    text = data.corpus.features.get("text")
+    features = None if text is None else _FEATURES.get(text.values.shape[1])
+    own = {m: score["mean"] for m, score in data.summary["test"].items()}
+    rows = [["**this run**", *cells(own), features or "another kind", "", ""]]
+    for row in found.to_dict("records"):
+        if set(data.modalities) != {"text", "audio", "vision"}:
+            comparable = "no: this run uses other modalities"
+        elif row["features"] not in _FEATURES.values():
+            comparable = "no: its text features are not recorded here"
+        elif row["features"] != features:
+            comparable = "no: other text features"
+        else:
+            comparable = "with care: fine-tuning, seeds and selection differ"
+        recorded = row["features"] if row["features"] in _FEATURES.values() else "not recorded"
+        rows.append([row["model"], *cells(row), recorded, row["source"], comparable])
+    header = ["model", "ACC2", "ACC7", "MAE", "Corr", "text features", "source", "comparable"]
+    return table(header, rows, prose=(0, 5, 6, 7))

@@ -8,13 +8,12 @@ reports/<dataset>/plots/        what `dvc plots` draws, one CSV file each
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 
 from dhmd.base.files import whole_folder
 from dhmd.evaluation.files import json_text
@@ -43,57 +42,47 @@ def report_job(aligned: Path, pretrained: Path, models: Path, metrics: Path, out
     page = render(f"{data.name}: results of DHMD", [Entry(report=report, pictures=pictures)])
     files = {PAGE: page, REPORT: json_text(report)}
     files |= {f"{PICTURES}/{name}.svg": svg for name, svg in pictures.items()}
-    files |= {f"{PLOTS}/{name}": text for name, text in plots(data).items()}
+    for name, table in plots(data).items():
+        files[f"{PLOTS}/{name}.csv"] = table.to_csv(index=False, lineterminator="\n")
     with whole_folder(output) as folder:
         for name, text in files.items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8", newline="")
 
 
-def plots(data: ReportData) -> dict[str, str]:
-    """Return the CSV files that dvc.yaml lists under `plots`; files without rows are not drawn."""
-    predictions, labels = data.predictions, data.class_of(data.labels)
-    columns: list[list[object]] = [predictions.labels.tolist(), predictions.values.mean(0).tolist()]
-    if data.task == "classification":  # classes of the first seed: they have no mean
-        columns = [[data.classes[int(c)] for c in c_T] for c_T in (labels, predictions.values[0])]
-    confusion = [
-        [data.classes[label], data.classes[predicted]]
-        for values in predictions.values
-        for label, predicted in zip(labels, data.class_of(values), strict=True)
-    ]
+def plots(data: ReportData) -> dict[str, pd.DataFrame]:
+    """Return the tables that dvc.yaml lists under `plots`; those without rows are not drawn."""
+    predictions, classes = data.predictions, np.array(data.classes)
+    label: Any = predictions.labels
+    prediction: Any = predictions.values.mean(0)
+    if data.task != "regression":  # classes of the first seed: they have no mean
+        label, prediction = (data.names_of(v) for v in (label, predictions.values[0]))
+    pairs = data.members(data.labels)[:, :, None] & data.members(predictions.values)[:, :, None]
+    *_, actual, predicted = np.nonzero(pairs)
     return {
-        "training.csv": _curve(data, "train/total", "train_loss"),
-        "validation.csv": _curve(data, f"valid/{data.primary}", "valid_score"),
-        "predictions.csv": _csv(
-            ["id", "label", "prediction"], zip(predictions.ids, *columns, strict=True)
+        "training": _curve(data, "train/total", "train_loss"),
+        "validation": _curve(data, f"valid/{data.primary}", "valid_score"),
+        "predictions": pd.DataFrame(
+            {"id": predictions.ids, "label": label, "prediction": prediction}
         ),
-        "confusion.csv": _csv(["actual", "predicted"], confusion),
-        "ablations.csv": _differences(data, data.ablations, "variant"),
-        "missing_modalities.csv": _differences(data, data.missing, "missing"),
+        "confusion": pd.DataFrame({"actual": classes[actual], "predicted": classes[predicted]}),
+        "ablations": _differences(data, data.ablations, "variant"),
+        "missing_modalities": _differences(data, data.missing, "missing"),
     }
 
 
-def _curve(data: ReportData, name: str, column: str) -> str:
+def _curve(data: ReportData, name: str, column: str) -> pd.DataFrame:
     """Average a learning curve over the seeds that still train, by epoch."""
-    by_epoch: dict[int, list[float]] = {}
-    for epochs, values in data.training.get(name, {}).values():
-        for epoch, value in zip(epochs, values, strict=True):
-            by_epoch.setdefault(epoch, []).append(value)
-    rows = [[epoch, float(np.mean(by_epoch[epoch]))] for epoch in sorted(by_epoch)]
-    return _csv(["epoch", column], rows)
+    curve = data.training[data.training["name"] == name]
+    return curve.groupby("epoch")["value"].mean().rename(column).reset_index()
 
 
-def _differences(data: ReportData, entries: Mapping[str, Any], key: str) -> str:
+def _differences(data: ReportData, entries: Mapping[str, Any], key: str) -> pd.DataFrame:
     """List the differences from the full model in the primary metric, with their intervals."""
+    columns = ["difference", "ci_low", "ci_high", "p"]
     rows = [
-        [name, entry["difference"], entry["ci_low"], entry["ci_high"], entry["p"]]
+        {key: name, **found}
         for name, metrics in entries.items()
-        if "difference" in (entry := metrics.get(data.primary, {}))
+        if "difference" in (found := metrics.get(data.primary, {}))
     ]
-    return _csv([key, "difference", "ci_low", "ci_high", "p"], rows)
-
-
-def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([header, *rows])
-    return stream.getvalue()
+    return pd.DataFrame(rows, columns=[key, *columns])

@@ -6,30 +6,21 @@ S seeds, N utterances of the corpus, T utterances of the test split, M modalitie
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.patches import Arc, Circle, FancyArrowPatch
-from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter
 
-from dhmd.report.analysis import (
-    activation_by_group,
-    mean_activation,
-    only,
-    principal_plane,
-    used_codes,
-)
-from dhmd.report.data import Array, ReportData, Space
+from dhmd.evaluation.model_outputs import EDGES, EMBEDDING
+from dhmd.report.data import Array, ReportData
 from dhmd.report.style import (
     DIVERGING,
     LINE,
     MUTED,
     PAPER,
     SERIES,
-    SMALL,
     Canvas,
     Chart,
     dots,
@@ -43,46 +34,65 @@ UNITS: Final = {"homogeneous": "HomoGD", "heterogeneous": "HeteroGD"}
 _MAX_EMBEDDED: Final = 500  # utterances: more points hide each other
 
 
-def has_edges(data: ReportData) -> bool:
-    """Return whether the model has a distillation graph."""
-    return any(space.edges is not None for space in data.spaces)
-
-
 def edges(data: ReportData) -> Chart | None:
-    """Show the mean edge weights as a heat map and a graph, and their spread over utterances."""
-    spaces = [space for space in data.spaces if space.edges is not None]
-    count = len(data.modalities)
-    if not spaces or count < 2:
+    """Show the mean edge weights, and their spread over utterances."""
+    spaces, names = data.spaces(EDGES), data.modalities
+    if not spaces or len(names) < 2:
         return None
-    height = max(2.9, 0.17 * count**2 + 0.8) * len(spaces)
+    height = max(2.4, 0.17 * len(names) ** 2 + 0.6) * len(spaces)
     title = f"Distillation edges of {data.name}, by space"
-    canvas = Canvas(title, data.note(), height, len(spaces), 3, width_ratios=[1, 1.3, 1])
-    for (heat, graph, spread), space in zip(canvas.axes, spaces, strict=True):
-        entry = data.edges[space.name]
-        mean, sd = matrix(entry["mean"]), matrix(entry["sd_samples"])
-        heat.set_title(f"{UNITS[space.name]}: weight, ± std over utterances")
+    canvas = Canvas(title, data.note(), height, len(spaces), 2)
+    for (heat, spread), (space, weights) in zip(canvas.axes, spaces.items(), strict=True):
+        mean, sd = (matrix(data.edges[space][key]) for key in ("mean", "sd_samples"))
         texts = [
-            [f"{m:.2f}\n±{s:.2f}" for m, s in zip(*line, strict=True)]
+            [f"{m:.2f} ± {s:.2f}" for m, s in zip(*line, strict=True)]
             for line in zip(mean, sd, strict=True)
         ]
-        heat_map(heat, mean, data.modalities, data.modalities, texts=texts, high=1.0)
+        heat_map(heat, mean, names, names, texts=texts, high=1.0)
+        heat.set(title=f"{UNITS.get(space, space)}: weight, ± std over utterances")
         heat.set(xlabel="student (target)", ylabel="teacher (source)")
-        _graph(graph, mean, data)
-        _edge_spread(spread, space, data)
+        _edge_spread(spread, weights[:, data.rows].astype(np.float64), data)
     return canvas.chart(
         data,
         "edges",
-        "The weights into one target sum to 1 for every utterance; a loop is self-distillation. "
-        "Left: means over utterances and seeds. Middle: the same as a graph, line width by weight. "
-        "Right: quantiles over utterances (5–95 % thin, 25–75 % thick, median), averaged over "
-        "seeds.",
+        "The weights into one target sum to 1 for every utterance; the diagonal is "
+        "self-distillation. Left: means over utterances and seeds. Right: quantiles over "
+        "utterances (5–95 % thin, 25–75 % thick, median), averaged over seeds.",
     )
+
+
+def _edge_spread(axes: Any, weights: Array, data: ReportData) -> None:
+    """Draw the quantiles over test utterances of every edge, `weights` `[S, T, M, M]`."""
+    axes.set(title="spread over utterances", xlabel="edge weight (teacher → student)")
+    present = data.present[data.rows]
+    weights = np.where(present[:, :, None] & present[:, None, :], weights, np.nan)
+    names, count = data.modalities, len(data.modalities)
+    pairs = [(source, target) for target in range(count) for source in range(count)]
+    name_rows(axes, [f"{names[source]} → {names[target]}" for source, target in pairs])
+    axes.set_xlim(0, 1.02)
+    grid(axes, "x")
+    for row, (source, target) in enumerate(pairs):
+        found = weights[:, :, source, target]
+        found = found[:, np.isfinite(found).all(0)]
+        if source == 0 and target:
+            axes.axhline(row - 0.5, color=LINE, linewidth=0.8)
+        if found.shape[1]:
+            low, first, median, third, high = np.quantile(
+                found, (0.05, 0.25, 0.5, 0.75, 0.95), axis=1
+            ).mean(1)
+            colour = modality_colour(data, names[source])
+            axes.plot([low, high], [row, row], color=colour, linewidth=0.9)
+            axes.plot([first, third], [row, row], color=colour, lw=4.5, solid_capstyle="butt")
+            axes.plot(median, row, "o", ms=3.6, color=PAPER, mec=colour, mew=1)
 
 
 def edge_reliability(data: ReportData) -> Chart | None:
     """Plot edges against the true reliability of their source, which generated data provide."""
-    known = {m: r for m in data.modalities if (r := data.reliability(m)) is not None}
-    spaces = [space for space in data.spaces if space.edges is not None]
+    planted = data.corpus.planted
+    known = {
+        m: planted[f"reliability_{m}"] for m in data.modalities if f"reliability_{m}" in planted
+    }
+    spaces = data.spaces(EDGES)
     if not known or not spaces or len(data.modalities) < 2:
         return None
     valid = data.corpus.index("valid")
@@ -90,15 +100,14 @@ def edge_reliability(data: ReportData) -> Chart | None:
     note = data.note(split="validation", count=len(valid))
     size = (len(spaces), len(known))
     canvas = Canvas(title, note, 2.0 * len(spaces), *size, sharey="row")
-    for line, space in zip(canvas.axes, spaces, strict=True):
-        assert space.edges is not None
-        correlation = matrix(data.edges[space.name]["rank_correlation"])
+    for line, (space, weights) in zip(canvas.axes, spaces.items(), strict=True):
+        correlation = matrix(data.edges[space]["rank_correlation"])
         for axes, (modality, values) in zip(line, known.items(), strict=True):
             source = data.modalities.index(modality)
             rho = correlation[source]
             text = f", ρ = {np.nanmean(rho):+.2f}" if np.isfinite(rho).any() else ""
-            axes.set_title(f"{UNITS[space.name]}: {modality}{text}")
-            _binned_edges(axes, space.edges[:, valid][:, :, source], values[valid], data)
+            axes.set_title(f"{UNITS.get(space, space)}: {modality}{text}")
+            _binned_edges(axes, weights[:, valid][:, :, source], values[valid], data)
             axes.set_xlabel(f"true reliability of {modality}")
         line[0].set_ylabel("edge weight")
     canvas.axes[0, -1].legend(title="target", loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -113,16 +122,35 @@ def edge_reliability(data: ReportData) -> Chart | None:
     )
 
 
-def dictionary(data: ReportData, space: Space) -> Chart | None:
+def _binned_edges(axes: Any, weights: Array, reliability: Array, data: ReportData) -> None:
+    """Plot `weights` `[S, N, target]` by `reliability` `[N]`, one line per target."""
+    grid(axes, "y", 4)
+    for target, name in enumerate(data.modalities):
+        # NaN where the target is absent in any seed.
+        table = pd.DataFrame({"x": reliability, "y": weights[:, :, target].mean(0)}).dropna()
+        if len(table):
+            bins = pd.cut(table["x"], 6, labels=False)
+            found = table.groupby(bins).agg({"x": "mean", "y": ["mean", "sem", "size"]})
+            found = found[found["y", "size"] >= 5]
+            colour = modality_colour(data, name)
+            style = {"color": colour, "label": name, "linewidth": 1.3, "elinewidth": 0.8}
+            columns = found["x", "mean"], found["y", "mean"], found["y", "sem"]
+            axes.errorbar(*columns, fmt="o-", markersize=3, **style)
+
+
+def dictionary(data: ReportData, space: str, codes_NMK: Array) -> Chart | None:
     """Show mean code activations by modality and class, and the use of codes by rank."""
-    if space.codes is None:
-        return None
-    codes, present = space.codes[data.rows], data.present[data.rows]
+    codes, present = codes_NMK[data.rows], data.present[data.rows]
     chosen = used_codes(codes, present, 20)
     if not len(chosen):
         return None
-    names, values = activation_by_group(data, space, chosen)
-    title = f"Dictionary of the {space.name} space of {data.name}"
+    groups = {
+        f"{modality}, {name}": mean_activation(codes, only(present, m) & members[:, None])[chosen]
+        for m, modality in enumerate(data.modalities)
+        for name, members in data.label_groups().items()
+    }
+    names, values = list(groups), np.array(list(groups.values()))
+    title = f"Dictionary of the {space} space of {data.name}"
     height = max(0.21 * len(names), 1.7) + 0.5
     canvas = Canvas(title, data.note(seeds=1), height, 1, 2, width_ratios=[2.4, 1])
     heat, usage = canvas.axes[0]
@@ -139,17 +167,14 @@ def dictionary(data: ReportData, space: Space) -> Chart | None:
         style = {"ms": 2.5, "linewidth": 1.2, "color": modality_colour(data, modality)}
         usage.plot(np.arange(1, len(ranked) + 1), ranked, "o-", label=modality, **style)
     usage.set(xscale="log", yscale="log", xlabel="rank of the code", ylabel="mean activation")
-    grid(usage, "y")
-    usage.xaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 50, 100, 200, 500]))
-    usage.xaxis.set_major_formatter("{x:.0f}")
-    usage.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    usage.xaxis.set_major_formatter("{x:g}")
     usage.yaxis.set_major_formatter("{x:g}")
-    for axis in (usage.xaxis, usage.yaxis):
-        axis.set_minor_formatter(NullFormatter())
+    usage.minorticks_off()
+    grid(usage, "y")
     usage.legend(loc="lower left")
     return canvas.chart(
         data,
-        f"dictionary_{space.name}",
+        f"dictionary_{space}",
         "The activations of one utterance and modality sum to 1. Left: rows are modality and class "
         "of the label. Equal patterns across modalities are shared codes; different patterns "
         "across classes are codes that separate classes. Right: how the activation is distributed "
@@ -157,17 +182,39 @@ def dictionary(data: ReportData, space: Space) -> Chart | None:
     )
 
 
+def used_codes(codes: Array, present: Array, limit: int) -> Array:
+    """Return the codes with the largest mean activation, in falling order, without dead ones."""
+    usage = mean_activation(codes, present)
+    order = np.argsort(-usage, kind="stable")[:limit]
+    used: Array = order[usage[order] > 0]
+    return used
+
+
+def mean_activation(codes: Array, chosen: Array) -> Array:
+    """Average `codes` `[N, M, K]` over the `chosen` `[N, M]` pairs; `[K]`, 0 without any."""
+    if not chosen.any():
+        return np.zeros(codes.shape[2])
+    mean: Array = codes[chosen].mean(0, dtype=np.float64)
+    return mean
+
+
+def only(present: Array, modality: int) -> Array:
+    """Keep one modality of `[N, M]`."""
+    kept: Array = present & (np.arange(present.shape[1]) == modality)
+    return kept
+
+
 def embeddings(data: ReportData) -> Chart | None:
     """Project the pooled features of both spaces onto a plane, by modality and by label."""
-    spaces = [space for space in data.spaces if space.embedding is not None]
+    spaces = data.spaces(EMBEDDING)
     if not spaces:
         return None
     step = -(-len(data.rows) // _MAX_EMBEDDED)
     note = data.note(seeds=1) + (f" · every {step}th is shown" if step > 1 else "")
     title = f"Features of the two spaces of {data.name} in the plane (PCA)"
     canvas = Canvas(title, note, 2.8 * len(spaces), len(spaces), 2)
-    for (left, right), space in zip(canvas.axes, spaces, strict=True):
-        _embedding(canvas.figure, left, right, data, space, np.arange(0, len(data.rows), step))
+    for panels, (space, values) in zip(canvas.axes, spaces.items(), strict=True):
+        _embedding(canvas.figure, panels, data, space, values, np.arange(0, len(data.rows), step))
     return canvas.chart(
         data,
         "embeddings",
@@ -177,131 +224,34 @@ def embeddings(data: ReportData) -> Chart | None:
     )
 
 
-def matrix(nested: Any) -> Array:
-    """Read a matrix of metrics/, where an undefined value is null."""
-    return np.array(nested, dtype=object).astype(float)
-
-
-def _graph(axes: Any, mean: Array, data: ReportData) -> None:
-    """Draw modalities on a circle, with arrows as wide as their weight."""
-    axes.set_axis_off()
-    axes.set(xlim=(-1.7, 1.7), ylim=(-1.3, 2.0), aspect="equal")
-    count = len(data.modalities)
-    start = math.pi if count == 2 else math.pi / 2
-    angles = [start - 2 * math.pi * index / count for index in range(count)]
-    points = np.array([[math.cos(angle), math.sin(angle)] for angle in angles])
-    for source, modality in enumerate(data.modalities):
-        colour = modality_colour(data, modality)
-        style: dict[str, Any] = {"color": colour, "alpha": 0.85}
-        for target in range(count):
-            weight = mean[source, target]
-            if not np.isfinite(weight):
-                continue
-            width = 0.5 + 6 * weight
-            if source == target:
-                at = 1.72 * points[source]
-                loop = Arc(1.36 * points[source], 0.5, 0.5, linewidth=width, **style)
-                axes.add_patch(loop)
-            else:
-                # The label is on the curve, slightly before its middle.
-                along = points[target] - points[source]
-                at = points[source] + 0.44 * along + 0.09 * np.array([along[1], -along[0]])
-                arrow = FancyArrowPatch(
-                    points[source],
-                    points[target],
-                    connectionstyle="arc3,rad=0.18",
-                    arrowstyle="-|>,head_length=5,head_width=2.6",
-                    shrinkA=17,
-                    shrinkB=18,
-                    linewidth=width,
-                    mutation_scale=1.0,
-                    **style,
-                )
-                axes.add_patch(arrow)
-            box = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.8}
-            text: dict[str, Any] = {"color": colour, "fontsize": SMALL, "bbox": box, "zorder": 5}
-            axes.text(*at, f"{weight:.2f}", ha="center", va="center", **text)
-        axes.add_patch(Circle(points[source], 0.29, facecolor=colour, edgecolor=PAPER, zorder=3))
-        centre = {"ha": "center", "va": "center", "zorder": 4}
-        axes.text(*points[source], modality, color="#ffffff", **centre)
-
-
-def _edge_spread(axes: Any, space: Space, data: ReportData) -> None:
-    """Draw the quantiles over test utterances of every edge."""
-    assert space.edges is not None
-    axes.set(title="spread over utterances", xlabel="edge weight (teacher → student)")
-    present = data.present[data.rows]
-    weights = space.edges[:, data.rows].astype(np.float64)
-    weights = np.where(present[:, :, None] & present[:, None, :], weights, np.nan)
-    names, count = data.modalities, len(data.modalities)
-    pairs = [(source, target) for target in range(count) for source in range(count)]
-    name_rows(axes, [f"{names[source]} → {names[target]}" for source, target in pairs])
-    axes.set_xlim(0, 1.02)
-    grid(axes, "x")
-    for row, (source, target) in enumerate(pairs):
-        found = weights[:, :, source, target]
-        found = found[:, np.isfinite(found).all(0)]
-        if source == 0 and target:
-            axes.axhline(row - 0.5, color=LINE, linewidth=0.8)
-        if not found.shape[1]:
-            continue
-        quantiles = np.quantile(found, (0.05, 0.25, 0.5, 0.75, 0.95), axis=1).mean(1)
-        colour = modality_colour(data, names[source])
-        axes.plot(quantiles[[0, 4]], [row, row], color=colour, linewidth=0.9)
-        axes.plot(quantiles[[1, 3]], [row, row], color=colour, lw=4.5, solid_capstyle="butt")
-        axes.plot(quantiles[2], row, "o", ms=3.6, color=PAPER, mec=colour, mew=1)
-
-
-def _binned_edges(axes: Any, weights: Array, reliability: Array, data: ReportData) -> None:
-    """Plot `weights` `[S, N, target]` by `reliability` `[N]`, one line per target."""
-    grid(axes, "y", 4)
-    for target, name in enumerate(data.modalities):
-        found = weights[:, :, target].astype(np.float64)
-        known = np.isfinite(found).all(0) & np.isfinite(reliability)
-        if not known.any():
-            continue
-        x, y = reliability[known], found[:, known].mean(0)
-        bins = np.digitize(x, np.linspace(x.min(), x.max(), 7)[1:-1])
-        parts = [part for i in range(6) if len(part := np.flatnonzero(bins == i)) >= 5]
-        axes.errorbar(
-            [x[part].mean() for part in parts],
-            [y[part].mean() for part in parts],
-            [y[part].std(ddof=1) / math.sqrt(len(part)) for part in parts],
-            color=modality_colour(data, name),
-            label=name,
-            linewidth=1.3,
-            marker="o",
-            markersize=3,
-            elinewidth=0.8,
-        )
-
-
 def _embedding(
-    figure: Any, left: Any, right: Any, data: ReportData, space: Space, shown: Array
+    figure: Any, panels: Any, data: ReportData, space: str, embedding: Array, shown: Array
 ) -> None:
     """Draw one space, coloured by modality (left) and by label (right)."""
-    assert space.embedding is not None
     rows = data.rows[shown]
-    values = space.embedding[rows].astype(np.float64)
+    values = embedding[rows].astype(np.float64)
     present = data.present[rows] & np.isfinite(values).all(2)
     points, share = principal_plane(values[present])
-    modality = np.nonzero(present)[1]
     label = np.broadcast_to(data.labels[shown][:, None], present.shape)[present]
+    left, right = panels
     colours = [modality_colour(data, name) for name in data.modalities]
-    _clouds(left, points, modality, colours, data.modalities)
-    if data.task == "classification":
-        colours = [SERIES[index % len(SERIES)] for index in range(len(data.classes))]
-        _clouds(right, points, label, colours, data.classes)
+    _clouds(left, points, np.nonzero(present)[1], colours, data.modalities)
+    if data.task != "regression":
+        members, names = data.members(label), data.classes
+        group = members.argmax(1)
+        if data.task == "multilabel":
+            count, names = members.sum(1), (*names, "none", "several")
+            group = np.where(count == 1, group, len(data.classes) + (count > 1))
+        colours = [SERIES[index % len(SERIES)] for index in range(len(names))]
+        _clouds(right, points, group, colours, names)
     else:
-        steps = 9
-        low, high = data.corpus.low, data.corpus.high
+        steps, low, high = 9, data.corpus.low, data.corpus.high
         step = np.clip(((label - low) / (high - low) * steps).astype(int), 0, steps - 1)
         _clouds(right, points, step, [DIVERGING((i + 0.5) / steps) for i in range(steps)])
         scale = ScalarMappable(Normalize(low, high), DIVERGING.resampled(steps))
-        bar = figure.colorbar(scale, ax=right, label="label")
-        bar.outline.set_visible(False)
+        figure.colorbar(scale, ax=right, label="label").outline.set_visible(False)
     for axes, by in ((left, "modality"), (right, "label")):
-        axes.set(title=f"{space.name}, by {by}", xticks=[], yticks=[])
+        axes.set(title=f"{space}, by {by}", xticks=[], yticks=[])
         axes.set_xlabel(f"component 1 ({share[0]:.0%})")
         axes.set_ylabel(f"component 2 ({share[1]:.0%})")
 
@@ -310,9 +260,33 @@ def _clouds(
     axes: Any, points: Array, group: Array, colours: list[Any], names: tuple[str, ...] = ()
 ) -> None:
     for index, colour in enumerate(colours):
-        chosen = points[group == index]
-        dots(axes, chosen[:, 0], chosen[:, 1], colour, 2.6, 0.75)
+        x, y = points[group == index].T
+        dots(axes, x, y, colour, 2.6, 0.75)
     for name, colour in zip(names, colours, strict=False):
         axes.plot([], [], "o", ms=5, color=colour, label=name)
     if names:
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), handletextpad=0.2)
+
+
+def principal_plane(points: Array) -> tuple[Array, Array]:
+    """Project points `[P, D]` onto their two principal components.
+
+    Signs are fixed by the largest loading of each component, so that seeds look alike.
+
+    Returns:
+        Points `[P, 2]`, and each component's share of the variance `[2]`.
+    """
+    centred = points.astype(np.float64) - points.mean(0, dtype=np.float64)
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    axes = vectors[:, ::-1][:, :2]
+    if axes.shape[1] < 2:
+        axes = np.concatenate([axes, np.zeros_like(axes)], axis=1)
+    largest = np.abs(axes).argmax(0)
+    projected = centred @ (axes * np.where(axes[largest, [0, 1]] < 0, -1.0, 1.0))
+    total = float((centred**2).sum())
+    return projected, (projected**2).sum(0) / total if total > 0 else np.zeros(2)
+
+
+def matrix(nested: Any) -> Array:
+    """Read a matrix of metrics/, where an undefined value is null."""
+    return np.array(nested, dtype=object).astype(float)

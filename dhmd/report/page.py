@@ -1,12 +1,14 @@
 """Render reports as a page: one dataset for the `report` stage, all for `dhmd report`.
 
-The page needs no network: style and figures are inside it, and its content security policy allows
-neither requests nor scripts. The template escapes every text; only the figures, which we drew, are
+The page needs no network: style, figures and scripts are inside it, and its content security
+policy forbids requests. The template escapes every text; only the figures, which we drew, are
 inserted as they are. This module does not import matplotlib.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +18,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dhmd.base.files import file_sha256, json_sha256
 
-FORMAT: Final = 1  # of report.json: raise it when the template needs other keys
+FORMAT: Final = 2  # of report.json: raise it when the template needs other keys
 PAGE: Final = "index.html"
 REPORT: Final = "report.json"
 PICTURES: Final = "pictures"
+_SCRIPT: Final = Path(__file__).with_name("utterances.js")
 # The colours of text, muted text, lines and background in the figures, and in the page's style.
 INK: Final = ("#24292f", "#656d76", "#d8dee4", "#fdfdfd")
 _VARIABLES: Final = ("var(--ink)", "var(--muted)", "var(--line)", "var(--paper)")
@@ -46,13 +49,18 @@ class Entry:
 
 
 def render(title: str, entries: Sequence[Entry], head: Mapping[str, str] | None = None) -> str:
-    """Render a page.
+    """Render a page of datasets.
 
     Args:
         title: of the document.
         entries: its datasets, in order.
         head: `version` and `commit` for the page of all datasets, which has a table of them.
     """
+    return render_template("template.html", title=title, entries=entries, head=head)
+
+
+def render_template(name: str, **values: Any) -> str:
+    """Render a template of this folder."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -62,8 +70,13 @@ def render(title: str, entries: Sequence[Entry], head: Mapping[str, str] | None 
         keep_trailing_newline=True,
     )
     environment.filters["inline"] = _inline
-    template = environment.get_template("template.html")
-    return template.render(title=title, entries=entries, head=head)
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
+    script = _SCRIPT.read_text(encoding="utf-8")
+    # No other script may run, whatever a transcript contains.
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template(name).render(
+        values, script=script, script_hash=f"sha256-{digest}"
+    )
 
 
 def metrics_sha256(folder: Path) -> str:
@@ -96,14 +109,10 @@ def table(
         prose: columns of text; the others are numbers.
         folded: the title to click on where the table is hidden at first.
     """
-    described = []
-    for first, *others in rows:
-        own = isinstance(first, str) and first.startswith("**")
-        described.append({"own": own, "cells": [first.strip("*") if own else first, *others]})
     return {
         "kind": "table",
         "header": list(header),
-        "rows": described,
+        "rows": [list(row) for row in rows],
         "caption": caption,
         "prose": list(prose),
         "folded": folded,

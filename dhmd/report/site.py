@@ -1,18 +1,20 @@
 """The page of all datasets: the stages' reports and the origin of each output.
 
 Commits, machines and times are only in this page: the outputs of the stages must not depend on
-them.
+them. They are in the records of the runs, which are matched with outputs by the md5 in dvc.lock.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import dhmd
-from dhmd.base.errors import DhmdError
+from dhmd.base.errors import DhmdError, first_line
 from dhmd.evaluation.files import METRICS_FILE, read_object, read_text
 from dhmd.recipes import load_recipe, recipe_names
 from dhmd.report.page import (
@@ -26,8 +28,40 @@ from dhmd.report.page import (
     render,
     table,
 )
-from dhmd.report.records import Origin, origins, read_records
-from dhmd.vcs import Workspace, git_line, locked_outputs
+from dhmd.vcs import Workspace, git_line
+from dhmd.vcs.lock import locked_outputs
+
+STAGES: Final = ("download", "align", "pretrain", "train", "ablate", "evaluate", "report")
+RECORDS: Final = Path(".dhmd", "records")
+
+Locked = Mapping[str, Mapping[str, str]]  # stage -> output -> md5, as in dvc.lock
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run of a stage, as `stages/_record.py` wrote it when the run ended.
+
+    Attributes:
+        outputs: path -> md5; None where hashing would have taken long.
+    """
+
+    stage: str
+    dataset: str
+    start: str
+    wall_seconds: float
+    commit: str | None
+    uncommitted_changes: bool | None
+    experiment: str | None
+    params_sha256: str
+    params: Mapping[str, str]
+    machine: str
+    versions: Mapping[str, str]
+    outputs: Mapping[str, str | None]
+
+    def made(self, md5: Mapping[str, str]) -> bool:
+        """Return whether the run made the outputs with these md5."""
+        common = {path for path, value in self.outputs.items() if value and path in md5}
+        return bool(common) and all(self.outputs[path] == md5[path] for path in common)
 
 
 def reported_datasets(root: Path) -> list[str]:
@@ -51,16 +85,12 @@ def build_site(root: Path, names: Sequence[str]) -> tuple[str, list[str]]:
     """
     records, warnings = read_records(root)
     locked = locked_outputs(Workspace(root))
-    entries = []
-    for name in names:
-        found = origins(name, records, locked)
-        entry = _entry(root, name, _provenance(found, bool(locked)))
-        entries.append(entry)
-        if entry.stale:
-            warnings.append(
-                f"reports/{name} was drawn from other metrics than those in metrics/{name}; run "
-                "dvc repro"
-            )
+    entries = [_entry(root, name, _provenance(name, records, locked)) for name in names]
+    warnings += [
+        f"reports/{name} was drawn from other metrics than those in metrics/{name}; run dvc repro"
+        for name, entry in zip(names, entries, strict=True)
+        if entry.stale
+    ]
     commit = git_line(root, "rev-parse", "--short=12", "HEAD") or ""
     head = {"version": dhmd.__version__, "commit": commit}
     return render("DHMD: results", entries, head), warnings
@@ -88,48 +118,71 @@ def _entry(root: Path, name: str, provenance: Mapping[str, Any]) -> Entry:
     )
 
 
-def _provenance(found: Sequence[Origin], has_lock: bool) -> dict[str, Any]:
+def read_records(root: Path) -> tuple[list[Record], list[str]]:
+    """Return all records of a repository, newest first, and a warning for each unreadable one."""
+    found, warnings = [], []
+    for path in sorted((root / RECORDS).glob("*.json"), reverse=True):
+        try:
+            found.append(Record(**json.loads(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, TypeError) as error:
+            warnings.append(f"{path} is no record of a run ({first_line(error)}); it is ignored")
+    return sorted(found, key=lambda record: record.start, reverse=True), warnings
+
+
+def record_of(
+    stage: str, dataset: str, records: Sequence[Record], md5: Mapping[str, str]
+) -> tuple[Record | None, bool]:
+    """Find the run that made the outputs of a stage.
+
+    If no record has the same md5 (the run was on another machine, or the output is too large to
+    hash), the newest record of the stage is returned.
+
+    Returns:
+        The record, and whether it is certain.
+    """
+    own = [r for r in records if (r.stage, r.dataset) == (stage, dataset)]
+    exact = next((record for record in own if record.made(md5)), None)
+    return exact or next(iter(own), None), exact is not None
+
+
+def _provenance(dataset: str, records: Sequence[Record], locked: Locked) -> dict[str, Any]:
     """Describe the runs of one dataset for the template."""
-    header = ["stage", "commit", "start (UTC)", "h:mm:ss", "params", "outputs", "experiment"]
-    rows = [_row(origin, has_lock) for origin in found]
-    records = [origin.record for origin in found if origin.record is not None]
-    facts: dict[str, list[str]] = {}
-    for record in records:
+    rows, facts, made = [], dict[str, list[str]](), dict[str, Record]()
+    for stage in STAGES:
+        md5 = locked.get(f"{stage}@{dataset}", {})
+        record, certain = record_of(stage, dataset, records, md5)
+        values = list(dict.fromkeys(value[:8] for value in md5.values() if value))
+        text = ", ".join(values) or "–"
+        if len(values) > 2:
+            text = f"{len(values)} files, the first {values[0]}"
+        if record is None:
+            rows.append([stage, "no record here", "–", "–", "–", text, "–"])
+            continue
+        made[stage] = record
+        commit = "no repository" if record.commit is None else record.commit[:12]
+        rows.append(
+            [
+                stage,
+                f"{commit} with uncommitted changes" if record.uncommitted_changes else commit,
+                record.start.replace("T", " ").removesuffix("+00:00"),
+                str(timedelta(seconds=round(record.wall_seconds))),
+                record.params_sha256[:8],
+                text if certain or not locked else f"{text} (this record is of another run)",
+                record.experiment or "–",
+            ]
+        )
         versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
         for fact in (f"Machine: {record.machine}", f"Versions: {versions}"):
-            facts.setdefault(fact, []).append(record.stage)
-    trained = next((record for record in records if record.stage == "train"), None)
-    shown = trained or (records[-1] if records else None)
+            facts.setdefault(fact, []).append(stage)
+    header = ["stage", "commit", "start (UTC)", "h:mm:ss", "params", "outputs", "experiment"]
+    params = None
+    if made:
+        shown = "train" if "train" in made else list(made)[-1]
+        items, folded = list(made[shown].params.items()), f"All parameters of {shown}"
+        params = table(["key", "value"], items, prose=(0, 1), folded=folded)
     return {
-        "has_lock": has_lock,
+        "has_lock": bool(locked),
         "table": table(header, rows, prose=(0, 1, 2, 4, 5, 6)),
         "facts": [f"{fact} ({', '.join(stages)})." for fact, stages in facts.items()],
-        "params": None
-        if shown is None
-        else table(
-            ["key", "value"],
-            list(shown.params.items()),
-            prose=(0, 1),
-            folded=f"All parameters of {shown.stage}",
-        ),
+        "params": params,
     }
-
-
-def _row(origin: Origin, has_lock: bool) -> list[str]:
-    values = [value[:8] for value in origin.md5.values() if value]
-    md5 = ", ".join(dict.fromkeys(values)) or "–"
-    if len(values) > 2:
-        md5 = f"{len(values)} files, the first {values[0]}"
-    record = origin.record
-    if record is None:
-        return [origin.stage, "no record here", "–", "–", "–", md5, "–"]
-    commit = "no repository" if record.commit is None else record.commit[:12]
-    return [
-        origin.stage,
-        f"{commit} with uncommitted changes" if record.uncommitted_changes else commit,
-        record.start.replace("T", " ").removesuffix("+00:00"),
-        str(timedelta(seconds=round(record.wall_seconds))),
-        record.params_sha256[:8],
-        md5 if origin.certain or not has_lock else f"{md5} (this record is of another run)",
-        record.experiment or "–",
-    ]

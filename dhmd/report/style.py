@@ -17,7 +17,6 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from dhmd.report.data import Array, ReportData
@@ -26,7 +25,7 @@ from dhmd.report.page import INK
 TEXT, MUTED, LINE, PAPER = INK
 # Mid-tones that are legible on white and on near-black, and distinct to colour-blind readers.
 SERIES: Final = ("#3d85c6", "#d98324", "#2f9e76", "#a06cc0", "#8f8a2a", "#5b9aa0", "#c2477f")
-MODEL: Final = "#c2477f"
+OWN: Final = "#c2477f"
 OTHER: Final = "#8a8f98"
 WORSE: Final = "#cc5a43"
 BETTER: Final = "#2f8f9e"
@@ -40,7 +39,6 @@ SEQUENTIAL: Final = LinearSegmentedColormap.from_list(
 )
 WIDE: Final = 10.0  # inches
 HALF: Final = 4.9
-SMALL: Final = 7.5  # points
 
 _STYLE: Final[Mapping[str, Any]] = {
     "font.size": 8,
@@ -49,6 +47,11 @@ _STYLE: Final[Mapping[str, Any]] = {
     "text.color": TEXT,
     "text.parse_math": False,
     "figure.facecolor": PAPER,
+    "figure.constrained_layout.use": True,
+    "figure.titlesize": 10.5,
+    "figure.titleweight": "bold",
+    "figure.labelsize": 8,
+    "figure.labelweight": "normal",
     "axes.facecolor": "none",
     "axes.edgecolor": MUTED,
     "axes.linewidth": 0.7,
@@ -61,19 +64,19 @@ _STYLE: Final[Mapping[str, Any]] = {
     "axes.axisbelow": True,
     "xtick.color": MUTED,
     "ytick.color": MUTED,
-    "xtick.major.width": 0.7,
-    "ytick.major.width": 0.7,
     "grid.color": LINE,
     "grid.linewidth": 0.6,
     "lines.markeredgewidth": 0,
     "legend.frameon": False,
     "legend.labelcolor": TEXT,
-    "legend.fontsize": 8,
     "path.simplify": False,
     "svg.fonttype": "none",  # text stays text: it can be searched and copied
 }
 _DPI: Final = 150  # of point clouds, which are embedded as images
 _GROUP_IDS: Final = re.compile(r'<g id="[^"]*"')  # numbered from 1 in every figure
+
+# A block of the report: kind, name (of the file), title, caption, wide, and svg.
+Chart = dict[str, Any]
 
 
 @contextmanager
@@ -83,10 +86,6 @@ def report_style() -> Iterator[None]:
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
         yield
-
-
-# A block of the report: kind, name (of the file), title, caption, wide, and svg.
-Chart = dict[str, Any]
 
 
 class Canvas:
@@ -104,11 +103,9 @@ class Canvas:
         **subplots: Any,
     ) -> None:
         self.title, self.wide = title, width == WIDE
-        layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05, wspace=0.02, hspace=0.04)
-        self.figure: Any = Figure(figsize=(width, height + 0.6), layout=layout)
-        left = {"x": 0.008, "ha": "left"}
-        self.figure.suptitle(title, fontsize=10.5, fontweight="bold", **left)
-        self.figure.supxlabel(note, fontsize=8, color=MUTED, **left)
+        self.figure: Any = Figure(figsize=(width, height + 0.6))
+        self.figure.suptitle(title, x=0.008, ha="left")
+        self.figure.supxlabel(note, x=0.008, ha="left", color=MUTED)
         self.axes: Any = self.figure.subplots(rows, columns, squeeze=False, **subplots)
 
     def chart(self, data: ReportData, name: str, caption: str) -> Chart:
@@ -135,17 +132,17 @@ def modality_colour(data: ReportData, modality: str) -> str:
     return SERIES[data.corpus.modalities.index(modality) % len(SERIES)]
 
 
-def grid(axes: Any, axis: str, ticks: int | None = None, *, whole: bool = False) -> None:
+def grid(axes: Any, axis: str, ticks: int | None = None) -> None:
     """Draw grid lines, with at most `ticks` intervals on that axis."""
     axes.grid(axis=axis)
     if ticks is not None:
-        getattr(axes, f"{axis}axis").set_major_locator(MaxNLocator(ticks, integer=whole))
+        getattr(axes, f"{axis}axis").set_major_locator(MaxNLocator(ticks))
 
 
-def name_rows(axes: Any, names: Sequence[str], *, labels: bool = True) -> None:
-    """Use the y axis for named rows, the first on top."""
+def name_rows(axes: Any, names: Sequence[str]) -> None:
+    """Use the y axis for named rows, the first on top; only the first column shows the names."""
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_yticks(range(len(names)), names if labels else [""] * len(names))
+    axes.set_yticks(range(len(names)), names)
     axes.tick_params(axis="y", length=0, labelcolor=TEXT)
     axes.spines["left"].set_visible(False)
 
@@ -158,7 +155,7 @@ def dots(axes: Any, x: Array, y: Array, colour: Any, size: float, alpha: float =
 def note_right(axes: Any, row: float, text: str) -> None:
     """Write a note to the right of a named row."""
     at = {"transform": axes.get_yaxis_transform(), "va": "center"}
-    axes.text(1.03, row, text, color=MUTED, fontsize=SMALL, **at)
+    axes.text(1.03, row, text, color=MUTED, fontsize=7.5, **at)
 
 
 def heat_map(
@@ -172,11 +169,9 @@ def heat_map(
 ) -> None:
     """Draw a matrix as coloured cells with `texts` in them; a cell without a value stays empty."""
     high = high if high is not None else max(float(np.nanmax(values, initial=0.0)), 1e-9)
-    edges = [np.arange(count + 1) - 0.5 for count in values.shape]
     shown = np.ma.masked_invalid(values)
-    axes.pcolormesh(
-        *edges[::-1], shown, cmap=SEQUENTIAL, vmin=0, vmax=high, edgecolors=PAPER, linewidth=1.2
-    )
+    style = {"vmin": 0, "vmax": high, "edgecolors": PAPER, "linewidth": 1.2}
+    axes.pcolormesh(range(values.shape[1]), range(len(values)), shown, cmap=SEQUENTIAL, **style)
     name_rows(axes, row_names)
     axes.set_xticks(range(len(column_names)), column_names)
     axes.tick_params(axis="x", length=0, labelcolor=TEXT)

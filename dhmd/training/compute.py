@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import field, replace
 from typing import Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from dhmd.config.schema import CONFIG
@@ -25,25 +25,37 @@ class SlurmConfig:
     memory: str | None = None  # as `sbatch --mem` takes it
     array_parallelism: PositiveInt | None = None  # tasks that run at once; None: no limit
     setup: tuple[str, ...] = ()  # shell lines that run before each task
-    retries: NonNegativeInt = 3  # runs in a row that end without a new checkpoint
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class RayConfig:
+    """Section `compute.ray`."""
+
+    address: str | None = None  # of the head node, as `ray.init` takes it; None: this machine
+    gpus: PositiveFloat | None = None  # per task, also a fraction; None: tasks train on the CPU
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class ComputeConfig:
     """Section `compute`."""
 
-    executor: Literal["local", "slurm"] = "local"  # what runs the tasks
+    executor: Literal["local", "slurm", "ray"] = "local"  # what runs the tasks
     workers: PositiveInt | None = None  # processes; None: chosen for the machine and the job
     threads: PositiveInt | None = None  # CPU threads per process; None: one
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU where there is one
     cuda_graph: bool = True  # on a GPU, capture each step's shape once and replay it
+    retries: NonNegativeInt = 3  # runs of a task in a row that end without a new epoch
+    shared: bool = True  # the nodes have this repository's folder; false: use the DVC remote
+    folder: str | None = None  # the nodes' copy of the repository if shared is false; None: as here
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
 
     def in_task(self) -> ComputeConfig:
         """Return the settings for the process of a task, with the device that the job asked for."""
         if self.executor == "local":
             return self
+        gpus = self.slurm.gpus if self.executor == "slurm" else self.ray.gpus
         device = self.device
         if device == "auto":
-            device = "cpu" if self.slurm.gpus is None else "cuda"
+            device = "cpu" if gpus is None else "cuda"
         return replace(self, executor="local", device=device)

@@ -23,6 +23,13 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT = 1 << 30
 
 
+def visible_gpus() -> list[str]:
+    """Return this machine's GPUs as CUDA_VISIBLE_DEVICES names them; [] without one."""
+    count = torch.cuda.device_count()
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return names.split(",")[:count] if names else [str(index) for index in range(count)]
+
+
 @contextmanager
 def prepared(compute: ComputeConfig) -> Iterator[torch.device]:
     """Set threads and determinism inside the block and yield the device to train on.

@@ -73,7 +73,10 @@ class Normalisation:
 def task_of(corpus: Corpus) -> Task:
     """Return the task that the corpus's labels define."""
     return Task(
-        classes=len(corpus.class_names) or None, low=float(corpus.low), high=float(corpus.high)
+        classes=len(corpus.class_names) or None,
+        low=float(corpus.low),
+        high=float(corpus.high),
+        multilabel=corpus.task == "multilabel",
     )
 
 

@@ -119,10 +119,11 @@ class Finetuned(Learner):
         )
 
     def read(self, batch: EnsembleBatch) -> EnsembleBatch:
-        """Return the batch with the encoder's features as text."""
-        assert batch.tokens is not None
-        mask_EGBT = batch.masks[self.text]
+        """Return the batch with the encoder's features as text, if it has tokens."""
         self.model.skip, self.model.mode = self.skip, self.mode or self.model.mode
+        if batch.tokens is None:
+            return batch
+        mask_EGBT = batch.masks[self.text]
         read = [
             self._of_member(member, batch.tokens, mask_EGBT.shape[-1])
             for member in range(self.members.count)

@@ -8,8 +8,10 @@ processes (`compute.workers`); set it to 1 if you run several jobs at once.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,18 +28,21 @@ from dhmd.data.aligned.corpus import Corpus
 from dhmd.data.text.encoder import Encoder
 from dhmd.training.checkpoint import CHECKPOINT, read_checkpoint
 from dhmd.training.configuration import Configuration
-from dhmd.training.device import prepared
-from dhmd.training.execute import run_tasks
+from dhmd.training.device import prepared, visible_gpus
+from dhmd.training.executors import run_tasks
 from dhmd.training.finetuning import check_tokens, save_encoder
 from dhmd.training.history import selected_scores, write_history
 from dhmd.training.observer import Observer
 from dhmd.training.outputs import FILE, write_outputs
 from dhmd.training.planning import WORTH, choose_workers, most_members, split_evenly, stacks
 from dhmd.training.pretraining import Pretrained
-from dhmd.training.slurm import SlurmExecutor
 from dhmd.training.store import Store, TrainedMember, member_name, training_key
 from dhmd.training.task import Task, with_seeds
 from dhmd.training.weights import Description, save_weights
+
+# If this environment variable is set, jobs write the paths of their tasks' JSON files to the file
+# that it names, instead of training. A sweep trains them and runs the jobs again.
+PLAN = "DHMD_PLAN"
 
 _log = logging.getLogger(__name__)
 
@@ -176,7 +181,8 @@ class _Job:
     def workers(self, configurations: Sequence[Configuration], epochs: int) -> int:
         """Choose the number of processes that train these configurations."""
         if self.encoder is not None and any(each.trains_encoder for each in configurations):
-            return 1  # an encoder needs much memory, and its products use all cores
+            # An encoder needs much memory, and its products use all cores.
+            return max(1, len(visible_gpus())) if self.device.type == "cuda" else 1
         members = sum(len(each.train.seeds) for each in configurations)
         work = members * epochs * len(self.corpus.index("train"))
         worth = WORTH["train"]
@@ -238,7 +244,6 @@ class _Job:
                     seed,
                     pretrained=starts[which].sha256(index),
                     encoder=None if encoder is None else encoder.digest,
-                    missing_modality_test=self.stage == "train",
                 )
         return keys
 
@@ -272,7 +277,6 @@ class _Job:
                 keys,
                 pretrained=self.pretrained,
                 encoder=encoder,
-                missing_modality_test=self.stage == "train",
             )
             for names in split_evenly(list(variants), max(1, each // len(seeds)))
             for some in split_evenly(seeds, each)
@@ -287,8 +291,13 @@ class _Job:
     ) -> None:
         """Train the members that the store does not have."""
         tasks = [task for group in groups for task in group]
-        missing = [list(filter(None, map(_without_finished, group))) for group in groups]
+        missing = unfinished(groups)
         self._tasks = tasks + [task for group in missing for task in group]
+        if missing and (plan := os.environ.get(PLAN)):
+            paths = [[str(task.write().resolve()) for task in group] for group in missing]
+            with open(plan, "a", encoding="utf-8") as stream:
+                stream.write("".join(json.dumps(group) + "\n" for group in paths))
+            raise DhmdError("its trainings wait for those of the sweep's other experiments")
         epoch = _resumed_epoch(self._tasks)
         self.observer.started(self.stage, names, configuration.as_json(), epoch)
         members = sum(len(task.members) for task in tasks)
@@ -298,13 +307,13 @@ class _Job:
                 "%s: %d of %d trainings are already in %s",
                 *(self.stage, stored, members, self.store.folder),
             )
-        compute = configuration.compute
         run_tasks(
-            [group for group in missing if group],
+            missing,
             self.observer,
+            compute=configuration.compute,
+            device=self.device,
             processes=workers,
             corpus=self.corpus,
-            executor=SlurmExecutor(compute) if compute.executor == "slurm" else None,
         )
 
     def finish(self, output: Path, scores: str) -> None:
@@ -316,14 +325,22 @@ class _Job:
         _log.info("%s: %s, written to %s", self.stage, scores, output)
 
 
-def _without_finished(task: Task) -> Task | None:
-    """Return the task without finished members; None if all are finished.
+def unfinished(groups: Sequence[Sequence[Task]]) -> list[list[Task]]:
+    """Return the tasks without members that are finished or belong to an earlier task.
 
     An interrupted task is returned unchanged, so that it resumes from its checkpoint.
     """
-    if not task.missing:
-        return None
-    return task if task.folder.is_dir() else task.reduced()
+    claimed: set[str] = set()
+    found: list[list[Task]] = []
+    for group in groups:
+        found.append([])
+        for task in group:
+            own = {task.keys[name] for name in task.members}
+            if wanted := {task.keys[name] for name in task.missing} - claimed:
+                unchanged = task.folder.is_dir() and not own & claimed
+                found[-1].append(task if unchanged else task.reduced(wanted))
+                claimed |= own
+    return [group for group in found if group]
 
 
 def _resumed_epoch(tasks: Sequence[Task]) -> int:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from torch import Tensor
 
 from dhmd.base.hdf5 import writing
 from dhmd.data.aligned.corpus import Array, Corpus
+from dhmd.models.batch import EnsembleBatch
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.training.configuration import subsets
@@ -31,7 +34,9 @@ _BUCKETS = 4
 
 # Probabilities of dropping each modality of a test utterance (ours).
 DROP_RATES = (0.1, 0.3, 0.5, 0.7)
-_DROP_STREAM = 20_240_229  # any number, the same for all models
+# Any numbers, the same for all models and seeds.
+_DROP_STREAM = 20_240_229
+_NOISE_STREAM = 20_261_130
 
 Arrays = dict[str, Array]
 
@@ -54,14 +59,15 @@ def collect(learner: Learner, members: Members, data: DeviceCorpus, rows: Array)
 def missing_modalities(
     learner: Learner, members: Members, data: DeviceCorpus, rows: Array
 ) -> Arrays:
-    """Predict the given rows with modalities dropped.
+    """Predict the given rows with modalities dropped or replaced by noise.
 
     Each proper subset of the modalities is dropped (`text+audio`), and modalities are dropped at
     random (`random 30 %`). An utterance that would lose all its modalities keeps them, or keeps one
-    of them in random drops.
+    of them in random drops. Each modality in turn is replaced by noise (`noise for text`): it
+    counts as present, so that the model has to notice by itself.
 
     Returns:
-        `[E, N, …]` by the dropped modalities; NaN in all other rows.
+        `[E, N, …]` by what is missing; NaN in all other rows.
     """
     drops = _drops(data.lengths_MN.shape[1], data.modalities)
 
@@ -73,6 +79,9 @@ def missing_modalities(
                 absent = drop_MB.expand_as(batch.present_EMB)
                 absent = absent & (batch.present_EMB & ~absent).any(1, keepdim=True)
                 found[key] = learner.task.stored(learner.predict(batch.without(absent)))
+            for index, name in enumerate(data.modalities if drops else ()):
+                noisy = _with_noise(batch, index, some)
+                found[f"noise for {name}"] = learner.task.stored(learner.predict(noisy))
             yield some, found
 
     with torch.no_grad():
@@ -92,6 +101,22 @@ def _drops(utterances: int, modalities: Sequence[str]) -> dict[str, Array]:
         for rate in DROP_RATES:
             drops[f"random {rate:.0%}".replace("%", " %")] = (draw_NM < rate) & ~kept_NM
     return drops
+
+
+def _with_noise(batch: EnsembleBatch, modality: int, rows: Array) -> EnsembleBatch:
+    """Replace the features of a modality by standard normal noise.
+
+    Features are normalised, so the noise has their mean and standard deviation over the train
+    split. It depends only on the modality and the utterance.
+    """
+    name, features = batch.modalities[modality], list(batch.features)
+    shape = features[modality].shape[-2:]
+    stream = [_NOISE_STREAM, zlib.crc32(name.encode())]
+    noise_BTI = np.stack([np.random.default_rng([*stream, row]).normal(size=shape) for row in rows])
+    noise = torch.from_numpy(noise_BTI.astype(np.float32)).to(features[modality].device)
+    features[modality] = noise * batch.masks[modality].unsqueeze(-1)
+    # Without its tokens, an encoder that is fine-tuned does not read the text.
+    return replace(batch, features=features, tokens=None if name == "text" else batch.tokens)
 
 
 def _scattered(parts: Iterator[tuple[Array, dict[str, Tensor]]], utterances: int) -> Arrays:

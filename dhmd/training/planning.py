@@ -16,7 +16,7 @@ from dhmd.base.machine import installed_memory, usable_cores
 from dhmd.data.aligned.corpus import Corpus
 from dhmd.training.compute import ComputeConfig
 from dhmd.training.configuration import Configuration
-from dhmd.training.device import DEFAULT_THREADS
+from dhmd.training.device import DEFAULT_THREADS, visible_gpus
 
 # A worker process takes about 3 s to start, so a job below this amount of work uses one process.
 # Work is counted in forward passes of one member on one utterance: about 1,000 per second in
@@ -51,19 +51,23 @@ def choose_workers(
 ) -> int:
     """Choose the number of processes for members that can be trained separately.
 
-    It is `compute.workers` if that is set. Otherwise there is one process per member on a cluster;
-    on this machine one per core, as far as half of the installed memory allows, and one process on
-    a GPU or if `work` is less than `worth`.
+    It is `compute.workers` if that is set. Otherwise there is one process per member on a cluster,
+    or one per stack if its tasks have GPUs; on this machine one per GPU, or one per core as far as
+    half of the installed memory allows, and one process if `work` is less than `worth`.
 
     The number does not depend on free memory or load: results differ by rounding between numbers
     of workers, and an interrupted job resumes only with the same number.
     """
-    if device.type != "cpu":
+    on_gpu, chosen = device.type != "cpu", compute.workers
+    if compute.executor != "local":
+        return min(chosen or (1 if on_gpu else members), members)
+    if chosen is None and work < worth:
         return 1
-    if compute.workers is not None or compute.executor != "local":
-        return min(compute.workers or members, members)
-    if work < worth:
-        return 1
+    if on_gpu:
+        most = max(1, len(visible_gpus()))
+        return min(chosen or most, most, members)
+    if chosen is not None:
+        return min(chosen, members)
     most = usable_cores() // (compute.threads or DEFAULT_THREADS)
     memory = installed_memory()
     if memory is not None:

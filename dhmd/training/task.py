@@ -18,7 +18,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -53,6 +53,8 @@ from dhmd.training.trainer import Trainer
 TASK = "task.json"
 EVENTS = "events.jsonl"
 DONE = "done.json"
+LOG = "log.txt"
+STATUS = "status.txt"
 REFUSED, INTERRUPTED = 3, 130
 
 _log = logging.getLogger(__name__)
@@ -72,7 +74,6 @@ class Task:
         fold: the fold of the corpus; None is its first.
         pretrained: the folder of the pretrained encoders and teachers.
         encoder: the text encoder that is fine-tuned, if any.
-        missing_modality_test: whether to predict the test split with modalities dropped.
         store: the store of finished trainings.
         keys: the members' keys in the store, by member name.
     """
@@ -85,7 +86,6 @@ class Task:
     modality: str | None = None
     pretrained: Path | None = None
     encoder: Encoder | None = None
-    missing_modality_test: bool = False
 
     @property
     def first(self) -> Configuration:
@@ -122,9 +122,9 @@ class Task:
         seeds = ", ".join(map(str, self.seeds))
         return f"{names}: " * bool(names) + f"seed{'s' * (len(self.seeds) > 1)} {seeds}"
 
-    def reduced(self) -> Task:
-        """Return the task without variants and seeds whose members are all in the store."""
-        missing = set(self.missing)
+    def reduced(self, wanted: Set[str]) -> Task:
+        """Return the task without variants and seeds that have no member with a wanted key."""
+        missing = {name for name in self.members if self.keys[name] in wanted}
         seeds = [
             seed
             for seed in self.seeds
@@ -146,13 +146,15 @@ class Task:
             DhmdError: the disk is full or the folder cannot be written.
         """
         content = {
-            "configurations": {name: own.as_json() for name, own in self.configurations.items()},
+            "configurations": {
+                name: replace(own, compute=own.compute.in_task()).as_json()
+                for name, own in self.configurations.items()
+            },
             "modality": self.modality,
             "aligned": str(self.aligned.resolve()),
             "fold": self.fold,
             "pretrained": None if self.pretrained is None else str(self.pretrained.resolve()),
             "encoder": None if self.encoder is None else str(self.encoder.files.folder.resolve()),
-            "missing_modality_test": self.missing_modality_test,
             "store": str(self.store.folder.resolve()),
             "keys": {name: self.keys[name] for name in self.members},
         }
@@ -180,7 +182,6 @@ class Task:
                 fold=content["fold"],
                 pretrained=None if pretrained is None else Path(pretrained),
                 encoder=None if encoder is None else load_encoder(encoder, path.parent),
-                missing_modality_test=content["missing_modality_test"],
                 store=Store(Path(content["store"])),
                 keys=content["keys"],
             )
@@ -274,9 +275,8 @@ def train_stack(
         cuda_graph=first.compute.cuda_graph,
     ).run()
     arrays = collect(learner, members, data, np.arange(len(corpus.ids)))
-    if task.missing_modality_test:
-        found = missing_modalities(learner, members, data, corpus.index("test"))
-        arrays |= {f"withheld/{name}": value for name, value in found.items()}
+    found = missing_modalities(learner, members, data, corpus.index("test"))
+    arrays |= {f"missing/{name}": value for name, value in found.items()}
     return trained_members(task.members, learner.member_tensors(), arrays, progress)
 
 

@@ -271,7 +271,7 @@ class Trainer:
             spread = centred.norm(dim=-1) * wanted.norm()
             other = (centred @ wanted) / spread.clamp_min(1e-12)
         else:
-            other = (output_ENO.argmax(-1) == labels_N).float().mean(-1)
+            other = task.correct(output_ENO, labels_N).mean(-1)
         table: list[list[float]] = torch.stack([loss, other]).tolist()
         return dict(zip(SCORES[task.classes is None], table, strict=True))
 

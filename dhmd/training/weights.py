@@ -20,7 +20,8 @@ from torch import Tensor
 
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.config.schema import CONFIG, as_json, load_section
-from dhmd.data.aligned.corpus import Corpus
+from dhmd.data.aligned.corpus import Alignment, Corpus
+from dhmd.data.text.encoder import Encoder
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.models.registry import Corpus as CorpusFacts
@@ -29,6 +30,7 @@ from dhmd.models.task import Task
 from dhmd.training.checkpoint import write_tensors
 from dhmd.training.configuration import Configuration
 from dhmd.training.device_corpus import Normalisation, longest, task_of
+from dhmd.training.finetuning import Finetuned
 
 DESCRIPTION = "model.json"
 _FORMAT = 3
@@ -53,7 +55,7 @@ class Description:
     class_names: tuple[str, ...]
     seeds: tuple[int, ...]
     dataset: str
-    alignment: str
+    alignment: Alignment
     identity: str
     fold: str
     steps: Mapping[str, int]
@@ -64,6 +66,9 @@ class Description:
         for name in self.configuration.modalities:
             if name not in self.features or name not in self.normalisation:
                 raise ValueError(f"it does not describe {name}: train again")
+            rule, shape = self.normalisation[name], (len(self.features[name]),)
+            if not rule.mean_I.shape == rule.std_I.shape == shape:
+                raise ValueError(f"the normalisation of {name} does not fit its features")
 
     @staticmethod
     def of(corpus: Corpus, configuration: Configuration) -> Description:
@@ -143,8 +148,13 @@ def read_weights(folder: Path, seed: int) -> dict[str, Tensor]:
         ) from error
 
 
-def load_model(folder: Path, device: torch.device) -> tuple[Learner, Members, Description]:
+def load_model(
+    folder: Path, device: torch.device, encoder: Encoder | None = None
+) -> tuple[Learner, Members, Description]:
     """Load the trained model of all the folder's seeds, ready to predict.
+
+    Args:
+        encoder: the architecture of the text encoder that was fine-tuned with the model, if any.
 
     Raises:
         DhmdError: a file is missing, damaged, or does not fit the configuration.
@@ -152,7 +162,7 @@ def load_model(folder: Path, device: torch.device) -> tuple[Learner, Members, De
     description = read_description(folder)
     configuration, members = description.configuration, Members(description.seeds, device)
     try:
-        model = build(
+        model: Learner = build(
             configuration.architecture,
             members,
             description.task,
@@ -160,9 +170,13 @@ def load_model(folder: Path, device: torch.device) -> tuple[Learner, Members, De
             model=configuration.model,
             loss_weights=[(configuration.decouple, configuration.kd)] * members.count,
             corpus=CorpusFacts(description.train_utterances, dict(description.steps)),
-        ).eval()
+        )
     except DhmdError as error:
         raise DhmdError(f"{folder / DESCRIPTION}: {error}") from error
+    if encoder is not None:
+        text, normalisation = list(description.inputs).index("text"), description.normalisation
+        model = Finetuned(model, members, encoder, text, normalisation["text"])
+    model.eval()
     _fill(model, [read_weights(folder, seed) for seed in description.seeds], folder)
     return model, members, description
 

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.align import ours
 from benchmarks.corpora import Size, write_corpus
-from benchmarks.sdk_oracle import EPSILON, Agreement, compare, sdk_align, sdk_available
+from benchmarks.sdk_oracle import Agreement, compare, sdk_align, sdk_available
 from dhmd.data.aligned import read_corpus
-from dhmd.data.alignment import AlignConfig, align_corpus
 from dhmd.recipes import Recipe, load_recipe
 
 REAL = Path(__file__).parents[3] / "shared" / "real" / "mosi"
-UNCUT = AlignConfig(max_steps=10_000, incomplete_videos="drop")
 
 needs_sdk = pytest.mark.skipif(
     not sdk_available(), reason="cmu-multimodal-sdk 0.0.6 is not installed"
@@ -26,16 +25,7 @@ def agreement(paths: Mapping[str, Path], recipe: Recipe, folds: Path, tmp_path: 
     assert recipe.reference is not None
     assert recipe.labels.sequence is not None
     output = tmp_path / "aligned.h5"
-    align_corpus(
-        paths,
-        recipe,
-        UNCUT,
-        alignment="word",
-        sources={},
-        folds_path=folds,
-        output=output,
-        epsilon=EPSILON,
-    )
+    ours(paths, recipe, folds, output)
     corpus = read_corpus(output, test_labels=True)
     oracle = sdk_align(paths, reference=recipe.reference, labels=recipe.labels.sequence)
     return compare(corpus, recipe, oracle)

@@ -36,7 +36,7 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     [
         ["data", "show", f"{LONG}.csd"],
         ["import", "arrays", LONG, "--dataset", "mine"],
-        ["predict", "--model", LONG, "--input", "i", "--output", "o.csv"],
+        ["predict", "--model", LONG, "i", "--output", "o.csv"],
     ],
     ids=lambda words: words[0],
 )

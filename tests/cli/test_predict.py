@@ -4,42 +4,70 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from dhmd.cli import main
-from dhmd.prediction import Predicted
+from dhmd.prediction.model import Model
+from tests.prediction.corpora import Pipeline, run_pipeline
 
 
-def test_notes_go_to_stderr_and_the_result_to_stdout(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    return run_pipeline(tmp_path_factory.mktemp("trained"), epochs=1)
+
+
+def test_the_table_is_written_or_printed(
+    trained: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked: dict[str, object] = {}
-
-    def fake(model: Path, folder: Path, output: Path, **options: object) -> Predicted:
-        asked.update(model=model, folder=folder, output=output, **options)
-        return Predicted(segments=3, seeds=(1, 2), notes=("audio counts as absent", "and so on"))
-
-    monkeypatch.setattr("dhmd.prediction.predict_folder", fake)
-    words = "predict --model m --input i --output o.csv --segments s.csv --device cpu"
-    assert main(words.split()) == 0
+    folder, output = trained.inputs(tmp_path / "new", "words", "vectors"), tmp_path / "p.csv"
+    words = ["predict", str(folder), "--model", str(trained.model), "--device", "cpu"]
+    words += ["--segments", str(trained.raw / "labels.csd")]
+    assert main([*words, "--output", str(output)]) == 0
     captured = capsys.readouterr()
-    assert captured.out == "wrote o.csv: 3 segments, 2 seeds and their mean\n"
-    assert captured.err == "dhmd predict: audio counts as absent\ndhmd predict: and so on\n"
-    assert asked == {
-        "model": Path("m"),
-        "folder": Path("i"),
-        "output": Path("o.csv"),
-        "segments": Path("s.csv"),
-        "device": "cpu",
-    }
+    with pytest.warns(UserWarning, match="has no visual"):
+        table = Model(trained.model).predict(folder, segments=trained.raw / "labels.csd")
+    assert captured.out == f"wrote {output}: {len(table)} segments, 2 seeds and their mean\n"
+    assert captured.err.startswith(f"dhmd predict: {folder} has no acoustic.csd or Tiny_acoustic")
+    written = pd.read_csv(output, index_col="id")
+    np.testing.assert_array_equal(written["mean"].astype(np.float32), table["mean"])
+    assert main(words) == 0
+    assert table.index[0] in capsys.readouterr().out
+
+
+def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr of a command that fails."""
+    assert main(words) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    line, end = captured.err.split("\n")
+    assert end == ""
+    return line
 
 
 def test_a_folder_that_is_no_model_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["predict", "--model", str(tmp_path), "--input", str(tmp_path), "--output", "o.csv"]
-    assert main(words) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith(f"dhmd predict: {tmp_path} is no model folder: ")
-    assert captured.err.count("\n") == 1
+    words = ["predict", str(tmp_path), "--model", str(tmp_path), "--output", "o.csv"]
+    assert refused(words, capsys).startswith(f"dhmd predict: {tmp_path} is no model folder: ")
+
+
+def test_the_output_destroys_neither_inputs_nor_the_model(
+    trained: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, description = trained.inputs(tmp_path / "new"), trained.model / "model.json"
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    for output, said in (
+        (tmp_path, "is a folder"),
+        (folder / "words.csd", "is one of the inputs"),
+        (description, "an input"),
+        (trained.model / "new.csv", "an input"),
+        (tmp_path / "link", "is a link to"),
+        (Path("/dev/null"), "is a device or a pipe"),
+    ):
+        before = (folder / "words.csd").read_bytes(), description.read_bytes()
+        words = ["predict", str(folder), "--model", str(trained.model), "--output", str(output)]
+        assert said in refused(words, capsys)
+        assert ((folder / "words.csd").read_bytes(), description.read_bytes()) == before
+    assert (tmp_path / "link").is_symlink()

@@ -25,7 +25,7 @@ for index in range(last + 1):
     environment = {{**os.environ, "SLURM_ARRAY_TASK_ID": str(index)}}
     quiet = subprocess.DEVNULL
     job = subprocess.Popen(command, env=environment, start_new_session=True, stdout=quiet,
-                           stderr=quiet, stdin=quiet)
+                           stderr=quiet, stdin=quiet, cwd=options.get("chdir"))
     (folder / "jobs" / f"{{number}}_{{index}}").write_text(str(job.pid))
 print(number)
 """
@@ -38,7 +38,7 @@ for path in sorted(pathlib.Path({folder!r}, "jobs").iterdir()):
     except FileNotFoundError:
         continue
     if state.split()[0] != "Z":
-        print(path.name, "R")
+        print(path.name)
 """
 
 _SCANCEL = """#!{python}

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from tests.cluster.engines import Engine, Ray, RealSlurm
 from tests.pipeline.scratch import Scratch
 
 
@@ -32,3 +37,46 @@ def test_a_sweep_records_experiments_and_ranks_them_on_validation(tmp_path: Path
     assert all(each["inside"] for each in seen)
     assert scratch("git", "status", "--porcelain").strip() == ""
     assert len(scratch("git", "worktree", "list").splitlines()) == 1
+
+
+@pytest.fixture(params=["local", "slurm", "ray"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    if request.param == "local":
+        yield Engine("local", "local")
+        return
+    engine = RealSlurm(monkeypatch) if request.param == "slurm" else Ray()
+    yield engine
+    engine.stop()
+
+
+found: dict[str, dict[str, float]] = {}  # validation and test score by experiment, of all engines
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_sweep_gives_the_same_results_on_every_engine(engine: Engine, tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path, pipeline=None)
+    environment = {"SLURM_CONF": os.environ.get("SLURM_CONF", "")}
+    scratch.edit("params.yaml", "  enabled: true\n  # Tracking", "  enabled: false\n  # Tracking")
+    if engine.name == "Ray":
+        address = engine.compute["ray"]["address"]
+        scratch.edit("params.yaml", "    address:\n", f"    address: {address}\n")
+    scratch.commit("settings")
+    values = ["kd.lambda=0.1,0.3,0.5", "train.seeds=[1,2]"]
+    values += ["ablate.variants=[no_distillation,uniform_edges]"]
+    values += ["train.epochs=2", "pretrain.epochs=2", "pretrain.folds=2", "compute.workers=2"]
+    options = [word for value in values for word in ("-S", value)]
+    executor = engine.compute["executor"]
+    said = scratch("dhmd", "sweep", *options, "--executor", executor, **environment)
+    print(said)
+    rows = [line.split() for line in said.splitlines() if line.startswith("lambda_")]
+    scores = {row[0].partition("-seeds")[0]: tuple(map(float, row[1:])) for row in rows}
+    assert len(scores) == 3
+    assert sorted(scores.values()) == list(scores.values())
+    assert len(scratch.experiments()) == 3
+    shown = scratch("dvc", "exp", "show", "--csv", "--no-pager")
+    assert shown.count("lambda_") >= 3
+    # The trainings of all experiments are two submissions: the pretraining, and all others.
+    assert said.count(" trainings in ") == 2, said
+    found[engine.name] = scores
+    assert scores == pytest.approx(found["local"], abs=1e-3)

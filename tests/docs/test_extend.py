@@ -64,7 +64,7 @@ class Walk:
         """Write each Python block as a file and make each diff, in the file named before it."""
         file = None
         lines = re.finditer(
-            r"`((?:dhmd|recipes)/[\w/]+\.(?:py|yaml))`|^```(\w+)\n(.*?)^```",
+            r"`((?:dhmd|recipes|stages)/[\w/]+\.(?:py|yaml))`|^```(\w+)\n(.*?)^```",
             self.text,
             re.MULTILINE | re.DOTALL,
         )
@@ -82,7 +82,7 @@ class Walk:
 
     def set_values(self) -> str:
         """Set what the page's `dvc exp run` sets; the dataset that it runs."""
-        [command] = re.findall(r"^dvc exp run .*", self.text, re.MULTILINE)
+        [command] = re.findall(r"^dvc exp run .*", self.text, re.MULTILINE) or ["dvc exp run"]
         words = shlex.split(command)
         for option, assignment in zip(words[3::2], words[4::2], strict=True):
             assert option == "-S"
@@ -224,3 +224,50 @@ def test_a_fusion_takes_two_files(walk: Walk) -> None:
     walk.train()
     assert walk.edited == {"dhmd/models/config.py", "dhmd/models/dhmd.py"}
     assert (walk.folder / "metrics" / "demo" / "metrics.json").is_file()
+
+
+# A stand-in for Weights & Biases, which writes what is logged.
+WANDB = """
+import json
+runs = {}
+def init(project, name, config):
+    runs["now"] = [project, name, config["train"]["seeds"]]
+def log(values):
+    with open("logged.jsonl", "a") as stream:
+        stream.write(json.dumps([runs["now"], values]) + "\\n")
+def finish():
+    del runs["now"]
+"""
+
+
+@pytest.mark.parametrize("walk", ["An observer"], indirect=True)
+def test_an_observer_receives_the_curves(walk: Walk) -> None:
+    walk.make_edits()
+    (walk.folder / "wandb.py").write_text(WANDB, encoding="utf-8")
+    walk.train()
+    logged = [json.loads(line) for line in (walk.folder / "logged.jsonl").open(encoding="utf-8")]
+    run, values = logged[-1]
+    assert run == ["dhmd", "train", [1, 2]]
+    text = (walk.folder / "models" / "demo" / "history.csv").read_text(encoding="utf-8")
+    rows = [row for row in csv.DictReader(text.splitlines()) if row["name"] != "selected"]
+    assert len(rows) == len(values) - 1  # and the epoch
+    for row in rows:
+        value = float(row["value"])  # of six digits
+        assert values[f"seed-{row['seed']}/{row['name']}"] == pytest.approx(value, rel=1e-5)
+
+
+@pytest.mark.parametrize("walk", ["An observer"], indirect=True)
+def test_tensorboard_receives_the_curves(walk: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    walk.make_edits()
+    monkeypatch.chdir(walk.folder)
+    code = (walk.folder / "stages" / "_tensorboard.py").read_text(encoding="utf-8")
+    found: dict[str, Any] = {}
+    exec(code, found)
+    observer = found["TensorBoardObserver"]()
+    observer.started("train", ["seed-1"], {}, 0)
+    observer.epoch(3, {"seed-1": {"valid/mae": 1.25}})
+    events = accumulator.EventAccumulator(".dhmd/tensorboard/train")
+    events.Reload()
+    [scalar] = events.Scalars("seed-1/valid/mae")
+    assert (scalar.step, scalar.value) == (3, 1.25)

@@ -10,7 +10,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from dhmd.data.aligned import CorpusData, Ragged, read_corpus, write_aligned
+from dhmd.data.aligned import read_corpus
+from tests.aligned_files import CorpusData, ragged, write_aligned
 
 SIZES = {"train": 40, "valid": 20, "test": 30}
 # How strongly a modality shows the label; other modalities show nothing.
@@ -42,7 +43,7 @@ def write_corpus(
     lengths = rng.integers(2, 6, count)
     widths = {m: 4 - index % 3 for index, m in enumerate(modalities)}
     features = {
-        m: Ragged.from_rows(
+        m: ragged(
             [
                 rng.normal(size=(t, widths[m])) + SIGNAL.get(m, 0) * truth[n]
                 for n, t in enumerate(lengths)
@@ -118,10 +119,10 @@ def write_outputs(
     }
     if whole:
         data |= _interpretability(corpus, len(seeds))
-        for index, name in enumerate(modalities):
-            worse = prediction + rng.normal(0, 0.5 * (len(modalities) - index), prediction.shape)
+        for index, name in enumerate([*modalities, "noise for text"]):
+            worse = prediction + rng.normal(0, 0.5 * abs(len(modalities) - index), prediction.shape)
             worse[:, corpus.split_N != "test"] = np.nan
-            data[f"withheld/{name}"] = worse.astype(np.float32)
+            data[f"missing/{name}"] = worse.astype(np.float32)
         statistics = [{"active": 2.0 + s, "dead": 5, "overlap_different": None} for s in seeds]
         attributes["dictionary_stats"] = json.dumps(dict.fromkeys(SPACES, statistics))
     for name, value in (change or {}).items():

@@ -56,6 +56,31 @@ def test_f1_is_weighted_by_the_true_class():
     assert found["accuracy"] == 0.5
 
 
+def test_unweighted_accuracy_is_the_mean_recall_of_the_true_classes():
+    y, p = np.array([1.0, 1, 1, 0]), np.array([1.0, 0, 2, 0])
+    assert score("classification", p, y).values["unweighted_accuracy"] == pytest.approx(
+        (1 / 3 + 1) / 2
+    )
+
+
+def test_sets_of_classes_by_hand():
+    # Two classes; y: {a}, {a, b}, {}, {a}; p: {a}, {b}, {b}, {a}. The last digit is class a.
+    y, p = np.array([0b101, 0b111, 0b100, 0b101], float), np.array([5.0, 6, 6, 5])
+    found = score("multilabel", p, y).values
+    # a: 2 of 3 found, none wrong; b: 1 of 1 found, 1 of 3 wrong.
+    assert found["hamming_accuracy"] == pytest.approx(6 / 8)
+    assert found["weighted_accuracy"] == pytest.approx(((2 / 3 + 1) / 2 + (1 + 2 / 3) / 2) / 2)
+    f1_a, f1_not_a, f1_b, f1_not_b = 4 / 5, 2 / 3, 2 / 3, 4 / 5
+    assert found["f1_macro"] == pytest.approx((f1_a + f1_b) / 2)
+    weighted = (3 * f1_a + 1 * f1_not_a) / 4, (1 * f1_b + 3 * f1_not_b) / 4
+    assert found["f1_weighted"] == pytest.approx(sum(weighted) / 2)
+    per_class = metrics.class_scores("multilabel", p, y, ("a", "b"))
+    assert per_class["a"]["f1"] == pytest.approx(f1_a)
+    assert per_class["b"]["f1_weighted"] == pytest.approx(weighted[1])
+    nothing = score("multilabel", p, np.full(4, 7.0))
+    assert nothing.undefined["weighted_accuracy"].startswith("every class is present in all")
+
+
 def _plain_weighted(p: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
     totals = [0.0, 0.0, 0.0]
     for c in sorted(set(y.tolist())):

@@ -77,11 +77,15 @@ def _predictions(task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         y_N = rng.integers(0, 3, n).astype(float)
         p_EN = np.where(rng.random((4, n)) < 0.6, y_N, rng.integers(0, 4, (4, n)))
         return p_EN.astype(float), y_N, video_N
+    if task == "multilabel":  # numbers with a leading 1 and three digits
+        y_N = rng.integers(8, 16, n).astype(float)
+        p_EN = np.where(rng.random((4, n)) < 0.6, y_N, rng.integers(8, 16, (4, n)))
+        return p_EN.astype(float), y_N, video_N
     y_N = np.round(rng.normal(0, 1.5, n), 0)
     return y_N + rng.normal(0, 1, (4, n)), y_N, video_N
 
 
-@pytest.mark.parametrize("task", ["regression", "classification"])
+@pytest.mark.parametrize("task", ["regression", "classification", "multilabel"])
 def test_bootstrap_equals_scoring_the_drawn_utterances(task):
     p_EN, y_N, video_N = _predictions(task)
     counts_RV = draw_videos(7, 100)

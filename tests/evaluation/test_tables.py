@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     write_outputs(root / "p", root / "c.h5", unimodal=True)
     write_outputs(root / "m", root / "c.h5", whole=True)
     write_outputs(root / "a/late_fusion", root / "c.h5", error=1.2, seed=1)
+    write_outputs(root / "a/mult", root / "c.h5", error=1.1, seed=3, whole=True)
     write_outputs(root / "a/no_dictionary", root / "c.h5", error=1.0, seed=2)
     evaluate_job(
         EvaluateConfig(resamples=100),
@@ -38,7 +40,7 @@ def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_results_have_baselines_encoders_variants_model_and_oracle(root):
-    results, variants, missing = dataset_tables(root / "metrics/toy")
+    results, variants, missing, by_variant = dataset_tables(root / "metrics/toy")
     summary = json.loads((root / "metrics/toy/details/summary.json").read_text())
     names = [row[0] for row in results.rows]
     oracle = ["oracle (label before noise)"] if "oracle" in summary else []
@@ -53,7 +55,7 @@ def test_results_have_baselines_encoders_variants_model_and_oracle(root):
         "audio alone",
         "vision alone",
         "late fusion",
-        "DMD (no dictionary)",
+        "MulT",
         "**DHMD**",
         *oracle,
     ]
@@ -63,8 +65,11 @@ def test_results_have_baselines_encoders_variants_model_and_oracle(root):
     value = summary["test"][first]
     assert row[1:3] == ["3", f"{value['mean']:.3f} ± {value['std']:.3f}"]
     assert results.rows[0][1] == "-"
-    assert [row[0] for row in variants.rows] == ["late_fusion", "no_dictionary"]
-    assert [row[0] for row in missing.rows] == ["audio", "text", "vision"]
+    assert [row[0] for row in variants.rows] == ["late fusion", "MulT", "no dictionary"]
+    assert [row[0] for row in missing.rows] == ["audio", "text", "vision", "noise for text"]
+    assert by_variant.header == ["", "nothing missing", *(row[0] for row in missing.rows)]
+    assert [row[0] for row in by_variant.rows] == ["MulT", "**DHMD**"]
+    assert by_variant.rows[1][2:] == [row[2].split(" ")[0] for row in missing.rows]
     entry = json.loads((root / "metrics/toy/details/ablations.json").read_text())["late_fusion"]
     entry = entry["mae" if "mae" in entry else "f1"]
     assert variants.rows[0][3] == f"{entry['difference']:+.3f}"
@@ -79,6 +84,12 @@ def test_both_forms_have_every_cell(root):
         text = table.to_text().splitlines()
         assert len(text) == len(table.rows) + 2
         assert "**" not in "".join(text)
+        latex = table.to_latex().splitlines()
+        assert {line.count(" & ") for line in latex if line.endswith(r"\\")} == {
+            len(table.header) - 1
+        }
+        assert latex[1] == rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}"
+        assert not re.search(r"(?<!\\)[%_&](?! |$)", "".join(latex[1:]))
 
 
 def test_the_command(root, monkeypatch, capsys):
@@ -91,6 +102,8 @@ def test_the_command(root, monkeypatch, capsys):
     assert main(["table", "toy", "--markdown"]) == 0
     assert capsys.readouterr().out.count("|") > 50
     assert text.startswith("toy: ")
+    assert main(["table", "toy", "--latex"]) == 0
+    assert capsys.readouterr().out.startswith("% toy: ")
     assert main(["table", "tea"]) == 1
     assert capsys.readouterr().err == "dhmd table: metrics/ has no dataset tea; it has toy\n"
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dhmd.base.errors import DhmdError
-from dhmd.data.aligned import Corpus, Ragged, read_corpus
+from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.alignment import align_corpus
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.trivial_baselines import (
@@ -18,6 +18,7 @@ from dhmd.evaluation.trivial_baselines import (
     trivial_baselines,
 )
 from dhmd.settings import load_params
+from tests.aligned_files import ragged
 from tests.evaluation.fakes import write_corpus
 
 ROOT = Path(__file__).parents[2]
@@ -81,7 +82,7 @@ def test_ridge_of_classes_predicts_the_largest_target():
 
 def test_pooling_is_standardised_by_present_segments_and_zero_elsewhere():
     rows = [np.array([[1.0, 2.0], [3.0, 4.0]]), np.zeros((0, 2)), np.zeros((3, 2)), np.ones((1, 2))]
-    statistics = step_statistics(Ragged.from_rows(rows))
+    statistics = step_statistics(ragged(rows))
     found = pooled_features(statistics, np.array([True, False, False, True]), np.arange(4))
     # The means (2, 3) and (1, 1) of the two present segments become ±1.
     assert found == pytest.approx(np.array([[1, 1], [0, 0], [0, 0], [-1, -1]], dtype=float))
@@ -90,7 +91,7 @@ def test_pooling_is_standardised_by_present_segments_and_zero_elsewhere():
 def test_step_statistics_equal_numpy():
     rng = np.random.default_rng(1)
     rows = [rng.normal(3, 2, (t, 3)).astype(np.float32) for t in (0, 1, 4, 0, 2, 50, 0)]
-    found = step_statistics(Ragged.from_rows(rows))
+    found = step_statistics(ragged(rows))
     for name, plain in {"mean": np.mean, "std": np.std, "max": np.max}.items():
         expected = [plain(row, axis=0) if len(row) else np.zeros(3) for row in rows]
         assert found[name] == pytest.approx(np.array(expected), abs=1e-6)

@@ -13,6 +13,7 @@ import pytest
 from dhmd.base.errors import DhmdError
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.job import evaluate_job
+from tests.aligned_files import ragged
 from tests.faults.conftest import Reference
 from tests.faults.test_disk import check, run_stage
 from tests.training.bench import pretrain, train
@@ -126,8 +127,7 @@ def test_splits_of_one_utterance_and_batches_of_one(task: str, tmp_path: Path) -
         ids=tuple(data.ids[row] for row in keep),
         videos=tuple(data.videos[row] for row in keep),
         features={
-            name: type(ragged).from_rows([ragged[row] + 1 for row in keep])
-            for name, ragged in data.features.items()
+            name: ragged([own[row] + 1 for row in keep]) for name, own in data.features.items()
         },
         present_NM=present,
         labels_N=data.labels_N[keep],
@@ -166,10 +166,7 @@ def test_one_video_cannot_be_cross_fitted(tmp_path: Path) -> None:
         tmp_path / "c.h5",
         ids=tuple(data.ids[row] for row in rows),
         videos=tuple(data.videos[row] for row in rows),
-        features={
-            name: type(ragged).from_rows([ragged[row] for row in rows])
-            for name, ragged in data.features.items()
-        },
+        features={name: ragged([own[row] for row in rows]) for name, own in data.features.items()},
         present_NM=data.present_NM[rows],
         labels_N=data.labels_N[rows],
         folds={"standard": splits},

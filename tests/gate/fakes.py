@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,8 @@ from dhmd.evaluation.files import (
     summarise,
 )
 from dhmd.evaluation.metrics import score
+from dhmd.gate.gate import GateResult, run_gate
+from dhmd.gate.render import to_json
 
 IDS = tuple(f"v{n // 5:02d}[{n % 5}]" for n in range(100))
 PARAMS = """\
@@ -115,13 +119,12 @@ def write_metrics(
     """
     labels = labels_of(task) if labels is None else labels
     scores = {seed: score(task, p, labels).values for seed, p in predictions.items()}
-    truth = np.round(labels * 0.9, 3) if task == "regression" else None
     values = np.array(list(predictions.values()))
     summary = summarise(
         task,
         {"test": scores, "valid": scores},
         Predictions(tuple(ids), labels, tuple(predictions), values),
-        truth,
+        None,
     )
     identity = Identity(dataset, task, corpus, fold, protocol)
     rows = [
@@ -130,19 +133,34 @@ def write_metrics(
         for seed, found in scores.items()
     ]
     columns = {"id": ids, "label": labels} | {f"seed_{s}": p for s, p in predictions.items()}
-    truth_table = {"id": [], "truth": []} if truth is None else {"id": ids, "truth": truth}
     files = {
         "metrics.json": json_text(headline(task, summary)),
         "details/summary.json": json_text(summary),
         "details/identity.json": json_text(asdict(identity)),
         "details/predictions.csv": pd.DataFrame(columns).to_csv(index=False),
         "details/seeds.csv": pd.DataFrame(rows).to_csv(index=False),
-        "details/truth.csv": pd.DataFrame(truth_table).to_csv(index=False),
     }
     if old_layout:
-        files["metrics.json"] = files.pop("details/summary.json").replace('"oracle"', '"ceiling"')
+        files["metrics.json"] = files.pop("details/summary.json")
         files = {name.removeprefix("details/"): text for name, text in files.items()}
     folder = root / "metrics" / dataset
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content, encoding="utf-8")
+
+
+SEEDS = (1, 2, 3, 4, 5)
+SAME, WORSE = predictions_of(SEEDS), predictions_of(SEEDS, 0.9)
+
+
+def gate(root: Path, **arguments: str) -> GateResult:
+    """Commit everything, and compare HEAD with the commit before."""
+    commit_all(root)
+    result = run_gate(root, **({"base": "HEAD~1", "head": "HEAD"} | arguments))
+    json.dumps(to_json(result), allow_nan=False)
+    return result
+
+
+def measured(root: Path, predictions: Mapping[int, np.ndarray], **arguments: Any) -> GateResult:
+    write_metrics(root, predictions, **arguments)
+    return gate(root)

@@ -63,9 +63,11 @@ def random_batch(
         labels[:, 0] = task.high + 0.4
         teachers = torch.randn(members, count, utterances, 1, generator=generator)
     else:
-        labels = torch.randint(task.classes, shape, generator=generator).float()
+        count_of_labels = 2**task.classes if task.multilabel else task.classes
+        labels = torch.randint(count_of_labels, shape, generator=generator).float()
+        labels += count_of_labels if task.multilabel else 0
         logits = torch.randn(members, count, utterances, task.classes, generator=generator)
-        teachers = logits.softmax(-1)
+        teachers = logits.sigmoid() if task.multilabel else logits.softmax(-1)
     present_EMB = present_MRB.transpose(0, 1).contiguous()
     return EnsembleBatch(
         modalities=modalities[:count],

@@ -125,11 +125,19 @@ def vertex_task(outputs_BMO: Tensor, batch: Batch, task: Task) -> Tensor:
 
 
 def task_loss(output_O: Tensor, label: Tensor, task: Task) -> Tensor:
-    """L1, or cross-entropy."""
+    """L1, cross-entropy, or the mean binary cross-entropy."""
     if not task.classes:
         return (output_O[0] - label).abs()
+    if task.multilabel:
+        return -sum(p.log() for p in likelihoods(output_O.sigmoid(), label)) / task.classes
     norm = sum(value.exp() for value in output_O)
     return -(output_O[int(label)].exp() / norm).log()
+
+
+def likelihoods(probability_O: Tensor, label: Tensor) -> list[Tensor]:
+    """The probability of each class's presence or absence; the label's last digit is class 0."""
+    digits = f"{int(label):b}"[:0:-1]
+    return [p if digit == "1" else 1 - p for p, digit in zip(probability_O, digits, strict=True)]
 
 
 def distillation(
@@ -143,6 +151,11 @@ def distillation(
             student = outputs_BMO[utterance, j]
             if not task.classes:
                 distance = (teacher[0] - student[0]) ** 2
+            elif task.multilabel:
+                p = (teacher.logit() / tau).sigmoid()
+                q = (student / tau).sigmoid()
+                each = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+                distance = tau**2 * each.mean()
             else:
                 p = (teacher.log() / tau).softmax(0)
                 q = (student / tau).softmax(0)
@@ -159,7 +172,10 @@ def edge_mixture(edges_BIJ: Tensor, batch: Batch, task: Task) -> Tensor:
     for utterance, j, sources in targets(batch):
         mixed = sum(edges_BIJ[utterance, i, j] * teacher_of(batch, i)[utterance] for i in sources)
         label = batch.labels_B[utterance]
-        each = -mixed[int(label)].log() if task.classes else (mixed[0] - label).abs()
+        if task.multilabel:
+            each = -sum(p.log() for p in likelihoods(mixed, label)) / len(mixed)
+        else:
+            each = -mixed[int(label)].log() if task.classes else (mixed[0] - label).abs()
         total = total + batch.weight_B[utterance] * each
     return total
 
@@ -171,7 +187,12 @@ def edge_kl(edges_BIJ: Tensor, batch: Batch, task: Task, tau: float) -> Tensor:
         errors = []
         for i in sources:
             teacher, label = teacher_of(batch, i)[utterance], batch.labels_B[utterance]
-            errors.append(1 - teacher[int(label)] if task.classes else (teacher[0] - label).abs())
+            if task.multilabel:
+                errors.append(1 - sum(likelihoods(teacher, label)) / len(teacher))
+            elif task.classes:
+                errors.append(1 - teacher[int(label)])
+            else:
+                errors.append((teacher[0] - label).abs())
         wanted = (-torch.stack(errors) / tau).softmax(0)
         for p, i in zip(wanted, sources, strict=True):
             each = p * (p / edges_BIJ[utterance, i, j]).log()

@@ -19,7 +19,7 @@ from dhmd.models.task import Task
 from tests.models.batches import padded, random_batch
 from tests.models.compare import assert_close
 from tests.models.stacked.layers import linear_of
-from tests.models.stacked.settings import CLASSES, CPU, INPUTS, KD, MODEL
+from tests.models.stacked.settings import CLASSES, CPU, INPUTS, KD, MODEL, MULTILABEL
 from tests.models.stacked.test_layers import torch_gru
 
 KINDS = {"late_fusion": LateFusion, "mult": MulT, "gru": GRU, "dhmd": DHMD}
@@ -40,7 +40,9 @@ def model_of(name: str, task: Task | None = None) -> Learner:
 
 
 @pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("task", [Task(), CLASSES], ids=["regression", "classification"])
+@pytest.mark.parametrize(
+    "task", [Task(), CLASSES, MULTILABEL], ids=["regression", "classes", "sets"]
+)
 def test_every_model_predicts_and_learns(name: str, task: Task) -> None:
     model = model_of(name, task)
     assert isinstance(model, KINDS[name])

@@ -15,7 +15,7 @@ from dhmd.models.task import Task
 from tests.models import equations
 from tests.models.batches import in_double, random_batch
 from tests.models.compare import assert_close
-from tests.models.stacked.settings import CLASSES, INPUTS, MODEL, kd_with
+from tests.models.stacked.settings import CLASSES, INPUTS, MODEL, MULTILABEL, kd_with
 
 
 def model_and_batch(task: Task, kind: str = "mixture") -> tuple[DHMD, Batch]:
@@ -76,7 +76,9 @@ def from_equations(model: DHMD, outputs: ModelOutputs, batch: Batch) -> dict[str
     return found
 
 
-@pytest.mark.parametrize("task", [Task(), CLASSES], ids=["regression", "classification"])
+@pytest.mark.parametrize(
+    "task", [Task(), CLASSES, MULTILABEL], ids=["regression", "classes", "sets"]
+)
 @pytest.mark.parametrize("kind", ["mixture", "kl"])
 def test_losses_equal_the_equations(task: Task, kind: str) -> None:
     model, batch = model_and_batch(task, kind)

@@ -12,8 +12,9 @@ import torch
 
 import dhmd.models.baselines
 from dhmd.base.errors import DhmdError
-from dhmd.models import registry
-from dhmd.models.registry import baseline_names, card, code_files, refusal
+from dhmd.models import cards, registry
+from dhmd.models.cards import baseline_names, card, refusal
+from dhmd.models.registry import code_files
 from dhmd.training.weights import load_model
 from tests.training.bench import Bench, ablate, arrays, bench, train
 from tests.training.corpora import TINY, tiny_configuration
@@ -36,7 +37,7 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Add:
     folder.mkdir()
     for path in (ROOT / "baselines").glob("*.py"):
         (folder / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(registry, "_BASELINES", folder)
+    monkeypatch.setattr(cards, "BASELINES", folder)
     monkeypatch.setattr(dhmd.models.baselines, "__path__", [str(folder)])
 
     def write(name: str, text: str) -> Path:
@@ -70,7 +71,7 @@ def test_a_file_is_all_that_a_baseline_needs(add: Add, bench: Bench, tmp_path: P
         found = arrays(folder)
         assert np.isfinite(found["prediction"]).all()
         assert found["prediction"].shape[0] == 2
-    assert np.isfinite(arrays(tmp_path / "m")["withheld/text"]).any()
+    assert np.isfinite(arrays(tmp_path / "m")["missing/text"]).any()
     model, members, description = load_model(tmp_path / "m", torch.device("cpu"))
     assert description.configuration.architecture == "mean_model"
     assert set(model.member_tensors()) == {"linear.weight", "linear.bias"}
@@ -109,7 +110,7 @@ def test_listing_and_describing_models_does_not_import_torch() -> None:
     import sys
 
     code = (
-        "import sys; from dhmd.models import registry as r; "
+        "import sys; from dhmd.models import cards as r; "
         "[r.card(n) for n in r.baseline_names()]; print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -82,3 +82,22 @@ def test_predictions_of_outputs() -> None:
     output = normal(3, 4)
     assert REGRESSION.predictions(output[:, :1]).equal(output[:, :1])
     assert_close(CLASSES.predictions(output).sum(-1), torch.ones(3))
+
+
+SETS = Task(classes=3, multilabel=True)
+
+
+def test_a_set_of_classes_is_learnt_as_binary_problems() -> None:
+    output, labels = normal(2, 5, 3), torch.tensor([0b1000, 0b1101, 0b1010, 0b1111, 0b1100])
+    members = torch.tensor([[0, 0, 0], [1, 0, 1], [0, 1, 0], [1, 1, 1], [0, 0, 1]]).float()
+    loss = SETS.loss(output, labels.float())
+    each = nn.functional.binary_cross_entropy(
+        output.sigmoid(), members.expand(2, 5, 3), reduction="none"
+    )
+    assert_close(loss, each.mean(-1))
+    assert_close(SETS.predictions(output), output.sigmoid())
+    hits = ((output > 0) == (members > 0)).float().mean(-1)
+    assert_close(SETS.correct(output, labels.float()), hits)
+    zero = SETS.distance(output, output.sigmoid(), 0.5)
+    assert_close(zero, torch.zeros(2, 5))
+    assert SETS.distance(output, members.expand(2, 5, 3), 0.5).isfinite().all()

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 
 # Packages that several stages use in part: dvc.yaml lists their files.
 BY_FILE = ("dhmd.data.text",)
-# Baselines are found by their file's name, so no import tells that a stage may train them.
-FOUND_BY_NAME = {"ablate": {"dhmd/models/baselines"}}
+# Baselines are found by their file's name, so no import tells that a stage trains or names them.
+FOUND_BY_NAME = {stage: {"dhmd/models/baselines"} for stage in ("ablate", "report")}
 
 # They carry no numbers: reading settings, writing files, watching.
 NO_NUMBERS = ("base", "config", "recipes", "settings", "cli", "tracking", "vcs")

@@ -38,7 +38,7 @@ def test_values_from_the_command_line(scratch: Scratch) -> None:
 
 def test_a_queued_experiment_runs_its_own_copy_of_the_code(scratch: Scratch) -> None:
     scratch("dvc", "exp", "run", "--queue", "--name", "queued", "-S", "train.lr=0.25")
-    scratch.edit("dhmd/__init__.py", '__version__ = "0.1.0"', '__version__ = "edited"')
+    scratch.edit("dhmd/__init__.py", '__version__ = "0.2.0"', '__version__ = "edited"')
     scratch.edit("params.yaml", "lambda: 0.3", "lambda: 0.9")
     scratch("dvc", "queue", "start")
     deadline = time.monotonic() + 240
@@ -47,7 +47,7 @@ def test_a_queued_experiment_runs_its_own_copy_of_the_code(scratch: Scratch) -> 
         time.sleep(0.5)
     scratch("dvc", "queue", "stop", "--kill")
     seen = scratch.metrics(scratch.experiments()["queued"])
-    assert seen == {"lr": 0.25, "lambda": 0.3, "code": "0.1.0", "inside": True}
+    assert seen == {"lr": 0.25, "lambda": 0.3, "code": "0.2.0", "inside": True}
 
 
 def test_a_killed_pipeline_leaves_no_stage_behind(scratch: Scratch) -> None:

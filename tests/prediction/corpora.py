@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,11 +41,23 @@ class Pipeline:
             shutil.copy(self.raw / f"{name}.csd", folder)
         return folder
 
-    def outputs(self) -> dict[str, Array]:
-        """What the train stage predicted, `[S]` or `[S, C]` a segment id."""
+    def outputs(self, name: str = "prediction") -> dict[str, Array]:
+        """What the train stage computed, `[S, …]` a segment id."""
+        values = self._dataset(name)
+        return dict(zip(self._ids(), values.swapaxes(0, 1), strict=True))
+
+    def codes(self, space: str) -> dict[str, Array]:
+        """Activations of the first seed, `[M, K]` a segment id."""
+        return dict(zip(self._ids(), self._dataset(f"codes/{space}"), strict=True))
+
+    def _ids(self) -> list[str]:
         with h5py.File(self.model / "outputs.h5") as file:
-            ids = file["ids"].asstr()[()].tolist()
-            return dict(zip(ids, file["prediction"][()].swapaxes(0, 1), strict=True))
+            return [str(name) for name in file["ids"].asstr()[()]]
+
+    def _dataset(self, name: str) -> Array:
+        with h5py.File(self.model / "outputs.h5") as file:
+            values: Array = file[name][()]
+            return values
 
 
 def recipe(task: str, **changes: object) -> Recipe:
@@ -133,9 +144,3 @@ def change(path: Path, alter: Any) -> None:
             if altered is not None:
                 entries.append((video, *altered))
     write_sequence(path, root_name="x", entries=entries, metadata=None, dimension_names=names)
-
-
-def read_table(path: Path) -> dict[str, dict[str, str]]:
-    """The written rows by id."""
-    with open(path, newline="", encoding="utf-8") as stream:
-        return {row["id"]: row for row in csv.DictReader(stream)}

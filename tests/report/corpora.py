@@ -10,10 +10,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from dhmd.data.aligned import CorpusData, Ragged, read_corpus, write_aligned
+from dhmd.base.label_sets import decode_sets, encode_sets
+from dhmd.data.aligned import read_corpus
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.job import evaluate_job
 from dhmd.report.job import report_job
+from tests.aligned_files import CorpusData, ragged, write_aligned
 
 SIZES = {"train": 30, "valid": 20, "test": 40}
 # Whatever stands in a transcript must stay text.
@@ -100,9 +102,13 @@ def _corpus(path: Path, kind: Kind) -> None:
     count, names = sum(SIZES.values()), tuple(kind.modalities)
     truth = np.clip(rng.normal(0, 1.5, count), -3, 3)
     labels = np.clip(np.round(truth + rng.normal(0, 0.7, count), 1), -3, 3)
-    classes = tuple(kind.classes) if kind.task == "classification" else ()
-    if classes:
+    classes = tuple(kind.classes) if kind.task != "regression" else ()
+    low, high = (0.0, len(classes) - 1.0) if classes else (-3.0, 3.0)
+    if kind.task == "classification":
         labels = np.digitize(truth, np.linspace(-1, 1, len(classes) - 1)).astype(float)
+    elif classes:
+        labels = encode_sets(np.stack([truth - c for c in range(-1, len(classes) - 1)], axis=1))
+        low, high = 2.0 ** len(classes), 2.0 ** (len(classes) + 1) - 1
     lengths = rng.integers(2, 6, count)
     videos = tuple(f"video{n // 5:02d}" for n in range(count))
     present = np.ones((count, len(names)), dtype=bool)
@@ -113,7 +119,7 @@ def _corpus(path: Path, kind: Kind) -> None:
         width = kind.text_width if name == "text" else 3
         own = lengths if kind.aligned else lengths * (m + 1)
         values = [rng.normal(size=(t, width)) + truth[n] / (m + 1) for n, t in enumerate(own)]
-        features[name] = Ragged.from_rows(values)
+        features[name] = ragged(values)
     words = None
     if kind.words:
         vocabulary = (*NASTY, "good", "bad", "uh", "film")
@@ -129,8 +135,8 @@ def _corpus(path: Path, kind: Kind) -> None:
         CorpusData(
             name=kind.name,
             task=kind.task,  # type: ignore[arg-type]
-            low=0.0 if classes else -3.0,
-            high=len(classes) - 1.0 if classes else 3.0,
+            low=low,
+            high=high,
             class_names=classes,
             alignment="word" if kind.aligned else "none",
             ids=tuple(f"{video}[{n % 5}]" for n, video in enumerate(videos)),
@@ -176,13 +182,17 @@ def _model(
         one_hot = np.eye(len(kind.classes))[label.astype(int)]
         scores = np.exp(2 * one_hot + rng.normal(0, error, (*shape, len(kind.classes))))
         prediction = scores / scores.sum(-1, keepdims=True)
+    elif kind.task == "multilabel":
+        sets = decode_sets(corpus.labels_N).reshape(*label.shape, -1)
+        noise = rng.normal(0, error, (*shape, len(kind.classes)))
+        prediction = 1 / (1 + np.exp(1 - 2 * sets + noise))
     else:
         prediction = 0.8 * label + rng.normal(0, error, shape)
     found = {"prediction": prediction}
     if whole:
         found |= _inside(kind, corpus.present_NM, count, rng)
         for name in names if m > 1 else ():
-            found[f"withheld/{name}"] = np.roll(prediction, 1, axis=1) * 0.3 + prediction * 0.7
+            found[f"missing/{name}"] = np.roll(prediction, 1, axis=1) * 0.3 + prediction * 0.7
     folder.mkdir(parents=True)
     with h5py.File(folder / "outputs.h5", "w") as file:
         text = h5py.string_dtype()
@@ -223,7 +233,7 @@ def _inside(
 
 def _history(folder: Path, kind: Kind, encoders: bool) -> None:
     lines = ["seed,epoch,name,value"]
-    score = "f1" if kind.task == "classification" else "mae"
+    score = {"regression": "mae", "classification": "f1", "multilabel": "f1_weighted"}[kind.task]
     for prefix in [f"{m}/" for m in kind.modalities] if encoders else [""]:
         for seed in kind.seeds:
             for epoch in range(1, 5 + seed % 2):

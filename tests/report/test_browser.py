@@ -1,26 +1,15 @@
-"""The page in a real browser, light and dark: figures visible, no overflow, nothing fetched."""
+"""The page in a real browser: figures visible, single utterances on a click, nothing fetched."""
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
-import subprocess
 from pathlib import Path
-from typing import Any
 
-import pytest
+from tests.browser import chromium, needs_chromium
+from tests.report.corpora import SIZES, Places
 
-from tests.report.corpora import Places
+pytestmark = needs_chromium
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt install chromium")
-
-# Runs in a copy of the page whose policy allows it; the result is read from the dumped document.
-MEASURE = """<script>addEventListener("load", () => {
+MEASURE = """(() => {
 const light = colour => {  // relative luminance as in WCAG
   const parts = colour.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
     .map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
@@ -29,7 +18,7 @@ const light = colour => {  // relative luminance as in WCAG
 const ratio = (a, b) => (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
 const all = (where, selector) => [...where.querySelectorAll(selector)];
 const ground = light(getComputedStyle(document.querySelector('figure')).backgroundColor);
-const result = {
+return {
   ground: ground,
   overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
   figures: all(document, 'figure svg').map(svg => {
@@ -40,46 +29,67 @@ const result = {
   contrast: Math.min(...all(document, 'figure svg text').map(text => getComputedStyle(text).fill)
     .filter(fill => fill != 'rgb(255, 255, 255)')  // white on a full cell or vertex
     .map(fill => ratio(light(fill), ground))),
-  fetched: performance.getEntriesByType('resource').map(entry => entry.name),
 };
-document.body.innerHTML = '<pre id="result">' + JSON.stringify(result) + '</pre>';
-});</script>"""
-
-
-def measure(page: str, folder: Path, *options: str, width: int = 1180) -> dict[str, Any]:
-    """Open a page in headless Chromium and return what the script above measures."""
-    page = re.sub(r"<meta http-equiv=.*?>", "", page).replace("</body>", f"{MEASURE}</body>")
-    (folder / "page.html").write_text(page, encoding="utf-8")
-    command = [
-        str(CHROMIUM),
-        *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
-        *("--no-first-run", "--disable-background-networking", "--hide-scrollbars"),
-        *(f"--window-size={width},900", f"--user-data-dir={folder / 'profile'}", *options),
-        *("--dump-dom", (folder / "page.html").as_uri()),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
-    found = re.search(r'<pre id="result">(.*?)</pre>', done.stdout)
-    assert found, done.stderr
-    result: dict[str, Any] = json.loads(found.group(1))
-    return result
+})()"""
 
 
 def test_the_page_in_light_and_dark(drawn: Places, tmp_path: Path) -> None:
-    page = (drawn.report / "index.html").read_text("utf-8")
+    page = drawn.report / "index.html"
     count = len(list((drawn.report / "pictures").iterdir()))
-    dark = "--blink-settings=preferredColorScheme=0"
     grounds = []
-    for options, width in (((), 1180), ((dark,), 600)):
-        found = measure(page, tmp_path, *options, width=width)
-        assert found["overflow"] == 0
-        assert found["fetched"] == []
-        assert found["contrast"] > 2.5
-        assert len(found["figures"]) == count
-        assert all(w > 300 and h > 80 and marks > 5 for w, h, marks in found["figures"])
-        grounds.append(found["ground"])
+    with chromium(tmp_path / "profile") as browser:
+        for dark, width in ((False, 1180), (True, 600)):
+            browser.open(page, width=width, dark=dark)
+            found = browser.evaluate(MEASURE)
+            assert found["overflow"] == 0
+            assert found["contrast"] > 2.5
+            assert len(found["figures"]) == count
+            assert all(w > 300 and h > 80 and marks > 5 for w, h, marks in found["figures"])
+            assert browser.errors == browser.fetched(page) == []
+            grounds.append(found["ground"])
     assert grounds[0] > 0.9 > 0.1 > grounds[1]
 
 
-def test_the_measurement_sees_what_is_fetched(tmp_path: Path) -> None:
-    page = '<body><figure><svg><text>x</text></svg></figure><img src="http://127.0.0.1:9/x.png"></body>'
-    assert measure(page, tmp_path)["fetched"] == ["http://127.0.0.1:9/x.png"]
+def test_single_utterances(drawn: Places, tmp_path: Path) -> None:
+    page = drawn.report / "index.html"
+    segments = "document.querySelectorAll('.segment').length"
+    errors = "[...document.querySelectorAll('.rows tr')].map(r => Number(r.cells[4].textContent))"
+    with chromium(tmp_path / "profile") as browser:
+        browser.open(page)
+        assert browser.evaluate(segments) == sum(SIZES.values())
+        listed = browser.evaluate(errors)
+        assert listed == sorted(listed, reverse=True)  # the largest error first
+        choose = "(() => {{ const f = document.querySelector('[name={}]'); f.value = '{}';"
+        choose += "f.dispatchEvent(new Event('input')); }})()"
+        browser.evaluate(choose.format("split", "test"))
+        assert browser.evaluate(segments) == SIZES["test"]
+        browser.evaluate(choose.format("group", "negative"))
+        labels = browser.evaluate(
+            "[...document.querySelectorAll('.rows tr')].map(r => r.cells[3].textContent[0])"
+        )
+        assert 0 < len(labels) < SIZES["test"]
+        assert set(labels) == {"−"}
+        limit = listed[len(listed) // 2]
+        browser.evaluate(choose.format("group", ""))
+        browser.evaluate(choose.format("split", ""))
+        browser.evaluate(choose.format("least", limit))
+        found = browser.evaluate(errors)
+        assert 0 < len(found) < len(listed)
+        assert min(found) >= limit  # both rounded
+        browser.click(".rows tr")
+        text = browser.evaluate("document.querySelector('.details').innerText")
+        for part in ("Edges, homogeneous", "Edges, heterogeneous", "Active codes", "by seed"):
+            assert part in text
+        first = browser.evaluate("document.querySelector('.rows tr').cells[0].textContent")
+        assert text.startswith(first)
+        assert browser.evaluate("document.querySelectorAll('.selected').length") == 2
+        assert browser.errors == browser.fetched(page) == []
+
+
+def test_errors_and_requests_are_seen(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text('<img src="http://127.0.0.1:9/x.png"><script>throw Error("no")</script>')
+    with chromium(tmp_path / "profile") as browser:
+        browser.open(page)
+        assert browser.fetched(page) == ["http://127.0.0.1:9/x.png"]
+        assert any("Error: no" in error for error in browser.errors)

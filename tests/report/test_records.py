@@ -1,20 +1,18 @@
-"""Run records: written by every stage that succeeds, found again by what it made."""
+"""Run records: written by every stage that succeeds."""
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from dhmd.base.errors import DhmdError
-from dhmd.report.records import FOLDER, Record, origins, read_records
+from dhmd.report.site import RECORDS, read_records
 from dhmd.settings import load_params
 from dhmd.tracking import flatten
-from dhmd.vcs import outputs_md5
+from dhmd.vcs.lock import outputs_md5
 from stages import _record
 from stages._entry import Stage
 from stages._record import recorded
@@ -57,7 +55,7 @@ def test_a_run_that_succeeds_leaves_a_record(tmp_path: Path) -> None:
 def test_a_run_that_fails_leaves_none(tmp_path: Path) -> None:
     with pytest.raises(DhmdError), recorded(Run(tmp_path)):
         raise DhmdError("no")
-    assert not (tmp_path / FOLDER).exists()
+    assert not (tmp_path / RECORDS).exists()
 
 
 def test_a_record_that_cannot_be_written_is_a_warning(
@@ -100,60 +98,3 @@ def test_a_stage_records_its_outputs_and_no_places_of_sources(
     ]
     assert "secret" not in str(flatten(stage.params))
     assert flatten(stage.params)["train.lr"] == str(settings.train.lr)
-
-
-BASE = Record(
-    stage="train",
-    dataset="demo",
-    start="2026-01-01T00:00:00+00:00",
-    wall_seconds=1.0,
-    commit="c" * 40,
-    uncommitted_changes=False,
-    experiment=None,
-    params_sha256="0" * 64,
-    params={},
-    machine="here",
-    versions={},
-    outputs={"models/demo": "aaa.dir"},
-)
-
-
-def test_an_output_is_found_by_its_md5_not_by_the_newest_run() -> None:
-    newer = replace(BASE, start="2026-02-01T00:00:00+00:00", outputs={"models/demo": "bbb.dir"})
-    other = replace(BASE, dataset="mosi", start="2026-03-01T00:00:00+00:00")
-    records = [other, newer, BASE]
-    locked = {"train@demo": {"models/demo": "aaa.dir"}}
-    found = {origin.stage: origin for origin in origins("demo", records, locked)}
-    assert found["train"].record == BASE
-    assert found["train"].certain
-    assert found["align"].record is None
-    unknown = {"train@demo": {"models/demo": "ccc.dir"}}
-    (train,) = [o for o in origins("demo", records, unknown) if o.stage == "train"]
-    assert train.record == newer
-    assert not train.certain
-
-
-def test_of_several_outputs_all_must_fit() -> None:
-    record = replace(BASE, stage="evaluate", outputs={"a": "1", "b": "2", "big": None})
-    for locked, certain in (
-        ({"a": "1", "b": "2"}, True),
-        ({"a": "1", "b": "3"}, False),
-        ({}, False),
-    ):
-        found = origins("demo", [record], {"evaluate@demo": locked})
-        assert [o.certain for o in found if o.stage == "evaluate"] == [certain]
-
-
-def test_a_damaged_record_is_named_and_left_out(tmp_path: Path) -> None:
-    folder = tmp_path / FOLDER
-    folder.mkdir(parents=True)
-    good: dict[str, Any] = dict(vars(BASE))
-    (folder / "1.json").write_text(json.dumps(good))
-    (folder / "2.json").write_text("{")
-    (folder / "3.json").write_text(json.dumps({"stage": "train"}))
-    records, problems = read_records(tmp_path)
-    assert records == [BASE]
-    assert [problem.split(" is no record of a run")[0] for problem in problems] == [
-        str(folder / "3.json"),
-        str(folder / "2.json"),
-    ]

@@ -6,20 +6,41 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dhmd.base.errors import DhmdError
 from dhmd.cli import main
-from dhmd.report.records import FOLDER
-from dhmd.report.site import build_site, reported_datasets
-from dhmd.vcs import outputs_md5
+from dhmd.report.site import (
+    RECORDS,
+    Record,
+    build_site,
+    read_records,
+    record_of,
+    reported_datasets,
+)
+from dhmd.vcs.lock import outputs_md5
 from tests.report.corpora import Kind, Places, make
 from tests.report.pages import Page
-from tests.report.test_records import BASE
 
 ROOT = Path(__file__).parents[2]
+
+BASE = Record(
+    stage="train",
+    dataset="demo",
+    start="2026-01-01T00:00:00+00:00",
+    wall_seconds=1.0,
+    commit="c" * 40,
+    uncommitted_changes=False,
+    experiment=None,
+    params_sha256="0" * 64,
+    params={},
+    machine="here",
+    versions={},
+    outputs={"models/demo": "aaa.dir"},
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +60,10 @@ def repository(drawn: Places, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "schema: '2.0'\nstages:\n  train@demo:\n    outs:\n"
         f"    - path: models/demo\n      md5: {md5}\n"
     )
-    (root / FOLDER).mkdir(parents=True)
+    (root / RECORDS).mkdir(parents=True)
     record = {**vars(BASE), "outputs": {"models/demo": md5}, "wall_seconds": 3725.4}
     record |= {"machine": "a <fast> machine", "params": {"train.lr": "1e-05"}}
-    (root / FOLDER / "1.json").write_text(json.dumps(record))
+    (root / RECORDS / "1.json").write_text(json.dumps(record))
     return root
 
 
@@ -123,13 +144,13 @@ def test_the_command(
 ) -> None:
     monkeypatch.chdir(changed)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    (changed / FOLDER / "9.json").write_text("not JSON")
+    (changed / RECORDS / "9.json").write_text("not JSON")
     assert main(["report"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith(f"{changed}/reports/index.html: demo, toy, ")
     assert err.startswith("dhmd report: ")
     assert "9.json is no record of a run" in err
-    (changed / FOLDER / "9.json").unlink()
+    (changed / RECORDS / "9.json").unlink()
     assert "article" in (changed / "reports" / "index.html").read_text("utf-8")
     assert main(["report", "toy", "--output", "one page.html"]) == 0
     assert (changed / "one page.html").read_text("utf-8").count("<article") == 1
@@ -146,3 +167,33 @@ def test_the_command(
 def test_the_page_of_all_datasets_draws_nothing() -> None:
     code = "import sys, dhmd.report.site as s; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_an_output_is_found_by_its_md5_not_by_the_newest_run() -> None:
+    newer = replace(BASE, start="2026-02-01T00:00:00+00:00", outputs={"models/demo": "bbb.dir"})
+    other = replace(BASE, dataset="mosi", start="2026-03-01T00:00:00+00:00")
+    records = [other, newer, BASE]
+    assert record_of("train", "demo", records, {"models/demo": "aaa.dir"}) == (BASE, True)
+    assert record_of("train", "demo", records, {"models/demo": "ccc.dir"}) == (newer, False)
+    assert record_of("align", "demo", records, {}) == (None, False)
+
+
+def test_of_several_outputs_all_must_fit() -> None:
+    record = replace(BASE, outputs={"a": "1", "b": "2", "big": None})
+    assert record.made({"a": "1", "b": "2"})
+    assert not record.made({"a": "1", "b": "3"})
+    assert not record.made({})
+
+
+def test_a_damaged_record_is_named_and_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / RECORDS
+    folder.mkdir(parents=True)
+    (folder / "1.json").write_text(json.dumps(vars(BASE)))
+    (folder / "2.json").write_text("{")
+    (folder / "3.json").write_text(json.dumps({"stage": "train"}))
+    records, problems = read_records(tmp_path)
+    assert records == [BASE]
+    assert [problem.split(" is no record of a run")[0] for problem in problems] == [
+        str(folder / "3.json"),
+        str(folder / "2.json"),
+    ]

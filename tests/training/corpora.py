@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dhmd.data.aligned import Corpus, CorpusData, Ragged, read_corpus, write_aligned
+from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.models.config import (
     DecoupleConfig,
     DictionaryConfig,
@@ -22,6 +22,7 @@ from dhmd.models.config import (
 from dhmd.training.compute import ComputeConfig
 from dhmd.training.config import PretrainConfig, TrainConfig
 from dhmd.training.configuration import Configuration, overlay
+from tests.aligned_files import CorpusData, ragged, write_aligned
 
 WIDTHS = {"text": 4, "audio": 3, "vision": 5}
 SPLITS = ("train",) * 6 + ("valid",) * 2 + ("test",) * 2
@@ -52,7 +53,7 @@ def tiny_data(
         for row, value, here in zip(rows, truth, present[:, index], strict=True):
             row[:, 0] += (1 + index) * value
             row *= here
-        features[name] = Ragged.from_rows(rows)
+        features[name] = ragged(rows)
         names[name] = tuple(f"{name}{k}" for k in range(width))
     data = CorpusData(
         name="tiny",

@@ -15,11 +15,13 @@ from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.outputs import (
     DROP_RATES,
     _drops,
+    _with_noise,
     collect,
     dictionary_statistics,
     missing_modalities,
     write_outputs,
 )
+from dhmd.training.trainer import evaluation
 from dhmd.training.weights import load_model
 from tests.training.bench import Bench, arrays
 
@@ -80,11 +82,12 @@ def test_missing_modality_test_reads_only_the_other_modalities(bench: Bench) -> 
     found = missing_modalities(model, members, data, test)
     chance = {f"random {rate} %" for rate in (10, 30, 50, 70)}
     subsets = {"text", "audio", "vision", "text+audio", "text+vision", "audio+vision"}
-    assert set(found) == subsets | chance
+    noise = {f"noise for {name}" for name in names}
+    assert set(found) == subsets | chance | noise
     stored = arrays(bench.trained())
     for name in subsets:
         value = found[name]
-        assert np.allclose(value[:, test], stored[f"withheld/{name}"][:, test], atol=1e-6)
+        assert np.allclose(value[:, test], stored[f"missing/{name}"][:, test], atol=1e-6)
         away = [names.index(part) for part in name.split("+")]
         for row in test:
             present = corpus.present_NM[row]
@@ -96,6 +99,25 @@ def test_missing_modality_test_reads_only_the_other_modalities(bench: Bench) -> 
             with torch.no_grad():
                 output = model.predict(batch.without(absent.expand(2, 3, 1)))
             assert np.allclose(output[:, 0, 0].numpy(), value[:, row], atol=1e-5)
+
+
+def test_noise_depends_on_the_utterance_and_has_the_features_moments(bench: Bench) -> None:
+    model, members, description = load_model(bench.trained(), CPU)
+    corpus = read_corpus(bench.cache())
+    names = description.configuration.modalities
+    data = DeviceCorpus.of(corpus, names, CPU)
+    test = corpus.index("test")
+    found = missing_modalities(model, members, data, test)
+    alone = missing_modalities(model, members, data, test[3:4])
+    assert np.allclose(alone["noise for audio"][:, test[3]], found["noise for audio"][:, test[3]])
+    _, batch = next(evaluation(model, members, data, test, 1))
+    noisy = _with_noise(batch, names.index("audio"), test)
+    for name, old, new in zip(names, batch.features, noisy.features, strict=True):
+        assert torch.equal(old, new) == (name != "audio")
+    values = noisy.features[names.index("audio")][batch.masks[names.index("audio")]]
+    assert values.mean().item() == pytest.approx(0, abs=0.15)
+    assert values.std().item() == pytest.approx(1, abs=0.15)
+    assert not noisy.features[names.index("audio")][~batch.masks[names.index("audio")]].any()
 
 
 def test_other_rows_are_nan(bench: Bench) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from dhmd.data.aligned import Ragged, read_corpus, write_aligned
+from dhmd.data.aligned import read_corpus
 from dhmd.training import planning
 from dhmd.training.planning import bytes_kept, choose_workers, most_members, split_evenly
+from tests.aligned_files import ragged, write_aligned
 from tests.training.bench import Bench
 from tests.training.corpora import TINY, tiny_configuration, tiny_corpus, tiny_data
 
@@ -47,6 +48,10 @@ def test_workers_are_limited_by_cores_members_and_memory(
     assert chosen(bench, workers=9) == 5
     assert chosen(bench, workers=1) == 1
     assert chosen(bench, workers=3, device=torch.device("cuda")) == 1
+    monkeypatch.setattr(planning, "visible_gpus", lambda: ["0", "1", "2"])  # one process per GPU
+    assert chosen(bench, workers=None, device=torch.device("cuda")) == 3
+    assert chosen(bench, workers=2, device=torch.device("cuda")) == 2
+    assert chosen(bench, workers=None, device=torch.device("cuda"), work=10) == 1
 
 
 def test_items_are_split_evenly_and_in_order() -> None:
@@ -73,7 +78,7 @@ def test_long_sequences_train_in_smaller_stacks(tmp_path: Path) -> None:
     data = tiny_data(alignment="none", absent=False)
     count = len(data.ids)
     features = {
-        name: Ragged.from_rows([np.ones((steps, 1), np.float32)] * count)
+        name: ragged([np.ones((steps, 1), np.float32)] * count)
         for name, steps in (("text", 50), ("audio", 375), ("vision", 500))
     }
     names = {name: (name,) for name in features}

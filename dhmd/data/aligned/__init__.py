@@ -3,7 +3,7 @@
     /                     attributes: schema, schema_version, name, task, low, high, alignment,
                           modalities (JSON), class_names (JSON), folds (JSON, the first is default)
     /ids, /videos         [N] UTF-8; ids are `video[i]`, i the label row's index in its video
-    /labels               [N] float32; the class index for classification
+    /labels               [N] float32; the class index, or a set of classes (base/label_sets.py)
     /present              [N, M] uint8; 1 where a modality has at least one real row in a segment
     /features/<modality>/values    [ΣT, d] float32, finite, raw (not normalised)
     /features/<modality>/offsets   [N + 1] int64; segment n is values[offsets[n]:offsets[n + 1]]
@@ -32,7 +32,6 @@ from dhmd.data.aligned.corpus import (
     ENCODER_SOURCE,
     SPLITS,
     Corpus,
-    CorpusData,
     Ragged,
     SegmentTable,
     Statistics,
@@ -41,14 +40,13 @@ from dhmd.data.aligned.corpus import (
 )
 from dhmd.data.aligned.folds import assign_splits, read_folds
 from dhmd.data.aligned.reader import read_corpus, read_identity
-from dhmd.data.aligned.writer import AlignedWriter, aligned_writer, write_aligned
+from dhmd.data.aligned.writer import AlignedWriter, aligned_writer
 
 __all__ = [
     "ENCODER_SOURCE",
     "SPLITS",
     "AlignedWriter",
     "Corpus",
-    "CorpusData",
     "Ragged",
     "SegmentTable",
     "Statistics",
@@ -59,5 +57,4 @@ __all__ = [
     "read_corpus",
     "read_folds",
     "read_identity",
-    "write_aligned",
 ]

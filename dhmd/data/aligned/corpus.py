@@ -1,4 +1,4 @@
-"""A corpus in memory: before a fold is chosen (`CorpusData`) and after (`Corpus`).
+"""A corpus: its table before a fold is chosen (`SegmentTable`) and all of it after (`Corpus`).
 
 Legend: N segments, M modalities, d features, ΣT rows of all segments one after the other.
 """
@@ -15,7 +15,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.files import json_sha256
 
 Array = np.ndarray[Any, Any]
-Task = Literal["regression", "classification"]
+Task = Literal["regression", "classification", "multilabel"]
 Alignment = Literal["word", "none"]
 
 SPLITS = ("train", "valid", "test")
@@ -46,17 +46,6 @@ class Ragged:
     def __getitem__(self, segment: int) -> Array:
         """Return the rows of one segment, `[T, d]`."""
         return self.values[self.offsets[segment] : self.offsets[segment + 1]]
-
-    @classmethod
-    def from_rows(cls, rows: Sequence[Array], dtype: Any = np.float32) -> Ragged:
-        """Build from one `[T, d]` array per segment (at least one segment)."""
-        offsets = offsets_of(np.array([len(row) for row in rows], dtype=np.int64))
-        return cls(np.concatenate([np.asarray(row, dtype=dtype) for row in rows]), offsets)
-
-
-def offsets_of(lengths: Array) -> Array:
-    """Return `[N + 1]` offsets of `[N]` lengths."""
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +91,8 @@ class _Table:
 
     Attributes:
         name: the dataset's name.
-        task: regression or classification.
-        low, high: the labels' range (classification: 0 and the number of classes − 1).
+        task: regression, classification or multilabel.
+        low, high: the labels' range (classes: of their numbers).
         class_names: () for regression.
         alignment: "word" (rows are words, equal lengths) or "none" (each modality its own).
         ids: N distinct ids `video[i]`.
@@ -111,7 +100,8 @@ class _Table:
         modalities: the M modalities' names.
         feature_names: modality -> d names.
         present_NM: bool `[N, M]`, whether a segment has a real row of a modality.
-        labels_N: float32 `[N]`, the class index for classification.
+        labels_N: float32 `[N]`, the class index for classification; of a multi-label task the set
+            of classes (dhmd/base/label_sets.py).
         planted: name -> `[N]`, the ground truth of generated data; {} elsewhere.
         tokens: a tokenizer's output, where the format has it.
         sources: file -> sha256.
@@ -150,28 +140,15 @@ class SegmentTable(_Table):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CorpusData(SegmentTable):
-    """A whole corpus in memory, no fold chosen.
-
-    Attributes:
-        features: modality -> Ragged, float32 `[ΣT, d]`, finite, not normalised.
-        words: N tuples of words, or None where the format has none.
-        word_intervals: Ragged `[ΣT, 2]` seconds, or None.
-    """
-
-    features: Mapping[str, Ragged]
-    words: tuple[tuple[str, ...], ...] | None = None
-    word_intervals: Ragged | None = None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Corpus(_Table):
     """A corpus under one fold, as training, evaluation and the report read it.
 
     `labels_N` and `planted` are NaN on the test split unless it was read with test_labels=True.
 
     Attributes:
-        features, words, word_intervals: as in CorpusData.
+        features: modality -> Ragged, float32 `[ΣT, d]`, finite, not normalised.
+        words: N tuples of words, or None where the format has none.
+        word_intervals: Ragged `[ΣT, 2]` seconds, or None.
         fold: the chosen fold.
         folds: all folds' names.
         split_N: `[N]` str, "train", "valid" or "test".
@@ -187,6 +164,11 @@ class Corpus(_Table):
     split_N: Array
     statistics: Mapping[str, Statistics]
     identity: str
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{len(self.index(split)):,} {split}" for split in SPLITS)
+        widths = ", ".join(f"{len(names)} of {m}" for m, names in self.feature_names.items())
+        return f"Corpus({self.name!r}: {self.task}, utterances: {splits}; features: {widths})"
 
     def index(self, split: str) -> Array:
         """Return the rows of a split, int64, ascending.

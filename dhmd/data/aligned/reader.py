@@ -164,6 +164,8 @@ def _check(corpus: Corpus, where: str) -> None:
         "a label is not finite": not np.isfinite(known).all(),
         "a label is no class": corpus.task == "classification"
         and not np.isin(known, np.arange(len(corpus.class_names))).all(),
+        "a label is no set of classes": corpus.task == "multilabel"
+        and not (known // 2 ** len(corpus.class_names) == 1).all(),
     }
     for name in corpus.modalities:
         values, offsets = corpus.features[name].values, corpus.features[name].offsets

@@ -22,10 +22,8 @@ from dhmd.base.hdf5 import writing
 from dhmd.data.aligned.corpus import (
     SPLITS,
     Array,
-    CorpusData,
     SegmentTable,
     corpus_identity,
-    offsets_of,
 )
 from dhmd.data.aligned.folds import check_split
 
@@ -195,30 +193,6 @@ class AlignedWriter:
         self.finished = True
 
 
-def write_aligned(path: Path, data: CorpusData) -> None:
-    """Write a corpus that is in memory.
-
-    Raises:
-        DhmdError: the data contradict themselves (shapes, non-finite features, labels out of
-            range, an id twice, a video in two splits, an empty split), or the disk is full.
-    """
-    with aligned_writer(path, data.feature_names, words=data.words is not None) as writer:
-        for modality in data.modalities:
-            rows = data.features[modality]
-            writer.append(modality, rows.values, rows.lengths)
-        if data.words is not None:
-            flat = [word for segment in data.words for word in segment]
-            lengths = np.array([len(segment) for segment in data.words], dtype=np.int64)
-            intervals = data.word_intervals
-            # NaN stands for unknown times.
-            writer.append_words(
-                flat,
-                np.full((len(flat), 2), np.nan) if intervals is None else intervals.values,
-                lengths,
-            )
-        writer.finish(data)
-
-
 def _write_table(file: Any, table: SegmentTable) -> None:
     file.attrs["schema"] = SCHEMA
     file.attrs["schema_version"] = SCHEMA_VERSION
@@ -269,7 +243,7 @@ def _strings(group: Any, name: str, values: Sequence[str]) -> None:
 
 
 def _offsets(lengths: Sequence[Array]) -> Array:
-    return offsets_of(np.concatenate([np.zeros(0, np.int64), *lengths]))
+    return np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]), dtype=np.int64)
 
 
 def _statistics(values: Any, offsets: Array, use_N: Array) -> Array:

@@ -15,7 +15,7 @@ modalities; the SDK tests again for each modality whether its rows reach into th
 lengths can disagree.
 """
 
-from dhmd.data.alignment.align import align_corpus, check_corpus
+from dhmd.data.alignment.align import align_corpus, check_corpus, write_segments
 from dhmd.data.alignment.config import AlignConfig
 from dhmd.data.alignment.plan import Origin, Plan
 from dhmd.data.alignment.report import REPORTED_SHARE, TableBuilder, cleaned_sentence, cut_sentence
@@ -34,7 +34,7 @@ from dhmd.data.alignment.word_alignment import (
     overlap_mean,
     overlap_pairs,
 )
-from dhmd.data.text.writer import EncoderSource, TextWriter, WordEncoder
+from dhmd.data.text.writer import EncoderSource, SegmentSink, TextWriter, WordEncoder
 
 __all__ = [
     "EPSILON",
@@ -46,6 +46,7 @@ __all__ = [
     "Origin",
     "Plan",
     "SegmentRows",
+    "SegmentSink",
     "Sequences",
     "Steps",
     "TableBuilder",
@@ -60,4 +61,5 @@ __all__ = [
     "cut_sentence",
     "overlap_mean",
     "overlap_pairs",
+    "write_segments",
 ]

@@ -14,7 +14,6 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.progress import progress
 from dhmd.data.aligned import (
     ENCODER_SOURCE,
-    AlignedWriter,
     SegmentTable,
     aligned_writer,
     assign_splits,
@@ -26,7 +25,7 @@ from dhmd.data.alignment.report import Folds, TableBuilder
 from dhmd.data.alignment.segments import AlignedVideo, SegmentRows, align_video, read_segments
 from dhmd.data.alignment.sequences import Sequences
 from dhmd.data.alignment.word_alignment import EPSILON
-from dhmd.data.text.writer import TextWriter, WordEncoder
+from dhmd.data.text.writer import SegmentSink, TextWriter, WordEncoder
 from dhmd.recipes import Recipe
 
 Array = np.ndarray[Any, Any]
@@ -83,9 +82,9 @@ def align_corpus(
         if encoder is not None:
             names["text"] = encoder.feature_names
         with aligned_writer(output, names, words=sequences.is_text(plan.reference)) as writer:
-            sink = writer if encoder is None else TextWriter(writer, encoder)
+            sink: SegmentSink = writer if encoder is None else TextWriter(writer, encoder)
             for video, rows, aligned in _videos(sequences, table, folds, folds_path, _call):
-                _write(sink, aligned, table.add(video, rows, aligned))
+                write_segments(sink, aligned, table.add(video, rows, aligned))
             for error in table.errors(sequences):
                 raise DhmdError(error)
             tokens = sink.finish() if isinstance(sink, TextWriter) else None
@@ -172,14 +171,14 @@ def _attempt_rows(attempt: Attempt, sequences: Sequences, plan: Plan, video: str
         attempt(sequences.rows, name, video)
 
 
-def _write(writer: AlignedWriter | TextWriter, aligned: AlignedVideo, keep_S: Array) -> None:
+def write_segments(sink: SegmentSink, aligned: AlignedVideo, keep_S: Array) -> None:
     """Append the segments of a video that stay."""
     for modality, steps in aligned.steps.items():
         stay_P = np.repeat(keep_S, steps.lengths_S)
-        writer.append(modality, steps.values_Pd[stay_P], steps.lengths_S[keep_S])
+        sink.append(modality, steps.values_Pd[stay_P], steps.lengths_S[keep_S])
     if aligned.words is not None:
         stay_P = np.repeat(keep_S, aligned.word_lengths_S)
-        writer.append_words(
+        sink.append_words(
             [word for word, stay in zip(aligned.words, stay_P, strict=True) if stay],
             aligned.word_intervals_P2[stay_P],
             aligned.word_lengths_S[keep_S],

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import field, replace
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -16,8 +16,9 @@ from dhmd.config.schema import CONFIG, as_json, load_section
 from dhmd.data.alignment.config import AlignConfig
 from dhmd.data.alignment.sequences import Sequences
 from dhmd.data.alignment.word_alignment import EPSILON
+from dhmd.data.csd import EXTRACTOR_KEY
 from dhmd.data.text.writer import EncoderSource
-from dhmd.recipes import Labels, Recipe, SequenceFile
+from dhmd.recipes import Format, Labels, Recipe, SequenceFile
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,13 +53,8 @@ class Plan:
 
     @property
     def label_range(self) -> tuple[float, float]:
-        """Lowest and highest label; of classes their indices."""
-        labels = self.recipe.labels
-        if labels.task == "classification":
-            return 0.0, float(len(labels.classes) - 1)
-        assert labels.low is not None  # dhmd/recipes checks it
-        assert labels.high is not None
-        return labels.low, labels.high
+        """Lowest and highest label, see `Labels.range`."""
+        return self.recipe.labels.range
 
     def by_word(self, modality: str) -> bool:
         """Return whether a modality's steps are words."""
@@ -129,32 +125,45 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Origin:
-    """The part of a plan without labels, from which new files are aligned in the same way.
+    """How a corpus was prepared, without its labels: new files are prepared in the same way.
 
     It is stored in the data report and from there in the model directory, so that a model can be
     used without recipe and params.yaml.
 
     Attributes:
-        modalities: modality -> sequence.
-        reference: the sequence whose rows are words.
+        format: the recipe's; every format but csd has a reader in dhmd/data/formats.
+        modalities: modality -> sequence (or key) with its features.
+        reference: the sequence whose rows are words; None in an imported format.
         files: sequence -> the file's name at its source, without directories.
         align: section `align`.
         epsilon: seconds.
         encoder: the text encoder that computed the words' vectors, or None.
+        extractors: sequence -> what computed its features, where its file records it.
+        options: those of an imported format.
+        labels: the sequence of an imported format that has the labels, if it is one of its own.
     """
 
+    format: Format = "csd"
     modalities: Mapping[str, str]
-    reference: str
+    reference: str | None = None
     files: Mapping[str, str]
     align: AlignConfig
-    epsilon: PositiveFloat
+    epsilon: PositiveFloat = EPSILON
     encoder: EncoderSource | None = None
+    extractors: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    labels: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.format == "csd" and self.reference is None:
+            raise ValueError("reference is null, but must name the sequence of the words")
 
     @staticmethod
-    def of(plan: Plan) -> Origin:
-        """Return the origin of a plan."""
+    def of(plan: Plan, sequences: Sequences) -> Origin:
+        """Return the origin of a corpus of computational sequences."""
         listed = plan.recipe.sequences
         names = dict.fromkeys([plan.reference, *plan.modalities.values()])
+        found = {name: sequences[name].metadata.get(EXTRACTOR_KEY) for name in names}
         return Origin(
             modalities=plan.modalities,
             reference=plan.reference,
@@ -162,6 +171,22 @@ class Origin:
             align=plan.config,
             epsilon=plan.epsilon,
             encoder=plan.encoder,
+            extractors={name: made for name, made in found.items() if made is not None},
+        )
+
+    @staticmethod
+    def of_imported(recipe: Recipe, align: AlignConfig, encoder: EncoderSource | None) -> Origin:
+        """Return the origin of a corpus of an imported format."""
+        files = {name: PurePosixPath(file.path).name for name, file in recipe.sequences.items()}
+        return Origin(
+            format=recipe.format,
+            modalities=recipe.modalities,
+            reference=None,
+            files=files,
+            align=align,
+            encoder=encoder,
+            options=recipe.options,
+            labels=recipe.labels.sequence,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -178,6 +203,33 @@ class Origin:
         """
         return load_section(Origin, value, where="origin", source=source)
 
+    def recipe(
+        self, dataset: str, modalities: Iterable[str], files: Mapping[str, str] | None = None
+    ) -> Recipe:
+        """Return a recipe of new files with some of the modalities, whose labels are not read.
+
+        Args:
+            files: sequence -> file; None for those of the corpus.
+
+        Raises:
+            DhmdError: a modality that the corpus did not have.
+        """
+        files = self.files if files is None else files
+        try:
+            return Recipe(
+                name=dataset,
+                title=dataset,
+                format=self.format,
+                options=self.options,
+                sequences={name: SequenceFile(path=path) for name, path in files.items()},
+                modalities={name: self.modalities[name] for name in modalities},
+                reference=self.reference,
+                # A recipe must name labels.
+                labels=Labels(sequence=self.labels or self.reference, low=0.0, high=1.0),
+            )
+        except (KeyError, ValueError) as error:
+            raise DhmdError(f"{dataset} was not made of such sequences: {error}") from error
+
     def plan(
         self, dataset: str, alignment: Literal["word", "none"], modalities: Sequence[str]
     ) -> Plan:
@@ -186,22 +238,9 @@ class Origin:
         Raises:
             DhmdError: a modality that the corpus did not have.
         """
-        names = dict.fromkeys([self.reference, *self.modalities.values()])
-        try:
-            recipe = Recipe(
-                name=dataset,
-                title=dataset,
-                format="csd",
-                sequences={name: SequenceFile(path=f"{name}.csd") for name in names},
-                modalities={name: self.modalities[name] for name in modalities},
-                reference=self.reference,
-                # A recipe must name labels; an alignment without labels never reads them.
-                labels=Labels(sequence=self.reference, low=0.0, high=1.0),
-            )
-        except (KeyError, ValueError) as error:
-            raise DhmdError(f"{dataset} was not aligned from such sequences: {error}") from error
+        names = dict.fromkeys([str(self.reference), *self.modalities.values()])
         return Plan(
-            recipe=recipe,
+            recipe=self.recipe(dataset, modalities, {name: f"{name}.csd" for name in names}),
             config=self.align,
             alignment=alignment,
             epsilon=self.epsilon,

@@ -335,7 +335,7 @@ class TableBuilder:
         return {
             "alignment": self.plan.alignment,
             "epsilon": self.plan.epsilon,
-            "origin": Origin.of(self.plan).as_json(),
+            "origin": Origin.of(self.plan, sequences).as_json(),
             "videos": len(set(self.videos)),
             "segments": len(self.ids),
             "counts": dict(sorted(self._counts.items())),

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dhmd.base.errors import DhmdError
+from dhmd.base.label_sets import encode_sets
 from dhmd.data.alignment.plan import Plan
 from dhmd.data.alignment.sequences import Sequences
 from dhmd.data.alignment.word_alignment import (
@@ -54,10 +55,14 @@ def read_segments(sequences: Sequences, recipe: Recipe, video: str) -> SegmentRo
     assert name is not None  # dhmd/recipes checks that such a recipe has one
     entry = sequences.segments(name, video)
     where = str(sequences[name].path)
-    column = _label_column(sequences, name, recipe.labels.column)
+    column = _label_column(sequences, name, recipe.labels)
     if not len(entry.features):
         return SegmentRows(np.zeros((0, 2)), np.zeros(0))
-    given_S = _numbers(entry.features[:, column], where)
+    if recipe.labels.task == "multilabel":
+        count = len(recipe.labels.classes)
+        given_S = encode_sets(_numbers(entry.features[:, column : column + count], where))
+    else:
+        given_S = recipe.labels.scaled(_numbers(entry.features[:, column], where))
     labels_S, problem = checked_labels(given_S, recipe.labels)
     if problem is not None:
         row, allowed = problem
@@ -80,16 +85,18 @@ def read_segments(sequences: Sequences, recipe: Recipe, video: str) -> SegmentRo
     return SegmentRows(entry.intervals, labels_S, planted, clipped)
 
 
-def _label_column(sequences: Sequences, name: str, column: int | str) -> int:
+def _label_column(sequences: Sequences, name: str, labels: Labels) -> int:
+    column, columns = labels.column, len(labels.classes) if labels.task == "multilabel" else 1
     where = f"{sequences[name].path}: labels.column is {column!r}, but the sequence has"
     names, width = sequences[name].dimension_names, sequences.width(name)
-    if isinstance(column, int):
-        if column >= width:
-            raise DhmdError(f"{where} {width} column{'s' if width != 1 else ''}")
-        return column
-    if names is None or len(names) != width or column not in names:
-        raise DhmdError(f"{where} {'no names' if names is None else ', '.join(names)}")
-    return names.index(column)
+    if isinstance(column, str):
+        if names is None or len(names) != width or column not in names:
+            raise DhmdError(f"{where} {'no names' if names is None else ', '.join(names)}")
+        column = names.index(column)
+    if column + columns > width:
+        rest = "" if columns == 1 else f", too few for {columns} classes"
+        raise DhmdError(f"{where} {width} column{'s' if width != 1 else ''}{rest}")
+    return column
 
 
 def _numbers(values: Array, where: str) -> Array:
@@ -105,14 +112,14 @@ def checked_labels(labels_S: Array, spec: Labels) -> tuple[Array, tuple[int, str
         The clipped labels; and the row of the first label that is out of range, with a description
         of what is allowed, or None.
     """
+    low, high = spec.range
     if spec.task == "classification":
-        low, high = 0.0, float(len(spec.classes) - 1)
         bad = ~np.isin(labels_S, np.arange(len(spec.classes)))
         allowed = f"the classes 0 to {len(spec.classes) - 1}"
+    elif spec.task == "multilabel":
+        bad = ~((labels_S >= low) & (labels_S <= high))
+        allowed = "finite values only"
     else:
-        assert spec.low is not None  # dhmd/recipes.py checks both
-        assert spec.high is not None
-        low, high = spec.low, spec.high
         # Labels are float32 in the files: allow for their rounding.
         slack = spec.tolerance + 1e-6 * max(abs(low), abs(high))
         bad = ~((labels_S >= low - slack) & (labels_S <= high + slack))

@@ -1,8 +1,10 @@
-"""Where a file may come from: a web server's base address or a local folder."""
+"""Where a file may come from: a web server, a dataset on the Hugging Face hub, a local folder."""
 
 from __future__ import annotations
 
+import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -11,15 +13,19 @@ from dhmd.base.addresses import shown_address, without_credentials
 from dhmd.base.errors import DhmdError, first_line
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|https?:", re.IGNORECASE)
+_HUB = re.compile(r"hf://(?:datasets/)?([\w.-]+/[\w.-]+)(?:@([\w.%-]+))?((?:/[^/?#@]+)*)/?")
 _HINT = "write / ? # and @ of a user or password as %2F %3F %23 and %40"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Web:
-    """A base address. Credentials are stored apart from it, so that no message shows them."""
+    """A base address. Credentials are stored apart from it, so that no message shows them.
+
+    They are a user and a password, or a token.
+    """
 
     base: str
-    credentials: tuple[str, str] | None = field(default=None, repr=False)
+    credentials: tuple[str, str] | str | None = field(default=None, repr=False)
 
     def url(self, path: str) -> str:
         """Return the address of the file at a plain relative path below the base."""
@@ -44,7 +50,11 @@ Source = Web | Folder
 
 
 def parse_source(text: str, root: Path) -> Source:
-    """Read one source: an http(s) base address, or a folder (a relative one is below `root`).
+    """Read one source: an http(s) or hub address, or a folder (a relative one is below `root`).
+
+    `hf://owner/dataset@revision/folder` is a dataset on the Hugging Face hub; revision (main) and
+    folder may be absent. As with the hub's own clients, HF_ENDPOINT is the server, and the token of
+    HF_TOKEN or of the file that `hf auth login` wrote is sent to it.
 
     An @ in the path of an address is refused: in `https://user:12/34@host/x` it ends a password,
     which would be read as a server, a port and a path, sent and shown. A path writes it as %40.
@@ -56,6 +66,8 @@ def parse_source(text: str, root: Path) -> Source:
     address = text.strip()
     if not address:
         raise DhmdError("a source is empty: give an http(s) address or a folder")
+    if address.startswith("hf://"):
+        return _hub(address)
     if _SCHEME.match(address):
         return _web(address)
     written = without_credentials(text)
@@ -66,6 +78,25 @@ def parse_source(text: str, root: Path) -> Source:
             f"source {written} names an unknown home folder ({first_line(error)}): write its "
             "whole path"
         ) from error
+
+
+def _hub(address: str) -> Web:
+    found = _HUB.fullmatch(address)
+    if found is None or ".." in address.split("/"):
+        raise DhmdError(
+            f"source {shown_address(address)} is not hf://owner/dataset@revision/folder (write / "
+            "in a revision as %2F)"
+        )
+    repository, revision, folder = found.groups()
+    server = _web(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").base
+    cache = os.environ.get("HF_HOME") or "~/.cache/huggingface"
+    token = os.environ.get("HF_TOKEN", "").strip()
+    if not token:
+        path = Path(os.environ.get("HF_TOKEN_PATH") or f"{cache}/token").expanduser()
+        with suppress(OSError, ValueError):
+            token = path.read_text(encoding="utf-8").strip()
+    base = f"{server}/datasets/{repository}/resolve/{revision or 'main'}"
+    return Web(base=base + quote(folder, safe="/%"), credentials=token or None)
 
 
 def _web(address: str) -> Web:

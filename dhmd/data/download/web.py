@@ -30,6 +30,8 @@ logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 PARTIAL_FOLDER = Path(".dhmd") / "partial"
 BLOCK = 1 << 20  # bytes
 
+Credentials = tuple[str, str] | str | None  # user and password, or a token
+
 _LEAST = 1 << 10  # bytes that must arrive within each `timeout_s`
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MEANING = {401: "log-in needed", 403: "forbidden", 404: "not found", 410: "gone"}
@@ -72,6 +74,17 @@ class _Session(requests.Session):
         return target
 
 
+class _Token(requests.auth.AuthBase):
+    """Sends a token; requests removes it where the server redirects to another host."""
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self.token}"
+        return request
+
+
 class Transfer:
     """The transfer of one file, in `<root>/.dhmd/partial/<hash of the address>/`.
 
@@ -104,16 +117,14 @@ class Transfer:
         with lock:
             yield
 
-    def receive(
-        self, label: str, name: str, expected: Expected, credentials: tuple[str, str] | None
-    ) -> str:
+    def receive(self, label: str, name: str, expected: Expected, credentials: Credentials) -> str:
         """Receive the whole body, check it, and return its sha256.
 
         Args:
             label: for the progress bar.
             name: the file's name in the recipe.
             expected: bytes and sha256 that it must have.
-            credentials: user and password.
+            credentials: user and password, or a token.
 
         Raises:
             SourceFailure: the server does not give the file.
@@ -149,7 +160,7 @@ class Transfer:
     def _size(self) -> int:
         return self._partial.stat().st_size if self._partial.is_file() else 0
 
-    def _fetch(self, label: str, expected: Expected, credentials: tuple[str, str] | None) -> bool:
+    def _fetch(self, label: str, expected: Expected, credentials: Credentials) -> bool:
         """Receive the rest of the body; return whether a part of it was there before."""
         patience = self.patience
         retry = urllib3.Retry(
@@ -166,7 +177,9 @@ class Transfer:
                 session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
             session.headers["User-Agent"] = f"dhmd/{__version__}"
             session.headers["Accept-Encoding"] = "identity"
-            if credentials is not None:
+            if isinstance(credentials, str):
+                session.auth = _Token(credentials)
+            elif credentials is not None:
                 user, password = credentials
                 session.auth = requests.auth.HTTPBasicAuth(user.encode(), password.encode())
             while True:

@@ -1,6 +1,8 @@
 """Import corpora that come as one lab's feature files into the aligned features file.
 
-- `mmsa`: MMSA's feature pickles (`aligned_50.pkl`, `unaligned_50.pkl`, `unaligned_39.pkl`);
+- `mmsa`: MMSA's feature pickles (`aligned_50.pkl`, `unaligned_50.pkl`, `unaligned_39.pkl`) and
+  MulT's (`mosi_data.pkl`, `mosei_senti_data.pkl`, `iemocap_data.pkl`);
+- `dialogues`: DialogueRNN's pickles of IEMOCAP and MELD;
 - `urfunny`: UR-FUNNY's word-aligned pickles;
 - `mustard`: HKT's pickles of MUStARD (and of UR-FUNNY);
 - `arrays`: a folder of `.npz` or `.h5` files, one per split, with a user's own features.

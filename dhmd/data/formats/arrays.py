@@ -3,7 +3,8 @@
 Each file contains, for N utterances,
 
     ids      [N] text, `video[i]`, i the utterance's index in its video
-    labels   [N] numbers (classification: the class's index)
+    labels   [N] numbers (classification: the class's index), or [N, C] (multilabel: above 0 for
+             the classes that are present); another name is labels.column
     <key>    [ΣT, d] numbers, a modality's rows of all utterances one after the other
     <key>_offsets  [N + 1] whole numbers from 0 to ΣT: utterance n is rows offsets[n]:offsets[n + 1]
     <key>_names    [d] text (optional)
@@ -60,16 +61,17 @@ def read_arrays(job: ImportJob) -> Reading:
         DhmdError: a file is damaged or lacks an array, or shapes do not fit each other.
     """
     job.options()
-    splits = {split: _split(job.file(split), job) for split in SPLITS}
+    given = [split for split in SPLITS if job.labelled or split in job.recipe.sequences]
+    splits = {split: _split(job.file(split), job) for split in given}
     names: dict[str, tuple[str, ...]] = {}
-    for modality, first in splits["train"].modalities.items():
+    for modality, first in splits[given[0]].modalities.items():
         names[modality] = first.names or numbered(modality, first.width)
         for split in splits.values():
             width = split.modalities[modality].width
             if width != first.width:
                 raise DhmdError(
                     f"{split.path}: {modality} has {width} values per row, but {first.width} in "
-                    "train"
+                    f"{given[0]}"
                 )
     has_words = "text" in names and all(split.words is not None for split in splits.values())
     return Reading(
@@ -102,7 +104,12 @@ def load_arrays(path: Path) -> dict[str, Array]:
 def _split(path: Path, job: ImportJob) -> _Split:
     content, where = load_arrays(path), str(path)
     ids = texts(_value(content, "ids", where), where=f"{where}: ids")
-    labels = _value(content, "labels", where)
+    spec = job.recipe.labels
+    key = spec.column if isinstance(spec.column, str) else "labels"
+    labels_N = np.full(len(ids), np.nan)
+    if job.labelled:
+        labels = _value(content, key, where)
+        labels_N = label_values(labels, count=len(ids), where=f"{where}: {key}", spec=spec)
     modalities = {
         modality: _modality(content, job.recipe.modalities[modality], len(ids), where)
         for modality in job.recipe.modality_names
@@ -115,7 +122,7 @@ def _split(path: Path, job: ImportJob) -> _Split:
     return _Split(
         path=path,
         ids=ids,
-        labels_N=label_values(labels, count=len(ids), where=f"{where}: labels"),
+        labels_N=labels_N,
         modalities=modalities,
         words=words,
     )

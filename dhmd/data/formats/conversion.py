@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from dhmd.base.errors import DhmdError
+from dhmd.base.label_sets import encode_sets
 from dhmd.data.csd import segment_id, segment_row, video_of
+from dhmd.recipes import Labels
 
 Array = np.ndarray[Any, Any]
 
@@ -48,15 +50,39 @@ def number(value: object, *, where: str) -> float:
     raise DhmdError(f"{where} is not one number")
 
 
-def label_values(value: object, *, count: int, where: str) -> Array:
-    """Convert labels of shape [N] or [N, 1] to float64 [N]."""
-    labels_N = numbers(value, axes=None, where=where).astype(np.float64)
-    if labels_N.shape not in ((count,), (count, 1)):
+def label_values(value: object, *, count: int, where: str, spec: Labels | None = None) -> Array:
+    """Convert labels to float64 [N].
+
+    Args:
+        value: shape [N] or [N, 1]; of a multi-label task [N, C], or [N, C, 2] with two scores per
+            class, absent and present.
+        count: N.
+        where: the file and key, for messages.
+        spec: the recipe's labels; None takes the values as they are.
+    """
+    labels = numbers(value, axes=None, where=where).astype(np.float64)
+    if spec is not None and spec.task == "multilabel":
+        shape = [count, len(spec.classes)]
+        if list(labels.shape) == [*shape, 2]:
+            labels = np.where(np.isfinite(labels).all(-1), labels.argmax(-1), np.nan)
+        if list(labels.shape) == shape:
+            return encode_sets(labels)
         raise DhmdError(
-            f"{where} has shape {list(labels_N.shape)}, but must have shape [{count}], one label "
+            f"{where} has shape {list(labels.shape)}, but must have shape {shape}, one value per "
+            "utterance and class"
+        )
+    if labels.shape[:1] != (count,) or labels.size != count:
+        raise DhmdError(
+            f"{where} has shape {list(labels.shape)}, but must have shape [{count}], one label "
             "per utterance"
         )
-    return labels_N.reshape(count)
+    labels_N = labels.reshape(count)
+    return labels_N if spec is None else spec.scaled(labels_N)
+
+
+def whole_numbers(labels_N: Array) -> bool:
+    """Return whether labels may be classes: all are whole numbers from 0 up."""
+    return bool(len(labels_N) and (labels_N >= 0).all() and (labels_N == np.round(labels_N)).all())
 
 
 def joined_rows(parts: Iterable[Any], *, axes: int, where: str) -> Array:

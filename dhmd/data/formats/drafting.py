@@ -15,9 +15,10 @@ from dhmd.base.files import file_sha256
 from dhmd.config.modalities import MODALITIES, in_order
 from dhmd.data.aligned import SPLITS
 from dhmd.data.formats.arrays import load_arrays
-from dhmd.data.formats.conversion import label_values, numbers
+from dhmd.data.formats.conversion import label_values, numbers, whole_numbers
 from dhmd.data.formats.mmsa import LABELS, SEQUENCE, split_parts
 from dhmd.data.formats.pickles import load_pickle
+from dhmd.recipes import SCALE
 
 Array = np.ndarray[Any, Any]
 
@@ -32,6 +33,8 @@ def draft_recipe(
     padding: str = "marked",
     task: str | None = None,
     classes: Sequence[str] = (),
+    label_key: str | None = None,
+    scale: tuple[float, float] | None = None,
 ) -> str:
     """Return the text of a dataset config for the user's files, with every key in its place.
 
@@ -40,36 +43,45 @@ def draft_recipe(
         name: the dataset's name.
         path: the pickle, or the folder of arrays.
         padding: `options.padding`.
-        task: "regression" or "classification"; None decides by the labels.
+        task: "regression", "classification" or "multilabel"; None decides by the labels.
         classes: the names of the classes.
+        label_key: the array of the labels; None takes the format's own.
+        scale: the labels' range, which is mapped to -3 … 3; None takes labels as they are.
 
     Raises:
         DhmdError: a file is unsafe, damaged or not of the format, or the labels may be classes and
             neither `task` nor `classes` is given.
     """
-    kind: Literal["regression", "classification"] = "regression"
-    if classes or task == "classification":
-        kind = "classification"
-    if kind == "classification" and (not classes or task == "regression"):
-        raise DhmdError("--classes names the classes of a classification: give both or neither")
+    kind = task or ("classification" if classes else "regression")
+    if bool(classes) != (kind != "regression"):
+        raise DhmdError(
+            "--classes names the classes of a classification or of --multi-label: give both or "
+            "neither"
+        )
+    if scale is not None and kind != "regression":
+        raise DhmdError(f"--label-range is for a regression, but the task is {kind}")
     if format == "mmsa":
         files = {SEQUENCE: path}
-        id_key, key = "id", LABELS[kind]
+        id_key, key = None, label_key or LABELS[kind]
         parts = {
             f"{path}: {s}.": part for s, part in split_parts(load_pickle(path), str(path)).items()
         }
     else:
         files = {split: _array_file(path, split) for split in SPLITS}
-        id_key, key = "ids", "labels"
+        id_key, key = "ids", label_key or "labels"
         parts = {f"{file}: ": load_arrays(file) for file in files.values()}
     steps: dict[str, int] = {}
     labels = []
     for where, part in parts.items():
-        for required in (id_key, key):
+        for required in filter(None, (id_key, key)):
             if required not in part:
-                raise DhmdError(f"{where}{required} is missing")
-        count = np.size(part[id_key])
-        labels.append(label_values(part[key], count=count, where=f"{where}{key}"))
+                raise DhmdError(
+                    f"{where}{required} is missing; it has {', '.join(map(str, part))}: name the "
+                    "labels' key with --label-key"
+                )
+        if kind == "regression":
+            count = len(part[key])
+            labels.append(label_values(part[key], count=count, where=f"{where}{key}"))
         others = [m for m in part if f"{m}_offsets" in part or f"{m}_lengths" in part]
         for modality in in_order(m for m in (*MODALITIES, *others) if m in part):
             longest = _longest(part, modality, f"{where}{modality}")
@@ -96,11 +108,12 @@ def draft_recipe(
         "reference": None,
         "labels": {
             "sequence": None,
-            "column": 0,
+            "column": label_key or 0,
             "task": kind,
-            **_range(np.concatenate(labels), str(path), kind, task),
+            **_range(labels, str(path), task, scale),
             "tolerance": 0.0,
             "classes": list(classes) or None,
+            **({} if scale is None else {"scale": list(scale)}),
         },
         "planted": None,
         "folds": None,
@@ -131,17 +144,22 @@ def _longest(part: Mapping[str, Any], modality: str, where: str) -> int:
     return int(np.max(np.diff(numbers(offsets, axes=1, where=f"{where}_offsets")), initial=0))
 
 
-def _range(labels_N: Array, where: str, kind: str, task: str | None) -> dict[str, float | None]:
+def _range(
+    labels: Sequence[Array], where: str, task: str | None, scale: tuple[float, float] | None
+) -> dict[str, float | None]:
     """Return the range of a regression's labels in whole numbers; classes have none."""
-    if kind == "classification":
+    if not labels:
         return {"low": None, "high": None}
+    if scale is not None:
+        return {"low": float(-SCALE), "high": float(SCALE)}
+    labels_N = np.concatenate(labels)
     finite = labels_N[np.isfinite(labels_N)]
     if not finite.size or finite.min() == finite.max():
         raise DhmdError(f"{where}: all labels are the same, so there is nothing to learn")
-    if task is None and finite.min() >= 0 and (finite == np.round(finite)).all():
+    if task is None and whole_numbers(finite):
         raise DhmdError(
             f"{where}: all labels are whole numbers from {finite.min():g} to {finite.max():g}; "
-            "name the classes with --classes NAME,NAME,…, or say --task regression if they are "
-            "points on a scale"
+            "name the classes with --classes NAME,NAME,…, or say --task regression or "
+            "--label-range LOW HIGH if they are points on a scale"
         )
     return {"low": float(math.floor(finite.min())), "high": float(math.ceil(finite.max()))}

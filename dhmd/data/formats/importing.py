@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,8 +21,8 @@ from dhmd.base.progress import progress
 from dhmd.data.aligned import (
     ENCODER_SOURCE,
     SPLITS,
-    AlignedWriter,
     SegmentTable,
+    Tokens,
     aligned_writer,
     assign_splits,
     read_folds,
@@ -29,6 +30,8 @@ from dhmd.data.aligned import (
 from dhmd.data.alignment import (
     REPORTED_SHARE,
     AlignConfig,
+    Origin,
+    SegmentSink,
     TextWriter,
     WordEncoder,
     checked_labels,
@@ -36,6 +39,7 @@ from dhmd.data.alignment import (
     cleaned_sentence,
     cut_sentence,
 )
+from dhmd.data.formats.conversion import whole_numbers
 from dhmd.data.formats.reading import ImportJob, ProblemsFoundError, Reading, Segment
 from dhmd.data.text.subwords import Subwords
 from dhmd.data.text.writer import tokens_of
@@ -98,7 +102,7 @@ def import_corpus(
         names["text"] = encoder.feature_names
         sources = {**sources, ENCODER_SOURCE: encoder.source.digest}
     with aligned_writer(output, names, words=reading.has_words) as writer:
-        sink = writer if encoder is None else TextWriter(writer, encoder)
+        sink: SegmentSink = writer if encoder is None else TextWriter(writer, encoder)
         run.gather(sink)
         tokens = sink.finish() if isinstance(sink, TextWriter) else None
         folds = run.folds()
@@ -111,8 +115,8 @@ def import_corpus(
             SegmentTable(
                 name=recipe.name,
                 task=labels.task,
-                low=0.0 if labels.low is None else labels.low,
-                high=float(len(labels.classes) - 1) if labels.high is None else labels.high,
+                low=labels.range[0],
+                high=labels.range[1],
                 class_names=labels.classes,
                 alignment=alignment,
                 ids=tuple(row.id for row in rows),
@@ -131,6 +135,72 @@ def import_corpus(
     for sentence in job.problems.warnings():
         warn(f"{recipe.name}: {sentence}")
     return report
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Unlabelled:
+    """The utterances of files without labels; their rows are in the sink.
+
+    Attributes:
+        ids: N ids `video[i]`.
+        present_NM: whether an utterance has a modality.
+        has_words: whether the sink has their words.
+        tokens: the sub-words, if the encoder is trained with the model.
+        cut: by modality, the steps and how many of them are cut off.
+        notes: warnings for the user.
+    """
+
+    ids: tuple[str, ...]
+    present_NM: Array
+    has_words: bool
+    tokens: Tokens | None
+    cut: Mapping[str, tuple[int, int]]
+    notes: tuple[str, ...]
+
+
+def import_unlabelled(
+    recipe: Recipe,
+    raw: Path,
+    align: AlignConfig,
+    *,
+    alignment: Literal["word", "none"],
+    features: Mapping[str, Sequence[str]],
+    sink: SegmentSink,
+    encoder: WordEncoder | None = None,
+) -> Unlabelled:
+    """Read utterances to predict, as `import_corpus` reads a corpus, but without labels and folds.
+
+    Args:
+        features: the names of the features that each modality must have.
+
+    Raises:
+        DhmdError: the files are damaged or unsafe, or have other features.
+    """
+    job = replace(_job(recipe, raw, align, alignment, {}, None), labelled=False)
+    run = _Import(job, encoder)
+    for modality, names in run.reading.feature_names.items():
+        wanted = tuple(features[modality])
+        if tuple(names) != wanted and not (encoder is not None and modality == "text"):
+            count, most = len(names), len(wanted)
+            others = (pair for pair in zip(names, wanted, strict=False) if pair[0] != pair[1])
+            found, expected = next(others, ("", ""))
+            what = f"{count} features" if count != most else f"the feature {found}"
+            known = f"{most}" if count != most else expected
+            raise DhmdError(
+                f"{raw}: {modality} has {what}, but the model was trained on {known}: it can only "
+                "read features that were made in the same way"
+            )
+    text = None if encoder is None else TextWriter(sink, encoder)
+    run.gather(text or sink)
+    job.problems.stop_if_any(recipe.name)
+    return Unlabelled(
+        ids=tuple(row.id for row in run.rows),
+        present_NM=np.array([row.present for row in run.rows], dtype=bool),
+        has_words=run.reading.has_words,
+        tokens=None if text is None else text.finish(),
+        cut={m: (counts["steps"], counts["steps_cut"]) for m, counts in run.modalities.items()},
+        notes=tuple(job.problems.warnings()),
+    )
 
 
 def check_corpus(
@@ -220,7 +290,7 @@ class _Import:
         if lacking:
             raise DhmdError(f"features.text requires an encoder, but {lacking}: set it to words")
 
-    def gather(self, sink: AlignedWriter | TextWriter | None) -> None:
+    def gather(self, sink: SegmentSink | None) -> None:
         """Read all segments, clean and cut them, and write them to `sink` unless it is None."""
         job = self.job
         seen: set[str] = set()
@@ -259,13 +329,23 @@ class _Import:
             self.problems.stop_if_any(self.name)
             raise DhmdError(f"{self.name}: no segment is left to import")
         self._check_shares()
+        labels = self.job.recipe.labels
+        if (
+            labels.task == "regression"
+            and labels.scale is None
+            and whole_numbers(np.array([row.label for row in self.rows]))
+        ):
+            self.problems.warn(
+                "all labels are whole numbers from 0 up and are learnt as a regression: if they "
+                f"are classes, set labels.task and labels.classes of {self.job.recipe.source}"
+            )
 
     def _check_shares(self) -> None:
         """Report what is cleaned or cut, and modalities that are absent from many utterances."""
         total = len(self.rows)
         for modality, counts in self.modalities.items():
             absent = counts["segments_absent"]
-            if absent == total:
+            if absent == total and self.job.labelled:
                 self.problems.add(
                     "empty modality",
                     f"{self.name}: {modality} has no value in any utterance: leave it out of "
@@ -295,7 +375,9 @@ class _Import:
         )
 
     def _label(self, segment: Segment) -> float:
-        """Return the label, clipped within the recipe's tolerance."""
+        """Return the label, clipped within the recipe's tolerance; NaN if labels are not read."""
+        if not self.job.labelled:
+            return math.nan
         labels, problem = checked_labels(np.array([segment.label]), self.job.recipe.labels)
         if problem is not None:
             self.problems.add(
@@ -396,6 +478,11 @@ class _Import:
         return {
             "alignment": self.job.alignment,
             "format": self.job.recipe.format,
+            "origin": Origin.of_imported(
+                self.job.recipe,
+                self.job.align,
+                None if self.encoder is None else self.encoder.source,
+            ).as_json(),
             "videos": len({row.video for row in self.rows}),
             "segments": len(self.rows),
             "splits": {s: sum(row.split == s for row in self.rows) for s in SPLITS},

@@ -1,7 +1,10 @@
-"""MMSA's feature pickles: train/valid/test, each a dict of padded arrays `[N, T, d]`.
+"""MMSA's and MulT's feature pickles: train/valid/test, each a dict of padded arrays `[N, T, d]`.
 
-The file itself marks padding: by lengths where it has them, else by the mask in `text_bert`.
+MMSA's files mark padding: by lengths where they have them, else by the mask in `text_bert`.
 `options.padding` is needed only where neither is there or the side of the padding is unclear.
+MulT's files (`mosi_data.pkl`, `mosei_senti_data.pkl`, `iemocap_data.pkl`) mark none: for them it is
+`zeros`, which removes the rows of zeros at both ends. Their labels are `labels`, `[N, 1, 1]` or of
+IEMOCAP `[N, 4, 2]`; their ids are `[N, 3]`, video, start and end, or absent.
 
 Axes: N utterances, T steps, d features, K tokens.
 """
@@ -27,8 +30,12 @@ Array = np.ndarray[Any, Any]
 
 SEPARATOR = "$_$"
 SEQUENCE = "pickle"
-PADDINGS = ("marked", "start", "end", "none", "trailing_zeros")
-LABELS = {"regression": "regression_labels", "classification": "classification_labels"}
+PADDINGS = ("marked", "start", "end", "none", "zeros", "trailing_zeros")
+LABELS = {
+    "regression": "regression_labels",
+    "classification": "classification_labels",
+    "multilabel": "labels",
+}
 
 _CLIP = re.compile(r"[^0-9]*([0-9]{1,18})[^0-9]*")
 _TOLERATED = 1 / 20  # share of utterances that may contradict the others on the side of padding
@@ -90,13 +97,15 @@ def read_mmsa(job: ImportJob) -> Reading:
     (padding,) = job.options(padding=PADDINGS)
     path = job.file(SEQUENCE)
     where = str(path)
-    splits = {
-        split: _split(part, job, f"{where}: {split}")
-        for split, part in split_parts(load_pickle(path), where).items()
-    }
-    train = splits["train"]
+    parts = split_parts(load_pickle(path), where, job.labelled)
+    if not any("id" in part for part in parts.values()):
+        job.problems.warn("the file has no ids: every utterance counts as a video of its own")
+        for name, part in parts.items():
+            part["id"] = [f"{name}_{n}{SEPARATOR}0" for n in range(_count(part))]
+    splits = {name: _split(part, job, f"{where}: {name}") for name, part in parts.items()}
+    train = splits.get("train") or next(iter(splits.values()))
     for name in ("valid", "test"):
-        if len(splits[name].ids) > len(train.ids):
+        if job.labelled and len(splits[name].ids) > len(train.ids):
             job.problems.warn(
                 f"train has {len(train.ids)} utterances and {name} {len(splits[name].ids)}: make "
                 "sure that the splits are not swapped"
@@ -134,9 +143,14 @@ def read_mmsa(job: ImportJob) -> Reading:
     )
 
 
-def split_parts(content: object, where: str) -> dict[str, dict[str, Any]]:
-    """Return the three splits of a loaded file."""
+def split_parts(content: object, where: str, labelled: bool = True) -> dict[str, dict[str, Any]]:
+    """Return the three splits of a loaded file; without labels it may have some, or be one."""
     top = mapping(content, where=where)
+    if not labelled and "id" in top:
+        return {"test": top}
+    if not labelled and any(split in top for split in SPLITS):
+        found = [split for split in SPLITS if split in top]
+        return {split: mapping(top[split], where=f"{where}: {split}") for split in found}
     if any(split not in top for split in SPLITS):
         keys = ", ".join(repr(key)[:40] for key in list(top)[:8]) or "none"
         raise DhmdError(
@@ -154,7 +168,7 @@ def _split(part: Mapping[str, Any], job: ImportJob, where: str) -> _Split:
         return part[key]
 
     recipe = job.recipe
-    ids = texts(value("id"), where=f"{where}.id")
+    ids = _utterance_ids(value("id"), f"{where}.id")
     keys = {modality: recipe.modalities[modality] for modality in recipe.modality_names}
     features = {m: numbers(value(k), axes=3, where=f"{where}.{k}") for m, k in keys.items()}
     lengths = {
@@ -174,23 +188,50 @@ def _split(part: Mapping[str, Any], job: ImportJob, where: str) -> _Split:
             raise DhmdError(f"{where}.{what} has negative lengths")
     column = recipe.labels.column
     key = column if isinstance(column, str) else LABELS[recipe.labels.task]
-    labels = numbers(value(key), axes=None, where=f"{where}.{key}")
-    if labels.ndim == 2 and isinstance(column, int) and column < labels.shape[1]:
-        if column == 0 and labels.shape[1] > 1:
-            job.problems.warn(
-                f"{key} has {labels.shape[1]} columns, of which labels.column of {recipe.source} "
-                "takes the first"
-            )
-        labels = labels[:, column]
+    labels_N = np.full(len(ids), np.nan)
+    if job.labelled:
+        labels = numbers(value(key), axes=None, where=f"{where}.{key}")
+        several = recipe.labels.task != "multilabel" and labels.ndim == 2
+        if several and isinstance(column, int) and column < labels.shape[1]:
+            if column == 0 and labels.shape[1] > 1:
+                job.problems.warn(
+                    f"{key} has {labels.shape[1]} columns, of which labels.column of "
+                    f"{recipe.source} takes the first"
+                )
+            labels = labels[:, column]
+        labels_N = label_values(labels, count=len(ids), where=f"{where}.{key}", spec=recipe.labels)
     return _Split(
         where=where,
         ids=ids,
         features=features,
         valued={m: np.asarray(x_NTd.any(axis=2)) for m, x_NTd in features.items()},
         lengths=lengths,
-        labels_N=label_values(labels, count=len(ids), where=f"{where}.{key}"),
+        labels_N=labels_N,
         tokens=tokens,
     )
+
+
+def _count(part: Mapping[str, Any]) -> int:
+    """Return the number of utterances of a split without ids: the rows of its first array."""
+    return next((len(one) for one in part.values() if isinstance(one, list | np.ndarray)), 0)
+
+
+def _utterance_ids(value: Any, where: str) -> tuple[str, ...]:
+    """Return the ids of a split's utterances, `video$_$clip`.
+
+    Rows of a video, a start and an end (MulT's) are numbered within their video.
+    """
+    rows = value
+    if isinstance(value, np.ndarray) and value.ndim == 2:
+        rows = value.tolist()
+    if not isinstance(rows, list) or not rows or not isinstance(rows[0], list | tuple):
+        return texts(value, where=where)
+    clips: Counter[str] = Counter()
+    ids = []
+    for video in texts([row[0] for row in rows], where=where):
+        ids.append(f"{video}{SEPARATOR}{clips[video]}")
+        clips[video] += 1
+    return tuple(ids)
 
 
 def _tokens(value: object, where: str) -> tuple[Array, Array, Array]:
@@ -277,17 +318,19 @@ def _real_steps(
         shared = list(split.valued.values()) if split.aligned else [split.valued[modality]]
         real_NT: Array = np.any(shared, axis=0)
         # A step is real if it, or any step farther from the padding, has a value.
-        if padding == "start":
-            return np.maximum.accumulate(real_NT, axis=1)
-        return np.flip(np.maximum.accumulate(np.flip(real_NT, axis=1), axis=1), axis=1)
+        after_NT = np.maximum.accumulate(real_NT, axis=1)
+        until_NT = np.flip(np.maximum.accumulate(np.flip(real_NT, axis=1), axis=1), axis=1)
+        if padding == "zeros":
+            return after_NT & until_NT
+        return after_NT if padding == "start" else until_NT
     lengths = f"{job.recipe.modalities[modality]}_lengths"
     what = f"has neither {lengths} nor text_bert, which mark padding"
     if mask_NT is not None:
         what = f"has text_bert of {mask_NT.shape[1]} steps, but {modality} of {steps}"
         what += "" if modality == "text" else f", and no {lengths}"
     raise DhmdError(
-        f"{split.where} {what}: if rows of zeros at one side are padding, or if there is none, "
-        f"{_say_padding(job, 'start, end or none')}"
+        f"{split.where} {what}: if rows of zeros are padding, or if there is none, "
+        f"{_say_padding(job, 'start, end, zeros (either side) or none')}"
     )
 
 

@@ -6,7 +6,6 @@ same of its context, id, label). The words carry no vectors: these come from a G
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +17,13 @@ from dhmd.base.errors import DhmdError, first_line
 from dhmd.data.csd import segment_id
 from dhmd.data.formats.conversion import joined_rows, mapping, number, numbers, texts, video_id
 from dhmd.data.formats.pickles import load_pickle
-from dhmd.data.formats.reading import ImportJob, Reading, Segment, numbered
+from dhmd.data.formats.reading import ImportJob, Reading, Segment, numbered, one_in_ten
 from dhmd.data.formats.urfunny import OWN_SPLITS, leave_out_uneven, own_splits
 from dhmd.data.formats.vectors import read_vectors
 
 Array = np.ndarray[Any, Any]
 
 _INDEX = {"vision": 1, "audio": 2}  # in the tuple of a part
-_VALID_SHARE = 10  # one in ten of each class
 
 Fold = dict[str, tuple[str, ...]]
 
@@ -212,13 +210,9 @@ def _folds(job: ImportJob, kind: str, labels: Mapping[str, float]) -> dict[str, 
 def _fold(name: str, order: Sequence[str], test: set[str], labels: Mapping[str, float]) -> Fold:
     """Take one in ten of each class outside of `test` to validate on, by the ids' hash."""
     rest = [own_id for own_id in order if own_id not in test and own_id in labels]
-    valid: set[str] = set()
+    valid: set[object] = set()
     for label in sorted(set(labels.values())):
-        ranked = sorted(
-            (own_id for own_id in rest if labels[own_id] == label),
-            key=lambda own_id: hashlib.sha256(f"{name}:{own_id}".encode()).digest(),
-        )
-        valid.update(ranked[: max(1, len(ranked) // _VALID_SHARE)])
+        valid |= one_in_ten((own_id for own_id in rest if labels[own_id] == label), name)
     return {
         "train": tuple(own_id for own_id in rest if own_id not in valid),
         "valid": tuple(own_id for own_id in rest if own_id in valid),

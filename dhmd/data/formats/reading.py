@@ -5,8 +5,9 @@ Axes: T steps, d features, K tokens.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -83,6 +84,7 @@ class ImportJob:
         alignment: "word" or "none".
         sources: file -> sha256.
         folds_path: the recipe's folds file, if it names one.
+        labelled: whether labels are read; files to predict need neither labels nor all splits.
         problems: collects what the reader finds wrong and can skip.
     """
 
@@ -92,6 +94,7 @@ class ImportJob:
     alignment: Literal["word", "none"]
     sources: Mapping[str, str] = field(default_factory=dict)
     folds_path: Path | None = None
+    labelled: bool = True
     problems: Problems = field(default_factory=Problems)
 
     def file(self, sequence: str) -> Path:
@@ -173,6 +176,15 @@ class Reading:
     folds: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     own_fold: str | None = ONLY_FOLD
     notes: dict[str, object] = field(default_factory=dict)
+
+
+def one_in_ten(ids: Iterable[object], salt: str) -> set[object]:
+    """Return a tenth of the ids, at least one, by their hash, to validate on where a file has none.
+
+    Adding an id moves few others, and the order of the ids has no influence.
+    """
+    ranked = sorted(ids, key=lambda one: hashlib.sha256(f"{salt}:{one}".encode()).digest())
+    return set(ranked[: max(1, len(ranked) // 10)])
 
 
 def numbered(modality: str, width: int) -> tuple[str, ...]:

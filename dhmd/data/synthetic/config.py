@@ -68,6 +68,8 @@ class GeneratorConfig:
     vision_rate: _PerSecond = 3.0
     noise: NonNegativeFloat = 1.3  # standard deviation of the annotators' noise; unused in clean
     topic: Share = 0.06  # share of the ground truth's variance that the topic carries
+    # Share of the utterances whose words mean the opposite, which only a cue in the voice reveals.
+    interaction: Share = 0.0
     strength: StrengthConfig = field(default_factory=StrengthConfig)
     misleading: MisleadingConfig = field(default_factory=MisleadingConfig)
     exclusive: ExclusiveConfig = field(default_factory=ExclusiveConfig)

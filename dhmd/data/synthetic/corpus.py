@@ -117,7 +117,7 @@ def generate(config: GeneratorConfig, folder: Path, *, progress: Progress | None
         metadata=_metadata(config, "sentiment as annotated"),
         dimension_names=("sentiment score",),
     )
-    names, values = _ground_truth_columns(truth)
+    names, values = _ground_truth_columns(config, truth)
     write_sequence(
         folder / "planted.csd",
         root_name="generated truth",
@@ -151,7 +151,9 @@ def _segment_rows(
         yield video.id, rows.astype(np.float32), script.segments_S2.astype(np.float32)
 
 
-def _ground_truth_columns(truth: GroundTruth) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+def _ground_truth_columns(
+    config: GeneratorConfig, truth: GroundTruth
+) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     columns: dict[str, NDArray[Any]] = {"truth": truth.truth_N}
     for index, modality in enumerate(MODALITIES):
         columns[f"reliability_{modality}"] = on_grid(truth.reliability_NM[:, index])
@@ -162,6 +164,8 @@ def _ground_truth_columns(truth: GroundTruth) -> tuple[tuple[str, ...], NDArray[
         for part in range(EXCLUSIVE):
             column = on_grid(truth.exclusive_NME[:, index, part])
             columns[f"exclusive_{modality}_{part}"] = column
+    if config.interaction > 0:
+        columns["reversed"] = truth.reversed_N
     stacked = np.stack([column.astype(np.float64) for column in columns.values()], axis=1)
     return tuple(columns), stacked
 

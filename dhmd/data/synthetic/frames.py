@@ -26,6 +26,9 @@ from dhmd.data.synthetic.transcripts import Transcript
 _NUISANCES = 6  # latents per utterance that are unrelated to the label
 _SIGNAL, _NUISANCE, _SPEAKER, _CUE, _ENERGY = 2.0, 1.5, 0.4, 2.0, 1.0
 _CUE_SD = 0.3  # noise of the cue, on the scale (-1, 1) of the reliability
+# The cue that the words mean the opposite: a burst, centred here (shares of the utterance) or as
+# far from its end, mostly outside the swell. The width is the standard deviation of its shape.
+_BURST, _BURST_CENTRE, _BURST_WIDTH = 3.0, (0.1, 0.25), 0.08
 _LAG = {"audio": 0.1, "vision": -0.15}  # seconds behind the words
 
 _MISSING = {"audio": 0.01, "vision": 0.02}  # of the utterances
@@ -109,7 +112,28 @@ def draw_frames(
     noise_TD = rng.standard_normal((count + 1, d))
     noise_TD = 0.8 * noise_TD[1:] + 0.6 * noise_TD[:-1]  # neighbours are alike, variance 1
     speaker_D = _SPEAKER * rng.standard_normal(d)
+    if config.interaction > 0 and channel == "audio":
+        shown_TD += _bursts(config, video, truth.reversed_N[rows], position_T, segment_T, d)
     return on_grid(speaker_D + noise_TD + np.where(inside_T[:, None], shown_TD, 0.0)), intervals_T2
+
+
+def _bursts(
+    config: GeneratorConfig,
+    video: Video,
+    reversed_S: NDArray[np.bool_],
+    position_T: NDArray[np.float64],
+    segment_T: NDArray[np.int64],
+    dims: int,
+) -> NDArray[np.float64]:
+    """Return the cue [T, D] of the utterances whose words mean the opposite, zeros elsewhere."""
+    direction_D = stream(config.seed, "loadings", "interaction").standard_normal(dims)
+    direction_D *= _BURST / np.sqrt((direction_D**2).sum())
+    rng = stream(config.seed, "interaction", video.index)
+    centre_S = rng.uniform(*_BURST_CENTRE, video.segments)
+    centre_S = np.where(rng.random(video.segments) < 0.5, centre_S, 1.0 - centre_S)
+    distance_T = (position_T - centre_S[segment_T]) / _BURST_WIDTH
+    size_T = reversed_S[segment_T] * np.exp(-0.5 * distance_T**2)
+    return np.outer(size_T, direction_D)
 
 
 def absences(config: GeneratorConfig) -> dict[Channel, frozenset[int]]:

@@ -121,6 +121,7 @@ class GroundTruth:
         shared_NS, exclusive_NME: the latents behind the truth.
         reliability_NM: in (0, 1).
         cue_NM: the reliability that the features reveal (another utterance's in `no_cue`).
+        reversed_N: whether the text shows the opposite sentiment and the voice has the cue to it.
         shown_NMF: the latents as a modality shows them.
     """
 
@@ -131,6 +132,7 @@ class GroundTruth:
     exclusive_NME: Floats
     reliability_NM: Floats
     cue_NM: Floats
+    reversed_N: NDArray[np.bool_]
     shown_NMF: Floats
 
 
@@ -161,6 +163,11 @@ def draw(config: GeneratorConfig) -> GroundTruth:
         # Another utterance's reliability: the same values, but uninformative.
         cue_NM = stream(config.seed, "no cue").permuted(reliability_NM, axis=0)
 
+    shown_NMF = _shown(config, shared_NS, exclusive_NME, reliability_NM)
+    reversed_N = stream(config.seed, "interaction").random(n) < config.interaction
+    for sentiment in (0, SHARED):
+        shown_NMF[reversed_N, MODALITIES.index("text"), sentiment] *= -1.0
+
     return GroundTruth(
         truth_N=to_label(raw_N),
         label_N=to_label(label_N),
@@ -169,7 +176,8 @@ def draw(config: GeneratorConfig) -> GroundTruth:
         exclusive_NME=exclusive_NME,
         reliability_NM=reliability_NM,
         cue_NM=cue_NM,
-        shown_NMF=_shown(config, shared_NS, exclusive_NME, reliability_NM),
+        reversed_N=reversed_N,
+        shown_NMF=shown_NMF,
     )
 
 

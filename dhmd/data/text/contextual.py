@@ -116,6 +116,14 @@ class Contextual:
             yield n, one, vectors_TH
 
 
+class Untrained(Contextual):
+    """Split words for an encoder whose weights a model folder has; compute no vectors."""
+
+    def encode(self, passes: Sequence[Sequence[Subwords]], lengths: Sequence[int]) -> list[Array]:
+        """Return zeros, which the model replaces by the vectors of its own weights."""
+        return [np.zeros((steps, self.encoder.width), dtype=np.float32) for steps in lengths]
+
+
 def _of_one_length(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Yield batches of indices of entries of one length, shortest first."""
     batch: list[int] = []

@@ -260,6 +260,34 @@ def load_encoder(written: str | None, root: Path, *, device: torch.device | None
     return Encoder(files=files, digest=files.digest(), model=model, tokenizer=tokenizer)
 
 
+def load_architecture(folder: Path, digest: str) -> Encoder:
+    """Load an encoder without its weights, which a model folder has per seed.
+
+    Args:
+        folder: configuration and tokenizer.
+        digest: of the encoder that the fine-tuning began with.
+
+    Raises:
+        DhmdError: the extra is not installed, or a file is damaged.
+    """
+    transformers = _quiet()
+    try:
+        config = transformers.AutoConfig.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
+        model = transformers.AutoModel.from_config(
+            config, trust_remote_code=False, dtype=torch.float32, attn_implementation="eager"
+        )
+    except _READ_ERRORS as error:
+        raise DhmdError(
+            f"{folder} is no encoder that transformers can read: {first_line(error)[:300]}"
+        ) from error
+    model.pooler = None
+    model.eval().requires_grad_(False)
+    files = EncoderFiles(str(folder), folder.name, folder)
+    return Encoder(files=files, digest=digest, model=model, tokenizer=_load_tokenizer(folder))
+
+
 def _load_model(folder: Path) -> Any:
     try:
         model, found = _quiet().AutoModel.from_pretrained(

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic.dataclasses import dataclass
 
 from dhmd.config.schema import CONFIG
-from dhmd.data.aligned import AlignedWriter, Tokens
+from dhmd.data.aligned import Tokens
 from dhmd.data.text.subwords import Subwords
 
 Array = np.ndarray[Any, Any]
@@ -46,14 +46,21 @@ class WordEncoder(Protocol):
     ) -> list[Array]: ...
 
 
+class SegmentSink(Protocol):
+    """Takes the rows of segments, one modality after the other; an `AlignedWriter` is one."""
+
+    def append(self, modality: str, values: Array, lengths: Array) -> None: ...
+    def append_words(self, words: Sequence[str], intervals: Array, lengths: Array) -> None: ...
+
+
 class TextWriter:
-    """Passes segments on to a `AlignedWriter`, with the encoder's vectors as text.
+    """Passes segments on to another sink, with the encoder's vectors as text.
 
     Segments are encoded in blocks; text may come later than the other modalities, each keeps its
     own order. The sub-words are stored if the encoder is trained with the model.
     """
 
-    def __init__(self, writer: AlignedWriter, encoder: WordEncoder) -> None:
+    def __init__(self, writer: SegmentSink, encoder: WordEncoder) -> None:
         self._writer, self._encoder = writer, encoder
         self._keep_tokens = encoder.source.trained
         self._passes: list[Sequence[Subwords]] = []

@@ -31,6 +31,8 @@ WEIGHT = 1e-6  # of the copula loss
 class CM2(nn.Module):
     """Encoders, mixture marginals, copula, and fusion."""
 
+    title = "CM²"
+
     def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
         super().__init__()
         self.task, width = task, model.width

@@ -61,6 +61,7 @@ class PaperOptions:
 class DHMDPaper(nn.Module):
     """Decoupling, homogeneous and heterogeneous GD-Units, two dictionaries, fusion."""
 
+    title = "DHMD (paper's form)"
     Options = PaperOptions
 
     def __init__(
@@ -324,7 +325,7 @@ class GDUnit(nn.Module):
         return weights_BIJ.masked_fill(table_BIJ <= BLOCKED, 0.0)
 
     def loss(self, graph: Graph, batch: Batch) -> Tensor:
-        """Compute `Σ w_{i→j} |f(i) − f(j)|` over the edges (DMD, equation 8).
+        """Compute `Σ w_{i→j} |f(i) − f(j)|` over the edges, as in DMD.
 
         Teachers are detached; the weights are not, so that the loss trains them, as in DMD.
         """

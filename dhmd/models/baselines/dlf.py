@@ -44,6 +44,8 @@ class Features:
 class DLF(nn.Module):
     """Disentanglement, shared branch, language-focused attractor, fusion and heads."""
 
+    title = "DLF"
+
     def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
         super().__init__()
         self.task, self.names, width = task, tuple(inputs), model.width

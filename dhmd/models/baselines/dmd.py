@@ -81,6 +81,7 @@ class DMD(nn.Module):
         corpus: the greatest number of steps by modality, to which batches are padded.
     """
 
+    title = "DMD"
     Options = DMDOptions
 
     def __init__(
@@ -368,7 +369,7 @@ class GraphDistillation(nn.Module):
 
 
 def margin_loss(features_BMD: Tensor, classes_B: Tensor) -> Tensor:
-    """Margin loss over all 3B anchors: same class closer than other classes (DMD, equation 5).
+    """Margin loss over all 3B anchors: same class closer than other classes (DMD, `L_mar`).
 
     For every anchor i, the mean over positives j and negatives k (any utterance, any modality) of
     `max(0, 0.15 |y_i − y_k| − cos(i, j) + cos(i, k))`; the mean over anchors that have both.

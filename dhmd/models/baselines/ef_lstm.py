@@ -21,6 +21,8 @@ from dhmd.models.task import Task
 class EFLSTM(nn.Module):
     """An LSTM and a network of two layers."""
 
+    title = "EF-LSTM"
+
     def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
         super().__init__()
         self.names = tuple(inputs)

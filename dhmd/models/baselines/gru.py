@@ -15,6 +15,8 @@ from dhmd.models.task import Task
 class GRU(Learner):
     """A bidirectional GRU, the masked mean of its states, and a linear head."""
 
+    title = "GRU"
+
     def __init__(
         self, members: Members, task: Task, inputs: dict[str, int], model: ModelConfig
     ) -> None:

@@ -33,6 +33,7 @@ KERNELS = (3, 4, 5)
 class IFMMIN(nn.Module):
     """Encoders, invariant encoder, residual autoencoders, and classifiers of both stages."""
 
+    title = "IF-MMIN"
     min_modalities = 2
     pretraining_epochs = 10
 

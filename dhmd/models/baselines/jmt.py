@@ -29,6 +29,8 @@ JOINT = "joint"
 class JMT(nn.Module):
     """Encoders, joint representation, transformers, cross-attention of all pairs, fusion."""
 
+    title = "JMT"
+
     def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
         super().__init__()
         self.names, width = tuple(inputs), model.width

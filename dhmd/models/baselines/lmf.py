@@ -23,6 +23,8 @@ RANK = 3
 class LMF(nn.Module):
     """One sub-network and one low-rank factor per modality."""
 
+    title = "LMF"
+
     def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
         super().__init__()
         width, dropout = model.width, model.dropout.output
@@ -57,7 +59,7 @@ class LMF(nn.Module):
 
 
 def low_rank_fusion(vectors: dict[str, Tensor], factors: dict[str, Tensor]) -> Tensor:
-    """Return the product over modalities of `[1, z_m] W_m` for each rank, `[R, B, O]` (eq. 5)."""
+    """Return the product over modalities of `[1, z_m] W_m` for each rank, `[R, B, O]`."""
     product: Tensor | float = 1.0
     for name, z_BH in vectors.items():
         extended_BH = torch.cat([torch.ones_like(z_BH[:, :1]), z_BH], dim=1)

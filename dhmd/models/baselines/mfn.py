@@ -22,6 +22,8 @@ from dhmd.models.task import Task
 class MFN(nn.Module):
     """LSTMs, delta-memory attention network, multi-view gated memory, and an output network."""
 
+    title = "MFN"
+
     def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
         super().__init__()
         width, dropout = model.width, model.dropout.output
@@ -35,10 +37,10 @@ class MFN(nn.Module):
                 nn.Linear(2 * width, out),
             )
 
-        self.attention = network(2 * cells, 2 * cells)  # D_a, equation 1
-        self.update = network(2 * cells, memory)  # D_u, equation 3
-        self.retain_gate = network(2 * cells + memory, memory)  # D_γ1, equation 4
-        self.update_gate = network(2 * cells + memory, memory)  # D_γ2, equation 4
+        self.attention = network(2 * cells, 2 * cells)  # D_a
+        self.update = network(2 * cells, memory)  # D_u
+        self.retain_gate = network(2 * cells + memory, memory)  # D_γ1
+        self.update_gate = network(2 * cells + memory, memory)  # D_γ2
         self.memory = memory
         self.output = network(cells + memory, task.outputs)
 
@@ -69,12 +71,12 @@ class MFN(nn.Module):
         return output_BO
 
     def attended(self, both_BC: Tensor) -> Tensor:
-        """Weigh the cells of two successive steps by the attention network (equations 1 and 2)."""
+        """Weigh the cells of two successive steps by the attention network: DMAN."""
         weights_BC: Tensor = self.attention(both_BC).softmax(1)
         return weights_BC * both_BC
 
     def gated_memory(self, memory_BG: Tensor, attended_BC: Tensor) -> Tensor:
-        """Update the memory: `γ1 ⊙ u + γ2 ⊙ tanh(û)` (equations 3 to 5)."""
+        """Update the memory: `γ1 ⊙ u + γ2 ⊙ tanh(û)`."""
         joint = torch.cat([attended_BC, memory_BG], dim=1)
         retain_BG, add_BG = self.retain_gate(joint).sigmoid(), self.update_gate(joint).sigmoid()
         updated: Tensor = retain_BG * memory_BG + add_BG * self.update(attended_BC).tanh()

@@ -21,12 +21,14 @@ from dhmd.models.batch import Batch
 from dhmd.models.config import ModelConfig
 from dhmd.models.task import Task
 
-DIFFERENCE, SIMILARITY, RECONSTRUCTION = 0.1, 0.3, 1.0  # α, β, γ of equation 1
+DIFFERENCE, SIMILARITY, RECONSTRUCTION = 0.1, 0.3, 1.0  # α, β, γ of the overall loss
 MOMENTS = 5
 
 
 class MISA(nn.Module):
     """Representation learning in two subspaces, and fusion by a transformer layer."""
+
+    title = "MISA"
 
     def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
         super().__init__()
@@ -77,7 +79,7 @@ class MISA(nn.Module):
         return output_BO
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return `total = task + α difference + β similarity + γ reconstruction` (equation 1)."""
+        """Return `total = task + α difference + β similarity + γ reconstruction`."""
         utterances, private, shared = self._subspaces(batch)
         output_BO = self._output(private, shared)
         task = batch.mean(self.task.loss(output_BO, batch.labels_B))
@@ -118,14 +120,14 @@ class Utterance(nn.Module):
 
 
 def orthogonality(a_BH: Tensor, b_BH: Tensor) -> Tensor:
-    """Return the mean squared entry of `Âᵀ B̂`, centred columns and normalised rows (eq. 8)."""
+    """Return the mean squared entry of `Âᵀ B̂`, centred columns and normalised rows: `L_diff`."""
     first = functional.normalize(a_BH - a_BH.mean(0), dim=1)
     second = functional.normalize(b_BH - b_BH.mean(0), dim=1)
     return (first.T @ second).square().mean()
 
 
 def moment_discrepancy(a_BH: Tensor, b_BH: Tensor) -> Tensor:
-    """Return the distance of means plus those of central moments up to the fifth (equation 5)."""
+    """Return the distance of means plus those of central moments up to the fifth: CMD."""
     mean_a, mean_b = a_BH.mean(0), b_BH.mean(0)
     distance = _norm(mean_a - mean_b)
     for order in range(2, MOMENTS + 1):

@@ -21,7 +21,7 @@ from dhmd.models.config import ModelConfig
 from dhmd.models.learner import ParameterGroup
 from dhmd.models.task import Task
 
-CONTRAST, INFORMATION = 0.1, 0.1  # α and β of equation 12
+CONTRAST, INFORMATION = 0.1, 0.1  # α and β of the overall loss
 DIAGONAL = 1e-3
 ESTIMATION = "estimation"
 
@@ -29,6 +29,7 @@ ESTIMATION = "estimation"
 class MMIM(nn.Module):
     """LSTMs, estimators of mutual information, fusion, and predictors of each modality from it."""
 
+    title = "MMIM"
     phases = (ESTIMATION, "")
     alternate = "epoch"
 
@@ -73,7 +74,7 @@ class MMIM(nn.Module):
         return fused
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the losses of the phase: `−lld`, or equation 12."""
+        """Return the losses of the phase: `−lld`, or the overall loss."""
         vectors = self._vectors(batch)
         zero = batch.labels_B.new_zeros(())
         likelihood = sum(
@@ -97,7 +98,7 @@ class MMIM(nn.Module):
         return {"total": total, "task": task, "contrast": contrast, "information": information}
 
     def _entropy(self, vectors: dict[str, Tensor], batch: Batch) -> Tensor:
-        """Estimate the entropy of each modality from this batch and the one before (equation 6)."""
+        """Estimate the entropy of each modality from this batch and the one before."""
         if batch.epoch != self._epoch:
             self._memory, self._epoch = {}, batch.epoch
         total = batch.labels_B.new_zeros(())
@@ -125,14 +126,14 @@ class Estimator(nn.Module):
         self.project = nn.Sequential(nn.Linear(width, max(width // 4, 2)), nn.Tanh())
 
     def log_likelihood(self, x_BH: Tensor, y_BH: Tensor) -> Tensor:
-        """Return the mean of `−(y − μ)² / 2σ²`, summed over features (equation 3)."""
+        """Return the mean of `−(y − μ)² / 2σ²`, summed over features: `lld`."""
         error = (self.mean(x_BH) - y_BH).square()
         scaled: Tensor = error / (2 * self.log_variance(x_BH).exp())
         return -scaled.sum(1).mean()
 
 
 def contrastive_coding(x_BH: Tensor, predicted_BH: Tensor) -> Tensor:
-    """Return the noise-contrastive loss between a modality and its prediction (equation 10)."""
+    """Return the noise-contrastive loss between a modality and its prediction: CPC."""
     x = nn.functional.normalize(x_BH, dim=1)
     predicted = nn.functional.normalize(predicted_BH, dim=1)
     positive = (x * predicted).sum(1)

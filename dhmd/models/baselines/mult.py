@@ -21,6 +21,7 @@ from dhmd.models.task import Task
 class MulT(Learner):
     """Cross-modal transformers on the encoders' outputs, and a residual MLP."""
 
+    title = "MulT"
     min_modalities = 2
 
     def __init__(

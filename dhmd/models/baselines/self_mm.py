@@ -30,6 +30,8 @@ class SelfMM(nn.Module):
     `features_{name}_NH`, where `name` is a modality or `fusion`.
     """
 
+    title = "Self-MM"
+
     def __init__(
         self, inputs: dict[str, int], task: Task, model: ModelConfig, corpus: Corpus
     ) -> None:
@@ -70,7 +72,7 @@ class SelfMM(nn.Module):
         return found
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the weighted loss of all heads (equation 14), then update the labels."""
+        """Return the weighted loss of all heads, then update the labels."""
         rows = batch.index_B
         found = self._representations(batch)
         if batch.epoch <= 1:
@@ -105,7 +107,7 @@ class SelfMM(nn.Module):
             labels_N[rows] = old * labels_N[rows] + new * new_B
 
     def _centres(self, name: str) -> tuple[Tensor, Tensor]:
-        """Return the mean representation of positive and of negative labels (equation 8)."""
+        """Return the mean representation of positive and of negative labels: the class centres."""
         labels_N, features_NH = self._state("labels", name), self._state("features", name)
         centres = []
         for chosen_N in (labels_N > 0, labels_N < 0):
@@ -118,13 +120,13 @@ class SelfMM(nn.Module):
 
 
 def relative_distance(x_BH: Tensor, positive_H: Tensor, negative_H: Tensor) -> Tensor:
-    """Return `(D_n − D_p) / (D_p + ε)` of each row (equation 10)."""
+    """Return `(D_n − D_p) / (D_p + ε)` of each row: the relative distance."""
     to_positive: Tensor = torch.linalg.vector_norm(x_BH - positive_H, dim=1)
     to_negative: Tensor = torch.linalg.vector_norm(x_BH - negative_H, dim=1)
     return (to_negative - to_positive) / (to_positive + EPSILON)
 
 
 def generated_label(fused_B: Tensor, own_B: Tensor, of_fusion_B: Tensor) -> Tensor:
-    """Return the unimodal label from the multimodal one and relative distances (equation 13)."""
+    """Return the unimodal label from the multimodal one and relative distances."""
     ratio_B = own_B / (of_fusion_B + EPSILON)
     return 0.5 * ratio_B * fused_B + 0.5 * (fused_B + own_B - of_fusion_B)

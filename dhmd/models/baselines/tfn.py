@@ -23,6 +23,8 @@ from dhmd.models.task import Task
 class TFN(nn.Module):
     """One sub-network per modality, tensor fusion, and a network of three layers."""
 
+    title = "TFN"
+
     def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
         super().__init__()
         self.task, width, dropout = task, model.width, model.dropout.output
@@ -58,6 +60,6 @@ class TFN(nn.Module):
 
 
 def tensor_fusion(vectors: list[Tensor]) -> Tensor:
-    """Return the flattened outer product of `[1, z_m]`, `[B, Π (H_m + 1)]` (equation 4)."""
+    """Return the flattened outer product of `[1, z_m]`, `[B, Π (H_m + 1)]`."""
     extended = [torch.cat([torch.ones_like(z[:, :1]), z], dim=1) for z in vectors]
     return reduce(lambda a, b: (a[:, :, None] * b[:, None, :]).flatten(1), extended)

@@ -98,7 +98,7 @@ def step_mean(values: list[Tensor], batch: EnsembleBatch) -> Tensor:
 
 
 def margin_loss(pooled_EMBD: Tensor, batch: EnsembleBatch, *, task: Task, margin: float) -> Tensor:
-    """Compute `L_mar` (DMD, eq. 4), `[E]`.
+    """Compute `L_mar` (DMD), `[E]`.
 
     It is the mean over triplets (i, j, k) of `max(0, α_ik − cos(com_i, com_j) + cos(com_i, com_k))`
     with `α_ik = margin · |y_i − y_k|` (classification: 1 for a differing class). i is an utterance

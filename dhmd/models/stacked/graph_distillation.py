@@ -160,24 +160,14 @@ class GraphDistillationUnit(nn.Module):
         labels_EB = batch.labels_EB
         if self.config.edge_loss == "mixture":
             mixed_EBJO = torch.einsum("rbij,rbio->rbjo", weights_EBIJ, teachers_EBIO)
-            each_EBJ = self._mixture_loss(mixed_EBJO, labels_EB)
+            each_EBJ = self.task.prediction_loss(mixed_EBJO, labels_EB.unsqueeze(-1))
         else:
-            error_EBI = self._teacher_error(teachers_EBIO, labels_EB)
+            error_EBI = self.task.prediction_error(teachers_EBIO, labels_EB.unsqueeze(-1))
             scores = (-error_EBI / self.config.tau).unsqueeze(-1).expand_as(weights_EBIJ)
             wanted = over_present(scores, batch.present_EMB)
             log_ratio = wanted.clamp_min(1e-9).log() - weights_EBIJ.clamp_min(1e-9).log()
             each_EBJ = (wanted * log_ratio).sum(2)
         return self._over_targets(each_EBJ, batch)
-
-    def _mixture_loss(self, mixed_EBJO: Tensor, labels_EB: Tensor) -> Tensor:
-        if self.task.classes is None:
-            return (mixed_EBJO[..., 0] - labels_EB.unsqueeze(-1)).abs()
-        return -_of_label(mixed_EBJO, labels_EB).clamp_min(1e-6).log()
-
-    def _teacher_error(self, teachers_EBIO: Tensor, labels_EB: Tensor) -> Tensor:
-        if self.task.classes is None:
-            return (teachers_EBIO[..., 0] - labels_EB.unsqueeze(-1)).abs()
-        return 1 - _of_label(teachers_EBIO, labels_EB)
 
     def _over_targets(self, each_EBJ: Tensor, batch: EnsembleBatch) -> Tensor:
         """Sum over present targets that have another present modality, average over utterances."""
@@ -198,16 +188,6 @@ class GraphDistillationUnit(nn.Module):
         )
         each_EB = (edges_EPB * (1 - cosine_EPB) * counted).sum(1)
         return (each_EB * batch.weight_EB).sum(-1)
-
-
-def _of_label(values_EBMO: Tensor, labels_EB: Tensor) -> Tensor:
-    """Choose the value of each utterance's class, `[E, B, M]`.
-
-    It is a product, since the gradient of `gather` is a scatter (see `layers.masked_max`).
-    """
-    classes_O = torch.arange(values_EBMO.shape[-1], device=values_EBMO.device)
-    chosen = labels_EB[..., None, None] == classes_O
-    return (values_EBMO * chosen).sum(-1)
 
 
 def over_present(scores_EBIJ: Tensor, present_EMB: Tensor) -> Tensor:

@@ -65,17 +65,18 @@ def test_only_the_whole_study_replaces_its_page(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("benchmarks.studies.distillation.run_study", fake)
     monkeypatch.setattr("benchmarks.studies.page.page", lambda summary: f"page of {list(summary)}")
+    monkeypatch.setattr("benchmarks.studies.page.expectations", lambda summary: ["met"])
     page = tmp_path / "docs" / "results.md"
     page.parent.mkdir()
-    page.write_text("a\n<!-- table:study -->\n<!-- /table -->\n", "utf-8")
+    page.write_text("a\n<!-- table:distillation -->\n<!-- /table -->\n", "utf-8")
     assert main(["distillation", *words]) == 0
     captured = capsys.readouterr()
     if whole:
-        shown = f"a\n<!-- table:study -->\npage of {list(CORPORA)}\n<!-- /table -->\n"
+        shown = f"a\n<!-- table:distillation -->\npage of {list(CORPORA)}\n<!-- /table -->\n"
         assert page.read_text("utf-8") == shown
         assert (tmp_path / "metrics" / "studies" / "distillation.json").is_file()
     else:
-        assert page.read_text("utf-8") == "a\n<!-- table:study -->\n<!-- /table -->\n"
+        assert page.read_text("utf-8") == "a\n<!-- table:distillation -->\n<!-- /table -->\n"
         assert not (tmp_path / "metrics").exists()
         assert captured.out.startswith("page of [")
         assert "docs/results.md are not changed" in captured.err

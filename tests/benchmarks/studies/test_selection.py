@@ -7,11 +7,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from benchmarks.studies.__main__ import main
-from benchmarks.studies.selection import ranked, select, selected_scores, table
+from benchmarks.studies.kept import selected_scores
+from benchmarks.studies.selection import ranked, select, table, written
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import read_corpus
 from tests.training.corpora import tiny_cache
@@ -19,17 +21,16 @@ from tests.training.corpora import tiny_cache
 ROOT = Path(__file__).parents[3]
 
 
-def test_the_lowest_mean_is_chosen_for_each_model_and_the_first_of_equals() -> None:
-    scores = {
-        "recipe": {"dhmd": [1.0, 1.2], "gru": [1.1, 1.1]},
-        "wider": {"dhmd": [0.9, 1.1], "gru": [1.1, 1.1]},
+def test_the_lowest_mean_is_chosen_and_the_first_of_equals() -> None:
+    found = {
+        "dhmd": ranked({"recipe": [1.0, 1.2], "wider": [0.9, 1.1]}),
+        "gru": ranked({"recipe": [1.1, 1.1], "wider": [1.1, 1.1]}),
     }
-    found = ranked(scores)
     assert found["dhmd"]["chosen"] == "wider"
     assert found["gru"]["chosen"] == "recipe"
     assert found["dhmd"]["candidates"]["recipe"]["mean"] == pytest.approx(1.1)
     assert found["dhmd"]["candidates"]["recipe"]["std"] == pytest.approx(0.02**0.5)
-    assert "| wider | **1.000 ± 0.141** | 1.100 ± 0.000 |" in table(found)
+    assert "| dhmd | 1.100 ± 0.141 | **1.000 ± 0.141** |" in table(found)
 
 
 def write_history(path: Path, rows: list[tuple[str, int, str, float]]) -> Path:
@@ -80,7 +81,8 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_selection_scores_every_candidate_and_keeps_what_is_done(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["selection", "demo", "--seeds", "1", "2", "--processes", "1"]
+    command = ["selection", "demo", "--models", "gru", "dhmd"]
+    command += ["--seeds", "1", "2", "--processes", "1"]
     assert main(command) == 0
     path = repository / "metrics" / "studies" / "selection-demo.json"
     found = json.loads(path.read_text("utf-8"))
@@ -90,12 +92,67 @@ def test_a_selection_scores_every_candidate_and_keeps_what_is_done(
         assert set(scores) == {"recipe", "faster"}
         assert scores["recipe"] != scores["faster"]
         assert entry["chosen"] == min(scores, key=lambda name: scores[name])
-    assert "| faster |" in capsys.readouterr().out
+    assert "| model | recipe | faster |" in capsys.readouterr().out
     kept = sorted((repository / ".dhmd" / "studies").rglob("*.json"))
+    assert len(kept) == 4
     before = [path.stat().st_mtime_ns for path in kept]
     assert main(command) == 0
     assert [path.stat().st_mtime_ns for path in kept] == before
     assert json.loads(path.read_text("utf-8")) == found
+
+
+def test_words_are_shuffled_within_their_utterances(repository: Path) -> None:
+    command = ["selection", "demo", "--models", "gru", "--seeds", "1", "--processes", "1"]
+    assert main([*command, "--candidates", "recipe", "--shuffle-words"]) == 0
+    path = repository / "metrics" / "studies" / "selection-demo-shuffled.json"
+    assert list(json.loads(path.read_text("utf-8"))["gru"]["candidates"]) == ["recipe"]
+    copy = repository / ".dhmd" / "studies" / "selection-demo" / "shuffled.h5"
+    old, new = (read_corpus(p) for p in (repository / "data/aligned/demo.h5", copy))
+    moved = 0
+    for before, after in zip(old.features["text"], new.features["text"], strict=True):
+        assert sorted(map(tuple, before)) == sorted(map(tuple, after))
+        moved += not np.array_equal(before, after)
+    assert moved > 10
+    assert np.array_equal(old.features["audio"].values, new.features["audio"].values)
+    with pytest.raises(DhmdError, match="--candidates names 'longer', but must name some of rec"):
+        select(repository, "demo", models=["gru"], names=["longer"], seeds=(1,), processes=1)
+
+
+def test_a_dataset_without_candidates_of_its_own_has_the_shared_ones(repository: Path) -> None:
+    own, shared = (written(repository, name) for name in ("demo", "mosei"))
+    assert list(own[1]) == ["faster"]
+    assert shared[0].name == "default.yaml"
+    assert len(shared[1]) >= 6
+
+
+def test_all_models_are_compared_with_the_settings_that_were_selected(repository: Path) -> None:
+    (repository / "docs").mkdir()
+    page = repository / "docs" / "results.md"
+    page.write_text(
+        "a\n<!-- table:models -->\n<!-- /table -->\n<!-- table:x -->\nb\n<!-- /table -->\n"
+    )
+    studies = repository / "metrics" / "studies"
+    studies.mkdir(parents=True)
+    (studies / "selection-demo.json").write_text('{"gru": {"chosen": "faster"}}', "utf-8")
+    command = ["models", "demo", "--models", "gru", "mult", "--seeds", "1", "2"]
+    assert main(command) == 0
+    found = json.loads((studies / "models-demo.json").read_text("utf-8"))
+    assert list(found["models"]) == ["dhmd", "gru", "mult"]
+    candidates = {name: entry["candidate"] for name, entry in found["models"].items()}
+    assert candidates == {"dhmd": "recipe", "gru": "faster", "mult": "recipe"}
+    gru = found["models"]["gru"]
+    difference = gru["test"]["mae"]["mean"] - found["models"]["dhmd"]["test"]["mae"]["mean"]
+    assert gru["test"]["mae"]["difference"] == pytest.approx(difference)
+    assert gru["parameters"] > 0
+    assert gru["seconds"] > 0
+    assert len(gru["valid"]) == 2
+    assert {"text", "noise for text", "random 50 %"} <= set(gru["missing"])
+    text = page.read_text("utf-8")
+    assert "| **DHMD** |" in text
+    assert text.endswith("<!-- table:x -->\nb\n<!-- /table -->\n")
+    assert main(command) == 0
+    again = json.loads((studies / "models-demo.json").read_text("utf-8"))
+    assert again == found
 
 
 def test_test_labels_cannot_be_seen(repository: Path) -> None:
@@ -119,21 +176,20 @@ def test_test_labels_cannot_be_seen(repository: Path) -> None:
 def test_bad_candidates_are_one_sentence(repository: Path, text: str, sentence: str) -> None:
     (repository / "recipes" / "candidates" / "demo.yaml").write_text(text, "utf-8")
     with pytest.raises(DhmdError, match=sentence):
-        select(repository, "demo", seeds=(1,), processes=1)
+        select(repository, "demo", models=["gru"], seeds=(1,), processes=1)
 
 
 def test_what_is_missing_is_named(repository: Path) -> None:
-    (repository / "recipes" / "candidates" / "demo.yaml").unlink()
-    with pytest.raises(DhmdError, match=r"candidates.demo\.yaml is not there"):
-        select(repository, "demo", seeds=(1,), processes=1)
+    with pytest.raises(DhmdError, match="--models names 'grue', but must name some of dhmd, "):
+        select(repository, "demo", models=["grue"], seeds=(1,), processes=1)
     (repository / "data" / "aligned" / "demo.h5").unlink()
     with pytest.raises(DhmdError, match="run `dvc repro align@demo` first"):
-        select(repository, "demo", seeds=(1,), processes=1)
+        select(repository, "demo", models=["gru"], seeds=(1,), processes=1)
 
 
 def test_a_kept_score_that_is_cut_short_is_named(repository: Path) -> None:
-    select(repository, "demo", seeds=(1,), processes=1)
+    select(repository, "demo", models=["gru"], seeds=(1,), processes=1)
     for kept in (repository / ".dhmd" / "studies").rglob("*.json"):
-        kept.write_text('{"dhmd": [', "utf-8")
-    with pytest.raises(DhmdError, match=r"recipe\.json is not readable: delete it"):
-        select(repository, "demo", seeds=(1,), processes=1)
+        kept.write_text('{"valid": [', "utf-8")
+    with pytest.raises(DhmdError, match=r"recipe-\w+\.json is not readable: delete it"):
+        select(repository, "demo", models=["gru"], seeds=(1,), processes=1)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from dhmd.data.aligned import CorpusData, Ragged, Tokens
+from dhmd.data.aligned import Tokens
+from tests.aligned_files import CorpusData, ragged
 
 SPLITS_OF_VIDEOS = ("train", "train", "train", "valid", "test", "test")
 
@@ -44,14 +45,14 @@ def small_corpus(**changes: Any) -> CorpusData:
         modalities=("text", "audio"),
         feature_names={"text": ("a", "b", "c"), "audio": ("f0", "energy")},
         features={
-            "text": Ragged.from_rows([rng.normal(5, 2, (n, 3)) for n in lengths]),
-            "audio": Ragged.from_rows([rng.normal(size=(n, 2)) for n in lengths]),
+            "text": ragged([rng.normal(5, 2, (n, 3)) for n in lengths]),
+            "audio": ragged([rng.normal(size=(n, 2)) for n in lengths]),
         },
         present_NM=present,
         labels_N=rng.uniform(-3, 3, 12).astype(np.float32),
         folds={"standard": np.repeat(SPLITS_OF_VIDEOS, 2)},
         words=tuple(tuple(f"wörd{t}" for t in range(n)) for n in lengths),
-        word_intervals=Ragged.from_rows(
+        word_intervals=ragged(
             [np.stack([np.arange(n), np.arange(n) + 0.5], axis=1) for n in lengths], np.float64
         ),
         planted={"reliability/audio": np.linspace(0, 1, 12), "truth": rng.normal(size=12)},

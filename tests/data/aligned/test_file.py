@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from dhmd.base.errors import DhmdError
-from dhmd.data.aligned import Ragged, aligned_writer, read_corpus, read_identity, write_aligned
+from dhmd.data.aligned import Ragged, aligned_writer, read_corpus, read_identity
+from tests.aligned_files import ragged, write_aligned
 from tests.data.aligned.corpora import small_corpus
 
 
@@ -91,7 +92,7 @@ def test_statistics_hold_over_many_blocks_and_far_from_zero(
     monkeypatch.setattr("dhmd.data.aligned.writer._STATISTICS_ROWS_BYTES", 8 * 3 * 2)
     rng = np.random.default_rng(0)
     lengths = small_corpus().features["text"].lengths
-    far = Ragged.from_rows([rng.normal(1e4, 1e-1, (n, 3)) for n in lengths])
+    far = ragged([rng.normal(1e4, 1e-1, (n, 3)) for n in lengths])
     corpus = read_corpus(written(tmp_path, features={**small_corpus().features, "text": far}))
     rows = far.values[: far.offsets[6]].astype(np.float64)
     np.testing.assert_allclose(corpus.statistics["text"].mean_d, rows.mean(axis=0), rtol=1e-12)
@@ -170,8 +171,8 @@ def test_appending_piece_by_piece_is_the_same_corpus(
     data = small_corpus()
     with aligned_writer(tmp_path / "y.h5", data.feature_names, words=True) as writer:
         for n in range(12):
-            for modality, ragged in data.features.items():
-                writer.append(modality, ragged[n], np.array([len(ragged[n])]))
+            for modality, own in data.features.items():
+                writer.append(modality, own[n], np.array([len(own[n])]))
         assert data.words is not None
         assert data.word_intervals is not None
         for n in range(12):
@@ -304,7 +305,7 @@ def test_features_must_be_finite_fit_and_align(tmp_path: Path) -> None:
     text = data.features["text"]
     bad = text.values.copy()
     bad[4, 1] = -np.inf
-    longer = Ragged.from_rows([np.zeros((2, 3))] * 12)
+    longer = ragged([np.zeros((2, 3))] * 12)
     for wrong, sentence in (
         (Ragged(bad, text.offsets), "features of text are not finite"),
         (Ragged(text.values[:-1], text.offsets), "have shape (24, 3), expected (25, 3)"),
@@ -321,7 +322,7 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 from dhmd.base.errors import DhmdError
-from dhmd.data.aligned import write_aligned
+from tests.aligned_files import write_aligned
 from tests.data.aligned.corpora import small_corpus
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)

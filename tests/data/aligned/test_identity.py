@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dhmd.data.aligned import Ragged, read_identity, write_aligned
+from dhmd.data.aligned import Ragged, read_identity
+from tests.aligned_files import write_aligned
 from tests.data.aligned.corpora import small_corpus
 
 

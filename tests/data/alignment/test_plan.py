@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from dhmd.base.errors import DhmdError
-from dhmd.data.alignment import AlignConfig, EncoderSource, Origin, Plan
+from dhmd.data.alignment import AlignConfig, EncoderSource, Origin, Plan, Sequences
 from tests.data.alignment.files import generated_recipe
 
 CONFIG = AlignConfig(
@@ -26,11 +28,23 @@ def plan() -> Plan:
     return Plan(recipe=recipe, config=CONFIG, alignment="none", epsilon=1e-3)
 
 
+def origin() -> Origin:
+    """The origin of files of which one records its extractor."""
+    made: dict[str, dict[str, object]] = {"acoustic": {"extractor": {"name": "openSMILE"}}}
+    names = ("words", "vectors", "acoustic", "visual")
+    opened = {name: SimpleNamespace(metadata=made.get(name, {})) for name in names}
+    return Origin.of(plan(), cast(Sequences, opened))
+
+
+def test_the_extractors_of_the_features_are_recorded() -> None:
+    assert origin().extractors == {"acoustic": {"name": "openSMILE"}}
+
+
 def test_json_and_back_gives_the_same_plan() -> None:
-    origin = Origin.of(plan())
-    back = Origin.from_json(json.loads(json.dumps(origin.as_json())), "model.json")
-    assert back == origin
-    bundled = replace(origin, encoder=EncoderSource(digest="ab" * 32))
+    stored = origin()
+    back = Origin.from_json(json.loads(json.dumps(stored.as_json())), "model.json")
+    assert back == stored
+    bundled = replace(stored, encoder=EncoderSource(digest="ab" * 32))
     assert Origin.from_json(json.loads(json.dumps(bundled.as_json())), "model.json") == bundled
     again = back.plan("random", "none", ["text", "audio", "vision"])
     assert again.config == CONFIG
@@ -40,7 +54,7 @@ def test_json_and_back_gives_the_same_plan() -> None:
 
 
 def test_names_at_the_source_are_kept_without_folders_and_labels() -> None:
-    assert Origin.of(plan()).files == {
+    assert origin().files == {
         "words": "words_v2.csd",
         "vectors": "vectors_v2.csd",
         "acoustic": "acoustic_v2.csd",
@@ -54,16 +68,17 @@ def test_names_at_the_source_are_kept_without_folders_and_labels() -> None:
         ({"epsilon": 0}, "epsilon"),
         ({"align": {"max_steps": 0}}, "origin.align.max_steps"),
         ({"extra": 1}, "extra"),
-        ({"reference": None}, "origin.reference"),
+        ({"format": "tape"}, "origin.format"),
+        ({"reference": None}, "origin: reference is null"),
     ],
 )
 def test_what_is_no_origin_is_refused(change: dict[str, object], sentence: str) -> None:
-    value = {**Origin.of(plan()).as_json(), **change}
+    value = {**origin().as_json(), **change}
     with pytest.raises(DhmdError, match=sentence.replace(".", r"\.")) as caught:
         Origin.from_json(value, "some/model.json")
     assert "some/model.json" in str(caught.value)
 
 
 def test_unknown_modalities_are_refused() -> None:
-    with pytest.raises(DhmdError, match="random was not aligned from such sequences"):
-        Origin.of(plan()).plan("random", "word", ["smell"])
+    with pytest.raises(DhmdError, match="random was not made of such sequences"):
+        origin().plan("random", "word", ["smell"])

@@ -11,7 +11,7 @@ import pytest
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import Corpus
 from dhmd.data.alignment import AlignConfig, Origin, check_corpus
-from dhmd.prediction.utterances import read_csd_folder
+from dhmd.prediction.sequences import read_sequences
 from tests.data.alignment.files import (
     RATES,
     SEGMENTS,
@@ -73,7 +73,7 @@ def predicted(folder: Path, entries: Entries, segments: bool = True) -> tuple[An
     paths = write_files(folder, entries)
     labels = folder / "segments"
     labels.mkdir()
-    found = read_csd_folder(
+    found = read_sequences(
         folder,
         paths["labels"].rename(labels / "labels.csd") if segments else None,
         origin=Origin.from_json(report["origin"], "model.json"),
@@ -163,7 +163,7 @@ def test_test_videos_without_labels_are_reported(tmp_path: Path) -> None:
 def test_prediction_keeps_incomplete_videos_too(tmp_path: Path) -> None:
     found, notes = predicted(tmp_path, without_audio())
     assert len(found.ids) == len(VIDEOS) * SEGMENTS
-    lengths = dict(zip(found.ids, found.lengths[1], strict=True))
+    lengths = dict(zip(found.ids, found.lengths["audio"], strict=True))
     assert lengths["te0[0]"] == 0
     assert lengths["te1[0]"] == 4
     assert (
@@ -330,7 +330,7 @@ def test_bad_values_are_cleaned_and_counted_in_every_type(tmp_path: Path, dtype:
     assert corpus.report["modalities"]["audio"]["values_cleaned"] == bad
     found, notes = predicted(tmp_path / "new", entries)
     assert sentence in notes
-    assert np.isfinite(found.values[1]).all()
+    assert np.isfinite(found.values["audio"]).all()
 
 
 def test_one_huge_value_does_not_ruin_the_normalisation(tmp_path: Path) -> None:

@@ -272,3 +272,33 @@ def test_a_full_disk_is_said_before_the_body(served, project, monkeypatch):
 def test_a_state_folder_that_cannot_be_written_is_said(served, project):
     (project.root / ".dhmd").write_text("a file")
     assert "cannot write" in project.refused(served)
+
+
+def test_a_dataset_on_the_hub(server, project, monkeypatch, tmp_path):
+    recipe = FakeRecipe(format="x", sequences={"a": FakeSequence("part/a b.bin")})
+    path = "/datasets/me/emotions/resolve/v1.0/raw/part/a%20b.bin"
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setenv("HF_TOKEN", "hf_word")
+    with running() as store:
+        store.files["/signed"] = whole(b"abc")
+        target = f"http://localhost:{store.server_address[1]}/signed"
+        server.files[path] = status(302, Location=target)
+        project.get(replace(recipe, sources=("hf://me/emotions@v1.0/raw",)))
+        assert project.read("a b.bin") == b"abc"
+        assert server.asked[0][1]["Authorization"] == "Bearer hf_word"
+        assert "Authorization" not in store.asked[0][1]  # the token is for the hub alone
+
+    other = replace(project, root=tmp_path / "other")
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    (tmp_path / "token").write_text("hf_file\n")
+    message = other.refused(replace(recipe, sources=("hf://datasets/me/private",)))
+    assert "/datasets/me/private/resolve/main: not found (404)" in message
+    assert server.asked[-1][1]["Authorization"] == "Bearer hf_file"
+    assert "hf_file" not in message
+
+
+@pytest.mark.parametrize("source", ["hf://me", "hf://me/x?y", "hf://me/x@a@b", "hf://me/x/../y"])
+def test_other_addresses_of_the_hub_are_refused(source, project):
+    recipe = FakeRecipe(sources=(source,), sequences={"a": FakeSequence("a.bin")})
+    assert "is not hf://owner/dataset@revision/folder" in project.refused(recipe)

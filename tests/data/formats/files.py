@@ -214,3 +214,62 @@ def write_arrays(
             for key, value in part.items():
                 text = value.dtype.kind == "U"
                 file.create_dataset(key, data=value.tolist() if text else value)
+
+
+def dialogue_content(layout: str = "iemocap", *, seed: int = 0) -> tuple[Any, ...]:
+    """DialogueRNN's tuples of IEMOCAP and MELD, with and without vision, narrowed.
+
+    IEMOCAP's dialogues are text and its splits sets (Python 2 wrote it); MELD's are whole numbers
+    and lists. The vectors of a class lie around a centre of its own.
+    """
+    rng = np.random.default_rng(seed)
+    iemocap = layout == "iemocap"
+    count, classes = 26, 6 if iemocap else 7
+    names: list[Any] = [f"Ses0{n % 5 + 1}F_impro{n:02d}" if iemocap else n for n in range(count)]
+    lengths = {name: int(rng.integers(3, 9)) for name in names}
+    labels = {name: rng.integers(0, classes, n).tolist() for name, n in lengths.items()}
+    centres = {m: rng.normal(size=(classes, width)) for m, width in WIDTHS.items()}
+
+    def vectors(modality: str) -> dict[Any, Any]:
+        return {
+            name: [centres[modality][c] + rng.normal(size=WIDTHS[modality]) for c in own]
+            for name, own in labels.items()
+        }
+
+    ids, speakers = {}, {}
+    for name, n in lengths.items():
+        ids[name] = [f"{name}_F{i:03d}" if iemocap else i for i in range(n)]
+        speakers[name] = ["MF"[i % 2] if iemocap else [1, 0] for i in range(n)]
+    sentences = {name: [f"sentence {i} of it" for i in range(n)] for name, n in lengths.items()}
+    train, test = names[:20], names[20:]
+    splits = (set(train), set(test)) if iemocap else (train, test)
+    text, audio, vision = (vectors(modality) for modality in WIDTHS)
+    if iemocap:
+        return (ids, speakers, labels, text, audio, vision, sentences, *splits)
+    sentiment = {name: [c % 3 for c in own] for name, own in labels.items()}
+    middle = (audio, vision) if layout == "meld_vision" else (audio,)
+    return (ids, speakers, labels, text, *middle, sentences, *splits, sentiment)
+
+
+def mult_splits(*, classes: int | None = 4, ids: bool = False, seed: int = 0) -> dict[str, Any]:
+    """MulT's word-aligned pickles: IEMOCAP's (labels `[N, 4, 2]`, no ids), or MOSI's.
+
+    IEMOCAP's steps of zeros are at the start, MOSI's at the end; audio has −inf.
+    """
+    content = {}
+    for split, part in mmsa_splits(seed=seed).items():
+        rng = np.random.default_rng(seed + len(split))
+        count = len(part["id"])
+        own = {modality: part[modality].astype(np.float64) for modality in WIDTHS}
+        own["audio"][0, 0, 0] = -np.inf
+        if classes is None:
+            own["labels"] = part["regression_labels"][:, None, None]
+        else:
+            own = {m: x_NTd[:, ::-1] for m, x_NTd in own.items()}
+            present = rng.integers(0, 2, (count, classes))
+            own["labels"] = np.eye(2)[present]
+        if ids:
+            rows = [[name.split("$")[0].encode(), b"0.5", b"2.25"] for name in part["id"]]
+            own["id"] = np.array(rows)
+        content[split] = own
+    return content

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
+from dhmd.base.label_sets import decode_sets
 from dhmd.cli import main
 from dhmd.cli.layout import histogram, share, size, table
-from dhmd.data.aligned import read_corpus
+from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.csd import write_sequence
 from dhmd.data.download import download, read_received
 from dhmd.data.formats import import_corpus
-from dhmd.recipes import load_recipe
+from dhmd.recipes import Recipe, load_recipe
 from dhmd.settings import load_params
 from tests.data.formats.files import array_splits, mmsa_splits, write_pickle
 
@@ -159,6 +162,74 @@ def test_import_of_arrays_to_the_cache(repository, capsys):
     status, out, _ = run(capsys, "data", "show", "mine/train.npz")
     assert status == 0
     assert "audio_offsets" in out
+
+
+def write_labels(folder: Path, key: str, labels: Callable[[int], Any]) -> None:
+    folder.mkdir()
+    for split, part in array_splits().items():
+        np.savez(folder / f"{split}.npz", **part | {key: labels(len(part["ids"]))})
+
+
+def imported_arrays(repository: Path, capsys: Any, *words: str) -> tuple[Recipe, Corpus]:
+    status, _, err = run(capsys, "import", "arrays", "mine", "--dataset", "own", *words)
+    assert (status, err) == (0, "")
+    return load_recipe("own", repository), read_corpus(aligned(repository, "own"), test_labels=True)
+
+
+def test_import_of_labels_on_another_scale(repository, capsys):
+    write_labels(repository / "mine", "rating", lambda n: 1 + np.arange(n) % 5)
+    recipe, corpus = imported_arrays(
+        repository, capsys, "--label-key", "rating", "--label-range", "1", "5"
+    )
+    assert (recipe.labels.column, recipe.labels.scale) == ("rating", (1.0, 5.0))
+    assert corpus.labels_N[:5].tolist() == [-3.0, -1.5, 0.0, 1.5, 3.0]
+
+
+def test_import_of_classes_under_a_key(repository, capsys):
+    write_labels(repository / "mine", "emotion", lambda n: np.arange(n) % 4)
+    words = ("import", "arrays", "mine", "--dataset", "own", "--label-key", "emotion")
+    status, out, err = run(capsys, *words)
+    assert (status, out) == (1, "")
+    assert "all labels are whole numbers from 0 to 3; name the classes with --classes" in err
+    names = "angry,happy,sad,neutral"
+    recipe, corpus = imported_arrays(
+        repository, capsys, "--label-key", "emotion", "--classes", names
+    )
+    assert recipe.labels.task == corpus.task == "classification"
+    assert corpus.class_names == tuple(names.split(","))
+    assert corpus.labels_N[:5].tolist() == [0, 1, 2, 3, 0]
+    status, _, err = run(capsys, *words, "--classes", names)
+    assert status == 1
+    assert "recipes/own.yaml exists, and --classes and --label-key" in err
+
+
+def test_import_of_several_labels(repository, capsys):
+    rng = np.random.default_rng(0)
+    write_labels(repository / "mine", "emotions", lambda n: rng.integers(0, 2, (n, 3)))
+    names = ("--label-key", "emotions", "--multi-label", "--classes", "happy,sad,angry")
+    _, corpus = imported_arrays(repository, capsys, *names)
+    with np.load(repository / "mine" / "train.npz") as train:
+        given = train["emotions"]
+    assert decode_sets(corpus.labels_N)[: len(given)].tolist() == (given > 0).tolist()
+    out = run(capsys, "data", "show", "own")[1]
+    assert "happy" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--multi-label",), "--classes names the classes of a classification or of --multi-label"),
+        (("--label-range", "5", "1"), "--label-range is 5 1, but LOW must be below HIGH"),
+        (("--label-key", "x"), "train.npz: x is missing; it has ids, labels"),
+        (("--classes", "a,b,c", "--multi-label"), "must have shape [12, 3]"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(repository, capsys, words, said):
+    write_labels(repository / "mine", "labels", lambda n: np.arange(n) % 4)
+    status, out, err = run(capsys, "import", "arrays", "mine", "--dataset", "own", *words)
+    assert (status, out) == (1, "")
+    assert said in err
+    assert not (repository / "recipes" / "own.yaml").exists()
 
 
 def test_show_follows_the_pipeline(repository, capsys):

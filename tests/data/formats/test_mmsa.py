@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dhmd.base.label_sets import decode_sets
 from dhmd.data.formats import known_file
-from tests.data.formats.files import mmsa_splits, write_pickle
+from tests.data.formats.files import mmsa_splits, mult_splits, write_pickle
 from tests.data.formats.recipes import imported, mmsa_recipe, problems, refused
 
 SPLITS = ("train", "valid", "test")
@@ -121,8 +122,9 @@ def test_padding_is_never_guessed(tmp_path):
     message = refused(mmsa_recipe(), tmp_path)
     assert message == (
         f"{tmp_path / 'file.pkl'}: train has neither text_lengths nor text_bert, which mark "
-        "padding: if rows of zeros at one side are padding, or if there is none, say which with "
-        "`dhmd import mmsa … --padding` start, end or none (options.padding of recipes/tiny.yaml)"
+        "padding: if rows of zeros are padding, or if there is none, say which with `dhmd import "
+        "mmsa … --padding` start, end, zeros (either side) or none (options.padding of "
+        "recipes/tiny.yaml)"
     )
 
 
@@ -332,8 +334,8 @@ def test_unknown_options_are_refused(tmp_path):
     write(tmp_path, mmsa_splits())
     message = refused(mmsa_recipe(options={"paddding": "none"}), tmp_path)
     assert message == "recipes/tiny.yaml: unknown key options.paddding; format mmsa has padding"
-    message = refused(mmsa_recipe(options={"padding": "zeros"}), tmp_path)
-    assert "must be one of marked, start, end, none, trailing_zeros" in message
+    message = refused(mmsa_recipe(options={"padding": "left"}), tmp_path)
+    assert "must be one of marked, start, end, none, zeros, trailing_zeros" in message
 
 
 def test_all_problems_are_listed_at_once(tmp_path):
@@ -351,3 +353,36 @@ def test_all_problems_are_listed_at_once(tmp_path):
     assert message == found[0] + "; 2 more: `dhmd data check tiny` lists them"
     write(tmp_path, mmsa_splits())
     assert problems(mmsa_recipe(), tmp_path) == []
+
+
+EMOTIONS = {
+    "task": "multilabel",
+    "column": "labels",
+    "classes": ["neutral", "happy", "sad", "angry"],
+}
+ZEROS = {"padding": "zeros"}
+
+
+def test_mult_pickles_of_iemocap(tmp_path):
+    content = mult_splits()
+    write(tmp_path, content)
+    corpus = imported(mmsa_recipe(labels=EMOTIONS, options=ZEROS), tmp_path)
+    present = np.concatenate([part["labels"][:, :, 1] for part in content.values()])
+    assert decode_sets(corpus.labels_N).tolist() == (present > 0).tolist()
+    assert len(set(corpus.videos)) == len(corpus.ids)
+    assert any("no ids" in warning for warning in corpus.report["warnings"])
+    rows = content["train"]["text"][1]
+    assert np.allclose(corpus.features["text"][1], rows[rows.any(1)], atol=1e-6)
+    assert corpus.report["modalities"]["audio"]["values_cleaned"] == 3
+
+
+def test_mult_pickles_of_mosi(tmp_path):
+    content = mult_splits(classes=None, ids=True)
+    write(tmp_path, content)
+    labels = {"task": "regression", "low": -3.0, "high": 3.0, "column": "labels"}
+    corpus = imported(mmsa_recipe(labels=labels, options=ZEROS), tmp_path)
+    assert corpus.ids[:4] == ("train0[0]", "train0[1]", "train1[0]", "train1[1]")
+    given = np.concatenate([part["labels"].ravel() for part in content.values()])
+    assert np.allclose(corpus.labels_N, given)
+    rows = content["train"]["vision"][1]
+    assert np.allclose(corpus.features["vision"][1], rows[rows.any(1)], atol=1e-6)

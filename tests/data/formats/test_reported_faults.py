@@ -213,7 +213,8 @@ def test_whole_numbers_may_be_classes(tmp_path, format):
         draft_recipe(format, "tiny", path)
     assert str(caught.value) == (
         f"{path}: all labels are whole numbers from 0 to 3; name the classes with --classes "
-        "NAME,NAME,…, or say --task regression if they are points on a scale"
+        "NAME,NAME,…, or say --task regression or --label-range LOW HIGH if they are points on a "
+        "scale"
     )
     text = draft_recipe(format, "tiny", path, classes=["angry", "happy", "sad", "neutral"])
     recipe = parse_recipe("tiny", parse_yaml(text, "x"))

@@ -10,17 +10,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
+from pandas.testing import assert_frame_equal
 
+from dhmd.base.errors import DhmdError
 from dhmd.config.yaml12 import load_yaml
+from dhmd.data.csd import open_sequence, write_sequence
 from dhmd.data.synthetic import GeneratorConfig, generate
+from dhmd.prediction.model import Model
+from dhmd.publish import export
 from dhmd.settings import load_params
 from stages._entry import Stage
 from tests.data.formats.files import (
     array_splits,
+    dialogue_content,
     hkt_content,
     mmsa_splits,
+    mult_splits,
     write_glove,
     write_mustard_files,
     write_pickle,
@@ -67,6 +77,7 @@ def place_hdf5(folder: Path) -> None:
     write_arrays(folder, array_splits(), "h5")
 
 
+CONTEXT = {"layout": "iemocap", "context": True}
 HDF5 = {split: {"path": f"{split}.h5"} for split in ("train", "valid", "test")}
 
 # A generated file -> the one of CMU's that it stands for.
@@ -84,6 +95,44 @@ def place_sequences(folder: Path) -> None:
     for name, own in SEQUENCES.items():
         (folder / f"{name}.csd").rename(folder / f"{own}.csd")
     (folder / "folds.json").rename(folder.parents[2] / "recipes" / "folds" / "mosi.json")
+
+
+def place_emotions(folder: Path) -> None:
+    """MOSEI's labels: sentiment and six emotions, of which about half are present."""
+    generate(GeneratorConfig(n_train=24, n_valid=10, n_test=10, seed=3), folder)
+    for name, own in EMOTION_SEQUENCES.items():
+        (folder / f"{name}.csd").rename(folder / f"{own}.csd")
+    rng = np.random.default_rng(0)
+    entries = []
+    with open_sequence(folder / "labels.csd") as labels:
+        for video in labels.ids:
+            rows = labels.read(video)
+            emotions = rng.integers(-1, 2, (len(rows.features), 6)).clip(0)
+            entries.append((video, np.hstack([rows.features, emotions]), rows.intervals))
+    write_sequence(
+        folder / "CMU_MOSEI_Labels.csd", root_name="All Labels", entries=entries, metadata=None
+    )
+    (folder / "folds.json").rename(folder.parents[2] / "recipes" / "folds" / "mosei.json")
+
+
+EMOTION_SEQUENCES = {
+    "words": "CMU_MOSEI_TimestampedWords",
+    "vectors": "CMU_MOSEI_TimestampedWordVectors",
+    "acoustic": "CMU_MOSEI_COVAREP",
+    "visual": "CMU_MOSEI_VisualFacet42",
+}
+
+
+def place_iemocap(folder: Path) -> None:
+    write_pickle(folder / "IEMOCAP_features_raw.pkl", dialogue_content(), protocol=2)
+
+
+def place_meld(folder: Path) -> None:
+    write_pickle(folder / "MELD_features_raw.pkl", dialogue_content("meld"))
+
+
+def place_mult(folder: Path) -> None:
+    write_pickle(folder / "iemocap_data.pkl", mult_splits())
 
 
 def place_urfunny(folder: Path) -> None:
@@ -123,6 +172,18 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def check_prediction(name: str, source: Path, segments: Path | None = None) -> None:
+    """The model folder predicts its own files as the train stage did."""
+    model = Model(Path("models", name), "cpu")
+    with h5py.File(model.folder / "outputs.h5") as file:
+        ids, expected = file["ids"].asstr()[()].tolist(), file["prediction"][()]
+    table = model.run(source, segments=segments).table()
+    seeds = [f"seed_{seed}" for seed in model.description.seeds]
+    if model.description.class_names:
+        seeds, expected = [f"{seed}_probability" for seed in seeds], expected.max(-1)
+    np.testing.assert_allclose(table.loc[ids, seeds].to_numpy().T, expected, atol=1e-4)
+
+
 def metrics_of(name: str) -> dict[str, Any]:
     path = Path("metrics", name, "metrics.json")
     value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -139,6 +200,11 @@ def metrics_of(name: str) -> dict[str, Any]:
         ("urfunny", place_urfunny, "word", {"options": {"context": True}}, "f1"),
         ("mustard_independent", place_mustard, "word", {}, "f1"),
         ("mustard_dependent", place_mustard, "word", {}, "f1"),
+        ("iemocap", place_iemocap, "word", {}, "f1"),
+        ("iemocap_4", place_iemocap, "word", {"options": CONTEXT}, "unweighted_accuracy"),
+        ("meld", place_meld, "none", {}, "accuracy"),
+        ("iemocap_mult", place_mult, "word", {}, "f1_weighted"),
+        ("mosei_emotions", place_emotions, "word", {}, "weighted_accuracy"),
         ("my_arrays", place_arrays, "none", {}, "mae"),
         ("my_arrays", place_hdf5, "word", {"sequences": HDF5}, "mae"),
     ],
@@ -164,6 +230,25 @@ def test_from_files_to_metrics(
     predictions = Path("metrics", name, "details", "predictions.csv").read_text().splitlines()
     assert predictions[0].startswith("id,label,seed_1,seed_2")
     assert len(predictions) > 5
+    page = Path("reports", name, "index.html").read_text(encoding="utf-8")
+    if metric != "mae":
+        assert "Each class, present or absent" in page
+    labels = None
+    if name in ("mosi", "mosei_emotions"):
+        labels = Path("data", "raw", name, "labels.csd")
+    check_prediction(name, Path("data", "raw", name), labels)
+    if name == "iemocap_mult":
+        export(Path("models", name), Path("exported"), root=root)
+        card = Path("exported", "README.md").read_text(encoding="utf-8")
+        assert "multilabel with the classes neutral, happy, sad, angry" in card
+        assert "Weighted F1" in card
+        table = Model(Path("exported"), "cpu").predict(Path("data", "raw", name))
+        assert set("+".join(table["mean"]).split("+")) <= {*recipe["labels"]["classes"], "none"}
+        assert (
+            table[[f"probability_{one}" for one in recipe["labels"]["classes"]]]
+            .notna()
+            .all(axis=None)
+        )
 
 
 @pytest.mark.real
@@ -176,3 +261,36 @@ def test_a_real_file_goes_through_every_stage(root: Path) -> None:
     value = metrics_of("mmmo")
     assert 0 < value["test"]["mae"] < 3
     assert len(Path("metrics", "mmmo", "details", "predictions.csv").read_text().splitlines()) == 25
+
+
+def test_files_without_labels_are_predicted_alike(root: Path) -> None:
+    for name, place in (("mmmo", place_mmsa), ("my_arrays", place_arrays)):
+        recipe = unpinned(yaml.safe_load((root / "recipes" / f"{name}.yaml").read_text()))
+        recipe["options"] = None
+        (root / "recipes" / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
+        place(root / "data" / "placed" / name)
+        run_stages(root, name, "word", ablate={"variants": []})
+    model = Model("models/mmmo")
+    raw = root / "data" / "raw"
+    whole = model.predict(raw / "mmmo" / "aligned_20.pkl")
+    splits = mmsa_splits(seed=3)
+    test = {key: value for key, value in splits["test"].items() if "labels" not in key}
+    for content in ({"test": test}, test):  # one split, or no splits at all
+        found = model.predict(write_pickle(root / "new.pkl", content))
+        assert 0 < len(found) < len(whole)
+        assert_frame_equal(found, whole.loc[found.index], rtol=1e-3)
+    narrow = {**test, "audio": test["audio"][:, :, :3]}
+    with pytest.raises(DhmdError, match="audio has 3 features, but the model was trained on"):
+        model.predict(write_pickle(root / "new.pkl", narrow))
+    with pytest.raises(DhmdError, match=r"'ids'|no MMSA feature file"):
+        model.predict(write_pickle(root / "new.pkl", {"ids": []}))
+    with pytest.raises(DhmdError, match="the model of mmmo reads files of format mmsa, not words"):
+        model.predict(pd.DataFrame({"text": ["so good"]}))
+
+    model, arrays = Model("models/my_arrays"), array_splits()["test"]
+    whole = model.predict(raw / "my_arrays")
+    del arrays["labels"]
+    np.savez(root / "new.npz", **arrays)  # type: ignore[arg-type]
+    found = model.predict(root / "new.npz")
+    assert 0 < len(found) < len(whole)
+    assert_frame_equal(found, whole.loc[found.index], rtol=1e-3)

@@ -73,6 +73,26 @@ def test_clean_differs_in_labels_alone(tmp_path: Path, small: GeneratorConfig) -
     assert (values("noisy", "acoustic") != values("no_cue", "acoustic")).any()
 
 
+def test_the_interaction_changes_words_and_voice_of_reversed_utterances_alone(
+    tmp_path: Path,
+) -> None:
+    config = GeneratorConfig(n_train=400, n_valid=100, n_test=100)
+    generate(config, tmp_path / "plain")
+    generate(replace(config, interaction=0.5), tmp_path / "mixed")
+    plain, mixed = pool(tmp_path / "plain"), pool(tmp_path / "mixed")
+    turned = mixed.planted["reversed"] == 1
+    np.testing.assert_array_equal(plain.labels_N, mixed.labels_N)
+    np.testing.assert_array_equal(plain.features["vision"], mixed.features["vision"])
+    for modality in ("text", "audio"):
+        same = (plain.features[modality] == mixed.features[modality]).all(axis=1)
+        # The voice lags behind the words: a frame at the end of a segment is the next utterance's.
+        assert same[~turned].mean() > {"text": 0.999, "audio": 0.7}[modality]
+        assert same[turned].mean() < 0.03  # the utterances without audio
+    assert held_out(mixed, "audio", "reversed") > 0.3
+    for modality in ("text", "vision"):
+        assert abs(held_out(mixed, modality, "reversed")) < 0.25
+
+
 def test_the_default_takes_less_than_three_seconds(tmp_path: Path) -> None:
     start = time.process_time()
     generate(GeneratorConfig(), tmp_path)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from dhmd.base.errors import DhmdError
@@ -121,6 +124,47 @@ def test_no_cue_reveals_another_utterances_reliability() -> None:
     for index in range(3):
         r, cue = hidden.reliability_NM[:, index], hidden.cue_NM[:, index]
         assert abs(spearmanr(r, cue).statistic) < 0.03
+
+
+def test_the_interaction_turns_round_what_the_text_says_of_the_label() -> None:
+    plain, mixed = draw(LARGE), draw(replace(LARGE, interaction=0.5))
+    reversed_N = mixed.reversed_N
+    assert not plain.reversed_N.any()
+    assert np.mean(reversed_N) == pytest.approx(0.5, abs=0.02)
+    np.testing.assert_array_equal(mixed.label_N, plain.label_N)
+    np.testing.assert_array_equal(mixed.shown_NMF[:, 1:], plain.shown_NMF[:, 1:])
+    np.testing.assert_array_equal(mixed.shown_NMF[~reversed_N], plain.shown_NMF[~reversed_N])
+    for latent in (0, SHARED):
+        text = mixed.shown_NMF[:, 0, latent]
+        usual = np.corrcoef(text[~reversed_N], mixed.truth_N[~reversed_N])[0, 1]
+        turned = np.corrcoef(text[reversed_N], mixed.truth_N[reversed_N])[0, 1]
+        assert usual > 0.25
+        assert turned == pytest.approx(-usual, abs=0.04)
+        assert abs(np.corrcoef(text, mixed.truth_N)[0, 1]) < 0.03
+
+
+def test_no_sum_over_modalities_expresses_the_interaction() -> None:
+    mixed = draw(replace(LARGE, interaction=0.5))
+    sign_N1 = 1.0 - 2.0 * mixed.reversed_N[:, None]
+    sentiment_NMS = mixed.shown_NMF[:, :, [0, SHARED]]
+
+    def explained(*columns: NDArray[Any]) -> float:
+        """R² on the second half of a least squares fit to the first."""
+        x, y = np.column_stack([*columns, np.ones(len(mixed.truth_N))]), mixed.truth_N
+        half = len(y) // 2
+        weights = np.linalg.lstsq(x[:half], y[:half], rcond=None)[0]
+        return float(1 - np.var(y[half:] - x[half:] @ weights) / np.var(y[half:]))
+
+    def curves(values_NS: NDArray[Any]) -> NDArray[Any]:
+        """Hinges of each column: any curve, so that the sum is additive but not linear."""
+        knots = np.linspace(-2, 2, 9)
+        return np.maximum(values_NS[:, :, None] - knots, 0).reshape(len(values_NS), -1)
+
+    text, others = sentiment_NMS[:, 0], sentiment_NMS[:, 1:].reshape(len(sign_N1), -1)
+    without = explained(curves(others), others)
+    additive = explained(curves(text), text, sign_N1, curves(others), others)
+    assert additive == pytest.approx(without, abs=0.01)
+    assert explained(text * sign_N1, others) > additive + 0.2
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,17 @@ from safetensors.torch import load_file
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import read_corpus
 from dhmd.data.text.encoder import load_encoder
-from dhmd.prediction import predict_folder
+from dhmd.prediction.model import Model
 from dhmd.settings import load_params
 from dhmd.training.jobs import train_job
 from tests.data.formats.files import mmsa_splits, write_pickle
-from tests.data.formats.test_stages import metrics_of, root, run_stages, unpinned
-from tests.prediction.corpora import read_table
+from tests.data.formats.test_stages import (
+    check_prediction,
+    metrics_of,
+    root,
+    run_stages,
+    unpinned,
+)
 from tests.training.bench import files
 from tests.training.learners import Watcher
 
@@ -54,21 +59,17 @@ def test_generated_words_through_every_stage(root: Path, tiny: Path) -> None:
     for name in ("words", "acoustic", "visual"):
         shutil.copy(root / "data" / "raw" / "demo" / f"{name}.csd", folder)
     labels = root / "data" / "raw" / "demo" / "labels.csd"
-    predict_folder(Path("models/demo"), folder, root / "p.csv", segments=labels, device="cpu")
-    rows = read_table(root / "p.csv")
+    rows = Model("models/demo", "cpu").predict(folder, segments=labels)
     with open("metrics/demo/details/predictions.csv", encoding="utf-8") as stream:
         header = stream.readline().strip().split(",")
         written = [dict(zip(header, line.strip().split(","), strict=True)) for line in stream]
     assert written
     for row in written:
-        np.testing.assert_allclose(
-            float(rows[row["id"]]["seed_1"]), float(row["seed_1"]), atol=1e-4
-        )
+        np.testing.assert_allclose(rows.loc[row["id"], "seed_1"], float(row["seed_1"]), atol=1e-4)
 
     (root / "encoders" / "bert" / "vocab.txt").write_text("[UNK]\n")
     with pytest.raises(DhmdError, match="is another encoder than the one that the model was"):
-        predict_folder(Path("models/demo"), folder, root / "q.csv", device="cpu")
-    assert not (root / "q.csv").exists()
+        Model("models/demo", "cpu").predict(folder)
 
 
 def test_tokens_of_an_mmsa_file_are_read(root: Path, tiny_wide: Path) -> None:
@@ -82,6 +83,7 @@ def test_tokens_of_an_mmsa_file_are_read(root: Path, tiny_wide: Path) -> None:
     assert corpus.tokens is not None
     np.testing.assert_array_equal(corpus.tokens.lengths, corpus.features["text"].lengths)
     assert metrics_of("mmmo")["test"]["mae"] < 6
+    check_prediction("mmmo", folder / "aligned_20.pkl")
 
 
 def test_tokens_of_an_mmsa_file_train_the_encoder(root: Path, tiny_wide: Path) -> None:
@@ -98,6 +100,7 @@ def test_tokens_of_an_mmsa_file_train_the_encoder(root: Path, tiny_wide: Path) -
         name = "encoder.layer.0.attention.self.query.weight"
         assert not torch.equal(weights[f"encoder.{name}"], before[name])
     assert Path("models", "mmmo", "encoder", "config.json").is_file()
+    check_prediction("mmmo", folder / "aligned_20.pkl")
     other = Path("ablations", "mmmo", "only_audio", "seed-1.safetensors")
     assert not any(name.startswith("encoder.") for name in load_file(other))
     other = Path("ablations", "mmmo", "no_distillation", "seed-1.safetensors")
@@ -141,8 +144,4 @@ def test_words_train_the_encoder_and_an_interrupted_training_ends_the_same(
     assert files(root / "again") == files(Path("models/demo"))
     assert list((root / "trainings" / "tasks").iterdir()) == []
 
-    with pytest.raises(
-        DhmdError, match=r"trained together with its text encoder .* cannot predict new files"
-    ):
-        predict_folder(Path("models/demo"), Path("data/raw/demo"), Path("p.csv"), device="cpu")
-    assert not Path("p.csv").exists()
+    check_prediction("demo", Path("data/raw/demo"), segments=Path("data/raw/demo/labels.csd"))

@@ -11,9 +11,9 @@ import torch
 from dhmd.base.errors import DhmdError
 from dhmd.config.schema import load_section
 from dhmd.config.yaml12 import load_yaml
+from dhmd.models.cards import baseline_names, card
 from dhmd.models.config import ModelConfig
 from dhmd.models.ensemble import Ensemble
-from dhmd.models.registry import baseline_names, card
 from dhmd.models.task import Task
 from dhmd.training.configuration import overlay
 from tests.models.baselines.models import learner

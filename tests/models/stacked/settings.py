@@ -23,6 +23,7 @@ from dhmd.models.task import Task
 CPU = torch.device("cpu")
 INPUTS = {"text": 4, "audio": 3, "vision": 5}
 CLASSES = Task(classes=3)
+MULTILABEL = Task(classes=3, multilabel=True)
 
 MODEL = ModelConfig(
     width=8,

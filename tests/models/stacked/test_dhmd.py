@@ -18,7 +18,16 @@ from dhmd.models.task import Task
 from tests.models.batches import chosen, member_of, padded, random_batch
 from tests.models.compare import assert_close
 from tests.models.stacked.layers import normal
-from tests.models.stacked.settings import CLASSES, CPU, INPUTS, KD, MODEL, kd_with, small_model
+from tests.models.stacked.settings import (
+    CLASSES,
+    CPU,
+    INPUTS,
+    KD,
+    MODEL,
+    MULTILABEL,
+    kd_with,
+    small_model,
+)
 
 PAIR, ONE = {"text": 4, "vision": 5}, {"audio": 3}
 FOUR = {**INPUTS, "physio": 2}
@@ -31,6 +40,8 @@ def per_modality(value: Any) -> Any:
 CASES: dict[str, dict[str, Any]] = {
     "regression": {},
     "classification": {"task": CLASSES},
+    "multilabel": {"task": MULTILABEL},
+    "multilabel, edges by KL": {"kd": kd_with(graph={"edge_loss": "kl"}), "task": MULTILABEL},
     "own lengths": {"steps": (4, 7, 6), "aligned": False},
     "own lengths, classification": {"steps": (6, 3, 5), "aligned": False, "task": CLASSES},
     "two layers": {"model": replace(MODEL, layers=2)},

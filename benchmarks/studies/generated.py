@@ -1,0 +1,86 @@
+"""Generated corpora of a study: settings, aligned features files and errors on the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from dhmd.base.errors import DhmdError
+from dhmd.config.schema import load_section
+from dhmd.data.aligned.corpus import Array, Corpus
+from dhmd.data.alignment import align_corpus
+from dhmd.data.synthetic import GeneratorConfig, generate
+from dhmd.settings import Settings
+from dhmd.training.configuration import Configuration
+
+# What makes an aligned corpus, for a study's key.
+CODE = ("dhmd/data/synthetic", "dhmd/data/csd.py", "dhmd/data/alignment", "dhmd/evaluation")
+
+
+def generator(settings: Settings, changes: Mapping[str, Any]) -> GeneratorConfig:
+    """Return the recipe's generator with some keys changed."""
+    values = {**settings.recipe.generator, **changes}
+    source = settings.recipe.source
+    return load_section(GeneratorConfig, values, where="generator", source=source)
+
+
+def one_thread(settings: Settings, seeds: Sequence[int]) -> Configuration:
+    """Return the recipe's configuration with these seeds, trained by one thread of this process."""
+    full = settings.configuration
+    compute = replace(full.compute, threads=1, workers=1, device="cpu")
+    return replace(full, train=replace(full.train, seeds=tuple(seeds)), compute=compute)
+
+
+def alignment_key(settings: Settings) -> list[Any]:
+    """Return all that aligning takes from the settings."""
+    recipe = settings.recipe
+    labels = asdict(recipe.labels)
+    return [
+        asdict(settings.align),
+        dict(recipe.modalities),
+        recipe.reference,
+        labels,
+        recipe.planted,
+    ]
+
+
+def write_aligned(settings: Settings, config: GeneratorConfig, folder: Path) -> Path:
+    """Generate and align a corpus in `folder`, unless it is there; return its features file."""
+    raw, aligned, recipe = folder / "raw", folder / "aligned.h5", settings.recipe
+    if not aligned.is_file():
+        raw.mkdir(parents=True, exist_ok=True)
+        generate(config, raw)
+        names = {
+            *recipe.modalities.values(),
+            recipe.reference,
+            recipe.labels.sequence,
+            recipe.planted,
+        }
+        align_corpus(
+            {name: raw / f"{name}.csd" for name in names if name},
+            recipe,
+            settings.align,
+            alignment="word",
+            sources={},
+            folds_path=raw / "folds.json",
+            output=aligned,
+        )
+    return aligned
+
+
+def predictions_of_test(corpus: Corpus, outputs: Path) -> Array:
+    """Read a model's predictions of the test split, [seeds, N].
+
+    Raises:
+        DhmdError: a seed diverged.
+    """
+    with h5py.File(outputs, "r") as file:
+        predicted: Array = file["prediction"][()][:, corpus.index("test")]
+    if not np.isfinite(predicted).all():
+        raise DhmdError(f"a seed diverged: {outputs}")
+    return predicted

@@ -1,0 +1,485 @@
+"""How does each model's error fall with the number of training utterances?
+
+The design was fixed before any result was seen:
+
+- Regimes: `noisy` is the generator of recipe demo; `interaction` is the same with
+  `generator.interaction` 0.5 (docs/data.md). Only the number of training utterances changes; there
+  are always 500 for validation and 1,000 for test.
+- Fresh corpora have seeds from 4000 on, which nothing was tuned on. Every model is trained on the
+  same corpora with the same seeds, and differences are paired by corpus.
+- At one size all models have the same greatest number of updates. A training stops after five
+  epochs without a better validation score, and the best epoch is used.
+- Every model is tuned over the same candidates, on tuning corpora (seeds from 101 on, with 2,000
+  validation utterances) by validation error alone. Self-distillation and uniform edges are controls
+  of DHMD and have its settings. A size that is not tuned has the settings of the largest tuned one
+  below it, or else of the smallest; an interaction that is not tuned has those of `noisy`.
+- Corpora are trained in rounds. The quick form starts none after its time limit, whatever the
+  results are, so its numbers of corpora depend on the machine. It leaves out, for time: the sizes
+  1,200 and 5,000, and 600 of the interaction; all seeds but one; all tuning corpora but one; three
+  of the six candidates. DMD and the paper's form take four times as long as DHMD: they are tuned at
+  600 on `noisy` alone, are trained on fewer corpora, and not at 10,000. The two controls come last.
+- One point was added after results had been seen: the interaction at 10,000, because hardly any
+  model was better than the ridge regression at 2,500.
+
+Every corpus is a task, and its result is stored when it is done: an interrupted study resumes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.studies.generated import (
+    CODE,
+    alignment_key,
+    generator,
+    one_thread,
+    predictions_of_test,
+    write_aligned,
+)
+from benchmarks.studies.kept import code_key, read_kept, run_missing, selected_scores
+from dhmd.ablation.variants import configure
+from dhmd.base.files import json_sha256, write_text
+from dhmd.data.aligned import read_corpus
+from dhmd.data.synthetic import oracle_mae
+from dhmd.evaluation.statistics import paired
+from dhmd.evaluation.trivial_baselines import trivial_baselines
+from dhmd.settings import Settings, load_params
+from dhmd.training.configuration import Configuration, overlay
+from dhmd.training.history import HISTORY
+from dhmd.training.jobs import ablate_job, pretrain_job
+from dhmd.training.observer import SilentObserver
+from dhmd.training.store import environment
+
+RECIPE = "demo"
+REGIMES: Mapping[str, Mapping[str, Any]] = {"noisy": {}, "interaction": {"interaction": 0.5}}
+FIRST_SEED, FIRST_TUNING_SEED = 4000, 101
+VALIDATION, TEST, TUNING_VALIDATION = 500, 1000, 2000
+PATIENCE = 5  # epochs without a better validation score
+
+# The greatest number of updates of every model, by training utterances.
+UPDATES = {600: 240, 1200: 340, 2500: 480, 5000: 680, 10_000: 960}
+# Changes of the recipe, in the order in which ties are broken.
+CANDIDATES: Mapping[str, Mapping[str, Any]] = {
+    "recipe": {},
+    "half_rate": {"train": {"lr": 1e-3}},
+    "double_rate": {"train": {"lr": 4e-3}},
+    "batch_32": {"train": {"batch_size": 32}},
+    "low_dropout": {"model": {"dropout": {"output": 0.1}}},
+    "high_dropout": {"model": {"dropout": {"output": 0.5}}},
+}
+
+FULL_MODEL = "dhmd"
+DMD, PAPER = "dmd", "dhmd_paper"
+CONTROLS = ("self_distillation", "uniform_edges")
+# The models that are trained as one task, by regime; DMD and the paper's form are their own.
+FAST = {
+    "noisy": (FULL_MODEL, "no_distillation", "no_dictionary", "late_fusion", "mult"),
+    "interaction": (
+        FULL_MODEL,
+        "no_distillation",
+        "no_dictionary",
+        "late_fusion",
+        "mult",
+        "gru",
+        "tfn",
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Models that are trained as one task on each of some fresh corpora.
+
+    Attributes:
+        models: `fast`, `controls`, or the name of a slow model.
+        count: the number of corpora.
+        first_round: the round of the first corpus.
+    """
+
+    regime: str
+    size: int
+    models: str
+    count: int
+    first_round: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """The extent of a study.
+
+    Attributes:
+        tuning: by regime and size, the groups of models that are tuned there.
+        groups: the trainings on fresh corpora, in their order within a round.
+        minutes: no corpus is started later; None for no limit.
+    """
+
+    name: str
+    candidates: tuple[str, ...]
+    tuning_corpora: int
+    tuning: Mapping[tuple[str, int], tuple[str, ...]]
+    groups: tuple[Group, ...]
+    seeds: tuple[int, ...]
+    minutes: float | None
+
+    @property
+    def sizes(self) -> list[int]:
+        """The numbers of training utterances."""
+        return sorted({group.size for group in self.groups})
+
+
+QUICK = Form(
+    name="quick",
+    candidates=("recipe", "half_rate", "double_rate"),
+    tuning_corpora=1,
+    tuning={
+        ("noisy", 2500): ("fast",),
+        ("interaction", 2500): ("fast",),
+        ("noisy", 600): ("fast", DMD, PAPER),
+    },
+    groups=(
+        Group(regime="noisy", size=2500, models="fast", count=12),
+        Group(regime="interaction", size=2500, models="fast", count=12),
+        Group(regime="noisy", size=600, models="fast", count=12),
+        Group(regime="noisy", size=10_000, models="fast", count=3, first_round=3),
+        Group(regime="interaction", size=10_000, models="fast", count=3, first_round=5),
+        Group(regime="noisy", size=2500, models=DMD, count=6, first_round=3),
+        Group(regime="interaction", size=2500, models=DMD, count=6, first_round=4),
+        Group(regime="noisy", size=2500, models="controls", count=6, first_round=5),
+        Group(regime="noisy", size=600, models="controls", count=6, first_round=5),
+        Group(regime="noisy", size=600, models=DMD, count=4, first_round=6),
+        Group(regime="noisy", size=600, models=PAPER, count=4, first_round=6),
+        Group(regime="noisy", size=2500, models=PAPER, count=4, first_round=6),
+    ),
+    seeds=(1,),
+    minutes=90,
+)
+FULL = Form(
+    name="full",
+    candidates=tuple(CANDIDATES),
+    tuning_corpora=4,
+    tuning={(regime, size): ("fast", DMD, PAPER) for regime in REGIMES for size in (2500, 600)},
+    groups=tuple(
+        Group(regime=regime, size=size, models=models, count=count)
+        for regime, size, count in (
+            ("noisy", 2500, 12),
+            ("interaction", 2500, 12),
+            ("noisy", 600, 12),
+            ("noisy", 10_000, 3),
+            ("interaction", 10_000, 3),
+            ("interaction", 600, 12),
+            ("noisy", 5000, 6),
+            ("noisy", 1200, 12),
+        )
+        for models in ("fast", DMD, PAPER, "controls")
+    ),
+    seeds=(1, 2),
+    minutes=None,
+)
+
+
+def models_of(regime: str, group: str) -> tuple[str, ...]:
+    """List the models of a group."""
+    return {"fast": FAST[regime], "controls": CONTROLS}.get(group, (group,))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """The trainings of some models on one corpus.
+
+    Attributes:
+        label: the group of models, and in tuning the candidate.
+        candidates: candidate by model.
+        test: whether the test split is scored; else the validation split of a tuning corpus.
+        until: seconds since the epoch after which it is not started.
+    """
+
+    root: Path
+    folder: Path
+    regime: str
+    size: int
+    corpus: int
+    label: str
+    seeds: tuple[int, ...]
+    candidates: Mapping[str, str]
+    test: bool
+    until: float = math.inf
+
+    @property
+    def result(self) -> Path:
+        """The file of the scores."""
+        return self.folder / f"{self.regime}-{self.size}-{self.corpus}-{self.label}.json"
+
+
+def run_study(
+    root: Path, form: Form, *, processes: int, minutes: float | None = None
+) -> dict[str, Any]:
+    """Tune, train on fresh corpora, and return the content of learning_curves.json.
+
+    Args:
+        minutes: instead of the form's time limit.
+
+    Raises:
+        DhmdError: bad parameters, or a training that failed.
+    """
+    minutes = form.minutes if minutes is None else minutes
+    until = math.inf if minutes is None else time.time() + 60 * minutes
+    settings, key = load_params(root).for_dataset(RECIPE), _key(root)
+    tuning = tuning_tasks(root, form, key)
+    run_missing(tuning, run_training, "tuning", processes=processes)
+    tuned = choose([(task, read_kept(task.result)) for task in tuning])
+    fresh = [replace(task, until=until) for task in fresh_tasks(root, form, key, tuned)]
+    run_missing(fresh, run_training, "corpora", processes=processes)
+    done = [(task, read_kept(task.result)) for task in fresh if task.result.is_file()]
+    return summarise(form, settings, tuned, done)
+
+
+def _key(root: Path) -> dict[str, Any]:
+    settings = load_params(root).for_dataset(RECIPE)
+    return {
+        "align": alignment_key(settings),
+        "code": code_key(*CODE, "benchmarks/studies/generated.py"),
+        "configuration": one_thread(settings, (1,)).as_json(),
+        "generator": asdict(generator(settings, {})),
+        "numbers": [VALIDATION, TEST, TUNING_VALIDATION, PATIENCE, UPDATES, REGIMES],
+        "alphas": settings.evaluate.ridge_alphas,
+        "environment": {**environment(torch.device("cpu")), "threads": 1},
+    }
+
+
+def _folder(root: Path, key: Mapping[str, Any], **more: Any) -> Path:
+    text = json.loads(json.dumps({**key, **more}))
+    return root / ".dhmd" / "studies" / f"learning-curves-{json_sha256(text)[:12]}"
+
+
+def tuning_tasks(root: Path, form: Form, key: Mapping[str, Any]) -> list[Training]:
+    """List the tasks of tuning."""
+    return [
+        Training(
+            root=root,
+            folder=_folder(root, key),
+            regime=regime,
+            size=size,
+            corpus=FIRST_TUNING_SEED + number,
+            label=f"{group}-{candidate}",
+            seeds=(1,),
+            candidates=dict.fromkeys(models_of(regime, group), candidate),
+            test=False,
+        )
+        for number in range(form.tuning_corpora)
+        for (regime, size), groups in form.tuning.items()
+        for group in groups
+        for candidate in form.candidates
+    ]
+
+
+def choose(results: Sequence[tuple[Training, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Choose each model's candidate with the lowest mean validation MAE over tuning corpora.
+
+    Returns:
+        By regime, size and model: `chosen`, and `valid_mae` by candidate. Ties go to the candidate
+        that comes first.
+    """
+    scores: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    for task, result in results:
+        for model, candidate in task.candidates.items():
+            entry = scores.setdefault((task.regime, str(task.size), model), {})
+            entry.setdefault(candidate, []).extend(result["models"][model])
+    tuned: dict[str, Any] = {}
+    for (regime, size, model), candidates in scores.items():
+        means = {name: float(np.mean(values)) for name, values in candidates.items()}
+        chosen = min(means, key=lambda name: means[name])
+        point = tuned.setdefault(regime, {}).setdefault(size, {})
+        point[model] = {"chosen": chosen, "valid_mae": means}
+    return tuned
+
+
+def chosen_candidate(tuned: Mapping[str, Any], regime: str, size: int, model: str) -> str:
+    """Return the candidate that a model has at a size."""
+    if model in CONTROLS:
+        model = FULL_MODEL
+    if not any(model in point for point in tuned[regime].values()):
+        regime = next(iter(REGIMES))
+    sizes = sorted(int(tried) for tried, point in tuned[regime].items() if model in point)
+    own = max((tried for tried in sizes if tried <= size), default=sizes[0])
+    return str(tuned[regime][str(own)][model]["chosen"])
+
+
+def fresh_tasks(
+    root: Path, form: Form, key: Mapping[str, Any], tuned: Mapping[str, Any]
+) -> list[Training]:
+    """List the tasks on fresh corpora, in rounds of one corpus."""
+    tasks = []
+    for round_number in range(max(group.first_round + group.count for group in form.groups)):
+        for group in form.groups:
+            number = round_number - group.first_round
+            if not 0 <= number < group.count:
+                continue
+            candidates = {
+                model: chosen_candidate(tuned, group.regime, group.size, model)
+                for model in models_of(group.regime, group.models)
+            }
+            tasks.append(
+                Training(
+                    root=root,
+                    folder=_folder(root, key, candidates=candidates, seeds=form.seeds),
+                    regime=group.regime,
+                    size=group.size,
+                    corpus=FIRST_SEED + number,
+                    label=group.models,
+                    seeds=form.seeds,
+                    candidates=candidates,
+                    test=True,
+                )
+            )
+    return tasks
+
+
+def configuration(full: Configuration, size: int, candidate: str) -> Configuration:
+    """Return the recipe's configuration with a candidate's changes and a size's epochs."""
+    changed = overlay(full, CANDIDATES[candidate])
+    updates_per_epoch = math.ceil(size / changed.train.batch_size)
+    epochs = max(1, UPDATES[size] // updates_per_epoch)
+    return replace(changed, train=replace(changed.train, epochs=epochs, early_stop=PATIENCE))
+
+
+def run_training(task: Training) -> None:
+    """Generate and align the corpus, train all models, and store their scores."""
+    if time.time() > task.until:
+        return
+    start = time.monotonic()
+    settings = load_params(task.root).for_dataset(RECIPE)
+    sizes = {
+        "n_train": task.size,
+        "n_valid": VALIDATION if task.test else TUNING_VALIDATION,
+        "n_test": TEST if task.test else 1,
+    }
+    config = generator(settings, {**REGIMES[task.regime], **sizes, "seed": task.corpus})
+    work = task.folder / f"work-{task.result.stem}"
+    aligned = write_aligned(settings, config, work)
+    full, quiet, store = one_thread(settings, task.seeds), SilentObserver(), work / "trainings"
+    pretrained = work / "pretrained"
+    seconds = {"corpus": time.monotonic() - start}
+    if not pretrained.is_dir():
+        pretrain_job(full, aligned, pretrained, fold=None, observer=quiet, store=store)
+    seconds["pretrain"] = time.monotonic() - start - seconds["corpus"]
+    folders = {}
+    for candidate in dict.fromkeys(task.candidates.values()):
+        own = configuration(full, task.size, candidate)
+        models = [name for name, used in task.candidates.items() if used == candidate]
+        variants = {name: own if name == FULL_MODEL else configure(name, own) for name in models}
+        output = work / f"models-{candidate}"
+        if not output.is_dir():
+            ablate_job(
+                variants, aligned, pretrained, output, fold=None, observer=quiet, store=store
+            )
+        folders.update({name: output / name for name in models})
+    seconds["train"] = time.monotonic() - start - seconds["corpus"] - seconds["pretrain"]
+    found: dict[str, Any]
+    if task.test:
+        found = _test_scores(settings, aligned, folders)
+    else:
+        found = {"models": {name: selected_scores(f / HISTORY) for name, f in folders.items()}}
+    found["seconds"] = {name: round(value, 1) for name, value in seconds.items()}
+    write_text(task.result, json.dumps(found, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    shutil.rmtree(work)
+
+
+def _test_scores(settings: Settings, aligned: Path, folders: Mapping[str, Path]) -> dict[str, Any]:
+    corpus = read_corpus(aligned, test_labels=True)
+    test = corpus.index("test")
+    label_N = corpus.labels_N[test]
+    trivial = trivial_baselines(corpus, settings.evaluate.ridge_alphas)
+    models = {
+        name: np.abs(predictions_of_test(corpus, folder / "outputs.h5") - label_N).mean(1).tolist()
+        for name, folder in folders.items()
+    }
+    models |= {name: [trivial[name]["test"]["mae"]] for name in ("median", "ridge")}
+    models["oracle"] = [oracle_mae(corpus.planted["truth"][test], label_N)]
+    return {"models": models}
+
+
+def summarise(
+    form: Form,
+    settings: Settings,
+    tuned: Mapping[str, Any],
+    results: Sequence[tuple[Training, Mapping[str, Any]]],
+) -> dict[str, Any]:
+    """Return the content of learning_curves.json.
+
+    `results` has, by regime, size and model, the mean test MAE over corpora, and its difference
+    from DHMD (the other's minus DHMD's, paired by corpus) with a 95 % t interval over corpora.
+    """
+    scores: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    seconds: dict[str, dict[str, list[float]]] = {}
+    for task, result in results:
+        point = scores.setdefault(task.regime, {}).setdefault(str(task.size), {})
+        for model, values in result["models"].items():
+            point.setdefault(model, {})[str(task.corpus)] = round(float(np.mean(values)), 5)
+        for name, value in result["seconds"].items():
+            where = f"{task.regime}-{task.size}-{task.label}"
+            seconds.setdefault(where, {}).setdefault(name, []).append(value)
+    train = settings.configuration.train
+    return {
+        "form": form.name,
+        "design": {
+            "training utterances": form.sizes,
+            "validation utterances": VALIDATION,
+            "test utterances": TEST,
+            "seeds per model": len(form.seeds),
+            "first corpus": FIRST_SEED,
+            "greatest number of updates": {str(size): UPDATES[size] for size in form.sizes},
+            "epochs without a better score before a training stops": PATIENCE,
+            "candidates": {name: CANDIDATES[name] for name in form.candidates},
+            "recipe": {"lr": train.lr, "batch_size": train.batch_size},
+            "minutes": form.minutes,
+            "tuning corpora": form.tuning_corpora,
+            "tuning validation utterances": TUNING_VALIDATION,
+        },
+        "tuning": _rounded(tuned),
+        "results": {
+            regime: {
+                size: {
+                    model: _compared(found, point.get(FULL_MODEL, {}))
+                    for model, found in point.items()
+                }
+                for size, point in sorted(points.items(), key=lambda item: int(item[0]))
+            }
+            for regime, points in scores.items()
+        },
+        "seconds": {
+            where: {name: round(float(np.mean(values)), 1) for name, values in parts.items()}
+            for where, parts in seconds.items()
+        },
+    }
+
+
+def _compared(found: Mapping[str, float], full: Mapping[str, float]) -> dict[str, Any]:
+    """Return a model's mean MAE, its difference from DHMD, and the MAE of every corpus."""
+    entry: dict[str, Any] = {"mae": round(float(np.mean(list(found.values()))), 5)}
+    gaps = np.array([found[corpus] - full[corpus] for corpus in found if corpus in full])
+    if len(gaps) > 1 and gaps.any():
+        interval = paired(gaps)
+        entry["difference"] = {
+            "mean": round(interval.mean, 5),
+            "low": round(interval.low, 5),
+            "high": round(interval.high, 5),
+            "n": len(gaps),
+            "better_on": int((gaps > 0).sum()),
+        }
+    return {**entry, "n": len(found), "mae_by_corpus": dict(sorted(found.items()))}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
+    return round(value, 5) if isinstance(value, float) else value

@@ -1,0 +1,219 @@
+"""Every model on one dataset: the same seeds, the same tuning budget, the same statistics.
+
+A model has the candidate that `selection` chose for it on validation, if that was run. Models are
+trained one after another in this process, on one CPU thread; finished ones are kept, so that an
+interrupted study continues. Only `evaluate_job` reads test labels.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.studies.kept import read_kept, selected_scores
+from benchmarks.studies.selection import (
+    RECIPE,
+    Candidate,
+    changed,
+    chosen_models,
+    configuration,
+    train,
+    written,
+)
+from dhmd.base.errors import DhmdError
+from dhmd.base.files import file_sha256, json_sha256, write_text
+from dhmd.base.progress import progress
+from dhmd.evaluation import files
+from dhmd.evaluation.files import read_object
+from dhmd.evaluation.job import evaluate_job
+from dhmd.evaluation.metrics import COLUMNS, PRIMARY
+from dhmd.evaluation.tables import Table, interval, mean, p_value, trivial_title, variant_title
+from dhmd.models.cards import DHMD
+from dhmd.settings import load_params
+from dhmd.training.history import HISTORY
+from dhmd.training.store import environment
+from dhmd.training.weights import load_model
+
+
+def compare_models(
+    root: Path,
+    dataset: str,
+    *,
+    seeds: tuple[int, ...],
+    models: Sequence[str] = (),
+    candidate: str | None = None,
+) -> dict[str, Any]:
+    """Train the models that are not stored yet, and evaluate all of them.
+
+    Args:
+        models: all that the modalities allow by default; DHMD is always among them.
+        candidate: use this candidate for every model, instead of the selection's.
+
+    Raises:
+        DhmdError: an unknown model or candidate, or no aligned features file.
+    """
+    base, aligned, fold = configuration(root, dataset, seeds)
+    names = chosen_models([DHMD, *models] if models else (), base)
+    path, candidates = written(root, dataset)
+    choice = dict.fromkeys(names, candidate) if candidate else _selected(root, dataset, names)
+    for name in choice.values():
+        if name != RECIPE and name not in candidates:
+            raise DhmdError(f"{path} has no candidate {name!r}")
+    data, cpu = {"aligned": file_sha256(aligned), "fold": fold}, torch.device("cpu")
+    runs = []
+    for model in names:
+        changes = candidates.get(choice[model], {})
+        own = changed(base, changes, f"{path}, candidate {choice[model]}")
+        key = {**data, "environment": environment(cpu, model), "configuration": own.as_json()}
+        digest = json_sha256(key)[:12]
+        work = root / ".dhmd" / "studies" / f"models-{dataset}" / f"{model}-{digest}"
+        runs.append(
+            Candidate(
+                model=model,
+                name=choice[model],
+                configuration=own,
+                aligned=aligned,
+                fold=fold,
+                work=work,
+            )
+        )
+    torch.set_num_threads(1)
+    for run in progress(runs, "models", total=len(runs)):
+        if not run.result.is_file():
+            _run(run)
+    return _summary(root, dataset, runs)
+
+
+def _selected(root: Path, dataset: str, models: Sequence[str]) -> dict[str, str]:
+    """Return the candidate of each model that the selection chose; without one, the recipe's."""
+    path = root / "metrics" / "studies" / f"selection-{dataset}.json"
+    found = read_object(path) if path.is_file() else {}
+    return {model: found.get(model, {}).get("chosen", RECIPE) for model in models}
+
+
+def _run(run: Candidate) -> None:
+    """Train a model and store its cost beside its folder."""
+    fresh = not run.work.exists()
+    start = time.process_time()
+    folder = train(run)
+    seconds = time.process_time() - start
+    model, members, _ = load_model(folder, torch.device("cpu"))
+    result = {
+        "candidate": run.name,
+        "parameters": sum(value.numel() for value in model.parameters()) // members.count,
+        # An interrupted training was timed in part.
+        "seconds": seconds / members.count if fresh else None,
+        "valid": selected_scores(folder / HISTORY),
+    }
+    write_text(run.result, json.dumps(result) + "\n")
+
+
+def _summary(root: Path, dataset: str, runs: Sequence[Candidate]) -> dict[str, Any]:
+    """Evaluate the models and return the numbers of the tables, without labels or predictions."""
+    full, *others = runs
+    folder = full.work.parent / "evaluated"
+    shutil.rmtree(folder, ignore_errors=True)
+    variants, metrics = folder / "variants", folder / "metrics"
+    variants.mkdir(parents=True)
+    for run in others:
+        (variants / run.model).symlink_to((run.work / "models" / run.model).resolve())
+    evaluate_job(
+        load_params(root).for_dataset(dataset).evaluate,
+        full.aligned,
+        full.work / "pretrained",
+        full.work / "models" / full.model,
+        variants,
+        metrics,
+    )
+    summary, ablations = (
+        read_object(metrics / name) for name in (files.SUMMARY, f"{files.ABLATIONS}.json")
+    )
+    missing, by_variant, trivial = (
+        read_object(metrics / name)
+        for name in (
+            f"{files.MISSING_MODALITIES}.json",
+            f"{files.MISSING_BY_VARIANT}.json",
+            files.TRIVIAL_BASELINES,
+        )
+    )
+    identity = files.read_identity(metrics)
+    primary = PRIMARY[identity.task]
+    found: dict[str, Any] = {}
+    for run in runs:
+        own = run is full
+        scores = summary["test"] if own else ablations[run.model]
+        conditions = missing if own else {c: by_variant[c].get(run.model, {}) for c in by_variant}
+        found[run.model] = {
+            "test": scores,
+            "missing": {name: entry.get(primary, {}) for name, entry in conditions.items()},
+            **read_kept(run.result),
+        }
+    return {
+        "dataset": dataset,
+        "task": identity.task,
+        "fold": identity.fold,
+        "seeds": list(full.configuration.train.seeds),
+        "test_utterances": len(files.read_predictions(metrics).ids),
+        "oracle": summary.get("oracle", {}),
+        "trivial": {
+            trivial_title(identity.task, name, entry): entry["test"]
+            for name, entry in trivial.items()
+        },
+        "models": found,
+    }
+
+
+def page(summary: Mapping[str, Any]) -> str:
+    """Return the dataset's tables as Markdown."""
+    task, models = summary["task"], summary["models"]
+    metric = PRIMARY[task]
+    columns, primary = COLUMNS[task], COLUMNS[task][metric]
+    count = len(summary["seeds"])
+    head = f"{summary['dataset']}: {summary['test_utterances']} test utterances, {count} seeds"
+    rows = [
+        [title, *(mean({"mean": test[m]}) if m in test else "-" for m in columns), *["-"] * 5]
+        for title, test in summary["trivial"].items()
+        if "," not in title or title.startswith("ridge, pooled")
+    ]
+    # The best on the test split first.
+    best = sorted(models, key=lambda name: models[name]["test"][metric]["mean"])
+    for name in best if metric == "mae" else reversed(best):
+        entry = models[name]
+        test, own = entry["test"], entry["test"][metric]
+        seconds = entry["seconds"]
+        rows.append(
+            [
+                f"**{variant_title(name)}**" if name == DHMD else variant_title(name),
+                *(mean(test.get(m, {})) for m in columns),
+                f"{own['difference']:+.3f} {interval(own, 'ci')}" if "difference" in own else "-",
+                interval(own, "utterances"),
+                p_value(own.get("p")),
+                f"{entry['parameters']:,}",
+                "-" if seconds is None else f"{seconds:.1f}",
+            ]
+        )
+    if summary["oracle"]:
+        values = (mean({"mean": summary["oracle"][m]}) for m in columns)
+        rows.append(["oracle (label before noise)", *values, *["-"] * 5])
+    header = ["", *columns.values(), f"{primary} − DHMD's, over seeds", "over utterances"]
+    header += ["p (Holm)", "parameters", "CPU s per seed"]
+    tables = [Table(f"{head}, fold {summary['fold']}", header, rows)]
+    conditions = [name for name in models[DHMD]["missing"] if "+" not in name]
+    rows = [
+        [
+            f"**{variant_title(name)}**" if name == DHMD else variant_title(name),
+            mean(models[name]["test"][metric], spread=False),
+            *(mean(models[name]["missing"].get(c, {}), spread=False) for c in conditions),
+        ]
+        for name in best
+    ]
+    if conditions:
+        title = f"{summary['dataset']}: {primary} with modalities missing, or noise instead"
+        tables.append(Table(title, ["", "nothing missing", *conditions], rows))
+    return "\n\n".join(table.to_markdown() for table in tables)

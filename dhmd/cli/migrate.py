@@ -1,0 +1,113 @@
+"""`dhmd migrate`: bring params.yaml and metrics/ of dhmd 0.1 into the form of this version."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.files import whole_folder, write_text
+from dhmd.recipes import repository_root
+
+_MOVED = ("threads", "workers", "device", "cuda_graph")  # from section train to compute
+_RENAMED = {"floors.json": "trivial_baselines.json"}
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Describe the command, which has no arguments."""
+    parser.description = (
+        "Bring params.yaml and metrics/ that dhmd 0.1 wrote into the form of this version, and "
+        "name the models that must be trained again. What is current is not changed."
+    )
+
+
+def run(arguments: Namespace) -> int:
+    """Migrate the repository and print one line per change."""
+    root = repository_root()
+    lines = [*_migrate_params(root), *_migrate_metrics(root / "metrics"), *_old_models(root)]
+    print("\n".join(lines) or "params.yaml, metrics/ and models/ are current")
+    return 0
+
+
+def _migrate_params(root: Path) -> list[str]:
+    """Rename and move the keys that have changed; the comments of all others stay.
+
+    Raises:
+        DhmdError: the result is not valid; nothing is written.
+    """
+    from dhmd.config.schema import load_section
+    from dhmd.config.yaml12 import parse_yaml
+    from dhmd.settings import PARAMS_FILE, ParamsFile
+
+    path = root / PARAMS_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DhmdError(f"cannot read {path}: {first_line(error)}") from error
+    # A section: its name at the start of a line, and all indented or empty lines below.
+    train = re.search(r"(?m)^train:.*\n(?:(?:[ #].*)?\n)*", text)
+    if train is None or not re.search(r"(?m)^  device:", train[0]):
+        return []
+    section, moved = train[0], ""
+    for key in _MOVED:
+        # With the comments above it.
+        if found := re.search(rf"(?m)^(?:  #.*\n)*  {key}:.*\n", section):
+            section, moved = section.replace(found[0], "", 1), moved + found[0]
+    text = text.replace(train[0], f"{section.rstrip()}\n\ncompute:\n{moved}\n", 1)
+    text = re.sub(r"(?m)^  vote:", "  auxiliary_average:", text)
+    text = re.sub(r"(?m)^(  sources:)\n(?:    \w+: (?:null)?\n)+(?!    )", r"\1 {}\n", text)
+    try:
+        load_section(ParamsFile, parse_yaml(text, PARAMS_FILE), complete=True)
+    except DhmdError as error:
+        raise DhmdError(
+            f"{error}; take params.yaml of this version and set your values in it"
+        ) from error
+    write_text(path, text)
+    return [f"{PARAMS_FILE}: moved train.{{{','.join(_MOVED)}}} to compute, renamed model.vote"]
+
+
+def _migrate_metrics(metrics: Path) -> list[str]:
+    """Move the files of each dataset to `details/`, with the names and terms of this version."""
+    from dhmd.evaluation import files
+
+    lines = []
+    for identity in sorted(metrics.glob("[!.]*/identity.json")):
+        folder = identity.parent
+        with files.expect_current_files(folder):
+            task = files.parse_identity(files.read_text(identity), str(identity)).task
+            summary = files.read_object(folder / files.METRICS_FILE)
+            if "ceiling" in summary:
+                summary["oracle"] = summary.pop("ceiling")
+            texts = {
+                f"{files.DETAILS}/{_RENAMED.get(path.name, path.name)}": files.read_text(path)
+                for path in sorted(folder.iterdir())
+                if path.suffix in (".csv", ".json") and path.name != files.METRICS_FILE
+            }
+            headline = files.headline(task, summary)
+        texts |= {
+            files.SUMMARY: files.json_text(summary),
+            files.METRICS_FILE: files.json_text(headline),
+        }
+        missing = f"{files.MISSING_MODALITIES}.csv"
+        if missing in texts:
+            texts[missing] = re.sub(r"\Awithheld,", "missing,", texts[missing])
+        with whole_folder(folder) as new:
+            (new / files.DETAILS).mkdir()
+            for name, text in texts.items():
+                (new / name).write_text(text, encoding="utf-8", newline="")
+        lines.append(f"metrics/{folder.name}: moved {len(texts) - 1} files to {files.DETAILS}/")
+    return lines
+
+
+def _old_models(root: Path) -> list[str]:
+    """Name the models that this version cannot read; `dvc repro` trains them again."""
+    from dhmd.training.weights import DESCRIPTION, read_description
+
+    lines = []
+    for path in sorted(root.glob(f"models/*/{DESCRIPTION}")):
+        try:
+            read_description(path.parent)
+        except DhmdError as error:
+            lines.append(f"{error} (run dvc repro)")
+    return lines

@@ -1,0 +1,327 @@
+"""Compare models, experiments and other code's predictions on one dataset's test split.
+
+N test utterances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dhmd.base.errors import DhmdError
+from dhmd.config.yaml12 import parse_yaml
+from dhmd.data.aligned import Corpus
+from dhmd.evaluation import files, statistics
+from dhmd.evaluation.metrics import COLUMNS, METRICS, PRIMARY, deterioration_sign, score
+from dhmd.evaluation.model_outputs import OUTPUTS, read_outputs
+from dhmd.evaluation.tables import Table, interval, mean, p_value, variant_title
+from dhmd.gate.compare import Evaluated, load_evaluated, read_prediction_file
+from dhmd.models.cards import DHMD, model_title
+from dhmd.recipes import repository_root
+from dhmd.vcs import METRICS_FOLDER, Revision, Workspace, commit
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One row of a comparison: test predictions, validation scores by seed, and settings."""
+
+    name: str
+    evaluated: Evaluated
+    valid: files.SeedScores = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def compare(
+    names: Sequence[str],
+    *,
+    dataset: str | None = None,
+    by: Sequence[str] = (),
+    metric: str | None = None,
+    sort: str | None = None,
+    root: Path | None = None,
+) -> pd.DataFrame:
+    """Compare test scores, paired by seed with those of the first name.
+
+    Args:
+        names: models and variants of the workspace (`dhmd`, `mult`), Git revisions, DVC
+            experiments, or CSV files with the columns id, seed and prediction.
+        dataset: by default the only one in metrics/.
+        by: keys of params.yaml to show, such as `kd.lambda`.
+        metric: the metric of the differences; by default MAE, or weighted F1 for classification.
+        sort: `valid.` and a metric; the best comes first. By default the order of `names`.
+        root: the repository.
+
+    Returns:
+        One row per name: `name`, the keys of `by`, `seeds`, `valid.<metric>`, mean and standard
+        deviation of every test metric (`mae`, `mae_sd`), and `difference` of the metric to the
+        first name with its 95 % interval over seeds (`low`, `high`), the one over utterances
+        (`utterances_low`, `utterances_high`) and Holm's `p`. NaN where a value is unknown. `attrs`
+        has the dataset, its task and number of test utterances, the metric and the reference.
+
+    Raises:
+        DhmdError: an unknown name, dataset or metric, or another corpus or protocol.
+    """
+    root = root or repository_root()
+    found = dataset or _only_dataset(root)
+    return _compared([_load(root, found, name, by) for name in names], by, metric, sort)
+
+
+def compare_folders(
+    folders: Mapping[str, Path], corpus: Corpus, *, metric: str | None = None
+) -> pd.DataFrame:
+    """Compare model directories by name like `compare`.
+
+    Args:
+        corpus: the aligned corpus that they were trained on, with its test labels.
+
+    Raises:
+        DhmdError: a model was trained on another corpus, or a seed diverged.
+    """
+    identity = files.Identity(corpus.name, corpus.task, corpus.identity, corpus.fold)
+    test, valid = corpus.index("test"), corpus.index("valid")
+    labels_N = corpus.labels_N.astype(np.float64)
+    ids = tuple(corpus.ids[row] for row in test)
+    entries = []
+    for name, folder in folders.items():
+        outputs = read_outputs(folder)
+        if outputs.identity != corpus.identity:
+            raise DhmdError(f"{folder} was trained on another corpus than {corpus.name}")
+        by_seed = outputs.by_seed(outputs.prediction_EN, test, "prediction")
+        own = files.Predictions(ids, labels_N[test], tuple(by_seed), np.stack([*by_seed.values()]))
+        known = Evaluated(identity, own, {})
+        scores = {
+            seed: score(corpus.task, p_N, labels_N[valid]).values
+            for seed, p_N in outputs.by_seed(outputs.prediction_EN, valid, "prediction").items()
+        }
+        entries.append(_Entry(name, _evaluated(known, by_seed), scores))
+    return _compared(entries, (), metric, None)
+
+
+def _compared(
+    entries: Sequence[_Entry], by: Sequence[str], metric: str | None, sort: str | None
+) -> pd.DataFrame:
+    """Return the table of `compare`."""
+    if len(entries) < 2:
+        raise DhmdError("a comparison needs at least two names")
+    titles = [entry.name for entry in entries]
+    for title in titles:
+        if titles.count(title) > 1:
+            raise DhmdError(f"two of the names stand for {title}: leave one out, or rename a file")
+    first = entries[0].evaluated
+    task = first.identity.task
+    metric = metric or PRIMARY[task]
+    if metric not in METRICS[task]:
+        raise DhmdError(f"the metric is {metric!r}, but must be one of {', '.join(METRICS[task])}")
+    for entry in entries[1:]:
+        _check_same(entries[0], entry)
+    differences = statistics.compare(
+        task,
+        _by_seed(first, first.predictions.ids),
+        {e.name: _by_seed(e.evaluated, first.predictions.ids) for e in entries[1:]},
+        first.predictions.labels,
+        statistics.video_indices(first.predictions.ids),
+        RESAMPLES,
+        metrics=(metric,),
+    )
+    rows = [
+        _row(entry, task, metric, by, differences.get(entry.name, {}).get(metric, {}))
+        for entry in entries
+    ]
+    table = pd.DataFrame(rows)
+    if sort is not None:
+        table = _sorted(table, sort, entries, task)
+    count = len(first.predictions.ids)
+    table.attrs = {"dataset": first.identity.dataset, "utterances": count, "reference": titles[0]}
+    table.attrs |= {"task": task, "metric": metric, "by": tuple(by)}
+    return table
+
+
+def _only_dataset(root: Path) -> str:
+    names = sorted(path.parent.name for path in (root / METRICS_FOLDER).glob("[!.]*/metrics.json"))
+    if len(names) != 1:
+        known = ", ".join(names) or "none; run dvc repro"
+        raise DhmdError(f"--dataset must name one of the datasets in {METRICS_FOLDER}/: {known}")
+    return names[0]
+
+
+def _load(root: Path, dataset: str, name: str, by: Sequence[str]) -> _Entry:
+    workspace = Workspace(root)
+    if name.endswith(".csv"):
+        known = load_evaluated(workspace, dataset)
+        return _Entry(Path(name).stem, read_prediction_file(Path(name), known))
+    if name == DHMD:
+        return _revision(workspace, dataset, "DHMD", by)
+    folder = root / "ablations" / dataset / name
+    if (folder / OUTPUTS).is_file():
+        return _variant(workspace, dataset, folder, by)
+    if model_title(name):
+        raise DhmdError(
+            f"{folder} does not exist: train {name} with "
+            f"`dvc exp run -S 'ablate.variants=[{name}]'`, or get it with `dvc pull`"
+        )
+    try:
+        revision = commit(root, name)
+    except DhmdError as error:
+        raise DhmdError(f"{name} is no model or variant in {folder.parent}, and {error}") from error
+    return _revision(revision, dataset, name, by)
+
+
+def _revision(revision: Revision, dataset: str, name: str, by: Sequence[str]) -> _Entry:
+    """Read the full model of a revision."""
+    evaluated = load_evaluated(revision, dataset)
+    path = f"{METRICS_FOLDER}/{dataset}/{files.SEEDS}"
+    text = revision.read(path)
+    valid = files.parse_seeds(text, path)["valid"] if text is not None else {}
+    return _Entry(name, evaluated, valid, _settings(revision, dataset, by))
+
+
+def _variant(workspace: Workspace, dataset: str, folder: Path, by: Sequence[str]) -> _Entry:
+    """Read a variant of the workspace; its labels are those of the full model."""
+    full = load_evaluated(workspace, dataset)
+    outputs = read_outputs(folder)
+    if outputs.identity != full.identity.corpus:
+        raise DhmdError(
+            f"{outputs.path} and metrics/{dataset} belong to two corpora: run dvc repro"
+        )
+    position = {name: row for row, name in enumerate(outputs.ids)}
+    rows = np.array([position[name] for name in full.predictions.ids])
+    test = outputs.by_seed(outputs.prediction_EN, rows, "prediction")
+    table = f"{METRICS_FOLDER}/{dataset}/{files.ABLATIONS}.csv"
+    valid = {
+        int(row["seed"]): {m: float(v) for m in METRICS[full.identity.task] if (v := row[m])}
+        for row in files.read_rows(workspace.root / table)
+        if row["variant"] == folder.name and row["split"] == "valid"
+    }
+    own = files.read_object(folder / "model.json")["configuration"] if by else {}
+    settings = {key: _value(own, key) for key in by}
+    return _Entry(variant_title(folder.name), _evaluated(full, test), valid, settings)
+
+
+def _evaluated(known: Evaluated, test: Mapping[int, Any]) -> Evaluated:
+    ids, labels_N = known.predictions.ids, known.predictions.labels
+    predictions = files.Predictions(ids, labels_N, tuple(test), np.array(list(test.values())))
+    scores = {seed: score(known.identity.task, p_N, labels_N) for seed, p_N in test.items()}
+    return Evaluated(known.identity, predictions, scores)
+
+
+def _settings(revision: Revision, dataset: str, by: Sequence[str]) -> dict[str, Any]:
+    """Return the values of keys of params.yaml; where it is empty, the dataset config's."""
+    params, recipe = (
+        parse_yaml(revision.read(path) or "", f"{path} of {revision.label}")
+        for path in ("params.yaml", f"recipes/{dataset}.yaml")
+    )
+    values = {}
+    for key in by:
+        if not _has(params, key):
+            raise DhmdError(f"--by: params.yaml of {revision.label} has no key {key}")
+        value = _value(params, key)
+        values[key] = _value(recipe, key) if value is None else value
+    return values
+
+
+def _has(mapping: object, key: str) -> bool:
+    first, _, last = key.rpartition(".")
+    parent = _value(mapping, first) if first else mapping
+    return isinstance(parent, Mapping) and last in parent
+
+
+def _value(mapping: object, key: str) -> Any:
+    for part in key.split("."):
+        mapping = mapping.get(part) if isinstance(mapping, Mapping) else None
+    return mapping
+
+
+def _check_same(first: _Entry, other: _Entry) -> None:
+    """Refuse results that may not be compared."""
+    one, two = first.evaluated, other.evaluated
+    for name in ("task", "corpus", "fold", "protocol"):
+        if getattr(one.identity, name) != getattr(two.identity, name):
+            raise DhmdError(f"{first.name} and {other.name} are results of another {name}")
+    if set(one.predictions.ids) != set(two.predictions.ids):
+        raise DhmdError(f"{first.name} and {other.name} have different test utterances")
+
+
+def _by_seed(evaluated: Evaluated, ids: Sequence[str]) -> dict[int, Any]:
+    """Return seed → predictions [N] in the order of `ids`."""
+    own = evaluated.predictions
+    position = {name: row for row, name in enumerate(own.ids)}
+    rows = [position[name] for name in ids]
+    return {seed: p_N[rows] for seed, p_N in zip(own.seeds, own.values, strict=True)}
+
+
+def _row(
+    entry: _Entry, task: str, metric: str, by: Sequence[str], difference: Mapping[str, float]
+) -> dict[str, Any]:
+    test = files.over_seeds({s: v.values for s, v in entry.evaluated.scores.items()}, METRICS[task])
+    valid = files.over_seeds(entry.valid, METRICS[task])
+    row: dict[str, Any] = {"name": entry.name, **{key: entry.settings.get(key) for key in by}}
+    row["seeds"] = len(entry.evaluated.predictions.seeds)
+    row[f"valid.{metric}"] = valid.get(metric, {}).get("mean", np.nan)
+    for name in METRICS[task]:
+        row[name] = test.get(name, {}).get("mean", np.nan)
+        row[f"{name}_sd"] = test.get(name, {}).get("std", np.nan)
+    keys = {"low": "ci_low", "high": "ci_high"}
+    for name in ("difference", "low", "high", "utterances_low", "utterances_high", "p"):
+        row[name] = difference.get(keys.get(name, name), np.nan)
+    return row
+
+
+def _sorted(table: pd.DataFrame, sort: str, entries: Sequence[_Entry], task: str) -> pd.DataFrame:
+    split, _, metric = sort.partition(".")
+    if split == "test" or sort in METRICS[task]:
+        raise DhmdError(
+            f"--sort is {sort}, but the test split may not choose between models: sort by "
+            f"valid.{metric or sort}"
+        )
+    if split != "valid" or metric not in METRICS[task]:
+        raise DhmdError(
+            f"--sort is {sort}, but must be valid.METRIC, such as valid.{PRIMARY[task]}"
+        )
+    values = []
+    for entry in entries:
+        found = files.over_seeds(entry.valid, (metric,))
+        if metric not in found:
+            raise DhmdError(f"{entry.name} has no validation scores to sort by")
+        values.append(deterioration_sign(metric) * found[metric]["mean"])
+    return table.iloc[np.argsort(values, kind="stable")].reset_index(drop=True)
+
+
+def as_table(compared: pd.DataFrame) -> Table:
+    """Format a comparison for a page: the metrics that the field reports, the reference in bold."""
+    about = compared.attrs
+    metric, columns = about["metric"], COLUMNS[about["task"]]
+    name = columns.get(metric, metric)
+    header = ["", *about["by"], "seeds", f"valid {name}", *columns.values()]
+    header += [f"difference in {name}", "95 % over seeds", "95 % over utterances", "p (Holm)"]
+    rows = []
+    for row in compared.to_dict("records"):
+        known: dict[str, Any] = {
+            str(key): value
+            for key, value in row.items()
+            if value is not None and not (isinstance(value, float) and np.isnan(value))
+        }
+        cells = [str(known.get(key, "-")) for key in (*about["by"], "seeds")]
+        cells.append(_score(known, f"valid.{metric}"))
+        cells += [_score(known, each) for each in columns]
+        cells.append(f"{known['difference']:+.3f}" if "difference" in known else "-")
+        seeds = {"ci_low": known.get("low"), "ci_high": known.get("high")}
+        cells += [interval(seeds, "ci"), interval(known, "utterances"), p_value(known.get("p"))]
+        bold = "**" if row["name"] == about["reference"] else ""
+        rows.append([f"{bold}{row['name']}{bold}", *cells])
+    title = (
+        f"{about['dataset']}: {about['utterances']} test utterances, differences from "
+        f"{about['reference']}"
+    )
+    return Table(title, header, rows)
+
+
+def _score(known: Mapping[str, Any], metric: str) -> str:
+    values = {"mean": known.get(metric), "std": known.get(f"{metric}_sd")}
+    return mean({key: value for key, value in values.items() if value is not None})

@@ -1,0 +1,191 @@
+"""Dialogues with one feature vector per utterance: DialogueRNN's pickles of IEMOCAP and MELD.
+
+A file is a tuple of mappings from a dialogue to its utterances in order, and of the dialogues of
+train and test. `options.layout` is its order, which these loaders unpack:
+
+- `iemocap`: IEMOCAP_features_raw.pkl (declare-lab/conv-emotion, DialogueRNN/dataloader.py);
+- `meld`: MELD_features_raw.pkl, without vision (DialogueGCN/dataloader.py there);
+- `meld_vision`: MELD_features_raw1.pkl (hujingwen6666/MMGCN, dataloader.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dhmd.base.errors import DhmdError
+from dhmd.data.aligned.folds import ONLY_FOLD
+from dhmd.data.csd import segment_id
+from dhmd.data.formats.conversion import label_values, mapping, numbers, texts, video_id
+from dhmd.data.formats.pickles import load_pickle
+from dhmd.data.formats.reading import ImportJob, Reading, Segment, numbered, one_in_ten
+
+Array = np.ndarray[Any, Any]
+
+_LAYOUTS = {
+    "iemocap": "ids speakers emotion text audio vision sentences train test",
+    "meld": "ids speakers emotion text audio sentences train test sentiment",
+    "meld_vision": "ids speakers emotion text audio vision sentences train test sentiment",
+}
+# The numbers of the classes in the files, in order.
+_CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
+    "iemocap": {"emotion": ("happy", "sad", "neutral", "angry", "excited", "frustrated")},
+    "meld": {
+        "emotion": ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"),
+        "sentiment": ("neutral", "positive", "negative"),
+    },
+}
+
+
+def read_dialogues(job: ImportJob) -> Reading:
+    """Read the pickle of the recipe's sequence `pickle`; a dialogue is a video.
+
+    `labels.column` is emotion (or 0) or, of MELD, sentiment. `labels.classes` names the classes of
+    the file to use, `happy+excited` to join two; utterances of other classes are left out.
+    `options.context`: whether the utterances before it are steps of an utterance, too. The files
+    have no validation split: one in ten train dialogues is taken, by its id's hash (ours).
+
+    Raises:
+        DhmdError: the file is unsafe, damaged or not such a file.
+    """
+    layout, with_context = job.options(layout=tuple(_LAYOUTS), context=(False, True))
+    path = job.file("pickle")
+    where, names = str(path), _LAYOUTS[layout].split()
+    content = load_pickle(path)
+    if not isinstance(content, list | tuple) or len(content) != len(names):
+        raise DhmdError(
+            f"{where} is not a tuple of {len(names)}, {', '.join(names)}: is options.layout of "
+            f"{job.recipe.source} right ({layout})?"
+        )
+    parts = dict(zip(names, content, strict=True))
+    splits = _splits(parts, where)
+    key = str(job.recipe.labels.column or "emotion")
+    known = _CLASSES[layout.partition("_")[0]]
+    if key not in known:
+        raise DhmdError(
+            f"{job.recipe.source}: labels.column is {key!r}, but must be {' or '.join(known)}"
+        )
+    columns = {m: job.recipe.modalities[m] for m in job.recipe.modality_names}
+    keys = [*columns.values(), "sentences", *([key] if job.labelled else [])]
+    for name in keys:
+        if name not in parts or name in ("ids", "speakers", "train", "test"):
+            raise DhmdError(f"{where} has no features {name!r}; it has {', '.join(names)}")
+        mapping(parts[name], where=f"{where}: {name}")
+    classes = _class_numbers(job, known[key]) if job.labelled else {}
+    dialogues = [
+        found
+        for split, ids in splits.items()
+        for dialogue in ids
+        if (found := _dialogue(job, parts, columns, key, dialogue, split, where)) is not None
+    ]
+    job.problems.stop_if_any(job.recipe.name)
+    widths = {m: rows.shape[1] for m, rows in dialogues[0][2].items()}
+    return Reading(
+        feature_names={m: numbered(m, width) for m, width in widths.items()},
+        segments=_segments(job, dialogues, classes, widths, with_context),
+        has_words="text" in columns,
+        own_fold=ONLY_FOLD,
+        notes={"layout": layout, "context": with_context},
+    )
+
+
+def _splits(parts: Mapping[str, Any], where: str) -> dict[str, list[Any]]:
+    """Return the dialogues of train, valid and test."""
+    found = {}
+    for split in ("train", "test"):
+        if not isinstance(parts[split], list | tuple | set | frozenset | np.ndarray):
+            raise DhmdError(f"{where}: {split} is not a list of dialogues")
+        found[split] = sorted(parts[split], key=str)  # a set has no order of its own
+        if len(found[split]) < 2:
+            raise DhmdError(f"{where}: {split} has {len(found[split])} dialogues")
+    valid = one_in_ten(found["train"], "valid")
+    return {
+        "train": [name for name in found["train"] if name not in valid],
+        "valid": [name for name in found["train"] if name in valid],
+        "test": found["test"],
+    }
+
+
+def _class_numbers(job: ImportJob, known: Sequence[str]) -> dict[int, int]:
+    """Return the file's number of a class -> ours."""
+    found: dict[int, int] = {}
+    for index, joined in enumerate(job.recipe.labels.classes):
+        for name in joined.split("+"):
+            if name not in known or known.index(name) in found:
+                raise DhmdError(
+                    f"{job.recipe.source}: labels.classes has {joined!r}, but must have each of "
+                    f"{', '.join(known)} at most once, joined by + where two are one"
+                )
+            found[known.index(name)] = index
+    return found
+
+
+Dialogue = tuple[str, str, dict[str, Array], Array, tuple[str, ...]]
+
+
+def _dialogue(
+    job: ImportJob,
+    parts: Mapping[str, Any],
+    columns: Mapping[str, str],
+    key: str,
+    dialogue: Any,
+    split: str,
+    where: str,
+) -> Dialogue | None:
+    """Return video, split, features `[N, d]`, labels and sentences of one dialogue."""
+    here = f"{where}: dialogue {dialogue!r}"
+    try:
+        video = video_id(dialogue, where=where)
+        for name in (*columns.values(), "sentences", *([key] if job.labelled else [])):
+            if dialogue not in parts[name]:
+                raise DhmdError(f"{here} has no {name}")
+        sentences = texts(parts["sentences"][dialogue], where=f"{here}, sentences")
+        labels_N = np.full(len(sentences), np.nan)
+        if job.labelled:
+            labels = parts[key][dialogue]
+            labels_N = label_values(labels, count=len(sentences), where=f"{here}, {key}")
+        features = {}
+        for modality, name in columns.items():
+            rows_Nd = numbers(parts[name][dialogue], axes=2, where=f"{here}, {name}")
+            if len(rows_Nd) != len(sentences):
+                raise DhmdError(
+                    f"{here} has {len(sentences)} sentences, but {len(rows_Nd)} rows of {name}"
+                )
+            features[modality] = rows_Nd
+    except DhmdError as error:
+        job.problems.add("dialogues", str(error))
+        return None
+    return video, split, features, labels_N, sentences
+
+
+def _segments(
+    job: ImportJob,
+    dialogues: Sequence[Dialogue],
+    classes: Mapping[int, int],
+    widths: Mapping[str, int],
+    with_context: bool,
+) -> Iterator[Segment]:
+    for video, split, features, labels_N, sentences in dialogues:
+        odd = [m for m, rows in features.items() if rows.shape[1] != widths[m]]
+        if odd:
+            job.problems.add(
+                "width",
+                f"{odd[0]} of dialogue {video!r} has {features[odd[0]].shape[1]} values per "
+                f"utterance, others {widths[odd[0]]}",
+            )
+            continue
+        for n, label in enumerate(labels_N.tolist()):
+            if job.labelled and label not in classes:
+                job.problems.leave_out(split, "their class is not in labels.classes")
+                continue
+            steps = slice(0 if with_context else n, n + 1)
+            yield Segment(
+                id=segment_id(video, n),
+                video=video,
+                split=split,
+                label=float(classes.get(label, np.nan)),
+                steps={modality: rows_Nd[steps] for modality, rows_Nd in features.items()},
+                words=sentences[steps] if "text" in features else (),
+            )

@@ -1,0 +1,176 @@
+"""The model card: a README.md in Markdown with the Hugging Face hub's metadata at its top."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import yaml
+
+import dhmd
+from dhmd.base.errors import DhmdError
+from dhmd.evaluation import files
+from dhmd.evaluation.metrics import COLUMNS, score
+from dhmd.evaluation.model_outputs import OUTPUTS, read_outputs
+from dhmd.evaluation.statistics import utterance_intervals, video_indices
+from dhmd.evaluation.tables import ORACLE, Table, trivial_title
+from dhmd.models.cards import DHMD, model_title
+from dhmd.recipes import Recipe, load_recipe
+from dhmd.training.weights import Description
+
+_RESAMPLES = 1000
+# The names of metrics on the hub.
+_HUB_METRICS = {"mae": "mae", "corr": "pearsonr", "acc7": "accuracy", "acc2_non0": "accuracy"}
+_HUB_METRICS |= {"f1_non0": "f1"}
+
+
+@dataclass(frozen=True)
+class _Results:
+    """Scores on the test split.
+
+    Attributes:
+        seeds, diverged: the seeds that are scored, and those that have no finite predictions.
+        scores: metric → mean and std over seeds.
+        intervals: metric → low and high: 95 % over utterances.
+        others: title → metric → value, of the trivial baselines and the oracle.
+    """
+
+    utterances: int
+    seeds: tuple[int, ...]
+    diverged: tuple[int, ...]
+    scores: Mapping[str, Mapping[str, float]]
+    intervals: Mapping[str, Mapping[str, float]]
+    others: Mapping[str, Mapping[str, float]]
+
+
+def model_card(model: Path, description: Description, *, root: Path | None, license_: str) -> str:
+    """Describe a model: task, data and terms, scores, use, limits and citation.
+
+    Args:
+        root: the repository that has `recipes/<dataset>.yaml` and `metrics/<dataset>/`; the card
+            leaves out what is not there. Scores are computed for the predictions of this model, on
+            the labels of the evaluation of the same corpus and fold.
+        license_: see `export`.
+    """
+    recipe = _recipe(root, description.dataset)
+    generated = recipe is not None and recipe.format == "generated"
+    task = description.task.kind
+    results = _results(model, description, task, root)
+    architecture = description.configuration.architecture
+    title = f"{model_title(architecture) or architecture} on {description.dataset}"
+    metadata: dict[str, Any] = {
+        "library_name": "dhmd",
+        "license": license_ or ("mit" if generated else "other"),
+        "tags": ["multimodal", "sentiment-analysis", "emotion-recognition", task],
+    }
+    if results is not None:
+        metadata["metrics"] = list(dict.fromkeys(map(_hub_metric, results.scores)))
+        metadata["model-index"] = [_model_index(title, description, task, recipe, results)]
+    environment = jinja2.Environment(  # no autoescape: the card is Markdown
+        loader=jinja2.PackageLoader("dhmd.publish", "."),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("card.md").render(
+        metadata=yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True),
+        title=title,
+        task=task,
+        description=description,
+        recipe=recipe,
+        generated=generated,
+        architecture=architecture,
+        is_dhmd=architecture == DHMD,
+        seeds=_seeds(description.seeds),
+        origin=description.origin,
+        results=results,
+        table=None if results is None else _table(task, results).to_markdown(),
+        version=dhmd.__version__,
+    )
+
+
+def _recipe(root: Path | None, name: str) -> Recipe | None:
+    try:
+        return None if root is None else load_recipe(name, root)
+    except DhmdError:
+        return None
+
+
+def _results(
+    model: Path, description: Description, task: str, root: Path | None
+) -> _Results | None:
+    """Score the model's predictions of the test split; None if they or the labels are absent."""
+    folder = None if root is None else root / "metrics" / description.dataset
+    if folder is None or not (model / OUTPUTS).is_file() or not folder.is_dir():
+        return None
+    outputs, identity = read_outputs(model), files.read_identity(folder)
+    if (identity.corpus, identity.fold) != (outputs.identity, outputs.fold):
+        return None
+    labels = files.read_predictions(folder)
+    position = {name: row for row, name in enumerate(outputs.ids)}
+    p_EN = outputs.prediction_EN[:, [position[name] for name in labels.ids]]
+    seeds = dict(zip(outputs.seeds, p_EN, strict=True))
+    kept = {seed: p_N for seed, p_N in seeds.items() if np.isfinite(p_N).all()}
+    if not kept:
+        raise DhmdError(f"every seed of {model} diverged in training: train again")
+    scores = {seed: score(task, p_N, labels.labels).values for seed, p_N in kept.items()}
+    trivial = files.read_object(folder / files.TRIVIAL_BASELINES)
+    others = {trivial_title(task, name, entry): entry["test"] for name, entry in trivial.items()}
+    summary = files.read_object(folder / files.SUMMARY)
+    return _Results(
+        utterances=len(labels.ids),
+        seeds=tuple(kept),
+        diverged=tuple(seed for seed in seeds if seed not in kept),
+        scores=files.over_seeds(scores, tuple(COLUMNS[task])),
+        intervals=utterance_intervals(
+            task, kept, labels.labels, video_indices(labels.ids), _RESAMPLES
+        ),
+        others=others | ({ORACLE: summary["oracle"]} if "oracle" in summary else {}),
+    )
+
+
+def _table(task: str, results: _Results) -> Table:
+    """Return the scores beside those of the trivial baselines."""
+    rows = [
+        [title, *(_cell(values.get(metric)) for metric in COLUMNS[task])]
+        for title, values in results.others.items()
+    ]
+    model, interval = ["**this model**"], ["95 % over utterances"]
+    for metric in COLUMNS[task]:
+        value, ends = results.scores.get(metric, {}), results.intervals.get(metric)
+        spread = f" ± {value['std']:.3f}" if "std" in value else ""
+        model.append(_cell(value.get("mean")) + spread)
+        interval.append(f"{ends['low']:.3f} to {ends['high']:.3f}" if ends else "-")
+    title = f"{results.utterances:,} test utterances, {_seeds(results.seeds)} (mean ± std)"
+    return Table(title, ["", *COLUMNS[task].values()], [*rows, model, interval])
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}"
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _model_index(
+    title: str, description: Description, task: str, recipe: Recipe | None, results: _Results
+) -> dict[str, Any]:
+    """Return the scores in the hub's form."""
+    name = description.dataset if recipe is None else recipe.title
+    metrics = [
+        {"type": _hub_metric(metric), "name": COLUMNS[task][metric], "value": value["mean"]}
+        for metric, value in results.scores.items()
+    ]
+    dataset = {"type": description.dataset, "name": name, "split": "test"}
+    result = {"task": {"type": f"multimodal-{task}"}, "dataset": dataset, "metrics": metrics}
+    return {"name": title, "results": [result]}
+
+
+def _hub_metric(metric: str) -> str:
+    return _HUB_METRICS.get(metric, metric)

@@ -1,0 +1,72 @@
+"""Upload models to the Hugging Face hub and download them again (extra `hub`)."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dhmd.base.errors import DhmdError, first_line
+from dhmd.training.finetuning import FOLDER
+from dhmd.training.history import HISTORY
+from dhmd.training.weights import DESCRIPTION
+
+CARD = "README.md"
+# The published files of a model folder: all but its predictions of the training data.
+PATTERNS = (CARD, DESCRIPTION, HISTORY, "seed-*.safetensors", f"{FOLDER}/*")
+
+
+def fetch(name: str) -> Path:
+    """Download a model and return its folder; a model that was downloaded before is not again.
+
+    Args:
+        name: `user/model`, or `user/model@revision` for a branch, a tag or a commit.
+
+    Raises:
+        DhmdError: there is no such model, it cannot be downloaded, or dhmd did not write it.
+    """
+    repository, _, revision = name.partition("@")
+    with _hub(f"{name} is no folder, and cannot be downloaded from the Hugging Face hub") as hub:
+        folder = hub.snapshot_download(
+            repository, revision=revision or None, allow_patterns=list(PATTERNS)
+        )
+    if not (Path(folder) / DESCRIPTION).is_file():
+        raise DhmdError(f"{name} on the Hugging Face hub has no {DESCRIPTION}: dhmd cannot load it")
+    return Path(folder)
+
+
+def push(folder: Path, name: str, *, private: bool = False) -> str:
+    """Upload an exported model in one commit, and return its address.
+
+    Args:
+        folder: from `export`.
+        name: `user/model`; it is created if it does not exist.
+        private: whether a new repository is visible only to its owner.
+
+    Raises:
+        DhmdError: no access or no connection.
+    """
+    with _hub(f"{folder} cannot be pushed to {name}") as hub:
+        api = hub.HfApi()
+        api.create_repo(name, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=name, folder_path=folder, commit_message="Upload a model with dhmd"
+        )
+        return f"{api.endpoint}/{name}"
+
+
+@contextmanager
+def _hub(failure: str) -> Iterator[Any]:
+    """Yield the module huggingface_hub; any error of it becomes one sentence."""
+    try:
+        hub = importlib.import_module("huggingface_hub")
+    except ImportError as error:
+        raise DhmdError(f"{failure} without huggingface_hub: pip install 'dhmd[hub]'") from error
+    try:
+        yield hub
+    except (OSError, ValueError, RuntimeError, hub.errors.HfHubHTTPError) as error:
+        # The library's messages are several paragraphs; the first two have the cause.
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise DhmdError(f"{failure}: {' '.join(lines[:2]) or first_line(error)}") from error

@@ -1,0 +1,164 @@
+"""Run tasks: in this process, or by an executor that runs `dhmd.training.run_task` elsewhere.
+
+An executor starts processes and reports which tasks still run. The rest is the same for every
+executor: progress is read from the tasks' event files, and a task is done when the store has its
+members. So tasks can run on any machine that can access the store's folder.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from dhmd.data.aligned.corpus import Corpus
+from dhmd.training.compute import ComputeConfig
+from dhmd.training.device import visible_gpus
+from dhmd.training.executors.local import LocalExecutor
+from dhmd.training.observer import Observer
+from dhmd.training.task import EVENTS, Task, run_task
+
+_POLL = 0.05  # seconds between two checks of the running tasks
+
+_log = logging.getLogger(__name__)
+
+
+class Executor(Protocol):
+    """Starts tasks somewhere and follows their processes."""
+
+    def start(self, tasks: Sequence[Task]) -> None:
+        """Start all tasks, as the executor's resources allow. Their JSON files are written."""
+
+    def failures(self) -> list[Exception]:
+        """Return new failures since the last call; each message names the task and its log."""
+
+    def running(self) -> set[Path]:
+        """Return the directories of the tasks whose processes wait or run."""
+
+    def stop(self) -> None:
+        """Kill all running processes."""
+
+
+def run_tasks(
+    groups: Sequence[Sequence[Task]],
+    observer: Observer,
+    *,
+    compute: ComputeConfig,
+    device: torch.device,
+    processes: int,
+    corpus: Corpus | None = None,
+) -> None:
+    """Run all tasks, so that the store has all their members.
+
+    Results do not depend on which process runs which task. If a task fails, the others continue
+    and are stored.
+
+    Args:
+        groups: tasks whose members are reported together, as one event per epoch.
+        compute: names the executor.
+        device: what the tasks train on.
+        processes: worker processes of the local executor.
+        corpus: the corpus of all tasks; None to read it for each.
+
+    Raises:
+        DhmdError: bad input, a full disk, or a process that was killed. A second run resumes.
+    """
+    tasks = [task for group in groups for task in group]
+    if compute.executor == "local" and min(processes, len(tasks)) <= 1:
+        for task in tasks:
+            run_task(task, observer, corpus)
+        return
+    if not tasks:
+        return
+    executor = _executor(compute, min(processes, len(tasks)), device)
+    reports = [_GroupReport(group, observer) for group in groups]
+    failures: list[Exception] = []
+    try:
+        for task in tasks:
+            task.write()
+        executor.start(tasks)
+        while alive := executor.running():
+            for failure in executor.failures():
+                failures.append(failure)
+                _log.error("%s (the other tasks continue)", failure)
+            unfinished = {task.folder for task in tasks if task.folder in alive and task.missing}
+            for report in reports:
+                report.update(unfinished)
+            time.sleep(_POLL * max(1.0, len(tasks) / 10))  # each task has files to look at
+    finally:
+        executor.stop()
+        for report in reports:
+            report.update(set())
+    failures += executor.failures()
+    if failures:
+        raise failures[0]
+
+
+def _executor(compute: ComputeConfig, processes: int, device: torch.device) -> Executor:
+    if compute.executor == "slurm":
+        from dhmd.training.executors.slurm import SlurmExecutor
+
+        return SlurmExecutor(compute)
+    if compute.executor == "ray":
+        from dhmd.training.executors.ray import RayExecutor
+
+        return RayExecutor(compute)
+    return LocalExecutor(processes, visible_gpus() if device.type == "cuda" else ())
+
+
+class _GroupReport:
+    """Report an epoch of a group once every running task of the group has finished it.
+
+    So the order of events does not depend on the speed of the processes. If one task resumes at a
+    later epoch than another, the earlier epochs of the other are reported without it.
+    """
+
+    def __init__(self, tasks: Sequence[Task], observer: Observer) -> None:
+        self._observer = observer
+        names = {name: None for task in tasks for name in task.members}
+        variants = list(dict.fromkeys(name.rpartition("/")[0] for name in names))
+        self._names = sorted(names, key=lambda name: variants.index(name.rpartition("/")[0]))
+        self._files = {task.folder: task.folder / EVENTS for task in tasks}
+        self._offsets = {folder: _size(path) for folder, path in self._files.items()}
+        self._epochs: dict[Path, deque[tuple[int, dict[str, dict[str, float]]]]] = {
+            folder: deque() for folder in self._files
+        }
+
+    def update(self, unfinished: set[Path]) -> None:
+        """Read new events; report the epochs that all unfinished tasks have finished."""
+        for folder, path in self._files.items():
+            for event in self._new(folder, path):
+                if "log" in event:
+                    logging.getLogger(event["log"]).log(event["level"], "%s", event["message"])
+                else:
+                    self._epochs[folder].append((event["epoch"], event["rows"]))
+        while any(self._epochs.values()) and all(
+            waiting or folder not in unfinished for folder, waiting in self._epochs.items()
+        ):
+            first = min(waiting[0][0] for waiting in self._epochs.values() if waiting)
+            rows: dict[str, Mapping[str, float]] = {}
+            for waiting in self._epochs.values():
+                if waiting and waiting[0][0] == first:
+                    rows |= waiting.popleft()[1]
+            self._observer.epoch(first, {name: rows[name] for name in self._names if name in rows})
+
+    def _new(self, folder: Path, path: Path) -> list[dict[str, Any]]:
+        """Return the events of complete lines added since the last call."""
+        try:
+            with open(path, "rb") as stream:
+                stream.seek(self._offsets[folder])
+                lines = stream.read().split(b"\n")[:-1]
+        except FileNotFoundError:
+            return []
+        self._offsets[folder] += sum(len(line) + 1 for line in lines)
+        return [json.loads(line) for line in lines if line]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

@@ -1,0 +1,189 @@
+"""What Slurm and Ray have in common: tasks as jobs that may be killed and submitted again.
+
+The state of a task comes from files in its directory and from the list of jobs in the queue:
+
+    job.txt      the id of the task's job
+    status.txt   the exit status of `run_task`; absent if the job was killed
+    log.txt      what the task printed
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dhmd.base.errors import DhmdError
+from dhmd.base.files import write_text
+from dhmd.training.compute import ComputeConfig
+from dhmd.training.executors.exchange import Exchange
+from dhmd.training.task import EVENTS, LOG, REFUSED, STATUS, Task
+
+JOB = "job.txt"
+_KILLED = 128  # exit statuses above it, and negative ones: the process was ended by a signal
+
+_FULL = 1 << 20  # bytes left on a full disk
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Job:
+    """A task in the queue, and how often it ran without finishing an epoch."""
+
+    task: Task
+    id: str
+    epochs: int
+    attempts: int = 0
+
+
+class ClusterExecutor(ABC):
+    """Submits tasks and follows them.
+
+    A job that ends before its task is done (time limit, preemption, a lost node) is submitted
+    again and resumes at the task's last finished epoch.
+    """
+
+    name: str
+
+    def __init__(self, compute: ComputeConfig, poll: float = 2.0) -> None:
+        """`poll` is the least time in seconds between two looks at the queue."""
+        self._compute, self._poll = compute, poll
+        self._jobs: dict[Path, _Job] = {}
+        self._failures: list[Exception] = []
+        self._counts = {"finished": 0, "failed": 0, "retried": 0}
+        self._next, self._shown = 0.0, ""
+        self._exchange = None if compute.shared else Exchange()
+
+    @abstractmethod
+    def submit(self, tasks: Sequence[Task]) -> list[str]:
+        """Submit the tasks and return the ids of their jobs."""
+
+    @abstractmethod
+    def queue(self) -> set[str]:
+        """Return the ids of the jobs that wait or run.
+
+        Raises:
+            DhmdError: the scheduler does not answer.
+        """
+
+    @abstractmethod
+    def cancel(self, ids: Sequence[str]) -> None:
+        """End jobs."""
+
+    def start(self, tasks: Sequence[Task]) -> None:
+        """Submit the tasks, except those whose jobs an earlier, killed driver left in the queue.
+
+        Raises:
+            DhmdError: the scheduler is absent or fails.
+        """
+        queue, new = self.queue(), []
+        for task in tasks:
+            known = _read(task.folder / JOB)
+            if known in queue:
+                _log.info("%s: %s is in the queue, as job %s", self.name, task.label, known)
+                self._jobs[task.folder] = _Job(task, known, _epochs(task))
+            else:
+                new.append(task)
+        if self._exchange is not None:
+            self._exchange.send(new)
+        self._submit(new)
+
+    def running(self) -> set[Path]:
+        if (began := time.monotonic()) >= self._next:
+            self._update()
+            ended = time.monotonic()
+            self._next = ended + max(self._poll, 10 * (ended - began))
+        return set(self._jobs)
+
+    def failures(self) -> list[Exception]:
+        found, self._failures = self._failures, []
+        return found
+
+    def stop(self) -> None:
+        """Cancel the jobs that wait or run."""
+        ids = [job.id for job in self._jobs.values() if job.task.missing]
+        if ids:
+            self.cancel(ids)
+        self._jobs = {}
+
+    def _submit(self, tasks: Sequence[Task], attempts: int = 0) -> None:
+        if not tasks:
+            return
+        for task in tasks:
+            for name in (STATUS, LOG):
+                (task.folder / name).unlink(missing_ok=True)
+        for task, id_ in zip(tasks, self.submit(tasks), strict=True):
+            self._jobs[task.folder] = _Job(task, id_, _epochs(task), attempts)
+            write_text(task.folder / JOB, f"{id_}\n")
+
+    def _update(self) -> None:
+        """Look at the queue, and settle the tasks whose jobs have left it."""
+        try:
+            queue = self.queue()  # before the results, which a job writes before it leaves
+            if self._exchange is not None:
+                self._exchange.collect([job.task for job in self._jobs.values()])
+        except DhmdError as error:  # the controller may be restarting: its jobs continue
+            _log.warning("%s (trying again)", error)
+            return
+        for folder, job in list(self._jobs.items()):
+            if not job.task.missing:
+                del self._jobs[folder]
+                self._counts["finished"] += 1
+            elif job.id not in queue:
+                del self._jobs[folder]
+                self._settle(job)
+        running = sum((folder / LOG).exists() for folder in self._jobs)
+        counts = {"waiting": len(self._jobs) - running, "running": running, **self._counts}
+        text = ", ".join(f"{count} {name}" for name, count in counts.items())
+        if text != self._shown:
+            _log.info("%s: %s", self.name, text)
+            self._shown = text
+
+    def _settle(self, job: _Job) -> None:
+        """Submit a task again whose job was killed, or report its failure."""
+        task, log = job.task, job.task.folder / LOG
+        status, text = _read(task.folder / STATUS), _read(log)
+        code = int(status) if status.isdigit() else None
+        if code is not None and code <= _KILLED:
+            self._counts["failed"] += 1
+            last = text.rpartition("\n")[2] or "it printed nothing"
+            if code == REFUSED:
+                self._failures.append(DhmdError(f"{last} (log: {log})"))
+            else:
+                self._failures.append(
+                    RuntimeError(f"job {job.id}, {task.label}, failed (log: {log}):\n{text}")
+                )
+            return
+        attempts = 0 if _epochs(task) > job.epochs else job.attempts + 1
+        if attempts > self._compute.retries:
+            self._counts["failed"] += 1
+            cure = "raise the time limit or the memory of section compute"
+            if shutil.disk_usage(task.folder).free < _FULL:
+                cure = f"the disk of {task.store.folder} is full"
+            self._failures.append(
+                DhmdError(
+                    f"job {job.id}, {task.label}, was killed {attempts} times in a row before it "
+                    f"finished an epoch: {cure} (log: {log})"
+                )
+            )
+            return
+        self._counts["retried"] += 1
+        _log.info("%s: job %s, %s, was killed; submitting it again", self.name, job.id, task.label)
+        self._submit([task], attempts)
+
+
+def _epochs(task: Task) -> int:
+    """The number of epochs that the task's runs have finished."""
+    return _read(task.folder / EVENTS).count('{"epoch"')
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""

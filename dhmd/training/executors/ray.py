@@ -1,0 +1,124 @@
+"""Run tasks on a Ray cluster, or on a Ray of this machine.
+
+Ray runs `python -m dhmd.training.run_task TASK.json` where CPUs and GPUs are free; it transports
+no objects. Its tasks end with this process.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dhmd
+from dhmd.base.errors import DhmdError, first_line
+from dhmd.training.compute import ComputeConfig
+from dhmd.training.executors.cluster import ClusterExecutor
+from dhmd.training.task import LOG, STATUS, TASK, Task
+
+
+class RayExecutor(ClusterExecutor):
+    """Submits tasks to Ray."""
+
+    name = "ray"
+
+    def __init__(self, compute: ComputeConfig, poll: float = 0.5) -> None:
+        """Connect to Ray.
+
+        Raises:
+            DhmdError: it is not installed, or the address does not answer.
+        """
+        super().__init__(compute, poll)
+        try:
+            import ray
+        except ImportError as error:
+            raise DhmdError(
+                "compute.executor is ray, but Ray is not installed here: run "
+                "`pip install 'dhmd[ray]'`"
+            ) from error
+        self._ray: Any = ray
+        self._refs: dict[str, Any] = {}
+        self._ids = itertools.count()
+        address = compute.ray.address
+        try:
+            ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **({} if address else {"include_dashboard": False}),
+            )
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise DhmdError(
+                f"compute.ray.address is {address or 'empty'}, but no Ray answers there: "
+                f"{first_line(error)}"
+            ) from error
+
+    def submit(self, tasks: Sequence[Task]) -> list[str]:
+        compute = self._compute
+        options = {
+            "num_cpus": compute.threads or 1,
+            "num_gpus": compute.ray.gpus or 0,
+            "max_retries": 0,  # retries are counted here: a run that finished epochs is no failure
+        }
+        start = self._ray.remote(**options)(_starter())
+        if compute.shared:
+            code = str(Path(dhmd.__file__).resolve().parents[1])
+            command = [sys.executable, "-P", "-m", "dhmd.training.run_task"]
+        else:
+            code = compute.folder or os.getcwd()
+            command = ["python3", "-P", "-m", "dhmd.training.executors.exchange"]
+        ids = []
+        for task in tasks:
+            folder = task.folder.resolve()
+            id_ = f"{os.getpid()}-{next(self._ids)}"
+            if compute.shared:
+                arguments = [*command, str(folder / TASK)]
+                files = [str(folder / LOG), str(folder / STATUS)]
+            else:
+                arguments, files = [*command, folder.name], []
+            self._refs[id_] = start.remote(arguments, code, files)
+            ids.append(id_)
+        return ids
+
+    def queue(self) -> set[str]:
+        by_ref = {ref: id_ for id_, ref in self._refs.items()}
+        waiting: list[Any] = []
+        if by_ref:
+            _, waiting = self._ray.wait(list(by_ref), num_returns=len(by_ref), timeout=0)
+        return {by_ref[ref] for ref in waiting}
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        for id_ in ids:
+            self._ray.cancel(self._refs[id_], force=True)
+
+    def stop(self) -> None:
+        super().stop()
+        self._ray.shutdown()
+
+
+def _starter() -> Any:
+    """Return a function that Ray's workers can run without this package on their import path."""
+
+    def start(command: list[str], code: str, files: list[str]) -> None:
+        import os
+        import subprocess
+
+        paths = [code, *filter(None, [os.environ.get("PYTHONPATH")])]
+        done = subprocess.run(
+            [*command, "--parent", str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=open(files[0], "wb") if files else None,  # noqa: SIM115 - the process ends
+            stderr=subprocess.STDOUT if files else None,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            cwd=None if files else code,
+            check=False,
+        )
+        if files:
+            with open(files[1], "w", encoding="utf-8") as status:
+                status.write(str(done.returncode))
+
+    return start

@@ -1,0 +1,146 @@
+"""Run tasks as jobs of a Slurm cluster: an array of `python -m dhmd.training.run_task TASK.json`.
+
+Only `sbatch`, `squeue` and `scancel` are called: no accounting database is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import dhmd
+from dhmd.base.errors import DhmdError, first_line
+from dhmd.training.compute import ComputeConfig
+from dhmd.training.executors.cluster import ClusterExecutor
+from dhmd.training.task import LOG, STATUS, TASK, Task
+
+_LONGEST = 1000  # tasks of an array; Slurm's own limit, MaxArraySize, is 1001 by default
+
+
+class SlurmExecutor(ClusterExecutor):
+    """Submits tasks as a job array and follows them with `squeue`."""
+
+    name = "slurm"
+
+    def __init__(self, compute: ComputeConfig, poll: float = 2.0) -> None:
+        super().__init__(compute, poll)
+        self._handlers: dict[signal.Signals, Any] = {}
+
+    def start(self, tasks: Sequence[Task]) -> None:
+        self._cancel_on_signals()
+        super().start(tasks)
+
+    def stop(self) -> None:
+        super().stop()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def submit(self, tasks: Sequence[Task]) -> list[str]:
+        starts = range(0, len(tasks), _LONGEST)
+        return [id_ for start in starts for id_ in self._array(tasks[start : start + _LONGEST])]
+
+    def _array(self, tasks: Sequence[Task]) -> list[str]:
+        slurm, shared = self._compute.slurm, self._compute.shared
+        limit = f"%{slurm.array_parallelism}" if slurm.array_parallelism else ""
+        output = tasks[0].folder.resolve() if shared else Path("/tmp")
+        wanted = {
+            "partition": slurm.partition,
+            "account": slurm.account,
+            "gpus": slurm.gpus,
+            "time": slurm.time,
+            "mem": slurm.memory,
+            "cpus-per-task": self._compute.threads or 1,
+            "array": f"0-{len(tasks) - 1}{limit}",
+            "job-name": "dhmd",
+            "output": output / "slurm-%A_%a.txt",
+            "chdir": None if shared else self._compute.folder,
+        }
+        options = [f"--{key}={value}" for key, value in wanted.items() if value is not None]
+        with tempfile.NamedTemporaryFile("w", suffix=".sh") as script:
+            script.write(_script(self._compute, tasks))
+            script.flush()
+            printed = _call(["sbatch", "--parsable", "--requeue", *options, script.name])
+        job = printed.strip().partition(";")[0]
+        return [f"{job}_{index}" for index in range(len(tasks))]
+
+    def queue(self) -> set[str]:
+        lines = _call(["squeue", "--me", "--noheader", "--array", "--format=%i"]).splitlines()
+        return {line.strip() for line in lines} - {""}
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        subprocess.run(["scancel", *ids], check=False, capture_output=True)
+
+    def _cancel_on_signals(self) -> None:
+        """Cancel the jobs on Ctrl-C and SIGTERM, then do what these did before."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before = signal.getsignal(number)
+            self._handlers[number] = before
+            signal.signal(number, self._cancelling(before))
+
+    def _cancelling(self, before: Any) -> Callable[[int, FrameType | None], None]:
+        def handle(number: int, frame: FrameType | None) -> None:
+            ClusterExecutor.stop(self)
+            if callable(before):
+                before(number, frame)
+            else:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+
+        return handle
+
+
+def _script(compute: ComputeConfig, tasks: Sequence[Task]) -> str:
+    """The batch script of an array: each job runs the task of its index."""
+    folders = [task.folder.resolve() for task in tasks]
+    names = [str(folder) if compute.shared else folder.name for folder in folders]
+    code = str(Path(dhmd.__file__).resolve().parents[1])
+    if compute.shared:
+        run = [
+            f"{shlex.quote(sys.executable)} -P -m dhmd.training.run_task "
+            f'"$task/{TASK}" > "$task/{LOG}" 2>&1',
+            f'echo $? > "$task/{STATUS}"',
+        ]
+    else:
+        code = compute.folder or code
+        run = ['python3 -P -m dhmd.training.executors.exchange "$task"']
+    return "\n".join(
+        [
+            "#!/bin/bash",
+            *compute.slurm.setup,
+            f"export PYTHONPATH={shlex.quote(code)}${{PYTHONPATH:+:$PYTHONPATH}}",
+            f"tasks=({' '.join(map(shlex.quote, names))})",
+            "task=${tasks[$SLURM_ARRAY_TASK_ID]}",
+            *run,
+            "",
+        ]
+    )
+
+
+def _call(command: Sequence[str]) -> str:
+    """Return what a command of Slurm prints.
+
+    Raises:
+        DhmdError: it is not installed, or fails.
+    """
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+    except OSError as error:
+        raise DhmdError(
+            f"compute.executor is slurm, but {command[0]} cannot be run here: {first_line(error)}"
+        ) from error
+    if done.returncode:
+        last = done.stderr.strip().rpartition("\n")[2]
+        raise DhmdError(f"{command[0]} failed: {last or f'exit status {done.returncode}'}")
+    return done.stdout

@@ -1,0 +1,280 @@
+"""dvc.lock, DVC's cache and its remote.
+
+Functions that import or start DVC say so in their docstring; the others read files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dhmd.base.errors import DhmdError, first_line
+from dhmd.vcs import METRICS_FOLDER, Revision, Workspace, commit, git
+
+LOCK = "dvc.lock"
+# Folders of the stages' outputs.
+OUTPUT_FOLDERS = ("data", "pretrained", "models", "ablations", METRICS_FOLDER, "reports")
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
+_ABSENT = ("deleted", "not in cache")  # how `dvc status` describes a file that is not here
+
+
+@contextmanager
+def repository(root: Path, failure: str) -> Iterator[Any]:
+    """Open DVC's repository; `failure` is the beginning of an error's message.
+
+    Raises:
+        DhmdError: DVC is absent or fails.
+    """
+    try:
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+    except ImportError as error:
+        raise DhmdError(f"{failure}: dvc is not installed here") from error
+    try:
+        with Repo(str(root)) as repo:
+            yield repo
+    except (DvcException, OSError) as error:
+        raise DhmdError(f"{failure}: {first_line(error)}") from error
+
+
+Entries = dict[str, dict[str, Any]]
+
+
+def lock_entries(revision: Revision) -> Entries:
+    """Return dvc.lock of a revision: stage (`train@demo`) -> its entry; {} without the file.
+
+    Every entry has the lists `deps` and `outs`, whose items have at least a `path`.
+
+    Raises:
+        DhmdError: dvc.lock is not what DVC writes.
+    """
+    text = revision.read(LOCK)
+    try:
+        stages = ((text and yaml.load(text, Loader=_Loader)) or {}).get("stages") or {}
+        entries: Entries = {
+            stage: {**entry, "deps": entry.get("deps", []), "outs": entry.get("outs", [])}
+            for stage, entry in stages.items()
+        }
+        for entry in entries.values():
+            for file in (*entry["deps"], *entry["outs"]):
+                file["path"].encode()
+    except (yaml.YAMLError, AttributeError, TypeError, KeyError) as error:
+        raise DhmdError(
+            f"{LOCK} of {revision.label} is damaged: restore it with `git checkout {LOCK}`, or "
+            "remove it and run dvc repro (DVC's run cache saves the work)"
+        ) from error
+    return entries
+
+
+def locked_outputs(revision: Revision) -> dict[str, dict[str, str]]:
+    """Return stage -> output path -> md5 as dvc.lock has them.
+
+    Raises:
+        DhmdError: dvc.lock is not what DVC writes.
+    """
+    return {
+        stage: {out["path"]: str(out.get("md5", "")) for out in entry["outs"]}
+        for stage, entry in lock_entries(revision).items()
+    }
+
+
+@dataclass(frozen=True)
+class LockState:
+    """stale: stage -> what changed since it ran; downstream: stages that depend on a stale one."""
+
+    stale: dict[str, tuple[str, ...]]
+    downstream: tuple[str, ...]
+
+
+def check_lock(root: Path) -> LockState:
+    """Compare dvc.lock with code and params, also in a clone without data (starts DVC).
+
+    `dvc status` reports a stage as stale if its data is absent. Here an absent file counts only if
+    Git tracks it. Whether a stage ran on the last version of its input is read from dvc.lock.
+
+    Raises:
+        DhmdError: no DVC, or a dvc.yaml or dvc.lock that it cannot read.
+    """
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode or not done.stdout.startswith("{"):
+        message = " ".join((done.stderr or done.stdout).split())
+        raise DhmdError(f"dvc status failed, so {LOCK} cannot be checked: {message}")
+    # Data tracked outside dvc.yaml (by `dvc add`) has no stage to be stale.
+    found = json.loads(done.stdout)
+    status = {name: changes for name, changes in found.items() if not name.endswith(".dvc")}
+    entries = lock_entries(Workspace(root))
+    absent = {
+        path
+        for changes in status.values()
+        for path, what in _changed_paths(changes)
+        if what in _ABSENT
+    }
+    excused = _ignored_by_git(root, absent)
+    stale: dict[str, tuple[str, ...]] = {}
+    for stage, changes in status.items():
+        if stage not in entries:
+            stale[stage] = ("never run",)
+        elif why := tuple(_descriptions(changes, excused)):
+            stale[stage] = why
+    maker = {out["path"]: stage for stage, entry in entries.items() for out in entry["outs"]}
+    made = {out["path"]: out.get("md5") for entry in entries.values() for out in entry["outs"]}
+    for stage, entry in entries.items():
+        for dependency in entry["deps"]:
+            path = dependency["path"]
+            if path in made and made[path] != dependency.get("md5"):
+                difference = f"{path} is not what {maker[path]} wrote last"
+                stale[stage] = (*stale.get(stage, ()), difference)
+    return LockState(stale, _downstream(entries, maker, set(stale)))
+
+
+def _changed_paths(changes: Iterable[object]) -> Iterable[tuple[str, object]]:
+    """Yield (path, what) of entries such as {"changed deps": {path: "modified"}}."""
+    for change in changes:
+        for paths in change.values() if isinstance(change, dict) else ():
+            if isinstance(paths, dict):
+                yield from paths.items()
+
+
+def _descriptions(changes: Iterable[object], excused: set[str]) -> Iterable[str]:
+    yield from (str(change) for change in changes if not isinstance(change, dict))
+    for path, what in _changed_paths(changes):
+        if isinstance(what, dict):
+            yield from (f"{path}: {key} {state}" for key, state in what.items())
+        elif not (what in _ABSENT and path in excused):
+            yield f"{path} {what}"
+
+
+def _ignored_by_git(root: Path, paths: set[str]) -> set[str]:
+    """Return the paths that a clone need not have: Git ignores them, DVC's cache has them."""
+    if not paths:
+        return set()
+    listing = "\0".join(sorted(paths)).encode()
+    done = git(root, "check-ignore", "--stdin", "-z", stdin=listing)
+    return set(done.stdout.decode("utf-8").split("\0")) - {""}
+
+
+def _downstream(entries: Entries, maker: Mapping[str, str], stale: set[str]) -> tuple[str, ...]:
+    reached = set(stale)
+    while more := {
+        stage
+        for stage, entry in entries.items()
+        if stage not in reached and any(maker.get(d["path"]) in reached for d in entry["deps"])
+    }:
+        reached |= more
+    return tuple(stage for stage in entries if stage in reached and stage not in stale)
+
+
+def missing_in_remote(root: Path, name: str | None = None) -> list[str]:
+    """Return the outputs of a revision or experiment (None: the workspace) that others cannot get.
+
+    `dvc exp push` of an experiment that is older than the remote uploads nothing and reports
+    success: it reads the remotes from the experiment's own .dvc/config. Imports DVC.
+
+    Returns:
+        Paths of output files that are not in the default remote, sorted.
+
+    Raises:
+        DhmdError: no DVC, no default remote, or one that does not answer.
+    """
+    revision = None if name is None else commit(root, name)
+    with repository(root, "the DVC remote cannot be compared") as repo:
+        with nullcontext() if revision is None else repo.switch(revision.sha):
+            used = repo.index.used_objs()
+        missing = set()
+        for odb, objects in used.items():
+            state = repo.cloud.status(objects, odb=odb)
+            missing |= {*state.new, *state.missing}
+    return sorted({str(one.obj_name) for one in missing})
+
+
+def cached_files(root: Path, output: Path) -> dict[str, Path]:
+    """Return the files of an output folder that DVC's cache still has (starts DVC).
+
+    DVC removes an output before its stage runs. Compare the files with a known hash before use.
+    Files that are not found or not stored in the format of DVC 3 are omitted.
+
+    Args:
+        root: folder of dvc.lock.
+        output: path of the folder, relative to `root`.
+
+    Returns:
+        File name -> path in the cache.
+    """
+    outputs = locked_outputs(Workspace(root))
+    md5 = next((outs[str(output)] for outs in outputs.values() if str(output) in outs), None)
+    if md5 is None:
+        return {}
+    try:
+        with repository(root, "DVC's cache cannot be read") as repo:
+            cache = Path(repo.cache.local.path)
+    except DhmdError:
+        return {}
+
+    def cached(md5: object) -> Path | None:
+        if not isinstance(md5, str) or not _MD5.fullmatch(md5):
+            return None
+        path = cache / md5[:2] / md5[2:]
+        return path if path.is_file() else None
+
+    listing = cached(md5)
+    try:
+        entries = json.loads(listing.read_bytes()) if listing else []
+        found = {str(entry["relpath"]): cached(entry["md5"]) for entry in entries}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+    return {name: path for name, path in found.items() if path is not None}
+
+
+def outputs_md5(path: Path) -> str | None:
+    """Return the md5 that DVC gives a file or folder in dvc.lock; None if it does not exist.
+
+    A folder's is the md5 of its files' md5s and relative paths as JSON, followed by `.dir`.
+    """
+    if path.is_file():
+        return _file_md5(path)
+    if not path.is_dir():
+        return None
+    files = {
+        file.relative_to(path).as_posix(): _file_md5(file)
+        for file in path.rglob("*")
+        if file.is_file()
+    }
+    entries = [{"md5": files[relative], "relpath": relative} for relative in sorted(files)]
+    text = json.dumps(entries, sort_keys=True)
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def _file_md5(path: Path) -> str:
+    with open(path, "rb") as stream:
+        digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
+    return digest.hexdigest()
+
+
+def check_output_folders(root: Path) -> None:
+    """Check that no output folder is a symbolic link, which DVC refuses after the stage has run.
+
+    Raises:
+        DhmdError: naming the folder and how to use another disk.
+    """
+    for name in OUTPUT_FOLDERS:
+        folder = root / name
+        if folder.is_symlink():
+            raise DhmdError(
+                f"{name}/ is a symbolic link to {os.readlink(folder)}, which DVC refuses: make it "
+                "a folder, and move DVC's cache to the other disk instead (`dvc cache dir --local "
+                "FOLDER`, then `dvc config --local cache.type symlink`)."
+            )

@@ -1,0 +1,364 @@
+"""Trainings by jobs of a cluster: as of one machine, whatever happens to the jobs.
+
+The quick tests have programs in the place of `sbatch`, `squeue` and `scancel` that start processes;
+those marked slow run the same on a real Slurm of one node and a Ray of two (`make cluster-test`),
+and print the table of docs/cluster.md.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dhmd.base.errors import DhmdError
+from dhmd.training.configuration import Configuration
+from tests.cluster.engines import ROOT, Engine, FakeSlurm, Ray, RealSlurm, kill, processes, until
+from tests.training.bench import Bench, files, train
+from tests.training.bench import bench as bench
+from tests.training.corpora import TINY, tiny_configuration
+from tests.training.learners import Watcher
+
+pytestmark = pytest.mark.timeout(900)
+EPOCHS = 40
+DRIVER = """
+import json, logging, sys
+from pathlib import Path
+from dhmd.training.configuration import Configuration
+from dhmd.training.jobs import train_job
+from dhmd.training.observer import SilentObserver
+logging.basicConfig(level=logging.INFO)
+configuration, aligned, pretrained, folder = sys.argv[1:]
+train_job(Configuration.from_json(json.loads(configuration), "here"), Path(aligned),
+          Path(pretrained), Path(folder, "m"), fold=None, observer=SilentObserver(),
+          store=Path(folder, "s"))
+"""
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Ray]:
+    engine = Ray()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture(
+    params=[
+        "fake",
+        pytest.param("slurm", marks=pytest.mark.slow),
+        pytest.param("ray", marks=pytest.mark.slow),
+    ],
+)
+def engine(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Engine]:
+    """Start an engine; check at the end that it has no job left."""
+    engine: Engine
+    if request.param == "fake":
+        engine = FakeSlurm(tmp_path / "fake", monkeypatch)
+    else:
+        slurm = request.param == "slurm"
+        engine = RealSlurm(monkeypatch) if slurm else request.getfixturevalue("ray")
+    yield engine
+    until(lambda: not engine.jobs(), "jobs are left in the queue")
+    until(lambda: not processes("dhmd.training.run_task", str(tmp_path)), "processes are left")
+
+
+def configured(engine: Engine | None, epochs: int = EPOCHS, **compute: Any) -> Configuration:
+    chosen = {"workers": 2} if engine is None else engine.compute
+    train = {"epochs": epochs, "early_stop": epochs}
+    return tiny_configuration({"compute": {**chosen, **compute}, "train": train})
+
+
+@pytest.fixture(scope="module")
+def local(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of two workers of this machine."""
+    folder = tmp_path_factory.mktemp("local")
+    train(configured(None), bench.cache(), bench.pretrained(), folder / "m", folder / "s")
+    return files(folder / "m")
+
+
+class Ledger:
+    """Counts the runs and the epochs of the tasks in a store, which removes them at the end."""
+
+    def __init__(self, store: Path) -> None:
+        self._store, self._kept = store, store.parent / "kept"
+        self._kept.mkdir(parents=True)
+        self._pids: set[int] = set()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Ledger:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._end.wait(0.05):
+            for path in self._store.glob("tasks/*/events.jsonl"):
+                with suppress(OSError):
+                    os.link(path, self._kept / path.parent.name)
+            self._pids.update(processes("dhmd.training.run_task", str(self._store)))
+
+    def row(self, engine: Engine, fault: str, result: str) -> list[object]:
+        """The fault's row in the table; fails if an epoch is lost."""
+        lines = [line for path in self._kept.iterdir() for line in path.read_text().splitlines()]
+        events = [json.loads(line) for line in lines]
+        done = Counter((e["epoch"], name) for e in events if "epoch" in e for name in e["rows"])
+        needed = {(epoch + 1, f"seed-{seed}") for epoch in range(EPOCHS) for seed in (1, 2)}
+        lost = len(needed - set(done))
+        assert lost == 0
+        counts = (2, len(self._pids), len(needed), sum(done.values()), lost)
+        return [engine.name, fault, *counts, result]
+
+
+class Fault(Watcher):
+    """Lets something happen once, after the first epochs of a training."""
+
+    def __init__(self, happen: Callable[[], None]) -> None:
+        super().__init__()
+        self._happen: Callable[[], None] | None = happen
+
+    def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
+        if epoch >= 3 and self._happen:
+            happen, self._happen = self._happen, None
+            happen()
+
+
+def start_driver(configuration: Configuration, bench: Bench, folder: Path) -> Any:
+    arguments = [json.dumps(configuration.as_json()), bench.cache(), bench.pretrained(), folder]
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, *map(str, arguments)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("fault", ["none", "killed worker", "killed node", "preempted job"])
+def test_a_fault_loses_nothing_and_changes_no_bit(
+    engine: Engine,
+    fault: str,
+    bench: Bench,
+    tmp_path: Path,
+    local: dict[str, bytes],
+    caplog: pytest.LogCaptureFixture,
+    record_property: Callable[[str, object], None],
+) -> None:
+    if (engine.name, fault) in {
+        ("fake", "killed node"),
+        ("fake", "preempted job"),
+        ("Ray", "preempted job"),
+    }:
+        pytest.skip("this engine has no such fault")
+    caplog.set_level(logging.INFO, "dhmd")
+    happen = {
+        "none": lambda: None,
+        "killed worker": lambda: engine.kill_worker(tmp_path),
+        "killed node": lambda: engine.kill_node(tmp_path),
+        "preempted job": lambda: engine.preempt(tmp_path),
+    }[fault]
+    with Ledger(tmp_path / "s") as ledger:
+        train(
+            configured(engine),
+            bench.cache(),
+            bench.pretrained(),
+            tmp_path / "m",
+            tmp_path / "s",
+            Fault(happen),
+        )
+    assert files(tmp_path / "m") == local
+    assert ("was killed; submitting it again" in caplog.text) or fault != "killed worker"
+    assert "0 waiting, 0 running, 2 finished, 0 failed" in caplog.text
+    record_property("fault", ledger.row(engine, fault, "same bits as two local processes"))
+
+
+def test_a_killed_driver_resumes_and_trains_nothing_twice(
+    engine: Engine,
+    bench: Bench,
+    tmp_path: Path,
+    local: dict[str, bytes],
+    record_property: Callable[[str, object], None],
+) -> None:
+    with Ledger(tmp_path / "s") as ledger:
+        driver = start_driver(configured(engine), bench, tmp_path)
+        until(lambda: list(tmp_path.glob("s/tasks/*/checkpoint.*")), "no epoch is finished")
+        driver.kill()
+        driver.wait()
+        driver.stderr.close()
+        again = start_driver(configured(engine), bench, tmp_path)
+        _, printed = again.communicate(timeout=200)
+    assert again.returncode == 0, printed
+    assert files(tmp_path / "m") == local
+    if engine.name != "Ray":  # whose tasks end with their driver
+        assert printed.count("is in the queue, as job") + printed.count("already in ") >= 1, printed
+    assert "submitting it again" not in printed
+    row = ledger.row(engine, "killed driver, started again", "same bits as two local processes")
+    record_property("fault", row)
+
+
+def test_a_full_disk_fails_and_resumes_once_there_is_room(
+    engine: Engine,
+    bench: Bench,
+    tmp_path: Path,
+    local: dict[str, bytes],
+    record_property: Callable[[str, object], None],
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root can mount a small disk")
+
+    def fill() -> None:
+        with suppress(OSError), open(disk / "filler", "wb", buffering=0) as stream:
+            while True:
+                stream.write(bytes(4096))
+
+    arguments = (bench.cache(), bench.pretrained(), tmp_path / "m", disk / "s")
+    try:
+        with Ledger(disk / "s") as ledger:
+            with pytest.raises(DhmdError, match=r"[Nn]o space|disk .* is full"):
+                train(configured(engine, retries=0), *arguments, Fault(fill))
+            assert not (tmp_path / "m").exists()
+            (disk / "filler").unlink()
+            train(configured(engine), *arguments)
+        assert files(tmp_path / "m") == local
+        result = "the stage fails and names the disk; the next run resumes, same bits"
+        record_property("fault", ledger.row(engine, "full disk", result))
+    finally:
+        until(lambda: not engine.jobs(), "jobs are left in the queue")
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_job_that_never_gets_anywhere_fails(bench: Bench, tmp_path: Path, engine: Engine) -> None:
+    if engine.name == "Ray":
+        pytest.skip("Ray has no lines that run before a task")
+    found = configured(engine, slurm={"setup": ["kill -9 $$"]}, retries=1)
+    with pytest.raises(DhmdError, match=r"was killed 2 times in a row .*time limit.*log"):
+        train(found, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+    assert not (tmp_path / "m").exists()
+
+
+def test_ctrl_c_ends_the_jobs(engine: Engine, bench: Bench, tmp_path: Path) -> None:
+    driver = start_driver(configured(engine, epochs=4000), bench, tmp_path)
+    until(lambda: list(tmp_path.glob("s/tasks/*/checkpoint.*")), "no epoch is finished")
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(60) != 0
+    driver.stderr.close()
+    until(lambda: not engine.jobs(), "jobs go on")
+
+
+@pytest.mark.parametrize("fault", ["no shared folder", "no shared folder, lost node"])
+def test_without_a_shared_folder_files_go_through_the_remote(
+    engine: Engine,
+    fault: str,
+    bench: Bench,
+    tmp_path: Path,
+    local: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    record_property: Callable[[str, object], None],
+) -> None:
+    caplog.set_level(logging.INFO, "dhmd")
+    here, there, remote = tmp_path / "here", tmp_path / "there", tmp_path / "remote"
+    for clone in (here, there):
+        clone.mkdir()
+        (clone / "params.yaml").touch()
+        (clone / "dhmd").symlink_to(ROOT / "dhmd")
+        for words in (["init", "--no-scm", "-q"], ["remote", "add", "-q", "-d", "r", str(remote)]):
+            subprocess.run([sys.executable, "-m", "dvc", *words], cwd=clone, check=True)
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    found = configured(engine, shared=False, folder=str(there))
+
+    def lose_node() -> None:
+        until(lambda: list(remote.glob("dhmd/tasks/*/checkpoint.safetensors")), "nothing is sent")
+        kill(processes("executors.exchange", str(next(remote.glob("dhmd/tasks/*")).name)))
+
+    with Ledger(there / ".dhmd" / "trainings") as ledger:
+        losing = threading.Thread(target=lose_node)
+        if "lost" in fault:
+            losing.start()
+        train(found, bench.cache(), bench.pretrained(), here / "m", here / "s")
+    assert files(here / "m") == local
+    assert ("submitting it again" in caplog.text) == ("lost" in fault)
+    assert len(list(there.glob(".dhmd/trainings/*.safetensors"))) == 2
+    assert len(list(there.glob(".dhmd/inputs/*/pretrained/*/model.json"))) == 1
+    assert not list(remote.glob("dhmd/tasks/*/*"))
+    assert list(remote.glob("dhmd/inputs/*"))
+    record_property("fault", ledger.row(engine, fault, "same bits as two local processes"))
+
+
+def test_the_settings_reach_sbatch(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = FakeSlurm(tmp_path / "fake", monkeypatch)
+    slurm = {"time": "00:10:00", "array_parallelism": 1, "setup": ["export A=1"]}
+    found = configured(engine, epochs=1, slurm=slurm)
+    train(found, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+    calls = set((tmp_path / "fake" / "calls").read_text().split())
+    assert {"--requeue", "--time=00:10:00", "--array=0-1%1", "--cpus-per-task=1"} <= calls
+
+
+@pytest.mark.slow
+def test_ray_starts_on_this_machine_without_an_address(bench: Bench, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    found = configured(Engine("Ray", "ray"), epochs=1)
+    train(found, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+    assert len(list((tmp_path / "m").glob("seed-*.safetensors"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("executor", "sentence"),
+    [
+        ("slurm", r"compute\.executor is slurm, but squeue cannot be run"),
+        ("ray", r"compute\.executor is ray, but Ray is not installed .* 'dhmd\[ray\]'"),
+    ],
+)
+def test_without_the_engine_the_error_says_so(
+    executor: str, sentence: str, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    found = configured(Engine("absent", executor), epochs=1)
+    with pytest.raises(DhmdError, match=sentence):
+        train(found, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+    assert TINY.compute.executor == "local"
+
+
+def test_each_gpu_of_a_machine_has_one_process(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The GPUs are pretended: the workers find none and train on the CPU."""
+    seen: set[tuple[int, str]] = set()
+
+    class Watches(Watcher):
+        def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
+            for pid in processes("dhmd.training.run_task", str(tmp_path)):
+                with suppress(OSError):
+                    values = Path(f"/proc/{pid}/environ").read_text().split("\0")
+                    seen.update((pid, v) for v in values if v.startswith("CUDA_VISIBLE"))
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    found = configured(None, device="auto")
+    train(found, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s", Watches())
+    assert len(seen) == 2
+    assert {value for _, value in seen} == {"CUDA_VISIBLE_DEVICES=4", "CUDA_VISIBLE_DEVICES=7"}

@@ -1,0 +1,118 @@
+"""DialogueRNN's pickles of IEMOCAP and MELD."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dhmd.recipes import Recipe
+from tests.data.formats.files import dialogue_content, write_pickle
+from tests.data.formats.recipes import imported, recipe, refused
+
+SIX = ["happy", "sad", "neutral", "angry", "excited", "frustrated"]
+
+
+def of_dialogues(classes: list[str], layout: str = "iemocap", **more: Any) -> Recipe:
+    labels = {"task": "classification", "classes": classes, "column": more.pop("column", 0)}
+    modalities = {"text": "text", "audio": "audio"}
+    if layout != "meld":
+        modalities["vision"] = "vision"
+    options = {"layout": layout, "context": more.pop("context", False)}
+    more = {"labels": labels, "modalities": modalities, "options": options} | more
+    return recipe("dialogues", {"pickle": "file.pkl"}, **more)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_utterances_of_iemocap(tmp_path, protocol):
+    content = dialogue_content()
+    write_pickle(tmp_path / "file.pkl", content, protocol)
+    corpus = imported(of_dialogues(SIX), tmp_path)
+    _, _, labels, text, _, vision, sentences, train, test = content
+    assert {video for video in corpus.videos} == train | test
+    for n, (own_id, video) in enumerate(zip(corpus.ids, corpus.videos, strict=True)):
+        row = int(own_id.removeprefix(f"{video}[").removesuffix("]"))
+        assert corpus.labels_N[n] == labels[video][row]
+        assert np.allclose(corpus.features["text"][n], [text[video][row]])
+        assert np.allclose(corpus.features["vision"][n], [vision[video][row]])
+        assert corpus.words[n] == (sentences[video][row],)
+        assert (corpus.split_N[n] == "test") == (video in test)
+    assert len({v for v, s in zip(corpus.videos, corpus.split_N, strict=True) if s == "valid"}) == 2
+
+
+def test_context_makes_the_utterances_before_it_steps(tmp_path):
+    content = dialogue_content()
+    write_pickle(tmp_path / "file.pkl", content)
+    corpus = imported(of_dialogues(SIX, context=True), tmp_path, max_steps=3, truncate="last")
+    for n, (own_id, video) in enumerate(zip(corpus.ids, corpus.videos, strict=True)):
+        row = int(own_id.removeprefix(f"{video}[").removesuffix("]"))
+        expected = content[4][video][max(0, row - 2) : row + 1]
+        assert np.allclose(corpus.features["audio"][n], expected)
+
+
+def test_classes_are_joined_and_others_left_out(tmp_path):
+    content = dialogue_content()
+    write_pickle(tmp_path / "file.pkl", content)
+    corpus = imported(of_dialogues(["angry", "happy+excited"]), tmp_path)
+    given = [label for own in content[2].values() for label in own]
+    counts = np.bincount(corpus.labels_N.astype(int))
+    assert counts.tolist() == [given.count(3), given.count(0) + given.count(4)]
+    left_out = " ".join(corpus.report["warnings"])
+    assert "left out: their class is not in labels.classes" in left_out
+
+
+@pytest.mark.parametrize(
+    ("layout", "column", "classes"),
+    [
+        ("meld", "emotion", ["neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"]),
+        ("meld", "sentiment", ["neutral", "positive", "negative"]),
+        ("meld_vision", 0, ["neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"]),
+    ],
+)
+def test_meld(tmp_path, layout, column, classes):
+    content = dialogue_content(layout)
+    write_pickle(tmp_path / "file.pkl", content)
+    corpus = imported(of_dialogues(classes, layout, column=column), tmp_path)
+    labels = content[-1 if column == "sentiment" else 2]
+    given = [labels[int(video)] for video in dict.fromkeys(corpus.videos)]
+    assert corpus.labels_N.tolist() == [label for own in given for label in own]
+    assert len(corpus.modalities) == (3 if layout == "meld_vision" else 2)
+
+
+def changed(part: int, value: Any) -> tuple[Any, ...]:
+    content = list(dialogue_content())
+    content[part] = value(content[part]) if callable(value) else value
+    return tuple(content)
+
+
+def without_first(part: dict[Any, Any]) -> dict[Any, Any]:
+    return dict(list(part.items())[1:])
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ([1, 2], "is not a tuple of 9, ids, speakers, emotion, text, audio, vision"),
+        (dialogue_content("meld"), "test is not a list of dialogues"),
+        (
+            dialogue_content("meld_vision"),
+            "is options.layout of recipes/tiny.yaml right (iemocap)?",
+        ),
+        (changed(3, without_first), "has no text"),
+        (changed(3, lambda x: {k: v[1:] for k, v in x.items()}), "rows of text"),
+        (changed(2, lambda x: {k: ["hap"] * len(v) for k, v in x.items()}), "text instead of n"),
+        (changed(7, set()), "train has 0 dialogues"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, content, sentence):
+    write_pickle(tmp_path / "file.pkl", content)
+    assert sentence in refused(of_dialogues(SIX), tmp_path)
+
+
+def test_unknown_classes_are_refused(tmp_path):
+    write_pickle(tmp_path / "file.pkl", dialogue_content())
+    message = refused(of_dialogues(["joy", "sad"]), tmp_path)
+    assert "labels.classes has 'joy', but must have each of happy, sad, neutral" in message
+    message = refused(of_dialogues(SIX, column="sentiment"), tmp_path)
+    assert "labels.column is 'sentiment', but must be emotion" in message

@@ -1,0 +1,32 @@
+"""Twenty sentences with clear sentiment, written down before the first run, get the right sign."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import dhmd
+
+HERE = Path(__file__).parent / "twenty_sentences"
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_model_of_real_words_finds_the_sign_of_clear_sentences(
+    real_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    settings = {
+        "model.modalities": ["text"],
+        "data.sources.mosi_real_text": str(real_folder / "mosi"),
+    }
+    model = dhmd.train("mosi_real_text", seeds=1, **settings)
+    table = model.predict(HERE / "sentences.srt")
+    signs = (HERE / "signs.txt").read_text(encoding="utf-8").split()
+    found = ["+" if mean > 0 else "-" for mean in table["mean"]]
+    right = sum(one == other for one, other in zip(found, signs, strict=True))
+    assert right >= 16, list(zip(table["text"], table["mean"], signs, strict=True))

@@ -1,0 +1,142 @@
+"""Exported models predict the same bits, also from the hub; the card has the model's scores."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from dhmd.base.errors import DhmdError
+from dhmd.config.schema import as_json
+from dhmd.evaluation.config import EvaluateConfig
+from dhmd.evaluation.job import evaluate_job
+from dhmd.prediction.model import Model
+from dhmd.publish import export
+from tests.prediction.conftest import one_thread, trained, trained_classes
+from tests.prediction.corpora import Pipeline, recipe
+from tests.publish.hub import Hub, running_hub
+
+__all__ = ["one_thread", "trained", "trained_classes"]
+
+
+@pytest.fixture
+def project(trained: Pipeline, tmp_path: Path) -> Path:
+    """A repository with the dataset's config and its evaluation."""
+    root = tmp_path / "project"
+    (root / "recipes").mkdir(parents=True)
+    described = as_json(recipe("regression", provenance="Three friends, who gave their consent."))
+    del described["name"]
+    (root / "recipes" / "tiny.yaml").write_text(yaml.safe_dump(described))
+    (root / "params.yaml").touch()
+    folder = trained.model.parent
+    evaluate_job(
+        EvaluateConfig(),
+        folder / "aligned.h5",
+        folder / "pretrained",
+        trained.model,
+        None,
+        root / "metrics" / "tiny",
+    )
+    return root
+
+
+def _predicted(pipeline: Pipeline, model: Path, folder: Path) -> bytes:
+    table = Model(model, "cpu").run(pipeline.inputs(folder)).table()
+    return table.to_csv().encode()
+
+
+def _python(code: str, hub: Hub, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own: huggingface_hub reads its settings when imported."""
+    settings = {"HF_ENDPOINT": hub.address, "HF_HOME": str(folder / "hf"), "HF_TOKEN": "hf_x"}
+    command = [sys.executable, "-c", code, *arguments]
+    environment = {**os.environ, **settings}
+    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+
+
+RUN = "import sys; from dhmd.cli import main; sys.exit(main())"
+FETCH = "import sys; from dhmd.publish import fetch; print(fetch(sys.argv[1]))"
+
+
+def test_a_model_from_the_hub_predicts_the_same_bits(
+    trained: Pipeline, project: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = [str(trained.model), "--out", str(out), "--push", "me/tiny", "--private"]
+    with running_hub() as hub:
+        pushed = _python(RUN, hub, project, "export", *arguments)
+        assert pushed.returncode == 0, pushed.stderr
+        assert pushed.stdout.splitlines()[-1] == f"uploaded {hub.address}/me/tiny"
+        assert hub.visibility == {"me/tiny": "private"}
+        fetched = _python(FETCH, hub, tmp_path, "me/tiny")
+        assert fetched.returncode == 0, fetched.stderr
+    names = {path.name for path in out.iterdir()}
+    seeds = {"seed-4.safetensors", "seed-7.safetensors"}
+    assert names == {"README.md", "model.json", "history.csv", *seeds}
+    snapshot = Path(fetched.stdout.splitlines()[-1])
+    expected = _predicted(trained, trained.model, tmp_path / "a")
+    assert _predicted(trained, out, tmp_path / "b") == expected
+    assert _predicted(trained, snapshot, tmp_path / "c") == expected
+
+
+def test_what_is_not_on_the_hub_is_one_sentence(tmp_path: Path) -> None:
+    with running_hub() as hub:
+        hub.files["me/other"] = {"config.json": b"{}"}
+        for name, reason in (("me/none", "Repository Not Found"), ("me/other", "no model.json")):
+            failed = _python(FETCH, hub, tmp_path, name)
+            last = failed.stderr.splitlines()[-1]
+            assert last.startswith(f"dhmd.base.errors.DhmdError: {name} ")
+            assert reason in last
+
+
+def test_the_card_has_the_evaluated_scores_beside_the_trivial_baselines(
+    trained: Pipeline, project: Path, tmp_path: Path
+) -> None:
+    export(trained.model, tmp_path / "out", root=project, license_="cc-by-4.0")
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    summary = json.loads((project / "metrics" / "tiny" / "metrics.json").read_text())["test"]
+    assert card.data.license == "cc-by-4.0"
+    found = {each.metric_name: each.metric_value for each in card.data.eval_results}
+    assert found["MAE"] == summary["mae"]
+    assert found["F1"] == summary["f1_non0"]
+    trivial = json.loads(
+        (project / "metrics" / "tiny" / "details" / "trivial_baselines.json").read_text()
+    )
+    rows = [line.split(" | ") for line in card.text.splitlines() if line.startswith("| ")]
+    by_title = {row[0].removeprefix("| "): row[1] for row in rows}
+    assert by_title["median label"] == f"{trivial['median']['test']['mae']:.3f}"
+    assert by_title["**this model**"].startswith(f"{summary['mae']:.3f} ± ")
+    interval = json.loads((project / "metrics" / "tiny" / "details" / "intervals.json").read_text())
+    ends = interval["mae"]
+    assert by_title["95 % over utterances"] == f"{ends['low']:.3f} to {ends['high']:.3f}"
+    assert "Three friends, who gave their consent." in card.text
+    assert "words.csd" in card.text
+
+
+def test_a_model_without_evaluation_says_so(trained_classes: Pipeline, tmp_path: Path) -> None:
+    export(trained_classes.model, tmp_path / "out")
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    assert "This export has no scores" in card.text
+    assert "classification with the classes against, neutral, for." in card.text
+    assert card.data.license == "other"
+
+
+def test_weights_have_ordinary_permissions(trained: Pipeline, tmp_path: Path) -> None:
+    umask = os.umask(0o022)
+    try:
+        export(trained.model, tmp_path / "out")
+    finally:
+        os.umask(umask)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()} == {0o644}
+
+
+def test_a_folder_with_files_is_not_replaced(trained: Pipeline, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(DhmdError, match="exists: choose another --out"):
+        export(trained.model, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

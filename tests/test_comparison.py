@@ -1,0 +1,193 @@
+"""`dhmd compare` and its table: models, revisions and CSV files, by hand-computed statistics."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from dhmd.base.errors import DhmdError
+from dhmd.cli import main
+from dhmd.comparison import as_table, compare
+from dhmd.evaluation.config import EvaluateConfig
+from dhmd.evaluation.files import read_predictions
+from dhmd.evaluation.job import evaluate_job
+from tests.evaluation.fakes import write_corpus, write_outputs
+from tests.gate.fakes import commit_all, new_repository
+
+PARAMS = """\
+datasets:
+  - toy
+kd:
+  lambda: {}
+train:
+  lr:
+gate:
+  metrics: [mae]
+  margins: {{mae: 0.02}}
+  datasets: {{}}
+  accept: []
+  resamples: 100
+"""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two commits: `kd.lambda` 0.3 and 0.5, the second with larger errors and two variants."""
+    root = tmp_path_factory.mktemp("repository")
+    new_repository(root)
+    write_corpus(root / "c.h5")
+    write_outputs(root / "p", root / "c.h5", unimodal=True)
+    for weight, error in ((0.3, 0.8), (0.5, 1.0)):
+        write_outputs(root / "m", root / "c.h5", error=error, whole=True)
+        for seed, name in enumerate(("mult", "no_dictionary"), start=5):
+            folder = root / "ablations/toy" / name
+            write_outputs(folder, root / "c.h5", error=1.5, seed=seed)
+            configuration = {"kd": {"lambda": 0.1}, "train": {"lr": 0.01}}
+            (folder / "model.json").write_text(json.dumps({"configuration": configuration}))
+        (root / "params.yaml").write_text(PARAMS.format(weight))
+        (root / "recipes").mkdir(exist_ok=True)
+        (root / "recipes/toy.yaml").write_text("train:\n  lr: 0.002\n")
+        folders = [root / name for name in ("p", "m", "ablations/toy", "metrics/toy")]
+        evaluate_job(EvaluateConfig(resamples=100), root / "c.h5", *folders)
+        commit_all(root)
+    return root
+
+
+def write_csv(path: Path, root: Path, shift: float, seeds: tuple[int, ...] = (1, 2, 3)) -> Path:
+    """Other code's predictions: the labels, shifted by seed."""
+    known = read_predictions(root / "metrics/toy")
+    with open(path, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["seed", "id", "note", "prediction"])
+        for seed in seeds:
+            for name, label in reversed(list(zip(known.ids, known.labels, strict=True))):
+                writer.writerow([seed, name, "x", label + shift + seed / 100])
+    return path
+
+
+def test_models_are_compared_by_seed(root: Path) -> None:
+    found = compare(["dhmd", "mult", "no_dictionary"], by=["kd.lambda", "train.lr"], root=root)
+    assert list(found["name"]) == ["DHMD", "MulT", "no dictionary"]
+    assert list(found["kd.lambda"]) == [0.5, 0.1, 0.1]
+    assert list(found["train.lr"]) == [0.002, 0.01, 0.01]  # an empty value is the recipe's
+    tables = [
+        {(row["variant"], row["seed"]): float(row["mae"]) for row in rows if row["split"] == "test"}
+        for rows in [list(csv.DictReader((root / "metrics/toy/details/ablations.csv").open()))]
+    ]
+    with open(root / "metrics/toy/details/seeds.csv") as stream:
+        full = {r["seed"]: float(r["mae"]) for r in csv.DictReader(stream) if r["split"] == "test"}
+    p = []
+    for row, variant in ((1, "mult"), (2, "no_dictionary")):
+        own = [tables[0][variant, seed] for seed in full]
+        test = stats.ttest_rel(own, list(full.values()))
+        low, high = test.confidence_interval(0.95)
+        assert found["mae"][row] == pytest.approx(np.mean(own))
+        assert found["mae_sd"][row] == pytest.approx(np.std(own, ddof=1))
+        assert [found["low"][row], found["high"][row]] == pytest.approx([low, high])
+        assert found["utterances_low"][row] < found["difference"][row]
+        p.append(test.pvalue)
+    smaller, larger = sorted(p)
+    assert sorted(found["p"][1:]) == pytest.approx([2 * smaller, max(2 * smaller, larger)])
+    assert np.isnan(found["difference"][0])
+
+
+def test_revisions_and_files_stand_beside_models(root: Path, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "theirs.csv", root, 0.1)
+    found = compare(["HEAD~1", "dhmd", str(path)], by=["kd.lambda"], root=root)
+    assert list(found["name"]) == ["HEAD~1", "DHMD", "theirs"]
+    assert list(found["kd.lambda"])[:2] == [0.3, 0.5]
+    assert found["mae"][2] == pytest.approx(0.12)
+    assert found["mae"][0] < found["mae"][1]
+    assert found["valid.mae"][:2].notna().all()
+    assert np.isnan(found["valid.mae"][2])
+    assert found["difference"][2] == pytest.approx(0.12 - found["mae"][0])
+    one = compare(["dhmd", str(write_csv(tmp_path / "one.csv", root, 0, (2,)))], root=root)
+    assert np.isnan(one["difference"][1])  # one common seed
+
+
+def test_validation_sorts_and_the_test_split_may_not(root: Path, tmp_path: Path) -> None:
+    found = compare(["dhmd", "HEAD~1", "mult"], sort="valid.mae", root=root)
+    assert list(found["valid.mae"]) == sorted(found["valid.mae"])
+    assert found.attrs["reference"] == "DHMD"
+    rising = compare(["dhmd", "HEAD~1", "mult"], metric="corr", sort="valid.corr", root=root)
+    assert list(rising["valid.corr"]) == sorted(rising["valid.corr"], reverse=True)
+    for sort in ("test.mae", "mae"):
+        with pytest.raises(DhmdError, match=r"may not choose between models: sort by valid.mae"):
+            compare(["dhmd", "mult"], sort=sort, root=root)
+    path = str(write_csv(tmp_path / "theirs.csv", root, 0.1))
+    with pytest.raises(DhmdError, match="theirs has no validation scores"):
+        compare(["dhmd", path], sort="valid.mae", root=root)
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "sentence"),
+    [
+        (["dhmd"], {}, "at least two names"),
+        (["dhmd", "dhmd"], {}, "two of the names stand for DHMD"),
+        (["dhmd", "gru"], {}, "train gru with"),
+        (["dhmd", "nothing"], {}, "nothing is no model or variant .* revision 'nothing' is not"),
+        (["dhmd", "mult"], {"metric": "f1"}, "the metric is 'f1', but must be one of mae"),
+        (["dhmd", "mult"], {"by": ["kd.gamma"]}, "has no key kd.gamma"),
+        (["dhmd", "mult"], {"dataset": "tea"}, "tea"),
+    ],
+)
+def test_mistakes_are_one_sentence(root: Path, names, options, sentence) -> None:
+    with pytest.raises(DhmdError, match=sentence):
+        compare(names, root=root, **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("id,seed\nv,1\n", "must have the columns id, seed and prediction"),
+        ("id,seed,prediction\nv,1,nan\n", "row 2: seed must be a whole number"),
+        ("id,seed,prediction\nv,one,1.0\n", "row 2: seed must be a whole number"),
+        ("id,seed,prediction\nv,1,1.0\nv,1,2.0\n", "row 3: seed 1 has v twice"),
+        ("id,seed,prediction\nv,1,1.0\n", r"seed 1: \w+ .*test utterance"),
+    ],
+)
+def test_bad_files_are_one_sentence(root: Path, tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "theirs.csv").write_text(text)
+    with pytest.raises(DhmdError, match=rf"theirs\.csv.*{sentence}"):
+        compare(["dhmd", str(tmp_path / "theirs.csv")], root=root)
+
+
+def test_every_form_of_the_command(root: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(root)
+    names = ["compare", "dhmd", "mult", "HEAD~1"]
+    assert main([*names, "--markdown"]) == 0
+    found = compare(names[1:])
+    assert capsys.readouterr().out == as_table(found).to_markdown() + "\n"
+    assert re.search(rf"MulT .* \+{found['difference'][1]:.3f}", as_table(found).to_text())
+    assert main([*names, "--csv"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert float(rows[1]["difference"]) == found["difference"][1]
+    assert main([*names, "--latex"]) == 0
+    assert r"\textbf{DHMD} & 3 & " in capsys.readouterr().out
+    for name in ("a.svg", "b.svg", "c.pdf"):
+        assert main([*names, "--figure", str(tmp_path / name)]) == 0
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    assert b"MulT" in (tmp_path / "a.svg").read_bytes()
+    assert (tmp_path / "c.pdf").read_bytes().startswith(b"%PDF")
+    assert main([*names, "--figure", "a.gif"]) == 1
+    assert "must end with .svg or .pdf" in capsys.readouterr().err
+
+
+def test_the_gate_takes_a_file_on_either_side(root: Path, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(root)
+    better = str(write_csv(tmp_path / "better.csv", root, 0.1))
+    assert main(["gate", "--head", better]) == 0
+    assert f"gate: {better} against the workspace" in capsys.readouterr().out
+    assert main(["gate", "--base", better, "--head", "HEAD~1", "--dataset", "toy"]) == 1
+    assert "MAE rose by" in capsys.readouterr().out
+    assert main(["gate", "--base", better, "--head", better]) == 2
+    assert "compare two with dhmd compare" in capsys.readouterr().err
+    (tmp_path / "bad.csv").write_text("id\n")
+    assert main(["gate", "--head", str(tmp_path / "bad.csv")]) == 2
+    assert "bad.csv must have the columns" in capsys.readouterr().err

@@ -1,0 +1,374 @@
+"""Tasks run by worker processes, or by hand."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from dhmd.base.errors import DhmdError
+from dhmd.training.config import TrainConfig
+from dhmd.training.configuration import Configuration, overlay
+from dhmd.training.jobs import unfinished
+from dhmd.training.store import Store, TrainedMember
+from dhmd.training.task import Task, run_task
+from tests.aligned_files import ragged, write_aligned
+from tests.training.bench import Bench, ablate, arrays, copied, files, pretrain, train
+from tests.training.corpora import TINY, tiny_configuration, tiny_data
+from tests.training.learners import Watcher
+
+ROOT = Path(__file__).parents[2]
+TWO: Configuration = tiny_configuration({"compute": {"workers": 2}})
+WORKER = b"dhmd.training.run_task"
+
+
+def children(of: int | None = None) -> list[int]:
+    """Return the running worker processes of this or another process."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if WORKER in words and str(of or os.getpid()).encode() in words:
+            found.append(int(entry.name))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    yield
+    assert children() == []
+
+
+@pytest.fixture(scope="module")
+def shared(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Watcher]:
+    """Return a training by two workers without interruption."""
+    folder, watcher = tmp_path_factory.mktemp("shared"), Watcher()
+    train(TWO, bench.cache(), bench.pretrained(), folder / "m", folder / "s", watcher)
+    assert list((folder / "s" / "tasks").iterdir()) == []
+    return folder / "m", watcher
+
+
+def check_close(one: Path, other: Path, tolerance: float = 1e-3) -> None:
+    """Check that two folders have the same files, up to rounding."""
+    assert files(one).keys() == files(other).keys()
+    found, expected = arrays(one), arrays(other)
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        if name != "attributes" and value.dtype.kind == "f":
+            assert value == pytest.approx(expected[name], abs=tolerance, nan_ok=True), name
+    rows, wanted = (
+        [line.split(",") for line in (folder / "history.csv").read_text().splitlines()]
+        for folder in (one, other)
+    )
+    assert [row[:3] for row in rows] == [row[:3] for row in wanted]
+    numbers = [np.array([float(row[3]) for row in each[1:]]) for each in (rows, wanted)]
+    assert numbers[0] == pytest.approx(numbers[1], abs=tolerance)
+
+
+def test_two_workers_give_the_same_model_as_one_process(
+    bench: Bench, shared: tuple[Path, Watcher]
+) -> None:
+    folder, watcher = shared
+    check_close(folder, bench.trained())
+    assert watcher.begun == [("train", ("seed-1", "seed-2"), 0)]
+    assert watcher.outputs == [folder]
+    assert [(e, list(rows)) for e, rows in watcher.epochs] == [
+        (epoch, ["seed-1", "seed-2"]) for epoch in (1, 2, 3)
+    ]
+    assert {"train/total", "valid/mae", "lr"} <= set(watcher.epochs[0][1]["seed-2"])
+
+
+def test_two_workers_give_the_same_encoders_as_one_process(bench: Bench, tmp_path: Path) -> None:
+    watcher = Watcher()
+    pretrain(TWO, bench.cache(), tmp_path / "p", tmp_path / "s", watcher)
+    check_close(tmp_path / "p", bench.pretrained())
+    text = [(e, list(rows)) for e, rows in watcher.epochs if "text/seed-1" in rows]
+    assert text == [(epoch, ["text/seed-1", "text/seed-2"]) for epoch in (1, 2)]
+    assert len(watcher.epochs) == 6
+
+
+def test_workers_train_variants_of_different_structure(bench: Bench, tmp_path: Path) -> None:
+    variants: dict[str, Configuration] = {
+        "half": tiny_configuration({"kd": {"lambda": 0.5}}),
+        "gru": replace(TINY, architecture="gru"),
+        "none": tiny_configuration({"kd": {"lambda": 0.0}}),
+    }
+    ablate(variants, bench.cache(), bench.pretrained(), tmp_path / "one", tmp_path / "s")
+    three = {key: overlay(each, {"compute": {"workers": 3}}) for key, each in variants.items()}
+    watcher = Watcher()
+    ablate(three, bench.cache(), bench.pretrained(), tmp_path / "three", tmp_path / "t", watcher)
+    for name in variants:
+        check_close(tmp_path / "three" / name, tmp_path / "one" / name)
+    stacks = [list(rows) for epoch, rows in watcher.epochs if epoch == 3]
+    assert sorted(stacks) == [
+        ["gru/seed-1", "gru/seed-2"],
+        [f"{name}/seed-{seed}" for name in ("half", "none") for seed in (1, 2)],
+    ]
+
+
+# ---- interruptions -------------------------------------------------------------------------------
+
+
+class Killer(Watcher):
+    """Kills a worker process after the first epoch."""
+
+    def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
+        super().epoch(epoch, rows)
+        if epoch == 1:
+            os.kill(children()[0], signal.SIGKILL)
+
+
+# Long enough for something to happen after the first epoch.
+LONGER = overlay(TWO, {"train": {"epochs": 15, "early_stop": 15}})
+
+
+@pytest.fixture(scope="module")
+def undisturbed(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    train(LONGER, bench.cache(), bench.pretrained(), folder / "m", folder / "s")
+    return folder / "m"
+
+
+def test_a_killed_worker_is_reported_and_other_results_are_kept(
+    bench: Bench, tmp_path: Path, undisturbed: Path
+) -> None:
+    arguments = (LONGER, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+    with pytest.raises(
+        DhmdError, match=r"process that trained seed \d was ended by SIGKILL; memory .*/log\.txt"
+    ):
+        train(*arguments, Killer())
+    assert not (tmp_path / "m").exists()
+    assert children() == []
+    assert len(list((tmp_path / "s").glob("*.safetensors"))) == 1
+    again = Watcher()
+    train(*arguments, again)
+    assert again.begun[0][2] > 0
+    assert {name for _, rows in again.epochs for name in rows} < {"seed-1", "seed-2"}
+    assert files(tmp_path / "m") == files(undisturbed)
+
+
+def test_an_interrupted_training_leaves_no_worker_and_resumes(
+    bench: Bench, tmp_path: Path, shared: tuple[Path, Watcher]
+) -> None:
+    arguments = (TWO, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+    with pytest.raises(KeyboardInterrupt):
+        train(*arguments, Watcher(stop_after=1))
+    assert children() == []
+    assert not (tmp_path / "m").exists()
+    again = Watcher()
+    train(*arguments, again)
+    assert again.begun[0][2] >= 1
+    assert files(tmp_path / "m") == files(shared[0])
+    assert list((tmp_path / "s" / "tasks").iterdir()) == []
+
+
+_CALLER = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from dhmd.training.configuration import Configuration
+from dhmd.training.jobs import train_job
+from dhmd.training.observer import LogObserver
+import json
+here = Path({folder!r})
+configuration = Configuration.from_json(json.loads((here / "c.json").read_text()), "c.json")
+train_job(
+    configuration, Path({cache!r}), Path({pretrained!r}), here / "m", fold=None,
+    observer=LogObserver(), store=here / "s",
+)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal on a parent's death")
+def test_workers_end_with_their_parent_and_the_training_resumes(
+    bench: Bench, tmp_path: Path, undisturbed: Path
+) -> None:
+    """The caller is a script without `if __name__ == "__main__"`, in another folder."""
+    (tmp_path / "c.json").write_text(json.dumps(LONGER.as_json()))
+    script = tmp_path / "script.py"
+    script.write_text(
+        _CALLER.format(
+            root=str(ROOT),
+            folder=str(tmp_path),
+            cache=str(bench.cache()),
+            pretrained=str(bench.pretrained()),
+        )
+    )
+    with subprocess.Popen(
+        [sys.executable, str(script)], stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as caller:
+        assert caller.stderr is not None
+        for line in caller.stderr:
+            if "epoch   2" in line:
+                break
+        assert len(children(caller.pid)) == 2
+        caller.kill()
+    deadline = time.monotonic() + 20
+    while children(caller.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert not (tmp_path / "m").exists()
+    again = Watcher()
+    train(LONGER, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s", again)
+    assert again.begun[0][2] >= 2
+    assert files(tmp_path / "m") == files(undisturbed)
+
+
+# ---- errors --------------------------------------------------------------------------------------
+
+
+def test_bad_input_of_a_task_is_one_sentence(bench: Bench, tmp_path: Path) -> None:
+    """The task, not the job, refuses a modality that is absent from a split."""
+    data = tiny_data(alignment="none", absent=False)
+    present = data.present_NM.copy()
+    present[data.folds["standard"] == "valid", 1] = False
+    rows = [data.features["audio"][n][: 9 * here] for n, here in enumerate(present[:, 1])]
+    features = {**data.features, "audio": ragged(rows)}
+    write_aligned(tmp_path / "c.h5", replace(data, features=features, present_NM=present))
+    with pytest.raises(DhmdError, match=r"^no valid utterance of tiny has audio"):
+        pretrain(TWO, tmp_path / "c.h5", tmp_path / "p", tmp_path / "s")
+    assert not (tmp_path / "p").exists()
+
+
+@contextmanager
+def no_file_above(size: int) -> Iterator[None]:
+    """Limit file sizes here and in children, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_in_a_worker_is_one_sentence(bench: Bench, tmp_path: Path) -> None:
+    folder = copied(bench.pretrained(), tmp_path / "p")
+    with (
+        no_file_above(20_000),
+        pytest.raises(DhmdError, match=r"^cannot write .*\.safetensors: .*File too large"),
+    ):
+        train(TWO, bench.cache(), folder, tmp_path / "m", tmp_path / "s")
+    assert not (tmp_path / "m").exists()
+
+
+def test_the_output_of_a_failed_worker_is_shown(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONHOME", str(tmp_path))
+    with pytest.raises(RuntimeError, match=r"(?s)worker process that trained seed 1 failed:.*\w"):
+        train(TWO, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+
+
+def test_a_diverged_seed_is_logged_by_the_caller(
+    bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wild: TrainConfig = replace(TWO.train, lr=1e30, epochs=2)
+    with caplog.at_level(logging.WARNING, logger="dhmd"):
+        train(replace(TWO, train=wild), bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path)
+    logged = sorted(record.getMessage() for record in caplog.records)
+    assert [line.split()[0] for line in logged] == ["seed-1", "seed-2"]
+    assert all("diverged in epoch" in line for line in logged)
+
+
+# ---- one task by hand ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def task(bench: Bench, tmp_path: Path) -> Task:
+    keys = {"seed-1": "one", "seed-2": "two"}
+    return Task(
+        configurations={"": TINY},
+        aligned=bench.cache(),
+        fold=None,
+        pretrained=bench.pretrained(),
+        store=Store(tmp_path / "s"),
+        keys=keys,
+    )
+
+
+def test_a_task_is_a_json_file_and_a_command_line(bench: Bench, tmp_path: Path, task: Task) -> None:
+    path = task.write()
+    read = Task.read(path)
+    assert (read.configurations, read.keys, read.members) == (
+        task.configurations,
+        task.keys,
+        ["seed-1", "seed-2"],
+    )
+    command = [sys.executable, "-m", "dhmd.training.run_task", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (path.parent / "done.json").is_file()
+    for seed, key in ((1, "one"), (2, "two")):
+        expected = load_file(bench.trained() / f"seed-{seed}.safetensors")
+        found = task.store.read(key).parameters
+        assert found.keys() == expected.keys()
+        assert all(found[name].equal(value) for name, value in expected.items())
+    events = [json.loads(line) for line in (path.parent / "events.jsonl").open()]
+    assert [event["epoch"] for event in events] == [1, 2, 3]
+    refused = subprocess.run(
+        [*command[:-1], str(tmp_path / "no.json")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert refused.returncode == 3
+    assert "no.json is not a training task" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_a_second_process_waits_for_the_same_task(task: Task) -> None:
+    """The second waits for the first and finds the results."""
+    first, second = Watcher(), Watcher()
+    other = threading.Thread(target=run_task, args=(task, second))
+
+    class Starts(Watcher):
+        def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
+            first.epoch(epoch, rows)
+            if epoch == 1:
+                other.start()
+
+    run_task(task, Starts())
+    other.join()
+    assert len(first.epochs) == 3
+    assert second.epochs == []
+    assert not list(task.store.tasks.glob("*.lock"))
+
+
+def test_tasks_leave_out_members_that_are_stored_or_belong_to_an_earlier_task(task: Task) -> None:
+    both = replace(
+        task,
+        configurations={"a": TINY, "b": TINY},
+        keys={f"{v}/seed-{s}": f"{v}{s}" for v in "ab" for s in (1, 2)},
+    )
+
+    def left(*tasks: Task) -> list[list[str]]:
+        return [each.members for group in unfinished([tasks]) for each in group]
+
+    other = replace(both, configurations={"a": TINY}, keys={"a/seed-1": "a1", "a/seed-2": "c2"})
+    assert left(both, other) == [both.members, ["a/seed-2"]]
+    member = TrainedMember({}, {}, [])
+    both.store.write("a1", member)
+    assert both.missing == ["a/seed-2", "b/seed-1", "b/seed-2"]
+    assert left(both) == [both.members]
+    both.store.write("b1", member)
+    assert left(both) == [["a/seed-2", "b/seed-2"]]
+    both.store.write("a2", member)
+    assert left(both, both) == [["b/seed-2"]]
+    assert both.label == "a, b: seeds 1, 2"
