@@ -18,6 +18,7 @@ from dhmd.base.files import whole_folder
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.evaluation import files
 from dhmd.evaluation.config import EvaluateConfig
+from dhmd.evaluation.explanations import present
 from dhmd.evaluation.files import SPLITS, Identity, Predictions, json_text
 from dhmd.evaluation.interpretability import dictionary_summary, edge_summary
 from dhmd.evaluation.metrics import METRICS, PRIMARY, Floats, Scores, score
@@ -211,8 +212,7 @@ class _Evaluation:
     def interpretability(self, full: ModelOutputs) -> dict[str, str]:
         """Summarise distillation edges and dictionary codes of test utterances."""
         test = self.rows["test"]
-        columns = [self.corpus.modalities.index(name) for name in full.modalities]
-        present_NM = self.corpus.present_NM[test][:, columns]
+        present_NM = present(full, self.corpus)[test]
         reliability = {
             name.removeprefix(RELIABILITY_PREFIX): values
             for name, values in self.planted.items()

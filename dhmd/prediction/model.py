@@ -239,14 +239,14 @@ class Model:
         return explanations[utterance]
 
     def explanations(self, utterances: Utterances) -> Explanations:
-        """Explain all utterances."""
+        """Explain all utterances; seeds that diverged are left out."""
         from dhmd.prediction.explain import explain, trained_code_words
 
         corpus, own = self.corpus, self.description
         if isinstance(corpus, Path):
             corpus = read_corpus(corpus, fold=own.fold)
         with prepared(ComputeConfig(device=self.device)):
-            return explain(
+            found = explain(
                 self.learner,
                 self.members,
                 own,
@@ -255,6 +255,8 @@ class Model:
                 words=utterances.words,
                 code_words=trained_code_words(self.folder, own, corpus),
             )
+        converged_S, _ = _converged(self.folder, found.seeds, found.outputs)
+        return found.of_seeds(np.array(found.seeds)[converged_S].tolist())
 
     def device_corpus(self, utterances: Utterances) -> DeviceCorpus:
         """Return the utterances, normalised, on the model's device."""

@@ -29,7 +29,7 @@ def write_page(output: Path, model: Model, found: Outputs, media: Sequence[Path]
             its name without the suffix.
     """
     own, utterances = model.description, found.utterances
-    explained = model.explanations(utterances).of_seeds(found.seeds)
+    explained = model.explanations(utterances)
     shown = view(explained, own.task.low, own.task.high, intervals_N2=utterances.intervals_N2)
     files = media_of([video_of(name) for name in utterances.ids], media)
     # Relative addresses, so that page and files can be moved together.

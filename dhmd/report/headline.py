@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from dhmd.data.aligned.corpus import SPLITS
-from dhmd.evaluation.metrics import deterioration_sign
+from dhmd.evaluation.metrics import Floats, deterioration_sign
+from dhmd.evaluation.statistics import summary
 from dhmd.evaluation.tables import constant_title
 from dhmd.report.charts import p_value
 from dhmd.report.data import MODEL, SECONDARY, ReportData, counted
@@ -43,8 +45,8 @@ def best_baseline(data: ReportData) -> Baseline | None:
 
 def mean_std(values: pd.Series[float]) -> dict[str, float]:
     """Return mean and, of several seeds, std; {} without any."""
-    found = {"mean": float(values.mean()), "std": float(values.std())}
-    return {name: value for name, value in found.items() if value == value}
+    known: Floats = np.asarray(values.dropna(), dtype=np.float64)
+    return summary(known) if len(known) else {}
 
 
 def headline(data: ReportData) -> str:
@@ -99,7 +101,10 @@ def tiles(data: ReportData) -> list[dict[str, Any]]:
     if best is not None:
         found.append((mean_and_std(best.score), f"best baseline: {best.title}, {names[metric]}"))
     found += [
-        (mean_and_std(mean_std(scores[metric])), f"{title}, {names[metric]}")
+        (
+            mean_and_std(mean_std(scores[metric])),
+            f"{'oracle' if kind == 'oracle' else title}, {names[metric]}",
+        )
         for kind, title, scores in data.models("trivial", "oracle")
         # The constant, and the ridge regression on all modalities.
         if kind == "oracle" or scores["name"].iloc[0] in ("median", "ridge")

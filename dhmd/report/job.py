@@ -8,6 +8,7 @@ reports/<dataset>/plots/        what `dvc plots` draws, one CSV file each
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,6 @@ import numpy as np
 import pandas as pd
 
 from dhmd.base.files import whole_folder
-from dhmd.evaluation.files import json_text
 from dhmd.report.content import build_report
 from dhmd.report.data import ReportData, read_report_data
 from dhmd.report.page import FORMAT, PAGE, PICTURES, REPORT, Entry, figures, metrics_sha256, render
@@ -40,7 +40,7 @@ def report_job(aligned: Path, pretrained: Path, models: Path, metrics: Path, out
     report |= {"format": FORMAT, "metrics_sha256": metrics_sha256(metrics)}
     pictures = {figure["name"]: figure.pop("svg") for figure in figures(report)}
     page = render(f"{data.name}: results of DHMD", [Entry(report=report, pictures=pictures)])
-    files = {PAGE: page, REPORT: json_text(report)}
+    files = {PAGE: page, REPORT: json.dumps(report, ensure_ascii=False, allow_nan=False) + "\n"}
     files |= {f"{PICTURES}/{name}.svg": svg for name, svg in pictures.items()}
     for name, table in plots(data).items():
         files[f"{PLOTS}/{name}.csv"] = table.to_csv(index=False, lineterminator="\n")

@@ -92,7 +92,7 @@ function utterances(root) {
     const y = value => BOTTOM - (Math.min(Math.max(value, low), high) - low) / (high - low) *
       (BOTTOM - TOP);
     const zero = low < 0 && high > 0 ? 0 : low;
-    for (const value of [low, zero, high]) {
+    for (const value of new Set([low, zero, high])) {
       make(svg, "line", {x1: LEFT, x2: LEFT + width, y1: y(value), y2: y(value), class: "grid"});
       make(svg, "text", {x: 4, y: y(value) + 3}, number(value, 1));
     }

@@ -210,6 +210,10 @@ def test_a_diverged_seed_is_left_out(trained: Pipeline, tmp_path: Path) -> None:
     assert "seed_7" not in table
     assert table["mean"].equals(table["seed_4"])
     assert table["spread"].isna().all()
+    explained = Model(model).explanations(predicted.utterances)
+    assert explained.seeds == (4,)
+    outputs = explained[table.index[0]].outputs["prediction"]
+    assert outputs.tolist() == pytest.approx([table["seed_4"].iloc[0]])
     with open(model / "history.csv", "a", encoding="utf-8") as stream:
         stream.write("4,1,diverged,1\n")
     with pytest.raises(DhmdError, match=r"every seed of .* diverged"):
