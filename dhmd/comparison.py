@@ -243,7 +243,7 @@ def _check_same(first: _Entry, other: _Entry) -> None:
     one, two = first.evaluated, other.evaluated
     for name in ("task", "corpus", "fold", "protocol"):
         if getattr(one.identity, name) != getattr(two.identity, name):
-            raise DhmdError(f"{first.name} and {other.name} are results of another {name}")
+            raise DhmdError(f"{first.name} and {other.name} do not have the same {name}")
     if set(one.predictions.ids) != set(two.predictions.ids):
         raise DhmdError(f"{first.name} and {other.name} have different test utterances")
 

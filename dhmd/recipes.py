@@ -199,7 +199,7 @@ class RecipeFile:
             self._check_roles()
 
     def _check_roles(self) -> None:
-        """A corpus of computational sequences names the sequence of each role."""
+        """Check that a corpus of computational sequences names the sequence of each role."""
         if not self.modalities:
             raise ValueError("modalities is empty, but must name at least one with its sequence")
         roles = {f"modalities.{name}": sequence for name, sequence in self.modalities.items()}

@@ -81,7 +81,8 @@ def write_figure(summary: Mapping[str, Any], path: Path) -> None:
         axes = figure.subplots(1, 2)
         results = summary["results"]
         _draw_curves(axes[0], results["noisy"])
-        size, point = max(results["interaction"].items(), key=lambda item: int(item[0]))
+        # The size with the most corpora, whose intervals are narrowest.
+        size, point = max(results["interaction"].items(), key=lambda item: item[1]["dhmd"]["n"])
         _draw_rows(axes[1], point)
         axes[1].set_title(f"{TITLES['interaction']}, {int(size):,} utterances", loc="left")
         with whole_file(path) as temporary:
@@ -170,6 +171,7 @@ def _scores(points: Mapping[str, Any]) -> str:
 
 def _table(corner: str, points: Mapping[str, Any], cell: Any, *, skip: Sequence[str]) -> str:
     models = {name for point in points.values() for name in point if name not in skip}
+    models = {name for name in models if any(cell(p.get(name)) != "–" for p in points.values())}
     order = ["dhmd", *NAMES, "oracle"]
     rows = [
         f"| {corner} | {' | '.join(f'{int(size):,} utterances' for size in points)} |",

@@ -281,7 +281,7 @@ def summarise(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, A
         entry["scores"] = {
             **{name: _mean([np.mean(r[name]["mae"]) for r in rows]) for name in ("full", *names)},
             **{name: _mean([r["floors"][name] for r in rows]) for name in rows[0]["floors"]},
-            "ceiling": _mean([r["ceiling"] for r in rows]),
+            "oracle": _mean([r["ceiling"] for r in rows]),
         }
         entry["meaning"] = _mean_tree([r["meaning"] for r in rows])
         summary[regime] = _rounded(entry)

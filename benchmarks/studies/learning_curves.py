@@ -13,11 +13,12 @@ The design was fixed before any result was seen:
   validation utterances) by validation error alone. Self-distillation and uniform edges are controls
   of DHMD and have its settings. A size that is not tuned has the settings of the largest tuned one
   below it, or else of the smallest; an interaction that is not tuned has those of `noisy`.
-- Corpora are trained in rounds. The quick form starts none after its time limit, whatever the
-  results are, so its numbers of corpora depend on the machine. It leaves out, for time: the sizes
-  1,200 and 5,000, and 600 of the interaction; all seeds but one; all tuning corpora but one; three
-  of the six candidates. DMD and the paper's form take four times as long as DHMD: they are tuned at
-  600 on `noisy` alone, are trained on fewer corpora, and not at 10,000. The two controls come last.
+- Corpora are trained in rounds. The study starts none after its time limit, whatever the results
+  are, so the numbers of corpora depend on the machine. The quick form leaves out, for time: the
+  sizes 1,200 and 5,000, and 600 of the interaction; all seeds but one; all tuning corpora but one;
+  two of the five candidates. DMD and the paper's form take four times as long as DHMD: they are
+  tuned at 600 on `noisy` alone, are trained on fewer corpora, and not at 10,000. The two controls
+  come last.
 - One point was added after results had been seen: the interaction at 10,000, because hardly any
   model was better than the ridge regression at 2,500.
 
@@ -74,7 +75,6 @@ CANDIDATES: Mapping[str, Mapping[str, Any]] = {
     "half_rate": {"train": {"lr": 1e-3}},
     "double_rate": {"train": {"lr": 4e-3}},
     "batch_32": {"train": {"batch_size": 32}},
-    "low_dropout": {"model": {"dropout": {"output": 0.1}}},
     "high_dropout": {"model": {"dropout": {"output": 0.5}}},
 }
 
@@ -120,7 +120,7 @@ class Form:
     Attributes:
         tuning: by regime and size, the groups of models that are tuned there.
         groups: the trainings on fresh corpora, in their order within a round.
-        minutes: no corpus is started later; None for no limit.
+        minutes: no corpus is started later.
     """
 
     name: str
@@ -129,7 +129,7 @@ class Form:
     tuning: Mapping[tuple[str, int], tuple[str, ...]]
     groups: tuple[Group, ...]
     seeds: tuple[int, ...]
-    minutes: float | None
+    minutes: float
 
     @property
     def sizes(self) -> list[int]:
@@ -183,7 +183,7 @@ FULL = Form(
         for models in ("fast", DMD, PAPER, "controls")
     ),
     seeds=(1, 2),
-    minutes=None,
+    minutes=360,
 )
 
 
@@ -231,8 +231,7 @@ def run_study(
     Raises:
         DhmdError: bad parameters, or a training that failed.
     """
-    minutes = form.minutes if minutes is None else minutes
-    until = math.inf if minutes is None else time.time() + 60 * minutes
+    until = time.time() + 60 * (form.minutes if minutes is None else minutes)
     settings, key = load_params(root).for_dataset(RECIPE), _key(root)
     tuning = tuning_tasks(root, form, key)
     run_missing(tuning, run_training, "tuning", processes=processes)

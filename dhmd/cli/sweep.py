@@ -127,7 +127,7 @@ def _train(groups: list[list[Task]], params: Params) -> None:
 
 
 def _name(values: list[str], head: str) -> str:
-    """The experiment's name: its values, and the commit it starts from."""
+    """Return the experiment's name: its values, and the commit it starts from."""
     pairs = [value.partition("=") for value in values]
     words = "-".join(f"{key.rpartition('.')[2]}_{value}" for key, _, value in pairs)
     words = "".join(c if c.isalnum() or c in "-_" else "_" for c in words)
@@ -135,7 +135,7 @@ def _name(values: list[str], head: str) -> str:
 
 
 def _metrics(root: Path, experiment: str) -> dict[str, Any]:
-    """The content of metrics.json of every dataset that a recorded experiment has run."""
+    """Read metrics.json of every dataset that a recorded experiment has run."""
     revision = commit(root, experiment)
     datasets = yaml.safe_load(revision.read("params.yaml") or "")["datasets"]
     texts = {name: revision.read(f"{METRICS_FOLDER}/{name}/metrics.json") for name in datasets}

@@ -45,7 +45,7 @@ class Manifest:
 
     @property
     def stale(self) -> str | None:
-        """Why the recorded content is not the current one; None if it is."""
+        """Why the recorded content is out of date; None if it is current."""
         command = f"run `dhmd data manifest {self.dataset}`"
         if self.recorded is None:
             return f"{self.path} is missing or damaged: {command} and `git add {self.path}`"

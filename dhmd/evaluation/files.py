@@ -123,7 +123,7 @@ def expect_current_files(folder: Path) -> Iterator[None]:
         yield
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DhmdError(
-            f"a file of {folder} has other content than this version of evaluate writes "
+            f"{folder} has a file that this version cannot read "
             f"({type(error).__name__}: {first_line(error)}); run dvc repro"
         ) from error
 

@@ -255,7 +255,7 @@ def _videos(folder: Path, rows: Mapping[str, Sequence[Row]], labels: Path) -> di
 
 
 def _intervals(rows: Sequence[Row], duration: float) -> np.ndarray[Any, Any]:
-    """The rows' times, `[S, 2]`; a row without times is the whole video."""
+    """Return the rows' times, `[S, 2]`; a row without times is the whole video."""
     for row in rows:
         if row.start is not None and row.start >= duration:
             raise DhmdError(

@@ -313,7 +313,7 @@ def _check_frames(media: Media, seen: FrameCounts, fps: float, notes: list[str])
 
 
 def _check_decoded(media: Media, seconds: float, what: str) -> None:
-    """A stream may be shorter than the file, but a damaged file has to be mostly there."""
+    """Refuse a damaged file of which little could be decoded; a short stream is fine."""
     if not seconds or (media.damage and seconds < _MOST_LOST * media.duration):
         reported = media.damage[0] if media.damage else "it is empty"
         raise DhmdError(
@@ -408,7 +408,7 @@ def _assemble(output: Path, extraction: _Extraction) -> tuple[dict[str, float], 
 
 
 def _entries(paths: Sequence[Path], name: str, width: int) -> Iterator[tuple[str, Array, Array]]:
-    """One entry per video; one without rows where a video lacks the modality."""
+    """Return one entry per video; it has no rows if the video lacks the modality."""
     for path in paths:
         finished = _load(path)
         features = None if finished is None else finished.features.get(name)

@@ -134,7 +134,7 @@ class Finetuned(Learner):
         return replace(batch, features=features, tokens=None)
 
     def _of_member(self, member: int, tokens: TokenBatch, steps: int) -> Tensor:
-        """`[B, T, H]`."""
+        """Return the encoder's features of one member's batch, `[B, T, H]`."""
         weights = {name: value[member] for name, value in self.encoder.named_parameters()}
         inputs = {
             "input_ids": tokens.ids_EBK[member],

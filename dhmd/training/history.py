@@ -28,7 +28,7 @@ def split_history(progress: Progress, names: Sequence[str]) -> list[list[tuple[i
 
 
 def selected_scores(rows: Rows) -> dict[str, float]:
-    """The validation scores by name at the selected epoch; empty if the training diverged."""
+    """Return the validation scores at the selected epoch; empty if the training diverged."""
     selected = {epoch for epoch, metric, _ in rows if metric == "selected"}
     return {
         metric: value

@@ -103,7 +103,7 @@ def stacks(variants: Mapping[str, Configuration], most: int) -> list[list[str]]:
 
 
 def most_members(configuration: Configuration, corpus: Corpus, device: torch.device) -> int:
-    """The most members that one stack trains within memory; at least one.
+    """Return the largest number of members that fits into memory as one stack; at least one.
 
     It depends only on lengths and shapes, so that it is the same on every machine.
     """

@@ -63,7 +63,7 @@ class TrainedMember:
 
 
 def member_name(prefix: str, seed: int) -> str:
-    """The name of a member in events, logs and history: `seed-1`, or `mult/seed-1`."""
+    """Return the name of a member in events, logs and history: `seed-1`, or `mult/seed-1`."""
     return f"{prefix}/seed-{seed}" if prefix else f"seed-{seed}"
 
 

@@ -16,7 +16,6 @@ from dhmd.base.errors import DhmdError
 from dhmd.config.schema import as_json
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.job import evaluate_job
-from dhmd.prediction.model import Model
 from dhmd.publish import export
 from tests.prediction.conftest import one_thread, trained, trained_classes
 from tests.prediction.corpora import Pipeline, recipe
@@ -46,52 +45,54 @@ def project(trained: Pipeline, tmp_path: Path) -> Path:
     return root
 
 
-def _predicted(pipeline: Pipeline, model: Path, folder: Path) -> bytes:
-    table = Model(model, "cpu").run(pipeline.inputs(folder)).table()
-    return table.to_csv().encode()
+def _dhmd(hub: Hub, folder: Path, *commands: list[str]) -> list[str]:
+    """Run commands in one process of their own: huggingface_hub reads its settings when imported.
 
-
-def _python(code: str, hub: Hub, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a process of its own: huggingface_hub reads its settings when imported."""
+    Returns:
+        What they print.
+    """
+    code = "import json, sys; from dhmd.cli import main\nfor c in json.loads(sys.argv[1]): main(c)"
     settings = {"HF_ENDPOINT": hub.address, "HF_HOME": str(folder / "hf"), "HF_TOKEN": "hf_x"}
-    command = [sys.executable, "-c", code, *arguments]
-    environment = {**os.environ, **settings}
-    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
-
-
-RUN = "import sys; from dhmd.cli import main; sys.exit(main())"
-FETCH = "import sys; from dhmd.publish import fetch; print(fetch(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(commands)],
+        env={**os.environ, **settings},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
 
 
 def test_a_model_from_the_hub_predicts_the_same_bits(
     trained: Pipeline, project: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    arguments = [str(trained.model), "--out", str(out), "--push", "me/tiny", "--private"]
+    model, out, inputs = str(trained.model), str(tmp_path / "out"), tmp_path / "inputs"
+    names = [model, out, "me/tiny", "me/tiny@main"]
+    commands = [["export", model, "--out", out, "--push", "me/tiny", "--private"]]
+    for number, name in enumerate(names):
+        words = [str(trained.inputs(inputs / str(number))), "--output", f"{number}.csv"]
+        commands.append(["predict", *words, "--model", name, "--device", "cpu"])
     with running_hub() as hub:
-        pushed = _python(RUN, hub, project, "export", *arguments)
-        assert pushed.returncode == 0, pushed.stderr
-        assert pushed.stdout.splitlines()[-1] == f"uploaded {hub.address}/me/tiny"
+        printed = _dhmd(hub, project, *commands)
+        assert f"uploaded {hub.address}/me/tiny" in printed
         assert hub.visibility == {"me/tiny": "private"}
-        fetched = _python(FETCH, hub, tmp_path, "me/tiny")
-        assert fetched.returncode == 0, fetched.stderr
-    names = {path.name for path in out.iterdir()}
     seeds = {"seed-4.safetensors", "seed-7.safetensors"}
-    assert names == {"README.md", "model.json", "history.csv", *seeds}
-    snapshot = Path(fetched.stdout.splitlines()[-1])
-    expected = _predicted(trained, trained.model, tmp_path / "a")
-    assert _predicted(trained, out, tmp_path / "b") == expected
-    assert _predicted(trained, snapshot, tmp_path / "c") == expected
+    assert set(os.listdir(out)) == {"README.md", "model.json", "history.csv", *seeds}
+    assert len({(project / f"{number}.csv").read_bytes() for number in range(len(names))}) == 1
 
 
 def test_what_is_not_on_the_hub_is_one_sentence(tmp_path: Path) -> None:
     with running_hub() as hub:
         hub.files["me/other"] = {"config.json": b"{}"}
-        for name, reason in (("me/none", "Repository Not Found"), ("me/other", "no model.json")):
-            failed = _python(FETCH, hub, tmp_path, name)
-            last = failed.stderr.splitlines()[-1]
-            assert last.startswith(f"dhmd.base.errors.DhmdError: {name} ")
-            assert reason in last
+        commands = [["predict", "x.srt", "--model", name] for name in ("me/none", "me/other")]
+        printed = _dhmd(hub, tmp_path, *commands)
+    failed = [line for line in printed if line.startswith("dhmd predict: ")]
+    assert len(failed) == 2
+    assert "me/none is no folder" in failed[0]
+    assert "Repository Not Found" in failed[0]
+    assert "me/other on the Hugging Face hub has no model.json" in failed[1]
 
 
 def test_the_card_has_the_evaluated_scores_beside_the_trivial_baselines(

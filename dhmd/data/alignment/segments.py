@@ -243,7 +243,7 @@ def align_video(sequences: Sequences, video: str, segments_S2: Array, plan: Plan
 
 
 def _word_placeholders(lengths_S: Array, counts: dict[str, int]) -> Steps:
-    """One step per word without values: the text encoder computes them (dhmd/data/text)."""
+    """Return one step per word, without values: the text encoder computes them (dhmd/data/text)."""
     count = int(lengths_S.sum())
     return Steps(
         values_Pd=np.zeros((count, 0), dtype=np.float32),
@@ -256,7 +256,7 @@ def _word_placeholders(lengths_S: Array, counts: dict[str, int]) -> Steps:
 def _word_steps(
     rows: Entry, words_W2: Array, word_P: Array, lengths_S: Array, epsilon: float
 ) -> Steps:
-    """One step per word: the mean of the rows that overlap it."""
+    """Return one step per word: the mean of the rows that overlap it."""
     cleaned = clean_values(rows.features)
     # A word may be in several segments: its mean is computed once.
     used, used_P = np.unique(word_P, return_inverse=True)
@@ -279,7 +279,7 @@ def _own_steps(
     truncate: Literal["first", "last"],
     epsilon: float,
 ) -> Steps:
-    """One step per row that overlaps the segment, at most `limit` of them."""
+    """Return one step per row that overlaps the segment, at most `limit` of them."""
     cleaned = clean_values(rows.features)
     segment_P, row_P = overlap_pairs(segments_S2, rows.intervals, epsilon)
     stay_P = _truncation(segment_P, len(segments_S2), limit, truncate)
@@ -321,7 +321,7 @@ def _centred(steps: Steps) -> Steps:
 def _truncation(
     segment_P: Array, segments: int, limit: int, which: Literal["first", "last"]
 ) -> Array:
-    """`[P]` bool: the steps that stay when each segment keeps its first or last `limit`."""
+    """Return which steps `[P]` stay when each segment keeps its first or last `limit`."""
     length_S = np.bincount(segment_P, minlength=segments)
     begin_S = np.cumsum(length_S) - length_S
     index_P = np.arange(len(segment_P)) - begin_S[segment_P]

@@ -109,7 +109,7 @@ def _splits(parts: Mapping[str, Any], where: str) -> dict[str, list[Any]]:
 
 
 def _class_numbers(job: ImportJob, known: Sequence[str]) -> dict[int, int]:
-    """Return the file's number of a class -> ours."""
+    """Map the file's class numbers to those of the recipe."""
     found: dict[int, int] = {}
     for index, joined in enumerate(job.recipe.labels.classes):
         for name in joined.split("+"):

@@ -88,7 +88,7 @@ class GeneratorConfig:
 
     @property
     def tone(self) -> float:
-        """Share of the ground truth's variance that the shared tone carries: the rest."""
+        """The rest of the ground truth's variance: the share of the shared tone."""
         own = self.exclusive
         rest = 1.0 - self.topic - own.text - own.audio - own.vision
         return 0.0 if abs(rest) < 1e-9 else rest

@@ -55,7 +55,7 @@ class MMIM(nn.Module):
 
     @staticmethod
     def parameter_group(name: str) -> ParameterGroup:
-        """The estimators are trained in their own phase alone."""
+        """Train the estimators in their own phase alone."""
         return ParameterGroup(phase=ESTIMATION if name.startswith("estimators.") else None)
 
     def forward(self, batch: Batch) -> Tensor:

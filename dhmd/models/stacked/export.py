@@ -65,7 +65,7 @@ def _encoder(module: str, modalities: tuple[str, ...]) -> str:
 
 
 def _groups(module: str, modalities: tuple[str, ...]) -> list[str]:
-    """Names of the plain modules that the groups of a stacked one become."""
+    """Return the names of the plain modules that the groups of a stacked one become."""
     edges = [edge(source, target) for target, source in permutations(modalities, 2)]
     for patterns, keys in ((_BY_MODALITY, list(modalities)), (_BY_EDGE, edges)):
         for pattern, template in patterns:

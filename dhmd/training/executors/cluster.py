@@ -178,7 +178,7 @@ class ClusterExecutor(ABC):
 
 
 def _epochs(task: Task) -> int:
-    """The number of epochs that the task's runs have finished."""
+    """Return the number of epochs that the task's runs have finished."""
     return _read(task.folder / EVENTS).count('{"epoch"')
 
 

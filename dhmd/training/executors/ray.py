@@ -108,15 +108,16 @@ def _starter() -> Any:
         import subprocess
 
         paths = [code, *filter(None, [os.environ.get("PYTHONPATH")])]
-        done = subprocess.run(
-            [*command, "--parent", str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=open(files[0], "wb") if files else None,  # noqa: SIM115 - the process ends
-            stderr=subprocess.STDOUT if files else None,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-            cwd=None if files else code,
-            check=False,
-        )
+        with open(files[0] if files else os.devnull, "wb") as log:
+            done = subprocess.run(
+                [*command, "--parent", str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                cwd=None if files else code,
+                check=False,
+            )
         if files:
             with open(files[1], "w", encoding="utf-8") as status:
                 status.write(str(done.returncode))

@@ -102,7 +102,7 @@ class SlurmExecutor(ClusterExecutor):
 
 
 def _script(compute: ComputeConfig, tasks: Sequence[Task]) -> str:
-    """The batch script of an array: each job runs the task of its index."""
+    """Return the batch script of an array: each job runs the task of its index."""
     folders = [task.folder.resolve() for task in tasks]
     names = [str(folder) if compute.shared else folder.name for folder in folders]
     code = str(Path(dhmd.__file__).resolve().parents[1])

@@ -44,7 +44,7 @@ def test_differences_are_means_over_corpora_with_a_t_interval() -> None:
     assert entry["truth_difference"] == pytest.approx(0.02, abs=1e-5)
     assert (entry["corpora"], entry["seeds"]) == (3, 2)
     assert summary["scores"]["full"] == pytest.approx(1.2)
-    assert summary["scores"]["ceiling"] == 0.5
+    assert summary["scores"]["oracle"] == 0.5
     edges = summary["meaning"]["edges"]["homogeneous"]["rank_correlation"]
     assert edges == {"text": 1.2, "audio": None}
 
@@ -94,7 +94,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_an_interrupted_study_goes_on_and_gives_the_same(small: Path) -> None:
     first = run_study(small, corpora={"audio": 2}, seeds=[1], processes=1)
-    assert first["audio"]["scores"]["median"] > first["audio"]["scores"]["ceiling"]
+    assert first["audio"]["scores"]["median"] > first["audio"]["scores"]["oracle"]
     meaning = first["audio"]["meaning"]
     assert set(meaning) == {"edges", "dictionary", "probes", "leading_probes"}
     for space in ("homogeneous", "heterogeneous"):
@@ -107,8 +107,8 @@ def test_an_interrupted_study_goes_on_and_gives_the_same(small: Path) -> None:
     kept[0].write_text(json.dumps(seen), "utf-8")
     kept[1].unlink()
     again = run_study(small, corpora={"audio": 2}, seeds=[1], processes=1)
-    ceiling = again["audio"]["scores"].pop("ceiling")
-    assert ceiling == pytest.approx(first["audio"]["scores"].pop("ceiling") + 0.5, abs=1e-5)
+    oracle = again["audio"]["scores"].pop("oracle")
+    assert oracle == pytest.approx(first["audio"]["scores"].pop("oracle") + 0.5, abs=1e-5)
     assert again == first
 
 

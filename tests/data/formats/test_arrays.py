@@ -159,3 +159,12 @@ def test_damage_within_an_npz_is_a_sentence(tmp_path):
     message = refused(arrays_recipe(), tmp_path)
     assert message.startswith(f"cannot read {path} as arrays (Error -3 while decompressing")
     assert message.endswith("): fetch it or write it again")
+
+
+def test_whole_numbers_learnt_as_a_regression_are_a_warning(tmp_path):
+    content = array_splits()
+    for part in content.values():
+        part["labels"] = np.arange(len(part["labels"])) % 4
+    write(tmp_path, content)
+    warnings = " ".join(imported(arrays_recipe(), tmp_path).report["warnings"])
+    assert "all labels are whole numbers from 0 up and are learnt as a regression" in warnings
