@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -181,9 +182,9 @@ def page(summary: Mapping[str, Any]) -> str:
         for title, test in summary["trivial"].items()
         if "," not in title or title.startswith("ridge, pooled")
     ]
-    # The best on the test split first.
-    best = sorted(models, key=lambda name: models[name]["test"][metric]["mean"])
-    for name in best if metric == "mae" else reversed(best):
+    # The best on validation first.
+    best = sorted(models, key=lambda name: fmean(models[name]["valid"]), reverse=metric != "mae")
+    for name in best:
         entry = models[name]
         test, own = entry["test"], entry["test"][metric]
         seconds = entry["seconds"]
