@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import align, epoch, gpu, kernels, pipeline, predict, step, threads
+from benchmarks import align, epoch, gpu, pipeline, rival, step
 from benchmarks.measure import RESULTS, ROOT
 from dhmd.base.files import write_text
 from dhmd.cli.readme import with_tables
@@ -24,12 +24,9 @@ from dhmd.cli.readme import with_tables
 PAGE = ROOT / "docs" / "performance.md"
 TABLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {
     "step": step.table,
-    "kernels": kernels.table,
+    "rival": rival.table,
     "epoch": epoch.table,
-    "predict": predict.table,
-    "threads": threads.table,
     "align": align.table,
-    "align-mosei": align.table,
     "pipeline": pipeline.table,
     "gpu": gpu.table,
 }
@@ -52,7 +49,8 @@ def refresh(page: Path, results: Path) -> None:
 
 
 def commands(real: Path | None) -> dict[str, list[str]]:
-    """What is run, by module; `align-mosei` (30 GB of disk) and `gpu` are not."""
+    """What is run, by module; `align-mosei` (30 GB of disk) and `gpu` are not, and
+    `rival` needs a clone of DMD."""
     with_real = [] if real is None else ["--real", str(real)]
     return {
         "step": [],

@@ -18,7 +18,6 @@ needed, and no other package of the pipeline.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import subprocess
@@ -47,6 +46,7 @@ from benchmarks.engine import (
 )
 from benchmarks.measure import RESULTS, ROOT, Spread, Time, machine, markdown, rounded, scratch
 from benchmarks.measure import write as write_result
+from benchmarks.rival import SCRIPT, load
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.training.config import Precision
 
@@ -263,13 +263,8 @@ def _free() -> None:
 def rival(part: Part) -> None:
     """DMD's public code at MOSI's shape: one seed, through the script that was given."""
     with part.line("MOSI, DMD's public code") as line:
-        spec = importlib.util.spec_from_file_location("rival", part.arguments.rival)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
         torch.set_deterministic_debug_mode("default")
-        step = module.dmd(part.arguments.dmd.resolve(), part.device)
+        step = load(part.arguments.rival, part.arguments.dmd, part.device)
         spread = timed(step, part.device, part.arguments.seconds)
         line |= {"seeds": 1, "seconds": spread.median, "seed_steps_per_second": 1 / spread.median}
 
@@ -371,7 +366,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 4, 16, 64])
     parser.add_argument("--only", nargs="+", help="only the parts that start with one of these")
     parser.add_argument("--dmd", type=Path, help="a clone of DMD's public code")
-    parser.add_argument("--rival", type=Path, default=ROOT.parent / "shared/rivals/dmd_step.py")
+    parser.add_argument("--rival", type=Path, default=SCRIPT, help="the script that runs it")
     parser.add_argument("--seconds", type=float, default=0.4, help="of a turn; five are taken")
     parser.add_argument("--total", type=float, default=TOTAL, help="seconds of all parts")
     parser.add_argument("--json", type=Path, default=RESULTS / "gpu.json")

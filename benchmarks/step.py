@@ -76,34 +76,17 @@ def _phases(side: Fast | Plain) -> dict[str, float]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """What the page shows."""
-    header = [
-        "step",
-        "times the plain model (quartiles)",
-        "target",
-        "samples/s",
-        "seed-steps/s",
-        "ms forward / losses / backward / optimiser",
-        "the plain model's",
+    header = ["step", "times the plain model (quartiles)", "target", "seed-steps/s"]
+    body = [
+        [
+            line["name"].removeprefix("step, "),
+            str(Spread(**line["ratio"])),
+            f"≥ {line['target']:g}" if "target" in line else "",
+            rounded(line["seed_steps_per_second"]),
+        ]
+        for line in rows
     ]
-    body = []
-    for line in rows:
-        phases = line.get("phase_seconds")
-        body.append(
-            [
-                line["name"],
-                str(Spread(**line["ratio"])),
-                f"≥ {line['target']:g}" if "target" in line else "",
-                rounded(line["samples_per_second"]),
-                rounded(line["seed_steps_per_second"]),
-                _milliseconds(phases["fast"]) if phases else "",
-                _milliseconds(phases["plain"]) if phases else "",
-            ]
-        )
     return markdown(header, body)
-
-
-def _milliseconds(phases: dict[str, float]) -> str:
-    return " / ".join(rounded(1000 * phases[name]) for name in PHASES)
 
 
 def main() -> None:

@@ -147,9 +147,12 @@ def zero_padding(x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
 
 def sparsemax(z: Tensor) -> Tensor:
     """Project each row of scores `[…, K]` onto the simplex (Martins & Astudillo, 2016)."""
-    ordered, _ = z.sort(-1, descending=True)
+    ordered = z.detach().double().sort(-1, descending=True).values
     ranks = torch.arange(1, z.shape[-1] + 1, device=z.device)
-    sums = ordered.cumsum(-1)
-    support = (1 + ranks * ordered > sums).sum(-1, keepdim=True)
-    tau = (sums.gather(-1, support - 1) - 1) / support
+    # A product and not `cumsum`, which a GPU cannot compute deterministically.
+    sums = ordered @ torch.ones_like(ranks, dtype=torch.float64).expand(len(ranks), -1).triu()
+    inside = 1 + ranks * ordered > sums
+    threshold = ((ordered * inside).sum(-1, keepdim=True) - 1) / inside.sum(-1, keepdim=True)
+    support = z > threshold
+    tau = ((z * support).sum(-1, keepdim=True) - 1) / support.sum(-1, keepdim=True)
     return (z - tau).clamp(min=0)

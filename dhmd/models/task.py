@@ -109,8 +109,10 @@ class Task:
         """Return the probability of the true class `[…, 1]`, or of each class's truth `[…, C]`."""
         if self.multilabel:
             return torch.where(self.members(labels) > 0, prediction, 1 - prediction)
-        index = labels.long().expand(prediction.shape[:-1]).unsqueeze(-1)
-        return prediction.gather(-1, index)
+        classes = torch.arange(prediction.shape[-1], device=labels.device)
+        # Not `gather`, whose gradient is a scatter (see `stacked.layers.masked_max`).
+        chosen = labels.unsqueeze(-1) == classes
+        return (prediction * chosen).sum(-1, keepdim=True)
 
     def members(self, labels: Tensor) -> Tensor:
         """Convert a multi-label task's labels `[…]` to 0 and 1 `[…, C]`."""

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import ENCODER_SOURCE
@@ -43,6 +44,11 @@ class Finetuned(Learner):
         text: index of text among the modalities.
         normalisation: of the frozen encoder's vectors.
         learning_rate: of the encoder, as a factor of `train.lr`.
+        gradient_checkpointing: whether the encoder's layers are computed again in the backward
+            pass, which takes less memory and gives the same numbers.
+
+    Raises:
+        DhmdError: `gradient_checkpointing` with an encoder that does not support it.
     """
 
     capturable = False
@@ -56,6 +62,7 @@ class Finetuned(Learner):
         normalisation: Normalisation,
         *,
         learning_rate: float = 1.0,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.model, self.task, self.members, self.text = model, model.task, members, text
@@ -64,6 +71,13 @@ class Finetuned(Learner):
         self.learning_rate = learning_rate
         self.encoder = copy.deepcopy(encoder.model).requires_grad_(True).to(members.device)
         self._takes_types = takes_types(encoder.model)
+        self._layers = [m for m in self.encoder.modules() if hasattr(m, "gradient_checkpointing")]
+        self._gradient_checkpointing = gradient_checkpointing
+        if gradient_checkpointing and not self._layers:
+            raise DhmdError(
+                f"features.finetune.gradient_checkpointing is true, but {encoder.files.name} does "
+                "not support it"
+            )
         for parameter in self.encoder.parameters():
             shape = (members.count, *parameter.shape)
             parameter.data = parameter.detach().expand(shape).clone()
@@ -128,11 +142,42 @@ class Finetuned(Learner):
         }
         if self._takes_types:
             inputs["token_type_ids"] = tokens.types_EBK[member]
+        if self._gradient_checkpointing:
+            self._checkpoint_layers(weights)
         # Dropout reads torch's random state: seed it from the member's stream, so that a resumed
         # run draws the same masks.
         with self.members.torch_random(member) if self.training else nullcontext():
             hidden_BKH = functional_call(self.encoder, weights, kwargs=inputs).last_hidden_state
         return pool_words(hidden_BKH, tokens.steps_EBK[member], steps)
+
+    def _checkpoint_layers(self, weights: Mapping[str, Tensor]) -> None:
+        """Let each layer of the encoder be computed again with one member's weights.
+
+        The backward pass comes after `functional_call`, which has put the own weights back then.
+        """
+        again = _Caller(self.encoder)
+        own = {f"encoder.{name}": value for name, value in weights.items()}
+
+        def layer(call: Callable[..., object], *args: object) -> object:
+            def run(*args: object) -> object:
+                return functional_call(again, own, (call, *args))
+
+            return checkpoint(run, *args, use_reentrant=False)
+
+        for module in self._layers:
+            module.gradient_checkpointing = True
+            module._gradient_checkpointing_func = layer
+
+
+class _Caller(nn.Module):
+    """Calls a function while `functional_call` has the encoder's weights replaced."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, call: Callable[..., object], *args: object) -> object:
+        return call(*args)
 
 
 def check_tokens(corpus: Corpus, encoder: Encoder) -> None:

@@ -255,6 +255,7 @@ def train_stack(
             first.modalities.index("text"),
             Normalisation.of(corpus, "text"),
             learning_rate=first.finetune.lr / first.train.lr,
+            gradient_checkpointing=first.finetune.gradient_checkpointing,
         )
     train_rows = corpus.index("train")
     uses_EN = np.zeros((members.count, len(corpus.ids)), dtype=np.float32)

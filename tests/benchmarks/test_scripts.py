@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import benchmarks.all as every
-from benchmarks import align, epoch, gpu, kernels, pipeline, predict, step, threads
+from benchmarks import align, epoch, gpu, kernels, pipeline, predict, rival, step, threads
 from benchmarks.measure import ROOT
 from tests.threads import one_thread
 
@@ -40,6 +40,16 @@ def test_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Both sides compute the same losses, or the comparison is of no use.
     assert all_below(rows, "largest_difference_of_losses", 1e-4)
     assert all(set(line["phase_seconds"]["fast"]) == set(step.PHASES) for line in rows)
+
+
+def test_rival(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("def dmd(root, device):\n    return lambda: None\n")
+    arguments = ["--dmd", str(tmp_path), "--rival", str(script), "--tiny", "--batches", "3"]
+    arguments += TINY_TRAINING
+    rows = run(rival, tmp_path / "rival.json", *arguments, monkeypatch=monkeypatch)
+    assert len(rows) == len(rival.CASES)
+    assert rows[0]["mean_steps"] > rows[3]["mean_steps"]
 
 
 def test_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

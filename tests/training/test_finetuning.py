@@ -44,7 +44,7 @@ def tokens_of(passes: list[list[Subwords]]) -> Tokens:
 
 
 def learner_of(
-    encoder: Encoder, seeds: tuple[int, ...]
+    encoder: Encoder, seeds: tuple[int, ...], **options: bool
 ) -> tuple[Finetuned, EnsembleBatch, np.ndarray]:
     """A GRU on text, a batch of all utterances, and the frozen encoder's rows."""
     contextual = Contextual(encoder, trained=True)
@@ -62,7 +62,9 @@ def learner_of(
         loss_weights=[(DecoupleConfig(), DistillationConfig())] * len(seeds),
         corpus=Corpus(len(SAID), {"text": 3}),
     )
-    learner = Finetuned(model, members, encoder, 0, normalisation, learning_rate=0.5).eval()
+    learner = Finetuned(
+        model, members, encoder, 0, normalisation, learning_rate=0.5, **options
+    ).eval()
     shape = (len(seeds), len(SAID))
     mask = torch.tensor([[t < len(words) for t in range(3)] for words in SAID])
     batch = EnsembleBatch(
@@ -125,6 +127,31 @@ def test_the_gradient_reaches_each_members_own_encoder(encoder: Encoder) -> None
     assert grad is not None
     assert grad[0].abs().max() > 0
     assert grad[1].abs().max() == 0
+
+
+def test_gradient_checkpointing_keeps_less_for_the_same_gradients(encoder: Encoder) -> None:
+    """Dropout included; and each member's layers are computed again with its own weights."""
+    found = {}
+    for checkpointing in (False, True):
+        learner, batch, _ = learner_of(encoder, (1, 2), gradient_checkpointing=checkpointing)
+        weight = dict(learner.named_parameters())[QUERY]
+        with torch.no_grad():
+            weight[1].mul_(2)
+        learner.train()
+        kept: list[int] = []
+
+        def keep(x: torch.Tensor, kept: list[int] = kept) -> torch.Tensor:
+            kept.append(x.numel())
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            total = learner.losses(batch)["total"]
+        total.sum().backward()
+        grads = torch.cat([p.grad.flatten() for p in learner.parameters() if p.grad is not None])
+        found[checkpointing] = (total.detach(), grads, sum(kept))
+    assert torch.equal(found[True][0], found[False][0])
+    assert torch.equal(found[True][1], found[False][1])
+    assert found[True][2] < 0.7 * found[False][2]
 
 
 def optimiser_of(learner: Finetuned) -> MemberAdam:

@@ -20,6 +20,7 @@ class FinetuneConfig:
 
     lr: PositiveFloat = 2e-5  # the encoder's learning rate
     warmup: NonNegativeFloat = 1.0  # epochs over which that rate rises from 0
+    gradient_checkpointing: bool = False  # compute its layers again in the backward pass
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)

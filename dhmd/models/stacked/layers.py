@@ -159,8 +159,33 @@ def masked_max(x_EGBTK: Tensor, mask_EGBT: Tensor) -> Tensor:
     The gradient reaches one step where several share the maximum.
     """
     # Adding a bias is faster than `masked_fill` with a large boolean tensor.
-    highest, _ = (x_EGBTK + padding_bias(mask_EGBT).unsqueeze(-1)).max(-2)
+    biased_EGBTK = x_EGBTK + padding_bias(mask_EGBT).unsqueeze(-1)
+    highest: Tensor
+    if biased_EGBTK.is_cpu:  # torch's own gradient is faster there
+        highest = biased_EGBTK.max(-2).values
+    else:
+        highest = _MaxOverSteps.apply(biased_EGBTK)  # type: ignore[no-untyped-call]
     return highest.masked_fill(~mask_EGBT.any(-1, keepdim=True), 0.0)
+
+
+class _MaxOverSteps(torch.autograd.Function):
+    """`x.max(-2)`, whose own gradient is a scatter.
+
+    A deterministic scatter on a GPU copies from the host, which a CUDA graph cannot contain.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x_EGBTK: Tensor) -> Tensor:
+        highest, index = x_EGBTK.max(-2)
+        ctx.save_for_backward(index)
+        ctx.steps = x_EGBTK.shape[-2]
+        return highest
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (index,) = ctx.saved_tensors
+        steps_T1 = torch.arange(ctx.steps, device=index.device).unsqueeze(-1)
+        return torch.where(index.unsqueeze(-2) == steps_T1, grads[0].unsqueeze(-2), 0.0)
 
 
 def zero_padding(x_EGBTD: Tensor, mask_EGBT: Tensor) -> Tensor:

@@ -1,0 +1,156 @@
+"""How fast is training beside DMD's public code? `python -m benchmarks.rival --help`
+
+DMD's step is that of its public configuration for aligned MOSI: batches of 16 utterances padded to
+50 steps. It comes from a clone of DMD and a script that runs it without BERT; neither is part of
+this repository. The lines add one thing after the other: kernels (one seed at full length),
+stacking (several seeds), trimming (utterances as long as MOSI's) and bfloat16. DMD's batches all
+cost the same, so its epoch is counted from some of its steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.engine import (
+    MOSI,
+    TINY,
+    Fast,
+    Shape,
+    add_common,
+    computing,
+    named,
+    random_corpus,
+    synchronise,
+)
+from benchmarks.measure import (
+    ROOT,
+    Spread,
+    by_turns,
+    machine,
+    markdown,
+    ratio,
+    row,
+    scratch,
+    write,
+)
+from dhmd.training.config import Precision
+
+SCRIPT = ROOT.parent / "shared" / "rivals" / "dmd_step.py"
+TARGETS = {"1 seed, full length": 2.0, "1 seed, MOSI's lengths, 4 buckets": 5.0}
+
+
+def load(script: Path, clone: Path, device: torch.device) -> Callable[[], object]:
+    """Return a function that makes one update of DMD."""
+    spec = importlib.util.spec_from_file_location("rival", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    step: Callable[[], object] = module.dmd(clone.resolve(), device)
+    return step
+
+
+class Case:
+    """One way to train: a step at full length, or an epoch on utterances of MOSI's lengths."""
+
+    def __init__(
+        self, name: str, seeds: int, *, buckets: int = 0, precision: Precision = "float32"
+    ) -> None:
+        self.name, self.seeds, self.buckets, self.precision = name, seeds, buckets, precision
+
+    def measure(
+        self,
+        dmd: Callable[[], object],
+        shape: Shape,
+        device: torch.device,
+        batches: int,
+        repeats: int,
+    ) -> dict[str, Any]:
+        """Time it by turns with DMD's step, and return a line."""
+        with scratch() as folder:
+            corpus = random_corpus(shape, shape.batch * batches, device, full=not self.buckets)
+            fast = Fast(shape, corpus, self.seeds, folder=folder, buckets=self.buckets or 1)
+            settings = replace(fast.trainer.settings, precision=self.precision)
+            fast.trainer.settings = settings
+
+            def rival() -> None:
+                torch.set_deterministic_debug_mode("default")
+                dmd()
+                synchronise(device)
+                torch.set_deterministic_debug_mode("error")
+
+            sides = {"dmd": rival, "ours": fast.epoch if self.buckets else fast.step}
+            times = by_turns(sides, repeats)
+        work = self.seeds * (batches if self.buckets else 1)
+        seconds = Spread.of([t.wall for t in times["ours"]]).median
+        return row(
+            f"DMD, {self.name}",
+            ratio(times["dmd"], times["ours"], work),
+            target=TARGETS.get(self.name) if device.type == "cpu" else None,
+            mean_steps=float(corpus.lengths_MN.max(0).mean()),
+            seed_steps_per_second=work / seconds,
+            dmd_steps_per_second=1 / Spread.of([t.wall for t in times["dmd"]]).median,
+            ratio_of_cpu_time=work
+            * sum(t.cpu for t in times["dmd"])
+            / sum(t.cpu for t in times["ours"]),
+        )
+
+
+CASES = (
+    Case("1 seed, full length", 1),
+    Case("2 seeds, full length", 2),
+    Case("1 seed, full length, bfloat16", 1, precision="bfloat16"),
+    Case("1 seed, MOSI's lengths, 4 buckets", 1, buckets=4),
+    Case("1 seed, MOSI's lengths, 8 buckets", 1, buckets=8),
+    Case("5 seeds, MOSI's lengths, 4 buckets", 5, buckets=4),
+    Case("5 seeds, MOSI's lengths, 8 buckets", 5, buckets=8),
+)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """What the page shows."""
+    header = ["training", "times DMD (quartiles)", "target", "steps: mean of padded"]
+    body = [
+        [
+            line["name"].removeprefix("DMD, "),
+            str(Spread(**line["ratio"])),
+            f"≥ {line['target']:g}" if "target" in line else "",
+            f"{line['mean_steps']:.1f} of {MOSI.steps}",
+        ]
+        for line in rows
+    ]
+    return markdown(header, body)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.rival")
+    parser.add_argument("--dmd", type=Path, required=True, help="a clone of DMD's public code")
+    parser.add_argument("--rival", type=Path, default=SCRIPT, help="the script that runs it")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batches", type=int, default=12, help="in an epoch of ours")
+    parser.add_argument("--tiny", action="store_true", help="our side at a tiny shape")
+    add_common(parser, "rival")
+    arguments = parser.parse_args()
+    rows = []
+    with computing(arguments.device, arguments.threads) as device:
+        torch.set_deterministic_debug_mode("default")
+        dmd = load(arguments.rival, arguments.dmd, device)
+        torch.set_deterministic_debug_mode("error")
+        for case in CASES:
+            shape = TINY if arguments.tiny else MOSI
+            rows.append(case.measure(dmd, shape, device, arguments.batches, arguments.repeats))
+            print(f"{rows[-1]['name']}: {Spread(**rows[-1]['ratio'])}", flush=True)
+            about = machine(device=named(device))
+            write(arguments.json, "rival", {"machine": about, "rows": rows})
+    print("\n" + table(rows))
+
+
+if __name__ == "__main__":
+    main()
