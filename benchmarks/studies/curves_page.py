@@ -140,6 +140,7 @@ def _draw_rows(ax: Axes, point: Mapping[str, Any]) -> None:
     ax.axvline(0, color=_LINE, linewidth=0.8)
     ax.set_yticks(range(len(models)), [NAMES[model] for model in models])
     ax.set_xlabel("test MAE minus DHMD's (above 0: DHMD is better)")
+    ax.locator_params(axis="x", nbins=5)
     ax.spines[["top", "right"]].set_visible(False)
 
 
