@@ -59,11 +59,13 @@ def evaluate_job(
     full = read_outputs(models, interpretability=True)
     corpus = read_corpus(aligned, fold=full.fold, test_labels=True)
     evaluation = _Evaluation(settings, corpus)
-    variants = _read_variants(ablations)
     written = {
         **evaluation.results(full),
         **evaluation.unimodal(read_unimodal(pretrained)),
         files.TRIVIAL_BASELINES: json_text(trivial_baselines(corpus, settings.ridge_alphas)),
+    }
+    variants = _read_variants(ablations)
+    written |= {
         **evaluation.missing_modalities(full, variants),
         **evaluation.interpretability(full),
         **evaluation.ablations(full, variants),

@@ -253,7 +253,7 @@ def test_files_that_do_not_belong_together_are_refused(drawn: Places, tmp_path: 
     seeds, edges = (other.metrics / "details" / name for name in ("seeds.csv", "edges.json"))
     kept = seeds.read_text("utf-8")
     seeds.write_text("seed,split,mae\none,test,1.5\n")
-    refused(other, r"a file of .*metrics/toy .*; run dvc repro")
+    refused(other, r"metrics/toy has a file .*; run dvc repro")
     seeds.write_text(kept)
     edges.unlink()
     refused(other, r"cannot read .*edges\.json.*run dvc repro")
