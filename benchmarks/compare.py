@@ -31,9 +31,9 @@ def in_folder(folder: Path) -> Results:
     }
 
 
-def at_revision(revision: str, folder: Path = RESULTS) -> Results:
+def at_revision(revision: str) -> Results:
     """Every result that was committed at a Git revision."""
-    inside = folder.relative_to(ROOT).as_posix()
+    inside = RESULTS.relative_to(ROOT).as_posix()
     listed = _git("ls-tree", "--name-only", revision, f"{inside}/")
     return {
         Path(path).name: json.loads(_git("show", f"{revision}:{path}"))

@@ -104,9 +104,9 @@ def gradients(fast: Fast, precision: Precision = "float32") -> tuple[Tensor, Ten
     return torch.stack(list(losses.values())), fast.trainer.optimiser.grads_P.clone()
 
 
-def steps(fast: Fast, count: int = 3) -> tuple[Tensor, Tensor]:
-    """Losses of some updates with dropout, `[count, E]`, and the weights after them."""
-    losses = torch.stack([fast.step().clone() for _ in range(count)])
+def steps(fast: Fast) -> tuple[Tensor, Tensor]:
+    """Losses of three updates with dropout, `[3, E]`, and the weights after them."""
+    losses = torch.stack([fast.step().clone() for _ in range(3)])
     return losses, fast.trainer.optimiser.values_P
 
 

@@ -111,7 +111,7 @@ def scratch() -> Iterator[Path]:
         yield Path(folder)
 
 
-def machine(threads: int | None = None, device: str | None = None) -> dict[str, Any]:
+def machine(device: str | None = None) -> dict[str, Any]:
     """What a result depends on besides the code; torch is asked only where it is loaded."""
     found: dict[str, Any] = {
         "cores": len(os.sched_getaffinity(0)),
@@ -119,7 +119,7 @@ def machine(threads: int | None = None, device: str | None = None) -> dict[str, 
         "python": platform.python_version(),
     }
     if (torch := sys.modules.get("torch")) is not None:
-        found |= {"torch": torch.__version__, "threads": threads or torch.get_num_threads()}
+        found |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
     if device is not None:
         found["device"] = device
     return found
