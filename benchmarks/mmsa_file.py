@@ -33,7 +33,7 @@ CLIPS = 2  # utterances a video
 
 
 def steps_of(recipe: Recipe) -> Mapping[str, int]:
-    """The padded length a modality: the recipe's own, by whether its file is an aligned one."""
+    """Return the padded length per modality, by whether the recipe's file is aligned."""
     align: Mapping[str, Any] = recipe.align
     if recipe.name.endswith("_unaligned"):
         return dict(align["max_steps_unaligned"])
@@ -41,7 +41,7 @@ def steps_of(recipe: Recipe) -> Mapping[str, int]:
 
 
 def splits(recipe: Recipe, utterances: int) -> dict[str, dict[str, Any]]:
-    """What the pickle holds: train, valid and test, padded float32 arrays with their lengths."""
+    """Return the content of the pickle: padded float32 arrays and lengths, by split."""
     assert recipe.folds is not None
     folds = json.loads((ROOT / "recipes" / recipe.folds.file).read_text(encoding="utf-8"))
     rng = np.random.default_rng(0)
