@@ -50,7 +50,7 @@ def ours(paths: Mapping[str, Path], recipe: Recipe, folds: Path, output: Path) -
 def against_sdk(
     label: str, paths: Mapping[str, Path], recipe: Recipe, folds: Path, repeats: int
 ) -> dict[str, Any]:
-    """The SDK once (it is slow), ours `repeats` times after a warm-up, on the same files."""
+    """Time the slow SDK once and dhmd `repeats` times after a warm-up, on the same files."""
     needed = {name: paths[name] for name in recipe.needed}
     assert recipe.reference is not None
     assert recipe.labels.sequence is not None
@@ -90,14 +90,14 @@ def _measure(corpus: GeneratedCorpus, output: Path, queue: Any) -> None:
 
 
 def _peak_mib() -> float:
-    """Peak memory of this process alone (Linux): getrusage's would be inherited from the parent."""
+    """Return the peak memory of this process (Linux); getrusage would include the parent's."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     [kib] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
     return int(kib) / 1024
 
 
 def grow(videos: int, folder: Path) -> dict[str, Any]:
-    """Align a generated corpus of MOSEI's rates in a process of its own."""
+    """Align a generated corpus of MOSEI's rates in a separate process."""
     corpus = write_corpus(folder / "raw", Size(videos=videos))
     size = sum(path.stat().st_size for path in corpus.paths.values())
     context = multiprocessing.get_context("spawn")
@@ -132,7 +132,7 @@ def grow(videos: int, folder: Path) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """What the page shows: against the SDK, then growth."""
+    """Format the lines for docs/performance.md: against the SDK, then growth."""
     against = [
         [
             line["name"],
@@ -164,7 +164,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Run what the flags ask for; print it and write it as JSON."""
+    """Run the requested benchmarks, print the table and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.align")
     parser.add_argument("--real", type=Path, help="folder with the files of recipe mosi_real")
     parser.add_argument("--repeats", type=int, default=5, help="runs of ours, 2 or more")

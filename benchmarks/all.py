@@ -33,7 +33,7 @@ TABLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {
 
 
 def rendered(name: str, results: Path) -> str:
-    """A result's machine and table, or that there is none."""
+    """Return the machine and table of a result, or a note that there is none."""
     path = results / f"{name}.json"
     if name not in TABLES or not path.exists():
         return "Not measured."

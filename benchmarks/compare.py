@@ -24,16 +24,16 @@ Results = dict[str, Mapping[str, Any]]
 
 
 def in_folder(folder: Path) -> Results:
-    """Every result of a folder, by file name."""
+    """Read every result of a folder, by file name."""
     return {
         path.name: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(folder.glob("*.json"))
     }
 
 
-def at_revision(revision: str, folder: Path = RESULTS) -> Results:
-    """Every result that was committed at a Git revision."""
-    inside = folder.relative_to(ROOT).as_posix()
+def at_revision(revision: str) -> Results:
+    """Read every result that was committed at a Git revision."""
+    inside = RESULTS.relative_to(ROOT).as_posix()
     listed = _git("ls-tree", "--name-only", revision, f"{inside}/")
     return {
         Path(path).name: json.loads(_git("show", f"{revision}:{path}"))
@@ -50,7 +50,7 @@ def _git(*arguments: str) -> str:
 
 
 def ratios(results: Results) -> dict[str, float]:
-    """The median ratio of every line that has one."""
+    """Return the median ratio of every line that has one."""
     return {
         line["name"]: line["ratio"]["median"]
         for result in results.values()
@@ -60,7 +60,7 @@ def ratios(results: Results) -> dict[str, float]:
 
 
 def compare(old: Results, new: Results, tolerance: float) -> tuple[int, str]:
-    """The exit status and the table."""
+    """Return the exit status and the table."""
     before, after = ratios(old), ratios(new)
     both = [name for name in before if name in after]
     body, slower = [], 0

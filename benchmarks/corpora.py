@@ -1,4 +1,4 @@
-"""Generated corpora of a wished size, to time and test the aligner: random numbers, no meaning.
+"""Generated corpora of a given size, to time and test the aligner: random numbers.
 
 Faults that real files have are in them: pauses, zero-length words, words in two segments or in
 none, gaps in the visual rows, segments out of order, ids that are prefixes of others.
@@ -24,7 +24,7 @@ VOCABULARY = np.array(["sp", "oh", "well", "this", "café", "good", "bad", "movi
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How big a generated corpus is; the defaults have CMU-MOSEI's rates and widths."""
+    """The size of a generated corpus; the defaults have CMU-MOSEI's rates and widths."""
 
     videos: int
     seconds: float = 63.0  # 3,228 videos of it make COVAREP's 12 GB
@@ -39,7 +39,7 @@ class Size:
 
 @dataclass(frozen=True)
 class GeneratedCorpus:
-    """Where a generated corpus lies."""
+    """The files of a generated corpus."""
 
     recipe: Recipe
     paths: dict[str, Path]
@@ -94,7 +94,7 @@ def write_corpus(folder: Path, size: Size, *, seed: int = 0) -> GeneratedCorpus:
 
 
 def generated_recipe(**changes: object) -> Recipe:
-    """The recipe of these files; `changes` replace whole keys of it."""
+    """Return the recipe of these files; `changes` replace whole keys of it."""
     mapping: dict[str, object] = {
         "title": "random numbers",
         "format": "csd",

@@ -112,11 +112,11 @@ TINY = Shape(
 
 
 def random_corpus(
-    shape: Shape, count: int, device: torch.device, *, full: bool = True, seed: int = 0
+    shape: Shape, count: int, device: torch.device, *, full: bool = True
 ) -> DeviceCorpus:
     """Random numbers in a corpus's shape: `full`, every utterance has the most steps; otherwise
     as many words as MOSI's have, 12.5 of 50 on average."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     words = np.full(count, shape.steps, np.int64)
     if not full:
         words = np.clip(rng.gamma(2.0, shape.steps / 8, count), 1, shape.steps).astype(np.int64)
@@ -129,9 +129,9 @@ def random_corpus(
     return DeviceCorpus(lengths, values, labels, device, together=True)
 
 
-def with_teachers(corpus: DeviceCorpus, members: int, seed: int = 0) -> DeviceCorpus:
-    """The corpus with random out-of-fold predictions, which distillation needs."""
-    generator = torch.Generator().manual_seed(seed)
+def with_teachers(corpus: DeviceCorpus, members: int) -> DeviceCorpus:
+    """Add random out-of-fold predictions, which distillation needs, to the corpus."""
+    generator = torch.Generator().manual_seed(0)
     modalities, count = corpus.lengths_MN.shape
     one = torch.randn(1, modalities, count, 1, generator=generator)
     corpus.teachers_EMNO = one.expand(members, -1, -1, -1).to(corpus.device)
@@ -195,19 +195,19 @@ class Fast:
         self.epochs = 0
 
     def planned(self) -> PlannedBatch:
-        """The first utterances, the same for every seed, at full length."""
+        """Return a batch of the first utterances, the same for every seed, at full length."""
         rows = np.tile(self.rows[: self.shape.batch], (self.members.count, 1))
         weight = np.full(rows.shape, 1 / rows.shape[1], np.float32)
         return PlannedBatch((self.shape.steps,) * len(self.shape.inputs), rows, weight)
 
     def step(self) -> Tensor:
-        """One update, and wait for it; the total losses."""
+        """Make one update, wait for it and return the total losses."""
         total = self.update()
         synchronise(self.device)
         return total
 
     def update(self) -> Tensor:
-        """One update from one batch at full length: what the trainer does."""
+        """Make one update from one batch at full length, as the trainer does."""
         trainer = self.trainer
         trainer.optimiser.zero_grad()
         losses = trainer.backward(self.planned())
@@ -216,7 +216,7 @@ class Fast:
         return losses["total"]
 
     def phases(self) -> dict[str, float]:
-        """Seconds of the parts of such an update, without a CUDA graph."""
+        """Return the seconds of the phases of such an update, without a CUDA graph."""
         trainer, planned, marks = self.trainer, self.planned(), []
 
         def mark(*_: object) -> None:
@@ -241,7 +241,7 @@ class Fast:
         return between(marks)
 
     def epoch(self) -> None:
-        """One epoch: buckets, trimming, all seeds."""
+        """Train one epoch with buckets and trimming, all seeds."""
         self.epochs += 1
         self.trainer.train_epoch(self.epochs)
         self.model.train()
@@ -268,7 +268,7 @@ class Plain:
         self.batch = self.padded(self.rows[: self.shape.batch])
 
     def padded(self, rows: Array) -> Batch:
-        """Utterances at full length."""
+        """Return a batch of utterances at full length."""
         where = torch.from_numpy(rows[None]).to(self.device)
         weight = torch.full(where.shape, 1 / where.shape[1], device=self.device)
         steps = (self.shape.steps,) * len(self.shape.inputs)
@@ -288,13 +288,13 @@ class Plain:
         return total.detach()
 
     def step(self) -> Tensor:
-        """One update; its total loss."""
+        """Make one update and return its total loss."""
         total = self._update(self.batch)
         synchronise(self.device)
         return total
 
     def phases(self) -> dict[str, float]:
-        """Seconds of the parts of an update."""
+        """Return the seconds of the phases of an update."""
         marks = []
 
         def mark() -> None:
@@ -316,7 +316,7 @@ class Plain:
         return between(marks)
 
     def epoch(self, share: float = 1.0) -> None:
-        """One epoch in random order, or the first share of its batches."""
+        """Train one epoch in random order, or the first share of its batches."""
         order = np.random.default_rng(0).permutation(self.rows)
         batches = [order[i : i + self.shape.batch] for i in range(0, len(order), self.shape.batch)]
         for rows in batches[: max(1, round(share * len(batches)))]:
@@ -325,12 +325,12 @@ class Plain:
 
 
 def between(marks: list[Time]) -> dict[str, float]:
-    """Seconds from mark to mark, by phase."""
+    """Return the seconds of each phase, from mark to mark."""
     return {n: b.wall - a.wall for n, (a, b) in zip(PHASES, pairwise(marks), strict=True)}
 
 
 def largest_difference(fast: Fast, plain: Plain) -> float:
-    """Of the losses of both sides without dropout, relative to the losses."""
+    """Return the largest relative difference of the losses of both sides, without dropout."""
     plain.model.eval()
     fast.model.eval()
     with torch.no_grad():
@@ -347,27 +347,27 @@ def largest_difference(fast: Fast, plain: Plain) -> float:
 
 @contextmanager
 def computing(device: str, threads: int | None) -> Iterator[torch.device]:
-    """Threads, determinism and memory as training jobs have them."""
+    """Set threads, determinism and memory as in training jobs; yield the device."""
     choice: Literal["auto", "cpu", "cuda"] = "auto"
     if device in ("cpu", "cuda"):
         choice = device  # type: ignore[assignment]
-    with prepared(ComputeConfig(device=choice, threads=threads)) as place:
-        yield place
+    with prepared(ComputeConfig(device=choice, threads=threads)) as found:
+        yield found
 
 
 def add_common(parser: argparse.ArgumentParser, benchmark: str) -> None:
-    """Where it computes, with how many threads, and where the result goes."""
+    """Add the arguments of all benchmarks: device, threads and the result's file."""
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=int, help="default: as training has it")
     parser.add_argument("--json", type=Path, default=RESULTS / f"{benchmark}.json")
 
 
 def named(device: torch.device) -> str:
-    """What a table calls the device: a GPU by its own name."""
+    """Return the name of the device in tables."""
     return torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait for a GPU; the CPU never runs ahead."""
+    """Wait until a GPU has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize()

@@ -52,7 +52,7 @@ MORE_BUCKETS = 8  # than params.yaml has, to show what more of them do
 
 
 def aligned(settings: Settings, raw: Path, folder: Path) -> Path:
-    """Align as the pipeline does; `raw` holds the recipe's own file names."""
+    """Align as the pipeline does; `raw` has the files by the names in the recipe."""
     recipe = settings.recipe
     names = {*recipe.modalities.values(), recipe.reference, recipe.labels.sequence, recipe.planted}
     folds = raw / "folds.json" if recipe.folds is None else ROOT / "recipes" / recipe.folds.file
@@ -71,7 +71,7 @@ def aligned(settings: Settings, raw: Path, folder: Path) -> Path:
 def corpus_of(
     settings: Settings, cache: Path, device: torch.device
 ) -> tuple[DeviceCorpus, Array, Shape]:
-    """The corpus on the device, its train rows, and the recipe's model of it."""
+    """Return the corpus on the device, its train rows, and the shape of the recipe's model."""
     corpus = read_corpus(cache)
     data = DeviceCorpus.of(corpus, settings.modalities, device)
     shape = Shape(
@@ -97,7 +97,7 @@ def measure(
     share: float = 1.0,
     target: float | None = None,
 ) -> dict[str, Any]:
-    """One line; `share` of the plain model's batches are timed."""
+    """Time both models and return a line; `share` of the plain model's batches are timed."""
     batches = -(-len(rows) // shape.batch)
     timed = max(1, round(share * batches))
     with scratch() as folder:
@@ -126,7 +126,7 @@ def measure(
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """What the page shows."""
+    """Format the lines for docs/performance.md."""
     header = [
         "epoch",
         "times the plain model (quartiles)",

@@ -1,13 +1,13 @@
 """Does training work on a GPU, and how fast? `python -m benchmarks.gpu --help`
 
 First correctness: losses and gradients of the GPU against those of the CPU, a CUDA graph against
-direct calls, a seed alone against the same seed in company, a resumed training against one that was
-not interrupted. Then the updates that all seeds together make in a second: the stacked engine
+direct calls, a seed alone against the same seed among others, a resumed training against one that
+was not interrupted. Then the updates that all seeds together make in a second: the stacked engine
 directly, as a CUDA graph, in other precisions and with `torch.compile`; the plain model under
 `torch.func.vmap`; and DMD's public code, where a clone and the script that runs it are given.
 
 Every part runs in a process of its own with a limit of time, and every line of a part is guarded:
-what fails is recorded with its error, and the rest goes on. All of it takes at most eight minutes.
+what fails is recorded with its error, and the rest continues. All takes at most eight minutes.
 
 What it needs: Python 3.11 or later, torch, numpy, h5py, pandas, scipy, PyYAML, filelock, tqdm and
 safetensors; and of the packages that a machine with PyTorch may lack: pydantic, pydantic-core,
@@ -58,7 +58,7 @@ Line = dict[str, Any]
 
 
 class Part:
-    """One part: collects lines, and the errors of those that fail."""
+    """One part of the benchmark: its lines, and the errors of those that fail."""
 
     def __init__(self, arguments: argparse.Namespace, device: torch.device) -> None:
         self.arguments, self.device, self.name = arguments, device, arguments.part
@@ -84,7 +84,7 @@ class Part:
 
 
 def difference(found: Tensor, expected: Tensor) -> float:
-    """The norm of the difference over the norm of what is expected."""
+    """Return the norm of the difference, divided by the norm of the expected value."""
     found, expected = found.double().cpu(), expected.double().cpu()
     return float((found - expected).norm() / expected.norm().clamp_min(1e-12))
 
@@ -96,7 +96,7 @@ def check(line: Line, found: Tensor, expected: Tensor, limit: float) -> None:
 
 
 def gradients(fast: Fast, precision: Precision = "float32") -> tuple[Tensor, Tensor]:
-    """Losses and gradients of one batch without dropout."""
+    """Return losses and gradients of one batch without dropout."""
     fast.trainer.settings = replace(fast.trainer.settings, precision=precision)
     fast.model.eval()
     fast.trainer.optimiser.zero_grad()
@@ -104,14 +104,14 @@ def gradients(fast: Fast, precision: Precision = "float32") -> tuple[Tensor, Ten
     return torch.stack(list(losses.values())), fast.trainer.optimiser.grads_P.clone()
 
 
-def steps(fast: Fast, count: int = 3) -> tuple[Tensor, Tensor]:
-    """Losses of some updates with dropout, `[count, E]`, and the weights after them."""
-    losses = torch.stack([fast.step().clone() for _ in range(count)])
+def steps(fast: Fast) -> tuple[Tensor, Tensor]:
+    """Return the losses of three updates with dropout, `[3, E]`, and the weights after them."""
+    losses = torch.stack([fast.step().clone() for _ in range(3)])
     return losses, fast.trainer.optimiser.values_P
 
 
 def checks(part: Part) -> None:
-    """Correctness, at the first shape with few seeds."""
+    """Check correctness, at the first shape with few seeds."""
     shape, cpu = SHAPES[part.arguments.shapes[0]], torch.device("cpu")
     with scratch() as folder:
         expected = gradients(part.fast(shape, 2, folder, device=cpu))
@@ -142,7 +142,7 @@ def checks(part: Part) -> None:
 
 
 def resumed(part: Part, shape: Shape, folder: Path, graph: bool) -> tuple[Tensor, Tensor]:
-    """Weights of a training that was interrupted after its first epoch, and of one that was not."""
+    """Return the weights of a training interrupted after its first epoch, and of a whole one."""
     best = []
     for name, epochs in (("interrupted", (1, 2)), ("whole", (2,))):
         (own := folder / name).mkdir(parents=True)
@@ -270,7 +270,7 @@ def rival(part: Part) -> None:
 
 
 def parts(arguments: argparse.Namespace) -> dict[str, tuple[Callable[[Part], None], int]]:
-    """Every part by name: what it runs, and seconds at most."""
+    """Return every part by name: its function and its time limit in seconds."""
     found: dict[str, tuple[Callable[[Part], None], int]] = {"checks": (checks, 100)}
     for work, seconds in ((engine, 75), (vmapped, 60), (compiled, 90)):
         for name in arguments.shapes:
@@ -317,7 +317,7 @@ def run_parts(arguments: argparse.Namespace) -> list[Line]:
 
 
 def _told(line: Line) -> str:
-    """One line for the terminal."""
+    """Format a line for the terminal."""
     if "error" in line:
         return f"FAILED  {line['name']}: {line['error']}"
     if "passed" in line:
@@ -330,7 +330,7 @@ def _told(line: Line) -> str:
 
 
 def table(rows: list[Line]) -> str:
-    """What the page shows: checks, then a row per way of computing and a column per seeds."""
+    """Format the lines for docs/performance.md: checks, then seed-steps by number of seeds."""
     checked = [
         [line["name"], line.get("error") or f"{line['difference']:.1e} of {line['limit']:g}"]
         for line in rows

@@ -89,7 +89,7 @@ def cases(count: int) -> dict[str, tuple[str, Callable[[], object], str, Callabl
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """What the page shows."""
+    """Format the lines for docs/performance.md."""
     header = ["operation", "the obvious way", "ms", "used here", "ms", "ratio"]
     body = [
         [

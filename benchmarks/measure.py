@@ -1,4 +1,4 @@
-"""Measuring by turns, and what comes of it: ratios with their spread, a table, JSON."""
+"""Timing by turns; ratios with their spread, tables and JSON."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 @dataclass(frozen=True)
 class Time:
-    """Seconds on the clock, and of this process's CPU: the second is steadier on a busy machine."""
+    """Wall-clock seconds and CPU seconds of this process, which vary less on a busy machine."""
 
     wall: float
     cpu: float
 
     @classmethod
     def since(cls, start: Time | None = None) -> Time:
-        """Now, or what passed since `start`."""
+        """Return the present time, or the time since `start`."""
         wall, cpu = time.perf_counter(), time.process_time()
         return cls(wall, cpu) if start is None else cls(wall - start.wall, cpu - start.cpu)
 
     @classmethod
     def of(cls, work: Callable[[], object]) -> Time:
-        """How long one call takes."""
+        """Time one call."""
         start = cls.since()
         work()
         return cls.since(start)
@@ -43,7 +43,7 @@ class Time:
 
 @dataclass(frozen=True)
 class Spread:
-    """The middle of n values and their quartiles."""
+    """The median and quartiles of n values."""
 
     n: int
     median: float
@@ -52,7 +52,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Quartiles by linear interpolation; of one value all three are it."""
+        """Compute quartiles by linear interpolation; one value is its own quartiles."""
         if len(values) == 1:
             return cls(1, values[0], values[0], values[0])
         low, median, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -66,14 +66,14 @@ class Spread:
 
 
 def rounded(value: float) -> str:
-    """Three digits."""
+    """Format with three significant digits."""
     if value == 0 or not math.isfinite(value):
         return str(value)
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
 def by_turns(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[Time]]:
-    """Each side once to warm up, then `repeats` rounds in which each has its turn.
+    """Run each side once to warm up, then time `repeats` rounds of all sides.
 
     What slows the machine down for a while slows all sides; every second round goes backwards.
     """
@@ -87,7 +87,7 @@ def by_turns(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[st
 
 
 def ratio(rival: Sequence[Time], own: Sequence[Time], work: float = 1.0) -> Spread:
-    """How many times faster: `work` units of ours against one of the rival's, round by round."""
+    """Return the speed-up per round: `work` units of ours against one of the rival's."""
     pairs = zip(rival, own, strict=True)
     return Spread.of([work * theirs.wall / ours.wall for theirs, ours in pairs])
 
@@ -95,7 +95,7 @@ def ratio(rival: Sequence[Time], own: Sequence[Time], work: float = 1.0) -> Spre
 def row(
     name: str, spread: Spread | None, *, target: float | None = None, **more: Any
 ) -> dict[str, Any]:
-    """A line of a result: `ratio` is what regressions are judged by, higher is better."""
+    """Return a line of a result: `ratio` is what regressions are judged by, higher is better."""
     content: dict[str, Any] = {"name": name}
     if spread is not None:
         content |= {"ratio": asdict(spread)}
@@ -106,20 +106,20 @@ def row(
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder that is gone afterwards."""
+    """Yield a folder that is removed afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
 
 
-def machine(threads: int | None = None, device: str | None = None) -> dict[str, Any]:
-    """What a result depends on besides the code; torch is asked only where it is loaded."""
+def machine(device: str | None = None) -> dict[str, Any]:
+    """Describe the machine and its software; torch only if it is imported."""
     found: dict[str, Any] = {
         "cores": len(os.sched_getaffinity(0)),
         "processor": _processor(),
         "python": platform.python_version(),
     }
     if (torch := sys.modules.get("torch")) is not None:
-        found |= {"torch": torch.__version__, "threads": threads or torch.get_num_threads()}
+        found |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
     if device is not None:
         found["device"] = device
     return found
@@ -133,13 +133,13 @@ def _processor() -> str:
 
 
 def markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """A table that a terminal and a page show alike."""
+    """Format a Markdown table."""
     lines = [list(header), ["---"] * len(header), *map(list, body)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def write(path: Path, benchmark: str, content: Mapping[str, Any]) -> None:
-    """The result as JSON; floats to four digits, so that a refreshed file's diff can be read."""
+    """Write the result as JSON; floats have four digits, so that diffs are readable."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"benchmark": benchmark, **_short(content)}, indent=1)
     path.write_text(text + "\n", encoding="utf-8")

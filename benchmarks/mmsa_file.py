@@ -33,18 +33,18 @@ CLIPS = 2  # utterances a video
 
 
 def steps_of(recipe: Recipe) -> Mapping[str, int]:
-    """The padded length a modality: the recipe's own, by whether its file is an aligned one."""
+    """Return the padded length per modality, by whether the recipe's file is aligned."""
     align: Mapping[str, Any] = recipe.align
     if recipe.name.endswith("_unaligned"):
         return dict(align["max_steps_unaligned"])
     return dict.fromkeys(recipe.modality_names, int(align["max_steps"]))
 
 
-def splits(recipe: Recipe, utterances: int, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """What the pickle holds: train, valid and test, padded float32 arrays with their lengths."""
+def splits(recipe: Recipe, utterances: int) -> dict[str, dict[str, Any]]:
+    """Return the content of the pickle: padded float32 arrays and lengths, by split."""
     assert recipe.folds is not None
     folds = json.loads((ROOT / "recipes" / recipe.folds.file).read_text(encoding="utf-8"))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     steps, widths = steps_of(recipe), WIDTHS[recipe.name.split("_")[0]]
     aligned = len(set(steps.values())) == 1
     content = {}

@@ -36,20 +36,20 @@ _STARTED = re.compile(r"Running stage '([^']+)'")
 
 
 def environment() -> dict[str, str]:
-    """Commands of this environment first; nothing else of it."""
+    """Return the environment with this Python's commands first on PATH."""
     mine = Path(sys.executable).parent
     return {**os.environ, "PATH": f"{mine}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
 def fresh_clone(folder: Path) -> Path:
-    """The last commit, without data, models and caches."""
+    """Clone the last commit, without data, models and caches."""
     place = folder / "clone"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(place)], check=True)
     return place
 
 
 def cold(place: Path, targets: Sequence[str]) -> dict[str, float]:
-    """Seconds of each stage, from its announcement to the next one's, and of all."""
+    """Return the seconds of each stage, from its announcement to the next one's, and of all."""
     command = [sys.executable, "-m", "dvc", "repro", *targets]
     start = last = time.perf_counter()
     name, found = "start", {}
@@ -97,7 +97,7 @@ def quick(
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """What the page shows."""
+    """Format the lines for docs/performance.md."""
     body = []
     for line in rows:
         limit = line.get("limit_seconds")

@@ -42,7 +42,7 @@ from dhmd.training.trainer import predictions
 def measure(
     shape: Shape, count: int, seeds: int, device: torch.device, *, full: bool, repeats: int
 ) -> dict[str, Any]:
-    """One line: `count` utterances, all seeds; the plain model's one seed counts as one."""
+    """Time `count` utterances, all seeds, against one seed of the plain model; return a line."""
     corpus = random_corpus(shape, count, device, full=full)
     rows = np.arange(count)
     with scratch() as folder:
@@ -80,7 +80,7 @@ def measure(
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """What the page shows."""
+    """Format the lines for docs/performance.md."""
     header = [
         "prediction",
         "times the plain model (quartiles)",

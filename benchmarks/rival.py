@@ -115,7 +115,7 @@ CASES = (
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """What the page shows."""
+    """Format the lines for docs/performance.md."""
     header = ["training", "times DMD (quartiles)", "target", "steps: mean of padded"]
     body = [
         [

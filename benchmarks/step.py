@@ -44,7 +44,7 @@ TIMED_ROUNDS = 3  # of the phases
 
 
 def measure(shape: Shape, seeds: int, device: torch.device, repeats: int) -> dict[str, Any]:
-    """One line: E seeds at a shape."""
+    """Time E seeds at a shape and return a line."""
     with scratch() as folder:
         fast = Fast(shape, random_corpus(shape, 2 * shape.batch, device), seeds, folder=folder)
         plain = Plain(fast)
@@ -75,7 +75,7 @@ def _phases(side: Fast | Plain) -> dict[str, float]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """What the page shows."""
+    """Format the lines for docs/performance.md."""
     header = ["step", "times the plain model (quartiles)", "target", "seed-steps/s"]
     body = [
         [

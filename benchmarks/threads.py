@@ -30,7 +30,7 @@ from benchmarks.measure import (
 
 
 class Workers:
-    """Some equal processes that train steps when told to."""
+    """Equal processes that train steps on command."""
 
     def __init__(self, shape: str, count: int, threads: int, passive: bool, steps: int) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -52,7 +52,7 @@ class Workers:
         ]
 
     def turn(self) -> Time:
-        """All train their steps at once; the slowest one's time."""
+        """Train the steps of all at once; return the time of the slowest."""
         for process in self.processes:
             assert process.stdin is not None
             process.stdin.write("go\n")
@@ -101,7 +101,7 @@ def measure(shape: str, cases: list[tuple[int, int, bool]], steps: int, repeats:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """What the page shows."""
+    """Format the lines for docs/performance.md."""
     header = [
         "MOSI's shape, one seed a process",
         "steps/s of one thread alone (quartiles)",

@@ -6,7 +6,7 @@ N test utterances.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,14 @@ from dhmd.data.aligned import Corpus
 from dhmd.evaluation import files, statistics
 from dhmd.evaluation.metrics import COLUMNS, METRICS, PRIMARY, deterioration_sign, score
 from dhmd.evaluation.model_outputs import OUTPUTS, read_outputs
-from dhmd.evaluation.tables import Table, interval, mean, p_value, variant_title
+from dhmd.evaluation.tables import (
+    Table,
+    dataset_names,
+    interval,
+    mean,
+    p_value,
+    variant_title,
+)
 from dhmd.gate.compare import Evaluated, load_evaluated, read_prediction_file
 from dhmd.models.cards import DHMD, model_title
 from dhmd.recipes import repository_root
@@ -95,12 +102,11 @@ def compare_folders(
             raise DhmdError(f"{folder} was trained on another corpus than {corpus.name}")
         by_seed = outputs.by_seed(outputs.prediction_EN, test, "prediction")
         own = files.Predictions(ids, labels_N[test], tuple(by_seed), np.stack([*by_seed.values()]))
-        known = Evaluated(identity, own, {})
         scores = {
             seed: score(corpus.task, p_N, labels_N[valid]).values
             for seed, p_N in outputs.by_seed(outputs.prediction_EN, valid, "prediction").items()
         }
-        entries.append(_Entry(name, _evaluated(known, by_seed), scores))
+        entries.append(_Entry(name, Evaluated.of(identity, own), scores))
     return _compared(entries, (), metric, None)
 
 
@@ -144,7 +150,7 @@ def _compared(
 
 
 def _only_dataset(root: Path) -> str:
-    names = sorted(path.parent.name for path in (root / METRICS_FOLDER).glob("[!.]*/metrics.json"))
+    names = dataset_names(root / METRICS_FOLDER)
     if len(names) != 1:
         known = ", ".join(names) or "none; run dvc repro"
         raise DhmdError(f"--dataset must name one of the datasets in {METRICS_FOLDER}/: {known}")
@@ -201,14 +207,9 @@ def _variant(workspace: Workspace, dataset: str, folder: Path, by: Sequence[str]
     }
     own = files.read_object(folder / "model.json")["configuration"] if by else {}
     settings = {key: _value(own, key) for key in by}
-    return _Entry(variant_title(folder.name), _evaluated(full, test), valid, settings)
-
-
-def _evaluated(known: Evaluated, test: Mapping[int, Any]) -> Evaluated:
-    ids, labels_N = known.predictions.ids, known.predictions.labels
-    predictions = files.Predictions(ids, labels_N, tuple(test), np.array(list(test.values())))
-    scores = {seed: score(known.identity.task, p_N, labels_N) for seed, p_N in test.items()}
-    return Evaluated(known.identity, predictions, scores)
+    predictions = replace(full.predictions, seeds=tuple(test), values=np.stack([*test.values()]))
+    evaluated = Evaluated.of(full.identity, predictions)
+    return _Entry(variant_title(folder.name), evaluated, valid, settings)
 
 
 def _settings(revision: Revision, dataset: str, by: Sequence[str]) -> dict[str, Any]:

@@ -106,16 +106,16 @@ class Task:
 
     @property
     def result(self) -> Path:
-        """Where its result is kept."""
+        """The file of its result."""
         return self.folder / f"{self.regime}-{self.corpus_seed}.json"
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """What is trained beside the full model."""
+        """The variants that are trained beside the full model."""
         return {"audio": (), "large": ("no_distillation",)}.get(self.regime, COMPARISONS)
 
     def seeds_of(self, variant: str) -> tuple[int, ...]:
-        """The seeds that a variant is trained with."""
+        """Return the seeds that a variant is trained with."""
         return self.seeds if variant in _EVERY_SEED.get(self.regime, ()) else self.seeds[:1]
 
 
@@ -126,7 +126,7 @@ def run_study(
     seeds: Sequence[int],
     processes: int,
 ) -> dict[str, Any]:
-    """Train everything that is not there yet; the results of all corpora, summed up.
+    """Train everything that is not stored yet, and summarise the results of all corpora.
 
     `corpora` says how many of each regime.
 
@@ -166,7 +166,7 @@ def _tasks(root: Path, corpora: Mapping[str, int], seeds: tuple[int, ...]) -> It
 
 
 def run_task(task: Task) -> None:
-    """Generate, align, pretrain, train all variants, and keep what is to be known."""
+    """Generate, align, pretrain and train all variants, and store the results."""
     settings = load_params(task.root).for_dataset(RECIPES[task.regime])
     changes = {"seed": task.corpus_seed, **_CHANGES.get(task.regime, {})}
     work = task.folder / f"work-{task.regime}-{task.corpus_seed}"
@@ -210,7 +210,7 @@ def _look(task: Task, full: Configuration, cache: Path, models: Path) -> dict[st
 
 
 def _meaning(corpus: Corpus, full: Configuration, folder: Path) -> dict[str, Any]:
-    """Edges, dictionaries and parts of the full model against the planted truth."""
+    """Compare edges, dictionaries and features of the full model with the ground truth."""
     modalities, test = full.modalities, corpus.index("test")
     meaning: dict[str, Any] = {"edges": {}, "dictionary": {}}
     latent = corpus.planted["latent"][test].astype(np.int64)
@@ -249,7 +249,7 @@ def _mean_of(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def summarise(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """`{regime: {comparison: {difference, ci_low, ci_high, corpora, seeds, …}, …}}`.
+    """Return `{regime: {comparison: {difference, ci_low, ci_high, corpora, seeds, …}, …}}`.
 
     A difference is the other's MAE minus the full model's, a corpus' mean over the seeds of both;
     the 95 % t interval is over corpora. `truth_difference` is the same against the planted truth.
@@ -293,7 +293,7 @@ def _mean(values: Sequence[Any]) -> float:
 
 
 def _mean_tree(trees: Sequence[Any]) -> Any:
-    """The mean of the numbers at each place of equal trees, over the trees that have it."""
+    """Average nested numbers by key, over the trees that have the key."""
     if isinstance(trees[0], Mapping):
         keys = sorted({key for tree in trees for key in tree})
         return {key: _mean_tree([tree[key] for tree in trees if key in tree]) for key in keys}
@@ -302,7 +302,7 @@ def _mean_tree(trees: Sequence[Any]) -> Any:
 
 
 def _rounded(value: Any) -> Any:
-    """Five decimals: more would claim what the last bits of a processor decide."""
+    """Round to five decimals: further ones depend on the processor."""
     if isinstance(value, Mapping):
         return {key: _rounded(item) for key, item in value.items()}
     return round(value, 5) if isinstance(value, float) else value

@@ -17,7 +17,7 @@ from dhmd.base.progress import progress
 
 
 class Kept(Protocol):
-    """A task that leaves its result in a file of its own."""
+    """A task that stores its result in a file."""
 
     @property
     def result(self) -> Path: ...
@@ -31,7 +31,7 @@ _ROOT = Path(__file__).parents[2]
 def run_missing(
     tasks: Sequence[T], work: Callable[[T], None], label: str, *, processes: int
 ) -> None:
-    """Do the work of every task whose result is not there yet, so many at a time.
+    """Run every task whose result is not stored yet, in several processes.
 
     Raises:
         DhmdError: a process was killed; or what the work raises.
@@ -62,7 +62,7 @@ def code_key(*parts: str) -> str:
 
 
 def read_kept(path: Path) -> dict[str, Any]:
-    """A kept result.
+    """Read a stored result.
 
     Raises:
         DhmdError: the file is damaged.
@@ -95,5 +95,5 @@ def selected_scores(history: Path) -> list[float]:
 
 
 def default_processes() -> int:
-    """One a core: a process trains with one thread."""
+    """Return one process per core: each trains with one thread."""
     return usable_cores()

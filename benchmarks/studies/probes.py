@@ -37,7 +37,7 @@ def linear_probe(train_ND: Array, test_ND: Array, train_NL: Array, test_NL: Arra
 
 
 def leading_components(train_ND: Array, x_ND: Array, count: int) -> Array:
-    """`x` on the `count` directions in which `train` varies most, `[N, count]`."""
+    """Project `x` onto the first `count` principal components of `train`, `[N, count]`."""
     mean_D = train_ND.mean(0)
     _, _, directions_DD = np.linalg.svd(train_ND - mean_D, full_matrices=False)
     found: Array = (x_ND - mean_D) @ directions_DD[:count].T
@@ -51,7 +51,7 @@ def decoupling_probes(
     *,
     leading: bool = False,
 ) -> dict[str, float]:
-    """How well the shared and the exclusive latents are read from each part.
+    """Measure how well probes read the shared and the private latents from the features.
 
     `parts` holds `homogeneous` (pooled com) and `heterogeneous` (pooled prt), `[N, M, D]`. Keys
     are `<latent>_from_<part>`: R², mean over modalities. A probe of all D features undoes any

@@ -54,6 +54,7 @@ def predict(arguments: Namespace) -> int:
     # PyTorch reads it once, when it is imported: deterministic cuBLAS needs a fixed workspace.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     from dhmd.base.files import check_output, write_text
+    from dhmd.evaluation.tables import counted
     from dhmd.prediction.model import Model
 
     model = Model.load(arguments.model, arguments.device)
@@ -67,8 +68,7 @@ def predict(arguments: Namespace) -> int:
     for note in found.notes:
         print(f"dhmd predict: {note}", file=sys.stderr)
     table = found.table()
-    seeds = f"{len(found.seeds)} seed{'s' if len(found.seeds) != 1 else ''}"
-    count = f"{len(table)} segment{'s' if len(table) != 1 else ''}"
+    seeds, count = counted(len(found.seeds), "seed"), counted(len(table), "segment")
     if html is not None:
         from dhmd.prediction.page import write_page
 
@@ -195,6 +195,7 @@ def summary(arguments: Namespace) -> int:
     """Print the main test score, the number of seeds and the report of each dataset."""
     from dhmd.evaluation.files import METRICS_FILE, expect_current_files, read_object
     from dhmd.evaluation.metrics import COLUMNS, PRIMARY
+    from dhmd.evaluation.tables import counted
     from dhmd.settings import load_params
 
     root = repository_root()
@@ -212,7 +213,7 @@ def summary(arguments: Namespace) -> int:
                 score += f" ± {test[f'{metric}_std']:.3f}"
         page = Path("reports", dataset, "index.html")
         where = f"report: {page}" if (root / page).is_file() else "no report yet"
-        print(f"{dataset}: test {score} over {count} seed{'' if count == 1 else 's'}; {where}")
+        print(f"{dataset}: test {score} over {counted(count, 'seed')}; {where}")
     return 0
 
 

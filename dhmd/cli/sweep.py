@@ -14,14 +14,13 @@ import yaml
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.manifest import write_manifests
+from dhmd.evaluation.metrics import deterioration_sign
 from dhmd.recipes import repository_root
 from dhmd.settings import Params, load_params
 from dhmd.vcs import METRICS_FOLDER, code_version, commit
 
 if TYPE_CHECKING:
     from dhmd.training.task import Task
-
-_RISES = ("accuracy", "f1")  # metrics of which more is better
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -143,13 +142,13 @@ def _metrics(root: Path, experiment: str) -> dict[str, Any]:
 
 
 def _table(dataset: str, results: dict[str, Any]) -> str:
-    """Experiments, the best on validation first; only the best has a test score."""
+    """Format the experiments, the best on validation first; only the best has a test score."""
     metric = next(iter(next(iter(results.values()))["valid"]))
-    sign = -1 if metric in _RISES else 1
     scores = {
         name: [float(each[split].get(metric, math.nan)) for split in ("valid", "test")]
         for name, each in results.items()
     }
+    sign = deterioration_sign(metric)
     width = max(map(len, [*scores, dataset]))
     lines = [f"{dataset:<{width}}  valid {metric:<8}  test {metric}"]
     for rank, name in enumerate(sorted(scores, key=lambda name: sign * scores[name][0])):

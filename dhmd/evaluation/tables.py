@@ -204,6 +204,11 @@ def differences(title: str, task: str, found: Mapping[str, Any]) -> Table:
     return Table(f"{title} (difference = the other − full)", header, rows)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return `1 seed`, `5 seeds`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def mean(values: Mapping[str, float], *, spread: bool = True) -> str:
     if "mean" not in values:
         return "-"

@@ -56,6 +56,15 @@ class Evaluated:
     predictions: Predictions
     scores: dict[int, Scores]
 
+    @staticmethod
+    def of(identity: Identity, predictions: Predictions) -> Evaluated:
+        """Score predictions."""
+        scores = {
+            seed: score(identity.task, p_N, predictions.labels)
+            for seed, p_N in zip(predictions.seeds, predictions.values, strict=True)
+        }
+        return Evaluated(identity, predictions, scores)
+
 
 @dataclass(frozen=True)
 class MetricRow:
@@ -205,9 +214,7 @@ def read_prediction_file(path: Path, known: Evaluated) -> Evaluated:
             )
     values_EN = np.array([[values[name] for name in ids] for values in found.values()])
     predictions = Predictions(ids, known.predictions.labels, tuple(found), values_EN)
-    task, labels_N = known.identity.task, known.predictions.labels
-    scores = {seed: score(task, p_N, labels_N) for seed, p_N in zip(found, values_EN, strict=True)}
-    return Evaluated(known.identity, predictions, scores)
+    return Evaluated.of(known.identity, predictions)
 
 
 def _load(revision: Revision, dataset: str, folder: str) -> Evaluated:
@@ -226,15 +233,12 @@ def _load(revision: Revision, dataset: str, folder: str) -> Evaluated:
     identity = files.parse_identity(identity_text, source)
     if identity.dataset != dataset:
         raise DhmdError(f"{source} belongs to the dataset {identity.dataset}")
-    predictions = files.parse_predictions(*read(files.PREDICTIONS))
-    scores = {
-        seed: score(identity.task, p_N, predictions.labels)
-        for seed, p_N in zip(predictions.seeds, predictions.values, strict=True)
-    }
+    evaluated = Evaluated.of(identity, files.parse_predictions(*read(files.PREDICTIONS)))
+    scores = evaluated.scores
     seeds_text, seeds_source = read(files.SEEDS)
     headline_text, headline_source = read(files.METRICS_FILE)
     if identity.protocol != files.PROTOCOL:
-        return Evaluated(identity, predictions, scores)
+        return evaluated
 
     rows = files.parse_seeds(seeds_text, seeds_source)
     for split, found in rows.items():
@@ -256,7 +260,7 @@ def _load(revision: Revision, dataset: str, folder: str) -> Evaluated:
         expected["n_seeds"] = len(scores)
         headline = files.headline(identity.task, expected)
         _check_equal(written, headline, f"{headline_source}:")
-    return Evaluated(identity, predictions, scores)
+    return evaluated
 
 
 def _check_equal(written: object, computed: object, where: str) -> None:

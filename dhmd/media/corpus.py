@@ -86,7 +86,7 @@ def import_videos(
         DhmdError: bad labels or options, or a video that cannot be used; no recipe is written.
     """
     rows = read_labels(labels)
-    paths = _videos(folder, rows, labels)
+    paths = _videos(folder, rows)
     classes, values = label_values(rows, task, labels)
     folds = assign_folds(rows, fractions, seed, labels)
     result = extract(list(paths.values()), placed, options, say)
@@ -241,7 +241,7 @@ def assign_folds(
     return folds
 
 
-def _videos(folder: Path, rows: Mapping[str, Sequence[Row]], labels: Path) -> dict[str, Path]:
+def _videos(folder: Path, rows: Mapping[str, Sequence[Row]]) -> dict[str, Path]:
     if not folder.is_dir():
         raise DhmdError(f"{folder} is not a folder: it must have the videos")
     found: dict[str, list[Path]] = {}

@@ -131,7 +131,7 @@ def extract(videos: Sequence[Path], output: Path, options: Options, say: Say) ->
             f"--transcript belongs to one video, but there are {len(by_id)}: put each transcript "
             "beside its video, under the same name"
         )
-    extraction = _Extraction(options, say)
+    extraction = _Extraction(options)
     folder = output / FINISHED_FOLDER
     failed: dict[Path, str] = {}
     reused = 0
@@ -157,7 +157,7 @@ def extract(videos: Sequence[Path], output: Path, options: Options, say: Say) ->
 class _Extraction:
     """The extractors, loaded once, and what they do with one video."""
 
-    def __init__(self, options: Options, say: Say) -> None:
+    def __init__(self, options: Options) -> None:
         self.options = options
         self.aligner = self.whisper = self.audio = self.vision = None
         self.extractors: dict[str, Extractor] = {}

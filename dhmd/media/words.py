@@ -21,7 +21,6 @@ Array = np.ndarray[Any, Any]
 _MARGIN = 0.3  # seconds of sound around a cue in which its words may lie
 _FRAME = 0.01  # seconds of pocketsphinx's frames
 _BEAMS = (1e-100, 1e-200)  # a narrow search is quick; a wide one also aligns noisy speech
-_VARIANT = re.compile(r"\(\d+\)$")
 
 # English letters and digits as phones of the CMU dictionary, for words that it does not have.
 _SPELLING = dict(

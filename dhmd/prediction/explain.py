@@ -5,11 +5,12 @@ N utterances, M modalities.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import read_corpus
@@ -32,6 +33,7 @@ from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.recipes import repository_root
 from dhmd.training.device_corpus import DeviceCorpus
+from dhmd.training.outputs import predict_without, scatter
 from dhmd.training.trainer import evaluation
 from dhmd.training.weights import Description
 
@@ -55,25 +57,20 @@ def explain(
         words: of each utterance, if they are known.
         code_words: what activates the dictionary codes; None to find it among `words`.
     """
-    arrays: dict[str, Array] = {}
-    rows = np.arange(len(ids))
-    with torch.no_grad():
-        buckets = description.configuration.train.buckets
+
+    def outputs() -> Iterator[tuple[Array, dict[str, Tensor]]]:
+        rows, buckets = np.arange(len(ids)), description.configuration.train.buckets
         for some, batch in evaluation(learner, members, data, rows, buckets):
             details = learner.details(batch).items()
             found = {key: value for key, value in details if not key.startswith(EMBEDDING)}
             for m, name in enumerate(data.modalities):
-                absent_EMB = torch.zeros_like(batch.present_EMB)
-                absent_EMB[:, m] = batch.present_EMB[:, m]
-                # An utterance keeps its only modality.
-                absent_EMB &= (batch.present_EMB & ~absent_EMB).any(1, keepdim=True)
-                output = learner.predict(batch.without(absent_EMB))
-                found[f"{MISSING_GROUP}/{name}"] = learner.task.stored(output)
-            for key, value in found.items():
-                if key not in arrays:
-                    shape = (value.shape[0], len(ids), *value.shape[2:])
-                    arrays[key] = np.full(shape, np.nan, dtype=np.float32)
-                arrays[key][:, some] = value.cpu().numpy()
+                drop_MB = torch.zeros_like(batch.present_EMB[0])
+                drop_MB[m] = True
+                found[f"{MISSING_GROUP}/{name}"] = predict_without(learner, batch, drop_MB)
+            yield some, found
+
+    with torch.no_grad():
+        arrays = scatter(outputs(), len(ids))
     # Codes of different seeds do not correspond.
     codes = {space: array[0] for space, array in group(arrays, CODES).items()}
     arrays |= {f"{CODES}/{space}": codes_NMK for space, codes_NMK in codes.items()}

@@ -20,6 +20,7 @@ from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.label_sets import set_names
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.alignment import Origin, WordEncoder
+from dhmd.evaluation.tables import counted
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.prediction.sources import Source, read_source
@@ -140,7 +141,7 @@ class Model:
 
     def __repr__(self) -> str:
         own = self.description
-        seeds = f"{len(own.seeds)} seed{'s' if len(own.seeds) != 1 else ''}"
+        seeds = counted(len(own.seeds), "seed")
         modalities = ", ".join(own.configuration.modalities)
         architecture = own.configuration.architecture
         return (

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from dhmd.base.files import write_text
+from dhmd.evaluation.tables import counted
 from dhmd.prediction.model import Model, Outputs
 from dhmd.report.page import render_template
 from dhmd.report.utterances import video_of, view
@@ -40,11 +41,11 @@ def write_page(output: Path, model: Model, found: Outputs, media: Sequence[Path]
         }
         for video, path in files.items()
     }
-    seeds = f"{len(found.seeds)} seed{'s' if len(found.seeds) != 1 else ''}"
     lead = (
         f"{len(utterances.ids):,} segments, predicted by {model.folder.name}: "
         f"{own.configuration.architecture}, trained on {own.dataset} ({', '.join(own.inputs)}; "
-        f"{seeds}). The numbers describe what the model computed, not what a speaker feels."
+        f"{counted(len(found.seeds), 'seed')}). The numbers describe what the model computed, not "
+        "what a speaker feels."
     )
     text = render_template(
         "predictions.html", title="Predictions", lead=lead, notes=found.notes, view=shown

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from dhmd.evaluation import files
 from dhmd.evaluation.metrics import COLUMNS, score
 from dhmd.evaluation.model_outputs import OUTPUTS, read_outputs
 from dhmd.evaluation.statistics import utterance_intervals, video_indices
-from dhmd.evaluation.tables import ORACLE, Table, trivial_title
+from dhmd.evaluation.tables import ORACLE, Table, counted, mean, trivial_title
 from dhmd.models.cards import DHMD, model_title
 from dhmd.recipes import Recipe, load_recipe
 from dhmd.training.weights import Description
@@ -86,7 +86,7 @@ def model_card(model: Path, description: Description, *, root: Path | None, lice
         generated=generated,
         architecture=architecture,
         is_dhmd=architecture == DHMD,
-        seeds=_seeds(description.seeds),
+        seeds=counted(len(description.seeds), "seed"),
         origin=description.origin,
         results=results,
         table=None if results is None else _table(task, results).to_markdown(),
@@ -137,25 +137,17 @@ def _results(
 def _table(task: str, results: _Results) -> Table:
     """Return the scores beside those of the trivial baselines."""
     rows = [
-        [title, *(_cell(values.get(metric)) for metric in COLUMNS[task])]
+        [title, *(mean({"mean": values[m]} if m in values else {}) for m in COLUMNS[task])]
         for title, values in results.others.items()
     ]
     model, interval = ["**this model**"], ["95 % over utterances"]
     for metric in COLUMNS[task]:
-        value, ends = results.scores.get(metric, {}), results.intervals.get(metric)
-        spread = f" ± {value['std']:.3f}" if "std" in value else ""
-        model.append(_cell(value.get("mean")) + spread)
+        ends = results.intervals.get(metric)
+        model.append(mean(results.scores.get(metric, {})))
         interval.append(f"{ends['low']:.3f} to {ends['high']:.3f}" if ends else "-")
-    title = f"{results.utterances:,} test utterances, {_seeds(results.seeds)} (mean ± std)"
+    seeds = counted(len(results.seeds), "seed")
+    title = f"{results.utterances:,} test utterances, {seeds} (mean ± std)"
     return Table(title, ["", *COLUMNS[task].values()], [*rows, model, interval])
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    return f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}"
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 def _model_index(

@@ -15,7 +15,8 @@ from matplotlib.ticker import MaxNLocator
 
 from dhmd.data.aligned.corpus import SPLITS
 from dhmd.evaluation.metrics import COLUMNS, deterioration_sign
-from dhmd.report.data import MODEL, SECONDARY, Array, ReportData, counted
+from dhmd.evaluation.tables import counted
+from dhmd.report.data import MODEL, SECONDARY, Array, ReportData
 from dhmd.report.style import (
     BETTER,
     HALF,

@@ -15,9 +15,9 @@ from dhmd.data.aligned.corpus import SPLITS
 from dhmd.evaluation.explanations import WordIndex, explain_outputs
 from dhmd.evaluation.metrics import deterioration_sign
 from dhmd.evaluation.model_outputs import CODES, EDGES
-from dhmd.evaluation.tables import Table, dataset_tables, variant_title
+from dhmd.evaluation.tables import Table, counted, dataset_tables, variant_title
 from dhmd.report import charts, model_charts
-from dhmd.report.data import Array, ReportData, counted
+from dhmd.report.data import Array, ReportData
 from dhmd.report.headline import (
     headline,
     lead,

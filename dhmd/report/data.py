@@ -23,7 +23,7 @@ from dhmd.evaluation.explanations import present
 from dhmd.evaluation.files import Identity, Predictions, read_object
 from dhmd.evaluation.metrics import COLUMNS, PRIMARY
 from dhmd.evaluation.model_outputs import ModelOutputs, group, read_outputs
-from dhmd.evaluation.tables import ORACLE, trivial_title, variant_title
+from dhmd.evaluation.tables import ORACLE, counted, trivial_title, variant_title
 from dhmd.models.cards import model_title
 
 Array = np.ndarray[Any, Any]
@@ -191,11 +191,6 @@ class ReportData:
         if seeds == 1 and len(self.seeds) > 1:
             return f"{text} · seed {self.seeds[0]} of {len(self.seeds)} seeds"
         return f"{text} · {counted(len(self.seeds), 'seed')}"
-
-
-def counted(count: int, noun: str) -> str:
-    """Return `1 seed`, `5 seeds`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def read_report_data(aligned: Path, pretrained: Path, models: Path, metrics: Path) -> ReportData:

@@ -12,9 +12,9 @@ import pandas as pd
 from dhmd.data.aligned.corpus import SPLITS
 from dhmd.evaluation.metrics import Floats, deterioration_sign
 from dhmd.evaluation.statistics import summary
-from dhmd.evaluation.tables import constant_title
+from dhmd.evaluation.tables import constant_title, counted
 from dhmd.report.charts import p_value
-from dhmd.report.data import MODEL, SECONDARY, ReportData, counted
+from dhmd.report.data import MODEL, SECONDARY, ReportData
 from dhmd.report.page import table
 
 # Results that others published; see `published`.

@@ -53,7 +53,7 @@ def collect(learner: Learner, members: Members, data: DeviceCorpus, rows: Array)
             yield some, learner.details(batch)
 
     with torch.no_grad():
-        return _scattered(details(), data.lengths_MN.shape[1])
+        return scatter(details(), data.lengths_MN.shape[1])
 
 
 def missing_modalities(
@@ -76,16 +76,21 @@ def missing_modalities(
             found = {}
             for key, drop_NM in drops.items():
                 drop_MB = torch.from_numpy(drop_NM[some].T.copy()).to(batch.present_EMB.device)
-                absent = drop_MB.expand_as(batch.present_EMB)
-                absent = absent & (batch.present_EMB & ~absent).any(1, keepdim=True)
-                found[key] = learner.task.stored(learner.predict(batch.without(absent)))
+                found[key] = predict_without(learner, batch, drop_MB)
             for index, name in enumerate(data.modalities if drops else ()):
                 noisy = _with_noise(batch, index, some)
                 found[f"noise for {name}"] = learner.task.stored(learner.predict(noisy))
             yield some, found
 
     with torch.no_grad():
-        return _scattered(outputs(), data.lengths_MN.shape[1])
+        return scatter(outputs(), data.lengths_MN.shape[1])
+
+
+def predict_without(learner: Learner, batch: EnsembleBatch, drop_MB: Tensor) -> Tensor:
+    """Predict with modalities dropped; an utterance that would lose all of them keeps them."""
+    absent = drop_MB.expand_as(batch.present_EMB)
+    absent = absent & (batch.present_EMB & ~absent).any(1, keepdim=True)
+    return learner.task.stored(learner.predict(batch.without(absent)))
 
 
 def _drops(utterances: int, modalities: Sequence[str]) -> dict[str, Array]:
@@ -119,8 +124,8 @@ def _with_noise(batch: EnsembleBatch, modality: int, rows: Array) -> EnsembleBat
     return replace(batch, features=features, tokens=None if name == "text" else batch.tokens)
 
 
-def _scattered(parts: Iterator[tuple[Array, dict[str, Tensor]]], utterances: int) -> Arrays:
-    """Put values `[E, B, …]` of some rows into arrays of all rows."""
+def scatter(parts: Iterator[tuple[Array, dict[str, Tensor]]], utterances: int) -> Arrays:
+    """Put values `[E, B, …]` of some rows into arrays of all rows; NaN in the others."""
     collected: Arrays = {}
     for rows, found in parts:
         for name, value in found.items():

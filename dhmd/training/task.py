@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
+import dhmd
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import json_sha256, write_text
 from dhmd.base.machine import end_with_parent
@@ -56,6 +57,11 @@ DONE = "done.json"
 LOG = "log.txt"
 STATUS = "status.txt"
 REFUSED, INTERRUPTED = 3, 130
+
+# How executors start `run_task` in other processes, with the code of this one on PYTHONPATH,
+# whatever the working folder contains.
+COMMAND = (sys.executable, "-P", "-m", "dhmd.training.run_task")
+CODE = str(Path(dhmd.__file__).resolve().parents[1])
 
 _log = logging.getLogger(__name__)
 

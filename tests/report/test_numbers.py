@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dhmd.evaluation.tables import counted
 from dhmd.report.charts import (
     calibration_error,
     confidences,
@@ -18,7 +19,7 @@ from dhmd.report.charts import (
     p_value,
     panel_title,
 )
-from dhmd.report.data import ReportData, counted
+from dhmd.report.data import ReportData
 from dhmd.report.headline import mean_and_std, mean_std
 from dhmd.report.model_charts import mean_activation, principal_plane, used_codes
 from dhmd.report.utterances import errors, video_of

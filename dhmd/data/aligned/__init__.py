@@ -34,27 +34,21 @@ from dhmd.data.aligned.corpus import (
     Corpus,
     Ragged,
     SegmentTable,
-    Statistics,
     Tokens,
-    corpus_identity,
 )
 from dhmd.data.aligned.folds import assign_splits, read_folds
-from dhmd.data.aligned.reader import read_corpus, read_identity
-from dhmd.data.aligned.writer import AlignedWriter, aligned_writer
+from dhmd.data.aligned.reader import read_corpus
+from dhmd.data.aligned.writer import aligned_writer
 
 __all__ = [
     "ENCODER_SOURCE",
     "SPLITS",
-    "AlignedWriter",
     "Corpus",
     "Ragged",
     "SegmentTable",
-    "Statistics",
     "Tokens",
     "aligned_writer",
     "assign_splits",
-    "corpus_identity",
     "read_corpus",
     "read_folds",
-    "read_identity",
 ]

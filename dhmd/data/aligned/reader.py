@@ -44,16 +44,6 @@ def read_corpus(path: Path, *, fold: str | None = None, test_labels: bool = Fals
         return corpus
 
 
-def read_identity(path: Path, fold: str | None = None) -> str:
-    """Return the corpus's identity under a fold, without reading features.
-
-    Raises:
-        DhmdError: as read_corpus.
-    """
-    with _opened(Path(path)) as file:
-        return str(file["folds"][_choose_fold(file, Path(path), fold)].attrs["identity"])
-
-
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
     if not path.is_file():

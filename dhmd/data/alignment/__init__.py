@@ -20,7 +20,6 @@ from dhmd.data.alignment.config import AlignConfig
 from dhmd.data.alignment.plan import Origin, Plan
 from dhmd.data.alignment.report import REPORTED_SHARE, TableBuilder, cleaned_sentence, cut_sentence
 from dhmd.data.alignment.segments import (
-    AlignedVideo,
     SegmentRows,
     Steps,
     align_video,
@@ -28,8 +27,6 @@ from dhmd.data.alignment.segments import (
 )
 from dhmd.data.alignment.sequences import Sequences
 from dhmd.data.alignment.word_alignment import (
-    EPSILON,
-    Cleaned,
     clean_values,
     overlap_mean,
     overlap_pairs,
@@ -37,11 +34,8 @@ from dhmd.data.alignment.word_alignment import (
 from dhmd.data.text.writer import EncoderSource, SegmentSink, TextWriter, WordEncoder
 
 __all__ = [
-    "EPSILON",
     "REPORTED_SHARE",
     "AlignConfig",
-    "AlignedVideo",
-    "Cleaned",
     "EncoderSource",
     "Origin",
     "Plan",

@@ -47,7 +47,6 @@ def align_corpus(
     output: Path,
     epsilon: float = EPSILON,
     encoder: WordEncoder | None = None,
-    warn: Warn = _log.warning,
 ) -> dict[str, object]:
     """Align the sequences of a recipe and write the aligned features file, whole or not at all.
 
@@ -61,7 +60,6 @@ def align_corpus(
         output: the aligned features file.
         epsilon: seconds.
         encoder: computes the words' vectors, in place of the recipe's.
-        warn: called with each warning.
 
     Returns:
         The data report, which is also stored in the file: counts, values cleaned per modality,
@@ -114,7 +112,7 @@ def align_corpus(
                 )
             )
     for sentence in warnings:
-        warn(f"{recipe.name}: {sentence}")
+        _log.warning("%s: %s", recipe.name, sentence)
     return report
 
 

@@ -41,10 +41,9 @@ def cut_sentence(what: str, cut: int, steps: int, key: str, limit: int) -> str:
     return f"{_share(cut, steps)} steps of {what} are cut off: {key} is {limit}"
 
 
-def such_as(names: Collection[str], most: int = 3) -> str:
+def such_as(names: Collection[str]) -> str:
     """Return `a, b, c …`."""
-    listed = list(names)
-    return ", ".join(listed[:most]) + (" …" if len(listed) > most else "")
+    return ", ".join([*names][:3]) + (" …" if len(names) > 3 else "")
 
 
 def _share(part: int, whole: int) -> str:

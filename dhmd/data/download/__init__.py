@@ -6,7 +6,6 @@ from dhmd.data.download.contents import (
     SourceFailure,
     check_contents,
     read_received,
-    write_received,
 )
 from dhmd.data.download.gathering import (
     PLACED_FOLDER,
@@ -31,5 +30,4 @@ __all__ = [
     "ordered_sources",
     "read_received",
     "wanted_files",
-    "write_received",
 ]

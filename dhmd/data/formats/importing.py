@@ -73,7 +73,6 @@ def import_corpus(
     output: Path,
     folds_path: Path | None = None,
     encoder: WordEncoder | None = None,
-    warn: Warn = _log.warning,
 ) -> dict[str, object]:
     """Import a corpus and write the aligned features file, whole or not at all.
 
@@ -86,7 +85,6 @@ def import_corpus(
         output: the aligned features file.
         folds_path: the folds file that the recipe names, if it names one.
         encoder: computes the words' vectors, which replace the files' own.
-        warn: called with each warning.
 
     Returns:
         The data report, which is also stored in the file.
@@ -133,7 +131,7 @@ def import_corpus(
             )
         )
     for sentence in job.problems.warnings():
-        warn(f"{recipe.name}: {sentence}")
+        _log.warning("%s: %s", recipe.name, sentence)
     return report
 
 

@@ -29,7 +29,7 @@ from dhmd.base.files import file_sha256, json_sha256, whole_file, whole_folder, 
 from dhmd.base.machine import end_with_parent
 from dhmd.recipes import repository_root
 from dhmd.training.checkpoint import CHECKPOINT
-from dhmd.training.task import EVENTS, LOG, STATUS, TASK, Task
+from dhmd.training.task import COMMAND, EVENTS, LOG, STATUS, TASK, Task
 
 # A transfer of a running task's files is followed by a pause of 10 times its duration, or this.
 _PAUSE = 1.0  # seconds
@@ -131,10 +131,9 @@ class Exchange:
     def run(self, id_: str) -> int:
         """Run a task and return its exit status."""
         path = self.receive(id_)
-        command = [sys.executable, "-P", "-m", "dhmd.training.run_task"]
         with open(path.with_name(LOG), "wb") as log:
             process = subprocess.Popen(
-                [*command, "--parent", str(os.getpid()), str(path)],
+                [*COMMAND, "--parent", str(os.getpid()), str(path)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import dhmd
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.training.task import LOG, REFUSED, TASK, Task
+from dhmd.training.task import CODE, COMMAND, LOG, REFUSED, TASK, Task
 
 
 class LocalExecutor:
@@ -32,10 +30,7 @@ class LocalExecutor:
         shares: list[list[Task]] = [[] for _ in range(self._processes)]
         for task in tasks:  # assign each to the process with the fewest members
             min(shares, key=lambda share: sum(len(t.members) for t in share)).append(task)
-        # Workers import the same code as this process, whatever the working folder contains.
-        own = str(Path(dhmd.__file__).resolve().parents[1])
-        paths = [own, *filter(None, [os.environ.get("PYTHONPATH")])]
-        command = [sys.executable, "-P", "-m", "dhmd.training.run_task"]
+        paths = [CODE, *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         for index, share in enumerate(shares):
             if not share:
@@ -46,7 +41,7 @@ class LocalExecutor:
             try:
                 with open(share[0].folder / LOG, "wb") as log:
                     process = subprocess.Popen(
-                        [*command, "--parent", str(os.getpid()), *files],
+                        [*COMMAND, "--parent", str(os.getpid()), *files],
                         stdin=subprocess.DEVNULL,
                         stdout=log,
                         stderr=log,

@@ -9,16 +9,13 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import dhmd
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.training.compute import ComputeConfig
 from dhmd.training.executors.cluster import ClusterExecutor
-from dhmd.training.task import LOG, STATUS, TASK, Task
+from dhmd.training.task import CODE, COMMAND, LOG, STATUS, TASK, Task
 
 
 class RayExecutor(ClusterExecutor):
@@ -66,8 +63,7 @@ class RayExecutor(ClusterExecutor):
         }
         start = self._ray.remote(**options)(_starter())
         if compute.shared:
-            code = str(Path(dhmd.__file__).resolve().parents[1])
-            command = [sys.executable, "-P", "-m", "dhmd.training.run_task"]
+            code, command = CODE, [*COMMAND]
         else:
             code = compute.folder or os.getcwd()
             command = ["python3", "-P", "-m", "dhmd.training.executors.exchange"]

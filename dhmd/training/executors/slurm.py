@@ -9,7 +9,6 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -17,11 +16,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import dhmd
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.training.compute import ComputeConfig
 from dhmd.training.executors.cluster import ClusterExecutor
-from dhmd.training.task import LOG, STATUS, TASK, Task
+from dhmd.training.task import CODE, COMMAND, LOG, STATUS, TASK, Task
 
 _LONGEST = 1000  # tasks of an array; Slurm's own limit, MaxArraySize, is 1001 by default
 
@@ -105,15 +103,13 @@ def _script(compute: ComputeConfig, tasks: Sequence[Task]) -> str:
     """Return the batch script of an array: each job runs the task of its index."""
     folders = [task.folder.resolve() for task in tasks]
     names = [str(folder) if compute.shared else folder.name for folder in folders]
-    code = str(Path(dhmd.__file__).resolve().parents[1])
+    code = CODE if compute.shared else compute.folder or CODE
     if compute.shared:
         run = [
-            f"{shlex.quote(sys.executable)} -P -m dhmd.training.run_task "
-            f'"$task/{TASK}" > "$task/{LOG}" 2>&1',
+            f'{shlex.join(COMMAND)} "$task/{TASK}" > "$task/{LOG}" 2>&1',
             f'echo $? > "$task/{STATUS}"',
         ]
     else:
-        code = compute.folder or code
         run = ['python3 -P -m dhmd.training.executors.exchange "$task"']
     return "\n".join(
         [

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dhmd.base.errors import DhmdError
-from dhmd.data.aligned import Ragged, aligned_writer, read_corpus, read_identity
+from dhmd.data.aligned import Ragged, aligned_writer, read_corpus
 from tests.aligned_files import ragged, write_aligned
 from tests.data.aligned.corpora import small_corpus
 
@@ -53,7 +53,6 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(corpus.tokens.ids, np.arange(24))
     np.testing.assert_array_equal(corpus.tokens.lengths, np.full(12, 2))
     assert corpus.fold == "standard"
-    assert corpus.identity == read_identity(tmp_path / "x.h5")
     np.testing.assert_array_equal(corpus.index("valid"), [6, 7])
     assert corpus.index("test").dtype == np.int64
     with pytest.raises(DhmdError, match="no split 'dev'"):
@@ -126,7 +125,6 @@ def test_several_folds(tmp_path: Path) -> None:
     assert default.folds == other.folds == ("b", "a")
     np.testing.assert_array_equal(other.split_N, first[::-1])
     assert default.identity != other.identity
-    assert read_identity(path, "a") == other.identity
     assert not np.array_equal(default.statistics["text"].mean_d, other.statistics["text"].mean_d)
     with pytest.raises(DhmdError, match="no fold 'c'; there are b, a"):
         read_corpus(path, fold="c")
@@ -238,7 +236,7 @@ def test_other_files(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["x"] = 1
     with pytest.raises(DhmdError, match="not an aligned features file"):
-        read_identity(tmp_path / "other.h5")
+        read_corpus(tmp_path / "other.h5")
 
 
 def test_another_schema_is_refused(tmp_path: Path) -> None:

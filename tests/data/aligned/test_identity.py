@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dhmd.data.aligned import Ragged, read_identity
+from dhmd.data.aligned import Ragged, read_corpus
 from tests.aligned_files import write_aligned
 from tests.data.aligned.corpora import small_corpus
 
 
 def identity(tmp_path: Path, **changes: Any) -> str:
     write_aligned(tmp_path / "x.h5", small_corpus(**changes))
-    return read_identity(tmp_path / "x.h5")
+    return read_corpus(tmp_path / "x.h5").identity
 
 
 @pytest.mark.parametrize(

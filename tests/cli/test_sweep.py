@@ -1,0 +1,20 @@
+"""The table of a sweep."""
+
+from __future__ import annotations
+
+import pytest
+
+from dhmd.cli.sweep import _table
+
+
+@pytest.mark.parametrize(
+    ("metric", "best"), [("mae", "low"), ("f1", "high"), ("f1_weighted", "high")]
+)
+def test_the_best_on_validation_comes_first_and_alone_has_a_test_score(
+    metric: str, best: str
+) -> None:
+    scores = {"low": 0.25, "high": 0.75}
+    results = {n: {"valid": {metric: v}, "test": {metric: v}} for n, v in scores.items()}
+    _, first, second = _table("demo", results).splitlines()
+    assert first.split() == [best, f"{scores[best]:.4f}", f"{scores[best]:.4f}"]
+    assert second.split()[-1] == "-"
