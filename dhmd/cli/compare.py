@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(as_table(found).to_form(form))
     if figure is not None:
         _draw(found, figure)
+        print(f"wrote {figure}", file=sys.stderr)  # the table alone is on standard output
     return 0
 
 

@@ -57,7 +57,11 @@ class Worktree:
             apply_overrides(str(folder / "params.yaml"), overrides)
         except DvcException as error:
             self.remove()
-            raise DhmdError(f"-S {' -S '.join(overrides)}: {first_line(error)}") from error
+            reason = str(error.__cause__ or error).partition("\n")[0].rstrip(".")
+            raise DhmdError(
+                f"-S {' -S '.join(overrides)}: {reason}: use a key of params.yaml, or add one with "
+                "+KEY=VALUE"
+            ) from error
         cache = _dvc("cache", "dir", cwd=root, stdout=subprocess.PIPE).stdout.strip()
         self._logged("cache", "dir", "--local", cache)
 

@@ -75,9 +75,9 @@ def draft_recipe(
     for where, part in parts.items():
         for required in filter(None, (id_key, key)):
             if required not in part:
+                remedy = "name the labels' key with --label-key" if required == key else "add it"
                 raise DhmdError(
-                    f"{where}{required} is missing; it has {', '.join(map(str, part))}: name the "
-                    "labels' key with --label-key"
+                    f"{where}{required} is missing; it has {', '.join(map(str, part))}: {remedy}"
                 )
         if kind == "regression":
             count = len(part[key])
