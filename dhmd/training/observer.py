@@ -92,7 +92,7 @@ class LogObserver(SilentObserver):
 
     def __init__(self, write: Callable[[str], None] = _to_stderr) -> None:
         self._write = write
-        self._stage = ""
+        self._stage = "training"
         self._variants: list[str] = []  # of all members, in their order
         self._seeds = 0
         self._then = time.monotonic()
