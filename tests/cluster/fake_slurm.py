@@ -15,9 +15,11 @@ folder = pathlib.Path({folder!r})
 options = dict(o[2:].partition("=")[::2] for o in sys.argv[1:-1])
 (folder / "calls").open("a").write(" ".join(sys.argv[1:-1]) + chr(10))
 number = 1 + len({{p.name.partition("_")[0] for p in (folder / "jobs").iterdir()}})
+script = folder / f"script-{{number}}"  # the driver deletes its own
+script.write_text(pathlib.Path(sys.argv[-1]).read_text())
 last = int(options["array"].partition("%")[0].partition("-")[2])
 for index in range(last + 1):
-    command = ["bash", sys.argv[-1]]
+    command = ["bash", str(script)]
     lost = sorted(folder.glob("lose-*"))
     if lost:
         lost[0].unlink()

@@ -24,6 +24,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import file_sha256, json_sha256, whole_file, whole_folder, write_text
 from dhmd.base.machine import end_with_parent
@@ -109,11 +111,13 @@ class Exchange:
         content = json.loads((folder / TASK).read_text(encoding="utf-8"))
         inputs = content.pop("inputs")
         local = self.root / ".dhmd" / "inputs" / json_sha256(inputs)[:16]
-        if not local.exists():
-            with whole_folder(local) as incomplete:
-                for path, sha256 in inputs.items():
-                    (incomplete / path).parent.mkdir(parents=True, exist_ok=True)
-                    self._get(f"inputs/{sha256}", incomplete / path)
+        local.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{local}.lock"):  # of the tasks of this node, one downloads
+            if not local.exists():
+                with whole_folder(local) as incomplete:
+                    for path, sha256 in inputs.items():
+                        (incomplete / path).parent.mkdir(parents=True, exist_ok=True)
+                        self._get(f"inputs/{sha256}", incomplete / path)
         for kind in _INPUTS:
             content[kind] = content[kind] and str(local / content[kind])
         content["store"] = str(store)
