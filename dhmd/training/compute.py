@@ -43,6 +43,7 @@ class ComputeConfig:
     workers: PositiveInt | None = None  # processes; None: chosen for the machine and the job
     threads: PositiveInt | None = None  # CPU threads per process; None: one
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU where there is one
+    kernels: Literal["torch", "native"] = "torch"  # on a CPU; native: compiled here, needs cc
     cuda_graph: bool = True  # on a GPU, capture each step's shape once and replay it
     retries: NonNegativeInt = 3  # runs of a task in a row that end without a new epoch
     shared: bool = True  # the nodes have this repository's folder; false: use the DVC remote

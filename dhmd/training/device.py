@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from dhmd.base.errors import DhmdError
+from dhmd.models.stacked import kernels
 from dhmd.training.compute import ComputeConfig
 from dhmd.training.config import Precision
 
@@ -37,12 +38,14 @@ def prepared(compute: ComputeConfig) -> Iterator[torch.device]:
     With another executor than local, that is the tasks' device, which need not be here.
 
     Raises:
-        DhmdError: compute.device is cuda and there is none.
+        DhmdError: compute.device is cuda and there is none; or compute.kernels is native, and the C
+            compiler fails.
     """
     elsewhere, compute = compute.executor != "local", compute.in_task()
     if compute.device == "cuda" and not elsewhere and not torch.cuda.is_available():
         raise DhmdError("compute.device is cuda, but torch sees no GPU here; use auto or cpu")
     use_gpu = compute.device != "cpu" and (elsewhere or torch.cuda.is_available())
+    native = compute.kernels == "native" and not use_gpu and not elsewhere
     threads, deterministic = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     settings: Any = torch.utils.deterministic
     fills = settings.fill_uninitialized_memory
@@ -55,7 +58,8 @@ def prepared(compute: ComputeConfig) -> Iterator[torch.device]:
     settings.fill_uninitialized_memory = False
     keep_memory()
     try:
-        yield torch.device("cuda" if use_gpu else "cpu")
+        with kernels.using(native=native):
+            yield torch.device("cuda" if use_gpu else "cpu")
     finally:
         torch.set_num_threads(threads)
         torch.set_deterministic_debug_mode(deterministic)

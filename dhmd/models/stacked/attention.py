@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dhmd.models.config import ModelConfig
 from dhmd.models.members import Members
-from dhmd.models.stacked.attend import attend
+from dhmd.models.stacked.kernels import attend
 from dhmd.models.stacked.layers import (
     ALL,
     Dropout,

@@ -19,6 +19,7 @@ from dhmd.models.config import DictionaryConfig
 from dhmd.models.dhmd import ACTIVE_AT_START, PROBE_QUERIES, PROBE_STEPS
 from dhmd.models.losses import fenchel_young
 from dhmd.models.members import Members
+from dhmd.models.stacked.kernels import product
 from dhmd.models.stacked.layers import ALL, Linear, by_group, masked_max
 from dhmd.models.stacked.sparsemax import sparsemax
 from dhmd.models.task import Task
@@ -85,7 +86,7 @@ class DictionaryMatching(nn.Module):
         present_EMB = torch.cat([mask.any(-1) for mask in masks], dim=1)
         activation = sparsemax(z) * present_EMB.unsqueeze(-1)
         members, modalities, batch, codes = activation.shape
-        mixed = torch.bmm(activation.reshape(members, -1, codes), codes_EKW)
+        mixed = product(activation.reshape(members, -1, codes), codes_EKW)
         feature = nn.functional.normalize(mixed, dim=-1).view(members, modalities, batch, -1)
         return DictionaryOutputs(z, activation, feature)
 
@@ -94,7 +95,7 @@ class DictionaryMatching(nn.Module):
         """Compute the cosine of every step's query and every code, `[E, g, B, T, K]`."""
         members, *middle, width = query_EGBTW.shape
         unit = nn.functional.normalize(query_EGBTW, dim=-1).reshape(members, -1, width)
-        return torch.bmm(unit, codes_EKW.transpose(1, 2)).view(members, *middle, -1)
+        return product(unit, codes_EKW.transpose(1, 2)).view(members, *middle, -1)
 
     def loss(
         self, outputs: DictionaryOutputs, edges_EBIJ: Tensor, batch: EnsembleBatch, task: Task

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dhmd.models.members import Members, threshold
 from dhmd.models.stacked.attend import DropoutMask
+from dhmd.models.stacked.kernels import product
 
 ALL = slice(None)
 
@@ -43,11 +44,10 @@ class Linear(nn.Module):
         members, groups, inputs, outputs = weight.shape
         weight_SIO = weight.reshape(members * groups, inputs, outputs)
         x_SNI = x.reshape(members * groups, -1, inputs)
-        if self.bias_EGO is None:
-            y_SNO = torch.bmm(x_SNI, weight_SIO)
-        else:
+        bias_S1O: Tensor | None = None
+        if self.bias_EGO is not None:
             bias_S1O = self.bias_EGO[:, select].reshape(members * groups, 1, outputs)
-            y_SNO = torch.baddbmm(bias_S1O, x_SNI, weight_SIO)
+        y_SNO = product(x_SNI, weight_SIO, bias_S1O)
         return y_SNO.view(*x.shape[:-1], outputs)
 
 
@@ -68,7 +68,7 @@ class TemporalConvolution(nn.Module):
 
     def forward(self, x_EGBTI: Tensor) -> Tensor:
         members, groups, batch, steps, inputs = x_EGBTI.shape
-        taps = torch.bmm(x_EGBTI.reshape(members, -1, inputs), self.weight_EIX)
+        taps = product(x_EGBTI.reshape(members, -1, inputs), self.weight_EIX)
         taps_K = taps.view(members, groups, batch, steps, self.kernel, -1).unbind(-2)
         centre = self.kernel // 2
         y = taps_K[centre] + self.bias_EO[:, None, None, None, :]
