@@ -270,14 +270,15 @@ def rival(part: Part) -> None:
 
 
 def parts(arguments: argparse.Namespace) -> dict[str, tuple[Callable[[Part], None], int]]:
-    """Return every part by name: its function and its time limit in seconds."""
+    """Return every part by name: its function and its time limit in seconds, longer on a CPU."""
     found: dict[str, tuple[Callable[[Part], None], int]] = {"checks": (checks, 100)}
     for work, seconds in ((engine, 75), (vmapped, 60), (compiled, 90)):
         for name in arguments.shapes:
             found[f"{work.__name__} {name}"] = (partial(work, shape=SHAPES[name]), seconds)
         if work is engine and arguments.dmd is not None:
             found["rival"] = (rival, 30)
-    return found
+    slower = 4 if arguments.device == "cpu" else 1
+    return {name: (work, slower * seconds) for name, (work, seconds) in found.items()}
 
 
 def run_parts(arguments: argparse.Namespace) -> list[Line]:
