@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -67,17 +66,3 @@ def described(extractor: object) -> str:
     listed = settings.items() if isinstance(settings, Mapping) else ()
     inside = ", ".join(f"{key} {value}" for key, value in listed)
     return f"{extractor.get('name')} {extractor.get('version')} ({inside})"
-
-
-def optional(name: str) -> Any:
-    """Import a module of the extra `media`.
-
-    Raises:
-        DhmdError: it is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise DhmdError(
-            f"{name} is not installed: pip install -c constraints-media.txt 'dhmd[media]'"
-        ) from error

@@ -72,7 +72,7 @@ class Contextual:
         Raises:
             DhmdError: they are another model's.
         """
-        name, known = self.encoder.files.name, self.encoder.vocabulary
+        name, known = self.encoder.files.name, int(self.encoder.model.config.vocab_size)
         if len(ids) and int(ids.max()) >= known:
             raise DhmdError(
                 f"{where} has the token {int(ids.max())}, but {name} has only {known}: "
