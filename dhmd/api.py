@@ -29,7 +29,7 @@ from dhmd.base.progress import shown
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.download import find_local, ordered_sources, wanted_files
 from dhmd.data.download.obtaining import obtain
-from dhmd.data.formats.aligning import align_dataset
+from dhmd.data.formats import align_dataset
 from dhmd.evaluation.tables import variant_title
 from dhmd.prediction.model import Model
 from dhmd.recipes import RECIPES_FOLDER, defaults_folder, repository_root

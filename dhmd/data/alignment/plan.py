@@ -1,24 +1,73 @@
-"""How one corpus is aligned: its recipe and configuration, and the part that a model stores."""
+"""What to align, how, and the part of it that a model stores."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
-from pathlib import PurePosixPath
-from typing import Any, Literal
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from dhmd.base.errors import DhmdError
 from dhmd.config.schema import CONFIG, as_json, load_section
+from dhmd.data.aligned.corpus import ENCODER_SOURCE, Alignment
 from dhmd.data.alignment.config import AlignConfig
 from dhmd.data.alignment.sequences import Sequences
 from dhmd.data.alignment.word_alignment import EPSILON
 from dhmd.data.csd import EXTRACTOR_KEY
-from dhmd.data.text.writer import EncoderSource
+from dhmd.data.text.writer import EncoderSource, WordEncoder
 from dhmd.recipes import Format, Labels, Recipe, SequenceFile
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CorpusJob:
+    """A corpus whose aligned features file is to be made, or checked.
+
+    Attributes:
+        recipe: its dataset config.
+        paths: sequence -> raw file.
+        align: section `align`.
+        alignment: "word", or "none" for each modality at its own rate.
+        folds_path: the folds file, if there is one.
+        sources: file -> sha256, part of the corpus's identity.
+        encoder: computes the words' vectors in place of the files' own.
+    """
+
+    recipe: Recipe
+    paths: Mapping[str, Path]
+    align: AlignConfig
+    alignment: Alignment
+    folds_path: Path | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+    encoder: WordEncoder | None = None
+
+    @property
+    def encoder_source(self) -> EncoderSource | None:
+        """What identifies the encoder."""
+        return None if self.encoder is None else self.encoder.source
+
+    @property
+    def all_sources(self) -> dict[str, str]:
+        """The sources, with the encoder among them."""
+        encoder = self.encoder_source
+        return {**self.sources, **({} if encoder is None else {ENCODER_SOURCE: encoder.digest})}
+
+    def plan(self) -> Plan:
+        """Return how computational sequences are aligned.
+
+        Raises:
+            DhmdError: there is an encoder, but no text.
+        """
+        plan = Plan(
+            recipe=self.recipe,
+            config=self.align,
+            alignment=self.alignment,
+            encoder=self.encoder_source,
+        )
+        return plan if self.encoder is None else plan.with_words_as_text()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +85,7 @@ class Plan:
 
     recipe: Recipe
     config: AlignConfig
-    alignment: Literal["word", "none"]
+    alignment: Alignment
     epsilon: float = EPSILON
     encoder: EncoderSource | None = None
 
@@ -50,11 +99,6 @@ class Plan:
     def modalities(self) -> dict[str, str]:
         """Modality -> sequence, in the recipe's order of modalities."""
         return {name: self.recipe.modalities[name] for name in self.recipe.modality_names}
-
-    @property
-    def label_range(self) -> tuple[float, float]:
-        """Lowest and highest label, see `Labels.range`."""
-        return self.recipe.labels.range
 
     def by_word(self, modality: str) -> bool:
         """Return whether a modality's steps are words."""
@@ -175,16 +219,15 @@ class Origin:
         )
 
     @staticmethod
-    def of_imported(recipe: Recipe, align: AlignConfig, encoder: EncoderSource | None) -> Origin:
+    def of_imported(job: CorpusJob) -> Origin:
         """Return the origin of a corpus of an imported format."""
-        files = {name: PurePosixPath(file.path).name for name, file in recipe.sequences.items()}
+        recipe = job.recipe
         return Origin(
             format=recipe.format,
             modalities=recipe.modalities,
-            reference=None,
-            files=files,
-            align=align,
-            encoder=encoder,
+            files={name: PurePosixPath(file.path).name for name, file in recipe.sequences.items()},
+            align=job.align,
+            encoder=job.encoder_source,
             options=recipe.options,
             labels=recipe.labels.sequence,
         )
@@ -230,9 +273,7 @@ class Origin:
         except (KeyError, ValueError) as error:
             raise DhmdError(f"{dataset} was not made of such sequences: {error}") from error
 
-    def plan(
-        self, dataset: str, alignment: Literal["word", "none"], modalities: Sequence[str]
-    ) -> Plan:
+    def plan(self, dataset: str, alignment: Alignment, modalities: Sequence[str]) -> Plan:
         """Return the plan for new files with some of the modalities and without labels.
 
         Raises:

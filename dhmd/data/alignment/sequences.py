@@ -33,11 +33,6 @@ class Sequences:
         self._open: dict[str, ComputationalSequence] = {}
         with ExitStack() as stack:
             for name in self.names:
-                if name not in paths:
-                    raise DhmdError(
-                        f"sequence {name!r} of the recipe is missing from the raw files"
-                        f" (there are {', '.join(sorted(paths)) or 'none'}); download it first"
-                    )
                 self._open[name] = stack.enter_context(open_sequence(paths[name]))
                 self._form[name] = _form(self._open[name])
             self._entries = entries_by_video({n: s.ids for n, s in self._open.items()})

@@ -10,14 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned.folds import ONLY_FOLD
-from dhmd.data.alignment import AlignConfig
-from dhmd.recipes import Recipe
+from dhmd.data.alignment import CorpusJob
 
 Array = np.ndarray[Any, Any]
 
@@ -74,38 +73,25 @@ class Problems:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportJob:
-    """What to import, and how.
+class ImportJob(CorpusJob):
+    """A corpus to import.
 
     Attributes:
-        recipe: the dataset config.
-        raw: the folder that the download stage filled.
-        align: section `align`.
-        alignment: "word" or "none".
-        sources: file -> sha256.
-        folds_path: the recipe's folds file, if it names one.
         labelled: whether labels are read; files to predict need neither labels nor all splits.
         problems: collects what the reader finds wrong and can skip.
     """
 
-    recipe: Recipe
-    raw: Path
-    align: AlignConfig
-    alignment: Literal["word", "none"]
-    sources: Mapping[str, str] = field(default_factory=dict)
-    folds_path: Path | None = None
     labelled: bool = True
     problems: Problems = field(default_factory=Problems)
 
     def file(self, sequence: str) -> Path:
         """Return the raw file of one of the recipe's sequences."""
-        found = self.recipe.sequences.get(sequence)
-        if found is None:
+        if sequence not in self.paths:
             raise DhmdError(
                 f"{self.recipe.source} has no sequences.{sequence}, which format "
                 f"{self.recipe.format} needs"
             )
-        return self.raw / Path(found.path).name
+        return self.paths[sequence]
 
     def options(self, **allowed: tuple[Any, ...]) -> list[Any]:
         """Return the recipe's options in the order of the arguments.
