@@ -47,9 +47,6 @@ def check_extractor(path: Path, found: object, expected: object) -> None:
     Args:
         path: the file with the features, for the message.
         found, expected: values of the metadata key `extractor`; None where there is none.
-
-    Raises:
-        DhmdError: they differ; the sentence names both.
     """
     if found != expected:
         raise DhmdError(

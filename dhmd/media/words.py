@@ -174,11 +174,7 @@ class Whisper:
         )
 
     def __call__(self, sound: Array, media: Path) -> Transcript:
-        """Transcribe `[N]` int16 samples of a media file.
-
-        Raises:
-            DhmdError: it hears no words.
-        """
+        """Transcribe `[N]` int16 samples of a media file."""
         audio = {"raw": sound.astype(np.float32) / 32768, "sampling_rate": RATE}
         try:
             heard = self._recognise(audio, return_timestamps="word")

@@ -56,11 +56,7 @@ class CorpusJob:
         return {**self.sources, **({} if encoder is None else {ENCODER_SOURCE: encoder.digest})}
 
     def plan(self) -> Plan:
-        """Return how computational sequences are aligned.
-
-        Raises:
-            DhmdError: there is an encoder, but no text.
-        """
+        """Return how computational sequences are aligned."""
         plan = Plan(
             recipe=self.recipe,
             config=self.align,
@@ -115,11 +111,7 @@ class Plan:
         return self.config.max_steps_unaligned[modality]
 
     def with_words_as_text(self) -> Plan:
-        """Return the plan for an encoder: text is the words, and no word vectors are needed.
-
-        Raises:
-            DhmdError: the recipe has no text.
-        """
+        """Return the plan for an encoder: text is the words, and no word vectors are needed."""
         if "text" not in self.recipe.modalities:
             raise DhmdError(
                 f"features.text requires an encoder's vectors, but {self.recipe.source} has no"
@@ -129,11 +121,7 @@ class Plan:
         return replace(self, recipe=replace(self.recipe, modalities=modalities))
 
     def check_sequences(self, sequences: Sequences) -> None:
-        """Check that the sequences fit the roles that the recipe gives them.
-
-        Raises:
-            DhmdError: words where numbers are expected or the reverse, or an unknown modality.
-        """
+        """Check that the sequences fit the roles that the recipe gives them."""
         for modality in self.config.centre_by_video:
             if modality not in self.modalities:
                 raise DhmdError(
@@ -239,11 +227,7 @@ class Origin:
 
     @staticmethod
     def from_json(value: object, source: str) -> Origin:
-        """Read what `as_json` returned.
-
-        Raises:
-            DhmdError: not such a value; the message names `source` and the key.
-        """
+        """Read what `as_json` returned."""
         return load_section(Origin, value, where="origin", source=source)
 
     def recipe(
@@ -253,9 +237,6 @@ class Origin:
 
         Args:
             files: sequence -> file; None for those of the corpus.
-
-        Raises:
-            DhmdError: a modality that the corpus did not have.
         """
         files = self.files if files is None else files
         try:
@@ -274,11 +255,7 @@ class Origin:
             raise DhmdError(f"{dataset} was not made of such sequences: {error}") from error
 
     def plan(self, dataset: str, alignment: Alignment, modalities: Sequence[str]) -> Plan:
-        """Return the plan for new files with some of the modalities and without labels.
-
-        Raises:
-            DhmdError: a modality that the corpus did not have.
-        """
+        """Return the plan for new files with some of the modalities and without labels."""
         names = dict.fromkeys([str(self.reference), *self.modalities.values()])
         return Plan(
             recipe=self.recipe(dataset, modalities, {name: f"{name}.csd" for name in names}),

@@ -45,12 +45,7 @@ class SegmentRows:
 
 
 def read_segments(sequences: Sequences, recipe: Recipe, video: str) -> SegmentRows:
-    """Read and check a video's label rows.
-
-    Raises:
-        DhmdError: there is no such column, a label is NaN or out of range, or the ground truth has
-            other rows than the labels.
-    """
+    """Read and check a video's label rows."""
     name = recipe.labels.sequence
     assert name is not None  # dhmd/recipes checks that such a recipe has one
     entry = sequences.segments(name, video)
@@ -193,9 +188,6 @@ def align_video(sequences: Sequences, video: str, segments_S2: Array, plan: Plan
         video: its id.
         segments_S2: the label rows' intervals in seconds, in the file's order.
         plan: how.
-
-    Raises:
-        DhmdError: a defect of the files (see Sequences).
     """
     config, epsilon = plan.config, plan.epsilon
     entry = sequences.rows(plan.reference, video)

@@ -12,7 +12,6 @@ from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import whole_folder
 from dhmd.base.progress import progress
 from dhmd.data.download.contents import (
-    Expected,
     FileRecord,
     SourceFailure,
     check_contents,
@@ -22,7 +21,7 @@ from dhmd.data.download.sources import Folder, Source, parse_source, plain_path
 from dhmd.data.download.web import BLOCK, Patience, Transfer
 
 if TYPE_CHECKING:
-    from dhmd.recipes import Recipe
+    from dhmd.recipes import Recipe, SequenceFile
 
 PLACED_FOLDER = Path("data") / "placed"
 
@@ -34,7 +33,7 @@ class Wanted:
     sequence: str
     path: str
     file: str
-    expected: Expected
+    expected: SequenceFile
 
     @property
     def name(self) -> str:
@@ -43,11 +42,7 @@ class Wanted:
 
 
 def wanted_files(recipe: Recipe) -> tuple[Wanted, ...]:
-    """Return the files that a recipe needs; computational sequences are named by their key.
-
-    Raises:
-        DhmdError: a path that leaves its source, two sequences that are one file, or none.
-    """
+    """Return the files that a recipe needs; computational sequences are named by their key."""
     files: dict[str, Wanted] = {}
     for name, sequence in recipe.needed.items():
         owner = f"{recipe.source}: sequences.{name}"
@@ -64,11 +59,7 @@ def wanted_files(recipe: Recipe) -> tuple[Wanted, ...]:
 
 
 def ordered_sources(recipe: Recipe, override: str | None, root: Path) -> tuple[Source, ...]:
-    """Return the sources in order: the override alone, or placed files and the recipe's sources.
-
-    Raises:
-        DhmdError: a source that is neither an http(s) address nor a folder.
-    """
+    """Return the sources in order: the override alone, or placed files and the recipe's sources."""
     if override is not None:
         return (parse_source(override, root),)
     placed = str(PLACED_FOLDER / recipe.name)

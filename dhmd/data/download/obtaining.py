@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dhmd.base.files import file_sha256, whole_folder
-from dhmd.base.progress import progress
 from dhmd.config.schema import load_section
 from dhmd.data.download.contents import FileRecord, write_received
 from dhmd.data.download.gathering import download
@@ -39,7 +38,7 @@ def obtain(
         GeneratorConfig, recipe.generator, where="generator", source=recipe.source
     )
     with whole_folder(output) as folder:
-        generate(config, folder, progress=progress)
+        generate(config, folder)
         records = {
             path.name: FileRecord(sha256=file_sha256(path), bytes=path.stat().st_size)
             for path in sorted(folder.iterdir())

@@ -45,11 +45,7 @@ def pin(recipe: Recipe, *, recipe_file: Path, raw: Path) -> dict[str, FileRecord
 
 
 def pinned_text(text: str, records: dict[str, FileRecord], *, where: str) -> str:
-    """Return a recipe's text with the bytes and sha256 of `records`.
-
-    Raises:
-        DhmdError: the text is not YAML, or lacks a sequence.
-    """
+    """Return a recipe's text with the bytes and sha256 of `records`."""
     editor = yaml_editor()
     if re.search(r"^\s*[\w-]+:[^\n]*\n(\s*#[^\n]*\n)*\s+- ", text, re.MULTILINE):
         editor.indent(mapping=2, sequence=4, offset=2)

@@ -190,11 +190,7 @@ def _import_job(job: CorpusJob, *, labelled: bool = True) -> ImportJob:
 
 
 class _Import:
-    """One import: cleans and cuts the segments, and collects rows and counts.
-
-    Raises:
-        DhmdError: a file is damaged, or lacks the words that the settings require.
-    """
+    """One import: cleans and cuts the segments, and collects rows and counts."""
 
     def __init__(self, job: ImportJob) -> None:
         self.job, self.encoder = job, job.encoder
@@ -383,11 +379,7 @@ class _Import:
         return folds
 
     def _subwords(self, segment: Segment, tokens: tuple[Array, Array]) -> Sequence[Subwords]:
-        """Return the file's tokens, each with the index of its step of text; -1 if it is cut.
-
-        Raises:
-            DhmdError: the encoder cannot read them, or there is not one per step of text.
-        """
+        """Return the file's tokens, each with the index of its step of text; -1 if it is cut."""
         ids, types = tokens
         # The tokens are stored even if the recipe leaves text out.
         count = len(segment.steps.get("text", ids))

@@ -47,9 +47,6 @@ def read_mustard(job: ImportJob) -> Reading:
     from `utterances` and `splits`) or independent (test: the show Friends, from `utterances`).
     MUStARD's folds have no validation part: one in ten of each class of the train part is taken
     by the ids' hash (ours).
-
-    Raises:
-        DhmdError: a file is unsafe, damaged or not such a file.
     """
     recipe = job.recipe
     with_context, kind = job.options(

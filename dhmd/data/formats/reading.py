@@ -61,11 +61,7 @@ class Problems:
         ]
 
     def stop_if_any(self, dataset: str) -> None:
-        """Raise the first problem and name the command that lists the others.
-
-        Raises:
-            ProblemsFoundError: there is a problem.
-        """
+        """Raise the first problem and name the command that lists the others."""
         first, *others = self.sentences() or [""]
         if first:
             rest = f"; {len(others)} more: `dhmd data check {dataset}` lists them"
@@ -98,9 +94,6 @@ class ImportJob(CorpusJob):
 
         Args:
             allowed: the values that each option may have; the first is the default.
-
-        Raises:
-            DhmdError: an unknown option, or a value that is not allowed.
         """
         recipe = self.recipe
         for name in recipe.options:

@@ -245,9 +245,6 @@ def oracle_mae(truth: NDArray[np.floating], labels: NDArray[np.floating]) -> flo
     Args:
         truth: [N] ground truth.
         labels: [N] labels as annotated.
-
-    Raises:
-        DhmdError: the arrays differ in shape or are empty.
     """
     if truth.shape != labels.shape or truth.ndim != 1 or truth.size == 0:
         raise DhmdError(
