@@ -17,7 +17,7 @@ lengths can disagree.
 
 from dhmd.data.alignment.align import align_corpus, check_corpus, table_of, write_segments
 from dhmd.data.alignment.config import AlignConfig
-from dhmd.data.alignment.plan import CorpusJob, Origin, Plan
+from dhmd.data.alignment.job import CorpusJob, Origin
 from dhmd.data.alignment.report import REPORTED_SHARE, TableBuilder, cleaned_sentence, cut_sentence
 from dhmd.data.alignment.segments import (
     SegmentRows,
@@ -39,7 +39,6 @@ __all__ = [
     "CorpusJob",
     "EncoderSource",
     "Origin",
-    "Plan",
     "SegmentRows",
     "SegmentSink",
     "Sequences",

@@ -13,7 +13,7 @@ import numpy as np
 from dhmd.base.errors import DhmdError
 from dhmd.base.progress import progress
 from dhmd.data.aligned import SegmentTable, aligned_writer, assign_splits, read_folds
-from dhmd.data.alignment.plan import CorpusJob, Plan
+from dhmd.data.alignment.job import CorpusJob
 from dhmd.data.alignment.report import Folds, TableBuilder
 from dhmd.data.alignment.segments import AlignedVideo, SegmentRows, align_video, read_segments
 from dhmd.data.alignment.sequences import Sequences
@@ -38,16 +38,16 @@ def align_corpus(job: CorpusJob, output: Path) -> dict[str, object]:
         DhmdError: a sequence is missing or damaged; labels are out of range; a video is in no
             split or in two; a split or a modality is empty.
     """
-    plan, encoder = job.plan(), job.encoder
+    job, encoder = job.with_words_as_text(), job.encoder
     folds_path = _folds_path(job)
     folds = read_folds(folds_path)
-    with Sequences(job.paths, plan.recipe.needed) as sequences:
-        plan.check_sequences(sequences)
-        table = TableBuilder(plan)
-        names = {m: sequences.dimension_names(name) for m, name in plan.modalities.items()}
+    with Sequences(job.paths, job.recipe.needed) as sequences:
+        job.check_sequences(sequences)
+        table = TableBuilder(job)
+        names = {m: sequences.dimension_names(name) for m, name in job.modalities.items()}
         if encoder is not None:
             names["text"] = encoder.feature_names
-        with aligned_writer(output, names, words=sequences.is_text(plan.reference)) as writer:
+        with aligned_writer(output, names, words=sequences.is_text(job.reference)) as writer:
             sink: SegmentSink = writer if encoder is None else TextWriter(writer, encoder)
             for video, rows, aligned in _videos(sequences, table, folds, folds_path, _call):
                 write_segments(sink, aligned, table.add(video, rows, aligned))
@@ -68,7 +68,7 @@ def align_corpus(job: CorpusJob, output: Path) -> dict[str, object]:
                     folds=assign_splits(folds, table.videos, where=str(folds_path)),
                     planted={k: np.concatenate(v) for k, v in table.planted.items()},
                     tokens=tokens,
-                    recipe=plan.recipe.corpus(),
+                    recipe=job.recipe.corpus(),
                     report=report,
                 )
             )
@@ -109,31 +109,31 @@ def _videos(
     incomplete video in no split is left out whatever the configuration: CMU-MOSEI's folds list only
     the videos that have all features.
     """
-    plan = table.plan
-    drop = plan.config.incomplete_videos == "drop"
+    job = table.job
+    drop = job.align.incomplete_videos == "drop"
     listed = {video for splits in folds.values() for videos in splits.values() for video in videos}
     segments: dict[str, SegmentRows] = {}
-    for video in sequences.videos(str(plan.recipe.labels.sequence)):
-        rows = attempt(read_segments, sequences, plan.recipe, video)
+    for video in sequences.videos(str(job.recipe.labels.sequence)):
+        rows = attempt(read_segments, sequences, job.recipe, video)
         if rows is None:
-            _attempt_rows(attempt, sequences, plan, video)
+            _attempt_rows(attempt, sequences, job, video)
         elif sequences.lacking(video) and (drop or video not in listed) and len(rows.labels_S):
             table.leave_out(video, len(rows.labels_S))
         elif len(rows.labels_S):
             segments[video] = rows
     if folds and segments:
         attempt(assign_splits, folds, list(segments), where=str(folds_path))
-    for video, rows in progress(segments.items(), f"align {plan.recipe.name}", unit="video"):
-        aligned = attempt(align_video, sequences, video, rows.intervals_S2, plan)
+    for video, rows in progress(segments.items(), f"align {job.recipe.name}", unit="video"):
+        aligned = attempt(align_video, sequences, video, rows.intervals_S2, job)
         if aligned is None:
-            _attempt_rows(attempt, sequences, plan, video)
+            _attempt_rows(attempt, sequences, job, video)
         else:
             yield video, rows, aligned
 
 
-def _attempt_rows(attempt: Attempt, sequences: Sequences, plan: Plan, video: str) -> None:
+def _attempt_rows(attempt: Attempt, sequences: Sequences, job: CorpusJob, video: str) -> None:
     """Read each sequence by itself, so that the defects of all are found."""
-    for name in dict.fromkeys([plan.reference, *plan.modalities.values()]):
+    for name in dict.fromkeys([job.reference, *job.modalities.values()]):
         attempt(sequences.rows, name, video)
 
 
@@ -166,20 +166,22 @@ def check_corpus(job: CorpusJob, warn: Warn = _log.warning) -> list[str]:
             problems[str(error)] = None
             return None
 
-    plan, folds_path = attempt(job.plan), _folds_path(job)
+    folds_path = _folds_path(job)
     folds = attempt(read_folds, folds_path) or {}
-    if plan is None:
-        return list(problems)
+    try:
+        job = job.with_words_as_text()
+    except DhmdError as error:
+        return [*problems, str(error)]
     with ExitStack() as stack:
-        opened = [attempt(Sequences, job.paths, [name]) for name in plan.recipe.needed]
+        opened = [attempt(Sequences, job.paths, [name]) for name in job.recipe.needed]
         for one in opened:
             if one is not None:
                 stack.enter_context(one)
         if None in opened:
             return list(problems)
-    with Sequences(job.paths, plan.recipe.needed) as sequences:
-        attempt(plan.check_sequences, sequences)
-        table = TableBuilder(plan)
+    with Sequences(job.paths, job.recipe.needed) as sequences:
+        attempt(job.check_sequences, sequences)
+        table = TableBuilder(job)
         for video, rows, aligned in _videos(sequences, table, folds, folds_path, attempt):
             table.add(video, rows, aligned)
         if not problems:

@@ -285,7 +285,7 @@ class _Import:
                     cleaned_sentence(modality, counts["values_cleaned"], counts["values"])
                 )
             if counts["steps_cut"] > REPORTED_SHARE * counts["steps"]:
-                key, limit = self._limit(modality)
+                key, limit = self.job.max_steps(modality)
                 self.problems.warn(
                     cut_sentence(modality, counts["steps_cut"], counts["steps"], key, limit)
                 )
@@ -327,17 +327,9 @@ class _Import:
         )
         return kept
 
-    def _limit(self, modality: str) -> tuple[str, int]:
-        """Return the key and value of the longest segment, in steps."""
-        align = self.job.align
-        if self.job.alignment == "word":
-            return "align.max_steps", align.max_steps
-        key = f"align.max_steps_unaligned.{modality}"
-        return key, align.max_steps_unaligned[modality]
-
     def _kept(self, modality: str, length: int) -> slice:
         """Return the steps that stay of a segment of `length` steps."""
-        _, limit = self._limit(modality)
+        _, limit = self.job.max_steps(modality)
         if self.job.align.truncate == "last":
             return slice(max(0, length - limit), length)
         return slice(0, min(limit, length))

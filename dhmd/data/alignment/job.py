@@ -1,10 +1,10 @@
-"""What to align, how, and the part of it that a model stores."""
+"""What to align and how (`CorpusJob`), and the part of it that a model stores (`Origin`)."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,19 +30,22 @@ class CorpusJob:
         recipe: its dataset config.
         paths: sequence -> raw file.
         align: section `align`.
-        alignment: "word", or "none" for each modality at its own rate.
+        alignment: "word" (every modality has one row per word) or "none" (text has one row per
+            word, the others keep their own rows).
         folds_path: the folds file, if there is one.
         sources: file -> sha256, part of the corpus's identity.
         encoder: computes the words' vectors in place of the files' own.
+        epsilon: seconds; a shorter overlap is none.
     """
 
     recipe: Recipe
-    paths: Mapping[str, Path]
+    paths: Mapping[str, Path] = field(default_factory=dict)
     align: AlignConfig
     alignment: Alignment
     folds_path: Path | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
     encoder: WordEncoder | None = None
+    epsilon: float = EPSILON
 
     @property
     def encoder_source(self) -> EncoderSource | None:
@@ -54,36 +57,6 @@ class CorpusJob:
         """The sources, with the encoder among them."""
         encoder = self.encoder_source
         return {**self.sources, **({} if encoder is None else {ENCODER_SOURCE: encoder.digest})}
-
-    def plan(self) -> Plan:
-        """Return how computational sequences are aligned."""
-        plan = Plan(
-            recipe=self.recipe,
-            config=self.align,
-            alignment=self.alignment,
-            encoder=self.encoder_source,
-        )
-        return plan if self.encoder is None else plan.with_words_as_text()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How every video is aligned.
-
-    Attributes:
-        recipe: which sequence is each modality, the reference, the labels, the ground truth.
-        config: section `align`.
-        alignment: "word" (every modality has one row per word) or "none" (text has one row per
-            word, the others keep their own rows).
-        epsilon: seconds.
-        encoder: the text encoder that computes the words' vectors, or None.
-    """
-
-    recipe: Recipe
-    config: AlignConfig
-    alignment: Alignment
-    epsilon: float = EPSILON
-    encoder: EncoderSource | None = None
 
     @property
     def reference(self) -> str:
@@ -104,25 +77,34 @@ class Plan:
         """Return whether a modality's vectors come from the text encoder."""
         return modality == "text" and self.encoder is not None
 
-    def max_steps(self, modality: str) -> int:
-        """Return how many steps of a segment stay."""
+    def max_steps(self, modality: str) -> tuple[str, int]:
+        """Return the key and value of the setting that limits a modality's steps in a segment."""
         if self.alignment == "word":
-            return self.config.max_steps
-        return self.config.max_steps_unaligned[modality]
+            return "align.max_steps", self.align.max_steps
+        key = f"align.max_steps_unaligned.{modality}"
+        return key, self.align.max_steps_unaligned[modality]
 
-    def with_words_as_text(self) -> Plan:
-        """Return the plan for an encoder: text is the words, and no word vectors are needed."""
+    def with_words_as_text(self) -> CorpusJob:
+        """Return the job whose text is the words, if an encoder computes their vectors.
+
+        Raises:
+            DhmdError: there is an encoder, but no text.
+        """
+        if self.encoder is None:
+            return self
         if "text" not in self.recipe.modalities:
             raise DhmdError(
                 f"features.text requires an encoder's vectors, but {self.recipe.source} has no"
                 " text: set it to words"
             )
         modalities = {**self.recipe.modalities, "text": self.reference}
-        return replace(self, recipe=replace(self.recipe, modalities=modalities))
+        return dataclasses.replace(
+            self, recipe=dataclasses.replace(self.recipe, modalities=modalities)
+        )
 
     def check_sequences(self, sequences: Sequences) -> None:
         """Check that the sequences fit the roles that the recipe gives them."""
-        for modality in self.config.centre_by_video:
+        for modality in self.align.centre_by_video:
             if modality not in self.modalities:
                 raise DhmdError(
                     f"align.centre_by_video names {modality!r}, but the modalities of"
@@ -136,7 +118,7 @@ class Plan:
                         f" vectors, but the reference {self.reference!r} has no words: set it to"
                         " words"
                     )
-                if "text" in self.config.centre_by_video:
+                if "text" in self.align.centre_by_video:
                     raise DhmdError(
                         "align.centre_by_video names text, whose vectors come from an encoder"
                         " (features.text): leave it out"
@@ -147,10 +129,10 @@ class Plan:
                     f" {name!r} has words"
                     + ("; set features.text to contextual" if modality == "text" else "")
                 )
-        if self.config.drop_words and not sequences.is_text(self.reference):
+        if self.align.drop_words and not sequences.is_text(self.reference):
             raise DhmdError(
                 f"{sequences[self.reference].path}: align.drop_words is"
-                f" {list(self.config.drop_words)}, but the reference {self.reference!r} holds no"
+                f" {list(self.align.drop_words)}, but the reference {self.reference!r} holds no"
                 " words; set it to []"
             )
 
@@ -191,18 +173,18 @@ class Origin:
             raise ValueError("reference is null, but must name the sequence of the words")
 
     @staticmethod
-    def of(plan: Plan, sequences: Sequences) -> Origin:
+    def of(job: CorpusJob, sequences: Sequences) -> Origin:
         """Return the origin of a corpus of computational sequences."""
-        listed = plan.recipe.sequences
-        names = dict.fromkeys([plan.reference, *plan.modalities.values()])
+        listed = job.recipe.sequences
+        names = dict.fromkeys([job.reference, *job.modalities.values()])
         found = {name: sequences[name].metadata.get(EXTRACTOR_KEY) for name in names}
         return Origin(
-            modalities=plan.modalities,
-            reference=plan.reference,
+            modalities=job.modalities,
+            reference=job.reference,
             files={name: PurePosixPath(listed[name].path).name for name in names if name in listed},
-            align=plan.config,
-            epsilon=plan.epsilon,
-            encoder=plan.encoder,
+            align=job.align,
+            epsilon=job.epsilon,
+            encoder=job.encoder_source,
             extractors={name: made for name, made in found.items() if made is not None},
         )
 
@@ -254,13 +236,23 @@ class Origin:
         except (KeyError, ValueError) as error:
             raise DhmdError(f"{dataset} was not made of such sequences: {error}") from error
 
-    def plan(self, dataset: str, alignment: Alignment, modalities: Sequence[str]) -> Plan:
-        """Return the plan for new files with some of the modalities and without labels."""
+    def job(
+        self,
+        dataset: str,
+        alignment: Alignment,
+        modalities: Sequence[str],
+        encoder: WordEncoder | None = None,
+    ) -> CorpusJob:
+        """Return the job of new files with some of the modalities and without labels.
+
+        Raises:
+            DhmdError: a modality that the corpus did not have.
+        """
         names = dict.fromkeys([str(self.reference), *self.modalities.values()])
-        return Plan(
+        return CorpusJob(
             recipe=self.recipe(dataset, modalities, {name: f"{name}.csd" for name in names}),
-            config=self.align,
+            align=self.align,
             alignment=alignment,
+            encoder=encoder,
             epsilon=self.epsilon,
-            encoder=self.encoder,
         )
