@@ -199,8 +199,6 @@ def _copy(source: Folder, wanted: Wanted, target: Path, *, alone: bool) -> Path:
         blocks = _blocks(found)
         for block in progress(blocks, wanted.sequence, unit="MiB", total=-(-size // BLOCK)):
             copy.write(block)
-    if target.stat().st_size != size:
-        raise SourceFailure(f"{found.name} changed while it was copied")
     return target
 
 

@@ -36,12 +36,12 @@ def origin() -> Origin:
     return Origin.of(job(), cast(Sequences, opened))
 
 
-def test_the_extractors_of_the_features_are_recorded() -> None:
-    assert origin().extractors == {"acoustic": {"name": "openSMILE"}}
-
-
-def test_json_and_back_gives_the_same_plan() -> None:
+def test_json_and_back_gives_the_same_job() -> None:
     stored = origin()
+    assert stored.extractors == {"acoustic": {"name": "openSMILE"}}
+    # The names at the source, without folders and without labels.
+    names = ("words", "vectors", "acoustic", "visual")
+    assert stored.files == {name: f"{name}_v2.csd" for name in names}
     back = Origin.from_json(json.loads(json.dumps(stored.as_json())), "model.json")
     assert back == stored
     bundled = replace(stored, encoder=EncoderSource(digest="ab" * 32))
@@ -51,15 +51,6 @@ def test_json_and_back_gives_the_same_plan() -> None:
     assert (again.reference, again.alignment, again.epsilon) == ("words", "none", 1e-3)
     assert again.modalities == job().modalities
     assert back.job("random", "none", ["vision"]).modalities == {"vision": "visual"}
-
-
-def test_names_at_the_source_are_kept_without_folders_and_labels() -> None:
-    assert origin().files == {
-        "words": "words_v2.csd",
-        "vectors": "vectors_v2.csd",
-        "acoustic": "acoustic_v2.csd",
-        "visual": "visual_v2.csd",
-    }
 
 
 @pytest.mark.parametrize(
