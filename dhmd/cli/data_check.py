@@ -10,7 +10,7 @@ from dhmd.data.download import (
     SourceFailure,
     Wanted,
     check_contents,
-    find_local,
+    local_files,
     ordered_sources,
     read_received,
     wanted_files,
@@ -90,9 +90,7 @@ def _local_files(settings: Settings, root: Path) -> tuple[dict[str, Path], list[
     recipe = settings.recipe
     sources = ordered_sources(recipe, settings.data.sources.get(recipe.name), root)
     paths, problems = {}, []
-    wanted_ones = wanted_files(recipe)
-    for wanted in wanted_ones:
-        path, failures = find_local(sources, wanted, alone=len(wanted_ones) == 1)
+    for wanted, path, failures in local_files(recipe, sources):
         if path is None:
             problems.append(
                 f"{wanted.sequence} ({wanted.path}) of {recipe.name} is not here yet: "

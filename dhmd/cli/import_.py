@@ -29,8 +29,7 @@ from dhmd.data.download import (
     SourceFailure,
     Wanted,
     check_contents,
-    find_local,
-    wanted_files,
+    local_files,
 )
 from dhmd.data.formats import check_corpus
 from dhmd.data.formats.drafting import draft_recipe
@@ -228,10 +227,8 @@ def _files(recipe: Recipe, path: Path) -> list[tuple[Wanted, Path]]:
         DhmdError: a file is missing, or has another content.
     """
     files = []
-    wanted_ones = wanted_files(recipe)
-    for wanted in wanted_ones:
-        here = (Folder(path=path, written=str(path)),)
-        found, failures = find_local(here, wanted, alone=len(wanted_ones) == 1)
+    here = Folder(path=path, written=str(path))
+    for wanted, found, failures in local_files(recipe, [here]):
         if found is None:
             raise DhmdError(f"{wanted.sequence} of {recipe.name}: {failures[0]}")
         try:

@@ -350,8 +350,6 @@ def _load(path: Path) -> _Finished | None:
                 if f"{name}_values" in arrays
             }
         return _Finished(features, about["names"], about)
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
         return None
 

@@ -50,7 +50,7 @@ def check_extractor(path: Path, found: object, expected: object) -> None:
     """
     if found != expected:
         raise DhmdError(
-            f"{path} holds features of {described(found)}, but features of "
+            f"{path} has features of {described(found)}, but features of "
             f"{described(expected)} are needed: extract them again"
         )
 

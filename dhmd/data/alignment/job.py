@@ -132,7 +132,7 @@ class CorpusJob:
         if self.align.drop_words and not sequences.is_text(self.reference):
             raise DhmdError(
                 f"{sequences[self.reference].path}: align.drop_words is"
-                f" {list(self.align.drop_words)}, but the reference {self.reference!r} holds no"
+                f" {list(self.align.drop_words)}, but the reference {self.reference!r} has no"
                 " words; set it to []"
             )
 

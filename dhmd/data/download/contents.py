@@ -86,6 +86,11 @@ class FileRecord:
     bytes: int
     sha256: str
 
+    @staticmethod
+    def of(path: Path, sha256: str | None = None) -> FileRecord:
+        """Return the record of a file, whose sha256 may be known."""
+        return FileRecord(bytes=path.stat().st_size, sha256=sha256 or file_sha256(path))
+
 
 def write_received(folder: Path, files: Mapping[str, FileRecord]) -> None:
     """Write `sources.json`; the same files give the same bytes: no times, no addresses."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -129,8 +129,7 @@ def download(
                             )
                             received[wanted.file] = transfer
                             path = transfer.body
-                        size = path.stat().st_size
-                        records[wanted.file] = FileRecord(sha256=digest, bytes=size)
+                        records[wanted.file] = FileRecord.of(path, digest)
                         break
                     except SourceFailure as failure:
                         failures.append(f"{source}: {failure}")
@@ -146,22 +145,27 @@ def download(
             transfer.discard()
 
 
-def find_local(
-    sources: tuple[Source, ...], wanted: Wanted, *, alone: bool
-) -> tuple[Path | None, list[str]]:
-    """Return the file in the first folder that has it, or None, and why earlier sources do not.
+def local_files(
+    recipe: Recipe, sources: Sequence[Source]
+) -> Iterator[tuple[Wanted, Path | None, list[str]]]:
+    """Yield each file of a recipe with its path in the first folder that has it, or None.
 
-    Nothing is fetched: of a web address the reason is that the file is yet to be downloaded.
+    The third item is why earlier sources do not have it. Nothing is fetched: of a web address the
+    reason is that the file is yet to be downloaded.
     """
-    failures: list[str] = []
-    for source in sources:
-        try:
-            if isinstance(source, Folder):
-                return _found(source, wanted, alone=alone), failures
-            failures.append(f"{source}: to be downloaded")
-        except SourceFailure as failure:
-            failures.append(f"{source}: {failure}")
-    return None, failures
+    files = wanted_files(recipe)
+    for wanted in files:
+        failures: list[str] = []
+        found = None
+        for source in sources:
+            try:
+                if isinstance(source, Folder):
+                    found = _found(source, wanted, alone=len(files) == 1)
+                    break
+                failures.append(f"{source}: to be downloaded")
+            except SourceFailure as failure:
+                failures.append(f"{source}: {failure}")
+        yield wanted, found, failures
 
 
 def _refusal(recipe: Recipe, wanted: Wanted, failures: list[str], override: str | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dhmd.base.files import file_sha256, whole_folder
+from dhmd.base.files import whole_folder
 from dhmd.config.schema import load_section
 from dhmd.data.download.contents import FileRecord, write_received
 from dhmd.data.download.gathering import download
@@ -39,8 +39,4 @@ def obtain(
     )
     with whole_folder(output) as folder:
         generate(config, folder)
-        records = {
-            path.name: FileRecord(sha256=file_sha256(path), bytes=path.stat().st_size)
-            for path in sorted(folder.iterdir())
-        }
-        write_received(folder, records)
+        write_received(folder, {path.name: FileRecord.of(path) for path in folder.iterdir()})
