@@ -255,7 +255,7 @@ def parse_value(raw: object) -> object:
     """Parse one metadata value: JSON or a Python literal if it is one, else the text itself.
 
     Published files also contain bare text, Python's `b'…'` and the word None. No value is
-    refused: metadata carries no numbers that we use.
+    refused: metadata has no numbers that we use.
     """
     if isinstance(raw, bytes):
         raw = _decoded(raw)

@@ -163,17 +163,15 @@ def label_values(
     """Return the classes (() for a regression), and video -> `[S]` labels."""
     texts = sorted({row.label for some in rows.values() for row in some})
     numbers = {text: _finite(text) for text in texts}
-    kind = task.task or ("classification" if task.classes else None)
+    kind = task.task
     if kind is None:
-        if None not in numbers.values():
-            if all(text.isdecimal() for text in texts) and task.scale is None:
-                raise DhmdError(
-                    f"{where}: the labels {', '.join(texts[:5])} may be classes or values; name "
-                    "--task classification or --task regression"
-                )
-            kind = "regression"
-        else:
-            kind = "classification"
+        values = None not in numbers.values() and not task.classes
+        if values and task.scale is None and all(text.isdecimal() for text in texts):
+            raise DhmdError(
+                f"{where}: the labels {', '.join(texts[:5])} may be classes or values; name "
+                "--task classification or --task regression"
+            )
+        kind = "regression" if values else "classification"
     if kind == "classification":
         classes = task.classes or tuple(texts)
         unknown = [text for text in texts if text not in classes]

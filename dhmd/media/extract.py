@@ -48,7 +48,7 @@ class Options:
         fps: frames per second that are looked at.
         transcript: the transcript of a single video; None looks beside each video.
         whisper: folder of a Whisper model, for videos without a transcript.
-        face_model: a model file for MediaPipe; None takes the one that MediaPipe carries.
+        face_model: a model file for MediaPipe; None takes the one in its package.
         audio_encoder, image_encoder: a Hugging Face encoder in place of openSMILE or MediaPipe.
     """
 

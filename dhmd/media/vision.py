@@ -1,4 +1,4 @@
-"""Vision features: MediaPipe's face landmarks and what they say of expression, gaze and head pose.
+"""Vision features: MediaPipe's face landmarks, and measures of expression, gaze and head pose.
 
 Axes: P landmarks, F faces of a frame, T frames with a face, d features. x points to the image's
 right, y down, z away from the camera, all in one unit.
@@ -47,7 +47,7 @@ class FaceLandmarks:
 
     Args:
         model: a model file of MediaPipe's Face Landmarker, which adds its blendshapes; None for
-            the model that MediaPipe 0.10.14 carries.
+            the model in MediaPipe 0.10.14.
     """
 
     def __init__(self, model: Path | None = None) -> None:
@@ -181,7 +181,7 @@ def _points(landmarks: Iterable[Any]) -> Array:
 def _face_mesh(mediapipe: Any) -> Detector:
     if not hasattr(mediapipe, "solutions"):
         raise DhmdError(
-            f"mediapipe {importlib.metadata.version('mediapipe')} carries no face model: name one "
+            f"mediapipe {importlib.metadata.version('mediapipe')} has no face model: name one "
             "by --face-model, or install mediapipe 0.10.14 (constraints-media.txt)"
         )
     mesh = mediapipe.solutions.face_mesh.FaceMesh(

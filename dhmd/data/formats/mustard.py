@@ -1,7 +1,7 @@
 """HKT's pickles of MUStARD (and of UR-FUNNY): words as text, one row per word of audio and vision.
 
 `train`, `dev` and `test` each list ((words, visual, acoustic, humour-centric) of the punchline, the
-same of its context, id, label). The words carry no vectors: these come from a GloVe file.
+same of its context, id, label). The words have no vectors: these come from a GloVe file.
 """
 
 from __future__ import annotations

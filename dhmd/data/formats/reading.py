@@ -142,7 +142,7 @@ class Reading:
     Attributes:
         feature_names: modality -> d names.
         segments: in the files' order; consumed once.
-        has_words, has_tokens: whether segments carry them.
+        has_words, has_tokens: whether segments have them.
         folds: fold -> split -> videos, besides the files' own splits; the first is the default.
         own_fold: the name of the fold of the files' own splits; None if it is not offered.
         notes: entries of the data report; may grow while segments are consumed.

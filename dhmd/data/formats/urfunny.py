@@ -21,7 +21,7 @@ OWN_SPLITS = {"train": "train", "dev": "valid", "test": "test"}  # the files' na
 def read_urfunny(job: ImportJob) -> Reading:
     """Read the recipe's sequences `folds`, `embeddings`, those of `modalities` and `labels`.
 
-    Text is one vector per word: its sequence holds indices into `embeddings` (and `words`, a list
+    Text is one vector per word: its sequence has indices into `embeddings` (and `words`, a list
     of words, where the recipe has it). An utterance is its punchline, after its context where
     `options.context` is true. An utterance whose modalities differ in their number of words is left
     out and listed, as the public loaders do. Every utterance is its own video: the files name none.

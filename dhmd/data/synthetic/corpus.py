@@ -55,8 +55,8 @@ def generate(config: GeneratorConfig, folder: Path) -> None:
     """Write the corpus: one `.csd` per name in SEQUENCES, and `folds.json`.
 
     Deterministic: equal configurations give equal bytes with the same numpy and HDF5, whatever
-    the processor, the state of numpy's own generator, or what was generated before. Memory holds
-    the ground truth and the words; frames are made video by video.
+    the processor, the state of numpy's own generator, or what was generated before. The ground
+    truth and the words are kept in memory; frames are made video by video.
 
     Args:
         config: the corpus.

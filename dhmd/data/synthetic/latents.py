@@ -25,7 +25,7 @@ SPLITS = ("train", "valid", "test")
 TOPICS = 6
 CONTENT = 3  # content dimensions of the shared latent; shared_0 is the tone
 SHARED = 1 + CONTENT
-EXCLUSIVE = 2  # exclusive_<m>_0 carries part of the truth, exclusive_<m>_1 none
+EXCLUSIVE = 2  # exclusive_<m>_0 is part of the truth, exclusive_<m>_1 is not
 SHOWN = SHARED + EXCLUSIVE  # latents that a modality shows, in this order
 
 TRUTH_SD = 1.7

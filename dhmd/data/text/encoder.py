@@ -265,7 +265,7 @@ def _load_tokenizer(folder: Path) -> Any:
         )
     if not tokenizer.is_fast:
         raise DhmdError(
-            f"{folder} has a tokenizer that does not tell which word a sub-word belongs to: "
+            f"{folder} has a tokenizer that cannot assign sub-words to words: "
             "features.text needs a model with a tokenizer.json or a vocab.txt"
         )
     return tokenizer

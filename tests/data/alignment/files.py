@@ -50,7 +50,7 @@ def hand_entries() -> Entries:
 def write_files(
     folder: Path, entries: Entries, names: dict[str, tuple[str, ...]] | None = None
 ) -> dict[str, Path]:
-    """One `.csd` file a sequence."""
+    """Write one `.csd` file per sequence."""
     paths = {}
     for name, videos in entries.items():
         paths[name] = folder / f"{name}.csd"

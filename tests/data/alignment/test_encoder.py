@@ -28,7 +28,7 @@ NO_SP = AlignConfig(drop_words=("sp",))
 
 
 class Letters:
-    """A sub-word a letter; a word's vector is its letters' number and the utterance's."""
+    """Each letter is a sub-word; a word's vector counts its letters and the utterance's."""
 
     def __init__(self, *, trained: bool = False) -> None:
         self.source = EncoderSource(written="letters", digest="ab" * 32, trained=trained)
