@@ -26,7 +26,6 @@ from dhmd.models.registry import build
 from dhmd.models.stacked.encoders import UnimodalModel
 from dhmd.training.config import TrainConfig
 from dhmd.training.device_corpus import DeviceCorpus, task_of
-from dhmd.training.observer import SilentObserver
 from dhmd.training.trainer import Trainer
 from tests.training.corpora import tiny_configuration, tiny_corpus
 
@@ -92,8 +91,6 @@ def step(
         train=train,
         train_rows=np.arange(count),
         valid_rows=np.arange(1),
-        uses_EN=np.ones((2, count), np.float32),
-        observer=SilentObserver(),
         checkpoint=folder / "checkpoint",
     )
     assert learner.capturable
