@@ -81,13 +81,15 @@ def ablate(
     ablate_job(variants, cache, pretrained, output, observer=observer, store=store)
 
 
-# A script without `if __name__ == "__main__"`.
+# A script without `if __name__ == "__main__"`. A shell starts its background commands with SIGINT
+# ignored, and they pass that on.
 _DRIVER = """
-import json, logging, sys
+import json, logging, signal, sys
 from pathlib import Path
 from dhmd.training.configuration import Configuration
 from dhmd.training.jobs import train_job
 from dhmd.training.observer import LogObserver
+signal.signal(signal.SIGINT, signal.default_int_handler)
 logging.basicConfig(level=logging.INFO)
 configuration, aligned, pretrained, folder = sys.argv[1:]
 train_job(Configuration.from_json(json.loads(configuration), "here"), Path(aligned),
