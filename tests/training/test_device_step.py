@@ -108,12 +108,6 @@ def step(
 
 CASES: dict[str, tuple[str, str, Mapping[str, Any]]] = {
     "default": ("regression", "word", {}),
-    "classes, own lengths": ("classification", "none", {}),
-    "weight decay, dropped modalities": (
-        "regression",
-        "none",
-        {"train": {"modality_dropout": 0.3, "weight_decay": 0.1}},
-    ),
     "no decoupling, self-attention": (
         "regression",
         "word",
@@ -122,10 +116,13 @@ CASES: dict[str, tuple[str, str, Mapping[str, Any]]] = {
             "model": {"cross_modal": False, "auxiliary_average": False},
         },
     ),
-    "representation, edges by KL": (
+    "classes, own lengths, representation, edges by KL, dropped modalities": (
         "classification",
-        "word",
-        {"kd": {"graph": {"representation": 0.5, "edge_loss": "kl"}}},
+        "none",
+        {
+            "kd": {"graph": {"representation": 0.5, "edge_loss": "kl"}},
+            "train": {"modality_dropout": 0.3, "weight_decay": 0.1},
+        },
     ),
 }
 
