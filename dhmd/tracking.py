@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock
 
@@ -31,11 +31,9 @@ from dhmd.base.addresses import shown_address, without_credentials
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import try_lock
 from dhmd.base.machine import machine
+from dhmd.training.observer import Observer
 from dhmd.vcs import Workspace, code_version
 from dhmd.vcs.lock import lock_entries, outputs_md5
-
-if TYPE_CHECKING:
-    from dhmd.training.observer import Observer
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +80,7 @@ def tracked(
         lock: the lock file that the running stage holds.
     """
     if not config.enabled:
-        from dhmd.training.observer import SilentObserver
-
-        yield SilentObserver()
+        yield Observer()
         return
     observer = _LiveObserver(config, root, stage, dataset, lock.resolve())
     try:
@@ -286,7 +282,7 @@ class _Store:
             self.client.set_terminated(run, status=status)
 
 
-class _LiveObserver(threading.Thread):
+class _LiveObserver(threading.Thread, Observer):
     """Send metrics during a training, with at most 5 % of one core."""
 
     def __init__(
@@ -321,9 +317,6 @@ class _LiveObserver(threading.Thread):
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         copies = {member: dict(row) for member, row in rows.items()}
         self._epochs.append((epoch, copies, _now_ms()))
-
-    def finished(self, outputs: Path) -> None:
-        """Do nothing: `end` is called once the output is complete."""
 
     def end(self, output: Path | None) -> None:
         """Send the rest and wait for that; `output` None: the training failed."""

@@ -18,8 +18,6 @@ from dhmd.training.config import PretrainConfig, TrainConfig
 
 T = TypeVar("T")
 
-# Keys of section train in older model.json files: they tell nothing of the result.
-
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Configuration:
@@ -124,13 +122,13 @@ class Configuration:
         )
 
 
-def overlay(value: T, changes: Mapping[str, Any]) -> T:
+def overlay(value: T, changes: Mapping[str, Any], source: str = "the variant") -> T:
     """Return a configuration with some keys (as in params.yaml, nested) replaced.
 
     Raises:
-        DhmdError: an unknown key or a wrong value.
+        DhmdError: an unknown key or a wrong value; the sentence names `source` and the key.
     """
-    return load_section(type(value), _overlaid(as_json(value), changes), source="the variant")
+    return load_section(type(value), _overlaid(as_json(value), changes), source=source)
 
 
 def _overlaid(value: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

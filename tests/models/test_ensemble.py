@@ -47,20 +47,6 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 @pytest.mark.parametrize("cls", EVERY, ids=lambda cls: cls.__name__)
-def test_the_first_batch_decides_how_members_run(
-    cls: type[nn.Module], corpus: Corpus, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.INFO, logger="dhmd"):
-        trainer = trainer_of(cls, corpus, tmp_path / "s", (1, 2), epochs=1)
-        trainer.run()
-    mode = "vmap" if cls in TOGETHER else "loop"
-    assert trainer.learner.mode == mode
-    assert len(caplog.messages) == 1
-    expected = "all seeds train together" if mode == "vmap" else "one after another, because"
-    assert expected in caplog.messages[0]
-
-
-@pytest.mark.parametrize("cls", EVERY, ids=lambda cls: cls.__name__)
 def test_a_seed_alone_gives_the_same_numbers(
     cls: type[nn.Module], corpus: Corpus, tmp_path: Path
 ) -> None:
@@ -85,36 +71,35 @@ def test_a_seed_alone_gives_the_same_numbers(
 
 
 @pytest.mark.parametrize("cls", EVERY, ids=lambda cls: cls.__name__)
-def test_an_interrupted_training_resumes_with_the_same_bits(
-    cls: type[nn.Module], corpus: Corpus, tmp_path: Path
+def test_a_training_says_how_members_run_resumes_and_is_restored(
+    cls: type[nn.Module], corpus: Corpus, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = trainer_of(cls, corpus, tmp_path / "a", (1, 2), epochs=4)
-    expected = whole.run()
+    with caplog.at_level(logging.INFO, logger="dhmd"):
+        whole = trainer_of(cls, corpus, tmp_path / "a", (1, 2), epochs=4)
+        expected = whole.run()
+    # The first batch decides.
+    assert whole.learner.mode == ("vmap" if cls in TOGETHER else "loop")
+    [message] = caplog.messages
+    words = "all seeds train together" if cls in TOGETHER else "one after another, because"
+    assert words in message
+
     with pytest.raises(KeyboardInterrupt):
         trainer_of(cls, corpus, tmp_path / "b", (1, 2), Watcher(stop_after=2), epochs=4).run()
     resumed = trainer_of(cls, corpus, tmp_path / "b", (1, 2), epochs=4)
     found = resumed.run()
     assert found.history == expected.history
     assert found.best_epoch == expected.best_epoch
-    for name, value in whole.learner.member_tensors().items():
+    saved = whole.learner.member_tensors()
+    for name, value in saved.items():
         assert resumed.learner.member_tensors()[name].equal(value), name
 
-
-@pytest.mark.parametrize("cls", EVERY, ids=lambda cls: cls.__name__)
-def test_saved_tensors_restore_the_predictions(
-    cls: type[nn.Module], corpus: Corpus, tmp_path: Path
-) -> None:
-    trainer = trainer_of(cls, corpus, tmp_path / "s", (1, 2))
-    trainer.run()
-    saved = trainer.learner.member_tensors()
-    own = set(trainer.learner._instances[0].state_dict())  # type: ignore[attr-defined]
-    assert set(saved) == own
+    assert set(saved) == set(whole.learner._instances[0].state_dict())  # type: ignore[attr-defined]
     other, members, data = ensemble(cls, corpus, (1, 2))
     other.load_member_tensors(saved)
     rows = corpus.index("test")
-    expected = collect(trainer.learner, trainer.members, trainer.corpus, rows)["prediction"]
-    found = collect(other, members, data, rows)["prediction"]
-    assert np.allclose(found[:, rows], expected[:, rows], atol=1e-5)
+    before = collect(whole.learner, whole.members, whole.corpus, rows)["prediction"]
+    after = collect(other, members, data, rows)["prediction"]
+    assert np.allclose(after[:, rows], before[:, rows], atol=1e-5)
 
 
 def test_vmap_equals_single_modules(corpus: Corpus) -> None:
