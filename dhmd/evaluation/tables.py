@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dhmd.base.text import markdown_table, text_table
 from dhmd.evaluation import files
 from dhmd.evaluation.files import over_seeds, read_object
 from dhmd.evaluation.metrics import COLUMNS, PRIMARY
@@ -34,15 +35,12 @@ class Table:
 
     def to_text(self) -> str:
         """Format for a terminal."""
-        plain = [[cell.replace("**", "") for cell in row] for row in (self.header, *self.rows)]
-        widths = [max(map(len, column)) for column in zip(*plain, strict=True)]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in plain]
-        return "\n".join([self.title, *(f"  {line}" for line in lines)])
+        plain = [[cell.replace("**", "") for cell in row] for row in self.rows]
+        return "\n".join([self.title, *text_table(self.header, plain)])
 
     def to_markdown(self) -> str:
         """Format for a page or a comment."""
-        lines = [self.header, ["---"] * len(self.header), *self.rows]
-        return "\n".join([f"**{self.title}**", "", *(f"| {' | '.join(row)} |" for row in lines)])
+        return "\n".join([f"**{self.title}**", "", *markdown_table(self.header, self.rows)])
 
     def to_latex(self) -> str:
         """Format as a `tabular` of the package booktabs."""
@@ -209,11 +207,12 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def mean(values: Mapping[str, float], *, spread: bool = True) -> str:
-    if "mean" not in values:
+def mean(values: Mapping[str, float | None], digits: int = 3, *, spread: bool = True) -> str:
+    """Return `1.398 ± 0.043`, the mean alone of one seed, or `-` without any."""
+    value, std = values.get("mean"), values.get("std") if spread else None
+    if value is None:
         return "-"
-    sd = f" ± {values['std']:.3f}" if spread and "std" in values else ""
-    return f"{values['mean']:.3f}{sd}"
+    return f"{value:.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")
 
 
 def interval(entry: Mapping[str, float | None], key: str) -> str:

@@ -5,9 +5,6 @@ Legend: S segments of a video, N utterances, P steps of all utterances of a moda
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -16,8 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.errors import DhmdError
 from dhmd.base.progress import progress
+from dhmd.base.text import finite_number, read_csv
 from dhmd.data.alignment import (
     Origin,
     Plan,
@@ -221,45 +219,24 @@ def read_segments(path: Path) -> Segments:
     if path.suffix.lower() == ".csd":
         with Sequences({"segments": path}, ["segments"]) as sequences:
             return {v: sequences.segments("segments", v).intervals for v in sequences.shared}
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except (OSError, ValueError, csv.Error) as error:
-        raise DhmdError(f"{path} is not readable as CSV: {first_line(error)}") from error
-    header = [name.strip() for name in rows[0]] if rows else []
-    for name in _SEGMENT_COLUMNS:
-        if name not in header:
-            columns = ", ".join(_SEGMENT_COLUMNS)
-            raise DhmdError(f"{path} has no column {name}: its first line must name {columns}")
     found: dict[str, list[list[float]]] = {}
-    for number, row in enumerate(rows[1:], start=2):
+    for number, row in read_csv(path, _SEGMENT_COLUMNS).items():
+        video, *times = (row[name].strip() for name in _SEGMENT_COLUMNS)
         where = f"{path}, line {number}"
-        if not row:
-            continue
-        if len(row) != len(header):
-            raise DhmdError(f"{where} has {len(row)} cells, but the header has {len(header)}")
-        cells = {name: row[header.index(name)].strip() for name in _SEGMENT_COLUMNS}
-        if not cells["video"]:
+        if not video:
             raise DhmdError(f"{where} names no video")
-        start, end = (_seconds(cells[name], f"{where}: {name}") for name in ("start", "end"))
+        start, end = (
+            finite_number(cell, f"{where}: {name}")
+            for cell, name in zip(times, ("start", "end"), strict=True)
+        )
         if end < start:
             raise DhmdError(
-                f"{where}: the segment ends at {cells['end']}, before it starts at {cells['start']}"
+                f"{where}: the segment ends at {times[1]}, before it starts at {times[0]}"
             )
-        found.setdefault(cells["video"], []).append([start, end])
+        found.setdefault(video, []).append([start, end])
     if not found:
         raise DhmdError(f"{path} has no segment: add one per line below the header")
     return {video: np.array(intervals) for video, intervals in found.items()}
-
-
-def _seconds(cell: str, where: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise DhmdError(f"{where} is {cell!r}, but must be a number of seconds")
-    return value
 
 
 def pause_segments(sequences: Sequences, reference: str, names: list[str], most: int) -> Segments:

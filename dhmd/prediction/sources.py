@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -47,10 +48,21 @@ def read_source(
     Raises:
         DhmdError: bad input, or input that the model was not trained on.
     """
+    align = partial(
+        read_sequences,
+        origin=origin,
+        dataset=description.dataset,
+        alignment=description.alignment,
+        features=_features(description),
+        encoder=encoder,
+    )
     if isinstance(source, pd.DataFrame):
-        return _read_transcripts(
-            transcripts_of(source), None, segments, description, origin, encoder
-        )
+        if origin.format != "csd":
+            raise DhmdError(
+                f"the model of {description.dataset} reads files of format {origin.format}, not "
+                "words"
+            )
+        return _read_transcripts(transcripts_of(source), None, segments, align)
     assert not isinstance(source, Corpus)  # see Model.read
     paths = [Path(one) for one in ([source] if isinstance(source, str | Path) else source)]
     for path in paths:
@@ -69,23 +81,15 @@ def read_source(
     if len(folders) > 1:
         raise DhmdError(f"{folders[1]} is a second folder: name one folder with all .csd files")
     folder = folders[0] if folders else None
-    if files:
-        transcripts: dict[str, Transcript] = {}
-        for path in files:
-            video = path.stem.replace("[", "(").replace("]", ")")
-            if video in transcripts:
-                raise DhmdError(f"{path} and {transcripts[video].path} have the same name")
-            transcripts[video] = read_transcript(path)
-        return _read_transcripts(transcripts, folder, segments, description, origin, encoder)
-    return read_sequences(
-        folder,
-        segments,
-        origin=origin,
-        dataset=description.dataset,
-        alignment=description.alignment,
-        features=_features(description),
-        encoder=encoder,
-    )
+    if not files:
+        return align(folder, segments)
+    transcripts: dict[str, Transcript] = {}
+    for path in files:
+        video = path.stem.replace("[", "(").replace("]", ")")
+        if video in transcripts:
+            raise DhmdError(f"{path} and {transcripts[video].path} have the same name")
+        transcripts[video] = read_transcript(path)
+    return _read_transcripts(transcripts, folder, segments, align)
 
 
 def transcripts_of(table: pd.DataFrame) -> dict[str, Transcript]:
@@ -140,15 +144,9 @@ def _read_transcripts(
     transcripts: Mapping[str, Transcript],
     folder: Path | None,
     segments: Path | None,
-    description: Description,
-    origin: Origin,
-    encoder: WordEncoder | None,
+    align: Callable[..., Utterances],
 ) -> Utterances:
     """Align transcripts, and the `.csd` files of the other modalities in a folder, if any."""
-    if origin.format != "csd":
-        raise DhmdError(
-            f"the model of {description.dataset} reads files of format {origin.format}, not words"
-        )
     asked = {
         video: np.array([(one.start, one.end) for one in transcript.segments])
         for video, transcript in transcripts.items()
@@ -169,16 +167,7 @@ def _read_transcripts(
             metadata=None,
         )
         try:
-            return read_sequences(
-                folder,
-                asked if segments is None else segments,
-                origin=origin,
-                dataset=description.dataset,
-                alignment=description.alignment,
-                features=_features(description),
-                encoder=encoder,
-                words=words,
-            )
+            return align(folder, asked if segments is None else segments, words=words)
         except DhmdError as error:
             raise DhmdError(str(error).replace(str(words), "the transcript")) from error
 

@@ -15,13 +15,12 @@ from dhmd.data.aligned.corpus import SPLITS
 from dhmd.evaluation.explanations import WordIndex, explain_outputs
 from dhmd.evaluation.metrics import deterioration_sign
 from dhmd.evaluation.model_outputs import CODES, EDGES
-from dhmd.evaluation.tables import Table, counted, dataset_tables, variant_title
+from dhmd.evaluation.tables import Table, counted, dataset_tables, mean, variant_title
 from dhmd.report import charts, model_charts
 from dhmd.report.data import Array, ReportData
 from dhmd.report.headline import (
     headline,
     lead,
-    mean_and_std,
     overview_row,
     published,
     scope,
@@ -220,7 +219,7 @@ def _dictionaries(data: ReportData) -> list[Block]:
         return [_text("This model has no dictionary.")]
     found = {name: data.dictionary[name] for name in spaces if name in data.dictionary}
     rows = [
-        [title, *(mean_and_std(entry.get(key, {}), digits) for entry in found.values())]
+        [title, *(mean(entry.get(key, {}), digits) for entry in found.values())]
         for key, (title, digits) in _CODE_COUNTS.items()
     ]
     if any("overlap_by_latent" in entry for entry in found.values()):
