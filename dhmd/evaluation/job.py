@@ -190,9 +190,7 @@ class _Evaluation:
         return {
             f"{files.MISSING_MODALITIES}.csv": self._csv(["missing", "seed"], rows),
             f"{files.MISSING_MODALITIES}.json": json_text(family),
-            f"{files.MISSING_BY_VARIANT}.csv": self._csv(
-                ["variant", "missing", "seed"], by_variant
-            ),
+            f"{files.MISSING_BY_VARIANT}.csv": self._csv(["variant", "missing", "seed"], others),
             f"{files.MISSING_BY_VARIANT}.json": json_text(compared if variants else {}),
         }
 
