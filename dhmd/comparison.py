@@ -143,9 +143,7 @@ def _compared(
         task,
         first.evaluated.predictions.by_seed(known.ids),
         {entry.name: entry.evaluated.predictions.by_seed(known.ids) for entry in others},
-        known.labels,
-        statistics.video_indices(known.ids),
-        RESAMPLES,
+        statistics.Bootstrap(known.ids, known.labels, RESAMPLES),
         metrics=(metric,),
     )
     rows = [

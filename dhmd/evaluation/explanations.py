@@ -36,7 +36,7 @@ _MIN_UTTERANCES: Final = 5
 _MIN_LIFT: Final = 1.0
 _MIN_ACTIVATION: Final = 0.01  # of a code that is listed
 _MAX_CODES: Final = 6  # per space and modality
-_MAX_WORDS: Final = 6  # per code
+_MAX_WORDS: Final = 8  # per code
 
 
 class Word(NamedTuple):
@@ -238,13 +238,16 @@ class Explanations:
         return array.reshape(len(self.seeds), len(self.ids), -1).astype(np.float64)
 
 
-def explain_outputs(outputs: ModelOutputs, corpus: Corpus, rows: Array) -> Explanations:
+def explain_outputs(
+    outputs: ModelOutputs, corpus: Corpus, rows: Array, code_words: CodeWords
+) -> Explanations:
     """Explain utterances of the training data from what the train stage stored.
 
     Args:
         outputs: read with `interpretability`.
         corpus: the model's own.
         rows: the utterances.
+        code_words: from `corpus_code_words`.
     """
     arrays = {
         name: array[rows] if name.startswith((f"{CODES}/", f"{EMBEDDING}/")) else array[:, rows]
@@ -259,7 +262,7 @@ def explain_outputs(outputs: ModelOutputs, corpus: Corpus, rows: Array) -> Expla
         arrays=arrays,
         present_NM=present(outputs, corpus)[rows],
         words=None if corpus.words is None else [corpus.words[n] for n in rows],
-        code_words=corpus_code_words(outputs, corpus),
+        code_words=code_words,
     )
 
 

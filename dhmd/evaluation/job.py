@@ -23,7 +23,7 @@ from dhmd.evaluation.files import SPLITS, Identity, Predictions, json_text
 from dhmd.evaluation.interpretability import dictionary_summary, edge_summary
 from dhmd.evaluation.metrics import METRICS, PRIMARY, Floats, Scores, score
 from dhmd.evaluation.model_outputs import NOISE, ModelOutputs, read_outputs, read_unimodal
-from dhmd.evaluation.statistics import compare, utterance_intervals, video_indices
+from dhmd.evaluation.statistics import Bootstrap, compare, utterance_intervals
 from dhmd.evaluation.trivial_baselines import train_constant, trivial_baselines
 
 # Names of the planted values of a generated corpus.
@@ -90,7 +90,7 @@ class _Evaluation:
     """Computes the content of the files, name → text."""
 
     def __init__(self, settings: EvaluateConfig, corpus: Corpus) -> None:
-        self.settings, self.corpus = settings, corpus
+        self.corpus = corpus
         self.task: str = corpus.task
         self.rows = {split: corpus.index(split) for split in SPLITS}
         self.ids = tuple(corpus.ids[row] for row in self.rows["test"])
@@ -98,6 +98,7 @@ class _Evaluation:
             split: files.decimal_round_trip(corpus.labels_N[rows])
             for split, rows in self.rows.items()
         }
+        self.bootstrap = Bootstrap(self.ids, self.labels["test"], settings.resamples)
         self.planted = {name: values[self.rows["test"]] for name, values in corpus.planted.items()}
 
     def results(self, full: ModelOutputs) -> dict[str, str]:
@@ -120,9 +121,7 @@ class _Evaluation:
             columns = {name: values.astype(np.int64) for name, values in columns.items()}
         no_truth: dict[str, Any] = {"id": [], "truth": []}
         truth = no_truth if truth_N is None else {"id": self.ids, "truth": truth_N}
-        intervals = utterance_intervals(
-            self.task, test, labels_N, video_indices(self.ids), self.settings.resamples
-        )
+        intervals = utterance_intervals(self.task, test, self.bootstrap)
         identity = Identity(corpus.name, self.task, corpus.identity, corpus.fold)
         return {
             files.METRICS_FILE: json_text(files.headline(self.task, summary)),
@@ -268,15 +267,7 @@ class _Evaluation:
         others: Mapping[str, Mapping[int, Floats]],
         metrics: Sequence[str] | None = None,
     ) -> dict[str, Any]:
-        return compare(
-            self.task,
-            full,
-            others,
-            self.labels["test"],
-            video_indices(self.ids),
-            self.settings.resamples,
-            metrics=metrics,
-        )
+        return compare(self.task, full, others, self.bootstrap, metrics=metrics)
 
 
 def _flat(scores: Mapping[str, Mapping[int, Scores]], *key: str) -> list[Row]:

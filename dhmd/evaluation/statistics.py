@@ -106,32 +106,36 @@ def video_indices(ids: Sequence[str]) -> Ints:
     return np.array([indices.setdefault(name, len(indices)) for name in videos], dtype=np.int64)
 
 
-def draw_videos(videos: int, resamples: int) -> Floats:
-    """Draw how often each resample contains each video [R, V]; equal sizes give equal draws."""
-    generator = np.random.default_rng(BOOTSTRAP_SEED)
-    chosen_RV = generator.integers(0, videos, size=(resamples, videos))
-    chosen_RV += np.arange(resamples)[:, None] * videos
-    counts = np.bincount(chosen_RV.ravel(), minlength=resamples * videos)
-    return counts.reshape(resamples, videos).astype(np.float64)
-
-
-def bootstrap(metric: str, p_EN: Floats, y_N: Floats, video_N: Ints, counts_RV: Floats) -> Floats:
-    """Compute the metric's mean over seeds in each resample [R]; NaN where it is undefined.
+class Bootstrap:
+    """Resamples of whole test videos; equal numbers of videos give equal draws.
 
     Args:
-        metric: its name.
-        p_EN: predictions (class indices, or sets of classes as numbers).
-        y_N: labels.
-        video_N: from `video_indices`.
-        counts_RV: from `draw_videos`.
+        ids: the N utterances.
+        y_N: their labels: numbers, class indices, or sets of classes as numbers.
+        resamples: the number R of resamples.
+
+    Attributes:
+        counts_RV: how often each resample contains each video.
     """
-    terms_ENQ = _terms(metric, p_EN, np.broadcast_to(y_N, p_EN.shape))
-    sums_VEQ = np.zeros((counts_RV.shape[1], len(p_EN), terms_ENQ.shape[2]))
-    np.add.at(sums_VEQ, video_N, terms_ENQ.transpose(1, 0, 2))
-    sums_REQ = np.tensordot(counts_RV, sums_VEQ, axes=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values_R: Floats = _from_sums(metric, sums_REQ).mean(1)
-    return values_R
+
+    def __init__(self, ids: Sequence[str], y_N: Floats, resamples: int) -> None:
+        self.y_N, self.video_N = y_N, video_indices(ids)
+        videos = int(self.video_N.max()) + 1
+        generator = np.random.default_rng(BOOTSTRAP_SEED)
+        chosen_RV = generator.integers(0, videos, size=(resamples, videos))
+        chosen_RV += np.arange(resamples)[:, None] * videos
+        counts = np.bincount(chosen_RV.ravel(), minlength=resamples * videos)
+        self.counts_RV: Floats = counts.reshape(resamples, videos).astype(np.float64)
+
+    def means(self, metric: str, p_EN: Floats) -> Floats:
+        """Compute the metric's mean over seeds in each resample [R]; NaN where undefined."""
+        terms_ENQ = _terms(metric, p_EN, np.broadcast_to(self.y_N, p_EN.shape))
+        sums_VEQ = np.zeros((self.counts_RV.shape[1], len(p_EN), terms_ENQ.shape[2]))
+        np.add.at(sums_VEQ, self.video_N, terms_ENQ.transpose(1, 0, 2))
+        sums_REQ = np.tensordot(self.counts_RV, sums_VEQ, axes=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values_R: Floats = _from_sums(metric, sums_REQ).mean(1)
+        return values_R
 
 
 def percentile_interval(values_R: Floats) -> tuple[float, float] | None:
@@ -218,22 +222,14 @@ def _from_sums(metric: str, sums: Floats) -> Floats:
 
 
 def utterance_intervals(
-    task: str, predictions: Mapping[int, Floats], y_N: Floats, video_N: Ints, resamples: int
+    task: str, predictions: Mapping[int, Floats], bootstrap: Bootstrap
 ) -> dict[str, dict[str, float]]:
     """Return {metric: {low, high}}: intervals of the mean over seeds over test utterances.
 
-    Args:
-        task: regression or classification.
-        predictions: seed → [N].
-        y_N, video_N: labels and video indices.
-        resamples: number of bootstrap resamples.
+    `predictions` are by seed, [N].
     """
-    counts_RV = draw_videos(int(video_N.max()) + 1, resamples)
     p_EN = np.array(list(predictions.values()))
-    found = {
-        metric: percentile_interval(bootstrap(metric, p_EN, y_N, video_N, counts_RV))
-        for metric in METRICS[task]
-    }
+    found = {metric: percentile_interval(bootstrap.means(metric, p_EN)) for metric in METRICS[task]}
     return {metric: {"low": ends[0], "high": ends[1]} for metric, ends in found.items() if ends}
 
 
@@ -241,20 +237,17 @@ def compare(
     task: str,
     full: Mapping[int, Floats],
     others: Mapping[str, Mapping[int, Floats]],
-    y_N: Floats,
-    video_N: Ints,
-    resamples: int,
+    bootstrap: Bootstrap,
     *,
     metrics: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Compare test predictions with those of the full model, paired by seed.
 
     Args:
-        task: regression or classification.
+        task: regression, classification or multilabel.
         full: seed → predictions [N] of the full model.
         others: name → seed → predictions [N].
-        y_N, video_N: labels and video indices.
-        resamples: number of bootstrap resamples.
+        bootstrap: of the test utterances.
         metrics: those to compare; None for all of the task.
 
     Returns:
@@ -266,9 +259,11 @@ def compare(
         given. A metric that a seed leaves undefined is omitted.
     """
     result: dict[str, Any] = {name: {} for name in others}
-    counts_RV = draw_videos(int(video_N.max()) + 1, resamples)
-    scores = {name: _scores(task, run, y_N) for name, run in others.items()}
-    full_scores = _scores(task, full, y_N)
+    full_scores, *other_scores = (
+        {seed: score(task, p_N, bootstrap.y_N).values for seed, p_N in run.items()}
+        for run in (full, *others.values())
+    )
+    scores = dict(zip(others, other_scores, strict=True))
     for metric in metrics or METRICS[task]:
         p_values: dict[str, float] = {}
         full_resampled: dict[tuple[int, ...], Floats] = {}
@@ -283,18 +278,13 @@ def compare(
             found = paired(values_E - np.array([full_scores[seed][metric] for seed in seeds]))
             entry |= {"difference": found.mean, "ci_low": found.low, "ci_high": found.high}
             p_values[name] = found.p
-            common = (y_N, video_N, counts_RV)
             if seeds not in full_resampled:
                 p_EN = np.array([full[seed] for seed in seeds])
-                full_resampled[seeds] = bootstrap(metric, p_EN, *common)
+                full_resampled[seeds] = bootstrap.means(metric, p_EN)
             p_EN = np.array([run[seed] for seed in seeds])
-            ends = percentile_interval(bootstrap(metric, p_EN, *common) - full_resampled[seeds])
+            ends = percentile_interval(bootstrap.means(metric, p_EN) - full_resampled[seeds])
             if ends:
                 entry["utterances_low"], entry["utterances_high"] = ends
         for name, p in holm(p_values).items():
             result[name][metric]["p"] = p
     return result
-
-
-def _scores(task: str, run: Mapping[int, Floats], y_N: Floats) -> dict[int, dict[str, float]]:
-    return {seed: score(task, p_N, y_N).values for seed, p_N in run.items()}

@@ -23,14 +23,7 @@ from dhmd.base.text import finite_number, read_csv
 from dhmd.evaluation import files
 from dhmd.evaluation.files import Identity, Predictions, parse_json
 from dhmd.evaluation.metrics import METRICS, Floats, Scores, deterioration_sign, score
-from dhmd.evaluation.statistics import (
-    bootstrap,
-    draw_videos,
-    paired,
-    percentile_interval,
-    summary,
-    video_indices,
-)
+from dhmd.evaluation.statistics import Bootstrap, paired, percentile_interval, summary
 from dhmd.vcs import METRICS_FOLDER, Revision
 
 PASS = "pass"
@@ -145,11 +138,10 @@ def _utterance_interval(
         zip(head.ids, head.labels, strict=True)
     ):
         return None
-    video_N = video_indices(base.ids)
-    counts_RV = draw_videos(int(video_N.max()) + 1, resamples)
+    bootstrap = Bootstrap(base.ids, base.labels, resamples)
     before_R, after_R = (
-        bootstrap(metric, np.array([p[seed] for seed in seeds]), base.labels, video_N, counts_RV)
-        for p in (base.by_seed(base.ids), head.by_seed(base.ids))
+        bootstrap.means(metric, np.array([p_N[seed] for seed in seeds]))
+        for p_N in (base.by_seed(base.ids), head.by_seed(base.ids))
     )
     return percentile_interval(deterioration_sign(metric) * (after_R - before_R) + 0.0)
 

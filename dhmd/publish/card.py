@@ -22,7 +22,7 @@ from dhmd.base.files import whole_folder
 from dhmd.evaluation import files
 from dhmd.evaluation.metrics import COLUMNS, score
 from dhmd.evaluation.model_outputs import OUTPUTS, read_outputs
-from dhmd.evaluation.statistics import utterance_intervals, video_indices
+from dhmd.evaluation.statistics import Bootstrap, utterance_intervals
 from dhmd.evaluation.tables import ORACLE, Table, counted, mean, trivial_title
 from dhmd.models.cards import DHMD, model_title
 from dhmd.publish.hub import CARD, PATTERNS
@@ -160,9 +160,7 @@ def _results(
         seeds=tuple(kept),
         diverged=tuple(seed for seed in seeds if seed not in kept),
         scores=files.over_seeds(scores, tuple(COLUMNS[task])),
-        intervals=utterance_intervals(
-            task, kept, labels.labels, video_indices(labels.ids), _RESAMPLES
-        ),
+        intervals=utterance_intervals(task, kept, Bootstrap(labels.ids, labels.labels, _RESAMPLES)),
         others=others | ({ORACLE: summary["oracle"]} if "oracle" in summary else {}),
     )
 

@@ -19,7 +19,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.label_sets import decode_sets, set_names
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.evaluation import files
-from dhmd.evaluation.explanations import present
+from dhmd.evaluation.explanations import CodeWords, corpus_code_words, present
 from dhmd.evaluation.files import Identity, Predictions, read_object
 from dhmd.evaluation.metrics import COLUMNS, PRIMARY
 from dhmd.evaluation.model_outputs import ModelOutputs, group, read_outputs
@@ -123,6 +123,11 @@ class ReportData:
     def present(self) -> Array:
         """`[N, M]` whether an utterance has each of the model's modalities."""
         return present(self.outputs, self.corpus)
+
+    @cached_property
+    def code_words(self) -> CodeWords:
+        """The words that activate the dictionary codes most."""
+        return corpus_code_words(self.outputs, self.corpus)
 
     @property
     def probabilities(self) -> Array | None:

@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,23 +113,15 @@ def check_lock(root: Path) -> LockState:
     if done.returncode or not done.stdout.startswith("{"):
         message = " ".join((done.stderr or done.stdout).split())
         raise DhmdError(f"dvc status failed, so {LOCK} cannot be checked: {message}")
-    # Data tracked outside dvc.yaml (by `dvc add`) has no stage to be stale.
-    found = json.loads(done.stdout)
-    status = {name: changes for name, changes in found.items() if not name.endswith(".dvc")}
     entries = lock_entries(Workspace(root))
-    absent = {
-        path
-        for changes in status.values()
-        for path, what in _changed_paths(changes)
-        if what in _ABSENT
-    }
-    excused = _ignored_by_git(root, absent)
     stale: dict[str, tuple[str, ...]] = {}
-    for stage, changes in status.items():
-        if stage not in entries:
-            stale[stage] = ("never run",)
-        elif why := tuple(_descriptions(changes, excused)):
-            stale[stage] = why
+    for stage, changes in json.loads(done.stdout).items():
+        why = [] if stage in entries else ["never run"]
+        for change in changes if stage in entries else ():
+            why += _sentences(root, change) if isinstance(change, dict) else [str(change)]
+        # Data tracked outside dvc.yaml (by `dvc add`) has no stage to be stale.
+        if why and not stage.endswith(".dvc"):
+            stale[stage] = tuple(why)
     maker = {out["path"]: stage for stage, entry in entries.items() for out in entry["outs"]}
     made = {out["path"]: out.get("md5") for entry in entries.values() for out in entry["outs"]}
     for stage, entry in entries.items():
@@ -138,36 +130,6 @@ def check_lock(root: Path) -> LockState:
             if path in made and made[path] != dependency.get("md5"):
                 difference = f"{path} is not what {maker[path]} wrote last"
                 stale[stage] = (*stale.get(stage, ()), difference)
-    return LockState(stale, _downstream(entries, maker, set(stale)))
-
-
-def _changed_paths(changes: Iterable[object]) -> Iterable[tuple[str, object]]:
-    """Yield (path, what) of entries such as {"changed deps": {path: "modified"}}."""
-    for change in changes:
-        for paths in change.values() if isinstance(change, dict) else ():
-            if isinstance(paths, dict):
-                yield from paths.items()
-
-
-def _descriptions(changes: Iterable[object], excused: set[str]) -> Iterable[str]:
-    yield from (str(change) for change in changes if not isinstance(change, dict))
-    for path, what in _changed_paths(changes):
-        if isinstance(what, dict):
-            yield from (f"{path}: {key} {state}" for key, state in what.items())
-        elif not (what in _ABSENT and path in excused):
-            yield f"{path} {what}"
-
-
-def _ignored_by_git(root: Path, paths: set[str]) -> set[str]:
-    """Return the paths that a clone need not have: Git ignores them, DVC's cache has them."""
-    if not paths:
-        return set()
-    listing = "\0".join(sorted(paths)).encode()
-    done = git(root, "check-ignore", "--stdin", "-z", stdin=listing)
-    return set(done.stdout.decode("utf-8").split("\0")) - {""}
-
-
-def _downstream(entries: Entries, maker: Mapping[str, str], stale: set[str]) -> tuple[str, ...]:
     reached = set(stale)
     while more := {
         stage
@@ -175,7 +137,18 @@ def _downstream(entries: Entries, maker: Mapping[str, str], stale: set[str]) -> 
         if stage not in reached and any(maker.get(d["path"]) in reached for d in entry["deps"])
     }:
         reached |= more
-    return tuple(stage for stage in entries if stage in reached and stage not in stale)
+    return LockState(stale, tuple(stage for stage in entries if stage in reached - set(stale)))
+
+
+def _sentences(root: Path, change: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
+    """Describe a change such as {"changed deps": {path: "modified"}}."""
+    for paths in change.values():
+        for path, what in paths.items():
+            if isinstance(what, dict):
+                yield from (f"{path}: {key} {state}" for key, state in what.items())
+            # A clone need not have what Git ignores: DVC's cache has it.
+            elif what not in _ABSENT or git(root, "check-ignore", "-q", path).returncode:
+                yield f"{path} {what}"
 
 
 def missing_in_remote(root: Path, name: str | None = None) -> list[str]:
