@@ -78,7 +78,9 @@ def check_dataset(dataset: h5py.Dataset, where: str) -> None:
         DhmdError: the message begins with `where`.
     """
     if dataset.external or dataset.is_virtual:
-        raise DhmdError(f"{where} refers to another file, which is refused: copy the values into this one")
+        raise DhmdError(
+            f"{where} refers to another file, which is refused: copy the values into this one"
+        )
     if dataset.dtype.hasobject and h5py.check_string_dtype(dataset.dtype) is None:
         raise DhmdError(f"{where} is refused: it has neither numbers nor text")
     stored = dataset.id.get_storage_size()
