@@ -90,10 +90,7 @@ def compare(
 def compare_folders(
     folders: Mapping[str, Path], corpus: Corpus, *, metric: str | None = None
 ) -> pd.DataFrame:
-    """Compare model directories by name like `compare`.
-
-    Args:
-        corpus: the aligned corpus that they were trained on, with its test labels.
+    """Compare model directories by name, like `compare`, on their corpus with its test labels.
 
     Raises:
         DhmdError: a model was trained on another corpus, or a seed diverged.

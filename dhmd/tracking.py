@@ -228,13 +228,10 @@ class _Store:
         return str(run.info.run_id)
 
     def send(self, runs: Runs, epochs: Iterable[Epoch], *, spread: bool = False) -> None:
-        """Send values of the members, and their mean for the parent.
+        """Send values of the members, and their mean (and standard deviation) for the parent.
 
-        `text/seed-1` is the part `text` of the training of the member `seed-1`.
-
-        Args:
-            epochs: final scores have the epoch 0.
-            spread: whether the parent gets standard deviations, too.
+        `text/seed-1` is the part `text` of the training of the member `seed-1`. Final scores have
+        the epoch 0.
         """
         from mlflow.entities import Metric
 

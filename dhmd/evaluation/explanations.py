@@ -52,15 +52,10 @@ CodeWords = Mapping[tuple[str, int], Sequence[Word]]
 
 
 class WordIndex:
-    """The words of some utterances.
-
-    Args:
-        words: by utterance.
-        rows: the utterances to count: those that have text.
+    """The words of the utterances `rows`, which have text.
 
     Attributes:
-        vocabulary: sorted.
-        occurs: sparse 0/1 matrix, words before utterances.
+        occurs: sparse 0/1 matrix, words of the sorted vocabulary before utterances.
     """
 
     def __init__(self, words: Sequence[Sequence[str]], rows: Array) -> None:
@@ -77,10 +72,6 @@ class WordIndex:
 
         Words are ranked by how far their mean activation lies above that of all utterances, in
         standard errors, so that a rare word must stand out more than a frequent one.
-
-        Args:
-            activation_N: the code's activation on text.
-            limit: how many words to return at most.
         """
         values = activation_N[self.rows].astype(np.float64)
         if not len(values) or not self.vocabulary or values.std() == 0:
@@ -241,12 +232,10 @@ class Explanations:
 def explain_outputs(
     outputs: ModelOutputs, corpus: Corpus, rows: Array, code_words: CodeWords
 ) -> Explanations:
-    """Explain utterances of the training data from what the train stage stored.
+    """Explain the utterances `rows` of a model's own corpus from what the train stage stored.
 
     Args:
         outputs: read with `interpretability`.
-        corpus: the model's own.
-        rows: the utterances.
         code_words: from `corpus_code_words`.
     """
     arrays = {
@@ -296,9 +285,6 @@ def words_of_codes(
 
     Args:
         codes: space -> activations `[N, M, K]`.
-        words: of the N utterances.
-        modalities: the M names.
-        present_NM: which modality an utterance has.
     """
     if "text" not in modalities:
         return {}

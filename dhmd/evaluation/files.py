@@ -231,11 +231,9 @@ def summarise(
     """Return the content of `summary.json`: all metrics over seeds.
 
     Args:
-        task: regression, classification or multilabel.
         scores: split → seed → metric → value.
         predictions: of the test split.
         truth_N: labels without noise of a generated corpus, else None.
-        class_names: () for regression.
 
     Returns:
         {"test", "valid": {metric: {mean, std}}, "n_seeds", "undefined": names of metrics that a
@@ -275,11 +273,7 @@ def summarise(
 
 
 def headline(task: str, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of `metrics.json`, which `dvc metrics show` prints.
-
-    Args:
-        task: regression or classification.
-        summary: from `summarise`.
+    """Return the content of `metrics.json`, which `dvc metrics show` prints, from the summary.
 
     Returns:
         {"test": {metric: mean, primary metric + "_std": value}, "valid": {primary metric: mean},

@@ -45,13 +45,12 @@ def evaluate_job(
 ) -> None:
     """Write `metrics/<dataset>/` (its files: see `dhmd.evaluation`).
 
+    It appears whole or not at all. All files are written in any case; without variants theirs have
+    no rows.
+
     Args:
-        settings: section `evaluate` of params.yaml.
-        aligned: the aligned features file.
         pretrained, models: directories that `pretrain` and `train` wrote.
         ablations: the directory with one subdirectory per variant; None if nothing was ablated.
-            All files are written in any case; without variants theirs have no rows.
-        output: the directory to write; it appears whole or not at all.
 
     Raises:
         DhmdError: a file is missing or damaged, outputs belong to another corpus, or a seed

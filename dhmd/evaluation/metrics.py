@@ -120,9 +120,7 @@ def binary_terms(p: NDArray[np.bool_], y: NDArray[np.bool_]) -> Floats:
 def binary_scores(metric: str, sums: Floats) -> Floats:
     """Compute a multi-label metric of each class; NaN where it is undefined.
 
-    Args:
-        metric: its name.
-        sums: `[…, 4]`, numbers of true positives, predictions, labels and utterances.
+    `sums` `[…, 4]` are the numbers of true positives, predictions, labels and utterances.
     """
     tp, predicted, positive, n = np.moveaxis(sums, -1, 0)
     tn, negative = n - predicted - positive + tp, n - positive

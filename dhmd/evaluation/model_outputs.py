@@ -84,11 +84,7 @@ class ModelOutputs:
 
 
 def read_outputs(folder: Path, *, interpretability: bool = False) -> ModelOutputs:
-    """Read the predictions in a model directory.
-
-    Args:
-        folder: the model directory.
-        interpretability: whether to read edges, codes and dictionary statistics as well.
+    """Read the predictions in a model directory; also edges, codes and statistics if asked.
 
     Raises:
         DhmdError: the file is missing, cannot be read or has another layout.

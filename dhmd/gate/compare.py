@@ -166,9 +166,8 @@ def load_evaluated(revision: Revision, dataset: str) -> Evaluated:
 def read_prediction_file(path: Path, known: Evaluated) -> Evaluated:
     """Read a CSV with the columns id, seed and prediction: results of any code on the same data.
 
-    Args:
-        path: further columns are ignored. A prediction is a number, or a class index.
-        known: a result on the dataset, for its test utterances and labels.
+    A prediction is a number, or a class index. `known` is a result on the dataset, for its test
+    utterances and labels.
 
     Raises:
         NotComparableError: unreadable, or not every seed has exactly the test utterances.

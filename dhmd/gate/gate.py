@@ -114,7 +114,6 @@ def run_gate(
     """Compare the revision or DVC experiment `head` with `base`.
 
     Args:
-        root: the repository.
         base: by default the merge base of the head with the main branch. Its margins are used.
         head: by default the workspace. Its committed entries of gate.accept count.
         dataset: the dataset of `base` or `head` if one of them is a CSV file of predictions; the

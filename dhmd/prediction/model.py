@@ -341,11 +341,7 @@ class Model:
         return learner, members
 
     def _encoder(self, origin: Origin) -> WordEncoder | None:
-        """Return the word encoder of the training data, if the model reads its vectors.
-
-        Raises:
-            DhmdError: it is not available.
-        """
+        """Return the word encoder of the training data, if the model reads its vectors."""
         if origin.encoder is None or "text" not in self.description.inputs:
             return None
         if origin.encoder.trained:
@@ -375,9 +371,6 @@ def _converged(model: Path, seeds: tuple[int, ...], values_SNO: Array) -> tuple[
 
     A seed diverged if the training history (which may be missing) marks it, or if its predictions
     are not finite.
-
-    Raises:
-        DhmdError: every seed diverged.
     """
     history = model / HISTORY
     rows = read_rows(history, ("seed", "name")) if history.is_file() else []

@@ -64,10 +64,7 @@ def read_sequences(
     Args:
         folder: the directory of the files; None if there are only words.
         segments: a file for `read_segments`, or the segments; None divides videos at pauses.
-        origin: what the model's training data was aligned from.
-        dataset: its name.
-        alignment: how it was aligned.
-        features: the features that the model reads.
+        origin: what the model's training data, the `dataset`, was aligned from.
         encoder: the word encoder that it was aligned with, if any.
         words: the `.csd` file of the words; None if the directory has it.
 
@@ -151,9 +148,6 @@ def find_files(
     folder: Path | None, origin: Origin, modalities: Sequence[str], words: Path | None = None
 ) -> InputFiles:
     """Find the file of the words and of each modality, by sequence name or by name at the source.
-
-    Args:
-        words: the file of the words, if it is another one.
 
     Raises:
         DhmdError: the directory is missing, has no words or no modality, or one sequence twice.
@@ -321,11 +315,7 @@ def _check(
 
 
 def _check_extractor(path: Path, found: object, origin: Origin, sequence: str) -> None:
-    """Refuse features that were made otherwise than those of the training data.
-
-    Raises:
-        DhmdError: the extractors or their settings differ.
-    """
+    """Refuse features that were made otherwise than those of the training data."""
     expected = origin.extractors.get(sequence)
     if expected is None and found is not None:
         raise DhmdError(

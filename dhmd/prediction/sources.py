@@ -38,12 +38,7 @@ def read_source(
     origin: Origin,
     encoder: WordEncoder | None,
 ) -> Utterances:
-    """Read what a user wants to predict, prepared like the model's training data.
-
-    Args:
-        source: see `Model.predict`.
-        segments: a file for `read_segments`.
-        encoder: the word encoder of the training data, if the model reads its vectors.
+    """Read what a user wants to predict (see `Model.predict`) like the model's training data.
 
     Raises:
         DhmdError: bad input, or input that the model was not trained on.

@@ -84,10 +84,8 @@ def export(model: Path, out: Path, *, root: Path | None = None, license_: str = 
 def _model_card(model: Path, description: Description, *, root: Path | None, license_: str) -> str:
     """Describe a model: task, data and terms, scores, use, limits and citation.
 
-    Args:
-        root: the repository that has `recipes/<dataset>.yaml` and `metrics/<dataset>/`; the card
-            leaves out what is not there. Scores are computed for the predictions of this model, on
-            the labels of the evaluation of the same corpus and fold.
+    The card leaves out what the repository `root` does not have. Scores are computed for the
+    predictions of this model, on the labels of the evaluation of the same corpus and fold.
     """
     recipe = _recipe(root, description.dataset)
     generated = recipe is not None and recipe.format == "generated"

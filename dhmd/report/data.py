@@ -184,10 +184,7 @@ class ReportData:
     def note(self, *, split: str = "test", count: int | None = None, seeds: int | None = -1) -> str:
         """Name the dataset, the split and the numbers of utterances and seeds behind a figure.
 
-        Args:
-            split: the split that is shown.
-            count: its utterances; by default those of the test split.
-            seeds: None where seeds have no meaning, 1 where the figure shows the first one alone.
+        `seeds` is None where seeds have no meaning, 1 where the figure shows the first one alone.
         """
         count = len(self.rows) if count is None else count
         text = f"{self.name} · {split}, n = {count:,} utterances"
@@ -200,10 +197,6 @@ class ReportData:
 
 def read_report_data(aligned: Path, pretrained: Path, models: Path, metrics: Path) -> ReportData:
     """Read everything that the report of one dataset needs.
-
-    Args:
-        aligned: the aligned features file.
-        pretrained, models, metrics: folders that `pretrain`, `train` and `evaluate` wrote.
 
     Raises:
         DhmdError: a file is missing or damaged, or the files are not of the same corpus.

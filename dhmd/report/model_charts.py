@@ -258,12 +258,9 @@ def _clouds(
 
 
 def principal_plane(points: Array) -> tuple[Array, Array]:
-    """Project points `[P, D]` onto their two principal components.
+    """Project points `[P, D]` to `[P, 2]`, and return each component's share of the variance.
 
     Signs are fixed by the largest loading of each component, so that seeds look alike.
-
-    Returns:
-        Points `[P, 2]`, and each component's share of the variance `[2]`.
     """
     centred = points.astype(np.float64) - points.mean(0, dtype=np.float64)
     _, vectors = np.linalg.eigh(centred.T @ centred)

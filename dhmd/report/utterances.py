@@ -33,11 +33,9 @@ def view(
     """Describe utterances for utterances.js, as JSON values.
 
     Args:
-        found: what the model computed for them.
         low, high: the range of the labels.
         intervals_N2: start and end in seconds, if they are known.
         labels_N: labels (as numbers, see dhmd/base/label_sets.py), if known.
-        splits_N: of each utterance, in the report.
 
     Returns:
         Facts about all utterances, and `items`, one per utterance: id, video, words, time, `shown`

@@ -180,10 +180,6 @@ def cached_files(root: Path, output: Path) -> dict[str, Path]:
     DVC removes an output before its stage runs. Compare the files with a known hash before use.
     Files that are not found or not stored in the format of DVC 3 are omitted.
 
-    Args:
-        root: folder of dvc.lock.
-        output: path of the folder, relative to `root`.
-
     Returns:
         File name -> path in the cache.
     """
@@ -238,11 +234,7 @@ def _file_md5(path: Path) -> str:
 
 
 def check_output_folders(root: Path) -> None:
-    """Check that no output folder is a symbolic link, which DVC refuses after the stage has run.
-
-    Raises:
-        DhmdError: naming the folder and how to use another disk.
-    """
+    """Refuse an output folder that is a symbolic link, which DVC refuses after the stage ran."""
     for name in OUTPUT_FOLDERS:
         folder = root / name
         if folder.is_symlink():
