@@ -18,24 +18,10 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from dhmd.base.label_sets import decode_sets
-from dhmd.evaluation.metrics import (
-    METRICS,
-    Floats,
-    Ints,
-    binary_scores,
-    binary_terms,
-    round_to_class,
-    score,
-)
+from dhmd.evaluation.metrics import METRICS, Floats, Ints, from_sums, score, sum_terms
 
 CONFIDENCE = 0.95
 BOOTSTRAP_SEED = 20260204
-_CLASS_LIMIT = {"acc7": 3, "acc5": 2, "acc3": 1}
-# Metrics that are computed from a confusion matrix [predicted, true].
-_FROM_CONFUSION = frozenset(
-    {"precision", "recall", "f1", "f1_has0", "f1_non0", "unweighted_accuracy"}
-)
 
 
 def summary(values_E: Floats) -> dict[str, float]:
@@ -129,12 +115,12 @@ class Bootstrap:
 
     def means(self, metric: str, p_EN: Floats) -> Floats:
         """Compute the metric's mean over seeds in each resample [R]; NaN where undefined."""
-        terms_ENQ = _terms(metric, p_EN, np.broadcast_to(self.y_N, p_EN.shape))
+        terms_ENQ = sum_terms(metric, p_EN, np.broadcast_to(self.y_N, p_EN.shape))
         sums_VEQ = np.zeros((self.counts_RV.shape[1], len(p_EN), terms_ENQ.shape[2]))
         np.add.at(sums_VEQ, self.video_N, terms_ENQ.transpose(1, 0, 2))
         sums_REQ = np.tensordot(self.counts_RV, sums_VEQ, axes=1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            values_R: Floats = _from_sums(metric, sums_REQ).mean(1)
+            values_R: Floats = from_sums(metric, sums_REQ).mean(1)
         return values_R
 
 
@@ -146,79 +132,6 @@ def percentile_interval(values_R: Floats) -> tuple[float, float] | None:
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
-
-
-def _terms(metric: str, p_EN: Floats, y_EN: Floats) -> Floats:
-    """Return what each utterance adds to the sums [E, N, Q]."""
-    ones = np.ones(p_EN.shape)
-    if metric == "mae":
-        return np.stack([np.abs(p_EN - y_EN), ones], axis=2)
-    if metric == "corr":
-        # Centre and scale first: raw sums of squares lose digits to the mean.
-        a, b = _standardised(p_EN), _standardised(y_EN)
-        return np.stack([ones, a, b, a * a, b * b, a * b], axis=2)
-    if metric in METRICS["multilabel"]:
-        terms = binary_terms(decode_sets(p_EN), decode_sets(y_EN))
-        return terms.reshape(*p_EN.shape, -1)
-    if metric in _CLASS_LIMIT:
-        limit = _CLASS_LIMIT[metric]
-        correct = round_to_class(p_EN, limit) == round_to_class(y_EN, limit)
-        return np.stack([correct, ones], axis=2).astype(np.float64)
-    kept = ones
-    if metric.endswith("_has0"):
-        p_EN, y_EN = (p_EN >= 0).astype(np.float64), (y_EN >= 0).astype(np.float64)
-    elif metric.endswith("_non0"):
-        kept = (y_EN != 0).astype(np.float64)
-        p_EN, y_EN = (p_EN > 0).astype(np.float64), (y_EN > 0).astype(np.float64)
-    if metric not in _FROM_CONFUSION:
-        return np.stack([(p_EN == y_EN) * kept, kept], axis=2)
-    classes = np.unique(np.concatenate([p_EN.ravel(), y_EN.ravel()]))
-    cells = (p_EN[..., None, None] == classes[:, None]) & (y_EN[..., None, None] == classes)
-    confusion: Floats = cells.reshape(*p_EN.shape, -1) * kept[..., None]
-    return confusion
-
-
-def _standardised(values_EN: Floats) -> Floats:
-    centred = values_EN - values_EN.mean(1, keepdims=True)
-    scale = np.abs(centred).max(1, keepdims=True)
-    result: Floats = centred / np.where(scale > 0, scale, 1.0)
-    return result
-
-
-def _from_sums(metric: str, sums: Floats) -> Floats:
-    """Compute the metric [R, E] from sums [R, E, Q]."""
-    if metric == "corr":
-        n, a, b, aa, bb, ab = np.moveaxis(sums, -1, 0)
-        covariance = ab - a * b / n
-        variances = np.stack([aa - a * a / n, bb - b * b / n])
-        # The terms are at most 1, so a smaller value is rounding: a constant resample.
-        variances[variances < 1e-12 * n] = np.nan
-        correlation: Floats = covariance / np.sqrt(variances.prod(0))
-        return np.clip(correlation, -1.0, 1.0)
-    if metric in METRICS["multilabel"]:
-        values = binary_scores(metric, sums.reshape(*sums.shape[:-1], -1, 4))
-        defined = np.isfinite(values)
-        scores: Floats = np.where(defined, values, 0).sum(-1) / defined.sum(-1)
-        return scores
-    if metric not in _FROM_CONFUSION:
-        ratio: Floats = sums[..., 0] / sums[..., 1]
-        return ratio
-    classes = round(sums.shape[-1] ** 0.5)
-    confusion = sums.reshape(*sums.shape[:-1], classes, classes)
-    correct = np.diagonal(confusion, axis1=-2, axis2=-1)
-    predicted, support = confusion.sum(-1), confusion.sum(-2)
-    weight = support / support.sum(-1, keepdims=True)
-    if metric == "precision":
-        per_class = correct / np.maximum(predicted, 1)
-    elif metric == "recall":
-        per_class = correct / np.maximum(support, 1)
-    elif metric == "unweighted_accuracy":
-        per_class = correct / np.maximum(support, 1)
-        weight = (support > 0) / (support > 0).sum(-1, keepdims=True)
-    else:
-        per_class = 2 * correct / np.maximum(predicted + support, 1)
-    total: Floats = (weight * per_class).sum(-1)
-    return total
 
 
 def utterance_intervals(
