@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.label_sets import decode_sets
+from dhmd.base.label_sets import decode_sets, members
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -167,11 +167,7 @@ def class_scores(
 
     `f1` is that of presence; values that are undefined are left out.
     """
-    if task == "multilabel":
-        members_p, members_y = decode_sets(p), decode_sets(y)
-    else:
-        members_p, members_y = (v[:, None] == np.arange(len(class_names)) for v in (p, y))
-    sums = binary_terms(members_p, members_y).sum(0)
+    sums = binary_terms(*(members(task, values, len(class_names)) for values in (p, y))).sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         found = {name: binary_scores(metric, sums) for name, metric in CLASS_METRICS.items()}
     return {

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.label_sets import decode_sets, set_names
+from dhmd.base.label_sets import members, set_names
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.evaluation import files
 from dhmd.evaluation.explanations import CodeWords, corpus_code_words, present
@@ -156,13 +156,10 @@ class ReportData:
 
         Those of regression are rounded half to even.
         """
-        if self.task == "multilabel":
-            return decode_sets(values)
-        index = values
         if self.task == "regression":
             first, last = self.class_range[0], self.class_range[-1]
-            index = np.round(np.clip(values, first, last)) - first
-        return np.asarray(index[..., None] == np.arange(len(self.classes)))
+            values = np.round(np.clip(values, first, last)) - first
+        return members(self.task, values, len(self.classes))
 
     def names_of(self, values: Array) -> list[str]:
         """Return the names of labels or predictions `[T]` of classes."""
