@@ -310,11 +310,7 @@ def recipe_names(root: Path) -> tuple[str, ...]:
 
 
 def recipe_path(name: str, root: Path) -> Path:
-    """Return the file of the recipe `name` below `root`.
-
-    Raises:
-        DhmdError: no such recipe; the sentence names the nearest one.
-    """
+    """Return the file of the recipe `name` below `root`."""
     if not _DATASET_NAME.fullmatch(name):
         raise DhmdError(
             f"{name!r} is not a valid name of a dataset: use letters, digits, '_' and '-' (its "
@@ -330,21 +326,13 @@ def recipe_path(name: str, root: Path) -> Path:
 
 
 def load_recipe(name: str, root: Path) -> Recipe:
-    """Read recipes/<name>.yaml below `root`.
-
-    Raises:
-        DhmdError: no such recipe, an unknown key, a wrong value, a role without its sequence.
-    """
+    """Read recipes/<name>.yaml below `root`."""
     path = recipe_path(name, root)
     return parse_recipe(name, load_yaml(path, f"{RECIPES_FOLDER}/{name}.yaml"))
 
 
 def parse_recipe(name: str, mapping: object) -> Recipe:
-    """Build the recipe `name` from the content of its file.
-
-    Raises:
-        DhmdError: an unknown key, a wrong value, a role without its sequence.
-    """
+    """Build the recipe `name` from the content of its file."""
     read = load_section(RecipeFile, mapping, source=f"{RECIPES_FOLDER}/{name}.yaml")
     return Recipe(name=name, **vars(read))
 

@@ -56,9 +56,6 @@ def reading(path: Path, damaged: str) -> Iterator[h5py.File]:
     Args:
         path: the file.
         damaged: the message when anything fails inside the block, followed by the reason.
-
-    Raises:
-        DhmdError: as `open_hdf5` and `check_group`, or `damaged`.
     """
     with open_hdf5(path) as file:
         try:
@@ -73,9 +70,6 @@ def check_dataset(dataset: h5py.Dataset, where: str) -> None:
 
     HDF5 can take a dataset's values from any other file of the machine, and lets a file of a few
     kilobytes declare terabytes. Object references are refused too.
-
-    Raises:
-        DhmdError: the message begins with `where`.
     """
     if dataset.external or dataset.is_virtual:
         raise DhmdError(
@@ -92,11 +86,7 @@ def check_dataset(dataset: h5py.Dataset, where: str) -> None:
 
 
 def own_item(group: h5py.Group, name: str, where: str) -> Any:
-    """Return the item under a name, or None.
-
-    Raises:
-        DhmdError: the item is a soft or external link, which may lead out of the file.
-    """
+    """Return the item under a name, or None."""
     link = group.get(name, getlink=True)
     if link is not None and not isinstance(link, h5py.HardLink):
         raise DhmdError(f"{where}: {name!r} is a link to another place, which is refused")
@@ -104,11 +94,7 @@ def own_item(group: h5py.Group, name: str, where: str) -> Any:
 
 
 def check_group(group: h5py.Group, where: str) -> None:
-    """Apply `check_dataset` and `own_item` to everything below a group.
-
-    Raises:
-        DhmdError: the message begins with `where`.
-    """
+    """Apply `check_dataset` and `own_item` to everything below a group."""
     # Both functions visit each object once, and follow neither soft nor external links. h5py
     # expects a visitor to return a value instead of raising.
     link = group.visititems_links(
@@ -186,9 +172,6 @@ def writing(temporary: Path, target: Path) -> Iterator[tuple[h5py.File, Callable
     Yields:
         The file, and a function that raises as soon as a write has failed: long writers call it
         now and then to stop early.
-
-    Raises:
-        DhmdError: the disk is full or the directory cannot be written.
     """
     try:
         sink = _Sink(temporary)

@@ -51,11 +51,7 @@ def parse_csv(text: str, source: str, columns: Sequence[str] = ()) -> dict[int, 
 
 
 def finite_number(cell: str, where: str) -> float:
-    """Parse a number.
-
-    Raises:
-        DhmdError: the cell is no finite number.
-    """
+    """Parse a number."""
     try:
         value = float(cell)
     except ValueError:

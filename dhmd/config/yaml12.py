@@ -94,11 +94,7 @@ def parse_yaml(text: str, source: str) -> object:
 
 
 def load_yaml(path: Path, source: str | None = None) -> object:
-    """Parse the one document in the file at `path`, called `source` in messages.
-
-    Raises:
-        DhmdError: no such file, not UTF-8, not YAML.
-    """
+    """Parse the one document in the file at `path`, called `source` in messages."""
     name = source or str(path)
     try:
         text = path.read_text(encoding="utf-8")

@@ -82,11 +82,7 @@ def dataset_names(metrics: Path) -> list[str]:
 
 
 def dataset_tables(folder: Path) -> list[Table]:
-    """Return the tables of one dataset: results, ablations, missing modalities (full, by model).
-
-    Raises:
-        DhmdError: a file is missing, cannot be read or has unexpected content.
-    """
+    """Return the tables of one dataset: results, ablations, missing modalities (full, by model)."""
     with files.expect_current_files(folder):
         identity = files.read_identity(folder)
         name, task = identity.dataset, identity.task

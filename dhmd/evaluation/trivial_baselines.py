@@ -130,9 +130,6 @@ def ridge(
 
     Classes are regressed as one target each, and the largest is predicted, or in a multi-label task
     those above ½. Ties go to the larger penalty.
-
-    Raises:
-        DhmdError: `alphas` is empty.
     """
     train, valid = split["train"], split["valid"]
     targets_NC = y_N[:, None]

@@ -247,11 +247,7 @@ def _load(revision: Revision, dataset: str, folder: str) -> Evaluated:
 
 
 def _check_equal(written: object, computed: object, where: str) -> None:
-    """Compare two nested values up to the tolerance.
-
-    Raises:
-        DhmdError: the first place where they differ.
-    """
+    """Compare two nested values up to the tolerance."""
     if isinstance(computed, Mapping) and isinstance(written, Mapping):
         for key in [*computed, *(key for key in written if key not in computed)]:
             _check_equal(written.get(key), computed.get(key), f"{where} {key}")

@@ -67,9 +67,6 @@ def read_sequences(
         origin: what the model's training data, the `dataset`, was aligned from.
         encoder: the word encoder that it was aligned with, if any.
         words: the `.csd` file of the words; None if the directory has it.
-
-    Raises:
-        DhmdError: bad input, or no segment is left.
     """
     files = find_files(folder, origin, list(features), words)
     plan = origin.plan(dataset, alignment, list(features))
@@ -147,11 +144,7 @@ class InputFiles:
 def find_files(
     folder: Path | None, origin: Origin, modalities: Sequence[str], words: Path | None = None
 ) -> InputFiles:
-    """Find the file of the words and of each modality, by sequence name or by name at the source.
-
-    Raises:
-        DhmdError: the directory is missing, has no words or no modality, or one sequence twice.
-    """
+    """Find the file of the words and of each modality, by sequence name or by name at the source."""
     reference = str(origin.reference)
     unknown = [name for name in modalities if name not in origin.modalities]
     if unknown:
@@ -203,11 +196,7 @@ def _file_names(sequence: str, origin: Origin) -> list[str]:
 
 
 def read_segments(path: Path) -> Segments:
-    """Read segments from CSV with the columns video, start and end, or from the rows of a `.csd`.
-
-    Raises:
-        DhmdError: the file is missing or a row is invalid; the message names it.
-    """
+    """Read segments from CSV with the columns video, start and end, or from the rows of a `.csd`."""
     if not path.is_file():
         raise DhmdError(f"{path} is no file: --segments must name a CSV or a .csd file")
     if path.suffix.lower() == ".csd":
@@ -239,9 +228,6 @@ def pause_segments(sequences: Sequences, reference: str, names: list[str], most:
     A segment of more than `most` words is divided again at its longest pause. A video without words
     is one segment, from its first to its last row in the sequences `names`; one without rows has a
     segment of no length, which is empty like any other.
-
-    Raises:
-        DhmdError: a damaged entry.
     """
     found = {}
     for video in sorted({*sequences.shared, *sequences.not_shared}):

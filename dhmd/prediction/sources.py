@@ -38,11 +38,7 @@ def read_source(
     origin: Origin,
     encoder: WordEncoder | None,
 ) -> Utterances:
-    """Read what a user wants to predict (see `Model.predict`) like the model's training data.
-
-    Raises:
-        DhmdError: bad input, or input that the model was not trained on.
-    """
+    """Read what a user wants to predict (see `Model.predict`) like the model's training data."""
     align = partial(
         read_sequences,
         origin=origin,
@@ -92,9 +88,6 @@ def transcripts_of(table: pd.DataFrame) -> dict[str, Transcript]:
 
     A table with the column `text` has an utterance per row; `start` and `end` may be absent. A
     table with the columns `word`, `start` and `end` has a word per row.
-
-    Raises:
-        DhmdError: columns are missing, or a time is invalid.
     """
     if table.empty or not {"text", "word"} & set(table.columns):
         columns = ", ".join(map(str, table.columns)) or "none"

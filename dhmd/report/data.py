@@ -193,11 +193,7 @@ class ReportData:
 
 
 def read_report_data(aligned: Path, pretrained: Path, models: Path, metrics: Path) -> ReportData:
-    """Read everything that the report of one dataset needs.
-
-    Raises:
-        DhmdError: a file is missing or damaged, or the files are not of the same corpus.
-    """
+    """Read everything that the report of one dataset needs."""
     with files.expect_current_files(metrics):
         identity = files.read_identity(metrics)
         corpus = read_corpus(aligned, fold=identity.fold)

@@ -29,9 +29,6 @@ def report_job(aligned: Path, pretrained: Path, models: Path, metrics: Path, out
 
     It appears whole or not at all, with the same bytes for the same input: the aligned features
     file and the folders that `pretrain`, `train` and `evaluate` wrote.
-
-    Raises:
-        DhmdError: a file is missing or damaged, or the files are not of the same corpus.
     """
     data = read_report_data(aligned, pretrained, models, metrics)
     report = build_report(data)

@@ -71,11 +71,7 @@ def reported_datasets(root: Path) -> list[str]:
 
 
 def build_site(root: Path, names: Sequence[str]) -> tuple[str, list[str]]:
-    """Render the reports of several datasets as one page; also return warnings for the terminal.
-
-    Raises:
-        DhmdError: a report, metrics.json or dvc.lock cannot be read.
-    """
+    """Render the reports of several datasets as one page; also return warnings for the terminal."""
     records, warnings = read_records(root)
     locked = locked_outputs(Workspace(root))
     entries = [_entry(root, name, _provenance(name, records, locked)) for name in names]

@@ -62,11 +62,7 @@ class Workspace:
     label: str = "the workspace"
 
     def read(self, path: str) -> str | None:
-        """Return a file's text; None if there is no such file.
-
-        Raises:
-            DhmdError: it cannot be read as UTF-8.
-        """
+        """Return a file's text; None if there is no such file."""
         file = self.root / path
         if not file.is_file():
             return None

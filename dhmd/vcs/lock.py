@@ -33,11 +33,7 @@ _ABSENT = ("deleted", "not in cache")  # how `dvc status` describes a file that 
 
 @contextmanager
 def repository(root: Path, failure: str) -> Iterator[Any]:
-    """Open DVC's repository; `failure` is the beginning of an error's message.
-
-    Raises:
-        DhmdError: DVC is absent or fails.
-    """
+    """Open DVC's repository; `failure` is the beginning of an error's message."""
     try:
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
@@ -80,11 +76,7 @@ def lock_entries(revision: Revision) -> Entries:
 
 
 def locked_outputs(revision: Revision) -> dict[str, dict[str, str]]:
-    """Return stage -> output path -> md5 as dvc.lock has them.
-
-    Raises:
-        DhmdError: dvc.lock is not what DVC writes.
-    """
+    """Return stage -> output path -> md5 as dvc.lock has them."""
     return {
         stage: {out["path"]: str(out.get("md5", "")) for out in entry["outs"]}
         for stage, entry in lock_entries(revision).items()
@@ -104,9 +96,6 @@ def check_lock(root: Path) -> LockState:
 
     `dvc status` reports a stage as stale if its data is absent. Here an absent file counts only if
     Git tracks it. Whether a stage ran on the last version of its input is read from dvc.lock.
-
-    Raises:
-        DhmdError: no DVC, or a dvc.yaml or dvc.lock that it cannot read.
     """
     command = [sys.executable, "-m", "dvc", "status", "--json"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
