@@ -144,7 +144,7 @@ class InputFiles:
 def find_files(
     folder: Path | None, origin: Origin, modalities: Sequence[str], words: Path | None = None
 ) -> InputFiles:
-    """Find the file of the words and of each modality, by sequence name or by name at the source."""
+    """Find the files of words and modalities, by sequence name or by name at the source."""
     reference = str(origin.reference)
     unknown = [name for name in modalities if name not in origin.modalities]
     if unknown:
@@ -196,7 +196,7 @@ def _file_names(sequence: str, origin: Origin) -> list[str]:
 
 
 def read_segments(path: Path) -> Segments:
-    """Read segments from CSV with the columns video, start and end, or from the rows of a `.csd`."""
+    """Read segments: CSV with the columns video, start and end, or the rows of a `.csd` file."""
     if not path.is_file():
         raise DhmdError(f"{path} is no file: --segments must name a CSV or a .csd file")
     if path.suffix.lower() == ".csd":

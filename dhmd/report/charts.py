@@ -15,9 +15,9 @@ from matplotlib.ticker import MaxNLocator
 
 from dhmd.data.aligned.corpus import SPLITS
 from dhmd.evaluation.metrics import COLUMNS, deterioration_sign
-from dhmd.evaluation.tables import counted
+from dhmd.evaluation.tables import MODEL, counted
 from dhmd.report import style
-from dhmd.report.data import MODEL, SECONDARY, Array, ReportData
+from dhmd.report.data import SECONDARY, Array, ReportData
 
 _LOSSES: Final = {
     "total": "total loss",

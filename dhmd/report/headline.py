@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from dhmd.data.aligned.corpus import SPLITS
-from dhmd.evaluation.metrics import Floats, deterioration_sign
-from dhmd.evaluation.statistics import summary
-from dhmd.evaluation.tables import constant_title, counted, mean
+from dhmd.evaluation.metrics import deterioration_sign
+from dhmd.evaluation.tables import MODEL, constant_title, counted, mean, over_seeds
 from dhmd.report.charts import p_value
-from dhmd.report.data import MODEL, SECONDARY, ReportData
+from dhmd.report.data import SECONDARY, ReportData
 from dhmd.report.page import table
 
 # Results that others published; see `published`.
@@ -36,17 +34,11 @@ def best_baseline(data: ReportData) -> Baseline | None:
     """Return the best of the trivial baselines, single modalities and models of other papers."""
     sign = deterioration_sign(data.primary)
     found = [
-        Baseline(title, str(scores["name"].iloc[0]), mean_std(scores[data.primary]))
+        Baseline(title, str(scores["name"].iloc[0]), over_seeds(scores[data.primary]))
         for _, title, scores in data.models("trivial", "alone", "baseline")
-        if scores[data.primary].notna().any()
+        if scores[data.primary].notna().all()
     ]
     return min(found, key=lambda baseline: sign * baseline.score["mean"], default=None)
-
-
-def mean_std(values: pd.Series[float]) -> dict[str, float]:
-    """Return mean and, of several seeds, std; {} without any."""
-    known: Floats = np.asarray(values.dropna(), dtype=np.float64)
-    return summary(known) if len(known) else {}
 
 
 def headline(data: ReportData) -> str:
@@ -102,7 +94,7 @@ def tiles(data: ReportData) -> list[dict[str, Any]]:
         found.append((mean(best.score), f"best baseline: {best.title}, {names[metric]}"))
     found += [
         (
-            mean(mean_std(scores[metric])),
+            mean(over_seeds(scores[metric])),
             f"{'oracle' if kind == 'oracle' else title}, {names[metric]}",
         )
         for kind, title, scores in data.models("trivial", "oracle")
