@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.job import evaluate_job
 from dhmd.report.job import report_job
-from tests.evaluation.fakes import SIZES, write_corpus, write_outputs
+from tests.evaluation.fakes import SIZES, SPACES, write_corpus, write_outputs
 
 __all__ = ["SIZES", "Kind", "Places", "make"]
 
@@ -94,7 +96,13 @@ def make(root: Path, kind: Kind) -> Places:
         },
     )
     more = {"seeds": kind.seeds, "spaces": kind.spaces, "missing": len(kind.modalities) > 1}
-    write_outputs(places.models, places.cache, error=0.4, whole=True, **more)
+    # Sparse codes of any words; one code is dead.
+    shape = (2, sum(SIZES.values()), len(kind.modalities), 8)
+    codes = np.random.default_rng(kind.draw).uniform(size=shape) ** 4 * (np.arange(8) < 7)
+    codes /= codes.sum(-1, keepdims=True)
+    change = {f"codes/{s}": a.astype(np.float32) for s, a in zip(SPACES, codes, strict=True)}
+    own = more | {"change": change if kind.spaces else {}}
+    write_outputs(places.models, places.cache, error=0.4, whole=True, **own)
     write_outputs(places.pretrained, places.cache, error=1.2, unimodal=True, **more)
     for index, variant in enumerate(kind.variants):
         folder = places.ablations / variant
