@@ -33,12 +33,14 @@ from tests.training.learners import Watcher
 
 pytestmark = pytest.mark.timeout(900)
 EPOCHS = 40
+# A shell starts its background commands with SIGINT ignored, and they pass that on.
 DRIVER = """
-import json, logging, sys
+import json, logging, signal, sys
 from pathlib import Path
 from dhmd.training.configuration import Configuration
 from dhmd.training.jobs import train_job
 from dhmd.training.observer import SilentObserver
+signal.signal(signal.SIGINT, signal.default_int_handler)
 logging.basicConfig(level=logging.INFO)
 configuration, aligned, pretrained, folder = sys.argv[1:]
 train_job(Configuration.from_json(json.loads(configuration), "here"), Path(aligned),
