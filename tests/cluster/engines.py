@@ -121,6 +121,9 @@ class Ray(Engine):
         self.node = self.cluster.add_node(num_cpus=1)
         self.compute["ray"] = {"address": self.cluster.address}
 
+    def jobs(self) -> list[str]:
+        return [str(pid) for pid in processes("ray::start")]  # a worker's name while it runs a task
+
     def kill_node(self, folder: Path) -> None:
         self.cluster.remove_node(self.node, allow_graceful=False)
         self.node = self.cluster.add_node(num_cpus=1)
