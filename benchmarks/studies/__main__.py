@@ -67,6 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument(
         "--candidate", help="settings for every model (default: what selection chose, else recipe)"
     )
+    models.add_argument(
+        "--name",
+        default="",
+        help="write models-DATASET-NAME.json, another table: more seeds of some models, say",
+    )
     curves = studies.add_parser(
         "learning_curves", help="every model's error by the number of training utterances"
     )
@@ -213,7 +218,8 @@ def _models(arguments: argparse.Namespace) -> None:
     stored = sorted((root / "metrics" / "studies").glob("models-*.json"))
     found = {path.stem: read_object(path) for path in stored}
     if arguments.dataset is not None:
-        found[f"models-{arguments.dataset}"] = compare_models(
+        study = f"models-{arguments.dataset}{arguments.name and f'-{arguments.name}'}"
+        found[study] = compare_models(
             root,
             arguments.dataset,
             seeds=tuple(arguments.seeds),

@@ -54,11 +54,14 @@ class Configuration:
     def as_json(self) -> dict[str, Any]:
         """Return plain values, with the keys of params.yaml.
 
-        Of the options of other models there are only the model's own.
+        Of the options of other models there are only the model's own, and `model.recurrent` is
+        left out where no modality is: adding the key kept the hashes of trainings without it.
         """
         value: dict[str, Any] = as_json(self)
         options = value["model"]["options"]
         value["model"]["options"] = {k: v for k, v in options.items() if k == self.architecture}
+        if not any(self.model.recurrent.values()):
+            del value["model"]["recurrent"]
         return value
 
     @staticmethod
@@ -96,6 +99,7 @@ class Configuration:
             width=self.model.width,
             heads=self.model.heads,
             kernels=self.model.kernels,
+            recurrent=self.model.recurrent,
             dropout=dropout,
         )
         train = replace(

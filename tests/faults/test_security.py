@@ -158,7 +158,7 @@ def test_a_recipes_path_cannot_leave_its_place(
     target.write_text(json.dumps(value), encoding="utf-8")
     with pytest.raises(DhmdError):
         wanted_files(load_recipe("mosi", tmp_path))
-    with pytest.raises(DhmdError, match="is no name"):
+    with pytest.raises(DhmdError, match="is not a valid name"):
         load_recipe(path, tmp_path)
 
 

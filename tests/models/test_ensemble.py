@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import Corpus
 from dhmd.models.batch import Batch
+from dhmd.models.ensemble import Ensemble
+from dhmd.models.members import Members
+from dhmd.models.stacked.encoders import modality_encoders
+from dhmd.models.task import Task
 from dhmd.training.outputs import collect, missing_modalities
 from tests.models import ordinary
 from tests.models.compare import assert_close
 from tests.models.ordinary import ensemble, trainer_of
+from tests.models.stacked.settings import CPU, MODEL
 from tests.training.corpora import tiny_corpus
 from tests.training.learners import Watcher
 
@@ -144,9 +151,27 @@ def test_pretrained_encoders_are_loaded_into_modality_encoders(corpus: Corpus) -
         for r, o, i, k in ((0, 0, 0, 0), (1, 3, 2, 1), (1, 7, 1, kernel - 1)):
             stacked = encoders[name]["convolution.weight_EIX"]
             assert weight[r, o, i, k] == stacked[r, i, k * outputs + o]
-    encoders["text"]["convolution.weight_EIX"] = torch.zeros(2, 1, 1)
+    encoders["text"]["convolution.weight_EIX"] = torch.zeros(2, 1, 8)
     with pytest.raises(ValueError, match="the encoder of text has another shape"):
         learner.load_encoders(encoders)
+
+
+def test_a_pretrained_gru_is_loaded_into_a_recurrent_encoder() -> None:
+    sizes, config = {"text": 3}, replace(MODEL, recurrent={"text": True})
+    (pretrained,) = modality_encoders(Members((1, 2), CPU), sizes, config)
+
+    def create() -> nn.Module:
+        return ordinary.Encoded(sizes, Task(), config)
+
+    learner = Ensemble(Members((3, 4), CPU), Task(), create, name="encoded")
+    learner.load_encoders({"text": dict(pretrained.named_parameters())})
+    mask = torch.tensor([[True] * 4, [True, True, False, False]])
+    x = torch.randn(2, 4, 3)
+    expected = pretrained.eval()(x.expand(2, 1, -1, -1, -1), mask.expand(2, 1, -1, -1))
+    found = learner.model.encoders["text"].eval()
+    for r in range(2):
+        own = {name: p[r] for name, p in found.named_parameters()}
+        assert_close(functional_call(found, own, (x, mask)), expected[r, 0])
 
 
 def test_state_per_utterance_is_updated_once_per_epoch(corpus: Corpus, tmp_path: Path) -> None:

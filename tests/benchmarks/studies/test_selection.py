@@ -141,6 +141,13 @@ def test_all_models_are_compared_with_the_settings_that_were_selected(repository
     assert main(command) == 0
     again = json.loads((studies / "models-demo.json").read_text("utf-8"))
     assert again == found
+    assert (
+        main(["models", "demo", "--models", "gru", "--seeds", "1", "2", "3", "--name", "more"]) == 0
+    )
+    more = json.loads((studies / "models-demo-more.json").read_text("utf-8"))
+    assert more["models"]["gru"]["valid"][:2] == gru["valid"]
+    assert all(f"{count} seeds, fold" in page.read_text("utf-8") for count in (2, 3))
+    assert json.loads((studies / "models-demo.json").read_text("utf-8")) == found
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,13 @@ import pytest
 import yaml
 
 from dhmd.base.label_sets import decode_sets
+from dhmd.base.text import text_table
 from dhmd.cli import main
-from dhmd.cli.layout import histogram, share, size, table
+from dhmd.cli.layout import histogram, share, size
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.csd import write_sequence
 from dhmd.data.download import download, read_received
-from dhmd.data.formats import import_corpus
+from dhmd.data.formats import align_dataset
 from dhmd.recipes import Recipe, load_recipe
 from dhmd.settings import load_params
 from tests.data.formats.files import array_splits, mmsa_splits, write_pickle
@@ -53,14 +54,7 @@ def aligned(root: Path, name: str) -> Path:
     raw, cache = root / "data" / "raw" / name, root / "data" / "aligned" / f"{name}.h5"
     override = settings.data.sources.get(name)
     download(settings.recipe, override=override, root=root, output=raw)
-    import_corpus(
-        settings.recipe,
-        raw,
-        settings.align,
-        alignment=settings.data.alignment,
-        sources={file: record.sha256 for file, record in read_received(raw).items()},
-        output=cache,
-    )
+    align_dataset(settings, raw, cache, root=root, recipes=root / "recipes")
     return cache
 
 
@@ -125,7 +119,7 @@ def test_import_of_a_bad_file_lists_all_problems_and_writes_nothing(repository, 
     status, out, err = run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")
     assert (status, out) == (1, "")
     assert err.splitlines() == [
-        "dhmd import: f.pkl: train.id 'nonsense' is not video$_$clip",
+        f"dhmd import: {mine}: train.id 'nonsense' is not video$_$clip",
         "dhmd import: mine: video 'train2' is in both train and test, but splits must not share a "
         "video; if these are different videos, give them different ids",
     ]
@@ -372,7 +366,7 @@ def test_pin_writes_into_the_recipe(repository, capsys):
 
 
 def test_layout():
-    assert table(["a", "bb"], [["x", 1], ["long", 22]]) == [
+    assert text_table(["a", "bb"], [["x", 1], ["long", 22]]) == [
         "  a     bb",
         "  x      1",
         "  long  22",
