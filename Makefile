@@ -46,7 +46,7 @@ smoke: $(INSTALLED) ## run all stages in a temporary copy: one seed, one epoch, 
 	@.venv/bin/python -m tests.pipeline.smoke
 
 # Tests need one thread each, so several processes run them side by side.
-PARALLEL := -n auto --maxprocesses 4
+PARALLEL := -n logical --maxprocesses 4
 test faults: export OMP_NUM_THREADS := 1
 
 test: $(INSTALLED) ## run the tests
