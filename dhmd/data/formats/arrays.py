@@ -111,13 +111,7 @@ def _split(path: Path, job: ImportJob) -> _Split:
         rows = sum(map(len, modalities["text"].rows))
         if len(words) != rows:
             raise DhmdError(f"{where} has {len(words)} words for {rows} rows of text")
-    return _Split(
-        path=path,
-        ids=ids,
-        labels_N=labels_N,
-        modalities=modalities,
-        words=words,
-    )
+    return _Split(path=path, ids=ids, labels_N=labels_N, modalities=modalities, words=words)
 
 
 def _modality(content: Mapping[str, Array], key: str, count: int, where: str) -> _Modality:
