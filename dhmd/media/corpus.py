@@ -23,6 +23,7 @@ from dhmd.config.editing import yaml_editor
 from dhmd.config.yaml12 import parse_yaml
 from dhmd.data.aligned import SPLITS
 from dhmd.data.csd import open_sequence, write_sequence
+from dhmd.data.formats.drafting import LabelOptions
 from dhmd.media.extract import SEQUENCES, Options, Say, extract, media_files, video_id
 from dhmd.recipes import RECIPES_FOLDER, SCALE, parse_recipe
 
@@ -41,21 +42,6 @@ class Row:
     where: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """How labels are read.
-
-    Attributes:
-        task: regression or classification; None decides by the labels.
-        classes: the classes in order; () takes the labels' names in alphabetical order.
-        scale: the labels' range, which is mapped to -3 … 3; None takes labels as they are.
-    """
-
-    task: str | None = None
-    classes: tuple[str, ...] = ()
-    scale: tuple[float, float] | None = None
-
-
 def import_videos(
     folder: Path,
     labels: Path,
@@ -64,7 +50,7 @@ def import_videos(
     root: Path,
     placed: Path,
     options: Options,
-    task: Task,
+    label_options: LabelOptions,
     fractions: Sequence[float],
     seed: int,
     say: Say,
@@ -80,14 +66,14 @@ def import_videos(
         seed: of the random assignment of videos to splits.
 
     Returns:
-        the recipe's path.
+        The recipe's path.
 
     Raises:
         DhmdError: bad labels or options, or a video that cannot be used; no recipe is written.
     """
     rows = read_labels(labels)
     paths = _videos(folder, rows)
-    classes, values = label_values(rows, task, labels)
+    classes, values = label_values(rows, label_options, labels)
     folds = assign_folds(rows, fractions, seed, labels)
     result = extract(list(paths.values()), placed, options, say)
     if result.failed:
@@ -158,22 +144,22 @@ def read_labels(path: Path) -> dict[str, list[Row]]:
 
 
 def label_values(
-    rows: Mapping[str, Sequence[Row]], task: Task, where: Path
+    rows: Mapping[str, Sequence[Row]], options: LabelOptions, where: Path
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Return the classes (() for a regression), and video -> `[S]` labels."""
     texts = sorted({row.label for some in rows.values() for row in some})
     numbers = {text: _finite(text) for text in texts}
-    kind = task.task
+    kind = options.task
     if kind is None:
-        values = None not in numbers.values() and not task.classes
-        if values and task.scale is None and all(text.isdecimal() for text in texts):
+        values = None not in numbers.values() and not options.classes
+        if values and options.scale is None and all(text.isdecimal() for text in texts):
             raise DhmdError(
                 f"{where}: the labels {', '.join(texts[:5])} may be classes or values; name "
                 "--task classification or --task regression"
             )
         kind = "regression" if values else "classification"
     if kind == "classification":
-        classes = task.classes or tuple(texts)
+        classes = options.classes or tuple(texts)
         unknown = [text for text in texts if text not in classes]
         if unknown or len(classes) < 2:
             raise DhmdError(
@@ -183,7 +169,7 @@ def label_values(
         found = {text: float(classes.index(text)) for text in texts}
     else:
         classes = ()
-        low, high = task.scale or (-SCALE, SCALE)
+        low, high = options.scale or (-SCALE, SCALE)
         for text, number in numbers.items():
             if number is None or not low <= number <= high:
                 raise DhmdError(
