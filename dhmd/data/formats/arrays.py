@@ -62,13 +62,6 @@ def read_arrays(job: ImportJob) -> Reading:
     names: dict[str, tuple[str, ...]] = {}
     for modality, first in splits[given[0]].modalities.items():
         names[modality] = first.names or numbered(modality, first.width)
-        for split in splits.values():
-            width = split.modalities[modality].width
-            if width != first.width:
-                raise DhmdError(
-                    f"{split.path}: {modality} has {width} values per row, but {first.width} in "
-                    f"{given[0]}"
-                )
     has_words = "text" in names and all(split.words is not None for split in splits.values())
     return Reading(
         feature_names=names, segments=_segments(job, splits, has_words), has_words=has_words
