@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.files import file_sha256, write_text
+from dhmd.base.files import write_text
 from dhmd.config.editing import yaml_editor
 from dhmd.config.yaml12 import parse_yaml
 from dhmd.data.aligned import SPLITS
 from dhmd.data.csd import open_sequence, write_sequence
-from dhmd.data.formats.drafting import LabelOptions
+from dhmd.data.formats.drafting import LabelOptions, sequence_entry
 from dhmd.media.extract import SEQUENCES, Options, Say, extract, media_files, video_id
 from dhmd.recipes import RECIPES_FOLDER, SCALE, parse_recipe
 
@@ -263,17 +263,9 @@ def _recipe(
     if recipe.get("format") != "csd":
         raise DhmdError(f"{source} is not a recipe of .csd files: choose another --dataset")
     modalities = {name: SEQUENCES[name] for name in options.modalities}
-    names = [*modalities.values(), "labels"]
-    recipe["sequences"] = {
-        name: {
-            "path": f"{name}.csd",
-            "bytes": (placed / f"{name}.csd").stat().st_size,
-            "sha256": file_sha256(placed / f"{name}.csd"),
-        }
-        for name in names
-        if (placed / f"{name}.csd").is_file()
-    }
-    there = recipe["sequences"]
+    files = {name: placed / f"{name}.csd" for name in (*modalities.values(), "labels")}
+    there = {name: sequence_entry(path) for name, path in files.items() if path.is_file()}
+    recipe["sequences"] = there
     recipe["modalities"] = {m: name for m, name in modalities.items() if name in there}
     recipe["folds"]["file"] = f"folds/{dataset}.json"
     regression = not classes

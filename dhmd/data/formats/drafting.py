@@ -109,14 +109,7 @@ def draft_recipe(
         "sources": None,
         "generator": None,
         "options": None if padding == "marked" else {"padding": padding},
-        "sequences": {
-            sequence: {
-                "path": file.name,
-                "bytes": file.stat().st_size,
-                "sha256": file_sha256(file),
-            }
-            for sequence, file in files.items()
-        },
+        "sequences": {sequence: sequence_entry(file) for sequence, file in files.items()},
         "modalities": {modality: modality for modality in steps},
         "reference": None,
         "labels": {
@@ -134,6 +127,11 @@ def draft_recipe(
         **dict.fromkeys(("model", "kd", "pretrain", "train", "ablate")),
     }
     return _HEAD + yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+
+
+def sequence_entry(path: Path) -> dict[str, Any]:
+    """Return the entry of a file among the recipe's sequences, pinned to its content."""
+    return {"path": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 def _array_file(folder: Path, split: str) -> Path:
