@@ -34,7 +34,7 @@ from dhmd.evaluation.tables import variant_title
 from dhmd.prediction.model import Model
 from dhmd.recipes import RECIPES_FOLDER, defaults_folder, repository_root
 from dhmd.settings import PARAMS_FILE, Settings, load_params
-from dhmd.training.observer import SilentObserver
+from dhmd.training.observer import Observer
 
 __all__ = ["Model", "compare", "load_corpus", "train"]
 
@@ -225,7 +225,7 @@ def _code_sha256() -> str:
     return json_sha256([file_sha256(path) for path in files])
 
 
-class _Bars(SilentObserver):
+class _Bars(Observer):
     """Shows a bar of epochs on a terminal and in a notebook."""
 
     def started(

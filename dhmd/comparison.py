@@ -76,17 +76,21 @@ def compare(
         DhmdError: an unknown name, dataset or metric, or another corpus or protocol.
     """
     root = root or repository_root()
-    found = dataset or _only_dataset(root)
-    return _compared([_load(root, found, name, by) for name in names], by, metric, sort)
+    if dataset is None:
+        known = dataset_names(root / METRICS_FOLDER)
+        if len(known) != 1:
+            raise DhmdError(
+                f"--dataset must name one of the datasets in {METRICS_FOLDER}/: "
+                f"{', '.join(known) or 'none; run dvc repro'}"
+            )
+        dataset = known[0]
+    return _compared([_load(root, dataset, name, by) for name in names], by, metric, sort)
 
 
 def compare_folders(
     folders: Mapping[str, Path], corpus: Corpus, *, metric: str | None = None
 ) -> pd.DataFrame:
-    """Compare model directories by name like `compare`.
-
-    Args:
-        corpus: the aligned corpus that they were trained on, with its test labels.
+    """Compare model directories by name, like `compare`, on their corpus with its test labels.
 
     Raises:
         DhmdError: a model was trained on another corpus, or a seed diverged.
@@ -116,45 +120,39 @@ def _compared(
     """Return the table of `compare`."""
     if len(entries) < 2:
         raise DhmdError("a comparison needs at least two names")
-    titles = [entry.name for entry in entries]
-    for title in titles:
-        if titles.count(title) > 1:
-            raise DhmdError(f"two of the names stand for {title}: leave one out, or rename a file")
-    first = entries[0].evaluated
-    task = first.identity.task
+    names = [entry.name for entry in entries]
+    for name in names:
+        if names.count(name) > 1:
+            raise DhmdError(f"two of the names stand for {name}: leave one out, or rename a file")
+    first, *others = entries
+    about, known = first.evaluated.identity, first.evaluated.predictions
+    task = about.task
     metric = metric or PRIMARY[task]
     if metric not in METRICS[task]:
         raise DhmdError(f"the metric is {metric!r}, but must be one of {', '.join(METRICS[task])}")
-    for entry in entries[1:]:
-        _check_same(entries[0], entry)
+    for entry in others:
+        for key in ("task", "corpus", "fold", "protocol"):
+            if getattr(entry.evaluated.identity, key) != getattr(about, key):
+                raise DhmdError(f"{first.name} and {entry.name} do not have the same {key}")
+        if {*entry.evaluated.predictions.ids} != {*known.ids}:
+            raise DhmdError(f"{first.name} and {entry.name} have different test utterances")
     differences = statistics.compare(
         task,
-        _by_seed(first, first.predictions.ids),
-        {e.name: _by_seed(e.evaluated, first.predictions.ids) for e in entries[1:]},
-        first.predictions.labels,
-        statistics.video_indices(first.predictions.ids),
-        RESAMPLES,
+        first.evaluated.predictions.by_seed(known.ids),
+        {entry.name: entry.evaluated.predictions.by_seed(known.ids) for entry in others},
+        statistics.Bootstrap(known.ids, known.labels, RESAMPLES),
         metrics=(metric,),
     )
     rows = [
-        _row(entry, task, metric, by, differences.get(entry.name, {}).get(metric, {}))
+        _row(entry, task, metric, differences.get(entry.name, {}).get(metric, {}))
         for entry in entries
     ]
     table = pd.DataFrame(rows)
     if sort is not None:
-        table = _sorted(table, sort, entries, task)
-    count = len(first.predictions.ids)
-    table.attrs = {"dataset": first.identity.dataset, "utterances": count, "reference": titles[0]}
+        table = table.iloc[_order(sort, entries, task)].reset_index(drop=True)
+    table.attrs = {"dataset": about.dataset, "utterances": len(known.ids), "reference": first.name}
     table.attrs |= {"task": task, "metric": metric, "by": tuple(by)}
     return table
-
-
-def _only_dataset(root: Path) -> str:
-    names = dataset_names(root / METRICS_FOLDER)
-    if len(names) != 1:
-        known = ", ".join(names) or "none; run dvc repro"
-        raise DhmdError(f"--dataset must name one of the datasets in {METRICS_FOLDER}/: {known}")
-    return names[0]
 
 
 def _load(root: Path, dataset: str, name: str, by: Sequence[str]) -> _Entry:
@@ -168,9 +166,12 @@ def _load(root: Path, dataset: str, name: str, by: Sequence[str]) -> _Entry:
     if (folder / OUTPUTS).is_file():
         return _variant(workspace, dataset, folder, by)
     if model_title(name):
+        # `-S` replaces the whole list.
+        variants = _settings(workspace, dataset, ("ablate.variants",))["ablate.variants"] or []
         raise DhmdError(
             f"{folder} does not exist: train {name} with "
-            f"`dvc exp run -S 'ablate.variants=[{name}]'`, or get it with `dvc pull`"
+            f"`dvc exp run -S 'ablate.variants=[{','.join([*variants, name])}]'`, or get it with "
+            "`dvc pull`"
         )
     try:
         revision = commit(root, name)
@@ -196,8 +197,7 @@ def _variant(workspace: Workspace, dataset: str, folder: Path, by: Sequence[str]
         raise DhmdError(
             f"{outputs.path} and metrics/{dataset} belong to two corpora: run dvc repro"
         )
-    position = {name: row for row, name in enumerate(outputs.ids)}
-    rows = np.array([position[name] for name in full.predictions.ids])
+    rows = np.array([outputs.ids.index(name) for name in full.predictions.ids])
     test = outputs.by_seed(outputs.prediction_EN, rows, "prediction")
     table = f"{METRICS_FOLDER}/{dataset}/{files.ABLATIONS}.csv"
     valid = {
@@ -206,9 +206,9 @@ def _variant(workspace: Workspace, dataset: str, folder: Path, by: Sequence[str]
         if row["variant"] == folder.name and row["split"] == "valid"
     }
     own = files.read_object(folder / "model.json")["configuration"] if by else {}
-    settings = {key: _value(own, key) for key in by}
     predictions = replace(full.predictions, seeds=tuple(test), values=np.stack([*test.values()]))
     evaluated = Evaluated.of(full.identity, predictions)
+    settings = {key: _value(own, key) for key in by}
     return _Entry(variant_title(folder.name), evaluated, valid, settings)
 
 
@@ -218,51 +218,25 @@ def _settings(revision: Revision, dataset: str, by: Sequence[str]) -> dict[str, 
         parse_yaml(revision.read(path) or "", f"{path} of {revision.label}")
         for path in ("params.yaml", f"recipes/{dataset}.yaml")
     )
-    values = {}
+    found = {}
     for key in by:
-        if not _has(params, key):
-            raise DhmdError(f"--by: params.yaml of {revision.label} has no key {key}")
-        value = _value(params, key)
-        values[key] = _value(recipe, key) if value is None else value
-    return values
+        value = _value(params, key, absent=...)
+        if value is ...:
+            raise DhmdError(f"params.yaml of {revision.label} has no key {key}")
+        found[key] = _value(recipe, key) if value is None else value
+    return found
 
 
-def _has(mapping: object, key: str) -> bool:
-    first, _, last = key.rpartition(".")
-    parent = _value(mapping, first) if first else mapping
-    return isinstance(parent, Mapping) and last in parent
-
-
-def _value(mapping: object, key: str) -> Any:
+def _value(mapping: object, key: str, absent: Any = None) -> Any:
     for part in key.split("."):
-        mapping = mapping.get(part) if isinstance(mapping, Mapping) else None
+        mapping = mapping.get(part, absent) if isinstance(mapping, Mapping) else absent
     return mapping
 
 
-def _check_same(first: _Entry, other: _Entry) -> None:
-    """Refuse results that may not be compared."""
-    one, two = first.evaluated, other.evaluated
-    for name in ("task", "corpus", "fold", "protocol"):
-        if getattr(one.identity, name) != getattr(two.identity, name):
-            raise DhmdError(f"{first.name} and {other.name} do not have the same {name}")
-    if set(one.predictions.ids) != set(two.predictions.ids):
-        raise DhmdError(f"{first.name} and {other.name} have different test utterances")
-
-
-def _by_seed(evaluated: Evaluated, ids: Sequence[str]) -> dict[int, Any]:
-    """Return seed → predictions [N] in the order of `ids`."""
-    own = evaluated.predictions
-    position = {name: row for row, name in enumerate(own.ids)}
-    rows = [position[name] for name in ids]
-    return {seed: p_N[rows] for seed, p_N in zip(own.seeds, own.values, strict=True)}
-
-
-def _row(
-    entry: _Entry, task: str, metric: str, by: Sequence[str], difference: Mapping[str, float]
-) -> dict[str, Any]:
+def _row(entry: _Entry, task: str, metric: str, difference: Mapping[str, float]) -> dict[str, Any]:
     test = files.over_seeds({s: v.values for s, v in entry.evaluated.scores.items()}, METRICS[task])
     valid = files.over_seeds(entry.valid, METRICS[task])
-    row: dict[str, Any] = {"name": entry.name, **{key: entry.settings.get(key) for key in by}}
+    row: dict[str, Any] = {"name": entry.name, **entry.settings}
     row["seeds"] = len(entry.evaluated.predictions.seeds)
     row[f"valid.{metric}"] = valid.get(metric, {}).get("mean", np.nan)
     for name in METRICS[task]:
@@ -274,7 +248,8 @@ def _row(
     return row
 
 
-def _sorted(table: pd.DataFrame, sort: str, entries: Sequence[_Entry], task: str) -> pd.DataFrame:
+def _order(sort: str, entries: Sequence[_Entry], task: str) -> list[int]:
+    """Return the indices of the entries, the best on validation first."""
     split, _, metric = sort.partition(".")
     if split == "test" or sort in METRICS[task]:
         raise DhmdError(
@@ -291,7 +266,7 @@ def _sorted(table: pd.DataFrame, sort: str, entries: Sequence[_Entry], task: str
         if metric not in found:
             raise DhmdError(f"{entry.name} has no validation scores to sort by")
         values.append(deterioration_sign(metric) * found[metric]["mean"])
-    return table.iloc[np.argsort(values, kind="stable")].reset_index(drop=True)
+    return sorted(range(len(values)), key=values.__getitem__)
 
 
 def as_table(compared: pd.DataFrame) -> Table:
@@ -301,19 +276,15 @@ def as_table(compared: pd.DataFrame) -> Table:
     name = columns.get(metric, metric)
     header = ["", *about["by"], "seeds", f"valid {name}", *columns.values()]
     header += [f"difference in {name}", "95 % over seeds", "95 % over utterances", "p (Holm)"]
+    known: Any = compared.astype(object).where(compared.notna(), None)
     rows = []
-    for row in compared.to_dict("records"):
-        known: dict[str, Any] = {
-            str(key): value
-            for key, value in row.items()
-            if value is not None and not (isinstance(value, float) and np.isnan(value))
-        }
-        cells = [str(known.get(key, "-")) for key in (*about["by"], "seeds")]
-        cells.append(_score(known, f"valid.{metric}"))
-        cells += [_score(known, each) for each in columns]
-        cells.append(f"{known['difference']:+.3f}" if "difference" in known else "-")
-        seeds = {"ci_low": known.get("low"), "ci_high": known.get("high")}
-        cells += [interval(seeds, "ci"), interval(known, "utterances"), p_value(known.get("p"))]
+    for row in known.to_dict("records"):
+        cells = ["-" if row.get(key) is None else str(row[key]) for key in (*about["by"], "seeds")]
+        scores = (f"valid.{metric}", *columns)
+        cells += [mean({"mean": row[each], "std": row.get(f"{each}_sd")}) for each in scores]
+        cells.append("-" if row["difference"] is None else f"{row['difference']:+.3f}")
+        seeds = {"ci_low": row["low"], "ci_high": row["high"]}
+        cells += [interval(seeds, "ci"), interval(row, "utterances"), p_value(row["p"])]
         bold = "**" if row["name"] == about["reference"] else ""
         rows.append([f"{bold}{row['name']}{bold}", *cells])
     title = (
@@ -321,8 +292,3 @@ def as_table(compared: pd.DataFrame) -> Table:
         f"{about['reference']}"
     )
     return Table(title, header, rows)
-
-
-def _score(known: Mapping[str, Any], metric: str) -> str:
-    values = {"mean": known.get(metric), "std": known.get(f"{metric}_sd")}
-    return mean({key: value for key, value in values.items() if value is not None})

@@ -184,16 +184,13 @@ class RecipeFile:
             raise ValueError(f"generator belongs to format generated, but format is {self.format}")
         if self.options and self.format in SEQUENCE_FORMATS:
             raise ValueError(f"options belong to imported formats, but format is {self.format}")
-        for name in self.sequences:
-            if not _SEQUENCE_NAME.fullmatch(name):
-                raise ValueError(
-                    f"sequences: {name!r} is no name (letters, digits, '_', '-' and '.')"
-                )
-        for name in self.modalities:
-            if not _MODALITY_NAME.fullmatch(name):
-                raise ValueError(
-                    f"modalities: {name!r} is no name (a letter, then letters, digits and '_')"
-                )
+        for key, names, pattern, allowed in (
+            ("sequences", self.sequences, _SEQUENCE_NAME, "letters, digits, '_', '-' and '.'"),
+            ("modalities", self.modalities, _MODALITY_NAME, "a letter, then letters, digits, '_'"),
+        ):
+            for name in names:
+                if not pattern.fullmatch(name):
+                    raise ValueError(f"{key}: {name!r} is not a valid name ({allowed})")
         # A generated corpus need not list its files: its generator knows them.
         if self.format == "csd" or (self.format == "generated" and self.sequences):
             self._check_roles()
@@ -313,15 +310,11 @@ def recipe_names(root: Path) -> tuple[str, ...]:
 
 
 def recipe_path(name: str, root: Path) -> Path:
-    """Return the file of the recipe `name` below `root`.
-
-    Raises:
-        DhmdError: no such recipe; the sentence names the nearest one.
-    """
+    """Return the file of the recipe `name` below `root`."""
     if not _DATASET_NAME.fullmatch(name):
         raise DhmdError(
-            f"dataset {name!r} is no name: use letters, digits, '_' and '-' (its recipe is "
-            f"{RECIPES_FOLDER}/<name>.yaml)"
+            f"{name!r} is not a valid name of a dataset: use letters, digits, '_' and '-' (its "
+            f"recipe is {RECIPES_FOLDER}/<name>.yaml)"
         )
     path = root / RECIPES_FOLDER / f"{name}.yaml"
     if not path.is_file():
@@ -333,21 +326,13 @@ def recipe_path(name: str, root: Path) -> Path:
 
 
 def load_recipe(name: str, root: Path) -> Recipe:
-    """Read recipes/<name>.yaml below `root`.
-
-    Raises:
-        DhmdError: no such recipe, an unknown key, a wrong value, a role without its sequence.
-    """
+    """Read recipes/<name>.yaml below `root`."""
     path = recipe_path(name, root)
     return parse_recipe(name, load_yaml(path, f"{RECIPES_FOLDER}/{name}.yaml"))
 
 
 def parse_recipe(name: str, mapping: object) -> Recipe:
-    """Build the recipe `name` from the content of its file.
-
-    Raises:
-        DhmdError: an unknown key, a wrong value, a role without its sequence.
-    """
+    """Build the recipe `name` from the content of its file."""
     read = load_section(RecipeFile, mapping, source=f"{RECIPES_FOLDER}/{name}.yaml")
     return Recipe(name=name, **vars(read))
 

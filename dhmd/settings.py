@@ -140,10 +140,7 @@ class Params:
 
 
 def load_params(root: Path, changes: Mapping[str, Any] | None = None) -> Params:
-    """Read params.yaml in the folder `root`, without any recipe yet.
-
-    Args:
-        changes: values by dotted key (`kd.lambda`), which replace those of the file.
+    """Read params.yaml in the folder `root`, with `changes` of values by dotted key (`kd.lambda`).
 
     Raises:
         DhmdError: an unknown or missing key, a wrong type, a value out of range.

@@ -8,7 +8,6 @@ module that imports mlflow, and it does so in functions.
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import os
@@ -23,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock
 
@@ -31,11 +30,10 @@ from dhmd.base.addresses import shown_address, without_credentials
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import try_lock
 from dhmd.base.machine import machine
+from dhmd.base.text import read_csv
+from dhmd.training.observer import Observer
 from dhmd.vcs import Workspace, code_version
 from dhmd.vcs.lock import lock_entries, outputs_md5
-
-if TYPE_CHECKING:
-    from dhmd.training.observer import Observer
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +80,7 @@ def tracked(
         lock: the lock file that the running stage holds.
     """
     if not config.enabled:
-        from dhmd.training.observer import SilentObserver
-
-        yield SilentObserver()
+        yield Observer()
         return
     observer = _LiveObserver(config, root, stage, dataset, lock.resolve())
     try:
@@ -172,15 +168,8 @@ class _Store:
             database.parent.mkdir(parents=True, exist_ok=True)
         # Two processes that create the tables at once break each other's migration.
         with nullcontext() if database is None else FileLock(f"{database}.lock", timeout=60):
-            if database is not None and not (database.exists() and database.stat().st_size):
-                new = database.with_name(f"{database.name}.new")
-                new.unlink(missing_ok=True)
-                MlflowClient(f"sqlite:///{new}").search_experiments()
-                os.replace(new, database)
             if database is not None:
-                # MLflow retries for minutes if it cannot open or lock the file.
-                with closing(sqlite3.connect(database, timeout=10)) as connection:
-                    connection.execute("BEGIN IMMEDIATE")
+                _prepare(database)
             self.client = MlflowClient(uri)
             found = self.client.get_experiment_by_name(config.experiment)
             self._experiment = (
@@ -235,13 +224,10 @@ class _Store:
         return str(run.info.run_id)
 
     def send(self, runs: Runs, epochs: Iterable[Epoch], *, spread: bool = False) -> None:
-        """Send values of the members, and their mean for the parent.
+        """Send values of the members, and their mean (and standard deviation) for the parent.
 
-        `text/seed-1` is the part `text` of the training of the member `seed-1`.
-
-        Args:
-            epochs: final scores have the epoch 0.
-            spread: whether the parent gets standard deviations, too.
+        `text/seed-1` is the part `text` of the training of the member `seed-1`. Final scores have
+        the epoch 0.
         """
         from mlflow.entities import Metric
 
@@ -286,7 +272,21 @@ class _Store:
             self.client.set_terminated(run, status=status)
 
 
-class _LiveObserver(threading.Thread):
+def _prepare(database: Path) -> None:
+    """Create a missing database, whole or not at all, and check that it can be written."""
+    from mlflow import MlflowClient
+
+    if not (database.exists() and database.stat().st_size):
+        new = database.with_name(f"{database.name}.new")
+        new.unlink(missing_ok=True)
+        MlflowClient(f"sqlite:///{new}").search_experiments()
+        os.replace(new, database)
+    # MLflow retries for minutes if it cannot open or lock the file.
+    with closing(sqlite3.connect(database, timeout=10)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+
+
+class _LiveObserver(threading.Thread, Observer):
     """Send metrics during a training, with at most 5 % of one core."""
 
     def __init__(
@@ -321,9 +321,6 @@ class _LiveObserver(threading.Thread):
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         copies = {member: dict(row) for member, row in rows.items()}
         self._epochs.append((epoch, copies, _now_ms()))
-
-    def finished(self, outputs: Path) -> None:
-        """Do nothing: `end` is called once the output is complete."""
 
     def end(self, output: Path | None) -> None:
         """Send the rest and wait for that; `output` None: the training failed."""
@@ -375,7 +372,15 @@ def _record(store: _Store, folder: Path, datasets: Iterable[str]) -> list[str]:
             condition = f"tags.output_md5 = '{md5}' and tags.role = 'parent'"
             found = store.search(condition)
             if not found:
-                _record_training(store, {"stage": stage, "dataset": dataset}, folder / path, path)
+                history = _history(folder / path)
+                members = dict.fromkeys(member for _, rows, _ in history for member in rows)
+                params: Mapping[str, str] = {}
+                for description in sorted((folder / path).rglob("model.json"))[:1]:
+                    text = description.read_text(encoding="utf-8")
+                    params = flatten(json.loads(text).get("configuration", {}))
+                runs = store.start({"stage": stage, "dataset": dataset}, members, params)
+                store.send(runs, history)
+                store.finish(runs, folder / path, path)
                 messages.append(f"recorded {path}")
                 found = store.search(condition)
             if evaluated.get(path) == md5:
@@ -383,17 +388,6 @@ def _record(store: _Store, folder: Path, datasets: Iterable[str]) -> list[str]:
                     if _record_scores(store, run, stage, folder, dataset):
                         messages.append(f"added the scores of {path} to {run.info.run_name}")
     return messages
-
-
-def _record_training(store: _Store, tags: dict[str, str], output: Path, path: str) -> None:
-    params = {}
-    for description in sorted(output.rglob("model.json"))[:1]:
-        params = json.loads(description.read_text(encoding="utf-8")).get("configuration", {})
-    history = _history(output)
-    members = dict.fromkeys(member for _, rows, _ in history for member in rows)
-    runs = store.start(tags, members, flatten(params))
-    store.send(runs, history)
-    store.finish(runs, output, path)
 
 
 def _record_scores(store: _Store, run: Any, stage: str, folder: Path, dataset: str) -> bool:
@@ -408,7 +402,7 @@ def _record_scores(store: _Store, run: Any, stage: str, folder: Path, dataset: s
     runs = {child.data.tags["member"]: child.info.run_id for child in children}
     rows: dict[str, dict[str, float]] = {}
     for path in metrics.rglob(file):
-        for row in _read_csv(path):
+        for row in read_csv(path).values():
             variant, split = row.pop("variant", ""), row.pop("split")
             member = f"{variant}/seed-{row.pop('seed')}".removeprefix("/")
             prefix = "test" if split == "test" else f"best_{split}"
@@ -425,16 +419,11 @@ def _history(output: Path) -> list[Epoch]:
     """Return the epochs in the history.csv of an output and of its variants' folders."""
     epochs: dict[int, dict[str, dict[str, float]]] = {}
     for path in sorted(output.rglob("history.csv")):
-        for row in _read_csv(path):
+        for row in read_csv(path).values():
             member = f"{_variant(output, path)}/seed-{row['seed']}".removeprefix("/")
             values = epochs.setdefault(int(row["epoch"]), {}).setdefault(member, {})
             values[row["name"]] = float(row["value"])
     return [(epoch, rows, _now_ms()) for epoch, rows in sorted(epochs.items())]
-
-
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
 
 
 def _variant(output: Path, file: Path) -> str:
@@ -453,13 +442,13 @@ def _warn(sentence: str) -> None:
 
 
 def _sentence(config: TrackingConfig, root: Path, error: Exception) -> str:
-    """Return the store and the whole message, without credentials."""
+    """Return the store and what is wrong with it, without credentials."""
     message = without_credentials(first_line(error)).rstrip(".")
+    if isinstance(error, ModuleNotFoundError) and error.name == "mlflow":
+        message = "mlflow is not installed: install it, or set tracking.enabled to false"
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno and cause.strerror:
             message = cause.strerror  # the reason below an HTTP library's long message
         cause = cause.__cause__ or cause.__context__
-    if isinstance(error, ModuleNotFoundError) and error.name == "mlflow":
-        message = "mlflow is not installed: install it, or set tracking.enabled to false"
     return f"{shown_address(store_uri(config, root)[0])}: {message}"

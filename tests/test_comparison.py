@@ -27,6 +27,8 @@ kd:
   lambda: {}
 train:
   lr:
+ablate:
+  variants: [mult, no_dictionary]
 gate:
   metrics: [mae]
   margins: {{mae: 0.02}}
@@ -130,7 +132,7 @@ def test_validation_sorts_and_the_test_split_may_not(root: Path, tmp_path: Path)
     [
         (["dhmd"], {}, "at least two names"),
         (["dhmd", "dhmd"], {}, "two of the names stand for DHMD"),
-        (["dhmd", "gru"], {}, "train gru with"),
+        (["dhmd", "gru"], {}, r"train gru with .* 'ablate.variants=\[mult,no_dictionary,gru\]'"),
         (["dhmd", "nothing"], {}, "nothing is no model or variant .* revision 'nothing' is not"),
         (["dhmd", "mult"], {"metric": "f1"}, "the metric is 'f1', but must be one of mae"),
         (["dhmd", "mult"], {"by": ["kd.gamma"]}, "has no key kd.gamma"),
@@ -145,10 +147,10 @@ def test_mistakes_are_one_sentence(root: Path, names, options, sentence) -> None
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("id,seed\nv,1\n", "must have the columns id, seed and prediction"),
-        ("id,seed,prediction\nv,1,nan\n", "row 2: seed must be a whole number"),
-        ("id,seed,prediction\nv,one,1.0\n", "row 2: seed must be a whole number"),
-        ("id,seed,prediction\nv,1,1.0\nv,1,2.0\n", "row 3: seed 1 has v twice"),
+        ("id,seed\nv,1\n", "once, id, seed, prediction among them"),
+        ("id,seed,prediction\nv,1,nan\n", "line 2: prediction is 'nan', but must be"),
+        ("id,seed,prediction\nv,one,1.0\n", "line 2: seed is 'one'"),
+        ("id,seed,prediction\nv,1,1.0\nv,1,2.0\n", "line 3: seed 1 has v twice"),
         ("id,seed,prediction\nv,1,1.0\n", r"seed 1: \w+ .*test utterance"),
     ],
 )
@@ -190,4 +192,4 @@ def test_the_gate_takes_a_file_on_either_side(root: Path, tmp_path: Path, monkey
     assert "compare two with dhmd compare" in capsys.readouterr().err
     (tmp_path / "bad.csv").write_text("id\n")
     assert main(["gate", "--head", str(tmp_path / "bad.csv")]) == 2
-    assert "bad.csv must have the columns" in capsys.readouterr().err
+    assert "bad.csv: the header is 'id'" in capsys.readouterr().err

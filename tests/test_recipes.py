@@ -104,9 +104,12 @@ def test_a_classification() -> None:
         ),
         (
             lambda r: r["sequences"].update({"../x": {"path": "x"}}),
-            "sequences: '../x' is no name",
+            "sequences: '../x' is not a valid name",
         ),
-        (lambda r: r["modalities"].update({"a+b": "x"}), "modalities: 'a+b' is no name (a letter"),
+        (
+            lambda r: r["modalities"].update({"a+b": "x"}),
+            "modalities: 'a+b' is not a valid name",
+        ),
         (lambda r: r.update(modalities=None), "modalities is empty, but must name"),
         (
             lambda r: r["modalities"].update(vision="facet"),
@@ -157,7 +160,7 @@ def test_a_missing_recipe_suggests_the_nearest(tmp_path: Path) -> None:
         load_recipe("demmo", tmp_path)
     with pytest.raises(DhmdError, match=r"^recipes/demo\.yaml: labels: a regression needs"):
         load_recipe("demo", tmp_path)
-    with pytest.raises(DhmdError, match=r"'\.\./demo' is no name"):
+    with pytest.raises(DhmdError, match=r"'\.\./demo' is not a valid name"):
         load_recipe("../demo", tmp_path)
 
 

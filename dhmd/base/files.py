@@ -40,11 +40,7 @@ def whole_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """Yield a temporary folder that replaces `target` on success and is removed on any failure.
-
-    Raises:
-        DhmdError: the disk is full or the folder cannot be written; the sentence names `target`.
-    """
+    """Yield a temporary folder that replaces `target` on success and is removed on any failure."""
     target = Path(target)
     with _temporary_folder(target) as folder:
         new = folder / target.name

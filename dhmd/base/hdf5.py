@@ -56,9 +56,6 @@ def reading(path: Path, damaged: str) -> Iterator[h5py.File]:
     Args:
         path: the file.
         damaged: the message when anything fails inside the block, followed by the reason.
-
-    Raises:
-        DhmdError: as `open_hdf5` and `check_group`, or `damaged`.
     """
     with open_hdf5(path) as file:
         try:
@@ -73,14 +70,13 @@ def check_dataset(dataset: h5py.Dataset, where: str) -> None:
 
     HDF5 can take a dataset's values from any other file of the machine, and lets a file of a few
     kilobytes declare terabytes. Object references are refused too.
-
-    Raises:
-        DhmdError: `where` and what is wrong.
     """
     if dataset.external or dataset.is_virtual:
-        raise DhmdError(f"{where} refers to another file: refused, copy the values into this one")
+        raise DhmdError(
+            f"{where} refers to another file, which is refused: copy the values into this one"
+        )
     if dataset.dtype.hasobject and h5py.check_string_dtype(dataset.dtype) is None:
-        raise DhmdError(f"{where} has neither numbers nor text: refused")
+        raise DhmdError(f"{where} is refused: it has neither numbers nor text")
     stored = dataset.id.get_storage_size()
     if dataset.nbytes > _MAX_COMPRESSION * stored + _SMALL:
         raise DhmdError(
@@ -90,30 +86,22 @@ def check_dataset(dataset: h5py.Dataset, where: str) -> None:
 
 
 def own_item(group: h5py.Group, name: str, where: str) -> Any:
-    """Return the item under a name, or None.
-
-    Raises:
-        DhmdError: the item is a soft or external link, which may lead out of the file.
-    """
+    """Return the item under a name, or None."""
     link = group.get(name, getlink=True)
     if link is not None and not isinstance(link, h5py.HardLink):
-        raise DhmdError(f"{where}: {name!r} is a link to elsewhere: refused")
+        raise DhmdError(f"{where}: {name!r} is a link to another place, which is refused")
     return group.get(name)
 
 
 def check_group(group: h5py.Group, where: str) -> None:
-    """Apply `check_dataset` and `own_item` to everything below a group.
-
-    Raises:
-        DhmdError: `where` and what is wrong.
-    """
+    """Apply `check_dataset` and `own_item` to everything below a group."""
     # Both functions visit each object once, and follow neither soft nor external links. h5py
     # expects a visitor to return a value instead of raising.
     link = group.visititems_links(
         lambda name, link: None if isinstance(link, h5py.HardLink) else name
     )
     if link is not None:
-        raise DhmdError(f"{where}: {link!r} is a link to elsewhere: refused")
+        raise DhmdError(f"{where}: {link!r} is a link to another place, which is refused")
     datasets: dict[str, h5py.Dataset] = {}
     group.visititems(
         lambda name, item: datasets.update({name: item} if isinstance(item, h5py.Dataset) else {})
@@ -126,8 +114,8 @@ class _Sink(io.RawIOBase):
     """A file for h5py's file-object driver that ignores all writes after the first failed one.
 
     When a write fails (a full disk), HDF5 cannot close the file any more: it repeats the failure
-    for every open object and may then crash the process. So this file never fails towards HDF5. It
-    keeps the first error, and `writing` raises it.
+    for every open object and may then crash the process. So HDF5 never sees the error: this class
+    keeps the first one, and `writing` raises it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -184,9 +172,6 @@ def writing(temporary: Path, target: Path) -> Iterator[tuple[h5py.File, Callable
     Yields:
         The file, and a function that raises as soon as a write has failed: long writers call it
         now and then to stop early.
-
-    Raises:
-        DhmdError: the disk is full or the directory cannot be written.
     """
     try:
         sink = _Sink(temporary)

@@ -36,6 +36,13 @@ def decode_sets(labels: Array) -> Array:
     return np.asarray((numbers[..., None] >> np.arange(count)) & 1 == 1)
 
 
-def set_names(members: Array, class_names: Sequence[str]) -> list[str]:
+def members(task: str, labels: Array, classes: int) -> Array:
+    """Convert labels `[…]` (class indices, or sets of a multi-label task) to `[…, C]` bool."""
+    if task == "multilabel":
+        return decode_sets(labels)
+    return np.asarray(labels[..., None] == np.arange(classes))
+
+
+def set_names(sets: Array, class_names: Sequence[str]) -> list[str]:
     """Return `happy+sad`, or `none` for the empty set, of each row of `[N, C]`."""
-    return ["+".join(np.array(class_names)[row].tolist()) or "none" for row in members]
+    return ["+".join(np.array(class_names)[row].tolist()) or "none" for row in sets]

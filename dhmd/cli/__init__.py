@@ -47,9 +47,13 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
             command.name, help=command.help, description=f"{sentence.rstrip('?.')}."
         )
         if words[:1] == [command.name]:
-            function = command.name.replace("-", "_")
-            own.set_defaults(run=f"dhmd.cli.commands:{function}", error_exit=1)
-            command.configure(own)
+            own.set_defaults(error_exit=1)
+            if isinstance(command.configure, str):
+                own.set_defaults(run=f"{command.configure}:run")
+                importlib.import_module(command.configure).configure(own)
+            else:
+                own.set_defaults(run=f"dhmd.cli.commands:{command.name.replace('-', '_')}")
+                command.configure(own)
     return parser
 
 
@@ -234,54 +238,36 @@ def _datasets(parser: argparse.ArgumentParser, help_: str) -> None:
     parser.add_argument("datasets", nargs="*", metavar="DATASET", help=help_)
 
 
-def _from_module(name: str) -> Callable[[argparse.ArgumentParser], None]:
-    """Take `configure` and `run` of a module of its own."""
-
-    def configure(parser: argparse.ArgumentParser) -> None:
-        parser.set_defaults(run=f"{name}:run")
-        importlib.import_module(name).configure(parser)
-
-    return configure
-
-
 class Command(NamedTuple):
-    """One sub-command: its name, one line of help and the function that adds its arguments."""
+    """One sub-command.
+
+    Attributes:
+        help: one line.
+        configure: what adds its arguments: a function, whose command is the one of its name in
+            `dhmd.cli.commands`, or the name of a module with `configure` and `run`.
+    """
 
     name: str
     help: str
-    configure: Callable[[argparse.ArgumentParser], None]
+    configure: Callable[[argparse.ArgumentParser], None] | str
 
 
 COMMANDS = (
     Command("config", "check params.yaml and the dataset configs", _config),
-    Command("data", "show a corpus, check it, record its files", _from_module("dhmd.cli.data")),
-    Command(
-        "import",
-        "import videos, arrays or MMSA pickles as a dataset",
-        _from_module("dhmd.cli.import_"),
-    ),
-    Command(
-        "extract", "extract features of videos to .csd files", _from_module("dhmd.cli.extract")
-    ),
+    Command("data", "show a corpus, check it, record its files", "dhmd.cli.data"),
+    Command("import", "import videos, arrays or MMSA pickles as a dataset", "dhmd.cli.import_"),
+    Command("extract", "extract features of videos to .csd files", "dhmd.cli.extract"),
     Command("predict", "predict transcripts or feature files with a trained model", _predict),
-    Command(
-        "export", "write a model with a model card, and share it", _from_module("dhmd.cli.export")
-    ),
-    Command(
-        "sweep",
-        "run an experiment per combination of values",
-        _from_module("dhmd.cli.sweep"),
-    ),
+    Command("export", "write a model with a model card, and share it", "dhmd.cli.export"),
+    Command("sweep", "run an experiment per combination of values", "dhmd.cli.sweep"),
     Command("track", "record finished outputs in MLflow", _track),
     Command("gate", "compare the metrics of two revisions for regressions", _gate),
     Command(
-        "compare",
-        "compare models, experiments and other code's predictions",
-        _from_module("dhmd.cli.compare"),
+        "compare", "compare models, experiments and other code's predictions", "dhmd.cli.compare"
     ),
     Command("lock-check", "check that dvc.lock is current and its data in the remote", _lock_check),
     Command("report", "join the reports of all datasets into one page", _report),
     Command("table", "print the tables of results in metrics/", _table),
-    Command("migrate", "convert what dhmd 0.1 wrote", _from_module("dhmd.cli.migrate")),
+    Command("migrate", "convert what dhmd 0.1 wrote", "dhmd.cli.migrate"),
     Command("summary", "print one line of results per dataset", _summary),
 )

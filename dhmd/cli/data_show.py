@@ -15,7 +15,8 @@ from dhmd.base.files import file_sha256
 from dhmd.base.hdf5 import open_hdf5
 from dhmd.base.label_sets import decode_sets
 from dhmd.base.progress import progress
-from dhmd.cli.layout import histogram, share, size, table
+from dhmd.base.text import text_table
+from dhmd.cli.layout import histogram, share, size
 from dhmd.data.aligned import SPLITS, Corpus, read_corpus
 from dhmd.data.alignment import Sequences, clean_values
 from dhmd.data.alignment.report import such_as
@@ -82,7 +83,7 @@ def show_dataset(name: str, root: Path) -> list[str]:
         [file, wanted.path, "–" if wanted.bytes is None else size(wanted.bytes)]
         for file, wanted in recipe.needed.items()
     ]
-    return [*lines, *table(["sequence", "file", "size"], rows), recipe.provenance.rstrip()]
+    return [*lines, *text_table(["sequence", "file", "size"], rows), recipe.provenance.rstrip()]
 
 
 def _corpus(corpus: Corpus) -> list[str]:
@@ -98,7 +99,7 @@ def _corpus(corpus: Corpus) -> list[str]:
         [split, len(corpus.index(split)), len({corpus.videos[n] for n in corpus.index(split)})]
         for split in SPLITS
     ]
-    lines += [*table(["split", "segments", "videos"], splits), ""]
+    lines += [*text_table(["split", "segments", "videos"], splits), ""]
     cleaned = corpus.report.get("modalities", {})
     rows: list[list[object]] = []
     for m, modality in enumerate(corpus.modalities):
@@ -109,7 +110,7 @@ def _corpus(corpus: Corpus) -> list[str]:
         bad = cleaned.get(modality, {}).get("values_cleaned", "–")
         rows.append([modality, values.shape[1], steps, absent, zero, bad])
     header = ["modality", "width", "steps min/median/max", "absent", "steps of zeros", "cleaned"]
-    lines += [*table(header, rows), "", "labels of train and valid"]
+    lines += [*text_table(header, rows), "", "labels of train and valid"]
     labels_N = corpus.labels_N[corpus.split_N != "test"]
     names: Sequence[str] = corpus.class_names
     if corpus.task == "multilabel":
@@ -144,7 +145,7 @@ def _raw(recipe: Recipe, raw: Path) -> list[str]:
     for name, record in read_received(raw).items():
         known = known_file(record.sha256) or ""
         rows.append([name, size(record.bytes), record.sha256[:12], known])
-    lines += table(["file", "size", "sha256", "known as"], rows)
+    lines += text_table(["file", "size", "sha256", "known as"], rows)
     if recipe.format in ("csd", "generated"):
         lines += ["", *_incomplete(recipe, raw)]
         for path in sorted(raw.glob("*.csd")):
@@ -234,7 +235,7 @@ def _sequence(path: Path) -> list[str]:
         low, high = np.fmin.reduce(least, axis=0), np.fmax.reduce(most, axis=0)
         labels = names if names and len(names) == len(low) else range(len(low))
         rows = [[n, f"{a:.4g}", f"{b:.4g}"] for n, a, b in zip(labels, low, high, strict=True)]
-        lines += table(["dimension", "least", "most"], rows)
+        lines += text_table(["dimension", "least", "most"], rows)
     return lines
 
 
@@ -262,7 +263,7 @@ def _content(content: object) -> list[str]:
             walk(value[0], f"{name if depth else ''}[0]", depth + 1)
 
     walk(content, "content", 0)
-    return table(_COLUMNS, rows)
+    return text_table(_COLUMNS, rows)
 
 
 def _array_cells(array: Array) -> Sequence[object]:

@@ -1,20 +1,8 @@
-"""Tables and histograms for a terminal."""
+"""Histograms, shares and sizes for a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Return the lines of a table; the first column is aligned left, the others right."""
-    cells = [[str(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(len(row[c]) for row in cells) for c in range(len(header))]
-    lines = []
-    for row in cells:
-        parts = [row[0].ljust(widths[0])]
-        parts += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  " + "  ".join(parts).rstrip())
-    return lines
+from collections.abc import Mapping
 
 
 def histogram(counts: Mapping[str, int], *, width: int = 40) -> list[str]:

@@ -31,11 +31,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _migrate_params(root: Path) -> list[str]:
-    """Rename and move the keys that have changed; the comments of all others stay.
-
-    Raises:
-        DhmdError: the result is not valid; nothing is written.
-    """
+    """Rename and move the keys that have changed; the comments of all others stay."""
     from dhmd.config.schema import load_section
     from dhmd.config.yaml12 import parse_yaml
     from dhmd.settings import PARAMS_FILE, ParamsFile

@@ -21,11 +21,7 @@ README_ROWS = ("median label", "ridge, pooled features", "late fusion", "**DHMD*
 
 
 def with_tables(text: str, tables: Callable[[str], str | None], source: str) -> str:
-    """Return `text` with `tables(dataset)` between each pair of markers; None keeps what is there.
-
-    Raises:
-        DhmdError: the markers are not in pairs, or there are none.
-    """
+    """Return `text` with `tables(dataset)` between the markers; None keeps what is there."""
     lines: list[str] = []
     dataset: str | None = None
     found = kept = False

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from dhmd.base.errors import DhmdError
+from dhmd.base.text import text_table
 from dhmd.data.manifest import write_manifests
 from dhmd.evaluation.metrics import deterioration_sign
 from dhmd.recipes import repository_root
@@ -148,10 +149,9 @@ def _table(dataset: str, results: dict[str, Any]) -> str:
         name: [float(each[split].get(metric, math.nan)) for split in ("valid", "test")]
         for name, each in results.items()
     }
-    sign = deterioration_sign(metric)
-    width = max(map(len, [*scores, dataset]))
-    lines = [f"{dataset:<{width}}  valid {metric:<8}  test {metric}"]
-    for rank, name in enumerate(sorted(scores, key=lambda name: sign * scores[name][0])):
-        valid, test = scores[name]
-        lines.append(f"{name:<{width}}  {valid:<14.4f}  {f'{test:.4f}' if rank == 0 else '-'}")
-    return "\n".join(lines)
+    ranked = sorted(scores, key=lambda name: deterioration_sign(metric) * scores[name][0])
+    rows = [
+        [name, f"{scores[name][0]:.4f}", "-" if rank else f"{scores[name][1]:.4f}"]
+        for rank, name in enumerate(ranked)
+    ]
+    return "\n".join(text_table([dataset, f"valid {metric}", f"test {metric}"], rows))

@@ -78,10 +78,10 @@ _Loader.add_constructor(f"{_TAG}float", _number)
 
 
 def parse_yaml(text: str, source: str) -> object:
-    """Parse the one document in `text`.
+    """Parse the one document in `text`; the message of an error names `source` and the line.
 
     Raises:
-        DhmdError: not YAML, a repeated key, an alias; the sentence names `source` and the line.
+        DhmdError: not YAML, a repeated key, an alias.
     """
     try:
         return yaml.load(text, Loader=_Loader)
@@ -94,11 +94,7 @@ def parse_yaml(text: str, source: str) -> object:
 
 
 def load_yaml(path: Path, source: str | None = None) -> object:
-    """Parse the one document in the file at `path`, called `source` in messages.
-
-    Raises:
-        DhmdError: no such file, not UTF-8, not YAML.
-    """
+    """Parse the one document in the file at `path`, called `source` in messages."""
     name = source or str(path)
     try:
         text = path.read_text(encoding="utf-8")

@@ -36,7 +36,7 @@ _MIN_UTTERANCES: Final = 5
 _MIN_LIFT: Final = 1.0
 _MIN_ACTIVATION: Final = 0.01  # of a code that is listed
 _MAX_CODES: Final = 6  # per space and modality
-_MAX_WORDS: Final = 6  # per code
+_MAX_WORDS: Final = 8  # per code
 
 
 class Word(NamedTuple):
@@ -52,15 +52,10 @@ CodeWords = Mapping[tuple[str, int], Sequence[Word]]
 
 
 class WordIndex:
-    """The words of some utterances.
-
-    Args:
-        words: by utterance.
-        rows: the utterances to count: those that have text.
+    """The words of the utterances `rows`, which have text.
 
     Attributes:
-        vocabulary: sorted.
-        occurs: sparse 0/1 matrix, words before utterances.
+        occurs: sparse 0/1 matrix, words of the sorted vocabulary before utterances.
     """
 
     def __init__(self, words: Sequence[Sequence[str]], rows: Array) -> None:
@@ -77,10 +72,6 @@ class WordIndex:
 
         Words are ranked by how far their mean activation lies above that of all utterances, in
         standard errors, so that a rare word must stand out more than a frequent one.
-
-        Args:
-            activation_N: the code's activation on text.
-            limit: how many words to return at most.
         """
         values = activation_N[self.rows].astype(np.float64)
         if not len(values) or not self.vocabulary or values.std() == 0:
@@ -238,13 +229,14 @@ class Explanations:
         return array.reshape(len(self.seeds), len(self.ids), -1).astype(np.float64)
 
 
-def explain_outputs(outputs: ModelOutputs, corpus: Corpus, rows: Array) -> Explanations:
-    """Explain utterances of the training data from what the train stage stored.
+def explain_outputs(
+    outputs: ModelOutputs, corpus: Corpus, rows: Array, code_words: CodeWords
+) -> Explanations:
+    """Explain the utterances `rows` of a model's own corpus from what the train stage stored.
 
     Args:
         outputs: read with `interpretability`.
-        corpus: the model's own.
-        rows: the utterances.
+        code_words: from `corpus_code_words`.
     """
     arrays = {
         name: array[rows] if name.startswith((f"{CODES}/", f"{EMBEDDING}/")) else array[:, rows]
@@ -259,7 +251,7 @@ def explain_outputs(outputs: ModelOutputs, corpus: Corpus, rows: Array) -> Expla
         arrays=arrays,
         present_NM=present(outputs, corpus)[rows],
         words=None if corpus.words is None else [corpus.words[n] for n in rows],
-        code_words=corpus_code_words(outputs, corpus),
+        code_words=code_words,
     )
 
 
@@ -293,9 +285,6 @@ def words_of_codes(
 
     Args:
         codes: space -> activations `[N, M, K]`.
-        words: of the N utterances.
-        modalities: the M names.
-        present_NM: which modality an utterance has.
     """
     if "text" not in modalities:
         return {}

@@ -5,15 +5,12 @@ are computed from the numbers as written, so that any tool computes the same sco
 `predictions.csv`.
 
 All readers raise `DhmdError` with the name of the file and the position of the error. The gate
-imports this module, so it uses the csv module instead of pandas.
+imports this module, so it does without pandas.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -24,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.text import finite_number, parse_csv
 from dhmd.evaluation.metrics import (
     CLASS_METRICS,
     COLUMNS,
@@ -84,6 +82,12 @@ class Predictions:
     seeds: tuple[int, ...]
     values: Floats
 
+    def by_seed(self, ids: Sequence[str]) -> dict[int, Floats]:
+        """Return seed → predictions in the order of `ids`, which are this object's own."""
+        position = {name: row for row, name in enumerate(self.ids)}
+        rows = [position[name] for name in ids]
+        return {seed: p_N[rows] for seed, p_N in zip(self.seeds, self.values, strict=True)}
+
 
 def read_text(path: Path) -> str:
     """Read a UTF-8 file that a stage has written."""
@@ -101,9 +105,9 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a CSV file with a header."""
-    return list(csv.DictReader(io.StringIO(read_text(path))))
+def read_rows(path: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
+    """Read the rows of a CSV file that has these columns, perhaps among others."""
+    return list(parse_csv(read_text(path), str(path), columns).values())
 
 
 def read_identity(folder: Path) -> Identity:
@@ -172,71 +176,40 @@ def parse_identity(text: str, source: str) -> Identity:
 
 def parse_predictions(text: str, source: str) -> Predictions:
     """Parse `predictions.csv`."""
-    rows, columns = _parse_table(text, source, ("id",))
-    seeds = [name.removeprefix("seed_") for name in columns[1:]]
-    expected = ["label", *(f"seed_{seed}" for seed in seeds)]
-    if columns != expected or not seeds or not all(map(str.isdecimal, seeds)):
-        raise DhmdError(
-            f"{source}: the header must be id,label,seed_1,…, not id,{','.join(columns)}"
-        )
+    rows = list(parse_csv(text, source, ("id", "label")).values())
     if not rows:
         raise DhmdError(f"{source} has no rows")
-    for (name,), row in rows.items():
-        for column in columns:
-            if column not in row:
-                raise DhmdError(f"{source}: {name}, {column} is empty, not a finite number")
-    table = np.array([list(row.values()) for row in rows.values()])
-    ids = tuple(name for (name,) in rows)
-    return Predictions(ids, table[:, 0], tuple(map(int, seeds)), table[:, 1:].T.copy())
+    _, *columns = rows[0]
+    seeds = [name.removeprefix("seed_") for name in columns[1:]]
+    if columns != ["label", *(f"seed_{seed}" for seed in seeds)] or not all(
+        map(str.isdecimal, seeds or [""])
+    ):
+        raise DhmdError(f"{source}: the header must be id,label,seed_1,…, not {','.join(rows[0])}")
+    found = {
+        row["id"]: [finite_number(row[name], f"{source}: {row['id']}, {name}") for name in columns]
+        for row in rows
+    }
+    if len(found) < len(rows):
+        raise DhmdError(f"{source}: an id has two rows")
+    table = np.array(list(found.values()))
+    return Predictions(tuple(found), table[:, 0], tuple(map(int, seeds)), table[:, 1:].T.copy())
 
 
 def parse_seeds(text: str, source: str) -> dict[str, dict[int, dict[str, float]]]:
     """Parse `seeds.csv` to {split: {seed: {metric: value}}}; empty cells are omitted."""
     result: dict[str, dict[int, dict[str, float]]] = {split: {} for split in SPLITS}
-    for (seed, split), scores in _parse_table(text, source, ("seed", "split"))[0].items():
-        if not seed.isdecimal() or split not in result:
-            raise DhmdError(f"{source}: a row has the seed {seed!r} and the split {split!r}")
-        result[split][int(seed)] = scores
-    return result
-
-
-def _parse_table(
-    text: str, source: str, keys: tuple[str, ...]
-) -> tuple[dict[tuple[str, ...], dict[str, float]], list[str]]:
-    """Parse CSV whose first columns are `keys` and whose other columns are finite numbers.
-
-    Returns:
-        {key: {column: value}}, without empty cells, and the names of the number columns.
-    """
-    try:
-        lines = list(csv.reader(io.StringIO(text), strict=True))
-    except csv.Error as error:
-        raise DhmdError(f"{source} is not readable as CSV ({first_line(error)})") from error
-    header, n = lines[0] if lines else [], len(keys)
-    if tuple(header[:n]) != keys or len(set(header)) != len(header):
-        raise DhmdError(
-            f"{source}: the header must begin with {','.join(keys)} and name each column once"
-        )
-    rows: dict[tuple[str, ...], dict[str, float]] = {}
-    for number, line in enumerate(lines[1:], start=2):
-        if len(line) != len(header):
+    for row in parse_csv(text, source, ("seed", "split")).values():
+        seed, split = row.pop("seed"), row.pop("split")
+        if not seed.isdecimal() or split not in result or int(seed) in result[split]:
             raise DhmdError(
-                f"{source}, row {number}: {len(line)} cells, but the header has {len(header)}"
+                f"{source}: a row has the seed {seed!r} and the split {split!r}, or it has two"
             )
-        key = tuple(line[:n])
-        if key in rows:
-            raise DhmdError(f"{source}: {', '.join(key)} has two rows")
-        rows[key] = {}
-        for name, cell in zip(header[n:], line[n:], strict=True):
-            if cell:
-                try:
-                    rows[key][name] = float(cell)
-                except ValueError:
-                    rows[key][name] = math.nan
-                if not math.isfinite(rows[key][name]):
-                    where = f"{source}: {', '.join(key)}, {name}"
-                    raise DhmdError(f"{where} is {cell!r}, not a finite number")
-    return rows, header[n:]
+        result[split][int(seed)] = {
+            name: finite_number(cell, f"{source}: {seed}, {split}, {name}")
+            for name, cell in row.items()
+            if cell
+        }
+    return result
 
 
 def over_seeds(scores: SeedScores, metrics: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -258,11 +231,9 @@ def summarise(
     """Return the content of `summary.json`: all metrics over seeds.
 
     Args:
-        task: regression, classification or multilabel.
         scores: split → seed → metric → value.
         predictions: of the test split.
         truth_N: labels without noise of a generated corpus, else None.
-        class_names: () for regression.
 
     Returns:
         {"test", "valid": {metric: {mean, std}}, "n_seeds", "undefined": names of metrics that a
@@ -302,11 +273,7 @@ def summarise(
 
 
 def headline(task: str, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of `metrics.json`, which `dvc metrics show` prints.
-
-    Args:
-        task: regression or classification.
-        summary: from `summarise`.
+    """Return the content of `metrics.json`, which `dvc metrics show` prints, from the summary.
 
     Returns:
         {"test": {metric: mean, primary metric + "_std": value}, "valid": {primary metric: mean},

@@ -35,9 +35,7 @@ def edge_summary(
 
     Args:
         spaces: space → weights [E, N, I, J], NaN where the target is absent.
-        modalities: their M names.
         reliability: modality → planted reliability [N]; empty for real corpora.
-        present_NM: which modality an utterance has.
 
     Returns:
         {space: {"mean", "sd_samples": standard deviation over utterances, averaged over seeds,

@@ -5,7 +5,7 @@ This is the only place that reads test labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from dhmd.evaluation.files import SPLITS, Identity, Predictions, json_text
 from dhmd.evaluation.interpretability import dictionary_summary, edge_summary
 from dhmd.evaluation.metrics import METRICS, PRIMARY, Floats, Scores, score
 from dhmd.evaluation.model_outputs import NOISE, ModelOutputs, read_outputs, read_unimodal
-from dhmd.evaluation.statistics import compare, utterance_intervals, video_indices
+from dhmd.evaluation.statistics import Bootstrap, compare, utterance_intervals
 from dhmd.evaluation.trivial_baselines import train_constant, trivial_baselines
 
 # Names of the planted values of a generated corpus.
@@ -32,6 +32,7 @@ LATENT = "latent"
 RELIABILITY_PREFIX = "reliability_"
 
 ByModel = Mapping[str, ModelOutputs]
+Row = tuple[tuple[str | int, ...], Scores]  # the cells before the metrics, and these
 
 
 def evaluate_job(
@@ -44,13 +45,12 @@ def evaluate_job(
 ) -> None:
     """Write `metrics/<dataset>/` (its files: see `dhmd.evaluation`).
 
+    It appears whole or not at all. All files are written in any case; without variants theirs have
+    no rows.
+
     Args:
-        settings: section `evaluate` of params.yaml.
-        aligned: the aligned features file.
         pretrained, models: directories that `pretrain` and `train` wrote.
         ablations: the directory with one subdirectory per variant; None if nothing was ablated.
-            All files are written in any case; without variants theirs have no rows.
-        output: the directory to write; it appears whole or not at all.
 
     Raises:
         DhmdError: a file is missing or damaged, outputs belong to another corpus, or a seed
@@ -89,7 +89,7 @@ class _Evaluation:
     """Computes the content of the files, name → text."""
 
     def __init__(self, settings: EvaluateConfig, corpus: Corpus) -> None:
-        self.settings, self.corpus = settings, corpus
+        self.corpus = corpus
         self.task: str = corpus.task
         self.rows = {split: corpus.index(split) for split in SPLITS}
         self.ids = tuple(corpus.ids[row] for row in self.rows["test"])
@@ -97,6 +97,7 @@ class _Evaluation:
             split: files.decimal_round_trip(corpus.labels_N[rows])
             for split, rows in self.rows.items()
         }
+        self.bootstrap = Bootstrap(self.ids, self.labels["test"], settings.resamples)
         self.planted = {name: values[self.rows["test"]] for name, values in corpus.planted.items()}
 
     def results(self, full: ModelOutputs) -> dict[str, str]:
@@ -119,9 +120,7 @@ class _Evaluation:
             columns = {name: values.astype(np.int64) for name, values in columns.items()}
         no_truth: dict[str, Any] = {"id": [], "truth": []}
         truth = no_truth if truth_N is None else {"id": self.ids, "truth": truth_N}
-        intervals = utterance_intervals(
-            self.task, test, labels_N, video_indices(self.ids), self.settings.resamples
-        )
+        intervals = utterance_intervals(self.task, test, self.bootstrap)
         identity = Identity(corpus.name, self.task, corpus.identity, corpus.fold)
         return {
             files.METRICS_FILE: json_text(files.headline(self.task, summary)),
@@ -130,7 +129,7 @@ class _Evaluation:
             files.INTERVALS: json_text(intervals),
             files.PREDICTIONS: _csv(pd.DataFrame({"id": self.ids, **columns})),
             files.GROUND_TRUTH: _csv(pd.DataFrame(truth)),
-            files.SEEDS: self._score_table([], {(): scores}),
+            files.SEEDS: self._csv(["seed", "split"], _flat(scores)),
         }
 
     def unimodal(self, encoders: ByModel) -> dict[str, str]:
@@ -140,19 +139,21 @@ class _Evaluation:
         most frequent class) of the train split.
         """
         constant = train_constant(self.corpus)
-        table = {}
+        rows: list[Row] = []
         for modality, outputs in encoders.items():
             absent = ~self.corpus.present_NM[:, self.corpus.modalities.index(modality)]
             filled = np.where(absent, constant, outputs.prediction_EN)
-            table[(modality,)] = self._scores(replace(outputs, prediction_EN=filled), modality)
-        return {files.UNIMODAL: self._score_table(["modality"], table)}
+            scores = self._scores(replace(outputs, prediction_EN=filled), modality)
+            rows += _flat(scores, modality)
+        return {files.UNIMODAL: self._csv(["modality", "seed", "split"], rows)}
 
     def ablations(self, full: ModelOutputs, variants: ByModel) -> dict[str, str]:
         """Compare every variant with the full model on the test split, and score both splits."""
-        table = {(name,): self._scores(outputs) for name, outputs in variants.items()}
+        scores = {name: self._scores(outputs) for name, outputs in variants.items()}
+        rows = [row for name, found in scores.items() for row in _flat(found, name)]
         test = {name: self._by_seed(outputs, "test") for name, outputs in variants.items()}
         return {
-            f"{files.ABLATIONS}.csv": self._score_table(["variant"], table),
+            f"{files.ABLATIONS}.csv": self._csv(["variant", "seed", "split"], rows),
             f"{files.ABLATIONS}.json": json_text(self._compare(self._by_seed(full, "test"), test)),
         }
 
@@ -167,12 +168,12 @@ class _Evaluation:
         own = self._missing(full)
         noise = {name: run for name, run in own.items() if name.startswith(NOISE)}
         dropped = {name: run for name, run in own.items() if name not in noise}
-        header = ["seed", *METRICS[self.task]]
-        rows = [{"missing": condition, **row} for condition, row in self._rows(own)]
-        by_variant = [
-            {"variant": variant, "missing": condition, **row}
+        rows = [row for name, run in own.items() for row in self._scored(run, name)]
+        others = [
+            row
             for variant, runs in test.items()
-            for condition, row in self._rows(runs)
+            for name, run in runs.items()
+            for row in self._scored(run, variant, name)
         ]
         compared = {
             condition: self._compare(
@@ -185,13 +186,9 @@ class _Evaluation:
         whole = self._by_seed(full, "test")
         family = {**self._compare(whole, dropped), **self._compare(whole, noise)}
         return {
-            f"{files.MISSING_MODALITIES}.csv": _csv(
-                pd.DataFrame(rows, columns=["missing", *header])
-            ),
+            f"{files.MISSING_MODALITIES}.csv": self._csv(["missing", "seed"], rows),
             f"{files.MISSING_MODALITIES}.json": json_text(family),
-            f"{files.MISSING_BY_VARIANT}.csv": _csv(
-                pd.DataFrame(by_variant, columns=["variant", "missing", *header])
-            ),
+            f"{files.MISSING_BY_VARIANT}.csv": self._csv(["variant", "missing", "seed"], others),
             f"{files.MISSING_BY_VARIANT}.json": json_text(compared if variants else {}),
         }
 
@@ -204,12 +201,10 @@ class _Evaluation:
             )
         }
 
-    def _rows(
-        self, runs: Mapping[str, Mapping[int, Floats]]
-    ) -> Iterator[tuple[str, dict[str, float]]]:
-        for name, by_seed in runs.items():
-            for seed, p_N in by_seed.items():
-                yield name, {"seed": seed, **score(self.task, p_N, self.labels["test"]).values}
+    def _scored(self, by_seed: Mapping[int, Floats], *key: str) -> list[Row]:
+        """Score test predictions; the rows' keys end with the seed."""
+        labels_N = self.labels["test"]
+        return [((*key, seed), score(self.task, p_N, labels_N)) for seed, p_N in by_seed.items()]
 
     def interpretability(self, full: ModelOutputs) -> dict[str, str]:
         """Summarise distillation edges and dictionary codes of test utterances."""
@@ -260,20 +255,10 @@ class _Evaluation:
             for split in SPLITS
         }
 
-    def _score_table(
-        self,
-        keys: list[str],
-        table: Mapping[Any, Mapping[str, Mapping[int, Scores]]],
-    ) -> str:
-        """Return CSV with one row per key, split and seed; undefined metrics are empty cells."""
-        rows = [
-            {**dict(zip(keys, key, strict=True)), "seed": seed, "split": split, **scores.values}
-            for key, splits in table.items()
-            for split, by_seed in splits.items()
-            for seed, scores in by_seed.items()
-        ]
-        header = [*keys, "seed", "split", *METRICS[self.task]]
-        return _csv(pd.DataFrame(rows, columns=header))
+    def _csv(self, keys: Sequence[str], rows: Sequence[Row]) -> str:
+        """Return CSV with the columns `keys` and the metrics; undefined ones are empty cells."""
+        records = [{**dict(zip(keys, key, strict=True)), **found.values} for key, found in rows]
+        return _csv(pd.DataFrame(records, columns=[*keys, *METRICS[self.task]]))
 
     def _compare(
         self,
@@ -281,15 +266,16 @@ class _Evaluation:
         others: Mapping[str, Mapping[int, Floats]],
         metrics: Sequence[str] | None = None,
     ) -> dict[str, Any]:
-        return compare(
-            self.task,
-            full,
-            others,
-            self.labels["test"],
-            video_indices(self.ids),
-            self.settings.resamples,
-            metrics=metrics,
-        )
+        return compare(self.task, full, others, self.bootstrap, metrics=metrics)
+
+
+def _flat(scores: Mapping[str, Mapping[int, Scores]], *key: str) -> list[Row]:
+    """Return one row per split and seed; the keys end with seed and split."""
+    return [
+        ((*key, seed, split), found)
+        for split, by_seed in scores.items()
+        for seed, found in by_seed.items()
+    ]
 
 
 def _csv(table: pd.DataFrame) -> str:

@@ -15,20 +15,23 @@ presence, `weighted_accuracy` the mean of the recalls of presence and absence (Z
 A metric that the samples do not define, such as the correlation of constant predictions, is
 reported as undefined and never becomes a NaN.
 
+Every metric is a function of sums over utterances (`sum_terms`, `from_sums`), which the bootstrap
+weights. Only the score of the correlation is computed in another way, which loses no digits.
+
 All predictions `p` and labels `y` have shape [N]; classification uses class indices, a multi-label
 task sets of classes as numbers (dhmd/base/label_sets.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.label_sets import decode_sets
+from dhmd.base.label_sets import decode_sets, members
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -40,176 +43,21 @@ CLASS_METRICS: Mapping[str, str] = {
     "f1_weighted": "f1_weighted",
     "weighted_accuracy": "weighted_accuracy",
 }
-
-
-class UndefinedMetricError(DhmdError):
-    """A metric is undefined on the given samples; the message has the reason."""
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The defined metrics of one set of predictions, and why the others are undefined."""
-
-    values: dict[str, float]
-    undefined: dict[str, str]
-
-
-def mae(p: Floats, y: Floats) -> float:
-    """Return the mean absolute error."""
-    _require(p, 1)
-    return float(np.mean(np.abs(p - y)))
-
-
-def corr(p: Floats, y: Floats) -> float:
-    """Return the Pearson correlation.
-
-    Raises:
-        UndefinedMetricError: fewer than two samples, or one side is constant.
-    """
-    _require(p, 2)
-    for name, values in (("predictions", p), ("labels", y)):
-        # The computed variance of equal values may be slightly above zero.
-        if np.all(values == values[0]):
-            raise UndefinedMetricError(f"the {name} are constant")
-    a, b = p - p.mean(), y - y.mean()
-    # Scale first: the squares of tiny or huge values would vanish or overflow.
-    a, b = a / np.abs(a).max(), b / np.abs(b).max()
-    ratio = float(a @ b) / float(np.sqrt((a @ a) * (b @ b)))
-    return min(1.0, max(-1.0, ratio))
-
-
-def round_to_class(values: Floats, limit: int) -> Ints:
-    """Clip to [-limit, limit] and round half to even."""
-    return np.round(np.clip(values, -limit, limit)).astype(np.int64)
-
-
-def accuracy(p: Ints | Floats, y: Ints | Floats) -> float:
-    """Return the share of correct classes."""
-    _require(p, 1)
-    return float(np.mean(p == y))
-
-
-def weighted(p: Ints | Floats, y: Ints | Floats) -> tuple[float, float, float]:
-    """Return precision, recall and F1, weighted by the support of the true classes.
-
-    A class that is never predicted has precision and F1 of 0, as in scikit-learn.
-    """
-    _require(p, 1)
-    classes, support = np.unique(y, return_counts=True)
-    predicted = (p[:, None] == classes).sum(0)
-    correct = ((p[:, None] == classes) & (y[:, None] == classes)).sum(0)
-    weight = support / support.sum()
-    precision = correct / np.maximum(predicted, 1)
-    recall = correct / support
-    f1 = 2 * correct / (predicted + support)
-    return float(weight @ precision), float(weight @ recall), float(weight @ f1)
-
-
-def unweighted_accuracy(p: Ints | Floats, y: Ints | Floats) -> float:
-    """Return the mean recall of the true classes."""
-    _require(p, 1)
-    return float(np.mean([np.mean(p[y == label] == label) for label in np.unique(y)]))
-
-
-def binary_terms(p: NDArray[np.bool_], y: NDArray[np.bool_]) -> Floats:
-    """Return what each class of each utterance adds to the sums of `binary_scores`, `[…, 4]`."""
-    terms: Floats = np.stack([p & y, p, y, np.ones_like(y)], axis=-1).astype(np.float64)
-    return terms
-
-
-def binary_scores(metric: str, sums: Floats) -> Floats:
-    """Compute a multi-label metric of each class; NaN where it is undefined.
-
-    Args:
-        metric: its name.
-        sums: `[…, 4]`, numbers of true positives, predictions, labels and utterances.
-    """
-    tp, predicted, positive, n = np.moveaxis(sums, -1, 0)
-    tn, negative = n - predicted - positive + tp, n - positive
-    if metric == "hamming_accuracy":
-        return np.asarray((tp + tn) / n)
-    if metric == "weighted_accuracy":
-        return np.asarray((tp / positive + tn / negative) / 2)
-    present = 2 * tp / np.maximum(predicted + positive, 1)
-    if metric == "f1_macro":
-        return np.asarray(present)
-    absent = 2 * tn / np.maximum(2 * n - predicted - positive, 1)
-    return np.asarray((present * positive + absent * negative) / n)
-
-
-def class_scores(
-    task: str, p: Floats, y: Floats, class_names: Sequence[str]
-) -> dict[str, dict[str, float]]:
-    """Return the scores of each class as a binary problem: class → metric → value.
-
-    `f1` is that of presence; values that are undefined are left out.
-    """
-    if task == "multilabel":
-        members_p, members_y = decode_sets(p), decode_sets(y)
-    else:
-        members_p, members_y = (v[:, None] == np.arange(len(class_names)) for v in (p, y))
-    sums = binary_terms(members_p, members_y).sum(0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = {name: binary_scores(metric, sums) for name, metric in CLASS_METRICS.items()}
-    return {
-        label: {name: float(v[c]) for name, v in found.items() if np.isfinite(v[c])}
-        for c, label in enumerate(class_names)
-    }
-
-
-def _multilabel(metric: str) -> Callable[[Floats, Floats], float]:
-    def mean(p: Floats, y: Floats) -> float:
-        _require(p, 1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            values = binary_scores(metric, binary_terms(decode_sets(p), decode_sets(y)).sum(0))
-        if not np.isfinite(values).any():
-            raise UndefinedMetricError("every class is present in all utterances or in none")
-        return float(np.nanmean(values))
-
-    return mean
-
-
-def _has0(p: Floats, y: Floats) -> tuple[Ints, Ints]:
-    return (p >= 0).astype(np.int64), (y >= 0).astype(np.int64)
-
-
-def _non0(p: Floats, y: Floats) -> tuple[Ints, Ints]:
-    nonzero = y != 0
-    if not nonzero.any():
-        raise UndefinedMetricError("no label differs from 0")
-    return (p[nonzero] > 0).astype(np.int64), (y[nonzero] > 0).astype(np.int64)
-
-
-def _require(values: Floats | Ints, least: int) -> None:
-    if len(values) < least:
-        raise UndefinedMetricError(f"{len(values)} samples, at least {least} needed")
-
-
-_FUNCTIONS: Mapping[str, Mapping[str, Callable[[Floats, Floats], float]]] = {
-    "regression": {
-        "mae": mae,
-        "corr": corr,
-        "acc7": lambda p, y: accuracy(round_to_class(p, 3), round_to_class(y, 3)),
-        "acc5": lambda p, y: accuracy(round_to_class(p, 2), round_to_class(y, 2)),
-        "acc3": lambda p, y: accuracy(round_to_class(p, 1), round_to_class(y, 1)),
-        "acc2_has0": lambda p, y: accuracy(*_has0(p, y)),
-        "acc2_non0": lambda p, y: accuracy(*_non0(p, y)),
-        "f1_has0": lambda p, y: weighted(*_has0(p, y))[2],
-        "f1_non0": lambda p, y: weighted(*_non0(p, y))[2],
-    },
-    "classification": {
-        "accuracy": accuracy,
-        "unweighted_accuracy": unweighted_accuracy,
-        "precision": lambda p, y: weighted(p, y)[0],
-        "recall": lambda p, y: weighted(p, y)[1],
-        "f1": lambda p, y: weighted(p, y)[2],
-    },
-    "multilabel": {
-        metric: _multilabel(metric)
-        for metric in ("f1_weighted", "f1_macro", "weighted_accuracy", "hamming_accuracy")
-    },
+METRICS: Mapping[str, tuple[str, ...]] = {
+    "regression": (
+        "mae",
+        "corr",
+        "acc7",
+        "acc5",
+        "acc3",
+        "acc2_has0",
+        "acc2_non0",
+        "f1_has0",
+        "f1_non0",
+    ),
+    "classification": ("accuracy", "unweighted_accuracy", "precision", "recall", "f1"),
+    "multilabel": ("f1_weighted", "f1_macro", "weighted_accuracy", "hamming_accuracy"),
 }
-METRICS: Mapping[str, tuple[str, ...]] = {task: tuple(names) for task, names in _FUNCTIONS.items()}
 # The metric by which models are selected and compared.
 PRIMARY: Mapping[str, str] = {
     "regression": "mae",
@@ -239,6 +87,166 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "hamming_accuracy": "Class accuracy",
     },
 }
+_CLASS_LIMIT = {"acc7": 3, "acc5": 2, "acc3": 1}
+# Metrics that are computed from a confusion matrix [predicted, true].
+_FROM_CONFUSION = frozenset(
+    {"precision", "recall", "f1", "f1_has0", "f1_non0", "unweighted_accuracy"}
+)
+# Why a metric other than the correlation may be undefined.
+_UNDEFINED = {
+    "acc2_non0": "no label differs from 0",
+    "f1_non0": "no label differs from 0",
+    "weighted_accuracy": "every class is present in all utterances or in none",
+}
+
+
+class UndefinedMetricError(DhmdError):
+    """A metric is undefined on the given samples; the message has the reason."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The defined metrics of one set of predictions, and why the others are undefined."""
+
+    values: dict[str, float]
+    undefined: dict[str, str]
+
+
+def corr(p: Floats, y: Floats) -> float:
+    """Return the Pearson correlation.
+
+    Raises:
+        UndefinedMetricError: fewer than two samples, or one side is constant.
+    """
+    if len(p) < 2:
+        raise UndefinedMetricError(f"{len(p)} samples, at least 2 needed")
+    for name, values in (("predictions", p), ("labels", y)):
+        # The computed variance of equal values may be slightly above zero.
+        if np.all(values == values[0]):
+            raise UndefinedMetricError(f"the {name} are constant")
+    a, b = p - p.mean(), y - y.mean()
+    # Scale first: the squares of tiny or huge values would vanish or overflow.
+    a, b = a / np.abs(a).max(), b / np.abs(b).max()
+    ratio = float(a @ b) / float(np.sqrt((a @ a) * (b @ b)))
+    return min(1.0, max(-1.0, ratio))
+
+
+def round_to_class(values: Floats, limit: int) -> Ints:
+    """Clip to [-limit, limit] and round half to even."""
+    return np.round(np.clip(values, -limit, limit)).astype(np.int64)
+
+
+def binary_terms(p: NDArray[np.bool_], y: NDArray[np.bool_]) -> Floats:
+    """Return what each class of each utterance adds to the sums of `binary_scores`, `[…, 4]`."""
+    terms: Floats = np.stack([p & y, p, y, np.ones_like(y)], axis=-1).astype(np.float64)
+    return terms
+
+
+def binary_scores(metric: str, sums: Floats) -> Floats:
+    """Compute a multi-label metric of each class; NaN where it is undefined.
+
+    `sums` `[…, 4]` are the numbers of true positives, predictions, labels and utterances.
+    """
+    tp, predicted, positive, n = np.moveaxis(sums, -1, 0)
+    tn, negative = n - predicted - positive + tp, n - positive
+    if metric == "hamming_accuracy":
+        return np.asarray((tp + tn) / n)
+    if metric == "weighted_accuracy":
+        return np.asarray((tp / positive + tn / negative) / 2)
+    present = 2 * tp / np.maximum(predicted + positive, 1)
+    if metric == "f1_macro":
+        return np.asarray(present)
+    absent = 2 * tn / np.maximum(2 * n - predicted - positive, 1)
+    return np.asarray((present * positive + absent * negative) / n)
+
+
+def class_scores(
+    task: str, p: Floats, y: Floats, class_names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Return the scores of each class as a binary problem: class → metric → value.
+
+    `f1` is that of presence; values that are undefined are left out.
+    """
+    sums = binary_terms(*(members(task, values, len(class_names)) for values in (p, y))).sum(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = {name: binary_scores(metric, sums) for name, metric in CLASS_METRICS.items()}
+    return {
+        label: {name: float(v[c]) for name, v in found.items() if np.isfinite(v[c])}
+        for c, label in enumerate(class_names)
+    }
+
+
+def sum_terms(metric: str, p: Floats, y: Floats) -> Floats:
+    """Return what each utterance adds to the Q sums of a metric, `[…, N, Q]`."""
+    ones = np.ones(p.shape)
+    if metric == "mae":
+        return np.stack([np.abs(p - y), ones], axis=-1)
+    if metric == "corr":
+        # Centre and scale first: raw sums of squares lose digits to the mean.
+        a, b = _standardised(p), _standardised(y)
+        return np.stack([ones, a, b, a * a, b * b, a * b], axis=-1)
+    if metric in METRICS["multilabel"]:
+        terms = binary_terms(decode_sets(p), decode_sets(y))
+        return terms.reshape(*p.shape, -1)
+    if metric in _CLASS_LIMIT:
+        limit = _CLASS_LIMIT[metric]
+        correct = round_to_class(p, limit) == round_to_class(y, limit)
+        return np.stack([correct, ones], axis=-1).astype(np.float64)
+    kept = ones
+    if metric.endswith("_has0"):
+        p, y = (p >= 0).astype(np.float64), (y >= 0).astype(np.float64)
+    elif metric.endswith("_non0"):
+        kept = (y != 0).astype(np.float64)
+        p, y = (p > 0).astype(np.float64), (y > 0).astype(np.float64)
+    if metric not in _FROM_CONFUSION:
+        return np.stack([(p == y) * kept, kept], axis=-1)
+    classes = np.unique(np.concatenate([p.ravel(), y.ravel()]))
+    cells = (p[..., None, None] == classes[:, None]) & (y[..., None, None] == classes)
+    confusion: Floats = cells.reshape(*p.shape, -1) * kept[..., None]
+    return confusion
+
+
+def _standardised(values: Floats) -> Floats:
+    centred = values - values.mean(-1, keepdims=True)
+    scale = np.abs(centred).max(-1, keepdims=True)
+    result: Floats = centred / np.where(scale > 0, scale, 1.0)
+    return result
+
+
+def from_sums(metric: str, sums: Floats) -> Floats:
+    """Compute a metric `[…]` from sums `[…, Q]`; NaN where it is undefined."""
+    if metric == "corr":
+        n, a, b, aa, bb, ab = np.moveaxis(sums, -1, 0)
+        covariance = ab - a * b / n
+        variances = np.stack([aa - a * a / n, bb - b * b / n])
+        # The terms are at most 1, so a smaller value is rounding: a constant resample.
+        variances[variances < 1e-12 * n] = np.nan
+        correlation: Floats = covariance / np.sqrt(variances.prod(0))
+        return np.clip(correlation, -1.0, 1.0)
+    if metric in METRICS["multilabel"]:
+        values = binary_scores(metric, sums.reshape(*sums.shape[:-1], -1, 4))
+        defined = np.isfinite(values)
+        scores: Floats = np.where(defined, values, 0).sum(-1) / defined.sum(-1)
+        return scores
+    if metric not in _FROM_CONFUSION:
+        ratio: Floats = sums[..., 0] / sums[..., 1]
+        return ratio
+    classes = round(sums.shape[-1] ** 0.5)
+    confusion = sums.reshape(*sums.shape[:-1], classes, classes)
+    correct = np.diagonal(confusion, axis1=-2, axis2=-1)
+    predicted, support = confusion.sum(-1), confusion.sum(-2)
+    weight = support / support.sum(-1, keepdims=True)
+    if metric == "precision":
+        per_class = correct / np.maximum(predicted, 1)
+    elif metric == "recall":
+        per_class = correct / np.maximum(support, 1)
+    elif metric == "unweighted_accuracy":
+        per_class = correct / np.maximum(support, 1)
+        weight = (support > 0) / (support > 0).sum(-1, keepdims=True)
+    else:
+        per_class = 2 * correct / np.maximum(predicted + support, 1)
+    total: Floats = (weight * per_class).sum(-1)
+    return total
 
 
 def deterioration_sign(metric: str) -> float:
@@ -258,9 +266,21 @@ def score(task: str, p: Floats, y: Floats) -> Scores:
         if not np.isfinite(values).all():
             raise DhmdError(f"{int((~np.isfinite(values)).sum())} {name} are not finite")
     scores = Scores({}, {})
-    for name, function in _FUNCTIONS[task].items():
+    for name in METRICS[task]:
         try:
-            scores.values[name] = function(p, y)
+            scores.values[name] = corr(p, y) if name == "corr" else _value(name, p, y)
         except UndefinedMetricError as error:
             scores.undefined[name] = str(error)
     return scores
+
+
+def _value(metric: str, p: Floats, y: Floats) -> float:
+    if not len(p):
+        raise UndefinedMetricError("0 samples, at least 1 needed")
+    # Contiguous rows are summed with the smallest rounding error.
+    sums = np.ascontiguousarray(sum_terms(metric, p, y).T).sum(-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = float(from_sums(metric, sums))
+    if not np.isfinite(value):
+        raise UndefinedMetricError(_UNDEFINED[metric])
+    return value

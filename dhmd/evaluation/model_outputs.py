@@ -84,15 +84,7 @@ class ModelOutputs:
 
 
 def read_outputs(folder: Path, *, interpretability: bool = False) -> ModelOutputs:
-    """Read the predictions in a model directory.
-
-    Args:
-        folder: the model directory.
-        interpretability: whether to read edges, codes and dictionary statistics as well.
-
-    Raises:
-        DhmdError: the file is missing, cannot be read or has another layout.
-    """
+    """Read the predictions in a model directory; also edges, codes and statistics if asked."""
     found: dict[str, Any] = {}
     with _open(folder) as (file, header):
         task, e, n = header["task"], len(header["seeds"]), len(header["ids"])
@@ -129,11 +121,7 @@ def group(arrays: Mapping[str, NDArray[Any]], name: str) -> dict[str, NDArray[An
 
 
 def read_unimodal(folder: Path) -> dict[str, ModelOutputs]:
-    """Read the pretrained encoders' predictions, modality → outputs; NaN where it is absent.
-
-    Raises:
-        DhmdError: as in `read_outputs`.
-    """
+    """Read the pretrained encoders' predictions, modality → outputs; NaN where it is absent."""
     with _open(folder) as (file, header):
         names = header["modalities"]
         values = _array(file, "prediction", len(header["seeds"]), len(header["ids"]), len(names))

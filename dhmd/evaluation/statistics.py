@@ -18,24 +18,10 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from dhmd.base.label_sets import decode_sets
-from dhmd.evaluation.metrics import (
-    METRICS,
-    Floats,
-    Ints,
-    binary_scores,
-    binary_terms,
-    round_to_class,
-    score,
-)
+from dhmd.evaluation.metrics import METRICS, Floats, Ints, from_sums, score, sum_terms
 
 CONFIDENCE = 0.95
 BOOTSTRAP_SEED = 20260204
-_CLASS_LIMIT = {"acc7": 3, "acc5": 2, "acc3": 1}
-# Metrics that are computed from a confusion matrix [predicted, true].
-_FROM_CONFUSION = frozenset(
-    {"precision", "recall", "f1", "f1_has0", "f1_non0", "unweighted_accuracy"}
-)
 
 
 def summary(values_E: Floats) -> dict[str, float]:
@@ -106,32 +92,36 @@ def video_indices(ids: Sequence[str]) -> Ints:
     return np.array([indices.setdefault(name, len(indices)) for name in videos], dtype=np.int64)
 
 
-def draw_videos(videos: int, resamples: int) -> Floats:
-    """Draw how often each resample contains each video [R, V]; equal sizes give equal draws."""
-    generator = np.random.default_rng(BOOTSTRAP_SEED)
-    chosen_RV = generator.integers(0, videos, size=(resamples, videos))
-    chosen_RV += np.arange(resamples)[:, None] * videos
-    counts = np.bincount(chosen_RV.ravel(), minlength=resamples * videos)
-    return counts.reshape(resamples, videos).astype(np.float64)
-
-
-def bootstrap(metric: str, p_EN: Floats, y_N: Floats, video_N: Ints, counts_RV: Floats) -> Floats:
-    """Compute the metric's mean over seeds in each resample [R]; NaN where it is undefined.
+class Bootstrap:
+    """Resamples of whole test videos; equal numbers of videos give equal draws.
 
     Args:
-        metric: its name.
-        p_EN: predictions (class indices, or sets of classes as numbers).
-        y_N: labels.
-        video_N: from `video_indices`.
-        counts_RV: from `draw_videos`.
+        ids: the N utterances.
+        y_N: their labels: numbers, class indices, or sets of classes as numbers.
+        resamples: the number R of resamples.
+
+    Attributes:
+        counts_RV: how often each resample contains each video.
     """
-    terms_ENQ = _terms(metric, p_EN, np.broadcast_to(y_N, p_EN.shape))
-    sums_VEQ = np.zeros((counts_RV.shape[1], len(p_EN), terms_ENQ.shape[2]))
-    np.add.at(sums_VEQ, video_N, terms_ENQ.transpose(1, 0, 2))
-    sums_REQ = np.tensordot(counts_RV, sums_VEQ, axes=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values_R: Floats = _from_sums(metric, sums_REQ).mean(1)
-    return values_R
+
+    def __init__(self, ids: Sequence[str], y_N: Floats, resamples: int) -> None:
+        self.y_N, self.video_N = y_N, video_indices(ids)
+        videos = int(self.video_N.max()) + 1
+        generator = np.random.default_rng(BOOTSTRAP_SEED)
+        chosen_RV = generator.integers(0, videos, size=(resamples, videos))
+        chosen_RV += np.arange(resamples)[:, None] * videos
+        counts = np.bincount(chosen_RV.ravel(), minlength=resamples * videos)
+        self.counts_RV: Floats = counts.reshape(resamples, videos).astype(np.float64)
+
+    def means(self, metric: str, p_EN: Floats) -> Floats:
+        """Compute the metric's mean over seeds in each resample [R]; NaN where undefined."""
+        terms_ENQ = sum_terms(metric, p_EN, np.broadcast_to(self.y_N, p_EN.shape))
+        sums_VEQ = np.zeros((self.counts_RV.shape[1], len(p_EN), terms_ENQ.shape[2]))
+        np.add.at(sums_VEQ, self.video_N, terms_ENQ.transpose(1, 0, 2))
+        sums_REQ = np.tensordot(self.counts_RV, sums_VEQ, axes=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values_R: Floats = from_sums(metric, sums_REQ).mean(1)
+        return values_R
 
 
 def percentile_interval(values_R: Floats) -> tuple[float, float] | None:
@@ -144,96 +134,15 @@ def percentile_interval(values_R: Floats) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def _terms(metric: str, p_EN: Floats, y_EN: Floats) -> Floats:
-    """Return what each utterance adds to the sums [E, N, Q]."""
-    ones = np.ones(p_EN.shape)
-    if metric == "mae":
-        return np.stack([np.abs(p_EN - y_EN), ones], axis=2)
-    if metric == "corr":
-        # Centre and scale first: raw sums of squares lose digits to the mean.
-        a, b = _standardised(p_EN), _standardised(y_EN)
-        return np.stack([ones, a, b, a * a, b * b, a * b], axis=2)
-    if metric in METRICS["multilabel"]:
-        terms = binary_terms(decode_sets(p_EN), decode_sets(y_EN))
-        return terms.reshape(*p_EN.shape, -1)
-    if metric in _CLASS_LIMIT:
-        limit = _CLASS_LIMIT[metric]
-        correct = round_to_class(p_EN, limit) == round_to_class(y_EN, limit)
-        return np.stack([correct, ones], axis=2).astype(np.float64)
-    kept = ones
-    if metric.endswith("_has0"):
-        p_EN, y_EN = (p_EN >= 0).astype(np.float64), (y_EN >= 0).astype(np.float64)
-    elif metric.endswith("_non0"):
-        kept = (y_EN != 0).astype(np.float64)
-        p_EN, y_EN = (p_EN > 0).astype(np.float64), (y_EN > 0).astype(np.float64)
-    if metric not in _FROM_CONFUSION:
-        return np.stack([(p_EN == y_EN) * kept, kept], axis=2)
-    classes = np.unique(np.concatenate([p_EN.ravel(), y_EN.ravel()]))
-    cells = (p_EN[..., None, None] == classes[:, None]) & (y_EN[..., None, None] == classes)
-    confusion: Floats = cells.reshape(*p_EN.shape, -1) * kept[..., None]
-    return confusion
-
-
-def _standardised(values_EN: Floats) -> Floats:
-    centred = values_EN - values_EN.mean(1, keepdims=True)
-    scale = np.abs(centred).max(1, keepdims=True)
-    result: Floats = centred / np.where(scale > 0, scale, 1.0)
-    return result
-
-
-def _from_sums(metric: str, sums: Floats) -> Floats:
-    """Compute the metric [R, E] from sums [R, E, Q]."""
-    if metric == "corr":
-        n, a, b, aa, bb, ab = np.moveaxis(sums, -1, 0)
-        covariance = ab - a * b / n
-        variances = np.stack([aa - a * a / n, bb - b * b / n])
-        # The terms are at most 1, so a smaller value is rounding: a constant resample.
-        variances[variances < 1e-12 * n] = np.nan
-        correlation: Floats = covariance / np.sqrt(variances.prod(0))
-        return np.clip(correlation, -1.0, 1.0)
-    if metric in METRICS["multilabel"]:
-        values = binary_scores(metric, sums.reshape(*sums.shape[:-1], -1, 4))
-        defined = np.isfinite(values)
-        scores: Floats = np.where(defined, values, 0).sum(-1) / defined.sum(-1)
-        return scores
-    if metric not in _FROM_CONFUSION:
-        ratio: Floats = sums[..., 0] / sums[..., 1]
-        return ratio
-    classes = round(sums.shape[-1] ** 0.5)
-    confusion = sums.reshape(*sums.shape[:-1], classes, classes)
-    correct = np.diagonal(confusion, axis1=-2, axis2=-1)
-    predicted, support = confusion.sum(-1), confusion.sum(-2)
-    weight = support / support.sum(-1, keepdims=True)
-    if metric == "precision":
-        per_class = correct / np.maximum(predicted, 1)
-    elif metric == "recall":
-        per_class = correct / np.maximum(support, 1)
-    elif metric == "unweighted_accuracy":
-        per_class = correct / np.maximum(support, 1)
-        weight = (support > 0) / (support > 0).sum(-1, keepdims=True)
-    else:
-        per_class = 2 * correct / np.maximum(predicted + support, 1)
-    total: Floats = (weight * per_class).sum(-1)
-    return total
-
-
 def utterance_intervals(
-    task: str, predictions: Mapping[int, Floats], y_N: Floats, video_N: Ints, resamples: int
+    task: str, predictions: Mapping[int, Floats], bootstrap: Bootstrap
 ) -> dict[str, dict[str, float]]:
     """Return {metric: {low, high}}: intervals of the mean over seeds over test utterances.
 
-    Args:
-        task: regression or classification.
-        predictions: seed → [N].
-        y_N, video_N: labels and video indices.
-        resamples: number of bootstrap resamples.
+    `predictions` are by seed, [N].
     """
-    counts_RV = draw_videos(int(video_N.max()) + 1, resamples)
     p_EN = np.array(list(predictions.values()))
-    found = {
-        metric: percentile_interval(bootstrap(metric, p_EN, y_N, video_N, counts_RV))
-        for metric in METRICS[task]
-    }
+    found = {metric: percentile_interval(bootstrap.means(metric, p_EN)) for metric in METRICS[task]}
     return {metric: {"low": ends[0], "high": ends[1]} for metric, ends in found.items() if ends}
 
 
@@ -241,20 +150,17 @@ def compare(
     task: str,
     full: Mapping[int, Floats],
     others: Mapping[str, Mapping[int, Floats]],
-    y_N: Floats,
-    video_N: Ints,
-    resamples: int,
+    bootstrap: Bootstrap,
     *,
     metrics: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Compare test predictions with those of the full model, paired by seed.
 
     Args:
-        task: regression or classification.
+        task: regression, classification or multilabel.
         full: seed → predictions [N] of the full model.
         others: name → seed → predictions [N].
-        y_N, video_N: labels and video indices.
-        resamples: number of bootstrap resamples.
+        bootstrap: of the test utterances.
         metrics: those to compare; None for all of the task.
 
     Returns:
@@ -266,9 +172,11 @@ def compare(
         given. A metric that a seed leaves undefined is omitted.
     """
     result: dict[str, Any] = {name: {} for name in others}
-    counts_RV = draw_videos(int(video_N.max()) + 1, resamples)
-    scores = {name: _scores(task, run, y_N) for name, run in others.items()}
-    full_scores = _scores(task, full, y_N)
+    full_scores, *other_scores = (
+        {seed: score(task, p_N, bootstrap.y_N).values for seed, p_N in run.items()}
+        for run in (full, *others.values())
+    )
+    scores = dict(zip(others, other_scores, strict=True))
     for metric in metrics or METRICS[task]:
         p_values: dict[str, float] = {}
         full_resampled: dict[tuple[int, ...], Floats] = {}
@@ -283,18 +191,13 @@ def compare(
             found = paired(values_E - np.array([full_scores[seed][metric] for seed in seeds]))
             entry |= {"difference": found.mean, "ci_low": found.low, "ci_high": found.high}
             p_values[name] = found.p
-            common = (y_N, video_N, counts_RV)
             if seeds not in full_resampled:
                 p_EN = np.array([full[seed] for seed in seeds])
-                full_resampled[seeds] = bootstrap(metric, p_EN, *common)
+                full_resampled[seeds] = bootstrap.means(metric, p_EN)
             p_EN = np.array([run[seed] for seed in seeds])
-            ends = percentile_interval(bootstrap(metric, p_EN, *common) - full_resampled[seeds])
+            ends = percentile_interval(bootstrap.means(metric, p_EN) - full_resampled[seeds])
             if ends:
                 entry["utterances_low"], entry["utterances_high"] = ends
         for name, p in holm(p_values).items():
             result[name][metric]["p"] = p
     return result
-
-
-def _scores(task: str, run: Mapping[int, Floats], y_N: Floats) -> dict[int, dict[str, float]]:
-    return {seed: score(task, p_N, y_N).values for seed, p_N in run.items()}

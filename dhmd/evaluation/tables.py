@@ -5,17 +5,24 @@ Numbers are rounded here and nowhere before.
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from dhmd.base.text import markdown_table, text_table
 from dhmd.evaluation import files
-from dhmd.evaluation.files import over_seeds, read_object
-from dhmd.evaluation.metrics import COLUMNS, PRIMARY
+from dhmd.evaluation.files import read_object
+from dhmd.evaluation.metrics import COLUMNS, PRIMARY, Floats
+from dhmd.evaluation.statistics import summary
 from dhmd.models.cards import model_title
 
+MODEL = "DHMD"
 ORACLE = "oracle (label before noise)"
 
 
@@ -34,15 +41,12 @@ class Table:
 
     def to_text(self) -> str:
         """Format for a terminal."""
-        plain = [[cell.replace("**", "") for cell in row] for row in (self.header, *self.rows)]
-        widths = [max(map(len, column)) for column in zip(*plain, strict=True)]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in plain]
-        return "\n".join([self.title, *(f"  {line}" for line in lines)])
+        plain = [[cell.replace("**", "") for cell in row] for row in self.rows]
+        return "\n".join([self.title, *text_table(self.header, plain)])
 
     def to_markdown(self) -> str:
         """Format for a page or a comment."""
-        lines = [self.header, ["---"] * len(self.header), *self.rows]
-        return "\n".join([f"**{self.title}**", "", *(f"| {' | '.join(row)} |" for row in lines)])
+        return "\n".join([f"**{self.title}**", "", *markdown_table(self.header, self.rows)])
 
     def to_latex(self) -> str:
         """Format as a `tabular` of the package booktabs."""
@@ -84,11 +88,7 @@ def dataset_names(metrics: Path) -> list[str]:
 
 
 def dataset_tables(folder: Path) -> list[Table]:
-    """Return the tables of one dataset: results, ablations, missing modalities (full, by model).
-
-    Raises:
-        DhmdError: a file is missing, cannot be read or has unexpected content.
-    """
+    """Return the tables of one dataset: results, ablations, missing modalities (full, by model)."""
     with files.expect_current_files(folder):
         identity = files.read_identity(folder)
         name, task = identity.dataset, identity.task
@@ -101,42 +101,82 @@ def dataset_tables(folder: Path) -> list[Table]:
         path = folder / f"{files.MISSING_BY_VARIANT}.json"
         by_variant = read_object(path) if path.is_file() else {}
         return [
-            _results(folder, name, task, identity.fold, ablations),
+            _results(folder, name, task, identity.fold),
             *(differences(title, task, found) for title, found in comparisons.items() if found),
             *([_missing_by_variant(name, task, folder, missing, by_variant)] if by_variant else []),
         ]
 
 
-def _results(folder: Path, name: str, task: str, fold: str, ablations: Mapping[str, Any]) -> Table:
-    summary = read_object(folder / files.SUMMARY)
+def model_scores(folder: Path) -> pd.DataFrame:
+    """Return the scores on the test split of every model, a row per model and seed.
+
+    The columns are `kind` ("trivial", "alone", "variant", "baseline", "model", "missing",
+    "oracle"), `name`, `title`, `seed`, and the metrics; NaN where undefined.
+    """
+    task = files.read_identity(folder).task
     trivial = read_object(folder / files.TRIVIAL_BASELINES)
-    rows = [
-        _row(task, trivial_title(task, key, entry), _single(entry["test"]), None)
-        for key, entry in trivial.items()
-    ]
-    alone = [row for row in files.read_rows(folder / files.UNIMODAL) if row["split"] == "test"]
-    for modality in dict.fromkeys(row["modality"] for row in alone):
-        scores = {
-            int(row["seed"]): {
-                metric: float(row[metric]) for metric in COLUMNS[task] if row[metric]
-            }
-            for row in alone
-            if row["modality"] == modality
+    single = [
+        {
+            "kind": "trivial",
+            "name": name,
+            "title": trivial_title(task, name, entry),
+            **entry["test"],
         }
-        values = over_seeds(scores, tuple(COLUMNS[task]))
-        rows.append(_row(task, f"{modality} alone", values, len(scores)))
-    for key, entries in ablations.items():
-        if title := model_title(key):
-            n = max((entry["n"] for entry in entries.values()), default=0)
-            rows.append(_row(task, title, entries, n))
-    rows.append(_row(task, "**DHMD**", summary["test"], summary["n_seeds"]))
-    kind = ""
-    if "oracle" in summary:
-        kind = "generated data, "
-        rows.append(_row(task, ORACLE, _single(summary["oracle"]), None))
+        for name, entry in trivial.items()
+    ]
+    parts = [pd.DataFrame(single)]
+    for file, kind in (
+        (files.UNIMODAL, "alone"),
+        (f"{files.ABLATIONS}.csv", "variant"),
+        (files.SEEDS, "model"),
+        (f"{files.MISSING_MODALITIES}.csv", "missing"),
+    ):
+        table = read_table(folder / file)
+        if "split" in table:
+            table = table[table["split"] == "test"]
+        # The first column is the name; seeds.csv, of one model, has none.
+        names = [MODEL] * len(table) if kind == "model" else table.iloc[:, 0].tolist()
+        suffix = " alone" if kind == "alone" else ""
+        parts.append(
+            table.assign(
+                # Variants that are other models stand beside the model.
+                kind=["baseline" if kind == "variant" and model_title(n) else kind for n in names],
+                name=names,
+                title=[f"{variant_title(name)}{suffix}" for name in names],
+                seed=table["seed"].astype(int),
+            )
+        )
+    if oracle := read_object(folder / files.SUMMARY).get("oracle"):
+        row = {"kind": "oracle", "name": ORACLE, "title": ORACLE, **oracle}
+        parts.append(pd.DataFrame([row]))
+    return pd.concat([part for part in parts if len(part)], ignore_index=True)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV file of a stage."""
+    # A modality or an utterance may be called "null".
+    text = io.StringIO(files.read_text(path))
+    return pd.read_csv(text, keep_default_na=False, na_values=[""])
+
+
+def over_seeds(values: pd.Series[float]) -> dict[str, float]:
+    """Return mean and, of several seeds, std; {} if a seed leaves the metric undefined."""
+    known: Floats = np.asarray(values, dtype=np.float64)
+    return summary(known) if np.isfinite(known).all() else {}
+
+
+def _results(folder: Path, name: str, task: str, fold: str) -> Table:
+    scores, rows, generated = model_scores(folder), [], ""
+    for (kind, title), found in scores.groupby(["kind", "title"], sort=False):
+        cells = [mean(over_seeds(found[m])) if m in found else "-" for m in COLUMNS[task]]
+        seeds = "-" if found["seed"].isna().any() else str(len(found))
+        if kind in ("trivial", "alone", "baseline", "model", "oracle"):
+            rows.append([f"**{title}**" if kind == "model" else str(title), seeds, *cells])
+        if kind == "oracle":
+            generated = "generated data, "
     count = len(files.read_predictions(folder).ids)
-    title = f"{name}: {kind}{count} test utterances, fold {fold}"
-    return Table(title, ["", "seeds", *COLUMNS[task].values()], rows)
+    heading = f"{name}: {generated}{count} test utterances, fold {fold}"
+    return Table(heading, ["", "seeds", *COLUMNS[task].values()], rows)
 
 
 def variant_title(name: str) -> str:
@@ -155,15 +195,6 @@ def trivial_title(task: str, name: str, entry: Mapping[str, Any]) -> str:
     if name == "median":
         return constant_title(task)
     return "ridge, pooled features" if name == "ridge" else f"ridge, {', '.join(entry['inputs'])}"
-
-
-def _single(values: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    return {metric: {"mean": value} for metric, value in values.items()}
-
-
-def _row(task: str, name: str, values: Mapping[str, Any], n: int | None) -> list[str]:
-    cells: Iterable[str] = (mean(values.get(metric, {})) for metric in COLUMNS[task])
-    return [name, "-" if n is None else str(n), *cells]
 
 
 def _missing_by_variant(
@@ -209,11 +240,12 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def mean(values: Mapping[str, float], *, spread: bool = True) -> str:
-    if "mean" not in values:
+def mean(values: Mapping[str, float | None], digits: int = 3, *, spread: bool = True) -> str:
+    """Return `1.398 ± 0.043`, the mean alone of one seed, or `-` without any."""
+    value, std = values.get("mean"), values.get("std") if spread else None
+    if value is None:
         return "-"
-    sd = f" ± {values['std']:.3f}" if spread and "std" in values else ""
-    return f"{values['mean']:.3f}{sd}"
+    return f"{value:.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")
 
 
 def interval(entry: Mapping[str, float | None], key: str) -> str:

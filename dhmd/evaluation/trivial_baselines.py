@@ -25,11 +25,7 @@ POOLINGS: tuple[tuple[str, ...], ...] = (("mean",), ("mean", "std", "max"))
 
 
 def trivial_baselines(corpus: Corpus, alphas: Sequence[float]) -> dict[str, Any]:
-    """Compute the content of `trivial_baselines.json`.
-
-    Args:
-        corpus: read with its test labels.
-        alphas: ridge penalties to choose from.
+    """Compute the content of `trivial_baselines.json` from a corpus with its test labels.
 
     Returns:
         {name: {"inputs", "pooling", "alpha", "test": {metric: value}, "undefined"}}.
@@ -106,11 +102,7 @@ def pooled_features(
 ) -> Floats:
     """Concatenate statistics over steps, standardised by the train split [N, F].
 
-    Args:
-        statistics: from `step_statistics`.
-        present_N: whether the utterance has the modality; elsewhere the features are 0, the mean.
-        train: rows of the train split.
-        pooling: names of the statistics.
+    Where the utterance lacks the modality, the features are 0, the mean.
     """
     values = np.concatenate([statistics[name] for name in pooling], axis=1)
     rows = train[present_N[train]]
@@ -138,9 +130,6 @@ def ridge(
 
     Classes are regressed as one target each, and the largest is predicted, or in a multi-label task
     those above ½. Ties go to the larger penalty.
-
-    Raises:
-        DhmdError: `alphas` is empty.
     """
     train, valid = split["train"], split["valid"]
     targets_NC = y_N[:, None]

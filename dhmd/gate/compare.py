@@ -11,8 +11,6 @@ edited by hand. Files that disagree with the predictions make the dataset not co
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.errors import DhmdError
+from dhmd.base.text import finite_number, read_csv
 from dhmd.evaluation import files
 from dhmd.evaluation.files import Identity, Predictions, parse_json
 from dhmd.evaluation.metrics import METRICS, Floats, Scores, deterioration_sign, score
-from dhmd.evaluation.statistics import (
-    bootstrap,
-    draw_videos,
-    paired,
-    percentile_interval,
-    summary,
-    video_indices,
-)
+from dhmd.evaluation.statistics import Bootstrap, paired, percentile_interval, summary
 from dhmd.vcs import METRICS_FOLDER, Revision
 
 PASS = "pass"
@@ -142,18 +134,14 @@ def _utterance_interval(
     metric: str, old: Evaluated, new: Evaluated, seeds: list[int], resamples: int
 ) -> tuple[float, float] | None:
     base, head = old.predictions, new.predictions
-    row_of = {name: row for row, name in enumerate(head.ids)}
-    if set(row_of) != set(base.ids):
+    if dict(zip(base.ids, base.labels, strict=True)) != dict(
+        zip(head.ids, head.labels, strict=True)
+    ):
         return None
-    rows = [row_of[name] for name in base.ids]
-    if not np.array_equal(head.labels[rows], base.labels):
-        return None
-    video_N = video_indices(base.ids)
-    counts_RV = draw_videos(int(video_N.max()) + 1, resamples)
-    before_EN = base.values[[base.seeds.index(seed) for seed in seeds]]
-    after_EN = head.values[[head.seeds.index(seed) for seed in seeds]][:, rows]
+    bootstrap = Bootstrap(base.ids, base.labels, resamples)
     before_R, after_R = (
-        bootstrap(metric, p_EN, base.labels, video_N, counts_RV) for p_EN in (before_EN, after_EN)
+        bootstrap.means(metric, np.array([p_N[seed] for seed in seeds]))
+        for p_N in (base.by_seed(base.ids), head.by_seed(base.ids))
     )
     return percentile_interval(deterioration_sign(metric) * (after_R - before_R) + 0.0)
 
@@ -178,31 +166,26 @@ def load_evaluated(revision: Revision, dataset: str) -> Evaluated:
 def read_prediction_file(path: Path, known: Evaluated) -> Evaluated:
     """Read a CSV with the columns id, seed and prediction: results of any code on the same data.
 
-    Args:
-        path: further columns are ignored. A prediction is a number, or a class index.
-        known: a result on the dataset, for its test utterances and labels.
+    A prediction is a number, or a class index. `known` is a result on the dataset, for its test
+    utterances and labels.
 
     Raises:
         NotComparableError: unreadable, or not every seed has exactly the test utterances.
     """
-    try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise NotComparableError(f"cannot read {path}: {first_line(error)}") from error
-    if not rows or not {"id", "seed", "prediction"} <= set(rows[0]):
-        raise NotComparableError(f"{path} must have the columns id, seed and prediction, and rows")
     found: dict[int, dict[str, float]] = {}
-    for number, row in enumerate(rows, start=2):
-        try:
-            seed, value = int(row["seed"]), float(row["prediction"])
-        except (TypeError, ValueError):
-            value = math.nan
-        if not math.isfinite(value):
-            raise NotComparableError(
-                f"{path}, row {number}: seed must be a whole number and prediction a finite one"
-            )
-        if found.setdefault(seed, {}).setdefault(row["id"], value) is not value:
-            raise NotComparableError(f"{path}, row {number}: seed {seed} has {row['id']} twice")
+    try:
+        for line, row in read_csv(path, ("id", "seed", "prediction")).items():
+            name, written = row["id"], row["seed"]
+            if not written.isdecimal():
+                raise DhmdError(f"{path}, line {line}: seed is {written!r}: use whole numbers")
+            values = found.setdefault(int(written), {})
+            if name in values:
+                raise DhmdError(f"{path}, line {line}: seed {written} has {name} twice")
+            values[name] = finite_number(row["prediction"], f"{path}, line {line}: prediction")
+    except DhmdError as error:
+        raise NotComparableError(str(error)) from error
+    if not found:
+        raise NotComparableError(f"{path} has no rows")
     ids = known.predictions.ids
     for seed, values in found.items():
         if wrong := set(ids) ^ set(values):
@@ -264,11 +247,7 @@ def _load(revision: Revision, dataset: str, folder: str) -> Evaluated:
 
 
 def _check_equal(written: object, computed: object, where: str) -> None:
-    """Compare two nested values up to the tolerance.
-
-    Raises:
-        DhmdError: the first place where they differ.
-    """
+    """Compare two nested values up to the tolerance."""
     if isinstance(computed, Mapping) and isinstance(written, Mapping):
         for key in [*computed, *(key for key in written if key not in computed)]:
             _check_equal(written.get(key), computed.get(key), f"{where} {key}")

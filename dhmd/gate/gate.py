@@ -114,7 +114,6 @@ def run_gate(
     """Compare the revision or DVC experiment `head` with `base`.
 
     Args:
-        root: the repository.
         base: by default the merge base of the head with the main branch. Its margins are used.
         head: by default the workspace. Its committed entries of gate.accept count.
         dataset: the dataset of `base` or `head` if one of them is a CSV file of predictions; the
@@ -314,16 +313,15 @@ def _changes(dataset: str, base: Side, head: Side, old: Evaluated, new: Evaluate
     protocol = f"{dataset} is measured by another protocol"
     gated = f"the gated metrics or margins of {dataset} changed"
     found = [
-        Change(dataset, f"corpus:{before.corpus}", f"corpus:{after.corpus}", data),
-        Change(dataset, f"protocol:{before.protocol}", f"protocol:{after.protocol}", protocol),
-        Change(
-            dataset,
-            f"margins:{margins(base, before.task)}",
-            f"margins:{margins(head, after.task)}",
-            gated,
-        ),
+        ("corpus", before.corpus, after.corpus, data),
+        ("protocol", before.protocol, after.protocol, protocol),
+        ("margins", margins(base, before.task), margins(head, after.task), gated),
     ]
-    return [change for change in found if change.from_ != change.to]
+    return [
+        Change(dataset, f"{kind}:{from_}", f"{kind}:{to}", sentence)
+        for kind, from_, to, sentence in found
+        if from_ != to
+    ]
 
 
 def _obstacles(dataset: str, old: Evaluated, new: Evaluated) -> list[str]:

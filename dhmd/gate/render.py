@@ -5,9 +5,9 @@ Numbers are rounded here and nowhere before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+from dhmd.base.text import markdown_table, text_table
 from dhmd.evaluation.metrics import COLUMNS, deterioration_sign
 from dhmd.gate.compare import REGRESSED, MetricRow
 from dhmd.gate.gate import DatasetResult, GateResult
@@ -31,9 +31,7 @@ def to_text(result: GateResult) -> str:
     for item in result.datasets:
         lines.append(f"{item.dataset}: {item.verdict}")
         if item.rows:
-            table = [HEADER, *(_cells(row) for row in item.rows)]
-            widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-            lines += ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
+            lines += text_table(HEADER, [_cells(row) for row in item.rows])
         lines += [f"  {sentence}" for sentence in _sentences(item)]
         lines += [f"  accepted: {e.from_} became {e.to} ({e.reason})" for e in item.accepted]
         lines.append("")
@@ -46,17 +44,21 @@ def to_markdown(result: GateResult) -> str:
     """Format as a comment."""
     lines = [f"### Gate: {_escaped(_verdict(result))}", ""]
     lines += [f"{_escaped(result.head)} against {_escaped(result.base)}", ""]
-    rows = [[item.dataset, *_cells(row)] for item in result.datasets for row in item.rows]
+    rows = [
+        [_escaped(item.dataset), *map(_escaped, _cells(row))]
+        for item in result.datasets
+        for row in item.rows
+    ]
     if rows:
-        lines += [*_markdown_table(["dataset", *HEADER], rows), "", LEGEND, ""]
+        lines += [*markdown_table(["dataset", *HEADER], rows), "", LEGEND, ""]
     accepted = [
-        [item.dataset, entry.from_, entry.to, entry.reason]
+        [_escaped(text) for text in (item.dataset, entry.from_, entry.to, entry.reason)]
         for item in result.datasets
         for entry in item.accepted
     ]
     if accepted:
         lines += ["Accepted changes:", ""]
-        lines += [*_markdown_table(["dataset", "from", "to", "reason"], accepted), ""]
+        lines += [*markdown_table(["dataset", "from", "to", "reason"], accepted), ""]
     lines += [
         f"- **{_escaped(item.dataset)}**: {_escaped(sentence)}"
         for item in result.datasets
@@ -122,11 +124,6 @@ def _cells(row: MetricRow) -> list[str]:
 def _signed(value: float) -> str:
     # Adding zero after rounding: a value that rounds to zero has no sign.
     return f"{round(value, 4) + 0.0:+.4f}"
-
-
-def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [header, ["---"] * len(header), *rows]
-    return [f"| {' | '.join(map(_escaped, line))} |" for line in lines]
 
 
 def _escaped(text: str) -> str:

@@ -5,21 +5,38 @@ Legend: S seeds, N utterances, O outputs (1, or C classes).
 
 from __future__ import annotations
 
-import csv
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
-from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.errors import DhmdError
 from dhmd.base.label_sets import set_names
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.alignment import Origin, WordEncoder
+from dhmd.evaluation.explanations import (
+    CodeWords,
+    Explanation,
+    Explanations,
+    corpus_code_words,
+    words_of_codes,
+)
+from dhmd.evaluation.files import read_rows
+from dhmd.evaluation.model_outputs import (
+    CODES,
+    EMBEDDING,
+    MISSING_GROUP,
+    OUTPUTS,
+    group,
+    read_outputs,
+)
 from dhmd.evaluation.tables import counted
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
@@ -31,11 +48,9 @@ from dhmd.training.device import prepared
 from dhmd.training.device_corpus import DeviceCorpus, DeviceTokens
 from dhmd.training.finetuning import FOLDER as ENCODER_FOLDER
 from dhmd.training.history import HISTORY
-from dhmd.training.trainer import predictions
+from dhmd.training.outputs import predict_without, scatter
+from dhmd.training.trainer import evaluation, predictions
 from dhmd.training.weights import Description, load_model, read_description
-
-if TYPE_CHECKING:
-    from dhmd.evaluation.explanations import Explanation, Explanations
 
 Array = np.ndarray[Any, Any]
 Device = Literal["auto", "cpu", "cuda"]
@@ -241,32 +256,67 @@ class Model:
 
     def explanations(self, utterances: Utterances) -> Explanations:
         """Explain all utterances; seeds that diverged are left out."""
-        from dhmd.prediction.explain import explain, trained_code_words
-
-        corpus, own = self.corpus, self.description
-        if isinstance(corpus, Path):
-            corpus = read_corpus(corpus, fold=own.fold)
-        with prepared(ComputeConfig(device=self.device)):
-            found = explain(
-                self.learner,
-                self.members,
-                own,
-                self.device_corpus(utterances),
-                utterances.ids,
-                words=utterances.words,
-                code_words=trained_code_words(self.folder, own, corpus),
-            )
+        own, ids = self.description, utterances.ids
+        with prepared(ComputeConfig(device=self.device)), torch.no_grad():
+            data = self._device_corpus(utterances)
+            arrays = scatter(self._details(data), len(ids))
+        # Codes of different seeds do not correspond: those of the first are shown.
+        codes = {space: array[0] for space, array in group(arrays, CODES).items()}
+        arrays |= {f"{CODES}/{space}": codes_NMK for space, codes_NMK in codes.items()}
+        present_NM = (data.lengths_MN > 0).T
+        code_words = self._trained_code_words()
+        if not code_words and utterances.words is not None:
+            code_words = words_of_codes(codes, utterances.words, data.modalities, present_NM)
+        found = Explanations(
+            task=own.task.kind,
+            ids=ids,
+            seeds=own.seeds,
+            modalities=tuple(data.modalities),
+            class_names=own.class_names,
+            arrays=arrays,
+            present_NM=present_NM,
+            words=utterances.words,
+            code_words=code_words,
+        )
         converged_S, _ = _converged(self.folder, found.seeds, found.outputs)
         return found.of_seeds(np.array(found.seeds)[converged_S].tolist())
 
-    def device_corpus(self, utterances: Utterances) -> DeviceCorpus:
+    def _details(self, data: DeviceCorpus) -> Iterator[tuple[Array, dict[str, Tensor]]]:
+        """Yield what the model computes for some rows, also with each modality dropped."""
+        learner, members = self._loaded
+        rows, train = np.arange(data.lengths_MN.shape[1]), self.description.configuration.train
+        for some, batch in evaluation(learner, members, data, rows, train.buckets):
+            details = learner.details(batch).items()
+            found = {key: value for key, value in details if not key.startswith(EMBEDDING)}
+            for m, name in enumerate(data.modalities):
+                drop_MB = torch.zeros_like(batch.present_EMB[0])
+                drop_MB[m] = True
+                found[f"{MISSING_GROUP}/{name}"] = predict_without(learner, batch, drop_MB)
+            yield some, found
+
+    def _trained_code_words(self) -> CodeWords:
+        """Return the words of the dictionary codes over the training data, if they are here."""
+        own, corpus = self.description, self.corpus
+        path = repository_root() / "data" / "aligned" / f"{own.dataset}.h5"
+        if isinstance(corpus, Path):
+            corpus = read_corpus(corpus, fold=own.fold)
+        elif corpus is None:
+            try:
+                corpus = read_corpus(path, fold=own.fold)
+            except DhmdError:  # there is none, or one of another version
+                return {}
+        if corpus.identity != own.identity or not (self.folder / OUTPUTS).is_file():
+            return {}
+        return corpus_code_words(read_outputs(self.folder, interpretability=True), corpus)
+
+    def _device_corpus(self, utterances: Utterances) -> DeviceCorpus:
         """Return the utterances, normalised, on the model's device."""
-        own = self.description
+        own, device = self.description, self._loaded[1].device
         data = DeviceCorpus(
             utterances.lengths,
             {name: own.normalisation[name](values) for name, values in utterances.values.items()},
             np.full(len(utterances.ids), np.nan),
-            self.members.device,
+            device,
             together=own.alignment == "word",
         )
         if own.configuration.trains_encoder:
@@ -275,21 +325,12 @@ class Model:
                     f"the text encoder of {self.folder} was trained with the model, but the "
                     "utterances have no tokens: align them with features.text: finetune"
                 )
-            data.tokens = DeviceTokens(utterances.tokens, self.members.device)
+            data.tokens = DeviceTokens(utterances.tokens, device)
         return data
-
-    @property
-    def learner(self) -> Learner:
-        """The model of all seeds."""
-        return self._loaded[0]
-
-    @property
-    def members(self) -> Members:
-        """Its ensemble members, one per seed."""
-        return self._loaded[1]
 
     @cached_property
     def _loaded(self) -> tuple[Learner, Members]:
+        """The model of all seeds, and its ensemble members."""
         encoder = None
         if self.description.configuration.trains_encoder:
             from dhmd.data.text.encoder import load_architecture
@@ -300,11 +341,7 @@ class Model:
         return learner, members
 
     def _encoder(self, origin: Origin) -> WordEncoder | None:
-        """Return the word encoder of the training data, if the model reads its vectors.
-
-        Raises:
-            DhmdError: it is not available.
-        """
+        """Return the word encoder of the training data, if the model reads its vectors."""
         if origin.encoder is None or "text" not in self.description.inputs:
             return None
         if origin.encoder.trained:
@@ -319,12 +356,12 @@ class Model:
 
     def _outputs(self, utterances: Utterances) -> Array:
         """Return values [S, N, 1] or probabilities [S, N, C]."""
-        learner, data = self.learner, self.device_corpus(utterances)
+        (learner, members), data = self._loaded, self._device_corpus(utterances)
         task, rows = self.description.task, np.arange(len(utterances.ids))
-        found = np.full((self.members.count, len(rows), task.outputs), np.nan, dtype=np.float32)
+        found = np.full((members.count, len(rows), task.outputs), np.nan, dtype=np.float32)
         buckets = self.description.configuration.train.buckets
         with torch.no_grad():
-            for some, output_EBO in predictions(learner, self.members, data, rows, buckets):
+            for some, output_EBO in predictions(learner, members, data, rows, buckets):
                 found[:, some] = task.predictions(output_EBO).cpu().numpy()
         return found
 
@@ -334,21 +371,12 @@ def _converged(model: Path, seeds: tuple[int, ...], values_SNO: Array) -> tuple[
 
     A seed diverged if the training history (which may be missing) marks it, or if its predictions
     are not finite.
-
-    Raises:
-        DhmdError: every seed diverged.
     """
-    diverged: set[int] = set()
     history = model / HISTORY
-    if history.is_file():
-        try:
-            with open(history, newline="", encoding="utf-8") as stream:
-                rows = list(csv.DictReader(stream))
-            diverged = {int(row["seed"]) for row in rows if row["name"] == "diverged"}
-        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-            raise DhmdError(f"{history} is damaged: {first_line(error)}") from error
+    rows = read_rows(history, ("seed", "name")) if history.is_file() else []
+    diverged = {row["seed"] for row in rows if row["name"] == "diverged"}
     finite_S = np.isfinite(values_SNO).all((1, 2))
-    converged_S = np.array([seed not in diverged for seed in seeds]) & finite_S
+    converged_S = np.array([str(seed) not in diverged for seed in seeds]) & finite_S
     if not converged_S.any():
         raise DhmdError(f"every seed of {model} diverged in training: train again")
     lost = [seed for seed, converged in zip(seeds, converged_S, strict=True) if not converged]

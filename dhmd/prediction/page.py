@@ -20,14 +20,8 @@ VIDEO = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v")
 def write_page(output: Path, model: Model, found: Outputs, media: Sequence[Path] = ()) -> None:
     """Write a page with the timeline of the predictions and the explanation of each.
 
-    It works offline: all data are inside; only local media files beside it are opened.
-
-    Args:
-        output: the page.
-        model: the model that predicted.
-        found: its predictions.
-        media: video and sound files, or folders with such files; a file shows the video that has
-            its name without the suffix.
+    It works offline: all data are inside; only local media files beside it are opened. `media` are
+    such files or their folders; a file shows the video that has its name without the suffix.
     """
     own, utterances = model.description, found.utterances
     explained = model.explanations(utterances)

@@ -5,9 +5,6 @@ Legend: S segments of a video, N utterances, P steps of all utterances of a moda
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -16,8 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.errors import DhmdError
 from dhmd.base.progress import progress
+from dhmd.base.text import finite_number, read_csv
 from dhmd.data.alignment import (
     CorpusJob,
     Origin,
@@ -66,15 +64,9 @@ def read_sequences(
     Args:
         folder: the directory of the files; None if there are only words.
         segments: a file for `read_segments`, or the segments; None divides videos at pauses.
-        origin: what the model's training data was aligned from.
-        dataset: its name.
-        alignment: how it was aligned.
-        features: the features that the model reads.
+        origin: what the model's training data, the `dataset`, was aligned from.
         encoder: the word encoder that it was aligned with, if any.
         words: the `.csd` file of the words; None if the directory has it.
-
-    Raises:
-        DhmdError: bad input, or no segment is left.
     """
     files = find_files(folder, origin, list(features), words)
     job = origin.job(dataset, alignment, list(features), encoder)
@@ -152,14 +144,7 @@ class InputFiles:
 def find_files(
     folder: Path | None, origin: Origin, modalities: Sequence[str], words: Path | None = None
 ) -> InputFiles:
-    """Find the file of the words and of each modality, by sequence name or by name at the source.
-
-    Args:
-        words: the file of the words, if it is another one.
-
-    Raises:
-        DhmdError: the directory is missing, has no words or no modality, or one sequence twice.
-    """
+    """Find the files of words and modalities, by sequence name or by name at the source."""
     reference = str(origin.reference)
     unknown = [name for name in modalities if name not in origin.modalities]
     if unknown:
@@ -211,55 +196,30 @@ def _file_names(sequence: str, origin: Origin) -> list[str]:
 
 
 def read_segments(path: Path) -> Segments:
-    """Read segments from CSV with the columns video, start and end, or from the rows of a `.csd`.
-
-    Raises:
-        DhmdError: the file is missing or a row is invalid; the message names it.
-    """
+    """Read segments: CSV with the columns video, start and end, or the rows of a `.csd` file."""
     if not path.is_file():
         raise DhmdError(f"{path} is no file: --segments must name a CSV or a .csd file")
     if path.suffix.lower() == ".csd":
         with Sequences({"segments": path}, ["segments"]) as sequences:
             return {v: sequences.segments("segments", v).intervals for v in sequences.shared}
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except (OSError, ValueError, csv.Error) as error:
-        raise DhmdError(f"{path} is not readable as CSV: {first_line(error)}") from error
-    header = [name.strip() for name in rows[0]] if rows else []
-    for name in _SEGMENT_COLUMNS:
-        if name not in header:
-            columns = ", ".join(_SEGMENT_COLUMNS)
-            raise DhmdError(f"{path} has no column {name}: its first line must name {columns}")
     found: dict[str, list[list[float]]] = {}
-    for number, row in enumerate(rows[1:], start=2):
+    for number, row in read_csv(path, _SEGMENT_COLUMNS).items():
+        video, *times = (row[name].strip() for name in _SEGMENT_COLUMNS)
         where = f"{path}, line {number}"
-        if not row:
-            continue
-        if len(row) != len(header):
-            raise DhmdError(f"{where} has {len(row)} cells, but the header has {len(header)}")
-        cells = {name: row[header.index(name)].strip() for name in _SEGMENT_COLUMNS}
-        if not cells["video"]:
+        if not video:
             raise DhmdError(f"{where} names no video")
-        start, end = (_seconds(cells[name], f"{where}: {name}") for name in ("start", "end"))
+        start, end = (
+            finite_number(cell, f"{where}: {name}")
+            for cell, name in zip(times, ("start", "end"), strict=True)
+        )
         if end < start:
             raise DhmdError(
-                f"{where}: the segment ends at {cells['end']}, before it starts at {cells['start']}"
+                f"{where}: the segment ends at {times[1]}, before it starts at {times[0]}"
             )
-        found.setdefault(cells["video"], []).append([start, end])
+        found.setdefault(video, []).append([start, end])
     if not found:
         raise DhmdError(f"{path} has no segment: add one per line below the header")
     return {video: np.array(intervals) for video, intervals in found.items()}
-
-
-def _seconds(cell: str, where: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise DhmdError(f"{where} is {cell!r}, but must be a number of seconds")
-    return value
 
 
 def pause_segments(sequences: Sequences, reference: str, names: list[str], most: int) -> Segments:
@@ -268,9 +228,6 @@ def pause_segments(sequences: Sequences, reference: str, names: list[str], most:
     A segment of more than `most` words is divided again at its longest pause. A video without words
     is one segment, from its first to its last row in the sequences `names`; one without rows has a
     segment of no length, which is empty like any other.
-
-    Raises:
-        DhmdError: a damaged entry.
     """
     found = {}
     for video in sorted({*sequences.shared, *sequences.not_shared}):
@@ -344,11 +301,7 @@ def _check(
 
 
 def _check_extractor(path: Path, found: object, origin: Origin, sequence: str) -> None:
-    """Refuse features that were made otherwise than those of the training data.
-
-    Raises:
-        DhmdError: the extractors or their settings differ.
-    """
+    """Refuse features that were made otherwise than those of the training data."""
     expected = origin.extractors.get(sequence)
     if expected is None and found is not None:
         raise DhmdError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -37,20 +38,22 @@ def read_source(
     origin: Origin,
     encoder: WordEncoder | None,
 ) -> Utterances:
-    """Read what a user wants to predict, prepared like the model's training data.
-
-    Args:
-        source: see `Model.predict`.
-        segments: a file for `read_segments`.
-        encoder: the word encoder of the training data, if the model reads its vectors.
-
-    Raises:
-        DhmdError: bad input, or input that the model was not trained on.
-    """
+    """Read what a user wants to predict (see `Model.predict`) like the model's training data."""
+    align = partial(
+        read_sequences,
+        origin=origin,
+        dataset=description.dataset,
+        alignment=description.alignment,
+        features=_features(description),
+        encoder=encoder,
+    )
     if isinstance(source, pd.DataFrame):
-        return _read_transcripts(
-            transcripts_of(source), None, segments, description, origin, encoder
-        )
+        if origin.format != "csd":
+            raise DhmdError(
+                f"the model of {description.dataset} reads files of format {origin.format}, not "
+                "words"
+            )
+        return _read_transcripts(transcripts_of(source), None, segments, align)
     assert not isinstance(source, Corpus)  # see Model.read
     paths = [Path(one) for one in ([source] if isinstance(source, str | Path) else source)]
     for path in paths:
@@ -69,23 +72,15 @@ def read_source(
     if len(folders) > 1:
         raise DhmdError(f"{folders[1]} is a second folder: name one folder with all .csd files")
     folder = folders[0] if folders else None
-    if files:
-        transcripts: dict[str, Transcript] = {}
-        for path in files:
-            video = path.stem.replace("[", "(").replace("]", ")")
-            if video in transcripts:
-                raise DhmdError(f"{path} and {transcripts[video].path} have the same name")
-            transcripts[video] = read_transcript(path)
-        return _read_transcripts(transcripts, folder, segments, description, origin, encoder)
-    return read_sequences(
-        folder,
-        segments,
-        origin=origin,
-        dataset=description.dataset,
-        alignment=description.alignment,
-        features=_features(description),
-        encoder=encoder,
-    )
+    if not files:
+        return align(folder, segments)
+    transcripts: dict[str, Transcript] = {}
+    for path in files:
+        video = path.stem.replace("[", "(").replace("]", ")")
+        if video in transcripts:
+            raise DhmdError(f"{path} and {transcripts[video].path} have the same name")
+        transcripts[video] = read_transcript(path)
+    return _read_transcripts(transcripts, folder, segments, align)
 
 
 def transcripts_of(table: pd.DataFrame) -> dict[str, Transcript]:
@@ -93,9 +88,6 @@ def transcripts_of(table: pd.DataFrame) -> dict[str, Transcript]:
 
     A table with the column `text` has an utterance per row; `start` and `end` may be absent. A
     table with the columns `word`, `start` and `end` has a word per row.
-
-    Raises:
-        DhmdError: columns are missing, or a time is invalid.
     """
     if table.empty or not {"text", "word"} & set(table.columns):
         columns = ", ".join(map(str, table.columns)) or "none"
@@ -140,15 +132,9 @@ def _read_transcripts(
     transcripts: Mapping[str, Transcript],
     folder: Path | None,
     segments: Path | None,
-    description: Description,
-    origin: Origin,
-    encoder: WordEncoder | None,
+    align: Callable[..., Utterances],
 ) -> Utterances:
     """Align transcripts, and the `.csd` files of the other modalities in a folder, if any."""
-    if origin.format != "csd":
-        raise DhmdError(
-            f"the model of {description.dataset} reads files of format {origin.format}, not words"
-        )
     asked = {
         video: np.array([(one.start, one.end) for one in transcript.segments])
         for video, transcript in transcripts.items()
@@ -169,16 +155,7 @@ def _read_transcripts(
             metadata=None,
         )
         try:
-            return read_sequences(
-                folder,
-                asked if segments is None else segments,
-                origin=origin,
-                dataset=description.dataset,
-                alignment=description.alignment,
-                features=_features(description),
-                encoder=encoder,
-                words=words,
-            )
+            return align(folder, asked if segments is None else segments, words=words)
         except DhmdError as error:
             raise DhmdError(str(error).replace(str(words), "the transcript")) from error
 

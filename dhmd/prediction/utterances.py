@@ -75,11 +75,7 @@ class Utterances:
         cut: tuple[int, int],
         notes: Sequence[str],
     ) -> Utterances:
-        """Return the utterances that a collector has received.
-
-        Raises:
-            DhmdError: there is none.
-        """
+        """Return the utterances that a collector has received."""
         if not ids:
             why = "; ".join(notes) or "no segment was requested"
             raise DhmdError(f"no segment is left to predict: {why}")
@@ -98,11 +94,7 @@ class Utterances:
     def of_corpus(
         corpus: Corpus, features: Mapping[str, Sequence[str]], alignment: str
     ) -> Utterances:
-        """Return all utterances of an aligned corpus.
-
-        Raises:
-            DhmdError: it lacks features of the model, or is aligned otherwise.
-        """
+        """Return all utterances of an aligned corpus."""
         if corpus.alignment != alignment:
             raise DhmdError(
                 f"{corpus.name} has data.alignment {corpus.alignment}, but the model was trained "

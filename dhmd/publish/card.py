@@ -1,7 +1,11 @@
-"""The model card: a README.md in Markdown with the Hugging Face hub's metadata at its top."""
+"""Export a model: its folder without the predictions of its corpus, and a model card.
+
+The card is a README.md in Markdown with the Hugging Face hub's metadata at its top.
+"""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,18 +13,21 @@ from typing import Any
 
 import jinja2
 import numpy as np
+import torch
 import yaml
 
 import dhmd
 from dhmd.base.errors import DhmdError
+from dhmd.base.files import whole_folder
 from dhmd.evaluation import files
 from dhmd.evaluation.metrics import COLUMNS, score
 from dhmd.evaluation.model_outputs import OUTPUTS, read_outputs
-from dhmd.evaluation.statistics import utterance_intervals, video_indices
+from dhmd.evaluation.statistics import Bootstrap, utterance_intervals
 from dhmd.evaluation.tables import ORACLE, Table, counted, mean, trivial_title
 from dhmd.models.cards import DHMD, model_title
+from dhmd.publish.hub import CARD, PATTERNS
 from dhmd.recipes import Recipe, load_recipe
-from dhmd.training.weights import Description
+from dhmd.training.weights import Description, load_model
 
 _RESAMPLES = 1000
 # The names of metrics on the hub.
@@ -47,14 +54,38 @@ class _Results:
     others: Mapping[str, Mapping[str, float]]
 
 
-def model_card(model: Path, description: Description, *, root: Path | None, license_: str) -> str:
-    """Describe a model: task, data and terms, scores, use, limits and citation.
+def export(model: Path, out: Path, *, root: Path | None = None, license_: str = "") -> None:
+    """Write a folder with the model and its card; the folder can be used like the original.
 
     Args:
-        root: the repository that has `recipes/<dataset>.yaml` and `metrics/<dataset>/`; the card
-            leaves out what is not there. Scores are computed for the predictions of this model, on
-            the labels of the evaluation of the same corpus and fold.
-        license_: see `export`.
+        model: a model folder, such as `models/demo`.
+        out: the folder to write; it does not exist or is empty.
+        root: the repository with the dataset's config and results, which the card describes.
+        license_: an identifier of the Hugging Face hub; by default `mit` for generated data, else
+            `other`, as the terms of the data apply.
+
+    Raises:
+        DhmdError: the model is damaged, or `out` has files.
+    """
+    _, _, description = load_model(model, torch.device("cpu"))
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DhmdError(f"{out} exists: choose another --out.")
+    if out.resolve().is_relative_to(model.resolve()):
+        raise DhmdError(f"{out} is inside {model}: choose another --out.")
+    card = _model_card(model, description, root=root, license_=license_)
+    with whole_folder(out) as folder:
+        for path in sorted(path for pattern in PATTERNS for path in model.glob(pattern)):
+            target = folder / path.relative_to(model)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, target)
+        (folder / CARD).write_text(card, encoding="utf-8")
+
+
+def _model_card(model: Path, description: Description, *, root: Path | None, license_: str) -> str:
+    """Describe a model: task, data and terms, scores, use, limits and citation.
+
+    The card leaves out what the repository `root` does not have. Scores are computed for the
+    predictions of this model, on the labels of the evaluation of the same corpus and fold.
     """
     recipe = _recipe(root, description.dataset)
     generated = recipe is not None and recipe.format == "generated"
@@ -127,9 +158,7 @@ def _results(
         seeds=tuple(kept),
         diverged=tuple(seed for seed in seeds if seed not in kept),
         scores=files.over_seeds(scores, tuple(COLUMNS[task])),
-        intervals=utterance_intervals(
-            task, kept, labels.labels, video_indices(labels.ids), _RESAMPLES
-        ),
+        intervals=utterance_intervals(task, kept, Bootstrap(labels.ids, labels.labels, _RESAMPLES)),
         others=others | ({ORACLE: summary["oracle"]} if "oracle" in summary else {}),
     )
 

@@ -44,9 +44,6 @@ def push(folder: Path, name: str, *, private: bool = False) -> str:
         folder: from `export`.
         name: `user/model`; it is created if it does not exist.
         private: whether a new repository is visible only to its owner.
-
-    Raises:
-        DhmdError: no access or no connection.
     """
     with _hub(f"{folder} cannot be pushed to {name}") as hub:
         api = hub.HfApi()

@@ -15,26 +15,9 @@ from matplotlib.ticker import MaxNLocator
 
 from dhmd.data.aligned.corpus import SPLITS
 from dhmd.evaluation.metrics import COLUMNS, deterioration_sign
-from dhmd.evaluation.tables import counted
-from dhmd.report.data import MODEL, SECONDARY, Array, ReportData
-from dhmd.report.style import (
-    BETTER,
-    HALF,
-    MUTED,
-    OTHER,
-    OWN,
-    PAPER,
-    SERIES,
-    WORSE,
-    Canvas,
-    Chart,
-    dots,
-    grid,
-    heat_map,
-    modality_colour,
-    name_rows,
-    note_right,
-)
+from dhmd.evaluation.tables import MODEL, counted
+from dhmd.report import style
+from dhmd.report.data import SECONDARY, Array, ReportData
 
 _LOSSES: Final = {
     "total": "total loss",
@@ -53,11 +36,11 @@ _FIRST_CURVES: Final = ("valid/mae", "valid/f1", "valid/corr", "valid/accuracy",
 _BINS: Final = 10
 
 
-def results(data: ReportData) -> Chart:
+def results(data: ReportData) -> style.Chart:
     """Compare every seed's test scores with the baselines and the oracle."""
     models = list(data.models("trivial", "alone", "baseline", "model", "oracle"))
     titles = [title for _, title, _ in models]
-    canvas = Canvas(
+    canvas = style.Canvas(
         f"Test results of {data.name}: every seed, baselines, oracle",
         data.note(),
         0.25 * len(models) + 0.4,
@@ -67,26 +50,28 @@ def results(data: ReportData) -> Chart:
     )
     for axes, (metric, name) in zip(canvas.axes[0], data.columns.items(), strict=True):
         axes.set_title(f"{name} {'←' if deterioration_sign(metric) > 0 else '→'}")
-        grid(axes, "x", 3)
-        name_rows(axes, titles)
+        style.grid(axes, "x", 3)
+        style.name_rows(axes, titles)
         for row, (kind, _, scores) in enumerate(models):
             values = scores[metric].dropna().to_numpy()
-            colour = OWN if kind == "model" else OTHER
+            colour = style.OWN if kind == "model" else style.OTHER
             if kind == "alone":
-                colour = modality_colour(data, scores["name"].iloc[0])
+                colour = style.modality_colour(data, scores["name"].iloc[0])
             if not len(values):
                 at = {"transform": axes.get_yaxis_transform(), "ha": "center", "va": "center"}
-                axes.text(0.5, row, "undefined", color=MUTED, **at)
+                axes.text(0.5, row, "undefined", color=style.MUTED, **at)
                 continue
             if len(values) > 1:
-                dots(axes, values, np.full(len(values), row), colour, 4.6, 0.65)
+                style.dots(axes, values, np.full(len(values), row), colour, 4.6, 0.65)
             mean = values.mean()
             axes.plot([mean, mean], [row - 0.32, row + 0.32], color=colour, linewidth=2.0)
             if kind == "model":
-                axes.axhspan(row - 0.5, row + 0.5, color=OWN, alpha=0.1, linewidth=0)
-                axes.axvline(mean, color=OWN, linewidth=0.7, linestyle="--")
+                axes.axhspan(row - 0.5, row + 0.5, color=style.OWN, alpha=0.1, linewidth=0)
+                axes.axvline(mean, color=style.OWN, linewidth=0.7, linestyle="--")
                 if interval := data.intervals.get(metric):
-                    axes.plot([interval["low"], interval["high"]], [row, row], color=OWN, lw=0.9)
+                    axes.plot(
+                        [interval["low"], interval["high"]], [row, row], color=style.OWN, lw=0.9
+                    )
     return canvas.chart(
         data,
         "results",
@@ -96,13 +81,13 @@ def results(data: ReportData) -> Chart:
     )
 
 
-def ablations(data: ReportData) -> Chart | None:
+def ablations(data: ReportData) -> style.Chart | None:
     """Compare all variants and baselines with the full model."""
     title = f"Variants and baselines of {data.name} against the full model"
     return _forest(data, "ablations", title, data.ablations, ("variant", "baseline"))
 
 
-def missing_modalities(data: ReportData) -> Chart | None:
+def missing_modalities(data: ReportData) -> style.Chart | None:
     """Show how much the full model deteriorates when modalities are dropped at test time."""
     title = f"Missing-modality test of {data.name}: modalities dropped at test time"
     return _forest(data, "missing_modalities", title, data.missing, ("missing",))
@@ -110,7 +95,7 @@ def missing_modalities(data: ReportData) -> Chart | None:
 
 def _forest(
     data: ReportData, name: str, title: str, entries: Mapping[str, Any], kinds: tuple[str, ...]
-) -> Chart | None:
+) -> style.Chart | None:
     """Draw differences from the full model in two metrics, the largest deterioration on top."""
     metrics = (data.primary, SECONDARY[data.task])
     models = [
@@ -122,13 +107,13 @@ def _forest(
         return None
     sign = deterioration_sign(data.primary)
     models.sort(key=lambda found: -sign * found[2].get(data.primary, {}).get("difference", 0.0))
-    canvas = Canvas(title, data.note(), 0.27 * len(models) + 0.6, 1, 2, sharey=True)
+    canvas = style.Canvas(title, data.note(), 0.27 * len(models) + 0.6, 1, 2, sharey=True)
     full = data.scores[data.scores.kind == "model"].set_index("seed")
     for axes, metric in zip(canvas.axes[0], metrics, strict=True):
         axes.set_title(f"{data.columns[metric]}: other − full")
-        grid(axes, "x", 5)
-        name_rows(axes, [title for _, title, _ in models])
-        axes.axvline(0, color=MUTED, linewidth=0.9)
+        style.grid(axes, "x", 5)
+        style.name_rows(axes, [title for _, title, _ in models])
+        axes.axvline(0, color=style.MUTED, linewidth=0.9)
         for row, (scores, _, entry) in enumerate(models):
             seeds = (scores[metric] - full[metric]).dropna().to_numpy()
             _difference(axes, row, entry.get(metric, {}), seeds, metric)
@@ -146,19 +131,19 @@ def _forest(
 
 def _difference(axes: Any, row: int, entry: Mapping[str, float], seeds: Array, metric: str) -> None:
     if "difference" not in entry:
-        dots(axes, seeds, np.full(len(seeds), row), OTHER, 4.2, 0.6)
-        note_right(axes, row, "one seed: no interval" if len(seeds) == 1 else "undefined")
+        style.dots(axes, seeds, np.full(len(seeds), row), style.OTHER, 4.2, 0.6)
+        style.note_right(axes, row, "one seed: no interval" if len(seeds) == 1 else "undefined")
         return
-    mean, colour = entry["difference"], OTHER
+    mean, colour = entry["difference"], style.OTHER
     if entry["p"] < 0.05:
-        colour = WORSE if mean * deterioration_sign(metric) > 0 else BETTER
+        colour = style.WORSE if mean * deterioration_sign(metric) > 0 else style.BETTER
     for key, width in (("utterances", 0.9), ("ci", 3.2)):
         if f"{key}_low" in entry:
             ends = [entry[f"{key}_low"], entry[f"{key}_high"]]
             axes.plot(ends, [row, row], color=colour, linewidth=width, solid_capstyle="butt")
-    dots(axes, seeds, np.full(len(seeds), row + 0.3), colour, 2.8, 0.8)
-    axes.plot([mean], [row], "o", ms=5.5, color=colour, mec=PAPER, mew=0.8)
-    note_right(axes, row, f"{mean:+.3f}, {p_value(entry['p'])}")
+    style.dots(axes, seeds, np.full(len(seeds), row + 0.3), colour, 2.8, 0.8)
+    axes.plot([mean], [row], "o", ms=5.5, color=colour, mec=style.PAPER, mew=0.8)
+    style.note_right(axes, row, f"{mean:+.3f}, {p_value(entry['p'])}")
 
 
 def p_value(p: float) -> str:
@@ -166,20 +151,20 @@ def p_value(p: float) -> str:
     return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)
 
 
-def calibration(data: ReportData) -> Chart:
+def calibration(data: ReportData) -> style.Chart:
     """Plot labels against predictions, or accuracy against confidence."""
-    dashed = {"color": MUTED, "linewidth": 0.8, "linestyle": "--"}
+    dashed = {"color": style.MUTED, "linewidth": 0.8, "linestyle": "--"}
     title = f"Calibration of {data.name}"
     if (probabilities := data.probabilities) is None:
-        canvas = Canvas(title, data.note(), 3.6, width=HALF)
+        canvas = style.Canvas(title, data.note(), 3.6, width=style.HALF)
         axes, low, high = canvas.axes[0, 0], data.corpus.low, data.corpus.high
         values = data.predictions.values
         axes.plot([low, high], [low, high], **dashed)
-        dots(axes, values.mean(0), data.labels, OTHER, 3.2, 0.55)
+        style.dots(axes, values.mean(0), data.labels, style.OTHER, 3.2, 0.55)
         flat, label = values.ravel(), np.broadcast_to(data.labels, values.shape).ravel()
         bins = np.array_split(np.argsort(flat, kind="stable"), min(_BINS, values.shape[1]))
         points = np.array([[flat[part].mean(), label[part].mean()] for part in bins]).T
-        axes.plot(*points, "o-", color=OWN, linewidth=1.6, ms=5, mec=PAPER, mew=0.8)
+        axes.plot(*points, "o-", color=style.OWN, linewidth=1.6, ms=5, mec=style.PAPER, mew=0.8)
         axes.set(xlabel="prediction", ylabel="label")
         caption = (
             "Grey: one utterance at its mean prediction over seeds. Line: mean label in ten bins "
@@ -191,12 +176,12 @@ def calibration(data: ReportData) -> Chart:
         each = [confidences(data, seed) for seed in probabilities]
         error = np.mean([calibration_error(*seed) for seed in each])
         title += f": expected calibration error {error:.3f}"
-        canvas = Canvas(title, data.note(), 3.6, width=HALF)
+        canvas = style.Canvas(title, data.note(), 3.6, width=style.HALF)
         axes = canvas.axes[0, 0]
         axes.plot([0, 1], [0, 1], **dashed)
         x, y, count = confidence_bins(*map(np.concatenate, zip(*each, strict=True)))
-        axes.plot(x, y, "-", color=OWN, linewidth=1.4)
-        axes.scatter(x, y, (3 + 11 * np.sqrt(count / count.sum())) ** 2, color=OWN)
+        axes.plot(x, y, "-", color=style.OWN, linewidth=1.4)
+        axes.scatter(x, y, (3 + 11 * np.sqrt(count / count.sum())) ** 2, color=style.OWN)
         axes.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel="accuracy")
         axes.set_xlabel("confidence in the predicted class")
         shown = "Accuracy in ten equal bins of confidence"
@@ -208,7 +193,7 @@ def calibration(data: ReportData) -> Chart:
             "diagonal the two are equal. The expected calibration error is the distance from it, "
             "weighted by count, averaged over seeds."
         )
-    grid(axes, "both")
+    style.grid(axes, "both")
     return canvas.chart(data, "calibration", caption)
 
 
@@ -237,21 +222,21 @@ def calibration_error(confidence: Array, correct: Array) -> float:
     return float((np.abs(confidence - accuracy) * count).sum() / count.sum())
 
 
-def confusion(data: ReportData) -> Chart:
+def confusion(data: ReportData) -> style.Chart:
     """Show which classes are predicted for which labels."""
     counts = confusion_counts(data)
     total = data.members(data.labels).sum(0)[:, None] * len(data.seeds)
     shares = np.where(total > 0, counts / np.maximum(total, 1), np.nan)
     names = [_shortened(name) for name in data.classes]
     title = f"Confusion of {data.name} in {len(names)} classes"
-    canvas = Canvas(title, data.note(), 3.6, width=HALF)
+    canvas = style.Canvas(title, data.note(), 3.6, width=style.HALF)
     axes = canvas.axes[0, 0]
     texts = [[f"{value:.0%}"[:-1] if value >= 0.005 else "" for value in row] for row in shares]
-    heat_map(axes, shares, names, names, texts=texts)
+    style.heat_map(axes, shares, names, names, texts=texts)
     axes.tick_params(axis="x", labelrotation=15 if sum(map(len, names)) > 40 else 0)
     axes.set(xlabel="predicted", ylabel="label")
     for row, count in enumerate(total[:, 0]):
-        note_right(axes, row, f"n = {count // len(data.seeds)}")
+        style.note_right(axes, row, f"n = {count // len(data.seeds)}")
     whole = "" if data.task == "multilabel" else ", so that rows sum to 100"
     rounding = ", rounded half to even as for ACC7" if data.task == "regression" else ""
     return canvas.chart(
@@ -269,18 +254,20 @@ def confusion_counts(data: ReportData) -> Array:
     return counts
 
 
-def training(data: ReportData) -> Chart | None:
+def training(data: ReportData) -> style.Chart | None:
     """Plot losses, validation scores and the learning rate by epoch."""
     return _curve_panels(data, "training", f"Training of {data.name}", data.training)
 
 
-def pretraining(data: ReportData) -> Chart | None:
+def pretraining(data: ReportData) -> style.Chart | None:
     """Plot the same for the pretrained encoders, one colour per modality."""
     title = f"Pretraining of the encoders of {data.name}, each modality alone"
     return _curve_panels(data, "pretraining", title, data.pretraining)
 
 
-def _curve_panels(data: ReportData, name: str, title: str, history: pd.DataFrame) -> Chart | None:
+def _curve_panels(
+    data: ReportData, name: str, title: str, history: pd.DataFrame
+) -> style.Chart | None:
     modalities = "|".join(data.corpus.modalities)
     # Pretrained encoders name their curves modality/name.
     parts = history["name"].str.extract(f"^(?:({modalities})/)?(.*)$").fillna("")
@@ -292,17 +279,17 @@ def _curve_panels(data: ReportData, name: str, title: str, history: pd.DataFrame
         return None
     columns, rows = 5, -(-len(panels) // 5)
     note = data.note(split="train", count=int((data.corpus.split_N == "train").sum()))
-    canvas = Canvas(title, note, 1.5 * rows, rows, columns)
+    canvas = style.Canvas(title, note, 1.5 * rows, rows, columns)
     for axes in canvas.axes.flat[len(panels) :]:
         axes.set_axis_off()
     for axes, panel in zip(canvas.axes.flat, panels, strict=False):
         axes.set_title(panel_title(panel))
-        grid(axes, "y", 3)
+        style.grid(axes, "y", 3)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.yaxis.set_major_formatter("{x:g}")
         found = history[history["curve"] == panel]
         for modality, curves in found.groupby("modality", sort=False):
-            colour = modality_colour(data, modality) if modality else OWN
+            colour = style.modality_colour(data, modality) if modality else style.OWN
             by_epoch = curves.pivot(index="epoch", columns="seed", values="value")
             axes.plot(by_epoch, color=colour, linewidth=0.75, alpha=0.6)
             for seed, values in by_epoch.items():
@@ -346,10 +333,10 @@ def panel_title(name: str) -> str:
     return f"{_LOSSES.get(loss, loss)}{suffix}"
 
 
-def corpus(data: ReportData) -> Chart:
+def corpus(data: ReportData) -> style.Chart:
     """Show the distribution of labels and lengths, and the share of absent modalities."""
     note = data.note(split="all splits", count=len(data.corpus.ids), seeds=None)
-    canvas = Canvas(f"The data of {data.name}", note, 2.3, 1, 3)
+    canvas = style.Canvas(f"The data of {data.name}", note, 2.3, 1, 3)
     labels, lengths, absent = canvas.axes[0]
     _label_shares(labels, data)
     _lengths(lengths, data)
@@ -358,7 +345,7 @@ def corpus(data: ReportData) -> Chart:
     shares = np.array([1 - rows.mean(0) if len(rows) else rows.sum(0) for rows in present]).T
     texts = [[f"{value:.1%}" for value in row] for row in shares]
     high = max(float(shares.max()), 0.05)
-    heat_map(absent, shares, data.corpus.modalities, SPLITS, texts=texts, high=high)
+    style.heat_map(absent, shares, data.corpus.modalities, SPLITS, texts=texts, high=high)
     return canvas.chart(
         data,
         "data",
@@ -372,10 +359,10 @@ def _label_shares(axes: Any, data: ReportData) -> None:
     for index, split in enumerate(SPLITS):
         share = data.members(data.all_labels[data.corpus.index(split)]).mean(0)
         x = np.arange(count) + (index - 1) * width
-        axes.bar(x, share, width * 0.9, color=SERIES[index], label=split)
+        axes.bar(x, share, width * 0.9, color=style.SERIES[index], label=split)
     axes.set_xticks(range(count), map(_shortened, data.classes))
     axes.tick_params(axis="x", labelrotation=20 if max(map(len, data.classes)) > 8 else 0)
-    grid(axes, "y", 4)
+    style.grid(axes, "y", 4)
     rounded = ", rounded" if data.task == "regression" else ""
     axes.set(title="labels, share of the split", xlabel=f"label{rounded}")
     axes.set_ylim(0, axes.get_ylim()[1] * 1.25)
@@ -392,10 +379,10 @@ def _lengths(axes: Any, data: ReportData) -> None:
     edges = np.arange(0, longest + width + 1, width) - 0.5
     for modality in shown:
         counts, _ = np.histogram(corpus.features[modality].lengths, edges)
-        colour = OTHER if aligned else modality_colour(data, modality)
+        colour = style.OTHER if aligned else style.modality_colour(data, modality)
         share = counts / max(len(corpus.ids), 1)
         axes.stairs(share, edges, fill=aligned, color=colour, linewidth=1.4, label=modality)
-    grid(axes, "y", 4)
+    style.grid(axes, "y", 4)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.set_title("length, share of utterances")
     axes.set_xlabel("words" if aligned else "steps of each modality")

@@ -12,16 +12,15 @@ from typing import Any, Final
 import numpy as np
 
 from dhmd.data.aligned.corpus import SPLITS
-from dhmd.evaluation.explanations import WordIndex, explain_outputs
+from dhmd.evaluation.explanations import explain_outputs
 from dhmd.evaluation.metrics import deterioration_sign
 from dhmd.evaluation.model_outputs import CODES, EDGES
-from dhmd.evaluation.tables import Table, counted, dataset_tables, variant_title
+from dhmd.evaluation.tables import Table, counted, dataset_tables, mean, variant_title
 from dhmd.report import charts, model_charts
 from dhmd.report.data import Array, ReportData
 from dhmd.report.headline import (
     headline,
     lead,
-    mean_and_std,
     overview_row,
     published,
     scope,
@@ -220,7 +219,7 @@ def _dictionaries(data: ReportData) -> list[Block]:
         return [_text("This model has no dictionary.")]
     found = {name: data.dictionary[name] for name in spaces if name in data.dictionary}
     rows = [
-        [title, *(mean_and_std(entry.get(key, {}), digits) for entry in found.values())]
+        [title, *(mean(entry.get(key, {}), digits) for entry in found.values())]
         for key, (title, digits) in _CODE_COUNTS.items()
     ]
     if any("overlap_by_latent" in entry for entry in found.values()):
@@ -229,30 +228,26 @@ def _dictionaries(data: ReportData) -> list[Block]:
             rows.append([title, *("–" if v is None else f"{v:.3f}" for v in values)])
     caption = f"Dictionary codes of {data.name}, test split, mean ± std over {scope(data)}"
     blocks = [table(["", *found], rows, caption)]
-    words, text = data.corpus.words, "text" in data.modalities
-    index = None
-    if words is None or not text:
+    known = data.corpus.words is not None and "text" in data.modalities
+    if not known:
         reason = "The corpus has no words or the model reads no text, so that no words are listed."
         blocks.append(_text(reason, "muted"))
-    else:
-        index = WordIndex(words, np.flatnonzero(data.present[:, data.modalities.index("text")]))
     for space, codes_NMK in spaces.items():
         blocks += _blocks(model_charts.dictionary(data, space, codes_NMK))
-        if index is not None:
-            blocks.append(_words(data, space, codes_NMK, index))
+        if known:
+            blocks.append(_words(data, space, codes_NMK))
     return blocks
 
 
-def _words(data: ReportData, space: str, codes_NMK: Array, index: WordIndex) -> Block:
-    text = data.modalities.index("text")
-    present = only(data.present, text)
+def _words(data: ReportData, space: str, codes_NMK: Array) -> Block:
+    present = only(data.present, data.modalities.index("text"))
     usage = mean_activation(codes_NMK, present)
     rows: list[list[Any]] = []
     for code in used_codes(codes_NMK, present, 10):
         if usage[code] >= _MIN_ACTIVATION:
             words: Any = [
                 {"word": word.text, "note": f"{word.activation:.2f} · {word.utterances}×"}
-                for word in index.words_of(codes_NMK[:, text, code], 8)
+                for word in data.code_words.get((space, int(code)), ())
             ]
             rows.append([str(code), f"{usage[code]:.3f}", words or "no word above the limit"])
     title = f"Words of the codes of the {space} space"
@@ -279,7 +274,7 @@ def _utterances(data: ReportData) -> list[Block]:
         counts.append(f"{len(parts[-1]):,} of {len(worst):,} {split}")
     chosen = np.concatenate(parts)
     shown = view(
-        explain_outputs(data.outputs, corpus, chosen),
+        explain_outputs(data.outputs, corpus, chosen, data.code_words),
         corpus.low,
         corpus.high,
         labels_N=labels_N[chosen],

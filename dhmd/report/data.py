@@ -5,7 +5,6 @@ S seeds, N utterances of the corpus, T utterances of its test split, M modalitie
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,20 +15,18 @@ import numpy as np
 import pandas as pd
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.label_sets import decode_sets, set_names
+from dhmd.base.label_sets import members, set_names
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.evaluation import files
-from dhmd.evaluation.explanations import present
+from dhmd.evaluation.explanations import CodeWords, corpus_code_words, present
 from dhmd.evaluation.files import Identity, Predictions, read_object
 from dhmd.evaluation.metrics import COLUMNS, PRIMARY
 from dhmd.evaluation.model_outputs import ModelOutputs, group, read_outputs
-from dhmd.evaluation.tables import ORACLE, counted, trivial_title, variant_title
-from dhmd.models.cards import model_title
+from dhmd.evaluation.tables import counted, model_scores, read_table
 
 Array = np.ndarray[Any, Any]
 
 HISTORY: Final = "history.csv"
-MODEL: Final = "DHMD"
 # The metric that is shown beside the primary one.
 SECONDARY: Final[Mapping[str, str]] = {
     "regression": "corr",
@@ -46,9 +43,7 @@ class ReportData:
         corpus: read without its test labels, which come from `predictions`.
         outputs: what the train stage computed.
         truth: `[T]` labels before noise; None for real data.
-        scores: of the test split, a row per model and seed: `kind` ("trivial", "alone", "variant",
-            "model", "oracle", "missing"), `name`, `title`, `seed`, and the metrics; NaN where
-            undefined.
+        scores: from `model_scores`.
         training, pretraining: the learning curves: seed, epoch, name, value.
         folder: the metrics folder of the dataset.
     """
@@ -124,6 +119,11 @@ class ReportData:
         """`[N, M]` whether an utterance has each of the model's modalities."""
         return present(self.outputs, self.corpus)
 
+    @cached_property
+    def code_words(self) -> CodeWords:
+        """The words that activate the dictionary codes most."""
+        return corpus_code_words(self.outputs, self.corpus)
+
     @property
     def probabilities(self) -> Array | None:
         """`[S, T, C]` of classes; None for regression."""
@@ -151,13 +151,10 @@ class ReportData:
 
         Those of regression are rounded half to even.
         """
-        if self.task == "multilabel":
-            return decode_sets(values)
-        index = values
         if self.task == "regression":
             first, last = self.class_range[0], self.class_range[-1]
-            index = np.round(np.clip(values, first, last)) - first
-        return np.asarray(index[..., None] == np.arange(len(self.classes)))
+            values = np.round(np.clip(values, first, last)) - first
+        return members(self.task, values, len(self.classes))
 
     def names_of(self, values: Array) -> list[str]:
         """Return the names of labels or predictions `[T]` of classes."""
@@ -179,10 +176,7 @@ class ReportData:
     def note(self, *, split: str = "test", count: int | None = None, seeds: int | None = -1) -> str:
         """Name the dataset, the split and the numbers of utterances and seeds behind a figure.
 
-        Args:
-            split: the split that is shown.
-            count: its utterances; by default those of the test split.
-            seeds: None where seeds have no meaning, 1 where the figure shows the first one alone.
+        `seeds` is None where seeds have no meaning, 1 where the figure shows the first one alone.
         """
         count = len(self.rows) if count is None else count
         text = f"{self.name} · {split}, n = {count:,} utterances"
@@ -194,15 +188,7 @@ class ReportData:
 
 
 def read_report_data(aligned: Path, pretrained: Path, models: Path, metrics: Path) -> ReportData:
-    """Read everything that the report of one dataset needs.
-
-    Args:
-        aligned: the aligned features file.
-        pretrained, models, metrics: folders that `pretrain`, `train` and `evaluate` wrote.
-
-    Raises:
-        DhmdError: a file is missing or damaged, or the files are not of the same corpus.
-    """
+    """Read everything that the report of one dataset needs."""
     with files.expect_current_files(metrics):
         identity = files.read_identity(metrics)
         corpus = read_corpus(aligned, fold=identity.fold)
@@ -223,7 +209,7 @@ def read_report_data(aligned: Path, pretrained: Path, models: Path, metrics: Pat
             raise DhmdError(
                 f"{outputs.path} has other seeds than {metrics}; run the evaluate stage again"
             )
-        truth = _table(metrics / files.GROUND_TRUTH)["truth"].to_numpy(dtype=np.float64)
+        truth = read_table(metrics / files.GROUND_TRUTH)["truth"].to_numpy(dtype=np.float64)
         summary = read_object(metrics / files.SUMMARY)
         return ReportData(
             identity=identity,
@@ -237,55 +223,8 @@ def read_report_data(aligned: Path, pretrained: Path, models: Path, metrics: Pat
             missing=read_object(metrics / f"{files.MISSING_MODALITIES}.json"),
             edges=read_object(metrics / files.EDGES),
             dictionary=read_object(metrics / files.DICTIONARY),
-            scores=_scores(identity.task, metrics, summary),
-            training=_table(models / HISTORY),
-            pretraining=_table(pretrained / HISTORY),
+            scores=model_scores(metrics),
+            training=read_table(models / HISTORY),
+            pretraining=read_table(pretrained / HISTORY),
             folder=metrics,
         )
-
-
-def _scores(task: str, metrics: Path, summary: Mapping[str, Any]) -> pd.DataFrame:
-    trivial = read_object(metrics / files.TRIVIAL_BASELINES)
-    single = [
-        {
-            "kind": "trivial",
-            "name": name,
-            "title": trivial_title(task, name, entry),
-            **entry["test"],
-        }
-        for name, entry in trivial.items()
-    ]
-    oracle = [{"kind": "oracle", "name": ORACLE, "title": ORACLE, **summary.get("oracle", {})}]
-    parts = [pd.DataFrame(single)]
-    for file, kind in (
-        (files.UNIMODAL, "alone"),
-        (f"{files.ABLATIONS}.csv", "variant"),
-        (files.SEEDS, "model"),
-        (f"{files.MISSING_MODALITIES}.csv", "missing"),
-    ):
-        table = _table(metrics / file)
-        if "split" in table:
-            table = table[table["split"] == "test"]
-        # The first column is the name; seeds.csv, of one model, has none.
-        names = [MODEL] * len(table) if kind == "model" else table.iloc[:, 0].tolist()
-        suffix = " alone" if kind == "alone" else ""
-        parts.append(
-            table.assign(
-                # Variants that are other models stand beside the model.
-                kind=[
-                    "baseline" if model_title(str(n)) and kind == "variant" else kind for n in names
-                ],
-                name=names,
-                title=[f"{variant_title(name)}{suffix}" for name in names],
-                seed=table["seed"].astype(int),
-            )
-        )
-    if "oracle" in summary:
-        parts.append(pd.DataFrame(oracle))
-    return pd.concat([part for part in parts if len(part)], ignore_index=True)
-
-
-def _table(path: Path) -> pd.DataFrame:
-    text = io.StringIO(files.read_text(path))
-    # A modality or an utterance may be called "null".
-    return pd.read_csv(text, keep_default_na=False, na_values=[""])

@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from dhmd.data.aligned.corpus import SPLITS
-from dhmd.evaluation.metrics import Floats, deterioration_sign
-from dhmd.evaluation.statistics import summary
-from dhmd.evaluation.tables import constant_title, counted
+from dhmd.evaluation.metrics import deterioration_sign
+from dhmd.evaluation.tables import MODEL, constant_title, counted, mean, over_seeds
 from dhmd.report.charts import p_value
-from dhmd.report.data import MODEL, SECONDARY, ReportData
+from dhmd.report.data import SECONDARY, ReportData
 from dhmd.report.page import table
 
 # Results that others published; see `published`.
@@ -36,17 +34,11 @@ def best_baseline(data: ReportData) -> Baseline | None:
     """Return the best of the trivial baselines, single modalities and models of other papers."""
     sign = deterioration_sign(data.primary)
     found = [
-        Baseline(title, str(scores["name"].iloc[0]), mean_std(scores[data.primary]))
+        Baseline(title, str(scores["name"].iloc[0]), over_seeds(scores[data.primary]))
         for _, title, scores in data.models("trivial", "alone", "baseline")
-        if scores[data.primary].notna().any()
+        if scores[data.primary].notna().all()
     ]
     return min(found, key=lambda baseline: sign * baseline.score["mean"], default=None)
-
-
-def mean_std(values: pd.Series[float]) -> dict[str, float]:
-    """Return mean and, of several seeds, std; {} without any."""
-    known: Floats = np.asarray(values.dropna(), dtype=np.float64)
-    return summary(known) if len(known) else {}
 
 
 def headline(data: ReportData) -> str:
@@ -55,7 +47,7 @@ def headline(data: ReportData) -> str:
     own = data.summary["test"].get(metric, {})
     if "mean" not in own:
         return f"{name} is undefined on the test split."
-    first = f"{MODEL} reaches {name} {mean_and_std(own)} over {scope(data)}"
+    first = f"{MODEL} reaches {name} {mean(own)} over {scope(data)}"
     if interval := data.intervals.get(metric):
         first += f" (95 % over utterances: {interval['low']:.3f} to {interval['high']:.3f})"
     sentences = [first]
@@ -67,7 +59,7 @@ def headline(data: ReportData) -> str:
     best, constant = best_baseline(data), _constant(data)
     if best is not None:
         sentence = (
-            f"The best baseline is {best.title} with {mean_and_std(best.score)}: {MODEL} is "
+            f"The best baseline is {best.title} with {mean(best.score)}: {MODEL} is "
             f"{compared(best.score['mean'])}"
         )
         p = data.ablations.get(best.name, {}).get(metric, {}).get("p")
@@ -84,7 +76,7 @@ def headline(data: ReportData) -> str:
             f"{data.oracle[metric]:.3f}"
         )
     if metric in data.summary.get("truth", {}):
-        score = mean_and_std(data.summary["truth"][metric])
+        score = mean(data.summary["truth"][metric])
         sentences.append(f"Against the true labels, {MODEL} reaches {name} {score}")
     if data.summary["undefined"]:
         sentences.append(f"Undefined: {', '.join(data.summary['undefined'])}")
@@ -95,14 +87,14 @@ def tiles(data: ReportData) -> list[dict[str, Any]]:
     """Return the numbers at the top of the page, the model's own first."""
     names, metric, best = data.columns, data.primary, best_baseline(data)
     found = [
-        (mean_and_std(data.summary["test"].get(m, {})), f"{MODEL}, test {names[m]}")
+        (mean(data.summary["test"].get(m, {})), f"{MODEL}, test {names[m]}")
         for m in (metric, SECONDARY[data.task])
     ]
     if best is not None:
-        found.append((mean_and_std(best.score), f"best baseline: {best.title}, {names[metric]}"))
+        found.append((mean(best.score), f"best baseline: {best.title}, {names[metric]}"))
     found += [
         (
-            mean_and_std(mean_std(scores[metric])),
+            mean(over_seeds(scores[metric])),
             f"{'oracle' if kind == 'oracle' else title}, {names[metric]}",
         )
         for kind, title, scores in data.models("trivial", "oracle")
@@ -136,10 +128,10 @@ def overview_row(data: ReportData) -> list[str]:
     return [
         data.name,
         data.columns[metric],
-        mean_and_std(data.summary["test"].get(metric, {})),
+        mean(data.summary["test"].get(metric, {})),
         str(len(data.seeds)),
         f"{len(data.rows):,}",
-        "–" if best is None else f"{best.title}: {mean_and_std(best.score)}",
+        "–" if best is None else f"{best.title}: {mean(best.score)}",
         "–" if constant is None else f"{constant:.3f}",
         f"{data.oracle[metric]:.3f}" if metric in data.oracle else "–",
     ]
@@ -154,14 +146,6 @@ def _constant(data: ReportData) -> float | None:
 def scope(data: ReportData) -> str:
     """Return how many seeds and test utterances a score is computed from."""
     return f"{counted(len(data.seeds), 'seed')} and {len(data.rows):,} test utterances"
-
-
-def mean_and_std(values: Mapping[str, float], digits: int = 3) -> str:
-    """Return `1.398 ± 0.043`, the mean alone of one seed, or a dash."""
-    if "mean" not in values:
-        return "–"
-    std = f" ± {values['std']:.{digits}f}" if "std" in values else ""
-    return f"{values['mean']:.{digits}f}{std}"
 
 
 def published(data: ReportData) -> dict[str, Any] | None:

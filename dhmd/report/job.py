@@ -27,13 +27,8 @@ PLOTS: Final = "plots"
 def report_job(aligned: Path, pretrained: Path, models: Path, metrics: Path, output: Path) -> None:
     """Write `reports/<dataset>/`.
 
-    Args:
-        aligned: the aligned features file.
-        pretrained, models, metrics: folders that `pretrain`, `train` and `evaluate` wrote.
-        output: appears whole or not at all, with the same bytes for the same input.
-
-    Raises:
-        DhmdError: a file is missing or damaged, or the files are not of the same corpus.
+    It appears whole or not at all, with the same bytes for the same input: the aligned features
+    file and the folders that `pretrain`, `train` and `evaluate` wrote.
     """
     data = read_report_data(aligned, pretrained, models, metrics)
     report = build_report(data)

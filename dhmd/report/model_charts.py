@@ -14,41 +14,28 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from dhmd.evaluation.model_outputs import EDGES, EMBEDDING
+from dhmd.report import style
 from dhmd.report.data import Array, ReportData
-from dhmd.report.style import (
-    DIVERGING,
-    LINE,
-    MUTED,
-    PAPER,
-    SERIES,
-    Canvas,
-    Chart,
-    dots,
-    grid,
-    heat_map,
-    modality_colour,
-    name_rows,
-)
 
 UNITS: Final = {"homogeneous": "HomoGD", "heterogeneous": "HeteroGD"}
 _MAX_EMBEDDED: Final = 500  # utterances: more points hide each other
 
 
-def edges(data: ReportData) -> Chart | None:
+def edges(data: ReportData) -> style.Chart | None:
     """Show the mean edge weights, and their spread over utterances."""
     spaces, names = data.spaces(EDGES), data.modalities
     if not spaces or len(names) < 2:
         return None
     height = max(2.4, 0.17 * len(names) ** 2 + 0.6) * len(spaces)
     title = f"Distillation edges of {data.name}, by space"
-    canvas = Canvas(title, data.note(), height, len(spaces), 2)
+    canvas = style.Canvas(title, data.note(), height, len(spaces), 2)
     for (heat, spread), (space, weights) in zip(canvas.axes, spaces.items(), strict=True):
         mean, sd = (matrix(data.edges[space][key]) for key in ("mean", "sd_samples"))
         texts = [
             [f"{m:.2f} ± {s:.2f}" for m, s in zip(*line, strict=True)]
             for line in zip(mean, sd, strict=True)
         ]
-        heat_map(heat, mean, names, names, texts=texts, high=1.0)
+        style.heat_map(heat, mean, names, names, texts=texts, high=1.0)
         heat.set(title=f"{UNITS.get(space, space)}: weight, ± std over utterances")
         heat.set(xlabel="student (target)", ylabel="teacher (source)")
         _edge_spread(spread, weights[:, data.rows].astype(np.float64), data)
@@ -68,25 +55,25 @@ def _edge_spread(axes: Any, weights: Array, data: ReportData) -> None:
     weights = np.where(present[:, :, None] & present[:, None, :], weights, np.nan)
     names, count = data.modalities, len(data.modalities)
     pairs = [(source, target) for target in range(count) for source in range(count)]
-    name_rows(axes, [f"{names[source]} → {names[target]}" for source, target in pairs])
+    style.name_rows(axes, [f"{names[source]} → {names[target]}" for source, target in pairs])
     axes.set_xlim(0, 1.02)
-    grid(axes, "x")
+    style.grid(axes, "x")
     for row, (source, target) in enumerate(pairs):
         found = weights[:, :, source, target]
         found = found[:, np.isfinite(found).all(0)]
         if source == 0 and target:
-            axes.axhline(row - 0.5, color=LINE, linewidth=0.8)
+            axes.axhline(row - 0.5, color=style.LINE, linewidth=0.8)
         if found.shape[1]:
             low, first, median, third, high = np.quantile(
                 found, (0.05, 0.25, 0.5, 0.75, 0.95), axis=1
             ).mean(1)
-            colour = modality_colour(data, names[source])
+            colour = style.modality_colour(data, names[source])
             axes.plot([low, high], [row, row], color=colour, linewidth=0.9)
             axes.plot([first, third], [row, row], color=colour, lw=4.5, solid_capstyle="butt")
-            axes.plot(median, row, "o", ms=3.6, color=PAPER, mec=colour, mew=1)
+            axes.plot(median, row, "o", ms=3.6, color=style.PAPER, mec=colour, mew=1)
 
 
-def edge_reliability(data: ReportData) -> Chart | None:
+def edge_reliability(data: ReportData) -> style.Chart | None:
     """Plot edges against the true reliability of their source, which generated data provide."""
     planted = data.corpus.planted
     known = {
@@ -99,7 +86,7 @@ def edge_reliability(data: ReportData) -> Chart | None:
     title = f"Do the edges of {data.name} follow the true reliability of the teacher?"
     note = data.note(split="validation", count=len(valid))
     size = (len(spaces), len(known))
-    canvas = Canvas(title, note, 2.0 * len(spaces), *size, sharey="row")
+    canvas = style.Canvas(title, note, 2.0 * len(spaces), *size, sharey="row")
     for line, (space, weights) in zip(canvas.axes, spaces.items(), strict=True):
         correlation = matrix(data.edges[space]["rank_correlation"])
         for axes, (modality, values) in zip(line, known.items(), strict=True):
@@ -124,7 +111,7 @@ def edge_reliability(data: ReportData) -> Chart | None:
 
 def _binned_edges(axes: Any, weights: Array, reliability: Array, data: ReportData) -> None:
     """Plot `weights` `[S, N, target]` by `reliability` `[N]`, one line per target."""
-    grid(axes, "y", 4)
+    style.grid(axes, "y", 4)
     for target, name in enumerate(data.modalities):
         # NaN where the target is absent in any seed.
         table = pd.DataFrame({"x": reliability, "y": weights[:, :, target].mean(0)}).dropna()
@@ -132,13 +119,13 @@ def _binned_edges(axes: Any, weights: Array, reliability: Array, data: ReportDat
             bins = pd.cut(table["x"], 6, labels=False)
             found = table.groupby(bins).agg({"x": "mean", "y": ["mean", "sem", "size"]})
             found = found[found["y", "size"] >= 5]
-            colour = modality_colour(data, name)
-            style = {"color": colour, "label": name, "linewidth": 1.3, "elinewidth": 0.8}
+            colour = style.modality_colour(data, name)
+            line = {"color": colour, "label": name, "linewidth": 1.3, "elinewidth": 0.8}
             columns = found["x", "mean"], found["y", "mean"], found["y", "sem"]
-            axes.errorbar(*columns, fmt="o-", markersize=3, **style)
+            axes.errorbar(*columns, fmt="o-", markersize=3, **line)
 
 
-def dictionary(data: ReportData, space: str, codes_NMK: Array) -> Chart | None:
+def dictionary(data: ReportData, space: str, codes_NMK: Array) -> style.Chart | None:
     """Show mean code activations by modality and class, and the use of codes by rank."""
     codes, present = codes_NMK[data.rows], data.present[data.rows]
     chosen = used_codes(codes, present, 20)
@@ -152,25 +139,27 @@ def dictionary(data: ReportData, space: str, codes_NMK: Array) -> Chart | None:
     names, values = list(groups), np.array(list(groups.values()))
     title = f"Dictionary of the {space} space of {data.name}"
     height = max(0.21 * len(names), 1.7) + 0.5
-    canvas = Canvas(title, data.note(seeds=1), height, 1, 2, width_ratios=[2.4, 1])
+    canvas = style.Canvas(title, data.note(seeds=1), height, 1, 2, width_ratios=[2.4, 1])
     heat, usage = canvas.axes[0]
     top = float(np.nanmax(values, initial=0.0))
     heat.set_title(f"mean activation of the {len(chosen)} most used codes (0 to {top:.2f})")
-    heat_map(heat, values, names, [str(code) for code in chosen])
+    style.heat_map(heat, values, names, [str(code) for code in chosen])
     for index in range(1, len(data.modalities)):
-        heat.axhline(index * len(names) / len(data.modalities) - 0.5, color=MUTED, linewidth=0.8)
+        heat.axhline(
+            index * len(names) / len(data.modalities) - 0.5, color=style.MUTED, linewidth=0.8
+        )
     heat.set_xlabel("code")
     usage.set_title(f"codes by rank, of {codes.shape[2]}")
     for index, modality in enumerate(data.modalities):
         ranked = np.sort(mean_activation(codes, only(present, index)))[::-1]
         ranked = ranked[ranked > 0]
-        style = {"ms": 2.5, "linewidth": 1.2, "color": modality_colour(data, modality)}
-        usage.plot(np.arange(1, len(ranked) + 1), ranked, "o-", label=modality, **style)
+        line = {"ms": 2.5, "linewidth": 1.2, "color": style.modality_colour(data, modality)}
+        usage.plot(np.arange(1, len(ranked) + 1), ranked, "o-", label=modality, **line)
     usage.set(xscale="log", yscale="log", xlabel="rank of the code", ylabel="mean activation")
     usage.xaxis.set_major_formatter("{x:g}")
     usage.yaxis.set_major_formatter("{x:g}")
     usage.minorticks_off()
-    grid(usage, "y")
+    style.grid(usage, "y")
     usage.legend(loc="lower left")
     return canvas.chart(
         data,
@@ -204,7 +193,7 @@ def only(present: Array, modality: int) -> Array:
     return kept
 
 
-def embeddings(data: ReportData) -> Chart | None:
+def embeddings(data: ReportData) -> style.Chart | None:
     """Project the pooled features of both spaces onto a plane, by modality and by label."""
     spaces = data.spaces(EMBEDDING)
     if not spaces:
@@ -212,7 +201,7 @@ def embeddings(data: ReportData) -> Chart | None:
     step = -(-len(data.rows) // _MAX_EMBEDDED)
     note = data.note(seeds=1) + (f" · every {step}th is shown" if step > 1 else "")
     title = f"Features of the two spaces of {data.name} in the plane (PCA)"
-    canvas = Canvas(title, note, 2.8 * len(spaces), len(spaces), 2)
+    canvas = style.Canvas(title, note, 2.8 * len(spaces), len(spaces), 2)
     for panels, (space, values) in zip(canvas.axes, spaces.items(), strict=True):
         _embedding(canvas.figure, panels, data, space, values, np.arange(0, len(data.rows), step))
     return canvas.chart(
@@ -234,7 +223,7 @@ def _embedding(
     points, share = principal_plane(values[present])
     label = np.broadcast_to(data.labels[shown][:, None], present.shape)[present]
     left, right = panels
-    colours = [modality_colour(data, name) for name in data.modalities]
+    colours = [style.modality_colour(data, name) for name in data.modalities]
     _clouds(left, points, np.nonzero(present)[1], colours, data.modalities)
     if data.task != "regression":
         members, names = data.members(label), data.classes
@@ -242,13 +231,13 @@ def _embedding(
         if data.task == "multilabel":
             count, names = members.sum(1), (*names, "none", "several")
             group = np.where(count == 1, group, len(data.classes) + (count > 1))
-        colours = [SERIES[index % len(SERIES)] for index in range(len(names))]
+        colours = [style.SERIES[index % len(style.SERIES)] for index in range(len(names))]
         _clouds(right, points, group, colours, names)
     else:
         steps, low, high = 9, data.corpus.low, data.corpus.high
         step = np.clip(((label - low) / (high - low) * steps).astype(int), 0, steps - 1)
-        _clouds(right, points, step, [DIVERGING((i + 0.5) / steps) for i in range(steps)])
-        scale = ScalarMappable(Normalize(low, high), DIVERGING.resampled(steps))
+        _clouds(right, points, step, [style.DIVERGING((i + 0.5) / steps) for i in range(steps)])
+        scale = ScalarMappable(Normalize(low, high), style.DIVERGING.resampled(steps))
         figure.colorbar(scale, ax=right, label="label").outline.set_visible(False)
     for axes, by in ((left, "modality"), (right, "label")):
         axes.set(title=f"{space}, by {by}", xticks=[], yticks=[])
@@ -261,7 +250,7 @@ def _clouds(
 ) -> None:
     for index, colour in enumerate(colours):
         x, y = points[group == index].T
-        dots(axes, x, y, colour, 2.6, 0.75)
+        style.dots(axes, x, y, colour, 2.6, 0.75)
     for name, colour in zip(names, colours, strict=False):
         axes.plot([], [], "o", ms=5, color=colour, label=name)
     if names:
@@ -269,12 +258,9 @@ def _clouds(
 
 
 def principal_plane(points: Array) -> tuple[Array, Array]:
-    """Project points `[P, D]` onto their two principal components.
+    """Project points `[P, D]` to `[P, 2]`, and return each component's share of the variance.
 
     Signs are fixed by the largest loading of each component, so that seeds look alike.
-
-    Returns:
-        Points `[P, 2]`, and each component's share of the variance `[2]`.
     """
     centred = points.astype(np.float64) - points.mean(0, dtype=np.float64)
     _, vectors = np.linalg.eigh(centred.T @ centred)

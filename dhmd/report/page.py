@@ -51,10 +51,7 @@ class Entry:
 def render(title: str, entries: Sequence[Entry], head: Mapping[str, str] | None = None) -> str:
     """Render a page of datasets.
 
-    Args:
-        title: of the document.
-        entries: its datasets, in order.
-        head: `version` and `commit` for the page of all datasets, which has a table of them.
+    `head` has the `version` and `commit` for the page of all datasets, which has a table of them.
     """
     return render_template("template.html", title=title, entries=entries, head=head)
 
@@ -104,8 +101,6 @@ def table(
     A first cell in `**` marks the model's own row. A cell that is a list shows words with notes.
 
     Args:
-        header, rows: texts of the cells.
-        caption: what the table shows.
         prose: columns of text; the others are numbers.
         folded: the title to click on where the table is hidden at first.
     """

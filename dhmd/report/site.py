@@ -71,18 +71,7 @@ def reported_datasets(root: Path) -> list[str]:
 
 
 def build_site(root: Path, names: Sequence[str]) -> tuple[str, list[str]]:
-    """Render the reports of several datasets as one page.
-
-    Args:
-        root: of the repository.
-        names: datasets, each with a report.
-
-    Returns:
-        The page, and warnings for the terminal.
-
-    Raises:
-        DhmdError: a report, metrics.json or dvc.lock cannot be read.
-    """
+    """Render the reports of several datasets as one page; also return warnings for the terminal."""
     records, warnings = read_records(root)
     locked = locked_outputs(Workspace(root))
     entries = [_entry(root, name, _provenance(name, records, locked)) for name in names]
@@ -132,13 +121,10 @@ def read_records(root: Path) -> tuple[list[Record], list[str]]:
 def record_of(
     stage: str, dataset: str, records: Sequence[Record], md5: Mapping[str, str]
 ) -> tuple[Record | None, bool]:
-    """Find the run that made the outputs of a stage.
+    """Return the run that made the outputs of a stage, and whether that is certain.
 
     If no record has the same md5 (the run was on another machine, or the output is too large to
     hash), the newest record of the stage is returned.
-
-    Returns:
-        The record, and whether it is certain.
     """
     own = [r for r in records if (r.stage, r.dataset) == (stage, dataset)]
     exact = next((record for record in own if record.made(md5)), None)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from dhmd.base.label_sets import decode_sets
+from dhmd.base.label_sets import members
 from dhmd.evaluation.explanations import Explanations, active_codes
 from dhmd.evaluation.model_outputs import AUXILIARY, CODES, EDGES, group
 
@@ -33,11 +33,9 @@ def view(
     """Describe utterances for utterances.js, as JSON values.
 
     Args:
-        found: what the model computed for them.
         low, high: the range of the labels.
         intervals_N2: start and end in seconds, if they are known.
         labels_N: labels (as numbers, see dhmd/base/label_sets.py), if known.
-        splits_N: of each utterance, in the report.
 
     Returns:
         Facts about all utterances, and `items`, one per utterance: id, video, words, time, `shown`
@@ -47,7 +45,7 @@ def view(
     """
     parts = {name: group(found.arrays, name) for name in (EDGES, AUXILIARY, CODES)}
     errors_N = None if labels_N is None else errors(found.task, found.outputs, labels_N)
-    items = []
+    classes, items = found.outputs.shape[-1], []
     for n, name in enumerate(found.ids):
         item: dict[str, Any] = {
             "id": name,
@@ -78,7 +76,7 @@ def view(
         if labels_N is not None and errors_N is not None:
             label: Any = round(float(labels_N[n]), 3)
             if found.task != "regression":
-                label = np.flatnonzero(members(found.task, labels_N[[n]], found.outputs)).tolist()
+                label = np.flatnonzero(members(found.task, labels_N[[n]], classes)).tolist()
             item |= {"label": label, "error": round(float(errors_N[n]), 3)}
         if splits_N is not None:
             item["split"] = str(splits_N[n])
@@ -111,17 +109,10 @@ def errors(task: str, outputs_SNO: Array, labels_N: Array) -> Array:
     if task == "regression":
         error_N: Array = np.abs(outputs_SNO[..., 0] - labels_N).mean(0)
         return error_N
-    truth_NO, mean_NO = members(task, labels_N, outputs_SNO), outputs_SNO.mean(0)
+    truth_NO, mean_NO = members(task, labels_N, outputs_SNO.shape[-1]), outputs_SNO.mean(0)
     if task == "multilabel":
         return np.asarray(np.abs(truth_NO - mean_NO).mean(1))
     return np.asarray(1.0 - mean_NO[truth_NO])
-
-
-def members(task: str, labels_N: Array, outputs: Array) -> Array:
-    """Return the classes of labels, bool `[N, O]`."""
-    if task == "multilabel":
-        return decode_sets(labels_N)
-    return np.asarray(labels_N[:, None] == np.arange(outputs.shape[-1]))
 
 
 def video_of(utterance: str) -> str:

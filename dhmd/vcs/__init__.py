@@ -18,9 +18,7 @@ METRICS_FOLDER = "metrics"
 MAIN_BRANCHES = ("main", "origin/main", "master", "origin/master", "origin/HEAD")
 
 
-def git(
-    root: Path, *arguments: str, stdin: bytes | None = None
-) -> subprocess.CompletedProcess[bytes]:
+def git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     """Run git in `root`; the caller looks at the exit status.
 
     Raises:
@@ -30,7 +28,6 @@ def git(
         return subprocess.run(
             ["git", *arguments],
             cwd=root,
-            input=stdin,
             capture_output=True,
             check=False,
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
@@ -65,11 +62,7 @@ class Workspace:
     label: str = "the workspace"
 
     def read(self, path: str) -> str | None:
-        """Return a file's text; None if there is no such file.
-
-        Raises:
-            DhmdError: it cannot be read as UTF-8.
-        """
+        """Return a file's text; None if there is no such file."""
         file = self.root / path
         if not file.is_file():
             return None

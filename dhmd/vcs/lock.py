@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,11 +33,7 @@ _ABSENT = ("deleted", "not in cache")  # how `dvc status` describes a file that 
 
 @contextmanager
 def repository(root: Path, failure: str) -> Iterator[Any]:
-    """Open DVC's repository; `failure` is the beginning of an error's message.
-
-    Raises:
-        DhmdError: DVC is absent or fails.
-    """
+    """Open DVC's repository; `failure` is the beginning of an error's message."""
     try:
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
@@ -80,11 +76,7 @@ def lock_entries(revision: Revision) -> Entries:
 
 
 def locked_outputs(revision: Revision) -> dict[str, dict[str, str]]:
-    """Return stage -> output path -> md5 as dvc.lock has them.
-
-    Raises:
-        DhmdError: dvc.lock is not what DVC writes.
-    """
+    """Return stage -> output path -> md5 as dvc.lock has them."""
     return {
         stage: {out["path"]: str(out.get("md5", "")) for out in entry["outs"]}
         for stage, entry in lock_entries(revision).items()
@@ -104,32 +96,21 @@ def check_lock(root: Path) -> LockState:
 
     `dvc status` reports a stage as stale if its data is absent. Here an absent file counts only if
     Git tracks it. Whether a stage ran on the last version of its input is read from dvc.lock.
-
-    Raises:
-        DhmdError: no DVC, or a dvc.yaml or dvc.lock that it cannot read.
     """
     command = [sys.executable, "-m", "dvc", "status", "--json"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode or not done.stdout.startswith("{"):
         message = " ".join((done.stderr or done.stdout).split())
         raise DhmdError(f"dvc status failed, so {LOCK} cannot be checked: {message}")
-    # Data tracked outside dvc.yaml (by `dvc add`) has no stage to be stale.
-    found = json.loads(done.stdout)
-    status = {name: changes for name, changes in found.items() if not name.endswith(".dvc")}
     entries = lock_entries(Workspace(root))
-    absent = {
-        path
-        for changes in status.values()
-        for path, what in _changed_paths(changes)
-        if what in _ABSENT
-    }
-    excused = _ignored_by_git(root, absent)
     stale: dict[str, tuple[str, ...]] = {}
-    for stage, changes in status.items():
-        if stage not in entries:
-            stale[stage] = ("never run",)
-        elif why := tuple(_descriptions(changes, excused)):
-            stale[stage] = why
+    for stage, changes in json.loads(done.stdout).items():
+        why = [] if stage in entries else ["never run"]
+        for change in changes if stage in entries else ():
+            why += _sentences(root, change) if isinstance(change, dict) else [str(change)]
+        # Data tracked outside dvc.yaml (by `dvc add`) has no stage to be stale.
+        if why and not stage.endswith(".dvc"):
+            stale[stage] = tuple(why)
     maker = {out["path"]: stage for stage, entry in entries.items() for out in entry["outs"]}
     made = {out["path"]: out.get("md5") for entry in entries.values() for out in entry["outs"]}
     for stage, entry in entries.items():
@@ -138,36 +119,6 @@ def check_lock(root: Path) -> LockState:
             if path in made and made[path] != dependency.get("md5"):
                 difference = f"{path} is not what {maker[path]} wrote last"
                 stale[stage] = (*stale.get(stage, ()), difference)
-    return LockState(stale, _downstream(entries, maker, set(stale)))
-
-
-def _changed_paths(changes: Iterable[object]) -> Iterable[tuple[str, object]]:
-    """Yield (path, what) of entries such as {"changed deps": {path: "modified"}}."""
-    for change in changes:
-        for paths in change.values() if isinstance(change, dict) else ():
-            if isinstance(paths, dict):
-                yield from paths.items()
-
-
-def _descriptions(changes: Iterable[object], excused: set[str]) -> Iterable[str]:
-    yield from (str(change) for change in changes if not isinstance(change, dict))
-    for path, what in _changed_paths(changes):
-        if isinstance(what, dict):
-            yield from (f"{path}: {key} {state}" for key, state in what.items())
-        elif not (what in _ABSENT and path in excused):
-            yield f"{path} {what}"
-
-
-def _ignored_by_git(root: Path, paths: set[str]) -> set[str]:
-    """Return the paths that a clone need not have: Git ignores them, DVC's cache has them."""
-    if not paths:
-        return set()
-    listing = "\0".join(sorted(paths)).encode()
-    done = git(root, "check-ignore", "--stdin", "-z", stdin=listing)
-    return set(done.stdout.decode("utf-8").split("\0")) - {""}
-
-
-def _downstream(entries: Entries, maker: Mapping[str, str], stale: set[str]) -> tuple[str, ...]:
     reached = set(stale)
     while more := {
         stage
@@ -175,7 +126,18 @@ def _downstream(entries: Entries, maker: Mapping[str, str], stale: set[str]) -> 
         if stage not in reached and any(maker.get(d["path"]) in reached for d in entry["deps"])
     }:
         reached |= more
-    return tuple(stage for stage in entries if stage in reached and stage not in stale)
+    return LockState(stale, tuple(stage for stage in entries if stage in reached - set(stale)))
+
+
+def _sentences(root: Path, change: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
+    """Describe a change such as {"changed deps": {path: "modified"}}."""
+    for paths in change.values():
+        for path, what in paths.items():
+            if isinstance(what, dict):
+                yield from (f"{path}: {key} {state}" for key, state in what.items())
+            # A clone need not have what Git ignores: DVC's cache has it.
+            elif what not in _ABSENT or git(root, "check-ignore", "-q", path).returncode:
+                yield f"{path} {what}"
 
 
 def missing_in_remote(root: Path, name: str | None = None) -> list[str]:
@@ -206,10 +168,6 @@ def cached_files(root: Path, output: Path) -> dict[str, Path]:
 
     DVC removes an output before its stage runs. Compare the files with a known hash before use.
     Files that are not found or not stored in the format of DVC 3 are omitted.
-
-    Args:
-        root: folder of dvc.lock.
-        output: path of the folder, relative to `root`.
 
     Returns:
         File name -> path in the cache.
@@ -265,11 +223,7 @@ def _file_md5(path: Path) -> str:
 
 
 def check_output_folders(root: Path) -> None:
-    """Check that no output folder is a symbolic link, which DVC refuses after the stage has run.
-
-    Raises:
-        DhmdError: naming the folder and how to use another disk.
-    """
+    """Refuse an output folder that is a symbolic link, which DVC refuses after the stage ran."""
     for name in OUTPUT_FOLDERS:
         folder = root / name
         if folder.is_symlink():

@@ -14,11 +14,7 @@ from dhmd.vcs.lock import repository
 
 
 def combinations(overrides: list[str]) -> list[list[str]]:
-    """Return every combination of `KEY=VALUE,VALUE…` as `dvc exp run -S` arguments.
-
-    Raises:
-        DhmdError: an override cannot be read.
-    """
+    """Return every combination of `KEY=VALUE,VALUE…` as `dvc exp run -S` arguments."""
     from dvc.exceptions import DvcException
     from dvc.utils.hydra import get_hydra_sweeps
 
@@ -39,9 +35,6 @@ class Worktree:
         """Make the worktree and set values in its params.yaml.
 
         What DVC prints is in the folder's path with the suffix `.txt`.
-
-        Raises:
-            DhmdError: Git fails, or an override cannot be read.
         """
         from dvc.exceptions import DvcException
         from dvc.utils.hydra import apply_overrides
@@ -91,11 +84,7 @@ def _dvc(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
 
 
 def remote_file_system(root: Path) -> tuple[Any, str]:
-    """Return the file system of DVC's default remote, which has fsspec's methods, and its path.
-
-    Raises:
-        DhmdError: there is no default remote, or it cannot be used.
-    """
+    """Return the file system of DVC's default remote, which has fsspec's methods, and its path."""
     failure = "compute.shared is false, which needs a DVC remote (`dvc remote add -d NAME URL`)"
     with repository(root, failure) as repo:
         remote = repo.cloud.get_remote()

@@ -10,12 +10,10 @@ import pytest
 
 from dhmd.cli import main
 from dhmd.prediction.model import Model
-from tests.prediction.corpora import Pipeline, run_pipeline
+from tests.prediction.conftest import one_thread, trained
+from tests.prediction.corpora import Pipeline
 
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    return run_pipeline(tmp_path_factory.mktemp("trained"), epochs=1)
+__all__ = ["one_thread", "trained"]
 
 
 def test_the_table_is_written_or_printed(
@@ -57,17 +55,12 @@ def test_the_output_destroys_neither_inputs_nor_the_model(
     trained: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, description = trained.inputs(tmp_path / "new"), trained.model / "model.json"
-    (tmp_path / "link").symlink_to(tmp_path / "target")
+    before = (folder / "words.csd").read_bytes(), description.read_bytes()
     for output, said in (
-        (tmp_path, "is a folder"),
         (folder / "words.csd", "is one of the inputs"),
         (description, "an input"),
-        (trained.model / "new.csv", "an input"),
-        (tmp_path / "link", "is a link to"),
-        (Path("/dev/null"), "is a device or a pipe"),
+        (tmp_path, "is a folder"),
     ):
-        before = (folder / "words.csd").read_bytes(), description.read_bytes()
         words = ["predict", str(folder), "--model", str(trained.model), "--output", str(output)]
         assert said in refused(words, capsys)
-        assert ((folder / "words.csd").read_bytes(), description.read_bytes()) == before
-    assert (tmp_path / "link").is_symlink()
+    assert ((folder / "words.csd").read_bytes(), description.read_bytes()) == before

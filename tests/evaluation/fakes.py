@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from dhmd.base.label_sets import decode_sets, encode_sets
 from dhmd.data.aligned import read_corpus
 from tests.aligned_files import CorpusData, ragged, write_aligned
 
@@ -26,56 +27,66 @@ def write_corpus(
     generated: bool = True,
     modalities: Sequence[str] = ("text", "audio", "vision"),
     name: str = "toy",
-    classes: int = 2,
+    classes: Sequence[str] = "ab",
     seed: int = 0,
+    aligned: bool = True,
+    vocabulary: Sequence[str] = (),
+    widths: Mapping[str, int] | None = None,
+    report: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a corpus with 5 utterances per video; some have no audio."""
+    """Write a corpus with 5 utterances per video; some lack the second modality."""
     rng = np.random.default_rng(seed)
-    count = sum(SIZES.values())
+    count, names = sum(SIZES.values()), tuple(modalities)
     truth = np.clip(rng.normal(0, 1.5, count), -3, 3)
     labels = np.clip(np.round(truth + rng.normal(0, 0.5, count), 1), -3, 3)
+    low, high = -3.0, 3.0
     if task == "classification":
-        labels = (truth > 0) + (truth > 1 if classes > 2 else 0) + 0.0
+        labels = (truth[:, None] > np.arange(len(classes) - 1)).sum(1) + 0.0
+        low, high = 0.0, len(classes) - 1.0
+    elif task == "multilabel":
+        labels = encode_sets(truth[:, None] - np.arange(-1, len(classes) - 1))
+        low, high = 2.0 ** len(classes), 2.0 ** (len(classes) + 1) - 1
     videos = tuple(f"video{n // 5:02d}" for n in range(count))
-    present = np.ones((count, len(modalities)), dtype=bool)
-    if "audio" in modalities:
-        present[::7, list(modalities).index("audio")] = False
+    present = np.ones((count, len(names)), dtype=bool)
+    if len(names) > 1:
+        present[::7, 1] = False
     lengths = rng.integers(2, 6, count)
-    widths = {m: 4 - index % 3 for index, m in enumerate(modalities)}
+    width = {m: 4 - index % 3 for index, m in enumerate(names)} | dict(widths or {})
     features = {
         m: ragged(
             [
-                rng.normal(size=(t, widths[m])) + SIGNAL.get(m, 0) * truth[n]
+                rng.normal(size=(t if aligned else t * (index + 1), width[m]))
+                + SIGNAL.get(m, 0) * truth[n]
                 for n, t in enumerate(lengths)
             ]
         )
-        for m in modalities
+        for index, m in enumerate(names)
     }
     planted: dict[str, Any] = {}
     if generated:
-        planted = {f"reliability_{m}": rng.uniform(size=count) for m in modalities}
+        planted = {f"reliability_{m}": rng.uniform(size=count) for m in names}
         planted |= {"truth": truth, "latent": rng.integers(0, 3, count).astype(float)}
     write_aligned(
         path,
         CorpusData(
             name=name,
             task=task,  # type: ignore[arg-type]
-            low=-3.0 if task == "regression" else 0.0,
-            high=3.0 if task == "regression" else classes - 1.0,
-            class_names=() if task == "regression" else tuple("abc"[:classes]),
-            alignment="word",
+            low=low,
+            high=high,
+            class_names=() if task == "regression" else tuple(classes),
+            alignment="word" if aligned else "none",
             ids=tuple(f"{video}[{n % 5}]" for n, video in enumerate(videos)),
             videos=videos,
-            modalities=tuple(modalities),
-            feature_names={m: tuple(f"{m}{d}" for d in range(widths[m])) for m in modalities},
+            modalities=names,
+            feature_names={m: tuple(f"{m}{d}" for d in range(width[m])) for m in names},
             present_NM=present,
             labels_N=labels.astype(np.float32),
             folds={"0": np.repeat(list(SIZES), list(SIZES.values()))},
             planted=planted,
             sources={"labels.csd": "0" * 64},
-            report={},
+            report=dict(report or {}),
             features=features,
-            words=None,
+            words=tuple(tuple(rng.choice(vocabulary, t)) for t in lengths) if vocabulary else None,
             word_intervals=None,
         ),
     )
@@ -89,13 +100,16 @@ def write_outputs(
     error: float = 0.8,
     unimodal: bool = False,
     whole: bool = False,
+    spaces: bool = True,
+    missing: bool = True,
     change: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> None:
     """Write a model directory whose predictions are the labels plus normal errors.
 
-    `whole` adds edges that follow the planted reliability, codes by the planted latent class, and
-    predictions with missing modalities; `change` replaces attributes or datasets.
+    `whole` adds edges that follow the planted reliability, codes by the planted latent class and
+    features (unless not `spaces`), and predictions with `missing` modalities; `change` replaces
+    attributes or datasets.
     """
     corpus = read_corpus(aligned, test_labels=True)
     modalities = tuple(corpus.modalities)
@@ -107,6 +121,10 @@ def write_outputs(
         classes = len(corpus.class_names)
         scores = np.eye(classes)[labels.astype(int)] + rng.normal(0, error, (*shape, classes))
         prediction = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    elif corpus.task == "multilabel":
+        sets = decode_sets(corpus.labels_N).reshape(*labels.shape, -1)
+        noise = rng.normal(0, error, (*shape, len(corpus.class_names)))
+        prediction = 1 / (1 + np.exp(1 - 2 * sets + noise))
     else:
         prediction = labels + rng.normal(0, error, shape)
     data: dict[str, Any] = {"prediction": prediction.astype(np.float32)}
@@ -118,13 +136,14 @@ def write_outputs(
         "fold": corpus.fold,
     }
     if whole:
-        data |= _interpretability(corpus, len(seeds))
-        for index, name in enumerate([*modalities, "noise for text"]):
+        data |= _interpretability(corpus, len(seeds)) if spaces else {}
+        for index, name in enumerate([*modalities, "noise for text"] if missing else ()):
             worse = prediction + rng.normal(0, 0.5 * abs(len(modalities) - index), prediction.shape)
             worse[:, corpus.split_N != "test"] = np.nan
             data[f"missing/{name}"] = worse.astype(np.float32)
         statistics = [{"active": 2.0 + s, "dead": 5, "overlap_different": None} for s in seeds]
-        attributes["dictionary_stats"] = json.dumps(dict.fromkeys(SPACES, statistics))
+        if spaces:
+            attributes["dictionary_stats"] = json.dumps(dict.fromkeys(SPACES, statistics))
     for name, value in (change or {}).items():
         (attributes if name in attributes else data)[name] = value
     folder.mkdir(parents=True, exist_ok=True)
@@ -146,6 +165,8 @@ def _interpretability(corpus: Any, seeds: int) -> dict[str, Any]:
     weights[np.broadcast_to(~corpus.present_NM[None, :, None], weights.shape)] = np.nan
     codes = np.zeros((n, m, 8), dtype=np.float32)
     latent = corpus.planted.get("latent", np.zeros(n)).astype(int)
-    codes[np.arange(n)[:, None], np.arange(m), latent[:, None]] = 1.0
-    edges = {f"edges/{space}": weights.astype(np.float32) for space in SPACES}
-    return edges | {f"codes/{space}": codes for space in SPACES}
+    codes[np.arange(n)[:, None], np.arange(m), latent[:, None]] = corpus.present_NM
+    features = np.random.default_rng(1).normal(size=(n, m, 5)) + np.arange(m)[:, None]
+    features[~corpus.present_NM] = np.nan
+    found = {"edges": weights, "codes": codes, "embedding": features}
+    return {f"{k}/{s}": v.astype(np.float32) for k, v in found.items() for s in SPACES}

@@ -8,9 +8,8 @@ from scipy import stats
 
 from dhmd.evaluation.metrics import METRICS, score
 from dhmd.evaluation.statistics import (
-    bootstrap,
+    Bootstrap,
     compare,
-    draw_videos,
     holm,
     paired,
     percentile_interval,
@@ -20,6 +19,10 @@ from dhmd.evaluation.statistics import (
 )
 
 IDS = [f"v{n // 4}[{n % 4}]" for n in range(60)]
+
+
+def ids_of(video_N: np.ndarray) -> list[str]:
+    return [f"v{video}[{n}]" for n, video in enumerate(video_N)]
 
 
 def test_summary_is_the_sample_deviation():
@@ -88,28 +91,30 @@ def _predictions(task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("task", ["regression", "classification", "multilabel"])
 def test_bootstrap_equals_scoring_the_drawn_utterances(task):
     p_EN, y_N, video_N = _predictions(task)
-    counts_RV = draw_videos(7, 100)
+    bootstrap = Bootstrap(ids_of(video_N), y_N, 100)
     for metric in METRICS[task]:
-        found = bootstrap(metric, p_EN, y_N, video_N, counts_RV)
+        found = bootstrap.means(metric, p_EN)
         for r in range(0, 100, 7):
-            drawn = np.repeat(np.arange(len(y_N)), counts_RV[r, video_N].astype(int))
+            drawn = np.repeat(np.arange(len(y_N)), bootstrap.counts_RV[r, video_N].astype(int))
             plain = [score(task, p_N[drawn], y_N[drawn]).values.get(metric) for p_N in p_EN]
             assert found[r] == pytest.approx(np.mean(plain), abs=1e-12), metric
 
 
 def test_draws_have_as_many_videos_as_there_are_and_are_deterministic():
-    counts_RV = draw_videos(9, 200)
+    ids = ids_of(np.arange(9))
+    counts_RV = Bootstrap(ids, np.zeros(9), 200).counts_RV
     assert counts_RV.shape == (200, 9)
     assert (counts_RV.sum(1) == 9).all()
     assert abs(counts_RV.mean(0) - 1).max() < 0.25
-    assert (draw_videos(9, 200) == counts_RV).all()
+    assert (Bootstrap(ids, np.ones(9), 200).counts_RV == counts_RV).all()
 
 
 def test_undefined_resamples_are_nan_and_left_out():
     # A resample of video 0 alone has one utterance and no correlation.
     p_EN, y_N = np.array([[0.1, 0.7, -1.2, 0.4]]), np.array([0.3, 1.0, -1.0, 0.2])
-    counts_RV = np.array([[2.0, 0.0], [1.0, 1.0], [0.0, 2.0]])
-    found = bootstrap("corr", p_EN, y_N, np.array([0, 1, 1, 1]), counts_RV)
+    bootstrap = Bootstrap(ids_of(np.array([0, 1, 1, 1])), y_N, 3)
+    bootstrap.counts_RV = np.array([[2.0, 0.0], [1.0, 1.0], [0.0, 2.0]])
+    found = bootstrap.means("corr", p_EN)
     assert np.isnan(found).tolist() == [True, False, False]
     assert percentile_interval(np.array([np.nan, 1.0, 3.0])) == pytest.approx((1.05, 2.95))
     assert percentile_interval(np.array([np.nan, np.nan, 3.0])) is None
@@ -121,8 +126,8 @@ def test_intervals_are_wider_by_video_than_by_utterance():
     p_EN = (rng.normal(size=30)[video_N] + 0.1 * rng.normal(size=300))[None]
     widths = []
     for groups_N in (video_N, np.arange(300)):
-        counts = draw_videos(groups_N.max() + 1, 500)
-        ends = percentile_interval(bootstrap("mae", p_EN, np.zeros(300), groups_N, counts))
+        bootstrap = Bootstrap(ids_of(groups_N), np.zeros(300), 500)
+        ends = percentile_interval(bootstrap.means("mae", p_EN))
         assert ends is not None
         widths.append(ends[1] - ends[0])
     assert widths[0] > 2 * widths[1]
@@ -146,7 +151,7 @@ def runs():
 @pytest.fixture(scope="module")
 def compared(runs):
     labels, full, others = runs
-    return compare("regression", full, others, labels, video_indices(IDS), 300)
+    return compare("regression", full, others, Bootstrap(IDS, labels, 300))
 
 
 def test_differences_are_paired_by_seed(runs, compared):
@@ -189,7 +194,7 @@ def test_undefined_metrics_are_omitted(compared):
 
 def test_utterance_intervals_contain_the_value(runs):
     labels, full, _ = runs
-    found = utterance_intervals("regression", full, labels, video_indices(IDS), 300)
+    found = utterance_intervals("regression", full, Bootstrap(IDS, labels, 300))
     assert set(found) == set(METRICS["regression"])
     for metric, ends in found.items():
         value = np.mean([score("regression", p, labels).values[metric] for p in full.values()])

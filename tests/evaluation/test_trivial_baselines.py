@@ -126,7 +126,7 @@ def test_regression(tmp_path):
 
 
 def test_classification_with_one_modality(tmp_path):
-    write_corpus(tmp_path / "c.h5", task="classification", classes=3, modalities=["text"])
+    write_corpus(tmp_path / "c.h5", task="classification", classes="abc", modalities=["text"])
     found = trivial_baselines(read_corpus(tmp_path / "c.h5", test_labels=True), (1.0,))
     assert list(found) == ["median", "ridge"]
     assert found["ridge"]["test"]["f1"] > found["median"]["test"]["f1"]

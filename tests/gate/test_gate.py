@@ -210,7 +210,7 @@ IDENTITY, PREDICTIONS = "details/identity.json", "details/predictions.csv"
         (IDENTITY, '"task"', '"kind"', "must have exactly"),
         (IDENTITY, '"regression"', '"guessing"', "task is 'guessing'"),
         (PREDICTIONS, "v00[0],-1", "v00[0],-2", "seeds.csv: seed 1, test mae is"),
-        (PREDICTIONS, "v01[1],", "v01[1],nan,", "row 8"),
+        (PREDICTIONS, "v01[1],", "v01[1],nan,", "line 8"),
     ],
 )
 def test_edited_files_are_named(repository, name, old, new, sentence):

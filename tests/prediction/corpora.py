@@ -19,7 +19,7 @@ from dhmd.training.compute import ComputeConfig
 from dhmd.training.config import PretrainConfig, TrainConfig
 from dhmd.training.configuration import Configuration
 from dhmd.training.jobs import pretrain_job, train_job
-from dhmd.training.observer import SilentObserver
+from dhmd.training.observer import Observer
 
 Array = np.ndarray[Any, Any]
 
@@ -111,7 +111,7 @@ def run_pipeline(
     )
     common: dict[str, Any] = {
         "fold": None,
-        "observer": SilentObserver(),
+        "observer": Observer(),
         "store": folder / "trainings",
     }
     pretrain_job(configuration, folder / "aligned.h5", folder / "pretrained", **common)

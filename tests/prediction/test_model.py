@@ -219,7 +219,7 @@ def test_a_diverged_seed_is_left_out(trained: Pipeline, tmp_path: Path) -> None:
     with pytest.raises(DhmdError, match=r"every seed of .* diverged"):
         Model(model).run(folder)
     (model / "history.csv").write_text("seed;name\nx\n")
-    with pytest.raises(DhmdError, match=r"history\.csv is damaged"):
+    with pytest.raises(DhmdError, match=r"history\.csv: the header"):
         Model(model).run(folder)
 
 

@@ -99,12 +99,12 @@ def test_segments_of_a_csv_keep_the_order_of_their_video(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "has no column video"),
-        ("video,begin,end\na,0,1\n", "has no column start"),
+        ("", "video, start, end among them"),
+        ("video,begin,end\na,0,1\n", "header is 'video,begin,end'"),
         ("video,start,end\n", "has no segment"),
-        ("video,start,end\na,0\n", "line 2 has 2 cells, but the header has 3"),
+        ("video,start,end\na,0\n", "line 2: 2 cells, but the header has 3"),
         ("video,start,end\na,0,1\n ,0,1\n", "line 3 names no video"),
-        ("video,start,end\na,0,soon\n", "line 2: end is 'soon', but must be a number of seconds"),
+        ("video,start,end\na,0,soon\n", "line 2: end is 'soon', but must be a finite number"),
         ("video,start,end\na,nan,1\n", "line 2: start is 'nan'"),
         ("video,start,end\na,0,inf\n", "line 2: end is 'inf'"),
         ("video,start,end\na,3,2\n", "line 2: the segment ends at 2, before it starts at 3"),

@@ -160,7 +160,7 @@ def test_the_headline_names_the_best_baseline(drawn: Places, tmp_path: Path) -> 
         best = min(
             means.keys() - {"no_distillation", "uniform_edges"}, key=lambda name: means[name]
         )
-        titles = {"mult": "MulT", "ridge": "ridge, pooled features"}
+        titles = {"mult": "MulT", "ridge_text": "ridge, text"}
         report = json.loads((places.report / "report.json").read_text("utf-8"))
         (headline,) = [b["text"] for b in report["sections"][0]["blocks"] if b["kind"] == "text"]
         assert headline.startswith("DHMD reaches MAE ")

@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from dhmd.base.label_sets import decode_sets
+from dhmd.base.text import text_table
 from dhmd.cli import main
-from dhmd.cli.layout import histogram, share, size, table
+from dhmd.cli.layout import histogram, share, size
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.csd import write_sequence
 from dhmd.data.download import download, read_received
@@ -365,7 +366,7 @@ def test_pin_writes_into_the_recipe(repository, capsys):
 
 
 def test_layout():
-    assert table(["a", "bb"], [["x", 1], ["long", 22]]) == [
+    assert text_table(["a", "bb"], [["x", 1], ["long", 22]]) == [
         "  a     bb",
         "  x      1",
         "  long  22",
