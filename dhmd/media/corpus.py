@@ -5,7 +5,6 @@ Besides features this writes labels.csd, the folds file and the recipe.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -17,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.errors import DhmdError
 from dhmd.base.files import write_text
+from dhmd.base.text import read_csv
 from dhmd.config.editing import yaml_editor
 from dhmd.config.yaml12 import parse_yaml
 from dhmd.data.aligned import SPLITS
@@ -103,24 +103,19 @@ def read_labels(path: Path) -> dict[str, list[Row]]:
     Returns:
         video id -> its rows, in the file's order.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        table = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except (OSError, ValueError, csv.Error) as error:
-        raise DhmdError(f"{path} is not readable as CSV: {first_line(error)}") from error
-    header = [name.strip().lower() for name in table[0]] if table else []
-    header = ["split" if name == "fold" else name for name in header]
-    for name in ("file", "label"):
-        if name not in header:
-            raise DhmdError(f"{path} has no column {name}: its first line must name the columns")
     rows: dict[str, list[Row]] = {}
-    for number, cells in enumerate(table[1:], start=2):
+    for number, cells in read_csv(path).items():
         where = f"{path}, line {number}"
-        if not any(cells):
+        row = {name.lower(): cell.strip() for name, cell in cells.items()}
+        if "fold" in row:
+            row["split"] = row.pop("fold")
+        if not any(row.values()):
             continue
-        if len(cells) != len(header):
-            raise DhmdError(f"{where} has {len(cells)} cells, but the header has {len(header)}")
-        row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+        for name in ("file", "label"):
+            if name not in row:
+                raise DhmdError(
+                    f"{path} has no column {name}: its first line must name the columns"
+                )
         if not row["file"] or not row["label"]:
             raise DhmdError(f"{where} lacks the {'label' if row['file'] else 'file'}")
         start, end = (_time(row.get(name, ""), f"{where}: {name}") for name in ("start", "end"))
@@ -129,7 +124,7 @@ def read_labels(path: Path) -> dict[str, list[Row]]:
         if start is not None and end is not None and end <= start:
             raise DhmdError(f"{where}: the segment ends at {end:g} s, before it starts")
         split = row.get("split") or None
-        if "split" in header and split not in SPLITS:
+        if "split" in row and split not in SPLITS:
             raise DhmdError(f"{where}: split is {split!r}, but must be one of {', '.join(SPLITS)}")
         video = video_id(Path(row["file"]))
         rows.setdefault(video, []).append(Row(row["label"], start, end, split, where))
