@@ -45,8 +45,11 @@ repro: $(INSTALLED) ## run what changed of the pipeline; STAGES=report@demo: up 
 smoke: $(INSTALLED) ## run all stages in a temporary copy: one seed, one epoch, seconds
 	@.venv/bin/python -m tests.pipeline.smoke
 
+# Most tests use one thread, so several processes run them side by side.
+PARALLEL := -n auto --maxprocesses 4
+
 test: $(INSTALLED) ## run the tests
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest $(PARALLEL) --dist loadfile --no-loadscope-reorder
 
 media: $(MEDIA) ## run the tests of videos in .venv-media, whose packages differ (Python 3.11, 3.12)
 	.venv-media/bin/python -m pytest tests/media
@@ -72,7 +75,7 @@ format: $(INSTALLED) ## write the style that lint checks
 	.venv/bin/ruff format .
 
 faults: $(INSTALLED) ## break the pipeline on purpose, the long form of tests/faults
-	.venv/bin/python -m pytest --run-slow tests/faults
+	.venv/bin/python -m pytest $(PARALLEL) --run-slow tests/faults
 
 cluster-test: $(INSTALLED) ## train by a real Slurm, which it installs and starts as root, and by Ray
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check \

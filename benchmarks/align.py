@@ -11,18 +11,18 @@ import multiprocessing
 import statistics
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from queue import Empty
 from typing import Any
 
 import numpy as np
 
 from benchmarks.corpora import GeneratedCorpus, Size, write_corpus
 from benchmarks.measure import RESULTS, Spread, Time, machine, markdown, rounded, row, write
-from benchmarks.sdk_oracle import EPSILON, compare, sdk_align, sdk_available
+from benchmarks.sdk_oracle import compare, sdk_align, sdk_available
 from dhmd.data.aligned import read_corpus
-from dhmd.data.alignment import AlignConfig, align_corpus
+from dhmd.data.alignment import AlignConfig, CorpusJob, align_corpus
 from dhmd.recipes import Recipe, load_recipe
 
 MOSEI_VIDEOS = 3228
@@ -34,16 +34,8 @@ WARM_UP = Size(videos=3, seconds=4.0, text_width=4, audio_width=4, vision_width=
 def ours(paths: Mapping[str, Path], recipe: Recipe, folds: Path, output: Path) -> Time:
     """Align once."""
     start = Time.since()
-    align_corpus(
-        paths,
-        recipe,
-        UNCUT,
-        alignment="word",
-        sources={},
-        folds_path=folds,
-        output=output,
-        epsilon=EPSILON,
-    )
+    job = CorpusJob(recipe=recipe, paths=paths, align=UNCUT, alignment="word", folds_path=folds)
+    align_corpus(job, output)
     return Time.since(start)
 
 
@@ -80,13 +72,14 @@ def against_sdk(
     return line
 
 
-def _measure(corpus: GeneratedCorpus, output: Path, queue: Any) -> None:
+def _measure(corpus: GeneratedCorpus, output: Path) -> tuple[float, float, float]:
+    """Return the seconds, and the peak memory before and after."""
     with tempfile.TemporaryDirectory() as folder:  # imports and first calls are not the aligner's
         small = write_corpus(Path(folder), WARM_UP)
         ours(small.paths, small.recipe, small.folds, Path(folder) / "aligned.h5")
     before = _peak_mib()
     seconds = ours(corpus.paths, corpus.recipe, corpus.folds, output)
-    queue.put((seconds.wall, before, _peak_mib()))
+    return seconds.wall, before, _peak_mib()
 
 
 def _peak_mib() -> float:
@@ -100,18 +93,8 @@ def grow(videos: int, folder: Path) -> dict[str, Any]:
     """Align a generated corpus of MOSEI's rates in a separate process."""
     corpus = write_corpus(folder / "raw", Size(videos=videos))
     size = sum(path.stat().st_size for path in corpus.paths.values())
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=_measure, args=(corpus, folder / "aligned.h5", queue))
-    process.start()
-    while True:
-        try:
-            seconds, before, peak = queue.get(timeout=1)
-            break
-        except Empty:
-            if not process.is_alive():
-                raise SystemExit(f"aligning {videos} videos failed") from None
-    process.join()
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        seconds, before, peak = pool.submit(_measure, corpus, folder / "aligned.h5").result()
     line = row(
         f"align alone, {videos} generated videos",
         None,

@@ -7,13 +7,12 @@ clipped by value, the same dropout rates. The plain side is one seed, padded to 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -42,7 +41,6 @@ from dhmd.training.compute import ComputeConfig
 from dhmd.training.config import TrainConfig
 from dhmd.training.device import prepared
 from dhmd.training.device_corpus import DeviceCorpus
-from dhmd.training.observer import SilentObserver
 from dhmd.training.trainer import Trainer
 
 LR, CLIP, BETA = 1e-4, 0.6, 0.95
@@ -185,8 +183,6 @@ class Fast:
             ),
             train_rows=self.rows,
             valid_rows=self.rows[:1],
-            uses_EN=np.ones((len(seeds), corpus.lengths_MN.shape[1]), np.float32),
-            observer=SilentObserver(),
             checkpoint=folder / CHECKPOINT,
             cuda_graph=cuda_graph,
         )
@@ -345,14 +341,9 @@ def largest_difference(fast: Fast, plain: Plain) -> float:
     return float(torch.stack(gaps).max())
 
 
-@contextmanager
-def computing(device: str, threads: int | None) -> Iterator[torch.device]:
-    """Set threads, determinism and memory as in training jobs; yield the device."""
-    choice: Literal["auto", "cpu", "cuda"] = "auto"
-    if device in ("cpu", "cuda"):
-        choice = device  # type: ignore[assignment]
-    with prepared(ComputeConfig(device=choice, threads=threads)) as found:
-        yield found
+def computing(device: Any, threads: int | None) -> AbstractContextManager[torch.device]:
+    """Set threads, determinism and memory as in training jobs; the block's value is the device."""
+    return prepared(ComputeConfig(device=device, threads=threads))
 
 
 def add_common(parser: argparse.ArgumentParser, benchmark: str) -> None:

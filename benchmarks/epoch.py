@@ -42,7 +42,7 @@ from benchmarks.measure import (
 from dhmd.config.schema import load_section
 from dhmd.data.aligned import read_corpus
 from dhmd.data.aligned.corpus import Array
-from dhmd.data.alignment import align_corpus
+from dhmd.data.alignment import CorpusJob, align_corpus
 from dhmd.data.synthetic import GeneratorConfig, generate
 from dhmd.settings import Settings, load_params
 from dhmd.training.device_corpus import DeviceCorpus
@@ -54,17 +54,15 @@ MORE_BUCKETS = 8  # than params.yaml has, to show what more of them do
 def aligned(settings: Settings, raw: Path, folder: Path) -> Path:
     """Align as the pipeline does; `raw` has the files by the names in the recipe."""
     recipe = settings.recipe
-    names = {*recipe.modalities.values(), recipe.reference, recipe.labels.sequence, recipe.planted}
     folds = raw / "folds.json" if recipe.folds is None else ROOT / "recipes" / recipe.folds.file
-    align_corpus(
-        {name: raw / recipe.sequences[name].path for name in names if name is not None},
-        recipe,
-        settings.align,
+    job = CorpusJob(
+        recipe=recipe,
+        paths={name: raw / file.path for name, file in recipe.needed.items()},
+        align=settings.align,
         alignment="word",
-        sources={},
         folds_path=folds,
-        output=folder / "aligned.h5",
     )
+    align_corpus(job, folder / "aligned.h5")
     return folder / "aligned.h5"
 
 

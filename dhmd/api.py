@@ -27,14 +27,14 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.files import file_sha256, json_sha256
 from dhmd.base.progress import shown
 from dhmd.data.aligned import Corpus, read_corpus
-from dhmd.data.download import find_local, ordered_sources, wanted_files
+from dhmd.data.download import local_files, ordered_sources
 from dhmd.data.download.obtaining import obtain
-from dhmd.data.formats.aligning import align_dataset
+from dhmd.data.formats import align_dataset
 from dhmd.evaluation.tables import variant_title
 from dhmd.prediction.model import Model
 from dhmd.recipes import RECIPES_FOLDER, defaults_folder, repository_root
 from dhmd.settings import PARAMS_FILE, Settings, load_params
-from dhmd.training.observer import SilentObserver
+from dhmd.training.observer import Observer
 
 __all__ = ["Model", "compare", "load_corpus", "train"]
 
@@ -209,10 +209,9 @@ class _Workspace:
         if recipe.format == "generated":
             return []
         override = self.settings.data.sources.get(self.settings.dataset)
-        sources, wanted = ordered_sources(recipe, override, self.root), wanted_files(recipe)
+        sources = ordered_sources(recipe, override, self.root)
         found: list[list[Any]] = []
-        for file in wanted:
-            path, _ = find_local(sources, file, alone=len(wanted) == 1)
+        for file, path, _ in local_files(recipe, sources):
             status = None if path is None else path.stat()
             about = [] if status is None else [str(path), status.st_size, status.st_mtime_ns]
             found.append([file.sequence, file.path, *about])
@@ -226,7 +225,7 @@ def _code_sha256() -> str:
     return json_sha256([file_sha256(path) for path in files])
 
 
-class _Bars(SilentObserver):
+class _Bars(Observer):
     """Shows a bar of epochs on a terminal and in a notebook."""
 
     def started(

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock
 
@@ -31,11 +31,9 @@ from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import try_lock
 from dhmd.base.machine import machine
 from dhmd.base.text import read_csv
+from dhmd.training.observer import Observer
 from dhmd.vcs import Workspace, code_version
 from dhmd.vcs.lock import lock_entries, outputs_md5
-
-if TYPE_CHECKING:
-    from dhmd.training.observer import Observer
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +80,7 @@ def tracked(
         lock: the lock file that the running stage holds.
     """
     if not config.enabled:
-        from dhmd.training.observer import SilentObserver
-
-        yield SilentObserver()
+        yield Observer()
         return
     observer = _LiveObserver(config, root, stage, dataset, lock.resolve())
     try:
@@ -290,7 +286,7 @@ def _prepare(database: Path) -> None:
         connection.execute("BEGIN IMMEDIATE")
 
 
-class _LiveObserver(threading.Thread):
+class _LiveObserver(threading.Thread, Observer):
     """Send metrics during a training, with at most 5 % of one core."""
 
     def __init__(
@@ -325,9 +321,6 @@ class _LiveObserver(threading.Thread):
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         copies = {member: dict(row) for member, row in rows.items()}
         self._epochs.append((epoch, copies, _now_ms()))
-
-    def finished(self, outputs: Path) -> None:
-        """Do nothing: `end` is called once the output is complete."""
 
     def end(self, output: Path | None) -> None:
         """Send the rest and wait for that; `output` None: the training failed."""

@@ -9,7 +9,7 @@ from stages._entry import Stage, run
 
 def work(stage: Stage) -> None:
     """Align the raw sequences, or import another format; whole or not at all."""
-    from dhmd.data.formats.aligning import align_dataset
+    from dhmd.data.formats import align_dataset
 
     recipes = Path("recipes")
     align_dataset(stage.settings, stage.raw, stage.aligned, root=stage.root, recipes=recipes)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dhmd.base.errors import DhmdError
+from dhmd.base.machine import usable_cores
 
 _SEEDS = [1, 2, 3]
 
@@ -66,6 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument(
         "--candidate", help="settings for every model (default: what selection chose, else recipe)"
     )
+    models.add_argument(
+        "--name",
+        default="",
+        help="write models-DATASET-NAME.json, another table: more seeds of some models, say",
+    )
     curves = studies.add_parser(
         "learning_curves", help="every model's error by the number of training utterances"
     )
@@ -76,7 +82,9 @@ def _parser() -> argparse.ArgumentParser:
         "--minutes", type=float, help="start no corpus later; 0 sums up what is there"
     )
     for study in (distillation, selection, curves):
-        study.add_argument("--processes", type=_count, default=None, help="default: one per core")
+        study.add_argument(
+            "--processes", type=_count, default=usable_cores(), help="default: one per core"
+        )
     return parser
 
 
@@ -98,25 +106,29 @@ def main(words: Sequence[str] | None = None) -> int:
     """Train what is missing, then write the results."""
     arguments = _parser().parse_args(words)
     try:
-        if arguments.study == "learning_curves":
-            return _learning_curves(arguments)
-        for seed in arguments.seeds:
-            if arguments.seeds.count(seed) > 1:
+        seeds = getattr(arguments, "seeds", [])
+        for seed in seeds:
+            if seeds.count(seed) > 1:
                 raise DhmdError(f"--seeds names {seed} twice")
-        studies = {"selection": _selection, "models": _models, "distillation": _distillation}
-        return studies[arguments.study](arguments)
+        studies = {
+            "distillation": _distillation,
+            "learning_curves": _learning_curves,
+            "models": _models,
+            "selection": _selection,
+        }
+        studies[arguments.study](arguments)
     except DhmdError as error:
         print(f"benchmarks.studies: {error}", file=sys.stderr)
         return 1
+    return 0
 
 
-def _distillation(arguments: argparse.Namespace) -> int:
+def _distillation(arguments: argparse.Namespace) -> None:
     """Write metrics/studies/distillation.json and the appendix of docs/results.md.
 
     A study of other corpora or seeds than the default ones is printed instead.
     """
     from benchmarks.studies.distillation import CORPORA, REGIMES, run_study
-    from benchmarks.studies.kept import default_processes
     from benchmarks.studies.page import expectations, page
 
     root = Path.cwd()
@@ -130,7 +142,7 @@ def _distillation(arguments: argparse.Namespace) -> int:
         root,
         corpora=corpora,
         seeds=arguments.seeds,
-        processes=arguments.processes or default_processes(),
+        processes=arguments.processes,
     )
     # The page names the whole study as its command: a part of it may not replace the page.
     if corpora != CORPORA or arguments.seeds != _SEEDS:
@@ -140,29 +152,26 @@ def _distillation(arguments: argparse.Namespace) -> int:
             "changed: they are written when all regimes run with the default corpora and seeds",
             file=sys.stderr,
         )
-        return 0
+        return
     texts = {"distillation": page(summary)}
     _write(root, "distillation", {**summary, "expectations": expectations(summary)}, texts)
-    return 0
 
 
-def _learning_curves(arguments: argparse.Namespace) -> int:
+def _learning_curves(arguments: argparse.Namespace) -> None:
     """Write metrics/studies/learning_curves.json, its figure and its parts of docs/results.md."""
     from benchmarks.studies.curves_page import details, page, write_figure
-    from benchmarks.studies.kept import default_processes
     from benchmarks.studies.learning_curves import FULL, QUICK, run_study
 
     root = Path.cwd()
     summary = run_study(
         root,
         QUICK if arguments.quick else FULL,
-        processes=arguments.processes or default_processes(),
+        processes=arguments.processes,
         minutes=arguments.minutes,
     )
     write_figure(summary, root / "docs" / "learning_curve.svg")
     texts = {"learning_curves": page(summary), "learning_curves_details": details(summary)}
     _write(root, "learning_curves", summary, texts)
-    return 0
 
 
 def _write(root: Path, study: str, summary: dict[str, Any], texts: dict[str, str]) -> None:
@@ -178,9 +187,8 @@ def _write(root: Path, study: str, summary: dict[str, Any], texts: dict[str, str
     print(f"wrote metrics/studies/{study}.json and docs/results.md")
 
 
-def _selection(arguments: argparse.Namespace) -> int:
+def _selection(arguments: argparse.Namespace) -> None:
     """Write metrics/studies/selection-DATASET.json and print its table."""
-    from benchmarks.studies.kept import default_processes
     from benchmarks.studies.selection import select, table
     from dhmd.base.files import write_text
     from dhmd.evaluation.files import json_text
@@ -189,7 +197,7 @@ def _selection(arguments: argparse.Namespace) -> int:
         Path.cwd(),
         arguments.dataset,
         seeds=tuple(arguments.seeds),
-        processes=arguments.processes or default_processes(),
+        processes=arguments.processes,
         models=arguments.models,
         names=arguments.candidates,
         shuffled=arguments.shuffle_words,
@@ -199,10 +207,9 @@ def _selection(arguments: argparse.Namespace) -> int:
     write_text(path, json_text(found))
     print(table(found))
     print(f"wrote {path}")
-    return 0
 
 
-def _models(arguments: argparse.Namespace) -> int:
+def _models(arguments: argparse.Namespace) -> None:
     """Write metrics/studies/models-DATASET.json and the section 'All models' of docs/results.md."""
     from benchmarks.studies.models import compare_models, page
     from dhmd.evaluation.files import read_object
@@ -211,7 +218,8 @@ def _models(arguments: argparse.Namespace) -> int:
     stored = sorted((root / "metrics" / "studies").glob("models-*.json"))
     found = {path.stem: read_object(path) for path in stored}
     if arguments.dataset is not None:
-        found[f"models-{arguments.dataset}"] = compare_models(
+        study = f"models-{arguments.dataset}{arguments.name and f'-{arguments.name}'}"
+        found[study] = compare_models(
             root,
             arguments.dataset,
             seeds=tuple(arguments.seeds),
@@ -221,7 +229,6 @@ def _models(arguments: argparse.Namespace) -> int:
     text = "\n\n".join(page(found[study]) for study in sorted(found))
     for study, summary in found.items():
         _write(root, study, summary, {"models": text})
-    return 0
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from benchmarks.studies.generated import (
     predictions_of_test,
     write_aligned,
 )
-from benchmarks.studies.kept import code_key, read_kept, run_missing
+from benchmarks.studies.kept import code_key, read_kept, rounded, run_missing
 from benchmarks.studies.probes import decoupling_probes, edge_correlations, reference_edges
 from dhmd.ablation.variants import configure
 from dhmd.base.errors import DhmdError
@@ -39,7 +39,6 @@ from dhmd.evaluation.trivial_baselines import trivial_baselines
 from dhmd.settings import load_params
 from dhmd.training.configuration import Configuration
 from dhmd.training.jobs import ablate_job, pretrain_job
-from dhmd.training.observer import SilentObserver
 from dhmd.training.store import environment
 
 # Confirmation corpora; nothing was tuned on them (tuning used seeds 101 to 199), and no earlier
@@ -172,15 +171,14 @@ def run_task(task: Task) -> None:
     work = task.folder / f"work-{task.regime}-{task.corpus_seed}"
     cache = write_aligned(settings, generator(settings, changes), work)
     full = one_thread(settings, task.seeds_of("full"))
-    quiet, store = SilentObserver(), work / "trainings"
-    pretrained, models = work / "pretrained", work / "models"
+    store, pretrained, models = work / "trainings", work / "pretrained", work / "models"
     if not pretrained.is_dir():
-        pretrain_job(full, cache, pretrained, fold=None, observer=quiet, store=store)
+        pretrain_job(full, cache, pretrained, store=store)
     variants = {"full": full, **{name: configure(name, full) for name in task.variants}}
     for name, one in variants.items():
         variants[name] = replace(one, train=replace(one.train, seeds=task.seeds_of(name)))
     if not models.is_dir():
-        ablate_job(variants, cache, pretrained, models, fold=None, observer=quiet, store=store)
+        ablate_job(variants, cache, pretrained, models, store=store)
     found = _look(task, full, cache, models)
     write_text(task.result, json.dumps(found, indent=1, sort_keys=True, allow_nan=False) + "\n")
     shutil.rmtree(work)
@@ -224,7 +222,7 @@ def _meaning(corpus: Corpus, full: Configuration, folder: Path) -> dict[str, Any
                     name: float(np.nanmean(edges_SNIJ[:, test, index]))
                     for index, name in enumerate(modalities)
                 },
-                "rank_correlation": _mean_of(rho),
+                "rank_correlation": _mean_tree(rho),
             }
         for space, values in file.get("codes", {}).items():
             codes = values[()][test].astype(np.float64)
@@ -241,11 +239,6 @@ def _meaning(corpus: Corpus, full: Configuration, folder: Path) -> dict[str, Any
         "rank_correlation": edge_correlations(corpus, reference, modalities)
     }
     return meaning
-
-
-def _mean_of(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    names = sorted({name for row in rows for name in row})
-    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
 
 
 def summarise(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
@@ -284,7 +277,7 @@ def summarise(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, A
             "oracle": _mean([r["ceiling"] for r in rows]),
         }
         entry["meaning"] = _mean_tree([r["meaning"] for r in rows])
-        summary[regime] = _rounded(entry)
+        summary[regime] = rounded(entry)
     return summary
 
 
@@ -299,10 +292,3 @@ def _mean_tree(trees: Sequence[Any]) -> Any:
         return {key: _mean_tree([tree[key] for tree in trees if key in tree]) for key in keys}
     numbers = [value for value in trees if value is not None]
     return _mean(numbers) if numbers else None
-
-
-def _rounded(value: Any) -> Any:
-    """Round to five decimals: further ones depend on the processor."""
-    if isinstance(value, Mapping):
-        return {key: _rounded(item) for key, item in value.items()}
-    return round(value, 5) if isinstance(value, float) else value

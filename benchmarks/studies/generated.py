@@ -13,7 +13,7 @@ import numpy as np
 from dhmd.base.errors import DhmdError
 from dhmd.config.schema import load_section
 from dhmd.data.aligned.corpus import Array, Corpus
-from dhmd.data.alignment import align_corpus
+from dhmd.data.alignment import CorpusJob, align_corpus
 from dhmd.data.synthetic import GeneratorConfig, generate
 from dhmd.settings import Settings
 from dhmd.training.configuration import Configuration
@@ -55,21 +55,14 @@ def write_aligned(settings: Settings, config: GeneratorConfig, folder: Path) -> 
     if not aligned.is_file():
         raw.mkdir(parents=True, exist_ok=True)
         generate(config, raw)
-        names = {
-            *recipe.modalities.values(),
-            recipe.reference,
-            recipe.labels.sequence,
-            recipe.planted,
-        }
-        align_corpus(
-            {name: raw / f"{name}.csd" for name in names if name},
-            recipe,
-            settings.align,
+        job = CorpusJob(
+            recipe=recipe,
+            paths={name: raw / f"{name}.csd" for name in recipe.needed},
+            align=settings.align,
             alignment="word",
-            sources={},
             folds_path=raw / "folds.json",
-            output=aligned,
         )
+        align_corpus(job, aligned)
     return aligned
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from dhmd.base.errors import DhmdError
 from dhmd.base.files import file_sha256, json_sha256
-from dhmd.base.machine import usable_cores
 from dhmd.base.progress import progress
 
 
@@ -31,12 +30,16 @@ _ROOT = Path(__file__).parents[2]
 def run_missing(
     tasks: Sequence[T], work: Callable[[T], None], label: str, *, processes: int
 ) -> None:
-    """Run every task whose result is not stored yet, in several processes.
+    """Run every task whose result is not stored yet, in several processes or in this one.
 
     Raises:
         DhmdError: a process was killed; or what the work raises.
     """
     missing = [task for task in tasks if not task.result.is_file()]
+    if processes == 1:
+        for task in progress(missing, label, total=len(missing)):
+            work(task)
+        return
     context = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(processes, mp_context=context) as pool:
@@ -94,6 +97,8 @@ def selected_scores(history: Path) -> list[float]:
     return [float(values[row["seed"], row["epoch"]]) for row in rows if row["name"] == "selected"]
 
 
-def default_processes() -> int:
-    """Return one process per core: each trains with one thread."""
-    return usable_cores()
+def rounded(value: Any) -> Any:
+    """Round all floats to five decimals: further ones depend on the processor."""
+    if isinstance(value, Mapping):
+        return {key: rounded(item) for key, item in value.items()}
+    return round(value, 5) if isinstance(value, float) else value

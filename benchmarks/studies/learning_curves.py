@@ -15,8 +15,8 @@ The design was fixed before any result was seen:
   below it, or else of the smallest; an interaction that is not tuned has those of `noisy`.
 - Corpora are trained in rounds. The study starts none after its time limit, whatever the results
   are, so the numbers of corpora depend on the machine. The quick form leaves out, for time: 600 of
-  the interaction; all seeds but one; all tuning corpora but one; two of the five candidates. DMD and
-  the paper's form take four times as long as DHMD: they are tuned at 600 on `noisy` alone, are
+  the interaction; all seeds but one; all tuning corpora but one; two of the five candidates. DMD
+  and the paper's form take four times as long as DHMD: they are tuned at 600 on `noisy` alone, are
   trained on fewer corpora, and only at 600 and 2,500. The two controls come late.
 - Three points were added to the quick form after results had been seen: the interaction at 10,000,
   because hardly any model was better than the ridge regression at 2,500; then 5,000 and 1,200, with
@@ -47,7 +47,7 @@ from benchmarks.studies.generated import (
     predictions_of_test,
     write_aligned,
 )
-from benchmarks.studies.kept import code_key, read_kept, run_missing, selected_scores
+from benchmarks.studies.kept import code_key, read_kept, rounded, run_missing, selected_scores
 from dhmd.ablation.variants import configure
 from dhmd.base.files import json_sha256, write_text
 from dhmd.data.aligned import read_corpus
@@ -58,7 +58,6 @@ from dhmd.settings import Settings, load_params
 from dhmd.training.configuration import Configuration, overlay
 from dhmd.training.history import HISTORY
 from dhmd.training.jobs import ablate_job, pretrain_job
-from dhmd.training.observer import SilentObserver
 from dhmd.training.store import environment
 
 RECIPE = "demo"
@@ -367,11 +366,11 @@ def run_training(task: Training) -> None:
     config = generator(settings, {**REGIMES[task.regime], **sizes, "seed": task.corpus})
     work = task.folder / f"work-{task.result.stem}"
     aligned = write_aligned(settings, config, work)
-    full, quiet, store = one_thread(settings, task.seeds), SilentObserver(), work / "trainings"
-    pretrained = work / "pretrained"
+    full = one_thread(settings, task.seeds)
+    store, pretrained = work / "trainings", work / "pretrained"
     seconds = {"corpus": time.monotonic() - start}
     if not pretrained.is_dir():
-        pretrain_job(full, aligned, pretrained, fold=None, observer=quiet, store=store)
+        pretrain_job(full, aligned, pretrained, store=store)
     seconds["pretrain"] = time.monotonic() - start - seconds["corpus"]
     folders = {}
     for candidate in dict.fromkeys(task.candidates.values()):
@@ -380,9 +379,7 @@ def run_training(task: Training) -> None:
         variants = {name: own if name == FULL_MODEL else configure(name, own) for name in models}
         output = work / f"models-{candidate}"
         if not output.is_dir():
-            ablate_job(
-                variants, aligned, pretrained, output, fold=None, observer=quiet, store=store
-            )
+            ablate_job(variants, aligned, pretrained, output, store=store)
         folders.update({name: output / name for name in models})
     seconds["train"] = time.monotonic() - start - seconds["corpus"] - seconds["pretrain"]
     found: dict[str, Any]
@@ -446,7 +443,7 @@ def summarise(
             "tuning corpora": form.tuning_corpora,
             "tuning validation utterances": TUNING_VALIDATION,
         },
-        "tuning": _rounded(tuned),
+        "tuning": rounded(tuned),
         "results": {
             regime: {
                 size: {
@@ -478,9 +475,3 @@ def _compared(found: Mapping[str, float], full: Mapping[str, float]) -> dict[str
             "better_on": int((gaps > 0).sum()),
         }
     return {**entry, "n": len(found), "mae_by_corpus": dict(sorted(found.items()))}
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _rounded(item) for key, item in value.items()}
-    return round(value, 5) if isinstance(value, float) else value

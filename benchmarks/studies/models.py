@@ -21,7 +21,6 @@ from benchmarks.studies.kept import read_kept, selected_scores
 from benchmarks.studies.selection import (
     RECIPE,
     Candidate,
-    changed,
     chosen_models,
     configuration,
     train,
@@ -37,6 +36,7 @@ from dhmd.evaluation.metrics import COLUMNS, PRIMARY
 from dhmd.evaluation.tables import Table, interval, mean, p_value, trivial_title, variant_title
 from dhmd.models.cards import DHMD
 from dhmd.settings import load_params
+from dhmd.training.configuration import overlay
 from dhmd.training.history import HISTORY
 from dhmd.training.store import environment
 from dhmd.training.weights import load_model
@@ -70,7 +70,7 @@ def compare_models(
     runs = []
     for model in names:
         changes = candidates.get(choice[model], {})
-        own = changed(base, changes, f"{path}, candidate {choice[model]}")
+        own = overlay(base, changes, f"{path}, candidate {choice[model]}")
         key = {**data, "environment": environment(cpu, model), "configuration": own.as_json()}
         digest = json_sha256(key)[:12]
         work = root / ".dhmd" / "studies" / f"models-{dataset}" / f"{model}-{digest}"

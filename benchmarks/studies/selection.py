@@ -27,10 +27,9 @@ from dhmd.config.yaml12 import load_yaml
 from dhmd.evaluation.statistics import summary
 from dhmd.models.cards import DHMD, baseline_names, refusal
 from dhmd.settings import load_params
-from dhmd.training.configuration import Configuration
+from dhmd.training.configuration import Configuration, overlay
 from dhmd.training.history import HISTORY
 from dhmd.training.jobs import ablate_job, pretrain_job
-from dhmd.training.observer import SilentObserver
 from dhmd.training.store import environment
 
 RECIPE = "recipe"
@@ -107,11 +106,7 @@ def run_candidate(candidate: Candidate) -> None:
 def train(candidate: Candidate) -> Path:
     """Pretrain and train a candidate's model, and return the model folder."""
     work, full = candidate.work, candidate.configuration
-    more: dict[str, Any] = {
-        "fold": candidate.fold,
-        "observer": SilentObserver(),
-        "store": work.parent / "trainings",
-    }
+    more: Any = {"fold": candidate.fold, "store": work.parent / "trainings"}
     pretrained, models = work / "pretrained", work / "models"
     if not pretrained.is_dir():
         pretrain_job(full, candidate.aligned, pretrained, **more)
@@ -131,7 +126,7 @@ def _candidates(
 ) -> Iterator[Candidate]:
     base, aligned, fold = configuration(root, dataset, seeds)
     settings = {RECIPE: base} | {
-        name: changed(base, changes, f"{path}, candidate {name}")
+        name: overlay(base, changes, f"{path}, candidate {name}")
         for path, found in [written(root, dataset)]
         for name, changes in found.items()
     }
@@ -198,19 +193,6 @@ def chosen_models(models: Sequence[str], base: Configuration) -> list[str]:
         if reason := refusal(name, base.modalities):
             raise DhmdError(f"--models: {reason}; leave {name} out")
     return [name for name in known if name in models]
-
-
-def changed(base: Configuration, changes: Mapping[str, Any], source: str) -> Configuration:
-    """Return the configuration with a candidate's changes."""
-    return Configuration.from_json(_merged(base.as_json(), changes), source)
-
-
-def _merged(value: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(value)
-    for key, change in changes.items():
-        nested = isinstance(change, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merged(merged[key], change) if nested else change
-    return merged
 
 
 def written(root: Path, dataset: str) -> tuple[Path, Mapping[str, Mapping[str, Any]]]:

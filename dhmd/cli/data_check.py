@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from dhmd.base.errors import DhmdError
-from dhmd.data.alignment import WordEncoder
-from dhmd.data.alignment import check_corpus as check_aligned
 from dhmd.data.download import (
     RECEIVED_NAME,
     SourceFailure,
     Wanted,
     check_contents,
-    find_local,
+    local_files,
     ordered_sources,
     read_received,
     wanted_files,
 )
-from dhmd.data.formats import check_corpus as check_imported
+from dhmd.data.formats import check_files, raw_paths
 from dhmd.recipes import RECIPES_FOLDER, check_recipe_file
 from dhmd.settings import Settings, load_params
 
@@ -38,20 +35,16 @@ def check_dataset(name: str, root: Path) -> list[str]:
         check_recipe_file(name, root)
     except DhmdError as error:
         problems.append(str(error))
-    with tempfile.TemporaryDirectory() as folder:
-        raw = root / "data" / "raw" / name
-        if raw.is_dir():
-            problems += _raw_problems(settings, raw)
-        elif settings.recipe.format == "generated":
-            return [*problems, f"{name} is not generated yet: run `dvc repro download@{name}`"]
-        else:
-            raw = Path(folder, "raw")
-            problems += _gather(settings, root, raw)
-        problems = problems or _content_problems(settings, root, raw)
-        # The messages name the user's own files instead of temporary links to them.
-        for link in Path(folder).glob("raw/*"):
-            problems = [problem.replace(str(link), str(link.resolve())) for problem in problems]
-        return problems
+    raw = root / "data" / "raw" / name
+    if raw.is_dir():
+        paths = raw_paths(settings.recipe, raw)
+        problems += _raw_problems(settings, raw)
+    elif settings.recipe.format == "generated":
+        return [*problems, f"{name} is not generated yet: run `dvc repro download@{name}`"]
+    else:
+        paths, missing = _local_files(settings, root)
+        problems += missing
+    return problems or check_files(settings, paths, root=root, recipes=root / RECIPES_FOLDER)
 
 
 def _raw_problems(settings: Settings, raw: Path) -> list[str]:
@@ -92,58 +85,18 @@ def _file_problems(path: Path, wanted: Wanted) -> list[str]:
     return []
 
 
-def _gather(settings: Settings, root: Path, raw: Path) -> list[str]:
-    """Link the files that the download stage would copy into `raw`; return what is missing."""
+def _local_files(settings: Settings, root: Path) -> tuple[dict[str, Path], list[str]]:
+    """Return the files that the download stage would copy, by sequence, and what is missing."""
     recipe = settings.recipe
-    raw.mkdir()
     sources = ordered_sources(recipe, settings.data.sources.get(recipe.name), root)
-    problems = []
-    wanted_ones = wanted_files(recipe)
-    for wanted in wanted_ones:
-        path, failures = find_local(sources, wanted, alone=len(wanted_ones) == 1)
+    paths, problems = {}, []
+    for wanted, path, failures in local_files(recipe, sources):
         if path is None:
             problems.append(
                 f"{wanted.sequence} ({wanted.path}) of {recipe.name} is not here yet: "
                 + "; ".join(failures)
             )
-            continue
-        found = _file_problems(path, wanted)
-        problems += found
-        if not found:
-            (raw / wanted.file).symlink_to(path.resolve())
-    return problems
-
-
-def _content_problems(settings: Settings, root: Path, raw: Path) -> list[str]:
-    recipe, alignment = settings.recipe, settings.data.alignment
-    folds_path = None if recipe.folds is None else root / RECIPES_FOLDER / recipe.folds.file
-    try:
-        encoder = _encoder(settings, root)
-    except DhmdError as error:
-        return [str(error)]
-    if recipe.imported:
-        return check_imported(
-            recipe,
-            raw,
-            settings.align,
-            alignment=alignment,
-            folds_path=folds_path,
-            encoder=encoder,
-        )
-    return check_aligned(
-        {name: raw / f"{name}.csd" for name in recipe.needed},
-        recipe,
-        settings.align,
-        alignment=alignment,
-        # A generated corpus brings its own folds.
-        folds_path=raw / "folds.json" if folds_path is None else folds_path,
-        encoder=encoder,
-    )
-
-
-def _encoder(settings: Settings, root: Path) -> WordEncoder | None:
-    if settings.features.text == "words":
-        return None
-    from dhmd.data.text.contextual import open_contextual
-
-    return open_contextual(settings.features, root, device="cpu", threads=1)
+        else:
+            problems += _file_problems(path, wanted)
+            paths[wanted.sequence] = path
+    return paths, problems

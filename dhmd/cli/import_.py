@@ -13,7 +13,8 @@ import os
 import re
 import shutil
 import sys
-import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from dhmd.base.errors import DhmdError
@@ -21,14 +22,14 @@ from dhmd.base.files import whole_file, write_text
 from dhmd.cli.extract import add_options, read_options, report
 from dhmd.config.schema import load_section
 from dhmd.config.yaml12 import parse_yaml
-from dhmd.data.alignment import AlignConfig
+from dhmd.data.alignment import AlignConfig, CorpusJob
 from dhmd.data.download import (
     PLACED_FOLDER,
     Folder,
     SourceFailure,
+    Wanted,
     check_contents,
-    find_local,
-    wanted_files,
+    local_files,
 )
 from dhmd.data.formats import check_corpus
 from dhmd.data.formats.drafting import draft_recipe
@@ -145,14 +146,16 @@ def run(arguments: argparse.Namespace) -> int:
         )
         recipe = parse_recipe(name, parse_yaml(draft, f"{RECIPES_FOLDER}/{name}.yaml"))
     files = _files(recipe, path)
-    alignment, problems, warnings = _checked(recipe, files, root)
+    paths = {wanted.sequence: source for wanted, source in files}
+    alignment, problems, warnings = _checked(recipe, paths, root)
     for sentence in problems or warnings:
         print(f"dhmd import: {sentence}", file=sys.stderr)
     if problems:
         return 1
-    for file, source in files.items():
-        _place(source, root / PLACED_FOLDER / name / file)
-        print(f"placed {PLACED_FOLDER / name / file}")
+    for wanted, source in files:
+        placed = PLACED_FOLDER / name / wanted.file
+        _place(source.resolve(), root / placed)
+        print(f"placed {placed}")
     if draft is not None:
         write_text(recipe_file, draft)
         print(f"wrote {recipe.source}: check it")
@@ -217,17 +220,15 @@ def _check_existing(recipe: Recipe, arguments: argparse.Namespace) -> None:
         )
 
 
-def _files(recipe: Recipe, path: Path) -> dict[str, Path]:
+def _files(recipe: Recipe, path: Path) -> list[tuple[Wanted, Path]]:
     """Find the recipe's files at `path`, each with the content that the recipe pins.
 
     Raises:
         DhmdError: a file is missing, or has another content.
     """
-    files = {}
-    wanted_ones = wanted_files(recipe)
-    for wanted in wanted_ones:
-        here = (Folder(path=path, written=str(path)),)
-        found, failures = find_local(here, wanted, alone=len(wanted_ones) == 1)
+    files = []
+    here = Folder(path=path, written=str(path))
+    for wanted, found, failures in local_files(recipe, [here]):
         if found is None:
             raise DhmdError(f"{wanted.sequence} of {recipe.name}: {failures[0]}")
         try:
@@ -237,12 +238,12 @@ def _files(recipe: Recipe, path: Path) -> dict[str, Path]:
                 f"{found} is not the file that {recipe.source} names: {failure}; if it is to "
                 f"replace that file, set bytes and sha256 of sequences.{wanted.sequence} to null"
             ) from failure
-        files[wanted.file] = found.resolve()
+        files.append((wanted, found))
     return files
 
 
 def _checked(
-    recipe: Recipe, files: dict[str, Path], root: Path
+    recipe: Recipe, paths: Mapping[str, Path], root: Path
 ) -> tuple[str, list[str], list[str]]:
     """Return the alignment that the files fit, their problems under it, and warnings."""
     align = load_section(
@@ -253,25 +254,19 @@ def _checked(
         modalities=recipe.settable_modalities,
     )
     folds = recipe.folds
-    folds_path = None if folds is None else root / RECIPES_FOLDER / folds.file
-    with tempfile.TemporaryDirectory() as folder:
-        raw = Path(folder)
-        for file, source in files.items():
-            (raw / file).symlink_to(source)
-        for alignment in ("word", "none"):
-            warnings: list[str] = []
-            problems = check_corpus(
-                recipe,
-                raw,
-                align,
-                alignment=alignment,
-                folds_path=folds_path,
-                warn=warnings.append,
-            )
-            if not problems:
-                break
-    # The temporary folder would not tell a user which file is meant.
-    return alignment, [problem.replace(f"{raw}{os.sep}", "") for problem in problems], warnings
+    job = CorpusJob(
+        recipe=recipe,
+        paths=paths,
+        align=align,
+        alignment="word",
+        folds_path=None if folds is None else root / RECIPES_FOLDER / folds.file,
+    )
+    for one in (job, replace(job, alignment="none")):
+        warnings: list[str] = []
+        problems = check_corpus(one, warnings.append)
+        if not problems:
+            break
+    return one.alignment, problems, warnings
 
 
 def _place(source: Path, target: Path) -> None:

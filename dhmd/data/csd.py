@@ -124,7 +124,6 @@ class ComputationalSequence:
         root = self._file[self.root_name]
         self._data = root["data"]
         self.ids: tuple[str, ...] = tuple(sorted(self._entry_ids(self._data, "")))
-        self._known = frozenset(self.ids)
         if not self.ids:
             raise DhmdError(f"{self.path}: the sequence {self.root_name!r} has no entries")
         self.metadata: dict[str, object] = {}
@@ -135,7 +134,10 @@ class ComputationalSequence:
                 if isinstance(value, h5py.Dataset) and value.size:
                     check_dataset(value, f"{self.path}: metadata {key!r}")
                     self.metadata[str(key)] = parse_value(np.ravel(value[()])[0])
-        self.dimension_names = parse_dimension_names(self.metadata.get("dimension names"))
+        names = self.metadata.get("dimension names")
+        self.dimension_names = (
+            tuple(str(name) for name in names) if isinstance(names, list | tuple) else None
+        )
 
     def _entry_ids(self, group: h5py.Group, prefix: str) -> Iterator[str]:
         """Yield the entries' ids; an id with slashes is a group within groups."""
@@ -154,24 +156,15 @@ class ComputationalSequence:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __contains__(self, entry_id: object) -> bool:
-        return entry_id in self._known
-
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
-    def shape(self, entry_id: str) -> tuple[int, ...]:
-        """Return the shape of an entry's features without reading them."""
+    def form(self, entry_id: str) -> tuple[bool, tuple[int, ...]]:
+        """Return whether an entry's features are words, and their shape, without reading them."""
         try:
-            return tuple(int(size) for size in self._dataset(entry_id, "features").shape)
-        except READ_ERRORS as error:
-            raise self._damaged(error, entry_id) from error
-
-    def is_text(self, entry_id: str) -> bool:
-        """Return whether an entry's features are words, without reading them."""
-        try:
-            return self._dataset(entry_id, "features").dtype.kind in "SOU"
+            features = self._dataset(entry_id, "features")
+            return features.dtype.kind in "SOU", tuple(map(int, features.shape))
         except READ_ERRORS as error:
             raise self._damaged(error, entry_id) from error
 
@@ -217,8 +210,6 @@ class ComputationalSequence:
         return Entry(features=features, intervals=intervals)
 
     def _dataset(self, entry_id: str, part: str) -> Any:
-        if entry_id not in self._known:
-            raise DhmdError(f"{self.path}: no entry {entry_id!r} in the sequence")
         where = f"{self.path}: entry {entry_id!r}"
         group = self._data.get(entry_id)
         dataset = own_item(group, part, where) if isinstance(group, h5py.Group) else None
@@ -264,7 +255,7 @@ def parse_value(raw: object) -> object:
     """Parse one metadata value: JSON or a Python literal if it is one, else the text itself.
 
     Published files also contain bare text, Python's `b'…'` and the word None. No value is
-    refused: metadata carries no numbers that we use.
+    refused: metadata has no numbers that we use.
     """
     if isinstance(raw, bytes):
         raw = _decoded(raw)
@@ -286,13 +277,6 @@ def _decoded(raw: bytes) -> str:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
         return raw.decode("latin-1")
-
-
-def parse_dimension_names(value: object) -> tuple[str, ...] | None:
-    """Return the names if they are a list, None for anything else."""
-    if isinstance(value, list | tuple) and value:
-        return tuple(str(name) for name in value)
-    return None
 
 
 def write_sequence(

@@ -66,7 +66,7 @@ def manifest(dataset: str, root: Path) -> Manifest:
     Raises:
         DhmdError: no such recipe, params.yaml is wrong, or a local file cannot be read.
     """
-    from dhmd.data.download import find_local, ordered_sources, wanted_files
+    from dhmd.data.download import local_files, ordered_sources
 
     settings = load_params(root).for_dataset(dataset)
     recipe, override = settings.recipe, settings.data.sources.get(dataset)
@@ -79,9 +79,7 @@ def manifest(dataset: str, root: Path) -> Manifest:
         source = None if override is None else str(sources[0])  # without credentials
         same_source = recorded is not None and recorded.get("source") == source
         kept = recorded["files"] if recorded is not None and same_source else {}
-        wanted_ones = wanted_files(recipe)
-        for wanted in wanted_ones:
-            found, _ = find_local(sources, wanted, alone=len(wanted_ones) == 1)
+        for wanted, found, _ in local_files(recipe, sources):
             if found is not None:
                 files[wanted.path] = _entry(found.resolve(), root)
             elif wanted.path in kept:

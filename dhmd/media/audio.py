@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dhmd.media.extractor import Extractor, Features, optional
+from dhmd.base.optional import optional
+from dhmd.media.extractor import Extractor, Features
 from dhmd.media.ffmpeg import RATE
 
 Array = np.ndarray[Any, Any]
@@ -23,7 +24,7 @@ class OpenSmile:
     """eGeMAPS v02 low-level descriptors, 100 per second (Eyben et al., IEEE TAC 2016)."""
 
     def __init__(self) -> None:
-        opensmile = optional("opensmile")
+        opensmile = optional("opensmile", "media")
         self._smile = opensmile.Smile(
             feature_set=opensmile.FeatureSet.eGeMAPSv02,
             feature_level=opensmile.FeatureLevel.LowLevelDescriptors,

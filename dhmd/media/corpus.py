@@ -116,9 +116,6 @@ def read_labels(path: Path) -> dict[str, list[Row]]:
 
     Returns:
         video id -> its rows, in the file's order.
-
-    Raises:
-        DhmdError: a missing column or value, or a row that is no segment.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -163,24 +160,18 @@ def read_labels(path: Path) -> dict[str, list[Row]]:
 def label_values(
     rows: Mapping[str, Sequence[Row]], task: Task, where: Path
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Return the classes (() for a regression), and video -> `[S]` labels.
-
-    Raises:
-        DhmdError: labels that fit neither, or may be either.
-    """
+    """Return the classes (() for a regression), and video -> `[S]` labels."""
     texts = sorted({row.label for some in rows.values() for row in some})
     numbers = {text: _finite(text) for text in texts}
-    kind = task.task or ("classification" if task.classes else None)
+    kind = task.task
     if kind is None:
-        if None not in numbers.values():
-            if all(text.isdecimal() for text in texts) and task.scale is None:
-                raise DhmdError(
-                    f"{where}: the labels {', '.join(texts[:5])} may be classes or values; name "
-                    "--task classification or --task regression"
-                )
-            kind = "regression"
-        else:
-            kind = "classification"
+        values = None not in numbers.values() and not task.classes
+        if values and task.scale is None and all(text.isdecimal() for text in texts):
+            raise DhmdError(
+                f"{where}: the labels {', '.join(texts[:5])} may be classes or values; name "
+                "--task classification or --task regression"
+            )
+        kind = "regression" if values else "classification"
     if kind == "classification":
         classes = task.classes or tuple(texts)
         unknown = [text for text in texts if text not in classes]
@@ -213,11 +204,7 @@ def label_values(
 def assign_folds(
     rows: Mapping[str, Sequence[Row]], fractions: Sequence[float], seed: int, where: Path
 ) -> dict[str, list[str]]:
-    """Return split -> videos: those of the labels file, or a random assignment of whole videos.
-
-    Raises:
-        DhmdError: a split gets no video.
-    """
+    """Return split -> videos: those of the labels file, or a random assignment of whole videos."""
     folds: dict[str, list[str]] = {split: [] for split in SPLITS}
     if all(some[0].split is not None for some in rows.values()):
         for video in sorted(rows):

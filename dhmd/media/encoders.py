@@ -11,7 +11,8 @@ import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import file_sha256, json_sha256
-from dhmd.media.extractor import Extractor, Features, FrameCounts, optional
+from dhmd.base.optional import optional, transformers
+from dhmd.media.extractor import Extractor, Features, FrameCounts
 from dhmd.media.ffmpeg import RATE
 
 Array = np.ndarray[Any, Any]
@@ -30,14 +31,12 @@ class _Encoder:
     """
 
     def __init__(self, written: str, preprocessor: str) -> None:
-        transformers = optional("transformers")
-        transformers.utils.logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
+        library = transformers("media")
         try:
             folder = _folder(written)
             options = {"local_files_only": True, "trust_remote_code": False}
-            self.prepare = getattr(transformers, preprocessor).from_pretrained(folder, **options)
-            self.model = transformers.AutoModel.from_pretrained(
+            self.prepare = getattr(library, preprocessor).from_pretrained(folder, **options)
+            self.model = library.AutoModel.from_pretrained(
                 folder, use_safetensors=True, **options
             ).eval()
         except (OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError) as error:
@@ -55,7 +54,8 @@ class _Encoder:
 
     def hidden(self, inputs: Any) -> Array:
         """Return the last layer, `[B, T, d]`."""
-        torch = optional("torch")
+        import torch
+
         with torch.no_grad():
             found: Array = self.model(**inputs).last_hidden_state.numpy()
         return found
@@ -103,7 +103,7 @@ class ImageEncoder(_Encoder):
 def _folder(written: str) -> Path:
     if Path(written).expanduser().is_dir():
         return Path(written).expanduser()
-    hub = optional("huggingface_hub")
+    hub = optional("huggingface_hub", "media")
     return Path(hub.snapshot_download(written, allow_patterns=list(_FILES)))
 
 

@@ -48,7 +48,7 @@ class Options:
         fps: frames per second that are looked at.
         transcript: the transcript of a single video; None looks beside each video.
         whisper: folder of a Whisper model, for videos without a transcript.
-        face_model: a model file for MediaPipe; None takes the one that MediaPipe carries.
+        face_model: a model file for MediaPipe; None takes the one in its package.
         audio_encoder, image_encoder: a Hugging Face encoder in place of openSMILE or MediaPipe.
     """
 
@@ -207,11 +207,7 @@ class _Extraction:
         return bool(about["source"] == source and about["extractors"] == self.as_json())
 
     def extract(self, path: Path, source: Mapping[str, Any]) -> _Finished:
-        """Extract the features of one video.
-
-        Raises:
-            DhmdError: it cannot be decoded, has no words, or too few frames with a face.
-        """
+        """Extract the features of one video."""
         media = open_media(path)
         features: dict[str, Features] = {}
         names: dict[str, Sequence[str]] = {}
@@ -277,11 +273,7 @@ class _Extraction:
 
 
 def _audible(media: Media, sound: Array, notes: list[str]) -> Array:
-    """Return the sound, or no samples if it is silent.
-
-    Raises:
-        DhmdError: most of it cannot be decoded.
-    """
+    """Return the sound, or no samples if it is silent."""
     if not media.has_sound:
         notes.append(f"{media.path} has no sound: audio counts as absent")
         return sound
@@ -358,8 +350,6 @@ def _load(path: Path) -> _Finished | None:
                 if f"{name}_values" in arrays
             }
         return _Finished(features, about["names"], about)
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,13 +47,10 @@ def check_extractor(path: Path, found: object, expected: object) -> None:
     Args:
         path: the file with the features, for the message.
         found, expected: values of the metadata key `extractor`; None where there is none.
-
-    Raises:
-        DhmdError: they differ; the sentence names both.
     """
     if found != expected:
         raise DhmdError(
-            f"{path} holds features of {described(found)}, but features of "
+            f"{path} has features of {described(found)}, but features of "
             f"{described(expected)} are needed: extract them again"
         )
 
@@ -67,17 +63,3 @@ def described(extractor: object) -> str:
     listed = settings.items() if isinstance(settings, Mapping) else ()
     inside = ", ".join(f"{key} {value}" for key, value in listed)
     return f"{extractor.get('name')} {extractor.get('version')} ({inside})"
-
-
-def optional(name: str) -> Any:
-    """Import a module of the extra `media`.
-
-    Raises:
-        DhmdError: it is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise DhmdError(
-            f"{name} is not installed: pip install -c constraints-media.txt 'dhmd[media]'"
-        ) from error

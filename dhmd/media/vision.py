@@ -1,4 +1,4 @@
-"""Vision features: MediaPipe's face landmarks and what they say of expression, gaze and head pose.
+"""Vision features: MediaPipe's face landmarks, and measures of expression, gaze and head pose.
 
 Axes: P landmarks, F faces of a frame, T frames with a face, d features. x points to the image's
 right, y down, z away from the camera, all in one unit.
@@ -17,7 +17,8 @@ import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import file_sha256
-from dhmd.media.extractor import Extractor, Features, FrameCounts, optional
+from dhmd.base.optional import optional
+from dhmd.media.extractor import Extractor, Features, FrameCounts
 
 Array = np.ndarray[Any, Any]
 
@@ -46,7 +47,7 @@ class FaceLandmarks:
 
     Args:
         model: a model file of MediaPipe's Face Landmarker, which adds its blendshapes; None for
-            the model that MediaPipe 0.10.14 carries.
+            the model in MediaPipe 0.10.14.
     """
 
     def __init__(self, model: Path | None = None) -> None:
@@ -54,7 +55,7 @@ class FaceLandmarks:
             raise DhmdError(f"--face-model is {model}, but there is no such file")
         os.environ.setdefault("GLOG_minloglevel", "2")
         warnings.filterwarnings("ignore", category=UserWarning, module="google.protobuf")
-        mediapipe = optional("mediapipe")
+        mediapipe = optional("mediapipe", "media")
         settings: dict[str, Any] = {"feature_set": FEATURE_SET}
         if model is None:
             self._detect = _face_mesh(mediapipe)
@@ -180,7 +181,7 @@ def _points(landmarks: Iterable[Any]) -> Array:
 def _face_mesh(mediapipe: Any) -> Detector:
     if not hasattr(mediapipe, "solutions"):
         raise DhmdError(
-            f"mediapipe {importlib.metadata.version('mediapipe')} carries no face model: name one "
+            f"mediapipe {importlib.metadata.version('mediapipe')} has no face model: name one "
             "by --face-model, or install mediapipe 0.10.14 (constraints-media.txt)"
         )
     mesh = mediapipe.solutions.face_mesh.FaceMesh(

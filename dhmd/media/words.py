@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.media.extractor import optional
+from dhmd.base.optional import optional, transformers
 from dhmd.media.ffmpeg import RATE
 from dhmd.media.transcripts import Segment, Transcript, Word, segments_of_chunks
 
@@ -54,7 +54,7 @@ class WordAligner:
     """Forced alignment of English words by pocketsphinx, whose model its package carries."""
 
     def __init__(self) -> None:
-        self._pocketsphinx = optional("pocketsphinx")
+        self._pocketsphinx = optional("pocketsphinx", "media")
         self.name = f"pocketsphinx {importlib.metadata.version('pocketsphinx')}"
         self._decoders = [
             self._pocketsphinx.Decoder(
@@ -154,21 +154,19 @@ class Whisper:
                 f"--whisper: {folder} is not a Whisper model: it must have config.json and weights "
                 "as *.safetensors"
             )
-        transformers = optional("transformers")
-        transformers.utils.logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
+        library = transformers("media")
         self.name = f"Whisper ({folder.resolve().name})"
         options = {"local_files_only": True, "trust_remote_code": False}
         try:
-            processor = transformers.WhisperProcessor.from_pretrained(str(folder), **options)
-            model = transformers.WhisperForConditionalGeneration.from_pretrained(
+            processor = library.WhisperProcessor.from_pretrained(str(folder), **options)
+            model = library.WhisperForConditionalGeneration.from_pretrained(
                 str(folder), use_safetensors=True, **options
             )
         except (OSError, ValueError, RuntimeError, LookupError, TypeError) as error:
             raise DhmdError(
                 f"--whisper: {folder} cannot be read: {first_line(error)[:200]}"
             ) from error
-        self._recognise = transformers.pipeline(
+        self._recognise = library.pipeline(
             "automatic-speech-recognition",
             model=model,
             tokenizer=processor.tokenizer,
@@ -176,11 +174,7 @@ class Whisper:
         )
 
     def __call__(self, sound: Array, media: Path) -> Transcript:
-        """Transcribe `[N]` int16 samples of a media file.
-
-        Raises:
-            DhmdError: it hears no words.
-        """
+        """Transcribe `[N]` int16 samples of a media file."""
         audio = {"raw": sound.astype(np.float32) / 32768, "sampling_rate": RATE}
         try:
             heard = self._recognise(audio, return_timestamps="word")

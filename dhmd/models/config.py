@@ -16,6 +16,7 @@ from dhmd.models.cards import baseline_names
 Edges = Literal["learned", "uniform", "prior", "mean", "shuffled", "self"]
 
 Kernels = Annotated[Mapping[str, FromRecipe[PositiveInt]], per_modality(5)]
+Recurrent = Annotated[Mapping[str, FromRecipe[bool]], per_modality(False)]
 Rates = Annotated[Mapping[str, FromRecipe[Rate]], per_modality(0.0)]
 
 
@@ -39,6 +40,7 @@ class ModelConfig:
     heads: FromRecipe[PositiveInt] = 4  # attention heads
     layers: FromRecipe[PositiveInt] = 2  # layers of each transformer encoder
     kernels: Kernels = field(default_factory=dict)  # widths of the temporal convolutions, in steps
+    recurrent: Recurrent = field(default_factory=dict)  # a GRU instead of the convolution
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
     cross_modal: bool = True  # cross-modal attention; False: self-attention instead
     auxiliary_average: bool = True  # the final output adds to the auxiliary-head average

@@ -25,6 +25,7 @@ from dhmd.models.batch import Batch, EnsembleBatch
 from dhmd.models.layers import ModalityEncoder
 from dhmd.models.learner import Learner, ParameterGroup
 from dhmd.models.members import Members, stream_seed, torch_seeded
+from dhmd.models.stacked.export import plain_state
 from dhmd.models.task import Task
 
 VMAP, LOOP = "vmap", "loop"
@@ -129,16 +130,18 @@ class Ensemble(Learner):
         own = getattr(self.model, "encoders", None)
         for modality, encoder in own.items() if isinstance(own, nn.ModuleDict) else ():
             if isinstance(encoder, ModalityEncoder):
-                pretrained, weight = encoders[modality], encoder.convolution.weight
-                members, outputs, inputs, kernel = weight.shape
-                weight_EIX = pretrained["convolution.weight_EIX"]
-                if weight_EIX.shape != (members, inputs, kernel * outputs):
-                    raise ValueError(f"the encoder of {modality} has another shape")
-                weight_EIKO = weight_EIX.view(members, inputs, kernel, outputs)
-                with torch.no_grad():
-                    weight.copy_(weight_EIKO.permute(0, 3, 1, 2))
-                    assert encoder.convolution.bias is not None
-                    encoder.convolution.bias.copy_(pretrained["convolution.bias_EO"])
+                for member in range(self.members.count):
+                    stacked = {
+                        f"encoders.0.{name}": value[member]
+                        for name, value in encoders[modality].items()
+                    }
+                    for name, value in plain_state(stacked, (modality,)).items():
+                        own_name = name.removeprefix(f"encoders.{modality}.")
+                        parameter = encoder.get_parameter(own_name)[member]
+                        if parameter.shape != value.shape:
+                            raise ValueError(f"the encoder of {modality} has another shape")
+                        with torch.no_grad():
+                            parameter.copy_(value)
 
     # ---- running members together or one by one --------------------------------------------------
 

@@ -9,6 +9,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from dhmd.models.config import ModelConfig
 
@@ -16,18 +17,36 @@ from dhmd.models.config import ModelConfig
 class ModalityEncoder(nn.Module):
     """`X_m = Conv1d_m(x_m)`: `[B, T, I]` → `[B, T, D]`, zeros on padding.
 
+    If it is recurrent, the sum of a GRU's two directions takes the place of the convolution.
+
     A model that keeps its encoders in `self.encoders = nn.ModuleDict(…)` starts from the pretrained
     ones where `pretrain.enabled` is true.
     """
 
-    def __init__(self, inputs: int, width: int, *, kernel: int, dropout: float) -> None:
+    def __init__(
+        self, inputs: int, width: int, *, kernel: int, recurrent: bool, dropout: float
+    ) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.convolution = nn.Conv1d(inputs, width, kernel, padding=kernel // 2)
+        if recurrent:
+            self.gru = nn.GRU(inputs, width, batch_first=True, bidirectional=True)
+        else:
+            self.convolution = nn.Conv1d(inputs, width, kernel, padding=kernel // 2)
+        self.recurrent = recurrent
 
     def forward(self, x_BTI: Tensor, mask_BT: Tensor) -> Tensor:
-        x_BDT = self.convolution(self.dropout(x_BTI).transpose(1, 2))
-        return zero_padding(x_BDT.transpose(1, 2), mask_BT)
+        x_BTI = self.dropout(x_BTI)
+        if self.recurrent:
+            # An absent modality is read as one step of zeros.
+            lengths_B = mask_BT.sum(1).clamp_min(1).cpu()
+            packed = pack_padded_sequence(x_BTI, lengths_B, batch_first=True, enforce_sorted=False)
+            steps = x_BTI.shape[1]
+            both, _ = pad_packed_sequence(self.gru(packed)[0], True, total_length=steps)
+            forward_BTD, backward_BTD = both.chunk(2, dim=-1)
+            x_BTD = forward_BTD + backward_BTD
+        else:
+            x_BTD = self.convolution(x_BTI.transpose(1, 2)).transpose(1, 2)
+        return zero_padding(x_BTD, mask_BT)
 
 
 def modality_encoders(inputs: dict[str, int], config: ModelConfig) -> nn.ModuleDict:
@@ -38,6 +57,7 @@ def modality_encoders(inputs: dict[str, int], config: ModelConfig) -> nn.ModuleD
                 size,
                 config.width,
                 kernel=config.kernels[name],
+                recurrent=config.recurrent.get(name, False),
                 dropout=config.dropout.input[name],
             )
             for name, size in inputs.items()

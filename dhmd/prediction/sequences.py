@@ -17,8 +17,8 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.progress import progress
 from dhmd.base.text import finite_number, read_csv
 from dhmd.data.alignment import (
+    CorpusJob,
     Origin,
-    Plan,
     SegmentRows,
     SegmentSink,
     Sequences,
@@ -69,20 +69,20 @@ def read_sequences(
         words: the `.csd` file of the words; None if the directory has it.
     """
     files = find_files(folder, origin, list(features), words)
-    plan = origin.plan(dataset, alignment, list(features))
+    job = origin.job(dataset, alignment, list(features), encoder)
     asked = read_segments(segments) if isinstance(segments, Path) else segments
-    here = {name: plan.modalities[name] for name in files.modalities}
-    with_files = replace(plan, recipe=replace(plan.recipe, modalities=here))
-    table, collector = TableBuilder(plan, labelled=False), Collector()
+    here = {name: job.modalities[name] for name in files.modalities}
+    with_files = replace(job, recipe=replace(job.recipe, modalities=here))
+    table, collector = TableBuilder(job, labelled=False), Collector()
     text = None if encoder is None or "text" not in here else TextWriter(collector, encoder)
     sink: SegmentSink = text or collector
     intervals, unknown, steps_cut = [np.zeros((0, 2))], [], np.zeros(2, np.int64)
     with Sequences(files.paths, files.paths) as sequences:
-        unnamed = _check(sequences, plan, files, features, origin)
+        unnamed = _check(sequences, job, files, features, origin)
         if asked is None:
             # In word alignment only words give steps.
-            giving_steps = [plan.reference] if alignment == "word" else list(files.paths)
-            asked = pause_segments(sequences, plan.reference, giving_steps, plan.max_steps("text"))
+            giving_steps = [job.reference] if alignment == "word" else list(files.paths)
+            asked = pause_segments(sequences, job.reference, giving_steps, job.max_steps("text")[1])
         for video, intervals_S2 in progress(asked.items(), "align", unit="video"):
             if len(sequences.lacking(video)) == len(sequences.names):
                 unknown.append(video)
@@ -98,7 +98,7 @@ def read_sequences(
             keep_S = table.add(video, rows, aligned)
             write_segments(sink, aligned, keep_S)
             intervals.append(intervals_S2[keep_S])
-            by_word = [steps[name].counts for name in here if plan.by_word(name)]
+            by_word = [steps[name].counts for name in here if job.by_word(name)]
             steps_cut += [by_word[0][key] for key in ("steps_cut", "steps")] if by_word else 0
         for error in table.errors(sequences):
             raise DhmdError(error)
@@ -119,7 +119,7 @@ def read_sequences(
         collector,
         list(features),
         np.concatenate([np.zeros((0, len(features)), bool), *table.present]),
-        has_words=sequences.is_text(plan.reference),
+        has_words=sequences.is_text(job.reference),
         tokens=None if text is None else text.finish(),
         cut=(int(steps_cut[0]), int(steps_cut[1])),
         notes=notes,
@@ -264,17 +264,17 @@ def _divided(words: list[Word], most: int) -> list[list[Word]]:
 
 
 def _check(
-    sequences: Sequences, plan: Plan, files: InputFiles, features: Features, origin: Origin
+    sequences: Sequences, job: CorpusJob, files: InputFiles, features: Features, origin: Origin
 ) -> list[Path]:
     """Check that the files have the model's features; return the files without column names."""
-    needs_words = plan.config.drop_words or plan.encodes("text")
-    if needs_words and not sequences.is_text(plan.reference):
-        raise DhmdError(f"{files.paths[plan.reference]} has numbers where the model expects words")
+    needs_words = job.align.drop_words or job.encodes("text")
+    if needs_words and not sequences.is_text(job.reference):
+        raise DhmdError(f"{files.paths[job.reference]} has numbers where the model expects words")
     unnamed = []
     for modality in files.modalities:
-        if plan.encodes(modality):
+        if job.encodes(modality):
             continue
-        name, wanted = plan.modalities[modality], tuple(features[modality])
+        name, wanted = job.modalities[modality], tuple(features[modality])
         path = files.paths[name]
         if sequences.is_text(name):
             raise DhmdError(f"{path} has words where the model expects numbers for {modality}")

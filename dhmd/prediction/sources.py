@@ -12,7 +12,7 @@ import pandas as pd
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned.corpus import Corpus
-from dhmd.data.alignment import Origin, WordEncoder
+from dhmd.data.alignment import CorpusJob, Origin, WordEncoder
 from dhmd.data.csd import write_sequence
 from dhmd.data.formats.importing import import_unlabelled
 from dhmd.media.transcripts import (
@@ -188,15 +188,14 @@ def _read_imported(
         files = {next(iter(files)): path.name}
     collector, features = Collector(), _features(description)
     recipe = origin.recipe(description.dataset, features, files)
-    found = import_unlabelled(
-        recipe,
-        raw,
-        origin.align,
+    job = CorpusJob(
+        recipe=recipe,
+        paths={key: raw / file for key, file in files.items()},
+        align=origin.align,
         alignment=description.alignment,
-        features=features,
-        sink=collector,
         encoder=encoder,
     )
+    found = import_unlabelled(job, features, collector)
     steps, cut = found.cut.get("text", (0, 0))
     return Utterances.collected(
         found.ids,

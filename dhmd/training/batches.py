@@ -101,15 +101,6 @@ def evaluation_videos(
             waiting = []
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """A batch before its weights are known; `real_EX` is 0 where a row is padding."""
-
-    steps: tuple[int, ...]
-    rows_EX: Array
-    real_EX: Array
-
-
 class EpochPlanner:
     """Plans the updates of an epoch.
 
@@ -145,7 +136,8 @@ class EpochPlanner:
         ]
         return [self._update(group) for group in groups]
 
-    def _batches(self) -> list[_Rows]:
+    def _batches(self) -> list[PlannedBatch]:
+        """Return the batches of an epoch, with weight 1, or 0 where a row is padding."""
         batches = []
         for bucket in self.buckets:
             rows_EX = np.stack(
@@ -156,24 +148,20 @@ class EpochPlanner:
             )
             for start in range(0, len(bucket.rows), self.batch_size):
                 rows = rows_EX[:, start : start + self.batch_size]
-                batches.append(_Rows(bucket.steps, rows, np.ones(rows.shape, np.float32)))
+                batches.append(PlannedBatch(bucket.steps, rows, np.ones(rows.shape, np.float32)))
         return batches
 
-    def _update(self, group: list[_Rows]) -> list[PlannedBatch]:
+    def _update(self, group: list[PlannedBatch]) -> list[PlannedBatch]:
         members = np.arange(len(self.order))[:, None]
-        weights = [self.uses_EN[members, batch.rows_EX] * batch.real_EX for batch in group]
+        weights = [self.uses_EN[members, batch.rows_EB] * batch.weight_EB for batch in group]
         total = np.sum([weight.sum(1) for weight in weights], axis=0)
         share = (1 / np.maximum(total, 1))[:, None]
         planned = []
         for batch, weight in zip(group, weights, strict=True):
-            padding = ((0, 0), (0, max(0, self.batch_size - batch.rows_EX.shape[1])))
-            planned.append(
-                PlannedBatch(
-                    batch.steps,
-                    np.pad(batch.rows_EX, padding, mode="edge"),
-                    np.pad(weight * share, padding).astype(np.float32),
-                )
-            )
+            padding = ((0, 0), (0, max(0, self.batch_size - batch.rows_EB.shape[1])))
+            rows_EB = np.pad(batch.rows_EB, padding, mode="edge")
+            weight_EB = np.pad(weight * share, padding).astype(np.float32)
+            planned.append(PlannedBatch(batch.steps, rows_EB, weight_EB))
         return planned
 
 
@@ -198,7 +186,7 @@ class VideoPlanner(EpochPlanner):
         self.videos, self.steps = video_groups(rows, videos_N), steps
         self.per_batch = max(1, round(batch_size * len(self.videos) / len(rows)))
 
-    def _batches(self) -> list[_Rows]:
+    def _batches(self) -> list[PlannedBatch]:
         orders = [torch.randperm(len(self.videos), generator=g).tolist() for g in self.order]
         sizes = sorted((len(video) for video in self.videos), reverse=True)
         width = sum(sizes[: self.per_batch])  # the most that a batch can have
@@ -212,5 +200,5 @@ class VideoPlanner(EpochPlanner):
                 padding = (0, width - len(own))
                 rows.append(np.pad(own, padding, mode="edge"))
                 real.append(np.pad(np.ones(len(own), np.float32), padding))
-            batches.append(_Rows(self.steps, np.stack(rows), np.stack(real)))
+            batches.append(PlannedBatch(self.steps, np.stack(rows), np.stack(real)))
         return batches

@@ -18,8 +18,6 @@ from dhmd.training.config import PretrainConfig, TrainConfig
 
 T = TypeVar("T")
 
-# Keys of section train in older model.json files: they tell nothing of the result.
-
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Configuration:
@@ -56,11 +54,14 @@ class Configuration:
     def as_json(self) -> dict[str, Any]:
         """Return plain values, with the keys of params.yaml.
 
-        Of the options of other models there are only the model's own.
+        Of the options of other models there are only the model's own, and `model.recurrent` is
+        left out where no modality is: adding the key kept the hashes of trainings without it.
         """
         value: dict[str, Any] = as_json(self)
         options = value["model"]["options"]
         value["model"]["options"] = {k: v for k, v in options.items() if k == self.architecture}
+        if not any(self.model.recurrent.values()):
+            del value["model"]["recurrent"]
         return value
 
     @staticmethod
@@ -98,6 +99,7 @@ class Configuration:
             width=self.model.width,
             heads=self.model.heads,
             kernels=self.model.kernels,
+            recurrent=self.model.recurrent,
             dropout=dropout,
         )
         train = replace(
@@ -120,13 +122,13 @@ class Configuration:
         )
 
 
-def overlay(value: T, changes: Mapping[str, Any]) -> T:
+def overlay(value: T, changes: Mapping[str, Any], source: str = "the variant") -> T:
     """Return a configuration with some keys (as in params.yaml, nested) replaced.
 
     Raises:
-        DhmdError: an unknown key or a wrong value.
+        DhmdError: an unknown key or a wrong value; the sentence names `source` and the key.
     """
-    return load_section(type(value), _overlaid(as_json(value), changes), source="the variant")
+    return load_section(type(value), _overlaid(as_json(value), changes), source=source)
 
 
 def _overlaid(value: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

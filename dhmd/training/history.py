@@ -16,15 +16,12 @@ MARKS = ("selected", "diverged")
 Rows = Sequence[tuple[int, str, float]]  # epoch, metric, value
 
 
-def split_history(progress: Progress, names: Sequence[str]) -> list[list[tuple[int, str, float]]]:
-    """Split the history by member; a last row marks the selected epoch (or the diverged one)."""
-    rows: dict[str, list[tuple[int, str, float]]] = {name: [] for name in names}
-    for name, epoch, metric, value in progress.history:
-        rows[name].append((epoch, metric, value))
-    for name, best, diverged in zip(names, progress.best_epoch, progress.diverged, strict=True):
-        mark = (best, "selected", 1.0) if diverged is None else (diverged, "diverged", 1.0)
-        rows[name].append(mark)
-    return list(rows.values())
+def member_history(progress: Progress, name: str, index: int) -> list[tuple[int, str, float]]:
+    """Return a member's rows; a last row marks the selected epoch (or the diverged one)."""
+    best, diverged = progress.best_epoch[index], progress.diverged[index]
+    mark = (best, "selected", 1.0) if diverged is None else (diverged, "diverged", 1.0)
+    rows = [(epoch, metric, v) for member, epoch, metric, v in progress.history if member == name]
+    return [*rows, mark]
 
 
 def selected_scores(rows: Rows) -> dict[str, float]:

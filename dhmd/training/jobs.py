@@ -26,19 +26,19 @@ from dhmd.base.files import file_sha256, whole_folder
 from dhmd.data.aligned import read_corpus
 from dhmd.data.aligned.corpus import Corpus
 from dhmd.data.text.encoder import Encoder
-from dhmd.training.checkpoint import CHECKPOINT, read_checkpoint
+from dhmd.training.checkpoint import CHECKPOINT, read_checkpoint, write_tensors
 from dhmd.training.configuration import Configuration
 from dhmd.training.device import prepared, visible_gpus
 from dhmd.training.executors import run_tasks
 from dhmd.training.finetuning import check_tokens, save_encoder
 from dhmd.training.history import selected_scores, write_history
-from dhmd.training.observer import Observer
+from dhmd.training.observer import NOBODY, Observer
 from dhmd.training.outputs import FILE, write_outputs
 from dhmd.training.planning import WORTH, choose_workers, most_members, split_evenly, stacks
 from dhmd.training.pretraining import Pretrained
 from dhmd.training.store import Store, TrainedMember, member_name, training_key
 from dhmd.training.task import Task, with_seeds
-from dhmd.training.weights import Description, save_weights
+from dhmd.training.weights import Description, weights_file
 
 # If this environment variable is set, jobs write the paths of their tasks' JSON files to the file
 # that it names, instead of training. A sweep trains them and runs the jobs again.
@@ -52,9 +52,9 @@ def pretrain_job(
     aligned: Path,
     output: Path,
     *,
-    fold: str | None,
-    observer: Observer,
     store: Path,
+    fold: str | None = None,
+    observer: Observer = NOBODY,
 ) -> None:
     """Pretrain each modality's encoder and cross-fit the teachers (method section 1).
 
@@ -98,9 +98,9 @@ def train_job(
     pretrained: Path,
     output: Path,
     *,
-    fold: str | None,
-    observer: Observer,
     store: Path,
+    fold: str | None = None,
+    observer: Observer = NOBODY,
     encoder: Encoder | None = None,
 ) -> None:
     """Train the model over all seeds; write weights, predictions and history to `output`.
@@ -122,9 +122,9 @@ def ablate_job(
     pretrained: Path,
     output: Path,
     *,
-    fold: str | None,
-    observer: Observer,
     store: Path,
+    fold: str | None = None,
+    observer: Observer = NOBODY,
     encoder: Encoder | None = None,
 ) -> None:
     """Train every variant over its seeds; write one model folder per variant below `output`.
@@ -365,15 +365,13 @@ def _write(
         found: the seeds' members under the empty name, or by modality for pretrained encoders.
     """
     seeds, by_seed = configuration.train.seeds, list(zip(*found.values(), strict=True))
-    weights = {
-        seed: {
+    for seed, members in zip(seeds, by_seed, strict=True):
+        weights = {
             f"{modality}.{name}" if modality else name: value
             for modality, member in zip(found, members, strict=True)
             for name, value in member.parameters.items()
         }
-        for seed, members in zip(seeds, by_seed, strict=True)
-    }
-    save_weights(folder, weights)
+        write_tensors(weights_file(folder, seed), weights)
     arrays = {
         name: np.stack(
             [

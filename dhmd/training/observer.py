@@ -7,13 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from tqdm import tqdm
 
 
-class Observer(Protocol):
-    """Receives the events of a training and cannot change it; subclasses may ignore events.
+class Observer:
+    """Receives the events of a training and cannot change it; this one ignores them.
 
     An ensemble member is named `seed-1`, or `no_distillation/seed-1` if it trains a variant. One
     observer may see several trainings one after another: an ablation has one per model shape.
@@ -32,7 +31,6 @@ class Observer(Protocol):
             parameters: the settings of the training; may be nested.
             resumed_epoch: the last epoch of the latest checkpoint; 0 if there is none.
         """
-        return
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         """Called after an epoch.
@@ -42,15 +40,12 @@ class Observer(Protocol):
                 still train. `text/seed-1` pretrains the encoder of modality `text`.
                 Values may be NaN.
         """
-        return
 
     def finished(self, outputs: Path) -> None:
         """Called after the training wrote its outputs to the folder `outputs`."""
-        return
 
 
-class SilentObserver(Observer):
-    """Ignores all events."""
+NOBODY = Observer()
 
 
 class ManyObservers(Observer):
@@ -87,7 +82,7 @@ def _to_stderr(line: str) -> None:
     tqdm.write(line, file=sys.stderr)
 
 
-class LogObserver(SilentObserver):
+class LogObserver(Observer):
     """Writes one line per epoch: epoch, mean train loss, mean validation score, seeds, seconds."""
 
     def __init__(self, write: Callable[[str], None] = _to_stderr) -> None:

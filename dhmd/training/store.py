@@ -36,7 +36,7 @@ from dhmd.data.aligned.corpus import Array
 from dhmd.models.registry import code_files
 from dhmd.training.checkpoint import read_tensors, write_tensors
 from dhmd.training.configuration import Configuration
-from dhmd.training.history import split_history
+from dhmd.training.history import member_history
 from dhmd.training.outputs import Arrays
 from dhmd.training.trainer import Progress
 
@@ -77,12 +77,11 @@ def trained_members(
     parameters = {name: value.detach().cpu() for name, value in parameters.items()}
     for value in arrays.values():
         value[[epoch is not None for epoch in progress.diverged]] = np.nan
-    histories = split_history(progress, names)
     return {
         name: TrainedMember(
             {key: value[index] for key, value in parameters.items()},
             {key: value[index] for key, value in arrays.items()},
-            histories[index],
+            member_history(progress, name, index),
         )
         for index, name in enumerate(names)
     }

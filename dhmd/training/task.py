@@ -45,7 +45,7 @@ from dhmd.training.configuration import Configuration
 from dhmd.training.device import prepared
 from dhmd.training.device_corpus import DeviceCorpus, DeviceTokens, Normalisation, longest, task_of
 from dhmd.training.finetuning import Finetuned
-from dhmd.training.observer import LogObserver, ManyObservers, Observer, SilentObserver
+from dhmd.training.observer import LogObserver, ManyObservers, Observer
 from dhmd.training.outputs import collect, missing_modalities
 from dhmd.training.pretraining import Pretrained, pretrain_modality
 from dhmd.training.store import Store, TrainedMember, member_name, trained_members
@@ -263,18 +263,14 @@ def train_stack(
             learning_rate=first.finetune.lr / first.train.lr,
             gradient_checkpointing=first.finetune.gradient_checkpointing,
         )
-    train_rows = corpus.index("train")
-    uses_EN = np.zeros((members.count, len(corpus.ids)), dtype=np.float32)
-    uses_EN[:, train_rows] = 1.0
     progress = Trainer(
         learner,
         members,
         data,
         names=task.members,
         train=first.train,
-        train_rows=train_rows,
+        train_rows=corpus.index("train"),
         valid_rows=corpus.index("valid"),
-        uses_EN=uses_EN,
         observer=observer,
         checkpoint=checkpoint,
         warmup=0.0 if first.finetune is None else first.finetune.warmup,
@@ -307,7 +303,7 @@ def _locked(task: Task) -> Iterator[None]:
         lock.release()
 
 
-class _Events(logging.Handler, SilentObserver):
+class _Events(logging.Handler, Observer):
     """Append epochs and log messages to a file, for the process that started this one."""
 
     def __init__(self, path: Path) -> None:

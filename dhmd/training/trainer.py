@@ -31,7 +31,7 @@ from dhmd.training.config import TrainConfig
 from dhmd.training.device import tf32_products
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.graphed import GraphedStep
-from dhmd.training.observer import Observer
+from dhmd.training.observer import NOBODY, Observer
 from dhmd.training.optimiser import MemberAdam
 
 _log = logging.getLogger(__name__)
@@ -98,9 +98,9 @@ class Trainer:
     Args:
         names: one per member, for history and observer.
         train_rows, valid_rows: `[·]` rows of the corpus.
-        uses_EN: `[E, N]`, 1 where a member trains on an utterance.
         train: section `train`, or its counterpart for pretraining.
         checkpoint: the file that is replaced after every epoch, and resumed from.
+        uses_EN: `[E, N]`, 1 where a member trains on an utterance; None: on all of `train_rows`.
         warmup: epochs over which the rate of parameters with a warm-up rises from 0.
     """
 
@@ -114,9 +114,9 @@ class Trainer:
         train: TrainConfig,
         train_rows: Array,
         valid_rows: Array,
-        uses_EN: Array,
-        observer: Observer,
         checkpoint: Path,
+        uses_EN: Array | None = None,
+        observer: Observer = NOBODY,
         warmup: float = 0.0,
         cuda_graph: bool = False,
     ) -> None:
@@ -131,6 +131,8 @@ class Trainer:
             group=learner.parameter_group,
             phases=learner.phases,
         )
+        if uses_EN is None:
+            uses_EN = np.ones((members.count, len(corpus.videos_N)), np.float32)
         self.planner = _planner(learner, members, corpus, train, train_rows, uses_EN)
         self.valid_rows = valid_rows
         self.average_P = self.optimiser.values_P.clone()

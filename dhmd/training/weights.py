@@ -27,7 +27,6 @@ from dhmd.models.members import Members
 from dhmd.models.registry import Corpus as CorpusFacts
 from dhmd.models.registry import build
 from dhmd.models.task import Task
-from dhmd.training.checkpoint import write_tensors
 from dhmd.training.configuration import Configuration
 from dhmd.training.device_corpus import Normalisation, longest, task_of
 from dhmd.training.finetuning import Finetuned
@@ -103,15 +102,9 @@ class Description:
         (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
 
 
-def seed_file(seed: int) -> str:
-    """Return the name of a seed's weights file."""
-    return f"seed-{seed}.safetensors"
-
-
-def save_weights(folder: Path, parameters: Mapping[int, Mapping[str, Tensor]]) -> None:
-    """Write one file per seed."""
-    for seed, tensors in parameters.items():
-        write_tensors(folder / seed_file(seed), tensors)
+def weights_file(folder: Path, seed: int) -> Path:
+    """Return the path of a seed's weights."""
+    return folder / f"seed-{seed}.safetensors"
 
 
 def read_description(folder: Path) -> Description:
@@ -139,7 +132,7 @@ def read_weights(folder: Path, seed: int) -> dict[str, Tensor]:
     Raises:
         DhmdError: the file is missing or damaged.
     """
-    path = folder / seed_file(seed)
+    path = weights_file(folder, seed)
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:

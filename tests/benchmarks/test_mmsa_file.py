@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.mmsa_file import splits
 from dhmd.config.schema import load_section
-from dhmd.data.alignment.config import AlignConfig
+from dhmd.data.alignment import AlignConfig, CorpusJob
 from dhmd.data.formats import check_corpus
 from dhmd.recipes import load_recipe
 
@@ -31,9 +31,16 @@ def test_shapes_ids_and_splits_fit_the_recipe(name: str, tmp_path: Path) -> None
         for modality, shape in SHAPES[name].items():
             assert part[modality].shape == (len(part["id"]), *shape)
     file = recipe.sequences["pickle"].path
-    (tmp_path / file).write_bytes(pickle.dumps(content))
+    path = tmp_path / file
+    path.write_bytes(pickle.dumps(content))
     align = load_section(AlignConfig, {}, recipe=recipe.align, recipe_source=recipe.source)
     assert recipe.folds is not None
     alignment = "none" if name.endswith("_unaligned") else "word"
-    folds = ROOT / "recipes" / recipe.folds.file
-    assert check_corpus(recipe, tmp_path, align, alignment=alignment, folds_path=folds) == []
+    job = CorpusJob(
+        recipe=recipe,
+        paths={"pickle": path},
+        align=align,
+        alignment=alignment,
+        folds_path=ROOT / "recipes" / recipe.folds.file,
+    )
+    assert check_corpus(job) == []

@@ -26,27 +26,13 @@ import pytest
 from dhmd.base.errors import DhmdError
 from dhmd.training.configuration import Configuration
 from tests.cluster.engines import ROOT, Engine, FakeSlurm, Ray, RealSlurm, kill, processes, until
-from tests.training.bench import Bench, files, train
+from tests.training.bench import Bench, files, start_driver, train
 from tests.training.bench import bench as bench
 from tests.training.corpora import TINY, tiny_configuration
 from tests.training.learners import Watcher
 
 pytestmark = pytest.mark.timeout(900)
 EPOCHS = 40
-# A shell starts its background commands with SIGINT ignored, and they pass that on.
-DRIVER = """
-import json, logging, signal, sys
-from pathlib import Path
-from dhmd.training.configuration import Configuration
-from dhmd.training.jobs import train_job
-from dhmd.training.observer import SilentObserver
-signal.signal(signal.SIGINT, signal.default_int_handler)
-logging.basicConfig(level=logging.INFO)
-configuration, aligned, pretrained, folder = sys.argv[1:]
-train_job(Configuration.from_json(json.loads(configuration), "here"), Path(aligned),
-          Path(pretrained), Path(folder, "m"), fold=None, observer=SilentObserver(),
-          store=Path(folder, "s"))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -148,16 +134,6 @@ class Fault(Watcher):
         if epoch >= 3 and self._happen:
             happen, self._happen = self._happen, None
             happen()
-
-
-def start_driver(configuration: Configuration, bench: Bench, folder: Path) -> Any:
-    arguments = [json.dumps(configuration.as_json()), bench.cache(), bench.pretrained(), folder]
-    return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, *map(str, arguments)],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 @pytest.mark.parametrize("fault", ["none", "killed worker", "killed node", "preempted job"])
@@ -325,9 +301,10 @@ def test_the_settings_reach_sbatch(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = FakeSlurm(tmp_path / "fake", monkeypatch)
-    slurm = {"time": "00:10:00", "array_parallelism": 1, "setup": ["export A=1"]}
-    found = configured(engine, epochs=1, slurm=slurm)
-    train(found, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+    slurm = {"time": "00:10:00", "array_parallelism": 1, "setup": ["exit 1"]}
+    found = configured(engine, epochs=1, slurm=slurm, retries=0)
+    with pytest.raises(DhmdError, match="was killed 1 times"):
+        train(found, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
     calls = set((tmp_path / "fake" / "calls").read_text().split())
     assert {"--requeue", "--time=00:10:00", "--array=0-1%1", "--cpus-per-task=1"} <= calls
 
@@ -374,7 +351,7 @@ def test_each_gpu_of_a_machine_has_one_process(
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    found = configured(None, device="auto")
+    found = configured(None, epochs=10, device="auto")
     train(found, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s", Watches())
     assert len(seen) == 2
     assert {value for _, value in seen} == {"CUDA_VISIBLE_DEVICES=4", "CUDA_VISIBLE_DEVICES=7"}

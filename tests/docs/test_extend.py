@@ -1,4 +1,4 @@
-"""docs/extend.md works as written: each walk-through in a copy of the project, one epoch each."""
+"""docs/extend.md works as written: its walk-throughs in copies of the project, one epoch each."""
 
 from __future__ import annotations
 
@@ -16,53 +16,42 @@ import numpy as np
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.pipeline.scratch import ROOT, RUN_STAGES, STAGES, copy_code
+from tests.pipeline.smoke import VALUES
+
 PAGE = ROOT / "docs" / "extend.md"
 WIDTHS = {"text": 6, "audio": 4, "vision": 3, "physio": 2}
 UTTERANCES = {"train": 24, "valid": 8, "test": 8}
 SMALL: dict[str, dict[str, Any]] = {
+    **VALUES,
     "model": {"width": 4, "heads": 2, "layers": 1},
     "train": {"seeds": [1, 2], "epochs": 1},
     "compute": {"workers": 1, "device": "cpu", "threads": 1},
-    "pretrain": {"epochs": 1, "folds": 2},
-    "ablate": {"variants": []},
-    "evaluate": {"resamples": 100},
-    "tracking": {"enabled": False},
 }
 GENERATOR = {"seed": 3, "n_train": 40, "n_valid": 14, "n_test": 14}
-# The stages in one process, so that torch is imported once.
-RUN = """
-import importlib, sys
-from stages._entry import run_stage
-
-for name in ("download", "align", "pretrain", "train", "ablate", "evaluate", "report"):
-    if status := run_stage(name, importlib.import_module(f"stages.{name}").work, sys.argv[1:]):
-        sys.exit(status)
-"""
 # The command `dhmd` of the copy.
 DHMD = "import sys; from dhmd.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 class Walk:
-    """One section of the page, and a copy of the project in which its steps are made."""
+    """A copy of the project in which the steps of some sections of the page are made."""
 
-    def __init__(self, title: str, folder: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.edited: set[str] = set()
-        page = PAGE.read_text(encoding="utf-8")
-        section = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
-        assert section, title
-        self.text = section[1]
-        for name in ("dhmd", "stages", "recipes"):
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+        copy_code(folder)
         self.params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
         for key, values in SMALL.items():
             self.params[key].update(values)
 
-    def make_edits(self) -> None:
-        """Write each Python block as a file and make each diff, in the file named before it."""
-        file = None
+    def make_edits(self, title: str) -> set[str]:
+        """Follow a section and return the files that it edits.
+
+        Each Python block is written as a file, and each diff is made in the file named before it.
+        """
+        page = PAGE.read_text(encoding="utf-8")
+        section = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+        assert section, title
+        self.text, edited, file = section[1], set(), None
         lines = re.finditer(
             r"`((?:dhmd|recipes|stages)/[\w/]+\.(?:py|yaml))`|^```(\w+)\n(.*?)^```",
             self.text,
@@ -74,14 +63,16 @@ class Walk:
                 file = self.folder / name
             elif kind in ("python", "diff"):
                 assert file is not None
-                self.edited.add(str(file.relative_to(self.folder)))
+                edited.add(str(file.relative_to(self.folder)))
                 if kind == "python":
                     file.write_text(block, encoding="utf-8")
                 else:
                     apply(file, block)
+        self.set_values()
+        return edited
 
-    def set_values(self) -> str:
-        """Set what the page's `dvc exp run` sets; the dataset that it runs."""
+    def set_values(self) -> None:
+        """Set what the section's `dvc exp run` sets; variants are added to those of others."""
         [command] = re.findall(r"^dvc exp run .*", self.text, re.MULTILINE) or ["dvc exp run"]
         words = shlex.split(command)
         for option, assignment in zip(words[3::2], words[4::2], strict=True):
@@ -92,8 +83,8 @@ class Walk:
             for part in path:
                 section = section[part]
             assert (key in section) != dotted.startswith("+"), assignment
-            section[key] = yaml.safe_load(value)
-        return str(self.params["datasets"][0])
+            found = yaml.safe_load(value)
+            section[key] = section[key] + found if key == "variants" else found
 
     def run(self, *command: str) -> None:
         done = subprocess.run(
@@ -103,13 +94,12 @@ class Walk:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=200,
         )
         assert done.returncode == 0, done.stdout[-3000:]
 
     def train(self) -> None:
-        """Make the edits and run every stage."""
-        dataset = self.set_values()
+        """Run the section's commands and every stage."""
+        dataset = str(self.params["datasets"][0])
         (self.folder / "params.yaml").write_text(yaml.safe_dump(self.params), encoding="utf-8")
         if dataset == "demo":
             recipe = self.folder / "recipes" / "demo.yaml"
@@ -118,12 +108,7 @@ class Walk:
             recipe.write_text(yaml.safe_dump(changed), encoding="utf-8")
         for command in re.findall(r"^dhmd (.*)", self.text, re.MULTILINE):
             self.run(sys.executable, "-c", DHMD, *shlex.split(command))
-        self.run(sys.executable, "-c", RUN, dataset)
-
-    def ablations(self, dataset: str) -> dict[str, Any]:
-        path = self.folder / "metrics" / dataset / "details" / "ablations.json"
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        self.run(sys.executable, "-c", RUN_STAGES, dataset, *STAGES)
 
 
 def apply(file: Path, diff: str) -> None:
@@ -152,78 +137,8 @@ def utterances(split: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def walk(request: pytest.FixtureRequest, tmp_path: Path) -> Walk:
-    """The walk-through that the test's parameter names."""
-    return Walk(request.param, tmp_path)
-
-
-@pytest.mark.parametrize("walk", ["A loss"], indirect=True)
-def test_a_loss_is_trained_and_ablated(walk: Walk) -> None:
-    walk.make_edits()
-    walk.train()
-    assert len(walk.edited) == 3
-    text = (walk.folder / "models" / "demo" / "history.csv").read_text(encoding="utf-8")
-    rows = csv.DictReader(text.splitlines())
-    values = [float(row["value"]) for row in rows if row["name"] == "train/agreement"]
-    assert len(values) == 2  # one per seed
-    assert min(values) > 0
-    assert list(walk.ablations("demo")) == ["no_agreement"]
-
-
-@pytest.mark.parametrize("walk", ["A baseline"], indirect=True)
-def test_a_baseline_is_one_file(walk: Walk) -> None:
-    walk.make_edits()
-    walk.train()
-    assert walk.edited == {"dhmd/models/baselines/mean_model.py"}
-    assert list(walk.ablations("demo")) == ["mean_model"]
-
-
-@pytest.mark.parametrize("walk", ["A modality"], indirect=True)
-def test_a_modality_is_a_line_of_the_dataset_config(walk: Walk) -> None:
-    recipe = walk.folder / "recipes" / "my_corpus.yaml"
-    shutil.copy(walk.folder / "recipes" / "my_arrays.yaml", recipe)
-    placed = walk.folder / "data" / "placed" / "my_corpus"
-    placed.mkdir(parents=True)
-    for split in UTTERANCES:
-        found = utterances(split)
-        offsets = np.cumsum([0, *found["lengths"]])
-        arrays = {m: np.concatenate(found[m]) for m in WIDTHS}
-        arrays |= {f"{m}_offsets": offsets for m in WIDTHS}
-        ids = np.array(found["ids"])
-        np.savez(placed / f"{split}.npz", ids=ids, labels=found["labels"], **arrays)
-    walk.make_edits()
-    walk.train()
-    assert walk.edited == {"recipes/my_corpus.yaml"}
-    assert list(walk.ablations("my_corpus")) == ["only_physio"]
-
-
-@pytest.mark.parametrize("walk", ["A corpus format"], indirect=True)
-def test_a_format_is_a_reader_and_its_name(walk: Walk) -> None:
-    text = (walk.folder / "recipes" / "my_arrays.yaml").read_text(encoding="utf-8")
-    text = text.replace("format: arrays", "format: jsonl").replace(".npz", ".jsonl")
-    (walk.folder / "recipes" / "my_corpus.yaml").write_text(text, encoding="utf-8")
-    placed = walk.folder / "data" / "placed" / "my_corpus"
-    placed.mkdir(parents=True)
-    for split, count in UTTERANCES.items():
-        found = utterances(split)
-        rows = [
-            {"id": found["ids"][n], "label": found["labels"][n]}
-            | {m: found[m][n].tolist() for m in ("text", "audio", "vision")}
-            for n in range(count)
-        ]
-        (placed / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    walk.make_edits()
-    walk.train()
-    assert walk.edited == {"dhmd/data/formats/jsonl.py", "dhmd/recipes.py"}
-    assert (walk.folder / "metrics" / "my_corpus" / "metrics.json").is_file()
-
-
-@pytest.mark.parametrize("walk", ["A fusion"], indirect=True)
-def test_a_fusion_takes_two_files(walk: Walk) -> None:
-    walk.make_edits()
-    walk.train()
-    assert walk.edited == {"dhmd/models/config.py", "dhmd/models/dhmd.py"}
-    assert (walk.folder / "metrics" / "demo" / "metrics.json").is_file()
+def walk(tmp_path: Path) -> Walk:
+    return Walk(tmp_path)
 
 
 # A stand-in for Weights & Biases, which writes what is logged.
@@ -240,26 +155,71 @@ def finish():
 """
 
 
-@pytest.mark.parametrize("walk", ["An observer"], indirect=True)
-def test_an_observer_receives_the_curves(walk: Walk) -> None:
-    walk.make_edits()
+def test_a_loss_a_baseline_a_fusion_and_an_observer_of_the_demo(walk: Walk) -> None:
+    """One run has them all: the files that they edit show that none needs another."""
+    loss = walk.make_edits("A loss")
+    assert loss == {f"dhmd/{f}.py" for f in ("models/config", "models/dhmd", "ablation/variants")}
+    assert walk.make_edits("A baseline") == {"dhmd/models/baselines/mean_model.py"}
+    assert walk.make_edits("A fusion") == {"dhmd/models/config.py", "dhmd/models/dhmd.py"}
+    walk.make_edits("An observer")
     (walk.folder / "wandb.py").write_text(WANDB, encoding="utf-8")
     walk.train()
-    logged = [json.loads(line) for line in (walk.folder / "logged.jsonl").open(encoding="utf-8")]
-    run, values = logged[-1]
-    assert run == ["dhmd", "train", [1, 2]]
+    found = json.loads((walk.folder / "metrics/demo/details/ablations.json").read_text())
+    assert set(found) == {"no_agreement", "mean_model"}
     text = (walk.folder / "models" / "demo" / "history.csv").read_text(encoding="utf-8")
     rows = [row for row in csv.DictReader(text.splitlines()) if row["name"] != "selected"]
+    agreement = [float(row["value"]) for row in rows if row["name"] == "train/agreement"]
+    assert len(agreement) == 2  # one per seed
+    assert min(agreement) > 0
+    logged = [json.loads(line) for line in (walk.folder / "logged.jsonl").open(encoding="utf-8")]
+    [values] = [values for run, values in logged if run == ["dhmd", "train", [1, 2]]]
     assert len(rows) == len(values) - 1  # and the epoch
     for row in rows:
         value = float(row["value"])  # of six digits
         assert values[f"seed-{row['seed']}/{row['name']}"] == pytest.approx(value, rel=1e-5)
 
 
-@pytest.mark.parametrize("walk", ["An observer"], indirect=True)
+def test_a_modality_is_a_line_of_the_dataset_config(walk: Walk) -> None:
+    recipe = walk.folder / "recipes" / "my_corpus.yaml"
+    shutil.copy(walk.folder / "recipes" / "my_arrays.yaml", recipe)
+    placed = walk.folder / "data" / "placed" / "my_corpus"
+    placed.mkdir(parents=True)
+    for split in UTTERANCES:
+        found = utterances(split)
+        offsets = np.cumsum([0, *found["lengths"]])
+        arrays = {m: np.concatenate(found[m]) for m in WIDTHS}
+        arrays |= {f"{m}_offsets": offsets for m in WIDTHS}
+        ids = np.array(found["ids"])
+        np.savez(placed / f"{split}.npz", ids=ids, labels=found["labels"], **arrays)
+    assert walk.make_edits("A modality") == {"recipes/my_corpus.yaml"}
+    walk.train()
+    found = json.loads((walk.folder / "metrics/my_corpus/details/ablations.json").read_text())
+    assert list(found) == ["only_physio"]
+
+
+def test_a_format_is_a_reader_and_its_name(walk: Walk) -> None:
+    text = (walk.folder / "recipes" / "my_arrays.yaml").read_text(encoding="utf-8")
+    text = text.replace("format: arrays", "format: jsonl").replace(".npz", ".jsonl")
+    (walk.folder / "recipes" / "my_corpus.yaml").write_text(text, encoding="utf-8")
+    placed = walk.folder / "data" / "placed" / "my_corpus"
+    placed.mkdir(parents=True)
+    for split, count in UTTERANCES.items():
+        found = utterances(split)
+        rows = [
+            {"id": found["ids"][n], "label": found["labels"][n]}
+            | {m: found[m][n].tolist() for m in ("text", "audio", "vision")}
+            for n in range(count)
+        ]
+        (placed / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    edited = walk.make_edits("A corpus format")
+    assert edited == {"dhmd/data/formats/jsonl.py", "dhmd/recipes.py"}
+    walk.train()
+    assert (walk.folder / "metrics" / "my_corpus" / "metrics.json").is_file()
+
+
 def test_tensorboard_receives_the_curves(walk: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    walk.make_edits()
+    walk.make_edits("An observer")
     monkeypatch.chdir(walk.folder)
     code = (walk.folder / "stages" / "_tensorboard.py").read_text(encoding="utf-8")
     found: dict[str, Any] = {}

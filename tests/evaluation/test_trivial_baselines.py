@@ -9,7 +9,7 @@ import pytest
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import Corpus, read_corpus
-from dhmd.data.alignment import align_corpus
+from dhmd.data.alignment import CorpusJob, align_corpus
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.trivial_baselines import (
     pooled_features,
@@ -26,15 +26,15 @@ ROOT = Path(__file__).parents[2]
 
 def _real_corpus(real: Path, folder: Path) -> Corpus:
     settings = load_params(ROOT).for_dataset("mosi_real")
-    align_corpus(
-        {name: real / "mosi" / part.path for name, part in settings.recipe.sequences.items()},
-        settings.recipe,
-        settings.align,
+    files = settings.recipe.sequences
+    job = CorpusJob(
+        recipe=settings.recipe,
+        paths={name: real / "mosi" / part.path for name, part in files.items()},
+        align=settings.align,
         alignment="word",
-        sources={},
         folds_path=ROOT / "recipes/folds/mosi.json",
-        output=folder / "mosi_real.h5",
     )
+    align_corpus(job, folder / "mosi_real.h5")
     return read_corpus(folder / "mosi_real.h5", test_labels=True)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.faults.project import OUTPUTS, STAGES, Project
 
@@ -51,13 +54,27 @@ class Reference:
 
 
 @pytest.fixture(scope="session")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    """The undisturbed pipeline, without tracking."""
-    project = Project.create(tmp_path_factory.mktemp("faults") / "work tree")
-    seconds = {}
-    for stage in STAGES:
-        began = time.monotonic()
-        project.run(*project.stage(stage))
-        seconds[stage] = time.monotonic() - began
-    assert project.leftovers() == []
-    return Reference(project, seconds, {stage: project.contents(stage) for stage in OUTPUTS})
+def reference(tmp_path_factory: pytest.TempPathFactory, long: bool) -> Reference:
+    """The undisturbed pipeline, without tracking; processes that run tests in parallel share it.
+
+    In the short form, stages whose time is not needed share a process.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    times = base / "faults" / "seconds.json"
+    with FileLock(base / "faults.lock"):
+        if times.exists():
+            project = Project(times.parent / "work tree")
+        else:
+            project = Project.create(times.parent / "work tree")
+            seconds = {}
+            train = STAGES.index("train")
+            together = [STAGES[:train], ("train",), STAGES[train + 1 :]]
+            for stages in [(stage,) for stage in STAGES] if long else together:
+                began = time.monotonic()
+                project.run_stages(*stages)
+                seconds[stages[0]] = time.monotonic() - began
+            assert project.leftovers() == []
+            times.write_text(json.dumps(seconds))
+    contents = {stage: project.contents(stage) for stage in OUTPUTS}
+    return Reference(project, json.loads(times.read_text()), contents)

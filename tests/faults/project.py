@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dhmd.base.files import TEMPORARY_PREFIX
+from tests.pipeline.scratch import RUN_STAGES, STAGES, copy_project, environment_of
 
-ROOT = Path(__file__).parents[2]
+__all__ = ["STAGES"]
+
 DATASET = "demo"
-STAGES = ("download", "align", "pretrain", "train", "ablate", "evaluate", "report")
 OUTPUTS = {
     "download": ("data/raw/demo",),
     "align": ("data/aligned/demo.h5",),
@@ -67,35 +68,19 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(_OUTSIDE)},
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "DVC_SITE_CACHE_DIR": str(folder.parent / f"{folder.name}-site"),
-            "GIT_CONFIG_GLOBAL": str(folder / ".git" / "ours"),
-            "OMP_NUM_THREADS": "1",
-        }
+        self.environment = environment_of(
+            folder / ".git" / "ours", folder.parent / f"{folder.name}-site"
+        )
 
     @classmethod
     def create(cls, folder: Path) -> Project:
         """Make a fresh copy that has run nothing yet, with tracking off."""
         folder.mkdir(parents=True)
         project = cls(folder)
-        for name in ("dhmd", "stages", "recipes"):
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-        for name in ("params.yaml", ".dvcignore", ".gitignore", "dvc.yaml"):
-            shutil.copy(ROOT / name, folder / name)
-        (folder / ".dvc").mkdir()
-        for name in ("config", ".gitignore"):
-            shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
+        copy_project(folder, folder / ".git" / "ours")
         for name, changes in _SMALLER.items():
             project.edit(name, *changes)
         project.track(False)
-        (folder / ".git").mkdir()
-        (folder / ".git" / "ours").write_text(
-            "[user]\n\tname = A Tester\n\temail = tester@example.org\n"
-            "[init]\n\tdefaultBranch = main\n"
-        )
         for command in (("init", "-q"), ("add", "-A"), ("commit", "-q", "-m", "begin")):
             project.run("git", *command)
         return project
@@ -150,6 +135,10 @@ class Project:
     def stage(self, name: str) -> tuple[str, ...]:
         """Return the command of a stage."""
         return (sys.executable, "-m", f"stages.{name}", DATASET)
+
+    def run_stages(self, *stages: str) -> str:
+        """Run stages one after another in one process, so that it imports its libraries once."""
+        return self.run(sys.executable, "-c", RUN_STAGES, DATASET, *stages)
 
     def remove_outputs(self, stage: str) -> None:
         """Remove the outputs of a stage, as DVC does before it runs it."""
@@ -210,9 +199,6 @@ class Project:
             return []
         with closing(sqlite3.connect(database)) as connection:
             return [status for (status,) in connection.execute("select status from runs")]
-
-
-_OUTSIDE = ("DVC_", "GIT_", "PYTHON", "MLFLOW_")
 
 
 @contextmanager

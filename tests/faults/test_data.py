@@ -16,16 +16,15 @@ import torch
 
 from dhmd.config.schema import load_section
 from dhmd.data.aligned import read_corpus, read_folds
-from dhmd.data.alignment import align_corpus
 from dhmd.data.download import ordered_sources, wanted_files
-from dhmd.data.formats import import_corpus
+from dhmd.data.formats import align_dataset, import_corpus
 from dhmd.data.synthetic import GeneratorConfig
 from dhmd.recipes import Recipe, check_recipe_file, load_recipe
 from dhmd.settings import load_params
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.weights import load_model
 from tests.data.formats.files import array_splits, mmsa_splits, write_arrays, write_pickle
-from tests.data.formats.recipes import arrays_recipe, mmsa_recipe
+from tests.data.formats.recipes import arrays_recipe, job_of, mmsa_recipe
 from tests.faults.children import in_child
 from tests.faults.conftest import Reference
 from tests.faults.mutations import (
@@ -69,14 +68,8 @@ def _one_sequence(name: str) -> Callable[[Reference, Path], Path]:
 def _align(path: Path) -> None:
     folder = path.parents[1]
     settings = load_params(folder).for_dataset("demo")
-    align_corpus(
-        {name: folder / "raw" / f"{name}.csd" for name in settings.recipe.sequences},
-        settings.recipe,
-        settings.align,
-        alignment="word",
-        sources={},
-        folds_path=folder / "raw" / "folds.json",
-        output=folder / "aligned.h5",
+    align_dataset(
+        settings, folder / "raw", folder / "aligned.h5", root=folder, recipes=folder / "recipes"
     )
 
 
@@ -116,16 +109,7 @@ def _arrays(suffix: str) -> Callable[[Reference, Path], Path]:
 
 def _import(recipe: Recipe) -> Callable[[Path], object]:
     def read(path: Path) -> None:
-        from dhmd.data.alignment import AlignConfig
-
-        import_corpus(
-            recipe,
-            path.parent,
-            AlignConfig(),
-            alignment="word",
-            sources={},
-            output=path.parent / "tiny.h5",
-        )
+        import_corpus(job_of(recipe, path.parent), path.parent / "tiny.h5")
 
     return read
 

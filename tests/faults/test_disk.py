@@ -32,7 +32,9 @@ MODULES = (
 )
 
 
-def run_stage(project: Project, stage: str, *before: Callable[[], None]) -> Outcome:
+def run_stage(
+    project: Project, stage: str, *before: Callable[[], None], dataset: str = "demo"
+) -> Outcome:
     """Run a stage in a child of this process, after each function of `before`."""
     for name in MODULES:
         importlib.import_module(name)
@@ -46,7 +48,7 @@ def run_stage(project: Project, stage: str, *before: Callable[[], None]) -> Outc
         logging.getLogger().handlers.clear()  # pytest's own
         for prepare in before:
             prepare()
-        return entry.run_stage(stage, work, ["demo"])
+        return entry.run_stage(stage, work, [dataset])
 
     return in_child(child, seconds=120, folder=project.folder, memory=4 << 30)
 

@@ -18,7 +18,7 @@ from dhmd.data.csd import open_sequence
 from dhmd.data.download import wanted_files
 from dhmd.data.formats import load_pickle
 from dhmd.recipes import load_recipe
-from tests.faults.children import in_child
+from tests.faults.children import REFUSED, in_child
 from tests.faults.conftest import Reference
 from tests.faults.test_disk import check, run_stage
 
@@ -207,9 +207,10 @@ def test_no_password_reaches_a_log_an_output_or_a_record(
         after = f"  sources:\n    mosi: {address}"
         project.edit("params.yaml", (before, after))
         before = after
-        printed = project.run("python", "-m", "stages.download", "mosi", status=1)
-        assert shown in printed
-        for text in (printed, caplog.text, *_texts(project.folder / ".dhmd")):
+        outcome = run_stage(project, "download", dataset="mosi")
+        assert outcome.status == REFUSED
+        assert shown in outcome.printed
+        for text in (outcome.printed, caplog.text, *_texts(project.folder / ".dhmd")):
             assert "hunter" not in text, address
 
 

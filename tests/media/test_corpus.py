@@ -12,7 +12,7 @@ import pytest
 
 from dhmd.base.errors import DhmdError
 from dhmd.cli import main
-from dhmd.data.alignment import align_corpus
+from dhmd.data.alignment import CorpusJob, align_corpus
 from dhmd.data.csd import open_sequence
 from dhmd.media.corpus import Task, assign_folds, label_values, read_labels
 from dhmd.recipes import check_recipe_file, load_recipe
@@ -166,15 +166,14 @@ def test_import(repository: Path, say, face, capsys) -> None:
         assert found.read("b").intervals[0, 1] > 0.5
     # It is a corpus that aligns; audio and vision here, since text needs an encoder.
     kept = {name: recipe.modalities[name] for name in ("audio", "vision")}
-    report = align_corpus(
-        {name: placed / f"{name}.csd" for name in recipe.sequences},
-        replace(recipe, modalities=kept),
-        load_params(repository).for_dataset("talks").align,
+    job = CorpusJob(
+        recipe=replace(recipe, modalities=kept),
+        paths={name: placed / f"{name}.csd" for name in recipe.sequences},
+        align=load_params(repository).for_dataset("talks").align,
         alignment="word",
-        sources={},
         folds_path=folds,
-        output=repository / "talks.h5",
     )
+    report = align_corpus(job, repository / "talks.h5")
     assert report["segments"] == 4
     # Own settings of the recipe stay when more videos come.
     path = repository / "recipes" / "talks.yaml"

@@ -82,7 +82,7 @@ def test_finished_videos_stay_finished(tmp_path: Path, talk: Path) -> None:
     (out / "extracted" / "b.npz").write_bytes(b"cut")
     assert run([a, b], out)[0].reused == 0  # another transcript, a damaged file
     assert (out / "audio.csd").read_bytes() == contents
-    with pytest.raises(DhmdError, match=r"a\.npz holds features of MediaPipe .*fps 10.*fps 5"):
+    with pytest.raises(DhmdError, match=r"a\.npz has features of MediaPipe .*fps 10.*fps 5"):
         run([b], out, fps=5.0)
     with pytest.raises(DhmdError, match=r"have one id, a: rename one"):
         run([a, tmp_path / "other" / "a.mp4"], out)
@@ -205,7 +205,7 @@ def test_other_extractors_are_refused_by_name() -> None:
     one = {"name": "openSMILE", "version": "2.6.0", "settings": {"rate": 100}}
     check_extractor(Path("a.csd"), one, dict(one))
     check_extractor(Path("a.csd"), None, None)
-    with pytest.raises(DhmdError, match=r"a\.csd holds features of an extractor that is not rec"):
+    with pytest.raises(DhmdError, match=r"a\.csd has features of an extractor that is not rec"):
         check_extractor(Path("a.csd"), None, one)
     with pytest.raises(DhmdError, match=r"openSMILE 2\.5\.0 \(rate 100\), .* openSMILE 2\.6\.0"):
         check_extractor(Path("a.csd"), {**one, "version": "2.5.0"}, one)

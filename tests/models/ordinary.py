@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,8 +19,9 @@ from dhmd.models.registry import Corpus as Facts
 from dhmd.models.task import Task
 from dhmd.training.checkpoint import CHECKPOINT
 from dhmd.training.device_corpus import DeviceCorpus, task_of
+from dhmd.training.observer import NOBODY, Observer
 from dhmd.training.trainer import Trainer
-from tests.training.learners import Watcher, schedule
+from tests.training.learners import schedule
 
 CPU = torch.device("cpu")
 
@@ -223,7 +223,7 @@ def trainer_of(
     corpus: Corpus,
     folder: Path,
     seeds: tuple[int, ...],
-    observer: Watcher | None = None,
+    observer: Observer = NOBODY,
     **plan: Any,
 ) -> Trainer:
     """Build a trainer of a model; it saves its progress in `folder`."""
@@ -246,7 +246,6 @@ def trainer_of(
         train=schedule(**{**values, **plan}),
         train_rows=corpus.index("train"),
         valid_rows=corpus.index("valid"),
-        uses_EN=np.ones((len(seeds), len(corpus.ids)), np.float32),
-        observer=observer or Watcher(),
+        observer=observer,
         checkpoint=folder / CHECKPOINT,
     )

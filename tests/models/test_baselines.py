@@ -16,10 +16,10 @@ from dhmd.models.members import Members
 from dhmd.models.registry import Corpus, build
 from dhmd.models.stacked.dhmd import DHMD
 from dhmd.models.task import Task
-from tests.models.batches import padded, random_batch
+from tests.models.batches import random_batch
 from tests.models.compare import assert_close
 from tests.models.stacked.layers import linear_of
-from tests.models.stacked.settings import CLASSES, CPU, INPUTS, KD, MODEL, MULTILABEL
+from tests.models.stacked.settings import CPU, INPUTS, KD, MODEL
 from tests.models.stacked.test_layers import torch_gru
 
 KINDS = {"late_fusion": LateFusion, "mult": MulT, "gru": GRU, "dhmd": DHMD}
@@ -37,32 +37,6 @@ def model_of(name: str, task: Task | None = None) -> Learner:
         loss_weights=loss_weights,
         corpus=Corpus(6, dict.fromkeys(INPUTS, 5)),
     ).eval()
-
-
-@pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize(
-    "task", [Task(), CLASSES, MULTILABEL], ids=["regression", "classes", "sets"]
-)
-def test_every_model_predicts_and_learns(name: str, task: Task) -> None:
-    model = model_of(name, task)
-    assert isinstance(model, KINDS[name])
-    batch = random_batch(WIDTHS, task=task)
-    assert model.predict(batch).shape == (2, 6, task.outputs)
-    losses = model.losses(batch)
-    expected = (task.loss(model.predict(batch), batch.labels_EB) * batch.weight_EB).sum(-1)
-    assert_close(losses["task"], expected)
-    losses["total"].sum().backward()
-    for parameter in model.parameters():
-        assert parameter.shape[0] == 2
-        assert parameter.grad is None or parameter.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_more_padding_changes_no_output(name: str) -> None:
-    model, batch = model_of(name), random_batch(WIDTHS, absent=0.4, seed=2)
-    before = model.predict(batch)
-    for more in ((4, 4, 4), (1, 2, 3)):
-        assert_close(model.predict(padded(batch, more)), before)
 
 
 def test_an_unknown_model_is_refused() -> None:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import Corpus
 from dhmd.models.batch import Batch
+from dhmd.models.ensemble import Ensemble
+from dhmd.models.members import Members
+from dhmd.models.stacked.encoders import modality_encoders
+from dhmd.models.task import Task
 from dhmd.training.outputs import collect, missing_modalities
 from tests.models import ordinary
 from tests.models.compare import assert_close
 from tests.models.ordinary import ensemble, trainer_of
+from tests.models.stacked.settings import CPU, MODEL
 from tests.training.corpora import tiny_corpus
 from tests.training.learners import Watcher
 
@@ -37,20 +44,6 @@ EVERY = TOGETHER + ONE_BY_ONE
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return tiny_corpus(tmp_path_factory.mktemp("corpus") / "c.h5")
-
-
-@pytest.mark.parametrize("cls", EVERY, ids=lambda cls: cls.__name__)
-def test_the_first_batch_decides_how_members_run(
-    cls: type[nn.Module], corpus: Corpus, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.INFO, logger="dhmd"):
-        trainer = trainer_of(cls, corpus, tmp_path / "s", (1, 2), epochs=1)
-        trainer.run()
-    mode = "vmap" if cls in TOGETHER else "loop"
-    assert trainer.learner.mode == mode
-    assert len(caplog.messages) == 1
-    expected = "all seeds train together" if mode == "vmap" else "one after another, because"
-    assert expected in caplog.messages[0]
 
 
 @pytest.mark.parametrize("cls", EVERY, ids=lambda cls: cls.__name__)
@@ -78,36 +71,35 @@ def test_a_seed_alone_gives_the_same_numbers(
 
 
 @pytest.mark.parametrize("cls", EVERY, ids=lambda cls: cls.__name__)
-def test_an_interrupted_training_resumes_with_the_same_bits(
-    cls: type[nn.Module], corpus: Corpus, tmp_path: Path
+def test_a_training_says_how_members_run_resumes_and_is_restored(
+    cls: type[nn.Module], corpus: Corpus, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = trainer_of(cls, corpus, tmp_path / "a", (1, 2), epochs=4)
-    expected = whole.run()
+    with caplog.at_level(logging.INFO, logger="dhmd"):
+        whole = trainer_of(cls, corpus, tmp_path / "a", (1, 2), epochs=4)
+        expected = whole.run()
+    # The first batch decides.
+    assert whole.learner.mode == ("vmap" if cls in TOGETHER else "loop")
+    [message] = caplog.messages
+    words = "all seeds train together" if cls in TOGETHER else "one after another, because"
+    assert words in message
+
     with pytest.raises(KeyboardInterrupt):
         trainer_of(cls, corpus, tmp_path / "b", (1, 2), Watcher(stop_after=2), epochs=4).run()
     resumed = trainer_of(cls, corpus, tmp_path / "b", (1, 2), epochs=4)
     found = resumed.run()
     assert found.history == expected.history
     assert found.best_epoch == expected.best_epoch
-    for name, value in whole.learner.member_tensors().items():
+    saved = whole.learner.member_tensors()
+    for name, value in saved.items():
         assert resumed.learner.member_tensors()[name].equal(value), name
 
-
-@pytest.mark.parametrize("cls", EVERY, ids=lambda cls: cls.__name__)
-def test_saved_tensors_restore_the_predictions(
-    cls: type[nn.Module], corpus: Corpus, tmp_path: Path
-) -> None:
-    trainer = trainer_of(cls, corpus, tmp_path / "s", (1, 2))
-    trainer.run()
-    saved = trainer.learner.member_tensors()
-    own = set(trainer.learner._instances[0].state_dict())  # type: ignore[attr-defined]
-    assert set(saved) == own
+    assert set(saved) == set(whole.learner._instances[0].state_dict())  # type: ignore[attr-defined]
     other, members, data = ensemble(cls, corpus, (1, 2))
     other.load_member_tensors(saved)
     rows = corpus.index("test")
-    expected = collect(trainer.learner, trainer.members, trainer.corpus, rows)["prediction"]
-    found = collect(other, members, data, rows)["prediction"]
-    assert np.allclose(found[:, rows], expected[:, rows], atol=1e-5)
+    before = collect(whole.learner, whole.members, whole.corpus, rows)["prediction"]
+    after = collect(other, members, data, rows)["prediction"]
+    assert np.allclose(after[:, rows], before[:, rows], atol=1e-5)
 
 
 def test_vmap_equals_single_modules(corpus: Corpus) -> None:
@@ -159,9 +151,27 @@ def test_pretrained_encoders_are_loaded_into_modality_encoders(corpus: Corpus) -
         for r, o, i, k in ((0, 0, 0, 0), (1, 3, 2, 1), (1, 7, 1, kernel - 1)):
             stacked = encoders[name]["convolution.weight_EIX"]
             assert weight[r, o, i, k] == stacked[r, i, k * outputs + o]
-    encoders["text"]["convolution.weight_EIX"] = torch.zeros(2, 1, 1)
+    encoders["text"]["convolution.weight_EIX"] = torch.zeros(2, 1, 8)
     with pytest.raises(ValueError, match="the encoder of text has another shape"):
         learner.load_encoders(encoders)
+
+
+def test_a_pretrained_gru_is_loaded_into_a_recurrent_encoder() -> None:
+    sizes, config = {"text": 3}, replace(MODEL, recurrent={"text": True})
+    (pretrained,) = modality_encoders(Members((1, 2), CPU), sizes, config)
+
+    def create() -> nn.Module:
+        return ordinary.Encoded(sizes, Task(), config)
+
+    learner = Ensemble(Members((3, 4), CPU), Task(), create, name="encoded")
+    learner.load_encoders({"text": dict(pretrained.named_parameters())})
+    mask = torch.tensor([[True] * 4, [True, True, False, False]])
+    x = torch.randn(2, 4, 3)
+    expected = pretrained.eval()(x.expand(2, 1, -1, -1, -1), mask.expand(2, 1, -1, -1))
+    found = learner.model.encoders["text"].eval()
+    for r in range(2):
+        own = {name: p[r] for name, p in found.named_parameters()}
+        assert_close(functional_call(found, own, (x, mask)), expected[r, 0])
 
 
 def test_state_per_utterance_is_updated_once_per_epoch(corpus: Corpus, tmp_path: Path) -> None:

@@ -12,6 +12,21 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 
+# Run stages of a dataset in one process, so that it imports its libraries once.
+RUN_STAGES = """
+import importlib, sys
+from stages._entry import run_stage
+
+dataset, *stages = sys.argv[1:]
+for name in stages:
+    if status := run_stage(name, importlib.import_module(f"stages.{name}").work, [dataset]):
+        sys.exit(status)
+"""
+STAGES = ("download", "align", "pretrain", "train", "ablate", "evaluate", "report")
+_GIT_CONFIG = (
+    "[user]\n\tname = A Tester\n\temail = tester@example.org\n[init]\n\tdefaultBranch = main\n"
+)
+
 # A stage like the others, but for its work: it writes down which code and which values it saw.
 PROBE = """
 import json
@@ -58,34 +73,46 @@ stages:
 """
 
 
+def copy_code(folder: Path) -> None:
+    """Copy code and dataset configs into a folder."""
+    for name in ("dhmd", "stages", "recipes"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def copy_project(folder: Path, git_config: Path) -> None:
+    """Copy what DVC needs to run the stages, and write the Git config of the copy's commands."""
+    copy_code(folder)
+    (folder / ".dvc").mkdir()
+    names = ("params.yaml", ".dvcignore", ".gitignore", "dvc.yaml")
+    for name in (*names, ".dvc/config", ".dvc/.gitignore"):
+        shutil.copy(ROOT / name, folder / name)
+    git_config.parent.mkdir(exist_ok=True)
+    git_config.write_text(_GIT_CONFIG)
+
+
+def environment_of(git_config: Path, site: Path) -> dict[str, str]:
+    """Return the environment of commands in a copy: none of the variables that tests run with."""
+    outside = ("DVC_", "GIT_", "PYTHON", "MLFLOW_")
+    return {
+        **{k: v for k, v in os.environ.items() if not k.startswith(outside)},
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DVC_SITE_CACHE_DIR": str(site),
+        "GIT_CONFIG_GLOBAL": str(git_config),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
 class Scratch:
     """The repository, and commands run in it."""
 
     def __init__(self, folder: Path, pipeline: str | None = PROBE_PIPELINE) -> None:
         self.folder = folder / "work tree"
         self.folder.mkdir()
-        for name in ("dhmd", "stages", "recipes"):
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / name, self.folder / name, ignore=ignored)
-        for name in ("params.yaml", ".dvcignore", ".gitignore", "dvc.yaml"):
-            shutil.copy(ROOT / name, self.folder / name)
-        (self.folder / ".dvc").mkdir()
-        for name in ("config", ".gitignore"):
-            shutil.copy(ROOT / ".dvc" / name, self.folder / ".dvc" / name)
+        copy_project(self.folder, folder / "gitconfig")
         (self.folder / "stages" / "probe.py").write_text(PROBE)
         if pipeline is not None:
             (self.folder / "dvc.yaml").write_text(pipeline)
-        self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "GIT_", "PYTHON"))},
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "DVC_SITE_CACHE_DIR": str(folder / "site"),
-            "GIT_CONFIG_GLOBAL": str(folder / "gitconfig"),
-            "OMP_NUM_THREADS": "1",
-        }
-        (folder / "gitconfig").write_text(
-            "[user]\n\tname = A Tester\n\temail = tester@example.org\n"
-            "[init]\n\tdefaultBranch = main\n"
-        )
+        self.environment = environment_of(folder / "gitconfig", folder / "site")
         self("git", "init", "-q")
         self.commit("begin")
 

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import importlib
 import os
-import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.pipeline.scratch import ROOT, STAGES, copy_code
+
 DATASET = "demo"
-STAGES = ("download", "align", "pretrain", "train", "ablate", "evaluate", "report")
 VALUES = {
     "train": {"seeds": [1], "epochs": 1},
     "compute": {"workers": 1, "device": "cpu"},
@@ -30,8 +29,7 @@ def copy(folder: Path) -> None:
     """Copy code and settings, with the smaller values."""
     import yaml
 
-    for name in ("dhmd", "stages", "recipes"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_code(folder)
     from dhmd.config.yaml12 import load_yaml
 
     params = load_yaml(ROOT / "params.yaml")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from dhmd.data.alignment import AlignConfig, align_corpus
+from dhmd.data.alignment import AlignConfig, CorpusJob, align_corpus
 from dhmd.data.csd import open_sequence, write_sequence
 from dhmd.data.synthetic import GeneratorConfig, generate
 from dhmd.models.config import DecoupleConfig, DictionaryConfig, DistillationConfig, ModelConfig
@@ -19,7 +19,7 @@ from dhmd.training.compute import ComputeConfig
 from dhmd.training.config import PretrainConfig, TrainConfig
 from dhmd.training.configuration import Configuration
 from dhmd.training.jobs import pretrain_job, train_job
-from dhmd.training.observer import SilentObserver
+from dhmd.training.observer import Observer
 
 Array = np.ndarray[Any, Any]
 
@@ -92,15 +92,14 @@ def run_pipeline(
     if task == "classification":
         _as_classes(raw / "labels.csd")
     read = recipe(task)
-    align_corpus(
-        {name: raw / f"{name}.csd" for name in read.needed},
-        read,
-        AlignConfig(drop_words=("sp",), max_steps=9),
+    job = CorpusJob(
+        recipe=read,
+        paths={name: raw / f"{name}.csd" for name in read.needed},
+        align=AlignConfig(drop_words=("sp",), max_steps=9),
         alignment=alignment,
-        sources={},
         folds_path=raw / "folds.json",
-        output=folder / "aligned.h5",
     )
+    align_corpus(job, folder / "aligned.h5")
     configuration = Configuration(
         modalities=modalities,
         model=ModelConfig(width=8, heads=2, layers=1),
@@ -112,7 +111,7 @@ def run_pipeline(
     )
     common: dict[str, Any] = {
         "fold": None,
-        "observer": SilentObserver(),
+        "observer": Observer(),
         "store": folder / "trainings",
     }
     pretrain_job(configuration, folder / "aligned.h5", folder / "pretrained", **common)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import pytest
 
 from dhmd.training.configuration import Configuration
 from dhmd.training.jobs import ablate_job, pretrain_job, train_job
-from dhmd.training.observer import Observer, SilentObserver
+from dhmd.training.observer import NOBODY, Observer
 from tests.training.corpora import TINY, tiny_cache
 
 
@@ -51,10 +54,9 @@ def pretrain(
     cache: Path,
     output: Path,
     store: Path,
-    observer: Observer | None = None,
+    observer: Observer = NOBODY,
 ) -> None:
-    observer = observer or SilentObserver()
-    pretrain_job(configuration, cache, output, fold=None, observer=observer, store=store)
+    pretrain_job(configuration, cache, output, observer=observer, store=store)
 
 
 def train(
@@ -63,10 +65,9 @@ def train(
     pretrained: Path,
     output: Path,
     store: Path,
-    observer: Observer | None = None,
+    observer: Observer = NOBODY,
 ) -> None:
-    observer = observer or SilentObserver()
-    train_job(configuration, cache, pretrained, output, fold=None, observer=observer, store=store)
+    train_job(configuration, cache, pretrained, output, observer=observer, store=store)
 
 
 def ablate(
@@ -75,10 +76,36 @@ def ablate(
     pretrained: Path,
     output: Path,
     store: Path,
-    observer: Observer | None = None,
+    observer: Observer = NOBODY,
 ) -> None:
-    observer = observer or SilentObserver()
-    ablate_job(variants, cache, pretrained, output, fold=None, observer=observer, store=store)
+    ablate_job(variants, cache, pretrained, output, observer=observer, store=store)
+
+
+# A script without `if __name__ == "__main__"`. A shell starts its background commands with SIGINT
+# ignored, and they pass that on.
+_DRIVER = """
+import json, logging, signal, sys
+from pathlib import Path
+from dhmd.training.configuration import Configuration
+from dhmd.training.jobs import train_job
+from dhmd.training.observer import LogObserver
+signal.signal(signal.SIGINT, signal.default_int_handler)
+logging.basicConfig(level=logging.INFO)
+configuration, aligned, pretrained, folder = sys.argv[1:]
+train_job(Configuration.from_json(json.loads(configuration), "here"), Path(aligned),
+          Path(pretrained), Path(folder, "m"), observer=LogObserver(), store=Path(folder, "s"))
+"""
+
+
+def start_driver(configuration: Configuration, bench: Bench, folder: Path) -> Any:
+    """Train in another process, whose working folder is `folder`."""
+    arguments = [json.dumps(configuration.as_json()), bench.cache(), bench.pretrained(), folder]
+    return subprocess.Popen(
+        [sys.executable, "-c", _DRIVER, *map(str, arguments)],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def arrays(folder: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from dhmd.models.task import Task
 from dhmd.training.checkpoint import CHECKPOINT
 from dhmd.training.config import TrainConfig
 from dhmd.training.device_corpus import DeviceCorpus
+from dhmd.training.observer import NOBODY, Observer
 from dhmd.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -50,7 +51,7 @@ class Walker(Learner):
         return {"total": total, "task": total * 2}
 
 
-class Watcher:
+class Watcher(Observer):
     """Stores all events."""
 
     def __init__(self, stop_after: int | None = None) -> None:
@@ -91,36 +92,25 @@ def schedule(**changes: Any) -> TrainConfig:
     return TrainConfig(**{**settings, **changes})
 
 
-def one_label(label: float) -> DeviceCorpus:
-    """Make sixteen train and four validation utterances, all with one label and one step."""
-    count = ROWS + 4
+def trainer_of(
+    learner: Walker, label: float, folder: Path, observer: Observer = NOBODY, **plan: Any
+) -> Trainer:
+    """Build a trainer on sixteen train and four validation utterances, all with one label and step.
+
+    Members are `seed-1`, `seed-2`, …; `folder` is where the trainer saves its progress.
+    """
+    count, members = ROWS + 4, range(1, len(learner.direction_E) + 1)
     lengths = {"text": np.ones(count, dtype=np.int64)}
     values = {"text": np.ones((count, 1), np.float32)}
-    return DeviceCorpus(lengths, values, np.full(count, label), CPU, together=True)
-
-
-def trainer_of(
-    learner: Learner,
-    corpus: DeviceCorpus,
-    folder: Path,
-    *,
-    seeds: Sequence[int],
-    plan: TrainConfig,
-    observer: Watcher | None = None,
-    members: Members | None = None,
-) -> Trainer:
-    """Build a trainer on such a corpus; it saves its progress in `folder`."""
-    members = members or Members(seeds, CPU)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir()
     return Trainer(
         learner,
-        members,
-        corpus,
-        names=[f"seed-{seed}" for seed in seeds],
-        train=plan,
+        Members(members, CPU),
+        DeviceCorpus(lengths, values, np.full(count, label), CPU, together=True),
+        names=[f"seed-{member}" for member in members],
+        train=schedule(**plan),
         train_rows=np.arange(ROWS),
-        valid_rows=np.arange(ROWS, ROWS + 4),
-        uses_EN=np.ones((len(seeds), ROWS + 4), np.float32),
-        observer=observer or Watcher(),
+        valid_rows=np.arange(ROWS, count),
+        observer=observer,
         checkpoint=folder / CHECKPOINT,
     )

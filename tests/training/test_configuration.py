@@ -18,6 +18,13 @@ def test_a_configuration_survives_json() -> None:
     assert Configuration.from_json(value, "here") == TINY
     assert value["kd"]["lambda"] == 0.3
     assert value["train"]["seeds"] == [1, 2]
+    assert "recurrent" not in value["model"]  # as before there was the key
+
+
+def test_a_recurrent_modality_survives_json() -> None:
+    recurrent = tiny_configuration({"model": {"recurrent": {"audio": True}}})
+    value = json.loads(json.dumps(recurrent.as_json()))
+    assert Configuration.from_json(value, "here") == recurrent != TINY
 
 
 @pytest.mark.parametrize(
@@ -102,6 +109,7 @@ def test_pretraining_ignores_unused_settings() -> None:
     other = [
         {"model": {"width": 16}},
         {"model": {"kernels": {"audio": 5}}},
+        {"model": {"recurrent": {"text": True}}},
         {"model": {"dropout": {"output": 0.9}}},
         {"pretrain": {"lr": 0.5}},
         {"train": {"batch_size": 4}},

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from dhmd.training.compute import ComputeConfig
@@ -14,12 +15,22 @@ from dhmd.training.device import prepared
 ROOT = Path(__file__).parents[2]
 
 
-def test_determinism_is_limited_to_the_block() -> None:
-    before = torch.are_deterministic_algorithms_enabled()
-    with prepared(ComputeConfig(device="cpu", threads=1)):
+def test_threads_and_determinism_are_limited_to_the_block() -> None:
+    with prepared(ComputeConfig(device="cpu", threads=2)) as device:
+        assert device.type == "cpu"
+        assert torch.get_num_threads() == 2
         assert torch.are_deterministic_algorithms_enabled()
         assert not torch.is_deterministic_algorithms_warn_only_enabled()
-    assert torch.are_deterministic_algorithms_enabled() == before
+    assert torch.get_num_threads() == 1
+    assert not torch.are_deterministic_algorithms_enabled()
+    with pytest.raises(RuntimeError), prepared(ComputeConfig(device="cpu")):
+        raise RuntimeError
+    assert not torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(2)
+    with prepared(ComputeConfig(device="cpu")):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
 
 
 def test_determinism_does_not_import_torchs_compiler() -> None:

@@ -26,7 +26,6 @@ from dhmd.models.registry import build
 from dhmd.models.stacked.encoders import UnimodalModel
 from dhmd.training.config import TrainConfig
 from dhmd.training.device_corpus import DeviceCorpus, task_of
-from dhmd.training.observer import SilentObserver
 from dhmd.training.trainer import Trainer
 from tests.training.corpora import tiny_configuration, tiny_corpus
 
@@ -92,8 +91,6 @@ def step(
         train=train,
         train_rows=np.arange(count),
         valid_rows=np.arange(1),
-        uses_EN=np.ones((2, count), np.float32),
-        observer=SilentObserver(),
         checkpoint=folder / "checkpoint",
     )
     assert learner.capturable
@@ -111,12 +108,6 @@ def step(
 
 CASES: dict[str, tuple[str, str, Mapping[str, Any]]] = {
     "default": ("regression", "word", {}),
-    "classes, own lengths": ("classification", "none", {}),
-    "weight decay, dropped modalities": (
-        "regression",
-        "none",
-        {"train": {"modality_dropout": 0.3, "weight_decay": 0.1}},
-    ),
     "no decoupling, self-attention": (
         "regression",
         "word",
@@ -125,10 +116,13 @@ CASES: dict[str, tuple[str, str, Mapping[str, Any]]] = {
             "model": {"cross_modal": False, "auxiliary_average": False},
         },
     ),
-    "representation, edges by KL": (
+    "classes, own lengths, representation, edges by KL, dropped modalities": (
         "classification",
-        "word",
-        {"kd": {"graph": {"representation": 0.5, "edge_loss": "kl"}}},
+        "none",
+        {
+            "kd": {"graph": {"representation": 0.5, "edge_loss": "kl"}},
+            "train": {"modality_dropout": 0.3, "weight_decay": 0.1},
+        },
     ),
 }
 

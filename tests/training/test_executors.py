@@ -27,7 +27,16 @@ from dhmd.training.jobs import unfinished
 from dhmd.training.store import Store, TrainedMember
 from dhmd.training.task import Task, run_task
 from tests.aligned_files import ragged, write_aligned
-from tests.training.bench import Bench, ablate, arrays, copied, files, pretrain, train
+from tests.training.bench import (
+    Bench,
+    ablate,
+    arrays,
+    copied,
+    files,
+    pretrain,
+    start_driver,
+    train,
+)
 from tests.training.corpora import TINY, tiny_configuration, tiny_data
 from tests.training.learners import Watcher
 
@@ -55,11 +64,15 @@ def no_process_is_left() -> Iterator[None]:
     assert children() == []
 
 
+# Long enough for something to happen after the first epoch.
+LONGER = overlay(TWO, {"train": {"epochs": 15, "early_stop": 15}})
+
+
 @pytest.fixture(scope="module")
-def shared(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Watcher]:
+def undisturbed(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Watcher]:
     """Return a training by two workers without interruption."""
-    folder, watcher = tmp_path_factory.mktemp("shared"), Watcher()
-    train(TWO, bench.cache(), bench.pretrained(), folder / "m", folder / "s", watcher)
+    folder, watcher = tmp_path_factory.mktemp("undisturbed"), Watcher()
+    train(LONGER, bench.cache(), bench.pretrained(), folder / "m", folder / "s", watcher)
     assert list((folder / "s" / "tasks").iterdir()) == []
     return folder / "m", watcher
 
@@ -82,14 +95,16 @@ def check_close(one: Path, other: Path, tolerance: float = 1e-3) -> None:
 
 
 def test_two_workers_give_the_same_model_as_one_process(
-    bench: Bench, shared: tuple[Path, Watcher]
+    bench: Bench, undisturbed: tuple[Path, Watcher], tmp_path: Path
 ) -> None:
-    folder, watcher = shared
-    check_close(folder, bench.trained())
+    folder, watcher = undisturbed
+    one = overlay(LONGER, {"compute": {"workers": 1}})
+    train(one, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+    check_close(folder, tmp_path / "m")
     assert watcher.begun == [("train", ("seed-1", "seed-2"), 0)]
     assert watcher.outputs == [folder]
     assert [(e, list(rows)) for e, rows in watcher.epochs] == [
-        (epoch, ["seed-1", "seed-2"]) for epoch in (1, 2, 3)
+        (epoch, ["seed-1", "seed-2"]) for epoch in range(1, 16)
     ]
     assert {"train/total", "valid/mae", "lr"} <= set(watcher.epochs[0][1]["seed-2"])
 
@@ -134,19 +149,8 @@ class Killer(Watcher):
             os.kill(children()[0], signal.SIGKILL)
 
 
-# Long enough for something to happen after the first epoch.
-LONGER = overlay(TWO, {"train": {"epochs": 15, "early_stop": 15}})
-
-
-@pytest.fixture(scope="module")
-def undisturbed(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    train(LONGER, bench.cache(), bench.pretrained(), folder / "m", folder / "s")
-    return folder / "m"
-
-
 def test_a_killed_worker_is_reported_and_other_results_are_kept(
-    bench: Bench, tmp_path: Path, undisturbed: Path
+    bench: Bench, tmp_path: Path, undisturbed: tuple[Path, Watcher]
 ) -> None:
     arguments = (LONGER, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
     with pytest.raises(
@@ -160,60 +164,22 @@ def test_a_killed_worker_is_reported_and_other_results_are_kept(
     train(*arguments, again)
     assert again.begun[0][2] > 0
     assert {name for _, rows in again.epochs for name in rows} < {"seed-1", "seed-2"}
-    assert files(tmp_path / "m") == files(undisturbed)
+    assert files(tmp_path / "m") == files(undisturbed[0])
 
 
-def test_an_interrupted_training_leaves_no_worker_and_resumes(
-    bench: Bench, tmp_path: Path, shared: tuple[Path, Watcher]
-) -> None:
-    arguments = (TWO, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+def test_an_interrupted_training_leaves_no_worker(bench: Bench, tmp_path: Path) -> None:
+    arguments = (LONGER, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
     with pytest.raises(KeyboardInterrupt):
         train(*arguments, Watcher(stop_after=1))
     assert children() == []
     assert not (tmp_path / "m").exists()
-    again = Watcher()
-    train(*arguments, again)
-    assert again.begun[0][2] >= 1
-    assert files(tmp_path / "m") == files(shared[0])
-    assert list((tmp_path / "s" / "tasks").iterdir()) == []
-
-
-_CALLER = """
-import sys
-sys.path.insert(0, {root!r})
-from pathlib import Path
-from dhmd.training.configuration import Configuration
-from dhmd.training.jobs import train_job
-from dhmd.training.observer import LogObserver
-import json
-here = Path({folder!r})
-configuration = Configuration.from_json(json.loads((here / "c.json").read_text()), "c.json")
-train_job(
-    configuration, Path({cache!r}), Path({pretrained!r}), here / "m", fold=None,
-    observer=LogObserver(), store=here / "s",
-)
-"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal on a parent's death")
 def test_workers_end_with_their_parent_and_the_training_resumes(
-    bench: Bench, tmp_path: Path, undisturbed: Path
+    bench: Bench, tmp_path: Path, undisturbed: tuple[Path, Watcher]
 ) -> None:
-    """The caller is a script without `if __name__ == "__main__"`, in another folder."""
-    (tmp_path / "c.json").write_text(json.dumps(LONGER.as_json()))
-    script = tmp_path / "script.py"
-    script.write_text(
-        _CALLER.format(
-            root=str(ROOT),
-            folder=str(tmp_path),
-            cache=str(bench.cache()),
-            pretrained=str(bench.pretrained()),
-        )
-    )
-    with subprocess.Popen(
-        [sys.executable, str(script)], stderr=subprocess.PIPE, text=True, cwd=tmp_path
-    ) as caller:
-        assert caller.stderr is not None
+    with start_driver(LONGER, bench, tmp_path) as caller:
         for line in caller.stderr:
             if "epoch   2" in line:
                 break
@@ -227,7 +193,8 @@ def test_workers_end_with_their_parent_and_the_training_resumes(
     again = Watcher()
     train(LONGER, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s", again)
     assert again.begun[0][2] >= 2
-    assert files(tmp_path / "m") == files(undisturbed)
+    assert list((tmp_path / "s" / "tasks").iterdir()) == []
+    assert files(tmp_path / "m") == files(undisturbed[0])
 
 
 # ---- errors --------------------------------------------------------------------------------------
@@ -310,9 +277,10 @@ def test_a_task_is_a_json_file_and_a_command_line(bench: Bench, tmp_path: Path, 
         task.keys,
         ["seed-1", "seed-2"],
     )
-    command = [sys.executable, "-m", "dhmd.training.run_task", str(path)]
+    command = [sys.executable, "-m", "dhmd.training.run_task", str(path), str(tmp_path / "no.json")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
+    assert "no.json is not a training task" in done.stderr.splitlines()[-1]
     assert (path.parent / "done.json").is_file()
     for seed, key in ((1, "one"), (2, "two")):
         expected = load_file(bench.trained() / f"seed-{seed}.safetensors")
@@ -321,16 +289,6 @@ def test_a_task_is_a_json_file_and_a_command_line(bench: Bench, tmp_path: Path, 
         assert all(found[name].equal(value) for name, value in expected.items())
     events = [json.loads(line) for line in (path.parent / "events.jsonl").open()]
     assert [event["epoch"] for event in events] == [1, 2, 3]
-    refused = subprocess.run(
-        [*command[:-1], str(tmp_path / "no.json")],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-    )
-    assert refused.returncode == 3
-    assert "no.json is not a training task" in refused.stderr
-    assert len(refused.stderr.splitlines()) == 1
 
 
 def test_a_second_process_waits_for_the_same_task(task: Task) -> None:

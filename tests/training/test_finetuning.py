@@ -120,15 +120,6 @@ def test_an_utterance_without_text_has_no_features(encoder: Encoder) -> None:
     assert read[0, 0, 1].abs().max() > 0
 
 
-def test_the_gradient_reaches_each_members_own_encoder(encoder: Encoder) -> None:
-    learner, batch, _ = learner_of(encoder, (1, 2))
-    learner.losses(batch)["total"][0].backward()
-    grad = dict(learner.named_parameters())[QUERY].grad
-    assert grad is not None
-    assert grad[0].abs().max() > 0
-    assert grad[1].abs().max() == 0
-
-
 def test_gradient_checkpointing_keeps_less_for_the_same_gradients(encoder: Encoder) -> None:
     """Dropout included; and each member's layers are computed again with its own weights."""
     found = {}

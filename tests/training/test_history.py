@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dhmd.training.history import selected_scores, split_history, write_history
+from dhmd.training.history import member_history, selected_scores, write_history
 from dhmd.training.store import trained_members
 from dhmd.training.trainer import Progress
 
@@ -20,7 +20,7 @@ def test_the_history_marks_selected_and_diverged_epochs() -> None:
         ("seed-1", 3, "valid/mae", 0.45),
     ]
     progress.best_epoch, progress.diverged = [2, 1], [None, 3]
-    first, second = split_history(progress, ["seed-1", "seed-2"])
+    first, second = (member_history(progress, f"seed-{n + 1}", n) for n in range(2))
     assert first == [
         (1, "valid/mae", 0.5),
         (2, "valid/mae", 0.4),

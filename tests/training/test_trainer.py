@@ -29,7 +29,7 @@ from tests.models.batches import random_batch
 from tests.models.compare import assert_close
 from tests.models.stacked.settings import CLASSES, MODEL
 from tests.training.corpora import tiny_configuration, tiny_corpus
-from tests.training.learners import CPU, Walker, Watcher, one_label, schedule, trainer_of
+from tests.training.learners import CPU, Walker, Watcher, schedule, trainer_of
 
 # ---- schedules, on a learner that moves its one number by the learning rate an update ------------
 
@@ -37,15 +37,7 @@ from tests.training.learners import CPU, Walker, Watcher, one_label, schedule, t
 def test_a_member_keeps_its_best_weights_and_stops_early(tmp_path: Path) -> None:
     """One member moves towards 0.33 by 0.1 per epoch, best after three; the other gets worse."""
     learner, watcher = Walker([1.0, -1.0]), Watcher()
-    trainer = trainer_of(
-        learner,
-        one_label(0.33),
-        tmp_path / "s",
-        seeds=(1, 2),
-        plan=schedule(plateau_patience=99),
-        observer=watcher,
-    )
-    progress = trainer.run()
+    progress = trainer_of(learner, 0.33, tmp_path / "s", watcher, plateau_patience=99).run()
     assert progress.best_epoch == [3, 1]
     assert progress.stopped == [True, True]
     assert progress.best == pytest.approx([0.03, 0.43], abs=1e-4)
@@ -59,31 +51,18 @@ def test_a_member_keeps_its_best_weights_and_stops_early(tmp_path: Path) -> None
 
 def test_a_stopped_member_is_not_updated(tmp_path: Path) -> None:
     learner = Walker([1.0, -1.0])
-    trainer = trainer_of(
-        learner,
-        one_label(9.0),
-        tmp_path / "s",
-        seeds=(1, 2),
-        plan=schedule(epochs=9, early_stop=2, plateau_patience=99, weight_decay=0.1),
-    )
-    places = []
-    trainer.observer.epoch = lambda *_: places.append(learner.place_E.tolist())  # type: ignore[method-assign]
-    trainer.run()
+    watcher, places = Watcher(), []
+    watcher.epoch = lambda *_: places.append(learner.place_E.tolist())  # type: ignore[method-assign]
+    plan = {"epochs": 9, "early_stop": 2, "plateau_patience": 99, "weight_decay": 0.1}
+    trainer_of(learner, 9.0, tmp_path / "s", watcher, **plan).run()
     assert len({place for _, place in places[2:]}) == 1
     assert len({place for place, _ in places}) == 9
 
 
 def test_the_learning_rate_falls_on_a_plateau(tmp_path: Path) -> None:
     watcher = Watcher()
-    trainer = trainer_of(
-        Walker([-1.0, 1.0]),
-        one_label(2.0),
-        tmp_path / "s",
-        seeds=(1, 2),
-        plan=schedule(epochs=8, early_stop=99, plateau_patience=1, plateau_factor=0.5),
-        observer=watcher,
-    )
-    trainer.run()
+    plan = {"epochs": 8, "early_stop": 99, "plateau_patience": 1, "plateau_factor": 0.5}
+    trainer_of(Walker([-1.0, 1.0]), 2.0, tmp_path / "s", watcher, **plan).run()
     rates = [rows["seed-1"]["lr"] for _, rows in watcher.epochs]
     # Worse from epoch 2 on: two bad epochs are one more than the patience, and so on.
     assert rates == pytest.approx([0.1, 0.1, 0.1, 0.05, 0.05, 0.025, 0.025, 0.0125])
@@ -112,15 +91,7 @@ def test_plateau_rule_equals_torch() -> None:
 
 def test_averaged_weights_are_validated_and_kept(tmp_path: Path) -> None:
     learner, watcher = Walker([1.0]), Watcher()
-    trainer = trainer_of(
-        learner,
-        one_label(5.0),
-        tmp_path / "s",
-        seeds=(1,),
-        plan=schedule(epochs=4, average=0.75),
-        observer=watcher,
-    )
-    trainer.run()
+    trainer_of(learner, 5.0, tmp_path / "s", watcher, epochs=4, average=0.75).run()
     place, average, expected = 0.0, 0.0, []
     for _ in range(4):
         place += 0.1
@@ -133,21 +104,14 @@ def test_averaged_weights_are_validated_and_kept(tmp_path: Path) -> None:
 
 def test_the_history_has_means_over_updates(tmp_path: Path) -> None:
     watcher = Watcher()
-    trainer = trainer_of(
-        Walker([1.0]),
-        one_label(5.0),
-        tmp_path / "s",
-        seeds=(4,),
-        plan=schedule(epochs=2, batch_size=4),
-        observer=watcher,
-    )
+    trainer = trainer_of(Walker([1.0]), 5.0, tmp_path / "s", watcher, epochs=2, batch_size=4)
     progress = trainer.run()
     # Four updates: the loss is −0, −0.1, −0.2, −0.3, then on from there.
-    first, second = (rows["seed-4"] for _, rows in watcher.epochs)
+    first, second = (rows["seed-1"] for _, rows in watcher.epochs)
     assert first["train/total"] == pytest.approx(-0.15, abs=1e-3)
     assert second["train/total"] == pytest.approx(-0.55, abs=1e-3)
     assert first["train/task"] == pytest.approx(-0.3, abs=2e-3)
-    assert ("seed-4", 1, "train/total", first["train/total"]) in progress.history
+    assert ("seed-1", 1, "train/total", first["train/total"]) in progress.history
     assert set(first) == {"train/total", "train/task", "valid/mae", "valid/corr", "lr"}
     assert first["valid/corr"] == 0.0  # undefined: all predictions are equal
 
@@ -160,15 +124,13 @@ def test_a_diverged_member_does_not_change_the_others(tmp_path: Path, spoilt: fl
         return place_E * torch.where(bad, spoilt, 0.0)
 
     together = Walker([1.0, 1.0, -1.0], spoil)
-    plan, watcher = schedule(epochs=6, weight_decay=0.1), Watcher()
-    progress = trainer_of(
-        together, one_label(2.0), tmp_path / "a", seeds=(1, 2, 3), plan=plan, observer=watcher
-    ).run()
+    plan, watcher = {"epochs": 6, "weight_decay": 0.1}, Watcher()
+    progress = trainer_of(together, 2.0, tmp_path / "a", watcher, **plan).run()
     assert progress.diverged == [None, 4, None]
     assert "seed-2" in watcher.epochs[2][1]
     assert "seed-2" not in watcher.epochs[3][1]
     alone = Walker([1.0, -1.0])
-    apart = trainer_of(alone, one_label(2.0), tmp_path / "b", seeds=(1, 3), plan=plan).run()
+    apart = trainer_of(alone, 2.0, tmp_path / "b", **plan).run()
     assert together.place_E[[0, 2]].equal(alone.place_E.detach())
     assert [progress.best[0], progress.best[2]] == apart.best
     assert progress.history == [row for row in progress.history if row[0] != "seed-2" or row[1] < 4]
@@ -179,7 +141,7 @@ def test_a_diverged_member_does_not_change_the_others(tmp_path: Path, spoilt: fl
 
 
 def dhmd_trainer(
-    corpus: Corpus, configuration: Configuration, folder: Path, observer: Watcher | None = None
+    corpus: Corpus, configuration: Configuration, folder: Path
 ) -> tuple[Learner, Trainer]:
     """Build a trainer with teachers that depend only on seed and utterance."""
     seeds = configuration.train.seeds
@@ -202,8 +164,6 @@ def dhmd_trainer(
         corpus=Facts(len(corpus.index("train")), dict.fromkeys(configuration.modalities, 9)),
     )
     folder.mkdir()
-    uses_EN = np.zeros((len(seeds), count), np.float32)
-    uses_EN[:, corpus.index("train")] = 1
     return model, Trainer(
         model,
         members,
@@ -212,8 +172,6 @@ def dhmd_trainer(
         train=configuration.train,
         train_rows=corpus.index("train"),
         valid_rows=corpus.index("valid"),
-        uses_EN=uses_EN,
-        observer=observer or Watcher(),
         checkpoint=folder / CHECKPOINT,
     )
 

@@ -24,7 +24,7 @@
     /sources, /report     JSON: {file: sha256} and the data report
 
 Under alignment "word" the modalities of a segment have equal lengths (rows are words, zeros where a
-modality has nothing for a word); under "none" each has its own. Chunked datasets carry HDF5's own
+modality has nothing for a word); under "none" each has its own. Chunked datasets have HDF5's own
 Fletcher-32 sums, so that a flipped bit among the features is found.
 """
 

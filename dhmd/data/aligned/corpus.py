@@ -171,11 +171,7 @@ class Corpus(_Table):
         return f"Corpus({self.name!r}: {self.task}, utterances: {splits}; features: {widths})"
 
     def index(self, split: str) -> Array:
-        """Return the rows of a split, int64, ascending.
-
-        Raises:
-            DhmdError: no such split.
-        """
+        """Return the rows of a split, int64, ascending."""
         if split not in SPLITS:
             raise DhmdError(f"no split {split!r}; there are {', '.join(SPLITS)}")
         return np.flatnonzero(self.split_N == split).astype(np.int64)

@@ -76,11 +76,7 @@ def assign_splits(
 
 
 def check_split(fold: str, videos: Sequence[str], splits: Iterable[str], where: str) -> None:
-    """Check that every split of a fold has a segment, and that no video is in two.
-
-    Raises:
-        DhmdError: `where`, and the fold.
-    """
+    """Check that every split of a fold has a segment, and that no video is in two."""
     split_of: dict[str, str] = {}
     for video, split in zip(videos, map(str, splits), strict=True):
         _assign(split_of, video, split, fold, where)

@@ -139,11 +139,7 @@ def _strings(dataset: Any) -> tuple[str, ...]:
 
 
 def _check(corpus: Corpus, where: str) -> None:
-    """Check that what was read is consistent, so that no later stage fails on it.
-
-    Raises:
-        DhmdError: the first contradiction.
-    """
+    """Check that what was read is consistent, so that no later stage fails on it."""
     count = len(corpus.ids)
     known = corpus.labels_N[np.isin(corpus.split_N, ("train", "valid"))]
     checks = {

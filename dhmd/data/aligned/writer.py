@@ -25,7 +25,6 @@ from dhmd.data.aligned.corpus import (
     SegmentTable,
     corpus_identity,
 )
-from dhmd.data.aligned.folds import check_split
 
 SCHEMA = "dhmd-aligned"
 SCHEMA_VERSION = 2
@@ -81,12 +80,9 @@ class _Appended:
 def aligned_writer(
     path: Path, feature_names: Mapping[str, tuple[str, ...]], *, words: bool
 ) -> Iterator[AlignedWriter]:
-    """Yield an `AlignedWriter`; the file appears if the block ends after its `finish`."""
+    """Yield an `AlignedWriter`; the block ends with its `finish`."""
     with whole_file(path) as temporary, writing(temporary, path) as (file, check):
-        writer = AlignedWriter(path, file, check, feature_names, words=words)
-        yield writer
-        if not writer.finished:
-            raise DhmdError(f"{path}: the aligned features file was left unfinished")
+        yield AlignedWriter(path, file, check, feature_names, words=words)
 
 
 class AlignedWriter:
@@ -122,14 +118,9 @@ class AlignedWriter:
                 _Appended(group, "text", (), h5py.string_dtype()),
                 _Appended(group, "intervals", (2,), np.dtype(np.float64)),
             )
-        self.finished = False
 
     def append(self, modality: str, values: Array, lengths: Array) -> None:
-        """Append segments of one modality: values `[ΣT, d]` float32, lengths `[n]`.
-
-        Raises:
-            DhmdError: a value is not finite, or the shapes do not fit.
-        """
+        """Append segments of one modality: values `[ΣT, d]` float32, lengths `[n]`."""
         values = np.ascontiguousarray(values, dtype=np.float32)
         lengths = np.asarray(lengths, dtype=np.int64)
         shape = (int(lengths.sum()), len(self._names[modality]))
@@ -154,13 +145,12 @@ class AlignedWriter:
         self._word_lengths.append(np.asarray(lengths, dtype=np.int64))
 
     def finish(self, table: SegmentTable) -> None:
-        """Write everything that has one value per segment, and the statistics of every fold.
-
-        Raises:
-            DhmdError: the table contradicts itself or the appended rows.
-        """
+        """Write everything that has one value per segment, and the statistics of every fold."""
         offsets = {modality: _offsets(lengths) for modality, lengths in self._lengths.items()}
-        _check_table(table, offsets, str(self._path))
+        first = table.modalities[0]
+        for name, own in offsets.items():
+            if table.alignment == "word" and not np.array_equal(own, offsets[first]):
+                raise DhmdError(f"{self._path}: {name} is not aligned with {first}")
         file = self._file
         for modality, names in self._names.items():
             self._values[modality].flush()
@@ -190,7 +180,6 @@ class AlignedWriter:
                 use_N = (split_N == "train") & table.present_NM[:, m].astype(bool)
                 values = self._values[modality].dataset
                 _dataset(statistics, modality, _statistics(values, offsets[modality], use_N))
-        self.finished = True
 
 
 def _write_table(file: Any, table: SegmentTable) -> None:
@@ -268,29 +257,3 @@ def _statistics(values: Any, offsets: Array, use_N: Array) -> Array:
     # Constant up to float32's resolution: rounding alone must not be blown up to unit variance.
     std_d[std_d <= 1e-7 * np.abs(mean_d)] = 1.0
     return np.stack([mean_d, std_d])
-
-
-def _check_table(table: SegmentTable, offsets: Mapping[str, Array], where: str) -> None:
-    """Check that the table agrees with itself and with the rows.
-
-    Raises:
-        DhmdError: an id occurs twice, segments differ in number, or a fold is not valid.
-    """
-    count = len(table.ids)
-    if len(set(table.ids)) != count:
-        raise DhmdError(f"{where}: an id occurs twice")
-    sizes = {"videos": len(table.videos), "labels": len(table.labels_N)}
-    sizes |= {f"features of {name}": len(own) - 1 for name, own in offsets.items()}
-    sizes |= {f"fold {fold}": len(split_N) for fold, split_N in table.folds.items()}
-    for what, size in sizes.items():
-        if size != count:
-            raise DhmdError(f"{where}: {what} for {size} segments, but there are {count} ids")
-    if table.alignment == "word":
-        first = offsets[table.modalities[0]]
-        for name, own in offsets.items():
-            if not np.array_equal(own, first):
-                raise DhmdError(f"{where}: {name} is not aligned with {table.modalities[0]}")
-    for fold, split_N in table.folds.items():
-        if not fold or "/" in fold or fold == ".":
-            raise DhmdError(f"{where}: {fold!r} cannot be a fold's name")
-        check_split(fold, table.videos, split_N, where)

@@ -15,9 +15,9 @@ modalities; the SDK tests again for each modality whether its rows reach into th
 lengths can disagree.
 """
 
-from dhmd.data.alignment.align import align_corpus, check_corpus, write_segments
+from dhmd.data.alignment.align import align_corpus, check_corpus, table_of, write_segments
 from dhmd.data.alignment.config import AlignConfig
-from dhmd.data.alignment.plan import Origin, Plan
+from dhmd.data.alignment.job import CorpusJob, Origin
 from dhmd.data.alignment.report import REPORTED_SHARE, TableBuilder, cleaned_sentence, cut_sentence
 from dhmd.data.alignment.segments import (
     SegmentRows,
@@ -36,9 +36,9 @@ from dhmd.data.text.writer import EncoderSource, SegmentSink, TextWriter, WordEn
 __all__ = [
     "REPORTED_SHARE",
     "AlignConfig",
+    "CorpusJob",
     "EncoderSource",
     "Origin",
-    "Plan",
     "SegmentRows",
     "SegmentSink",
     "Sequences",
@@ -55,5 +55,6 @@ __all__ = [
     "cut_sentence",
     "overlap_mean",
     "overlap_pairs",
+    "table_of",
     "write_segments",
 ]

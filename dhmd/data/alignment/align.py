@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from dhmd.base.errors import DhmdError
 from dhmd.base.progress import progress
-from dhmd.data.aligned import (
-    ENCODER_SOURCE,
-    SegmentTable,
-    aligned_writer,
-    assign_splits,
-    read_folds,
-)
-from dhmd.data.alignment.config import AlignConfig
-from dhmd.data.alignment.plan import Plan
+from dhmd.data.aligned import SegmentTable, aligned_writer, assign_splits, read_folds
+from dhmd.data.alignment.job import CorpusJob
 from dhmd.data.alignment.report import Folds, TableBuilder
 from dhmd.data.alignment.segments import AlignedVideo, SegmentRows, align_video, read_segments
 from dhmd.data.alignment.sequences import Sequences
-from dhmd.data.alignment.word_alignment import EPSILON
-from dhmd.data.text.writer import SegmentSink, TextWriter, WordEncoder
-from dhmd.recipes import Recipe
+from dhmd.data.text.writer import SegmentSink, TextWriter
 
 Array = np.ndarray[Any, Any]
 Warn = Callable[[str], object]
@@ -36,30 +27,8 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
-def align_corpus(
-    sequence_paths: Mapping[str, Path],
-    recipe: Recipe,
-    align: AlignConfig,
-    *,
-    alignment: Literal["word", "none"],
-    sources: Mapping[str, str],
-    folds_path: Path,
-    output: Path,
-    epsilon: float = EPSILON,
-    encoder: WordEncoder | None = None,
-) -> dict[str, object]:
+def align_corpus(job: CorpusJob, output: Path) -> dict[str, object]:
     """Align the sequences of a recipe and write the aligned features file, whole or not at all.
-
-    Args:
-        sequence_paths: sequence name -> `.csd` file.
-        recipe: which sequence is each modality, the reference, the labels, the ground truth.
-        align: section `align`.
-        alignment: "word", or "none" for each modality at its own rate.
-        sources: file -> sha256, part of the corpus's identity.
-        folds_path: the folds file that the recipe names.
-        output: the aligned features file.
-        epsilon: seconds.
-        encoder: computes the words' vectors, in place of the recipe's.
 
     Returns:
         The data report, which is also stored in the file: counts, values cleaned per modality,
@@ -69,17 +38,16 @@ def align_corpus(
         DhmdError: a sequence is missing or damaged; labels are out of range; a video is in no
             split or in two; a split or a modality is empty.
     """
-    plan = _plan(recipe, align, alignment, epsilon, encoder)
-    if encoder is not None:
-        sources = {**sources, ENCODER_SOURCE: encoder.source.digest}
+    job, encoder = job.with_words_as_text(), job.encoder
+    folds_path = _folds_path(job)
     folds = read_folds(folds_path)
-    with Sequences(sequence_paths, plan.recipe.needed) as sequences:
-        plan.check_sequences(sequences)
-        table = TableBuilder(plan)
-        names = {m: sequences.dimension_names(name) for m, name in plan.modalities.items()}
+    with Sequences(job.paths, job.recipe.needed) as sequences:
+        job.check_sequences(sequences)
+        table = TableBuilder(job)
+        names = {m: sequences.dimension_names(name) for m, name in job.modalities.items()}
         if encoder is not None:
             names["text"] = encoder.feature_names
-        with aligned_writer(output, names, words=sequences.is_text(plan.reference)) as writer:
+        with aligned_writer(output, names, words=sequences.is_text(job.reference)) as writer:
             sink: SegmentSink = writer if encoder is None else TextWriter(writer, encoder)
             for video, rows, aligned in _videos(sequences, table, folds, folds_path, _call):
                 write_segments(sink, aligned, table.add(video, rows, aligned))
@@ -88,15 +56,9 @@ def align_corpus(
             tokens = sink.finish() if isinstance(sink, TextWriter) else None
             warnings = table.warnings(sequences, folds)
             report = table.report(sequences, warnings)
-            low, high = plan.label_range
             writer.finish(
                 SegmentTable(
-                    name=recipe.name,
-                    task=recipe.labels.task,
-                    low=low,
-                    high=high,
-                    class_names=recipe.labels.classes,
-                    alignment=alignment,
+                    **table_of(job),
                     ids=tuple(table.ids),
                     videos=tuple(table.videos),
                     modalities=tuple(names),
@@ -106,26 +68,32 @@ def align_corpus(
                     folds=assign_splits(folds, table.videos, where=str(folds_path)),
                     planted={k: np.concatenate(v) for k, v in table.planted.items()},
                     tokens=tokens,
-                    recipe=plan.recipe.corpus(),
-                    sources=sources,
+                    recipe=job.recipe.corpus(),
                     report=report,
                 )
             )
     for sentence in warnings:
-        _log.warning("%s: %s", recipe.name, sentence)
+        _log.warning("%s: %s", job.recipe.name, sentence)
     return report
 
 
-def _plan(
-    recipe: Recipe,
-    align: AlignConfig,
-    alignment: Literal["word", "none"],
-    epsilon: float,
-    encoder: WordEncoder | None,
-) -> Plan:
-    source = None if encoder is None else encoder.source
-    plan = Plan(recipe=recipe, config=align, alignment=alignment, epsilon=epsilon, encoder=source)
-    return plan if encoder is None else plan.with_words_as_text()
+def table_of(job: CorpusJob) -> dict[str, Any]:
+    """Return the fields of a `SegmentTable` that the job alone decides."""
+    labels = job.recipe.labels
+    return {
+        "name": job.recipe.name,
+        "task": labels.task,
+        "low": labels.range[0],
+        "high": labels.range[1],
+        "class_names": labels.classes,
+        "alignment": job.alignment,
+        "sources": job.all_sources,
+    }
+
+
+def _folds_path(job: CorpusJob) -> Path:
+    assert job.folds_path is not None  # that of the recipe, or of a generated corpus
+    return job.folds_path
 
 
 def _call(action: Callable[..., T], *arguments: Any, **options: Any) -> T | None:
@@ -141,31 +109,31 @@ def _videos(
     incomplete video in no split is left out whatever the configuration: CMU-MOSEI's folds list only
     the videos that have all features.
     """
-    plan = table.plan
-    drop = plan.config.incomplete_videos == "drop"
+    job = table.job
+    drop = job.align.incomplete_videos == "drop"
     listed = {video for splits in folds.values() for videos in splits.values() for video in videos}
     segments: dict[str, SegmentRows] = {}
-    for video in sequences.videos(str(plan.recipe.labels.sequence)):
-        rows = attempt(read_segments, sequences, plan.recipe, video)
+    for video in sequences.videos(str(job.recipe.labels.sequence)):
+        rows = attempt(read_segments, sequences, job.recipe, video)
         if rows is None:
-            _attempt_rows(attempt, sequences, plan, video)
+            _attempt_rows(attempt, sequences, job, video)
         elif sequences.lacking(video) and (drop or video not in listed) and len(rows.labels_S):
             table.leave_out(video, len(rows.labels_S))
         elif len(rows.labels_S):
             segments[video] = rows
     if folds and segments:
         attempt(assign_splits, folds, list(segments), where=str(folds_path))
-    for video, rows in progress(segments.items(), f"align {plan.recipe.name}", unit="video"):
-        aligned = attempt(align_video, sequences, video, rows.intervals_S2, plan)
+    for video, rows in progress(segments.items(), f"align {job.recipe.name}", unit="video"):
+        aligned = attempt(align_video, sequences, video, rows.intervals_S2, job)
         if aligned is None:
-            _attempt_rows(attempt, sequences, plan, video)
+            _attempt_rows(attempt, sequences, job, video)
         else:
             yield video, rows, aligned
 
 
-def _attempt_rows(attempt: Attempt, sequences: Sequences, plan: Plan, video: str) -> None:
+def _attempt_rows(attempt: Attempt, sequences: Sequences, job: CorpusJob, video: str) -> None:
     """Read each sequence by itself, so that the defects of all are found."""
-    for name in dict.fromkeys([plan.reference, *plan.modalities.values()]):
+    for name in dict.fromkeys([job.reference, *job.modalities.values()]):
         attempt(sequences.rows, name, video)
 
 
@@ -183,16 +151,7 @@ def write_segments(sink: SegmentSink, aligned: AlignedVideo, keep_S: Array) -> N
         )
 
 
-def check_corpus(
-    sequence_paths: Mapping[str, Path],
-    recipe: Recipe,
-    align: AlignConfig,
-    *,
-    alignment: Literal["word", "none"],
-    folds_path: Path,
-    encoder: WordEncoder | None = None,
-    warn: Warn = _log.warning,
-) -> list[str]:
+def check_corpus(job: CorpusJob, warn: Warn = _log.warning) -> list[str]:
     """Return everything that `align_corpus` would refuse, a sentence each; nothing is written.
 
     All files are read to their end: for MOSEI that takes minutes. `warn` is called with what
@@ -207,20 +166,22 @@ def check_corpus(
             problems[str(error)] = None
             return None
 
-    plan = attempt(_plan, recipe, align, alignment, EPSILON, encoder)
+    folds_path = _folds_path(job)
     folds = attempt(read_folds, folds_path) or {}
-    if plan is None:
-        return list(problems)
+    try:
+        job = job.with_words_as_text()
+    except DhmdError as error:
+        return [*problems, str(error)]
     with ExitStack() as stack:
-        opened = [attempt(Sequences, sequence_paths, [name]) for name in plan.recipe.needed]
+        opened = [attempt(Sequences, job.paths, [name]) for name in job.recipe.needed]
         for one in opened:
             if one is not None:
                 stack.enter_context(one)
         if None in opened:
             return list(problems)
-    with Sequences(sequence_paths, plan.recipe.needed) as sequences:
-        attempt(plan.check_sequences, sequences)
-        table = TableBuilder(plan)
+    with Sequences(job.paths, job.recipe.needed) as sequences:
+        attempt(job.check_sequences, sequences)
+        table = TableBuilder(job)
         for video, rows, aligned in _videos(sequences, table, folds, folds_path, attempt):
             table.add(video, rows, aligned)
         if not problems:
@@ -228,5 +189,5 @@ def check_corpus(
         if folds and table.videos:
             attempt(assign_splits, folds, table.videos, where=str(folds_path))
         for sentence in table.warnings(sequences, folds):
-            warn(f"{recipe.name}: {sentence}")
+            warn(f"{job.recipe.name}: {sentence}")
     return list(problems)

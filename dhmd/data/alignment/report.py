@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dhmd.data.alignment.plan import Origin, Plan
+from dhmd.data.alignment.job import CorpusJob, Origin
 from dhmd.data.alignment.segments import AlignedVideo, SegmentRows
 from dhmd.data.alignment.sequences import Sequences
 from dhmd.data.alignment.word_alignment import LARGEST, are_instants
@@ -82,7 +82,7 @@ class TableBuilder:
     """Collects the values of each segment, and the counts of the data report.
 
     Args:
-        plan: how the videos are aligned.
+        job: how the videos are aligned.
         labelled: whether the segments have labels; False for predictions.
 
     Attributes:
@@ -91,10 +91,10 @@ class TableBuilder:
         left_out: videos that are left out because a sequence lacks them.
     """
 
-    def __init__(self, plan: Plan, *, labelled: bool = True) -> None:
-        self.plan = plan
+    def __init__(self, job: CorpusJob, *, labelled: bool = True) -> None:
+        self.job = job
         self._labelled = labelled
-        self._segments_text = f"segments of {plan.recipe.labels.sequence}"
+        self._segments_text = f"segments of {job.recipe.labels.sequence}"
         if not labelled:
             self._segments_text = "requested segments"
         self.ids: list[str] = []
@@ -105,7 +105,7 @@ class TableBuilder:
         self.empty: dict[str, str] = {}
         self.left_out: list[str] = []
         self._counts: Counter[str] = Counter()
-        self._modalities: dict[str, Counter[str]] = {name: Counter() for name in plan.modalities}
+        self._modalities: dict[str, Counter[str]] = {name: Counter() for name in job.modalities}
         self._segments: dict[str, int] = {}  # video -> label rows
         # Segments with any words, or any rows of a modality.
         self._overlapping: Counter[str] = Counter()
@@ -121,16 +121,16 @@ class TableBuilder:
         present_SM = np.stack([steps.present for steps in aligned.steps.values()], axis=1)
         keep_S = np.ones(len(rows.labels_S), dtype=bool)
         for s, (start, end) in enumerate(rows.intervals_S2):
-            if end - start < self.plan.epsilon:
+            if end - start < self.job.epsilon:
                 reason = "no length"
-            elif self.plan.alignment == "word" and not aligned.word_lengths_S[s]:
+            elif self.job.alignment == "word" and not aligned.word_lengths_S[s]:
                 reason = "no words"
             elif not present_SM[s].any():
                 reason = "no rows"
             else:
                 continue
             self.empty[segment_id(video, s)] = reason
-            keep_S[s] = self.plan.config.empty_segments == "keep"
+            keep_S[s] = self.job.align.empty_segments == "keep"
         kept = np.flatnonzero(keep_S)
         self.ids.extend(segment_id(video, int(s)) for s in kept)
         self.videos.extend([video] * len(kept))
@@ -145,12 +145,12 @@ class TableBuilder:
             self._overlapping[modality] += int(np.count_nonzero(present_SM[:, m]))
             absent = int(np.count_nonzero(~present_SM[kept, m]))
             self._modalities[modality].update({**steps.counts, "segments_absent": absent})
-        words_W2, segments_S2, epsilon = aligned.reference_W2, rows.intervals_S2, self.plan.epsilon
+        words_W2, segments_S2, epsilon = aligned.reference_W2, rows.intervals_S2, self.job.epsilon
         self._segment_times.add(segments_S2, segments_S2, words_W2, epsilon)
-        times = {self.plan.reference: words_W2}
+        times = {self.job.reference: words_W2}
         for modality, steps in aligned.steps.items():
             if steps.intervals_R2 is not None:
-                times[self.plan.modalities[modality]] = steps.intervals_R2
+                times[self.job.modalities[modality]] = steps.intervals_R2
         for name, rows_R2 in times.items():
             self._times.setdefault(name, _Times()).add(rows_R2, segments_S2, words_W2, epsilon)
         return keep_S
@@ -162,7 +162,7 @@ class TableBuilder:
 
     def errors(self, sequences: Sequences) -> list[str]:
         """Return the errors: nothing is left, a modality is empty, or times are in other units."""
-        plan, name = self.plan, self.plan.recipe.name
+        job, name = self.job, self.job.recipe.name
         words, total = self._counts["words"], sum(self._segments.values())
         if not total:
             return [f"{name}: there are no {self._segments_text}"] if self._labelled else []
@@ -174,7 +174,7 @@ class TableBuilder:
             ]
         if 0 < words == self._counts["words_short"]:
             return [
-                f"{sequences[plan.reference].path}: no word has a length (start = end), so nothing"
+                f"{sequences[job.reference].path}: no word has a length (start = end), so nothing"
                 " can be aligned to the words: give each word its end"
             ]
         if Counter(self.empty.values())["no length"] == total:
@@ -182,12 +182,12 @@ class TableBuilder:
         found = [self._unit_sentence(sequences, n) for n in self._times if self._in_other_unit(n)]
         if found:
             return found
-        needs_words = plan.alignment == "word" or "text" in plan.modalities
+        needs_words = job.alignment == "word" or "text" in job.modalities
         if needs_words and not self._overlapping["words"]:
-            return [self._no_overlap_sentence(sequences, "words", plan.reference)]
+            return [self._no_overlap_sentence(sequences, "words", job.reference)]
         found = [
             self._no_overlap_sentence(sequences, modality, sequence)
-            for modality, sequence in plan.modalities.items()
+            for modality, sequence in job.modalities.items()
             # New files may lack a modality, but one with rows must overlap a segment.
             if not self._overlapping[modality] and (self._labelled or self._has_rows(sequence))
         ]
@@ -209,10 +209,10 @@ class TableBuilder:
         if not times.to_segments:
             return False
         factor = float(np.median(times.to_segments))
-        if name == self.plan.reference:
+        if name == self.job.reference:
             shorter = self._segment_times
         else:
-            shorter = self._times[self.plan.reference]
+            shorter = self._times[self.job.reference]
             factor = min(factor, float(np.median(times.to_words or [factor])))
         long = bool(np.median(times.lengths) > np.median(shorter.lengths or [0.0]))
         return (factor > _UNIT_FACTOR and long) or factor < 1 / _UNIT_FACTOR
@@ -256,16 +256,16 @@ class TableBuilder:
             name = f" of fold {fold}" if len(folds or {}) > 1 else ""
             for split, videos in splits.items():
                 found += self._shrunk(f"{split}{name}", videos, always=split == "test")
-        config = self.plan.config
+        config = self.job.align
         if not self._labelled and self.empty and config.empty_segments == "drop":
             lost = _share(len(self.empty), sum(self._segments.values()))
             named = such_as([f"{segment}: {why}" for segment, why in self.empty.items()])
             found.append(f"{lost} segments are empty and left out ({named})")
-        reference = sequences[self.plan.reference].path
+        reference = sequences[self.job.reference].path
         found += _without_length(f"{reference}: words", self._counts, "words_short", "words")
         cut: dict[str, str] = {}  # one sentence on words, which several modalities share
         for modality, counts in self._modalities.items():
-            absent, name = counts["segments_absent"], self.plan.modalities[modality]
+            absent, name = counts["segments_absent"], self.job.modalities[modality]
             if name in sequences.names:
                 path = sequences[name].path
                 found += _without_length(f"{path}: rows", counts, "rows_without_length", "rows")
@@ -277,10 +277,8 @@ class TableBuilder:
             if counts["values_cleaned"]:
                 found.append(cleaned_sentence(modality, counts["values_cleaned"], counts["values"]))
             if counts["steps_cut"] > counts["steps"] * (REPORTED_SHARE if self._labelled else 0):
-                key = "align.max_steps"
-                key += "" if self.plan.alignment == "word" else f"_unaligned.{modality}"
-                what = "words" if self.plan.by_word(modality) else modality
-                limit = self.plan.max_steps(modality)
+                what = "words" if self.job.by_word(modality) else modality
+                key, limit = self.job.max_steps(modality)
                 sentence = cut_sentence(what, counts["steps_cut"], counts["steps"], key, limit)
                 cut.setdefault(what, sentence)
         return [*found, *cut.values()]
@@ -288,7 +286,7 @@ class TableBuilder:
     def _incomplete(self, sequences: Sequences) -> list[str]:
         """Return sentences on the videos that a sequence lacks."""
         found = []
-        roles = {self.plan.reference: "words"} | {n: m for m, n in self.plan.modalities.items()}
+        roles = {self.job.reference: "words"} | {n: m for m, n in self.job.modalities.items()}
         for name, role in roles.items():
             lacking = [video for video in self._segments if name in sequences.lacking(video)]
             kept = [video for video in lacking if video not in self.left_out]
@@ -332,9 +330,9 @@ class TableBuilder:
     def report(self, sequences: Sequences, warnings: Sequence[str]) -> dict[str, object]:
         """Return the data report as JSON values."""
         return {
-            "alignment": self.plan.alignment,
-            "epsilon": self.plan.epsilon,
-            "origin": Origin.of(self.plan, sequences).as_json(),
+            "alignment": self.job.alignment,
+            "epsilon": self.job.epsilon,
+            "origin": Origin.of(self.job, sequences).as_json(),
             "videos": len(set(self.videos)),
             "segments": len(self.ids),
             "counts": dict(sorted(self._counts.items())),

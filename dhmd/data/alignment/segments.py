@@ -13,7 +13,7 @@ import numpy as np
 
 from dhmd.base.errors import DhmdError
 from dhmd.base.label_sets import encode_sets
-from dhmd.data.alignment.plan import Plan
+from dhmd.data.alignment.job import CorpusJob
 from dhmd.data.alignment.sequences import Sequences
 from dhmd.data.alignment.word_alignment import (
     are_instants,
@@ -45,12 +45,7 @@ class SegmentRows:
 
 
 def read_segments(sequences: Sequences, recipe: Recipe, video: str) -> SegmentRows:
-    """Read and check a video's label rows.
-
-    Raises:
-        DhmdError: there is no such column, a label is NaN or out of range, or the ground truth has
-            other rows than the labels.
-    """
+    """Read and check a video's label rows."""
     name = recipe.labels.sequence
     assert name is not None  # dhmd/recipes checks that such a recipe has one
     entry = sequences.segments(name, video)
@@ -185,20 +180,19 @@ class AlignedVideo:
     reference_W2: Array
 
 
-def align_video(sequences: Sequences, video: str, segments_S2: Array, plan: Plan) -> AlignedVideo:
+def align_video(
+    sequences: Sequences, video: str, segments_S2: Array, job: CorpusJob
+) -> AlignedVideo:
     """Align one video. A sequence that lacks the video gives no rows.
 
     Args:
         sequences: the open sequences.
         video: its id.
         segments_S2: the label rows' intervals in seconds, in the file's order.
-        plan: how.
-
-    Raises:
-        DhmdError: a defect of the files (see Sequences).
+        job: how.
     """
-    config, epsilon = plan.config, plan.epsilon
-    entry = sequences.rows(plan.reference, video)
+    config, epsilon = job.align, job.epsilon
+    entry = sequences.rows(job.reference, video)
     text = entry.features[:, 0] if entry.features.dtype == object else None
     keep_W = entry.intervals[:, 1] - entry.intervals[:, 0] >= epsilon
     counts = {
@@ -212,23 +206,23 @@ def align_video(sequences: Sequences, video: str, segments_S2: Array, plan: Plan
         keep_W &= ~dropped_W
     words_W2 = entry.intervals[keep_W]
     segment_P, word_P = overlap_pairs(segments_S2, words_W2, epsilon)
-    stay_P = _truncation(segment_P, len(segments_S2), plan.max_steps("text"), config.truncate)
+    stay_P = _truncation(segment_P, len(segments_S2), job.max_steps("text")[1], config.truncate)
     word_counts = {"steps": len(stay_P), "steps_cut": int(np.count_nonzero(~stay_P))}
     counts["steps_truncated"] = word_counts["steps_cut"]
     segment_P, word_P = segment_P[stay_P], word_P[stay_P]
     word_lengths_S = np.bincount(segment_P, minlength=len(segments_S2)).astype(np.int64)
 
     steps: dict[str, Steps] = {}
-    for modality, name in plan.modalities.items():
-        if plan.encodes(modality):
+    for modality, name in job.modalities.items():
+        if job.encodes(modality):
             steps[modality] = _word_placeholders(word_lengths_S, word_counts)
             continue
         rows = sequences.rows(name, video)
-        if plan.by_word(modality):
+        if job.by_word(modality):
             own = _word_steps(rows, words_W2, word_P, word_lengths_S, epsilon)
             own.counts.update(word_counts)
         else:
-            limit = plan.max_steps(modality)
+            _, limit = job.max_steps(modality)
             own = _own_steps(rows, segments_S2, limit, config.truncate, epsilon)
             counts["steps_truncated"] += own.counts["steps_cut"]
         steps[modality] = _centred(own) if modality in config.centre_by_video else own

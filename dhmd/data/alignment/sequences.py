@@ -33,11 +33,6 @@ class Sequences:
         self._open: dict[str, ComputationalSequence] = {}
         with ExitStack() as stack:
             for name in self.names:
-                if name not in paths:
-                    raise DhmdError(
-                        f"sequence {name!r} of the recipe is missing from the raw files"
-                        f" (there are {', '.join(sorted(paths)) or 'none'}); download it first"
-                    )
                 self._open[name] = stack.enter_context(open_sequence(paths[name]))
                 self._form[name] = _form(self._open[name])
             self._entries = entries_by_video({n: s.ids for n, s in self._open.items()})
@@ -93,11 +88,7 @@ class Sequences:
         return f"{self._open[name].path}: entry {video!r}"
 
     def segments(self, name: str, video: str) -> Entry:
-        """Read rows of a labels-like sequence in the file's order, which gives them their ids.
-
-        Raises:
-            DhmdError: the video is not one entry.
-        """
+        """Read rows of a labels-like sequence in the file's order, which gives them their ids."""
         entries = self._entries[name].get(video, ())
         if list(entries) != [video]:
             found = f"split into entries such as {entries[0]!r}" if entries else "absent"
@@ -113,9 +104,6 @@ class Sequences:
         A video that the sequence lacks has no rows. Real files have rows that go back in time
         (features of MOSI's opinion segments, listed in the labels' order); the SDK sorts them by
         start, and so do we, counting them.
-
-        Raises:
-            DhmdError: a defect of an entry, or one that does not fit the sequence's others.
         """
         parts = [self._open[name].read(entry) for entry in self._entries[name].get(video, ())]
         is_text, width = self._form[name]
@@ -180,11 +168,12 @@ def entries_by_video(
 
 def _form(sequence: ComputationalSequence) -> tuple[bool, int]:
     """Return whether the sequence has words, and its columns, from the first entry with rows."""
-    filled = (entry_id for entry_id in sequence.ids if math.prod(sequence.shape(entry_id)))
-    first = next(filled, sequence.ids[0])
-    shape = sequence.shape(first)
+    forms = map(sequence.form, sequence.ids)
+    is_text, shape = next((form for form in forms if math.prod(form[1])), None) or sequence.form(
+        sequence.ids[0]
+    )
     # One row may have been written without its axis.
-    return sequence.is_text(first), math.prod(shape[1:] if len(shape) > 1 else shape)
+    return is_text, math.prod(shape[1:] if len(shape) > 1 else shape)
 
 
 def _described(is_text: bool, width: int) -> str:

@@ -11,7 +11,7 @@ from dhmd.data.download.gathering import (
     PLACED_FOLDER,
     Wanted,
     download,
-    find_local,
+    local_files,
     ordered_sources,
     wanted_files,
 )
@@ -26,7 +26,7 @@ __all__ = [
     "Wanted",
     "check_contents",
     "download",
-    "find_local",
+    "local_files",
     "ordered_sources",
     "read_received",
     "wanted_files",

@@ -7,13 +7,16 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import h5py
 
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import file_sha256, write_text
 from dhmd.base.hdf5 import READ_ERRORS
+
+if TYPE_CHECKING:
+    from dhmd.recipes import SequenceFile
 
 RECEIVED_NAME = "sources.json"
 
@@ -32,25 +35,13 @@ class SourceFailure(Exception):  # noqa: N818 - the next source may have the fil
         self.unreachable = unreachable
 
 
-class Expected(Protocol):
-    """A recipe's entry of a file; None where it is not pinned yet."""
-
-    @property
-    def bytes(self) -> int | None: ...
-    @property
-    def sha256(self) -> str | None: ...
-
-
-def check_contents(path: Path, *, name: str, expected: Expected) -> str:
+def check_contents(path: Path, *, name: str, expected: SequenceFile) -> str:
     """Verify a received file and return its sha256.
 
     Args:
         path: the file.
         name: its name in the recipe; the suffix gives the format.
         expected: bytes and sha256 that it must have.
-
-    Raises:
-        SourceFailure: wrong length, changed content, a web page, or a truncated container.
     """
     size = path.stat().st_size
     suffix = Path(name).suffix.lower()
@@ -95,6 +86,11 @@ class FileRecord:
     bytes: int
     sha256: str
 
+    @staticmethod
+    def of(path: Path, sha256: str | None = None) -> FileRecord:
+        """Return the record of a file, whose sha256 may be known."""
+        return FileRecord(bytes=path.stat().st_size, sha256=sha256 or file_sha256(path))
+
 
 def write_received(folder: Path, files: Mapping[str, FileRecord]) -> None:
     """Write `sources.json`; the same files give the same bytes: no times, no addresses."""
@@ -103,11 +99,7 @@ def write_received(folder: Path, files: Mapping[str, FileRecord]) -> None:
 
 
 def read_received(folder: Path) -> dict[str, FileRecord]:
-    """Read `sources.json`.
-
-    Raises:
-        DhmdError: it is missing or damaged.
-    """
+    """Read `sources.json`."""
     path = folder / RECEIVED_NAME
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,7 +12,6 @@ from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import whole_folder
 from dhmd.base.progress import progress
 from dhmd.data.download.contents import (
-    Expected,
     FileRecord,
     SourceFailure,
     check_contents,
@@ -22,7 +21,7 @@ from dhmd.data.download.sources import Folder, Source, parse_source, plain_path
 from dhmd.data.download.web import BLOCK, Patience, Transfer
 
 if TYPE_CHECKING:
-    from dhmd.recipes import Recipe
+    from dhmd.recipes import Recipe, SequenceFile
 
 PLACED_FOLDER = Path("data") / "placed"
 
@@ -34,7 +33,7 @@ class Wanted:
     sequence: str
     path: str
     file: str
-    expected: Expected
+    expected: SequenceFile
 
     @property
     def name(self) -> str:
@@ -43,11 +42,7 @@ class Wanted:
 
 
 def wanted_files(recipe: Recipe) -> tuple[Wanted, ...]:
-    """Return the files that a recipe needs; computational sequences are named by their key.
-
-    Raises:
-        DhmdError: a path that leaves its source, two sequences that are one file, or none.
-    """
+    """Return the files that a recipe needs; computational sequences are named by their key."""
     files: dict[str, Wanted] = {}
     for name, sequence in recipe.needed.items():
         owner = f"{recipe.source}: sequences.{name}"
@@ -64,11 +59,7 @@ def wanted_files(recipe: Recipe) -> tuple[Wanted, ...]:
 
 
 def ordered_sources(recipe: Recipe, override: str | None, root: Path) -> tuple[Source, ...]:
-    """Return the sources in order: the override alone, or placed files and the recipe's sources.
-
-    Raises:
-        DhmdError: a source that is neither an http(s) address nor a folder.
-    """
+    """Return the sources in order: the override alone, or placed files and the recipe's sources."""
     if override is not None:
         return (parse_source(override, root),)
     placed = str(PLACED_FOLDER / recipe.name)
@@ -138,8 +129,7 @@ def download(
                             )
                             received[wanted.file] = transfer
                             path = transfer.body
-                        size = path.stat().st_size
-                        records[wanted.file] = FileRecord(sha256=digest, bytes=size)
+                        records[wanted.file] = FileRecord.of(path, digest)
                         break
                     except SourceFailure as failure:
                         failures.append(f"{source}: {failure}")
@@ -155,22 +145,27 @@ def download(
             transfer.discard()
 
 
-def find_local(
-    sources: tuple[Source, ...], wanted: Wanted, *, alone: bool
-) -> tuple[Path | None, list[str]]:
-    """Return the file in the first folder that has it, or None, and why earlier sources do not.
+def local_files(
+    recipe: Recipe, sources: Sequence[Source]
+) -> Iterator[tuple[Wanted, Path | None, list[str]]]:
+    """Yield each file of a recipe with its path in the first folder that has it, or None.
 
-    Nothing is fetched: of a web address the reason is that the file is yet to be downloaded.
+    The third item is why earlier sources do not have it. Nothing is fetched: of a web address the
+    reason is that the file is yet to be downloaded.
     """
-    failures: list[str] = []
-    for source in sources:
-        try:
-            if isinstance(source, Folder):
-                return _found(source, wanted, alone=alone), failures
-            failures.append(f"{source}: to be downloaded")
-        except SourceFailure as failure:
-            failures.append(f"{source}: {failure}")
-    return None, failures
+    files = wanted_files(recipe)
+    for wanted in files:
+        failures: list[str] = []
+        found = None
+        for source in sources:
+            try:
+                if isinstance(source, Folder):
+                    found = _found(source, wanted, alone=len(files) == 1)
+                    break
+                failures.append(f"{source}: to be downloaded")
+            except SourceFailure as failure:
+                failures.append(f"{source}: {failure}")
+        yield wanted, found, failures
 
 
 def _refusal(recipe: Recipe, wanted: Wanted, failures: list[str], override: str | None) -> str:
@@ -208,8 +203,6 @@ def _copy(source: Folder, wanted: Wanted, target: Path, *, alone: bool) -> Path:
         blocks = _blocks(found)
         for block in progress(blocks, wanted.sequence, unit="MiB", total=-(-size // BLOCK)):
             copy.write(block)
-    if target.stat().st_size != size:
-        raise SourceFailure(f"{found.name} changed while it was copied")
     return target
 
 

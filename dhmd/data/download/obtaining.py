@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dhmd.base.files import file_sha256, whole_folder
-from dhmd.base.progress import progress
+from dhmd.base.files import whole_folder
 from dhmd.config.schema import load_section
 from dhmd.data.download.contents import FileRecord, write_received
 from dhmd.data.download.gathering import download
@@ -39,9 +38,5 @@ def obtain(
         GeneratorConfig, recipe.generator, where="generator", source=recipe.source
     )
     with whole_folder(output) as folder:
-        generate(config, folder, progress=progress)
-        records = {
-            path.name: FileRecord(sha256=file_sha256(path), bytes=path.stat().st_size)
-            for path in sorted(folder.iterdir())
-        }
-        write_received(folder, records)
+        generate(config, folder)
+        write_received(folder, {path.name: FileRecord.of(path) for path in folder.iterdir()})

@@ -11,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.files import file_sha256, write_text
+from dhmd.base.files import write_text
 from dhmd.config.editing import yaml_editor
 from dhmd.data.download.contents import FileRecord
 from dhmd.data.download.gathering import wanted_files
@@ -38,18 +38,14 @@ def pin(recipe: Recipe, *, recipe_file: Path, raw: Path) -> dict[str, FileRecord
             raise DhmdError(
                 f"{path} is missing: run the download stage for {recipe.name} before pinning"
             )
-        records[wanted.sequence] = FileRecord(sha256=file_sha256(path), bytes=path.stat().st_size)
+        records[wanted.sequence] = FileRecord.of(path)
     text = recipe_file.read_text(encoding="utf-8")
     write_text(recipe_file, pinned_text(text, records, where=str(recipe_file)))
     return records
 
 
 def pinned_text(text: str, records: dict[str, FileRecord], *, where: str) -> str:
-    """Return a recipe's text with the bytes and sha256 of `records`.
-
-    Raises:
-        DhmdError: the text is not YAML, or lacks a sequence.
-    """
+    """Return a recipe's text with the bytes and sha256 of `records`."""
     editor = yaml_editor()
     if re.search(r"^\s*[\w-]+:[^\n]*\n(\s*#[^\n]*\n)*\s+- ", text, re.MULTILINE):
         editor.indent(mapping=2, sequence=4, offset=2)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import requests
@@ -22,7 +23,10 @@ from dhmd import __version__
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import try_lock, write_text
 from dhmd.base.progress import progress
-from dhmd.data.download.contents import Expected, SourceFailure, check_contents
+from dhmd.data.download.contents import SourceFailure, check_contents
+
+if TYPE_CHECKING:
+    from dhmd.recipes import SequenceFile
 
 # It logs each retry with the whole exception; the final message gives the number of attempts.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
@@ -32,7 +36,6 @@ BLOCK = 1 << 20  # bytes
 
 Credentials = tuple[str, str] | str | None  # user and password, or a token
 
-_LEAST = 1 << 10  # bytes that must arrive within each `timeout_s`
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MEANING = {401: "log-in needed", 403: "forbidden", 404: "not found", 410: "gone"}
 _LENGTH = re.compile(r"[0-9]{1,18}")
@@ -47,7 +50,7 @@ class Patience:
 
     Attributes:
         attempts: requests per file, counted anew whenever one brings a whole block.
-        timeout_s: seconds without an answer, or with less than a kibibyte, that end an attempt.
+        timeout_s: seconds without a byte that end an attempt.
         pause_s: seconds before the second attempt; each later pause is twice as long.
         longest_pause_s: limit of a pause, also of one that the server asks for.
     """
@@ -102,11 +105,7 @@ class Transfer:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Create the folder and lock it.
-
-        Raises:
-            DhmdError: another process receives the same file, or the folder cannot be written.
-        """
+        """Create the folder and lock it."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = try_lock(self.folder.with_suffix(".lock"))
@@ -117,7 +116,9 @@ class Transfer:
         with lock:
             yield
 
-    def receive(self, label: str, name: str, expected: Expected, credentials: Credentials) -> str:
+    def receive(
+        self, label: str, name: str, expected: SequenceFile, credentials: Credentials
+    ) -> str:
         """Receive the whole body, check it, and return its sha256.
 
         Args:
@@ -125,10 +126,6 @@ class Transfer:
             name: the file's name in the recipe.
             expected: bytes and sha256 that it must have.
             credentials: user and password, or a token.
-
-        Raises:
-            SourceFailure: the server does not give the file.
-            DhmdError: the file cannot be written.
         """
         while True:
             resumed = self.body.is_file() or self._fetch(label, expected, credentials)
@@ -160,7 +157,7 @@ class Transfer:
     def _size(self) -> int:
         return self._partial.stat().st_size if self._partial.is_file() else 0
 
-    def _fetch(self, label: str, expected: Expected, credentials: Credentials) -> bool:
+    def _fetch(self, label: str, expected: SequenceFile, credentials: Credentials) -> bool:
         """Receive the rest of the body; return whether a part of it was there before."""
         patience = self.patience
         retry = urllib3.Retry(
@@ -196,7 +193,7 @@ class Transfer:
                     pause = patience.pause_s * 2.0 ** (failed - 1)
                     time.sleep(min(pause, patience.longest_pause_s))
 
-    def _attempt(self, session: requests.Session, label: str, expected: Expected) -> bool:
+    def _attempt(self, session: requests.Session, label: str, expected: SequenceFile) -> bool:
         """Make one request; return whether it continued bytes of an earlier one."""
         validator = ""
         with suppress(OSError, ValueError):
@@ -295,26 +292,16 @@ class Transfer:
     def _blocks(self, response: requests.Response, total: int | None) -> Iterator[bytes]:
         """Yield the body in blocks of 1 MiB, and what arrived before an error before raising it."""
         buffer, failure = bytearray(), ""
-        since, received, seconds = time.monotonic(), 0, self.patience.timeout_s
-        while not failure:
-            try:
-                piece = response.raw.read1(1 << 16, decode_content=False)
-            except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-                # If a body ends too early, the caller gives the number of missing bytes.
-                if total is None or not isinstance(error, urllib3.exceptions.ProtocolError):
-                    failure = _reason(error)
-                break
-            if not piece:
-                break
-            received += len(piece)
-            if time.monotonic() - since > seconds:
-                if received < _LEAST:
-                    failure = f"it sent {received} bytes in {seconds:g} s"
-                since, received = time.monotonic(), 0
-            buffer += piece
-            if len(buffer) >= BLOCK:
-                yield bytes(buffer)
-                buffer.clear()
+        try:
+            while piece := response.raw.read1(1 << 16, decode_content=False):
+                buffer += piece
+                if len(buffer) >= BLOCK:
+                    yield bytes(buffer)
+                    buffer.clear()
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            # If a body ends too early, the caller gives the number of missing bytes.
+            if total is None or not isinstance(error, urllib3.exceptions.ProtocolError):
+                failure = _reason(error)
         if buffer:
             yield bytes(buffer)
         if failure:

@@ -11,8 +11,17 @@ The reader of a format is the function `read_<format>` in the file of that name:
 `Reading` (reading.py). docs/extend.md describes how to add one.
 """
 
+from dhmd.data.formats.aligning import align_dataset, check_files, raw_paths
 from dhmd.data.formats.importing import check_corpus, import_corpus
 from dhmd.data.formats.mmsa import known_file
 from dhmd.data.formats.pickles import load_pickle
 
-__all__ = ["check_corpus", "import_corpus", "known_file", "load_pickle"]
+__all__ = [
+    "align_dataset",
+    "check_corpus",
+    "check_files",
+    "import_corpus",
+    "known_file",
+    "load_pickle",
+    "raw_paths",
+]

@@ -1,17 +1,20 @@
-"""Make the aligned features file of a dataset from its raw files, whatever their format."""
+"""Make the aligned features file of a dataset from its raw files of any format, or check them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.files import file_sha256
-from dhmd.data.alignment import WordEncoder, align_corpus
+from dhmd.data.alignment import CorpusJob, align_corpus
+from dhmd.data.alignment import check_corpus as check_aligned
+from dhmd.data.formats.importing import check_corpus as check_imported
 from dhmd.data.formats.importing import import_corpus
 
 if TYPE_CHECKING:
+    from dhmd.recipes import Recipe
     from dhmd.settings import Settings
 
 
@@ -29,64 +32,70 @@ def align_dataset(
     Raises:
         DhmdError: a file is damaged or does not fit the recipe.
     """
-    recipe, alignment = settings.recipe, settings.data.alignment
-    sources, encoder = _checked_sha256s(raw), _encoder(settings, root)
-    folds = None if recipe.folds is None else recipes / recipe.folds.file
-    if recipe.imported:
-        import_corpus(
-            recipe,
-            raw,
-            settings.align,
-            alignment=alignment,
-            sources=sources,
-            folds_path=folds,
-            output=output,
-            encoder=encoder,
+    paths = raw_paths(settings.recipe, raw)
+    job = _job(settings, paths, root, recipes, _received_sha256s(raw))
+    if settings.recipe.imported:
+        import_corpus(job, output)
+    else:
+        align_corpus(job, output)
+
+
+def check_files(
+    settings: Settings, paths: Mapping[str, Path], *, root: Path, recipes: Path
+) -> list[str]:
+    """Return all problems of a dataset's files, which `align_dataset` would refuse one by one."""
+    try:
+        job = _job(settings, paths, root, recipes, {})
+        return check_imported(job) if settings.recipe.imported else check_aligned(job)
+    except DhmdError as error:
+        return [str(error)]
+
+
+def raw_paths(recipe: Recipe, raw: Path) -> dict[str, Path]:
+    """Return sequence -> file in the folder that the download filled."""
+    return {
+        name: raw / (Path(file.path).name if recipe.imported else f"{name}.csd")
+        for name, file in recipe.needed.items()
+    }
+
+
+def _job(
+    settings: Settings,
+    paths: Mapping[str, Path],
+    root: Path,
+    recipes: Path,
+    sources: Mapping[str, str],
+) -> CorpusJob:
+    recipe, encoder = settings.recipe, None
+    if settings.features.text != "words":
+        from dhmd.data.text.contextual import open_contextual
+
+        compute = settings.compute
+        encoder = open_contextual(
+            settings.features, root, device=compute.device, threads=compute.threads
         )
-        return
-    align_corpus(
-        {name: raw / f"{name}.csd" for name in recipe.needed},
-        recipe,
-        settings.align,
-        alignment=alignment,
+    folds = None if recipe.folds is None else recipes / recipe.folds.file
+    if folds is None and not recipe.imported:  # a generated corpus brings its own
+        folds = next(iter(paths.values())).with_name("folds.json")
+    return CorpusJob(
+        recipe=recipe,
+        paths=paths,
+        align=settings.align,
+        alignment=settings.data.alignment,
+        folds_path=folds,
         sources=sources,
-        folds_path=folds or raw / "folds.json",  # a generated corpus brings its own
-        output=output,
         encoder=encoder,
     )
 
 
-def _encoder(settings: Settings, root: Path) -> WordEncoder | None:
-    """Load the encoder that computes the words' vectors, if features.text asks for one."""
-    if settings.features.text == "words":
-        return None
-    from dhmd.data.text.contextual import open_contextual
-
-    compute = settings.compute
-    return open_contextual(settings.features, root, device=compute.device, threads=compute.threads)
-
-
-def _checked_sha256s(raw: Path) -> dict[str, str]:
-    """Return file -> sha256 as `download` wrote them, after checking the files against them.
+def _received_sha256s(raw: Path) -> dict[str, str]:
+    """Return file -> sha256, as `download` wrote them.
 
     It is not read by dhmd.data.download, so that a change of downloading does not align again.
     """
     manifest = raw / "sources.json"
     try:
         value = json.loads(manifest.read_text(encoding="utf-8"))
-        found = {str(file): str(record["sha256"]) for file, record in value.items()}
+        return {str(file): str(record["sha256"]) for file, record in value.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DhmdError(f"{manifest} is missing or damaged: run download again") from error
-    for file, sha256 in found.items():
-        try:
-            same = file_sha256(raw / file) == sha256
-        except OSError as error:
-            raise DhmdError(
-                f"cannot read {raw / file}, which {manifest} lists: run download again"
-            ) from error
-        if not same:
-            raise DhmdError(
-                f"{raw / file} is damaged or was changed: its sha256 is not the one that download "
-                f"wrote into {manifest}; remove {raw} and run download again"
-            )
-    return found

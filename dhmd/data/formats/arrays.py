@@ -55,11 +55,7 @@ class _Split:
 
 
 def read_arrays(job: ImportJob) -> Reading:
-    """Read the recipe's sequences `train`, `valid` and `test`.
-
-    Raises:
-        DhmdError: a file is damaged or lacks an array, or shapes do not fit each other.
-    """
+    """Read the recipe's sequences `train`, `valid` and `test`."""
     job.options()
     given = [split for split in SPLITS if job.labelled or split in job.recipe.sequences]
     splits = {split: _split(job.file(split), job) for split in given}
@@ -80,11 +76,7 @@ def read_arrays(job: ImportJob) -> Reading:
 
 
 def load_arrays(path: Path) -> dict[str, Array]:
-    """Load all arrays of a file; arrays of objects are refused, since they would be pickles.
-
-    Raises:
-        DhmdError: the file is absent, damaged or unsafe.
-    """
+    """Load all arrays of a file; arrays of objects are refused, since they would be pickles."""
     try:
         if path.suffix.lower() == ".npz":
             with np.load(path, allow_pickle=False) as archive:

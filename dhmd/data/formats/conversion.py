@@ -22,9 +22,6 @@ def numbers(value: object, *, axes: int | None, where: str) -> Array:
         value: the value in the file.
         axes: the required number of axes; None allows any.
         where: the file and key, for messages.
-
-    Raises:
-        DhmdError: text or other objects, rows of different lengths, another number of axes.
     """
     try:
         array = np.asarray(value)
@@ -96,11 +93,7 @@ def joined_rows(parts: Iterable[Any], *, axes: int, where: str) -> Array:
 
 
 def texts(value: object, *, where: str) -> tuple[str, ...]:
-    """Convert a list or an array of text to a tuple.
-
-    Raises:
-        DhmdError: it is not a list of texts, or HDF5 cannot store one of them.
-    """
+    """Convert a list or an array of text to a tuple."""
     try:
         items = value.tolist() if isinstance(value, np.ndarray) else value
     except (ValueError, SystemError) as error:

@@ -46,9 +46,6 @@ def read_dialogues(job: ImportJob) -> Reading:
     the file to use, `happy+excited` to join two; utterances of other classes are left out.
     `options.context`: whether the utterances before it are steps of an utterance, too. The files
     have no validation split: one in ten train dialogues is taken, by its id's hash (ours).
-
-    Raises:
-        DhmdError: the file is unsafe, damaged or not such a file.
     """
     layout, with_context = job.options(layout=tuple(_LAYOUTS), context=(False, True))
     path = job.file("pickle")

@@ -12,14 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dhmd.base.errors import DhmdError
 from dhmd.base.progress import progress
 from dhmd.data.aligned import (
-    ENCODER_SOURCE,
     SPLITS,
     SegmentTable,
     Tokens,
@@ -29,21 +28,20 @@ from dhmd.data.aligned import (
 )
 from dhmd.data.alignment import (
     REPORTED_SHARE,
-    AlignConfig,
+    CorpusJob,
     Origin,
     SegmentSink,
     TextWriter,
-    WordEncoder,
     checked_labels,
     clean_values,
     cleaned_sentence,
     cut_sentence,
+    table_of,
 )
 from dhmd.data.formats.conversion import whole_numbers
 from dhmd.data.formats.reading import ImportJob, ProblemsFoundError, Reading, Segment
 from dhmd.data.text.subwords import Subwords
 from dhmd.data.text.writer import tokens_of
-from dhmd.recipes import Recipe
 
 Array = np.ndarray[Any, Any]
 Warn = Callable[[str], object]
@@ -63,28 +61,8 @@ class _Row(NamedTuple):
     tokens: Sequence[Subwords] | None
 
 
-def import_corpus(
-    recipe: Recipe,
-    raw: Path,
-    align: AlignConfig,
-    *,
-    alignment: Literal["word", "none"],
-    sources: Mapping[str, str],
-    output: Path,
-    folds_path: Path | None = None,
-    encoder: WordEncoder | None = None,
-) -> dict[str, object]:
+def import_corpus(job: CorpusJob, output: Path) -> dict[str, object]:
     """Import a corpus and write the aligned features file, whole or not at all.
-
-    Args:
-        recipe: of an imported format.
-        raw: the folder that the download stage filled.
-        align: section `align`.
-        alignment: "word" needs files whose modalities are aligned.
-        sources: file -> sha256, part of the corpus's identity.
-        output: the aligned features file.
-        folds_path: the folds file that the recipe names, if it names one.
-        encoder: computes the words' vectors, which replace the files' own.
 
     Returns:
         The data report, which is also stored in the file.
@@ -93,30 +71,23 @@ def import_corpus(
         DhmdError: the files are damaged, unsafe or contradict the recipe; the message has the
             first problem and the command that lists the others.
     """
-    run = _Import(_job(recipe, raw, align, alignment, sources, folds_path), encoder)
-    reading, job = run.reading, run.job
+    run = _Import(_import_job(job))
+    reading, problems, encoder = run.reading, run.problems, job.encoder
     names = dict(reading.feature_names)
     if encoder is not None:
         names["text"] = encoder.feature_names
-        sources = {**sources, ENCODER_SOURCE: encoder.source.digest}
     with aligned_writer(output, names, words=reading.has_words) as writer:
         sink: SegmentSink = writer if encoder is None else TextWriter(writer, encoder)
         run.gather(sink)
         tokens = sink.finish() if isinstance(sink, TextWriter) else None
         folds = run.folds()
-        job.problems.stop_if_any(recipe.name)
-        report = run.report()
-        labels, rows = recipe.labels, run.rows
+        problems.stop_if_any(job.recipe.name)
+        report, rows = run.report(), run.rows
         if reading.has_tokens:
             tokens = tokens_of([row.tokens for row in rows if row.tokens is not None])
         writer.finish(
             SegmentTable(
-                name=recipe.name,
-                task=labels.task,
-                low=labels.range[0],
-                high=labels.range[1],
-                class_names=labels.classes,
-                alignment=alignment,
+                **table_of(job),
                 ids=tuple(row.id for row in rows),
                 videos=tuple(row.video for row in rows),
                 modalities=tuple(names),
@@ -125,13 +96,12 @@ def import_corpus(
                 labels_N=np.array([row.label for row in rows], dtype=np.float32),
                 folds=folds,
                 tokens=tokens,
-                recipe=recipe.corpus(),
-                sources=sources,
+                recipe=job.recipe.corpus(),
                 report=report,
             )
         )
-    for sentence in job.problems.warnings():
-        _log.warning("%s: %s", recipe.name, sentence)
+    for sentence in problems.warnings():
+        _log.warning("%s: %s", job.recipe.name, sentence)
     return report
 
 
@@ -157,14 +127,7 @@ class Unlabelled:
 
 
 def import_unlabelled(
-    recipe: Recipe,
-    raw: Path,
-    align: AlignConfig,
-    *,
-    alignment: Literal["word", "none"],
-    features: Mapping[str, Sequence[str]],
-    sink: SegmentSink,
-    encoder: WordEncoder | None = None,
+    job: CorpusJob, features: Mapping[str, Sequence[str]], sink: SegmentSink
 ) -> Unlabelled:
     """Read utterances to predict, as `import_corpus` reads a corpus, but without labels and folds.
 
@@ -174,97 +137,63 @@ def import_unlabelled(
     Raises:
         DhmdError: the files are damaged or unsafe, or have other features.
     """
-    job = replace(_job(recipe, raw, align, alignment, {}, None), labelled=False)
-    run = _Import(job, encoder)
+    run = _Import(_import_job(job, labelled=False))
     for modality, names in run.reading.feature_names.items():
         wanted = tuple(features[modality])
-        if tuple(names) != wanted and not (encoder is not None and modality == "text"):
+        if tuple(names) != wanted and not (job.encoder is not None and modality == "text"):
             count, most = len(names), len(wanted)
             others = (pair for pair in zip(names, wanted, strict=False) if pair[0] != pair[1])
             found, expected = next(others, ("", ""))
             what = f"{count} features" if count != most else f"the feature {found}"
             known = f"{most}" if count != most else expected
             raise DhmdError(
-                f"{raw}: {modality} has {what}, but the model was trained on {known}: it can only "
-                "read features that were made in the same way"
+                f"{', '.join(map(str, job.paths.values()))}: {modality} has {what}, but the model "
+                f"was trained on {known}: it can only read features that were made in the same way"
             )
-    text = None if encoder is None else TextWriter(sink, encoder)
+    text = None if job.encoder is None else TextWriter(sink, job.encoder)
     run.gather(text or sink)
-    job.problems.stop_if_any(recipe.name)
+    run.problems.stop_if_any(job.recipe.name)
     return Unlabelled(
         ids=tuple(row.id for row in run.rows),
         present_NM=np.array([row.present for row in run.rows], dtype=bool),
         has_words=run.reading.has_words,
         tokens=None if text is None else text.finish(),
         cut={m: (counts["steps"], counts["steps_cut"]) for m, counts in run.modalities.items()},
-        notes=tuple(job.problems.warnings()),
+        notes=tuple(run.problems.warnings()),
     )
 
 
-def check_corpus(
-    recipe: Recipe,
-    raw: Path,
-    align: AlignConfig,
-    *,
-    alignment: Literal["word", "none"],
-    folds_path: Path | None = None,
-    encoder: WordEncoder | None = None,
-    warn: Warn = _log.warning,
-) -> list[str]:
+def check_corpus(job: CorpusJob, warn: Warn = _log.warning) -> list[str]:
     """Return everything that `import_corpus` would refuse, one sentence per kind of problem."""
-    job = _job(recipe, raw, align, alignment, {}, folds_path)
+    own = _import_job(job)
     problems = []
     try:
-        run = _Import(job, encoder)
+        run = _Import(own)
         run.gather(None)
         run.folds()
     except ProblemsFoundError:
         pass  # the list below contains it
     except DhmdError as error:
         problems = [str(error)]
-    for sentence in job.problems.warnings():
-        warn(f"{recipe.name}: {sentence}")
-    return job.problems.sentences() + problems
+    for sentence in own.problems.warnings():
+        warn(f"{job.recipe.name}: {sentence}")
+    return own.problems.sentences() + problems
 
 
-def _job(
-    recipe: Recipe,
-    raw: Path,
-    align: AlignConfig,
-    alignment: Literal["word", "none"],
-    sources: Mapping[str, str],
-    folds_path: Path | None,
-) -> ImportJob:
-    if not recipe.imported:
+def _import_job(job: CorpusJob, *, labelled: bool = True) -> ImportJob:
+    if job.align.centre_by_video:
         raise DhmdError(
-            f"{recipe.source}: format is {recipe.format}, whose files are not imported but aligned"
+            f"align.centre_by_video works on computational sequences, but {job.recipe.source} has "
+            f"format {job.recipe.format}: centre the features in the files themselves"
         )
-    if recipe.folds is not None and folds_path is None:
-        raise DhmdError(f"{recipe.source}: folds.file is {recipe.folds.file}, but was not given")
-    if align.centre_by_video:
-        raise DhmdError(
-            f"align.centre_by_video works on computational sequences, but {recipe.source} has "
-            f"format {recipe.format}: centre the features in the files themselves"
-        )
-    return ImportJob(
-        recipe=recipe,
-        raw=raw,
-        align=align,
-        alignment=alignment,
-        sources=sources,
-        folds_path=folds_path,
-    )
+    return ImportJob(**vars(job), labelled=labelled)
 
 
 class _Import:
-    """One import: cleans and cuts the segments, and collects rows and counts.
+    """One import: cleans and cuts the segments, and collects rows and counts."""
 
-    Raises:
-        DhmdError: a file is damaged, or lacks the words that the settings require.
-    """
-
-    def __init__(self, job: ImportJob, encoder: WordEncoder | None) -> None:
-        self.job, self.encoder = job, encoder
+    def __init__(self, job: ImportJob) -> None:
+        self.job, self.encoder = job, job.encoder
         self.name, self.problems = job.recipe.name, job.problems
         reader = importlib.import_module(f"dhmd.data.formats.{job.recipe.format}")
         reading: Reading = getattr(reader, f"read_{job.recipe.format}")(job)
@@ -281,9 +210,9 @@ class _Import:
                 "have no words: set it to []"
             )
         lacking = ""
-        if encoder is not None and "text" not in reading.feature_names:
+        if job.encoder is not None and "text" not in reading.feature_names:
             lacking = f"{self.name} has no text"
-        elif encoder is not None and not (reading.has_words or reading.has_tokens):
+        elif job.encoder is not None and not (reading.has_words or reading.has_tokens):
             lacking = f"the files of {self.name} have neither words nor text_bert"
         if lacking:
             raise DhmdError(f"features.text requires an encoder, but {lacking}: set it to words")
@@ -356,7 +285,7 @@ class _Import:
                     cleaned_sentence(modality, counts["values_cleaned"], counts["values"])
                 )
             if counts["steps_cut"] > REPORTED_SHARE * counts["steps"]:
-                key, limit = self._limit(modality)
+                key, limit = self.job.max_steps(modality)
                 self.problems.warn(
                     cut_sentence(modality, counts["steps_cut"], counts["steps"], key, limit)
                 )
@@ -398,17 +327,9 @@ class _Import:
         )
         return kept
 
-    def _limit(self, modality: str) -> tuple[str, int]:
-        """Return the key and value of the longest segment, in steps."""
-        align = self.job.align
-        if self.job.alignment == "word":
-            return "align.max_steps", align.max_steps
-        key = f"align.max_steps_unaligned.{modality}"
-        return key, align.max_steps_unaligned[modality]
-
     def _kept(self, modality: str, length: int) -> slice:
         """Return the steps that stay of a segment of `length` steps."""
-        _, limit = self._limit(modality)
+        _, limit = self.job.max_steps(modality)
         if self.job.align.truncate == "last":
             return slice(max(0, length - limit), length)
         return slice(0, min(limit, length))
@@ -450,11 +371,7 @@ class _Import:
         return folds
 
     def _subwords(self, segment: Segment, tokens: tuple[Array, Array]) -> Sequence[Subwords]:
-        """Return the file's tokens, each with the index of its step of text; -1 if it is cut.
-
-        Raises:
-            DhmdError: the encoder cannot read them, or there is not one per step of text.
-        """
+        """Return the file's tokens, each with the index of its step of text; -1 if it is cut."""
         ids, types = tokens
         # The tokens are stored even if the recipe leaves text out.
         count = len(segment.steps.get("text", ids))
@@ -476,11 +393,7 @@ class _Import:
         return {
             "alignment": self.job.alignment,
             "format": self.job.recipe.format,
-            "origin": Origin.of_imported(
-                self.job.recipe,
-                self.job.align,
-                None if self.encoder is None else self.encoder.source,
-            ).as_json(),
+            "origin": Origin.of_imported(self.job).as_json(),
             "videos": len({row.video for row in self.rows}),
             "segments": len(self.rows),
             "splits": {s: sum(row.split == s for row in self.rows) for s in SPLITS},

@@ -89,10 +89,6 @@ def read_mmsa(job: ImportJob) -> Reading:
 
     `modalities` names each modality's key (`text`, `audio`, `vision`), `labels.column` the labels'
     key (0: `regression_labels` or `classification_labels`, by the task).
-
-    Raises:
-        DhmdError: the file is unsafe, damaged or not such a file, or its modalities are not
-            aligned where data.alignment is word.
     """
     (padding,) = job.options(padding=PADDINGS)
     path = job.file(SEQUENCE)
@@ -256,9 +252,6 @@ def _padding_side(
 
     Padding is rows of zeros. An utterance fits a side if every row that the length leaves out on
     that side is zero; utterances that fit both sides decide nothing.
-
-    Raises:
-        DhmdError: the utterances contradict each other, or padding is not zeros.
     """
     if padding in ("start", "end"):
         return padding

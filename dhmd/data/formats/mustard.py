@@ -1,7 +1,7 @@
 """HKT's pickles of MUStARD (and of UR-FUNNY): words as text, one row per word of audio and vision.
 
 `train`, `dev` and `test` each list ((words, visual, acoustic, humour-centric) of the punchline, the
-same of its context, id, label). The words carry no vectors: these come from a GloVe file.
+same of its context, id, label). The words have no vectors: these come from a GloVe file.
 """
 
 from __future__ import annotations
@@ -47,9 +47,6 @@ def read_mustard(job: ImportJob) -> Reading:
     from `utterances` and `splits`) or independent (test: the show Friends, from `utterances`).
     MUStARD's folds have no validation part: one in ten of each class of the train part is taken
     by the ids' hash (ours).
-
-    Raises:
-        DhmdError: a file is unsafe, damaged or not such a file.
     """
     recipe = job.recipe
     with_context, kind = job.options(

@@ -10,14 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned.folds import ONLY_FOLD
-from dhmd.data.alignment import AlignConfig
-from dhmd.recipes import Recipe
+from dhmd.data.alignment import CorpusJob
 
 Array = np.ndarray[Any, Any]
 
@@ -62,11 +61,7 @@ class Problems:
         ]
 
     def stop_if_any(self, dataset: str) -> None:
-        """Raise the first problem and name the command that lists the others.
-
-        Raises:
-            ProblemsFoundError: there is a problem.
-        """
+        """Raise the first problem and name the command that lists the others."""
         first, *others = self.sentences() or [""]
         if first:
             rest = f"; {len(others)} more: `dhmd data check {dataset}` lists them"
@@ -74,47 +69,31 @@ class Problems:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportJob:
-    """What to import, and how.
+class ImportJob(CorpusJob):
+    """A corpus to import.
 
     Attributes:
-        recipe: the dataset config.
-        raw: the folder that the download stage filled.
-        align: section `align`.
-        alignment: "word" or "none".
-        sources: file -> sha256.
-        folds_path: the recipe's folds file, if it names one.
         labelled: whether labels are read; files to predict need neither labels nor all splits.
         problems: collects what the reader finds wrong and can skip.
     """
 
-    recipe: Recipe
-    raw: Path
-    align: AlignConfig
-    alignment: Literal["word", "none"]
-    sources: Mapping[str, str] = field(default_factory=dict)
-    folds_path: Path | None = None
     labelled: bool = True
     problems: Problems = field(default_factory=Problems)
 
     def file(self, sequence: str) -> Path:
         """Return the raw file of one of the recipe's sequences."""
-        found = self.recipe.sequences.get(sequence)
-        if found is None:
+        if sequence not in self.paths:
             raise DhmdError(
                 f"{self.recipe.source} has no sequences.{sequence}, which format "
                 f"{self.recipe.format} needs"
             )
-        return self.raw / Path(found.path).name
+        return self.paths[sequence]
 
     def options(self, **allowed: tuple[Any, ...]) -> list[Any]:
         """Return the recipe's options in the order of the arguments.
 
         Args:
             allowed: the values that each option may have; the first is the default.
-
-        Raises:
-            DhmdError: an unknown option, or a value that is not allowed.
         """
         recipe = self.recipe
         for name in recipe.options:
@@ -163,7 +142,7 @@ class Reading:
     Attributes:
         feature_names: modality -> d names.
         segments: in the files' order; consumed once.
-        has_words, has_tokens: whether segments carry them.
+        has_words, has_tokens: whether segments have them.
         folds: fold -> split -> videos, besides the files' own splits; the first is the default.
         own_fold: the name of the fold of the files' own splits; None if it is not offered.
         notes: entries of the data report; may grow while segments are consumed.

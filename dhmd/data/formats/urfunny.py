@@ -21,13 +21,10 @@ OWN_SPLITS = {"train": "train", "dev": "valid", "test": "test"}  # the files' na
 def read_urfunny(job: ImportJob) -> Reading:
     """Read the recipe's sequences `folds`, `embeddings`, those of `modalities` and `labels`.
 
-    Text is one vector per word: its sequence holds indices into `embeddings` (and `words`, a list
+    Text is one vector per word: its sequence has indices into `embeddings` (and `words`, a list
     of words, where the recipe has it). An utterance is its punchline, after its context where
     `options.context` is true. An utterance whose modalities differ in their number of words is left
     out and listed, as the public loaders do. Every utterance is its own video: the files name none.
-
-    Raises:
-        DhmdError: a file is unsafe, damaged or not such a file.
     """
     recipe = job.recipe
     (with_context,) = job.options(context=(False, True))
@@ -97,11 +94,7 @@ class _Stream:
         return int(self.rows(example)[0].shape[1])
 
     def rows(self, own_id: Any) -> tuple[Array, Array | None]:
-        """Return `[T, d]`, and for text the words' indices.
-
-        Raises:
-            DhmdError: the entry is missing or misshapen.
-        """
+        """Return `[T, d]`, and for text the words' indices."""
         where = f"{self._where}: entry {own_id!r}"
         if own_id not in self._entries:
             raise DhmdError(f"{where} is missing")

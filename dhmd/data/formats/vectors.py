@@ -26,9 +26,6 @@ def read_vectors(path: Path, words: Collection[str]) -> tuple[dict[str, Array], 
 
     A line is a word and its numbers, separated by spaces. A word that is absent as written is
     looked up in lower case. Entries of several words (GloVe 840B has some) are skipped.
-
-    Raises:
-        DhmdError: the file is damaged or not such a file.
     """
     wanted = {word for word in words} | {word.lower() for word in words}
     found: dict[str, Array] = {}

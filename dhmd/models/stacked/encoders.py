@@ -17,6 +17,7 @@ from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.models.stacked.attention import TransformerEncoder
 from dhmd.models.stacked.layers import (
+    GRU,
     Dropout,
     Linear,
     TemporalConvolution,
@@ -28,17 +29,36 @@ from dhmd.models.task import Task
 
 
 class ModalityEncoder(nn.Module):
-    """`X_m = Conv1d_m(x_m)`: `[E, 1, B, T, I]` → `[E, 1, B, T, D]`, zeros on padding."""
+    """`X_m = Conv1d_m(x_m)`: `[E, 1, B, T, I]` → `[E, 1, B, T, D]`, zeros on padding.
+
+    If it is recurrent, the sum of a GRU's two directions takes the place of the convolution.
+    """
 
     def __init__(
-        self, members: Members, inputs: int, width: int, *, kernel: int, input_dropout: float
+        self,
+        members: Members,
+        inputs: int,
+        width: int,
+        *,
+        kernel: int,
+        recurrent: bool,
+        input_dropout: float,
     ) -> None:
         super().__init__()
         self.dropout = Dropout(members, input_dropout)
-        self.convolution = TemporalConvolution(members, inputs, width, kernel)
+        if recurrent:
+            self.gru = GRU(members, inputs, width)
+        else:
+            self.convolution = TemporalConvolution(members, inputs, width, kernel)
+        self.recurrent = recurrent
 
     def forward(self, x_EGBTI: Tensor, mask_EGBT: Tensor) -> Tensor:
-        return zero_padding(self.convolution(self.dropout(x_EGBTI)), mask_EGBT)
+        x_EGBTI = self.dropout(x_EGBTI)
+        if self.recurrent:
+            x_EGBTD = self.gru(x_EGBTI, mask_EGBT).sum(1, keepdim=True)
+        else:
+            x_EGBTD = self.convolution(x_EGBTI)
+        return zero_padding(x_EGBTD, mask_EGBT)
 
 
 def modality_encoders(
@@ -51,6 +71,7 @@ def modality_encoders(
             size,
             model.width,
             kernel=model.kernels[name],
+            recurrent=model.recurrent.get(name, False),
             input_dropout=model.dropout.input[name],
         )
         for name, size in inputs.items()

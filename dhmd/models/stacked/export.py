@@ -50,6 +50,12 @@ def _converted(
             yield f"{_encoder(module, modalities)}.weight", weight_IKO.permute(2, 0, 1)
         elif leaf == "bias_EO":
             yield f"{_encoder(module, modalities)}.bias", tensor
+        elif match := re.fullmatch(r"(.+\.gru)\.(input|state)", module):
+            # torch's GRU: `ih` maps the input, `hh` the state; one parameter per direction.
+            kind, both = ("weight", tensor.mT) if leaf == "weight_EGIO" else ("bias", tensor)
+            part = "ih" if match[2] == "input" else "hh"
+            name = f"{_encoder(match[1], modalities)}.{kind}_{part}_l0"
+            yield from zip((name, f"{name}_reverse"), both, strict=True)
         elif leaf == "codes_EKW":
             yield f"{module}.codes_KW", tensor
         elif module == "fusion.absent":

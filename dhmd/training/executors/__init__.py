@@ -30,13 +30,16 @@ _log = logging.getLogger(__name__)
 
 
 class Executor(Protocol):
-    """Starts tasks somewhere and follows their processes."""
+    """Starts tasks somewhere and follows their processes.
+
+    Attributes:
+        failures: of tasks, so far; each message names the task and its log.
+    """
+
+    failures: list[Exception]
 
     def start(self, tasks: Sequence[Task]) -> None:
         """Start all tasks, as the executor's resources allow. Their JSON files are written."""
-
-    def failures(self) -> list[Exception]:
-        """Return new failures since the last call; each message names the task and its log."""
 
     def running(self) -> set[Path]:
         """Return the directories of the tasks whose processes wait or run."""
@@ -78,15 +81,15 @@ def run_tasks(
         return
     executor = _executor(compute, min(processes, len(tasks)), device)
     reports = [_GroupReport(group, observer) for group in groups]
-    failures: list[Exception] = []
+    logged = 0
     try:
         for task in tasks:
             task.write()
         executor.start(tasks)
         while alive := executor.running():
-            for failure in executor.failures():
-                failures.append(failure)
+            for failure in executor.failures[logged:]:
                 _log.error("%s (the other tasks continue)", failure)
+            logged = len(executor.failures)
             unfinished = {task.folder for task in tasks if task.folder in alive and task.missing}
             for report in reports:
                 report.update(unfinished)
@@ -95,9 +98,8 @@ def run_tasks(
         executor.stop()
         for report in reports:
             report.update(set())
-    failures += executor.failures()
-    if failures:
-        raise failures[0]
+    if executor.failures:
+        raise executor.failures[0]
 
 
 def _executor(compute: ComputeConfig, processes: int, device: torch.device) -> Executor:

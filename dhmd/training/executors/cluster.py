@@ -54,7 +54,7 @@ class ClusterExecutor(ABC):
         """`poll` is the least time in seconds between two looks at the queue."""
         self._compute, self._poll = compute, poll
         self._jobs: dict[Path, _Job] = {}
-        self._failures: list[Exception] = []
+        self.failures: list[Exception] = []
         self._counts = {"finished": 0, "failed": 0, "retried": 0}
         self._next, self._shown = 0.0, ""
         self._exchange = None if compute.shared else Exchange()
@@ -99,10 +99,6 @@ class ClusterExecutor(ABC):
             ended = time.monotonic()
             self._next = ended + max(self._poll, 10 * (ended - began))
         return set(self._jobs)
-
-    def failures(self) -> list[Exception]:
-        found, self._failures = self._failures, []
-        return found
 
     def stop(self) -> None:
         """Cancel the jobs that wait or run."""
@@ -153,9 +149,9 @@ class ClusterExecutor(ABC):
             self._counts["failed"] += 1
             last = text.rpartition("\n")[2] or "it printed nothing"
             if code == REFUSED:
-                self._failures.append(DhmdError(f"{last} (log: {log})"))
+                self.failures.append(DhmdError(f"{last} (log: {log})"))
             else:
-                self._failures.append(
+                self.failures.append(
                     RuntimeError(f"job {job.id}, {task.label}, failed (log: {log}):\n{text}")
                 )
             return
@@ -165,7 +161,7 @@ class ClusterExecutor(ABC):
             cure = "raise the time limit or the memory of section compute"
             if shutil.disk_usage(task.folder).free < _FULL:
                 cure = f"the disk of {task.store.folder} is full"
-            self._failures.append(
+            self.failures.append(
                 DhmdError(
                     f"job {job.id}, {task.label}, was killed {attempts} times in a row before it "
                     f"finished an epoch: {cure} (log: {log})"

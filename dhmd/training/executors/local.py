@@ -24,7 +24,7 @@ class LocalExecutor:
         """`gpus`, as CUDA_VISIBLE_DEVICES names them, are used by one process each."""
         self._processes, self._gpus = processes, gpus
         self._shares: dict[subprocess.Popen[bytes], list[Task]] = {}
-        self._failures: list[Exception] = []
+        self.failures: list[Exception] = []
 
     def start(self, tasks: Sequence[Task]) -> None:
         shares: list[list[Task]] = [[] for _ in range(self._processes)]
@@ -61,10 +61,6 @@ class LocalExecutor:
             for task in share
         }
 
-    def failures(self) -> list[Exception]:
-        found, self._failures = self._failures, []
-        return found
-
     def stop(self) -> None:
         for process in self._shares:
             process.kill()
@@ -77,7 +73,7 @@ class LocalExecutor:
         del self._shares[process]
         lost = [task for task in share if task.missing]
         if lost:
-            self._failures.append(_failure(status, lost[0], share[0].folder / LOG))
+            self.failures.append(_failure(status, lost[0], share[0].folder / LOG))
         return False
 
 

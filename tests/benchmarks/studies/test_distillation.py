@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from scipy import stats
 
 from benchmarks.studies import distillation
@@ -74,22 +72,6 @@ def test_seeds_beyond_the_first_are_for_what_needs_a_narrow_interval(small: Path
 def test_one_corpus_has_no_interval(tmp_path: Path) -> None:
     with pytest.raises(DhmdError, match=r"at least 2 of each regime: raise --corpora"):
         run_study(tmp_path, corpora={"noisy": 1}, seeds=[1], processes=1)
-
-
-@pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository whose demo recipe is tiny."""
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
-    path = tmp_path / "recipes" / "demo.yaml"
-    recipe = yaml.safe_load(path.read_text("utf-8"))
-    recipe["generator"] |= {"n_train": 40, "n_valid": 15, "n_test": 30}
-    recipe["train"] |= {"epochs": 1, "batch_size": 32}
-    recipe["pretrain"]["epochs"] = 1
-    recipe["model"] |= {"width": 4, "heads": 1}
-    path.write_text(yaml.safe_dump(recipe), "utf-8")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def test_an_interrupted_study_goes_on_and_gives_the_same(small: Path) -> None:

@@ -25,7 +25,7 @@ def killed(job: Job) -> None:
 
 def test_a_killed_process_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DhmdError, match=r"was killed.*run it again, with fewer --processes"):
-        run_missing([Job(tmp_path / "a.json")], killed, "jobs", processes=1)
+        run_missing([Job(tmp_path / "a.json")], killed, "jobs", processes=2)
 
 
 def test_the_key_is_of_names_and_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

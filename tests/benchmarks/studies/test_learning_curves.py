@@ -16,7 +16,6 @@ from benchmarks.studies.generated import one_thread
 from benchmarks.studies.page import page as distillation_page
 from dhmd.cli.readme import with_tables
 from dhmd.settings import load_params
-from tests.benchmarks.studies.test_distillation import small  # noqa: F401  (a fixture)
 
 ROOT = Path(__file__).parents[3]
 

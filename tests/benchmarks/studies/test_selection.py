@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from benchmarks.studies.__main__ import main
 from benchmarks.studies.kept import selected_scores
@@ -59,23 +57,13 @@ def test_a_diverged_seed_is_named(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository whose demo is a tiny corpus, with one candidate beside the recipe."""
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
-    path = tmp_path / "recipes" / "demo.yaml"
-    recipe = yaml.safe_load(path.read_text("utf-8"))
-    recipe["train"] |= {"epochs": 1, "batch_size": 8}
-    recipe["pretrain"]["epochs"] = 1
-    recipe["model"] |= {"width": 4, "heads": 1}
-    path.write_text(yaml.safe_dump(recipe), "utf-8")
-    (tmp_path / "recipes" / "candidates" / "demo.yaml").write_text(
-        "faster:\n  train:\n    lr: 1.0e-2\n", "utf-8"
-    )
-    (tmp_path / "data" / "aligned").mkdir(parents=True)
-    tiny_cache(tmp_path / "data" / "aligned" / "demo.h5")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def repository(small: Path) -> Path:
+    """The small repository with an aligned features file, and one candidate beside the recipe."""
+    candidates = small / "recipes" / "candidates" / "demo.yaml"
+    candidates.write_text("faster:\n  train:\n    lr: 1.0e-2\n", "utf-8")
+    (small / "data" / "aligned").mkdir(parents=True)
+    tiny_cache(small / "data" / "aligned" / "demo.h5")
+    return small
 
 
 def test_a_selection_scores_every_candidate_and_keeps_what_is_done(
@@ -153,13 +141,13 @@ def test_all_models_are_compared_with_the_settings_that_were_selected(repository
     assert main(command) == 0
     again = json.loads((studies / "models-demo.json").read_text("utf-8"))
     assert again == found
-
-
-def test_test_labels_cannot_be_seen(repository: Path) -> None:
-    corpus = read_corpus(repository / "data" / "aligned" / "demo.h5")
-    assert bool(
-        (corpus.labels_N[corpus.index("test")] != corpus.labels_N[corpus.index("test")]).all()
+    assert (
+        main(["models", "demo", "--models", "gru", "--seeds", "1", "2", "3", "--name", "more"]) == 0
     )
+    more = json.loads((studies / "models-demo-more.json").read_text("utf-8"))
+    assert more["models"]["gru"]["valid"][:2] == gru["valid"]
+    assert all(f"{count} seeds, fold" in page.read_text("utf-8") for count in (2, 3))
+    assert json.loads((studies / "models-demo.json").read_text("utf-8")) == found
 
 
 @pytest.mark.parametrize(

@@ -195,24 +195,10 @@ def test_an_unfinished_file_does_not_appear(tmp_path: Path) -> None:
     path = written(tmp_path)
     before = path.read_bytes()
     names = small_corpus().feature_names
-    with (
-        pytest.raises(DhmdError, match="was left unfinished"),
-        aligned_writer(path, names, words=True),
-    ):
-        pass
     with pytest.raises(ZeroDivisionError), aligned_writer(path, names, words=True):
         raise ZeroDivisionError
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_every_cut_is_found(tmp_path: Path) -> None:
-    path = written(tmp_path)
-    content = path.read_bytes()
-    for size in range(0, len(content), 501):
-        path.write_bytes(content[:size])
-        with pytest.raises(DhmdError, match=r"not a whole HDF5 file|is damaged"):
-            read_corpus(path)
 
 
 def test_a_flipped_bit_among_the_features_is_found(tmp_path: Path) -> None:
@@ -237,9 +223,6 @@ def test_other_files(tmp_path: Path) -> None:
         file["x"] = 1
     with pytest.raises(DhmdError, match="not an aligned features file"):
         read_corpus(tmp_path / "other.h5")
-
-
-def test_another_schema_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path)
     with h5py.File(path, "r+") as file:
         file.attrs["schema_version"] = 99
@@ -269,33 +252,6 @@ def test_contents_that_contradict_each_other_are_damage(tmp_path: Path) -> None:
             change(file)
         with pytest.raises(DhmdError, match="is damaged"):
             read_corpus(path)
-
-
-SIX = small_corpus().folds["standard"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"ids": ("v",) * 12}, "an id occurs twice"),
-        ({"labels_N": np.zeros(11)}, "labels for 11 segments, but there are 12 ids"),
-        ({"folds": {"a/b": SIX}}, "'a/b' cannot be a fold's name"),
-        ({"folds": {"f": SIX[:5]}}, "fold f for 5 segments"),
-        ({"folds": {"f": np.repeat("train", 12)}}, "split 'valid' of fold 'f' has no segment"),
-        (
-            {"folds": {"f": np.array(["train", "test", *SIX[2:]])}},
-            "video 'v0' is in both train and test of fold 'f'",
-        ),
-    ],
-)
-def test_contradictions_are_one_sentence_and_no_file(
-    tmp_path: Path, changes: dict[str, Any], sentence: str
-) -> None:
-    with pytest.raises(DhmdError) as caught:
-        written(tmp_path, **changes)
-    assert sentence in str(caught.value)
-    assert str(tmp_path / "x.h5") in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_features_must_be_finite_fit_and_align(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dhmd.data.aligned import Corpus, read_corpus
-from dhmd.data.alignment import AlignConfig, align_corpus
+from dhmd.data.alignment import AlignConfig, CorpusJob, align_corpus
 from dhmd.data.csd import write_sequence
 from dhmd.recipes import Recipe, parse_recipe
 
@@ -50,7 +50,7 @@ def hand_entries() -> Entries:
 def write_files(
     folder: Path, entries: Entries, names: dict[str, tuple[str, ...]] | None = None
 ) -> dict[str, Path]:
-    """One `.csd` file a sequence."""
+    """Write one `.csd` file per sequence."""
     paths = {}
     for name, videos in entries.items():
         paths[name] = folder / f"{name}.csd"
@@ -86,20 +86,22 @@ def align(
     folds: object = None,
     alignment: Any = "word",
     paths: dict[str, Path] | None = None,
+    encoder: Any = None,
 ) -> tuple[Corpus, dict[str, Any]]:
     """Write the files, align them, read the corpus with all labels."""
     entries = hand_entries() if entries is None else entries
     change(entries)
     folds_path = write_folds(folder, FOLDS if folds is None else folds)
-    report = align_corpus(
-        write_files(folder, entries, names) if paths is None else paths,
-        generated_recipe(**(recipe or {})),
-        config or AlignConfig(),
+    job = CorpusJob(
+        recipe=generated_recipe(**(recipe or {})),
+        paths=write_files(folder, entries, names) if paths is None else paths,
+        align=config or AlignConfig(),
         alignment=alignment,
-        sources={"words.csd": "00"},
         folds_path=folds_path,
-        output=folder / "aligned.h5",
+        sources={"words.csd": "00"},
+        encoder=encoder,
     )
+    report = align_corpus(job, folder / "aligned.h5")
     return read_corpus(folder / "aligned.h5", test_labels=True), report
 
 

@@ -165,7 +165,7 @@ def test_rows_out_of_order_are_sorted_and_counted(tmp_path: Path) -> None:
     assert min(report["rows_sorted"].values()) >= 1
 
 
-def test_planted_truth_is_carried_by_name(tmp_path: Path) -> None:
+def test_jobted_truth_is_carried_by_name(tmp_path: Path) -> None:
     def plant(entries: Entries) -> None:
         truth = np.arange(10.0).reshape(5, 2)
         entries["truth"] = {"v": (truth, entries["labels"]["v"][1])}

@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from dhmd.data.alignment import AlignConfig, check_corpus
+from dhmd.data.alignment import AlignConfig, CorpusJob, check_corpus
 from tests.data.alignment.files import (
     FOLDS,
     generated_recipe,
@@ -19,13 +19,14 @@ from tests.data.alignment.files import (
 
 
 def problems(tmp_path: Path, paths: dict[str, Path], folds: Any = FOLDS) -> list[str]:
-    return check_corpus(
-        paths,
-        generated_recipe(),
-        AlignConfig(),
+    job = CorpusJob(
+        recipe=generated_recipe(),
+        paths=paths,
+        align=AlignConfig(),
         alignment="word",
         folds_path=write_folds(tmp_path, folds),
     )
+    return check_corpus(job)
 
 
 def test_problems_of_videos_are_listed_together(tmp_path: Path) -> None:
@@ -54,9 +55,9 @@ def test_problems_of_videos_are_listed_together(tmp_path: Path) -> None:
 def test_files_that_cannot_be_opened_are_all_named(tmp_path: Path) -> None:
     paths = write_files(tmp_path, hand_entries())
     paths["visual"].write_bytes(b"<html>")
-    del paths["acoustic"]
+    paths["acoustic"].unlink()
     found = problems(tmp_path, paths, [])
     assert len(found) == 3
     assert "folds.json" in found[0]
     assert any("visual.csd: not a whole HDF5 file" in sentence for sentence in found)
-    assert any("'acoustic' of the recipe is missing" in sentence for sentence in found)
+    assert any("acoustic.csd: no such computational sequence" in sentence for sentence in found)

@@ -11,22 +11,24 @@ import numpy as np
 import pytest
 
 from dhmd.base.errors import DhmdError
-from dhmd.data.aligned import Corpus, read_corpus
-from dhmd.data.alignment import AlignConfig, EncoderSource, align_corpus, check_corpus
+from dhmd.data.aligned import Corpus
+from dhmd.data.alignment import AlignConfig, CorpusJob, EncoderSource, check_corpus
 from dhmd.data.text.subwords import Subwords
 from tests.data.alignment.files import (
     FOLDS,
+    Entries,
     generated_recipe,
     hand_entries,
     write_files,
     write_folds,
 )
+from tests.data.alignment.files import align as align_files
 
 NO_SP = AlignConfig(drop_words=("sp",))
 
 
 class Letters:
-    """A sub-word a letter; a word's vector is its letters' number and the utterance's."""
+    """Each letter is a sub-word; a word's vector counts its letters and the utterance's."""
 
     def __init__(self, *, trained: bool = False) -> None:
         self.source = EncoderSource(written="letters", digest="ab" * 32, trained=trained)
@@ -58,19 +60,13 @@ def align(
     alignment: Any = "word",
     **changes: Any,
 ) -> Corpus:
-    entries = hand_entries()
-    del entries["vectors"]  # nothing reads them
-    align_corpus(
-        write_files(folder, entries),
-        generated_recipe(**changes),
-        config,
-        alignment=alignment,
-        sources={"words.csd": "00"},
-        folds_path=write_folds(folder, FOLDS),
-        output=folder / "aligned.h5",
-        encoder=encoder,
+    def forget(entries: Entries) -> None:
+        del entries["vectors"]  # nothing reads them
+
+    corpus, _ = align_files(
+        folder, change=forget, recipe=changes, config=config, alignment=alignment, encoder=encoder
     )
-    return read_corpus(folder / "aligned.h5", test_labels=True)
+    return corpus
 
 
 def test_every_number_by_hand(tmp_path: Path) -> None:
@@ -149,14 +145,13 @@ def test_what_an_encoder_cannot_read(
 ) -> None:
     with pytest.raises(DhmdError, match=said):
         align(tmp_path, Letters(), config, **changes)
-    entries = hand_entries()
-    problems = check_corpus(
-        write_files(tmp_path, entries),
-        generated_recipe(**changes),
-        config,
+    job = CorpusJob(
+        recipe=generated_recipe(**changes),
+        paths=write_files(tmp_path, hand_entries()),
+        align=config,
         alignment="word",
         folds_path=write_folds(tmp_path, FOLDS),
         encoder=Letters(),
     )
-    assert len(problems) == 1
-    assert said in problems[0]
+    (problem,) = check_corpus(job)
+    assert said in problem

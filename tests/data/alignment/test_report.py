@@ -10,7 +10,7 @@ import pytest
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import Corpus
-from dhmd.data.alignment import AlignConfig, Origin, check_corpus
+from dhmd.data.alignment import AlignConfig, CorpusJob, Origin, check_corpus
 from dhmd.prediction.sequences import read_sequences
 from tests.data.alignment.files import (
     RATES,
@@ -30,14 +30,14 @@ from tests.data.alignment.files import (
 def checked(folder: Path, entries: Entries, **options: Any) -> tuple[list[str], list[str]]:
     """Problems and warnings of `check_corpus`."""
     warnings: list[str] = []
-    problems = check_corpus(
-        write_files(folder, entries),
-        generated_recipe(**options.pop("recipe", {})),
-        options.pop("config", AlignConfig()),
+    job = CorpusJob(
+        recipe=generated_recipe(**options.pop("recipe", {})),
+        paths=write_files(folder, entries),
+        align=options.pop("config", AlignConfig()),
         alignment=options.pop("alignment", "word"),
         folds_path=write_folds(folder, options.pop("folds", SPLITS)),
-        warn=warnings.append,
     )
+    problems = check_corpus(job, warnings.append)
     return problems, [sentence.replace(f"{folder}/", "") for sentence in warnings]
 
 

@@ -133,20 +133,6 @@ def silent(release: threading.Event) -> Behaviour:
     return answer
 
 
-def drip(body: bytes, release: threading.Event) -> Behaviour:
-    """A byte now and then, never silent for long."""
-
-    def answer(handler: Handler) -> None:
-        handler.head(200, Content_Length=len(body))
-        for byte in body:
-            if release.wait(0.03):
-                break
-            handler.wfile.write(bytes([byte]))
-        handler.close_connection = True
-
-    return answer
-
-
 @contextmanager
 def running() -> Iterator[Server]:
     server = Server()

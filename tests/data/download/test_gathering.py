@@ -134,19 +134,6 @@ def test_a_folder_that_cannot_be_read(recipe, project, source, monkeypatch):
     assert f"{source}: it cannot be read: [Errno" in project.refused(recipe, override=source)
 
 
-def test_a_file_that_changes_while_it_is_copied_is_refused(recipe, project, words, monkeypatch):
-    folder = project.root / "mine"
-    folder.mkdir()
-    (folder / "W.csd").write_bytes(words)
-
-    def growing(path):
-        yield path.read_bytes() + b"more"
-
-    monkeypatch.setattr("dhmd.data.download.gathering._blocks", growing)
-    message = project.refused(recipe, override="mine")
-    assert "W.csd changed while it was copied" in message
-
-
 @pytest.mark.parametrize(
     "path", ["../W.csd", "/etc/passwd", "a/../../b", "", "a\\b", "c:/x", "a\nb", "dir/"]
 )

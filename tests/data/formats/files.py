@@ -17,7 +17,7 @@ COUNTS = {"train": 12, "valid": 4, "test": 6}
 def mmsa_splits(
     *, aligned: bool = True, seed: int = 0, counts: dict[str, int] = COUNTS, steps: int = 10
 ) -> dict[str, dict[str, Any]]:
-    """What MMSA pickles: padded float32 arrays, `text_bert`, two utterances a video."""
+    """What MMSA pickles: padded float32 arrays, `text_bert`, two utterances per video."""
     rng = np.random.default_rng(seed)
     content = {}
     for split, count in counts.items():
@@ -118,7 +118,7 @@ def write_urfunny(folder: Path, *, seed: int = 0, lists: bool = True) -> dict[An
 
 
 def hkt_content(*, seed: int = 0) -> dict[str, list[Any]]:
-    """HKT's `mustard.pkl`: words as text, one row a word, ids as MUStARD's (`1_60`)."""
+    """HKT's `mustard.pkl`: words as text, one row per word, ids as MUStARD's (`1_60`)."""
     rng = np.random.default_rng(seed)
     content: dict[str, list[Any]] = {}
     number = 0
@@ -204,7 +204,7 @@ def array_splits(*, seed: int = 0, padded: bool = False) -> dict[str, dict[str, 
 def write_arrays(
     folder: Path, content: dict[str, dict[str, np.ndarray]], suffix: str = "npz"
 ) -> None:
-    """One `.npz` or `.h5` file a split, texts of the latter of varying length."""
+    """Write one `.npz` or `.h5` file per split, texts of the latter of varying length."""
     for split, part in content.items():
         path = folder / f"{split}.{suffix}"
         if suffix == "npz":

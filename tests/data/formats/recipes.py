@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import Corpus, read_corpus
-from dhmd.data.alignment import AlignConfig
-from dhmd.data.formats import check_corpus, import_corpus
+from dhmd.data.alignment import AlignConfig, CorpusJob
+from dhmd.data.formats import check_corpus, import_corpus, raw_paths
 from dhmd.recipes import Recipe, parse_recipe
 
 REGRESSION = {"task": "regression", "low": -3.0, "high": 3.0}
@@ -74,17 +75,18 @@ def imported(
     **align: Any,
 ) -> Corpus:
     """Import, and read the cache back, test labels included."""
-    output = raw / "tiny.h5"
-    import_corpus(
-        recipe,
-        raw,
-        AlignConfig(**align),
+    job = replace(job_of(recipe, raw, alignment, **align), folds_path=folds, sources=sources or {})
+    import_corpus(job, raw / "tiny.h5")
+    return read_corpus(raw / "tiny.h5", fold=fold, test_labels=True)
+
+
+def job_of(recipe: Recipe, raw: Path, alignment: Any = "word", **align: Any) -> CorpusJob:
+    return CorpusJob(
+        recipe=recipe,
+        paths=raw_paths(recipe, raw),
+        align=AlignConfig(**align),
         alignment=alignment,
-        sources=sources or {"file": "00"},
-        output=output,
-        folds_path=folds,
     )
-    return read_corpus(output, fold=fold, test_labels=True)
 
 
 def refused(recipe: Recipe, raw: Path, **options: Any) -> str:
@@ -102,4 +104,4 @@ def refused(recipe: Recipe, raw: Path, **options: Any) -> str:
 
 def problems(recipe: Recipe, raw: Path, *, alignment: Any = "word", **align: Any) -> list[str]:
     """All that `dhmd data check` would list."""
-    return check_corpus(recipe, raw, AlignConfig(**align), alignment=alignment)
+    return check_corpus(job_of(recipe, raw, alignment, **align))

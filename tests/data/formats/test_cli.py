@@ -19,7 +19,7 @@ from dhmd.cli.layout import histogram, share, size
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.csd import write_sequence
 from dhmd.data.download import download, read_received
-from dhmd.data.formats import import_corpus
+from dhmd.data.formats import align_dataset
 from dhmd.recipes import Recipe, load_recipe
 from dhmd.settings import load_params
 from tests.data.formats.files import array_splits, mmsa_splits, write_pickle
@@ -54,14 +54,7 @@ def aligned(root: Path, name: str) -> Path:
     raw, cache = root / "data" / "raw" / name, root / "data" / "aligned" / f"{name}.h5"
     override = settings.data.sources.get(name)
     download(settings.recipe, override=override, root=root, output=raw)
-    import_corpus(
-        settings.recipe,
-        raw,
-        settings.align,
-        alignment=settings.data.alignment,
-        sources={file: record.sha256 for file, record in read_received(raw).items()},
-        output=cache,
-    )
+    align_dataset(settings, raw, cache, root=root, recipes=root / "recipes")
     return cache
 
 
@@ -126,7 +119,7 @@ def test_import_of_a_bad_file_lists_all_problems_and_writes_nothing(repository, 
     status, out, err = run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")
     assert (status, out) == (1, "")
     assert err.splitlines() == [
-        "dhmd import: f.pkl: train.id 'nonsense' is not video$_$clip",
+        f"dhmd import: {mine}: train.id 'nonsense' is not video$_$clip",
         "dhmd import: mine: video 'train2' is in both train and test, but splits must not share a "
         "video; if these are different videos, give them different ids",
     ]

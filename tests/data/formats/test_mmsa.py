@@ -152,14 +152,14 @@ def test_no_padding_at_all(tmp_path):
 def test_missing_modality_and_bad_values_are_counted(tmp_path):
     content = mmsa_splits()
     content["train"]["vision"][3] = 0.0
-    content["valid"]["audio"][0, 0, :3] = [-np.inf, np.inf, np.nan]
+    content["valid"]["audio"][0, 0, :4] = [-np.inf, np.inf, np.nan, 1e30]
     write(tmp_path, content)
     corpus = imported(mmsa_recipe(), tmp_path)
     assert not corpus.present_NM[3, 2]
     assert corpus.present_NM.sum() == corpus.present_NM.size - 1
     assert corpus.report["modalities"]["vision"]["segments_absent"] == 1
-    assert corpus.report["modalities"]["audio"]["values_cleaned"] == 3
-    assert np.array_equal(corpus.features["audio"][12][0, :3], [0, 0, 0])
+    assert corpus.report["modalities"]["audio"]["values_cleaned"] == 4
+    assert not corpus.features["audio"][12][0, :4].any()
 
 
 @pytest.mark.parametrize(("rule", "count"), [("drop", 21), ("keep", 22)])

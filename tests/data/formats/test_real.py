@@ -11,9 +11,10 @@ import pytest
 from dhmd.config.schema import load_section
 from dhmd.data.aligned import read_corpus
 from dhmd.data.alignment import AlignConfig
-from dhmd.data.download import download, read_received
-from dhmd.data.formats import import_corpus
+from dhmd.data.download import download
+from dhmd.data.formats import align_dataset
 from dhmd.recipes import check_recipe_file, load_recipe
+from dhmd.settings import load_params
 from tests.shipped import SHIPPED
 
 ROOT = Path(__file__).parents[3]
@@ -26,9 +27,9 @@ def test_mmmo_from_source_to_cache(tmp_path):
     recipe = load_recipe("mmmo", ROOT)
     raw, cache = tmp_path / "raw", tmp_path / "mmmo.h5"
     download(recipe, override=str(REAL), root=tmp_path, output=raw)
-    sources = {name: record.sha256 for name, record in read_received(raw).items()}
-    align = load_section(AlignConfig, {}, recipe=recipe.align)
-    report = import_corpus(recipe, raw, align, alignment="word", sources=sources, output=cache)
+    align_dataset(
+        load_params(ROOT).for_dataset("mmmo"), raw, cache, root=ROOT, recipes=ROOT / "recipes"
+    )
     corpus = read_corpus(cache, test_labels=True)
     assert [len(corpus.index(split)) for split in ("train", "valid", "test")] == [80, 16, 24]
     assert {m: f.values.shape[1] for m, f in corpus.features.items()} == {
@@ -37,7 +38,7 @@ def test_mmmo_from_source_to_cache(tmp_path):
         "vision": 36,
     }
     assert corpus.present_NM.all()
-    assert report["file"] == "ICT-MMMO aligned_20.pkl"
+    assert corpus.report["file"] == "ICT-MMMO aligned_20.pkl"
     # Against the plain unpickler: nothing is lost but rows of zeros at the end.
     with open(REAL / "aligned_20.pkl", "rb") as stream:
         content = pickle.load(stream)

@@ -107,11 +107,10 @@ def test_rows_outside_of_the_mask_are_said(tmp_path, caplog):
     assert "rows of audio that have values lie outside of the steps that the file" in caplog.text
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_values_that_are_not_finite_are_counted_in_every_type(tmp_path, dtype):
+def test_values_that_are_not_finite_are_counted_in_half_precision(tmp_path):
     content = mmsa_splits(aligned=False)
     for part in content.values():
-        part["audio"] = part["audio"].astype(dtype)
+        part["audio"] = part["audio"].astype(np.float16)
         part["audio"][:, 0, 0] = -np.inf
     content["test"]["audio"][0, 0, 1] = np.nan
     write_pickle(tmp_path / "file.pkl", content)
@@ -120,15 +119,6 @@ def test_values_that_are_not_finite_are_counted_in_every_type(tmp_path, dtype):
     first = corpus.features["audio"][0]
     assert first[0, 0] == 0
     assert np.allclose(first[0, 1:], content["train"]["audio"][0, 0, 1:])
-
-
-def test_a_huge_value_is_cleaned(tmp_path):
-    content = mmsa_splits()
-    content["train"]["vision"][0, 0, 0] = 1e30
-    write_pickle(tmp_path / "file.pkl", content)
-    corpus = imported(mmsa_recipe(), tmp_path)
-    assert corpus.report["modalities"]["vision"]["values_cleaned"] == 1
-    assert corpus.features["vision"][0][0, 0] == 0
 
 
 def test_a_train_split_smaller_than_the_test_split_is_a_warning(tmp_path, caplog):

@@ -37,7 +37,6 @@ from tests.data.formats.files import (
     write_urfunny,
 )
 from tests.data.formats.test_arrays import write as write_arrays
-from tests.data.formats.test_real import REAL
 
 ROOT = Path(__file__).parents[3]
 PIPELINE = load_yaml(ROOT / "dvc.yaml")
@@ -249,18 +248,6 @@ def test_from_files_to_metrics(
             .notna()
             .all(axis=None)
         )
-
-
-@pytest.mark.real
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real pieces are not in ../shared/real")
-def test_a_real_file_goes_through_every_stage(root: Path) -> None:
-    placed = root / "data" / "placed" / "mmmo"
-    placed.mkdir(parents=True)
-    (placed / "aligned_20.pkl").symlink_to(REAL / "aligned_20.pkl")
-    run_stages(root, "mmmo", "word")
-    value = metrics_of("mmmo")
-    assert 0 < value["test"]["mae"] < 3
-    assert len(Path("metrics", "mmmo", "details", "predictions.csv").read_text().splitlines()) == 25
 
 
 def test_files_without_labels_are_predicted_alike(root: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -173,16 +172,3 @@ def test_features_reveal_the_reliability_except_in_no_cue(
     assert held_out(pooled, "text", "reliability_text") > 0.2
     for modality in ("text", "audio", "vision"):
         assert abs(held_out(pooled_no_cue, modality, f"reliability_{modality}")) < 0.2
-
-
-def test_progress_sees_each_files_videos(tmp_path: Path, small: GeneratorConfig) -> None:
-    seen: dict[str, int] = {}
-
-    def progress(items: Iterable[Any], label: str) -> Iterable[Any]:
-        rows = list(items)
-        seen[label] = len(rows)
-        return rows
-
-    generate(small, tmp_path, progress=progress)
-    assert set(seen) == set(SEQUENCES)
-    assert len(set(seen.values())) == 1

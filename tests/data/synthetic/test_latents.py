@@ -20,9 +20,6 @@ from dhmd.data.synthetic.latents import (
     TRUTH_SD,
     draw,
     lay_out,
-    on_grid,
-    on_ticks,
-    stream,
     to_label,
 )
 
@@ -185,27 +182,6 @@ def test_ids_are_unique_and_two_of_different_splits_prefix_each_other() -> None:
     splits = {video.id: video.split for video in videos}
     assert len(splits) == len(videos)
     assert (splits["25522"], splits["255224"]) == ("train", "test")
-
-
-def test_a_stream_is_its_seed_and_purpose() -> None:
-    assert stream(3, "a", 1).random() == stream(3, "a", 1).random()
-    draws = {
-        float(stream(seed, *purpose).random())
-        for seed, purpose in [(3, ("a", 1)), (3, ("a", 2)), (3, ("a1",)), (4, ("a", 1)), (3, ())]
-    }
-    assert len(draws) == 5
-
-
-def test_last_digits_vanish_on_the_grid() -> None:
-    values = np.array([0.1, -2.7, 3.14159, 1000.123])
-    np.testing.assert_array_equal(on_grid(values), on_grid(values * (1 + 1e-15)))
-    assert np.abs(on_grid(values) - values).max() <= 0.5 / 4096 + 1e-9
-    ticks = on_ticks(np.array([0.3333, 4321.9]))
-    np.testing.assert_array_equal(ticks.astype(np.float32).astype(np.float64), ticks)
-
-
-def test_the_oracles_error_is_the_mean_distance() -> None:
-    assert oracle_mae(np.array([1.0, -2.0]), np.array([1.5, -3.0])) == 0.75
 
 
 def test_no_shifted_or_shrunk_truth_is_better_than_the_oracle() -> None:

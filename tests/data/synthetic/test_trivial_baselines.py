@@ -4,28 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from dhmd.data.synthetic import GeneratorConfig, generate
 from dhmd.data.synthetic.config import ExclusiveConfig, MisleadingConfig, StrengthConfig
-from tests.data.synthetic.trivial_baselines import main, pool, ridge, scores_of
-
-
-def test_ridge_finds_a_linear_label() -> None:
-    rng = np.random.default_rng(0)
-    x, split = rng.standard_normal((90, 3)), np.repeat(["train", "valid", "test"], 30)
-    y = x @ np.array([1.0, -2.0, 0.5]) + 3.0
-    prediction = ridge(x, y, split)
-    np.testing.assert_allclose(prediction, y, atol=0.05)
-
-
-def test_ridge_sees_no_test_label() -> None:
-    rng = np.random.default_rng(0)
-    x, split = rng.standard_normal((90, 3)), np.repeat(["train", "valid", "test"], 30)
-    y = rng.standard_normal(90)
-    other = np.where(split == "test", 9.0, y)
-    np.testing.assert_array_equal(ridge(x, y, split), ridge(x, other, split))
+from tests.data.synthetic.trivial_baselines import main, pool, scores_of
 
 
 def test_scores_of_demo_have_the_intended_order(demo_folder: Path) -> None:

@@ -8,39 +8,18 @@ from typing import Any
 
 import torch
 
-from dhmd.models.config import (
-    DecoupleConfig,
-    DictionaryConfig,
-    DistillationConfig,
-    DropoutConfig,
-    GraphConfig,
-    ModelConfig,
-)
+from dhmd.models.config import DecoupleConfig, DistillationConfig, ModelConfig
 from dhmd.models.members import Members
 from dhmd.models.stacked.dhmd import DHMD, LossWeights
 from dhmd.models.task import Task
+from tests.training.corpora import TINY
+from tests.training.corpora import WIDTHS as INPUTS
 
 CPU = torch.device("cpu")
-INPUTS = {"text": 4, "audio": 3, "vision": 5}
 CLASSES = Task(classes=3)
 MULTILABEL = Task(classes=3, multilabel=True)
 
-MODEL = ModelConfig(
-    width=8,
-    heads=2,
-    layers=1,
-    kernels={"text": 3, "audio": 1, "vision": 5},
-    dropout=DropoutConfig(
-        attention={"text": 0.3, "audio": 0.2, "vision": 0.0},
-        layer=0.2,
-        embedding=0.1,
-        input={"text": 0.2},
-        output=0.3,
-    ),
-)
-KD = DistillationConfig(
-    graph=GraphConfig(hidden=6), dictionary=DictionaryConfig(codes=12, scale=4.0)
-)
+MODEL, KD = TINY.model, TINY.kd
 
 
 def kd_with(

@@ -44,6 +44,12 @@ CASES: dict[str, dict[str, Any]] = {
     "multilabel, edges by KL": {"kd": kd_with(graph={"edge_loss": "kl"}), "task": MULTILABEL},
     "own lengths": {"steps": (4, 7, 6), "aligned": False},
     "own lengths, classification": {"steps": (6, 3, 5), "aligned": False, "task": CLASSES},
+    "recurrent": {"model": replace(MODEL, recurrent={"text": True, "vision": True})},
+    "recurrent, own lengths": {
+        "model": replace(MODEL, recurrent={"audio": True}),
+        "steps": (4, 7, 6),
+        "aligned": False,
+    },
     "two layers": {"model": replace(MODEL, layers=2)},
     "two modalities": {"inputs": PAIR},
     "one modality": {"inputs": ONE, "absent": 0.0},
@@ -143,7 +149,9 @@ def test_the_stacked_model_equals_the_plain_one(name: str) -> None:
             assert_close(own[part], grad, what=part, rtol=1e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["regression", "own lengths", "classification", "one modality"])
+@pytest.mark.parametrize(
+    "name", ["regression", "recurrent", "own lengths", "classification", "one modality"]
+)
 def test_more_padding_changes_no_output(name: str) -> None:
     fast, batch, built = _case(**CASES[name])
     each = len(built["inputs"])

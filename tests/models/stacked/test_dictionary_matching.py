@@ -15,9 +15,7 @@ from dhmd.models.dhmd import ACTIVE_AT_START
 from dhmd.models.stacked.dictionary_matching import (
     DictionaryMatching,
     DictionaryOutputs,
-    info_nce,
     initial_codes,
-    usage_imbalance,
 )
 from dhmd.models.stacked.sparsemax import sparsemax
 from dhmd.models.task import Task
@@ -62,39 +60,6 @@ def test_fenchel_young_trains_the_target_and_infonce_both_modalities() -> None:
     contrast = unit.loss(matched, none, batch, Task())
     (gradient,) = torch.autograd.grad(contrast.sum(), matched.feature_EMBW)
     assert gradient.ne(0).any(-1).all()
-
-
-def test_usage_imbalance_of_even_and_uneven_use() -> None:
-    batch = in_double(random_batch((2, 2, 2), absent=0.0, uncounted=0, seed=6))
-    shape = (*batch.present_EMB.shape, CODES)
-    even = torch.full(shape, 1 / CODES).double()
-    nothing = torch.zeros(*shape[:-1], WIDTH).double()
-    assert_close(
-        usage_imbalance(DictionaryOutputs(torch.zeros(shape).double(), even, nothing), batch),
-        batch.weight_EB.sum(-1),
-    )
-    one = torch.zeros(shape).double()
-    one[..., 3] = 1.0
-    found = usage_imbalance(DictionaryOutputs(60 * one, one, nothing), batch)
-    assert_close(found, CODES * batch.weight_EB.sum(-1))
-
-
-def test_balance_lowers_the_most_used_code() -> None:
-    batch = in_double(random_batch((2, 2, 2), absent=0.0, uncounted=0, seed=6))
-    matched = matched_of(batch)
-    (gradient,) = torch.autograd.grad(usage_imbalance(matched, batch).sum(), matched.relevance_EMBK)
-    weight = batch.weight_EB[:, None, :, None]
-    usage_EK = (matched.activation_EMBK * weight).sum((1, 2))
-    for r in range(2):
-        assert (gradient[r, ..., usage_EK[r].argmax()] > 0).all()
-        assert (gradient[r, ..., usage_EK[r].argmin()] < 0).all()  # an unused code gets gradient
-
-
-def test_without_negatives_infonce_is_zero() -> None:
-    batch = in_double(random_batch((2, 2), absent=0.0, uncounted=0))
-    same = replace(batch, labels_EB=torch.ones(2, 6).double())
-    anchors, both = normal(2, 1, 6, WIDTH).double(), torch.ones(2, 1, 6, dtype=torch.bool)
-    assert info_nce(anchors, anchors.flip(2), both, same, Task(), 0.1).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize(("codes", "width"), [(512, 24), (128, 16)])

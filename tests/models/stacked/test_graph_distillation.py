@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 
 from dhmd.models.batch import EnsembleBatch
@@ -72,29 +71,6 @@ def test_every_control_equals_its_equation_in_one_stack() -> None:
         single = replace(batch, **rest)
         by_itself = alone(normal(6, 3, 7, WIDTH).double()[r : r + 1], single)
         assert_close(by_itself.edges_EBIJ[0], graph.edges_EBIJ[r])
-
-
-def test_dmd_prior_of_a_small_example() -> None:
-    batch = in_double(random_batch((2, 2, 2), absent=0.0))
-    unit = unit_of(edges=["prior", "prior"])
-    weights = unit(normal(2, 3, 6, WIDTH).double(), batch).edges_EBIJ[0, 0]
-    e = torch.tensor(4.0).exp().item()
-    by_hand = {
-        "text": (e / (e + 2), 1 / (e + 2), 1 / (e + 2)),
-        "audio": (1 / 3, 1 / 3, 1 / 3),
-        "vision": (e / (2 * e + 1), 1 / (2 * e + 1), e / (2 * e + 1)),
-    }
-    for j, target in enumerate(NAMES):
-        assert weights[:, j].tolist() == pytest.approx(by_hand[target])
-
-
-def test_an_utterance_with_one_modality_is_not_distilled() -> None:
-    batch = in_double(random_batch((2, 2), absent=0.0, uncounted=0))
-    batch.present_EMB[:, 1] = False
-    unit = unit_of(names=("text", "audio"))
-    graph = unit(normal(2, 2, 6, WIDTH).double(), batch)
-    assert unit.distillation_loss(graph, batch).eq(0).all()
-    assert unit.edge_loss(graph, batch).eq(0).all()
 
 
 def test_distillation_needs_teachers() -> None:

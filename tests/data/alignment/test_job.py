@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from dhmd.base.errors import DhmdError
-from dhmd.data.alignment import AlignConfig, EncoderSource, Origin, Plan, Sequences
+from dhmd.data.alignment import AlignConfig, CorpusJob, EncoderSource, Origin, Sequences
 from tests.data.alignment.files import generated_recipe
 
 CONFIG = AlignConfig(
@@ -22,10 +22,10 @@ CONFIG = AlignConfig(
 )
 
 
-def plan() -> Plan:
+def job() -> CorpusJob:
     listed = ("words", "vectors", "acoustic", "visual", "labels")
     recipe = generated_recipe(sequences={n: {"path": f"Corpus/deep/{n}_v2.csd"} for n in listed})
-    return Plan(recipe=recipe, config=CONFIG, alignment="none", epsilon=1e-3)
+    return CorpusJob(recipe=recipe, align=CONFIG, alignment="none", epsilon=1e-3)
 
 
 def origin() -> Origin:
@@ -33,33 +33,24 @@ def origin() -> Origin:
     made: dict[str, dict[str, object]] = {"acoustic": {"extractor": {"name": "openSMILE"}}}
     names = ("words", "vectors", "acoustic", "visual")
     opened = {name: SimpleNamespace(metadata=made.get(name, {})) for name in names}
-    return Origin.of(plan(), cast(Sequences, opened))
+    return Origin.of(job(), cast(Sequences, opened))
 
 
-def test_the_extractors_of_the_features_are_recorded() -> None:
-    assert origin().extractors == {"acoustic": {"name": "openSMILE"}}
-
-
-def test_json_and_back_gives_the_same_plan() -> None:
+def test_json_and_back_gives_the_same_job() -> None:
     stored = origin()
+    assert stored.extractors == {"acoustic": {"name": "openSMILE"}}
+    # The names at the source, without folders and without labels.
+    names = ("words", "vectors", "acoustic", "visual")
+    assert stored.files == {name: f"{name}_v2.csd" for name in names}
     back = Origin.from_json(json.loads(json.dumps(stored.as_json())), "model.json")
     assert back == stored
     bundled = replace(stored, encoder=EncoderSource(digest="ab" * 32))
     assert Origin.from_json(json.loads(json.dumps(bundled.as_json())), "model.json") == bundled
-    again = back.plan("random", "none", ["text", "audio", "vision"])
-    assert again.config == CONFIG
+    again = back.job("random", "none", ["text", "audio", "vision"])
+    assert again.align == CONFIG
     assert (again.reference, again.alignment, again.epsilon) == ("words", "none", 1e-3)
-    assert again.modalities == plan().modalities
-    assert back.plan("random", "none", ["vision"]).modalities == {"vision": "visual"}
-
-
-def test_names_at_the_source_are_kept_without_folders_and_labels() -> None:
-    assert origin().files == {
-        "words": "words_v2.csd",
-        "vectors": "vectors_v2.csd",
-        "acoustic": "acoustic_v2.csd",
-        "visual": "visual_v2.csd",
-    }
+    assert again.modalities == job().modalities
+    assert back.job("random", "none", ["vision"]).modalities == {"vision": "visual"}
 
 
 @pytest.mark.parametrize(
@@ -81,4 +72,4 @@ def test_what_is_no_origin_is_refused(change: dict[str, object], sentence: str) 
 
 def test_unknown_modalities_are_refused() -> None:
     with pytest.raises(DhmdError, match="random was not made of such sequences"):
-        origin().plan("random", "word", ["smell"])
+        origin().job("random", "word", ["smell"])

@@ -1,44 +1,62 @@
-"""How one corpus is aligned: its recipe and configuration, and the part that a model stores."""
+"""What to align and how (`CorpusJob`), and the part of it that a model stores (`Origin`)."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field, replace
-from pathlib import PurePosixPath
-from typing import Any, Literal
+from dataclasses import field
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from dhmd.base.errors import DhmdError
 from dhmd.config.schema import CONFIG, as_json, load_section
+from dhmd.data.aligned.corpus import ENCODER_SOURCE, Alignment
 from dhmd.data.alignment.config import AlignConfig
 from dhmd.data.alignment.sequences import Sequences
 from dhmd.data.alignment.word_alignment import EPSILON
 from dhmd.data.csd import EXTRACTOR_KEY
-from dhmd.data.text.writer import EncoderSource
+from dhmd.data.text.writer import EncoderSource, WordEncoder
 from dhmd.recipes import Format, Labels, Recipe, SequenceFile
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How every video is aligned.
+class CorpusJob:
+    """A corpus whose aligned features file is to be made, or checked.
 
     Attributes:
-        recipe: which sequence is each modality, the reference, the labels, the ground truth.
-        config: section `align`.
+        recipe: its dataset config.
+        paths: sequence -> raw file.
+        align: section `align`.
         alignment: "word" (every modality has one row per word) or "none" (text has one row per
             word, the others keep their own rows).
-        epsilon: seconds.
-        encoder: the text encoder that computes the words' vectors, or None.
+        folds_path: the folds file, if there is one.
+        sources: file -> sha256, part of the corpus's identity.
+        encoder: computes the words' vectors in place of the files' own.
+        epsilon: seconds; a shorter overlap is none.
     """
 
     recipe: Recipe
-    config: AlignConfig
-    alignment: Literal["word", "none"]
+    paths: Mapping[str, Path] = field(default_factory=dict)
+    align: AlignConfig
+    alignment: Alignment
+    folds_path: Path | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+    encoder: WordEncoder | None = None
     epsilon: float = EPSILON
-    encoder: EncoderSource | None = None
+
+    @property
+    def encoder_source(self) -> EncoderSource | None:
+        """What identifies the encoder."""
+        return None if self.encoder is None else self.encoder.source
+
+    @property
+    def all_sources(self) -> dict[str, str]:
+        """The sources, with the encoder among them."""
+        encoder = self.encoder_source
+        return {**self.sources, **({} if encoder is None else {ENCODER_SOURCE: encoder.digest})}
 
     @property
     def reference(self) -> str:
@@ -51,11 +69,6 @@ class Plan:
         """Modality -> sequence, in the recipe's order of modalities."""
         return {name: self.recipe.modalities[name] for name in self.recipe.modality_names}
 
-    @property
-    def label_range(self) -> tuple[float, float]:
-        """Lowest and highest label, see `Labels.range`."""
-        return self.recipe.labels.range
-
     def by_word(self, modality: str) -> bool:
         """Return whether a modality's steps are words."""
         return self.alignment == "word" or modality == "text"
@@ -64,33 +77,34 @@ class Plan:
         """Return whether a modality's vectors come from the text encoder."""
         return modality == "text" and self.encoder is not None
 
-    def max_steps(self, modality: str) -> int:
-        """Return how many steps of a segment stay."""
+    def max_steps(self, modality: str) -> tuple[str, int]:
+        """Return the key and value of the setting that limits a modality's steps in a segment."""
         if self.alignment == "word":
-            return self.config.max_steps
-        return self.config.max_steps_unaligned[modality]
+            return "align.max_steps", self.align.max_steps
+        key = f"align.max_steps_unaligned.{modality}"
+        return key, self.align.max_steps_unaligned[modality]
 
-    def with_words_as_text(self) -> Plan:
-        """Return the plan for an encoder: text is the words, and no word vectors are needed.
+    def with_words_as_text(self) -> CorpusJob:
+        """Return the job whose text is the words, if an encoder computes their vectors.
 
         Raises:
-            DhmdError: the recipe has no text.
+            DhmdError: there is an encoder, but no text.
         """
+        if self.encoder is None:
+            return self
         if "text" not in self.recipe.modalities:
             raise DhmdError(
                 f"features.text requires an encoder's vectors, but {self.recipe.source} has no"
                 " text: set it to words"
             )
         modalities = {**self.recipe.modalities, "text": self.reference}
-        return replace(self, recipe=replace(self.recipe, modalities=modalities))
+        return dataclasses.replace(
+            self, recipe=dataclasses.replace(self.recipe, modalities=modalities)
+        )
 
     def check_sequences(self, sequences: Sequences) -> None:
-        """Check that the sequences fit the roles that the recipe gives them.
-
-        Raises:
-            DhmdError: words where numbers are expected or the reverse, or an unknown modality.
-        """
-        for modality in self.config.centre_by_video:
+        """Check that the sequences fit the roles that the recipe gives them."""
+        for modality in self.align.centre_by_video:
             if modality not in self.modalities:
                 raise DhmdError(
                     f"align.centre_by_video names {modality!r}, but the modalities of"
@@ -104,7 +118,7 @@ class Plan:
                         f" vectors, but the reference {self.reference!r} has no words: set it to"
                         " words"
                     )
-                if "text" in self.config.centre_by_video:
+                if "text" in self.align.centre_by_video:
                     raise DhmdError(
                         "align.centre_by_video names text, whose vectors come from an encoder"
                         " (features.text): leave it out"
@@ -115,10 +129,10 @@ class Plan:
                     f" {name!r} has words"
                     + ("; set features.text to contextual" if modality == "text" else "")
                 )
-        if self.config.drop_words and not sequences.is_text(self.reference):
+        if self.align.drop_words and not sequences.is_text(self.reference):
             raise DhmdError(
                 f"{sequences[self.reference].path}: align.drop_words is"
-                f" {list(self.config.drop_words)}, but the reference {self.reference!r} holds no"
+                f" {list(self.align.drop_words)}, but the reference {self.reference!r} has no"
                 " words; set it to []"
             )
 
@@ -159,32 +173,31 @@ class Origin:
             raise ValueError("reference is null, but must name the sequence of the words")
 
     @staticmethod
-    def of(plan: Plan, sequences: Sequences) -> Origin:
+    def of(job: CorpusJob, sequences: Sequences) -> Origin:
         """Return the origin of a corpus of computational sequences."""
-        listed = plan.recipe.sequences
-        names = dict.fromkeys([plan.reference, *plan.modalities.values()])
+        listed = job.recipe.sequences
+        names = dict.fromkeys([job.reference, *job.modalities.values()])
         found = {name: sequences[name].metadata.get(EXTRACTOR_KEY) for name in names}
         return Origin(
-            modalities=plan.modalities,
-            reference=plan.reference,
+            modalities=job.modalities,
+            reference=job.reference,
             files={name: PurePosixPath(listed[name].path).name for name in names if name in listed},
-            align=plan.config,
-            epsilon=plan.epsilon,
-            encoder=plan.encoder,
+            align=job.align,
+            epsilon=job.epsilon,
+            encoder=job.encoder_source,
             extractors={name: made for name, made in found.items() if made is not None},
         )
 
     @staticmethod
-    def of_imported(recipe: Recipe, align: AlignConfig, encoder: EncoderSource | None) -> Origin:
+    def of_imported(job: CorpusJob) -> Origin:
         """Return the origin of a corpus of an imported format."""
-        files = {name: PurePosixPath(file.path).name for name, file in recipe.sequences.items()}
+        recipe = job.recipe
         return Origin(
             format=recipe.format,
             modalities=recipe.modalities,
-            reference=None,
-            files=files,
-            align=align,
-            encoder=encoder,
+            files={name: PurePosixPath(file.path).name for name, file in recipe.sequences.items()},
+            align=job.align,
+            encoder=job.encoder_source,
             options=recipe.options,
             labels=recipe.labels.sequence,
         )
@@ -196,11 +209,7 @@ class Origin:
 
     @staticmethod
     def from_json(value: object, source: str) -> Origin:
-        """Read what `as_json` returned.
-
-        Raises:
-            DhmdError: not such a value; the message names `source` and the key.
-        """
+        """Read what `as_json` returned."""
         return load_section(Origin, value, where="origin", source=source)
 
     def recipe(
@@ -210,9 +219,6 @@ class Origin:
 
         Args:
             files: sequence -> file; None for those of the corpus.
-
-        Raises:
-            DhmdError: a modality that the corpus did not have.
         """
         files = self.files if files is None else files
         try:
@@ -230,19 +236,23 @@ class Origin:
         except (KeyError, ValueError) as error:
             raise DhmdError(f"{dataset} was not made of such sequences: {error}") from error
 
-    def plan(
-        self, dataset: str, alignment: Literal["word", "none"], modalities: Sequence[str]
-    ) -> Plan:
-        """Return the plan for new files with some of the modalities and without labels.
+    def job(
+        self,
+        dataset: str,
+        alignment: Alignment,
+        modalities: Sequence[str],
+        encoder: WordEncoder | None = None,
+    ) -> CorpusJob:
+        """Return the job of new files with some of the modalities and without labels.
 
         Raises:
             DhmdError: a modality that the corpus did not have.
         """
         names = dict.fromkeys([str(self.reference), *self.modalities.values()])
-        return Plan(
+        return CorpusJob(
             recipe=self.recipe(dataset, modalities, {name: f"{name}.csd" for name in names}),
-            config=self.align,
+            align=self.align,
             alignment=alignment,
+            encoder=encoder,
             epsilon=self.epsilon,
-            encoder=self.encoder,
         )
