@@ -99,7 +99,7 @@ def test_segments_of_a_csv_keep_the_order_of_their_video(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "video, start, end among them"),
+        ("", "video, start, end, each once"),
         ("video,begin,end\na,0,1\n", "header is 'video,begin,end'"),
         ("video,start,end\n", "has no segment"),
         ("video,start,end\na,0\n", "line 2: 2 cells, but the header has 3"),
