@@ -186,7 +186,7 @@ def sum_terms(metric: str, p: Floats, y: Floats) -> Floats:
     kept = ones
     if metric in _CLASS_LIMIT:  # rounded half to even
         limit = _CLASS_LIMIT[metric]
-        p, y = (np.round(np.clip(values, -limit, limit)) for values in (p, y))
+        p, y = (np.round(np.clip(v, -limit, limit)).astype(np.float64) for v in (p, y))
     elif metric.endswith("_has0"):
         p, y = (p >= 0).astype(np.float64), (y >= 0).astype(np.float64)
     elif metric.endswith("_non0"):
