@@ -40,10 +40,8 @@ def parse_csv(
         raise DhmdError(f"{source} is not readable as CSV: {first_line(error)}") from error
     header = [name.strip() for name in lines[0]] if lines else []
     if not {*columns} <= {*header} or len(set(header)) < len(header):
-        raise DhmdError(
-            f"{source}: the header is {','.join(header)!r}, but must name each column once"
-            + f", {', '.join(columns)} among them" * bool(columns)
-        )
+        wanted = f"the columns {', '.join(columns)}, each once" if columns else "each column once"
+        raise DhmdError(f"{source}: the header is {','.join(header)!r}, but must name {wanted}")
     rows = {number: line for number, line in enumerate(lines, 1) if line and number > 1}
     for number, line in rows.items():
         if len(line) != len(header):
