@@ -45,8 +45,9 @@ repro: $(INSTALLED) ## run what changed of the pipeline; STAGES=report@demo: up 
 smoke: $(INSTALLED) ## run all stages in a temporary copy: one seed, one epoch, seconds
 	@.venv/bin/python -m tests.pipeline.smoke
 
-# Most tests use one thread, so several processes run them side by side.
-PARALLEL := -n auto --maxprocesses 4
+# Tests need one thread each, so several processes run them side by side.
+PARALLEL := -n logical --maxprocesses 4
+test faults: export OMP_NUM_THREADS := 1
 
 test: $(INSTALLED) ## run the tests
 	.venv/bin/python -m pytest $(PARALLEL) --dist loadfile --no-loadscope-reorder

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.corpora import GeneratedCorpus, Size, write_corpus
 from benchmarks.measure import RESULTS, Spread, Time, machine, markdown, rounded, row, write
-from benchmarks.sdk_oracle import compare, sdk_align, sdk_available
+from benchmarks.sdk_oracle import EPSILON, compare, sdk_align, sdk_available
 from dhmd.data.aligned import read_corpus
 from dhmd.data.alignment import AlignConfig, CorpusJob, align_corpus
 from dhmd.recipes import Recipe, load_recipe
@@ -34,8 +34,8 @@ WARM_UP = Size(videos=3, seconds=4.0, text_width=4, audio_width=4, vision_width=
 def ours(paths: Mapping[str, Path], recipe: Recipe, folds: Path, output: Path) -> Time:
     """Align once."""
     start = Time.since()
-    job = CorpusJob(recipe=recipe, paths=paths, align=UNCUT, alignment="word", folds_path=folds)
-    align_corpus(job, output)
+    options = {"align": UNCUT, "alignment": "word", "folds_path": folds, "epsilon": EPSILON}
+    align_corpus(CorpusJob(recipe=recipe, paths=paths, **options), output)
     return Time.since(start)
 
 

@@ -147,7 +147,7 @@ def test_mistakes_are_one_sentence(root: Path, names, options, sentence) -> None
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("id,seed\nv,1\n", "once, id, seed, prediction among them"),
+        ("id,seed\nv,1\n", "columns id, seed, prediction, each once"),
         ("id,seed,prediction\nv,1,nan\n", "line 2: prediction is 'nan', but must be"),
         ("id,seed,prediction\nv,one,1.0\n", "line 2: seed is 'one'"),
         ("id,seed,prediction\nv,1,1.0\nv,1,2.0\n", "line 3: seed 1 has v twice"),

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -21,6 +21,7 @@ import pytest
 
 from dhmd.base.errors import DhmdError
 from dhmd.tracking import TrackingConfig, flatten, record_results, store_uri, track, tracked
+from dhmd.training.observer import Observer
 from dhmd.vcs.lock import outputs_md5
 
 ROOT = Path(__file__).parents[1]
@@ -108,12 +109,18 @@ def write_model(folder: Path, seeds: tuple[int, ...] = (1, 2), epochs: int = 2) 
     (folder / "history.csv").write_text("\n".join(["seed,epoch,name,value", *rows]) + "\n")
 
 
+def observed(
+    root: Path, output: Path, config: TrackingConfig = CONFIG, stage: str = "train"
+) -> AbstractContextManager[Observer]:
+    """The observer of a stage whose lock file lies in the root."""
+    lock = root / "lock"
+    return tracked(config, root=root, stage=stage, dataset="demo", output=output, lock=lock)
+
+
 def train(root: Path, *, epochs: tuple[int, ...] = (1, 2), resumed: int = 0) -> None:
-    """A training as the stage runs it; the lock file lies in the root."""
+    """A training as the stage runs it."""
     output = Path("models/demo")
-    with tracked(
-        CONFIG, root=root, stage="train", dataset="demo", output=output, lock=root / "lock"
-    ) as observer:
+    with observed(root, output) as observer:
         observer.started("train", ["seed-1", "seed-2"], {"kd": {"lambda": 0.5}}, resumed)
         for epoch in epochs:
             rows = {f"seed-{seed}": {"valid/mae": seed + epoch / 10} for seed in (1, 2)}
@@ -154,9 +161,7 @@ def test_a_resumed_training_has_the_epochs_from_before(here: Path) -> None:
 
 def test_a_part_of_a_members_training_is_a_prefix(here: Path) -> None:
     output = Path("pretrained/demo")
-    with tracked(
-        CONFIG, root=here, stage="pretrain", dataset="demo", output=output, lock=here / "lock"
-    ) as observer:
+    with observed(here, output, stage="pretrain") as observer:
         observer.started("pretrain", ["seed-1", "seed-2"], {}, 0)
         observer.epoch(1, {"text/seed-1": {"valid/mae": 1.0}, "text/seed-2": {"valid/mae": 3.0}})
         write_model(output)
@@ -167,9 +172,7 @@ def test_a_part_of_a_members_training_is_a_prefix(here: Path) -> None:
 
 def test_a_failed_training_is_marked(here: Path) -> None:
     def fail() -> None:
-        with tracked(
-            CONFIG, root=here, stage="train", dataset="demo", output=here / "x", lock=here / "lock"
-        ) as observer:
+        with observed(here, here / "x") as observer:
             observer.started("train", ["seed-1"], {}, 0)
             raise DhmdError("no")
 
@@ -322,9 +325,7 @@ def test_a_store_that_fails_costs_one_warning(
     config = TrackingConfig(uri=store_that_fails(kind, here, no_server))
     with (
         caplog.at_level(logging.WARNING, "dhmd.tracking"),
-        tracked(
-            config, root=here, stage="train", dataset="demo", output=here / "x", lock=here / "lock"
-        ) as observer,
+        observed(here, here / "x", config) as observer,
     ):
         observer.started("train", ["seed-1"], {}, 0)
         observer.epoch(1, {"seed-1": {"valid/mae": 1.0}})

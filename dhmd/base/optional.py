@@ -9,7 +9,7 @@ from dhmd.base.errors import DhmdError
 
 
 def optional(module: str, extra: str) -> Any:
-    """Import a module of the extra `text` or `media`.
+    """Import a module of the extra `text`, `media` or `hub`.
 
     Raises:
         DhmdError: it is not installed; the sentence names what to install.

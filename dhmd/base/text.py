@@ -20,27 +20,28 @@ def read_csv(path: Path, columns: Sequence[str] = ()) -> dict[int, dict[str, str
     return parse_csv(text, str(path), columns)
 
 
-def parse_csv(text: str, source: str, columns: Sequence[str] = ()) -> dict[int, dict[str, str]]:
+def parse_csv(
+    text: str, source: str, columns: Sequence[str] = (), delimiter: str = ","
+) -> dict[int, dict[str, str]]:
     """Parse CSV with a header to one mapping per line, by its number; empty lines are left out.
 
     Args:
         text: the content of the file.
         source: its name, for messages.
         columns: those that the file must have; others are allowed.
+        delimiter: what separates the cells.
 
     Raises:
         DhmdError: not CSV, a missing or repeated column, or a row of another length.
     """
     try:
-        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:
         raise DhmdError(f"{source} is not readable as CSV: {first_line(error)}") from error
     header = [name.strip() for name in lines[0]] if lines else []
     if not {*columns} <= {*header} or len(set(header)) < len(header):
-        raise DhmdError(
-            f"{source}: the header is {','.join(header)!r}, but must name each column once"
-            + f", {', '.join(columns)} among them" * bool(columns)
-        )
+        wanted = f"the columns {', '.join(columns)}, each once" if columns else "each column once"
+        raise DhmdError(f"{source}: the header is {','.join(header)!r}, but must name {wanted}")
     rows = {number: line for number, line in enumerate(lines, 1) if line and number > 1}
     for number, line in rows.items():
         if len(line) != len(header):

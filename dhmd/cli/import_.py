@@ -32,11 +32,11 @@ from dhmd.data.download import (
     local_files,
 )
 from dhmd.data.formats import check_corpus
-from dhmd.data.formats.drafting import draft_recipe
+from dhmd.data.formats.drafting import LabelOptions, draft_recipe
 from dhmd.data.formats.mmsa import PADDINGS
 from dhmd.data.manifest import MANIFEST_FOLDER, write_manifests
 from dhmd.media.audio import TERMS
-from dhmd.media.corpus import DEFAULT_FRACTIONS, TEMPLATE, Task, import_videos
+from dhmd.media.corpus import DEFAULT_FRACTIONS, TEMPLATE, import_videos
 from dhmd.recipes import RECIPES_FOLDER, Recipe, load_recipe, parse_recipe, repository_root
 from dhmd.settings import load_params
 
@@ -138,11 +138,9 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.format,
             name,
             path,
+            _label_options(arguments),
             padding=getattr(arguments, "padding", PADDINGS[0]),
-            task=arguments.task,
-            classes=_classes(arguments),
             label_key=arguments.label_key,
-            scale=_scale(arguments),
         )
         recipe = parse_recipe(name, parse_yaml(draft, f"{RECIPES_FOLDER}/{name}.yaml"))
     files = _files(recipe, path)
@@ -166,17 +164,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _classes(arguments: argparse.Namespace) -> tuple[str, ...]:
-    return tuple(one.strip() for one in (arguments.classes or "").split(",") if one.strip())
-
-
-def _scale(arguments: argparse.Namespace) -> tuple[float, float] | None:
-    if arguments.label_range is None:
-        return None
-    low, high = arguments.label_range
+def _label_options(arguments: argparse.Namespace) -> LabelOptions:
+    low, high = arguments.label_range or (0.0, 1.0)
     if not low < high:
         raise DhmdError(f"--label-range is {low:g} {high:g}, but LOW must be below HIGH")
-    return low, high
+    classes = (one.strip() for one in (arguments.classes or "").split(","))
+    return LabelOptions(
+        task=arguments.task,
+        classes=tuple(filter(None, classes)),
+        scale=None if arguments.label_range is None else (low, high),
+    )
 
 
 def _import_videos(arguments: argparse.Namespace, name: str, root: Path) -> int:
@@ -190,7 +187,7 @@ def _import_videos(arguments: argparse.Namespace, name: str, root: Path) -> int:
         root=root,
         placed=root / PLACED_FOLDER / name,
         options=options,
-        task=Task(task=arguments.task, classes=_classes(arguments), scale=_scale(arguments)),
+        label_options=_label_options(arguments),
         fractions=arguments.fractions,
         seed=arguments.seed,
         say=report,

@@ -131,11 +131,6 @@ def corr(p: Floats, y: Floats) -> float:
     return min(1.0, max(-1.0, ratio))
 
 
-def round_to_class(values: Floats, limit: int) -> Ints:
-    """Clip to [-limit, limit] and round half to even."""
-    return np.round(np.clip(values, -limit, limit)).astype(np.int64)
-
-
 def binary_terms(p: NDArray[np.bool_], y: NDArray[np.bool_]) -> Floats:
     """Return what each class of each utterance adds to the sums of `binary_scores`, `[…, 4]`."""
     terms: Floats = np.stack([p & y, p, y, np.ones_like(y)], axis=-1).astype(np.float64)
@@ -188,12 +183,11 @@ def sum_terms(metric: str, p: Floats, y: Floats) -> Floats:
     if metric in METRICS["multilabel"]:
         terms = binary_terms(decode_sets(p), decode_sets(y))
         return terms.reshape(*p.shape, -1)
-    if metric in _CLASS_LIMIT:
-        limit = _CLASS_LIMIT[metric]
-        correct = round_to_class(p, limit) == round_to_class(y, limit)
-        return np.stack([correct, ones], axis=-1).astype(np.float64)
     kept = ones
-    if metric.endswith("_has0"):
+    if metric in _CLASS_LIMIT:  # rounded half to even
+        limit = _CLASS_LIMIT[metric]
+        p, y = (np.round(np.clip(v, -limit, limit)).astype(np.float64) for v in (p, y))
+    elif metric.endswith("_has0"):
         p, y = (p >= 0).astype(np.float64), (y >= 0).astype(np.float64)
     elif metric.endswith("_non0"):
         kept = (y != 0).astype(np.float64)

@@ -5,7 +5,6 @@ Besides features this writes labels.csd, the folds file and the recipe.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -17,12 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.files import file_sha256, write_text
+from dhmd.base.errors import DhmdError
+from dhmd.base.files import write_text
+from dhmd.base.text import read_csv
 from dhmd.config.editing import yaml_editor
 from dhmd.config.yaml12 import parse_yaml
 from dhmd.data.aligned import SPLITS
 from dhmd.data.csd import open_sequence, write_sequence
+from dhmd.data.formats.drafting import LabelOptions, sequence_entry
 from dhmd.media.extract import SEQUENCES, Options, Say, extract, media_files, video_id
 from dhmd.recipes import RECIPES_FOLDER, SCALE, parse_recipe
 
@@ -41,21 +42,6 @@ class Row:
     where: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """How labels are read.
-
-    Attributes:
-        task: regression or classification; None decides by the labels.
-        classes: the classes in order; () takes the labels' names in alphabetical order.
-        scale: the labels' range, which is mapped to -3 … 3; None takes labels as they are.
-    """
-
-    task: str | None = None
-    classes: tuple[str, ...] = ()
-    scale: tuple[float, float] | None = None
-
-
 def import_videos(
     folder: Path,
     labels: Path,
@@ -64,7 +50,7 @@ def import_videos(
     root: Path,
     placed: Path,
     options: Options,
-    task: Task,
+    label_options: LabelOptions,
     fractions: Sequence[float],
     seed: int,
     say: Say,
@@ -80,14 +66,14 @@ def import_videos(
         seed: of the random assignment of videos to splits.
 
     Returns:
-        the recipe's path.
+        The recipe's path.
 
     Raises:
         DhmdError: bad labels or options, or a video that cannot be used; no recipe is written.
     """
     rows = read_labels(labels)
     paths = _videos(folder, rows)
-    classes, values = label_values(rows, task, labels)
+    classes, values = label_values(rows, label_options, labels)
     folds = assign_folds(rows, fractions, seed, labels)
     result = extract(list(paths.values()), placed, options, say)
     if result.failed:
@@ -117,24 +103,19 @@ def read_labels(path: Path) -> dict[str, list[Row]]:
     Returns:
         video id -> its rows, in the file's order.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        table = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except (OSError, ValueError, csv.Error) as error:
-        raise DhmdError(f"{path} is not readable as CSV: {first_line(error)}") from error
-    header = [name.strip().lower() for name in table[0]] if table else []
-    header = ["split" if name == "fold" else name for name in header]
-    for name in ("file", "label"):
-        if name not in header:
-            raise DhmdError(f"{path} has no column {name}: its first line must name the columns")
     rows: dict[str, list[Row]] = {}
-    for number, cells in enumerate(table[1:], start=2):
+    for number, cells in read_csv(path).items():
         where = f"{path}, line {number}"
-        if not any(cells):
+        row = {name.lower(): cell.strip() for name, cell in cells.items()}
+        if "fold" in row:
+            row["split"] = row.pop("fold")
+        if not any(row.values()):
             continue
-        if len(cells) != len(header):
-            raise DhmdError(f"{where} has {len(cells)} cells, but the header has {len(header)}")
-        row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+        for name in ("file", "label"):
+            if name not in row:
+                raise DhmdError(
+                    f"{path} has no column {name}: its first line must name the columns"
+                )
         if not row["file"] or not row["label"]:
             raise DhmdError(f"{where} lacks the {'label' if row['file'] else 'file'}")
         start, end = (_time(row.get(name, ""), f"{where}: {name}") for name in ("start", "end"))
@@ -143,7 +124,7 @@ def read_labels(path: Path) -> dict[str, list[Row]]:
         if start is not None and end is not None and end <= start:
             raise DhmdError(f"{where}: the segment ends at {end:g} s, before it starts")
         split = row.get("split") or None
-        if "split" in header and split not in SPLITS:
+        if "split" in row and split not in SPLITS:
             raise DhmdError(f"{where}: split is {split!r}, but must be one of {', '.join(SPLITS)}")
         video = video_id(Path(row["file"]))
         rows.setdefault(video, []).append(Row(row["label"], start, end, split, where))
@@ -158,22 +139,22 @@ def read_labels(path: Path) -> dict[str, list[Row]]:
 
 
 def label_values(
-    rows: Mapping[str, Sequence[Row]], task: Task, where: Path
+    rows: Mapping[str, Sequence[Row]], options: LabelOptions, where: Path
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Return the classes (() for a regression), and video -> `[S]` labels."""
     texts = sorted({row.label for some in rows.values() for row in some})
     numbers = {text: _finite(text) for text in texts}
-    kind = task.task
+    kind = options.task
     if kind is None:
-        values = None not in numbers.values() and not task.classes
-        if values and task.scale is None and all(text.isdecimal() for text in texts):
+        values = None not in numbers.values() and not options.classes
+        if values and options.scale is None and all(text.isdecimal() for text in texts):
             raise DhmdError(
                 f"{where}: the labels {', '.join(texts[:5])} may be classes or values; name "
                 "--task classification or --task regression"
             )
         kind = "regression" if values else "classification"
     if kind == "classification":
-        classes = task.classes or tuple(texts)
+        classes = options.classes or tuple(texts)
         unknown = [text for text in texts if text not in classes]
         if unknown or len(classes) < 2:
             raise DhmdError(
@@ -183,7 +164,7 @@ def label_values(
         found = {text: float(classes.index(text)) for text in texts}
     else:
         classes = ()
-        low, high = task.scale or (-SCALE, SCALE)
+        low, high = options.scale or (-SCALE, SCALE)
         for text, number in numbers.items():
             if number is None or not low <= number <= high:
                 raise DhmdError(
@@ -277,17 +258,9 @@ def _recipe(
     if recipe.get("format") != "csd":
         raise DhmdError(f"{source} is not a recipe of .csd files: choose another --dataset")
     modalities = {name: SEQUENCES[name] for name in options.modalities}
-    names = [*modalities.values(), "labels"]
-    recipe["sequences"] = {
-        name: {
-            "path": f"{name}.csd",
-            "bytes": (placed / f"{name}.csd").stat().st_size,
-            "sha256": file_sha256(placed / f"{name}.csd"),
-        }
-        for name in names
-        if (placed / f"{name}.csd").is_file()
-    }
-    there = recipe["sequences"]
+    files = {name: placed / f"{name}.csd" for name in (*modalities.values(), "labels")}
+    there = {name: sequence_entry(path) for name, path in files.items() if path.is_file()}
+    recipe["sequences"] = there
     recipe["modalities"] = {m: name for m, name in modalities.items() if name in there}
     recipe["folds"]["file"] = f"folds/{dataset}.json"
     regression = not classes

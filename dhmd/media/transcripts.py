@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 import json
 import math
 import re
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.text import parse_csv
 
 PAUSE = 0.5  # seconds between two words that separate segments where the file has no cues
 CHARACTERS_PER_SECOND = 14.0  # of speech, assumed where plain text comes without a duration
@@ -289,13 +288,13 @@ def _mapping(value: object, path: Path) -> Mapping[str, Any]:
     return value
 
 
-def _number(value: object, path: Path, where: str = "") -> float:
+def _number(value: object, where: Path | str) -> float:
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or number < 0:
-        raise DhmdError(f"{path}{where}: {str(value)[:40]!r} is not a time in seconds")
+        raise DhmdError(f"{where}: {str(value)[:40]!r} is not a time in seconds")
     return number
 
 
@@ -303,31 +302,24 @@ def _csv(text: str, path: Path) -> Iterator[Segment]:
     """Read a table with the columns word, start and end."""
     first = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count)
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        raise DhmdError(f"{path} is not readable as CSV: {first_line(error)}") from error
-    header = [name.strip().lower() for name in rows[0]] if rows else []
-    places = {}
-    for column, names in _COLUMNS.items():
-        found = [header.index(name) for name in names if name in header]
-        if not found:
-            raise DhmdError(
-                f"{path} has no column {column}: its first line must name the columns word, start "
-                "and end"
-            )
-        places[column] = found[0]
     words: list[Word] = []
-    for number, row in enumerate(rows[1:], start=2):
-        if not row:
-            continue
-        where = f", line {number}"
-        if len(row) != len(header):
-            raise DhmdError(f"{path}{where} has {len(row)} cells, but the header has {len(header)}")
-        start, end = (_number(row[places[name]].strip(), path, where) for name in ("start", "end"))
+    for number, cells in parse_csv(text, str(path), delimiter=delimiter).items():
+        where = f"{path}, line {number}"
+        row = {name.lower(): cell.strip() for name, cell in cells.items()}
+        found = {}
+        for column, names in _COLUMNS.items():
+            name = next((name for name in names if name in row), None)
+            if name is None:
+                raise DhmdError(
+                    f"{path} has no column {column}: its first line must name the columns word, "
+                    "start and end"
+                )
+            found[column] = row[name]
+        start, end = _number(found["start"], where), _number(found["end"], where)
         if end < start:
-            raise DhmdError(f"{path}{where}: the word ends before it starts")
-        words += [Word(word, start, end) for word in [row[places["word"]].strip()] if word]
+            raise DhmdError(f"{where}: the word ends before it starts")
+        if found["word"]:
+            words.append(Word(found["word"], start, end))
     yield from _sentences(sorted(words, key=lambda word: word.start))
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from dhmd.base.errors import DhmdError, first_line
+from dhmd.base.optional import optional
 from dhmd.training.finetuning import FOLDER
 from dhmd.training.history import HISTORY
 from dhmd.training.weights import DESCRIPTION
@@ -57,10 +57,7 @@ def push(folder: Path, name: str, *, private: bool = False) -> str:
 @contextmanager
 def _hub(failure: str) -> Iterator[Any]:
     """Yield the module huggingface_hub; any error of it becomes one sentence."""
-    try:
-        hub = importlib.import_module("huggingface_hub")
-    except ImportError as error:
-        raise DhmdError(f"{failure} without huggingface_hub: pip install 'dhmd[hub]'") from error
+    hub = optional("huggingface_hub", "hub")
     try:
         yield hub
     except (OSError, ValueError, RuntimeError, hub.errors.HfHubHTTPError) as error:

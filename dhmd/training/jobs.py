@@ -51,10 +51,10 @@ def pretrain_job(
     configuration: Configuration,
     aligned: Path,
     output: Path,
-    *,
     store: Path,
-    fold: str | None = None,
     observer: Observer = NOBODY,
+    *,
+    fold: str | None = None,
 ) -> None:
     """Pretrain each modality's encoder and cross-fit the teachers (method section 1).
 
@@ -97,10 +97,10 @@ def train_job(
     aligned: Path,
     pretrained: Path,
     output: Path,
-    *,
     store: Path,
-    fold: str | None = None,
     observer: Observer = NOBODY,
+    *,
+    fold: str | None = None,
     encoder: Encoder | None = None,
 ) -> None:
     """Train the model over all seeds; write weights, predictions and history to `output`.
@@ -121,10 +121,10 @@ def ablate_job(
     aligned: Path,
     pretrained: Path,
     output: Path,
-    *,
     store: Path,
-    fold: str | None = None,
     observer: Observer = NOBODY,
+    *,
+    fold: str | None = None,
     encoder: Encoder | None = None,
 ) -> None:
     """Train every variant over its seeds; write one model folder per variant below `output`.

@@ -121,31 +121,6 @@ def _by_dataset(paths: Iterable[str]) -> dict[str, set[str]]:
     return found
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """A DVC experiment: its name, its commit and the commit that it started from."""
-
-    name: str
-    sha: str
-    baseline: str
-
-
-def experiments(root: Path) -> list[Experiment]:
-    """Return all DVC experiments; none outside Git.
-
-    DVC stores them as Git references: refs/exps/<2 digits>/<38 digits of the baseline>/<name>.
-    """
-    listing = git_line(root, "for-each-ref", "--format=%(refname) %(objectname)", "refs/exps/")
-    found = []
-    for line in (listing or "").splitlines():
-        reference, sha = line.split(" ")
-        parts = reference.split("/", 4)
-        # Other references below refs/exps are DVC's bookkeeping.
-        if len(parts) == 5 and len(parts[2] + parts[3]) == len(sha):
-            found.append(Experiment(name=parts[4], sha=sha, baseline=parts[2] + parts[3]))
-    return found
-
-
 def commit(root: Path, name: str) -> Commit:
     """Return the commit of a Git revision, else of the DVC experiment with that name.
 
@@ -156,19 +131,22 @@ def commit(root: Path, name: str) -> Commit:
     if sha is not None:
         return Commit(root, sha, name)
     _refuse_outside_git(root)
-    found = [one for one in experiments(root) if one.name == name]
+    # DVC's references: refs/exps/<2 digits>/<38 digits of the baseline>/<name>.
+    form = "--format=%(objectname) %(refname)"
+    listing = git_line(root, "for-each-ref", form, f"refs/exps/*/*/{name}") or ""
+    found = {line.split(" ")[0]: "".join(line.split("/")[2:4]) for line in listing.splitlines()}
     if len(found) > 1:
         # Like DVC, prefer the one that started from HEAD.
         head = _sha(root, "HEAD")
-        found = [one for one in found if one.baseline == head] or found
+        found = {sha: baseline for sha, baseline in found.items() if baseline == head} or found
     if len(found) > 1:
-        baselines = ", ".join(sorted(one.baseline[:10] for one in found))
+        baselines = ", ".join(sorted(baseline[:10] for baseline in found.values()))
         raise DhmdError(
             f"several experiments are called {name!r}, started from the commits {baselines}: name "
             "one by its own commit (dvc exp show --all-commits --sha)"
         )
     if found:
-        return Commit(root, found[0].sha, f"experiment {name}")
+        return Commit(root, next(iter(found)), f"experiment {name}")
     raise DhmdError(
         f"revision {name!r} is not in this clone, neither in Git nor as a DVC experiment; fetch "
         "it, or name another (a shallow clone holds no older revisions)"

@@ -105,9 +105,11 @@ def check_lock(root: Path) -> LockState:
     entries = lock_entries(Workspace(root))
     stale: dict[str, tuple[str, ...]] = {}
     for stage, changes in json.loads(done.stdout).items():
-        why = [] if stage in entries else ["never run"]
-        for change in changes if stage in entries else ():
-            why += _sentences(root, change) if isinstance(change, dict) else [str(change)]
+        why = ["never run"]
+        if stage in entries:
+            why = [str(change) for change in changes if not isinstance(change, dict)]
+            for change in changes:
+                why += _sentences(root, change) if isinstance(change, dict) else []
         # Data tracked outside dvc.yaml (by `dvc add`) has no stage to be stale.
         if why and not stage.endswith(".dvc"):
             stale[stage] = tuple(why)

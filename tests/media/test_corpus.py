@@ -14,7 +14,8 @@ from dhmd.base.errors import DhmdError
 from dhmd.cli import main
 from dhmd.data.alignment import CorpusJob, align_corpus
 from dhmd.data.csd import open_sequence
-from dhmd.media.corpus import Task, assign_folds, label_values, read_labels
+from dhmd.data.formats.drafting import LabelOptions
+from dhmd.media.corpus import assign_folds, label_values, read_labels
 from dhmd.recipes import check_recipe_file, load_recipe
 from dhmd.settings import load_params
 from tests.media.conftest import need, write_video
@@ -37,7 +38,8 @@ def rows(folder: Path, text: str) -> dict:
 def values(folder: Path, labels: list[str], **task: object) -> tuple:
     lines = [f"{n}.mp4,{label}" for n, label in enumerate(labels)]
     read = rows(folder, "\n".join(["file,label", *lines]))
-    classes, found = label_values(read, Task(**task), Path("l.csv"))  # type: ignore[arg-type]
+    options = LabelOptions(**task)  # type: ignore[arg-type]
+    classes, found = label_values(read, options, Path("l.csv"))
     return classes, [found[str(n)].item() for n in range(len(labels))]
 
 
@@ -94,10 +96,10 @@ def test_labels_that_do_not_fit(tmp_path: Path, labels, task, sentence: str) -> 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "has no column file"),
+        ("", "has no row"),
         ("file,start\na,1\n", "has no column label"),
         ("file,label\n", "has no row"),
-        ("file,label\na\n", "line 2 has 1 cells, but the header has 2"),
+        ("file,label\na\n", "line 2: 1 cells, but the header has 2"),
         ("file,label\na,\n", "line 2 lacks the label"),
         ("file,label,start,end\na,1,0,\n", "line 2 must have both start and end, or neither"),
         (

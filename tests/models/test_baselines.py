@@ -10,42 +10,23 @@ from dhmd.base.errors import DhmdError
 from dhmd.models.baselines.gru import GRU
 from dhmd.models.baselines.late_fusion import LateFusion
 from dhmd.models.baselines.mult import MulT
-from dhmd.models.config import DecoupleConfig
-from dhmd.models.learner import Learner
-from dhmd.models.members import Members
-from dhmd.models.registry import Corpus, build
-from dhmd.models.stacked.dhmd import DHMD
-from dhmd.models.task import Task
+from tests.models.baselines.models import learner
 from tests.models.batches import random_batch
 from tests.models.compare import assert_close
 from tests.models.stacked.layers import linear_of
-from tests.models.stacked.settings import CPU, INPUTS, KD, MODEL
+from tests.models.stacked.settings import INPUTS
 from tests.models.stacked.test_layers import torch_gru
 
-KINDS = {"late_fusion": LateFusion, "mult": MulT, "gru": GRU, "dhmd": DHMD}
 WIDTHS = list(INPUTS.values())
-
-
-def model_of(name: str, task: Task | None = None) -> Learner:
-    loss_weights = [(DecoupleConfig(), KD)] * 2
-    return build(
-        name,
-        Members((1, 2), CPU),
-        task or Task(),
-        INPUTS,
-        model=MODEL,
-        loss_weights=loss_weights,
-        corpus=Corpus(6, dict.fromkeys(INPUTS, 5)),
-    ).eval()
 
 
 def test_an_unknown_model_is_refused() -> None:
     with pytest.raises(DhmdError, match="there is no model 'lstm'; there are dhmd, "):
-        model_of("lstm")
+        learner("lstm")
 
 
 def test_late_fusion_equals_a_residual_mlp_on_pooled_features() -> None:
-    model, batch = model_of("late_fusion"), random_batch(WIDTHS)
+    model, batch = learner("late_fusion").eval(), random_batch(WIDTHS)
     assert isinstance(model, LateFusion)
     pooled = torch.zeros(2, 3, 6, 8)
     for m, encoder in enumerate(model.encoders):
@@ -58,7 +39,7 @@ def test_late_fusion_equals_a_residual_mlp_on_pooled_features() -> None:
 
 
 def test_mult_equals_a_residual_mlp_on_cross_modal_features() -> None:
-    model, batch = model_of("mult"), random_batch(WIDTHS)
+    model, batch = learner("mult").eval(), random_batch(WIDTHS)
     assert isinstance(model, MulT)
     columns = zip(model.encoders, batch.features, batch.masks, strict=True)
     encoded = [encoder(x, mask) for encoder, x, mask in columns]
@@ -78,7 +59,7 @@ def _mean(x_TD: Tensor, mask_T: Tensor) -> Tensor:
 
 
 def test_the_gru_reads_only_the_first_modality() -> None:
-    model, batch = model_of("gru"), random_batch(WIDTHS)
+    model, batch = learner("gru").eval(), random_batch(WIDTHS)
     assert isinstance(model, GRU)
     for r in range(2):
         theirs = torch_gru(model.gru, r, 4)

@@ -22,6 +22,7 @@ from stages._entry import Stage
 from tests.data.formats.test_stages import place_mmsa, place_sequences, unpinned
 from tests.data.text.tiny import write_tiny
 from tests.pipeline.reads import RECIPE, Reads
+from tests.pipeline.test_dependencies import STAGES, tracked
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,28 +62,6 @@ SMALL_PARAMS: dict[str, Any] = {
     "tracking": {"enabled": False},
 }
 GENERATOR = {"seed": 3, "n_train": 40, "n_valid": 14, "n_test": 14}
-
-
-def pipeline() -> dict[str, dict[str, Any]]:
-    read = load_yaml(ROOT / "dvc.yaml", "dvc.yaml")
-    assert isinstance(read, dict)
-    stages: dict[str, dict[str, Any]] = read["stages"]
-    return stages
-
-
-STAGES = pipeline()
-
-
-def tracked(stage: str) -> set[str]:
-    """The keys that dvc.yaml names for a stage; a key stands for all keys below it."""
-    found: set[str] = set()
-    for entry in STAGES[stage].get("params", []):
-        if isinstance(entry, dict):
-            ((_, keys),) = entry.items()
-            found |= {RECIPE + key for key in keys}
-        else:
-            found.add(entry)
-    return found
 
 
 def below(key: str, tops: Mapping[str, object] | tuple[str, ...] | set[str]) -> bool:
@@ -149,7 +128,8 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_tracks_what_it_reads_and_nothing_else(keys: Keys, stage: str) -> None:
     read, excused = keys.read[stage], CHANGES_NOTHING.get(stage, {})
-    named = tracked(stage)
+    own, recipe = tracked(stage)  # a key stands for all keys below it
+    named = {*own, *(RECIPE + key for key in recipe)}
     unread = {excuse for excuse in excused if not any(below(key, {excuse}) for key in read)}
     assert not unread, "not read at all: needs no excuse"
     read = {key for key in read if not below(key, excused)}

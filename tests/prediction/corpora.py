@@ -132,14 +132,20 @@ def _as_classes(path: Path) -> None:
     write_sequence(path, root_name="labels", entries=entries, metadata=None)
 
 
-def change(path: Path, alter: Any) -> None:
+def change(
+    path: Path,
+    alter: Any = lambda _, features, intervals: (features, intervals),
+    *,
+    names: Any = lambda columns: columns,
+    metadata: Any = None,
+) -> None:
     """Rewrite a `.csd`; `alter(id, features, intervals)` gives the new two, or None to drop it."""
     entries = []
     with open_sequence(path) as sequence:
-        names = sequence.dimension_names
+        columns = names(sequence.dimension_names)
         for video in sequence.ids:
             entry = sequence.read(video)
             altered = alter(video, entry.features, entry.intervals)
             if altered is not None:
                 entries.append((video, *altered))
-    write_sequence(path, root_name="x", entries=entries, metadata=None, dimension_names=names)
+    write_sequence(path, root_name="x", entries=entries, metadata=metadata, dimension_names=columns)

@@ -15,7 +15,7 @@ from pandas.testing import assert_frame_equal
 from dhmd.base.errors import DhmdError
 from dhmd.data.alignment import AlignConfig, Origin
 from dhmd.data.alignment.sequences import Sequences
-from dhmd.data.csd import open_sequence, write_sequence
+from dhmd.data.csd import write_sequence
 from dhmd.prediction.model import Model
 from dhmd.prediction.sequences import find_files, pause_segments, read_segments
 from tests.prediction.corpora import Pipeline, change
@@ -99,7 +99,7 @@ def test_segments_of_a_csv_keep_the_order_of_their_video(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "video, start, end among them"),
+        ("", "video, start, end, each once"),
         ("video,begin,end\na,0,1\n", "header is 'video,begin,end'"),
         ("video,start,end\n", "has no segment"),
         ("video,start,end\na,0\n", "line 2: 2 cells, but the header has 3"),
@@ -182,20 +182,6 @@ def test_videos_are_divided_at_pauses(tmp_path: Path) -> None:
 # Features
 
 
-def rewrite(path: Path, names: Callable[[Any], Any]) -> None:
-    """Write a sequence again with other column names."""
-    with open_sequence(path) as opened:
-        new = names(opened.dimension_names)
-        entries = [(video, opened.read(video)) for video in opened.ids]
-    write_sequence(
-        path,
-        root_name="x",
-        entries=[(video, entry.features, entry.intervals) for video, entry in entries],
-        metadata=None,
-        dimension_names=new,
-    )
-
-
 def no_words(folder: Path) -> None:
     change(folder / "words.csd", lambda _, rows, times: (np.ones((len(rows), 1)), times))
 
@@ -209,7 +195,7 @@ def narrow(folder: Path) -> None:
 
 
 def renamed(folder: Path) -> None:
-    rewrite(folder / "visual.csd", lambda names: (names[0], "brow", *names[2:]))
+    change(folder / "visual.csd", names=lambda names: (names[0], "brow", *names[2:]))
 
 
 def cut(folder: Path) -> None:
@@ -249,7 +235,7 @@ def test_columns_without_names_are_accepted_with_a_warning(
 ) -> None:
     folder = trained.inputs(tmp_path / "new")
     path = folder / "visual.csd"
-    rewrite(path, lambda _: None)
+    change(path, names=lambda _: None)
     predicted = Model(trained.model).run(folder)
     assert predicted.notes[0] == (
         f"{path} has no column names, so the order of its columns is not checked"
@@ -269,27 +255,13 @@ def test_a_video_with_words_alone_is_left_out(trained: Pipeline, tmp_path: Path)
     assert "25522[0]" not in predicted.table().index
 
 
-def rewritten(path: Path, extractor: object) -> None:
-    """Record an extractor in a file's metadata."""
-    with open_sequence(path) as opened:
-        names = opened.dimension_names
-        entries = [(video, opened.read(video)) for video in opened.ids]
-    write_sequence(
-        path,
-        root_name="x",
-        entries=[(video, entry.features, entry.intervals) for video, entry in entries],
-        metadata={"extractor": extractor},
-        dimension_names=names,
-    )
-
-
 def test_features_of_another_extractor_are_refused_by_name(
     trained: Pipeline, tmp_path: Path
 ) -> None:
     opensmile = {"name": "openSMILE", "version": "3.0.2", "settings": {"set": "eGeMAPSv02"}}
     folder = trained.inputs(tmp_path / "new")
     expected = Model(trained.model).run(folder).table()
-    rewritten(folder / "acoustic.csd", opensmile)
+    change(folder / "acoustic.csd", metadata={"extractor": opensmile})
     with pytest.raises(
         DhmdError,
         match=r"acoustic\.csd has features that openSMILE 3\.0\.2 \(set eGeMAPSv02\) made.* "
@@ -302,6 +274,7 @@ def test_features_of_another_extractor_are_refused_by_name(
     content["origin"]["extractors"] = {"acoustic": opensmile}
     (model / "model.json").write_text(json.dumps(content))
     assert_frame_equal(Model(model).run(folder).table(), expected)
-    rewritten(folder / "acoustic.csd", opensmile | {"version": "2.9"})
+    older = opensmile | {"version": "2.9"}
+    change(folder / "acoustic.csd", metadata={"extractor": older})
     with pytest.raises(DhmdError, match=r"openSMILE 2\.9 .* but features of openSMILE 3\.0\.2"):
         Model(model).run(folder)

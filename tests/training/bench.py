@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ import pytest
 
 from dhmd.training.configuration import Configuration
 from dhmd.training.jobs import ablate_job, pretrain_job, train_job
-from dhmd.training.observer import NOBODY, Observer
 from tests.training.corpora import TINY, tiny_cache
+
+pretrain, train, ablate = pretrain_job, train_job, ablate_job
 
 
 class Bench:
@@ -47,38 +47,6 @@ class Bench:
 @pytest.fixture(scope="session")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return Bench(tmp_path_factory.mktemp("bench"))
-
-
-def pretrain(
-    configuration: Configuration,
-    cache: Path,
-    output: Path,
-    store: Path,
-    observer: Observer = NOBODY,
-) -> None:
-    pretrain_job(configuration, cache, output, observer=observer, store=store)
-
-
-def train(
-    configuration: Configuration,
-    cache: Path,
-    pretrained: Path,
-    output: Path,
-    store: Path,
-    observer: Observer = NOBODY,
-) -> None:
-    train_job(configuration, cache, pretrained, output, observer=observer, store=store)
-
-
-def ablate(
-    variants: Mapping[str, Configuration],
-    cache: Path,
-    pretrained: Path,
-    output: Path,
-    store: Path,
-    observer: Observer = NOBODY,
-) -> None:
-    ablate_job(variants, cache, pretrained, output, observer=observer, store=store)
 
 
 # A script without `if __name__ == "__main__"`. A shell starts its background commands with SIGINT

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
-import h5py
 import numpy as np
 
 from dhmd.base.errors import DhmdError
@@ -38,40 +35,27 @@ def read_corpus(path: Path, *, fold: str | None = None, test_labels: bool = Fals
     Raises:
         DhmdError: the file is absent, damaged, of another schema, or has no such fold.
     """
-    with _opened(Path(path)) as file:
-        corpus = _read(file, Path(path), fold, test_labels)
+    if not path.is_file():
+        raise DhmdError(f"{path}: there is no such aligned features file; run the align stage")
+    remedy = "make it again with the align stage"
+    with reading(path, f"{path}: the aligned features file is damaged; {remedy}") as file:
+        schema, version = file.attrs.get("schema"), file.attrs.get("schema_version")
+        if schema is None:
+            raise DhmdError(f"{path}: not an aligned features file; make it with the align stage")
+        if schema != SCHEMA or version != SCHEMA_VERSION:
+            raise DhmdError(
+                f"{path}: an aligned features file of schema {schema} {version}, but this version"
+                f" reads {SCHEMA} {SCHEMA_VERSION}; {remedy}"
+            )
+        folds = json.loads(file.attrs["folds"])
+        if fold not in (None, *folds):
+            raise DhmdError(f"{path}: no fold {fold!r}; there are {', '.join(folds)}")
+        corpus = _read(file, fold or str(folds[0]), test_labels)
         _check(corpus, str(path))
         return corpus
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    if not path.is_file():
-        raise DhmdError(f"{path}: there is no such aligned features file; run the align stage")
-    damaged = f"{path}: the aligned features file is damaged; make it again with the align stage"
-    with reading(path, damaged) as file:
-        if "schema" not in file.attrs:
-            raise DhmdError(f"{path}: not an aligned features file; make it with the align stage")
-        yield file
-
-
-def _choose_fold(file: Any, path: Path, fold: str | None) -> str:
-    schema, version = file.attrs.get("schema"), file.attrs.get("schema_version")
-    if schema != SCHEMA or version != SCHEMA_VERSION:
-        raise DhmdError(
-            f"{path}: an aligned features file of schema {schema} {version}, but this version"
-            f" reads {SCHEMA} {SCHEMA_VERSION}; make it again with the align stage"
-        )
-    folds = json.loads(file.attrs["folds"])
-    if fold is None:
-        return str(folds[0])
-    if fold not in folds:
-        raise DhmdError(f"{path}: no fold {fold!r}; there are {', '.join(folds)}")
-    return fold
-
-
-def _read(file: Any, path: Path, fold: str | None, test_labels: bool) -> Corpus:
-    fold = _choose_fold(file, path, fold)
+def _read(file: Any, fold: str, test_labels: bool) -> Corpus:
     modalities = tuple(json.loads(file.attrs["modalities"]))
     group = file["folds"][fold]
     split_N = np.array(SPLITS, dtype="U5")[group["split"][()]]

@@ -7,7 +7,7 @@ d features.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -205,25 +205,24 @@ def align_video(
         counts["words_dropped"] = int(np.count_nonzero(dropped_W))
         keep_W &= ~dropped_W
     words_W2 = entry.intervals[keep_W]
-    segment_P, word_P = overlap_pairs(segments_S2, words_W2, epsilon)
-    stay_P = _truncation(segment_P, len(segments_S2), job.max_steps("text")[1], config.truncate)
-    word_counts = {"steps": len(stay_P), "steps_cut": int(np.count_nonzero(~stay_P))}
+    word_P, word_lengths_S, word_counts = _rows_of_segments(segments_S2, words_W2, "text", job)
     counts["steps_truncated"] = word_counts["steps_cut"]
-    segment_P, word_P = segment_P[stay_P], word_P[stay_P]
-    word_lengths_S = np.bincount(segment_P, minlength=len(segments_S2)).astype(np.int64)
-
     steps: dict[str, Steps] = {}
     for modality, name in job.modalities.items():
-        if job.encodes(modality):
-            steps[modality] = _word_placeholders(word_lengths_S, word_counts)
+        if job.encodes(modality):  # one step per word, whose values the encoder computes
+            steps[modality] = Steps(
+                values_Pd=np.zeros((len(word_P), 0), dtype=np.float32),
+                lengths_S=word_lengths_S,
+                real_P=np.ones(len(word_P), dtype=bool),
+                counts=dict(word_counts),
+            )
             continue
         rows = sequences.rows(name, video)
         if job.by_word(modality):
             own = _word_steps(rows, words_W2, word_P, word_lengths_S, epsilon)
             own.counts.update(word_counts)
         else:
-            _, limit = job.max_steps(modality)
-            own = _own_steps(rows, segments_S2, limit, config.truncate, epsilon)
+            own = _own_steps(rows, segments_S2, modality, job)
             counts["steps_truncated"] += own.counts["steps_cut"]
         steps[modality] = _centred(own) if modality in config.centre_by_video else own
     return AlignedVideo(
@@ -236,15 +235,24 @@ def align_video(
     )
 
 
-def _word_placeholders(lengths_S: Array, counts: dict[str, int]) -> Steps:
-    """Return one step per word, without values: the text encoder computes them (dhmd/data/text)."""
-    count = int(lengths_S.sum())
-    return Steps(
-        values_Pd=np.zeros((count, 0), dtype=np.float32),
-        lengths_S=lengths_S,
-        real_P=np.ones(count, dtype=bool),
-        counts=dict(counts),
-    )
+def _rows_of_segments(
+    segments_S2: Array, rows_R2: Array, modality: str, job: CorpusJob
+) -> tuple[Array, Array, dict[str, int]]:
+    """Find the rows that overlap each segment; a long segment keeps its first or last ones.
+
+    Returns:
+        Indices of the rows `[P]`, segment after segment; rows per segment `[S]`; and the counts
+        `steps` and `steps_cut`.
+    """
+    segment_P, row_P = overlap_pairs(segments_S2, rows_R2, job.epsilon)
+    length_S = np.bincount(segment_P, minlength=len(segments_S2)).astype(np.int64)
+    index_P = np.arange(len(segment_P)) - (np.cumsum(length_S) - length_S)[segment_P]
+    if job.align.truncate == "last":
+        index_P = length_S[segment_P] - 1 - index_P
+    _, limit = job.max_steps(modality)
+    stay_P = index_P < limit
+    counts = {"steps": len(stay_P), "steps_cut": int(np.count_nonzero(~stay_P))}
+    return row_P[stay_P], np.minimum(length_S, limit), counts
 
 
 def _word_steps(
@@ -266,24 +274,15 @@ def _word_steps(
     )
 
 
-def _own_steps(
-    rows: Entry,
-    segments_S2: Array,
-    limit: int,
-    truncate: Literal["first", "last"],
-    epsilon: float,
-) -> Steps:
-    """Return one step per row that overlaps the segment, at most `limit` of them."""
+def _own_steps(rows: Entry, segments_S2: Array, modality: str, job: CorpusJob) -> Steps:
+    """Return one step per row that overlaps the segment."""
     cleaned = clean_values(rows.features)
-    segment_P, row_P = overlap_pairs(segments_S2, rows.intervals, epsilon)
-    stay_P = _truncation(segment_P, len(segments_S2), limit, truncate)
-    segment_P, row_P = segment_P[stay_P], row_P[stay_P]
+    row_P, lengths_S, counts = _rows_of_segments(segments_S2, rows.intervals, modality, job)
     return Steps(
         values_Pd=cleaned.values_Td[row_P].astype(np.float32),
-        lengths_S=np.bincount(segment_P, minlength=len(segments_S2)).astype(np.int64),
+        lengths_S=lengths_S,
         real_P=np.ones(len(row_P), dtype=bool),
-        counts=_row_counts(rows, cleaned.count, epsilon)
-        | {"steps": len(stay_P), "steps_cut": int(np.count_nonzero(~stay_P))},
+        counts=_row_counts(rows, cleaned.count, job.epsilon) | counts,
         intervals_R2=rows.intervals,
     )
 
@@ -310,16 +309,3 @@ def _centred(steps: Steps) -> Steps:
         real = values_Pd[steps.real_P].astype(np.float64)
         values_Pd[steps.real_P] = (real - real.mean(0)).astype(np.float32)
     return replace(steps, values_Pd=values_Pd)
-
-
-def _truncation(
-    segment_P: Array, segments: int, limit: int, which: Literal["first", "last"]
-) -> Array:
-    """Return which steps `[P]` stay when each segment keeps its first or last `limit`."""
-    length_S = np.bincount(segment_P, minlength=segments)
-    begin_S = np.cumsum(length_S) - length_S
-    index_P = np.arange(len(segment_P)) - begin_S[segment_P]
-    if which == "last":
-        index_P = length_S[segment_P] - 1 - index_P
-    stay_P: Array = index_P < limit
-    return stay_P

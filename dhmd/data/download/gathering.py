@@ -96,47 +96,48 @@ def download(
         raise DhmdError(f"{recipe.name} is generated data: there is nothing to download")
     files = wanted_files(recipe)
     sources = ordered_sources(recipe, override, root)
-    patience = patience or Patience()
+    patience, earlier = patience or Patience(), earlier or {}
     records: dict[str, FileRecord] = {}
-    transfers: dict[str, Transfer] = {}
+    transfers: dict[str, Transfer] = {}  # by address: one may be named twice
     received: dict[str, Transfer] = {}
-    unreachable: set[Source] = set()
+    unreachable: set[Source] = set()  # not waited for again at every other file
+
+    def get(source: Source, wanted: Wanted, target: Path, *, alone: bool) -> FileRecord:
+        if source in unreachable:
+            raise SourceFailure("it did not answer")
+        if isinstance(source, Folder):
+            _copy(source, wanted, target, alone=alone)
+            sha256 = check_contents(target, name=wanted.path, expected=wanted.expected)
+            return FileRecord.of(target, sha256)
+        url = source.url(wanted.path)
+        if url not in transfers:
+            transfers[url] = Transfer(url, root, patience)
+            locks.enter_context(transfers[url].locked())
+        sha256 = transfers[url].receive(
+            wanted.sequence, wanted.name, wanted.expected, source.credentials
+        )
+        received[wanted.file] = transfers[url]
+        return FileRecord.of(transfers[url].body, sha256)
+
     with ExitStack() as locks:
         with whole_folder(output) as folder:
             for wanted in files:
                 failures: list[str] = []
                 kept: list[Source] = []
-                if wanted.file in (earlier or {}) and wanted.expected.sha256 is not None:
-                    kept = [Folder(path=(earlier or {})[wanted.file], written="DVC's cache")]
+                if wanted.file in earlier and wanted.expected.sha256 is not None:
+                    kept = [Folder(path=earlier[wanted.file], written="DVC's cache")]
                 for source in (*kept, *sources):
+                    alone = source in kept or len(files) == 1
                     try:
-                        if source in unreachable:
-                            raise SourceFailure("it did not answer")
-                        if isinstance(source, Folder):
-                            alone = source in kept or len(files) == 1
-                            path = _copy(source, wanted, folder / wanted.file, alone=alone)
-                            digest = check_contents(
-                                path, name=wanted.path, expected=wanted.expected
-                            )
-                        else:
-                            url = source.url(wanted.path)
-                            if url not in transfers:  # one address may be named twice
-                                transfers[url] = Transfer(url, root, patience)
-                                locks.enter_context(transfers[url].locked())
-                            transfer = transfers[url]
-                            digest = transfer.receive(
-                                wanted.sequence, wanted.name, wanted.expected, source.credentials
-                            )
-                            received[wanted.file] = transfer
-                            path = transfer.body
-                        records[wanted.file] = FileRecord.of(path, digest)
+                        record = get(source, wanted, folder / wanted.file, alone=alone)
                         break
                     except SourceFailure as failure:
                         failures.append(f"{source}: {failure}")
-                        if failure.unreachable:  # not waited for again at every other file
+                        if failure.unreachable:
                             unreachable.add(source)
                 else:
                     raise DhmdError(_refusal(recipe, wanted, failures, override))
+                records[wanted.file] = record
             write_received(folder, records)
             for file, transfer in received.items():
                 transfer.place(folder / file)
@@ -195,7 +196,7 @@ def _found(source: Folder, wanted: Wanted, *, alone: bool) -> Path:
     return found
 
 
-def _copy(source: Folder, wanted: Wanted, target: Path, *, alone: bool) -> Path:
+def _copy(source: Folder, wanted: Wanted, target: Path, *, alone: bool) -> None:
     """Copy the file from a folder; a read error counts as a failure of the source."""
     found = _found(source, wanted, alone=alone)
     size = found.stat().st_size
@@ -203,7 +204,6 @@ def _copy(source: Folder, wanted: Wanted, target: Path, *, alone: bool) -> Path:
         blocks = _blocks(found)
         for block in progress(blocks, wanted.sequence, unit="MiB", total=-(-size // BLOCK)):
             copy.write(block)
-    return target
 
 
 def _blocks(path: Path) -> Iterator[bytes]:

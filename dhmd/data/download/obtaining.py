@@ -30,7 +30,7 @@ def obtain(
     recipe = settings.recipe
     if recipe.format != "generated":
         override = settings.data.sources.get(settings.dataset)
-        download(recipe, override=override, root=root, output=output, earlier=dict(earlier or {}))
+        download(recipe, override=override, root=root, output=output, earlier=earlier)
         return
     from dhmd.data.synthetic import GeneratorConfig, generate
 

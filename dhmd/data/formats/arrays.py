@@ -62,13 +62,6 @@ def read_arrays(job: ImportJob) -> Reading:
     names: dict[str, tuple[str, ...]] = {}
     for modality, first in splits[given[0]].modalities.items():
         names[modality] = first.names or numbered(modality, first.width)
-        for split in splits.values():
-            width = split.modalities[modality].width
-            if width != first.width:
-                raise DhmdError(
-                    f"{split.path}: {modality} has {width} values per row, but {first.width} in "
-                    f"{given[0]}"
-                )
     has_words = "text" in names and all(split.words is not None for split in splits.values())
     return Reading(
         feature_names=names, segments=_segments(job, splits, has_words), has_words=has_words
@@ -111,13 +104,7 @@ def _split(path: Path, job: ImportJob) -> _Split:
         rows = sum(map(len, modalities["text"].rows))
         if len(words) != rows:
             raise DhmdError(f"{where} has {len(words)} words for {rows} rows of text")
-    return _Split(
-        path=path,
-        ids=ids,
-        labels_N=labels_N,
-        modalities=modalities,
-        words=words,
-    )
+    return _Split(path=path, ids=ids, labels_N=labels_N, modalities=modalities, words=words)
 
 
 def _modality(content: Mapping[str, Array], key: str, count: int, where: str) -> _Modality:

@@ -81,7 +81,7 @@ def read_dialogues(job: ImportJob) -> Reading:
     widths = {m: rows.shape[1] for m, rows in dialogues[0][2].items()}
     return Reading(
         feature_names={m: numbered(m, width) for m, width in widths.items()},
-        segments=_segments(job, dialogues, classes, widths, with_context),
+        segments=_segments(job, dialogues, classes, with_context),
         has_words="text" in columns,
         own_fold=ONLY_FOLD,
         notes={"layout": layout, "context": with_context},
@@ -161,18 +161,9 @@ def _segments(
     job: ImportJob,
     dialogues: Sequence[Dialogue],
     classes: Mapping[int, int],
-    widths: Mapping[str, int],
     with_context: bool,
 ) -> Iterator[Segment]:
     for video, split, features, labels_N, sentences in dialogues:
-        odd = [m for m, rows in features.items() if rows.shape[1] != widths[m]]
-        if odd:
-            job.problems.add(
-                "width",
-                f"{odd[0]} of dialogue {video!r} has {features[odd[0]].shape[1]} values per "
-                f"utterance, others {widths[odd[0]]}",
-            )
-            continue
         for n, label in enumerate(labels_N.tolist()):
             if job.labelled and label not in classes:
                 job.problems.leave_out(split, "their class is not in labels.classes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,16 +26,29 @@ Array = np.ndarray[Any, Any]
 _HEAD = "# Drafted by `dhmd import`: check it, and say where the files come from.\n"
 
 
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions:
+    """How the labels of a new dataset are read.
+
+    Attributes:
+        task: "regression", "classification" or "multilabel"; None decides by the labels.
+        classes: the names of the classes, in order.
+        scale: the labels' range, which is mapped to -3 … 3; None takes labels as they are.
+    """
+
+    task: str | None = None
+    classes: tuple[str, ...] = ()
+    scale: tuple[float, float] | None = None
+
+
 def draft_recipe(
     format: Literal["mmsa", "arrays"],
     name: str,
     path: Path,
+    options: LabelOptions,
     *,
     padding: str = "marked",
-    task: str | None = None,
-    classes: Sequence[str] = (),
     label_key: str | None = None,
-    scale: tuple[float, float] | None = None,
 ) -> str:
     """Return the text of a dataset config for the user's files, with every key in its place.
 
@@ -42,16 +56,15 @@ def draft_recipe(
         format: how the files are written.
         name: the dataset's name.
         path: the pickle, or the folder of arrays.
-        padding: `options.padding`.
-        task: "regression", "classification" or "multilabel"; None decides by the labels.
-        classes: the names of the classes.
+        options: how the labels are read.
+        padding: `options.padding` of the recipe.
         label_key: the array of the labels; None takes the format's own.
-        scale: the labels' range, which is mapped to -3 … 3; None takes labels as they are.
 
     Raises:
         DhmdError: a file is unsafe, damaged or not of the format, or the labels may be classes and
-            neither `task` nor `classes` is given.
+            neither task nor classes are given.
     """
+    task, classes, scale = options.task, options.classes, options.scale
     kind = task or ("classification" if classes else "regression")
     if bool(classes) != (kind != "regression"):
         raise DhmdError(
@@ -96,14 +109,7 @@ def draft_recipe(
         "sources": None,
         "generator": None,
         "options": None if padding == "marked" else {"padding": padding},
-        "sequences": {
-            sequence: {
-                "path": file.name,
-                "bytes": file.stat().st_size,
-                "sha256": file_sha256(file),
-            }
-            for sequence, file in files.items()
-        },
+        "sequences": {sequence: sequence_entry(file) for sequence, file in files.items()},
         "modalities": {modality: modality for modality in steps},
         "reference": None,
         "labels": {
@@ -121,6 +127,11 @@ def draft_recipe(
         **dict.fromkeys(("model", "kd", "pretrain", "train", "ablate")),
     }
     return _HEAD + yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+
+
+def sequence_entry(path: Path) -> dict[str, Any]:
+    """Return the entry of a file among the recipe's sequences, pinned to its content."""
+    return {"path": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 def _array_file(folder: Path, split: str) -> Path:

@@ -226,6 +226,8 @@ class _Import:
                 self.problems.add("id twice", f"{self.name}: the id {segment.id!r} occurs twice")
                 continue
             seen.add(segment.id)
+            if not self._widths_fit(segment):
+                continue
             label = self._label(segment)
             if job.align.drop_words:
                 segment = self._without_dropped_words(segment)
@@ -266,6 +268,19 @@ class _Import:
                 "all labels are whole numbers from 0 up and are learnt as a regression: if they "
                 f"are classes, set labels.task and labels.classes of {self.job.recipe.source}"
             )
+
+    def _widths_fit(self, segment: Segment) -> bool:
+        """Return whether all modalities have as many values per step as in other segments."""
+        for modality, names in self.reading.feature_names.items():
+            width = segment.steps[modality].shape[1]
+            if width != len(names):
+                self.problems.add(
+                    "width",
+                    f"{self.name}: {modality} of {segment.id!r} has {width} values per step, but "
+                    f"{len(names)} elsewhere",
+                )
+                return False
+        return True
 
     def _check_shares(self) -> None:
         """Report what is cleaned or cut, and modalities that are absent from many utterances."""

@@ -107,13 +107,6 @@ def read_mmsa(job: ImportJob) -> Reading:
                 "sure that the splits are not swapped"
             )
     widths = {modality: x_NTd.shape[2] for modality, x_NTd in train.features.items()}
-    for split in splits.values():
-        for modality, x_NTd in split.features.items():
-            if x_NTd.shape[2] != widths[modality]:
-                raise DhmdError(
-                    f"{split.where}: {modality} has {x_NTd.shape[2]} values per step, but "
-                    f"{widths[modality]} in train"
-                )
     sides = {
         modality: _padding_side(modality, splits.values(), padding, job, where)
         for modality in train.lengths

@@ -72,7 +72,7 @@ def read_mustard(job: ImportJob) -> Reading:
         names[modality] = numbered(modality, width)
     return Reading(
         feature_names=names,
-        segments=_segments(job, utterances, names, vectors, where),
+        segments=_segments(utterances, names, vectors),
         has_words="text" in names,
         folds=_folds(job, kind, {utterance.id: utterance.label for utterance in utterances}),
         own_fold="own" if kind == "own" else None,
@@ -139,11 +139,9 @@ def _bare(word: str) -> str:
 
 
 def _segments(
-    job: ImportJob,
     utterances: Sequence[_Utterance],
     names: Mapping[str, tuple[str, ...]],
     vectors: Mapping[str, Array],
-    where: str,
 ) -> Iterator[Segment]:
     absent = np.zeros(len(names.get("text", ())), dtype=np.float32)
     for utterance in utterances:
@@ -151,14 +149,6 @@ def _segments(
         if "text" in names:
             rows = [vectors.get(_bare(word), absent) for word in utterance.words]
             steps["text"] = np.array(rows, dtype=np.float32).reshape(len(rows), len(absent))
-        misfits = [m for m, values in steps.items() if values.shape[1] != len(names[m])]
-        if misfits:
-            job.problems.add(
-                "width",
-                f"{where}: {misfits[0]} of {utterance.id!r} has {steps[misfits[0]].shape[1]} "
-                f"values per word, others {len(names[misfits[0]])}",
-            )
-            continue
         yield Segment(
             id=segment_id(utterance.id, 0),
             video=utterance.id,

@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from dhmd.config.modalities import per_modality
 from dhmd.config.schema import CONFIG, Share
 
 Regime = Literal["noisy", "clean", "no_cue"]
 
+_Shares = Mapping[Literal["text", "audio", "vision"], Share]
 _Words = Annotated[int, Field(ge=4)]
 _Dims = Annotated[int, Field(ge=8)]
 _PerSecond = Annotated[float, Field(ge=2)]
-
-
-@dataclass(frozen=True, kw_only=True, config=CONFIG)
-class StrengthConfig:
-    """Correlation between a modality's features and its latent signal, where it is reliable."""
-
-    text: Share = 0.95
-    audio: Share = 0.85
-    vision: Share = 0.8
-
-
-@dataclass(frozen=True, kw_only=True, config=CONFIG)
-class MisleadingConfig:
-    """Share of the utterances in which a modality misleads."""
-
-    text: Share = 0.08
-    audio: Share = 0.3
-    vision: Share = 0.3
-
-
-@dataclass(frozen=True, kw_only=True, config=CONFIG)
-class ExclusiveConfig:
-    """Share of the ground truth's variance that only this modality carries."""
-
-    text: Share = 0.22
-    audio: Share = 0.16
-    vision: Share = 0.16
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -70,9 +46,14 @@ class GeneratorConfig:
     topic: Share = 0.06  # share of the ground truth's variance that the topic carries
     # Share of the utterances whose words mean the opposite, which only a cue in the voice reveals.
     interaction: Share = 0.0
-    strength: StrengthConfig = field(default_factory=StrengthConfig)
-    misleading: MisleadingConfig = field(default_factory=MisleadingConfig)
-    exclusive: ExclusiveConfig = field(default_factory=ExclusiveConfig)
+    # Correlation between a modality's features and its latent signal, where it is reliable.
+    strength: Annotated[_Shares, per_modality(0.8, text=0.95, audio=0.85)] = field(
+        default_factory=dict
+    )
+    # Share of the utterances in which a modality misleads.
+    misleading: Annotated[_Shares, per_modality(0.3, text=0.08)] = field(default_factory=dict)
+    # Share of the ground truth's variance that a modality alone shows.
+    exclusive: Annotated[_Shares, per_modality(0.16, text=0.22)] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for low, high in (("segments_min", "segments_max"), ("words_min", "words_max")):
@@ -90,5 +71,5 @@ class GeneratorConfig:
     def tone(self) -> float:
         """The rest of the ground truth's variance: the share of the shared tone."""
         own = self.exclusive
-        rest = 1.0 - self.topic - own.text - own.audio - own.vision
+        rest = 1.0 - self.topic - own["text"] - own["audio"] - own["vision"]
         return 0.0 if abs(rest) < 1e-9 else rest

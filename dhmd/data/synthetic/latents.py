@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from dhmd.data.synthetic.config import GeneratorConfig
 
 Floats = NDArray[np.float64]
 
-MODALITIES = ("text", "audio", "vision")
+MODALITIES: tuple[Literal["text", "audio", "vision"], ...] = ("text", "audio", "vision")
 SPLITS = ("train", "valid", "test")
 TOPICS = 6
 CONTENT = 3  # content dimensions of the shared latent; shared_0 is the tone
@@ -147,8 +147,7 @@ def draw(config: GeneratorConfig) -> GroundTruth:
     topic_N, shared_NS, offset_N = _shared(config.seed, n)
     exclusive_NME = stream(config.seed, "exclusive").standard_normal((n, m, EXCLUSIVE))
 
-    own = config.exclusive
-    weights_M = np.sqrt([own.text, own.audio, own.vision])
+    weights_M = np.sqrt([config.exclusive[name] for name in MODALITIES])
     raw_N = TRUTH_SD * (
         np.sqrt(config.tone) * shared_NS[:, 0]
         + np.sqrt(config.topic) * offset_N
@@ -204,8 +203,7 @@ def _reliability(config: GeneratorConfig, n: int) -> Floats:
     columns = []
     for name in MODALITIES:
         rng = stream(config.seed, "reliability", name)
-        share: float = getattr(config.misleading, name)
-        misleads_N = rng.random(n) < share
+        misleads_N = rng.random(n) < config.misleading[name]
         columns.append(np.where(misleads_N, rng.beta(*_MISLEADING, n), rng.beta(*_RELIABLE, n)))
     return np.stack(columns, axis=1)
 
@@ -229,7 +227,7 @@ def _shown(
         strength_F = np.full(SHOWN, CONTENT_STRENGTH)
         gain_NF = np.ones((n, SHOWN))
         for sentiment in (0, SHARED):
-            strength_F[sentiment] = getattr(config.strength, name)
+            strength_F[sentiment] = config.strength[name]
             gain_NF[:, sentiment] = gain(reliability_NM[:, index])
         kept_NF = gain_NF * true_NF + np.sqrt(1.0 - gain_NF**2) * other_NF
         shown[:, index] = strength_F * kept_NF + np.sqrt(1.0 - strength_F**2) * noise_NF

@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.threads import one_thread
+
+__all__ = ["one_thread"]
+
 ROOT = Path(__file__).parents[3]
 
 

@@ -68,39 +68,23 @@ def verdict(study: dict[str, Any], about: str) -> str:
     return line.split("**")[1]
 
 
-@pytest.mark.parametrize(("low", "expected"), [(0.001, "met"), (-0.001, "not met")])
-def test_noisy_needs_an_interval_above_zero(low: float, expected: str) -> None:
-    assert verdict({"noisy": summary(low=low)}, "distillation helps") == expected
-
-
-@pytest.mark.parametrize(("low", "expected"), [(-0.009, "met"), (-0.011, "not met")])
-def test_clean_may_lose_a_hundredth(low: float, expected: str) -> None:
-    assert verdict({"clean": summary(low=low)}, "does no harm") == expected
-
-
-@pytest.mark.parametrize(("rho", "expected"), [(0.21, "met"), (0.19, "not met")])
-@pytest.mark.parametrize("regime", ["noisy", "large"])
-def test_edges_must_reach_half_of_what_can_be_reached(
-    regime: str, rho: float, expected: str
+@pytest.mark.parametrize(
+    ("regime", "about", "value", "met", "not_met"),
+    [
+        ("noisy", "distillation helps", "low", 0.001, -0.001),
+        ("clean", "does no harm", "low", -0.009, -0.011),
+        ("noisy", "at least half", "rho", 0.21, 0.19),
+        ("large", "at least half", "rho", 0.21, 0.19),
+        ("no_cue", "about 0", "rho", 0.09, -0.11),
+        ("noisy", "share more codes", "same", 0.31, 0.29),
+        ("noisy", "leading components predicts the shared latents", "leading", 0.21, 0.2),
+    ],
+)
+def test_an_expectation_is_met_from_its_threshold_on(
+    regime: str, about: str, value: str, met: float, not_met: float
 ) -> None:
-    assert verdict({regime: summary(rho=rho)}, "at least half") == expected
-
-
-@pytest.mark.parametrize(("rho", "expected"), [(0.09, "met"), (-0.11, "not met")])
-def test_without_a_cue_edges_must_follow_nothing(rho: float, expected: str) -> None:
-    assert verdict({"no_cue": summary(rho=rho)}, "about 0") == expected
-
-
-@pytest.mark.parametrize(("same", "expected"), [(0.31, "met"), (0.29, "not met")])
-def test_codes_must_be_shared_by_topic(same: float, expected: str) -> None:
-    assert verdict({"noisy": summary(same=same)}, "share more codes") == expected
-
-
-@pytest.mark.parametrize(("leading", "expected"), [(0.21, "met"), (0.2, "not met")])
-def test_parts_must_differ(leading: float, expected: str) -> None:
-    study = {"noisy": summary(leading=leading)}
-    about = "leading components predicts the shared latents"
-    assert verdict(study, about) == expected
+    assert verdict({regime: summary(**{value: met})}, about) == "met"
+    assert verdict({regime: summary(**{value: not_met})}, about) == "not met"
 
 
 def test_the_planted_teacher_is_the_one_that_the_regime_plants() -> None:

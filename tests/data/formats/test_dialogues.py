@@ -103,6 +103,10 @@ def without_first(part: dict[Any, Any]) -> dict[Any, Any]:
         (changed(3, lambda x: {k: v[1:] for k, v in x.items()}), "rows of text"),
         (changed(2, lambda x: {k: ["hap"] * len(v) for k, v in x.items()}), "text instead of n"),
         (changed(7, set()), "train has 0 dialogues"),
+        (
+            changed(3, lambda x: {**x, "Ses02F_impro01": [v[1:] for v in x["Ses02F_impro01"]]}),
+            "text of 'Ses02F_impro01[0]' has 7 values per step, but 8 elsewhere",
+        ),
     ],
 )
 def test_other_files_are_refused(tmp_path, content, sentence):

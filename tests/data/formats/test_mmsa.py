@@ -272,7 +272,10 @@ def removed(split, key=None):
         ),
         (changed("train", "text", lambda x: x[:-1]), "train has 12 ids, but 11 rows of text"),
         (changed("train", "text", lambda x: x[:, :-1]), "text_bert of 10 steps, but text of 9"),
-        (changed("valid", "audio", lambda x: x[..., :-1]), "valid: audio has 4 values per step"),
+        (
+            changed("valid", "audio", lambda x: x[..., :-1]),
+            "'valid0[0]' has 4 values per step",
+        ),
         (changed("train", "audio", lambda x: x.astype(str)), "contains text instead of numbers"),
         (changed("train", "audio", lambda x: [[[1.0], [2.0, 3.0]]]), "train.audio is ragged"),
         (

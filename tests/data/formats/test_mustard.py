@@ -111,7 +111,7 @@ def test_uneven_utterances_are_left_out_and_listed(tmp_path, content):
         ),
         (((3, [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", 0), "must be a list of text"),
         ((("a", [[1.0] * 4], [[1.0] * 5], 0), ("", [], [], 0), "1_2", 0), "'1_2[0]' occurs twice"),
-        ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", 0), "values per word, others"),
+        ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_99", 0), "values per step, but"),
     ],
 )
 def test_utterances_of_another_form_are_refused(tmp_path, content, item, said):

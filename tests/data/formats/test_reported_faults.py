@@ -9,12 +9,13 @@ import pytest
 
 from dhmd.base.errors import DhmdError
 from dhmd.config.yaml12 import parse_yaml
-from dhmd.data.formats.drafting import draft_recipe
+from dhmd.data.formats.drafting import LabelOptions, draft_recipe
 from dhmd.recipes import parse_recipe
 from tests.data.formats.files import array_splits, mmsa_splits, write_arrays, write_pickle
 from tests.data.formats.recipes import imported, mmsa_recipe, problems, refused
 
 SPLITS = ("train", "valid", "test")
+FOUR = ("angry", "happy", "sad", "neutral")
 
 
 def padded_at_the_start(content, share=1.0):
@@ -173,7 +174,7 @@ def test_two_columns_of_labels(tmp_path, caplog):
         part["regression_labels"] = np.stack([labels, labels / 2], axis=1)
     path = write_pickle(tmp_path / "file.pkl", content)
     with pytest.raises(DhmdError) as caught:
-        draft_recipe("mmsa", "mine", path)
+        draft_recipe("mmsa", "mine", path, LabelOptions())
     assert str(caught.value) == (
         f"{path}: train.regression_labels has shape [12, 2], but must have shape [12], one label "
         "per utterance"
@@ -200,26 +201,27 @@ def test_whole_numbers_may_be_classes(tmp_path, format):
     else:
         write_arrays(tmp_path, content)
     with pytest.raises(DhmdError) as caught:
-        draft_recipe(format, "tiny", path)
+        draft_recipe(format, "tiny", path, LabelOptions())
     assert str(caught.value) == (
         f"{path}: all labels are whole numbers from 0 to 3; name the classes with --classes "
         "NAME,NAME,…, or say --task regression or --label-range LOW HIGH if they are points on a "
         "scale"
     )
-    text = draft_recipe(format, "tiny", path, classes=["angry", "happy", "sad", "neutral"])
+    text = draft_recipe(format, "tiny", path, LabelOptions(classes=FOUR))
     recipe = parse_recipe("tiny", parse_yaml(text, "x"))
     corpus = imported(recipe, tmp_path)
     assert corpus.task == "classification"
-    assert corpus.class_names == ("angry", "happy", "sad", "neutral")
+    assert corpus.class_names == FOUR
     assert set(corpus.labels_N) == {0, 1, 2, 3}
-    too_few = parse_yaml(draft_recipe(format, "tiny", path, classes=["a", "b"]), "x")
+    too_few = parse_yaml(draft_recipe(format, "tiny", path, LabelOptions(classes=("a", "b"))), "x")
     assert "allows the classes 0 to 1" in problems(parse_recipe("tiny", too_few), tmp_path)[0]
-    text = draft_recipe(format, "tiny", path, task="regression")
+    text = draft_recipe(format, "tiny", path, LabelOptions(task="regression"))
     labels = parse_recipe("tiny", parse_yaml(text, "x")).labels
     assert (labels.task, labels.low, labels.high) == ("regression", 0.0, 3.0)
-    for options in ({"task": "classification"}, {"task": "regression", "classes": ["a", "b"]}):
+    for task, classes in (("classification", ()), ("regression", ("a", "b"))):
+        options = LabelOptions(task=task, classes=classes)
         with pytest.raises(DhmdError, match="--classes names the classes of a classification"):
-            draft_recipe(format, "tiny", path, **options)
+            draft_recipe(format, "tiny", path, options)
 
 
 @pytest.mark.parametrize(
@@ -238,5 +240,5 @@ def test_files_that_cannot_be_drafted_are_refused(tmp_path, change, said):
         change(part)
     write_arrays(tmp_path, content)
     with pytest.raises(DhmdError) as caught:
-        draft_recipe("arrays", "tiny", tmp_path)
+        draft_recipe("arrays", "tiny", tmp_path, LabelOptions())
     assert said in str(caught.value)

@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,19 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-def place_mmsa(folder: Path) -> None:
-    write_pickle(folder / "aligned_20.pkl", mmsa_splits(seed=3))
+def pickled(
+    file: str, content: Callable[..., object], *arguments: Any, **options: Any
+) -> Callable[[Path], object]:
+    """Return what writes a pickle into a folder."""
+    protocol = options.pop("protocol", 4)
+    return lambda folder: write_pickle(folder / file, content(*arguments, **options), protocol)
 
 
-def place_unaligned(folder: Path) -> None:
-    write_pickle(folder / "unaligned_39.pkl", mmsa_splits(aligned=False, seed=3))
+place_mmsa = pickled("aligned_20.pkl", mmsa_splits, seed=3)
+place_unaligned = pickled("unaligned_39.pkl", mmsa_splits, aligned=False, seed=3)
+place_iemocap = pickled("IEMOCAP_features_raw.pkl", dialogue_content, protocol=2)
+place_meld = pickled("MELD_features_raw.pkl", dialogue_content, "meld")
+place_mult = pickled("iemocap_data.pkl", mult_splits)
 
 
 def place_mustard(folder: Path) -> None:
@@ -66,14 +74,9 @@ def place_mustard(folder: Path) -> None:
     shutil.make_archive(str(folder / "glove.840B.300d"), "zip", folder, "glove.txt")
 
 
-def place_arrays(folder: Path) -> None:
+def place_arrays(folder: Path, suffix: str = "npz") -> None:
     folder.mkdir(parents=True)
-    write_arrays(folder, array_splits())
-
-
-def place_hdf5(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    write_arrays(folder, array_splits(), "h5")
+    write_arrays(folder, array_splits(), suffix)
 
 
 CONTEXT = {"layout": "iemocap", "context": True}
@@ -87,20 +90,25 @@ SEQUENCES = {
     "visual": "CMU_MOSI_Visual_Facet_42",
     "labels": "CMU_MOSI_Opinion_Labels",
 }
+EMOTION_SEQUENCES = {
+    "words": "CMU_MOSEI_TimestampedWords",
+    "vectors": "CMU_MOSEI_TimestampedWordVectors",
+    "acoustic": "CMU_MOSEI_COVAREP",
+    "visual": "CMU_MOSEI_VisualFacet42",
+}
 
 
-def place_sequences(folder: Path) -> None:
+def place_sequences(folder: Path, names: dict[str, str] = SEQUENCES, folds: str = "mosi") -> None:
+    """Generate a corpus under the names of CMU's files, and write its folds."""
     generate(GeneratorConfig(n_train=24, n_valid=10, n_test=10, seed=3), folder)
-    for name, own in SEQUENCES.items():
+    for name, own in names.items():
         (folder / f"{name}.csd").rename(folder / f"{own}.csd")
-    (folder / "folds.json").rename(folder.parents[2] / "recipes" / "folds" / "mosi.json")
+    (folder / "folds.json").rename(folder.parents[2] / "recipes" / "folds" / f"{folds}.json")
 
 
 def place_emotions(folder: Path) -> None:
     """MOSEI's labels: sentiment and six emotions, of which about half are present."""
-    generate(GeneratorConfig(n_train=24, n_valid=10, n_test=10, seed=3), folder)
-    for name, own in EMOTION_SEQUENCES.items():
-        (folder / f"{name}.csd").rename(folder / f"{own}.csd")
+    place_sequences(folder, EMOTION_SEQUENCES, "mosei")
     rng = np.random.default_rng(0)
     entries = []
     with open_sequence(folder / "labels.csd") as labels:
@@ -111,31 +119,6 @@ def place_emotions(folder: Path) -> None:
     write_sequence(
         folder / "CMU_MOSEI_Labels.csd", root_name="All Labels", entries=entries, metadata=None
     )
-    (folder / "folds.json").rename(folder.parents[2] / "recipes" / "folds" / "mosei.json")
-
-
-EMOTION_SEQUENCES = {
-    "words": "CMU_MOSEI_TimestampedWords",
-    "vectors": "CMU_MOSEI_TimestampedWordVectors",
-    "acoustic": "CMU_MOSEI_COVAREP",
-    "visual": "CMU_MOSEI_VisualFacet42",
-}
-
-
-def place_iemocap(folder: Path) -> None:
-    write_pickle(folder / "IEMOCAP_features_raw.pkl", dialogue_content(), protocol=2)
-
-
-def place_meld(folder: Path) -> None:
-    write_pickle(folder / "MELD_features_raw.pkl", dialogue_content("meld"))
-
-
-def place_mult(folder: Path) -> None:
-    write_pickle(folder / "iemocap_data.pkl", mult_splits())
-
-
-def place_urfunny(folder: Path) -> None:
-    write_urfunny(folder)
 
 
 def unpinned(recipe: dict[str, Any]) -> dict[str, Any]:
@@ -196,7 +179,7 @@ def metrics_of(name: str) -> dict[str, Any]:
         ("mosi", place_sequences, "none", {}, "mae"),
         ("mmmo", place_mmsa, "word", {"options": None}, "mae"),
         ("sims_mmsa", place_unaligned, "none", {"labels": {"low": -3.0, "high": 3.0}}, "mae"),
-        ("urfunny", place_urfunny, "word", {"options": {"context": True}}, "f1"),
+        ("urfunny", write_urfunny, "word", {"options": {"context": True}}, "f1"),
         ("mustard_independent", place_mustard, "word", {}, "f1"),
         ("mustard_dependent", place_mustard, "word", {}, "f1"),
         ("iemocap", place_iemocap, "word", {}, "f1"),
@@ -205,7 +188,7 @@ def metrics_of(name: str) -> dict[str, Any]:
         ("iemocap_mult", place_mult, "word", {}, "f1_weighted"),
         ("mosei_emotions", place_emotions, "word", {}, "weighted_accuracy"),
         ("my_arrays", place_arrays, "none", {}, "mae"),
-        ("my_arrays", place_hdf5, "word", {"sequences": HDF5}, "mae"),
+        ("my_arrays", partial(place_arrays, suffix="h5"), "word", {"sequences": HDF5}, "mae"),
     ],
 )
 def test_from_files_to_metrics(

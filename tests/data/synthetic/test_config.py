@@ -15,8 +15,8 @@ def load(section: dict[str, object]) -> GeneratorConfig:
 
 def test_a_recipes_section_becomes_a_config() -> None:
     config = load({"regime": "clean", "n_train": 30, "strength": {"audio": 0.95}})
-    assert (config.regime, config.n_train, config.strength.audio) == ("clean", 30, 0.95)
-    assert config.strength.text == GeneratorConfig().strength.text
+    assert (config.regime, config.n_train, config.strength["audio"]) == ("clean", 30, 0.95)
+    assert config.strength["text"] == GeneratorConfig().strength["text"] == 0.95
 
 
 def test_the_tone_has_what_the_other_shares_leave() -> None:
@@ -29,6 +29,7 @@ def test_the_tone_has_what_the_other_shares_leave() -> None:
     ("section", "words"),
     [
         ({"regime": "loud"}, ["generator.regime", "loud", "no_cue"]),
+        ({"strength": {"smell": 0.5}}, ["generator.strength", "smell"]),
         ({"n_test": 0}, ["generator.n_test", "0"]),
         ({"strength": {"text": 1.5}}, ["generator.strength.text", "1.5"]),
         ({"vision_rate": 0.5}, ["generator.vision_rate", "0.5"]),

@@ -13,7 +13,6 @@ from scipy.stats import spearmanr
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.synthetic import GeneratorConfig, oracle_mae
-from dhmd.data.synthetic.config import ExclusiveConfig
 from dhmd.data.synthetic.latents import (
     MODALITIES,
     SHARED,
@@ -54,7 +53,7 @@ def test_labels_are_steps_of_a_fifth_within_the_range() -> None:
 
 
 def test_the_truth_is_the_documented_sum() -> None:
-    shares = ExclusiveConfig(text=0.2, audio=0.1, vision=0.3)
+    shares = {"text": 0.2, "audio": 0.1, "vision": 0.3}
     planted = draw(GeneratorConfig(topic=0.0, exclusive=shares))
     own = planted.exclusive_NME[:, :, 0]
     raw = TRUTH_SD * (
@@ -69,7 +68,7 @@ def test_the_truth_is_the_documented_sum() -> None:
 def test_each_topic_has_its_place_and_its_offset() -> None:
     planted = draw(
         GeneratorConfig(
-            n_train=20000, topic=1.0, exclusive=ExclusiveConfig(text=0.0, audio=0.0, vision=0.0)
+            n_train=20000, topic=1.0, exclusive={"text": 0.0, "audio": 0.0, "vision": 0.0}
         )
     )
     for topic in range(6):

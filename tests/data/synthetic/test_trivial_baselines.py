@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from dhmd.data.synthetic import GeneratorConfig, generate
-from dhmd.data.synthetic.config import ExclusiveConfig, MisleadingConfig, StrengthConfig
 from tests.data.synthetic.trivial_baselines import main, pool, scores_of
 
 
@@ -21,9 +20,9 @@ def test_scores_of_demo_have_the_intended_order(demo_folder: Path) -> None:
 
 def test_audio_can_be_the_reliable_teacher(tmp_path: Path) -> None:
     config = GeneratorConfig(
-        strength=StrengthConfig(text=0.6, audio=0.95, vision=0.6),
-        misleading=MisleadingConfig(text=0.3, audio=0.05, vision=0.3),
-        exclusive=ExclusiveConfig(text=0.16, audio=0.22, vision=0.16),
+        strength={"text": 0.6, "audio": 0.95, "vision": 0.6},
+        misleading={"text": 0.3, "audio": 0.05, "vision": 0.3},
+        exclusive={"text": 0.16, "audio": 0.22, "vision": 0.16},
     )
     generate(config, tmp_path)
     scores = scores_of(pool(tmp_path))

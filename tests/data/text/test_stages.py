@@ -17,10 +17,10 @@ from dhmd.data.text.encoder import load_encoder
 from dhmd.prediction.model import Model
 from dhmd.settings import load_params
 from dhmd.training.jobs import train_job
-from tests.data.formats.files import mmsa_splits, write_pickle
 from tests.data.formats.test_stages import (
     check_prediction,
     metrics_of,
+    place_mmsa,
     root,
     run_stages,
     unpinned,
@@ -75,7 +75,7 @@ def test_generated_words_through_every_stage(root: Path, tiny: Path) -> None:
 def test_tokens_of_an_mmsa_file_are_read(root: Path, tiny_wide: Path) -> None:
     small_recipe(root, "mmmo", options=None)
     folder = root / "data" / "placed" / "mmmo"
-    write_pickle(folder / "aligned_20.pkl", mmsa_splits(seed=3))
+    place_mmsa(folder)
     features = {"text": "contextual", "encoder": str(tiny_wide)}
     run_stages(root, "mmmo", "word", features=features)
     corpus = read_corpus(Path("data/aligned/mmmo.h5"))
@@ -89,7 +89,7 @@ def test_tokens_of_an_mmsa_file_are_read(root: Path, tiny_wide: Path) -> None:
 def test_tokens_of_an_mmsa_file_train_the_encoder(root: Path, tiny_wide: Path) -> None:
     small_recipe(root, "mmmo", options=None)
     folder = root / "data" / "placed" / "mmmo"
-    write_pickle(folder / "aligned_20.pkl", mmsa_splits(seed=3))
+    place_mmsa(folder)
     features = {"text": "finetune", "encoder": str(tiny_wide)}
     variants = {"variants": ["no_distillation", "only_audio"]}
     run_stages(root, "mmmo", "word", features=features, ablate=variants)

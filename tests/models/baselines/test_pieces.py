@@ -7,19 +7,20 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dhmd.base.errors import DhmdError
 from dhmd.models.baselines._sub_networks import LastState, SubNetwork
 from dhmd.models.baselines.cm2 import gumbel, negative_log_likelihood
 from dhmd.models.baselines.if_mmin import TextCNN, kept
+from dhmd.models.baselines.jmt import Layer
 from dhmd.models.baselines.lmf import low_rank_fusion
 from dhmd.models.baselines.misa import moment_discrepancy, orthogonality
 from dhmd.models.baselines.mmim import Estimator, contrastive_coding, log_determinant
 from dhmd.models.baselines.self_mm import generated_label, relative_distance
 from dhmd.models.baselines.tfn import tensor_fusion
 from dhmd.models.batch import Batch
-from tests.models.baselines.models import module
+from tests.models.baselines.models import CERTAIN, module
 from tests.models.batches import random_batch
 from tests.models.compare import assert_close
 from tests.models.stacked.settings import INPUTS
@@ -98,7 +99,7 @@ def test_delta_memory_attention_weighs_both_steps_cells() -> None:
     assert_close(model.attended(cells), cells / 48)
 
 
-@pytest.mark.parametrize("name", ["mfn", "ef_lstm"])
+@pytest.mark.parametrize("name", ["mfn", "ef_lstm", "jmt"])
 def test_sequences_of_different_lengths_are_refused(name: str) -> None:
     batch = random_batch(list(INPUTS.values()), members=1, steps=(5, 7, 9)).of_member(0)
     with pytest.raises(DhmdError, match=f"{name} needs word-aligned sequences"):
@@ -323,3 +324,38 @@ def test_an_absent_modality_is_drawn_from_its_marginal() -> None:
     assert_close(drawn.mean(0), mean, rtol=0.01, atol=0.01)
     assert_close(drawn.std(0), deviation, rtol=0.1, atol=1e-3)
     assert_close(model.eval().drawn(2)[1], mean)
+
+
+# ---- JMT -----------------------------------------------------------------------------------------
+
+
+def test_modalities_and_joint_representation_attend_to_each_other() -> None:
+    """Two modalities: the six pairs of the paper."""
+    model = module("jmt", {"audio": 3, "vision": 5})
+    assert sorted(model.pairs) == [
+        ("audio", "joint"),
+        ("audio", "vision"),
+        ("joint", "audio"),
+        ("joint", "vision"),
+        ("vision", "audio"),
+        ("vision", "joint"),
+    ]
+    assert model.fusion.in_features == 6 * 8
+    assert len(module("jmt").pairs) == 12
+
+
+def test_a_layer_is_torchs_post_norm_layer() -> None:
+    layer = Layer(CERTAIN).eval()
+    theirs = nn.TransformerEncoderLayer(8, 2, dim_feedforward=32, dropout=0.0, batch_first=True)
+    ours = layer.attention
+    with torch.no_grad():
+        parts = (ours.query, ours.key, ours.value)
+        theirs.self_attn.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
+        theirs.self_attn.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
+    theirs.self_attn.out_proj.load_state_dict(ours.out.state_dict())
+    theirs.linear1.load_state_dict(layer.feed_forward[0].state_dict())
+    theirs.linear2.load_state_dict(layer.feed_forward[2].state_dict())
+    x_BTD = torch.randn(2, 5, 8)
+    mask_BT = torch.arange(5) < torch.tensor([[5], [3]])
+    expected = theirs(x_BTD, src_key_padding_mask=~mask_BT)
+    assert_close(layer(x_BTD, mask_BT)[mask_BT], expected[mask_BT])
