@@ -30,7 +30,7 @@ from benchmarks.measure import (
 
 
 class Workers:
-    """Equal processes that train steps on command."""
+    """Identical worker processes that run training steps on request."""
 
     def __init__(self, shape: str, count: int, threads: int, passive: bool, steps: int) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}

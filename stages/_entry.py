@@ -160,7 +160,7 @@ def _end_at_once(name: str) -> None:
 
 
 def _prepare_environment(settings: Settings) -> None:
-    """Set what the numeric libraries read when they are imported."""
+    """Set the environment variables that numeric libraries read at import."""
     # Deterministic cuBLAS needs a fixed workspace.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # Threads that spin while they wait make two trainings on one machine stall.

@@ -78,7 +78,7 @@ COMPARISONS = (
 # the first seed alone.
 _EVERY_SEED = {"noisy": ("full", "no_distillation"), "clean": ("full", "no_distillation")}
 
-# Audio planted as the reliable teacher instead of text: only the edges are of interest.
+# Here audio, not text, is the reliable teacher: only the edges are of interest.
 _AUDIO_TEACHER = {
     "strength": {"text": 0.6, "audio": 0.95, "vision": 0.6},
     "misleading": {"text": 0.3, "audio": 0.05, "vision": 0.3},

@@ -50,7 +50,7 @@ def alignment_key(settings: Settings) -> list[Any]:
 
 
 def write_aligned(settings: Settings, config: GeneratorConfig, folder: Path) -> Path:
-    """Generate and align a corpus in `folder`, unless it is there; return its features file."""
+    """Generate and align a corpus in `folder` unless it exists; return its features file."""
     raw, aligned, recipe = folder / "raw", folder / "aligned.h5", settings.recipe
     if not aligned.is_file():
         raw.mkdir(parents=True, exist_ok=True)

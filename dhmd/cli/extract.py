@@ -51,7 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="a Whisper model in the form of transformers, for videos without a transcript",
     )
     parser.add_argument(
-        "--fps", type=float, default=10.0, help="frames per second that are looked at (default: 10)"
+        "--fps", type=float, default=10.0, help="frames to analyse per second (default: 10)"
     )
     parser.add_argument(
         "--face-model",

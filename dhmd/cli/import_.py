@@ -63,7 +63,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             action="store_const",
             dest="task",
             const="multilabel",
-            help="an utterance has any of --classes, one column of labels each",
+            help="several of --classes may apply to an utterance; one label column per class",
         )
     dialogues = formats.add_parser(
         "dialogues", help="DialogueRNN's pickle of IEMOCAP or MELD, for a recipe that exists"

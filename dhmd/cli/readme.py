@@ -28,7 +28,7 @@ def with_tables(text: str, tables: Callable[[str], str | None], source: str) -> 
     for number, line in enumerate(text.split("\n"), start=1):
         begins = _BEGIN.match(line)
         if (begins or line == _END) and bool(begins) == (dataset is not None):
-            raise DhmdError(f"{source}, line {number}: {line} has no partner")
+            raise DhmdError(f"{source}, line {number}: {line} has no matching marker")
         if begins:
             dataset, found = begins[1], True
             table = tables(dataset)

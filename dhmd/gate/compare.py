@@ -149,8 +149,8 @@ def _utterance_interval(
 def load_evaluated(revision: Revision, dataset: str) -> Evaluated:
     """Read and check `metrics/<dataset>/` of a revision.
 
-    A directory of another protocol is not checked: this code computes its scores by its own
-    definitions, and the protocol in its identity makes it not comparable.
+    A directory of another protocol is not checked: its scores follow other definitions, and the
+    gate reports it as not comparable.
 
     Raises:
         NotComparableError: a file is missing, unreadable, or disagrees with the predictions.
@@ -227,8 +227,8 @@ def _load(revision: Revision, dataset: str, folder: str) -> Evaluated:
     for split, found in rows.items():
         if set(found) != set(scores):
             raise DhmdError(
-                f"{seeds_source} has {split} rows of the seeds {sorted(found)}, but "
-                f"{files.PREDICTIONS} has columns of the seeds {sorted(scores)}"
+                f"{seeds_source} has {split} rows for the seeds {sorted(found)}, but "
+                f"{files.PREDICTIONS} has columns for the seeds {sorted(scores)}"
             )
     for seed, computed in scores.items():
         _check_equal(rows["test"][seed], computed.values, f"{seeds_source}: seed {seed}, test")

@@ -125,7 +125,7 @@ def extract(videos: Sequence[Path], output: Path, options: Options, say: Say) ->
     for path in videos:
         other = by_id.setdefault(video_id(path), path)
         if other != path:
-            raise DhmdError(f"{other} and {path} have one id, {video_id(path)}: rename one")
+            raise DhmdError(f"{other} and {path} have the same id, {video_id(path)}: rename one")
     if options.transcript is not None and len(by_id) > 1:
         raise DhmdError(
             f"--transcript belongs to one video, but there are {len(by_id)}: put each transcript "
@@ -258,7 +258,7 @@ class _Extraction:
         if path is None:
             assert self.whisper is not None  # `source` refuses videos without words
             if not len(sound):
-                raise DhmdError(f"{media.path} has no sound, so that Whisper cannot hear its words")
+                raise DhmdError(f"{media.path} has no sound, so Whisper cannot transcribe it")
             return Aligned(self.whisper(sound, media.path), 0, 0), self.whisper.name
         assert self.aligner is not None
         transcript = read_transcript(path, duration=duration or None)

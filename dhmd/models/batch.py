@@ -121,11 +121,11 @@ class EnsembleBatch:
         )
 
     def rows(self, index_B: Tensor) -> EnsembleBatch:
-        """Return the batch with some of its utterances."""
+        """Return the batch restricted to the utterances `index_B`."""
         return self._each(lambda tensor, axis: tensor.index_select(axis, index_B))
 
     def members(self, some: slice) -> EnsembleBatch:
-        """Return the batch of some members; the member axis stays."""
+        """Return the batch restricted to a range of members."""
         return self._each(lambda tensor, axis: tensor[some])
 
     def _each(self, change: Callable[[Tensor, int], Tensor]) -> EnsembleBatch:

@@ -139,7 +139,9 @@ class Ensemble(Learner):
                         own_name = name.removeprefix(f"encoders.{modality}.")
                         parameter = encoder.get_parameter(own_name)[member]
                         if parameter.shape != value.shape:
-                            raise ValueError(f"the encoder of {modality} has another shape")
+                            raise ValueError(
+                                f"the pretrained encoder of {modality} does not fit the model"
+                            )
                         with torch.no_grad():
                             parameter.copy_(value)
 

@@ -193,7 +193,7 @@ def _ablation_text(data: ReportData) -> str:
 
 
 def _graph_text(data: ReportData) -> str:
-    spaces = data.spaces(EDGES)
+    spaces = data.arrays_by_space(EDGES)
     if not spaces:
         return "This model has no distillation graph."
     if len(data.modalities) == 1:
@@ -214,7 +214,7 @@ def _graph_text(data: ReportData) -> str:
 
 
 def _dictionaries(data: ReportData) -> list[Block]:
-    spaces = data.spaces(CODES)
+    spaces = data.arrays_by_space(CODES)
     if not spaces:
         return [_text("This model has no dictionary.")]
     found = {name: data.dictionary[name] for name in spaces if name in data.dictionary}

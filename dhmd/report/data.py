@@ -131,7 +131,7 @@ class ReportData:
             return None
         return self.outputs.arrays["prediction"][:, self.rows].astype(np.float64)
 
-    def spaces(self, kind: str) -> dict[str, Array]:
+    def arrays_by_space(self, kind: str) -> dict[str, Array]:
         """Return the edges `[S, N, M, M]`, codes `[N, M, K]` or embeddings `[N, M, D]` by space."""
         return group(self.outputs.arrays, kind)
 

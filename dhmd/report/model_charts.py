@@ -23,7 +23,7 @@ _MAX_EMBEDDED: Final = 500  # utterances: more points hide each other
 
 def edges(data: ReportData) -> style.Chart | None:
     """Show the mean edge weights, and their spread over utterances."""
-    spaces, names = data.spaces(EDGES), data.modalities
+    spaces, names = data.arrays_by_space(EDGES), data.modalities
     if not spaces or len(names) < 2:
         return None
     height = max(2.4, 0.17 * len(names) ** 2 + 0.6) * len(spaces)
@@ -79,7 +79,7 @@ def edge_reliability(data: ReportData) -> style.Chart | None:
     known = {
         m: planted[f"reliability_{m}"] for m in data.modalities if f"reliability_{m}" in planted
     }
-    spaces = data.spaces(EDGES)
+    spaces = data.arrays_by_space(EDGES)
     if not known or not spaces or len(data.modalities) < 2:
         return None
     valid = data.corpus.index("valid")
@@ -195,7 +195,7 @@ def only(present: Array, modality: int) -> Array:
 
 def embeddings(data: ReportData) -> style.Chart | None:
     """Project the pooled features of both spaces onto a plane, by modality and by label."""
-    spaces = data.spaces(EMBEDDING)
+    spaces = data.arrays_by_space(EMBEDDING)
     if not spaces:
         return None
     step = -(-len(data.rows) // _MAX_EMBEDDED)

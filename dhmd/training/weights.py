@@ -64,7 +64,9 @@ class Description:
     def __post_init__(self) -> None:
         for name in self.configuration.modalities:
             if name not in self.features or name not in self.normalisation:
-                raise ValueError(f"it does not describe {name}: train again")
+                raise ValueError(
+                    f"the features or the normalisation of {name} are missing: train again"
+                )
             rule, shape = self.normalisation[name], (len(self.features[name]),)
             if not rule.mean_I.shape == rule.std_I.shape == shape:
                 raise ValueError(f"the normalisation of {name} does not fit its features")

@@ -33,10 +33,10 @@ def test_only_what_is_between_markers_changes() -> None:
     [
         ("nothing", "page has no line <!-- table:DATASET --> to write a table after"),
         ("<!-- table:x -->\nold", "page: the table of x has no <!-- /table -->"),
-        ("a\n<!-- /table -->", "page, line 2: <!-- /table --> has no partner"),
+        ("a\n<!-- /table -->", "page, line 2: <!-- /table --> has no matching marker"),
         (
             "<!-- table:x -->\n<!-- table:y -->\n<!-- /table -->",
-            "page, line 2: <!-- table:y --> has no partner",
+            "page, line 2: <!-- table:y --> has no matching marker",
         ),
     ],
 )

@@ -237,7 +237,7 @@ def test_a_diverged_seed_is_refused_by_name(tmp_path, name):
     prediction[2, 75] = np.nan
     change = {"prediction": prediction}
     write_outputs(tmp_path / name, made.aligned, change=change, unimodal=unimodal)
-    with pytest.raises(DhmdError, match=r"outputs\.h5, \w+: seed 3 diverged"):
+    with pytest.raises(DhmdError, match=r"outputs\.h5, \w+: seeds that diverged: 3"):
         made.run()
     assert not made.out.exists()
 

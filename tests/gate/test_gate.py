@@ -205,7 +205,7 @@ IDENTITY, PREDICTIONS = "details/identity.json", "details/predictions.csv"
         ("metrics.json", '"valid"', '"validation"', "valid is absent"),
         (SEEDS_FILE, "1,test,", "1,test,9", "seed 1, test mae is"),
         (SEEDS_FILE, "5,valid,", "5,valid,9", "metrics.json: valid mae is"),
-        (SEEDS_FILE, "5,valid,", "6,valid,", "valid rows of the seeds [1, 2, 3, 4, 6]"),
+        (SEEDS_FILE, "5,valid,", "6,valid,", "valid rows for the seeds [1, 2, 3, 4, 6]"),
         (IDENTITY, '"demo"', '"other"', "belongs to the dataset other"),
         (IDENTITY, '"task"', '"kind"', "must have exactly"),
         (IDENTITY, '"regression"', '"guessing"', "task is 'guessing'"),

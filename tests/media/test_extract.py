@@ -84,7 +84,7 @@ def test_finished_videos_stay_finished(tmp_path: Path, talk: Path) -> None:
     assert (out / "audio.csd").read_bytes() == contents
     with pytest.raises(DhmdError, match=r"a\.npz has features of MediaPipe .*fps 10.*fps 5"):
         run([b], out, fps=5.0)
-    with pytest.raises(DhmdError, match=r"have one id, a: rename one"):
+    with pytest.raises(DhmdError, match=r"have the same id, a: rename one"):
         run([a, tmp_path / "other" / "a.mp4"], out)
 
 

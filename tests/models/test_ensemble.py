@@ -152,7 +152,7 @@ def test_pretrained_encoders_are_loaded_into_modality_encoders(corpus: Corpus) -
             stacked = encoders[name]["convolution.weight_EIX"]
             assert weight[r, o, i, k] == stacked[r, i, k * outputs + o]
     encoders["text"]["convolution.weight_EIX"] = torch.zeros(2, 1, 8)
-    with pytest.raises(ValueError, match="the encoder of text has another shape"):
+    with pytest.raises(ValueError, match="encoder of text does not fit"):
         learner.load_encoders(encoders)
 
 

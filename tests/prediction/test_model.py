@@ -185,7 +185,7 @@ def test_a_model_folder_without_origin_is_refused(trained: Pipeline, tmp_path: P
     [
         ("origin", {"modalities": {}}, "model.json.*origin"),
         ("alignment", "sideways", "alignment is 'sideways'"),
-        ("normalisation", {}, "does not describe text"),
+        ("normalisation", {}, "normalisation of text are missing"),
         ("normalisation", "text", "normalisation"),
     ],
 )

@@ -202,8 +202,8 @@ class TableBuilder:
     def _in_other_unit(self, name: str) -> bool:
         """Return whether a sequence's times cannot be in the segments' unit.
 
-        A recording may continue long after its only segment. So later rows are in another unit
-        only if they are also later than the words, and longer.
+        A recording may continue long after its last segment, so later rows alone prove nothing:
+        they must also be later than the words, and longer.
         """
         times = self._times[name]
         if not times.to_segments:

@@ -86,7 +86,7 @@ def _label_column(sequences: Sequences, name: str, labels: Labels) -> int:
     names, width = sequences[name].dimension_names, sequences.width(name)
     if isinstance(column, str):
         if names is None or len(names) != width or column not in names:
-            raise DhmdError(f"{where} {'no names' if names is None else ', '.join(names)}")
+            raise DhmdError(f"{where} {'unnamed columns' if names is None else ', '.join(names)}")
         column = names.index(column)
     if column + columns > width:
         rest = "" if columns == 1 else f", too few for {columns} classes"

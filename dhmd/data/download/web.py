@@ -158,7 +158,7 @@ class Transfer:
         return self._partial.stat().st_size if self._partial.is_file() else 0
 
     def _fetch(self, label: str, expected: SequenceFile, credentials: Credentials) -> bool:
-        """Receive the rest of the body; return whether a part of it was there before."""
+        """Download the rest of the file; return whether the download was resumed."""
         patience = self.patience
         retry = urllib3.Retry(
             total=patience.attempts - 1,

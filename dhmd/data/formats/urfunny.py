@@ -52,7 +52,7 @@ def read_urfunny(job: ImportJob) -> Reading:
 
 
 def own_splits(content: object, where: str) -> dict[str, list[Any]]:
-    """Return the lists of the keys train, dev and test."""
+    """Return the utterance ids of each split (train, dev, test)."""
     found = mapping(content, where=where)
     if set(found) != set(OWN_SPLITS):
         keys = ", ".join(map(str, found))[:80]

@@ -73,7 +73,9 @@ def test_words_where_numbers_belong(tmp_path: Path) -> None:
     assert "words.csd has words instead of numbers" in refused(tmp_path, recipe=recipe)
 
 
-@pytest.mark.parametrize(("column", "said"), [(1, "has 1 column"), ("happy", "has no names")])
+@pytest.mark.parametrize(
+    ("column", "said"), [(1, "has 1 column"), ("happy", "has unnamed columns")]
+)
 def test_a_label_column_that_is_not_there(tmp_path: Path, column: int | str, said: str) -> None:
     recipe = {"labels": {"sequence": "labels", "column": column, "low": -3.0, "high": 3.0}}
     assert f"labels.column is {column!r}, but the sequence {said}" in refused(
