@@ -77,8 +77,8 @@ class ModelOutputs:
         if not finite_E.all():
             diverged = [str(s) for s, ok in zip(self.seeds, finite_E, strict=True) if not ok]
             raise DhmdError(
-                f"{self.path}, {what}: seeds that diverged: {', '.join(diverged)} (their predictions "
-                "are not finite); lower train.lr or remove them from train.seeds"
+                f"{self.path}, {what}: seeds that diverged: {', '.join(diverged)} (their "
+                "predictions are not finite); lower train.lr or remove them from train.seeds"
             )
         return dict(zip(self.seeds, chosen, strict=True))
 

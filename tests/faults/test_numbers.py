@@ -57,7 +57,7 @@ def test_a_seed_that_diverges_is_named_and_the_others_finish(
     assert (own / weights).read_bytes() == (alone / weights).read_bytes()
     refused = run_stage(project, "evaluate")
     assert check(refused, "evaluate") == "refused"
-    assert "models/demo/outputs.h5, prediction: seed 2 diverged" in refused.printed
+    assert "models/demo/outputs.h5, prediction: seeds that diverged: 2" in refused.printed
     assert project.contents("evaluate") == {}
 
 
@@ -83,7 +83,7 @@ def test_all_seeds_that_diverge_are_named_and_not_evaluated(
         assert f"seed-{seed} diverged in epoch 1 at learning rate 0.002" in outcome.printed
     refused = run_stage(project, "evaluate")
     assert check(refused, "evaluate") == "refused"
-    assert "seed 1, 2 diverged" in refused.printed
+    assert "seeds that diverged: 1, 2" in refused.printed
 
 
 @pytest.mark.slow
