@@ -1,4 +1,4 @@
-/* Attention with dropout for sequences of one dropout rate, forward and backward: see native.py.
+/* Attention with dropout for sequences of one dropout rate, forward and backward: see kernels.py.
 
    Compiled for one head width, -DHEAD=5, with the vector types of GCC and Clang. A vector holds
    consecutive keys of one head. The keys and values of a head stay in the first-level cache, and

@@ -1,4 +1,4 @@
-/* Matrix products of a batch, c = bias + a b, for matrices of a model's layers: see native.py.
+/* Matrix products of a batch, c = bias + a b, for matrices of a model's layers: see kernels.py.
 
    a: [m, k] with any strides, so that it may be transposed; b: [k, n], likewise; c: [m, n].
    bias: [n] per matrix of the batch, or NULL. Two vectors of columns of b are copied next to each
