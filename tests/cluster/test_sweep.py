@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def test_a_sweep_gives_the_same_results_on_every_engine(engine: Engine, tmp_path
     executor = engine.compute["executor"]
     said = scratch("dhmd", "sweep", *options, "--executor", executor, **environment)
     print(said)
-    rows = [line.split() for line in said.splitlines() if line.startswith("lambda_")]
+    rows = re.findall(r"^ *(lambda_\S+) +([\d.]+) +([\d.]+|-)$", said, re.MULTILINE)
     assert len(rows) == 3
     assert sorted(float(row[1]) for row in rows) == [float(row[1]) for row in rows]
     names = [row[0].partition("-seeds")[0] for row in rows]
