@@ -94,9 +94,11 @@ def test_a_killed_training_of_two_processes_ends_with_the_same_bytes(
     began = time.monotonic()
     project.run(*project.stage("train"))
     seconds, expected = time.monotonic() - began, project.contents("train")
+    project.remove_trainings()
     kill_stage(project, "train", 3, seconds=seconds, expected=expected)
     project.wait_for_none("dhmd.training", seconds=60)
     project.remove_outputs("train")
+    project.remove_trainings()
     with ended(project.start(*project.stage("train"))) as process:
         deadline = time.monotonic() + 60
         while not (workers := project.processes("dhmd.training")):
