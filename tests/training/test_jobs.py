@@ -388,7 +388,7 @@ def test_encoders_of_other_data_seeds_shapes_or_modalities_are_refused(
 
     refused(TINY, bench.pretrained("classification"), "other data or seeds")
     refused(tiny_configuration({"train": {"seeds": (1, 9)}}), given, "other data or seeds")
-    refused(tiny_configuration({"model": {"width": 16}}), given, "another shape")
+    refused(tiny_configuration({"model": {"width": 16}}), given, "does not fit the model")
     refused(TINY, tmp_path / "nowhere", "is no model folder")
     pretrain(replace(TINY, modalities=("text",)), cache, tmp_path / "p", tmp_path / "s")
     refused(TINY, tmp_path / "p", "audio")
