@@ -238,7 +238,7 @@ def test_the_output_of_a_failed_worker_is_shown(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONHOME", str(tmp_path))
-    with pytest.raises(RuntimeError, match=r"(?s)worker process that trained seed [12] failed:.*\w"):
+    with pytest.raises(RuntimeError, match=r"(?s)worker process that trained seed . failed:.*\w"):
         train(TWO, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
 
 
