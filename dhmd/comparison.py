@@ -197,7 +197,8 @@ def _variant(workspace: Workspace, dataset: str, folder: Path, by: Sequence[str]
         raise DhmdError(
             f"{outputs.path} and metrics/{dataset} belong to two corpora: run dvc repro"
         )
-    rows = np.array([outputs.ids.index(name) for name in full.predictions.ids])
+    position = {name: row for row, name in enumerate(outputs.ids)}
+    rows = np.array([position[name] for name in full.predictions.ids])
     test = outputs.by_seed(outputs.prediction_EN, rows, "prediction")
     table = f"{METRICS_FOLDER}/{dataset}/{files.ABLATIONS}.csv"
     valid = {

@@ -12,7 +12,7 @@ from dhmd.base.errors import DhmdError, first_line
 
 
 def read_csv(path: Path, columns: Sequence[str] = ()) -> dict[int, dict[str, str]]:
-    """Read a CSV file of a user's like `parse_csv`."""
+    """Read a CSV file and parse it with `parse_csv`."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

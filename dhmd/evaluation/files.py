@@ -200,9 +200,11 @@ def parse_seeds(text: str, source: str) -> dict[str, dict[int, dict[str, float]]
     result: dict[str, dict[int, dict[str, float]]] = {split: {} for split in SPLITS}
     for row in parse_csv(text, source, ("seed", "split")).values():
         seed, split = row.pop("seed"), row.pop("split")
-        if not seed.isdecimal() or split not in result or int(seed) in result[split]:
+        if not seed.isdecimal() or split not in result:
+            raise DhmdError(f"{source}: a row has the seed {seed!r} and the split {split!r}")
+        if int(seed) in result[split]:
             raise DhmdError(
-                f"{source}: a row has the seed {seed!r} and the split {split!r}, or it has two"
+                f"{source}: seed {seed} must have one row of the split {split}, but it has two"
             )
         result[split][int(seed)] = {
             name: finite_number(cell, f"{source}: {seed}, {split}, {name}")

@@ -159,7 +159,7 @@ def read_table(path: Path) -> pd.DataFrame:
     return pd.read_csv(text, keep_default_na=False, na_values=[""])
 
 
-def over_seeds(values: pd.Series[float]) -> dict[str, float]:
+def mean_and_std(values: pd.Series[float]) -> dict[str, float]:
     """Return mean and, of several seeds, std; {} if a seed leaves the metric undefined."""
     known: Floats = np.asarray(values, dtype=np.float64)
     return summary(known) if np.isfinite(known).all() else {}
@@ -168,7 +168,7 @@ def over_seeds(values: pd.Series[float]) -> dict[str, float]:
 def _results(folder: Path, name: str, task: str, fold: str) -> Table:
     scores, rows, generated = model_scores(folder), [], ""
     for (kind, title), found in scores.groupby(["kind", "title"], sort=False):
-        cells = [mean(over_seeds(found[m])) if m in found else "-" for m in COLUMNS[task]]
+        cells = [mean(mean_and_std(found[m])) if m in found else "-" for m in COLUMNS[task]]
         seeds = "-" if found["seed"].isna().any() else str(len(found))
         if kind in ("trivial", "alone", "baseline", "model", "oracle"):
             rows.append([f"**{title}**" if kind == "model" else str(title), seeds, *cells])

@@ -10,7 +10,7 @@ import pandas as pd
 
 from dhmd.data.aligned.corpus import SPLITS
 from dhmd.evaluation.metrics import deterioration_sign
-from dhmd.evaluation.tables import MODEL, constant_title, counted, mean, over_seeds
+from dhmd.evaluation.tables import MODEL, constant_title, counted, mean, mean_and_std
 from dhmd.report.charts import p_value
 from dhmd.report.data import SECONDARY, ReportData
 from dhmd.report.page import table
@@ -34,7 +34,7 @@ def best_baseline(data: ReportData) -> Baseline | None:
     """Return the best of the trivial baselines, single modalities and models of other papers."""
     sign = deterioration_sign(data.primary)
     found = [
-        Baseline(title, str(scores["name"].iloc[0]), over_seeds(scores[data.primary]))
+        Baseline(title, str(scores["name"].iloc[0]), mean_and_std(scores[data.primary]))
         for _, title, scores in data.models("trivial", "alone", "baseline")
         if scores[data.primary].notna().all()
     ]
@@ -94,7 +94,7 @@ def tiles(data: ReportData) -> list[dict[str, Any]]:
         found.append((mean(best.score), f"best baseline: {best.title}, {names[metric]}"))
     found += [
         (
-            mean(over_seeds(scores[metric])),
+            mean(mean_and_std(scores[metric])),
             f"{'oracle' if kind == 'oracle' else title}, {names[metric]}",
         )
         for kind, title, scores in data.models("trivial", "oracle")

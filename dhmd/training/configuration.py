@@ -54,8 +54,8 @@ class Configuration:
     def as_json(self) -> dict[str, Any]:
         """Return plain values, with the keys of params.yaml.
 
-        Of the options of other models there are only the model's own, and `model.recurrent` is
-        left out where no modality is: adding the key kept the hashes of trainings without it.
+        The options of other models are left out, and so is `model.recurrent` if no modality is
+        recurrent: the hashes of such trainings are those from before the key was added.
         """
         value: dict[str, Any] = as_json(self)
         options = value["model"]["options"]

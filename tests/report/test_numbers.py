@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dhmd.evaluation.tables import counted, mean, over_seeds
+from dhmd.evaluation.tables import counted, mean, mean_and_std
 from dhmd.report.charts import (
     calibration_error,
     confidences,
@@ -142,8 +142,8 @@ def test_titles_and_numbers() -> None:
     assert panel_title("lr") == "learning rate"
     assert [p_value(p) for p in (0.0004, 0.0321)] == ["p < .001", "p = .032"]
     assert [counted(n, "seed") for n in (1, 1200)] == ["1 seed", "1,200 seeds"]
-    assert mean(over_seeds(pd.Series([1.0, 2.0]))) == "1.500 ± 0.707"
-    assert mean(over_seeds(pd.Series([1.0]))) == "1.000"
-    assert mean(over_seeds(pd.Series([1.0, np.nan]))) == "-"
+    assert mean(mean_and_std(pd.Series([1.0, 2.0]))) == "1.500 ± 0.707"
+    assert mean(mean_and_std(pd.Series([1.0]))) == "1.000"
+    assert mean(mean_and_std(pd.Series([1.0, np.nan]))) == "-"
     note = data([0.0], [[0.0]] * 3).note(seeds=1)
     assert note == "toy · test, n = 1 utterances · seed 0 of 3 seeds"

@@ -25,8 +25,7 @@ import torch
 from torch import Tensor
 
 from dhmd.base.errors import DhmdError
-from dhmd.models.stacked.attend import DropoutMask
-from dhmd.models.stacked.attend import attend as attend_in_torch
+from dhmd.models.stacked.attend import Attend, DropoutMask
 
 _FOLDER = Path(__file__).parent
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC")
@@ -88,14 +87,22 @@ def compiled(name: str, head: int = 0) -> ctypes.CDLL:
 def attend(
     query_STD: Tensor, pairs_SUD: Tensor, bias_SU: Tensor, heads: int, dropout: DropoutMask | None
 ) -> Tensor:
-    """Compute what `dhmd.models.stacked.attend.attend` does."""
-    if not _native(query_STD):
-        return attend_in_torch(query_STD, pairs_SUD, bias_SU, heads, dropout)
-    result: Tensor = _Attend.apply(query_STD, pairs_SUD, bias_SU, heads, dropout)  # type: ignore[no-untyped-call]
+    """Compute `softmax(q kᵀ / √E + bias) v` for each head, with dropout of the softmax.
+
+    Args:
+        pairs_SUD: keys and values, `[S, U, 2 D]`.
+        bias_SU: added to the scores of each key; no gradient reaches it.
+        dropout: the mask of the softmax, None for no dropout.
+
+    Returns:
+        The mixed values, `[S, T, D]`.
+    """
+    function = _AttendInC if _native(query_STD) else Attend
+    result: Tensor = function.apply(query_STD, pairs_SUD, bias_SU, heads, dropout)  # type: ignore[no-untyped-call]
     return result
 
 
-class _Attend(torch.autograd.Function):
+class _AttendInC(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from dhmd.base.errors import DhmdError
-from dhmd.models.stacked import attend as in_torch
 from dhmd.models.stacked import kernels
 from dhmd.models.stacked.layers import Dropout, padding_bias
 from tests.models.batches import random_batch
@@ -42,7 +41,7 @@ def test_attention_equals_torchs(
     inputs = [normal(16, steps, heads * head), normal(16, keys, 2 * heads * head, seed=1)]
     bias = padding_bias(masks(2, 2, batch, steps=keys, least=0)).flatten(0, 2)
     mask = Dropout(members(), rates).attention_mask((2, batch), (heads, steps, keys))
-    expected = _results(in_torch.attend, inputs, bias, heads, mask)
+    expected = _results(kernels.attend, inputs, bias, heads, mask)
     with kernels.using(native=True):
         found = _results(kernels.attend, inputs, bias, heads, mask)
     for one, other in zip(found, expected, strict=True):
