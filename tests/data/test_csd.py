@@ -16,7 +16,7 @@ import pytest
 from dhmd.base.errors import DhmdError
 from dhmd.data.csd import (
     open_sequence,
-    parse_value,
+    parse_metadata,
     segment_id,
     segment_row,
     video_of,
@@ -62,7 +62,7 @@ def test_a_segment_id_is_a_video_and_a_row(segment: str, video: str, row: int | 
     ],
 )
 def test_every_metadata_value_parses_to_something(raw: object, value: object) -> None:
-    assert parse_value(raw) == value
+    assert parse_metadata(raw) == value
 
 
 def raw_file(path: Path, features: Any, intervals: Any, *, metadata: bool = True) -> Path:
@@ -218,7 +218,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         assert sequence.dimension_names == ("f0", "energy")
         assert sequence.metadata["creator"] == "nobody"
         assert sequence.metadata["root name"] == "acoustic"
-        assert sequence.form("b") == (False, (2, 2))
+        assert sequence.inspect("b") == (False, (2, 2))
         entry = sequence.read("b")
         np.testing.assert_array_equal(entry.features, FEATURES)
         np.testing.assert_array_equal(entry.intervals, INTERVALS)
@@ -233,7 +233,7 @@ def test_words_are_stored_as_utf8_bytes(tmp_path: Path, kind: Any) -> None:
     with h5py.File(tmp_path / "w.csd") as file:
         assert file["acoustic/data/v/features"].dtype.kind == "S"
     with open_sequence(tmp_path / "w.csd") as sequence:
-        assert sequence.form("v") == (True, (2, 1))
+        assert sequence.inspect("v") == (True, (2, 1))
         expected = [["café" if kind is object else "oh"], ["sp"]]
         assert sequence.read("v").features.tolist() == expected
 
@@ -271,8 +271,8 @@ def test_entries_are_consumed_one_at_a_time(tmp_path: Path) -> None:
         ([("v", np.ones((3, 2)), INTERVALS)], "entry 'v' has features (3, 2) and intervals (2, 2)"),
         ([("v", np.ones(2), INTERVALS)], "expected [T, d] and [T, 2]"),
         ([("v", np.ones((2, 2)), INTERVALS)] * 2, "entry 'v' occurs twice"),
-        ([("a/b", np.ones((2, 2)), INTERVALS)], "entry 'a/b' is no id"),
-        ([("", np.ones((2, 2)), INTERVALS)], "entry '' is no id"),
+        ([("a/b", np.ones((2, 2)), INTERVALS)], "entry 'a/b' is not a valid id"),
+        ([("", np.ones((2, 2)), INTERVALS)], "entry '' is not a valid id"),
     ],
 )
 def test_a_defect_is_one_sentence_and_no_file(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dhmd.cli import main
-from dhmd.data.manifest import manifest, stale_manifests, write_manifests
+from dhmd.data.manifest import load_manifest, stale_manifests, write_manifests
 from tests.shipped import SHIPPED
 
 ROOT = Path(__file__).parents[2]
@@ -84,14 +84,14 @@ def test_files_are_hashed_again_only_if_size_or_time_changed(root, monkeypatch):
         return hashlib.sha256(one.read_bytes()).hexdigest()
 
     monkeypatch.setattr("dhmd.data.manifest.file_sha256", counted)
-    assert manifest("my_arrays", root).stale is None
+    assert load_manifest("my_arrays", root).stale_reason is None
     assert hashed == []
     os.utime(path, (1, 1))  # another time alone: the manifest does not hold it
-    assert manifest("my_arrays", root).stale is None
-    assert manifest("my_arrays", root).stale is None
+    assert load_manifest("my_arrays", root).stale_reason is None
+    assert load_manifest("my_arrays", root).stale_reason is None
     assert hashed == [path]
     (root / ".dhmd" / "source-hashes.json").write_text("{")
-    assert manifest("my_arrays", root).stale is None
+    assert load_manifest("my_arrays", root).stale_reason is None
     assert len(hashed) == 2
 
 
@@ -126,7 +126,7 @@ def test_a_missing_or_damaged_manifest_is_stale(root, text):
     if text is not None:
         (root / PATH).parent.mkdir()
         (root / PATH).write_text(text)
-    assert manifest("my_arrays", root).stale == (
+    assert load_manifest("my_arrays", root).stale_reason == (
         f"{PATH} is missing or damaged: run `dhmd data manifest my_arrays` and `git add {PATH}`"
     )
     write_manifests(["my_arrays"], root)

@@ -20,7 +20,7 @@ from dhmd.data.aligned.corpus import (
     Task,
     Tokens,
 )
-from dhmd.data.aligned.writer import SCHEMA, SCHEMA_VERSION, TOKENS
+from dhmd.data.aligned.writer import SCHEMA, SCHEMA_VERSION, TOKEN_FIELDS
 
 
 def read_corpus(path: Path, *, fold: str | None = None, test_labels: bool = False) -> Corpus:
@@ -74,7 +74,7 @@ def _read(file: Any, fold: str, test_labels: bool) -> Corpus:
     words, word_intervals = _words(file)
     tokens = None
     if "tokens" in file:
-        tokens = Tokens(**{name: file["tokens"][name][()] for name in TOKENS})
+        tokens = Tokens(**{name: file["tokens"][name][()] for name in TOKEN_FIELDS})
     features = file["features"]
     return Corpus(
         name=str(file.attrs["name"]),

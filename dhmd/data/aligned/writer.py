@@ -29,7 +29,7 @@ from dhmd.data.aligned.corpus import (
 SCHEMA = "dhmd-aligned"
 SCHEMA_VERSION = 2
 
-TOKENS = ("ids", "mask", "offsets", "types", "steps")
+TOKEN_FIELDS = ("ids", "mask", "offsets", "types", "steps")
 
 _CHUNK_BYTES = 1 << 18  # of one dataset's chunk
 _FLUSH_BYTES = 1 << 22  # rows are held back until there are this many bytes
@@ -208,7 +208,7 @@ def _write_table(file: Any, table: SegmentTable) -> None:
         _dataset(group, "values", np.stack(columns, axis=1))
     if table.tokens is not None:
         group = file.create_group("tokens")
-        for name in TOKENS:
+        for name in TOKEN_FIELDS:
             kind = bool if name == "mask" else np.int64
             _dataset(group, name, np.asarray(getattr(table.tokens, name)).astype(kind))
     # An attribute is limited to 64 KiB, so these are datasets.

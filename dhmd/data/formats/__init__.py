@@ -8,7 +8,7 @@
 - `arrays`: a folder of `.npz` or `.h5` files, one per split, with a user's own features.
 
 The reader of a format is the function `read_<format>` in the file of that name: `ImportJob` ->
-`Reading` (reading.py). docs/extend.md describes how to add one.
+`ParsedCorpus` (reading.py). docs/extend.md describes how to add one.
 """
 
 from dhmd.data.formats.aligning import align_dataset, check_files, raw_paths

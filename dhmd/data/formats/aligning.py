@@ -68,10 +68,10 @@ def _job(
 ) -> CorpusJob:
     recipe, encoder = settings.recipe, None
     if settings.features.text != "words":
-        from dhmd.data.text.contextual import open_contextual
+        from dhmd.data.text.contextual import load_contextual
 
         compute = settings.compute
-        encoder = open_contextual(
+        encoder = load_contextual(
             settings.features, root, device=compute.device, threads=compute.threads
         )
     folds = None if recipe.folds is None else recipes / recipe.folds.file

@@ -30,8 +30,8 @@ from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.hdf5 import READ_ERRORS, reading
 from dhmd.data.aligned import SPLITS
 from dhmd.data.csd import segment_row, video_of
-from dhmd.data.formats.conversion import label_values, numbers, texts
-from dhmd.data.formats.reading import ImportJob, Reading, Segment, numbered
+from dhmd.data.formats.conversion import as_labels, as_numbers, as_texts
+from dhmd.data.formats.interface import ImportJob, ParsedCorpus, Segment, numbered_names
 
 Array = np.ndarray[Any, Any]
 
@@ -54,16 +54,16 @@ class _Split:
     words: tuple[str, ...] | None
 
 
-def read_arrays(job: ImportJob) -> Reading:
+def read_arrays(job: ImportJob) -> ParsedCorpus:
     """Read the recipe's sequences `train`, `valid` and `test`."""
     job.options()
     given = [split for split in SPLITS if job.labelled or split in job.recipe.sequences]
     splits = {split: _split(job.file(split), job) for split in given}
     names: dict[str, tuple[str, ...]] = {}
     for modality, first in splits[given[0]].modalities.items():
-        names[modality] = first.names or numbered(modality, first.width)
+        names[modality] = first.names or numbered_names(modality, first.width)
     has_words = "text" in names and all(split.words is not None for split in splits.values())
-    return Reading(
+    return ParsedCorpus(
         feature_names=names, segments=_segments(job, splits, has_words), has_words=has_words
     )
 
@@ -88,18 +88,18 @@ def load_arrays(path: Path) -> dict[str, Array]:
 
 def _split(path: Path, job: ImportJob) -> _Split:
     content, where = load_arrays(path), str(path)
-    ids = texts(_value(content, "ids", where), where=f"{where}: ids")
+    ids = as_texts(_value(content, "ids", where), where=f"{where}: ids")
     spec = job.recipe.labels
     key = spec.column if isinstance(spec.column, str) else "labels"
     labels_N = np.full(len(ids), np.nan)
     if job.labelled:
         labels = _value(content, key, where)
-        labels_N = label_values(labels, count=len(ids), where=f"{where}: {key}", spec=spec)
+        labels_N = as_labels(labels, count=len(ids), where=f"{where}: {key}", spec=spec)
     modalities = {
         modality: _modality(content, job.recipe.modalities[modality], len(ids), where)
         for modality in job.recipe.modality_names
     }
-    words = texts(content["words"], where=f"{where}: words") if "words" in content else None
+    words = as_texts(content["words"], where=f"{where}: words") if "words" in content else None
     if words is not None and "text" in modalities:
         rows = sum(map(len, modalities["text"].rows))
         if len(words) != rows:
@@ -109,10 +109,10 @@ def _split(path: Path, job: ImportJob) -> _Split:
 
 def _modality(content: Mapping[str, Array], key: str, count: int, where: str) -> _Modality:
     value = _value(content, key, where)
-    values = numbers(value, axes=3 if value.ndim == 3 else 2, where=f"{where}: {key}")
+    values = as_numbers(value, axes=3 if value.ndim == 3 else 2, where=f"{where}: {key}")
     names = None
     if f"{key}_names" in content:
-        names = texts(content[f"{key}_names"], where=f"{where}: {key}_names")
+        names = as_texts(content[f"{key}_names"], where=f"{where}: {key}_names")
         if len(names) != values.shape[-1]:
             raise DhmdError(
                 f"{where}: {key} has {values.shape[-1]} values per row, but {len(names)} names"
@@ -142,7 +142,7 @@ def _value(content: Mapping[str, Array], key: str, where: str) -> Array:
 
 
 def _whole(value: Array, where: str) -> Array:
-    array = numbers(value, axes=1, where=where)
+    array = as_numbers(value, axes=1, where=where)
     if not (array == np.floor(array)).all():
         raise DhmdError(f"{where} are not whole numbers")
     return array.astype(np.int64)
@@ -151,27 +151,29 @@ def _whole(value: Array, where: str) -> Array:
 def _segments(job: ImportJob, splits: Mapping[str, _Split], has_words: bool) -> Iterator[Segment]:
     for name, split in splits.items():
         start = 0
-        for n, own_id in enumerate(split.ids):
+        for n, utterance_id in enumerate(split.ids):
             steps = {m: modality.rows[n] for m, modality in split.modalities.items()}
             words: tuple[str, ...] = ()
             if has_words and split.words is not None:
                 words = split.words[start : start + len(steps["text"])]
                 start += len(words)
-            if segment_row(own_id) is None:
-                job.problems.add("ids", f"{split.path}: the id {own_id[:60]!r} is not video[i]")
+            if segment_row(utterance_id) is None:
+                job.problems.add(
+                    "ids", f"{split.path}: the id {utterance_id[:60]!r} is not video[i]"
+                )
                 continue
             lengths = {m: len(rows) for m, rows in steps.items()}
             if job.alignment == "word" and len(set(lengths.values())) > 1:
                 listed = ", ".join(f"{count} {m}" for m, count in lengths.items())
                 job.problems.add(
                     "uneven",
-                    f"{split.path}: {own_id!r} has {listed} rows: set data.alignment to none, "
-                    "or align them",
+                    f"{split.path}: {utterance_id!r} has {listed} rows: set data.alignment to "
+                    "none, or align them",
                 )
                 continue
             yield Segment(
-                id=own_id,
-                video=video_of(own_id),
+                id=utterance_id,
+                video=video_of(utterance_id),
                 split=name,
                 label=float(split.labels_N[n]),
                 steps=steps,

@@ -15,7 +15,7 @@ from dhmd.recipes import Labels
 Array = np.ndarray[Any, Any]
 
 
-def numbers(value: object, *, axes: int | None, where: str) -> Array:
+def as_numbers(value: object, *, axes: int | None, where: str) -> Array:
     """Convert an array or nested lists to a numeric array.
 
     Args:
@@ -40,14 +40,14 @@ def numbers(value: object, *, axes: int | None, where: str) -> Array:
     return array
 
 
-def number(value: object, *, where: str) -> float:
+def as_number(value: object, *, where: str) -> float:
     """Convert one number, or an array of one, to a float."""
     if isinstance(value, int | float | np.generic | np.ndarray) and np.size(value) == 1:
-        return float(numbers(value, axes=None, where=where).reshape(()))
+        return float(as_numbers(value, axes=None, where=where).reshape(()))
     raise DhmdError(f"{where} is not one number")
 
 
-def label_values(value: object, *, count: int, where: str, spec: Labels | None = None) -> Array:
+def as_labels(value: object, *, count: int, where: str, spec: Labels | None = None) -> Array:
     """Convert labels to float64 [N].
 
     Args:
@@ -57,7 +57,7 @@ def label_values(value: object, *, count: int, where: str, spec: Labels | None =
         where: the file and key, for messages.
         spec: the recipe's labels; None takes the values as they are.
     """
-    labels = numbers(value, axes=None, where=where).astype(np.float64)
+    labels = as_numbers(value, axes=None, where=where).astype(np.float64)
     if spec is not None and spec.task == "multilabel":
         shape = [count, len(spec.classes)]
         if list(labels.shape) == [*shape, 2]:
@@ -77,14 +77,14 @@ def label_values(value: object, *, count: int, where: str, spec: Labels | None =
     return labels_N if spec is None else spec.scaled(labels_N)
 
 
-def whole_numbers(labels_N: Array) -> bool:
+def may_be_classes(labels_N: Array) -> bool:
     """Return whether labels may be classes: all are whole numbers from 0 up."""
     return bool(len(labels_N) and (labels_N >= 0).all() and (labels_N == np.round(labels_N)).all())
 
 
-def joined_rows(parts: Iterable[Any], *, axes: int, where: str) -> Array:
+def concatenate_rows(parts: Iterable[Any], *, axes: int, where: str) -> Array:
     """Convert and concatenate parts of one utterance; an empty part may lack its second axis."""
-    arrays = [numbers(part, axes=axes, where=where) for part in parts if len(part)]
+    arrays = [as_numbers(part, axes=axes, where=where) for part in parts if len(part)]
     if not arrays:
         raise DhmdError(f"{where} has no rows")
     if len({array.shape[1:] for array in arrays}) > 1:
@@ -92,7 +92,7 @@ def joined_rows(parts: Iterable[Any], *, axes: int, where: str) -> Array:
     return np.concatenate(arrays)
 
 
-def texts(value: object, *, where: str) -> tuple[str, ...]:
+def as_texts(value: object, *, where: str) -> tuple[str, ...]:
     """Convert a list or an array of text to a tuple."""
     try:
         items = value.tolist() if isinstance(value, np.ndarray) else value
@@ -111,7 +111,7 @@ def texts(value: object, *, where: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def video_id(value: object, *, where: str) -> str:
+def as_video_id(value: object, *, where: str) -> str:
     """Convert the id of an utterance that is its own video, a text or a whole number, to text."""
     if isinstance(value, int | np.integer) and abs(int(value)) < 2**63:
         return str(value)
@@ -127,7 +127,7 @@ def is_video(name: str) -> bool:
     return bool(name) and video_of(first) == name and segment_row(first) == 0
 
 
-def mapping(value: object, *, where: str) -> dict[Any, Any]:
+def as_dict(value: object, *, where: str) -> dict[Any, Any]:
     """Return `value` if it is a dict."""
     if not isinstance(value, dict):
         raise DhmdError(f"{where} is {type(value).__name__}, but must be a dict")

@@ -18,9 +18,15 @@ import numpy as np
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned.folds import ONLY_FOLD
 from dhmd.data.csd import segment_id
-from dhmd.data.formats.conversion import label_values, mapping, numbers, texts, video_id
+from dhmd.data.formats.conversion import as_dict, as_labels, as_numbers, as_texts, as_video_id
+from dhmd.data.formats.interface import (
+    ImportJob,
+    ParsedCorpus,
+    Segment,
+    numbered_names,
+    validation_sample,
+)
 from dhmd.data.formats.pickles import load_pickle
-from dhmd.data.formats.reading import ImportJob, Reading, Segment, numbered, one_in_ten
 
 Array = np.ndarray[Any, Any]
 
@@ -39,7 +45,7 @@ _CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
-def read_dialogues(job: ImportJob) -> Reading:
+def read_dialogues(job: ImportJob) -> ParsedCorpus:
     """Read the pickle of the recipe's sequence `pickle`; a dialogue is a video.
 
     `labels.column` is emotion (or 0) or, of MELD, sentiment. `labels.classes` names the classes of
@@ -69,7 +75,7 @@ def read_dialogues(job: ImportJob) -> Reading:
     for name in keys:
         if name not in parts or name in ("ids", "speakers", "train", "test"):
             raise DhmdError(f"{where} has no features {name!r}; it has {', '.join(names)}")
-        mapping(parts[name], where=f"{where}: {name}")
+        as_dict(parts[name], where=f"{where}: {name}")
     classes = _class_numbers(job, known[key]) if job.labelled else {}
     dialogues = [
         found
@@ -79,8 +85,8 @@ def read_dialogues(job: ImportJob) -> Reading:
     ]
     job.problems.stop_if_any(job.recipe.name)
     widths = {m: rows.shape[1] for m, rows in dialogues[0][2].items()}
-    return Reading(
-        feature_names={m: numbered(m, width) for m, width in widths.items()},
+    return ParsedCorpus(
+        feature_names={m: numbered_names(m, width) for m, width in widths.items()},
         segments=_segments(job, dialogues, classes, with_context),
         has_words="text" in columns,
         own_fold=ONLY_FOLD,
@@ -97,7 +103,7 @@ def _splits(parts: Mapping[str, Any], where: str) -> dict[str, list[Any]]:
         found[split] = sorted(parts[split], key=str)  # a set has no order of its own
         if len(found[split]) < 2:
             raise DhmdError(f"{where}: {split} has {len(found[split])} dialogues")
-    valid = one_in_ten(found["train"], "valid")
+    valid = validation_sample(found["train"], "valid")
     return {
         "train": [name for name in found["train"] if name not in valid],
         "valid": [name for name in found["train"] if name in valid],
@@ -134,18 +140,18 @@ def _dialogue(
     """Return video, split, features `[N, d]`, labels and sentences of one dialogue."""
     here = f"{where}: dialogue {dialogue!r}"
     try:
-        video = video_id(dialogue, where=where)
+        video = as_video_id(dialogue, where=where)
         for name in (*columns.values(), "sentences", *([key] if job.labelled else [])):
             if dialogue not in parts[name]:
                 raise DhmdError(f"{here} has no {name}")
-        sentences = texts(parts["sentences"][dialogue], where=f"{here}, sentences")
+        sentences = as_texts(parts["sentences"][dialogue], where=f"{here}, sentences")
         labels_N = np.full(len(sentences), np.nan)
         if job.labelled:
             labels = parts[key][dialogue]
-            labels_N = label_values(labels, count=len(sentences), where=f"{here}, {key}")
+            labels_N = as_labels(labels, count=len(sentences), where=f"{here}, {key}")
         features = {}
         for modality, name in columns.items():
-            rows_Nd = numbers(parts[name][dialogue], axes=2, where=f"{here}, {name}")
+            rows_Nd = as_numbers(parts[name][dialogue], axes=2, where=f"{here}, {name}")
             if len(rows_Nd) != len(sentences):
                 raise DhmdError(
                     f"{here} has {len(sentences)} sentences, but {len(rows_Nd)} rows of {name}"

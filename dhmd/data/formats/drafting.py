@@ -16,7 +16,7 @@ from dhmd.base.files import file_sha256
 from dhmd.config.modalities import MODALITIES, in_order
 from dhmd.data.aligned import SPLITS
 from dhmd.data.formats.arrays import load_arrays
-from dhmd.data.formats.conversion import label_values, numbers, whole_numbers
+from dhmd.data.formats.conversion import as_labels, as_numbers, may_be_classes
 from dhmd.data.formats.mmsa import LABELS, SEQUENCE, split_parts
 from dhmd.data.formats.pickles import load_pickle
 from dhmd.recipes import SCALE
@@ -94,7 +94,7 @@ def draft_recipe(
                 )
         if kind == "regression":
             count = len(part[key])
-            labels.append(label_values(part[key], count=count, where=f"{where}{key}"))
+            labels.append(as_labels(part[key], count=count, where=f"{where}{key}"))
         others = [m for m in part if f"{m}_offsets" in part or f"{m}_lengths" in part]
         for modality in in_order(m for m in (*MODALITIES, *others) if m in part):
             longest = _longest(part, modality, f"{where}{modality}")
@@ -143,7 +143,7 @@ def _array_file(folder: Path, split: str) -> Path:
 
 def _longest(part: Mapping[str, Any], modality: str, where: str) -> int:
     """Return the number of steps of a split's longest utterance."""
-    x = numbers(part[modality], axes=None, where=where)
+    x = as_numbers(part[modality], axes=None, where=where)
     if x.ndim == 3:
         return int(x.shape[1])
     offsets = part.get(f"{modality}_offsets")
@@ -152,7 +152,7 @@ def _longest(part: Mapping[str, Any], modality: str, where: str) -> int:
             f"{where} has shape {list(x.shape)}, but must be [utterances, steps, values], or in "
             f"arrays [rows, values] with {modality}_offsets"
         )
-    return int(np.max(np.diff(numbers(offsets, axes=1, where=f"{where}_offsets")), initial=0))
+    return int(np.max(np.diff(as_numbers(offsets, axes=1, where=f"{where}_offsets")), initial=0))
 
 
 def _range(
@@ -167,7 +167,7 @@ def _range(
     finite = labels_N[np.isfinite(labels_N)]
     if not finite.size or finite.min() == finite.max():
         raise DhmdError(f"{where}: all labels are the same, so there is nothing to learn")
-    if task is None and whole_numbers(finite):
+    if task is None and may_be_classes(finite):
         raise DhmdError(
             f"{where}: all labels are whole numbers from {finite.min():g} to {finite.max():g}; "
             "name the classes with --classes NAME,NAME,…, or say --task regression or "

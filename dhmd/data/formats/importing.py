@@ -32,16 +32,16 @@ from dhmd.data.alignment import (
     Origin,
     SegmentSink,
     TextWriter,
-    checked_labels,
     clean_values,
     cleaned_sentence,
+    clip_labels,
     cut_sentence,
-    table_of,
+    table_fields,
 )
-from dhmd.data.formats.conversion import whole_numbers
-from dhmd.data.formats.reading import ImportJob, ProblemsFoundError, Reading, Segment
+from dhmd.data.formats.conversion import may_be_classes
+from dhmd.data.formats.interface import ImportJob, ParsedCorpus, ProblemsFoundError, Segment
 from dhmd.data.text.subwords import Subwords
-from dhmd.data.text.writer import tokens_of
+from dhmd.data.text.writer import join_tokens
 
 Array = np.ndarray[Any, Any]
 Warn = Callable[[str], object]
@@ -84,10 +84,10 @@ def import_corpus(job: CorpusJob, output: Path) -> dict[str, object]:
         problems.stop_if_any(job.recipe.name)
         report, rows = run.report(), run.rows
         if reading.has_tokens:
-            tokens = tokens_of([row.tokens for row in rows if row.tokens is not None])
+            tokens = join_tokens([row.tokens for row in rows if row.tokens is not None])
         writer.finish(
             SegmentTable(
-                **table_of(job),
+                **table_fields(job),
                 ids=tuple(row.id for row in rows),
                 videos=tuple(row.video for row in rows),
                 modalities=tuple(names),
@@ -106,7 +106,7 @@ def import_corpus(job: CorpusJob, output: Path) -> dict[str, object]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Unlabelled:
+class UnlabelledCorpus:
     """The utterances of files without labels; their rows are in the sink.
 
     Attributes:
@@ -128,7 +128,7 @@ class Unlabelled:
 
 def import_unlabelled(
     job: CorpusJob, features: Mapping[str, Sequence[str]], sink: SegmentSink
-) -> Unlabelled:
+) -> UnlabelledCorpus:
     """Read utterances to predict, as `import_corpus` reads a corpus, but without labels and folds.
 
     Args:
@@ -153,7 +153,7 @@ def import_unlabelled(
     text = None if job.encoder is None else TextWriter(sink, job.encoder)
     run.gather(text or sink)
     run.problems.stop_if_any(job.recipe.name)
-    return Unlabelled(
+    return UnlabelledCorpus(
         ids=tuple(row.id for row in run.rows),
         present_NM=np.array([row.present for row in run.rows], dtype=bool),
         has_words=run.reading.has_words,
@@ -196,7 +196,7 @@ class _Import:
         self.job, self.encoder = job, job.encoder
         self.name, self.problems = job.recipe.name, job.problems
         reader = importlib.import_module(f"dhmd.data.formats.{job.recipe.format}")
-        reading: Reading = getattr(reader, f"read_{job.recipe.format}")(job)
+        reading: ParsedCorpus = getattr(reader, f"read_{job.recipe.format}")(job)
         self.reading = reading
         self.rows: list[_Row] = []
         self.empty: dict[str, str] = {}
@@ -262,7 +262,7 @@ class _Import:
         if (
             labels.task == "regression"
             and labels.scale is None
-            and whole_numbers(np.array([row.label for row in self.rows]))
+            and may_be_classes(np.array([row.label for row in self.rows]))
         ):
             self.problems.warn(
                 "all labels are whole numbers from 0 up and are learnt as a regression: if they "
@@ -300,7 +300,7 @@ class _Import:
                     cleaned_sentence(modality, counts["values_cleaned"], counts["values"])
                 )
             if counts["steps_cut"] > REPORTED_SHARE * counts["steps"]:
-                key, limit = self.job.max_steps(modality)
+                key, limit = self.job.step_limit(modality)
                 self.problems.warn(
                     cut_sentence(modality, counts["steps_cut"], counts["steps"], key, limit)
                 )
@@ -320,7 +320,7 @@ class _Import:
         """Return the label, clipped within the recipe's tolerance; NaN if labels are not read."""
         if not self.job.labelled:
             return math.nan
-        labels, problem = checked_labels(np.array([segment.label]), self.job.recipe.labels)
+        labels, problem = clip_labels(np.array([segment.label]), self.job.recipe.labels)
         if problem is not None:
             self.problems.add(
                 "label",
@@ -344,7 +344,7 @@ class _Import:
 
     def _kept(self, modality: str, length: int) -> slice:
         """Return the steps that stay of a segment of `length` steps."""
-        _, limit = self.job.max_steps(modality)
+        _, limit = self.job.step_limit(modality)
         if self.job.align.truncate == "last":
             return slice(max(0, length - limit), length)
         return slice(0, min(limit, length))
@@ -401,14 +401,14 @@ class _Import:
                 f"{where} has {len(ids)} tokens in text_bert, but {count} steps of text: an "
                 "encoder's vectors cannot replace them, set features.text to words"
             )
-        return self.encoder.given(ids, types, steps, where)
+        return self.encoder.from_tokens(ids, types, steps, where)
 
     def report(self) -> dict[str, object]:
         """Return the data report as JSON values."""
         return {
             "alignment": self.job.alignment,
             "format": self.job.recipe.format,
-            "origin": Origin.of_imported(self.job).as_json(),
+            "origin": Origin.from_import(self.job).as_json(),
             "videos": len({row.video for row in self.rows}),
             "segments": len(self.rows),
             "splits": {s: sum(row.split == s for row in self.rows) for s in SPLITS},

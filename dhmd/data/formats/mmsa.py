@@ -22,9 +22,9 @@ import numpy as np
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import SPLITS
 from dhmd.data.csd import segment_id
-from dhmd.data.formats.conversion import is_video, label_values, mapping, numbers, texts
+from dhmd.data.formats.conversion import as_dict, as_labels, as_numbers, as_texts, is_video
+from dhmd.data.formats.interface import ImportJob, ParsedCorpus, Segment, numbered_names
 from dhmd.data.formats.pickles import load_pickle
-from dhmd.data.formats.reading import ImportJob, Reading, Segment, numbered
 
 Array = np.ndarray[Any, Any]
 
@@ -84,7 +84,7 @@ class _Split:
         return len({x_NTd.shape[1] for x_NTd in self.features.values()}) == 1 and not self.lengths
 
 
-def read_mmsa(job: ImportJob) -> Reading:
+def read_mmsa(job: ImportJob) -> ParsedCorpus:
     """Read the pickle of the recipe's sequence `pickle`.
 
     `modalities` names each modality's key (`text`, `audio`, `vision`), `labels.column` the labels'
@@ -124,8 +124,8 @@ def read_mmsa(job: ImportJob) -> Reading:
             f"{where} is unaligned, each modality has its own steps: set data.alignment to none"
         )
     _count_outside(splits, real, notes, job)
-    return Reading(
-        feature_names={m: numbered(m, width) for m, width in widths.items()},
+    return ParsedCorpus(
+        feature_names={m: numbered_names(m, width) for m, width in widths.items()},
         segments=_segments(job, splits, real),
         has_tokens=all(split.tokens is not None for split in splits.values()),
         notes=notes,
@@ -134,19 +134,19 @@ def read_mmsa(job: ImportJob) -> Reading:
 
 def split_parts(content: object, where: str, labelled: bool = True) -> dict[str, dict[str, Any]]:
     """Return the three splits of a loaded file; without labels it may have some, or be one."""
-    top = mapping(content, where=where)
+    top = as_dict(content, where=where)
     if not labelled and "id" in top:
         return {"test": top}
     if not labelled and any(split in top for split in SPLITS):
         found = [split for split in SPLITS if split in top]
-        return {split: mapping(top[split], where=f"{where}: {split}") for split in found}
+        return {split: as_dict(top[split], where=f"{where}: {split}") for split in found}
     if any(split not in top for split in SPLITS):
         keys = ", ".join(repr(key)[:40] for key in list(top)[:8]) or "none"
         raise DhmdError(
             f"{where} is no MMSA feature file: its top-level keys are {keys}, "
             "but must be train, valid and test"
         )
-    return {split: mapping(top[split], where=f"{where}: {split}") for split in SPLITS}
+    return {split: as_dict(top[split], where=f"{where}: {split}") for split in SPLITS}
 
 
 def _split(part: Mapping[str, Any], job: ImportJob, where: str) -> _Split:
@@ -159,9 +159,9 @@ def _split(part: Mapping[str, Any], job: ImportJob, where: str) -> _Split:
     recipe = job.recipe
     ids = _utterance_ids(value("id"), f"{where}.id")
     keys = {modality: recipe.modalities[modality] for modality in recipe.modality_names}
-    features = {m: numbers(value(k), axes=3, where=f"{where}.{k}") for m, k in keys.items()}
+    features = {m: as_numbers(value(k), axes=3, where=f"{where}.{k}") for m, k in keys.items()}
     lengths = {
-        m: numbers(part[f"{k}_lengths"], axes=1, where=f"{where}.{k}_lengths")
+        m: as_numbers(part[f"{k}_lengths"], axes=1, where=f"{where}.{k}_lengths")
         for m, k in keys.items()
         if f"{k}_lengths" in part
     }
@@ -179,7 +179,7 @@ def _split(part: Mapping[str, Any], job: ImportJob, where: str) -> _Split:
     key = column if isinstance(column, str) else LABELS[recipe.labels.task]
     labels_N = np.full(len(ids), np.nan)
     if job.labelled:
-        labels = numbers(value(key), axes=None, where=f"{where}.{key}")
+        labels = as_numbers(value(key), axes=None, where=f"{where}.{key}")
         several = recipe.labels.task != "multilabel" and labels.ndim == 2
         if several and isinstance(column, int) and column < labels.shape[1]:
             if column == 0 and labels.shape[1] > 1:
@@ -188,7 +188,7 @@ def _split(part: Mapping[str, Any], job: ImportJob, where: str) -> _Split:
                     f"{recipe.source} takes the first"
                 )
             labels = labels[:, column]
-        labels_N = label_values(labels, count=len(ids), where=f"{where}.{key}", spec=recipe.labels)
+        labels_N = as_labels(labels, count=len(ids), where=f"{where}.{key}", spec=recipe.labels)
     return _Split(
         where=where,
         ids=ids,
@@ -208,16 +208,16 @@ def _count(part: Mapping[str, Any]) -> int:
 def _utterance_ids(value: Any, where: str) -> tuple[str, ...]:
     """Return the ids of a split's utterances, `video$_$clip`.
 
-    Rows of a video, a start and an end (MulT's) are numbered within their video.
+    Rows of a video, a start and an end (MulT's) are numbered_names within their video.
     """
     rows = value
     if isinstance(value, np.ndarray) and value.ndim == 2:
         rows = value.tolist()
     if not isinstance(rows, list) or not rows or not isinstance(rows[0], list | tuple):
-        return texts(value, where=where)
+        return as_texts(value, where=where)
     clips: Counter[str] = Counter()
     ids = []
-    for video in texts([row[0] for row in rows], where=where):
+    for video in as_texts([row[0] for row in rows], where=where):
         ids.append(f"{video}{SEPARATOR}{clips[video]}")
         clips[video] += 1
     return tuple(ids)
@@ -225,7 +225,7 @@ def _utterance_ids(value: Any, where: str) -> tuple[str, ...]:
 
 def _tokens(value: object, where: str) -> tuple[Array, Array, Array]:
     """Split `text_bert` `[N, 3, K]` into token ids, mask and segment ids."""
-    array = numbers(value, axes=3, where=where)
+    array = as_numbers(value, axes=3, where=where)
     if array.shape[1] != 3:
         raise DhmdError(f"{where} has shape {list(array.shape)}, but must have shape [N, 3, T]")
     ids, mask, types = array[:, 0], array[:, 1], array[:, 2]
@@ -266,7 +266,7 @@ def _padding_side(
         raise DhmdError(
             f"{where}: {modality} can be padded on either side: by its lengths and rows of zeros, "
             f"{votes['start']} utterances are padded at the start, {votes['end']} at the end and "
-            f"{votes['neither']} at neither; {_say_padding(job, 'start or end')}"
+            f"{votes['neither']} at neither; {_padding_hint(job, 'start or end')}"
         )
     if side == "start":
         job.problems.warn(
@@ -276,7 +276,7 @@ def _padding_side(
     return side
 
 
-def _say_padding(job: ImportJob, values: str) -> str:
+def _padding_hint(job: ImportJob, values: str) -> str:
     return (
         f"say which with `dhmd import mmsa … --padding` {values} "
         f"(options.padding of {job.recipe.source})"
@@ -316,7 +316,7 @@ def _real_steps(
         what += "" if modality == "text" else f", and no {lengths}"
     raise DhmdError(
         f"{split.where} {what}: if rows of zeros are padding, or if there is none, "
-        f"{_say_padding(job, 'start, end, zeros (either side) or none')}"
+        f"{_padding_hint(job, 'start, end, zeros (either side) or none')}"
     )
 
 
@@ -351,13 +351,13 @@ def _segments(
     job: ImportJob, splits: Mapping[str, _Split], real: Mapping[str, Mapping[str, Array]]
 ) -> Iterator[Segment]:
     for name, split in splits.items():
-        for n, own_id in enumerate(split.ids):
+        for n, utterance_id in enumerate(split.ids):
             # The only number after the separator is the clip: `0`, `0007`, `utt12`.
-            video, _, clip = own_id.rpartition(SEPARATOR)
+            video, _, clip = utterance_id.rpartition(SEPARATOR)
             found = _CLIP.fullmatch(clip)
             if found is None or not is_video(video):
                 job.problems.add(
-                    "ids", f"{split.where}.id {own_id[:60]!r} is not video{SEPARATOR}clip"
+                    "ids", f"{split.where}.id {utterance_id[:60]!r} is not video{SEPARATOR}clip"
                 )
                 continue
             tokens = None

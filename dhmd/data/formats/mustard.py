@@ -15,10 +15,23 @@ import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.data.csd import segment_id
-from dhmd.data.formats.conversion import joined_rows, mapping, number, numbers, texts, video_id
+from dhmd.data.formats.conversion import (
+    as_dict,
+    as_number,
+    as_numbers,
+    as_texts,
+    as_video_id,
+    concatenate_rows,
+)
+from dhmd.data.formats.interface import (
+    ImportJob,
+    ParsedCorpus,
+    Segment,
+    numbered_names,
+    validation_sample,
+)
 from dhmd.data.formats.pickles import load_pickle
-from dhmd.data.formats.reading import ImportJob, Reading, Segment, numbered, one_in_ten
-from dhmd.data.formats.urfunny import OWN_SPLITS, leave_out_uneven, own_splits
+from dhmd.data.formats.urfunny import SPLIT_NAMES, items_by_split, leave_out_uneven
 from dhmd.data.formats.vectors import read_vectors
 
 Array = np.ndarray[Any, Any]
@@ -39,7 +52,7 @@ class _Utterance:
     steps: Mapping[str, Array]
 
 
-def read_mustard(job: ImportJob) -> Reading:
+def read_mustard(job: ImportJob) -> ParsedCorpus:
     """Read the recipe's sequences `pickle`, `vectors` and, for other folds, MUStARD's own files.
 
     `options.context`: whether the context's words come before the punchline's.
@@ -55,7 +68,7 @@ def read_mustard(job: ImportJob) -> Reading:
     path = job.file("pickle")
     where = str(path)
     notes: dict[str, object] = {"context": with_context, "folds": kind, "uneven_utterances": {}}
-    content = own_splits(load_pickle(path), where)
+    content = items_by_split(load_pickle(path), where)
     utterances = list(_utterances(job, content, with_context, notes, where))
     if not utterances:
         job.problems.stop_if_any(recipe.name)
@@ -69,8 +82,8 @@ def read_mustard(job: ImportJob) -> Reading:
             notes["words_without_vector"] = len(words) - len(vectors)
         else:
             width = utterances[0].steps[modality].shape[1]
-        names[modality] = numbered(modality, width)
-    return Reading(
+        names[modality] = numbered_names(modality, width)
+    return ParsedCorpus(
         feature_names=names,
         segments=_segments(utterances, names, vectors),
         has_words="text" in names,
@@ -87,7 +100,7 @@ def _utterances(
     notes: dict[str, object],
     where: str,
 ) -> Iterator[_Utterance]:
-    for own_name, split in OWN_SPLITS.items():
+    for own_name, split in SPLIT_NAMES.items():
         for n, item in enumerate(content[own_name]):
             try:
                 utterance = _utterance(job, item, split, with_context, f"{where}: {own_name}[{n}]")
@@ -104,11 +117,11 @@ def _utterance(job: ImportJob, item: Any, split: str, with_context: bool, where:
     form = "((words, visual, acoustic, hcf), the same of the context, id, label)"
     if not isinstance(item, list | tuple) or len(item) != 4:
         raise DhmdError(f"{where} is not {form}")
-    punchline, context, own_id, label = item
+    punchline, context, utterance_id, label = item
     for part in (punchline, context):
         if not isinstance(part, list | tuple) or len(part) != 4:
             raise DhmdError(f"{where} is not {form}")
-    name = video_id(own_id, where=where)
+    name = as_video_id(utterance_id, where=where)
     parts = [context, punchline] if with_context else [punchline]
     words = [word for part in parts for word in _words(part[0], where)]
     steps = {}
@@ -117,11 +130,11 @@ def _utterance(job: ImportJob, item: Any, split: str, with_context: bool, where:
             values = [part[index] for part in parts]
             if not all(isinstance(value, list | tuple | np.ndarray) for value in values):
                 raise DhmdError(f"{where}, {modality} has no rows")
-            steps[modality] = joined_rows(values, axes=2, where=f"{where}, {modality}")
+            steps[modality] = concatenate_rows(values, axes=2, where=f"{where}, {modality}")
     return _Utterance(
         id=name,
         split=split,
-        label=number(label, where=f"{where}: the label"),
+        label=as_number(label, where=f"{where}: the label"),
         words=tuple(words),
         steps=steps,
     )
@@ -129,7 +142,7 @@ def _utterance(job: ImportJob, item: Any, split: str, with_context: bool, where:
 
 def _words(value: Any, where: str) -> list[str]:
     """Return the words of one text, or of a context's sentences (separated by spaces in HKT)."""
-    sentences = texts((value,) if isinstance(value, str) else value, where=f"{where}, words")
+    sentences = as_texts((value,) if isinstance(value, str) else value, where=f"{where}, words")
     return [word for sentence in sentences for word in sentence.split()]
 
 
@@ -165,16 +178,16 @@ def _folds(job: ImportJob, kind: str, labels: Mapping[str, float]) -> dict[str, 
         return {}
     path = job.file("utterances")
     try:
-        records = mapping(json.loads(path.read_text(encoding="utf-8")), where=str(path))
+        records = as_dict(json.loads(path.read_text(encoding="utf-8")), where=str(path))
     except (OSError, ValueError) as error:
         raise DhmdError(f"cannot read {path} as JSON: {first_line(error)}") from error
-    order = [str(own_id) for own_id in records]
-    absent = [own_id for own_id in labels if own_id not in records]
+    order = [str(utterance_id) for utterance_id in records]
+    absent = [utterance_id for utterance_id in labels if utterance_id not in records]
     if absent:
         raise DhmdError(f"{path} lacks the utterance {absent[0]!r} ({len(absent)} in total)")
     if kind == "independent":
-        shows = {str(i): mapping(r, where=str(path)).get("show") for i, r in records.items()}
-        test = {own_id for own_id in order if shows[own_id] == "FRIENDS"}
+        shows = {str(i): as_dict(r, where=str(path)).get("show") for i, r in records.items()}
+        test = {utterance_id for utterance_id in order if shows[utterance_id] == "FRIENDS"}
         if not test:
             raise DhmdError(f"{path} names no utterance of the show FRIENDS")
         return {"independent": _fold("independent", order, test, labels)}
@@ -184,7 +197,7 @@ def _folds(job: ImportJob, kind: str, labels: Mapping[str, float]) -> dict[str, 
     for k, pair in enumerate(listed if isinstance(listed, list | tuple) else (), 1):
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise DhmdError(f"{path} is not a list of (train, test) indices")
-        index = numbers(pair[1], axes=1, where=f"{path}, fold {k}")
+        index = as_numbers(pair[1], axes=1, where=f"{path}, fold {k}")
         if not np.isin(index, np.arange(len(order))).all():
             raise DhmdError(f"{path}, fold {k} points outside {len(order)} utterances")
         name = f"dependent_{k}"
@@ -196,12 +209,18 @@ def _folds(job: ImportJob, kind: str, labels: Mapping[str, float]) -> dict[str, 
 
 def _fold(name: str, order: Sequence[str], test: set[str], labels: Mapping[str, float]) -> Fold:
     """Take one in ten of each class outside of `test` to validate on, by the ids' hash."""
-    rest = [own_id for own_id in order if own_id not in test and own_id in labels]
+    rest = [
+        utterance_id
+        for utterance_id in order
+        if utterance_id not in test and utterance_id in labels
+    ]
     valid: set[object] = set()
     for label in sorted(set(labels.values())):
-        valid |= one_in_ten((own_id for own_id in rest if labels[own_id] == label), name)
+        valid |= validation_sample(
+            (utterance_id for utterance_id in rest if labels[utterance_id] == label), name
+        )
     return {
-        "train": tuple(own_id for own_id in rest if own_id not in valid),
-        "valid": tuple(own_id for own_id in rest if own_id in valid),
-        "test": tuple(own_id for own_id in order if own_id in test),
+        "train": tuple(utterance_id for utterance_id in rest if utterance_id not in valid),
+        "valid": tuple(utterance_id for utterance_id in rest if utterance_id in valid),
+        "test": tuple(utterance_id for utterance_id in order if utterance_id in test),
     }

@@ -9,16 +9,23 @@ import numpy as np
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.csd import segment_id
-from dhmd.data.formats.conversion import joined_rows, mapping, number, numbers, texts, video_id
+from dhmd.data.formats.conversion import (
+    as_dict,
+    as_number,
+    as_numbers,
+    as_texts,
+    as_video_id,
+    concatenate_rows,
+)
+from dhmd.data.formats.interface import ImportJob, ParsedCorpus, Segment, numbered_names
 from dhmd.data.formats.pickles import load_pickle
-from dhmd.data.formats.reading import ImportJob, Reading, Segment, numbered
 
 Array = np.ndarray[Any, Any]
 
-OWN_SPLITS = {"train": "train", "dev": "valid", "test": "test"}  # the files' names -> ours
+SPLIT_NAMES = {"train": "train", "dev": "valid", "test": "test"}  # the files' names -> ours
 
 
-def read_urfunny(job: ImportJob) -> Reading:
+def read_urfunny(job: ImportJob) -> ParsedCorpus:
     """Read the recipe's sequences `folds`, `embeddings`, those of `modalities` and `labels`.
 
     Text is one vector per word: its sequence has indices into `embeddings` (and `words`, a list
@@ -29,35 +36,37 @@ def read_urfunny(job: ImportJob) -> Reading:
     recipe = job.recipe
     (with_context,) = job.options(context=(False, True))
     path = job.file("folds")
-    folds = own_splits(load_pickle(path), str(path))
+    folds = items_by_split(load_pickle(path), str(path))
     for split, ids in folds.items():
-        for own_id in ids:
-            video_id(own_id, where=f"{path}: {split}")
+        for utterance_id in ids:
+            as_video_id(utterance_id, where=f"{path}: {split}")
     words = None
     if "words" in recipe.sequences:
-        words = texts(load_pickle(job.file("words")), where=str(job.file("words")))
+        words = as_texts(load_pickle(job.file("words")), where=str(job.file("words")))
     if recipe.labels.sequence is None:
         raise DhmdError(f"{recipe.source}: labels.sequence is null, but must name a sequence")
     label_path = job.file(recipe.labels.sequence)
-    labels = mapping(load_pickle(label_path), where=str(label_path))
+    labels = as_dict(load_pickle(label_path), where=str(label_path))
     streams = {modality: _Stream(job, modality, with_context) for modality in recipe.modality_names}
     example = next(iter(folds["train"]), None)
     notes: dict[str, object] = {"context": with_context, "uneven_utterances": {}}
-    return Reading(
-        feature_names={m: numbered(m, stream.width(example)) for m, stream in streams.items()},
+    return ParsedCorpus(
+        feature_names={
+            m: numbered_names(m, stream.width(example)) for m, stream in streams.items()
+        },
         segments=_segments(job, folds, streams, labels, words, notes),
         has_words=words is not None and "text" in streams,
         notes=notes,
     )
 
 
-def own_splits(content: object, where: str) -> dict[str, list[Any]]:
+def items_by_split(content: object, where: str) -> dict[str, list[Any]]:
     """Return the utterance ids of each split (train, dev, test)."""
-    found = mapping(content, where=where)
-    if set(found) != set(OWN_SPLITS):
+    found = as_dict(content, where=where)
+    if set(found) != set(SPLIT_NAMES):
         keys = ", ".join(map(str, found))[:80]
         raise DhmdError(f"{where} has the keys {keys}, but must have train, dev and test")
-    for name in OWN_SPLITS:
+    for name in SPLIT_NAMES:
         if not isinstance(found[name], list | tuple):
             kind = type(found[name]).__name__
             raise DhmdError(f"{where}: {name} is {kind}, but must be a list")
@@ -65,12 +74,12 @@ def own_splits(content: object, where: str) -> dict[str, list[Any]]:
 
 
 def leave_out_uneven(
-    job: ImportJob, notes: dict[str, Any], own_id: str, split: str, lengths: Mapping[str, int]
+    job: ImportJob, notes: dict[str, Any], utterance_id: str, split: str, lengths: Mapping[str, int]
 ) -> bool:
     """Record an utterance whose modalities differ in length; return whether it does."""
     if len(set(lengths.values())) == 1:
         return False
-    notes["uneven_utterances"][segment_id(own_id, 0)] = dict(lengths)
+    notes["uneven_utterances"][segment_id(utterance_id, 0)] = dict(lengths)
     job.problems.leave_out(split, "their modalities have different numbers of words")
     return True
 
@@ -81,28 +90,28 @@ class _Stream:
     def __init__(self, job: ImportJob, modality: str, with_context: bool) -> None:
         path = job.file(job.recipe.modalities[modality])
         self._where = str(path)
-        self._entries = mapping(load_pickle(path), where=self._where)
+        self._entries = as_dict(load_pickle(path), where=self._where)
         self._with_context = with_context
         self._kind = "embedding_indexes" if modality == "text" else "features"
         self._vectors: Array | None = None
         if modality == "text":
             vectors = job.file("embeddings")
-            self._vectors = numbers(load_pickle(vectors), axes=2, where=str(vectors))
+            self._vectors = as_numbers(load_pickle(vectors), axes=2, where=str(vectors))
 
     def width(self, example: Any) -> int:
         """Return the number of values per word."""
         return int(self.rows(example)[0].shape[1])
 
-    def rows(self, own_id: Any) -> tuple[Array, Array | None]:
+    def rows(self, utterance_id: Any) -> tuple[Array, Array | None]:
         """Return `[T, d]`, and for text the words' indices."""
-        where = f"{self._where}: entry {own_id!r}"
-        if own_id not in self._entries:
+        where = f"{self._where}: entry {utterance_id!r}"
+        if utterance_id not in self._entries:
             raise DhmdError(f"{where} is missing")
-        entry = mapping(self._entries[own_id], where=where)
+        entry = as_dict(self._entries[utterance_id], where=where)
         parts = [self._part(entry, "punchline", where)]
         if self._with_context:
             parts = [*self._part(entry, "context", where), *parts]
-        rows = joined_rows(parts, axes=2 if self._vectors is None else 1, where=where)
+        rows = concatenate_rows(parts, axes=2 if self._vectors is None else 1, where=where)
         if self._vectors is None:
             return rows, None
         if not np.isin(rows, np.arange(len(self._vectors))).all():
@@ -125,14 +134,14 @@ def _segments(
     words: tuple[str, ...] | None,
     notes: dict[str, object],
 ) -> Iterator[Segment]:
-    for own_name, split in OWN_SPLITS.items():
-        for own_id in folds[own_name]:
-            video = video_id(own_id, where="the folds")
+    for own_name, split in SPLIT_NAMES.items():
+        for utterance_id in folds[own_name]:
+            video = as_video_id(utterance_id, where="the folds")
             try:
-                rows = {modality: stream.rows(own_id) for modality, stream in streams.items()}
-                if own_id not in labels:
-                    raise DhmdError(f"the label of {own_id!r} is missing")
-                label = number(labels[own_id], where=f"the label of {own_id!r}")
+                rows = {modality: stream.rows(utterance_id) for modality, stream in streams.items()}
+                if utterance_id not in labels:
+                    raise DhmdError(f"the label of {utterance_id!r} is missing")
+                label = as_number(labels[utterance_id], where=f"the label of {utterance_id!r}")
             except DhmdError as error:
                 job.problems.add("entries", str(error))
                 continue
@@ -143,7 +152,7 @@ def _segments(
             spoken: tuple[str, ...] = ()
             if words is not None and index is not None:
                 if index.max() >= len(words):
-                    job.problems.add("words", f"{own_id!r} points outside {len(words)} words")
+                    job.problems.add("words", f"{utterance_id!r} points outside {len(words)} words")
                     continue
                 spoken = tuple(words[i] for i in index)
             yield Segment(

@@ -30,9 +30,9 @@ from dhmd.data.synthetic.latents import (
     SPLITS,
     GroundTruth,
     Video,
-    draw,
-    lay_out,
-    on_grid,
+    draw_ground_truth,
+    plan_videos,
+    round_to_grid,
 )
 from dhmd.data.synthetic.transcripts import PAUSE, PAUSE_ROW, Transcript, transcribe, vocabulary
 
@@ -65,8 +65,8 @@ def generate(config: GeneratorConfig, folder: Path) -> None:
     Raises:
         DhmdError: a file cannot be written.
     """
-    truth = draw(config)
-    videos = lay_out(config)
+    truth = draw_ground_truth(config)
+    videos = plan_videos(config)
     words = vocabulary(config)
     written = [(video, transcribe(config, video, truth, words)) for video in videos]
 
@@ -151,13 +151,13 @@ def _ground_truth_columns(
 ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     columns: dict[str, NDArray[Any]] = {"truth": truth.truth_N}
     for index, modality in enumerate(MODALITIES):
-        columns[f"reliability_{modality}"] = on_grid(truth.reliability_NM[:, index])
+        columns[f"reliability_{modality}"] = round_to_grid(truth.reliability_NM[:, index])
     columns["latent"] = truth.topic_N
     for index in range(SHARED):
-        columns[f"shared_{index}"] = on_grid(truth.shared_NS[:, index])
+        columns[f"shared_{index}"] = round_to_grid(truth.shared_NS[:, index])
     for index, modality in enumerate(MODALITIES):
         for part in range(EXCLUSIVE):
-            column = on_grid(truth.exclusive_NME[:, index, part])
+            column = round_to_grid(truth.exclusive_NME[:, index, part])
             columns[f"exclusive_{modality}_{part}"] = column
     if config.interaction > 0:
         columns["reversed"] = truth.reversed_N

@@ -17,9 +17,9 @@ from dhmd.data.synthetic.latents import (
     SHOWN,
     GroundTruth,
     Video,
-    on_grid,
-    on_ticks,
-    stream,
+    random_stream,
+    round_to_grid,
+    round_to_ticks,
 )
 from dhmd.data.synthetic.transcripts import Transcript
 
@@ -59,7 +59,7 @@ def dimensions(config: GeneratorConfig, channel: Channel) -> int:
 
 def loadings(config: GeneratorConfig, channel: Channel) -> Loadings:
     """Draw the directions, each of length one before its scale."""
-    rng = stream(config.seed, "loadings", channel)
+    rng = random_stream(config.seed, "loadings", channel)
     rows = rng.standard_normal((SHOWN + _NUISANCES + 2, dimensions(config, channel)))
     rows /= np.sqrt((rows**2).sum(axis=1, keepdims=True))
     return Loadings(
@@ -79,7 +79,7 @@ def draw_frames(
     directions: Loadings,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return frames [T, D] and intervals [T, 2] of one video, at the channel's rate and phase."""
-    rng = stream(config.seed, "frames", channel, video.index)
+    rng = random_stream(config.seed, "frames", channel, video.index)
     rate = config.audio_rate if channel == "audio" else config.vision_rate
     d = dimensions(config, channel)
     modality = MODALITIES.index(channel)
@@ -87,7 +87,7 @@ def draw_frames(
 
     phase = rng.random() / rate
     count = max(1, int((transcript.end - phase) * rate))
-    edges = on_ticks(phase + np.arange(count + 1) / rate)
+    edges = round_to_ticks(phase + np.arange(count + 1) / rate)
     intervals_T2 = np.stack([edges[:-1], edges[1:]], axis=1)
 
     # The utterance of each frame and the position in it; face and voice precede or follow words.
@@ -114,7 +114,9 @@ def draw_frames(
     speaker_D = _SPEAKER * rng.standard_normal(d)
     if config.interaction > 0 and channel == "audio":
         shown_TD += _bursts(config, video, truth.reversed_N[rows], position_T, segment_T, d)
-    return on_grid(speaker_D + noise_TD + np.where(inside_T[:, None], shown_TD, 0.0)), intervals_T2
+    return round_to_grid(
+        speaker_D + noise_TD + np.where(inside_T[:, None], shown_TD, 0.0)
+    ), intervals_T2
 
 
 def _bursts(
@@ -126,9 +128,9 @@ def _bursts(
     dims: int,
 ) -> NDArray[np.float64]:
     """Return the cue [T, D] of the utterances whose words mean the opposite, zeros elsewhere."""
-    direction_D = stream(config.seed, "loadings", "interaction").standard_normal(dims)
+    direction_D = random_stream(config.seed, "loadings", "interaction").standard_normal(dims)
     direction_D *= _BURST / np.sqrt((direction_D**2).sum())
-    rng = stream(config.seed, "interaction", video.index)
+    rng = random_stream(config.seed, "interaction", video.index)
     centre_S = rng.uniform(*_BURST_CENTRE, video.segments)
     centre_S = np.where(rng.random(video.segments) < 0.5, centre_S, 1.0 - centre_S)
     distance_T = (position_T - centre_S[segment_T]) / _BURST_WIDTH
@@ -144,7 +146,7 @@ def absences(config: GeneratorConfig) -> dict[Channel, frozenset[int]]:
     """
     n = config.n_train + config.n_valid + config.n_test
     audio, vision = (max(1, round(_MISSING[name] * n)) for name in ("audio", "vision"))
-    rows = [int(row) for row in stream(config.seed, "absences").permutation(n)]
+    rows = [int(row) for row in random_stream(config.seed, "absences").permutation(n)]
     return {"audio": frozenset(rows[:audio]), "vision": frozenset(rows[audio : audio + vision])}
 
 
@@ -158,7 +160,7 @@ def add_faults(
     intervals_T2: NDArray[np.float64],
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return the video's frames and intervals with the faults in them."""
-    rng = stream(config.seed, "faults", channel, video.index)
+    rng = random_stream(config.seed, "faults", channel, video.index)
     keep_T = np.ones(len(frames_TD), dtype=bool)
     for index, (start, end) in enumerate(transcript.segments_S2):
         gap = rng.random() < _GAP and channel == "vision" and end - start >= _GAP_LEAST

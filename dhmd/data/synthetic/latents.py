@@ -48,18 +48,18 @@ _GRID = 4096.0
 _TICKS = 1024.0
 
 
-def stream(seed: int, *purpose: str | int) -> np.random.Generator:
+def random_stream(seed: int, *purpose: str | int) -> np.random.Generator:
     """Return a generator for one named purpose: draws for one purpose never shift another's."""
     digest = hashlib.sha256(json.dumps([seed, *purpose]).encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))
 
 
-def on_grid(values: NDArray[Any]) -> NDArray[np.float32]:
+def round_to_grid(values: NDArray[Any]) -> NDArray[np.float32]:
     """Round values to the grid, as float32."""
     return (np.round(np.asarray(values, dtype=np.float64) * _GRID) / _GRID).astype(np.float32)
 
 
-def on_ticks(seconds: NDArray[Any]) -> Floats:
+def round_to_ticks(seconds: NDArray[Any]) -> Floats:
     """Round times to the ticks, in seconds."""
     return np.round(np.asarray(seconds, dtype=np.float64) * _TICKS) / _TICKS
 
@@ -75,7 +75,7 @@ class Video:
     segments: int
 
 
-def lay_out(config: GeneratorConfig) -> tuple[Video, ...]:
+def plan_videos(config: GeneratorConfig) -> tuple[Video, ...]:
     """Return all videos, split by split; rows of the ground truth follow the same order."""
     totals = (config.n_train, config.n_valid, config.n_test)
     counts = [
@@ -84,7 +84,7 @@ def lay_out(config: GeneratorConfig) -> tuple[Video, ...]:
         for count in _segment_counts(config, split, total)
     ]
     # Numbers are shuffled over the splits: an id's order must not reveal its split.
-    numbers = stream(config.seed, "ids").permutation(len(counts))
+    numbers = random_stream(config.seed, "ids").permutation(len(counts))
     digits = max(4, len(str(len(counts))))
     videos: list[Video] = []
     prefixes = dict(PREFIX_IDS)
@@ -98,7 +98,7 @@ def lay_out(config: GeneratorConfig) -> tuple[Video, ...]:
 
 def _segment_counts(config: GeneratorConfig, split: str, total: int) -> list[int]:
     """Draw counts within the bounds that add up to `total` (only the last may be smaller)."""
-    rng = stream(config.seed, "segments", split)
+    rng = random_stream(config.seed, "segments", split)
     counts: list[int] = []
     left = total
     while left > config.segments_max:
@@ -141,11 +141,11 @@ def gain(reliability: Floats) -> Floats:
     return (reliability - FLIP) / (1.0 - FLIP)
 
 
-def draw(config: GeneratorConfig) -> GroundTruth:
+def draw_ground_truth(config: GeneratorConfig) -> GroundTruth:
     """Draw all utterances. The streams do not depend on the regime: only noise or cue differ."""
     n, m = config.n_train + config.n_valid + config.n_test, len(MODALITIES)
     topic_N, shared_NS, offset_N = _shared(config.seed, n)
-    exclusive_NME = stream(config.seed, "exclusive").standard_normal((n, m, EXCLUSIVE))
+    exclusive_NME = random_stream(config.seed, "exclusive").standard_normal((n, m, EXCLUSIVE))
 
     weights_M = np.sqrt([config.exclusive[name] for name in MODALITIES])
     raw_N = TRUTH_SD * (
@@ -153,17 +153,17 @@ def draw(config: GeneratorConfig) -> GroundTruth:
         + np.sqrt(config.topic) * offset_N
         + (exclusive_NME[:, :, 0] * weights_M).sum(axis=1)
     )
-    noise_N = stream(config.seed, "annotators").standard_normal(n) * config.noise
+    noise_N = random_stream(config.seed, "annotators").standard_normal(n) * config.noise
     label_N = raw_N if config.regime == "clean" else raw_N + noise_N
 
     reliability_NM = _reliability(config, n)
     cue_NM = reliability_NM
     if config.regime == "no_cue":
         # Another utterance's reliability: the same values, but uninformative.
-        cue_NM = stream(config.seed, "no cue").permuted(reliability_NM, axis=0)
+        cue_NM = random_stream(config.seed, "no cue").permuted(reliability_NM, axis=0)
 
     shown_NMF = _shown(config, shared_NS, exclusive_NME, reliability_NM)
-    reversed_N = stream(config.seed, "interaction").random(n) < config.interaction
+    reversed_N = random_stream(config.seed, "interaction").random(n) < config.interaction
     for sentiment in (0, SHARED):
         shown_NMF[reversed_N, MODALITIES.index("text"), sentiment] *= -1.0
 
@@ -187,7 +187,7 @@ def to_label(raw_N: Floats) -> Floats:
 
 def _shared(seed: int, n: int) -> tuple[NDArray[np.int64], Floats, Floats]:
     """Draw topic [N], shared latents [N, S] and the topic's standardised offset in the truth."""
-    rng = stream(seed, "shared")
+    rng = random_stream(seed, "shared")
     topic_N = rng.integers(0, TOPICS, n)
     tone_N1 = rng.standard_normal((n, 1))
     # Topics are at both ends of each content axis; the sentiment of each topic is drawn per corpus.
@@ -195,14 +195,14 @@ def _shared(seed: int, n: int) -> tuple[NDArray[np.int64], Floats, Floats]:
     content_NC = centres[topic_N] + _TOPIC_SD * rng.standard_normal((n, CONTENT))
     offsets: Floats = np.arange(TOPICS, dtype=np.float64) - (TOPICS - 1) / 2
     offsets /= math.sqrt((offsets**2).mean())
-    offsets = stream(seed, "topics").permutation(offsets)
+    offsets = random_stream(seed, "topics").permutation(offsets)
     return topic_N, np.concatenate([tone_N1, content_NC], axis=1), offsets[topic_N]
 
 
 def _reliability(config: GeneratorConfig, n: int) -> Floats:
     columns = []
     for name in MODALITIES:
-        rng = stream(config.seed, "reliability", name)
+        rng = random_stream(config.seed, "reliability", name)
         misleads_N = rng.random(n) < config.misleading[name]
         columns.append(np.where(misleads_N, rng.beta(*_MISLEADING, n), rng.beta(*_RELIABLE, n)))
     return np.stack(columns, axis=1)
@@ -220,7 +220,7 @@ def _shown(
     n = len(shared_NS)
     shown = np.empty((n, len(MODALITIES), SHOWN))
     for index, name in enumerate(MODALITIES):
-        rng = stream(config.seed, "shown", name)
+        rng = random_stream(config.seed, "shown", name)
         true_NF = np.concatenate([shared_NS, exclusive_NME[:, index]], axis=1)
         other_NF = rng.standard_normal((n, SHOWN))
         noise_NF = rng.standard_normal((n, SHOWN))

@@ -14,9 +14,9 @@ from dhmd.data.synthetic.latents import (
     SHARED,
     GroundTruth,
     Video,
-    on_grid,
-    on_ticks,
-    stream,
+    random_stream,
+    round_to_grid,
+    round_to_ticks,
 )
 
 PAUSE = "sp"
@@ -78,7 +78,7 @@ class Transcript:
 
 def vocabulary(config: GeneratorConfig) -> Vocabulary:
     """Draw the corpus's words with their meanings and vectors [V, text_dims]."""
-    rng = stream(config.seed, "vocabulary")
+    rng = random_stream(config.seed, "vocabulary")
     d = config.text_dims
     sentiment = _SPREAD * rng.standard_normal((_SENTIMENT, 2))
     # Topic words must reach the topics' centres, hence the wider spread.
@@ -101,7 +101,7 @@ def vocabulary(config: GeneratorConfig) -> Vocabulary:
     vectors[plain.stop :] += 0.6 * rng.standard_normal((len(names) - plain.stop, d))
     return Vocabulary(
         words=tuple(names),
-        vectors_VD=on_grid(vectors),
+        vectors_VD=round_to_grid(vectors),
         sentiment_V2=sentiment,
         topic_V4=topic,
     )
@@ -111,7 +111,7 @@ def transcribe(
     config: GeneratorConfig, video: Video, truth: GroundTruth, words: Vocabulary
 ) -> Transcript:
     """Write one video's sentences and lay them out in time."""
-    rng = stream(config.seed, "text", video.index)
+    rng = random_stream(config.seed, "text", video.index)
     numbers: list[int] = []
     lengths: list[float] = []
     bounds: list[tuple[int, int]] = []
@@ -134,12 +134,12 @@ def transcribe(
             lengths.append(float(rng.uniform(0.18, 0.55)))
         bounds.append((first, len(numbers)))
     edges = start + np.concatenate([[0.0], np.cumsum(lengths)])
-    edges = on_ticks(edges)
+    edges = round_to_ticks(edges)
     return Transcript(
         numbers_T=np.array(numbers, dtype=np.int64),
         intervals_T2=np.stack([edges[:-1], edges[1:]], axis=1),
         segments_S2=np.array([[edges[a], edges[b]] for a, b in bounds]),
-        end=float(edges[-1] + on_ticks(rng.uniform(*_SILENCE, 1))[0]),
+        end=float(edges[-1] + round_to_ticks(rng.uniform(*_SILENCE, 1))[0]),
     )
 
 

@@ -31,7 +31,7 @@ _BATCH = 64
 _THREADS = 1
 
 
-class Contextual:
+class ContextualEncoder:
     """Compute for every word a vector that depends on its sentence.
 
     Args:
@@ -56,13 +56,13 @@ class Contextual:
         passes = self.encoder.split(words)
         if self.source.trained and len(passes) > 1:
             raise DhmdError(
-                f"{where} is longer than the {self.encoder.longest} sub-words that "
+                f"{where} is longer than the {self.encoder.max_length} sub-words that "
                 f"{self.encoder.files.name} reads: lower align.max_steps, or set features.text to "
                 "contextual"
             )
         return passes
 
-    def given(self, ids: Array, types: Array, steps: Array, where: str) -> list[Subwords]:
+    def from_tokens(self, ids: Array, types: Array, steps: Array, where: str) -> list[Subwords]:
         """Return the sub-words that a file contains."""
         name, known = self.encoder.files.name, int(self.encoder.model.config.vocab_size)
         if len(ids) and int(ids.max()) >= known:
@@ -71,9 +71,9 @@ class Contextual:
                 "features.encoder must be the model whose tokenizer made the file, such as "
                 "bert-base-uncased"
             )
-        if len(ids) > self.encoder.longest:
+        if len(ids) > self.encoder.max_length:
             raise DhmdError(
-                f"{where} has {len(ids)} tokens, but {name} reads {self.encoder.longest}"
+                f"{where} has {len(ids)} tokens, but {name} reads {self.encoder.max_length}"
             )
         return [Subwords(ids, types, steps)] if len(ids) else []
 
@@ -108,7 +108,7 @@ class Contextual:
             yield n, one, vectors_TH
 
 
-class Untrained(Contextual):
+class PlaceholderEncoder(ContextualEncoder):
     """Split words for an encoder whose weights a model folder has; compute no vectors."""
 
     def encode(self, passes: Sequence[Sequence[Subwords]], lengths: Sequence[int]) -> list[Array]:
@@ -128,9 +128,9 @@ def _of_one_length(lengths: Sequence[int]) -> Iterator[list[int]]:
         yield batch
 
 
-def open_contextual(
+def load_contextual(
     features: FeaturesConfig, root: Path, *, device: Device = "auto", threads: int | None = None
-) -> Contextual:
+) -> ContextualEncoder:
     """Load the encoder that section `features` names.
 
     Args:
@@ -143,16 +143,16 @@ def open_contextual(
     """
     torch.set_num_threads(threads or _THREADS)
     encoder = load_encoder(features.encoder, root, device=_torch_device(device))
-    return Contextual(encoder, trained=features.text == "finetune")
+    return ContextualEncoder(encoder, trained=features.text == "finetune")
 
 
-def reopen_contextual(source: EncoderSource, root: Path, *, device: Device) -> Contextual:
+def reload_contextual(source: EncoderSource, root: Path, *, device: Device) -> ContextualEncoder:
     """Load the encoder that a corpus was aligned with.
 
     Raises:
         DhmdError: it is absent, or another one is in its directory.
     """
-    contextual = Contextual(load_encoder(source.written, root, device=_torch_device(device)))
+    contextual = ContextualEncoder(load_encoder(source.written, root, device=_torch_device(device)))
     if contextual.source.digest != source.digest:
         raise DhmdError(
             f"{contextual.encoder.files.folder} is another encoder than the one that the model was "

@@ -32,7 +32,7 @@ FILES = (
     *("vocab.txt", "vocab.json", "merges.txt", "*.model"),
 )
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-_DEFAULT_LENGTH = 512  # sub-words, of models that do not state their longest input
+_DEFAULT_LENGTH = 512  # sub-words, of models that do not state their max_length input
 _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
@@ -155,7 +155,7 @@ class Encoder:
         return tuple(f"{self.files.name}_{index}" for index in range(self.width))
 
     @property
-    def longest(self) -> int:
+    def max_length(self) -> int:
         """The number of sub-words of one pass, special tokens among them."""
         positions = int(getattr(self.model.config, "max_position_embeddings", _DEFAULT_LENGTH))
         # RoBERTa's positions begin after the padding's; its tokenizer accounts for it.
@@ -163,7 +163,7 @@ class Encoder:
 
     def split(self, words: Sequence[str]) -> list[Subwords]:
         """Split the words of an utterance into sub-words, in as many passes as needed."""
-        return split_words(self.tokenizer, words, self.longest)
+        return split_words(self.tokenizer, words, self.max_length)
 
     def hidden(self, ids_BK: Tensor, mask_BK: Tensor, types_BK: Tensor) -> Tensor:
         """Return the last layer's vectors, `[B, K, H]`.
@@ -173,13 +173,13 @@ class Encoder:
             mask_BK: True for sub-words that attention may use.
             types_BK: segment ids, for models that take them.
         """
-        more = {"token_type_ids": types_BK} if takes_types(self.model) else {}
+        more = {"token_type_ids": types_BK} if takes_segment_ids(self.model) else {}
         output = self.model(input_ids=ids_BK, attention_mask=mask_BK.long(), **more)
         hidden: Tensor = output.last_hidden_state
         return hidden
 
 
-def takes_types(model: Any) -> bool:
+def takes_segment_ids(model: Any) -> bool:
     """Return whether the model takes segment ids."""
     return "token_type_ids" in inspect.signature(model.forward).parameters
 

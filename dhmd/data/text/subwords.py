@@ -31,7 +31,7 @@ class Subwords:
     steps: Array
 
     @staticmethod
-    def of(ids: Sequence[int], step: Sequence[int]) -> Subwords:
+    def from_lists(ids: Sequence[int], step: Sequence[int]) -> Subwords:
         """Return the sub-words of one sentence."""
         found = np.array(ids, dtype=np.int64)
         return Subwords(found, np.zeros_like(found), np.array(step, dtype=np.int64))
@@ -78,4 +78,4 @@ def _encoded(
         list(words), is_split_into_words=True, truncation=most is not None, max_length=most
     )
     step = [NO_STEP if word is None else first + word for word in encoded.word_ids()]
-    return Subwords.of(encoded["input_ids"], step)
+    return Subwords.from_lists(encoded["input_ids"], step)

@@ -33,14 +33,16 @@ class EncoderSource:
 
 
 class WordEncoder(Protocol):
-    """A text encoder; implemented by `Contextual` in dhmd/data/text/contextual.py."""
+    """A text encoder; implemented by `ContextualEncoder` in dhmd/data/text/contextual.py."""
 
     @property
     def source(self) -> EncoderSource: ...
     @property
     def feature_names(self) -> tuple[str, ...]: ...
     def split(self, words: Sequence[str], where: str) -> Sequence[Subwords]: ...
-    def given(self, ids: Array, types: Array, steps: Array, where: str) -> Sequence[Subwords]: ...
+    def from_tokens(
+        self, ids: Array, types: Array, steps: Array, where: str
+    ) -> Sequence[Subwords]: ...
     def encode(
         self, passes: Sequence[Sequence[Subwords]], lengths: Sequence[int]
     ) -> list[Array]: ...
@@ -93,7 +95,7 @@ class TextWriter:
     def finish(self) -> Tokens | None:
         """Write the last block; return the sub-words of all segments where they are kept."""
         self._flush()
-        return tokens_of(self._kept) if self._keep_tokens else None
+        return join_tokens(self._kept) if self._keep_tokens else None
 
     def _flush(self) -> None:
         rows = self._encoder.encode(self._passes, self._lengths)
@@ -104,7 +106,7 @@ class TextWriter:
         self._passes, self._lengths = [], []
 
 
-def tokens_of(segments: Sequence[Sequence[Subwords]]) -> Tokens:
+def join_tokens(segments: Sequence[Sequence[Subwords]]) -> Tokens:
     """Join the sub-words of segments of one pass each (or none: a segment without words)."""
     nothing = np.zeros(0, dtype=np.int64)
     columns = {

@@ -12,7 +12,7 @@ def test_finite_values_pass_untouched() -> None:
     features = np.array([[1.5, -2.0], [0.0, 1e10]], dtype=np.float64)
     cleaned = clean_values(features)
     assert cleaned.values_Td is features
-    assert cleaned.bad_Td is None
+    assert cleaned.missing_Td is None
     assert cleaned.count == 0
 
 
@@ -22,7 +22,7 @@ def test_bad_values_become_zero_and_are_counted(dtype: Any) -> None:
     features = np.array([[-np.inf, 1.0], [np.nan, np.inf], [2.0, -60000.0]], dtype=dtype)
     cleaned = clean_values(features)
     np.testing.assert_array_equal(cleaned.values_Td, [[0, 1], [0, 0], [2, dtype(-60000.0)]])
-    np.testing.assert_array_equal(cleaned.bad_Td, [[1, 0], [1, 1], [0, 0]])
+    np.testing.assert_array_equal(cleaned.missing_Td, [[1, 0], [1, 1], [0, 0]])
     assert cleaned.count == 3
     assert np.isinf(features[0, 0])  # the input is left alone
 

@@ -37,9 +37,9 @@ class Letters:
 
     def split(self, words: Sequence[str], where: str) -> list[Subwords]:
         letters = [(ord(letter), n) for n, word in enumerate(words) for letter in word]
-        return [Subwords.of(*zip(*letters, strict=True))] if letters else []
+        return [Subwords.from_lists(*zip(*letters, strict=True))] if letters else []
 
-    def given(self, ids: Any, types: Any, steps: Any, where: str) -> list[Subwords]:
+    def from_tokens(self, ids: Any, types: Any, steps: Any, where: str) -> list[Subwords]:
         return [Subwords(ids, types, steps)]
 
     def encode(

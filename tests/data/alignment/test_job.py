@@ -33,7 +33,7 @@ def origin() -> Origin:
     made: dict[str, dict[str, object]] = {"acoustic": {"extractor": {"name": "openSMILE"}}}
     names = ("words", "vectors", "acoustic", "visual")
     opened = {name: SimpleNamespace(metadata=made.get(name, {})) for name in names}
-    return Origin.of(job(), cast(Sequences, opened))
+    return Origin.from_job(job(), cast(Sequences, opened))
 
 
 def test_json_and_back_gives_the_same_job() -> None:

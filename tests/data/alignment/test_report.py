@@ -123,8 +123,8 @@ def test_incomplete_videos_may_be_dropped_and_splits_that_shrink_are_reported(
     assert set(corpus.videos) == set(VIDEOS) - {"tr1", "te0"}
     assert warnings == [
         "2 of 6 videos are left out, because they are not in acoustic (te0, tr1)",
-        "train: 5 of 15 (33.3%) segments are left out (5 of incomplete videos), 10 stay",
-        "test: 5 of 10 (50.0%) segments are left out (5 of incomplete videos), 5 stay",
+        "train: 5 of 15 (33.3%) segments are left out (5 of incomplete videos), 10 remain",
+        "test: 5 of 10 (50.0%) segments are left out (5 of incomplete videos), 5 remain",
     ]
 
 
@@ -147,7 +147,7 @@ def test_a_video_without_words_is_empty_and_reduces_the_test_split(tmp_path: Pat
     assert "te0" not in corpus.videos
     assert warnings == [
         "1 of 6 videos are not in words (te0): they are kept, and their words are absent",
-        "test: 5 of 10 (50.0%) segments are left out (5 no words), 5 stay",
+        "test: 5 of 10 (50.0%) segments are left out (5 no words), 5 remain",
     ]
 
 
@@ -240,7 +240,7 @@ def test_a_modality_that_meets_no_segment_is_refused_by_name(tmp_path: Path) -> 
         " it (its videos are x-te0, x-te1, x-tr0 …, the labelled ones te0, te1, tr0 …)"
     )
     assert refused(tmp_path / "drop", entries, config=AlignConfig(incomplete_videos="drop")) == (
-        "random: no video is left to align: each labelled one is lacking in acoustic"
+        "random: no video is left to align: each labelled video is missing from acoustic"
     )
 
 

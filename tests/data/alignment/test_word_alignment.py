@@ -126,8 +126,8 @@ def test_blocks_change_nothing(limit: int, monkeypatch: pytest.MonkeyPatch) -> N
         pairs_of(reference, other, 1e-5),
         overlap_mean(reference, other, values, 1e-5),
     )
-    monkeypatch.setattr("dhmd.data.alignment.word_alignment._PAIRS_AT_ONCE", limit)
-    monkeypatch.setattr("dhmd.data.alignment.word_alignment._VALUES_AT_ONCE", limit)
+    monkeypatch.setattr("dhmd.data.alignment.word_alignment._PAIRS_PER_BLOCK", limit)
+    monkeypatch.setattr("dhmd.data.alignment.word_alignment._VALUES_PER_BLOCK", limit)
     assert pairs_of(reference, other, 1e-5) == pairs
     again, count_again = overlap_mean(reference, other, values, 1e-5)
     np.testing.assert_array_equal(again, mean)

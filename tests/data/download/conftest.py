@@ -13,10 +13,10 @@ import pytest
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.download import download
-from dhmd.data.download.web import Patience
+from dhmd.data.download.web import RetryPolicy
 from tests.data.download.server import Server, running, whole
 
-QUICK = Patience(attempts=3, timeout_s=0.5, pause_s=0.001, longest_pause_s=0.01)
+QUICK = RetryPolicy(attempts=3, timeout_s=0.5, pause_s=0.001, max_pause_s=0.01)
 WORDS = "/language/W.csd"
 LABELS = "/labels/L.csd"
 
@@ -61,8 +61,8 @@ class Project:
         return self.root / "data" / "raw" / "tiny"
 
     def get(self, recipe: FakeRecipe, override: str | None = None, **options: object) -> None:
-        patience = options.pop("patience", QUICK)
-        options = {"override": override, "root": self.root, "patience": patience, **options}
+        policy = options.pop("policy", QUICK)
+        options = {"override": override, "root": self.root, "policy": policy, **options}
         download(recipe, output=self.output, **options)  # type: ignore[arg-type]
 
     def refused(self, recipe: FakeRecipe, override: str | None = None, **options: object) -> str:

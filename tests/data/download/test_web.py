@@ -25,7 +25,7 @@ from tests.data.download.server import (
 FOUND = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: %b\r\n\r\n"
 LATER = b"HTTP/1.1 503 no\r\nContent-Length: 0\r\nRetry-After: %b\r\n\r\n"
 FIVE = b"HTTP/1.1 200 OK\r\n%b\r\n\r\nhello"
-UNCLEAR = "its address, one that it redirects to, or its answer cannot be understood"
+UNCLEAR = "its address, the target of a redirect, or its response is invalid"
 
 
 def sha(body: bytes) -> str:
@@ -202,8 +202,8 @@ def test_pauses_grow_and_obey_retry_after(served, server, project, monkeypatch):
     pauses: list[float] = []
     monkeypatch.setattr("urllib3.util.retry.time.sleep", pauses.append)
     server.files[WORDS] = then(status(500), status(500), status(503, Retry_After="7"))
-    patience = replace(QUICK, attempts=5, pause_s=1.0, longest_pause_s=60.0)
-    project.refused(served, patience=patience)
+    policy = replace(QUICK, attempts=5, pause_s=1.0, max_pause_s=60.0)
+    project.refused(served, policy=policy)
     assert sorted(pauses)[0] <= 2.0
     assert 7.0 in pauses
 

@@ -79,18 +79,18 @@ def write_urfunny(folder: Path, *, seed: int = 0, lists: bool = True) -> dict[An
     openface: dict[Any, Any] = {}
     labels: dict[Any, Any] = {}
     words: dict[Any, dict[str, int]] = {}
-    for own_id in range(1, sum(sizes.values()) + 1):
+    for utterance_id in range(1, sum(sizes.values()) + 1):
         sentences = rng.integers(0, 3)
         context = [int(rng.integers(1, 5)) for _ in range(sentences)]
         punchline = int(rng.integers(2, 7))
-        words[own_id] = {"context": sum(context), "punchline": punchline}
-        labels[own_id] = own_id % 2
+        words[utterance_id] = {"context": sum(context), "punchline": punchline}
+        labels[utterance_id] = utterance_id % 2
 
-        def rows(count: int, width: int, shift: float = labels[own_id]) -> Any:
+        def rows(count: int, width: int, shift: float = labels[utterance_id]) -> Any:
             values = rng.normal(size=(count, width)) + shift
             return values.tolist() if lists else values
 
-        language[own_id] = {
+        language[utterance_id] = {
             "punchline_embedding_indexes": rng.integers(0, len(WORDS), punchline).tolist(),
             "context_embedding_indexes": [
                 rng.integers(0, len(WORDS), count).tolist() for count in context
@@ -99,7 +99,7 @@ def write_urfunny(folder: Path, *, seed: int = 0, lists: bool = True) -> dict[An
             "context_sentences": ["so"] * len(context),
         }
         for target, width in ((covarep, WIDTHS["audio"]), (openface, WIDTHS["vision"])):
-            target[own_id] = {
+            target[utterance_id] = {
                 "punchline_features": rows(punchline, width),
                 "context_features": [rows(count, width) for count in context],
             }

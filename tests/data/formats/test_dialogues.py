@@ -31,8 +31,8 @@ def test_utterances_of_iemocap(tmp_path, protocol):
     corpus = imported(of_dialogues(SIX), tmp_path)
     _, _, labels, text, _, vision, sentences, train, test = content
     assert {video for video in corpus.videos} == train | test
-    for n, (own_id, video) in enumerate(zip(corpus.ids, corpus.videos, strict=True)):
-        row = int(own_id.removeprefix(f"{video}[").removesuffix("]"))
+    for n, (utterance_id, video) in enumerate(zip(corpus.ids, corpus.videos, strict=True)):
+        row = int(utterance_id.removeprefix(f"{video}[").removesuffix("]"))
         assert corpus.labels_N[n] == labels[video][row]
         assert np.allclose(corpus.features["text"][n], [text[video][row]])
         assert np.allclose(corpus.features["vision"][n], [vision[video][row]])
@@ -45,8 +45,8 @@ def test_context_makes_the_utterances_before_it_steps(tmp_path):
     content = dialogue_content()
     write_pickle(tmp_path / "file.pkl", content)
     corpus = imported(of_dialogues(SIX, context=True), tmp_path, max_steps=3, truncate="last")
-    for n, (own_id, video) in enumerate(zip(corpus.ids, corpus.videos, strict=True)):
-        row = int(own_id.removeprefix(f"{video}[").removesuffix("]"))
+    for n, (utterance_id, video) in enumerate(zip(corpus.ids, corpus.videos, strict=True)):
+        row = int(utterance_id.removeprefix(f"{video}[").removesuffix("]"))
         expected = content[4][video][max(0, row - 2) : row + 1]
         assert np.allclose(corpus.features["audio"][n], expected)
 

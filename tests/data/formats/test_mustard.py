@@ -58,7 +58,7 @@ def test_speaker_independent_split_tests_on_friends(tmp_path, content):
     assert corpus.folds == ("independent",)
     records = json.loads((tmp_path / "sarcasm_data.json").read_text())
     test = {corpus.videos[n] for n in corpus.index("test")}
-    assert test == {own_id for own_id, r in records.items() if r["show"] == "FRIENDS"}
+    assert test == {utterance_id for utterance_id, r in records.items() if r["show"] == "FRIENDS"}
     valid = corpus.labels_N[corpus.index("valid")]
     assert set(valid) == {0.0, 1.0}
     assert len(valid) == 2

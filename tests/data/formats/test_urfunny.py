@@ -27,12 +27,12 @@ def test_punchlines_are_read(tmp_path, lists):
     assert np.array_equal(corpus.features["text"].lengths, [w["punchline"] for w in words.values()])
     language, audio = content(tmp_path, "language_sdk"), content(tmp_path, "covarep_features_sdk")
     vectors = np.array(content(tmp_path, "word_embedding_list"))
-    for n, own_id in enumerate(range(1, 23)):
-        index = language[own_id]["punchline_embedding_indexes"]
+    for n, utterance_id in enumerate(range(1, 23)):
+        index = language[utterance_id]["punchline_embedding_indexes"]
         assert np.allclose(corpus.features["text"][n], vectors[index])
-        assert np.allclose(corpus.features["audio"][n], audio[own_id]["punchline_features"])
+        assert np.allclose(corpus.features["audio"][n], audio[utterance_id]["punchline_features"])
         assert corpus.words[n] == tuple(WORDS[i] for i in index)
-        assert corpus.labels_N[n] == own_id % 2
+        assert corpus.labels_N[n] == utterance_id % 2
     assert corpus.word_intervals is None
 
 
@@ -59,17 +59,17 @@ def test_uneven_utterances_are_left_out_and_listed(tmp_path):
     assert uneven["3[0]"]["audio"] == uneven["3[0]"]["text"] + 1
 
 
-def change(tmp_path, name, own_id, value):
+def change(tmp_path, name, utterance_id, value):
     held = content(tmp_path, name)
-    if own_id is None:
+    if utterance_id is None:
         held = value
     else:
-        held[own_id] = value
+        held[utterance_id] = value
     write_pickle(tmp_path / f"{name}.pkl", held)
 
 
 @pytest.mark.parametrize(
-    ("name", "own_id", "value", "said"),
+    ("name", "utterance_id", "value", "said"),
     [
         (
             "data_folds",
@@ -106,9 +106,9 @@ def change(tmp_path, name, own_id, value):
         ("word_embedding_list", None, [[1.0], [1.0, 2.0]], "is ragged"),
     ],
 )
-def test_files_of_another_form_are_refused(tmp_path, name, own_id, value, said):
+def test_files_of_another_form_are_refused(tmp_path, name, utterance_id, value, said):
     write_urfunny(tmp_path)
-    change(tmp_path, name, own_id, value)
+    change(tmp_path, name, utterance_id, value)
     assert said in refused(urfunny_recipe(), tmp_path)
 
 

@@ -17,8 +17,8 @@ from dhmd.data.synthetic.latents import (
     MODALITIES,
     SHARED,
     TRUTH_SD,
-    draw,
-    lay_out,
+    draw_ground_truth,
+    plan_videos,
     to_label,
 )
 
@@ -26,9 +26,9 @@ LARGE = GeneratorConfig(n_train=20000, n_valid=1, n_test=1)
 
 
 def test_labels_are_the_truth_in_clean_and_noisy_by_the_configured_sd_elsewhere() -> None:
-    clean = draw(GeneratorConfig(regime="clean", n_train=20000))
+    clean = draw_ground_truth(GeneratorConfig(regime="clean", n_train=20000))
     np.testing.assert_array_equal(clean.label_N, clean.truth_N)
-    noisy = draw(GeneratorConfig(n_train=20000))
+    noisy = draw_ground_truth(GeneratorConfig(n_train=20000))
     np.testing.assert_array_equal(noisy.truth_N, clean.truth_N)
     # Near 0 neither truth nor label is clipped often enough to matter.
     middle = np.abs(noisy.truth_N) < 0.3
@@ -40,21 +40,21 @@ def test_labels_are_the_truth_in_clean_and_noisy_by_the_configured_sd_elsewhere(
 
 def test_the_noise_is_alike_in_every_split() -> None:
     config = GeneratorConfig(n_train=4000, n_valid=4000, n_test=4000)
-    planted = draw(config)
+    planted = draw_ground_truth(config)
     error = np.abs(planted.label_N - planted.truth_N).reshape(3, 4000).mean(axis=1)
     assert np.ptp(error) < 0.06
 
 
 def test_labels_are_steps_of_a_fifth_within_the_range() -> None:
     np.testing.assert_allclose(to_label(np.array([3.4, -3.3, 0.29, 1.11])), [3.0, -3.0, 0.2, 1.2])
-    label = draw(GeneratorConfig()).label_N
+    label = draw_ground_truth(GeneratorConfig()).label_N
     assert np.abs(label).max() <= 3.0
     np.testing.assert_allclose(label / 0.2, np.round(label / 0.2), atol=1e-9)
 
 
 def test_the_truth_is_the_documented_sum() -> None:
     shares = {"text": 0.2, "audio": 0.1, "vision": 0.3}
-    planted = draw(GeneratorConfig(topic=0.0, exclusive=shares))
+    planted = draw_ground_truth(GeneratorConfig(topic=0.0, exclusive=shares))
     own = planted.exclusive_NME[:, :, 0]
     raw = TRUTH_SD * (
         np.sqrt(0.4) * planted.shared_NS[:, 0]
@@ -66,7 +66,7 @@ def test_the_truth_is_the_documented_sum() -> None:
 
 
 def test_each_topic_has_its_place_and_its_offset() -> None:
-    planted = draw(
+    planted = draw_ground_truth(
         GeneratorConfig(
             n_train=20000, topic=1.0, exclusive={"text": 0.0, "audio": 0.0, "vision": 0.0}
         )
@@ -80,7 +80,7 @@ def test_each_topic_has_its_place_and_its_offset() -> None:
 
 
 def test_a_modality_misleads_as_often_as_configured() -> None:
-    planted = draw(LARGE)
+    planted = draw_ground_truth(LARGE)
     for index, share in enumerate((0.08, 0.3, 0.3)):
         r = planted.reliability_NM[:, index]
         assert r.min() > 0
@@ -90,7 +90,7 @@ def test_a_modality_misleads_as_often_as_configured() -> None:
 
 
 def test_sentiment_follows_the_reliability_and_its_size_reveals_nothing() -> None:
-    planted = draw(LARGE)
+    planted = draw_ground_truth(LARGE)
     for index in range(len(MODALITIES)):
         r = planted.reliability_NM[:, index]
         truth = planted.shared_NS[:, 0]
@@ -109,8 +109,8 @@ def test_sentiment_follows_the_reliability_and_its_size_reveals_nothing() -> Non
 
 def test_no_cue_reveals_another_utterances_reliability() -> None:
     cued, hidden = (
-        draw(LARGE),
-        draw(GeneratorConfig(regime="no_cue", n_train=20000, n_valid=1, n_test=1)),
+        draw_ground_truth(LARGE),
+        draw_ground_truth(GeneratorConfig(regime="no_cue", n_train=20000, n_valid=1, n_test=1)),
     )
     np.testing.assert_array_equal(cued.cue_NM, cued.reliability_NM)
     np.testing.assert_array_equal(hidden.reliability_NM, cued.reliability_NM)
@@ -123,7 +123,7 @@ def test_no_cue_reveals_another_utterances_reliability() -> None:
 
 
 def test_the_interaction_turns_round_what_the_text_says_of_the_label() -> None:
-    plain, mixed = draw(LARGE), draw(replace(LARGE, interaction=0.5))
+    plain, mixed = draw_ground_truth(LARGE), draw_ground_truth(replace(LARGE, interaction=0.5))
     reversed_N = mixed.reversed_N
     assert not plain.reversed_N.any()
     assert np.mean(reversed_N) == pytest.approx(0.5, abs=0.02)
@@ -140,7 +140,7 @@ def test_the_interaction_turns_round_what_the_text_says_of_the_label() -> None:
 
 
 def test_no_sum_over_modalities_expresses_the_interaction() -> None:
-    mixed = draw(replace(LARGE, interaction=0.5))
+    mixed = draw_ground_truth(replace(LARGE, interaction=0.5))
     sign_N1 = 1.0 - 2.0 * mixed.reversed_N[:, None]
     sentiment_NMS = mixed.shown_NMF[:, :, [0, SHARED]]
 
@@ -167,7 +167,7 @@ def test_no_sum_over_modalities_expresses_the_interaction() -> None:
     ("n_train", "n_valid", "n_test"), [(600, 200, 320), (1, 2, 4), (10, 11, 12), (100, 9, 10)]
 )
 def test_each_split_has_the_utterances_asked_for(n_train: int, n_valid: int, n_test: int) -> None:
-    videos = lay_out(GeneratorConfig(n_train=n_train, n_valid=n_valid, n_test=n_test))
+    videos = plan_videos(GeneratorConfig(n_train=n_train, n_valid=n_valid, n_test=n_test))
     for split, total in (("train", n_train), ("valid", n_valid), ("test", n_test)):
         counts = [video.segments for video in videos if video.split == split]
         assert sum(counts) == total
@@ -177,14 +177,14 @@ def test_each_split_has_the_utterances_asked_for(n_train: int, n_valid: int, n_t
 
 
 def test_ids_are_unique_and_two_of_different_splits_prefix_each_other() -> None:
-    videos = lay_out(GeneratorConfig())
+    videos = plan_videos(GeneratorConfig())
     splits = {video.id: video.split for video in videos}
     assert len(splits) == len(videos)
     assert (splits["25522"], splits["255224"]) == ("train", "test")
 
 
 def test_no_shifted_or_shrunk_truth_is_better_than_the_oracle() -> None:
-    planted = draw(GeneratorConfig(n_train=20000))
+    planted = draw_ground_truth(GeneratorConfig(n_train=20000))
     best = oracle_mae(planted.truth_N, planted.label_N)
     for other in (planted.truth_N + 0.2, planted.truth_N - 0.2, 0.9 * planted.truth_N):
         assert best < oracle_mae(other, planted.label_N)

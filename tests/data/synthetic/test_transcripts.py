@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from dhmd.data.synthetic import GeneratorConfig
-from dhmd.data.synthetic.latents import draw, lay_out
+from dhmd.data.synthetic.latents import draw_ground_truth, plan_videos
 from dhmd.data.synthetic.transcripts import PAUSE_ROW, Transcript, transcribe, vocabulary
 
 CONFIG = GeneratorConfig()
 WORDS = vocabulary(CONFIG)
-TRUTH = draw(CONFIG)
+TRUTH = draw_ground_truth(CONFIG)
 
 
 @pytest.fixture(scope="module")
 def scripts() -> list[Transcript]:
-    return [transcribe(CONFIG, video, TRUTH, WORDS) for video in lay_out(CONFIG)]
+    return [transcribe(CONFIG, video, TRUTH, WORDS) for video in plan_videos(CONFIG)]
 
 
 def test_words_fit_a_csd_and_are_unique() -> None:
@@ -59,7 +59,7 @@ def test_sentences_express_what_text_shows_and_negate_it_after_not(
 ) -> None:
     negation = WORDS.number("not")
     plain, turned = [], []
-    for video, script in zip(lay_out(CONFIG), scripts, strict=True):
+    for video, script in zip(plan_videos(CONFIG), scripts, strict=True):
         numbers = script.numbers_T
         for index, (start, end) in enumerate(script.segments_S2):
             tone = TRUTH.shown_NMF[video.first + index, 0, 0]
@@ -77,7 +77,7 @@ def test_sentences_express_what_text_shows_and_negate_it_after_not(
 def test_fillers_reveal_unreliable_text(scripts: list[Transcript]) -> None:
     fillers = {WORDS.number("um"), WORDS.number("uh")}
     shares = []
-    for video, script in zip(lay_out(CONFIG), scripts, strict=True):
+    for video, script in zip(plan_videos(CONFIG), scripts, strict=True):
         for index, (start, end) in enumerate(script.segments_S2):
             inside = (script.intervals_T2[:, 0] >= start) & (script.intervals_T2[:, 1] <= end)
             r = TRUTH.reliability_NM[video.first + index, 0]

@@ -40,7 +40,7 @@ def refused(written: str | None, root: Path) -> str:
 def test_a_folder_relative_to_the_root(copy: Path, offline: None) -> None:
     encoder = load_encoder("copy", copy.parent)
     assert encoder.width == 16
-    assert encoder.longest == 64
+    assert encoder.max_length == 64
     assert encoder.feature_names[:2] == ("copy_0", "copy_1")
     assert not encoder.model.training
     assert not any(parameter.requires_grad for parameter in encoder.model.parameters())

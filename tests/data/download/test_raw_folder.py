@@ -14,7 +14,7 @@ import pytest
 
 from dhmd.base import files as atomic
 from dhmd.base.errors import DhmdError
-from dhmd.data.download import SourceFailure, check_contents, read_received
+from dhmd.data.download import SourceError, check_contents, read_received
 from dhmd.data.download.web import PARTIAL_FOLDER, Transfer
 from tests.data.download.conftest import (
     LABELS,
@@ -55,13 +55,13 @@ def test_a_failure_names_the_file_the_sources_and_what_to_do(served, server, pro
     (project.root / "mirror").mkdir()
     many = replace(served, sources=("http://127.0.0.1:9", "mirror", server.url))
     assert project.refused(many) == (
-        "recipes/tiny.yaml: no source gives W.csd (tried 4 sources: data/placed/tiny: no such "
+        "recipes/tiny.yaml: no source provides W.csd (tried 4 sources: data/placed/tiny: no such "
         "folder; http://127.0.0.1:9: Connection refused (3 attempts); mirror: no file W.csd "
         f"there; {server.url}: not found (404)); download it by hand and put it in "
         "data/placed/tiny/"
     )
     assert project.refused(many, override="nowhere") == (
-        "recipes/tiny.yaml: no source gives W.csd (tried 1 source: nowhere: no such folder); "
+        "recipes/tiny.yaml: no source provides W.csd (tried 1 source: nowhere: no such folder); "
         "correct data.sources.tiny in params.yaml, or set it to null"
     )
 
@@ -145,9 +145,9 @@ def test_paths_that_leave_the_source_are_refused(recipe, project, path):
 
 def test_recipes_without_files_to_get_are_refused(recipe, project):
     assert "generated data" in project.refused(replace(recipe, format="generated"))
-    assert "sequences names no file" in project.refused(replace(recipe, sequences={}))
+    assert "sequences is empty" in project.refused(replace(recipe, sequences={}))
     twice = replace(recipe, sequences={"a": FakeSequence("W.csd"), "b": FakeSequence("W.csd")})
-    assert "are one file" in project.refused(twice)
+    assert "name the same file" in project.refused(twice)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_recipes_without_files_to_get_are_refused(recipe, project):
 def test_truncated_containers_and_pages_are_refused(tmp_path, name, body, said):
     path = tmp_path / name
     path.write_bytes(body)
-    with pytest.raises(SourceFailure, match=said):
+    with pytest.raises(SourceError, match=said):
         check_contents(path, name=name, expected=FakeSequence(name))
 
 
@@ -204,7 +204,7 @@ def test_a_failure_after_the_transfers_costs_no_transfer(
     healthy_sync, healthy_replace = atomic._sync, os.replace
     with monkeypatch.context() as patch:
         if failure == "list":
-            patch.setattr("dhmd.data.download.gathering.write_received", full)
+            patch.setattr("dhmd.data.download.raw_folder.write_received", full)
         elif failure == "rename":
 
             def replaced(path: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""The interface of a format's reader: it takes an `ImportJob` and returns a `Reading`.
+"""The interface of a format's reader: it takes an `ImportJob` and returns a `ParsedCorpus`.
 
 Axes: T steps, d features, K tokens.
 """
@@ -136,7 +136,7 @@ class Segment:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Reading:
+class ParsedCorpus:
     """What a reader returns.
 
     Attributes:
@@ -157,7 +157,7 @@ class Reading:
     notes: dict[str, object] = field(default_factory=dict)
 
 
-def one_in_ten(ids: Iterable[object], salt: str) -> set[object]:
+def validation_sample(ids: Iterable[object], salt: str) -> set[object]:
     """Return a tenth of the ids, at least one, by their hash, to validate on where a file has none.
 
     Adding an id moves few others, and the order of the ids has no influence.
@@ -166,6 +166,6 @@ def one_in_ten(ids: Iterable[object], salt: str) -> set[object]:
     return set(ranked[: max(1, len(ranked) // 10)])
 
 
-def numbered(modality: str, width: int) -> tuple[str, ...]:
+def numbered_names(modality: str, width: int) -> tuple[str, ...]:
     """Return names for features that have none."""
     return tuple(f"{modality}_{d}" for d in range(width))
