@@ -88,7 +88,7 @@ def test_statistics_are_of_present_train_rows(tmp_path: Path) -> None:
 def test_statistics_hold_over_many_blocks_and_far_from_zero(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dhmd.data.aligned.writer._STATISTICS_ROWS_BYTES", 8 * 3 * 2)
+    monkeypatch.setattr("dhmd.data.aligned.writer._STATISTICS_BYTES", 8 * 3 * 2)
     rng = np.random.default_rng(0)
     lengths = small_corpus().features["text"].lengths
     far = ragged([rng.normal(1e4, 1e-1, (n, 3)) for n in lengths])
