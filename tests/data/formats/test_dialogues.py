@@ -93,11 +93,11 @@ def without_first(part: dict[Any, Any]) -> dict[Any, Any]:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ([1, 2], "is not a tuple of 9, ids, speakers, emotion, text, audio, vision"),
+        ([1, 2], "is not a tuple of 9 items (ids, speakers, emotion, text, audio, vision"),
         (dialogue_content("meld"), "test is not a list of dialogues"),
         (
             dialogue_content("meld_vision"),
-            "is options.layout of recipes/tiny.yaml right (iemocap)?",
+            "correct options.layout of recipes/tiny.yaml, which is iemocap",
         ),
         (changed(3, without_first), "has no text"),
         (changed(3, lambda x: {k: v[1:] for k, v in x.items()}), "rows of text"),
@@ -117,6 +117,6 @@ def test_other_files_are_refused(tmp_path, content, sentence):
 def test_unknown_classes_are_refused(tmp_path):
     write_pickle(tmp_path / "file.pkl", dialogue_content())
     message = refused(of_dialogues(["joy", "sad"]), tmp_path)
-    assert "labels.classes has 'joy', but must have each of happy, sad, neutral" in message
+    assert "labels.classes has 'joy', but may only have happy, sad, neutral" in message
     message = refused(of_dialogues(SIX, column="sentiment"), tmp_path)
     assert "labels.column is 'sentiment', but must be emotion" in message

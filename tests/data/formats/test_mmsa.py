@@ -122,8 +122,8 @@ def test_padding_is_never_guessed(tmp_path):
     message = refused(mmsa_recipe(), tmp_path)
     assert message == (
         f"{tmp_path / 'file.pkl'}: train has neither text_lengths nor text_bert, which mark "
-        "padding: if rows of zeros are padding, or if there is none, say which with `dhmd import "
-        "mmsa … --padding` start, end, zeros (either side) or none (options.padding of "
+        "padding: if rows of zeros are padding, or if there is no padding, choose with `dhmd "
+        "import mmsa … --padding` start, end, zeros (either side) or none (options.padding of "
         "recipes/tiny.yaml)"
     )
 
@@ -259,7 +259,7 @@ def removed(split, key=None):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (removed("valid"), "is no MMSA feature file: its top-level keys are 'train', 'test'"),
+        (removed("valid"), "is not an MMSA feature file: its top-level keys are 'train', 'test'"),
         (lambda content: [1, 2], "is list, but must be a dict"),
         (lambda content: {**content, "train": 3}, "train is int, but must be a dict"),
         (lambda content: {"a": 1}, "its top-level keys are 'a', but must be train, valid and test"),
@@ -285,7 +285,7 @@ def removed(split, key=None):
         (changed("train", "audio", lambda x: [[[{}]]]), "contains objects instead of numbers"),
         (changed("train", "id", lambda x: 7), "train.id is int, but must be a list of text"),
         (changed("train", "id", lambda x: [1] * 12), "train.id contains int instead of text"),
-        (changed("train", "text_bert", lambda x: x[:, :2]), "must have shape [N, 3, T]"),
+        (changed("train", "text_bert", lambda x: x[:, :2]), "must have shape [N, 3, K]"),
         (changed("train", "text_bert", lambda x: x + 0.5), "not a mask of 0 and 1"),
         (
             changed("train", "text_bert", lambda x: x * [[[-1], [1], [1]]]),

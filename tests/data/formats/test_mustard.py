@@ -95,7 +95,7 @@ def test_uneven_utterances_are_left_out_and_listed(tmp_path, content):
             (("a", [], [], []), ("", [], [], []), "1_1", 0),
             "has no rows",
         ),
-        ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), {}, 0), "'{}' is not an utterance's id"),
+        ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), {}, 0), "'{}' is not a valid utterance id"),
         ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", "x"), "label is not one number"),
         (
             (("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", np.array(["x"])),
@@ -103,7 +103,7 @@ def test_uneven_utterances_are_left_out_and_listed(tmp_path, content):
         ),
         (
             (("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), 10**5000, 0),
-            "a number of many digits is not an utterance's id",
+            "a number of many digits is not a valid utterance id",
         ),
         (
             (("a", [["x"]], [[1.0]], 0), ("", [], [], 0), "1_1", 0),
@@ -137,10 +137,10 @@ def test_foreign_folds_files_are_refused(tmp_path, content):
     assert "lacks the utterance '1_2' (39 in total)" in refused(recipe, tmp_path)
     write_mustard_files(tmp_path)
     path.write_text(path.read_text().replace("FRIENDS", "BBT"))
-    assert "names no utterance of the show FRIENDS" in refused(recipe, tmp_path)
+    assert "has no utterance of the show FRIENDS" in refused(recipe, tmp_path)
     recipe = mustard_recipe(options={"folds": "dependent"})
     write_pickle(tmp_path / "split_indices.p", [([1], [99])])
-    assert "fold 1 points outside 40 utterances" in refused(recipe, tmp_path)
+    assert "fold 1 has an index beyond the 40 utterances" in refused(recipe, tmp_path)
     write_pickle(tmp_path / "split_indices.p", {})
     assert "is not a list of (train, test) indices" in refused(recipe, tmp_path)
     message = refused(mustard_recipe(options={"folds": "all"}), tmp_path)
@@ -198,9 +198,9 @@ def _encrypted(data):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (_torn, r"it is damaged \(Error -3 .*\): fetch it again$"),
-        (_deflate64, r"cannot unpack .*\(.*\): give the unpacked text file"),
-        (_encrypted, r"\(.*password required.*\): give the unpacked text file instead$"),
+        (_torn, r"it is damaged \(Error -3 .*\): download it again$"),
+        (_deflate64, r"cannot unpack .*\(.*\): use the unpacked text file"),
+        (_encrypted, r"\(.*password required.*\): use the unpacked text file instead$"),
     ],
 )
 def test_zips_that_cannot_be_unpacked_are_refused(tmp_path, change, said):

@@ -18,7 +18,9 @@ import pytest
 from dhmd.base.errors import DhmdError
 from dhmd.data.formats import load_pickle
 
-UNKNOWN = "which is neither an array nor a plain container: refused, and nothing of it was run"
+UNKNOWN = (
+    "which is neither an array nor a plain container: it was not loaded, and no code in it was run"
+)
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
 
@@ -149,7 +151,7 @@ SHAPE = pickle.dumps((10**10,), 2)[2:-1]
             "is not a whole pickle",
         ),
         (b"\x80\x02c_codecs\nencode\nU\x01aU\x03bz2\x86R.", "encodes bytes in an unknown way"),
-        (b"\x80\x04Pname\n.", "refers to objects outside itself"),
+        (b"\x80\x04Pname\n.", "refers to objects outside the file"),
         (b"<html>no</html>", "is not a whole pickle"),
         (b"", "is not a whole pickle"),
     ],
@@ -196,7 +198,7 @@ def test_arrays_of_other_things_are_refused(tmp_path, value, said):
 def test_states_of_data_types_are_refused(tmp_path, state):
     # NumPy would believe names, fields and flags, and read memory that is not the array's.
     data = pickle.dumps(Calls(np.dtype, "f8", False, True, state=state))
-    assert "refused" in refused(tmp_path, data)
+    assert "it was not loaded" in refused(tmp_path, data)
 
 
 def test_every_truncation_is_refused(tmp_path):

@@ -59,9 +59,11 @@ def test_ambiguous_padding_is_refused_unless_it_is_named(tmp_path):
     content = padded_at_the_start(mmsa_splits(aligned=False), share=0.5)
     path = write_pickle(tmp_path / "file.pkl", content)
     message = refused(mmsa_recipe(), tmp_path, alignment="none")
-    assert message.startswith(f"{path}: audio can be padded on either side: by its lengths and ")
+    assert message.startswith(
+        f"{path}: the padding of audio is ambiguous: according to its lengths and "
+    )
     assert message.endswith(
-        "; say which with `dhmd import mmsa … --padding` start or end (options.padding of "
+        "; choose with `dhmd import mmsa … --padding` start or end (options.padding of "
         "recipes/tiny.yaml)"
     )
     corpus = imported(mmsa_recipe(options={"padding": "start"}), tmp_path, alignment="none")
@@ -78,7 +80,7 @@ def test_padding_that_is_not_zeros_is_refused(tmp_path):
         part["vision"] += 1.0
     write_pickle(tmp_path / "file.pkl", content)
     message = refused(mmsa_recipe(), tmp_path, alignment="none")
-    assert "vision can be padded on either side" in message
+    assert "the padding of vision is ambiguous" in message
 
 
 @pytest.mark.parametrize("side", ["start", "end"])
@@ -105,7 +107,7 @@ def test_rows_outside_of_the_mask_are_said(tmp_path, caplog):
         part["audio"] = np.flip(part["audio"], axis=1)
     write_pickle(tmp_path / "file.pkl", content)
     imported(mmsa_recipe(), tmp_path)
-    assert "rows of audio that have values lie outside of the steps that the file" in caplog.text
+    assert "rows of audio with nonzero values are outside of the steps that the file" in caplog.text
 
 
 def test_values_that_are_not_finite_are_counted_in_half_precision(tmp_path):
@@ -204,7 +206,7 @@ def test_whole_numbers_may_be_classes(tmp_path, format):
         draft_recipe(format, "tiny", path, LabelOptions())
     assert str(caught.value) == (
         f"{path}: all labels are whole numbers from 0 to 3; name the classes with --classes "
-        "NAME,NAME,…, or say --task regression or --label-range LOW HIGH if they are points on a "
+        "NAME,NAME,…, or add --task regression or --label-range LOW HIGH if they are points on a "
         "scale"
     )
     text = draft_recipe(format, "tiny", path, LabelOptions(classes=FOUR))
@@ -230,7 +232,7 @@ def test_whole_numbers_may_be_classes(tmp_path, format):
         (lambda part: part.pop("ids"), "train.npz: ids is missing"),
         (lambda part: part.pop("labels"), "train.npz: labels is missing"),
         (lambda part: part.pop("audio_offsets"), "or in arrays [rows, values] with audio_offsets"),
-        (lambda part: part.update(labels=part["labels"] * 0), "all labels are the same"),
+        (lambda part: part.update(labels=part["labels"] * 0), "all labels are equal"),
         (lambda part: [part.pop(m) for m in ("text", "audio", "vision")], "none of text, audio"),
     ],
 )

@@ -252,7 +252,7 @@ def test_files_without_labels_are_predicted_alike(root: Path) -> None:
     narrow = {**test, "audio": test["audio"][:, :, :3]}
     with pytest.raises(DhmdError, match="audio has 3 features, but the model was trained on"):
         model.predict(write_pickle(root / "new.pkl", narrow))
-    with pytest.raises(DhmdError, match=r"'ids'|no MMSA feature file"):
+    with pytest.raises(DhmdError, match=r"'ids'|not an MMSA feature file"):
         model.predict(write_pickle(root / "new.pkl", {"ids": []}))
     with pytest.raises(DhmdError, match="the model of mmmo reads files of format mmsa, not words"):
         model.predict(pd.DataFrame({"text": ["so good"]}))

@@ -79,7 +79,7 @@ def change(tmp_path, name, utterance_id, value):
         ),
         ("data_folds", None, [1], "is list, but must be a dict"),
         ("data_folds", "train", 5, "train is int, but must be a list"),
-        ("data_folds", "train", [[1]], "train: '[1]' is not an utterance's id"),
+        ("data_folds", "train", [[1]], "train: '[1]' is not a valid utterance id"),
         ("covarep_features_sdk", 2, {"punchline_features": [[1.0] * 5, [1.0]]}, "is ragged"),
         ("covarep_features_sdk", 2, {"punchline_features": "abc"}, "no punchline_features"),
         ("covarep_features_sdk", 2, {"punchline_features": []}, "has no rows"),
@@ -91,8 +91,8 @@ def change(tmp_path, name, utterance_id, value):
             {"punchline_features": [["a"]]},
             "contains text instead of numbers",
         ),
-        ("language_sdk", 2, {"punchline_embedding_indexes": [0, 99]}, "outside the 8 word vectors"),
-        ("language_sdk", 2, {"punchline_embedding_indexes": [0.5]}, "outside the 8 word vectors"),
+        ("language_sdk", 2, {"punchline_embedding_indexes": [0, 99]}, "beyond the 8 word vectors"),
+        ("language_sdk", 2, {"punchline_embedding_indexes": [0.5]}, "beyond the 8 word vectors"),
         (
             "humor_label_sdk",
             2,
@@ -120,7 +120,7 @@ def test_missing_entry_and_short_word_list(tmp_path):
     write_pickle(tmp_path / "word_list.pkl", ["so"])
     found = problems(urfunny_recipe(words=True), tmp_path)
     assert any("entry 9 is missing" in sentence for sentence in found)
-    assert any("points outside 1 words" in sentence for sentence in found)
+    assert any("beyond the 1 words" in sentence for sentence in found)
 
 
 def test_recipe_without_a_needed_sequence_is_refused(tmp_path):
