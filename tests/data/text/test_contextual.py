@@ -87,7 +87,7 @@ def test_the_same_encoder_again(contextual: ContextualEncoder, tiny: Path, tmp_p
     assert source.written == str(tiny)
     assert reload_contextual(source, tiny, device="cpu").source == source
     other = EncoderSource(written=str(tiny), digest="0" * 64)
-    with pytest.raises(DhmdError, match="is another encoder than the one that the model was"):
+    with pytest.raises(DhmdError, match="is not the encoder that the model was"):
         reload_contextual(other, tiny, device="cpu")
     shutil.copytree(tiny, tmp_path / "bert")
     moved = EncoderSource(written="bert", digest=source.digest)

@@ -64,7 +64,7 @@ def test_the_digest_is_that_of_its_files_wherever_they_lie(tiny: Path, copy: Pat
 def test_weights_that_are_programs_are_not_read(copy: Path) -> None:
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
     said = refused("copy", copy.parent)
-    assert "is no encoder: it must have config.json and weights as *.safetensors" in said
+    assert "is not an encoder: it must have config.json and weights as *.safetensors" in said
 
 
 def test_damaged_weights(copy: Path) -> None:
@@ -75,7 +75,7 @@ def test_damaged_weights(copy: Path) -> None:
 def test_weights_of_another_model(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
-    assert "lacks weights of its own model, such as encoder.layer.2" in refused("copy", copy.parent)
+    assert "lacks weights of its model, such as encoder.layer.2" in refused("copy", copy.parent)
 
 
 def test_code_that_a_model_brings_along_is_refused(copy: Path, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_no_such_folder_or_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert said.startswith("features.encoder is 'someone/a-model', but there is neither such a fo")
     assert "no route" in said
     assert asked == [True, False]  # the network comes last
-    assert "there is no such folder" in refused("./models/bert", tmp_path)
+    assert "neither a folder nor a valid model name" in refused("./models/bert", tmp_path)
     assert asked == [True, False]
 
 

@@ -68,7 +68,7 @@ def test_generated_words_through_every_stage(root: Path, tiny: Path) -> None:
         np.testing.assert_allclose(rows.loc[row["id"], "seed_1"], float(row["seed_1"]), atol=1e-4)
 
     (root / "encoders" / "bert" / "vocab.txt").write_text("[UNK]\n")
-    with pytest.raises(DhmdError, match="is another encoder than the one that the model was"):
+    with pytest.raises(DhmdError, match="is not the encoder that the model was"):
         Model("models/demo", "cpu").predict(folder)
 
 
