@@ -247,7 +247,7 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
 
 def test_entries_are_consumed_one_at_a_time(tmp_path: Path) -> None:
     alive = 0
-    most = 0
+    max_alive = 0
 
     class Counted(np.ndarray[Any, Any]):
         def __del__(self) -> None:
@@ -255,14 +255,14 @@ def test_entries_are_consumed_one_at_a_time(tmp_path: Path) -> None:
             alive -= 1
 
     def entries() -> Iterator[tuple[str, np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
-        nonlocal alive, most
+        nonlocal alive, max_alive
         for i in range(10):
             alive += 1
-            most = max(most, alive)
+            max_alive = max(max_alive, alive)
             yield f"v{i}", np.ones((2, 3)).view(Counted), INTERVALS
 
     write(tmp_path / "x.csd", entries=entries(), dimension_names=None)
-    assert most <= 3
+    assert max_alive <= 3
 
 
 @pytest.mark.parametrize(

@@ -32,11 +32,11 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     for name in ("modalities", "feature_names", "words", "sources", "report"):
         assert getattr(corpus, name) == getattr(data, name)
     for modality in data.modalities:
-        mine, theirs = corpus.features[modality], data.features[modality]
-        assert mine.values.dtype == np.float32
-        assert mine.offsets.dtype == np.int64
-        np.testing.assert_array_equal(mine.values, theirs.values)
-        np.testing.assert_array_equal(mine.offsets, theirs.offsets)
+        actual, expected = corpus.features[modality], data.features[modality]
+        assert actual.values.dtype == np.float32
+        assert actual.offsets.dtype == np.int64
+        np.testing.assert_array_equal(actual.values, expected.values)
+        np.testing.assert_array_equal(actual.offsets, expected.offsets)
     np.testing.assert_array_equal(corpus.present_NM, data.present_NM)
     assert corpus.present_NM.dtype == bool
     np.testing.assert_array_equal(corpus.labels_N, data.labels_N)
@@ -169,8 +169,8 @@ def test_appending_piece_by_piece_is_the_same_corpus(
     data = small_corpus()
     with aligned_writer(tmp_path / "y.h5", data.feature_names, words=True) as writer:
         for n in range(12):
-            for modality, own in data.features.items():
-                writer.append(modality, own[n], np.array([len(own[n])]))
+            for modality, rows in data.features.items():
+                writer.append(modality, rows[n], np.array([len(rows[n])]))
         assert data.words is not None
         assert data.word_intervals is not None
         for n in range(12):

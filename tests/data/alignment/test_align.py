@@ -126,13 +126,15 @@ def test_unaligned_modalities_keep_their_rates(tmp_path: Path) -> None:
 
 def test_one_or_two_modalities_are_fine(tmp_path: Path) -> None:
     whole, _ = align(tmp_path / "all")
-    for kept in (["text"], ["audio", "vision"], ["vision", "text"]):
+    for subset in (["text"], ["audio", "vision"], ["vision", "text"]):
         names = {"text": "vectors", "audio": "acoustic", "vision": "visual"}
-        recipe: dict[str, object] = {"modalities": {modality: names[modality] for modality in kept}}
-        corpus, _ = align(tmp_path / "-".join(kept), recipe=recipe)
-        assert corpus.modalities == tuple(sorted(kept, key=list(names).index))
+        recipe: dict[str, object] = {
+            "modalities": {modality: names[modality] for modality in subset}
+        }
+        corpus, _ = align(tmp_path / "-".join(subset), recipe=recipe)
+        assert corpus.modalities == tuple(sorted(subset, key=list(names).index))
         assert corpus.ids == whole.ids
-        for modality in kept:
+        for modality in subset:
             np.testing.assert_array_equal(
                 corpus.features[modality].values, whole.features[modality].values
             )

@@ -39,8 +39,8 @@ def test_problems_of_videos_are_listed_together(tmp_path: Path) -> None:
     paths = write_files(tmp_path, entries)
     with h5py.File(paths["vectors"], "r+") as file:
         del file["vectors/data/x/features"]
-    found = problems(tmp_path, paths, {**FOLDS, "train": ["v", "x"]})
-    assert len(found) == 6
+    messages = problems(tmp_path, paths, {**FOLDS, "train": ["v", "x"]})
+    assert len(messages) == 6
     for part in (
         "video 'x' is in both train and test",
         "the label of 'v[1]' is 9",
@@ -49,15 +49,15 @@ def test_problems_of_videos_are_listed_together(tmp_path: Path) -> None:
         "visual.csd: entry 'w' has 4 columns of numbers",
         "vectors.csd: entry 'x' has no dataset `features`",
     ):
-        assert sum(part in sentence for sentence in found) == 1, part
+        assert sum(part in sentence for sentence in messages) == 1, part
 
 
 def test_files_that_cannot_be_opened_are_all_named(tmp_path: Path) -> None:
     paths = write_files(tmp_path, hand_entries())
     paths["visual"].write_bytes(b"<html>")
     paths["acoustic"].unlink()
-    found = problems(tmp_path, paths, [])
-    assert len(found) == 3
-    assert "folds.json" in found[0]
-    assert any("visual.csd: not a whole HDF5 file" in sentence for sentence in found)
-    assert any("acoustic.csd: no such computational sequence" in sentence for sentence in found)
+    messages = problems(tmp_path, paths, [])
+    assert len(messages) == 3
+    assert "folds.json" in messages[0]
+    assert any("visual.csd: not a whole HDF5 file" in sentence for sentence in messages)
+    assert any("acoustic.csd: no such computational sequence" in sentence for sentence in messages)

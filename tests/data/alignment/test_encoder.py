@@ -46,11 +46,11 @@ class Letters:
         self, passes: Sequence[Sequence[Subwords]], lengths: Sequence[int]
     ) -> list[np.ndarray[Any, Any]]:
         self.calls += 1
-        found = []
-        for several, length in zip(passes, lengths, strict=True):
-            own = [sum(int((one.steps == t).sum()) for one in several) for t in range(length)]
-            found.append(np.array([[n, sum(own)] for n in own], np.float32).reshape(-1, 2))
-        return found
+        vectors = []
+        for utterance, length in zip(passes, lengths, strict=True):
+            counts = [sum(int((s.steps == t).sum()) for s in utterance) for t in range(length)]
+            vectors.append(np.array([[n, sum(counts)] for n in counts], np.float32).reshape(-1, 2))
+        return vectors
 
 
 def align(
@@ -133,7 +133,7 @@ def test_words_may_be_all_that_a_recipe_has_of_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "changes", "said"),
+    ("config", "changes", "expected"),
     [
         (NO_SP, {"modalities": {"audio": "acoustic"}}, "random.yaml has no text: set it to words"),
         (AlignConfig(), {"reference": "visual"}, "the reference 'visual' has no words"),
@@ -141,9 +141,9 @@ def test_words_may_be_all_that_a_recipe_has_of_text(tmp_path: Path) -> None:
     ],
 )
 def test_what_an_encoder_cannot_read(
-    tmp_path: Path, config: AlignConfig, changes: Any, said: str
+    tmp_path: Path, config: AlignConfig, changes: Any, expected: str
 ) -> None:
-    with pytest.raises(DhmdError, match=said):
+    with pytest.raises(DhmdError, match=expected):
         align(tmp_path, Letters(), config, **changes)
     job = CorpusJob(
         recipe=generated_recipe(**changes),
@@ -154,4 +154,4 @@ def test_what_an_encoder_cannot_read(
         encoder=Letters(),
     )
     (problem,) = check_corpus(job)
-    assert said in problem
+    assert expected in problem

@@ -48,13 +48,13 @@ def aligned(folder: Path, entries: Entries, **options: Any) -> tuple[Corpus, lis
     problems, warnings = checked(folder / "check", entries, **options)
     assert problems == []
     corpus, report = align(folder, entries, **options)
-    said = [sentence.replace(f"{folder}/", "") for sentence in report["warnings"]]
-    assert [f"random: {sentence}" for sentence in said] == warnings
+    expected = [sentence.replace(f"{folder}/", "") for sentence in report["warnings"]]
+    assert [f"random: {sentence}" for sentence in expected] == warnings
     assert corpus.report["warnings"] == report["warnings"]
-    return corpus, said
+    return corpus, expected
 
 
-def refused(folder: Path, entries: Entries, **options: Any) -> str:
+def error_message(folder: Path, entries: Entries, **options: Any) -> str:
     """The sentence of `align_corpus`, which `check_corpus` has too."""
     options.setdefault("folds", SPLITS)
     (folder / "check").mkdir(parents=True)
@@ -73,7 +73,7 @@ def predicted(folder: Path, entries: Entries, segments: bool = True) -> tuple[An
     paths = write_files(folder, entries)
     labels = folder / "segments"
     labels.mkdir()
-    found = read_sequences(
+    utterances = read_sequences(
         folder,
         paths["labels"].rename(labels / "labels.csd") if segments else None,
         origin=Origin.from_json(report["origin"], "model.json"),
@@ -81,7 +81,7 @@ def predicted(folder: Path, entries: Entries, segments: bool = True) -> tuple[An
         alignment="word",
         features=corpus.feature_names,
     )
-    return found, list(found.notes)
+    return utterances, list(utterances.notes)
 
 
 def test_a_sound_corpus_has_no_warning(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_incomplete_videos_without_a_split_are_left_out(tmp_path: Path) -> None:
         "2 of 8 videos are left out, because they are not in visual (25522, 255224)"
     ]
     entries = corpus_entries([*VIDEOS, "25522"])
-    assert "video '25522' is in no split of fold" in refused(tmp_path / "whole", entries)
+    assert "video '25522' is in no split of fold" in error_message(tmp_path / "whole", entries)
 
 
 def test_a_video_without_words_is_empty_and_reduces_the_test_split(tmp_path: Path) -> None:
@@ -161,9 +161,9 @@ def test_test_videos_without_labels_are_reported(tmp_path: Path) -> None:
 
 
 def test_prediction_keeps_incomplete_videos_too(tmp_path: Path) -> None:
-    found, notes = predicted(tmp_path, without_audio())
-    assert len(found.ids) == len(VIDEOS) * SEGMENTS
-    lengths = dict(zip(found.ids, found.lengths["audio"], strict=True))
+    utterances, notes = predicted(tmp_path, without_audio())
+    assert len(utterances.ids) == len(VIDEOS) * SEGMENTS
+    lengths = dict(zip(utterances.ids, utterances.lengths["audio"], strict=True))
     assert lengths["te0[0]"] == 0
     assert lengths["te1[0]"] == 4
     assert (
@@ -186,21 +186,21 @@ def scaled(name: str, factor: float, shift: float = 0.0) -> Entries:
 
 @pytest.mark.parametrize("alignment", ["word", "none"])
 def test_milliseconds_are_refused_by_name(tmp_path: Path, alignment: str) -> None:
-    said = refused(tmp_path, scaled("acoustic", 1000), alignment=alignment)
-    assert said == (
+    expected = error_message(tmp_path, scaled("acoustic", 1000), alignment=alignment)
+    assert expected == (
         "acoustic.csd: its times run from 0 s to 6000 s, the segments of labels from 0 s to 6 s:"
         " are the intervals of acoustic in milliseconds? All must be in seconds"
     )
 
 
 def test_words_labels_and_whole_numbers_in_other_units(tmp_path: Path) -> None:
-    assert "are the intervals of words in milliseconds" in refused(
+    assert "are the intervals of words in milliseconds" in error_message(
         tmp_path / "words", scaled("words", 1000)
     )
-    assert "are the segments of labels in milliseconds" in refused(
+    assert "are the segments of labels in milliseconds" in error_message(
         tmp_path / "labels", scaled("labels", 1000)
     )
-    assert "are the intervals of visual in another unit" in refused(
+    assert "are the intervals of visual in another unit" in error_message(
         tmp_path / "frames", scaled("visual", 100)
     )
 
@@ -225,23 +225,23 @@ def test_a_long_recording_with_one_early_segment_is_fine(tmp_path: Path) -> None
 
 
 def test_a_modality_that_meets_no_segment_is_refused_by_name(tmp_path: Path) -> None:
-    assert refused(tmp_path / "late", scaled("visual", 1, shift=7)) == (
+    assert error_message(tmp_path / "late", scaled("visual", 1, shift=7)) == (
         "visual.csd: its times run from 7 s to 13 s, the segments of labels from 0 s to 6 s, and"
         " none of the 30 segments has any vision: are the intervals of visual in seconds, from the"
         " beginning of the video?"
     )
-    assert "and none of the 30 segments has any words" in refused(
+    assert "and none of the 30 segments has any words" in error_message(
         tmp_path / "words", scaled("words", 1, shift=7)
     )
     entries = corpus_entries()
     entries["acoustic"] = {f"x-{video}": rows for video, rows in entries["acoustic"].items()}
-    assert refused(tmp_path / "ids", entries) == (
+    assert error_message(tmp_path / "ids", entries) == (
         "acoustic.csd: none of the 30 segments has any audio, because no labelled video has rows in"
         " it (its videos are x-te0, x-te1, x-tr0 …, the labelled ones te0, te1, tr0 …)"
     )
-    assert refused(tmp_path / "drop", entries, config=AlignConfig(incomplete_videos="drop")) == (
-        "random: no video is left to align: each labelled video is missing from acoustic"
-    )
+    assert error_message(
+        tmp_path / "drop", entries, config=AlignConfig(incomplete_videos="drop")
+    ) == ("random: no video is left to align: each labelled video is missing from acoustic")
 
 
 def test_a_modality_absent_from_half_of_the_segments_is_reported(tmp_path: Path) -> None:
@@ -271,18 +271,18 @@ def test_instants_belong_to_the_word_or_segment_that_contains_them(
     assert warnings == []
     assert corpus.present_NM.all()
     rows, _ = frames(*RATES["acoustic"], VIDEOS.index("te1"))
-    found = corpus.features["audio"][corpus.ids.index("te1[1]")]
+    actual = corpus.features["audio"][corpus.ids.index("te1[1]")]
     # A word has six frames of 0.05 s, a segment four words.
     expected = rows[24:48] if alignment == "none" else rows[24:48].reshape(4, 6, 3).mean(1)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_instants_where_words_or_segments_belong_are_refused_by_name(tmp_path: Path) -> None:
-    assert refused(tmp_path / "words", instants(corpus_entries(), "words")) == (
+    assert error_message(tmp_path / "words", instants(corpus_entries(), "words")) == (
         "words.csd: no word has a length (start = end), so nothing can be aligned to the words:"
         " give each word its end"
     )
-    assert refused(tmp_path / "labels", instants(corpus_entries(), "labels")) == (
+    assert error_message(tmp_path / "labels", instants(corpus_entries(), "labels")) == (
         "random: none of the segments of labels has a length (start = end)"
     )
 
@@ -328,9 +328,9 @@ def test_bad_values_are_cleaned_and_counted_in_every_type(tmp_path: Path, dtype:
     [sentence] = warnings
     assert sentence.startswith(f"audio: {bad} of 2,160 (")
     assert corpus.report["modalities"]["audio"]["values_cleaned"] == bad
-    found, notes = predicted(tmp_path / "new", entries)
+    utterances, notes = predicted(tmp_path / "new", entries)
     assert sentence in notes
-    assert np.isfinite(found.values["audio"]).all()
+    assert np.isfinite(utterances.values["audio"]).all()
 
 
 def test_one_huge_value_does_not_ruin_the_normalisation(tmp_path: Path) -> None:
@@ -373,7 +373,7 @@ def test_two_videos_never_merge(tmp_path: Path, pair: tuple[str, str]) -> None:
     corpus, warnings = aligned(tmp_path, entries, folds={**SPLITS, "test": list(pair)})
     assert warnings == []
     plain, _ = align(tmp_path / "plain", corpus_entries(), folds=SPLITS)
-    found, _ = predicted(tmp_path / "new", entries)
+    utterances, _ = predicted(tmp_path / "new", entries)
     for old, new in zip(("te0", "te1"), pair, strict=True):
         for i in range(SEGMENTS):
             n, m = corpus.ids.index(f"{new}[{i}]"), plain.ids.index(f"{old}[{i}]")
@@ -382,7 +382,7 @@ def test_two_videos_never_merge(tmp_path: Path, pair: tuple[str, str]) -> None:
                 np.testing.assert_array_equal(
                     corpus.features[modality][n], plain.features[modality][m]
                 )
-            assert f"{new}[{i}]" in found.ids
+            assert f"{new}[{i}]" in utterances.ids
 
 
 def test_pieces_are_joined_only_where_their_file_splits_the_video(tmp_path: Path) -> None:
@@ -436,5 +436,5 @@ def test_a_fourth_modality_passes(tmp_path: Path, alignment: str) -> None:
 def test_an_unknown_modality_to_centre_is_named(tmp_path: Path) -> None:
     config = AlignConfig(centre_by_video=("smell",))
     assert "align.centre_by_video names 'smell', but the modalities of recipes/random.yaml are" in (
-        refused(tmp_path, corpus_entries(), config=config)
+        error_message(tmp_path, corpus_entries(), config=config)
     )

@@ -65,7 +65,9 @@ class Project:
         options = {"override": override, "root": self.root, "policy": policy, **options}
         download(recipe, output=self.output, **options)  # type: ignore[arg-type]
 
-    def refused(self, recipe: FakeRecipe, override: str | None = None, **options: object) -> str:
+    def error_message(
+        self, recipe: FakeRecipe, override: str | None = None, **options: object
+    ) -> str:
         """Return the sentence of the refusal; nothing half-written may be left."""
         with pytest.raises(DhmdError) as caught:
             self.get(recipe, override, **options)

@@ -17,7 +17,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, Behaviour] = {}
-        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.requests: list[tuple[str, dict[str, str]]] = []
 
     @property
     def url(self) -> str:
@@ -32,7 +32,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self.server.asked.append((self.path, dict(self.headers)))
+        self.server.requests.append((self.path, dict(self.headers)))
         self.server.files.get(self.path, status(404))(self)
 
     def log_message(self, *args: object) -> None:
@@ -61,8 +61,8 @@ def whole(body: bytes, **headers: object) -> Behaviour:
 
     def answer(handler: Handler) -> None:
         start = handler.offset
-        wanted = handler.headers.get("If-Range")
-        if start and wanted in (None, headers.get("ETag")):
+        if_range = handler.headers.get("If-Range")
+        if start and if_range in (None, headers.get("ETag")):
             rest = body[start:]
             handler.head(
                 206,

@@ -17,7 +17,7 @@ from tests.data.download.conftest import FakeRecipe, FakeSequence
 
 ROOT = Path(__file__).parents[3]
 RECIPE = """\
-title: a corpus   # said shortly
+title: a corpus   # expected shortly
 sources:
   - http://host   # the first
 sequences:        # name -> file

@@ -54,13 +54,13 @@ def test_a_failure_names_the_file_the_sources_and_what_to_do(served, server, pro
     server.files[WORDS] = status(404)
     (project.root / "mirror").mkdir()
     many = replace(served, sources=("http://127.0.0.1:9", "mirror", server.url))
-    assert project.refused(many) == (
+    assert project.error_message(many) == (
         "recipes/tiny.yaml: no source provides W.csd (tried 4 sources: data/placed/tiny: no such "
         "folder; http://127.0.0.1:9: Connection refused (3 attempts); mirror: no file W.csd "
         f"there; {server.url}: not found (404)); download it by hand and put it in "
         "data/placed/tiny/"
     )
-    assert project.refused(many, override="nowhere") == (
+    assert project.error_message(many, override="nowhere") == (
         "recipes/tiny.yaml: no source provides W.csd (tried 1 source: nowhere: no such folder); "
         "correct data.sources.tiny in params.yaml, or set it to null"
     )
@@ -97,28 +97,28 @@ def test_a_placed_file_comes_first(served, server, project, words):
     placed.write_bytes(hdf5_body(5))
     project.get(served)
     assert project.read("words.csd") == placed.read_bytes()
-    assert [path for path, _ in server.asked] == [LABELS]
+    assert [path for path, _ in server.requests] == [LABELS]
     placed.write_bytes(words[:-1000])  # not whole: the server's is taken
     project.get(served)
     assert project.read("words.csd") == words
 
 
 def test_an_override_replaces_all_other_sources(served, server, project):
-    project.refused(served, override="nowhere")
-    assert server.asked == []
+    project.error_message(served, override="nowhere")
+    assert server.requests == []
 
 
 def test_a_single_file_as_source(project):
     recipe = FakeRecipe(format="mmsa", sequences={"pickle": FakeSequence("aligned_50.pkl")})
-    mine = project.root / "my file.pkl"
-    mine.write_bytes(b"\x80\x04}.")
-    project.get(recipe, override=str(mine))
-    assert project.read("aligned_50.pkl") == mine.read_bytes()
+    source_file = project.root / "my file.pkl"
+    source_file.write_bytes(b"\x80\x04}.")
+    project.get(recipe, override=str(source_file))
+    assert project.read("aligned_50.pkl") == source_file.read_bytes()
 
 
 def test_a_folder_in_place_of_a_file_is_refused(recipe, project):
     (project.root / "mine" / "W.csd").mkdir(parents=True)
-    assert "W.csd there is not a file" in project.refused(recipe, override="mine")
+    assert "W.csd there is not a file" in project.error_message(recipe, override="mine")
 
 
 @pytest.mark.parametrize("source", ["a" * 300, "locked"])
@@ -131,27 +131,27 @@ def test_a_folder_that_cannot_be_read(recipe, project, source, monkeypatch):
         return healthy(path)
 
     monkeypatch.setattr(Path, "exists", exists)
-    assert f"{source}: it cannot be read: [Errno" in project.refused(recipe, override=source)
+    assert f"{source}: it cannot be read: [Errno" in project.error_message(recipe, override=source)
 
 
 @pytest.mark.parametrize(
     "path", ["../W.csd", "/etc/passwd", "a/../../b", "", "a\\b", "c:/x", "a\nb", "dir/"]
 )
 def test_paths_that_leave_the_source_are_refused(recipe, project, path):
-    message = project.refused(replace(recipe, sequences={"words": FakeSequence(path)}))
+    message = project.error_message(replace(recipe, sequences={"words": FakeSequence(path)}))
     assert message.startswith("recipes/tiny.yaml: sequences.words: path ")
     assert "not a plain relative path" in message
 
 
 def test_recipes_without_files_to_get_are_refused(recipe, project):
-    assert "generated data" in project.refused(replace(recipe, format="generated"))
-    assert "sequences is empty" in project.refused(replace(recipe, sequences={}))
+    assert "generated data" in project.error_message(replace(recipe, format="generated"))
+    assert "sequences is empty" in project.error_message(replace(recipe, sequences={}))
     twice = replace(recipe, sequences={"a": FakeSequence("W.csd"), "b": FakeSequence("W.csd")})
-    assert "name the same file" in project.refused(twice)
+    assert "name the same file" in project.error_message(twice)
 
 
 @pytest.mark.parametrize(
-    ("name", "body", "said"),
+    ("name", "body", "expected"),
     [
         ("x.csd", b"", "the file is empty"),
         ("x.csd", b"\xef\xbb\xbf\n<!DOCTYPE html>", "it is a web page"),
@@ -166,10 +166,10 @@ def test_recipes_without_files_to_get_are_refused(recipe, project):
         ),
     ],
 )  # fmt: skip
-def test_truncated_containers_and_pages_are_refused(tmp_path, name, body, said):
+def test_truncated_containers_and_pages_are_refused(tmp_path, name, body, expected):
     path = tmp_path / name
     path.write_bytes(body)
-    with pytest.raises(SourceError, match=said):
+    with pytest.raises(SourceError, match=expected):
         check_contents(path, name=name, expected=FakeSequence(name))
 
 
@@ -234,33 +234,33 @@ def test_a_failure_after_the_transfers_costs_no_transfer(
             with pytest.raises((DhmdError, KeyboardInterrupt)):
                 project.get(served)
             assert list(output.parent.glob("*")) == []
-    assert sorted(path for path, _ in server.asked) == sorted([WORDS, LABELS])
-    server.asked.clear()
+    assert sorted(path for path, _ in server.requests) == sorted([WORDS, LABELS])
+    server.requests.clear()
     project.get(served)
-    assert server.asked == []
+    assert server.requests == []
     assert project.read("words.csd") == words
-    # Nothing else holds the file now, and nothing is kept twice.
+    # The partial download is removed.
     assert (output / "words.csd").stat().st_nlink == 1
     assert not list((project.root / PARTIAL_FOLDER).rglob("body"))
 
 
 def test_a_pinned_file_is_taken_from_what_was_received_before(served, server, project, words):
-    kept = project.root / "kept"
-    kept.write_bytes(words)
+    earlier_file = project.root / "kept"
+    earlier_file.write_bytes(words)
     pinned = served.pinned("words", sha256=sha(words))
-    project.get(pinned, earlier={"words.csd": kept, "labels.csd": kept})
+    project.get(pinned, earlier={"words.csd": earlier_file, "labels.csd": earlier_file})
     # Without a sha256, nothing tells whether the other file is still the server's.
-    assert [path for path, _ in server.asked] == [LABELS]
+    assert [path for path, _ in server.requests] == [LABELS]
     assert project.read("words.csd") == words
-    assert not (project.output / "words.csd").samefile(kept)
-    kept.write_bytes(hdf5_body(8))
-    project.get(pinned, earlier={"words.csd": kept})
+    assert not (project.output / "words.csd").samefile(earlier_file)
+    earlier_file.write_bytes(hdf5_body(8))
+    project.get(pinned, earlier={"words.csd": earlier_file})
     assert project.read("words.csd") == words
 
 
 def test_a_file_that_another_process_receives_is_refused(served, server, project):
     with Transfer(server.url + WORDS, project.root, QUICK).locked():
-        message = project.refused(served)
+        message = project.error_message(served)
     assert message == (
         f"another process is downloading {server.url}{WORDS}: wait until it has ended"
     )
@@ -269,12 +269,12 @@ def test_a_file_that_another_process_receives_is_refused(served, server, project
 def test_an_address_that_is_named_twice_is_not_another_process(served, server, project):
     server.files = {WORDS: whole(hdf5_body(1))}
     twice = replace(served, sources=(server.url, server.url.replace("//", "//me:pw@")))
-    assert project.refused(twice).count("not found (404)") == 2
+    assert project.error_message(twice).count("not found (404)") == 2
 
 
-@pytest.mark.parametrize(("text", "said"), [(None, "is missing"), ("[1]", "is damaged")])
-def test_a_missing_or_damaged_list_is_said(tmp_path, text, said):
+@pytest.mark.parametrize(("text", "expected"), [(None, "is missing"), ("[1]", "is damaged")])
+def test_a_missing_or_damaged_list_is_said(tmp_path, text, expected):
     if text is not None:
         (tmp_path / "sources.json").write_text(text)
-    with pytest.raises(DhmdError, match=f"sources.json {said}: run the download stage again"):
+    with pytest.raises(DhmdError, match=f"sources.json {expected}: run the download stage again"):
         read_received(tmp_path)

@@ -1,4 +1,4 @@
-"""Every way a server can fail to give a file, and what is received and said then."""
+"""Every way a server can fail to give a file, and what is received and expected then."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def sha(body: bytes) -> str:
 
 
 def ranges(server, path: str = WORDS) -> list[str | None]:
-    return [headers.get("Range") for asked, headers in server.asked if asked == path]
+    return [headers.get("Range") for requested, headers in server.requests if requested == path]
 
 
 def no_range(body: bytes) -> Behaviour:
@@ -49,16 +49,16 @@ def test_a_cut_body_is_resumed_by_range(served, server, project, words):
     project.get(served)
     assert project.read("words.csd") == words
     assert ranges(server) == [None, "bytes=70000-"]
-    assert server.asked[1][1]["If-Range"] == '"w1"'
+    assert server.requests[1][1]["If-Range"] == '"w1"'
     assert not list((project.root / PARTIAL_FOLDER).rglob("body"))
 
 
 def test_an_interrupted_run_is_resumed_by_the_next(served, server, project, words):
     server.files[WORDS] = cut(words, 30_000, ETag='"w1"')
-    message = project.refused(served)
+    message = project.error_message(served)
     assert f"the body ended after 90000 of {len(words)} bytes (3 attempts)" in message
     server.files[WORDS] = whole(words, ETag='"w1"')
-    server.asked.clear()
+    server.requests.clear()
     project.get(served)
     assert ranges(server) == ["bytes=90000-"]
     assert project.read("words.csd") == words
@@ -67,11 +67,11 @@ def test_an_interrupted_run_is_resumed_by_the_next(served, server, project, word
 def test_finished_files_are_not_fetched_again(served, server, project, words):
     labels = server.files[LABELS]
     server.files[LABELS] = status(404)
-    project.refused(served)
+    project.error_message(served)
     server.files[LABELS] = labels
-    server.asked.clear()
+    server.requests.clear()
     project.get(served)
-    assert [path for path, _ in server.asked] == [LABELS]
+    assert [path for path, _ in server.requests] == [LABELS]
     assert project.read("words.csd") == words
 
 
@@ -103,7 +103,7 @@ def test_bytes_are_joined_only_if_a_validator_or_a_hash_vouches(served, server, 
     server.files[WORDS] = then(cut(words, 70_000), whole(words))
     project.get(served)
     assert ranges(server) == [None, None]
-    server.asked.clear()
+    server.requests.clear()
     server.files[WORDS] = then(cut(words, 70_000), whole(words))
     project.get(served.pinned("words", sha256=sha(words)))
     assert ranges(server) == [None, "bytes=70000-"]
@@ -149,10 +149,10 @@ def test_each_misbehaviour_has_its_reason(
     served, server, project, words, misbehave, pins, reason, requests
 ):
     server.files[WORDS] = misbehave(words)
-    message = project.refused(served.pinned("words", **pins))
+    message = project.error_message(served.pinned("words", **pins))
     assert f"; {server.url}: " in message
     assert reason.format(size=len(words), sha256=sha(words)) in message
-    assert len(server.asked) == requests
+    assert len(server.requests) == requests
     if pins.get("sha256"):
         assert not Transfer(server.url + WORDS, project.root, QUICK).body.exists()
 
@@ -184,7 +184,7 @@ def raw(answer: bytes) -> Behaviour:
 def test_answers_that_the_libraries_stumble_over(server, project, answer, reason):
     recipe = FakeRecipe(format="x", sources=(server.url,), sequences={"a": FakeSequence("a.bin")})
     server.files["/a.bin"] = raw(answer)
-    message = project.refused(recipe)
+    message = project.error_message(recipe)
     assert reason in message
     assert "word" not in message
     server.files["/mirror/a.bin"] = whole(b"abc")
@@ -203,7 +203,7 @@ def test_pauses_grow_and_obey_retry_after(served, server, project, monkeypatch):
     monkeypatch.setattr("urllib3.util.retry.time.sleep", pauses.append)
     server.files[WORDS] = then(status(500), status(500), status(503, Retry_After="7"))
     policy = replace(QUICK, attempts=5, pause_s=1.0, max_pause_s=60.0)
-    project.refused(served, policy=policy)
+    project.error_message(served, policy=policy)
     assert sorted(pauses)[0] <= 2.0
     assert 7.0 in pauses
 
@@ -211,7 +211,7 @@ def test_pauses_grow_and_obey_retry_after(served, server, project, monkeypatch):
 def test_a_silent_server_times_out(served, server, project):
     release = threading.Event()
     server.files[WORDS] = silent(release)
-    assert "no answer in time (3 attempts)" in project.refused(served)
+    assert "no answer in time (3 attempts)" in project.error_message(served)
     release.set()
 
 
@@ -222,20 +222,20 @@ def test_a_redirect_is_followed_without_credentials_to_another_server(served, se
         target = f"http://localhost:{other.server_address[1]}/elsewhere"
         server.files[WORDS] = status(302, Location=target)
         project.get(replace(served, sources=(server.url.replace("//", "//anna:secret@"),)))
-        assert "Authorization" in server.asked[0][1]
-        assert [path for path, _ in other.asked] == ["/elsewhere"]
-        assert "Authorization" not in other.asked[0][1]
+        assert "Authorization" in server.requests[0][1]
+        assert [path for path, _ in other.requests] == ["/elsewhere"]
+        assert "Authorization" not in other.requests[0][1]
 
 
 def test_credentials_are_sent_and_never_shown(served, server, project):
     secret = replace(served, sources=(server.url.replace("//", "//anna:s%40cret@"),))
     project.get(secret)
-    assert server.asked[0][1]["Authorization"] == "Basic YW5uYTpzQGNyZXQ="
+    assert server.requests[0][1]["Authorization"] == "Basic YW5uYTpzQGNyZXQ="
     written = b"".join(p.read_bytes() for p in project.root.rglob("*") if p.is_file())
     assert b"cret@" not in written
     server.files[WORDS] = status(403)
     project.output.rename(project.root / "moved")
-    message = project.refused(secret)
+    message = project.error_message(secret)
     assert "cret" not in message
     assert "anna" not in message
 
@@ -252,7 +252,7 @@ def test_a_proxy_from_the_environment_is_used(served, server, project, monkeypat
 @pytest.mark.parametrize("proxy", ["http://me:hun/ter@[x", "http:hunter", "http://me:hunter@h:x"])
 def test_a_proxys_password_is_never_shown(served, project, proxy, monkeypatch):
     monkeypatch.setenv("http_proxy", proxy)
-    message = project.refused(replace(served, sources=("http://corpus.invalid",)))
+    message = project.error_message(replace(served, sources=("http://corpus.invalid",)))
     assert "http://corpus.invalid: " in message
     assert "hun" not in message
 
@@ -262,12 +262,12 @@ def test_a_full_disk_is_said_before_the_body(served, project, monkeypatch):
         free = 10
 
     monkeypatch.setattr("dhmd.data.download.web.shutil.disk_usage", lambda path: Full)
-    assert "make room and run again" in project.refused(served)
+    assert "make room and run again" in project.error_message(served)
 
 
 def test_a_state_folder_that_cannot_be_written_is_said(served, project):
     (project.root / ".dhmd").write_text("a file")
-    assert "cannot write" in project.refused(served)
+    assert "cannot write" in project.error_message(served)
 
 
 def test_a_dataset_on_the_hub(server, project, monkeypatch, tmp_path):
@@ -281,20 +281,20 @@ def test_a_dataset_on_the_hub(server, project, monkeypatch, tmp_path):
         server.files[path] = status(302, Location=target)
         project.get(replace(recipe, sources=("hf://me/emotions@v1.0/raw",)))
         assert project.read("a b.bin") == b"abc"
-        assert server.asked[0][1]["Authorization"] == "Bearer hf_word"
-        assert "Authorization" not in store.asked[0][1]  # the token is for the hub alone
+        assert server.requests[0][1]["Authorization"] == "Bearer hf_word"
+        assert "Authorization" not in store.requests[0][1]  # the token is for the hub alone
 
     other = replace(project, root=tmp_path / "other")
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     (tmp_path / "token").write_text("hf_file\n")
-    message = other.refused(replace(recipe, sources=("hf://datasets/me/private",)))
+    message = other.error_message(replace(recipe, sources=("hf://datasets/me/private",)))
     assert "/datasets/me/private/resolve/main: not found (404)" in message
-    assert server.asked[-1][1]["Authorization"] == "Bearer hf_file"
+    assert server.requests[-1][1]["Authorization"] == "Bearer hf_file"
     assert "hf_file" not in message
 
 
 @pytest.mark.parametrize("source", ["hf://me", "hf://me/x?y", "hf://me/x@a@b", "hf://me/x/../y"])
 def test_other_addresses_of_the_hub_are_refused(source, project):
     recipe = FakeRecipe(sources=(source,), sequences={"a": FakeSequence("a.bin")})
-    assert "is not hf://owner/dataset@revision/folder" in project.refused(recipe)
+    assert "is not hf://owner/dataset@revision/folder" in project.error_message(recipe)

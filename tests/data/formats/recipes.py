@@ -89,7 +89,7 @@ def job_of(recipe: Recipe, raw: Path, alignment: Any = "word", **align: Any) -> 
     )
 
 
-def refused(recipe: Recipe, raw: Path, **options: Any) -> str:
+def error_message(recipe: Recipe, raw: Path, **options: Any) -> str:
     """The sentence of the refusal; no cache may be left."""
     try:
         imported(recipe, raw, **options)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.data.formats.files import array_splits
 from tests.data.formats.files import write_arrays as write
-from tests.data.formats.recipes import arrays_recipe, imported, refused
+from tests.data.formats.recipes import arrays_recipe, error_message, imported
 
 
 @pytest.mark.parametrize("suffix", ["npz", "h5"])
@@ -42,7 +42,7 @@ def test_unaligned_arrays(tmp_path):
         part["audio"] = np.repeat(part["audio"], 2, axis=0)
         part["audio_offsets"] = part["audio_offsets"] * 2
     write(tmp_path, content)
-    message = refused(arrays_recipe(), tmp_path)
+    message = error_message(arrays_recipe(), tmp_path)
     assert "'train0[0]' has" in message
     assert "set data.alignment to none, or align them (22 in total)" in message.split(";")[0]
     corpus = imported(arrays_recipe(), tmp_path, alignment="none")
@@ -57,7 +57,7 @@ def changed(key, change):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (lambda part: part.pop("labels"), "has no array 'labels'; it has"),
         (lambda part: part.pop("ids"), "has no array 'ids'"),
@@ -79,18 +79,18 @@ def changed(key, change):
         (changed("words", lambda x: x[:-1]), "words for"),
     ],
 )
-def test_arrays_of_another_form_are_refused(tmp_path, change, said):
+def test_arrays_of_another_form_are_refused(tmp_path, change, expected):
     content = array_splits()
     change(content["valid"])
     write(tmp_path, content)
-    assert said in refused(arrays_recipe(), tmp_path)
+    assert expected in error_message(arrays_recipe(), tmp_path)
 
 
 def test_padded_lengths_are_checked(tmp_path):
     content = array_splits(padded=True)
     content["train"]["audio_lengths"] = content["train"]["audio_lengths"] + 10
     write(tmp_path, content)
-    assert "audio_lengths are not within 0 to 6" in refused(arrays_recipe(), tmp_path)
+    assert "audio_lengths are not within 0 to 6" in error_message(arrays_recipe(), tmp_path)
 
 
 def test_objects_in_an_npz_are_refused(tmp_path):
@@ -99,19 +99,20 @@ def test_objects_in_an_npz_are_refused(tmp_path):
     part = content["train"]
     part["words"] = part["words"].astype(object)
     np.savez(tmp_path / "train.npz", **part)
-    assert "Object arrays cannot be loaded" in refused(arrays_recipe(), tmp_path)
+    assert "Object arrays cannot be loaded" in error_message(arrays_recipe(), tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("suffix", "said"), [("npz", "cannot read {} as arrays ("), ("h5", "{}: not a whole HDF5 file")]
+    ("suffix", "expected"),
+    [("npz", "cannot read {} as arrays ("), ("h5", "{}: not a whole HDF5 file")],
 )
-def test_truncated_files_are_refused(tmp_path, suffix, said):
+def test_truncated_files_are_refused(tmp_path, suffix, expected):
     write(tmp_path, array_splits(), suffix)
     path = tmp_path / f"valid.{suffix}"
     path.write_bytes(path.read_bytes()[:-300])
-    assert refused(arrays_recipe(suffix), tmp_path).startswith(said.format(path))
+    assert error_message(arrays_recipe(suffix), tmp_path).startswith(expected.format(path))
     path.unlink()
-    assert str(path) in refused(arrays_recipe(suffix), tmp_path)
+    assert str(path) in error_message(arrays_recipe(suffix), tmp_path)
 
 
 def test_words_are_dropped_with_their_rows(tmp_path):
@@ -135,7 +136,7 @@ def test_words_are_dropped_with_their_rows(tmp_path):
         del part["words"]
     write(tmp_path, content)
     (tmp_path / "tiny.h5").unlink()
-    message = refused(arrays_recipe(), tmp_path, drop_words=("sp",))
+    message = error_message(arrays_recipe(), tmp_path, drop_words=("sp",))
     assert message == (
         "align.drop_words is ['sp'], but the files of tiny have no words: set it to []"
     )
@@ -145,7 +146,7 @@ def test_an_hdf5_file_that_refers_to_another_is_refused(tmp_path):
     write(tmp_path, array_splits(), "h5")
     with h5py.File(tmp_path / "train.h5", "w") as file:
         file["audio"] = h5py.ExternalLink(str(tmp_path / "valid.h5"), "/audio")
-    assert "'audio' is a link to another place" in refused(arrays_recipe("h5"), tmp_path)
+    assert "'audio' is a link to another place" in error_message(arrays_recipe("h5"), tmp_path)
 
 
 def test_damage_within_an_npz_is_a_sentence(tmp_path):
@@ -157,7 +158,7 @@ def test_damage_within_an_npz_is_a_sentence(tmp_path):
     data = bytearray(path.read_bytes())
     data[start + 20 : start + 60] = b"\xff" * 40
     path.write_bytes(bytes(data))
-    message = refused(arrays_recipe(), tmp_path)
+    message = error_message(arrays_recipe(), tmp_path)
     assert message.startswith(f"cannot read {path} as arrays (Error -3 while decompressing")
     assert message.endswith("): download or write it again")
 

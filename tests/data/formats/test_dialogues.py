@@ -9,7 +9,7 @@ import pytest
 
 from dhmd.recipes import Recipe
 from tests.data.formats.files import dialogue_content, write_pickle
-from tests.data.formats.recipes import imported, recipe, refused
+from tests.data.formats.recipes import error_message, imported, recipe
 
 SIX = ["happy", "sad", "neutral", "angry", "excited", "frustrated"]
 
@@ -55,9 +55,9 @@ def test_classes_are_joined_and_others_left_out(tmp_path):
     content = dialogue_content()
     write_pickle(tmp_path / "file.pkl", content)
     corpus = imported(of_dialogues(["angry", "happy+excited"]), tmp_path)
-    given = [label for own in content[2].values() for label in own]
+    labels = [label for dialogue in content[2].values() for label in dialogue]
     counts = np.bincount(corpus.labels_N.astype(int))
-    assert counts.tolist() == [given.count(3), given.count(0) + given.count(4)]
+    assert counts.tolist() == [labels.count(3), labels.count(0) + labels.count(4)]
     left_out = " ".join(corpus.report["warnings"])
     assert "left out: their class is not in labels.classes" in left_out
 
@@ -75,8 +75,8 @@ def test_meld(tmp_path, layout, column, classes):
     write_pickle(tmp_path / "file.pkl", content)
     corpus = imported(of_dialogues(classes, layout, column=column), tmp_path)
     labels = content[-1 if column == "sentiment" else 2]
-    given = [labels[int(video)] for video in dict.fromkeys(corpus.videos)]
-    assert corpus.labels_N.tolist() == [label for own in given for label in own]
+    dialogues = [labels[int(video)] for video in dict.fromkeys(corpus.videos)]
+    assert corpus.labels_N.tolist() == [label for dialogue in dialogues for label in dialogue]
     assert len(corpus.modalities) == (3 if layout == "meld_vision" else 2)
 
 
@@ -111,12 +111,12 @@ def without_first(part: dict[Any, Any]) -> dict[Any, Any]:
 )
 def test_other_files_are_refused(tmp_path, content, sentence):
     write_pickle(tmp_path / "file.pkl", content)
-    assert sentence in refused(of_dialogues(SIX), tmp_path)
+    assert sentence in error_message(of_dialogues(SIX), tmp_path)
 
 
 def test_unknown_classes_are_refused(tmp_path):
     write_pickle(tmp_path / "file.pkl", dialogue_content())
-    message = refused(of_dialogues(["joy", "sad"]), tmp_path)
+    message = error_message(of_dialogues(["joy", "sad"]), tmp_path)
     assert "labels.classes has 'joy', but may only have happy, sad, neutral" in message
-    message = refused(of_dialogues(SIX, column="sentiment"), tmp_path)
+    message = error_message(of_dialogues(SIX, column="sentiment"), tmp_path)
     assert "labels.column is 'sentiment', but must be emotion" in message

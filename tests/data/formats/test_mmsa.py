@@ -11,7 +11,7 @@ import pytest
 from dhmd.base.label_sets import decode_sets
 from dhmd.data.formats import known_file
 from tests.data.formats.files import mmsa_splits, mult_splits, write_pickle
-from tests.data.formats.recipes import imported, mmsa_recipe, problems, refused
+from tests.data.formats.recipes import error_message, imported, mmsa_recipe, problems
 
 SPLITS = ("train", "valid", "test")
 
@@ -80,7 +80,7 @@ def test_unaligned_file_keeps_each_modalitys_own_rate(tmp_path):
 
 def test_unaligned_file_is_refused_for_word_alignment(tmp_path):
     write(tmp_path, mmsa_splits(aligned=False))
-    message = refused(mmsa_recipe(), tmp_path)
+    message = error_message(mmsa_recipe(), tmp_path)
     assert message == (
         f"{tmp_path / 'file.pkl'} is unaligned, each modality has its own steps: "
         "set data.alignment to none"
@@ -119,7 +119,7 @@ def without_mask(content):
 
 def test_padding_is_never_guessed(tmp_path):
     write(tmp_path, without_mask(mmsa_splits()))
-    message = refused(mmsa_recipe(), tmp_path)
+    message = error_message(mmsa_recipe(), tmp_path)
     assert message == (
         f"{tmp_path / 'file.pkl'}: train has neither text_lengths nor text_bert, which mark "
         "padding: if rows of zeros are padding, or if there is no padding, choose with `dhmd "
@@ -182,8 +182,8 @@ def test_classification_labels_and_other_columns(tmp_path):
     corpus = imported(mmsa_recipe(labels=classes), tmp_path)
     assert np.array_equal(corpus.labels_N, joined(content, "classification_labels"))
     assert corpus.class_names == ("Negative", "Neutral", "Positive")
-    own = {"task": "regression", "low": -1, "high": 1, "column": "regression_labels_A"}
-    corpus = imported(mmsa_recipe(labels=own), tmp_path)
+    regression = {"task": "regression", "low": -1, "high": 1, "column": "regression_labels_A"}
+    corpus = imported(mmsa_recipe(labels=regression), tmp_path)
     assert np.allclose(corpus.labels_N, joined(content, "regression_labels_A"))
 
 
@@ -215,7 +215,7 @@ def test_folds_file_must_agree_with_the_splits(tmp_path):
     folds.write_text(
         json.dumps({"train": videos["train"], "valid": videos["test"], "test": videos["valid"]})
     )
-    message = refused(recipe, tmp_path, folds=folds)
+    message = error_message(recipe, tmp_path, folds=folds)
     assert message == (
         f"tiny: video 'valid0' is in valid of the files, but in test of {folds}: "
         "are the files' splits swapped? (10 in total)"
@@ -226,7 +226,7 @@ def test_id_twice_is_refused(tmp_path):
     content = mmsa_splits()
     content["train"]["id"][1] = "train0$_$0000"
     write(tmp_path, content)
-    assert "the id 'train0[0]' occurs twice" in refused(mmsa_recipe(), tmp_path)
+    assert "the id 'train0[0]' occurs twice" in error_message(mmsa_recipe(), tmp_path)
 
 
 @pytest.mark.parametrize("bad", ["train0", "train0$_$x", "$_$1", "train0$_$1_2", "train0$_$²"])
@@ -234,7 +234,7 @@ def test_other_ids_are_refused(tmp_path, bad):
     content = mmsa_splits()
     content["train"]["id"][0] = bad
     write(tmp_path, content)
-    assert "is not video$_$clip" in refused(mmsa_recipe(), tmp_path)
+    assert "is not video$_$clip" in error_message(mmsa_recipe(), tmp_path)
 
 
 def changed(split, key, change):
@@ -257,7 +257,7 @@ def removed(split, key=None):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (removed("valid"), "is not an MMSA feature file: its top-level keys are 'train', 'test'"),
         (lambda content: [1, 2], "is list, but must be a dict"),
@@ -316,28 +316,28 @@ def removed(split, key=None):
         ),
     ],
 )
-def test_files_of_another_form_are_refused(tmp_path, change, said):
+def test_files_of_another_form_are_refused(tmp_path, change, expected):
     write(tmp_path, change(mmsa_splits()))
-    assert said in refused(mmsa_recipe(), tmp_path)
+    assert expected in error_message(mmsa_recipe(), tmp_path)
 
 
 def test_wrong_lengths_are_refused(tmp_path):
     content = mmsa_splits(aligned=False)
     content["train"]["vision_lengths"][0] = -1
     write(tmp_path, content)
-    message = refused(mmsa_recipe(), tmp_path, alignment="none")
+    message = error_message(mmsa_recipe(), tmp_path, alignment="none")
     assert "train.vision_lengths has negative lengths" in message
     content["train"]["vision_lengths"].pop()
     write(tmp_path, content)
-    message = refused(mmsa_recipe(), tmp_path, alignment="none")
+    message = error_message(mmsa_recipe(), tmp_path, alignment="none")
     assert message.endswith("train has 12 ids, but 11 rows of vision_lengths")
 
 
 def test_unknown_options_are_refused(tmp_path):
     write(tmp_path, mmsa_splits())
-    message = refused(mmsa_recipe(options={"paddding": "none"}), tmp_path)
+    message = error_message(mmsa_recipe(options={"paddding": "none"}), tmp_path)
     assert message == "recipes/tiny.yaml: unknown key options.paddding; format mmsa has padding"
-    message = refused(mmsa_recipe(options={"padding": "left"}), tmp_path)
+    message = error_message(mmsa_recipe(options={"padding": "left"}), tmp_path)
     assert "must be one of marked, start, end, none, zeros, trailing_zeros" in message
 
 
@@ -347,13 +347,13 @@ def test_all_problems_are_listed_at_once(tmp_path):
     content["train"]["regression_labels"][2:5] = 9
     content["test"]["id"][0] = "train1$_$7"
     write(tmp_path, content)
-    found = problems(mmsa_recipe(), tmp_path)
-    assert len(found) == 3
-    assert "nonsense" in found[0]
-    assert "(3 in total)" in found[1]
-    assert "in both train and test" in found[2]
-    message = refused(mmsa_recipe(), tmp_path)
-    assert message == found[0] + "; 2 more: `dhmd data check tiny` lists them"
+    messages = problems(mmsa_recipe(), tmp_path)
+    assert len(messages) == 3
+    assert "nonsense" in messages[0]
+    assert "(3 in total)" in messages[1]
+    assert "in both train and test" in messages[2]
+    message = error_message(mmsa_recipe(), tmp_path)
+    assert message == messages[0] + "; 2 more: `dhmd data check tiny` lists them"
     write(tmp_path, mmsa_splits())
     assert problems(mmsa_recipe(), tmp_path) == []
 
@@ -385,7 +385,7 @@ def test_mult_pickles_of_mosi(tmp_path):
     labels = {"task": "regression", "low": -3.0, "high": 3.0, "column": "labels"}
     corpus = imported(mmsa_recipe(labels=labels, options=ZEROS), tmp_path)
     assert corpus.ids[:4] == ("train0[0]", "train0[1]", "train1[0]", "train1[1]")
-    given = np.concatenate([part["labels"].ravel() for part in content.values()])
-    assert np.allclose(corpus.labels_N, given)
+    labels_N = np.concatenate([part["labels"].ravel() for part in content.values()])
+    assert np.allclose(corpus.labels_N, labels_N)
     rows = content["train"]["vision"][1]
     assert np.allclose(corpus.features["vision"][1], rows[rows.any(1)], atol=1e-6)

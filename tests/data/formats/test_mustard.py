@@ -17,16 +17,16 @@ from tests.data.formats.files import (
     write_mustard_files,
     write_pickle,
 )
-from tests.data.formats.recipes import imported, mustard_recipe, refused
+from tests.data.formats.recipes import error_message, imported, mustard_recipe
 
 
 @pytest.fixture
 def content(tmp_path):
-    held = hkt_content()
-    write_pickle(tmp_path / "mustard.pkl", held)
+    splits = hkt_content()
+    write_pickle(tmp_path / "mustard.pkl", splits)
     write_glove(tmp_path / "glove.txt")
     write_mustard_files(tmp_path)
-    return held
+    return splits
 
 
 def test_utterances_are_read(tmp_path, content):
@@ -87,7 +87,7 @@ def test_uneven_utterances_are_left_out_and_listed(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    ("item", "said"),
+    ("item", "expected"),
     [
         ("abc", "train[0] is not ((words, visual"),
         ((1, 2, 3, 4), "train[0] is not ((words, visual"),
@@ -114,36 +114,36 @@ def test_uneven_utterances_are_left_out_and_listed(tmp_path, content):
         ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_99", 0), "values per step, but"),
     ],
 )
-def test_utterances_of_another_form_are_refused(tmp_path, content, item, said):
+def test_utterances_of_another_form_are_refused(tmp_path, content, item, expected):
     # At the end of train, so that the first utterance sets the widths.
-    content["train"][0 if "train[0]" in said else -1] = item
+    content["train"][0 if "train[0]" in expected else -1] = item
     write_pickle(tmp_path / "mustard.pkl", content)
-    assert said in refused(mustard_recipe(), tmp_path)
+    assert expected in error_message(mustard_recipe(), tmp_path)
 
 
 def test_other_files_are_refused(tmp_path, content):
     write_pickle(tmp_path / "mustard.pkl", {"train": []})
-    assert "must have train, dev and test" in refused(mustard_recipe(), tmp_path)
+    assert "must have train, dev and test" in error_message(mustard_recipe(), tmp_path)
     write_pickle(tmp_path / "mustard.pkl", {"train": [], "dev": [], "test": []})
-    assert "has no utterances" in refused(mustard_recipe(), tmp_path)
+    assert "has no utterances" in error_message(mustard_recipe(), tmp_path)
 
 
 def test_foreign_folds_files_are_refused(tmp_path, content):
     path = tmp_path / "sarcasm_data.json"
     recipe = mustard_recipe(options={"folds": "independent"})
     path.write_text("{")
-    assert f"cannot read {path} as JSON" in refused(recipe, tmp_path)
+    assert f"cannot read {path} as JSON" in error_message(recipe, tmp_path)
     path.write_text('{"1_1": {"show": "FRIENDS"}}')
-    assert "lacks the utterance '1_2' (39 in total)" in refused(recipe, tmp_path)
+    assert "lacks the utterance '1_2' (39 in total)" in error_message(recipe, tmp_path)
     write_mustard_files(tmp_path)
     path.write_text(path.read_text().replace("FRIENDS", "BBT"))
-    assert "has no utterance of the show FRIENDS" in refused(recipe, tmp_path)
+    assert "has no utterance of the show FRIENDS" in error_message(recipe, tmp_path)
     recipe = mustard_recipe(options={"folds": "dependent"})
     write_pickle(tmp_path / "split_indices.p", [([1], [99])])
-    assert "fold 1 has an index beyond the 40 utterances" in refused(recipe, tmp_path)
+    assert "fold 1 has an index beyond the 40 utterances" in error_message(recipe, tmp_path)
     write_pickle(tmp_path / "split_indices.p", {})
-    assert "is not a list of (train, test) indices" in refused(recipe, tmp_path)
-    message = refused(mustard_recipe(options={"folds": "all"}), tmp_path)
+    assert "is not a list of (train, test) indices" in error_message(recipe, tmp_path)
+    message = error_message(mustard_recipe(options={"folds": "all"}), tmp_path)
     assert "must be one of own, dependent, independent" in message
 
 
@@ -159,7 +159,7 @@ def test_vectors_from_text_and_zip(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("", "has no word vectors"),
         ("so\n", "line 1: not a word and its numbers"),
@@ -167,10 +167,10 @@ def test_vectors_from_text_and_zip(tmp_path):
         ("a 1 2 3\nso 1 2\n", "line 2: not a word and 3 numbers"),
     ],
 )
-def test_other_vector_files_are_refused(tmp_path, text, said):
+def test_other_vector_files_are_refused(tmp_path, text, expected):
     path = tmp_path / "glove.txt"
     path.write_text(text)
-    with pytest.raises(DhmdError, match=said):
+    with pytest.raises(DhmdError, match=expected):
         read_vectors(path, {"so"})
 
 
@@ -196,14 +196,14 @@ def _encrypted(data):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (_torn, r"it is damaged \(Error -3 .*\): download it again$"),
         (_deflate64, r"cannot unpack .*\(.*\): use the unpacked text file"),
         (_encrypted, r"\(.*password required.*\): use the unpacked text file instead$"),
     ],
 )
-def test_zips_that_cannot_be_unpacked_are_refused(tmp_path, change, said):
+def test_zips_that_cannot_be_unpacked_are_refused(tmp_path, change, expected):
     write_glove(tmp_path / "glove.txt")
     path = tmp_path / "glove.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -211,5 +211,5 @@ def test_zips_that_cannot_be_unpacked_are_refused(tmp_path, change, said):
     data = bytearray(path.read_bytes())
     change(data)
     path.write_bytes(bytes(data))
-    with pytest.raises(DhmdError, match=said):
+    with pytest.raises(DhmdError, match=expected):
         read_vectors(path, {"so"})

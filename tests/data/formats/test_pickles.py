@@ -30,7 +30,7 @@ def loaded(tmp_path: Path, data: bytes) -> Any:
     return load_pickle(path)
 
 
-def refused(tmp_path: Path, data: bytes) -> str:
+def error_message(tmp_path: Path, data: bytes) -> str:
     with pytest.raises(DhmdError) as caught:
         loaded(tmp_path, data)
     message = str(caught.value)
@@ -100,7 +100,7 @@ def test_arrays_and_plain_containers_are_read(tmp_path, protocol):
 )  # fmt: skip
 def test_code_does_not_run(tmp_path, call, name, protocol):
     mark = tmp_path / "ran"
-    message = refused(tmp_path, pickle.dumps({"train": call(mark)}, protocol=protocol))
+    message = error_message(tmp_path, pickle.dumps({"train": call(mark)}, protocol=protocol))
     assert name in message
     assert message.endswith(UNKNOWN)
     assert not mark.exists()
@@ -119,13 +119,13 @@ def test_code_does_not_run(tmp_path, call, name, protocol):
     ],
 )
 def test_other_classes_are_refused_by_name(tmp_path, value, name):
-    message = refused(tmp_path, pickle.dumps(value))
+    message = error_message(tmp_path, pickle.dumps(value))
     assert name in message
     assert message.endswith(UNKNOWN)
 
 
 def test_class_names_cannot_garble_the_terminal(tmp_path):
-    message = refused(tmp_path, b"cevil\x1b[2J\rmodule\nname\n.")
+    message = error_message(tmp_path, b"cevil\x1b[2J\rmodule\nname\n.")
     assert "evil?[2J?module.name" in message
 
 
@@ -134,7 +134,7 @@ SHAPE = pickle.dumps((10**10,), 2)[2:-1]
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "expected"),
     [
         # numpy's own function, asked for an array of 10 GB
         (
@@ -156,12 +156,12 @@ SHAPE = pickle.dumps((10**10,), 2)[2:-1]
         (b"", "is not a whole pickle"),
     ],
 )  # fmt: skip
-def test_allowed_names_cannot_be_misused(tmp_path, data, said):
-    assert said in refused(tmp_path, data)
+def test_allowed_names_cannot_be_misused(tmp_path, data, expected):
+    assert expected in error_message(tmp_path, data)
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype", "data", "said"),
+    ("shape", "dtype", "data", "expected"),
     [
         ((10**9,), np.dtype(float), b"12345678", "data do not fit its shape"),
         ((2,), np.dtype(float), b"12345678", "data do not fit its shape"),
@@ -173,13 +173,13 @@ def test_allowed_names_cannot_be_misused(tmp_path, data, said):
         ((3,), np.dtype(object), ["a"], "do not fit its shape"),
     ],
 )
-def test_false_array_states_are_refused(tmp_path, shape, dtype, data, said):
+def test_false_array_states_are_refused(tmp_path, shape, dtype, data, expected):
     array = Calls(RECONSTRUCT, np.ndarray, (0,), b"b", state=(1, shape, dtype, False, data))
-    assert said in refused(tmp_path, pickle.dumps(array))
+    assert expected in error_message(tmp_path, pickle.dumps(array))
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "expected"),
     [
         (np.array([{"a": 1}, 2], dtype=object), "an array of objects with a dict"),
         (np.array([None, 2], dtype=object), "with a NoneType"),
@@ -190,21 +190,21 @@ def test_false_array_states_are_refused(tmp_path, shape, dtype, data, said):
         (np.zeros(2, dtype=complex), "data type 'c16'"),
     ],
 )
-def test_arrays_of_other_things_are_refused(tmp_path, value, said):
-    assert said in refused(tmp_path, pickle.dumps(value))
+def test_arrays_of_other_things_are_refused(tmp_path, value, expected):
+    assert expected in error_message(tmp_path, pickle.dumps(value))
 
 
 @pytest.mark.parametrize("state", [(3, "<", None, ("a",), {}, 8, 1, 0), (3, "<", (1, 2), None)])
 def test_states_of_data_types_are_refused(tmp_path, state):
     # NumPy would believe names, fields and flags, and read memory that is not the array's.
     data = pickle.dumps(Calls(np.dtype, "f8", False, True, state=state))
-    assert "it was not loaded" in refused(tmp_path, data)
+    assert "it was not loaded" in error_message(tmp_path, data)
 
 
 def test_every_truncation_is_refused(tmp_path):
     whole = pickle.dumps(CONTENT, protocol=4)
     for end in range(0, len(whole), 7):
-        assert "damaged" in refused(tmp_path, whole[:end])
+        assert "damaged" in error_message(tmp_path, whole[:end])
     with pytest.raises(DhmdError, match=r"cannot read .*absent"):
         load_pickle(tmp_path / "absent.pkl")
 

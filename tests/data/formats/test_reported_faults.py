@@ -12,7 +12,7 @@ from dhmd.config.yaml12 import parse_yaml
 from dhmd.data.formats.drafting import LabelOptions, draft_recipe
 from dhmd.recipes import parse_recipe
 from tests.data.formats.files import array_splits, mmsa_splits, write_arrays, write_pickle
-from tests.data.formats.recipes import imported, mmsa_recipe, problems, refused
+from tests.data.formats.recipes import error_message, imported, mmsa_recipe, problems
 
 SPLITS = ("train", "valid", "test")
 FOUR = ("angry", "happy", "sad", "neutral")
@@ -58,7 +58,7 @@ def test_padding_at_the_end_is_checked_and_nothing_is_said(tmp_path, caplog):
 def test_ambiguous_padding_is_refused_unless_it_is_named(tmp_path):
     content = padded_at_the_start(mmsa_splits(aligned=False), share=0.5)
     path = write_pickle(tmp_path / "file.pkl", content)
-    message = refused(mmsa_recipe(), tmp_path, alignment="none")
+    message = error_message(mmsa_recipe(), tmp_path, alignment="none")
     assert message.startswith(
         f"{path}: the padding of audio is ambiguous: according to its lengths and "
     )
@@ -79,7 +79,7 @@ def test_padding_that_is_not_zeros_is_refused(tmp_path):
     for part in content.values():
         part["vision"] += 1.0
     write_pickle(tmp_path / "file.pkl", content)
-    message = refused(mmsa_recipe(), tmp_path, alignment="none")
+    message = error_message(mmsa_recipe(), tmp_path, alignment="none")
     assert "the padding of vision is ambiguous" in message
 
 
@@ -163,7 +163,7 @@ def test_utterances_that_are_left_out_are_said(tmp_path, caplog):
         part["vision"][:] = 0
     write_pickle(tmp_path / "file.pkl", content)
     (tmp_path / "tiny.h5").unlink()
-    assert refused(mmsa_recipe(), tmp_path) == (
+    assert error_message(mmsa_recipe(), tmp_path) == (
         "tiny: vision has no value in any utterance: leave it out of modalities in "
         "recipes/tiny.yaml"
     )
@@ -227,7 +227,7 @@ def test_whole_numbers_may_be_classes(tmp_path, format):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (lambda part: part.pop("ids"), "train.npz: ids is missing"),
         (lambda part: part.pop("labels"), "train.npz: labels is missing"),
@@ -236,11 +236,11 @@ def test_whole_numbers_may_be_classes(tmp_path, format):
         (lambda part: [part.pop(m) for m in ("text", "audio", "vision")], "none of text, audio"),
     ],
 )
-def test_files_that_cannot_be_drafted_are_refused(tmp_path, change, said):
+def test_files_that_cannot_be_drafted_are_refused(tmp_path, change, expected):
     content = array_splits()
     for part in content.values():
         change(part)
     write_arrays(tmp_path, content)
     with pytest.raises(DhmdError) as caught:
         draft_recipe("arrays", "tiny", tmp_path, LabelOptions())
-    assert said in str(caught.value)
+    assert expected in str(caught.value)

@@ -246,9 +246,9 @@ def test_files_without_labels_are_predicted_alike(root: Path) -> None:
     splits = mmsa_splits(seed=3)
     test = {key: value for key, value in splits["test"].items() if "labels" not in key}
     for content in ({"test": test}, test):  # one split, or no splits at all
-        found = model.predict(write_pickle(root / "new.pkl", content))
-        assert 0 < len(found) < len(whole)
-        assert_frame_equal(found, whole.loc[found.index], rtol=1e-3)
+        table = model.predict(write_pickle(root / "new.pkl", content))
+        assert 0 < len(table) < len(whole)
+        assert_frame_equal(table, whole.loc[table.index], rtol=1e-3)
     narrow = {**test, "audio": test["audio"][:, :, :3]}
     with pytest.raises(DhmdError, match="audio has 3 features, but the model was trained on"):
         model.predict(write_pickle(root / "new.pkl", narrow))
@@ -261,6 +261,6 @@ def test_files_without_labels_are_predicted_alike(root: Path) -> None:
     whole = model.predict(raw / "my_arrays")
     del arrays["labels"]
     np.savez(root / "new.npz", **arrays)  # type: ignore[arg-type]
-    found = model.predict(root / "new.npz")
-    assert 0 < len(found) < len(whole)
-    assert_frame_equal(found, whole.loc[found.index], rtol=1e-3)
+    table = model.predict(root / "new.npz")
+    assert 0 < len(table) < len(whole)
+    assert_frame_equal(table, whole.loc[table.index], rtol=1e-3)

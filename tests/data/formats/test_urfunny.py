@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.data.formats.files import WORDS, write_pickle, write_urfunny
-from tests.data.formats.recipes import imported, problems, refused, urfunny_recipe
+from tests.data.formats.recipes import error_message, imported, problems, urfunny_recipe
 
 
 def content(tmp_path: Path, name: str):
@@ -60,16 +60,16 @@ def test_uneven_utterances_are_left_out_and_listed(tmp_path):
 
 
 def change(tmp_path, name, utterance_id, value):
-    held = content(tmp_path, name)
+    entries = content(tmp_path, name)
     if utterance_id is None:
-        held = value
+        entries = value
     else:
-        held[utterance_id] = value
-    write_pickle(tmp_path / f"{name}.pkl", held)
+        entries[utterance_id] = value
+    write_pickle(tmp_path / f"{name}.pkl", entries)
 
 
 @pytest.mark.parametrize(
-    ("name", "utterance_id", "value", "said"),
+    ("name", "utterance_id", "value", "expected"),
     [
         (
             "data_folds",
@@ -106,10 +106,10 @@ def change(tmp_path, name, utterance_id, value):
         ("word_embedding_list", None, [[1.0], [1.0, 2.0]], "is ragged"),
     ],
 )
-def test_files_of_another_form_are_refused(tmp_path, name, utterance_id, value, said):
+def test_files_of_another_form_are_refused(tmp_path, name, utterance_id, value, expected):
     write_urfunny(tmp_path)
     change(tmp_path, name, utterance_id, value)
-    assert said in refused(urfunny_recipe(), tmp_path)
+    assert expected in error_message(urfunny_recipe(), tmp_path)
 
 
 def test_missing_entry_and_short_word_list(tmp_path):
@@ -118,14 +118,14 @@ def test_missing_entry_and_short_word_list(tmp_path):
     del vision[9]
     write_pickle(tmp_path / "openface_features_sdk.pkl", vision)
     write_pickle(tmp_path / "word_list.pkl", ["so"])
-    found = problems(urfunny_recipe(words=True), tmp_path)
-    assert any("entry 9 is missing" in sentence for sentence in found)
-    assert any("beyond the 1 words" in sentence for sentence in found)
+    messages = problems(urfunny_recipe(words=True), tmp_path)
+    assert any("entry 9 is missing" in sentence for sentence in messages)
+    assert any("beyond the 1 words" in sentence for sentence in messages)
 
 
 def test_recipe_without_a_needed_sequence_is_refused(tmp_path):
     write_urfunny(tmp_path)
     recipe = urfunny_recipe()
     del recipe.sequences["embeddings"]
-    message = refused(recipe, tmp_path)
+    message = error_message(recipe, tmp_path)
     assert message == ("recipes/tiny.yaml has no sequences.embeddings, which format urfunny needs")

@@ -55,12 +55,12 @@ def test_labels_are_steps_of_a_fifth_within_the_range() -> None:
 def test_the_truth_is_the_documented_sum() -> None:
     shares = {"text": 0.2, "audio": 0.1, "vision": 0.3}
     planted = draw_ground_truth(GeneratorConfig(topic=0.0, exclusive=shares))
-    own = planted.exclusive_NME[:, :, 0]
+    exclusive_NM = planted.exclusive_NME[:, :, 0]
     raw = TRUTH_SD * (
         np.sqrt(0.4) * planted.shared_NS[:, 0]
-        + np.sqrt(0.2) * own[:, 0]
-        + np.sqrt(0.1) * own[:, 1]
-        + np.sqrt(0.3) * own[:, 2]
+        + np.sqrt(0.2) * exclusive_NM[:, 0]
+        + np.sqrt(0.1) * exclusive_NM[:, 1]
+        + np.sqrt(0.3) * exclusive_NM[:, 2]
     )
     np.testing.assert_allclose(planted.truth_N, to_label(raw), atol=1e-9)
 
@@ -94,10 +94,10 @@ def test_sentiment_follows_the_reliability_and_its_size_reveals_nothing() -> Non
     for index in range(len(MODALITIES)):
         r = planted.reliability_NM[:, index]
         truth = planted.shared_NS[:, 0]
-        own = planted.exclusive_NME[:, index, 0]
+        exclusive_N = planted.exclusive_NME[:, index, 0]
         for latent, shown in (
             (truth, planted.shown_NMF[:, index, 0]),
-            (own, planted.shown_NMF[:, index, SHARED]),
+            (exclusive_N, planted.shown_NMF[:, index, SHARED]),
         ):
             assert np.corrcoef(latent[r > 0.9], shown[r > 0.9])[0, 1] > 0.7
             assert np.corrcoef(latent[r < 0.2], shown[r < 0.2])[0, 1] < -0.3

@@ -16,7 +16,7 @@ from dhmd.data.text.contextual import ContextualEncoder, load_contextual, reload
 
 Utterances = Sequence[Sequence[str]]
 
-SAID: Utterances = (
+UTTERANCES: Utterances = (
     ["i", "like", "it"],
     ["bad"],
     [],
@@ -26,9 +26,9 @@ SAID: Utterances = (
 )
 
 
-def encode(contextual: ContextualEncoder, said: Utterances) -> list[np.ndarray]:
-    passes = [contextual.split(words, "x") for words in said]
-    return contextual.encode(passes, [len(words) for words in said])
+def encode(contextual: ContextualEncoder, expected: Utterances) -> list[np.ndarray]:
+    passes = [contextual.split(words, "x") for words in expected]
+    return contextual.encode(passes, [len(words) for words in expected])
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +38,11 @@ def contextual(tiny: Path) -> ContextualEncoder:
 
 
 def test_a_batch_says_what_each_says_alone(contextual: ContextualEncoder) -> None:
-    together = encode(contextual, SAID)
-    assert [rows.shape for rows in together] == [(len(words), 16) for words in SAID]
-    for words, rows in zip(SAID, together, strict=True):
+    together = encode(contextual, UTTERANCES)
+    assert [rows.shape for rows in together] == [(len(words), 16) for words in UTTERANCES]
+    for words, rows in zip(UTTERANCES, together, strict=True):
         np.testing.assert_allclose(encode(contextual, [words])[0], rows, atol=1e-5)
-    again = encode(contextual, SAID)
+    again = encode(contextual, UTTERANCES)
     assert all(np.array_equal(a, b) for a, b in zip(together, again, strict=True))
 
 

@@ -30,7 +30,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
-def refused(written: str | None, root: Path) -> str:
+def error_message(written: str | None, root: Path) -> str:
     with pytest.raises(DhmdError) as caught:
         load_encoder(written, root)
     assert "\n" not in str(caught.value)
@@ -63,19 +63,21 @@ def test_the_digest_is_that_of_its_files_wherever_they_lie(tiny: Path, copy: Pat
 
 def test_weights_that_are_programs_are_not_read(copy: Path) -> None:
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
-    said = refused("copy", copy.parent)
-    assert "is not an encoder: it must have config.json and weights as *.safetensors" in said
+    expected = error_message("copy", copy.parent)
+    assert "is not an encoder: it must have config.json and weights as *.safetensors" in expected
 
 
 def test_damaged_weights(copy: Path) -> None:
     (copy / "model.safetensors").write_bytes(b"\x00" * 100)
-    assert "has no encoder that transformers can read" in refused("copy", copy.parent)
+    assert "has no encoder that transformers can read" in error_message("copy", copy.parent)
 
 
 def test_weights_of_another_model(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
-    assert "lacks weights of its model, such as encoder.layer.2" in refused("copy", copy.parent)
+    assert "lacks weights of its model, such as encoder.layer.2" in error_message(
+        "copy", copy.parent
+    )
 
 
 def test_code_that_a_model_brings_along_is_refused(copy: Path, tmp_path: Path) -> None:
@@ -83,47 +85,49 @@ def test_code_that_a_model_brings_along_is_refused(copy: Path, tmp_path: Path) -
     config |= {"model_type": "mine", "auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.M"}}
     (copy / "config.json").write_text(json.dumps(config))
     (copy / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nC = M = None\n")
-    assert "has no encoder that transformers can read" in refused("copy", copy.parent)
+    assert "has no encoder that transformers can read" in error_message("copy", copy.parent)
     assert not (tmp_path / "ran").exists()
 
 
 def test_no_such_folder_or_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = pytest.importorskip("huggingface_hub")
-    asked = []
+    local_files_only = []
 
     def fail(name: str, **options: Any) -> str:
-        asked.append(options["local_files_only"])
+        local_files_only.append(options["local_files_only"])
         raise OSError("no route")
 
     monkeypatch.setattr(hub, "snapshot_download", fail)
-    said = refused("someone/a-model", tmp_path)
-    assert said.startswith("features.encoder is 'someone/a-model', but there is neither such a fo")
-    assert "no route" in said
-    assert asked == [True, False]  # the network comes last
-    assert "neither a folder nor a valid model name" in refused("./models/bert", tmp_path)
-    assert asked == [True, False]
+    expected = error_message("someone/a-model", tmp_path)
+    assert expected.startswith(
+        "features.encoder is 'someone/a-model', but there is neither such a fo"
+    )
+    assert "no route" in expected
+    assert local_files_only == [True, False]  # the network comes last
+    assert "neither a folder nor a valid model name" in error_message("./models/bert", tmp_path)
+    assert local_files_only == [True, False]
 
 
 def test_a_named_model_that_is_here_is_not_asked_for(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub = pytest.importorskip("huggingface_hub")
-    asked = []
+    local_files_only = []
 
     def local(name: str, **options: Any) -> str:
-        asked.append(options["local_files_only"])
+        local_files_only.append(options["local_files_only"])
         return str(copy)
 
     monkeypatch.setattr(hub, "snapshot_download", local)
     encoder = load_encoder("someone/a-model", copy.parent)
-    assert asked == [True]
+    assert local_files_only == [True]
     assert encoder.feature_names[0] == "a-model_0"
 
 
 def test_without_the_extra(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    said = refused("copy", copy.parent)
-    assert said == "transformers is not installed: pip install 'dhmd[text]'"
+    expected = error_message("copy", copy.parent)
+    assert expected == "transformers is not installed: pip install 'dhmd[text]'"
 
 
 def test_words_are_means_of_their_sub_words() -> None:

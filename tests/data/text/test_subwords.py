@@ -22,22 +22,22 @@ def pieces(ids: np.ndarray) -> list[str]:
 
 
 def test_each_sub_word_says_its_word(tokenizer: object) -> None:
-    (found,) = split_words(tokenizer, ["I", "like", "ungoodness"], 64)
-    assert pieces(found.ids) == ["[CLS]", "i", "like", "un", "##good", "##ness", "[SEP]"]
-    assert found.steps.tolist() == [-1, 0, 1, 2, 2, 2, -1]
-    assert found.types.tolist() == [0] * 7
+    (subwords,) = split_words(tokenizer, ["I", "like", "ungoodness"], 64)
+    assert pieces(subwords.ids) == ["[CLS]", "i", "like", "un", "##good", "##ness", "[SEP]"]
+    assert subwords.steps.tolist() == [-1, 0, 1, 2, 2, 2, -1]
+    assert subwords.types.tolist() == [0] * 7
 
 
 def test_punctuation_within_a_word_stays_with_it(tokenizer: object) -> None:
-    (found,) = split_words(tokenizer, ["i't", "bad"], 64)
-    assert pieces(found.ids) == ["[CLS]", "i", "'", "t", "bad", "[SEP]"]
-    assert found.steps.tolist() == [-1, 0, 0, 0, 1, -1]
+    (subwords,) = split_words(tokenizer, ["i't", "bad"], 64)
+    assert pieces(subwords.ids) == ["[CLS]", "i", "'", "t", "bad", "[SEP]"]
+    assert subwords.steps.tolist() == [-1, 0, 0, 0, 1, -1]
 
 
 def test_a_word_that_gives_nothing_is_unknown(tokenizer: object) -> None:
-    (found,) = split_words(tokenizer, ["good", "\u200b", "", "bad", "日"], 64)
-    assert pieces(found.ids) == ["[CLS]", "good", "[UNK]", "[UNK]", "bad", "[UNK]", "[SEP]"]
-    assert found.steps.tolist() == [-1, 0, 1, 2, 3, 4, -1]
+    (subwords,) = split_words(tokenizer, ["good", "\u200b", "", "bad", "日"], 64)
+    assert pieces(subwords.ids) == ["[CLS]", "good", "[UNK]", "[UNK]", "bad", "[UNK]", "[SEP]"]
+    assert subwords.steps.tolist() == [-1, 0, 1, 2, 3, 4, -1]
 
 
 def test_too_many_go_in_several_passes(tokenizer: object) -> None:
