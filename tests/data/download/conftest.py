@@ -1,7 +1,8 @@
-"""A small corpus to fetch: two computational sequences, their recipe, a server."""
+"""A small corpus to download: two computational sequences, their recipe, and a server."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -30,7 +31,7 @@ class FakeSequence:
 
 @dataclass(frozen=True)
 class FakeRecipe:
-    """The part of a recipe that the download reads."""
+    """The part of a recipe that the download uses."""
 
     name: str = "tiny"
     format: str = "csd"
@@ -52,7 +53,7 @@ class FakeRecipe:
 
 @dataclass(frozen=True)
 class Project:
-    """A folder to download into."""
+    """A project folder, and the download of the dataset `tiny` into it."""
 
     root: Path
 
@@ -68,7 +69,7 @@ class Project:
     def error_message(
         self, recipe: FakeRecipe, override: str | None = None, **options: object
     ) -> str:
-        """Return the sentence of the refusal; nothing half-written may be left."""
+        """Return the error message of a download, which must not leave a file."""
         with pytest.raises(DhmdError) as caught:
             self.get(recipe, override, **options)
         assert list(self.output.parent.glob("*")) == []
@@ -77,6 +78,10 @@ class Project:
 
     def read(self, file: str) -> bytes:
         return (self.output / file).read_bytes()
+
+
+def sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
 
 
 def hdf5_body(seed: int, size: int = 200_000) -> bytes:
@@ -120,6 +125,6 @@ def recipe() -> FakeRecipe:
 
 @pytest.fixture
 def served(recipe: FakeRecipe, server: Server, words: bytes, labels: bytes) -> FakeRecipe:
-    """The recipe with the good server as its only source."""
+    """The recipe, with a server without faults as its only source."""
     server.files = {WORDS: whole(words, ETag='"w1"'), LABELS: whole(labels, ETag='"l1"')}
     return replace(recipe, sources=(server.url,))
