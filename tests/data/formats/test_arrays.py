@@ -1,4 +1,4 @@
-"""People's own arrays, ragged or padded, from .npz and .h5."""
+"""Users' arrays, concatenated or padded, in .npz and .h5 files."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.data.formats.files import array_splits
-from tests.data.formats.files import write_arrays as write
+from tests.data.formats.files import array_splits, write_arrays
 from tests.data.formats.recipes import arrays_recipe, error_message, imported
 
 
@@ -17,7 +16,7 @@ from tests.data.formats.recipes import arrays_recipe, error_message, imported
 @pytest.mark.parametrize("padded", [False, True])
 def test_splits_are_read(tmp_path, suffix, padded):
     content = array_splits(padded=padded)
-    write(tmp_path, content, suffix)
+    write_arrays(tmp_path, content, suffix)
     corpus = imported(arrays_recipe(suffix), tmp_path)
     assert corpus.ids == tuple(i for part in content.values() for i in part["ids"])
     assert np.allclose(corpus.labels_N, np.concatenate([p["labels"] for p in content.values()]))
@@ -41,7 +40,7 @@ def test_unaligned_arrays(tmp_path):
     for part in content.values():
         part["audio"] = np.repeat(part["audio"], 2, axis=0)
         part["audio_offsets"] = part["audio_offsets"] * 2
-    write(tmp_path, content)
+    write_arrays(tmp_path, content)
     message = error_message(arrays_recipe(), tmp_path)
     assert "'train0[0]' has" in message
     assert "set data.alignment to none, or align them (22 in total)" in message.split(";")[0]
@@ -79,26 +78,24 @@ def changed(key, change):
         (changed("words", lambda x: x[:-1]), "words for"),
     ],
 )
-def test_arrays_of_another_form_are_refused(tmp_path, change, expected):
+def test_invalid_arrays_are_errors(tmp_path, change, expected):
     content = array_splits()
     change(content["valid"])
-    write(tmp_path, content)
+    write_arrays(tmp_path, content)
     assert expected in error_message(arrays_recipe(), tmp_path)
 
 
 def test_padded_lengths_are_checked(tmp_path):
     content = array_splits(padded=True)
     content["train"]["audio_lengths"] = content["train"]["audio_lengths"] + 10
-    write(tmp_path, content)
+    write_arrays(tmp_path, content)
     assert "audio_lengths are not within 0 to 6" in error_message(arrays_recipe(), tmp_path)
 
 
-def test_objects_in_an_npz_are_refused(tmp_path):
+def test_objects_in_an_npz_are_errors(tmp_path):
     content = array_splits()
-    write(tmp_path, content)
-    part = content["train"]
-    part["words"] = part["words"].astype(object)
-    np.savez(tmp_path / "train.npz", **part)
+    content["train"]["words"] = content["train"]["words"].astype(object)
+    write_arrays(tmp_path, content)
     assert "Object arrays cannot be loaded" in error_message(arrays_recipe(), tmp_path)
 
 
@@ -106,8 +103,8 @@ def test_objects_in_an_npz_are_refused(tmp_path):
     ("suffix", "expected"),
     [("npz", "cannot read {} as arrays ("), ("h5", "{}: not a whole HDF5 file")],
 )
-def test_truncated_files_are_refused(tmp_path, suffix, expected):
-    write(tmp_path, array_splits(), suffix)
+def test_truncated_files_are_errors(tmp_path, suffix, expected):
+    write_arrays(tmp_path, array_splits(), suffix)
     path = tmp_path / f"valid.{suffix}"
     path.write_bytes(path.read_bytes()[:-300])
     assert error_message(arrays_recipe(suffix), tmp_path).startswith(expected.format(path))
@@ -118,40 +115,38 @@ def test_truncated_files_are_refused(tmp_path, suffix, expected):
 def test_words_are_dropped_with_their_rows(tmp_path):
     content = array_splits()
     content["train"]["words"] = content["train"]["words"].astype("U3")
-    content["train"]["words"][1] = "sp"
-    content["train"]["words"][2:3] = "sp"
-    write(tmp_path, content)
+    content["train"]["words"][1:3] = "sp"
+    write_arrays(tmp_path, content)
     whole = imported(arrays_recipe(), tmp_path)
     corpus = imported(arrays_recipe(), tmp_path, drop_words=("sp",), empty_segments="keep")
     assert corpus.report["counts"]["words_dropped"] == 2
     for modality in ("text", "audio", "vision"):
         expected = np.delete(whole.features[modality].values, [1, 2], axis=0)
         assert np.array_equal(corpus.features[modality].values, expected)
-    loose = imported(
+    unaligned = imported(
         arrays_recipe(), tmp_path, alignment="none", drop_words=("sp",), empty_segments="keep"
     )
-    assert len(loose.features["text"].values) == len(whole.features["text"].values) - 2
-    assert len(loose.features["audio"].values) == len(whole.features["audio"].values)
+    assert len(unaligned.features["text"].values) == len(whole.features["text"].values) - 2
+    assert len(unaligned.features["audio"].values) == len(whole.features["audio"].values)
     for part in content.values():
         del part["words"]
-    write(tmp_path, content)
-    (tmp_path / "tiny.h5").unlink()
+    write_arrays(tmp_path, content)
     message = error_message(arrays_recipe(), tmp_path, drop_words=("sp",))
     assert message == (
         "align.drop_words is ['sp'], but the files of tiny have no words: set it to []"
     )
 
 
-def test_an_hdf5_file_that_refers_to_another_is_refused(tmp_path):
-    write(tmp_path, array_splits(), "h5")
+def test_an_hdf5_file_with_an_external_link_is_an_error(tmp_path):
+    write_arrays(tmp_path, array_splits(), "h5")
     with h5py.File(tmp_path / "train.h5", "w") as file:
         file["audio"] = h5py.ExternalLink(str(tmp_path / "valid.h5"), "/audio")
     assert "'audio' is a link to another place" in error_message(arrays_recipe("h5"), tmp_path)
 
 
-def test_damage_within_an_npz_is_a_sentence(tmp_path):
+def test_a_damaged_array_in_an_npz_is_an_error(tmp_path):
     content = array_splits()
-    write(tmp_path, content)
+    write_arrays(tmp_path, content)
     path = tmp_path / "train.npz"
     with zipfile.ZipFile(path) as archive:
         start = archive.getinfo("audio.npy").header_offset + 30 + len("audio.npy")
@@ -163,10 +158,10 @@ def test_damage_within_an_npz_is_a_sentence(tmp_path):
     assert message.endswith("): download or write it again")
 
 
-def test_whole_numbers_learnt_as_a_regression_are_a_warning(tmp_path):
+def test_a_regression_of_whole_numbers_is_a_warning(tmp_path):
     content = array_splits()
     for part in content.values():
         part["labels"] = np.arange(len(part["labels"])) % 4
-    write(tmp_path, content)
+    write_arrays(tmp_path, content)
     warnings = " ".join(imported(arrays_recipe(), tmp_path).report["warnings"])
     assert "all labels are non-negative whole numbers, and the task is regression" in warnings

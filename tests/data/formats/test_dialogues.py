@@ -14,7 +14,7 @@ from tests.data.formats.recipes import error_message, imported, recipe
 SIX = ["happy", "sad", "neutral", "angry", "excited", "frustrated"]
 
 
-def of_dialogues(classes: list[str], layout: str = "iemocap", **more: Any) -> Recipe:
+def dialogue_recipe(classes: list[str], layout: str = "iemocap", **more: Any) -> Recipe:
     labels = {"task": "classification", "classes": classes, "column": more.pop("column", 0)}
     modalities = {"text": "text", "audio": "audio"}
     if layout != "meld":
@@ -28,7 +28,7 @@ def of_dialogues(classes: list[str], layout: str = "iemocap", **more: Any) -> Re
 def test_utterances_of_iemocap(tmp_path, protocol):
     content = dialogue_content()
     write_pickle(tmp_path / "file.pkl", content, protocol)
-    corpus = imported(of_dialogues(SIX), tmp_path)
+    corpus = imported(dialogue_recipe(SIX), tmp_path)
     _, _, labels, text, _, vision, sentences, train, test = content
     assert {video for video in corpus.videos} == train | test
     for n, (utterance_id, video) in enumerate(zip(corpus.ids, corpus.videos, strict=True)):
@@ -41,20 +41,20 @@ def test_utterances_of_iemocap(tmp_path, protocol):
     assert len({v for v, s in zip(corpus.videos, corpus.split_N, strict=True) if s == "valid"}) == 2
 
 
-def test_context_makes_the_utterances_before_it_steps(tmp_path):
+def test_with_context_earlier_utterances_are_steps(tmp_path):
     content = dialogue_content()
     write_pickle(tmp_path / "file.pkl", content)
-    corpus = imported(of_dialogues(SIX, context=True), tmp_path, max_steps=3, truncate="last")
+    corpus = imported(dialogue_recipe(SIX, context=True), tmp_path, max_steps=3, truncate="last")
     for n, (utterance_id, video) in enumerate(zip(corpus.ids, corpus.videos, strict=True)):
         row = int(utterance_id.removeprefix(f"{video}[").removesuffix("]"))
         expected = content[4][video][max(0, row - 2) : row + 1]
         assert np.allclose(corpus.features["audio"][n], expected)
 
 
-def test_classes_are_joined_and_others_left_out(tmp_path):
+def test_classes_are_joined_or_left_out(tmp_path):
     content = dialogue_content()
     write_pickle(tmp_path / "file.pkl", content)
-    corpus = imported(of_dialogues(["angry", "happy+excited"]), tmp_path)
+    corpus = imported(dialogue_recipe(["angry", "happy+excited"]), tmp_path)
     labels = [label for dialogue in content[2].values() for label in dialogue]
     counts = np.bincount(corpus.labels_N.astype(int))
     assert counts.tolist() == [labels.count(3), labels.count(0) + labels.count(4)]
@@ -73,7 +73,7 @@ def test_classes_are_joined_and_others_left_out(tmp_path):
 def test_meld(tmp_path, layout, column, classes):
     content = dialogue_content(layout)
     write_pickle(tmp_path / "file.pkl", content)
-    corpus = imported(of_dialogues(classes, layout, column=column), tmp_path)
+    corpus = imported(dialogue_recipe(classes, layout, column=column), tmp_path)
     labels = content[-1 if column == "sentiment" else 2]
     dialogues = [labels[int(video)] for video in dict.fromkeys(corpus.videos)]
     assert corpus.labels_N.tolist() == [label for dialogue in dialogues for label in dialogue]
@@ -109,14 +109,14 @@ def without_first(part: dict[Any, Any]) -> dict[Any, Any]:
         ),
     ],
 )
-def test_other_files_are_refused(tmp_path, content, sentence):
+def test_invalid_files_are_errors(tmp_path, content, sentence):
     write_pickle(tmp_path / "file.pkl", content)
-    assert sentence in error_message(of_dialogues(SIX), tmp_path)
+    assert sentence in error_message(dialogue_recipe(SIX), tmp_path)
 
 
-def test_unknown_classes_are_refused(tmp_path):
+def test_unknown_classes_are_errors(tmp_path):
     write_pickle(tmp_path / "file.pkl", dialogue_content())
-    message = error_message(of_dialogues(["joy", "sad"]), tmp_path)
+    message = error_message(dialogue_recipe(["joy", "sad"]), tmp_path)
     assert "labels.classes has 'joy', but may only have happy, sad, neutral" in message
-    message = error_message(of_dialogues(SIX, column="sentiment"), tmp_path)
+    message = error_message(dialogue_recipe(SIX, column="sentiment"), tmp_path)
     assert "labels.column is 'sentiment', but must be emotion" in message

@@ -32,12 +32,12 @@ from tests.data.formats.files import (
     hkt_content,
     mmsa_splits,
     mult_splits,
+    write_arrays,
     write_glove,
     write_mustard_files,
     write_pickle,
     write_urfunny,
 )
-from tests.data.formats.test_arrays import write as write_arrays
 
 ROOT = Path(__file__).parents[3]
 PIPELINE = load_yaml(ROOT / "dvc.yaml")

@@ -106,13 +106,13 @@ def change(tmp_path, name, utterance_id, value):
         ("word_embedding_list", None, [[1.0], [1.0, 2.0]], "is ragged"),
     ],
 )
-def test_files_of_another_form_are_refused(tmp_path, name, utterance_id, value, expected):
+def test_invalid_files_are_errors(tmp_path, name, utterance_id, value, expected):
     write_urfunny(tmp_path)
     change(tmp_path, name, utterance_id, value)
     assert expected in error_message(urfunny_recipe(), tmp_path)
 
 
-def test_missing_entry_and_short_word_list(tmp_path):
+def test_a_missing_entry_and_a_short_word_list_are_problems(tmp_path):
     write_urfunny(tmp_path)
     vision = content(tmp_path, "openface_features_sdk")
     del vision[9]
@@ -123,7 +123,7 @@ def test_missing_entry_and_short_word_list(tmp_path):
     assert any("beyond the 1 words" in sentence for sentence in messages)
 
 
-def test_recipe_without_a_needed_sequence_is_refused(tmp_path):
+def test_a_recipe_without_a_required_sequence_is_an_error(tmp_path):
     write_urfunny(tmp_path)
     recipe = urfunny_recipe()
     del recipe.sequences["embeddings"]
