@@ -1,4 +1,4 @@
-"""The frozen encoder's vectors: each word's own, whatever else is in the batch."""
+"""The vectors of the frozen encoder do not depend on the rest of the batch."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def contextual(tiny: Path) -> ContextualEncoder:
     return load_contextual(features, tiny, device="cpu", threads=1)
 
 
-def test_a_batch_says_what_each_says_alone(contextual: ContextualEncoder) -> None:
+def test_vectors_do_not_depend_on_the_batch(contextual: ContextualEncoder) -> None:
     together = encode(contextual, UTTERANCES)
     assert [rows.shape for rows in together] == [(len(words), 16) for words in UTTERANCES]
     for words, rows in zip(UTTERANCES, together, strict=True):
@@ -46,7 +46,7 @@ def test_a_batch_says_what_each_says_alone(contextual: ContextualEncoder) -> Non
     assert all(np.array_equal(a, b) for a, b in zip(together, again, strict=True))
 
 
-def test_against_transformers_own_call(contextual: ContextualEncoder) -> None:
+def test_vectors_are_those_of_transformers(contextual: ContextualEncoder) -> None:
     torch = pytest.importorskip("torch")
     tokens = contextual.encoder.tokenizer("i like ungoodness", return_tensors="pt")
     with torch.no_grad():
@@ -62,7 +62,7 @@ def test_a_word_depends_on_its_sentence(contextual: ContextualEncoder) -> None:
     assert np.abs(first[0] - second[0]).max() > 1e-2
 
 
-def test_a_long_utterance_goes_in_passes_and_cannot_be_trained_along(tiny: Path) -> None:
+def test_a_long_utterance_needs_several_passes_and_cannot_be_fine_tuned(tiny: Path) -> None:
     words = ["ungoodness"] * 40
     options = {"device": "cpu", "threads": 1}
     features = FeaturesConfig(text="contextual", encoder=str(tiny))
@@ -74,7 +74,7 @@ def test_a_long_utterance_goes_in_passes_and_cannot_be_trained_along(tiny: Path)
         trained.split(words, "x")
 
 
-def test_tokens_of_another_model_are_refused(contextual: ContextualEncoder) -> None:
+def test_tokens_of_another_model_are_errors(contextual: ContextualEncoder) -> None:
     ids = np.array([2, 30000, 3])
     with pytest.raises(DhmdError, match=r"x has the token 30000, but bert has only \d+: features"):
         contextual.from_tokens(ids, ids * 0, np.arange(3), "x")
@@ -82,7 +82,9 @@ def test_tokens_of_another_model_are_refused(contextual: ContextualEncoder) -> N
         contextual.from_tokens(np.ones(65, int), np.ones(65, int), np.arange(65), "x")
 
 
-def test_the_same_encoder_again(contextual: ContextualEncoder, tiny: Path, tmp_path: Path) -> None:
+def test_only_the_same_encoder_can_be_reloaded(
+    contextual: ContextualEncoder, tiny: Path, tmp_path: Path
+) -> None:
     source = contextual.source
     assert source.written == str(tiny)
     assert reload_contextual(source, tiny, device="cpu").source == source

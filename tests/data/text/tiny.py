@@ -1,4 +1,4 @@
-"""A tiny BERT with random weights and a vocabulary of a few words, as files in a folder."""
+"""The files of a tiny BERT with random weights and a small vocabulary."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VOCABULARY = (
 
 
 def write_tiny(folder: Path, *, width: int = 16, max_length: int = 64, vocabulary: int = 0) -> Path:
-    """The files of the encoder; skips where transformers is not installed."""
+    """Write the files of the encoder; skip the test if transformers is not installed."""
     transformers = pytest.importorskip("transformers")
     torch = pytest.importorskip("torch")
     folder.mkdir(parents=True)
@@ -35,7 +35,7 @@ def write_tiny(folder: Path, *, width: int = 16, max_length: int = 64, vocabular
         num_attention_heads=2,
         intermediate_size=2 * width,
         max_position_embeddings=max_length,
-        initializer_range=0.3,  # so that a sentence makes a difference
+        initializer_range=0.3,  # large, so that the vector of a word depends on its sentence
     )
     with torch.random.fork_rng():
         torch.manual_seed(5)
