@@ -1,4 +1,4 @@
-"""`dhmd data` and `dhmd import` as a user calls them, in a small repository."""
+"""The commands `dhmd data` and `dhmd import` in a small repository."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NEXT = (
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """An empty project: params.yaml and one recipe of computational sequences."""
+    """A project with params.yaml and two recipes."""
     monkeypatch.delenv("DVC_ROOT", raising=False)
     shutil.copy(ROOT / "params.yaml", tmp_path / "params.yaml")
     (tmp_path / "recipes" / "folds").mkdir(parents=True)
@@ -42,23 +42,23 @@ def repository(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(capsys, *words: str) -> tuple[int, str, str]:
-    status = main(words)
+def run(capsys, *arguments: str) -> tuple[int, str, str]:
+    status = main(arguments)
     output = capsys.readouterr()
     return status, output.out, output.err
 
 
 def aligned(root: Path, name: str) -> Path:
-    """What the stages download and align do."""
+    """Run the stages download and align, and return the aligned features file."""
     settings = load_params(root).for_dataset(name)
-    raw, cache = root / "data" / "raw" / name, root / "data" / "aligned" / f"{name}.h5"
+    raw, output = root / "data" / "raw" / name, root / "data" / "aligned" / f"{name}.h5"
     override = settings.data.sources.get(name)
     download(settings.recipe, override=override, root=root, output=raw)
-    align_dataset(settings, raw, cache, root=root, recipes=root / "recipes")
-    return cache
+    align_dataset(settings, raw, output, root=root, recipes=root / "recipes")
+    return output
 
 
-def test_import_of_a_new_mmsa_file_to_the_cache(repository, tmp_path_factory, capsys):
+def test_import_of_a_new_mmsa_file(repository, tmp_path_factory, capsys):
     source = write_pickle(tmp_path_factory.mktemp("mine") / "my 'features'.pkl", mmsa_splits())
     status, out, err = run(capsys, "import", "mmsa", str(source), "--dataset", "mine")
     assert (status, err) == (0, "")
@@ -83,7 +83,7 @@ def test_import_of_a_new_mmsa_file_to_the_cache(repository, tmp_path_factory, ca
     assert (repository / "params.yaml").read_text() == before
 
 
-def test_import_of_an_unaligned_file_says_what_to_set(repository, capsys):
+def test_import_of_an_unaligned_file_prints_the_setting(repository, capsys):
     source = write_pickle(repository / "u.pkl", mmsa_splits(aligned=False))
     status, out, _ = run(capsys, "import", "mmsa", str(source), "--dataset", "mine")
     assert status == 0
@@ -96,7 +96,7 @@ def test_import_of_an_unaligned_file_says_what_to_set(repository, capsys):
     )
 
 
-def test_import_for_an_existing_recipe_obeys_its_hash(repository, capsys):
+def test_import_for_an_existing_recipe_checks_its_hash(repository, capsys):
     source = write_pickle(repository / "f.pkl", mmsa_splits())
     assert run(capsys, "import", "mmsa", str(source), "--dataset", "mine")[0] == 0
     other = write_pickle(repository / "f.pkl.new", mmsa_splits(seed=1))
@@ -136,14 +136,14 @@ def test_import_of_a_bad_file_lists_all_problems_and_writes_nothing(repository, 
         (("arrays", "recipes", "--dataset", "mine"), "recipes has no train.npz and no train.h5"),
     ],
 )
-def test_import_refuses(repository, capsys, words, expected):
+def test_invalid_arguments_of_import_are_errors(repository, capsys, words, expected):
     status, out, err = run(capsys, "import", *words)
     assert (status, out) == (1, "")
     assert expected in err
     assert err.count("\n") == 1
 
 
-def test_import_of_arrays_to_the_cache(repository, capsys):
+def test_import_of_arrays(repository, capsys):
     folder = repository / "mine"
     folder.mkdir()
     for split, part in array_splits().items():
@@ -218,7 +218,7 @@ def test_import_of_several_labels(repository, capsys):
         (("--classes", "a,b,c", "--multi-label"), "must have shape [12, 3]"),
     ],
 )
-def test_labels_that_do_not_fit_are_refused(repository, capsys, words, expected):
+def test_labels_that_do_not_fit_are_errors(repository, capsys, words, expected):
     write_labels(repository / "mine", "labels", lambda n: np.arange(n) % 4)
     status, out, err = run(capsys, "import", "arrays", "mine", "--dataset", "own", *words)
     assert (status, out) == (1, "")
@@ -226,7 +226,7 @@ def test_labels_that_do_not_fit_are_refused(repository, capsys, words, expected)
     assert not (repository / "recipes" / "own.yaml").exists()
 
 
-def test_show_follows_the_pipeline(repository, capsys):
+def test_show_of_a_dataset_depends_on_the_stages_that_have_run(repository, capsys):
     source = write_pickle(repository / "f.pkl", mmsa_splits())
     run(capsys, "import", "mmsa", str(source), "--dataset", "mine")
     status, out, _ = run(capsys, "data", "show", "mine")
@@ -238,12 +238,12 @@ def test_show_follows_the_pipeline(repository, capsys):
     download(settings.recipe, override=None, root=repository, output=raw)
     out = run(capsys, "data", "show", "mine")[1]
     assert f"downloaded to {raw}" in out
-    cache = aligned(repository, "mine")
+    output = aligned(repository, "mine")
     out = run(capsys, "data", "show", "mine")[1]
     assert "22 segments of 11 videos" in out
     assert "valid         4       2" in out
     assert "labels of train and valid" in out
-    assert run(capsys, "data", "show", str(cache))[0] == 0
+    assert run(capsys, "data", "show", str(output))[0] == 0
 
 
 def test_show_describes_files(repository, capsys):
@@ -264,7 +264,7 @@ def test_show_describes_files(repository, capsys):
 
 
 @pytest.mark.parametrize("name", ["x.csd", "x.pkl", "x.npz", "x.h5"])
-def test_show_refuses_damaged_files(repository, capsys, name):
+def test_show_of_damaged_files_is_an_error(repository, capsys, name):
     status, _, err = run(capsys, "data", "show", name)
     assert (status, err) == (1, f"dhmd data: no file {name}\n")
     Path(name).write_bytes(b"nonsense")
@@ -275,7 +275,7 @@ def test_show_refuses_damaged_files(repository, capsys, name):
 
 
 def csd_recipe(repository: Path) -> Path:
-    """A tiny corpus of sequences, whole; returns the folder of its files."""
+    """Write the recipe and the files of a small corpus of sequences; return their folder."""
     sequences = {name: {"path": f"{name}.csd"} for name in ("words", "glove", "labels")}
     recipe = {
         "title": "t", "format": "csd", "provenance": "p", "sources": None, "generator": None,
@@ -344,7 +344,7 @@ def test_check_compares_downloads_with_their_manifest(repository, capsys):
     assert err.count("is not listed in sources.json") == 3
 
 
-def test_check_says_when_generated_data_are_not_there(repository, capsys):
+def test_check_reports_generated_data_that_are_absent(repository, capsys):
     status, _, err = run(capsys, "data", "check", "demo")
     assert status == 1
     assert "demo is not generated yet: run `dvc repro download@demo`" in err

@@ -1,4 +1,4 @@
-"""A real file with three modalities, if it is available; and the shipped recipes."""
+"""A published file, if it is available, and the shipped recipes."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ REAL = ROOT.parent / "shared" / "real" / "mmmo"
 
 @pytest.mark.real
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real pieces are not in ../shared/real")
-def test_mmmo_from_source_to_cache(tmp_path):
+def test_mmmo_is_imported(tmp_path):
     recipe = load_recipe("mmmo", ROOT)
-    raw, cache = tmp_path / "raw", tmp_path / "mmmo.h5"
+    raw, output = tmp_path / "raw", tmp_path / "mmmo.h5"
     download(recipe, override=str(REAL), root=tmp_path, output=raw)
     align_dataset(
-        load_params(ROOT).for_dataset("mmmo"), raw, cache, root=ROOT, recipes=ROOT / "recipes"
+        load_params(ROOT).for_dataset("mmmo"), raw, output, root=ROOT, recipes=ROOT / "recipes"
     )
-    corpus = read_corpus(cache, test_labels=True)
+    corpus = read_corpus(output, test_labels=True)
     assert [len(corpus.index(split)) for split in ("train", "valid", "test")] == [80, 16, 24]
     assert {m: f.values.shape[1] for m, f in corpus.features.items()} == {
         "text": 300,
@@ -39,7 +39,7 @@ def test_mmmo_from_source_to_cache(tmp_path):
     }
     assert corpus.present_NM.all()
     assert corpus.report["file"] == "ICT-MMMO aligned_20.pkl"
-    # Against the plain unpickler: nothing is lost but rows of zeros at the end.
+    # The corpus has all values of the pickle except rows of zeros at the end.
     with open(REAL / "aligned_20.pkl", "rb") as stream:
         content = pickle.load(stream)
     n = 0
@@ -58,7 +58,7 @@ def test_mmmo_from_source_to_cache(tmp_path):
 
 
 @pytest.mark.parametrize("name", [n for n in SHIPPED if load_recipe(n, ROOT).imported])
-def test_shipped_recipes_are_complete_and_say_where_files_go(name):
+def test_shipped_recipes_are_complete(name):
     check_recipe_file(name, ROOT)
     recipe = load_recipe(name, ROOT)
     assert f"data/placed/{name}" in recipe.provenance

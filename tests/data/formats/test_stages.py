@@ -1,4 +1,4 @@
-"""Every format goes through every stage to metrics, on small files."""
+"""All stages on small files of each format."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ SMALL: dict[str, dict[str, Any]] = {
 def pickled(
     file: str, content: Callable[..., object], *arguments: Any, **options: Any
 ) -> Callable[[Path], object]:
-    """Return what writes a pickle into a folder."""
+    """Return a function that writes a pickle into a folder."""
     protocol = options.pop("protocol", 4)
     return lambda folder: write_pickle(folder / file, content(*arguments, **options), protocol)
 
@@ -82,7 +82,7 @@ def place_arrays(folder: Path, suffix: str = "npz") -> None:
 CONTEXT = {"layout": "iemocap", "context": True}
 HDF5 = {split: {"path": f"{split}.h5"} for split in ("train", "valid", "test")}
 
-# A generated file -> the one of CMU's that it stands for.
+# Generated sequence -> the name of CMU's file that it replaces.
 SEQUENCES = {
     "words": "CMU_MOSI_TimestampedWords",
     "vectors": "CMU_MOSI_TimestampedWordVectors",
@@ -99,15 +99,15 @@ EMOTION_SEQUENCES = {
 
 
 def place_sequences(folder: Path, names: dict[str, str] = SEQUENCES, folds: str = "mosi") -> None:
-    """Generate a corpus under the names of CMU's files, and write its folds."""
+    """Generate a corpus with the names of CMU's files, and write its folds."""
     generate(GeneratorConfig(n_train=24, n_valid=10, n_test=10, seed=3), folder)
-    for name, own in names.items():
-        (folder / f"{name}.csd").rename(folder / f"{own}.csd")
+    for name, cmu_name in names.items():
+        (folder / f"{name}.csd").rename(folder / f"{cmu_name}.csd")
     (folder / "folds.json").rename(folder.parents[2] / "recipes" / "folds" / f"{folds}.json")
 
 
 def place_emotions(folder: Path) -> None:
-    """MOSEI's labels: sentiment and six emotions, of which about half are present."""
+    """Write MOSEI's labels: sentiment and six random emotions."""
     place_sequences(folder, EMOTION_SEQUENCES, "mosei")
     rng = np.random.default_rng(0)
     entries = []
@@ -122,7 +122,7 @@ def place_emotions(folder: Path) -> None:
 
 
 def unpinned(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The shipped recipe for another file of the same form."""
+    """Return the recipe without bytes and sha256, for other files."""
     for sequence in recipe["sequences"].values():
         sequence.update(bytes=None, sha256=None)
     return recipe
@@ -155,7 +155,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def check_prediction(name: str, source: Path, segments: Path | None = None) -> None:
-    """The model folder predicts its own files as the train stage did."""
+    """Check that the model predicts the files like the train stage."""
     model = Model(Path("models", name), "cpu")
     with h5py.File(model.folder / "outputs.h5") as file:
         ids, expected = file["ids"].asstr()[()].tolist(), file["prediction"][()]
@@ -227,13 +227,13 @@ def test_from_files_to_metrics(
         table = Model(Path("exported"), "cpu").predict(Path("data", "raw", name))
         assert set("+".join(table["mean"]).split("+")) <= {*recipe["labels"]["classes"], "none"}
         assert (
-            table[[f"probability_{one}" for one in recipe["labels"]["classes"]]]
+            table[[f"probability_{name}" for name in recipe["labels"]["classes"]]]
             .notna()
             .all(axis=None)
         )
 
 
-def test_files_without_labels_are_predicted_alike(root: Path) -> None:
+def test_files_without_labels_have_the_same_predictions(root: Path) -> None:
     for name, place in (("mmmo", place_mmsa), ("my_arrays", place_arrays)):
         recipe = unpinned(yaml.safe_load((root / "recipes" / f"{name}.yaml").read_text()))
         recipe["options"] = None
@@ -245,7 +245,7 @@ def test_files_without_labels_are_predicted_alike(root: Path) -> None:
     whole = model.predict(raw / "mmmo" / "aligned_20.pkl")
     splits = mmsa_splits(seed=3)
     test = {key: value for key, value in splits["test"].items() if "labels" not in key}
-    for content in ({"test": test}, test):  # one split, or no splits at all
+    for content in ({"test": test}, test):  # one split, or none
         table = model.predict(write_pickle(root / "new.pkl", content))
         assert 0 < len(table) < len(whole)
         assert_frame_equal(table, whole.loc[table.index], rtol=1e-3)
