@@ -216,9 +216,9 @@ class ComputationalSequence:
         return dataset
 
     def _damaged(self, error: BaseException, entry_id: str | None = None) -> DhmdError:
-        what = "the file" if entry_id is None else f"entry {entry_id!r}"
+        item = "the file" if entry_id is None else f"entry {entry_id!r}"
         return DhmdError(
-            f"{self.path}: {what} cannot be read, it is damaged ({first_line(error)});"
+            f"{self.path}: {item} cannot be read, it is damaged ({first_line(error)});"
             " fetch it again"
         )
 

@@ -57,7 +57,7 @@ def check_contents(path: Path, *, name: str, expected: SequenceFile) -> str:
     if start.startswith(_WEB_PAGE_STARTS):
         raise SourceError("it is a web page (an error or log-in page) instead of the file")
     if expected.bytes is not None and size != expected.bytes:
-        raise SourceError(f"it has {size} bytes, but the recipe says {expected.bytes}")
+        raise SourceError(f"it has {size} bytes, but the recipe has {expected.bytes}")
     if suffix in (".csd", ".h5", ".hdf5"):
         try:
             h5py.File(path, "r").close()
@@ -71,7 +71,7 @@ def check_contents(path: Path, *, name: str, expected: SequenceFile) -> str:
         raise SourceError(f"it is not a whole {suffix} file")
     digest = file_sha256(path)
     if expected.sha256 is not None and digest != expected.sha256.lower():
-        raise SourceError(f"its sha256 is {digest}, but the recipe says {expected.sha256}")
+        raise SourceError(f"its sha256 is {digest}, but the recipe has {expected.sha256}")
     return digest
 
 

@@ -233,7 +233,7 @@ class Transfer:
             offset = offset if status == 206 else 0
             total = self._check_headers(response, offset, validator)
             if total is not None and expected.bytes is not None and total != expected.bytes:
-                raise SourceError(f"it offers {total} bytes, but the recipe says {expected.bytes}")
+                raise SourceError(f"it offers {total} bytes, but the recipe has {expected.bytes}")
             free, needed = shutil.disk_usage(self.folder).free, (total or offset) - offset
             if needed > free:
                 raise DhmdError(
@@ -261,7 +261,7 @@ class Transfer:
         if content_type in ("text/html", "application/xhtml+xml"):
             raise SourceError("it is a web page (an error or log-in page) instead of the file")
         if headers.get("Content-Encoding", "identity") != "identity":
-            raise SourceError("the body is encoded, which was not requested")
+            raise SourceError("it has a Content-Encoding that was not requested")
         tag = headers.get("ETag", "")
         validator = headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
         if not validator.isprintable():  # it could not be sent in a header

@@ -172,10 +172,10 @@ def _segments(job: ImportJob, splits: Mapping[str, _Split], has_words: bool) -> 
                 continue
             lengths = {m: len(rows) for m, rows in steps.items()}
             if job.alignment == "word" and len(set(lengths.values())) > 1:
-                listed = ", ".join(f"{count} {m}" for m, count in lengths.items())
+                counts = ", ".join(f"{count} {m}" for m, count in lengths.items())
                 job.problems.add(
                     "uneven",
-                    f"{split.path}: {utterance_id!r} has {listed} rows: set data.alignment to "
+                    f"{split.path}: {utterance_id!r} has {counts} rows: set data.alignment to "
                     "none, or align them",
                 )
                 continue

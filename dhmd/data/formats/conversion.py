@@ -36,8 +36,8 @@ def as_numbers(value: object, *, axes: int | None, where: str) -> Array:
         except (ValueError, TypeError, OverflowError) as error:
             raise DhmdError(f"{where} contains objects instead of numbers") from error
     if array.dtype.kind not in "biuf":
-        what = "text" if array.dtype.kind in "SU" else "objects"
-        raise DhmdError(f"{where} contains {what} instead of numbers")
+        kind = "text" if array.dtype.kind in "SU" else "objects"
+        raise DhmdError(f"{where} contains {kind} instead of numbers")
     if axes is not None and array.ndim != axes:
         raise DhmdError(f"{where} has shape {list(array.shape)}, but must have {axes} axes")
     return array
@@ -47,7 +47,7 @@ def as_number(value: object, *, where: str) -> float:
     """Convert a number, or an array with one element, to a float."""
     if isinstance(value, int | float | np.generic | np.ndarray) and np.size(value) == 1:
         return float(as_numbers(value, axes=None, where=where).reshape(()))
-    raise DhmdError(f"{where} is not one number")
+    raise DhmdError(f"{where} must be one number")
 
 
 def as_labels(value: object, *, count: int, where: str, spec: Labels | None = None) -> Array:

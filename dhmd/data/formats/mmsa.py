@@ -116,7 +116,7 @@ def read_mmsa(job: ImportJob) -> ParsedCorpus:
     if known is not None:
         notes["file"] = known
     masks = {
-        name: {m: _real_steps(m, split, padding, sides, job) for m in split.features}
+        name: {m: _step_mask(m, split, padding, sides, job) for m in split.features}
         for name, split in splits.items()
     }
     if job.alignment == "word" and not all(split.aligned for split in splits.values()):
@@ -170,18 +170,18 @@ def _split(part: Mapping[str, Any], job: ImportJob, where: str) -> _Split:
     rows |= {f"{keys[m]}_lengths": lengths_N for m, lengths_N in lengths.items()}
     if tokens is not None:
         rows["text_bert"] = tokens[0]
-    for what, array in rows.items():
+    for key, array in rows.items():
         if len(array) != len(ids):
-            raise DhmdError(f"{where} has {len(ids)} ids, but {len(array)} rows of {what}")
-        if what.endswith("_lengths") and not (array >= 0).all():
-            raise DhmdError(f"{where}.{what} has negative lengths")
+            raise DhmdError(f"{where} has {len(ids)} ids, but {len(array)} rows of {key}")
+        if key.endswith("_lengths") and not (array >= 0).all():
+            raise DhmdError(f"{where}.{key} has negative lengths")
     column = recipe.labels.column
     key = column if isinstance(column, str) else LABELS[recipe.labels.task]
     labels_N = np.full(len(ids), np.nan)
     if job.labelled:
         labels = as_numbers(value(key), axes=None, where=f"{where}.{key}")
-        several = recipe.labels.task != "multilabel" and labels.ndim == 2
-        if several and isinstance(column, int) and column < labels.shape[1]:
+        is_matrix = recipe.labels.task != "multilabel" and labels.ndim == 2
+        if is_matrix and isinstance(column, int) and column < labels.shape[1]:
             if column == 0 and labels.shape[1] > 1:
                 job.problems.warn(
                     f"{key} has {labels.shape[1]} columns, of which labels.column of "
@@ -286,7 +286,7 @@ def _padding_hint(job: ImportJob, values: str) -> str:
     )
 
 
-def _real_steps(
+def _step_mask(
     modality: str, split: _Split, padding: str, sides: Mapping[str, str], job: ImportJob
 ) -> Array:
     """Return bool `[N, T]`, False for the steps of a modality that are padding."""

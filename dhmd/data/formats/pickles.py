@@ -128,7 +128,7 @@ class _Unpickler(pickle.Unpickler):
 
     def _reconstruct(self, kind: Any, shape: Any, _: Any) -> _Array:
         if kind is not _NDARRAY or shape != (0,):
-            raise DhmdError("builds an array in an unknown way")
+            raise DhmdError("builds an array in an unsupported way")
         return np.ndarray.__new__(_Array, (0,), np.int8)
 
     def _from_buffer(self, data: Any, kind: Any, shape: Any, order: Any) -> _Array:
@@ -144,5 +144,5 @@ class _Unpickler(pickle.Unpickler):
 
     def _encode(self, text: Any, encoding: Any) -> bytes:
         if not isinstance(text, str) or encoding != "latin1":
-            raise DhmdError("encodes bytes in an unknown way")
+            raise DhmdError("encodes bytes in an unsupported way")
         return text.encode("latin1")

@@ -17,11 +17,11 @@ from dhmd.data.csd import write_sequence
 from dhmd.data.synthetic.config import GeneratorConfig
 from dhmd.data.synthetic.frames import (
     Channel,
-    absences,
     add_faults,
     dimensions,
     draw_frames,
     loadings,
+    utterances_without,
 )
 from dhmd.data.synthetic.latents import (
     EXCLUSIVE,
@@ -132,7 +132,7 @@ def _frames(
     transcripts: Iterable[tuple[Video, Transcript]],
 ) -> Iterator[Entry]:
     directions = loadings(config, channel)
-    absent = absences(config)[channel]
+    absent = utterances_without(config)[channel]
     for video, transcript in transcripts:
         frames, intervals = draw_frames(config, channel, video, truth, transcript, directions)
         yield video.id, *add_faults(config, channel, video, transcript, absent, frames, intervals)

@@ -35,7 +35,7 @@ _LAG = {"audio": 0.1, "vision": -0.15}  # seconds by which frames lag behind the
 
 _MISSING = {"audio": 0.01, "vision": 0.02}  # shares of the utterances
 _INFINITE, _NOT_A_NUMBER = 0.004, 0.002  # shares of the audio frames with one such value
-_GAP, _GAP_MIN_SECONDS = 0.2, 2.0  # share of the utterances that are at least this long
+_GAP, _GAP_MIN_SECONDS = 0.2, 2.0  # share of long utterances with a gap; their minimum length
 _EDGE = 1e-3  # seconds; an alignment may count a shorter distance as overlap
 
 Channel = Literal["audio", "vision"]
@@ -144,7 +144,7 @@ def _bursts(
     return np.outer(size_T, direction_D)
 
 
-def absences(config: GeneratorConfig) -> dict[Channel, frozenset[int]]:
+def utterances_without(config: GeneratorConfig) -> dict[Channel, frozenset[int]]:
     """Choose the utterances without audio (1 %) and those without vision (2 %).
 
     Returns:

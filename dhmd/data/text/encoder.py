@@ -175,13 +175,15 @@ class Encoder:
             mask_BK: the attention mask, bool.
             types_BK: token type ids, for models that use them.
         """
-        more = {"token_type_ids": types_BK} if takes_segment_ids(self.model) else {}
-        output = self.model(input_ids=ids_BK, attention_mask=mask_BK.long(), **more)
+        inputs = {"input_ids": ids_BK, "attention_mask": mask_BK.long()}
+        if takes_token_type_ids(self.model):
+            inputs["token_type_ids"] = types_BK
+        output = self.model(**inputs)
         hidden: Tensor = output.last_hidden_state
         return hidden
 
 
-def takes_segment_ids(model: Any) -> bool:
+def takes_token_type_ids(model: Any) -> bool:
     """Return whether a model's forward has the argument `token_type_ids`."""
     return "token_type_ids" in inspect.signature(model.forward).parameters
 

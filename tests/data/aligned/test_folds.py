@@ -23,8 +23,7 @@ def folds_file(tmp_path: Path, content: object) -> Path:
 def test_one_fold_and_several(tmp_path: Path) -> None:
     only = read_folds(folds_file(tmp_path, SPLITS))
     assert only == {"standard": {split: tuple(videos) for split, videos in SPLITS.items()}}
-    several = read_folds(folds_file(tmp_path, {"1": SPLITS, "2": SPLITS}))
-    assert list(several) == ["1", "2"]
+    assert list(read_folds(folds_file(tmp_path, {"1": SPLITS, "2": SPLITS}))) == ["1", "2"]
 
 
 def test_each_segment_has_the_split_of_its_video() -> None:

@@ -23,8 +23,8 @@ CONFIG = AlignConfig(
 
 
 def job() -> CorpusJob:
-    listed = ("words", "vectors", "acoustic", "visual", "labels")
-    recipe = generated_recipe(sequences={n: {"path": f"Corpus/deep/{n}_v2.csd"} for n in listed})
+    names = ("words", "vectors", "acoustic", "visual", "labels")
+    recipe = generated_recipe(sequences={n: {"path": f"Corpus/deep/{n}_v2.csd"} for n in names})
     return CorpusJob(recipe=recipe, align=CONFIG, alignment="none", epsilon=1e-3)
 
 

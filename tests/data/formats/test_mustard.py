@@ -96,7 +96,7 @@ def test_uneven_utterances_are_left_out_and_listed(tmp_path, content):
             "has no rows",
         ),
         ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), {}, 0), "'{}' is not a valid utterance id"),
-        ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", "x"), "label is not one number"),
+        ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", "x"), "label must be one number"),
         (
             (("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", np.array(["x"])),
             "the label contains text instead of numbers",

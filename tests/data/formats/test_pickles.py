@@ -88,22 +88,22 @@ def test_arrays_and_plain_containers_are_read(tmp_path, protocol):
 @pytest.mark.parametrize(
     ("call", "name"),
     [
-        (lambda mark: Calls(os.system, f"touch {mark}"), "posix.system"),
-        (lambda mark: Calls(eval, f"open({str(mark)!r}, 'w')"), "eval"),
-        (lambda mark: Calls(exec, f"open({str(mark)!r}, 'w')"), "exec"),
-        (lambda mark: Calls(open, str(mark), "w"), "open"),
-        (lambda mark: Calls(subprocess.call, ["touch", str(mark)]), ".call"),
-        (lambda mark: Calls(np.save, str(mark), 1), "numpy.save"),
-        (lambda mark: Calls(getattr, [], "append"), "getattr"),
-        (lambda mark: Calls(__import__, "os"), "__import__"),
+        (lambda marker: Calls(os.system, f"touch {marker}"), "posix.system"),
+        (lambda marker: Calls(eval, f"open({str(marker)!r}, 'w')"), "eval"),
+        (lambda marker: Calls(exec, f"open({str(marker)!r}, 'w')"), "exec"),
+        (lambda marker: Calls(open, str(marker), "w"), "open"),
+        (lambda marker: Calls(subprocess.call, ["touch", str(marker)]), ".call"),
+        (lambda marker: Calls(np.save, str(marker), 1), "numpy.save"),
+        (lambda marker: Calls(getattr, [], "append"), "getattr"),
+        (lambda marker: Calls(__import__, "os"), "__import__"),
     ],
 )  # fmt: skip
 def test_code_does_not_run(tmp_path, call, name, protocol):
-    mark = tmp_path / "ran"
-    message = error_message(tmp_path, pickle.dumps({"train": call(mark)}, protocol=protocol))
+    marker = tmp_path / "marker"
+    message = error_message(tmp_path, pickle.dumps({"train": call(marker)}, protocol=protocol))
     assert name in message
     assert message.endswith(UNKNOWN)
-    assert not mark.exists()
+    assert not marker.exists()
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ SHAPE = pickle.dumps((10**10,), 2)[2:-1]
         (
             b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n"
             + SHAPE + b"U\x01dtR.",
-            "builds an array in an unknown way",
+            "builds an array in an unsupported way",
         ),
         (b"\x80\x02cnumpy\nndarray\n(" + SHAPE + b"tR.", "is not a whole pickle"),
         # attributes set on what `find_class` returns
@@ -150,7 +150,7 @@ SHAPE = pickle.dumps((10**10,), 2)[2:-1]
             b"\x80\x02cnumpy.core.multiarray\nscalar\nN}U\x0c__defaults__K\x01s\x86b.",
             "is not a whole pickle",
         ),
-        (b"\x80\x02c_codecs\nencode\nU\x01aU\x03bz2\x86R.", "encodes bytes in an unknown way"),
+        (b"\x80\x02c_codecs\nencode\nU\x01aU\x03bz2\x86R.", "encodes bytes in an unsupported way"),
         (b"\x80\x04Pname\n.", "refers to objects outside the file"),
         (b"<html>no</html>", "is not a whole pickle"),
         (b"", "is not a whole pickle"),

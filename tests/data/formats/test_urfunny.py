@@ -99,7 +99,7 @@ def change(tmp_path, name, utterance_id, value):
             7,
             "the label of '2[0]' is 7, but recipes/tiny.yaml allows the classes",
         ),
-        ("humor_label_sdk", 2, "yes", "the label of 2 is not one number"),
+        ("humor_label_sdk", 2, "yes", "the label of 2 must be one number"),
         ("humor_label_sdk", 2, np.array(["yes"]), "the label of 2 contains text instead"),
         ("humor_label_sdk", 2, 10**400, "the label of 2 contains objects instead of numbers"),
         ("humor_label_sdk", None, {}, "(22 in total)"),
