@@ -120,7 +120,7 @@ def test_validation_sorts_and_the_test_split_may_not(root: Path, tmp_path: Path)
     rising = compare(["dhmd", "HEAD~1", "mult"], metric="corr", sort="valid.corr", root=root)
     assert list(rising["valid.corr"]) == sorted(rising["valid.corr"], reverse=True)
     for sort in ("test.mae", "mae"):
-        with pytest.raises(DhmdError, match=r"may not choose between models: sort by valid.mae"):
+        with pytest.raises(DhmdError, match=r"must not rank models: sort by valid.mae"):
             compare(["dhmd", "mult"], sort=sort, root=root)
     path = str(write_csv(tmp_path / "theirs.csv", root, 0.1))
     with pytest.raises(DhmdError, match="theirs has no validation scores"):
@@ -133,7 +133,7 @@ def test_validation_sorts_and_the_test_split_may_not(root: Path, tmp_path: Path)
         (["dhmd"], {}, "at least two names"),
         (["dhmd", "dhmd"], {}, "two of the names stand for DHMD"),
         (["dhmd", "gru"], {}, r"train gru with .* 'ablate.variants=\[mult,no_dictionary,gru\]'"),
-        (["dhmd", "nothing"], {}, "nothing is no model or variant .* revision 'nothing' is not"),
+        (["dhmd", "nothing"], {}, "nothing is not a model or variant .* revision 'nothing' is not"),
         (["dhmd", "mult"], {"metric": "f1"}, "the metric is 'f1', but must be one of mae"),
         (["dhmd", "mult"], {"by": ["kd.gamma"]}, "has no key kd.gamma"),
         (["dhmd", "mult"], {"dataset": "tea"}, "tea"),
@@ -149,7 +149,7 @@ def test_mistakes_are_one_sentence(root: Path, names, options, sentence) -> None
     [
         ("id,seed\nv,1\n", "columns id, seed, prediction, each once"),
         ("id,seed,prediction\nv,1,nan\n", "line 2: prediction is 'nan', but must be"),
-        ("id,seed,prediction\nv,one,1.0\n", "line 2: seed is 'one'"),
+        ("id,seed,prediction\nv,one,1.0\n", "line 2: seed is 'one', but must be a whole number"),
         ("id,seed,prediction\nv,1,1.0\nv,1,2.0\n", "line 3: seed 1 has v twice"),
         ("id,seed,prediction\nv,1,1.0\n", r"seed 1: \w+ .*test utterance"),
     ],
@@ -189,7 +189,7 @@ def test_the_gate_takes_a_file_on_either_side(root: Path, tmp_path: Path, monkey
     assert main(["gate", "--base", better, "--head", "HEAD~1", "--dataset", "toy"]) == 1
     assert "MAE rose by" in capsys.readouterr().out
     assert main(["gate", "--base", better, "--head", better]) == 2
-    assert "compare two with dhmd compare" in capsys.readouterr().err
+    assert "to compare two files, use dhmd compare" in capsys.readouterr().err
     (tmp_path / "bad.csv").write_text("id\n")
     assert main(["gate", "--head", str(tmp_path / "bad.csv")]) == 2
     assert "bad.csv: the header is 'id'" in capsys.readouterr().err

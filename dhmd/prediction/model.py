@@ -34,10 +34,10 @@ from dhmd.evaluation.model_outputs import (
     EMBEDDING,
     MISSING_GROUP,
     OUTPUTS,
-    group,
+    arrays_in_group,
     read_outputs,
 )
-from dhmd.evaluation.tables import counted
+from dhmd.evaluation.tables import pluralize
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.prediction.sources import Source, read_source
@@ -156,7 +156,7 @@ class Model:
 
     def __repr__(self) -> str:
         own = self.description
-        seeds = counted(len(own.seeds), "seed")
+        seeds = pluralize(len(own.seeds), "seed")
         modalities = ", ".join(own.configuration.modalities)
         architecture = own.configuration.architecture
         return (
@@ -261,7 +261,7 @@ class Model:
             data = self._device_corpus(utterances)
             arrays = scatter(self._details(data), len(ids))
         # Codes of different seeds do not correspond: those of the first are shown.
-        codes = {space: array[0] for space, array in group(arrays, CODES).items()}
+        codes = {space: array[0] for space, array in arrays_in_group(arrays, CODES).items()}
         arrays |= {f"{CODES}/{space}": codes_NMK for space, codes_NMK in codes.items()}
         present_NM = (data.lengths_MN > 0).T
         code_words = self._trained_code_words()
@@ -279,7 +279,7 @@ class Model:
             code_words=code_words,
         )
         converged_S, _ = _converged(self.folder, found.seeds, found.outputs)
-        return found.of_seeds(np.array(found.seeds)[converged_S].tolist())
+        return found.select_seeds(np.array(found.seeds)[converged_S].tolist())
 
     def _details(self, data: DeviceCorpus) -> Iterator[tuple[Array, dict[str, Tensor]]]:
         """Yield what the model computes for some rows, also with each modality dropped."""

@@ -16,7 +16,7 @@ from dhmd.data.aligned import read_corpus
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.job import evaluate_job
 from dhmd.evaluation.metrics import METRICS, score
-from dhmd.evaluation.statistics import paired
+from dhmd.evaluation.statistics import paired_t_test
 from tests.evaluation.fakes import write_corpus, write_outputs
 
 FILES = {
@@ -129,7 +129,7 @@ def test_all_files_agree(tmp_path, task, modalities):
     whole = [row for row in done.rows("details/seeds.csv") if row["split"] == "test"]
     pairs = zip(noisy, whole, strict=True)
     change = np.array([float(a[primary]) - float(b[primary]) for a, b in pairs])
-    assert found["noise for text"][primary]["p"] == pytest.approx(paired(change).p)
+    assert found["noise for text"][primary]["p"] == pytest.approx(paired_t_test(change).p)
     rows = done.rows("details/missing_modalities.csv")
     assert [row["missing"] for row in rows[::3]] == missing
     edges = np.array(done.json("details/edges.json")["homogeneous"]["mean"])
@@ -248,7 +248,7 @@ def test_a_diverged_seed_is_refused_by_name(tmp_path, name):
         ({"identity": "other"}, "another version of the corpus toy"),
         (
             {"task": "classification", "prediction": np.ones((3, 90, 2), np.float32)},
-            "belongs to a classification",
+            "has the task classification",
         ),
         ({"prediction": np.zeros((2, 90), np.float32)}, "prediction has the shape"),
         ({"fold": "9"}, "no fold '9'"),

@@ -129,7 +129,7 @@ def test_constant_predictions_leave_only_the_correlation_undefined():
     assert "corr" not in found.values
     with pytest.raises(UndefinedMetricError, match="the labels are constant"):
         metrics.corr(np.arange(3.0), np.full(3, 0.1))
-    with pytest.raises(UndefinedMetricError, match="at least 2 needed"):
+    with pytest.raises(UndefinedMetricError, match="at least 2 are needed"):
         metrics.corr(np.ones(1), np.ones(1))
 
 
@@ -154,7 +154,7 @@ def test_correlation_of_tiny_and_shifted_values():
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(DhmdError, match="1 predictions are not finite"):
+    with pytest.raises(DhmdError, match="1 of 2 predictions are not finite"):
         score("regression", np.array([np.nan, 1.0]), np.zeros(2))
     with pytest.raises(DhmdError, match="cannot be scored"):
         score("regression", np.zeros(3), np.zeros(2))

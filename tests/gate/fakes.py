@@ -15,10 +15,10 @@ import pandas as pd
 from dhmd.evaluation.files import (
     Identity,
     Predictions,
+    build_summary,
     decimal_round_trip,
-    headline,
+    headline_values,
     json_text,
-    summarise,
 )
 from dhmd.evaluation.metrics import score
 from dhmd.gate.gate import GateResult, run_gate
@@ -120,7 +120,7 @@ def write_metrics(
     labels = labels_of(task) if labels is None else labels
     scores = {seed: score(task, p, labels).values for seed, p in predictions.items()}
     values = np.array(list(predictions.values()))
-    summary = summarise(
+    summary = build_summary(
         task,
         {"test": scores, "valid": scores},
         Predictions(tuple(ids), labels, tuple(predictions), values),
@@ -134,7 +134,7 @@ def write_metrics(
     ]
     columns = {"id": ids, "label": labels} | {f"seed_{s}": p for s, p in predictions.items()}
     files = {
-        "metrics.json": json_text(headline(task, summary)),
+        "metrics.json": json_text(headline_values(task, summary)),
         "details/summary.json": json_text(summary),
         "details/identity.json": json_text(asdict(identity)),
         "details/predictions.csv": pd.DataFrame(columns).to_csv(index=False),

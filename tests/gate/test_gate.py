@@ -175,8 +175,8 @@ def test_undefined_metrics_do_not_pass(repository):
     ("seeds", "sentence"),
     [
         ((1, 2, 4, 5), "demo lacks the seeds [3] of the base"),
-        ((5, 6, 7, 8, 9), "demo has 1 common seeds, but at least 2"),
-        ((6, 7), "demo has 0 common seeds, but at least 2"),
+        ((5, 6, 7, 8, 9), "1 common seeds of demo, but at least 2"),
+        ((6, 7), "0 common seeds of demo, but at least 2"),
     ],
 )
 def test_missing_seeds(repository, seeds, sentence):
@@ -247,7 +247,7 @@ def test_missing_metrics(repository, name, sentence):
 
 def test_datasets_that_are_listed_without_metrics_or_dropped(repository):
     write_params(repository, datasets=("demo", "mosi"))
-    not_comparable(gate(repository), "datasets lists mosi, but it has no metrics")
+    not_comparable(gate(repository), "lists mosi under datasets, but metrics/mosi does not exist")
     write_params(repository, datasets=("two",))
     not_comparable(measured(repository, SAME, dataset="two"), "demo was dropped from datasets")
 
@@ -256,17 +256,17 @@ def test_another_corpus_fold_or_task(repository):
     entry = f'from: "corpus:{OLD}", to: "corpus:{OTHER}"'
     not_comparable(measured(repository, SAME, corpus=OTHER), "demo is another corpus", entry)
     result = measured(repository, SAME, corpus="e" * 64, fold="speaker")
-    not_comparable(result, "demo is measured on another fold: 0 became speaker")
+    not_comparable(result, "demo is evaluated on another fold: 0 became speaker")
     result = measured(repository, SAME, corpus="e" * 64)
     not_comparable(result, "has the fold 0 with the corpus identity of fold speaker")
     classes = predictions_of(SEEDS, 0.3, "classification")
     result = measured(repository, classes, task="classification", corpus=OTHER)
-    not_comparable(result, "demo was a regression and is a classification")
+    not_comparable(result, "the task of demo was regression and is classification")
 
 
 def test_another_protocol(repository):
     result = measured(repository, SAME, protocol="0")
-    not_comparable(result, "demo is measured by another protocol", "cannot check")
+    not_comparable(result, "demo is evaluated by another protocol", "cannot check")
     not_comparable(measured(repository, WORSE, protocol="0"), "protocol 0, which this version")
     # The way back is a change of protocol as well.
     not_comparable(measured(repository, SAME), 'from: "protocol:0", to: "protocol:1"')
@@ -406,7 +406,7 @@ GATE = "datasets: [demo]\ngate:\n  "
         ("- a\n", "is not a mapping"),
         ("datasets: demo\n", "datasets is 'demo'"),
         (f"{GATE}metric: []\n", "unknown key gate.metric"),
-        (f"{GATE}{{metrics: [acc9], margins: {{acc9: 1}}}}\n", "is 'acc9'"),
+        (f"{GATE}{{metrics: [acc9], margins: {{acc9: 1}}}}\n", "has 'acc9'"),
         (f"{GATE}{{metrics: [mae], margins: {{}}}}\n", "margins has no mae"),
         (f"{GATE}metrics: []\n", "metrics is empty"),
         (f"{GATE}margins: {{mae: 0}}\n", "gate.margins.mae is 0"),

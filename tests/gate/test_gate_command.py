@@ -143,7 +143,7 @@ def test_markdown_shows_accepted_changes_and_escapes(tmp_path):
     ],
 )
 def test_text_cannot_become_markup_links_or_mentions(text, expected):
-    assert render._escaped(text) == expected
+    assert render.escape_markdown(text) == expected
 
 
 def test_equal_metrics_show_no_negative_zero(repository):

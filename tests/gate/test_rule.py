@@ -12,7 +12,7 @@ import pytest
 
 from dhmd.evaluation.files import Identity, Predictions
 from dhmd.evaluation.metrics import Scores, corr
-from dhmd.gate.compare import PASS, REGRESSED, Evaluated, compare_metric, judge
+from dhmd.gate.compare import PASS, REGRESSED, Evaluation, compare_metric, judge
 
 TRIALS = 400
 IDS = tuple(f"v{n // 5}[{n % 5}]" for n in range(150))
@@ -21,7 +21,7 @@ SHARED = np.random.default_rng(1).normal(0, 0.6, len(IDS))
 IDENTITY = Identity("demo", "regression", "c", "0")
 
 
-def _model(rng: np.random.Generator, seeds: int, shrink: float = 0.0) -> Evaluated:
+def _model(rng: np.random.Generator, seeds: int, shrink: float = 0.0) -> Evaluation:
     """Simulate trainings of one model: a shared error, and noise per seed.
 
     `shrink` pulls the predictions to zero, which increases the error.
@@ -33,10 +33,10 @@ def _model(rng: np.random.Generator, seeds: int, shrink: float = 0.0) -> Evaluat
         seed: Scores({"mae": np.abs(p - LABELS).mean(), "corr": corr(p, LABELS)}, {})
         for seed, p in enumerate(values)
     }
-    return Evaluated(IDENTITY, Predictions(IDS, LABELS, tuple(range(seeds)), values), scores)
+    return Evaluation(IDENTITY, Predictions(IDS, LABELS, tuple(range(seeds)), values), scores)
 
 
-def _values(model: Evaluated, metric: str) -> np.ndarray:
+def _values(model: Evaluation, metric: str) -> np.ndarray:
     return np.array([scores.values[metric] for scores in model.scores.values()])
 
 

@@ -90,7 +90,7 @@ def test_what_is_not_on_the_hub_is_one_sentence(tmp_path: Path) -> None:
         printed = _dhmd(hub, tmp_path, *commands)
     failed = [line for line in printed if line.startswith("dhmd predict: ")]
     assert len(failed) == 2
-    assert "me/none is no folder" in failed[0]
+    assert "me/none is not a folder" in failed[0]
     assert "Repository Not Found" in failed[0]
     assert "me/other on the Hugging Face hub has no model.json" in failed[1]
 
@@ -138,6 +138,8 @@ def test_weights_have_ordinary_permissions(trained: Pipeline, tmp_path: Path) ->
 
 def test_a_folder_with_files_is_not_replaced(trained: Pipeline, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
-    with pytest.raises(DhmdError, match="exists: choose another --out"):
+    with pytest.raises(
+        DhmdError, match="exists and is not an empty directory: choose another --out"
+    ):
         export(trained.model, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -42,12 +42,12 @@ KINDS = {
     "one modality, one seed, real": (
         Kind(modalities=("text",), seeds=(4,), generated=False, variants=("gru",)),
         ALWAYS | SPACES - {"edges"} | {"ablations"},
-        ["With one modality the only edge is the loop", "intervals need at least two seeds"],
+        ["With one modality, the only edge is the self-loop", "intervals need at least two seeds"],
     ),
     "two modalities, not aligned, no words, no ablations": (
         Kind(modalities=("text", "vision"), aligned=False, words=False, variants=()),
         ALWAYS | SPACES | MISSING | GENERATED,
-        ["No variant was trained", "The corpus has no words"],
+        ["No variant was trained", "the corpus has no words"],
     ),
     "no spaces, published with the same features": (
         Kind(name="mosi_mmsa", generated=False, spaces=False, text_width=768, variants=()),
@@ -57,7 +57,7 @@ KINDS = {
             "no distillation graph",
             "this run",
             "ICLR 2026 with care: fine-tuning, seeds and selection differ",
-            "not recorded AAAI 2026 no: its text features are not recorded here",
+            "unknown AAAI 2026 no: its text features are unknown to us",
         ],
     ),
     "published with other features": (
@@ -73,7 +73,7 @@ KINDS = {
     "four modalities, one of them new": (
         Kind(modalities=("text", "audio", "vision", "physio"), variants=("late_fusion",)),
         ALWAYS | SPACES | MISSING | GENERATED | {"ablations"},
-        ["physio alone", "no physio", "modalities text, audio, vision, physio"],
+        ["physio alone", "no physio", "Modalities: text, audio, vision, physio"],
     ),
 }
 
@@ -134,7 +134,7 @@ def test_the_whole_report(drawn: Places) -> None:
     text = " ".join(page.words)
     for split, count in SIZES.items():
         assert f"{count} {split}" in text
-    for term in ("oracle", "Every seed", "12", "generated data", "perplexity"):
+    for term in ("oracle", "Scores of every seed", "12", "generated data", "perplexity"):
         assert term in text  # 12: cleaned values
     for colour in ("#24292f", "#656d76", "#fdfdfd"):
         assert colour not in page.text  # replaced by the page's own, light or dark
