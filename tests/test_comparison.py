@@ -1,4 +1,4 @@
-"""`dhmd compare` and its table: models, revisions and CSV files, by hand-computed statistics."""
+"""`dhmd compare`: models, revisions and CSV files, against scipy.stats."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_csv(path: Path, root: Path, shift: float, seeds: tuple[int, ...] = (1, 2, 3)) -> Path:
-    """Other code's predictions: the labels, shifted by seed."""
+    """Write the predictions of other code: the labels plus a shift and a small error per seed."""
     known = read_predictions(root / "metrics/toy")
     with open(path, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)

@@ -114,7 +114,7 @@ def _forest(
     canvas = style.Canvas(title, data.note(), 0.27 * len(models) + 0.6, 1, 2, sharey=True)
     full = data.scores[data.scores.kind == "model"].set_index("seed")
     for axes, metric in zip(canvas.axes[0], metrics, strict=True):
-        axes.set_title(f"{data.columns[metric]}: other − full")
+        axes.set_title(f"{data.columns[metric]}: difference from the full model")
         style.draw_grid(axes, "x", 5)
         style.label_rows(axes, [title for _, title, _ in models])
         axes.axvline(0, color=style.MUTED, linewidth=0.9)
@@ -122,14 +122,13 @@ def _forest(
             seeds = (scores[metric] - full[metric]).dropna().to_numpy()
             _draw_difference(axes, row, entry.get(metric, {}), seeds, metric)
         left, right = ("better", "worse") if deterioration_sign(metric) > 0 else ("worse", "better")
-        axes.set_xlabel(f"← other is {left} · other is {right} →")
+        axes.set_xlabel(f"← {left} · {right} →")
     return canvas.chart(
         data,
         name,
         "Differences from the full model, paired by seed. Small dots: seeds; large dot: mean; "
         "thick line: 95 % interval over seeds; thin line: 95 % interval over test utterances "
-        "(bootstrap by video). Colour: p < 0.05 after Holm's correction over all comparisons; "
-        "grey: not significant.",
+        "(bootstrap by video). Colour: p < 0.05 after Holm's correction; grey: not significant.",
     )
 
 
@@ -239,7 +238,7 @@ def confusion(data: ReportData) -> style.Chart:
     total = data.members(data.labels).sum(0)[:, None] * len(data.seeds)
     shares = np.where(total > 0, counts / np.maximum(total, 1), np.nan)
     names = [_shortened(name) for name in data.classes]
-    title = f"Confusion of {data.name} in {len(names)} classes"
+    title = f"Confusion matrix of {data.name}, {len(names)} classes"
     canvas = style.Canvas(title, data.note(), 3.6, width=style.HALF)
     axes = canvas.axes[0, 0]
     texts = [[f"{value:.0%}"[:-1] if value >= 0.005 else "" for value in row] for row in shares]

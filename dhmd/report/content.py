@@ -30,7 +30,6 @@ from dhmd.report.headline import (
     key_figures,
     overview_row,
     published_table,
-    sample_text,
 )
 from dhmd.report.model_charts import mean_activation, restrict_modality, used_codes
 from dhmd.report.page import table_block
@@ -84,7 +83,8 @@ def build_report(data: ReportData) -> dict[str, Any]:
             "Missing modalities": [
                 *_comparison_blocks(
                     "Scores of the full model with modalities of the test utterances dropped or "
-                    "replaced by noise. Utterances that have no other modality are left unchanged."
+                    "replaced by noise; rows name these modalities. Utterances that have no other "
+                    "modality are left unchanged."
                     if data.missing
                     else "The model has a single modality, which cannot be dropped.",
                     charts.missing_modalities(data),
@@ -237,7 +237,7 @@ def _dictionary_blocks(data: ReportData) -> list[Block]:
         for key, title in _LATENT_OVERLAPS.items():
             values = [entry.get("overlap_by_latent", {}).get(key) for entry in entries.values()]
             rows.append([title, *("–" if v is None else f"{v:.3f}" for v in values)])
-    caption = f"Dictionary codes of {data.name}, test split, mean ± std over {sample_text(data)}"
+    caption = f"Dictionary codes: {data.note()}, mean ± std over seeds"
     blocks = [table_block(["", *entries], rows, caption)]
     has_words = data.corpus.words is not None and "text" in data.modalities
     if not has_words:

@@ -60,7 +60,7 @@ def headline_text(data: ReportData) -> str:
     best, constant = best_baseline(data), _constant_score(data)
     if best is not None:
         sentence = (
-            f"The best baseline is {best.title} with {format_mean(best.score)}; {MODEL} is "
+            f"The best baseline ({best.title}) reaches {format_mean(best.score)}; {MODEL} is "
             f"{comparison(best.score['mean'])}"
         )
         p = data.ablations.get(best.name, {}).get(metric, {}).get("p")

@@ -150,7 +150,7 @@ def dictionary(data: ReportData, space: str, codes_NMK: Array) -> style.Chart | 
             index * len(names) / len(data.modalities) - 0.5, color=style.MUTED, linewidth=0.8
         )
     heat.set_xlabel("code")
-    usage.set_title(f"codes by rank, of {codes.shape[2]}")
+    usage.set_title(f"activation of {codes.shape[2]} codes by rank")
     for index, modality in enumerate(data.modalities):
         ranked = np.sort(mean_activation(codes, restrict_modality(present, index)))[::-1]
         ranked = ranked[ranked > 0]

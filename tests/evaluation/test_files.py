@@ -1,4 +1,4 @@
-"""Files are read exactly as written, and broken ones are reported with the place of the fault."""
+"""Files are read exactly as written; errors name the file and the position."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_float32_survives_its_own_decimal_text(values):
     assert [repr(value) for value in found.tolist()] == [repr(float(str(x))) for x in single]
 
 
-def test_float32_keeps_its_own_digits():
+def test_float32_keeps_its_digits():
     assert decimal_round_trip(np.array([0.1], dtype=np.float32))[0] == 0.1
 
 

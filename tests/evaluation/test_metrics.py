@@ -1,4 +1,4 @@
-"""The metrics against hand calculations, scipy, and plain versions of the definitions."""
+"""The metrics against hand calculations, scipy, and their definitions in plain Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statistics against scipy.stats, hand calculations, and scores of the drawn utterances."""
+"""Statistics against scipy.stats, hand calculations, and scores of the resampled utterances."""
 
 from __future__ import annotations
 
@@ -84,18 +84,18 @@ def _predictions(task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("task", ["regression", "classification", "multilabel"])
-def test_bootstrap_equals_scoring_the_drawn_utterances(task):
+def test_bootstrap_equals_scoring_the_resampled_utterances(task):
     p_EN, y_N, video_N = _predictions(task)
     bootstrap = Bootstrap(ids_of(video_N), y_N, 100)
     for metric in METRICS[task]:
         found = bootstrap.means(metric, p_EN)
         for r in range(0, 100, 7):
-            drawn = np.repeat(np.arange(len(y_N)), bootstrap.counts_RV[r, video_N].astype(int))
-            plain = [score(task, p_N[drawn], y_N[drawn]).values.get(metric) for p_N in p_EN]
+            rows = np.repeat(np.arange(len(y_N)), bootstrap.counts_RV[r, video_N].astype(int))
+            plain = [score(task, p_N[rows], y_N[rows]).values.get(metric) for p_N in p_EN]
             assert found[r] == pytest.approx(np.mean(plain), abs=1e-12), metric
 
 
-def test_draws_have_as_many_videos_as_there_are_and_are_deterministic():
+def test_resamples_have_the_number_of_videos_and_are_deterministic():
     ids = ids_of(np.arange(9))
     counts_RV = Bootstrap(ids, np.zeros(9), 200).counts_RV
     assert counts_RV.shape == (200, 9)

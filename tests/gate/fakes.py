@@ -88,7 +88,7 @@ def labels_of(task: str = "regression") -> np.ndarray:
 def predictions_of(
     seeds: Sequence[int], error: float = 0.6, task: str = "regression"
 ) -> dict[int, np.ndarray]:
-    """Return the same predictions for the same seed and error."""
+    """Return seed → predictions, the same for the same seed and error."""
     labels = labels_of(task)
     found = {}
     for seed in seeds:
@@ -115,7 +115,7 @@ def write_metrics(
 ) -> None:
     """Write the files of metrics/<dataset>/ that the gate reads.
 
-    `old_layout`: as before `details/`, when metrics.json was the whole summary.
+    With `old_layout`, there is no `details/`, and metrics.json is the whole summary.
     """
     labels = labels_of(task) if labels is None else labels
     scores = {seed: score(task, p, labels).values for seed, p in predictions.items()}
@@ -161,6 +161,9 @@ def gate(root: Path, **arguments: str) -> GateResult:
     return result
 
 
-def measured(root: Path, predictions: Mapping[int, np.ndarray], **arguments: Any) -> GateResult:
+def gate_predictions(
+    root: Path, predictions: Mapping[int, np.ndarray], **arguments: Any
+) -> GateResult:
+    """Write metrics, commit them, and compare HEAD with the commit before."""
     write_metrics(root, predictions, **arguments)
     return gate(root)

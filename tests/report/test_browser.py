@@ -1,11 +1,11 @@
-"""The page in a real browser: figures visible, single utterances on a click, nothing fetched."""
+"""The page in a browser: visible figures, explanations on a click, no requests."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from tests.browser import chromium, needs_chromium
-from tests.report.corpora import SIZES, Places
+from tests.report.corpora import SIZES, DatasetPaths
 
 pytestmark = needs_chromium
 
@@ -33,9 +33,9 @@ return {
 })()"""
 
 
-def test_the_page_in_light_and_dark(drawn: Places, tmp_path: Path) -> None:
-    page = drawn.report / "index.html"
-    count = len(list((drawn.report / "pictures").iterdir()))
+def test_the_page_in_light_and_dark(toy: DatasetPaths, tmp_path: Path) -> None:
+    page = toy.report / "index.html"
+    count = len(list((toy.report / "pictures").iterdir()))
     grounds = []
     with chromium(tmp_path / "profile") as browser:
         for dark, width in ((False, 1180), (True, 600)):
@@ -50,8 +50,8 @@ def test_the_page_in_light_and_dark(drawn: Places, tmp_path: Path) -> None:
     assert grounds[0] > 0.9 > 0.1 > grounds[1]
 
 
-def test_single_utterances(drawn: Places, tmp_path: Path) -> None:
-    page = drawn.report / "index.html"
+def test_single_utterances(toy: DatasetPaths, tmp_path: Path) -> None:
+    page = toy.report / "index.html"
     segments = "document.querySelectorAll('.segment').length"
     errors = "[...document.querySelectorAll('.rows tr')].map(r => Number(r.cells[4].textContent))"
     with chromium(tmp_path / "profile") as browser:

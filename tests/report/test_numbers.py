@@ -1,4 +1,4 @@
-"""The numbers behind the figures, against plain loops and counts by hand."""
+"""The numbers in the figures, against loops and hand calculations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dhmd.report.utterances import utterance_errors
 
 
 def data(labels: Any, values: Any = ((0.0,),), task: str = "regression", **more: Any) -> ReportData:
-    """Build the attributes that the functions read; the methods are the real ones."""
+    """Build a `ReportData` with only the attributes that the functions read."""
     corpus = SimpleNamespace(
         low=more.pop("low", -3.0),
         high=more.pop("high", 3.0),
@@ -33,14 +33,14 @@ def data(labels: Any, values: Any = ((0.0,),), task: str = "regression", **more:
     )
     seeds = tuple(range(len(values)))
     predictions = SimpleNamespace(labels=np.array(labels), values=np.array(values), seeds=seeds)
-    bare = ReportData.__new__(ReportData)
-    bare.__dict__.update(
+    result = ReportData.__new__(ReportData)
+    result.__dict__.update(
         identity=SimpleNamespace(task=task, dataset="toy"),
         corpus=corpus,
         rows=np.arange(len(labels)),
         predictions=predictions,
     )
-    return bare
+    return result
 
 
 def test_used_codes_leave_out_dead_ones() -> None:
@@ -99,8 +99,8 @@ def test_calibration_error_against_a_loop(pairs: list[tuple[float, bool]]) -> No
         abs(sum(c for c, _ in members) - sum(correct for _, correct in members))
         for members in bins.values()
     ) / len(pairs)
-    read = data(labels, task="classification", class_names=("a", "b"))
-    found = calibration_error(*confidences(read, probabilities))
+    report_data = data(labels, task="classification", class_names=("a", "b"))
+    found = calibration_error(*confidences(report_data, probabilities))
     assert found == pytest.approx(expected, abs=1e-12)
 
 

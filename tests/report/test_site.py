@@ -1,4 +1,4 @@
-"""`dhmd report`: all datasets in one page, and where each output comes from."""
+"""`dhmd report`: all datasets in one page, and the runs that produced the outputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dhmd.report.site import (
     reported_datasets,
 )
 from dhmd.vcs.lock import outputs_md5
-from tests.report.corpora import Kind, Places, make
+from tests.report.corpora import DatasetOptions, DatasetPaths, make_dataset
 from tests.report.pages import Page
 
 ROOT = Path(__file__).parents[2]
@@ -44,14 +44,16 @@ BASE = Record(
 
 
 @pytest.fixture(scope="module")
-def repository(drawn: Places, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two datasets; the one called demo has a config, and a record of its training."""
+def repository(toy: DatasetPaths, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two datasets; demo has a dataset config and a record of its training."""
     root = tmp_path_factory.mktemp("site")
-    small = Kind(name="demo", variants=(), seeds=(1, 2), modalities=("text",), words=False)
-    demo = make(root, small)
-    demo.draw()
+    options = DatasetOptions(
+        name="demo", variants=(), seeds=(1, 2), modalities=("text",), words=False
+    )
+    demo = make_dataset(root, options)
+    demo.write_report()
     for part in ("metrics", "reports"):
-        shutil.copytree(drawn.root / part / drawn.name, root / part / drawn.name)
+        shutil.copytree(toy.root / part / toy.name, root / part / toy.name)
     (root / "params.yaml").write_text("")
     (root / "recipes").mkdir()
     shutil.copy(ROOT / "recipes" / "demo.yaml", root / "recipes")
@@ -69,7 +71,7 @@ def repository(drawn: Places, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def changed(repository: Path, tmp_path: Path) -> Path:
-    """A copy that a test may damage."""
+    """A copy that a test may change."""
     shutil.copytree(repository, tmp_path / "copy")
     return tmp_path / "copy"
 
@@ -79,7 +81,7 @@ def own_page(root: Path, name: str) -> Page:
 
 
 def test_two_datasets_in_one_page(changed: Path) -> None:
-    # What a killed `report` left half written is no report.
+    # The partial output of a killed `report` stage is not a report.
     shutil.copytree(changed / "reports/toy", changed / "reports/.partial-0123456789ab-toy")
     assert reported_datasets(changed) == ["demo", "toy"]
     html, warnings = build_site(changed, ["demo", "toy"])
