@@ -70,10 +70,19 @@ def paired_t_test(differences_E: Floats) -> PairedTest:
     mean = float(np.mean(differences_E))
     sd = float(np.std(differences_E, ddof=1))
     error = sd / float(np.sqrt(n))
-    two = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * error
-    one = float(stdtrit(n - 1, CONFIDENCE)) * error
+    half_width = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * error
+    distance = float(stdtrit(n - 1, CONFIDENCE)) * error
     p = 2 * float(stdtr(n - 1, -abs(mean) / error))
-    return PairedTest(n, mean, sd, mean - two, mean + two, mean - one, mean + one, p)
+    return PairedTest(
+        n=n,
+        mean=mean,
+        sd=sd,
+        low=mean - half_width,
+        high=mean + half_width,
+        lower=mean - distance,
+        upper=mean + distance,
+        p=p,
+    )
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:

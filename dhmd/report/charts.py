@@ -144,8 +144,8 @@ def _draw_difference(
         colour = style.WORSE if mean * deterioration_sign(metric) > 0 else style.BETTER
     for key, width in (("utterances", 0.9), ("ci", 3.2)):
         if f"{key}_low" in entry:
-            ends = [entry[f"{key}_low"], entry[f"{key}_high"]]
-            axes.plot(ends, [row, row], color=colour, linewidth=width, solid_capstyle="butt")
+            interval = [entry[f"{key}_low"], entry[f"{key}_high"]]
+            axes.plot(interval, [row, row], color=colour, linewidth=width, solid_capstyle="butt")
     style.draw_points(axes, seeds, np.full(len(seeds), row + 0.3), colour, 2.8, 0.8)
     axes.plot([mean], [row], "o", ms=5.5, color=colour, mec=style.PAPER, mew=0.8)
     style.annotate_row(axes, row, f"{mean:+.3f}, {p_label(entry['p'])}")
@@ -190,12 +190,12 @@ def calibration(data: ReportData) -> style.Chart:
         axes.scatter(x, y, (3 + 11 * np.sqrt(count / count.sum())) ** 2, color=style.HIGHLIGHT)
         axes.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel="accuracy")
         axes.set_xlabel("confidence in the predicted class")
-        shown = "Accuracy in ten equal bins of confidence"
+        content = "Accuracy in ten equal bins of confidence"
         if data.task == "multilabel":
             axes.set(xlabel="probability of a class", ylabel="present")
-            shown = "Share of present classes in ten equal bins of their probability"
+            content = "Share of present classes in ten equal bins of their probability"
         caption = (
-            f"{shown}, over all seeds; larger dots have more predictions. The dashed diagonal is "
+            f"{content}, over all seeds; larger dots have more predictions. The dashed diagonal is "
             "perfect calibration. The expected calibration error is the mean distance from it, "
             "weighted by the number of predictions and averaged over seeds."
         )
@@ -387,11 +387,11 @@ def _draw_lengths(axes: Any, data: ReportData) -> None:
     corpus = data.corpus
     aligned = corpus.alignment == "word"
     # Aligned modalities have the same lengths.
-    shown = corpus.modalities[:1] if aligned else corpus.modalities
-    longest = max(int(corpus.features[name].lengths.max(initial=1)) for name in shown)
+    modalities = corpus.modalities[:1] if aligned else corpus.modalities
+    longest = max(int(corpus.features[name].lengths.max(initial=1)) for name in modalities)
     width = -(-(longest + 1) // 30)
     edges = np.arange(0, longest + width + 1, width) - 0.5
-    for modality in shown:
+    for modality in modalities:
         counts, _ = np.histogram(corpus.features[modality].lengths, edges)
         colour = style.NEUTRAL if aligned else style.modality_colour(data, modality)
         share = counts / max(len(corpus.ids), 1)

@@ -91,7 +91,7 @@ def build_report(data: ReportData) -> dict[str, Any]:
                     missing_table,
                 ),
                 # The last table, if any, is the missing-modality test of every model.
-                *(table_block(each.header, each.rows, each.title) for each in remaining),
+                *(table_block(table.header, table.rows, table.title) for table in remaining),
             ],
             "Graph distillation": [
                 _text_block(_graph_text(data)),

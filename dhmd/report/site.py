@@ -145,7 +145,7 @@ def find_record(
 
 def _provenance(dataset: str, records: Sequence[Record], locked: Locked) -> dict[str, Any]:
     """Return the runs of one dataset for the template: a table, facts and parameters."""
-    rows, facts, shown = [], dict[str, list[str]](), dict[str, Record]()
+    rows, facts, record_by_stage = [], dict[str, list[str]](), dict[str, Record]()
     for stage in STAGES:
         md5 = locked.get(f"{stage}@{dataset}", {})
         record, matches = find_record(stage, dataset, records, md5)
@@ -156,7 +156,7 @@ def _provenance(dataset: str, records: Sequence[Record], locked: Locked) -> dict
         if record is None:
             rows.append([stage, "no record", "–", "–", "–", text, "–"])
             continue
-        shown[stage] = record
+        record_by_stage[stage] = record
         commit = "no repository" if record.commit is None else record.commit[:12]
         rows.append(
             [
@@ -174,9 +174,9 @@ def _provenance(dataset: str, records: Sequence[Record], locked: Locked) -> dict
             facts.setdefault(fact, []).append(stage)
     header = ["stage", "commit", "start (UTC)", "h:mm:ss", "params", "outputs", "experiment"]
     params = None
-    if shown:
-        stage = "train" if "train" in shown else list(shown)[-1]
-        items, folded = list(shown[stage].params.items()), f"All parameters of {stage}"
+    if record_by_stage:
+        stage = "train" if "train" in record_by_stage else list(record_by_stage)[-1]
+        items, folded = list(record_by_stage[stage].params.items()), f"All parameters of {stage}"
         params = table_block(["key", "value"], items, text_columns=(0, 1), folded=folded)
     return {
         "has_lock": bool(locked),

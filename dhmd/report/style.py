@@ -190,9 +190,9 @@ def heat_map(
         high: value of the darkest colour; None for the largest value.
     """
     high = high if high is not None else max(float(np.nanmax(values, initial=0.0)), 1e-9)
-    shown = np.ma.masked_invalid(values)
+    masked = np.ma.masked_invalid(values)
     style = {"vmin": 0, "vmax": high, "edgecolors": PAPER, "linewidth": 1.2}
-    axes.pcolormesh(range(values.shape[1]), range(len(values)), shown, cmap=SEQUENTIAL, **style)
+    axes.pcolormesh(range(values.shape[1]), range(len(values)), masked, cmap=SEQUENTIAL, **style)
     label_rows(axes, row_names)
     axes.set_xticks(range(len(column_names)), column_names)
     axes.tick_params(axis="x", length=0, labelcolor=TEXT)

@@ -171,5 +171,5 @@ def _interpretability(corpus: Any, seeds: int) -> dict[str, Any]:
     codes[np.arange(n)[:, None], np.arange(m), latent[:, None]] = corpus.present_NM
     features = np.random.default_rng(1).normal(size=(n, m, 5)) + np.arange(m)[:, None]
     features[~corpus.present_NM] = np.nan
-    found = {"edges": weights, "codes": codes, "embedding": features}
-    return {f"{k}/{s}": v.astype(np.float32) for k, v in found.items() for s in SPACES}
+    groups = {"edges": weights, "codes": codes, "embedding": features}
+    return {f"{k}/{s}": v.astype(np.float32) for k, v in groups.items() for s in SPACES}

@@ -52,8 +52,8 @@ def test_absent_utterances_do_not_count() -> None:
 
 def test_words_need_text() -> None:
     present = np.ones((18, 1), dtype=bool)
-    found = words_of_codes({"homogeneous": CODES}, WORDS, ("text",), present)
-    assert {key: [word.text for word in words] for key, words in found.items()} == {
+    code_words = words_of_codes({"homogeneous": CODES}, WORDS, ("text",), present)
+    assert {key: [word.text for word in words] for key, words in code_words.items()} == {
         ("homogeneous", 0): ["good"],
         ("homogeneous", 1): ["bad"],
     }

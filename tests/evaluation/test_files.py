@@ -27,9 +27,9 @@ from dhmd.evaluation.files import (
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
 def test_float32_survives_its_own_decimal_text(values):
     single = np.array(values, dtype=np.float32)
-    found = decimal_round_trip(single)
-    assert (found.astype(np.float32) == single).all()
-    assert [repr(value) for value in found.tolist()] == [repr(float(str(x))) for x in single]
+    double = decimal_round_trip(single)
+    assert (double.astype(np.float32) == single).all()
+    assert [repr(value) for value in double.tolist()] == [repr(float(str(x))) for x in single]
 
 
 def test_float32_keeps_its_digits():
@@ -46,15 +46,15 @@ def test_json_never_contains_nan():
 
 
 def test_predictions_with_quoted_ids():
-    found = parse_predictions('id,label,seed_3,seed_11\n"a,""b""[0]",0.5,1,-2e-05\n', "p")
-    assert (found.ids, found.seeds) == (('a,"b"[0]',), (3, 11))
-    assert found.labels.tolist() == [0.5]
-    assert found.values.tolist() == [[1.0], [-2e-05]]
+    predictions = parse_predictions('id,label,seed_3,seed_11\n"a,""b""[0]",0.5,1,-2e-05\n', "p")
+    assert (predictions.ids, predictions.seeds) == (('a,"b"[0]',), (3, 11))
+    assert predictions.labels.tolist() == [0.5]
+    assert predictions.values.tolist() == [[1.0], [-2e-05]]
 
 
 def test_empty_cells_of_seeds_are_undefined_metrics():
-    found = parse_seeds("seed,split,mae,corr\n1,test,0.5,\n1,valid,0.25,0.1\n", "s")
-    assert found == {"test": {1: {"mae": 0.5}}, "valid": {1: {"mae": 0.25, "corr": 0.1}}}
+    scores = parse_seeds("seed,split,mae,corr\n1,test,0.5,\n1,valid,0.25,0.1\n", "s")
+    assert scores == {"test": {1: {"mae": 0.5}}, "valid": {1: {"mae": 0.25, "corr": 0.1}}}
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_broken_files_are_named(parse, text, sentence):
 
 
 def test_a_mean_needs_every_seed():
-    found = aggregate_seeds({1: {"mae": 1.0}, 2: {"mae": 2.0, "corr": 0.5}}, ("mae", "corr"))
-    assert found == {"mae": {"mean": 1.5, "std": pytest.approx(0.5**0.5)}}
+    aggregated = aggregate_seeds({1: {"mae": 1.0}, 2: {"mae": 2.0, "corr": 0.5}}, ("mae", "corr"))
+    assert aggregated == {"mae": {"mean": 1.5, "std": pytest.approx(0.5**0.5)}}
     assert aggregate_seeds({}, ("mae",)) == {}
 
 

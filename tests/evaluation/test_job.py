@@ -122,16 +122,16 @@ def test_all_files_agree(tmp_path, task, modalities):
         modalities
     )
     missing = [*sorted(modalities), "noise for text"]
-    found = evaluated.json("details/missing_modalities.json")
-    assert list(found) == missing
+    differences = evaluated.json("details/missing_modalities.json")
+    assert list(differences) == missing
     # Noise is a family of its own: Holm's correction of a single p value changes nothing.
     noisy = [
         row for row in evaluated.rows("details/missing_modalities.csv") if "noise" in row["missing"]
     ]
-    whole = [row for row in evaluated.rows("details/seeds.csv") if row["split"] == "test"]
-    pairs = zip(noisy, whole, strict=True)
+    complete = [row for row in evaluated.rows("details/seeds.csv") if row["split"] == "test"]
+    pairs = zip(noisy, complete, strict=True)
     change = np.array([float(a[primary]) - float(b[primary]) for a, b in pairs])
-    assert found["noise for text"][primary]["p"] == pytest.approx(paired_t_test(change).p)
+    assert differences["noise for text"][primary]["p"] == pytest.approx(paired_t_test(change).p)
     rows = evaluated.rows("details/missing_modalities.csv")
     assert [row["missing"] for row in rows[::3]] == missing
     edges = np.array(evaluated.json("details/edges.json")["homogeneous"]["mean"])

@@ -90,14 +90,14 @@ def predictions_of(
 ) -> dict[int, np.ndarray]:
     """Return seed → predictions, the same for the same seed and error."""
     labels = labels_of(task)
-    found = {}
+    predictions = {}
     for seed in seeds:
         noise = np.random.default_rng(seed).normal(0, 1, len(IDS))
         if task == "classification":
-            found[seed] = np.where(np.abs(noise) < error, 1 - labels, labels)
+            predictions[seed] = np.where(np.abs(noise) < error, 1 - labels, labels)
         else:
-            found[seed] = decimal_round_trip((labels + error * noise).astype(np.float32))
-    return found
+            predictions[seed] = decimal_round_trip((labels + error * noise).astype(np.float32))
+    return predictions
 
 
 def write_metrics(
@@ -128,9 +128,9 @@ def write_metrics(
     )
     identity = Identity(dataset, task, corpus, fold, protocol)
     rows = [
-        {"seed": seed, "split": split, **found}
+        {"seed": seed, "split": split, **values_of_seed}
         for split in ("test", "valid")
-        for seed, found in scores.items()
+        for seed, values_of_seed in scores.items()
     ]
     columns = {"id": ids, "label": labels} | {f"seed_{s}": p for s, p in predictions.items()}
     files = {

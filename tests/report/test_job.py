@@ -186,10 +186,10 @@ def test_words_stay_text(toy: DatasetPaths) -> None:
 
 
 def test_single_utterances_are_what_was_predicted(toy: DatasetPaths) -> None:
-    (shown,) = views(toy)
+    (view,) = views(toy)
     with (toy.metrics / "details" / "predictions.csv").open(encoding="utf-8") as stream:
         rows = {row["id"]: row for row in csv.DictReader(stream)}
-    items = {item["id"]: item for item in shown["items"]}
+    items = {item["id"]: item for item in view["items"]}
     assert {item["split"] for item in items.values()} == set(SIZES)
     assert {name for name, item in items.items() if item["split"] == "test"} == set(rows)
     for name, row in rows.items():
@@ -202,7 +202,7 @@ def test_single_utterances_are_what_was_predicted(toy: DatasetPaths) -> None:
         assert set(item["edges"]) == set(item["codes"]) == {"homogeneous", "heterogeneous"}
         assert ("audio" in item["absent"]) == (item["moves"][1] is None)
     codes = {(s, c) for i in items.values() for s, m in i["codes"].items() for r in m for c, _ in r}
-    assert {(space, code) for space, code, _ in shown["words"]} <= codes
+    assert {(space, code) for space, code, _ in view["words"]} <= codes
 
 
 def views(paths: DatasetPaths) -> list[dict[str, Any]]:

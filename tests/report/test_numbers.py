@@ -100,8 +100,8 @@ def test_calibration_error_against_a_loop(pairs: list[tuple[float, bool]]) -> No
         for members in bins.values()
     ) / len(pairs)
     report_data = data(labels, task="classification", class_names=("a", "b"))
-    found = calibration_error(*confidences(report_data, probabilities))
-    assert found == pytest.approx(expected, abs=1e-12)
+    error = calibration_error(*confidences(report_data, probabilities))
+    assert error == pytest.approx(expected, abs=1e-12)
 
 
 def test_errors_are_means_over_seeds() -> None:

@@ -92,8 +92,8 @@ def test_two_datasets_in_one_page(changed: Path) -> None:
     assert page.broken_references() == []
     assert page.outer_addresses() == []
     assert page.count("article") == 2
-    own = [own_page(changed, name).count("svg") for name in ("demo", "toy")]
-    assert page.count("svg") == sum(own)
+    figures = [own_page(changed, name).count("svg") for name in ("demo", "toy")]
+    assert page.count("svg") == sum(figures)
     text = " ".join(page.words)
     assert "Generated data with noisy labels" in text  # the title of the dataset config
     assert "Comparable with no published table" in text  # its provenance
