@@ -178,11 +178,15 @@ class _Evaluator:
         dropped = {name: run for name, run in conditions.items() if name not in noise}
         complete = self._by_seed(full, "test")
         differences = {**self._compare(complete, dropped), **self._compare(complete, noise)}
-        of_variants = {name: self._missing(outputs) for name, outputs in variants.items()}
+        variant_conditions = {name: self._missing(outputs) for name, outputs in variants.items()}
         variant_differences = {
             condition: self._compare(
                 run,
-                {name: runs[condition] for name, runs in of_variants.items() if condition in runs},
+                {
+                    name: runs[condition]
+                    for name, runs in variant_conditions.items()
+                    if condition in runs
+                },
                 metrics=(PRIMARY_METRIC[self.task],),
             )
             for condition, run in conditions.items()
@@ -190,7 +194,7 @@ class _Evaluator:
         rows = [row for name, run in conditions.items() for row in self._score_rows(run, name)]
         variant_rows = [
             row
-            for variant, runs in of_variants.items()
+            for variant, runs in variant_conditions.items()
             for name, run in runs.items()
             for row in self._score_rows(run, variant, name)
         ]

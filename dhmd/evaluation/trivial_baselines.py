@@ -170,8 +170,8 @@ def ridge(
     # All penalties share one eigendecomposition, that of the smaller Gram matrix.
     wide = a.shape[1] > a.shape[0]
     values, vectors = np.linalg.eigh(a @ a.T if wide else a.T @ a)
-    right = targets_NC[train] - offset_C
-    projected = vectors.T @ (right if wide else a.T @ right)
+    centred_NC = targets_NC[train] - offset_C
+    projected = vectors.T @ (centred_NC if wide else a.T @ centred_NC)
     metric = PRIMARY_METRIC[task]
     best: Ridge | None = None
     for alpha in sorted(alphas, reverse=True):

@@ -182,9 +182,9 @@ def _gate_file(root: Path, base: str | None, head: str | None, dataset: str | No
         choices = ", ".join(sorted(side.evaluated)) or "none; run dvc repro"
         raise DhmdError(f"--dataset must name the dataset of {path}: one of {choices}")
     name = dataset or next(iter(side.evaluated))
-    of_revision = load_evaluation(side.revision, name)
-    of_file = read_prediction_file(Path(path), of_revision)
-    labels, evaluations = (side.revision.label, path), (of_revision, of_file)
+    revision_evaluation = load_evaluation(side.revision, name)
+    file_evaluation = read_prediction_file(Path(path), revision_evaluation)
+    labels, evaluations = (side.revision.label, path), (revision_evaluation, file_evaluation)
     if path == base:
         labels, evaluations = labels[::-1], evaluations[::-1]
     result = _compare_evaluations(name, side, side, *evaluations, accept=())

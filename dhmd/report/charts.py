@@ -1,6 +1,6 @@
 """Figures of scores, predictions, training and data.
 
-The functions with a `Chart` as result return None if there are no values to draw.
+A function that draws a figure returns None if there are no values to draw.
 S seeds, N utterances of the corpus, T utterances of the test split, C classes.
 """
 
@@ -65,17 +65,13 @@ def results(data: ReportData) -> style.Chart:
             if len(values) > 1:
                 style.draw_points(axes, values, np.full(len(values), row), colour, 4.6, 0.65)
             mean = values.mean()
-            axes.plot([mean, mean], [row - 0.32, row + 0.32], color=colour, linewidth=2.0)
+            axes.vlines(mean, row - 0.32, row + 0.32, color=colour, linewidth=2.0)
             if kind == "model":
                 axes.axhspan(row - 0.5, row + 0.5, color=style.HIGHLIGHT, alpha=0.1, linewidth=0)
                 axes.axvline(mean, color=style.HIGHLIGHT, linewidth=0.7, linestyle="--")
                 if interval := data.intervals.get(metric):
-                    axes.plot(
-                        [interval["low"], interval["high"]],
-                        [row, row],
-                        color=style.HIGHLIGHT,
-                        lw=0.9,
-                    )
+                    low, high = interval["low"], interval["high"]
+                    axes.hlines(row, low, high, color=style.HIGHLIGHT, linewidth=0.9)
     return canvas.chart(
         data,
         "results",
@@ -144,8 +140,8 @@ def _draw_difference(
         colour = style.WORSE if mean * deterioration_sign(metric) > 0 else style.BETTER
     for key, width in (("utterances", 0.9), ("ci", 3.2)):
         if f"{key}_low" in entry:
-            interval = [entry[f"{key}_low"], entry[f"{key}_high"]]
-            axes.plot(interval, [row, row], color=colour, linewidth=width, solid_capstyle="butt")
+            low, high = entry[f"{key}_low"], entry[f"{key}_high"]
+            axes.hlines(row, low, high, color=colour, linewidth=width)
     style.draw_points(axes, seeds, np.full(len(seeds), row + 0.3), colour, 2.8, 0.8)
     axes.plot([mean], [row], "o", ms=5.5, color=colour, mec=style.PAPER, mew=0.8)
     style.annotate_row(axes, row, f"{mean:+.3f}, {p_label(entry['p'])}")
@@ -179,8 +175,8 @@ def calibration(data: ReportData) -> style.Chart:
             "perfect calibration; a steeper line means that predictions are too close to the mean."
         )
     else:
-        by_seed = [confidences(data, of_seed) for of_seed in probabilities]
-        error = np.mean([calibration_error(*of_seed) for of_seed in by_seed])
+        by_seed = [confidences(data, seed_probabilities) for seed_probabilities in probabilities]
+        error = np.mean([calibration_error(*seed_probabilities) for seed_probabilities in by_seed])
         title += f": expected calibration error {error:.3f}"
         canvas = style.Canvas(title, data.note(), 3.6, width=style.HALF)
         axes = canvas.axes[0, 0]
@@ -300,8 +296,8 @@ def _curve_panels(
         style.draw_grid(axes, "y", 3)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.yaxis.set_major_formatter("{x:g}")
-        of_panel = history[history["curve"] == panel]
-        for modality, curves in of_panel.groupby("modality", sort=False):
+        panel_history = history[history["curve"] == panel]
+        for modality, curves in panel_history.groupby("modality", sort=False):
             colour = style.modality_colour(data, modality) if modality else style.HIGHLIGHT
             by_epoch = curves.pivot(index="epoch", columns="seed", values="value")
             axes.plot(by_epoch, color=colour, linewidth=0.75, alpha=0.6)

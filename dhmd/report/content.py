@@ -280,9 +280,9 @@ def _utterance_blocks(data: ReportData) -> list[Block]:
     order_N = np.argsort(-utterance_errors(data.task, outputs_SNO, labels_N), kind="stable")
     parts, counts = [], []
     for split in ("test", "valid", "train"):
-        of_split = order_N[corpus.split_N[order_N] == split]
-        parts.append(np.sort(of_split[: _MAX_TEST if split == "test" else _MAX_OTHER]))
-        counts.append(f"{len(parts[-1]):,} of {len(of_split):,} {split}")
+        split_rows = order_N[corpus.split_N[order_N] == split]
+        parts.append(np.sort(split_rows[: _MAX_TEST if split == "test" else _MAX_OTHER]))
+        counts.append(f"{len(parts[-1]):,} of {len(split_rows):,} {split}")
     rows = np.concatenate(parts)
     view = utterances_view(
         explain_outputs(data.outputs, corpus, rows, data.code_words),

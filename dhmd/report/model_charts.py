@@ -1,6 +1,6 @@
 """Figures of the components of the model: distillation edges, dictionaries, features.
 
-The functions with a `Chart` as result return None if the model does not have the component.
+A function that draws a figure returns None if the model does not have the component.
 S seeds, N utterances of the corpus, T utterances of the test split, M modalities, K codes.
 """
 
@@ -68,8 +68,8 @@ def _draw_edge_quantiles(axes: Any, weights: Array, data: ReportData) -> None:
                 edge, (0.05, 0.25, 0.5, 0.75, 0.95), axis=1
             ).mean(1)
             colour = style.modality_colour(data, names[source])
-            axes.plot([q05, q95], [row, row], color=colour, linewidth=0.9)
-            axes.plot([q25, q75], [row, row], color=colour, lw=4.5, solid_capstyle="butt")
+            axes.hlines(row, q05, q95, color=colour, linewidth=0.9)
+            axes.hlines(row, q25, q75, color=colour, linewidth=4.5)
             axes.plot(median, row, "o", ms=3.6, color=style.PAPER, mec=colour, mew=1)
 
 
@@ -133,9 +133,9 @@ def dictionary(data: ReportData, space: str, codes_NMK: Array) -> style.Chart | 
         return None
     groups = {}
     for m, modality in enumerate(data.modalities):
-        of_modality = restrict_modality(present, m)
+        modality_mask = restrict_modality(present, m)
         for name, members in data.label_groups().items():
-            activation = mean_activation(codes, of_modality & members[:, None])
+            activation = mean_activation(codes, modality_mask & members[:, None])
             groups[f"{modality}, {name}"] = activation[most_used]
     names, values = list(groups), np.array(list(groups.values()))
     title = f"Dictionary of the {space} space of {data.name}"

@@ -138,9 +138,9 @@ def find_record(
         records: all records, newest first.
         md5: path -> md5 of the outputs.
     """
-    of_stage = [r for r in records if (r.stage, r.dataset) == (stage, dataset)]
-    match = next((record for record in of_stage if record.produced(md5)), None)
-    return match or next(iter(of_stage), None), match is not None
+    stage_records = [r for r in records if (r.stage, r.dataset) == (stage, dataset)]
+    match = next((record for record in stage_records if record.produced(md5)), None)
+    return match or next(iter(stage_records), None), match is not None
 
 
 def _provenance(dataset: str, records: Sequence[Record], locked: Locked) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _provenance(dataset: str, records: Sequence[Record], locked: Locked) -> dict
         values = list(dict.fromkeys(value[:8] for value in md5.values() if value))
         text = ", ".join(values) or "–"
         if len(values) > 2:
-            text = f"{len(values)} files, the first {values[0]}"
+            text = f"{len(values)} files, the first with md5 {values[0]}"
         if record is None:
             rows.append([stage, "no record", "–", "–", "–", text, "–"])
             continue
