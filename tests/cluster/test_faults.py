@@ -27,10 +27,10 @@ import pytest
 from dhmd.base.errors import DhmdError
 from dhmd.training.configuration import Configuration
 from tests.cluster.engines import ROOT, Engine, FakeSlurm, Ray, RealSlurm, kill, processes, until
-from tests.training.bench import Bench, files, start_driver, train
-from tests.training.bench import bench as bench
+from tests.training.artefacts import TinyArtefacts, read_files, start_driver, train
+from tests.training.artefacts import tiny as tiny
 from tests.training.corpora import TINY, tiny_configuration
-from tests.training.learners import Watcher
+from tests.training.learners import Recorder
 
 pytestmark = pytest.mark.timeout(900)
 EPOCHS = 40
@@ -48,7 +48,7 @@ def ray() -> Iterator[Ray]:
         "fake",
         pytest.param("slurm", marks=pytest.mark.slow),
         pytest.param("ray", marks=pytest.mark.slow),
-    ],
+    ]
 )
 def engine(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -72,11 +72,11 @@ def configured(engine: Engine | None, epochs: int = EPOCHS, **compute: Any) -> C
 
 
 @pytest.fixture(scope="module")
-def local(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def local(tiny: TinyArtefacts, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files of two workers of this machine."""
     folder = tmp_path_factory.mktemp("local")
-    train(configured(None), bench.cache(), bench.pretrained(), folder / "m", folder / "s")
-    return files(folder / "m")
+    train(configured(None), tiny.aligned(), tiny.pretrained(), folder / "m", folder / "s")
+    return read_files(folder / "m")
 
 
 class Ledger:
@@ -130,7 +130,7 @@ class Ledger:
         return [engine.name, fault, *counts, result]
 
 
-class Fault(Watcher):
+class Fault(Recorder):
     """Lets something happen once, after the first epochs of a training."""
 
     def __init__(self, happen: Callable[[], None]) -> None:
@@ -147,7 +147,7 @@ class Fault(Watcher):
 def test_a_fault_loses_nothing_and_changes_no_bit(
     engine: Engine,
     fault: str,
-    bench: Bench,
+    tiny: TinyArtefacts,
     tmp_path: Path,
     local: dict[str, bytes],
     caplog: pytest.LogCaptureFixture,
@@ -169,13 +169,13 @@ def test_a_fault_loses_nothing_and_changes_no_bit(
     with Ledger(tmp_path / "s") as ledger:
         train(
             configured(engine),
-            bench.cache(),
-            bench.pretrained(),
+            tiny.aligned(),
+            tiny.pretrained(),
             tmp_path / "m",
             tmp_path / "s",
             Fault(happen),
         )
-    assert files(tmp_path / "m") == local
+    assert read_files(tmp_path / "m") == local
     assert ("was killed; submitting it again" in caplog.text) or fault != "killed worker"
     assert "0 waiting, 0 running, 2 finished, 0 failed" in caplog.text
     row = ledger.row(engine, fault, "same bits as two local processes", tmp_path / "m/history.csv")
@@ -184,21 +184,21 @@ def test_a_fault_loses_nothing_and_changes_no_bit(
 
 def test_a_killed_driver_resumes_and_trains_nothing_twice(
     engine: Engine,
-    bench: Bench,
+    tiny: TinyArtefacts,
     tmp_path: Path,
     local: dict[str, bytes],
     record_property: Callable[[str, object], None],
 ) -> None:
     with Ledger(tmp_path / "s") as ledger:
-        driver = start_driver(configured(engine), bench, tmp_path)
+        driver = start_driver(configured(engine), tiny, tmp_path)
         until(lambda: list(tmp_path.glob("s/tasks/*/checkpoint.*")), "no epoch is finished")
         driver.kill()
         driver.wait()
         driver.stderr.close()
-        again = start_driver(configured(engine), bench, tmp_path)
+        again = start_driver(configured(engine), tiny, tmp_path)
         _, printed = again.communicate(timeout=200)
     assert again.returncode == 0, printed
-    assert files(tmp_path / "m") == local
+    assert read_files(tmp_path / "m") == local
     if engine.name != "Ray":  # whose tasks end with their driver
         assert printed.count("is in the queue, as job") + printed.count("already in ") >= 1, printed
     assert "submitting it again" not in printed
@@ -209,7 +209,7 @@ def test_a_killed_driver_resumes_and_trains_nothing_twice(
 
 def test_a_full_disk_fails_and_resumes_once_there_is_room(
     engine: Engine,
-    bench: Bench,
+    tiny: TinyArtefacts,
     tmp_path: Path,
     local: dict[str, bytes],
     record_property: Callable[[str, object], None],
@@ -225,7 +225,7 @@ def test_a_full_disk_fails_and_resumes_once_there_is_room(
             while True:
                 stream.write(bytes(4096))
 
-    arguments = (bench.cache(), bench.pretrained(), tmp_path / "m", disk / "s")
+    arguments = (tiny.aligned(), tiny.pretrained(), tmp_path / "m", disk / "s")
     try:
         with Ledger(disk / "s") as ledger:
             with pytest.raises(DhmdError, match=r"[Nn]o space|disk .* is full"):
@@ -233,7 +233,7 @@ def test_a_full_disk_fails_and_resumes_once_there_is_room(
             assert not (tmp_path / "m").exists()
             (disk / "filler").unlink()
             train(configured(engine), *arguments)
-        assert files(tmp_path / "m") == local
+        assert read_files(tmp_path / "m") == local
         result = "the stage fails and names the disk; the next run resumes, same bits"
         row = ledger.row(engine, "full disk", result, tmp_path / "m/history.csv")
         record_property("fault", row)
@@ -242,17 +242,19 @@ def test_a_full_disk_fails_and_resumes_once_there_is_room(
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_job_that_never_gets_anywhere_fails(bench: Bench, tmp_path: Path, engine: Engine) -> None:
+def test_a_job_that_never_gets_anywhere_fails(
+    tiny: TinyArtefacts, tmp_path: Path, engine: Engine
+) -> None:
     if engine.name == "Ray":
         pytest.skip("Ray has no lines that run before a task")
     found = configured(engine, slurm={"setup": ["kill -9 $$"]}, retries=1)
     with pytest.raises(DhmdError, match=r"was killed 2 times in a row .*time limit.*log"):
-        train(found, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+        tiny.train(found, tmp_path)
     assert not (tmp_path / "m").exists()
 
 
-def test_ctrl_c_ends_the_jobs(engine: Engine, bench: Bench, tmp_path: Path) -> None:
-    driver = start_driver(configured(engine, epochs=4000), bench, tmp_path)
+def test_ctrl_c_ends_the_jobs(engine: Engine, tiny: TinyArtefacts, tmp_path: Path) -> None:
+    driver = start_driver(configured(engine, epochs=4000), tiny, tmp_path)
     until(lambda: list(tmp_path.glob("s/tasks/*/checkpoint.*")), "no epoch is finished")
     driver.send_signal(signal.SIGINT)
     assert driver.wait(60) != 0
@@ -262,15 +264,12 @@ def test_ctrl_c_ends_the_jobs(engine: Engine, bench: Bench, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     "fault",
-    [
-        "no shared folder",
-        pytest.param("no shared folder, lost node", marks=pytest.mark.slow),
-    ],
+    ["no shared folder", pytest.param("no shared folder, lost node", marks=pytest.mark.slow)],
 )
 def test_without_a_shared_folder_files_go_through_the_remote(
     engine: Engine,
     fault: str,
-    bench: Bench,
+    tiny: TinyArtefacts,
     tmp_path: Path,
     local: dict[str, bytes],
     monkeypatch: pytest.MonkeyPatch,
@@ -297,8 +296,8 @@ def test_without_a_shared_folder_files_go_through_the_remote(
         losing = threading.Thread(target=lose_node)
         if "lost" in fault:
             losing.start()
-        train(found, bench.cache(), bench.pretrained(), here / "m", here / "s")
-    assert files(here / "m") == local
+        tiny.train(found, here)
+    assert read_files(here / "m") == local
     assert ("submitting it again" in caplog.text) == ("lost" in fault)
     assert len(list(there.glob(".dhmd/trainings/*.safetensors"))) == 2
     assert len(list(there.glob(".dhmd/inputs/*/pretrained/*/model.json"))) == 1
@@ -309,22 +308,22 @@ def test_without_a_shared_folder_files_go_through_the_remote(
 
 
 def test_the_settings_reach_sbatch(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: TinyArtefacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = FakeSlurm(tmp_path / "fake", monkeypatch)
     slurm = {"time": "00:10:00", "array_parallelism": 1, "setup": ["exit 1"]}
     found = configured(engine, epochs=1, slurm=slurm, retries=0)
     with pytest.raises(DhmdError, match="was killed 1 times"):
-        train(found, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+        tiny.train(found, tmp_path)
     calls = set((tmp_path / "fake" / "calls").read_text().split())
     assert {"--requeue", "--time=00:10:00", "--array=0-1%1", "--cpus-per-task=1"} <= calls
 
 
 @pytest.mark.slow
-def test_ray_starts_on_this_machine_without_an_address(bench: Bench, tmp_path: Path) -> None:
+def test_ray_starts_on_this_machine_without_an_address(tiny: TinyArtefacts, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     found = configured(Engine("Ray", "ray"), epochs=1)
-    train(found, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+    tiny.train(found, tmp_path)
     assert len(list((tmp_path / "m").glob("seed-*.safetensors"))) == 2
 
 
@@ -336,23 +335,27 @@ def test_ray_starts_on_this_machine_without_an_address(bench: Bench, tmp_path: P
     ],
 )
 def test_without_the_engine_the_error_says_so(
-    executor: str, sentence: str, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    executor: str,
+    sentence: str,
+    tiny: TinyArtefacts,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setitem(sys.modules, "ray", None)
     found = configured(Engine("absent", executor), epochs=1)
     with pytest.raises(DhmdError, match=sentence):
-        train(found, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+        tiny.train(found, tmp_path)
     assert TINY.compute.executor == "local"
 
 
 def test_each_gpu_of_a_machine_has_one_process(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: TinyArtefacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The GPUs are pretended: the workers find none and train on the CPU."""
     seen: set[tuple[int, str]] = set()
 
-    class Watches(Watcher):
+    class Watches(Recorder):
         def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
             for pid in processes("dhmd.training.run_task", str(tmp_path)):
                 with suppress(OSError):
@@ -363,6 +366,6 @@ def test_each_gpu_of_a_machine_has_one_process(
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     found = configured(None, epochs=10, device="auto")
-    train(found, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s", Watches())
+    tiny.train(found, tmp_path, Watches())
     assert len(seen) == 2
     assert {value for _, value in seen} == {"CUDA_VISIBLE_DEVICES=4", "CUDA_VISIBLE_DEVICES=7"}

@@ -43,8 +43,8 @@ def run_stage(
     work = importlib.import_module(f"stages.{stage}").work
 
     def child() -> int:
-        entry._refuse_foreign_code = lambda: None
-        entry._end_at_once = lambda name: None
+        entry._check_code_location = lambda: None
+        entry._handle_signals = lambda name: None
         logging.getLogger().handlers.clear()  # pytest's own
         for prepare in before:
             prepare()

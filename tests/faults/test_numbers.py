@@ -16,8 +16,8 @@ from dhmd.evaluation.job import evaluate_job
 from tests.aligned_files import ragged
 from tests.faults.conftest import Reference
 from tests.faults.test_disk import check, run_stage
-from tests.training.bench import pretrain, train
-from tests.training.corpora import SEGMENTS, SPLITS, tiny_cache, tiny_configuration, tiny_data
+from tests.training.artefacts import pretrain, train
+from tests.training.corpora import SEGMENTS, SPLITS, tiny_aligned, tiny_configuration, tiny_data
 
 QUICK = {"train": {"epochs": 1}, "pretrain": {"epochs": 1, "folds": 2}}
 
@@ -32,7 +32,7 @@ def poison() -> None:
         healthy(trainer)
         if trainer.progress.epoch >= 2:
             values = trainer.optimiser.values_P
-            values[trainer.optimiser.of_member(_second(trainer.members.count))] = np.inf
+            values[trainer.optimiser.member_entries(_second(trainer.members.count))] = np.inf
 
     Trainer._set_rates = sick  # type: ignore[method-assign]
 
@@ -140,7 +140,7 @@ def test_splits_of_one_utterance_and_batches_of_one(task: str, tmp_path: Path) -
 
 def _whole(tmp_path: Path, task: str, *, batch: int = 8, **changes: object) -> dict[str, dict]:  # type: ignore[type-arg]
     """Pretrain, train and evaluate a corpus; return metrics.json."""
-    cache = tiny_cache(tmp_path / "c.h5", task, **changes)
+    cache = tiny_aligned(tmp_path / "c.h5", task, **changes)
     configuration = tiny_configuration(QUICK)
     configuration = replace(configuration, train=replace(configuration.train, batch_size=batch))
     pretrain(configuration, cache, tmp_path / "p", tmp_path / "s")
@@ -162,7 +162,7 @@ def test_one_video_cannot_be_cross_fitted(tmp_path: Path) -> None:
     data = tiny_data()
     splits = np.array(["train"] * SEGMENTS + ["valid"] * SEGMENTS + ["test"] * SEGMENTS)
     rows = np.arange(3 * SEGMENTS)
-    cache = tiny_cache(
+    cache = tiny_aligned(
         tmp_path / "c.h5",
         ids=tuple(data.ids[row] for row in rows),
         videos=tuple(data.videos[row] for row in rows),

@@ -28,7 +28,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setattr(dhmd, "__file__", str(tmp_path / "dhmd" / "__init__.py"))
-    monkeypatch.setattr(_entry, "_end_at_once", lambda name: None)  # pytest goes on
+    monkeypatch.setattr(_entry, "_handle_signals", lambda name: None)  # pytest goes on
     for variable in ("CUBLAS_WORKSPACE_CONFIG", "OMP_WAIT_POLICY", "OMP_NUM_THREADS"):
         monkeypatch.setenv(variable, "unset")
         monkeypatch.delenv(variable)
@@ -106,7 +106,7 @@ def test_a_second_process_of_a_stage_is_refused(
 WAITS = """
 import time
 from stages import _entry
-_entry._end_at_once("train")
+_entry._handle_signals("train")
 print("ready", flush=True)
 time.sleep(60)
 """

@@ -77,14 +77,16 @@ def tiny_data(
     return replace(data, **changes)
 
 
-def tiny_cache(path: Path, task: str = "regression", alignment: str = "word", **more: Any) -> Path:
+def tiny_aligned(
+    path: Path, task: str = "regression", alignment: str = "word", **more: Any
+) -> Path:
     """Write the aligned features file of such a corpus."""
     write_aligned(path, tiny_data(task, alignment, **more))
     return path
 
 
 def tiny_corpus(path: Path, task: str = "regression", alignment: str = "word") -> Corpus:
-    return read_corpus(tiny_cache(path, task, alignment))
+    return read_corpus(tiny_aligned(path, task, alignment))
 
 
 TINY = Configuration(
@@ -108,13 +110,7 @@ TINY = Configuration(
     ),
     pretrain=PretrainConfig(folds=3, epochs=2, lr=0.01),
     train=TrainConfig(
-        seeds=(1, 2),
-        epochs=3,
-        batch_size=8,
-        lr=0.01,
-        modality_dropout=0.2,
-        average=0.5,
-        buckets=2,
+        seeds=(1, 2), epochs=3, batch_size=8, lr=0.01, modality_dropout=0.2, average=0.5, buckets=2
     ),
     compute=ComputeConfig(threads=1, device="cpu"),
 )

@@ -37,23 +37,23 @@ def planner(
     batch_size: int = 4,
     accumulate: int = 1,
     buckets: int = 3,
-    uses_EN: np.ndarray | None = None,
+    train_mask_EN: np.ndarray | None = None,
 ) -> EpochPlanner:
     rows, lengths_MN = corpus(lengths)
-    made = make_buckets(rows, lengths_MN, buckets, batch_size, together=False)
-    if uses_EN is None:
-        uses_EN = np.ones((len(seeds), lengths_MN.shape[1]), np.float32)
+    made = make_buckets(rows, lengths_MN, buckets, batch_size, same_steps=False)
+    if train_mask_EN is None:
+        train_mask_EN = np.ones((len(seeds), lengths_MN.shape[1]), np.float32)
     order = [torch.Generator().manual_seed(seed) for seed in seeds]
-    return EpochPlanner(made, uses_EN, order, batch_size=batch_size, accumulate=accumulate)
+    return EpochPlanner(made, train_mask_EN, order, batch_size=batch_size, accumulate=accumulate)
 
 
 @settings(max_examples=60, deadline=None)
 @given(lengths_of, st.integers(1, 6), st.integers(1, 9), st.booleans())
 def test_buckets_divide_the_rows_by_length(
-    lengths: list[int], count: int, batch_size: int, together: bool
+    lengths: list[int], count: int, batch_size: int, same_steps: bool
 ) -> None:
     rows, lengths_MN = corpus(lengths)
-    buckets = make_buckets(rows, lengths_MN, count, batch_size, together=together)
+    buckets = make_buckets(rows, lengths_MN, count, batch_size, same_steps=same_steps)
     assert len(buckets) == min(count, -(-len(rows) // batch_size))
     assert sorted(np.concatenate([bucket.rows for bucket in buckets])) == sorted(rows)
     totals = [lengths_MN[:, bucket.rows].sum(0) for bucket in buckets]
@@ -61,7 +61,7 @@ def test_buckets_divide_the_rows_by_length(
         assert shorter.max() <= longer.min()
     for bucket in buckets:
         longest = np.maximum(lengths_MN[:, bucket.rows].max(1), 1)
-        expected = [longest.max()] * len(longest) if together else longest
+        expected = [longest.max()] * len(longest) if same_steps else longest
         assert list(bucket.steps) == list(expected)
     for bucket in buckets[:-1]:
         assert len(bucket.rows) % batch_size == 0
@@ -129,10 +129,10 @@ def test_the_order_of_rows_does_not_depend_on_other_seeds() -> None:
 
 def test_unused_rows_have_weight_zero() -> None:
     rows, lengths_MN = corpus(LENGTHS)
-    uses_EN = np.ones((3, lengths_MN.shape[1]), np.float32)
-    uses_EN[1, rows[:6]] = 0
-    uses_EN[2] = 0
-    plan = planner(LENGTHS, seeds=(1, 2, 3), accumulate=2, uses_EN=uses_EN)
+    train_mask_EN = np.ones((3, lengths_MN.shape[1]), np.float32)
+    train_mask_EN[1, rows[:6]] = 0
+    train_mask_EN[2] = 0
+    plan = planner(LENGTHS, seeds=(1, 2, 3), accumulate=2, train_mask_EN=train_mask_EN)
     met = set()
     for update in plan.epoch(1):
         total = sum(batch.weight_EB.sum(1) for batch in update)
@@ -150,7 +150,7 @@ def test_unused_rows_have_weight_zero() -> None:
 
 def test_evaluation_has_every_row_once_in_a_fixed_order() -> None:
     rows, lengths_MN = corpus(LENGTHS)
-    buckets = make_buckets(rows, lengths_MN, 2, 5, together=False)
+    buckets = make_buckets(rows, lengths_MN, 2, 5, same_steps=False)
 
     def batches() -> list[PlannedBatch]:
         return list(evaluation_batches(buckets, 5))
@@ -171,8 +171,10 @@ ROWS = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11])
 
 def video_planner(*seeds: int, batch_size: int = 5) -> VideoPlanner:
     order = [torch.Generator().manual_seed(seed) for seed in seeds]
-    uses_EN = np.ones((len(seeds), len(VIDEOS)), np.float32)
-    return VideoPlanner(ROWS, VIDEOS, (9,), uses_EN, order, batch_size=batch_size, accumulate=1)
+    train_mask_EN = np.ones((len(seeds), len(VIDEOS)), np.float32)
+    return VideoPlanner(
+        ROWS, VIDEOS, (9,), train_mask_EN, order, batch_size=batch_size, accumulate=1
+    )
 
 
 def test_an_epoch_has_every_video_once_and_whole() -> None:

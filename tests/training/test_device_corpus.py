@@ -19,7 +19,7 @@ def test_a_batch_has_normalised_features_and_masks(tmp_path: Path, alignment: st
     corpus = tiny_corpus(tmp_path / "c.h5", alignment=alignment)
     names = ("text", "vision")
     data = DeviceCorpus.of(corpus, names, CPU)
-    assert data.together == (alignment == "word")
+    assert data.same_steps == (alignment == "word")
     data.teachers_EMNO = torch.arange(2 * 2 * len(corpus.ids)).float().view(2, 2, -1, 1)
     rows = torch.tensor([[0, 7, 33, 12], [5, 5, 39, 2]])
     weight = torch.rand(2, 4)

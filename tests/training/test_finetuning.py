@@ -18,7 +18,7 @@ from dhmd.models.members import Members
 from dhmd.models.registry import Corpus, build
 from dhmd.models.task import Task
 from dhmd.training.device_corpus import DeviceTokens, Normalisation
-from dhmd.training.finetuning import Finetuned
+from dhmd.training.finetuning import FinetunedModel
 from dhmd.training.optimiser import MemberAdam
 from tests.data.text.tiny import write_tiny
 from tests.models.ordinary import Indexing, Pooled
@@ -45,7 +45,7 @@ def tokens_of(passes: list[list[Subwords]]) -> Tokens:
 
 def learner_of(
     encoder: Encoder, seeds: tuple[int, ...], **options: bool
-) -> tuple[Finetuned, EnsembleBatch, np.ndarray]:
+) -> tuple[FinetunedModel, EnsembleBatch, np.ndarray]:
     """A GRU on text, a batch of all utterances, and the frozen encoder's rows."""
     contextual = Contextual(encoder, trained=True)
     passes = [contextual.split(words, "x") for words in SAID]
@@ -62,7 +62,7 @@ def learner_of(
         loss_weights=[(DecoupleConfig(), DistillationConfig())] * len(seeds),
         corpus=Corpus(len(SAID), {"text": 3}),
     )
-    learner = Finetuned(
+    learner = FinetunedModel(
         model, members, encoder, 0, normalisation, learning_rate=0.5, **options
     ).eval()
     shape = (len(seeds), len(SAID))
@@ -93,7 +93,7 @@ def test_an_ordinary_model_can_be_fine_tuned_with_an_encoder(
     task, inputs = learner.task, {"text": encoder.width}
     model = Ensemble(learner.members, task, lambda: cls(inputs, task, ModelConfig()), name="x")
     rule = Normalisation(np.zeros(encoder.width), np.ones(encoder.width))
-    learner = Finetuned(model, learner.members, encoder, 0, rule).train()
+    learner = FinetunedModel(model, learner.members, encoder, 0, rule).train()
     learner.losses(batch)["total"][0].backward()
     grad = dict(learner.named_parameters())[QUERY].grad
     assert grad is not None
@@ -107,7 +107,7 @@ def test_an_ordinary_model_can_be_fine_tuned_with_an_encoder(
 def test_the_first_step_equals_the_frozen_encoder(encoder: Encoder) -> None:
     learner, batch, wanted = learner_of(encoder, (1, 2))
     with torch.no_grad():
-        (read,) = learner.read(batch).features
+        (read,) = learner.encode_text(batch).features
     for member in read[:, 0]:
         np.testing.assert_allclose(member, wanted, atol=1e-4)
 
@@ -115,7 +115,7 @@ def test_the_first_step_equals_the_frozen_encoder(encoder: Encoder) -> None:
 def test_an_utterance_without_text_has_no_features(encoder: Encoder) -> None:
     learner, batch, _ = learner_of(encoder, (1,))
     absent = torch.tensor([[[True, False, False]]])
-    (read,) = learner.read(batch.without(absent)).features
+    (read,) = learner.encode_text(batch.without(absent)).features
     assert read[0, 0, 0].abs().max() == 0
     assert read[0, 0, 1].abs().max() > 0
 
@@ -145,7 +145,7 @@ def test_gradient_checkpointing_keeps_less_for_the_same_gradients(encoder: Encod
     assert found[True][2] < 0.7 * found[False][2]
 
 
-def optimiser_of(learner: Finetuned) -> MemberAdam:
+def optimiser_of(learner: FinetunedModel) -> MemberAdam:
     return MemberAdam(learner, 1, weight_decay=0.0, clip_value=0.6, group=learner.parameter_group)
 
 
@@ -183,13 +183,15 @@ def test_dropout_comes_from_the_members_stream(encoder: Encoder) -> None:
     learner, batch, _ = learner_of(encoder, (1,))
     learner.train()
     state = learner.members.state()
-    first = learner.read(batch).features[0]
-    second = learner.read(batch).features[0]
+    first = learner.encode_text(batch).features[0]
+    second = learner.encode_text(batch).features[0]
     assert not torch.equal(first, second)
     learner.members.restore(state)
-    assert torch.equal(learner.read(batch).features[0], first)
+    assert torch.equal(learner.encode_text(batch).features[0], first)
     learner.eval()
-    assert torch.equal(learner.read(batch).features[0], learner.read(batch).features[0])
+    assert torch.equal(
+        learner.encode_text(batch).features[0], learner.encode_text(batch).features[0]
+    )
 
 
 def test_tokens_of_another_encoder_are_refused(encoder: Encoder) -> None:

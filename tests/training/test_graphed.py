@@ -10,8 +10,8 @@ import torch
 
 from dhmd.training.compute import ComputeConfig
 from tests.models.compare import assert_close
-from tests.training.bench import arrays, pretrain, train
-from tests.training.corpora import TINY, tiny_cache
+from tests.training.artefacts import pretrain, read_outputs, train
+from tests.training.corpora import TINY, tiny_aligned
 
 pytestmark = pytest.mark.gpu
 
@@ -23,10 +23,10 @@ def _trained(folder: Path, *, cuda_graph: bool) -> dict[str, torch.Tensor]:
         compute=ComputeConfig(device="cuda", cuda_graph=cuda_graph),
     )
     folder.mkdir()
-    cache = tiny_cache(folder / "c.h5")
+    cache = tiny_aligned(folder / "c.h5")
     pretrain(configuration, cache, folder / "p", folder / "s")
     train(configuration, cache, folder / "p", folder / "m", folder / "s")
-    found = arrays(folder / "m")
+    found = read_outputs(folder / "m")
     return {
         name: torch.from_numpy(found[name])
         for name in ("prediction", "edges/homogeneous", "vertex/heterogeneous")

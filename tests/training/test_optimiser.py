@@ -119,7 +119,7 @@ def test_parameters_and_gradients_are_views_of_the_flat_buffers() -> None:
     assert module.codes.grad.eq(0).all()
     ours.values_P.fill_(4.0)
     assert module.matrix.eq(4).all()
-    marked = ours.of_member(torch.tensor([False, True, False]))
+    marked = ours.member_entries(torch.tensor([False, True, False]))
     ours.values_P[marked] = 7.0
     assert module.matrix[1].eq(7).all()
     assert module.codes.tolist() == [4.0, 7.0, 4.0]

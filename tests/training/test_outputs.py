@@ -16,26 +16,26 @@ from dhmd.models.members import Members
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.outputs import (
     DROP_RATES,
-    _drops,
+    _drop_masks,
     _with_noise,
-    collect,
+    collect_details,
     dictionary_statistics,
-    missing_modalities,
+    missing_modality_predictions,
     write_outputs,
 )
 from dhmd.training.trainer import evaluation
 from dhmd.training.weights import load_model
-from tests.training.bench import Bench, arrays
+from tests.training.artefacts import TinyArtefacts, read_outputs
 
 CPU = torch.device("cpu")
 Loaded = tuple[Learner, Members, Corpus, DeviceCorpus]
 
 
 @pytest.fixture
-def loaded(bench: Bench) -> Loaded:
+def loaded(tiny: TinyArtefacts) -> Loaded:
     """A trained model and its corpus."""
-    model, members, description = load_model(bench.trained(), CPU)
-    corpus = read_corpus(bench.cache())
+    model, members, description = load_model(tiny.model(), CPU)
+    corpus = read_corpus(tiny.aligned())
     return model, members, corpus, DeviceCorpus.of(corpus, description.inputs, CPU)
 
 
@@ -85,20 +85,20 @@ def test_there_are_no_statistics_without_activations() -> None:
 
 
 def test_missing_modality_test_reads_only_the_other_modalities(
-    bench: Bench, loaded: Loaded
+    tiny: TinyArtefacts, loaded: Loaded
 ) -> None:
     model, members, corpus, data = loaded
     names, test = data.modalities, corpus.index("test")
-    found = missing_modalities(model, members, data, test)
+    found = missing_modality_predictions(model, members, data, test)
     chance = {f"random {rate} %" for rate in (10, 30, 50, 70)}
     subsets = {"text", "audio", "vision", "text+audio", "text+vision", "audio+vision"}
     noise = {f"noise for {name}" for name in names}
     assert set(found) == subsets | chance | noise
-    stored = arrays(bench.trained())
+    stored = read_outputs(tiny.model())
     drops = {
         name: np.tile(np.isin(names, name.split("+")), (len(corpus.ids), 1)) for name in subsets
     }
-    drops["random 50 %"] = _drops(len(corpus.ids), names)["random 50 %"]
+    drops["random 50 %"] = _drop_masks(len(corpus.ids), names)["random 50 %"]
     for name, drop_NM in drops.items():
         value = found[name]
         assert np.allclose(value[:, test], stored[f"missing/{name}"][:, test], atol=1e-6)
@@ -118,8 +118,8 @@ def test_missing_modality_test_reads_only_the_other_modalities(
 def test_noise_depends_on_the_utterance_and_has_the_features_moments(loaded: Loaded) -> None:
     model, members, corpus, data = loaded
     names, test = data.modalities, corpus.index("test")
-    found = missing_modalities(model, members, data, test)
-    alone = missing_modalities(model, members, data, test[3:4])
+    found = missing_modality_predictions(model, members, data, test)
+    alone = missing_modality_predictions(model, members, data, test[3:4])
     assert np.allclose(alone["noise for audio"][:, test[3]], found["noise for audio"][:, test[3]])
     _, batch = next(evaluation(model, members, data, test, 1))
     noisy = _with_noise(batch, names.index("audio"), test)
@@ -131,10 +131,10 @@ def test_noise_depends_on_the_utterance_and_has_the_features_moments(loaded: Loa
     assert not noisy.features[names.index("audio")][~batch.masks[names.index("audio")]].any()
 
 
-def test_other_rows_are_nan(bench: Bench, loaded: Loaded) -> None:
+def test_other_rows_are_nan(tiny: TinyArtefacts, loaded: Loaded) -> None:
     model, members, corpus, data = loaded
     some = np.array([3, 30, 11])
-    found, whole = collect(model, members, data, some), arrays(bench.trained())
+    found, whole = collect_details(model, members, data, some), read_outputs(tiny.model())
     rest = np.setdiff1d(np.arange(len(corpus.ids)), some)
     for name, value in found.items():
         assert np.isnan(value[:, rest]).all()
@@ -143,8 +143,10 @@ def test_other_rows_are_nan(bench: Bench, loaded: Loaded) -> None:
             assert np.allclose(value[:, some], expected, atol=1e-5, equal_nan=True), name
 
 
-def test_the_file_has_the_same_bytes_for_the_same_content(bench: Bench, tmp_path: Path) -> None:
-    corpus = read_corpus(bench.cache())
+def test_the_file_has_the_same_bytes_for_the_same_content(
+    tiny: TinyArtefacts, tmp_path: Path
+) -> None:
+    corpus = read_corpus(tiny.aligned())
     codes = np.zeros((2, len(corpus.ids), 1, 4), np.float32)
     content = {"prediction": np.ones((2, len(corpus.ids)), np.float32), "codes/homogeneous": codes}
     for name in ("a.h5", "b.h5"):
@@ -157,7 +159,9 @@ def test_the_file_has_the_same_bytes_for_the_same_content(bench: Bench, tmp_path
 
 def test_random_drops_meet_their_rate_and_leave_one_modality() -> None:
     away = {
-        name: value for name, value in _drops(4000, ["a", "b", "c"]).items() if "random" in name
+        name: value
+        for name, value in _drop_masks(4000, ["a", "b", "c"]).items()
+        if "random" in name
     }
     for (name, value), rate in zip(away.items(), DROP_RATES, strict=True):
         assert name == f"random {round(100 * rate)} %"
@@ -166,4 +170,4 @@ def test_random_drops_meet_their_rate_and_leave_one_modality() -> None:
         assert value.mean() == pytest.approx(rate - rate**3 / 3, abs=0.02)
     for some, more in itertools.pairwise(away.values()):
         assert not (some & ~more).any()
-    assert not any("random" in name for name in _drops(10, ["a"]))
+    assert not any("random" in name for name in _drop_masks(10, ["a"]))

@@ -29,49 +29,49 @@ from tests.models.batches import random_batch
 from tests.models.compare import assert_close
 from tests.models.stacked.settings import CLASSES, MODEL
 from tests.training.corpora import tiny_configuration, tiny_corpus
-from tests.training.learners import CPU, Walker, Watcher, schedule, trainer_of
+from tests.training.learners import CPU, Recorder, Walker, train_config, trainer_of
 
 # ---- schedules, on a learner that moves its one number by the learning rate an update ------------
 
 
 def test_a_member_keeps_its_best_weights_and_stops_early(tmp_path: Path) -> None:
     """One member moves towards 0.33 by 0.1 per epoch, best after three; the other gets worse."""
-    learner, watcher = Walker([1.0, -1.0]), Watcher()
-    progress = trainer_of(learner, 0.33, tmp_path / "s", watcher, plateau_patience=99).run()
+    learner, recorder = Walker([1.0, -1.0]), Recorder()
+    progress = trainer_of(learner, 0.33, tmp_path / "s", recorder, plateau_patience=99).run()
     assert progress.best_epoch == [3, 1]
     assert progress.stopped == [True, True]
     assert progress.best == pytest.approx([0.03, 0.43], abs=1e-4)
-    assert learner.place_E.tolist() == pytest.approx([0.3, -0.1], abs=1e-4)
+    assert learner.position_E.tolist() == pytest.approx([0.3, -0.1], abs=1e-4)
     # Epoch 7 is the fourth without a better score for the first, epoch 5 for the second.
     assert progress.epoch == 7
-    live = [set(rows) for _, rows in watcher.epochs]
+    live = [set(rows) for _, rows in recorder.epochs]
     assert live == [{"seed-1", "seed-2"}] * 5 + [{"seed-1"}] * 2
-    assert [epoch for epoch, _ in watcher.epochs] == list(range(1, 8))
+    assert [epoch for epoch, _ in recorder.epochs] == list(range(1, 8))
 
 
 def test_a_stopped_member_is_not_updated(tmp_path: Path) -> None:
     learner = Walker([1.0, -1.0])
-    watcher, places = Watcher(), []
-    watcher.epoch = lambda *_: places.append(learner.place_E.tolist())  # type: ignore[method-assign]
+    recorder, places = Recorder(), []
+    recorder.epoch = lambda *_: places.append(learner.position_E.tolist())  # type: ignore[method-assign]
     plan = {"epochs": 9, "early_stop": 2, "plateau_patience": 99, "weight_decay": 0.1}
-    trainer_of(learner, 9.0, tmp_path / "s", watcher, **plan).run()
+    trainer_of(learner, 9.0, tmp_path / "s", recorder, **plan).run()
     assert len({place for _, place in places[2:]}) == 1
     assert len({place for place, _ in places}) == 9
 
 
 def test_the_learning_rate_falls_on_a_plateau(tmp_path: Path) -> None:
-    watcher = Watcher()
+    recorder = Recorder()
     plan = {"epochs": 8, "early_stop": 99, "plateau_patience": 1, "plateau_factor": 0.5}
-    trainer_of(Walker([-1.0, 1.0]), 2.0, tmp_path / "s", watcher, **plan).run()
-    rates = [rows["seed-1"]["lr"] for _, rows in watcher.epochs]
+    trainer_of(Walker([-1.0, 1.0]), 2.0, tmp_path / "s", recorder, **plan).run()
+    rates = [rows["seed-1"]["lr"] for _, rows in recorder.epochs]
     # Worse from epoch 2 on: two bad epochs are one more than the patience, and so on.
     assert rates == pytest.approx([0.1, 0.1, 0.1, 0.05, 0.05, 0.025, 0.025, 0.0125])
-    assert {rows["seed-2"]["lr"] for _, rows in watcher.epochs} == {0.1}
+    assert {rows["seed-2"]["lr"] for _, rows in recorder.epochs} == {0.1}
 
 
 def test_plateau_rule_equals_torch() -> None:
     scores = [1.0, 0.8, 0.9, 0.85, 0.81, 0.79, 0.8, 0.9, 0.95, 0.99, 1.0, 1.1]
-    plan = schedule(lr=1.0, plateau_patience=2, early_stop=99)
+    plan = train_config(lr=1.0, plateau_patience=2, early_stop=99)
     progress = Progress.start(1, 1.0)
     weight = nn.Parameter(torch.zeros(1))
     theirs = torch.optim.SGD([weight], lr=1.0)
@@ -81,7 +81,7 @@ def test_plateau_rule_equals_torch() -> None:
     best = math.inf
     for epoch, score in enumerate(scores, 1):
         progress.epoch = epoch
-        assert progress.judge(0, score, plan) == (score < best)
+        assert progress.update(0, score, plan) == (score < best)
         best = min(best, score)
         plateau.step(score)
         assert progress.rates[0] == theirs.param_groups[0]["lr"]
@@ -90,24 +90,24 @@ def test_plateau_rule_equals_torch() -> None:
 
 
 def test_averaged_weights_are_validated_and_kept(tmp_path: Path) -> None:
-    learner, watcher = Walker([1.0]), Watcher()
-    trainer_of(learner, 5.0, tmp_path / "s", watcher, epochs=4, average=0.75).run()
+    learner, recorder = Walker([1.0]), Recorder()
+    trainer_of(learner, 5.0, tmp_path / "s", recorder, epochs=4, average=0.75).run()
     place, average, expected = 0.0, 0.0, []
     for _ in range(4):
         place += 0.1
         average = 0.75 * average + 0.25 * place
         expected.append(5.0 - average)
-    scores = [rows["seed-1"]["valid/mae"] for _, rows in watcher.epochs]
+    scores = [rows["seed-1"]["valid/mae"] for _, rows in recorder.epochs]
     assert scores == pytest.approx(expected, abs=1e-4)
-    assert learner.place_E.item() == pytest.approx(average, abs=1e-4)
+    assert learner.position_E.item() == pytest.approx(average, abs=1e-4)
 
 
 def test_the_history_has_means_over_updates(tmp_path: Path) -> None:
-    watcher = Watcher()
-    trainer = trainer_of(Walker([1.0]), 5.0, tmp_path / "s", watcher, epochs=2, batch_size=4)
+    recorder = Recorder()
+    trainer = trainer_of(Walker([1.0]), 5.0, tmp_path / "s", recorder, epochs=2, batch_size=4)
     progress = trainer.run()
     # Four updates: the loss is −0, −0.1, −0.2, −0.3, then on from there.
-    first, second = (rows["seed-1"] for _, rows in watcher.epochs)
+    first, second = (rows["seed-1"] for _, rows in recorder.epochs)
     assert first["train/total"] == pytest.approx(-0.15, abs=1e-3)
     assert second["train/total"] == pytest.approx(-0.55, abs=1e-3)
     assert first["train/task"] == pytest.approx(-0.3, abs=2e-3)
@@ -118,23 +118,23 @@ def test_the_history_has_means_over_updates(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spoilt", [math.nan, math.inf])
 def test_a_diverged_member_does_not_change_the_others(tmp_path: Path, spoilt: float) -> None:
-    def spoil(place_E: Tensor) -> Tensor:
+    def spoil(position_E: Tensor) -> Tensor:
         """Return an invalid loss of the second member once it exceeds 0.25."""
-        bad = (place_E > 0.25) & torch.tensor([False, True, False])
-        return place_E * torch.where(bad, spoilt, 0.0)
+        bad = (position_E > 0.25) & torch.tensor([False, True, False])
+        return position_E * torch.where(bad, spoilt, 0.0)
 
     together = Walker([1.0, 1.0, -1.0], spoil)
-    plan, watcher = {"epochs": 6, "weight_decay": 0.1}, Watcher()
-    progress = trainer_of(together, 2.0, tmp_path / "a", watcher, **plan).run()
+    plan, recorder = {"epochs": 6, "weight_decay": 0.1}, Recorder()
+    progress = trainer_of(together, 2.0, tmp_path / "a", recorder, **plan).run()
     assert progress.diverged == [None, 4, None]
-    assert "seed-2" in watcher.epochs[2][1]
-    assert "seed-2" not in watcher.epochs[3][1]
+    assert "seed-2" in recorder.epochs[2][1]
+    assert "seed-2" not in recorder.epochs[3][1]
     alone = Walker([1.0, -1.0])
     apart = trainer_of(alone, 2.0, tmp_path / "b", **plan).run()
-    assert together.place_E[[0, 2]].equal(alone.place_E.detach())
+    assert together.position_E[[0, 2]].equal(alone.position_E.detach())
     assert [progress.best[0], progress.best[2]] == apart.best
     assert progress.history == [row for row in progress.history if row[0] != "seed-2" or row[1] < 4]
-    assert together.place_E.isfinite().all()
+    assert together.position_E.isfinite().all()
 
 
 # ---- the model itself ----------------------------------------------------------------------------
@@ -347,11 +347,7 @@ def test_utterances_with_weight_zero_change_nothing(task: Task) -> None:
     members = Members((1, 2), CPU)
     model = UnimodalModel(members, task, "audio", 3, MODEL).eval()
     batch = random_batch((3,), steps=(5,), task=task, absent=0.0, uncounted=2)
-    other = replace(
-        batch,
-        features=[batch.features[0].clone()],
-        labels_EB=batch.labels_EB.clone(),
-    )
+    other = replace(batch, features=[batch.features[0].clone()], labels_EB=batch.labels_EB.clone())
     other.features[0][:, :, -2:] = 5.0
     other.labels_EB[:, -2:] = 0.0
     found = []
