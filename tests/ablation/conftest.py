@@ -1,4 +1,4 @@
-"""Tests of this folder run on one thread and share what is pretrained."""
+"""The tests of this folder use one thread and share tiny artefacts."""
 
 from tests.threads import one_thread
 from tests.training.artefacts import tiny

@@ -25,37 +25,37 @@ def test_variants_with_the_same_structure_share_a_stack() -> None:
     variants = chosen_variants(AblateConfig(all=True), TINY)
     groups = group_by_structure(variants, 30)
     assert sorted(name for group in groups for name in group) == sorted(variants)
-    numbers = {
+    loss_variants = {
         "no_distillation", "self_distillation", "uniform_edges", "mean_edges", "shuffled_edges",
         "prior_edges", "no_homogeneous_gd", "no_heterogeneous_gd", "no_coarse", "no_matching",
     }  # fmt: skip
-    assert numbers in [set(group) for group in groups]
-    assert len(groups) == 1 + len(variants) - len(numbers)
+    assert loss_variants in [set(group) for group in groups]
+    assert len(groups) == 1 + len(variants) - len(loss_variants)
     for group in groups:
-        shapes = {json.dumps(variants[name].structure(), sort_keys=True) for name in group}
-        assert len(shapes) == 1
-    for most in (6, 5, 1):  # two seeds a variant; one variant goes even where it is too many
-        smaller = group_by_structure(variants, most)
-        assert max(len(group) for group in smaller) == max(most // 2, 1)
+        structures = {json.dumps(variants[name].structure(), sort_keys=True) for name in group}
+        assert len(structures) == 1
+    for limit in (6, 5, 1):  # two seeds per variant
+        smaller = group_by_structure(variants, limit)
+        assert max(len(group) for group in smaller) == max(limit // 2, 1)
         assert [n for group in smaller for n in group] == [n for group in groups for n in group]
 
 
 def test_a_stack_equals_its_variants_alone(tiny: TinyArtefacts, tmp_path: Path) -> None:
     variants = chosen_variants(AblateConfig(variants=TOGETHER), QUICK)
     recorder = Recorder()
-    cache, pretrained, state = tiny.aligned(), tiny.pretrained(), tmp_path / "s"
-    ablate(variants, cache, pretrained, tmp_path / "a", state, recorder)
+    aligned, pretrained, store = tiny.aligned(), tiny.pretrained(), tmp_path / "s"
+    ablate(variants, aligned, pretrained, tmp_path / "a", store, recorder)
     names = [f"{name}/seed-{seed}" for name in TOGETHER for seed in (1, 2)]
     assert recorder.starts == [("ablate", tuple(names), 0)]
     assert set(recorder.epochs[0][1]) == set(names)
-    found = {}
+    outputs = {}
     for name, configuration in variants.items():
-        train(configuration, cache, pretrained, tmp_path / name, tmp_path / "alone")
-        alone, found[name] = read_outputs(tmp_path / name), read_outputs(tmp_path / "a" / name)
-        assert set(found[name]) == set(alone)
-        for part in ("prediction", "vertex/homogeneous", "edges/heterogeneous"):
-            difference = np.nanmax(np.abs(found[name][part] - alone[part]))
-            assert difference < 2e-3, (name, part, difference)
+        train(configuration, aligned, pretrained, tmp_path / name, tmp_path / "alone")
+        alone, outputs[name] = read_outputs(tmp_path / name), read_outputs(tmp_path / "a" / name)
+        assert set(outputs[name]) == set(alone)
+        for array in ("prediction", "vertex/homogeneous", "edges/heterogeneous"):
+            difference = np.nanmax(np.abs(outputs[name][array] - alone[array]))
+            assert difference < 2e-3, (name, array, difference)
         one, other = (
             json.loads((folder / name / "model.json").read_text())
             for folder in (tmp_path, tmp_path / "a")
@@ -64,7 +64,7 @@ def test_a_stack_equals_its_variants_alone(tiny: TinyArtefacts, tmp_path: Path) 
         history = list(csv.DictReader((tmp_path / "a" / name / "history.csv").open()))
         assert {row["seed"] for row in history} == {"1", "2"}
         assert {row["name"] for row in history} >= {"train/total", "valid/mae", "selected"}
-    first, *others = (value["prediction"] for value in found.values())
+    first, *others = (value["prediction"] for value in outputs.values())
     assert all(np.abs(first - other).max() > 1e-3 for other in others)
 
 
@@ -72,14 +72,14 @@ def test_every_kind_of_variant_trains_and_is_written(tiny: TinyArtefacts, tmp_pa
     names = ("uniform_edges", "no_dictionary", "no_decoupling", "only_text_vision", "mult", "gru")
     full = tiny_configuration({"train": {"epochs": 1, "seeds": (2,)}})
     variants = chosen_variants(AblateConfig(variants=names), full)
-    cache, pretrained = tiny.aligned("classification"), tiny.pretrained("classification")
-    ablate(variants, cache, pretrained, tmp_path / "a", tmp_path / "s")
+    aligned, pretrained = tiny.aligned("classification"), tiny.pretrained("classification")
+    ablate(variants, aligned, pretrained, tmp_path / "a", tmp_path / "s")
     assert {path.name for path in (tmp_path / "a").iterdir()} == set(names)
     for name in names:
-        found = read_outputs(tmp_path / "a" / name)
-        assert np.isfinite(found["prediction"]).all()
-        assert list(found["attributes"]["seeds"]) == [2]
-        assert ("codes/homogeneous" in found) == (
+        outputs = read_outputs(tmp_path / "a" / name)
+        assert np.isfinite(outputs["prediction"]).all()
+        assert list(outputs["attributes"]["seeds"]) == [2]
+        assert ("codes/homogeneous" in outputs) == (
             name in ("uniform_edges", "no_decoupling", "only_text_vision")
         )
     assert json.loads(
@@ -90,18 +90,18 @@ def test_every_kind_of_variant_trains_and_is_written(tiny: TinyArtefacts, tmp_pa
 def test_interrupted_ablations_resume(tiny: TinyArtefacts, tmp_path: Path) -> None:
     names = ("no_distillation", "uniform_edges", "late_fusion")
     variants = chosen_variants(AblateConfig(variants=names), QUICK)
-    cache, pretrained = tiny.aligned(), tiny.pretrained()
-    ablate(variants, cache, pretrained, tmp_path / "a", tmp_path / "other")
-    recorder, again = (
+    aligned, pretrained = tiny.aligned(), tiny.pretrained()
+    ablate(variants, aligned, pretrained, tmp_path / "a", tmp_path / "other")
+    interrupted, resumed = (
         Recorder(stop_after=3),
         Recorder(),
     )  # one stack of two epochs, one of the other
     with pytest.raises(KeyboardInterrupt):
-        ablate(variants, cache, pretrained, tmp_path / "b", tmp_path / "s", recorder)
+        ablate(variants, aligned, pretrained, tmp_path / "b", tmp_path / "s", interrupted)
     assert not (tmp_path / "b").exists()
-    ablate(variants, cache, pretrained, tmp_path / "b", tmp_path / "s", again)
-    assert again.resumed_epoch == 1
-    assert [(epoch, sorted(rows)) for epoch, rows in again.epochs] == [
+    ablate(variants, aligned, pretrained, tmp_path / "b", tmp_path / "s", resumed)
+    assert resumed.resumed_epoch == 1
+    assert [(epoch, sorted(rows)) for epoch, rows in resumed.epochs] == [
         (2, ["late_fusion/seed-1", "late_fusion/seed-2"])
     ]
     assert read_files(tmp_path / "b") == read_files(tmp_path / "a")
@@ -118,8 +118,8 @@ def test_one_modality_trains_its_variants_too(tiny: TinyArtefacts, tmp_path: Pat
     variants = chosen_variants(AblateConfig(variants=("no_distillation", "no_dictionary")), full)
     ablate(variants, tiny.aligned(), tiny.pretrained(), tmp_path / "a", tmp_path / "s")
     for name in variants:
-        found = read_outputs(tmp_path / "a" / name)
-        assert np.isfinite(found["prediction"]).all()
+        outputs = read_outputs(tmp_path / "a" / name)
+        assert np.isfinite(outputs["prediction"]).all()
     assert (
         replace(full, architecture="gru")
         == chosen_variants(AblateConfig(variants=("gru",)), full)["gru"]

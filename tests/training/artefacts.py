@@ -86,16 +86,16 @@ def start_driver(configuration: Configuration, tiny: TinyArtefacts, folder: Path
 
 def read_outputs(folder: Path) -> dict[str, Any]:
     """Return the datasets and attributes of outputs.h5 by name."""
-    found: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
 
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
-            found[name] = item.asstr()[()] if item.dtype.kind == "O" else item[()]
+            outputs[name] = item.asstr()[()] if item.dtype.kind == "O" else item[()]
 
     with h5py.File(folder / "outputs.h5", "r") as file:
         file.visititems(visit)
-        found["attributes"] = dict(file.attrs)
-    return found
+        outputs["attributes"] = dict(file.attrs)
+    return outputs
 
 
 def read_files(folder: Path) -> dict[str, bytes]:

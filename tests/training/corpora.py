@@ -1,4 +1,4 @@
-"""Tiny corpora with something to learn, and configurations that train in a moment."""
+"""Tiny corpora that can be learned, and configurations that train within seconds."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def tiny_data(
     features, names = {}, {}
     for index, (name, width) in enumerate(WIDTHS.items()):
         lengths = words if alignment == "word" else rng.integers(1, 6 + 2 * index, count)
-        # Aligned rows are words, real or not; unaligned ones are there only with their modality.
+        # Word-aligned modalities have a step per word even if absent; unaligned ones have no steps.
         lengths = lengths if alignment == "word" else lengths * present[:, index]
         rows = [rng.normal(1, 2, (n, width)) for n in lengths]
         for row, value, here in zip(rows, truth, present[:, index], strict=True):
@@ -80,7 +80,7 @@ def tiny_data(
 def tiny_aligned(
     path: Path, task: str = "regression", alignment: str = "word", **more: Any
 ) -> Path:
-    """Write the aligned features file of such a corpus."""
+    """Write the aligned features file of `tiny_data` and return its path."""
     write_aligned(path, tiny_data(task, alignment, **more))
     return path
 
@@ -116,12 +116,14 @@ TINY = Configuration(
 )
 
 
-def tiny_configuration(changes: Mapping[str, Any] | None = None, **own: Any) -> Configuration:
-    """Return the small configuration with some keys of params.yaml changed."""
-    return replace(overlay(TINY, changes or {}), **own)
+def tiny_configuration(
+    changes: Mapping[str, Any] | None = None, **attributes: Any
+) -> Configuration:
+    """Return TINY with changes of keys of params.yaml and of attributes."""
+    return replace(overlay(TINY, changes or {}), **attributes)
 
 
 def flat(value: dict[str, Any]) -> dict[str, Any]:
     """Flatten nested mappings to dotted keys."""
-    found: dict[str, Any] = pd.json_normalize(value).to_dict("records")[0]
-    return found
+    flattened: dict[str, Any] = pd.json_normalize(value).to_dict("records")[0]
+    return flattened

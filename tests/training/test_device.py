@@ -1,4 +1,4 @@
-"""What a job sets for its time: determinism, and no imports that it does not need."""
+"""The PyTorch settings of a job: threads, determinism, and no needless imports."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_determinism_does_not_import_torchs_compiler() -> None:
         "with torch_session(ComputeConfig(device='cpu', threads=1)):\n"
         "    print('torch._inductor' in sys.modules, 'torch._dynamo' in sys.modules)\n"
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["False", "False"]
+    assert process.stdout.split() == ["False", "False"]

@@ -1,4 +1,4 @@
-"""Tasks run by worker processes, or by hand."""
+"""Tasks that run in worker processes, or by a direct call."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ TWO: Configuration = tiny_configuration({"compute": {"workers": 2}})
 WORKER = b"dhmd.training.run_task"
 
 
-def children(of: int | None = None) -> list[int]:
-    """Return the running worker processes of this or another process."""
-    found = []
+def children(parent: int | None = None) -> list[int]:
+    """Return the ids of the worker processes of this process or of another one."""
+    pids = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
+            arguments = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if WORKER in words and str(of or os.getpid()).encode() in words:
-            found.append(int(entry.name))
-    return found
+        if WORKER in arguments and str(parent or os.getpid()).encode() in arguments:
+            pids.append(int(entry.name))
+    return pids
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def no_process_is_left() -> Iterator[None]:
     assert children() == []
 
 
-# Long enough for something to happen after the first epoch.
+# Long enough for a fault after the first epoch.
 LONGER = overlay(TWO, {"train": {"epochs": 15, "early_stop": 15}})
 
 
@@ -82,17 +82,17 @@ def undisturbed(
 def check_close(one: Path, other: Path, tolerance: float = 1e-3) -> None:
     """Check that two folders have the same files, up to rounding."""
     assert read_files(one).keys() == read_files(other).keys()
-    found, expected = read_outputs(one), read_outputs(other)
-    assert found.keys() == expected.keys()
-    for name, value in found.items():
+    outputs, expected = read_outputs(one), read_outputs(other)
+    assert outputs.keys() == expected.keys()
+    for name, value in outputs.items():
         if name != "attributes" and value.dtype.kind == "f":
             assert value == pytest.approx(expected[name], abs=tolerance, nan_ok=True), name
-    rows, wanted = (
+    rows, expected_rows = (
         [line.split(",") for line in (folder / "history.csv").read_text().splitlines()]
         for folder in (one, other)
     )
-    assert [row[:3] for row in rows] == [row[:3] for row in wanted]
-    numbers = [np.array([float(row[3]) for row in each[1:]]) for each in (rows, wanted)]
+    assert [row[:3] for row in rows] == [row[:3] for row in expected_rows]
+    numbers = [np.array([float(row[3]) for row in table[1:]]) for table in (rows, expected_rows)]
     assert numbers[0] == pytest.approx(numbers[1], abs=tolerance)
 
 
@@ -129,9 +129,19 @@ def test_workers_train_variants_of_different_structure(tiny: TinyArtefacts, tmp_
         "none": tiny_configuration({"kd": {"lambda": 0.0}}),
     }
     ablate(variants, tiny.aligned(), tiny.pretrained(), tmp_path / "one", tmp_path / "s")
-    three = {key: overlay(each, {"compute": {"workers": 3}}) for key, each in variants.items()}
+    three_workers = {
+        key: overlay(configuration, {"compute": {"workers": 3}})
+        for key, configuration in variants.items()
+    }
     recorder = Recorder()
-    ablate(three, tiny.aligned(), tiny.pretrained(), tmp_path / "three", tmp_path / "t", recorder)
+    ablate(
+        three_workers,
+        tiny.aligned(),
+        tiny.pretrained(),
+        tmp_path / "three",
+        tmp_path / "t",
+        recorder,
+    )
     for name in variants:
         check_close(tmp_path / "three" / name, tmp_path / "one" / name)
     stacks = [list(rows) for epoch, rows in recorder.epochs if epoch == 3]
@@ -163,10 +173,10 @@ def test_a_killed_worker_is_reported_and_other_results_are_kept(
     assert not (tmp_path / "m").exists()
     assert children() == []
     assert len(list((tmp_path / "s").glob("*.safetensors"))) == 1
-    again = Recorder()
-    tiny.train(LONGER, tmp_path, again)
-    assert again.resumed_epoch > 0
-    assert {name for _, rows in again.epochs for name in rows} < {"seed-1", "seed-2"}
+    recorder = Recorder()
+    tiny.train(LONGER, tmp_path, recorder)
+    assert recorder.resumed_epoch > 0
+    assert {name for _, rows in recorder.epochs for name in rows} < {"seed-1", "seed-2"}
     assert read_files(tmp_path / "m") == read_files(undisturbed[0])
 
 
@@ -192,9 +202,9 @@ def test_workers_end_with_their_parent_and_the_training_resumes(
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert not (tmp_path / "m").exists()
-    again = Recorder()
-    tiny.train(LONGER, tmp_path, again)
-    assert again.resumed_epoch >= 2
+    recorder = Recorder()
+    tiny.train(LONGER, tmp_path, recorder)
+    assert recorder.resumed_epoch >= 2
     assert list((tmp_path / "s" / "tasks").iterdir()) == []
     assert read_files(tmp_path / "m") == read_files(undisturbed[0])
 
@@ -203,11 +213,11 @@ def test_workers_end_with_their_parent_and_the_training_resumes(
 
 
 def test_bad_input_of_a_task_is_one_sentence(tiny: TinyArtefacts, tmp_path: Path) -> None:
-    """The task, not the job, refuses a modality that is absent from a split."""
+    """The worker process reports a modality that is absent from a split."""
     data = tiny_data(alignment="none", absent=False)
     present = data.present_NM.copy()
     present[data.folds["standard"] == "valid", 1] = False
-    rows = [data.features["audio"][n][: 9 * here] for n, here in enumerate(present[:, 1])]
+    rows = [data.features["audio"][n][: 9 * has_audio] for n, has_audio in enumerate(present[:, 1])]
     features = {**data.features, "audio": ragged(rows)}
     write_aligned(tmp_path / "c.h5", replace(data, features=features, present_NM=present))
     with pytest.raises(DhmdError, match=r"^no valid utterance of tiny has the modality audio"):
@@ -217,13 +227,13 @@ def test_bad_input_of_a_task_is_one_sentence(tiny: TinyArtefacts, tmp_path: Path
 
 @contextmanager
 def no_file_above(size: int) -> Iterator[None]:
-    """Limit file sizes here and in children, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    """Limit the size of files in this process and its children, in place of a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_full_disk_in_a_worker_is_one_sentence(tiny: TinyArtefacts, tmp_path: Path) -> None:
@@ -247,15 +257,15 @@ def test_the_output_of_a_failed_worker_is_shown(
 def test_a_diverged_seed_is_logged_by_the_caller(
     tiny: TinyArtefacts, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    wild: TrainConfig = replace(TWO.train, lr=1e30, epochs=2)
+    diverging: TrainConfig = replace(TWO.train, lr=1e30, epochs=2)
     with caplog.at_level(logging.WARNING, logger="dhmd"):
-        tiny.train(replace(TWO, train=wild), tmp_path)
-    logged = sorted(record.getMessage() for record in caplog.records)
-    assert [line.split()[0] for line in logged] == ["seed-1", "seed-2"]
-    assert all("diverged in epoch" in line for line in logged)
+        tiny.train(replace(TWO, train=diverging), tmp_path)
+    messages = sorted(record.getMessage() for record in caplog.records)
+    assert [line.split()[0] for line in messages] == ["seed-1", "seed-2"]
+    assert all("diverged in epoch" in line for line in messages)
 
 
-# ---- one task by hand ----------------------------------------------------------------------------
+# ---- single tasks --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -275,39 +285,38 @@ def test_a_task_is_a_json_file_and_a_command_line(
     tiny: TinyArtefacts, tmp_path: Path, task: Task
 ) -> None:
     path = task.write()
-    read = Task.read(path)
-    assert (read.configurations, read.keys, read.members) == (
+    stored_task = Task.read(path)
+    assert (stored_task.configurations, stored_task.keys, stored_task.members) == (
         task.configurations,
         task.keys,
         ["seed-1", "seed-2"],
     )
     command = [sys.executable, "-m", "dhmd.training.run_task", str(path), str(tmp_path / "no.json")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert done.returncode == 3, done.stderr
-    assert "no.json is not a training task" in done.stderr.splitlines()[-1]
+    process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert process.returncode == 3, process.stderr
+    assert "no.json is not a training task" in process.stderr.splitlines()[-1]
     assert (path.parent / "done.json").is_file()
     for seed, key in ((1, "one"), (2, "two")):
         expected = load_file(tiny.model() / f"seed-{seed}.safetensors")
-        found = task.store.read(key).parameters
-        assert found.keys() == expected.keys()
-        assert all(found[name].equal(value) for name, value in expected.items())
+        parameters = task.store.read(key).parameters
+        assert parameters.keys() == expected.keys()
+        assert all(parameters[name].equal(value) for name, value in expected.items())
     events = [json.loads(line) for line in (path.parent / "events.jsonl").open()]
     assert [event["epoch"] for event in events] == [1, 2, 3]
 
 
 def test_a_second_process_waits_for_the_same_task(task: Task) -> None:
-    """The second waits for the first and finds the results."""
     first, second = Recorder(), Recorder()
-    other = threading.Thread(target=run_task, args=(task, second))
+    thread = threading.Thread(target=run_task, args=(task, second))
 
-    class Starts(Recorder):
+    class SecondProcess(Recorder):
         def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
             first.epoch(epoch, rows)
             if epoch == 1:
-                other.start()
+                thread.start()
 
-    run_task(task, Starts())
-    other.join()
+    run_task(task, SecondProcess())
+    thread.join()
     assert len(first.epochs) == 3
     assert second.epochs == []
     assert not list(task.store.tasks.glob("*.lock"))

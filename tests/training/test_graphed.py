@@ -1,4 +1,4 @@
-"""The CUDA graph of a step against the plain path. These need a GPU, and skip without one."""
+"""Training with CUDA graphs equals training without. Skipped without a GPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.training.corpora import TINY, tiny_aligned
 pytestmark = pytest.mark.gpu
 
 
-def _trained(folder: Path, *, cuda_graph: bool) -> dict[str, torch.Tensor]:
+def train_outputs(folder: Path, *, cuda_graph: bool) -> dict[str, torch.Tensor]:
     configuration = replace(
         TINY,
         train=replace(TINY.train, accumulate=2),
@@ -26,16 +26,16 @@ def _trained(folder: Path, *, cuda_graph: bool) -> dict[str, torch.Tensor]:
     cache = tiny_aligned(folder / "c.h5")
     pretrain(configuration, cache, folder / "p", folder / "s")
     train(configuration, cache, folder / "p", folder / "m", folder / "s")
-    found = read_outputs(folder / "m")
+    outputs = read_outputs(folder / "m")
     return {
-        name: torch.from_numpy(found[name])
+        name: torch.from_numpy(outputs[name])
         for name in ("prediction", "edges/homogeneous", "vertex/heterogeneous")
     }
 
 
 def test_a_cuda_graph_gives_the_same_training(tmp_path: Path) -> None:
-    plain = _trained(tmp_path / "plain", cuda_graph=False)
-    graphed = _trained(tmp_path / "graph", cuda_graph=True)
+    plain = train_outputs(tmp_path / "plain", cuda_graph=False)
+    graphed = train_outputs(tmp_path / "graph", cuda_graph=True)
     for name, value in plain.items():
         assert_close(
             graphed[name].nan_to_num(), value.nan_to_num(), rtol=1e-3, atol=1e-3, what=name

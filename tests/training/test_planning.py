@@ -1,4 +1,4 @@
-"""Number of processes, and division of members into stacks."""
+"""The number of processes, and the size of stacks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_workers_are_limited_by_cores_members_and_memory(
     assert chosen(tiny, workers=None) == 1
     monkeypatch.setattr(planning, "installed_memory", lambda: None)
     assert chosen(tiny, workers=None) == 5
-    # A user's number counts, up to the number of members.
+    # compute.workers is used, up to the number of members.
     assert chosen(tiny, workers=3, enough_work=False) == 3
     assert chosen(tiny, workers=9) == 5
     assert chosen(tiny, workers=1) == 1
@@ -82,7 +82,7 @@ def test_memory_of_a_small_step(tmp_path: Path) -> None:
 
 
 def test_long_sequences_train_in_smaller_stacks(tmp_path: Path) -> None:
-    """50 words, 375 and 500 frames: a member's step keeps about 4 GB."""
+    """With 50 words, 375 and 500 frames, the activations of a member take about 4 GB."""
     data = tiny_data(alignment="none", absent=False)
     count = len(data.ids)
     features = {

@@ -40,13 +40,13 @@ def test_storing_and_reading_a_member(tmp_path: Path) -> None:
     assert "k" not in store
     store.write("k", MEMBER)
     assert "k" in store
-    found = store.read("k")
-    assert all(found.parameters[name].equal(value) for name, value in MEMBER.parameters.items())
-    assert found.arrays.keys() == MEMBER.arrays.keys()
+    member = store.read("k")
+    assert all(member.parameters[name].equal(value) for name, value in MEMBER.parameters.items())
+    assert member.arrays.keys() == MEMBER.arrays.keys()
     for name, value in MEMBER.arrays.items():
-        assert found.arrays[name].dtype == value.dtype
-        np.testing.assert_array_equal(found.arrays[name], value)
-    assert found.history == MEMBER.history
+        assert member.arrays[name].dtype == value.dtype
+        np.testing.assert_array_equal(member.arrays[name], value)
+    assert member.history == MEMBER.history
 
 
 def test_a_damaged_file_is_named_and_removed(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_pruning_removes_the_least_recently_used(
         store.write(f"k{number}", MEMBER)
         used = now - (10 - number) * DAY if number < 5 else now
         os.utime(tmp_path / f"k{number}.safetensors", (used, used))
-    store.read("k0")  # used again
+    store.read("k0")  # now it was used last
     for name in ("old", "new"):
         (store.tasks / name).mkdir(parents=True)
         (store.tasks / name / "checkpoint.safetensors").write_bytes(bytes(10))
@@ -79,7 +79,7 @@ def test_pruning_removes_the_least_recently_used(
     assert sorted(path.stem for path in tmp_path.glob("*.safetensors")) == ["k0", "k4", "k5"]
     assert [path.name for path in store.tasks.iterdir()] == ["new"]
     monkeypatch.setattr(store_module, "LIMIT", 0)
-    store.prune()  # what was used within the last day stays
+    store.prune()  # files that were used within the last day stay
     assert sorted(path.stem for path in tmp_path.glob("*.safetensors")) == ["k0", "k5"]
 
 
@@ -104,7 +104,7 @@ def test_the_key_depends_on_all_that_determines_a_result(monkeypatch: pytest.Mon
     assert len({key(), *others}) == len(others)
 
 
-# ---- what is trained, and what comes from the store ----------------------------------------------
+# ---- stored trainings are not repeated -----------------------------------------------------------
 
 
 def test_a_finished_training_is_not_trained_again(tiny: TinyArtefacts, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_only_a_new_seed_or_variant_is_trained(tiny: TinyArtefacts, tmp_path: Pa
 
 
 def test_pretraining_trains_only_new_seeds(tiny: TinyArtefacts, tmp_path: Path) -> None:
-    """The key of a training includes the pretrained weights and teachers of its seed only."""
+    """The key of a training includes the pretrained weights and teachers of its own seed only."""
     one = tiny_configuration({"train": {"seeds": (1,), "epochs": 1}})
     two = tiny_configuration({"train": {"seeds": (1, 2), "epochs": 1}})
     for configuration, expected in ((one, ["seed-1"]), (two, ["seed-2"])):

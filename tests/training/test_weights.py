@@ -62,11 +62,11 @@ def test_a_loaded_model_has_the_saved_weights_and_description(
 
 
 def test_saving_and_reading_are_a_round_trip(tmp_path: Path) -> None:
-    own = {"a.b": torch.randn(2, 3), "c": torch.randn(())}
-    write_tensors(weights_file(tmp_path, 8), own)
+    tensors = {"a.b": torch.randn(2, 3), "c": torch.randn(())}
+    write_tensors(weights_file(tmp_path, 8), tensors)
     (tmp_path / "ordinary").touch()
-    found = read_weights(tmp_path, 8)
-    assert all(found[name].equal(value) for name, value in own.items())
+    stored = read_weights(tmp_path, 8)
+    assert all(stored[name].equal(value) for name, value in tensors.items())
     mode = (tmp_path / "seed-8.safetensors").stat().st_mode
     assert mode == (tmp_path / "ordinary").stat().st_mode
 
@@ -163,6 +163,6 @@ def test_the_normalisation_comes_from_the_train_split(tiny: TinyArtefacts) -> No
     from dhmd.data.aligned import read_corpus
 
     corpus, description = read_corpus(tiny.aligned()), read_description(tiny.model())
-    for name, rule in description.normalisation.items():
-        assert np.allclose(rule.mean_I, corpus.statistics[name].mean_d)
-        assert np.allclose(rule.std_I, corpus.statistics[name].std_d)
+    for name, normalisation in description.normalisation.items():
+        assert np.allclose(normalisation.mean_I, corpus.statistics[name].mean_d)
+        assert np.allclose(normalisation.std_I, corpus.statistics[name].std_d)
