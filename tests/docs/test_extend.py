@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
+from dhmd.training.observer import TrainingInfo
 from tests.pipeline.scratch import ROOT, RUN_STAGES, STAGES, copy_code
 from tests.pipeline.smoke import VALUES
 
@@ -225,7 +226,7 @@ def test_tensorboard_receives_the_curves(walk: Walk, monkeypatch: pytest.MonkeyP
     found: dict[str, Any] = {}
     exec(code, found)
     observer = found["TensorBoardObserver"]()
-    observer.started("train", ["seed-1"], {}, 0)
+    observer.started(TrainingInfo("train", ["seed-1"]))
     observer.epoch(3, {"seed-1": {"valid/mae": 1.25}})
     events = accumulator.EventAccumulator(".dhmd/tensorboard/train")
     events.Reload()
