@@ -222,9 +222,9 @@ def test_tensorboard_receives_the_curves(walk: Walk, monkeypatch: pytest.MonkeyP
     walk.make_edits("An observer")
     monkeypatch.chdir(walk.folder)
     code = (walk.folder / "stages" / "_tensorboard.py").read_text(encoding="utf-8")
-    namespace: dict[str, Any] = {}
-    exec(code, namespace)
-    observer = namespace["TensorBoardObserver"]()
+    found: dict[str, Any] = {}
+    exec(code, found)
+    observer = found["TensorBoardObserver"]()
     observer.started("train", ["seed-1"], {}, 0)
     observer.epoch(3, {"seed-1": {"valid/mae": 1.25}})
     events = accumulator.EventAccumulator(".dhmd/tensorboard/train")

@@ -145,6 +145,6 @@ def test_every_shipped_dataset_and_every_stage_is_named() -> None:
 
 def test_the_readmes_tables_are_what_the_command_writes() -> None:
     readme = text_of(ROOT / "README.md")
-    current = with_tables(readme, lambda name: readme_tables(ROOT / "metrics", name), "README.md")
-    assert readme == current, "run dhmd table --readme"
+    written = with_tables(readme, lambda name: readme_tables(ROOT / "metrics", name), "README.md")
+    assert readme == written, "run dhmd table --readme"
     assert "demo" in re.findall(r"^<!-- table:(\S+) -->$", readme, re.MULTILINE)
