@@ -8,7 +8,7 @@ import torch
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned.corpus import Tokens
-from dhmd.data.text.contextual import Contextual
+from dhmd.data.text.contextual import ContextualEncoder
 from dhmd.data.text.encoder import Encoder, load_encoder
 from dhmd.data.text.subwords import Subwords
 from dhmd.models.batch import EnsembleBatch
@@ -47,7 +47,7 @@ def learner_of(
     encoder: Encoder, seeds: tuple[int, ...], **options: bool
 ) -> tuple[FinetunedModel, EnsembleBatch, np.ndarray]:
     """Return a GRU on text, a batch of all utterances, and the frozen encoder's features."""
-    contextual = Contextual(encoder, trained=True)
+    contextual = ContextualEncoder(encoder, trained=True)
     passes = [contextual.split(words, "x") for words in WORDS]
     rows = contextual.encode(passes, [len(words) for words in WORDS])
     flat = np.concatenate(rows)
