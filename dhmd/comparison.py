@@ -28,7 +28,7 @@ from dhmd.evaluation.tables import (
     variant_title,
 )
 from dhmd.gate.compare import Evaluated, load_evaluated, read_prediction_file
-from dhmd.models.cards import DHMD, model_title
+from dhmd.models.catalogue import DHMD, model_title
 from dhmd.recipes import repository_root
 from dhmd.vcs import METRICS_FOLDER, Revision, Workspace, commit
 

@@ -34,7 +34,7 @@ from dhmd.evaluation.files import read_object
 from dhmd.evaluation.job import evaluate_job
 from dhmd.evaluation.metrics import COLUMNS, PRIMARY
 from dhmd.evaluation.tables import Table, interval, mean, p_value, trivial_title, variant_title
-from dhmd.models.cards import DHMD
+from dhmd.models.catalogue import DHMD
 from dhmd.settings import load_params
 from dhmd.training.configuration import overlay
 from dhmd.training.history import HISTORY

@@ -25,7 +25,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.files import file_sha256, json_sha256, whole_file, write_text
 from dhmd.config.yaml12 import load_yaml
 from dhmd.evaluation.statistics import summary
-from dhmd.models.cards import DHMD, baseline_names, refusal
+from dhmd.models.catalogue import DHMD, baseline_names, incompatibility
 from dhmd.settings import load_params
 from dhmd.training.configuration import Configuration, overlay
 from dhmd.training.history import HISTORY
@@ -186,11 +186,11 @@ def chosen_models(models: Sequence[str], base: Configuration) -> list[str]:
     """
     known = (DHMD, *baseline_names())
     if not models:
-        return [name for name in known if refusal(name, base.modalities) is None]
+        return [name for name in known if incompatibility(name, base.modalities) is None]
     for name in models:
         if name not in known:
             raise DhmdError(f"--models names {name!r}, but must name some of {', '.join(known)}")
-        if reason := refusal(name, base.modalities):
+        if reason := incompatibility(name, base.modalities):
             raise DhmdError(f"--models: {reason}; leave {name} out")
     return [name for name in known if name in models]
 

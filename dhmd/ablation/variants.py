@@ -12,7 +12,7 @@ from typing import Any
 
 from dhmd.ablation.config import AblateConfig
 from dhmd.base.errors import DhmdError
-from dhmd.models.cards import baseline_names, card, refusal
+from dhmd.models.catalogue import baseline_names, incompatibility, model_info
 from dhmd.training.configuration import Configuration, overlay, subsets
 
 
@@ -98,7 +98,7 @@ def known_variants(modalities: Sequence[str]) -> dict[str, Variant]:
             for subset in subsets(modalities)
         },
         **{
-            name: Variant(purpose=f"baseline: {card(name).summary}", architecture=name)
+            name: Variant(purpose=f"baseline: {model_info(name).summary}", architecture=name)
             for name in baseline_names()
         },
     }
@@ -108,7 +108,7 @@ def _refusal(name: str, variant: Variant, full: Configuration) -> str | None:
     """Return why a variant cannot be trained with these settings; None if it can."""
     own = _configured(variant, full)
     if variant.architecture != full.architecture:
-        return refusal(variant.architecture, own.modalities)
+        return incompatibility(variant.architecture, own.modalities)
     if len(full.modalities) < variant.minimum or own == full:
         modalities = " and ".join(full.modalities)
         return f"{name} equals the full model with {modalities} and these parameters"

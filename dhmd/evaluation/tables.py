@@ -20,7 +20,7 @@ from dhmd.evaluation import files
 from dhmd.evaluation.files import read_object
 from dhmd.evaluation.metrics import COLUMNS, PRIMARY, Floats
 from dhmd.evaluation.statistics import summary
-from dhmd.models.cards import model_title
+from dhmd.models.catalogue import model_title
 
 MODEL = "DHMD"
 ORACLE = "oracle (label before noise)"

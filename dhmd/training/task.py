@@ -38,8 +38,7 @@ from dhmd.data.aligned.corpus import Corpus
 from dhmd.data.text.encoder import Encoder, load_encoder
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
-from dhmd.models.registry import Corpus as CorpusFacts
-from dhmd.models.registry import build
+from dhmd.models.registry import CorpusInfo, build
 from dhmd.training.checkpoint import CHECKPOINT
 from dhmd.training.configuration import Configuration
 from dhmd.training.device import prepared
@@ -245,7 +244,7 @@ def train_stack(
         {name: len(corpus.feature_names[name]) for name in first.modalities},
         model=first.model,
         loss_weights=[(own.decouple, own.kd) for own in variants for _ in seeds],
-        corpus=CorpusFacts(len(corpus.index("train")), longest(corpus, first.modalities)),
+        corpus=CorpusInfo(len(corpus.index("train")), longest(corpus, first.modalities)),
     )
     assert task.pretrained is not None
     pretrained = Pretrained.read(task.pretrained, corpus, first)

@@ -22,7 +22,7 @@ from dhmd.config.schema import CONFIG, load_section
 from dhmd.models.baselines._dmd_layers import Head, Transformer
 from dhmd.models.batch import Batch
 from dhmd.models.config import ModelConfig
-from dhmd.models.registry import Corpus
+from dhmd.models.registry import CorpusInfo
 from dhmd.models.task import Task
 
 # Pairs (student, teacher) that the public code's prior favours: text teaches vision and audio, and
@@ -89,7 +89,7 @@ class DMD(nn.Module):
         inputs: dict[str, int],
         task: Task,
         model: ModelConfig,
-        corpus: Corpus,
+        corpus: CorpusInfo,
     ) -> None:
         super().__init__()
         options = load_section(DMDOptions, model.options.get("dmd", {}), where="model.options.dmd")

@@ -16,7 +16,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.models.baselines._sub_networks import TextNetwork
 from dhmd.models.batch import Batch
 from dhmd.models.config import ModelConfig
-from dhmd.models.registry import Corpus
+from dhmd.models.registry import CorpusInfo
 from dhmd.models.task import Task
 
 FUSION = "fusion"
@@ -33,7 +33,7 @@ class SelfMM(nn.Module):
     title = "Self-MM"
 
     def __init__(
-        self, inputs: dict[str, int], task: Task, model: ModelConfig, corpus: Corpus
+        self, inputs: dict[str, int], task: Task, model: ModelConfig, corpus: CorpusInfo
     ) -> None:
         super().__init__()
         if task.classes is not None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dhmd.models.batch import EnsembleBatch
 from dhmd.models.config import DictionaryConfig
-from dhmd.models.dhmd import ACTIVE_AT_START, PROBE_QUERIES, PROBE_STEPS
+from dhmd.models.layers import INITIAL_ACTIVE_CODES, PROBE_QUERIES, PROBE_STEPS
 from dhmd.models.losses import fenchel_young
 from dhmd.models.members import Members
 from dhmd.models.stacked.kernels import product
@@ -188,7 +188,7 @@ def initial_codes(members: Members, width: int, config: DictionaryConfig) -> Ten
     common = nn.functional.normalize(members.normal(1, width), dim=-1)
     noise = nn.functional.normalize(members.normal(config.codes, width), dim=-1)
     probes = nn.functional.normalize(members.normal(PROBE_QUERIES, PROBE_STEPS, width), dim=-1)
-    wanted = min(ACTIVE_AT_START, config.codes / 2)
+    target = min(INITIAL_ACTIVE_CODES, config.codes / 2)
     low = torch.full((members.count, 1, 1), 1e-3, device=members.device)
     high = torch.full_like(low, 1e3)
     for _ in range(30):
@@ -196,6 +196,6 @@ def initial_codes(members: Members, width: int, config: DictionaryConfig) -> Ten
         codes = nn.functional.normalize(common + middle * noise, dim=-1)
         cosine = torch.einsum("rnsw,rkw->rnsk", probes, codes)
         active = (sparsemax(cosine.amax(2) * config.scale) > 0).sum(-1).float().mean(-1)
-        too_many = (active > wanted).view(-1, 1, 1)  # less noise, closer codes, more active
+        too_many = (active > target).view(-1, 1, 1)  # less noise, closer codes, more active
         low, high = torch.where(too_many, middle, low), torch.where(too_many, high, middle)
     return nn.functional.normalize(common + high * noise, dim=-1)

@@ -11,8 +11,6 @@ from itertools import permutations
 
 from torch import Tensor
 
-from dhmd.models.dhmd import edge
-
 # The groups of a stacked module become modules by modality, or by directed edge.
 _BY_MODALITY = (
     (r"decoupling\.(private|decoder)()", r"decoupling.\1.{}"),
@@ -72,7 +70,7 @@ def _encoder(module: str, modalities: tuple[str, ...]) -> str:
 
 def _groups(module: str, modalities: tuple[str, ...]) -> list[str]:
     """Return the names of the plain modules that the groups of a stacked one become."""
-    edges = [edge(source, target) for target, source in permutations(modalities, 2)]
+    edges = [f"{source}_to_{target}" for target, source in permutations(modalities, 2)]
     for patterns, keys in ((_BY_MODALITY, list(modalities)), (_BY_EDGE, edges)):
         for pattern, template in patterns:
             if match := re.fullmatch(pattern, module):
