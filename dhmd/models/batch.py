@@ -111,7 +111,7 @@ class EnsembleBatch:
     def without(self, absent_EMB: Tensor) -> EnsembleBatch:
         """Return the batch with modalities removed where `absent_EMB` is true."""
         present_EMB = ~absent_EMB
-        present = present_EMB.split(1, dim=1)  # per modality, [E, 1, B]
+        present = present_EMB.unsqueeze(2).unbind(1)  # per modality, [E, 1, B]
         return replace(
             self,
             features=[x * p[..., None, None] for x, p in zip(self.features, present, strict=True)],

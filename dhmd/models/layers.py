@@ -124,7 +124,8 @@ class _Layer(nn.Module):
         keys = queries if keys_BUD is None else self.norm_in(keys_BUD)
         x = x_BTD + self.dropout(self.attention(queries, keys, mask_BU))
         hidden = self.dropout(self.up(self.norm_middle(x)).relu())
-        return x + self.dropout(self.down(hidden))
+        out: Tensor = x + self.dropout(self.down(hidden))
+        return out
 
 
 class TransformerEncoder(nn.Module):

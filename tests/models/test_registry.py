@@ -52,7 +52,7 @@ def test_the_shipped_baselines_are_found() -> None:
     assert model_info("mult").min_modalities == 2
     assert (
         model_info("late_fusion").summary
-        == "Late fusion of the encoders, started as the full model's"
+        == "Late fusion: a residual MLP on the pooled outputs of DHMD's encoders"
     )
     assert model_info("gru").needs == ()
 
@@ -113,8 +113,8 @@ def test_listing_and_describing_models_does_not_import_torch() -> None:
     import sys
 
     code = (
-        "import sys; from dhmd.models import catalogue; "
-        "[catalogue.model_info(n) for n in catalogue.baseline_names()]; print('torch' in sys.modules)"
+        "import sys; from dhmd.models.catalogue import baseline_names, model_info; "
+        "[model_info(name) for name in baseline_names()]; print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
