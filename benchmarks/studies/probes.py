@@ -16,7 +16,7 @@ from dhmd.evaluation.interpretability import spearman
 from dhmd.models.batch import EnsembleBatch
 from dhmd.models.config import GraphConfig
 from dhmd.models.members import Members
-from dhmd.models.stacked.graph_distillation import GraphDistillationUnit, over_present
+from dhmd.models.stacked.graph_distillation import GraphDistillationUnit, softmax_over_present
 from dhmd.models.task import Task
 
 _RIDGE = 1.0
@@ -129,7 +129,7 @@ def reference_edges(
     )
     planted_NM = np.stack([corpus.planted[f"reliability_{name}"] for name in modalities], axis=1)
     scores = torch.from_numpy(planted_NM).float().unsqueeze(0).unsqueeze(-1) / _REFERENCE_TAU
-    wanted = over_present(scores.expand(-1, -1, -1, len(modalities)), present_EMB)
+    wanted = softmax_over_present(scores.expand(-1, -1, -1, len(modalities)), present_EMB)
     train = torch.from_numpy(corpus.index("train"))
     optimiser = torch.optim.Adam(unit.parameters(), lr=_REFERENCE_RATE)
     for _ in range(_REFERENCE_STEPS):
