@@ -25,8 +25,8 @@ from benchmarks.studies.generated import (
     predictions_of_test,
     write_aligned,
 )
-from benchmarks.studies.kept import code_key, read_kept, rounded, run_missing
 from benchmarks.studies.probes import decoupling_probes, edge_correlations, reference_edges
+from benchmarks.studies.tasks import code_key, read_result, rounded, run_missing
 from dhmd.ablation.variants import configure
 from dhmd.base.errors import DhmdError
 from dhmd.base.files import json_sha256, write_text
@@ -136,7 +136,7 @@ def run_study(
         raise DhmdError("an interval over corpora needs at least 2 of each regime: raise --corpora")
     tasks = list(_tasks(root, corpora, tuple(seeds)))
     run_missing(tasks, run_task, "corpora", processes=processes)
-    return summarise({r: [read_kept(t.result) for t in tasks if t.regime == r] for r in corpora})
+    return summarise({r: [read_result(t.result) for t in tasks if t.regime == r] for r in corpora})
 
 
 def _tasks(root: Path, corpora: Mapping[str, int], seeds: tuple[int, ...]) -> Iterator[Task]:

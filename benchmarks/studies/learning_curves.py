@@ -47,7 +47,7 @@ from benchmarks.studies.generated import (
     predictions_of_test,
     write_aligned,
 )
-from benchmarks.studies.kept import code_key, read_kept, rounded, run_missing, selected_scores
+from benchmarks.studies.tasks import code_key, read_result, rounded, run_missing, selected_scores
 from dhmd.ablation.variants import configure
 from dhmd.base.files import json_sha256, write_text
 from dhmd.data.aligned import read_corpus
@@ -236,10 +236,10 @@ def run_study(
     settings, key = load_params(root).for_dataset(RECIPE), _key(root)
     tuning = tuning_tasks(root, form, key)
     run_missing(tuning, run_training, "tuning", processes=processes)
-    tuned = choose([(task, read_kept(task.result)) for task in tuning])
+    tuned = choose([(task, read_result(task.result)) for task in tuning])
     fresh = [replace(task, until=until) for task in fresh_tasks(root, form, key, tuned)]
     run_missing(fresh, run_training, "corpora", processes=processes)
-    done = [(task, read_kept(task.result)) for task in fresh if task.result.is_file()]
+    done = [(task, read_result(task.result)) for task in fresh if task.result.is_file()]
     return summarise(form, settings, tuned, done)
 
 

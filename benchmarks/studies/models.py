@@ -17,15 +17,15 @@ from typing import Any
 
 import torch
 
-from benchmarks.studies.kept import read_kept, selected_scores
 from benchmarks.studies.selection import (
     RECIPE,
     Candidate,
     chosen_models,
     configuration,
+    read_candidates,
     train,
-    written,
 )
+from benchmarks.studies.tasks import read_result, selected_scores
 from dhmd.base.errors import DhmdError
 from dhmd.base.files import file_sha256, json_sha256, write_text
 from dhmd.base.progress import progress
@@ -61,7 +61,7 @@ def compare_models(
     """
     base, aligned, fold = configuration(root, dataset, seeds)
     names = chosen_models([DHMD, *models] if models else (), base)
-    path, candidates = written(root, dataset)
+    path, candidates = read_candidates(root, dataset)
     choice = dict.fromkeys(names, candidate) if candidate else _selected(root, dataset, names)
     for name in choice.values():
         if name != RECIPE and name not in candidates:
@@ -153,7 +153,7 @@ def _summary(root: Path, dataset: str, runs: Sequence[Candidate]) -> dict[str, A
         found[run.model] = {
             "test": scores,
             "missing": {name: entry.get(primary, {}) for name, entry in conditions.items()},
-            **read_kept(run.result),
+            **read_result(run.result),
         }
     return {
         "dataset": dataset,

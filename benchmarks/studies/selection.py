@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 import torch
 
-from benchmarks.studies.kept import code_key, read_kept, run_missing, selected_scores
+from benchmarks.studies.tasks import code_key, read_result, run_missing, selected_scores
 from dhmd.ablation.variants import configure
 from dhmd.base.errors import DhmdError
 from dhmd.base.files import file_sha256, json_sha256, whole_file, write_text
@@ -85,7 +85,7 @@ def select(
     run_missing(tasks, run_candidate, "candidates", processes=processes)
     scores: dict[str, dict[str, list[float]]] = {}
     for task in tasks:
-        scores.setdefault(task.model, {})[task.name] = read_kept(task.result)["valid"]
+        scores.setdefault(task.model, {})[task.name] = read_result(task.result)["valid"]
     return {model: ranked(found) for model, found in scores.items()}
 
 
@@ -127,7 +127,7 @@ def _candidates(
     base, aligned, fold = configuration(root, dataset, seeds)
     settings = {RECIPE: base} | {
         name: overlay(base, changes, f"{path}, candidate {name}")
-        for path, found in [written(root, dataset)]
+        for path, found in [read_candidates(root, dataset)]
         for name, changes in found.items()
     }
     if unknown := [name for name in names if name not in settings]:
@@ -195,7 +195,7 @@ def chosen_models(models: Sequence[str], base: Configuration) -> list[str]:
     return [name for name in known if name in models]
 
 
-def written(root: Path, dataset: str) -> tuple[Path, Mapping[str, Mapping[str, Any]]]:
+def read_candidates(root: Path, dataset: str) -> tuple[Path, Mapping[str, Mapping[str, Any]]]:
     """Read the dataset's candidates file, or else default.yaml: names to changes of the recipe."""
     folder = root / "recipes" / "candidates"
     path = folder / f"{dataset}.yaml"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks.studies.__main__ import main
-from benchmarks.studies.kept import selected_scores
-from benchmarks.studies.selection import ranked, select, table, written
+from benchmarks.studies.selection import ranked, read_candidates, select, table
+from benchmarks.studies.tasks import selected_scores
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import read_corpus
 from tests.training.corpora import tiny_cache
@@ -107,7 +107,7 @@ def test_words_are_shuffled_within_their_utterances(repository: Path) -> None:
 
 
 def test_a_dataset_without_candidates_of_its_own_has_the_shared_ones(repository: Path) -> None:
-    own, shared = (written(repository, name) for name in ("demo", "mosei"))
+    own, shared = (read_candidates(repository, name) for name in ("demo", "mosei"))
     assert list(own[1]) == ["faster"]
     assert shared[0].name == "default.yaml"
     assert len(shared[1]) >= 6

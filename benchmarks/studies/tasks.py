@@ -64,7 +64,7 @@ def code_key(*parts: str) -> str:
     return json_sha256([(str(file.relative_to(_ROOT)), file_sha256(file)) for file in files])
 
 
-def read_kept(path: Path) -> dict[str, Any]:
+def read_result(path: Path) -> dict[str, Any]:
     """Read a stored result.
 
     Raises:
