@@ -12,14 +12,14 @@ import torch
 
 import dhmd.models.baselines
 from dhmd.base.errors import DhmdError
-from dhmd.models import cards, registry
-from dhmd.models.cards import baseline_names, card, refusal
+from dhmd.models import catalogue, registry
+from dhmd.models.catalogue import baseline_names, incompatibility, model_info
 from dhmd.models.registry import code_files
 from dhmd.training.weights import load_model
-from tests.training.bench import Bench, ablate, arrays, bench, train
+from tests.training.artefacts import TinyArtefacts, ablate, read_outputs, tiny, train
 from tests.training.corpora import TINY, tiny_configuration
 
-__all__ = ["bench"]
+__all__ = ["tiny"]
 
 ROOT = Path(registry.__file__).parent
 
@@ -37,7 +37,7 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Add:
     folder.mkdir()
     for path in (ROOT / "baselines").glob("*.py"):
         (folder / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(cards, "BASELINES", folder)
+    monkeypatch.setattr(catalogue, "BASELINES", folder)
     monkeypatch.setattr(dhmd.models.baselines, "__path__", [str(folder)])
 
     def write(name: str, text: str) -> Path:
@@ -49,29 +49,32 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Add:
 
 def test_the_shipped_baselines_are_found() -> None:
     assert {"gru", "late_fusion", "mult"} <= set(baseline_names())
-    assert card("mult").min_modalities == 2
-    assert card("late_fusion").summary == "Late fusion of the encoders, started as the full model's"
-    assert card("gru").needs == ()
+    assert model_info("mult").min_modalities == 2
+    assert (
+        model_info("late_fusion").summary
+        == "Late fusion: a residual MLP on the pooled outputs of DHMD's encoders"
+    )
+    assert model_info("gru").needs == ()
 
 
-def test_a_file_is_all_that_a_baseline_needs(add: Add, bench: Bench, tmp_path: Path) -> None:
+def test_a_file_is_all_that_a_baseline_needs(add: Add, tiny: TinyArtefacts, tmp_path: Path) -> None:
     """Trained over all seeds, selected, written, loaded for prediction, scored without a
     modality."""
     add("mean_model", MEAN_MODEL)
     assert "mean_model" in baseline_names()
-    assert card("mean_model").summary == "Linear regression on masked means"
+    assert model_info("mean_model").summary == "Linear regression on masked means"
     variants = {
         "mean_model": replace(TINY, architecture="mean_model"),
         "late_fusion": replace(TINY, architecture="late_fusion"),
     }
-    cache, pretrained = bench.cache(), bench.pretrained()
+    cache, pretrained = tiny.aligned(), tiny.pretrained()
     ablate(variants, cache, pretrained, tmp_path / "a", tmp_path / "s")
     train(variants["mean_model"], cache, pretrained, tmp_path / "m", tmp_path / "s")
     for folder in (tmp_path / "a" / "mean_model", tmp_path / "m"):
-        found = arrays(folder)
+        found = read_outputs(folder)
         assert np.isfinite(found["prediction"]).all()
         assert found["prediction"].shape[0] == 2
-    assert np.isfinite(arrays(tmp_path / "m")["missing/text"]).any()
+    assert np.isfinite(read_outputs(tmp_path / "m")["missing/text"]).any()
     model, members, description = load_model(tmp_path / "m", torch.device("cpu"))
     assert description.configuration.architecture == "mean_model"
     assert set(model.member_tensors()) == {"linear.weight", "linear.bias"}
@@ -80,14 +83,14 @@ def test_a_file_is_all_that_a_baseline_needs(add: Add, bench: Bench, tmp_path: P
 
 def test_missing_modalities_are_refused_in_one_sentence(add: Add) -> None:
     add("mean_model", MEAN_MODEL)
-    assert refusal("mean_model", ("text", "audio")) is None
-    assert refusal("mean_model", ("text", "vision")) == (
+    assert incompatibility("mean_model", ("text", "audio")) is None
+    assert incompatibility("mean_model", ("text", "vision")) == (
         "mean_model needs audio, but the modalities are text and vision"
     )
-    assert refusal("mean_model", ("audio",)) == (
+    assert incompatibility("mean_model", ("audio",)) == (
         "mean_model needs 2 modalities, but there is only audio"
     )
-    assert refusal("dhmd", ("physio",)) is None
+    assert incompatibility("dhmd", ("physio",)) is None
 
 
 @pytest.mark.parametrize(
@@ -102,7 +105,7 @@ def test_a_file_without_a_model_is_refused_by_name(
 ) -> None:
     add(name, text)
     with pytest.raises(DhmdError, match=message):
-        card(name)
+        model_info(name)
 
 
 def test_listing_and_describing_models_does_not_import_torch() -> None:
@@ -110,8 +113,8 @@ def test_listing_and_describing_models_does_not_import_torch() -> None:
     import sys
 
     code = (
-        "import sys; from dhmd.models import cards as r; "
-        "[r.card(n) for n in r.baseline_names()]; print('torch' in sys.modules)"
+        "import sys; from dhmd.models.catalogue import baseline_names, model_info; "
+        "[model_info(name) for name in baseline_names()]; print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
@@ -134,16 +137,16 @@ def test_code_files_exclude_other_baselines(add: Add) -> None:
 
 @pytest.mark.parametrize("modalities", [("text", "audio", "vision"), ("audio",)])
 def test_both_engines_write_the_same_outputs(
-    modalities: tuple[str, ...], bench: Bench, tmp_path: Path
+    modalities: tuple[str, ...], tiny: TinyArtefacts, tmp_path: Path
 ) -> None:
     changes = {"model": {"engine": "plain"}, "train": {"epochs": 1}, "pretrain": {"enabled": True}}
     plain = tiny_configuration(changes, modalities=modalities)
     stacked = replace(plain, model=replace(plain.model, engine="stacked"))
     found = {}
     for name, configuration in (("plain", plain), ("stacked", stacked)):
-        args = (bench.cache(), bench.pretrained(), tmp_path / name, tmp_path / "s")
+        args = (tiny.aligned(), tiny.pretrained(), tmp_path / name, tmp_path / "s")
         train(configuration, *args)
-        found[name] = arrays(tmp_path / name)
+        found[name] = read_outputs(tmp_path / name)
     assert set(found["plain"]) == set(found["stacked"])
     for name, value in found["plain"].items():
         if name not in ("attributes", "ids", "split"):

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
+from dhmd.base.device import Device, torch_device
 from dhmd.base.errors import DhmdError
 from dhmd.data.text.config import FeaturesConfig
 from dhmd.data.text.encoder import Encoder, load_encoder, pool_words
@@ -23,7 +24,6 @@ from dhmd.data.text.subwords import Subwords
 from dhmd.data.text.writer import EncoderSource
 
 Array = np.ndarray[Any, Any]
-Device = Literal["auto", "cpu", "cuda"]
 
 _BATCH = 64
 # With one thread, the result is bit for bit the same on any number of cores. Batches are small, so
@@ -159,7 +159,7 @@ def load_contextual(
         DhmdError: the extra `text` is not installed, or the encoder is absent or not supported.
     """
     torch.set_num_threads(threads or _THREADS)
-    encoder = load_encoder(features.encoder, root, device=_torch_device(device))
+    encoder = load_encoder(features.encoder, root, device=torch_device(device))
     return ContextualEncoder(encoder, trained=features.text == "finetune")
 
 
@@ -169,7 +169,7 @@ def reload_contextual(source: EncoderSource, root: Path, *, device: Device) -> C
     Raises:
         DhmdError: the encoder is absent, or its files have changed.
     """
-    contextual = ContextualEncoder(load_encoder(source.written, root, device=_torch_device(device)))
+    contextual = ContextualEncoder(load_encoder(source.written, root, device=torch_device(device)))
     if contextual.source.digest != source.digest:
         raise DhmdError(
             f"{contextual.encoder.files.folder} is not the encoder that the model was trained with:"
@@ -177,9 +177,3 @@ def reload_contextual(source: EncoderSource, root: Path, *, device: Device) -> C
             f"{source.digest[:16]}…; restore its files"
         )
     return contextual
-
-
-def _torch_device(device: Device) -> torch.device:
-    if device == "cuda" and not torch.cuda.is_available():
-        raise DhmdError("the device is cuda, but torch sees no GPU here; use auto or cpu")
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
