@@ -280,7 +280,7 @@ def write_sequence(
     *,
     root_name: str,
     entries: Iterable[tuple[str, Array, Array]],
-    metadata: Mapping[str, object] | None,
+    metadata: Mapping[str, object] | None = None,
     dimension_names: tuple[str, ...] | None = None,
 ) -> None:
     """Write a computational sequence that the SDK reads.

@@ -173,7 +173,7 @@ def test_files_that_are_not_sequences(tmp_path: Path) -> None:
 def test_truncated_files_are_errors(tmp_path: Path) -> None:
     whole = tmp_path / "whole.csd"
     entries = [(f"v{i}", np.full((20, 4), float(i)), np.ones((20, 2))) for i in range(3)]
-    write_sequence(whole, root_name="x", entries=entries, metadata=None)
+    write_sequence(whole, root_name="x", entries=entries)
     content = whole.read_bytes()
     cut = tmp_path / "cut.csd"
     for size in range(0, len(content), 97):

@@ -230,10 +230,7 @@ def _failure_message(
 def _find_file(source: Folder, required: RequiredFile, *, alone: bool) -> Path:
     """Find a file in a folder, at the source's path or at the top, or as the source itself.
 
-    Args:
-        source: a folder, or a file.
-        required: the file to find.
-        alone: whether it is the only file of the recipe, so that a source may have any name.
+    If the file is the only one of the recipe (`alone`), a source that is a file may have any name.
     """
     path = source.path
     try:

@@ -246,12 +246,7 @@ class Transfer:
         return offset > 0
 
     def _check_headers(self, response: requests.Response, offset: int, before: str) -> int | None:
-        """Check the headers, store the validator, and return the length of the whole body.
-
-        Args:
-            response: the response, whose body was not read.
-            offset: the first byte of the requested range.
-            before: the validator of the earlier response.
+        """Check the headers of a response to a request from `offset` on, and store its validator.
 
         Returns:
             The number of bytes of the whole body; None if the server does not state it.

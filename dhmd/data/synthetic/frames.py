@@ -167,14 +167,7 @@ def add_faults(
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return the frames and intervals of a video with faults.
 
-    Args:
-        config: the settings of the corpus.
-        channel: audio or vision.
-        video: the video.
-        transcript: its segments.
-        absent: the rows of the ground truth without this channel.
-        frames_TD: the frames.
-        intervals_T2: start and end in seconds.
+    `absent` has the rows of the ground truth whose utterances lack the channel.
     """
     rng = random_stream(config.seed, "faults", channel, video.index)
     keep_T = np.ones(len(frames_TD), dtype=bool)

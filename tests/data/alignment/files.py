@@ -60,7 +60,6 @@ def write_files(
                 (video, np.asarray(features), np.asarray(intervals, dtype=np.float64))
                 for video, (features, intervals) in videos.items()
             ],
-            metadata=None,
             dimension_names=(names or {}).get(name),
         )
     return paths

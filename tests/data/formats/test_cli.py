@@ -256,7 +256,7 @@ def test_show_describes_files(repository, capsys):
     assert "id0.rows" in out
     assert "id1.rows" not in out
     entries = [("v1", np.array([[1.0, -np.inf], [0.0, 0.0]]), np.array([[0, 0.5], [0.5, 1]]))]
-    write_sequence(Path("a.csd"), root_name="a", entries=entries, metadata=None)
+    write_sequence(Path("a.csd"), root_name="a", entries=entries)
     out = run(capsys, "data", "show", "a.csd")[1]
     assert "1 entries of 1 videos, 2 rows" in out
     assert "rows per second: median 2.00" in out
@@ -297,7 +297,6 @@ def csd_recipe(repository: Path) -> Path:
             folder / f"{name}.csd",
             root_name=name,
             entries=[(video, features, interval) for video in "abc"],
-            metadata=None,
         )
     return folder
 
@@ -311,7 +310,6 @@ def test_check_of_sequences_lists_all_problems_at_once(repository, capsys):
         root_name="labels",
         entries=[("a", np.array([[9.0]]), interval), ("d", np.array([[1.0]]), interval)]
         + [(video, np.array([[1.0]]), interval) for video in "bc"],
-        metadata=None,
     )
     folds = {"train": ["a"], "valid": ["b"], "test": ["b"]}
     (repository / "recipes" / "folds" / "t.json").write_text(json.dumps(folds))

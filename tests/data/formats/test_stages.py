@@ -116,9 +116,7 @@ def place_emotions(folder: Path) -> None:
             rows = labels.read(video)
             emotions = rng.integers(-1, 2, (len(rows.features), 6)).clip(0)
             entries.append((video, np.hstack([rows.features, emotions]), rows.intervals))
-    write_sequence(
-        folder / "CMU_MOSEI_Labels.csd", root_name="All Labels", entries=entries, metadata=None
-    )
+    write_sequence(folder / "CMU_MOSEI_Labels.csd", root_name="All Labels", entries=entries)
 
 
 def unpinned(recipe: dict[str, Any]) -> dict[str, Any]:
