@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,32 +71,21 @@ def assign_splits(
                 " put it into train, valid or test"
             )
         result[fold] = np.array([split_of[video] for video in videos], dtype="U5")
-        check_split(fold, videos, result[fold], where)
+        for split in SPLITS:
+            if split not in result[fold]:
+                raise DhmdError(f"{where}: split {split!r} of fold {fold!r} has no segment")
     return result
 
 
-def check_split(fold: str, videos: Sequence[str], splits: Iterable[str], where: str) -> None:
-    """Check that each split of a fold has a segment, and that no video is in two splits."""
-    split_of: dict[str, str] = {}
-    for video, split in zip(videos, map(str, splits), strict=True):
-        _assign(split_of, video, split, fold, where)
-    for split in SPLITS:
-        if split not in split_of.values():
-            raise DhmdError(f"{where}: split {split!r} of fold {fold!r} has no segment")
-
-
 def _split_of_video(splits: Mapping[str, Sequence[str]], fold: str, where: str) -> dict[str, str]:
+    """Return video -> split; a video in two splits is an error."""
     split_of: dict[str, str] = {}
     for split in SPLITS:
         for video in splits[split]:
-            _assign(split_of, video, split, fold, where)
+            first = split_of.setdefault(video, split)
+            if first != split:
+                raise DhmdError(
+                    f"{where}: video {video!r} is in both {first} and {split} of fold {fold!r};"
+                    " a video must be in one split"
+                )
     return split_of
-
-
-def _assign(split_of: dict[str, str], video: str, split: str, fold: str, where: str) -> None:
-    other = split_of.setdefault(video, split)
-    if other != split:
-        raise DhmdError(
-            f"{where}: video {video!r} is in both {other} and {split} of fold {fold!r};"
-            " splits never share a video"
-        )
