@@ -224,7 +224,7 @@ def _files(recipe: Recipe, path: Path) -> list[tuple[RequiredFile, Path]]:
         DhmdError: a file is missing, or has another content.
     """
     files = []
-    here = Folder(path=path, written=str(path))
+    here = Folder(path=path, label=str(path))
     for wanted, found, failures in local_files(recipe, [here]):
         if found is None:
             raise DhmdError(f"{wanted.sequence} of {recipe.name}: {failures[0]}")

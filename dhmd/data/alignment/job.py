@@ -125,7 +125,7 @@ class CorpusJob:
                 if "text" in self.align.centre_by_video:
                     raise DhmdError(
                         "align.centre_by_video names text, whose vectors come from an encoder"
-                        " (features.text): leave it out"
+                        " (features.text): remove it"
                     )
             elif sequences.is_text(name):
                 raise DhmdError(
@@ -243,7 +243,9 @@ class Origin:
                 labels=Labels(sequence=self.labels or self.reference, low=0.0, high=1.0),
             )
         except (KeyError, ValueError) as error:
-            raise DhmdError(f"{dataset} was not made of such sequences: {error}") from error
+            raise DhmdError(
+                f"the model of {dataset} was not trained on these modalities and files: {error}"
+            ) from error
 
     def job(
         self,

@@ -185,7 +185,7 @@ class TableBuilder:
             ]
         if Counter(self.empty.values())["no length"] == total:
             return [f"{name}: none of the {self._segments_text} has a length (start = end)"]
-        errors = [self._unit_sentence(sequences, n) for n in self._times if self._in_other_unit(n)]
+        errors = [self._unit_sentence(sequences, n) for n in self._times if self._unit_differs(n)]
         if errors:
             return errors
         needs_words = job.alignment == "word" or "text" in job.modalities
@@ -205,7 +205,7 @@ class TableBuilder:
     def _has_rows(self, name: str) -> bool:
         return name in self._times and bool(self._times[name].lengths)
 
-    def _in_other_unit(self, name: str) -> bool:
+    def _unit_differs(self, name: str) -> bool:
         """Return whether the unit of a sequence's times differs from that of the segments.
 
         A recording may continue long after its last segment, so late rows are not enough: they

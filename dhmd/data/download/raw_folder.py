@@ -141,7 +141,7 @@ def download(
                 failures: list[str] = []
                 cached: list[Source] = []
                 if required.file in earlier and required.expected.sha256 is not None:
-                    cached = [Folder(path=earlier[required.file], written="DVC's cache")]
+                    cached = [Folder(path=earlier[required.file], label="DVC's cache")]
                 for source in (*cached, *sources):
                     alone = source in cached or len(files) == 1
                     try:

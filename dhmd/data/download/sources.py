@@ -43,14 +43,14 @@ class Folder:
 
     Attributes:
         path: its path.
-        written: the path as it is written in the recipe or in params.yaml, for messages.
+        label: the path as in the recipe or in params.yaml, for messages.
     """
 
     path: Path
-    written: str
+    label: str
 
     def __str__(self) -> str:
-        return self.written
+        return self.label
 
 
 Source = Web | Folder
@@ -77,12 +77,12 @@ def parse_source(text: str, root: Path) -> Source:
         return _hub(address)
     if _SCHEME.match(address):
         return _web(address)
-    written = without_credentials(text)
+    shown = without_credentials(text)
     try:
-        return Folder(path=root / Path(text).expanduser(), written=written)
+        return Folder(path=root / Path(text).expanduser(), label=shown)
     except RuntimeError as error:
         raise DhmdError(
-            f"source {written} names an unknown home folder ({first_line(error)}): write the "
+            f"source {shown} names an unknown home folder ({first_line(error)}): write the "
             "absolute path"
         ) from error
 

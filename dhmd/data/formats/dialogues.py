@@ -142,23 +142,23 @@ def _dialogue(
 
     If the dialogue is invalid, the problem is recorded, and the result is None.
     """
-    here = f"{where}: dialogue {dialogue!r}"
+    location = f"{where}: dialogue {dialogue!r}"
     try:
         video = as_video_id(dialogue, where=where)
         for name in (*columns.values(), "sentences", *([key] if job.labelled else [])):
             if dialogue not in parts[name]:
-                raise DhmdError(f"{here} has no {name}")
-        sentences = as_texts(parts["sentences"][dialogue], where=f"{here}, sentences")
+                raise DhmdError(f"{location} has no {name}")
+        sentences = as_texts(parts["sentences"][dialogue], where=f"{location}, sentences")
         labels_N = np.full(len(sentences), np.nan)
         if job.labelled:
             labels = parts[key][dialogue]
-            labels_N = as_labels(labels, count=len(sentences), where=f"{here}, {key}")
+            labels_N = as_labels(labels, count=len(sentences), where=f"{location}, {key}")
         features = {}
         for modality, name in columns.items():
-            rows_Nd = as_numbers(parts[name][dialogue], axes=2, where=f"{here}, {name}")
+            rows_Nd = as_numbers(parts[name][dialogue], axes=2, where=f"{location}, {name}")
             if len(rows_Nd) != len(sentences):
                 raise DhmdError(
-                    f"{here} has {len(sentences)} sentences, but {len(rows_Nd)} rows of {name}"
+                    f"{location} has {len(sentences)} sentences, but {len(rows_Nd)} rows of {name}"
                 )
             features[modality] = rows_Nd
     except DhmdError as error:

@@ -43,7 +43,7 @@ class ContextualEncoder:
     def __init__(self, encoder: Encoder, *, trained: bool = False) -> None:
         self.encoder = encoder
         self.source = EncoderSource(
-            written=encoder.files.written, digest=encoder.digest, trained=trained
+            written=encoder.files.name_or_path, digest=encoder.digest, trained=trained
         )
 
     @property

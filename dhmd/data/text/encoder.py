@@ -41,12 +41,12 @@ class EncoderFiles:
     """The files of an encoder.
 
     Attributes:
-        written: the value of `features.encoder`; None for the bundled encoder.
+        name_or_path: the value of `features.encoder`; None for the bundled encoder.
         name: the encoder's name in the names of its features.
         folder: the folder of the files.
     """
 
-    written: str | None
+    name_or_path: str | None
     name: str
     folder: Path
 
@@ -65,27 +65,28 @@ class EncoderFiles:
         return json_sha256({path.name: file_sha256(path) for path in self.paths})
 
 
-def find_encoder(written: str | None, root: Path) -> EncoderFiles:
+def find_encoder(name_or_path: str | None, root: Path) -> EncoderFiles:
     """Find the files of an encoder.
 
     Args:
-        written: the value of `features.encoder`: a folder, a model's name on the Hugging Face hub,
-            which is downloaded unless there is a local copy, or None for the bundled encoder.
+        name_or_path: the value of `features.encoder`: a folder; the name of a model on the Hugging
+            Face hub, which is downloaded unless there is a local copy; or None for the bundled
+            encoder.
         root: the folder to which a relative path refers.
 
     Raises:
         DhmdError: there is no such folder or model, or it has no weights.
     """
-    if written is None:
+    if name_or_path is None:
         files = EncoderFiles(None, BUNDLED, _bundled_folder())
-    elif (folder := root / Path(written).expanduser()).is_dir():
-        files = EncoderFiles(written, folder.resolve().name, folder)
-    elif _NAME.fullmatch(written):
-        files = _from_hub(written)
+    elif (folder := root / Path(name_or_path).expanduser()).is_dir():
+        files = EncoderFiles(name_or_path, folder.resolve().name, folder)
+    elif _NAME.fullmatch(name_or_path):
+        files = _from_hub(name_or_path)
     else:
         raise DhmdError(
-            f"features.encoder is {written!r}, which is neither a folder nor a valid model name:"
-            " correct it"
+            f"features.encoder is {name_or_path!r}, which is neither a folder nor a valid model"
+            " name: correct it"
         )
     if not files.complete:
         raise DhmdError(
@@ -207,14 +208,16 @@ def pool_words(hidden_BKH: Tensor, step_BK: Tensor, steps: int) -> Tensor:
     return torch.bmm(weight_BTK, hidden_BKH)
 
 
-def load_encoder(written: str | None, root: Path, *, device: torch.device | None = None) -> Encoder:
-    """Load an encoder in float32; `written` and `root` are as in `find_encoder`.
+def load_encoder(
+    name_or_path: str | None, root: Path, *, device: torch.device | None = None
+) -> Encoder:
+    """Load an encoder in float32; `name_or_path` and `root` are as in `find_encoder`.
 
     Raises:
         DhmdError: the extra `text` is not installed, or the encoder is absent or not supported.
     """
     transformers("text")
-    files = find_encoder(written, root)
+    files = find_encoder(name_or_path, root)
     model = _load_model(files.folder).to(device or torch.device("cpu"))
     return Encoder(files, files.digest(), model, _load_tokenizer(files.folder))
 
@@ -235,7 +238,7 @@ def load_architecture(folder: Path, digest: str) -> Encoder:
             config, trust_remote_code=False, dtype=torch.float32, attn_implementation="eager"
         )
     files = EncoderFiles(str(folder), folder.name, folder)
-    return Encoder(files, digest, _frozen(model), _load_tokenizer(folder))
+    return Encoder(files, digest, _freeze(model), _load_tokenizer(folder))
 
 
 def _load_model(folder: Path) -> Any:
@@ -257,10 +260,10 @@ def _load_model(folder: Path) -> Any:
         )
     if getattr(model.config, "is_encoder_decoder", False):
         raise DhmdError(f"{folder} has a decoder: features.encoder must be a model without one")
-    return _frozen(model)
+    return _freeze(model)
 
 
-def _frozen(model: Any) -> Any:
+def _freeze(model: Any) -> Any:
     model.pooler = None  # the head on the first sub-word is not used
     return model.eval().requires_grad_(False)
 

@@ -71,5 +71,5 @@ def test_invalid_values_are_errors(change: dict[str, object], sentence: str) -> 
 
 
 def test_unknown_modalities_are_errors() -> None:
-    with pytest.raises(DhmdError, match="random was not made of such sequences"):
+    with pytest.raises(DhmdError, match="the model of random was not trained on these modalities"):
         origin().job("random", "word", ["smell"])
