@@ -38,7 +38,7 @@ def place(root: Path, content: bytes, name: str = "train.npz") -> Path:
     return path
 
 
-def recorded(root: Path) -> dict:
+def read_manifest(root: Path) -> dict:
     return json.loads((root / PATH).read_text())
 
 
@@ -46,7 +46,7 @@ def test_a_replaced_file_makes_the_manifest_stale(root):
     path = place(root, b"first")
     assert [m.dataset for m in write_manifests([], root)] == ["demo", "my_arrays"]
     entry = {"bytes": 5, "sha256": hashlib.sha256(b"first").hexdigest()}
-    assert recorded(root) == {"source": None, "files": {"train.npz": entry}}
+    assert read_manifest(root) == {"source": None, "files": {"train.npz": entry}}
     assert json.loads((root / "recipes/sources/demo.json").read_text()) == {
         "source": None,
         "files": {},
@@ -59,19 +59,21 @@ def test_a_replaced_file_makes_the_manifest_stale(root):
         f"{PATH}: train.npz changed since it was recorded: run `dhmd data manifest my_arrays`"
     ]
     write_manifests(["my_arrays"], root)
-    assert recorded(root)["files"]["train.npz"]["sha256"] == hashlib.sha256(b"other").hexdigest()
+    assert (
+        read_manifest(root)["files"]["train.npz"]["sha256"] == hashlib.sha256(b"other").hexdigest()
+    )
 
 
 def test_the_entry_of_an_absent_file_is_kept(root):
     path = place(root, b"first")
     write_manifests([], root)
-    before = recorded(root)
+    before = read_manifest(root)
     path.unlink()
     assert stale_manifests(root) == []
     place(root, b"second", "valid.npz")
     write_manifests([], root)
-    assert recorded(root)["files"]["train.npz"] == before["files"]["train.npz"]
-    assert set(recorded(root)["files"]) == {"train.npz", "valid.npz"}
+    assert read_manifest(root)["files"]["train.npz"] == before["files"]["train.npz"]
+    assert set(read_manifest(root)["files"]) == {"train.npz", "valid.npz"}
 
 
 def test_files_are_hashed_again_only_if_size_or_time_changed(root, monkeypatch):
@@ -116,8 +118,8 @@ def test_the_source_of_params_yaml_is_recorded_without_credentials(root, source,
         f"{PATH}: data.sources.my_arrays has changed: run `dhmd data manifest my_arrays`"
     ]
     write_manifests([], root)
-    assert recorded(root)["source"] == written
-    assert list(recorded(root)["files"]) == files
+    assert read_manifest(root)["source"] == written
+    assert list(read_manifest(root)["files"]) == files
     assert "secret" not in (root / PATH).read_text()
 
 
@@ -130,7 +132,7 @@ def test_a_missing_or_damaged_manifest_is_stale(root, text):
         f"{PATH} is missing or damaged: run `dhmd data manifest my_arrays` and `git add {PATH}`"
     )
     write_manifests(["my_arrays"], root)
-    assert recorded(root) == {"source": None, "files": {}}
+    assert read_manifest(root) == {"source": None, "files": {}}
 
 
 def test_the_command_prints_what_to_add_to_git(root, capsys):

@@ -24,7 +24,7 @@ class AlignConfig:
     # Maximum length of a segment in rows of each modality, if data.alignment is none.
     max_steps_unaligned: Steps = field(default_factory=dict)
     truncate: FromRecipe[Literal["first", "last"]] = "first"  # steps that a cut segment keeps
-    # Modalities from which the mean of each video is subtracted; it identifies the speaker.
+    # Modalities from which the mean of each video, which identifies the speaker, is subtracted.
     centre_by_video: FromRecipe[tuple[str, ...]] = ()
     # Videos that a sequence lacks: keep them with the modality absent, or drop them.
     incomplete_videos: FromRecipe[Literal["keep", "drop"]] = "keep"

@@ -264,7 +264,7 @@ class _Importer:
         if not self.rows:
             self.problems.raise_first(self.name)
             raise DhmdError(f"{self.name}: no segment is left to import")
-        self._check_shares()
+        self._add_warnings()
         labels = self.job.recipe.labels
         if (
             labels.task == "regression"
@@ -289,7 +289,7 @@ class _Importer:
                 return False
         return True
 
-    def _check_shares(self) -> None:
+    def _add_warnings(self) -> None:
         """Record warnings on cleaned values, cut steps, and modalities that are often absent."""
         total = len(self.rows)
         for modality, counts in self.modalities.items():

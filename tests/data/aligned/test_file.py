@@ -18,7 +18,7 @@ from tests.aligned_files import ragged, write_aligned
 from tests.data.aligned.corpora import small_corpus
 
 
-def written(tmp_path: Path, **changes: Any) -> Path:
+def write_corpus(tmp_path: Path, **changes: Any) -> Path:
     path = tmp_path / "x.h5"
     write_aligned(path, small_corpus(**changes))
     return path
@@ -26,7 +26,7 @@ def written(tmp_path: Path, **changes: Any) -> Path:
 
 def test_a_written_corpus_can_be_read(tmp_path: Path) -> None:
     data = small_corpus()
-    corpus = read_corpus(written(tmp_path), test_labels=True)
+    corpus = read_corpus(write_corpus(tmp_path), test_labels=True)
     for name in ("name", "task", "low", "high", "class_names", "alignment", "ids", "videos"):
         assert getattr(corpus, name) == getattr(data, name)
     for name in ("modalities", "feature_names", "words", "sources", "report"):
@@ -60,7 +60,7 @@ def test_a_written_corpus_can_be_read(tmp_path: Path) -> None:
 
 
 def test_test_labels_are_nan_by_default(tmp_path: Path) -> None:
-    corpus = read_corpus(written(tmp_path))
+    corpus = read_corpus(write_corpus(tmp_path))
     test = corpus.index("test")
     assert np.isnan(corpus.labels_N[test]).all()
     assert np.isfinite(np.delete(corpus.labels_N, test)).all()
@@ -71,7 +71,7 @@ def test_test_labels_are_nan_by_default(tmp_path: Path) -> None:
 
 def test_statistics_are_of_present_train_rows(tmp_path: Path) -> None:
     data = small_corpus()
-    corpus = read_corpus(written(tmp_path))
+    corpus = read_corpus(write_corpus(tmp_path))
     for m, modality in enumerate(data.modalities):
         rows = np.concatenate(
             [
@@ -92,7 +92,7 @@ def test_statistics_are_accurate_over_many_blocks_and_far_from_zero(
     rng = np.random.default_rng(0)
     lengths = small_corpus().features["text"].lengths
     far = ragged([rng.normal(1e4, 1e-1, (n, 3)) for n in lengths])
-    corpus = read_corpus(written(tmp_path, features={**small_corpus().features, "text": far}))
+    corpus = read_corpus(write_corpus(tmp_path, features={**small_corpus().features, "text": far}))
     rows = far.values[: far.offsets[6]].astype(np.float64)
     np.testing.assert_allclose(corpus.statistics["text"].mean_d, rows.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(corpus.statistics["text"].std_d, rows.std(axis=0), rtol=1e-6)
@@ -104,7 +104,7 @@ def test_constant_dimensions_have_unit_scale(tmp_path: Path) -> None:
     values[:, 1] = 0.1
     values[:, 2] = 0.0
     features = {**data.features, "text": Ragged(values, data.features["text"].offsets)}
-    statistics = read_corpus(written(tmp_path, features=features)).statistics["text"]
+    statistics = read_corpus(write_corpus(tmp_path, features=features)).statistics["text"]
     assert statistics.std_d[0] != 1
     np.testing.assert_array_equal(statistics.std_d[1:], [1, 1])
 
@@ -112,14 +112,14 @@ def test_constant_dimensions_have_unit_scale(tmp_path: Path) -> None:
 def test_a_modality_absent_from_train_has_neutral_statistics(tmp_path: Path) -> None:
     present = small_corpus().present_NM.copy()
     present[:, 1] = False
-    statistics = read_corpus(written(tmp_path, present_NM=present)).statistics["audio"]
+    statistics = read_corpus(write_corpus(tmp_path, present_NM=present)).statistics["audio"]
     np.testing.assert_array_equal(statistics.mean_d, [0, 0])
     np.testing.assert_array_equal(statistics.std_d, [1, 1])
 
 
 def test_several_folds(tmp_path: Path) -> None:
     first = small_corpus().folds["standard"]
-    path = written(tmp_path, folds={"b": first, "a": first[::-1].copy()})
+    path = write_corpus(tmp_path, folds={"b": first, "a": first[::-1].copy()})
     default, other = read_corpus(path), read_corpus(path, fold="a")
     assert default.fold == "b"
     assert default.folds == other.folds == ("b", "a")
@@ -132,7 +132,7 @@ def test_several_folds(tmp_path: Path) -> None:
 
 def test_a_classification_without_optional_parts(tmp_path: Path) -> None:
     labels = np.arange(12) % 2
-    path = written(
+    path = write_corpus(
         tmp_path,
         task="classification",
         low=0,
@@ -152,9 +152,9 @@ def test_a_classification_without_optional_parts(tmp_path: Path) -> None:
 
 
 def test_the_same_corpus_gives_the_same_bytes(tmp_path: Path) -> None:
-    first = written(tmp_path).read_bytes()
+    first = write_corpus(tmp_path).read_bytes()
     time.sleep(1.1)  # HDF5's timestamps are in seconds
-    assert written(tmp_path).read_bytes() == first
+    assert write_corpus(tmp_path).read_bytes() == first
 
 
 def test_segments_can_be_appended_one_by_one(
@@ -175,7 +175,7 @@ def test_segments_can_be_appended_one_by_one(
             )
         writer.finish(data)
     pieces = read_corpus(tmp_path / "y.h5", test_labels=True)
-    whole = read_corpus(written(tmp_path), test_labels=True)
+    whole = read_corpus(write_corpus(tmp_path), test_labels=True)
     for modality in data.modalities:
         np.testing.assert_array_equal(
             pieces.features[modality].values, whole.features[modality].values
@@ -188,7 +188,7 @@ def test_segments_can_be_appended_one_by_one(
 
 
 def test_an_unfinished_file_does_not_appear(tmp_path: Path) -> None:
-    path = written(tmp_path)
+    path = write_corpus(tmp_path)
     before = path.read_bytes()
     names = small_corpus().feature_names
     with pytest.raises(ZeroDivisionError), aligned_writer(path, names, words=True):
@@ -198,7 +198,7 @@ def test_an_unfinished_file_does_not_appear(tmp_path: Path) -> None:
 
 
 def test_a_flipped_bit_is_detected(tmp_path: Path) -> None:
-    path = written(tmp_path)
+    path = write_corpus(tmp_path)
     with h5py.File(path) as file:
         values = file["features/text/values"]
         assert values.fletcher32
@@ -219,7 +219,7 @@ def test_other_files(tmp_path: Path) -> None:
         file["x"] = 1
     with pytest.raises(DhmdError, match="not an aligned features file"):
         read_corpus(tmp_path / "other.h5")
-    path = written(tmp_path)
+    path = write_corpus(tmp_path)
     with h5py.File(path, "r+") as file:
         file.attrs["schema_version"] = 99
     with pytest.raises(DhmdError, match="of schema dhmd-aligned 99, but this version reads"):
@@ -243,7 +243,7 @@ def test_inconsistent_contents_are_errors(tmp_path: Path) -> None:
         del file["videos"]
 
     for change in (text_values, a_label, offsets, a_deviation, a_dataset):
-        path = written(tmp_path)
+        path = write_corpus(tmp_path)
         with h5py.File(path, "r+") as file:
             change(file)
         with pytest.raises(DhmdError, match="is damaged"):
@@ -263,7 +263,7 @@ def test_invalid_features_are_errors(tmp_path: Path) -> None:
         (longer, "audio is not aligned with text"),
     ):
         with pytest.raises(DhmdError) as caught:
-            written(tmp_path, features={**data.features, "text": wrong})
+            write_corpus(tmp_path, features={**data.features, "text": wrong})
         assert sentence in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 

@@ -27,7 +27,7 @@ from tests.data.alignment.files import (
 )
 
 
-def checked(folder: Path, entries: Entries, **options: Any) -> tuple[list[str], list[str]]:
+def run_check(folder: Path, entries: Entries, **options: Any) -> tuple[list[str], list[str]]:
     """Return the problems and the warnings of `check_corpus`."""
     warnings: list[str] = []
     job = CorpusJob(
@@ -41,11 +41,11 @@ def checked(folder: Path, entries: Entries, **options: Any) -> tuple[list[str], 
     return problems, [sentence.replace(f"{folder}/", "") for sentence in warnings]
 
 
-def aligned(folder: Path, entries: Entries, **options: Any) -> tuple[Corpus, list[str]]:
+def align_and_check(folder: Path, entries: Entries, **options: Any) -> tuple[Corpus, list[str]]:
     """Return the corpus and its warnings, which `check_corpus` must also return."""
     options.setdefault("folds", SPLITS)
     (folder / "check").mkdir(parents=True)
-    problems, warnings = checked(folder / "check", entries, **options)
+    problems, warnings = run_check(folder / "check", entries, **options)
     assert problems == []
     corpus, report = align(folder, entries, **options)
     expected = [sentence.replace(f"{folder}/", "") for sentence in report["warnings"]]
@@ -58,7 +58,7 @@ def error_message(folder: Path, entries: Entries, **options: Any) -> str:
     """Return the error message of `align_corpus`, which `check_corpus` must also return."""
     options.setdefault("folds", SPLITS)
     (folder / "check").mkdir(parents=True)
-    problems, _ = checked(folder / "check", entries, **options)
+    problems, _ = run_check(folder / "check", entries, **options)
     with pytest.raises(DhmdError) as caught:
         align(folder, entries, **options)
     message = str(caught.value).replace(f"{folder}/", "")
@@ -67,7 +67,9 @@ def error_message(folder: Path, entries: Entries, **options: Any) -> str:
     return message
 
 
-def predicted(folder: Path, entries: Entries, segments: bool = True) -> tuple[Any, list[str]]:
+def read_for_prediction(
+    folder: Path, entries: Entries, segments: bool = True
+) -> tuple[Any, list[str]]:
     """Read files for prediction, with their label segments, and return the warnings, too."""
     corpus, report = align(folder / "trained", corpus_entries(), folds=SPLITS)
     paths = write_files(folder, entries)
@@ -85,7 +87,7 @@ def predicted(folder: Path, entries: Entries, segments: bool = True) -> tuple[An
 
 
 def test_a_valid_corpus_has_no_warning(tmp_path: Path) -> None:
-    corpus, warnings = aligned(tmp_path, corpus_entries())
+    corpus, warnings = align_and_check(tmp_path, corpus_entries())
     assert len(corpus.ids) == len(VIDEOS) * SEGMENTS
     assert warnings == []
 
@@ -104,7 +106,7 @@ def without_audio() -> Entries:
 def test_incomplete_videos_are_kept_with_the_modality_absent(
     tmp_path: Path, alignment: str
 ) -> None:
-    corpus, warnings = aligned(tmp_path, without_audio(), alignment=alignment)
+    corpus, warnings = align_and_check(tmp_path, without_audio(), alignment=alignment)
     assert set(corpus.videos) == set(VIDEOS)
     for n, video in enumerate(corpus.videos):
         lacks = video in ("tr1", "te0")
@@ -119,7 +121,7 @@ def test_incomplete_videos_may_be_dropped_and_splits_that_shrink_are_reported(
     tmp_path: Path,
 ) -> None:
     config = AlignConfig(incomplete_videos="drop")
-    corpus, warnings = aligned(tmp_path, without_audio(), config=config)
+    corpus, warnings = align_and_check(tmp_path, without_audio(), config=config)
     assert set(corpus.videos) == set(VIDEOS) - {"tr1", "te0"}
     assert warnings == [
         "2 of 6 videos are left out, because they are not in acoustic (te0, tr1)",
@@ -131,7 +133,7 @@ def test_incomplete_videos_may_be_dropped_and_splits_that_shrink_are_reported(
 def test_incomplete_videos_without_a_split_are_left_out(tmp_path: Path) -> None:
     entries = corpus_entries([*VIDEOS, "25522", "255224"])
     del entries["visual"]["25522"], entries["visual"]["255224"]
-    corpus, warnings = aligned(tmp_path, entries)
+    corpus, warnings = align_and_check(tmp_path, entries)
     assert set(corpus.videos) == set(VIDEOS)
     assert warnings == [
         "2 of 8 videos are left out, because they are not in visual (25522, 255224)"
@@ -143,7 +145,7 @@ def test_incomplete_videos_without_a_split_are_left_out(tmp_path: Path) -> None:
 def test_a_video_without_words_is_empty_and_reduces_the_test_split(tmp_path: Path) -> None:
     entries = corpus_entries()
     del entries["words"]["te0"]
-    corpus, warnings = aligned(tmp_path, entries)
+    corpus, warnings = align_and_check(tmp_path, entries)
     assert "te0" not in corpus.videos
     assert warnings == [
         "1 of 6 videos are not in words (te0): they are kept, and their words are absent",
@@ -153,7 +155,7 @@ def test_a_video_without_words_is_empty_and_reduces_the_test_split(tmp_path: Pat
 
 def test_test_videos_without_labels_are_reported(tmp_path: Path) -> None:
     folds = {**SPLITS, "test": ["te0", "te1", "gone"], "train": [*SPLITS["train"], "lost"]}
-    _, warnings = aligned(tmp_path, corpus_entries(), folds=folds)
+    _, warnings = align_and_check(tmp_path, corpus_entries(), folds=folds)
     assert warnings == [
         "train: 1 of 4 (25.0%) videos have no labels and are not in the corpus (lost)",
         "test: 1 of 3 (33.3%) videos have no labels and are not in the corpus (gone)",
@@ -161,7 +163,7 @@ def test_test_videos_without_labels_are_reported(tmp_path: Path) -> None:
 
 
 def test_prediction_keeps_incomplete_videos_too(tmp_path: Path) -> None:
-    utterances, notes = predicted(tmp_path, without_audio())
+    utterances, notes = read_for_prediction(tmp_path, without_audio())
     assert len(utterances.ids) == len(VIDEOS) * SEGMENTS
     lengths = dict(zip(utterances.ids, utterances.lengths["audio"], strict=True))
     assert lengths["te0[0]"] == 0
@@ -208,7 +210,7 @@ def test_words_labels_and_frame_numbers_in_other_units(tmp_path: Path) -> None:
 @pytest.mark.parametrize("segments", [True, False])
 def test_prediction_refuses_milliseconds(tmp_path: Path, segments: bool) -> None:
     with pytest.raises(DhmdError, match="are the intervals of acoustic in milliseconds"):
-        predicted(tmp_path, scaled("acoustic", 1000), segments)
+        read_for_prediction(tmp_path, scaled("acoustic", 1000), segments)
 
 
 def test_a_long_recording_with_one_early_segment(tmp_path: Path) -> None:
@@ -220,7 +222,7 @@ def test_a_long_recording_with_one_early_segment(tmp_path: Path) -> None:
         start = np.arange(0, 200, 0.05)
         intervals = np.stack([start, start + 0.05], axis=1)
         entries["acoustic"][video] = (np.ones((len(start), 3)), intervals)
-    corpus, warnings = aligned(tmp_path, entries)
+    corpus, warnings = align_and_check(tmp_path, entries)
     assert corpus.present_NM.all()
     assert warnings == []
 
@@ -246,8 +248,8 @@ def test_a_modality_without_overlap_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_modality_absent_from_half_of_the_segments_is_reported(tmp_path: Path) -> None:
-    assert aligned(tmp_path / "most", scaled("acoustic", 0.5))[1] == []
-    _, warnings = aligned(tmp_path / "half", scaled("acoustic", 0.4))
+    assert align_and_check(tmp_path / "most", scaled("acoustic", 0.5))[1] == []
+    _, warnings = align_and_check(tmp_path / "half", scaled("acoustic", 0.4))
     assert warnings == [
         "acoustic.csd: its times run from 0 s to 2.4 s, the segments of labels from 0 s to 6 s:"
         " audio is absent from 18 of 30 (60.0%) segments"
@@ -266,7 +268,7 @@ def instants(entries: Entries, name: str) -> Entries:
 def test_instants_belong_to_the_word_or_segment_that_contains_them(
     tmp_path: Path, alignment: str
 ) -> None:
-    corpus, warnings = aligned(
+    corpus, warnings = align_and_check(
         tmp_path, instants(corpus_entries(), "acoustic"), alignment=alignment
     )
     assert warnings == []
@@ -293,7 +295,7 @@ def test_rows_without_length_are_reported(tmp_path: Path) -> None:
     for features, times in entries["visual"].values():
         assert len(features) == 60
         times[::10, 1] = times[::10, 0]
-    _, warnings = aligned(tmp_path, entries)
+    _, warnings = align_and_check(tmp_path, entries)
     assert warnings == [
         "visual.csd: rows without length (start = end) are left out: 36 of 360 (10.0%)"
     ]
@@ -303,11 +305,13 @@ def test_rows_without_length_are_reported(tmp_path: Path) -> None:
 
 
 def test_cut_steps_are_reported_above_a_twentieth(tmp_path: Path) -> None:
-    _, warnings = aligned(tmp_path, corpus_entries(), config=AlignConfig(max_steps=3))
+    _, warnings = align_and_check(tmp_path, corpus_entries(), config=AlignConfig(max_steps=3))
     assert warnings == ["30 of 120 (25.0%) steps of words are cut off: align.max_steps is 3"]
     limits = {"text": 50, "audio": 23, "vision": 6}
     config = AlignConfig(max_steps_unaligned=limits)
-    _, warnings = aligned(tmp_path / "own", corpus_entries(), config=config, alignment="none")
+    _, warnings = align_and_check(
+        tmp_path / "own", corpus_entries(), config=config, alignment="none"
+    )
     # Of audio 24 rows per segment, a little less than a twentieth is cut.
     assert warnings == [
         "180 of 360 (50.0%) steps of vision are cut off: align.max_steps_unaligned.vision is 6"
@@ -323,21 +327,21 @@ def test_missing_values_are_cleaned_and_counted(tmp_path: Path) -> None:
         features[::7, 0], features[3::11, 1], features[5, 2] = -np.inf, np.inf, np.nan
         missing += int((~np.isfinite(features)).sum())
         entries["acoustic"][video] = (features, times)
-    corpus, warnings = aligned(tmp_path, entries)
+    corpus, warnings = align_and_check(tmp_path, entries)
     assert np.isfinite(corpus.features["audio"].values).all()
     [sentence] = warnings
     assert sentence.startswith(f"audio: {missing} of 2,160 (")
     assert corpus.report["modalities"]["audio"]["values_cleaned"] == missing
-    utterances, notes = predicted(tmp_path / "new", entries)
+    utterances, notes = read_for_prediction(tmp_path / "new", entries)
     assert sentence in notes
     assert np.isfinite(utterances.values["audio"]).all()
 
 
 def test_a_huge_value_is_missing(tmp_path: Path) -> None:
-    whole, _ = aligned(tmp_path / "whole", corpus_entries())
+    whole, _ = align_and_check(tmp_path / "whole", corpus_entries())
     entries = corpus_entries()
     entries["acoustic"]["tr0"][0][0, 0] = 1e30
-    corpus, warnings = aligned(tmp_path / "huge", entries)
+    corpus, warnings = align_and_check(tmp_path / "huge", entries)
     assert warnings[0].startswith("audio: 1 of 2,160 (under 0.1%) values are not finite or beyond")
     for part in ("mean_d", "std_d"):
         np.testing.assert_allclose(
@@ -370,10 +374,10 @@ def renamed(entries: Entries, names: dict[str, str]) -> Entries:
 )
 def test_similar_ids_are_different_videos(tmp_path: Path, pair: tuple[str, str]) -> None:
     entries = renamed(corpus_entries(), dict(zip(("te0", "te1"), pair, strict=True)))
-    corpus, warnings = aligned(tmp_path, entries, folds={**SPLITS, "test": list(pair)})
+    corpus, warnings = align_and_check(tmp_path, entries, folds={**SPLITS, "test": list(pair)})
     assert warnings == []
     plain, _ = align(tmp_path / "plain", corpus_entries(), folds=SPLITS)
-    utterances, _ = predicted(tmp_path / "new", entries)
+    utterances, _ = read_for_prediction(tmp_path / "new", entries)
     for old, new in zip(("te0", "te1"), pair, strict=True):
         for i in range(SEGMENTS):
             n, m = corpus.ids.index(f"{new}[{i}]"), plain.ids.index(f"{old}[{i}]")
@@ -392,7 +396,7 @@ def test_pieces_are_joined_only_where_their_file_splits_the_video(tmp_path: Path
     for piece, rows in enumerate(np.array_split(np.arange(len(features)), 3)):
         entries["acoustic"][f"te0[{piece + 1}]"] = (features[rows], times[rows])
     folds = {**SPLITS, "train": [*SPLITS["train"], "tr0[7]"]}
-    corpus, warnings = aligned(tmp_path, entries, folds=folds)
+    corpus, warnings = align_and_check(tmp_path, entries, folds=folds)
     assert warnings == []
     assert "tr0[7][0]" in corpus.ids
     plain, _ = align(tmp_path / "plain", corpus_entries([*VIDEOS, "tr0[7]"]), folds=folds)
@@ -415,7 +419,7 @@ def test_a_fourth_modality(tmp_path: Path, alignment: str) -> None:
         "sequences": {name: {"path": f"{name}.csd"} for name in entries},
     }
     limits = {"text": 50, "audio": 500, "vision": 500, "physio": 4}
-    corpus, warnings = aligned(
+    corpus, warnings = align_and_check(
         tmp_path,
         entries,
         recipe=recipe,

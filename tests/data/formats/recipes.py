@@ -68,7 +68,7 @@ def arrays_recipe(suffix: str = "npz", **more: Any) -> Recipe:
     )
 
 
-def imported(
+def import_files(
     recipe: Recipe,
     raw: Path,
     *,
@@ -97,7 +97,7 @@ def error_message(recipe: Recipe, raw: Path, **options: Any) -> str:
     """Return the error message of an import, which must not leave a file."""
     (raw / "tiny.h5").unlink(missing_ok=True)
     with pytest.raises(DhmdError) as caught:
-        imported(recipe, raw, **options)
+        import_files(recipe, raw, **options)
     assert not (raw / "tiny.h5").exists()
     assert not list(raw.glob(".partial*"))
     assert "\n" not in str(caught.value)
@@ -107,7 +107,7 @@ def error_message(recipe: Recipe, raw: Path, **options: Any) -> str:
 def import_mmsa(raw: Path, content: object, keys: Any = None, **options: Any) -> Corpus:
     """Write a pickle and import it with a recipe that has `keys`."""
     write_pickle(raw / "file.pkl", content)
-    return imported(mmsa_recipe(**(keys or {})), raw, **options)
+    return import_files(mmsa_recipe(**(keys or {})), raw, **options)
 
 
 def mmsa_error(raw: Path, content: object, keys: Any = None, **options: Any) -> str:

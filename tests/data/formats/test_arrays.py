@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.data.formats.files import array_splits, write_arrays
-from tests.data.formats.recipes import arrays_recipe, error_message, imported
+from tests.data.formats.recipes import arrays_recipe, error_message, import_files
 
 
 @pytest.mark.parametrize("suffix", ["npz", "h5"])
@@ -17,7 +17,7 @@ from tests.data.formats.recipes import arrays_recipe, error_message, imported
 def test_splits_are_read(tmp_path, suffix, padded):
     content = array_splits(padded=padded)
     write_arrays(tmp_path, content, suffix)
-    corpus = imported(arrays_recipe(suffix), tmp_path)
+    corpus = import_files(arrays_recipe(suffix), tmp_path)
     assert corpus.ids == tuple(i for part in content.values() for i in part["ids"])
     assert np.allclose(corpus.labels_N, np.concatenate([p["labels"] for p in content.values()]))
     n = 0
@@ -44,7 +44,7 @@ def test_unaligned_arrays(tmp_path):
     message = error_message(arrays_recipe(), tmp_path)
     assert "'train0[0]' has" in message
     assert "set data.alignment to none, or align them (22 in total)" in message.split(";")[0]
-    corpus = imported(arrays_recipe(), tmp_path, alignment="none")
+    corpus = import_files(arrays_recipe(), tmp_path, alignment="none")
     assert np.array_equal(corpus.features["audio"].lengths, 2 * corpus.features["vision"].lengths)
 
 
@@ -117,13 +117,13 @@ def test_words_are_dropped_with_their_rows(tmp_path):
     content["train"]["words"] = content["train"]["words"].astype("U3")
     content["train"]["words"][1:3] = "sp"
     write_arrays(tmp_path, content)
-    whole = imported(arrays_recipe(), tmp_path)
-    corpus = imported(arrays_recipe(), tmp_path, drop_words=("sp",), empty_segments="keep")
+    whole = import_files(arrays_recipe(), tmp_path)
+    corpus = import_files(arrays_recipe(), tmp_path, drop_words=("sp",), empty_segments="keep")
     assert corpus.report["counts"]["words_dropped"] == 2
     for modality in ("text", "audio", "vision"):
         expected = np.delete(whole.features[modality].values, [1, 2], axis=0)
         assert np.array_equal(corpus.features[modality].values, expected)
-    unaligned = imported(
+    unaligned = import_files(
         arrays_recipe(), tmp_path, alignment="none", drop_words=("sp",), empty_segments="keep"
     )
     assert len(unaligned.features["text"].values) == len(whole.features["text"].values) - 2
@@ -163,5 +163,5 @@ def test_a_regression_of_whole_numbers_is_a_warning(tmp_path):
     for part in content.values():
         part["labels"] = np.arange(len(part["labels"])) % 4
     write_arrays(tmp_path, content)
-    warnings = " ".join(imported(arrays_recipe(), tmp_path).report["warnings"])
+    warnings = " ".join(import_files(arrays_recipe(), tmp_path).report["warnings"])
     assert "all labels are non-negative whole numbers, and the task is regression" in warnings

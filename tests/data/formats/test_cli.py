@@ -48,7 +48,7 @@ def run(capsys, *arguments: str) -> tuple[int, str, str]:
     return status, output.out, output.err
 
 
-def aligned(root: Path, name: str) -> Path:
+def download_and_align(root: Path, name: str) -> Path:
     """Run the stages download and align, and return the aligned features file."""
     settings = load_params(root).for_dataset(name)
     raw, output = root / "data" / "raw" / name, root / "data" / "aligned" / f"{name}.h5"
@@ -72,7 +72,7 @@ def test_import_of_a_new_mmsa_file(repository, tmp_path_factory, capsys):
     assert (recipe.labels.low, recipe.labels.high) == (-3.0, 3.0)
     assert run(capsys, "config", "check", "mine")[0] == 0
     assert run(capsys, "data", "check", "mine")[:2] == (0, "mine is fine\n")
-    corpus = read_corpus(aligned(repository, "mine"))
+    corpus = read_corpus(download_and_align(repository, "mine"))
     assert len(corpus.ids) == 22
     before = (repository / "params.yaml").read_text()
     again = run(capsys, "import", "mmsa", str(source), "--dataset", "mine")
@@ -151,7 +151,7 @@ def test_import_of_arrays(repository, capsys):
     status, out, err = run(capsys, "import", "arrays", "mine", "--dataset", "own")
     assert (status, err) == (0, "")
     assert "placed data/placed/own/train.npz" in out
-    corpus = read_corpus(aligned(repository, "own"))
+    corpus = read_corpus(download_and_align(repository, "own"))
     assert len(corpus.ids) == 22
     status, out, _ = run(capsys, "data", "show", "mine/train.npz")
     assert status == 0
@@ -164,15 +164,17 @@ def write_labels(folder: Path, key: str, labels: Callable[[int], Any]) -> None:
         np.savez(folder / f"{split}.npz", **part | {key: labels(len(part["ids"]))})
 
 
-def imported_arrays(repository: Path, capsys: Any, *words: str) -> tuple[Recipe, Corpus]:
+def import_arrays(repository: Path, capsys: Any, *words: str) -> tuple[Recipe, Corpus]:
     status, _, err = run(capsys, "import", "arrays", "mine", "--dataset", "own", *words)
     assert (status, err) == (0, "")
-    return load_recipe("own", repository), read_corpus(aligned(repository, "own"), test_labels=True)
+    return load_recipe("own", repository), read_corpus(
+        download_and_align(repository, "own"), test_labels=True
+    )
 
 
 def test_import_of_labels_on_another_scale(repository, capsys):
     write_labels(repository / "mine", "rating", lambda n: 1 + np.arange(n) % 5)
-    recipe, corpus = imported_arrays(
+    recipe, corpus = import_arrays(
         repository, capsys, "--label-key", "rating", "--label-range", "1", "5"
     )
     assert (recipe.labels.column, recipe.labels.scale) == ("rating", (1.0, 5.0))
@@ -186,9 +188,7 @@ def test_import_of_classes_under_a_key(repository, capsys):
     assert (status, out) == (1, "")
     assert "all labels are whole numbers from 0 to 3; name the classes with --classes" in err
     names = "angry,happy,sad,neutral"
-    recipe, corpus = imported_arrays(
-        repository, capsys, "--label-key", "emotion", "--classes", names
-    )
+    recipe, corpus = import_arrays(repository, capsys, "--label-key", "emotion", "--classes", names)
     assert recipe.labels.task == corpus.task == "classification"
     assert corpus.class_names == tuple(names.split(","))
     assert corpus.labels_N[:5].tolist() == [0, 1, 2, 3, 0]
@@ -201,7 +201,7 @@ def test_import_of_several_labels(repository, capsys):
     rng = np.random.default_rng(0)
     write_labels(repository / "mine", "emotions", lambda n: rng.integers(0, 2, (n, 3)))
     names = ("--label-key", "emotions", "--multi-label", "--classes", "happy,sad,angry")
-    _, corpus = imported_arrays(repository, capsys, *names)
+    _, corpus = import_arrays(repository, capsys, *names)
     with np.load(repository / "mine" / "train.npz") as train:
         labels_NC = train["emotions"]
     assert decode_sets(corpus.labels_N)[: len(labels_NC)].tolist() == (labels_NC > 0).tolist()
@@ -238,7 +238,7 @@ def test_show_of_a_dataset_depends_on_the_stages_that_have_run(repository, capsy
     download(settings.recipe, override=None, root=repository, output=raw)
     out = run(capsys, "data", "show", "mine")[1]
     assert f"downloaded to {raw}" in out
-    output = aligned(repository, "mine")
+    output = download_and_align(repository, "mine")
     out = run(capsys, "data", "show", "mine")[1]
     assert "22 segments of 11 videos" in out
     assert "valid         4       2" in out

@@ -9,7 +9,7 @@ import pytest
 
 from dhmd.recipes import Recipe
 from tests.data.formats.files import dialogue_content, write_pickle
-from tests.data.formats.recipes import error_message, imported, recipe
+from tests.data.formats.recipes import error_message, import_files, recipe
 
 SIX = ["happy", "sad", "neutral", "angry", "excited", "frustrated"]
 
@@ -28,7 +28,7 @@ def dialogue_recipe(classes: list[str], layout: str = "iemocap", **more: Any) ->
 def test_utterances_of_iemocap(tmp_path, protocol):
     content = dialogue_content()
     write_pickle(tmp_path / "file.pkl", content, protocol)
-    corpus = imported(dialogue_recipe(SIX), tmp_path)
+    corpus = import_files(dialogue_recipe(SIX), tmp_path)
     _, _, labels, text, _, vision, sentences, train, test = content
     assert {video for video in corpus.videos} == train | test
     for n, (utterance_id, video) in enumerate(zip(corpus.ids, corpus.videos, strict=True)):
@@ -44,7 +44,9 @@ def test_utterances_of_iemocap(tmp_path, protocol):
 def test_with_context_earlier_utterances_are_steps(tmp_path):
     content = dialogue_content()
     write_pickle(tmp_path / "file.pkl", content)
-    corpus = imported(dialogue_recipe(SIX, context=True), tmp_path, max_steps=3, truncate="last")
+    corpus = import_files(
+        dialogue_recipe(SIX, context=True), tmp_path, max_steps=3, truncate="last"
+    )
     for n, (utterance_id, video) in enumerate(zip(corpus.ids, corpus.videos, strict=True)):
         row = int(utterance_id.removeprefix(f"{video}[").removesuffix("]"))
         expected = content[4][video][max(0, row - 2) : row + 1]
@@ -54,7 +56,7 @@ def test_with_context_earlier_utterances_are_steps(tmp_path):
 def test_classes_are_joined_or_left_out(tmp_path):
     content = dialogue_content()
     write_pickle(tmp_path / "file.pkl", content)
-    corpus = imported(dialogue_recipe(["angry", "happy+excited"]), tmp_path)
+    corpus = import_files(dialogue_recipe(["angry", "happy+excited"]), tmp_path)
     labels = [label for dialogue in content[2].values() for label in dialogue]
     counts = np.bincount(corpus.labels_N.astype(int))
     assert counts.tolist() == [labels.count(3), labels.count(0) + labels.count(4)]
@@ -73,7 +75,7 @@ def test_classes_are_joined_or_left_out(tmp_path):
 def test_meld(tmp_path, layout, column, classes):
     content = dialogue_content(layout)
     write_pickle(tmp_path / "file.pkl", content)
-    corpus = imported(dialogue_recipe(classes, layout, column=column), tmp_path)
+    corpus = import_files(dialogue_recipe(classes, layout, column=column), tmp_path)
     labels = content[-1 if column == "sentiment" else 2]
     dialogues = [labels[int(video)] for video in dict.fromkeys(corpus.videos)]
     assert corpus.labels_N.tolist() == [label for dialogue in dialogues for label in dialogue]

@@ -10,7 +10,7 @@ from dhmd.config.yaml12 import parse_yaml
 from dhmd.data.formats.drafting import LabelOptions, draft_recipe
 from dhmd.recipes import parse_recipe
 from tests.data.formats.files import array_splits, mmsa_splits, write_arrays, write_pickle
-from tests.data.formats.recipes import imported, problems
+from tests.data.formats.recipes import import_files, problems
 
 FOUR = ("angry", "happy", "sad", "neutral")
 
@@ -37,7 +37,7 @@ def test_whole_numbers_may_be_classes(tmp_path, format):
     )
     text = draft_recipe(format, "tiny", path, LabelOptions(classes=FOUR))
     recipe = parse_recipe("tiny", parse_yaml(text, "x"))
-    corpus = imported(recipe, tmp_path)
+    corpus = import_files(recipe, tmp_path)
     assert corpus.task == "classification"
     assert corpus.class_names == FOUR
     assert set(corpus.labels_N) == {0, 1, 2, 3}

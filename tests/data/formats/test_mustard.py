@@ -17,7 +17,7 @@ from tests.data.formats.files import (
     write_mustard_files,
     write_pickle,
 )
-from tests.data.formats.recipes import error_message, imported, mustard_recipe
+from tests.data.formats.recipes import error_message, import_files, mustard_recipe
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def content(tmp_path):
 
 def test_utterances_are_read(tmp_path, content):
     vectors = write_glove(tmp_path / "glove.txt")
-    corpus = imported(mustard_recipe(), tmp_path)
+    corpus = import_files(mustard_recipe(), tmp_path)
     assert corpus.folds == ("own",)
     assert [len(corpus.index(split)) for split in ("train", "valid", "test")] == [24, 6, 10]
     items = [item for split in ("train", "dev", "test") for item in content[split]]
@@ -47,14 +47,14 @@ def test_utterances_are_read(tmp_path, content):
 
 
 def test_context_comes_first(tmp_path, content):
-    corpus = imported(mustard_recipe(options={"context": True}), tmp_path)
+    corpus = import_files(mustard_recipe(options={"context": True}), tmp_path)
     (text, visual, _, _), (sentences, context_visual, _, _), _, _ = content["train"][1]
     assert corpus.words[1] == (*" ".join(sentences).split(), *text.split())
     assert np.allclose(corpus.features["vision"][1], np.concatenate([context_visual, visual]))
 
 
 def test_speaker_independent_split_tests_on_friends(tmp_path, content):
-    corpus = imported(mustard_recipe(options={"folds": "independent"}), tmp_path)
+    corpus = import_files(mustard_recipe(options={"folds": "independent"}), tmp_path)
     assert corpus.folds == ("independent",)
     records = json.loads((tmp_path / "sarcasm_data.json").read_text())
     test = {corpus.videos[n] for n in corpus.index("test")}
@@ -66,11 +66,11 @@ def test_speaker_independent_split_tests_on_friends(tmp_path, content):
 
 def test_speaker_dependent_folds(tmp_path, content):
     recipe = mustard_recipe(options={"folds": "dependent"})
-    first = imported(recipe, tmp_path)
+    first = import_files(recipe, tmp_path)
     assert first.folds == tuple(f"dependent_{k}" for k in range(1, 6))
     tested: list[str] = []
     for fold in first.folds:
-        corpus = imported(recipe, tmp_path, fold=fold)
+        corpus = import_files(recipe, tmp_path, fold=fold)
         tested += [corpus.videos[n] for n in corpus.index("test")]
     assert sorted(tested) == sorted(first.videos)
     assert first.videos[0] == "1_1"
@@ -81,7 +81,7 @@ def test_uneven_utterances_are_left_out_and_listed(tmp_path, content):
     (text, visual, acoustic, hcf), *rest = content["train"][0]
     content["train"][0] = ((text + " more", visual, acoustic, hcf), *rest)
     write_pickle(tmp_path / "mustard.pkl", content)
-    corpus = imported(mustard_recipe(), tmp_path)
+    corpus = import_files(mustard_recipe(), tmp_path)
     assert corpus.ids[0] == "1_2[0]"
     assert list(corpus.report["uneven_utterances"]) == ["1_1[0]"]
 

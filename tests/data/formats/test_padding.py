@@ -20,7 +20,7 @@ def masked_lengths(content):
 
 
 def padding(value):
-    """The recipe's option."""
+    """Return the recipe's key that sets `options.padding`."""
     return {"options": {"padding": value}}
 
 

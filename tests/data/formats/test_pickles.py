@@ -24,7 +24,7 @@ UNKNOWN = (
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
 
-def loaded(tmp_path: Path, data: bytes) -> Any:
+def load(tmp_path: Path, data: bytes) -> Any:
     path = tmp_path / "file.pkl"
     path.write_bytes(data)
     return load_pickle(path)
@@ -32,7 +32,7 @@ def loaded(tmp_path: Path, data: bytes) -> Any:
 
 def error_message(tmp_path: Path, data: bytes) -> str:
     with pytest.raises(DhmdError) as caught:
-        loaded(tmp_path, data)
+        load(tmp_path, data)
     message = str(caught.value)
     assert message.startswith(str(tmp_path / "file.pkl"))
     assert "\n" not in message
@@ -71,7 +71,7 @@ CONTENT = {
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_arrays_and_plain_containers_are_read(tmp_path, protocol):
-    content = loaded(tmp_path, pickle.dumps(CONTENT, protocol=protocol))
+    content = load(tmp_path, pickle.dumps(CONTENT, protocol=protocol))
     assert list(content) == list(CONTENT)
     for key, value in CONTENT.items():
         if isinstance(value, np.ndarray):

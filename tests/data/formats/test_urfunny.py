@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.data.formats.files import WORDS, write_pickle, write_urfunny
-from tests.data.formats.recipes import error_message, imported, problems, urfunny_recipe
+from tests.data.formats.recipes import error_message, import_files, problems, urfunny_recipe
 
 
 def content(tmp_path: Path, name: str):
@@ -19,7 +19,7 @@ def content(tmp_path: Path, name: str):
 @pytest.mark.parametrize("lists", [True, False])
 def test_punchlines_are_read(tmp_path, lists):
     words = write_urfunny(tmp_path, lists=lists)
-    corpus = imported(urfunny_recipe(words=True), tmp_path)
+    corpus = import_files(urfunny_recipe(words=True), tmp_path)
     assert corpus.task == "classification"
     assert corpus.class_names == ("no", "yes")
     assert corpus.ids[0] == "1[0]"
@@ -38,7 +38,7 @@ def test_punchlines_are_read(tmp_path, lists):
 
 def test_context_comes_before_the_punchline(tmp_path):
     words = write_urfunny(tmp_path)
-    corpus = imported(urfunny_recipe(options={"context": True}), tmp_path)
+    corpus = import_files(urfunny_recipe(options={"context": True}), tmp_path)
     total = [count["context"] + count["punchline"] for count in words.values()]
     assert np.array_equal(corpus.features["vision"].lengths, total)
     vision = content(tmp_path, "openface_features_sdk")[1]
@@ -52,7 +52,7 @@ def test_uneven_utterances_are_left_out_and_listed(tmp_path):
     audio = content(tmp_path, "covarep_features_sdk")
     audio[3]["punchline_features"].append(audio[3]["punchline_features"][0])
     write_pickle(tmp_path / "covarep_features_sdk.pkl", audio)
-    corpus = imported(urfunny_recipe(), tmp_path)
+    corpus = import_files(urfunny_recipe(), tmp_path)
     assert "3[0]" not in corpus.ids
     uneven = corpus.report["uneven_utterances"]
     assert list(uneven) == ["3[0]"]
