@@ -312,7 +312,7 @@ def test_cut_steps_are_reported_above_a_twentieth(tmp_path: Path) -> None:
     _, warnings = align_and_check(
         tmp_path / "own", corpus_entries(), config=config, alignment="none"
     )
-    # Of audio 24 rows per segment, a little less than a twentieth is cut.
+    # A segment has 24 rows of audio, of which less than a twentieth is cut.
     assert warnings == [
         "180 of 360 (50.0%) steps of vision are cut off: align.max_steps_unaligned.vision is 6"
     ]

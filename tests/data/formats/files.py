@@ -53,6 +53,11 @@ def mmsa_splits(
     return content
 
 
+def joined(content: dict[str, dict[str, Any]], key: str) -> list[Any]:
+    """Concatenate an array over the splits."""
+    return [value for part in content.values() for value in part[key]]
+
+
 def write_pickle(path: Path, content: object, protocol: int = 4) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(pickle.dumps(content, protocol=protocol))

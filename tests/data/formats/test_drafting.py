@@ -62,7 +62,7 @@ def test_whole_numbers_may_be_classes(tmp_path, format):
         (lambda part: [part.pop(m) for m in ("text", "audio", "vision")], "none of text, audio"),
     ],
 )
-def test_files_that_cannot_be_drafted_are_refused(tmp_path, change, expected):
+def test_files_that_cannot_be_drafted_are_errors(tmp_path, change, expected):
     content = array_splits()
     for part in content.values():
         change(part)

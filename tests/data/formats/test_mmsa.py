@@ -11,12 +11,8 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.label_sets import decode_sets
 from dhmd.data.formats import known_file
 from dhmd.data.formats.drafting import LabelOptions, draft_recipe
-from tests.data.formats.files import mmsa_splits, mult_splits, write_pickle
+from tests.data.formats.files import joined, mmsa_splits, mult_splits, write_pickle
 from tests.data.formats.recipes import SPLITS, import_mmsa, mmsa_error, mmsa_recipe, problems
-
-
-def joined(content, key):
-    return [value for split in SPLITS for value in content[split][key]]
 
 
 def test_aligned_file_is_read_by_its_mask(tmp_path):
@@ -78,7 +74,7 @@ def test_the_last_steps_can_be_kept(tmp_path):
     assert np.array_equal(corpus.features["vision"][0], expected)
 
 
-def test_missing_modality_and_bad_values_are_counted(tmp_path):
+def test_a_missing_modality_and_missing_values_are_counted(tmp_path):
     content = mmsa_splits()
     content["train"]["vision"][3] = 0.0
     content["valid"]["audio"][0, 0, :4] = [-np.inf, np.inf, np.nan, 1e30]

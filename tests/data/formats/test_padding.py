@@ -7,12 +7,8 @@ import logging
 import numpy as np
 import pytest
 
-from tests.data.formats.files import mmsa_splits
-from tests.data.formats.recipes import SPLITS, import_mmsa, mmsa_error
-
-
-def joined(content, key):
-    return [value for split in SPLITS for value in content[split][key]]
+from tests.data.formats.files import joined, mmsa_splits
+from tests.data.formats.recipes import import_mmsa, mmsa_error
 
 
 def masked_lengths(content):
