@@ -151,10 +151,6 @@ class ComputationalSequence:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
     def inspect(self, entry_id: str) -> tuple[bool, tuple[int, ...]]:

@@ -123,11 +123,7 @@ def _strings(dataset: Any) -> tuple[str, ...]:
 
 
 def _check(corpus: Corpus, where: str) -> None:
-    """Check that the content is consistent.
-
-    Raises:
-        DhmdError: it is not; the message has `where` and the first contradiction.
-    """
+    """Check that the content is consistent; the first contradiction is an error."""
     count = len(corpus.ids)
     known = corpus.labels_N[np.isin(corpus.split_N, ("train", "valid"))]
     checks = {

@@ -27,11 +27,7 @@ from dhmd.data.alignment.segments import (
     clip_labels,
 )
 from dhmd.data.alignment.sequences import Sequences
-from dhmd.data.alignment.word_alignment import (
-    clean_values,
-    overlap_mean,
-    overlap_pairs,
-)
+from dhmd.data.alignment.word_alignment import clean_values
 from dhmd.data.text.writer import EncoderSource, SegmentSink, TextWriter, WordEncoder
 
 __all__ = [
@@ -54,8 +50,6 @@ __all__ = [
     "cleaned_sentence",
     "clip_labels",
     "cut_sentence",
-    "overlap_mean",
-    "overlap_pairs",
     "table_fields",
     "write_segments",
 ]

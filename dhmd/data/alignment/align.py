@@ -13,13 +13,13 @@ import numpy as np
 from dhmd.base.errors import DhmdError
 from dhmd.base.progress import progress
 from dhmd.data.aligned import SegmentTable, aligned_writer, assign_splits, read_folds
+from dhmd.data.aligned.corpus import Array
 from dhmd.data.alignment.job import CorpusJob
 from dhmd.data.alignment.report import Folds, TableBuilder
 from dhmd.data.alignment.segments import AlignedVideo, SegmentRows, align_video, read_label_rows
 from dhmd.data.alignment.sequences import Sequences
 from dhmd.data.text.writer import SegmentSink, TextWriter
 
-Array = np.ndarray[Any, Any]
 Warn = Callable[[str], object]
 Attempt = Callable[..., Any]
 T = TypeVar("T")

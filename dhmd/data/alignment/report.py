@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -17,9 +16,8 @@ from dhmd.data.alignment.job import CorpusJob, Origin
 from dhmd.data.alignment.segments import AlignedVideo, SegmentRows
 from dhmd.data.alignment.sequences import Sequences
 from dhmd.data.alignment.word_alignment import MAX_MAGNITUDE, are_instants
-from dhmd.data.csd import segment_id, video_of
+from dhmd.data.csd import Array, segment_id, video_of
 
-Array = np.ndarray[Any, Any]
 Folds = Mapping[str, Mapping[str, Sequence[str]]]  # fold -> split -> videos
 
 # Minimum share of lost rows or segments that causes a warning.

@@ -7,7 +7,6 @@ sequence, d features.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -21,10 +20,8 @@ from dhmd.data.alignment.word_alignment import (
     overlap_mean,
     overlap_pairs,
 )
-from dhmd.data.csd import Entry, segment_id
+from dhmd.data.csd import Array, Entry, segment_id
 from dhmd.recipes import Labels, Recipe
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,14 +7,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.csd import ComputationalSequence, Entry, open_sequence, segment_row, video_of
-
-Array = np.ndarray[Any, Any]
 
 
 class Sequences:

@@ -21,7 +21,6 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -29,11 +28,9 @@ import numpy as np
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.hdf5 import READ_ERRORS, reading
 from dhmd.data.aligned import SPLITS
-from dhmd.data.csd import segment_row, video_of
+from dhmd.data.csd import Array, segment_row, video_of
 from dhmd.data.formats.conversion import as_labels, as_numbers, as_texts
 from dhmd.data.formats.interface import ImportJob, ParsedCorpus, Segment, numbered_names
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

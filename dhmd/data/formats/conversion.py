@@ -9,10 +9,8 @@ import numpy as np
 
 from dhmd.base.errors import DhmdError
 from dhmd.base.label_sets import encode_sets
-from dhmd.data.csd import segment_id, segment_row, video_of
+from dhmd.data.csd import Array, segment_id, segment_row, video_of
 from dhmd.recipes import Labels
-
-Array = np.ndarray[Any, Any]
 
 
 def as_numbers(value: object, *, axes: int | None, where: str) -> Array:

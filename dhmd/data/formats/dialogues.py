@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dhmd.base.errors import DhmdError
-from dhmd.data.csd import segment_id
+from dhmd.data.csd import Array, segment_id
 from dhmd.data.formats.conversion import as_dict, as_labels, as_numbers, as_texts, as_video_id
 from dhmd.data.formats.interface import (
     ImportJob,
@@ -26,8 +26,6 @@ from dhmd.data.formats.interface import (
     validation_sample,
 )
 from dhmd.data.formats.pickles import load_pickle
-
-Array = np.ndarray[Any, Any]
 
 _LAYOUTS = {
     "iemocap": "ids speakers emotion text audio vision sentences train test",

@@ -15,13 +15,12 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.files import file_sha256
 from dhmd.config.modalities import MODALITIES, in_order
 from dhmd.data.aligned import SPLITS
+from dhmd.data.aligned.corpus import Array
 from dhmd.data.formats.arrays import load_arrays
 from dhmd.data.formats.conversion import as_labels, as_numbers, may_be_classes
 from dhmd.data.formats.mmsa import LABELS, SEQUENCE, split_parts
 from dhmd.data.formats.pickles import load_pickle
 from dhmd.recipes import SCALE
-
-Array = np.ndarray[Any, Any]
 
 _HEAD = "# Drafted by `dhmd import`: check it, and document where the files come from.\n"
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from dhmd.data.aligned import (
     assign_splits,
     read_folds,
 )
+from dhmd.data.aligned.corpus import Array
 from dhmd.data.alignment import (
     REPORTED_SHARE,
     CorpusJob,
@@ -43,7 +44,6 @@ from dhmd.data.formats.interface import ImportJob, ParsedCorpus, ProblemsFoundEr
 from dhmd.data.text.subwords import Subwords
 from dhmd.data.text.writer import join_tokens
 
-Array = np.ndarray[Any, Any]
 Warn = Callable[[str], object]
 
 _log = logging.getLogger(__name__)

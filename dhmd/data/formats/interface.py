@@ -12,13 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dhmd.base.errors import DhmdError
+from dhmd.data.aligned.corpus import Array
 from dhmd.data.aligned.folds import ONLY_FOLD
 from dhmd.data.alignment import CorpusJob
-
-Array = np.ndarray[Any, Any]
 
 
 class ProblemsFoundError(DhmdError):

@@ -21,12 +21,10 @@ import numpy as np
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import SPLITS
-from dhmd.data.csd import segment_id
+from dhmd.data.csd import Array, segment_id
 from dhmd.data.formats.conversion import as_dict, as_labels, as_numbers, as_texts, is_video_id
 from dhmd.data.formats.interface import ImportJob, ParsedCorpus, Segment, numbered_names
 from dhmd.data.formats.pickles import load_pickle
-
-Array = np.ndarray[Any, Any]
 
 SEPARATOR = "$_$"
 SEQUENCE = "pickle"

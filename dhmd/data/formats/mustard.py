@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.data.csd import segment_id
+from dhmd.data.csd import Array, segment_id
 from dhmd.data.formats.conversion import (
     as_dict,
     as_number,
@@ -33,8 +33,6 @@ from dhmd.data.formats.interface import (
 from dhmd.data.formats.pickles import load_pickle
 from dhmd.data.formats.urfunny import SPLIT_NAMES, items_by_split, leave_out_uneven
 from dhmd.data.formats.vectors import read_vectors
-
-Array = np.ndarray[Any, Any]
 
 _INDEX = {"vision": 1, "audio": 2}  # position in the tuple of a punchline or context
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dhmd.base.errors import DhmdError
-from dhmd.data.csd import segment_id
+from dhmd.data.csd import Array, segment_id
 from dhmd.data.formats.conversion import (
     as_dict,
     as_number,
@@ -19,8 +19,6 @@ from dhmd.data.formats.conversion import (
 )
 from dhmd.data.formats.interface import ImportJob, ParsedCorpus, Segment, numbered_names
 from dhmd.data.formats.pickles import load_pickle
-
-Array = np.ndarray[Any, Any]
 
 SPLIT_NAMES = {"train": "train", "dev": "valid", "test": "test"}  # key of the file -> split
 

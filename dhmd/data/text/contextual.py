@@ -11,19 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from dhmd.base.device import Device, torch_device
 from dhmd.base.errors import DhmdError
+from dhmd.data.aligned.corpus import Array
 from dhmd.data.text.config import FeaturesConfig
 from dhmd.data.text.encoder import Encoder, load_encoder, pool_words
 from dhmd.data.text.subwords import Subwords
 from dhmd.data.text.writer import EncoderSource
-
-Array = np.ndarray[Any, Any]
 
 _BATCH = 64
 # With one thread, the result is bit for bit the same on any number of cores. Batches are small, so

@@ -6,16 +6,15 @@ Axes: ΣT words, ΣK sub-words of all segments.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from pydantic.dataclasses import dataclass
 
 from dhmd.config.schema import CONFIG
 from dhmd.data.aligned import Tokens
+from dhmd.data.aligned.corpus import Array
 from dhmd.data.text.subwords import Subwords
-
-Array = np.ndarray[Any, Any]
 
 _BLOCK = 512  # number of segments that are encoded together
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dhmd.data.alignment import overlap_mean, overlap_pairs
+from dhmd.data.alignment.word_alignment import overlap_mean, overlap_pairs
 
 Array = np.ndarray[Any, Any]
 
