@@ -62,7 +62,6 @@ def required_files(recipe: Recipe) -> tuple[RequiredFile, ...]:
         owner = f"{recipe.source}: sequences.{name}"
         path = plain_path(sequence.path, owner=owner)
         file = f"{name}.csd" if recipe.format == "csd" else PurePosixPath(path).name
-        plain_path(file, owner=owner)
         same = next((r for r in files.values() if r.file == file or r.path == path), None)
         if same is not None:
             raise DhmdError(

@@ -97,10 +97,7 @@ def without_first(part: dict[Any, Any]) -> dict[Any, Any]:
     [
         ([1, 2], "is not a tuple of 9 items (ids, speakers, emotion, text, audio, vision"),
         (dialogue_content("meld"), "test is not a list of dialogues"),
-        (
-            dialogue_content("meld_vision"),
-            "correct options.layout of recipes/tiny.yaml, which is iemocap",
-        ),
+        (dialogue_content("meld_vision"), "correct options.layout of recipes/tiny.yaml, which is"),
         (changed(3, without_first), "has no text"),
         (changed(3, lambda x: {k: v[1:] for k, v in x.items()}), "rows of text"),
         (changed(2, lambda x: {k: ["hap"] * len(v) for k, v in x.items()}), "text instead of n"),

@@ -181,22 +181,13 @@ def removed(split, key=None):
         (removed("test", "audio"), "test has no 'audio'; it has raw_text, id"),
         (removed("test", "id"), "test has no 'id'"),
         (removed("train", "regression_labels"), "train has no 'regression_labels'"),
-        (
-            changed("train", "text", lambda x: x[:, 0]),
-            "train.text has shape [12, 8], but must have 3 axes",
-        ),
+        (changed("train", "text", lambda x: x[:, 0]), "text has shape [12, 8], but must have 3"),
         (changed("train", "text", lambda x: x[:-1]), "train has 12 ids, but 11 rows of text"),
         (changed("train", "text", lambda x: x[:, :-1]), "text_bert of 10 steps, but text of 9"),
-        (
-            changed("valid", "audio", lambda x: x[..., :-1]),
-            "'valid0[0]' has 4 values per step",
-        ),
+        (changed("valid", "audio", lambda x: x[..., :-1]), "'valid0[0]' has 4 values per step"),
         (changed("train", "audio", lambda x: x.astype(str)), "contains text instead of numbers"),
         (changed("train", "audio", lambda x: [[[1.0], [2.0, 3.0]]]), "train.audio is ragged"),
-        (
-            changed("train", "audio", lambda x: None),
-            "train.audio has shape [], but must have 3 axes",
-        ),
+        (changed("train", "audio", lambda x: None), "train.audio has shape [], but must have 3"),
         (changed("train", "audio", lambda x: [[[{}]]]), "contains objects instead of numbers"),
         (changed("train", "id", lambda x: 7), "train.id is int, but must be a list of text"),
         (changed("train", "id", lambda x: [1] * 12), "train.id contains int instead of text"),
@@ -206,25 +197,16 @@ def removed(split, key=None):
             changed("train", "text_bert", lambda x: x * [[[-1], [1], [1]]]),
             "has values that are not token ids",
         ),
-        (
-            changed("train", "regression_labels", lambda x: x * 0 + 9),
-            "allows -3 to 3 (12 in total)",
-        ),
+        (changed("train", "regression_labels", lambda x: x * 0 + 9), "allows -3 to 3 (12 in tot"),
         (changed("train", "regression_labels", lambda x: x * np.nan), "is nan, but recipes/tiny"),
         (
             changed("train", "regression_labels", lambda x: x[None, :, None]),
             "train.regression_labels has shape [1, 12, 1], but must have shape [12]",
         ),
         (changed("train", "regression_labels", lambda x: [1.0, [2.0]]), "is ragged"),
-        (
-            changed("train", "regression_labels", lambda x: [10**400] * 12),
-            "contains objects instead",
-        ),
+        (changed("train", "regression_labels", lambda x: [10**400] * 12), "contains objects inst"),
         (changed("train", "regression_labels", lambda x: ["x" * 9, 1.0]), "contains text instead"),
-        (
-            changed("train", "id", lambda x: np.full(12, 2**31, "u4").view("U1")),
-            "invalid char",
-        ),
+        (changed("train", "id", lambda x: np.full(12, 2**31, "u4").view("U1")), "invalid char"),
     ],
 )
 def test_invalid_files_are_errors(tmp_path, change, expected):

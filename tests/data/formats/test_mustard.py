@@ -91,10 +91,7 @@ def test_uneven_utterances_are_left_out_and_listed(tmp_path, content):
     [
         ("abc", "train[0] is not ((words, visual"),
         ((1, 2, 3, 4), "train[0] is not ((words, visual"),
-        (
-            (("a", [], [], []), ("", [], [], []), "1_1", 0),
-            "has no rows",
-        ),
+        ((("a", [], [], []), ("", [], [], []), "1_1", 0), "has no rows"),
         ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), {}, 0), "'{}' is not a valid utterance id"),
         ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", "x"), "label must be one number"),
         (
@@ -105,10 +102,7 @@ def test_uneven_utterances_are_left_out_and_listed(tmp_path, content):
             (("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), 10**5000, 0),
             "a number of many digits is not a valid utterance id",
         ),
-        (
-            (("a", [["x"]], [[1.0]], 0), ("", [], [], 0), "1_1", 0),
-            "contains text instead",
-        ),
+        ((("a", [["x"]], [[1.0]], 0), ("", [], [], 0), "1_1", 0), "contains text instead"),
         (((3, [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", 0), "must be a list of text"),
         ((("a", [[1.0] * 4], [[1.0] * 5], 0), ("", [], [], 0), "1_2", 0), "'1_2[0]' occurs twice"),
         ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_99", 0), "values per step, but"),
