@@ -43,7 +43,7 @@ def against_sdk(
     label: str, paths: Mapping[str, Path], recipe: Recipe, folds: Path, repeats: int
 ) -> dict[str, Any]:
     """Time the slow SDK once and dhmd `repeats` times after a warm-up, on the same files."""
-    needed = {name: paths[name] for name in recipe.needed}
+    needed = {name: paths[name] for name in recipe.required_files}
     assert recipe.reference is not None
     assert recipe.labels.sequence is not None
     with tempfile.TemporaryDirectory() as folder:
@@ -167,7 +167,9 @@ def main() -> None:
     if sdk_available():
         if arguments.real is not None:
             recipe = load_recipe("mosi_real", Path.cwd())
-            paths = {name: arguments.real / file.path for name, file in recipe.needed.items()}
+            paths = {
+                name: arguments.real / file.path for name, file in recipe.required_files.items()
+            }
             folds = arguments.real / "folds.json"
             rows.append(against_sdk("mosi_real", paths, recipe, folds, arguments.repeats))
         for videos in arguments.sdk_videos:

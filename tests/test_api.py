@@ -61,7 +61,7 @@ def test_training_from_python_equals_the_stages_to_the_last_bit(root: Path) -> N
     ("arguments", "settings", "sentence"),
     [
         (("demos",), {}, "no recipe recipes/demos.yaml .* did you mean demo"),
-        (("demo", "gpt"), {}, "there is no model 'gpt'; there are dhmd, no_distillation"),
+        (("demo", "gpt"), {}, "there is no model 'gpt'; the models are dhmd, no_distillation"),
         (("demo",), {"kd.lamda": 1.0}, "lamda"),
         (("demo",), {"distillation.lambda": 1.0}, "params.yaml has no section distillation"),
         (("demo",), {"kd.lambda": 2.0}, r"kd\.lambda is 2\.0, but must be"),

@@ -90,8 +90,8 @@ def test_every_shipped_recipe_fits(name: str) -> None:
         ),
         (
             lambda v: v["model"]["kernels"].update(smell=3),
-            "params.yaml and recipes/demo.yaml: model.kernels: 'smell' is no modality; there are "
-            "text, audio, vision",
+            "params.yaml and recipes/demo.yaml: model.kernels: 'smell' is not a modality; the "
+            "modalities are text, audio, vision",
         ),
         (
             lambda v: v["align"].update(centre_by_video=["smell"]),
@@ -107,7 +107,7 @@ def test_every_shipped_recipe_fits(name: str) -> None:
         ),
         (
             lambda v: v["model"].update(width=15, heads=4),
-            "model.width is 15 and model.heads 4 for demo, but the width must be a multiple",
+            "model.width is 15 and model.heads is 4 for demo, but the width must be a multiple",
         ),
         (
             lambda v: v["model"].update(modalities=["smell"]),

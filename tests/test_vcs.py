@@ -134,13 +134,13 @@ def test_a_lock_whose_stages_do_not_fit_each_other(clone):
     first = text.index("md5: ", text.index("path: models/demo", text.index("evaluate@demo")))
     (clone / "dvc.lock").write_text(text[: first + 5] + "a" * 32 + text[first + 37 :])
     state = check_lock(clone)
-    assert state.stale == {"evaluate@demo": ("models/demo is not what train@demo wrote last",)}
+    assert state.stale == {"evaluate@demo": ("models/demo is not the last output of train@demo",)}
 
 
 def test_the_command(clone, monkeypatch, capsys):
     monkeypatch.chdir(clone)
     assert main(["lock-check"]) == 0
-    assert capsys.readouterr().out == "dvc.lock is current with code and params\n"
+    assert capsys.readouterr().out == "dvc.lock is up to date with code and params.yaml\n"
     (clone / "code/a.py").write_text("2\n")
     assert main(["lock-check"]) == 1
     assert capsys.readouterr().out.splitlines() == [
@@ -151,7 +151,8 @@ def test_the_command(clone, monkeypatch, capsys):
     (clone / "dvc.yaml").write_text("stages: {")
     assert main(["lock-check"]) == 1
     message = capsys.readouterr().err
-    assert message.startswith("dhmd lock-check: dvc status failed, so dvc.lock cannot be checked:")
+    sentence = "dhmd lock-check: dvc status failed, so that dvc.lock cannot be checked:"
+    assert message.startswith(sentence)
     assert message.count("\n") == 1
 
 

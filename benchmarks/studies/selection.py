@@ -22,7 +22,7 @@ import torch
 from benchmarks.studies.kept import code_key, read_kept, run_missing, selected_scores
 from dhmd.ablation.variants import configure
 from dhmd.base.errors import DhmdError
-from dhmd.base.files import file_sha256, json_sha256, whole_file, write_text
+from dhmd.base.files import atomic_file, file_sha256, json_sha256, write_text
 from dhmd.config.yaml12 import load_yaml
 from dhmd.evaluation.statistics import summary
 from dhmd.models.cards import DHMD, baseline_names, refusal
@@ -155,7 +155,7 @@ def _candidates(
 def _shuffled(aligned: Path, copy: Path) -> Path:
     """Write a copy in which the words of every utterance are in random order, and return it."""
     random = np.random.default_rng(0)
-    with whole_file(copy) as partial:
+    with atomic_file(copy) as partial:
         shutil.copyfile(aligned, partial)
         with h5py.File(partial, "r+") as file:
             values, offsets = file["features/text/values"], file["features/text/offsets"][()]

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.label_sets import decode_sets, members
+from dhmd.base.label_sets import class_membership, decode_sets
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -162,7 +162,9 @@ def class_scores(
 
     `f1` is that of presence; values that are undefined are left out.
     """
-    sums = binary_terms(*(members(task, values, len(class_names)) for values in (p, y))).sum(0)
+    sums = binary_terms(
+        *(class_membership(task, values, len(class_names)) for values in (p, y))
+    ).sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         found = {name: binary_scores(metric, sums) for name, metric in CLASS_METRICS.items()}
     return {

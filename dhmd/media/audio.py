@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dhmd.base.optional import optional
+from dhmd.base.optional import import_optional
 from dhmd.media.extractor import Extractor, Features
 from dhmd.media.ffmpeg import RATE
 
@@ -24,7 +24,7 @@ class OpenSmile:
     """eGeMAPS v02 low-level descriptors, 100 per second (Eyben et al., IEEE TAC 2016)."""
 
     def __init__(self) -> None:
-        opensmile = optional("opensmile", "media")
+        opensmile = import_optional("opensmile", "media")
         self._smile = opensmile.Smile(
             feature_set=opensmile.FeatureSet.eGeMAPSv02,
             feature_level=opensmile.FeatureLevel.LowLevelDescriptors,

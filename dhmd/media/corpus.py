@@ -24,7 +24,7 @@ from dhmd.config.yaml12 import parse_yaml
 from dhmd.data.aligned import SPLITS
 from dhmd.data.csd import open_sequence, write_sequence
 from dhmd.data.formats.drafting import LabelOptions, sequence_entry
-from dhmd.media.extract import SEQUENCES, Options, Say, extract, media_files, video_id
+from dhmd.media.extract import SEQUENCES, Notify, Options, extract, media_files, video_id
 from dhmd.recipes import RECIPES_FOLDER, SCALE, parse_recipe
 
 TEMPLATE = "my_videos"
@@ -53,7 +53,7 @@ def import_videos(
     label_options: LabelOptions,
     fractions: Sequence[float],
     seed: int,
-    say: Say,
+    notify: Notify,
 ) -> Path:
     """Extract features of labelled videos, and write labels, folds and recipe.
 
@@ -75,7 +75,7 @@ def import_videos(
     paths = _videos(folder, rows)
     classes, values = label_values(rows, label_options, labels)
     folds = assign_folds(rows, fractions, seed, labels)
-    result = extract(list(paths.values()), placed, options, say)
+    result = extract(list(paths.values()), placed, options, notify)
     if result.failed:
         raise DhmdError(
             f"{len(result.failed)} of {len(paths)} videos cannot be used: correct them, or remove "

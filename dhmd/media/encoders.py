@@ -11,7 +11,7 @@ import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import file_sha256, json_sha256
-from dhmd.base.optional import optional, transformers
+from dhmd.base.optional import import_optional, import_transformers
 from dhmd.media.extractor import Extractor, Features, FrameCounts
 from dhmd.media.ffmpeg import RATE
 
@@ -31,7 +31,7 @@ class _Encoder:
     """
 
     def __init__(self, written: str, preprocessor: str) -> None:
-        library = transformers("media")
+        library = import_transformers("media")
         try:
             folder = _folder(written)
             options = {"local_files_only": True, "trust_remote_code": False}
@@ -103,7 +103,7 @@ class ImageEncoder(_Encoder):
 def _folder(written: str) -> Path:
     if Path(written).expanduser().is_dir():
         return Path(written).expanduser()
-    hub = optional("huggingface_hub", "media")
+    hub = import_optional("huggingface_hub", "media")
     return Path(hub.snapshot_download(written, allow_patterns=list(_FILES)))
 
 

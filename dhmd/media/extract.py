@@ -17,7 +17,7 @@ import numpy as np
 
 import dhmd
 from dhmd.base.errors import DhmdError
-from dhmd.base.files import file_sha256, whole_file
+from dhmd.base.files import atomic_file, file_sha256
 from dhmd.base.progress import progress
 from dhmd.data.csd import EXTRACTOR_KEY, write_sequence
 from dhmd.media.audio import OpenSmile
@@ -29,7 +29,7 @@ from dhmd.media.vision import FaceLandmarks
 from dhmd.media.words import Aligned, Whisper, WordAligner
 
 Array = np.ndarray[Any, Any]
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 SEQUENCES = {"text": "words", "audio": "audio", "vision": "vision"}  # modality -> sequence
 SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".mpg", ".wav", ".mp3", ".flac")
@@ -109,13 +109,13 @@ def video_id(path: Path) -> str:
     return path.stem.translate(str.maketrans("[]", "()"))
 
 
-def extract(videos: Sequence[Path], output: Path, options: Options, say: Say) -> Result:
+def extract(videos: Sequence[Path], output: Path, options: Options, notify: Notify) -> Result:
     """Extract features of videos into `output`; a video that fails does not stop the others.
 
     Args:
         videos: the files.
         output: a folder; videos that were finished there before with the same settings stay.
-        say: receives a sentence for everything that a user should know.
+        notify: receives a sentence for everything that a user should know.
 
     Raises:
         DhmdError: an option or a program is missing, two videos have one id, or the folder has
@@ -145,10 +145,10 @@ def extract(videos: Sequence[Path], output: Path, options: Options, say: Say) ->
             finished = extraction.extract(path, source)
         except DhmdError as error:
             failed[path] = str(error)
-            say(str(error))
+            notify(str(error))
             continue
         for note in finished.about["notes"]:
-            say(note)
+            notify(note)
         _store(folder / f"{name}.npz", finished)
     durations, files = _assemble(output, extraction)
     return Result(files=files, durations=durations, reused=reused, failed=failed)
@@ -335,7 +335,7 @@ def _store(path: Path, finished: _Finished) -> None:
     for sequence, features in finished.features.items():
         arrays[f"{sequence}_values"] = features.values
         arrays[f"{sequence}_intervals"] = features.intervals
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         np.savez(temporary, **arrays)
 
 

@@ -50,12 +50,12 @@ def check_extractor(path: Path, found: object, expected: object) -> None:
     """
     if found != expected:
         raise DhmdError(
-            f"{path} has features of {described(found)}, but features of "
-            f"{described(expected)} are needed: extract them again"
+            f"{path} has features of {describe_extractor(found)}, but features of "
+            f"{describe_extractor(expected)} are needed: extract them again"
         )
 
 
-def described(extractor: object) -> str:
+def describe_extractor(extractor: object) -> str:
     """Return the name, version and settings of an extractor, for messages."""
     if not isinstance(extractor, Mapping):
         return "an extractor that is not recorded"

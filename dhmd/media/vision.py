@@ -17,7 +17,7 @@ import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import file_sha256
-from dhmd.base.optional import optional
+from dhmd.base.optional import import_optional
 from dhmd.media.extractor import Extractor, Features, FrameCounts
 
 Array = np.ndarray[Any, Any]
@@ -55,7 +55,7 @@ class FaceLandmarks:
             raise DhmdError(f"--face-model is {model}, but there is no such file")
         os.environ.setdefault("GLOG_minloglevel", "2")
         warnings.filterwarnings("ignore", category=UserWarning, module="google.protobuf")
-        mediapipe = optional("mediapipe", "media")
+        mediapipe = import_optional("mediapipe", "media")
         settings: dict[str, Any] = {"feature_set": FEATURE_SET}
         if model is None:
             self._detect = _face_mesh(mediapipe)

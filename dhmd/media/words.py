@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.optional import optional, transformers
+from dhmd.base.optional import import_optional, import_transformers
 from dhmd.media.ffmpeg import RATE
 from dhmd.media.transcripts import Segment, Transcript, Word, segments_of_chunks
 
@@ -54,7 +54,7 @@ class WordAligner:
     """Forced alignment of English words by pocketsphinx, whose model its package carries."""
 
     def __init__(self) -> None:
-        self._pocketsphinx = optional("pocketsphinx", "media")
+        self._pocketsphinx = import_optional("pocketsphinx", "media")
         self.name = f"pocketsphinx {importlib.metadata.version('pocketsphinx')}"
         self._decoders = [
             self._pocketsphinx.Decoder(
@@ -154,7 +154,7 @@ class Whisper:
                 f"--whisper: {folder} is not a Whisper model: it must have config.json and weights "
                 "as *.safetensors"
             )
-        library = transformers("media")
+        library = import_transformers("media")
         self.name = f"Whisper ({folder.resolve().name})"
         options = {"local_files_only": True, "trust_remote_code": False}
         try:

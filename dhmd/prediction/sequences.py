@@ -31,7 +31,7 @@ from dhmd.data.alignment import (
 )
 from dhmd.data.alignment.report import such_as
 from dhmd.data.csd import EXTRACTOR_KEY
-from dhmd.media.extractor import check_extractor, described
+from dhmd.media.extractor import check_extractor, describe_extractor
 from dhmd.media.transcripts import Word, split_at_pauses
 from dhmd.prediction.utterances import Collector, Utterances
 
@@ -305,7 +305,7 @@ def _check_extractor(path: Path, found: object, origin: Origin, sequence: str) -
     expected = origin.extractors.get(sequence)
     if expected is None and found is not None:
         raise DhmdError(
-            f"{path} has features that {described(found)} made, but the model was trained on "
+            f"{path} has features of {describe_extractor(found)}, but the model was trained on "
             f"{origin.files.get(sequence, sequence)}, whose extractor is not recorded. Models of "
             "published features such as COVAREP and FACET cannot be applied to new videos: train "
             "on features of dhmd extract"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.optional import optional
+from dhmd.base.optional import import_optional
 from dhmd.training.finetuning import FOLDER
 from dhmd.training.history import HISTORY
 from dhmd.training.weights import DESCRIPTION
@@ -57,7 +57,7 @@ def push(folder: Path, name: str, *, private: bool = False) -> str:
 @contextmanager
 def _hub(failure: str) -> Iterator[Any]:
     """Yield the module huggingface_hub; any error of it becomes one sentence."""
-    hub = optional("huggingface_hub", "hub")
+    hub = import_optional("huggingface_hub", "hub")
     try:
         yield hub
     except (OSError, ValueError, RuntimeError, hub.errors.HfHubHTTPError) as error:

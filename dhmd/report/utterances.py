@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from dhmd.base.label_sets import members
+from dhmd.base.label_sets import class_membership
 from dhmd.evaluation.explanations import Explanations, active_codes
 from dhmd.evaluation.model_outputs import AUXILIARY, CODES, EDGES, group
 
@@ -76,7 +76,9 @@ def view(
         if labels_N is not None and errors_N is not None:
             label: Any = round(float(labels_N[n]), 3)
             if found.task != "regression":
-                label = np.flatnonzero(members(found.task, labels_N[[n]], classes)).tolist()
+                label = np.flatnonzero(
+                    class_membership(found.task, labels_N[[n]], classes)
+                ).tolist()
             item |= {"label": label, "error": round(float(errors_N[n]), 3)}
         if splits_N is not None:
             item["split"] = str(splits_N[n])
@@ -109,7 +111,7 @@ def errors(task: str, outputs_SNO: Array, labels_N: Array) -> Array:
     if task == "regression":
         error_N: Array = np.abs(outputs_SNO[..., 0] - labels_N).mean(0)
         return error_N
-    truth_NO, mean_NO = members(task, labels_N, outputs_SNO.shape[-1]), outputs_SNO.mean(0)
+    truth_NO, mean_NO = class_membership(task, labels_N, outputs_SNO.shape[-1]), outputs_SNO.mean(0)
     if task == "multilabel":
         return np.asarray(np.abs(truth_NO - mean_NO).mean(1))
     return np.asarray(1.0 - mean_NO[truth_NO])

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.files import file_sha256, whole_folder
+from dhmd.base.files import atomic_folder, file_sha256
 from dhmd.data.aligned import read_corpus
 from dhmd.data.aligned.corpus import Corpus
 from dhmd.data.text.encoder import Encoder
@@ -86,7 +86,7 @@ def pretrain_job(
         names = [member_name("", seed) for seed in train.seeds]
         job.run(groups, names, configuration, workers)
         found = {name: job.members(name, train.seeds, keys) for name in modalities}
-        with whole_folder(output) as folder:
+        with atomic_folder(output) as folder:
             _write(folder, configuration, job.corpus, found)
     scores = [f"{name} {_summary(members)[1]}" for name, members in found.items()]
     job.finish(output, f"validation {'; '.join(scores)}")
@@ -135,7 +135,7 @@ def ablate_job(
         DhmdError: bad input; nothing is written. Finished variants stay in the store.
     """
     if not variants:
-        with whole_folder(output):
+        with atomic_folder(output):
             return
     with prepared(next(iter(variants.values())).compute) as device:
         job = _Job("ablate", aligned, fold, device, observer, Store(store), pretrained, encoder)
@@ -216,7 +216,7 @@ class _Job:
         ]
         self.run(groups, list(keys), first, workers)
         summaries = {}
-        with whole_folder(output) as folder:
+        with atomic_folder(output) as folder:
             for name, own in variants.items():
                 members = self.members(name, own.train.seeds, keys)
                 (folder / name).mkdir(exist_ok=True)

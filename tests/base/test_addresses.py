@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dhmd.base.addresses import shown_address, without_credentials
+from dhmd.base.addresses import redact_address, redact_credentials
 
 USERS = ("u:pw", "u:p@w", "u:p/w", "u:12/w", "pw", "p/w", "u:/pw", "u:p:/@/w", "u:p%2Fw")
 
@@ -11,8 +11,8 @@ USERS = ("u:pw", "u:p@w", "u:p/w", "u:12/w", "pw", "p/w", "u:/pw", "u:p:/@/w", "
 @pytest.mark.parametrize("scheme", ["http", "https", "ftp", "postgresql", "mysql+pymysql", "s3"])
 def test_user_and_password_are_never_shown(scheme: str, user: str) -> None:
     address = f"{scheme}://{user}@host:1/x"
-    assert shown_address(address) == f"{scheme}://host:1/x"
-    assert without_credentials(f"no ({address}) there") == f"no ({scheme}://host:1/x) there"
+    assert redact_address(address) == f"{scheme}://host:1/x"
+    assert redact_credentials(f"no ({address}) there") == f"no ({scheme}://host:1/x) there"
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_user_and_password_are_never_shown(scheme: str, user: str) -> None:
     ],
 )
 def test_shown_address(address: str, shown: str) -> None:
-    assert shown_address(address) == shown
+    assert redact_address(address) == shown
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_shown_address(address: str, shown: str) -> None:
     ],
 )
 def test_without_credentials(text: str, expected: str) -> None:
-    assert without_credentials(text) == expected
+    assert redact_credentials(text) == expected

@@ -15,7 +15,7 @@ def test_this_machine() -> None:
     assert 1 <= machine.usable_cores() <= len(os.sched_getaffinity(0))
     memory = machine.installed_memory()
     assert memory is None or 1 << 26 < memory < 1 << 50
-    assert machine.machine().startswith(f"{platform.node()}, {os.cpu_count()} × ")
+    assert machine.describe_machine().startswith(f"{platform.node()}, {os.cpu_count()} × ")
 
 
 @pytest.mark.parametrize(

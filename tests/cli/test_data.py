@@ -45,7 +45,7 @@ def test_videos_that_a_sequence_lacks_are_reported(
     del entries["acoustic"]["te1"]
     write_files(here / "source", entries)
     assert main(["data", "check", "mine"]) == 0
-    assert capsys.readouterr() == ("mine is fine\n", "")
+    assert capsys.readouterr() == ("mine has no problems\n", "")
     assert not (here / "data").exists()
     assert caplog.messages == [
         "mine: 1 of 6 videos are not in acoustic (te1): they are kept, and their audio is absent"

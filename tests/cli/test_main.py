@@ -58,9 +58,9 @@ def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gaet"]) == 2
-    assert capsys.readouterr().err == "dhmd: no command 'gaet'; did you mean gate?\n"
+    assert capsys.readouterr().err == "dhmd: there is no command 'gaet'; did you mean gate?\n"
     assert main(["x"]) == 2
-    assert "there are config, data, " in capsys.readouterr().err
+    assert "the commands are config, data, " in capsys.readouterr().err
 
 
 def raising(error: BaseException) -> Callable[..., int]:

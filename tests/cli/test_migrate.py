@@ -72,7 +72,7 @@ def test_metrics_are_moved_without_a_change(
     assert main(["table", "demo"]) == 0
     assert "ridge, pooled features" in capsys.readouterr().out
     assert main(["migrate"]) == 0
-    assert capsys.readouterr().out == "params.yaml, metrics/ and models/ are current\n"
+    assert capsys.readouterr().out == "params.yaml, metrics/ and models/ are up to date\n"
 
 
 def test_models_must_be_trained_again(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,5 +89,5 @@ def test_params_that_cannot_be_moved_stay(
     text = params.read_text().replace("  lambda: 0.3", "  lambda: 2")
     params.write_text(text)
     assert main(["migrate"]) == 1
-    assert "take params.yaml of this version and set your values in it" in capsys.readouterr().err
+    assert "set your values in params.yaml of this version" in capsys.readouterr().err
     assert params.read_text() == text

@@ -92,7 +92,8 @@ def test_a_setting_per_modality_has_a_value_for_each_in_order() -> None:
     names = ("text", "physio", "gaze")
     assert load({}, modalities=names).kernels == {"text": 1, "physio": 5, "gaze": 5}
     assert refusal({"kernels": {"fysio": 3}}, modalities=names) == (
-        "params.yaml: train.kernels: 'fysio' is no modality; there are text, physio, gaze"
+        "params.yaml: train.kernels: 'fysio' is not a modality; the modalities are text, physio, "
+        "gaze"
     )
     assert refusal({"kernels": {"physio": 0}}) == (
         "params.yaml: train.kernels.physio is 0, but must be a whole number above 0 "
@@ -152,9 +153,9 @@ def test_a_mistake_names_the_file_that_has_it() -> None:
     said = refusal({"inner": {"layers": None}}, recipe={"inner": {"layer": 1}}, **options)
     assert said.startswith("recipes/demo.yaml: unknown key train.inner.layer (value 1)")
     said = refusal({"kernels": {"text": None}}, recipe={"kernels": {"x": 1}}, modalities=["text"])
-    assert said.startswith("the recipe: train.kernels: 'x' is no modality")
+    assert said.startswith("the recipe: train.kernels: 'x' is not a modality")
     said = refusal({"kernels": {"text": 1}}, recipe={"kernels": {"x": 1}}, modalities=["text"])
-    assert said.startswith("params.yaml and the recipe: train.kernels: 'x' is no modality")
+    assert said.startswith("params.yaml and the recipe: train.kernels: 'x' is not a modality")
 
 
 def test_complete_names_every_absent_key_and_required_ones_must_be_given() -> None:

@@ -63,9 +63,9 @@ def test_merge_keys_are_plain_text() -> None:
         ("a: &x [1]\nb: *x", "params.yaml: aliases (*name) are not supported"),
         ("? [1]\n: 2", "params.yaml, line 1: a key must be plain text"),
         ("a: 1\n---\nb: 2", "params.yaml, line 2: but found another document"),
-        ("[" * 5000, "params.yaml: not readable as YAML"),
-        ("a: " + "9" * 5000, "params.yaml: not readable as YAML"),
-        ("a: \x00", "params.yaml: not readable as YAML"),
+        ("[" * 5000, "params.yaml is not valid YAML"),
+        ("a: " + "9" * 5000, "params.yaml is not valid YAML"),
+        ("a: \x00", "params.yaml is not valid YAML"),
         (
             "!!python/object/apply:os.system ['true']",
             "params.yaml, line 1: could not determine a constructor for the tag",

@@ -99,7 +99,7 @@ def test_labels_that_do_not_fit(tmp_path: Path, labels, task, sentence: str) -> 
         ("", "has no row"),
         ("file,start\na,1\n", "has no column label"),
         ("file,label\n", "has no row"),
-        ("file,label\na\n", "line 2: 1 cells, but the header has 2"),
+        ("file,label\na\n", "line 2 has 1 cells, but must have 2"),
         ("file,label\na,\n", "line 2 lacks the label"),
         ("file,label,start,end\na,1,0,\n", "line 2 must have both start and end, or neither"),
         (

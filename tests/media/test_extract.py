@@ -35,7 +35,7 @@ def run(videos: list[Path], out: Path, **options: object) -> tuple[Result, list[
 def test_a_talk_becomes_three_sequences(tmp_path: Path, talk, speech, capsys) -> None:
     sound, (start, end) = speech
     assert main(["extract", str(talk), "--out", str(tmp_path)]) == 0
-    assert "1 of 1 videos extracted" in capsys.readouterr().out
+    assert "extracted 1 of 1 videos" in capsys.readouterr().out
     with open_sequence(tmp_path / "words.csd") as words:
         entry = words.read("talk")
         assert [row[0] for row in entry.features] == TEXT.lower().replace(".", "").split()

@@ -175,7 +175,7 @@ def test_a_transcript_beside_the_video(tmp_path: Path) -> None:
             "'nan' is not a time in seconds",
         ),
         ("a.csv", "word,start\nx,1\n", "has no column end"),
-        ("a.csv", "word,start,end\nx,1\n", "line 2: 2 cells, but the header has 3"),
+        ("a.csv", "word,start,end\nx,1\n", "line 2 has 2 cells, but must have 3"),
         ("a.csv", "word,start,end\nx,1,y\n", "line 2: 'y' is not a time in seconds"),
         ("a.csv", "word,start,end\nx,2,1\n", "line 2: the word ends before it starts"),
         ("a.txt", "...\n", "has no words"),

@@ -102,7 +102,7 @@ def test_segments_of_a_csv_keep_the_order_of_their_video(tmp_path: Path) -> None
         ("", "video, start, end, each once"),
         ("video,begin,end\na,0,1\n", "header is 'video,begin,end'"),
         ("video,start,end\n", "has no segment"),
-        ("video,start,end\na,0\n", "line 2: 2 cells, but the header has 3"),
+        ("video,start,end\na,0\n", "line 2 has 2 cells, but must have 3"),
         ("video,start,end\na,0,1\n ,0,1\n", "line 3 names no video"),
         ("video,start,end\na,0,soon\n", "line 2: end is 'soon', but must be a finite number"),
         ("video,start,end\na,nan,1\n", "line 2: start is 'nan'"),
@@ -264,7 +264,7 @@ def test_features_of_another_extractor_are_refused_by_name(
     change(folder / "acoustic.csd", metadata={"extractor": opensmile})
     with pytest.raises(
         DhmdError,
-        match=r"acoustic\.csd has features that openSMILE 3\.0\.2 \(set eGeMAPSv02\) made.* "
+        match=r"acoustic\.csd has features of openSMILE 3\.0\.2 \(set eGeMAPSv02\), but.* "
         r"trained on Tiny_acoustic\.csd, .*COVAREP and FACET cannot be applied to new videos",
     ):
         Model(trained.model).run(folder)

@@ -132,7 +132,7 @@ class SegmentTable(_Table):
 
     Attributes:
         folds: fold -> `[N]` str of "train", "valid", "test"; the first fold is the default.
-        recipe: what defines the corpus, as JSON values (Recipe.corpus()); part of its identity.
+        recipe: what defines the corpus, as JSON values (Recipe.definition()); part of its identity.
     """
 
     folds: Mapping[str, Array]

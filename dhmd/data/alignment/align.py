@@ -41,7 +41,7 @@ def align_corpus(job: CorpusJob, output: Path) -> dict[str, object]:
     job, encoder = job.with_words_as_text(), job.encoder
     folds_path = _folds_path(job)
     folds = read_folds(folds_path)
-    with Sequences(job.paths, job.recipe.needed) as sequences:
+    with Sequences(job.paths, job.recipe.required_files) as sequences:
         job.check_sequences(sequences)
         table = TableBuilder(job)
         names = {m: sequences.dimension_names(name) for m, name in job.modalities.items()}
@@ -68,7 +68,7 @@ def align_corpus(job: CorpusJob, output: Path) -> dict[str, object]:
                     folds=assign_splits(folds, table.videos, where=str(folds_path)),
                     planted={k: np.concatenate(v) for k, v in table.planted.items()},
                     tokens=tokens,
-                    recipe=job.recipe.corpus(),
+                    recipe=job.recipe.definition(),
                     report=report,
                 )
             )
@@ -173,13 +173,13 @@ def check_corpus(job: CorpusJob, warn: Warn = _log.warning) -> list[str]:
     except DhmdError as error:
         return [*problems, str(error)]
     with ExitStack() as stack:
-        opened = [attempt(Sequences, job.paths, [name]) for name in job.recipe.needed]
+        opened = [attempt(Sequences, job.paths, [name]) for name in job.recipe.required_files]
         for one in opened:
             if one is not None:
                 stack.enter_context(one)
         if None in opened:
             return list(problems)
-    with Sequences(job.paths, job.recipe.needed) as sequences:
+    with Sequences(job.paths, job.recipe.required_files) as sequences:
         attempt(job.check_sequences, sequences)
         table = TableBuilder(job)
         for video, rows, aligned in _videos(sequences, table, folds, folds_path, attempt):

@@ -57,7 +57,7 @@ def read_segments(sequences: Sequences, recipe: Recipe, video: str) -> SegmentRo
         count = len(recipe.labels.classes)
         given_S = encode_sets(_numbers(entry.features[:, column : column + count], where))
     else:
-        given_S = recipe.labels.scaled(_numbers(entry.features[:, column], where))
+        given_S = recipe.labels.rescale(_numbers(entry.features[:, column], where))
     labels_S, problem = checked_labels(given_S, recipe.labels)
     if problem is not None:
         row, allowed = problem

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.files import whole_folder
+from dhmd.base.files import atomic_folder
 from dhmd.base.progress import progress
 from dhmd.data.download.contents import (
     FileRecord,
@@ -44,7 +44,7 @@ class Wanted:
 def wanted_files(recipe: Recipe) -> tuple[Wanted, ...]:
     """Return the files that a recipe needs; computational sequences are named by their key."""
     files: dict[str, Wanted] = {}
-    for name, sequence in recipe.needed.items():
+    for name, sequence in recipe.required_files.items():
         owner = f"{recipe.source}: sequences.{name}"
         path = plain_path(sequence.path, owner=owner)
         file = f"{name}.csd" if recipe.format == "csd" else PurePosixPath(path).name
@@ -120,7 +120,7 @@ def download(
         return FileRecord.of(transfers[url].body, sha256)
 
     with ExitStack() as locks:
-        with whole_folder(output) as folder:
+        with atomic_folder(output) as folder:
             for wanted in files:
                 failures: list[str] = []
                 kept: list[Source] = []

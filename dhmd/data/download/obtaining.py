@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dhmd.base.files import whole_folder
+from dhmd.base.files import atomic_folder
 from dhmd.config.schema import load_section
 from dhmd.data.download.contents import FileRecord, write_received
 from dhmd.data.download.gathering import download
@@ -37,6 +37,6 @@ def obtain(
     config = load_section(
         GeneratorConfig, recipe.generator, where="generator", source=recipe.source
     )
-    with whole_folder(output) as folder:
+    with atomic_folder(output) as folder:
         generate(config, folder)
         write_received(folder, {path.name: FileRecord.of(path) for path in folder.iterdir()})

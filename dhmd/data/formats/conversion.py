@@ -74,7 +74,7 @@ def label_values(value: object, *, count: int, where: str, spec: Labels | None =
             "per utterance"
         )
     labels_N = labels.reshape(count)
-    return labels_N if spec is None else spec.scaled(labels_N)
+    return labels_N if spec is None else spec.rescale(labels_N)
 
 
 def whole_numbers(labels_N: Array) -> bool:

