@@ -96,7 +96,7 @@ def test_encoders_in_place_of_the_usual_extractors(
 
 def test_what_is_not_an_encoder(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "nothing"}')
-    with pytest.raises(DhmdError, match="is not an encoder that can be read"):
+    with pytest.raises(DhmdError, match="cannot be read as an encoder"):
         AudioEncoder(str(tmp_path))
 
 

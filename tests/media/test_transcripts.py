@@ -160,14 +160,14 @@ def test_a_transcript_beside_the_video(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "sentence"),
     [
-        ("a.doc", "x", "is not a transcript that can be read: name a file that ends in .srt"),
+        ("a.doc", "x", "is not a transcript: its suffix must be one of .srt"),
         ("a.srt", "", "has no words"),
         ("a.srt", "1\n0:1 --> later\nx\n", "line 2: '0:1 --> later' is not a line of times"),
         ("a.srt", "00:00:02,000 --> 00:00:01,000\nx\n", "line 1: the cue ends before it starts"),
         ("a.json", "{", "is not JSON"),
         ("a.json", "[" * 100_000, "is not JSON"),
         ("a.json", "[]", "has no list 'segments'"),
-        ("a.json", '{"segments": [3]}', "has '3' where a segment or a word is expected"),
+        ("a.json", '{"segments": [3]}', "has '3' instead of a segment or a word"),
         ("a.json", '{"segments": [{"text": "x"}]}', "'None' is not a time in seconds"),
         (
             "a.json",

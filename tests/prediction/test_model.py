@@ -216,7 +216,7 @@ def test_a_diverged_seed_is_left_out(trained: Pipeline, tmp_path: Path) -> None:
     assert outputs.tolist() == pytest.approx([table["seed_4"].iloc[0]])
     with open(model / "history.csv", "a", encoding="utf-8") as stream:
         stream.write("4,1,diverged,1\n")
-    with pytest.raises(DhmdError, match=r"every seed of .* diverged"):
+    with pytest.raises(DhmdError, match=r"all seeds of .* diverged"):
         Model(model).run(folder)
     (model / "history.csv").write_text("seed;name\nx\n")
     with pytest.raises(DhmdError, match=r"history\.csv: the header"):
@@ -236,7 +236,7 @@ def test_a_gpu_that_is_not_there_is_refused_before_the_work(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(DhmdError, match="device is cuda, but torch sees no GPU here"):
+    with pytest.raises(DhmdError, match="device is cuda, but PyTorch finds no GPU"):
         Model(tmp_path, "cuda")
 
 

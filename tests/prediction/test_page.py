@@ -15,7 +15,7 @@ import pytest
 from dhmd.cli import main
 from dhmd.evaluation.explanations import Explanations
 from dhmd.prediction.model import Model
-from dhmd.prediction.page import media_of, write_page
+from dhmd.prediction.page import media_by_video, write_page
 from dhmd.report.page import render_template
 from dhmd.report.utterances import view
 from tests.browser import Browser, chromium, needs_chromium
@@ -169,7 +169,7 @@ def test_a_thousand_segments_stay_usable(tmp_path: Path) -> None:
 def test_media_are_found_by_name(tmp_path: Path) -> None:
     for name in ("a.wav", "a.mp4", "b.wav", "c.txt", "d.mp4"):
         (tmp_path / name).write_bytes(b"")
-    found = media_of(["a", "b", "c", "a"], [tmp_path, tmp_path / "gone.mp4"])
+    found = media_by_video(["a", "b", "c", "a"], [tmp_path, tmp_path / "gone.mp4"])
     assert found == {"a": tmp_path / "a.mp4", "b": tmp_path / "b.wav"}
 
 
