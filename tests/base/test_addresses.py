@@ -9,7 +9,7 @@ USERS = ("u:pw", "u:p@w", "u:p/w", "u:12/w", "pw", "p/w", "u:/pw", "u:p:/@/w", "
 
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize("scheme", ["http", "https", "ftp", "postgresql", "mysql+pymysql", "s3"])
-def test_user_and_password_are_never_shown(scheme: str, user: str) -> None:
+def test_user_and_password_are_removed(scheme: str, user: str) -> None:
     address = f"{scheme}://{user}@host:1/x"
     assert redact_address(address) == f"{scheme}://host:1/x"
     assert redact_credentials(f"no ({address}) there") == f"no ({scheme}://host:1/x) there"
@@ -34,7 +34,7 @@ def test_user_and_password_are_never_shown(scheme: str, user: str) -> None:
         ("me@work/runs#1", "me@work/runs#1"),
     ],
 )
-def test_shown_address(address: str, shown: str) -> None:
+def test_redact_address(address: str, shown: str) -> None:
     assert redact_address(address) == shown
 
 
@@ -48,5 +48,5 @@ def test_shown_address(address: str, shown: str) -> None:
         ("write to me@work, or http://host/x", "write to me@work, or http://host/x"),
     ],
 )
-def test_without_credentials(text: str, expected: str) -> None:
+def test_redact_credentials(text: str, expected: str) -> None:
     assert redact_credentials(text) == expected

@@ -1,4 +1,4 @@
-"""Files and folders appear whole or not at all, with the user's permissions."""
+"""Atomic writes of files and folders, file locks, and checks of outputs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_a_file_appears_whole_and_keeps_its_suffix(tmp_path: Path) -> None:
+def test_a_file_is_written_atomically_and_the_temporary_file_has_its_suffix(tmp_path: Path) -> None:
     with atomic_file(tmp_path / "new" / "a.csv") as temporary:
         assert temporary.suffix == ".csv"
         assert not temporary.exists()
@@ -82,7 +82,7 @@ def write_nothing(target: Path) -> None:
         pass
 
 
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_after_a_failure_only_the_old_file_exists(tmp_path: Path) -> None:
     write_text(tmp_path / "a", "old")
     with pytest.raises(KeyboardInterrupt):
         fail_in_file(tmp_path / "a", KeyboardInterrupt())
@@ -108,7 +108,7 @@ with atomic_folder(Path(sys.argv[1]) / "out") as folder, atomic_file(folder / "p
 """
 
 
-def test_the_next_write_removes_what_a_killed_process_left(tmp_path: Path) -> None:
+def test_the_next_write_removes_the_files_of_a_killed_process(tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, check=False)
     assert done.returncode == -signal.SIGKILL
@@ -135,7 +135,7 @@ def test_many_writers_of_one_file(tmp_path: Path) -> None:
     assert len(set(text)) == 1
 
 
-def test_a_lock_is_held_once(tmp_path: Path) -> None:
+def test_only_one_process_holds_a_lock(tmp_path: Path) -> None:
     lock = try_lock(tmp_path / "lock")
     assert lock is not None
     assert try_lock(tmp_path / "lock") is None

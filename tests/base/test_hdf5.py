@@ -1,4 +1,4 @@
-"""HDF5 files that are not what they should be, each refused in one sentence."""
+"""Damaged and unsafe HDF5 files are refused in one sentence."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def refused(path: Path) -> str:
     return str(caught.value)
 
 
-def test_a_sound_file_is_read(tmp_path: Path) -> None:
+def test_a_valid_file_is_read(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = [1, 2]
         file["group/text"] = "word"
@@ -36,7 +36,7 @@ def test_a_sound_file_is_read(tmp_path: Path) -> None:
         assert file["x"][()].tolist() == [1, 2]
 
 
-def test_a_file_that_another_process_writes_is_not_called_truncated(tmp_path: Path) -> None:
+def test_a_file_open_for_writing_is_not_reported_as_truncated(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
         file["x"] = [1]
@@ -64,13 +64,13 @@ def test_a_truncated_or_foreign_file(tmp_path: Path) -> None:
     assert "a.h5: not a whole HDF5 file: it is truncated" in refused(tmp_path / "a.h5")
 
 
-def test_a_missing_dataset_is_the_files_damage(tmp_path: Path) -> None:
+def test_a_missing_dataset_is_reported_as_damage(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["y"] = [1]
     assert refused(tmp_path / "a.h5").startswith(f"{tmp_path / 'a.h5'} is damaged (")
 
 
-def test_what_leads_out_of_the_file_is_refused(tmp_path: Path) -> None:
+def test_links_and_references_to_other_files_are_refused(tmp_path: Path) -> None:
     secret = tmp_path / "secret.h5"
     with h5py.File(secret, "w") as file:
         file["x"] = np.arange(3.0)

@@ -15,7 +15,7 @@ def shown(name: str) -> str:
     return f"the table\nof {name}"
 
 
-def test_only_what_is_between_markers_changes() -> None:
+def test_only_text_between_markers_changes() -> None:
     text = (
         "a\n<!-- table:x -->\nold\n\nolder\n<!-- /table -->\nb\n<!-- table:y -->\n<!-- /table -->"
     )
@@ -40,7 +40,7 @@ def test_only_what_is_between_markers_changes() -> None:
         ),
     ],
 )
-def test_a_marker_without_its_partner_is_refused(text: str, sentence: str) -> None:
+def test_an_unmatched_marker_is_refused(text: str, sentence: str) -> None:
     with pytest.raises(DhmdError) as raised:
         replace_tables(text, shown, "page")
     assert str(raised.value) == sentence

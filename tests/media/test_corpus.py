@@ -1,4 +1,4 @@
-"""Labels, folds and the recipe of own videos."""
+"""Labels, folds and the recipe of a folder of videos."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_classes_and_values(tmp_path: Path) -> None:
         (["a", "a"], {}, "the label 'a' is not one of at least two classes (a)"),
     ],
 )
-def test_labels_that_do_not_fit(tmp_path: Path, labels, task, sentence: str) -> None:
+def test_invalid_labels_are_refused(tmp_path: Path, labels, task, sentence: str) -> None:
     with pytest.raises(DhmdError) as caught:
         values(tmp_path, labels, **task)
     assert sentence in str(caught.value)
@@ -115,7 +115,7 @@ def test_labels_that_do_not_fit(tmp_path: Path, labels, task, sentence: str) -> 
         ),
     ],
 )
-def test_lines_that_are_refused(tmp_path: Path, text: str, sentence: str) -> None:
+def test_invalid_lines_are_refused(tmp_path: Path, text: str, sentence: str) -> None:
     with pytest.raises(DhmdError) as caught:
         rows(tmp_path, text)
     assert sentence in str(caught.value)

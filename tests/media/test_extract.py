@@ -1,4 +1,4 @@
-"""Extraction from real files, and everything that can be wrong with them."""
+"""Feature extraction from valid and faulty media files."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_talk_becomes_three_sequences(tmp_path: Path, talk, speech, capsys) ->
 
 
 @pytest.mark.usefixtures("tools")
-def test_finished_videos_stay_finished(tmp_path: Path, talk: Path) -> None:
+def test_finished_videos_are_not_extracted_again(tmp_path: Path, talk: Path) -> None:
     for name in ("a", "b"):
         for suffix in (".mp4", ".txt"):
             shutil.copy(talk.with_suffix(suffix), tmp_path / f"{name}{suffix}")
@@ -89,7 +89,7 @@ def test_finished_videos_stay_finished(tmp_path: Path, talk: Path) -> None:
 
 
 @pytest.mark.usefixtures("tools")
-def test_faults_are_counted_and_named(tmp_path: Path, talk: Path, speech, face) -> None:
+def test_faulty_videos_are_reported(tmp_path: Path, talk: Path, speech, face) -> None:
     sound, _ = speech
     seconds = round(len(sound) / RATE * FPS)
     nobody = np.zeros_like(face)
@@ -147,7 +147,7 @@ def test_faults_are_counted_and_named(tmp_path: Path, talk: Path, speech, face) 
 
 
 @pytest.mark.usefixtures("tools")
-def test_a_damaged_file_is_used_as_far_as_it_goes(tmp_path: Path, speech, face) -> None:
+def test_the_intact_part_of_a_damaged_file_is_used(tmp_path: Path, speech, face) -> None:
     sound, _ = speech
     frames = [np.roll(face, shift, axis=1) for shift in range(round(len(sound) / RATE * FPS))]
     write_video(tmp_path / "talk.mkv", frames, sound)

@@ -1,4 +1,4 @@
-"""Each format of transcripts, and what is refused."""
+"""Each format of transcripts, and invalid files."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ text<00:00:04.000><c> here</c>
 """
 
 
-def test_webvtt_with_times_of_words_in_captions_that_roll(tmp_path: Path) -> None:
+def test_rolling_webvtt_captions_with_times_of_words(tmp_path: Path) -> None:
     transcript = read(tmp_path, "talk.vtt", VTT)
     assert spoken(transcript) == ["this is rolling", "text here"]
     assert transcript.words[:3] == (
@@ -150,7 +150,7 @@ def test_plain_text_is_spread_over_the_duration(tmp_path: Path) -> None:
     assert 1.5 < read(tmp_path, "talk.txt", text).words[-1].end < 3.0  # a usual rate of speech
 
 
-def test_a_transcript_beside_the_video(tmp_path: Path) -> None:
+def test_the_transcript_next_to_a_video_is_found(tmp_path: Path) -> None:
     assert find_transcript(tmp_path / "talk.mp4") is None
     (tmp_path / "talk.txt").touch()
     (tmp_path / "talk.srt").touch()
@@ -181,7 +181,9 @@ def test_a_transcript_beside_the_video(tmp_path: Path) -> None:
         ("a.txt", "...\n", "has no words"),
     ],
 )
-def test_what_is_refused(tmp_path: Path, name: str, text: str, sentence: str) -> None:
+def test_invalid_transcripts_are_refused(
+    tmp_path: Path, name: str, text: str, sentence: str
+) -> None:
     with pytest.raises(DhmdError) as caught:
         read(tmp_path, name, text)
     assert str(caught.value).startswith(f"{tmp_path / name}")

@@ -1,4 +1,4 @@
-"""Explanations show what the train stage computed, and the effect of dropping a modality."""
+"""Explanations have the outputs of the train stage and the effect of dropping a modality."""
 
 from __future__ import annotations
 

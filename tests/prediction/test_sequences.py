@@ -1,4 +1,4 @@
-"""Which `.csd` files and segments are read, and which features are refused."""
+"""Input files and segments of `.csd` folders, and features that do not fit the model."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_an_ambiguous_name_is_not_used(tmp_path: Path) -> None:
     assert found.modalities == ("text",)
 
 
-def test_text_may_be_the_reference_itself(tmp_path: Path) -> None:
+def test_text_may_be_the_reference_sequence(tmp_path: Path) -> None:
     own = origin(reference="vectors")
     found = find_files(filled(tmp_path, "vectors.csd"), own, ("text",))
     assert found.paths == {"vectors": tmp_path / "vectors.csd"}
@@ -79,7 +79,7 @@ def test_unusable_directories_are_refused(
         find_files(filled(tmp_path, *names), origin(acoustic="A.csd"), MODALITIES)
 
 
-def test_a_known_modality_is_needed(tmp_path: Path) -> None:
+def test_an_unknown_modality_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DhmdError, match="has no sequence of vision"):
         find_files(tmp_path, origin(), ("vision",))
 
@@ -244,7 +244,7 @@ def test_columns_without_names_are_accepted_with_a_warning(
     assert_frame_equal(predicted.table(), named.table())
 
 
-def test_a_video_with_words_alone_is_left_out(trained: Pipeline, tmp_path: Path) -> None:
+def test_a_video_with_only_words_is_left_out(trained: Pipeline, tmp_path: Path) -> None:
     folder = trained.inputs(tmp_path / "new", "words", "acoustic")
     change(
         folder / "acoustic.csd",

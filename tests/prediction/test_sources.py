@@ -34,7 +34,7 @@ SENTENCES = ["So good, so good!", "Not bad."]
 
 @pytest.fixture(scope="module")
 def words_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
-    """A model of words and audio, trained in a clone with a small generated corpus."""
+    """Train a model of words and audio in a clone with a small generated corpus."""
     root = tmp_path_factory.mktemp("root")
     shutil.copytree(ROOT / "recipes", root / "recipes")
     shutil.copy(ROOT / "params.yaml", root)
@@ -76,7 +76,7 @@ def test_a_subtitle_file_is_predicted_cue_by_cue(words_model: Model, tmp_path: P
         Model(words_model.folder).explain("talk (HD)[1]")
 
 
-def test_all_forms_of_the_same_words_are_predicted_alike(
+def test_all_formats_of_the_same_words_have_equal_predictions(
     words_model: Model, tmp_path: Path
 ) -> None:
     (tmp_path / "a.srt").write_text(SRT, encoding="utf-8")
@@ -126,7 +126,7 @@ def test_several_transcripts_take_the_other_modalities_from_a_folder(
     assert (differing[2:] < 1e-6).all()
 
 
-def test_what_cannot_be_predicted_is_one_sentence(
+def test_unusable_inputs_are_refused_in_one_sentence(
     words_model: Model, trained: Pipeline, tmp_path: Path
 ) -> None:
     path = tmp_path / "talk.srt"
