@@ -33,7 +33,7 @@ from dhmd.evaluation.tables import variant_title
 from dhmd.prediction.model import Model
 from dhmd.recipes import RECIPES_FOLDER, defaults_folder, repository_root
 from dhmd.settings import PARAMS_FILE, Settings, load_params
-from dhmd.training.observer import Observer
+from dhmd.training.observer import Observer, TrainingInfo
 
 __all__ = ["Model", "compare", "load_corpus", "train"]
 
@@ -243,21 +243,14 @@ def _code_sha256() -> str:
 class _ProgressBar(Observer):
     """Shows the number of epochs and the validation MAE on a terminal and in a notebook."""
 
-    def started(
-        self,
-        stage: str,
-        members: Sequence[str],
-        parameters: Mapping[str, object],
-        resumed_epoch: int,
-    ) -> None:
-        configuration: Any = parameters
-        epochs = configuration["train"]["epochs"]
-        if stage == "pretrain":
-            epochs *= len(configuration["modalities"])
+    def started(self, training: TrainingInfo) -> None:
+        epochs = training.parameters["train"]["epochs"]
+        if training.stage == "pretrain":
+            epochs *= len(training.parameters["modalities"])
         self._bar = tqdm(
             total=epochs,
-            initial=resumed_epoch,
-            desc=stage,
+            initial=training.resumed_epoch,
+            desc=training.stage,
             unit="epoch",
             disable=not is_interactive(),
         )

@@ -54,7 +54,7 @@ def predict(arguments: Namespace) -> int:
     # Deterministic cuBLAS needs a fixed workspace; PyTorch reads this variable when it is imported.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     from dhmd.base.files import check_output, write_text
-    from dhmd.evaluation.tables import counted
+    from dhmd.evaluation.tables import pluralize
     from dhmd.prediction.model import Model
 
     model = Model.load(arguments.model, arguments.device)
@@ -68,7 +68,7 @@ def predict(arguments: Namespace) -> int:
     for note in outputs.notes:
         print(f"dhmd predict: {note}", file=sys.stderr)
     table = outputs.table()
-    seeds, count = counted(len(outputs.seeds), "seed"), counted(len(table), "segment")
+    seeds, count = pluralize(len(outputs.seeds), "seed"), pluralize(len(table), "segment")
     if html is not None:
         from dhmd.prediction.page import write_page
 
@@ -175,7 +175,7 @@ def table(arguments: Namespace) -> int:
         names = _known_datasets(arguments.datasets, dataset_names(metrics), "metrics/")
         form = next((form for form in ("markdown", "latex") if vars(arguments)[form]), "text")
         tables = [table for name in names for table in dataset_tables(metrics / name)]
-        print("\n\n".join(table.to_form(form) for table in tables))
+        print("\n\n".join(table.format(form) for table in tables))
         return 0
     if arguments.datasets:
         raise DhmdError("--readme takes no dataset: the markers in README.md name the datasets")
@@ -193,9 +193,9 @@ def table(arguments: Namespace) -> int:
 
 def summary(arguments: Namespace) -> int:
     """Print the main test score, the number of seeds and the report of each dataset."""
-    from dhmd.evaluation.files import METRICS_FILE, expect_current_files, read_object
-    from dhmd.evaluation.metrics import COLUMNS, PRIMARY
-    from dhmd.evaluation.tables import counted
+    from dhmd.evaluation.files import METRICS_FILE, expect_current_files, read_json
+    from dhmd.evaluation.metrics import METRIC_TITLES, PRIMARY_METRIC
+    from dhmd.evaluation.tables import pluralize
     from dhmd.settings import load_params
 
     root = repository_root()
@@ -204,16 +204,16 @@ def summary(arguments: Namespace) -> int:
         if not (folder / METRICS_FILE).is_file():
             continue
         with expect_current_files(folder):
-            metrics = read_object(folder / METRICS_FILE)
+            metrics = read_json(folder / METRICS_FILE)
             test, count = metrics["test"], metrics["n_seeds"]
-            (task,) = [task for task in PRIMARY if PRIMARY[task] in test]
-            metric = PRIMARY[task]
-            score = f"{COLUMNS[task][metric]} {test[metric]:.3f}"
+            (task,) = [task for task in PRIMARY_METRIC if PRIMARY_METRIC[task] in test]
+            metric = PRIMARY_METRIC[task]
+            score = f"{METRIC_TITLES[task][metric]} {test[metric]:.3f}"
             if f"{metric}_std" in test:
                 score += f" ± {test[f'{metric}_std']:.3f}"
         page = Path("reports", dataset, "index.html")
         report = f"report: {page}" if (root / page).is_file() else "no report yet"
-        print(f"{dataset}: test {score} over {counted(count, 'seed')}; {report}")
+        print(f"{dataset}: test {score} over {pluralize(count, 'seed')}; {report}")
     return 0
 
 

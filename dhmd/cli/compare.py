@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(comparison.to_csv(index=False), end="")
     else:
         form = next((form for form in ("markdown", "latex") if vars(arguments)[form]), "text")
-        print(as_table(comparison).to_form(form))
+        print(as_table(comparison).format(form))
     if figure is not None:
         _draw(comparison, figure)
         print(f"wrote {figure}", file=sys.stderr)  # stdout has only the table

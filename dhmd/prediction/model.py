@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from dhmd.base.device import Device, torch_device
 from dhmd.base.errors import DhmdError
 from dhmd.base.label_sets import set_names
 from dhmd.data.aligned import Corpus, read_corpus
@@ -34,17 +35,17 @@ from dhmd.evaluation.model_outputs import (
     EMBEDDING,
     MISSING_GROUP,
     OUTPUTS,
-    group,
+    arrays_in_group,
     read_outputs,
 )
-from dhmd.evaluation.tables import counted
+from dhmd.evaluation.tables import pluralize
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.prediction.sources import Source, read_source
 from dhmd.prediction.utterances import Utterances
 from dhmd.recipes import repository_root
 from dhmd.training.compute import ComputeConfig
-from dhmd.training.device import prepared
+from dhmd.training.device import torch_session
 from dhmd.training.device_corpus import DeviceCorpus, DeviceTokens
 from dhmd.training.finetuning import FOLDER as ENCODER_FOLDER
 from dhmd.training.history import HISTORY
@@ -53,7 +54,6 @@ from dhmd.training.trainer import evaluation, predictions
 from dhmd.training.weights import Description, load_model, read_description
 
 Array = np.ndarray[Any, Any]
-Device = Literal["auto", "cpu", "cuda"]
 
 MAX_CUT = 1 / 5  # fraction of the words that may be cut off without --truncate
 
@@ -137,8 +137,7 @@ class Model:
     """
 
     def __init__(self, folder: str | Path, device: Device = "auto") -> None:
-        if device == "cuda" and not torch.cuda.is_available():
-            raise DhmdError("the device is cuda, but PyTorch finds no GPU: use auto or cpu")
+        torch_device(device)  # a missing GPU is an error here
         self.folder = Path(folder)
         self.device = device
         self.description: Description = read_description(self.folder)
@@ -161,7 +160,7 @@ class Model:
 
     def __repr__(self) -> str:
         description = self.description
-        seeds = counted(len(description.seeds), "seed")
+        seeds = pluralize(len(description.seeds), "seed")
         modalities = ", ".join(description.configuration.modalities)
         title = f"{description.configuration.architecture} of {description.dataset}"
         return f"Model({str(self.folder)!r}: {title}, {modalities}, {seeds})"
@@ -195,7 +194,7 @@ class Model:
     ) -> Outputs:
         """Predict like `predict`, but return the outputs and notes instead of a table."""
         utterances = self.read(source, segments=segments, truncate=truncate)
-        with prepared(ComputeConfig(device=self.device)):
+        with torch_session(ComputeConfig(device=self.device)):
             values_SNO = self._outputs(utterances)
         self._last = utterances, None
         seeds = self.description.seeds
@@ -264,11 +263,11 @@ class Model:
     def explanations(self, utterances: Utterances) -> Explanations:
         """Explain the predictions of all utterances; seeds that diverged are left out."""
         description, ids = self.description, utterances.ids
-        with prepared(ComputeConfig(device=self.device)), torch.no_grad():
+        with torch_session(ComputeConfig(device=self.device)), torch.no_grad():
             data = self._device_corpus(utterances)
             arrays = scatter(self._details(data), len(ids))
         # Codes of different seeds do not correspond to each other: take those of the first seed.
-        codes = {space: array[0] for space, array in group(arrays, CODES).items()}
+        codes = {space: array[0] for space, array in arrays_in_group(arrays, CODES).items()}
         arrays |= {f"{CODES}/{space}": codes_NMK for space, codes_NMK in codes.items()}
         present_NM = (data.lengths_MN > 0).T
         code_words = self._trained_code_words()
@@ -286,7 +285,7 @@ class Model:
             code_words=code_words,
         )
         converged_S, _ = _converged(self.folder, explanations.seeds, explanations.outputs)
-        return explanations.of_seeds(np.array(explanations.seeds)[converged_S].tolist())
+        return explanations.select_seeds(np.array(explanations.seeds)[converged_S].tolist())
 
     def _details(self, data: DeviceCorpus) -> Iterator[tuple[Array, dict[str, Tensor]]]:
         """Yield rows and the model's outputs for them, by name, also with each modality dropped."""
@@ -328,7 +327,7 @@ class Model:
             normalised,
             np.full(len(utterances.ids), np.nan),
             device,
-            together=description.alignment == "word",
+            same_steps=description.alignment == "word",
         )
         if description.configuration.trains_encoder:
             if utterances.tokens is None:
@@ -347,8 +346,8 @@ class Model:
             from dhmd.data.text.encoder import load_architecture
 
             encoder = load_architecture(self.folder / ENCODER_FOLDER, "")
-        with prepared(ComputeConfig(device=self.device)) as torch_device:
-            learner, members, _ = load_model(self.folder, torch_device, encoder)
+        with torch_session(ComputeConfig(device=self.device)) as compute_device:
+            learner, members, _ = load_model(self.folder, compute_device, encoder)
         return learner, members
 
     def _encoder(self, origin: Origin) -> WordEncoder | None:

@@ -8,10 +8,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from dhmd.base.files import write_text
-from dhmd.evaluation.tables import counted
+from dhmd.evaluation.statistics import video_of
+from dhmd.evaluation.tables import pluralize
 from dhmd.prediction.model import Model, Outputs
 from dhmd.report.page import render_template
-from dhmd.report.utterances import video_of, view
+from dhmd.report.utterances import utterances_view
 
 SOUND = (".wav", ".mp3", ".flac", ".ogg", ".m4a")
 VIDEO = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v")
@@ -32,7 +33,7 @@ def write_page(output: Path, model: Model, outputs: Outputs, media: Sequence[Pat
     description, utterances = model.description, outputs.utterances
     explanations = model.explanations(utterances)
     low, high = description.task.low, description.task.high
-    page_data = view(explanations, low, high, intervals_N2=utterances.intervals_N2)
+    page_data = utterances_view(explanations, low, high, intervals_N2=utterances.intervals_N2)
     files = media_by_video([video_of(name) for name in utterances.ids], media)
     # Relative addresses, so that page and files can be moved together.
     page_data["media"] = {
@@ -45,7 +46,7 @@ def write_page(output: Path, model: Model, outputs: Outputs, media: Sequence[Pat
     lead = (
         f"{len(utterances.ids):,} segments, predicted by {model.folder.name}: "
         f"{description.configuration.architecture}, trained on {description.dataset} "
-        f"({', '.join(description.inputs)}; {counted(len(outputs.seeds), 'seed')}). The numbers "
+        f"({', '.join(description.inputs)}; {pluralize(len(outputs.seeds), 'seed')}). The numbers "
         "describe what the model computed, not what a speaker feels."
     )
     text = render_template(

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
+from dhmd.base.device import Device, torch_device
 from dhmd.base.errors import DhmdError
 from dhmd.data.text.config import FeaturesConfig
 from dhmd.data.text.encoder import Encoder, load_encoder, pool_words
@@ -23,7 +24,6 @@ from dhmd.data.text.subwords import Subwords
 from dhmd.data.text.writer import EncoderSource
 
 Array = np.ndarray[Any, Any]
-Device = Literal["auto", "cpu", "cuda"]
 
 _BATCH = 64
 # One thread: the result is the same to the bit on any number of cores, a batch is small, and
@@ -142,7 +142,7 @@ def open_contextual(
         DhmdError: the extra is not installed, or the encoder is absent or not usable.
     """
     torch.set_num_threads(threads or _THREADS)
-    encoder = load_encoder(features.encoder, root, device=_torch_device(device))
+    encoder = load_encoder(features.encoder, root, device=torch_device(device))
     return Contextual(encoder, trained=features.text == "finetune")
 
 
@@ -152,7 +152,7 @@ def reopen_contextual(source: EncoderSource, root: Path, *, device: Device) -> C
     Raises:
         DhmdError: it is absent, or another one is in its directory.
     """
-    contextual = Contextual(load_encoder(source.written, root, device=_torch_device(device)))
+    contextual = Contextual(load_encoder(source.written, root, device=torch_device(device)))
     if contextual.source.digest != source.digest:
         raise DhmdError(
             f"{contextual.encoder.files.folder} is another encoder than the one that the model was "
@@ -160,9 +160,3 @@ def reopen_contextual(source: EncoderSource, root: Path, *, device: Device) -> C
             f"{source.digest[:16]}…"
         )
     return contextual
-
-
-def _torch_device(device: Device) -> torch.device:
-    if device == "cuda" and not torch.cuda.is_available():
-        raise DhmdError("the device is cuda, but torch sees no GPU here; use auto or cpu")
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")

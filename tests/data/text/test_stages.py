@@ -25,8 +25,8 @@ from tests.data.formats.test_stages import (
     run_stages,
     unpinned,
 )
-from tests.training.bench import files
-from tests.training.learners import Watcher
+from tests.training.artefacts import read_files
+from tests.training.learners import Recorder
 
 __all__ = ["root"]
 
@@ -107,7 +107,7 @@ def test_tokens_of_an_mmsa_file_train_the_encoder(root: Path, tiny_wide: Path) -
     assert any(name.startswith("encoder.") for name in load_file(other))
 
 
-def train_again(root: Path, watcher: Watcher) -> None:
+def train_again(root: Path, recorder: Recorder) -> None:
     settings = load_params(root).for_dataset("demo")
     assert settings.features.encoder is not None
     train_job(
@@ -116,7 +116,7 @@ def train_again(root: Path, watcher: Watcher) -> None:
         Path("pretrained/demo"),
         root / "again",
         fold=None,
-        observer=watcher,
+        observer=recorder,
         store=root / "trainings",
         encoder=load_encoder(settings.features.encoder, root),
     )
@@ -136,12 +136,12 @@ def test_words_train_the_encoder_and_an_interrupted_training_ends_the_same(
 
     # Two epochs of the first seed are done and one of the second's.
     with pytest.raises(KeyboardInterrupt):
-        train_again(root, Watcher(stop_after=3))
+        train_again(root, Recorder(stop_after=3))
     assert not (root / "again").exists()
-    watcher = Watcher()
-    train_again(root, watcher)
-    assert [epoch for epoch, _ in watcher.epochs] == [2]
-    assert files(root / "again") == files(Path("models/demo"))
+    recorder = Recorder()
+    train_again(root, recorder)
+    assert [epoch for epoch, _ in recorder.epochs] == [2]
+    assert read_files(root / "again") == read_files(Path("models/demo"))
     assert list((root / "trainings" / "tasks").iterdir()) == []
 
     check_prediction("demo", Path("data/raw/demo"), segments=Path("data/raw/demo/labels.csd"))
