@@ -194,13 +194,7 @@ class ReportData:
 
 
 def read_report_data(aligned: Path, pretrained: Path, models: Path, metrics: Path) -> ReportData:
-    """Read all results of one dataset.
-
-    Args:
-        aligned: the aligned features file.
-        pretrained: the directory that `pretrain` wrote.
-        models: the directory that `train` wrote.
-        metrics: the directory that `evaluate` wrote.
+    """Read all results of one dataset from the paths that `report_job` describes.
 
     Raises:
         DhmdError: a file is missing or damaged, or files belong to different runs.
