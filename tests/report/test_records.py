@@ -64,7 +64,7 @@ def test_a_record_that_cannot_be_written_is_a_warning(
     (tmp_path / ".dhmd").write_text("a file where a folder should be")
     with caplog.at_level(logging.WARNING), recorded(Run(tmp_path)):
         pass
-    assert "the run's record is lost: cannot write" in caplog.text
+    assert "the record of this run was not written: cannot write" in caplog.text
 
 
 def test_large_outputs_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
