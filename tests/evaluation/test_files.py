@@ -25,7 +25,7 @@ from dhmd.evaluation.files import (
 
 @settings(deadline=None)
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
-def test_float32_survives_its_own_decimal_text(values):
+def test_float32_survives_a_decimal_round_trip(values):
     single = np.array(values, dtype=np.float32)
     double = decimal_round_trip(single)
     assert (double.astype(np.float32) == single).all()

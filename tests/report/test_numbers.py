@@ -116,7 +116,7 @@ def test_errors_are_means_over_seeds() -> None:
     assert utterance_errors("multilabel", chances, sets) == pytest.approx([1.3 / 3, 1 / 3])
 
 
-def test_the_plane_keeps_distances_of_planar_points() -> None:
+def test_principal_components_keep_distances_of_planar_points() -> None:
     rng = np.random.default_rng(0)
     flat = rng.normal(size=(30, 2)) * [3.0, 1.0]
     turned = flat @ np.linalg.qr(rng.normal(size=(6, 6)))[0][:2] + 5
@@ -130,7 +130,7 @@ def test_the_plane_keeps_distances_of_planar_points() -> None:
     assert again[::-1] == pytest.approx(points)
 
 
-def test_the_plane_of_points_without_spread() -> None:
+def test_principal_components_of_equal_points() -> None:
     points, share = principal_plane(np.ones((4, 3)))
     assert points == pytest.approx(np.zeros((4, 2)))
     assert share.tolist() == [0, 0]

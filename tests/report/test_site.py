@@ -90,7 +90,7 @@ def test_two_datasets_in_one_page(changed: Path) -> None:
     assert page.faults == []
     assert len(set(page.ids)) == len(page.ids)
     assert page.broken_references() == []
-    assert page.outer_addresses() == []
+    assert page.external_addresses() == []
     assert page.count("article") == 2
     figures = [own_page(changed, name).count("svg") for name in ("demo", "toy")]
     assert page.count("svg") == sum(figures)
@@ -125,7 +125,7 @@ def test_stale_figures_are_marked(changed: Path) -> None:
     assert sum(values.get("class") == "warn" for _, values in page.elements) == 2  # and no lock
 
 
-def test_reports_that_cannot_be_shown_are_refused(changed: Path) -> None:
+def test_missing_and_broken_reports_are_named(changed: Path) -> None:
     report = changed / "reports" / "demo" / "report.json"
     (changed / "reports" / "toy" / "pictures" / "results.svg").unlink()
     with pytest.raises(DhmdError, match=r"pictures/results\.svg does not exist; run dvc repro"):
@@ -166,7 +166,7 @@ def test_the_command(
     assert capsys.readouterr().err == ("dhmd report: reports/ has no dataset yet; run dvc repro\n")
 
 
-def test_the_page_of_all_datasets_draws_nothing() -> None:
+def test_the_page_of_all_datasets_does_not_import_matplotlib() -> None:
     code = "import sys, dhmd.report.site as s; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
