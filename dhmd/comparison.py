@@ -73,7 +73,7 @@ def compare(
     sort: str | None = None,
     root: Path | None = None,
 ) -> pd.DataFrame:
-    """Compare test scores, paired by seed with those of the first name.
+    """Compare test scores with those of the first name, paired by seed.
 
     Args:
         names: models and variants of the workspace (`dhmd`, `mult`), Git revisions, DVC

@@ -90,7 +90,7 @@ class ReportData:
         return PRIMARY_METRIC[self.task]
 
     @property
-    def columns(self) -> Mapping[str, str]:
+    def metric_titles(self) -> Mapping[str, str]:
         """The metrics that are shown → their titles."""
         return METRIC_TITLES[self.task]
 
@@ -189,7 +189,7 @@ class ReportData:
         if seeds is None:
             return text
         if seeds == 1 and len(self.seeds) > 1:
-            return f"{text} · seed {self.seeds[0]} of {len(self.seeds)} seeds"
+            return f"{text} · first of {len(self.seeds)} seeds"
         return f"{text} · {pluralize(len(self.seeds), 'seed')}"
 
 

@@ -147,4 +147,4 @@ def test_titles_and_numbers() -> None:
     assert format_mean(seed_statistics(pd.Series([1.0]))) == "1.000"
     assert format_mean(seed_statistics(pd.Series([1.0, np.nan]))) == "-"
     note = data([0.0], [[0.0]] * 3).note(seeds=1)
-    assert note == "toy · test, n = 1 utterances · seed 0 of 3 seeds"
+    assert note == "toy · test, n = 1 utterances · first of 3 seeds"
