@@ -197,9 +197,9 @@ def _ablation_text(data: ReportData) -> str:
 
     return (
         f"{pluralize(len(tested), 'variant')} compared with the full model in "
-        f"{data.metric_titles[metric]} ({pluralize(len(data.seeds), 'seed')}, p < 0.05 after Holm's "
-        f"correction): {count(worse)} significantly worse, {count(better)} significantly better, "
-        f"{len(tested) - len(significant)} statistically indistinguishable."
+        f"{data.metric_titles[metric]} ({pluralize(len(data.seeds), 'seed')}, p < 0.05 after "
+        f"Holm's correction): {count(worse)} significantly worse, {count(better)} significantly "
+        f"better, {len(tested) - len(significant)} statistically indistinguishable."
     )
 
 
