@@ -109,11 +109,13 @@ def test_errors_are_means_over_seeds() -> None:
     assert utterance_errors("regression", values, np.array([1.0, -1.0])) == pytest.approx(
         [0.1, 2.5]
     )
-    chances = np.array([[[0.8, 0.1, 0.1], [0.5, 0.4, 0.1]], [[0.6, 0.2, 0.2], [0.7, 0.2, 0.1]]])
+    probabilities = np.array(
+        [[[0.8, 0.1, 0.1], [0.5, 0.4, 0.1]], [[0.6, 0.2, 0.2], [0.7, 0.2, 0.1]]]
+    )
     labels = np.array([0.0, 1.0])
-    assert utterance_errors("classification", chances, labels) == pytest.approx([0.3, 0.7])
+    assert utterance_errors("classification", probabilities, labels) == pytest.approx([0.3, 0.7])
     sets = np.array([0b1011, 0b1000])  # the first two classes, and none
-    assert utterance_errors("multilabel", chances, sets) == pytest.approx([1.3 / 3, 1 / 3])
+    assert utterance_errors("multilabel", probabilities, sets) == pytest.approx([1.3 / 3, 1 / 3])
 
 
 def test_principal_components_keep_distances_of_planar_points() -> None:
