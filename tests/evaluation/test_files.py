@@ -65,7 +65,7 @@ def test_empty_cells_of_seeds_are_undefined_metrics():
         (parse_predictions, "id,label,1\na[0],1,1\n", "must be id,label,seed_1"),
         (parse_predictions, "id,label,seed_1,seed_1\na[0],1,1,1\n", "each once"),
         (parse_predictions, "id,label,seed_1\n", "no rows"),
-        (parse_predictions, "id,label,seed_1\na[0],1\n", "line 2: 2 cells"),
+        (parse_predictions, "id,label,seed_1\na[0],1\n", "line 2 has 2 cells"),
         (parse_predictions, "id,label,seed_1\na[0],1,nan\n", r"a\[0\], seed_1 is 'nan'"),
         (parse_predictions, "id,label,seed_1\na[0],1,\n", "seed_1 is ''"),
         (parse_predictions, "id,label,seed_1\na[0],1,2\na[0],1,2\n", "an id has two rows"),
