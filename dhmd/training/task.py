@@ -152,7 +152,7 @@ class Task:
         """
         content = {
             "configurations": {
-                name: replace(configuration, compute=configuration.compute.in_task()).as_json()
+                name: replace(configuration, compute=configuration.compute.for_task()).as_json()
                 for name, configuration in self.configurations.items()
             },
             "modality": self.modality,

@@ -166,7 +166,7 @@ class Trainer:
             progress.epoch += 1
             self.learner.skip = frozenset(np.flatnonzero(progress.stopped).tolist())
             losses = self.train_epoch(progress.epoch)
-            with self._averaged():
+            with self._averaged_weights():
                 scores = self.validation_scores()
             rows = self._update_progress(losses, scores)
             self._save()
@@ -177,7 +177,7 @@ class Trainer:
         return progress
 
     @contextmanager
-    def _averaged(self) -> Iterator[None]:
+    def _averaged_weights(self) -> Iterator[None]:
         """Use the averaged weights instead of the latest ones within a block."""
         latest_P = self.optimiser.values_P.clone()
         self.optimiser.values_P.copy_(self.average_P)

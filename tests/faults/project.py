@@ -9,12 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from dhmd.base.files import TEMPORARY_PREFIX
+from tests.cluster.engines import wait_until
 from tests.pipeline.scratch import RUN_STAGES, STAGES, copy_project, environment_of
 
 __all__ = ["STAGES"]
@@ -184,10 +184,8 @@ class Project:
 
     def wait_for_none(self, *words: str, seconds: float = 120) -> None:
         """Wait until `processes` finds none."""
-        deadline = time.monotonic() + seconds
-        while pids := self.processes(*words):
-            assert time.monotonic() < deadline, f"still running after {seconds} s: {pids}"
-            time.sleep(0.05)
+        message = f"still running after {seconds} s: {words}"
+        wait_until(lambda: not self.processes(*words), message, seconds)
 
     def run_statuses(self) -> list[str]:
         """Return the statuses of all MLflow runs."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.engines import wait_until
 from tests.faults.conftest import Reference
 from tests.faults.project import STAGES, Process, Project, killed_at_end
 
@@ -100,11 +101,8 @@ def test_a_killed_training_of_two_processes_ends_with_the_same_bytes(
     project.remove_outputs("train")
     project.remove_trainings()
     with killed_at_end(project.start(*project.stage("train"))) as process:
-        deadline = time.monotonic() + 60
-        while not (workers := project.processes("dhmd.training")):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        os.kill(workers[0], signal.SIGKILL)
+        wait_until(lambda: project.processes("dhmd.training"), "no worker has started", 60)
+        os.kill(project.processes("dhmd.training")[0], signal.SIGKILL)
         assert process.wait(60) == 1
         printed = process.printed()
     assert "was ended by SIGKILL" in printed, printed
