@@ -61,7 +61,7 @@ def kill_stage(
         assert project.contents(stage) in ({}, expected), ("incomplete output", context)
         killed += process.returncode != 0
     project.remove_outputs(stage)
-    project.run(*project.stage(stage))
+    project(*project.stage(stage))
     assert project.contents(stage) == expected, f"{stage}: different result"
     assert project.leftovers() == []
 
@@ -93,7 +93,7 @@ def test_a_killed_training_of_two_processes_ends_with_the_same_bytes(
     project = reference.copy_before(tmp_path / "workers", "train")
     project.edit("params.yaml", ("  workers:", "  workers: 2"))
     start = time.monotonic()
-    project.run(*project.stage("train"))
+    project(*project.stage("train"))
     seconds, expected = time.monotonic() - start, project.contents("train")
     project.remove_trainings()
     kill_stage(project, "train", 3, seconds=seconds, expected=expected)
@@ -109,7 +109,7 @@ def test_a_killed_training_of_two_processes_ends_with_the_same_bytes(
     assert "Traceback" not in printed, printed
     assert project.contents("train") == {}
     project.wait_for_none("dhmd.training", seconds=60)
-    project.run(*project.stage("train"))
+    project(*project.stage("train"))
     assert project.contents("train") == expected
 
 
@@ -130,9 +130,9 @@ def test_a_killed_pipeline_leaves_no_child_and_ends_with_the_same_metrics(
         rwlock = project.folder / ".dvc" / "tmp" / "rwlock"
         if rwlock.exists() and not rwlock.read_text().rstrip().endswith("}"):
             rwlock.unlink()
-    project.run("dvc", "repro")
+    project("dvc", "repro")
     for stage in STAGES:
         assert project.contents(stage) == reference.contents[stage], stage
     assert project.leftovers() == []
     assert set(project.run_statuses()) <= {"FINISHED", "KILLED"}
-    assert "up to date" in project.run("dvc", "status")
+    assert "up to date" in project("dvc", "status")

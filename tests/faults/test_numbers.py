@@ -99,7 +99,7 @@ def test_the_correlation_of_constant_predictions_is_undefined(
     assert {"test.corr", "valid.corr"} <= set(metrics["undefined"])
     assert "corr" not in metrics["test"]
     assert check(run_stage(project, "report"), "report") == "success"
-    text = project.run("dhmd", "table", "demo")
+    text = project("dhmd", "table", "demo")
     assert "DHMD" in text
 
 

@@ -26,10 +26,10 @@ def test_values_from_the_command_line(scratch: Scratch) -> None:
     assert scratch.metrics()["lr"] == 1e-5
     assert scratch.metrics()["lambda"] == 0.5
 
-    output = scratch("dvc", "exp", "run", "-S", "train.lrr=1e-5", status=1)
+    output = scratch("dvc", "exp", "run", "-S", "train.lrr=1e-5", fails=True)
     assert "train.lrr" in output or "lrr" in output
     # With +, DVC adds the key, and our own check refuses it.
-    output = scratch("dvc", "exp", "run", "-S", "+train.lrr=1e-5", status=1)
+    output = scratch("dvc", "exp", "run", "-S", "+train.lrr=1e-5", fails=True)
     assert "stage probe: params.yaml: unknown key train.lrr (value 1e-05)" in output
     assert "did you mean train.lr?" in output
     assert "Traceback" not in output
@@ -37,8 +37,8 @@ def test_values_from_the_command_line(scratch: Scratch) -> None:
 
 def test_a_queued_experiment_runs_its_own_copy_of_the_code(scratch: Scratch) -> None:
     scratch("dvc", "exp", "run", "--queue", "--name", "queued", "-S", "train.lr=0.25")
-    scratch.edit("dhmd/__init__.py", '__version__ = "0.2.0"', '__version__ = "edited"')
-    scratch.edit("params.yaml", "lambda: 0.3", "lambda: 0.9")
+    scratch.edit("dhmd/__init__.py", ('__version__ = "0.2.0"', '__version__ = "edited"'))
+    scratch.edit("params.yaml", ("lambda: 0.3", "lambda: 0.9"))
     scratch("dvc", "queue", "start")
     wait_until(lambda: "queued" in scratch.experiments(), "the experiment does not end")
     scratch("dvc", "queue", "stop", "--kill")
