@@ -28,7 +28,7 @@ from dhmd.base.files import file_sha256, json_sha256
 from dhmd.base.progress import shown
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.download import local_files, ordered_sources
-from dhmd.data.download.obtaining import obtain
+from dhmd.data.download.raw_folder import fill_raw_folder
 from dhmd.data.formats import align_dataset
 from dhmd.evaluation.tables import variant_title
 from dhmd.prediction.model import Model
@@ -188,7 +188,7 @@ class _Workspace:
         corpus = [own.recipe.corpus(), _code_sha256(), self._files()]
         raw = self.cache / "raw" / f"{own.dataset}-{json_sha256(corpus)[:12]}"
         if not raw.is_dir():
-            obtain(own, raw, root=self.root)
+            fill_raw_folder(own, raw, root=self.root)
         recipes = self.defaults / RECIPES_FOLDER
         folds = own.recipe.folds
         plan = [

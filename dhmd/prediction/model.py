@@ -35,10 +35,10 @@ from dhmd.evaluation.model_outputs import (
     EMBEDDING,
     MISSING_GROUP,
     OUTPUTS,
-    group,
+    arrays_in_group,
     read_outputs,
 )
-from dhmd.evaluation.tables import counted
+from dhmd.evaluation.tables import pluralize
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.prediction.sources import Source, read_source
@@ -155,7 +155,7 @@ class Model:
 
     def __repr__(self) -> str:
         own = self.description
-        seeds = counted(len(own.seeds), "seed")
+        seeds = pluralize(len(own.seeds), "seed")
         modalities = ", ".join(own.configuration.modalities)
         architecture = own.configuration.architecture
         return (
@@ -260,7 +260,7 @@ class Model:
             data = self._device_corpus(utterances)
             arrays = scatter(self._details(data), len(ids))
         # Codes of different seeds do not correspond: those of the first are shown.
-        codes = {space: array[0] for space, array in group(arrays, CODES).items()}
+        codes = {space: array[0] for space, array in arrays_in_group(arrays, CODES).items()}
         arrays |= {f"{CODES}/{space}": codes_NMK for space, codes_NMK in codes.items()}
         present_NM = (data.lengths_MN > 0).T
         code_words = self._trained_code_words()
@@ -278,7 +278,7 @@ class Model:
             code_words=code_words,
         )
         converged_S, _ = _converged(self.folder, found.seeds, found.outputs)
-        return found.of_seeds(np.array(found.seeds)[converged_S].tolist())
+        return found.select_seeds(np.array(found.seeds)[converged_S].tolist())
 
     def _details(self, data: DeviceCorpus) -> Iterator[tuple[Array, dict[str, Tensor]]]:
         """Yield what the model computes for some rows, also with each modality dropped."""
@@ -344,14 +344,16 @@ class Model:
         if origin.encoder is None or "text" not in self.description.inputs:
             return None
         if origin.encoder.trained:
-            from dhmd.data.text.contextual import Untrained
+            from dhmd.data.text.contextual import PlaceholderEncoder
             from dhmd.data.text.encoder import load_architecture
 
             folder = self.folder / ENCODER_FOLDER
-            return Untrained(load_architecture(folder, origin.encoder.digest), trained=True)
-        from dhmd.data.text.contextual import reopen_contextual
+            return PlaceholderEncoder(
+                load_architecture(folder, origin.encoder.digest), trained=True
+            )
+        from dhmd.data.text.contextual import reload_contextual
 
-        return reopen_contextual(origin.encoder, repository_root(), device=self.device)
+        return reload_contextual(origin.encoder, repository_root(), device=self.device)
 
     def _outputs(self, utterances: Utterances) -> Array:
         """Return values [S, N, 1] or probabilities [S, N, C]."""
