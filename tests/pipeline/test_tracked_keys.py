@@ -22,7 +22,7 @@ from stages._entry import Stage
 from tests.data.formats.test_stages import place_mmsa, place_sequences, unpinned
 from tests.data.text.tiny import write_tiny
 from tests.pipeline.reads import RECIPE, ReadRecorder
-from tests.pipeline.test_dependencies import STAGES, tracked
+from tests.pipeline.test_dependencies import STAGES, tracked_keys
 
 ROOT = Path(__file__).parents[2]
 
@@ -128,19 +128,17 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> KeyUsage:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_tracks_what_it_reads_and_nothing_else(keys: KeyUsage, stage: str) -> None:
     read, exceptions = keys.read[stage], IRRELEVANT.get(stage, {})
-    params, recipe = tracked(stage)  # a key stands for all keys below it
-    tracked_keys = {*params, *(RECIPE + key for key in recipe)}
+    params, recipe = tracked_keys(stage)  # a key stands for all keys below it
+    dvc_keys = {*params, *(RECIPE + key for key in recipe)}
     unread = {
         exception for exception in exceptions if not any(is_below(key, {exception}) for key in read)
     }
     assert not unread, "IRRELEVANT has keys that are not read"
     read = {key for key in read if not is_below(key, exceptions)}
-    missing = {key for key in read if not is_below(key, tracked_keys)}
+    missing = {key for key in read if not is_below(key, dvc_keys)}
     assert not missing, "read, but not tracked"
-    superfluous = {key for key in keys.all if is_below(key, tracked_keys)} - read
-    superfluous |= {
-        top for top in tracked_keys if not any(is_below(key, {top}) for key in keys.all)
-    }
+    superfluous = {key for key in keys.all if is_below(key, dvc_keys)} - read
+    superfluous |= {top for top in dvc_keys if not any(is_below(key, {top}) for key in keys.all)}
     assert not superfluous, "tracked, but not read"
 
 

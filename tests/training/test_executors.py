@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from dhmd.base.errors import DhmdError
 from dhmd.training.config import TrainConfig
 from dhmd.training.configuration import Configuration, overlay
-from dhmd.training.jobs import unfinished
+from dhmd.training.jobs import unfinished_tasks
 from dhmd.training.store import Store, TrainedMember
 from dhmd.training.task import Task, run_task
 from tests.aligned_files import ragged, write_aligned
@@ -318,7 +318,7 @@ def test_tasks_leave_out_members_that_are_stored_or_belong_to_an_earlier_task(ta
     )
 
     def remaining(*tasks: Task) -> list[list[str]]:
-        return [each.members for group in unfinished([tasks]) for each in group]
+        return [each.members for group in unfinished_tasks([tasks]) for each in group]
 
     one_variant = replace(
         two_variants, configurations={"a": TINY}, keys={"a/seed-1": "a1", "a/seed-2": "c2"}
