@@ -35,12 +35,7 @@ def kill_at_random(
 
 
 def kill_stage(
-    project: Project,
-    stage: str,
-    kills: int,
-    *,
-    seconds: float,
-    expected: dict[str, str],
+    project: Project, stage: str, kills: int, *, seconds: float, expected: dict[str, str]
 ) -> None:
     """Kill a stage several times, then run it to its end and compare its output to `expected`."""
     rng = random.Random(stage)
