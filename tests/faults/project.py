@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import signal
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dhmd.base.files import TEMPORARY_PREFIX
-from tests.cluster.engines import wait_until
+from tests.cluster.engines import processes, wait_until
 from tests.pipeline.scratch import RUN_STAGES, STAGES, Process, Repository, copy_project
 
 __all__ = ["STAGES", "Process"]
@@ -122,16 +121,8 @@ class Project(Repository):
 
     def processes(self, *words: str) -> list[int]:
         """Return the ids of the copy's processes whose command contains all the words."""
-        pids = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                command = (entry / "cmdline").read_bytes().decode(errors="replace")
-                working_folder = os.readlink(entry / "cwd")
-            except OSError:
-                continue
-            if working_folder == str(self.folder) and all(word in command for word in words):
-                pids.append(int(entry.name))
-        return pids
+        folder = self.folder.resolve()
+        return [pid for pid in processes(*words) if Path(f"/proc/{pid}/cwd").resolve() == folder]
 
     def wait_for_none(self, *words: str, seconds: float = 120) -> None:
         """Wait until `processes` finds none."""
