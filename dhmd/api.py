@@ -27,7 +27,7 @@ from dhmd.base.files import file_sha256, json_sha256
 from dhmd.base.progress import is_interactive
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.download import local_files, ordered_sources
-from dhmd.data.download.obtaining import obtain
+from dhmd.data.download.raw_folder import fill_raw_folder
 from dhmd.data.formats import align_dataset
 from dhmd.evaluation.tables import variant_title
 from dhmd.prediction.model import Model
@@ -200,7 +200,7 @@ class _Workspace:
         raw_key = [settings.recipe.definition(), _code_sha256(), self._files()]
         raw = self.cache / "raw" / f"{settings.dataset}-{json_sha256(raw_key)[:12]}"
         if not raw.is_dir():
-            obtain(settings, raw, root=self.root)
+            fill_raw_folder(settings, raw, root=self.root)
         recipes = self.defaults / RECIPES_FOLDER
         folds = settings.recipe.folds
         aligned_key = [

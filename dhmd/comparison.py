@@ -39,7 +39,7 @@ from dhmd.gate.compare import (
     read_prediction_file,
     score_predictions,
 )
-from dhmd.models.cards import DHMD, model_title
+from dhmd.models.catalogue import DHMD, model_title
 from dhmd.recipes import repository_root
 from dhmd.vcs import METRICS_FOLDER, Revision, Workspace, commit
 

@@ -9,9 +9,9 @@ from stages._entry import Stage, run
 
 def work(stage: Stage) -> None:
     """Download the files from their sources, or generate them."""
-    from dhmd.data.download.obtaining import obtain
+    from dhmd.data.download.raw_folder import fill_raw_folder
 
-    obtain(stage.settings, stage.raw, root=stage.root, earlier=_earlier(stage))
+    fill_raw_folder(stage.settings, stage.raw, root=stage.root, earlier=_earlier(stage))
 
 
 def _earlier(stage: Stage) -> dict[str, Path]:

@@ -19,7 +19,7 @@ from dhmd.base.text import text_table
 from dhmd.cli.layout import histogram, share, size
 from dhmd.data.aligned import SPLITS, Corpus, read_corpus
 from dhmd.data.alignment import Sequences, clean_values
-from dhmd.data.alignment.report import such_as
+from dhmd.data.alignment.report import abbreviate
 from dhmd.data.alignment.sequences import entries_by_video
 from dhmd.data.csd import open_sequence
 from dhmd.data.download import ordered_sources, read_received
@@ -165,7 +165,7 @@ def _incomplete(recipe: Recipe, raw: Path) -> list[str]:
             if missing:
                 lines.append(
                     f"warning: {len(missing)} of {len(labelled)} labelled videos are not in {name}"
-                    f" ({such_as(missing)})"
+                    f" ({abbreviate(missing)})"
                 )
     return lines
 
@@ -201,8 +201,8 @@ def _sequence(path: Path) -> list[str]:
             if is_text:
                 words.update(map(str, x_Td[:, 0] if len(x_Td) else ()))
             elif len(x_Td):
-                bad_Td = False if cleaned.bad_Td is None else cleaned.bad_Td
-                valid_Td = np.where(bad_Td, np.nan, x_Td.astype(np.float64))
+                missing_Td = False if cleaned.missing_Td is None else cleaned.missing_Td
+                valid_Td = np.where(missing_Td, np.nan, x_Td.astype(np.float64))
                 minima.append(np.fmin.reduce(valid_Td, axis=0))
                 maxima.append(np.fmax.reduce(valid_Td, axis=0))
     table = pd.DataFrame(entries)

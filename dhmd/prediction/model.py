@@ -355,14 +355,16 @@ class Model:
         if origin.encoder is None or "text" not in self.description.inputs:
             return None
         if origin.encoder.trained:
-            from dhmd.data.text.contextual import Untrained
+            from dhmd.data.text.contextual import PlaceholderEncoder
             from dhmd.data.text.encoder import load_architecture
 
             folder = self.folder / ENCODER_FOLDER
-            return Untrained(load_architecture(folder, origin.encoder.digest), trained=True)
-        from dhmd.data.text.contextual import reopen_contextual
+            return PlaceholderEncoder(
+                load_architecture(folder, origin.encoder.digest), trained=True
+            )
+        from dhmd.data.text.contextual import reload_contextual
 
-        return reopen_contextual(origin.encoder, repository_root(), device=self.device)
+        return reload_contextual(origin.encoder, repository_root(), device=self.device)
 
     def _outputs(self, utterances: Utterances) -> Array:
         """Return predicted values, shape [S, N, 1], or class probabilities, shape [S, N, C]."""

@@ -29,7 +29,7 @@ from dhmd.data.alignment import (
     align_video,
     write_segments,
 )
-from dhmd.data.alignment.report import such_as
+from dhmd.data.alignment.report import abbreviate
 from dhmd.data.csd import EXTRACTOR_KEY
 from dhmd.media.extractor import check_extractor, describe_extractor
 from dhmd.media.transcripts import Word, split_at_pauses
@@ -88,7 +88,7 @@ def read_sequences(
         if intervals_by_video is None:
             # In word alignment, only words define steps.
             names = [job.reference] if alignment == "word" else list(files.paths)
-            max_words = job.max_steps("text")[1]
+            max_words = job.step_limit("text")[1]
             intervals_by_video = pause_segments(sequences, job.reference, names, max_words)
         for video, intervals_S2 in progress(intervals_by_video.items(), "align", unit="video"):
             if len(sequences.lacking(video)) == len(sequences.names):
@@ -107,7 +107,7 @@ def read_sequences(
             keep_S = table.add(video, rows, aligned)
             write_segments(sink, aligned, keep_S)
             intervals.append(intervals_S2[keep_S])
-            by_word = [steps[name].counts for name in available if job.by_word(name)]
+            by_word = [steps[name].counts for name in available if job.is_word_level(name)]
             steps_cut += [by_word[0][key] for key in ("steps_cut", "steps")] if by_word else 0
         for error in table.errors(sequences):
             raise DhmdError(error)
@@ -121,7 +121,7 @@ def read_sequences(
         ]
         notes += table.warnings(sequences)
     if unknown:
-        notes.append(f"left out, because no file has them: {such_as(unknown)}")
+        notes.append(f"left out, because no file has them: {abbreviate(unknown)}")
     return Utterances.from_collector(
         table.ids,
         np.concatenate(intervals),
@@ -304,12 +304,12 @@ def _check(
     sequences: Sequences, job: CorpusJob, files: InputFiles, features: Features, origin: Origin
 ) -> list[Path]:
     """Check that the files have the features of the model; return files without column names."""
-    needs_words = job.align.drop_words or job.encodes("text")
+    needs_words = job.align.drop_words or job.is_encoded("text")
     if needs_words and not sequences.is_text(job.reference):
         raise DhmdError(f"{files.paths[job.reference]} has numbers where the model expects words")
     unnamed = []
     for modality in files.modalities:
-        if job.encodes(modality):
+        if job.is_encoded(modality):
             continue
         name, expected = job.modalities[modality], tuple(features[modality])
         path = files.paths[name]

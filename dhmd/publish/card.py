@@ -24,7 +24,7 @@ from dhmd.evaluation.metrics import METRIC_TITLES, score
 from dhmd.evaluation.model_outputs import OUTPUTS, read_outputs
 from dhmd.evaluation.statistics import Bootstrap, utterance_intervals
 from dhmd.evaluation.tables import ORACLE, Table, format_mean, pluralize, trivial_title
-from dhmd.models.cards import DHMD, model_title
+from dhmd.models.catalogue import DHMD, model_title
 from dhmd.publish.hub import CARD, PATTERNS
 from dhmd.recipes import Recipe, load_recipe
 from dhmd.training.weights import Description, load_model

@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import ENCODER_SOURCE
 from dhmd.data.aligned.corpus import Corpus
-from dhmd.data.text.encoder import Encoder, pool_words, takes_types
+from dhmd.data.text.encoder import Encoder, pool_words, takes_segment_ids
 from dhmd.models.batch import EnsembleBatch, TokenBatch
 from dhmd.models.learner import Learner, ParameterGroup
 from dhmd.models.members import Members
@@ -70,7 +70,7 @@ class FinetunedModel(Learner):
         self.batch_by, self.pretraining_epochs = model.batch_by, model.pretraining_epochs
         self.learning_rate = learning_rate
         self.encoder = copy.deepcopy(encoder.model).requires_grad_(True).to(members.device)
-        self._takes_types = takes_types(encoder.model)
+        self._takes_segment_ids = takes_segment_ids(encoder.model)
         self._layers = [m for m in self.encoder.modules() if hasattr(m, "gradient_checkpointing")]
         self._gradient_checkpointing = gradient_checkpointing
         if gradient_checkpointing and not self._layers:
@@ -137,7 +137,7 @@ class FinetunedModel(Learner):
             "input_ids": tokens.ids_EBK[member],
             "attention_mask": tokens.mask_EBK[member].long(),
         }
-        if self._takes_types:
+        if self._takes_segment_ids:
             inputs["token_type_ids"] = tokens.types_EBK[member]
         if self._gradient_checkpointing:
             self._checkpoint_layers(weights)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.align import ours
+from benchmarks.align import align_once
 from benchmarks.corpora import Size, write_corpus
 from benchmarks.sdk_oracle import Agreement, compare, sdk_align, sdk_available
 from dhmd.data.aligned import read_corpus
@@ -25,7 +25,7 @@ def agreement(paths: Mapping[str, Path], recipe: Recipe, folds: Path, tmp_path: 
     assert recipe.reference is not None
     assert recipe.labels.sequence is not None
     output = tmp_path / "aligned.h5"
-    ours(paths, recipe, folds, output)
+    align_once(paths, recipe, folds, output)
     corpus = read_corpus(output, test_labels=True)
     oracle = sdk_align(paths, reference=recipe.reference, labels=recipe.labels.sequence)
     return compare(corpus, recipe, oracle)

@@ -16,7 +16,7 @@ import torch
 
 from dhmd.config.schema import load_section
 from dhmd.data.aligned import read_corpus, read_folds
-from dhmd.data.download import ordered_sources, wanted_files
+from dhmd.data.download import ordered_sources, required_files
 from dhmd.data.formats import align_dataset, import_corpus
 from dhmd.data.synthetic import GeneratorConfig
 from dhmd.recipes import Recipe, check_recipe_file, load_recipe
@@ -148,7 +148,7 @@ def _read_settings(dataset: str) -> Callable[[Path], object]:
         if recipe.format == "generated":
             load_section(GeneratorConfig, recipe.generator, where="generator", source=recipe.source)
         else:
-            wanted_files(recipe)
+            required_files(recipe)
             ordered_sources(recipe, settings.data.sources.get(dataset), root)
 
     return read

@@ -36,13 +36,13 @@ def scratch(tmp_path: Path, server: Server) -> Scratch:
 def test_pinned_files_are_fetched_once(scratch: Scratch, server: Server) -> None:
     # The commands of docs/data.md.
     scratch("dvc", "exp", "run", "-S", "datasets=[mosi]", "download@mosi")
-    assert len(server.asked) == len(server.files)
-    server.asked.clear()
+    assert len(server.requests) == len(server.files)
+    server.requests.clear()
     output = scratch("dhmd", "data", "pin", "mosi")
     assert "`dvc commit -f download@mosi`" in output
     scratch("dvc", "commit", "-f", "download@mosi")
     assert "didn't change" in scratch("dvc", "repro", "download@mosi")
-    assert server.asked == []
+    assert server.requests == []
 
     # After a change of the stage's code and of the features, the stage runs again. It takes
     # unchanged files from DVC's cache and downloads only the new one.
@@ -54,7 +54,7 @@ def test_pinned_files_are_fetched_once(scratch: Scratch, server: Server) -> None
     raw = scratch.folder / "data" / "raw" / "mosi"
     before = (raw / "covarep.csd").read_bytes()
     scratch("dvc", "repro", "download@mosi")
-    assert [path for path, _ in server.asked] == [openface]
+    assert [path for path, _ in server.requests] == [openface]
     assert (raw / "covarep.csd").read_bytes() == before
     assert not (raw / "facet42.csd").exists()
 

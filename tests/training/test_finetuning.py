@@ -8,14 +8,14 @@ import torch
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned.corpus import Tokens
-from dhmd.data.text.contextual import Contextual
+from dhmd.data.text.contextual import ContextualEncoder
 from dhmd.data.text.encoder import Encoder, load_encoder
 from dhmd.data.text.subwords import Subwords
 from dhmd.models.batch import EnsembleBatch
 from dhmd.models.config import DecoupleConfig, DistillationConfig, ModelConfig
 from dhmd.models.ensemble import Ensemble
 from dhmd.models.members import Members
-from dhmd.models.registry import Corpus, build
+from dhmd.models.registry import CorpusInfo, build
 from dhmd.models.task import Task
 from dhmd.training.device_corpus import DeviceTokens, Normalisation
 from dhmd.training.finetuning import FinetunedModel
@@ -47,7 +47,7 @@ def learner_of(
     encoder: Encoder, seeds: tuple[int, ...], **options: bool
 ) -> tuple[FinetunedModel, EnsembleBatch, np.ndarray]:
     """Return a GRU on text, a batch of all utterances, and the frozen encoder's features."""
-    contextual = Contextual(encoder, trained=True)
+    contextual = ContextualEncoder(encoder, trained=True)
     passes = [contextual.split(words, "x") for words in WORDS]
     rows = contextual.encode(passes, [len(words) for words in WORDS])
     flat = np.concatenate(rows)
@@ -60,7 +60,7 @@ def learner_of(
         {"text": encoder.width},
         model=ModelConfig(width=4, heads=2),
         loss_weights=[(DecoupleConfig(), DistillationConfig())] * len(seeds),
-        corpus=Corpus(len(WORDS), {"text": 3}),
+        corpus=CorpusInfo(len(WORDS), {"text": 3}),
     )
     learner = FinetunedModel(
         model, members, encoder, 0, normalisation, learning_rate=0.5, **options

@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Newton's method takes one step more than the support shrinks, starting at τ = max − 1: fewer than
-# nine steps for usual scores, and fifteen for the 512 worst-case scores of the tests.
+# Starting at τ = max − 1, Newton's method takes fewer than nine steps for usual scores, and fifteen
+# for the 512 worst-case scores of the tests.
 _NEWTON_STEPS = 16
 
 
 def _project(z: Tensor) -> Tensor:
     """Solve Σ max(z − τ, 0) = 1 by Newton's method from the left, where it cannot overshoot.
 
-    A fixed number of cheap steps: sorting took half of the dictionaries' time on a CPU.
+    Sorting took half of the dictionaries' time on a CPU.
     """
     z = z - z.amax(-1, keepdim=True)  # exact near the maximum for scores of any size
     tau = torch.full_like(z[..., :1], -1.0)

@@ -145,7 +145,7 @@ def test_a_small_study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         study.run_training(each)
     tuned = study.choose([(each, json.loads(each.result.read_text())) for each in tuning])
     assert set(tuned["interaction"]["40"]) == set(study.FAST["interaction"])
-    fresh = study.fresh_tasks(tmp_path, form, key, tuned)
+    fresh = study.evaluation_tasks(tmp_path, form, key, tuned)
     assert [each.corpus for each in fresh] == [4000, 4001]
     study.run_training(fresh[0])
     assert not list(fresh[0].folder.glob("work-*"))

@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def small_recipe(root: Path, name: str, **changes: object) -> None:
-    """A shipped recipe without its starting values, of other files of the same form."""
+    """Write a shipped recipe without its sections of settings, for other files."""
     recipe = unpinned(yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text()))
     recipe |= dict.fromkeys(("model", "kd", "pretrain", "train", "ablate")) | changes
     (root / "recipes" / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
@@ -68,7 +68,7 @@ def test_generated_words_through_every_stage(root: Path, tiny: Path) -> None:
         np.testing.assert_allclose(rows.loc[row["id"], "seed_1"], float(row["seed_1"]), atol=1e-4)
 
     (root / "encoders" / "bert" / "vocab.txt").write_text("[UNK]\n")
-    with pytest.raises(DhmdError, match="is another encoder than the one that the model was"):
+    with pytest.raises(DhmdError, match="is not the encoder that the model was"):
         Model("models/demo", "cpu").predict(folder)
 
 
@@ -134,7 +134,7 @@ def test_words_train_the_encoder_and_an_interrupted_training_ends_the_same(
     assert tokens is not None
     assert (tokens.lengths > 2).any()
 
-    # Two epochs of the first seed are done and one of the second's.
+    # Two epochs of the first seed and one of the second are complete.
     with pytest.raises(KeyboardInterrupt):
         train_again(root, Recorder(stop_after=3))
     assert not (root / "again").exists()
