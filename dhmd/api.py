@@ -51,7 +51,7 @@ def load_corpus(name: str, *, test_labels: bool = False, **settings: Any) -> Cor
     """
     workspace = _Workspace.of_dataset(name, settings)
     fold = workspace.settings.data.fold
-    return read_corpus(workspace.aligned(), fold=fold, test_labels=test_labels)
+    return read_corpus(workspace.aligned_path(), fold=fold, test_labels=test_labels)
 
 
 def train(
@@ -96,7 +96,7 @@ def train(
     if model != "dhmd" and model not in (variants := known_variants(full.modalities)):
         raise DhmdError(f"there is no model {model!r}; the models are dhmd, {', '.join(variants)}")
     configuration = full if model == "dhmd" else configure(model, full)
-    aligned = workspace.aligned()
+    aligned = workspace.aligned_path()
     key = [configuration.as_json(), file_sha256(aligned), workspace.settings.data.fold]
     folder = workspace.cache / "models" / f"{name}-{model}-{json_sha256(key)[:12]}"
     target = folder / "model" if output is None else Path(output)
@@ -194,7 +194,7 @@ class _Workspace:
         settings = load_params(defaults, changes).for_dataset(name)
         return _Workspace(settings, root, defaults, cache)
 
-    def aligned(self) -> Path:
+    def aligned_path(self) -> Path:
         """Return the path of the aligned features file, after writing it if it is not cached."""
         settings = self.settings
         raw_key = [settings.recipe.definition(), _code_sha256(), self._files()]

@@ -34,8 +34,8 @@ def test_user_and_password_are_removed(scheme: str, user: str) -> None:
         ("me@work/runs#1", "me@work/runs#1"),
     ],
 )
-def test_redact_address(address: str, shown: str) -> None:
-    assert redact_address(address) == shown
+def test_redact_address(address: str, redacted: str) -> None:
+    assert redact_address(address) == redacted
 
 
 @pytest.mark.parametrize(

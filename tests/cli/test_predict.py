@@ -28,8 +28,8 @@ def test_the_table_is_written_or_printed(
         table = Model(trained.model).predict(folder, segments=trained.raw / "labels.csd")
     assert captured.out == f"wrote {output}: {len(table)} segments, 2 seeds and their mean\n"
     assert captured.err.startswith(f"dhmd predict: {folder} has no acoustic.csd or Tiny_acoustic")
-    written = pd.read_csv(output, index_col="id")
-    np.testing.assert_array_equal(written["mean"].astype(np.float32), table["mean"])
+    csv = pd.read_csv(output, index_col="id")
+    np.testing.assert_array_equal(csv["mean"].astype(np.float32), table["mean"])
     assert main(words) == 0
     assert table.index[0] in capsys.readouterr().out
 
@@ -56,11 +56,11 @@ def test_the_output_must_not_replace_inputs_or_the_model(
 ) -> None:
     folder, description = trained.inputs(tmp_path / "new"), trained.model / "model.json"
     before = (folder / "words.csd").read_bytes(), description.read_bytes()
-    for output, said in (
+    for output, sentence in (
         (folder / "words.csd", "is one of the inputs"),
         (description, "an input"),
         (tmp_path, "is a folder"),
     ):
         words = ["predict", str(folder), "--model", str(trained.model), "--output", str(output)]
-        assert said in refused(words, capsys)
+        assert sentence in refused(words, capsys)
     assert ((folder / "words.csd").read_bytes(), description.read_bytes()) == before

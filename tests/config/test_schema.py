@@ -58,8 +58,8 @@ def refusal(mapping: object, **options: Any) -> str:
 
 def test_values_and_defaults() -> None:
     assert load({}) == Section()
-    given = {"lr": 1, "lambda": 1e-05, "seeds": [3, 4], "inner": {"path": "y"}, "column": "mean"}
-    section = load(given | {"margins": {"mae": 1e-3}, "maybe": {"layers": 7}})
+    values = {"lr": 1, "lambda": 1e-05, "seeds": [3, 4], "inner": {"path": "y"}, "column": "mean"}
+    section = load(values | {"margins": {"mae": 1e-3}, "maybe": {"layers": 7}})
     assert section == Section(
         lr=1.0,
         share=1e-5,
@@ -146,16 +146,18 @@ def test_an_invalid_value_is_named(mapping: object, sentence: str) -> None:
 
 def test_the_message_names_the_file_of_an_invalid_value() -> None:
     options = {"recipe_source": "recipes/demo.yaml"}
-    said = refusal({"lr": None}, recipe={"lr": -1}, **options)
-    assert said.startswith("recipes/demo.yaml: train.lr is -1, but must be")
-    said = refusal({}, recipe={"lambda": 0.5}, **options)
-    assert said == "recipes/demo.yaml: train.lambda cannot be set in a recipe"
-    said = refusal({"inner": {"layers": None}}, recipe={"inner": {"layer": 1}}, **options)
-    assert said.startswith("recipes/demo.yaml: unknown key train.inner.layer (value 1)")
-    said = refusal({"kernels": {"text": None}}, recipe={"kernels": {"x": 1}}, modalities=["text"])
-    assert said.startswith("the recipe: train.kernels: 'x' is not a modality")
-    said = refusal({"kernels": {"text": 1}}, recipe={"kernels": {"x": 1}}, modalities=["text"])
-    assert said.startswith("params.yaml and the recipe: train.kernels: 'x' is not a modality")
+    message = refusal({"lr": None}, recipe={"lr": -1}, **options)
+    assert message.startswith("recipes/demo.yaml: train.lr is -1, but must be")
+    message = refusal({}, recipe={"lambda": 0.5}, **options)
+    assert message == "recipes/demo.yaml: train.lambda cannot be set in a recipe"
+    message = refusal({"inner": {"layers": None}}, recipe={"inner": {"layer": 1}}, **options)
+    assert message.startswith("recipes/demo.yaml: unknown key train.inner.layer (value 1)")
+    message = refusal(
+        {"kernels": {"text": None}}, recipe={"kernels": {"x": 1}}, modalities=["text"]
+    )
+    assert message.startswith("the recipe: train.kernels: 'x' is not a modality")
+    message = refusal({"kernels": {"text": 1}}, recipe={"kernels": {"x": 1}}, modalities=["text"])
+    assert message.startswith("params.yaml and the recipe: train.kernels: 'x' is not a modality")
 
 
 def test_complete_reports_every_missing_key() -> None:

@@ -39,8 +39,8 @@ def values(folder: Path, labels: list[str], **task: object) -> tuple:
     lines = [f"{n}.mp4,{label}" for n, label in enumerate(labels)]
     read = rows(folder, "\n".join(["file,label", *lines]))
     options = LabelOptions(**task)  # type: ignore[arg-type]
-    classes, found = label_values(read, options, Path("l.csv"))
-    return classes, [found[str(n)].item() for n in range(len(labels))]
+    classes, values_by_video = label_values(read, options, Path("l.csv"))
+    return classes, [values_by_video[str(n)].item() for n in range(len(labels))]
 
 
 def test_labels_of_segments_and_of_whole_videos(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_videos_are_assigned_by_seed(tmp_path: Path) -> None:
     read = rows(tmp_path, "file,label\n" + "".join(f"{n}.mp4,{n}\n" for n in range(20)))
     first = assign_folds(read, (0.7, 0.1, 0.2), 1, tmp_path)
     assert [len(videos) for videos in first.values()] == [14, 2, 4]
-    assert sorted(one for videos in first.values() for one in videos) == sorted(read)
+    assert sorted(video for videos in first.values() for video in videos) == sorted(read)
     assert assign_folds(read, (0.7, 0.1, 0.2), 1, tmp_path) == first
     assert assign_folds(read, (0.7, 0.1, 0.2), 2, tmp_path) != first
     with pytest.raises(DhmdError, match=r"--fractions is 0\.7 0\.3 0"):
@@ -162,14 +162,14 @@ def test_import(repository: Path, say, face, capsys) -> None:
     folds = repository / "recipes" / "folds" / "talks.json"
     assert json.loads(folds.read_text()) == {"train": ["a"], "valid": ["b"], "test": ["c"]}
     placed = repository / "data" / "placed" / "talks"
-    with open_sequence(placed / "labels.csd") as found:
-        assert np.allclose(found.read("a").features[:, 0], [3.0, 1.5])
-        assert found.read("b").features.item() == -3.0
-        assert found.read("b").intervals[0, 1] > 0.5
+    with open_sequence(placed / "labels.csd") as sequence:
+        assert np.allclose(sequence.read("a").features[:, 0], [3.0, 1.5])
+        assert sequence.read("b").features.item() == -3.0
+        assert sequence.read("b").intervals[0, 1] > 0.5
     # It is a corpus that aligns; audio and vision here, since text needs an encoder.
-    kept = {name: recipe.modalities[name] for name in ("audio", "vision")}
+    modalities = {name: recipe.modalities[name] for name in ("audio", "vision")}
     job = CorpusJob(
-        recipe=replace(recipe, modalities=kept),
+        recipe=replace(recipe, modalities=modalities),
         paths={name: placed / f"{name}.csd" for name in recipe.sequences},
         align=load_params(repository).for_dataset("talks").align,
         alignment="word",

@@ -26,9 +26,9 @@ def tools() -> None:
 
 
 def run(videos: list[Path], out: Path, **options: object) -> tuple[Result, list[str]]:
-    said: list[str] = []
-    result = extract(videos, out, Options(**options), said.append)  # type: ignore[arg-type]
-    return result, said
+    messages: list[str] = []
+    result = extract(videos, out, Options(**options), messages.append)  # type: ignore[arg-type]
+    return result, messages
 
 
 @pytest.mark.usefixtures("tools")
@@ -112,14 +112,14 @@ def test_faulty_videos_are_reported(tmp_path: Path, talk: Path, speech, face) ->
     (tmp_path / "cut.mp4").write_bytes(talk.read_bytes()[:2000])
     (tmp_path / "cut.txt").write_text(TEXT)
     (tmp_path / "short.srt").write_text(f"1\n00:01:00,000 --> 00:02:00,000\n{TEXT}\n")
-    result, said = run(media_files([tmp_path]), tmp_path / "out")
+    result, messages = run(media_files([tmp_path]), tmp_path / "out")
     failed = {path.name: sentence for path, sentence in result.failed.items()}
     assert set(failed) == {"faceless.mp4", "nothing.mp4", "cut.mp4", "short.mp4"}
     assert f"{seconds - 3} of {seconds} frames show no face" in failed["faceless.mp4"]
     assert "has no transcript: put nothing.srt (or .vtt" in failed["nothing.mp4"]
     assert "has no sound and no frames that ffmpeg can read" in failed["cut.mp4"]
     assert "is it the transcript of this video?" in failed["short.mp4"]
-    text = "\n".join(said)
+    text = "\n".join(messages)
     for sentence in (
         "silent.mp4 is silent: audio is treated as absent",
         "silent.mp4: 1 of 1 cues cannot be aligned to silence",
@@ -154,9 +154,9 @@ def test_the_intact_part_of_a_damaged_file_is_used(tmp_path: Path, speech, face)
     (tmp_path / "talk.txt").write_text("This movie was wonderful.")
     content = (tmp_path / "talk.mkv").read_bytes()
     (tmp_path / "talk.mkv").write_bytes(content[: len(content) * 3 // 4])
-    result, said = run([tmp_path / "talk.mkv"], tmp_path / "out")
+    result, messages = run([tmp_path / "talk.mkv"], tmp_path / "out")
     assert not result.failed
-    assert "is damaged and used in part: " in said[-1]
+    assert "is damaged and used in part: " in messages[-1]
     (tmp_path / "talk.mkv").write_bytes(content[: len(content) // 4])
     result, _ = run([tmp_path / "talk.mkv"], tmp_path / "out2")
     assert "is damaged: ffmpeg decodes" in next(iter(result.failed.values()))
@@ -202,10 +202,10 @@ def test_help_states_the_terms(capsys) -> None:
 
 
 def test_other_extractors_are_refused_by_name() -> None:
-    one = {"name": "openSMILE", "version": "2.6.0", "settings": {"rate": 100}}
-    check_extractor(Path("a.csd"), one, dict(one))
+    extractor = {"name": "openSMILE", "version": "2.6.0", "settings": {"rate": 100}}
+    check_extractor(Path("a.csd"), extractor, dict(extractor))
     check_extractor(Path("a.csd"), None, None)
     with pytest.raises(DhmdError, match=r"a\.csd has features of an extractor that is not rec"):
-        check_extractor(Path("a.csd"), None, one)
+        check_extractor(Path("a.csd"), None, extractor)
     with pytest.raises(DhmdError, match=r"openSMILE 2\.5\.0 \(rate 100\), .* openSMILE 2\.6\.0"):
-        check_extractor(Path("a.csd"), {**one, "version": "2.5.0"}, one)
+        check_extractor(Path("a.csd"), {**extractor, "version": "2.5.0"}, extractor)
