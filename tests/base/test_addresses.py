@@ -16,7 +16,7 @@ def test_user_and_password_are_removed(scheme: str, user: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "shown"),
+    ("address", "redacted"),
     [
         ("http://u:p?w@host/x", "http://…"),  # or a query: http://u/?w@host
         ("http://host/x?token=a@b", "http://…"),

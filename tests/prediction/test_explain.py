@@ -60,7 +60,7 @@ def test_new_utterances_have_the_code_words_of_the_training_data(
     model.corpus = trained.model.parent / "aligned.h5"
     described = model.explanations(model.read(folder))
     whole = model.explanations(model.read(read_corpus(model.corpus)))
-    assert described.code_words == whole.code_words != incomplete.code_words
+    assert described.code_words == whole.code_words != without_data.code_words
 
 
 def test_the_contribution_to_a_class_is_that_to_its_probability(trained_classes: Pipeline) -> None:
