@@ -348,11 +348,11 @@ def _sentences(words: Sequence[Word]) -> list[Segment]:
             ends = (n for n, word in enumerate(group, 1) if word.text[-1:] in ".!?…")
             count = next(ends, len(group))
             sentence, group = group[:count], group[count:]
-            spoken = tuple(part for word in sentence for part in spread_words(*word))
-            if spoken:
+            words_of_sentence = tuple(part for word in sentence for part in spread_words(*word))
+            if words_of_sentence:
                 text = " ".join(word.text for word in sentence)
                 start, end = sentence[0].start, sentence[-1].end
-                segments.append(Segment(start, end, text, spoken, timed=True))
+                segments.append(Segment(start, end, text, words_of_sentence, timed=True))
     return segments
 
 

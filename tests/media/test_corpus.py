@@ -37,18 +37,18 @@ def rows(folder: Path, text: str) -> dict:
 
 def values(folder: Path, labels: list[str], **task: object) -> tuple:
     lines = [f"{n}.mp4,{label}" for n, label in enumerate(labels)]
-    read = rows(folder, "\n".join(["file,label", *lines]))
+    label_rows = rows(folder, "\n".join(["file,label", *lines]))
     options = LabelOptions(**task)  # type: ignore[arg-type]
-    classes, values_by_video = label_values(read, options, Path("l.csv"))
+    classes, values_by_video = label_values(label_rows, options, Path("l.csv"))
     return classes, [values_by_video[str(n)].item() for n in range(len(labels))]
 
 
 def test_labels_of_segments_and_of_whole_videos(tmp_path: Path) -> None:
-    read = rows(tmp_path, LABELS)
-    assert list(read) == ["a b (x1)", "c", "d"]
-    assert [(row.start, row.end) for row in read["a b (x1)"]] == [(0.0, 1.5), (1.5, 3.0)]
-    assert read["c"][0].start is None
-    assert assign_folds(read, (0.7, 0.1, 0.2), 1, tmp_path) == {
+    label_rows = rows(tmp_path, LABELS)
+    assert list(label_rows) == ["a b (x1)", "c", "d"]
+    assert [(row.start, row.end) for row in label_rows["a b (x1)"]] == [(0.0, 1.5), (1.5, 3.0)]
+    assert label_rows["c"][0].start is None
+    assert assign_folds(label_rows, (0.7, 0.1, 0.2), 1, tmp_path) == {
         "train": ["a b (x1)"],
         "valid": ["c"],
         "test": ["d"],
@@ -56,16 +56,16 @@ def test_labels_of_segments_and_of_whole_videos(tmp_path: Path) -> None:
 
 
 def test_videos_are_assigned_by_seed(tmp_path: Path) -> None:
-    read = rows(tmp_path, "file,label\n" + "".join(f"{n}.mp4,{n}\n" for n in range(20)))
-    first = assign_folds(read, (0.7, 0.1, 0.2), 1, tmp_path)
+    label_rows = rows(tmp_path, "file,label\n" + "".join(f"{n}.mp4,{n}\n" for n in range(20)))
+    first = assign_folds(label_rows, (0.7, 0.1, 0.2), 1, tmp_path)
     assert [len(videos) for videos in first.values()] == [14, 2, 4]
-    assert sorted(video for videos in first.values() for video in videos) == sorted(read)
-    assert assign_folds(read, (0.7, 0.1, 0.2), 1, tmp_path) == first
-    assert assign_folds(read, (0.7, 0.1, 0.2), 2, tmp_path) != first
+    assert sorted(video for videos in first.values() for video in videos) == sorted(label_rows)
+    assert assign_folds(label_rows, (0.7, 0.1, 0.2), 1, tmp_path) == first
+    assert assign_folds(label_rows, (0.7, 0.1, 0.2), 2, tmp_path) != first
     with pytest.raises(DhmdError, match=r"--fractions is 0\.7 0\.3 0"):
-        assign_folds(read, (0.7, 0.3, 0.0), 1, tmp_path)
+        assign_folds(label_rows, (0.7, 0.3, 0.0), 1, tmp_path)
     with pytest.raises(DhmdError, match="the split train has none of the 2 videos: add videos"):
-        assign_folds({name: read[name] for name in ("1", "2")}, (0.7, 0.1, 0.2), 1, tmp_path)
+        assign_folds({name: label_rows[name] for name in ("1", "2")}, (0.7, 0.1, 0.2), 1, tmp_path)
 
 
 def test_classes_and_values(tmp_path: Path) -> None:
