@@ -294,13 +294,7 @@ def _recipe(
 ) -> str:
     """Return the text of the recipe: the existing one, or else the template, with this corpus.
 
-    Args:
-        dataset: the name of the dataset.
-        root: the repository.
-        placed: the folder of the `.csd` files.
-        classes: names of the classes; empty for a regression.
-        intervals: video -> start and end of its segments in seconds, shape [S, 2].
-        options: the options of feature extraction.
+    `intervals` maps each video to start and end of its segments in seconds, shape [S, 2].
     """
     path = root / RECIPES_FOLDER / f"{dataset}.yaml"
     source = path if path.is_file() else root / RECIPES_FOLDER / f"{TEMPLATE}.yaml"

@@ -6,7 +6,7 @@ import html
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -114,13 +114,20 @@ def read_transcript(path: Path, *, duration: float | None = None) -> Transcript:
     # Not splitlines(), which also splits at characters that can occur within a line.
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if path.suffix.lower() == ".txt":
-        transcript = Transcript(path, tuple(_plain(text, duration)), timed=False)
-    else:
-        segments = sorted(reader(text, path), key=lambda segment: segment.start)
-        transcript = Transcript(path, tuple(segments))
-    if not transcript.segments:
+        return _transcript(path, _plain(text, duration), timed=False)
+    return _transcript(path, reader(text, path))
+
+
+def transcript_from_csv(text: str, path: Path) -> Transcript:
+    """Parse CSV with the columns word, start and end; messages call the text by `path`."""
+    return _transcript(path, _csv(text, path))
+
+
+def _transcript(path: Path, segments: Iterable[Segment], *, timed: bool = True) -> Transcript:
+    ordered = tuple(sorted(segments, key=lambda segment: segment.start))
+    if not ordered:
         raise DhmdError(f"{path} has no words: check that it is the transcript")
-    return transcript
+    return Transcript(path, ordered, timed)
 
 
 def find_transcript(media: Path) -> Path | None:
