@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.getoption("--run-slow"):
         skips["slow"] = pytest.mark.skip(reason="the long form: run `make faults`")
     if not REAL.is_dir():
-        skips["real"] = pytest.mark.skip(reason="the real pieces are not in ../shared/real")
+        skips["real"] = pytest.mark.skip(reason="the excerpts of real corpora are not in ../shared/real")
     if any("gpu" in item.keywords for item in items) and not _gpu():
         skips["gpu"] = pytest.mark.skip(reason="no CUDA device here")
     for item in items:
