@@ -51,8 +51,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--padding",
         choices=PADDINGS[:5],
         default=PADDINGS[0],
-        help="position of the padding (rows of zeros) in an utterance, if the file has neither "
-        "lengths nor text_bert, which mark it (default: %(default)s)",
+        help="padding of utterances: marked by lengths or text_bert in the file; rows of zeros at "
+        "the start, at the end, or at both (zeros); or none (default: marked)",
     )
     arrays = formats.add_parser(
         "arrays", help="a folder with train, valid and test as .npz or .h5 files"
