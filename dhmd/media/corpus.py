@@ -25,6 +25,7 @@ from dhmd.data.aligned import SPLITS
 from dhmd.data.csd import open_sequence, write_sequence
 from dhmd.data.formats.drafting import LabelOptions, sequence_entry
 from dhmd.media.extract import SEQUENCES, Notify, Options, extract, media_files, video_id
+from dhmd.media.transcripts import parse_time
 from dhmd.recipes import RECIPES_FOLDER, SCALE, parse_recipe
 
 TEMPLATE = "my_videos"
@@ -136,7 +137,8 @@ def read_labels(path: Path) -> dict[str, list[LabelRow]]:
             name = "label" if row["file"] else "file"
             raise DhmdError(f"{where} has an empty cell in the column {name}")
         start, end = (
-            _parse_time(row.get(name, ""), f"{where}: {name}") for name in ("start", "end")
+            parse_time(row[name], f"{where}: {name}") if row.get(name) else None
+            for name in ("start", "end")
         )
         if (start is None) != (end is None):
             raise DhmdError(f"{where} must have both start and end, or neither")
@@ -357,13 +359,3 @@ def _parse_finite(text: str) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
-
-
-def _parse_time(text: str, where: str) -> float | None:
-    """Return a time in seconds; None for an empty text."""
-    if not text:
-        return None
-    seconds = _parse_finite(text)
-    if seconds is None or seconds < 0:
-        raise DhmdError(f"{where} is {text!r}, but must be a number of seconds")
-    return seconds

@@ -174,9 +174,9 @@ def segments_from_chunks(chunks: Sequence[Mapping[str, Any]], path: Path) -> lis
     words = []
     for chunk in chunks:
         times = chunk.get("timestamp") or (None, None)
-        start = _parse_time(times[0], path)
+        start = parse_time(times[0], path)
         # Whisper does not return the end of the last word.
-        end = start + _DEFAULT_DURATION if times[1] is None else _parse_time(times[1], path)
+        end = start + _DEFAULT_DURATION if times[1] is None else parse_time(times[1], path)
         words.append(Word(" ".join(str(chunk.get("text", "")).split()), start, max(start, end)))
     return _sentences(words)
 
@@ -258,7 +258,7 @@ def _json(text: str, path: Path) -> Iterator[Segment]:
     if not isinstance(items, list):
         raise DhmdError(f"{path} has no list 'segments': is it JSON of Whisper?")
     for item in (_mapping(item, path) for item in items):
-        start, end = _parse_time(item.get("start"), path), _parse_time(item.get("end"), path)
+        start, end = parse_time(item.get("start"), path), parse_time(item.get("end"), path)
         if end < start:
             raise DhmdError(f"{path}: the segment at {start:g} s ends before it starts")
         text = " ".join(str(item.get("text", "")).split())
@@ -284,7 +284,7 @@ def _word_list(
     times = [
         None
         if item.get("start") is None or item.get("end") is None
-        else (_parse_time(item["start"], path), _parse_time(item["end"], path))
+        else (parse_time(item["start"], path), parse_time(item["end"], path))
         for item in items
     ]
     words: list[Word] = []
@@ -311,7 +311,7 @@ def _mapping(value: object, path: Path) -> Mapping[str, Any]:
     return value
 
 
-def _parse_time(value: object, where: Path | str) -> float:
+def parse_time(value: object, where: Path | str) -> float:
     """Return a time in seconds; `where` names its place in the message of a DhmdError."""
     try:
         number = float(value)  # type: ignore[arg-type]
@@ -339,7 +339,7 @@ def _csv(text: str, path: Path) -> Iterator[Segment]:
                     "start and end"
                 )
             values[column] = row[name]
-        start, end = _parse_time(values["start"], where), _parse_time(values["end"], where)
+        start, end = parse_time(values["start"], where), parse_time(values["end"], where)
         if end < start:
             raise DhmdError(f"{where}: the word ends before it starts")
         if values["word"]:

@@ -104,7 +104,7 @@ def test_invalid_labels_are_refused(tmp_path: Path, labels, task, sentence: str)
         ("file,label,start,end\na,1,0,\n", "line 2 must have both start and end, or neither"),
         (
             "file,label,start,end\na,1,x,2\n",
-            "line 2: start is 'x', but must be a number of seconds",
+            "line 2: start: 'x' is not a time in seconds",
         ),
         ("file,label,start,end\na,1,2,2\n", "line 2: the segment ends at 2 s, before it starts"),
         ("file,label\na,1\na,2\n", "line 3: a video with several rows needs start and end"),
