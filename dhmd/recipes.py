@@ -257,7 +257,7 @@ class Recipe(RecipeFile):
         return self.format not in SEQUENCE_FORMATS
 
     @property
-    def required_files(self) -> dict[str, SequenceFile]:
+    def required_sequences(self) -> dict[str, SequenceFile]:
         """The files to download, by name.
 
         A recipe of computational sequences may list alternatives: only sequences with a role are

@@ -58,15 +58,15 @@ def test_roles_and_defaults() -> None:
 
 
 def test_only_sequences_with_a_role_are_required() -> None:
-    assert list(parse_recipe("kitchen", KITCHEN).required_files) == [
+    assert list(parse_recipe("kitchen", KITCHEN).required_sequences) == [
         "words",
         "glove",
         "covarep",
         "labels",
     ]
     other = changed(lambda r: r["modalities"].update(audio="opensmile"))
-    assert "opensmile" in parse_recipe("kitchen", other).required_files
-    assert "covarep" not in parse_recipe("kitchen", other).required_files
+    assert "opensmile" in parse_recipe("kitchen", other).required_sequences
+    assert "covarep" not in parse_recipe("kitchen", other).required_sequences
 
 
 def test_nulls_are_empty() -> None:

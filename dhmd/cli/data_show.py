@@ -81,7 +81,7 @@ def show_dataset(name: str, root: Path) -> list[str]:
     lines += [f"  {source}" for source in ordered_sources(recipe, override, root)]
     rows = [
         [sequence, file.path, "–" if file.bytes is None else size(file.bytes)]
-        for sequence, file in recipe.required_files.items()
+        for sequence, file in recipe.required_sequences.items()
     ]
     return [*lines, *text_table(["sequence", "file", "size"], rows), recipe.provenance.rstrip()]
 
@@ -157,7 +157,7 @@ def _raw(recipe: Recipe, raw: Path) -> list[str]:
 def _incomplete(recipe: Recipe, raw: Path) -> list[str]:
     """Return warnings about labelled videos that a sequence lacks."""
     lines = []
-    paths = {name: raw / f"{name}.csd" for name in recipe.required_files}
+    paths = {name: raw / f"{name}.csd" for name in recipe.required_sequences}
     with Sequences(paths, list(paths)) as sequences:
         labelled = sequences.videos(str(recipe.labels.sequence))
         for name in sequences.names:

@@ -59,7 +59,7 @@ def test_generated_files(tmp_path: Path, seed: int) -> None:
 def test_the_real_pieces_of_mosi(tmp_path: Path) -> None:
     """A minute of the SDK's time: 2,198 segments (one of 2,199 has no length)."""
     recipe = load_recipe("mosi_real", Path(__file__).parents[3])
-    paths = {name: REAL / file.path for name, file in recipe.required_files.items()}
+    paths = {name: REAL / file.path for name, file in recipe.required_sequences.items()}
     found = agreement(paths, recipe, REAL / "folds.json", tmp_path)
     assert found.segments == 2198
     assert found.largest <= 1e-6

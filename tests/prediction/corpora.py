@@ -94,7 +94,7 @@ def run_pipeline(
     read = recipe(task)
     job = CorpusJob(
         recipe=read,
-        paths={name: raw / f"{name}.csd" for name in read.required_files},
+        paths={name: raw / f"{name}.csd" for name in read.required_sequences},
         align=AlignConfig(drop_words=("sp",), max_steps=9),
         alignment=alignment,
         folds_path=raw / "folds.json",

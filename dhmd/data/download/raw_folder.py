@@ -58,7 +58,7 @@ def required_files(recipe: Recipe) -> tuple[RequiredFile, ...]:
             is none.
     """
     files: dict[str, RequiredFile] = {}
-    for name, sequence in recipe.required_files.items():
+    for name, sequence in recipe.required_sequences.items():
         owner = f"{recipe.source}: sequences.{name}"
         path = plain_path(sequence.path, owner=owner)
         file = f"{name}.csd" if recipe.format == "csd" else PurePosixPath(path).name
