@@ -129,9 +129,9 @@ def test_a_classification() -> None:
             lambda r: r["labels"].update(low=3, high=-3),
             "labels: a regression needs low < high, but low is 3.0 and high is -3.0",
         ),
-        (lambda r: r["labels"].update(low=1, high=5), "but low is 1.0 and high is 5.0: shift or"),
-        (lambda r: r["labels"].update(low=-4), "labels: a regression's labels lie from -3 to 3"),
-        (lambda r: r["labels"].update(low=0.1, high=0.9), "with a whole number among them"),
+        (lambda r: r["labels"].update(low=1, high=5), "low is 1.0 and high is 5.0, but both"),
+        (lambda r: r["labels"].update(low=-4), "both must be between -3 and 3"),
+        (lambda r: r["labels"].update(low=0.1, high=0.9), "with a whole number in their range"),
         (lambda r: r["labels"].update(classes=["a", "b"]), "labels: classes belong to a"),
         (
             lambda r: r["labels"].update(task="classification", classes=["a", "a"]),
