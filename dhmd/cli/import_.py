@@ -199,7 +199,7 @@ def _import_videos(arguments: argparse.Namespace, name: str, root: Path) -> int:
         arguments.labels,
         dataset=name,
         root=root,
-        placed=root / PLACED_FOLDER / name,
+        target=root / PLACED_FOLDER / name,
         options=options,
         label_options=_label_options(arguments),
         fractions=arguments.fractions,

@@ -56,7 +56,7 @@ def import_videos(
     *,
     dataset: str,
     root: Path,
-    placed: Path,
+    target: Path,
     options: Options,
     label_options: LabelOptions,
     fractions: Sequence[float],
@@ -70,7 +70,7 @@ def import_videos(
         labels: a CSV file, see `read_labels`.
         dataset: the name of the dataset.
         root: the repository.
-        placed: the folder to which the `.csd` files are written.
+        target: the folder to which the `.csd` files are written.
         options: the options of feature extraction.
         label_options: the options of the labels.
         fractions: fractions of train, valid and test among the videos, if `labels` has no splits.
@@ -87,7 +87,7 @@ def import_videos(
     paths = _videos(folder, rows)
     classes, values = label_values(rows, label_options, labels)
     folds = assign_folds(rows, fractions, seed, labels)
-    result = extract(list(paths.values()), placed, options, notify)
+    result = extract(list(paths.values()), target, options, notify)
     if result.failed:
         raise DhmdError(
             f"{len(result.failed)} of {len(paths)} videos cannot be used: correct them, or remove "
@@ -97,13 +97,13 @@ def import_videos(
         video: _intervals(video_rows, result.durations[video]) for video, video_rows in rows.items()
     }
     write_sequence(
-        placed / "labels.csd",
+        target / "labels.csd",
         root_name="labels",
         entries=((video, values[video][:, None], intervals[video]) for video in sorted(rows)),
         metadata={"creator": "dhmd import videos", "dataset name": dataset},
         dimension_names=("label",),
     )
-    text = _recipe(dataset, root, placed, classes, intervals, options)
+    text = _recipe(dataset, root, target, classes, intervals, options)
     folds_text = json.dumps(folds, indent=1, ensure_ascii=False) + "\n"
     write_text(root / RECIPES_FOLDER / "folds" / f"{dataset}.json", folds_text)
     recipe = root / RECIPES_FOLDER / f"{dataset}.yaml"
@@ -289,7 +289,7 @@ def _intervals(rows: Sequence[LabelRow], duration: float) -> np.ndarray[Any, Any
 def _recipe(
     dataset: str,
     root: Path,
-    placed: Path,
+    target: Path,
     classes: Sequence[str],
     intervals: Mapping[str, np.ndarray[Any, Any]],
     options: Options,
@@ -309,7 +309,7 @@ def _recipe(
     if recipe.get("format") != "csd":
         raise DhmdError(f"{source} is not a recipe of .csd files: choose another --dataset")
     modalities = {name: SEQUENCES[name] for name in options.modalities}
-    files = {name: placed / f"{name}.csd" for name in (*modalities.values(), "labels")}
+    files = {name: target / f"{name}.csd" for name in (*modalities.values(), "labels")}
     sequences = {name: sequence_entry(file) for name, file in files.items() if file.is_file()}
     recipe["sequences"] = sequences
     recipe["modalities"] = {m: name for m, name in modalities.items() if name in sequences}
@@ -319,7 +319,7 @@ def _recipe(
     recipe["labels"]["low"] = float(-SCALE) if regression else None
     recipe["labels"]["high"] = float(SCALE) if regression else None
     recipe["labels"]["classes"] = None if regression else list(classes)
-    max_steps = _max_steps(placed, intervals, list(recipe["modalities"].values()))
+    max_steps = _max_steps(target, intervals, list(recipe["modalities"].values()))
     recipe["align"]["max_steps"] = max_steps["words"]
     recipe["align"]["max_steps_unaligned"] = {
         modality: max_steps[name] for modality, name in recipe["modalities"].items()
@@ -334,12 +334,12 @@ def _recipe(
 
 
 def _max_steps(
-    placed: Path, intervals: Mapping[str, np.ndarray[Any, Any]], names: Sequence[str]
+    target: Path, intervals: Mapping[str, np.ndarray[Any, Any]], names: Sequence[str]
 ) -> dict[str, int]:
     """Return sequence -> maximum number of rows that overlap a segment, at least 1."""
     max_steps = {}
     for name in names:
-        with open_sequence(placed / f"{name}.csd") as sequence:
+        with open_sequence(target / f"{name}.csd") as sequence:
             rows = {video: sequence.read(video).intervals for video in intervals}
         max_steps[name] = max(
             1,

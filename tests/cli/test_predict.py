@@ -34,7 +34,7 @@ def test_the_table_is_written_or_printed(
     assert table.index[0] in capsys.readouterr().out
 
 
-def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+def error_message(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """Run a command that fails, and return its line on stderr."""
     assert main(words) == 1
     captured = capsys.readouterr()
@@ -48,7 +48,7 @@ def test_a_folder_that_is_not_a_model_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["predict", str(tmp_path), "--model", str(tmp_path), "--output", "o.csv"]
-    assert refused(words, capsys).startswith(f"dhmd predict: {tmp_path} is no model folder: ")
+    assert error_message(words, capsys).startswith(f"dhmd predict: {tmp_path} is no model folder: ")
 
 
 def test_the_output_must_not_replace_inputs_or_the_model(
@@ -62,5 +62,5 @@ def test_the_output_must_not_replace_inputs_or_the_model(
         (tmp_path, "is a folder"),
     ):
         words = ["predict", str(folder), "--model", str(trained.model), "--output", str(output)]
-        assert sentence in refused(words, capsys)
+        assert sentence in error_message(words, capsys)
     assert ((folder / "words.csd").read_bytes(), description.read_bytes()) == before

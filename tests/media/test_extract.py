@@ -92,14 +92,14 @@ def test_finished_videos_are_not_extracted_again(tmp_path: Path, talk: Path) -> 
 def test_faulty_videos_are_reported(tmp_path: Path, talk: Path, speech, face) -> None:
     sound, _ = speech
     seconds = round(len(sound) / RATE * FPS)
-    nobody = np.zeros_like(face)
+    empty_frame = np.zeros_like(face)
     two = np.concatenate([face[::2, ::2], face[::2, ::2]], axis=1)
     two = np.concatenate([two, np.zeros_like(two)])
     files = {
         "silent": ([face] * seconds, np.zeros_like(sound)),
         "mute": ([face] * seconds, None),
-        "faceless": ([nobody] * (seconds - 3) + [face] * 3, sound),
-        "mixed": ([face] * (seconds - 8) + [nobody] * 3 + [two] * 5, sound),
+        "faceless": ([empty_frame] * (seconds - 3) + [face] * 3, sound),
+        "mixed": ([face] * (seconds - 8) + [empty_frame] * 3 + [two] * 5, sound),
         "nothing": ([face] * seconds, sound),
         "short": ([face] * 3, sound[: RATE // 3]),
     }
@@ -176,21 +176,21 @@ def test_programs_and_packages_that_are_absent(tmp_path: Path, monkeypatch, caps
 
 
 def test_options_that_are_refused(tmp_path: Path, capsys) -> None:
-    def refused(*words: str) -> str:
+    def error_message(*words: str) -> str:
         assert main(["extract", *words, "--out", str(tmp_path / "out")]) == 1
         return capsys.readouterr().err
 
     (tmp_path / "a.mp4").touch()
     (tmp_path / "b.mp4").touch()
-    assert "has no media file (.mp4" in refused(str(Path(__file__).parent))
-    assert "--fps is 0, but must be above 0" in refused(str(tmp_path), "--fps", "0")
-    several = refused(str(tmp_path), "--transcript", "x.srt")
+    assert "has no media file (.mp4" in error_message(str(Path(__file__).parent))
+    assert "--fps is 0, but must be above 0" in error_message(str(tmp_path), "--fps", "0")
+    several = error_message(str(tmp_path), "--transcript", "x.srt")
     assert "--transcript belongs to one video, but there are 2" in several
     absent = str(tmp_path / "absent")
-    vision = refused(str(tmp_path), "--modalities", "vision", "--face-model", absent)
+    vision = error_message(str(tmp_path), "--modalities", "vision", "--face-model", absent)
     assert "--face-model is" in vision
     need("pocketsphinx")
-    whisper = refused(str(tmp_path), "--modalities", "text", "--whisper", absent)
+    whisper = error_message(str(tmp_path), "--modalities", "text", "--whisper", absent)
     assert "is not a Whisper model: it must have config.json" in whisper
 
 

@@ -223,7 +223,7 @@ def test_a_diverged_seed_is_left_out(trained: Pipeline, tmp_path: Path) -> None:
         Model(model).run(folder)
 
 
-def test_weights_and_descriptions_are_enough(trained: Pipeline, tmp_path: Path) -> None:
+def test_a_model_needs_only_weights_and_descriptions(trained: Pipeline, tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
     for name in ("model.json", "seed-4.safetensors", "seed-7.safetensors"):

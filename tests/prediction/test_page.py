@@ -34,7 +34,7 @@ def embedded(page: Path) -> dict[str, Any]:
     return data
 
 
-def predicted(pipeline: Pipeline, folder: Path, *media: Path) -> tuple[Any, Path]:
+def predict(pipeline: Pipeline, folder: Path, *media: Path) -> tuple[Any, Path]:
     """Predict the training files, and return the table and the page."""
     model = Model(pipeline.model, "cpu")
     outputs = model.run(folder, truncate=True)
@@ -64,7 +64,7 @@ def tone(path: Path) -> Path:
 
 
 def test_the_page_contains_the_predictions(trained: Pipeline, tmp_path: Path) -> None:
-    table, page = predicted(trained, trained.inputs(tmp_path / "new"))
+    table, page = predict(trained, trained.inputs(tmp_path / "new"))
     items = embedded(page)["items"]
     assert [item["id"] for item in items] == table.index.tolist()
     for item, (_, row) in zip(items, table.iterrows(), strict=True):
@@ -90,7 +90,7 @@ def test_the_page_plays_media_files_next_to_the_input(
 
 @needs_chromium
 def test_a_regression(trained: Pipeline, tmp_path: Path) -> None:
-    table, page = predicted(trained, hostile(trained, tmp_path / "new"))
+    table, page = predict(trained, hostile(trained, tmp_path / "new"))
     with chromium(tmp_path / "profile") as browser:
         browser.open(page)
         assert browser.evaluate(SEGMENTS) == len(table)
@@ -116,7 +116,7 @@ def test_a_classification_with_audio(trained_classes: Pipeline, tmp_path: Path) 
     (tmp_path / "media").mkdir()
     video = Model(trained_classes.model, "cpu").read(folder, truncate=True).ids[0].partition("[")[0]
     sound = tone(tmp_path / "media" / f"{video}.wav")
-    table, page = predicted(trained_classes, folder, sound.parent)
+    table, page = predict(trained_classes, folder, sound.parent)
     with chromium(tmp_path / "profile") as browser:
         browser.open(page)
         assert browser.evaluate(SEGMENTS) == len(table)

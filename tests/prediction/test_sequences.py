@@ -30,14 +30,14 @@ def origin(reference: str = "words", text: str = "vectors", **files: str) -> Ori
     )
 
 
-def filled(folder: Path, *names: str) -> Path:
+def with_files(folder: Path, *names: str) -> Path:
     for name in names:
         (folder / name).touch()
     return folder
 
 
 def test_files_are_found_by_sequence_and_by_name_at_the_source(tmp_path: Path) -> None:
-    filled(tmp_path, "words.csd", "COVAREP.csd", "labels.csd", "notes.txt")
+    with_files(tmp_path, "words.csd", "COVAREP.csd", "labels.csd", "notes.txt")
     files = find_files(tmp_path, origin(acoustic="COVAREP.csd", vectors="GloVe.csd"), MODALITIES)
     assert files.paths == {
         "words": tmp_path / "words.csd",
@@ -48,18 +48,20 @@ def test_files_are_found_by_sequence_and_by_name_at_the_source(tmp_path: Path) -
 
 
 def test_an_ambiguous_name_is_not_used(tmp_path: Path) -> None:
-    filled(tmp_path, "words.csd", "features.csd")
+    with_files(tmp_path, "words.csd", "features.csd")
     shared = origin(acoustic="features.csd", vectors="features.csd")
     with pytest.raises(DhmdError, match=r"add at least one of vectors\.csd, acoustic\.csd"):
         find_files(tmp_path, shared, MODALITIES)
     # The name of the words' own sequence cannot be another sequence's file.
-    files = find_files(filled(tmp_path, "vectors.csd"), origin(acoustic="words.csd"), MODALITIES)
+    files = find_files(
+        with_files(tmp_path, "vectors.csd"), origin(acoustic="words.csd"), MODALITIES
+    )
     assert files.modalities == ("text",)
 
 
 def test_text_may_be_the_reference_sequence(tmp_path: Path) -> None:
     reference_origin = origin(reference="vectors")
-    files = find_files(filled(tmp_path, "vectors.csd"), reference_origin, ("text",))
+    files = find_files(with_files(tmp_path, "vectors.csd"), reference_origin, ("text",))
     assert files.paths == {"vectors": tmp_path / "vectors.csd"}
 
 
@@ -76,7 +78,7 @@ def test_unusable_directories_are_refused(
     tmp_path: Path, names: tuple[str, ...], sentence: str
 ) -> None:
     with pytest.raises(DhmdError, match=sentence):
-        find_files(filled(tmp_path, *names), origin(acoustic="A.csd"), MODALITIES)
+        find_files(with_files(tmp_path, *names), origin(acoustic="A.csd"), MODALITIES)
 
 
 def test_an_unknown_modality_is_refused(tmp_path: Path) -> None:

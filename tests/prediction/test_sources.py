@@ -53,7 +53,7 @@ def words_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
         yield dhmd.train("demo", seeds=2, epochs=1, **settings)
 
 
-def predicted(model: Model, *paths: Path) -> pd.DataFrame:
+def predict(model: Model, *paths: Path) -> pd.DataFrame:
     return model.run(list(paths)).table()
 
 
@@ -89,10 +89,10 @@ def test_all_formats_of_the_same_words_have_equal_predictions(
     words = "word,start,end\nSo,1,1.5\ngood,1.5,2\nso,2,2.5\ngood!,2.5,3\nNot,3.5,4\nbad.,4,5.5\n"
     (tmp_path / "d.csv").write_text(words, encoding="utf-8")
     (tmp_path / "e.txt").write_text(" ".join(SENTENCES), encoding="utf-8")
-    expected = predicted(words_model, tmp_path / "a.srt")
+    expected = predict(words_model, tmp_path / "a.srt")
     values = ["text", "mean", "seed_1", "seed_2"]
     for name in ("b.vtt", "c.json", "d.csv", "e.txt"):
-        actual = predicted(words_model, tmp_path / name).reset_index(drop=True)
+        actual = predict(words_model, tmp_path / name).reset_index(drop=True)
         assert_frame_equal(actual[values], expected.reset_index(drop=True)[values])
     tables = [
         pd.DataFrame({"text": SENTENCES}),
@@ -119,7 +119,7 @@ def test_several_transcripts_take_the_other_modalities_from_a_folder(
         metadata=None,
     )
     paths = [tmp_path / "a.srt", tmp_path / "b.srt"]
-    without, having = predicted(words_model, *paths), predicted(words_model, *paths, features)
+    without, having = predict(words_model, *paths), predict(words_model, *paths, features)
     assert without.index.tolist() == ["a[0]", "a[1]", "b[0]", "b[1]"]
     differing = (without["mean"] - having["mean"]).abs()
     assert (differing[:2] > 1e-6).all()
