@@ -1,6 +1,6 @@
 """Every equation of the method for one seed, as loops over utterances, modalities and steps.
 
-Slow, but each function reads like its equation: the reference for both engines.
+This is the reference for both engines: slow, but each function reads like its equation.
 
 Legend: B utterances, M modalities, T steps, D width, I source and J target modality, O outputs,
 K codes, W width of a dictionary.
@@ -46,7 +46,7 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def triplets(batch: Batch, task: Task) -> Iterator[tuple[int, int, int, int, int]]:
-    """(i's modality, i, j's modality, j, k) of the margin loss; k is in i's modality."""
+    """Yield the triplets of the margin loss: modality of i, i, modality of j, j, k."""
     classes = [class_of(label, task) for label in batch.labels_B]
     utterances, modalities = batch.presence.shape
 
@@ -64,7 +64,7 @@ def triplets(batch: Batch, task: Task) -> Iterator[tuple[int, int, int, int, int
 
 
 def class_of(label: Tensor, task: Task) -> int:
-    """The class of a label; Python rounds half to even."""
+    """Return the class of a label; Python rounds half to even."""
     value = float(label)
     return int(value) if task.classes else round(min(max(value, task.low), task.high))
 
@@ -114,7 +114,7 @@ def teacher_of(batch: Batch, source: int) -> Tensor:
 
 
 def vertex_task(outputs_BMO: Tensor, batch: Batch, task: Task) -> Tensor:
-    """The sum of the task losses of the present vertices."""
+    """The task losses of the auxiliary heads, summed over present modalities."""
     total = torch.zeros((), dtype=outputs_BMO.dtype)
     for utterance, present in enumerate(batch.presence):
         for j in range(len(present)):
@@ -135,7 +135,7 @@ def task_loss(output_O: Tensor, label: Tensor, task: Task) -> Tensor:
 
 
 def likelihoods(probability_O: Tensor, label: Tensor) -> list[Tensor]:
-    """The probability of each class's presence or absence; the label's last digit is class 0."""
+    """Return the probability of each digit of a label set; its last digit is class 0."""
     digits = f"{int(label):b}"[:0:-1]
     return [p if digit == "1" else 1 - p for p, digit in zip(probability_O, digits, strict=True)]
 
@@ -193,8 +193,8 @@ def edge_kl(edges_BIJ: Tensor, batch: Batch, task: Task, tau: float) -> Tensor:
                 errors.append(1 - teacher[int(label)])
             else:
                 errors.append((teacher[0] - label).abs())
-        wanted = (-torch.stack(errors) / tau).softmax(0)
-        for p, i in zip(wanted, sources, strict=True):
+        target = (-torch.stack(errors) / tau).softmax(0)
+        for p, i in zip(target, sources, strict=True):
             each = p * (p / edges_BIJ[utterance, i, j]).log()
             total = total + batch.weight_B[utterance] * each
     return total
@@ -221,7 +221,7 @@ def representation(
 def control_edges(
     name: str, learned_BIJ: Tensor, batch: Batch, modalities: tuple[str, ...]
 ) -> Tensor:
-    """The weights that distil under `kd.graph.edges: name`."""
+    """Return the edge weights that `kd.graph.edges: name` selects."""
     result = torch.zeros_like(learned_BIJ)
     utterances, count = batch.presence.shape
     counted = [u for u in range(utterances) if batch.weight_B[u] > 0]
@@ -254,7 +254,7 @@ def control_edges(
 
 
 def sparsemax(z: Tensor) -> Tensor:
-    """The projection on the simplex by sorting (Martins & Astudillo, algorithm 1)."""
+    """Project onto the simplex by sorting (Martins & Astudillo, algorithm 1)."""
     ordered = z.sort(-1, descending=True).values
     ranks = torch.arange(1, z.shape[-1] + 1, dtype=z.dtype)
     sums = ordered.cumsum(-1)
@@ -283,8 +283,11 @@ def contrast(
     task: Task,
     temperature: float,
 ) -> Tensor:
-    """InfoNCE per row. The same utterance is the positive; utterances of its class, with weight 0
-    or without one of the two modalities are not negatives."""
+    """Return InfoNCE of each row.
+
+    The positive is the same utterance. Utterances of its class, with weight 0, or without one of
+    the modalities are no negatives.
+    """
     classes = [class_of(label, task) for label in batch.labels_B]
     rows = []
     for b in range(len(anchors_BW)):
@@ -317,7 +320,7 @@ def matching(
     balance: float,
 ) -> Tensor:
     """`L_DM`: mean over ordered pairs of InfoNCE(u_j, u_i) + `Σ_{i≠j} w_{i→j} FY(z_j; A_i) / s`,
-    + balance × the imbalance of the codes' use."""
+    + balance × the imbalance of code usage."""
     count = batch.presence.shape[1]
     pairs = [(i, j) for i in range(count) for j in range(count) if i != j]
     total = torch.zeros((), dtype=feature_BMW.dtype)
@@ -333,19 +336,19 @@ def matching(
 
 
 def imbalance(relevance_BMK: Tensor, activation_BMK: Tensor, batch: Batch) -> Tensor:
-    """`K Σ_k usage_k p_k` over present modalities of counted utterances, by their weights."""
+    """`K Σ_k usage_k p_k` over present modalities, weighted by utterance."""
     utterances, count, codes = relevance_BMK.shape
     usage = [0.0] * codes
     soft = relevance_BMK.new_zeros(codes)
-    seen = 0.0
+    total_weight = 0.0
     for u in range(utterances):
         for m in range(count):
             if batch.presence[u, m]:
                 weight = float(batch.weight_B[u])
-                seen += weight
+                total_weight += weight
                 powers = relevance_BMK[u, m].exp()
                 soft = soft + weight * powers / powers.sum()
                 for k in range(codes):
                     usage[k] += weight * float(activation_BMK[u, m, k].detach())
-    total = sum(use / seen * soft[k] / seen for k, use in enumerate(usage))
+    total = sum(use / total_weight * soft[k] / total_weight for k, use in enumerate(usage))
     return codes * total * batch.weight_B.sum()

@@ -1,4 +1,4 @@
-"""The shipped baselines against plain versions."""
+"""The baselines of the stacked engine compared with plain versions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.models.baselines.gru import GRU
 from dhmd.models.baselines.late_fusion import LateFusion
 from dhmd.models.baselines.mult import MulT
-from tests.models.baselines.models import learner
+from tests.models.baselines.models import build_learner
 from tests.models.batches import random_batch
 from tests.models.compare import assert_close
 from tests.models.stacked.layers import linear_of
@@ -22,11 +22,11 @@ WIDTHS = list(INPUTS.values())
 
 def test_an_unknown_model_is_refused() -> None:
     with pytest.raises(DhmdError, match="there is no model 'lstm'; the models are dhmd, "):
-        learner("lstm")
+        build_learner("lstm")
 
 
 def test_late_fusion_equals_a_residual_mlp_on_pooled_features() -> None:
-    model, batch = learner("late_fusion").eval(), random_batch(WIDTHS)
+    model, batch = build_learner("late_fusion").eval(), random_batch(WIDTHS)
     assert isinstance(model, LateFusion)
     pooled = torch.zeros(2, 3, 6, 8)
     for m, encoder in enumerate(model.encoders):
@@ -39,7 +39,7 @@ def test_late_fusion_equals_a_residual_mlp_on_pooled_features() -> None:
 
 
 def test_mult_equals_a_residual_mlp_on_cross_modal_features() -> None:
-    model, batch = learner("mult").eval(), random_batch(WIDTHS)
+    model, batch = build_learner("mult").eval(), random_batch(WIDTHS)
     assert isinstance(model, MulT)
     columns = zip(model.encoders, batch.features, batch.masks, strict=True)
     encoded = [encoder(x, mask) for encoder, x, mask in columns]
@@ -59,7 +59,7 @@ def _mean(x_TD: Tensor, mask_T: Tensor) -> Tensor:
 
 
 def test_the_gru_reads_only_the_first_modality() -> None:
-    model, batch = learner("gru").eval(), random_batch(WIDTHS)
+    model, batch = build_learner("gru").eval(), random_batch(WIDTHS)
     assert isinstance(model, GRU)
     for r in range(2):
         theirs = torch_gru(model.gru, r, 4)

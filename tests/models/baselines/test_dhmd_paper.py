@@ -1,4 +1,4 @@
-"""DHMD's paper form, point by point of the framework figure, and its options."""
+"""The paper's form of DHMD: components of the framework figure, losses and options."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from dhmd.models.baselines.dhmd_paper import GDUnit, SharedDictionary, contrastive_loss
 from dhmd.models.batch import Batch
-from tests.models.baselines.models import module
+from tests.models.baselines.models import build_module
 from tests.models.batches import random_batch
 from tests.models.compare import assert_close
 from tests.models.stacked.settings import INPUTS
@@ -29,8 +29,8 @@ def units(model: Any) -> list[GDUnit]:
     return [each for each in model.modules() if isinstance(each, GDUnit)]
 
 
-def test_the_figure_point_by_point() -> None:
-    model, batch = module("dhmd_paper"), batch_of()
+def test_components_are_those_of_the_framework_figure() -> None:
+    model, batch = build_module("dhmd_paper"), batch_of()
     directed = {(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)}
     assert [set(unit.edges) for unit in units(model)] == [directed] * 2
     assert [len(unit.edges) for unit in units(model)] == [6] * 2
@@ -54,7 +54,7 @@ def test_the_figure_point_by_point() -> None:
 
 
 def test_the_total_is_the_weighted_sum_of_its_parts() -> None:
-    losses = module("dhmd_paper").losses(batch_of())
+    losses = build_module("dhmd_paper").losses(batch_of())
     expected = losses["task"] + 0.1 * (losses["rec"] + losses["cyc"] + 0.1 * losses["ort"])
     for space in SPACES:
         expected = expected + losses[f"heads_{space}"]
@@ -62,8 +62,8 @@ def test_the_total_is_the_weighted_sum_of_its_parts() -> None:
     assert_close(losses["total"], expected)
 
 
-def test_live_teachers_are_the_other_vertices_heads() -> None:
-    model, batch = module("dhmd_paper"), batch_of()
+def test_live_teachers_are_the_heads_of_the_other_vertices() -> None:
+    model, batch = build_module("dhmd_paper"), batch_of()
     graph = model.outputs(batch).spaces["homogeneous"].graph
     expected = torch.zeros(())
     for i, source in enumerate(INPUTS):
@@ -73,8 +73,8 @@ def test_live_teachers_are_the_other_vertices_heads() -> None:
     assert_close(model.losses(batch)["gd_homogeneous"], expected)
 
 
-def test_out_of_fold_teachers_are_the_batchs() -> None:
-    model, batch = module("dhmd_paper", options={"teachers": "out_of_fold"}), batch_of()
+def test_out_of_fold_teachers_come_from_the_batch() -> None:
+    model, batch = build_module("dhmd_paper", options={"teachers": "out_of_fold"}), batch_of()
     graph = model.outputs(batch).spaces["heterogeneous"].graph
     assert batch.teachers is not None
     expected = torch.zeros(())
@@ -86,10 +86,10 @@ def test_out_of_fold_teachers_are_the_batchs() -> None:
 
 
 @pytest.mark.parametrize("absent", [0.0, 0.4])
-def test_the_softmax_of_edges(absent: float) -> None:
+def test_edges_are_normalised_over_all_or_per_target(absent: float) -> None:
     batch = batch_of(absent, seed=2)
     for softmax in ("all", "target"):
-        model = module("dhmd_paper", options={"edge_softmax": softmax})
+        model = build_module("dhmd_paper", options={"edge_softmax": softmax})
         edges_BIJ = model.details(batch)["edges/homogeneous"]
         there_BIJ = batch.presence[:, :, None] & batch.presence[:, None, :]
         there_BIJ = there_BIJ & ~torch.eye(3, dtype=torch.bool)
@@ -99,16 +99,16 @@ def test_the_softmax_of_edges(absent: float) -> None:
         assert_close(edges_BIJ.sum(axis), expected.float())
 
 
-def test_an_absent_modality_teaches_and_learns_nothing() -> None:
-    model, batch = module("dhmd_paper"), batch_of()
+def test_an_absent_modality_is_neither_teacher_nor_student() -> None:
+    model, batch = build_module("dhmd_paper"), batch_of()
     absent = {**batch.present, "audio": torch.zeros(6, dtype=torch.bool)}
-    gone = replace(
+    without_audio = replace(
         batch,
         present=absent,
         features={**batch.features, "audio": torch.zeros_like(batch.features["audio"])},
         masks={**batch.masks, "audio": torch.zeros_like(batch.masks["audio"])},
     )
-    model.losses(gone)["total"].backward()
+    model.losses(without_audio)["total"].backward()
     heads = dict(model.units["homogeneous"].heads.named_parameters())
     assert heads["audio.out.weight"].grad.abs().sum() == 0
     assert heads["text.out.weight"].grad.abs().sum() > 0
@@ -116,7 +116,7 @@ def test_an_absent_modality_teaches_and_learns_nothing() -> None:
 
 
 def test_dictionary_features_are_sparse_mixtures_of_codes() -> None:
-    """Two orthogonal codes; scores are dot products / √F / 2, the largest over real steps."""
+    """Two orthogonal codes; scores are maxima over real steps of dot products / √F / 2."""
     dictionary = SharedDictionary(2, 4)
     with torch.no_grad():
         dictionary.codes_KF.copy_(torch.tensor([[2.0, 0, 0, 0], [0, 1.0, 0, 0]]))

@@ -1,4 +1,4 @@
-"""Torch's own layers with the weights of one member and group of stacked ones."""
+"""PyTorch layers with the weights of one member and group of stacked layers."""
 
 from __future__ import annotations
 
@@ -55,5 +55,5 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def cells(shape: Sequence[int]) -> list[tuple[int, int]]:
-    """Every (member, group)."""
+    """Return all (member, group) pairs."""
     return [(r, g) for r in range(shape[0]) for g in range(shape[1])]

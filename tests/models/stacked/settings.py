@@ -1,4 +1,4 @@
-"""Small models."""
+"""Settings of small models."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def small_model(
     model: ModelConfig = MODEL,
     decouple: DecoupleConfig | None = None,
     kd: DistillationConfig | Sequence[DistillationConfig] = KD,
-    lively: bool = True,
+    random_edges: bool = True,
 ) -> DHMD:
-    """Build a DHMD in evaluation mode; `lively`: edges do not start uniform."""
+    """Build a DHMD in evaluation mode; with random edge weights by default."""
     members = Members(seeds, CPU)
     kds = [kd] * len(seeds) if isinstance(kd, DistillationConfig) else list(kd)
     decouple = decouple or DecoupleConfig()
@@ -57,7 +57,7 @@ def small_model(
         kd=kds[0],
         loss_weights=LossWeights.of([(decouple, each) for each in kds], CPU),
     )
-    if lively:
+    if random_edges:
         for unit in fast.graphs.values():
             weight = unit.edge_score.weight_EGIO
             with torch.no_grad():

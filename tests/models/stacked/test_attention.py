@@ -1,4 +1,4 @@
-"""Attention and transformer encoders against torch's own, a member and group at a time."""
+"""Attention and transformer encoders compared with PyTorch's, per member and group."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def encoder(groups: int, *, layers: int = 2) -> TransformerEncoder:
     return ours
 
 
-def test_an_absent_sequence_counts_as_zeros() -> None:
+def test_an_absent_sequence_is_equivalent_to_zeros() -> None:
     ours = encoder(1)
     mask = torch.zeros(2, 1, 3, 4, dtype=torch.bool)
     keys = normal(2, 1, 3, 4, 6).requires_grad_()

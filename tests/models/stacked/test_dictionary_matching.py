@@ -46,7 +46,7 @@ def one_way(i: int, j: int) -> Tensor:
     return edges
 
 
-def test_fenchel_young_trains_the_target_and_infonce_both_modalities() -> None:
+def test_gradients_reach_the_target_in_fenchel_young_and_both_in_infonce() -> None:
     batch = in_double(random_batch((2, 2, 2), absent=0.0, uncounted=0, seed=6))
     matched, unit = matched_of(batch), dictionary(balance=0.0)
     none = torch.zeros(2, 6, 3, 3).double()

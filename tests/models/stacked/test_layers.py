@@ -1,4 +1,4 @@
-"""Layers of the stacked engine against torch's own, one member and group at a time."""
+"""Layers of the stacked engine compared with PyTorch's, per member and group."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_no_gradient_reaches_padding() -> None:
         assert leaf.grad[mask].ne(0).any()
 
 
-def test_one_of_several_equal_maxima_gets_the_gradient() -> None:
+def test_one_of_equal_maxima_has_the_gradient() -> None:
     x = torch.ones(1, 1, 1, 3, 1, requires_grad=True)
     mask = torch.ones(1, 1, 1, 3, dtype=torch.bool)
     masked_max(x, mask).sum().backward()
@@ -170,14 +170,14 @@ def test_by_group_gives_the_same_results_together_and_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.8])
-def test_dropout_meets_its_rate_and_keeps_the_mean(rate: float) -> None:
+def test_dropout_has_its_rate_and_preserves_the_mean(rate: float) -> None:
     x = torch.ones(2, 1, 400, 500)
     y = Dropout(members(), rate)(x)
-    kept = y != 0
-    assert y[kept].unique().tolist() == pytest.approx([1 / (1 - rate)])
+    nonzero = y != 0
+    assert y[nonzero].unique().tolist() == pytest.approx([1 / (1 - rate)])
     for member in range(2):
         deviation = (rate * (1 - rate) / 200_000) ** 0.5
-        assert kept[member].float().mean().item() == pytest.approx(1 - rate, abs=4 * deviation)
+        assert nonzero[member].float().mean().item() == pytest.approx(1 - rate, abs=4 * deviation)
         assert y[member].mean().item() == pytest.approx(1, abs=4 * deviation / (1 - rate))
 
 
@@ -221,8 +221,8 @@ def test_dropout_masks_do_not_depend_on_other_seeds(rates: float | Sequence[floa
 
 
 @pytest.mark.parametrize("rates", [0.3, (0.3, 0.6)])
-def test_fused_forms_equal_dropout_and_the_other_operation(rates: float | Sequence[float]) -> None:
-    """`rectified` and `added` equal dropout with the same stream, in values and gradients."""
+def test_fused_dropout_equals_separate_operations(rates: float | Sequence[float]) -> None:
+    """`rectified` and `added`: the same values and gradients with the same random stream."""
     x, base = normal(2, 2, 5, 6), normal(2, 2, 5, 6, seed=1)
 
     def run(form: str, joint: bool) -> list[torch.Tensor]:
@@ -240,7 +240,7 @@ def test_fused_forms_equal_dropout_and_the_other_operation(rates: float | Sequen
             assert torch.allclose(one, two, atol=1e-6)
 
 
-def test_fused_forms_without_dropout() -> None:
+def test_fused_dropout_in_evaluation_mode() -> None:
     x, base = normal(2, 3, 5, 6), normal(2, 3, 5, 6, seed=1)
     assert Dropout(members(), 0.5).eval().rectified(x).equal(x.relu())
     assert Dropout(members(), 0.5).eval().added(base, x).equal(base + x)
