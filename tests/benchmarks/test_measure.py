@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from benchmarks.compare import compare, read_folder
-from benchmarks.measure import Spread, Time, markdown, ratio, rounded, row, time_interleaved, write
+from benchmarks.measure import (
+    Spread,
+    Time,
+    make_row,
+    markdown,
+    ratio,
+    rounded,
+    time_interleaved,
+    write,
+)
 
 
 def test_ratios_are_computed_per_round() -> None:
@@ -40,7 +49,7 @@ def test_rounds_alternate_their_order() -> None:
 
 
 def result(**ratios: float) -> dict[str, Any]:
-    return {"rows": [row(name, Spread.of([value])) for name, value in ratios.items()]}
+    return {"rows": [make_row(name, Spread.of([value])) for name, value in ratios.items()]}
 
 
 def test_a_ratio_below_the_tolerance_is_a_regression(tmp_path: Path) -> None:

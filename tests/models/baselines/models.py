@@ -8,12 +8,14 @@ from typing import Any
 
 from torch import nn
 
+from dhmd.models.batch import Batch
 from dhmd.models.config import DecoupleConfig, DropoutConfig, ModelConfig
 from dhmd.models.ensemble import Ensemble
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.models.registry import CorpusInfo, build
 from dhmd.models.task import Task
+from tests.models.batches import random_batch
 from tests.models.stacked.settings import CPU, INPUTS, KD, MODEL
 
 NAMES = (*INPUTS, "physio")
@@ -61,3 +63,10 @@ def build_module(name: str, inputs: Mapping[str, int] = INPUTS, **settings: Any)
     assert isinstance(ensemble, Ensemble)
     member: nn.Module = ensemble._instances[0]
     return member
+
+
+def batch_of(absent: float = 0.0, seed: int = 5) -> Batch:
+    """Return a random batch of one seed."""
+    return random_batch(
+        list(INPUTS.values()), members=1, absent=absent, uncounted=0, seed=seed
+    ).of_member(0)

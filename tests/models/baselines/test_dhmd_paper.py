@@ -10,19 +10,11 @@ import pytest
 import torch
 
 from dhmd.models.baselines.dhmd_paper import GDUnit, SharedDictionary, contrastive_loss
-from dhmd.models.batch import Batch
-from tests.models.baselines.models import build_module
-from tests.models.batches import random_batch
+from tests.models.baselines.models import batch_of, build_module
 from tests.models.compare import assert_close
 from tests.models.stacked.settings import INPUTS
 
 SPACES = ["homogeneous", "heterogeneous"]
-
-
-def batch_of(absent: float = 0.0, seed: int = 5) -> Batch:
-    return random_batch(
-        list(INPUTS.values()), members=1, absent=absent, uncounted=0, seed=seed
-    ).of_member(0)
 
 
 def units(model: Any) -> list[GDUnit]:

@@ -19,18 +19,10 @@ from dhmd.models.baselines.misa import moment_discrepancy, orthogonality
 from dhmd.models.baselines.mmim import Estimator, contrastive_coding, log_determinant
 from dhmd.models.baselines.self_mm import generated_label, relative_distance
 from dhmd.models.baselines.tfn import tensor_fusion
-from dhmd.models.batch import Batch
-from tests.models.baselines.models import NO_DROPOUT, build_module
+from tests.models.baselines.models import NO_DROPOUT, batch_of, build_module
 from tests.models.batches import random_batch
 from tests.models.compare import assert_close
 from tests.models.stacked.settings import INPUTS
-
-
-def batch_of(seed: int = 5, absent: float = 0.0) -> Batch:
-    return random_batch(
-        list(INPUTS.values()), members=1, absent=absent, uncounted=0, seed=seed
-    ).of_member(0)
-
 
 # ---- sub-networks --------------------------------------------------------------------------------
 

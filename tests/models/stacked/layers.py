@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dhmd.models.members import Members
-from dhmd.models.stacked.layers import LayerNorm, Linear
+from dhmd.models.stacked.layers import Linear
 
 CPU = torch.device("cpu")
 
@@ -24,14 +24,6 @@ def linear_of(ours: Linear, member: int, group: int) -> nn.Linear:
         theirs.weight.copy_(ours.weight_EGIO[member, group].T)
         if ours.bias_EGO is not None:
             theirs.bias.copy_(ours.bias_EGO[member, group])
-    return theirs
-
-
-def norm_of(ours: LayerNorm, member: int, group: int) -> nn.LayerNorm:
-    theirs = nn.LayerNorm(ours.scale_EGD.shape[-1])
-    with torch.no_grad():
-        theirs.weight.copy_(ours.scale_EGD[member, group])
-        theirs.bias.copy_(ours.shift_EGD[member, group])
     return theirs
 
 

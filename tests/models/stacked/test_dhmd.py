@@ -255,17 +255,14 @@ def test_lambda_zero_removes_every_distillation_loss() -> None:
 
     def changed_gradients(kd: Any) -> set[str]:
         before = _gradients(small_model(kd=kd), batch)
-        after = _gradients(small_model(kd=replace(kd, dictionary=_heavier(kd))), others)
+        heavier = replace(kd, dictionary=replace(kd.dictionary, weight=5.0))
+        after = _gradients(small_model(kd=heavier), others)
         return {name for name in before if not before[name].equal(after[name])}
 
     changed = changed_gradients(kd_with(lambda_=0.0))
     assert changed
     assert all(".edge_" in name for name in changed)
     assert any("query" in name for name in changed_gradients(kd_with(lambda_=0.3)))
-
-
-def _heavier(kd: Any) -> Any:
-    return replace(kd.dictionary, weight=5.0)
 
 
 def test_only_the_edge_loss_trains_the_edge_network() -> None:
