@@ -50,7 +50,7 @@ def triplets(batch: Batch, task: Task) -> Iterator[tuple[int, int, int, int, int
     classes = [class_of(label, task) for label in batch.labels_B]
     utterances, modalities = batch.presence.shape
 
-    def there(utterance: int, modality: int) -> bool:
+    def is_real(utterance: int, modality: int) -> bool:
         return bool(batch.presence[utterance, modality] and batch.weight_B[utterance] > 0)
 
     for m in range(modalities):
@@ -58,7 +58,7 @@ def triplets(batch: Batch, task: Task) -> Iterator[tuple[int, int, int, int, int
             for n in range(modalities):
                 for j in range(utterances):
                     for k in range(utterances):
-                        real = there(i, m) and there(j, n) and there(k, m)
+                        real = is_real(i, m) and is_real(j, n) and is_real(k, m)
                         if real and n != m and classes[j] == classes[i] != classes[k]:
                             yield m, i, n, j, k
 
@@ -119,8 +119,8 @@ def vertex_task(outputs_BMO: Tensor, batch: Batch, task: Task) -> Tensor:
     for utterance, present in enumerate(batch.presence):
         for j in range(len(present)):
             if present[j]:
-                each = task_loss(outputs_BMO[utterance, j], batch.labels_B[utterance], task)
-                total = total + batch.weight_B[utterance] * each
+                value = task_loss(outputs_BMO[utterance, j], batch.labels_B[utterance], task)
+                total = total + batch.weight_B[utterance] * value
     return total
 
 
@@ -154,8 +154,8 @@ def distillation(
             elif task.multilabel:
                 p = (teacher.logit() / tau).sigmoid()
                 q = (student / tau).sigmoid()
-                each = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
-                distance = tau**2 * each.mean()
+                value = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+                distance = tau**2 * value.mean()
             else:
                 p = (teacher.log() / tau).softmax(0)
                 q = (student / tau).softmax(0)
@@ -173,10 +173,10 @@ def edge_mixture(edges_BIJ: Tensor, batch: Batch, task: Task) -> Tensor:
         mixed = sum(edges_BIJ[utterance, i, j] * teacher_of(batch, i)[utterance] for i in sources)
         label = batch.labels_B[utterance]
         if task.multilabel:
-            each = -sum(p.log() for p in likelihoods(mixed, label)) / len(mixed)
+            value = -sum(p.log() for p in likelihoods(mixed, label)) / len(mixed)
         else:
-            each = -mixed[int(label)].log() if task.classes else (mixed[0] - label).abs()
-        total = total + batch.weight_B[utterance] * each
+            value = -mixed[int(label)].log() if task.classes else (mixed[0] - label).abs()
+        total = total + batch.weight_B[utterance] * value
     return total
 
 
@@ -195,8 +195,8 @@ def edge_kl(edges_BIJ: Tensor, batch: Batch, task: Task, tau: float) -> Tensor:
                 errors.append((teacher[0] - label).abs())
         target = (-torch.stack(errors) / tau).softmax(0)
         for p, i in zip(target, sources, strict=True):
-            each = p * (p / edges_BIJ[utterance, i, j]).log()
-            total = total + batch.weight_B[utterance] * each
+            value = p * (p / edges_BIJ[utterance, i, j]).log()
+            total = total + batch.weight_B[utterance] * value
     return total
 
 
@@ -212,9 +212,9 @@ def representation(
         for i in sources:
             if i != j:
                 mapped = project(i, j, vertices_BMD[utterance, i].detach())
-                each = 1 - cosine(mapped, vertices_BMD[utterance, j])
+                value = 1 - cosine(mapped, vertices_BMD[utterance, j])
                 weight = edges_BIJ[utterance, i, j].detach() * batch.weight_B[utterance]
-                total = total + weight * each
+                total = total + weight * value
     return total
 
 
@@ -224,7 +224,7 @@ def control_edges(
     """Return the edge weights that `kd.graph.edges: name` selects."""
     result = torch.zeros_like(learned_BIJ)
     utterances, count = batch.presence.shape
-    counted = [u for u in range(utterances) if batch.weight_B[u] > 0]
+    real = [u for u in range(utterances) if batch.weight_B[u] > 0]
     favoured = {("text", "audio"), ("text", "vision"), ("vision", "audio")}
     for u in range(utterances):
         for j in range(count):
@@ -242,7 +242,7 @@ def control_edges(
                 elif name == "shuffled":
                     value = learned_BIJ[u - 1, i, j]
                 else:
-                    value = sum(learned_BIJ[v, i, j] for v in counted) / len(counted)
+                    value = sum(learned_BIJ[v, i, j] for v in real) / len(real)
                 raw.append(float(value) * float(batch.presence[u, i]))
             norm = sum(raw)
             for i in range(count):
@@ -278,7 +278,7 @@ def relevance(query_TW: Tensor, codes_KW: Tensor, mask_T: Tensor, scale: float) 
 def contrast(
     anchors_BW: Tensor,
     candidates_BW: Tensor,
-    both_B: Tensor,
+    present_B: Tensor,
     batch: Batch,
     task: Task,
     temperature: float,
@@ -294,7 +294,7 @@ def contrast(
         positive = anchors_BW[b] @ candidates_BW[b] / temperature
         norm = positive.exp()
         for c in range(len(candidates_BW)):
-            if c != b and both_B[c] and batch.weight_B[c] > 0 and classes[c] != classes[b]:
+            if c != b and present_B[c] and batch.weight_B[c] > 0 and classes[c] != classes[b]:
                 norm = norm + (anchors_BW[b] @ candidates_BW[c] / temperature).exp()
         rows.append(norm.log() - positive)
     return torch.stack(rows)
@@ -325,12 +325,14 @@ def matching(
     pairs = [(i, j) for i in range(count) for j in range(count) if i != j]
     total = torch.zeros((), dtype=feature_BMW.dtype)
     for i, j in pairs:
-        both = batch.presence[:, i] & batch.presence[:, j]
-        each = contrast(feature_BMW[:, j], feature_BMW[:, i], both, batch, task, temperature)
-        for u in range(len(both)):
-            if both[u]:
+        present = batch.presence[:, i] & batch.presence[:, j]
+        contrasts = contrast(
+            feature_BMW[:, j], feature_BMW[:, i], present, batch, task, temperature
+        )
+        for u in range(len(present)):
+            if present[u]:
                 young = fenchel_young(relevance_BMK[u, j], activation_BMK[u, i])
-                value = each[u] / len(pairs) + edges_BIJ[u, i, j].detach() * young / scale
+                value = contrasts[u] / len(pairs) + edges_BIJ[u, i, j].detach() * young / scale
                 total = total + batch.weight_B[u] * value
     return total + balance * imbalance(relevance_BMK, activation_BMK, batch)
 

@@ -62,9 +62,9 @@ class Indexing(Pooled):
 
     def forward(self, batch: Batch) -> Tensor:
         output = self.mlp(self.pooled(batch))
-        chosen = batch.presence.all(1)
+        complete = batch.presence.all(1)
         output = output.clone()
-        output[chosen] = output[chosen] * 2
+        output[complete] = output[complete] * 2
         return output
 
 

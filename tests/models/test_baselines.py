@@ -43,11 +43,11 @@ def test_mult_equals_a_residual_mlp_on_cross_modal_features() -> None:
     assert isinstance(model, MulT)
     columns = zip(model.encoders, batch.features, batch.masks, strict=True)
     encoded = [encoder(x, mask) for encoder, x, mask in columns]
-    crossed = model.crossing(encoded, batch.masks)
+    attended = model.crossing(encoded, batch.masks)
     for r in range(2):
         for b in range(6):
             joint = torch.cat(
-                [_mean(x[r, 0, b], k[r, 0, b]) for x, k in zip(crossed, batch.masks, strict=True)]
+                [_mean(x[r, 0, b], k[r, 0, b]) for x, k in zip(attended, batch.masks, strict=True)]
             )
             hidden = linear_of(model.narrow, r, 0)(joint).relu()
             joint = joint + linear_of(model.widen, r, 0)(hidden)
@@ -62,10 +62,10 @@ def test_the_gru_reads_only_the_first_modality() -> None:
     model, batch = build_learner("gru").eval(), random_batch(WIDTHS)
     assert isinstance(model, GRU)
     for r in range(2):
-        theirs = torch_gru(model.gru, r, 4)
+        reference = torch_gru(model.gru, r, 4)
         for b in range(6):
             real = batch.features[0][r, 0, b][batch.masks[0][r, 0, b]]
-            pooled = theirs(real[None])[0][0].mean(0) if len(real) else torch.zeros(16)
+            pooled = reference(real[None])[0][0].mean(0) if len(real) else torch.zeros(16)
             assert_close(model.predict(batch)[r, b], linear_of(model.head, r, 0)(pooled))
     others = torch.tensor([[[False], [True], [True]]]).expand(2, 3, 6)
     assert model.predict(batch.without(others)).equal(model.predict(batch))

@@ -56,12 +56,12 @@ def test_a_seed_alone_gives_the_same_numbers(
     many, one = together.run(), alone.run()
     assert many.best[1] == pytest.approx(one.best[0], rel=1e-4)
     assert many.best[0] != many.best[1]
-    whole = together.learner.member_tensors()
+    complete = together.learner.member_tensors()
     for name, value in alone.learner.member_tensors().items():
         if cls in ONE_BY_ONE:
-            assert value[0].equal(whole[name][1]), name
+            assert value[0].equal(complete[name][1]), name
         else:
-            assert_close(value[0], whole[name][1], what=name, rtol=1e-3, atol=1e-4)
+            assert_close(value[0], complete[name][1], what=name, rtol=1e-3, atol=1e-4)
     rows = np.arange(len(corpus.ids))
     actual = collect_details(alone.learner, alone.members, alone.corpus, rows)["prediction"][0]
     expected = collect_details(together.learner, together.members, together.corpus, rows)[
@@ -79,10 +79,10 @@ def test_a_training_logs_its_mode_resumes_and_is_restored(
     cls: type[nn.Module], corpus: Corpus, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="dhmd"):
-        whole = trainer_of(cls, corpus, tmp_path / "a", (1, 2), epochs=4)
-        expected = whole.run()
+        complete = trainer_of(cls, corpus, tmp_path / "a", (1, 2), epochs=4)
+        expected = complete.run()
     # The first batch decides.
-    assert whole.learner.mode == ("vmap" if cls in TOGETHER else "loop")
+    assert complete.learner.mode == ("vmap" if cls in TOGETHER else "loop")
     [message] = caplog.messages
     words = "all seeds train together" if cls in TOGETHER else "one after another, because"
     assert words in message
@@ -93,15 +93,17 @@ def test_a_training_logs_its_mode_resumes_and_is_restored(
     actual = resumed.run()
     assert actual.history == expected.history
     assert actual.best_epoch == expected.best_epoch
-    saved = whole.learner.member_tensors()
+    saved = complete.learner.member_tensors()
     for name, value in saved.items():
         assert resumed.learner.member_tensors()[name].equal(value), name
 
-    assert set(saved) == set(whole.learner._instances[0].state_dict())  # type: ignore[attr-defined]
+    assert set(saved) == set(complete.learner._instances[0].state_dict())  # type: ignore[attr-defined]
     other, members, data = ensemble(cls, corpus, (1, 2))
     other.load_member_tensors(saved)
     rows = corpus.index("test")
-    before = collect_details(whole.learner, whole.members, whole.corpus, rows)["prediction"]
+    before = collect_details(complete.learner, complete.members, complete.corpus, rows)[
+        "prediction"
+    ]
     after = collect_details(other, members, data, rows)["prediction"]
     assert np.allclose(after[:, rows], before[:, rows], atol=1e-5)
 
@@ -115,10 +117,10 @@ def test_vmap_equals_single_modules(corpus: Corpus) -> None:
     losses["total"].sum().backward()
     assert learner.mode == "vmap"
     for index, module in enumerate(learner._instances):
-        own = batch.of_member(index)
-        expected = module(own)
+        member_batch = batch.of_member(index)
+        expected = module(member_batch)
         assert_close(actual[index], expected, rtol=1e-5)
-        loss = (expected[:, 0] - own.labels_B).abs().mean()
+        loss = (expected[:, 0] - member_batch.labels_B).abs().mean()
         assert_close(losses["total"][index], loss, rtol=1e-5)
         assert losses["task"].equal(losses["total"])
         parameters = list(module.parameters())
@@ -174,8 +176,8 @@ def test_a_pretrained_gru_is_loaded_into_a_recurrent_encoder() -> None:
     expected = pretrained.eval()(x.expand(2, 1, -1, -1, -1), mask.expand(2, 1, -1, -1))
     actual = learner.model.encoders["text"].eval()
     for r in range(2):
-        own = {name: p[r] for name, p in actual.named_parameters()}
-        assert_close(functional_call(actual, own, (x, mask)), expected[r, 0])
+        member_batch = {name: p[r] for name, p in actual.named_parameters()}
+        assert_close(functional_call(actual, member_batch, (x, mask)), expected[r, 0])
 
 
 def test_state_per_utterance_is_updated_once_per_epoch(corpus: Corpus, tmp_path: Path) -> None:

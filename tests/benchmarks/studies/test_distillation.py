@@ -88,10 +88,10 @@ def test_an_interrupted_study_resumes_with_the_same_results(small: Path) -> None
     content["oracle"] += 1.0  # shows that the stored result is read
     stored[0].write_text(json.dumps(content), "utf-8")
     stored[1].unlink()
-    again = run_study(small, corpora={"audio": 2}, seeds=[1], processes=1)
-    oracle = again["audio"]["scores"].pop("oracle")
+    second = run_study(small, corpora={"audio": 2}, seeds=[1], processes=1)
+    oracle = second["audio"]["scores"].pop("oracle")
     assert oracle == pytest.approx(first["audio"]["scores"].pop("oracle") + 0.5, abs=1e-5)
-    assert again == first
+    assert second == first
 
 
 def test_the_error_for_a_truncated_result_names_the_file(small: Path) -> None:

@@ -142,12 +142,14 @@ def test_a_small_study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     )
     key = study._key(tmp_path)
     tuning = study.tuning_tasks(tmp_path, form, key)
-    for each in tuning:
-        study.run_training(each)
-    tuned = study.choose([(each, json.loads(each.result.read_text())) for each in tuning])
+    for tuning_task in tuning:
+        study.run_training(tuning_task)
+    tuned = study.choose(
+        [(tuning_task, json.loads(tuning_task.result.read_text())) for tuning_task in tuning]
+    )
     assert set(tuned["interaction"]["40"]) == set(study.FAST["interaction"])
     fresh = study.evaluation_tasks(tmp_path, form, key, tuned)
-    assert [each.corpus for each in fresh] == [4000, 4001]
+    assert [tuning_task.corpus for tuning_task in fresh] == [4000, 4001]
     study.run_training(fresh[0])
     assert not list(fresh[0].folder.glob("work-*"))
     models = json.loads(fresh[0].result.read_text())["models"]

@@ -81,11 +81,11 @@ def test_a_selection_scores_every_candidate_once(
         assert scores["recipe"] != scores["faster"]
         assert entry["chosen"] == min(scores, key=lambda name: scores[name])
     assert "| model | recipe | faster |" in capsys.readouterr().out
-    kept = sorted((repository / ".dhmd" / "studies").rglob("*.json"))
-    assert len(kept) == 4
-    before = [path.stat().st_mtime_ns for path in kept]
+    stored = sorted((repository / ".dhmd" / "studies").rglob("*.json"))
+    assert len(stored) == 4
+    before = [path.stat().st_mtime_ns for path in stored]
     assert main(command) == 0
-    assert [path.stat().st_mtime_ns for path in kept] == before
+    assert [path.stat().st_mtime_ns for path in stored] == before
     assert json.loads(path.read_text("utf-8")) == summary
 
 
@@ -177,7 +177,7 @@ def test_errors_name_the_missing_model_or_file(repository: Path) -> None:
 
 def test_the_error_for_a_truncated_score_names_the_file(repository: Path) -> None:
     select(repository, "demo", models=["gru"], seeds=(1,), processes=1)
-    for kept in (repository / ".dhmd" / "studies").rglob("*.json"):
-        kept.write_text('{"valid": [', "utf-8")
+    for stored in (repository / ".dhmd" / "studies").rglob("*.json"):
+        stored.write_text('{"valid": [', "utf-8")
     with pytest.raises(DhmdError, match=r"recipe-\w+\.json cannot be read: delete it"):
         select(repository, "demo", models=["gru"], seeds=(1,), processes=1)

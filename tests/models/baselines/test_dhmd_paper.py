@@ -18,7 +18,7 @@ SPACES = ["homogeneous", "heterogeneous"]
 
 
 def units(model: Any) -> list[GDUnit]:
-    return [each for each in model.modules() if isinstance(each, GDUnit)]
+    return [submodule for submodule in model.modules() if isinstance(submodule, GDUnit)]
 
 
 def test_components_are_those_of_the_framework_figure() -> None:
@@ -30,9 +30,11 @@ def test_components_are_those_of_the_framework_figure() -> None:
     for edges_BIJ in edges:
         assert edges_BIJ.diagonal(dim1=1, dim2=2).eq(0).all()  # no self edge
         assert edges_BIJ.gt(0).sum((1, 2)).eq(6).all()
-    dictionaries = [each for each in model.modules() if isinstance(each, SharedDictionary)]
+    dictionaries = [
+        submodule for submodule in model.modules() if isinstance(submodule, SharedDictionary)
+    ]
     assert len(dictionaries) == 2
-    assert {tuple(each.codes_KF.shape) for each in dictionaries} == {(512, 8), (512, 16)}
+    assert {tuple(submodule.codes_KF.shape) for submodule in dictionaries} == {(512, 8), (512, 16)}
     losses = model.losses(batch)
     assert {name for name in losses if name.startswith("ctr_")} == {f"ctr_{s}" for s in SPACES}
     assert not [name for name in losses if "mar" in name]
@@ -83,11 +85,11 @@ def test_edges_are_normalised_over_all_or_per_target(absent: float) -> None:
     for softmax in ("all", "target"):
         model = build_module("dhmd_paper", options={"edge_softmax": softmax})
         edges_BIJ = model.details(batch)["edges/homogeneous"]
-        there_BIJ = batch.presence[:, :, None] & batch.presence[:, None, :]
-        there_BIJ = there_BIJ & ~torch.eye(3, dtype=torch.bool)
-        assert edges_BIJ[~there_BIJ].eq(0).all()
+        edge_BIJ = batch.presence[:, :, None] & batch.presence[:, None, :]
+        edge_BIJ = edge_BIJ & ~torch.eye(3, dtype=torch.bool)
+        assert edges_BIJ[~edge_BIJ].eq(0).all()
         axis = (1, 2) if softmax == "all" else 1
-        expected = there_BIJ.any(1).any(1) if softmax == "all" else there_BIJ.any(1)
+        expected = edge_BIJ.any(1).any(1) if softmax == "all" else edge_BIJ.any(1)
         assert_close(edges_BIJ.sum(axis), expected.float())
 
 

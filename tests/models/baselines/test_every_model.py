@@ -59,16 +59,16 @@ def test_predicts_and_has_finite_gradients(name: str, task: Task) -> None:
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_runs_with_any_number_of_modalities_or_is_refused(name: str, count: int) -> None:
-    chosen = dict(list(WIDTHS.items())[:count])
+    inputs = dict(list(WIDTHS.items())[:count])
     if count < model_info(name).min_modalities:
         with pytest.raises(DhmdError, match=f"{name} needs .* modalities, but there is only text"):
-            build_learner(name, chosen)
+            build_learner(name, inputs)
         return
-    names = tuple(chosen)
+    names = tuple(inputs)
     batch = random_batch(
-        list(chosen.values()), modalities=names, steps=(5,) * count, absent=0.2, seed=3
+        list(inputs.values()), modalities=names, steps=(5,) * count, absent=0.2, seed=3
     )
-    model = build_learner(name, chosen)
+    model = build_learner(name, inputs)
     model.losses(replace(batch, epoch=1))["total"].sum().backward()
     assert model.predict(batch).isfinite().all()
 

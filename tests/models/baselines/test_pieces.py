@@ -308,13 +308,13 @@ def test_an_absent_modality_is_drawn_from_its_marginal() -> None:
     model = build_module("cm2").train()
     with torch.no_grad():
         model.means_MKH.copy_(torch.randn(3, 3, 8))
-    drawn = model.sample(4000)
+    samples = model.sample(4000)
     shares = model.logits_MK.softmax(1)[..., None]
     spread = torch.nn.functional.softplus(model.spreads_MKH)
     mean = (shares * model.means_MKH).sum(1)
     deviation = (shares * spread).square().sum(1).sqrt()
-    assert_close(drawn.mean(0), mean, rtol=0.01, atol=0.01)
-    assert_close(drawn.std(0), deviation, rtol=0.1, atol=1e-3)
+    assert_close(samples.mean(0), mean, rtol=0.01, atol=0.01)
+    assert_close(samples.std(0), deviation, rtol=0.1, atol=1e-3)
     assert_close(model.eval().sample(2)[1], mean)
 
 
@@ -338,16 +338,16 @@ def test_modalities_and_joint_representation_attend_to_each_other() -> None:
 
 def test_a_layer_equals_torchs_post_norm_layer() -> None:
     layer = Layer(NO_DROPOUT).eval()
-    theirs = nn.TransformerEncoderLayer(8, 2, dim_feedforward=32, dropout=0.0, batch_first=True)
+    reference = nn.TransformerEncoderLayer(8, 2, dim_feedforward=32, dropout=0.0, batch_first=True)
     ours = layer.attention
     with torch.no_grad():
         parts = (ours.query, ours.key, ours.value)
-        theirs.self_attn.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
-        theirs.self_attn.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
-    theirs.self_attn.out_proj.load_state_dict(ours.out.state_dict())
-    theirs.linear1.load_state_dict(layer.feed_forward[0].state_dict())
-    theirs.linear2.load_state_dict(layer.feed_forward[2].state_dict())
+        reference.self_attn.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
+        reference.self_attn.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
+    reference.self_attn.out_proj.load_state_dict(ours.out.state_dict())
+    reference.linear1.load_state_dict(layer.feed_forward[0].state_dict())
+    reference.linear2.load_state_dict(layer.feed_forward[2].state_dict())
     x_BTD = torch.randn(2, 5, 8)
     mask_BT = torch.arange(5) < torch.tensor([[5], [3]])
-    expected = theirs(x_BTD, src_key_padding_mask=~mask_BT)
+    expected = reference(x_BTD, src_key_padding_mask=~mask_BT)
     assert_close(layer(x_BTD, mask_BT)[mask_BT], expected[mask_BT])

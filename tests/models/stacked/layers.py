@@ -19,12 +19,12 @@ def members(*seeds: int) -> Members:
 
 def linear_of(ours: Linear, member: int, group: int) -> nn.Linear:
     _, _, inputs, outputs = ours.weight_EGIO.shape
-    theirs = nn.Linear(inputs, outputs, bias=ours.bias_EGO is not None)
+    reference = nn.Linear(inputs, outputs, bias=ours.bias_EGO is not None)
     with torch.no_grad():
-        theirs.weight.copy_(ours.weight_EGIO[member, group].T)
+        reference.weight.copy_(ours.weight_EGIO[member, group].T)
         if ours.bias_EGO is not None:
-            theirs.bias.copy_(ours.bias_EGO[member, group])
-    return theirs
+            reference.bias.copy_(ours.bias_EGO[member, group])
+    return reference
 
 
 def scatter(module: nn.Module, seed: int = 0) -> None:

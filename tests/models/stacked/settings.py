@@ -23,14 +23,14 @@ MODEL, KD = TINY.model, TINY.kd
 
 
 def kd_with(
-    graph: dict[str, Any] | None = None, dictionary: dict[str, Any] | None = None, **own: Any
+    graph: dict[str, Any] | None = None, dictionary: dict[str, Any] | None = None, **changes: Any
 ) -> DistillationConfig:
     """Return the small settings with some values changed."""
     return replace(
         KD,
         graph=replace(KD.graph, **graph or {}),
         dictionary=replace(KD.dictionary, **dictionary or {}),
-        **own,
+        **changes,
     )
 
 
@@ -55,7 +55,7 @@ def small_model(
         model=model,
         decouple=decouple,
         kd=kds[0],
-        loss_weights=LossWeights.of([(decouple, each) for each in kds], CPU),
+        loss_weights=LossWeights.of([(decouple, config) for config in kds], CPU),
     )
     if random_edges:
         for unit in fast.graphs.values():

@@ -146,10 +146,10 @@ def test_the_stacked_model_equals_the_plain_one(name: str) -> None:
         for part, value in losses.items():
             assert_close(value[r], expected_losses[part], what=part, rtol=1e-5)
         expected_losses["total"].backward()
-        own = plain_state({n: g[r] for n, g in grads.items()}, names)
+        member_values = plain_state({n: g[r] for n, g in grads.items()}, names)
         for part, parameter in plain.named_parameters():
             grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            assert_close(own[part], grad, what=part, rtol=1e-4, atol=2e-5)
+            assert_close(member_values[part], grad, what=part, rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize(
@@ -157,9 +157,9 @@ def test_the_stacked_model_equals_the_plain_one(name: str) -> None:
 )
 def test_more_padding_changes_no_output(name: str) -> None:
     fast, batch, built = _case(**CASES[name])
-    each = len(built["inputs"])
+    count = len(built["inputs"])
     before, losses = fast.predict(batch), fast.losses(batch)
-    for more in ((3,) * each, tuple(range(1, each + 1))):
+    for more in ((3,) * count, tuple(range(1, count + 1))):
         longer = padded(batch, more)
         assert_close(fast.predict(longer), before, atol=2e-5)
         for part, value in fast.losses(longer).items():
@@ -184,10 +184,10 @@ def test_members_do_not_depend_on_each_other() -> None:
         for parameter in fast.parameters():
             parameter[0] = torch.nan
     fast.zero_grad()
-    again = fast.losses(batch)
-    assert again["total"][0].isnan()
-    again["total"].sum().backward()
-    for name, value in again.items():
+    repeated = fast.losses(batch)
+    assert repeated["total"][0].isnan()
+    repeated["total"].sum().backward()
+    for name, value in repeated.items():
         assert value[1].equal(losses[name][1]), name
     for name, parameter in fast.named_parameters():
         assert parameter.grad[1].equal(grads[name]), name
@@ -221,21 +221,21 @@ def test_the_total_has_the_loss_weights_of_each_member() -> None:
     fast = small_model(seeds=(1, 2, 3, 4), kd=kds, decouple=DecoupleConfig(weight=0.3))
     losses = fast.losses(random_batch(list(INPUTS.values()), members=4))
     for r, kd in enumerate(kds):
-        own = {name: value[r].item() for name, value in losses.items()}
+        member_values = {name: value[r].item() for name, value in losses.items()}
         graph, dictionary = kd.graph, kd.dictionary
         on = {"homogeneous": graph.homogeneous, "heterogeneous": graph.heterogeneous}
-        vertices = sum(own[f"vertex_{space}"] for space in SPACES)
-        distilled = sum(own[f"gd_{space}"] * on[space] for space in SPACES)
-        edges = sum(own[f"edge_{space}"] for space in SPACES)
-        matched = sum(own[f"dm_{space}"] for space in SPACES) * dictionary.matching
+        vertices = sum(member_values[f"vertex_{space}"] for space in SPACES)
+        distilled = sum(member_values[f"gd_{space}"] * on[space] for space in SPACES)
+        edges = sum(member_values[f"edge_{space}"] for space in SPACES)
+        matching_sum = sum(member_values[f"dm_{space}"] for space in SPACES) * dictionary.matching
         expected = (
-            own["task"]
+            member_values["task"]
             + kd.aux * ((1 - kd.lambda_) * vertices + kd.lambda_ * distilled)
-            + 0.3 * own["dec"]
-            + kd.lambda_ * dictionary.weight * matched
+            + 0.3 * member_values["dec"]
+            + kd.lambda_ * dictionary.weight * matching_sum
             + edges
         )
-        assert own["total"] == pytest.approx(expected, rel=1e-5)
+        assert member_values["total"] == pytest.approx(expected, rel=1e-5)
 
 
 def _gradients(fast: DHMD, batch: EnsembleBatch) -> dict[str, Tensor]:
@@ -251,12 +251,12 @@ def test_lambda_zero_removes_every_distillation_loss() -> None:
     """With λ = 0, teachers change only the edge networks, through L_edge."""
     batch = random_batch(list(INPUTS.values()))
     assert batch.teachers_EMBO is not None
-    others = replace(batch, teachers_EMBO=batch.teachers_EMBO * -3)
+    other_teachers = replace(batch, teachers_EMBO=batch.teachers_EMBO * -3)
 
     def changed_gradients(kd: Any) -> set[str]:
         before = _gradients(small_model(kd=kd), batch)
         heavier = replace(kd, dictionary=replace(kd.dictionary, weight=5.0))
-        after = _gradients(small_model(kd=heavier), others)
+        after = _gradients(small_model(kd=heavier), other_teachers)
         return {name for name in before if not before[name].equal(after[name])}
 
     changed = changed_gradients(kd_with(lambda_=0.0))
@@ -269,8 +269,8 @@ def test_only_the_edge_loss_trains_the_edge_network() -> None:
     """All other losses use detached edge weights."""
     fast, batch, _ = _case()
     losses = fast.losses(batch)
-    rest = losses["total"] - sum(losses[f"edge_{space}"] for space in SPACES)
-    rest.sum().backward()
+    other_losses = losses["total"] - sum(losses[f"edge_{space}"] for space in SPACES)
+    other_losses.sum().backward()
     for name, parameter in fast.named_parameters():
         is_zero = parameter.grad is None or parameter.grad.abs().max() < 1e-6
         assert is_zero == (".edge_" in name), name
