@@ -42,8 +42,8 @@ def align_once(paths: Mapping[str, Path], recipe: Recipe, folds: Path, output: P
 def against_sdk(
     label: str, paths: Mapping[str, Path], recipe: Recipe, folds: Path, repeats: int
 ) -> dict[str, Any]:
-    """Time the slow SDK once, and dhmd `repeats` times after a warm-up; return a row."""
-    needed = {name: paths[name] for name in recipe.needed}
+    """Time the slow SDK once and dhmd `repeats` times after a warm-up, on the same files."""
+    needed = {name: paths[name] for name in recipe.required_sequences}
     assert recipe.reference is not None
     assert recipe.labels.sequence is not None
     with tempfile.TemporaryDirectory() as folder:
@@ -169,7 +169,9 @@ def main() -> None:
     if sdk_available():
         if arguments.real is not None:
             recipe = load_recipe("mosi_real", Path.cwd())
-            paths = {name: arguments.real / file.path for name, file in recipe.needed.items()}
+            paths = {
+                name: arguments.real / file.path for name, file in recipe.required_sequences.items()
+            }
             folds = arguments.real / "folds.json"
             rows.append(against_sdk("mosi_real", paths, recipe, folds, arguments.repeats))
         for videos in arguments.sdk_videos:

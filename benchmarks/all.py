@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks import align, epoch, gpu, pipeline, rival, step
 from benchmarks.measure import RESULTS, ROOT
 from dhmd.base.files import write_text
-from dhmd.cli.readme import with_tables
+from dhmd.cli.readme import replace_tables
 
 PAGE = ROOT / "docs" / "performance.md"
 TABLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {
@@ -44,7 +44,7 @@ def table_text(name: str, results: Path) -> str:
 def refresh(page: Path, results: Path) -> None:
     """Write the tables of the results into the page."""
     text = page.read_text(encoding="utf-8")
-    write_text(page, with_tables(text, lambda name: table_text(name, results), page.name))
+    write_text(page, replace_tables(text, lambda name: table_text(name, results), page.name))
 
 
 def commands(real: Path | None) -> dict[str, list[str]]:

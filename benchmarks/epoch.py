@@ -56,7 +56,7 @@ def aligned(settings: Settings, raw: Path, folder: Path) -> Path:
     folds = raw / "folds.json" if recipe.folds is None else ROOT / "recipes" / recipe.folds.file
     job = CorpusJob(
         recipe=recipe,
-        paths={name: raw / file.path for name, file in recipe.needed.items()},
+        paths={name: raw / file.path for name, file in recipe.required_sequences.items()},
         align=settings.align,
         alignment="word",
         folds_path=folds,

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from dhmd.base.files import whole_file
+from dhmd.base.files import atomic_file
 from dhmd.data.aligned import SPLITS
 from dhmd.recipes import Recipe, load_recipe
 
@@ -84,7 +84,7 @@ def main() -> None:
     recipe = load_recipe(arguments.recipe, ROOT)
     path = arguments.folder / recipe.sequences["pickle"].path
     content = splits(recipe, arguments.utterances)
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_bytes(pickle.dumps(content, protocol=4))
     counts = ", ".join(f"{split} {len(part['id'])}" for split, part in content.items())
     print(f"{path}: {counts}")

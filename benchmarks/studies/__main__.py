@@ -177,11 +177,11 @@ def _learning_curves(arguments: argparse.Namespace) -> None:
 def _write(root: Path, study: str, summary: dict[str, Any], texts: dict[str, str]) -> None:
     """Write metrics/studies/STUDY.json, and the texts between their markers in docs/results.md."""
     from dhmd.base.files import write_text
-    from dhmd.cli.readme import with_tables
+    from dhmd.cli.readme import replace_tables
     from dhmd.evaluation.files import json_text
 
     path = root / "docs" / "results.md"
-    text = with_tables(path.read_text(encoding="utf-8"), texts.get, "docs/results.md")
+    text = replace_tables(path.read_text(encoding="utf-8"), texts.get, "docs/results.md")
     write_text(root / "metrics" / "studies" / f"{study}.json", json_text(summary))
     write_text(path, text)
     print(f"wrote metrics/studies/{study}.json and docs/results.md")

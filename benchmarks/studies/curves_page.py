@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from dhmd.base.files import whole_file
+from dhmd.base.files import atomic_file
 
 NAMES = {
     "late_fusion": "late fusion",
@@ -85,7 +85,7 @@ def write_figure(summary: Mapping[str, Any], path: Path) -> None:
         size, point = max(results["interaction"].items(), key=lambda item: item[1]["dhmd"]["n"])
         _draw_rows(axes[1], point)
         axes[1].set_title(f"{TITLES['interaction']}, {int(size):,} utterances", loc="left")
-        with whole_file(path) as temporary:
+        with atomic_file(path) as temporary:
             FigureCanvasSVG(figure).print_svg(temporary, metadata={"Date": None})
 
 

@@ -57,7 +57,7 @@ def write_aligned(settings: Settings, config: GeneratorConfig, folder: Path) -> 
         generate(config, raw)
         job = CorpusJob(
             recipe=recipe,
-            paths={name: raw / f"{name}.csd" for name in recipe.needed},
+            paths={name: raw / f"{name}.csd" for name in recipe.required_sequences},
             align=settings.align,
             alignment="word",
             folds_path=raw / "folds.json",

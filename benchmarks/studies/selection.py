@@ -23,7 +23,7 @@ from benchmarks.studies.generated import one_thread
 from benchmarks.studies.tasks import code_key, read_result, run_missing, selected_scores
 from dhmd.ablation.variants import configure
 from dhmd.base.errors import DhmdError
-from dhmd.base.files import file_sha256, json_sha256, whole_file, write_text
+from dhmd.base.files import atomic_file, file_sha256, json_sha256, write_text
 from dhmd.config.yaml12 import load_yaml
 from dhmd.evaluation.statistics import mean_and_std
 from dhmd.models.catalogue import DHMD, baseline_names, incompatibility
@@ -159,7 +159,7 @@ def _candidates(
 def _shuffle_words(aligned: Path, copy: Path) -> Path:
     """Write a copy with the words of every utterance in random order, and return it."""
     random = np.random.default_rng(0)
-    with whole_file(copy) as partial:
+    with atomic_file(copy) as partial:
         shutil.copyfile(aligned, partial)
         with h5py.File(partial, "r+") as file:
             values, offsets = file["features/text/values"], file["features/text/offsets"][()]

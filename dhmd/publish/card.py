@@ -18,7 +18,7 @@ import yaml
 
 import dhmd
 from dhmd.base.errors import DhmdError
-from dhmd.base.files import whole_folder
+from dhmd.base.files import atomic_folder
 from dhmd.evaluation import files
 from dhmd.evaluation.metrics import METRIC_TITLES, score
 from dhmd.evaluation.model_outputs import OUTPUTS, read_outputs
@@ -79,7 +79,7 @@ def export(model: Path, out: Path, *, root: Path | None = None, license_: str = 
     if out.resolve().is_relative_to(model.resolve()):
         raise DhmdError(f"{out} is inside {model}: choose another --out")
     card = _model_card(model, description, root=root, license_=license_)
-    with whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         for path in sorted(path for pattern in PATTERNS for path in model.glob(pattern)):
             target = folder / path.relative_to(model)
             target.parent.mkdir(exist_ok=True)

@@ -59,7 +59,7 @@ def test_generated_files(tmp_path: Path, seed: int) -> None:
 def test_the_real_files_of_mosi(tmp_path: Path) -> None:
     """2,198 segments, since one of 2,199 has no length; the SDK takes a minute."""
     recipe = load_recipe("mosi_real", Path(__file__).parents[3])
-    paths = {name: REAL / file.path for name, file in recipe.needed.items()}
+    paths = {name: REAL / file.path for name, file in recipe.required_sequences.items()}
     result = agreement(paths, recipe, REAL / "folds.json", tmp_path)
     assert result.segments == 2198
     assert result.largest <= 1e-6

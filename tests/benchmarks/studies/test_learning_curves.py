@@ -14,7 +14,7 @@ from benchmarks.studies import learning_curves as study
 from benchmarks.studies.curves_page import details, page, verdict, write_figure
 from benchmarks.studies.generated import one_thread
 from benchmarks.studies.page import page as distillation_page
-from dhmd.cli.readme import with_tables
+from dhmd.cli.readme import replace_tables
 from dhmd.settings import load_params
 
 ROOT = Path(__file__).parents[3]
@@ -170,6 +170,6 @@ def test_the_committed_page_is_current() -> None:
         "learning_curves": page(curves),
         "learning_curves_details": details(curves),
     }
-    assert with_tables(text, tables.get, "results.md") == text
+    assert replace_tables(text, tables.get, "results.md") == text
     for name in tables:
         assert f"<!-- table:{name} -->" in text
