@@ -27,13 +27,13 @@ def random_batch(
     task: Task | None = None,
     aligned: bool = True,
     absent: float = 0.3,
-    uncounted: int = 1,
+    padding_rows: int = 1,
     seed: int = 0,
 ) -> EnsembleBatch:
     """Make a batch with different utterances for each member.
 
     `steps` are the longest lengths by modality; `absent` is the share of absent modalities (every
-    utterance has at least one); `uncounted` rows have weight 0, as padded rows have.
+    utterance has at least one); the last `padding_rows` rows have weight 0.
     """
     generator = torch.Generator().manual_seed(seed)
     task = task or Task()
@@ -56,7 +56,7 @@ def random_batch(
         features.append((feature * mask.unsqueeze(-1)).unsqueeze(1))
         masks.append(mask.unsqueeze(1))
     weight = uniform(*shape) + 0.5
-    weight[:, utterances - uncounted :] = 0
+    weight[:, utterances - padding_rows :] = 0
     if task.classes is None:
         # A few frequent values, so that classes repeat, and values between and beyond them.
         labels = (uniform(*shape) * 4 - 2).round() + (uniform(*shape) - 0.5) * 0.8

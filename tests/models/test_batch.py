@@ -8,7 +8,7 @@ from tests.models.batches import random_batch
 
 
 def test_without_removes_modalities() -> None:
-    batch = random_batch((3, 4), absent=0.2, uncounted=0)
+    batch = random_batch((3, 4), absent=0.2, padding_rows=0)
     before = [x.clone() for x in batch.features]
     absent = torch.zeros_like(batch.present_EMB)
     absent[0, 0] = True

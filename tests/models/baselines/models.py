@@ -68,5 +68,5 @@ def build_module(name: str, inputs: Mapping[str, int] = INPUTS, **settings: Any)
 def batch_of(absent: float = 0.0, seed: int = 5) -> Batch:
     """Return a random batch of one seed."""
     return random_batch(
-        list(INPUTS.values()), members=1, absent=absent, uncounted=0, seed=seed
+        list(INPUTS.values()), members=1, absent=absent, padding_rows=0, seed=seed
     ).of_member(0)

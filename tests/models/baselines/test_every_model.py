@@ -88,7 +88,7 @@ def test_overfits_16_utterances(name: str) -> None:
     torch.manual_seed(0)
     model = build_learner(name, seeds=(1,), utterances=16)
     batch = random_batch(
-        list(INPUTS.values()), members=1, utterances=16, absent=0.0, uncounted=0, seed=4
+        list(INPUTS.values()), members=1, utterances=16, absent=0.0, padding_rows=0, seed=4
     )
     batch.labels_EB.clamp_(-2.8, 2.8)
     optimisers = {

@@ -62,7 +62,7 @@ CASES: dict[str, dict[str, Any]] = {
             dropout=replace(MODEL.dropout, attention=per_modality(0.1), input=per_modality(0.1)),
         ),
     },
-    "nothing absent": {"absent": 0.0, "uncounted": 0},
+    "nothing absent": {"absent": 0.0, "padding_rows": 0},
     "no decoupling": {"decouple": DecoupleConfig(enabled=False)},
     "other decoupling": {"decouple": DecoupleConfig(weight=0.7, gamma=0.4, margin=0.3)},
     "no cross-modal attention": {"model": replace(MODEL, cross_modal=False)},

@@ -47,7 +47,7 @@ def one_way(i: int, j: int) -> Tensor:
 
 
 def test_gradients_reach_the_target_in_fenchel_young_and_both_in_infonce() -> None:
-    batch = in_double(random_batch((2, 2, 2), absent=0.0, uncounted=0, seed=6))
+    batch = in_double(random_batch((2, 2, 2), absent=0.0, padding_rows=0, seed=6))
     outputs, unit = matched_of(batch), dictionary(balance=0.0)
     none = torch.zeros(2, 6, 3, 3).double()
     pull = unit.loss(outputs, one_way(0, 2), batch, Task()) - unit.loss(
