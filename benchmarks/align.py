@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.corpora import GeneratedCorpus, Size, write_corpus
-from benchmarks.measure import RESULTS, Spread, Time, machine, markdown, rounded, row, write
+from benchmarks.measure import RESULTS, Spread, Time, machine, make_row, table_of, write
 from benchmarks.sdk_oracle import EPSILON, compare, sdk_align, sdk_available
 from dhmd.data.aligned import read_corpus
 from dhmd.data.alignment import AlignConfig, CorpusJob, align_corpus
@@ -53,7 +53,7 @@ def against_sdk(
         oracle = sdk_align(needed, reference=recipe.reference, labels=recipe.labels.sequence)
         sdk = Time.now() - start
         agreement = compare(read_corpus(output, test_labels=True), recipe, oracle)
-    line = row(
+    row = make_row(
         f"align against the SDK, {label}",
         Spread.of([sdk.wall / t.wall for t in times]),
         target=TARGET if label == "mosi_real" else None,
@@ -64,12 +64,12 @@ def against_sdk(
         ratio_of_cpu_time=sdk.cpu / statistics.mean(t.cpu for t in times),
     )
     print(
-        f"{label}: {agreement.segments} segments, {Spread(**line['ratio'])} times the SDK (its n=1)"
-        f", {line['ratio_of_cpu_time']:.0f} in CPU time; largest difference"
+        f"{label}: {agreement.segments} segments, {Spread(**row['ratio'])} times the SDK (its n=1)"
+        f", {row['ratio_of_cpu_time']:.0f} in CPU time; largest difference"
         f" {agreement.largest:.1e}, {agreement.border_rows} border rows",
         flush=True,
     )
-    return line
+    return row
 
 
 def _measure(corpus: GeneratedCorpus, output: Path) -> tuple[float, float, float]:
@@ -85,7 +85,7 @@ def _measure(corpus: GeneratedCorpus, output: Path) -> tuple[float, float, float
 def _peak_mib() -> float:
     """Return the peak memory of this process (Linux); that of getrusage includes the parent's."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
-    [kib] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    [kib] = [row.split()[1] for row in status.splitlines() if row.startswith("VmHWM:")]
     return int(kib) / 1024
 
 
@@ -95,7 +95,7 @@ def measure_alone(videos: int, folder: Path) -> dict[str, Any]:
     size = sum(path.stat().st_size for path in corpus.paths.values())
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         seconds, before, peak = pool.submit(_measure, corpus, folder / "aligned.h5").result()
-    line = row(
+    row = make_row(
         f"align alone, {videos} generated videos",
         None,
         videos=videos,
@@ -111,39 +111,31 @@ def measure_alone(videos: int, folder: Path) -> dict[str, Any]:
         f" ({size / 1e9 / seconds:.2f} GB/s), peak memory {peak:.0f} MiB ({before:.0f} before)",
         flush=True,
     )
-    return line
+    return row
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Format the rows for docs/performance.md: against the SDK, then dhmd alone."""
-    against = [
-        [
-            line["name"],
-            str(Spread(**line["ratio"])),
-            f"≥ {line['target']:g}" if "target" in line else "",
-            rounded(line["seconds"]),
-            rounded(line["sdk_seconds"]),
-            f"{line['largest']:.1e}",
-        ]
-        for line in rows
-        if "ratio" in line
-    ]
-    alone = [
-        [
-            line["name"],
-            rounded(line["raw_gb"]),
-            rounded(line["seconds"]),
-            rounded(line["gb_per_second"]),
-            rounded(line["peak_mib"]),
-        ]
-        for line in rows
-        if "videos" in line
-    ]
-    header = ["corpus", "times the SDK (quartiles)", "target", "s", "the SDK's s", "difference"]
-    parts = [markdown(header, against)] if against else []
-    if alone:
-        parts.append(markdown(["corpus", "GB read", "s", "GB/s", "peak memory, MiB"], alone))
-    return "\n\n".join(parts)
+    against_sdk = {
+        "corpus": "name",
+        "times the SDK (quartiles)": "ratio",
+        "target": "target",
+        "s": "seconds",
+        "the SDK's s": "sdk_seconds",
+        "difference": lambda row: f"{row['largest']:.1e}",
+    }
+    alone = {
+        "corpus": "name",
+        "GB read": "raw_gb",
+        "s": "seconds",
+        "GB/s": "gb_per_second",
+        "peak memory, MiB": "peak_mib",
+    }
+    tables = []
+    for key, columns in (("ratio", against_sdk), ("videos", alone)):
+        if selected := [row for row in rows if key in row]:
+            tables.append(table_of(selected, columns))
+    return "\n\n".join(tables)
 
 
 def main() -> None:

@@ -51,10 +51,10 @@ def _git(*arguments: str) -> str:
 def ratios(results: Results) -> dict[str, float]:
     """Return the median ratio of each row that has one, by its name."""
     return {
-        line["name"]: line["ratio"]["median"]
+        row["name"]: row["ratio"]["median"]
         for result in results.values()
-        for line in result["rows"]
-        if "ratio" in line
+        for row in result["rows"]
+        if "ratio" in row
     }
 
 

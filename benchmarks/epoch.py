@@ -31,11 +31,10 @@ from benchmarks.measure import (
     ROOT,
     Spread,
     machine,
-    markdown,
+    make_row,
     ratio,
-    rounded,
-    row,
     scratch_folder,
+    table_of,
     time_interleaved,
     write,
 )
@@ -106,7 +105,7 @@ def measure(
     work = seeds * batches / timed
     lengths = corpus.lengths_MN[:, rows].max(0)
     seconds = Spread.of([t.wall for t in times["fast"]]).median
-    return row(
+    return make_row(
         f"epoch, {name}, {seeds} seed{'s' if seeds > 1 else ''}",
         ratio(times["plain"], times["fast"], work),
         target=target,
@@ -125,26 +124,15 @@ def measure(
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Format the rows for docs/performance.md."""
-    header = [
-        "epoch",
-        "times the plain model (quartiles)",
-        "target",
-        "samples/s",
-        "the plain model's",
-        "steps: mean of padded",
-    ]
-    body = [
-        [
-            line["name"],
-            str(Spread(**line["ratio"])),
-            f"≥ {line['target']:g}" if "target" in line else "",
-            rounded(line["samples_per_second"]),
-            rounded(line["plain_samples_per_second"]),
-            f"{line['mean_steps']:.1f} of {line['padded_steps']}",
-        ]
-        for line in rows
-    ]
-    return markdown(header, body)
+    columns = {
+        "epoch": "name",
+        "times the plain model (quartiles)": "ratio",
+        "target": "target",
+        "samples/s": "samples_per_second",
+        "the plain model's": "plain_samples_per_second",
+        "steps: mean of padded": lambda row: f"{row['mean_steps']:.1f} of {row['padded_steps']}",
+    }
+    return table_of(rows, columns)
 
 
 def main() -> None:
@@ -161,9 +149,9 @@ def main() -> None:
     options = {"repeats": arguments.repeats, "buckets": arguments.buckets}
     rows = []
 
-    def add(line: dict[str, Any]) -> None:
-        rows.append(line)
-        print(f"{line['name']}: {Spread(**line['ratio'])}", flush=True)
+    def add(row: dict[str, Any]) -> None:
+        rows.append(row)
+        print(f"{row['name']}: {Spread(**row['ratio'])}", flush=True)
 
     with (
         prepared_device(arguments.device, arguments.threads) as device,
@@ -181,7 +169,7 @@ def main() -> None:
                 published = replace(MOSI, inputs=shape.inputs)
                 share = arguments.share
                 for buckets in sorted({arguments.buckets, MORE_BUCKETS}):
-                    line = measure(
+                    row = measure(
                         f"real pieces of MOSI, DMD's settings, {buckets} buckets",
                         published,
                         corpus,
@@ -192,7 +180,7 @@ def main() -> None:
                         share=share,
                         target=TARGET,
                     )
-                    add(line)
+                    add(row)
                 name, seeds = "real pieces of MOSI, the recipe's", len(settings.train.seeds)
                 add(measure(name, shape, corpus, train, seeds, share=2 * share, **options))
             settings = params.for_dataset("demo")

@@ -63,7 +63,7 @@ SHAPES = {shape.name: shape for shape in (MOSI, MOSEI, TINY)}
 TOTAL = 470  # seconds of all parts
 TURNS = 5  # per measurement
 
-Line = dict[str, Any]
+Row = dict[str, Any]
 
 
 class Part:
@@ -73,14 +73,14 @@ class Part:
         self.arguments, self.device, self.name = arguments, device, arguments.part
 
     @contextmanager
-    def line(self, name: str) -> Iterator[Line]:
+    def row(self, name: str) -> Iterator[Row]:
         """Yield a row to fill, then print it, with the error if there was one."""
-        line: Line = {"part": self.name, "name": name}
+        row: Row = {"part": self.name, "name": name}
         try:
-            yield line
+            yield row
         except Exception as error:
-            line["error"] = f"{type(error).__name__}: {first_line(error)}"
-        print(json.dumps(line), flush=True)
+            row["error"] = f"{type(error).__name__}: {first_line(error)}"
+        print(json.dumps(row), flush=True)
 
     def fast(self, shape: Shape, seeds: Any, folder: Path, **options: Any) -> EnsembleRun:
         """Build a training on random utterances, which are the same on every device."""
@@ -98,10 +98,10 @@ def difference(actual: Tensor, expected: Tensor) -> float:
     return float((actual - expected).norm() / expected.norm().clamp_min(1e-12))
 
 
-def check(line: Line, actual: Tensor, expected: Tensor, limit: float) -> None:
+def check(row: Row, actual: Tensor, expected: Tensor, limit: float) -> None:
     """Add the difference to the row, and whether it is within the limit."""
     value = difference(actual, expected)
-    line |= {"difference": value, "limit": limit, "passed": value <= limit}
+    row |= {"difference": value, "limit": limit, "passed": value <= limit}
 
 
 def gradients(fast: EnsembleRun, precision: Precision = "float32") -> tuple[Tensor, Tensor]:
@@ -125,29 +125,29 @@ def checks(part: Part) -> None:
     with scratch_folder() as folder:
         expected = gradients(part.fast(shape, 2, folder, device=cpu))
         for index, name in enumerate(("losses", "gradients")):
-            with part.line(f"{name}: device against CPU") as line:
-                check(line, gradients(part.fast(shape, 2, folder))[index], expected[index], 1e-3)
+            with part.row(f"{name}: device against CPU") as row:
+                check(row, gradients(part.fast(shape, 2, folder))[index], expected[index], 1e-3)
         precisions: tuple[Precision, ...] = ("tf32", "bfloat16")
         for precision in precisions:
-            with part.line(f"losses: {precision} against float32") as line:
+            with part.row(f"losses: {precision} against float32") as row:
                 losses, _ = gradients(part.fast(shape, 2, folder), precision)
-                check(line, losses, expected[0], 3e-2)
-        with part.line("three updates: repeated") as line:
+                check(row, losses, expected[0], 3e-2)
+        with part.row("three updates: repeated") as row:
             once, again = (steps(part.fast(shape, 2, folder))[1] for _ in range(2))
-            check(line, again, once, 0.0)
-        with part.line("three updates: CUDA graph against direct calls") as line:
+            check(row, again, once, 0.0)
+        with part.row("three updates: CUDA graph against direct calls") as row:
             direct = steps(part.fast(shape, 2, folder))[1]
-            check(line, steps(part.fast(shape, 2, folder, cuda_graph=True))[1], direct, 1e-5)
-        with part.line("three updates: a seed alone against among others") as line:
+            check(row, steps(part.fast(shape, 2, folder, cuda_graph=True))[1], direct, 1e-5)
+        with part.row("three updates: a seed alone against among others") as row:
             together, _ = steps(part.fast(shape, [1, 2, 3], folder))
             alone, _ = steps(part.fast(shape, [2], folder))
-            check(line, alone[:, 0], together[:, 1], 1e-4)
+            check(row, alone[:, 0], together[:, 1], 1e-4)
         for graph in (False, True):
-            with part.line(f"resumed training, {'CUDA graph' if graph else 'direct'}") as line:
-                check(line, *resumed(part, shape, folder / str(graph), graph), 0.0)
-        with part.line("plain model under vmap: a seed alone against among others") as line:
+            with part.row(f"resumed training, {'CUDA graph' if graph else 'direct'}") as row:
+                check(row, *resumed(part, shape, folder / str(graph), graph), 0.0)
+        with part.row("plain model under vmap: a seed alone against among others") as row:
             pair, one = (part.fast(shape, seeds, folder, engine="plain") for seeds in ([1, 2], [2]))
-            check(line, gradients(one)[0][:, 0], gradients(pair)[0][:, 1], 1e-4)
+            check(row, gradients(one)[0][:, 0], gradients(pair)[0][:, 1], 1e-4)
 
 
 def resumed(part: Part, shape: Shape, folder: Path, graph: bool) -> tuple[Tensor, Tensor]:
@@ -182,19 +182,19 @@ def timed(step: Callable[[], object], device: torch.device, seconds: float) -> S
     return Spread.of([Time.of(turn).wall / count for _ in range(TURNS)])
 
 
-def measure(part: Part, line: Line, fast: EnsembleRun, seeds: int) -> None:
+def measure(part: Part, row: Row, fast: EnsembleRun, seeds: int) -> None:
     """Add to the row the seed-steps per second, and the peak GPU memory per seed."""
     gpu = fast.device.type == "cuda"
     if gpu:
         torch.cuda.reset_peak_memory_stats()
     spread = timed(fast.update, fast.device, part.arguments.seconds)
-    line |= {
+    row |= {
         "seeds": seeds,
         "seconds": spread.median,
         "seed_steps_per_second": seeds / spread.median,
     }
     if gpu:
-        line["mib_per_seed"] = torch.cuda.max_memory_allocated() / seeds / 2**20
+        row["mib_per_seed"] = torch.cuda.max_memory_allocated() / seeds / 2**20
 
 
 def kernels(fast: EnsembleRun) -> int:
@@ -213,20 +213,20 @@ def kernels(fast: EnsembleRun) -> int:
 def engine(part: Part, shape: Shape) -> None:
     """Time the stacked engine: direct calls, a CUDA graph, and the graph in other precisions."""
     with scratch_folder() as folder:
-        with part.line(f"{shape.name}, kernels of an update") as line:
-            line["kernels"] = kernels(part.fast(shape, 1, folder))
+        with part.row(f"{shape.name}, kernels of an update") as row:
+            row["kernels"] = kernels(part.fast(shape, 1, folder))
         most = max(part.arguments.seeds)
         for seeds in part.arguments.seeds:
             for graph in (False, True):
                 name = "CUDA graph" if graph else "direct"
-                with part.line(f"{shape.name}, {name}") as line:
-                    measure(part, line, part.fast(shape, seeds, folder, cuda_graph=graph), seeds)
+                with part.row(f"{shape.name}, {name}") as row:
+                    measure(part, row, part.fast(shape, seeds, folder, cuda_graph=graph), seeds)
                 _free()
         for precision in ("tf32", "bfloat16"):
-            with part.line(f"{shape.name}, CUDA graph, {precision}") as line:
+            with part.row(f"{shape.name}, CUDA graph, {precision}") as row:
                 fast = part.fast(shape, most, folder, cuda_graph=True)
                 fast.trainer.settings = replace(fast.trainer.settings, precision=precision)
-                measure(part, line, fast, most)
+                measure(part, row, fast, most)
             _free()
 
 
@@ -236,11 +236,11 @@ def vmapped(part: Part, shape: Shape) -> None:
         for seeds in part.arguments.seeds:
             for graph in (False, True):
                 name = "plain model under vmap" + ", CUDA graph" * graph
-                with part.line(f"{shape.name}, {name}") as line:
+                with part.row(f"{shape.name}, {name}") as row:
                     fast = part.fast(shape, seeds, folder, cuda_graph=graph, engine="plain")
                     fast.model.capturable = graph
-                    measure(part, line, fast, seeds)
-                    line["members"] = cast(Any, fast.model).mode
+                    measure(part, row, fast, seeds)
+                    row["members"] = cast(Any, fast.model).mode
                 _free()
 
 
@@ -248,15 +248,15 @@ def compiled(part: Part, shape: Shape) -> None:
     """Time the stacked engine with `torch.compile`, with dropout bits that it can compile."""
     with scratch_folder() as folder:
         for seeds in (min(part.arguments.seeds), max(part.arguments.seeds)):
-            with part.line(f"{shape.name}, torch.compile") as line:
+            with part.row(f"{shape.name}, torch.compile") as row:
                 fast = part.fast(shape, seeds, folder)
                 fast.members.bits = partial(_bits, seeds, part.device)  # type: ignore[method-assign]
                 losses = torch.compile(fast.model.losses, dynamic=False)
                 fast.model.losses = losses  # type: ignore[method-assign]
                 start = time.perf_counter()
                 fast.step()
-                line["compile_seconds"] = time.perf_counter() - start
-                measure(part, line, fast, seeds)
+                row["compile_seconds"] = time.perf_counter() - start
+                measure(part, row, fast, seeds)
             _free()
 
 
@@ -271,11 +271,11 @@ def _free() -> None:
 
 def rival(part: Part) -> None:
     """Time one seed of DMD's public code at MOSI's shape, by the script `--rival`."""
-    with part.line("MOSI, DMD's public code") as line:
+    with part.row("MOSI, DMD's public code") as row:
         torch.set_deterministic_debug_mode("default")
         step = load(part.arguments.rival, part.arguments.dmd, part.device)
         spread = timed(step, part.device, part.arguments.seconds)
-        line |= {"seeds": 1, "seconds": spread.median, "seed_steps_per_second": 1 / spread.median}
+        row |= {"seeds": 1, "seconds": spread.median, "seed_steps_per_second": 1 / spread.median}
 
 
 def list_parts(arguments: argparse.Namespace) -> dict[str, tuple[Callable[[Part], None], int]]:
@@ -290,9 +290,9 @@ def list_parts(arguments: argparse.Namespace) -> dict[str, tuple[Callable[[Part]
     return {name: (work, factor * seconds) for name, (work, seconds) in parts.items()}
 
 
-def run_parts(arguments: argparse.Namespace) -> list[Line]:
+def run_parts(arguments: argparse.Namespace) -> list[Row]:
     """Run every part in its own process, and return all rows."""
-    rows: list[Line] = []
+    rows: list[Row] = []
     start = time.perf_counter()
     for name, (_, limit) in list_parts(arguments).items():
         if arguments.only and not name.startswith(tuple(arguments.only)):
@@ -321,48 +321,48 @@ def run_parts(arguments: argparse.Namespace) -> list[Line]:
         if error:
             lines.append({"part": name, "name": name, "error": error})
         rows += lines
-        for line in lines:
-            print(_terminal_line(line), flush=True)
+        for row in lines:
+            print(_terminal_line(row), flush=True)
     return rows
 
 
-def _terminal_line(line: Line) -> str:
+def _terminal_line(row: Row) -> str:
     """Format a row for the terminal."""
-    if "error" in line:
-        return f"FAILED  {line['name']}: {line['error']}"
-    if "passed" in line:
-        verdict = "ok    " if line["passed"] else "WRONG "
-        return f"{verdict}  {line['name']}: {line['difference']:.1e} (at most {line['limit']:g})"
-    if "kernels" in line:
-        return f"        {line['name']}: {line['kernels']}"
-    rate = rounded(line["seed_steps_per_second"])
-    return f"        {line['name']}, {line['seeds']} seeds: {rate} seed-steps/s"
+    if "error" in row:
+        return f"FAILED  {row['name']}: {row['error']}"
+    if "passed" in row:
+        verdict = "ok    " if row["passed"] else "WRONG "
+        return f"{verdict}  {row['name']}: {row['difference']:.1e} (at most {row['limit']:g})"
+    if "kernels" in row:
+        return f"        {row['name']}: {row['kernels']}"
+    rate = rounded(row["seed_steps_per_second"])
+    return f"        {row['name']}, {row['seeds']} seeds: {rate} seed-steps/s"
 
 
-def table(rows: list[Line]) -> str:
+def table(rows: list[Row]) -> str:
     """Format the rows for docs/performance.md: checks, then seed-steps by number of seeds."""
     checks = [
-        [line["name"], line.get("error") or f"{line['difference']:.1e} of {line['limit']:g}"]
-        for line in rows
-        if line["part"] == "checks"
+        [row["name"], row.get("error") or f"{row['difference']:.1e} of {row['limit']:g}"]
+        for row in rows
+        if row["part"] == "checks"
     ]
-    speeds = [line for line in rows if "seeds" in line]
-    seeds = sorted({line["seeds"] for line in speeds})
-    by_name: dict[str, dict[int, Line]] = {}
-    for line in speeds:
-        by_name.setdefault(line["name"], {})[line["seeds"]] = line
+    speeds = [row for row in rows if "seeds" in row]
+    seeds = sorted({row["seeds"] for row in speeds})
+    by_name: dict[str, dict[int, Row]] = {}
+    for row in speeds:
+        by_name.setdefault(row["name"], {})[row["seeds"]] = row
     body = []
     for name, by_seeds in by_name.items():
         memory = [
-            rounded(line["mib_per_seed"]) for line in by_seeds.values() if "mib_per_seed" in line
+            rounded(row["mib_per_seed"]) for row in by_seeds.values() if "mib_per_seed" in row
         ]
         cells = [
             rounded(by_seeds[s]["seed_steps_per_second"]) if s in by_seeds else "" for s in seeds
         ]
         body.append([name, *cells, memory[-1] if memory else ""])
     header = ["seed-steps/s", *(f"{s} seed{'s' * (s > 1)}" for s in seeds), "MiB per seed"]
-    failed = [f"- {line['name']}: {line['error']}" for line in rows if "error" in line]
-    counted = [f"- {line['name']}: {line['kernels']}" for line in rows if "kernels" in line]
+    failed = [f"- {row['name']}: {row['error']}" for row in rows if "error" in row]
+    counted = [f"- {row['name']}: {row['kernels']}" for row in rows if "kernels" in row]
     pieces = [markdown(["check", "difference of limit"], checks), markdown(header, body)]
     return "\n\n".join([*pieces, *(["\n".join([*counted, *failed])] if counted or failed else [])])
 
@@ -400,7 +400,7 @@ def main() -> None:
     rows = run_parts(arguments)
     print("\n" + table(rows))
     write_result(arguments.json, "gpu", {"machine": about, "rows": rows})
-    if any(line.get("passed") is False for line in rows):
+    if any(row.get("passed") is False for row in rows):
         raise SystemExit("a check failed: see the lines marked WRONG")
 
 

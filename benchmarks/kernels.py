@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.measure import RESULTS, Spread, Time, machine, markdown, rounded, row, write
+from benchmarks.measure import RESULTS, Spread, Time, machine, make_row, rounded, table_of, write
 
 HEAD, STEPS = 5, 50
 
@@ -90,19 +90,15 @@ def cases(count: int) -> dict[str, tuple[str, Callable[[], object], str, Callabl
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Format the rows for docs/performance.md."""
-    header = ["operation", "obvious", "ms", "used", "ms", "ratio"]
-    body = [
-        [
-            line["name"].removeprefix("kernel, "),
-            line["obvious"],
-            rounded(line["obvious_ms"]),
-            line["used"],
-            rounded(line["used_ms"]),
-            rounded(line["ratio"]["median"]),
-        ]
-        for line in rows
-    ]
-    return markdown(header, body)
+    columns = {
+        "operation": lambda row: row["name"].removeprefix("kernel, "),
+        "obvious": "obvious",
+        "obvious, ms": "obvious_ms",
+        "used": "used",
+        "used, ms": "used_ms",
+        "ratio": lambda row: rounded(row["ratio"]["median"]),
+    }
+    return table_of(rows, columns)
 
 
 def main() -> None:
@@ -123,7 +119,7 @@ def main() -> None:
                 work()
                 least.append(min(Time.of(work).cpu for _ in range(arguments.repeats)))
             rows.append(
-                row(
+                make_row(
                     f"kernel, {name}",
                     Spread.of([least[0] / max(least[1], 1e-9)]),
                     obvious=obvious,

@@ -10,7 +10,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -95,7 +95,7 @@ def ratio(rival: Sequence[Time], ours: Sequence[Time], work: float = 1.0) -> Spr
     return Spread.of([work * r.wall / o.wall for r, o in zip(rival, ours, strict=True)])
 
 
-def row(
+def make_row(
     name: str, spread: Spread | None, *, target: float | None = None, **more: Any
 ) -> dict[str, Any]:
     """Return a row of a result. `benchmarks.compare` reads its `ratio`; higher is better."""
@@ -135,10 +135,33 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+def markdown(header: Iterable[str], body: Sequence[Sequence[str]]) -> str:
     """Format a Markdown table."""
-    lines = [list(header), ["---"] * len(header), *map(list, body)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    names = list(header)
+    rows = [names, ["---"] * len(names), *map(list, body)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def table_of(
+    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str | Callable[[Any], str]]
+) -> str:
+    """Format rows as a Markdown table.
+
+    Args:
+        columns: by header, the key of a value in the rows, or a function of the row.
+    """
+
+    def cell(row: Mapping[str, Any], column: str | Callable[[Any], str]) -> str:
+        if callable(column):
+            return column(row)
+        value = row.get(column, "")
+        if column == "ratio":
+            return str(Spread(**value)) if value else ""
+        if column == "target":
+            return f"≥ {value:g}" if value else ""
+        return value if isinstance(value, str) else rounded(value)
+
+    return markdown(columns, [[cell(row, c) for c in columns.values()] for row in rows])
 
 
 def write(path: Path, benchmark: str, content: Mapping[str, Any]) -> None:

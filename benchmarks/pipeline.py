@@ -21,11 +21,10 @@ from benchmarks.measure import (
     ROOT,
     Spread,
     machine,
-    markdown,
+    make_row,
     ratio,
-    rounded,
-    row,
     scratch_folder,
+    table_of,
     time_interleaved,
     write,
 )
@@ -87,7 +86,7 @@ def time_command(
 
     sides = {"rival": lambda: run(rival), "ours": lambda: run(command)}
     times = time_interleaved(sides, repeats)
-    return row(
+    return make_row(
         name,
         ratio(times["rival"], times["ours"]),
         limit_seconds=limit,
@@ -97,15 +96,20 @@ def time_command(
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Format the rows for docs/performance.md."""
-    body = []
-    for line in rows:
-        limit = line.get("limit_seconds")
-        verdict = ""
-        if limit is not None:
-            verdict = f"≤ {limit:g}: {'met' if line['seconds'] <= limit else 'not met'}"
-        spread = str(Spread(**line["ratio"])) if "ratio" in line else ""
-        body.append([line["name"], rounded(line["seconds"]), verdict, spread])
-    return markdown(["what", "seconds", "target", "rival's time over ours (quartiles)"], body)
+
+    def verdict(row: dict[str, Any]) -> str:
+        limit = row.get("limit_seconds")
+        if limit is None:
+            return ""
+        return f"≤ {limit:g}: {'met' if row['seconds'] <= limit else 'not met'}"
+
+    columns = {
+        "what": "name",
+        "seconds": "seconds",
+        "target": verdict,
+        "rival's time over ours (quartiles)": "ratio",
+    }
+    return table_of(rows, columns)
 
 
 def main() -> None:
@@ -121,9 +125,9 @@ def main() -> None:
         for stage, value in seconds.items():
             if stage == "all":
                 limit = {} if arguments.targets else {"limit_seconds": LIMITS["cold"]}
-                rows.append(row("`dvc repro`, cold: all", None, seconds=value, **limit))
+                rows.append(make_row("`dvc repro`, cold: all", None, seconds=value, **limit))
             elif stage != "start":
-                rows.append(row(f"`dvc repro`, cold: {stage}", None, seconds=value))
+                rows.append(make_row(f"`dvc repro`, cold: {stage}", None, seconds=value))
         bare, dvc = ["-c", "pass"], ["-m", "dvc", "--version"]
         dhmd = ["-c", "from dhmd.cli import main; raise SystemExit(main())"]
         commands = [

@@ -27,11 +27,10 @@ from benchmarks.engine import (
 from benchmarks.measure import (
     Spread,
     machine,
-    markdown,
+    make_row,
     ratio,
-    rounded,
-    row,
     scratch_folder,
+    table_of,
     time_interleaved,
     write,
 )
@@ -69,7 +68,7 @@ def measure(
     times = time_interleaved({"plain": theirs, "fast": ours}, repeats)
     seconds = {name: Spread.of([t.wall for t in values]).median for name, values in times.items()}
     lengths = "full length" if full else "MOSI's lengths"
-    return row(
+    return make_row(
         f"predict, {shape.name}, {lengths}, {seeds} seed{'s' if seeds > 1 else ''}",
         ratio(times["plain"], times["fast"], seeds),
         utterances=count,
@@ -81,22 +80,13 @@ def measure(
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Format the rows for docs/performance.md."""
-    header = [
-        "prediction",
-        "times the plain model (quartiles)",
-        "utterances/s by all seeds",
-        "the plain model's",
-    ]
-    body = [
-        [
-            line["name"],
-            str(Spread(**line["ratio"])),
-            rounded(line["utterances_per_second"]),
-            rounded(line["plain_utterances_per_second"]),
-        ]
-        for line in rows
-    ]
-    return markdown(header, body)
+    columns = {
+        "prediction": "name",
+        "times the plain model (quartiles)": "ratio",
+        "utterances/s by all seeds": "utterances_per_second",
+        "the plain model's": "plain_utterances_per_second",
+    }
+    return table_of(rows, columns)
 
 
 def main() -> None:
@@ -112,7 +102,7 @@ def main() -> None:
     with prepared_device(arguments.device, arguments.threads) as device:
         for full in (False, True):
             for seeds in arguments.seeds:
-                line = measure(
+                row = measure(
                     shape,
                     arguments.utterances,
                     seeds,
@@ -120,8 +110,8 @@ def main() -> None:
                     full=full,
                     repeats=arguments.repeats,
                 )
-                rows.append(line)
-                print(f"{line['name']}: {Spread(**line['ratio'])}", flush=True)
+                rows.append(row)
+                print(f"{row['name']}: {Spread(**row['ratio'])}", flush=True)
         about = machine(device=device_name(device))
     print("\n" + table(rows))
     write(arguments.json, "predict", {"machine": about, "rows": rows})

@@ -34,9 +34,9 @@ from benchmarks.measure import (
     ROOT,
     Spread,
     machine,
-    markdown,
-    row,
+    make_row,
     scratch_folder,
+    table_of,
     time_interleaved,
     write,
 )
@@ -112,7 +112,7 @@ class Case:
             )
             for clock in ("wall", "cpu")
         )
-        return row(
+        return make_row(
             f"DMD, {self.name}",
             by_cpu if device.type == "cpu" else by_wall,
             target=TARGETS.get(self.name) if device.type == "cpu" else None,
@@ -138,17 +138,13 @@ CASES = (
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Format the rows for docs/performance.md."""
-    header = ["training", "times DMD (quartiles)", "target", "steps: mean of padded"]
-    body = [
-        [
-            line["name"].removeprefix("DMD, "),
-            str(Spread(**line["ratio"])),
-            f"≥ {line['target']:g}" if "target" in line else "",
-            f"{line['mean_steps']:.1f} of {MOSI.steps}",
-        ]
-        for line in rows
-    ]
-    return markdown(header, body)
+    columns = {
+        "training": lambda row: row["name"].removeprefix("DMD, "),
+        "times DMD (quartiles)": "ratio",
+        "target": "target",
+        "steps: mean of padded": lambda row: f"{row['mean_steps']:.1f} of {MOSI.steps}",
+    }
+    return table_of(rows, columns)
 
 
 def main() -> None:

@@ -29,11 +29,10 @@ from benchmarks.engine import (
 from benchmarks.measure import (
     Spread,
     machine,
-    markdown,
+    make_row,
     ratio,
-    rounded,
-    row,
     scratch_folder,
+    table_of,
     time_interleaved,
     write,
 )
@@ -55,7 +54,7 @@ def measure(shape: Shape, seeds: int, device: torch.device, repeats: int) -> dic
         phases = {"plain": _phases(plain), "fast": _phases(fast)}
     seconds = {name: Spread.of([t.wall for t in values]) for name, values in times.items()}
     target = TARGET if (shape, seeds, device.type) == (MOSI, 1, "cpu") else None
-    return row(
+    return make_row(
         f"step, {shape.name}, {seeds} seed{'s' if seeds > 1 else ''}",
         ratio(times["plain"], times["fast"], seeds),
         target=target,
@@ -78,17 +77,13 @@ def _phases(side: EnsembleRun | PlainRun) -> dict[str, float]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Format the rows for docs/performance.md."""
-    header = ["step", "times the plain model (quartiles)", "target", "seed-steps/s"]
-    body = [
-        [
-            line["name"].removeprefix("step, "),
-            str(Spread(**line["ratio"])),
-            f"≥ {line['target']:g}" if "target" in line else "",
-            rounded(line["seed_steps_per_second"]),
-        ]
-        for line in rows
-    ]
-    return markdown(header, body)
+    columns = {
+        "step": lambda row: row["name"].removeprefix("step, "),
+        "times the plain model (quartiles)": "ratio",
+        "target": "target",
+        "seed-steps/s": "seed_steps_per_second",
+    }
+    return table_of(rows, columns)
 
 
 def main() -> None:

@@ -21,10 +21,9 @@ from benchmarks.measure import (
     Spread,
     Time,
     machine,
-    markdown,
+    make_row,
     ratio,
-    rounded,
-    row,
+    table_of,
     write,
 )
 
@@ -88,7 +87,7 @@ def measure(shape: str, cases: list[tuple[int, int, bool]], steps: int, repeats:
         waiting = "passive" if passive else "OpenMP's default"
         seconds = Spread.of([t.wall for t in times["side"]]).median / steps
         rows.append(
-            row(
+            make_row(
                 f"{count} process{'es' if count > 1 else ''} of {threads} thread"
                 f"{'s' if threads > 1 else ''}, {waiting} waiting",
                 ratio(times["one"], times["side"], count),
@@ -103,16 +102,12 @@ def measure(shape: str, cases: list[tuple[int, int, bool]], steps: int, repeats:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Format the rows for docs/performance.md."""
-    header = [
-        "MOSI's shape, one seed per process",
-        "steps/s of one thread alone (quartiles)",
-        "steps/s",
-    ]
-    body = [
-        [line["name"], f"× {Spread(**line['ratio'])}", rounded(line["steps_per_second"])]
-        for line in rows
-    ]
-    return markdown(header, body)
+    columns = {
+        "MOSI's shape, one seed per process": "name",
+        "steps/s of one thread alone (quartiles)": lambda row: f"× {Spread(**row['ratio'])}",
+        "steps/s": "steps_per_second",
+    }
+    return table_of(rows, columns)
 
 
 def main() -> None:

@@ -1,1 +1,1 @@
-"""DHMD: encoders, decoupling, graph distillation, dictionary matching, fusion."""
+"""Models: DHMD, its fast engine, and the baselines."""

@@ -5,9 +5,9 @@ Decoupled Hierarchical Multimodal Distillation (arXiv 2602.04260) extends DMD (a
 1. Encoders map the features of each modality m to X_m.
 2. Decoupling splits X_m into shared features com_m and private features prt_m.
 3. Coarse distillation. The homogeneous space has the shared features, the heterogeneous space the
-   private features after cross-modal attention. In each space a graph distillation unit (GD-Unit)
-   weights the teachers of each modality.
-4. Fine distillation. In each space the modalities are matched over the codes of a dictionary.
+   private features after cross-modal attention. In each space, a graph distillation unit (GD-Unit)
+   weights the teachers of each modality: predictions of unimodal models on held-out folds.
+4. Fine distillation. In each space, the modalities are matched over the codes of a dictionary.
 5. Gated fusion of all features, plus the average of the auxiliary heads, is the final output.
 
 docs/method.md has every equation and its source: the paper, DMD or ours. The losses are in

@@ -135,7 +135,8 @@ class Ensemble(Learner):
                     parameter = encoder.get_parameter(name.removeprefix(f"encoders.{modality}."))
                     if parameter[member].shape != value.shape:
                         raise ValueError(
-                            f"the pretrained encoder of {modality} does not fit the model"
+                            f"the pretrained encoder of {modality} does not fit the model: "
+                            "run the pretraining again"
                         )
                     with torch.no_grad():
                         parameter[member].copy_(value)

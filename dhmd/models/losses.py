@@ -109,8 +109,8 @@ def representation(
     total = torch.zeros_like(batch.weight_B)
     for (i, j), projected_BW in projected.items():
         cosine_B = nn.functional.cosine_similarity(projected_BW, vertices_BMW[:, j], dim=-1)
-        both_B = batch.presence[:, i] & batch.presence[:, j]
-        total = total + edges_BIJ[:, i, j].detach() * (1 - cosine_B) * both_B
+        present_B = batch.presence[:, i] & batch.presence[:, j]
+        total = total + edges_BIJ[:, i, j].detach() * (1 - cosine_B) * present_B
     return batch.mean(total)
 
 

@@ -23,6 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -186,16 +187,20 @@ def training_key(
     key = {
         "configuration": settings,
         "seed": seed,
-        # The last bits of a result depend on code, PyTorch and hardware.
-        "environment": {
-            "code": code_sha256(configuration.architecture),
-            "torch": torch.__version__,
-            "machine": platform.machine(),
-            "device": device.type,
-        },
+        "environment": environment(device, configuration.architecture),
         **inputs,
     }
     return json_sha256(key)[:32]
+
+
+def environment(device: torch.device, architecture: str = "dhmd") -> dict[str, Any]:
+    """Return what the last bits of a result depend on: code, PyTorch and hardware (JSON values)."""
+    return {
+        "code": code_sha256(architecture),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "device": device.type,
+    }
 
 
 @lru_cache

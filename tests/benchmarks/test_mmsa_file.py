@@ -1,4 +1,4 @@
-"""The generated stand-ins of docs/reproduce.md are files that the MMSA recipes take."""
+"""The generated files of docs/reproduce.md fit the MMSA dataset configs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_shapes_ids_and_splits_fit_the_recipe(name: str, tmp_path: Path) -> None:
+def test_shapes_ids_and_splits_match_the_dataset_config(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name, ROOT)
     content = splits(recipe, 20)
     for part in content.values():

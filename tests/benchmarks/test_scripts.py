@@ -1,4 +1,4 @@
-"""Each benchmark once at a tiny size: it runs, and writes what the page and the comparison read."""
+"""Each benchmark runs at a tiny size, and its result has a table."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["--shapes", "tiny", "--seeds", "1", "2", *TINY_TRAINING]
     rows = run(step, tmp_path / "step.json", *arguments, monkeypatch=monkeypatch)
     assert [line["seeds"] for line in rows] == [1, 2]
-    # Both sides compute the same losses, or the comparison is of no use.
+    # The comparison is valid only if both sides compute the same losses.
     assert all_below(rows, "largest_difference_of_losses", 1e-4)
     assert all(set(line["phase_seconds"]["fast"]) == set(step.PHASES) for line in rows)
 
@@ -65,7 +65,7 @@ def test_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_align(tmp_path: Path) -> None:
-    """As a command: it starts processes, which import its main module again."""
+    """Run it as a command, since its processes import the main module."""
     path = tmp_path / "align.json"
     arguments = ["--repeats", "2", "--sdk-videos", "--videos", "4", "--json", str(path)]
     command = [sys.executable, "-m", "benchmarks.align", *arguments]
@@ -94,7 +94,7 @@ def test_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("download@" in line["name"] for line in rows)
 
 
-def test_the_page_has_a_place_for_every_table(tmp_path: Path) -> None:
+def test_the_page_has_every_table(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text((ROOT / "docs" / "performance.md").read_text())
     every.refresh(page, ROOT / "benchmarks" / "results")
@@ -112,9 +112,9 @@ PIPELINE_ONLY = ("dvc", "mlflow", "ruamel", "requests", "matplotlib", "jinja2", 
 
 
 def test_gpu(tmp_path: Path) -> None:
-    """The rehearsal on a CPU, without the packages that a bare machine lacks."""
+    """It runs on a CPU without the packages of the pipeline."""
     for name in PIPELINE_ONLY:  # a module that cannot be imported
-        (tmp_path / f"{name}.py").write_text("raise ImportError('not on the bare machine')\n")
+        (tmp_path / f"{name}.py").write_text("raise ImportError('not installed')\n")
     path = tmp_path / "gpu.json"
     arguments = ["--device", "cpu", "--shapes", "tiny", "--seeds", "1", "2", "--seconds", "0.01"]
     command = [sys.executable, "-m", "benchmarks.gpu", *arguments, "--json", str(path), "--only"]

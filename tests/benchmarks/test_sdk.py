@@ -1,4 +1,4 @@
-"""Against the CMU-MultimodalSDK's own alignment, with its ε of 1e-3."""
+"""Our alignment equals that of the CMU-MultimodalSDK, with its tolerance of 1e-3."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ needs_sdk = pytest.mark.skipif(
 
 
 def agreement(paths: Mapping[str, Path], recipe: Recipe, folds: Path, tmp_path: Path) -> Agreement:
-    """Align both ways and compare every segment, word and value."""
+    """Align with both and compare all segments, words and values."""
     assert recipe.reference is not None
     assert recipe.labels.sequence is not None
     output = tmp_path / "aligned.h5"
@@ -45,22 +45,22 @@ def test_generated_files(tmp_path: Path, seed: int) -> None:
         segment_seconds=2.5,
     )
     corpus = write_corpus(tmp_path, size, seed=seed)
-    found = agreement(corpus.paths, corpus.recipe, corpus.folds, tmp_path)
-    assert found.segments == 44
-    assert found.largest <= 1e-6
-    assert found.border_rows < found.rows / 100
+    result = agreement(corpus.paths, corpus.recipe, corpus.folds, tmp_path)
+    assert result.segments == 44
+    assert result.largest <= 1e-6
+    assert result.border_rows < result.rows / 100
 
 
 @needs_sdk
 @pytest.mark.real
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # the SDK alone takes a minute, and several on a busy machine
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real pieces are not in ../shared/real")
-def test_the_real_pieces_of_mosi(tmp_path: Path) -> None:
-    """A minute of the SDK's time: 2,198 segments (one of 2,199 has no length)."""
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real files are not in ../shared/real")
+def test_the_real_files_of_mosi(tmp_path: Path) -> None:
+    """2,198 segments, since one of 2,199 has no length; the SDK takes a minute."""
     recipe = load_recipe("mosi_real", Path(__file__).parents[3])
     paths = {name: REAL / file.path for name, file in recipe.required_sequences.items()}
-    found = agreement(paths, recipe, REAL / "folds.json", tmp_path)
-    assert found.segments == 2198
-    assert found.largest <= 1e-6
-    assert found.border_rows == 0
+    result = agreement(paths, recipe, REAL / "folds.json", tmp_path)
+    assert result.segments == 2198
+    assert result.largest <= 1e-6
+    assert result.border_rows == 0

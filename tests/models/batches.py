@@ -1,4 +1,4 @@
-"""Random ragged batches with absent modalities and rows that do not count.
+"""Random batches of different lengths, with absent modalities and rows of weight 0.
 
 Legend: E members, M modalities, B utterances, T steps, I features, O outputs.
 """
@@ -27,13 +27,13 @@ def random_batch(
     task: Task | None = None,
     aligned: bool = True,
     absent: float = 0.3,
-    uncounted: int = 1,
+    padding_rows: int = 1,
     seed: int = 0,
 ) -> EnsembleBatch:
-    """Make a different batch for each member.
+    """Make a batch with different utterances for each member.
 
     `steps` are the longest lengths by modality; `absent` is the share of absent modalities (every
-    utterance has at least one); `uncounted` rows have weight 0, as padded rows have.
+    utterance has at least one); the last `padding_rows` rows have weight 0.
     """
     generator = torch.Generator().manual_seed(seed)
     task = task or Task()
@@ -44,8 +44,8 @@ def random_batch(
         return torch.rand(size, generator=generator)
 
     present_MRB = uniform(count, *shape) >= absent
-    kept = torch.randint(count, shape, generator=generator)
-    present_MRB |= torch.arange(count)[:, None, None] == kept
+    always_present = torch.randint(count, shape, generator=generator)
+    present_MRB |= torch.arange(count)[:, None, None] == always_present
     shared = uniform(*shape)
     features, masks = [], []
     for index, (width, longest) in enumerate(zip(widths, steps, strict=False)):
@@ -56,7 +56,7 @@ def random_batch(
         features.append((feature * mask.unsqueeze(-1)).unsqueeze(1))
         masks.append(mask.unsqueeze(1))
     weight = uniform(*shape) + 0.5
-    weight[:, utterances - uncounted :] = 0
+    weight[:, utterances - padding_rows :] = 0
     if task.classes is None:
         # A few frequent values, so that classes repeat, and values between and beyond them.
         labels = (uniform(*shape) * 4 - 2).round() + (uniform(*shape) - 0.5) * 0.8
@@ -83,7 +83,7 @@ def random_batch(
 
 
 def in_double(batch: EnsembleBatch) -> EnsembleBatch:
-    """The same batch in float64."""
+    """Return the batch in float64."""
     assert batch.teachers_EMBO is not None
     return replace(
         batch,
@@ -95,7 +95,7 @@ def in_double(batch: EnsembleBatch) -> EnsembleBatch:
 
 
 def padded(batch: EnsembleBatch, more: Sequence[int]) -> EnsembleBatch:
-    """The same batch with `more[m]` steps of padding after modality m."""
+    """Return the batch with `more[m]` more steps of padding for modality m."""
     return replace(
         batch,
         features=[
@@ -109,10 +109,10 @@ def padded(batch: EnsembleBatch, more: Sequence[int]) -> EnsembleBatch:
 
 
 def chosen(batch: EnsembleBatch, rows: Sequence[int]) -> EnsembleBatch:
-    """Return the given utterances alone, with their weights."""
+    """Return the batch restricted to some utterances."""
     return batch.rows(torch.tensor(rows))
 
 
 def member_of(batch: EnsembleBatch, member: int) -> EnsembleBatch:
-    """Return one member's batch, with a member axis of 1."""
+    """Return the batch of one member, with a member axis of size 1."""
     return batch.members(slice(member, member + 1))

@@ -1,6 +1,6 @@
 """Every equation of the method for one seed, as loops over utterances, modalities and steps.
 
-Slow, but each function reads like its equation: the reference for both engines.
+This is the reference for both engines: slow, but each function reads like its equation.
 
 Legend: B utterances, M modalities, T steps, D width, I source and J target modality, O outputs,
 K codes, W width of a dictionary.
@@ -46,11 +46,11 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def triplets(batch: Batch, task: Task) -> Iterator[tuple[int, int, int, int, int]]:
-    """(i's modality, i, j's modality, j, k) of the margin loss; k is in i's modality."""
+    """Yield the triplets of the margin loss: modality of i, i, modality of j, j, k."""
     classes = [class_of(label, task) for label in batch.labels_B]
     utterances, modalities = batch.presence.shape
 
-    def there(utterance: int, modality: int) -> bool:
+    def is_real(utterance: int, modality: int) -> bool:
         return bool(batch.presence[utterance, modality] and batch.weight_B[utterance] > 0)
 
     for m in range(modalities):
@@ -58,13 +58,13 @@ def triplets(batch: Batch, task: Task) -> Iterator[tuple[int, int, int, int, int
             for n in range(modalities):
                 for j in range(utterances):
                     for k in range(utterances):
-                        real = there(i, m) and there(j, n) and there(k, m)
+                        real = is_real(i, m) and is_real(j, n) and is_real(k, m)
                         if real and n != m and classes[j] == classes[i] != classes[k]:
                             yield m, i, n, j, k
 
 
 def class_of(label: Tensor, task: Task) -> int:
-    """The class of a label; Python rounds half to even."""
+    """Return the class of a label; Python rounds half to even."""
     value = float(label)
     return int(value) if task.classes else round(min(max(value, task.low), task.high))
 
@@ -114,13 +114,13 @@ def teacher_of(batch: Batch, source: int) -> Tensor:
 
 
 def vertex_task(outputs_BMO: Tensor, batch: Batch, task: Task) -> Tensor:
-    """The sum of the task losses of the present vertices."""
+    """The task losses of the auxiliary heads, summed over present modalities."""
     total = torch.zeros((), dtype=outputs_BMO.dtype)
     for utterance, present in enumerate(batch.presence):
         for j in range(len(present)):
             if present[j]:
-                each = task_loss(outputs_BMO[utterance, j], batch.labels_B[utterance], task)
-                total = total + batch.weight_B[utterance] * each
+                value = task_loss(outputs_BMO[utterance, j], batch.labels_B[utterance], task)
+                total = total + batch.weight_B[utterance] * value
     return total
 
 
@@ -135,7 +135,7 @@ def task_loss(output_O: Tensor, label: Tensor, task: Task) -> Tensor:
 
 
 def likelihoods(probability_O: Tensor, label: Tensor) -> list[Tensor]:
-    """The probability of each class's presence or absence; the label's last digit is class 0."""
+    """Return the probability of each digit of a label set; its last digit is class 0."""
     digits = f"{int(label):b}"[:0:-1]
     return [p if digit == "1" else 1 - p for p, digit in zip(probability_O, digits, strict=True)]
 
@@ -154,8 +154,8 @@ def distillation(
             elif task.multilabel:
                 p = (teacher.logit() / tau).sigmoid()
                 q = (student / tau).sigmoid()
-                each = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
-                distance = tau**2 * each.mean()
+                value = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+                distance = tau**2 * value.mean()
             else:
                 p = (teacher.log() / tau).softmax(0)
                 q = (student / tau).softmax(0)
@@ -173,10 +173,10 @@ def edge_mixture(edges_BIJ: Tensor, batch: Batch, task: Task) -> Tensor:
         mixed = sum(edges_BIJ[utterance, i, j] * teacher_of(batch, i)[utterance] for i in sources)
         label = batch.labels_B[utterance]
         if task.multilabel:
-            each = -sum(p.log() for p in likelihoods(mixed, label)) / len(mixed)
+            value = -sum(p.log() for p in likelihoods(mixed, label)) / len(mixed)
         else:
-            each = -mixed[int(label)].log() if task.classes else (mixed[0] - label).abs()
-        total = total + batch.weight_B[utterance] * each
+            value = -mixed[int(label)].log() if task.classes else (mixed[0] - label).abs()
+        total = total + batch.weight_B[utterance] * value
     return total
 
 
@@ -193,10 +193,10 @@ def edge_kl(edges_BIJ: Tensor, batch: Batch, task: Task, tau: float) -> Tensor:
                 errors.append(1 - teacher[int(label)])
             else:
                 errors.append((teacher[0] - label).abs())
-        wanted = (-torch.stack(errors) / tau).softmax(0)
-        for p, i in zip(wanted, sources, strict=True):
-            each = p * (p / edges_BIJ[utterance, i, j]).log()
-            total = total + batch.weight_B[utterance] * each
+        target = (-torch.stack(errors) / tau).softmax(0)
+        for p, i in zip(target, sources, strict=True):
+            value = p * (p / edges_BIJ[utterance, i, j]).log()
+            total = total + batch.weight_B[utterance] * value
     return total
 
 
@@ -212,19 +212,19 @@ def representation(
         for i in sources:
             if i != j:
                 mapped = project(i, j, vertices_BMD[utterance, i].detach())
-                each = 1 - cosine(mapped, vertices_BMD[utterance, j])
+                value = 1 - cosine(mapped, vertices_BMD[utterance, j])
                 weight = edges_BIJ[utterance, i, j].detach() * batch.weight_B[utterance]
-                total = total + weight * each
+                total = total + weight * value
     return total
 
 
 def control_edges(
     name: str, learned_BIJ: Tensor, batch: Batch, modalities: tuple[str, ...]
 ) -> Tensor:
-    """The weights that distil under `kd.graph.edges: name`."""
+    """Return the edge weights that `kd.graph.edges: name` selects."""
     result = torch.zeros_like(learned_BIJ)
     utterances, count = batch.presence.shape
-    counted = [u for u in range(utterances) if batch.weight_B[u] > 0]
+    real = [u for u in range(utterances) if batch.weight_B[u] > 0]
     favoured = {("text", "audio"), ("text", "vision"), ("vision", "audio")}
     for u in range(utterances):
         for j in range(count):
@@ -242,7 +242,7 @@ def control_edges(
                 elif name == "shuffled":
                     value = learned_BIJ[u - 1, i, j]
                 else:
-                    value = sum(learned_BIJ[v, i, j] for v in counted) / len(counted)
+                    value = sum(learned_BIJ[v, i, j] for v in real) / len(real)
                 raw.append(float(value) * float(batch.presence[u, i]))
             norm = sum(raw)
             for i in range(count):
@@ -254,7 +254,7 @@ def control_edges(
 
 
 def sparsemax(z: Tensor) -> Tensor:
-    """The projection on the simplex by sorting (Martins & Astudillo, algorithm 1)."""
+    """Project onto the simplex by sorting (Martins & Astudillo, algorithm 1)."""
     ordered = z.sort(-1, descending=True).values
     ranks = torch.arange(1, z.shape[-1] + 1, dtype=z.dtype)
     sums = ordered.cumsum(-1)
@@ -278,20 +278,23 @@ def relevance(query_TW: Tensor, codes_KW: Tensor, mask_T: Tensor, scale: float) 
 def contrast(
     anchors_BW: Tensor,
     candidates_BW: Tensor,
-    both_B: Tensor,
+    present_B: Tensor,
     batch: Batch,
     task: Task,
     temperature: float,
 ) -> Tensor:
-    """InfoNCE per row. The same utterance is the positive; utterances of its class, with weight 0
-    or without one of the two modalities are not negatives."""
+    """Return InfoNCE of each row.
+
+    The positive is the same utterance. Utterances of its class, with weight 0, or without one of
+    the modalities are no negatives.
+    """
     classes = [class_of(label, task) for label in batch.labels_B]
     rows = []
     for b in range(len(anchors_BW)):
         positive = anchors_BW[b] @ candidates_BW[b] / temperature
         norm = positive.exp()
         for c in range(len(candidates_BW)):
-            if c != b and both_B[c] and batch.weight_B[c] > 0 and classes[c] != classes[b]:
+            if c != b and present_B[c] and batch.weight_B[c] > 0 and classes[c] != classes[b]:
                 norm = norm + (anchors_BW[b] @ candidates_BW[c] / temperature).exp()
         rows.append(norm.log() - positive)
     return torch.stack(rows)
@@ -317,35 +320,37 @@ def matching(
     balance: float,
 ) -> Tensor:
     """`L_DM`: mean over ordered pairs of InfoNCE(u_j, u_i) + `Σ_{i≠j} w_{i→j} FY(z_j; A_i) / s`,
-    + balance × the imbalance of the codes' use."""
+    + balance × the imbalance of code usage."""
     count = batch.presence.shape[1]
     pairs = [(i, j) for i in range(count) for j in range(count) if i != j]
     total = torch.zeros((), dtype=feature_BMW.dtype)
     for i, j in pairs:
-        both = batch.presence[:, i] & batch.presence[:, j]
-        each = contrast(feature_BMW[:, j], feature_BMW[:, i], both, batch, task, temperature)
-        for u in range(len(both)):
-            if both[u]:
+        present = batch.presence[:, i] & batch.presence[:, j]
+        contrasts = contrast(
+            feature_BMW[:, j], feature_BMW[:, i], present, batch, task, temperature
+        )
+        for u in range(len(present)):
+            if present[u]:
                 young = fenchel_young(relevance_BMK[u, j], activation_BMK[u, i])
-                value = each[u] / len(pairs) + edges_BIJ[u, i, j].detach() * young / scale
+                value = contrasts[u] / len(pairs) + edges_BIJ[u, i, j].detach() * young / scale
                 total = total + batch.weight_B[u] * value
     return total + balance * imbalance(relevance_BMK, activation_BMK, batch)
 
 
 def imbalance(relevance_BMK: Tensor, activation_BMK: Tensor, batch: Batch) -> Tensor:
-    """`K Σ_k usage_k p_k` over present modalities of counted utterances, by their weights."""
+    """`K Σ_k usage_k p_k` over present modalities, weighted by utterance."""
     utterances, count, codes = relevance_BMK.shape
     usage = [0.0] * codes
     soft = relevance_BMK.new_zeros(codes)
-    seen = 0.0
+    total_weight = 0.0
     for u in range(utterances):
         for m in range(count):
             if batch.presence[u, m]:
                 weight = float(batch.weight_B[u])
-                seen += weight
+                total_weight += weight
                 powers = relevance_BMK[u, m].exp()
                 soft = soft + weight * powers / powers.sum()
                 for k in range(codes):
                     usage[k] += weight * float(activation_BMK[u, m, k].detach())
-    total = sum(use / seen * soft[k] / seen for k, use in enumerate(usage))
+    total = sum(use / total_weight * soft[k] / total_weight for k, use in enumerate(usage))
     return codes * total * batch.weight_B.sum()

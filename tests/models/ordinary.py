@@ -1,4 +1,4 @@
-"""Small ordinary models of the kinds that the literature has, and a trainer for them."""
+"""Small models with the features of published ones, and a trainer for them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Pooled(nn.Module):
 
 
 class Recurrent(Pooled):
-    """A GRU (no batching rule)."""
+    """Has a GRU, which has no batching rule."""
 
     def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
         super().__init__(inputs, task, config)
@@ -62,14 +62,14 @@ class Indexing(Pooled):
 
     def forward(self, batch: Batch) -> Tensor:
         output = self.mlp(self.pooled(batch))
-        chosen = batch.presence.all(1)
+        complete = batch.presence.all(1)
         output = output.clone()
-        output[chosen] = output[chosen] * 2
+        output[complete] = output[complete] * 2
         return output
 
 
 class Branching(Pooled):
-    """Branches on a value."""
+    """Branches on the value of a tensor."""
 
     def forward(self, batch: Batch) -> Tensor:
         output = self.mlp(self.pooled(batch))
@@ -87,7 +87,7 @@ class Noisy(Pooled):
 
 
 class Normalised(Pooled):
-    """Running statistics in buffers."""
+    """Has running statistics in buffers."""
 
     def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
         super().__init__(inputs, task, config)
@@ -108,7 +108,7 @@ class Counting(Pooled):
 
 
 class Encoded(nn.Module):
-    """Encoders that start from the pretrained ones."""
+    """Has encoders that start from the pretrained ones."""
 
     def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class Encoded(nn.Module):
 
 
 class UnimodalLabels(Pooled):
-    """As Self-MM: labels per modality and train utterance, refined from epoch 2 on."""
+    """Like Self-MM: has labels per modality and train utterance, refined from epoch 2 on."""
 
     def __init__(
         self, inputs: dict[str, int], task: Task, config: ModelConfig, corpus: CorpusInfo
@@ -153,7 +153,7 @@ class UnimodalLabels(Pooled):
 
 
 class Bounded(Pooled):
-    """As MMIM: the parameters of a bound and the main ones alternate per epoch."""
+    """Like MMIM: updates the parameters of a bound and the main ones in turn, per epoch."""
 
     phases = ("bound", "main")
     alternate = "epoch"
@@ -174,7 +174,7 @@ class Bounded(Pooled):
 
 
 class Conversation(Pooled):
-    """As HFGCN: a batch has whole videos."""
+    """Like HFGCN: its batches have whole videos."""
 
     batch_by = "video"
 
@@ -186,7 +186,7 @@ class Conversation(Pooled):
 
 
 class Imagining(Pooled):
-    """As IF-MMIN: pretraining by reconstruction, then the task."""
+    """Like IF-MMIN: pretrains by reconstruction, then learns the task."""
 
     pretraining_epochs = 2
 

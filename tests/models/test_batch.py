@@ -1,4 +1,4 @@
-"""Batches of one seed and of all members."""
+"""Batches without some modalities."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from tests.models.batches import random_batch
 
 
 def test_without_removes_modalities() -> None:
-    batch = random_batch((3, 4), absent=0.2, uncounted=0)
+    batch = random_batch((3, 4), absent=0.2, padding_rows=0)
     before = [x.clone() for x in batch.features]
-    away = torch.zeros_like(batch.present_EMB)
-    away[0, 0] = True
-    away[1, 1, :3] = True
-    less = batch.without(away)
-    assert less.present_EMB.equal(batch.present_EMB & ~away)
+    absent = torch.zeros_like(batch.present_EMB)
+    absent[0, 0] = True
+    absent[1, 1, :3] = True
+    reduced = batch.without(absent)
+    assert reduced.present_EMB.equal(batch.present_EMB & ~absent)
     for m in range(2):
-        gone = away[:, m]
-        assert less.features[m][:, 0][gone].eq(0).all()
-        assert not less.masks[m][:, 0][gone].any()
-        assert less.features[m][:, 0][~gone].equal(batch.features[m][:, 0][~gone])
-        assert less.masks[m][:, 0][~gone].equal(batch.masks[m][:, 0][~gone])
+        absent_EB = absent[:, m]
+        assert reduced.features[m][:, 0][absent_EB].eq(0).all()
+        assert not reduced.masks[m][:, 0][absent_EB].any()
+        assert reduced.features[m][:, 0][~absent_EB].equal(batch.features[m][:, 0][~absent_EB])
+        assert reduced.masks[m][:, 0][~absent_EB].equal(batch.masks[m][:, 0][~absent_EB])
         assert batch.features[m].equal(before[m])
-    assert less.weight_EB is batch.weight_EB
-    assert less.labels_EB is batch.labels_EB
-    assert less.teachers_EMBO is batch.teachers_EMBO
+    assert reduced.weight_EB is batch.weight_EB
+    assert reduced.labels_EB is batch.labels_EB
+    assert reduced.teachers_EMBO is batch.teachers_EMBO

@@ -39,7 +39,7 @@ def from_equations(model: DHMD, outputs: ModelOutputs, batch: Batch) -> dict[str
     def values(steps: dict[str, Tensor]) -> list[Tensor]:
         return list(steps.values())
 
-    found = {
+    losses = {
         "rec": equations.mean_square(values(outputs.encoded), values(decoded), batch),
         "cyc": equations.mean_square(values(prt), values(cycled), batch),
         "ort": equations.orthogonality(values(com), values(prt), batch),
@@ -55,14 +55,14 @@ def from_equations(model: DHMD, outputs: ModelOutputs, batch: Batch) -> dict[str
         edges, heads = graph.learned_BIJ, graph.outputs_BMO
         distilled = equations.distillation(edges, heads, batch, task, kd.graph.tau)
         term = equations.representation(edges, graph.vertices_BMW, project, batch)
-        found[f"gd_{space}"] = distilled + 0.2 * term
-        found[f"vertex_{space}"] = equations.vertex_task(heads, batch, task)
+        losses[f"gd_{space}"] = distilled + 0.2 * term
+        losses[f"vertex_{space}"] = equations.vertex_task(heads, batch, task)
         if kd.graph.edge_loss == "mixture":
-            found[f"edge_{space}"] = equations.edge_mixture(edges, batch, task)
+            losses[f"edge_{space}"] = equations.edge_mixture(edges, batch, task)
         else:
-            found[f"edge_{space}"] = equations.edge_kl(edges, batch, task, kd.graph.tau)
+            losses[f"edge_{space}"] = equations.edge_kl(edges, batch, task, kd.graph.tau)
         dictionary = outputs.dictionaries[space]
-        found[f"dm_{space}"] = equations.matching(
+        losses[f"dm_{space}"] = equations.matching(
             dictionary.relevance_BMK,
             dictionary.activation_BMK,
             dictionary.feature_BMW,
@@ -73,7 +73,7 @@ def from_equations(model: DHMD, outputs: ModelOutputs, batch: Batch) -> dict[str
             scale=kd.dictionary.scale,
             balance=kd.dictionary.balance,
         )
-    return found
+    return losses
 
 
 @pytest.mark.parametrize(
@@ -83,17 +83,17 @@ def from_equations(model: DHMD, outputs: ModelOutputs, batch: Batch) -> dict[str
 def test_losses_equal_the_equations(task: Task, kind: str) -> None:
     model, batch = model_and_batch(task, kind)
     model.eval()
-    found = model.losses(batch)
+    losses = model.losses(batch)
     for name, value in from_equations(model, model.outputs(batch), batch).items():
-        assert_close(found[name], value, what=name)
+        assert_close(losses[name], value, what=name)
 
 
 @pytest.mark.parametrize("kind", ["learned", "uniform", "prior", "mean", "shuffled", "self"])
 def test_control_edges_equal_the_equations(kind: str) -> None:
     model, batch = model_and_batch(Task())
     learned = model.eval().outputs(batch).graphs["homogeneous"].learned_BIJ.detach()
-    found = control_edges(kind, learned, batch, tuple(INPUTS))
-    assert_close(found, equations.control_edges(kind, learned, batch, tuple(INPUTS)))
+    losses = control_edges(kind, learned, batch, tuple(INPUTS))
+    assert_close(losses, equations.control_edges(kind, learned, batch, tuple(INPUTS)))
 
 
 def test_the_model_learns_and_eval_switches_dropout_off() -> None:

@@ -1,4 +1,4 @@
-"""Any module trains over all seeds: together or one by one, with the same numbers as alone."""
+"""Any module trains over all seeds, together or in turn, with the results of single seeds."""
 
 from __future__ import annotations
 
@@ -51,36 +51,38 @@ def test_a_seed_alone_gives_the_same_numbers(
     cls: type[nn.Module], corpus: Corpus, tmp_path: Path
 ) -> None:
     """With dropout, modality dropout, buckets, padding and averaging."""
-    company = trainer_of(cls, corpus, tmp_path / "a", (3, 7, 9))
+    together = trainer_of(cls, corpus, tmp_path / "a", (3, 7, 9))
     alone = trainer_of(cls, corpus, tmp_path / "b", (7,))
-    many, one = company.run(), alone.run()
+    many, one = together.run(), alone.run()
     assert many.best[1] == pytest.approx(one.best[0], rel=1e-4)
     assert many.best[0] != many.best[1]
-    whole = company.learner.member_tensors()
+    complete = together.learner.member_tensors()
     for name, value in alone.learner.member_tensors().items():
         if cls in ONE_BY_ONE:
-            assert value[0].equal(whole[name][1]), name
+            assert value[0].equal(complete[name][1]), name
         else:
-            assert_close(value[0], whole[name][1], what=name, rtol=1e-3, atol=1e-4)
+            assert_close(value[0], complete[name][1], what=name, rtol=1e-3, atol=1e-4)
     rows = np.arange(len(corpus.ids))
-    found = collect_details(alone.learner, alone.members, alone.corpus, rows)["prediction"][0]
-    expected = collect_details(company.learner, company.members, company.corpus, rows)[
+    actual = collect_details(alone.learner, alone.members, alone.corpus, rows)["prediction"][0]
+    expected = collect_details(together.learner, together.members, together.corpus, rows)[
         "prediction"
     ][1]
-    assert np.allclose(found, expected, atol=1e-3)
-    dropped = missing_modality_predictions(company.learner, company.members, company.corpus, rows)
+    assert np.allclose(actual, expected, atol=1e-3)
+    dropped = missing_modality_predictions(
+        together.learner, together.members, together.corpus, rows
+    )
     assert np.isfinite(dropped["text"]).all()
 
 
 @pytest.mark.parametrize("cls", EVERY, ids=lambda cls: cls.__name__)
-def test_a_training_says_how_members_run_resumes_and_is_restored(
+def test_a_training_logs_its_mode_resumes_and_is_restored(
     cls: type[nn.Module], corpus: Corpus, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="dhmd"):
-        whole = trainer_of(cls, corpus, tmp_path / "a", (1, 2), epochs=4)
-        expected = whole.run()
+        complete = trainer_of(cls, corpus, tmp_path / "a", (1, 2), epochs=4)
+        expected = complete.run()
     # The first batch decides.
-    assert whole.learner.mode == ("vmap" if cls in TOGETHER else "loop")
+    assert complete.learner.mode == ("vmap" if cls in TOGETHER else "loop")
     [message] = caplog.messages
     words = "all seeds train together" if cls in TOGETHER else "one after another, because"
     assert words in message
@@ -88,18 +90,20 @@ def test_a_training_says_how_members_run_resumes_and_is_restored(
     with pytest.raises(KeyboardInterrupt):
         trainer_of(cls, corpus, tmp_path / "b", (1, 2), Recorder(stop_after=2), epochs=4).run()
     resumed = trainer_of(cls, corpus, tmp_path / "b", (1, 2), epochs=4)
-    found = resumed.run()
-    assert found.history == expected.history
-    assert found.best_epoch == expected.best_epoch
-    saved = whole.learner.member_tensors()
+    actual = resumed.run()
+    assert actual.history == expected.history
+    assert actual.best_epoch == expected.best_epoch
+    saved = complete.learner.member_tensors()
     for name, value in saved.items():
         assert resumed.learner.member_tensors()[name].equal(value), name
 
-    assert set(saved) == set(whole.learner._instances[0].state_dict())  # type: ignore[attr-defined]
+    assert set(saved) == set(complete.learner._instances[0].state_dict())  # type: ignore[attr-defined]
     other, members, data = ensemble(cls, corpus, (1, 2))
     other.load_member_tensors(saved)
     rows = corpus.index("test")
-    before = collect_details(whole.learner, whole.members, whole.corpus, rows)["prediction"]
+    before = collect_details(complete.learner, complete.members, complete.corpus, rows)[
+        "prediction"
+    ]
     after = collect_details(other, members, data, rows)["prediction"]
     assert np.allclose(after[:, rows], before[:, rows], atol=1e-5)
 
@@ -109,21 +113,21 @@ def test_vmap_equals_single_modules(corpus: Corpus) -> None:
     learner.eval()
     rows = torch.from_numpy(corpus.index("train")[:5]).expand(2, -1)
     batch = data.batch(rows, torch.full((2, 5), 0.2), (7, 7, 7))
-    found, losses = learner.predict(batch), learner.losses(batch)
+    actual, losses = learner.predict(batch), learner.losses(batch)
     losses["total"].sum().backward()
     assert learner.mode == "vmap"
     for index, module in enumerate(learner._instances):
-        own = batch.of_member(index)
-        expected = module(own)
-        assert_close(found[index], expected, rtol=1e-5)
-        loss = (expected[:, 0] - own.labels_B).abs().mean()
+        member_batch = batch.of_member(index)
+        expected = module(member_batch)
+        assert_close(actual[index], expected, rtol=1e-5)
+        loss = (expected[:, 0] - member_batch.labels_B).abs().mean()
         assert_close(losses["total"][index], loss, rtol=1e-5)
         assert losses["task"].equal(losses["total"])
         parameters = list(module.parameters())
         grads = torch.autograd.grad(loss, parameters)
         stacked = [p.grad for p in learner.model.parameters()]
-        for mine, theirs in zip(stacked, grads, strict=True):
-            assert_close(mine[index], theirs, rtol=1e-4)
+        for stacked_grad, grad in zip(stacked, grads, strict=True):
+            assert_close(stacked_grad[index], grad, rtol=1e-4)
 
 
 def test_eval_switches_dropout_off_in_both_modes(corpus: Corpus) -> None:
@@ -170,19 +174,19 @@ def test_a_pretrained_gru_is_loaded_into_a_recurrent_encoder() -> None:
     mask = torch.tensor([[True] * 4, [True, True, False, False]])
     x = torch.randn(2, 4, 3)
     expected = pretrained.eval()(x.expand(2, 1, -1, -1, -1), mask.expand(2, 1, -1, -1))
-    found = learner.model.encoders["text"].eval()
+    actual = learner.model.encoders["text"].eval()
     for r in range(2):
-        own = {name: p[r] for name, p in found.named_parameters()}
-        assert_close(functional_call(found, own, (x, mask)), expected[r, 0])
+        member_batch = {name: p[r] for name, p in actual.named_parameters()}
+        assert_close(functional_call(actual, member_batch, (x, mask)), expected[r, 0])
 
 
 def test_state_per_utterance_is_updated_once_per_epoch(corpus: Corpus, tmp_path: Path) -> None:
     """Neither the check of the first batch nor padding rows update the state."""
     trainer = trainer_of(ordinary.UnimodalLabels, corpus, tmp_path / "s", (1, 2))
     progress = trainer.run()
-    seen = trainer.learner.member_tensors()["seen_N"]
+    calls = trainer.learner.member_tensors()["seen_N"]
     for member, best in enumerate(progress.best_epoch):
-        assert seen[member].unique().tolist() == [best]
+        assert calls[member].unique().tolist() == [best]
 
 
 def test_a_parameter_group_sets_rate_and_weight_decay(corpus: Corpus, tmp_path: Path) -> None:
@@ -195,12 +199,12 @@ def test_a_parameter_group_sets_rate_and_weight_decay(corpus: Corpus, tmp_path: 
 def test_phases_have_their_own_parameters_and_history(corpus: Corpus, tmp_path: Path) -> None:
     recorder = Recorder()
     trainer = trainer_of(ordinary.Bounded, corpus, tmp_path / "s", (1,), recorder, epochs=1)
-    seen: list[str] = []
+    calls: list[str] = []
     step = trainer.optimiser.step
-    trainer.optimiser.step = lambda phase=None: (seen.append(phase), step(phase))[0]  # type: ignore[method-assign]
+    trainer.optimiser.step = lambda phase=None: (calls.append(phase), step(phase))[0]  # type: ignore[method-assign]
     trainer.run()
-    half = len(seen) // 2
-    assert seen == ["bound"] * half + ["main"] * half
+    half = len(calls) // 2
+    assert calls == ["bound"] * half + ["main"] * half
     names = set(recorder.epochs[0][1]["seed-1"])
     assert {"train/total", "train/task", "train/bound_total"} <= names
 
@@ -210,11 +214,11 @@ def test_phases_may_alternate_per_update(corpus: Corpus, tmp_path: Path) -> None
         alternate = "update"
 
     trainer = trainer_of(Adversarial, corpus, tmp_path / "s", (1,), epochs=1)
-    seen: list[str] = []
+    calls: list[str] = []
     step = trainer.optimiser.step
-    trainer.optimiser.step = lambda phase=None: (seen.append(phase), step(phase))[0]  # type: ignore[method-assign]
+    trainer.optimiser.step = lambda phase=None: (calls.append(phase), step(phase))[0]  # type: ignore[method-assign]
     trainer.run()
-    assert seen == ["bound", "main"] * (len(seen) // 2)
+    assert calls == ["bound", "main"] * (len(calls) // 2)
 
 
 def test_pretraining_epochs_come_first_and_are_not_selected(corpus: Corpus, tmp_path: Path) -> None:
@@ -222,14 +226,14 @@ def test_pretraining_epochs_come_first_and_are_not_selected(corpus: Corpus, tmp_
     trainer = trainer_of(
         ordinary.Imagining, corpus, tmp_path / "s", (1, 2), recorder, epochs=2, early_stop=1
     )
-    seen: list[tuple[str, int]] = []
+    calls: list[tuple[str, int]] = []
     losses = trainer.learner.losses
     trainer.learner.losses = lambda batch: (  # type: ignore[method-assign]
-        seen.append((batch.phase, batch.epoch)),
+        calls.append((batch.phase, batch.epoch)),
         losses(batch),
     )[1]
     progress = trainer.run()
-    assert sorted(set(seen), key=seen.index)[:3] == [
+    assert sorted(set(calls), key=calls.index)[:3] == [
         ("pretraining", 1),
         ("pretraining", 2),
         ("", 1),
@@ -258,8 +262,8 @@ def test_a_diverged_seed_stops_and_the_others_finish(corpus: Corpus, tmp_path: P
     assert progress.diverged == [None, 1]
     assert progress.epoch == 4
     rows = np.arange(len(corpus.ids))
-    found = collect_details(trainer.learner, trainer.members, trainer.corpus, rows)["prediction"]
-    assert np.isfinite(found).all()
+    actual = collect_details(trainer.learner, trainer.members, trainer.corpus, rows)["prediction"]
+    assert np.isfinite(actual).all()
 
 
 class Flat(ordinary.Pooled):

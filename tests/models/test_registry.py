@@ -1,4 +1,4 @@
-"""Models are found by the name of their file, described without running it, and built."""
+"""Models are found by their file's name, described without an import, and built."""
 
 from __future__ import annotations
 
@@ -57,9 +57,8 @@ def test_the_shipped_baselines_are_found() -> None:
     assert model_info("gru").needs == ()
 
 
-def test_a_file_is_all_that_a_baseline_needs(add: Add, tiny: TinyArtefacts, tmp_path: Path) -> None:
-    """Trained over all seeds, selected, written, loaded for prediction, scored without a
-    modality."""
+def test_a_baseline_needs_one_file_only(add: Add, tiny: TinyArtefacts, tmp_path: Path) -> None:
+    """It is trained over all seeds, saved, loaded, and tested without a modality."""
     add("mean_model", MEAN_MODEL)
     assert "mean_model" in baseline_names()
     assert model_info("mean_model").summary == "Linear regression on masked means"
@@ -71,9 +70,9 @@ def test_a_file_is_all_that_a_baseline_needs(add: Add, tiny: TinyArtefacts, tmp_
     ablate(variants, cache, pretrained, tmp_path / "a", tmp_path / "s")
     train(variants["mean_model"], cache, pretrained, tmp_path / "m", tmp_path / "s")
     for folder in (tmp_path / "a" / "mean_model", tmp_path / "m"):
-        found = read_outputs(folder)
-        assert np.isfinite(found["prediction"]).all()
-        assert found["prediction"].shape[0] == 2
+        outputs = read_outputs(folder)
+        assert np.isfinite(outputs["prediction"]).all()
+        assert outputs["prediction"].shape[0] == 2
     assert np.isfinite(read_outputs(tmp_path / "m")["missing/text"]).any()
     model, members, description = load_model(tmp_path / "m", torch.device("cpu"))
     assert description.configuration.architecture == "mean_model"
@@ -81,7 +80,7 @@ def test_a_file_is_all_that_a_baseline_needs(add: Add, tiny: TinyArtefacts, tmp_
     assert members.count == 2
 
 
-def test_missing_modalities_are_refused_in_one_sentence(add: Add) -> None:
+def test_models_without_their_modalities_are_refused(add: Add) -> None:
     add("mean_model", MEAN_MODEL)
     assert incompatibility("mean_model", ("text", "audio")) is None
     assert incompatibility("mean_model", ("text", "vision")) == (
@@ -100,9 +99,7 @@ def test_missing_modalities_are_refused_in_one_sentence(add: Add) -> None:
         ("my_model", "class MyModel(", r"my_model\.py is not valid Python"),
     ],
 )
-def test_a_file_without_a_model_is_refused_by_name(
-    add: Add, name: str, text: str, message: str
-) -> None:
+def test_a_file_without_its_class_is_refused(add: Add, name: str, text: str, message: str) -> None:
     add(name, text)
     with pytest.raises(DhmdError, match=message):
         model_info(name)
@@ -142,22 +139,22 @@ def test_both_engines_write_the_same_outputs(
     changes = {"model": {"engine": "plain"}, "train": {"epochs": 1}, "pretrain": {"enabled": True}}
     plain = tiny_configuration(changes, modalities=modalities)
     stacked = replace(plain, model=replace(plain.model, engine="stacked"))
-    found = {}
+    outputs = {}
     for name, configuration in (("plain", plain), ("stacked", stacked)):
         args = (tiny.aligned(), tiny.pretrained(), tmp_path / name, tmp_path / "s")
         train(configuration, *args)
-        found[name] = read_outputs(tmp_path / name)
-    assert set(found["plain"]) == set(found["stacked"])
-    for name, value in found["plain"].items():
+        outputs[name] = read_outputs(tmp_path / name)
+    assert set(outputs["plain"]) == set(outputs["stacked"])
+    for name, value in outputs["plain"].items():
         if name not in ("attributes", "ids", "split"):
-            assert value.shape == found["stacked"][name].shape
-            assert np.isnan(value).tolist() == np.isnan(found["stacked"][name]).tolist(), name
+            assert value.shape == outputs["stacked"][name].shape
+            assert np.isnan(value).tolist() == np.isnan(outputs["stacked"][name]).tolist(), name
     model, _, _ = load_model(tmp_path / "plain", torch.device("cpu"))
     assert not model.training
 
 
-def test_variants_of_the_plain_engine_train_apart() -> None:
-    """Members of the plain engine share all settings, including loss weights."""
+def test_variants_of_the_plain_engine_train_separately() -> None:
+    """Members of the plain engine have the same settings, also loss weights."""
     plain = tiny_configuration({"model": {"engine": "plain"}})
     other = replace(plain, kd=replace(plain.kd, lambda_=0.0))
     assert plain.structure() != other.structure()

@@ -61,7 +61,7 @@ def test_the_distance_of_equal_predictions_is_zero() -> None:
     assert_close(CLASSES.distance(logits, logits.softmax(-1), 0.5), torch.zeros(5))
 
 
-def test_a_certain_teacher_gives_a_finite_distance() -> None:
+def test_the_distance_to_a_one_hot_teacher_is_finite() -> None:
     certain = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
     distance = CLASSES.distance(normal(1, 4), certain, 0.5)
     assert distance.isfinite().all()

@@ -349,7 +349,7 @@ def test_utterances_with_weight_zero_change_nothing(task: Task) -> None:
     """Features and labels of utterances with weight 0 do not change any loss."""
     members = Members((1, 2), CPU)
     model = UnimodalModel(members, task, "audio", 3, MODEL).eval()
-    batch = random_batch((3,), steps=(5,), task=task, absent=0.0, uncounted=2)
+    batch = random_batch((3,), steps=(5,), task=task, absent=0.0, padding_rows=2)
     other = replace(batch, features=[batch.features[0].clone()], labels_EB=batch.labels_EB.clone())
     other.features[0][:, :, -2:] = 5.0
     other.labels_EB[:, -2:] = 0.0

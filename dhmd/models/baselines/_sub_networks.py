@@ -93,7 +93,9 @@ def require_word_aligned(name: str, batch: Batch) -> None:
         DhmdError: the lengths differ; the message names the model.
     """
     if len({x.shape[1] for x in batch.features.values()}) > 1:
-        raise DhmdError(f"{name} needs word-aligned sequences: set data.alignment to word")
+        raise DhmdError(
+            f"{name} needs word-aligned sequences: set data.alignment to word in params.yaml"
+        )
 
 
 def _running(norm: nn.BatchNorm1d, x_BI: Tensor) -> Tensor:

@@ -262,7 +262,9 @@ class DMD(nn.Module):
             cosine_BT = functional.cosine_similarity(private, shared, dim=1).clamp_min(0)
             orthogonality = orthogonality + batch.mean(masked_mean(cosine_BT, mask_BT))
         features_BMD = torch.stack([outputs[f"margin/{n}"] for n in self.names], dim=1)
-        margin = batch.share * margin_loss(features_BMD, self._margin_classes(batch.labels_B))
+        exact = self.options.margin_classes == "exact"
+        classes_B = batch.labels_B if exact else self.task.margin_classes(batch.labels_B)
+        margin = batch.share * margin_loss(features_BMD, classes_B)
         parts |= {"reconstruction": reconstruction, "cycle": cycle}
         parts |= {"orthogonality": orthogonality, "margin": margin}
         for space, unit in self._units():
@@ -280,11 +282,6 @@ class DMD(nn.Module):
 
     def _heads(self, space: str) -> nn.ModuleDict:
         return cast(nn.ModuleDict, self.heads[space])
-
-    def _margin_classes(self, labels_B: Tensor) -> Tensor:
-        if self.options.margin_classes == "exact":
-            return labels_B
-        return self.task.margin_classes(labels_B)
 
     def _summary(self, x_BTF: Tensor, mask_BT: Tensor) -> Tensor:
         return x_BTF[:, -1] if self.options.summary == "last" else masked_mean(x_BTF, mask_BT)

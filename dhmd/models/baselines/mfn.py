@@ -61,17 +61,17 @@ class MFN(nn.Module):
                 )
                 hidden[name] = torch.where(real_B1, new_hidden, hidden[name])
                 cell[name] = torch.where(real_B1, new_cell, cell[name])
-            both_BC = torch.cat([before_BC, *(cell[name] for name in names)], dim=1)
-            updated_BG = self.gated_memory(memory_BG, self.attended(both_BC))
+            cells_BC = torch.cat([before_BC, *(cell[name] for name in names)], dim=1)
+            updated_BG = self.gated_memory(memory_BG, self.attended(cells_BC))
             memory_BG = torch.where(real_B1, updated_BG, memory_BG)
         last = torch.cat([*(hidden[name] for name in names), memory_BG], dim=1)
         output_BO: Tensor = self.output(last)
         return output_BO
 
-    def attended(self, both_BC: Tensor) -> Tensor:
+    def attended(self, cells_BC: Tensor) -> Tensor:
         """Weight the cell states of two successive steps by attention (DMAN)."""
-        weights_BC: Tensor = self.attention(both_BC).softmax(1)
-        return weights_BC * both_BC
+        weights_BC: Tensor = self.attention(cells_BC).softmax(1)
+        return weights_BC * cells_BC
 
     def gated_memory(self, memory_BG: Tensor, attended_BC: Tensor) -> Tensor:
         """Update the memory: `γ1 ⊙ u + γ2 ⊙ tanh(û)`."""

@@ -1,7 +1,7 @@
 """Multi-head attention and transformer encoders over groups of sequences.
 
-Legend: E members, G groups, S = E·G·B, B utterances, T query steps, U key steps, D width, H heads,
-E = D / H.
+Legend: E members, G groups (g those of an input), B utterances, T query steps, U key steps,
+D width, H heads.
 """
 
 from __future__ import annotations

@@ -90,11 +90,11 @@ class Decoupling(nn.Module):
 
 def step_mean(values: list[Tensor], batch: EnsembleBatch) -> Tensor:
     """Average `[E, 1, B, T_m]` over real steps, sum over modalities, average over utterances."""
-    each_EB = torch.zeros_like(batch.weight_EB)
+    loss_EB = torch.zeros_like(batch.weight_EB)
     for value, mask in zip(values, batch.masks, strict=True):
         steps = mask.sum(-1).clamp_min(1)
-        each_EB = each_EB + ((value * mask).sum(-1) / steps)[:, 0]
-    return (each_EB * batch.weight_EB).sum(-1)
+        loss_EB = loss_EB + ((value * mask).sum(-1) / steps)[:, 0]
+    return (loss_EB * batch.weight_EB).sum(-1)
 
 
 def margin_loss(pooled_EMBD: Tensor, batch: EnsembleBatch, *, task: Task, margin: float) -> Tensor:

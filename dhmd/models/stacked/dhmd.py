@@ -158,12 +158,12 @@ class DHMD(Learner):
             decoupled = Decoupled(encoded, encoded, pool(encoded, masks))
         else:
             decoupled = self.decoupling(encoded, masks)
-        crossed = self.heterogeneous(decoupled.prt, masks)
-        z_EMBW = pool(crossed, masks)
+        cross_modal = self.heterogeneous(decoupled.prt, masks)
+        z_EMBW = pool(cross_modal, masks)
         c_EMBD = pool(self.homogeneous(decoupled.com, masks), masks)
         vertices = {HOMOGENEOUS: decoupled.pooled_com_EMBD, HETEROGENEOUS: z_EMBW}
         graphs = {space: unit(vertices[space], batch) for space, unit in self.graphs.items()}
-        steps = {HOMOGENEOUS: decoupled.com, HETEROGENEOUS: crossed}
+        steps = {HOMOGENEOUS: decoupled.com, HETEROGENEOUS: cross_modal}
         dictionaries = {
             space: unit(steps[space], masks) for space, unit in self.dictionaries.items()
         }
@@ -188,8 +188,8 @@ class DHMD(Learner):
         """
         outputs: ModelOutputs = self(batch)
         weights = self.loss_weights
-        each_EB = self.task.loss(outputs.output_EBO, batch.labels_EB)
-        task = (each_EB * batch.weight_EB).sum(-1)
+        loss_EB = self.task.loss(outputs.output_EBO, batch.labels_EB)
+        task = (loss_EB * batch.weight_EB).sum(-1)
         losses = {"task": task}
         total = task
         on = {HOMOGENEOUS: weights.homogeneous, HETEROGENEOUS: weights.heterogeneous}

@@ -115,11 +115,11 @@ class DictionaryMatching(nn.Module):
         pairs, sources_P, targets_P = self.pairs, self.sources_P, self.targets_P
         if not pairs:
             return outputs.feature_EMBW.new_zeros(outputs.feature_EMBW.shape[0])
-        both_EPB = batch.present_EMB[:, sources_P] & batch.present_EMB[:, targets_P]
+        present_EPB = batch.present_EMB[:, sources_P] & batch.present_EMB[:, targets_P]
         contrast_EPB = info_nce(
             outputs.feature_EMBW[:, targets_P],
             outputs.feature_EMBW[:, sources_P],
-            both_EPB,
+            present_EPB,
             batch,
             task,
             self.config.temperature,
@@ -131,15 +131,15 @@ class DictionaryMatching(nn.Module):
         )
         edges_EPB = torch.stack([edges_EBIJ[:, :, i, j] for i, j in pairs], dim=1).detach()
         divergence_EPB = divergence_EPB / self.config.scale
-        each_EPB = contrast_EPB / len(pairs) + edges_EPB * divergence_EPB
-        matching = ((each_EPB * both_EPB).sum(1) * batch.weight_EB).sum(-1)
+        loss_EPB = contrast_EPB / len(pairs) + edges_EPB * divergence_EPB
+        matching = ((loss_EPB * present_EPB).sum(1) * batch.weight_EB).sum(-1)
         return matching + self.config.balance * usage_imbalance(outputs, batch)
 
 
 def info_nce(
     anchors_EPBW: Tensor,
     candidates_EPCW: Tensor,
-    both_EPB: Tensor,
+    present_EPB: Tensor,
     batch: EnsembleBatch,
     task: Task,
     temperature: float,
@@ -153,7 +153,7 @@ def info_nce(
     classes_EB = task.margin_classes(batch.labels_EB)
     same_EBC = classes_EB.unsqueeze(-1) == classes_EB.unsqueeze(-2)
     itself = torch.eye(same_EBC.shape[-1], dtype=torch.bool, device=same_EBC.device)
-    real_EPC = both_EPB & (batch.weight_EB > 0).unsqueeze(1)
+    real_EPC = present_EPB & (batch.weight_EB > 0).unsqueeze(1)
     allowed = (real_EPC.unsqueeze(-2) & ~same_EBC.unsqueeze(1)) | itself
     scores = scores_EPBC.masked_fill(~allowed, -torch.inf)
     return scores.logsumexp(-1) - scores.diagonal(dim1=-2, dim2=-1)

@@ -95,7 +95,10 @@ def copy_encoders(
         for name, value in encoders[modality].items():
             parameter = encoder.get_parameter(name)
             if parameter.shape != value.shape:
-                raise ValueError(f"the pretrained encoder of {modality} does not fit the model")
+                raise ValueError(
+                    f"the pretrained encoder of {modality} does not fit the model: "
+                    "run the pretraining again"
+                )
             with torch.no_grad():
                 parameter.copy_(value)
 

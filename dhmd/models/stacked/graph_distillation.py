@@ -80,8 +80,8 @@ class GraphDistillationUnit(nn.Module):
             self.projection = Linear(members, len(self.pairs), width, width)
             ends_P2 = torch.tensor(self.pairs, dtype=torch.int64).view(-1, 2).to(members.device)
             self.register_buffer("ends_P2", ends_P2, persistent=False)
-        chosen = torch.tensor([EDGE_SOURCES.index(name) for name in edges])
-        one_hot = nn.functional.one_hot(chosen, len(EDGE_SOURCES)).float()
+        kinds = torch.tensor([EDGE_SOURCES.index(name) for name in edges])
+        one_hot = nn.functional.one_hot(kinds, len(EDGE_SOURCES)).float()
         self.register_buffer("source_EE", one_hot.to(members.device), persistent=False)
         prior = dmd_prior(modalities).to(members.device)
         self.register_buffer("prior_IJ", prior, persistent=False)
@@ -130,8 +130,8 @@ class GraphDistillationUnit(nn.Module):
 
     def task_loss(self, graph: Graph, batch: EnsembleBatch) -> Tensor:
         """Compute the task loss of the auxiliary heads, summed over present modalities: `[E]`."""
-        each_EMB = self.task.loss(graph.outputs_EMBO, batch.labels_EB.unsqueeze(1))
-        return ((each_EMB * batch.present_EMB).sum(1) * batch.weight_EB).sum(-1)
+        loss_EMB = self.task.loss(graph.outputs_EMBO, batch.labels_EB.unsqueeze(1))
+        return ((loss_EMB * batch.present_EMB).sum(1) * batch.weight_EB).sum(-1)
 
     def distillation_loss(self, graph: Graph, batch: EnsembleBatch) -> Tensor:
         """Compute `L_GD = Σ_j Σ_i w_{i→j} (ỹ_i − ŷ_j)²`, mean over utterances: `[E]`.
@@ -142,8 +142,8 @@ class GraphDistillationUnit(nn.Module):
         teachers_EMBO = _teachers(batch)
         target = graph.outputs_EMBO.unsqueeze(1)  # [E, 1, J, B, O]
         distance_EIJB = self.task.distance(target, teachers_EMBO.unsqueeze(2), self.config.tau)
-        each_EB = (graph.edges_EBIJ * distance_EIJB.permute(0, 3, 1, 2)).sum(2)
-        loss = self._over_targets(each_EB, batch)
+        loss_EB = (graph.edges_EBIJ * distance_EIJB.permute(0, 3, 1, 2)).sum(2)
+        loss = self._over_targets(loss_EB, batch)
         if self.projection is not None:
             loss = loss + self.config.representation * self._representation(graph, batch)
         return loss
@@ -159,20 +159,20 @@ class GraphDistillationUnit(nn.Module):
         labels_EB = batch.labels_EB
         if self.config.edge_loss == "mixture":
             mixed_EBJO = torch.einsum("rbij,rbio->rbjo", weights_EBIJ, teachers_EBIO)
-            each_EBJ = self.task.prediction_loss(mixed_EBJO, labels_EB.unsqueeze(-1))
+            loss_EBJ = self.task.prediction_loss(mixed_EBJO, labels_EB.unsqueeze(-1))
         else:
             error_EBI = self.task.prediction_error(teachers_EBIO, labels_EB.unsqueeze(-1))
             scores = (-error_EBI / self.config.tau).unsqueeze(-1).expand_as(weights_EBIJ)
             target = softmax_over_present(scores, batch.present_EMB)
             log_ratio = target.clamp_min(1e-9).log() - weights_EBIJ.clamp_min(1e-9).log()
-            each_EBJ = (target * log_ratio).sum(2)
-        return self._over_targets(each_EBJ, batch)
+            loss_EBJ = (target * log_ratio).sum(2)
+        return self._over_targets(loss_EBJ, batch)
 
-    def _over_targets(self, each_EBJ: Tensor, batch: EnsembleBatch) -> Tensor:
+    def _over_targets(self, loss_EBJ: Tensor, batch: EnsembleBatch) -> Tensor:
         """Sum over present targets that have another present modality, average over utterances."""
         choice_EB = batch.present_EMB.sum(1) > 1
-        counted = batch.present_EMB.transpose(1, 2) & choice_EB.unsqueeze(-1)
-        return ((each_EBJ * counted).sum(-1) * batch.weight_EB).sum(-1)
+        mask = batch.present_EMB.transpose(1, 2) & choice_EB.unsqueeze(-1)
+        return ((loss_EBJ * mask).sum(-1) * batch.weight_EB).sum(-1)
 
     def _representation(self, graph: Graph, batch: EnsembleBatch) -> Tensor:
         """Compute `Σ_{i≠j} w_{i→j} (1 − cos(P_ij v_i, v_j))`; v_i is detached."""
@@ -182,11 +182,11 @@ class GraphDistillationUnit(nn.Module):
         targets = graph.vertices_EMBD[:, self.ends_P2[:, 1]]
         cosine_EPB = nn.functional.cosine_similarity(self.projection(sources), targets, dim=-1)
         edges_EPB = torch.stack([graph.edges_EBIJ[:, :, i, j] for i, j in pairs], dim=1)
-        counted = torch.stack(
+        mask = torch.stack(
             [batch.present_EMB[:, i] & batch.present_EMB[:, j] for i, j in pairs], dim=1
         )
-        each_EB = (edges_EPB * (1 - cosine_EPB) * counted).sum(1)
-        return (each_EB * batch.weight_EB).sum(-1)
+        loss_EB = (edges_EPB * (1 - cosine_EPB) * mask).sum(1)
+        return (loss_EB * batch.weight_EB).sum(-1)
 
 
 def softmax_over_present(scores_EBIJ: Tensor, present_EMB: Tensor) -> Tensor:
@@ -197,8 +197,8 @@ def softmax_over_present(scores_EBIJ: Tensor, present_EMB: Tensor) -> Tensor:
 
 
 def _renormalise(weights_EBIJ: Tensor, present_EMB: Tensor) -> Tensor:
-    kept = weights_EBIJ * present_EMB.transpose(1, 2).unsqueeze(-1)
-    return kept / kept.sum(2, keepdim=True).clamp_min(1e-9)
+    masked = weights_EBIJ * present_EMB.transpose(1, 2).unsqueeze(-1)
+    return masked / masked.sum(2, keepdim=True).clamp_min(1e-9)
 
 
 def _teachers(batch: EnsembleBatch) -> Tensor:

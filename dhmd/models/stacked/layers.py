@@ -260,20 +260,20 @@ class Dropout(nn.Module):
         return result
 
     def attention_mask(
-        self, groups: Sequence[int], each: Sequence[int], select: slice = ALL
+        self, groups: Sequence[int], shape: Sequence[int], select: slice = ALL
     ) -> DropoutMask | None:
         """Sample the dropout mask of attention weights `[E, g, B, H, T, U]`; None: no dropout.
 
         Args:
             groups: g and B.
-            each: H, T and U.
+            shape: H, T and U.
         """
         rates = self._active_rates(select)
         if rates is None:
             return None
         on_cpu = self.members.device.type == "cpu"
         active = tuple(rate > 0 or not on_cpu for rate in rates)
-        bits = self.members.bits(sum(active), groups[1] * each[0], *each[1:])
+        bits = self.members.bits(sum(active), groups[1] * shape[0], *shape[1:])
         limits = tuple(threshold(rate) for rate in rates)
         return DropoutMask(bits, active, self.thresholds_G[select], self.scales_G[select], limits)
 
@@ -307,8 +307,8 @@ class _Drop(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        kept = _mask(grads[0], ctx.bits, ctx.limit)
-        return kept.mul_(grads[0]).mul_(ctx.scale), None, None, None
+        mask = _mask(grads[0], ctx.bits, ctx.limit)
+        return mask.mul_(grads[0]).mul_(ctx.scale), None, None, None
 
 
 class _RectifyDrop(torch.autograd.Function):
@@ -346,8 +346,8 @@ class _AddDropped(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        kept = _mask(grads[0], ctx.bits, ctx.limit)
-        return grads[0], kept.mul_(grads[0]).mul_(ctx.scale), None, None, None
+        mask = _mask(grads[0], ctx.bits, ctx.limit)
+        return grads[0], mask.mul_(grads[0]).mul_(ctx.scale), None, None, None
 
 
 def _mask(like: Tensor, bits: Tensor, limit: int | Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A repository in which a study takes seconds."""
+"""A small repository, in which a study takes seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository whose demo is tiny; it is the working folder."""
+    """Make a repository with a tiny demo, and make it the working directory."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     path = tmp_path / "recipes" / "demo.yaml"

@@ -1,4 +1,4 @@
-"""The study's sums by hand, and a whole small study, interrupted and resumed."""
+"""The distillation study: summaries by hand, and a small study that is interrupted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def result(full: float, gap: float, seeds: int = 2) -> dict[str, Any]:
-    """A corpus on which every comparison is `gap` worse than the full model."""
+    """Return scores on a corpus where all variants are worse than the full model by `gap`."""
     scores = {
         name: {"mae": [full + gap] * seeds, "truth": [full / 2 + gap] * seeds}
         for name in COMPARISONS
@@ -47,7 +47,7 @@ def test_differences_are_means_over_corpora_with_a_t_interval() -> None:
     assert edges == {"text": 1.2, "audio": None}
 
 
-def test_a_comparison_of_one_seed_is_with_the_full_models_first() -> None:
+def test_a_variant_with_one_seed_is_compared_with_that_seed_of_the_full_model() -> None:
     rows = [result(full, 0.0) for full in (1.0, 1.2)]
     for row, gap in zip(rows, (0.02, 0.04), strict=True):
         row["late_fusion"] = {kind: [row["full"][kind][0] + gap] for kind in ("mae", "truth")}
@@ -55,7 +55,7 @@ def test_a_comparison_of_one_seed_is_with_the_full_models_first() -> None:
     assert (entry["difference"], entry["seeds"]) == (pytest.approx(0.03), 1)
 
 
-def test_seeds_beyond_the_first_are_for_what_needs_a_narrow_interval(small: Path) -> None:
+def test_only_variants_that_need_a_narrow_interval_have_several_seeds(small: Path) -> None:
     task = next(distillation._tasks(small, {"noisy": 2}, (7, 8, 9)))
     assert {name: task.seeds_of(name) for name in ("full", *task.variants)} == {
         "full": (7, 8, 9),
@@ -74,27 +74,27 @@ def test_one_corpus_has_no_interval(tmp_path: Path) -> None:
         run_study(tmp_path, corpora={"noisy": 1}, seeds=[1], processes=1)
 
 
-def test_an_interrupted_study_goes_on_and_gives_the_same(small: Path) -> None:
+def test_an_interrupted_study_resumes_with_the_same_results(small: Path) -> None:
     first = run_study(small, corpora={"audio": 2}, seeds=[1], processes=1)
     assert first["audio"]["scores"]["median"] > first["audio"]["scores"]["oracle"]
     meaning = first["audio"]["meaning"]
     assert set(meaning) == {"edges", "dictionary", "probes", "leading_probes"}
     for space in ("homogeneous", "heterogeneous"):
         assert sum(meaning["edges"][space]["mean_out"].values()) == pytest.approx(1, abs=1e-3)
-    kept = sorted((small / ".dhmd" / "studies").rglob("*.json"))
-    assert [path.stem for path in kept] == ["audio-3000", "audio-3001"]
+    stored = sorted((small / ".dhmd" / "studies").rglob("*.json"))
+    assert [path.stem for path in stored] == ["audio-3000", "audio-3001"]
     assert not list((small / ".dhmd" / "studies").rglob("work-*"))
-    seen = json.loads(kept[0].read_text("utf-8"))
-    seen["oracle"] += 1.0  # a mark: what is kept is not made again
-    kept[0].write_text(json.dumps(seen), "utf-8")
-    kept[1].unlink()
-    again = run_study(small, corpora={"audio": 2}, seeds=[1], processes=1)
-    oracle = again["audio"]["scores"].pop("oracle")
+    content = json.loads(stored[0].read_text("utf-8"))
+    content["oracle"] += 1.0  # shows that the stored result is read
+    stored[0].write_text(json.dumps(content), "utf-8")
+    stored[1].unlink()
+    second = run_study(small, corpora={"audio": 2}, seeds=[1], processes=1)
+    oracle = second["audio"]["scores"].pop("oracle")
     assert oracle == pytest.approx(first["audio"]["scores"].pop("oracle") + 0.5, abs=1e-5)
-    assert again == first
+    assert second == first
 
 
-def test_a_kept_result_that_is_cut_short_is_named(small: Path) -> None:
+def test_the_error_for_a_truncated_result_names_the_file(small: Path) -> None:
     tasks = list(distillation._tasks(small, {"audio": 2}, (1,)))
     for task in tasks:
         task.result.parent.mkdir(parents=True, exist_ok=True)
@@ -103,16 +103,16 @@ def test_a_kept_result_that_is_cut_short_is_named(small: Path) -> None:
         run_study(small, corpora={"audio": 2}, seeds=[1], processes=1)
 
 
-def test_tasks_take_corpora_in_turn_and_other_settings_are_other_results(small: Path) -> None:
+def test_tasks_alternate_regimes_and_depend_on_the_seeds(small: Path) -> None:
     tasks = list(distillation._tasks(small, dict.fromkeys(REGIMES, 2), (1,)))
     assert [task.corpus_seed for task in tasks] == [3000] * len(REGIMES) + [3001] * len(REGIMES)
     assert {task.regime for task in tasks if not task.variants} == {"audio"}
     other = list(distillation._tasks(small, {"audio": 2}, (1, 2)))
-    mine = [task for task in tasks if task.regime == "audio"]
-    assert {t.folder for t in mine}.isdisjoint({t.folder for t in other})
+    same_seeds = [task for task in tasks if task.regime == "audio"]
+    assert {t.folder for t in same_seeds}.isdisjoint({t.folder for t in other})
 
 
-def test_another_align_section_and_other_code_are_other_results(
+def test_results_depend_on_the_align_section_and_the_code(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def folder() -> Path:

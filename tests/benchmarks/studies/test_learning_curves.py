@@ -1,4 +1,4 @@
-"""The learning curves: equal budgets, tuning, paired differences, and one small study."""
+"""The learning curves: equal budgets, tuning, paired differences, and a small study."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dhmd.settings import load_params
 ROOT = Path(__file__).parents[3]
 
 
-def task(model: str, corpus: int, size: int = 600, **more: Any) -> study.Training:
+def training(model: str, corpus: int, size: int = 600, **more: Any) -> study.Training:
     values: dict[str, Any] = {
         "root": ROOT,
         "folder": ROOT,
@@ -51,7 +51,7 @@ def test_every_candidate_has_the_updates_of_its_size() -> None:
 
 def test_the_candidate_with_the_lowest_validation_error_is_chosen() -> None:
     results = [
-        (task(model, corpus, size, candidates={model: name}), result(**{model: mae}))
+        (training(model, corpus, size, candidates={model: name}), result(**{model: mae}))
         for model, size, name, corpus, mae in (
             ("dhmd", 600, "recipe", 101, 1.0),
             ("dhmd", 600, "half_rate", 101, 0.8),
@@ -83,13 +83,14 @@ def test_the_candidate_with_the_lowest_validation_error_is_chosen() -> None:
 def summary() -> dict[str, Any]:
     gaps = {4000: 0.01, 4001: 0.03, 4002: 0.02}
     results = [
-        (task("fast", 4000 + n), result(dhmd=1.0 + n / 10, ridge=1.1, oracle=0.9)) for n in range(4)
+        (training("fast", 4000 + n), result(dhmd=1.0 + n / 10, ridge=1.1, oracle=0.9))
+        for n in range(4)
     ]
     results += [
-        (task("dmd", corpus), result(dmd=1.0 + (corpus - 4000) / 10 + gap))
+        (training("dmd", corpus), result(dmd=1.0 + (corpus - 4000) / 10 + gap))
         for corpus, gap in gaps.items()
     ]
-    results.append((task("fast", 4000, regime="interaction"), result(dhmd=1.0, mult=1.2)))
+    results.append((training("fast", 4000, regime="interaction"), result(dhmd=1.0, mult=1.2)))
     tuned = {"noisy": {"600": {"dhmd": {"chosen": "half_rate", "valid_mae": {}}}}}
     settings = load_params(ROOT).for_dataset("demo")
     return study.summarise(study.QUICK, settings, tuned, results)
@@ -110,7 +111,7 @@ def test_differences_are_paired_by_corpus_with_a_t_interval() -> None:
     assert summary()["results"]["noisy"]["600"]["dhmd"]["mae"] == pytest.approx(1.15)
 
 
-def test_the_page_has_each_interval_with_its_n_and_marks_those_without_0(tmp_path: Path) -> None:
+def test_the_page_has_intervals_and_marks_those_that_exclude_zero(tmp_path: Path) -> None:
     text = page(summary())
     assert "| DMD | +0.020 [-0.005, +0.045], 3 |" in text
     assert "| ridge regression | -0.050 [-0.255, +0.155], 4 |" in text
@@ -141,20 +142,22 @@ def test_a_small_study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     )
     key = study._key(tmp_path)
     tuning = study.tuning_tasks(tmp_path, form, key)
-    for each in tuning:
-        study.run_training(each)
-    tuned = study.choose([(each, json.loads(each.result.read_text())) for each in tuning])
+    for tuning_task in tuning:
+        study.run_training(tuning_task)
+    tuned = study.choose(
+        [(tuning_task, json.loads(tuning_task.result.read_text())) for tuning_task in tuning]
+    )
     assert set(tuned["interaction"]["40"]) == set(study.FAST["interaction"])
     fresh = study.evaluation_tasks(tmp_path, form, key, tuned)
-    assert [each.corpus for each in fresh] == [4000, 4001]
+    assert [tuning_task.corpus for tuning_task in fresh] == [4000, 4001]
     study.run_training(fresh[0])
     assert not list(fresh[0].folder.glob("work-*"))
     models = json.loads(fresh[0].result.read_text())["models"]
     assert set(models) == {*study.FAST["interaction"], "median", "ridge", "oracle"}
     # Past the time limit the second corpus is left out, and the first is read, not trained again.
     fresh[0].result.write_text(json.dumps(result(dhmd=7.0)))
-    found = study.run_study(tmp_path, form, processes=1)
-    assert found["results"]["interaction"]["40"]["dhmd"]["mae_by_corpus"] == {"4000": 7.0}
+    last = study.run_study(tmp_path, form, processes=1)
+    assert last["results"]["interaction"]["40"]["dhmd"]["mae_by_corpus"] == {"4000": 7.0}
 
 
 def test_the_committed_page_is_current() -> None:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.studies`: what it refuses, and when it writes its page."""
+"""Arguments of `python -m benchmarks.studies`, and when it writes the page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.studies.distillation import CORPORA
 
 @pytest.mark.parametrize("study", [["distillation"], ["selection", "demo"]])
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (["--processes", "0"], "'0' is not an integer of at least 1"),
         (["--processes", "-1"], "'-1' is not an integer of at least 1"),
@@ -22,28 +22,22 @@ from benchmarks.studies.distillation import CORPORA
         (["--seeds", "1", "x"], "'x' is not an integer of at least 0"),
     ],
 )
-def test_bad_numbers(
-    study: list[str], words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+def test_invalid_numbers_are_refused(
+    study: list[str], arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        main([*study, *words])
+        main([*study, *arguments])
     assert ended.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_no_corpora_are_not_the_default(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["distillation", "--corpora", "0"])
-    assert "'0' is not an integer of at least 1" in capsys.readouterr().err
-
-
-def test_a_seed_twice(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_repeated_seed_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["distillation", "--seeds", "1", "2", "1"]) == 1
     assert capsys.readouterr().err == "benchmarks.studies: --seeds has 1 twice\n"
 
 
 @pytest.mark.parametrize(
-    ("words", "whole"),
+    ("arguments", "whole"),
     [
         ([], True),
         (["--processes", "1", "--regimes", *reversed(CORPORA)], True),
@@ -52,8 +46,8 @@ def test_a_seed_twice(capsys: pytest.CaptureFixture[str]) -> None:
         (["--seeds", "2", "1", "3"], False),
     ],
 )
-def test_only_the_whole_study_replaces_its_page(
-    words: list[str],
+def test_only_the_default_study_updates_the_page(
+    arguments: list[str],
     whole: bool,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -69,7 +63,7 @@ def test_only_the_whole_study_replaces_its_page(
     page = tmp_path / "docs" / "results.md"
     page.parent.mkdir()
     page.write_text("a\n<!-- table:distillation -->\n<!-- /table -->\n", "utf-8")
-    assert main(["distillation", *words]) == 0
+    assert main(["distillation", *arguments]) == 0
     captured = capsys.readouterr()
     if whole:
         shown = f"a\n<!-- table:distillation -->\npage of {list(CORPORA)}\n<!-- /table -->\n"

@@ -1,4 +1,4 @@
-"""What the page says of summaries whose verdict is known."""
+"""Verdicts and tables of the distillation study for known summaries."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def summary(
 
 
 def verdict(study: dict[str, Any], about: str) -> str:
-    """The verdict of the one expectation that is about it."""
+    """Return the verdict of the expectation whose sentence contains `about`."""
     (line,) = [line for line in expectations(study) if about in line]
     return line.split("**")[1]
 
@@ -80,20 +80,20 @@ def verdict(study: dict[str, Any], about: str) -> str:
         ("noisy", "leading components predicts the shared latents", "leading", 0.21, 0.2),
     ],
 )
-def test_an_expectation_is_met_from_its_threshold_on(
+def test_an_expectation_is_met_above_its_threshold(
     regime: str, about: str, value: str, met: float, not_met: float
 ) -> None:
     assert verdict({regime: summary(**{value: met})}, about) == "met"
     assert verdict({regime: summary(**{value: not_met})}, about) == "not met"
 
 
-def test_the_planted_teacher_is_the_one_that_the_regime_plants() -> None:
+def test_the_reliable_teacher_depends_on_the_regime() -> None:
     study = {"noisy": summary(), "audio": summary()}
     assert verdict(study, "the edges out of text") == "met"
     assert verdict(study, "the edges out of audio") == "not met"
 
 
-def test_every_comparison_and_its_numbers_are_in_the_table() -> None:
+def test_the_table_has_every_comparison() -> None:
     text = page({"noisy": summary(low=0.0123)})
     for name in COMPARISONS:
         assert f"| {name} | +0.0223 [+0.0123, +0.0323] |" in text

@@ -1,4 +1,4 @@
-"""Choosing on validation: the ranking by hand, bad candidates, and a whole small selection."""
+"""Selection on validation: ranking, invalid candidates, and a small selection."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tests.training.corpora import tiny_aligned
 ROOT = Path(__file__).parents[3]
 
 
-def test_the_lowest_mean_is_chosen_and_the_first_of_equals() -> None:
-    found = {
+def test_the_lowest_mean_is_chosen_and_ties_go_to_the_first() -> None:
+    summary = {
         "dhmd": ranked({"recipe": [1.0, 1.2], "wider": [0.9, 1.1]}),
         "gru": ranked({"recipe": [1.1, 1.1], "wider": [1.1, 1.1]}),
     }
-    assert found["dhmd"]["chosen"] == "wider"
-    assert found["gru"]["chosen"] == "recipe"
-    assert found["dhmd"]["candidates"]["recipe"]["mean"] == pytest.approx(1.1)
-    assert found["dhmd"]["candidates"]["recipe"]["std"] == pytest.approx(0.02**0.5)
-    assert "| dhmd | 1.100 ± 0.141 | **1.000 ± 0.141** |" in table(found)
+    assert summary["dhmd"]["chosen"] == "wider"
+    assert summary["gru"]["chosen"] == "recipe"
+    assert summary["dhmd"]["candidates"]["recipe"]["mean"] == pytest.approx(1.1)
+    assert summary["dhmd"]["candidates"]["recipe"]["std"] == pytest.approx(0.02**0.5)
+    assert "| dhmd | 1.100 ± 0.141 | **1.000 ± 0.141** |" in table(summary)
 
 
 def write_history(path: Path, rows: list[tuple[str, int, str, float]]) -> Path:
@@ -37,7 +37,7 @@ def write_history(path: Path, rows: list[tuple[str, int, str, float]]) -> Path:
     return path
 
 
-def test_a_score_is_the_one_of_the_selected_epoch(tmp_path: Path) -> None:
+def test_scores_are_those_of_the_selected_epochs(tmp_path: Path) -> None:
     rows = [
         (str(seed), epoch, name, seed + epoch / 10 + (name == "valid/corr"))
         for epoch in (1, 2)
@@ -48,7 +48,7 @@ def test_a_score_is_the_one_of_the_selected_epoch(tmp_path: Path) -> None:
     assert selected_scores(write_history(tmp_path / "h.csv", rows + marks)) == [1.2, 2.1]
 
 
-def test_a_diverged_seed_is_named(tmp_path: Path) -> None:
+def test_the_error_for_a_diverged_seed_names_it(tmp_path: Path) -> None:
     path = write_history(
         tmp_path / "h.csv", [("3", 1, "valid/mae", 1.0), ("3", 4, "diverged", 1.0)]
     )
@@ -58,7 +58,7 @@ def test_a_diverged_seed_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture
 def repository(small: Path) -> Path:
-    """The small repository with an aligned features file, and one candidate beside the recipe."""
+    """Return the small repository with an aligned features file and one candidate."""
     candidates = small / "recipes" / "candidates" / "demo.yaml"
     candidates.write_text("faster:\n  train:\n    lr: 1.0e-2\n", "utf-8")
     (small / "data" / "aligned").mkdir(parents=True)
@@ -66,27 +66,27 @@ def repository(small: Path) -> Path:
     return small
 
 
-def test_a_selection_scores_every_candidate_and_keeps_what_is_done(
+def test_a_selection_scores_every_candidate_once(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["selection", "demo", "--models", "gru", "dhmd"]
     command += ["--seeds", "1", "2", "--processes", "1"]
     assert main(command) == 0
     path = repository / "metrics" / "studies" / "selection-demo.json"
-    found = json.loads(path.read_text("utf-8"))
-    assert list(found) == ["dhmd", "gru"]
-    for entry in found.values():
+    summary = json.loads(path.read_text("utf-8"))
+    assert list(summary) == ["dhmd", "gru"]
+    for entry in summary.values():
         scores = {name: value["mean"] for name, value in entry["candidates"].items()}
         assert set(scores) == {"recipe", "faster"}
         assert scores["recipe"] != scores["faster"]
         assert entry["chosen"] == min(scores, key=lambda name: scores[name])
     assert "| model | recipe | faster |" in capsys.readouterr().out
-    kept = sorted((repository / ".dhmd" / "studies").rglob("*.json"))
-    assert len(kept) == 4
-    before = [path.stat().st_mtime_ns for path in kept]
+    stored = sorted((repository / ".dhmd" / "studies").rglob("*.json"))
+    assert len(stored) == 4
+    before = [path.stat().st_mtime_ns for path in stored]
     assert main(command) == 0
-    assert [path.stat().st_mtime_ns for path in kept] == before
-    assert json.loads(path.read_text("utf-8")) == found
+    assert [path.stat().st_mtime_ns for path in stored] == before
+    assert json.loads(path.read_text("utf-8")) == summary
 
 
 def test_words_are_shuffled_within_their_utterances(repository: Path) -> None:
@@ -96,24 +96,24 @@ def test_words_are_shuffled_within_their_utterances(repository: Path) -> None:
     assert list(json.loads(path.read_text("utf-8"))["gru"]["candidates"]) == ["recipe"]
     copy = repository / ".dhmd" / "studies" / "selection-demo" / "shuffled.h5"
     old, new = (read_corpus(p) for p in (repository / "data/aligned/demo.h5", copy))
-    moved = 0
+    shuffled = 0
     for before, after in zip(old.features["text"], new.features["text"], strict=True):
         assert sorted(map(tuple, before)) == sorted(map(tuple, after))
-        moved += not np.array_equal(before, after)
-    assert moved > 10
+        shuffled += not np.array_equal(before, after)
+    assert shuffled > 10
     assert np.array_equal(old.features["audio"].values, new.features["audio"].values)
     with pytest.raises(DhmdError, match="--candidates: no candidate 'longer'; use some of rec"):
         select(repository, "demo", models=["gru"], names=["longer"], seeds=(1,), processes=1)
 
 
-def test_a_dataset_without_candidates_of_its_own_has_the_shared_ones(repository: Path) -> None:
+def test_a_dataset_without_a_candidates_file_has_the_default_candidates(repository: Path) -> None:
     own, shared = (read_candidates(repository, name) for name in ("demo", "mosei"))
     assert list(own[1]) == ["faster"]
     assert shared[0].name == "default.yaml"
     assert len(shared[1]) >= 6
 
 
-def test_all_models_are_compared_with_the_settings_that_were_selected(repository: Path) -> None:
+def test_models_are_compared_with_their_selected_settings(repository: Path) -> None:
     (repository / "docs").mkdir()
     page = repository / "docs" / "results.md"
     page.write_text(
@@ -124,12 +124,12 @@ def test_all_models_are_compared_with_the_settings_that_were_selected(repository
     (studies / "selection-demo.json").write_text('{"gru": {"chosen": "faster"}}', "utf-8")
     command = ["models", "demo", "--models", "gru", "mult", "--seeds", "1", "2"]
     assert main(command) == 0
-    found = json.loads((studies / "models-demo.json").read_text("utf-8"))
-    assert list(found["models"]) == ["dhmd", "gru", "mult"]
-    candidates = {name: entry["candidate"] for name, entry in found["models"].items()}
+    summary = json.loads((studies / "models-demo.json").read_text("utf-8"))
+    assert list(summary["models"]) == ["dhmd", "gru", "mult"]
+    candidates = {name: entry["candidate"] for name, entry in summary["models"].items()}
     assert candidates == {"dhmd": "recipe", "gru": "faster", "mult": "recipe"}
-    gru = found["models"]["gru"]
-    difference = gru["test"]["mae"]["mean"] - found["models"]["dhmd"]["test"]["mae"]["mean"]
+    gru = summary["models"]["gru"]
+    difference = gru["test"]["mae"]["mean"] - summary["models"]["dhmd"]["test"]["mae"]["mean"]
     assert gru["test"]["mae"]["difference"] == pytest.approx(difference)
     assert gru["parameters"] > 0
     assert gru["seconds"] > 0
@@ -140,14 +140,14 @@ def test_all_models_are_compared_with_the_settings_that_were_selected(repository
     assert text.endswith("<!-- table:x -->\nb\n<!-- /table -->\n")
     assert main(command) == 0
     again = json.loads((studies / "models-demo.json").read_text("utf-8"))
-    assert again == found
+    assert again == summary
     assert (
         main(["models", "demo", "--models", "gru", "--seeds", "1", "2", "3", "--name", "more"]) == 0
     )
     more = json.loads((studies / "models-demo-more.json").read_text("utf-8"))
     assert more["models"]["gru"]["valid"][:2] == gru["valid"]
     assert all(f"{count} seeds, fold" in page.read_text("utf-8") for count in (2, 3))
-    assert json.loads((studies / "models-demo.json").read_text("utf-8")) == found
+    assert json.loads((studies / "models-demo.json").read_text("utf-8")) == summary
 
 
 @pytest.mark.parametrize(
@@ -161,13 +161,13 @@ def test_all_models_are_compared_with_the_settings_that_were_selected(repository
         ("wider:\n  model: {width: many}\n", "candidate wider: model.width"),
     ],
 )
-def test_bad_candidates_are_one_sentence(repository: Path, text: str, sentence: str) -> None:
+def test_invalid_candidates_are_refused(repository: Path, text: str, sentence: str) -> None:
     (repository / "recipes" / "candidates" / "demo.yaml").write_text(text, "utf-8")
     with pytest.raises(DhmdError, match=sentence):
         select(repository, "demo", models=["gru"], seeds=(1,), processes=1)
 
 
-def test_what_is_missing_is_named(repository: Path) -> None:
+def test_errors_name_the_missing_model_or_file(repository: Path) -> None:
     with pytest.raises(DhmdError, match="--models: no model 'grue'; use some of dhmd, "):
         select(repository, "demo", models=["grue"], seeds=(1,), processes=1)
     (repository / "data" / "aligned" / "demo.h5").unlink()
@@ -175,9 +175,9 @@ def test_what_is_missing_is_named(repository: Path) -> None:
         select(repository, "demo", models=["gru"], seeds=(1,), processes=1)
 
 
-def test_a_kept_score_that_is_cut_short_is_named(repository: Path) -> None:
+def test_the_error_for_a_truncated_score_names_the_file(repository: Path) -> None:
     select(repository, "demo", models=["gru"], seeds=(1,), processes=1)
-    for kept in (repository / ".dhmd" / "studies").rglob("*.json"):
-        kept.write_text('{"valid": [', "utf-8")
+    for stored in (repository / ".dhmd" / "studies").rglob("*.json"):
+        stored.write_text('{"valid": [', "utf-8")
     with pytest.raises(DhmdError, match=r"recipe-\w+\.json cannot be read: delete it"):
         select(repository, "demo", models=["gru"], seeds=(1,), processes=1)

@@ -1,4 +1,4 @@
-"""A worker that is killed, and the key of the code."""
+"""Tasks of a study: a killed process, and the hash of the code."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ def killed(job: Job) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_killed_process_is_one_sentence(tmp_path: Path) -> None:
+def test_a_killed_process_ends_the_study_with_a_message(tmp_path: Path) -> None:
     with pytest.raises(DhmdError, match=r"was killed.*run it again, with fewer --processes"):
         run_missing([Job(tmp_path / "a.json")], killed, "jobs", processes=2)
 
 
-def test_the_key_is_of_names_and_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_code_key_depends_on_names_and_contents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "one" / "deep").mkdir(parents=True)
     (tmp_path / "one" / "deep" / "a.py").write_text("a = 1\n")
     (tmp_path / "b.py").write_text("b = 1\n")

@@ -8,18 +8,20 @@ from typing import Any
 
 from torch import nn
 
+from dhmd.models.batch import Batch
 from dhmd.models.config import DecoupleConfig, DropoutConfig, ModelConfig
 from dhmd.models.ensemble import Ensemble
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.models.registry import CorpusInfo, build
 from dhmd.models.task import Task
+from tests.models.batches import random_batch
 from tests.models.stacked.settings import CPU, INPUTS, KD, MODEL
 
 NAMES = (*INPUTS, "physio")
 KERNELS = dict(zip(NAMES, (3, 1, 5, 3), strict=True))
-# Nothing is dropped.
-CERTAIN = replace(
+# Without dropout.
+NO_DROPOUT = replace(
     MODEL,
     kernels=KERNELS,
     dropout=DropoutConfig(
@@ -32,18 +34,18 @@ CERTAIN = replace(
 )
 
 
-def learner(
+def build_learner(
     name: str,
     inputs: Mapping[str, int] = INPUTS,
     *,
     task: Task | None = None,
     seeds: tuple[int, ...] = (1, 2),
-    model: ModelConfig = CERTAIN,
+    model: ModelConfig = NO_DROPOUT,
     options: Mapping[str, Any] | None = None,
     utterances: int = 6,
     steps: int = 5,
 ) -> Learner:
-    """A model of all seeds, as the trainer builds it."""
+    """Build a model of all seeds, as the trainer does."""
     return build(
         name,
         Members(seeds, CPU),
@@ -55,9 +57,16 @@ def learner(
     )
 
 
-def module(name: str, inputs: Mapping[str, int] = INPUTS, **settings: Any) -> Any:
-    """The module of one seed."""
-    ensemble = learner(name, inputs, seeds=(1,), **settings)
+def build_module(name: str, inputs: Mapping[str, int] = INPUTS, **settings: Any) -> Any:
+    """Build the module of one seed."""
+    ensemble = build_learner(name, inputs, seeds=(1,), **settings)
     assert isinstance(ensemble, Ensemble)
-    found: nn.Module = ensemble._instances[0]
-    return found
+    member: nn.Module = ensemble._instances[0]
+    return member
+
+
+def batch_of(absent: float = 0.0, seed: int = 5) -> Batch:
+    """Return a random batch of one seed."""
+    return random_batch(
+        list(INPUTS.values()), members=1, absent=absent, padding_rows=0, seed=seed
+    ).of_member(0)

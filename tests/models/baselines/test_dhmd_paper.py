@@ -1,4 +1,4 @@
-"""DHMD's paper form, point by point of the framework figure, and its options."""
+"""The paper's form of DHMD: components of the framework figure, losses and options."""
 
 from __future__ import annotations
 
@@ -10,27 +10,19 @@ import pytest
 import torch
 
 from dhmd.models.baselines.dhmd_paper import GDUnit, SharedDictionary, contrastive_loss
-from dhmd.models.batch import Batch
-from tests.models.baselines.models import module
-from tests.models.batches import random_batch
+from tests.models.baselines.models import batch_of, build_module
 from tests.models.compare import assert_close
 from tests.models.stacked.settings import INPUTS
 
 SPACES = ["homogeneous", "heterogeneous"]
 
 
-def batch_of(absent: float = 0.0, seed: int = 5) -> Batch:
-    return random_batch(
-        list(INPUTS.values()), members=1, absent=absent, uncounted=0, seed=seed
-    ).of_member(0)
-
-
 def units(model: Any) -> list[GDUnit]:
-    return [each for each in model.modules() if isinstance(each, GDUnit)]
+    return [submodule for submodule in model.modules() if isinstance(submodule, GDUnit)]
 
 
-def test_the_figure_point_by_point() -> None:
-    model, batch = module("dhmd_paper"), batch_of()
+def test_components_are_those_of_the_framework_figure() -> None:
+    model, batch = build_module("dhmd_paper"), batch_of()
     directed = {(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)}
     assert [set(unit.edges) for unit in units(model)] == [directed] * 2
     assert [len(unit.edges) for unit in units(model)] == [6] * 2
@@ -38,9 +30,11 @@ def test_the_figure_point_by_point() -> None:
     for edges_BIJ in edges:
         assert edges_BIJ.diagonal(dim1=1, dim2=2).eq(0).all()  # no self edge
         assert edges_BIJ.gt(0).sum((1, 2)).eq(6).all()
-    dictionaries = [each for each in model.modules() if isinstance(each, SharedDictionary)]
+    dictionaries = [
+        submodule for submodule in model.modules() if isinstance(submodule, SharedDictionary)
+    ]
     assert len(dictionaries) == 2
-    assert {tuple(each.codes_KF.shape) for each in dictionaries} == {(512, 8), (512, 16)}
+    assert {tuple(submodule.codes_KF.shape) for submodule in dictionaries} == {(512, 8), (512, 16)}
     losses = model.losses(batch)
     assert {name for name in losses if name.startswith("ctr_")} == {f"ctr_{s}" for s in SPACES}
     assert not [name for name in losses if "mar" in name]
@@ -54,7 +48,7 @@ def test_the_figure_point_by_point() -> None:
 
 
 def test_the_total_is_the_weighted_sum_of_its_parts() -> None:
-    losses = module("dhmd_paper").losses(batch_of())
+    losses = build_module("dhmd_paper").losses(batch_of())
     expected = losses["task"] + 0.1 * (losses["rec"] + losses["cyc"] + 0.1 * losses["ort"])
     for space in SPACES:
         expected = expected + losses[f"heads_{space}"]
@@ -62,8 +56,8 @@ def test_the_total_is_the_weighted_sum_of_its_parts() -> None:
     assert_close(losses["total"], expected)
 
 
-def test_live_teachers_are_the_other_vertices_heads() -> None:
-    model, batch = module("dhmd_paper"), batch_of()
+def test_live_teachers_are_the_heads_of_the_other_vertices() -> None:
+    model, batch = build_module("dhmd_paper"), batch_of()
     graph = model.outputs(batch).spaces["homogeneous"].graph
     expected = torch.zeros(())
     for i, source in enumerate(INPUTS):
@@ -73,8 +67,8 @@ def test_live_teachers_are_the_other_vertices_heads() -> None:
     assert_close(model.losses(batch)["gd_homogeneous"], expected)
 
 
-def test_out_of_fold_teachers_are_the_batchs() -> None:
-    model, batch = module("dhmd_paper", options={"teachers": "out_of_fold"}), batch_of()
+def test_out_of_fold_teachers_come_from_the_batch() -> None:
+    model, batch = build_module("dhmd_paper", options={"teachers": "out_of_fold"}), batch_of()
     graph = model.outputs(batch).spaces["heterogeneous"].graph
     assert batch.teachers is not None
     expected = torch.zeros(())
@@ -86,29 +80,29 @@ def test_out_of_fold_teachers_are_the_batchs() -> None:
 
 
 @pytest.mark.parametrize("absent", [0.0, 0.4])
-def test_the_softmax_of_edges(absent: float) -> None:
+def test_edges_are_normalised_over_all_or_per_target(absent: float) -> None:
     batch = batch_of(absent, seed=2)
     for softmax in ("all", "target"):
-        model = module("dhmd_paper", options={"edge_softmax": softmax})
+        model = build_module("dhmd_paper", options={"edge_softmax": softmax})
         edges_BIJ = model.details(batch)["edges/homogeneous"]
-        there_BIJ = batch.presence[:, :, None] & batch.presence[:, None, :]
-        there_BIJ = there_BIJ & ~torch.eye(3, dtype=torch.bool)
-        assert edges_BIJ[~there_BIJ].eq(0).all()
+        edge_BIJ = batch.presence[:, :, None] & batch.presence[:, None, :]
+        edge_BIJ = edge_BIJ & ~torch.eye(3, dtype=torch.bool)
+        assert edges_BIJ[~edge_BIJ].eq(0).all()
         axis = (1, 2) if softmax == "all" else 1
-        expected = there_BIJ.any(1).any(1) if softmax == "all" else there_BIJ.any(1)
+        expected = edge_BIJ.any(1).any(1) if softmax == "all" else edge_BIJ.any(1)
         assert_close(edges_BIJ.sum(axis), expected.float())
 
 
-def test_an_absent_modality_teaches_and_learns_nothing() -> None:
-    model, batch = module("dhmd_paper"), batch_of()
+def test_an_absent_modality_is_neither_teacher_nor_student() -> None:
+    model, batch = build_module("dhmd_paper"), batch_of()
     absent = {**batch.present, "audio": torch.zeros(6, dtype=torch.bool)}
-    gone = replace(
+    without_audio = replace(
         batch,
         present=absent,
         features={**batch.features, "audio": torch.zeros_like(batch.features["audio"])},
         masks={**batch.masks, "audio": torch.zeros_like(batch.masks["audio"])},
     )
-    model.losses(gone)["total"].backward()
+    model.losses(without_audio)["total"].backward()
     heads = dict(model.units["homogeneous"].heads.named_parameters())
     assert heads["audio.out.weight"].grad.abs().sum() == 0
     assert heads["text.out.weight"].grad.abs().sum() > 0
@@ -116,7 +110,7 @@ def test_an_absent_modality_teaches_and_learns_nothing() -> None:
 
 
 def test_dictionary_features_are_sparse_mixtures_of_codes() -> None:
-    """Two orthogonal codes; scores are dot products / √F / 2, the largest over real steps."""
+    """Two orthogonal codes; scores are maxima over real steps of dot products / √F / 2."""
     dictionary = SharedDictionary(2, 4)
     with torch.no_grad():
         dictionary.codes_KF.copy_(torch.tensor([[2.0, 0, 0, 0], [0, 1.0, 0, 0]]))

@@ -1,4 +1,4 @@
-"""DMD against numbers that its public code computed, and each of its options.
+"""DMD compared with numbers of its public code, and its options.
 
 dmd_reference.json holds losses, outputs and gradient norms of the public code in float64, without
 dropout. Weights and inputs come from numpy's generator, seeded with the bytes of "dmd reference":
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +20,18 @@ import torch
 from dhmd.base.errors import DhmdError
 from dhmd.models.baselines.dmd import margin_loss
 from dhmd.models.batch import Batch
-from tests.models.baselines.models import CERTAIN, module
+from tests.models.baselines.models import NO_DROPOUT, build_module
 from tests.models.compare import assert_close
 
 INPUTS = {"text": 10, "audio": 5, "vision": 7}
 LENGTHS = (50, 31, 12, 50, 7, 44)
-MODEL = replace(CERTAIN, width=12, heads=3, kernels={"text": 5, "audio": 3, "vision": 1})
+MODEL = replace(NO_DROPOUT, width=12, heads=3, kernels={"text": 5, "audio": 3, "vision": 1})
 REFERENCE = json.loads((Path(__file__).parent / "dmd_reference.json").read_text())
 
 
 def reference(options: dict[str, Any] | None = None) -> tuple[Any, Batch]:
-    """The model and the batch of the reference numbers."""
-    model = module("dmd", INPUTS, model=MODEL, options=options, steps=50).double()
+    """Build the model and the batch of the reference numbers."""
+    model = build_module("dmd", INPUTS, model=MODEL, options=options, steps=50).double()
     stream = np.random.default_rng(np.frombuffer(b"dmd reference", dtype=np.uint8))
     named = dict(model.named_parameters())
     with torch.no_grad():
@@ -57,18 +56,18 @@ def reference(options: dict[str, Any] | None = None) -> tuple[Any, Batch]:
     return model, batch
 
 
-def test_losses_outputs_and_gradients_are_those_of_the_public_code() -> None:
+def test_losses_outputs_and_gradients_equal_the_public_code() -> None:
     model, batch = reference()
     losses = model.losses(batch)
     for name, value in REFERENCE["losses"].items():
         assert losses[name].item() == pytest.approx(value, rel=1e-8, abs=1e-10), name
     assert model(batch)[:, 0].tolist() == pytest.approx(REFERENCE["output"], rel=1e-8)
     losses["total"].backward()
-    found = {
+    norms = {
         name: 0.0 if p.grad is None else float(p.grad.norm())
         for name, p in model.named_parameters()
     }
-    assert found == pytest.approx(REFERENCE["gradient_norms"], rel=1e-8, abs=1e-10)
+    assert norms == pytest.approx(REFERENCE["gradient_norms"], rel=1e-8, abs=1e-10)
 
 
 SPACES = ("homogeneous", "heterogeneous")
@@ -90,7 +89,7 @@ COARSE |= {"gd_representation_heterogeneous"}
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
-def test_an_option_changes_what_it_names_alone(
+def test_an_option_changes_only_its_own_losses(
     options: dict[str, Any], changed: set[str] | None
 ) -> None:
     model, batch = reference(options)
@@ -110,16 +109,11 @@ def test_an_option_changes_what_it_names_alone(
     assert losses["total"].isfinite()
 
 
-def test_mean_heads_read_one_step() -> None:
-    model = module("dmd", INPUTS, model=MODEL, options={"heads": "mean"}, steps=50)
+def test_mean_heads_read_one_vector() -> None:
+    model = build_module("dmd", INPUTS, model=MODEL, options={"heads": "mean"}, steps=50)
     assert model.heads["homogeneous"]["text"].narrow.in_features == 12
-    model = module("dmd", INPUTS, model=MODEL, steps=50)
+    model = build_module("dmd", INPUTS, model=MODEL, steps=50)
     assert model.heads["homogeneous"]["text"].narrow.in_features == 12 * 46
-
-
-def test_without_the_prior_edges_are_not_drawn_to_it() -> None:
-    model, batch = reference({"prior": False})
-    assert "gd_prior_homogeneous" not in model.losses(batch)
 
 
 def test_target_softmax_normalises_over_the_sources_of_each_target() -> None:
@@ -141,29 +135,6 @@ def test_margin_loss_by_hand() -> None:
     assert float(margin_loss(features, torch.zeros(3))) == 0
 
 
-def test_margin_loss_against_a_loop() -> None:
-    generator = torch.Generator().manual_seed(1)
-    features = torch.randn(4, 2, 3, generator=generator)
-    classes = torch.tensor([0.0, 1.0, 0.0, -1.0])
-    rows = [(features[b, m], float(classes[b])) for b in range(4) for m in range(2)]
-    anchors = []
-    for i, (x, y) in enumerate(rows):
-        positives = [r for j, r in enumerate(rows) if j != i and r[1] == y]
-        negatives = [r for r in rows if r[1] != y]
-        hinges = [
-            max(0.0, 0.15 * abs(y - n[1]) - _cosine(x, p[0]) + _cosine(x, n[0]))
-            for p, n in product(positives, negatives)
-        ]
-        if hinges:
-            anchors.append(sum(hinges) / len(hinges))
-    expected = sum(anchors) / len(anchors)
-    assert float(margin_loss(features, classes)) == pytest.approx(expected, rel=1e-4)
-
-
-def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float(a @ b / (a.norm() * b.norm()))
-
-
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -171,7 +142,7 @@ def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:
         ({"gate": "both"}, "model.options.dmd.gate is 'both'"),
     ],
 )
-def test_a_wrong_option_is_one_sentence(options: dict[str, Any], sentence: str) -> None:
+def test_an_invalid_option_is_refused_in_one_line(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(DhmdError, match=sentence) as caught:
-        module("dmd", INPUTS, model=MODEL, options=options)
+        build_module("dmd", INPUTS, model=MODEL, options=options)
     assert "\n" not in str(caught.value)

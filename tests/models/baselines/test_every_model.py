@@ -1,4 +1,4 @@
-"""What holds of every model: tasks, modalities, padding, learning, how seeds run."""
+"""Properties of all baselines: tasks, modalities, padding, learning, mode of training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dhmd.models.config import ModelConfig
 from dhmd.models.ensemble import Ensemble
 from dhmd.models.task import Task
 from dhmd.training.configuration import overlay
-from tests.models.baselines.models import learner
+from tests.models.baselines.models import build_learner
 from tests.models.batches import padded, random_batch
 from tests.models.compare import assert_close
 from tests.models.stacked.settings import CLASSES, INPUTS, MULTILABEL
@@ -39,12 +39,12 @@ WIDTHS = {"text": 4, "audio": 3, "vision": 5, "physio": 2}
     "task", [Task(), CLASSES, MULTILABEL], ids=["regression", "classes", "sets"]
 )
 def test_predicts_and_has_finite_gradients(name: str, task: Task) -> None:
-    """With absent modalities and utterances that do not count; seeds train as the page says."""
+    """With absent modalities and utterances of weight 0; seeds train in the mode of the page."""
     if name in REGRESSION_ONLY and task.classes:
         with pytest.raises(DhmdError, match="but the task has classes"):
-            learner(name, task=task)
+            build_learner(name, task=task)
         return
-    model, batch = learner(name, task=task), random_batch(list(INPUTS.values()), task=task)
+    model, batch = build_learner(name, task=task), random_batch(list(INPUTS.values()), task=task)
     assert model.predict(batch).shape == (2, 6, task.outputs)
     losses = model.losses(replace(batch, epoch=1))
     losses["total"].sum().backward()
@@ -58,37 +58,37 @@ def test_predicts_and_has_finite_gradients(name: str, task: Task) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_runs_with_any_number_of_modalities_or_says_why_not(name: str, count: int) -> None:
-    chosen = dict(list(WIDTHS.items())[:count])
+def test_runs_with_any_number_of_modalities_or_is_refused(name: str, count: int) -> None:
+    inputs = dict(list(WIDTHS.items())[:count])
     if count < model_info(name).min_modalities:
         with pytest.raises(DhmdError, match=f"{name} needs .* modalities, but there is only text"):
-            learner(name, chosen)
+            build_learner(name, inputs)
         return
-    names = tuple(chosen)
+    names = tuple(inputs)
     batch = random_batch(
-        list(chosen.values()), modalities=names, steps=(5,) * count, absent=0.2, seed=3
+        list(inputs.values()), modalities=names, steps=(5,) * count, absent=0.2, seed=3
     )
-    model = learner(name, chosen)
+    model = build_learner(name, inputs)
     model.losses(replace(batch, epoch=1))["total"].sum().backward()
     assert model.predict(batch).isfinite().all()
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_padding_has_no_effect(name: str) -> None:
-    """DMD pads to a fixed length anyway: there the mask is its option."""
+    """DMD pads to a fixed length, and its mask is an option."""
     options = {"masked": True, "summary": "mean", "heads": "mean"} if name == "dmd" else None
-    model = learner(name, options=options, steps=9).eval()
+    model = build_learner(name, options=options, steps=9).eval()
     batch = random_batch(list(INPUTS.values()), absent=0.4, seed=2)
     assert_close(model.predict(padded(batch, (4, 4, 4))), model.predict(batch))
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_overfits_16_utterances(name: str) -> None:
-    """Trained as the trainer does: each phase updates its own parameters."""
+    """Each phase updates its own parameters, as in the trainer."""
     torch.manual_seed(0)
-    model = learner(name, seeds=(1,), utterances=16)
+    model = build_learner(name, seeds=(1,), utterances=16)
     batch = random_batch(
-        list(INPUTS.values()), members=1, utterances=16, absent=0.0, uncounted=0, seed=4
+        list(INPUTS.values()), members=1, utterances=16, absent=0.0, padding_rows=0, seed=4
     )
     batch.labels_EB.clamp_(-2.8, 2.8)
     optimisers = {
@@ -126,11 +126,11 @@ def test_overfits_16_utterances(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_page_counts_parameters_at_the_demos_width(name: str) -> None:
+def test_the_page_has_the_number_of_parameters(name: str) -> None:
     recipe = load_yaml(ROOT / "recipes" / "demo.yaml")
     assert isinstance(recipe, dict)
     settings = load_section(ModelConfig, {}, recipe=recipe["model"], where="model")
-    model = learner(
+    model = build_learner(
         name, {"text": 20, "audio": 36, "vision": 28}, seeds=(1,), model=settings, steps=12
     )
     assert PAGE[name][3] == f"{sum(p.numel() for p in model.parameters()):,}"
@@ -140,7 +140,7 @@ def test_the_page_counts_parameters_at_the_demos_width(name: str) -> None:
 
 def test_a_model_without_options_refuses_them() -> None:
     with pytest.raises(DhmdError, match=r"model\.options\.tfn is set, but tfn has no options"):
-        learner("tfn", options={"rank": 3})
+        build_learner("tfn", options={"rank": 3})
 
 
 def test_options_of_an_unknown_model_are_refused() -> None:
@@ -148,7 +148,7 @@ def test_options_of_an_unknown_model_are_refused() -> None:
         load_section(ModelConfig, {"options": {"dmx": {"gate": "multiply"}}}, where="model")
 
 
-def test_options_of_another_model_change_no_configuration() -> None:
+def test_options_of_another_model_do_not_change_the_configuration() -> None:
     changed = overlay(TINY, {"model": {"options": {"dmd": {"gate": "multiply"}}}})
     assert changed.as_json() == TINY.as_json()
     options = replace(changed, architecture="dmd").as_json()["model"]["options"]

@@ -1,4 +1,4 @@
-"""Pieces of the field's models against values computed by hand or by another formula."""
+"""Components of the baselines compared with values by hand or by other formulas."""
 
 from __future__ import annotations
 
@@ -19,30 +19,22 @@ from dhmd.models.baselines.misa import moment_discrepancy, orthogonality
 from dhmd.models.baselines.mmim import Estimator, contrastive_coding, log_determinant
 from dhmd.models.baselines.self_mm import generated_label, relative_distance
 from dhmd.models.baselines.tfn import tensor_fusion
-from dhmd.models.batch import Batch
-from tests.models.baselines.models import CERTAIN, module
+from tests.models.baselines.models import NO_DROPOUT, batch_of, build_module
 from tests.models.batches import random_batch
 from tests.models.compare import assert_close
 from tests.models.stacked.settings import INPUTS
 
-
-def batch_of(seed: int = 5, absent: float = 0.0) -> Batch:
-    return random_batch(
-        list(INPUTS.values()), members=1, absent=absent, uncounted=0, seed=seed
-    ).of_member(0)
-
-
 # ---- sub-networks --------------------------------------------------------------------------------
 
 
-def test_last_state_reads_real_steps_alone() -> None:
+def test_last_state_ignores_padding() -> None:
     network = LastState(3, 4, bidirectional=True)
     x_BTI = torch.randn(2, 5, 3)
     mask_BT = torch.arange(5) < torch.tensor([[5], [2]])
-    found = network(x_BTI, mask_BT)
+    actual = network(x_BTI, mask_BT)
     for b, length in enumerate((5, 2)):
         _, (states, _) = network.lstm(x_BTI[b : b + 1, :length])
-        assert_close(found[b], torch.cat([states[0, 0], states[1, 0]]))
+        assert_close(actual[b], torch.cat([states[0, 0], states[1, 0]]))
 
 
 def test_a_sub_network_normalises_one_utterance_by_running_statistics() -> None:
@@ -56,32 +48,32 @@ def test_a_sub_network_normalises_one_utterance_by_running_statistics() -> None:
 
 
 def test_tensor_fusion_is_the_product_of_all_entries() -> None:
-    found = tensor_fusion(
+    actual = tensor_fusion(
         [torch.tensor([[2.0]]), torch.tensor([[3.0, 5.0]]), torch.tensor([[7.0]])]
     )
     expected = [1, 7, 3, 21, 5, 35, 2, 14, 6, 42, 10, 70]
-    assert found.tolist() == [expected]
+    assert actual.tolist() == [expected]
 
 
-def test_tfn_keeps_regressions_in_the_labels_range() -> None:
-    output = module("tfn")(batch_of())
+def test_tfn_outputs_are_in_the_range_of_the_labels() -> None:
+    output = build_module("tfn")(batch_of())
     assert output.abs().max() < 3
 
 
 def test_low_rank_fusion_is_tensor_fusion_with_a_low_rank_weight() -> None:
     text, audio = torch.randn(4, 2), torch.randn(4, 3)
     factors = {"text": torch.randn(3, 3, 2), "audio": torch.randn(3, 4, 2)}  # rank, 1 + H, O
-    found = low_rank_fusion({"text": text, "audio": audio}, factors).sum(0)
+    actual = low_rank_fusion({"text": text, "audio": audio}, factors).sum(0)
     weight = torch.einsum("rio,rjo->ijo", factors["text"], factors["audio"]).flatten(0, 1)
-    assert_close(found, tensor_fusion([text, audio]) @ weight)
+    assert_close(actual, tensor_fusion([text, audio]) @ weight)
 
 
 # ---- MFN and EF-LSTM -----------------------------------------------------------------------------
 
 
 def test_gated_memory_by_hand() -> None:
-    """Gates that are open or shut: the memory is kept, or replaced by tanh of the update."""
-    model = module("mfn")
+    """Open and closed gates: the memory stays, or is replaced by tanh of the update."""
+    model = build_module("mfn")
     memory, attended = torch.randn(2, 16), torch.randn(2, 48)
     for keep, add in ((30.0, -30.0), (-30.0, 30.0)):
         for gate, bias in ((model.retain_gate, keep), (model.update_gate, add)):
@@ -91,8 +83,8 @@ def test_gated_memory_by_hand() -> None:
         assert_close(model.gated_memory(memory, attended), expected)
 
 
-def test_delta_memory_attention_weighs_both_steps_cells() -> None:
-    model = module("mfn")
+def test_delta_memory_attention_weights_the_cells_of_both_steps() -> None:
+    model = build_module("mfn")
     torch.nn.init.zeros_(model.attention[-1].weight)
     torch.nn.init.zeros_(model.attention[-1].bias)
     cells = torch.randn(2, 48)
@@ -103,11 +95,11 @@ def test_delta_memory_attention_weighs_both_steps_cells() -> None:
 def test_sequences_of_different_lengths_are_refused(name: str) -> None:
     batch = random_batch(list(INPUTS.values()), members=1, steps=(5, 7, 9)).of_member(0)
     with pytest.raises(DhmdError, match=f"{name} needs word-aligned sequences"):
-        module(name)(batch)
+        build_module(name)(batch)
 
 
 def test_ef_lstm_reads_the_concatenated_features() -> None:
-    model, batch = module("ef_lstm"), batch_of()
+    model, batch = build_module("ef_lstm"), batch_of()
     rows = torch.cat([batch.features[n] for n in INPUTS], dim=2)
     length = int(batch.masks["text"][0].sum())
     _, (states, _) = model.lstm.lstm(rows[:1, :length])
@@ -134,7 +126,7 @@ def test_moment_discrepancy_by_hand() -> None:
 
 
 def test_the_total_of_misa_is_the_weighted_sum() -> None:
-    losses = module("misa").losses(batch_of())
+    losses = build_module("misa").losses(batch_of())
     expected = losses["task"] + 0.1 * losses["difference"] + 0.3 * losses["similarity"]
     assert_close(losses["total"], expected + losses["rec"])
 
@@ -144,8 +136,8 @@ def test_the_total_of_misa_is_the_weighted_sum() -> None:
 
 def test_relative_distance_by_hand() -> None:
     x, zero = torch.tensor([[3.0, 0.0]]), torch.zeros(2)
-    found = relative_distance(x, torch.tensor([1.0, 0.0]), torch.tensor([3.0, 4.0]))
-    assert float(found) == pytest.approx((4 - 2) / 2)
+    actual = relative_distance(x, torch.tensor([1.0, 0.0]), torch.tensor([3.0, 4.0]))
+    assert float(actual) == pytest.approx((4 - 2) / 2)
     assert float(relative_distance(x, zero, zero)) == 0
 
 
@@ -156,16 +148,16 @@ def test_generated_label_by_hand() -> None:
     assert float(generated_label(label, fused, fused)) == pytest.approx(2.0)
 
 
-def test_generated_labels_start_at_the_label_and_move_with_momentum() -> None:
-    model, batch = module("self_mm"), batch_of()
+def test_generated_labels_start_at_the_label_and_have_momentum() -> None:
+    model, batch = build_module("self_mm"), batch_of()
     first = model.losses(replace(batch, epoch=1))
     assert_close(model.labels_audio_N, batch.labels_B)
     # A modality whose label is the fused one has no weight.
     assert float(first["task_audio"].detach()) == 0
-    found = model._representations(batch)
+    actual = model._representations(batch)
     centres = model._centres("audio")
-    own = relative_distance(found["audio"], *centres)
-    of_fusion = relative_distance(found["fusion"], *model._centres("fusion"))
+    own = relative_distance(actual["audio"], *centres)
+    of_fusion = relative_distance(actual["fusion"], *model._centres("fusion"))
     new = generated_label(batch.labels_B, own, of_fusion).clamp(-3, 3)
     model.losses(replace(batch, epoch=2))
     assert_close(model.labels_audio_N, batch.labels_B / 3 + new * 2 / 3)
@@ -181,14 +173,14 @@ def test_log_likelihood_by_hand() -> None:
     for part, bias in ((estimator.mean, 1.0), (estimator.log_variance, math.log(2.0))):
         torch.nn.init.zeros_(part[-1].weight)
         torch.nn.init.constant_(part[-1].bias, bias)
-    found = estimator.log_likelihood(torch.randn(1, 2), torch.tensor([[3.0, 2.0]]))
-    assert found.item() == pytest.approx(-(4 / 4 + 1 / 4))
+    actual = estimator.log_likelihood(torch.randn(1, 2), torch.tensor([[3.0, 2.0]]))
+    assert actual.item() == pytest.approx(-(4 / 4 + 1 / 4))
 
 
 def test_contrastive_coding_by_hand() -> None:
     x = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
-    found = float(contrastive_coding(x, x))
-    assert found == pytest.approx(math.log(math.e + 1) - 1)
+    actual = float(contrastive_coding(x, x))
+    assert actual == pytest.approx(math.log(math.e + 1) - 1)
 
 
 def test_log_determinant_by_hand() -> None:
@@ -197,7 +189,7 @@ def test_log_determinant_by_hand() -> None:
 
 
 def test_phases_of_mmim_train_their_own_parameters() -> None:
-    model, batch = module("mmim"), batch_of()
+    model, batch = build_module("mmim"), batch_of()
     for name, _ in model.named_parameters():
         phase = model.parameter_group(name).phase
         assert (phase == "estimation") == name.startswith("estimators.")
@@ -211,14 +203,14 @@ def test_phases_of_mmim_train_their_own_parameters() -> None:
 # ---- DLF -----------------------------------------------------------------------------------------
 
 
-def test_dlf_attends_to_language_alone() -> None:
-    model = module("dlf")
+def test_dlf_has_an_attractor_per_other_modality() -> None:
+    model = build_module("dlf")
     assert set(model.attractor) == {"audio", "vision"}
-    assert set(module("dlf", {"audio": 3, "vision": 5}).attractor) == {"vision"}
+    assert set(build_module("dlf", {"audio": 3, "vision": 5}).attractor) == {"vision"}
 
 
 def test_the_total_of_dlf_is_the_weighted_sum() -> None:
-    model, batch = module("dlf").eval(), batch_of()
+    model, batch = build_module("dlf").eval(), batch_of()
     losses = model.losses(batch)
     decoupling = losses["rec"] + losses["specific"]
     decoupling = decoupling + 0.1 * (losses["triplet"] + losses["orthogonality"])
@@ -235,7 +227,7 @@ def test_the_total_of_dlf_is_the_weighted_sum() -> None:
 # ---- IF-MMIN -------------------------------------------------------------------------------------
 
 
-def test_hidden_modalities_are_every_proper_subset() -> None:
+def test_visible_modalities_are_proper_subsets() -> None:
     torch.manual_seed(0)
     subsets = {tuple(row) for row in random_subset(torch.ones(500, 3, dtype=torch.bool)).tolist()}
     assert len(subsets) == 6
@@ -246,7 +238,7 @@ def test_a_text_cnn_takes_the_maximum_over_windows() -> None:
     network = TextCNN(2, 3, 0.0)
     x = torch.randn(1, 4, 2)
     padded = torch.cat([x, torch.zeros(1, 4, 2)], dim=1)
-    found = network(padded, torch.arange(8)[None] < 4)
+    actual = network(padded, torch.arange(8)[None] < 4)
     windows = [
         torch.stack(
             [(layer.weight * padded[0, t : t + k].T).sum((1, 2)) + layer.bias for t in range(4)]
@@ -254,11 +246,11 @@ def test_a_text_cnn_takes_the_maximum_over_windows() -> None:
         for k, layer in zip((3, 4, 5), network.convolutions, strict=True)
     ]
     expected = network.out(torch.cat([x.relu().amax(0) for x in windows]))
-    assert_close(found[0], expected)
+    assert_close(actual[0], expected)
 
 
-def test_blocks_read_the_output_before_them_plus_the_invariant_features() -> None:
-    model = module("if_mmin")
+def test_blocks_read_the_previous_output_plus_invariant_features() -> None:
+    model = build_module("if_mmin")
     vectors, invariant = torch.randn(2, 3, 8), torch.randn(2, 3, 8)
     imagined, codes = model.imagine(vectors, invariant)
     out, expected = vectors.flatten(1), []
@@ -270,8 +262,8 @@ def test_blocks_read_the_output_before_them_plus_the_invariant_features() -> Non
     assert_close(imagined, model.transition(out))
 
 
-def test_pretraining_fixes_what_is_imagined() -> None:
-    model, batch = module("if_mmin"), batch_of()
+def test_the_pretrained_encoders_are_frozen_after_pretraining() -> None:
+    model, batch = build_module("if_mmin"), batch_of()
     weight = model.networks["audio"].lstm.weight_ih_l0
     with torch.no_grad():
         weight.mul_(2)
@@ -301,7 +293,7 @@ def test_copula_likelihood_against_torch_distributions() -> None:
     x, means = torch.randn(4, 2, 3), torch.randn(2, 2, 3)
     spreads, weights = torch.rand(2, 2, 3) + 0.5, torch.randn(2, 2).log_softmax(1)
     theta = torch.tensor(1.5)
-    found = negative_log_likelihood(x, means, spreads, weights, theta)
+    actual = negative_log_likelihood(x, means, spreads, weights, theta)
     for b in range(4):
         terms = []
         for k in range(2):
@@ -309,20 +301,20 @@ def test_copula_likelihood_against_torch_distributions() -> None:
             log_u = normal.cdf(x[b]).log().sum(1)
             copula = -(((-log_u) ** 1.5).sum() ** (1 / 1.5))
             terms.append(copula + (normal.log_prob(x[b]).sum(1) + weights[:, k]).sum())
-        assert_close(found[b], -torch.stack(terms).logsumexp(0))
+        assert_close(actual[b], -torch.stack(terms).logsumexp(0))
 
 
 def test_an_absent_modality_is_drawn_from_its_marginal() -> None:
-    model = module("cm2").train()
+    model = build_module("cm2").train()
     with torch.no_grad():
         model.means_MKH.copy_(torch.randn(3, 3, 8))
-    drawn = model.sample(4000)
+    samples = model.sample(4000)
     shares = model.logits_MK.softmax(1)[..., None]
     spread = torch.nn.functional.softplus(model.spreads_MKH)
     mean = (shares * model.means_MKH).sum(1)
     deviation = (shares * spread).square().sum(1).sqrt()
-    assert_close(drawn.mean(0), mean, rtol=0.01, atol=0.01)
-    assert_close(drawn.std(0), deviation, rtol=0.1, atol=1e-3)
+    assert_close(samples.mean(0), mean, rtol=0.01, atol=0.01)
+    assert_close(samples.std(0), deviation, rtol=0.1, atol=1e-3)
     assert_close(model.eval().sample(2)[1], mean)
 
 
@@ -330,8 +322,8 @@ def test_an_absent_modality_is_drawn_from_its_marginal() -> None:
 
 
 def test_modalities_and_joint_representation_attend_to_each_other() -> None:
-    """Two modalities: the six pairs of the paper."""
-    model = module("jmt", {"audio": 3, "vision": 5})
+    """Two modalities have the six pairs of the paper."""
+    model = build_module("jmt", {"audio": 3, "vision": 5})
     assert sorted(model.pairs) == [
         ("audio", "joint"),
         ("audio", "vision"),
@@ -341,21 +333,21 @@ def test_modalities_and_joint_representation_attend_to_each_other() -> None:
         ("vision", "joint"),
     ]
     assert model.fusion.in_features == 6 * 8
-    assert len(module("jmt").pairs) == 12
+    assert len(build_module("jmt").pairs) == 12
 
 
-def test_a_layer_is_torchs_post_norm_layer() -> None:
-    layer = Layer(CERTAIN).eval()
-    theirs = nn.TransformerEncoderLayer(8, 2, dim_feedforward=32, dropout=0.0, batch_first=True)
+def test_a_layer_equals_torchs_post_norm_layer() -> None:
+    layer = Layer(NO_DROPOUT).eval()
+    reference = nn.TransformerEncoderLayer(8, 2, dim_feedforward=32, dropout=0.0, batch_first=True)
     ours = layer.attention
     with torch.no_grad():
         parts = (ours.query, ours.key, ours.value)
-        theirs.self_attn.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
-        theirs.self_attn.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
-    theirs.self_attn.out_proj.load_state_dict(ours.out.state_dict())
-    theirs.linear1.load_state_dict(layer.feed_forward[0].state_dict())
-    theirs.linear2.load_state_dict(layer.feed_forward[2].state_dict())
+        reference.self_attn.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
+        reference.self_attn.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
+    reference.self_attn.out_proj.load_state_dict(ours.out.state_dict())
+    reference.linear1.load_state_dict(layer.feed_forward[0].state_dict())
+    reference.linear2.load_state_dict(layer.feed_forward[2].state_dict())
     x_BTD = torch.randn(2, 5, 8)
     mask_BT = torch.arange(5) < torch.tensor([[5], [3]])
-    expected = theirs(x_BTD, src_key_padding_mask=~mask_BT)
+    expected = reference(x_BTD, src_key_padding_mask=~mask_BT)
     assert_close(layer(x_BTD, mask_BT)[mask_BT], expected[mask_BT])

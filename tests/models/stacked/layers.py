@@ -1,4 +1,4 @@
-"""Torch's own layers with the weights of one member and group of stacked ones."""
+"""PyTorch layers with the weights of one member and group of stacked layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dhmd.models.members import Members
-from dhmd.models.stacked.layers import LayerNorm, Linear
+from dhmd.models.stacked.layers import Linear
 
 CPU = torch.device("cpu")
 
@@ -19,20 +19,12 @@ def members(*seeds: int) -> Members:
 
 def linear_of(ours: Linear, member: int, group: int) -> nn.Linear:
     _, _, inputs, outputs = ours.weight_EGIO.shape
-    theirs = nn.Linear(inputs, outputs, bias=ours.bias_EGO is not None)
+    reference = nn.Linear(inputs, outputs, bias=ours.bias_EGO is not None)
     with torch.no_grad():
-        theirs.weight.copy_(ours.weight_EGIO[member, group].T)
+        reference.weight.copy_(ours.weight_EGIO[member, group].T)
         if ours.bias_EGO is not None:
-            theirs.bias.copy_(ours.bias_EGO[member, group])
-    return theirs
-
-
-def norm_of(ours: LayerNorm, member: int, group: int) -> nn.LayerNorm:
-    theirs = nn.LayerNorm(ours.scale_EGD.shape[-1])
-    with torch.no_grad():
-        theirs.weight.copy_(ours.scale_EGD[member, group])
-        theirs.bias.copy_(ours.shift_EGD[member, group])
-    return theirs
+            reference.bias.copy_(ours.bias_EGO[member, group])
+    return reference
 
 
 def scatter(module: nn.Module, seed: int = 0) -> None:
@@ -55,5 +47,5 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def cells(shape: Sequence[int]) -> list[tuple[int, int]]:
-    """Every (member, group)."""
+    """Return all (member, group) pairs."""
     return [(r, g) for r in range(shape[0]) for g in range(shape[1])]

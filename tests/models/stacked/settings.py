@@ -1,4 +1,4 @@
-"""Small models."""
+"""Settings of small models."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ MODEL, KD = TINY.model, TINY.kd
 
 
 def kd_with(
-    graph: dict[str, Any] | None = None, dictionary: dict[str, Any] | None = None, **own: Any
+    graph: dict[str, Any] | None = None, dictionary: dict[str, Any] | None = None, **changes: Any
 ) -> DistillationConfig:
     """Return the small settings with some values changed."""
     return replace(
         KD,
         graph=replace(KD.graph, **graph or {}),
         dictionary=replace(KD.dictionary, **dictionary or {}),
-        **own,
+        **changes,
     )
 
 
@@ -42,9 +42,9 @@ def small_model(
     model: ModelConfig = MODEL,
     decouple: DecoupleConfig | None = None,
     kd: DistillationConfig | Sequence[DistillationConfig] = KD,
-    lively: bool = True,
+    random_edges: bool = True,
 ) -> DHMD:
-    """Build a DHMD in evaluation mode; `lively`: edges do not start uniform."""
+    """Build a DHMD in evaluation mode; with random edge weights by default."""
     members = Members(seeds, CPU)
     kds = [kd] * len(seeds) if isinstance(kd, DistillationConfig) else list(kd)
     decouple = decouple or DecoupleConfig()
@@ -55,9 +55,9 @@ def small_model(
         model=model,
         decouple=decouple,
         kd=kds[0],
-        loss_weights=LossWeights.of([(decouple, each) for each in kds], CPU),
+        loss_weights=LossWeights.of([(decouple, config) for config in kds], CPU),
     )
-    if lively:
+    if random_edges:
         for unit in fast.graphs.values():
             weight = unit.edge_score.weight_EGIO
             with torch.no_grad():

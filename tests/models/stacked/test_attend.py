@@ -1,4 +1,4 @@
-"""The core of attention with dropout, against the same equations from ordinary operations."""
+"""Attention with dropout compared with its equation in plain operations."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ HEADS, WIDTH, GROUPS, BATCH, STEPS, KEYS = 2, 6, 3, 4, 5, 7
 
 
 def dropout(rates: tuple[float, ...]) -> Dropout:
-    family = members()
-    return Dropout(family, rates)
+    streams = members()
+    return Dropout(streams, rates)
 
 
-def plain(query: Tensor, pairs: Tensor, bias: Tensor, kept: Tensor) -> Tensor:
-    """Attention by its equation; dropout multiplies the weights by `kept` [S, H, T, U]."""
+def attend_by_equation(query: Tensor, pairs: Tensor, bias: Tensor, mask_values: Tensor) -> Tensor:
+    """Attention by its equation; dropout multiplies the weights by the mask `[S, H, T, U]`."""
     q, k, v = (
         x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
         for x in (query, pairs[..., :WIDTH], pairs[..., WIDTH:])
     )
     scores = q @ k.transpose(-1, -2) / math.sqrt(WIDTH // HEADS) + bias[:, None, None]
-    return ((scores.softmax(-1) * kept) @ v).transpose(1, 2).flatten(2)
+    return ((scores.softmax(-1) * mask_values) @ v).transpose(1, 2).flatten(2)
 
 
 @pytest.mark.parametrize("rates", [(0.3, 0.3, 0.3), (0.4, 0.0, 0.2), (0.0, 0.0, 0.0)])
@@ -42,23 +42,23 @@ def test_attend_equals_its_equations_for_any_block_size(
     inputs = [normal(sequences, STEPS, WIDTH), normal(sequences, KEYS, 2 * WIDTH, seed=1)]
     bias = padding_bias(masks(2, GROUPS, BATCH, steps=KEYS)).flatten(0, 2)
     mask = dropout(rates).attention_mask((GROUPS, BATCH), (HEADS, STEPS, KEYS))
-    kept = torch.ones(2, GROUPS, BATCH, HEADS, STEPS, KEYS)
+    mask_values = torch.ones(2, GROUPS, BATCH, HEADS, STEPS, KEYS)
     if mask is not None:
         active = iter(range(GROUPS))
         for group, rate in enumerate(rates):
             if rate > 0:
                 bits = mask.bits_EAXTU[:, next(active)].view(2, BATCH, HEADS, STEPS, KEYS)
-                kept[:, group] = (bits >= round(rate * 65536) - 32768) / (1 - rate)
-    found, expected = [], []
-    for function, result in ((attend, found), (plain, expected)):
-        own = [x.clone().requires_grad_() for x in inputs]
+                mask_values[:, group] = (bits >= round(rate * 65536) - 32768) / (1 - rate)
+    actual, expected = [], []
+    for function, result in ((attend, actual), (attend_by_equation, expected)):
+        leaves = [x.clone().requires_grad_() for x in inputs]
         if function is attend:
-            y = attend(*own, bias, HEADS, mask)
+            y = attend(*leaves, bias, HEADS, mask)
         else:
-            y = plain(*own, bias, kept.flatten(0, 2))
+            y = attend_by_equation(*leaves, bias, mask_values.flatten(0, 2))
         (y**3).sum().backward()
-        result += [y, *(x.grad for x in own)]
-    for one, other in zip(found, expected, strict=True):
+        result += [y, *(x.grad for x in leaves)]
+    for one, other in zip(actual, expected, strict=True):
         assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 

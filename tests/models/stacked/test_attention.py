@@ -1,4 +1,4 @@
-"""Attention and transformer encoders against torch's own, a member and group at a time."""
+"""Attention and transformer encoders compared with PyTorch's, per member and group."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.models.stacked.layers import cells, linear_of, masks, members, normal
 
 def torch_attention(ours: Attention, r: int, g: int) -> nn.MultiheadAttention:
     width = ours.query.weight_EGIO.shape[-1]
-    theirs = nn.MultiheadAttention(width, ours.heads, batch_first=True)
+    reference = nn.MultiheadAttention(width, ours.heads, batch_first=True)
     parts = [linear_of(part, r, g) for part in (ours.query, ours.key_value, ours.out)]
     with torch.no_grad():
-        theirs.in_proj_weight.copy_(torch.cat([part.weight for part in parts[:2]]))
-        theirs.in_proj_bias.copy_(torch.cat([part.bias for part in parts[:2]]))
-        theirs.out_proj.weight.copy_(parts[2].weight)
-        theirs.out_proj.bias.copy_(parts[2].bias)
-    return theirs
+        reference.in_proj_weight.copy_(torch.cat([part.weight for part in parts[:2]]))
+        reference.in_proj_bias.copy_(torch.cat([part.bias for part in parts[:2]]))
+        reference.out_proj.weight.copy_(parts[2].weight)
+        reference.out_proj.bias.copy_(parts[2].bias)
+    return reference
 
 
 def test_attention_equals_torch() -> None:
@@ -34,14 +34,14 @@ def test_attention_equals_torch() -> None:
     y = ours(x, keys, padding_bias(mask))
     (y**2).sum().backward()
     for r, g in cells((2, 3)):
-        theirs = torch_attention(ours, r, g)
-        own, other = (t[r, g].detach().requires_grad_() for t in (x, keys))
-        expected, _ = theirs(own, other, other, key_padding_mask=~mask[r, g])
+        reference = torch_attention(ours, r, g)
+        leaf, key_leaf = (t[r, g].detach().requires_grad_() for t in (x, keys))
+        expected, _ = reference(leaf, key_leaf, key_leaf, key_padding_mask=~mask[r, g])
         (expected**2).sum().backward()
         assert_close(y[r, g], expected, rtol=1e-4, atol=1e-5)
-        assert_close(x.grad[r, g], own.grad, rtol=1e-4, atol=1e-5)
-        assert_close(keys.grad[r, g], other.grad, rtol=1e-4, atol=1e-5)
-        joint = theirs.in_proj_weight.grad
+        assert_close(x.grad[r, g], leaf.grad, rtol=1e-4, atol=1e-5)
+        assert_close(keys.grad[r, g], key_leaf.grad, rtol=1e-4, atol=1e-5)
+        joint = reference.in_proj_weight.grad
         assert_close(ours.query.weight_EGIO.grad[r, g].T, joint[:6], rtol=1e-4, atol=1e-5)
         assert_close(ours.key_value.weight_EGIO.grad[r, g].T, joint[6:], rtol=1e-4, atol=1e-5)
 
@@ -54,7 +54,7 @@ def encoder(groups: int, *, layers: int = 2) -> TransformerEncoder:
     return ours
 
 
-def test_an_absent_sequence_counts_as_zeros() -> None:
+def test_an_absent_sequence_is_equivalent_to_zeros() -> None:
     ours = encoder(1)
     mask = torch.zeros(2, 1, 3, 4, dtype=torch.bool)
     keys = normal(2, 1, 3, 4, 6).requires_grad_()

@@ -1,4 +1,4 @@
-"""The stacked DHMD equals the plain one; properties of its total loss."""
+"""The stacked DHMD equals the plain one; properties of the total loss."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from dhmd.models import dhmd as plain_engine
 from dhmd.models.batch import EnsembleBatch
 from dhmd.models.config import DecoupleConfig
-from dhmd.models.stacked.dhmd import DHMD, LossWeights
+from dhmd.models.stacked.dhmd import DHMD
 from dhmd.models.stacked.export import plain_state
 from dhmd.models.task import Task
 from tests.models.batches import chosen, member_of, padded, random_batch
@@ -20,7 +20,6 @@ from tests.models.compare import assert_close
 from tests.models.stacked.layers import normal
 from tests.models.stacked.settings import (
     CLASSES,
-    CPU,
     INPUTS,
     KD,
     MODEL,
@@ -63,7 +62,7 @@ CASES: dict[str, dict[str, Any]] = {
             dropout=replace(MODEL.dropout, attention=per_modality(0.1), input=per_modality(0.1)),
         ),
     },
-    "nothing absent": {"absent": 0.0, "uncounted": 0},
+    "nothing absent": {"absent": 0.0, "padding_rows": 0},
     "no decoupling": {"decouple": DecoupleConfig(enabled=False)},
     "other decoupling": {"decouple": DecoupleConfig(weight=0.7, gamma=0.4, margin=0.3)},
     "no cross-modal attention": {"model": replace(MODEL, cross_modal=False)},
@@ -103,10 +102,10 @@ def _case(
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_stacked_model_equals_the_plain_one(name: str) -> None:
-    """In outputs, losses and gradients; a loss that only the plain model has must have weight 0."""
+    """In outputs, losses and gradients. Losses that only the plain model has must have weight 0."""
     fast, batch, built = _case(**CASES[name])
-    outputs, found = fast(batch), fast.losses(batch)
-    found["total"].sum().backward()
+    outputs, losses = fast(batch), fast.losses(batch)
+    losses["total"].sum().backward()
     names = tuple(built["inputs"])
     values = dict(fast.named_parameters())
     grads = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in values.items()}
@@ -124,13 +123,17 @@ def test_the_stacked_model_equals_the_plain_one(name: str) -> None:
         assert_close(outputs.output_EBO[r], expected.output_BO, what="output")
         present = row.presence
         for space, graph in outputs.graphs.items():
-            wanted = expected.graphs[space]
+            expected_graph = expected.graphs[space]
             vertex = graph.outputs_EMBO[r].transpose(0, 1)
-            assert_close(vertex[present], wanted.outputs_BMO[present], what="vertex outputs")
+            assert_close(
+                vertex[present], expected_graph.outputs_BMO[present], what="vertex outputs"
+            )
             vertices = graph.vertices_EMBD[r].transpose(0, 1)
-            assert_close(vertices[present], wanted.vertices_BMW[present], what="vertices")
-            assert_close(graph.learned_EBIJ[r], wanted.learned_BIJ, what="edges")
-            assert_close(graph.edges_EBIJ[r], wanted.edges_BIJ, what="edges of distillation")
+            assert_close(vertices[present], expected_graph.vertices_BMW[present], what="vertices")
+            assert_close(graph.learned_EBIJ[r], expected_graph.learned_BIJ, what="edges")
+            assert_close(
+                graph.edges_EBIJ[r], expected_graph.edges_BIJ, what="edges of distillation"
+            )
         for space, dictionary in outputs.dictionaries.items():
             codes = dictionary.activation_EMBK[r].transpose(0, 1)
             wanted_codes = expected.dictionaries[space].activation_BMK
@@ -139,14 +142,14 @@ def test_the_stacked_model_equals_the_plain_one(name: str) -> None:
         assert set(details) == {"prediction", *expected_details}
         for key, value in expected_details.items():
             assert_close(details[key][r].nan_to_num(), value.nan_to_num(), what=key, atol=5e-5)
-        losses = plain.losses(row)
-        for part, value in found.items():
-            assert_close(value[r], losses[part], what=part, rtol=1e-5)
-        losses["total"].backward()
-        own = plain_state({n: g[r] for n, g in grads.items()}, names)
+        expected_losses = plain.losses(row)
+        for part, value in losses.items():
+            assert_close(value[r], expected_losses[part], what=part, rtol=1e-5)
+        expected_losses["total"].backward()
+        member_values = plain_state({n: g[r] for n, g in grads.items()}, names)
         for part, parameter in plain.named_parameters():
             grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            assert_close(own[part], grad, what=part, rtol=1e-4, atol=2e-5)
+            assert_close(member_values[part], grad, what=part, rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize(
@@ -154,9 +157,9 @@ def test_the_stacked_model_equals_the_plain_one(name: str) -> None:
 )
 def test_more_padding_changes_no_output(name: str) -> None:
     fast, batch, built = _case(**CASES[name])
-    each = len(built["inputs"])
+    count = len(built["inputs"])
     before, losses = fast.predict(batch), fast.losses(batch)
-    for more in ((3,) * each, tuple(range(1, each + 1))):
+    for more in ((3,) * count, tuple(range(1, count + 1))):
         longer = padded(batch, more)
         assert_close(fast.predict(longer), before, atol=2e-5)
         for part, value in fast.losses(longer).items():
@@ -181,26 +184,26 @@ def test_members_do_not_depend_on_each_other() -> None:
         for parameter in fast.parameters():
             parameter[0] = torch.nan
     fast.zero_grad()
-    again = fast.losses(batch)
-    assert again["total"][0].isnan()
-    again["total"].sum().backward()
-    for name, value in again.items():
+    repeated = fast.losses(batch)
+    assert repeated["total"][0].isnan()
+    repeated["total"].sum().backward()
+    for name, value in repeated.items():
         assert value[1].equal(losses[name][1]), name
     for name, parameter in fast.named_parameters():
         assert parameter.grad[1].equal(grads[name]), name
 
 
 def test_a_seed_alone_gives_the_same_losses_with_dropout() -> None:
-    company, alone = small_model(seeds=(5, 6, 7)), small_model(seeds=(6,))
+    together_model, alone = small_model(seeds=(5, 6, 7)), small_model(seeds=(6,))
     batch = random_batch(list(INPUTS.values()), members=3)
-    for model in (company, alone):
+    for model in (together_model, alone):
         model.train()
-    together, single = company.losses(batch), alone.losses(member_of(batch, 1))
+    together, single = together_model.losses(batch), alone.losses(member_of(batch, 1))
     for name, value in single.items():
         assert_close(value[0], together[name][1], what=name)
-    company.eval()
-    assert not torch.allclose(company.losses(batch)["total"], together["total"])
-    assert company.predict(batch).equal(company.predict(batch))
+    together_model.eval()
+    assert not torch.allclose(together_model.losses(batch)["total"], together["total"])
+    assert together_model.predict(batch).equal(together_model.predict(batch))
 
 
 # ---- the total loss ------------------------------------------------------------------------------
@@ -208,7 +211,7 @@ def test_a_seed_alone_gives_the_same_losses_with_dropout() -> None:
 SPACES = ("homogeneous", "heterogeneous")
 
 
-def test_the_total_uses_each_member_s_loss_weights() -> None:
+def test_the_total_has_the_loss_weights_of_each_member() -> None:
     kds = [
         kd_with(lambda_=0.0),
         kd_with(lambda_=0.4, aux=0.7, dictionary={"weight": 0.9}),
@@ -218,21 +221,21 @@ def test_the_total_uses_each_member_s_loss_weights() -> None:
     fast = small_model(seeds=(1, 2, 3, 4), kd=kds, decouple=DecoupleConfig(weight=0.3))
     losses = fast.losses(random_batch(list(INPUTS.values()), members=4))
     for r, kd in enumerate(kds):
-        own = {name: value[r].item() for name, value in losses.items()}
+        member_values = {name: value[r].item() for name, value in losses.items()}
         graph, dictionary = kd.graph, kd.dictionary
         on = {"homogeneous": graph.homogeneous, "heterogeneous": graph.heterogeneous}
-        vertices = sum(own[f"vertex_{space}"] for space in SPACES)
-        distilled = sum(own[f"gd_{space}"] * on[space] for space in SPACES)
-        edges = sum(own[f"edge_{space}"] for space in SPACES)
-        matched = sum(own[f"dm_{space}"] for space in SPACES) * dictionary.matching
+        vertices = sum(member_values[f"vertex_{space}"] for space in SPACES)
+        distilled = sum(member_values[f"gd_{space}"] * on[space] for space in SPACES)
+        edges = sum(member_values[f"edge_{space}"] for space in SPACES)
+        matching_sum = sum(member_values[f"dm_{space}"] for space in SPACES) * dictionary.matching
         expected = (
-            own["task"]
+            member_values["task"]
             + kd.aux * ((1 - kd.lambda_) * vertices + kd.lambda_ * distilled)
-            + 0.3 * own["dec"]
-            + kd.lambda_ * dictionary.weight * matched
+            + 0.3 * member_values["dec"]
+            + kd.lambda_ * dictionary.weight * matching_sum
             + edges
         )
-        assert own["total"] == pytest.approx(expected, rel=1e-5)
+        assert member_values["total"] == pytest.approx(expected, rel=1e-5)
 
 
 def _gradients(fast: DHMD, batch: EnsembleBatch) -> dict[str, Tensor]:
@@ -248,32 +251,29 @@ def test_lambda_zero_removes_every_distillation_loss() -> None:
     """With λ = 0, teachers change only the edge networks, through L_edge."""
     batch = random_batch(list(INPUTS.values()))
     assert batch.teachers_EMBO is not None
-    others = replace(batch, teachers_EMBO=batch.teachers_EMBO * -3)
+    other_teachers = replace(batch, teachers_EMBO=batch.teachers_EMBO * -3)
 
-    def moved(kd: Any) -> set[str]:
+    def changed_gradients(kd: Any) -> set[str]:
         before = _gradients(small_model(kd=kd), batch)
-        after = _gradients(small_model(kd=replace(kd, dictionary=_heavier(kd))), others)
+        heavier = replace(kd, dictionary=replace(kd.dictionary, weight=5.0))
+        after = _gradients(small_model(kd=heavier), other_teachers)
         return {name for name in before if not before[name].equal(after[name])}
 
-    still = moved(kd_with(lambda_=0.0))
-    assert still
-    assert all(".edge_" in name for name in still)
-    assert any("query" in name for name in moved(kd_with(lambda_=0.3)))
-
-
-def _heavier(kd: Any) -> Any:
-    return replace(kd.dictionary, weight=5.0)
+    changed = changed_gradients(kd_with(lambda_=0.0))
+    assert changed
+    assert all(".edge_" in name for name in changed)
+    assert any("query" in name for name in changed_gradients(kd_with(lambda_=0.3)))
 
 
 def test_only_the_edge_loss_trains_the_edge_network() -> None:
     """All other losses use detached edge weights."""
     fast, batch, _ = _case()
     losses = fast.losses(batch)
-    rest = losses["total"] - sum(losses[f"edge_{space}"] for space in SPACES)
-    rest.sum().backward()
+    other_losses = losses["total"] - sum(losses[f"edge_{space}"] for space in SPACES)
+    other_losses.sum().backward()
     for name, parameter in fast.named_parameters():
-        silent = parameter.grad is None or parameter.grad.abs().max() < 1e-6
-        assert silent == (".edge_" in name), name
+        is_zero = parameter.grad is None or parameter.grad.abs().max() < 1e-6
+        assert is_zero == (".edge_" in name), name
 
 
 def test_one_modality_has_no_distillation_losses() -> None:
@@ -301,13 +301,13 @@ def test_an_utterance_without_modalities_has_finite_outputs() -> None:
 
 def test_a_dropped_modality_equals_an_absent_one() -> None:
     fast, batch, _ = _case(absent=0.0)
-    away = torch.zeros_like(batch.present_EMB)
-    away[:, 1] = True
-    dropped = fast.predict(batch.without(away))
-    spoiled = replace(
+    absent = torch.zeros_like(batch.present_EMB)
+    absent[:, 1] = True
+    dropped = fast.predict(batch.without(absent))
+    noisy = replace(
         batch, features=[batch.features[0], normal(*batch.features[1].shape), batch.features[2]]
     )
-    assert fast.predict(spoiled.without(away)).equal(dropped)
+    assert fast.predict(noisy.without(absent)).equal(dropped)
     assert not torch.allclose(dropped, fast.predict(batch))
 
 
@@ -332,39 +332,3 @@ def test_pretrained_encoders_are_loaded() -> None:
     encoders["audio"]["convolution.bias_EO"] = torch.zeros(2, 9)
     with pytest.raises(ValueError, match="audio"):
         fast.load_encoders(encoders)
-
-
-def test_loss_weights_of_several_members() -> None:
-    first = (
-        DecoupleConfig(weight=0.2, gamma=0.3),
-        kd_with(lambda_=0.6, aux=0.5, dictionary={"weight": 0.2}),
-    )
-    second = (
-        DecoupleConfig(enabled=False),
-        kd_with(
-            lambda_=0.4,
-            aux=0.9,
-            graph={"homogeneous": False, "edges": "self"},
-            dictionary={"matching": False, "weight": 0.9},
-        ),
-    )
-    third = (
-        DecoupleConfig(),
-        kd_with(graph={"heterogeneous": False}, dictionary={"weight": 0.9}, lambda_=0.0),
-    )
-    loss_weights = LossWeights.of([first, second, third], CPU)
-    close = {
-        name: [round(v, 6) for v in value.tolist()]
-        for name, value in vars(loss_weights).items()
-        if name != "edges"
-    }
-    assert close == {
-        "distill": [0.6, 0.4, 0.0],
-        "aux": [0.5, 0.9, 1.0],
-        "decouple": [0.2, 0.0, 0.1],
-        "gamma": [0.3, 0.1, 0.1],
-        "homogeneous": [1.0, 0.0, 1.0],
-        "heterogeneous": [1.0, 1.0, 0.0],
-        "matching": [0.2, 0.0, 0.9],
-    }
-    assert loss_weights.edges == ("learned", "self", "learned")

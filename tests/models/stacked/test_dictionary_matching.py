@@ -46,19 +46,19 @@ def one_way(i: int, j: int) -> Tensor:
     return edges
 
 
-def test_fenchel_young_trains_the_target_and_infonce_both_modalities() -> None:
-    batch = in_double(random_batch((2, 2, 2), absent=0.0, uncounted=0, seed=6))
-    matched, unit = matched_of(batch), dictionary(balance=0.0)
+def test_gradients_reach_the_target_in_fenchel_young_and_both_in_infonce() -> None:
+    batch = in_double(random_batch((2, 2, 2), absent=0.0, padding_rows=0, seed=6))
+    outputs, unit = matched_of(batch), dictionary(balance=0.0)
     none = torch.zeros(2, 6, 3, 3).double()
-    pull = unit.loss(matched, one_way(0, 2), batch, Task()) - unit.loss(
-        matched, none, batch, Task()
+    pull = unit.loss(outputs, one_way(0, 2), batch, Task()) - unit.loss(
+        outputs, none, batch, Task()
     )
-    (gradient,) = torch.autograd.grad(pull.sum(), matched.relevance_EMBK)
+    (gradient,) = torch.autograd.grad(pull.sum(), outputs.relevance_EMBK)
     assert gradient[:, :2].eq(0).all()
-    p, a = matched.activation_EMBK[:, 2], matched.activation_EMBK[:, 0]
+    p, a = outputs.activation_EMBK[:, 2], outputs.activation_EMBK[:, 0]
     assert_close(gradient[:, 2], (p - a).detach() / 5.0 * batch.weight_EB.unsqueeze(-1))
-    contrast = unit.loss(matched, none, batch, Task())
-    (gradient,) = torch.autograd.grad(contrast.sum(), matched.feature_EMBW)
+    contrast = unit.loss(outputs, none, batch, Task())
+    (gradient,) = torch.autograd.grad(contrast.sum(), outputs.feature_EMBW)
     assert gradient.ne(0).any(-1).all()
 
 
@@ -83,7 +83,7 @@ def _active(table_EKW: Tensor, config: DictionaryConfig) -> Tensor:
 
 def test_initial_codes_do_not_depend_on_other_seeds() -> None:
     config = DictionaryConfig(codes=8)
-    company, alone = initial_codes(members(3, 4), 6, config), initial_codes(members(4), 6, config)
-    assert_close(company[1], alone[0])
-    assert not company[0].equal(company[1])
+    together, alone = initial_codes(members(3, 4), 6, config), initial_codes(members(4), 6, config)
+    assert_close(together[1], alone[0])
+    assert not together[0].equal(together[1])
     assert 1 < _active(alone, config) < 5

@@ -1,4 +1,4 @@
-"""Modality encoders, the model that pretrains one, and attention within and across modalities."""
+"""The pretraining model, self-attention and cross-modal attention."""
 
 from __future__ import annotations
 
@@ -69,13 +69,15 @@ def test_attention_dropout_has_the_rate_of_the_attended_modality() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "crossing", "width"),
+    ("names", "cross_modal", "width"),
     [(NAMES, True, 16), (NAMES, False, 8), (NAMES[:2], True, 8), (NAMES[:1], True, 8)],
 )
-def test_vertex_width(names: tuple[str, ...], crossing: bool, width: int) -> None:
-    module = CrossModalAttention(members(), names, 8, replace(MODEL, cross_modal=crossing)).eval()
+def test_vertex_width(names: tuple[str, ...], cross_modal: bool, width: int) -> None:
+    module = CrossModalAttention(
+        members(), names, 8, replace(MODEL, cross_modal=cross_modal)
+    ).eval()
     assert module.width == width
-    assert (module.cross is None) == (not crossing or len(names) == 1)
+    assert (module.cross is None) == (not cross_modal or len(names) == 1)
     steps, real = inputs((5,) * len(names))
     out = module(steps, real)
     assert [tuple(x.shape) for x in out] == [(2, 1, 4, 5, width)] * len(names)

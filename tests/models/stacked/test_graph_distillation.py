@@ -56,19 +56,21 @@ def test_edges_start_uniform_over_present_sources() -> None:
 
 
 def test_every_control_equals_its_equation_in_one_stack() -> None:
-    batch = in_double(random_batch((2, 2, 2), members=6, utterances=7, uncounted=2, seed=3))
+    batch = in_double(random_batch((2, 2, 2), members=6, utterances=7, padding_rows=2, seed=3))
     unit = unit_of(edges=EDGE_SOURCES)
     scatter(unit, seed=4)
     graph = unit(normal(6, 3, 7, WIDTH).double(), batch)
     assert not graph.edges_EBIJ.requires_grad
     for r, name in enumerate(EDGE_SOURCES):
-        own = batch.of_member(r)
-        expected = equations.control_edges(name, graph.learned_EBIJ[r].detach(), own, NAMES)
+        member_batch = batch.of_member(r)
+        expected = equations.control_edges(
+            name, graph.learned_EBIJ[r].detach(), member_batch, NAMES
+        )
         assert_close(graph.edges_EBIJ[r], expected, what=name)
         alone = unit_of(edges=[name])
         alone.load_state_dict({k: v[r : r + 1] for k, v in unit.state_dict().items()})
-        rest = {k: v[r : r + 1] for k, v in vars(batch).items() if isinstance(v, Tensor)}
-        single = replace(batch, **rest)
+        fields = {k: v[r : r + 1] for k, v in vars(batch).items() if isinstance(v, Tensor)}
+        single = replace(batch, **fields)
         by_itself = alone(normal(6, 3, 7, WIDTH).double()[r : r + 1], single)
         assert_close(by_itself.edges_EBIJ[0], graph.edges_EBIJ[r])
 

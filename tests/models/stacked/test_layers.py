@@ -1,4 +1,4 @@
-"""Layers of the stacked engine against torch's own, one member and group at a time."""
+"""Layers of the stacked engine compared with PyTorch's, per member and group."""
 
 from __future__ import annotations
 
@@ -43,32 +43,32 @@ def test_temporal_convolution_equals_conv1d(kernel: int, steps: int) -> None:
     y = ours(x)
     (y**2).sum().backward()
     for r in range(2):
-        theirs = nn.Conv1d(3, 4, kernel, padding=kernel // 2)
+        reference = nn.Conv1d(3, 4, kernel, padding=kernel // 2)
         with torch.no_grad():
-            theirs.weight.copy_(ours.weight_EIX[r].view(3, kernel, 4).permute(2, 0, 1))
-            theirs.bias.copy_(ours.bias_EO[r])
-        own = x[r, 0].detach().requires_grad_()
-        expected = theirs(own.transpose(1, 2)).transpose(1, 2)
+            reference.weight.copy_(ours.weight_EIX[r].view(3, kernel, 4).permute(2, 0, 1))
+            reference.bias.copy_(ours.bias_EO[r])
+        leaf = x[r, 0].detach().requires_grad_()
+        expected = reference(leaf.transpose(1, 2)).transpose(1, 2)
         (expected**2).sum().backward()
         assert_close(y[r, 0], expected)
-        assert_close(x.grad[r, 0], own.grad)
-        weight = theirs.weight.grad.permute(1, 2, 0).reshape(3, -1)
+        assert_close(x.grad[r, 0], leaf.grad)
+        weight = reference.weight.grad.permute(1, 2, 0).reshape(3, -1)
         assert_close(ours.weight_EIX.grad[r], weight)
-        assert_close(ours.bias_EO.grad[r], theirs.bias.grad)
+        assert_close(ours.bias_EO.grad[r], reference.bias.grad)
 
 
 # ---- the GRU -------------------------------------------------------------------------------------
 
 
 def torch_gru(ours: GRU, member: int, inputs: int) -> nn.GRU:
-    theirs = nn.GRU(inputs, ours.hidden, batch_first=True, bidirectional=True)
-    own = dict(theirs.named_parameters())
+    reference = nn.GRU(inputs, ours.hidden, batch_first=True, bidirectional=True)
+    parameters = dict(reference.named_parameters())
     with torch.no_grad():
         for group, suffix in enumerate(("", "_reverse")):
             for part, name in ((ours.input, "ih"), (ours.state, "hh")):
-                own[f"weight_{name}_l0{suffix}"].copy_(part.weight_EGIO[member, group].T)
-                own[f"bias_{name}_l0{suffix}"].copy_(part.bias_EGO[member, group])
-    return theirs
+                parameters[f"weight_{name}_l0{suffix}"].copy_(part.weight_EGIO[member, group].T)
+                parameters[f"bias_{name}_l0{suffix}"].copy_(part.bias_EGO[member, group])
+    return reference
 
 
 def test_gru_equals_torch_on_packed_sequences() -> None:
@@ -79,16 +79,16 @@ def test_gru_equals_torch_on_packed_sequences() -> None:
     real = mask.expand(-1, 2, -1, -1).unsqueeze(-1)
     ((states * real) ** 2).sum().backward()
     for r in range(2):
-        theirs = torch_gru(ours, r, 3)
-        own = x[r, 0].detach().requires_grad_()
+        reference = torch_gru(ours, r, 3)
+        leaf = x[r, 0].detach().requires_grad_()
         lengths = mask[r, 0].sum(-1)
-        packed = pack_padded_sequence(own, lengths, batch_first=True, enforce_sorted=False)
-        expected, _ = pad_packed_sequence(theirs(packed)[0], batch_first=True, total_length=6)
+        packed = pack_padded_sequence(leaf, lengths, batch_first=True, enforce_sorted=False)
+        expected, _ = pad_packed_sequence(reference(packed)[0], batch_first=True, total_length=6)
         (expected**2).sum().backward()
         both = torch.cat(list(states[r]), dim=-1)
         assert_close(both * mask[r, 0].unsqueeze(-1), expected)
-        assert_close(x.grad[r, 0], own.grad)
-        grads = {name: p.grad for name, p in theirs.named_parameters()}
+        assert_close(x.grad[r, 0], leaf.grad)
+        grads = {name: p.grad for name, p in reference.named_parameters()}
         for group, suffix in enumerate(("", "_reverse")):
             assert_close(ours.input.weight_EGIO.grad[r, group].T, grads[f"weight_ih_l0{suffix}"])
             assert_close(ours.state.weight_EGIO.grad[r, group].T, grads[f"weight_hh_l0{suffix}"])
@@ -130,7 +130,7 @@ def test_no_gradient_reaches_padding() -> None:
         assert leaf.grad[mask].ne(0).any()
 
 
-def test_one_of_several_equal_maxima_gets_the_gradient() -> None:
+def test_one_of_equal_maxima_has_the_gradient() -> None:
     x = torch.ones(1, 1, 1, 3, 1, requires_grad=True)
     mask = torch.ones(1, 1, 1, 3, dtype=torch.bool)
     masked_max(x, mask).sum().backward()
@@ -155,10 +155,10 @@ class Counting(nn.Module):
 
 def test_by_group_gives_the_same_results_together_and_one_by_one() -> None:
     module = Counting()
-    same = [normal(2, 1, 6, 3, 4, seed=m) for m in range(3)]
-    together = by_group(module, same)
+    inputs = [normal(2, 1, 6, 3, 4, seed=m) for m in range(3)]
+    together = by_group(module, inputs)
     assert module.runs == 1
-    ragged = [same[0], torch.nn.functional.pad(same[1], (0, 0, 0, 2)), same[2]]
+    ragged = [inputs[0], torch.nn.functional.pad(inputs[1], (0, 0, 0, 2)), inputs[2]]
     apart = by_group(module, ragged)
     assert module.runs == 4
     for one, other in zip(together, apart, strict=True):
@@ -170,14 +170,14 @@ def test_by_group_gives_the_same_results_together_and_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.8])
-def test_dropout_meets_its_rate_and_keeps_the_mean(rate: float) -> None:
+def test_dropout_has_its_rate_and_preserves_the_mean(rate: float) -> None:
     x = torch.ones(2, 1, 400, 500)
     y = Dropout(members(), rate)(x)
-    kept = y != 0
-    assert y[kept].unique().tolist() == pytest.approx([1 / (1 - rate)])
+    nonzero = y != 0
+    assert y[nonzero].unique().tolist() == pytest.approx([1 / (1 - rate)])
     for member in range(2):
         deviation = (rate * (1 - rate) / 200_000) ** 0.5
-        assert kept[member].float().mean().item() == pytest.approx(1 - rate, abs=4 * deviation)
+        assert nonzero[member].float().mean().item() == pytest.approx(1 - rate, abs=4 * deviation)
         assert y[member].mean().item() == pytest.approx(1, abs=4 * deviation / (1 - rate))
 
 
@@ -211,36 +211,36 @@ def test_dropout_is_off_in_evaluation_mode_and_at_rate_zero() -> None:
 
 @pytest.mark.parametrize("rates", [0.3, (0.3, 0.6)])
 def test_dropout_masks_do_not_depend_on_other_seeds(rates: float | Sequence[float]) -> None:
-    alone, company = Dropout(members(7), rates), Dropout(members(3, 7, 9, 7), rates)
+    alone, together_dropout = Dropout(members(7), rates), Dropout(members(3, 7, 9, 7), rates)
     for seed, shape in enumerate(((2, 4, 5), (2, 3), (2, 700, 90))):
         x = normal(*shape, seed=seed)
-        y = company(x.expand(4, *shape))
+        y = together_dropout(x.expand(4, *shape))
         assert alone(x.unsqueeze(0))[0].equal(y[1])
         assert y[3].equal(y[1])
         assert not y[0].equal(y[1])
 
 
 @pytest.mark.parametrize("rates", [0.3, (0.3, 0.6)])
-def test_fused_forms_equal_dropout_and_the_other_operation(rates: float | Sequence[float]) -> None:
-    """`rectified` and `added` equal dropout with the same stream, in values and gradients."""
+def test_fused_dropout_equals_separate_operations(rates: float | Sequence[float]) -> None:
+    """`rectified` and `added`: the same values and gradients with the same random stream."""
     x, base = normal(2, 2, 5, 6), normal(2, 2, 5, 6, seed=1)
 
     def run(form: str, joint: bool) -> list[torch.Tensor]:
         dropout = Dropout(members(), rates)
-        own, other = x.clone().requires_grad_(), base.clone().requires_grad_()
+        leaf, other = x.clone().requires_grad_(), base.clone().requires_grad_()
         if form == "rectified":
-            y = dropout.rectified(own) if joint else dropout(own.relu())
+            y = dropout.rectified(leaf) if joint else dropout(leaf.relu())
         else:
-            y = dropout.added(other, own) if joint else other + dropout(own)
+            y = dropout.added(other, leaf) if joint else other + dropout(leaf)
         (y**3).sum().backward()
-        return [y, own.grad, *([] if form == "rectified" else [other.grad])]
+        return [y, leaf.grad, *([] if form == "rectified" else [other.grad])]
 
     for form in ("rectified", "added"):
         for one, two in zip(run(form, True), run(form, False), strict=True):
             assert torch.allclose(one, two, atol=1e-6)
 
 
-def test_fused_forms_without_dropout() -> None:
+def test_fused_dropout_in_evaluation_mode() -> None:
     x, base = normal(2, 3, 5, 6), normal(2, 3, 5, 6, seed=1)
     assert Dropout(members(), 0.5).eval().rectified(x).equal(x.relu())
     assert Dropout(members(), 0.5).eval().added(base, x).equal(base + x)
