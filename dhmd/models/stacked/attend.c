@@ -1,4 +1,4 @@
-/* Attention with dropout for sequences of one dropout rate, forward and backward: see kernels.py.
+/* Attention with dropout for sequences of one dropout rate, forward and backward: see native_layer.py.
 
    Compiled for one head width, -DHEAD=5, with the vector types of GCC and Clang. A vector holds
    consecutive keys of one head. The keys and values of a head stay in the first-level cache, and
@@ -82,12 +82,12 @@ static inline void read_bias(const float *from, long length, long vectors, Float
     memcpy(to, from, sizeof(float) * length);
 }
 
-static inline Ints kept(Shorts bits, int limit) {
-    return __builtin_convertvector(bits, Ints) >= limit;
+static inline Ints kept(Shorts bits, long limit) {
+    return __builtin_convertvector(bits, Ints) >= (int)limit;
 }
 
 void forward(
-    const float *query, const float *pairs, const float *bias, const int16_t *bits, int limit,
+    const float *query, const float *pairs, const float *bias, const int16_t *bits, long limit,
     float scale, float *mixed, float *stats, long sequences, long heads, long steps, long keys) {
     const long width = heads * HEAD, vectors = (keys + LANES - 1) / LANES;
     const float root = 1.0f / sqrtf(HEAD);
@@ -131,7 +131,7 @@ void forward(
 }
 
 void backward(
-    const float *query, const float *pairs, const float *bias, const int16_t *bits, int limit,
+    const float *query, const float *pairs, const float *bias, const int16_t *bits, long limit,
     float scale, const float *mixed, const float *stats, const float *dout, float *dquery,
     float *dpairs, long sequences, long heads, long steps, long keys) {
     const long width = heads * HEAD, vectors = (keys + LANES - 1) / LANES;

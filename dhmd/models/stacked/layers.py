@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dhmd.models.members import Members, threshold
 from dhmd.models.stacked.attend import DropoutMask
 from dhmd.models.stacked.kernels import product
+from dhmd.models.stacked.native_layer import EntryMask
 
 ALL = slice(None)
 
@@ -277,6 +278,13 @@ class Dropout(nn.Module):
         bits = self.members.bits(sum(active), groups[1] * each[0], *each[1:])
         limits = tuple(threshold(rate) for rate in rates)
         return DropoutMask(bits, active, self.thresholds_G[select], self.scales_G[select], limits)
+
+    def entry_mask(self, shape: Sequence[int]) -> EntryMask:
+        """Sample the dropout mask of `[E, g, …]` at the one rate of this module."""
+        rates = self._active_rates(ALL)
+        if rates is None:
+            return EntryMask()
+        return EntryMask(self.members.bits(*shape[1:]), threshold(rates[0]), 1 / (1 - rates[0]))
 
     def _sample(
         self, shape: torch.Size, select: slice

@@ -1,7 +1,7 @@
 /* Matrix products of a batch, c = bias + a b, for matrices of a model's layers: see kernels.py.
 
    a: [m, k] with any strides, so that it may be transposed; b: [k, n], likewise; c: [m, n].
-   bias: [n] per matrix of the batch, or NULL. Two vectors of columns of b are copied next to each
+   bias: [n] per matrix of the batch, or NULL. sums: [n] likewise, the sums of the rows of b. Two vectors of columns of b are copied next to each
    other, and eight rows of c are computed at a time, in registers. */
 
 #include <string.h>
@@ -16,7 +16,7 @@ typedef float Floats __attribute__((vector_size(4 * LANES)));
 /* Add the product of at most INNER columns of a to c, or to the bias if `first`. */
 static void add_product(
     const float *a, long a_row, long a_column, const float *b, long b_row, long b_column,
-    const float *bias, float *c, long m, long k, long n, int first) {
+    const float *bias, float *c, float *sums, long m, long k, long n, int first) {
     Floats panel[INNER][2];
     for (long j = 0; j < n; j += 2 * LANES) {
         const long wide = n - j < 2 * LANES ? n - j : 2 * LANES;
@@ -28,6 +28,12 @@ static void add_product(
             for (long i = 0; i < wide; i++)
                 for (long u = 0; u < k; u++)
                     ((float *)panel[u])[i] = b[u * b_row + (j + i) * b_column];
+        if (sums) {
+            Floats sum[2] = {{0}};
+            if (!first) memcpy(sum, sums + j, bytes);
+            for (long u = 0; u < k; u++) sum[0] += panel[u][0], sum[1] += panel[u][1];
+            memcpy(sums + j, sum, bytes);
+        }
         Floats start[2] = {{0}};
         if (first && bias) memcpy(start, bias + j, bytes);
         for (long i = 0; i < m; i += ROWS) {
@@ -59,11 +65,11 @@ static void add_product(
 
 void products(
     const float *a, long a_row, long a_column, const float *b, long b_row, long b_column,
-    const float *bias, float *c, long batch, long m, long k, long n) {
+    const float *bias, float *c, float *sums, long batch, long m, long k, long n) {
     for (long s = 0; s < batch; s++)
         for (long u = 0; u == 0 || u < k; u += INNER)
             add_product(
                 a + s * m * k + u * a_column, a_row, a_column, b + s * k * n + u * b_row, b_row,
-                b_column, bias ? bias + s * n : NULL, c + s * m * n, m,
-                k - u < INNER ? k - u : INNER, n, u == 0);
+                b_column, bias ? bias + s * n : NULL, c + s * m * n,
+                sums ? sums + s * n : NULL, m, k - u < INNER ? k - u : INNER, n, u == 0);
 }

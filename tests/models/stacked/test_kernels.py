@@ -1,4 +1,4 @@
-"""Attention and products in C equal torch's, and what happens without a compiler."""
+"""Transformer layers and products in C equal torch's, and what happens without a compiler."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import shutil
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dhmd.base.errors import DhmdError
 from dhmd.models.stacked import kernels
-from dhmd.models.stacked.layers import Dropout, padding_bias
+from dhmd.models.stacked.attention import TransformerLayer
+from dhmd.models.stacked.layers import padding_bias
 from tests.models.batches import random_batch
 from tests.models.compare import assert_close
-from tests.models.stacked.layers import masks, members, normal
+from tests.models.stacked.layers import masks, members, normal, scatter
 from tests.models.stacked.settings import INPUTS, small_model
 
 needs_compiler = pytest.mark.skipif(
@@ -32,20 +33,32 @@ def _results(function: object, inputs: list[Tensor], *arguments: object) -> list
 
 @needs_compiler
 @pytest.mark.parametrize("rates", [(0.3, 0.3), (0.4, 0.0), (0.0, 0.0)])
-@pytest.mark.parametrize(("head", "steps", "keys"), [(5, 4, 1), (10, 3, 16), (1, 1, 50)])
-def test_attention_equals_torchs(
-    rates: tuple[float, ...], head: int, steps: int, keys: int
+@pytest.mark.parametrize(
+    ("head", "steps", "keys"), [(5, 18, 1), (10, 3, 16), (1, 1, 50), (5, 33, 0)]
+)
+@pytest.mark.parametrize("select", [slice(None), slice(1, 2)])
+def test_a_transformer_layer_equals_torchs(
+    rates: tuple[float, ...], head: int, steps: int, keys: int, select: slice
 ) -> None:
-    """Sequences without a real key included: their weights are uniform."""
-    heads, batch = 3, 4
-    inputs = [normal(16, steps, heads * head), normal(16, keys, 2 * heads * head, seed=1)]
-    bias = padding_bias(masks(2, 2, batch, steps=keys, least=0)).flatten(0, 2)
-    mask = Dropout(members(), rates).attention_mask((2, batch), (heads, steps, keys))
-    expected = _results(kernels.attend, inputs, bias, heads, mask)
-    with kernels.using(native=True):
-        found = _results(kernels.attend, inputs, bias, heads, mask)
-    for one, other in zip(found, expected, strict=True):
-        assert_close(one, other, rtol=1e-4, atol=1e-4)
+    """Self-attention (no keys), and sequences without a real key, whose weights are uniform."""
+    heads, batch, groups = 3, 4, len(range(2)[select])
+    inputs = [normal(2, groups, batch, steps, heads * head)]
+    inputs += [normal(2, groups, batch, keys, heads * head, seed=1)] * (keys > 0)
+    bias = padding_bias(masks(2, groups, batch, steps=keys or steps, least=0))
+    results = []
+    for native in (False, True):
+        layer = TransformerLayer(members(), 2, heads * head, heads, rates, 0.1 * max(rates))
+        scatter(layer)
+
+        def run(x: Tensor, other: Tensor | None = None, layer: nn.Module = layer) -> Tensor:
+            return layer(x, other, bias, select)
+
+        with kernels.using(native=native):
+            values = _results(run, inputs)
+        results.append([*values, *(p.grad for p in layer.parameters())])
+    for one, other in zip(*results, strict=True):
+        scale = other.abs().max().clamp_min(50)  # of one key, the query has no gradient
+        assert_close(one / scale, other / scale, rtol=1e-4, atol=1e-5)
 
 
 @needs_compiler
