@@ -8,7 +8,7 @@
 
 #define LANES 16
 #define ROWS 8
-#define INNER 1024 /* rows of b that are copied at a time */
+#define INNER 200 /* rows of b that are copied at a time */
 #define EACH_ROW _Pragma("GCC unroll 8") for (int r = 0; r < ROWS; r++)
 
 typedef float Floats __attribute__((vector_size(4 * LANES)));
