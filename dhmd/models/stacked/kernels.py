@@ -29,6 +29,21 @@ from dhmd.base.errors import DhmdError
 _FOLDER = Path(__file__).parent
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fopenmp-simd", "-shared", "-fPIC")
 
+_TYPES = {"p": ctypes.c_void_p, "l": ctypes.c_long, "f": ctypes.c_float}
+# Arguments of the C functions: p, a pointer; l, a long integer; f, a float.
+_ATTENTION = {"forward": "pppplfppllll", "backward": "pppplfpppppllll"}
+_OTHERS = {
+    "adam": "ppppppffffl",
+    "drop": "ppplfl",
+    "fill": "ppl",
+    "norm": "pppplll",
+    "norm_backward": "pppppplll",
+    "products": "pllpllpppllll",
+    "rectify": "pplfl",
+    "rectify_backward": "ppfl",
+    "sparsemax": "pplll",
+}
+
 _enabled = False
 
 
@@ -72,7 +87,8 @@ def compiled(head: int = 0) -> ctypes.CDLL:
     flags = [*_FLAGS, f"-DHEAD={head}"]
     if platform.machine() in ("x86_64", "AMD64"):
         flags.append("-mprefer-vector-width=512")
-    sources = ["attend.c"] if head else ["adam.c", "elementwise.c", "product.c", "random.c"]
+    names = {"attend"} if head else {"adam", "elementwise", "product", "random", "sparsemax"}
+    sources = [f"{name}.c" for name in names]
     # A private folder: no other user can replace the library before it is loaded.
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "library.so"
@@ -86,6 +102,9 @@ def compiled(head: int = 0) -> ctypes.CDLL:
                 f"({reason.strip().splitlines()[0]}); install one, or set compute.kernels to torch"
             ) from error
         loaded = ctypes.CDLL(str(library))
+    for name, letters in (_ATTENTION if head else _OTHERS).items():
+        function = getattr(loaded, name)
+        function.restype, function.argtypes = None, [_TYPES[letter] for letter in letters]
     return loaded
 
 
@@ -144,13 +163,5 @@ def multiply(
 
 
 def call(function: Any, *arguments: Tensor | int | float | None) -> None:
-    """Call a C function with pointers, long integers and floats."""
-    function(*map(_converted, arguments))
-
-
-def _converted(x: Tensor | int | float | None) -> Any:
-    if isinstance(x, Tensor):
-        return ctypes.c_void_p(x.data_ptr())
-    if isinstance(x, int):
-        return ctypes.c_long(x)
-    return None if x is None else ctypes.c_float(x)
+    """Call a C function; a tensor is passed as a pointer, None as NULL."""
+    function(*[x.data_ptr() if isinstance(x, Tensor) else x for x in arguments])

@@ -13,6 +13,14 @@
 
 typedef float Floats __attribute__((vector_size(4 * LANES)));
 
+/* memcpy of at most two vectors; of two, without a call. */
+static inline void copy(void *to, const void *from, size_t bytes) {
+    if (bytes == 2 * sizeof(Floats))
+        memcpy(to, from, 2 * sizeof(Floats));
+    else
+        memcpy(to, from, bytes);
+}
+
 /* Add the product of at most INNER columns of a to c, or to the bias if `first`. */
 static void add_product(
     const float *a, long a_row, long a_column, const float *b, long b_row, long b_column,
@@ -23,19 +31,19 @@ static void add_product(
         const size_t bytes = sizeof(float) * wide;
         if (wide < 2 * LANES) memset(panel, 0, sizeof panel[0] * k);
         if (b_column == 1)
-            for (long u = 0; u < k; u++) memcpy(panel[u], b + u * b_row + j, bytes);
+            for (long u = 0; u < k; u++) copy(panel[u], b + u * b_row + j, bytes);
         else
             for (long i = 0; i < wide; i++)
                 for (long u = 0; u < k; u++)
                     ((float *)panel[u])[i] = b[u * b_row + (j + i) * b_column];
         if (sums) {
             Floats sum[2] = {{0}};
-            if (!first) memcpy(sum, sums + j, bytes);
+            if (!first) copy(sum, sums + j, bytes);
             for (long u = 0; u < k; u++) sum[0] += panel[u][0], sum[1] += panel[u][1];
-            memcpy(sums + j, sum, bytes);
+            copy(sums + j, sum, bytes);
         }
         Floats start[2] = {{0}};
-        if (first && bias) memcpy(start, bias + j, bytes);
+        if (first && bias) copy(start, bias + j, bytes);
         for (long i = 0; i < m; i += ROWS) {
             const long count = m - i < ROWS ? m - i : ROWS;
             const float *rows[ROWS];
@@ -43,7 +51,7 @@ static void add_product(
             EACH_ROW rows[r] = a + (r < count ? i + r : i) * a_row;
             EACH_ROW sums[r][0] = start[0], sums[r][1] = start[1];
             if (!first)
-                for (long r = 0; r < count; r++) memcpy(sums[r], c + (i + r) * n + j, bytes);
+                for (long r = 0; r < count; r++) copy(sums[r], c + (i + r) * n + j, bytes);
             if (wide > LANES)
                 for (long u = 0; u < k; u++) {
                     const Floats left = panel[u][0], right = panel[u][1];
@@ -58,7 +66,7 @@ static void add_product(
                     const Floats left = panel[u][0];
                     EACH_ROW sums[r][0] += rows[r][u * a_column] * left;
                 }
-            for (long r = 0; r < count; r++) memcpy(c + (i + r) * n + j, sums[r], bytes);
+            for (long r = 0; r < count; r++) copy(c + (i + r) * n + j, sums[r], bytes);
         }
     }
 }
