@@ -36,6 +36,9 @@ _OTHERS = {
     "adam": "ppppppffffl",
     "drop": "ppplfl",
     "fill": "ppl",
+    "keep": "plpl",
+    "masked_max": "pppplll",
+    "masked_max_backward": "ppplll",
     "norm": "pppplll",
     "norm_backward": "pppppplll",
     "products": "pllpllpppllll",
@@ -87,7 +90,9 @@ def compiled(head: int = 0) -> ctypes.CDLL:
     flags = [*_FLAGS, f"-DHEAD={head}"]
     if platform.machine() in ("x86_64", "AMD64"):
         flags.append("-mprefer-vector-width=512")
-    names = {"attend"} if head else {"adam", "elementwise", "product", "random", "sparsemax"}
+    names = (
+        {"attend"} if head else {"adam", "elementwise", "pooling", "product", "random", "sparsemax"}
+    )
     sources = [f"{name}.c" for name in names]
     # A private folder: no other user can replace the library before it is loaded.
     with tempfile.TemporaryDirectory() as folder:

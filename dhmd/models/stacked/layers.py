@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dhmd.models.members import Members, threshold
 from dhmd.models.stacked.attend import DropoutMask
-from dhmd.models.stacked.kernels import product
+from dhmd.models.stacked.kernels import call, compiled, native, product
 from dhmd.models.stacked.native_layer import EntryMask
 
 ALL = slice(None)
@@ -159,6 +159,9 @@ def masked_max(x_EGBTK: Tensor, mask_EGBT: Tensor) -> Tensor:
 
     The gradient reaches one step where several share the maximum.
     """
+    if native(x_EGBTK):
+        native_max: Tensor = _NativeMax.apply(x_EGBTK, mask_EGBT)  # type: ignore[no-untyped-call]
+        return native_max
     # Adding a bias is faster than `masked_fill` with a large boolean tensor.
     biased_EGBTK = x_EGBTK + padding_bias(mask_EGBT).unsqueeze(-1)
     highest: Tensor
@@ -187,6 +190,29 @@ class _MaxOverSteps(torch.autograd.Function):
         (index,) = ctx.saved_tensors
         steps_T1 = torch.arange(ctx.steps, device=index.device).unsqueeze(-1)
         return torch.where(index.unsqueeze(-2) == steps_T1, grads[0].unsqueeze(-2), 0.0)
+
+
+class _NativeMax(torch.autograd.Function):
+    """`masked_max` in C."""
+
+    @staticmethod
+    def forward(ctx: Any, x_EGBTK: Tensor, mask_EGBT: Tensor) -> Tensor:
+        *rows, steps, codes = x_EGBTK.shape
+        highest = x_EGBTK.new_empty(*rows, codes)
+        index = torch.empty(highest.shape, dtype=torch.int32)
+        ctx.save_for_backward(index)
+        ctx.sizes = (math.prod(rows), steps, codes)
+        x, mask = x_EGBTK.contiguous(), mask_EGBT.contiguous()
+        call(compiled().masked_max, x, mask, highest, index, *ctx.sizes)
+        return highest
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (index,) = ctx.saved_tensors
+        *rows, codes = grads[0].shape
+        dx = grads[0].new_empty(*rows, ctx.sizes[1], codes)
+        call(compiled().masked_max_backward, grads[0].contiguous(), index, dx, *ctx.sizes)
+        return dx, None
 
 
 def zero_padding(x_EGBTD: Tensor, mask_EGBT: Tensor) -> Tensor:
@@ -284,7 +310,8 @@ class Dropout(nn.Module):
         rates = self._active_rates(ALL)
         if rates is None:
             return EntryMask()
-        return EntryMask(self.members.bits(*shape[1:]), threshold(rates[0]), 1 / (1 - rates[0]))
+        bits = self.members.bits(*shape[1:]).contiguous()
+        return EntryMask(bits, threshold(rates[0]), 1 / (1 - rates[0]))
 
     def _sample(
         self, shape: torch.Size, select: slice
@@ -359,4 +386,8 @@ class _AddDropped(torch.autograd.Function):
 
 def _mask(like: Tensor, bits: Tensor, limit: int | Tensor) -> Tensor:
     """Return 1 where entries are kept, else 0; floats are faster than booleans here."""
-    return torch.ge(bits, limit, out=torch.empty(like.shape, dtype=like.dtype, device=like.device))
+    mask = torch.empty(like.shape, dtype=like.dtype, device=like.device)
+    if native(like) and isinstance(limit, int):
+        call(compiled().keep, bits.contiguous(), limit, mask, mask.numel())
+        return mask
+    return torch.ge(bits, limit, out=mask)

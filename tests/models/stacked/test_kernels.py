@@ -41,7 +41,7 @@ def test_a_transformer_layer_equals_torchs(
     rates: tuple[float, ...], head: int, steps: int, keys: int, select: slice
 ) -> None:
     """Self-attention (no keys), and sequences without a real key, whose weights are uniform."""
-    heads, batch, groups = 3, 4, len(range(2)[select])
+    heads, batch, groups = 3, 3, len(range(2)[select])
     inputs = [normal(2, groups, batch, steps, heads * head)]
     inputs += [normal(2, groups, batch, keys, heads * head, seed=1)] * (keys > 0)
     bias = padding_bias(masks(2, groups, batch, steps=keys or steps, least=0))
@@ -57,7 +57,7 @@ def test_a_transformer_layer_equals_torchs(
             values = _results(run, inputs)
         results.append([*values, *(p.grad for p in layer.parameters())])
     for one, other in zip(*results, strict=True):
-        scale = other.abs().max().clamp_min(50)  # of one key, the query has no gradient
+        scale = other.abs().max().clamp_min(100)  # of one key, the query has no gradient
         assert_close(one / scale, other / scale, rtol=1e-4, atol=1e-5)
 
 
