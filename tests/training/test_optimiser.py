@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from dhmd.models.learner import ParameterGroup
+from dhmd.models.stacked import kernels
 from dhmd.training.optimiser import MemberAdam
 from tests.models.compare import assert_close
+from tests.models.stacked.layers import NATIVE
 
 MEMBERS = 3
 
@@ -40,8 +42,9 @@ def group_of(name: str) -> ParameterGroup:
     return ParameterGroup(learning_rate=factor(name))
 
 
+@pytest.mark.parametrize("native", NATIVE)
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_every_member_equals_adamw(weight_decay: float) -> None:
+def test_every_member_equals_adamw(weight_decay: float, native: bool) -> None:
     module = Stack()
     start = {name: p.detach().clone() for name, p in module.named_parameters()}
     ours = MemberAdam(module, MEMBERS, weight_decay=weight_decay, clip_value=0.6, group=group_of)
@@ -58,7 +61,8 @@ def test_every_member_equals_adamw(weight_decay: float) -> None:
         ours.zero_grad()
         for name, gradient in gradients(step).items():
             module.get_parameter(name).grad.add_(gradient)
-        ours.step()
+        with kernels.using(native=native):
+            ours.step()
         for member, optimiser in enumerate(theirs):
             for group in optimiser.param_groups:
                 (value,) = group["params"]
@@ -76,7 +80,8 @@ def test_every_member_equals_adamw(weight_decay: float) -> None:
                 )
 
 
-def test_a_member_without_decay_equals_adam() -> None:
+@pytest.mark.parametrize("native", NATIVE)
+def test_a_member_without_decay_equals_adam(native: bool) -> None:
     module = Stack()
     wanted = nn.Parameter(module.matrix[0].detach().clone())
     ours = MemberAdam(module, MEMBERS, weight_decay=0.0, clip_value=100.0)
@@ -86,7 +91,8 @@ def test_a_member_without_decay_equals_adam() -> None:
         ours.zero_grad()
         gradient = gradients(step)["matrix"]
         module.get_parameter("matrix").grad.add_(gradient)
-        ours.step()
+        with kernels.using(native=native):
+            ours.step()
         wanted.grad = gradient[0]
         theirs.step()
         if step in (0, 1, 2, 299):

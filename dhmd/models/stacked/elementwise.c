@@ -53,12 +53,6 @@ void norm_backward(
         }
 }
 
-/* mask = 1 where entries are kept, else 0 */
-void keep(const int16_t *restrict bits, long limit, float *restrict mask, long count) {
-    const int least = (int)limit;
-    for (long i = 0; i < count; i++) mask[i] = bits[i] >= least ? 1.0f : 0.0f;
-}
-
 /* x = dropout(x), or base + dropout(x) */
 void drop(
     float *restrict x, const float *restrict base, const int16_t *restrict bits, long limit,

@@ -36,7 +36,6 @@ _OTHERS = {
     "adam": "ppppppffffl",
     "drop": "ppplfl",
     "fill": "ppl",
-    "keep": "plpl",
     "masked_max": "pppplll",
     "masked_max_backward": "ppplll",
     "norm": "pppplll",

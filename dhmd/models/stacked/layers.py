@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dhmd.models.members import Members, threshold
 from dhmd.models.stacked.attend import DropoutMask
 from dhmd.models.stacked.kernels import call, compiled, native, product
-from dhmd.models.stacked.native_layer import EntryMask
+from dhmd.models.stacked.native_layer import EntryMask, NativeNorm, drop
 
 ALL = slice(None)
 
@@ -96,6 +96,9 @@ class LayerNorm(nn.Module):
             select = ALL
         width = x.shape[-1]
         scale, shift = self.scale_EGD[:, select], self.shift_EGD[:, select]
+        if native(x):
+            y: Tensor = NativeNorm.apply(x, scale, shift)  # type: ignore[no-untyped-call]
+            return y
         axes = (*scale.shape[:2], *(1,) * (x.dim() - 3), width)
         normal = nn.functional.layer_norm(x, (width,))
         return torch.addcmul(shift.reshape(axes), normal, scale.reshape(axes))
@@ -338,13 +341,12 @@ class _Drop(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, bits: Tensor, limit: int | Tensor, scale: float | Tensor
     ) -> Tensor:
-        ctx.bits, ctx.limit, ctx.scale = bits, limit, scale
-        return _mask(x, bits, limit).mul_(x).mul_(scale)
+        ctx.mask = (bits, limit, scale)
+        return _dropped(x, bits, limit, scale)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        kept = _mask(grads[0], ctx.bits, ctx.limit)
-        return kept.mul_(grads[0]).mul_(ctx.scale), None, None, None
+        return _dropped(grads[0], *ctx.mask), None, None, None
 
 
 class _RectifyDrop(torch.autograd.Function):
@@ -375,19 +377,20 @@ class _AddDropped(torch.autograd.Function):
         limit: int | Tensor,
         scale: float | Tensor,
     ) -> Tensor:
-        ctx.bits, ctx.limit, ctx.scale = bits, limit, scale
-        return _mask(x, bits, limit).mul_(x).mul_(scale).add_(base)
+        ctx.mask = (bits, limit, scale)
+        return _dropped(x, bits, limit, scale).add_(base)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        kept = _mask(grads[0], ctx.bits, ctx.limit)
-        return grads[0], kept.mul_(grads[0]).mul_(ctx.scale), None, None, None
+        return grads[0], _dropped(grads[0], *ctx.mask), None, None, None
 
 
 def _mask(like: Tensor, bits: Tensor, limit: int | Tensor) -> Tensor:
     """Return 1 where entries are kept, else 0; floats are faster than booleans here."""
-    mask = torch.empty(like.shape, dtype=like.dtype, device=like.device)
-    if native(like) and isinstance(limit, int):
-        call(compiled().keep, bits.contiguous(), limit, mask, mask.numel())
-        return mask
-    return torch.ge(bits, limit, out=mask)
+    return torch.ge(bits, limit, out=torch.empty(like.shape, dtype=like.dtype, device=like.device))
+
+
+def _dropped(x: Tensor, bits: Tensor, limit: int | Tensor, scale: float | Tensor) -> Tensor:
+    if native(x) and isinstance(limit, int):
+        return drop(x.clone(memory_format=torch.contiguous_format), bits.contiguous(), limit, scale)
+    return _mask(x, bits, limit).mul_(x).mul_(scale)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,8 +20,7 @@ from dhmd.models.stacked.attend import DropoutMask
 from dhmd.models.stacked.kernels import call, compiled, linear_backward, multiply
 
 
-@dataclass(frozen=True)
-class EntryMask:
+class EntryMask(NamedTuple):
     """Dropout at one rate: an entry is kept where its bits reach the limit, and scaled.
 
     Without bits, all entries are kept.
@@ -62,8 +61,8 @@ class NativeLayer(torch.autograd.Function):
         *parameters: Tensor,
     ) -> Tensor:
         norm_in, query, key_value, out, norm_middle, up, down = _pairs(parameters)
-        x = _rows(x_EGBTD)
-        keys = None if keys_EGBUD is None else _rows(keys_EGBUD)
+        x = _rows(x_EGBTD, parameters[0])
+        keys = None if keys_EGBUD is None else _rows(keys_EGBUD, parameters[0])
         normal = _norm(x, *norm_in)
         attended = normal if keys is None else _norm(keys, *norm_in)
         steps, width = x_EGBTD.shape[-2:]
@@ -73,17 +72,16 @@ class NativeLayer(torch.autograd.Function):
         stats = x.new_empty(len(q_STD), heads, steps, 2)
         bias_SU = bias_SU.contiguous()
         _attend("forward", (q_STD, pairs_SUD, bias_SU), (mixed_STD, stats), heads, dropout.weights)
-        middle = _drop(multiply(mixed_STD.view(x.shape), *out), dropout.attended, x)
+        middle = drop(multiply(mixed_STD.view(x.shape), *out), *dropout.attended, x)
         normal_middle = _norm(middle, *norm_middle)
         hidden = multiply(normal_middle, *up)
-        mask = dropout.hidden
-        _call("rectify", hidden, mask.bits, mask.limit, mask.scale, hidden.numel())
+        _call("rectify", hidden, *dropout.hidden, hidden.numel())
         ctx.save_for_backward(
             *(x, keys, normal, attended, q_STD, pairs_SUD, bias_SU, mixed_STD, stats),
             *(middle, normal_middle, hidden, *parameters),
         )
         ctx.heads, ctx.dropout = heads, dropout
-        return _drop(multiply(hidden, *down), dropout.out, middle).view(x_EGBTD.shape)
+        return drop(multiply(hidden, *down), *dropout.out, middle).view(x_EGBTD.shape)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -93,14 +91,14 @@ class NativeLayer(torch.autograd.Function):
         middle, normal_middle, hidden, *parameters = saved[9:]
         norm_in, query, key_value, out, norm_middle, up, down = _pairs(parameters)
         dropout: LayerDropout = ctx.dropout
-        dx = _rows(dy_EGBTD).clone()
-        dhidden, *of_down = linear_backward(_drop(dx.clone(), dropout.out), hidden, down[0])
+        dx = _rows(dy_EGBTD, parameters[0]).clone()
+        dhidden, *of_down = linear_backward(drop(dx.clone(), *dropout.out), hidden, down[0])
         _call("rectify_backward", hidden, dhidden, dropout.hidden.scale, hidden.numel())
         dnormal, *of_up = linear_backward(dhidden, normal_middle, up[0])
         of_norm_middle = [torch.zeros_like(p) for p in norm_middle]
         _norm_backward(dnormal, middle, norm_middle[0], dx, *of_norm_middle)
         dmixed, *of_out = linear_backward(
-            _drop(dx.clone(), dropout.attended), mixed_STD.view(x.shape), out[0]
+            drop(dx.clone(), *dropout.attended), mixed_STD.view(x.shape), out[0]
         )
         dq, dpairs = torch.empty_like(q_STD), torch.empty_like(pairs_SUD)
         after = (mixed_STD, stats, dmixed.view(q_STD.shape), dq, dpairs)
@@ -124,10 +122,28 @@ class NativeLayer(torch.autograd.Function):
         return dx.view(dy_EGBTD.shape), dkeys, None, None, None, *views
 
 
-def _rows(x_EGBTD: Tensor) -> Tensor:
-    """Reshape to `[M, N, D]`."""
-    members, groups, *_, width = x_EGBTD.shape
-    return x_EGBTD.contiguous().view(members * groups, -1, width)
+class NativeNorm(torch.autograd.Function):
+    """Layer norm of `[E, G, …, D]` with a scale and a shift `[E, G, D]`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale_EGD: Tensor, shift_EGD: Tensor) -> Tensor:
+        rows, ((scale, shift),) = _rows(x, scale_EGD), _pairs((scale_EGD, shift_EGD))
+        ctx.save_for_backward(rows, scale_EGD)
+        return _norm(rows, scale, shift).view(x.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, scale_EGD = ctx.saved_tensors
+        scale = scale_EGD.contiguous()
+        gradients = [torch.zeros_like(of) for of in (x, scale, scale)]
+        _norm_backward(_rows(grads[0], scale), x, scale, *gradients)
+        return gradients[0].view(grads[0].shape), *gradients[1:]
+
+
+def _rows(x_EGBTD: Tensor, parameter: Tensor) -> Tensor:
+    """Reshape to `[M, N, D]`; parameters of one group serve every group."""
+    members, groups = parameter.shape[:2]
+    return x_EGBTD.contiguous().view(members * groups, -1, x_EGBTD.shape[-1])
 
 
 def _pairs(parameters: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:
@@ -149,9 +165,11 @@ def _norm_backward(
     _call("norm_backward", dy, x, scale, dx, dscale, dshift, *x.shape)
 
 
-def _drop(x: Tensor, mask: EntryMask, base: Tensor | None = None) -> Tensor:
-    """Apply dropout in place, and add the base."""
-    _call("drop", x, base, mask.bits, mask.limit, mask.scale, x.numel())
+def drop(
+    x: Tensor, bits: Tensor | None, limit: int, scale: float, base: Tensor | None = None
+) -> Tensor:
+    """Apply dropout in place, and add the base; without bits, keep all entries."""
+    _call("drop", x, base, bits, limit, scale, x.numel())
     return x
 
 
