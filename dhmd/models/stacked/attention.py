@@ -98,9 +98,9 @@ class TransformerLayer(nn.Module):
             hidden=entries((*x.shape[:-1], hidden)),
             out=entries(x.shape),
         )
-        modules = (self.norm_in, attention.query, attention.key_value, attention.out)
-        modules += (self.norm_middle, self.up, self.down)
-        parameters = [p for module in modules for p in module.parameters(recurse=False)]
+        attending = (self.norm_in, attention.query, attention.key_value, attention.out)
+        modules: list[nn.Module] = [*attending, self.norm_middle, self.up, self.down]
+        parameters: list[Tensor] = [p for m in modules for p in m.parameters(recurse=False)]
         if select != ALL:
             parameters = [p[:, select] for p in parameters]
         y: Tensor = NativeLayer.apply(  # type: ignore[no-untyped-call]

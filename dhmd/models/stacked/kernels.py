@@ -1,11 +1,11 @@
-"""Attention and products of torch, or in C, compiled for this machine (`compute.kernels: native`).
+"""Functions in C, compiled for this machine (`compute.kernels: native`), and products of matrices.
 
-Both equal each other to rounding, with the same dropout masks. Attention in C (`attend.c`) saves no
-weights for the gradient and has no overhead per sequence and head. Products in C (`product.c`) are
-for matrices of a few hundred rows; MKL uses half of the vector width of AMD's processors.
+They equal torch's to rounding, with the same dropout masks. Each module that has a C form asks
+`native` and calls its function: transformer layers (`native_layer.py`), sparsemax, masked maxima,
+random bits (`dhmd.models.members`) and Adam (`dhmd.training.optimiser`). Products in C are for
+matrices of a few hundred rows; MKL uses half of the vector width of AMD's processors.
 
-Legend: E members, G groups, B utterances, S = E·G·B sequences (of a product: E·G matrices),
-H heads, T query steps, U key steps, D width, N rows, I inputs, O outputs.
+Legend: S matrices (E·G: members and groups), N rows, I inputs, O outputs.
 """
 
 from __future__ import annotations
@@ -89,16 +89,14 @@ def compiled(head: int = 0) -> ctypes.CDLL:
     flags = [*_FLAGS, f"-DHEAD={head}"]
     if platform.machine() in ("x86_64", "AMD64"):
         flags.append("-mprefer-vector-width=512")
-    names = (
-        {"attend"} if head else {"adam", "elementwise", "pooling", "product", "random", "sparsemax"}
-    )
-    sources = [f"{name}.c" for name in names]
+    names = ["adam", "elementwise", "pooling", "product", "random", "sparsemax"]
+    sources = [str(_FOLDER / f"{name}.c") for name in (["attend"] if head else names)]
     # A private folder: no other user can replace the library before it is loaded.
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "library.so"
         command = [compiler, *flags, *sources, "-o", str(library), "-lm"]
         try:
-            subprocess.run(command, cwd=_FOLDER, check=True, capture_output=True, text=True)
+            subprocess.run(command, check=True, capture_output=True, text=True)
         except (OSError, subprocess.CalledProcessError) as error:
             reason = getattr(error, "stderr", None) or str(error)
             raise DhmdError(

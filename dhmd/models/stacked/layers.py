@@ -196,7 +196,7 @@ class _MaxOverSteps(torch.autograd.Function):
 
 
 class _NativeMax(torch.autograd.Function):
-    """`masked_max` in C."""
+    """`masked_max` in C; saves the step of each maximum."""
 
     @staticmethod
     def forward(ctx: Any, x_EGBTK: Tensor, mask_EGBT: Tensor) -> Tensor:
@@ -391,6 +391,7 @@ def _mask(like: Tensor, bits: Tensor, limit: int | Tensor) -> Tensor:
 
 
 def _dropped(x: Tensor, bits: Tensor, limit: int | Tensor, scale: float | Tensor) -> Tensor:
-    if native(x) and isinstance(limit, int):
+    """Return the scaled entries that are kept, and zeros."""
+    if native(x) and isinstance(limit, int) and isinstance(scale, float):
         return drop(x.clone(memory_format=torch.contiguous_format), bits.contiguous(), limit, scale)
     return _mask(x, bits, limit).mul_(x).mul_(scale)

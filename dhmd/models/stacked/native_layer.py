@@ -1,7 +1,7 @@
 """A transformer layer in C, as one function with its own gradient.
 
 It computes what `dhmd.models.stacked.attention.TransformerLayer` does, with the same dropout masks.
-One function has less overhead than a graph of fifty operations, and few of its passes over memory.
+One function has less overhead than a graph of fifty operations, and makes fewer passes over memory.
 
 Legend: E members, G groups, M = E·G matrices, B utterances, S = M·B sequences, N = B·T rows,
 H heads, T query steps, U key steps, D width, I inputs, O outputs.
