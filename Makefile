@@ -1,12 +1,12 @@
-# `make repro` runs the pipeline, `make test` the tests; both make .venv first and are quick when
-# nothing changed. Needs Python 3.11 or newer, git and make.
+# `make repro` runs the pipeline, `make test` runs the tests. Both first create .venv if it is missing
+# or out of date. Python 3.11 or newer, Git and make are needed.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-# Stages call `python`: it must be this environment's, whatever the shell's PATH says first.
+# Stages call `python3`, which must be that of .venv, whatever the PATH of the shell is.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONPATH PYTHONHOME
 
@@ -15,10 +15,10 @@ MEDIA := .venv-media/.installed
 
 .PHONY: help install repro smoke test media lint format faults cluster-test clean
 
-help: ## say what there is
+help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | sort | expand -t 14
 
-install: $(INSTALLED) ## make .venv with the exact versions of constraints.txt
+install: $(INSTALLED) ## create .venv with the versions of constraints.txt
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@for python in python3.11 python3.12 python3.13 python3 python; do \
@@ -34,25 +34,25 @@ $(INSTALLED): pyproject.toml constraints.txt
 	    --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
-repro: $(INSTALLED) ## run what changed of the pipeline; STAGES=report@demo: up to these stages only
+repro: $(INSTALLED) ## run the stages of the pipeline that changed; STAGES=report@demo limits it to these and their inputs
 	.venv/bin/dhmd config check
 	.venv/bin/dhmd data manifest
-	@# A kill may cut this file of DVC's, which then refuses to run; it protects nothing any more.
+	@# If a kill truncates this lock file of DVC, DVC refuses to run. The lock is no longer needed then.
 	@.venv/bin/python -m json.tool .dvc/tmp/rwlock >/dev/null 2>&1 || rm -f .dvc/tmp/rwlock
 	.venv/bin/dvc repro $(STAGES)
 	@.venv/bin/dhmd summary
 
-smoke: $(INSTALLED) ## run all stages in a temporary copy: one seed, one epoch, seconds
+smoke: $(INSTALLED) ## run all stages in a temporary copy with one seed and one epoch, in seconds
 	@.venv/bin/python -m tests.pipeline.smoke
 
-# Tests need one thread each, so several processes run them side by side.
+# Each test needs one thread, so several processes run tests in parallel.
 PARALLEL := -n logical --maxprocesses 4
 test faults: export OMP_NUM_THREADS := 1
 
 test: $(INSTALLED) ## run the tests
 	.venv/bin/python -m pytest $(PARALLEL) --dist loadfile --no-loadscope-reorder
 
-media: $(MEDIA) ## run the tests of videos in .venv-media, whose packages differ (Python 3.11, 3.12)
+media: $(MEDIA) ## run the tests of videos in .venv-media, which has other package versions (Python 3.11 or 3.12)
 	.venv-media/bin/python -m pytest tests/media
 
 $(MEDIA): pyproject.toml constraints-media.txt
@@ -71,18 +71,18 @@ lint: $(INSTALLED) ## check style and types
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-format: $(INSTALLED) ## write the style that lint checks
+format: $(INSTALLED) ## format the code and fix style errors
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-faults: $(INSTALLED) ## break the pipeline on purpose, the long form of tests/faults
+faults: $(INSTALLED) ## run the long form of tests/faults, which kills stages, fills disks and damages files
 	.venv/bin/python -m pytest $(PARALLEL) --run-slow tests/faults
 
-cluster-test: $(INSTALLED) ## train by a real Slurm, which it installs and starts as root, and by Ray
+cluster-test: $(INSTALLED) ## test training on Slurm, which it installs and starts as root, and on Ray
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
 	    --constraint constraints.txt --editable '.[test,ray]'
 	status=0; .venv/bin/python -m pytest --run-slow tests/cluster || status=$$?; \
 	    tests/cluster/start_slurm.sh stop; exit $$status
 
-clean: ## remove the environment and the tools' caches; data, models and metrics stay
+clean: ## remove the environments and the caches of the tools, but no data, models or metrics
 	rm -rf .venv .venv-media .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -39,7 +39,7 @@ from dhmd.training.batches import PlannedBatch
 from dhmd.training.checkpoint import CHECKPOINT
 from dhmd.training.compute import ComputeConfig
 from dhmd.training.config import TrainConfig
-from dhmd.training.device import prepared
+from dhmd.training.device import torch_session
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.trainer import Trainer
 
@@ -124,7 +124,7 @@ def random_corpus(
     }
     labels = rng.uniform(-3, 3, count).round(1)
     lengths = dict.fromkeys(shape.inputs, words)
-    return DeviceCorpus(lengths, values, labels, device, together=True)
+    return DeviceCorpus(lengths, values, labels, device, same_steps=True)
 
 
 def with_teachers(corpus: DeviceCorpus, members: int) -> DeviceCorpus:
@@ -343,7 +343,7 @@ def largest_difference(fast: Fast, plain: Plain) -> float:
 
 def computing(device: Any, threads: int | None) -> AbstractContextManager[torch.device]:
     """Set threads, determinism and memory as in training jobs; the block's value is the device."""
-    return prepared(ComputeConfig(device=device, threads=threads))
+    return torch_session(ComputeConfig(device=device, threads=threads))
 
 
 def add_common(parser: argparse.ArgumentParser, benchmark: str) -> None:

@@ -28,13 +28,13 @@ from dhmd.base.files import file_sha256, json_sha256
 from dhmd.base.progress import shown
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.download import local_files, ordered_sources
-from dhmd.data.download.obtaining import obtain
+from dhmd.data.download.raw_folder import fill_raw_folder
 from dhmd.data.formats import align_dataset
 from dhmd.evaluation.tables import variant_title
 from dhmd.prediction.model import Model
 from dhmd.recipes import RECIPES_FOLDER, defaults_folder, repository_root
 from dhmd.settings import PARAMS_FILE, Settings, load_params
-from dhmd.training.observer import Observer
+from dhmd.training.observer import Observer, TrainingInfo
 
 __all__ = ["Model", "compare", "load_corpus", "train"]
 
@@ -188,7 +188,7 @@ class _Workspace:
         corpus = [own.recipe.corpus(), _code_sha256(), self._files()]
         raw = self.cache / "raw" / f"{own.dataset}-{json_sha256(corpus)[:12]}"
         if not raw.is_dir():
-            obtain(own, raw, root=self.root)
+            fill_raw_folder(own, raw, root=self.root)
         recipes = self.defaults / RECIPES_FOLDER
         folds = own.recipe.folds
         plan = [
@@ -228,19 +228,16 @@ def _code_sha256() -> str:
 class _Bars(Observer):
     """Shows a bar of epochs on a terminal and in a notebook."""
 
-    def started(
-        self,
-        stage: str,
-        members: Sequence[str],
-        parameters: Mapping[str, object],
-        resumed_epoch: int,
-    ) -> None:
-        configuration: Any = parameters
-        epochs = configuration["train"]["epochs"]
-        if stage == "pretrain":
-            epochs *= len(configuration["modalities"])
+    def started(self, training: TrainingInfo) -> None:
+        epochs = training.parameters["train"]["epochs"]
+        if training.stage == "pretrain":
+            epochs *= len(training.parameters["modalities"])
         self._bar = tqdm(
-            total=epochs, initial=resumed_epoch, desc=stage, unit="epoch", disable=not shown()
+            total=epochs,
+            initial=training.resumed_epoch,
+            desc=training.stage,
+            unit="epoch",
+            disable=not shown(),
         )
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:

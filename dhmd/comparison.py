@@ -1,4 +1,4 @@
-"""Compare models, experiments and other code's predictions on one dataset's test split.
+"""Compare models, experiments and predictions of other code on the test split of one dataset.
 
 N test utterances.
 """
@@ -17,17 +17,28 @@ from dhmd.base.errors import DhmdError
 from dhmd.config.yaml12 import parse_yaml
 from dhmd.data.aligned import Corpus
 from dhmd.evaluation import files, statistics
-from dhmd.evaluation.metrics import COLUMNS, METRICS, PRIMARY, deterioration_sign, score
+from dhmd.evaluation.metrics import (
+    METRIC_TITLES,
+    METRICS,
+    PRIMARY_METRIC,
+    deterioration_sign,
+    score,
+)
 from dhmd.evaluation.model_outputs import OUTPUTS, read_outputs
 from dhmd.evaluation.tables import (
     Table,
     dataset_names,
-    interval,
-    mean,
-    p_value,
+    format_interval,
+    format_mean,
+    format_p_value,
     variant_title,
 )
-from dhmd.gate.compare import Evaluated, load_evaluated, read_prediction_file
+from dhmd.gate.compare import (
+    Evaluation,
+    load_evaluation,
+    read_prediction_file,
+    score_predictions,
+)
 from dhmd.models.cards import DHMD, model_title
 from dhmd.recipes import repository_root
 from dhmd.vcs import METRICS_FOLDER, Revision, Workspace, commit
@@ -37,10 +48,16 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class _Entry:
-    """One row of a comparison: test predictions, validation scores by seed, and settings."""
+    """One row of a comparison.
+
+    Attributes:
+        test: predictions and scores on the test split.
+        valid: seed → metric → value on the validation split; empty if unknown.
+        settings: key of params.yaml → value, for the keys to show.
+    """
 
     name: str
-    evaluated: Evaluated
+    test: Evaluation
     valid: files.SeedScores = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -58,39 +75,49 @@ def compare(
 
     Args:
         names: models and variants of the workspace (`dhmd`, `mult`), Git revisions, DVC
-            experiments, or CSV files with the columns id, seed and prediction.
+            experiments, or CSV files with the columns id, seed and prediction. The first is the
+            reference.
         dataset: by default the only one in metrics/.
-        by: keys of params.yaml to show, such as `kd.lambda`.
+        by: keys of params.yaml to show as columns, such as `kd.lambda`.
         metric: the metric of the differences; by default MAE, or weighted F1 for classification.
-        sort: `valid.` and a metric; the best comes first. By default the order of `names`.
-        root: the repository.
+        sort: `valid.` and a metric: the best row comes first. By default the order of `names`.
+        root: the repository; by default the one of the current directory.
 
     Returns:
-        One row per name: `name`, the keys of `by`, `seeds`, `valid.<metric>`, mean and standard
-        deviation of every test metric (`mae`, `mae_sd`), and `difference` of the metric to the
-        first name with its 95 % interval over seeds (`low`, `high`), the one over utterances
-        (`utterances_low`, `utterances_high`) and Holm's `p`. NaN where a value is unknown. `attrs`
-        has the dataset, its task and number of test utterances, the metric and the reference.
+        One row per name: `name`, the keys of `by`, `seeds` (their number), `valid.<metric>`, mean
+        and standard deviation of every test metric (`mae`, `mae_sd`), and the `difference` of
+        `metric` from the reference with its 95 % interval over seeds (`low`, `high`), its 95 %
+        interval over utterances (`utterances_low`, `utterances_high`) and Holm-corrected `p`. NaN
+        where a value is unknown. `attrs` has the dataset, its task and number of test utterances,
+        the metric and the reference.
 
     Raises:
-        DhmdError: an unknown name, dataset or metric, or another corpus or protocol.
+        DhmdError: a name, dataset or metric is unknown, or corpora or protocols differ.
     """
     root = root or repository_root()
     if dataset is None:
-        known = dataset_names(root / METRICS_FOLDER)
-        if len(known) != 1:
+        datasets = dataset_names(root / METRICS_FOLDER)
+        if len(datasets) != 1:
             raise DhmdError(
                 f"--dataset must name one of the datasets in {METRICS_FOLDER}/: "
-                f"{', '.join(known) or 'none; run dvc repro'}"
+                f"{', '.join(datasets) or 'none; run dvc repro'}"
             )
-        dataset = known[0]
-    return _compared([_load(root, dataset, name, by) for name in names], by, metric, sort)
+        dataset = datasets[0]
+    return _compare_entries([_load(root, dataset, name, by) for name in names], by, metric, sort)
 
 
 def compare_folders(
     folders: Mapping[str, Path], corpus: Corpus, *, metric: str | None = None
 ) -> pd.DataFrame:
-    """Compare model directories by name, like `compare`, on their corpus with its test labels.
+    """Compare models that are not in the workspace.
+
+    Args:
+        folders: name → model directory; the first is the reference.
+        corpus: the training corpus of all models, with its test labels.
+        metric: as in `compare`.
+
+    Returns:
+        The same table as `compare`.
 
     Raises:
         DhmdError: a model was trained on another corpus, or a seed diverged.
@@ -105,16 +132,17 @@ def compare_folders(
         if outputs.identity != corpus.identity:
             raise DhmdError(f"{folder} was trained on another corpus than {corpus.name}")
         by_seed = outputs.by_seed(outputs.prediction_EN, test, "prediction")
-        own = files.Predictions(ids, labels_N[test], tuple(by_seed), np.stack([*by_seed.values()]))
-        scores = {
+        values_EN = np.stack([*by_seed.values()])
+        predictions = files.Predictions(ids, labels_N[test], tuple(by_seed), values_EN)
+        valid_scores = {
             seed: score(corpus.task, p_N, labels_N[valid]).values
             for seed, p_N in outputs.by_seed(outputs.prediction_EN, valid, "prediction").items()
         }
-        entries.append(_Entry(name, Evaluated.of(identity, own), scores))
-    return _compared(entries, (), metric, None)
+        entries.append(_Entry(name, score_predictions(identity, predictions), valid_scores))
+    return _compare_entries(entries, (), metric, None)
 
 
-def _compared(
+def _compare_entries(
     entries: Sequence[_Entry], by: Sequence[str], metric: str | None, sort: str | None
 ) -> pd.DataFrame:
     """Return the table of `compare`."""
@@ -124,23 +152,23 @@ def _compared(
     for name in names:
         if names.count(name) > 1:
             raise DhmdError(f"two of the names stand for {name}: leave one out, or rename a file")
-    first, *others = entries
-    about, known = first.evaluated.identity, first.evaluated.predictions
-    task = about.task
-    metric = metric or PRIMARY[task]
+    reference, *others = entries
+    identity, predictions = reference.test.identity, reference.test.predictions
+    task = identity.task
+    metric = metric or PRIMARY_METRIC[task]
     if metric not in METRICS[task]:
         raise DhmdError(f"the metric is {metric!r}, but must be one of {', '.join(METRICS[task])}")
     for entry in others:
         for key in ("task", "corpus", "fold", "protocol"):
-            if getattr(entry.evaluated.identity, key) != getattr(about, key):
-                raise DhmdError(f"{first.name} and {entry.name} do not have the same {key}")
-        if {*entry.evaluated.predictions.ids} != {*known.ids}:
-            raise DhmdError(f"{first.name} and {entry.name} have different test utterances")
-    differences = statistics.compare(
+            if getattr(entry.test.identity, key) != getattr(identity, key):
+                raise DhmdError(f"{reference.name} and {entry.name} do not have the same {key}")
+        if {*entry.test.predictions.ids} != {*predictions.ids}:
+            raise DhmdError(f"{reference.name} and {entry.name} have different test utterances")
+    differences = statistics.compare_with_full(
         task,
-        first.evaluated.predictions.by_seed(known.ids),
-        {entry.name: entry.evaluated.predictions.by_seed(known.ids) for entry in others},
-        statistics.Bootstrap(known.ids, known.labels, RESAMPLES),
+        predictions.by_seed(predictions.ids),
+        {entry.name: entry.test.predictions.by_seed(predictions.ids) for entry in others},
+        statistics.Bootstrap(predictions.ids, predictions.labels, RESAMPLES),
         metrics=(metric,),
     )
     rows = [
@@ -150,16 +178,23 @@ def _compared(
     table = pd.DataFrame(rows)
     if sort is not None:
         table = table.iloc[_order(sort, entries, task)].reset_index(drop=True)
-    table.attrs = {"dataset": about.dataset, "utterances": len(known.ids), "reference": first.name}
-    table.attrs |= {"task": task, "metric": metric, "by": tuple(by)}
+    table.attrs = {
+        "dataset": identity.dataset,
+        "utterances": len(predictions.ids),
+        "reference": reference.name,
+        "task": task,
+        "metric": metric,
+        "by": tuple(by),
+    }
     return table
 
 
 def _load(root: Path, dataset: str, name: str, by: Sequence[str]) -> _Entry:
+    """Load the CSV file, model, variant or revision `name`."""
     workspace = Workspace(root)
     if name.endswith(".csv"):
-        known = load_evaluated(workspace, dataset)
-        return _Entry(Path(name).stem, read_prediction_file(Path(name), known))
+        full = load_evaluation(workspace, dataset)
+        return _Entry(Path(name).stem, read_prediction_file(Path(name), full))
     if name == DHMD:
         return _revision(workspace, dataset, "DHMD", by)
     folder = root / "ablations" / dataset / name
@@ -170,75 +205,83 @@ def _load(root: Path, dataset: str, name: str, by: Sequence[str]) -> _Entry:
         variants = _settings(workspace, dataset, ("ablate.variants",))["ablate.variants"] or []
         raise DhmdError(
             f"{folder} does not exist: train {name} with "
-            f"`dvc exp run -S 'ablate.variants=[{','.join([*variants, name])}]'`, or get it with "
-            "`dvc pull`"
+            f"`dvc exp run -S 'ablate.variants=[{','.join([*variants, name])}]'`, or download it "
+            "with `dvc pull`"
         )
     try:
         revision = commit(root, name)
     except DhmdError as error:
-        raise DhmdError(f"{name} is no model or variant in {folder.parent}, and {error}") from error
+        raise DhmdError(
+            f"{name} is not a model or variant in {folder.parent}, and {error}"
+        ) from error
     return _revision(revision, dataset, name, by)
 
 
 def _revision(revision: Revision, dataset: str, name: str, by: Sequence[str]) -> _Entry:
     """Read the full model of a revision."""
-    evaluated = load_evaluated(revision, dataset)
+    test = load_evaluation(revision, dataset)
     path = f"{METRICS_FOLDER}/{dataset}/{files.SEEDS}"
     text = revision.read(path)
     valid = files.parse_seeds(text, path)["valid"] if text is not None else {}
-    return _Entry(name, evaluated, valid, _settings(revision, dataset, by))
+    return _Entry(name, test, valid, _settings(revision, dataset, by))
 
 
 def _variant(workspace: Workspace, dataset: str, folder: Path, by: Sequence[str]) -> _Entry:
-    """Read a variant of the workspace; its labels are those of the full model."""
-    full = load_evaluated(workspace, dataset)
+    """Read a variant of the workspace; the labels are those of the evaluated full model."""
+    full = load_evaluation(workspace, dataset)
     outputs = read_outputs(folder)
     if outputs.identity != full.identity.corpus:
         raise DhmdError(
-            f"{outputs.path} and metrics/{dataset} belong to two corpora: run dvc repro"
+            f"{outputs.path} and metrics/{dataset} belong to different corpora: run dvc repro"
         )
-    position = {name: row for row, name in enumerate(outputs.ids)}
-    rows = np.array([position[name] for name in full.predictions.ids])
-    test = outputs.by_seed(outputs.prediction_EN, rows, "prediction")
+    row_of = {id_: row for row, id_ in enumerate(outputs.ids)}
+    rows = np.array([row_of[id_] for id_ in full.predictions.ids])
+    by_seed = outputs.by_seed(outputs.prediction_EN, rows, "prediction")
+    predictions = replace(
+        full.predictions, seeds=tuple(by_seed), values=np.stack([*by_seed.values()])
+    )
     table = f"{METRICS_FOLDER}/{dataset}/{files.ABLATIONS}.csv"
     valid = {
         int(row["seed"]): {m: float(v) for m in METRICS[full.identity.task] if (v := row[m])}
         for row in files.read_rows(workspace.root / table)
         if row["variant"] == folder.name and row["split"] == "valid"
     }
-    own = files.read_object(folder / "model.json")["configuration"] if by else {}
-    predictions = replace(full.predictions, seeds=tuple(test), values=np.stack([*test.values()]))
-    evaluated = Evaluated.of(full.identity, predictions)
-    settings = {key: _value(own, key) for key in by}
-    return _Entry(variant_title(folder.name), evaluated, valid, settings)
+    configuration = files.read_json(folder / "model.json")["configuration"] if by else {}
+    return _Entry(
+        variant_title(folder.name),
+        score_predictions(full.identity, predictions),
+        valid,
+        {key: _value(configuration, key) for key in by},
+    )
 
 
 def _settings(revision: Revision, dataset: str, by: Sequence[str]) -> dict[str, Any]:
-    """Return the values of keys of params.yaml; where it is empty, the dataset config's."""
+    """Return keys of params.yaml → values; an empty value is replaced by the dataset config's."""
     params, recipe = (
         parse_yaml(revision.read(path) or "", f"{path} of {revision.label}")
         for path in ("params.yaml", f"recipes/{dataset}.yaml")
     )
-    found = {}
+    values = {}
     for key in by:
         value = _value(params, key, absent=...)
         if value is ...:
             raise DhmdError(f"params.yaml of {revision.label} has no key {key}")
-        found[key] = _value(recipe, key) if value is None else value
-    return found
+        values[key] = _value(recipe, key) if value is None else value
+    return values
 
 
 def _value(mapping: object, key: str, absent: Any = None) -> Any:
+    """Return the value of a dotted key in nested mappings, or `absent`."""
     for part in key.split("."):
         mapping = mapping.get(part, absent) if isinstance(mapping, Mapping) else absent
     return mapping
 
 
 def _row(entry: _Entry, task: str, metric: str, difference: Mapping[str, float]) -> dict[str, Any]:
-    test = files.over_seeds({s: v.values for s, v in entry.evaluated.scores.items()}, METRICS[task])
-    valid = files.over_seeds(entry.valid, METRICS[task])
-    row: dict[str, Any] = {"name": entry.name, **entry.settings}
-    row["seeds"] = len(entry.evaluated.predictions.seeds)
+    scores = {seed: scores.values for seed, scores in entry.test.scores.items()}
+    test = files.aggregate_seeds(scores, METRICS[task])
+    valid = files.aggregate_seeds(entry.valid, METRICS[task])
+    row: dict[str, Any] = {"name": entry.name, **entry.settings, "seeds": len(scores)}
     row[f"valid.{metric}"] = valid.get(metric, {}).get("mean", np.nan)
     for name in METRICS[task]:
         row[name] = test.get(name, {}).get("mean", np.nan)
@@ -254,42 +297,45 @@ def _order(sort: str, entries: Sequence[_Entry], task: str) -> list[int]:
     split, _, metric = sort.partition(".")
     if split == "test" or sort in METRICS[task]:
         raise DhmdError(
-            f"--sort is {sort}, but the test split may not choose between models: sort by "
+            f"--sort is {sort}, but the test split must not rank models: sort by "
             f"valid.{metric or sort}"
         )
     if split != "valid" or metric not in METRICS[task]:
         raise DhmdError(
-            f"--sort is {sort}, but must be valid.METRIC, such as valid.{PRIMARY[task]}"
+            f"--sort is {sort}, but must be valid.METRIC, such as valid.{PRIMARY_METRIC[task]}"
         )
     values = []
     for entry in entries:
-        found = files.over_seeds(entry.valid, (metric,))
-        if metric not in found:
+        valid = files.aggregate_seeds(entry.valid, (metric,))
+        if metric not in valid:
             raise DhmdError(f"{entry.name} has no validation scores to sort by")
-        values.append(deterioration_sign(metric) * found[metric]["mean"])
+        values.append(deterioration_sign(metric) * valid[metric]["mean"])
     return sorted(range(len(values)), key=values.__getitem__)
 
 
-def as_table(compared: pd.DataFrame) -> Table:
-    """Format a comparison for a page: the metrics that the field reports, the reference in bold."""
-    about = compared.attrs
-    metric, columns = about["metric"], COLUMNS[about["task"]]
-    name = columns.get(metric, metric)
-    header = ["", *about["by"], "seeds", f"valid {name}", *columns.values()]
+def as_table(comparison: pd.DataFrame) -> Table:
+    """Format the result of `compare` as a table, with the reference in bold.
+
+    It has the metrics of `METRIC_TITLES`.
+    """
+    attrs = comparison.attrs
+    metric, titles = attrs["metric"], METRIC_TITLES[attrs["task"]]
+    name = titles.get(metric, metric)
+    header = ["", *attrs["by"], "seeds", f"valid {name}", *titles.values()]
     header += [f"difference in {name}", "95 % over seeds", "95 % over utterances", "p (Holm)"]
-    known: Any = compared.astype(object).where(compared.notna(), None)
+    without_nan: Any = comparison.astype(object).where(comparison.notna(), None)
     rows = []
-    for row in known.to_dict("records"):
-        cells = ["-" if row.get(key) is None else str(row[key]) for key in (*about["by"], "seeds")]
-        scores = (f"valid.{metric}", *columns)
-        cells += [mean({"mean": row[each], "std": row.get(f"{each}_sd")}) for each in scores]
+    for row in without_nan.to_dict("records"):
+        cells = ["-" if row.get(key) is None else str(row[key]) for key in (*attrs["by"], "seeds")]
+        scores = (f"valid.{metric}", *titles)
+        cells += [format_mean({"mean": row[s], "std": row.get(f"{s}_sd")}) for s in scores]
         cells.append("-" if row["difference"] is None else f"{row['difference']:+.3f}")
-        seeds = {"ci_low": row["low"], "ci_high": row["high"]}
-        cells += [interval(seeds, "ci"), interval(row, "utterances"), p_value(row["p"])]
-        bold = "**" if row["name"] == about["reference"] else ""
-        rows.append([f"{bold}{row['name']}{bold}", *cells])
+        over_seeds = {"ci_low": row["low"], "ci_high": row["high"]}
+        cells += [format_interval(over_seeds, "ci"), format_interval(row, "utterances")]
+        bold = "**" if row["name"] == attrs["reference"] else ""
+        rows.append([f"{bold}{row['name']}{bold}", *cells, format_p_value(row["p"])])
     title = (
-        f"{about['dataset']}: {about['utterances']} test utterances, differences from "
-        f"{about['reference']}"
+        f"{attrs['dataset']}: {attrs['utterances']} test utterances, differences from "
+        f"{attrs['reference']}"
     )
     return Table(title, header, rows)

@@ -18,7 +18,7 @@ import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import try_lock
 from dhmd.base.machine import machine
 from dhmd.base.text import read_csv
-from dhmd.training.observer import Observer
+from dhmd.training.observer import Observer, TrainingInfo
 from dhmd.vcs import Workspace, code_version
 from dhmd.vcs.lock import lock_entries, outputs_md5
 
@@ -306,15 +306,8 @@ class _LiveObserver(threading.Thread, Observer):
         self._ending = threading.Event()
         self._output: Path | None = None
 
-    def started(
-        self,
-        stage: str,
-        members: Sequence[str],
-        parameters: Mapping[str, object],
-        resumed_epoch: int,
-    ) -> None:
-        self._members, self._params = list(members), flatten(parameters)
-        self._resumed_epoch = resumed_epoch
+    def started(self, training: TrainingInfo) -> None:
+        self._training = training
         # Not earlier: the training has imported its libraries by now.
         self.start()
 
@@ -341,7 +334,7 @@ class _LiveObserver(threading.Thread, Observer):
     def _send_all(self) -> None:
         store = _Store(*self._store_of)
         store.end_killed(self._lock)
-        runs = store.start(self._tags, self._members, self._params)
+        runs = store.start(self._tags, self._training.members, flatten(self._training.parameters))
         rest, ending = 5.0, False
         while not ending:
             ending = self._ending.wait(rest)
@@ -353,7 +346,7 @@ class _LiveObserver(threading.Thread, Observer):
             return
         # The epochs before a process that was killed.
         history = _history(self._output)
-        store.send(runs, [epoch for epoch in history if epoch[0] <= self._resumed_epoch])
+        store.send(runs, [epoch for epoch in history if epoch[0] <= self._training.resumed_epoch])
         store.finish(runs, self._output, self._output.as_posix())
 
 

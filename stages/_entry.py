@@ -1,8 +1,8 @@
-"""What every stage does around its work.
+"""Run a stage: `python -m stages.<name> <dataset>`.
 
-`python -m stages.<name> <dataset>` puts the working folder first on the import path, so a queued or
-temporary experiment runs its copy of the code. `run` checks that, reads the settings, allows one
-process per stage and dataset, prints an error on one line, and records the run.
+Python then has the working folder first on its import path, so that a queued or temporary
+experiment runs its own copy of the code. `run` checks this, reads the settings, allows one process
+per stage and dataset, prints errors on one line, and records the run.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
     from dhmd.data.text.encoder import Encoder
     from dhmd.training.observer import Observer
 
-_INTERRUPTED = 130  # a shell's exit status after Ctrl-C
+_INTERRUPTED = 130  # the exit status of shells after Ctrl-C
 
 
 class Stage:
-    """One stage of one dataset: its settings and the paths of all stages' outputs."""
+    """A stage of one dataset: its settings, and the paths of the outputs of all stages."""
 
     def __init__(self, name: str, dataset: str, settings: Settings) -> None:
         self.name, self.dataset, self.settings = name, dataset, settings
-        # The user's repository, also if the stage runs in a copy of it.
+        # The user's repository, even if the stage runs in a copy of it.
         self.root = repository_root()
-        # The store of finished trainings, which DVC does not remove before a stage.
+        # The store of finished trainings; unlike outputs, DVC does not remove it before a stage.
         self.trainings = self.root / ".dhmd" / "trainings"
-        # The running stage holds this lock.
+        # A running stage holds this lock.
         self.lock = Path(".dhmd", "locks", f"{name}-{dataset}.lock")
         self.raw = Path("data", "raw", dataset)
         self.aligned = Path("data", "aligned", f"{dataset}.h5")
@@ -65,7 +65,7 @@ class Stage:
     @property
     def outputs(self) -> tuple[Path, ...]:
         """The outputs that the stage has written, as dvc.yaml lists them."""
-        made = {
+        outputs = {
             "download": (self.raw,),
             "align": (self.aligned,),
             "pretrain": (self.pretrained,),
@@ -74,11 +74,11 @@ class Stage:
             "evaluate": tuple(sorted(self.metrics.glob("*"))),
             "report": (self.report / "index.html",),
         }
-        return made.get(self.name, ())
+        return outputs.get(self.name, ())
 
     @property
     def params(self) -> dict[str, object]:
-        """All settings that may change a result, without addresses, which may hold secrets."""
+        """The settings that can change a result; without addresses, which may contain secrets."""
         settings = self.settings
         sections = {
             name: value
@@ -90,7 +90,7 @@ class Stage:
 
     @contextmanager
     def observed(self, output: Path) -> Iterator[Observer]:
-        """Yield the observers of the training that writes `output`: log lines, and MLflow."""
+        """Yield an observer of the training that writes `output`, for the log and MLflow."""
         from dhmd.training.observer import LogObserver, ManyObservers
 
         with tracked(
@@ -105,7 +105,7 @@ class Stage:
 
 
 def run(name: str, work: Callable[[Stage], None]) -> NoReturn:
-    """Run the stage for the dataset that the command line names, and exit."""
+    """Run the stage for the dataset on the command line, and exit."""
     sys.exit(run_stage(name, work, sys.argv[1:]))
 
 
@@ -114,13 +114,13 @@ def run_stage(name: str, work: Callable[[Stage], None], arguments: list[str]) ->
     try:
         if len(arguments) != 1:
             raise DhmdError(f"usage: python -m stages.{name} DATASET")
-        _refuse_foreign_code()
-        _end_at_once(name)
+        _check_code_location()
+        _handle_signals(name)
         settings = load_params(Path.cwd()).for_dataset(arguments[0])
         _prepare_environment(settings)
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-        for ours in ("dhmd", "stages"):
-            logging.getLogger(ours).setLevel(logging.INFO)
+        for package in ("dhmd", "stages"):
+            logging.getLogger(package).setLevel(logging.INFO)
         stage = Stage(name, arguments[0], settings)
         with _locked(stage), recorded(stage):
             work(stage)
@@ -130,22 +130,26 @@ def run_stage(name: str, work: Callable[[Stage], None], arguments: list[str]) ->
     return 0
 
 
-def _refuse_foreign_code() -> None:
-    found = Path(dhmd.__file__).resolve().parents[1]
-    here = Path.cwd().resolve()
-    if found != here:
+def _check_code_location() -> None:
+    """Check that the code is that of the working folder.
+
+    Raises:
+        DhmdError: dhmd was imported from another folder.
+    """
+    imported_from, folder = Path(dhmd.__file__).resolve().parents[1], Path.cwd().resolve()
+    if imported_from != folder:
         raise DhmdError(
-            f"dhmd was imported from {found}, but the stage runs in {here} and must use the code "
-            "there; run it as `python -m stages.<name>` from the repository's root, without "
-            "PYTHONPATH and PYTHONSAFEPATH."
+            f"dhmd was imported from {imported_from}, but the stage runs in {folder} and must use "
+            "the code there; run it as `python -m stages.<name>` from the repository's root, "
+            "without PYTHONPATH and PYTHONSAFEPATH."
         )
 
 
-def _end_at_once(name: str) -> None:
-    """End without delay on Ctrl-C and SIGTERM, and with the parent.
+def _handle_signals(name: str) -> None:
+    """End at once on Ctrl-C and SIGTERM, and when the parent ends.
 
-    Outputs and resume states are written whole or not at all, so no cleanup is needed; a killed
-    `dvc repro` must not leave a training behind that writes into the next one's files.
+    Outputs and checkpoints are written whole or not at all, so no cleanup is needed. A killed
+    `dvc repro` must not leave a training behind that would write into the files of the next one.
     """
 
     def end(_signal: int, _frame: FrameType | None) -> None:
@@ -163,7 +167,7 @@ def _prepare_environment(settings: Settings) -> None:
     """Set the environment variables that numeric libraries read at import."""
     # Deterministic cuBLAS needs a fixed workspace.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # Threads that spin while they wait make two trainings on one machine stall.
+    # Waiting threads that spin would slow down other trainings on the machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("KMP_BLOCKTIME", "0")
     threads = settings.compute.threads

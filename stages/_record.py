@@ -1,7 +1,7 @@
 """Record a stage's run in a small file in .dhmd/records, which DVC does not track.
 
-Outputs are the same bytes for the same data, so they do not contain the time, machine and commit
-of the run. Records do; `dhmd report` finds the one of an output by its md5.
+The same data gives the same output bytes, so outputs do not contain the time, machine and commit of
+the run. Records do; `dhmd report` finds the record of an output by its md5.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FOLDER = Path(".dhmd", "records")
 
 _PACKAGES = ("dhmd", "torch", "numpy", "scipy", "h5py", "matplotlib", "dvc")
-_MAX_BYTES = 2 << 30  # larger outputs are not read again for their hash
+_MAX_BYTES = 2 << 30  # larger outputs are not hashed
 
 _log = logging.getLogger(__name__)
 
@@ -40,9 +40,9 @@ _log = logging.getLogger(__name__)
 def recorded(stage: Stage) -> Iterator[None]:
     """Write a record below the stage's root if the work inside succeeds.
 
-    A record that cannot be written is a warning: the stage's outputs are complete.
+    If the record cannot be written there is only a warning, since the outputs are complete.
     """
-    started, clock = datetime.now(UTC), time.perf_counter()
+    started, start = datetime.now(UTC), time.perf_counter()
     yield
     params = flatten(stage.params)
     commit, uncommitted_changes = code_version(Path.cwd())
@@ -50,7 +50,7 @@ def recorded(stage: Stage) -> Iterator[None]:
         "stage": stage.name,
         "dataset": stage.dataset,
         "start": started.isoformat(timespec="seconds"),
-        "wall_seconds": round(time.perf_counter() - clock, 3),
+        "wall_seconds": round(time.perf_counter() - start, 3),
         "commit": commit,
         "uncommitted_changes": uncommitted_changes,
         "experiment": os.environ.get("DVC_EXP_NAME"),
@@ -65,7 +65,7 @@ def recorded(stage: Stage) -> Iterator[None]:
     try:
         write_text(stage.root / FOLDER / name, text)
     except DhmdError as error:
-        _log.warning("the run's record is lost: %s", error)
+        _log.warning("the record of this run was not written: %s", error)
 
 
 def _versions() -> dict[str, str]:
@@ -79,6 +79,6 @@ def _versions() -> dict[str, str]:
 
 
 def _md5(path: Path) -> str | None:
-    """Return the md5 that DVC writes into dvc.lock; None where hashing would take long."""
+    """Return the md5 that DVC writes into dvc.lock; None if hashing would take long."""
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
     return outputs_md5(path) if sum(f.stat().st_size for f in files) <= _MAX_BYTES else None

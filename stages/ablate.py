@@ -6,7 +6,7 @@ from stages._entry import Stage, run
 
 
 def work(stage: Stage) -> None:
-    """Train every variant that section `ablate` asks for."""
+    """Train the variants in section `ablate`."""
     from dhmd.ablation.variants import chosen_variants
     from dhmd.training.jobs import ablate_job
 

@@ -1,4 +1,4 @@
-"""Stage `align`: align modalities to words and segments, in data/aligned/<dataset>.h5."""
+"""Stage `align`: align the modalities to words, into data/aligned/<dataset>.h5."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from stages._entry import Stage, run
 
 
 def work(stage: Stage) -> None:
-    """Align the raw sequences, or import another format; whole or not at all."""
+    """Align the computational sequences, or import another format."""
     from dhmd.data.formats import align_dataset
 
     recipes = Path("recipes")

@@ -1,4 +1,4 @@
-"""Stage `download`: get the corpus's files from its sources, or generate them."""
+"""Stage `download`: download or generate the files of the corpus, into data/raw/<dataset>."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from stages._entry import Stage, run
 
 
 def work(stage: Stage) -> None:
-    """Fill data/raw/<dataset>, whole or not at all."""
-    from dhmd.data.download.obtaining import obtain
+    """Download the files from their sources, or generate them."""
+    from dhmd.data.download.raw_folder import fill_raw_folder
 
-    obtain(stage.settings, stage.raw, root=stage.root, earlier=_earlier(stage))
+    fill_raw_folder(stage.settings, stage.raw, root=stage.root, earlier=_earlier(stage))
 
 
 def _earlier(stage: Stage) -> dict[str, Path]:

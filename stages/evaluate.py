@@ -1,4 +1,4 @@
-"""Stage `evaluate`: the only one that reads test labels; writes metrics/<dataset>, kept in Git."""
+"""Stage `evaluate`: score everything, into metrics/<dataset>; only it reads the test labels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from stages._entry import Stage, run
 
 
 def work(stage: Stage) -> None:
-    """Score the models, the encoders and the variants."""
+    """Score the model, the pretrained encoders and the variants."""
     from dhmd.evaluation.job import evaluate_job
 
     evaluate_job(

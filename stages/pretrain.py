@@ -1,4 +1,4 @@
-"""Stage `pretrain`: each modality's encoder alone, and the teachers, into pretrained/<dataset>."""
+"""Stage `pretrain`: train each modality's encoder alone, into pretrained/<dataset>."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from stages._entry import Stage, run
 
 
 def work(stage: Stage) -> None:
-    """Pretrain encoders and cross-fit teachers, all seeds and folds at once."""
+    """Pretrain the encoders and cross-fit the teachers, with all seeds and folds at once."""
     from dhmd.training.jobs import pretrain_job
 
     with stage.observed(stage.pretrained) as observer:

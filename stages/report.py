@@ -7,7 +7,7 @@ from stages._entry import Stage, run
 
 
 def work(stage: Stage) -> None:
-    """Draw the results of the other stages."""
+    """Write the report and add the scores to MLflow."""
     from dhmd.report.job import report_job
 
     report_job(stage.aligned, stage.pretrained, stage.models, stage.metrics, stage.report)

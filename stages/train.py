@@ -1,4 +1,4 @@
-"""Stage `train`: the model, all seeds at once, into models/<dataset>."""
+"""Stage `train`: train the full model, into models/<dataset>."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from stages._entry import Stage, run
 
 
 def work(stage: Stage) -> None:
-    """Train every seed of the full model."""
+    """Train the full model with all seeds at once."""
     from dhmd.training.jobs import train_job
 
     with stage.observed(stage.models) as observer:

@@ -1,4 +1,4 @@
-"""`dhmd compare` and its table: models, revisions and CSV files, by hand-computed statistics."""
+"""`dhmd compare`: models, revisions and CSV files, against scipy.stats."""
 
 from __future__ import annotations
 
@@ -62,22 +62,24 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_csv(path: Path, root: Path, shift: float, seeds: tuple[int, ...] = (1, 2, 3)) -> Path:
-    """Other code's predictions: the labels, shifted by seed."""
-    known = read_predictions(root / "metrics/toy")
+    """Write the predictions of other code: the labels plus a shift and a small error per seed."""
+    predictions = read_predictions(root / "metrics/toy")
     with open(path, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["seed", "id", "note", "prediction"])
         for seed in seeds:
-            for name, label in reversed(list(zip(known.ids, known.labels, strict=True))):
+            for name, label in reversed(
+                list(zip(predictions.ids, predictions.labels, strict=True))
+            ):
                 writer.writerow([seed, name, "x", label + shift + seed / 100])
     return path
 
 
 def test_models_are_compared_by_seed(root: Path) -> None:
-    found = compare(["dhmd", "mult", "no_dictionary"], by=["kd.lambda", "train.lr"], root=root)
-    assert list(found["name"]) == ["DHMD", "MulT", "no dictionary"]
-    assert list(found["kd.lambda"]) == [0.5, 0.1, 0.1]
-    assert list(found["train.lr"]) == [0.002, 0.01, 0.01]  # an empty value is the recipe's
+    comparison = compare(["dhmd", "mult", "no_dictionary"], by=["kd.lambda", "train.lr"], root=root)
+    assert list(comparison["name"]) == ["DHMD", "MulT", "no dictionary"]
+    assert list(comparison["kd.lambda"]) == [0.5, 0.1, 0.1]
+    assert list(comparison["train.lr"]) == [0.002, 0.01, 0.01]  # an empty value is the recipe's
     tables = [
         {(row["variant"], row["seed"]): float(row["mae"]) for row in rows if row["split"] == "test"}
         for rows in [list(csv.DictReader((root / "metrics/toy/details/ablations.csv").open()))]
@@ -86,41 +88,41 @@ def test_models_are_compared_by_seed(root: Path) -> None:
         full = {r["seed"]: float(r["mae"]) for r in csv.DictReader(stream) if r["split"] == "test"}
     p = []
     for row, variant in ((1, "mult"), (2, "no_dictionary")):
-        own = [tables[0][variant, seed] for seed in full]
-        test = stats.ttest_rel(own, list(full.values()))
+        values = [tables[0][variant, seed] for seed in full]
+        test = stats.ttest_rel(values, list(full.values()))
         low, high = test.confidence_interval(0.95)
-        assert found["mae"][row] == pytest.approx(np.mean(own))
-        assert found["mae_sd"][row] == pytest.approx(np.std(own, ddof=1))
-        assert [found["low"][row], found["high"][row]] == pytest.approx([low, high])
-        assert found["utterances_low"][row] < found["difference"][row]
+        assert comparison["mae"][row] == pytest.approx(np.mean(values))
+        assert comparison["mae_sd"][row] == pytest.approx(np.std(values, ddof=1))
+        assert [comparison["low"][row], comparison["high"][row]] == pytest.approx([low, high])
+        assert comparison["utterances_low"][row] < comparison["difference"][row]
         p.append(test.pvalue)
     smaller, larger = sorted(p)
-    assert sorted(found["p"][1:]) == pytest.approx([2 * smaller, max(2 * smaller, larger)])
-    assert np.isnan(found["difference"][0])
+    assert sorted(comparison["p"][1:]) == pytest.approx([2 * smaller, max(2 * smaller, larger)])
+    assert np.isnan(comparison["difference"][0])
 
 
 def test_revisions_and_files_stand_beside_models(root: Path, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "theirs.csv", root, 0.1)
-    found = compare(["HEAD~1", "dhmd", str(path)], by=["kd.lambda"], root=root)
-    assert list(found["name"]) == ["HEAD~1", "DHMD", "theirs"]
-    assert list(found["kd.lambda"])[:2] == [0.3, 0.5]
-    assert found["mae"][2] == pytest.approx(0.12)
-    assert found["mae"][0] < found["mae"][1]
-    assert found["valid.mae"][:2].notna().all()
-    assert np.isnan(found["valid.mae"][2])
-    assert found["difference"][2] == pytest.approx(0.12 - found["mae"][0])
-    one = compare(["dhmd", str(write_csv(tmp_path / "one.csv", root, 0, (2,)))], root=root)
-    assert np.isnan(one["difference"][1])  # one common seed
+    comparison = compare(["HEAD~1", "dhmd", str(path)], by=["kd.lambda"], root=root)
+    assert list(comparison["name"]) == ["HEAD~1", "DHMD", "theirs"]
+    assert list(comparison["kd.lambda"])[:2] == [0.3, 0.5]
+    assert comparison["mae"][2] == pytest.approx(0.12)
+    assert comparison["mae"][0] < comparison["mae"][1]
+    assert comparison["valid.mae"][:2].notna().all()
+    assert np.isnan(comparison["valid.mae"][2])
+    assert comparison["difference"][2] == pytest.approx(0.12 - comparison["mae"][0])
+    single_seed = compare(["dhmd", str(write_csv(tmp_path / "one.csv", root, 0, (2,)))], root=root)
+    assert np.isnan(single_seed["difference"][1])  # one common seed
 
 
 def test_validation_sorts_and_the_test_split_may_not(root: Path, tmp_path: Path) -> None:
-    found = compare(["dhmd", "HEAD~1", "mult"], sort="valid.mae", root=root)
-    assert list(found["valid.mae"]) == sorted(found["valid.mae"])
-    assert found.attrs["reference"] == "DHMD"
+    comparison = compare(["dhmd", "HEAD~1", "mult"], sort="valid.mae", root=root)
+    assert list(comparison["valid.mae"]) == sorted(comparison["valid.mae"])
+    assert comparison.attrs["reference"] == "DHMD"
     rising = compare(["dhmd", "HEAD~1", "mult"], metric="corr", sort="valid.corr", root=root)
     assert list(rising["valid.corr"]) == sorted(rising["valid.corr"], reverse=True)
     for sort in ("test.mae", "mae"):
-        with pytest.raises(DhmdError, match=r"may not choose between models: sort by valid.mae"):
+        with pytest.raises(DhmdError, match=r"must not rank models: sort by valid.mae"):
             compare(["dhmd", "mult"], sort=sort, root=root)
     path = str(write_csv(tmp_path / "theirs.csv", root, 0.1))
     with pytest.raises(DhmdError, match="theirs has no validation scores"):
@@ -133,7 +135,7 @@ def test_validation_sorts_and_the_test_split_may_not(root: Path, tmp_path: Path)
         (["dhmd"], {}, "at least two names"),
         (["dhmd", "dhmd"], {}, "two of the names stand for DHMD"),
         (["dhmd", "gru"], {}, r"train gru with .* 'ablate.variants=\[mult,no_dictionary,gru\]'"),
-        (["dhmd", "nothing"], {}, "nothing is no model or variant .* revision 'nothing' is not"),
+        (["dhmd", "nothing"], {}, "nothing is not a model or variant .* revision 'nothing' is not"),
         (["dhmd", "mult"], {"metric": "f1"}, "the metric is 'f1', but must be one of mae"),
         (["dhmd", "mult"], {"by": ["kd.gamma"]}, "has no key kd.gamma"),
         (["dhmd", "mult"], {"dataset": "tea"}, "tea"),
@@ -149,7 +151,7 @@ def test_mistakes_are_one_sentence(root: Path, names, options, sentence) -> None
     [
         ("id,seed\nv,1\n", "columns id, seed, prediction, each once"),
         ("id,seed,prediction\nv,1,nan\n", "line 2: prediction is 'nan', but must be"),
-        ("id,seed,prediction\nv,one,1.0\n", "line 2: seed is 'one'"),
+        ("id,seed,prediction\nv,one,1.0\n", "line 2: seed is 'one', but must be a whole number"),
         ("id,seed,prediction\nv,1,1.0\nv,1,2.0\n", "line 3: seed 1 has v twice"),
         ("id,seed,prediction\nv,1,1.0\n", r"seed 1: \w+ .*test utterance"),
     ],
@@ -164,12 +166,14 @@ def test_every_form_of_the_command(root: Path, tmp_path: Path, monkeypatch, caps
     monkeypatch.chdir(root)
     names = ["compare", "dhmd", "mult", "HEAD~1"]
     assert main([*names, "--markdown"]) == 0
-    found = compare(names[1:])
-    assert capsys.readouterr().out == as_table(found).to_markdown() + "\n"
-    assert re.search(rf"MulT .* \+{found['difference'][1]:.3f}", as_table(found).to_text())
+    comparison = compare(names[1:])
+    assert capsys.readouterr().out == as_table(comparison).to_markdown() + "\n"
+    assert re.search(
+        rf"MulT .* \+{comparison['difference'][1]:.3f}", as_table(comparison).to_text()
+    )
     assert main([*names, "--csv"]) == 0
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
-    assert float(rows[1]["difference"]) == found["difference"][1]
+    assert float(rows[1]["difference"]) == comparison["difference"][1]
     assert main([*names, "--latex"]) == 0
     assert r"\textbf{DHMD} & 3 & " in capsys.readouterr().out
     for name in ("a.svg", "b.svg", "c.pdf"):
@@ -189,7 +193,7 @@ def test_the_gate_takes_a_file_on_either_side(root: Path, tmp_path: Path, monkey
     assert main(["gate", "--base", better, "--head", "HEAD~1", "--dataset", "toy"]) == 1
     assert "MAE rose by" in capsys.readouterr().out
     assert main(["gate", "--base", better, "--head", better]) == 2
-    assert "compare two with dhmd compare" in capsys.readouterr().err
+    assert "to compare two files, use dhmd compare" in capsys.readouterr().err
     (tmp_path / "bad.csv").write_text("id\n")
     assert main(["gate", "--head", str(tmp_path / "bad.csv")]) == 2
     assert "bad.csv: the header is 'id'" in capsys.readouterr().err

@@ -21,7 +21,7 @@ import pytest
 
 from dhmd.base.errors import DhmdError
 from dhmd.tracking import TrackingConfig, flatten, record_results, store_uri, track, tracked
-from dhmd.training.observer import Observer
+from dhmd.training.observer import Observer, TrainingInfo
 from dhmd.vcs.lock import outputs_md5
 
 ROOT = Path(__file__).parents[1]
@@ -121,7 +121,8 @@ def train(root: Path, *, epochs: tuple[int, ...] = (1, 2), resumed: int = 0) -> 
     """A training as the stage runs it."""
     output = Path("models/demo")
     with observed(root, output) as observer:
-        observer.started("train", ["seed-1", "seed-2"], {"kd": {"lambda": 0.5}}, resumed)
+        parameters = {"kd": {"lambda": 0.5}}
+        observer.started(TrainingInfo("train", ["seed-1", "seed-2"], parameters, resumed))
         for epoch in epochs:
             rows = {f"seed-{seed}": {"valid/mae": seed + epoch / 10} for seed in (1, 2)}
             observer.epoch(epoch, rows)
@@ -162,7 +163,7 @@ def test_a_resumed_training_has_the_epochs_from_before(here: Path) -> None:
 def test_a_part_of_a_members_training_is_a_prefix(here: Path) -> None:
     output = Path("pretrained/demo")
     with observed(here, output, stage="pretrain") as observer:
-        observer.started("pretrain", ["seed-1", "seed-2"], {}, 0)
+        observer.started(TrainingInfo("pretrain", ["seed-1", "seed-2"]))
         observer.epoch(1, {"text/seed-1": {"valid/mae": 1.0}, "text/seed-2": {"valid/mae": 3.0}})
         write_model(output)
     found = runs(here)
@@ -173,7 +174,7 @@ def test_a_part_of_a_members_training_is_a_prefix(here: Path) -> None:
 def test_a_failed_training_is_marked(here: Path) -> None:
     def fail() -> None:
         with observed(here, here / "x") as observer:
-            observer.started("train", ["seed-1"], {}, 0)
+            observer.started(TrainingInfo("train", ["seed-1"]))
             raise DhmdError("no")
 
     with pytest.raises(DhmdError, match="no"):
@@ -186,11 +187,12 @@ import os, sys, time
 from pathlib import Path
 from dhmd.base.files import try_lock
 from dhmd.tracking import TrackingConfig, tracked
+from dhmd.training.observer import TrainingInfo
 root = Path.cwd()
 lock = try_lock(root / "lock")
 with tracked(TrackingConfig(), root=root, stage="train", dataset="demo", output=root / "x",
              lock=root / "lock") as observer:
-    observer.started("train", ["seed-1"], {}, 0)
+    observer.started(TrainingInfo("train", ["seed-1"]))
     print("started", flush=True)
     time.sleep(600)
 """
@@ -327,7 +329,7 @@ def test_a_store_that_fails_costs_one_warning(
         caplog.at_level(logging.WARNING, "dhmd.tracking"),
         observed(here, here / "x", config) as observer,
     ):
-        observer.started("train", ["seed-1"], {}, 0)
+        observer.started(TrainingInfo("train", ["seed-1"]))
         observer.epoch(1, {"seed-1": {"valid/mae": 1.0}})
     (record,) = [record for record in caplog.records if record.name == "dhmd.tracking"]
     sentence = record.getMessage()
@@ -352,9 +354,10 @@ def test_without_mlflow_the_warning_names_the_cure(
 def test_tracking_that_is_off_imports_no_mlflow(here: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from dhmd.tracking import *\n"
+        "from dhmd.training.observer import TrainingInfo\n"
         "config = TrackingConfig(enabled=False)\n"
         "with tracked(config, root=Path('.'), stage='train', dataset='demo', output=Path('x'),"
-        " lock=Path('l')) as o: o.started('train', ['seed-1'], {}, 0)\n"
+        " lock=Path('l')) as o: o.started(TrainingInfo('train', ['seed-1']))\n"
         "record_results(config, root=Path('.'), dataset='demo')\n"
         "print('mlflow' in sys.modules)"
     )

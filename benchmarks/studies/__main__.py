@@ -212,11 +212,11 @@ def _selection(arguments: argparse.Namespace) -> None:
 def _models(arguments: argparse.Namespace) -> None:
     """Write metrics/studies/models-DATASET.json and the section 'All models' of docs/results.md."""
     from benchmarks.studies.models import compare_models, page
-    from dhmd.evaluation.files import read_object
+    from dhmd.evaluation.files import read_json
 
     root = Path.cwd()
     stored = sorted((root / "metrics" / "studies").glob("models-*.json"))
-    found = {path.stem: read_object(path) for path in stored}
+    found = {path.stem: read_json(path) for path in stored}
     if arguments.dataset is not None:
         study = f"models-{arguments.dataset}{arguments.name and f'-{arguments.name}'}"
         found[study] = compare_models(

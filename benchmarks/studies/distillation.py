@@ -34,7 +34,7 @@ from dhmd.data.aligned import read_corpus
 from dhmd.data.aligned.corpus import Corpus
 from dhmd.data.synthetic import oracle_mae
 from dhmd.evaluation.interpretability import latent_overlap
-from dhmd.evaluation.statistics import paired
+from dhmd.evaluation.statistics import paired_t_test
 from dhmd.evaluation.trivial_baselines import trivial_baselines
 from dhmd.settings import load_params
 from dhmd.training.configuration import Configuration
@@ -260,7 +260,7 @@ def summarise(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, A
                 )
                 for kind in ("mae", "truth")
             }
-            interval, truth = paired(gaps["mae"]), paired(gaps["truth"])
+            interval, truth = paired_t_test(gaps["mae"]), paired_t_test(gaps["truth"])
             entry[name] = {
                 "difference": interval.mean,
                 "ci_low": interval.low,

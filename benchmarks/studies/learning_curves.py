@@ -52,7 +52,7 @@ from dhmd.ablation.variants import configure
 from dhmd.base.files import json_sha256, write_text
 from dhmd.data.aligned import read_corpus
 from dhmd.data.synthetic import oracle_mae
-from dhmd.evaluation.statistics import paired
+from dhmd.evaluation.statistics import paired_t_test
 from dhmd.evaluation.trivial_baselines import trivial_baselines
 from dhmd.settings import Settings, load_params
 from dhmd.training.configuration import Configuration, overlay
@@ -466,7 +466,7 @@ def _compared(found: Mapping[str, float], full: Mapping[str, float]) -> dict[str
     entry: dict[str, Any] = {"mae": round(float(np.mean(list(found.values()))), 5)}
     gaps = np.array([found[corpus] - full[corpus] for corpus in found if corpus in full])
     if len(gaps) > 1 and gaps.any():
-        interval = paired(gaps)
+        interval = paired_t_test(gaps)
         entry["difference"] = {
             "mean": round(interval.mean, 5),
             "low": round(interval.low, 5),

@@ -30,10 +30,17 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.files import file_sha256, json_sha256, write_text
 from dhmd.base.progress import progress
 from dhmd.evaluation import files
-from dhmd.evaluation.files import read_object
+from dhmd.evaluation.files import read_json
 from dhmd.evaluation.job import evaluate_job
-from dhmd.evaluation.metrics import COLUMNS, PRIMARY
-from dhmd.evaluation.tables import Table, interval, mean, p_value, trivial_title, variant_title
+from dhmd.evaluation.metrics import METRIC_TITLES, PRIMARY_METRIC
+from dhmd.evaluation.tables import (
+    Table,
+    format_interval,
+    format_mean,
+    format_p_value,
+    trivial_title,
+    variant_title,
+)
 from dhmd.models.cards import DHMD
 from dhmd.settings import load_params
 from dhmd.training.configuration import overlay
@@ -94,7 +101,7 @@ def compare_models(
 def _selected(root: Path, dataset: str, models: Sequence[str]) -> dict[str, str]:
     """Return the candidate of each model that the selection chose; without one, the recipe's."""
     path = root / "metrics" / "studies" / f"selection-{dataset}.json"
-    found = read_object(path) if path.is_file() else {}
+    found = read_json(path) if path.is_file() else {}
     return {model: found.get(model, {}).get("chosen", RECIPE) for model in models}
 
 
@@ -133,10 +140,10 @@ def _summary(root: Path, dataset: str, runs: Sequence[Candidate]) -> dict[str, A
         metrics,
     )
     summary, ablations = (
-        read_object(metrics / name) for name in (files.SUMMARY, f"{files.ABLATIONS}.json")
+        read_json(metrics / name) for name in (files.SUMMARY, f"{files.ABLATIONS}.json")
     )
     missing, by_variant, trivial = (
-        read_object(metrics / name)
+        read_json(metrics / name)
         for name in (
             f"{files.MISSING_MODALITIES}.json",
             f"{files.MISSING_BY_VARIANT}.json",
@@ -144,7 +151,7 @@ def _summary(root: Path, dataset: str, runs: Sequence[Candidate]) -> dict[str, A
         )
     )
     identity = files.read_identity(metrics)
-    primary = PRIMARY[identity.task]
+    primary = PRIMARY_METRIC[identity.task]
     found: dict[str, Any] = {}
     for run in runs:
         own = run is full
@@ -173,12 +180,16 @@ def _summary(root: Path, dataset: str, runs: Sequence[Candidate]) -> dict[str, A
 def page(summary: Mapping[str, Any]) -> str:
     """Return the dataset's tables as Markdown."""
     task, models = summary["task"], summary["models"]
-    metric = PRIMARY[task]
-    columns, primary = COLUMNS[task], COLUMNS[task][metric]
+    metric = PRIMARY_METRIC[task]
+    columns, primary = METRIC_TITLES[task], METRIC_TITLES[task][metric]
     count = len(summary["seeds"])
     head = f"{summary['dataset']}: {summary['test_utterances']} test utterances, {count} seeds"
     rows = [
-        [title, *(mean({"mean": test[m]}) if m in test else "-" for m in columns), *["-"] * 5]
+        [
+            title,
+            *(format_mean({"mean": test[m]}) if m in test else "-" for m in columns),
+            *["-"] * 5,
+        ]
         for title, test in summary["trivial"].items()
         if "," not in title or title.startswith("ridge, pooled")
     ]
@@ -191,16 +202,18 @@ def page(summary: Mapping[str, Any]) -> str:
         rows.append(
             [
                 f"**{variant_title(name)}**" if name == DHMD else variant_title(name),
-                *(mean(test.get(m, {})) for m in columns),
-                f"{own['difference']:+.3f} {interval(own, 'ci')}" if "difference" in own else "-",
-                interval(own, "utterances"),
-                p_value(own.get("p")),
+                *(format_mean(test.get(m, {})) for m in columns),
+                f"{own['difference']:+.3f} {format_interval(own, 'ci')}"
+                if "difference" in own
+                else "-",
+                format_interval(own, "utterances"),
+                format_p_value(own.get("p")),
                 f"{entry['parameters']:,}",
                 "-" if seconds is None else f"{seconds:.1f}",
             ]
         )
     if summary["oracle"]:
-        values = (mean({"mean": summary["oracle"][m]}) for m in columns)
+        values = (format_mean({"mean": summary["oracle"][m]}) for m in columns)
         rows.append(["oracle (label before noise)", *values, *["-"] * 5])
     header = ["", *columns.values(), f"{primary} − DHMD's, over seeds", "over utterances"]
     header += ["p (Holm)", "parameters", "CPU s per seed"]
@@ -209,8 +222,8 @@ def page(summary: Mapping[str, Any]) -> str:
     rows = [
         [
             f"**{variant_title(name)}**" if name == DHMD else variant_title(name),
-            mean(models[name]["test"][metric], spread=False),
-            *(mean(models[name]["missing"].get(c, {}), spread=False) for c in conditions),
+            format_mean(models[name]["test"][metric], with_std=False),
+            *(format_mean(models[name]["missing"].get(c, {}), with_std=False) for c in conditions),
         ]
         for name in best
     ]

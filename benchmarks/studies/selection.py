@@ -24,7 +24,7 @@ from dhmd.ablation.variants import configure
 from dhmd.base.errors import DhmdError
 from dhmd.base.files import file_sha256, json_sha256, whole_file, write_text
 from dhmd.config.yaml12 import load_yaml
-from dhmd.evaluation.statistics import summary
+from dhmd.evaluation.statistics import mean_and_std
 from dhmd.models.cards import DHMD, baseline_names, refusal
 from dhmd.settings import load_params
 from dhmd.training.configuration import Configuration, overlay
@@ -91,7 +91,7 @@ def select(
 
 def ranked(scores: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """Choose the candidate with the lowest mean validation error, the first among equals."""
-    entries = {name: summary(np.array(values)) for name, values in scores.items()}
+    entries = {name: mean_and_std(np.array(values)) for name, values in scores.items()}
     best = min(entries, key=lambda name: entries[name]["mean"])
     return {"chosen": best, "candidates": entries}
 

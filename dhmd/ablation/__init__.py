@@ -1,1 +1,1 @@
-"""Ablations and baselines: named overlays of the settings, trained beside the full model."""
+"""Ablations and baselines: named changes of the settings, trained beside the full model."""

@@ -11,11 +11,11 @@ from dhmd.config.schema import CONFIG, FromRecipe
 class AblateConfig:
     """Section `ablate`: which variants are trained beside the full model."""
 
-    variants: FromRecipe[tuple[str, ...] | None] = None  # None: the recipe's short list
-    all: bool = False  # True: every variant that the modalities allow, instead of the list
+    variants: FromRecipe[tuple[str, ...] | None] = None  # None: the list of the dataset config
+    all: bool = False  # True: all variants that the modalities allow
 
     def __post_init__(self) -> None:
         names = self.variants or ()
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"variants names {twice[0]} twice")
+        duplicates = sorted({name for name in names if names.count(name) > 1})
+        if duplicates:
+            raise ValueError(f"variants names {duplicates[0]} twice")

@@ -1,7 +1,7 @@
 """The variants of the full model: ablations, controls, subsets of modalities, and baselines.
 
-Each is a small named overlay of parameters (method section 8), trained with the seeds of the full
-model. Every model of `dhmd.models.registry` is a variant by its own name.
+A variant is a name for a few changes of the settings (method section 8). It is trained with the
+seeds of the full model. Every model of `dhmd.models.registry` is also a variant, by its own name.
 """
 
 from __future__ import annotations
@@ -18,33 +18,35 @@ from dhmd.training.configuration import Configuration, overlay, subsets
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """What differs from the full model.
+    """The differences of a variant from the full model.
 
     Attributes:
-        purpose: a description for tables and pages.
-        changes: keys as in params.yaml, nested.
-        modalities: the modalities that it reads; None for all.
-        minimum: the number of modalities from which it differs from the full model.
+        purpose: its description in tables and pages.
+        changes: new settings by key, nested as in params.yaml.
+        architecture: the name of the model.
+        modalities: the modalities that it uses; None for all.
+        min_modalities: the smallest number of modalities with which it differs from the full model.
     """
 
     purpose: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     architecture: str = "dhmd"
     modalities: tuple[str, ...] | None = None
-    minimum: int = 1
+    min_modalities: int = 1
 
 
 def _graph(purpose: str, **changes: object) -> Variant:
-    """Build a variant of graph distillation, which needs two modalities."""
-    return Variant(purpose=purpose, changes={"kd": {"graph": changes}}, minimum=2)
+    """Return a variant of graph distillation, which needs two modalities."""
+    return Variant(purpose=purpose, changes={"kd": {"graph": changes}}, min_modalities=2)
 
 
-def _dictionary(purpose: str, minimum: int = 1, **changes: object) -> Variant:
-    return Variant(purpose=purpose, changes={"kd": {"dictionary": changes}}, minimum=minimum)
+def _dictionary(purpose: str, min_modalities: int = 1, **changes: object) -> Variant:
+    changes = {"kd": {"dictionary": changes}}
+    return Variant(purpose=purpose, changes=changes, min_modalities=min_modalities)
 
 
-def _other(purpose: str, section: str, minimum: int = 1, **changes: object) -> Variant:
-    return Variant(purpose=purpose, changes={section: changes}, minimum=minimum)
+def _section(purpose: str, name: str, min_modalities: int = 1, **changes: object) -> Variant:
+    return Variant(purpose=purpose, changes={name: changes}, min_modalities=min_modalities)
 
 
 _ABLATIONS: Mapping[str, Variant] = {
@@ -65,7 +67,7 @@ _ABLATIONS: Mapping[str, Variant] = {
         heterogeneous=False,
     ),
     "no_matching": _dictionary(
-        "dictionaries in the fusion, but no matching over them", minimum=2, matching=False
+        "dictionaries in the fusion, but no matching over them", min_modalities=2, matching=False
     ),
     "no_dictionary": _dictionary(
         "no dictionaries: the scope of DMD", homogeneous=False, heterogeneous=False
@@ -76,19 +78,22 @@ _ABLATIONS: Mapping[str, Variant] = {
     "no_heterogeneous_dictionary": _dictionary(
         "no dictionary in the heterogeneous space", heterogeneous=False
     ),
-    "no_decoupling": _other("both spaces read the encoders' outputs", "decouple", enabled=False),
-    "no_cross_modal": _other(
-        "self-attention instead of cross-modal attention", "model", minimum=2, cross_modal=False
+    "no_decoupling": _section("both spaces read the encoders' outputs", "decouple", enabled=False),
+    "no_cross_modal": _section(
+        "self-attention instead of cross-modal attention",
+        "model",
+        min_modalities=2,
+        cross_modal=False,
     ),
-    "no_auxiliary_average": _other(
+    "no_auxiliary_average": _section(
         "the fusion without the auxiliary-head average", "model", auxiliary_average=False
     ),
-    "no_pretraining": _other("encoders start at random", "pretrain", enabled=False),
+    "no_pretraining": _section("encoders start at random", "pretrain", enabled=False),
 }
 
 
 def known_variants(modalities: Sequence[str]) -> dict[str, Variant]:
-    """Return all variants by name: ablations, subsets of the modalities, and baselines."""
+    """Return all variants for these modalities by name."""
     return {
         **_ABLATIONS,
         **{
@@ -106,42 +111,42 @@ def known_variants(modalities: Sequence[str]) -> dict[str, Variant]:
 
 def _refusal(name: str, variant: Variant, full: Configuration) -> str | None:
     """Return why a variant cannot be trained with these settings; None if it can."""
-    own = _configured(variant, full)
+    configuration = _configuration(variant, full)
     if variant.architecture != full.architecture:
-        return refusal(variant.architecture, own.modalities)
-    if len(full.modalities) < variant.minimum or own == full:
+        return refusal(variant.architecture, configuration.modalities)
+    if len(full.modalities) < variant.min_modalities or configuration == full:
         modalities = " and ".join(full.modalities)
-        return f"{name} equals the full model with {modalities} and these parameters"
+        return f"with {modalities} and these settings, {name} equals the full model"
     return None
 
 
 def chosen_variants(config: AblateConfig, full: Configuration) -> dict[str, Configuration]:
-    """Return the configurations that section `ablate` asks for, in the order of `known_variants`.
+    """Return the configurations of the variants in section `ablate`, as `known_variants` orders.
 
     Raises:
         DhmdError: an unknown variant, or one that these modalities do not allow.
     """
-    known = known_variants(full.modalities)
-    wanted = config.variants or ()
+    variants = known_variants(full.modalities)
+    names = config.variants or ()
     if config.all:
-        wanted = tuple(name for name, own in known.items() if _refusal(name, own, full) is None)
-    for name in wanted:
-        if name not in known:
+        names = tuple(name for name in variants if _refusal(name, variants[name], full) is None)
+    for name in names:
+        if name not in variants:
             raise DhmdError(
-                f"ablate.variants names {name!r}, but must name some of {', '.join(known)}"
+                f"ablate.variants names {name!r}, but must name some of {', '.join(variants)}"
             )
-        reason = _refusal(name, known[name], full)
+        reason = _refusal(name, variants[name], full)
         if reason is not None:
-            raise DhmdError(f"ablate.variants: {reason}; leave {name} out")
-    return {name: _configured(own, full) for name, own in known.items() if name in wanted}
+            raise DhmdError(f"ablate.variants: {reason}; remove {name}")
+    return {name: _configuration(variants[name], full) for name in variants if name in names}
 
 
 def configure(name: str, full: Configuration) -> Configuration:
-    """Return the full configuration with a variant's changes."""
-    return _configured(known_variants(full.modalities)[name], full)
+    """Return the configuration of a variant of the full model."""
+    return _configuration(known_variants(full.modalities)[name], full)
 
 
-def _configured(variant: Variant, full: Configuration) -> Configuration:
+def _configuration(variant: Variant, full: Configuration) -> Configuration:
     return replace(
         overlay(full, variant.changes),
         architecture=variant.architecture,

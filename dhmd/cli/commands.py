@@ -54,7 +54,7 @@ def predict(arguments: Namespace) -> int:
     # PyTorch reads it once, when it is imported: deterministic cuBLAS needs a fixed workspace.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     from dhmd.base.files import check_output, write_text
-    from dhmd.evaluation.tables import counted
+    from dhmd.evaluation.tables import pluralize
     from dhmd.prediction.model import Model
 
     model = Model.load(arguments.model, arguments.device)
@@ -68,7 +68,7 @@ def predict(arguments: Namespace) -> int:
     for note in found.notes:
         print(f"dhmd predict: {note}", file=sys.stderr)
     table = found.table()
-    seeds, count = counted(len(found.seeds), "seed"), counted(len(table), "segment")
+    seeds, count = pluralize(len(found.seeds), "seed"), pluralize(len(table), "segment")
     if html is not None:
         from dhmd.prediction.page import write_page
 
@@ -175,7 +175,7 @@ def table(arguments: Namespace) -> int:
         names = _known_datasets(arguments.datasets, dataset_names(metrics), "metrics/")
         form = next((form for form in ("markdown", "latex") if vars(arguments)[form]), "text")
         found = [each for name in names for each in dataset_tables(metrics / name)]
-        print("\n\n".join(each.to_form(form) for each in found))
+        print("\n\n".join(each.format(form) for each in found))
         return 0
     if arguments.datasets:
         raise DhmdError("--readme takes no dataset: the markers in README.md name them")
@@ -193,9 +193,9 @@ def table(arguments: Namespace) -> int:
 
 def summary(arguments: Namespace) -> int:
     """Print the main test score, the number of seeds and the report of each dataset."""
-    from dhmd.evaluation.files import METRICS_FILE, expect_current_files, read_object
-    from dhmd.evaluation.metrics import COLUMNS, PRIMARY
-    from dhmd.evaluation.tables import counted
+    from dhmd.evaluation.files import METRICS_FILE, expect_current_files, read_json
+    from dhmd.evaluation.metrics import METRIC_TITLES, PRIMARY_METRIC
+    from dhmd.evaluation.tables import pluralize
     from dhmd.settings import load_params
 
     root = repository_root()
@@ -204,16 +204,16 @@ def summary(arguments: Namespace) -> int:
         if not (folder / METRICS_FILE).is_file():
             continue
         with expect_current_files(folder):
-            found = read_object(folder / METRICS_FILE)
+            found = read_json(folder / METRICS_FILE)
             test, count = found["test"], found["n_seeds"]
-            (task,) = [task for task in PRIMARY if PRIMARY[task] in test]
-            metric = PRIMARY[task]
-            score = f"{COLUMNS[task][metric]} {test[metric]:.3f}"
+            (task,) = [task for task in PRIMARY_METRIC if PRIMARY_METRIC[task] in test]
+            metric = PRIMARY_METRIC[task]
+            score = f"{METRIC_TITLES[task][metric]} {test[metric]:.3f}"
             if f"{metric}_std" in test:
                 score += f" ± {test[f'{metric}_std']:.3f}"
         page = Path("reports", dataset, "index.html")
         where = f"report: {page}" if (root / page).is_file() else "no report yet"
-        print(f"{dataset}: test {score} over {counted(count, 'seed')}; {where}")
+        print(f"{dataset}: test {score} over {pluralize(count, 'seed')}; {where}")
     return 0
 
 

@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(found.to_csv(index=False), end="")
     else:
         form = next((form for form in ("markdown", "latex") if vars(arguments)[form]), "text")
-        print(as_table(found).to_form(form))
+        print(as_table(found).format(form))
     if figure is not None:
         _draw(found, figure)
         print(f"wrote {figure}", file=sys.stderr)  # the table alone is on standard output

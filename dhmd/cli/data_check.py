@@ -7,13 +7,13 @@ from pathlib import Path
 from dhmd.base.errors import DhmdError
 from dhmd.data.download import (
     RECEIVED_NAME,
-    SourceFailure,
-    Wanted,
+    RequiredFile,
+    SourceError,
     check_contents,
     local_files,
     ordered_sources,
     read_received,
-    wanted_files,
+    required_files,
 )
 from dhmd.data.formats import check_files, raw_paths
 from dhmd.recipes import RECIPES_FOLDER, check_recipe_file
@@ -55,7 +55,7 @@ def _raw_problems(settings: Settings, raw: Path) -> list[str]:
         return [str(error)]
     problems = []
     if settings.recipe.format != "generated":
-        for wanted in wanted_files(settings.recipe):
+        for wanted in required_files(settings.recipe):
             if wanted.file not in received:
                 problems.append(
                     f"{raw / wanted.file} is not listed in {RECEIVED_NAME}: the recipe has "
@@ -75,10 +75,10 @@ def _raw_problems(settings: Settings, raw: Path) -> list[str]:
     return problems
 
 
-def _file_problems(path: Path, wanted: Wanted) -> list[str]:
+def _file_problems(path: Path, wanted: RequiredFile) -> list[str]:
     try:
         check_contents(path, name=wanted.path, expected=wanted.expected)
-    except SourceFailure as failure:
+    except SourceError as failure:
         return [f"{path}: {failure}"]
     except OSError:
         return [f"{path} is missing: run the download stage again"]

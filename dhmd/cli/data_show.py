@@ -19,7 +19,7 @@ from dhmd.base.text import text_table
 from dhmd.cli.layout import histogram, share, size
 from dhmd.data.aligned import SPLITS, Corpus, read_corpus
 from dhmd.data.alignment import Sequences, clean_values
-from dhmd.data.alignment.report import such_as
+from dhmd.data.alignment.report import abbreviate
 from dhmd.data.alignment.sequences import entries_by_video
 from dhmd.data.csd import open_sequence
 from dhmd.data.download import ordered_sources, read_received
@@ -163,7 +163,7 @@ def _incomplete(recipe: Recipe, raw: Path) -> list[str]:
             if lacking:
                 lines.append(
                     f"warning: {len(lacking)} of {len(labelled)} labelled videos are not in {name}"
-                    f" ({such_as(lacking)})"
+                    f" ({abbreviate(lacking)})"
                 )
     return lines
 
@@ -199,7 +199,7 @@ def _sequence(path: Path) -> list[str]:
             if text:
                 words.update(map(str, x_Td[:, 0] if len(x_Td) else ()))
             elif len(x_Td):
-                missing = False if cleaned.bad_Td is None else cleaned.bad_Td
+                missing = False if cleaned.missing_Td is None else cleaned.missing_Td
                 kept = np.where(missing, np.nan, x_Td.astype(np.float64))
                 least.append(np.fmin.reduce(kept, axis=0))
                 most.append(np.fmax.reduce(kept, axis=0))

@@ -26,8 +26,8 @@ from dhmd.data.alignment import AlignConfig, CorpusJob
 from dhmd.data.download import (
     PLACED_FOLDER,
     Folder,
-    SourceFailure,
-    Wanted,
+    RequiredFile,
+    SourceError,
     check_contents,
     local_files,
 )
@@ -217,7 +217,7 @@ def _check_existing(recipe: Recipe, arguments: argparse.Namespace) -> None:
         )
 
 
-def _files(recipe: Recipe, path: Path) -> list[tuple[Wanted, Path]]:
+def _files(recipe: Recipe, path: Path) -> list[tuple[RequiredFile, Path]]:
     """Find the recipe's files at `path`, each with the content that the recipe pins.
 
     Raises:
@@ -230,7 +230,7 @@ def _files(recipe: Recipe, path: Path) -> list[tuple[Wanted, Path]]:
             raise DhmdError(f"{wanted.sequence} of {recipe.name}: {failures[0]}")
         try:
             check_contents(found, name=wanted.path, expected=wanted.expected)
-        except SourceFailure as failure:
+        except SourceError as failure:
             raise DhmdError(
                 f"{found} is not the file that {recipe.source} names: {failure}; if it is to "
                 f"replace that file, set bytes and sha256 of sequences.{wanted.sequence} to null"

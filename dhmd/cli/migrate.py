@@ -72,7 +72,7 @@ def _migrate_metrics(metrics: Path) -> list[str]:
         folder = identity.parent
         with files.expect_current_files(folder):
             task = files.parse_identity(files.read_text(identity), str(identity)).task
-            summary = files.read_object(folder / files.METRICS_FILE)
+            summary = files.read_json(folder / files.METRICS_FILE)
             if "ceiling" in summary:
                 summary["oracle"] = summary.pop("ceiling")
             texts = {
@@ -80,7 +80,7 @@ def _migrate_metrics(metrics: Path) -> list[str]:
                 for path in sorted(folder.iterdir())
                 if path.suffix in (".csv", ".json") and path.name != files.METRICS_FILE
             }
-            headline = files.headline(task, summary)
+            headline = files.headline_values(task, summary)
         texts |= {
             files.SUMMARY: files.json_text(summary),
             files.METRICS_FILE: files.json_text(headline),

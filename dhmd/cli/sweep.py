@@ -100,7 +100,7 @@ def _read_plan(plan: Path) -> list[list[Task]]:
 def _train(groups: list[list[Task]], params: Params) -> None:
     """Train the tasks of all experiments; an error is printed, and the other tasks finish."""
     from dhmd.data.aligned import read_corpus
-    from dhmd.training.device import prepared
+    from dhmd.training.device import torch_session
     from dhmd.training.executors import run_tasks
     from dhmd.training.jobs import unfinished
     from dhmd.training.observer import LogObserver
@@ -114,9 +114,9 @@ def _train(groups: list[list[Task]], params: Params) -> None:
     ours.setLevel(logging.INFO)
     members = sum(len(task.members) for task in tasks)
     ours.info("sweep: %d trainings in %d tasks", members, len(tasks))
-    with prepared(compute) as device:
+    with torch_session(compute) as device:
         corpus = read_corpus(tasks[0].aligned, fold=tasks[0].fold)
-        processes = choose_workers(compute, corpus, device, members=members, work=1, worth=0)
+        processes = choose_workers(compute, corpus, device, members=members)
         try:
             run_tasks(groups, LogObserver(), compute=compute, device=device, processes=processes)
         except (DhmdError, RuntimeError) as error:

@@ -1,1 +1,1 @@
-"""Corpora: computational sequences, alignment, the aligned file, formats, downloads."""
+"""Corpora: downloads, computational sequences, alignment, import, the aligned features file."""

@@ -2,10 +2,10 @@
 
 Layout: one root group with any name; `/<root>/data/<entry id>/features` `[T, d]` with
 `/<root>/data/<entry id>/intervals` `[T, 2]` in seconds; `/<root>/metadata/<key>`, one string each.
-An entry id is a video id, or `video[i]`, the i-th piece of a video, after an alignment.
+An entry id is a video id, or, in files written by an alignment, `video[i]`: the i-th piece of it.
 
-Reading is tolerant of metadata and strict about data. Opening a file reads ids and metadata only,
-and `read` loads one entry, so that a 12 GB file takes one video's memory.
+Invalid metadata are accepted as text, invalid data are errors. Opening a file reads only ids and
+metadata, and `read` loads one entry, so a file of 12 GB needs no more memory than one video.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from dhmd.base.hdf5 import READ_ERRORS, check_dataset, open_hdf5, own_item, writ
 
 Array = np.ndarray[Any, Any]
 
-# The metadata key of what computed the features (dhmd/media/extractor.py).
+# The metadata key under which dhmd/media/extractor.py records how the features were computed.
 EXTRACTOR_KEY = "extractor"
 
-# The metadata keys that the SDK's own check requires, with the values written by default.
+# The metadata keys that the SDK requires, with their default values.
 SDK_KEYS: dict[str, object] = {
     "root name": "",
     "computational sequence description": "",
@@ -45,26 +45,23 @@ SDK_KEYS: dict[str, object] = {
     "md5": None,
 }
 
-# At most 18 digits: Python refuses to convert thousands of them.
+# At most 18 digits: Python does not convert text of thousands of digits to an int.
 _SEGMENT_ID = re.compile(r"(?P<video>.+)\[(?P<row>\d{1,18})\]", re.DOTALL)
 
 
 def segment_id(video: str, row: int) -> str:
-    """Return `video[row]`, as the SDK names the rows of its reference."""
+    """Return the segment id `video[row]`, as the SDK names the rows of its reference."""
     return f"{video}[{row}]"
 
 
 def video_of(segment: str) -> str:
-    """Return the video of a segment id `video[i]`; an id without such an ending is returned whole.
-
-    Ids are compared whole, never as prefixes: 25522 and 255224 are two videos.
-    """
+    """Return the video of a segment id `video[i]`; an id without `[i]` is returned unchanged."""
     match = _SEGMENT_ID.fullmatch(segment)
     return match["video"] if match else segment
 
 
 def segment_row(segment: str) -> int | None:
-    """Return the i of `video[i]`, or None for an id without such an ending."""
+    """Return the row i of a segment id `video[i]`, or None for an id without `[i]`."""
     match = _SEGMENT_ID.fullmatch(segment)
     return int(match["row"]) if match else None
 
@@ -74,9 +71,9 @@ class Entry:
     """One entry of a sequence.
 
     Attributes:
-        features: `[T, d]` numbers in the file's own type, or `[T, 1]` objects (str) for words.
-        intervals: `[T, 2]` float64 seconds, finite, each end at or after its start. Rows keep the
-            file's order, which in label files need not be in time order.
+        features: `[T, d]` numbers of the file's data type, or `[T, 1]` str objects for words.
+        intervals: `[T, 2]` float64 seconds, finite, each end at or after its start. Rows are in
+            the file's order, which label files do not sort by time.
     """
 
     features: Array
@@ -84,17 +81,17 @@ class Entry:
 
 
 class ComputationalSequence:
-    """An open `.csd` file, to be used as a context manager.
-
-    Raises:
-        DhmdError: the file is absent, locked, truncated, or not a computational sequence.
+    """An open `.csd` file; a context manager.
 
     Attributes:
         path: the file.
         root_name: the root group's name.
-        metadata: key -> value, parsed where it can be parsed, else the text as found.
-        dimension_names: from the metadata, or None.
+        metadata: key -> value, parsed if possible, else the text itself.
+        dimension_names: the names of the feature columns from the metadata, or None.
         ids: the entries' ids, sorted.
+
+    Raises:
+        DhmdError: the file is absent, locked, truncated, or not a computational sequence.
     """
 
     def __init__(self, path: Path) -> None:
@@ -133,14 +130,14 @@ class ComputationalSequence:
                 value = own_item(metadata, key, f"{self.path}: metadata")
                 if isinstance(value, h5py.Dataset) and value.size:
                     check_dataset(value, f"{self.path}: metadata {key!r}")
-                    self.metadata[str(key)] = parse_value(np.ravel(value[()])[0])
+                    self.metadata[str(key)] = parse_metadata(np.ravel(value[()])[0])
         names = self.metadata.get("dimension names")
         self.dimension_names = (
             tuple(str(name) for name in names) if isinstance(names, list | tuple) else None
         )
 
     def _entry_ids(self, group: h5py.Group, prefix: str) -> Iterator[str]:
-        """Yield the entries' ids; an id with slashes is a group within groups."""
+        """Yield the entries' ids; in HDF5, an id with slashes is a group within groups."""
         for name in group:
             entry_id = f"{prefix}{name}"
             item = own_item(group, name, f"{self.path}: entry {entry_id!r}")
@@ -160,8 +157,8 @@ class ComputationalSequence:
         """Close the file."""
         self._file.close()
 
-    def form(self, entry_id: str) -> tuple[bool, tuple[int, ...]]:
-        """Return whether an entry's features are words, and their shape, without reading them."""
+    def inspect(self, entry_id: str) -> tuple[bool, tuple[int, ...]]:
+        """Return whether an entry's features are words, and their shape, without loading them."""
         try:
             features = self._dataset(entry_id, "features")
             return features.dtype.kind in "SOU", tuple(map(int, features.shape))
@@ -169,7 +166,7 @@ class ComputationalSequence:
             raise self._damaged(error, entry_id) from error
 
     def read(self, entry_id: str) -> Entry:
-        """Load one entry; features of more than two axes are flattened to `[T, d]`.
+        """Load one entry; features with more than two axes are flattened to `[T, d]`.
 
         Raises:
             DhmdError: there is no such entry, its data are damaged, features and intervals differ
@@ -231,34 +228,33 @@ open_sequence = ComputationalSequence
 
 def _as_text(features: Array, where: str) -> Array:
     words = np.empty(features.shape, dtype=object)
-    for at, word in np.ndenumerate(features):
+    for index, word in np.ndenumerate(features):
         if not isinstance(word, str | bytes):
             raise DhmdError(f"{where} has a {type(word).__name__} among its words")
-        words[at] = _decoded(word) if isinstance(word, bytes) else str(word)
-        if "\0" in words[at]:
+        words[index] = _decode(word) if isinstance(word, bytes) else str(word)
+        if "\0" in words[index]:
             raise DhmdError(f"{where} is damaged: there is a zero byte in the word {word!r}")
     return words
 
 
 def _check_intervals(intervals: Array, where: str) -> None:
-    for bad, what in (
+    for invalid, problem in (
         (~np.isfinite(intervals).all(axis=1), "is not finite"),
         (intervals[:, 1] < intervals[:, 0], "ends before it starts"),
     ):
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
+        if invalid.any():
+            row = int(np.flatnonzero(invalid)[0])
             start, end = intervals[row]
-            raise DhmdError(f"{where}, row {row}: interval [{start}, {end}] {what}")
+            raise DhmdError(f"{where}, row {row}: interval [{start}, {end}] {problem}")
 
 
-def parse_value(raw: object) -> object:
-    """Parse one metadata value: JSON or a Python literal if it is one, else the text itself.
+def parse_metadata(raw: object) -> object:
+    """Parse one metadata value as JSON, else as a Python literal; else return the text itself.
 
-    Published files also contain bare text, Python's `b'…'` and the word None. No value is
-    refused: metadata has no numbers that we use.
+    Published files contain all three. No value is an error, because no computation uses it.
     """
     if isinstance(raw, bytes):
-        raw = _decoded(raw)
+        raw = _decode(raw)
     if not isinstance(raw, str):
         return raw
     try:
@@ -268,11 +264,11 @@ def parse_value(raw: object) -> object:
             value = ast.literal_eval(raw)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return raw
-        return parse_value(value) if isinstance(value, bytes) else value
+        return parse_metadata(value) if isinstance(value, bytes) else value
 
 
-def _decoded(raw: bytes) -> str:
-    """Decode UTF-8, or Latin-1 in files that predate it (which never fails)."""
+def _decode(raw: bytes) -> str:
+    """Decode UTF-8, or else Latin-1, which never fails; older files have it."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -291,15 +287,16 @@ def write_sequence(
 
     Args:
         path: the file; it appears whole or not at all. The same arguments give the same bytes.
-        root_name: name of the root group.
+        root_name: the name of the root group.
         entries: (entry id, features `[T, d]` numbers or words, intervals `[T, 2]` seconds), read
             one at a time. Words (str or bytes) are stored as fixed-width UTF-8 byte strings, as in
             CMU's files.
-        metadata: values that JSON can represent; the keys that the SDK requires are filled in.
-        dimension_names: names of the d feature columns.
+        metadata: values that JSON can represent; keys that the SDK requires get defaults.
+        dimension_names: the names of the d feature columns.
 
     Raises:
-        DhmdError: a shape does not fit, an id occurs twice or has a `/`, or the disk is full.
+        DhmdError: a shape does not fit, an id is empty, occurs twice or has a `/`, or the disk is
+            full.
     """
     path = Path(path)
     values: dict[str, object] = {**SDK_KEYS, **(metadata or {}), "root name": root_name}
@@ -321,7 +318,7 @@ def _write_entry(
 ) -> None:
     where = f"cannot write {path}: entry {entry_id!r}"
     if not entry_id or "/" in entry_id or entry_id == ".":
-        raise DhmdError(f"{where} is no id; ids are non-empty and have no /")
+        raise DhmdError(f"{where} is not a valid id; ids are non-empty and have no /")
     if entry_id in data:
         raise DhmdError(f"{where} occurs twice")
     if features.ndim < 2 or intervals.shape != (len(features), 2):

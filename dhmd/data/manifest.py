@@ -1,11 +1,11 @@
-"""Source manifests, `recipes/sources/<dataset>.json`: which local files a dataset is made from.
+"""Source manifests, `recipes/sources/<dataset>.json`: the local files a dataset is made from.
 
-DVC cannot see that a file in `data/placed/` or in a folder of `data.sources` was replaced: it does
-not track these places. The manifest is tracked by Git, and the download stage depends on it. So
+DVC does not track `data/placed/` and the folders of `data.sources`, so it cannot see that a file
+there was replaced. The manifest is tracked by Git, and the download stage depends on it:
 `dhmd data manifest` updates it before `dvc repro`, and `dhmd lock-check` reports a stale one.
 
-A file that is not on this machine keeps its entry, so that a clone without the data finds the
-manifest, and with it the stages, unchanged.
+The entry of a file that is absent from this machine is not removed, so that the manifest, and with
+it the stages, are unchanged in a clone without the data.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _CACHE = Path(".dhmd") / "source-hashes.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """A dataset's manifest, as recorded and as its local files are now.
+    """A dataset's manifest: the recorded one and the one that fits its local files.
 
     Attributes:
-        dataset: the dataset.
-        path: relative to the repository's root.
-        recorded: the file's content; None if it is missing or damaged.
-        current: what it must contain.
+        dataset: the dataset's name.
+        path: the manifest's path, relative to the repository's root.
+        recorded: the content of the manifest file; None if it is missing or damaged.
+        current: the content that fits the local files.
     """
 
     dataset: str
@@ -44,8 +44,8 @@ class Manifest:
     current: dict[str, Any]
 
     @property
-    def stale(self) -> str | None:
-        """Why the recorded content is out of date; None if it is current."""
+    def stale_reason(self) -> str | None:
+        """A sentence on why the recorded content is out of date; None if it is current."""
         command = f"run `dhmd data manifest {self.dataset}`"
         if self.recorded is None:
             return f"{self.path} is missing or damaged: {command} and `git add {self.path}`"
@@ -58,13 +58,18 @@ class Manifest:
         return f"{self.path}: {', '.join(changed)} changed since it was recorded: {command}"
 
 
-def manifest(dataset: str, root: Path) -> Manifest:
-    """Compare a dataset's recorded manifest with its recipe, params.yaml and local files.
+def load_manifest(dataset: str, root: Path) -> Manifest:
+    """Read a dataset's manifest and compute the current one from its config and local files.
 
     A file is hashed again only if its size or modification time changed.
 
+    Args:
+        dataset: the dataset's name.
+        root: the repository's root.
+
     Raises:
-        DhmdError: no such recipe, params.yaml is wrong, or a local file cannot be read.
+        DhmdError: there is no such dataset config, params.yaml is invalid, or a local file cannot
+            be read.
     """
     from dhmd.data.download import local_files, ordered_sources
 
@@ -78,12 +83,12 @@ def manifest(dataset: str, root: Path) -> Manifest:
         sources = ordered_sources(recipe, override, root)
         source = None if override is None else str(sources[0])  # without credentials
         same_source = recorded is not None and recorded.get("source") == source
-        kept = recorded["files"] if recorded is not None and same_source else {}
-        for wanted, found, _ in local_files(recipe, sources):
-            if found is not None:
-                files[wanted.path] = _entry(found.resolve(), root)
-            elif wanted.path in kept:
-                files[wanted.path] = kept[wanted.path]
+        previous = recorded["files"] if recorded is not None and same_source else {}
+        for required, local_path, _ in local_files(recipe, sources):
+            if local_path is not None:
+                files[required.path] = _entry(local_path.resolve(), root)
+            elif required.path in previous:
+                files[required.path] = previous[required.path]
     current = {"source": source, "files": dict(sorted(files.items()))}
     return Manifest(dataset=dataset, path=path, recorded=recorded, current=current)
 
@@ -92,25 +97,25 @@ def write_manifests(datasets: Sequence[str], root: Path) -> list[Manifest]:
     """Write the manifests that are stale, and return them.
 
     Args:
-        datasets: which; none means those of params.yaml.
+        datasets: the datasets' names; if empty, those of params.yaml.
         root: the repository's root.
     """
-    found = [manifest(name, root) for name in datasets or load_params(root).datasets]
-    stale = [one for one in found if one.stale is not None]
-    for one in stale:
-        write_text(root / one.path, json.dumps(one.current, indent=2) + "\n")
+    manifests = [load_manifest(name, root) for name in datasets or load_params(root).datasets]
+    stale = [manifest for manifest in manifests if manifest.stale_reason is not None]
+    for manifest in stale:
+        write_text(root / manifest.path, json.dumps(manifest.current, indent=2) + "\n")
     return stale
 
 
 def stale_manifests(root: Path) -> list[str]:
     """Return one sentence per stale manifest of the datasets in params.yaml.
 
-    A project without manifests, such as an older revision of this one, has none that are stale.
+    A project without a manifest folder, such as an older revision of this one, has no stale ones.
     """
     if not (root / MANIFEST_FOLDER).is_dir():
         return []
-    found = [manifest(name, root).stale for name in load_params(root).datasets]
-    return [sentence for sentence in found if sentence is not None]
+    reasons = [load_manifest(name, root).stale_reason for name in load_params(root).datasets]
+    return [reason for reason in reasons if reason is not None]
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -122,7 +127,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _entry(path: Path, root: Path) -> dict[str, object]:
-    """Return bytes and sha256 of a file; the hash is cached by size and modification time."""
+    """Return a file's entry, its bytes and sha256; the hash is cached by size and time."""
     cache_file = root / _CACHE
     cache: dict[str, list[Any]] = {}
     with suppress(OSError, ValueError):  # without a cache every file is hashed

@@ -14,7 +14,7 @@ from dhmd.config.schema import CONFIG
 class EvaluateConfig:
     """Section `evaluate`."""
 
-    # Bootstrap resamples of the test videos, for intervals over utterances.
+    # Number of bootstrap resamples of the test videos, for intervals over utterances.
     resamples: Annotated[int, Field(ge=100)] = 1000
-    # Penalties of the ridge regression; the best on validation is used.
+    # Candidate penalties of the ridge regression; the best one on validation is used.
     ridge_alphas: tuple[PositiveFloat, ...] = (1.0, 10.0, 100.0, 1000.0, 10000.0)

@@ -5,7 +5,7 @@ are computed from the numbers as written, so that any tool computes the same sco
 `predictions.csv`.
 
 All readers raise `DhmdError` with the name of the file and the position of the error. The gate
-imports this module, so it does without pandas.
+imports this module, which therefore does not import pandas.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.text import finite_number, parse_csv
 from dhmd.evaluation.metrics import (
     CLASS_METRICS,
-    COLUMNS,
+    METRIC_TITLES,
     METRICS,
-    PRIMARY,
+    PRIMARY_METRIC,
     Floats,
     class_scores,
     score,
 )
-from dhmd.evaluation.statistics import summary
+from dhmd.evaluation.statistics import mean_and_std
 
 METRICS_FILE = "metrics.json"
 DETAILS = "details"
@@ -50,8 +50,8 @@ EDGES = f"{DETAILS}/edges.json"
 DICTIONARY = f"{DETAILS}/dictionary.json"
 
 SPLITS = ("test", "valid")
-# How scores come about: the definitions of the metrics, selection on the validation split, the test
-# split used once after training. Raise it when one of them changes.
+# Version of the scoring protocol: the definitions of the metrics, selection on validation, and one
+# use of the test split after training. Increase it when one of them changes.
 PROTOCOL = "1"
 
 SeedScores = Mapping[int, Mapping[str, float]]
@@ -59,11 +59,13 @@ SeedScores = Mapping[int, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Identity:
-    """Content of `identity.json`: two results are comparable only if it agrees.
+    """Content of `identity.json`. Two results are comparable only if their identities are equal.
 
     Attributes:
-        corpus: identity of the aligned dataset (config, fold, ids, splits, labels, hashes of the
-            source files).
+        corpus: hash of the aligned dataset (config, fold, ids, splits, labels, hashes of the source
+            files).
+        fold: name of the fold.
+        protocol: version of the scoring protocol.
     """
 
     dataset: str
@@ -82,22 +84,26 @@ class Predictions:
     seeds: tuple[int, ...]
     values: Floats
 
+    def labels_by_id(self) -> dict[str, float]:
+        """Return id → label."""
+        return dict(zip(self.ids, self.labels.tolist(), strict=True))
+
     def by_seed(self, ids: Sequence[str]) -> dict[int, Floats]:
-        """Return seed → predictions in the order of `ids`, which are this object's own."""
-        position = {name: row for row, name in enumerate(self.ids)}
-        rows = [position[name] for name in ids]
+        """Return seed → predictions [N] in the order of `ids`, a permutation of `self.ids`."""
+        row_of = {id_: row for row, id_ in enumerate(self.ids)}
+        rows = [row_of[id_] for id_ in ids]
         return {seed: p_N[rows] for seed, p_N in zip(self.seeds, self.values, strict=True)}
 
 
 def read_text(path: Path) -> str:
-    """Read a UTF-8 file that a stage has written."""
+    """Read a UTF-8 text file that a stage wrote."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DhmdError(f"cannot read {path}: {first_line(error)}; run dvc repro") from error
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file that contains an object."""
     value = parse_json(read_text(path), str(path))
     if not isinstance(value, dict):
@@ -106,7 +112,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def read_rows(path: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
-    """Read the rows of a CSV file that has these columns, perhaps among others."""
+    """Read the rows of a CSV file, column → cell; the file must have at least `columns`."""
     return list(parse_csv(read_text(path), str(path), columns).values())
 
 
@@ -122,12 +128,12 @@ def read_predictions(folder: Path) -> Predictions:
 
 @contextmanager
 def expect_current_files(folder: Path) -> Iterator[None]:
-    """Report an unexpected content of the files as an error that names `folder`."""
+    """Convert errors caused by unexpected file content to a `DhmdError` that names `folder`."""
     try:
         yield
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DhmdError(
-            f"{folder} has a file that this version cannot read "
+            f"{folder} has a file that this version of dhmd cannot read "
             f"({type(error).__name__}: {first_line(error)}); run dvc repro"
         ) from error
 
@@ -138,24 +144,26 @@ def decimal_round_trip(values: NDArray[np.floating[Any]]) -> Floats:
 
 
 def json_text(value: object) -> str:
-    """Return indented JSON with floats in shortest form.
+    """Return indented JSON that restores floats exactly.
 
     Raises:
-        ValueError: the value contains NaN or an infinity.
+        ValueError: `value` contains NaN or an infinity.
     """
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def parse_json(text: str, source: str) -> object:
-    """Parse JSON without NaN and infinities."""
+    """Parse JSON; reject NaN and infinities. `source` names the file in messages."""
 
-    def refuse(constant: str) -> object:
+    def reject(constant: str) -> object:
         raise DhmdError(f"{source} contains {constant}, which is not valid JSON; run dvc repro")
 
     try:
-        return json.loads(text, parse_constant=refuse)
+        return json.loads(text, parse_constant=reject)
     except (ValueError, RecursionError) as error:
-        raise DhmdError(f"{source} is not readable as JSON ({first_line(error)})") from error
+        raise DhmdError(
+            f"{source} is not readable as JSON ({first_line(error)}); run dvc repro"
+        ) from error
 
 
 def parse_identity(text: str, source: str) -> Identity:
@@ -166,7 +174,7 @@ def parse_identity(text: str, source: str) -> Identity:
         raise DhmdError(f"{source} must have exactly the keys {', '.join(names)}; run dvc repro")
     for name, value in mapping.items():
         if not isinstance(value, str) or not value:
-            raise DhmdError(f"{source}: {name} is {value!r}, but must be text")
+            raise DhmdError(f"{source}: {name} is {value!r}, but must be a non-empty string")
     if mapping["task"] not in METRICS:
         raise DhmdError(
             f"{source}: task is {mapping['task']!r}, but must be {' or '.join(METRICS)}"
@@ -185,14 +193,14 @@ def parse_predictions(text: str, source: str) -> Predictions:
         map(str.isdecimal, seeds or [""])
     ):
         raise DhmdError(f"{source}: the header must be id,label,seed_1,…, not {','.join(rows[0])}")
-    found = {
+    values = {
         row["id"]: [finite_number(row[name], f"{source}: {row['id']}, {name}") for name in columns]
         for row in rows
     }
-    if len(found) < len(rows):
+    if len(values) < len(rows):
         raise DhmdError(f"{source}: an id has two rows")
-    table = np.array(list(found.values()))
-    return Predictions(tuple(found), table[:, 0], tuple(map(int, seeds)), table[:, 1:].T.copy())
+    table = np.array(list(values.values()))
+    return Predictions(tuple(values), table[:, 0], tuple(map(int, seeds)), table[:, 1:].T.copy())
 
 
 def parse_seeds(text: str, source: str) -> dict[str, dict[int, dict[str, float]]]:
@@ -201,11 +209,12 @@ def parse_seeds(text: str, source: str) -> dict[str, dict[int, dict[str, float]]
     for row in parse_csv(text, source, ("seed", "split")).values():
         seed, split = row.pop("seed"), row.pop("split")
         if not seed.isdecimal() or split not in result:
-            raise DhmdError(f"{source}: a row has the seed {seed!r} and the split {split!r}")
-        if int(seed) in result[split]:
             raise DhmdError(
-                f"{source}: seed {seed} must have one row of the split {split}, but it has two"
+                f"{source}: a row has the seed {seed!r} and the split {split!r}, but must have a "
+                f"whole number and {' or '.join(SPLITS)}"
             )
+        if int(seed) in result[split]:
+            raise DhmdError(f"{source}: seed {seed} has two rows of the split {split}")
         result[split][int(seed)] = {
             name: finite_number(cell, f"{source}: {seed}, {split}, {name}")
             for name, cell in row.items()
@@ -214,16 +223,16 @@ def parse_seeds(text: str, source: str) -> dict[str, dict[int, dict[str, float]]
     return result
 
 
-def over_seeds(scores: SeedScores, metrics: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Return {metric: {mean, std}} of the metrics that every seed defines."""
+def aggregate_seeds(scores: SeedScores, metrics: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return {metric: {mean, std}} over seeds, for the metrics that are defined for every seed."""
     return {
-        metric: summary(np.array([values[metric] for values in scores.values()]))
+        metric: mean_and_std(np.array([values[metric] for values in scores.values()]))
         for metric in metrics
         if scores and all(metric in values for values in scores.values())
     }
 
 
-def summarise(
+def build_summary(
     task: str,
     scores: Mapping[str, SeedScores],
     predictions: Predictions,
@@ -233,25 +242,27 @@ def summarise(
     """Return the content of `summary.json`: all metrics over seeds.
 
     Args:
+        task: regression, classification or multilabel.
         scores: split → seed → metric → value.
-        predictions: of the test split.
-        truth_N: labels without noise of a generated corpus, else None.
+        predictions: predictions of the test split.
+        truth_N: labels before noise of a generated corpus; None for a real one.
+        class_names: () for regression.
 
     Returns:
-        {"test", "valid": {metric: {mean, std}}, "n_seeds", "undefined": names of metrics that a
-        seed leaves undefined}; for generated corpora also "truth" (scores against the ground truth)
-        and "oracle" (the ground truth's own scores against the labels); with classes also
+        {"test", "valid": {metric: {mean, std}}, "n_seeds", "undefined": names of the metrics that
+        are undefined for a seed}; for generated corpora also "truth" (scores against the ground
+        truth) and "oracle" (scores of the ground truth against the labels); with classes also
         "classes" (class → metric → {mean, std}, on the test split).
     """
     metrics = METRICS[task]
-    result: dict[str, Any] = {split: over_seeds(scores[split], metrics) for split in SPLITS}
+    result: dict[str, Any] = {split: aggregate_seeds(scores[split], metrics) for split in SPLITS}
     result["n_seeds"] = len(predictions.seeds)
     if truth_N is not None:
         against_truth = {
             seed: score(task, p_N, truth_N).values
             for seed, p_N in zip(predictions.seeds, predictions.values, strict=True)
         }
-        result["truth"] = over_seeds(against_truth, metrics)
+        result["truth"] = aggregate_seeds(against_truth, metrics)
     result["undefined"] = [
         f"{part}.{metric}"
         for part in (*SPLITS, "truth")
@@ -261,12 +272,12 @@ def summarise(
     if result["n_seeds"] == 1:
         result["undefined"].append("std")
     if class_names:
-        found = {
+        by_seed = {
             seed: class_scores(task, p_N, predictions.labels, class_names)
             for seed, p_N in zip(predictions.seeds, predictions.values, strict=True)
         }
         result["classes"] = {
-            name: over_seeds({s: of[name] for s, of in found.items()}, list(CLASS_METRICS))
+            name: aggregate_seeds({s: by_seed[s][name] for s in by_seed}, list(CLASS_METRICS))
             for name in class_names
         }
     if truth_N is not None:
@@ -274,19 +285,23 @@ def summarise(
     return result
 
 
-def headline(task: str, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of `metrics.json`, which `dvc metrics show` prints, from the summary.
+def headline_values(task: str, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of `metrics.json`, which `dvc metrics show` prints.
+
+    Args:
+        task: regression, classification or multilabel.
+        summary: the content of `summary.json`.
 
     Returns:
-        {"test": {metric: mean, primary metric + "_std": value}, "valid": {primary metric: mean},
+        {"test": {metric: mean, primary metric + "_std": std}, "valid": {primary metric: mean},
         "n_seeds"}; undefined values are omitted.
     """
-    primary = PRIMARY[task]
+    primary = PRIMARY_METRIC[task]
     test: dict[str, float] = {}
-    for metric in COLUMNS[task]:
-        found = summary["test"].get(metric, {})
-        test |= {metric: found["mean"]} if found else {}
-        if metric == primary and "std" in found:
-            test[f"{metric}_std"] = found["std"]
+    for metric in METRIC_TITLES[task]:
+        values = summary["test"].get(metric, {})
+        test |= {metric: values["mean"]} if values else {}
+        if metric == primary and "std" in values:
+            test[f"{metric}_std"] = values["std"]
     valid = {primary: summary["valid"][primary]["mean"]} if primary in summary["valid"] else {}
     return {"test": test, "valid": valid, "n_seeds": summary["n_seeds"]}

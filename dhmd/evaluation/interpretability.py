@@ -1,9 +1,9 @@
 """Statistics of the distillation edges (`edges.json`) and the dictionaries (`dictionary.json`).
 
-Both are computed on test utterances. For generated corpora they are compared with the planted
+Both are computed on test utterances. For generated corpora, they are compared with the planted
 reliability of each modality and the planted latent class. The dictionary statistics are ours.
 
-E ensemble members (seeds), N test utterances, M modalities, I source, J target, K codes.
+E ensemble members (seeds), N test utterances, M modalities, I sources, J targets, K codes.
 Matrices in the files are [source][target], null where undefined.
 """
 
@@ -19,9 +19,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dhmd.evaluation.metrics import Floats, Ints, UndefinedMetricError, corr
-from dhmd.evaluation.statistics import summary
+from dhmd.evaluation.statistics import mean_and_std
 
-# The overlap of all pairs takes time that grows with the square of the number of utterances.
+# Limits the time of `latent_overlap`, which is quadratic in the number of utterances.
 MAX_UTTERANCES = 400
 
 
@@ -35,13 +35,15 @@ def edge_summary(
 
     Args:
         spaces: space → weights [E, N, I, J], NaN where the target is absent.
+        modalities: names of the M modalities.
         reliability: modality → planted reliability [N]; empty for real corpora.
+        present_NM: whether an utterance has a modality.
 
     Returns:
-        {space: {"mean", "sd_samples": standard deviation over utterances, averaged over seeds,
-        "sd_seeds": standard deviation of the seeds' means, "rank_correlation": Spearman correlation
-        of w(source → target) with the source's planted reliability, averaged over seeds, and its
-        "rank_correlation_sd"}}.
+        {"modalities", "n_test", space: {"mean", "sd_samples": standard deviation over utterances,
+        averaged over seeds, "sd_seeds": standard deviation of the seeds' means,
+        "rank_correlation": Spearman correlation of w(source → target) with the planted reliability
+        of the source, averaged over seeds, and its "rank_correlation_sd"}}.
     """
     result: dict[str, Any] = {"modalities": list(modalities), "n_test": len(present_NM)}
     both_NIJ = present_NM[:, :, None] & present_NM[:, None, :]
@@ -51,25 +53,25 @@ def edge_summary(
             source_NI[:, i] = reliability[name]
 
     def by_seed(weights_ENIJ: Floats, statistic: Callable[[Floats, Floats], float]) -> Floats:
-        """Apply `statistic` to each edge's weights and its source's reliability [E, I, J]."""
+        """Return `statistic(weights, reliability of the source)` of each edge [E, I, J]."""
         m = len(modalities)
-        found = np.full((len(weights_ENIJ), m, m), np.nan)
-        for e, i, j in np.ndindex(found.shape):
-            column, planted = weights_ENIJ[e, :, i, j], source_NI[:, i]
-            known = np.isfinite(column)
-            if known.any():
-                found[e, i, j] = statistic(column[known], planted[known])
-        return found
+        values_EIJ = np.full((len(weights_ENIJ), m, m), np.nan)
+        for e, i, j in np.ndindex(values_EIJ.shape):
+            weights_N, planted_N = weights_ENIJ[e, :, i, j], source_NI[:, i]
+            finite = np.isfinite(weights_N)
+            if finite.any():
+                values_EIJ[e, i, j] = statistic(weights_N[finite], planted_N[finite])
+        return values_EIJ
 
     for space, weights_ENIJ in spaces.items():
-        known_ENIJ = np.where(both_NIJ, weights_ENIJ, np.nan)
-        mean_EIJ = by_seed(known_ENIJ, lambda weights, _: float(np.mean(weights)))
-        spread_EIJ = by_seed(known_ENIJ, lambda weights, _: float(np.std(weights)))
-        entry = {"mean": _matrix(mean_EIJ.mean(0)), "sd_samples": _matrix(spread_EIJ.mean(0))}
+        present_ENIJ = np.where(both_NIJ, weights_ENIJ, np.nan)
+        mean_EIJ = by_seed(present_ENIJ, lambda weights, _: float(np.mean(weights)))
+        std_EIJ = by_seed(present_ENIJ, lambda weights, _: float(np.std(weights)))
+        entry = {"mean": _matrix(mean_EIJ.mean(0)), "sd_samples": _matrix(std_EIJ.mean(0))}
         if len(weights_ENIJ) > 1:
             entry["sd_seeds"] = _matrix(mean_EIJ.std(0, ddof=1))
         if reliability:
-            rho_EIJ = by_seed(known_ENIJ, _rank_correlation)
+            rho_EIJ = by_seed(present_ENIJ, _rank_correlation)
             entry["rank_correlation"] = _matrix(rho_EIJ.mean(0))
             if len(weights_ENIJ) > 1:
                 entry["rank_correlation_sd"] = _matrix(rho_EIJ.std(0, ddof=1))
@@ -81,19 +83,19 @@ def spearman(a: Floats, b: Floats) -> float:
     """Return Spearman's rank correlation.
 
     Raises:
-        UndefinedMetricError: one side is constant, or fewer than two samples.
+        UndefinedMetricError: `a` or `b` is constant, or has fewer than two samples.
     """
-    # pandas ranks as scipy.stats does, without its second of import time.
+    # scipy.stats would add a second of import time.
     ranks = pd.DataFrame({"a": a, "b": b}).rank().to_numpy(dtype=np.float64)
     return corr(ranks[:, 0], ranks[:, 1])
 
 
 def _rank_correlation(weights: Floats, planted: Floats) -> float:
-    known = np.isfinite(planted)
+    finite = np.isfinite(planted)
     try:
-        return spearman(weights[known], planted[known])
-    except UndefinedMetricError:
-        return math.nan  # constant edges have no ranks
+        return spearman(weights[finite], planted[finite])
+    except UndefinedMetricError:  # constant weights
+        return math.nan
 
 
 def _matrix(values: Floats) -> list[list[float | None]]:
@@ -111,12 +113,12 @@ def dictionary_summary(
     Args:
         statistics: space → statistics per seed, as computed after training.
         codes: space → activations [N, M, K].
-        present_NM: which modality an utterance has.
+        present_NM: whether an utterance has a modality.
         latent_N: planted latent class; None for real corpora.
 
     Returns:
         {space: {statistic: {mean, std}, "overlap_by_latent": from `latent_overlap`}}; a statistic
-        that a seed leaves undefined is omitted.
+        that is undefined for a seed is omitted.
     """
     result: dict[str, Any] = {}
     for space, rows in statistics.items():
@@ -124,7 +126,7 @@ def dictionary_summary(
         for name in rows[0] if rows else ():
             values = [row.get(name) for row in rows]
             if all(isinstance(v, int | float) and math.isfinite(v) for v in values):
-                entry[name] = summary(np.array(values, dtype=np.float64))
+                entry[name] = mean_and_std(np.array(values, dtype=np.float64))
         if latent_N is not None and space in codes:
             entry["overlap_by_latent"] = latent_overlap(codes[space], present_NM, latent_N)
         result[space] = entry
@@ -134,10 +136,14 @@ def dictionary_summary(
 def latent_overlap(
     codes_NMK: Floats, present_NM: NDArray[np.bool_], latent_N: Ints
 ) -> dict[str, float | None]:
-    """Return the mean overlap Σ_k min(a_k, b_k) of two modalities' activations (ours).
+    """Return the mean overlap Σ_k min(a_k, b_k) of the activations of two modalities (ours).
 
-    The mean is over all pairs of different modalities: of the same utterance, of two utterances
-    with the same planted latent class, and of two with different ones; None without such a pair.
+    The mean is over all pairs of different modalities in at most `MAX_UTTERANCES` utterances.
+
+    Returns:
+        Means over pairs from the same utterance ("same_utterance"), from two utterances with the
+        same planted latent class ("same_latent"), and from two with different classes
+        ("different_latent"); None if there is no such pair.
     """
     codes, present = codes_NMK[:MAX_UTTERANCES], present_NM[:MAX_UTTERANCES]
     latent = latent_N[:MAX_UTTERANCES]
@@ -151,8 +157,8 @@ def latent_overlap(
     totals, pairs = dict.fromkeys(kinds, 0.0), dict.fromkeys(kinds, 0)
     for a, b in itertools.combinations(range(codes.shape[1]), 2):
         overlap = np.stack([np.minimum(row, codes[:, b]).sum(1) for row in codes[:, a]])
-        there = present[:, a][:, None] & present[:, b]
-        for kind, chosen in kinds.items():
-            totals[kind] += float(overlap[chosen & there].sum())
-            pairs[kind] += int((chosen & there).sum())
+        both_present = present[:, a][:, None] & present[:, b]
+        for kind, mask in kinds.items():
+            totals[kind] += float(overlap[mask & both_present].sum())
+            pairs[kind] += int((mask & both_present).sum())
     return {kind: totals[kind] / pairs[kind] if pairs[kind] else None for kind in kinds}

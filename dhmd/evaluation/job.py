@@ -1,6 +1,6 @@
 """Evaluate one dataset: write `metrics/<dataset>/` from the models' predictions and test labels.
 
-This is the only place that reads test labels.
+No other stage reads test labels.
 """
 
 from __future__ import annotations
@@ -18,21 +18,25 @@ from dhmd.base.files import whole_folder
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.evaluation import files
 from dhmd.evaluation.config import EvaluateConfig
-from dhmd.evaluation.explanations import present
+from dhmd.evaluation.explanations import modality_presence
 from dhmd.evaluation.files import SPLITS, Identity, Predictions, json_text
 from dhmd.evaluation.interpretability import dictionary_summary, edge_summary
-from dhmd.evaluation.metrics import METRICS, PRIMARY, Floats, Scores, score
-from dhmd.evaluation.model_outputs import NOISE, ModelOutputs, read_outputs, read_unimodal
-from dhmd.evaluation.statistics import Bootstrap, compare, utterance_intervals
+from dhmd.evaluation.metrics import METRICS, PRIMARY_METRIC, Floats, Scores, score
+from dhmd.evaluation.model_outputs import (
+    NOISE_PREFIX,
+    ModelOutputs,
+    read_outputs,
+    read_unimodal,
+)
+from dhmd.evaluation.statistics import Bootstrap, compare_with_full, utterance_intervals
 from dhmd.evaluation.trivial_baselines import train_constant, trivial_baselines
 
-# Names of the planted values of a generated corpus.
+# Names of the planted factors of a generated corpus.
 GROUND_TRUTH = "truth"
 LATENT = "latent"
 RELIABILITY_PREFIX = "reliability_"
 
-ByModel = Mapping[str, ModelOutputs]
-Row = tuple[tuple[str | int, ...], Scores]  # the cells before the metrics, and these
+Row = tuple[tuple[str | int, ...], Scores]  # key cells, and the metrics after them
 
 
 def evaluate_job(
@@ -43,14 +47,18 @@ def evaluate_job(
     ablations: Path | None,
     output: Path,
 ) -> None:
-    """Write `metrics/<dataset>/` (its files: see `dhmd.evaluation`).
+    """Write `metrics/<dataset>/`; `dhmd.evaluation` lists its files.
 
-    It appears whole or not at all. All files are written in any case; without variants theirs have
-    no rows.
+    The directory appears complete or not at all. All files are always written; without variants,
+    the files about variants have no rows.
 
     Args:
-        pretrained, models: directories that `pretrain` and `train` wrote.
-        ablations: the directory with one subdirectory per variant; None if nothing was ablated.
+        settings: section `evaluate` of params.yaml.
+        aligned: the aligned features file.
+        pretrained: the directory that `pretrain` wrote.
+        models: the directory that `train` wrote.
+        ablations: the directory with one subdirectory per variant; None if there are no variants.
+        output: the directory to write.
 
     Raises:
         DhmdError: a file is missing or damaged, outputs belong to another corpus, or a seed
@@ -58,21 +66,19 @@ def evaluate_job(
     """
     full = read_outputs(models, interpretability=True)
     corpus = read_corpus(aligned, fold=full.fold, test_labels=True)
-    evaluation = _Evaluation(settings, corpus)
-    written = {
-        **evaluation.results(full),
-        **evaluation.unimodal(read_unimodal(pretrained)),
-        files.TRIVIAL_BASELINES: json_text(trivial_baselines(corpus, settings.ridge_alphas)),
-    }
+    evaluator = _Evaluator(settings, corpus)
     variants = _read_variants(ablations)
-    written |= {
-        **evaluation.missing_modalities(full, variants),
-        **evaluation.interpretability(full),
-        **evaluation.ablations(full, variants),
+    contents = {
+        **evaluator.results(full),
+        **evaluator.unimodal(read_unimodal(pretrained)),
+        files.TRIVIAL_BASELINES: json_text(trivial_baselines(corpus, settings.ridge_alphas)),
+        **evaluator.missing_modalities(full, variants),
+        **evaluator.interpretability(full),
+        **evaluator.ablations(full, variants),
     }
     with whole_folder(output) as folder:
         (folder / files.DETAILS).mkdir()
-        for name, text in written.items():
+        for name, text in contents.items():
             (folder / name).write_text(text, encoding="utf-8", newline="")
 
 
@@ -85,8 +91,8 @@ def _read_variants(ablations: Path | None) -> dict[str, ModelOutputs]:
     return {name: read_outputs(ablations / name) for name in names}
 
 
-class _Evaluation:
-    """Computes the content of the files, name → text."""
+class _Evaluator:
+    """Computes the content of the files: each public method returns file name → text."""
 
     def __init__(self, settings: EvaluateConfig, corpus: Corpus) -> None:
         self.corpus = corpus
@@ -108,9 +114,9 @@ class _Evaluation:
         predictions = Predictions(self.ids, labels_N, full.seeds, np.array(list(test.values())))
         truth_N = self.planted.get(GROUND_TRUTH)
         truth_N = None if truth_N is None else truth_N.astype(np.float64)
-        summary = files.summarise(
+        summary = files.build_summary(
             self.task,
-            {split: {s: found.values for s, found in scores[split].items()} for split in SPLITS},
+            {split: {s: scores[split][s].values for s in scores[split]} for split in SPLITS},
             predictions,
             truth_N,
             corpus.class_names,
@@ -123,7 +129,7 @@ class _Evaluation:
         intervals = utterance_intervals(self.task, test, self.bootstrap)
         identity = Identity(corpus.name, self.task, corpus.identity, corpus.fold)
         return {
-            files.METRICS_FILE: json_text(files.headline(self.task, summary)),
+            files.METRICS_FILE: json_text(files.headline_values(self.task, summary)),
             files.SUMMARY: json_text(summary),
             files.IDENTITY: json_text(asdict(identity)),
             files.INTERVALS: json_text(intervals),
@@ -132,11 +138,11 @@ class _Evaluation:
             files.SEEDS: self._csv(["seed", "split"], _flat(scores)),
         }
 
-    def unimodal(self, encoders: ByModel) -> dict[str, str]:
+    def unimodal(self, encoders: Mapping[str, ModelOutputs]) -> dict[str, str]:
         """Score each pretrained encoder on the same utterances as all other models.
 
-        Where the modality is absent, the prediction is the trivial baseline: the median label (the
-        most frequent class) of the train split.
+        For utterances without the modality, the prediction is the trivial baseline: the median
+        label (or most frequent class) of the train split.
         """
         constant = train_constant(self.corpus)
         rows: list[Row] = []
@@ -147,49 +153,57 @@ class _Evaluation:
             rows += _flat(scores, modality)
         return {files.UNIMODAL: self._csv(["modality", "seed", "split"], rows)}
 
-    def ablations(self, full: ModelOutputs, variants: ByModel) -> dict[str, str]:
-        """Compare every variant with the full model on the test split, and score both splits."""
-        scores = {name: self._scores(outputs) for name, outputs in variants.items()}
-        rows = [row for name, found in scores.items() for row in _flat(found, name)]
+    def ablations(self, full: ModelOutputs, variants: Mapping[str, ModelOutputs]) -> dict[str, str]:
+        """Score every variant on both splits, and compare it with the full model on test."""
+        rows = [
+            row for name, outputs in variants.items() for row in _flat(self._scores(outputs), name)
+        ]
         test = {name: self._by_seed(outputs, "test") for name, outputs in variants.items()}
         return {
             f"{files.ABLATIONS}.csv": self._csv(["variant", "seed", "split"], rows),
             f"{files.ABLATIONS}.json": json_text(self._compare(self._by_seed(full, "test"), test)),
         }
 
-    def missing_modalities(self, full: ModelOutputs, variants: ByModel) -> dict[str, str]:
+    def missing_modalities(
+        self, full: ModelOutputs, variants: Mapping[str, ModelOutputs]
+    ) -> dict[str, str]:
         """Score all models with modalities dropped, or replaced by noise, at test time.
 
-        The full model is compared with itself on all modalities; dropped modalities and noise are
-        two families of comparisons. Every variant is compared with the full model in the same
-        condition.
+        The full model is compared with itself on complete inputs; p values are corrected separately
+        for dropped modalities and for noise. Every variant is compared with the full model under
+        the same condition.
         """
-        test = {name: self._missing(outputs) for name, outputs in variants.items()}
-        own = self._missing(full)
-        noise = {name: run for name, run in own.items() if name.startswith(NOISE)}
-        dropped = {name: run for name, run in own.items() if name not in noise}
-        rows = [row for name, run in own.items() for row in self._scored(run, name)]
-        others = [
-            row
-            for variant, runs in test.items()
-            for name, run in runs.items()
-            for row in self._scored(run, variant, name)
-        ]
-        compared = {
+        conditions = self._missing(full)
+        noise = {name: run for name, run in conditions.items() if name.startswith(NOISE_PREFIX)}
+        dropped = {name: run for name, run in conditions.items() if name not in noise}
+        complete = self._by_seed(full, "test")
+        differences = {**self._compare(complete, dropped), **self._compare(complete, noise)}
+        variant_conditions = {name: self._missing(outputs) for name, outputs in variants.items()}
+        variant_differences = {
             condition: self._compare(
-                own[condition],
-                {name: runs[condition] for name, runs in test.items() if condition in runs},
-                metrics=(PRIMARY[self.task],),
+                run,
+                {
+                    name: runs[condition]
+                    for name, runs in variant_conditions.items()
+                    if condition in runs
+                },
+                metrics=(PRIMARY_METRIC[self.task],),
             )
-            for condition in own
+            for condition, run in conditions.items()
         }
-        whole = self._by_seed(full, "test")
-        family = {**self._compare(whole, dropped), **self._compare(whole, noise)}
+        rows = [row for name, run in conditions.items() for row in self._score_rows(run, name)]
+        variant_rows = [
+            row
+            for variant, runs in variant_conditions.items()
+            for name, run in runs.items()
+            for row in self._score_rows(run, variant, name)
+        ]
+        keys = ["variant", "missing", "seed"]
         return {
             f"{files.MISSING_MODALITIES}.csv": self._csv(["missing", "seed"], rows),
-            f"{files.MISSING_MODALITIES}.json": json_text(family),
-            f"{files.MISSING_BY_VARIANT}.csv": self._csv(["variant", "missing", "seed"], others),
-            f"{files.MISSING_BY_VARIANT}.json": json_text(compared if variants else {}),
+            f"{files.MISSING_MODALITIES}.json": json_text(differences),
+            f"{files.MISSING_BY_VARIANT}.csv": self._csv(keys, variant_rows),
+            f"{files.MISSING_BY_VARIANT}.json": json_text(variant_differences if variants else {}),
         }
 
     def _missing(self, outputs: ModelOutputs) -> dict[str, dict[int, Floats]]:
@@ -197,19 +211,19 @@ class _Evaluation:
         return {
             name: outputs.by_seed(values_EN, self.rows["test"], f"missing modalities {name}")
             for name, values_EN in sorted(
-                outputs.missing.items(), key=lambda item: item[0].startswith(NOISE)
+                outputs.missing.items(), key=lambda item: item[0].startswith(NOISE_PREFIX)
             )
         }
 
-    def _scored(self, by_seed: Mapping[int, Floats], *key: str) -> list[Row]:
-        """Score test predictions; the rows' keys end with the seed."""
+    def _score_rows(self, by_seed: Mapping[int, Floats], *key: str) -> list[Row]:
+        """Score test predictions; each row has `key` and the seed as its key cells."""
         labels_N = self.labels["test"]
         return [((*key, seed), score(self.task, p_N, labels_N)) for seed, p_N in by_seed.items()]
 
     def interpretability(self, full: ModelOutputs) -> dict[str, str]:
         """Summarise distillation edges and dictionary codes of test utterances."""
         test = self.rows["test"]
-        present_NM = present(full, self.corpus)[test]
+        present_NM = modality_presence(full, self.corpus)[test]
         reliability = {
             name.removeprefix(RELIABILITY_PREFIX): values
             for name, values in self.planted.items()
@@ -230,7 +244,7 @@ class _Evaluation:
     def _by_seed(
         self, outputs: ModelOutputs, split: str, what: str = "prediction"
     ) -> dict[int, Floats]:
-        """Select a split's predictions after checking that they belong to this corpus."""
+        """Return seed → predictions of a split, after a check that they belong to this corpus."""
         corpus = self.corpus
         if outputs.identity != corpus.identity or outputs.ids != corpus.ids:
             raise DhmdError(
@@ -239,7 +253,8 @@ class _Evaluation:
             )
         if outputs.task != self.task:
             raise DhmdError(
-                f"{outputs.path} belongs to a {outputs.task}, but {corpus.name} is a {self.task}"
+                f"{outputs.path} has the task {outputs.task}, but {corpus.name} has the task "
+                f"{self.task}; run the stage that writes it again"
             )
         return outputs.by_seed(outputs.prediction_EN, self.rows[split], what)
 
@@ -257,7 +272,7 @@ class _Evaluation:
 
     def _csv(self, keys: Sequence[str], rows: Sequence[Row]) -> str:
         """Return CSV with the columns `keys` and the metrics; undefined ones are empty cells."""
-        records = [{**dict(zip(keys, key, strict=True)), **found.values} for key, found in rows]
+        records = [{**dict(zip(keys, key, strict=True)), **scores.values} for key, scores in rows]
         return _csv(pd.DataFrame(records, columns=[*keys, *METRICS[self.task]]))
 
     def _compare(
@@ -266,15 +281,15 @@ class _Evaluation:
         others: Mapping[str, Mapping[int, Floats]],
         metrics: Sequence[str] | None = None,
     ) -> dict[str, Any]:
-        return compare(self.task, full, others, self.bootstrap, metrics=metrics)
+        return compare_with_full(self.task, full, others, self.bootstrap, metrics=metrics)
 
 
 def _flat(scores: Mapping[str, Mapping[int, Scores]], *key: str) -> list[Row]:
-    """Return one row per split and seed; the keys end with seed and split."""
+    """Return one row per split and seed, with `key`, the seed and the split as its key cells."""
     return [
-        ((*key, seed, split), found)
+        ((*key, seed, split), seed_scores)
         for split, by_seed in scores.items()
-        for seed, found in by_seed.items()
+        for seed, seed_scores in by_seed.items()
     ]
 
 

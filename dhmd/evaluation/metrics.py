@@ -12,14 +12,15 @@ A multi-label task has one binary problem per class, whose scores are averaged o
 presence, `weighted_accuracy` the mean of the recalls of presence and absence (Zadeh et al., ACL
 2018; as MulT's code computes it), `hamming_accuracy` the share of correct classes.
 
-A metric that the samples do not define, such as the correlation of constant predictions, is
-reported as undefined and never becomes a NaN.
+A metric that is undefined for the samples, such as the correlation of constant predictions, is
+reported as undefined and never becomes NaN.
 
-Every metric is a function of sums over utterances (`sum_terms`, `from_sums`), which the bootstrap
-weights. Only the score of the correlation is computed in another way, which loses no digits.
+Every metric is a function of sums over utterances (`metric_terms`, `metric_from_sums`), so that the
+bootstrap can weight the utterances. Only the correlation of all samples is computed directly
+(`corr`), which is more precise.
 
-All predictions `p` and labels `y` have shape [N]; classification uses class indices, a multi-label
-task sets of classes as numbers (dhmd/base/label_sets.py).
+All predictions `p` and labels `y` have shape [N]. Classification uses class indices; a multi-label
+task uses sets of classes, encoded as numbers (dhmd/base/label_sets.py).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-# The scores of each class as a binary problem, and the metric that is their mean over classes.
+# The scores of a class as a binary problem → the metric that is their mean over classes.
 CLASS_METRICS: Mapping[str, str] = {
     "f1": "f1_macro",
     "f1_weighted": "f1_weighted",
@@ -58,14 +59,14 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     "classification": ("accuracy", "unweighted_accuracy", "precision", "recall", "f1"),
     "multilabel": ("f1_weighted", "f1_macro", "weighted_accuracy", "hamming_accuracy"),
 }
-# The metric by which models are selected and compared.
-PRIMARY: Mapping[str, str] = {
+# The metric by which models are selected and compared, per task.
+PRIMARY_METRIC: Mapping[str, str] = {
     "regression": "mae",
     "classification": "f1",
     "multilabel": "f1_weighted",
 }
-# The metrics that tables show, with their names in the literature.
-COLUMNS: Mapping[str, Mapping[str, str]] = {
+# The metrics in tables, with their names in the literature, per task.
+METRIC_TITLES: Mapping[str, Mapping[str, str]] = {
     "regression": {
         "mae": "MAE",
         "corr": "Corr",
@@ -87,7 +88,8 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "hamming_accuracy": "Class accuracy",
     },
 }
-_CLASS_LIMIT = {"acc7": 3, "acc5": 2, "acc3": 1}
+# Labels and predictions are clipped to ± this value and rounded to classes.
+_ROUNDING_LIMIT = {"acc7": 3, "acc5": 2, "acc3": 1}
 # Metrics that are computed from a confusion matrix [predicted, true].
 _FROM_CONFUSION = frozenset(
     {"precision", "recall", "f1", "f1_has0", "f1_non0", "unweighted_accuracy"}
@@ -101,12 +103,17 @@ _UNDEFINED = {
 
 
 class UndefinedMetricError(DhmdError):
-    """A metric is undefined on the given samples; the message has the reason."""
+    """A metric is undefined for the samples; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The defined metrics of one set of predictions, and why the others are undefined."""
+    """The metrics of one set of predictions.
+
+    Attributes:
+        values: metric → value, where it is defined.
+        undefined: metric → reason, for all others.
+    """
 
     values: dict[str, float]
     undefined: dict[str, str]
@@ -119,7 +126,7 @@ def corr(p: Floats, y: Floats) -> float:
         UndefinedMetricError: fewer than two samples, or one side is constant.
     """
     if len(p) < 2:
-        raise UndefinedMetricError(f"{len(p)} samples, at least 2 needed")
+        raise UndefinedMetricError(f"{len(p)} samples, but at least 2 are needed")
     for name, values in (("predictions", p), ("labels", y)):
         # The computed variance of equal values may be slightly above zero.
         if np.all(values == values[0]):
@@ -132,7 +139,10 @@ def corr(p: Floats, y: Floats) -> float:
 
 
 def binary_terms(p: NDArray[np.bool_], y: NDArray[np.bool_]) -> Floats:
-    """Return what each class of each utterance adds to the sums of `binary_scores`, `[…, 4]`."""
+    """Return the terms `[…, C, 4]` of each utterance and class; `binary_scores` takes their sums.
+
+    `p` and `y` `[…, C]` tell which classes are predicted and present.
+    """
     terms: Floats = np.stack([p & y, p, y, np.ones_like(y)], axis=-1).astype(np.float64)
     return terms
 
@@ -140,7 +150,11 @@ def binary_terms(p: NDArray[np.bool_], y: NDArray[np.bool_]) -> Floats:
 def binary_scores(metric: str, sums: Floats) -> Floats:
     """Compute a multi-label metric of each class; NaN where it is undefined.
 
-    `sums` `[…, 4]` are the numbers of true positives, predictions, labels and utterances.
+    Args:
+        sums: numbers of true positives, predicted positives, positives and utterances, `[…, C, 4]`.
+
+    Returns:
+        The metric, `[…, C]`.
     """
     tp, predicted, positive, n = np.moveaxis(sums, -1, 0)
     tn, negative = n - predicted - positive + tp, n - positive
@@ -160,19 +174,19 @@ def class_scores(
 ) -> dict[str, dict[str, float]]:
     """Return the scores of each class as a binary problem: class → metric → value.
 
-    `f1` is that of presence; values that are undefined are left out.
+    `f1` is the F1 of presence. Undefined values are omitted.
     """
     sums = binary_terms(*(members(task, values, len(class_names)) for values in (p, y))).sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = {name: binary_scores(metric, sums) for name, metric in CLASS_METRICS.items()}
+        scores = {name: binary_scores(metric, sums) for name, metric in CLASS_METRICS.items()}
     return {
-        label: {name: float(v[c]) for name, v in found.items() if np.isfinite(v[c])}
+        label: {name: float(v[c]) for name, v in scores.items() if np.isfinite(v[c])}
         for c, label in enumerate(class_names)
     }
 
 
-def sum_terms(metric: str, p: Floats, y: Floats) -> Floats:
-    """Return what each utterance adds to the Q sums of a metric, `[…, N, Q]`."""
+def metric_terms(metric: str, p: Floats, y: Floats) -> Floats:
+    """Return the terms of each utterance, `[…, N, Q]`; `metric_from_sums` takes their sums."""
     ones = np.ones(p.shape)
     if metric == "mae":
         return np.stack([np.abs(p - y), ones], axis=-1)
@@ -183,20 +197,20 @@ def sum_terms(metric: str, p: Floats, y: Floats) -> Floats:
     if metric in METRICS["multilabel"]:
         terms = binary_terms(decode_sets(p), decode_sets(y))
         return terms.reshape(*p.shape, -1)
-    kept = ones
-    if metric in _CLASS_LIMIT:  # rounded half to even
-        limit = _CLASS_LIMIT[metric]
+    included = ones
+    if metric in _ROUNDING_LIMIT:  # rounded half to even
+        limit = _ROUNDING_LIMIT[metric]
         p, y = (np.round(np.clip(v, -limit, limit)).astype(np.float64) for v in (p, y))
     elif metric.endswith("_has0"):
         p, y = (p >= 0).astype(np.float64), (y >= 0).astype(np.float64)
     elif metric.endswith("_non0"):
-        kept = (y != 0).astype(np.float64)
+        included = (y != 0).astype(np.float64)
         p, y = (p > 0).astype(np.float64), (y > 0).astype(np.float64)
     if metric not in _FROM_CONFUSION:
-        return np.stack([(p == y) * kept, kept], axis=-1)
+        return np.stack([(p == y) * included, included], axis=-1)
     classes = np.unique(np.concatenate([p.ravel(), y.ravel()]))
     cells = (p[..., None, None] == classes[:, None]) & (y[..., None, None] == classes)
-    confusion: Floats = cells.reshape(*p.shape, -1) * kept[..., None]
+    confusion: Floats = cells.reshape(*p.shape, -1) * included[..., None]
     return confusion
 
 
@@ -207,13 +221,13 @@ def _standardised(values: Floats) -> Floats:
     return result
 
 
-def from_sums(metric: str, sums: Floats) -> Floats:
+def metric_from_sums(metric: str, sums: Floats) -> Floats:
     """Compute a metric `[…]` from sums `[…, Q]`; NaN where it is undefined."""
     if metric == "corr":
         n, a, b, aa, bb, ab = np.moveaxis(sums, -1, 0)
         covariance = ab - a * b / n
         variances = np.stack([aa - a * a / n, bb - b * b / n])
-        # The terms are at most 1, so a smaller value is rounding: a constant resample.
+        # The terms are at most 1: a smaller variance is a rounding error of constant values.
         variances[variances < 1e-12 * n] = np.nan
         correlation: Floats = covariance / np.sqrt(variances.prod(0))
         return np.clip(correlation, -1.0, 1.0)
@@ -252,13 +266,16 @@ def score(task: str, p: Floats, y: Floats) -> Scores:
     """Compute all metrics of the task.
 
     Raises:
-        DhmdError: non-finite values or different lengths.
+        DhmdError: a value is not finite, or `p` and `y` have different shapes.
     """
     if p.shape != y.shape or p.ndim != 1:
-        raise DhmdError(f"{p.shape} predictions for {y.shape} labels cannot be scored")
+        raise DhmdError(
+            f"predictions of shape {p.shape} cannot be scored against labels of shape {y.shape}"
+        )
     for name, values in (("predictions", p), ("labels", y)):
         if not np.isfinite(values).all():
-            raise DhmdError(f"{int((~np.isfinite(values)).sum())} {name} are not finite")
+            invalid = np.count_nonzero(~np.isfinite(values))
+            raise DhmdError(f"{invalid} of {len(values)} {name} are not finite")
     scores = Scores({}, {})
     for name in METRICS[task]:
         try:
@@ -270,11 +287,11 @@ def score(task: str, p: Floats, y: Floats) -> Scores:
 
 def _value(metric: str, p: Floats, y: Floats) -> float:
     if not len(p):
-        raise UndefinedMetricError("0 samples, at least 1 needed")
+        raise UndefinedMetricError("0 samples, but at least 1 is needed")
     # Contiguous rows are summed with the smallest rounding error.
-    sums = np.ascontiguousarray(sum_terms(metric, p, y).T).sum(-1)
+    sums = np.ascontiguousarray(metric_terms(metric, p, y).T).sum(-1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        value = float(from_sums(metric, sums))
+        value = float(metric_from_sums(metric, sums))
     if not np.isfinite(value):
         raise UndefinedMetricError(_UNDEFINED[metric])
     return value

@@ -1,4 +1,4 @@
-"""Read `outputs.h5` of a model directory: what a trained model predicted, without PyTorch.
+"""Read `outputs.h5` of a model directory: the outputs of a trained model, without PyTorch.
 
 E ensemble members (seeds), N utterances, M modalities, K dictionary codes, C classes.
 """
@@ -24,23 +24,25 @@ from dhmd.evaluation.metrics import Floats, Ints
 
 OUTPUTS = "outputs.h5"
 SPACES = ("homogeneous", "heterogeneous")
-# Groups of arrays, as training names them: predictions without some modalities (or, with a prefix
-# of the name, with noise instead), weights of the distillation graph, outputs of the auxiliary
-# heads, dictionary activations, pooled features.
-MISSING_GROUP, NOISE = "missing", "noise for "
+# HDF5 groups of arrays: predictions with modalities dropped (or replaced by noise: the name of the
+# array has the prefix), weights of the distillation graph, outputs of the auxiliary heads,
+# dictionary activations, pooled features.
+MISSING_GROUP, NOISE_PREFIX = "missing", "noise for "
 EDGES, AUXILIARY, CODES, EMBEDDING = "edges", "vertex", "codes", "embedding"
 
 
 @dataclass(frozen=True, eq=False)
 class ModelOutputs:
-    """Outputs of one model for every utterance; NaN where the model gives none.
+    """Outputs of one model for every utterance; NaN where the model has no output.
 
     Attributes:
-        identity: identity of the aligned dataset.
-        prediction_EN: predictions; class indices for classification, sets of classes as numbers
-            for a multi-label task.
-        missing: what is missing → test predictions [E, N].
-        arrays: every dataset of the file as it is stored, by name.
+        path: the file.
+        identity: hash of the aligned dataset.
+        ids: ids of the N utterances.
+        prediction_EN: numbers; class indices for classification; sets of classes, encoded as
+            numbers, for a multi-label task.
+        missing: condition of the missing-modality test → test predictions [E, N].
+        arrays: HDF5 name → array as stored; empty unless read with `interpretability`.
         dictionary_statistics: space → statistics per seed, as computed after training.
     """
 
@@ -59,37 +61,52 @@ class ModelOutputs:
     @property
     def edges(self) -> dict[str, NDArray[Any]]:
         """Return the edge weights [E, N, source, target] of each space."""
-        return group(self.arrays, EDGES)
+        return arrays_in_group(self.arrays, EDGES)
 
     @property
     def codes(self) -> dict[str, NDArray[Any]]:
         """Return the dictionary activations [N, M, K] of the first seed of each space."""
-        return group(self.arrays, CODES)
+        return arrays_in_group(self.arrays, CODES)
 
     def by_seed(self, values_EN: Floats, rows: Ints, what: str) -> dict[int, Floats]:
-        """Select rows of predictions; returns seed → [len(rows)].
+        """Select utterances of predictions by seed.
+
+        Args:
+            values_EN: predictions of this model.
+            rows: indices of the utterances.
+            what: name of the values, for the message.
+
+        Returns:
+            seed → predictions [len(rows)].
 
         Raises:
-            DhmdError: the values of a seed are not finite. A diverged seed is never averaged.
+            DhmdError: the values of a seed are not finite, because it diverged in training.
         """
-        chosen = values_EN[:, rows]
-        finite_E: NDArray[np.bool_] = np.asarray(np.isfinite(chosen).all(1))
+        selected = values_EN[:, rows]
+        finite_E: NDArray[np.bool_] = np.asarray(np.isfinite(selected).all(1))
         if not finite_E.all():
             diverged = [str(s) for s, ok in zip(self.seeds, finite_E, strict=True) if not ok]
             raise DhmdError(
                 f"{self.path}, {what}: seeds that diverged: {', '.join(diverged)} (their "
-                "predictions are not finite); lower train.lr or remove them from train.seeds"
+                "predictions are not finite); lower train.lr or remove the seeds from train.seeds"
             )
-        return dict(zip(self.seeds, chosen, strict=True))
+        return dict(zip(self.seeds, selected, strict=True))
 
 
 def read_outputs(folder: Path, *, interpretability: bool = False) -> ModelOutputs:
-    """Read the predictions in a model directory; also edges, codes and statistics if asked."""
-    found: dict[str, Any] = {}
+    """Read the outputs in a model directory.
+
+    Args:
+        folder: a directory that `train` or `ablate` wrote.
+        interpretability: whether to read `arrays` and `dictionary_statistics`, too.
+
+    Raises:
+        DhmdError: the file is missing or damaged.
+    """
+    optional: dict[str, Any] = {}
     with _open(folder) as (file, header):
         task, e, n = header["task"], len(header["seeds"]), len(header["ids"])
         m = len(header["modalities"])
-        # The first axes of the groups that not only this function reads.
         axes = {MISSING_GROUP: (e, n), EDGES: (e, n, m, m), AUXILIARY: (e, n, m)}
         axes |= {CODES: (n, m), EMBEDDING: (n, m)}
         names = [f"{name}/{key}" for name in axes for key in file.get(name, ())]
@@ -97,31 +114,35 @@ def read_outputs(folder: Path, *, interpretability: bool = False) -> ModelOutput
             names = [name for name in names if name.startswith(f"{MISSING_GROUP}/")]
         arrays = {name: _array(file, name, *axes[name.partition("/")[0]]) for name in names}
         arrays["prediction"] = _array(file, "prediction", e, n)
-        missing = group(arrays, MISSING_GROUP)
+        missing = arrays_in_group(arrays, MISSING_GROUP)
         if interpretability:
             statistics = json.loads(file.attrs.get("dictionary_stats", "{}"))
-            found = {"arrays": arrays, "dictionary_statistics": statistics}
+            optional = {"arrays": arrays, "dictionary_statistics": statistics}
         return ModelOutputs(
             **header,
             prediction_EN=_predictions(arrays["prediction"], task),
             missing={name: _predictions(values, task) for name, values in missing.items()},
-            **found,
+            **optional,
         )
 
 
-def group(arrays: Mapping[str, NDArray[Any]], name: str) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a group by the rest of their names, the spaces in their usual order."""
-    found = {
-        key.partition("/")[2]: values
-        for key, values in arrays.items()
-        if key.startswith(f"{name}/")
+def arrays_in_group(arrays: Mapping[str, NDArray[Any]], group: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an HDF5 group by their names in it, in the order of `SPACES`."""
+    members = {
+        name.partition("/")[2]: values
+        for name, values in arrays.items()
+        if name.startswith(f"{group}/")
     }
-    first = [space for space in SPACES if space in found]
-    return {key: found[key] for key in dict.fromkeys([*first, *found])}
+    spaces = [space for space in SPACES if space in members]
+    return {name: members[name] for name in dict.fromkeys([*spaces, *members])}
 
 
 def read_unimodal(folder: Path) -> dict[str, ModelOutputs]:
-    """Read the pretrained encoders' predictions, modality → outputs; NaN where it is absent."""
+    """Read the predictions of the pretrained encoders.
+
+    Returns:
+        modality → outputs; NaN for utterances without the modality.
+    """
     with _open(folder) as (file, header):
         names = header["modalities"]
         values = _array(file, "prediction", len(header["seeds"]), len(header["ids"]), len(names))
@@ -134,7 +155,7 @@ def read_unimodal(folder: Path) -> dict[str, ModelOutputs]:
 
 @contextmanager
 def _open(folder: Path) -> Iterator[tuple[h5py.File, dict[str, Any]]]:
-    """Open the file of a model directory; yield it and the attributes that all files have."""
+    """Open the outputs of a model directory; yield the file and the fields that all files have."""
     path = folder / OUTPUTS
     if not path.is_file():
         raise DhmdError(f"{path} does not exist; run the stage that writes {folder}")
@@ -164,22 +185,25 @@ def _array(file: h5py.File, name: str, *sizes: int) -> NDArray[Any]:
     """Read a dataset whose first axes have the given sizes."""
     values: NDArray[Any] = file[name][()]
     if values.shape[: len(sizes)] != sizes:
-        raise ValueError(f"{name} has the shape {values.shape}, but must begin with {sizes}")
+        raise ValueError(f"{name} has the shape {values.shape}, but must start with {sizes}")
     return values
 
 
 def _predictions(values: NDArray[Any], task: str) -> Floats:
-    """Return predictions as they are scored.
+    """Convert model outputs to the predictions [E, N] that are scored.
 
-    They are the number as written, the most probable class, or the set of the classes whose
-    probability is above ½.
+    Args:
+        values: numbers [E, N] of a regression, else class probabilities [E, N, C].
+
+    Returns:
+        The number as written, the index of the most probable class, or the set of the classes with
+        a probability above ½.
     """
-    classes = task != "regression"
-    if values.ndim != (3 if classes else 2):
-        raise ValueError(f"the predictions of a {task} have the shape {values.shape}")
-    if classes:
-        known = np.isfinite(values).all(-1)
-        if task == "multilabel":
-            return encode_sets(values - 0.5)
-        return np.where(known, values.argmax(-1).astype(np.float64), np.nan)
-    return decimal_round_trip(values)
+    if values.ndim != (2 if task == "regression" else 3):
+        raise ValueError(f"the predictions of a {task} task have the shape {values.shape}")
+    if task == "regression":
+        return decimal_round_trip(values)
+    if task == "multilabel":
+        return encode_sets(values - 0.5)
+    finite = np.isfinite(values).all(-1)
+    return np.where(finite, values.argmax(-1).astype(np.float64), np.nan)

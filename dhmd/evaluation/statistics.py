@@ -1,10 +1,10 @@
 """Statistics of the scores: over seeds (Student's t) and over test utterances (bootstrap).
 
 Utterances of one video are correlated, so the bootstrap resamples whole videos. Every metric is a
-function of sums over utterances. The sums are computed once per video, and a resample is a row of
-counts times these sums, without a loop over resamples.
+function of sums over utterances. The sums are computed once per video and multiplied by the number
+of times that a resample contains the video, without a loop over resamples.
 
-The gate imports this module: SciPy's special functions are light, `scipy.stats` is not.
+The gate imports this module. `scipy.special` imports quickly, `scipy.stats` does not.
 
 E ensemble members (seeds), N test utterances, V videos, R resamples, Q sums per metric.
 """
@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from dhmd.evaluation.metrics import METRICS, Floats, Ints, from_sums, score, sum_terms
+from dhmd.evaluation.metrics import METRICS, Floats, Ints, metric_from_sums, metric_terms, score
 
 CONFIDENCE = 0.95
 BOOTSTRAP_SEED = 20260204
 
 
-def summary(values_E: Floats) -> dict[str, float]:
-    """Return {"mean", "std"}; the sample standard deviation (n - 1) needs two values."""
+def mean_and_std(values_E: Floats) -> dict[str, float]:
+    """Return {"mean", "std"}: "std" is the sample standard deviation, omitted for one value."""
     result = {"mean": float(np.mean(values_E))}
     if len(values_E) > 1:
         result["std"] = float(np.std(values_E, ddof=1))
@@ -33,10 +33,12 @@ def summary(values_E: Floats) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Paired:
-    """The result of `paired`.
+class PairedTest:
+    """The result of `paired_t_test`.
 
     Attributes:
+        n: number of pairs.
+        mean, sd: mean and sample standard deviation of the differences.
         low, high: two-sided 95 % confidence interval of the mean.
         lower, upper: one-sided 95 % bounds of the mean.
         p: two-sided p value of a mean of 0.
@@ -52,11 +54,11 @@ class Paired:
     p: float
 
 
-def paired(differences_E: Floats) -> Paired:
-    """Apply Student's t to at least two paired differences.
+def paired_t_test(differences_E: Floats) -> PairedTest:
+    """Apply Student's t-test to at least two paired differences.
 
-    Equal differences have no spread: the intervals shrink to the mean, and p is 1 if it is 0, else
-    0.
+    If all differences are equal, every bound is the mean, and p is 1 for a mean of 0 and 0 for any
+    other.
     """
     n = len(differences_E)
     if n < 2:
@@ -64,18 +66,27 @@ def paired(differences_E: Floats) -> Paired:
     if np.all(differences_E == differences_E[0]):
         # The computed deviation of equal values may be slightly above zero.
         value = float(differences_E[0])
-        return Paired(n, value, 0.0, value, value, value, value, float(value == 0))
+        return PairedTest(n, value, 0.0, value, value, value, value, float(value == 0))
     mean = float(np.mean(differences_E))
     sd = float(np.std(differences_E, ddof=1))
     error = sd / float(np.sqrt(n))
-    two = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * error
-    one = float(stdtrit(n - 1, CONFIDENCE)) * error
+    half_width = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * error
+    distance = float(stdtrit(n - 1, CONFIDENCE)) * error
     p = 2 * float(stdtr(n - 1, -abs(mean) / error))
-    return Paired(n, mean, sd, mean - two, mean + two, mean - one, mean + one, p)
+    return PairedTest(
+        n=n,
+        mean=mean,
+        sd=sd,
+        low=mean - half_width,
+        high=mean + half_width,
+        lower=mean - distance,
+        upper=mean + distance,
+        p=p,
+    )
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """Adjust a family of p values with Holm's step-down procedure; the keys stay."""
+    """Return the p values of a family of tests, by name, adjusted by Holm's step-down procedure."""
     adjusted: dict[str, float] = {}
     running = 0.0
     # The name breaks ties, so that the result does not depend on the order of keys.
@@ -85,19 +96,27 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
     return {name: adjusted[name] for name in p}
 
 
+def video_of(utterance: str) -> str:
+    """Return the video of an utterance: `v` for the id `v[3]`, else the whole id."""
+    return utterance.rpartition("[")[0] or utterance
+
+
 def video_indices(ids: Sequence[str]) -> Ints:
-    """Return the index of each utterance's video [N]; the utterance `v[3]` belongs to video `v`."""
+    """Return the index of each utterance's video [N], numbered in order of appearance."""
     indices: dict[str, int] = {}
-    videos = [name.rpartition("[")[0] or name for name in ids]
-    return np.array([indices.setdefault(name, len(indices)) for name in videos], dtype=np.int64)
+    return np.array(
+        [indices.setdefault(video_of(id_), len(indices)) for id_ in ids], dtype=np.int64
+    )
 
 
 class Bootstrap:
-    """Resamples of whole test videos; equal numbers of videos give equal draws.
+    """Bootstrap resamples of whole test videos.
+
+    The random seed is fixed: corpora with the same number of videos have the same resamples.
 
     Args:
-        ids: the N utterances.
-        y_N: their labels: numbers, class indices, or sets of classes as numbers.
+        ids: ids of the N utterances.
+        y_N: labels: numbers, class indices, or sets of classes encoded as numbers.
         resamples: the number R of resamples.
 
     Attributes:
@@ -115,12 +134,12 @@ class Bootstrap:
 
     def means(self, metric: str, p_EN: Floats) -> Floats:
         """Compute the metric's mean over seeds in each resample [R]; NaN where undefined."""
-        terms_ENQ = sum_terms(metric, p_EN, np.broadcast_to(self.y_N, p_EN.shape))
+        terms_ENQ = metric_terms(metric, p_EN, np.broadcast_to(self.y_N, p_EN.shape))
         sums_VEQ = np.zeros((self.counts_RV.shape[1], len(p_EN), terms_ENQ.shape[2]))
         np.add.at(sums_VEQ, self.video_N, terms_ENQ.transpose(1, 0, 2))
         sums_REQ = np.tensordot(self.counts_RV, sums_VEQ, axes=1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            values_R: Floats = from_sums(metric, sums_REQ).mean(1)
+            values_R: Floats = metric_from_sums(metric, sums_REQ).mean(1)
         return values_R
 
 
@@ -137,16 +156,26 @@ def percentile_interval(values_R: Floats) -> tuple[float, float] | None:
 def utterance_intervals(
     task: str, predictions: Mapping[int, Floats], bootstrap: Bootstrap
 ) -> dict[str, dict[str, float]]:
-    """Return {metric: {low, high}}: intervals of the mean over seeds over test utterances.
+    """Compute intervals over test utterances of every metric's mean over seeds.
 
-    `predictions` are by seed, [N].
+    Args:
+        task: regression, classification or multilabel.
+        predictions: seed → predictions [N].
+        bootstrap: resamples of the test utterances.
+
+    Returns:
+        {metric: {low, high}}: 95 % intervals; metrics that too few resamples define are omitted.
     """
     p_EN = np.array(list(predictions.values()))
-    found = {metric: percentile_interval(bootstrap.means(metric, p_EN)) for metric in METRICS[task]}
-    return {metric: {"low": ends[0], "high": ends[1]} for metric, ends in found.items() if ends}
+    intervals = {m: percentile_interval(bootstrap.means(m, p_EN)) for m in METRICS[task]}
+    return {
+        metric: {"low": interval[0], "high": interval[1]}
+        for metric, interval in intervals.items()
+        if interval
+    }
 
 
-def compare(
+def compare_with_full(
     task: str,
     full: Mapping[int, Floats],
     others: Mapping[str, Mapping[int, Floats]],
@@ -159,17 +188,17 @@ def compare(
     Args:
         task: regression, classification or multilabel.
         full: seed → predictions [N] of the full model.
-        others: name → seed → predictions [N].
-        bootstrap: of the test utterances.
-        metrics: those to compare; None for all of the task.
+        others: name → seed → predictions [N] of the other models.
+        bootstrap: resamples of the test utterances.
+        metrics: the metrics to compare; None for all metrics of the task.
 
     Returns:
         {name: {metric: {mean, std, n, difference, ci_low, ci_high, utterances_low, utterances_high,
-        p}}}, over the seeds that both have (over the other's own seeds if there is none). The
-        difference is other - full with Student's two-sided 95 % interval over seeds;
-        `utterances_*` bound it over test utterances. p is corrected by Holm's procedure over all
-        names, separately per metric. With fewer than two common seeds only mean, std and n are
-        given. A metric that a seed leaves undefined is omitted.
+        p}}}, over the n seeds that both models have (over all seeds of the other model if they have
+        none in common). `difference` is other - full, `ci_*` its two-sided 95 % interval over seeds
+        (Student's t), `utterances_*` its 95 % interval over test utterances. `p` is corrected by
+        Holm's procedure over all names, separately per metric. With fewer than two common seeds,
+        there are only mean, std and n. A metric that is undefined for a seed is omitted.
     """
     result: dict[str, Any] = {name: {} for name in others}
     full_scores, *other_scores = (
@@ -185,19 +214,20 @@ def compare(
             if any(metric not in scores[name][seed] for seed in seeds):
                 continue
             values_E = np.array([scores[name][seed][metric] for seed in seeds])
-            entry = result[name][metric] = {**summary(values_E), "n": len(seeds)}
+            entry = result[name][metric] = {**mean_and_std(values_E), "n": len(seeds)}
             if len(seeds) < 2 or any(metric not in full_scores.get(seed, {}) for seed in seeds):
                 continue
-            found = paired(values_E - np.array([full_scores[seed][metric] for seed in seeds]))
-            entry |= {"difference": found.mean, "ci_low": found.low, "ci_high": found.high}
-            p_values[name] = found.p
+            full_E = np.array([full_scores[seed][metric] for seed in seeds])
+            test = paired_t_test(values_E - full_E)
+            entry |= {"difference": test.mean, "ci_low": test.low, "ci_high": test.high}
+            p_values[name] = test.p
             if seeds not in full_resampled:
                 p_EN = np.array([full[seed] for seed in seeds])
                 full_resampled[seeds] = bootstrap.means(metric, p_EN)
             p_EN = np.array([run[seed] for seed in seeds])
-            ends = percentile_interval(bootstrap.means(metric, p_EN) - full_resampled[seeds])
-            if ends:
-                entry["utterances_low"], entry["utterances_high"] = ends
+            resampled = bootstrap.means(metric, p_EN) - full_resampled[seeds]
+            if interval := percentile_interval(resampled):
+                entry["utterances_low"], entry["utterances_high"] = interval
         for name, p in holm(p_values).items():
             result[name][metric]["p"] = p
     return result

@@ -1,8 +1,9 @@
 """Trivial baselines: scores that any trained model must beat (ours).
 
-The median label of the train split (the most frequent class for classification), and ridge
-regressions on features pooled over time: one on all modalities and one per modality. Their penalty
-and pooling (mean, or mean, standard deviation and maximum) are chosen on the validation split.
+They are the median label of the train split (for classification, its most frequent class), and
+ridge regressions on features pooled over time: one on all modalities and one per modality. The
+penalty and the pooling (mean, or mean, standard deviation and maximum) are selected on the
+validation split.
 
 N utterances, M modalities, F pooled features, C targets (1, or one per class).
 """
@@ -19,13 +20,17 @@ from numpy.typing import NDArray
 from dhmd.base.errors import DhmdError
 from dhmd.base.label_sets import decode_sets, encode_sets
 from dhmd.data.aligned import Corpus, Ragged
-from dhmd.evaluation.metrics import PRIMARY, Floats, Ints, deterioration_sign, score
+from dhmd.evaluation.metrics import PRIMARY_METRIC, Floats, Ints, deterioration_sign, score
 
 POOLINGS: tuple[tuple[str, ...], ...] = (("mean",), ("mean", "std", "max"))
 
 
 def trivial_baselines(corpus: Corpus, alphas: Sequence[float]) -> dict[str, Any]:
-    """Compute the content of `trivial_baselines.json` from a corpus with its test labels.
+    """Compute the content of `trivial_baselines.json`.
+
+    Args:
+        corpus: a corpus with its test labels.
+        alphas: candidate penalties of the ridge regressions.
 
     Returns:
         {name: {"inputs", "pooling", "alpha", "test": {metric: value}, "undefined"}}.
@@ -34,11 +39,11 @@ def trivial_baselines(corpus: Corpus, alphas: Sequence[float]) -> dict[str, Any]
     split = {name: corpus.index(name) for name in ("train", "valid", "test")}
     test = split["test"]
 
-    def scored(p_N: Floats) -> dict[str, Any]:
+    def test_scores(p_N: Floats) -> dict[str, Any]:
         scores = score(corpus.task, p_N[test], y_N[test])
         return {"test": scores.values, "undefined": list(scores.undefined)}
 
-    result = {"median": scored(np.full(len(y_N), train_constant(corpus)))}
+    result = {"median": test_scores(np.full(len(y_N), train_constant(corpus)))}
     pooled: dict[tuple[str, ...], dict[str, Floats]] = {pooling: {} for pooling in POOLINGS}
     for m, modality in enumerate(corpus.modalities):
         features = corpus.features[modality]
@@ -48,10 +53,10 @@ def trivial_baselines(corpus: Corpus, alphas: Sequence[float]) -> dict[str, Any]
             pooled[pooling][modality] = pooled_features(
                 statistics, present_N, split["train"], pooling
             )
-    groups = {"ridge": tuple(corpus.modalities)}
+    inputs_of = {"ridge": tuple(corpus.modalities)}
     if len(corpus.modalities) > 1:
-        groups |= {f"ridge_{modality}": (modality,) for modality in corpus.modalities}
-    for name, inputs in groups.items():
+        inputs_of |= {f"ridge_{modality}": (modality,) for modality in corpus.modalities}
+    for name, inputs in inputs_of.items():
         fits = {}
         for pooling in POOLINGS:
             x_NF = np.concatenate([pooled[pooling][modality] for modality in inputs], axis=1)
@@ -62,15 +67,16 @@ def trivial_baselines(corpus: Corpus, alphas: Sequence[float]) -> dict[str, Any]
             "inputs": list(inputs),
             "pooling": list(pooling),
             "alpha": fits[pooling].alpha,
-            **scored(fits[pooling].p_N),
+            **test_scores(fits[pooling].p_N),
         }
     return result
 
 
 def train_constant(corpus: Corpus) -> float:
-    """Return the median label of the train split, its most frequent class, or majority classes.
+    """Return the best constant prediction on the train split.
 
-    The last is for a multi-label task: the set of the classes that most utterances have.
+    It is the median label of a regression, the most frequent class of a classification, or the set
+    of the classes that more than half of the utterances of a multi-label task have.
     """
     train = corpus.labels_N[corpus.index("train")].astype(np.float64)
     if corpus.task == "multilabel":
@@ -82,16 +88,17 @@ def train_constant(corpus: Corpus) -> float:
 
 
 def step_statistics(features: Ragged) -> dict[str, Floats]:
-    """Compute mean, standard deviation and maximum over each segment's steps, [N, width] each.
+    """Compute mean, standard deviation and maximum over the steps of each utterance.
 
-    Empty segments have zeros.
+    Returns:
+        {"mean", "std", "max"}: arrays [N, width], 0 for utterances without steps.
     """
     shape = (len(features), features.values.shape[1])
-    found = {name: np.zeros(shape) for name in ("mean", "std", "max")}
+    mean, std, maximum = (np.zeros(shape) for _ in range(3))
     for n in np.flatnonzero(features.lengths).tolist():
-        rows = features[n].astype(np.float64)
-        found["mean"][n], found["std"][n], found["max"][n] = rows.mean(0), rows.std(0), rows.max(0)
-    return found
+        steps = features[n].astype(np.float64)
+        mean[n], std[n], maximum[n] = steps.mean(0), steps.std(0), steps.max(0)
+    return {"mean": mean, "std": std, "max": maximum}
 
 
 def pooled_features(
@@ -100,9 +107,16 @@ def pooled_features(
     train: Ints,
     pooling: Sequence[str] = ("mean",),
 ) -> Floats:
-    """Concatenate statistics over steps, standardised by the train split [N, F].
+    """Concatenate statistics over steps, and standardise them with the train split.
 
-    Where the utterance lacks the modality, the features are 0, the mean.
+    Args:
+        statistics: from `step_statistics`.
+        present_N: whether an utterance has the modality.
+        train: indices of the train split.
+        pooling: names of the statistics.
+
+    Returns:
+        Features [N, F]; 0, the mean, where the modality is absent.
     """
     values = np.concatenate([statistics[name] for name in pooling], axis=1)
     rows = train[present_N[train]]
@@ -116,7 +130,13 @@ def pooled_features(
 
 @dataclass(frozen=True)
 class Ridge:
-    """A fitted ridge regression: penalty, error on validation, predictions of all utterances."""
+    """A fitted ridge regression.
+
+    Attributes:
+        alpha: the selected penalty.
+        valid_error: primary metric on the validation split, negated where larger is better.
+        p_N: predictions of all utterances.
+    """
 
     alpha: float
     valid_error: float
@@ -126,10 +146,17 @@ class Ridge:
 def ridge(
     task: str, x_NF: Floats, y_N: Floats, split: Mapping[str, Ints], alphas: Sequence[float]
 ) -> Ridge:
-    """Fit a ridge regression whose penalty is best on validation, by the primary metric.
+    """Fit a ridge regression with the penalty that is best on validation in the primary metric.
 
-    Classes are regressed as one target each, and the largest is predicted, or in a multi-label task
-    those above ½. Ties go to the larger penalty.
+    Each class is one 0/1 target. The class with the largest output is predicted, in a multi-label
+    task all classes with an output above ½. Ties go to the larger penalty.
+
+    Args:
+        task: regression, classification or multilabel.
+        x_NF: features.
+        y_N: labels; those of the test split are not used.
+        split: indices of train, valid and test.
+        alphas: candidate penalties.
     """
     train, valid = split["train"], split["valid"]
     targets_NC = y_N[:, None]
@@ -140,12 +167,12 @@ def ridge(
         targets_NC = decode_sets(y_N).astype(np.float64)
     centre_F, offset_C = x_NF[train].mean(0), targets_NC[train].mean(0)
     a = x_NF[train] - centre_F
-    # One decomposition, of the smaller of the two products, serves every penalty.
+    # All penalties share one eigendecomposition, that of the smaller Gram matrix.
     wide = a.shape[1] > a.shape[0]
     values, vectors = np.linalg.eigh(a @ a.T if wide else a.T @ a)
-    right = targets_NC[train] - offset_C
-    projected = vectors.T @ (right if wide else a.T @ right)
-    metric = PRIMARY[task]
+    centred_NC = targets_NC[train] - offset_C
+    projected = vectors.T @ (centred_NC if wide else a.T @ centred_NC)
+    metric = PRIMARY_METRIC[task]
     best: Ridge | None = None
     for alpha in sorted(alphas, reverse=True):
         solution = vectors @ (projected / (np.maximum(values, 0.0) + alpha)[:, None])
@@ -160,5 +187,5 @@ def ridge(
         if best is None or error < best.valid_error:
             best = Ridge(alpha, error, p_N)
     if best is None:
-        raise DhmdError("evaluate.ridge_alphas is empty, but must name at least one penalty")
+        raise DhmdError("evaluate.ridge_alphas is empty, but must have at least one penalty")
     return best

@@ -1,1 +1,1 @@
-"""Stops regressions: compares the committed metrics of two revisions, and checks the lock."""
+"""The regression gate: compare the committed metrics of two revisions."""

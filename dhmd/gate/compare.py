@@ -1,12 +1,12 @@
 """Compare one dataset's metrics at two revisions.
 
-The rule: a metric regressed if its mean deterioration exceeds the margin and is significantly above
-zero. Deteriorations are paired by seed and positive where the head is worse. Their mean must exceed
-the margin, and its one-sided 95 % lower bound (Student's t over seeds) must be above 0. A plain
-non-inferiority test with five seeds would fail four of ten unchanged models.
+The rule: a metric regressed if its mean deterioration exceeds the margin, and the one-sided 95 %
+lower bound of the mean (Student's t over seeds) is above 0. Deteriorations are paired by seed and
+positive where the head is worse. A plain non-inferiority test with five seeds would fail four of
+ten unchanged models.
 
-All scores are recomputed from `predictions.csv`: `dvc commit` accepts a metrics file that was
-edited by hand. Files that disagree with the predictions make the dataset not comparable.
+All test scores are recomputed from `predictions.csv`, because `dvc commit` accepts a metrics file
+that was edited by hand. A file that contradicts the predictions makes the dataset not comparable.
 """
 
 from __future__ import annotations
@@ -23,39 +23,43 @@ from dhmd.base.text import finite_number, read_csv
 from dhmd.evaluation import files
 from dhmd.evaluation.files import Identity, Predictions, parse_json
 from dhmd.evaluation.metrics import METRICS, Floats, Scores, deterioration_sign, score
-from dhmd.evaluation.statistics import Bootstrap, paired, percentile_interval, summary
+from dhmd.evaluation.statistics import Bootstrap, mean_and_std, paired_t_test, percentile_interval
 from dhmd.vcs import METRICS_FOLDER, Revision
 
 PASS = "pass"
 REGRESSED = "regressed"
 NOT_COMPARABLE = "not comparable"
-# The data changed by an accepted entry: the metrics are shown, but not judged.
+# The verdict on the metrics of a dataset that is not comparable, or whose data changed as accepted.
 NOT_JUDGED = "not judged"
 
-# Far above the differences between processors, far below any digit that a table shows.
+# Relative. Far above the rounding differences between processors, far below any printed digit.
 TOLERANCE = 1e-9
 
 
 class NotComparableError(DhmdError):
-    """The reason why two revisions cannot be compared: neither a pass nor a regression."""
+    """Two revisions cannot be compared, which is neither a pass nor a regression."""
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """One dataset at one revision; `scores` per seed are recomputed from the predictions."""
+class Evaluation:
+    """The test results of one model on one dataset.
+
+    Attributes:
+        scores: seed → scores, computed from `predictions`.
+    """
 
     identity: Identity
     predictions: Predictions
     scores: dict[int, Scores]
 
-    @staticmethod
-    def of(identity: Identity, predictions: Predictions) -> Evaluated:
-        """Score predictions."""
-        scores = {
-            seed: score(identity.task, p_N, predictions.labels)
-            for seed, p_N in zip(predictions.seeds, predictions.values, strict=True)
-        }
-        return Evaluated(identity, predictions, scores)
+
+def score_predictions(identity: Identity, predictions: Predictions) -> Evaluation:
+    """Compute the scores of test predictions."""
+    scores = {
+        seed: score(identity.task, p_N, predictions.labels)
+        for seed, p_N in zip(predictions.seeds, predictions.values, strict=True)
+    }
+    return Evaluation(identity, predictions, scores)
 
 
 @dataclass(frozen=True)
@@ -63,14 +67,15 @@ class MetricRow:
     """The comparison of one metric.
 
     Attributes:
+        margin: largest mean deterioration that passes.
         n: number of common seeds.
         base, head: mean and std over these seeds.
-        deterioration: its mean over the seeds, positive where the head is worse.
+        deterioration: mean over these seeds, positive where the head is worse.
         sd: standard deviation of the paired deteriorations.
         lower, upper: one-sided 95 % bounds; a deterioration up to `upper` cannot be excluded.
         utterances: 95 % interval over test utterances (bootstrap by video); None if the utterances
             differ or too few resamples define the metric.
-        reason: why the metric is not comparable.
+        reason: why the metric is not comparable; None if it is.
     """
 
     metric: str
@@ -88,72 +93,72 @@ class MetricRow:
 
 
 def judge(deteriorations: Floats, margin: float) -> str:
-    """Apply the rule to at least two paired deteriorations."""
-    found = paired(deteriorations)
-    return REGRESSED if found.mean > margin and found.lower > 0 else PASS
+    """Apply the rule to at least two paired deteriorations; return `PASS` or `REGRESSED`."""
+    test = paired_t_test(deteriorations)
+    return REGRESSED if test.mean > margin and test.lower > 0 else PASS
 
 
-def common_seeds(base: Evaluated, head: Evaluated) -> list[int]:
-    """Return the seeds of both sides in ascending order."""
+def common_seeds(base: Evaluation, head: Evaluation) -> list[int]:
+    """Return the seeds that both evaluations have, in ascending order."""
     return sorted(set(base.predictions.seeds) & set(head.predictions.seeds))
 
 
 def compare_metric(
-    metric: str, margin: float, base: Evaluated, head: Evaluated, resamples: int
+    metric: str, margin: float, base: Evaluation, head: Evaluation, resamples: int
 ) -> MetricRow:
     """Compare one metric on the common seeds, of which there are at least two."""
     seeds = common_seeds(base, head)
-    for name, side in (("base", base), ("head", head)):
+    for name, evaluation in (("base", base), ("head", head)):
         for seed in seeds:
-            if metric not in side.scores[seed].values:
-                why = side.scores[seed].undefined.get(metric, "not a metric of this task")
+            if metric not in evaluation.scores[seed].values:
+                why = evaluation.scores[seed].undefined.get(metric, "not a metric of this task")
                 reason = f"{metric} is undefined in the {name} for seed {seed}: {why}"
                 return MetricRow(metric, margin, NOT_COMPARABLE, reason=reason)
-    before, after = (
-        np.array([side.scores[seed].values[metric] for seed in seeds]) for side in (base, head)
+    base_E, head_E = (
+        np.array([evaluation.scores[seed].values[metric] for seed in seeds])
+        for evaluation in (base, head)
     )
     # Adding zero turns the -0.0 of equal values into 0.0.
-    deteriorations = deterioration_sign(metric) * (after - before) + 0.0
-    found = paired(deteriorations)
+    deteriorations = deterioration_sign(metric) * (head_E - base_E) + 0.0
+    test = paired_t_test(deteriorations)
     return MetricRow(
         metric,
         margin,
         judge(deteriorations, margin),
-        n=found.n,
-        base=summary(before),
-        head=summary(after),
-        deterioration=found.mean,
-        sd=found.sd,
-        lower=found.lower,
-        upper=found.upper,
-        utterances=_utterance_interval(metric, base, head, seeds, resamples),
+        n=test.n,
+        base=mean_and_std(base_E),
+        head=mean_and_std(head_E),
+        deterioration=test.mean,
+        sd=test.sd,
+        lower=test.lower,
+        upper=test.upper,
+        utterances=_utterance_interval(
+            metric, base.predictions, head.predictions, seeds, resamples
+        ),
     )
 
 
 def _utterance_interval(
-    metric: str, old: Evaluated, new: Evaluated, seeds: list[int], resamples: int
+    metric: str, base: Predictions, head: Predictions, seeds: list[int], resamples: int
 ) -> tuple[float, float] | None:
-    base, head = old.predictions, new.predictions
-    if dict(zip(base.ids, base.labels, strict=True)) != dict(
-        zip(head.ids, head.labels, strict=True)
-    ):
+    if base.labels_by_id() != head.labels_by_id():
         return None
     bootstrap = Bootstrap(base.ids, base.labels, resamples)
-    before_R, after_R = (
+    base_R, head_R = (
         bootstrap.means(metric, np.array([p_N[seed] for seed in seeds]))
         for p_N in (base.by_seed(base.ids), head.by_seed(base.ids))
     )
-    return percentile_interval(deterioration_sign(metric) * (after_R - before_R) + 0.0)
+    return percentile_interval(deterioration_sign(metric) * (head_R - base_R) + 0.0)
 
 
-def load_evaluated(revision: Revision, dataset: str) -> Evaluated:
+def load_evaluation(revision: Revision, dataset: str) -> Evaluation:
     """Read and check `metrics/<dataset>/` of a revision.
 
-    A directory of another protocol is not checked: its scores follow other definitions, and the
-    gate reports it as not comparable.
+    The scores of another protocol follow other definitions: they are not checked, and the gate
+    reports the dataset as not comparable.
 
     Raises:
-        NotComparableError: a file is missing, unreadable, or disagrees with the predictions.
+        NotComparableError: a file is missing, unreadable, or contradicts the predictions.
     """
     try:
         return _load(revision, dataset, f"{METRICS_FOLDER}/{dataset}")
@@ -163,49 +168,52 @@ def load_evaluated(revision: Revision, dataset: str) -> Evaluated:
         raise NotComparableError(f"{revision.label}: {error}") from error
 
 
-def read_prediction_file(path: Path, known: Evaluated) -> Evaluated:
-    """Read a CSV with the columns id, seed and prediction: results of any code on the same data.
+def read_prediction_file(path: Path, reference: Evaluation) -> Evaluation:
+    """Read a CSV file with the columns id, seed and prediction, which any code may have written.
 
-    A prediction is a number, or a class index. `known` is a result on the dataset, for its test
-    utterances and labels.
+    Args:
+        path: the file. A prediction is a number, or a class index.
+        reference: another evaluation on the dataset, for its test utterances and labels.
 
     Raises:
-        NotComparableError: unreadable, or not every seed has exactly the test utterances.
+        NotComparableError: unreadable, or a seed does not have exactly the test utterances.
     """
-    found: dict[int, dict[str, float]] = {}
+    by_seed: dict[int, dict[str, float]] = {}
     try:
         for line, row in read_csv(path, ("id", "seed", "prediction")).items():
-            name, written = row["id"], row["seed"]
-            if not written.isdecimal():
-                raise DhmdError(f"{path}, line {line}: seed is {written!r}: use whole numbers")
-            values = found.setdefault(int(written), {})
-            if name in values:
-                raise DhmdError(f"{path}, line {line}: seed {written} has {name} twice")
-            values[name] = finite_number(row["prediction"], f"{path}, line {line}: prediction")
+            id_, seed = row["id"], row["seed"]
+            if not seed.isdecimal():
+                raise DhmdError(
+                    f"{path}, line {line}: seed is {seed!r}, but must be a whole number"
+                )
+            values = by_seed.setdefault(int(seed), {})
+            if id_ in values:
+                raise DhmdError(f"{path}, line {line}: seed {seed} has {id_} twice")
+            values[id_] = finite_number(row["prediction"], f"{path}, line {line}: prediction")
     except DhmdError as error:
         raise NotComparableError(str(error)) from error
-    if not found:
+    if not by_seed:
         raise NotComparableError(f"{path} has no rows")
-    ids = known.predictions.ids
-    for seed, values in found.items():
-        if wrong := set(ids) ^ set(values):
-            name = min(wrong)
-            what = "lacks" if name in ids else "has the unknown"
+    ids = reference.predictions.ids
+    for seed_number, values in by_seed.items():
+        if different := set(ids) ^ set(values):
+            id_ = min(different)
+            problem = "lacks the" if id_ in ids else "has the unknown"
             raise NotComparableError(
-                f"{path}, seed {seed}: {what} test utterance {name}; {len(wrong)} of the "
-                f"{len(ids)} ids of {known.identity.dataset} differ"
+                f"{path}, seed {seed_number}: {problem} test utterance {id_}; {len(different)} of "
+                f"the {len(ids)} ids of {reference.identity.dataset} differ"
             )
-    values_EN = np.array([[values[name] for name in ids] for values in found.values()])
-    predictions = Predictions(ids, known.predictions.labels, tuple(found), values_EN)
-    return Evaluated.of(known.identity, predictions)
+    values_EN = np.array([[values[id_] for id_ in ids] for values in by_seed.values()])
+    predictions = Predictions(ids, reference.predictions.labels, tuple(by_seed), values_EN)
+    return score_predictions(reference.identity, predictions)
 
 
-def _load(revision: Revision, dataset: str, folder: str) -> Evaluated:
+def _load(revision: Revision, dataset: str, folder: str) -> Evaluation:
     # Before `details/` existed, all files were in one folder and metrics.json was the summary.
     old_layout = revision.read(f"{folder}/{files.IDENTITY}") is None
 
     def read(name: str) -> tuple[str, str]:
-        """Return a file's text and path."""
+        """Return the text and the path of a file."""
         paths = [f"{folder}/{name}", f"{folder}/{name.removeprefix(f'{files.DETAILS}/')}"]
         text = revision.read(paths[old_layout])
         if text is None:
@@ -216,24 +224,25 @@ def _load(revision: Revision, dataset: str, folder: str) -> Evaluated:
     identity = files.parse_identity(identity_text, source)
     if identity.dataset != dataset:
         raise DhmdError(f"{source} belongs to the dataset {identity.dataset}")
-    evaluated = Evaluated.of(identity, files.parse_predictions(*read(files.PREDICTIONS)))
-    scores = evaluated.scores
+    evaluation = score_predictions(identity, files.parse_predictions(*read(files.PREDICTIONS)))
+    scores = evaluation.scores
     seeds_text, seeds_source = read(files.SEEDS)
     headline_text, headline_source = read(files.METRICS_FILE)
     if identity.protocol != files.PROTOCOL:
-        return evaluated
+        return evaluation
 
     rows = files.parse_seeds(seeds_text, seeds_source)
-    for split, found in rows.items():
-        if set(found) != set(scores):
+    for split, by_seed in rows.items():
+        if set(by_seed) != set(scores):
             raise DhmdError(
-                f"{seeds_source} has {split} rows for the seeds {sorted(found)}, but "
+                f"{seeds_source} has {split} rows for the seeds {sorted(by_seed)}, but "
                 f"{files.PREDICTIONS} has columns for the seeds {sorted(scores)}"
             )
     for seed, computed in scores.items():
         _check_equal(rows["test"][seed], computed.values, f"{seeds_source}: seed {seed}, test")
     expected: dict[str, Any] = {
-        split: files.over_seeds(found, METRICS[identity.task]) for split, found in rows.items()
+        split: files.aggregate_seeds(by_seed, METRICS[identity.task])
+        for split, by_seed in rows.items()
     }
     written = parse_json(headline_text, headline_source)
     if old_layout:
@@ -241,13 +250,13 @@ def _load(revision: Revision, dataset: str, folder: str) -> Evaluated:
         _check_equal(written, expected["test"], f"{headline_source}: test")
     else:
         expected["n_seeds"] = len(scores)
-        headline = files.headline(identity.task, expected)
+        headline = files.headline_values(identity.task, expected)
         _check_equal(written, headline, f"{headline_source}:")
-    return evaluated
+    return evaluation
 
 
 def _check_equal(written: object, computed: object, where: str) -> None:
-    """Compare two nested values up to the tolerance."""
+    """Raise an error that starts with `where` if two nested values differ beyond `TOLERANCE`."""
     if isinstance(computed, Mapping) and isinstance(written, Mapping):
         for key in [*computed, *(key for key in written if key not in computed)]:
             _check_equal(written.get(key), computed.get(key), f"{where} {key}")
@@ -256,11 +265,11 @@ def _check_equal(written: object, computed: object, where: str) -> None:
     if isinstance(computed, float) and isinstance(written, int | float):
         try:
             equal = abs(written - computed) <= TOLERANCE * max(1.0, abs(computed))
-        except OverflowError:  # an integer beyond any float
+        except OverflowError:  # an integer larger than any float
             equal = False
     if not equal:
-        found, expected = ("absent" if v is None else f"{v!r:.60}" for v in (written, computed))
+        texts = ["absent" if v is None else f"{v!r:.60}" for v in (written, computed)]
         raise DhmdError(
-            f"{where} is {found}, but recomputed from {files.PREDICTIONS} it is {expected}: the "
-            "file was edited by hand or is out of date; run dvc repro and commit what it writes"
+            f"{where} is {texts[0]}, but recomputed from {files.PREDICTIONS} it is {texts[1]}: the "
+            "file was edited by hand or is out of date; run dvc repro and commit the metrics"
         )

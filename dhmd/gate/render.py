@@ -1,6 +1,6 @@
-"""Print the gate's result: for a terminal, as a pull request's comment, as JSON.
+"""Format the gate's result: as text, as Markdown for the comment of a pull request, as JSON.
 
-Numbers are rounded here and nowhere before.
+Numbers are rounded in text and Markdown only.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from dhmd.base.text import markdown_table, text_table
-from dhmd.evaluation.metrics import COLUMNS, deterioration_sign
+from dhmd.evaluation.metrics import METRIC_TITLES, deterioration_sign
 from dhmd.gate.compare import REGRESSED, MetricRow
 from dhmd.gate.gate import DatasetResult, GateResult
 
@@ -17,16 +17,16 @@ HEADER = (
     "",
 )
 LEGEND = (
-    "Deterioration: head against base, paired by seed; positive is worse. A metric regressed if "
-    "its deterioration exceeds the margin and the lower bound is above 0. The bounds are one-sided "
-    "and over seeds: a deterioration up to the upper bound cannot be excluded. Over utterances: "
-    "95 % interval of the same deterioration (bootstrap over test videos)."
+    "Deterioration: mean change from base to head, paired by seed; positive is worse. A metric "
+    "regressed if its deterioration exceeds the margin and the lower bound is above 0. The bounds "
+    "are one-sided and over seeds: a deterioration up to the upper bound cannot be excluded. Over "
+    "utterances: 95 % interval of the same deterioration (bootstrap over test videos)."
 )
-NAMES = {metric: name for columns in COLUMNS.values() for metric, name in columns.items()}
+TITLES = {metric: title for titles in METRIC_TITLES.values() for metric, title in titles.items()}
 
 
 def to_text(result: GateResult) -> str:
-    """Format for a terminal."""
+    """Format as plain text."""
     lines = [f"gate: {result.head} against {result.base}", ""]
     for item in result.datasets:
         lines.append(f"{item.dataset}: {item.verdict}")
@@ -41,18 +41,18 @@ def to_text(result: GateResult) -> str:
 
 
 def to_markdown(result: GateResult) -> str:
-    """Format as a comment."""
-    lines = [f"### Gate: {_escaped(_verdict(result))}", ""]
-    lines += [f"{_escaped(result.head)} against {_escaped(result.base)}", ""]
+    """Format as Markdown."""
+    lines = [f"### Gate: {escape_markdown(_verdict(result))}", ""]
+    lines += [f"{escape_markdown(result.head)} against {escape_markdown(result.base)}", ""]
     rows = [
-        [_escaped(item.dataset), *map(_escaped, _cells(row))]
+        [escape_markdown(item.dataset), *map(escape_markdown, _cells(row))]
         for item in result.datasets
         for row in item.rows
     ]
     if rows:
         lines += [*markdown_table(["dataset", *HEADER], rows), "", LEGEND, ""]
     accepted = [
-        [_escaped(text) for text in (item.dataset, entry.from_, entry.to, entry.reason)]
+        [escape_markdown(text) for text in (item.dataset, entry.from_, entry.to, entry.reason)]
         for item in result.datasets
         for entry in item.accepted
     ]
@@ -60,16 +60,16 @@ def to_markdown(result: GateResult) -> str:
         lines += ["Accepted changes:", ""]
         lines += [*markdown_table(["dataset", "from", "to", "reason"], accepted), ""]
     lines += [
-        f"- **{_escaped(item.dataset)}**: {_escaped(sentence)}"
+        f"- **{escape_markdown(item.dataset)}**: {escape_markdown(sentence)}"
         for item in result.datasets
         for sentence in _sentences(item)
     ]
-    lines += [f"- {_escaped(note)}" for note in result.notes]
+    lines += [f"- {escape_markdown(note)}" for note in result.notes]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def to_json(result: GateResult) -> dict[str, Any]:
-    """Return the unrounded result as plain values."""
+    """Return the result as JSON values, not rounded."""
     return {
         "base": result.base,
         "head": result.head,
@@ -97,13 +97,14 @@ def _verdict(result: GateResult) -> str:
 
 
 def _sentences(item: DatasetResult) -> list[str]:
+    """Return a sentence per regressed metric, the reasons and the notes."""
     regressed = []
     for row in item.rows:
         if row.verdict == REGRESSED and row.deterioration is not None:
-            moved = "rose" if deterioration_sign(row.metric) > 0 else "fell"
-            name = NAMES.get(row.metric, row.metric)
+            verb = "rose" if deterioration_sign(row.metric) > 0 else "fell"
+            title = TITLES.get(row.metric, row.metric)
             regressed.append(
-                f"{name} {moved} by {row.deterioration:.4f}, more than the margin {row.margin:g}"
+                f"{title} {verb} by {row.deterioration:.4f}, more than the margin {row.margin:g}"
             )
     return [*regressed, *item.reasons, *item.notes]
 
@@ -122,14 +123,14 @@ def _cells(row: MetricRow) -> list[str]:
 
 
 def _signed(value: float) -> str:
-    # Adding zero after rounding: a value that rounds to zero has no sign.
+    # Adding zero removes the sign of a value that rounds to -0.
     return f"{round(value, 4) + 0.0:+.4f}"
 
 
-def _escaped(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Escape markup, links, images, mentions and table cells of Markdown.
 
-    Addresses and mentions are linked without markup, so a zero-width space separates them.
+    Web pages link addresses and mentions without markup: a zero-width space prevents that.
     """
     for sign in "\\|<>*_`#~&":
         text = text.replace(sign, "\\" + sign)

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from dhmd.base.device import Device, torch_device
 from dhmd.base.errors import DhmdError
 from dhmd.base.label_sets import set_names
 from dhmd.data.aligned import Corpus, read_corpus
@@ -34,17 +35,17 @@ from dhmd.evaluation.model_outputs import (
     EMBEDDING,
     MISSING_GROUP,
     OUTPUTS,
-    group,
+    arrays_in_group,
     read_outputs,
 )
-from dhmd.evaluation.tables import counted
+from dhmd.evaluation.tables import pluralize
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.prediction.sources import Source, read_source
 from dhmd.prediction.utterances import Utterances
 from dhmd.recipes import repository_root
 from dhmd.training.compute import ComputeConfig
-from dhmd.training.device import prepared
+from dhmd.training.device import torch_session
 from dhmd.training.device_corpus import DeviceCorpus, DeviceTokens
 from dhmd.training.finetuning import FOLDER as ENCODER_FOLDER
 from dhmd.training.history import HISTORY
@@ -53,7 +54,6 @@ from dhmd.training.trainer import evaluation, predictions
 from dhmd.training.weights import Description, load_model, read_description
 
 Array = np.ndarray[Any, Any]
-Device = Literal["auto", "cpu", "cuda"]
 
 CUT_SHARE = 1 / 5  # share of the words that may be cut off without the user's consent
 
@@ -132,8 +132,7 @@ class Model:
     """
 
     def __init__(self, folder: str | Path, device: Device = "auto") -> None:
-        if device == "cuda" and not torch.cuda.is_available():
-            raise DhmdError("the device is cuda, but torch sees no GPU here; use auto or cpu")
+        torch_device(device)  # a missing GPU is an error here
         self.folder = Path(folder)
         self.device = device
         self.description: Description = read_description(self.folder)
@@ -156,7 +155,7 @@ class Model:
 
     def __repr__(self) -> str:
         own = self.description
-        seeds = counted(len(own.seeds), "seed")
+        seeds = pluralize(len(own.seeds), "seed")
         modalities = ", ".join(own.configuration.modalities)
         architecture = own.configuration.architecture
         return (
@@ -189,7 +188,7 @@ class Model:
     ) -> Outputs:
         """Predict like `predict`, and return the outputs with their notes instead of a table."""
         utterances = self.read(source, segments=segments, truncate=truncate)
-        with prepared(ComputeConfig(device=self.device)):
+        with torch_session(ComputeConfig(device=self.device)):
             values_SNO = self._outputs(utterances)
         self._last = utterances, None
         seeds = self.description.seeds
@@ -257,11 +256,11 @@ class Model:
     def explanations(self, utterances: Utterances) -> Explanations:
         """Explain all utterances; seeds that diverged are left out."""
         own, ids = self.description, utterances.ids
-        with prepared(ComputeConfig(device=self.device)), torch.no_grad():
+        with torch_session(ComputeConfig(device=self.device)), torch.no_grad():
             data = self._device_corpus(utterances)
             arrays = scatter(self._details(data), len(ids))
         # Codes of different seeds do not correspond: those of the first are shown.
-        codes = {space: array[0] for space, array in group(arrays, CODES).items()}
+        codes = {space: array[0] for space, array in arrays_in_group(arrays, CODES).items()}
         arrays |= {f"{CODES}/{space}": codes_NMK for space, codes_NMK in codes.items()}
         present_NM = (data.lengths_MN > 0).T
         code_words = self._trained_code_words()
@@ -279,7 +278,7 @@ class Model:
             code_words=code_words,
         )
         converged_S, _ = _converged(self.folder, found.seeds, found.outputs)
-        return found.of_seeds(np.array(found.seeds)[converged_S].tolist())
+        return found.select_seeds(np.array(found.seeds)[converged_S].tolist())
 
     def _details(self, data: DeviceCorpus) -> Iterator[tuple[Array, dict[str, Tensor]]]:
         """Yield what the model computes for some rows, also with each modality dropped."""
@@ -317,7 +316,7 @@ class Model:
             {name: own.normalisation[name](values) for name, values in utterances.values.items()},
             np.full(len(utterances.ids), np.nan),
             device,
-            together=own.alignment == "word",
+            same_steps=own.alignment == "word",
         )
         if own.configuration.trains_encoder:
             if utterances.tokens is None:
@@ -336,8 +335,8 @@ class Model:
             from dhmd.data.text.encoder import load_architecture
 
             encoder = load_architecture(self.folder / ENCODER_FOLDER, "")
-        with prepared(ComputeConfig(device=self.device)) as torch_device:
-            learner, members, _ = load_model(self.folder, torch_device, encoder)
+        with torch_session(ComputeConfig(device=self.device)) as compute_device:
+            learner, members, _ = load_model(self.folder, compute_device, encoder)
         return learner, members
 
     def _encoder(self, origin: Origin) -> WordEncoder | None:
@@ -345,14 +344,16 @@ class Model:
         if origin.encoder is None or "text" not in self.description.inputs:
             return None
         if origin.encoder.trained:
-            from dhmd.data.text.contextual import Untrained
+            from dhmd.data.text.contextual import PlaceholderEncoder
             from dhmd.data.text.encoder import load_architecture
 
             folder = self.folder / ENCODER_FOLDER
-            return Untrained(load_architecture(folder, origin.encoder.digest), trained=True)
-        from dhmd.data.text.contextual import reopen_contextual
+            return PlaceholderEncoder(
+                load_architecture(folder, origin.encoder.digest), trained=True
+            )
+        from dhmd.data.text.contextual import reload_contextual
 
-        return reopen_contextual(origin.encoder, repository_root(), device=self.device)
+        return reload_contextual(origin.encoder, repository_root(), device=self.device)
 
     def _outputs(self, utterances: Utterances) -> Array:
         """Return values [S, N, 1] or probabilities [S, N, C]."""

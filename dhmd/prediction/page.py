@@ -8,10 +8,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from dhmd.base.files import write_text
-from dhmd.evaluation.tables import counted
+from dhmd.evaluation.statistics import video_of
+from dhmd.evaluation.tables import pluralize
 from dhmd.prediction.model import Model, Outputs
 from dhmd.report.page import render_template
-from dhmd.report.utterances import video_of, view
+from dhmd.report.utterances import utterances_view
 
 SOUND = (".wav", ".mp3", ".flac", ".ogg", ".m4a")
 VIDEO = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v")
@@ -25,7 +26,9 @@ def write_page(output: Path, model: Model, found: Outputs, media: Sequence[Path]
     """
     own, utterances = model.description, found.utterances
     explained = model.explanations(utterances)
-    shown = view(explained, own.task.low, own.task.high, intervals_N2=utterances.intervals_N2)
+    shown = utterances_view(
+        explained, own.task.low, own.task.high, intervals_N2=utterances.intervals_N2
+    )
     files = media_of([video_of(name) for name in utterances.ids], media)
     # Relative addresses, so that page and files can be moved together.
     shown["media"] = {
@@ -38,8 +41,8 @@ def write_page(output: Path, model: Model, found: Outputs, media: Sequence[Path]
     lead = (
         f"{len(utterances.ids):,} segments, predicted by {model.folder.name}: "
         f"{own.configuration.architecture}, trained on {own.dataset} ({', '.join(own.inputs)}; "
-        f"{counted(len(found.seeds), 'seed')}). The numbers describe what the model computed, not "
-        "what a speaker feels."
+        f"{pluralize(len(found.seeds), 'seed')}). The numbers describe what the model computed, "
+        "not what a speaker feels."
     )
     text = render_template(
         "predictions.html", title="Predictions", lead=lead, notes=found.notes, view=shown

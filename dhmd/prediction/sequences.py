@@ -29,7 +29,7 @@ from dhmd.data.alignment import (
     align_video,
     write_segments,
 )
-from dhmd.data.alignment.report import such_as
+from dhmd.data.alignment.report import abbreviate
 from dhmd.data.csd import EXTRACTOR_KEY
 from dhmd.media.extractor import check_extractor, described
 from dhmd.media.transcripts import Word, split_at_pauses
@@ -82,7 +82,9 @@ def read_sequences(
         if asked is None:
             # In word alignment only words give steps.
             giving_steps = [job.reference] if alignment == "word" else list(files.paths)
-            asked = pause_segments(sequences, job.reference, giving_steps, job.max_steps("text")[1])
+            asked = pause_segments(
+                sequences, job.reference, giving_steps, job.step_limit("text")[1]
+            )
         for video, intervals_S2 in progress(asked.items(), "align", unit="video"):
             if len(sequences.lacking(video)) == len(sequences.names):
                 unknown.append(video)
@@ -98,7 +100,7 @@ def read_sequences(
             keep_S = table.add(video, rows, aligned)
             write_segments(sink, aligned, keep_S)
             intervals.append(intervals_S2[keep_S])
-            by_word = [steps[name].counts for name in here if job.by_word(name)]
+            by_word = [steps[name].counts for name in here if job.is_word_level(name)]
             steps_cut += [by_word[0][key] for key in ("steps_cut", "steps")] if by_word else 0
         for error in table.errors(sequences):
             raise DhmdError(error)
@@ -112,7 +114,7 @@ def read_sequences(
         ]
         notes += table.warnings(sequences)
     if unknown:
-        notes.append(f"left out, because no file has them: {such_as(unknown)}")
+        notes.append(f"left out, because no file has them: {abbreviate(unknown)}")
     return Utterances.collected(
         table.ids,
         np.concatenate(intervals),
@@ -267,12 +269,12 @@ def _check(
     sequences: Sequences, job: CorpusJob, files: InputFiles, features: Features, origin: Origin
 ) -> list[Path]:
     """Check that the files have the model's features; return the files without column names."""
-    needs_words = job.align.drop_words or job.encodes("text")
+    needs_words = job.align.drop_words or job.is_encoded("text")
     if needs_words and not sequences.is_text(job.reference):
         raise DhmdError(f"{files.paths[job.reference]} has numbers where the model expects words")
     unnamed = []
     for modality in files.modalities:
-        if job.encodes(modality):
+        if job.is_encoded(modality):
             continue
         name, wanted = job.modalities[modality], tuple(features[modality])
         path = files.paths[name]

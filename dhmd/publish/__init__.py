@@ -1,4 +1,4 @@
-"""Share trained models: export with a model card, and the Hugging Face hub."""
+"""Share trained models: export them with a model card, and use the Hugging Face hub."""
 
 from dhmd.publish.card import export
 from dhmd.publish.hub import fetch, push

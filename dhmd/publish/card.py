@@ -1,6 +1,6 @@
-"""Export a model: its folder without the predictions of its corpus, and a model card.
+"""Export a model: copy its directory without the predictions, and write a model card.
 
-The card is a README.md in Markdown with the Hugging Face hub's metadata at its top.
+The card is a README.md that starts with the metadata of the Hugging Face hub.
 """
 
 from __future__ import annotations
@@ -20,19 +20,23 @@ import dhmd
 from dhmd.base.errors import DhmdError
 from dhmd.base.files import whole_folder
 from dhmd.evaluation import files
-from dhmd.evaluation.metrics import COLUMNS, score
+from dhmd.evaluation.metrics import METRIC_TITLES, score
 from dhmd.evaluation.model_outputs import OUTPUTS, read_outputs
 from dhmd.evaluation.statistics import Bootstrap, utterance_intervals
-from dhmd.evaluation.tables import ORACLE, Table, counted, mean, trivial_title
+from dhmd.evaluation.tables import ORACLE, Table, format_mean, pluralize, trivial_title
 from dhmd.models.cards import DHMD, model_title
 from dhmd.publish.hub import CARD, PATTERNS
 from dhmd.recipes import Recipe, load_recipe
 from dhmd.training.weights import Description, load_model
 
 _RESAMPLES = 1000
-# The names of metrics on the hub.
-_HUB_METRICS = {"mae": "mae", "corr": "pearsonr", "acc7": "accuracy", "acc2_non0": "accuracy"}
-_HUB_METRICS |= {"f1_non0": "f1"}
+# Our names of metrics → the names on the hub, where they differ.
+_HUB_METRICS = {
+    "corr": "pearsonr",
+    "acc7": "accuracy",
+    "acc2_non0": "accuracy",
+    "f1_non0": "f1",
+}
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,12 @@ class _Results:
     """Scores on the test split.
 
     Attributes:
-        seeds, diverged: the seeds that are scored, and those that have no finite predictions.
+        utterances: number of test utterances.
+        seeds: the seeds with scores.
+        diverged: the seeds without finite predictions.
         scores: metric → mean and std over seeds.
-        intervals: metric → low and high: 95 % over utterances.
-        others: title → metric → value, of the trivial baselines and the oracle.
+        intervals: metric → low and high of the 95 % interval over utterances.
+        references: title → metric → value, for the trivial baselines and the oracle.
     """
 
     utterances: int
@@ -51,27 +57,27 @@ class _Results:
     diverged: tuple[int, ...]
     scores: Mapping[str, Mapping[str, float]]
     intervals: Mapping[str, Mapping[str, float]]
-    others: Mapping[str, Mapping[str, float]]
+    references: Mapping[str, Mapping[str, float]]
 
 
 def export(model: Path, out: Path, *, root: Path | None = None, license_: str = "") -> None:
-    """Write a folder with the model and its card; the folder can be used like the original.
+    """Write a directory with the model and its card, which can be used like the original.
 
     Args:
-        model: a model folder, such as `models/demo`.
-        out: the folder to write; it does not exist or is empty.
-        root: the repository with the dataset's config and results, which the card describes.
-        license_: an identifier of the Hugging Face hub; by default `mit` for generated data, else
-            `other`, as the terms of the data apply.
+        model: a model directory, such as `models/demo`.
+        out: the directory to write, which must not exist or be empty.
+        root: the repository with the dataset config and the metrics that the card describes.
+        license_: a licence identifier of the Hugging Face hub; by default `mit` for generated data,
+            else `other`, because the terms of the data apply.
 
     Raises:
         DhmdError: the model is damaged, or `out` has files.
     """
     _, _, description = load_model(model, torch.device("cpu"))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DhmdError(f"{out} exists: choose another --out.")
+        raise DhmdError(f"{out} exists and is not an empty directory: choose another --out")
     if out.resolve().is_relative_to(model.resolve()):
-        raise DhmdError(f"{out} is inside {model}: choose another --out.")
+        raise DhmdError(f"{out} is inside {model}: choose another --out")
     card = _model_card(model, description, root=root, license_=license_)
     with whole_folder(out) as folder:
         for path in sorted(path for pattern in PATTERNS for path in model.glob(pattern)):
@@ -82,10 +88,10 @@ def export(model: Path, out: Path, *, root: Path | None = None, license_: str = 
 
 
 def _model_card(model: Path, description: Description, *, root: Path | None, license_: str) -> str:
-    """Describe a model: task, data and terms, scores, use, limits and citation.
+    """Return the card: task, data and its terms, scores, use, limits and citation.
 
-    The card leaves out what the repository `root` does not have. Scores are computed for the
-    predictions of this model, on the labels of the evaluation of the same corpus and fold.
+    Sections about files that `root` does not have are left out. The scores are those of the
+    predictions in the model directory, with the test labels in `metrics/` of the same corpus.
     """
     recipe = _recipe(root, description.dataset)
     generated = recipe is not None and recipe.format == "generated"
@@ -117,7 +123,7 @@ def _model_card(model: Path, description: Description, *, root: Path | None, lic
         generated=generated,
         architecture=architecture,
         is_dhmd=architecture == DHMD,
-        seeds=counted(len(description.seeds), "seed"),
+        seeds=pluralize(len(description.seeds), "seed"),
         origin=description.origin,
         results=results,
         table=None if results is None else _table(task, results).to_markdown(),
@@ -135,57 +141,63 @@ def _recipe(root: Path | None, name: str) -> Recipe | None:
 def _results(
     model: Path, description: Description, task: str, root: Path | None
 ) -> _Results | None:
-    """Score the model's predictions of the test split; None if they or the labels are absent."""
+    """Score the model's test predictions; return None without predictions or test labels."""
     folder = None if root is None else root / "metrics" / description.dataset
     if folder is None or not (model / OUTPUTS).is_file() or not folder.is_dir():
         return None
     outputs, identity = read_outputs(model), files.read_identity(folder)
     if (identity.corpus, identity.fold) != (outputs.identity, outputs.fold):
         return None
-    labels = files.read_predictions(folder)
-    position = {name: row for row, name in enumerate(outputs.ids)}
-    p_EN = outputs.prediction_EN[:, [position[name] for name in labels.ids]]
-    seeds = dict(zip(outputs.seeds, p_EN, strict=True))
-    kept = {seed: p_N for seed, p_N in seeds.items() if np.isfinite(p_N).all()}
-    if not kept:
+    evaluated = files.read_predictions(folder)
+    y_N = evaluated.labels
+    row_of = {id_: row for row, id_ in enumerate(outputs.ids)}
+    p_EN = outputs.prediction_EN[:, [row_of[id_] for id_ in evaluated.ids]]
+    by_seed = {
+        seed: p_N for seed, p_N in zip(outputs.seeds, p_EN, strict=True) if np.isfinite(p_N).all()
+    }
+    if not by_seed:
         raise DhmdError(f"every seed of {model} diverged in training: train again")
-    scores = {seed: score(task, p_N, labels.labels).values for seed, p_N in kept.items()}
-    trivial = files.read_object(folder / files.TRIVIAL_BASELINES)
-    others = {trivial_title(task, name, entry): entry["test"] for name, entry in trivial.items()}
-    summary = files.read_object(folder / files.SUMMARY)
+    scores = {seed: score(task, p_N, y_N).values for seed, p_N in by_seed.items()}
+    trivial = files.read_json(folder / files.TRIVIAL_BASELINES)
+    references = {
+        trivial_title(task, name, entry): entry["test"] for name, entry in trivial.items()
+    }
+    if oracle := files.read_json(folder / files.SUMMARY).get("oracle"):
+        references[ORACLE] = oracle
     return _Results(
-        utterances=len(labels.ids),
-        seeds=tuple(kept),
-        diverged=tuple(seed for seed in seeds if seed not in kept),
-        scores=files.over_seeds(scores, tuple(COLUMNS[task])),
-        intervals=utterance_intervals(task, kept, Bootstrap(labels.ids, labels.labels, _RESAMPLES)),
-        others=others | ({ORACLE: summary["oracle"]} if "oracle" in summary else {}),
+        utterances=len(y_N),
+        seeds=tuple(by_seed),
+        diverged=tuple(seed for seed in outputs.seeds if seed not in by_seed),
+        scores=files.aggregate_seeds(scores, tuple(METRIC_TITLES[task])),
+        intervals=utterance_intervals(task, by_seed, Bootstrap(evaluated.ids, y_N, _RESAMPLES)),
+        references=references,
     )
 
 
 def _table(task: str, results: _Results) -> Table:
-    """Return the scores beside those of the trivial baselines."""
+    """Return the scores of the trivial baselines, the oracle and the model, with its intervals."""
+    titles = METRIC_TITLES[task]
     rows = [
-        [title, *(mean({"mean": values[m]} if m in values else {}) for m in COLUMNS[task])]
-        for title, values in results.others.items()
+        [title, *(format_mean({"mean": values.get(metric)}) for metric in titles)]
+        for title, values in results.references.items()
     ]
-    model, interval = ["**this model**"], ["95 % over utterances"]
-    for metric in COLUMNS[task]:
-        ends = results.intervals.get(metric)
-        model.append(mean(results.scores.get(metric, {})))
-        interval.append(f"{ends['low']:.3f} to {ends['high']:.3f}" if ends else "-")
-    seeds = counted(len(results.seeds), "seed")
+    model, intervals = ["**this model**"], ["95 % over utterances"]
+    for metric in titles:
+        interval = results.intervals.get(metric)
+        model.append(format_mean(results.scores.get(metric, {})))
+        intervals.append(f"{interval['low']:.3f} to {interval['high']:.3f}" if interval else "-")
+    seeds = pluralize(len(results.seeds), "seed")
     title = f"{results.utterances:,} test utterances, {seeds} (mean ± std)"
-    return Table(title, ["", *COLUMNS[task].values()], [*rows, model, interval])
+    return Table(title, ["", *titles.values()], [*rows, model, intervals])
 
 
 def _model_index(
     title: str, description: Description, task: str, recipe: Recipe | None, results: _Results
 ) -> dict[str, Any]:
-    """Return the scores in the hub's form."""
+    """Return the scores as the hub's metadata `model-index`."""
     name = description.dataset if recipe is None else recipe.title
     metrics = [
-        {"type": _hub_metric(metric), "name": COLUMNS[task][metric], "value": value["mean"]}
+        {"type": _hub_metric(metric), "name": METRIC_TITLES[task][metric], "value": value["mean"]}
         for metric, value in results.scores.items()
     ]
     dataset = {"type": description.dataset, "name": name, "split": "test"}

@@ -1,4 +1,4 @@
-"""Upload models to the Hugging Face hub and download them again (extra `hub`)."""
+"""Upload models to the Hugging Face hub, and download them (extra `hub`)."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ from dhmd.training.history import HISTORY
 from dhmd.training.weights import DESCRIPTION
 
 CARD = "README.md"
-# The published files of a model folder: all but its predictions of the training data.
+# The published files of a model directory: all but its predictions of the training corpus.
 PATTERNS = (CARD, DESCRIPTION, HISTORY, "seed-*.safetensors", f"{FOLDER}/*")
 
 
 def fetch(name: str) -> Path:
-    """Download a model and return its folder; a model that was downloaded before is not again.
+    """Download a model to the cache of the hub's client, unless it is there already.
 
     Args:
         name: `user/model`, or `user/model@revision` for a branch, a tag or a commit.
+
+    Returns:
+        The model directory.
 
     Raises:
         DhmdError: there is no such model, it cannot be downloaded, or dhmd did not write it.
     """
     repository, _, revision = name.partition("@")
-    with _hub(f"{name} is no folder, and cannot be downloaded from the Hugging Face hub") as hub:
+    with _hub(f"{name} is not a folder, and cannot be downloaded from the Hugging Face hub") as hub:
         folder = hub.snapshot_download(
             repository, revision=revision or None, allow_patterns=list(PATTERNS)
         )
@@ -38,12 +41,18 @@ def fetch(name: str) -> Path:
 
 
 def push(folder: Path, name: str, *, private: bool = False) -> str:
-    """Upload an exported model in one commit, and return its address.
+    """Upload an exported model in one commit.
 
     Args:
-        folder: from `export`.
-        name: `user/model`; it is created if it does not exist.
+        folder: a directory that `export` wrote.
+        name: `user/model`; the repository is created if it does not exist.
         private: whether a new repository is visible only to its owner.
+
+    Returns:
+        The URL of the repository.
+
+    Raises:
+        DhmdError: the upload failed.
     """
     with _hub(f"{folder} cannot be pushed to {name}") as hub:
         api = hub.HfApi()
@@ -56,11 +65,11 @@ def push(folder: Path, name: str, *, private: bool = False) -> str:
 
 @contextmanager
 def _hub(failure: str) -> Iterator[Any]:
-    """Yield the module huggingface_hub; any error of it becomes one sentence."""
+    """Yield the module huggingface_hub; convert its errors to a `DhmdError` after `failure`."""
     hub = optional("huggingface_hub", "hub")
     try:
         yield hub
     except (OSError, ValueError, RuntimeError, hub.errors.HfHubHTTPError) as error:
-        # The library's messages are several paragraphs; the first two have the cause.
+        # The messages have several paragraphs; the first two lines contain the cause.
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise DhmdError(f"{failure}: {' '.join(lines[:2]) or first_line(error)}") from error

@@ -1,7 +1,7 @@
-"""The report: every result of a dataset as one page that works offline, as SVG files, and as CSV.
+"""The report: the results of a dataset as one page that works offline, as SVG files, and as CSV.
 
-`job` is the DVC stage, `site` the page of all datasets (`dhmd report`). The stage reads files into
-`data`, draws (`charts`, `model_charts`, `style`), and writes sentences and tables (`headline`,
-`content`); `page` renders them with template.html. `utterances` is the view of single utterances,
-which the page of new predictions (`dhmd predict --html`) has too. No torch.
+`job` is the DVC stage, `site` the page of all datasets (`dhmd report`). The stage reads the files
+(`data`), draws the figures (`charts`, `model_charts`, `style`), and writes sentences and tables
+(`headline`, `content`); `page` renders them with template.html. `utterances` describes single
+utterances, also for the page of new predictions (`dhmd predict --html`). No module imports torch.
 """

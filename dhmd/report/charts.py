@@ -1,6 +1,6 @@
 """Figures of scores, predictions, training and data.
 
-Each function returns a finished `Chart`, or None if there are no values to draw.
+A function that draws a figure returns None if there are no values to draw.
 S seeds, N utterances of the corpus, T utterances of the test split, C classes.
 """
 
@@ -14,10 +14,10 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from dhmd.data.aligned.corpus import SPLITS
-from dhmd.evaluation.metrics import COLUMNS, deterioration_sign
-from dhmd.evaluation.tables import MODEL, counted
+from dhmd.evaluation.metrics import METRIC_TITLES, deterioration_sign
+from dhmd.evaluation.tables import MODEL, pluralize
 from dhmd.report import style
-from dhmd.report.data import SECONDARY, Array, ReportData
+from dhmd.report.data import SECONDARY_METRIC, Array, ReportData
 
 _LOSSES: Final = {
     "total": "total loss",
@@ -32,13 +32,14 @@ _LOSSES: Final = {
     "edge": "edges",
     "dm": "matching",
 }
+# Learning curves that are drawn first.
 _FIRST_CURVES: Final = ("valid/mae", "valid/f1", "valid/corr", "valid/accuracy", "train/total")
-_BINS: Final = 10
+_BINS: Final = 10  # of calibration curves
 
 
 def results(data: ReportData) -> style.Chart:
     """Compare every seed's test scores with the baselines and the oracle."""
-    models = list(data.models("trivial", "alone", "baseline", "model", "oracle"))
+    models = list(data.models("trivial", "unimodal", "baseline", "model", "oracle"))
     titles = [title for _, title, _ in models]
     canvas = style.Canvas(
         f"Test results of {data.name}: every seed, baselines, oracle",
@@ -50,34 +51,33 @@ def results(data: ReportData) -> style.Chart:
     )
     for axes, (metric, name) in zip(canvas.axes[0], data.columns.items(), strict=True):
         axes.set_title(f"{name} {'←' if deterioration_sign(metric) > 0 else '→'}")
-        style.grid(axes, "x", 3)
-        style.name_rows(axes, titles)
+        style.draw_grid(axes, "x", 3)
+        style.label_rows(axes, titles)
         for row, (kind, _, scores) in enumerate(models):
             values = scores[metric].dropna().to_numpy()
-            colour = style.OWN if kind == "model" else style.OTHER
-            if kind == "alone":
+            colour = style.HIGHLIGHT if kind == "model" else style.NEUTRAL
+            if kind == "unimodal":
                 colour = style.modality_colour(data, scores["name"].iloc[0])
             if not len(values):
-                at = {"transform": axes.get_yaxis_transform(), "ha": "center", "va": "center"}
-                axes.text(0.5, row, "undefined", color=style.MUTED, **at)
+                position = {"transform": axes.get_yaxis_transform(), "ha": "center", "va": "center"}
+                axes.text(0.5, row, "undefined", color=style.MUTED, **position)
                 continue
             if len(values) > 1:
-                style.dots(axes, values, np.full(len(values), row), colour, 4.6, 0.65)
+                style.draw_points(axes, values, np.full(len(values), row), colour, 4.6, 0.65)
             mean = values.mean()
-            axes.plot([mean, mean], [row - 0.32, row + 0.32], color=colour, linewidth=2.0)
+            axes.vlines(mean, row - 0.32, row + 0.32, color=colour, linewidth=2.0)
             if kind == "model":
-                axes.axhspan(row - 0.5, row + 0.5, color=style.OWN, alpha=0.1, linewidth=0)
-                axes.axvline(mean, color=style.OWN, linewidth=0.7, linestyle="--")
+                axes.axhspan(row - 0.5, row + 0.5, color=style.HIGHLIGHT, alpha=0.1, linewidth=0)
+                axes.axvline(mean, color=style.HIGHLIGHT, linewidth=0.7, linestyle="--")
                 if interval := data.intervals.get(metric):
-                    axes.plot(
-                        [interval["low"], interval["high"]], [row, row], color=style.OWN, lw=0.9
-                    )
+                    low, high = interval["low"], interval["high"]
+                    axes.hlines(row, low, high, color=style.HIGHLIGHT, linewidth=0.9)
     return canvas.chart(
         data,
         "results",
-        "A dot is one seed, a bar the mean; a bar without dots has no seeds. The band marks "
-        f"{MODEL}, its thin line the 95 % interval over test utterances (bootstrap by video). The "
-        "arrow points to better scores.",
+        "Dots: seeds; bars: means. A bar without dots is a single value. The shaded row is "
+        f"{MODEL}; its thin line is the 95 % interval over test utterances (bootstrap by video). "
+        "Arrows point towards better scores.",
     )
 
 
@@ -97,7 +97,7 @@ def _forest(
     data: ReportData, name: str, title: str, entries: Mapping[str, Any], kinds: tuple[str, ...]
 ) -> style.Chart | None:
     """Draw differences from the full model in two metrics, the largest deterioration on top."""
-    metrics = (data.primary, SECONDARY[data.task])
+    metrics = (data.primary, SECONDARY_METRIC[data.task])
     models = [
         (scores.set_index("seed"), title, entry)
         for _, title, scores in data.models(*kinds)
@@ -106,49 +106,50 @@ def _forest(
     if not models:
         return None
     sign = deterioration_sign(data.primary)
-    models.sort(key=lambda found: -sign * found[2].get(data.primary, {}).get("difference", 0.0))
+    models.sort(key=lambda model: -sign * model[2].get(data.primary, {}).get("difference", 0.0))
     canvas = style.Canvas(title, data.note(), 0.27 * len(models) + 0.6, 1, 2, sharey=True)
     full = data.scores[data.scores.kind == "model"].set_index("seed")
     for axes, metric in zip(canvas.axes[0], metrics, strict=True):
-        axes.set_title(f"{data.columns[metric]}: other − full")
-        style.grid(axes, "x", 5)
-        style.name_rows(axes, [title for _, title, _ in models])
+        axes.set_title(f"{data.columns[metric]}: difference from the full model")
+        style.draw_grid(axes, "x", 5)
+        style.label_rows(axes, [title for _, title, _ in models])
         axes.axvline(0, color=style.MUTED, linewidth=0.9)
         for row, (scores, _, entry) in enumerate(models):
             seeds = (scores[metric] - full[metric]).dropna().to_numpy()
-            _difference(axes, row, entry.get(metric, {}), seeds, metric)
+            _draw_difference(axes, row, entry.get(metric, {}), seeds, metric)
         left, right = ("better", "worse") if deterioration_sign(metric) > 0 else ("worse", "better")
-        axes.set_xlabel(f"← other is {left} · other is {right} →")
+        axes.set_xlabel(f"← {left} · {right} →")
     return canvas.chart(
         data,
         name,
-        "Mean difference from the full model on the same seeds. Dots: seeds; thick line: 95 % "
-        "interval over seeds; thin line: 95 % interval over test utterances (bootstrap by video). "
-        "Coloured where p < 0.05 after Holm's correction over all comparisons; grey differences "
-        "are not significant.",
+        "Differences from the full model, paired by seed. Small dots: seeds; large dot: mean; "
+        "thick line: 95 % interval over seeds; thin line: 95 % interval over test utterances "
+        "(bootstrap by video). Colour: p < 0.05 after Holm's correction; grey: not significant.",
     )
 
 
-def _difference(axes: Any, row: int, entry: Mapping[str, float], seeds: Array, metric: str) -> None:
+def _draw_difference(
+    axes: Any, row: int, entry: Mapping[str, float], seeds: Array, metric: str
+) -> None:
     if "difference" not in entry:
-        style.dots(axes, seeds, np.full(len(seeds), row), style.OTHER, 4.2, 0.6)
-        style.note_right(axes, row, "one seed: no interval" if len(seeds) == 1 else "undefined")
+        style.draw_points(axes, seeds, np.full(len(seeds), row), style.NEUTRAL, 4.2, 0.6)
+        style.annotate_row(axes, row, "one seed: no interval" if len(seeds) == 1 else "undefined")
         return
-    mean, colour = entry["difference"], style.OTHER
+    mean, colour = entry["difference"], style.NEUTRAL
     if entry["p"] < 0.05:
         colour = style.WORSE if mean * deterioration_sign(metric) > 0 else style.BETTER
     for key, width in (("utterances", 0.9), ("ci", 3.2)):
         if f"{key}_low" in entry:
-            ends = [entry[f"{key}_low"], entry[f"{key}_high"]]
-            axes.plot(ends, [row, row], color=colour, linewidth=width, solid_capstyle="butt")
-    style.dots(axes, seeds, np.full(len(seeds), row + 0.3), colour, 2.8, 0.8)
+            low, high = entry[f"{key}_low"], entry[f"{key}_high"]
+            axes.hlines(row, low, high, color=colour, linewidth=width)
+    style.draw_points(axes, seeds, np.full(len(seeds), row + 0.3), colour, 2.8, 0.8)
     axes.plot([mean], [row], "o", ms=5.5, color=colour, mec=style.PAPER, mew=0.8)
-    style.note_right(axes, row, f"{mean:+.3f}, {p_value(entry['p'])}")
+    style.annotate_row(axes, row, f"{mean:+.3f}, {p_label(entry['p'])}")
 
 
-def p_value(p: float) -> str:
-    """Return `p = .012`, or `p < .001`."""
-    return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)
+def p_label(p: float) -> str:
+    """Return `p = 0.012`, or `p < 0.001`."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def calibration(data: ReportData) -> style.Chart:
@@ -160,55 +161,60 @@ def calibration(data: ReportData) -> style.Chart:
         axes, low, high = canvas.axes[0, 0], data.corpus.low, data.corpus.high
         values = data.predictions.values
         axes.plot([low, high], [low, high], **dashed)
-        style.dots(axes, values.mean(0), data.labels, style.OTHER, 3.2, 0.55)
+        style.draw_points(axes, values.mean(0), data.labels, style.NEUTRAL, 3.2, 0.55)
         flat, label = values.ravel(), np.broadcast_to(data.labels, values.shape).ravel()
         bins = np.array_split(np.argsort(flat, kind="stable"), min(_BINS, values.shape[1]))
         points = np.array([[flat[part].mean(), label[part].mean()] for part in bins]).T
-        axes.plot(*points, "o-", color=style.OWN, linewidth=1.6, ms=5, mec=style.PAPER, mew=0.8)
+        axes.plot(
+            *points, "o-", color=style.HIGHLIGHT, linewidth=1.6, ms=5, mec=style.PAPER, mew=0.8
+        )
         axes.set(xlabel="prediction", ylabel="label")
         caption = (
-            "Grey: one utterance at its mean prediction over seeds. Line: mean label in ten bins "
-            "with equal numbers of predictions, all seeds together. On the dashed diagonal "
-            "predictions are calibrated; a steeper line means that predictions are too close to "
-            "the mean."
+            "Grey dots: utterances, at their mean prediction over seeds. Line: mean label in ten "
+            "bins with equal numbers of predictions, over all seeds. The dashed diagonal is "
+            "perfect calibration; a steeper line means that predictions are too close to the mean."
         )
     else:
-        each = [confidences(data, seed) for seed in probabilities]
-        error = np.mean([calibration_error(*seed) for seed in each])
+        by_seed = [confidences(data, seed_probabilities) for seed_probabilities in probabilities]
+        error = np.mean([calibration_error(*seed_probabilities) for seed_probabilities in by_seed])
         title += f": expected calibration error {error:.3f}"
         canvas = style.Canvas(title, data.note(), 3.6, width=style.HALF)
         axes = canvas.axes[0, 0]
         axes.plot([0, 1], [0, 1], **dashed)
-        x, y, count = confidence_bins(*map(np.concatenate, zip(*each, strict=True)))
-        axes.plot(x, y, "-", color=style.OWN, linewidth=1.4)
-        axes.scatter(x, y, (3 + 11 * np.sqrt(count / count.sum())) ** 2, color=style.OWN)
+        x, y, count = confidence_bins(*map(np.concatenate, zip(*by_seed, strict=True)))
+        axes.plot(x, y, "-", color=style.HIGHLIGHT, linewidth=1.4)
+        axes.scatter(x, y, (3 + 11 * np.sqrt(count / count.sum())) ** 2, color=style.HIGHLIGHT)
         axes.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel="accuracy")
         axes.set_xlabel("confidence in the predicted class")
-        shown = "Accuracy in ten equal bins of confidence"
+        content = "Accuracy in ten equal bins of confidence"
         if data.task == "multilabel":
             axes.set(xlabel="probability of a class", ylabel="present")
-            shown = "Share of present classes in ten equal bins of their probability"
+            content = "Share of present classes in ten equal bins of their probability"
         caption = (
-            f"{shown}, all seeds together; larger dots contain more predictions. On the dashed "
-            "diagonal the two are equal. The expected calibration error is the distance from it, "
-            "weighted by count, averaged over seeds."
+            f"{content}, over all seeds; larger dots have more predictions. The dashed diagonal is "
+            "perfect calibration. The expected calibration error is the mean distance from it, "
+            "weighted by the number of predictions and averaged over seeds."
         )
-    style.grid(axes, "both")
+    style.draw_grid(axes, "both")
     return canvas.chart(data, "calibration", caption)
 
 
 def confidence_bins(confidence: Array, correct: Array) -> tuple[Array, Array, Array]:
-    """Return mean confidence, accuracy and count of ten equal bins, without empty ones."""
+    """Return mean confidence, accuracy and count of ten bins of equal width; omit empty ones."""
     bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
     table = pd.DataFrame({"confidence": confidence, "accuracy": correct}).groupby(bins)
     return *table.mean().to_numpy(dtype=np.float64).T, table.size().to_numpy()
 
 
 def confidences(data: ReportData, probabilities: Array) -> tuple[Array, Array]:
-    """Return confidence and correctness of one seed's probabilities `[T, C]`, both flat.
+    """Return the confidence and the correctness of one seed's predictions.
 
-    They are the probability of the predicted class, and whether it is the label; of a multi-label
-    task the probability of every class, and whether it is present.
+    Args:
+        probabilities: class probabilities `[T, C]`.
+
+    Returns:
+        The probability of the predicted class and whether it is the label, `[T]`; for a multi-label
+        task, the probability of every class and whether it is present, `[T * C]`.
     """
     truth = data.members(data.labels)
     if data.task == "multilabel":
@@ -217,7 +223,7 @@ def confidences(data: ReportData, probabilities: Array) -> tuple[Array, Array]:
 
 
 def calibration_error(confidence: Array, correct: Array) -> float:
-    """Compute the expected calibration error."""
+    """Compute the expected calibration error of predictions from `confidences`."""
     confidence, accuracy, count = confidence_bins(confidence, correct)
     return float((np.abs(confidence - accuracy) * count).sum() / count.sum())
 
@@ -228,7 +234,7 @@ def confusion(data: ReportData) -> style.Chart:
     total = data.members(data.labels).sum(0)[:, None] * len(data.seeds)
     shares = np.where(total > 0, counts / np.maximum(total, 1), np.nan)
     names = [_shortened(name) for name in data.classes]
-    title = f"Confusion of {data.name} in {len(names)} classes"
+    title = f"Confusion matrix of {data.name}, {len(names)} classes"
     canvas = style.Canvas(title, data.note(), 3.6, width=style.HALF)
     axes = canvas.axes[0, 0]
     texts = [[f"{value:.0%}"[:-1] if value >= 0.005 else "" for value in row] for row in shares]
@@ -236,19 +242,22 @@ def confusion(data: ReportData) -> style.Chart:
     axes.tick_params(axis="x", labelrotation=15 if sum(map(len, names)) > 40 else 0)
     axes.set(xlabel="predicted", ylabel="label")
     for row, count in enumerate(total[:, 0]):
-        style.note_right(axes, row, f"n = {count // len(data.seeds)}")
-    whole = "" if data.task == "multilabel" else ", so that rows sum to 100"
+        style.annotate_row(axes, row, f"n = {count // len(data.seeds)}")
+    sums = "" if data.task == "multilabel" else ", so that rows sum to 100"
     rounding = ", rounded half to even as for ACC7" if data.task == "regression" else ""
     return canvas.chart(
         data,
         "confusion",
-        f"Per cent of the utterances with a label{whole}, averaged over "
-        f"{counted(len(data.seeds), 'seed')}{rounding}; n is the number of utterances.",
+        f"Percentage of the utterances with a label{sums}, averaged over "
+        f"{pluralize(len(data.seeds), 'seed')}{rounding}; n is the number of utterances.",
     )
 
 
 def confusion_counts(data: ReportData) -> Array:
-    """Count predictions `[label, predicted]` over all seeds; of sets of classes every pair."""
+    """Count pairs of classes `[label, predicted]` over all seeds.
+
+    In a multi-label task, every class of the label is paired with every predicted class.
+    """
     labels = data.members(data.labels).astype(np.int64)
     counts: Array = (labels.T @ data.members(data.predictions.values).astype(np.int64)).sum(0)
     return counts
@@ -260,7 +269,7 @@ def training(data: ReportData) -> style.Chart | None:
 
 
 def pretraining(data: ReportData) -> style.Chart | None:
-    """Plot the same for the pretrained encoders, one colour per modality."""
+    """Plot the learning curves of the pretrained encoders, one colour per modality."""
     title = f"Pretraining of the encoders of {data.name}, each modality alone"
     return _curve_panels(data, "pretraining", title, data.pretraining)
 
@@ -269,7 +278,7 @@ def _curve_panels(
     data: ReportData, name: str, title: str, history: pd.DataFrame
 ) -> style.Chart | None:
     modalities = "|".join(data.corpus.modalities)
-    # Pretrained encoders name their curves modality/name.
+    # The curves of pretrained encoders are named modality/curve.
     parts = history["name"].str.extract(f"^(?:({modalities})/)?(.*)$").fillna("")
     history = history.assign(modality=parts[0], curve=parts[1])
     selected = history[history["curve"] == "selected"].set_index(["modality", "seed"])["epoch"]
@@ -284,12 +293,12 @@ def _curve_panels(
         axes.set_axis_off()
     for axes, panel in zip(canvas.axes.flat, panels, strict=False):
         axes.set_title(panel_title(panel))
-        style.grid(axes, "y", 3)
+        style.draw_grid(axes, "y", 3)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.yaxis.set_major_formatter("{x:g}")
-        found = history[history["curve"] == panel]
-        for modality, curves in found.groupby("modality", sort=False):
-            colour = style.modality_colour(data, modality) if modality else style.OWN
+        panel_history = history[history["curve"] == panel]
+        for modality, curves in panel_history.groupby("modality", sort=False):
+            colour = style.modality_colour(data, modality) if modality else style.HIGHLIGHT
             by_epoch = curves.pivot(index="epoch", columns="seed", values="value")
             axes.plot(by_epoch, color=colour, linewidth=0.75, alpha=0.6)
             for seed, values in by_epoch.items():
@@ -305,14 +314,14 @@ def _curve_panels(
     return canvas.chart(
         data,
         name,
-        f"Thin lines are seeds ({counted(len(data.seeds), 'seed')}), the thick line their mean "
-        "while all of them train; a dot marks the epoch that is kept for a seed. Losses are means "
-        "over the train split.",
+        f"Thin lines: seeds ({pluralize(len(data.seeds), 'seed')}); thick line: their mean over "
+        "the epochs in which all of them train; dots: the selected epoch of each seed. Losses are "
+        "means over the train split.",
     )
 
 
 def _rank(curve: str) -> tuple[int, str]:
-    """Order curves: validation scores, the total loss, its terms, and the learning rate last."""
+    """Return a sort key: validation scores, the total loss, its terms, the learning rate."""
     if curve in _FIRST_CURVES:
         return _FIRST_CURVES.index(curve), curve
     loss = curve.removeprefix("train/").partition("_")[0]
@@ -321,8 +330,8 @@ def _rank(curve: str) -> tuple[int, str]:
 
 
 def panel_title(name: str) -> str:
-    """Return the readable name of a learning curve."""
-    metrics = {key: title for columns in COLUMNS.values() for key, title in columns.items()}
+    """Return the title of a learning curve, such as `validation MAE` for `valid/mae`."""
+    metrics = {key: title for columns in METRIC_TITLES.values() for key, title in columns.items()}
     first, _, rest = name.partition("/")
     if first == "valid":
         return f"validation {metrics.get(rest, rest)}"
@@ -336,10 +345,11 @@ def panel_title(name: str) -> str:
 def corpus(data: ReportData) -> style.Chart:
     """Show the distribution of labels and lengths, and the share of absent modalities."""
     note = data.note(split="all splits", count=len(data.corpus.ids), seeds=None)
-    canvas = style.Canvas(f"The data of {data.name}", note, 2.3, 1, 3)
+    title = f"Labels, lengths and absent modalities of {data.name}"
+    canvas = style.Canvas(title, note, 2.3, 1, 3)
     labels, lengths, absent = canvas.axes[0]
-    _label_shares(labels, data)
-    _lengths(lengths, data)
+    _draw_labels(labels, data)
+    _draw_lengths(lengths, data)
     absent.set_title("absent modalities")
     present = [data.corpus.present_NM[data.corpus.index(split)] for split in SPLITS]
     shares = np.array([1 - rows.mean(0) if len(rows) else rows.sum(0) for rows in present]).T
@@ -349,12 +359,12 @@ def corpus(data: ReportData) -> style.Chart:
     return canvas.chart(
         data,
         "data",
-        "Left: distribution of labels in each split. Middle: length of the utterances after "
-        "alignment. Right: share of utterances in which a modality is absent.",
+        "Left: distribution of the labels in each split. Middle: distribution of the lengths of "
+        "all utterances after alignment. Right: share of utterances without a modality.",
     )
 
 
-def _label_shares(axes: Any, data: ReportData) -> None:
+def _draw_labels(axes: Any, data: ReportData) -> None:
     count, width = len(data.classes), 0.8 / len(SPLITS)
     for index, split in enumerate(SPLITS):
         share = data.members(data.all_labels[data.corpus.index(split)]).mean(0)
@@ -362,27 +372,27 @@ def _label_shares(axes: Any, data: ReportData) -> None:
         axes.bar(x, share, width * 0.9, color=style.SERIES[index], label=split)
     axes.set_xticks(range(count), map(_shortened, data.classes))
     axes.tick_params(axis="x", labelrotation=20 if max(map(len, data.classes)) > 8 else 0)
-    style.grid(axes, "y", 4)
+    style.draw_grid(axes, "y", 4)
     rounded = ", rounded" if data.task == "regression" else ""
     axes.set(title="labels, share of the split", xlabel=f"label{rounded}")
     axes.set_ylim(0, axes.get_ylim()[1] * 1.25)
     axes.legend(ncols=3, loc="upper center", columnspacing=1.0, handlelength=0.9)
 
 
-def _lengths(axes: Any, data: ReportData) -> None:
+def _draw_lengths(axes: Any, data: ReportData) -> None:
     corpus = data.corpus
     aligned = corpus.alignment == "word"
-    # Aligned modalities have the same lengths: one is enough.
-    shown = corpus.modalities[:1] if aligned else corpus.modalities
-    longest = max(int(corpus.features[name].lengths.max(initial=1)) for name in shown)
+    # Aligned modalities have the same lengths.
+    modalities = corpus.modalities[:1] if aligned else corpus.modalities
+    longest = max(int(corpus.features[name].lengths.max(initial=1)) for name in modalities)
     width = -(-(longest + 1) // 30)
     edges = np.arange(0, longest + width + 1, width) - 0.5
-    for modality in shown:
+    for modality in modalities:
         counts, _ = np.histogram(corpus.features[modality].lengths, edges)
-        colour = style.OTHER if aligned else style.modality_colour(data, modality)
+        colour = style.NEUTRAL if aligned else style.modality_colour(data, modality)
         share = counts / max(len(corpus.ids), 1)
         axes.stairs(share, edges, fill=aligned, color=colour, linewidth=1.4, label=modality)
-    style.grid(axes, "y", 4)
+    style.draw_grid(axes, "y", 4)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.set_title("length, share of utterances")
     axes.set_xlabel("words" if aligned else "steps of each modality")

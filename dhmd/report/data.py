@@ -1,4 +1,4 @@
-"""The results of one dataset, read from all files and checked for consistency.
+"""Read the results of one dataset from all files, and check that they belong together.
 
 S seeds, N utterances of the corpus, T utterances of its test split, M modalities of the model.
 """
@@ -18,17 +18,17 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.label_sets import members, set_names
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.evaluation import files
-from dhmd.evaluation.explanations import CodeWords, corpus_code_words, present
-from dhmd.evaluation.files import Identity, Predictions, read_object
-from dhmd.evaluation.metrics import COLUMNS, PRIMARY
-from dhmd.evaluation.model_outputs import ModelOutputs, group, read_outputs
-from dhmd.evaluation.tables import counted, model_scores, read_table
+from dhmd.evaluation.explanations import CodeWords, corpus_code_words, modality_presence
+from dhmd.evaluation.files import Identity, Predictions, read_json
+from dhmd.evaluation.metrics import METRIC_TITLES, PRIMARY_METRIC
+from dhmd.evaluation.model_outputs import ModelOutputs, arrays_in_group, read_outputs
+from dhmd.evaluation.tables import model_scores, pluralize, read_table
 
 Array = np.ndarray[Any, Any]
 
 HISTORY: Final = "history.csv"
-# The metric that is shown beside the primary one.
-SECONDARY: Final[Mapping[str, str]] = {
+# The metric that is shown next to the primary one, per task.
+SECONDARY_METRIC: Final[Mapping[str, str]] = {
     "regression": "corr",
     "classification": "accuracy",
     "multilabel": "weighted_accuracy",
@@ -40,12 +40,14 @@ class ReportData:
     """The results of one dataset.
 
     Attributes:
-        corpus: read without its test labels, which come from `predictions`.
-        outputs: what the train stage computed.
-        truth: `[T]` labels before noise; None for real data.
-        scores: from `model_scores`.
-        training, pretraining: the learning curves: seed, epoch, name, value.
-        folder: the metrics folder of the dataset.
+        corpus: the corpus without its test labels, which are in `predictions`.
+        outputs: outputs of the full model.
+        truth: labels before noise `[T]`; None for real data.
+        summary, intervals, ablations, missing, edges, dictionary: content of the JSON files in
+            metrics/ (see `dhmd.evaluation`).
+        scores: test scores of all models, from `model_scores`.
+        training, pretraining: learning curves: seed, epoch, name, value.
+        folder: the directory metrics/<dataset>.
     """
 
     identity: Identity
@@ -66,6 +68,7 @@ class ReportData:
 
     @property
     def name(self) -> str:
+        """Name of the dataset."""
         return self.identity.dataset
 
     @property
@@ -78,18 +81,18 @@ class ReportData:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Those of the model, which may use fewer than the corpus has."""
+        """The modalities of the model: all or some of those of the corpus."""
         return self.outputs.modalities
 
     @property
     def primary(self) -> str:
         """The metric by which models are compared."""
-        return PRIMARY[self.task]
+        return PRIMARY_METRIC[self.task]
 
     @property
     def columns(self) -> Mapping[str, str]:
-        """The metrics that are shown, and their titles."""
-        return COLUMNS[self.task]
+        """The metrics that are shown → their titles."""
+        return METRIC_TITLES[self.task]
 
     @property
     def oracle(self) -> Mapping[str, float]:
@@ -99,25 +102,25 @@ class ReportData:
 
     @cached_property
     def rows(self) -> Array:
-        """`[T]` rows of the test utterances in the corpus."""
+        """Indices of the test utterances in the corpus, `[T]`."""
         return self.corpus.index("test")
 
     @property
     def labels(self) -> Array:
-        """`[T]` labels, or class indices, of the test split."""
+        """Labels, or class indices, of the test split, `[T]`."""
         return self.predictions.labels
 
     @cached_property
     def all_labels(self) -> Array:
-        """`[N]` labels of every split."""
+        """Labels of all splits, `[N]`."""
         labels = self.corpus.labels_N.astype(np.float64)
         labels[self.rows] = self.labels
         return labels
 
     @cached_property
     def present(self) -> Array:
-        """`[N, M]` whether an utterance has each of the model's modalities."""
-        return present(self.outputs, self.corpus)
+        """Whether an utterance has a modality of the model, `[N, M]`."""
+        return modality_presence(self.outputs, self.corpus)
 
     @cached_property
     def code_words(self) -> CodeWords:
@@ -126,30 +129,30 @@ class ReportData:
 
     @property
     def probabilities(self) -> Array | None:
-        """`[S, T, C]` of classes; None for regression."""
+        """Probabilities of the classes, `[S, T, C]`; None for regression."""
         if self.task == "regression":
             return None
         return self.outputs.arrays["prediction"][:, self.rows].astype(np.float64)
 
     def arrays_by_space(self, kind: str) -> dict[str, Array]:
         """Return the edges `[S, N, M, M]`, codes `[N, M, K]` or embeddings `[N, M, D]` by space."""
-        return group(self.outputs.arrays, kind)
+        return arrays_in_group(self.outputs.arrays, kind)
 
     @property
     def class_range(self) -> range:
-        """Of regression: the whole numbers that labels are rounded to, within ±3 as in ACC7."""
+        """The whole numbers to which regression labels are rounded: within ±3, as in ACC7."""
         low, high = np.ceil(self.corpus.low), np.floor(self.corpus.high)
         return range(int(max(low, -3)), int(min(high, 3)) + 1)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names; of regression the whole numbers that labels are rounded to."""
+        """Class names; for regression the whole numbers of `class_range`."""
         return self.corpus.class_names or tuple(map(str, self.class_range))
 
     def members(self, values: Array) -> Array:
-        """Return the classes of labels or predictions `[…]`, bool `[…, C]`.
+        """Return whether labels or predictions `[…]` belong to each class, bool `[…, C]`.
 
-        Those of regression are rounded half to even.
+        Those of a regression are rounded half to even.
         """
         if self.task == "regression":
             first, last = self.class_range[0], self.class_range[-1]
@@ -157,11 +160,11 @@ class ReportData:
         return members(self.task, values, len(self.classes))
 
     def names_of(self, values: Array) -> list[str]:
-        """Return the names of labels or predictions `[T]` of classes."""
+        """Return the class names of labels or predictions `[T]`."""
         return set_names(self.members(values), self.classes)
 
     def label_groups(self) -> dict[str, Array]:
-        """Group test utterances by class, or by the sign of a regression label; masks `[T]`."""
+        """Return masks `[T]` of test utterances by class, or by the sign of a regression label."""
         if self.task != "regression":
             return dict(zip(self.classes, self.members(self.labels).T, strict=True))
         labels = self.labels
@@ -169,14 +172,17 @@ class ReportData:
 
     def models(self, *kinds: str) -> Iterator[tuple[str, str, pd.DataFrame]]:
         """Iterate over the kind, title and scores of each model, in the order of the tables."""
-        chosen = self.scores[self.scores.kind.isin(kinds)]
-        for (kind, title), found in chosen.groupby(["kind", "title"], sort=False):
-            yield str(kind), str(title), found
+        selected = self.scores[self.scores.kind.isin(kinds)]
+        for (kind, title), scores in selected.groupby(["kind", "title"], sort=False):
+            yield str(kind), str(title), scores
 
     def note(self, *, split: str = "test", count: int | None = None, seeds: int | None = -1) -> str:
-        """Name the dataset, the split and the numbers of utterances and seeds behind a figure.
+        """Return the note of a figure: dataset, split, numbers of utterances and seeds.
 
-        `seeds` is None where seeds have no meaning, 1 where the figure shows the first one alone.
+        Args:
+            split: the split that the figure shows.
+            count: number of utterances; None for those of the test split.
+            seeds: 1 if the figure shows the first seed only, None if it does not depend on seeds.
         """
         count = len(self.rows) if count is None else count
         text = f"{self.name} · {split}, n = {count:,} utterances"
@@ -184,11 +190,21 @@ class ReportData:
             return text
         if seeds == 1 and len(self.seeds) > 1:
             return f"{text} · seed {self.seeds[0]} of {len(self.seeds)} seeds"
-        return f"{text} · {counted(len(self.seeds), 'seed')}"
+        return f"{text} · {pluralize(len(self.seeds), 'seed')}"
 
 
 def read_report_data(aligned: Path, pretrained: Path, models: Path, metrics: Path) -> ReportData:
-    """Read everything that the report of one dataset needs."""
+    """Read all results of one dataset.
+
+    Args:
+        aligned: the aligned features file.
+        pretrained: the directory that `pretrain` wrote.
+        models: the directory that `train` wrote.
+        metrics: the directory that `evaluate` wrote.
+
+    Raises:
+        DhmdError: a file is missing or damaged, or files belong to different runs.
+    """
     with files.expect_current_files(metrics):
         identity = files.read_identity(metrics)
         corpus = read_corpus(aligned, fold=identity.fold)
@@ -196,21 +212,21 @@ def read_report_data(aligned: Path, pretrained: Path, models: Path, metrics: Pat
         test = tuple(corpus.ids[row] for row in corpus.index("test"))
         if corpus.identity != identity.corpus or predictions.ids != test:
             raise DhmdError(
-                f"{metrics} was computed on another version of the corpus than {aligned}; run the "
-                "evaluate stage again"
+                f"{metrics} was computed from another version of the corpus than {aligned}; run "
+                "the evaluate stage again"
             )
         outputs = read_outputs(models, interpretability=True)
         if outputs.identity != corpus.identity:
             raise DhmdError(
-                f"{outputs.path} was made from another version of the corpus; run the train stage "
-                "again"
+                f"{outputs.path} was computed from another version of the corpus than {aligned}; "
+                "run the train stage again"
             )
         if outputs.seeds != predictions.seeds:
             raise DhmdError(
                 f"{outputs.path} has other seeds than {metrics}; run the evaluate stage again"
             )
         truth = read_table(metrics / files.GROUND_TRUTH)["truth"].to_numpy(dtype=np.float64)
-        summary = read_object(metrics / files.SUMMARY)
+        summary = read_json(metrics / files.SUMMARY)
         return ReportData(
             identity=identity,
             corpus=corpus,
@@ -218,11 +234,11 @@ def read_report_data(aligned: Path, pretrained: Path, models: Path, metrics: Pat
             predictions=predictions,
             truth=truth if len(truth) else None,
             summary=summary,
-            intervals=read_object(metrics / files.INTERVALS),
-            ablations=read_object(metrics / f"{files.ABLATIONS}.json"),
-            missing=read_object(metrics / f"{files.MISSING_MODALITIES}.json"),
-            edges=read_object(metrics / files.EDGES),
-            dictionary=read_object(metrics / files.DICTIONARY),
+            intervals=read_json(metrics / files.INTERVALS),
+            ablations=read_json(metrics / f"{files.ABLATIONS}.json"),
+            missing=read_json(metrics / f"{files.MISSING_MODALITIES}.json"),
+            edges=read_json(metrics / files.EDGES),
+            dictionary=read_json(metrics / files.DICTIONARY),
             scores=model_scores(metrics),
             training=read_table(models / HISTORY),
             pretraining=read_table(pretrained / HISTORY),

@@ -2,8 +2,8 @@
 
 reports/<dataset>/index.html    the page, with the figures inside
 reports/<dataset>/report.json   its content without the figures, for `dhmd report`
-reports/<dataset>/pictures/     the figures, one SVG file each
-reports/<dataset>/plots/        what `dvc plots` draws, one CSV file each
+reports/<dataset>/pictures/     one SVG file per figure
+reports/<dataset>/plots/        one CSV file per plot of `dvc plots`
 """
 
 from __future__ import annotations
@@ -19,7 +19,16 @@ import pandas as pd
 from dhmd.base.files import whole_folder
 from dhmd.report.content import build_report
 from dhmd.report.data import ReportData, read_report_data
-from dhmd.report.page import FORMAT, PAGE, PICTURES, REPORT, Entry, figures, metrics_sha256, render
+from dhmd.report.page import (
+    FORMAT,
+    PAGE,
+    PICTURES,
+    REPORT,
+    DatasetEntry,
+    figure_blocks,
+    metrics_sha256,
+    render,
+)
 
 PLOTS: Final = "plots"
 
@@ -27,14 +36,20 @@ PLOTS: Final = "plots"
 def report_job(aligned: Path, pretrained: Path, models: Path, metrics: Path, output: Path) -> None:
     """Write `reports/<dataset>/`.
 
-    It appears whole or not at all, with the same bytes for the same input: the aligned features
-    file and the folders that `pretrain`, `train` and `evaluate` wrote.
+    The directory appears complete or not at all, with the same bytes for the same input.
+
+    Args:
+        aligned: the aligned features file.
+        pretrained: the directory that `pretrain` wrote.
+        models: the directory that `train` wrote.
+        metrics: the directory that `evaluate` wrote.
+        output: the directory to write.
     """
     data = read_report_data(aligned, pretrained, models, metrics)
     report = build_report(data)
     report |= {"format": FORMAT, "metrics_sha256": metrics_sha256(metrics)}
-    pictures = {figure["name"]: figure.pop("svg") for figure in figures(report)}
-    page = render(f"{data.name}: results of DHMD", [Entry(report=report, pictures=pictures)])
+    pictures = {figure["name"]: figure.pop("svg") for figure in figure_blocks(report)}
+    page = render(f"{data.name}: results of DHMD", [DatasetEntry(report=report, pictures=pictures)])
     files = {PAGE: page, REPORT: json.dumps(report, ensure_ascii=False, allow_nan=False) + "\n"}
     files |= {f"{PICTURES}/{name}.svg": svg for name, svg in pictures.items()}
     for name, table in plots(data).items():
@@ -46,11 +61,11 @@ def report_job(aligned: Path, pretrained: Path, models: Path, metrics: Path, out
 
 
 def plots(data: ReportData) -> dict[str, pd.DataFrame]:
-    """Return the tables that dvc.yaml lists under `plots`; those without rows are not drawn."""
+    """Return the tables that dvc.yaml lists under `plots`, by name; DVC draws those with rows."""
     predictions, classes = data.predictions, np.array(data.classes)
     label: Any = predictions.labels
     prediction: Any = predictions.values.mean(0)
-    if data.task != "regression":  # classes of the first seed: they have no mean
+    if data.task != "regression":  # classes have no mean: those of the first seed
         label, prediction = (data.names_of(v) for v in (label, predictions.values[0]))
     pairs = data.members(data.labels)[:, :, None] & data.members(predictions.values)[:, :, None]
     *_, actual, predicted = np.nonzero(pairs)
@@ -67,17 +82,17 @@ def plots(data: ReportData) -> dict[str, pd.DataFrame]:
 
 
 def _curve(data: ReportData, name: str, column: str) -> pd.DataFrame:
-    """Average a learning curve over the seeds that still train, by epoch."""
+    """Return the mean of a learning curve per epoch, over the seeds that train in this epoch."""
     curve = data.training[data.training["name"] == name]
     return curve.groupby("epoch")["value"].mean().rename(column).reset_index()
 
 
 def _differences(data: ReportData, entries: Mapping[str, Any], key: str) -> pd.DataFrame:
-    """List the differences from the full model in the primary metric, with their intervals."""
+    """Return the differences from the full model in the primary metric, one row per entry."""
     columns = ["difference", "ci_low", "ci_high", "p"]
     rows = [
-        {key: name, **found}
+        {key: name, **entry}
         for name, metrics in entries.items()
-        if "difference" in (found := metrics.get(data.primary, {}))
+        if "difference" in (entry := metrics.get(data.primary, {}))
     ]
     return pd.DataFrame(rows, columns=[key, *columns])

@@ -1,8 +1,8 @@
-"""Render reports as a page: one dataset for the `report` stage, all for `dhmd report`.
+"""Render an HTML page: of one dataset for the `report` stage, of all datasets for `dhmd report`.
 
 The page needs no network: style, figures and scripts are inside it, and its content security
-policy forbids requests. The template escapes every text; only the figures, which we drew, are
-inserted as they are. This module does not import matplotlib.
+policy forbids requests. The template escapes all texts; only our own figures are inserted as they
+are. This module does not import matplotlib.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dhmd.base.files import file_sha256, json_sha256
 
-FORMAT: Final = 2  # of report.json: raise it when the template needs other keys
+FORMAT: Final = 2  # version of report.json: increase it when the template needs other keys
 PAGE: Final = "index.html"
 REPORT: Final = "report.json"
 PICTURES: Final = "pictures"
@@ -29,15 +29,16 @@ _VARIABLES: Final = ("var(--ink)", "var(--muted)", "var(--line)", "var(--paper)"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class DatasetEntry:
     """One dataset of a page.
 
     Attributes:
-        report: the content of report.json.
-        pictures: the SVG text of every figure by its name.
-        title, origin: of the dataset config: what the corpus is and where it comes from.
+        report: content of report.json.
+        pictures: name of a figure → SVG text.
+        title: title of the dataset config.
+        origin: source of the data, from the dataset config.
         stale: whether the metrics have changed since the figures were drawn.
-        provenance: the runs of the stages; None in the page that the stage itself writes.
+        provenance: the runs of the stages; None in the page that the `report` stage writes.
     """
 
     report: Mapping[str, Any]
@@ -48,16 +49,24 @@ class Entry:
     provenance: Mapping[str, Any] | None = None
 
 
-def render(title: str, entries: Sequence[Entry], head: Mapping[str, str] | None = None) -> str:
+def render(
+    title: str, entries: Sequence[DatasetEntry], software: Mapping[str, str] | None = None
+) -> str:
     """Render a page of datasets.
 
-    `head` has the `version` and `commit` for the page of all datasets, which has a table of them.
+    Args:
+        title: title of the page.
+        entries: the datasets.
+        software: `version` and `commit`; if given, the page starts with a table of all datasets.
+
+    Returns:
+        HTML.
     """
-    return render_template("template.html", title=title, entries=entries, head=head)
+    return render_template("template.html", title=title, entries=entries, software=software)
 
 
 def render_template(name: str, **values: Any) -> str:
-    """Render a template of this folder."""
+    """Render a template of this directory with the given variables."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -77,39 +86,41 @@ def render_template(name: str, **values: Any) -> str:
 
 
 def metrics_sha256(folder: Path) -> str:
-    """Hash the files of a metrics folder, to tell whether a report shows their values."""
+    """Hash all files of a metrics directory; a report stores the hash of the metrics it shows."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return json_sha256({path.relative_to(folder).as_posix(): file_sha256(path) for path in files})
 
 
-def figures(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the blocks of all figures of a report."""
+def figure_blocks(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the figure blocks of all sections of a report."""
     blocks = [block for section in report["sections"] for block in section["blocks"]]
     return [block for block in blocks if block["kind"] == "figure"]
 
 
-def table(
+def table_block(
     header: Sequence[str],
     rows: Sequence[Sequence[Any]],
     caption: str = "",
     *,
-    prose: Sequence[int] = (0,),
+    text_columns: Sequence[int] = (0,),
     folded: str = "",
 ) -> dict[str, Any]:
-    """Describe a table for the template.
-
-    A first cell in `**` marks the model's own row. A cell that is a list shows words with notes.
+    """Return the block of a table.
 
     Args:
-        prose: columns of text; the others are numbers.
-        folded: the title to click on where the table is hidden at first.
+        header: titles of the columns.
+        rows: cells: text, or lists of {"word", "note"}. A row whose first cell is between `**` is
+            highlighted.
+        caption: caption of the table.
+        text_columns: indices of the columns of text, aligned left; the others are numbers.
+        folded: title of a collapsed table; empty for a visible one.
     """
     return {
         "kind": "table",
         "header": list(header),
         "rows": [list(row) for row in rows],
         "caption": caption,
-        "prose": list(prose),
+        "prose": list(text_columns),
         "folded": folded,
     }
 

@@ -1,7 +1,8 @@
-"""The page of all datasets: the stages' reports and the origin of each output.
+"""The page of all datasets (`dhmd report`): their reports, and which runs made the outputs.
 
-Commits, machines and times are only in this page: the outputs of the stages must not depend on
-them. They are in the records of the runs, which are matched with outputs by the md5 in dvc.lock.
+Commits, machines and times appear only on this page, because the outputs of the stages must not
+depend on them. They come from the records of the runs, which are matched with outputs by the md5 in
+dvc.lock.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from typing import Any, Final
 
 import dhmd
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.evaluation.files import METRICS_FILE, read_object, read_text
+from dhmd.evaluation.files import METRICS_FILE, read_json, read_text
 from dhmd.recipes import load_recipe, recipe_names
 from dhmd.report.page import (
     FORMAT,
     PAGE,
     PICTURES,
     REPORT,
-    Entry,
-    figures,
+    DatasetEntry,
+    figure_blocks,
     metrics_sha256,
     render,
-    table,
+    table_block,
 )
 from dhmd.vcs import Workspace, git_line
 from dhmd.vcs.lock import locked_outputs
@@ -42,7 +43,10 @@ class Record:
     """One run of a stage, as `stages/_record.py` wrote it when the run ended.
 
     Attributes:
-        outputs: path -> md5; None where hashing would have taken long.
+        start: ISO 8601 time in UTC.
+        params: dotted key -> value, as text.
+        versions: package -> version.
+        outputs: path -> md5; None for outputs that are too large to hash.
     """
 
     stage: str
@@ -58,46 +62,50 @@ class Record:
     versions: Mapping[str, str]
     outputs: Mapping[str, str | None]
 
-    def made(self, md5: Mapping[str, str]) -> bool:
-        """Return whether the run made the outputs with these md5."""
+    def produced(self, md5: Mapping[str, str]) -> bool:
+        """Return whether the run produced the outputs `md5` (path -> md5)."""
         common = {path for path, value in self.outputs.items() if value and path in md5}
         return bool(common) and all(self.outputs[path] == md5[path] for path in common)
 
 
 def reported_datasets(root: Path) -> list[str]:
     """Return the datasets that have a report, in alphabetical order."""
-    # Hidden folders are unfinished outputs.
+    # A hidden directory is the partial output of a stage.
     return sorted(path.parent.name for path in (root / "reports").glob(f"[!.]*/{PAGE}"))
 
 
 def build_site(root: Path, names: Sequence[str]) -> tuple[str, list[str]]:
-    """Render the reports of several datasets as one page; also return warnings for the terminal."""
+    """Render the reports of several datasets as one page.
+
+    Returns:
+        The HTML, and warnings for the terminal.
+    """
     records, warnings = read_records(root)
     locked = locked_outputs(Workspace(root))
     entries = [_entry(root, name, _provenance(name, records, locked)) for name in names]
     warnings += [
-        f"reports/{name} was drawn from other metrics than those in metrics/{name}; run dvc repro"
+        f"reports/{name} was made from other metrics than those in metrics/{name}; run dvc repro"
         for name, entry in zip(names, entries, strict=True)
         if entry.stale
     ]
     commit = git_line(root, "rev-parse", "--short=12", "HEAD") or ""
-    head = {"version": dhmd.__version__, "commit": commit}
-    return render("DHMD: results", entries, head), warnings
+    software = {"version": dhmd.__version__, "commit": commit}
+    return render("DHMD: results", entries, software), warnings
 
 
-def _entry(root: Path, name: str, provenance: Mapping[str, Any]) -> Entry:
+def _entry(root: Path, name: str, provenance: Mapping[str, Any]) -> DatasetEntry:
     folder, metrics = root / "reports" / name, root / "metrics" / name
     scores = metrics / METRICS_FILE
-    report = read_object(folder / REPORT)
+    report = read_json(folder / REPORT)
     if report.get("format") != FORMAT:
-        raise DhmdError(f"{folder / REPORT} is no report of this version; run dvc repro")
+        raise DhmdError(f"{folder / REPORT} was written by another version; run dvc repro")
     if not scores.is_file():
         raise DhmdError(f"{scores} does not exist, but reports/{name} does; run dvc repro")
     pictures = {path.stem: read_text(path) for path in sorted((folder / PICTURES).glob("*.svg"))}
-    if missing := [f["name"] for f in figures(report) if f["name"] not in pictures]:
+    if missing := [f["name"] for f in figure_blocks(report) if f["name"] not in pictures]:
         raise DhmdError(f"{folder / PICTURES / missing[0]}.svg does not exist; run dvc repro")
     config = load_recipe(name, root) if name in recipe_names(root) else None
-    return Entry(
+    return DatasetEntry(
         report=report,
         pictures=pictures,
         title=config.title if config else "",
@@ -109,42 +117,46 @@ def _entry(root: Path, name: str, provenance: Mapping[str, Any]) -> Entry:
 
 def read_records(root: Path) -> tuple[list[Record], list[str]]:
     """Return all records of a repository, newest first, and a warning for each unreadable one."""
-    found, warnings = [], []
+    records, warnings = [], []
     for path in sorted((root / RECORDS).glob("*.json"), reverse=True):
         try:
-            found.append(Record(**json.loads(path.read_text(encoding="utf-8"))))
+            records.append(Record(**json.loads(path.read_text(encoding="utf-8"))))
         except (OSError, ValueError, TypeError) as error:
-            warnings.append(f"{path} is no record of a run ({first_line(error)}); it is ignored")
-    return sorted(found, key=lambda record: record.start, reverse=True), warnings
+            warnings.append(f"{path} is not a record of a run ({first_line(error)}); it is ignored")
+    return sorted(records, key=lambda record: record.start, reverse=True), warnings
 
 
-def record_of(
+def find_record(
     stage: str, dataset: str, records: Sequence[Record], md5: Mapping[str, str]
 ) -> tuple[Record | None, bool]:
-    """Return the run that made the outputs of a stage, and whether that is certain.
+    """Return the record of the run that produced the outputs of a stage, and whether it matches.
 
-    If no record has the same md5 (the run was on another machine, or the output is too large to
-    hash), the newest record of the stage is returned.
+    If no record has the same md5, because the run was on another machine or the output is too large
+    to hash, the newest record of the stage is returned.
+
+    Args:
+        records: all records, newest first.
+        md5: path -> md5 of the outputs.
     """
-    own = [r for r in records if (r.stage, r.dataset) == (stage, dataset)]
-    exact = next((record for record in own if record.made(md5)), None)
-    return exact or next(iter(own), None), exact is not None
+    stage_records = [r for r in records if (r.stage, r.dataset) == (stage, dataset)]
+    match = next((record for record in stage_records if record.produced(md5)), None)
+    return match or next(iter(stage_records), None), match is not None
 
 
 def _provenance(dataset: str, records: Sequence[Record], locked: Locked) -> dict[str, Any]:
-    """Describe the runs of one dataset for the template."""
-    rows, facts, made = [], dict[str, list[str]](), dict[str, Record]()
+    """Return the runs of one dataset for the template: a table, facts and parameters."""
+    rows, facts, record_by_stage = [], dict[str, list[str]](), dict[str, Record]()
     for stage in STAGES:
         md5 = locked.get(f"{stage}@{dataset}", {})
-        record, certain = record_of(stage, dataset, records, md5)
+        record, matches = find_record(stage, dataset, records, md5)
         values = list(dict.fromkeys(value[:8] for value in md5.values() if value))
         text = ", ".join(values) or "–"
         if len(values) > 2:
-            text = f"{len(values)} files, the first {values[0]}"
+            text = f"{len(values)} files, the first with md5 {values[0]}"
         if record is None:
-            rows.append([stage, "no record here", "–", "–", "–", text, "–"])
+            rows.append([stage, "no record", "–", "–", "–", text, "–"])
             continue
-        made[stage] = record
+        record_by_stage[stage] = record
         commit = "no repository" if record.commit is None else record.commit[:12]
         rows.append(
             [
@@ -153,7 +165,7 @@ def _provenance(dataset: str, records: Sequence[Record], locked: Locked) -> dict
                 record.start.replace("T", " ").removesuffix("+00:00"),
                 str(timedelta(seconds=round(record.wall_seconds))),
                 record.params_sha256[:8],
-                text if certain or not locked else f"{text} (this record is of another run)",
+                text if matches or not locked else f"{text} (the record is of another run)",
                 record.experiment or "–",
             ]
         )
@@ -162,13 +174,13 @@ def _provenance(dataset: str, records: Sequence[Record], locked: Locked) -> dict
             facts.setdefault(fact, []).append(stage)
     header = ["stage", "commit", "start (UTC)", "h:mm:ss", "params", "outputs", "experiment"]
     params = None
-    if made:
-        shown = "train" if "train" in made else list(made)[-1]
-        items, folded = list(made[shown].params.items()), f"All parameters of {shown}"
-        params = table(["key", "value"], items, prose=(0, 1), folded=folded)
+    if record_by_stage:
+        stage = "train" if "train" in record_by_stage else list(record_by_stage)[-1]
+        items, folded = list(record_by_stage[stage].params.items()), f"All parameters of {stage}"
+        params = table_block(["key", "value"], items, text_columns=(0, 1), folded=folded)
     return {
         "has_lock": bool(locked),
-        "table": table(header, rows, prose=(0, 1, 2, 4, 5, 6)),
+        "table": table_block(header, rows, text_columns=(0, 1, 2, 4, 5, 6)),
         "facts": [f"{fact} ({', '.join(stages)})." for fact, stages in facts.items()],
         "params": params,
     }

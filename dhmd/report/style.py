@@ -1,7 +1,7 @@
 """Colours, text sizes and drawing helpers that all figures share.
 
-Text and lines are drawn in the four colours of `INK`. The page replaces these by CSS variables, so
-that one SVG suits light and dark pages; the separate SVG files are left unchanged.
+Text and lines are drawn in the four colours of `INK`. The page replaces them by CSS variables, so
+that the figures fit its light and its dark style; the separate SVG files are not changed.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from dhmd.report.data import Array, ReportData
 from dhmd.report.page import INK
 
 TEXT, MUTED, LINE, PAPER = INK
-# Mid-tones that are legible on white and on near-black, and distinct to colour-blind readers.
+# Mid-tones that are legible on white and near-black, and distinguishable for colour-blind readers.
 SERIES: Final = ("#3d85c6", "#d98324", "#2f9e76", "#a06cc0", "#8f8a2a", "#5b9aa0", "#c2477f")
-OWN: Final = "#c2477f"
-OTHER: Final = "#8a8f98"
+HIGHLIGHT: Final = "#c2477f"  # of the full model
+NEUTRAL: Final = "#8a8f98"
 WORSE: Final = "#cc5a43"
 BETTER: Final = "#2f8f9e"
-# The middle of the scale is grey, which shows on both backgrounds.
+# The middle of the scale is grey, which is visible on both backgrounds.
 DIVERGING: Final = LinearSegmentedColormap.from_list(
     "diverging", ["#2b6cb8", "#6fa0d0", "#9a9a9a", "#dc8f5a", "#c3402b"]
 )
-# From nearly transparent to opaque: what shines through is the page.
+# From nearly transparent to opaque, so that low values have the colour of the page.
 SEQUENTIAL: Final = LinearSegmentedColormap.from_list(
     "sequential", [(0.16, 0.44, 0.75, 0.06), (0.16, 0.44, 0.75, 1.0)]
 )
@@ -70,12 +70,12 @@ _STYLE: Final[Mapping[str, Any]] = {
     "legend.frameon": False,
     "legend.labelcolor": TEXT,
     "path.simplify": False,
-    "svg.fonttype": "none",  # text stays text: it can be searched and copied
+    "svg.fonttype": "none",  # write text as text, which can be searched and copied
 }
-_DPI: Final = 150  # of point clouds, which are embedded as images
-_GROUP_IDS: Final = re.compile(r'<g id="[^"]*"')  # numbered from 1 in every figure
+_DPI: Final = 150  # of scatter plots, which are embedded as images
+_GROUP_IDS: Final = re.compile(r'<g id="[^"]*"')  # the same in every figure: not unique on the page
 
-# A block of the report: kind, name (of the file), title, caption, wide, and svg.
+# A figure block of the report: kind, name (of the file), title, caption, wide, and svg.
 Chart = dict[str, Any]
 
 
@@ -89,7 +89,20 @@ def report_style() -> Iterator[None]:
 
 
 class Canvas:
-    """A figure with a title above its panels and a note on the data below them."""
+    """A figure with a title above its panels and a note below them.
+
+    Args:
+        title: title of the figure.
+        note: what data the figure shows, from `ReportData.note`.
+        height: height of the panels in inches.
+        rows, columns: number of panels.
+        width: width of the figure in inches: `WIDE` or `HALF`.
+        subplots: options of matplotlib's `Figure.subplots`.
+
+    Attributes:
+        figure: the matplotlib figure.
+        axes: the panels [rows, columns].
+    """
 
     def __init__(
         self,
@@ -109,13 +122,13 @@ class Canvas:
         self.axes: Any = self.figure.subplots(rows, columns, squeeze=False, **subplots)
 
     def chart(self, data: ReportData, name: str, caption: str) -> Chart:
-        """Finish the figure; the same data give the same bytes."""
+        """Return the figure as a block; the same data give the same SVG bytes."""
         FigureCanvasSVG(self.figure)
         stream = io.StringIO()
-        # The salt makes ids differ between the figures of a page; no metadata: no date.
+        # The salt makes ids differ between the figures of a page. Metadata would contain the date.
         with mpl.rc_context({"svg.hashsalt": f"{data.name}-{name}"}):
-            nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-            self.figure.savefig(stream, format="svg", dpi=_DPI, metadata=nothing)
+            no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+            self.figure.savefig(stream, format="svg", dpi=_DPI, metadata=no_metadata)
         svg = _GROUP_IDS.sub("<g", stream.getvalue())
         return {
             "kind": "figure",
@@ -132,30 +145,32 @@ def modality_colour(data: ReportData, modality: str) -> str:
     return SERIES[data.corpus.modalities.index(modality) % len(SERIES)]
 
 
-def grid(axes: Any, axis: str, ticks: int | None = None) -> None:
-    """Draw grid lines, with at most `ticks` intervals on that axis."""
+def draw_grid(axes: Any, axis: str, ticks: int | None = None) -> None:
+    """Draw the grid lines of an axis ("x", "y" or "both"), with at most `ticks` intervals."""
     axes.grid(axis=axis)
     if ticks is not None:
         getattr(axes, f"{axis}axis").set_major_locator(MaxNLocator(ticks))
 
 
-def name_rows(axes: Any, names: Sequence[str]) -> None:
-    """Use the y axis for named rows, the first on top; only the first column shows the names."""
+def label_rows(axes: Any, names: Sequence[str]) -> None:
+    """Use the y axis for rows with names, the first on top."""
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(axis="y", length=0, labelcolor=TEXT)
     axes.spines["left"].set_visible(False)
 
 
-def dots(axes: Any, x: Array, y: Array, colour: Any, size: float, alpha: float = 1.0) -> None:
-    """Draw points; many of them as one image, which keeps the page small."""
+def draw_points(
+    axes: Any, x: Array, y: Array, colour: Any, size: float, alpha: float = 1.0
+) -> None:
+    """Draw points; more than 300 become one image, which keeps the page small."""
     axes.plot(x, y, "o", ms=size, color=colour, alpha=alpha, rasterized=np.size(x) > 300)
 
 
-def note_right(axes: Any, row: float, text: str) -> None:
-    """Write a note to the right of a named row."""
-    at = {"transform": axes.get_yaxis_transform(), "va": "center"}
-    axes.text(1.03, row, text, color=MUTED, fontsize=7.5, **at)
+def annotate_row(axes: Any, row: float, text: str) -> None:
+    """Write text to the right of a row."""
+    position = {"transform": axes.get_yaxis_transform(), "va": "center"}
+    axes.text(1.03, row, text, color=MUTED, fontsize=7.5, **position)
 
 
 def heat_map(
@@ -167,12 +182,18 @@ def heat_map(
     texts: Sequence[Sequence[str]] = (),
     high: float | None = None,
 ) -> None:
-    """Draw a matrix as coloured cells with `texts` in them; a cell without a value stays empty."""
+    """Draw a matrix as coloured cells; cells without a value stay empty.
+
+    Args:
+        values: the matrix; NaN where there is no value.
+        texts: text of each cell.
+        high: value of the darkest colour; None for the largest value.
+    """
     high = high if high is not None else max(float(np.nanmax(values, initial=0.0)), 1e-9)
-    shown = np.ma.masked_invalid(values)
+    masked = np.ma.masked_invalid(values)
     style = {"vmin": 0, "vmax": high, "edgecolors": PAPER, "linewidth": 1.2}
-    axes.pcolormesh(range(values.shape[1]), range(len(values)), shown, cmap=SEQUENTIAL, **style)
-    name_rows(axes, row_names)
+    axes.pcolormesh(range(values.shape[1]), range(len(values)), masked, cmap=SEQUENTIAL, **style)
+    label_rows(axes, row_names)
     axes.set_xticks(range(len(column_names)), column_names)
     axes.tick_params(axis="x", length=0, labelcolor=TEXT)
     axes.spines["bottom"].set_visible(False)

@@ -1,10 +1,10 @@
-// The view of single utterances: a timeline, a list, and what the model computed for one of them.
-// Data come from a JSON element of the page; texts are only set as textContent.
+// Single utterances: a timeline, a list, and an explanation of the selected prediction.
+// The data come from a JSON element of the page; texts are only set as textContent.
 "use strict";
 
 const COLOURS = ["#3d85c6", "#d98324", "#2f9e76", "#a06cc0", "#8f8a2a", "#5b9aa0", "#c2477f"];
 const SVG = "http://www.w3.org/2000/svg";
-// Of the timeline, in pixels; the strip of modalities is below it, the axis on its left.
+// Sizes of the timeline in pixels; the strip of modalities is below BOTTOM, the axis left of LEFT.
 const HEIGHT = 190, TOP = 12, BOTTOM = 152, LEFT = 30;
 
 function make(parent, name, attributes = {}, text) {
@@ -18,7 +18,7 @@ function make(parent, name, attributes = {}, text) {
 
 function utterances(root) {
   const data = JSON.parse(root.querySelector("script").textContent);
-  const part = name => root.querySelector("." + name);
+  const element = name => root.querySelector("." + name);
   const regression = data.task === "regression";
   const words = new Map(data.words.map(([space, code, text]) => [space + code, text]));
   const colour = index => COLOURS[index % COLOURS.length];
@@ -35,25 +35,25 @@ function utterances(root) {
     item.mean = mean(item.shown);
     item.best = item.outputs.indexOf(Math.max(...item.outputs));
     const moves = item.moves.map(value => value === null ? 0 : Math.abs(value));
-    item.mover = Math.max(...moves) > 0 ? moves.indexOf(Math.max(...moves)) : -1;
+    item.largest = Math.max(...moves) > 0 ? moves.indexOf(Math.max(...moves)) : -1;
   });
-  const several = data.task === "multilabel";
+  const multilabel = data.task === "multilabel";
   const names = indices => indices.map(index => data.classes[index]).join(" + ") || "none";
   const labelOf = value => regression ? signed(value) : names(value);
-  const predicted = item => regression ? signed(item.mean) : several ?
+  const predicted = item => regression ? signed(item.mean) : multilabel ?
     names([...item.outputs.keys()].filter(index => item.outputs[index] > 0.5)) :
     data.classes[item.best] + " " + number(item.mean);
   const groupsOf = item => !regression ? item.label.map(index => data.classes[index]) :
     [item.label < 0 ? "negative" : item.label > 0 ? "positive" : "neutral"];
 
-  // Which items are shown, in which order.
-  const choices = [...root.querySelectorAll("select, input")];
-  const choice = name => (choices.find(field => field.name === name) || {}).value || "";
+  // The filters decide which items are shown, and in which order.
+  const fields = [...root.querySelectorAll("select, input")];
+  const choice = name => (fields.find(field => field.name === name) || {}).value || "";
   function options(name, values) {
-    const field = choices.find(each => each.name === name);
+    const field = fields.find(candidate => candidate.name === name);
     if (!field) return;
     for (const value of [...new Set(values)]) make(field, "option", {value}, value);
-    if (field.options.length < 3) field.parentElement.hidden = true;  // nothing to choose
+    if (field.options.length < 3) field.parentElement.hidden = true;  // a single value
   }
   options("video", data.items.map(item => item.video));
   options("split", data.items.map(item => item.split).filter(Boolean));
@@ -69,14 +69,14 @@ function utterances(root) {
     const key = {error: item => -item.error, prediction: item => -item.mean,
       moved: item => -Math.max(...item.moves.map(Math.abs))}[choice("order")];
     if (key) shown = [...shown].sort((a, b) => key(a) - key(b));
-    part("count").textContent = shown.length + " of " + data.items.length + " utterances";
+    element("count").textContent = shown.length + " of " + data.items.length + " utterances";
     timeline();
     list();
   }
 
-  // By time, videos one after the other; without times, or in another order, side by side.
+  // By time, one video after the other; without times, or in another order, with equal widths.
   function timeline() {
-    const box = part("timeline");
+    const box = element("timeline");
     box.replaceChildren();
     const timed = shown.length > 0 && shown.every(item => item.time) && !choice("order");
     let offset = 0, video = null, end = 0;
@@ -112,14 +112,14 @@ function utterances(root) {
       if (regression && "label" in item)
         make(bar, "line", {x1: x, x2: x + wide, y1: y(item.label), y2: y(item.label),
           class: "label"});
-      if (item.mover >= 0)
-        make(bar, "rect", {x, y: BOTTOM + 14, width: wide, height: 12, fill: colour(item.mover)});
+      if (item.largest >= 0)
+        make(bar, "rect", {x, y: BOTTOM + 14, width: wide, height: 12, fill: colour(item.largest)});
     });
     mark();
   }
 
   function list() {
-    const body = part("rows");
+    const body = element("rows");
     body.replaceChildren();
     for (const item of shown) {
       const row = make(body, "tr", {"data-index": item.index, tabindex: 0});
@@ -130,16 +130,16 @@ function utterances(root) {
         make(row, "td", {class: "n"}, labelOf(item.label));
         make(row, "td", {class: "n"}, number(item.error));
       }
-      make(row, "td", {}, item.mover < 0 ? "–" :
-        data.modalities[item.mover] + " " + signed(item.moves[item.mover]));
+      make(row, "td", {}, item.largest < 0 ? "–" :
+        data.modalities[item.largest] + " " + signed(item.moves[item.largest]));
       make(row, "td", {}, item.words || "–");
     }
     mark();
   }
 
   function mark() {
-    for (const element of root.querySelectorAll("[data-index]"))
-      element.classList.toggle("selected", Number(element.dataset.index) === selected);
+    for (const node of root.querySelectorAll("[data-index]"))
+      node.classList.toggle("selected", Number(node.dataset.index) === selected);
   }
 
   function matrix(parent, title, rows, columns, values, high) {
@@ -161,13 +161,13 @@ function utterances(root) {
   }
 
   function details(item) {
-    const box = part("details");
+    const box = element("details");
     box.replaceChildren();
     const names = data.modalities;
     make(box, "h4", {}, item.id + (item.time ?
       ", " + clock(item.time[0]) + " to " + clock(item.time[1]) : "") +
       (item.split ? ", " + item.split : ""));
-    make(box, "p", {class: "said"}, item.words || "The words are not known.");
+    make(box, "p", {class: "said"}, item.words || "No transcript is available.");
     const facts = ["Prediction " + predicted(item)];
     if (item.shown.length > 1) facts.push("by seed " +
       item.shown.map(value => regression ? signed(value) : number(value)).join(", "));
@@ -179,8 +179,8 @@ function utterances(root) {
       matrix(blocks, "Probabilities", data.classes, [""], item.outputs.map(v => [v]), 1);
     if (item.moves.some(value => value !== null)) {
       const block = make(blocks, "div", {class: "block moves"});
-      make(block, "h4", {}, regression ? "Change of the prediction by each modality" :
-        "Change of the probability of " + data.classes[item.best]);
+      make(block, "h4", {}, "Contribution of each modality to the " +
+        (regression ? "prediction" : "probability of " + data.classes[item.best]));
       const most = Math.max(...item.moves.map(Math.abs), 1e-9);
       item.moves.forEach((value, index) => {
         const row = make(block, "div");
@@ -193,7 +193,7 @@ function utterances(root) {
       });
     }
     for (const [space, values] of Object.entries(item.edges))
-      matrix(blocks, "Edges, " + space + " (row teaches column)", names, names, values, 1);
+      matrix(blocks, "Edges, " + space + " (row: teacher, column: student)", names, names, values, 1);
     const spaces = Object.keys(item.auxiliary);
     if (regression && spaces.length)
       matrix(blocks, "Auxiliary outputs", names, spaces,
@@ -217,10 +217,10 @@ function utterances(root) {
     }
   }
 
-  // A local file, played from the segment's start to its end.
+  // Play a local media file from the start to the end of the segment.
   let stop = Infinity;
   function play(item) {
-    const box = part("player"), media = (data.media || {})[item.video];
+    const box = element("player"), media = (data.media || {})[item.video];
     if (!box || !media || !item.time) return box && box.replaceChildren();
     let player = box.firstElementChild;
     if (!player || player.dataset.src !== media.src) {
@@ -233,7 +233,7 @@ function utterances(root) {
     }
     stop = item.time[1];
     player.currentTime = item.time[0];
-    player.play().catch(() => {});  // refused without a click, or for a file it cannot play
+    player.play().catch(() => {});  // rejected without a click, or for a file it cannot play
   }
 
   function select(index) {
@@ -244,21 +244,21 @@ function utterances(root) {
   }
 
   for (const name of ["timeline", "rows"])
-    part(name).addEventListener("click", event => {
-      const found = event.target.closest("[data-index]");
-      if (found) select(Number(found.dataset.index));
+    element(name).addEventListener("click", event => {
+      const target = event.target.closest("[data-index]");
+      if (target) select(Number(target.dataset.index));
     });
   root.addEventListener("keydown", event => {
     if (event.target.matches("input, select")) return;
     const step = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}[event.key];
-    const place = shown.findIndex(item => item.index === selected);
+    const position = shown.findIndex(item => item.index === selected);
     const focused = event.target.dataset.index;
     if (event.key === "Enter" && focused) select(Number(focused));
-    if (!step || !shown[place + step]) return;
+    if (!step || !shown[position + step]) return;
     event.preventDefault();
-    select(shown[place + step].index);
+    select(shown[position + step].index);
   });
-  for (const field of choices) field.addEventListener("input", filter);
+  for (const field of fields) field.addEventListener("input", filter);
   function legend(box, names, colours) {
     names.forEach((name, index) => {
       const entry = make(box, "span", {}, name);
@@ -266,8 +266,8 @@ function utterances(root) {
       entry.firstChild.style.background = colours(index);
     });
   }
-  legend(part("legend"), data.modalities, colour);
-  if (!regression) legend(part("classes"), data.classes, classColour);
+  legend(element("legend"), data.modalities, colour);
+  if (!regression) legend(element("classes"), data.classes, classColour);
   filter();
 }
 

@@ -1,8 +1,9 @@
-"""Plan which utterances form a batch: length buckets whose shapes all members share.
+"""Plan batches of utterances of similar length, in shapes that all ensemble members share.
 
-Batches of similar length are trimmed to the longest of their bucket. The sequence of buckets
-depends only on corpus and epoch; only the order within a bucket differs between members. Shapes
-therefore do not depend on the other members, and a seed takes the same steps alone.
+Utterances are divided into buckets by length, and every batch is trimmed to the longest utterance
+of its bucket. The sequence of buckets depends only on the corpus and the epoch; members differ only
+in the order within a bucket. So shapes do not depend on the other members, and a seed that trains
+alone takes the same steps.
 
 Legend: E members, N utterances, B batch size, M modalities.
 """
@@ -31,9 +32,9 @@ class PlannedBatch:
     """The utterances of one step.
 
     Attributes:
-        steps: to trim or pad each modality to.
-        rows_EB: indices of utterances.
-        weight_EB: shares of the update's mean loss, 0 on padding.
+        steps: the number of steps to which each modality is trimmed or padded.
+        rows_EB: indices of the utterances.
+        weight_EB: weights of the utterances in the update's mean loss, 0 on padding.
     """
 
     steps: tuple[int, ...]
@@ -42,38 +43,39 @@ class PlannedBatch:
 
 
 def make_buckets(
-    rows: Array, lengths_MN: Array, count: int, batch_size: int, *, together: bool
+    rows: Array, lengths_MN: Array, count: int, batch_size: int, *, same_steps: bool
 ) -> tuple[Bucket, ...]:
-    """Sort by total length and divide into `count` groups of about equal size.
+    """Sort utterances by total length and divide them into `count` buckets of about equal size.
 
-    All groups except the longest consist of whole batches, so that only one batch per epoch has
+    All buckets except the last consist of whole batches, so that only one batch per epoch has
     padding rows.
 
     Args:
-        together: give all modalities of a bucket the same steps, so that their encoders can run as
-            one stack (word-aligned corpora, whose lengths differ only where one is absent).
+        same_steps: whether all modalities of a bucket have the same number of steps, so that their
+            encoders can run as one stack. This suits word-aligned corpora, in which lengths differ
+            only where a modality is absent.
     """
     lengths = lengths_MN[:, rows]
     ordered = rows[np.lexsort((rows, lengths.sum(0)))]
     batches = -(-len(rows) // batch_size)
     count = min(count, batches)
-    cuts = [round(batches * index / count) * batch_size for index in range(count)]
+    starts = [round(batches * index / count) * batch_size for index in range(count)]
     return tuple(
-        Bucket(group, longest_steps(lengths_MN[:, group], together=together))
-        for group in np.split(ordered, cuts[1:])
+        Bucket(group, longest_steps(lengths_MN[:, group], same_steps=same_steps))
+        for group in np.split(ordered, starts[1:])
     )
 
 
-def longest_steps(lengths_MB: Array, *, together: bool) -> tuple[int, ...]:
+def longest_steps(lengths_MB: Array, *, same_steps: bool) -> tuple[int, ...]:
     """Return the number of steps per modality that fits all utterances, at least 1."""
     longest = np.maximum(lengths_MB.max(1), 1)
-    if together:
+    if same_steps:
         longest[:] = longest.max()
     return tuple(int(steps) for steps in longest)
 
 
 def evaluation_batches(buckets: tuple[Bucket, ...], batch_size: int) -> Iterator[PlannedBatch]:
-    """Yield every utterance once, in a fixed order, the same for all members (`[1, B]`)."""
+    """Yield every utterance once, in a fixed order that all members share (rows `[1, B]`)."""
     for bucket in buckets:
         for start in range(0, len(bucket.rows), batch_size):
             rows = bucket.rows[start : start + batch_size][None]
@@ -81,7 +83,7 @@ def evaluation_batches(buckets: tuple[Bucket, ...], batch_size: int) -> Iterator
 
 
 def video_groups(rows: Array, videos_N: Array) -> list[Array]:
-    """Divide utterances by video; videos and their utterances stay in the order of the corpus."""
+    """Group utterances by video, in the order of the corpus."""
     rows = np.sort(rows)
     _, first = np.unique(videos_N[rows], return_index=True)
     return [rows[videos_N[rows] == videos_N[rows[start]]] for start in np.sort(first)]
@@ -91,42 +93,44 @@ def evaluation_videos(
     rows: Array, videos_N: Array, steps: tuple[int, ...], batch_size: int
 ) -> Iterator[PlannedBatch]:
     """Yield batches of whole videos with about `batch_size` utterances each."""
-    waiting: list[Array] = []
+    batch: list[Array] = []
     groups = video_groups(rows, videos_N)
     for index, group in enumerate(groups):
-        waiting.append(group)
-        if sum(map(len, waiting)) >= batch_size or index + 1 == len(groups):
-            some = np.concatenate(waiting)[None]
-            yield PlannedBatch(steps, some, np.ones(some.shape, np.float32))
-            waiting = []
+        batch.append(group)
+        if sum(map(len, batch)) >= batch_size or index + 1 == len(groups):
+            rows_1B = np.concatenate(batch)[None]
+            yield PlannedBatch(steps, rows_1B, np.ones(rows_1B.shape, np.float32))
+            batch = []
 
 
 class EpochPlanner:
     """Plans the updates of an epoch.
 
     Args:
-        buckets: of the train split.
-        uses_EN: float `[E, N]`, 1 where a member trains on an utterance, 0 elsewhere (cross-fitting
-            leaves some out).
-        order: one generator per member, for the order within a bucket.
+        buckets: the buckets of the train split.
+        train_mask_EN: float `[E, N]`, 1 where a member trains on an utterance, otherwise 0
+            (cross-fitting leaves utterances out).
+        order: one random generator per member, for the order within a bucket.
+        batch_size: utterances per batch.
+        accumulate: batches per update.
     """
 
     def __init__(
         self,
         buckets: tuple[Bucket, ...],
-        uses_EN: Array,
+        train_mask_EN: Array,
         order: list[torch.Generator],
         *,
         batch_size: int,
         accumulate: int,
     ) -> None:
-        self.buckets, self.uses_EN, self.order = buckets, uses_EN, order
+        self.buckets, self.train_mask_EN, self.order = buckets, train_mask_EN, order
         self.batch_size, self.accumulate = batch_size, accumulate
 
     def epoch(self, number: int) -> list[list[PlannedBatch]]:
-        """Return updates, each a list of batches whose weights sum to 1 for every member.
+        """Return the updates of an epoch: lists of batches whose weights sum to 1 per member.
 
-        A member that trains on none of an update's utterances has weights 0 there.
+        A member that trains on no utterance of an update has only weights 0 there.
         """
         batches = self._batches()
         shuffled = np.random.default_rng([number, len(batches)]).permutation(len(batches))
@@ -137,7 +141,7 @@ class EpochPlanner:
         return [self._update(group) for group in groups]
 
     def _batches(self) -> list[PlannedBatch]:
-        """Return the batches of an epoch, with weight 1, or 0 where a row is padding."""
+        """Return the batches of an epoch, with weight 1 for utterances and 0 for padding."""
         batches = []
         for bucket in self.buckets:
             rows_EX = np.stack(
@@ -153,7 +157,7 @@ class EpochPlanner:
 
     def _update(self, group: list[PlannedBatch]) -> list[PlannedBatch]:
         members = np.arange(len(self.order))[:, None]
-        weights = [self.uses_EN[members, batch.rows_EB] * batch.weight_EB for batch in group]
+        weights = [self.train_mask_EN[members, batch.rows_EB] * batch.weight_EB for batch in group]
         total = np.sum([weight.sum(1) for weight in weights], axis=0)
         share = (1 / np.maximum(total, 1))[:, None]
         planned = []
@@ -166,9 +170,9 @@ class EpochPlanner:
 
 
 class VideoPlanner(EpochPlanner):
-    """Plans updates whose batches are whole videos, in each member's own order.
+    """Plans updates whose batches are whole videos; every member has its own order of videos.
 
-    Every batch has the same number of videos, about as many as give `batch_size` utterances.
+    Every batch has the same number of videos, so that it has about `batch_size` utterances.
     """
 
     def __init__(
@@ -176,29 +180,28 @@ class VideoPlanner(EpochPlanner):
         rows: Array,
         videos_N: Array,
         steps: tuple[int, ...],
-        uses_EN: Array,
+        train_mask_EN: Array,
         order: list[torch.Generator],
         *,
         batch_size: int,
         accumulate: int,
     ) -> None:
-        super().__init__((), uses_EN, order, batch_size=batch_size, accumulate=accumulate)
+        super().__init__((), train_mask_EN, order, batch_size=batch_size, accumulate=accumulate)
         self.videos, self.steps = video_groups(rows, videos_N), steps
-        self.per_batch = max(1, round(batch_size * len(self.videos) / len(rows)))
+        self.videos_per_batch = max(1, round(batch_size * len(self.videos) / len(rows)))
 
     def _batches(self) -> list[PlannedBatch]:
         orders = [torch.randperm(len(self.videos), generator=g).tolist() for g in self.order]
         sizes = sorted((len(video) for video in self.videos), reverse=True)
-        width = sum(sizes[: self.per_batch])  # the most that a batch can have
+        width = sum(sizes[: self.videos_per_batch])  # the size of the largest possible batch
         batches = []
-        for start in range(0, len(self.videos), self.per_batch):
-            rows, real = [], []
+        for start in range(0, len(self.videos), self.videos_per_batch):
+            rows, weights = [], []
             for order in orders:
-                own = np.concatenate(
-                    [self.videos[i] for i in order[start : start + self.per_batch]]
-                )
-                padding = (0, width - len(own))
-                rows.append(np.pad(own, padding, mode="edge"))
-                real.append(np.pad(np.ones(len(own), np.float32), padding))
-            batches.append(PlannedBatch(self.steps, np.stack(rows), np.stack(real)))
+                videos = order[start : start + self.videos_per_batch]
+                utterances = np.concatenate([self.videos[video] for video in videos])
+                padding = (0, width - len(utterances))
+                rows.append(np.pad(utterances, padding, mode="edge"))
+                weights.append(np.pad(np.ones(len(utterances), np.float32), padding))
+            batches.append(PlannedBatch(self.steps, np.stack(rows), np.stack(weights)))
         return batches

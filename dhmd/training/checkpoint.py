@@ -24,17 +24,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: object = Non
     """
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = None if notes is None else {"notes": json.dumps(notes)}
-    # Not safetensors' `save_file`: its files are readable by their owner alone.
+    # Files of safetensors' own `save_file` would be readable only by their owner.
     with whole_file(path) as temporary:
         temporary.write_bytes(save(stored, metadata))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
-    """Read the tensors and the notes of a file that `write_tensors` wrote.
+    """Return the tensors and the notes of a file that `write_tensors` wrote.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is damaged or has no notes.
+        ValueError: the file is damaged or has no notes.
     """
     try:
         with safe_open(path, framework="pt") as file:

@@ -1,6 +1,6 @@
 """The settings of where and how tasks run: section `compute` of params.yaml.
 
-No stage depends on them: they change a result by rounding alone.
+No stage depends on them, because they change results only by rounding.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from typing import Literal
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from dhmd.base.device import Device
 from dhmd.config.schema import CONFIG
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class SlurmConfig:
-    """Section `compute.slurm`: what `sbatch` is asked for, per task."""
+    """Section `compute.slurm`: options of `sbatch`, per task."""
 
     partition: str | None = None
     account: str | None = None
     gpus: PositiveInt | None = None  # None: tasks train on the CPU
     time: str | None = None  # limit, as `sbatch --time` takes it
     memory: str | None = None  # as `sbatch --mem` takes it
-    array_parallelism: PositiveInt | None = None  # tasks that run at once; None: no limit
+    array_parallelism: PositiveInt | None = None  # most tasks that run at once; None: no limit
     setup: tuple[str, ...] = ()  # shell lines that run before each task
 
 
@@ -39,20 +40,20 @@ class RayConfig:
 class ComputeConfig:
     """Section `compute`."""
 
-    executor: Literal["local", "slurm", "ray"] = "local"  # what runs the tasks
+    executor: Literal["local", "slurm", "ray"] = "local"  # where the tasks run
     workers: PositiveInt | None = None  # processes; None: chosen for the machine and the job
     threads: PositiveInt | None = None  # CPU threads per process; None: one
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU where there is one
+    device: Device = "auto"  # auto: a GPU if there is one
     kernels: Literal["torch", "native"] = "torch"  # on a CPU; native: compiled here, needs cc
     cuda_graph: bool = True  # on a GPU, capture each step's shape once and replay it
     retries: NonNegativeInt = 3  # runs of a task in a row that end without a new epoch
     shared: bool = True  # the nodes have this repository's folder; false: use the DVC remote
-    folder: str | None = None  # the nodes' copy of the repository if shared is false; None: as here
+    folder: str | None = None  # of the repository on the nodes if shared is false; None: as here
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
     ray: RayConfig = field(default_factory=RayConfig)
 
     def in_task(self) -> ComputeConfig:
-        """Return the settings for the process of a task, with the device that the job asked for."""
+        """Return the settings of a task's own process, which computes on the requested device."""
         if self.executor == "local":
             return self
         gpus = self.slurm.gpus if self.executor == "slurm" else self.ray.gpus

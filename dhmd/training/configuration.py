@@ -24,7 +24,8 @@ class Configuration:
     """Architecture and the sections of params.yaml that define a model and its training.
 
     Attributes:
-        modalities: those in use: text, audio, vision, then the others in the recipe's order.
+        modalities: the modalities in use: text, audio, vision, then the others in the order of the
+            dataset config.
         finetune: how the text encoder is fine-tuned; None where text features come from the
             aligned dataset.
     """
@@ -52,10 +53,10 @@ class Configuration:
             )
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values, with the keys of params.yaml.
+        """Return JSON values with the keys of params.yaml.
 
-        The options of other models are left out, and so is `model.recurrent` if no modality is
-        recurrent: the hashes of such trainings are those from before the key was added.
+        The options of other models are left out. So is `model.recurrent` if no modality is
+        recurrent, so that such trainings keep the hashes from before the key was added.
         """
         value: dict[str, Any] = as_json(self)
         options = value["model"]["options"]
@@ -66,19 +67,19 @@ class Configuration:
 
     @staticmethod
     def from_json(value: object, source: str) -> Configuration:
-        """Rebuild a configuration from `as_json`'s value.
+        """Return the configuration of a value of `as_json`.
 
         Raises:
-            DhmdError: an unknown key or a wrong value; the sentence names `source` and the key.
+            DhmdError: an unknown key or a wrong value; the message names `source` and the key.
         """
         return load_section(Configuration, value, source=source)
 
     def structure(self) -> dict[str, Any]:
-        """Return the settings that the members of a stack share: all but loss weights."""
+        """Return the settings that all members of a stack share: all but loss weights."""
         value = self.as_json()
         value.pop("compute")
         if self.architecture == "dhmd" and self.model.engine == "plain":
-            return value  # its members share all settings
+            return value  # in the plain engine, all members share all settings
         value["kd"].pop("lambda")
         value["kd"].pop("aux")
         for key in ("homogeneous", "heterogeneous", "edges"):
@@ -90,9 +91,9 @@ class Configuration:
         return value
 
     def for_pretraining(self) -> Configuration:
-        """Return the configuration of pretraining, with defaults for all settings it does not use.
+        """Return the configuration of pretraining, with defaults for the settings it ignores.
 
-        dvc.yaml tracks the other settings for the pretrain stage.
+        dvc.yaml lists all other settings as parameters of the stage `pretrain`.
         """
         dropout = DropoutConfig(input=self.model.dropout.input, output=self.model.dropout.output)
         model = ModelConfig(
@@ -123,27 +124,31 @@ class Configuration:
 
 
 def overlay(value: T, changes: Mapping[str, Any], source: str = "the variant") -> T:
-    """Return a configuration with some keys (as in params.yaml, nested) replaced.
+    """Return a configuration with new values for some keys.
+
+    Args:
+        changes: the values by key, nested as in params.yaml.
+        source: what error messages name as the origin of the changes.
 
     Raises:
-        DhmdError: an unknown key or a wrong value; the sentence names `source` and the key.
+        DhmdError: an unknown key or a wrong value; the message names `source` and the key.
     """
-    return load_section(type(value), _overlaid(as_json(value), changes), source=source)
+    return load_section(type(value), _merge(as_json(value), changes), source=source)
 
 
-def _overlaid(value: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(value: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(value)
     for key, change in changes.items():
         nested = isinstance(change, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _overlaid(merged[key], change) if nested else change
+        merged[key] = _merge(merged[key], change) if nested else change
     return merged
 
 
 def subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the proper subsets of the modalities, the smallest first.
 
-    With more than four modalities there are only the subsets of one modality and those that leave
-    one out, which keeps their number small.
+    For more than four modalities these are only the subsets of one modality and those that leave
+    one out, to keep their number small.
     """
     sizes = range(1, len(modalities))
     if len(modalities) > 4:

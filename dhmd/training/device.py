@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from dhmd.base.errors import DhmdError
+from dhmd.base.device import torch_device
 from dhmd.models.stacked import kernels
 from dhmd.training.compute import ComputeConfig
 from dhmd.training.config import Precision
@@ -19,9 +19,9 @@ from dhmd.training.config import Precision
 # Per process: for models of this size, more processes are faster than more threads.
 DEFAULT_THREADS = 1
 
-# Options of malloc.h.
+# Options of malloc.h, and the number of bytes up to which glibc keeps freed memory.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_KEPT = 1 << 30
+_KEEP_BYTES = 1 << 30
 
 
 def visible_gpus() -> list[str]:
@@ -32,25 +32,25 @@ def visible_gpus() -> list[str]:
 
 
 @contextmanager
-def prepared(compute: ComputeConfig) -> Iterator[torch.device]:
+def torch_session(compute: ComputeConfig) -> Iterator[torch.device]:
     """Set threads and determinism inside the block and yield the device to train on.
 
-    With another executor than local, that is the tasks' device, which need not be here.
+    On a cluster this is the device of the tasks, which this machine need not have.
 
     Raises:
-        DhmdError: compute.device is cuda and there is none; or compute.kernels is native, and the C
-            compiler fails.
+        DhmdError: compute.device is cuda and there is no GPU; or compute.kernels is native, and the
+            C compiler fails.
     """
-    elsewhere, compute = compute.executor != "local", compute.in_task()
-    if compute.device == "cuda" and not elsewhere and not torch.cuda.is_available():
-        raise DhmdError("compute.device is cuda, but torch sees no GPU here; use auto or cpu")
-    use_gpu = compute.device != "cpu" and (elsewhere or torch.cuda.is_available())
-    native = compute.kernels == "native" and not use_gpu and not elsewhere
+    if compute.executor == "local":
+        device = torch_device(compute.device, "compute.device")
+        native = compute.kernels == "native" and device.type == "cpu"
+    else:
+        device, native = torch.device(compute.in_task().device), False
     threads, deterministic = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     settings: Any = torch.utils.deterministic
-    fills = settings.fill_uninitialized_memory
+    fill = settings.fill_uninitialized_memory
     torch.set_num_threads(compute.threads or DEFAULT_THREADS)
-    # cuBLAS refuses to be deterministic without it, and reads it at its first product.
+    # cuBLAS needs it to be deterministic, and reads it at its first product.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # torch.use_deterministic_algorithms(True) imports torch's compiler, which takes 3 s.
     torch.set_deterministic_debug_mode("error")
@@ -59,33 +59,33 @@ def prepared(compute: ComputeConfig) -> Iterator[torch.device]:
     keep_memory()
     try:
         with kernels.using(native=native):
-            yield torch.device("cuda" if use_gpu else "cpu")
+            yield device
     finally:
         torch.set_num_threads(threads)
         torch.set_deterministic_debug_mode(deterministic)
-        settings.fill_uninitialized_memory = fills
+        settings.fill_uninitialized_memory = fill
 
 
 @contextmanager
 def tf32_products(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Let a GPU compute float32 products in TF32 inside the block, if that is the precision."""
+    """Compute float32 products in TF32 inside the block, on a GPU and if that is the precision."""
     if precision != "tf32" or device.type != "cuda":
         yield
         return
-    before = torch.get_float32_matmul_precision()
+    previous = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(previous)
 
 
 def keep_memory() -> None:
-    """Make glibc keep freed memory instead of requesting new pages for every large tensor.
+    """Make glibc keep freed memory, so that large tensors do not need new pages each time.
 
-    It has no effect with another C library.
+    Another C library is left unchanged.
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
-        library.mallopt(_M_MMAP_THRESHOLD, _KEPT)
-        library.mallopt(_M_TRIM_THRESHOLD, _KEPT)
+        library.mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES)
+        library.mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)

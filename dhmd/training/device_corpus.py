@@ -1,4 +1,4 @@
-"""Features on the device, ragged and normalised, gathered by index without a data loader.
+"""A corpus on the device: normalised, ragged features from which batches are gathered by index.
 
 Legend: N utterances, E members, B utterances of a batch, T steps, I features, M modalities,
 K sub-words.
@@ -31,8 +31,8 @@ from dhmd.training.batches import (
 
 EVALUATION_BATCH = 64
 
-# In standard deviations. Real acoustic features have larger outliers even after −inf and NaN are
-# removed, and one of them can ruin an update (ours).
+# In standard deviations (ours). Real acoustic features have outliers even after −inf and NaN are
+# removed, and a single outlier can ruin an update.
 CLIP = 10.0
 
 
@@ -80,13 +80,13 @@ def task_of(corpus: Corpus) -> Task:
     )
 
 
-def longest(corpus: Corpus, modalities: Sequence[str]) -> dict[str, int]:
-    """Return the longest length of each modality, in steps."""
+def max_lengths(corpus: Corpus, modalities: Sequence[str]) -> dict[str, int]:
+    """Return the length of the longest sequence of each modality, in steps."""
     return {name: int(corpus.features[name].lengths.max()) for name in modalities}
 
 
 class DeviceTokens:
-    """Sub-words on the device, gathered by utterance."""
+    """Sub-words on the device, from which batches are gathered by utterance."""
 
     def __init__(self, tokens: Tokens, device: torch.device) -> None:
         columns = np.stack([tokens.ids, tokens.types, tokens.steps, tokens.mask.astype(np.int64)])
@@ -97,7 +97,7 @@ class DeviceTokens:
         self._lengths = torch.from_numpy(tokens.lengths).to(device)
 
     def batch(self, rows_EB: Tensor) -> TokenBatch:
-        """Gather the sub-words of some utterances, padded to the longest of them."""
+        """Gather the sub-words of a batch of utterances, padded to the longest of them."""
         lengths_EB = self._lengths[rows_EB]
         index_K = torch.arange(max(1, int(lengths_EB.max())), device=rows_EB.device)
         index = self._offsets[rows_EB].unsqueeze(-1) + index_K
@@ -111,16 +111,16 @@ class DeviceCorpus:
     """The utterances of training and prediction, on the device.
 
     Args:
-        lengths: by modality, `[N]`, 0 where absent.
-        values: by modality, `[ΣT, I]`, normalised.
-        labels_N: NaN where unknown.
-        together: whether the modalities have the same steps (words) and so share their lengths.
-        videos_N: number of each utterance's video; None: every utterance is its own video.
-        train_rows: indices of the train split, if it is known.
+        lengths: number of steps by modality, `[N]`, 0 where the modality is absent.
+        values: normalised features by modality, the steps of all utterances, `[ΣT, I]`.
+        labels_N: labels, NaN where unknown.
+        same_steps: whether the steps of all modalities are the same words.
+        videos_N: the number of each utterance's video; None: every utterance is its own video.
+        train_rows: indices of the train split; None if unknown.
 
     Attributes:
-        teachers_EMNO: out-of-fold predictions, to be set before training.
-        tokens: sub-words of text, to be set if its encoder is fine-tuned.
+        teachers_EMNO: out-of-fold predictions of the teachers; set before training.
+        tokens: sub-words of the text; set if the text encoder is fine-tuned.
     """
 
     def __init__(
@@ -130,11 +130,11 @@ class DeviceCorpus:
         labels_N: Array,
         device: torch.device,
         *,
-        together: bool,
+        same_steps: bool,
         videos_N: Array | None = None,
         train_rows: Array | None = None,
     ) -> None:
-        self.modalities, self.device, self.together = tuple(lengths), device, together
+        self.modalities, self.device, self.same_steps = tuple(lengths), device, same_steps
         self.lengths_MN = np.stack(list(lengths.values()))
         count = self.lengths_MN.shape[1]
         self._values, self._offsets, self._lengths = [], [], []
@@ -162,36 +162,40 @@ class DeviceCorpus:
         """Load the given modalities of a corpus.
 
         Raises:
-            DhmdError: the corpus lacks one of them.
+            DhmdError: the corpus does not have one of them.
         """
         lengths, values = {}, {}
         for name in modalities:
             normalise, ragged = Normalisation.of(corpus, name), corpus.features[name]
             present_N = corpus.present_NM[:, corpus.modalities.index(name)]
-            kept = np.repeat(present_N, ragged.lengths)
+            present = np.repeat(present_N, ragged.lengths)  # per step
             lengths[name] = np.where(present_N, ragged.lengths, 0)
-            values[name] = normalise(ragged.values[kept])
+            values[name] = normalise(ragged.values[present])
         _, videos_N = np.unique(np.array(corpus.videos), return_inverse=True)
         return DeviceCorpus(
             lengths,
             values,
             corpus.labels_N,
             device,
-            together=corpus.alignment == "word",
+            same_steps=corpus.alignment == "word",
             videos_N=videos_N,
             train_rows=corpus.index("train"),
         )
 
     def buckets(self, rows: Array, count: int, batch_size: int) -> tuple[Bucket, ...]:
         """Divide the given rows into length buckets."""
-        return make_buckets(rows, self.lengths_MN, count, batch_size, together=self.together)
+        return make_buckets(rows, self.lengths_MN, count, batch_size, same_steps=self.same_steps)
 
     def steps(self, rows: Array) -> tuple[int, ...]:
         """Return the number of steps per modality that fits all of the given rows."""
-        return longest_steps(self.lengths_MN[:, rows], together=self.together)
+        return longest_steps(self.lengths_MN[:, rows], same_steps=self.same_steps)
 
     def evaluation(self, rows: Array, buckets: int, batch_by: str) -> Iterator[PlannedBatch]:
-        """Yield batches of every given row once, of similar length or of whole videos."""
+        """Yield evaluation batches with every given row once.
+
+        Args:
+            batch_by: `video` for batches of whole videos, otherwise batches of similar length.
+        """
         if batch_by == "video":
             return evaluation_videos(rows, self.videos_N, self.steps(rows), EVALUATION_BATCH)
         return evaluation_batches(self.buckets(rows, buckets, EVALUATION_BATCH), EVALUATION_BATCH)
@@ -205,7 +209,7 @@ class DeviceCorpus:
         epoch: int = 0,
         phase: str = "",
     ) -> EnsembleBatch:
-        """Gather a batch, modality m trimmed or padded to `steps[m]`."""
+        """Gather a batch; modality m is trimmed or padded to `steps[m]` steps."""
         features, masks = [], []
         for values, offsets, lengths, length in zip(
             self._values, self._offsets, self._lengths, steps, strict=True
@@ -218,8 +222,8 @@ class DeviceCorpus:
         present_EMB = self.present_MN[:, rows_EB].transpose(0, 1)
         teachers = None
         if self.teachers_EMNO is not None:
-            member = torch.arange(len(rows_EB), device=self.device).unsqueeze(-1)
-            teachers = self.teachers_EMNO.transpose(1, 2)[member, rows_EB].transpose(1, 2)
+            member_E1 = torch.arange(len(rows_EB), device=self.device).unsqueeze(-1)
+            teachers = self.teachers_EMNO.transpose(1, 2)[member_E1, rows_EB].transpose(1, 2)
         return EnsembleBatch(
             modalities=self.modalities,
             features=features,

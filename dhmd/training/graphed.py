@@ -1,7 +1,7 @@
 """A training step as a CUDA graph: captured once per shape, then replayed.
 
-Launching thousands of small kernels takes most of a step's time; a graph launches them at once. On
-a CPU, steps run directly.
+Launching thousands of small kernels takes most of a step's time; a graph launches them at once.
+Without a GPU, steps run directly.
 
 Legend: E members, B utterances, P entries of all gradients.
 """
@@ -15,18 +15,19 @@ from torch import Tensor
 
 from dhmd.models.members import Members
 
-_WARM_UPS = 3
+_WARM_UP_STEPS = 3
 
 
 class GraphedStep:
-    """Replays a captured step: adds gradients and returns the losses.
+    """A captured training step; a call replays it.
 
     The dropout streams are registered with the graph, so that replays use the same random numbers
-    as direct calls. Warm-up and capture do not change streams or gradients.
+    as direct calls. Warm-up and capture change neither streams nor gradients.
 
     Args:
-        step: from rows and weights `[E, B]` on the device to losses; adds to `grads_P`.
-        rows_EB, weight_EB: an example, of the shape of every later call.
+        step: the step. It gets rows and weights `[E, B]` on the device, adds to `grads_P` and
+            returns the losses by name.
+        rows_EB, weight_EB: an example, of the same shape as in all later calls.
     """
 
     def __init__(
@@ -40,12 +41,12 @@ class GraphedStep:
         self._rows_EB, self._weight_EB = rows_EB.clone(), weight_EB.clone()
         states = [stream.get_state() for stream in members.dropout]
         grads = grads_P.clone()
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(_WARM_UPS):
+        warm_up_stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        warm_up_stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(warm_up_stream):
+            for _ in range(_WARM_UP_STEPS):
                 step(self._rows_EB, self._weight_EB)
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream().wait_stream(warm_up_stream)
         self._graph = torch.cuda.CUDAGraph()
         for stream in members.dropout:
             self._graph.register_generator_state(stream.generator)
@@ -56,6 +57,7 @@ class GraphedStep:
         grads_P.copy_(grads)
 
     def __call__(self, rows_EB: Tensor, weight_EB: Tensor) -> dict[str, Tensor]:
+        """Add the gradients of a batch and return its losses."""
         self._rows_EB.copy_(rows_EB)
         self._weight_EB.copy_(weight_EB)
         self._graph.replay()

@@ -1,4 +1,4 @@
-"""The training history: a value per seed, epoch and metric (history.csv)."""
+"""The training history, history.csv: one row per seed, epoch and metric."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from dhmd.training.trainer import Progress
 
 HISTORY = "history.csv"
 
-# Names of the last rows of a seed: the epoch of its best weights, or the one it diverged in.
+# Name of a seed's last row, which marks the epoch of its best weights or the one it diverged in.
 MARKS = ("selected", "diverged")
 
 Rows = Sequence[tuple[int, str, float]]  # epoch, metric, value
 
 
 def member_history(progress: Progress, name: str, index: int) -> list[tuple[int, str, float]]:
-    """Return a member's rows; a last row marks the selected epoch (or the diverged one)."""
+    """Return a member's rows; the last one marks the epoch that was selected or diverged."""
     best, diverged = progress.best_epoch[index], progress.diverged[index]
     mark = (best, "selected", 1.0) if diverged is None else (diverged, "diverged", 1.0)
-    rows = [(epoch, metric, v) for member, epoch, metric, v in progress.history if member == name]
+    rows = [row[1:] for row in progress.history if row[0] == name]
     return [*rows, mark]
 
 
@@ -38,8 +38,8 @@ def write_history(folder: Path, blocks: Mapping[str, Mapping[int, Rows]]) -> Non
     """Write history.csv, sorted by epoch, with the marks at the end.
 
     Args:
-        blocks: rows by seed, by a prefix of the metrics' names (`text/` where modalities are
-            trained apart); one block is written after another.
+        blocks: rows by seed and, above, by a prefix of the metrics' names, such as `text/` for
+            the pretraining of text. One block is written after the other.
     """
     with open(folder / HISTORY, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Observers receive the events of a training, for logs and tracking."""
+"""Observers receive the events of a training, for logs and for tracking."""
 
 from __future__ import annotations
 
@@ -6,63 +6,65 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 
-class Observer:
-    """Receives the events of a training and cannot change it; this one ignores them.
+@dataclass(frozen=True)
+class TrainingInfo:
+    """A training that starts.
 
-    An ensemble member is named `seed-1`, or `no_distillation/seed-1` if it trains a variant. One
-    observer may see several trainings one after another: an ablation has one per model shape.
+    Attributes:
+        stage: the name of its stage.
+        members: the names of its ensemble members: `seed-1`, or `no_distillation/seed-1` if the
+            member trains a variant.
+        parameters: the settings, by section of params.yaml; values may be nested.
+        resumed_epoch: the last epoch of the latest checkpoint; 0 if there is none.
     """
 
-    def started(
-        self,
-        stage: str,
-        members: Sequence[str],
-        parameters: Mapping[str, object],
-        resumed_epoch: int,
-    ) -> None:
-        """Called before the first epoch.
+    stage: str
+    members: Sequence[str]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    resumed_epoch: int = 0
 
-        Args:
-            parameters: the settings of the training; may be nested.
-            resumed_epoch: the last epoch of the latest checkpoint; 0 if there is none.
-        """
+
+class Observer:
+    """Receives the events of a training, which it cannot change; this one ignores them."""
+
+    def started(self, training: TrainingInfo) -> None:
+        """Called before the first epoch."""
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         """Called after an epoch.
 
+        An ablation trains variants of different structure one after the other, so an epoch may be
+        reported more than once, with other members.
+
         Args:
             rows: values by member and metric (`train/task`, `valid/mae`), for the members that
-                still train. `text/seed-1` pretrains the encoder of modality `text`.
-                Values may be NaN.
+                still train; they may be NaN. In pretraining, member `text/seed-1` is the encoder
+                of modality `text`.
         """
 
     def finished(self, outputs: Path) -> None:
         """Called after the training wrote its outputs to the folder `outputs`."""
 
 
-NOBODY = Observer()
+NULL_OBSERVER = Observer()  # ignores all events
 
 
 class ManyObservers(Observer):
-    """Passes every event to several observers, in their order."""
+    """Forwards every event to several observers, in order."""
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
 
-    def started(
-        self,
-        stage: str,
-        members: Sequence[str],
-        parameters: Mapping[str, object],
-        resumed_epoch: int,
-    ) -> None:
+    def started(self, training: TrainingInfo) -> None:
         for observer in self._observers:
-            observer.started(stage, members, parameters, resumed_epoch)
+            observer.started(training)
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         for observer in self._observers:
@@ -73,6 +75,7 @@ class ManyObservers(Observer):
             observer.finished(outputs)
 
 
+# The log has the first of each that the rows have.
 LOSS_NAMES = ("train/total", "train/loss", "train/task")
 SCORE_NAMES = ("valid/mae", "valid/f1", "valid/f1_weighted", "valid/accuracy")
 
@@ -88,63 +91,62 @@ class LogObserver(Observer):
     def __init__(self, write: Callable[[str], None] = _to_stderr) -> None:
         self._write = write
         self._stage = "training"
-        self._variants: list[str] = []  # of all members, in their order
+        self._variants: list[str] = []
         self._seeds = 0
-        self._then = time.monotonic()
+        self._epoch_start = time.monotonic()
 
-    def started(
-        self,
-        stage: str,
-        members: Sequence[str],
-        parameters: Mapping[str, object],
-        resumed_epoch: int,
-    ) -> None:
-        self._stage, self._then = stage, time.monotonic()
-        self._variants = list(dict.fromkeys(map(_variant, members)))
-        self._seeds = len({member.rpartition("/")[2] for member in members})
-        if resumed_epoch:
-            self._write(f"{stage}: resumed after epoch {resumed_epoch}")
+    def started(self, training: TrainingInfo) -> None:
+        self._stage, self._epoch_start = training.stage, time.monotonic()
+        self._variants, self._seeds = _variants(training.members), _num_seeds(training.members)
+        if training.resumed_epoch:
+            self._write(f"{training.stage}: resumed after epoch {training.resumed_epoch}")
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         now = time.monotonic()
-        words = [f"{self._stage}: epoch {epoch:3d}"]
-        words += _mean_of(LOSS_NAMES, rows) + _mean_of(SCORE_NAMES, rows)
-        words += [self._members(rows), f"{now - self._then:.1f} s"]
-        self._write("  ".join(words))
-        self._then = now
+        columns = [f"{self._stage}: epoch {epoch:3d}"]
+        columns += _mean_of(LOSS_NAMES, rows) + _mean_of(SCORE_NAMES, rows)
+        columns += [self._members(list(rows)), f"{now - self._epoch_start:.1f} s"]
+        self._write("  ".join(columns))
+        self._epoch_start = now
 
-    def _members(self, rows: Mapping[str, object]) -> str:
+    def _members(self, members: Sequence[str]) -> str:
         """Describe the members: `variant 1 of 2, 5 seeds`, `text, 5 seeds`, `3 of 5 seeds`."""
-        training = list(dict.fromkeys(map(_variant, rows)))
-        seeds = len({member.rpartition("/")[2] for member in rows})
-        words = f"{seeds} of {self._seeds} seeds" if seeds < self._seeds else f"{seeds} seeds"
+        variants, seeds = _variants(members), _num_seeds(members)
+        text = f"{seeds} of {self._seeds} seeds" if seeds < self._seeds else f"{seeds} seeds"
         if seeds == self._seeds == 1:
-            words = "1 seed"
-        if len(self._variants) > 1 and set(training) <= set(self._variants):
-            numbers = sorted(self._variants.index(variant) + 1 for variant in training)
+            text = "1 seed"
+        if len(self._variants) > 1 and set(variants) <= set(self._variants):
+            numbers = sorted(self._variants.index(variant) + 1 for variant in variants)
             names = f"variant{'s' * (len(numbers) > 1)} {_ranges(numbers)}"
-            return f"{names} of {len(self._variants)}, {words}"
-        return ", ".join([*filter(None, training), words])
+            return f"{names} of {len(self._variants)}, {text}"
+        return ", ".join([*filter(None, variants), text])
 
 
-def _variant(member: str) -> str:
-    """Return the variant or modality in a member's name; empty for the full model."""
-    return member.rpartition("/")[0]
+def _variants(members: Sequence[str]) -> list[str]:
+    """Return the variants or modalities in members' names, in order; "" is the full model."""
+    return list(dict.fromkeys(member.rpartition("/")[0] for member in members))
+
+
+def _num_seeds(members: Sequence[str]) -> int:
+    return len({member.rpartition("/")[2] for member in members})
 
 
 def _ranges(numbers: Sequence[int]) -> str:
     """Format sorted numbers as `1, 3-5`."""
-    words: list[list[int]] = []
+    runs: list[list[int]] = []
     for number in numbers:
-        if words and number == words[-1][-1] + 1:
-            words[-1].append(number)
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
         else:
-            words.append([number])
-    return ", ".join(f"{w[0]}-{w[-1]}" if len(w) > 1 else str(w[0]) for w in words)
+            runs.append([number])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def _mean_of(names: Sequence[str], rows: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Format the first of `names` that any row has as `name mean`, over its finite values."""
+    """Return `name mean` for the first of the metrics that any row has; [] if there is none.
+
+    The mean is over finite values.
+    """
     for name in names:
         values = [row[name] for row in rows.values() if name in row]
         if values:

@@ -1,8 +1,8 @@
 """Adam over one flat buffer, with one learning rate per member.
 
-All parameters and gradients are views of two flat buffers, so that a step of any model is a dozen
-kernels. Adam (Kingma & Ba, 2015) with decoupled weight decay (Loshchilov & Hutter,
-2019); gradients are clipped by value, entry by entry, as in DMD.
+All parameters and gradients are views of two flat buffers, so that a step of any model takes a
+dozen kernels. The algorithm is Adam (Kingma & Ba, 2015) with decoupled weight decay (Loshchilov &
+Hutter, 2019). Each entry of the gradients is clipped, as in DMD.
 
 Legend: P entries of all parameters of all members, E members.
 """
@@ -19,16 +19,17 @@ from dhmd.models.stacked import kernels
 
 _BETAS = (0.9, 0.999)
 _EPSILON = 1e-8
-_BLOCK = 1 << 15
+_BLOCK = 1 << 15  # entries that a CPU updates at a time
 
 
 class MemberAdam:
     """Optimises a module whose parameters are all `[E, …]`.
 
     Args:
-        weight_decay: of parameters whose group does not set its own.
-        group: how a parameter is optimised, by name.
-        phases: see `Learner.phases`; each phase has its own count of steps.
+        weight_decay: the weight decay of parameters whose group has none of its own.
+        clip_value: gradients are clipped to plus and minus this value.
+        group: the function that returns the group of a parameter by its name.
+        phases: see `Learner.phases`; every phase has its own count of steps.
     """
 
     def __init__(
@@ -51,48 +52,49 @@ class MemberAdam:
         self.second_P = torch.zeros(total, device=device)
         # Float64: in single precision, 1 − 0.999^t has only four digits in the first steps.
         self.steps = torch.zeros(len(phases), dtype=torch.float64, device=device)
-        self._owner_P = torch.empty(total, dtype=torch.int64, device=device)
+        self._member_P = torch.empty(total, dtype=torch.int64, device=device)
         self._factor_P = torch.empty(total, device=device)
-        self._warming: list[slice] = []
-        self._parts: dict[str, list[slice]] = {phase: [] for phase in phases}
+        self._warmup_entries: list[slice] = []
+        self._entries: dict[str, list[slice]] = {phase: [] for phase in phases}
         decays: list[tuple[slice, float]] = []
+        member_E = torch.arange(members, device=device)
         start = 0
         for name, parameter in named:
             if parameter.shape[0] != members:
                 raise ValueError(f"{name} has no member axis of {members}")
-            part = slice(start, start + parameter.numel())
-            self.values_P[part] = parameter.detach().reshape(-1)
-            parameter.data = self.values_P[part].view(parameter.shape)
-            parameter.grad = self.grads_P[part].view(parameter.shape)
-            owner = torch.arange(members, device=device)
-            self._owner_P[part] = owner.repeat_interleave(parameter.numel() // members)
-            own = group(name)
-            self._factor_P[part] = own.learning_rate
-            decays.append((part, weight_decay if own.weight_decay is None else own.weight_decay))
-            if own.warmup:
-                self._warming.append(part)
-            parts = self._parts[phases[-1] if own.phase is None else own.phase]
-            if parts and parts[-1].stop == start:
-                parts[-1] = slice(parts[-1].start, part.stop)
+            entries = slice(start, start + parameter.numel())
+            self.values_P[entries] = parameter.detach().reshape(-1)
+            parameter.data = self.values_P[entries].view(parameter.shape)
+            parameter.grad = self.grads_P[entries].view(parameter.shape)
+            self._member_P[entries] = member_E.repeat_interleave(parameter.numel() // members)
+            options = group(name)
+            self._factor_P[entries] = options.learning_rate
+            decay = weight_decay if options.weight_decay is None else options.weight_decay
+            decays.append((entries, decay))
+            if options.warmup:
+                self._warmup_entries.append(entries)
+            slices = self._entries[phases[-1] if options.phase is None else options.phase]
+            if slices and slices[-1].stop == start:
+                slices[-1] = slice(slices[-1].start, entries.stop)
             else:
-                parts.append(part)
-            start = part.stop
+                slices.append(entries)
+            start = entries.stop
         self._rate_P = torch.zeros(total, device=device)
         self.weight_decay: float | Tensor = decays[0][1]
         if len({decay for _, decay in decays}) > 1:
             self.weight_decay = torch.empty(total, device=device)
-            for part, decay in decays:
-                self.weight_decay[part] = decay
+            for entries, decay in decays:
+                self.weight_decay[entries] = decay
 
     def set_rates(self, rates_E: Tensor, warmup: float = 1.0) -> None:
-        """Set each member's learning rate; 0 freezes it.
+        """Set the learning rate of each member; rate 0 freezes a member.
 
         Args:
-            warmup: factor of parameters whose group has a warm-up.
+            warmup: the factor for parameters whose group has a warm-up.
         """
-        self._rate_P.copy_(rates_E[self._owner_P] * self._factor_P)
-        for part in self._warming:
-            self._rate_P[part].mul_(warmup)
+        self._rate_P.copy_(rates_E[self._member_P] * self._factor_P)
+        for entries in self._warmup_entries:
+            self._rate_P[entries].mul_(warmup)
 
     def zero_grad(self) -> None:
         """Set gradients to zero, in place."""
@@ -100,9 +102,9 @@ class MemberAdam:
 
     @torch.no_grad()
     def step(self, phase: str | None = None) -> None:
-        """Update the parameters of a phase, or all; members at rate 0 keep their values.
+        """Update the parameters of a phase, or all of them; members at rate 0 do not change.
 
-        A CPU computes block by block, so that each block stays in the cache.
+        A CPU updates block by block, so that each block stays in its cache.
         """
         size = _BLOCK if self.values_P.device.type == "cpu" else len(self.values_P)
         for index, name in enumerate(self.phases):
@@ -111,46 +113,47 @@ class MemberAdam:
             self.steps[index] += 1
             count = self.steps[index]
             corrections = (1 - _BETAS[0] ** count, (1 - _BETAS[1] ** count).sqrt())
-            for part in self._parts[name]:
+            for entries in self._entries[name]:
                 if self.values_P.is_cpu and kernels.enabled():
-                    self._step_in_c(part, *map(float, corrections))
+                    self._step_in_c(entries, *map(float, corrections))
                     continue
-                for start in range(part.start, part.stop, size):
-                    self._step(slice(start, min(start + size, part.stop)), *corrections)
+                for start in range(entries.start, entries.stop, size):
+                    self._step(slice(start, min(start + size, entries.stop)), *corrections)
 
-    def _step_in_c(self, part: slice, first_correction: float, second_correction: float) -> None:
+    def _step_in_c(self, entries: slice, first_correction: float, second_correction: float) -> None:
         decay = self.weight_decay
-        decays, one = (decay[part], 0.0) if isinstance(decay, Tensor) else (None, decay)
-        arrays = (self.values_P, self.grads_P, self.first_P, self.second_P, self._rate_P)
+        decays, one = (decay[entries], 0.0) if isinstance(decay, Tensor) else (None, decay)
+        buffers = (self.values_P, self.grads_P, self.first_P, self.second_P, self._rate_P)
         settings = (float(one), float(self.clip_value), first_correction, second_correction)
-        count = part.stop - part.start
-        kernels.call(kernels.compiled().adam, *(x[part] for x in arrays), decays, *settings, count)
+        count = entries.stop - entries.start
+        arrays = (x[entries] for x in buffers)
+        kernels.call(kernels.compiled().adam, *arrays, decays, *settings, count)
 
-    def _step(self, part: slice, first_correction: Tensor, second_correction: Tensor) -> None:
-        values, rate = self.values_P[part], self._rate_P[part]
-        first, second = self.first_P[part], self.second_P[part]
-        grads = self.grads_P[part].clamp_(-self.clip_value, self.clip_value)
+    def _step(self, entries: slice, first_correction: Tensor, second_correction: Tensor) -> None:
+        values, rate = self.values_P[entries], self._rate_P[entries]
+        first, second = self.first_P[entries], self.second_P[entries]
+        grads = self.grads_P[entries].clamp_(-self.clip_value, self.clip_value)
         first.lerp_(grads, 1 - _BETAS[0])
         second.mul_(_BETAS[1]).addcmul_(grads, grads, value=1 - _BETAS[1])
         decay = self.weight_decay
         if isinstance(decay, Tensor):
-            values.mul_(1 - rate * decay[part])
+            values.mul_(1 - rate * decay[entries])
         elif decay:
             values.mul_(1 - rate * decay)
-        spread = second.sqrt().div_(second_correction).add_(_EPSILON)
-        values.sub_(first.div(spread).mul_(rate).div_(first_correction))
+        denominator = second.sqrt().div_(second_correction).add_(_EPSILON)
+        values.sub_(first.div(denominator).mul_(rate).div_(first_correction))
 
     def reset(self) -> None:
-        """Reset moments and steps."""
+        """Set moments and counts of steps to zero."""
         for tensor in (self.first_P, self.second_P, self.steps):
             tensor.zero_()
 
-    def of_member(self, mask_E: Tensor) -> Tensor:
-        """Return boolean `[P]`: the entries of the members that `mask_E` marks."""
-        return mask_E[self._owner_P]
+    def member_entries(self, mask_E: Tensor) -> Tensor:
+        """Return which entries belong to the members in `mask_E`, boolean `[P]`."""
+        return mask_E[self._member_P]
 
     def state(self) -> dict[str, Tensor]:
-        """Return the state of the optimiser, to save and resume."""
+        """Return the tensors to save in a checkpoint."""
         return {
             "values": self.values_P,
             "first": self.first_P,
@@ -159,6 +162,6 @@ class MemberAdam:
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Restore a state of `state()`."""
+        """Restore what `state` returned."""
         for name, value in self.state().items():
             value.copy_(state[name])

@@ -34,106 +34,110 @@ _BUCKETS = 4
 
 # Probabilities of dropping each modality of a test utterance (ours).
 DROP_RATES = (0.1, 0.3, 0.5, 0.7)
-# Any numbers, the same for all models and seeds.
-_DROP_STREAM = 20_240_229
-_NOISE_STREAM = 20_261_130
+# Seeds of the missing-modality test, the same for all models and ensemble members.
+_DROP_SEED = 20_240_229
+_NOISE_SEED = 20_261_130
 
 Arrays = dict[str, Array]
 
 
-def collect(learner: Learner, members: Members, data: DeviceCorpus, rows: Array) -> Arrays:
-    """Collect the learner's details of the given rows.
+def collect_details(learner: Learner, members: Members, data: DeviceCorpus, rows: Array) -> Arrays:
+    """Compute `Learner.details` of the given rows.
 
     Returns:
-        `[E, N, …]` by dataset name; NaN in all other rows.
+        Arrays `[E, N, …]` by dataset name; all other rows are NaN.
     """
 
     def details() -> Iterator[tuple[Array, dict[str, Tensor]]]:
-        for some, batch in evaluation(learner, members, data, rows, _BUCKETS):
-            yield some, learner.details(batch)
+        for batch_rows, batch in evaluation(learner, members, data, rows, _BUCKETS):
+            yield batch_rows, learner.details(batch)
 
     with torch.no_grad():
         return scatter(details(), data.lengths_MN.shape[1])
 
 
-def missing_modalities(
+def missing_modality_predictions(
     learner: Learner, members: Members, data: DeviceCorpus, rows: Array
 ) -> Arrays:
     """Predict the given rows with modalities dropped or replaced by noise.
 
     Each proper subset of the modalities is dropped (`text+audio`), and modalities are dropped at
-    random (`random 30 %`). An utterance that would lose all its modalities keeps them, or keeps one
-    of them in random drops. Each modality in turn is replaced by noise (`noise for text`): it
-    counts as present, so that the model has to notice by itself.
+    random (`random 30 %`). An utterance that would lose all its modalities keeps all of them; a
+    random drop keeps one. Each modality in turn is replaced by noise (`noise for text`), and the
+    model is not told so: the modality counts as present.
 
     Returns:
-        `[E, N, …]` by what is missing; NaN in all other rows.
+        Predictions `[E, N, …]` by the condition's name; all other rows are NaN.
     """
-    drops = _drops(data.lengths_MN.shape[1], data.modalities)
+    drops = _drop_masks(data.lengths_MN.shape[1], data.modalities)
 
     def outputs() -> Iterator[tuple[Array, dict[str, Tensor]]]:
-        for some, batch in evaluation(learner, members, data, rows, _BUCKETS):
-            found = {}
-            for key, drop_NM in drops.items():
-                drop_MB = torch.from_numpy(drop_NM[some].T.copy()).to(batch.present_EMB.device)
-                found[key] = predict_without(learner, batch, drop_MB)
+        for batch_rows, batch in evaluation(learner, members, data, rows, _BUCKETS):
+            predictions = {}
+            for condition, drop_NM in drops.items():
+                drop_MB = torch.from_numpy(drop_NM[batch_rows].T.copy()).to(data.device)
+                predictions[condition] = predict_without(learner, batch, drop_MB)
             for index, name in enumerate(data.modalities if drops else ()):
-                noisy = _with_noise(batch, index, some)
-                found[f"noise for {name}"] = learner.task.stored(learner.predict(noisy))
-            yield some, found
+                noisy = _with_noise(batch, index, batch_rows)
+                predictions[f"noise for {name}"] = learner.task.stored(learner.predict(noisy))
+            yield batch_rows, predictions
 
     with torch.no_grad():
         return scatter(outputs(), data.lengths_MN.shape[1])
 
 
 def predict_without(learner: Learner, batch: EnsembleBatch, drop_MB: Tensor) -> Tensor:
-    """Predict with modalities dropped; an utterance that would lose all of them keeps them."""
+    """Predict with modalities dropped; an utterance that would lose all of them keeps all."""
     absent = drop_MB.expand_as(batch.present_EMB)
     absent = absent & (batch.present_EMB & ~absent).any(1, keepdim=True)
     return learner.task.stored(learner.predict(batch.without(absent)))
 
 
-def _drops(utterances: int, modalities: Sequence[str]) -> dict[str, Array]:
-    """Return what to drop, `[N, M]` bool by name; random drops are the same for every model."""
+def _drop_masks(utterances: int, modalities: Sequence[str]) -> dict[str, Array]:
+    """Return the modalities to drop by condition, boolean `[N, M]`; the same for all models."""
     drops: dict[str, Array] = {}
     for subset in subsets(modalities):
         drop_M = np.isin(modalities, subset)
         drops["+".join(subset)] = np.broadcast_to(drop_M, (utterances, len(modalities)))
     if len(modalities) > 1:
-        # One random number for all rates: a drop at a low rate is also one at a higher rate.
-        draw_NM = np.random.default_rng(_DROP_STREAM).random((utterances, len(modalities)))
-        kept_NM = draw_NM == draw_NM.max(1, keepdims=True)
+        # The rates share random numbers: what is dropped at a low rate is dropped at a higher one.
+        random_NM = np.random.default_rng(_DROP_SEED).random((utterances, len(modalities)))
+        largest_NM = random_NM == random_NM.max(1, keepdims=True)
         for rate in DROP_RATES:
-            drops[f"random {rate:.0%}".replace("%", " %")] = (draw_NM < rate) & ~kept_NM
+            drops[f"random {100 * rate:.0f} %"] = (random_NM < rate) & ~largest_NM
     return drops
 
 
 def _with_noise(batch: EnsembleBatch, modality: int, rows: Array) -> EnsembleBatch:
     """Replace the features of a modality by standard normal noise.
 
-    Features are normalised, so the noise has their mean and standard deviation over the train
-    split. It depends only on the modality and the utterance.
+    The noise has the mean and standard deviation of the normalised features of the train split. It
+    depends only on the modality and the utterance.
     """
     name, features = batch.modalities[modality], list(batch.features)
     shape = features[modality].shape[-2:]
-    stream = [_NOISE_STREAM, zlib.crc32(name.encode())]
-    noise_BTI = np.stack([np.random.default_rng([*stream, row]).normal(size=shape) for row in rows])
+    seed = [_NOISE_SEED, zlib.crc32(name.encode())]
+    noise_BTI = np.stack([np.random.default_rng([*seed, row]).normal(size=shape) for row in rows])
     noise = torch.from_numpy(noise_BTI.astype(np.float32)).to(features[modality].device)
     features[modality] = noise * batch.masks[modality].unsqueeze(-1)
-    # Without its tokens, an encoder that is fine-tuned does not read the text.
+    # Without tokens, a fine-tuned encoder does not replace the noise by the text.
     return replace(batch, features=features, tokens=None if name == "text" else batch.tokens)
 
 
-def scatter(parts: Iterator[tuple[Array, dict[str, Tensor]]], utterances: int) -> Arrays:
-    """Put values `[E, B, …]` of some rows into arrays of all rows; NaN in the others."""
-    collected: Arrays = {}
-    for rows, found in parts:
-        for name, value in found.items():
-            if name not in collected:
+def scatter(batches: Iterator[tuple[Array, dict[str, Tensor]]], utterances: int) -> Arrays:
+    """Join the values of batches, `(rows [B], values [E, B, …] by name)`.
+
+    Returns:
+        Arrays `[E, N, …]` by name; rows that are in no batch are NaN.
+    """
+    arrays: Arrays = {}
+    for rows, values in batches:
+        for name, value in values.items():
+            if name not in arrays:
                 shape = (value.shape[0], utterances, *value.shape[2:])
-                collected[name] = np.full(shape, np.nan, dtype=np.float32)
-            collected[name][:, rows] = value.cpu().numpy()
-    return collected
+                arrays[name] = np.full(shape, np.nan, dtype=np.float32)
+            arrays[name][:, rows] = value.cpu().numpy()
+    return arrays
 
 
 def write_outputs(
@@ -144,9 +148,10 @@ def write_outputs(
     modalities: Sequence[str],
     arrays: Mapping[str, Array],
 ) -> None:
-    """Write outputs.h5, with the same bytes for the same content.
+    """Write outputs.h5; the same content gives the same bytes.
 
-    `codes` and `embedding` are stored for the first seed only, and statistics of all seeds' codes.
+    `codes` and `embedding` are stored for the first seed only. Statistics of the codes are stored
+    for all seeds.
     """
     with writing(path, path) as (file, _):
         file.attrs["seeds"] = np.array(seeds, dtype=np.int64)
@@ -174,14 +179,14 @@ def write_outputs(
 
 
 def dictionary_statistics(codes_NMK: Array) -> dict[str, float]:
-    """Summarise how some utterances use a dictionary (ours).
+    """Summarise how utterances use a dictionary (ours).
 
     Returns:
-        `active`: mean number of active codes of a present modality; `used`, `dead`: number of
-        codes that are active for some utterance, or for none; `perplexity` of the mean activation;
-        `overlap_same_utterance`, `overlap_different`: Σ_k min of two modalities' activations, mean
-        over pairs of modalities, within an utterance and between neighbouring ones. Empty if there
-        are no activations.
+        Statistics by name; empty if there are no activations. `active`: mean number of active codes
+        per present modality. `used`, `dead`: number of codes that are active for at least one
+        utterance, or for none. `perplexity`: of the mean activation. `overlap_same_utterance`,
+        `overlap_different`: Σ_k of the smaller activation of two modalities, mean over pairs of
+        modalities, within an utterance and between neighbouring utterances.
     """
     present_NM = codes_NMK.sum(-1) > 0.5  # activations sum to 1, or to 0 where absent
     codes = codes_NMK[present_NM]
@@ -201,9 +206,8 @@ def dictionary_statistics(codes_NMK: Array) -> dict[str, float]:
         overlaps = []
         for first, second in pairs:
             other = np.roll(codes_NMK[:, second], shift, axis=0)
-            both = present_NM[:, first] & np.roll(present_NM[:, second], shift)
-            overlaps.append(np.minimum(codes_NMK[:, first], other).sum(-1)[both])
-        joined = np.concatenate(overlaps) if overlaps else np.zeros(0)
-        if len(joined):
-            statistics[name] = float(joined.mean())
+            both_present = present_NM[:, first] & np.roll(present_NM[:, second], shift)
+            overlaps.append(np.minimum(codes_NMK[:, first], other).sum(-1)[both_present])
+        if any(map(len, overlaps)):
+            statistics[name] = float(np.concatenate(overlaps).mean())
     return statistics

@@ -1,12 +1,13 @@
-"""Decide which members train together: stacks of variants, and shares of worker processes.
+"""Choose which members train together: stacks of variants, and the number of worker processes.
 
 On a CPU neither larger stacks nor more threads per process are faster (docs/performance.md), so
-there is one process with one thread per core. A GPU trains all members of a stack at once.
+there is one process of one thread per core. A GPU trains all members of a stack at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -18,24 +19,25 @@ from dhmd.training.compute import ComputeConfig
 from dhmd.training.configuration import Configuration
 from dhmd.training.device import DEFAULT_THREADS, visible_gpus
 
-# A worker process takes about 3 s to start, so a job below this amount of work uses one process.
-# Work is counted in forward passes of one member on one utterance: about 1,000 per second in
-# training and 100,000 in pretraining on the demo. Two workers are faster from 15 s of work on.
-WORTH = {"pretrain": 1_500_000, "train": 15_000}
+# A job with less work than this uses one process, since a worker process takes about 3 s to start.
+# Work is counted in forward passes of one member on one utterance. On the demo there are about
+# 1,000 of them per second in training and 100,000 in pretraining, and two workers are faster from
+# 15 s of work on.
+MIN_PARALLEL_WORK = {"pretrain": 1_500_000, "train": 15_000}
 
-# Bytes of a process with torch and a small model, without the corpus, of which a process has at
-# most four copies: as read, without absent modalities, normalised, and padded.
+# Bytes of a process with torch and a small model, without the corpus. A process has at most four
+# copies of the corpus: as read, without absent modalities, normalised, and padded.
 _PROCESS_BYTES = 600 << 20
 _COPIES = 4
 
-# The most members of a stack by device type; larger stacks are not faster.
-_MOST = {"cpu": 30, "cuda": 512}
-# Bytes that a stack may keep for its gradients, on a workstation and on a large GPU.
-_KEPT = {"cpu": 6 << 30, "cuda": 32 << 30}
+# The largest number of members of a stack by device type; larger stacks are not faster.
+_MAX_MEMBERS = {"cpu": 30, "cuda": 512}
+# Bytes that the activations of a stack may take, on a workstation and on a large GPU.
+_MAX_ACTIVATION_BYTES = {"cpu": 6 << 30, "cuda": 32 << 30}
 # Bytes per attention weight: the weight and the random bits of its dropout.
-_WEIGHT = 6
-# Bytes per step and feature of an encoder layer, which keeps about thirty intermediate results.
-_VALUE = 30 * 4
+_ATTENTION_BYTES = 6
+# Bytes per step and feature of an encoder layer, which stores about thirty intermediate results.
+_FEATURE_BYTES = 30 * 4
 
 T = TypeVar("T")
 
@@ -46,81 +48,80 @@ def choose_workers(
     device: torch.device,
     *,
     members: int,
-    work: int,
-    worth: int,
+    enough_work: bool = True,
 ) -> int:
     """Choose the number of processes for members that can be trained separately.
 
-    It is `compute.workers` if that is set. Otherwise there is one process per member on a cluster,
-    or one per stack if its tasks have GPUs; on this machine one per GPU, or one per core as far as
-    half of the installed memory allows, and one process if `work` is less than `worth`.
+    It is `compute.workers` if that is set. Otherwise a cluster has one process per member, or one
+    per stack if its tasks have GPUs. This machine has one process per GPU, or one per core as far
+    as half of the installed memory allows; and only one without enough work.
 
     The number does not depend on free memory or load: results differ by rounding between numbers
     of workers, and an interrupted job resumes only with the same number.
+
+    Args:
+        members: the number of members to train.
+        enough_work: whether the job has at least `MIN_PARALLEL_WORK`.
     """
-    on_gpu, chosen = device.type != "cpu", compute.workers
+    on_gpu, workers = device.type != "cpu", compute.workers
     if compute.executor != "local":
-        return min(chosen or (1 if on_gpu else members), members)
-    if chosen is None and work < worth:
+        return min(workers or (1 if on_gpu else members), members)
+    if workers is None and not enough_work:
         return 1
     if on_gpu:
-        most = max(1, len(visible_gpus()))
-        return min(chosen or most, most, members)
-    if chosen is not None:
-        return min(chosen, members)
-    most = usable_cores() // (compute.threads or DEFAULT_THREADS)
+        gpus = max(1, len(visible_gpus()))
+        return min(workers or gpus, gpus, members)
+    if workers is not None:
+        return min(workers, members)
+    processes = usable_cores() // (compute.threads or DEFAULT_THREADS)
     memory = installed_memory()
     if memory is not None:
-        read = sum(ragged.values.nbytes for ragged in corpus.features.values())
-        most = min(most, memory // 2 // (_PROCESS_BYTES + _COPIES * read))
-    return max(1, min(most, members))
+        corpus_bytes = sum(ragged.values.nbytes for ragged in corpus.features.values())
+        processes = min(processes, memory // 2 // (_PROCESS_BYTES + _COPIES * corpus_bytes))
+    return max(1, min(processes, members))
 
 
 def split_evenly(items: Sequence[T], count: int) -> list[list[T]]:
-    """Split the items, in order, into at most `count` lists of about equal size, larger first.
+    """Split the items, in order, into at most `count` lists of about equal size, larger first."""
+    size, larger = divmod(len(items), count)
+    ends = [size * index + min(index, larger) for index in range(min(count, len(items)) + 1)]
+    return [list(items[start:end]) for start, end in pairwise(ends)]
 
-    The split depends only on the number of items and `count`, so that it is always the same.
+
+def group_by_structure(variants: Mapping[str, Configuration], limit: int) -> list[list[str]]:
+    """Group the variants that can train as one stack of at most `limit` members.
+
+    Returns:
+        The names of the variants of each stack. A variant with more members is a stack alone.
     """
-    count = min(count, len(items))
-    size, more = divmod(len(items), count)
-    found, start = [], 0
-    for index in range(count):
-        end = start + size + (index < more)
-        found.append(list(items[start:end]))
-        start = end
-    return found
-
-
-def stacks(variants: Mapping[str, Configuration], most: int) -> list[list[str]]:
-    """Group the variants that can train as one stack, at most `most` members each."""
     groups: dict[str, list[list[str]]] = {}
     for name, configuration in variants.items():
         stack = groups.setdefault(json_sha256(configuration.structure()), [[]])
-        if (len(stack[-1]) + 1) * len(configuration.train.seeds) > most and stack[-1]:
+        if (len(stack[-1]) + 1) * len(configuration.train.seeds) > limit and stack[-1]:
             stack.append([])
         stack[-1].append(name)
     return [names for stack in groups.values() for names in stack]
 
 
-def most_members(configuration: Configuration, corpus: Corpus, device: torch.device) -> int:
-    """Return the largest number of members that fits into memory as one stack; at least one.
+def max_members(configuration: Configuration, corpus: Corpus, device: torch.device) -> int:
+    """Return the largest number of members that fits into memory as one stack, at least 1.
 
     It depends only on lengths and shapes, so that it is the same on every machine.
     """
-    kept = _KEPT[device.type] // bytes_kept(configuration, corpus)
-    return max(1, min(_MOST[device.type], kept))
+    fitting = _MAX_ACTIVATION_BYTES[device.type] // activation_bytes(configuration, corpus)
+    return max(1, min(_MAX_MEMBERS[device.type], fitting))
 
 
-def bytes_kept(configuration: Configuration, corpus: Corpus) -> int:
-    """Estimate the bytes per member that a step of the full model keeps for its gradient.
+def activation_bytes(configuration: Configuration, corpus: Corpus) -> int:
+    """Estimate the bytes per member that a training step stores for its backward pass.
 
     A batch is as long as its longest utterance, and every modality attends to every modality. With
-    long sequences, as in unaligned corpora, attention weights need most of the memory.
+    long sequences, as in unaligned corpora, attention weights take most of the memory.
     """
     rows = corpus.index("train")
-    lengths = [corpus.features[name].lengths[rows] for name in configuration.modalities]
-    steps = sum(int(each.max()) for each in lengths)
+    lengths = [corpus.features[name].lengths[rows].max() for name in configuration.modalities]
+    steps = int(sum(lengths))
     model = configuration.model
-    attention = model.heads * _WEIGHT * steps**2
-    values = model.width * _VALUE * steps * len(lengths)
-    return max(1, configuration.train.batch_size * model.layers * (attention + values))
+    attention = model.heads * _ATTENTION_BYTES * steps**2
+    features = model.width * _FEATURE_BYTES * steps * len(lengths)
+    return max(1, configuration.train.batch_size * model.layers * (attention + features))

@@ -25,7 +25,7 @@ from dhmd.models.stacked.encoders import UnimodalModel
 from dhmd.training.configuration import Configuration
 from dhmd.training.device_corpus import DeviceCorpus, task_of
 from dhmd.training.observer import ManyObservers, Observer
-from dhmd.training.outputs import FILE, collect
+from dhmd.training.outputs import FILE, collect_details
 from dhmd.training.store import TrainedMember, member_name, trained_members
 from dhmd.training.trainer import Trainer
 from dhmd.training.weights import read_description, read_weights
@@ -39,31 +39,36 @@ def pretrain_modality(
     observer: Observer,
     checkpoint: Path,
 ) -> dict[str, TrainedMember]:
-    """Pretrain a modality's encoder over all seeds and return every seed's member by name.
+    """Pretrain a modality's encoder over all seeds.
 
-    Every seed trains one member on the whole train split and one per fold without the fold's
-    videos. A member's arrays are `prediction` of the first and `teacher`, the out-of-fold
-    predictions of the others, `[N]` or `[N, O]` each.
+    Every seed trains one member on the whole train split, and one per fold on all other folds.
+
+    Returns:
+        The seeds' members by name. Their arrays are `prediction`, of the member trained on the
+        whole split, and `teacher`, out-of-fold predictions; `[N]` or `[N, O]` each.
 
     Raises:
         DhmdError: a split has no utterance with this modality, or too few videos.
     """
     train, num_folds = configuration.train, configuration.pretrain.folds
     data = DeviceCorpus.of(corpus, [modality], device)
-    here_N = data.lengths_MN[0] > 0
+    present_N = data.lengths_MN[0] > 0
     folds_N = video_folds(corpus, num_folds)
     runs = [(seed, fold) for seed in train.seeds for fold in range(-1, num_folds)]
-    uses_EN = np.stack([(folds_N >= 0) & here_N & (folds_N != fold) for _, fold in runs])
+    train_mask_EN = np.stack([(folds_N >= 0) & present_N & (folds_N != fold) for _, fold in runs])
     members = Members(
         [stream_seed(seed, f"pretrain/{modality}/{fold}") for seed, fold in runs], device
     )
-    inputs = len(corpus.feature_names[modality])
-    model = UnimodalModel(members, task_of(corpus), modality, inputs, configuration.model)
+    width = len(corpus.feature_names[modality])
+    model = UnimodalModel(members, task_of(corpus), modality, width, configuration.model)
     rows = {split: corpus.index(split) for split in ("train", "valid")}
-    rows = {split: index[here_N[index]] for split, index in rows.items()}
+    rows = {split: index[present_N[index]] for split, index in rows.items()}
     for split, index in rows.items():
         if not len(index):
-            raise DhmdError(f"no {split} utterance of {corpus.name} has {modality}: leave it out")
+            raise DhmdError(
+                f"no {split} utterance of {corpus.name} has the modality {modality}: remove it "
+                "from the modalities"
+            )
     names = [
         member_name(modality, seed) + (f"/fold-{fold}" if fold >= 0 else "") for seed, fold in runs
     ]
@@ -75,26 +80,27 @@ def pretrain_modality(
         train=train,
         train_rows=rows["train"],
         valid_rows=rows["valid"],
-        uses_EN=uses_EN.astype(np.float32),
+        train_mask_EN=train_mask_EN.astype(np.float32),
         observer=_WithoutFolds(observer),
         checkpoint=checkpoint,
         cuda_graph=configuration.compute.cuda_graph,
     ).run()
-    arrays = collect(model, members, data, np.flatnonzero(here_N))
+    arrays = collect_details(model, members, data, np.flatnonzero(present_N))
     trained = trained_members(names, dict(model.encoder.named_parameters()), arrays, progress)
     for seed in train.seeds:
-        own = trained[member_name(modality, seed)].arrays
-        own["teacher"] = np.full_like(own["prediction"], np.nan)
+        name = member_name(modality, seed)
+        seed_arrays = trained[name].arrays
+        seed_arrays["teacher"] = np.full_like(seed_arrays["prediction"], np.nan)
         for fold in range(num_folds):
-            out_N = (folds_N == fold) & here_N
-            without = trained.pop(member_name(modality, seed) + f"/fold-{fold}")
-            own["teacher"][out_N] = without.arrays["prediction"][out_N]
+            held_out_N = (folds_N == fold) & present_N
+            predictions = trained.pop(f"{name}/fold-{fold}").arrays["prediction"]
+            seed_arrays["teacher"][held_out_N] = predictions[held_out_N]
     return trained
 
 
 @dataclass(frozen=True)
-class Pretrained:
-    """The teachers and encoder weights of a model's seeds and modalities.
+class PretrainedEncoders:
+    """The pretrained encoders and teachers of a model's seeds and modalities.
 
     Attributes:
         teachers_SNM: out-of-fold predictions of each modality, `[S, N, M]` or `[S, N, M, O]`.
@@ -106,8 +112,8 @@ class Pretrained:
     weights: list[dict[str, Tensor]]
 
     @staticmethod
-    def read(folder: Path, corpus: Corpus, configuration: Configuration) -> Pretrained:
-        """Read and check the folder.
+    def read(folder: Path, corpus: Corpus, configuration: Configuration) -> PretrainedEncoders:
+        """Read the output folder of pretraining, and check that it fits the training.
 
         Raises:
             DhmdError: it is damaged, or was pretrained on other data, seeds or modalities.
@@ -125,14 +131,14 @@ class Pretrained:
         rows = [description.seeds.index(seed) for seed in seeds]
         columns = [stored.index(name) for name in modalities]
         weights = [read_weights(folder, seed) for seed in seeds]
-        return Pretrained(folder, teacher_SNM[rows][:, :, columns], weights)
+        return PretrainedEncoders(folder, teacher_SNM[rows][:, :, columns], weights)
 
     def sha256(self, index: int) -> str:
-        """Return the hash of one seed's teachers and weights."""
+        """Return the hash of the teachers and weights of the seed at this index."""
         tensors = {name: _sha256(value.numpy()) for name, value in self.weights[index].items()}
         return json_sha256({"teachers": _sha256(self.teachers_SNM[index]), "weights": tensors})
 
-    def use(
+    def apply(
         self,
         model: Learner,
         configuration: Configuration,
@@ -141,10 +147,13 @@ class Pretrained:
         *,
         copies: int,
     ) -> None:
-        """Give the teachers to the data and, if `pretrain.enabled`, the weights to the model.
+        """Set the teachers of the data and, if `pretrain.enabled`, the encoders of the model.
 
         Args:
-            copies: variants in the stack, each over all seeds.
+            copies: the number of variants in the stack, each with all seeds.
+
+        Raises:
+            DhmdError: teachers diverged, or encoders do not fit the model.
         """
         if configuration.architecture == "dhmd":
             self._check_teachers(configuration, corpus, data)
@@ -157,9 +166,9 @@ class Pretrained:
             return
         encoders: dict[str, dict[str, Tensor]] = {}
         for name in self.weights[0]:
-            modality, _, own = name.partition(".")
+            modality, _, parameter = name.partition(".")
             stacked = torch.stack([weights[name] for weights in self.weights] * copies)
-            encoders.setdefault(modality, {})[own] = stacked.to(data.device)
+            encoders.setdefault(modality, {})[parameter] = stacked.to(data.device)
         try:
             model.load_encoders(encoders)
         except ValueError as error:
@@ -168,23 +177,25 @@ class Pretrained:
     def _check_teachers(
         self, configuration: Configuration, corpus: Corpus, data: DeviceCorpus
     ) -> None:
-        """Check that every teacher has finite predictions: one that diverged has none."""
+        """Check that every teacher has finite predictions; those of a diverged one are NaN."""
         train_rows = corpus.index("train")
         for index, name in enumerate(configuration.modalities):
             rows = train_rows[data.lengths_MN[index, train_rows] > 0]
             for seed, teacher_NM in zip(configuration.train.seeds, self.teachers_SNM, strict=True):
                 if np.isnan(teacher_NM[rows, index]).any():
                     raise DhmdError(
-                        f"{self.folder} has no teachers of {name} for seed-{seed}, whose "
-                        "pretraining diverged: lower pretrain.lr and run pretrain again"
+                        f"{self.folder}: the pretraining of {name} with seed-{seed} diverged; "
+                        "lower pretrain.lr and run pretrain again"
                     )
 
 
 def video_folds(corpus: Corpus, count: int) -> Array:
-    """Divide the train videos into folds: `[N]` int, −1 outside the train split.
+    """Divide the train videos into folds of about equal size, the same for every seed.
 
-    Videos are assigned, largest first (ties by name), to the fold that is smallest so far. The
-    folds have about equal size and are the same for every seed.
+    Videos are assigned, largest first (ties by name), to the fold that is smallest so far.
+
+    Returns:
+        The fold of each utterance, int `[N]`; −1 outside the train split.
 
     Raises:
         DhmdError: there are fewer train videos than folds.
@@ -199,21 +210,21 @@ def video_folds(corpus: Corpus, count: int) -> Array:
             f"pretrain.folds = {count}: lower pretrain.folds"
         )
     fold_of_video = np.zeros(len(names), dtype=np.int64)
-    filled = np.zeros(count, dtype=np.int64)
+    fold_sizes = np.zeros(count, dtype=np.int64)
     for video in np.lexsort((names, -sizes)):
-        fold = int(filled.argmin())
+        fold = int(fold_sizes.argmin())
         fold_of_video[video] = fold
-        filled[fold] += sizes[video]
+        fold_sizes[fold] += sizes[video]
     folds = np.full(len(corpus.ids), -1, dtype=np.int64)
     folds[rows] = fold_of_video[video_of_row]
     return folds
 
 
 class _WithoutFolds(ManyObservers):
-    """Leave out the members of the folds."""
+    """Forwards events without the members of the folds."""
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
-        super().epoch(epoch, {n: row for n, row in rows.items() if "/fold-" not in n})
+        super().epoch(epoch, {name: row for name, row in rows.items() if "/fold-" not in name})
 
 
 def _sha256(values: Array) -> str:

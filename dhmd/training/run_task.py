@@ -10,6 +10,6 @@ from dhmd.training.task import main
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Run training tasks.")
     parser.add_argument("tasks", nargs="+", metavar="TASK.json")
-    parser.add_argument("--parent", type=int, help="end when this process, the parent, ends")
-    given = parser.parse_args()
-    sys.exit(main(given.tasks, given.parent))
+    parser.add_argument("--parent", type=int, help="id of the parent process; end when it ends")
+    arguments = parser.parse_args()
+    sys.exit(main(arguments.tasks, arguments.parent))

@@ -1,14 +1,14 @@
 """The store of finished trainings: one file per ensemble member, named by a hash of its inputs.
 
 Stages assemble their outputs from the store, so that only new variants, baselines and seeds are
-trained. DVC removes a stage's outputs before it runs the stage, so the store is in another folder,
-`.dhmd/trainings`:
+trained. DVC removes the outputs of a stage before it runs the stage, so the store has a folder of
+its own, `.dhmd/trainings`:
 
     <key>.safetensors   a finished ensemble member
     tasks/<id>/         a task in progress: its description, checkpoint, events and log
 
-After each job the least recently used files and tasks are removed until the store has at most
-`LIMIT` bytes. Files that were used within the last day are kept.
+After each job, the least recently used files and tasks are removed until the store has at most
+`LIMIT` bytes. Files that were used within the last day stay.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ LIMIT = 10 << 30  # bytes
 DAY = 86_400.0  # seconds
 
 # Packages that every training depends on, besides the code of its model.
-_CODE = ("training", "data/aligned", "data/text")
+_CODE_FOLDERS = ("training", "data/aligned", "data/text")
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class TrainedMember:
     """One ensemble member after training.
 
     Attributes:
-        parameters: by name, without an ensemble axis.
-        arrays: its outputs for every utterance of the corpus, `[N, …]` by dataset name.
+        parameters: parameters by name, without the ensemble axis.
+        arrays: outputs for every utterance of the corpus, `[N, …]` by dataset name.
         history: rows of epoch, metric and value.
     """
 
@@ -70,9 +70,9 @@ def member_name(prefix: str, seed: int) -> str:
 def trained_members(
     names: Sequence[str], parameters: Mapping[str, Tensor], arrays: Arrays, progress: Progress
 ) -> dict[str, TrainedMember]:
-    """Split the results of a training by member: `parameters` and `arrays` are `[E, …]`.
+    """Split the results of a training, `parameters` and `arrays` of shape `[E, …]`, by member.
 
-    The outputs of diverged members become NaN, which `evaluate` refuses by name.
+    The outputs of diverged members become NaN; `evaluate` reports such members as an error.
     """
     parameters = {name: value.detach().cpu() for name, value in parameters.items()}
     for value in arrays.values():
@@ -88,7 +88,7 @@ def trained_members(
 
 
 class Store:
-    """Finished trainings in a folder, by key."""
+    """A folder of finished trainings by key."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -107,20 +107,20 @@ class Store:
             DhmdError: the disk is full or the folder cannot be written.
         """
         tensors = {f"parameter/{name}": value for name, value in member.parameters.items()}
-        kinds = {}
+        layouts = {}  # data type and shape by array
         for name, array in member.arrays.items():
-            # Most entries of the dictionary codes are 0: compression saves 90 % of the bytes.
+            # Compression saves 90 % of the bytes, since most entries of the codes are 0.
             packed = bytearray(zlib.compress(array.tobytes(), 1))
             tensors[f"array/{name}"] = torch.frombuffer(packed, dtype=torch.uint8)
-            kinds[name] = (array.dtype.str, array.shape)
-        notes = {"arrays": kinds, "history": member.history}
+            layouts[name] = (array.dtype.str, array.shape)
+        notes = {"arrays": layouts, "history": member.history}
         write_tensors(self._file(key), tensors, notes)
 
     def read(self, key: str) -> TrainedMember:
         """Return a stored member and mark it as used.
 
         Raises:
-            DhmdError: its file is damaged or gone.
+            DhmdError: its file is damaged or missing.
         """
         path = self._file(key)
         try:
@@ -144,27 +144,27 @@ class Store:
                 f"{path} cannot be read ({first_line(error)}) and was removed: run the stage "
                 "again to train this member"
             ) from error
-        with suppress(OSError):  # the store may be read-only
+        with suppress(OSError):  # a store may be read-only
             os.utime(path)
         return TrainedMember(parameters, arrays, history)
 
     def prune(self) -> None:
         """Remove the least recently used files until at most `LIMIT` bytes are left."""
-        for lock in self.tasks.glob("*.lock"):  # left by killed processes
+        for lock in self.tasks.glob("*.lock"):  # killed processes do not remove their locks
             if not lock.with_suffix("").exists() and lock.stat().st_mtime < time.time() - DAY:
                 lock.unlink(missing_ok=True)
-        found = []
+        entries = []
         for path in (*self.folder.glob("*.safetensors"), *self.tasks.glob("*/")):
             try:
                 files = [path] if path.is_file() else list(path.iterdir())
                 used = max(file.stat().st_mtime for file in (path, *files))
-                found.append((used, sum(file.stat().st_size for file in files), path))
+                entries.append((used, sum(file.stat().st_size for file in files), path))
             except FileNotFoundError:
                 continue  # another process removed it
-        kept = 0
-        for used, size, path in sorted(found, reverse=True):
-            kept += size
-            if kept > LIMIT and used < time.time() - DAY:
+        total = 0
+        for used, size, path in sorted(entries, reverse=True):
+            total += size
+            if total > LIMIT and used < time.time() - DAY:
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
                 else:
@@ -179,16 +179,16 @@ def training_key(
 ) -> str:
     """Return the key of one member: a hash of all inputs that determine its training.
 
-    The number of processes and threads and the other members of the stack are not included, since
-    they change the result only by rounding.
+    The numbers of processes and threads and the other members of the stack are not part of it,
+    since they change the result only by rounding.
 
     Args:
-        inputs: JSON values that identify the data, the pretrained weights, and so on.
+        inputs: JSON values that identify the other inputs: the data, the pretrained weights, …
     """
-    described = configuration.as_json()
-    del described["compute"], described["train"]["seeds"]
+    settings = configuration.as_json()
+    del settings["compute"], settings["train"]["seeds"]
     key = {
-        "configuration": described,
+        "configuration": settings,
         "seed": seed,
         "environment": environment(device, configuration.architecture),
         **inputs,
@@ -197,7 +197,7 @@ def training_key(
 
 
 def environment(device: torch.device, architecture: str = "dhmd") -> dict[str, Any]:
-    """Return code, library and hardware, which determine the last bits, as JSON values."""
+    """Return what the last bits of a result depend on: code, PyTorch and hardware (JSON values)."""
     return {
         "code": code_sha256(architecture),
         "torch": torch.__version__,
@@ -210,6 +210,6 @@ def environment(device: torch.device, architecture: str = "dhmd") -> dict[str, A
 def code_sha256(architecture: str) -> str:
     """Return the sha256 of the source files that define a model and its training."""
     package = Path(dhmd.__file__).parent
-    files = [path for name in _CODE for path in sorted((package / name).glob("*.py"))]
+    files = [path for name in _CODE_FOLDERS for path in sorted((package / name).glob("*.py"))]
     files += code_files(architecture)
     return json_sha256([(path.name, file_sha256(path)) for path in files])

@@ -1,14 +1,12 @@
-"""Tasks: ensemble members that train side by side in one process, described by a JSON file.
+"""Tasks: ensemble members that train together in one process, described by a JSON file.
 
     python -m dhmd.training.run_task TASK.json...
 
-runs tasks on any machine that sees their paths. Each task resumes at its last finished epoch,
-stores its members (store.py), each whole, and writes `done.json` beside its file. The exit status
-is 0 once all tasks are done, and 3 with one sentence on stderr for bad input or a full disk.
-Meanwhile finished epochs and log messages are appended to `events.jsonl` beside the task's file,
-one JSON object per line.
-
-Legend: V variants, S seeds, E = V · S members, N utterances.
+runs tasks on any machine that can read and write their paths. Each task resumes at its last
+finished epoch, writes its members to the store (store.py), and then writes `done.json` beside its
+file. While it runs, it appends finished epochs and log messages to `events.jsonl` beside its file,
+one JSON object per line. The exit status is 0 if all tasks are done. It is 3 for bad input or a
+full disk, with one sentence on stderr.
 """
 
 from __future__ import annotations
@@ -42,12 +40,18 @@ from dhmd.models.registry import Corpus as CorpusFacts
 from dhmd.models.registry import build
 from dhmd.training.checkpoint import CHECKPOINT
 from dhmd.training.configuration import Configuration
-from dhmd.training.device import prepared
-from dhmd.training.device_corpus import DeviceCorpus, DeviceTokens, Normalisation, longest, task_of
-from dhmd.training.finetuning import Finetuned
-from dhmd.training.observer import LogObserver, ManyObservers, Observer
-from dhmd.training.outputs import collect, missing_modalities
-from dhmd.training.pretraining import Pretrained, pretrain_modality
+from dhmd.training.device import torch_session
+from dhmd.training.device_corpus import (
+    DeviceCorpus,
+    DeviceTokens,
+    Normalisation,
+    max_lengths,
+    task_of,
+)
+from dhmd.training.finetuning import FinetunedModel
+from dhmd.training.observer import LogObserver, ManyObservers, Observer, TrainingInfo
+from dhmd.training.outputs import collect_details, missing_modality_predictions
+from dhmd.training.pretraining import PretrainedEncoders, pretrain_modality
 from dhmd.training.store import Store, TrainedMember, member_name, trained_members
 from dhmd.training.trainer import Trainer
 
@@ -56,32 +60,30 @@ EVENTS = "events.jsonl"
 DONE = "done.json"
 LOG = "log.txt"
 STATUS = "status.txt"
-REFUSED, INTERRUPTED = 3, 130
+EXIT_ERROR, EXIT_INTERRUPTED = 3, 130  # exit statuses of `run_task`
 
-# How executors start `run_task` in other processes, with the code of this one on PYTHONPATH,
-# whatever the working folder contains.
+# Executors start `run_task` with this command, and with CODE on PYTHONPATH. -P keeps Python from
+# importing modules of the working folder.
 COMMAND = (sys.executable, "-P", "-m", "dhmd.training.run_task")
-CODE = str(Path(dhmd.__file__).resolve().parents[1])
+CODE = str(Path(dhmd.__file__).resolve().parents[1])  # the folder of the package dhmd
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A stack of variants over some seeds, or the pretraining of one modality over some seeds.
-
-    A task has a directory of its own in the store.
+    """Trains a stack of variants, or pretrains the encoder of one modality, for a set of seeds.
 
     Attributes:
-        configurations: by variant name; the full model has the empty name. All have the same
-            structure (`Configuration.structure`) and seeds.
-        modality: the modality whose encoder is pretrained; None trains the variants.
+        configurations: configurations by variant name; the full model has the empty name. All have
+            the same structure (`Configuration.structure`) and seeds.
         aligned: the aligned features file.
         fold: the fold of the corpus; None is its first.
-        pretrained: the folder of the pretrained encoders and teachers.
-        encoder: the text encoder that is fine-tuned, if any.
-        store: the store of finished trainings.
+        store: the store of finished trainings, which also has a directory for the task.
         keys: the members' keys in the store, by member name.
+        modality: the modality whose encoder is pretrained; None trains the variants.
+        pretrained: the folder of the pretrained encoders and teachers.
+        encoder: the text encoder that is fine-tuned; None if there is none.
     """
 
     configurations: Mapping[str, Configuration]
@@ -95,7 +97,7 @@ class Task:
 
     @property
     def first(self) -> Configuration:
-        """The first of the configurations, which have the same structure."""
+        """The configuration of the first variant; all have the same structure."""
         return next(iter(self.configurations.values()))
 
     @property
@@ -104,7 +106,7 @@ class Task:
 
     @property
     def members(self) -> list[str]:
-        """The members' names: `seed-1`, or `mult/seed-1` for a variant or a modality."""
+        """The names of the members: `seed-1`, or `mult/seed-1` for a variant or a modality."""
         return [
             member_name(self.modality or variant, seed)
             for variant in self.configurations
@@ -118,32 +120,29 @@ class Task:
 
     @property
     def missing(self) -> list[str]:
-        """Members that the store does not have yet."""
+        """The members that the store does not have yet."""
         return [name for name in self.members if self.keys[name] not in self.store]
 
     @property
     def label(self) -> str:
-        """The description of the task in messages."""
+        """The name of the task in messages."""
         names = ", ".join(filter(None, [self.modality, *self.configurations]))
         seeds = ", ".join(map(str, self.seeds))
         return f"{names}: " * bool(names) + f"seed{'s' * (len(self.seeds) > 1)} {seeds}"
 
-    def reduced(self, wanted: Set[str]) -> Task:
-        """Return the task without variants and seeds that have no member with a wanted key."""
-        missing = {name for name in self.members if self.keys[name] in wanted}
-        seeds = [
-            seed
+    def restricted_to(self, keys: Set[str]) -> Task:
+        """Return the task without the variants and seeds that have no member with these keys."""
+        members = [
+            (variant, seed)
+            for variant in self.configurations
             for seed in self.seeds
-            if any(member_name(self.modality or v, seed) in missing for v in self.configurations)
+            if self.keys[member_name(self.modality or variant, seed)] in keys
         ]
-        return replace(
-            self,
-            configurations={
-                variant: with_seeds(own, seeds)
-                for variant, own in self.configurations.items()
-                if any(member_name(self.modality or variant, seed) in missing for seed in seeds)
-            },
-        )
+        seeds = [seed for seed in self.seeds if seed in {seed for _, seed in members}]
+        configurations = {
+            variant: with_seeds(self.configurations[variant], seeds) for variant, _ in members
+        }
+        return replace(self, configurations=configurations)
 
     def write(self) -> Path:
         """Write the task's JSON file into its directory and return its path.
@@ -153,8 +152,8 @@ class Task:
         """
         content = {
             "configurations": {
-                name: replace(own, compute=own.compute.in_task()).as_json()
-                for name, own in self.configurations.items()
+                name: replace(configuration, compute=configuration.compute.in_task()).as_json()
+                for name, configuration in self.configurations.items()
             },
             "modality": self.modality,
             "aligned": str(self.aligned.resolve()),
@@ -170,18 +169,18 @@ class Task:
 
     @staticmethod
     def read(path: Path) -> Task:
-        """Read what `write` wrote.
+        """Read a task from the JSON file that `write` wrote.
 
         Raises:
-            DhmdError: there is no such file, it is no task, or its encoder cannot be loaded.
+            DhmdError: the file is missing or is no task, or the encoder cannot be loaded.
         """
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             pretrained, encoder = content["pretrained"], content["encoder"]
             return Task(
                 configurations={
-                    name: Configuration.from_json(own, str(path))
-                    for name, own in content["configurations"].items()
+                    name: Configuration.from_json(configuration, str(path))
+                    for name, configuration in content["configurations"].items()
                 },
                 modality=content["modality"],
                 aligned=Path(content["aligned"]),
@@ -196,11 +195,12 @@ class Task:
 
 
 def with_seeds(configuration: Configuration, seeds: Sequence[int]) -> Configuration:
+    """Return the configuration with other seeds."""
     return replace(configuration, train=replace(configuration.train, seeds=tuple(seeds)))
 
 
 def run_task(task: Task, observer: Observer, corpus: Corpus | None = None) -> None:
-    """Train a task's members and store them.
+    """Train the members of a task and store them.
 
     If another process runs the same task, wait for it and use its results.
 
@@ -208,12 +208,12 @@ def run_task(task: Task, observer: Observer, corpus: Corpus | None = None) -> No
         corpus: the task's corpus; None to read it.
 
     Raises:
-        DhmdError: bad input or a full disk; the checkpoint is kept.
+        DhmdError: bad input or a full disk; the checkpoint stays.
     """
     with _locked(task):
         if not task.missing:
             return
-        with prepared(task.first.compute) as device:
+        with torch_session(task.first.compute) as device:
             corpus = corpus or read_corpus(task.aligned, fold=task.fold)
             checkpoint = task.folder / CHECKPOINT
             if task.modality is None:
@@ -230,31 +230,31 @@ def run_task(task: Task, observer: Observer, corpus: Corpus | None = None) -> No
 def train_stack(
     task: Task, corpus: Corpus, device: torch.device, observer: Observer, checkpoint: Path
 ) -> dict[str, TrainedMember]:
-    """Train the task's variants over its seeds and return every member by name.
+    """Train the task's variants over its seeds and return the trained members by name.
 
     Raises:
         DhmdError: the pretrained weights or the encoder do not fit the task.
     """
-    first, seeds, variants = task.first, task.seeds, task.configurations.values()
+    first, seeds, configurations = task.first, task.seeds, task.configurations.values()
     data = DeviceCorpus.of(corpus, first.modalities, device)
-    members = Members(list(seeds) * len(variants), device)
+    members = Members(list(seeds) * len(configurations), device)
     learner: Learner = build(
         first.architecture,
         members,
         task_of(corpus),
         {name: len(corpus.feature_names[name]) for name in first.modalities},
         model=first.model,
-        loss_weights=[(own.decouple, own.kd) for own in variants for _ in seeds],
-        corpus=CorpusFacts(len(corpus.index("train")), longest(corpus, first.modalities)),
+        loss_weights=[(each.decouple, each.kd) for each in configurations for _ in seeds],
+        corpus=CorpusFacts(len(corpus.index("train")), max_lengths(corpus, first.modalities)),
     )
     assert task.pretrained is not None
-    pretrained = Pretrained.read(task.pretrained, corpus, first)
-    pretrained.use(learner, first, corpus, data, copies=len(variants))
+    pretrained = PretrainedEncoders.read(task.pretrained, corpus, first)
+    pretrained.apply(learner, first, corpus, data, copies=len(configurations))
     if task.encoder is not None:
         assert corpus.tokens is not None  # see check_tokens
         assert first.finetune is not None
         data.tokens = DeviceTokens(corpus.tokens, device)
-        learner = Finetuned(
+        learner = FinetunedModel(
             learner,
             members,
             task.encoder,
@@ -276,15 +276,15 @@ def train_stack(
         warmup=0.0 if first.finetune is None else first.finetune.warmup,
         cuda_graph=first.compute.cuda_graph,
     ).run()
-    arrays = collect(learner, members, data, np.arange(len(corpus.ids)))
-    found = missing_modalities(learner, members, data, corpus.index("test"))
-    arrays |= {f"missing/{name}": value for name, value in found.items()}
+    arrays = collect_details(learner, members, data, np.arange(len(corpus.ids)))
+    missing = missing_modality_predictions(learner, members, data, corpus.index("test"))
+    arrays |= {f"missing/{name}": value for name, value in missing.items()}
     return trained_members(task.members, learner.member_tensors(), arrays, progress)
 
 
 @contextmanager
 def _locked(task: Task) -> Iterator[None]:
-    """Hold the lock of a task's directory."""
+    """Hold the lock of the task's directory."""
     path = task.folder.with_suffix(".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -304,7 +304,7 @@ def _locked(task: Task) -> Iterator[None]:
 
 
 class _Events(logging.Handler, Observer):
-    """Append epochs and log messages to a file, for the process that started this one."""
+    """Appends epochs and log messages to a file, which the process that started this one reads."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -325,30 +325,33 @@ class _Events(logging.Handler, Observer):
 
 
 def main(paths: list[str], parent: int | None = None) -> int:
-    """Run tasks one after the other and return the exit status.
+    """Run the tasks of JSON files one after the other.
 
     Args:
-        parent: the process whose end also ends this process.
+        parent: the id of the parent process, whose end also ends this process.
+
+    Returns:
+        The exit status.
     """
     if parent is not None:
         # Ctrl-C reaches every process of a terminal; the parent handles it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         end_with_parent(signal.SIGKILL)
         if os.getppid() != parent:
-            return INTERRUPTED  # the parent ended before the line above
-    ours = logging.getLogger("dhmd")
-    ours.setLevel(logging.INFO)
+            return EXIT_INTERRUPTED  # the parent ended before the line above
+    logger = logging.getLogger("dhmd")
+    logger.setLevel(logging.INFO)
     try:
         for path in map(Path, paths):
             task, events = Task.read(path), _Events(path.with_name(EVENTS))
             observer = ManyObservers(events, LogObserver())
-            observer.started(task.label, task.members, {}, 0)
-            ours.addHandler(events)
+            observer.started(TrainingInfo(task.label, task.members))
+            logger.addHandler(events)
             run_task(task, observer)
-            ours.removeHandler(events)
+            logger.removeHandler(events)
     except DhmdError as error:
         print(error, file=sys.stderr)
-        return REFUSED
+        return EXIT_ERROR
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     return 0

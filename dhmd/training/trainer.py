@@ -1,7 +1,7 @@
-"""The training loop: E members train together, each with its own schedule and best weights.
+"""The training loop: members train together, each with its own schedule and best weights.
 
-There is no synchronisation with the device within an epoch. The best weights are selected on the
-validation split; the trainer cannot access the test split.
+Within an epoch there is no synchronisation with the device. The best weights are selected on the
+validation split; the trainer has no access to the labels of the test split.
 
 Legend: E members, N utterances, B utterances of a batch, P entries of all parameters, O outputs.
 """
@@ -31,13 +31,14 @@ from dhmd.training.config import TrainConfig
 from dhmd.training.device import tf32_products
 from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.graphed import GraphedStep
-from dhmd.training.observer import NOBODY, Observer
+from dhmd.training.observer import NULL_OBSERVER, Observer
 from dhmd.training.optimiser import MemberAdam
 
 _log = logging.getLogger(__name__)
 
-# Names of the validation scores: regression, classification. The first one selects weights.
-SCORES = {True: ("mae", "corr"), False: ("loss", "accuracy")}
+# Names of the validation scores. The first one selects the best weights.
+REGRESSION_SCORES = ("mae", "corr")
+CLASSIFICATION_SCORES = ("loss", "accuracy")
 
 PRETRAINING = "pretraining"  # the phase of `Learner.pretraining_epochs`
 
@@ -46,10 +47,18 @@ History = list[tuple[str, int, str, float]]
 
 @dataclass
 class Progress:
-    """The progress of each member, in plain lists that can be saved as JSON.
+    """The progress of a training, as JSON values. The lists have one value per member.
 
     Attributes:
-        mode: of the learner, see `Learner.mode`.
+        rates: current learning rates.
+        best, best_epoch: best validation scores, and the epochs of the best weights.
+        waited: epochs since the best one.
+        plateau: epochs since the best one or the last reduction of the learning rate.
+        stopped: whether a member has stopped.
+        diverged: the epochs in which members diverged; None for the others.
+        epoch: the last finished epoch.
+        mode: see `Learner.mode`.
+        history: rows of member, epoch, metric and value.
     """
 
     rates: list[float]
@@ -76,8 +85,8 @@ class Progress:
             diverged=[None] * members,
         )
 
-    def judge(self, member: int, score: float, train: TrainConfig) -> bool:
-        """Update a member with a validation score; return whether it is the best so far."""
+    def update(self, member: int, score: float, train: TrainConfig) -> bool:
+        """Update a member's schedule; return whether the validation score is its best so far."""
         if score < self.best[member]:
             self.best[member], self.best_epoch[member] = score, self.epoch
             self.waited[member] = self.plateau[member] = 0
@@ -96,12 +105,14 @@ class Trainer:
     """Trains a learner.
 
     Args:
-        names: one per member, for history and observer.
-        train_rows, valid_rows: `[·]` rows of the corpus.
-        train: section `train`, or its counterpart for pretraining.
-        checkpoint: the file that is replaced after every epoch, and resumed from.
-        uses_EN: `[E, N]`, 1 where a member trains on an utterance; None: on all of `train_rows`.
-        warmup: epochs over which the rate of parameters with a warm-up rises from 0.
+        names: the members' names, for the history and the observer.
+        train: section `train`; for pretraining, with the values of section `pretrain`.
+        train_rows, valid_rows: indices of the splits' utterances.
+        checkpoint: the file to resume from; it is replaced after every epoch.
+        train_mask_EN: 1 where a member trains on an utterance, otherwise 0; None: all members
+            train on all of `train_rows`.
+        warmup: epochs over which the learning rate of parameters with a warm-up rises from 0.
+        cuda_graph: whether steps on a GPU are captured as CUDA graphs.
     """
 
     def __init__(
@@ -115,8 +126,8 @@ class Trainer:
         train_rows: Array,
         valid_rows: Array,
         checkpoint: Path,
-        uses_EN: Array | None = None,
-        observer: Observer = NOBODY,
+        train_mask_EN: Array | None = None,
+        observer: Observer = NULL_OBSERVER,
         warmup: float = 0.0,
         cuda_graph: bool = False,
     ) -> None:
@@ -131,9 +142,9 @@ class Trainer:
             group=learner.parameter_group,
             phases=learner.phases,
         )
-        if uses_EN is None:
-            uses_EN = np.ones((members.count, len(corpus.videos_N)), np.float32)
-        self.planner = _planner(learner, members, corpus, train, train_rows, uses_EN)
+        if train_mask_EN is None:
+            train_mask_EN = np.ones((members.count, len(corpus.videos_N)), np.float32)
+        self.planner = _planner(learner, members, corpus, train, train_rows, train_mask_EN)
         self.valid_rows = valid_rows
         self.average_P = self.optimiser.values_P.clone()
         self.best_P = self.optimiser.values_P.clone()
@@ -145,7 +156,7 @@ class Trainer:
         learner.eval()
 
     def run(self) -> Progress:
-        """Train until every member has stopped; leave each member's best weights in the learner."""
+        """Train until every member has stopped; the learner has the best weights at the end."""
         self._resume()
         progress, pretraining = self.progress, self.learner.pretraining_epochs
         while progress.epoch < pretraining + self.settings.epochs and not all(progress.stopped):
@@ -157,7 +168,7 @@ class Trainer:
             losses = self.train_epoch(progress.epoch)
             with self._averaged():
                 scores = self.validation_scores()
-            rows = self._judge(losses, scores)
+            rows = self._update_progress(losses, scores)
             self._save()
             self.observer.epoch(progress.epoch, rows)
         self.learner.skip = frozenset()
@@ -167,7 +178,7 @@ class Trainer:
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """Use the averaged weights instead of the latest within a block."""
+        """Use the averaged weights instead of the latest ones within a block."""
         latest_P = self.optimiser.values_P.clone()
         self.optimiser.values_P.copy_(self.average_P)
         try:
@@ -183,7 +194,7 @@ class Trainer:
         self.optimiser.set_rates(torch.tensor(rates, device=self.members.device), warmup)
 
     def train_epoch(self, number: int) -> dict[str, list[float]]:
-        """Train one epoch and return the mean of every loss by name, one per member."""
+        """Train for one epoch and return the mean losses by name, one value per member."""
         learner, pretraining = self.learner, number <= self.learner.pretraining_epochs
         learner.train()
         updates = self.planner.epoch(number)
@@ -196,9 +207,9 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         self._set_rates()
         for count, (phase, update) in enumerate(passes, start=1):
-            done = number - 1 + count / len(passes)
-            if done - 1 / len(passes) < self.warmup:
-                self._set_rates(min(1.0, done / self.warmup))
+            epochs_done = number - 1 + count / len(passes)
+            if epochs_done - 1 / len(passes) < self.warmup:
+                self._set_rates(min(1.0, epochs_done / self.warmup))
             self.optimiser.zero_grad()
             for planned in update:
                 for name, value in self.backward(planned, epoch=epoch, phase=phase).items():
@@ -214,9 +225,9 @@ class Trainer:
     def backward(
         self, planned: PlannedBatch, *, epoch: int = 0, phase: str = ""
     ) -> dict[str, Tensor]:
-        """Add a batch's gradients; return its share of the update's losses, detached."""
+        """Add the gradients of a batch and return its weighted losses, detached."""
         device = self.members.device
-        # Without waiting for the device: it reads from a copy that CUDA makes at once.
+        # This does not wait for the device: CUDA copies the pageable memory first.
         rows_EB = torch.from_numpy(planned.rows_EB).to(device, non_blocking=True)
         weight_EB = torch.from_numpy(planned.weight_EB).to(device, non_blocking=True)
         gradients = partial(self._gradients, steps=planned.steps, epoch=epoch, phase=phase)
@@ -246,45 +257,44 @@ class Trainer:
         return {name: value.detach() for name, value in losses.items()}
 
     def _dropped_modalities(self, present_EMB: Tensor) -> Tensor:
-        """Sample modalities to remove: each with the configured chance, never all of them."""
+        """Sample modalities to drop: each with the configured probability, but never all."""
         shape = present_EMB.shape[1:]
         keep = self.members.keep(*shape, rate=self.settings.modality_dropout)
         survives = (present_EMB & keep).any(1, keepdim=True)
         return ~keep & survives
 
     def validation_scores(self) -> dict[str, list[float]]:
-        """Compute two scores by name, one value per member.
+        """Return the two validation scores by name, one value per member.
 
-        They are `mae` and `corr` (0 if undefined), or `loss` and `accuracy` for classes. The first
-        one selects the best weights.
+        The correlation is 0 where it is undefined.
         """
         rows, outputs = [], []
-        for some, output in predictions(
+        for batch_rows, output in predictions(
             self.learner, self.members, self.corpus, self.valid_rows, self.settings.buckets
         ):
-            rows.append(some)
+            rows.append(batch_rows)
             outputs.append(output)
         output_ENO, labels_N = torch.cat(outputs, dim=1), self.corpus.labels_N[np.concatenate(rows)]
         task = self.learner.task
         loss = task.loss(output_ENO, labels_N).mean(-1)
         if task.classes is None:
             centred = output_ENO[..., 0] - output_ENO[..., 0].mean(-1, keepdim=True)
-            wanted = labels_N - labels_N.mean()
-            spread = centred.norm(dim=-1) * wanted.norm()
-            other = (centred @ wanted) / spread.clamp_min(1e-12)
+            centred_labels = labels_N - labels_N.mean()
+            norm = centred.norm(dim=-1) * centred_labels.norm()
+            score, names = (centred @ centred_labels) / norm.clamp_min(1e-12), REGRESSION_SCORES
         else:
-            other = task.correct(output_ENO, labels_N).mean(-1)
-        table: list[list[float]] = torch.stack([loss, other]).tolist()
-        return dict(zip(SCORES[task.classes is None], table, strict=True))
+            score, names = task.correct(output_ENO, labels_N).mean(-1), CLASSIFICATION_SCORES
+        values: list[list[float]] = torch.stack([loss, score]).tolist()
+        return dict(zip(names, values, strict=True))
 
-    def _judge(
+    def _update_progress(
         self, losses: dict[str, list[float]], scores: dict[str, list[float]]
     ) -> dict[str, dict[str, float]]:
-        """Update the progress of members in training; return losses and scores by member."""
+        """Update progress and best weights; return the values of the members in training."""
         progress = self.progress
-        selecting, *_ = scores.values()
-        improved, rows = [False] * len(selecting), {}
-        for member, score in enumerate(selecting):
+        first_scores, *_ = scores.values()
+        improved, rows = [False] * len(first_scores), {}
+        for member, score in enumerate(first_scores):
             if progress.stopped[member]:
                 continue
             name, rate = self.names[member], progress.rates[member]
@@ -297,18 +307,16 @@ class Trainer:
                     *(name, progress.epoch, rate, losses["total"][member], score),
                 )
                 continue
-            numbers = {f"train/{key}": value[member] for key, value in losses.items()}
-            numbers |= {f"valid/{key}": value[member] for key, value in scores.items()}
-            numbers["lr"] = rate
-            rows[name] = numbers
-            progress.history.extend(
-                (name, progress.epoch, key, value) for key, value in numbers.items()
-            )
+            row = {f"train/{key}": value[member] for key, value in losses.items()}
+            row |= {f"valid/{key}": value[member] for key, value in scores.items()}
+            row["lr"] = rate
+            rows[name] = row
+            progress.history.extend((name, progress.epoch, *item) for item in row.items())
             if progress.epoch > self.learner.pretraining_epochs:
-                improved[member] = progress.judge(member, score, self.settings)
+                improved[member] = progress.update(member, score, self.settings)
         improved_E = torch.tensor(improved, device=self.members.device)
-        better_P = self.optimiser.of_member(improved_E)
-        torch.where(better_P, self.average_P, self.best_P, out=self.best_P)
+        improved_P = self.optimiser.member_entries(improved_E)
+        torch.where(improved_P, self.average_P, self.best_P, out=self.best_P)
         for key, latest in self.learner.member_buffers().items():
             self.best_buffers[key][improved_E] = latest[improved_E]
         return rows
@@ -353,15 +361,15 @@ def _planner(
     corpus: DeviceCorpus,
     train: TrainConfig,
     rows: Array,
-    uses_EN: Array,
+    train_mask_EN: Array,
 ) -> EpochPlanner:
-    """Build the planner of utterances, or of whole videos."""
+    """Build the planner of the learner's batches: of utterances, or of whole videos."""
     sizes = {"batch_size": train.batch_size, "accumulate": train.accumulate}
     if learner.batch_by == "video":
         steps = corpus.steps(rows)
-        return VideoPlanner(rows, corpus.videos_N, steps, uses_EN, members.order, **sizes)
+        return VideoPlanner(rows, corpus.videos_N, steps, train_mask_EN, members.order, **sizes)
     buckets = corpus.buckets(rows, train.buckets, train.batch_size)
-    return EpochPlanner(buckets, uses_EN, members.order, **sizes)
+    return EpochPlanner(buckets, train_mask_EN, members.order, **sizes)
 
 
 @torch.no_grad()
@@ -369,14 +377,14 @@ def predictions(
     learner: Learner, members: Members, corpus: DeviceCorpus, rows: Array, buckets: int
 ) -> Iterator[tuple[Array, Tensor]]:
     """Yield `(rows [B], outputs [E, B, O])` of the given rows, in evaluation mode."""
-    for some, batch in evaluation(learner, members, corpus, rows, buckets):
-        yield some, learner.predict(batch)
+    for batch_rows, batch in evaluation(learner, members, corpus, rows, buckets):
+        yield batch_rows, learner.predict(batch)
 
 
 def evaluation(
     learner: Learner, members: Members, corpus: DeviceCorpus, rows: Array, buckets: int
 ) -> Iterator[tuple[Array, EnsembleBatch]]:
-    """Yield batches of the given rows, the same utterances for every member."""
+    """Yield `(rows [B], batch)` of the given rows; all members get the same utterances."""
     learner.eval()
     for planned in corpus.evaluation(rows, buckets, learner.batch_by):
         shape = (members.count, planned.rows_EB.shape[1])

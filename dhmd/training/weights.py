@@ -28,8 +28,8 @@ from dhmd.models.registry import Corpus as CorpusFacts
 from dhmd.models.registry import build
 from dhmd.models.task import Task
 from dhmd.training.configuration import Configuration
-from dhmd.training.device_corpus import Normalisation, longest, task_of
-from dhmd.training.finetuning import Finetuned
+from dhmd.training.device_corpus import Normalisation, max_lengths, task_of
+from dhmd.training.finetuning import FinetunedModel
 
 DESCRIPTION = "model.json"
 _FORMAT = 3
@@ -41,9 +41,10 @@ class Description:
 
     Attributes:
         features: names of the features by modality, in the order of the inputs.
-        steps: the longest sequence of each modality in the corpus.
-        origin: the sequences of the features and how they were aligned, so that new ones can be
-            aligned in the same way; None if the corpus has no computational sequences.
+        identity: the hash that identifies the corpus.
+        steps: length of the longest sequence of each modality in the corpus.
+        origin: the computational sequences of the features and how they were aligned, so that new
+            ones can be aligned in the same way; None if the corpus has none.
     """
 
     format: int = _FORMAT
@@ -67,13 +68,13 @@ class Description:
                 raise ValueError(
                     f"the features or the normalisation of {name} are missing: train again"
                 )
-            rule, shape = self.normalisation[name], (len(self.features[name]),)
-            if not rule.mean_I.shape == rule.std_I.shape == shape:
+            normalisation, shape = self.normalisation[name], (len(self.features[name]),)
+            if not normalisation.mean_I.shape == normalisation.std_I.shape == shape:
                 raise ValueError(f"the normalisation of {name} does not fit its features")
 
     @staticmethod
     def of(corpus: Corpus, configuration: Configuration) -> Description:
-        """Describe a model of this configuration that was trained on this corpus."""
+        """Return the description of a model that was trained on this corpus."""
         names = configuration.modalities
         return Description(
             configuration=configuration,
@@ -86,7 +87,7 @@ class Description:
             alignment=corpus.alignment,
             identity=corpus.identity,
             fold=corpus.fold,
-            steps=longest(corpus, names),
+            steps=max_lengths(corpus, names),
             train_utterances=len(corpus.index("train")),
             origin=corpus.report.get("origin"),
         )
@@ -97,7 +98,7 @@ class Description:
         return {name: len(self.features[name]) for name in self.configuration.modalities}
 
     def write(self, folder: Path) -> None:
-        """Write model.json, without the settings of the machine that trained the model."""
+        """Write model.json, without section `compute`, which is about the training machine."""
         content = as_json(self)
         del content["configuration"]["compute"]
         text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
@@ -118,18 +119,20 @@ def read_description(folder: Path) -> Description:
     path = folder / DESCRIPTION
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        found = content["format"]
+        version = content["format"]
     except OSError as error:
         raise DhmdError(f"{folder} is no model folder: {first_line(error)}") from error
     except (ValueError, RecursionError, KeyError, TypeError) as error:
         raise DhmdError(f"{path} is damaged ({first_line(error)}): train again") from error
-    if found != _FORMAT:
-        raise DhmdError(f"{path} has format {found}, but this version reads {_FORMAT}: train again")
+    if version != _FORMAT:
+        raise DhmdError(
+            f"{path} has format {version}, but this version of dhmd reads {_FORMAT}: train again"
+        )
     return load_section(Description, content, source=str(path))
 
 
 def read_weights(folder: Path, seed: int) -> dict[str, Tensor]:
-    """Read the tensors of one seed.
+    """Return the parameters of one seed by name.
 
     Raises:
         DhmdError: the file is missing or damaged.
@@ -146,10 +149,11 @@ def read_weights(folder: Path, seed: int) -> dict[str, Tensor]:
 def load_model(
     folder: Path, device: torch.device, encoder: Encoder | None = None
 ) -> tuple[Learner, Members, Description]:
-    """Load the trained model of all the folder's seeds, ready to predict.
+    """Load a trained model with all its seeds, ready to predict.
 
     Args:
-        encoder: the architecture of the text encoder that was fine-tuned with the model, if any.
+        encoder: the architecture of the text encoder that was fine-tuned with the model; None if
+            there is none.
 
     Raises:
         DhmdError: a file is missing, damaged, or does not fit the configuration.
@@ -170,29 +174,30 @@ def load_model(
         raise DhmdError(f"{folder / DESCRIPTION}: {error}") from error
     if encoder is not None:
         text, normalisation = list(description.inputs).index("text"), description.normalisation
-        model = Finetuned(model, members, encoder, text, normalisation["text"])
+        model = FinetunedModel(model, members, encoder, text, normalisation["text"])
     model.eval()
-    _fill(model, [read_weights(folder, seed) for seed in description.seeds], folder)
+    _set_weights(model, [read_weights(folder, seed) for seed in description.seeds], folder)
     return model, members, description
 
 
-def _fill(model: Learner, stacks: Sequence[Mapping[str, Tensor]], folder: Path) -> None:
-    """Copy the tensors of each seed into the members of a model.
+def _set_weights(model: Learner, weights: Sequence[Mapping[str, Tensor]], folder: Path) -> None:
+    """Copy the weights of each seed into the members of a model.
 
     Raises:
-        DhmdError: names or shapes do not fit.
+        DhmdError: names or shapes do not fit the model.
     """
-    own = model.member_tensors()
-    for tensors in stacks:
-        differing = sorted(set(own) ^ set(tensors))
+    expected = model.member_tensors()
+    for tensors in weights:
+        differing = sorted(set(expected) ^ set(tensors))
         if differing:
             raise DhmdError(f"{folder}: the weights do not fit model.json at {differing[0]}")
         for name, tensor in tensors.items():
-            if own[name].shape[1:] != tensor.shape:
+            shape = list(expected[name].shape[1:])
+            if list(tensor.shape) != shape:
                 raise DhmdError(
-                    f"{folder}: {name} has the shape {list(tensor.shape)}, "
-                    f"but model.json makes it {list(own[name].shape[1:])}"
+                    f"{folder}: {name} has the shape {list(tensor.shape)}, but by model.json it "
+                    f"must have the shape {shape}"
                 )
     model.load_member_tensors(
-        {name: torch.stack([tensors[name] for tensors in stacks]) for name in own}
+        {name: torch.stack([tensors[name] for tensors in weights]) for name in expected}
     )

@@ -1,6 +1,6 @@
-"""Tests of this folder run on one thread and share what is pretrained."""
+"""The tests of this folder use one thread and share tiny artefacts."""
 
 from tests.threads import one_thread
-from tests.training.bench import bench
+from tests.training.artefacts import tiny
 
-__all__ = ["bench", "one_thread"]
+__all__ = ["one_thread", "tiny"]

@@ -106,10 +106,10 @@ def test_a_variant_keeps_the_seeds_and_settings_of_the_full_model() -> None:
 def test_an_unknown_or_useless_variant_is_refused_by_name() -> None:
     with pytest.raises(DhmdError, match=r"'no_dectionary', but must name some of no_distillation"):
         chosen_variants(AblateConfig(variants=("no_dectionary",)), TINY)
-    with pytest.raises(DhmdError, match=r"mult needs 2 modalities, .*audio; leave mult out"):
+    with pytest.raises(DhmdError, match=r"mult needs 2 modalities, .*audio; remove mult"):
         chosen_variants(AblateConfig(variants=("mult",)), ONE)
     already = tiny_configuration({"kd": {"lambda": 0.0}})
-    with pytest.raises(DhmdError, match=r"no_distillation equals the full model with .*vision"):
+    with pytest.raises(DhmdError, match=r"with .*vision .*, no_distillation equals the full model"):
         chosen_variants(AblateConfig(variants=("no_distillation",)), already)
     with pytest.raises(ValueError, match="variants names gru twice"):
         AblateConfig(variants=("gru", "mult", "gru"))

@@ -1,4 +1,4 @@
-"""Print what the faults cost, as the table of docs/cluster.md."""
+"""Print the effects of the faults as the table of docs/cluster.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engines that run tasks in these tests: a fake Slurm, a real one of one node, Ray of two."""
+"""The schedulers of these tests: a fake Slurm, a real Slurm of one node, a Ray of two nodes."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ SLURM_FOLDER = Path("/tmp/dhmd-slurm")
 SCRIPT = ROOT / "tests" / "cluster" / "start_slurm.sh"
 
 
-def until(holds: Callable[[], Any], otherwise: str, seconds: float = 300.0) -> None:
+def until(condition: Callable[[], Any], message: str, seconds: float = 300.0) -> None:
     end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, otherwise
+    while not condition():
+        assert time.monotonic() < end, message
         time.sleep(0.1)
 
 
 def processes(*words: str) -> list[int]:
-    """Return the processes whose command line has all of the words, without their forks."""
-    found = {}
+    """Return the ids of processes whose command has all of the words, without their children."""
+    parents = {}
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             command = (entry / "cmdline").read_bytes().decode(errors="replace")
             if all(word in command for word in words):
                 status = (entry / "stat").read_text().rpartition(")")[2].split()
-                found[int(entry.name)] = int(status[1])
-    return [pid for pid, parent in found.items() if parent not in found]
+                parents[int(entry.name)] = int(status[1])
+    return [pid for pid, parent in parents.items() if parent not in parents]
 
 
 def kill(pids: list[int]) -> None:
@@ -46,7 +46,7 @@ def kill(pids: list[int]) -> None:
 
 
 class Engine:
-    """What the tests need of an engine."""
+    """A scheduler, and faults that tests cause in it."""
 
     def __init__(self, name: str, executor: str) -> None:
         self.name, self.compute = name, {"executor": executor, "workers": 2}
@@ -55,17 +55,17 @@ class Engine:
         return []
 
     def kill_worker(self, folder: Path) -> None:
-        """Kill one of the processes that train below a folder."""
+        """Kill one of the training processes whose files are in the folder."""
         kill(processes("dhmd.training.run_task", str(folder))[:1])
 
     def kill_node(self, folder: Path) -> None:
-        """End a node at once, and let one return."""
+        """Kill a node and start it again."""
 
     def preempt(self, folder: Path) -> None:
-        """End a job as one of higher priority does."""
+        """Preempt a job."""
 
     def stop(self) -> None:
-        """End the engine, or leave it to the next test."""
+        """Stop the scheduler, unless other tests use it."""
 
 
 class Slurm(Engine):
@@ -74,8 +74,8 @@ class Slurm(Engine):
 
     def jobs(self) -> list[str]:
         command = ["squeue", "--noheader", "--array", "--format=%i"]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        return done.stdout.split()
+        process = subprocess.run(command, check=True, capture_output=True, text=True)
+        return process.stdout.split()
 
 
 class FakeSlurm(Slurm):
@@ -122,7 +122,9 @@ class Ray(Engine):
         self.compute["ray"] = {"address": self.cluster.address}
 
     def jobs(self) -> list[str]:
-        return [str(pid) for pid in processes("ray::start")]  # a worker's name while it runs a task
+        return [
+            str(pid) for pid in processes("ray::start")
+        ]  # the process name of a worker that runs a task
 
     def kill_node(self, folder: Path) -> None:
         self.cluster.remove_node(self.node, allow_graceful=False)

@@ -1,7 +1,6 @@
-"""`sbatch`, `squeue` and `scancel` that run jobs as processes of this machine.
+"""Fake `sbatch`, `squeue` and `scancel`, which run jobs as processes of this machine.
 
-The programs share a folder: `jobs/<id>` has a job's process id, and each file `lose-*` makes
-`sbatch` lose one job, as a node that dies at once does.
+The programs share a folder: `jobs/<id>` contains the process id of a job.
 """
 
 from __future__ import annotations
@@ -20,10 +19,6 @@ script.write_text(pathlib.Path(sys.argv[-1]).read_text())
 last = int(options["array"].partition("%")[0].partition("-")[2])
 for index in range(last + 1):
     command = ["bash", str(script)]
-    lost = sorted(folder.glob("lose-*"))
-    if lost:
-        lost[0].unlink()
-        command = ["true"]
     environment = {{**os.environ, "SLURM_ARRAY_TASK_ID": str(index)}}
     quiet = subprocess.DEVNULL
     job = subprocess.Popen(command, env=environment, start_new_session=True, stdout=quiet,
@@ -55,7 +50,7 @@ for name in sys.argv[1:]:
 
 
 def write_fake_slurm(folder: Path) -> Path:
-    """Write the programs and return the folder to put on PATH."""
+    """Write the programs and return their folder, for PATH."""
     programs = folder / "bin"
     programs.mkdir(parents=True)
     (folder / "jobs").mkdir()

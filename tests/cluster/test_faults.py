@@ -1,8 +1,8 @@
-"""Trainings by jobs of a cluster: as of one machine, whatever happens to the jobs.
+"""Trainings on a cluster give the same results as on one machine, whatever happens to the jobs.
 
-The quick tests have programs in the place of `sbatch`, `squeue` and `scancel` that start processes;
-those marked slow run the same on a real Slurm of one node and a Ray of two (`make cluster-test`),
-and print the table of docs/cluster.md.
+The quick tests have a fake Slurm whose jobs are processes of this machine. Tests that are marked
+slow run on a real Slurm of one node and on a Ray of two nodes (`make cluster-test`). Both print the
+table of docs/cluster.md.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ import pytest
 from dhmd.base.errors import DhmdError
 from dhmd.training.configuration import Configuration
 from tests.cluster.engines import ROOT, Engine, FakeSlurm, Ray, RealSlurm, kill, processes, until
-from tests.training.bench import Bench, files, start_driver, train
-from tests.training.bench import bench as bench
+from tests.training.artefacts import TinyArtefacts, read_files, start_driver, train
+from tests.training.artefacts import tiny as tiny
 from tests.training.corpora import TINY, tiny_configuration
-from tests.training.learners import Watcher
+from tests.training.learners import Recorder
 
 pytestmark = pytest.mark.timeout(900)
 EPOCHS = 40
@@ -48,12 +48,12 @@ def ray() -> Iterator[Ray]:
         "fake",
         pytest.param("slurm", marks=pytest.mark.slow),
         pytest.param("ray", marks=pytest.mark.slow),
-    ],
+    ]
 )
 def engine(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Engine]:
-    """Start an engine; check at the end that it has no job left."""
+    """Start an engine, and check after the test that no job is left."""
     engine: Engine
     if request.param == "fake":
         engine = FakeSlurm(tmp_path / "fake", monkeypatch)
@@ -65,28 +65,28 @@ def engine(
     until(lambda: not processes("dhmd.training.run_task", str(tmp_path)), "processes are left")
 
 
-def configured(engine: Engine | None, epochs: int = EPOCHS, **compute: Any) -> Configuration:
-    chosen = {"workers": 2} if engine is None else engine.compute
+def configuration_for(engine: Engine | None, epochs: int = EPOCHS, **compute: Any) -> Configuration:
+    engine_settings = {"workers": 2} if engine is None else engine.compute
     train = {"epochs": epochs, "early_stop": epochs}
-    return tiny_configuration({"compute": {**chosen, **compute}, "train": train})
+    return tiny_configuration({"compute": {**engine_settings, **compute}, "train": train})
 
 
 @pytest.fixture(scope="module")
-def local(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of two workers of this machine."""
+def local(tiny: TinyArtefacts, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Return the files of a model that was trained by two local workers."""
     folder = tmp_path_factory.mktemp("local")
-    train(configured(None), bench.cache(), bench.pretrained(), folder / "m", folder / "s")
-    return files(folder / "m")
+    train(configuration_for(None), tiny.aligned(), tiny.pretrained(), folder / "m", folder / "s")
+    return read_files(folder / "m")
 
 
 class Ledger:
-    """Counts the runs and the epochs of the tasks in a store, which removes them at the end."""
+    """Counts the runs and epochs of tasks, whose files the store removes at the end."""
 
     def __init__(self, store: Path) -> None:
-        self._store, self._kept = store, store.parent / "kept"
-        self._kept.mkdir(parents=True)
+        self._store, self._links = store, store.parent / "links"
+        self._links.mkdir(parents=True)
         self._pids: set[int] = set()
-        self._copied: dict[Path, int] = {}  # link -> events that another node had written
+        self._copied: dict[Path, int] = {}  # number of events by link that another node wrote
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
@@ -102,52 +102,52 @@ class Ledger:
         while not self._end.wait(0.05):
             for path in self._store.glob("tasks/*/events.jsonl"):
                 with suppress(OSError):
-                    link = self._kept / f"{path.parent.name}-{path.stat().st_ino}"
-                    fetched = any(self._kept.glob(f"{path.parent.name}-*"))
-                    os.link(path, link)  # fails if the file is known
-                    # A fetched file is complete a second before its task adds to it.
+                    link = self._links / f"{path.parent.name}-{path.stat().st_ino}"
+                    fetched = any(self._links.glob(f"{path.parent.name}-*"))
+                    os.link(path, link)  # fails if there is a link already
+                    # A task appends to a fetched file a second later at the earliest.
                     self._copied[link] = len(path.read_text().splitlines()) if fetched else 0
             self._pids.update(processes("dhmd.training.run_task", str(self._store)))
 
     def row(self, engine: Engine, fault: str, result: str, history: Path) -> list[object]:
-        """The fault's row in the table; fails if the history lacks an epoch.
+        """Return the fault's row of the table; fail if the history lacks an epoch.
 
-        A process that is killed just after it saved an epoch has not reported it: such an epoch
-        has been trained although no event tells of it.
+        A process that is killed between saving and reporting an epoch has trained it, although
+        there is no event of it.
         """
         events = [
             json.loads(line)
             for path, copied in self._copied.items()
             for line in path.read_text().splitlines()[copied:]
         ]
-        done = Counter((e["epoch"], name) for e in events if "epoch" in e for name in e["rows"])
+        epochs = Counter((e["epoch"], name) for e in events if "epoch" in e for name in e["rows"])
         needed = {(epoch + 1, f"seed-{seed}") for epoch in range(EPOCHS) for seed in (1, 2)}
-        done.update(needed - set(done))
+        epochs.update(needed - set(epochs))
         table = pd.read_csv(history)
         lost = needed - {(row.epoch, f"seed-{row.seed}") for row in table.itertuples()}
         assert not lost
-        counts = (2, len(self._pids), len(needed), sum(done.values()), len(lost))
+        counts = (2, len(self._pids), len(needed), sum(epochs.values()), len(lost))
         return [engine.name, fault, *counts, result]
 
 
-class Fault(Watcher):
-    """Lets something happen once, after the first epochs of a training."""
+class Fault(Recorder):
+    """Calls a function once, after the first epochs of a training."""
 
-    def __init__(self, happen: Callable[[], None]) -> None:
+    def __init__(self, cause: Callable[[], None]) -> None:
         super().__init__()
-        self._happen: Callable[[], None] | None = happen
+        self._cause: Callable[[], None] | None = cause
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
-        if epoch >= 3 and self._happen:
-            happen, self._happen = self._happen, None
-            happen()
+        if epoch >= 3 and self._cause:
+            cause, self._cause = self._cause, None
+            cause()
 
 
 @pytest.mark.parametrize("fault", ["none", "killed worker", "killed node", "preempted job"])
 def test_a_fault_loses_nothing_and_changes_no_bit(
     engine: Engine,
     fault: str,
-    bench: Bench,
+    tiny: TinyArtefacts,
     tmp_path: Path,
     local: dict[str, bytes],
     caplog: pytest.LogCaptureFixture,
@@ -160,7 +160,7 @@ def test_a_fault_loses_nothing_and_changes_no_bit(
     }:
         pytest.skip("this engine has no such fault")
     caplog.set_level(logging.INFO, "dhmd")
-    happen = {
+    cause = {
         "none": lambda: None,
         "killed worker": lambda: engine.kill_worker(tmp_path),
         "killed node": lambda: engine.kill_node(tmp_path),
@@ -168,14 +168,14 @@ def test_a_fault_loses_nothing_and_changes_no_bit(
     }[fault]
     with Ledger(tmp_path / "s") as ledger:
         train(
-            configured(engine),
-            bench.cache(),
-            bench.pretrained(),
+            configuration_for(engine),
+            tiny.aligned(),
+            tiny.pretrained(),
             tmp_path / "m",
             tmp_path / "s",
-            Fault(happen),
+            Fault(cause),
         )
-    assert files(tmp_path / "m") == local
+    assert read_files(tmp_path / "m") == local
     assert ("was killed; submitting it again" in caplog.text) or fault != "killed worker"
     assert "0 waiting, 0 running, 2 finished, 0 failed" in caplog.text
     row = ledger.row(engine, fault, "same bits as two local processes", tmp_path / "m/history.csv")
@@ -184,24 +184,24 @@ def test_a_fault_loses_nothing_and_changes_no_bit(
 
 def test_a_killed_driver_resumes_and_trains_nothing_twice(
     engine: Engine,
-    bench: Bench,
+    tiny: TinyArtefacts,
     tmp_path: Path,
     local: dict[str, bytes],
     record_property: Callable[[str, object], None],
 ) -> None:
     with Ledger(tmp_path / "s") as ledger:
-        driver = start_driver(configured(engine), bench, tmp_path)
+        driver = start_driver(configuration_for(engine), tiny, tmp_path)
         until(lambda: list(tmp_path.glob("s/tasks/*/checkpoint.*")), "no epoch is finished")
         driver.kill()
         driver.wait()
         driver.stderr.close()
-        again = start_driver(configured(engine), bench, tmp_path)
-        _, printed = again.communicate(timeout=200)
-    assert again.returncode == 0, printed
-    assert files(tmp_path / "m") == local
+        second_driver = start_driver(configuration_for(engine), tiny, tmp_path)
+        _, log = second_driver.communicate(timeout=200)
+    assert second_driver.returncode == 0, log
+    assert read_files(tmp_path / "m") == local
     if engine.name != "Ray":  # whose tasks end with their driver
-        assert printed.count("is in the queue, as job") + printed.count("already in ") >= 1, printed
-    assert "submitting it again" not in printed
+        assert log.count("is in the queue, as job") + log.count("already in ") >= 1, log
+    assert "submitting it again" not in log
     result, history = "same bits as two local processes", tmp_path / "m/history.csv"
     row = ledger.row(engine, "killed driver, started again", result, history)
     record_property("fault", row)
@@ -209,7 +209,7 @@ def test_a_killed_driver_resumes_and_trains_nothing_twice(
 
 def test_a_full_disk_fails_and_resumes_once_there_is_room(
     engine: Engine,
-    bench: Bench,
+    tiny: TinyArtefacts,
     tmp_path: Path,
     local: dict[str, bytes],
     record_property: Callable[[str, object], None],
@@ -225,15 +225,15 @@ def test_a_full_disk_fails_and_resumes_once_there_is_room(
             while True:
                 stream.write(bytes(4096))
 
-    arguments = (bench.cache(), bench.pretrained(), tmp_path / "m", disk / "s")
+    arguments = (tiny.aligned(), tiny.pretrained(), tmp_path / "m", disk / "s")
     try:
         with Ledger(disk / "s") as ledger:
             with pytest.raises(DhmdError, match=r"[Nn]o space|disk .* is full"):
-                train(configured(engine, retries=0), *arguments, Fault(fill))
+                train(configuration_for(engine, retries=0), *arguments, Fault(fill))
             assert not (tmp_path / "m").exists()
             (disk / "filler").unlink()
-            train(configured(engine), *arguments)
-        assert files(tmp_path / "m") == local
+            train(configuration_for(engine), *arguments)
+        assert read_files(tmp_path / "m") == local
         result = "the stage fails and names the disk; the next run resumes, same bits"
         row = ledger.row(engine, "full disk", result, tmp_path / "m/history.csv")
         record_property("fault", row)
@@ -242,35 +242,34 @@ def test_a_full_disk_fails_and_resumes_once_there_is_room(
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_job_that_never_gets_anywhere_fails(bench: Bench, tmp_path: Path, engine: Engine) -> None:
+def test_a_job_that_never_finishes_an_epoch_fails(
+    tiny: TinyArtefacts, tmp_path: Path, engine: Engine
+) -> None:
     if engine.name == "Ray":
-        pytest.skip("Ray has no lines that run before a task")
-    found = configured(engine, slurm={"setup": ["kill -9 $$"]}, retries=1)
+        pytest.skip("Ray has no setup lines")
+    configuration = configuration_for(engine, slurm={"setup": ["kill -9 $$"]}, retries=1)
     with pytest.raises(DhmdError, match=r"was killed 2 times in a row .*time limit.*log"):
-        train(found, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+        tiny.train(configuration, tmp_path)
     assert not (tmp_path / "m").exists()
 
 
-def test_ctrl_c_ends_the_jobs(engine: Engine, bench: Bench, tmp_path: Path) -> None:
-    driver = start_driver(configured(engine, epochs=4000), bench, tmp_path)
+def test_ctrl_c_ends_the_jobs(engine: Engine, tiny: TinyArtefacts, tmp_path: Path) -> None:
+    driver = start_driver(configuration_for(engine, epochs=4000), tiny, tmp_path)
     until(lambda: list(tmp_path.glob("s/tasks/*/checkpoint.*")), "no epoch is finished")
     driver.send_signal(signal.SIGINT)
     assert driver.wait(60) != 0
     driver.stderr.close()
-    until(lambda: not engine.jobs(), "jobs go on")
+    until(lambda: not engine.jobs(), "jobs are still running")
 
 
 @pytest.mark.parametrize(
     "fault",
-    [
-        "no shared folder",
-        pytest.param("no shared folder, lost node", marks=pytest.mark.slow),
-    ],
+    ["no shared folder", pytest.param("no shared folder, lost node", marks=pytest.mark.slow)],
 )
 def test_without_a_shared_folder_files_go_through_the_remote(
     engine: Engine,
     fault: str,
-    bench: Bench,
+    tiny: TinyArtefacts,
     tmp_path: Path,
     local: dict[str, bytes],
     monkeypatch: pytest.MonkeyPatch,
@@ -278,91 +277,98 @@ def test_without_a_shared_folder_files_go_through_the_remote(
     record_property: Callable[[str, object], None],
 ) -> None:
     caplog.set_level(logging.INFO, "dhmd")
-    here, there, remote = tmp_path / "here", tmp_path / "there", tmp_path / "remote"
-    for clone in (here, there):
+    driver, node, remote = tmp_path / "here", tmp_path / "there", tmp_path / "remote"
+    for clone in (driver, node):
         clone.mkdir()
         (clone / "params.yaml").touch()
         (clone / "dhmd").symlink_to(ROOT / "dhmd")
-        for words in (["init", "--no-scm", "-q"], ["remote", "add", "-q", "-d", "r", str(remote)]):
-            subprocess.run([sys.executable, "-m", "dvc", *words], cwd=clone, check=True)
-    monkeypatch.chdir(here)
+        for arguments in (
+            ["init", "--no-scm", "-q"],
+            ["remote", "add", "-q", "-d", "r", str(remote)],
+        ):
+            subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=clone, check=True)
+    monkeypatch.chdir(driver)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    found = configured(engine, shared=False, folder=str(there))
+    configuration = configuration_for(engine, shared=False, folder=str(node))
 
     def lose_node() -> None:
         until(lambda: list(remote.glob("dhmd/tasks/*/checkpoint.safetensors")), "nothing is sent")
         kill(processes("executors.exchange", str(next(remote.glob("dhmd/tasks/*")).name)))
 
-    with Ledger(there / ".dhmd" / "trainings") as ledger:
+    with Ledger(node / ".dhmd" / "trainings") as ledger:
         losing = threading.Thread(target=lose_node)
         if "lost" in fault:
             losing.start()
-        train(found, bench.cache(), bench.pretrained(), here / "m", here / "s")
-    assert files(here / "m") == local
+        tiny.train(configuration, driver)
+    assert read_files(driver / "m") == local
     assert ("submitting it again" in caplog.text) == ("lost" in fault)
-    assert len(list(there.glob(".dhmd/trainings/*.safetensors"))) == 2
-    assert len(list(there.glob(".dhmd/inputs/*/pretrained/*/model.json"))) == 1
+    assert len(list(node.glob(".dhmd/trainings/*.safetensors"))) == 2
+    assert len(list(node.glob(".dhmd/inputs/*/pretrained/*/model.json"))) == 1
     assert not list(remote.glob("dhmd/tasks/*/*"))
     assert list(remote.glob("dhmd/inputs/*"))
-    result, history = "same bits as two local processes", here / "m/history.csv"
+    result, history = "same bits as two local processes", driver / "m/history.csv"
     record_property("fault", ledger.row(engine, fault, result, history))
 
 
 def test_the_settings_reach_sbatch(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: TinyArtefacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = FakeSlurm(tmp_path / "fake", monkeypatch)
     slurm = {"time": "00:10:00", "array_parallelism": 1, "setup": ["exit 1"]}
-    found = configured(engine, epochs=1, slurm=slurm, retries=0)
+    configuration = configuration_for(engine, epochs=1, slurm=slurm, retries=0)
     with pytest.raises(DhmdError, match="was killed 1 times"):
-        train(found, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+        tiny.train(configuration, tmp_path)
     calls = set((tmp_path / "fake" / "calls").read_text().split())
     assert {"--requeue", "--time=00:10:00", "--array=0-1%1", "--cpus-per-task=1"} <= calls
 
 
 @pytest.mark.slow
-def test_ray_starts_on_this_machine_without_an_address(bench: Bench, tmp_path: Path) -> None:
+def test_ray_starts_on_this_machine_without_an_address(tiny: TinyArtefacts, tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    found = configured(Engine("Ray", "ray"), epochs=1)
-    train(found, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+    configuration = configuration_for(Engine("Ray", "ray"), epochs=1)
+    tiny.train(configuration, tmp_path)
     assert len(list((tmp_path / "m").glob("seed-*.safetensors"))) == 2
 
 
 @pytest.mark.parametrize(
-    ("executor", "sentence"),
+    ("executor", "message"),
     [
         ("slurm", r"compute\.executor is slurm, but squeue cannot be run"),
         ("ray", r"compute\.executor is ray, but Ray is not installed .* 'dhmd\[ray\]'"),
     ],
 )
-def test_without_the_engine_the_error_says_so(
-    executor: str, sentence: str, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_missing_engine_is_an_error(
+    executor: str,
+    message: str,
+    tiny: TinyArtefacts,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setitem(sys.modules, "ray", None)
-    found = configured(Engine("absent", executor), epochs=1)
-    with pytest.raises(DhmdError, match=sentence):
-        train(found, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+    configuration = configuration_for(Engine("absent", executor), epochs=1)
+    with pytest.raises(DhmdError, match=message):
+        tiny.train(configuration, tmp_path)
     assert TINY.compute.executor == "local"
 
 
 def test_each_gpu_of_a_machine_has_one_process(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: TinyArtefacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The GPUs are pretended: the workers find none and train on the CPU."""
-    seen: set[tuple[int, str]] = set()
+    """The GPUs are mocked in this process; the workers find none and train on the CPU."""
+    variables: set[tuple[int, str]] = set()
 
-    class Watches(Watcher):
+    class EnvironmentRecorder(Recorder):
         def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
             for pid in processes("dhmd.training.run_task", str(tmp_path)):
                 with suppress(OSError):
                     values = Path(f"/proc/{pid}/environ").read_text().split("\0")
-                    seen.update((pid, v) for v in values if v.startswith("CUDA_VISIBLE"))
+                    variables.update((pid, v) for v in values if v.startswith("CUDA_VISIBLE"))
 
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    found = configured(None, epochs=10, device="auto")
-    train(found, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s", Watches())
-    assert len(seen) == 2
-    assert {value for _, value in seen} == {"CUDA_VISIBLE_DEVICES=4", "CUDA_VISIBLE_DEVICES=7"}
+    configuration = configuration_for(None, epochs=10, device="auto")
+    tiny.train(configuration, tmp_path, EnvironmentRecorder())
+    assert len(variables) == 2
+    assert {value for _, value in variables} == {"CUDA_VISIBLE_DEVICES=4", "CUDA_VISIBLE_DEVICES=7"}

@@ -1,4 +1,4 @@
-"""Computational sequences: reading is tolerant of metadata, strict about data; writing is whole."""
+"""Reading and writing computational sequences; invalid data are errors, invalid metadata not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from dhmd.base.errors import DhmdError
 from dhmd.data.csd import (
     open_sequence,
-    parse_value,
+    parse_metadata,
     segment_id,
     segment_row,
     video_of,
@@ -39,7 +39,7 @@ FEATURES = np.arange(4.0).reshape(2, 2)
         ("[3]", "[3]", None),
     ],
 )
-def test_a_segment_id_is_a_video_and_a_row(segment: str, video: str, row: int | None) -> None:
+def test_a_segment_id_has_a_video_and_a_row(segment: str, video: str, row: int | None) -> None:
     assert (video_of(segment), segment_row(segment)) == (video, row)
     if row is not None:
         assert segment_id(video, row) == segment
@@ -61,12 +61,12 @@ def test_a_segment_id_is_a_video_and_a_row(segment: str, video: str, row: int | 
         (3, 3),
     ],
 )
-def test_every_metadata_value_parses_to_something(raw: object, value: object) -> None:
-    assert parse_value(raw) == value
+def test_any_metadata_value_is_accepted(raw: object, value: object) -> None:
+    assert parse_metadata(raw) == value
 
 
 def raw_file(path: Path, features: Any, intervals: Any, *, metadata: bool = True) -> Path:
-    """A file as others write them."""
+    """Write a file without our writer."""
     with h5py.File(path, "w") as file:
         root = file.create_group("Any Name At All")
         entry = root.create_group("data/v")
@@ -79,7 +79,7 @@ def raw_file(path: Path, features: Any, intervals: Any, *, metadata: bool = True
     return path
 
 
-def test_metadata_may_be_junk_or_missing(tmp_path: Path) -> None:
+def test_metadata_may_be_invalid_or_missing(tmp_path: Path) -> None:
     with open_sequence(raw_file(tmp_path / "1.csd", FEATURES, INTERVALS)) as sequence:
         assert sequence.root_name == "Any Name At All"
         assert sequence.metadata == {"creator": "asdf"}
@@ -98,7 +98,7 @@ def test_metadata_may_be_junk_or_missing(tmp_path: Path) -> None:
         (np.zeros(0), np.zeros(0), (0, 0)),
     ],
 )
-def test_other_shapes_in_circulation(
+def test_shapes_of_published_files(
     tmp_path: Path, features: Any, intervals: Any, shape: tuple[int, int]
 ) -> None:
     with open_sequence(raw_file(tmp_path / "x.csd", features, intervals)) as sequence:
@@ -122,7 +122,7 @@ def test_other_shapes_in_circulation(
         (FEATURES, [[0, 1], [2, 1]], "row 1: interval [2.0, 1.0] ends before it starts"),
     ],
 )
-def test_defects_of_data_are_one_sentence(
+def test_invalid_data_are_errors(
     tmp_path: Path, features: Any, intervals: Any, sentence: str
 ) -> None:
     path = raw_file(tmp_path / "x.csd", features, intervals)
@@ -132,7 +132,7 @@ def test_defects_of_data_are_one_sentence(
     assert sentence in str(caught.value)
 
 
-def test_ids_may_have_slashes_spaces_and_any_letters(tmp_path: Path) -> None:
+def test_ids_may_have_slashes_and_spaces(tmp_path: Path) -> None:
     ids = ("dir/part 1/clip", "dir/part 2/clip", "Ünïcode 視頻", "clip", "Clip", "x [HD]")
     with h5py.File(tmp_path / "x.csd", "w") as file:
         for number, name in enumerate(ids):
@@ -144,7 +144,7 @@ def test_ids_may_have_slashes_spaces_and_any_letters(tmp_path: Path) -> None:
             assert sequence.read(name).features[0, 0] == number
 
 
-def test_groups_in_a_circle_are_refused(tmp_path: Path) -> None:
+def test_cyclic_groups_are_errors(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.csd", "w") as file:
         inner = file.create_group("root/data/a")
         inner["b"] = inner
@@ -152,7 +152,7 @@ def test_groups_in_a_circle_are_refused(tmp_path: Path) -> None:
         open_sequence(tmp_path / "x.csd")
 
 
-def test_files_that_are_no_sequences(tmp_path: Path) -> None:
+def test_files_that_are_not_sequences(tmp_path: Path) -> None:
     with pytest.raises(DhmdError, match=r"x\.csd: no such computational sequence"):
         open_sequence(tmp_path / "x.csd")
     (tmp_path / "x.csd").write_text("<html>404</html>")
@@ -170,7 +170,7 @@ def test_files_that_are_no_sequences(tmp_path: Path) -> None:
             open_sequence(tmp_path / "y.csd")
 
 
-def test_every_cut_is_noticed(tmp_path: Path) -> None:
+def test_truncated_files_are_errors(tmp_path: Path) -> None:
     whole = tmp_path / "whole.csd"
     entries = [(f"v{i}", np.full((20, 4), float(i)), np.ones((20, 2))) for i in range(3)]
     write_sequence(whole, root_name="x", entries=entries, metadata=None)
@@ -183,16 +183,16 @@ def test_every_cut_is_noticed(tmp_path: Path) -> None:
 
 
 def test_reading_is_lazy(tmp_path: Path) -> None:
-    """A damaged entry does no harm to the others, and is named once it is read."""
+    """A damaged entry does not affect the others, and is an error when it is read."""
     path = tmp_path / "x.csd"
     with h5py.File(path, "w") as file:
         for name in ("a", "b"):
             group = file.create_group(f"root/data/{name}")
             group["intervals"] = INTERVALS
             group.create_dataset("features", data=FEATURES, chunks=(2, 2), fletcher32=True)
-        at = file["root/data/b/features"].id.get_chunk_info(0).byte_offset
+        offset = file["root/data/b/features"].id.get_chunk_info(0).byte_offset
     content = bytearray(path.read_bytes())
-    content[at] ^= 0x10
+    content[offset] ^= 0x10
     path.write_bytes(content)
     with open_sequence(path) as sequence:
         np.testing.assert_array_equal(sequence.read("a").features, FEATURES)
@@ -210,7 +210,7 @@ def write(path: Path, **changes: Any) -> None:
     write_sequence(path, **{**arguments, **changes})
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_a_written_file_can_be_read(tmp_path: Path) -> None:
     write(tmp_path / "x.csd")
     with open_sequence(tmp_path / "x.csd") as sequence:
         assert sequence.root_name == "acoustic"
@@ -218,7 +218,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         assert sequence.dimension_names == ("f0", "energy")
         assert sequence.metadata["creator"] == "nobody"
         assert sequence.metadata["root name"] == "acoustic"
-        assert sequence.form("b") == (False, (2, 2))
+        assert sequence.inspect("b") == (False, (2, 2))
         entry = sequence.read("b")
         np.testing.assert_array_equal(entry.features, FEATURES)
         np.testing.assert_array_equal(entry.intervals, INTERVALS)
@@ -233,21 +233,21 @@ def test_words_are_stored_as_utf8_bytes(tmp_path: Path, kind: Any) -> None:
     with h5py.File(tmp_path / "w.csd") as file:
         assert file["acoustic/data/v/features"].dtype.kind == "S"
     with open_sequence(tmp_path / "w.csd") as sequence:
-        assert sequence.form("v") == (True, (2, 1))
+        assert sequence.inspect("v") == (True, (2, 1))
         expected = [["café" if kind is object else "oh"], ["sp"]]
         assert sequence.read("v").features.tolist() == expected
 
 
 def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
     write(tmp_path / "1.csd")
-    time.sleep(1.1)  # HDF5's times count seconds
+    time.sleep(1.1)  # HDF5's timestamps are in seconds
     write(tmp_path / "2.csd")
     assert (tmp_path / "1.csd").read_bytes() == (tmp_path / "2.csd").read_bytes()
 
 
 def test_entries_are_consumed_one_at_a_time(tmp_path: Path) -> None:
     alive = 0
-    most = 0
+    max_alive = 0
 
     class Counted(np.ndarray[Any, Any]):
         def __del__(self) -> None:
@@ -255,14 +255,14 @@ def test_entries_are_consumed_one_at_a_time(tmp_path: Path) -> None:
             alive -= 1
 
     def entries() -> Iterator[tuple[str, np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
-        nonlocal alive, most
+        nonlocal alive, max_alive
         for i in range(10):
             alive += 1
-            most = max(most, alive)
+            max_alive = max(max_alive, alive)
             yield f"v{i}", np.ones((2, 3)).view(Counted), INTERVALS
 
     write(tmp_path / "x.csd", entries=entries(), dimension_names=None)
-    assert most <= 3
+    assert max_alive <= 3
 
 
 @pytest.mark.parametrize(
@@ -271,11 +271,11 @@ def test_entries_are_consumed_one_at_a_time(tmp_path: Path) -> None:
         ([("v", np.ones((3, 2)), INTERVALS)], "entry 'v' has features (3, 2) and intervals (2, 2)"),
         ([("v", np.ones(2), INTERVALS)], "expected [T, d] and [T, 2]"),
         ([("v", np.ones((2, 2)), INTERVALS)] * 2, "entry 'v' occurs twice"),
-        ([("a/b", np.ones((2, 2)), INTERVALS)], "entry 'a/b' is no id"),
-        ([("", np.ones((2, 2)), INTERVALS)], "entry '' is no id"),
+        ([("a/b", np.ones((2, 2)), INTERVALS)], "entry 'a/b' is not a valid id"),
+        ([("", np.ones((2, 2)), INTERVALS)], "entry '' is not a valid id"),
     ],
 )
-def test_a_defect_is_one_sentence_and_no_file(
+def test_entries_that_cannot_be_written_are_errors(
     tmp_path: Path, entries: list[Any], sentence: str
 ) -> None:
     with pytest.raises(DhmdError) as caught:
@@ -285,7 +285,7 @@ def test_a_defect_is_one_sentence_and_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_sdk_reads_it(
+def test_the_sdk_can_read_a_written_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # The SDK imports a part that needs torch, which reading does not.

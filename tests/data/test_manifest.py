@@ -1,4 +1,4 @@
-"""Source manifests: a replaced local file is seen, an absent one is not held against a clone."""
+"""Source manifests: a replaced local file makes one stale, an absent file does not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dhmd.cli import main
-from dhmd.data.manifest import manifest, stale_manifests, write_manifests
+from dhmd.data.manifest import load_manifest, stale_manifests, write_manifests
 from tests.shipped import SHIPPED
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def recorded(root: Path) -> dict:
 
 def test_a_replaced_file_makes_the_manifest_stale(root):
     path = place(root, b"first")
-    assert [one.dataset for one in write_manifests([], root)] == ["demo", "my_arrays"]
+    assert [m.dataset for m in write_manifests([], root)] == ["demo", "my_arrays"]
     entry = {"bytes": 5, "sha256": hashlib.sha256(b"first").hexdigest()}
     assert recorded(root) == {"source": None, "files": {"train.npz": entry}}
     assert json.loads((root / "recipes/sources/demo.json").read_text()) == {
@@ -62,7 +62,7 @@ def test_a_replaced_file_makes_the_manifest_stale(root):
     assert recorded(root)["files"]["train.npz"]["sha256"] == hashlib.sha256(b"other").hexdigest()
 
 
-def test_a_file_that_is_not_here_keeps_its_entry(root):
+def test_the_entry_of_an_absent_file_is_kept(root):
     path = place(root, b"first")
     write_manifests([], root)
     before = recorded(root)
@@ -79,19 +79,19 @@ def test_files_are_hashed_again_only_if_size_or_time_changed(root, monkeypatch):
     write_manifests([], root)
     hashed: list[Path] = []
 
-    def counted(one: Path) -> str:
-        hashed.append(one)
-        return hashlib.sha256(one.read_bytes()).hexdigest()
+    def counted(path: Path) -> str:
+        hashed.append(path)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
 
     monkeypatch.setattr("dhmd.data.manifest.file_sha256", counted)
-    assert manifest("my_arrays", root).stale is None
+    assert load_manifest("my_arrays", root).stale_reason is None
     assert hashed == []
-    os.utime(path, (1, 1))  # another time alone: the manifest does not hold it
-    assert manifest("my_arrays", root).stale is None
-    assert manifest("my_arrays", root).stale is None
+    os.utime(path, (1, 1))  # the manifest does not have the time
+    assert load_manifest("my_arrays", root).stale_reason is None
+    assert load_manifest("my_arrays", root).stale_reason is None
     assert hashed == [path]
     (root / ".dhmd" / "source-hashes.json").write_text("{")
-    assert manifest("my_arrays", root).stale is None
+    assert load_manifest("my_arrays", root).stale_reason is None
     assert len(hashed) == 2
 
 
@@ -126,14 +126,14 @@ def test_a_missing_or_damaged_manifest_is_stale(root, text):
     if text is not None:
         (root / PATH).parent.mkdir()
         (root / PATH).write_text(text)
-    assert manifest("my_arrays", root).stale == (
+    assert load_manifest("my_arrays", root).stale_reason == (
         f"{PATH} is missing or damaged: run `dhmd data manifest my_arrays` and `git add {PATH}`"
     )
     write_manifests(["my_arrays"], root)
     assert recorded(root) == {"source": None, "files": {}}
 
 
-def test_the_command_says_what_to_add_to_git(root, capsys):
+def test_the_command_prints_what_to_add_to_git(root, capsys):
     place(root, b"first")
     assert main(("data", "manifest")) == 0
     assert capsys.readouterr().out.splitlines() == [

@@ -1,4 +1,4 @@
-"""docs/extend.md works as written: its walk-throughs in copies of the project, one epoch each."""
+"""Follow each walk-through of docs/extend.md in a copy of the project, and train one epoch."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
+from dhmd.training.observer import TrainingInfo
 from tests.pipeline.scratch import ROOT, RUN_STAGES, STAGES, copy_code
 from tests.pipeline.smoke import VALUES
 
@@ -34,7 +35,7 @@ DHMD = "import sys; from dhmd.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 class Walk:
-    """A copy of the project in which the steps of some sections of the page are made."""
+    """A copy of the project, in which sections of the page are followed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -46,19 +47,19 @@ class Walk:
     def make_edits(self, title: str) -> set[str]:
         """Follow a section and return the files that it edits.
 
-        Each Python block is written as a file, and each diff is made in the file named before it.
+        Each Python block becomes a file, and each diff is applied to the file named before it.
         """
         page = PAGE.read_text(encoding="utf-8")
         section = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
         assert section, title
         self.text, edited, file = section[1], set(), None
-        lines = re.finditer(
+        matches = re.finditer(
             r"`((?:dhmd|recipes|stages)/[\w/]+\.(?:py|yaml))`|^```(\w+)\n(.*?)^```",
             self.text,
             re.MULTILINE | re.DOTALL,
         )
-        for found in lines:
-            name, kind, block = found.groups()
+        for match in matches:
+            name, kind, block = match.groups()
             if name:
                 file = self.folder / name
             elif kind in ("python", "diff"):
@@ -72,7 +73,7 @@ class Walk:
         return edited
 
     def set_values(self) -> None:
-        """Set what the section's `dvc exp run` sets; variants are added to those of others."""
+        """Set the values of the section's `dvc exp run`; variants are added to those set before."""
         [command] = re.findall(r"^dvc exp run .*", self.text, re.MULTILINE) or ["dvc exp run"]
         words = shlex.split(command)
         for option, assignment in zip(words[3::2], words[4::2], strict=True):
@@ -83,8 +84,8 @@ class Walk:
             for part in path:
                 section = section[part]
             assert (key in section) != dotted.startswith("+"), assignment
-            found = yaml.safe_load(value)
-            section[key] = section[key] + found if key == "variants" else found
+            loaded = yaml.safe_load(value)
+            section[key] = section[key] + loaded if key == "variants" else loaded
 
     def run(self, *command: str) -> None:
         done = subprocess.run(
@@ -112,19 +113,19 @@ class Walk:
 
 
 def apply(file: Path, diff: str) -> None:
-    """Replace the lines of a diff that are not new by those that do not go."""
+    """Apply a diff: replace its old lines in the file by its new lines."""
     lines = diff.splitlines(keepends=True)
     old = "".join(line[1:] for line in lines if line[0] in " -")
     new = "".join(line[1:] for line in lines if line[0] in " +")
     text = file.read_text(encoding="utf-8")
-    if new in text:  # a user has followed the page in this tree
+    if new in text:  # the user has already followed the page in this repository
         return
     assert text.count(old) == 1, (file, old)
     file.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def utterances(split: str) -> dict[str, Any]:
-    """Random utterances: ids, labels, and rows by modality."""
+    """Return random utterances: ids, labels, lengths, and rows by modality."""
     rng = np.random.default_rng(len(split))
     count = UTTERANCES[split]
     lengths = rng.integers(2, 6, count)
@@ -141,7 +142,7 @@ def walk(tmp_path: Path) -> Walk:
     return Walk(tmp_path)
 
 
-# A stand-in for Weights & Biases, which writes what is logged.
+# Replaces Weights & Biases; writes what is logged to a file.
 WANDB = """
 import json
 runs = {}
@@ -156,7 +157,7 @@ def finish():
 
 
 def test_a_loss_a_baseline_a_fusion_and_an_observer_of_the_demo(walk: Walk) -> None:
-    """One run has them all: the files that they edit show that none needs another."""
+    """One run has all four changes; the edited files show that no other file is needed."""
     loss = walk.make_edits("A loss")
     assert loss == {f"dhmd/{f}.py" for f in ("models/config", "models/dhmd", "ablation/variants")}
     assert walk.make_edits("A baseline") == {"dhmd/models/baselines/mean_model.py"}
@@ -164,8 +165,8 @@ def test_a_loss_a_baseline_a_fusion_and_an_observer_of_the_demo(walk: Walk) -> N
     walk.make_edits("An observer")
     (walk.folder / "wandb.py").write_text(WANDB, encoding="utf-8")
     walk.train()
-    found = json.loads((walk.folder / "metrics/demo/details/ablations.json").read_text())
-    assert set(found) == {"no_agreement", "mean_model"}
+    ablations = json.loads((walk.folder / "metrics/demo/details/ablations.json").read_text())
+    assert set(ablations) == {"no_agreement", "mean_model"}
     text = (walk.folder / "models" / "demo" / "history.csv").read_text(encoding="utf-8")
     rows = [row for row in csv.DictReader(text.splitlines()) if row["name"] != "selected"]
     agreement = [float(row["value"]) for row in rows if row["name"] == "train/agreement"]
@@ -175,7 +176,7 @@ def test_a_loss_a_baseline_a_fusion_and_an_observer_of_the_demo(walk: Walk) -> N
     [values] = [values for run, values in logged if run == ["dhmd", "train", [1, 2]]]
     assert len(rows) == len(values) - 1  # and the epoch
     for row in rows:
-        value = float(row["value"])  # of six digits
+        value = float(row["value"])  # with six digits
         assert values[f"seed-{row['seed']}/{row['name']}"] == pytest.approx(value, rel=1e-5)
 
 
@@ -185,16 +186,16 @@ def test_a_modality_is_a_line_of_the_dataset_config(walk: Walk) -> None:
     placed = walk.folder / "data" / "placed" / "my_corpus"
     placed.mkdir(parents=True)
     for split in UTTERANCES:
-        found = utterances(split)
-        offsets = np.cumsum([0, *found["lengths"]])
-        arrays = {m: np.concatenate(found[m]) for m in WIDTHS}
+        table = utterances(split)
+        offsets = np.cumsum([0, *table["lengths"]])
+        arrays = {m: np.concatenate(table[m]) for m in WIDTHS}
         arrays |= {f"{m}_offsets": offsets for m in WIDTHS}
-        ids = np.array(found["ids"])
-        np.savez(placed / f"{split}.npz", ids=ids, labels=found["labels"], **arrays)
+        ids = np.array(table["ids"])
+        np.savez(placed / f"{split}.npz", ids=ids, labels=table["labels"], **arrays)
     assert walk.make_edits("A modality") == {"recipes/my_corpus.yaml"}
     walk.train()
-    found = json.loads((walk.folder / "metrics/my_corpus/details/ablations.json").read_text())
-    assert list(found) == ["only_physio"]
+    ablations = json.loads((walk.folder / "metrics/my_corpus/details/ablations.json").read_text())
+    assert list(ablations) == ["only_physio"]
 
 
 def test_a_format_is_a_reader_and_its_name(walk: Walk) -> None:
@@ -204,10 +205,10 @@ def test_a_format_is_a_reader_and_its_name(walk: Walk) -> None:
     placed = walk.folder / "data" / "placed" / "my_corpus"
     placed.mkdir(parents=True)
     for split, count in UTTERANCES.items():
-        found = utterances(split)
+        table = utterances(split)
         rows = [
-            {"id": found["ids"][n], "label": found["labels"][n]}
-            | {m: found[m][n].tolist() for m in ("text", "audio", "vision")}
+            {"id": table["ids"][n], "label": table["labels"][n]}
+            | {m: table[m][n].tolist() for m in ("text", "audio", "vision")}
             for n in range(count)
         ]
         (placed / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -225,7 +226,7 @@ def test_tensorboard_receives_the_curves(walk: Walk, monkeypatch: pytest.MonkeyP
     found: dict[str, Any] = {}
     exec(code, found)
     observer = found["TensorBoardObserver"]()
-    observer.started("train", ["seed-1"], {}, 0)
+    observer.started(TrainingInfo("train", ["seed-1"]))
     observer.epoch(3, {"seed-1": {"valid/mae": 1.25}})
     events = accumulator.EventAccumulator(".dhmd/tensorboard/train")
     events.Reload()

@@ -27,7 +27,7 @@ def text_of(page: Path) -> str:
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """The words of every command in the page's shell blocks."""
+    """Yield the words of every command in the page's shell blocks."""
     for block in re.findall(r"^```bash\n(.*?)^```", text_of(page), re.MULTILINE | re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             for part in line.split(" && "):
@@ -42,7 +42,7 @@ def commands(page: Path) -> Iterator[list[str]]:
 def test_commands_and_keys_are_known(page: Path) -> None:
     for words in commands(page):
         if words[0] == "dhmd":
-            # An unknown option or a missing one ends the parser, which says so.
+            # An unknown or missing option raises SystemExit.
             build_parser(words[1:]).parse_args(words[1:])
         elif words[0] == "make":
             assert re.search(rf"^{words[1]}:", text_of(ROOT / "Makefile"), re.MULTILINE), words
@@ -56,19 +56,22 @@ def test_commands_and_keys_are_known(page: Path) -> None:
 
 
 @cache
-def read(file: str) -> object:
+def load_settings(file: str) -> object:
     return load_yaml(ROOT / file)
 
 
-def check_key(written: str) -> None:
-    """`a.b` in params.yaml, or `recipes/x.yaml:a.b`; with `+` the last part is new."""
-    file, _, key = written.rpartition(":")
-    value = read(file or "params.yaml")
+def check_key(option: str) -> None:
+    """Check that a key exists: `a.b` in params.yaml, or `recipes/x.yaml:a.b`.
+
+    After a `+`, the last part of the key may be new.
+    """
+    file, _, key = option.rpartition(":")
+    value = load_settings(file or "params.yaml")
     for part in key.removeprefix("+").split(".")[: -1 if key.startswith("+") else None]:
-        if part == "my_corpus":  # the reader's own
+        if part == "my_corpus":  # a dataset of the user
             return
-        assert isinstance(value, dict), written
-        assert part in value, written
+        assert isinstance(value, dict), option
+        assert part in value, option
         value = value[part]
 
 
@@ -97,31 +100,32 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def anchor_of(heading: str) -> str:
-    """As GitHub makes it."""
+    """Return the anchor that GitHub gives to a heading."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_names_in_the_code_exist(page: Path) -> None:
     for name in set(re.findall(r"`(dhmd(?:\.\w+)+)", text_of(page))):
-        assert defined(name.split(".")), name
+        assert is_defined(name.split(".")), name
 
 
-def defined(parts: list[str]) -> bool:
-    """Whether a dotted name is a module, or a class, function, method or constant in one."""
+def is_defined(parts: list[str]) -> bool:
+    """Return whether a dotted name is a module, or a class, function or constant in a module."""
     for depth in range(len(parts), 0, -1):
         folder = ROOT.joinpath(*parts[:depth])
         file = folder.with_suffix(".py") if folder.with_suffix(".py").is_file() else None
         file = file or (folder / "__init__.py" if folder.is_dir() else None)
         if file is not None:
-            return not parts[depth:] or inside(ast.parse(text_of(file)).body, parts[depth:])
+            return not parts[depth:] or defines(ast.parse(text_of(file)).body, parts[depth:])
     return False
 
 
-def inside(body: list[ast.stmt], parts: list[str]) -> bool:
+def defines(body: list[ast.stmt], parts: list[str]) -> bool:
+    """Return whether the statements define or import the dotted name."""
     for node in body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == parts[0]:
-            return len(parts) == 1 or inside(node.body, parts[1:])
+            return len(parts) == 1 or defines(node.body, parts[1:])
         targets = [node.target] if isinstance(node, ast.AnnAssign) else []
         targets += node.targets if isinstance(node, ast.Assign) else []
         if any(isinstance(target, ast.Name) and target.id == parts[0] for target in targets):

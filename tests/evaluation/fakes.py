@@ -1,4 +1,4 @@
-"""Small corpora and model directories, made without a model."""
+"""Small corpora and model directories, made without training a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dhmd.data.aligned import read_corpus
 from tests.aligned_files import CorpusData, ragged, write_aligned
 
 SIZES = {"train": 40, "valid": 20, "test": 30}
-# How strongly a modality shows the label; other modalities show nothing.
+# Slope of the label in the features; 0 for other modalities.
 SIGNAL = {"text": 1.0, "audio": 0.3}
 SPACES = ("homogeneous", "heterogeneous")
 
@@ -34,7 +34,7 @@ def write_corpus(
     widths: Mapping[str, int] | None = None,
     report: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a corpus with 5 utterances per video; some lack the second modality."""
+    """Write a corpus with 5 utterances per video, some without the second modality."""
     rng = np.random.default_rng(seed)
     count, names = sum(SIZES.values()), tuple(modalities)
     truth = np.clip(rng.normal(0, 1.5, count), -3, 3)
@@ -107,9 +107,12 @@ def write_outputs(
 ) -> None:
     """Write a model directory whose predictions are the labels plus normal errors.
 
-    `whole` adds edges that follow the planted reliability, codes by the planted latent class and
-    features (unless not `spaces`), and predictions with `missing` modalities; `change` replaces
-    attributes or datasets.
+    Args:
+        whole: whether to add edges that follow the planted reliability, codes that follow the
+            planted latent class, features, and predictions with missing modalities.
+        spaces: False leaves out edges, codes and features.
+        missing: False leaves out predictions with missing modalities.
+        change: attributes or datasets to replace.
     """
     corpus = read_corpus(aligned, test_labels=True)
     modalities = tuple(corpus.modalities)
@@ -168,5 +171,5 @@ def _interpretability(corpus: Any, seeds: int) -> dict[str, Any]:
     codes[np.arange(n)[:, None], np.arange(m), latent[:, None]] = corpus.present_NM
     features = np.random.default_rng(1).normal(size=(n, m, 5)) + np.arange(m)[:, None]
     features[~corpus.present_NM] = np.nan
-    found = {"edges": weights, "codes": codes, "embedding": features}
-    return {f"{k}/{s}": v.astype(np.float32) for k, v in found.items() for s in SPACES}
+    groups = {"edges": weights, "codes": codes, "embedding": features}
+    return {f"{k}/{s}": v.astype(np.float32) for k, v in groups.items() for s in SPACES}

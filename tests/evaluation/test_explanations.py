@@ -1,4 +1,4 @@
-"""The words of dictionary codes, by hand; explanations of a whole model are in tests/prediction."""
+"""The words of dictionary codes, by hand. tests/prediction has the explanations of a model."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_words_are_ranked_by_how_far_they_lift_a_code() -> None:
     assert second.text == "bad"
 
 
-def test_no_words_where_none_can_stand_out() -> None:
+def test_constant_codes_and_empty_vocabularies_have_no_words() -> None:
     assert words_of(0, np.full((18, 1, 2), 0.5)) == []
     assert words_of(0, words=((),) * 18) == []
     assert words_of(0, rows=np.zeros(0, int)) == []
@@ -52,8 +52,8 @@ def test_absent_utterances_do_not_count() -> None:
 
 def test_words_need_text() -> None:
     present = np.ones((18, 1), dtype=bool)
-    found = words_of_codes({"homogeneous": CODES}, WORDS, ("text",), present)
-    assert {key: [word.text for word in words] for key, words in found.items()} == {
+    code_words = words_of_codes({"homogeneous": CODES}, WORDS, ("text",), present)
+    assert {key: [word.text for word in words] for key, words in code_words.items()} == {
         ("homogeneous", 0): ["good"],
         ("homogeneous", 1): ["bad"],
     }

@@ -1,4 +1,4 @@
-"""Files are read exactly as written, and broken ones are reported with the place of the fault."""
+"""Files are read exactly as written; errors name the file and the position."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from dhmd.base.errors import DhmdError
 from dhmd.evaluation.files import (
     Predictions,
+    aggregate_seeds,
+    build_summary,
     decimal_round_trip,
-    headline,
+    headline_values,
     json_text,
-    over_seeds,
     parse_json,
     parse_predictions,
     parse_seeds,
-    summarise,
 )
 
 
@@ -27,12 +27,12 @@ from dhmd.evaluation.files import (
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
 def test_float32_survives_its_own_decimal_text(values):
     single = np.array(values, dtype=np.float32)
-    found = decimal_round_trip(single)
-    assert (found.astype(np.float32) == single).all()
-    assert [repr(value) for value in found.tolist()] == [repr(float(str(x))) for x in single]
+    double = decimal_round_trip(single)
+    assert (double.astype(np.float32) == single).all()
+    assert [repr(value) for value in double.tolist()] == [repr(float(str(x))) for x in single]
 
 
-def test_float32_keeps_its_own_digits():
+def test_float32_keeps_its_digits():
     assert decimal_round_trip(np.array([0.1], dtype=np.float32))[0] == 0.1
 
 
@@ -46,15 +46,15 @@ def test_json_never_contains_nan():
 
 
 def test_predictions_with_quoted_ids():
-    found = parse_predictions('id,label,seed_3,seed_11\n"a,""b""[0]",0.5,1,-2e-05\n', "p")
-    assert (found.ids, found.seeds) == (('a,"b"[0]',), (3, 11))
-    assert found.labels.tolist() == [0.5]
-    assert found.values.tolist() == [[1.0], [-2e-05]]
+    predictions = parse_predictions('id,label,seed_3,seed_11\n"a,""b""[0]",0.5,1,-2e-05\n', "p")
+    assert (predictions.ids, predictions.seeds) == (('a,"b"[0]',), (3, 11))
+    assert predictions.labels.tolist() == [0.5]
+    assert predictions.values.tolist() == [[1.0], [-2e-05]]
 
 
 def test_empty_cells_of_seeds_are_undefined_metrics():
-    found = parse_seeds("seed,split,mae,corr\n1,test,0.5,\n1,valid,0.25,0.1\n", "s")
-    assert found == {"test": {1: {"mae": 0.5}}, "valid": {1: {"mae": 0.25, "corr": 0.1}}}
+    scores = parse_seeds("seed,split,mae,corr\n1,test,0.5,\n1,valid,0.25,0.1\n", "s")
+    assert scores == {"test": {1: {"mae": 0.5}}, "valid": {1: {"mae": 0.25, "corr": 0.1}}}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_empty_cells_of_seeds_are_undefined_metrics():
         (parse_predictions, 'id,label,seed_1\n"a[0],1,2\n', "not readable as CSV"),
         (parse_seeds, "seed,mae\n1,2\n", "seed, split, each once"),
         (parse_seeds, "seed,split,mae\n1,train,2\n", "seed '1' and the split 'train'"),
-        (parse_seeds, "seed,split,mae\n1,test,2\n1,test,3\n", "it has two"),
+        (parse_seeds, "seed,split,mae\n1,test,2\n1,test,3\n", "seed 1 has two rows"),
         (parse_seeds, "seed,split,mae\n1,test,inf\n", "1, test, mae is 'inf'"),
     ],
 )
@@ -83,9 +83,9 @@ def test_broken_files_are_named(parse, text, sentence):
 
 
 def test_a_mean_needs_every_seed():
-    found = over_seeds({1: {"mae": 1.0}, 2: {"mae": 2.0, "corr": 0.5}}, ("mae", "corr"))
-    assert found == {"mae": {"mean": 1.5, "std": pytest.approx(0.5**0.5)}}
-    assert over_seeds({}, ("mae",)) == {}
+    aggregated = aggregate_seeds({1: {"mae": 1.0}, 2: {"mae": 2.0, "corr": 0.5}}, ("mae", "corr"))
+    assert aggregated == {"mae": {"mean": 1.5, "std": pytest.approx(0.5**0.5)}}
+    assert aggregate_seeds({}, ("mae",)) == {}
 
 
 def test_headline_values():
@@ -94,8 +94,8 @@ def test_headline_values():
         ("a[0]", "a[1]", "a[2]"), np.array([0.0, 2.0, -1.0]), (1, 2), values_EN
     )
     by_seed = {1: {"mae": 0.4, "corr": 0.9}, 2: {"mae": 0.6}}
-    summary = summarise("regression", {"test": by_seed, "valid": by_seed}, predictions, None)
-    assert headline("regression", summary) == {
+    summary = build_summary("regression", {"test": by_seed, "valid": by_seed}, predictions, None)
+    assert headline_values("regression", summary) == {
         "test": {"mae": 0.5, "mae_std": pytest.approx(0.1414, abs=1e-4)},
         "valid": {"mae": 0.5},
         "n_seeds": 2,

@@ -32,26 +32,29 @@ def weights() -> tuple[np.ndarray, np.ndarray]:
 def test_absent_modalities_do_not_count(weights):
     weights, present = weights
     weights[:, 4, :, 1] = np.nan
-    found = edge_summary({"homogeneous": weights}, MODALITIES, {}, present)
-    kept = np.delete(weights, 4, axis=1)
-    entry = found["homogeneous"]
-    assert (found["n_test"], found["modalities"]) == (20, list(MODALITIES))
-    assert entry["mean"][1][0] == pytest.approx(kept[:, :, 1, 0].mean())
+    summary = edge_summary({"homogeneous": weights}, MODALITIES, {}, present)
+    complete = np.delete(weights, 4, axis=1)
+    entry = summary["homogeneous"]
+    assert (summary["n_test"], summary["modalities"]) == (20, list(MODALITIES))
+    assert entry["mean"][1][0] == pytest.approx(complete[:, :, 1, 0].mean())
     assert entry["mean"][0][0] == pytest.approx(weights[:, :, 0, 0].mean())
-    assert entry["sd_samples"][0][1] == pytest.approx(kept[:, :, 0, 1].std(1).mean())
-    assert entry["sd_seeds"][0][1] == pytest.approx(kept[:, :, 0, 1].mean(1).std(ddof=1))
+    assert entry["sd_samples"][0][1] == pytest.approx(complete[:, :, 0, 1].std(1).mean())
+    assert entry["sd_seeds"][0][1] == pytest.approx(complete[:, :, 0, 1].mean(1).std(ddof=1))
     assert "rank_correlation" not in entry
 
 
 def test_rank_correlation_with_the_sources_reliability(weights):
     weights, present = weights
     reliability = {"text": weights[0, :, 0, 1] ** 3, "physio": np.arange(20.0)}
-    found = edge_summary({"homogeneous": weights}, MODALITIES, reliability, present)
-    kept = present[:, 1]
+    summary = edge_summary({"homogeneous": weights}, MODALITIES, reliability, present)
+    complete = present[:, 1]
     expected = np.mean(
-        [stats.spearmanr(w[kept, 0, 1], reliability["text"][kept]).statistic for w in weights]
+        [
+            stats.spearmanr(w[complete, 0, 1], reliability["text"][complete]).statistic
+            for w in weights
+        ]
     )
-    assert found["homogeneous"]["rank_correlation"][0][1] == pytest.approx(expected)
+    assert summary["homogeneous"]["rank_correlation"][0][1] == pytest.approx(expected)
     one_seed = edge_summary({"x": weights[:1]}, MODALITIES, reliability, present)["x"]
     assert one_seed["rank_correlation"][0][1] == pytest.approx(1.0)
     assert "sd_seeds" not in one_seed
@@ -60,9 +63,9 @@ def test_rank_correlation_with_the_sources_reliability(weights):
 def test_constant_edges_have_no_rank_correlation():
     weights = np.full((2, 20, 2, 2), 0.5)
     reliability = {name: np.arange(20.0) for name in MODALITIES}
-    found = edge_summary({"x": weights}, MODALITIES, reliability, np.ones((20, 2), dtype=bool))
-    assert found["x"]["rank_correlation"] == [[None, None], [None, None]]
-    json.dumps(found, allow_nan=False)
+    summary = edge_summary({"x": weights}, MODALITIES, reliability, np.ones((20, 2), dtype=bool))
+    assert summary["x"]["rank_correlation"] == [[None, None], [None, None]]
+    json.dumps(summary, allow_nan=False)
 
 
 def test_spearman_equals_scipy_with_ties():
@@ -88,16 +91,16 @@ def test_overlap_equals_the_plain_sum_over_pairs():
             kind = "same_latent" if latent[a] == latent[b] else "different_latent"
             kind = "same_utterance" if a == b else kind
             kinds[kind].append(np.minimum(codes[a, m], codes[b, n]).sum())
-    found = latent_overlap(codes, present, latent)
-    assert found == pytest.approx({kind: np.mean(values) for kind, values in kinds.items()})
+    overlap = latent_overlap(codes, present, latent)
+    assert overlap == pytest.approx({kind: np.mean(values) for kind, values in kinds.items()})
     one_modality = latent_overlap(codes[:, :1], present[:, :1], latent)
     assert one_modality == dict.fromkeys(kinds)
 
 
 def test_dictionary_statistics_are_averaged_over_seeds_and_unknown_ones_omitted():
     rows = [{"active": 2.0, "dead": 4, "x": None}, {"active": 3.0, "dead": 4, "x": 1.0}]
-    found = dictionary_summary({"homogeneous": rows}, {}, np.ones((1, 1), dtype=bool), None)
-    assert found == {
+    summary = dictionary_summary({"homogeneous": rows}, {}, np.ones((1, 1), dtype=bool), None)
+    assert summary == {
         "homogeneous": {
             "active": {"mean": 2.5, "std": pytest.approx(0.5**0.5)},
             "dead": {"mean": 4.0, "std": 0.0},

@@ -1,4 +1,4 @@
-"""Statistics against scipy.stats, hand calculations, and scores of the drawn utterances."""
+"""Statistics against scipy.stats, hand calculations, and scores of the resampled utterances."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from scipy import stats
 from dhmd.evaluation.metrics import METRICS, score
 from dhmd.evaluation.statistics import (
     Bootstrap,
-    compare,
+    compare_with_full,
     holm,
-    paired,
+    mean_and_std,
+    paired_t_test,
     percentile_interval,
-    summary,
     utterance_intervals,
     video_indices,
 )
@@ -26,31 +26,31 @@ def ids_of(video_N: np.ndarray) -> list[str]:
 
 
 def test_summary_is_the_sample_deviation():
-    assert summary(np.array([1.0, 2.0, 4.0])) == {
+    assert mean_and_std(np.array([1.0, 2.0, 4.0])) == {
         "mean": pytest.approx(7 / 3),
         "std": pytest.approx(np.sqrt(7 / 3)),
     }
-    assert summary(np.array([2.5])) == {"mean": 2.5}
+    assert mean_and_std(np.array([2.5])) == {"mean": 2.5}
 
 
 @pytest.mark.parametrize("n", [2, 5, 10])
 def test_paired_equals_scipy(n):
     values = np.random.default_rng(n).normal(0.3, 1, n)
-    found = paired(values)
+    result = paired_t_test(values)
     expected = stats.ttest_1samp(values, 0.0)
-    assert (found.n, found.mean) == (n, pytest.approx(values.mean()))
-    assert (found.sd, found.p) == pytest.approx((values.std(ddof=1), expected.pvalue))
-    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert (result.n, result.mean) == (n, pytest.approx(values.mean()))
+    assert (result.sd, result.p) == pytest.approx((values.std(ddof=1), expected.pvalue))
+    assert (result.low, result.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
     # The ends of a two-sided 90 % interval are the one-sided 95 % bounds.
-    assert (found.lower, found.upper) == pytest.approx(tuple(expected.confidence_interval(0.90)))
+    assert (result.lower, result.upper) == pytest.approx(tuple(expected.confidence_interval(0.90)))
 
 
 def test_equal_differences_have_no_spread():
-    found = paired(np.full(3, 0.1))
-    assert (found.sd, found.low, found.high, found.lower, found.p) == (0, 0.1, 0.1, 0.1, 0)
-    assert paired(np.zeros(4)).p == 1.0
+    result = paired_t_test(np.full(3, 0.1))
+    assert (result.sd, result.low, result.high, result.lower, result.p) == (0, 0.1, 0.1, 0.1, 0)
+    assert paired_t_test(np.zeros(4)).p == 1.0
     with pytest.raises(ValueError, match="two pairs"):
-        paired(np.ones(1))
+        paired_t_test(np.ones(1))
 
 
 def test_holm_by_hand():
@@ -63,13 +63,8 @@ def test_holm_by_hand():
 
 
 def test_video_indices():
-    assert video_indices(["x[0]", "x[1]", "a[b][12]", "x[7]", "a[b][3]"]).tolist() == [
-        0,
-        0,
-        1,
-        0,
-        1,
-    ]
+    ids = ["x[0]", "x[1]", "a[b][12]", "x[7]", "a[b][3]", "plain"]
+    assert video_indices(ids).tolist() == [0, 0, 1, 0, 1, 2]
 
 
 def _predictions(task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -89,18 +84,18 @@ def _predictions(task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("task", ["regression", "classification", "multilabel"])
-def test_bootstrap_equals_scoring_the_drawn_utterances(task):
+def test_bootstrap_equals_scoring_the_resampled_utterances(task):
     p_EN, y_N, video_N = _predictions(task)
     bootstrap = Bootstrap(ids_of(video_N), y_N, 100)
     for metric in METRICS[task]:
-        found = bootstrap.means(metric, p_EN)
+        means_R = bootstrap.means(metric, p_EN)
         for r in range(0, 100, 7):
-            drawn = np.repeat(np.arange(len(y_N)), bootstrap.counts_RV[r, video_N].astype(int))
-            plain = [score(task, p_N[drawn], y_N[drawn]).values.get(metric) for p_N in p_EN]
-            assert found[r] == pytest.approx(np.mean(plain), abs=1e-12), metric
+            rows = np.repeat(np.arange(len(y_N)), bootstrap.counts_RV[r, video_N].astype(int))
+            plain = [score(task, p_N[rows], y_N[rows]).values.get(metric) for p_N in p_EN]
+            assert means_R[r] == pytest.approx(np.mean(plain), abs=1e-12), metric
 
 
-def test_draws_have_as_many_videos_as_there_are_and_are_deterministic():
+def test_resamples_have_the_number_of_videos_and_are_deterministic():
     ids = ids_of(np.arange(9))
     counts_RV = Bootstrap(ids, np.zeros(9), 200).counts_RV
     assert counts_RV.shape == (200, 9)
@@ -114,8 +109,8 @@ def test_undefined_resamples_are_nan_and_left_out():
     p_EN, y_N = np.array([[0.1, 0.7, -1.2, 0.4]]), np.array([0.3, 1.0, -1.0, 0.2])
     bootstrap = Bootstrap(ids_of(np.array([0, 1, 1, 1])), y_N, 3)
     bootstrap.counts_RV = np.array([[2.0, 0.0], [1.0, 1.0], [0.0, 2.0]])
-    found = bootstrap.means("corr", p_EN)
-    assert np.isnan(found).tolist() == [True, False, False]
+    means_R = bootstrap.means("corr", p_EN)
+    assert np.isnan(means_R).tolist() == [True, False, False]
     assert percentile_interval(np.array([np.nan, 1.0, 3.0])) == pytest.approx((1.05, 2.95))
     assert percentile_interval(np.array([np.nan, np.nan, 3.0])) is None
 
@@ -127,9 +122,9 @@ def test_intervals_are_wider_by_video_than_by_utterance():
     widths = []
     for groups_N in (video_N, np.arange(300)):
         bootstrap = Bootstrap(ids_of(groups_N), np.zeros(300), 500)
-        ends = percentile_interval(bootstrap.means("mae", p_EN))
-        assert ends is not None
-        widths.append(ends[1] - ends[0])
+        interval = percentile_interval(bootstrap.means("mae", p_EN))
+        assert interval is not None
+        widths.append(interval[1] - interval[0])
     assert widths[0] > 2 * widths[1]
 
 
@@ -151,7 +146,7 @@ def runs():
 @pytest.fixture(scope="module")
 def compared(runs):
     labels, full, others = runs
-    return compare("regression", full, others, Bootstrap(IDS, labels, 300))
+    return compare_with_full("regression", full, others, Bootstrap(IDS, labels, 300))
 
 
 def test_differences_are_paired_by_seed(runs, compared):
@@ -163,8 +158,8 @@ def test_differences_are_paired_by_seed(runs, compared):
     entry = compared["bad"]["mae"]
     assert (entry["n"], entry["mean"]) == (5, pytest.approx(bad.mean()))
     assert entry["difference"] == pytest.approx((bad - same).mean())
-    ends = tuple(expected.confidence_interval(0.95))
-    assert (entry["ci_low"], entry["ci_high"]) == pytest.approx(ends)
+    interval = tuple(expected.confidence_interval(0.95))
+    assert (entry["ci_low"], entry["ci_high"]) == pytest.approx(interval)
     assert 0 < entry["utterances_low"] < entry["difference"] < entry["utterances_high"]
     # Four variants are compared in MAE: `alone` shares no seed.
     p = {name: metrics["mae"]["p"] for name, metrics in compared.items() if "p" in metrics["mae"]}
@@ -194,8 +189,8 @@ def test_undefined_metrics_are_omitted(compared):
 
 def test_utterance_intervals_contain_the_value(runs):
     labels, full, _ = runs
-    found = utterance_intervals("regression", full, Bootstrap(IDS, labels, 300))
-    assert set(found) == set(METRICS["regression"])
-    for metric, ends in found.items():
+    intervals = utterance_intervals("regression", full, Bootstrap(IDS, labels, 300))
+    assert set(intervals) == set(METRICS["regression"])
+    for metric, interval in intervals.items():
         value = np.mean([score("regression", p, labels).values[metric] for p in full.values()])
-        assert ends["low"] < value < ends["high"]
+        assert interval["low"] < value < interval["high"]

@@ -135,5 +135,5 @@ def test_missing_and_broken_files_are_named(root, tmp_path, monkeypatch, capsys)
 def test_unexpected_content_is_reported(root, tmp_path, name, text):
     folder = shutil.copytree(root / "metrics/toy", tmp_path / "toy")
     (folder / "details" / name).write_text(text)
-    with pytest.raises(DhmdError, match=r"toy has a file that this version cannot read"):
+    with pytest.raises(DhmdError, match=r"toy has a file that this version of dhmd cannot read"):
         dataset_tables(folder)

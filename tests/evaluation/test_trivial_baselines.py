@@ -42,8 +42,12 @@ def _problem(n: int, d: int):
     rng = np.random.default_rng(n + d)
     x = rng.normal(size=(n, d))
     y = x[:, 0] - 0.5 * x[:, 1] + rng.normal(0, 0.5, n)
-    ends = n // 2, 3 * n // 4
-    return x, y, dict(zip(("train", "valid", "test"), np.split(np.arange(n), ends), strict=True))
+    boundaries = n // 2, 3 * n // 4
+    return (
+        x,
+        y,
+        dict(zip(("train", "valid", "test"), np.split(np.arange(n), boundaries), strict=True)),
+    )
 
 
 @pytest.mark.parametrize(("n", "d"), [(80, 5), (40, 60)])
@@ -73,60 +77,62 @@ def test_the_penalty_is_selected_on_validation():
 def test_ridge_of_classes_predicts_the_largest_target():
     x, y, split = _problem(80, 5)
     classes = 2.0 * (y > 0)
-    found = ridge("classification", x, classes, split, [1.0]).p_N
+    p_N = ridge("classification", x, classes, split, [1.0]).p_N
     # With two classes the larger target is the second one where its regression exceeds a half.
-    share = ridge("regression", x, classes / 2, split, [1.0]).p_N
-    assert (found == 2.0 * (share > 0.5)).all()
-    assert set(found) == {0.0, 2.0}
+    share_N = ridge("regression", x, classes / 2, split, [1.0]).p_N
+    assert (p_N == 2.0 * (share_N > 0.5)).all()
+    assert set(p_N) == {0.0, 2.0}
 
 
 def test_pooling_is_standardised_by_present_segments_and_zero_elsewhere():
     rows = [np.array([[1.0, 2.0], [3.0, 4.0]]), np.zeros((0, 2)), np.zeros((3, 2)), np.ones((1, 2))]
     statistics = step_statistics(ragged(rows))
-    found = pooled_features(statistics, np.array([True, False, False, True]), np.arange(4))
+    pooled = pooled_features(statistics, np.array([True, False, False, True]), np.arange(4))
     # The means (2, 3) and (1, 1) of the two present segments become ±1.
-    assert found == pytest.approx(np.array([[1, 1], [0, 0], [0, 0], [-1, -1]], dtype=float))
+    assert pooled == pytest.approx(np.array([[1, 1], [0, 0], [0, 0], [-1, -1]], dtype=float))
 
 
 def test_step_statistics_equal_numpy():
     rng = np.random.default_rng(1)
     rows = [rng.normal(3, 2, (t, 3)).astype(np.float32) for t in (0, 1, 4, 0, 2, 50, 0)]
-    found = step_statistics(ragged(rows))
+    statistics = step_statistics(ragged(rows))
     for name, plain in {"mean": np.mean, "std": np.std, "max": np.max}.items():
         expected = [plain(row, axis=0) if len(row) else np.zeros(3) for row in rows]
-        assert found[name] == pytest.approx(np.array(expected), abs=1e-6)
+        assert statistics[name] == pytest.approx(np.array(expected), abs=1e-6)
     present = np.array([len(row) > 0 for row in rows])
-    pooled = pooled_features(found, present, np.arange(7), ("mean", "std", "max"))
-    plain = np.concatenate([found[name][present] for name in ("mean", "std", "max")], axis=1)
+    pooled = pooled_features(statistics, present, np.arange(7), ("mean", "std", "max"))
+    plain = np.concatenate([statistics[name][present] for name in ("mean", "std", "max")], axis=1)
     assert pooled[present] == pytest.approx((plain - plain.mean(0)) / plain.std(0), abs=1e-5)
     assert (pooled[~present] == 0).all()
 
 
 @pytest.mark.real
 def test_real_data_has_the_known_baselines(real_folder, tmp_path):
-    found = trivial_baselines(_real_corpus(real_folder, tmp_path), EvaluateConfig().ridge_alphas)
+    baselines = trivial_baselines(
+        _real_corpus(real_folder, tmp_path), EvaluateConfig().ridge_alphas
+    )
     # Measured with other code: median 1.468; ridge on pooled text 1.295 and .340.
-    assert found["median"]["test"]["mae"] == pytest.approx(1.468, abs=0.02)
-    assert found["ridge_text"]["test"]["mae"] == pytest.approx(1.295, abs=0.02)
-    assert found["ridge_text"]["test"]["corr"] == pytest.approx(0.340, abs=0.04)
+    assert baselines["median"]["test"]["mae"] == pytest.approx(1.468, abs=0.02)
+    assert baselines["ridge_text"]["test"]["mae"] == pytest.approx(1.295, abs=0.02)
+    assert baselines["ridge_text"]["test"]["corr"] == pytest.approx(0.340, abs=0.04)
 
 
 def test_regression(tmp_path):
     write_corpus(tmp_path / "c.h5")
     corpus = read_corpus(tmp_path / "c.h5", test_labels=True)
-    found = trivial_baselines(corpus, (1.0, 100.0))
-    assert list(found) == ["median", "ridge", "ridge_text", "ridge_audio", "ridge_vision"]
+    baselines = trivial_baselines(corpus, (1.0, 100.0))
+    assert list(baselines) == ["median", "ridge", "ridge_text", "ridge_audio", "ridge_vision"]
     labels = {name: corpus.labels_N[corpus.index(name)] for name in ("train", "test")}
     expected = np.abs(labels["test"] - np.median(labels["train"])).mean()
-    assert found["median"]["test"]["mae"] == pytest.approx(expected, rel=1e-6)
-    assert found["median"]["undefined"] == ["corr"]
-    assert found["ridge_text"]["inputs"] == ["text"]
-    assert found["ridge_text"]["test"]["mae"] < found["median"]["test"]["mae"] - 0.2
-    assert found["ridge_vision"]["test"]["mae"] > found["ridge_text"]["test"]["mae"]
+    assert baselines["median"]["test"]["mae"] == pytest.approx(expected, rel=1e-6)
+    assert baselines["median"]["undefined"] == ["corr"]
+    assert baselines["ridge_text"]["inputs"] == ["text"]
+    assert baselines["ridge_text"]["test"]["mae"] < baselines["median"]["test"]["mae"] - 0.2
+    assert baselines["ridge_vision"]["test"]["mae"] > baselines["ridge_text"]["test"]["mae"]
 
 
 def test_classification_with_one_modality(tmp_path):
     write_corpus(tmp_path / "c.h5", task="classification", classes="abc", modalities=["text"])
-    found = trivial_baselines(read_corpus(tmp_path / "c.h5", test_labels=True), (1.0,))
-    assert list(found) == ["median", "ridge"]
-    assert found["ridge"]["test"]["f1"] > found["median"]["test"]["f1"]
+    baselines = trivial_baselines(read_corpus(tmp_path / "c.h5", test_labels=True), (1.0,))
+    assert list(baselines) == ["median", "ridge"]
+    assert baselines["ridge"]["test"]["f1"] > baselines["median"]["test"]["f1"]

@@ -1,6 +1,6 @@
-"""Work in a forked child with limited time and memory.
+"""Run a function in a forked child process with limited time and memory.
 
-A fork is quick: hundreds of children take seconds, which hundreds of interpreters do not.
+Forking is fast: hundreds of forks take seconds, hundreds of new interpreters take minutes.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from pathlib import Path
 
 from dhmd.base.errors import DhmdError
 
-SUCCESS, REFUSED, TRACEBACK = 0, 1, 86
+SUCCESS, ERROR, TRACEBACK = 0, 1, 86
 GIGABYTE = 1 << 30
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a child ended.
+    """The result of a child process.
 
     Attributes:
-        status: exit status; negative: the signal that ended it.
-        printed: stdout and stderr.
+        status: exit status; if negative, the signal that ended the process.
+        printed: its stdout and stderr.
     """
 
     status: int
     printed: str
 
     def check(self, what: str) -> str:
-        """Return `success` or `refused`; anything else is a bug.
+        """Return `success` or `refused`; any other outcome is a bug.
 
-        A refusal is one sentence for a person. It names no lack of memory: that would be a file
-        that makes a reader ask for more than there is.
+        An input is refused in one sentence. The sentence must not be about memory: then a file
+        could make its reader allocate more memory than there is.
         """
         context = f"{what}: status {self.status}, {self.printed[-3000:]}"
-        assert self.status in (SUCCESS, REFUSED), context
+        assert self.status in (SUCCESS, ERROR), context
         if self.status == SUCCESS:
             return "success"
         lines = self.printed.splitlines()
@@ -62,42 +62,48 @@ def in_child(
     folder: Path | None = None,
     memory: int = GIGABYTE,
 ) -> Outcome:
-    """Run `work` in a child, with limits on its time and on the memory on top of its parent's."""
+    """Run `work` in a child process.
+
+    Args:
+        seconds: the time limit.
+        folder: the working folder.
+        memory: the memory limit in bytes, in addition to what the parent uses.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
-    reading, writing = os.pipe()
+    read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
-        _be_child(work, writing, folder, memory)
-    os.close(writing)
-    printed = _read_all(reading, child, time.monotonic() + seconds)
+        _be_child(work, write_end, folder, memory)
+    os.close(write_end)
+    printed = _read_all(read_end, child, time.monotonic() + seconds)
     return Outcome(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), printed)
 
 
-def _be_child(work: Callable[[], object], writing: int, folder: Path | None, memory: int) -> None:
+def _be_child(work: Callable[[], object], write_end: int, folder: Path | None, memory: int) -> None:
     status = TRACEBACK
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, 0)
         faulthandler.disable()
         for descriptor in (1, 2):
-            os.dup2(writing, descriptor)
-        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - pytest's stand-ins are not the child's
+            os.dup2(write_end, descriptor)
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - pytest has replaced the parent's
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if "torch" in sys.modules:
-            # A forked child has none of its parent's threads, and would wait for them forever.
+            # A forked child does not have its parent's threads and would wait for them forever.
             sys.modules["torch"].set_num_threads(1)
         if folder is not None:
             os.chdir(folder)
-        found = work()
-        status = found if isinstance(found, int) else SUCCESS
+        result = work()
+        status = result if isinstance(result, int) else SUCCESS
     except DhmdError as error:
         print(error, file=sys.stderr)
-        status = REFUSED
+        status = ERROR
     except BaseException:
         traceback.print_exc()
     finally:
@@ -107,19 +113,19 @@ def _be_child(work: Callable[[], object], writing: int, folder: Path | None, mem
         os._exit(status)
 
 
-def _read_all(reading: int, child: int, deadline: float) -> str:
-    """Return all that the child prints; kill it at the deadline."""
+def _read_all(read_end: int, child: int, deadline: float) -> str:
+    """Return the output of the child; kill it at the deadline."""
     printed = b""
     while True:
-        left = deadline - time.monotonic()
-        if left <= 0:
+        seconds_left = deadline - time.monotonic()
+        if seconds_left <= 0:
             os.kill(child, signal.SIGKILL)
             printed += b"\n(killed: it took too long)"
             break
-        if select.select([reading], [], [], left)[0]:
-            data = os.read(reading, 65536)
+        if select.select([read_end], [], [], seconds_left)[0]:
+            data = os.read(read_end, 65536)
             if not data:
                 break
             printed += data
-    os.close(reading)
+    os.close(read_end)
     return printed.decode(errors="replace").strip()

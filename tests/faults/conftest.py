@@ -1,4 +1,4 @@
-"""The short and the long form, and the undisturbed pipeline that others are compared with."""
+"""Short and long form of the tests, and the undisturbed run that results are compared to."""
 
 from __future__ import annotations
 
@@ -17,32 +17,38 @@ from tests.faults.project import OUTPUTS, STAGES, Project
 
 def pytest_configure() -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # Started with `&` by a script: every child would ignore Ctrl-C, too.
+        # A script started pytest with `&`: all child processes would ignore Ctrl-C.
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
+    folder = Path(__file__).parent
     for item in items:
-        if item.path.is_relative_to(here):
+        if item.path.is_relative_to(folder):
             item.add_marker(pytest.mark.timeout(1200))
 
 
 @pytest.fixture(scope="session")
 def long(pytestconfig: pytest.Config) -> bool:
-    """Whether this is the long form."""
+    """Return whether this is the long form."""
     return bool(pytestconfig.getoption("--run-slow"))
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The undisturbed pipeline: its folder, and each stage's seconds and files."""
+    """An undisturbed run of the pipeline.
+
+    Attributes:
+        project: its folder.
+        seconds: duration by stage.
+        contents: sha256 by stage and file.
+    """
 
     project: Project
     seconds: dict[str, float]
     contents: dict[str, dict[str, str]]
 
-    def upto(self, folder: Path, stage: str, *, tracked: bool = False) -> Project:
+    def copy_before(self, folder: Path, stage: str, *, tracked: bool = False) -> Project:
         """Copy the project with the outputs of all stages before `stage`."""
         project = self.project.copy(folder)
         for name in STAGES[STAGES.index(stage) :]:
@@ -55,25 +61,25 @@ class Reference:
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory, long: bool) -> Reference:
-    """The undisturbed pipeline, without tracking; processes that run tests in parallel share it.
+    """Run the pipeline without tracking, once for all processes that run tests in parallel.
 
-    In the short form, stages whose time is not needed share a process.
+    In the short form, stages whose duration is not needed share a process.
     """
-    base = tmp_path_factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    times = base / "faults" / "seconds.json"
-    with FileLock(base / "faults.lock"):
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    times = folder / "faults" / "seconds.json"
+    with FileLock(folder / "faults.lock"):
         if times.exists():
             project = Project(times.parent / "work tree")
         else:
             project = Project.create(times.parent / "work tree")
             seconds = {}
             train = STAGES.index("train")
-            together = [STAGES[:train], ("train",), STAGES[train + 1 :]]
-            for stages in [(stage,) for stage in STAGES] if long else together:
-                began = time.monotonic()
+            groups = [STAGES[:train], ("train",), STAGES[train + 1 :]]
+            for stages in [(stage,) for stage in STAGES] if long else groups:
+                start = time.monotonic()
                 project.run_stages(*stages)
-                seconds[stages[0]] = time.monotonic() - began
+                seconds[stages[0]] = time.monotonic() - start
             assert project.leftovers() == []
             times.write_text(json.dumps(seconds))
     contents = {stage: project.contents(stage) for stage in OUTPUTS}

@@ -12,7 +12,7 @@ import numpy as np
 
 Mutate = Callable[[Path, random.Random], None]
 
-# Scalars, containers, tags, aliases, characters and paths that YAML or its readers stumble over.
+# Scalars, containers, tags, aliases, characters and paths that may break YAML parsers or readers.
 _YAML: Sequence[str] = (
     *("null", "true", "-1", "1e999", ".nan", "9" * 400, "''", "[]", "{}", "[1, 2", "- x"),
     *("&a [*a]", "!!python/object/apply:os.abort []", "2001-01-01", "<<: {a: 1}", "a: b: c"),
@@ -29,15 +29,15 @@ def bytes_changed(path: Path, rng: random.Random) -> None:
     data = bytearray(path.read_bytes())
     first = rng.randrange(len(data))
     last = first + rng.choice((1, 8, 64, 512, len(data)))
-    # Sizes, offsets and counts are where parsers break. No long run of zeros: in a heap of strings
-    # it makes the HDF5 library itself loop.
+    # Parsers break at sizes, offsets and counts. There is no long run of zeros, since the HDF5
+    # library itself hangs if a heap of strings has one.
     new = rng.choice((b"", rng.randbytes(16), bytes(4), b"\xff" * 4, b"\x7f" * 8))
     data[first:last] = new[: len(data)]
     path.write_bytes(bytes(data))
 
 
 def yaml_changed(path: Path, rng: random.Random) -> None:
-    """Make one mistake of a person with an editor, or of an attacker."""
+    """Make one change, as a person with a text editor or an attacker could."""
     lines = path.read_text(encoding="utf-8").splitlines()
     chosen = [n for n, line in enumerate(lines) if line.strip() and line.strip()[0] != "#"]
     row = rng.choice(chosen)
@@ -56,7 +56,7 @@ def yaml_changed(path: Path, rng: random.Random) -> None:
 
 
 def hdf5_changed(path: Path, rng: random.Random) -> None:
-    """Change a dataset or an attribute so that the HDF5 file is valid, and its format is not."""
+    """Change a dataset or an attribute; the file is still valid HDF5, but not of its format."""
     names: list[str] = []
     with h5py.File(path, "a") as file:
         file.visititems(lambda n, item: names.append(n) if isinstance(item, h5py.Dataset) else None)
@@ -99,13 +99,13 @@ def arrays_changed(path: Path, rng: random.Random) -> None:
     np.savez(path, **arrays)
 
 
-def mixture(*ways: Mutate) -> Mutate:
-    """Damage each file in one of several ways, chosen at random."""
-    return lambda path, rng: rng.choice(ways)(path, rng)
+def mixture(*mutations: Mutate) -> Mutate:
+    """Return a mutation that applies one of several, chosen at random."""
+    return lambda path, rng: rng.choice(mutations)(path, rng)
 
 
 def changed_value(value: Any, rng: random.Random) -> Any:
-    """Return a nested value of containers and arrays with one random change."""
+    """Return a copy of a nested value of containers and arrays with one random change."""
     if rng.random() < 0.1:
         return rng.choice(_VALUES)
     if isinstance(value, dict) and value:

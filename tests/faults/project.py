@@ -1,4 +1,4 @@
-"""A copy of this repository in which every stage takes seconds: a tiny corpus and two seeds."""
+"""A copy of this repository with a tiny corpus and two seeds, so that every stage takes seconds."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ _SMALLER = {
 
 
 class Process(subprocess.Popen[str]):
-    """A command in a session of its own, as from a terminal of its own."""
+    """A command in a session of its own, as if started from another terminal."""
 
     def printed(self) -> str:
-        """Return all that it printed, once it has ended."""
+        """Wait for the end of the command and return its output."""
         return self.communicate(timeout=60)[0]
 
     def press_ctrl_c(self) -> None:
-        """Send the signal to the command and to all that it has started, as a terminal does."""
+        """Send SIGINT to the command and its child processes, as a terminal does."""
         os.killpg(self.pid, signal.SIGINT)
 
 
 class Project:
-    """The copy, and commands that run in it."""
+    """The copy, and the commands that run in it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -74,7 +74,7 @@ class Project:
 
     @classmethod
     def create(cls, folder: Path) -> Project:
-        """Make a fresh copy that has run nothing yet, with tracking off."""
+        """Make a copy without outputs, and with tracking switched off."""
         folder.mkdir(parents=True)
         project = cls(folder)
         copy_project(folder, folder / ".git" / "ours")
@@ -95,7 +95,7 @@ class Project:
         path.write_text(head + section + switched, encoding="utf-8")
 
     def copy(self, folder: Path) -> Project:
-        """Copy the folder with all that is in it by now."""
+        """Copy the folder with all its outputs."""
         shutil.copytree(self.folder, folder, symlinks=True)
         return Project(folder)
 
@@ -121,15 +121,15 @@ class Project:
         )
 
     def run(self, *command: str, status: int | None = 0, **environment: str) -> str:
-        """Run a command that ends with this status (None: any but 0); return what it prints."""
+        """Run a command and return its output; fail at another status (None: any except 0)."""
         with self.start(*command, **environment) as process:
             try:
                 printed, _ = process.communicate(timeout=900)
             except BaseException:
                 process.kill()
                 raise
-        fits = process.returncode != 0 if status is None else process.returncode == status
-        assert fits, f"{command} ended with {process.returncode}:\n{printed}"
+        expected = process.returncode != 0 if status is None else process.returncode == status
+        assert expected, f"{command} ended with {process.returncode}:\n{printed}"
         return printed
 
     def stage(self, name: str) -> tuple[str, ...]:
@@ -137,7 +137,7 @@ class Project:
         return (sys.executable, "-m", f"stages.{name}", DATASET)
 
     def run_stages(self, *stages: str) -> str:
-        """Run stages one after another in one process, so that it imports its libraries once."""
+        """Run stages one after another in one process, which imports the libraries only once."""
         return self.run(sys.executable, "-c", RUN_STAGES, DATASET, *stages)
 
     def remove_outputs(self, stage: str) -> None:
@@ -150,11 +150,11 @@ class Project:
                 path.unlink(missing_ok=True)
 
     def remove_trainings(self) -> None:
-        """Empty the store of finished trainings, so that a stage trains again."""
+        """Remove the store of finished trainings, so that stages train again."""
         shutil.rmtree(self.folder / ".dhmd" / "trainings", ignore_errors=True)
 
     def contents(self, stage: str) -> dict[str, str]:
-        """Return the sha256 of every file that a stage has written."""
+        """Return the sha256 of a stage's output files by path."""
         paths = [self.folder / name for name in OUTPUTS[stage]]
         files = [f for path in paths for f in ([path] if path.is_file() else path.rglob("*"))]
         return {
@@ -164,33 +164,33 @@ class Project:
         }
 
     def leftovers(self) -> list[str]:
-        """Half-written files and the directories of tasks that are done."""
+        """Return the paths of incomplete files and of the directories of tasks."""
         tasks = self.folder.glob(".dhmd/trainings/tasks/*")
-        left = [*self.folder.rglob(f"{TEMPORARY_PREFIX}*"), *tasks]
-        return sorted(path.relative_to(self.folder).as_posix() for path in left)
+        paths = [*self.folder.rglob(f"{TEMPORARY_PREFIX}*"), *tasks]
+        return sorted(path.relative_to(self.folder).as_posix() for path in paths)
 
     def processes(self, *words: str) -> list[int]:
-        """Return the processes of this copy whose command contains all the words."""
-        found = []
+        """Return the ids of the copy's processes whose command contains all the words."""
+        pids = []
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 command = (entry / "cmdline").read_bytes().decode(errors="replace")
-                here = os.readlink(entry / "cwd")
+                working_folder = os.readlink(entry / "cwd")
             except OSError:
                 continue
-            if here == str(self.folder) and all(word in command for word in words):
-                found.append(int(entry.name))
-        return found
+            if working_folder == str(self.folder) and all(word in command for word in words):
+                pids.append(int(entry.name))
+        return pids
 
     def wait_for_none(self, *words: str, seconds: float = 120) -> None:
-        """Wait until there is no such process."""
+        """Wait until `processes` finds none."""
         deadline = time.monotonic() + seconds
-        while found := self.processes(*words):
-            assert time.monotonic() < deadline, f"still there after {seconds} s: {found}"
+        while pids := self.processes(*words):
+            assert time.monotonic() < deadline, f"still running after {seconds} s: {pids}"
             time.sleep(0.05)
 
     def run_statuses(self) -> list[str]:
-        """Return the statuses of MLflow's runs."""
+        """Return the statuses of all MLflow runs."""
         import sqlite3
         from contextlib import closing
 
@@ -202,8 +202,8 @@ class Project:
 
 
 @contextmanager
-def ended(process: Process) -> Iterator[Process]:
-    """Kill the process at the end of the block if it still runs."""
+def killed_at_end(process: Process) -> Iterator[Process]:
+    """Kill the process at the end of the block if it is still running."""
     try:
         yield process
     finally:

@@ -1,4 +1,4 @@
-"""Several processes at once, and other surroundings: MLflow or DVC absent, locale, path."""
+"""Concurrent processes, missing packages (MLflow, DVC), locales and paths."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import Reference
-from tests.faults.project import STAGES, Project, ended
+from tests.faults.project import STAGES, Project, killed_at_end
 
 BLOCK = """
 import sys
 
-class Without:
+class WithoutPackages:
     # A finder that does not find these packages, as if they were not installed.
 
     def __init__(self, finder):
@@ -27,12 +27,12 @@ class Without:
     def __getattr__(self, name):
         return getattr(self.finder, name)
 
-sys.meta_path[:] = map(Without, sys.meta_path)
+sys.meta_path[:] = map(WithoutPackages, sys.meta_path)
 """
 
 
 def test_stages_run_without_mlflow_and_dvc(reference: Reference, tmp_path: Path) -> None:
-    project = reference.upto(tmp_path / "project", "train", tracked=True)
+    project = reference.copy_before(tmp_path / "project", "train", tracked=True)
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(BLOCK)
     for stage in ("align", "train"):
@@ -44,7 +44,7 @@ def test_stages_run_without_mlflow_and_dvc(reference: Reference, tmp_path: Path)
 
 @pytest.mark.slow
 def test_stages_run_in_the_c_locale(reference: Reference, tmp_path: Path) -> None:
-    project = reference.upto(tmp_path / "project", "download")
+    project = reference.copy_before(tmp_path / "project", "download")
     plain = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     for stage in ("download", "align"):
         project.run(*project.stage(stage), **plain)
@@ -56,7 +56,7 @@ def test_stages_run_in_the_c_locale(reference: Reference, tmp_path: Path) -> Non
 def test_the_pipeline_runs_in_a_path_with_spaces_and_other_letters(
     reference: Reference, tmp_path: Path
 ) -> None:
-    project = reference.upto(tmp_path / "an der Straße, 実験 'x'", STAGES[0], tracked=True)
+    project = reference.copy_before(tmp_path / "an der Straße, 実験 'x'", STAGES[0], tracked=True)
     project.run("dvc", "repro")
     for stage in STAGES:
         assert project.contents(stage) == reference.contents[stage], stage
@@ -65,8 +65,8 @@ def test_the_pipeline_runs_in_a_path_with_spaces_and_other_letters(
 
 @pytest.mark.slow
 def test_two_temporary_experiments_at_once(reference: Reference, tmp_path: Path) -> None:
-    """They share the store of trainings and one tracking database, which does not exist yet."""
-    project = reference.upto(tmp_path / "experiments", STAGES[0], tracked=True)
+    """Both use the same store of trainings and one tracking database, which does not exist yet."""
+    project = reference.copy_before(tmp_path / "experiments", STAGES[0], tracked=True)
     project.run("git", "commit", "-q", "-a", "-m", "tracked")
     values = ("0.2", "0.6")
     commands = [
@@ -74,21 +74,21 @@ def test_two_temporary_experiments_at_once(reference: Reference, tmp_path: Path)
         for value in values
     ]
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda command: _run_patiently(project, command), commands))
-    seen = set()
+        list(pool.map(lambda command: _run_with_retries(project, command), commands))
+    metrics = set()
     for value in values:
-        listed = project.run("git", "for-each-ref", "--format=%(refname)", "refs/exps")
-        (name,) = [line for line in listed.splitlines() if line.endswith(f"/share-{value}")]
-        seen.add(project.run("git", "show", f"{name}:metrics/demo/metrics.json"))
-    assert len(seen) == 2
+        refs = project.run("git", "for-each-ref", "--format=%(refname)", "refs/exps")
+        (name,) = [line for line in refs.splitlines() if line.endswith(f"/share-{value}")]
+        metrics.add(project.run("git", "show", f"{name}:metrics/demo/metrics.json"))
+    assert len(metrics) == 2
     assert project.leftovers() == []
     assert set(project.run_statuses()) == {"FINISHED"}
 
 
-def _run_patiently(project: Project, command: tuple[str, ...]) -> None:
-    """Run a command of DVC again if DVC's own lock refuses it, for which it waits three seconds."""
+def _run_with_retries(project: Project, command: tuple[str, ...]) -> None:
+    """Run a DVC command, and again if another one held DVC's lock for more than three seconds."""
     for _ in range(30):
-        with ended(project.start(*command)) as process:
+        with killed_at_end(project.start(*command)) as process:
             printed, _ = process.communicate(timeout=900)
         if process.returncode == 0:
             return

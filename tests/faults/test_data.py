@@ -1,4 +1,4 @@
-"""Damaged files are read, or refused in one sentence; nothing crashes or hangs."""
+"""Damaged files are read or refused in one sentence; no reader crashes or hangs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 
 from dhmd.config.schema import load_section
 from dhmd.data.aligned import read_corpus, read_folds
-from dhmd.data.download import ordered_sources, wanted_files
+from dhmd.data.download import ordered_sources, required_files
 from dhmd.data.formats import align_dataset, import_corpus
 from dhmd.data.synthetic import GeneratorConfig
 from dhmd.recipes import Recipe, check_recipe_file, load_recipe
@@ -42,12 +42,12 @@ SHORT, LONG, SEED = 2, 20, 20_260_204
 
 @dataclass(frozen=True)
 class Target:
-    """What is damaged, how, and what reads it.
+    """A kind of file, and functions for it.
 
     Attributes:
-        prepare: make the good file in a folder.
-        mutate: damage it.
-        read: use it, in a child whose working folder that folder is.
+        prepare: write an undamaged file into a folder.
+        mutate: damage the file.
+        read: read the file, in a child process whose working folder is that folder.
     """
 
     prepare: Callable[[Reference, Path], Path]
@@ -93,7 +93,7 @@ def _pickle(reference: Reference, folder: Path) -> Path:
 
 
 def _pickled(path: Path, rng: random.Random) -> None:
-    content: Any = pickle.loads(path.read_bytes())  # our own, of a moment ago
+    content: Any = pickle.loads(path.read_bytes())  # written by _pickle
     for _ in range(rng.randrange(1, 3)):
         content = changed_value(content, rng)
     path.write_bytes(pickle.dumps(content, protocol=rng.choice((2, 3, 4, 5))))
@@ -148,7 +148,7 @@ def _read_settings(dataset: str) -> Callable[[Path], object]:
         if recipe.format == "generated":
             load_section(GeneratorConfig, recipe.generator, where="generator", source=recipe.source)
         else:
-            wanted_files(recipe)
+            required_files(recipe)
             ordered_sources(recipe, settings.data.sources.get(dataset), root)
 
     return read
@@ -184,25 +184,27 @@ def test_a_damaged_file_is_read_or_refused_in_a_sentence(
     name: str, reference: Reference, tmp_path: Path, long: bool
 ) -> None:
     target = TARGETS[name]
-    good = tmp_path / "good"
-    good.mkdir()
-    inside = target.prepare(reference, good).relative_to(good)
-    assert in_child(lambda: target.read(good / inside), folder=good).check(name) == "success"
-    shutil.rmtree(good)
-    good.mkdir()
-    target.prepare(reference, good)
+    original = tmp_path / "good"
+    original.mkdir()
+    relative = target.prepare(reference, original).relative_to(original)
+    assert (
+        in_child(lambda: target.read(original / relative), folder=original).check(name) == "success"
+    )
+    shutil.rmtree(original)
+    original.mkdir()
+    target.prepare(reference, original)
     bugs = []
-    for number in range(LONG if long else SHORT):
-        folder = tmp_path / "mutant"
-        shutil.copytree(good, folder, symlinks=True)
-        target.mutate(folder / inside, random.Random(f"{SEED} {name} {number}"))
-        outcome = in_child(lambda: target.read(folder / inside), folder=folder)  # noqa: B023
+    for trial in range(LONG if long else SHORT):
+        mutant = tmp_path / "mutant"
+        shutil.copytree(original, mutant, symlinks=True)
+        target.mutate(mutant / relative, random.Random(f"{SEED} {name} {trial}"))
+        outcome = in_child(lambda: target.read(mutant / relative), folder=mutant)  # noqa: B023
         try:
-            outcome.check(f"{name}, mutant {number}")
+            outcome.check(f"{name}, mutant {trial}")
         except AssertionError as error:
             bugs.append(str(error))
-        assert not list(folder.rglob(".partial-*")), f"{name}, mutant {number} left something"
-        shutil.rmtree(folder)
+        assert not list(mutant.rglob(".partial-*")), f"{name}, mutant {trial} left a temporary file"
+        shutil.rmtree(mutant)
     assert not bugs, f"{len(bugs)} bugs:\n\n" + "\n\n".join(bugs[:8])
 
 

@@ -1,4 +1,4 @@
-"""Full and read-only disks, and inputs that are missing or cut: one sentence, and no output."""
+"""Full disks, and inputs that are missing or truncated: one sentence, and no output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.children import REFUSED, Outcome, in_child
+from tests.faults.children import ERROR, Outcome, in_child
 from tests.faults.conftest import Reference
 from tests.faults.project import OUTPUTS, STAGES, Project
 
@@ -24,7 +24,7 @@ ENOSPC = 28
 SHORT_STEP = 40  # the short form tries every 40th write
 LONG_STEP = 20
 
-# Imported before the first fork, so that no child does.
+# Imported before the first fork, so that child processes need not import them.
 MODULES = (
     *("torch", "h5py", "pandas", "scipy.stats", "safetensors.torch", "dhmd.data.synthetic"),
     *("dhmd.data.download", "dhmd.data.alignment", "dhmd.data.formats", "dhmd.ablation.variants"),
@@ -35,7 +35,7 @@ MODULES = (
 def run_stage(
     project: Project, stage: str, *before: Callable[[], None], dataset: str = "demo"
 ) -> Outcome:
-    """Run a stage in a child of this process, after each function of `before`."""
+    """Run a stage in a child process, which first calls the functions `before`."""
     for name in MODULES:
         importlib.import_module(name)
     import stages._entry as entry
@@ -43,9 +43,9 @@ def run_stage(
     work = importlib.import_module(f"stages.{stage}").work
 
     def child() -> int:
-        entry._refuse_foreign_code = lambda: None
-        entry._end_at_once = lambda name: None
-        logging.getLogger().handlers.clear()  # pytest's own
+        entry._check_code_location = lambda: None
+        entry._handle_signals = lambda name: None
+        logging.getLogger().handlers.clear()  # of pytest
         for prepare in before:
             prepare()
         return entry.run_stage(stage, work, [dataset])
@@ -54,13 +54,16 @@ def run_stage(
 
 
 def full_after(number: int) -> Callable[[], None]:
-    """Let the child's disk be full from the n-th opened file, new folder or renaming on."""
+    """Return a function that makes all writes fail after the first `number` of them.
+
+    A write is a file that is opened, a folder that is created, or a renaming.
+    """
 
     def arm() -> None:
-        here, seen = str(Path.cwd()), 0
+        folder, writes_so_far = str(Path.cwd()), 0
 
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
-            nonlocal seen
+            nonlocal writes_so_far
             if event == "open":
                 path, _, flags = arguments
                 writes = isinstance(flags, int) and flags & WRITING
@@ -70,10 +73,10 @@ def full_after(number: int) -> Callable[[], None]:
                 return
             if not writes or isinstance(path, int) or not isinstance(path, str | os.PathLike):
                 return
-            if not os.path.abspath(path).startswith(here) or "__pycache__" in str(path):
+            if not os.path.abspath(path).startswith(folder) or "__pycache__" in str(path):
                 return
-            seen += 1
-            if seen > number:
+            writes_so_far += 1
+            if writes_so_far > number:
                 raise OSError(ENOSPC, "No space left on device", str(path))
 
         sys.addaudithook(hook)
@@ -82,7 +85,7 @@ def full_after(number: int) -> Callable[[], None]:
 
 
 def small_files(size: int) -> Callable[[], None]:
-    """Let no file of the child grow beyond `size` bytes, whichever library writes it."""
+    """Return a function that limits the size of files in bytes, for all libraries."""
 
     def arm() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -92,23 +95,25 @@ def small_files(size: int) -> Callable[[], None]:
 
 
 def check(outcome: Outcome, what: str) -> str:
-    """Return `success` or `refused`; a training's log may stand before the sentence."""
+    """Return `success` or `refused`; log lines may come before the sentence."""
     context = f"{what}: status {outcome.status}: {outcome.printed[-3000:]}"
-    assert outcome.status in (0, REFUSED), context
+    assert outcome.status in (0, ERROR), context
     assert "Traceback" not in outcome.printed, context
-    if outcome.status == REFUSED:
+    if outcome.status == ERROR:
         assert outcome.printed.splitlines()[-1].startswith("stage "), context
     return "success" if outcome.status == 0 else "refused"
 
 
 def nothing_left(project: Project, stage: str, what: str) -> None:
-    assert project.contents(stage) == {}, f"{stage} after {what}: half an output"
-    left = [name for name in project.leftovers() if not name.startswith(".dhmd/trainings/tasks/")]
-    assert left == [], f"{stage} after {what}"
+    assert project.contents(stage) == {}, f"{stage} after {what}: incomplete output"
+    leftovers = [
+        name for name in project.leftovers() if not name.startswith(".dhmd/trainings/tasks/")
+    ]
+    assert leftovers == [], f"{stage} after {what}"
 
 
 def only_short(stage: str, long: bool, *stages: str) -> None:
-    """Skip the other stages in the short form."""
+    """Skip the test in the short form, except for these stages."""
     if not long and stage not in stages:
         pytest.skip("the long form: run `make faults`")
 
@@ -128,19 +133,19 @@ def test_a_disk_that_is_full_at_any_write(
     stage: str, reference: Reference, tmp_path: Path, long: bool
 ) -> None:
     only_short(stage, long, "train")
-    project = reference.upto(tmp_path / "project", stage)
-    number = 0
+    project = reference.copy_before(tmp_path / "project", stage)
+    writes = 0
     while True:
         project.remove_outputs(stage)
         shutil.rmtree(project.folder / ".dhmd", ignore_errors=True)
-        outcome = run_stage(project, stage, full_after(number))
-        found = check(outcome, f"{stage}, disk full after {number} writes")
-        if found == "success" and project.contents(stage) == reference.contents[stage]:
-            break  # it does not write so often
-        assert found == "refused", outcome.printed
-        nothing_left(project, stage, f"write {number}")
-        number += LONG_STEP if long else SHORT_STEP
-        assert number < 400
+        outcome = run_stage(project, stage, full_after(writes))
+        result = check(outcome, f"{stage}, disk full after {writes} writes")
+        if result == "success" and project.contents(stage) == reference.contents[stage]:
+            break  # the stage has fewer writes
+        assert result == "refused", outcome.printed
+        nothing_left(project, stage, f"write {writes}")
+        writes += LONG_STEP if long else SHORT_STEP
+        assert writes < 400
     assert check(run_stage(project, stage), stage) == "success"
     assert project.contents(stage) == reference.contents[stage]
 
@@ -150,7 +155,7 @@ def test_a_file_that_cannot_be_written_to_its_end(
     stage: str, reference: Reference, tmp_path: Path, long: bool
 ) -> None:
     only_short(stage, long, "align")
-    project = reference.upto(tmp_path / "project", stage)
+    project = reference.copy_before(tmp_path / "project", stage)
     sizes = [path.stat().st_size for path in files_of(reference.project, OUTPUTS[stage])]
     outcome = run_stage(project, stage, small_files(max(sizes) // 2))
     assert check(outcome, stage) == "refused"
@@ -174,7 +179,7 @@ def test_an_input_that_is_missing(
     stage: str, reference: Reference, tmp_path: Path, long: bool
 ) -> None:
     only_short(stage, long, "align")
-    project = reference.upto(tmp_path / "project", stage)
+    project = reference.copy_before(tmp_path / "project", stage)
     for name in READS[stage]:
         path = project.folder / name
         path.rename(tmp_path / "aside")
@@ -186,26 +191,28 @@ def test_an_input_that_is_missing(
 
 
 @pytest.mark.parametrize("stage", READS)
-def test_an_input_that_is_cut(stage: str, reference: Reference, tmp_path: Path, long: bool) -> None:
-    """It is refused by name, unless the stage does not read that file at all.
+def test_an_input_that_is_truncated(
+    stage: str, reference: Reference, tmp_path: Path, long: bool
+) -> None:
+    """The file is refused by name, unless the stage does not read it.
 
-    A CSV file may have fewer rows: it is in Git, or DVC has its hash.
+    CSV files are left out: one with fewer rows is valid, and they are in Git or hashed by DVC.
     """
     only_short(stage, long, "train")
-    project = reference.upto(tmp_path / "project", stage)
-    refused = 0
+    project = reference.copy_before(tmp_path / "project", stage)
+    errors = 0
     names = tuple(name for name in READS[stage] if "metrics" not in name)
     for path in (path for path in files_of(project, names) if path.suffix != ".csv"):
-        whole = path.read_bytes()
-        path.write_bytes(whole[: len(whole) // 2])
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
         outcome = run_stage(project, stage)
-        what = f"{stage}, {path.relative_to(project.folder)} cut"
+        what = f"{stage}, {path.relative_to(project.folder)} truncated"
         if check(outcome, what) == "success":
             assert project.contents(stage) == reference.contents[stage], what
         else:
-            refused += 1
+            errors += 1
             assert path.name in outcome.printed, f"{what}: {outcome.printed}"
             nothing_left(project, stage, what)
         project.remove_outputs(stage)
-        path.write_bytes(whole)
-    assert refused
+        path.write_bytes(content)
+    assert errors

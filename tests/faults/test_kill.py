@@ -1,4 +1,4 @@
-"""Stages and pipelines that are killed at random moments end with the same bytes when run again."""
+"""Stages and pipelines that are killed at random give the same bytes when they run again."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import Reference
-from tests.faults.project import STAGES, Process, Project, ended
+from tests.faults.project import STAGES, Process, Project, killed_at_end
 
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 
 
 def kill_at_random(
-    process: Process, way: signal.Signals, seconds: float, rng: random.Random
+    process: Process, number: signal.Signals, seconds: float, rng: random.Random
 ) -> bool:
-    """Send the signal at a random moment within `seconds`; False if the process ended before."""
+    """Send a signal at a random moment within `seconds`; return False if the process had ended."""
     try:
         process.wait(rng.uniform(0.02, 1.0) * seconds)
         return False
     except subprocess.TimeoutExpired:
-        if way == signal.SIGINT:
+        if number == signal.SIGINT:
             process.press_ctrl_c()
         else:
-            process.send_signal(way)
+            process.send_signal(number)
         process.wait(60)
         return True
 
@@ -41,34 +41,34 @@ def kill_stage(
     seconds: float,
     expected: dict[str, str],
 ) -> None:
-    """Kill a stage several times, then let it end and compare its output with `expected`."""
+    """Kill a stage several times, then run it to its end and compare its output to `expected`."""
     rng = random.Random(stage)
     killed = attempts = 0
     while killed < kills:
         attempts += 1
-        assert attempts < 6 * kills, f"{stage} is too quick to be killed"
-        way = SIGNALS[killed % len(SIGNALS)]
+        assert attempts < 6 * kills, f"{stage} ends before it can be killed"
+        number = SIGNALS[killed % len(SIGNALS)]
         project.remove_outputs(stage)
-        with ended(project.start(*project.stage(stage))) as process:
-            in_time = kill_at_random(process, way, seconds, rng)
-            context = (stage, way.name, process.returncode, printed := process.printed())
-        assert process.returncode in ((0, 130, -way) if in_time else (0,)), context
+        with killed_at_end(project.start(*project.stage(stage))) as process:
+            in_time = kill_at_random(process, number, seconds, rng)
+            context = (stage, number.name, process.returncode, printed := process.printed())
+        assert process.returncode in ((0, 130, -number) if in_time else (0,)), context
         assert "Traceback" not in printed, context
         assert "Exception ignored" not in printed, context
         if process.returncode == 130:
             assert printed.endswith(f"stage {stage}: interrupted\n"), context
-        assert project.contents(stage) in ({}, expected), ("half an output", context)
+        assert project.contents(stage) in ({}, expected), ("incomplete output", context)
         killed += process.returncode != 0
     project.remove_outputs(stage)
     project.run(*project.stage(stage))
-    assert project.contents(stage) == expected, f"{stage}: another result"
+    assert project.contents(stage) == expected, f"{stage}: different result"
     assert project.leftovers() == []
 
 
 def test_a_training_killed_once_ends_with_the_same_bytes(
     reference: Reference, tmp_path: Path
 ) -> None:
-    project = reference.upto(tmp_path / "train", "train")
+    project = reference.copy_before(tmp_path / "train", "train")
     seconds, expected = reference.seconds["train"], reference.contents["train"]
     kill_stage(project, "train", 1, seconds=seconds, expected=expected)
 
@@ -78,7 +78,7 @@ def test_a_training_killed_once_ends_with_the_same_bytes(
 def test_a_killed_stage_ends_with_the_same_bytes(
     stage: str, reference: Reference, tmp_path: Path
 ) -> None:
-    project = reference.upto(tmp_path / "project", stage, tracked=stage == "train")
+    project = reference.copy_before(tmp_path / "project", stage, tracked=stage == "train")
     seconds, expected = reference.seconds[stage], reference.contents[stage]
     kill_stage(project, stage, 3, seconds=seconds, expected=expected)
     assert set(project.run_statuses()) <= {"FINISHED", "KILLED"}
@@ -88,18 +88,18 @@ def test_a_killed_stage_ends_with_the_same_bytes(
 def test_a_killed_training_of_two_processes_ends_with_the_same_bytes(
     reference: Reference, tmp_path: Path
 ) -> None:
-    """Its workers end with it; if one of them is killed, the stage names that and fails."""
-    project = reference.upto(tmp_path / "workers", "train")
+    """The workers end with the stage. If one of them is killed, the stage fails and says so."""
+    project = reference.copy_before(tmp_path / "workers", "train")
     project.edit("params.yaml", ("  workers:", "  workers: 2"))
-    began = time.monotonic()
+    start = time.monotonic()
     project.run(*project.stage("train"))
-    seconds, expected = time.monotonic() - began, project.contents("train")
+    seconds, expected = time.monotonic() - start, project.contents("train")
     project.remove_trainings()
     kill_stage(project, "train", 3, seconds=seconds, expected=expected)
     project.wait_for_none("dhmd.training", seconds=60)
     project.remove_outputs("train")
     project.remove_trainings()
-    with ended(project.start(*project.stage("train"))) as process:
+    with killed_at_end(project.start(*project.stage("train"))) as process:
         deadline = time.monotonic() + 60
         while not (workers := project.processes("dhmd.training")):
             assert time.monotonic() < deadline
@@ -119,16 +119,16 @@ def test_a_killed_training_of_two_processes_ends_with_the_same_bytes(
 def test_a_killed_pipeline_leaves_no_child_and_ends_with_the_same_metrics(
     reference: Reference, tmp_path: Path
 ) -> None:
-    project = reference.upto(tmp_path / "pipeline", STAGES[0], tracked=True)
+    project = reference.copy_before(tmp_path / "pipeline", STAGES[0], tracked=True)
     rng = random.Random("pipeline")
-    for way in SIGNALS:
-        with ended(project.start("dvc", "repro")) as pipeline:
-            if not kill_at_random(pipeline, way, 0.3 * sum(reference.seconds.values()), rng):
+    for number in SIGNALS:
+        with killed_at_end(project.start("dvc", "repro")) as pipeline:
+            if not kill_at_random(pipeline, number, 0.3 * sum(reference.seconds.values()), rng):
                 assert pipeline.returncode == 0, pipeline.printed()
         project.wait_for_none("stages.", seconds=60)
         for stage in STAGES[:-1]:
             assert project.contents(stage) in ({}, reference.contents[stage]), stage
-        # `make repro` does the same: DVC writes this file in place.
+        # As in `make repro`: a kill can truncate this file, which DVC writes in place.
         rwlock = project.folder / ".dvc" / "tmp" / "rwlock"
         if rwlock.exists() and not rwlock.read_text().rstrip().endswith("}"):
             rwlock.unlink()

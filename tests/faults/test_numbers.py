@@ -1,4 +1,4 @@
-"""Seeds that diverge, predictions without variance, splits and classes that are almost empty."""
+"""Diverged seeds, constant predictions, and splits and classes that are almost empty."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from dhmd.evaluation.job import evaluate_job
 from tests.aligned_files import ragged
 from tests.faults.conftest import Reference
 from tests.faults.test_disk import check, run_stage
-from tests.training.bench import pretrain, train
-from tests.training.corpora import SEGMENTS, SPLITS, tiny_cache, tiny_configuration, tiny_data
+from tests.training.artefacts import pretrain, train
+from tests.training.corpora import SEGMENTS, SPLITS, tiny_aligned, tiny_configuration, tiny_data
 
 QUICK = {"train": {"epochs": 1}, "pretrain": {"epochs": 1, "folds": 2}}
 
@@ -26,15 +26,15 @@ def poison() -> None:
     """Make the second member's parameters infinite from the second epoch on."""
     from dhmd.training.trainer import Trainer
 
-    healthy = Trainer._set_rates
+    original = Trainer._set_rates
 
-    def sick(trainer: Trainer) -> None:
-        healthy(trainer)
+    def set_rates_and_poison(trainer: Trainer) -> None:
+        original(trainer)
         if trainer.progress.epoch >= 2:
             values = trainer.optimiser.values_P
-            values[trainer.optimiser.of_member(_second(trainer.members.count))] = np.inf
+            values[trainer.optimiser.member_entries(_second(trainer.members.count))] = np.inf
 
-    Trainer._set_rates = sick  # type: ignore[method-assign]
+    Trainer._set_rates = set_rates_and_poison  # type: ignore[method-assign]
 
 
 def _second(count: int):  # type: ignore[no-untyped-def]
@@ -46,7 +46,7 @@ def _second(count: int):  # type: ignore[no-untyped-def]
 def test_a_seed_that_diverges_is_named_and_the_others_finish(
     reference: Reference, tmp_path: Path
 ) -> None:
-    project = reference.upto(tmp_path / "project", "train")
+    project = reference.copy_before(tmp_path / "project", "train")
     outcome = run_stage(project, "train", poison)
     assert check(outcome, "train") == "success"
     assert "seed-2 diverged in epoch 2 at learning rate 0.002" in outcome.printed
@@ -68,15 +68,15 @@ def test_all_seeds_that_diverge_are_named_and_not_evaluated(
     def poison_all() -> None:
         from dhmd.models.stacked.dhmd import DHMD
 
-        healthy = DHMD.losses
+        original = DHMD.losses
 
-        def sick(learner, batch):  # type: ignore[no-untyped-def]
-            losses = healthy(learner, batch)
+        def nan_losses(learner, batch):  # type: ignore[no-untyped-def]
+            losses = original(learner, batch)
             return losses | {"total": losses["total"] * float("nan")}
 
-        DHMD.losses = sick  # type: ignore[method-assign]
+        DHMD.losses = nan_losses  # type: ignore[method-assign]
 
-    project = reference.upto(tmp_path / "project", "train")
+    project = reference.copy_before(tmp_path / "project", "train")
     outcome = run_stage(project, "train", poison_all)
     assert check(outcome, "train") == "success"
     for seed in (1, 2):
@@ -90,7 +90,7 @@ def test_all_seeds_that_diverge_are_named_and_not_evaluated(
 def test_the_correlation_of_constant_predictions_is_undefined(
     reference: Reference, tmp_path: Path
 ) -> None:
-    project = reference.upto(tmp_path / "project", "evaluate")
+    project = reference.copy_before(tmp_path / "project", "evaluate")
     models = project.folder / "models" / "demo"
     with h5py.File(models / "outputs.h5", "a") as file:
         file["prediction"][0] = 0.25
@@ -110,7 +110,7 @@ def test_a_class_that_training_never_saw(tmp_path: Path) -> None:
     labels = data.labels_N.copy()
     labels[(splits != "test") & (labels == 2)] = 1.0
     assert (labels[splits == "test"] == 2).any()
-    metrics = _whole(tmp_path, "classification", labels_N=labels)
+    metrics = run_pipeline(tmp_path, "classification", labels_N=labels)
     assert metrics["undefined"] == []
     assert 0 <= metrics["test"]["f1"]["mean"] <= 1
 
@@ -120,7 +120,7 @@ def test_splits_of_one_utterance_and_batches_of_one(task: str, tmp_path: Path) -
     data = tiny_data(task)
     keep = np.arange(2, len(SPLITS) * SEGMENTS, SEGMENTS)[[0, 1, 2, 6, 8]]
     present = np.ones((len(keep), 3), dtype=bool)
-    metrics = _whole(
+    metrics = run_pipeline(
         tmp_path,
         task,
         batch=1,
@@ -138,23 +138,25 @@ def test_splits_of_one_utterance_and_batches_of_one(task: str, tmp_path: Path) -
         assert np.isfinite(metrics["test"]["mae"]["mean"])
 
 
-def _whole(tmp_path: Path, task: str, *, batch: int = 8, **changes: object) -> dict[str, dict]:  # type: ignore[type-arg]
+def run_pipeline(
+    tmp_path: Path, task: str, *, batch: int = 8, **changes: object
+) -> dict[str, dict]:  # type: ignore[type-arg]
     """Pretrain, train and evaluate a corpus; return metrics.json."""
-    cache = tiny_cache(tmp_path / "c.h5", task, **changes)
+    aligned = tiny_aligned(tmp_path / "c.h5", task, **changes)
     configuration = tiny_configuration(QUICK)
     configuration = replace(configuration, train=replace(configuration.train, batch_size=batch))
-    pretrain(configuration, cache, tmp_path / "p", tmp_path / "s")
-    train(configuration, cache, tmp_path / "p", tmp_path / "m", tmp_path / "s")
+    pretrain(configuration, aligned, tmp_path / "p", tmp_path / "s")
+    train(configuration, aligned, tmp_path / "p", tmp_path / "m", tmp_path / "s")
     evaluate_job(
-        EvaluateConfig(resamples=100), cache, tmp_path / "p", tmp_path / "m", None, tmp_path / "e"
+        EvaluateConfig(resamples=100), aligned, tmp_path / "p", tmp_path / "m", None, tmp_path / "e"
     )
-    found: dict[str, dict] = json.loads((tmp_path / "e/details/summary.json").read_text())  # type: ignore[type-arg]
-    return found
+    metrics: dict[str, dict] = json.loads((tmp_path / "e/details/summary.json").read_text())  # type: ignore[type-arg]
+    return metrics
 
 
 def test_metrics_of_labels_of_one_value_are_undefined(tmp_path: Path) -> None:
     labels = np.zeros(len(SPLITS) * SEGMENTS, dtype=np.float32)
-    metrics = _whole(tmp_path, "regression", labels_N=labels)
+    metrics = run_pipeline(tmp_path, "regression", labels_N=labels)
     assert {"test.corr", "test.acc2_non0", "test.f1_non0"} <= set(metrics["undefined"])
 
 
@@ -162,7 +164,7 @@ def test_one_video_cannot_be_cross_fitted(tmp_path: Path) -> None:
     data = tiny_data()
     splits = np.array(["train"] * SEGMENTS + ["valid"] * SEGMENTS + ["test"] * SEGMENTS)
     rows = np.arange(3 * SEGMENTS)
-    cache = tiny_cache(
+    cache = tiny_aligned(
         tmp_path / "c.h5",
         ids=tuple(data.ids[row] for row in rows),
         videos=tuple(data.videos[row] for row in rows),

@@ -1,4 +1,4 @@
-"""The repository that the gate's tests start from."""
+"""A repository with one commit, for the tests of the gate."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def _template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def repository(tmp_path: Path, _template: Path) -> Path:
-    """A repository with one commit: demo measured with five seeds."""
+    """A repository with one commit: metrics of demo with five seeds."""
     return Path(shutil.copytree(_template, tmp_path / "a clone ü"))

@@ -15,10 +15,10 @@ import pandas as pd
 from dhmd.evaluation.files import (
     Identity,
     Predictions,
+    build_summary,
     decimal_round_trip,
-    headline,
+    headline_values,
     json_text,
-    summarise,
 )
 from dhmd.evaluation.metrics import score
 from dhmd.gate.gate import GateResult, run_gate
@@ -88,16 +88,16 @@ def labels_of(task: str = "regression") -> np.ndarray:
 def predictions_of(
     seeds: Sequence[int], error: float = 0.6, task: str = "regression"
 ) -> dict[int, np.ndarray]:
-    """Return the same predictions for the same seed and error."""
+    """Return seed → predictions, the same for the same seed and error."""
     labels = labels_of(task)
-    found = {}
+    predictions = {}
     for seed in seeds:
         noise = np.random.default_rng(seed).normal(0, 1, len(IDS))
         if task == "classification":
-            found[seed] = np.where(np.abs(noise) < error, 1 - labels, labels)
+            predictions[seed] = np.where(np.abs(noise) < error, 1 - labels, labels)
         else:
-            found[seed] = decimal_round_trip((labels + error * noise).astype(np.float32))
-    return found
+            predictions[seed] = decimal_round_trip((labels + error * noise).astype(np.float32))
+    return predictions
 
 
 def write_metrics(
@@ -115,12 +115,12 @@ def write_metrics(
 ) -> None:
     """Write the files of metrics/<dataset>/ that the gate reads.
 
-    `old_layout`: as before `details/`, when metrics.json was the whole summary.
+    With `old_layout`, there is no `details/`, and metrics.json is the whole summary.
     """
     labels = labels_of(task) if labels is None else labels
     scores = {seed: score(task, p, labels).values for seed, p in predictions.items()}
     values = np.array(list(predictions.values()))
-    summary = summarise(
+    summary = build_summary(
         task,
         {"test": scores, "valid": scores},
         Predictions(tuple(ids), labels, tuple(predictions), values),
@@ -128,13 +128,13 @@ def write_metrics(
     )
     identity = Identity(dataset, task, corpus, fold, protocol)
     rows = [
-        {"seed": seed, "split": split, **found}
+        {"seed": seed, "split": split, **values_of_seed}
         for split in ("test", "valid")
-        for seed, found in scores.items()
+        for seed, values_of_seed in scores.items()
     ]
     columns = {"id": ids, "label": labels} | {f"seed_{s}": p for s, p in predictions.items()}
     files = {
-        "metrics.json": json_text(headline(task, summary)),
+        "metrics.json": json_text(headline_values(task, summary)),
         "details/summary.json": json_text(summary),
         "details/identity.json": json_text(asdict(identity)),
         "details/predictions.csv": pd.DataFrame(columns).to_csv(index=False),
@@ -161,6 +161,9 @@ def gate(root: Path, **arguments: str) -> GateResult:
     return result
 
 
-def measured(root: Path, predictions: Mapping[int, np.ndarray], **arguments: Any) -> GateResult:
+def gate_predictions(
+    root: Path, predictions: Mapping[int, np.ndarray], **arguments: Any
+) -> GateResult:
+    """Write metrics, commit them, and compare HEAD with the commit before."""
     write_metrics(root, predictions, **arguments)
     return gate(root)

@@ -19,9 +19,9 @@ from tests.gate.fakes import (
     WORSE,
     commit_all,
     gate,
+    gate_predictions,
     git,
     labels_of,
-    measured,
     new_repository,
     predictions_of,
     write_metrics,
@@ -65,18 +65,18 @@ def test_equal_metrics_pass(repository):
 def test_revisions_before_details_are_read(repository, base_old, head_old):
     for predictions, old_layout in ((SAME, base_old), (WORSE, head_old)):
         shutil.rmtree(repository / "metrics/demo")
-        result = measured(repository, predictions, old_layout=old_layout)
+        result = gate_predictions(repository, predictions, old_layout=old_layout)
     assert result.exit_status == 1
     edit(repository, "metrics.json", '"mae": ', '"mae": 1' if not head_old else '"was": ')
     not_comparable(gate(repository), "metrics/demo/metrics.json: test ")
 
 
 def test_the_order_of_seeds_and_utterances_does_not_matter(repository):
-    result = measured(repository, predictions_of((4, 1, 5, 3, 2)))
+    result = gate_predictions(repository, predictions_of((4, 1, 5, 3, 2)))
     assert result.exit_status == 0
     assert all(row.deterioration == pytest.approx(0, abs=1e-15) for row in rows(result))
     order = np.random.default_rng(0).permutation(len(IDS))
-    result = measured(
+    result = gate_predictions(
         repository,
         {s: p[order] for s, p in SAME.items()},
         labels=labels_of()[order],
@@ -88,16 +88,18 @@ def test_the_order_of_seeds_and_utterances_does_not_matter(repository):
 
 def test_noise_and_a_better_model_pass(repository):
     rng = np.random.default_rng(0)
-    result = measured(repository, {s: p + rng.normal(0, 1e-3, len(p)) for s, p in SAME.items()})
+    result = gate_predictions(
+        repository, {s: p + rng.normal(0, 1e-3, len(p)) for s, p in SAME.items()}
+    )
     assert result.exit_status == 0
     assert all(row.deterioration != 0 for row in rows(result))
-    result = measured(repository, predictions_of(SEEDS, 0.3))
+    result = gate_predictions(repository, predictions_of(SEEDS, 0.3))
     assert result.exit_status == 0
     assert rows(result)[0].upper < 0
 
 
 def test_additional_seeds_are_not_compared(repository):
-    result = measured(repository, predictions_of((*SEEDS, 6, 7)))
+    result = gate_predictions(repository, predictions_of((*SEEDS, 6, 7)))
     assert (result.exit_status, rows(result)[0].n) == (0, 5)
     assert result.datasets[0].notes == ("the seeds [6, 7] are new and not compared",)
 
@@ -106,7 +108,7 @@ def test_additional_seeds_are_not_compared(repository):
 
 
 def test_a_worse_model_fails(repository):
-    result = measured(repository, WORSE)
+    result = gate_predictions(repository, WORSE)
     assert (result.exit_status, result.verdict) == (1, REGRESSED)
     mae, corr = rows(result)
     assert (mae.verdict, corr.verdict) == (REGRESSED, REGRESSED)
@@ -119,17 +121,17 @@ def test_a_worse_model_fails(repository):
 
 def test_the_rule_needs_both_conditions(repository):
     # A constant shift worsens the error and leaves the correlation.
-    result = measured(repository, {s: p + 0.5 for s, p in SAME.items()})
+    result = gate_predictions(repository, {s: p + 0.5 for s, p in SAME.items()})
     assert [row.verdict for row in rows(result)] == [REGRESSED, PASS]
     # One of five seeds is bad: the mean exceeds the margin, the lower bound does not exceed 0.
     write_metrics(repository, SAME)
     commit_all(repository)
-    mae = rows(measured(repository, SAME | {3: SAME[3] + 1.0}))[0]
+    mae = rows(gate_predictions(repository, SAME | {3: SAME[3] + 1.0}))[0]
     assert (mae.deterioration > mae.margin, mae.lower < 0, mae.verdict) == (True, True, PASS)
     # A significant deterioration within the margin.
     write_metrics(repository, SAME)
     commit_all(repository)
-    mae = rows(measured(repository, predictions_of(SEEDS, 0.61)))[0]
+    mae = rows(gate_predictions(repository, predictions_of(SEEDS, 0.61)))[0]
     assert (mae.deterioration < mae.margin, mae.lower > 0, mae.verdict) == (True, True, PASS)
 
 
@@ -152,7 +154,7 @@ def test_one_regressed_dataset_is_enough(repository):
     write_metrics(repository, SAME, dataset="two")
     commit_all(repository)
     (repository / "metrics/demo/details/seeds.csv").unlink()
-    result = measured(repository, WORSE, dataset="two")
+    result = gate_predictions(repository, WORSE, dataset="two")
     assert result.exit_status == 1
     assert verdicts(result) == [NOT_COMPARABLE, REGRESSED]
 
@@ -161,26 +163,26 @@ def test_one_regressed_dataset_is_enough(repository):
 
 
 def test_undefined_metrics_do_not_pass(repository):
-    result = measured(repository, {s: np.full(len(IDS), 0.1 * s) for s in SEEDS})
+    result = gate_predictions(repository, {s: np.full(len(IDS), 0.1 * s) for s in SEEDS})
     assert result.exit_status == 1
     assert [row.verdict for row in rows(result)] == [REGRESSED, NOT_COMPARABLE]
     write_metrics(repository, SAME)
     commit_all(repository)
     better = predictions_of(SEEDS, 0.1) | {4: FLAT[4]}
     sentence = "corr is undefined in the head for seed 4: the predictions are constant"
-    not_comparable(measured(repository, better), sentence)
+    not_comparable(gate_predictions(repository, better), sentence)
 
 
 @pytest.mark.parametrize(
     ("seeds", "sentence"),
     [
         ((1, 2, 4, 5), "demo lacks the seeds [3] of the base"),
-        ((5, 6, 7, 8, 9), "demo has 1 common seeds, but at least 2"),
-        ((6, 7), "demo has 0 common seeds, but at least 2"),
+        ((5, 6, 7, 8, 9), "1 common seeds of demo, but at least 2"),
+        ((6, 7), "0 common seeds of demo, but at least 2"),
     ],
 )
 def test_missing_seeds(repository, seeds, sentence):
-    result = measured(repository, predictions_of(seeds))
+    result = gate_predictions(repository, predictions_of(seeds))
     not_comparable(result, sentence)
     assert {row.verdict for row in rows(result)} <= {NOT_JUDGED}
 
@@ -225,11 +227,13 @@ def test_other_utterances_or_labels_of_the_same_corpus(repository):
     labels = labels_of()
     labels[:20] = SAME[1][:20]
     sentence = "predictions.csv has other ids or labels than in the base"
-    not_comparable(measured(repository, SAME, labels=labels), sentence)
+    not_comparable(gate_predictions(repository, SAME, labels=labels), sentence)
     write_metrics(repository, SAME)
     commit_all(repository)
     fewer = {s: p[:90] for s, p in SAME.items()}
-    not_comparable(measured(repository, fewer, labels=labels_of()[:90], ids=IDS[:90]), sentence)
+    not_comparable(
+        gate_predictions(repository, fewer, labels=labels_of()[:90], ids=IDS[:90]), sentence
+    )
 
 
 @pytest.mark.parametrize(
@@ -247,36 +251,42 @@ def test_missing_metrics(repository, name, sentence):
 
 def test_datasets_that_are_listed_without_metrics_or_dropped(repository):
     write_params(repository, datasets=("demo", "mosi"))
-    not_comparable(gate(repository), "datasets lists mosi, but it has no metrics")
+    not_comparable(gate(repository), "lists mosi under datasets, but metrics/mosi does not exist")
     write_params(repository, datasets=("two",))
-    not_comparable(measured(repository, SAME, dataset="two"), "demo was dropped from datasets")
+    not_comparable(
+        gate_predictions(repository, SAME, dataset="two"), "demo was dropped from datasets"
+    )
 
 
 def test_another_corpus_fold_or_task(repository):
     entry = f'from: "corpus:{OLD}", to: "corpus:{OTHER}"'
-    not_comparable(measured(repository, SAME, corpus=OTHER), "demo is another corpus", entry)
-    result = measured(repository, SAME, corpus="e" * 64, fold="speaker")
-    not_comparable(result, "demo is measured on another fold: 0 became speaker")
-    result = measured(repository, SAME, corpus="e" * 64)
+    not_comparable(
+        gate_predictions(repository, SAME, corpus=OTHER), "demo is another corpus", entry
+    )
+    result = gate_predictions(repository, SAME, corpus="e" * 64, fold="speaker")
+    not_comparable(result, "demo is evaluated on another fold: 0 became speaker")
+    result = gate_predictions(repository, SAME, corpus="e" * 64)
     not_comparable(result, "has the fold 0 with the corpus identity of fold speaker")
     classes = predictions_of(SEEDS, 0.3, "classification")
-    result = measured(repository, classes, task="classification", corpus=OTHER)
-    not_comparable(result, "demo was a regression and is a classification")
+    result = gate_predictions(repository, classes, task="classification", corpus=OTHER)
+    not_comparable(result, "the task of demo was regression and is classification")
 
 
 def test_another_protocol(repository):
-    result = measured(repository, SAME, protocol="0")
-    not_comparable(result, "demo is measured by another protocol", "cannot check")
-    not_comparable(measured(repository, WORSE, protocol="0"), "protocol 0, which this version")
+    result = gate_predictions(repository, SAME, protocol="0")
+    not_comparable(result, "demo is evaluated by another protocol", "cannot check")
+    not_comparable(
+        gate_predictions(repository, WORSE, protocol="0"), "protocol 0, which this version"
+    )
     # The way back is a change of protocol as well.
-    not_comparable(measured(repository, SAME), 'from: "protocol:0", to: "protocol:1"')
+    not_comparable(gate_predictions(repository, SAME), 'from: "protocol:0", to: "protocol:1"')
 
 
 def test_nothing_to_compare_with(tmp_path):
     new_repository(tmp_path)
     write_params(tmp_path)
     commit_all(tmp_path)
-    result = measured(tmp_path, SAME)
+    result = gate_predictions(tmp_path, SAME)
     assert (result.exit_status, verdicts(result)) == (2, [NEW])
     assert "has no metrics to compare with" in result.notes[0]
     accept(tmp_path, "corpus:none", f"corpus:{OLD}")
@@ -285,7 +295,7 @@ def test_nothing_to_compare_with(tmp_path):
 
 def test_a_new_dataset_beside_a_compared_one(repository):
     write_params(repository, datasets=("demo", "two"))
-    result = measured(repository, SAME, dataset="two")
+    result = gate_predictions(repository, SAME, dataset="two")
     assert (result.exit_status, verdicts(result)) == (0, [PASS, NEW])
     edit(repository, "metrics.json", '"n_seeds": 5', '"n_seeds": 6', dataset="two")
     assert gate(repository, base="HEAD~2").exit_status == 2
@@ -309,12 +319,12 @@ def accept(root: Path, from_: str, to: str, **arguments: Any) -> None:
 
 def test_an_accepted_corpus_is_shown_and_not_judged(repository):
     accept(repository, f"corpus:{OLD}", f"corpus:{OTHER}")
-    result = measured(repository, WORSE, corpus=OTHER)
+    result = gate_predictions(repository, WORSE, corpus=OTHER)
     assert (result.exit_status, verdicts(result)) == (0, [ACCEPTED])
     assert {row.verdict for row in rows(result)} == {NOT_JUDGED}
     assert result.datasets[0].accepted[0].reason == "labels were corrected"
     # The next change needs its own entry.
-    not_comparable(measured(repository, SAME, corpus="e" * 64), "demo is another corpus")
+    not_comparable(gate_predictions(repository, SAME, corpus="e" * 64), "demo is another corpus")
 
 
 @pytest.mark.parametrize(
@@ -328,7 +338,7 @@ def test_an_accepted_corpus_is_shown_and_not_judged(repository):
 )
 def test_entries_with_other_identities_do_not_count(repository, from_, to):
     accept(repository, from_, to)
-    not_comparable(measured(repository, SAME, corpus=OTHER), "demo is another corpus")
+    not_comparable(gate_predictions(repository, SAME, corpus=OTHER), "demo is another corpus")
 
 
 def test_an_entry_must_be_committed(repository):
@@ -344,26 +354,28 @@ def test_an_entry_must_be_committed(repository):
 
 def test_accepted_data_does_not_excuse_a_removed_seed(repository):
     accept(repository, f"corpus:{OLD}", f"corpus:{OTHER}")
-    result = measured(repository, predictions_of((1, 2, 3)), corpus=OTHER)
+    result = gate_predictions(repository, predictions_of((1, 2, 3)), corpus=OTHER)
     not_comparable(result, "lacks the seeds [4, 5]")
 
 
 def test_accepted_data_may_define_a_metric_but_not_make_one_undefined(repository):
     accept(repository, f"corpus:{OLD}", f"corpus:{OTHER}")
-    not_comparable(measured(repository, FLAT, corpus=OTHER), "corr is undefined in the head")
+    not_comparable(
+        gate_predictions(repository, FLAT, corpus=OTHER), "corr is undefined in the head"
+    )
     accept(repository, f"corpus:{OTHER}", f"corpus:{OLD}")
-    assert measured(repository, SAME, corpus=OLD).exit_status == 0
+    assert gate_predictions(repository, SAME, corpus=OLD).exit_status == 0
 
 
 def test_accepted_margins_apply_from_the_next_change(repository):
     write_params(repository, mae=0.5)
-    result = measured(repository, WORSE)
+    result = gate_predictions(repository, WORSE)
     entry = f'from: "{MARGINS[0]}", to: "{MARGINS[1]}"'
     not_comparable(result, "margins of demo changed", entry)
     assert rows(result)[0].margin == 0.03
     git(repository, "reset", "-q", "--hard", "HEAD~1")
     accept(repository, *MARGINS, mae=0.5)
-    assert measured(repository, WORSE).exit_status == 1
+    assert gate_predictions(repository, WORSE).exit_status == 1
     write_metrics(repository, SAME)
     commit_all(repository)
     assert run_gate(repository, base="HEAD~2").exit_status == 0
@@ -373,7 +385,7 @@ def test_an_accepted_protocol_is_judged(repository):
     write_metrics(repository, SAME, protocol="0")
     base = commit_all(repository)
     accept(repository, "protocol:0", "protocol:1")
-    assert measured(repository, SAME).exit_status == 0
+    assert gate_predictions(repository, SAME).exit_status == 0
     write_metrics(repository, WORSE)
     assert gate(repository, base=base).exit_status == 1
 
@@ -384,7 +396,7 @@ def test_an_accepted_removal(repository, keep):
     write_params(repository, datasets=("two",), accept=[entry])
     if not keep:
         git(repository, "rm", "-rq", "metrics/demo")
-    result = measured(repository, SAME, dataset="two")
+    result = gate_predictions(repository, SAME, dataset="two")
     assert (result.exit_status, verdicts(result)) == (0, [ACCEPTED, NEW])
 
 
@@ -392,7 +404,7 @@ def test_the_first_margins_are_accepted_and_used(repository):
     (repository / "params.yaml").write_text("datasets:\n  - demo\n")
     base = commit_all(repository)
     write_params(repository)
-    not_comparable(measured(repository, WORSE), 'from: "margins:none"')
+    not_comparable(gate_predictions(repository, WORSE), 'from: "margins:none"')
     accept(repository, "margins:none", MARGINS[0])
     assert gate(repository, base=base).exit_status == 1
 
@@ -406,7 +418,7 @@ GATE = "datasets: [demo]\ngate:\n  "
         ("- a\n", "is not a mapping"),
         ("datasets: demo\n", "datasets is 'demo'"),
         (f"{GATE}metric: []\n", "unknown key gate.metric"),
-        (f"{GATE}{{metrics: [acc9], margins: {{acc9: 1}}}}\n", "is 'acc9'"),
+        (f"{GATE}{{metrics: [acc9], margins: {{acc9: 1}}}}\n", "has 'acc9'"),
         (f"{GATE}{{metrics: [mae], margins: {{}}}}\n", "margins has no mae"),
         (f"{GATE}metrics: []\n", "metrics is empty"),
         (f"{GATE}margins: {{mae: 0}}\n", "gate.margins.mae is 0"),
@@ -427,6 +439,6 @@ def test_margins_of_one_dataset(repository):
     text = text.replace("  datasets: {}", "  datasets: {demo: {mae: 0.5}}")
     (repository / "params.yaml").write_text(text)
     commit_all(repository)
-    result = measured(repository, {s: p + 0.5 for s, p in SAME.items()})
+    result = gate_predictions(repository, {s: p + 0.5 for s, p in SAME.items()})
     assert result.exit_status == 0
     assert [row.margin for row in rows(result)] == [0.5, 0.03]

@@ -104,9 +104,9 @@ def test_the_markdown_is_a_table(repository):
 
 
 def test_the_json_is_whole_and_unrounded(repository):
-    found = json.loads(_run(repository, "--base", "HEAD~1", "--json").stdout)
-    assert (found["verdict"], found["exit_status"]) == ("regressed", 1)
-    row = found["datasets"]["demo"]["metrics"]["mae"]
+    result = json.loads(_run(repository, "--base", "HEAD~1", "--json").stdout)
+    assert (result["verdict"], result["exit_status"]) == ("regressed", 1)
+    row = result["datasets"]["demo"]["metrics"]["mae"]
     assert row["n"] == 5
     assert row["lower"] < row["deterioration"] < row["upper"]
     assert len(row["utterances"]) == 2
@@ -143,12 +143,12 @@ def test_markdown_shows_accepted_changes_and_escapes(tmp_path):
     ],
 )
 def test_text_cannot_become_markup_links_or_mentions(text, expected):
-    assert render._escaped(text) == expected
+    assert render.escape_markdown(text) == expected
 
 
 def test_equal_metrics_show_no_negative_zero(repository):
     text = _run(repository, "--base", "HEAD~2", "--head", "HEAD~1").stdout
     assert "+0.0000" in text
     assert "-0.0000" not in text
-    found = _run(repository, "--base", "HEAD~2", "--head", "HEAD~1", "--json").stdout
-    assert "-0.0," not in found
+    json_text = _run(repository, "--base", "HEAD~2", "--head", "HEAD~1", "--json").stdout
+    assert "-0.0," not in json_text

@@ -13,8 +13,8 @@ from tests.gate.fakes import (
     SEEDS,
     WORSE,
     commit_all,
+    gate_predictions,
     git,
-    measured,
     new_repository,
     predictions_of,
     write_metrics,
@@ -89,7 +89,7 @@ def test_a_project_in_a_subdirectory_of_the_repository(tmp_path):
     write_params(root)
     write_metrics(root, SAME)
     commit_all(root)
-    assert measured(root, WORSE).exit_status == 1
+    assert gate_predictions(root, WORSE).exit_status == 1
     assert run_gate(root, base="HEAD").exit_status == 0
 
 

@@ -1,4 +1,4 @@
-"""False alarms and power of the rule.
+"""False alarms and power of the rule of the gate.
 
 For 5 and for 10 seeds: of 400 simulated comparisons without a true difference at most 5 % fail on
 any gated metric; of 400 with a true deterioration of 2.5 standard deviations of the paired
@@ -12,7 +12,7 @@ import pytest
 
 from dhmd.evaluation.files import Identity, Predictions
 from dhmd.evaluation.metrics import Scores, corr
-from dhmd.gate.compare import PASS, REGRESSED, Evaluated, compare_metric, judge
+from dhmd.gate.compare import PASS, REGRESSED, Evaluation, compare_metric, judge
 
 TRIALS = 400
 IDS = tuple(f"v{n // 5}[{n % 5}]" for n in range(150))
@@ -21,7 +21,7 @@ SHARED = np.random.default_rng(1).normal(0, 0.6, len(IDS))
 IDENTITY = Identity("demo", "regression", "c", "0")
 
 
-def _model(rng: np.random.Generator, seeds: int, shrink: float = 0.0) -> Evaluated:
+def _model(rng: np.random.Generator, seeds: int, shrink: float = 0.0) -> Evaluation:
     """Simulate trainings of one model: a shared error, and noise per seed.
 
     `shrink` pulls the predictions to zero, which increases the error.
@@ -33,10 +33,10 @@ def _model(rng: np.random.Generator, seeds: int, shrink: float = 0.0) -> Evaluat
         seed: Scores({"mae": np.abs(p - LABELS).mean(), "corr": corr(p, LABELS)}, {})
         for seed, p in enumerate(values)
     }
-    return Evaluated(IDENTITY, Predictions(IDS, LABELS, tuple(range(seeds)), values), scores)
+    return Evaluation(IDENTITY, Predictions(IDS, LABELS, tuple(range(seeds)), values), scores)
 
 
-def _values(model: Evaluated, metric: str) -> np.ndarray:
+def _values(model: Evaluation, metric: str) -> np.ndarray:
     return np.array([scores.values[metric] for scores in model.scores.values()])
 
 
@@ -52,14 +52,14 @@ def spread() -> dict[str, float]:
 def shrink(spread: dict[str, float]) -> float:
     """The shrinkage that increases the MAE by 2.5 standard deviations."""
 
-    def cost(value: float) -> float:
+    def deterioration(value: float) -> float:
         old, new = (_model(np.random.default_rng(3), 500, v) for v in (0.0, value))
         return float((_values(new, "mae") - _values(old, "mae")).mean())
 
     low, high = 0.0, 0.5
     for _ in range(12):
         middle = (low + high) / 2
-        low, high = (middle, high) if cost(middle) < 2.5 * spread["mae"] else (low, middle)
+        low, high = (middle, high) if deterioration(middle) < 2.5 * spread["mae"] else (low, middle)
     return high
 
 
@@ -76,15 +76,15 @@ def _share_failed(seeds: int, margins: dict[str, float], shrink: float) -> float
 @pytest.mark.parametrize("seeds", [5, 10])
 def test_false_alarms_and_power(seeds, spread, shrink, capsys):
     false_alarms = _share_failed(seeds, spread, 0.0)
-    found = _share_failed(seeds, spread, shrink)
+    power = _share_failed(seeds, spread, shrink)
     with capsys.disabled():
         print(
             f"\ngate, n = {seeds}, MAE and correlation, {TRIALS} trials each: "
             f"{false_alarms:.2%} of unchanged models fail, "
-            f"{found:.2%} of those worse by 2.5 sd of the paired difference"
+            f"{power:.2%} of those worse by 2.5 sd of the paired difference"
         )
     assert false_alarms <= 0.05
-    assert found >= 0.90
+    assert power >= 0.90
 
 
 def test_the_rule_on_one_metric_at_twice_the_margin():

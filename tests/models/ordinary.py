@@ -19,9 +19,9 @@ from dhmd.models.registry import Corpus as Facts
 from dhmd.models.task import Task
 from dhmd.training.checkpoint import CHECKPOINT
 from dhmd.training.device_corpus import DeviceCorpus, task_of
-from dhmd.training.observer import NOBODY, Observer
+from dhmd.training.observer import NULL_OBSERVER, Observer
 from dhmd.training.trainer import Trainer
-from tests.training.learners import schedule
+from tests.training.learners import train_config
 
 CPU = torch.device("cpu")
 
@@ -223,7 +223,7 @@ def trainer_of(
     corpus: Corpus,
     folder: Path,
     seeds: tuple[int, ...],
-    observer: Observer = NOBODY,
+    observer: Observer = NULL_OBSERVER,
     **plan: Any,
 ) -> Trainer:
     """Build a trainer of a model; it saves its progress in `folder`."""
@@ -243,7 +243,7 @@ def trainer_of(
         members,
         data,
         names=[f"seed-{seed}" for seed in seeds],
-        train=schedule(**{**values, **plan}),
+        train=train_config(**{**values, **plan}),
         train_rows=corpus.index("train"),
         valid_rows=corpus.index("valid"),
         observer=observer,

@@ -19,13 +19,13 @@ from dhmd.models.ensemble import Ensemble
 from dhmd.models.members import Members
 from dhmd.models.stacked.encoders import modality_encoders
 from dhmd.models.task import Task
-from dhmd.training.outputs import collect, missing_modalities
+from dhmd.training.outputs import collect_details, missing_modality_predictions
 from tests.models import ordinary
 from tests.models.compare import assert_close
 from tests.models.ordinary import ensemble, trainer_of
 from tests.models.stacked.settings import CPU, MODEL
 from tests.training.corpora import tiny_corpus
-from tests.training.learners import Watcher
+from tests.training.learners import Recorder
 
 TOGETHER = [ordinary.Pooled, ordinary.Encoded, ordinary.Bounded, ordinary.Imagining]
 ONE_BY_ONE = [
@@ -63,10 +63,12 @@ def test_a_seed_alone_gives_the_same_numbers(
         else:
             assert_close(value[0], whole[name][1], what=name, rtol=1e-3, atol=1e-4)
     rows = np.arange(len(corpus.ids))
-    found = collect(alone.learner, alone.members, alone.corpus, rows)["prediction"][0]
-    expected = collect(company.learner, company.members, company.corpus, rows)["prediction"][1]
+    found = collect_details(alone.learner, alone.members, alone.corpus, rows)["prediction"][0]
+    expected = collect_details(company.learner, company.members, company.corpus, rows)[
+        "prediction"
+    ][1]
     assert np.allclose(found, expected, atol=1e-3)
-    dropped = missing_modalities(company.learner, company.members, company.corpus, rows)
+    dropped = missing_modality_predictions(company.learner, company.members, company.corpus, rows)
     assert np.isfinite(dropped["text"]).all()
 
 
@@ -84,7 +86,7 @@ def test_a_training_says_how_members_run_resumes_and_is_restored(
     assert words in message
 
     with pytest.raises(KeyboardInterrupt):
-        trainer_of(cls, corpus, tmp_path / "b", (1, 2), Watcher(stop_after=2), epochs=4).run()
+        trainer_of(cls, corpus, tmp_path / "b", (1, 2), Recorder(stop_after=2), epochs=4).run()
     resumed = trainer_of(cls, corpus, tmp_path / "b", (1, 2), epochs=4)
     found = resumed.run()
     assert found.history == expected.history
@@ -97,8 +99,8 @@ def test_a_training_says_how_members_run_resumes_and_is_restored(
     other, members, data = ensemble(cls, corpus, (1, 2))
     other.load_member_tensors(saved)
     rows = corpus.index("test")
-    before = collect(whole.learner, whole.members, whole.corpus, rows)["prediction"]
-    after = collect(other, members, data, rows)["prediction"]
+    before = collect_details(whole.learner, whole.members, whole.corpus, rows)["prediction"]
+    after = collect_details(other, members, data, rows)["prediction"]
     assert np.allclose(after[:, rows], before[:, rows], atol=1e-5)
 
 
@@ -191,15 +193,15 @@ def test_a_parameter_group_sets_rate_and_weight_decay(corpus: Corpus, tmp_path: 
 
 
 def test_phases_have_their_own_parameters_and_history(corpus: Corpus, tmp_path: Path) -> None:
-    watcher = Watcher()
-    trainer = trainer_of(ordinary.Bounded, corpus, tmp_path / "s", (1,), watcher, epochs=1)
+    recorder = Recorder()
+    trainer = trainer_of(ordinary.Bounded, corpus, tmp_path / "s", (1,), recorder, epochs=1)
     seen: list[str] = []
     step = trainer.optimiser.step
     trainer.optimiser.step = lambda phase=None: (seen.append(phase), step(phase))[0]  # type: ignore[method-assign]
     trainer.run()
     half = len(seen) // 2
     assert seen == ["bound"] * half + ["main"] * half
-    names = set(watcher.epochs[0][1]["seed-1"])
+    names = set(recorder.epochs[0][1]["seed-1"])
     assert {"train/total", "train/task", "train/bound_total"} <= names
 
 
@@ -216,9 +218,9 @@ def test_phases_may_alternate_per_update(corpus: Corpus, tmp_path: Path) -> None
 
 
 def test_pretraining_epochs_come_first_and_are_not_selected(corpus: Corpus, tmp_path: Path) -> None:
-    watcher = Watcher()
+    recorder = Recorder()
     trainer = trainer_of(
-        ordinary.Imagining, corpus, tmp_path / "s", (1, 2), watcher, epochs=2, early_stop=1
+        ordinary.Imagining, corpus, tmp_path / "s", (1, 2), recorder, epochs=2, early_stop=1
     )
     seen: list[tuple[str, int]] = []
     losses = trainer.learner.losses
@@ -233,8 +235,8 @@ def test_pretraining_epochs_come_first_and_are_not_selected(corpus: Corpus, tmp_
         ("", 1),
     ]
     assert min(progress.best_epoch) > 2
-    assert [epoch for epoch, _ in watcher.epochs][:3] == [1, 2, 3]
-    assert "train/task" not in watcher.epochs[0][1]["seed-1"]
+    assert [epoch for epoch, _ in recorder.epochs][:3] == [1, 2, 3]
+    assert "train/task" not in recorder.epochs[0][1]["seed-1"]
 
 
 def test_a_diverged_seed_stops_and_the_others_finish(corpus: Corpus, tmp_path: Path) -> None:
@@ -256,7 +258,7 @@ def test_a_diverged_seed_stops_and_the_others_finish(corpus: Corpus, tmp_path: P
     assert progress.diverged == [None, 1]
     assert progress.epoch == 4
     rows = np.arange(len(corpus.ids))
-    found = collect(trainer.learner, trainer.members, trainer.corpus, rows)["prediction"]
+    found = collect_details(trainer.learner, trainer.members, trainer.corpus, rows)["prediction"]
     assert np.isfinite(found).all()
 
 

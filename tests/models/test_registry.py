@@ -16,10 +16,10 @@ from dhmd.models import cards, registry
 from dhmd.models.cards import baseline_names, card, refusal
 from dhmd.models.registry import code_files
 from dhmd.training.weights import load_model
-from tests.training.bench import Bench, ablate, arrays, bench, train
+from tests.training.artefacts import TinyArtefacts, ablate, read_outputs, tiny, train
 from tests.training.corpora import TINY, tiny_configuration
 
-__all__ = ["bench"]
+__all__ = ["tiny"]
 
 ROOT = Path(registry.__file__).parent
 
@@ -54,7 +54,7 @@ def test_the_shipped_baselines_are_found() -> None:
     assert card("gru").needs == ()
 
 
-def test_a_file_is_all_that_a_baseline_needs(add: Add, bench: Bench, tmp_path: Path) -> None:
+def test_a_file_is_all_that_a_baseline_needs(add: Add, tiny: TinyArtefacts, tmp_path: Path) -> None:
     """Trained over all seeds, selected, written, loaded for prediction, scored without a
     modality."""
     add("mean_model", MEAN_MODEL)
@@ -64,14 +64,14 @@ def test_a_file_is_all_that_a_baseline_needs(add: Add, bench: Bench, tmp_path: P
         "mean_model": replace(TINY, architecture="mean_model"),
         "late_fusion": replace(TINY, architecture="late_fusion"),
     }
-    cache, pretrained = bench.cache(), bench.pretrained()
+    cache, pretrained = tiny.aligned(), tiny.pretrained()
     ablate(variants, cache, pretrained, tmp_path / "a", tmp_path / "s")
     train(variants["mean_model"], cache, pretrained, tmp_path / "m", tmp_path / "s")
     for folder in (tmp_path / "a" / "mean_model", tmp_path / "m"):
-        found = arrays(folder)
+        found = read_outputs(folder)
         assert np.isfinite(found["prediction"]).all()
         assert found["prediction"].shape[0] == 2
-    assert np.isfinite(arrays(tmp_path / "m")["missing/text"]).any()
+    assert np.isfinite(read_outputs(tmp_path / "m")["missing/text"]).any()
     model, members, description = load_model(tmp_path / "m", torch.device("cpu"))
     assert description.configuration.architecture == "mean_model"
     assert set(model.member_tensors()) == {"linear.weight", "linear.bias"}
@@ -134,16 +134,16 @@ def test_code_files_exclude_other_baselines(add: Add) -> None:
 
 @pytest.mark.parametrize("modalities", [("text", "audio", "vision"), ("audio",)])
 def test_both_engines_write_the_same_outputs(
-    modalities: tuple[str, ...], bench: Bench, tmp_path: Path
+    modalities: tuple[str, ...], tiny: TinyArtefacts, tmp_path: Path
 ) -> None:
     changes = {"model": {"engine": "plain"}, "train": {"epochs": 1}, "pretrain": {"enabled": True}}
     plain = tiny_configuration(changes, modalities=modalities)
     stacked = replace(plain, model=replace(plain.model, engine="stacked"))
     found = {}
     for name, configuration in (("plain", plain), ("stacked", stacked)):
-        args = (bench.cache(), bench.pretrained(), tmp_path / name, tmp_path / "s")
+        args = (tiny.aligned(), tiny.pretrained(), tmp_path / name, tmp_path / "s")
         train(configuration, *args)
-        found[name] = arrays(tmp_path / name)
+        found[name] = read_outputs(tmp_path / name)
     assert set(found["plain"]) == set(found["stacked"])
     for name, value in found["plain"].items():
         if name not in ("attributes", "ids", "split"):

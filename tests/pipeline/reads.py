@@ -1,8 +1,8 @@
-"""Record which keys of params.yaml and of a recipe a stage reads.
+"""Record which keys of params.yaml and of a dataset config a stage reads.
 
-Attribute access is recorded on the objects that `Settings` consists of, which are found from its
-annotations. A copy made by `dataclasses.replace` does not count as reading: the copy is recorded
-like the original, except for the attributes that were replaced.
+Attribute access is recorded on the objects in `Settings`. Copying an object with
+`dataclasses.replace` does not count as reading; access to the copy is recorded like access to the
+original, except for the replaced attributes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 
 from dhmd.settings import Settings
 
-# From Python 3.13 on `replace` leaves the work to another function.
+# From Python 3.13 on, `replace` calls another function to copy.
 _COPIERS = {getattr(dataclasses, "_replace", dataclasses.replace).__code__}
 
 RECIPE = "recipe:"  # prefix of a recipe's keys; keys of params.yaml have none
@@ -28,10 +28,11 @@ class Reads:
     """The keys of one dataset's settings, and those that were read.
 
     Args:
-        settings: as a stage gets them.
-        params: params.yaml as written. Where it has null and `settings` a value, null means "the
-            recipe's", and reading that key reads the recipe's section of the same name too.
-        recipe: the recipe as written.
+        settings: the settings of a stage.
+        params: the content of params.yaml. If a key is null there and has a value in `settings`,
+            the value is from the dataset config, so reading it also reads the dataset config's
+            section of the same name.
+        recipe: the content of the dataset config.
     """
 
     def __init__(
@@ -40,9 +41,9 @@ class Reads:
         self.keys: set[str] = set()
         self.read: set[str] = set()
         self._from_recipe: set[str] = set()
-        # id -> the object, kept alive so that no other gets its id, and attribute -> key.
+        # By id: the object, stored so that its id is not used again, and its keys by attribute.
         self._objects: dict[int, tuple[object, dict[str, str]]] = {}
-        # The call that is copying an object, and the part of the original's keys it has copied.
+        # The frame that is copying an object, and the keys of the attributes it has copied.
         self._copy: tuple[FrameType | None, dict[str, str]] = (None, {})
         for name in _attributes(settings):
             section = getattr(settings, name)
@@ -55,28 +56,28 @@ class Reads:
         self,
         section: object,
         prefix: str,
-        written: Mapping[str, Any],
+        values: Mapping[str, Any],
         recipe_sections: Collection[str],
     ) -> None:
-        own: dict[str, str] = {}
+        keys: dict[str, str] = {}
         for name in _attributes(section):
             key = name.removesuffix("_")  # lambda_
-            if key not in written and prefix == RECIPE:
-                continue  # Recipe.name, which is the file's
+            if key not in values and prefix == RECIPE:
+                continue  # Recipe.name, which is the name of the file
             value = getattr(section, name)
             if _is_section(value):
-                self._find(value, f"{prefix}{key}.", written.get(key) or {}, recipe_sections)
+                self._find(value, f"{prefix}{key}.", values.get(key) or {}, recipe_sections)
                 continue
-            own[name] = prefix + key
+            keys[name] = prefix + key
             may_come_from_recipe = prefix.partition(".")[0] in recipe_sections
-            if may_come_from_recipe and _has_null(written[key]) and value is not None:
-                self._from_recipe.add(own[name])
-            self.keys.add(own[name])
-        self._objects[id(section)] = (section, own)
+            if may_come_from_recipe and _has_null(values[key]) and value is not None:
+                self._from_recipe.add(keys[name])
+            self.keys.add(keys[name])
+        self._objects[id(section)] = (section, keys)
 
     @contextmanager
     def recorded(self) -> Iterator[set[str]]:
-        """Yields a set that holds the keys read inside, once the block has ended."""
+        """Yield a set to which the keys that are read in the block are added."""
         self.read = set()
         with pytest.MonkeyPatch.context() as patch:
             for cls in {type(section) for section, _ in self._objects.values()}:
@@ -84,35 +85,35 @@ class Reads:
                 patch.setattr(cls, "__init__", self._following(cls.__init__))
             yield self.read
 
-    def _watching(self, plain: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
-        def watched(section: Any, name: str) -> Any:
-            value = plain(section, name)
-            found, own = self._objects.get(id(section), (None, {}))
-            if found is not section:
-                return value  # made by the stage, from values that were read before
+    def _watching(self, original: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
+        def recording(section: Any, name: str) -> Any:
+            value = original(section, name)
+            registered, keys = self._objects.get(id(section), (None, {}))
+            if registered is not section:
+                return value  # an object that the stage created from values it has read
             caller = sys._getframe(1)
             if caller.f_code in _COPIERS:
                 if self._copy[0] is not caller:
                     self._copy = (caller, {})
-                if name in own:
-                    self._copy[1][name] = own[name]
+                if name in keys:
+                    self._copy[1][name] = keys[name]
             elif name == "__dict__":
-                for key in own.values():
+                for key in keys.values():
                     self._note(key)
-            elif name in own:
-                self._note(own[name])
+            elif name in keys:
+                self._note(keys[name])
             return value
 
-        return watched
+        return recording
 
-    def _following(self, plain: Callable[..., None]) -> Callable[..., None]:
-        def made(section: Any, *values: Any, **named: Any) -> None:
-            plain(section, *values, **named)
+    def _following(self, original: Callable[..., None]) -> Callable[..., None]:
+        def recording(section: Any, *values: Any, **keywords: Any) -> None:
+            original(section, *values, **keywords)
             if self._copy[0] is sys._getframe(1):
                 self._objects[id(section)] = (section, self._copy[1])
                 self._copy = (None, {})
 
-        return made
+        return recording
 
     def _note(self, key: str) -> None:
         self.read.add(key)
@@ -122,7 +123,7 @@ class Reads:
 
 def _attributes(section: object) -> list[str]:
     hints = get_type_hints(type(section))
-    # A class may annotate more than fields; objects have values of fields alone.
+    # Classes may also annotate class variables, which are not in vars(section).
     return [name for name in hints if name in vars(section)]
 
 

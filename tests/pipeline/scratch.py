@@ -27,7 +27,7 @@ _GIT_CONFIG = (
     "[user]\n\tname = A Tester\n\temail = tester@example.org\n[init]\n\tdefaultBranch = main\n"
 )
 
-# A stage like the others, but for its work: it writes down which code and which values it saw.
+# A stage that writes which code and which settings it has.
 PROBE = """
 import json
 import time
@@ -80,7 +80,7 @@ def copy_code(folder: Path) -> None:
 
 
 def copy_project(folder: Path, git_config: Path) -> None:
-    """Copy what DVC needs to run the stages, and write the Git config of the copy's commands."""
+    """Copy the files that DVC needs to run the stages, and write a Git config for the copy."""
     copy_code(folder)
     (folder / ".dvc").mkdir()
     names = ("params.yaml", ".dvcignore", ".gitignore", "dvc.yaml")
@@ -91,10 +91,10 @@ def copy_project(folder: Path, git_config: Path) -> None:
 
 
 def environment_of(git_config: Path, site: Path) -> dict[str, str]:
-    """Return the environment of commands in a copy: none of the variables that tests run with."""
-    outside = ("DVC_", "GIT_", "PYTHON", "MLFLOW_")
+    """Return the environment variables for commands in a copy, without those of the tests."""
+    prefixes = ("DVC_", "GIT_", "PYTHON", "MLFLOW_")
     return {
-        **{k: v for k, v in os.environ.items() if not k.startswith(outside)},
+        **{k: v for k, v in os.environ.items() if not k.startswith(prefixes)},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DVC_SITE_CACHE_DIR": str(site),
         "GIT_CONFIG_GLOBAL": str(git_config),
@@ -103,7 +103,7 @@ def environment_of(git_config: Path, site: Path) -> dict[str, str]:
 
 
 class Scratch:
-    """The repository, and commands run in it."""
+    """The repository, and the commands that run in it."""
 
     def __init__(self, folder: Path, pipeline: str | None = PROBE_PIPELINE) -> None:
         self.folder = folder / "work tree"
@@ -117,8 +117,8 @@ class Scratch:
         self.commit("begin")
 
     def __call__(self, *command: str, status: int = 0, **environment: str) -> str:
-        """Run a command; its stdout and stderr together, once its exit status is `status`."""
-        done = subprocess.run(
+        """Run a command and return its output; fail if it succeeds where `status` is not 0."""
+        process = subprocess.run(
             command,
             cwd=self.folder,
             env={**self.environment, **environment},
@@ -127,8 +127,8 @@ class Scratch:
             text=True,
             check=False,
         )
-        assert (done.returncode != 0) == (status != 0), done.stdout
-        return done.stdout
+        assert (process.returncode != 0) == (status != 0), process.stdout
+        return process.stdout
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         """Start a command in the background, in a session of its own."""
@@ -152,7 +152,7 @@ class Scratch:
         path.write_text(text.replace(old, new), encoding="utf-8")
 
     def metrics(self, revision: str | None = None) -> dict[str, Any]:
-        """What the probe wrote, in the workspace or in a revision."""
+        """Return the output of the probe, in the workspace or in a revision."""
         name = "metrics/demo/metrics.json"
         if revision is None:
             text = (self.folder / name).read_text(encoding="utf-8")
@@ -162,9 +162,9 @@ class Scratch:
         return value
 
     def experiments(self) -> dict[str, str]:
-        """Name -> revision of every finished experiment."""
-        listed = self("git", "for-each-ref", "--format=%(refname) %(objectname)", "refs/exps")
-        pairs = [line.split() for line in listed.splitlines()]
+        """Return the revisions of the finished experiments by name."""
+        refs = self("git", "for-each-ref", "--format=%(refname) %(objectname)", "refs/exps")
+        pairs = [line.split() for line in refs.splitlines()]
         names = [(name.split("/"), revision) for name, revision in pairs]
-        # refs/exps/<2 digits>/<38 digits>/<name>; the others are DVC's own.
+        # refs/exps/<2 digits>/<38 digits>/<name>; all other refs are internal to DVC.
         return {parts[-1]: revision for parts, revision in names if len(parts[2]) == 2}

@@ -1,6 +1,6 @@
-"""`make smoke`: all stages of the demo in a temporary copy, with one seed and one epoch.
+"""`make smoke`: run all stages of the demo in a temporary copy, with one seed and one epoch.
 
-The stages run in one process, so that their libraries are imported once.
+The stages run in one process, which imports the libraries only once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VALUES = {
 
 
 def copy(folder: Path) -> None:
-    """Copy code and settings, with the smaller values."""
+    """Copy the code, and params.yaml with smaller values."""
     import yaml
 
     copy_code(folder)
@@ -40,8 +40,8 @@ def copy(folder: Path) -> None:
 
 
 def main() -> int:
-    """Run the stages and print the summary; the exit status."""
-    began = time.monotonic()
+    """Run the stages, print the summary and return the exit status."""
+    start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="dhmd-smoke-") as name:
         folder = Path(name)
         copy(folder)
@@ -56,12 +56,12 @@ def main() -> int:
         cli = importlib.import_module("dhmd.cli")
         status = cli.main(["summary", DATASET])
         os.chdir(ROOT)
-    print(f"smoke: every stage of {DATASET} ran, {time.monotonic() - began:.0f} s")
+    print(f"smoke: every stage of {DATASET} ran, {time.monotonic() - start:.0f} s")
     return int(status)
 
 
 def _import_from(folder: Path) -> None:
-    """Import dhmd and the stages of the copy from here on."""
+    """Let later imports of dhmd and stages import the copy."""
     sys.path.insert(0, str(folder))
     for name in list(sys.modules):
         if name.split(".")[0] in ("dhmd", "stages"):

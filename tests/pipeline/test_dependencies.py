@@ -1,4 +1,4 @@
-"""dvc.yaml says what the stages use: sub-packages from the imports, outputs from other stages."""
+"""The dependencies in dvc.yaml are the packages that a stage imports and the outputs it reads."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from tests.shipped import SHIPPED
 
 ROOT = Path(__file__).parents[2]
 
-# Packages that several stages use in part: dvc.yaml lists their files.
+# Packages of which stages use only some modules: dvc.yaml lists their files.
 BY_FILE = ("dhmd.data.text",)
-# Baselines are found by their file's name, so no import tells that a stage trains or names them.
-FOUND_BY_NAME = {stage: {"dhmd/models/baselines"} for stage in ("ablate", "report")}
+# Baselines are found by file name, so there are no imports of them.
+BASELINES = {stage: {"dhmd/models/baselines"} for stage in ("ablate", "report")}
 
-# They carry no numbers: reading settings, writing files, watching.
-NO_NUMBERS = ("base", "config", "recipes", "settings", "cli", "tracking", "vcs")
+# Packages that do not change results, such as those that read settings or write files.
+NO_EFFECT = ("base", "config", "recipes", "settings", "cli", "tracking", "vcs")
 
 
 def pipeline() -> dict[str, dict[str, Any]]:
-    read = load_yaml(ROOT / "dvc.yaml", "dvc.yaml")
-    assert isinstance(read, dict)
-    stages: dict[str, dict[str, Any]] = read["stages"]
+    content = load_yaml(ROOT / "dvc.yaml", "dvc.yaml")
+    assert isinstance(content, dict)
+    stages: dict[str, dict[str, Any]] = content["stages"]
     return stages
 
 
@@ -34,7 +34,7 @@ STAGES = pipeline()
 
 
 def imported(path: Path, package: str) -> Iterator[str]:
-    """Names of dhmd's modules that a file imports anywhere, but for type checking."""
+    """Yield the names of the modules that a file imports, except for type checking."""
     for node in walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -49,7 +49,7 @@ def imported(path: Path, package: str) -> Iterator[str]:
 
 
 def walk(node: ast.AST) -> Iterator[ast.AST]:
-    """`ast.walk` without the bodies of `if TYPE_CHECKING`."""
+    """Walk a syntax tree like `ast.walk`, without the bodies of `if TYPE_CHECKING`."""
     yield node
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
@@ -66,31 +66,31 @@ def file_of(module: str) -> Path | None:
 
 
 def closure(start: Path) -> set[str]:
-    """The modules of dhmd that run when the script does, from all imports, transitively."""
-    found: set[str] = set()
-    waiting = [(start, "stages")]
-    while waiting:
-        path, package = waiting.pop()
+    """Return the modules of dhmd that a script imports, directly or indirectly."""
+    modules: set[str] = set()
+    queue = [(start, "stages")]
+    while queue:
+        path, package = queue.pop()
         for name in imported(path, package):
             parts = name.split(".")
-            if parts[0] != "dhmd" or len(parts) < 2 or parts[1] in NO_NUMBERS:
+            if parts[0] != "dhmd" or len(parts) < 2 or parts[1] in NO_EFFECT:
                 continue
             # Importing a.b.c runs a/__init__ and a.b/__init__ first.
             for depth in range(2, len(parts) + 1):
                 module = ".".join(parts[:depth])
                 file = file_of(module)
-                if file is None or module in found:
+                if file is None or module in modules:
                     continue
                 if parts[-1] == "config" and depth < len(parts):
-                    continue  # another package's dataclass of settings: values come from params
-                found.add(module)
+                    continue  # only dataclasses of settings; dvc.yaml tracks their values
+                modules.add(module)
                 package_of = module if file.name == "__init__.py" else module.rpartition(".")[0]
-                waiting.append((file, package_of))
-    return found
+                queue.append((file, package_of))
+    return modules
 
 
 def dependencies(modules: set[str]) -> set[str]:
-    """The paths in dvc.yaml: packages, below `data` and `models` what is in them, or files."""
+    """Return the paths for dvc.yaml: packages, the sub-packages of data and models, or files."""
     paths = set()
     for module in modules:
         parts = module.split(".")
@@ -110,11 +110,11 @@ def dependencies(modules: set[str]) -> set[str]:
 def test_a_stage_depends_on_the_packages_that_it_uses_and_on_no_other(name: str) -> None:
     listed = {dep for dep in STAGES[name]["deps"] if dep.startswith("dhmd/")}
     imported_paths = dependencies(closure(ROOT / "stages" / f"{name}.py"))
-    assert listed == imported_paths | FOUND_BY_NAME.get(name, set())
+    assert listed == imported_paths | BASELINES.get(name, set())
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_stage_is_its_script_and_says_what_it_does(name: str) -> None:
+def test_a_stage_has_a_command_and_a_description(name: str) -> None:
     stage = STAGES[name]
     assert stage["cmd"] == f"python3 -m stages.{name} ${{item.dataset}}"
     assert stage["matrix"] == {"dataset": "${datasets}"}
@@ -128,14 +128,14 @@ def outputs(stage: dict[str, Any]) -> set[str]:
 
 
 def test_dependencies_are_exactly_other_stages_outputs() -> None:
-    made = {output: name for name, stage in STAGES.items() for output in outputs(stage)}
+    producers = {output: name for name, stage in STAGES.items() for output in outputs(stage)}
     for name, stage in STAGES.items():
         for dep in stage["deps"]:
             if dep.startswith(("dhmd/", "stages/", "recipes/")):
                 path = dep.replace("${item.dataset}", "demo")
                 assert (ROOT / path).exists(), f"{name}: {dep}"
             else:
-                assert made.get(dep) not in (None, name), f"{name}: {dep}"
+                assert producers.get(dep) not in (None, name), f"{name}: {dep}"
 
 
 def test_every_output_but_metrics_is_ignored_by_git() -> None:
@@ -147,8 +147,8 @@ def test_every_output_but_metrics_is_ignored_by_git() -> None:
 
 
 def tracked(name: str) -> tuple[list[str], list[str]]:
-    """The keys of params.yaml and of the recipe that a stage depends on."""
-    own: list[str] = []
+    """Return the keys of params.yaml and of the dataset config that a stage depends on."""
+    params: list[str] = []
     recipe: list[str] = []
     for entry in STAGES[name].get("params", []):
         if isinstance(entry, dict):
@@ -156,19 +156,19 @@ def tracked(name: str) -> tuple[list[str], list[str]]:
             assert file == "recipes/${item.dataset}.yaml"
             recipe += keys
         else:
-            own.append(entry)
-    return own, recipe
+            params.append(entry)
+    return params, recipe
 
 
 @pytest.mark.parametrize("dataset", SHIPPED)
 @pytest.mark.parametrize("name", STAGES)
-def test_every_tracked_key_is_there_for_every_recipe(name: str, dataset: str) -> None:
-    own, recipe = tracked(name)
-    for file, keys in (("params.yaml", own), (f"recipes/{dataset}.yaml", recipe)):
+def test_every_dataset_config_has_the_tracked_keys(name: str, dataset: str) -> None:
+    params, recipe = tracked(name)
+    for file, keys in (("params.yaml", params), (f"recipes/{dataset}.yaml", recipe)):
         values = load_yaml(ROOT / file, file)
         for key in keys:
-            at: Any = values
+            value: Any = values
             for part in key.split("."):
-                assert isinstance(at, dict), f"{file}: {key}"
-                assert part in at, f"{file}: {key}"
-                at = at[part]
+                assert isinstance(value, dict), f"{file}: {key}"
+                assert part in value, f"{file}: {key}"
+                value = value[part]

@@ -1,4 +1,4 @@
-"""Downloads under DVC: pinned files are fetched once, replaced local files are noticed."""
+"""Downloads under DVC: pinned files are downloaded once, replaced local files are noticed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LABELS = "/CMU-MOSI/labels/CMU_MOSI_Opinion_Labels.csd"
 
 @pytest.fixture
 def scratch(tmp_path: Path, server: Server) -> Scratch:
-    """The real pipeline, with the recipe `mosi` from a server on loopback."""
+    """Return a copy of the project in which a local server is the source of `mosi`."""
     scratch = Scratch(tmp_path, pipeline=None)
     scratch.edit("recipes/mosi.yaml", "http://immortal.multicomp.cs.cmu.edu", server.url)
     scratch.commit("a server on loopback")
@@ -34,18 +34,18 @@ def scratch(tmp_path: Path, server: Server) -> Scratch:
 
 
 def test_pinned_files_are_fetched_once(scratch: Scratch, server: Server) -> None:
-    # As docs/data.md has it.
+    # The commands of docs/data.md.
     scratch("dvc", "exp", "run", "-S", "datasets=[mosi]", "download@mosi")
-    assert len(server.asked) == len(server.files)
-    server.asked.clear()
-    said = scratch("dhmd", "data", "pin", "mosi")
-    assert "`dvc commit -f download@mosi`" in said
+    assert len(server.requests) == len(server.files)
+    server.requests.clear()
+    output = scratch("dhmd", "data", "pin", "mosi")
+    assert "`dvc commit -f download@mosi`" in output
     scratch("dvc", "commit", "-f", "download@mosi")
     assert "didn't change" in scratch("dvc", "repro", "download@mosi")
-    assert server.asked == []
+    assert server.requests == []
 
-    # The stage's code changes and other features are chosen: the stage runs again, finds in DVC's
-    # cache what is still the same, and fetches only what is not yet here.
+    # After a change of the stage's code and of the features, the stage runs again. It takes
+    # unchanged files from DVC's cache and downloads only the new one.
     with open(scratch.folder / "stages" / "download.py", "a") as stream:
         stream.write("# another remark\n")
     scratch.edit("recipes/mosi.yaml", "vision: facet42", "vision: openface2")
@@ -54,7 +54,7 @@ def test_pinned_files_are_fetched_once(scratch: Scratch, server: Server) -> None
     raw = scratch.folder / "data" / "raw" / "mosi"
     before = (raw / "covarep.csd").read_bytes()
     scratch("dvc", "repro", "download@mosi")
-    assert [path for path, _ in server.asked] == [openface]
+    assert [path for path, _ in server.requests] == [openface]
     assert (raw / "covarep.csd").read_bytes() == before
     assert not (raw / "facet42.csd").exists()
 

@@ -1,4 +1,4 @@
-"""What every stage does around its work."""
+"""The code around the work of a stage: settings, errors, locks, signals, environments."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder whose code is its own, as far as the stage can see."""
+    """Return a working folder that looks as if dhmd had been imported from it."""
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setattr(dhmd, "__file__", str(tmp_path / "dhmd" / "__init__.py"))
-    monkeypatch.setattr(_entry, "_end_at_once", lambda name: None)  # pytest goes on
+    monkeypatch.setattr(_entry, "_handle_signals", lambda name: None)
     for variable in ("CUBLAS_WORKSPACE_CONFIG", "OMP_WAIT_POLICY", "OMP_NUM_THREADS"):
         monkeypatch.setenv(variable, "unset")
         monkeypatch.delenv(variable)
@@ -36,9 +36,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_stage_gets_settings_and_paths(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Stage] = []
-    assert run_stage("align", seen.append, ["demo"]) == 0
-    (stage,) = seen
+    stages: list[Stage] = []
+    assert run_stage("align", stages.append, ["demo"]) == 0
+    (stage,) = stages
     assert (stage.name, stage.dataset, stage.settings.recipe.name) == ("align", "demo", "demo")
     assert stage.root == here
     assert stage.raw == Path("data/raw/demo")
@@ -48,7 +48,7 @@ def test_a_stage_gets_settings_and_paths(here: Path, monkeypatch: pytest.MonkeyP
     assert stage.ablations == Path("ablations/demo")
     assert stage.metrics == Path("metrics/demo")
     assert stage.report == Path("reports/demo")
-    # Unfinished work is kept in the user's repository, also by a temporary experiment.
+    # A temporary experiment stores trainings in the user's repository.
     monkeypatch.setenv("DVC_ROOT", "/elsewhere")
     stage = Stage("align", "demo", stage.settings)
     assert stage.trainings == Path("/elsewhere/.dhmd/trainings")
@@ -57,17 +57,17 @@ def test_a_stage_gets_settings_and_paths(here: Path, monkeypatch: pytest.MonkeyP
 def test_the_environment_is_set_before_the_work(here: Path) -> None:
     text = (here / "params.yaml").read_text("utf-8").replace("  threads:", "  threads: 3")
     (here / "params.yaml").write_text(text)
-    seen: list[str | None] = []
+    values: list[str | None] = []
 
     def work(stage: Stage) -> None:
         names = ("CUBLAS_WORKSPACE_CONFIG", "OMP_WAIT_POLICY", "OMP_NUM_THREADS")
-        seen.extend(os.environ.get(name) for name in names)
+        values.extend(os.environ.get(name) for name in names)
 
     assert run_stage("train", work, ["demo"]) == 0
-    assert seen == [":4096:8", "PASSIVE", "3"]
+    assert values == [":4096:8", "PASSIVE", "3"]
 
 
-def test_a_mistake_is_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def work(stage: Stage) -> None:
         raise DhmdError("the file x is damaged")
 
@@ -103,10 +103,10 @@ def test_a_second_process_of_a_stage_is_refused(
         assert run_stage("train", lambda stage: None, ["demo"]) == 0
 
 
-WAITS = """
+WAITING_STAGE = """
 import time
 from stages import _entry
-_entry._end_at_once("train")
+_entry._handle_signals("train")
 print("ready", flush=True)
 time.sleep(60)
 """
@@ -115,7 +115,10 @@ time.sleep(60)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_stage_with_one_line(number: signal.Signals) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", WAITS], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", WAITING_STAGE],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
@@ -131,7 +134,7 @@ def test_a_stage_ends_when_its_parent_is_killed() -> None:
         "subprocess.Popen([sys.executable, '-c', sys.argv[1]]); time.sleep(60)"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", parent, WAITS],
+        [sys.executable, "-c", parent, WAITING_STAGE],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -140,20 +143,22 @@ def test_a_stage_ends_when_its_parent_is_killed() -> None:
         assert process.stdout.readline() == b"ready\n"
         started = time.monotonic()
         process.send_signal(signal.SIGKILL)
-        # Both ends of the pipe are closed only when the child is gone, too.
+        # The pipe is closed only when the child has ended, too.
         assert process.stdout.read() == b""
         assert time.monotonic() - started < 30
 
 
 def test_a_stage_whose_parent_was_killed_earlier_ends_at_once() -> None:
-    code = "import stages; stages.PARENT = 12_345_678\n" + WAITS
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
-    assert (done.returncode, done.stdout) == (130, b"")
+    code = "import stages; stages.PARENT = 12_345_678\n" + WAITING_STAGE
+    process = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False
+    )
+    assert (process.returncode, process.stdout) == (130, b"")
 
 
 def stage_without_environment(folder: Path, python: str, **variables: str) -> str:
-    """What `python -m stages.train demo` prints in a folder, by another Python."""
-    done = subprocess.run(
+    """Return the error message of `python -m stages.train demo` with another Python."""
+    process = subprocess.run(
         [python, "-m", "stages.train", "demo"],
         cwd=folder,
         env={"PATH": os.environ["PATH"], **variables},
@@ -161,9 +166,9 @@ def stage_without_environment(folder: Path, python: str, **variables: str) -> st
         text=True,
         check=False,
     )
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    return done.stderr
+    assert process.returncode == 1
+    assert len(process.stderr.splitlines()) == 1, process.stderr
+    return process.stderr
 
 
 def test_the_python_of_another_environment_is_refused_in_one_line(tmp_path: Path) -> None:

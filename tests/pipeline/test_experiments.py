@@ -1,4 +1,4 @@
-"""`dvc exp run` as the README shows it: each experiment sees its own values and its own code."""
+"""`dvc exp run`: every experiment has its own settings and its own code."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def scratch(tmp_path: Path) -> Scratch:
 
 def test_values_from_the_command_line(scratch: Scratch) -> None:
     scratch("dvc", "exp", "run", "-S", "train.lr=1e-5", "-S", "kd.lambda=0.5")
-    # DVC writes 1e-05 into params.yaml, which YAML 1.1 takes for text.
+    # DVC writes 1e-05 into params.yaml, which is a string in YAML 1.1.
     assert "lr: 1e-05" in (scratch.folder / "params.yaml").read_text("utf-8")
     assert scratch.metrics()["lr"] == 1e-5
     assert scratch.metrics()["lambda"] == 0.5
 
-    said = scratch("dvc", "exp", "run", "-S", "train.lrr=1e-5", status=1)
-    assert "train.lrr" in said or "lrr" in said
-    # Added on purpose, the key reaches our own reading.
-    said = scratch("dvc", "exp", "run", "-S", "+train.lrr=1e-5", status=1)
-    assert "stage probe: params.yaml: unknown key train.lrr (value 1e-05)" in said
-    assert "did you mean train.lr?" in said
-    assert "Traceback" not in said
+    output = scratch("dvc", "exp", "run", "-S", "train.lrr=1e-5", status=1)
+    assert "train.lrr" in output or "lrr" in output
+    # With +, DVC adds the key, and our own check refuses it.
+    output = scratch("dvc", "exp", "run", "-S", "+train.lrr=1e-5", status=1)
+    assert "stage probe: params.yaml: unknown key train.lrr (value 1e-05)" in output
+    assert "did you mean train.lr?" in output
+    assert "Traceback" not in output
 
 
 def test_a_queued_experiment_runs_its_own_copy_of_the_code(scratch: Scratch) -> None:
@@ -46,8 +46,8 @@ def test_a_queued_experiment_runs_its_own_copy_of_the_code(scratch: Scratch) -> 
         assert time.monotonic() < deadline, scratch("dvc", "queue", "status")
         time.sleep(0.5)
     scratch("dvc", "queue", "stop", "--kill")
-    seen = scratch.metrics(scratch.experiments()["queued"])
-    assert seen == {"lr": 0.25, "lambda": 0.3, "code": "0.2.0", "inside": True}
+    metrics = scratch.metrics(scratch.experiments()["queued"])
+    assert metrics == {"lr": 0.25, "lambda": 0.3, "code": "0.2.0", "inside": True}
 
 
 def test_a_killed_pipeline_leaves_no_stage_behind(scratch: Scratch) -> None:
@@ -83,11 +83,11 @@ def test_a_temporary_experiment_finds_folders_relative_to_the_repository(tmp_pat
             name = line.split()[-1]
             write_sequence(elsewhere / name, root_name="x", entries=[rows], metadata=None)
     scratch.commit("a corpus without pins")
-    said = scratch(
+    output = scratch(
         *("dvc", "exp", "run", "--temp", "--name", "elsewhere", "download"),
         *("-S", "datasets=[mosi_real]", "-S", "+data.sources.mosi_real='../else where'"),
     )
-    assert "elsewhere" in scratch.experiments(), said
+    assert "elsewhere" in scratch.experiments(), output
     lock = scratch("git", "show", f"{scratch.experiments()['elsewhere']}:dvc.lock")
     assert "data/raw/mosi_real" in lock
     assert "nfiles: 5" in lock  # four sequences and sources.json

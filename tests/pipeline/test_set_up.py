@@ -1,4 +1,4 @@
-"""What a fresh clone installs and runs."""
+"""Installation and the make targets of a fresh clone."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[2]
 
 
-def plain(name: str) -> str:
+def normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def test_constraints_pin_what_pyproject_asks_for() -> None:
+def test_constraints_pin_the_dependencies_of_pyproject() -> None:
     lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -30,9 +30,9 @@ def test_constraints_pin_what_pyproject_asks_for() -> None:
         if needed.name == project["name"]:
             assert needed.extras <= set(extras)
             continue
-        assert plain(needed.name) in pins, text
-        assert needed.specifier.contains(pins[plain(needed.name)]), text
-    assert all(name == plain(name) and "+" not in version for name, version in pins.items())
+        assert normalised(needed.name) in pins, text
+        assert needed.specifier.contains(pins[normalised(needed.name)]), text
+    assert all(name == normalised(name) and "+" not in version for name, version in pins.items())
 
 
 def test_continuous_integration_runs_the_tests() -> None:
@@ -44,22 +44,22 @@ def test_continuous_integration_runs_the_tests() -> None:
     subprocess.run(["bash", "-n", script], check=True)
 
 
-def test_make_says_what_there_is_and_runs_this_environments_programs() -> None:
-    said = subprocess.run(
+def test_make_help_lists_the_targets_and_repro_uses_the_environment() -> None:
+    help_text = subprocess.run(
         ["make", "-C", ROOT, "help"], capture_output=True, text=True, check=True
     ).stdout
     for target in ("repro", "smoke", "test", "lint", "faults", "install", "clean"):
-        assert re.search(rf"^{target} ", said, re.MULTILINE), said
+        assert re.search(rf"^{target} ", help_text, re.MULTILINE), help_text
     plan = subprocess.run(
         ["make", "-C", ROOT, "-n", "repro"], capture_output=True, text=True, check=True
     ).stdout
     commands = [".venv/bin/dhmd config check", "rm -f .dvc/tmp/rwlock", ".venv/bin/dvc repro"]
-    places = [plan.index(command) for command in (*commands, ".venv/bin/dhmd summary")]
-    assert places == sorted(places)
+    positions = [plan.index(command) for command in (*commands, ".venv/bin/dhmd summary")]
+    assert positions == sorted(positions)
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"write": {}, "read', '{"write": {}, "read": {}}'])
-def test_make_repro_removes_a_lock_of_dvc_that_a_kill_has_cut(tmp_path: Path, content: str) -> None:
+def test_make_repro_removes_a_truncated_lock_of_dvc(tmp_path: Path, content: str) -> None:
     rwlock = tmp_path / ".dvc" / "tmp" / "rwlock"
     rwlock.parent.mkdir(parents=True)
     rwlock.write_text(content)
@@ -73,24 +73,24 @@ def test_make_repro_removes_a_lock_of_dvc_that_a_kill_has_cut(tmp_path: Path, co
     assert rwlock.exists() == content.endswith("}}")
 
 
-def test_make_smoke_leaves_the_folder_alone() -> None:
+def test_make_smoke_does_not_change_the_folder() -> None:
     status = ["git", "-C", ROOT, "status", "--porcelain"]
     before = subprocess.run(status, capture_output=True, check=True).stdout
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "tests.pipeline.smoke"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     )
-    summary, end = done.stdout.splitlines()
+    summary, end = process.stdout.splitlines()
     assert summary.startswith("demo: test MAE ")
     assert "over 1 seed; report: reports/demo/index.html" in summary
     assert end.startswith("smoke: every stage of demo ran")
     assert subprocess.run(status, capture_output=True, check=True).stdout == before
 
 
-def test_dvc_is_quiet_and_hashes_no_leftovers() -> None:
+def test_dvc_config_and_ignored_files() -> None:
     config = (ROOT / ".dvc" / "config").read_text("utf-8")
     for line in ("analytics = false", "check_update = false", "autostage = false"):
         assert line in config
@@ -98,7 +98,7 @@ def test_dvc_is_quiet_and_hashes_no_leftovers() -> None:
     assert {"__pycache__/", ".dhmd/", ".partial-*"} <= set(ignored)
 
 
-def test_a_clone_that_converts_line_ends_has_the_same_bytes(tmp_path: Path) -> None:
+def test_a_clone_with_autocrlf_has_the_same_bytes(tmp_path: Path) -> None:
     clone = ["git", "clone", "--quiet", "-c", "core.autocrlf=true", str(ROOT), str(tmp_path / "c")]
     subprocess.run(clone, check=True)
     for name in ("dvc.yaml", "params.yaml", "stages/train.py", "recipes/demo.yaml"):

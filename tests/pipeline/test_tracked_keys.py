@@ -1,8 +1,8 @@
 """dvc.yaml tracks, for each stage, the keys that the stage reads and that can change its output.
 
-Every stage runs here on tiny data and its reads are recorded. A key that is read and not tracked
-leaves an old output in place after a change; a key that is tracked and not read runs a stage for
-nothing.
+Every stage runs on tiny data, and the keys that it reads are recorded. If a stage does not track a
+key that it reads, its output is out of date after a change of the key. If it tracks a key that it
+does not read, it runs needlessly.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from tests.pipeline.test_dependencies import STAGES, tracked
 
 ROOT = Path(__file__).parents[2]
 
-COMPUTE = {"compute": "where and how a training runs changes rounding alone"}
+COMPUTE = {"compute": "where and how a training runs only changes rounding"}
 
-# Stage -> key -> why a change of it does not change the stage's output.
-CHANGES_NOTHING: dict[str, dict[str, str]] = {
+# By stage and key, why the key does not change the output of a stage that reads it.
+IRRELEVANT: dict[str, dict[str, str]] = {
     "align": {
-        "compute.device": "where an encoder computes changes rounding alone",
-        "compute.threads": "how many threads it uses changes rounding alone",
+        "compute.device": "the device of an encoder only changes rounding",
+        "compute.threads": "the number of threads only changes rounding",
     },
     "pretrain": {
-        "features.text": "asked whether an encoder is trained along; pretraining never trains one",
+        "features.text": "tells whether an encoder is fine-tuned, which pretraining never does",
         "tracking.enabled": "MLflow only records",
         **COMPUTE,
     },
@@ -45,9 +45,9 @@ CHANGES_NOTHING: dict[str, dict[str, str]] = {
 }
 
 # Keys that no stage reads.
-NO_STAGE_READS = ("gate", "tracking", f"{RECIPE}title", f"{RECIPE}provenance")
+UNREAD = ("gate", "tracking", f"{RECIPE}title", f"{RECIPE}provenance")
 
-# Small values go into the recipe: params.yaml keeps its nulls, which mean the recipe's values.
+# Values of the dataset config. Null in params.yaml means the value of the dataset config.
 SMALL: dict[str, Any] = {
     "model": {"width": 4, "heads": 2, "layers": 1},
     "kd": {"dictionary": {"codes": 8}},
@@ -64,19 +64,19 @@ SMALL_PARAMS: dict[str, Any] = {
 GENERATOR = {"seed": 3, "n_train": 40, "n_valid": 14, "n_test": 14}
 
 
-def below(key: str, tops: Mapping[str, object] | tuple[str, ...] | set[str]) -> bool:
-    return any(key == top or key.startswith(f"{top}.") for top in tops)
+def below(key: str, prefixes: Mapping[str, object] | tuple[str, ...] | set[str]) -> bool:
+    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
 
 
 class Keys:
-    """All keys that there are, and those that each stage has read on any dataset."""
+    """All keys, and the keys that each stage has read for any of the datasets."""
 
     def __init__(self) -> None:
         self.all: set[str] = set()
         self.read: dict[str, set[str]] = {stage: set() for stage in STAGES}
 
     def run(self, root: Path, dataset: str, stages: list[str], **sections: Any) -> None:
-        """Run stages on a dataset whose files are there; `sections` of params.yaml to change."""
+        """Run stages for a dataset whose files exist, with changes of sections of params.yaml."""
         params = load_yaml(ROOT / "params.yaml")
         recipe = load_yaml(root / "recipes" / f"{dataset}.yaml")
         assert isinstance(params, dict)
@@ -96,17 +96,17 @@ class Keys:
 
 
 def write_recipe(root: Path, name: str, **changes: Any) -> None:
-    """A shipped recipe of other files of the same form, with small values."""
+    """Write a shipped dataset config with small values, and without hashes of its files."""
     recipe = unpinned(yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text()))
     (root / "recipes" / f"{name}.yaml").write_text(yaml.safe_dump(recipe | SMALL | changes))
 
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
-    """What the stages read: all of them where an encoder is trained along, and two of others."""
+    """Run all stages with a fine-tuned encoder, and download and align for two other datasets."""
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "recipes", root / "recipes")
-    found = Keys()
+    recorded_keys = Keys()
     placed: dict[str, tuple[Callable[[Path], None], dict[str, Any]]] = {
         "mosi": (place_sequences, {}),
         "mmmo": (place_mmsa, {"options": None}),
@@ -117,29 +117,31 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
         for dataset, (place, changes) in placed.items():
             write_recipe(root, dataset, **changes)
             place(root / "data" / "placed" / dataset)
-            found.run(root, dataset, ["download", "align"])
+            recorded_keys.run(root, dataset, ["download", "align"])
         write_recipe(root, "demo", generator=GENERATOR)
         encoder = write_tiny(root / "encoder")
         features = {"text": "finetune", "encoder": str(encoder)}
-        found.run(root, "demo", list(STAGES), features=features)
-    return found
+        recorded_keys.run(root, "demo", list(STAGES), features=features)
+    return recorded_keys
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_tracks_what_it_reads_and_nothing_else(keys: Keys, stage: str) -> None:
-    read, excused = keys.read[stage], CHANGES_NOTHING.get(stage, {})
-    own, recipe = tracked(stage)  # a key stands for all keys below it
-    named = {*own, *(RECIPE + key for key in recipe)}
-    unread = {excuse for excuse in excused if not any(below(key, {excuse}) for key in read)}
-    assert not unread, "not read at all: needs no excuse"
-    read = {key for key in read if not below(key, excused)}
-    missing = {key for key in read if not below(key, named)}
+    read, exceptions = keys.read[stage], IRRELEVANT.get(stage, {})
+    params, recipe = tracked(stage)  # a key stands for all keys below it
+    tracked_keys = {*params, *(RECIPE + key for key in recipe)}
+    unread = {
+        exception for exception in exceptions if not any(below(key, {exception}) for key in read)
+    }
+    assert not unread, "IRRELEVANT has keys that are not read"
+    read = {key for key in read if not below(key, exceptions)}
+    missing = {key for key in read if not below(key, tracked_keys)}
     assert not missing, "read, but not tracked"
-    superfluous = {key for key in keys.all if below(key, named)} - read
-    superfluous |= {top for top in named if not any(below(key, {top}) for key in keys.all)}
+    superfluous = {key for key in keys.all if below(key, tracked_keys)} - read
+    superfluous |= {top for top in tracked_keys if not any(below(key, {top}) for key in keys.all)}
     assert not superfluous, "tracked, but not read"
 
 
 def test_every_other_key_is_read_by_some_stage(keys: Keys) -> None:
     read = set[str]().union(*keys.read.values())
-    assert {key for key in keys.all - read if not below(key, NO_STAGE_READS)} == set()
+    assert {key for key in keys.all - read if not below(key, UNREAD)} == set()

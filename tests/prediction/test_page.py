@@ -17,7 +17,7 @@ from dhmd.evaluation.explanations import Explanations
 from dhmd.prediction.model import Model
 from dhmd.prediction.page import media_of, write_page
 from dhmd.report.page import render_template
-from dhmd.report.utterances import view
+from dhmd.report.utterances import utterances_view
 from tests.browser import Browser, chromium, needs_chromium
 from tests.prediction.corpora import CLASSES, Pipeline, change
 
@@ -97,7 +97,12 @@ def test_a_regression(trained: Pipeline, tmp_path: Path) -> None:
         browser.click(".segment:last-child .hit")
         text = browser.evaluate(DETAILS)
         assert text.startswith(table.index[-1])
-        for part in ("Edges, homogeneous", "Auxiliary outputs", "Active codes", "by each modality"):
+        for part in (
+            "Edges, homogeneous",
+            "Auxiliary outputs",
+            "Active codes",
+            "Contribution of each modality",
+        ):
             assert part in text
         browser.call("Input.dispatchKeyEvent", type="keyDown", key="ArrowLeft")
         assert browser.evaluate(DETAILS).startswith(table.index[-2])
@@ -146,7 +151,7 @@ def test_a_thousand_segments_stay_usable(tmp_path: Path) -> None:
         words=[["word"] * 20] * n,
     )
     times = np.stack([np.arange(n) * 5.0, np.arange(n) * 5.0 + 4.0], axis=1)
-    shown = view(found, -3, 3, intervals_N2=times)
+    shown = utterances_view(found, -3, 3, intervals_N2=times)
     page = tmp_path / "page.html"
     page.write_text(
         render_template("predictions.html", title="Long", lead="", notes=(), view=shown), "utf-8"

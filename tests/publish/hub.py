@@ -87,10 +87,10 @@ class _Handler(BaseHTTPRequestHandler):
         path, body = self.path, self._body()
         print("POST", path, body[:300])
         if path == "/api/repos/create":
-            asked = json.loads(body)
-            name = f"{asked['organization']}/{asked['name']}"
+            request = json.loads(body)
+            name = f"{request['organization']}/{request['name']}"
             self.server.files.setdefault(name, {})
-            self.server.visibility[name] = asked["visibility"]
+            self.server.visibility[name] = request["visibility"]
             return self._send({"url": f"{self.server.address}/{name}", "id": name})
         if path == "/api/validate-yaml":
             return self._send({"errors": [], "warnings": []})

@@ -29,9 +29,9 @@ def project(trained: Pipeline, tmp_path: Path) -> Path:
     """A repository with the dataset's config and its evaluation."""
     root = tmp_path / "project"
     (root / "recipes").mkdir(parents=True)
-    described = as_json(recipe("regression", provenance="Three friends, who gave their consent."))
-    del described["name"]
-    (root / "recipes" / "tiny.yaml").write_text(yaml.safe_dump(described))
+    config = as_json(recipe("regression", provenance="Three friends, who gave their consent."))
+    del config["name"]
+    (root / "recipes" / "tiny.yaml").write_text(yaml.safe_dump(config))
     (root / "params.yaml").touch()
     folder = trained.model.parent
     evaluate_job(
@@ -90,7 +90,7 @@ def test_what_is_not_on_the_hub_is_one_sentence(tmp_path: Path) -> None:
         printed = _dhmd(hub, tmp_path, *commands)
     failed = [line for line in printed if line.startswith("dhmd predict: ")]
     assert len(failed) == 2
-    assert "me/none is no folder" in failed[0]
+    assert "me/none is not a folder" in failed[0]
     assert "Repository Not Found" in failed[0]
     assert "me/other on the Hugging Face hub has no model.json" in failed[1]
 
@@ -102,9 +102,9 @@ def test_the_card_has_the_evaluated_scores_beside_the_trivial_baselines(
     card = ModelCard.load(tmp_path / "out" / "README.md")
     summary = json.loads((project / "metrics" / "tiny" / "metrics.json").read_text())["test"]
     assert card.data.license == "cc-by-4.0"
-    found = {each.metric_name: each.metric_value for each in card.data.eval_results}
-    assert found["MAE"] == summary["mae"]
-    assert found["F1"] == summary["f1_non0"]
+    scores = {result.metric_name: result.metric_value for result in card.data.eval_results}
+    assert scores["MAE"] == summary["mae"]
+    assert scores["F1"] == summary["f1_non0"]
     trivial = json.loads(
         (project / "metrics" / "tiny" / "details" / "trivial_baselines.json").read_text()
     )
@@ -112,9 +112,9 @@ def test_the_card_has_the_evaluated_scores_beside_the_trivial_baselines(
     by_title = {row[0].removeprefix("| "): row[1] for row in rows}
     assert by_title["median label"] == f"{trivial['median']['test']['mae']:.3f}"
     assert by_title["**this model**"].startswith(f"{summary['mae']:.3f} ± ")
-    interval = json.loads((project / "metrics" / "tiny" / "details" / "intervals.json").read_text())
-    ends = interval["mae"]
-    assert by_title["95 % over utterances"] == f"{ends['low']:.3f} to {ends['high']:.3f}"
+    intervals = json.loads((project / "metrics/tiny/details/intervals.json").read_text())
+    low, high = intervals["mae"]["low"], intervals["mae"]["high"]
+    assert by_title["95 % over utterances"] == f"{low:.3f} to {high:.3f}"
     assert "Three friends, who gave their consent." in card.text
     assert "words.csd" in card.text
 
@@ -138,6 +138,8 @@ def test_weights_have_ordinary_permissions(trained: Pipeline, tmp_path: Path) ->
 
 def test_a_folder_with_files_is_not_replaced(trained: Pipeline, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
-    with pytest.raises(DhmdError, match="exists: choose another --out"):
+    with pytest.raises(
+        DhmdError, match="exists and is not an empty directory: choose another --out"
+    ):
         export(trained.model, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

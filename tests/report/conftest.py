@@ -1,4 +1,4 @@
-"""One whole report for all that only look at it."""
+"""A report that the tests only read."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.corpora import Kind, Places, make
+from tests.report.corpora import DatasetOptions, DatasetPaths, make_dataset
 
 
 @pytest.fixture(scope="session")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Places:
+def toy(tmp_path_factory: pytest.TempPathFactory) -> DatasetPaths:
     """A generated regression corpus of three modalities, with words, variants and both spaces."""
-    places = make(tmp_path_factory.mktemp("drawn"), Kind())
-    places.draw()
-    return places
+    paths = make_dataset(tmp_path_factory.mktemp("toy"), DatasetOptions())
+    paths.write_report()
+    return paths
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""Reading a page as a browser would: elements, nesting, references."""
+"""Parse a page: elements, nesting, references."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _VOID = {"meta", "link", "br", "hr", "img", "input"}
 
 
 class Page(HTMLParser):
-    """Collects elements, ids and addresses; notes an end tag that closes nothing."""
+    """The elements, ids, addresses and texts of a page; `faults` are errors of nesting."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -50,11 +50,11 @@ class Page(HTMLParser):
         return sum(name == tag for name, _ in self.elements)
 
     def broken_references(self) -> list[str]:
-        """References to ids that are not there, in addresses and in styles."""
+        """Return the references to missing ids, in addresses and in styles."""
         inner = [a[1:] for a in self.addresses if a.startswith("#")]
         inner += re.findall(r"url\(#([^)]+)\)", self.text)
         return sorted({name for name in inner if name not in self.ids})
 
     def outer_addresses(self) -> list[str]:
-        """Whatever is not within the page."""
+        """Return the addresses outside the page."""
         return [a for a in self.addresses if not a.startswith(("#", "data:"))]

@@ -1,11 +1,11 @@
-"""The page in a real browser: figures visible, single utterances on a click, nothing fetched."""
+"""The page in a browser: visible figures, explanations on a click, no requests."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from tests.browser import chromium, needs_chromium
-from tests.report.corpora import SIZES, Places
+from tests.report.corpora import SIZES, DatasetPaths
 
 pytestmark = needs_chromium
 
@@ -33,25 +33,25 @@ return {
 })()"""
 
 
-def test_the_page_in_light_and_dark(drawn: Places, tmp_path: Path) -> None:
-    page = drawn.report / "index.html"
-    count = len(list((drawn.report / "pictures").iterdir()))
+def test_the_page_in_light_and_dark(toy: DatasetPaths, tmp_path: Path) -> None:
+    page = toy.report / "index.html"
+    count = len(list((toy.report / "pictures").iterdir()))
     grounds = []
     with chromium(tmp_path / "profile") as browser:
         for dark, width in ((False, 1180), (True, 600)):
             browser.open(page, width=width, dark=dark)
-            found = browser.evaluate(MEASURE)
-            assert found["overflow"] == 0
-            assert found["contrast"] > 2.5
-            assert len(found["figures"]) == count
-            assert all(w > 300 and h > 80 and marks > 5 for w, h, marks in found["figures"])
+            measured = browser.evaluate(MEASURE)
+            assert measured["overflow"] == 0
+            assert measured["contrast"] > 2.5
+            assert len(measured["figures"]) == count
+            assert all(w > 300 and h > 80 and marks > 5 for w, h, marks in measured["figures"])
             assert browser.errors == browser.fetched(page) == []
-            grounds.append(found["ground"])
+            grounds.append(measured["ground"])
     assert grounds[0] > 0.9 > 0.1 > grounds[1]
 
 
-def test_single_utterances(drawn: Places, tmp_path: Path) -> None:
-    page = drawn.report / "index.html"
+def test_single_utterances(toy: DatasetPaths, tmp_path: Path) -> None:
+    page = toy.report / "index.html"
     segments = "document.querySelectorAll('.segment').length"
     errors = "[...document.querySelectorAll('.rows tr')].map(r => Number(r.cells[4].textContent))"
     with chromium(tmp_path / "profile") as browser:
@@ -73,9 +73,9 @@ def test_single_utterances(drawn: Places, tmp_path: Path) -> None:
         browser.evaluate(choose.format("group", ""))
         browser.evaluate(choose.format("split", ""))
         browser.evaluate(choose.format("least", limit))
-        found = browser.evaluate(errors)
-        assert 0 < len(found) < len(listed)
-        assert min(found) >= limit  # both rounded
+        filtered = browser.evaluate(errors)
+        assert 0 < len(filtered) < len(listed)
+        assert min(filtered) >= limit  # both rounded
         browser.click(".rows tr")
         text = browser.evaluate("document.querySelector('.details').innerText")
         for part in ("Edges, homogeneous", "Edges, heterogeneous", "Active codes", "by seed"):

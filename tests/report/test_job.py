@@ -1,4 +1,4 @@
-"""reports/<dataset>/: whole, the same bytes each time, for every kind of dataset."""
+"""reports/<dataset>/: complete, reproducible, for every kind of dataset."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import yaml
 from dhmd.base.errors import DhmdError
 from dhmd.report.job import report_job
 from tests.report.conftest import files_of
-from tests.report.corpora import NASTY, SIZES, Kind, Places, make
+from tests.report.corpora import SIZES, SPECIAL_WORDS, DatasetOptions, DatasetPaths, make_dataset
 from tests.report.pages import Page
 
 ROOT = Path(__file__).parents[2]
@@ -30,56 +30,60 @@ GENERATED = {"edge_reliability"}
 
 KINDS = {
     "classification": (
-        Kind(task="classification", generated=False, warnings=("12 utterances <lost> audio.",)),
+        DatasetOptions(
+            task="classification", generated=False, warnings=("12 utterances <lost> audio.",)
+        ),
         ALWAYS | SPACES | ABLATED | MISSING,
         ["neutral & calm", "Warning: 12 utterances <lost> audio."],
     ),
     "several classes at once": (
-        Kind(task="multilabel", generated=False, variants=("gru",)),
+        DatasetOptions(task="multilabel", generated=False, variants=("gru",)),
         ALWAYS | SPACES | ABLATED | MISSING,
         ["neutral & calm", "DHMD reaches Weighted F1", "over seeds and classes"],
     ),
     "one modality, one seed, real": (
-        Kind(modalities=("text",), seeds=(4,), generated=False, variants=("gru",)),
+        DatasetOptions(modalities=("text",), seeds=(4,), generated=False, variants=("gru",)),
         ALWAYS | SPACES - {"edges"} | {"ablations"},
-        ["With one modality the only edge is the loop", "intervals need at least two seeds"],
+        ["With one modality, the only edge is the self-loop", "intervals need at least two seeds"],
     ),
     "two modalities, not aligned, no words, no ablations": (
-        Kind(modalities=("text", "vision"), aligned=False, words=False, variants=()),
+        DatasetOptions(modalities=("text", "vision"), aligned=False, words=False, variants=()),
         ALWAYS | SPACES | MISSING | GENERATED,
-        ["No variant was trained", "The corpus has no words"],
+        ["No variant was trained", "the corpus has no words"],
     ),
     "no spaces, published with the same features": (
-        Kind(name="mosi_mmsa", generated=False, spaces=False, text_width=768, variants=()),
+        DatasetOptions(
+            name="mosi_mmsa", generated=False, spaces=False, text_width=768, variants=()
+        ),
         ALWAYS | MISSING,
         [
             "This model has no dictionary.",
             "no distillation graph",
             "this run",
             "ICLR 2026 with care: fine-tuning, seeds and selection differ",
-            "not recorded AAAI 2026 no: its text features are not recorded here",
+            "unknown AAAI 2026 no: its text features are unknown to us",
         ],
     ),
     "published with other features": (
-        Kind(name="mosei", generated=False, spaces=False, text_width=300, variants=()),
+        DatasetOptions(name="mosei", generated=False, spaces=False, text_width=300, variants=()),
         ALWAYS | MISSING,
         ["86.6 54.5 – – BERT CVPR 2023, as later papers cite it no: other text features"],
     ),
     "published for other modalities": (
-        Kind(name="mosi", generated=False, spaces=False, modalities=("text", "audio")),
+        DatasetOptions(name="mosi", generated=False, spaces=False, modalities=("text", "audio")),
         ALWAYS | ABLATED | MISSING,
         ["ICLR 2026 no: this run uses other modalities"],
     ),
     "four modalities, one of them new": (
-        Kind(modalities=("text", "audio", "vision", "physio"), variants=("late_fusion",)),
+        DatasetOptions(modalities=("text", "audio", "vision", "physio"), variants=("late_fusion",)),
         ALWAYS | SPACES | MISSING | GENERATED | {"ablations"},
-        ["physio alone", "no physio", "modalities text, audio, vision, physio"],
+        ["physio alone", "no physio", "Modalities: text, audio, vision, physio"],
     ),
 }
 
 
-def page_of(places: Places) -> Page:
-    return Page((places.report / "index.html").read_text("utf-8"))
+def page_of(paths: DatasetPaths) -> Page:
+    return Page((paths.report / "index.html").read_text("utf-8"))
 
 
 def texts_of(svg: str) -> list[str]:
@@ -87,9 +91,9 @@ def texts_of(svg: str) -> list[str]:
     return ["".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")]
 
 
-def check(places: Places, expected: set[str]) -> None:
+def check(paths: DatasetPaths, expected: set[str]) -> None:
     """Check what holds for every report."""
-    page = page_of(places)
+    page = page_of(paths)
     assert page.faults == []
     assert len(set(page.ids)) == len(page.ids)
     assert page.broken_references() == []
@@ -98,34 +102,34 @@ def check(places: Places, expected: set[str]) -> None:
     assert kinds == ["application/json", None]
     assert re.search("script-src 'sha256-[^']+'\"", page.text)  # no other script may run
     pictures = {
-        path.stem: path.read_text("utf-8") for path in (places.report / "pictures").iterdir()
+        path.stem: path.read_text("utf-8") for path in (paths.report / "pictures").iterdir()
     }
     assert set(pictures) == expected
     assert page.count("figure") == page.count("svg") == page.count("figcaption") == len(expected)
     for name, svg in pictures.items():
-        assert f"{places.name}-{name}-figure" in page.ids
+        assert f"{paths.name}-{name}-figure" in page.ids
         texts = texts_of(svg)
-        # Every figure names its dataset and the number of utterances.
-        assert any(text.startswith(f"{places.name} · ") and "n = " in text for text in texts), name
+        # The note names the dataset and the number of utterances.
+        assert any(text.startswith(f"{paths.name} · ") and "n = " in text for text in texts), name
         assert not any("nan" in text.lower().split() for text in texts), name
-        assert "var(--" not in svg  # a file has colours of its own
+        assert "var(--" not in svg  # the SVG files do not use the colours of the page
         assert not re.search("<dc:date>|Matplotlib", svg)
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_of_dataset(tmp_path: Path, name: str) -> None:
-    kind, expected, sentences = KINDS[name]
-    places = make(tmp_path, kind)
-    places.draw()
-    check(places, expected)
-    text = " ".join(" ".join(page_of(places).words).split())
+    options, expected, sentences = KINDS[name]
+    paths = make_dataset(tmp_path, options)
+    paths.write_report()
+    check(paths, expected)
+    text = " ".join(" ".join(page_of(paths).words).split())
     for sentence in sentences:
         assert sentence in text
 
 
-def test_the_whole_report(drawn: Places) -> None:
-    check(drawn, ALWAYS | SPACES | ABLATED | MISSING | GENERATED)
-    page = page_of(drawn)
+def test_the_whole_report(toy: DatasetPaths) -> None:
+    check(toy, ALWAYS | SPACES | ABLATED | MISSING | GENERATED)
+    page = page_of(toy)
     sections = [values["id"] for tag, values in page.elements if tag == "section"]
     names = "results ablations missing graph dictionaries features predictions utterances "
     names += "training data"
@@ -134,56 +138,58 @@ def test_the_whole_report(drawn: Places) -> None:
     text = " ".join(page.words)
     for split, count in SIZES.items():
         assert f"{count} {split}" in text
-    for term in ("oracle", "Every seed", "12", "generated data", "perplexity"):
+    for term in ("oracle", "Scores of every seed", "12", "generated data", "perplexity"):
         assert term in text  # 12: cleaned values
     for colour in ("#24292f", "#656d76", "#fdfdfd"):
-        assert colour not in page.text  # replaced by the page's own, light or dark
+        assert colour not in page.text  # replaced by CSS variables
 
 
-def test_the_headline_names_the_best_baseline(drawn: Places, tmp_path: Path) -> None:
-    trained = make(tmp_path, Kind(name="toy", variants=("mult", "gru"), generated=False))
-    trained.draw()
-    for places in (drawn, trained):
+def test_the_headline_names_the_best_baseline(toy: DatasetPaths, tmp_path: Path) -> None:
+    trained = make_dataset(
+        tmp_path, DatasetOptions(name="toy", variants=("mult", "gru"), generated=False)
+    )
+    trained.write_report()
+    for paths in (toy, trained):
         means = {}
         for file, key in (("unimodal", "modality"), ("ablations", "variant")):
             by_name: dict[str, list[float]] = {}
             for row in csv.DictReader(
-                (places.metrics / "details" / f"{file}.csv").open(encoding="utf-8")
+                (paths.metrics / "details" / f"{file}.csv").open(encoding="utf-8")
             ):
                 if row["split"] == "test":
                     by_name.setdefault(row[key], []).append(float(row["mae"]))
             means |= {name: sum(values) / len(values) for name, values in by_name.items()}
-        floors = json.loads(
-            (places.metrics / "details" / "trivial_baselines.json").read_text("utf-8")
+        trivial = json.loads(
+            (paths.metrics / "details" / "trivial_baselines.json").read_text("utf-8")
         )
-        means |= {name: entry["test"]["mae"] for name, entry in floors.items()}
+        means |= {name: entry["test"]["mae"] for name, entry in trivial.items()}
         best = min(
             means.keys() - {"no_distillation", "uniform_edges"}, key=lambda name: means[name]
         )
         titles = {"mult": "MulT", "ridge_text": "ridge, text"}
-        report = json.loads((places.report / "report.json").read_text("utf-8"))
+        report = json.loads((paths.report / "report.json").read_text("utf-8"))
         (headline,) = [b["text"] for b in report["sections"][0]["blocks"] if b["kind"] == "text"]
         assert headline.startswith("DHMD reaches MAE ")
-        assert f"The best baseline is {titles[best]} with {means[best]:.3f}" in headline
+        assert f"The best baseline ({titles[best]}) reaches {means[best]:.3f}" in headline
         assert report["overview"][5].startswith(f"{titles[best]}: {means[best]:.3f}")
         assert ("after Holm's correction" in headline) == (best == "mult")
         assert "than the median label" in headline
 
 
-def test_words_stay_text(drawn: Places) -> None:
-    page = page_of(drawn)
+def test_words_stay_text(toy: DatasetPaths) -> None:
+    page = page_of(toy)
     text = " ".join(page.words)
-    for word in NASTY:
+    for word in SPECIAL_WORDS:
         assert word in text
     assert "<script>alert" not in page.text
     assert "<no words>" in text
 
 
-def test_single_utterances_are_what_was_predicted(drawn: Places) -> None:
-    (shown,) = views(drawn)
-    with (drawn.metrics / "details" / "predictions.csv").open(encoding="utf-8") as stream:
+def test_single_utterances_are_what_was_predicted(toy: DatasetPaths) -> None:
+    (view,) = views(toy)
+    with (toy.metrics / "details" / "predictions.csv").open(encoding="utf-8") as stream:
         rows = {row["id"]: row for row in csv.DictReader(stream)}
-    items = {item["id"]: item for item in shown["items"]}
+    items = {item["id"]: item for item in view["items"]}
     assert {item["split"] for item in items.values()} == set(SIZES)
     assert {name for name, item in items.items() if item["split"] == "test"} == set(rows)
     for name, row in rows.items():
@@ -196,26 +202,26 @@ def test_single_utterances_are_what_was_predicted(drawn: Places) -> None:
         assert set(item["edges"]) == set(item["codes"]) == {"homogeneous", "heterogeneous"}
         assert ("audio" in item["absent"]) == (item["moves"][1] is None)
     codes = {(s, c) for i in items.values() for s, m in i["codes"].items() for r in m for c, _ in r}
-    assert {(space, code) for space, code, _ in shown["words"]} <= codes
+    assert {(space, code) for space, code, _ in view["words"]} <= codes
 
 
-def views(places: Places) -> list[dict[str, Any]]:
-    report = json.loads((places.report / "report.json").read_text("utf-8"))
+def views(paths: DatasetPaths) -> list[dict[str, Any]]:
+    report = json.loads((paths.report / "report.json").read_text("utf-8"))
     blocks = [block for section in report["sections"] for block in section["blocks"]]
     return [block["view"] for block in blocks if block["kind"] == "utterances"]
 
 
-def test_the_same_bytes_again(drawn: Places, tmp_path: Path) -> None:
-    again = Places(tmp_path, drawn.name)
-    for place in ("cache", "pretrained", "models", "metrics"):
-        target = getattr(again, place)
+def test_the_same_bytes_again(toy: DatasetPaths, tmp_path: Path) -> None:
+    again = DatasetPaths(tmp_path, toy.name)
+    for attribute in ("aligned", "pretrained", "models", "metrics"):
+        target = getattr(again, attribute)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(getattr(drawn, place))
-    # Another process has another hash seed (no order may come from a set) and matplotlibrc.
+        target.symlink_to(getattr(toy, attribute))
+    # Neither the hash seed of the process nor the user's matplotlibrc changes the bytes.
     (tmp_path / "matplotlibrc").write_text("font.size: 20\naxes.grid: True\n")
     code = (
-        "from pathlib import Path; from tests.report.corpora import Places; "
-        "Places(Path(__import__('sys').argv[1]), 'toy').draw(); "
+        "from pathlib import Path; from tests.report.corpora import DatasetPaths; "
+        "DatasetPaths(Path(__import__('sys').argv[1]), 'toy').write_report(); "
         "import sys; assert 'torch' not in sys.modules; assert 'mlflow' not in sys.modules"
     )
     subprocess.run(
@@ -224,37 +230,41 @@ def test_the_same_bytes_again(drawn: Places, tmp_path: Path) -> None:
         check=True,
         env={"MATPLOTLIBRC": str(tmp_path / "matplotlibrc"), "HOME": str(tmp_path)},
     )
-    first, second = files_of(drawn.report), files_of(again.report)
+    first, second = files_of(toy.report), files_of(again.report)
     assert first.keys() == second.keys()
     assert [name for name in first if first[name] != second[name]] == []
 
 
-def test_plots_have_the_columns_that_dvc_draws(drawn: Places) -> None:
+def test_plots_have_the_columns_that_dvc_draws(toy: DatasetPaths) -> None:
     stages: Any = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))
     names = set()
     for entry in stages["stages"]["report"]["plots"]:
         ((path, options),) = entry.items()
         name = path.rpartition("/")[2]
         names.add(name)
-        with open(drawn.report / "plots" / name, newline="", encoding="utf-8") as stream:
+        with open(toy.report / "plots" / name, newline="", encoding="utf-8") as stream:
             reader = csv.DictReader(stream)
             rows = list(reader)
         assert {options["x"], options["y"]} <= set(reader.fieldnames or ()), name
         assert rows, name
-    assert names == {path.name for path in (drawn.report / "plots").iterdir()}
+    assert names == {path.name for path in (toy.report / "plots").iterdir()}
 
 
-def test_files_that_do_not_belong_together_are_refused(drawn: Places, tmp_path: Path) -> None:
-    other = make(tmp_path, Kind(modalities=("text",), variants=(), seeds=(1, 2), draw=8))
-    retrained = make(tmp_path / "again", Kind(modalities=("text",), variants=(), draw=8))
-    refused(other, "run the evaluate stage again", metrics=drawn.metrics)
-    refused(other, "run the train stage again", models=drawn.models)
+def test_files_that_do_not_belong_together_are_refused(toy: DatasetPaths, tmp_path: Path) -> None:
+    other = make_dataset(
+        tmp_path, DatasetOptions(modalities=("text",), variants=(), seeds=(1, 2), random_seed=8)
+    )
+    retrained = make_dataset(
+        tmp_path / "again", DatasetOptions(modalities=("text",), variants=(), random_seed=8)
+    )
+    refused(other, "run the evaluate stage again", metrics=toy.metrics)
+    refused(other, "run the train stage again", models=toy.models)
     refused(other, r"has other seeds than .*run the evaluate stage", models=retrained.models)
     seeds, edges = (other.metrics / "details" / name for name in ("seeds.csv", "edges.json"))
-    kept = seeds.read_text("utf-8")
+    original = seeds.read_text("utf-8")
     seeds.write_text("seed,split,mae\none,test,1.5\n")
     refused(other, r"metrics/toy has a file .*; run dvc repro")
-    seeds.write_text(kept)
+    seeds.write_text(original)
     edges.unlink()
     refused(other, r"cannot read .*edges\.json.*run dvc repro")
     (other.models / "outputs.h5").write_bytes(b"no HDF5")
@@ -264,8 +274,8 @@ def test_files_that_do_not_belong_together_are_refused(drawn: Places, tmp_path: 
     assert not other.report.exists()
 
 
-def refused(places: Places, message: str, **instead: Path) -> None:
-    names = ("cache", "pretrained", "models", "metrics")
-    aligned, *folders = [instead.get(name, getattr(places, name)) for name in names]
+def refused(paths: DatasetPaths, message: str, **instead: Path) -> None:
+    names = ("aligned", "pretrained", "models", "metrics")
+    aligned, *folders = [instead.get(name, getattr(paths, name)) for name in names]
     with pytest.raises(DhmdError, match=message):
-        report_job(aligned, *folders, output=places.report)  # type: ignore[call-arg]
+        report_job(aligned, *folders, output=paths.report)  # type: ignore[call-arg]

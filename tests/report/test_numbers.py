@@ -1,4 +1,4 @@
-"""The numbers behind the figures, against plain loops and counts by hand."""
+"""The numbers in the figures, against loops and hand calculations."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dhmd.evaluation.tables import counted, mean, mean_and_std
+from dhmd.evaluation.tables import format_mean, pluralize, seed_statistics
 from dhmd.report.charts import (
     calibration_error,
     confidences,
     confusion_counts,
-    p_value,
+    p_label,
     panel_title,
 )
 from dhmd.report.data import ReportData
 from dhmd.report.model_charts import mean_activation, principal_plane, used_codes
-from dhmd.report.utterances import errors, video_of
+from dhmd.report.utterances import utterance_errors
 
 
 def data(labels: Any, values: Any = ((0.0,),), task: str = "regression", **more: Any) -> ReportData:
-    """Build the attributes that the functions read; the methods are the real ones."""
+    """Build a `ReportData` with only the attributes that the functions read."""
     corpus = SimpleNamespace(
         low=more.pop("low", -3.0),
         high=more.pop("high", 3.0),
@@ -33,14 +33,14 @@ def data(labels: Any, values: Any = ((0.0,),), task: str = "regression", **more:
     )
     seeds = tuple(range(len(values)))
     predictions = SimpleNamespace(labels=np.array(labels), values=np.array(values), seeds=seeds)
-    bare = ReportData.__new__(ReportData)
-    bare.__dict__.update(
+    result = ReportData.__new__(ReportData)
+    result.__dict__.update(
         identity=SimpleNamespace(task=task, dataset="toy"),
         corpus=corpus,
         rows=np.arange(len(labels)),
         predictions=predictions,
     )
-    return bare
+    return result
 
 
 def test_used_codes_leave_out_dead_ones() -> None:
@@ -99,20 +99,21 @@ def test_calibration_error_against_a_loop(pairs: list[tuple[float, bool]]) -> No
         abs(sum(c for c, _ in members) - sum(correct for _, correct in members))
         for members in bins.values()
     ) / len(pairs)
-    read = data(labels, task="classification", class_names=("a", "b"))
-    found = calibration_error(*confidences(read, probabilities))
-    assert found == pytest.approx(expected, abs=1e-12)
+    report_data = data(labels, task="classification", class_names=("a", "b"))
+    error = calibration_error(*confidences(report_data, probabilities))
+    assert error == pytest.approx(expected, abs=1e-12)
 
 
 def test_errors_are_means_over_seeds() -> None:
     values = np.array([[[1.0], [2.0]], [[1.2], [1.0]]])
-    assert errors("regression", values, np.array([1.0, -1.0])) == pytest.approx([0.1, 2.5])
+    assert utterance_errors("regression", values, np.array([1.0, -1.0])) == pytest.approx(
+        [0.1, 2.5]
+    )
     chances = np.array([[[0.8, 0.1, 0.1], [0.5, 0.4, 0.1]], [[0.6, 0.2, 0.2], [0.7, 0.2, 0.1]]])
     labels = np.array([0.0, 1.0])
-    assert errors("classification", chances, labels) == pytest.approx([0.3, 0.7])
+    assert utterance_errors("classification", chances, labels) == pytest.approx([0.3, 0.7])
     sets = np.array([0b1011, 0b1000])  # the first two classes, and none
-    assert errors("multilabel", chances, sets) == pytest.approx([1.3 / 3, 1 / 3])
-    assert [video_of(name) for name in ("a[b][2]", "plain")] == ["a[b]", "plain"]
+    assert utterance_errors("multilabel", chances, sets) == pytest.approx([1.3 / 3, 1 / 3])
 
 
 def test_the_plane_keeps_distances_of_planar_points() -> None:
@@ -140,10 +141,10 @@ def test_titles_and_numbers() -> None:
     assert panel_title("valid/mae") == "validation MAE"
     assert panel_title("train/gd_homogeneous") == "distillation (homo)"
     assert panel_title("lr") == "learning rate"
-    assert [p_value(p) for p in (0.0004, 0.0321)] == ["p < .001", "p = .032"]
-    assert [counted(n, "seed") for n in (1, 1200)] == ["1 seed", "1,200 seeds"]
-    assert mean(mean_and_std(pd.Series([1.0, 2.0]))) == "1.500 ± 0.707"
-    assert mean(mean_and_std(pd.Series([1.0]))) == "1.000"
-    assert mean(mean_and_std(pd.Series([1.0, np.nan]))) == "-"
+    assert [p_label(p) for p in (0.0004, 0.0321)] == ["p < 0.001", "p = 0.032"]
+    assert [pluralize(n, "seed") for n in (1, 1200)] == ["1 seed", "1,200 seeds"]
+    assert format_mean(seed_statistics(pd.Series([1.0, 2.0]))) == "1.500 ± 0.707"
+    assert format_mean(seed_statistics(pd.Series([1.0]))) == "1.000"
+    assert format_mean(seed_statistics(pd.Series([1.0, np.nan]))) == "-"
     note = data([0.0], [[0.0]] * 3).note(seeds=1)
     assert note == "toy · test, n = 1 utterances · seed 0 of 3 seeds"

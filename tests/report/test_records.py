@@ -1,4 +1,4 @@
-"""Run records: written by every stage that succeeds."""
+"""Run records, which every successful run of a stage writes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Run:
-    """As much of a stage as is recorded."""
+    """The attributes of a stage that are recorded."""
 
     root: Path
     outputs: tuple[Path, ...] = ()
@@ -64,7 +64,7 @@ def test_a_record_that_cannot_be_written_is_a_warning(
     (tmp_path / ".dhmd").write_text("a file where a folder should be")
     with caplog.at_level(logging.WARNING), recorded(Run(tmp_path)):
         pass
-    assert "the run's record is lost: cannot write" in caplog.text
+    assert "the record of this run was not written: cannot write" in caplog.text
 
 
 def test_large_outputs_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +77,7 @@ def test_large_outputs_are_not_read_again(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("name", ["download", "train", "evaluate", "report", "probe"])
-def test_a_stage_records_its_outputs_and_no_places_of_sources(
+def test_a_stage_records_its_outputs_but_not_the_urls_of_sources(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""`dhmd report`: all datasets in one page, and where each output comes from."""
+"""`dhmd report`: all datasets in one page, and the runs that produced the outputs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from dhmd.report.site import (
     RECORDS,
     Record,
     build_site,
+    find_record,
     read_records,
-    record_of,
     reported_datasets,
 )
 from dhmd.vcs.lock import outputs_md5
-from tests.report.corpora import Kind, Places, make
+from tests.report.corpora import DatasetOptions, DatasetPaths, make_dataset
 from tests.report.pages import Page
 
 ROOT = Path(__file__).parents[2]
@@ -44,14 +44,16 @@ BASE = Record(
 
 
 @pytest.fixture(scope="module")
-def repository(drawn: Places, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two datasets; the one called demo has a config, and a record of its training."""
+def repository(toy: DatasetPaths, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two datasets; demo has a dataset config and a record of its training."""
     root = tmp_path_factory.mktemp("site")
-    small = Kind(name="demo", variants=(), seeds=(1, 2), modalities=("text",), words=False)
-    demo = make(root, small)
-    demo.draw()
+    options = DatasetOptions(
+        name="demo", variants=(), seeds=(1, 2), modalities=("text",), words=False
+    )
+    demo = make_dataset(root, options)
+    demo.write_report()
     for part in ("metrics", "reports"):
-        shutil.copytree(drawn.root / part / drawn.name, root / part / drawn.name)
+        shutil.copytree(toy.root / part / toy.name, root / part / toy.name)
     (root / "params.yaml").write_text("")
     (root / "recipes").mkdir()
     shutil.copy(ROOT / "recipes" / "demo.yaml", root / "recipes")
@@ -69,7 +71,7 @@ def repository(drawn: Places, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def changed(repository: Path, tmp_path: Path) -> Path:
-    """A copy that a test may damage."""
+    """A copy that a test may change."""
     shutil.copytree(repository, tmp_path / "copy")
     return tmp_path / "copy"
 
@@ -79,7 +81,7 @@ def own_page(root: Path, name: str) -> Page:
 
 
 def test_two_datasets_in_one_page(changed: Path) -> None:
-    # What a killed `report` left half written is no report.
+    # The partial output of a killed `report` stage is not a report.
     shutil.copytree(changed / "reports/toy", changed / "reports/.partial-0123456789ab-toy")
     assert reported_datasets(changed) == ["demo", "toy"]
     html, warnings = build_site(changed, ["demo", "toy"])
@@ -90,8 +92,8 @@ def test_two_datasets_in_one_page(changed: Path) -> None:
     assert page.broken_references() == []
     assert page.outer_addresses() == []
     assert page.count("article") == 2
-    own = [own_page(changed, name).count("svg") for name in ("demo", "toy")]
-    assert page.count("svg") == sum(own)
+    figures = [own_page(changed, name).count("svg") for name in ("demo", "toy")]
+    assert page.count("svg") == sum(figures)
     text = " ".join(page.words)
     assert "Generated data with noisy labels" in text  # the title of the dataset config
     assert "Comparable with no published table" in text  # its provenance
@@ -107,7 +109,7 @@ def test_provenance_is_only_in_the_page_of_all_datasets(repository: Path) -> Non
         "cccccccccccc",
         "2026-01-01 00:00:00",
         "train.lr",
-        "no record here",
+        "no record",
     ):
         assert fact in text
     assert "cccccccccccc" not in own_page(repository, "demo").text
@@ -118,7 +120,7 @@ def test_stale_figures_are_marked(changed: Path) -> None:
     path.write_text(path.read_text("utf-8") + "\n")
     (changed / "dvc.lock").unlink()
     html, (warning,) = build_site(changed, ["demo"])
-    assert warning.startswith("reports/demo was drawn from other metrics")
+    assert warning.startswith("reports/demo was made from other metrics")
     page = Page(html)
     assert sum(values.get("class") == "warn" for _, values in page.elements) == 2  # and no lock
 
@@ -132,7 +134,7 @@ def test_reports_that_cannot_be_shown_are_refused(changed: Path) -> None:
     with pytest.raises(DhmdError, match=r"metrics\.json does not exist, but reports/demo does"):
         build_site(changed, ["demo"])
     report.write_text("{}")
-    with pytest.raises(DhmdError, match="is no report of this version; run dvc repro"):
+    with pytest.raises(DhmdError, match="was written by another version; run dvc repro"):
         build_site(changed, ["demo"])
     report.write_text("{")
     with pytest.raises(DhmdError, match=r"report\.json is not readable as JSON"):
@@ -149,7 +151,7 @@ def test_the_command(
     out, err = capsys.readouterr()
     assert out.startswith(f"{changed}/reports/index.html: demo, toy, ")
     assert err.startswith("dhmd report: ")
-    assert "9.json is no record of a run" in err
+    assert "9.json is not a record of a run" in err
     (changed / RECORDS / "9.json").unlink()
     assert "article" in (changed / "reports" / "index.html").read_text("utf-8")
     assert main(["report", "toy", "--output", "one page.html"]) == 0
@@ -173,16 +175,16 @@ def test_an_output_is_found_by_its_md5_not_by_the_newest_run() -> None:
     newer = replace(BASE, start="2026-02-01T00:00:00+00:00", outputs={"models/demo": "bbb.dir"})
     other = replace(BASE, dataset="mosi", start="2026-03-01T00:00:00+00:00")
     records = [other, newer, BASE]
-    assert record_of("train", "demo", records, {"models/demo": "aaa.dir"}) == (BASE, True)
-    assert record_of("train", "demo", records, {"models/demo": "ccc.dir"}) == (newer, False)
-    assert record_of("align", "demo", records, {}) == (None, False)
+    assert find_record("train", "demo", records, {"models/demo": "aaa.dir"}) == (BASE, True)
+    assert find_record("train", "demo", records, {"models/demo": "ccc.dir"}) == (newer, False)
+    assert find_record("align", "demo", records, {}) == (None, False)
 
 
 def test_of_several_outputs_all_must_fit() -> None:
     record = replace(BASE, outputs={"a": "1", "b": "2", "big": None})
-    assert record.made({"a": "1", "b": "2"})
-    assert not record.made({"a": "1", "b": "3"})
-    assert not record.made({})
+    assert record.produced({"a": "1", "b": "2"})
+    assert not record.produced({"a": "1", "b": "3"})
+    assert not record.produced({})
 
 
 def test_a_damaged_record_is_named_and_left_out(tmp_path: Path) -> None:
@@ -193,7 +195,7 @@ def test_a_damaged_record_is_named_and_left_out(tmp_path: Path) -> None:
     (folder / "3.json").write_text(json.dumps({"stage": "train"}))
     records, problems = read_records(tmp_path)
     assert records == [BASE]
-    assert [problem.split(" is no record of a run")[0] for problem in problems] == [
+    assert [problem.split(" is not a record of a run")[0] for problem in problems] == [
         str(folder / "3.json"),
         str(folder / "2.json"),
     ]

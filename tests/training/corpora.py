@@ -1,4 +1,4 @@
-"""Tiny corpora with something to learn, and configurations that train in a moment."""
+"""Tiny corpora that can be learned, and configurations that train within seconds."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def tiny_data(
     features, names = {}, {}
     for index, (name, width) in enumerate(WIDTHS.items()):
         lengths = words if alignment == "word" else rng.integers(1, 6 + 2 * index, count)
-        # Aligned rows are words, real or not; unaligned ones are there only with their modality.
+        # Word-aligned modalities have a step per word even if absent; unaligned ones have no steps.
         lengths = lengths if alignment == "word" else lengths * present[:, index]
         rows = [rng.normal(1, 2, (n, width)) for n in lengths]
         for row, value, here in zip(rows, truth, present[:, index], strict=True):
@@ -77,14 +77,16 @@ def tiny_data(
     return replace(data, **changes)
 
 
-def tiny_cache(path: Path, task: str = "regression", alignment: str = "word", **more: Any) -> Path:
-    """Write the aligned features file of such a corpus."""
+def tiny_aligned(
+    path: Path, task: str = "regression", alignment: str = "word", **more: Any
+) -> Path:
+    """Write the aligned features file of `tiny_data` and return its path."""
     write_aligned(path, tiny_data(task, alignment, **more))
     return path
 
 
 def tiny_corpus(path: Path, task: str = "regression", alignment: str = "word") -> Corpus:
-    return read_corpus(tiny_cache(path, task, alignment))
+    return read_corpus(tiny_aligned(path, task, alignment))
 
 
 TINY = Configuration(
@@ -108,24 +110,20 @@ TINY = Configuration(
     ),
     pretrain=PretrainConfig(folds=3, epochs=2, lr=0.01),
     train=TrainConfig(
-        seeds=(1, 2),
-        epochs=3,
-        batch_size=8,
-        lr=0.01,
-        modality_dropout=0.2,
-        average=0.5,
-        buckets=2,
+        seeds=(1, 2), epochs=3, batch_size=8, lr=0.01, modality_dropout=0.2, average=0.5, buckets=2
     ),
     compute=ComputeConfig(threads=1, device="cpu"),
 )
 
 
-def tiny_configuration(changes: Mapping[str, Any] | None = None, **own: Any) -> Configuration:
-    """Return the small configuration with some keys of params.yaml changed."""
-    return replace(overlay(TINY, changes or {}), **own)
+def tiny_configuration(
+    changes: Mapping[str, Any] | None = None, **attributes: Any
+) -> Configuration:
+    """Return TINY with changes of keys of params.yaml and of attributes."""
+    return replace(overlay(TINY, changes or {}), **attributes)
 
 
 def flat(value: dict[str, Any]) -> dict[str, Any]:
     """Flatten nested mappings to dotted keys."""
-    found: dict[str, Any] = pd.json_normalize(value).to_dict("records")[0]
-    return found
+    flattened: dict[str, Any] = pd.json_normalize(value).to_dict("records")[0]
+    return flattened

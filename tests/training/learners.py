@@ -1,4 +1,4 @@
-"""Learners with one parameter per member, whose training can be computed by hand."""
+"""A learner whose training can be computed by hand, and an observer that records events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dhmd.models.task import Task
 from dhmd.training.checkpoint import CHECKPOINT
 from dhmd.training.config import TrainConfig
 from dhmd.training.device_corpus import DeviceCorpus
-from dhmd.training.observer import NOBODY, Observer
+from dhmd.training.observer import NULL_OBSERVER, Observer, TrainingInfo
 from dhmd.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -25,49 +25,42 @@ ROWS = 16
 
 
 class Walker(Learner):
-    """Predicts its parameter, which each update moves by the learning rate.
+    """Predicts its only parameter, which each update moves by the learning rate.
 
     Args:
-        direction: per member, +1 or −1: the direction of the updates.
-        spoil: a term to add to the loss (NaN, say), from the parameters.
+        direction: +1 or −1 per member, the direction of the updates.
+        extra_loss: a function from the parameters to a further term of the loss.
     """
 
     def __init__(
-        self, direction: Sequence[float], spoil: Callable[[Tensor], Tensor] | None = None
+        self, direction: Sequence[float], extra_loss: Callable[[Tensor], Tensor] | None = None
     ) -> None:
         super().__init__()
         self.task = Task()
         self.direction_E = torch.tensor(direction)
-        self.place_E = nn.Parameter(torch.zeros(len(direction)))
-        self.spoil = spoil or torch.zeros_like
-        self.calls = 0
+        self.position_E = nn.Parameter(torch.zeros(len(direction)))
+        self.extra_loss = extra_loss or torch.zeros_like
 
     def predict(self, batch: EnsembleBatch) -> Tensor:
-        return self.place_E[:, None, None].expand(-1, batch.labels_EB.shape[1], 1)
+        return self.position_E[:, None, None].expand(-1, batch.labels_EB.shape[1], 1)
 
     def losses(self, batch: EnsembleBatch) -> dict[str, Tensor]:
-        self.calls += 1
-        total = -self.place_E * self.direction_E + self.spoil(self.place_E)
+        total = -self.position_E * self.direction_E + self.extra_loss(self.position_E)
         return {"total": total, "task": total * 2}
 
 
-class Watcher(Observer):
-    """Stores all events."""
+class Recorder(Observer):
+    """Stores all events, and interrupts the training after `stop_after` epochs."""
 
     def __init__(self, stop_after: int | None = None) -> None:
-        self.begun: list[tuple[str, tuple[str, ...], int]] = []
+        self.starts: list[tuple[str, tuple[str, ...], int]] = []  # stage, members, resumed epoch
         self.epochs: list[tuple[int, dict[str, dict[str, float]]]] = []
         self.outputs: list[Path] = []
-        self.stop_after = stop_after
+        self.stop_after, self.resumed_epoch = stop_after, 0
 
-    def started(
-        self,
-        stage: str,
-        members: Sequence[str],
-        parameters: Mapping[str, object],
-        resumed_epoch: int,
-    ) -> None:
-        self.begun.append((stage, tuple(members), resumed_epoch))
+    def started(self, training: TrainingInfo) -> None:
+        self.starts.append((training.stage, tuple(training.members), training.resumed_epoch))
+        self.resumed_epoch = training.resumed_epoch
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         self.epochs.append((epoch, {name: dict(row) for name, row in rows.items()}))
@@ -78,7 +71,7 @@ class Watcher(Observer):
         self.outputs.append(outputs)
 
 
-def schedule(**changes: Any) -> TrainConfig:
+def train_config(**changes: Any) -> TrainConfig:
     settings = {
         "epochs": 12,
         "batch_size": ROWS,
@@ -93,11 +86,11 @@ def schedule(**changes: Any) -> TrainConfig:
 
 
 def trainer_of(
-    learner: Walker, label: float, folder: Path, observer: Observer = NOBODY, **plan: Any
+    learner: Walker, label: float, folder: Path, observer: Observer = NULL_OBSERVER, **changes: Any
 ) -> Trainer:
-    """Build a trainer on sixteen train and four validation utterances, all with one label and step.
+    """Build a trainer on 16 train and 4 validation utterances of one step, all with this label.
 
-    Members are `seed-1`, `seed-2`, …; `folder` is where the trainer saves its progress.
+    Members are `seed-1`, `seed-2`, …; the trainer writes its checkpoint into `folder`.
     """
     count, members = ROWS + 4, range(1, len(learner.direction_E) + 1)
     lengths = {"text": np.ones(count, dtype=np.int64)}
@@ -106,9 +99,9 @@ def trainer_of(
     return Trainer(
         learner,
         Members(members, CPU),
-        DeviceCorpus(lengths, values, np.full(count, label), CPU, together=True),
+        DeviceCorpus(lengths, values, np.full(count, label), CPU, same_steps=True),
         names=[f"seed-{member}" for member in members],
-        train=schedule(**plan),
+        train=train_config(**changes),
         train_rows=np.arange(ROWS),
         valid_rows=np.arange(ROWS, count),
         observer=observer,

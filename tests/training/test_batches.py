@@ -1,4 +1,4 @@
-"""Plans of batches: every utterance once per epoch, in shapes that do not depend on members."""
+"""Planned batches: every utterance once per epoch, in shapes that do not depend on members."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ lengths_of = st.lists(st.integers(0, 30), min_size=1, max_size=60)
 
 
 def corpus(lengths: list[int], modalities: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """Return some rows of a corpus, and the lengths of its modalities."""
+    """Return every second row of a corpus, and the lengths of all its rows by modality."""
     first = np.array(lengths)
     lengths_MN = np.stack([first * (m + 1) // 2 + m for m in range(modalities)])
     spread = np.repeat(lengths_MN, 2, axis=1)
@@ -37,23 +37,25 @@ def planner(
     batch_size: int = 4,
     accumulate: int = 1,
     buckets: int = 3,
-    uses_EN: np.ndarray | None = None,
+    train_mask_EN: np.ndarray | None = None,
 ) -> EpochPlanner:
     rows, lengths_MN = corpus(lengths)
-    made = make_buckets(rows, lengths_MN, buckets, batch_size, together=False)
-    if uses_EN is None:
-        uses_EN = np.ones((len(seeds), lengths_MN.shape[1]), np.float32)
+    planned_buckets = make_buckets(rows, lengths_MN, buckets, batch_size, same_steps=False)
+    if train_mask_EN is None:
+        train_mask_EN = np.ones((len(seeds), lengths_MN.shape[1]), np.float32)
     order = [torch.Generator().manual_seed(seed) for seed in seeds]
-    return EpochPlanner(made, uses_EN, order, batch_size=batch_size, accumulate=accumulate)
+    return EpochPlanner(
+        planned_buckets, train_mask_EN, order, batch_size=batch_size, accumulate=accumulate
+    )
 
 
 @settings(max_examples=60, deadline=None)
 @given(lengths_of, st.integers(1, 6), st.integers(1, 9), st.booleans())
 def test_buckets_divide_the_rows_by_length(
-    lengths: list[int], count: int, batch_size: int, together: bool
+    lengths: list[int], count: int, batch_size: int, same_steps: bool
 ) -> None:
     rows, lengths_MN = corpus(lengths)
-    buckets = make_buckets(rows, lengths_MN, count, batch_size, together=together)
+    buckets = make_buckets(rows, lengths_MN, count, batch_size, same_steps=same_steps)
     assert len(buckets) == min(count, -(-len(rows) // batch_size))
     assert sorted(np.concatenate([bucket.rows for bucket in buckets])) == sorted(rows)
     totals = [lengths_MN[:, bucket.rows].sum(0) for bucket in buckets]
@@ -61,7 +63,7 @@ def test_buckets_divide_the_rows_by_length(
         assert shorter.max() <= longer.min()
     for bucket in buckets:
         longest = np.maximum(lengths_MN[:, bucket.rows].max(1), 1)
-        expected = [longest.max()] * len(longest) if together else longest
+        expected = [longest.max()] * len(longest) if same_steps else longest
         assert list(bucket.steps) == list(expected)
     for bucket in buckets[:-1]:
         assert len(bucket.rows) % batch_size == 0
@@ -76,10 +78,10 @@ def test_an_epoch_has_every_row_once_with_weights_that_sum_to_one(
     plan = planner(lengths, batch_size=batch_size, accumulate=accumulate)
     updates = plan.epoch(epoch)
     batches = [batch for update in updates for batch in update]
-    wanted = sorted(np.concatenate([bucket.rows for bucket in plan.buckets]))
+    expected = sorted(np.concatenate([bucket.rows for bucket in plan.buckets]))
     for member in range(2):
-        met = [row for b in batches for row in b.rows_EB[member][b.weight_EB[member] > 0]]
-        assert sorted(met) == wanted
+        rows = [row for b in batches for row in b.rows_EB[member][b.weight_EB[member] > 0]]
+        assert sorted(rows) == expected
     for update in updates[:-1]:
         assert len(update) == accumulate
     for update in updates:
@@ -102,61 +104,61 @@ def shapes(plan: EpochPlanner, epoch: int) -> list[list[tuple[int, ...]]]:
 
 
 def test_shapes_depend_only_on_corpus_and_epoch() -> None:
-    several = [
+    planners = [
         planner(LENGTHS, seeds=seeds, accumulate=2) for seeds in ((1, 2), (3,), (9, 8, 7, 1))
     ]
     for epoch in (1, 2, 3, 4):
-        first, *others = [shapes(plan, epoch) for plan in several]
+        first, *others = [shapes(plan, epoch) for plan in planners]
         assert all(other == first for other in others)
-    again = planner(LENGTHS, accumulate=2)
-    assert shapes(again, 2) == shapes(several[0], 2)
-    assert len({str(shapes(again, epoch)) for epoch in range(1, 9)}) > 1
+    same_planner = planner(LENGTHS, accumulate=2)
+    assert shapes(same_planner, 2) == shapes(planners[0], 2)
+    assert len({str(shapes(same_planner, epoch)) for epoch in range(1, 9)}) > 1
 
 
 def test_the_order_of_rows_does_not_depend_on_other_seeds() -> None:
-    company, alone = planner(LENGTHS, seeds=(5, 6, 7)), planner(LENGTHS, seeds=(6,))
-    seen = set()
+    three_seeds, one_seed = planner(LENGTHS, seeds=(5, 6, 7)), planner(LENGTHS, seeds=(6,))
+    orders = set()
     for epoch in (1, 2, 3):
-        together = [batch for update in company.epoch(epoch) for batch in update]
-        single = [batch for update in alone.epoch(epoch) for batch in update]
-        for one, many in zip(single, together, strict=True):
-            assert (one.rows_EB[0] == many.rows_EB[1]).all()
-            assert (one.weight_EB[0] == many.weight_EB[1]).all()
-        seen.add(str([list(batch.rows_EB[0]) for batch in single]))
-        assert any((b.rows_EB[0] != b.rows_EB[1]).any() for b in together)
-    assert len(seen) == 3
+        batches = [batch for update in three_seeds.epoch(epoch) for batch in update]
+        single_batches = [batch for update in one_seed.epoch(epoch) for batch in update]
+        for batch_alone, batch_of_three in zip(single_batches, batches, strict=True):
+            assert (batch_alone.rows_EB[0] == batch_of_three.rows_EB[1]).all()
+            assert (batch_alone.weight_EB[0] == batch_of_three.weight_EB[1]).all()
+        orders.add(str([list(batch.rows_EB[0]) for batch in single_batches]))
+        assert any((b.rows_EB[0] != b.rows_EB[1]).any() for b in batches)
+    assert len(orders) == 3
 
 
 def test_unused_rows_have_weight_zero() -> None:
     rows, lengths_MN = corpus(LENGTHS)
-    uses_EN = np.ones((3, lengths_MN.shape[1]), np.float32)
-    uses_EN[1, rows[:6]] = 0
-    uses_EN[2] = 0
-    plan = planner(LENGTHS, seeds=(1, 2, 3), accumulate=2, uses_EN=uses_EN)
-    met = set()
+    train_mask_EN = np.ones((3, lengths_MN.shape[1]), np.float32)
+    train_mask_EN[1, rows[:6]] = 0
+    train_mask_EN[2] = 0
+    plan = planner(LENGTHS, seeds=(1, 2, 3), accumulate=2, train_mask_EN=train_mask_EN)
+    used_rows = set()
     for update in plan.epoch(1):
         total = sum(batch.weight_EB.sum(1) for batch in update)
         for member in range(3):
-            counted = [
+            member_rows = [
                 row
                 for batch in update
                 for row in batch.rows_EB[member][batch.weight_EB[member] > 0]
             ]
-            assert total[member] == pytest.approx(1.0 if counted else 0.0)
+            assert total[member] == pytest.approx(1.0 if member_rows else 0.0)
             if member == 1:
-                met |= set(counted)
-    assert met == set(rows[6:])
+                used_rows |= set(member_rows)
+    assert used_rows == set(rows[6:])
 
 
 def test_evaluation_has_every_row_once_in_a_fixed_order() -> None:
     rows, lengths_MN = corpus(LENGTHS)
-    buckets = make_buckets(rows, lengths_MN, 2, 5, together=False)
+    buckets = make_buckets(rows, lengths_MN, 2, 5, same_steps=False)
 
     def batches() -> list[PlannedBatch]:
         return list(evaluation_batches(buckets, 5))
 
-    met = np.concatenate([batch.rows_EB[0] for batch in batches()])
-    assert sorted(met) == list(rows)
+    all_rows = np.concatenate([batch.rows_EB[0] for batch in batches()])
+    assert sorted(all_rows) == list(rows)
     for one, other in zip(batches(), batches(), strict=True):
         assert (one.rows_EB == other.rows_EB).all()
         assert (one.weight_EB == 1).all()
@@ -171,8 +173,10 @@ ROWS = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11])
 
 def video_planner(*seeds: int, batch_size: int = 5) -> VideoPlanner:
     order = [torch.Generator().manual_seed(seed) for seed in seeds]
-    uses_EN = np.ones((len(seeds), len(VIDEOS)), np.float32)
-    return VideoPlanner(ROWS, VIDEOS, (9,), uses_EN, order, batch_size=batch_size, accumulate=1)
+    train_mask_EN = np.ones((len(seeds), len(VIDEOS)), np.float32)
+    return VideoPlanner(
+        ROWS, VIDEOS, (9,), train_mask_EN, order, batch_size=batch_size, accumulate=1
+    )
 
 
 def test_an_epoch_has_every_video_once_and_whole() -> None:
@@ -181,21 +185,23 @@ def test_an_epoch_has_every_video_once_and_whole() -> None:
         batches = [batch for update in plan.epoch(epoch) for batch in update]
         assert len({batch.rows_EB.shape for batch in batches}) == 1
         for member in range(3):
-            met = []
+            all_rows = []
             for batch in batches:
-                own = batch.rows_EB[member][batch.weight_EB[member] > 0]
-                for video in set(VIDEOS[own]):
-                    assert sorted(own[VIDEOS[own] == video]) == sorted(ROWS[VIDEOS[ROWS] == video])
+                rows = batch.rows_EB[member][batch.weight_EB[member] > 0]
+                for video in set(VIDEOS[rows]):
+                    assert sorted(rows[VIDEOS[rows] == video]) == sorted(
+                        ROWS[VIDEOS[ROWS] == video]
+                    )
                 assert batch.weight_EB[member].sum() == pytest.approx(1)
-                met += list(own)
-            assert sorted(met) == list(ROWS)
+                all_rows += list(rows)
+            assert sorted(all_rows) == list(ROWS)
 
 
 def test_the_order_of_videos_does_not_depend_on_other_seeds() -> None:
-    company, alone = video_planner(5, 6, 7).epoch(1), video_planner(6).epoch(1)
-    for (many,), (one,) in zip(company, alone, strict=True):
-        assert (many.rows_EB[1] == one.rows_EB[0]).all()
-        assert (many.weight_EB[1] == one.weight_EB[0]).all()
+    three_seeds, one_seed = video_planner(5, 6, 7).epoch(1), video_planner(6).epoch(1)
+    for (batch_of_three,), (batch_alone,) in zip(three_seeds, one_seed, strict=True):
+        assert (batch_of_three.rows_EB[1] == batch_alone.rows_EB[0]).all()
+        assert (batch_of_three.weight_EB[1] == batch_alone.weight_EB[0]).all()
 
 
 def test_evaluation_by_video_keeps_videos_whole() -> None:

@@ -69,9 +69,7 @@ def test_an_overlay_replaces_only_its_keys() -> None:
         {"compute": {"workers": 4}},
     ],
 )
-def test_loss_weights_do_not_change_the_structure(
-    changes: dict[str, Any],
-) -> None:
+def test_loss_weights_do_not_change_the_structure(changes: dict[str, Any]) -> None:
     assert tiny_configuration(changes).structure() == TINY.structure()
 
 

@@ -19,37 +19,40 @@ def test_a_batch_has_normalised_features_and_masks(tmp_path: Path, alignment: st
     corpus = tiny_corpus(tmp_path / "c.h5", alignment=alignment)
     names = ("text", "vision")
     data = DeviceCorpus.of(corpus, names, CPU)
-    assert data.together == (alignment == "word")
+    assert data.same_steps == (alignment == "word")
     data.teachers_EMNO = torch.arange(2 * 2 * len(corpus.ids)).float().view(2, 2, -1, 1)
     rows = torch.tensor([[0, 7, 33, 12], [5, 5, 39, 2]])
     weight = torch.rand(2, 4)
     batch = data.batch(rows, weight, (3, 20))
     assert batch.weight_EB is weight
-    for r in range(2):
-        for b in range(4):
-            row = int(rows[r, b])
+    for member in range(2):
+        for utterance in range(4):
+            row = int(rows[member, utterance])
             label = corpus.labels_N[row]
-            assert batch.labels_EB[r, b] == (0 if np.isnan(label) else label)
+            assert batch.labels_EB[member, utterance] == (0 if np.isnan(label) else label)
             for m, (name, steps) in enumerate(zip(names, (3, 20), strict=True)):
-                here = corpus.present_NM[row, corpus.modalities.index(name)]
-                assert batch.present_EMB[r, m, b] == here
+                present = corpus.present_NM[row, corpus.modalities.index(name)]
+                assert batch.present_EMB[member, m, utterance] == present
                 assert batch.teachers_EMBO is not None
-                assert batch.teachers_EMBO[r, m, b, 0] == data.teachers_EMNO[r, m, row, 0]
-                real = corpus.features[name][row] if here else np.zeros((0, 5))
+                assert (
+                    batch.teachers_EMBO[member, m, utterance, 0]
+                    == data.teachers_EMNO[member, m, row, 0]
+                )
+                features = corpus.features[name][row] if present else np.zeros((0, 5))
                 statistics = corpus.statistics[name]
                 for t in range(steps):
-                    step = batch.features[m][r, 0, b, t].numpy()
-                    assert batch.masks[m][r, 0, b, t] == (t < len(real))
-                    if t < len(real):
-                        expected = (real[t] - statistics.mean_d) / statistics.std_d
+                    step = batch.features[m][member, 0, utterance, t].numpy()
+                    assert batch.masks[m][member, 0, utterance, t] == (t < len(features))
+                    if t < len(features):
+                        expected = (features[t] - statistics.mean_d) / statistics.std_d
                         assert step == pytest.approx(expected, abs=1e-5)
                     else:
                         assert (step == 0).all()
 
 
 def test_outliers_are_clipped_at_ten_deviations() -> None:
-    rule = Normalisation(np.array([1.0]), np.array([2.0]))
-    values = rule(np.array([[1.0], [3.0], [1e9], [-1e9]]))
+    normalisation = Normalisation(np.array([1.0]), np.array([2.0]))
+    values = normalisation(np.array([[1.0], [3.0], [1e9], [-1e9]]))
     assert values.dtype == np.float32
     assert values[:, 0].tolist() == [0.0, 1.0, 10.0, -10.0]
 
@@ -59,7 +62,7 @@ def test_buckets_of_aligned_modalities_share_their_steps(tmp_path: Path) -> None
         corpus = tiny_corpus(tmp_path / f"{alignment}.h5", alignment=alignment)
         data = DeviceCorpus.of(corpus, corpus.modalities, CPU)
         steps = [set(bucket.steps) for bucket in data.buckets(corpus.index("train"), 3, 8)]
-        assert all(len(each) == 1 for each in steps) == (alignment == "word")
+        assert all(len(bucket_steps) == 1 for bucket_steps in steps) == (alignment == "word")
 
 
 def test_labels_of_the_test_split_are_hidden(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""A training step never needs the host, so that it can be captured as a CUDA graph.
+"""A training step does not use the host, so that it can be captured as a CUDA graph.
 
-Steps run on the meta device, whose tensors have shapes and no values: whatever depends on a value
-(`item`, `nonzero`, boolean indexing) fails there, and so do shapes that depend on data. The guards
-refuse tensors and indices that are made on the host. No GPU is needed.
+Steps run on the meta device, whose tensors have shapes but no values: operations that depend on
+values (`item`, `nonzero`, boolean indexing) fail there, and so do shapes that depend on data. The
+guards refuse tensors and indices that are created on the host. No GPU is needed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ HOST_COPIES = ("scatter", "cumsum", "kthvalue", "median", "put_.default")
 
 
 class NoHostTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Refuse operations that read or return a tensor on the host."""
+    """Refuses operations that read or return a tensor on the host."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -52,7 +52,7 @@ class NoHostTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class NoHostData(TorchFunctionMode):
-    """Refuse calls that copy to or from the host before they reach the dispatcher."""
+    """Refuses calls that copy to or from the host before they reach the dispatcher."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -69,7 +69,7 @@ class NoHostData(TorchFunctionMode):
 
 
 class _Stream:
-    """A `BitStream` of the meta device, which has no random generators."""
+    """A `BitStream` for the meta device, which has no random generators."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
         pass
@@ -81,7 +81,7 @@ class _Stream:
 def step(
     learner: Learner, members: Members, data: DeviceCorpus, folder: Path, train: TrainConfig
 ) -> None:
-    """Run one update on the meta device between the guards."""
+    """Run one update on the meta device under the guards."""
     count = data.lengths_MN.shape[1]
     trainer = Trainer(
         learner,
@@ -166,10 +166,10 @@ def test_a_step_of_pretraining_needs_no_host(
     step(model, members, data, tmp_path, configuration.train)
 
 
-def test_the_guards_find_what_they_look_for() -> None:
+def test_the_guards_refuse_host_operations() -> None:
     x = torch.zeros(3, 4, device=META)
     with NoHostTensors(), NoHostData():  # type: ignore[no-untyped-call]
-        for bad in (
+        for operation in (
             lambda: x[:, [0, 1]],
             lambda: x[x > 0],
             lambda: x.sum().item(),
@@ -180,6 +180,6 @@ def test_the_guards_find_what_they_look_for() -> None:
             lambda: x.cumsum(0),
         ):
             with pytest.raises(AssertionError):
-                bad()
+                operation()
         with pytest.raises((RuntimeError, NotImplementedError)):
             x.nonzero()

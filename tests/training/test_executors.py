@@ -1,4 +1,4 @@
-"""Tasks run by worker processes, or by hand."""
+"""Tasks that run in worker processes, or by a direct call."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ from dhmd.training.jobs import unfinished
 from dhmd.training.store import Store, TrainedMember
 from dhmd.training.task import Task, run_task
 from tests.aligned_files import ragged, write_aligned
-from tests.training.bench import (
-    Bench,
+from tests.training.artefacts import (
+    TinyArtefacts,
     ablate,
-    arrays,
-    copied,
-    files,
+    copy_folder,
     pretrain,
+    read_files,
+    read_outputs,
     start_driver,
     train,
 )
 from tests.training.corpora import TINY, tiny_configuration, tiny_data
-from tests.training.learners import Watcher
+from tests.training.learners import Recorder
 
 ROOT = Path(__file__).parents[2]
 TWO: Configuration = tiny_configuration({"compute": {"workers": 2}})
 WORKER = b"dhmd.training.run_task"
 
 
-def children(of: int | None = None) -> list[int]:
-    """Return the running worker processes of this or another process."""
-    found = []
+def children(parent: int | None = None) -> list[int]:
+    """Return the ids of the worker processes of this process or of another one."""
+    pids = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
+            arguments = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if WORKER in words and str(of or os.getpid()).encode() in words:
-            found.append(int(entry.name))
-    return found
+        if WORKER in arguments and str(parent or os.getpid()).encode() in arguments:
+            pids.append(int(entry.name))
+    return pids
 
 
 @pytest.fixture(autouse=True)
@@ -64,73 +64,87 @@ def no_process_is_left() -> Iterator[None]:
     assert children() == []
 
 
-# Long enough for something to happen after the first epoch.
+# Long enough for a fault after the first epoch.
 LONGER = overlay(TWO, {"train": {"epochs": 15, "early_stop": 15}})
 
 
 @pytest.fixture(scope="module")
-def undisturbed(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Watcher]:
+def undisturbed(
+    tiny: TinyArtefacts, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Recorder]:
     """Return a training by two workers without interruption."""
-    folder, watcher = tmp_path_factory.mktemp("undisturbed"), Watcher()
-    train(LONGER, bench.cache(), bench.pretrained(), folder / "m", folder / "s", watcher)
+    folder, recorder = tmp_path_factory.mktemp("undisturbed"), Recorder()
+    tiny.train(LONGER, folder, recorder)
     assert list((folder / "s" / "tasks").iterdir()) == []
-    return folder / "m", watcher
+    return folder / "m", recorder
 
 
 def check_close(one: Path, other: Path, tolerance: float = 1e-3) -> None:
     """Check that two folders have the same files, up to rounding."""
-    assert files(one).keys() == files(other).keys()
-    found, expected = arrays(one), arrays(other)
-    assert found.keys() == expected.keys()
-    for name, value in found.items():
+    assert read_files(one).keys() == read_files(other).keys()
+    outputs, expected = read_outputs(one), read_outputs(other)
+    assert outputs.keys() == expected.keys()
+    for name, value in outputs.items():
         if name != "attributes" and value.dtype.kind == "f":
             assert value == pytest.approx(expected[name], abs=tolerance, nan_ok=True), name
-    rows, wanted = (
+    rows, expected_rows = (
         [line.split(",") for line in (folder / "history.csv").read_text().splitlines()]
         for folder in (one, other)
     )
-    assert [row[:3] for row in rows] == [row[:3] for row in wanted]
-    numbers = [np.array([float(row[3]) for row in each[1:]]) for each in (rows, wanted)]
+    assert [row[:3] for row in rows] == [row[:3] for row in expected_rows]
+    numbers = [np.array([float(row[3]) for row in table[1:]]) for table in (rows, expected_rows)]
     assert numbers[0] == pytest.approx(numbers[1], abs=tolerance)
 
 
 def test_two_workers_give_the_same_model_as_one_process(
-    bench: Bench, undisturbed: tuple[Path, Watcher], tmp_path: Path
+    tiny: TinyArtefacts, undisturbed: tuple[Path, Recorder], tmp_path: Path
 ) -> None:
-    folder, watcher = undisturbed
+    folder, recorder = undisturbed
     one = overlay(LONGER, {"compute": {"workers": 1}})
-    train(one, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+    tiny.train(one, tmp_path)
     check_close(folder, tmp_path / "m")
-    assert watcher.begun == [("train", ("seed-1", "seed-2"), 0)]
-    assert watcher.outputs == [folder]
-    assert [(e, list(rows)) for e, rows in watcher.epochs] == [
+    assert recorder.starts == [("train", ("seed-1", "seed-2"), 0)]
+    assert recorder.outputs == [folder]
+    assert [(e, list(rows)) for e, rows in recorder.epochs] == [
         (epoch, ["seed-1", "seed-2"]) for epoch in range(1, 16)
     ]
-    assert {"train/total", "valid/mae", "lr"} <= set(watcher.epochs[0][1]["seed-2"])
+    assert {"train/total", "valid/mae", "lr"} <= set(recorder.epochs[0][1]["seed-2"])
 
 
-def test_two_workers_give_the_same_encoders_as_one_process(bench: Bench, tmp_path: Path) -> None:
-    watcher = Watcher()
-    pretrain(TWO, bench.cache(), tmp_path / "p", tmp_path / "s", watcher)
-    check_close(tmp_path / "p", bench.pretrained())
-    text = [(e, list(rows)) for e, rows in watcher.epochs if "text/seed-1" in rows]
+def test_two_workers_give_the_same_encoders_as_one_process(
+    tiny: TinyArtefacts, tmp_path: Path
+) -> None:
+    recorder = Recorder()
+    pretrain(TWO, tiny.aligned(), tmp_path / "p", tmp_path / "s", recorder)
+    check_close(tmp_path / "p", tiny.pretrained())
+    text = [(e, list(rows)) for e, rows in recorder.epochs if "text/seed-1" in rows]
     assert text == [(epoch, ["text/seed-1", "text/seed-2"]) for epoch in (1, 2)]
-    assert len(watcher.epochs) == 6
+    assert len(recorder.epochs) == 6
 
 
-def test_workers_train_variants_of_different_structure(bench: Bench, tmp_path: Path) -> None:
+def test_workers_train_variants_of_different_structure(tiny: TinyArtefacts, tmp_path: Path) -> None:
     variants: dict[str, Configuration] = {
         "half": tiny_configuration({"kd": {"lambda": 0.5}}),
         "gru": replace(TINY, architecture="gru"),
         "none": tiny_configuration({"kd": {"lambda": 0.0}}),
     }
-    ablate(variants, bench.cache(), bench.pretrained(), tmp_path / "one", tmp_path / "s")
-    three = {key: overlay(each, {"compute": {"workers": 3}}) for key, each in variants.items()}
-    watcher = Watcher()
-    ablate(three, bench.cache(), bench.pretrained(), tmp_path / "three", tmp_path / "t", watcher)
+    ablate(variants, tiny.aligned(), tiny.pretrained(), tmp_path / "one", tmp_path / "s")
+    three_workers = {
+        key: overlay(configuration, {"compute": {"workers": 3}})
+        for key, configuration in variants.items()
+    }
+    recorder = Recorder()
+    ablate(
+        three_workers,
+        tiny.aligned(),
+        tiny.pretrained(),
+        tmp_path / "three",
+        tmp_path / "t",
+        recorder,
+    )
     for name in variants:
         check_close(tmp_path / "three" / name, tmp_path / "one" / name)
-    stacks = [list(rows) for epoch, rows in watcher.epochs if epoch == 3]
+    stacks = [list(rows) for epoch, rows in recorder.epochs if epoch == 3]
     assert sorted(stacks) == [
         ["gru/seed-1", "gru/seed-2"],
         [f"{name}/seed-{seed}" for name in ("half", "none") for seed in (1, 2)],
@@ -140,7 +154,7 @@ def test_workers_train_variants_of_different_structure(bench: Bench, tmp_path: P
 # ---- interruptions -------------------------------------------------------------------------------
 
 
-class Killer(Watcher):
+class Killer(Recorder):
     """Kills a worker process after the first epoch."""
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
@@ -150,36 +164,34 @@ class Killer(Watcher):
 
 
 def test_a_killed_worker_is_reported_and_other_results_are_kept(
-    bench: Bench, tmp_path: Path, undisturbed: tuple[Path, Watcher]
+    tiny: TinyArtefacts, tmp_path: Path, undisturbed: tuple[Path, Recorder]
 ) -> None:
-    arguments = (LONGER, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
     with pytest.raises(
         DhmdError, match=r"process that trained seed \d was ended by SIGKILL; memory .*/log\.txt"
     ):
-        train(*arguments, Killer())
+        tiny.train(LONGER, tmp_path, Killer())
     assert not (tmp_path / "m").exists()
     assert children() == []
     assert len(list((tmp_path / "s").glob("*.safetensors"))) == 1
-    again = Watcher()
-    train(*arguments, again)
-    assert again.begun[0][2] > 0
-    assert {name for _, rows in again.epochs for name in rows} < {"seed-1", "seed-2"}
-    assert files(tmp_path / "m") == files(undisturbed[0])
+    recorder = Recorder()
+    tiny.train(LONGER, tmp_path, recorder)
+    assert recorder.resumed_epoch > 0
+    assert {name for _, rows in recorder.epochs for name in rows} < {"seed-1", "seed-2"}
+    assert read_files(tmp_path / "m") == read_files(undisturbed[0])
 
 
-def test_an_interrupted_training_leaves_no_worker(bench: Bench, tmp_path: Path) -> None:
-    arguments = (LONGER, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+def test_an_interrupted_training_leaves_no_worker(tiny: TinyArtefacts, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        train(*arguments, Watcher(stop_after=1))
+        tiny.train(LONGER, tmp_path, Recorder(stop_after=1))
     assert children() == []
     assert not (tmp_path / "m").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal on a parent's death")
 def test_workers_end_with_their_parent_and_the_training_resumes(
-    bench: Bench, tmp_path: Path, undisturbed: tuple[Path, Watcher]
+    tiny: TinyArtefacts, tmp_path: Path, undisturbed: tuple[Path, Recorder]
 ) -> None:
-    with start_driver(LONGER, bench, tmp_path) as caller:
+    with start_driver(LONGER, tiny, tmp_path) as caller:
         for line in caller.stderr:
             if "epoch   2" in line:
                 break
@@ -190,120 +202,121 @@ def test_workers_end_with_their_parent_and_the_training_resumes(
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert not (tmp_path / "m").exists()
-    again = Watcher()
-    train(LONGER, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s", again)
-    assert again.begun[0][2] >= 2
+    recorder = Recorder()
+    tiny.train(LONGER, tmp_path, recorder)
+    assert recorder.resumed_epoch >= 2
     assert list((tmp_path / "s" / "tasks").iterdir()) == []
-    assert files(tmp_path / "m") == files(undisturbed[0])
+    assert read_files(tmp_path / "m") == read_files(undisturbed[0])
 
 
 # ---- errors --------------------------------------------------------------------------------------
 
 
-def test_bad_input_of_a_task_is_one_sentence(bench: Bench, tmp_path: Path) -> None:
-    """The task, not the job, refuses a modality that is absent from a split."""
+def test_bad_input_of_a_task_is_one_sentence(tiny: TinyArtefacts, tmp_path: Path) -> None:
+    """The worker process reports a modality that is absent from a split."""
     data = tiny_data(alignment="none", absent=False)
     present = data.present_NM.copy()
     present[data.folds["standard"] == "valid", 1] = False
-    rows = [data.features["audio"][n][: 9 * here] for n, here in enumerate(present[:, 1])]
+    rows = [data.features["audio"][n][: 9 * has_audio] for n, has_audio in enumerate(present[:, 1])]
     features = {**data.features, "audio": ragged(rows)}
     write_aligned(tmp_path / "c.h5", replace(data, features=features, present_NM=present))
-    with pytest.raises(DhmdError, match=r"^no valid utterance of tiny has audio"):
+    with pytest.raises(DhmdError, match=r"^no valid utterance of tiny has the modality audio"):
         pretrain(TWO, tmp_path / "c.h5", tmp_path / "p", tmp_path / "s")
     assert not (tmp_path / "p").exists()
 
 
 @contextmanager
 def no_file_above(size: int) -> Iterator[None]:
-    """Limit file sizes here and in children, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    """Limit the size of files in this process and its children, in place of a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_full_disk_in_a_worker_is_one_sentence(bench: Bench, tmp_path: Path) -> None:
-    folder = copied(bench.pretrained(), tmp_path / "p")
+def test_a_full_disk_in_a_worker_is_one_sentence(tiny: TinyArtefacts, tmp_path: Path) -> None:
+    folder = copy_folder(tiny.pretrained(), tmp_path / "p")
     with (
         no_file_above(20_000),
         pytest.raises(DhmdError, match=r"^cannot write .*\.safetensors: .*File too large"),
     ):
-        train(TWO, bench.cache(), folder, tmp_path / "m", tmp_path / "s")
+        train(TWO, tiny.aligned(), folder, tmp_path / "m", tmp_path / "s")
     assert not (tmp_path / "m").exists()
 
 
 def test_the_output_of_a_failed_worker_is_shown(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: TinyArtefacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONHOME", str(tmp_path))
     with pytest.raises(RuntimeError, match=r"(?s)worker process that trained seed . failed:.*\w"):
-        train(TWO, bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path / "s")
+        tiny.train(TWO, tmp_path)
 
 
 def test_a_diverged_seed_is_logged_by_the_caller(
-    bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tiny: TinyArtefacts, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    wild: TrainConfig = replace(TWO.train, lr=1e30, epochs=2)
+    diverging: TrainConfig = replace(TWO.train, lr=1e30, epochs=2)
     with caplog.at_level(logging.WARNING, logger="dhmd"):
-        train(replace(TWO, train=wild), bench.cache(), bench.pretrained(), tmp_path / "m", tmp_path)
-    logged = sorted(record.getMessage() for record in caplog.records)
-    assert [line.split()[0] for line in logged] == ["seed-1", "seed-2"]
-    assert all("diverged in epoch" in line for line in logged)
+        tiny.train(replace(TWO, train=diverging), tmp_path)
+    messages = sorted(record.getMessage() for record in caplog.records)
+    assert [line.split()[0] for line in messages] == ["seed-1", "seed-2"]
+    assert all("diverged in epoch" in line for line in messages)
 
 
-# ---- one task by hand ----------------------------------------------------------------------------
+# ---- single tasks --------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def task(bench: Bench, tmp_path: Path) -> Task:
+def task(tiny: TinyArtefacts, tmp_path: Path) -> Task:
     keys = {"seed-1": "one", "seed-2": "two"}
     return Task(
         configurations={"": TINY},
-        aligned=bench.cache(),
+        aligned=tiny.aligned(),
         fold=None,
-        pretrained=bench.pretrained(),
+        pretrained=tiny.pretrained(),
         store=Store(tmp_path / "s"),
         keys=keys,
     )
 
 
-def test_a_task_is_a_json_file_and_a_command_line(bench: Bench, tmp_path: Path, task: Task) -> None:
+def test_a_task_is_a_json_file_and_a_command_line(
+    tiny: TinyArtefacts, tmp_path: Path, task: Task
+) -> None:
     path = task.write()
-    read = Task.read(path)
-    assert (read.configurations, read.keys, read.members) == (
+    stored_task = Task.read(path)
+    assert (stored_task.configurations, stored_task.keys, stored_task.members) == (
         task.configurations,
         task.keys,
         ["seed-1", "seed-2"],
     )
     command = [sys.executable, "-m", "dhmd.training.run_task", str(path), str(tmp_path / "no.json")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert done.returncode == 3, done.stderr
-    assert "no.json is not a training task" in done.stderr.splitlines()[-1]
+    process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert process.returncode == 3, process.stderr
+    assert "no.json is not a training task" in process.stderr.splitlines()[-1]
     assert (path.parent / "done.json").is_file()
     for seed, key in ((1, "one"), (2, "two")):
-        expected = load_file(bench.trained() / f"seed-{seed}.safetensors")
-        found = task.store.read(key).parameters
-        assert found.keys() == expected.keys()
-        assert all(found[name].equal(value) for name, value in expected.items())
+        expected = load_file(tiny.model() / f"seed-{seed}.safetensors")
+        parameters = task.store.read(key).parameters
+        assert parameters.keys() == expected.keys()
+        assert all(parameters[name].equal(value) for name, value in expected.items())
     events = [json.loads(line) for line in (path.parent / "events.jsonl").open()]
     assert [event["epoch"] for event in events] == [1, 2, 3]
 
 
 def test_a_second_process_waits_for_the_same_task(task: Task) -> None:
-    """The second waits for the first and finds the results."""
-    first, second = Watcher(), Watcher()
-    other = threading.Thread(target=run_task, args=(task, second))
+    first, second = Recorder(), Recorder()
+    thread = threading.Thread(target=run_task, args=(task, second))
 
-    class Starts(Watcher):
+    class SecondProcess(Recorder):
         def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
             first.epoch(epoch, rows)
             if epoch == 1:
-                other.start()
+                thread.start()
 
-    run_task(task, Starts())
-    other.join()
+    run_task(task, SecondProcess())
+    thread.join()
     assert len(first.epochs) == 3
     assert second.epochs == []
     assert not list(task.store.tasks.glob("*.lock"))

@@ -1,4 +1,4 @@
-"""The CUDA graph of a step against the plain path. These need a GPU, and skip without one."""
+"""Training with CUDA graphs equals training without. Skipped without a GPU."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ import torch
 
 from dhmd.training.compute import ComputeConfig
 from tests.models.compare import assert_close
-from tests.training.bench import arrays, pretrain, train
-from tests.training.corpora import TINY, tiny_cache
+from tests.training.artefacts import pretrain, read_outputs, train
+from tests.training.corpora import TINY, tiny_aligned
 
 pytestmark = pytest.mark.gpu
 
 
-def _trained(folder: Path, *, cuda_graph: bool) -> dict[str, torch.Tensor]:
+def train_outputs(folder: Path, *, cuda_graph: bool) -> dict[str, torch.Tensor]:
     configuration = replace(
         TINY,
         train=replace(TINY.train, accumulate=2),
         compute=ComputeConfig(device="cuda", cuda_graph=cuda_graph),
     )
     folder.mkdir()
-    cache = tiny_cache(folder / "c.h5")
+    cache = tiny_aligned(folder / "c.h5")
     pretrain(configuration, cache, folder / "p", folder / "s")
     train(configuration, cache, folder / "p", folder / "m", folder / "s")
-    found = arrays(folder / "m")
+    outputs = read_outputs(folder / "m")
     return {
-        name: torch.from_numpy(found[name])
+        name: torch.from_numpy(outputs[name])
         for name in ("prediction", "edges/homogeneous", "vertex/heterogeneous")
     }
 
 
 def test_a_cuda_graph_gives_the_same_training(tmp_path: Path) -> None:
-    plain = _trained(tmp_path / "plain", cuda_graph=False)
-    graphed = _trained(tmp_path / "graph", cuda_graph=True)
+    plain = train_outputs(tmp_path / "plain", cuda_graph=False)
+    graphed = train_outputs(tmp_path / "graph", cuda_graph=True)
     for name, value in plain.items():
         assert_close(
             graphed[name].nan_to_num(), value.nan_to_num(), rtol=1e-3, atol=1e-3, what=name

@@ -41,9 +41,7 @@ def test_a_diverged_member_has_no_predictions() -> None:
     assert np.isnan(diverged.arrays["prediction"]).all()
 
 
-def test_the_history_file_is_sorted_by_epoch(
-    tmp_path: Path,
-) -> None:
+def test_the_history_file_is_sorted_by_epoch(tmp_path: Path) -> None:
     seeds = {
         3: [(1, "train/task", 1 / 3), (2, "train/task", 0.25), (2, "selected", 1.0)],
         12: [(1, "train/task", 0.5), (1, "lr", 0.1), (1, "selected", 1.0)],

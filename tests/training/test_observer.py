@@ -7,23 +7,26 @@ from unittest.mock import Mock, call
 
 import pytest
 
-from dhmd.training.observer import LogObserver, ManyObservers, Observer
+from dhmd.training.observer import LogObserver, ManyObservers, Observer, TrainingInfo
+
+TRAINING = TrainingInfo("train", ["seed-1", "seed-2"], {"a": 1}, resumed_epoch=3)
+ROWS = {"seed-1": {"valid/mae": 1.0}}
 
 
-def play(observer: Observer) -> None:
-    observer.started("train", ["seed-1", "seed-2"], {"a": 1}, 3)
-    observer.epoch(4, {"seed-1": {"valid/mae": 1.0}})
+def send_events(observer: Observer) -> None:
+    observer.started(TRAINING)
+    observer.epoch(4, ROWS)
     observer.finished(Path("models/demo"))
 
 
 def test_events_reach_all_observers_in_order() -> None:
-    told = Mock()
-    play(ManyObservers(told.first, Observer(), told.second))
-    assert told.mock_calls == [
-        call.first.started("train", ["seed-1", "seed-2"], {"a": 1}, 3),
-        call.second.started("train", ["seed-1", "seed-2"], {"a": 1}, 3),
-        call.first.epoch(4, {"seed-1": {"valid/mae": 1.0}}),
-        call.second.epoch(4, {"seed-1": {"valid/mae": 1.0}}),
+    mock = Mock()
+    send_events(ManyObservers(mock.first, Observer(), mock.second))
+    assert mock.mock_calls == [
+        call.first.started(TRAINING),
+        call.second.started(TRAINING),
+        call.first.epoch(4, ROWS),
+        call.second.epoch(4, ROWS),
         call.first.finished(Path("models/demo")),
         call.second.finished(Path("models/demo")),
     ]
@@ -32,7 +35,7 @@ def test_events_reach_all_observers_in_order() -> None:
 def test_the_log_has_one_line_per_epoch() -> None:
     lines: list[str] = []
     observer = LogObserver(lines.append)
-    observer.started("train", ["seed-1", "seed-2", "seed-3"], {}, 0)
+    observer.started(TrainingInfo("train", ["seed-1", "seed-2", "seed-3"]))
     observer.epoch(
         7,
         {
@@ -46,7 +49,7 @@ def test_the_log_has_one_line_per_epoch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "rows", "words"),
+    ("members", "rows", "text"),
     [
         (["seed-1", "seed-2"], ["seed-1", "seed-2"], "2 seeds"),
         (["seed-4"], ["seed-4"], "1 seed"),
@@ -64,22 +67,22 @@ def test_the_log_has_one_line_per_epoch() -> None:
         ),
     ],
 )
-def test_the_log_names_variants_and_seeds(members: list[str], rows: list[str], words: str) -> None:
+def test_the_log_names_variants_and_seeds(members: list[str], rows: list[str], text: str) -> None:
     lines: list[str] = []
     observer = LogObserver(lines.append)
-    observer.started("ablate", members, {}, 0)
+    observer.started(TrainingInfo("ablate", members))
     observer.epoch(1, {name: {} for name in rows})
-    assert f"  {words}  " in lines[0]
+    assert f"  {text}  " in lines[0]
 
 
 def test_the_log_names_the_resumed_epoch() -> None:
     lines: list[str] = []
-    play(LogObserver(lines.append))
+    send_events(LogObserver(lines.append))
     assert lines[0] == "train: resumed after epoch 3"
     assert len(lines) == 2
 
 
-def test_a_mean_of_nothing_finite_is_nan() -> None:
+def test_a_mean_without_finite_values_is_nan() -> None:
     lines: list[str] = []
     observer = LogObserver(lines.append)
     observer.epoch(1, {"seed-1": {"train/total": math.inf}})
@@ -87,7 +90,7 @@ def test_a_mean_of_nothing_finite_is_nan() -> None:
 
 
 def test_the_log_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    play(LogObserver())
+    send_events(LogObserver())
     captured = capsys.readouterr()
     assert captured.out == ""
     assert len(captured.err.splitlines()) == 2

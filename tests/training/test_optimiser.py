@@ -47,30 +47,32 @@ def group_of(name: str) -> ParameterGroup:
 def test_every_member_equals_adamw(weight_decay: float, native: bool) -> None:
     module = Stack()
     start = {name: p.detach().clone() for name, p in module.named_parameters()}
-    ours = MemberAdam(module, MEMBERS, weight_decay=weight_decay, clip_value=0.6, group=group_of)
+    member_adam = MemberAdam(
+        module, MEMBERS, weight_decay=weight_decay, clip_value=0.6, group=group_of
+    )
     rates = [0.01, 0.003, 0.02]
-    own, theirs = [], []
+    parameters, adamw = [], []
     for member, rate in enumerate(rates):
         values = {name: nn.Parameter(value[member].clone()) for name, value in start.items()}
         groups = [{"params": [value], "lr": rate * factor(name)} for name, value in values.items()]
-        own.append(values)
-        theirs.append(torch.optim.AdamW(groups, weight_decay=weight_decay))
+        parameters.append(values)
+        adamw.append(torch.optim.AdamW(groups, weight_decay=weight_decay))
     for step in range(12):
         scale = 0.5 if step >= 6 else 1.0  # the schedules lower their rates
-        ours.set_rates(torch.tensor(rates) * scale)
-        ours.zero_grad()
+        member_adam.set_rates(torch.tensor(rates) * scale)
+        member_adam.zero_grad()
         for name, gradient in gradients(step).items():
             module.get_parameter(name).grad.add_(gradient)
         with kernels.using(native=native):
-            ours.step()
-        for member, optimiser in enumerate(theirs):
+            member_adam.step()
+        for member, optimiser in enumerate(adamw):
             for group in optimiser.param_groups:
                 (value,) = group["params"]
-                name = next(n for n, p in own[member].items() if p is value)
+                name = next(n for n, p in parameters[member].items() if p is value)
                 group["lr"] = rates[member] * scale * factor(name)
                 value.grad = gradients(step)[name][member].clamp(-0.6, 0.6)
             optimiser.step()
-            for name, value in own[member].items():
+            for name, value in parameters[member].items():
                 assert_close(
                     module.get_parameter(name)[member].detach(),
                     value.detach(),
@@ -83,76 +85,76 @@ def test_every_member_equals_adamw(weight_decay: float, native: bool) -> None:
 @pytest.mark.parametrize("native", NATIVE)
 def test_a_member_without_decay_equals_adam(native: bool) -> None:
     module = Stack()
-    wanted = nn.Parameter(module.matrix[0].detach().clone())
-    ours = MemberAdam(module, MEMBERS, weight_decay=0.0, clip_value=100.0)
-    ours.set_rates(torch.full((MEMBERS,), 0.01))
-    theirs = torch.optim.Adam([wanted], lr=0.01)
+    parameter = nn.Parameter(module.matrix[0].detach().clone())
+    optimiser = MemberAdam(module, MEMBERS, weight_decay=0.0, clip_value=100.0)
+    optimiser.set_rates(torch.full((MEMBERS,), 0.01))
+    adam = torch.optim.Adam([parameter], lr=0.01)
     for step in range(300):
-        ours.zero_grad()
+        optimiser.zero_grad()
         gradient = gradients(step)["matrix"]
         module.get_parameter("matrix").grad.add_(gradient)
         with kernels.using(native=native):
-            ours.step()
-        wanted.grad = gradient[0]
-        theirs.step()
+            optimiser.step()
+        parameter.grad = gradient[0]
+        adam.step()
         if step in (0, 1, 2, 299):
-            found = module.get_parameter("matrix")[0].detach()
-            assert_close(found, wanted.detach(), rtol=1e-6, atol=2e-6, what=f"step {step}")
+            values = module.get_parameter("matrix")[0].detach()
+            assert_close(values, parameter.detach(), rtol=1e-6, atol=2e-6, what=f"step {step}")
 
 
 def test_a_member_with_rate_zero_is_frozen() -> None:
     module = Stack()
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
-    ours = MemberAdam(module, MEMBERS, weight_decay=0.1, clip_value=0.6)
-    ours.set_rates(torch.tensor([0.01, 0.0, 0.01]))
+    optimiser = MemberAdam(module, MEMBERS, weight_decay=0.1, clip_value=0.6)
+    optimiser.set_rates(torch.tensor([0.01, 0.0, 0.01]))
     for name, gradient in gradients(1).items():
         module.get_parameter(name).grad.add_(gradient)
-    ours.step()
+    optimiser.step()
     for name, value in before.items():
-        now = module.get_parameter(name)
-        assert now[1].equal(value[1])
-        assert now[0].ne(value[0]).all()
-        assert now[2].ne(value[2]).all()
+        values = module.get_parameter(name)
+        assert values[1].equal(value[1])
+        assert values[0].ne(value[0]).all()
+        assert values[2].ne(value[2]).all()
 
 
 def test_parameters_and_gradients_are_views_of_the_flat_buffers() -> None:
     module = Stack()
-    ours = MemberAdam(module, MEMBERS, weight_decay=0.0, clip_value=0.6)
-    assert ours.values_P.numel() == MEMBERS * 9
+    optimiser = MemberAdam(module, MEMBERS, weight_decay=0.0, clip_value=0.6)
+    assert optimiser.values_P.numel() == MEMBERS * 9
     module.codes.square().sum().backward()
-    assert ours.grads_P[-MEMBERS:].equal(2 * module.codes.detach())
-    ours.zero_grad()
+    assert optimiser.grads_P[-MEMBERS:].equal(2 * module.codes.detach())
+    optimiser.zero_grad()
     assert module.codes.grad.eq(0).all()
-    ours.values_P.fill_(4.0)
+    optimiser.values_P.fill_(4.0)
     assert module.matrix.eq(4).all()
-    marked = ours.of_member(torch.tensor([False, True, False]))
-    ours.values_P[marked] = 7.0
+    second_member = optimiser.member_entries(torch.tensor([False, True, False]))
+    optimiser.values_P[second_member] = 7.0
     assert module.matrix[1].eq(7).all()
     assert module.codes.tolist() == [4.0, 7.0, 4.0]
 
 
 def test_a_restored_state_gives_the_same_updates() -> None:
-    def optimiser() -> tuple[Stack, MemberAdam]:
+    def build() -> tuple[Stack, MemberAdam]:
         module = Stack()
-        ours = MemberAdam(module, MEMBERS, weight_decay=0.1, clip_value=0.6)
-        ours.set_rates(torch.tensor([0.01, 0.02, 0.03]))
-        return module, ours
+        optimiser = MemberAdam(module, MEMBERS, weight_decay=0.1, clip_value=0.6)
+        optimiser.set_rates(torch.tensor([0.01, 0.02, 0.03]))
+        return module, optimiser
 
-    def advance(module: Stack, ours: MemberAdam, steps: range) -> None:
+    def advance(module: Stack, optimiser: MemberAdam, steps: range) -> None:
         for step in steps:
-            ours.zero_grad()
+            optimiser.zero_grad()
             for name, gradient in gradients(step).items():
                 module.get_parameter(name).grad.add_(gradient)
-            ours.step()
+            optimiser.step()
 
-    first, ours = optimiser()
-    advance(first, ours, range(4))
-    state = {name: value.clone() for name, value in ours.state().items()}
-    advance(first, ours, range(4, 7))
-    second, other = optimiser()
+    first, optimiser = build()
+    advance(first, optimiser, range(4))
+    state = {name: value.clone() for name, value in optimiser.state().items()}
+    advance(first, optimiser, range(4, 7))
+    other_module, other = build()
     other.restore(state)
-    advance(second, other, range(4, 7))
-    assert other.values_P.equal(ours.values_P)
+    advance(other_module, other, range(4, 7))
+    assert other.values_P.equal(optimiser.values_P)
 
 
 def test_weight_decay_per_parameter() -> None:
@@ -160,20 +162,20 @@ def test_weight_decay_per_parameter() -> None:
     module.fixed = nn.Parameter(torch.ones(MEMBERS), requires_grad=False)
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
     groups = {"matrix": ParameterGroup(weight_decay=0.0), "codes": ParameterGroup()}
-    ours = MemberAdam(
+    optimiser = MemberAdam(
         module, MEMBERS, weight_decay=0.5, clip_value=1.0, group=lambda name: groups[name]
     )
-    ours.set_rates(torch.full((MEMBERS,), 0.1))
-    ours.step()
+    optimiser.set_rates(torch.full((MEMBERS,), 0.1))
+    optimiser.step()
     assert module.matrix.equal(before["matrix"])
     assert_close(module.codes.detach(), before["codes"] * (1 - 0.1 * 0.5))
     assert module.fixed.equal(before["fixed"])
 
 
 def test_a_phase_updates_only_its_parameters() -> None:
-    module, alone = Stack(), Stack()
+    module, codes_only = Stack(), Stack()
     phases = {"matrix": ParameterGroup(phase="first"), "codes": ParameterGroup()}
-    ours = MemberAdam(
+    optimiser = MemberAdam(
         module,
         MEMBERS,
         weight_decay=0.1,
@@ -181,29 +183,29 @@ def test_a_phase_updates_only_its_parameters() -> None:
         group=lambda name: phases[name],
         phases=("first", "main"),
     )
-    del alone.matrix
-    own = MemberAdam(alone, MEMBERS, weight_decay=0.1, clip_value=0.6)
-    for optimiser in (ours, own):
-        optimiser.set_rates(torch.full((MEMBERS,), 0.1))
+    del codes_only.matrix
+    codes_optimiser = MemberAdam(codes_only, MEMBERS, weight_decay=0.1, clip_value=0.6)
+    for each in (optimiser, codes_optimiser):
+        each.set_rates(torch.full((MEMBERS,), 0.1))
     start = module.matrix.detach().clone()
     for step, phase in enumerate(("main", "first", "main", "main")):
-        ours.zero_grad()
+        optimiser.zero_grad()
         for name, gradient in gradients(step).items():
             module.get_parameter(name).grad.add_(gradient)
         before = module.matrix.detach().clone()
-        ours.step(phase)
+        optimiser.step(phase)
         assert module.matrix.equal(before) == (phase == "main")
         if phase == "main":
-            own.zero_grad()
-            alone.codes.grad.add_(gradients(step)["codes"])
-            own.step()
-    assert module.codes.equal(alone.codes)
-    assert ours.steps.tolist() == [1, 3]
-    ours.step()
-    assert ours.steps.tolist() == [2, 4]
-    ours.reset()
-    assert not ours.state()["first"].any()
-    assert ours.steps.tolist() == [0, 0]
+            codes_optimiser.zero_grad()
+            codes_only.codes.grad.add_(gradients(step)["codes"])
+            codes_optimiser.step()
+    assert module.codes.equal(codes_only.codes)
+    assert optimiser.steps.tolist() == [1, 3]
+    optimiser.step()
+    assert optimiser.steps.tolist() == [2, 4]
+    optimiser.reset()
+    assert not optimiser.state()["first"].any()
+    assert optimiser.steps.tolist() == [0, 0]
     assert not module.matrix.equal(start)
 
 

@@ -1,10 +1,9 @@
-"""Number of processes, and division of members into stacks."""
+"""The number of processes, and the size of stacks."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,46 +11,54 @@ import torch
 
 from dhmd.data.aligned import read_corpus
 from dhmd.training import planning
-from dhmd.training.planning import bytes_kept, choose_workers, most_members, split_evenly
+from dhmd.training.planning import activation_bytes, choose_workers, max_members, split_evenly
 from tests.aligned_files import ragged, write_aligned
-from tests.training.bench import Bench
+from tests.training.artefacts import TinyArtefacts
 from tests.training.corpora import TINY, tiny_configuration, tiny_corpus, tiny_data
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
-def chosen(bench: Bench, *, workers: int | None, threads: int | None = 1, **own: Any) -> int:
+def chosen(
+    tiny: TinyArtefacts,
+    *,
+    workers: int | None,
+    threads: int | None = 1,
+    device: torch.device = CPU,
+    members: int = 5,
+    enough_work: bool = True,
+) -> int:
     compute = replace(TINY.compute, workers=workers, threads=threads)
-    given = {"device": CPU, "members": 5, "work": 1_000_000, "worth": 15_000, **own}
-    return choose_workers(compute, read_corpus(bench.cache()), **given)
+    corpus = read_corpus(tiny.aligned())
+    return choose_workers(compute, corpus, device, members=members, enough_work=enough_work)
 
 
 def test_workers_are_limited_by_cores_members_and_memory(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    tiny: TinyArtefacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(planning, "usable_cores", lambda: 8)
     monkeypatch.setattr(planning, "installed_memory", lambda: 100 << 30)
-    assert chosen(bench, workers=None) == 5
-    assert chosen(bench, workers=None, members=30) == 8
-    assert chosen(bench, workers=None, members=30, threads=None) == 8
-    assert chosen(bench, workers=None, threads=3) == 2
-    assert chosen(bench, workers=None, work=14_999) == 1
-    assert chosen(bench, workers=None, device=torch.device("cuda")) == 1
+    assert chosen(tiny, workers=None) == 5
+    assert chosen(tiny, workers=None, members=30) == 8
+    assert chosen(tiny, workers=None, members=30, threads=None) == 8
+    assert chosen(tiny, workers=None, threads=3) == 2
+    assert chosen(tiny, workers=None, enough_work=False) == 1
+    assert chosen(tiny, workers=None, device=GPU) == 1
     monkeypatch.setattr(planning, "installed_memory", lambda: 4 << 30)
-    assert chosen(bench, workers=None) == 3
+    assert chosen(tiny, workers=None) == 3
     monkeypatch.setattr(planning, "installed_memory", lambda: 1 << 20)
-    assert chosen(bench, workers=None) == 1
+    assert chosen(tiny, workers=None) == 1
     monkeypatch.setattr(planning, "installed_memory", lambda: None)
-    assert chosen(bench, workers=None) == 5
-    # A user's number counts, up to the number of members.
-    assert chosen(bench, workers=3, work=0) == 3
-    assert chosen(bench, workers=9) == 5
-    assert chosen(bench, workers=1) == 1
-    assert chosen(bench, workers=3, device=torch.device("cuda")) == 1
+    assert chosen(tiny, workers=None) == 5
+    # compute.workers is used, up to the number of members.
+    assert chosen(tiny, workers=3, enough_work=False) == 3
+    assert chosen(tiny, workers=9) == 5
+    assert chosen(tiny, workers=1) == 1
+    assert chosen(tiny, workers=3, device=GPU) == 1
     monkeypatch.setattr(planning, "visible_gpus", lambda: ["0", "1", "2"])  # one process per GPU
-    assert chosen(bench, workers=None, device=torch.device("cuda")) == 3
-    assert chosen(bench, workers=2, device=torch.device("cuda")) == 2
-    assert chosen(bench, workers=None, device=torch.device("cuda"), work=10) == 1
+    assert chosen(tiny, workers=None, device=GPU) == 3
+    assert chosen(tiny, workers=2, device=GPU) == 2
+    assert chosen(tiny, workers=None, device=GPU, enough_work=False) == 1
 
 
 def test_items_are_split_evenly_and_in_order() -> None:
@@ -67,14 +74,15 @@ def test_memory_of_a_small_step(tmp_path: Path) -> None:
     steps = 3 * max(corpus.features["text"].lengths[train])  # aligned: equally many of each
     model = {"width": 8, "heads": 2, "layers": 3}
     configuration = tiny_configuration({"model": model, "train": {"batch_size": 4}})
-    kept = bytes_kept(configuration, corpus)
-    assert kept == 4 * 3 * (2 * 6 * steps**2 + 8 * 120 * steps * 3)
-    assert most_members(configuration, corpus, CPU) == 30
-    assert most_members(configuration, corpus, torch.device("cuda")) == 512
+    assert activation_bytes(configuration, corpus) == 4 * 3 * (
+        2 * 6 * steps**2 + 8 * 120 * steps * 3
+    )
+    assert max_members(configuration, corpus, CPU) == 30
+    assert max_members(configuration, corpus, GPU) == 512
 
 
 def test_long_sequences_train_in_smaller_stacks(tmp_path: Path) -> None:
-    """50 words, 375 and 500 frames: a member's step keeps about 4 GB."""
+    """With 50 words, 375 and 500 frames, the activations of a member take about 4 GB."""
     data = tiny_data(alignment="none", absent=False)
     count = len(data.ids)
     features = {
@@ -86,6 +94,6 @@ def test_long_sequences_train_in_smaller_stacks(tmp_path: Path) -> None:
     corpus = read_corpus(tmp_path / "c.h5")
     model = {"width": 50, "heads": 10, "layers": 4}
     configuration = tiny_configuration({"model": model, "train": {"batch_size": 16}})
-    assert 4e9 < bytes_kept(configuration, corpus) < 5e9
-    assert most_members(configuration, corpus, CPU) == 1
-    assert most_members(configuration, corpus, torch.device("cuda")) == 7
+    assert 4e9 < activation_bytes(configuration, corpus) < 5e9
+    assert max_members(configuration, corpus, CPU) == 1
+    assert max_members(configuration, corpus, GPU) == 7

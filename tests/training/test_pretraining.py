@@ -1,4 +1,4 @@
-"""Folds by video."""
+"""The folds of pretraining."""
 
 from __future__ import annotations
 

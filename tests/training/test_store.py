@@ -16,9 +16,16 @@ from dhmd.training import store as store_module
 from dhmd.training.checkpoint import read_checkpoint, write_tensors
 from dhmd.training.configuration import overlay
 from dhmd.training.store import DAY, Store, TrainedMember, training_key
-from tests.training.bench import Bench, ablate, arrays, files, pretrain, train
+from tests.training.artefacts import (
+    TinyArtefacts,
+    ablate,
+    pretrain,
+    read_files,
+    read_outputs,
+    train,
+)
 from tests.training.corpora import TINY, tiny_configuration
-from tests.training.learners import Watcher
+from tests.training.learners import Recorder
 
 CPU = torch.device("cpu")
 MEMBER = TrainedMember(
@@ -33,13 +40,13 @@ def test_storing_and_reading_a_member(tmp_path: Path) -> None:
     assert "k" not in store
     store.write("k", MEMBER)
     assert "k" in store
-    found = store.read("k")
-    assert all(found.parameters[name].equal(value) for name, value in MEMBER.parameters.items())
-    assert found.arrays.keys() == MEMBER.arrays.keys()
+    member = store.read("k")
+    assert all(member.parameters[name].equal(value) for name, value in MEMBER.parameters.items())
+    assert member.arrays.keys() == MEMBER.arrays.keys()
     for name, value in MEMBER.arrays.items():
-        assert found.arrays[name].dtype == value.dtype
-        np.testing.assert_array_equal(found.arrays[name], value)
-    assert found.history == MEMBER.history
+        assert member.arrays[name].dtype == value.dtype
+        np.testing.assert_array_equal(member.arrays[name], value)
+    assert member.history == MEMBER.history
 
 
 def test_a_damaged_file_is_named_and_removed(tmp_path: Path) -> None:
@@ -60,7 +67,7 @@ def test_pruning_removes_the_least_recently_used(
         store.write(f"k{number}", MEMBER)
         used = now - (10 - number) * DAY if number < 5 else now
         os.utime(tmp_path / f"k{number}.safetensors", (used, used))
-    store.read("k0")  # used again
+    store.read("k0")  # now it was used last
     for name in ("old", "new"):
         (store.tasks / name).mkdir(parents=True)
         (store.tasks / name / "checkpoint.safetensors").write_bytes(bytes(10))
@@ -72,7 +79,7 @@ def test_pruning_removes_the_least_recently_used(
     assert sorted(path.stem for path in tmp_path.glob("*.safetensors")) == ["k0", "k4", "k5"]
     assert [path.name for path in store.tasks.iterdir()] == ["new"]
     monkeypatch.setattr(store_module, "LIMIT", 0)
-    store.prune()  # what was used within the last day stays
+    store.prune()  # files that were used within the last day stay
     assert sorted(path.stem for path in tmp_path.glob("*.safetensors")) == ["k0", "k5"]
 
 
@@ -97,58 +104,58 @@ def test_the_key_depends_on_all_that_determines_a_result(monkeypatch: pytest.Mon
     assert len({key(), *others}) == len(others)
 
 
-# ---- what is trained, and what comes from the store ----------------------------------------------
+# ---- stored trainings are not repeated -----------------------------------------------------------
 
 
-def test_a_finished_training_is_not_trained_again(bench: Bench, tmp_path: Path) -> None:
-    pretrained, trained, watcher = bench.pretrained(), bench.trained(), Watcher()
-    store = bench.folder / "store"
-    pretrain(TINY, bench.cache(), tmp_path / "p", store, watcher)
-    train(TINY, bench.cache(), pretrained, tmp_path / "m", store, watcher)
-    assert watcher.epochs == []
-    assert watcher.outputs == [tmp_path / "p", tmp_path / "m"]
-    assert files(tmp_path / "p") == files(pretrained)
-    assert files(tmp_path / "m") == files(trained)
+def test_a_finished_training_is_not_trained_again(tiny: TinyArtefacts, tmp_path: Path) -> None:
+    pretrained, trained, recorder = tiny.pretrained(), tiny.model(), Recorder()
+    store = tiny.folder / "store"
+    pretrain(TINY, tiny.aligned(), tmp_path / "p", store, recorder)
+    train(TINY, tiny.aligned(), pretrained, tmp_path / "m", store, recorder)
+    assert recorder.epochs == []
+    assert recorder.outputs == [tmp_path / "p", tmp_path / "m"]
+    assert read_files(tmp_path / "p") == read_files(pretrained)
+    assert read_files(tmp_path / "m") == read_files(trained)
 
 
-def test_only_a_new_seed_or_variant_is_trained(bench: Bench, tmp_path: Path) -> None:
-    aligned, watcher = bench.cache(), Watcher()
+def test_only_a_new_seed_or_variant_is_trained(tiny: TinyArtefacts, tmp_path: Path) -> None:
+    aligned, recorder = tiny.aligned(), Recorder()
     three = tiny_configuration({"train": {"seeds": (1, 2, 3), "epochs": 1}})
-    pretrain(three, aligned, tmp_path / "p", tmp_path / "s", watcher)
+    pretrain(three, aligned, tmp_path / "p", tmp_path / "s", recorder)
     two = tiny_configuration({"train": {"seeds": (1, 3), "epochs": 1}})
     train(two, aligned, tmp_path / "p", tmp_path / "m", tmp_path / "s")
-    before = arrays(tmp_path / "m")["prediction"]
-    watcher = Watcher()
-    train(three, aligned, tmp_path / "p", tmp_path / "m", tmp_path / "s", watcher)
-    assert [list(rows) for _, rows in watcher.epochs] == [["seed-2"]]
-    np.testing.assert_array_equal(arrays(tmp_path / "m")["prediction"][[0, 2]], before)
+    before = read_outputs(tmp_path / "m")["prediction"]
+    recorder = Recorder()
+    train(three, aligned, tmp_path / "p", tmp_path / "m", tmp_path / "s", recorder)
+    assert [list(rows) for _, rows in recorder.epochs] == [["seed-2"]]
+    np.testing.assert_array_equal(read_outputs(tmp_path / "m")["prediction"][[0, 2]], before)
 
     variants = {
         "half": overlay(two, {"kd": {"lambda": 0.5}}),
         "gru": replace(two, architecture="gru"),
     }
     ablate(variants, aligned, tmp_path / "p", tmp_path / "a", tmp_path / "s")
-    before = files(tmp_path / "a" / "half")
+    before = read_files(tmp_path / "a" / "half")
     variants = {"none": overlay(two, {"kd": {"lambda": 0.0}}), **variants}
-    watcher = Watcher()
-    ablate(variants, aligned, tmp_path / "p", tmp_path / "a", tmp_path / "s", watcher)
-    assert [list(rows) for _, rows in watcher.epochs] == [["none/seed-1", "none/seed-3"]]
-    assert files(tmp_path / "a" / "half") == before
+    recorder = Recorder()
+    ablate(variants, aligned, tmp_path / "p", tmp_path / "a", tmp_path / "s", recorder)
+    assert [list(rows) for _, rows in recorder.epochs] == [["none/seed-1", "none/seed-3"]]
+    assert read_files(tmp_path / "a" / "half") == before
 
 
-def test_pretraining_trains_only_new_seeds(bench: Bench, tmp_path: Path) -> None:
-    """The key of a training includes the pretrained weights and teachers of its seed only."""
+def test_pretraining_trains_only_new_seeds(tiny: TinyArtefacts, tmp_path: Path) -> None:
+    """The key of a training includes the pretrained weights and teachers of its own seed only."""
     one = tiny_configuration({"train": {"seeds": (1,), "epochs": 1}})
     two = tiny_configuration({"train": {"seeds": (1, 2), "epochs": 1}})
     for configuration, expected in ((one, ["seed-1"]), (two, ["seed-2"])):
-        watcher = Watcher()
-        pretrain(configuration, bench.cache(), tmp_path / "p", tmp_path / "s", watcher)
-        names = {name for _, rows in watcher.epochs for name in rows}
+        recorder = Recorder()
+        pretrain(configuration, tiny.aligned(), tmp_path / "p", tmp_path / "s", recorder)
+        names = {name for _, rows in recorder.epochs for name in rows}
         assert names == {f"{m}/{s}" for m in ("text", "audio", "vision") for s in expected}
-        watcher = Watcher()
-        arguments = (bench.cache(), tmp_path / "p", tmp_path / "m", tmp_path / "s", watcher)
+        recorder = Recorder()
+        arguments = (tiny.aligned(), tmp_path / "p", tmp_path / "m", tmp_path / "s", recorder)
         train(configuration, *arguments)
-        assert [list(rows) for _, rows in watcher.epochs] == [expected]
+        assert [list(rows) for _, rows in recorder.epochs] == [expected]
 
 
 # ---- checkpoints ---------------------------------------------------------------------------------

@@ -4,18 +4,18 @@
                           modalities (JSON), class_names (JSON), folds (JSON, the first is default)
     /ids, /videos         [N] UTF-8; ids are `video[i]`, i the label row's index in its video
     /labels               [N] float32; the class index, or a set of classes (base/label_sets.py)
-    /present              [N, M] uint8; 1 where a modality has at least one real row in a segment
+    /present              [N, M] uint8; 1 if a segment has at least one real row of a modality
     /features/<modality>/values    [ΣT, d] float32, finite, raw (not normalised)
     /features/<modality>/offsets   [N + 1] int64; segment n is values[offsets[n]:offsets[n + 1]]
     /features/<modality>/names     [d] UTF-8
-    /words/text           [ΣT] UTF-8        absent where a format has no words
+    /words/text           [ΣT] UTF-8        absent if the format has no words
     /words/intervals      [ΣT, 2] float64 seconds
     /words/offsets        [N + 1] int64
-    /tokens/ids           [ΣT] int64        absent unless a format has a tokenizer's output
+    /tokens/ids           [ΣT] int64        absent if the format has no tokenizer output
     /tokens/mask          [ΣT] bool
     /tokens/offsets       [N + 1] int64
     /tokens/types         [ΣT] int64        segment ids
-    /tokens/steps         [ΣT] int64        the row of text that a token is a part of; −1: none
+    /tokens/steps         [ΣT] int64        the index of a token's row of text; −1: none
     /planted/names        [P] UTF-8         generated corpora only
     /planted/values       [N, P] float64
     /folds/<fold>/split   [N] uint8; 0 train, 1 valid, 2 test
@@ -23,9 +23,9 @@
     /folds/<fold>/statistics/<modality> [2, d] float64; mean and std over the train split's rows
     /sources, /report     JSON: {file: sha256} and the data report
 
-Under alignment "word" the modalities of a segment have equal lengths (rows are words, zeros where a
-modality has nothing for a word); under "none" each has its own. Chunked datasets have HDF5's own
-Fletcher-32 sums, so that a flipped bit among the features is found.
+With alignment "word", all modalities of a segment have the same length: rows are words, and zeros
+if a modality has no values for a word. With "none", their lengths differ. Chunked datasets have
+HDF5's Fletcher-32 checksums, which detect a flipped bit among the features.
 """
 
 from dhmd.data.aligned.corpus import (

@@ -1,6 +1,6 @@
-"""A corpus: its table before a fold is chosen (`SegmentTable`) and all of it after (`Corpus`).
+"""The data classes of a corpus: its table of segments (`SegmentTable`) and `Corpus`.
 
-Legend: N segments, M modalities, d features, ΣT rows of all segments one after the other.
+Axes: N segments, M modalities, d features, ΣT rows of all segments, concatenated.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ Task = Literal["regression", "classification", "multilabel"]
 Alignment = Literal["word", "none"]
 
 SPLITS = ("train", "valid", "test")
-# Where an encoder computed text's vectors, its sha256 is listed beside the files' by this name.
+# The key of the text encoder's sha256 among the sources, if an encoder computed the text features.
 ENCODER_SOURCE = "features.encoder"
 
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
-    """Rows of N segments, stored one after the other.
+    """Rows of N segments of different lengths, concatenated.
 
     Attributes:
-        values: `[ΣT, d]` (float32 for features, float64 seconds for intervals).
+        values: `[ΣT, d]`, float32 for features, float64 seconds for intervals.
         offsets: `[N + 1]` int64, from 0 to ΣT; segment n is `values[offsets[n]:offsets[n + 1]]`.
     """
 
@@ -50,14 +50,14 @@ class Ragged:
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """A tokenizer's output for N segments, ragged.
+    """A tokenizer's output for N segments, concatenated.
 
     Attributes:
-        ids: `[ΣT]` int64.
-        mask: `[ΣT]` bool, False where attention is masked.
-        offsets: `[N + 1]` int64.
-        types: `[ΣT]` int64, segment ids.
-        steps: `[ΣT]` int64, the step of text that a token is a part of, −1 for none.
+        ids: `[ΣT]` int64, token ids.
+        mask: `[ΣT]` bool, the attention mask.
+        offsets: `[N + 1]` int64; segment n is `ids[offsets[n]:offsets[n + 1]]`.
+        types: `[ΣT]` int64, token type ids.
+        steps: `[ΣT]` int64, the index of the token's step of text, −1 for none.
     """
 
     ids: Array
@@ -74,11 +74,12 @@ class Tokens:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Mean and deviation of one modality over the train segments in which it is present.
+    """Statistics of one modality over the train segments in which it is present.
 
     Attributes:
-        mean_d: `[d]` float64.
-        std_d: `[d]` float64 (population), 1 where a dimension is constant, to allow division.
+        mean_d: means, float64 `[d]`.
+        std_d: population standard deviations, float64 `[d]`; 1 for constant dimensions, to allow
+            division.
     """
 
     mean_d: Array
@@ -92,20 +93,20 @@ class _Table:
     Attributes:
         name: the dataset's name.
         task: regression, classification or multilabel.
-        low, high: the labels' range (classes: of their numbers).
-        class_names: () for regression.
-        alignment: "word" (rows are words, equal lengths) or "none" (each modality its own).
-        ids: N distinct ids `video[i]`.
-        videos: each segment's video; no video is in two splits of a fold.
-        modalities: the M modalities' names.
+        low, high: the range of the labels, or of the class indices.
+        class_names: the names of the classes; () for regression.
+        alignment: "word" (one row per word, equal lengths) or "none" (lengths differ).
+        ids: N distinct segment ids `video[i]`.
+        videos: the video of each segment.
+        modalities: the names of the M modalities.
         feature_names: modality -> d names.
         present_NM: bool `[N, M]`, whether a segment has a real row of a modality.
-        labels_N: float32 `[N]`, the class index for classification; of a multi-label task the set
-            of classes (dhmd/base/label_sets.py).
-        planted: name -> `[N]`, the ground truth of generated data; {} elsewhere.
-        tokens: a tokenizer's output, where the format has it.
+        labels_N: float32 `[N]`; the class index in a classification, the encoded set of classes
+            in a multi-label task (dhmd/base/label_sets.py).
+        planted: name -> `[N]`, the ground truth of generated data; {} for other data.
+        tokens: the tokenizer's output, or None.
         sources: file -> sha256.
-        report: the data report as JSON values; `warnings` are sentences for the user.
+        report: the data report as JSON values.
     """
 
     name: str
@@ -128,11 +129,11 @@ class _Table:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SegmentTable(_Table):
-    """All values of a corpus that exist once per segment.
+    """All values of a corpus except its features and words.
 
     Attributes:
-        folds: fold -> `[N]` str of "train", "valid", "test"; the first fold is the default.
-        recipe: what defines the corpus, as JSON values (Recipe.corpus()); part of its identity.
+        folds: fold -> `[N]` str, "train", "valid" or "test"; the first fold is the default.
+        recipe: the part of the recipe that belongs to the identity, as JSON (`Recipe.corpus`).
     """
 
     folds: Mapping[str, Array]
@@ -141,19 +142,19 @@ class SegmentTable(_Table):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Corpus(_Table):
-    """A corpus under one fold, as training, evaluation and the report read it.
+    """A corpus with the splits of one fold.
 
-    `labels_N` and `planted` are NaN on the test split unless it was read with test_labels=True.
+    `labels_N` and `planted` are NaN for the test split unless it was read with test_labels=True.
 
     Attributes:
-        features: modality -> Ragged, float32 `[ΣT, d]`, finite, not normalised.
-        words: N tuples of words, or None where the format has none.
-        word_intervals: Ragged `[ΣT, 2]` seconds, or None.
-        fold: the chosen fold.
-        folds: all folds' names.
+        features: modality -> float32 `[ΣT, d]`, finite, not normalised.
+        words: N tuples of words, or None if the format has no words.
+        word_intervals: start and end of the words in seconds, `[ΣT, 2]`, or None.
+        fold: the fold's name.
+        folds: the names of all folds.
         split_N: `[N]` str, "train", "valid" or "test".
-        statistics: modality -> Statistics of the fold's train split.
-        identity: see corpus_identity.
+        statistics: modality -> statistics of the fold's train split.
+        identity: the sha256 of `corpus_identity`.
     """
 
     features: Mapping[str, Ragged]
@@ -171,7 +172,7 @@ class Corpus(_Table):
         return f"Corpus({self.name!r}: {self.task}, utterances: {splits}; features: {widths})"
 
     def index(self, split: str) -> Array:
-        """Return the rows of a split, int64, ascending."""
+        """Return the indices of a split's segments, int64, ascending."""
         if split not in SPLITS:
             raise DhmdError(f"no split {split!r}; there are {', '.join(SPLITS)}")
         return np.flatnonzero(self.split_N == split).astype(np.int64)
@@ -187,10 +188,10 @@ def corpus_identity(
     labels_N: Array,
     sources: Mapping[str, str],
 ) -> str:
-    """Return the sha256 of everything that must agree for two results to be comparable.
+    """Return the sha256 of everything that two comparable results must share.
 
-    That is recipe, fold, ids, splits, labels and the sources' sha256, not the bytes of the aligned
-    features file: features differ between processors in their last digits.
+    These are the recipe, fold, ids, splits, labels and the sha256 of the sources, but not the
+    features, because their last digits depend on the processor.
     """
     return json_sha256(
         {

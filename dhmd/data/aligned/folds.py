@@ -1,4 +1,4 @@
-"""Folds: which split a video belongs to. Splits never share a video."""
+"""Folds: assignments of videos to splits. No video is in two splits of a fold."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy as np
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned.corpus import SPLITS
 
-# The name of the fold in a file of the form {train, valid, test}.
+# The name of the only fold of a file of the form {train, valid, test}.
 ONLY_FOLD = "standard"
 
-Folds = dict[str, dict[str, tuple[str, ...]]]
+Folds = dict[str, dict[str, tuple[str, ...]]]  # fold -> split -> videos
 
 
 def read_folds(path: Path) -> Folds:
     """Read a folds file: {train: [video, …], valid, test}, or {fold: {train: …}, …}.
 
     Raises:
-        DhmdError: the file is absent or not of that form, or a video is in two splits of a fold.
+        DhmdError: the file is absent, has another form, or has a video in two splits of a fold.
     """
     path = Path(path)
     try:
@@ -50,12 +50,12 @@ def read_folds(path: Path) -> Folds:
 def assign_splits(
     folds: Mapping[str, Mapping[str, Sequence[str]]], videos: Sequence[str], *, where: str
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """Return every segment's split in every fold, fold -> `[N]` str.
+    """Return the split of each segment in each fold, fold -> `[N]` str.
 
     Args:
         folds: fold -> split -> videos.
-        videos: each segment's video, N.
-        where: the folds' file, for the messages.
+        videos: the video of each of the N segments.
+        where: the folds file, for messages.
 
     Raises:
         DhmdError: a segment's video is in no split of a fold, or in two, or a split is empty.
@@ -63,11 +63,11 @@ def assign_splits(
     result: dict[str, np.ndarray[Any, Any]] = {}
     for fold, splits in folds.items():
         split_of = _split_of_video(splits, fold, where)
-        absent = sorted({video for video in videos if video not in split_of})
-        if absent:
+        unassigned = sorted({video for video in videos if video not in split_of})
+        if unassigned:
             raise DhmdError(
-                f"{where}: video {absent[0]!r} is in no split of fold {fold!r}"
-                f" ({len(absent)} such {'video' if len(absent) == 1 else 'videos'});"
+                f"{where}: video {unassigned[0]!r} is in no split of fold {fold!r}"
+                f" ({len(unassigned)} such {'video' if len(unassigned) == 1 else 'videos'});"
                 " put it into train, valid or test"
             )
         result[fold] = np.array([split_of[video] for video in videos], dtype="U5")
@@ -76,7 +76,7 @@ def assign_splits(
 
 
 def check_split(fold: str, videos: Sequence[str], splits: Iterable[str], where: str) -> None:
-    """Check that every split of a fold has a segment, and that no video is in two."""
+    """Check that each split of a fold has a segment, and that no video is in two splits."""
     split_of: dict[str, str] = {}
     for video, split in zip(videos, map(str, splits), strict=True):
         _assign(split_of, video, split, fold, where)

@@ -1,4 +1,4 @@
-"""Reading the aligned features file under one fold."""
+"""Read the aligned features file with the splits of one fold."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from dhmd.data.aligned.corpus import (
     Task,
     Tokens,
 )
-from dhmd.data.aligned.writer import SCHEMA, SCHEMA_VERSION, TOKENS
+from dhmd.data.aligned.writer import SCHEMA, SCHEMA_VERSION, TOKEN_FIELDS
 
 
 def read_corpus(path: Path, *, fold: str | None = None, test_labels: bool = False) -> Corpus:
-    """Load a corpus.
+    """Read a corpus.
 
     Args:
         path: the aligned features file.
-        fold: a fold's name; None takes the first.
-        test_labels: whether to return labels and ground truth of the test split (only evaluation
-            asks for them); NaN otherwise.
+        fold: the fold's name; None for the first fold.
+        test_labels: whether to read labels and ground truth of the test split, which only
+            evaluation needs; otherwise they are NaN.
 
     Raises:
-        DhmdError: the file is absent, damaged, of another schema, or has no such fold.
+        DhmdError: the file is absent, damaged or of another schema, or does not have the fold.
     """
     if not path.is_file():
         raise DhmdError(f"{path}: there is no such aligned features file; run the align stage")
-    remedy = "make it again with the align stage"
+    remedy = "run the align stage again"
     with reading(path, f"{path}: the aligned features file is damaged; {remedy}") as file:
         schema, version = file.attrs.get("schema"), file.attrs.get("schema_version")
         if schema is None:
-            raise DhmdError(f"{path}: not an aligned features file; make it with the align stage")
+            raise DhmdError(f"{path}: not an aligned features file; run the align stage")
         if schema != SCHEMA or version != SCHEMA_VERSION:
             raise DhmdError(
                 f"{path}: an aligned features file of schema {schema} {version}, but this version"
@@ -74,7 +74,7 @@ def _read(file: Any, fold: str, test_labels: bool) -> Corpus:
     words, word_intervals = _words(file)
     tokens = None
     if "tokens" in file:
-        tokens = Tokens(**{name: file["tokens"][name][()] for name in TOKENS})
+        tokens = Tokens(**{name: file["tokens"][name][()] for name in TOKEN_FIELDS})
     features = file["features"]
     return Corpus(
         name=str(file.attrs["name"]),
@@ -113,7 +113,7 @@ def _words(file: Any) -> tuple[tuple[tuple[str, ...], ...] | None, Ragged | None
     text, offsets = _strings(file["words"]["text"]), file["words"]["offsets"][()]
     segments = tuple(text[start:end] for start, end in pairwise(offsets))
     intervals = file["words"]["intervals"][()]
-    if np.isnan(intervals).any():  # a format with words, but without times
+    if np.isnan(intervals).any():  # the format has words without times
         return segments, None
     return segments, Ragged(values=intervals, offsets=offsets)
 
@@ -123,18 +123,22 @@ def _strings(dataset: Any) -> tuple[str, ...]:
 
 
 def _check(corpus: Corpus, where: str) -> None:
-    """Check that what was read is consistent, so that no later stage fails on it."""
+    """Check that the content is consistent.
+
+    Raises:
+        DhmdError: it is not; the message has `where` and the first contradiction.
+    """
     count = len(corpus.ids)
     known = corpus.labels_N[np.isin(corpus.split_N, ("train", "valid"))]
     checks = {
-        "ids, videos, splits and labels differ in number": not count
+        "ids, videos, splits and labels differ in length": not count
         or len({count, len(corpus.videos), len(corpus.split_N), len(corpus.labels_N)}) > 1,
-        "words and ids differ in number": corpus.words is not None and len(corpus.words) != count,
-        "present has another shape": corpus.present_NM.shape != (count, len(corpus.modalities)),
+        "words and ids differ in length": corpus.words is not None and len(corpus.words) != count,
+        "present has the wrong shape": corpus.present_NM.shape != (count, len(corpus.modalities)),
         "a label is not finite": not np.isfinite(known).all(),
-        "a label is no class": corpus.task == "classification"
+        "a label is not a class index": corpus.task == "classification"
         and not np.isin(known, np.arange(len(corpus.class_names))).all(),
-        "a label is no set of classes": corpus.task == "multilabel"
+        "a label is not a set of classes": corpus.task == "multilabel"
         and not (known // 2 ** len(corpus.class_names) == 1).all(),
     }
     for name in corpus.modalities:
@@ -143,14 +147,14 @@ def _check(corpus: Corpus, where: str) -> None:
         width = (len(corpus.feature_names[name]),)
         fits = values.dtype.kind == "f" and offsets.dtype.kind == "i"
         fits = fits and values.shape[1:] == mean_d.shape == std_d.shape == width
-        checks[f"{name} has another shape"] = not fits or offsets.shape != (count + 1,)
+        checks[f"{name} has the wrong shape"] = not fits or offsets.shape != (count + 1,)
         checks[f"the offsets of {name} do not fit its rows"] = (
             offsets[0] != 0 or offsets[-1] != len(values) or (np.diff(offsets) < 0).any()
         )
         checks[f"{name} has values that are not finite"] = not all(
             np.isfinite(part).all() for part in (values, mean_d, std_d)
         )
-        checks[f"a deviation of {name} is not positive"] = not (std_d > 0).all()
-    for what, found in checks.items():
-        if found:
-            raise DhmdError(f"{where} is damaged: {what}; make it again with the align stage")
+        checks[f"a standard deviation of {name} is not positive"] = not (std_d > 0).all()
+    for problem, exists in checks.items():
+        if exists:
+            raise DhmdError(f"{where} is damaged: {problem}; run the align stage again")

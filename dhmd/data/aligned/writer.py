@@ -1,8 +1,8 @@
-"""Write the aligned features file step by step, whole or not at all.
+"""Write the aligned features file incrementally, whole or not at all.
 
-Memory stays flat: rows go into chunked datasets in blocks, and the train statistics are merged
-block by block (Chan, Golub and LeVeque's update) from what was written. The same content gives the
-same bytes. The schema is in dhmd/data/aligned/__init__.py.
+The memory is constant: rows are written to chunked datasets in blocks, and the train statistics are
+computed from the file block by block (the update of Chan, Golub and LeVeque). Equal content gives
+equal bytes. The schema is in dhmd/data/aligned/__init__.py.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from dhmd.data.aligned.corpus import (
 SCHEMA = "dhmd-aligned"
 SCHEMA_VERSION = 2
 
-TOKENS = ("ids", "mask", "offsets", "types", "steps")
+TOKEN_FIELDS = ("ids", "mask", "offsets", "types", "steps")
 
-_CHUNK_BYTES = 1 << 18  # of one dataset's chunk
-_FLUSH_BYTES = 1 << 22  # rows are held back until there are this many bytes
-_STATISTICS_ROWS_BYTES = 1 << 23  # of float64 at once
+_CHUNK_BYTES = 1 << 18  # size of an HDF5 chunk
+_FLUSH_BYTES = 1 << 22  # size of the buffer of each dataset
+_STATISTICS_BYTES = 1 << 23  # size of a float64 block of the statistics
 
 
-class _Appended:
-    """A dataset that grows along its first axis and is written in blocks."""
+class _BufferedDataset:
+    """A dataset that grows along its first axis; rows are buffered and written in blocks."""
 
     def __init__(self, group: Any, name: str, tail: tuple[int, ...], dtype: Any) -> None:
         text = h5py.check_string_dtype(dtype) is not None
@@ -48,47 +48,56 @@ class _Appended:
             maxshape=(None, *tail),
             chunks=(max(1, _CHUNK_BYTES // self._row_bytes), *(max(1, size) for size in tail)),
             dtype=dtype,
-            fletcher32=not text,  # HDF5 sums only what it stores in place
-            # Light: real text and per-segment audio repeat rows, and shrink fivefold at no cost.
+            fletcher32=not text,  # HDF5 has no checksums for variable-length text
+            # Fast; text vectors and per-segment audio repeat rows and shrink to a fifth.
             compression=None if text else "lzf",
             shuffle=not text,
             track_times=False,
         )
-        self._held: list[Any] = []
-        self._held_rows = 0
+        self._buffer: list[Any] = []
+        self._buffered_rows = 0
 
     def append(self, rows: Any) -> None:
-        self._held.append(rows)
-        self._held_rows += len(rows)
-        if self._held_rows * self._row_bytes >= _FLUSH_BYTES:
-            # Whole chunks only: HDF5 would read, unpack and pack a half-filled one again.
-            self._write(self._held_rows - self._held_rows % self.dataset.chunks[0])
+        self._buffer.append(rows)
+        self._buffered_rows += len(rows)
+        if self._buffered_rows * self._row_bytes >= _FLUSH_BYTES:
+            # Only whole chunks: HDF5 would have to decompress and compress a partial one again.
+            self._write(self._buffered_rows - self._buffered_rows % self.dataset.chunks[0])
 
     def flush(self) -> None:
-        if self._held_rows:
-            self._write(self._held_rows)
+        if self._buffered_rows:
+            self._write(self._buffered_rows)
 
     def _write(self, count: int) -> None:
-        rows, written = np.concatenate(self._held), len(self.dataset)
+        rows, written = np.concatenate(self._buffer), len(self.dataset)
         self.dataset.resize(written + count, axis=0)
         self.dataset[written:] = rows[:count]
-        self._held_rows -= count
-        self._held = [rows[count:].copy()]
+        self._buffered_rows -= count
+        self._buffer = [rows[count:].copy()]
 
 
 @contextmanager
 def aligned_writer(
     path: Path, feature_names: Mapping[str, tuple[str, ...]], *, words: bool
 ) -> Iterator[AlignedWriter]:
-    """Yield an `AlignedWriter`; the block ends with its `finish`."""
+    """Open the file for writing; the block must end with a call of `AlignedWriter.finish`.
+
+    Args:
+        path: the file; it appears whole or not at all.
+        feature_names: modality -> d names.
+        words: whether segments have words.
+
+    Yields:
+        The writer.
+    """
     with whole_file(path) as temporary, writing(temporary, path) as (file, check):
         yield AlignedWriter(path, file, check, feature_names, words=words)
 
 
 class AlignedWriter:
-    """Appends features and words segment after segment; `finish` adds the segments' table.
+    """Appends features and words of segments; `finish` writes the table of segments.
 
-    Calls of `append` for several modalities may interleave; each modality keeps its order.
+    The modalities may be appended in any order, but each in the order of the segments.
     """
 
     def __init__(
@@ -106,7 +115,7 @@ class AlignedWriter:
         self._word_lengths: list[Array] = []
         features = file.create_group("features")
         self._values = {
-            modality: _Appended(
+            modality: _BufferedDataset(
                 features.create_group(modality), "values", (len(names),), np.dtype(np.float32)
             )
             for modality, names in self._names.items()
@@ -115,12 +124,18 @@ class AlignedWriter:
         if words:
             group = file.create_group("words")
             self._words = (
-                _Appended(group, "text", (), h5py.string_dtype()),
-                _Appended(group, "intervals", (2,), np.dtype(np.float64)),
+                _BufferedDataset(group, "text", (), h5py.string_dtype()),
+                _BufferedDataset(group, "intervals", (2,), np.dtype(np.float64)),
             )
 
     def append(self, modality: str, values: Array, lengths: Array) -> None:
-        """Append segments of one modality: values `[ΣT, d]` float32, lengths `[n]`."""
+        """Append the rows of n segments of one modality.
+
+        Args:
+            modality: the modality's name.
+            values: float32 `[ΣT, d]`, finite.
+            lengths: the number of rows of each segment, `[n]`.
+        """
         values = np.ascontiguousarray(values, dtype=np.float32)
         lengths = np.asarray(lengths, dtype=np.int64)
         shape = (int(lengths.sum()), len(self._names[modality]))
@@ -137,7 +152,13 @@ class AlignedWriter:
         self._lengths[modality].append(lengths)
 
     def append_words(self, words: Sequence[str], intervals: Array, lengths: Array) -> None:
-        """Append segments of words: ΣT words, intervals `[ΣT, 2]` seconds, lengths `[n]`."""
+        """Append the words of n segments.
+
+        Args:
+            words: ΣT words.
+            intervals: start and end in seconds, `[ΣT, 2]`, NaN if unknown.
+            lengths: the number of words of each segment, `[n]`.
+        """
         assert self._words is not None
         text, times = self._words
         text.append(np.array([str(word) for word in words], dtype=object))
@@ -145,11 +166,15 @@ class AlignedWriter:
         self._word_lengths.append(np.asarray(lengths, dtype=np.int64))
 
     def finish(self, table: SegmentTable) -> None:
-        """Write everything that has one value per segment, and the statistics of every fold."""
+        """Write the table of segments, and compute the statistics of every fold.
+
+        Raises:
+            DhmdError: with alignment "word", the lengths of two modalities differ.
+        """
         offsets = {modality: _offsets(lengths) for modality, lengths in self._lengths.items()}
         first = table.modalities[0]
-        for name, own in offsets.items():
-            if table.alignment == "word" and not np.array_equal(own, offsets[first]):
+        for name, values in offsets.items():
+            if table.alignment == "word" and not np.array_equal(values, offsets[first]):
                 raise DhmdError(f"{self._path}: {name} is not aligned with {first}")
         file = self._file
         for modality, names in self._names.items():
@@ -202,16 +227,16 @@ def _write_table(file: Any, table: SegmentTable) -> None:
     _dataset(file, "present", np.asarray(table.present_NM).astype(np.uint8))
     if table.planted:
         group = file.create_group("planted")
-        # Names may contain a slash, so they are values and not names of datasets.
+        # Names may contain a slash, which names of datasets must not.
         _strings(group, "names", tuple(table.planted))
         columns = [np.asarray(values, dtype=np.float64) for values in table.planted.values()]
         _dataset(group, "values", np.stack(columns, axis=1))
     if table.tokens is not None:
         group = file.create_group("tokens")
-        for name in TOKENS:
-            kind = bool if name == "mask" else np.int64
-            _dataset(group, name, np.asarray(getattr(table.tokens, name)).astype(kind))
-    # An attribute is limited to 64 KiB, so these are datasets.
+        for name in TOKEN_FIELDS:
+            dtype = bool if name == "mask" else np.int64
+            _dataset(group, name, np.asarray(getattr(table.tokens, name)).astype(dtype))
+    # These are datasets because attributes are limited to 64 KiB.
     _strings(file, "sources", [json.dumps(dict(table.sources), sort_keys=True)])
     _strings(file, "report", [json.dumps(dict(table.report), sort_keys=True)])
 
@@ -236,16 +261,16 @@ def _offsets(lengths: Sequence[Array]) -> Array:
 
 
 def _statistics(values: Any, offsets: Array, use_N: Array) -> Array:
-    """Return mean and std `[2, d]` over the rows of the segments in use, read block by block."""
+    """Return mean and standard deviation `[2, d]` over the rows of the segments in `use_N`."""
     rows, width = values.shape
     use = np.repeat(use_N, np.diff(offsets))
-    step = max(1, _STATISTICS_ROWS_BYTES // (8 * max(1, width)))
+    step = max(1, _STATISTICS_BYTES // (8 * max(1, width)))
     count, mean_d, squares_d = 0, np.zeros(width), np.zeros(width)
     for start in range(0, rows, step):
-        chosen = use[start : start + step]
-        if not chosen.any():
+        selected = use[start : start + step]
+        if not selected.any():
             continue
-        block = values[start : start + step][chosen].astype(np.float64)
+        block = values[start : start + step][selected].astype(np.float64)
         block_mean_d = block.mean(axis=0)
         block -= block_mean_d
         delta_d = block_mean_d - mean_d
@@ -254,6 +279,6 @@ def _statistics(values: Any, offsets: Array, use_N: Array) -> Array:
         mean_d += delta_d * (len(block) / total)
         count = total
     std_d = np.sqrt(squares_d / max(1, count))
-    # Constant up to float32's resolution: rounding alone must not be blown up to unit variance.
+    # A dimension that is constant up to float32 rounding must not be scaled to unit variance.
     std_d[std_d <= 1e-7 * np.abs(mean_d)] = 1.0
     return np.stack([mean_d, std_d])

@@ -1,4 +1,4 @@
-"""Align a corpus video by video and write the aligned features file, in constant memory."""
+"""Align a corpus video by video, and write the aligned features file in constant memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dhmd.base.progress import progress
 from dhmd.data.aligned import SegmentTable, aligned_writer, assign_splits, read_folds
 from dhmd.data.alignment.job import CorpusJob
 from dhmd.data.alignment.report import Folds, TableBuilder
-from dhmd.data.alignment.segments import AlignedVideo, SegmentRows, align_video, read_segments
+from dhmd.data.alignment.segments import AlignedVideo, SegmentRows, align_video, read_label_rows
 from dhmd.data.alignment.sequences import Sequences
 from dhmd.data.text.writer import SegmentSink, TextWriter
 
@@ -31,11 +31,11 @@ def align_corpus(job: CorpusJob, output: Path) -> dict[str, object]:
     """Align the sequences of a recipe and write the aligned features file, whole or not at all.
 
     Returns:
-        The data report, which is also stored in the file: counts, values cleaned per modality,
-        videos that not all sequences have, empty segments and why, and `warnings` (see report.py).
+        The data report, which is also stored in the file: counts, cleaned values per modality,
+        videos that a sequence lacks, empty segments with reasons, and `warnings` (see report.py).
 
     Raises:
-        DhmdError: a sequence is missing or damaged; labels are out of range; a video is in no
+        DhmdError: a sequence is missing or damaged; a label is out of range; a video is in no
             split or in two; a split or a modality is empty.
     """
     job, encoder = job.with_words_as_text(), job.encoder
@@ -49,7 +49,7 @@ def align_corpus(job: CorpusJob, output: Path) -> dict[str, object]:
             names["text"] = encoder.feature_names
         with aligned_writer(output, names, words=sequences.is_text(job.reference)) as writer:
             sink: SegmentSink = writer if encoder is None else TextWriter(writer, encoder)
-            for video, rows, aligned in _videos(sequences, table, folds, folds_path, _call):
+            for video, rows, aligned in _aligned_videos(sequences, table, folds, folds_path, _call):
                 write_segments(sink, aligned, table.add(video, rows, aligned))
             for error in table.errors(sequences):
                 raise DhmdError(error)
@@ -58,7 +58,7 @@ def align_corpus(job: CorpusJob, output: Path) -> dict[str, object]:
             report = table.report(sequences, warnings)
             writer.finish(
                 SegmentTable(
-                    **table_of(job),
+                    **table_fields(job),
                     ids=tuple(table.ids),
                     videos=tuple(table.videos),
                     modalities=tuple(names),
@@ -77,8 +77,8 @@ def align_corpus(job: CorpusJob, output: Path) -> dict[str, object]:
     return report
 
 
-def table_of(job: CorpusJob) -> dict[str, Any]:
-    """Return the fields of a `SegmentTable` that the job alone decides."""
+def table_fields(job: CorpusJob) -> dict[str, Any]:
+    """Return the fields of a `SegmentTable` that are known before the segments are read."""
     labels = job.recipe.labels
     return {
         "name": job.recipe.name,
@@ -92,7 +92,7 @@ def table_of(job: CorpusJob) -> dict[str, Any]:
 
 
 def _folds_path(job: CorpusJob) -> Path:
-    assert job.folds_path is not None  # that of the recipe, or of a generated corpus
+    assert job.folds_path is not None  # a corpus of sequences always has a folds file
     return job.folds_path
 
 
@@ -100,24 +100,30 @@ def _call(action: Callable[..., T], *arguments: Any, **options: Any) -> T | None
     return action(*arguments, **options)
 
 
-def _videos(
+def _aligned_videos(
     sequences: Sequences, table: TableBuilder, folds: Folds, folds_path: Path, attempt: Attempt
 ) -> Iterator[tuple[str, SegmentRows, AlignedVideo]]:
-    """Align video by video; `attempt` calls a function, and may keep its error and return None.
+    """Yield each video with its label rows and its aligned segments.
 
-    Labels are small: every mistake in them or in the folds is found before the long part. An
-    incomplete video in no split is left out whatever the configuration: CMU-MOSEI's folds list only
-    the videos that have all features.
+    All labels and folds are checked before the first video is aligned. An incomplete video that is
+    in no split is always dropped, because CMU-MOSEI's folds list only complete videos.
+
+    Args:
+        sequences: the open sequences.
+        table: counts the videos that are dropped.
+        folds: fold -> split -> videos.
+        folds_path: the folds file, for messages.
+        attempt: calls a function with arguments; may record a DhmdError and return None.
     """
     job = table.job
     drop = job.align.incomplete_videos == "drop"
-    listed = {video for splits in folds.values() for videos in splits.values() for video in videos}
+    in_folds = {v for splits in folds.values() for videos in splits.values() for v in videos}
     segments: dict[str, SegmentRows] = {}
     for video in sequences.videos(str(job.recipe.labels.sequence)):
-        rows = attempt(read_segments, sequences, job.recipe, video)
+        rows = attempt(read_label_rows, sequences, job.recipe, video)
         if rows is None:
-            _attempt_rows(attempt, sequences, job, video)
-        elif sequences.lacking(video) and (drop or video not in listed) and len(rows.labels_S):
+            _read_all_sequences(attempt, sequences, job, video)
+        elif sequences.lacking(video) and (drop or video not in in_folds) and len(rows.labels_S):
             table.leave_out(video, len(rows.labels_S))
         elif len(rows.labels_S):
             segments[video] = rows
@@ -126,38 +132,38 @@ def _videos(
     for video, rows in progress(segments.items(), f"align {job.recipe.name}", unit="video"):
         aligned = attempt(align_video, sequences, video, rows.intervals_S2, job)
         if aligned is None:
-            _attempt_rows(attempt, sequences, job, video)
+            _read_all_sequences(attempt, sequences, job, video)
         else:
             yield video, rows, aligned
 
 
-def _attempt_rows(attempt: Attempt, sequences: Sequences, job: CorpusJob, video: str) -> None:
-    """Read each sequence by itself, so that the defects of all are found."""
+def _read_all_sequences(attempt: Attempt, sequences: Sequences, job: CorpusJob, video: str) -> None:
+    """Read each sequence of a video separately, to find the defects of all of them."""
     for name in dict.fromkeys([job.reference, *job.modalities.values()]):
         attempt(sequences.rows, name, video)
 
 
 def write_segments(sink: SegmentSink, aligned: AlignedVideo, keep_S: Array) -> None:
-    """Append the segments of a video that stay."""
+    """Append those segments of a video to a sink for which `keep_S` is true."""
     for modality, steps in aligned.steps.items():
-        stay_P = np.repeat(keep_S, steps.lengths_S)
-        sink.append(modality, steps.values_Pd[stay_P], steps.lengths_S[keep_S])
+        keep_P = np.repeat(keep_S, steps.lengths_S)
+        sink.append(modality, steps.values_Pd[keep_P], steps.lengths_S[keep_S])
     if aligned.words is not None:
-        stay_P = np.repeat(keep_S, aligned.word_lengths_S)
+        keep_P = np.repeat(keep_S, aligned.word_lengths_S)
         sink.append_words(
-            [word for word, stay in zip(aligned.words, stay_P, strict=True) if stay],
-            aligned.word_intervals_P2[stay_P],
+            [word for word, keep in zip(aligned.words, keep_P, strict=True) if keep],
+            aligned.word_intervals_P2[keep_P],
             aligned.word_lengths_S[keep_S],
         )
 
 
 def check_corpus(job: CorpusJob, warn: Warn = _log.warning) -> list[str]:
-    """Return everything that `align_corpus` would refuse, a sentence each; nothing is written.
+    """Return all errors that `align_corpus` could raise, one sentence each; nothing is written.
 
-    All files are read to their end: for MOSEI that takes minutes. `warn` is called with what
-    `align_corpus` would warn of.
+    All files are read completely, which takes minutes for MOSEI. `warn` is called with each
+    warning of `align_corpus`.
     """
-    problems: dict[str, None] = {}  # sentences, each once
+    problems: dict[str, None] = {}  # distinct sentences in order
 
     def attempt(action: Callable[..., T], *arguments: Any, **options: Any) -> T | None:
         try:
@@ -174,15 +180,15 @@ def check_corpus(job: CorpusJob, warn: Warn = _log.warning) -> list[str]:
         return [*problems, str(error)]
     with ExitStack() as stack:
         opened = [attempt(Sequences, job.paths, [name]) for name in job.recipe.needed]
-        for one in opened:
-            if one is not None:
-                stack.enter_context(one)
+        for sequence in opened:
+            if sequence is not None:
+                stack.enter_context(sequence)
         if None in opened:
             return list(problems)
     with Sequences(job.paths, job.recipe.needed) as sequences:
         attempt(job.check_sequences, sequences)
         table = TableBuilder(job)
-        for video, rows, aligned in _videos(sequences, table, folds, folds_path, attempt):
+        for video, rows, aligned in _aligned_videos(sequences, table, folds, folds_path, attempt):
             table.add(video, rows, aligned)
         if not problems:
             problems.update(dict.fromkeys(table.errors(sequences)))

@@ -19,14 +19,14 @@ Steps = Annotated[Mapping[str, FromRecipe[PositiveInt]], per_modality(500, text=
 class AlignConfig:
     """Section `align`."""
 
-    drop_words: FromRecipe[tuple[str, ...]] = ()  # words to leave out, such as the pause `sp`
-    max_steps: FromRecipe[PositiveInt] = 50  # longest segment, in words
-    # Longest segment in each modality's own rows, where data.alignment is none.
+    drop_words: FromRecipe[tuple[str, ...]] = ()  # words to drop, such as the pause `sp`
+    max_steps: FromRecipe[PositiveInt] = 50  # maximum length of a segment, in words
+    # Maximum length of a segment in rows of each modality, if data.alignment is none.
     max_steps_unaligned: Steps = field(default_factory=dict)
-    truncate: FromRecipe[Literal["first", "last"]] = "first"  # steps of a longer segment that stay
-    # Modalities from which the mean of each video is subtracted, which identifies the speaker.
+    truncate: FromRecipe[Literal["first", "last"]] = "first"  # steps that a cut segment keeps
+    # Modalities from which the mean of each video is subtracted; it identifies the speaker.
     centre_by_video: FromRecipe[tuple[str, ...]] = ()
-    # Videos that a sequence lacks: kept with the modality absent, or dropped.
+    # Videos that a sequence lacks: keep them with the modality absent, or drop them.
     incomplete_videos: FromRecipe[Literal["keep", "drop"]] = "keep"
-    # Segments of no length, without words or without rows.
+    # Segments of zero length, without words or without rows.
     empty_segments: FromRecipe[Literal["drop", "keep"]] = "drop"

@@ -1,4 +1,4 @@
-"""What to align and how (`CorpusJob`), and the part of it that a model stores (`Origin`)."""
+"""The description of an alignment (`CorpusJob`), and what a model stores of it (`Origin`)."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from dhmd.recipes import Format, Labels, Recipe, SequenceFile
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CorpusJob:
-    """A corpus whose aligned features file is to be made, or checked.
+    """A corpus to align or check: its files and settings.
 
     Attributes:
-        recipe: its dataset config.
+        recipe: the dataset config.
         paths: sequence -> raw file.
         align: section `align`.
         alignment: "word" (every modality has one row per word) or "none" (text has one row per
-            word, the others keep their own rows).
-        folds_path: the folds file, if there is one.
+            word, the other modalities keep the rows of their files).
+        folds_path: the folds file, or None.
         sources: file -> sha256, part of the corpus's identity.
-        encoder: computes the words' vectors in place of the files' own.
-        epsilon: seconds; a shorter overlap is none.
+        encoder: computes the words' vectors instead of reading them from a file; or None.
+        epsilon: the minimum overlap in seconds.
     """
 
     recipe: Recipe
@@ -49,19 +49,19 @@ class CorpusJob:
 
     @property
     def encoder_source(self) -> EncoderSource | None:
-        """What identifies the encoder."""
+        """The encoder's name and sha256, or None without an encoder."""
         return None if self.encoder is None else self.encoder.source
 
     @property
     def all_sources(self) -> dict[str, str]:
-        """The sources, with the encoder among them."""
+        """Source -> sha256, the encoder included."""
         encoder = self.encoder_source
         return {**self.sources, **({} if encoder is None else {ENCODER_SOURCE: encoder.digest})}
 
     @property
     def reference(self) -> str:
         """The sequence whose rows are words."""
-        assert self.recipe.reference is not None  # dhmd/recipes checks it
+        assert self.recipe.reference is not None  # checked in dhmd/recipes.py
         return self.recipe.reference
 
     @property
@@ -69,26 +69,26 @@ class CorpusJob:
         """Modality -> sequence, in the recipe's order of modalities."""
         return {name: self.recipe.modalities[name] for name in self.recipe.modality_names}
 
-    def by_word(self, modality: str) -> bool:
-        """Return whether a modality's steps are words."""
+    def is_word_level(self, modality: str) -> bool:
+        """Return whether a modality has one step per word."""
         return self.alignment == "word" or modality == "text"
 
-    def encodes(self, modality: str) -> bool:
-        """Return whether a modality's vectors come from the text encoder."""
+    def is_encoded(self, modality: str) -> bool:
+        """Return whether the text encoder computes a modality's vectors."""
         return modality == "text" and self.encoder is not None
 
-    def max_steps(self, modality: str) -> tuple[str, int]:
-        """Return the key and value of the setting that limits a modality's steps in a segment."""
+    def step_limit(self, modality: str) -> tuple[str, int]:
+        """Return the key and the value of a modality's maximum number of steps per segment."""
         if self.alignment == "word":
             return "align.max_steps", self.align.max_steps
         key = f"align.max_steps_unaligned.{modality}"
         return key, self.align.max_steps_unaligned[modality]
 
     def with_words_as_text(self) -> CorpusJob:
-        """Return the job whose text is the words, if an encoder computes their vectors.
+        """Return the job with the words as text modality if it has an encoder, else itself.
 
         Raises:
-            DhmdError: there is an encoder, but no text.
+            DhmdError: there is an encoder, but the recipe has no text.
         """
         if self.encoder is None:
             return self
@@ -103,7 +103,11 @@ class CorpusJob:
         )
 
     def check_sequences(self, sequences: Sequences) -> None:
-        """Check that the sequences fit the roles that the recipe gives them."""
+        """Check that each sequence has words or numbers as the recipe expects.
+
+        Raises:
+            DhmdError: a sequence or a setting of section `align` does not fit.
+        """
         for modality in self.align.centre_by_video:
             if modality not in self.modalities:
                 raise DhmdError(
@@ -111,7 +115,7 @@ class CorpusJob:
                     f" {self.recipe.source} are {', '.join(self.modalities)}"
                 )
         for modality, name in self.modalities.items():
-            if self.encodes(modality):
+            if self.is_encoded(modality):
                 if not sequences.is_text(self.reference):
                     raise DhmdError(
                         f"{sequences[self.reference].path}: features.text requires an encoder's"
@@ -139,22 +143,22 @@ class CorpusJob:
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Origin:
-    """How a corpus was prepared, without its labels: new files are prepared in the same way.
+    """The preparation of a corpus's features, to prepare files for prediction in the same way.
 
-    It is stored in the data report and from there in the model directory, so that a model can be
-    used without recipe and params.yaml.
+    The data report and the model directory store it, so that a model can be used without the
+    dataset config and params.yaml.
 
     Attributes:
-        format: the recipe's; every format but csd has a reader in dhmd/data/formats.
-        modalities: modality -> sequence (or key) with its features.
+        format: the recipe's format.
+        modalities: modality -> the sequence (or key) with its features.
         reference: the sequence whose rows are words; None in an imported format.
         files: sequence -> the file's name at its source, without directories.
         align: section `align`.
-        epsilon: seconds.
+        epsilon: the minimum overlap in seconds.
         encoder: the text encoder that computed the words' vectors, or None.
-        extractors: sequence -> what computed its features, where its file records it.
-        options: those of an imported format.
-        labels: the sequence of an imported format that has the labels, if it is one of its own.
+        extractors: sequence -> the extractor that its file records.
+        options: the options of an imported format.
+        labels: the sequence of an imported format that has only labels, or None.
     """
 
     format: Format = "csd"
@@ -173,23 +177,23 @@ class Origin:
             raise ValueError("reference is null, but must name the sequence of the words")
 
     @staticmethod
-    def of(job: CorpusJob, sequences: Sequences) -> Origin:
+    def from_job(job: CorpusJob, sequences: Sequences) -> Origin:
         """Return the origin of a corpus of computational sequences."""
-        listed = job.recipe.sequences
+        files = job.recipe.sequences
         names = dict.fromkeys([job.reference, *job.modalities.values()])
-        found = {name: sequences[name].metadata.get(EXTRACTOR_KEY) for name in names}
+        extractors = {name: sequences[name].metadata.get(EXTRACTOR_KEY) for name in names}
         return Origin(
             modalities=job.modalities,
             reference=job.reference,
-            files={name: PurePosixPath(listed[name].path).name for name in names if name in listed},
+            files={name: PurePosixPath(files[name].path).name for name in names if name in files},
             align=job.align,
             epsilon=job.epsilon,
             encoder=job.encoder_source,
-            extractors={name: made for name, made in found.items() if made is not None},
+            extractors={name: value for name, value in extractors.items() if value is not None},
         )
 
     @staticmethod
-    def of_imported(job: CorpusJob) -> Origin:
+    def from_import(job: CorpusJob) -> Origin:
         """Return the origin of a corpus of an imported format."""
         recipe = job.recipe
         return Origin(
@@ -203,22 +207,27 @@ class Origin:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the origin as a JSON object."""
         value: dict[str, Any] = as_json(self)
         return value
 
     @staticmethod
     def from_json(value: object, source: str) -> Origin:
-        """Read what `as_json` returned."""
+        """Create an origin from the value of `as_json`; messages name the file `source`."""
         return load_section(Origin, value, where="origin", source=source)
 
     def recipe(
         self, dataset: str, modalities: Iterable[str], files: Mapping[str, str] | None = None
     ) -> Recipe:
-        """Return a recipe of new files with some of the modalities, whose labels are not read.
+        """Return a recipe for files to predict; their labels are not read.
 
         Args:
-            files: sequence -> file; None for those of the corpus.
+            dataset: the recipe's name.
+            modalities: the modalities to read.
+            files: sequence -> file; None for the names of the corpus's files.
+
+        Raises:
+            DhmdError: the corpus does not have a modality.
         """
         files = self.files if files is None else files
         try:
@@ -230,7 +239,7 @@ class Origin:
                 sequences={name: SequenceFile(path=path) for name, path in files.items()},
                 modalities={name: self.modalities[name] for name in modalities},
                 reference=self.reference,
-                # A recipe must name labels.
+                # A recipe must name a label sequence.
                 labels=Labels(sequence=self.labels or self.reference, low=0.0, high=1.0),
             )
         except (KeyError, ValueError) as error:
@@ -243,10 +252,10 @@ class Origin:
         modalities: Sequence[str],
         encoder: WordEncoder | None = None,
     ) -> CorpusJob:
-        """Return the job of new files with some of the modalities and without labels.
+        """Return the job of aligning `.csd` files to predict.
 
         Raises:
-            DhmdError: a modality that the corpus did not have.
+            DhmdError: the corpus does not have a modality.
         """
         names = dict.fromkeys([str(self.reference), *self.modalities.values()])
         return CorpusJob(

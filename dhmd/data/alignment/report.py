@@ -1,8 +1,8 @@
 """The table of aligned segments, the data report, and its warnings.
 
-Whatever shrinks a split, empties a modality, or cuts or cleans rows becomes a sentence in
-`TableBuilder.warnings`. `dhmd data check`, the align stage and `dhmd predict` print these
-sentences, and the aligned features file's report stores them.
+`TableBuilder.warnings` has one sentence on each loss of segments, rows or values. `dhmd data
+check`, the align stage and `dhmd predict` print these sentences, and the report in the aligned
+features file stores them.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ import numpy as np
 from dhmd.data.alignment.job import CorpusJob, Origin
 from dhmd.data.alignment.segments import AlignedVideo, SegmentRows
 from dhmd.data.alignment.sequences import Sequences
-from dhmd.data.alignment.word_alignment import LARGEST, are_instants
+from dhmd.data.alignment.word_alignment import MAX_MAGNITUDE, are_instants
 from dhmd.data.csd import segment_id, video_of
 
 Array = np.ndarray[Any, Any]
 Folds = Mapping[str, Mapping[str, Sequence[str]]]  # fold -> split -> videos
 
-# Smallest share of lost rows or segments that is reported.
+# Minimum share of lost rows or segments that causes a warning.
 REPORTED_SHARE = 1 / 20
-# Sequences whose median times differ by more than this factor are in different units.
+# If the median times of two sequences differ by more than this factor, their units differ.
 _UNIT_FACTOR = 20.0
 
 
 def cleaned_sentence(modality: str, cleaned: int, values: int) -> str:
-    """Return a sentence on the number of values that count as missing."""
+    """Return the warning that values are not finite or too large."""
     return (
-        f"{modality}: {_share(cleaned, values)} values are not finite or beyond ±{LARGEST:g}, and"
-        " count as missing"
+        f"{modality}: {_share(cleaned, values)} values are not finite or beyond"
+        f" ±{MAX_MAGNITUDE:g}, and count as missing"
     )
 
 
 def cut_sentence(what: str, cut: int, steps: int, key: str, limit: int) -> str:
-    """Return a sentence on the number of steps that are cut off."""
+    """Return the warning that segments are longer than the setting `key` allows."""
     return f"{_share(cut, steps)} steps of {what} are cut off: {key} is {limit}"
 
 
-def such_as(names: Collection[str]) -> str:
-    """Return `a, b, c …`."""
+def abbreviate(names: Collection[str]) -> str:
+    """Return the first three names as text: `a, b, c …`."""
     return ", ".join([*names][:3]) + (" …" if len(names) > 3 else "")
 
 
@@ -52,24 +52,30 @@ def _share(part: int, whole: int) -> str:
 
 
 class _Times:
-    """The times of one sequence's rows, beside those of the segments and the words."""
+    """The range of a sequence's times in seconds, and their ratio to other times.
+
+    Attributes:
+        first, last: the first start and the last end of all videos.
+        segment_ratios, word_ratios: per video, the median time of the rows divided by that of the
+            segments or the words.
+        lengths: per video, the median length of a row.
+    """
 
     def __init__(self) -> None:
         self.first, self.last = np.inf, -np.inf
-        # Per video: the rows' median time divided by that of the segments, and of the words.
-        self.to_segments: list[float] = []
-        self.to_words: list[float] = []
-        self.lengths: list[float] = []  # per video: the median length of a row
+        self.segment_ratios: list[float] = []
+        self.word_ratios: list[float] = []
+        self.lengths: list[float] = []
 
     def add(self, rows_R2: Array, segments_S2: Array, words_W2: Array, epsilon: float) -> None:
         if not len(rows_R2) or not len(segments_S2):
             return
         start_R, end_R = rows_R2.T
         self.first, self.last = min(self.first, start_R.min()), max(self.last, end_R.max())
-        middle = float(np.median(rows_R2))
-        for factors, others in ((self.to_segments, segments_S2), (self.to_words, words_W2)):
-            if middle > 0 and len(others) and (other := float(np.median(others))) > 0:
-                factors.append(middle / other)
+        median = float(np.median(rows_R2))
+        for ratios, times in ((self.segment_ratios, segments_S2), (self.word_ratios, words_W2)):
+            if median > 0 and len(times) and (other := float(np.median(times))) > 0:
+                ratios.append(median / other)
         instants = are_instants(rows_R2, epsilon) and len(rows_R2) > 1
         length_R = np.diff(np.sort(start_R)) if instants else end_R - start_R
         self.lengths.append(float(np.median(length_R)))
@@ -79,24 +85,24 @@ class _Times:
 
 
 class TableBuilder:
-    """Collects the values of each segment, and the counts of the data report.
+    """Collects the table of segments, and the counts of the data report.
 
     Args:
-        job: how the videos are aligned.
-        labelled: whether the segments have labels; False for predictions.
+        job: the settings of the alignment.
+        labelled: whether the segments have labels; False for prediction.
 
     Attributes:
-        ids, videos, labels, present, planted: of the segments that stay.
-        empty: segment -> why it is empty, whether it stays or not.
-        left_out: videos that are left out because a sequence lacks them.
+        ids, videos, labels, present, planted: columns of the table, without dropped segments.
+        empty: segment -> why it is empty; includes dropped segments.
+        left_out: videos that are dropped because a sequence lacks them.
     """
 
     def __init__(self, job: CorpusJob, *, labelled: bool = True) -> None:
         self.job = job
         self._labelled = labelled
-        self._segments_text = f"segments of {job.recipe.labels.sequence}"
-        if not labelled:
-            self._segments_text = "requested segments"
+        self._segments_text = "requested segments"
+        if labelled:
+            self._segments_text = f"segments of {job.recipe.labels.sequence}"
         self.ids: list[str] = []
         self.videos: list[str] = []
         self.labels: list[Array] = []
@@ -106,8 +112,8 @@ class TableBuilder:
         self.left_out: list[str] = []
         self._counts: Counter[str] = Counter()
         self._modalities: dict[str, Counter[str]] = {name: Counter() for name in job.modalities}
-        self._segments: dict[str, int] = {}  # video -> label rows
-        # Segments with any words, or any rows of a modality.
+        self._segments: dict[str, int] = {}  # video -> number of label rows
+        # "words" or a modality -> number of segments with at least one word or row.
         self._overlapping: Counter[str] = Counter()
         self._times: dict[str, _Times] = {}
         self._segment_times = _Times()
@@ -116,7 +122,7 @@ class TableBuilder:
         """Add a video's segments.
 
         Returns:
-            `[S]` bool, the segments that stay: all, or all that are not empty.
+            `[S]` bool, False for the segments that are dropped because they are empty.
         """
         present_SM = np.stack([steps.present for steps in aligned.steps.values()], axis=1)
         keep_S = np.ones(len(rows.labels_S), dtype=bool)
@@ -156,12 +162,12 @@ class TableBuilder:
         return keep_S
 
     def leave_out(self, video: str, segments: int) -> None:
-        """Count a video that is left out because a sequence lacks it."""
+        """Count a video that is dropped because a sequence lacks it."""
         self.left_out.append(video)
         self._segments[video] = segments
 
     def errors(self, sequences: Sequences) -> list[str]:
-        """Return the errors: nothing is left, a modality is empty, or times are in other units."""
+        """Return the errors: no segment is left, a modality is empty, or time units differ."""
         job, name = self.job, self.job.recipe.name
         words, total = self._counts["words"], sum(self._segments.values())
         if not total:
@@ -169,8 +175,8 @@ class TableBuilder:
         if len(self.left_out) == len(self._segments):
             lacking = dict.fromkeys(n for v in self.left_out for n in sequences.lacking(v))
             return [
-                f"{name}: no video is left to align: each labelled one is lacking"
-                f" in {' or '.join(lacking)}"
+                f"{name}: no video is left to align: each labelled video is missing from"
+                f" {' or '.join(lacking)}"
             ]
         if 0 < words == self._counts["words_short"]:
             return [
@@ -179,48 +185,48 @@ class TableBuilder:
             ]
         if Counter(self.empty.values())["no length"] == total:
             return [f"{name}: none of the {self._segments_text} has a length (start = end)"]
-        found = [self._unit_sentence(sequences, n) for n in self._times if self._in_other_unit(n)]
-        if found:
-            return found
+        errors = [self._unit_sentence(sequences, n) for n in self._times if self._in_other_unit(n)]
+        if errors:
+            return errors
         needs_words = job.alignment == "word" or "text" in job.modalities
         if needs_words and not self._overlapping["words"]:
             return [self._no_overlap_sentence(sequences, "words", job.reference)]
-        found = [
+        errors = [
             self._no_overlap_sentence(sequences, modality, sequence)
             for modality, sequence in job.modalities.items()
-            # New files may lack a modality, but one with rows must overlap a segment.
+            # Files to predict may lack a modality, but if it has rows, they must overlap a segment.
             if not self._overlapping[modality] and (self._labelled or self._has_rows(sequence))
         ]
-        if not found and not self.ids and self._labelled:
+        if not errors and not self.ids and self._labelled:
             reasons = _reasons(self.empty.values())
-            found.append(f"{name}: every segment is empty ({reasons}), nothing is left to align")
-        return found
+            errors.append(f"{name}: every segment is empty ({reasons}), nothing is left to align")
+        return errors
 
     def _has_rows(self, name: str) -> bool:
         return name in self._times and bool(self._times[name].lengths)
 
     def _in_other_unit(self, name: str) -> bool:
-        """Return whether a sequence's times cannot be in the segments' unit.
+        """Return whether the unit of a sequence's times differs from that of the segments.
 
-        A recording may continue long after its last segment, so later rows alone prove nothing:
-        they must also be later than the words, and longer.
+        A recording may continue long after its last segment, so late rows are not enough: they
+        must also be later than the words, and longer.
         """
         times = self._times[name]
-        if not times.to_segments:
+        if not times.segment_ratios:
             return False
-        factor = float(np.median(times.to_segments))
+        ratio = float(np.median(times.segment_ratios))
         if name == self.job.reference:
-            shorter = self._segment_times
+            other = self._segment_times
         else:
-            shorter = self._times[self.job.reference]
-            factor = min(factor, float(np.median(times.to_words or [factor])))
-        long = bool(np.median(times.lengths) > np.median(shorter.lengths or [0.0]))
-        return (factor > _UNIT_FACTOR and long) or factor < 1 / _UNIT_FACTOR
+            other = self._times[self.job.reference]
+            ratio = min(ratio, float(np.median(times.word_ratios or [ratio])))
+        longer = bool(np.median(times.lengths) > np.median(other.lengths or [0.0]))
+        return (ratio > _UNIT_FACTOR and longer) or ratio < 1 / _UNIT_FACTOR
 
     def _unit_sentence(self, sequences: Sequences, name: str) -> str:
-        factor = float(np.median(self._times[name].to_segments))
-        unit = "milliseconds" if 300 < max(factor, 1 / factor) < 3000 else "another unit"
-        suspect = f"intervals of {name}" if factor > 1 else self._segments_text
+        ratio = float(np.median(self._times[name].segment_ratios))
+        unit = "milliseconds" if 300 < max(ratio, 1 / ratio) < 3000 else "another unit"
+        suspect = f"intervals of {name}" if ratio > 1 else self._segments_text
         return (
             f"{self._ranges(sequences, name)}: are the {suspect} in {unit}? All must be in seconds"
         )
@@ -230,8 +236,8 @@ class TableBuilder:
         if not self._has_rows(name):
             return (
                 f"{sequences[name].path}: none of the {count} has any {what}, because no labelled"
-                f" video has rows in it (its videos are {such_as(sequences.videos(name))}, the"
-                f" labelled ones {such_as(self._segments)})"
+                f" video has rows in it (its videos are {abbreviate(sequences.videos(name))}, the"
+                f" labelled ones {abbreviate(self._segments)})"
             )
         return (
             f"{self._ranges(sequences, name)}, and none of the {count} has any {what}: are the"
@@ -245,94 +251,95 @@ class TableBuilder:
         )
 
     def warnings(self, sequences: Sequences, folds: Folds | None = None) -> list[str]:
-        """Return a sentence on everything that shrinks a split, empties a modality or cuts rows.
+        """Return one sentence on each loss of segments, rows or values.
 
         Args:
             sequences: the open sequences.
-            folds: fold -> split -> videos, where segments have splits.
+            folds: fold -> split -> videos; None if the segments have no splits.
         """
-        found = self._incomplete(sequences)
+        warnings = self._incomplete_videos(sequences)
         for fold, splits in (folds or {}).items():
             name = f" of fold {fold}" if len(folds or {}) > 1 else ""
             for split, videos in splits.items():
-                found += self._shrunk(f"{split}{name}", videos, always=split == "test")
+                warnings += self._split_losses(f"{split}{name}", videos, always=split == "test")
         config = self.job.align
         if not self._labelled and self.empty and config.empty_segments == "drop":
-            lost = _share(len(self.empty), sum(self._segments.values()))
-            named = such_as([f"{segment}: {why}" for segment, why in self.empty.items()])
-            found.append(f"{lost} segments are empty and left out ({named})")
+            share = _share(len(self.empty), sum(self._segments.values()))
+            examples = abbreviate([f"{segment}: {why}" for segment, why in self.empty.items()])
+            warnings.append(f"{share} segments are empty and left out ({examples})")
         reference = sequences[self.job.reference].path
-        found += _without_length(f"{reference}: words", self._counts, "words_short", "words")
-        cut: dict[str, str] = {}  # one sentence on words, which several modalities share
+        warnings += _without_length(f"{reference}: words", self._counts, "words_short", "words")
+        cut: dict[str, str] = {}  # only one sentence on words, which several modalities share
         for modality, counts in self._modalities.items():
             absent, name = counts["segments_absent"], self.job.modalities[modality]
             if name in sequences.names:
                 path = sequences[name].path
-                found += _without_length(f"{path}: rows", counts, "rows_without_length", "rows")
+                warnings += _without_length(f"{path}: rows", counts, "rows_without_length", "rows")
             if absent * 2 >= len(self.ids) and self._has_rows(name):
-                found.append(
+                warnings.append(
                     f"{self._ranges(sequences, name)}: {modality} is absent from"
                     f" {_share(absent, len(self.ids))} segments"
                 )
             if counts["values_cleaned"]:
-                found.append(cleaned_sentence(modality, counts["values_cleaned"], counts["values"]))
+                cleaned = counts["values_cleaned"]
+                warnings.append(cleaned_sentence(modality, cleaned, counts["values"]))
             if counts["steps_cut"] > counts["steps"] * (REPORTED_SHARE if self._labelled else 0):
-                what = "words" if self.job.by_word(modality) else modality
-                key, limit = self.job.max_steps(modality)
+                what = "words" if self.job.is_word_level(modality) else modality
+                key, limit = self.job.step_limit(modality)
                 sentence = cut_sentence(what, counts["steps_cut"], counts["steps"], key, limit)
                 cut.setdefault(what, sentence)
-        return [*found, *cut.values()]
+        return [*warnings, *cut.values()]
 
-    def _incomplete(self, sequences: Sequences) -> list[str]:
+    def _incomplete_videos(self, sequences: Sequences) -> list[str]:
         """Return sentences on the videos that a sequence lacks."""
-        found = []
+        sentences = []
         roles = {self.job.reference: "words"} | {n: m for m, n in self.job.modalities.items()}
         for name, role in roles.items():
             lacking = [video for video in self._segments if name in sequences.lacking(video)]
             kept = [video for video in lacking if video not in self.left_out]
-            lost = [video for video in lacking if video in self.left_out]
-            count = f"of {len(self._segments):,} videos"
+            dropped = [video for video in lacking if video in self.left_out]
+            total = f"of {len(self._segments):,} videos"
             if kept:
-                found.append(
-                    f"{len(kept):,} {count} are not in {name} ({such_as(kept)}): they are kept, and"
-                    f" their {role} {'are' if role == 'words' else 'is'} absent"
+                sentences.append(
+                    f"{len(kept):,} {total} are not in {name} ({abbreviate(kept)}): they are kept,"
+                    f" and their {role} {'are' if role == 'words' else 'is'} absent"
                 )
-            if lost:
-                found.append(
-                    f"{len(lost):,} {count} are left out, because they are not in {name}"
-                    f" ({such_as(lost)})"
+            if dropped:
+                sentences.append(
+                    f"{len(dropped):,} {total} are left out, because they are not in {name}"
+                    f" ({abbreviate(dropped)})"
                 )
-        return found
+        return sentences
 
-    def _shrunk(self, split: str, videos: Iterable[str], *, always: bool) -> list[str]:
+    def _split_losses(self, split: str, videos: Iterable[str], *, always: bool) -> list[str]:
         """Return sentences on lost segments and videos; small losses only if `always` is true."""
-        found = []
-        own = dict.fromkeys(videos)
-        least = 0 if always else REPORTED_SHARE
-        unlabelled = [video for video in own if video not in self._segments]
-        if len(unlabelled) > len(own) * least:
-            found.append(
-                f"{split}: {_share(len(unlabelled), len(own))} videos have no labels and are not"
-                f" in the corpus ({such_as(unlabelled)})"
+        sentences = []
+        in_split = dict.fromkeys(videos)
+        minimum = 0 if always else REPORTED_SHARE
+        unlabelled = [video for video in in_split if video not in self._segments]
+        if len(unlabelled) > len(in_split) * minimum:
+            sentences.append(
+                f"{split}: {_share(len(unlabelled), len(in_split))} videos have no labels and are"
+                f" not in the corpus ({abbreviate(unlabelled)})"
             )
-        before = sum(count for video, count in self._segments.items() if video in own)
-        after = sum(video in own for video in self.videos)
-        if before - after > before * least:
-            reasons = [_reasons(why for s, why in self.empty.items() if video_of(s) in own)]
-            incomplete = sum(self._segments[video] for video in self.left_out if video in own)
+        before = sum(count for video, count in self._segments.items() if video in in_split)
+        after = sum(video in in_split for video in self.videos)
+        if before - after > before * minimum:
+            reasons = [_reasons(why for s, why in self.empty.items() if video_of(s) in in_split)]
+            incomplete = sum(self._segments[video] for video in self.left_out if video in in_split)
             reasons += [f"{incomplete:,} of incomplete videos"] if incomplete else []
-            found.append(
+            sentences.append(
                 f"{split}: {_share(before - after, before)} segments are left out"
-                f" ({', '.join(filter(None, reasons))}), {after:,} stay"
+                f" ({', '.join(filter(None, reasons))}), {after:,} remain"
             )
-        return found
+        return sentences
 
     def report(self, sequences: Sequences, warnings: Sequence[str]) -> dict[str, object]:
         """Return the data report as JSON values."""
         return {
             "alignment": self.job.alignment,
             "epsilon": self.job.epsilon,
-            "origin": Origin.of(self.job, sequences).as_json(),
+            "origin": Origin.from_job(self.job, sequences).as_json(),
             "videos": len(set(self.videos)),
             "segments": len(self.ids),
             "counts": dict(sorted(self._counts.items())),
@@ -353,5 +360,5 @@ def _without_length(what: str, counts: Mapping[str, int], short: str, rows: str)
 
 
 def _reasons(reasons: Iterable[str]) -> str:
-    """Return `3 no words, 1 no length`."""
+    """Return the counts of each reason as text: `3 no words, 1 no length`."""
     return ", ".join(f"{count:,} {why}" for why, count in Counter(reasons).most_common())

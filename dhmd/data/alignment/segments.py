@@ -1,7 +1,7 @@
-"""One video: its label segments, and its words and rows within them.
+"""Align one video: the words and rows in each of its label segments.
 
-Legend: S label segments, W words of the video, P steps of all segments, one after the other,
-d features.
+Axes: S label segments, W words of the video, P steps of all segments, concatenated, R rows of a
+sequence, d features.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, eq=False)
 class SegmentRows:
-    """The label rows of one video.
+    """The label rows of one video, in the file's order.
 
     Attributes:
-        intervals_S2: seconds, in the file's order.
+        intervals_S2: start and end in seconds.
         labels_S: float64, within the recipe's range.
-        planted: dimension -> `[S]`, the ground truth of generated data.
-        clipped: the number of labels outside the range by no more than the tolerance.
+        planted: name -> `[S]`, the ground truth of generated data.
+        clipped: the number of labels that were outside the range, within the tolerance.
     """
 
     intervals_S2: Array
@@ -44,10 +44,14 @@ class SegmentRows:
     clipped: int = 0
 
 
-def read_segments(sequences: Sequences, recipe: Recipe, video: str) -> SegmentRows:
-    """Read and check a video's label rows."""
+def read_label_rows(sequences: Sequences, recipe: Recipe, video: str) -> SegmentRows:
+    """Read the label rows of a video, and clip its labels to the recipe's range.
+
+    Raises:
+        DhmdError: a label is out of range, or the label file contradicts the recipe.
+    """
     name = recipe.labels.sequence
-    assert name is not None  # dhmd/recipes checks that such a recipe has one
+    assert name is not None  # checked in dhmd/recipes.py
     entry = sequences.segments(name, video)
     where = str(sequences[name].path)
     column = _label_column(sequences, name, recipe.labels)
@@ -55,17 +59,17 @@ def read_segments(sequences: Sequences, recipe: Recipe, video: str) -> SegmentRo
         return SegmentRows(np.zeros((0, 2)), np.zeros(0))
     if recipe.labels.task == "multilabel":
         count = len(recipe.labels.classes)
-        given_S = encode_sets(_numbers(entry.features[:, column : column + count], where))
+        raw_S = encode_sets(_numbers(entry.features[:, column : column + count], where))
     else:
-        given_S = recipe.labels.scaled(_numbers(entry.features[:, column], where))
-    labels_S, problem = checked_labels(given_S, recipe.labels)
+        raw_S = recipe.labels.scaled(_numbers(entry.features[:, column], where))
+    labels_S, problem = clip_labels(raw_S, recipe.labels)
     if problem is not None:
         row, allowed = problem
         raise DhmdError(
-            f"{where}: the label of {segment_id(video, row)!r} is {given_S[row]:g},"
+            f"{where}: the label of {segment_id(video, row)!r} is {raw_S[row]:g},"
             f" but {recipe.source} allows {allowed}"
         )
-    clipped = int(np.count_nonzero(np.abs(labels_S - given_S) > 1e-6))
+    clipped = int(np.count_nonzero(np.abs(labels_S - raw_S) > 1e-6))
     planted: dict[str, Array] = {}
     if recipe.planted is not None:
         truth = sequences.segments(recipe.planted, video)
@@ -100,26 +104,26 @@ def _numbers(values: Array, where: str) -> Array:
     return values.astype(np.float64)
 
 
-def checked_labels(labels_S: Array, spec: Labels) -> tuple[Array, tuple[int, str] | None]:
-    """Clip labels to the recipe's range, from which they may differ by its tolerance.
+def clip_labels(labels_S: Array, spec: Labels) -> tuple[Array, tuple[int, str] | None]:
+    """Clip labels to the recipe's range; they may exceed it by the recipe's tolerance.
 
     Returns:
-        The clipped labels; and the row of the first label that is out of range, with a description
-        of what is allowed, or None.
+        The clipped labels; and None, or the row of the first label that is out of range with a
+        description of the allowed values.
     """
     low, high = spec.range
     if spec.task == "classification":
-        bad = ~np.isin(labels_S, np.arange(len(spec.classes)))
+        invalid = ~np.isin(labels_S, np.arange(len(spec.classes)))
         allowed = f"the classes 0 to {len(spec.classes) - 1}"
     elif spec.task == "multilabel":
-        bad = ~((labels_S >= low) & (labels_S <= high))
+        invalid = ~((labels_S >= low) & (labels_S <= high))
         allowed = "finite values only"
     else:
-        # Labels are float32 in the files: allow for their rounding.
+        # Files store labels as float32, so allow for rounding.
         slack = spec.tolerance + 1e-6 * max(abs(low), abs(high))
-        bad = ~((labels_S >= low - slack) & (labels_S <= high + slack))
+        invalid = ~((labels_S >= low - slack) & (labels_S <= high + slack))
         allowed = f"{low:g} to {high:g}" + (f" (± {spec.tolerance:g})" if spec.tolerance else "")
-    problem = (int(np.flatnonzero(bad)[0]), allowed) if bad.any() else None
+    problem = (int(np.flatnonzero(invalid)[0]), allowed) if invalid.any() else None
     return np.clip(labels_S, low, high), problem
 
 
@@ -129,11 +133,11 @@ class Steps:
 
     Attributes:
         values_Pd: float32, finite.
-        lengths_S: steps of each segment.
-        real_P: False where a word has no value in the modality and got zeros.
-        counts: of the whole video: values, values_cleaned, rows, rows_without_length (which an
-            interval rule leaves out), steps and steps_cut (those beyond the longest segment).
-        intervals_R2: the modality's rows in seconds, None if there are none.
+        lengths_S: the number of steps of each segment.
+        real_P: False for words that no row overlaps; their values are zeros.
+        counts: totals of the video: values, values_cleaned, rows, rows_without_length (which
+            overlap no word), steps and steps_cut (those beyond the maximum length).
+        intervals_R2: start and end of the modality's rows in seconds; None if there are none.
     """
 
     values_Pd: Array
@@ -144,14 +148,14 @@ class Steps:
 
     @property
     def present(self) -> Array:
-        """`[S]` bool: segments with at least one real row."""
+        """`[S]` bool, whether a segment has at least one real step."""
         segment_P = np.repeat(np.arange(len(self.lengths_S)), self.lengths_S)
         present_S: Array = np.bincount(segment_P[self.real_P], minlength=len(self.lengths_S)) > 0
         return present_S
 
     @staticmethod
     def absent(segments: int, width: int) -> Steps:
-        """Return the steps of a modality that no segment has."""
+        """Return no steps, for a modality that is absent from all segments."""
         return Steps(
             values_Pd=np.zeros((0, width), dtype=np.float32),
             lengths_S=np.zeros(segments, dtype=np.int64),
@@ -165,11 +169,11 @@ class AlignedVideo:
 
     Attributes:
         words: P words, or None if the reference sequence has numbers.
-        word_intervals_P2: seconds.
-        word_lengths_S: words of each segment, after truncation.
-        steps: modality -> Steps.
-        counts: words_short, words_dropped, steps_truncated, and words (all of the video).
-        reference_W2: all rows of the reference in seconds.
+        word_intervals_P2: start and end in seconds.
+        word_lengths_S: the number of words of each segment, after truncation.
+        steps: modality -> its steps.
+        counts: totals of the video: words, words_short, words_dropped and steps_truncated.
+        reference_W2: start and end of all rows of the reference in seconds.
     """
 
     words: list[str] | None
@@ -183,13 +187,13 @@ class AlignedVideo:
 def align_video(
     sequences: Sequences, video: str, segments_S2: Array, job: CorpusJob
 ) -> AlignedVideo:
-    """Align one video. A sequence that lacks the video gives no rows.
+    """Align one video; a sequence without the video contributes no rows.
 
     Args:
         sequences: the open sequences.
-        video: its id.
-        segments_S2: the label rows' intervals in seconds, in the file's order.
-        job: how.
+        video: the video's id.
+        segments_S2: start and end of the label rows in seconds, in the file's order.
+        job: the settings and the sequence of each modality.
     """
     config, epsilon = job.align, job.epsilon
     entry = sequences.rows(job.reference, video)
@@ -205,11 +209,11 @@ def align_video(
         counts["words_dropped"] = int(np.count_nonzero(dropped_W))
         keep_W &= ~dropped_W
     words_W2 = entry.intervals[keep_W]
-    word_P, word_lengths_S, word_counts = _rows_of_segments(segments_S2, words_W2, "text", job)
+    word_P, word_lengths_S, word_counts = _rows_in_segments(segments_S2, words_W2, "text", job)
     counts["steps_truncated"] = word_counts["steps_cut"]
     steps: dict[str, Steps] = {}
     for modality, name in job.modalities.items():
-        if job.encodes(modality):  # one step per word, whose values the encoder computes
+        if job.is_encoded(modality):  # one step per word; the encoder computes its values
             steps[modality] = Steps(
                 values_Pd=np.zeros((len(word_P), 0), dtype=np.float32),
                 lengths_S=word_lengths_S,
@@ -218,13 +222,15 @@ def align_video(
             )
             continue
         rows = sequences.rows(name, video)
-        if job.by_word(modality):
-            own = _word_steps(rows, words_W2, word_P, word_lengths_S, epsilon)
-            own.counts.update(word_counts)
+        if job.is_word_level(modality):
+            modality_steps = _word_steps(rows, words_W2, word_P, word_lengths_S, epsilon)
+            modality_steps.counts.update(word_counts)
         else:
-            own = _own_steps(rows, segments_S2, modality, job)
-            counts["steps_truncated"] += own.counts["steps_cut"]
-        steps[modality] = _centred(own) if modality in config.centre_by_video else own
+            modality_steps = _row_steps(rows, segments_S2, modality, job)
+            counts["steps_truncated"] += modality_steps.counts["steps_cut"]
+        if modality in config.centre_by_video:
+            modality_steps = _centre(modality_steps)
+        steps[modality] = modality_steps
     return AlignedVideo(
         words=None if text is None else [str(word) for word in text[keep_W][word_P]],
         word_intervals_P2=words_W2[word_P],
@@ -235,24 +241,24 @@ def align_video(
     )
 
 
-def _rows_of_segments(
+def _rows_in_segments(
     segments_S2: Array, rows_R2: Array, modality: str, job: CorpusJob
 ) -> tuple[Array, Array, dict[str, int]]:
-    """Find the rows that overlap each segment; a long segment keeps its first or last ones.
+    """Find the rows that overlap each segment, and cut long segments.
 
     Returns:
-        Indices of the rows `[P]`, segment after segment; rows per segment `[S]`; and the counts
-        `steps` and `steps_cut`.
+        The indices of the rows `[P]`, segment after segment; the number of rows per segment `[S]`;
+        and the counts `steps` and `steps_cut`.
     """
     segment_P, row_P = overlap_pairs(segments_S2, rows_R2, job.epsilon)
     length_S = np.bincount(segment_P, minlength=len(segments_S2)).astype(np.int64)
     index_P = np.arange(len(segment_P)) - (np.cumsum(length_S) - length_S)[segment_P]
     if job.align.truncate == "last":
         index_P = length_S[segment_P] - 1 - index_P
-    _, limit = job.max_steps(modality)
-    stay_P = index_P < limit
-    counts = {"steps": len(stay_P), "steps_cut": int(np.count_nonzero(~stay_P))}
-    return row_P[stay_P], np.minimum(length_S, limit), counts
+    _, limit = job.step_limit(modality)
+    keep_P = index_P < limit
+    counts = {"steps": len(keep_P), "steps_cut": int(np.count_nonzero(~keep_P))}
+    return row_P[keep_P], np.minimum(length_S, limit), counts
 
 
 def _word_steps(
@@ -260,24 +266,24 @@ def _word_steps(
 ) -> Steps:
     """Return one step per word: the mean of the rows that overlap it."""
     cleaned = clean_values(rows.features)
-    # A word may be in several segments: its mean is computed once.
-    used, used_P = np.unique(word_P, return_inverse=True)
+    # A word may be in several segments, but its mean is computed once.
+    distinct, index_P = np.unique(word_P, return_inverse=True)
     mean_Wd, count_W = overlap_mean(
-        words_W2[used], rows.intervals, cleaned.values_Td, epsilon, cleaned.bad_Td
+        words_W2[distinct], rows.intervals, cleaned.values_Td, epsilon, cleaned.missing_Td
     )
     return Steps(
-        values_Pd=mean_Wd.astype(np.float32)[used_P],
+        values_Pd=mean_Wd.astype(np.float32)[index_P],
         lengths_S=lengths_S,
-        real_P=count_W[used_P] > 0,
+        real_P=count_W[index_P] > 0,
         counts=_row_counts(rows, cleaned.count, epsilon),
         intervals_R2=rows.intervals,
     )
 
 
-def _own_steps(rows: Entry, segments_S2: Array, modality: str, job: CorpusJob) -> Steps:
+def _row_steps(rows: Entry, segments_S2: Array, modality: str, job: CorpusJob) -> Steps:
     """Return one step per row that overlaps the segment."""
     cleaned = clean_values(rows.features)
-    row_P, lengths_S, counts = _rows_of_segments(segments_S2, rows.intervals, modality, job)
+    row_P, lengths_S, counts = _rows_in_segments(segments_S2, rows.intervals, modality, job)
     return Steps(
         values_Pd=cleaned.values_Td[row_P].astype(np.float32),
         lengths_S=lengths_S,
@@ -289,20 +295,20 @@ def _own_steps(rows: Entry, segments_S2: Array, modality: str, job: CorpusJob) -
 
 def _row_counts(rows: Entry, cleaned: int, epsilon: float) -> dict[str, int]:
     length_R = rows.intervals[:, 1] - rows.intervals[:, 0]
-    lost = 0 if are_instants(rows.intervals, epsilon) else np.count_nonzero(length_R <= epsilon)
+    short = 0 if are_instants(rows.intervals, epsilon) else np.count_nonzero(length_R <= epsilon)
     return {
         "values": rows.features.size,
         "values_cleaned": cleaned,
         "rows": len(length_R),
-        "rows_without_length": int(lost),
+        "rows_without_length": int(short),
     }
 
 
-def _centred(steps: Steps) -> Steps:
-    """Subtract the video's mean over real steps; steps without a value stay zeros.
+def _centre(steps: Steps) -> Steps:
+    """Subtract the video's mean over real steps; the other steps are still zeros.
 
-    A speaker's level identifies the video, and with it the labels of a train video: a model
-    memorises it, and nothing of it transfers to another speaker.
+    A speaker's mean identifies the video, so a model can memorise the labels of train videos by
+    it, which does not generalise to other speakers.
     """
     values_Pd = steps.values_Pd.copy()
     if steps.real_P.any():

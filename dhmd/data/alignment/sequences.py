@@ -1,4 +1,4 @@
-"""The sequences of one corpus, opened side by side and read video by video."""
+"""The sequences of one corpus, opened together and read video by video."""
 
 from __future__ import annotations
 
@@ -18,30 +18,32 @@ Array = np.ndarray[Any, Any]
 
 
 class Sequences:
-    """The named sequences, open; a context manager.
+    """The open sequences of a corpus; a context manager.
+
+    Args:
+        paths: sequence -> `.csd` file.
+        names: the sequences to open.
 
     Attributes:
-        names: the sequences' names.
-        shared: the videos that every sequence has, sorted.
-        not_shared: video -> names of the sequences that lack it.
+        names: the names of the open sequences.
+        shared: the videos that all sequences have, sorted.
+        not_shared: video -> the sequences that lack it.
     """
 
     def __init__(self, paths: Mapping[str, Path], names: Iterable[str]) -> None:
         self.names = tuple(dict.fromkeys(names))
         self._reordered: dict[tuple[str, str], int] = {}
-        self._form: dict[str, tuple[bool, int]] = {}
+        self._columns: dict[str, tuple[bool, int]] = {}  # whether they are words; their number
         self._open: dict[str, ComputationalSequence] = {}
         with ExitStack() as stack:
             for name in self.names:
                 self._open[name] = stack.enter_context(open_sequence(paths[name]))
-                self._form[name] = _form(self._open[name])
+                self._columns[name] = _columns(self._open[name])
             self._entries = entries_by_video({n: s.ids for n, s in self._open.items()})
             self._stack = stack.pop_all()
-        everywhere = sorted(set().union(*self._entries.values()))
-        self.not_shared = {
-            video: lacking for video in everywhere if (lacking := self.lacking(video))
-        }
-        self.shared = tuple(video for video in everywhere if video not in self.not_shared)
+        videos = sorted(set().union(*self._entries.values()))
+        self.not_shared = {video: lacking for video in videos if (lacking := self.lacking(video))}
+        self.shared = tuple(video for video in videos if video not in self.not_shared)
 
     def __enter__(self) -> Sequences:
         return self
@@ -57,16 +59,16 @@ class Sequences:
         return tuple(sorted(self._entries[name]))
 
     def lacking(self, video: str) -> list[str]:
-        """Return the names of the sequences that lack a video."""
+        """Return the sequences that lack a video."""
         return [name for name, entries in self._entries.items() if video not in entries]
 
     def is_text(self, name: str) -> bool:
         """Return whether a sequence has words."""
-        return self._form[name][0]
+        return self._columns[name][0]
 
     def width(self, name: str) -> int:
-        """Return the number of columns of a sequence, which every entry must have."""
-        return self._form[name][1]
+        """Return the number of columns of a sequence, which all its entries share."""
+        return self._columns[name][1]
 
     def dimension_names(self, name: str) -> tuple[str, ...]:
         """Return the sequence's dimension names if they fit its width, else `<sequence>_<i>`."""
@@ -77,42 +79,46 @@ class Sequences:
 
     @property
     def reordered(self) -> dict[str, int]:
-        """Sequence -> number of rows so far that start before the previous row."""
+        """Sequence -> how many of the rows read so far start before the previous row."""
         counts: Counter[str] = Counter()
-        for (name, _), back in self._reordered.items():
-            counts[name] += back
+        for (name, _), count in self._reordered.items():
+            counts[name] += count
         return dict(sorted(counts.items()))
 
     def where(self, name: str, video: str) -> str:
-        """Return a sequence's file and video, for messages."""
+        """Return a sequence's file and video as the start of a message."""
         return f"{self._open[name].path}: entry {video!r}"
 
     def segments(self, name: str, video: str) -> Entry:
-        """Read rows of a labels-like sequence in the file's order, which gives them their ids."""
+        """Read a video's rows of a label sequence in the file's order, which determines their ids.
+
+        Raises:
+            DhmdError: the video is absent, or split into several entries.
+        """
         entries = self._entries[name].get(video, ())
         if list(entries) != [video]:
-            found = f"split into entries such as {entries[0]!r}" if entries else "absent"
+            state = f"split into entries such as {entries[0]!r}" if entries else "absent"
             raise DhmdError(
-                f"{self._open[name].path}: video {video!r} is {found}; this sequence must have"
+                f"{self._open[name].path}: video {video!r} is {state}; this sequence must have"
                 " one entry per video"
             )
         return self._open[name].read(video)
 
     def rows(self, name: str, video: str) -> Entry:
-        """Read a video's rows in time order; pieces `video[i]` are joined (source: SDK).
+        """Read a video's rows sorted by start; pieces `video[i]` are concatenated (source: SDK).
 
-        A video that the sequence lacks has no rows. Real files have rows that go back in time
-        (features of MOSI's opinion segments, listed in the labels' order); the SDK sorts them by
-        start, and so do we, counting them.
+        A video that the sequence lacks has no rows. Some published files are not sorted, such as
+        the features of MOSI's opinion segments, which are in the labels' order. `reordered` counts
+        their rows.
         """
         parts = [self._open[name].read(entry) for entry in self._entries[name].get(video, ())]
-        is_text, width = self._form[name]
+        is_text, width = self._columns[name]
         for part in parts:
-            form = (part.features.dtype == object, part.features.shape[1])
-            if len(part.features) and form != (is_text, width):
+            columns = (part.features.dtype == object, part.features.shape[1])
+            if len(part.features) and columns != (is_text, width):
                 raise DhmdError(
-                    f"{self.where(name, video)} has {_described(*form)}, but the sequence's first"
-                    f" entry has {_described(is_text, width)}"
+                    f"{self.where(name, video)} has {_describe(*columns)}, but the sequence's"
+                    f" first entry has {_describe(is_text, width)}"
                 )
         parts = [part for part in parts if len(part.features)]
         if not parts:
@@ -120,61 +126,65 @@ class Sequences:
             return Entry(features=features, intervals=np.zeros((0, 2)))
         features = np.concatenate([part.features for part in parts])
         intervals = np.concatenate([part.intervals for part in parts])
-        back = int(np.count_nonzero(np.diff(intervals[:, 0]) < 0))
-        if back:
+        backward = int(np.count_nonzero(np.diff(intervals[:, 0]) < 0))
+        if backward:
             order = np.argsort(intervals[:, 0], kind="stable")
             features, intervals = features[order], intervals[order]
-            self._reordered[name, video] = back
+            self._reordered[name, video] = backward
         return Entry(features=features, intervals=intervals)
 
 
 def entries_by_video(
     ids: Mapping[str, Collection[str]],
 ) -> dict[str, dict[str, list[str]]]:
-    """Group entry ids by video: an id is a video id unless its file splits a video into pieces.
+    """Group entry ids by video: an entry id is a video id, or a piece `video[i]` of a video.
 
-    A file splits a video X if it has pieces `X[i]` and no X itself, and either `X[0]` is among the
-    pieces or another file has X (after an alignment pieces may be missing). A file that has both X
-    and some `X[i]` shows that `X[i]` is a video id, in all files. So `Talk [HD]`, `Talk [HQ]` and
-    `clip[2020]` are videos of their own.
+    Entries `X[i]` are pieces of a video X if their file has no entry X, and either has an entry
+    `X[0]` or another file has an entry X (an alignment may have dropped `X[0]`). If any file has
+    both X and `X[i]`, then `X[i]` is a video id in all files. So `Talk [HD]`, `Talk [HQ]` and
+    `clip[2020]` are videos.
 
     Args:
         ids: sequence -> entry ids.
 
     Returns:
-        Sequence -> video -> its entry ids, pieces in the order of their i.
+        Sequence -> video -> its entry ids, pieces sorted by i.
     """
-    known = {name: frozenset(entries) for name, entries in ids.items()}
-    anywhere = frozenset().union(*known.values())
-    stems = {entry: video_of(entry) for entry in anywhere if segment_row(entry) is not None}
+    entries_by_file = {name: frozenset(entries) for name, entries in ids.items()}
+    all_entries = frozenset().union(*entries_by_file.values())
+    stems = {entry: video_of(entry) for entry in all_entries if segment_row(entry) is not None}
     not_split = {
-        stem for own in known.values() for entry in own if (stem := stems.get(entry)) in own
+        stem
+        for entries in entries_by_file.values()
+        for entry in entries
+        if (stem := stems.get(entry)) in entries
     }
     grouped: dict[str, dict[str, list[str]]] = {}
-    for name, own in known.items():
+    for name, entries in entries_by_file.items():
         groups: dict[str, list[str]] = {}
-        for entry in sorted(own):
+        for entry in sorted(entries):
             stem = stems.get(entry)
-            whole = stem is None or stem in not_split
-            if stem is None or whole or not (f"{stem}[0]" in own or stem in anywhere):
+            if stem is None or stem in not_split:
                 groups[entry] = [entry]
-            else:
+            elif f"{stem}[0]" in entries or stem in all_entries:
                 groups.setdefault(stem, []).append(entry)
+            else:
+                groups[entry] = [entry]
         for group in groups.values():
             group.sort(key=lambda entry: segment_row(entry) or 0)
         grouped[name] = groups
     return grouped
 
 
-def _form(sequence: ComputationalSequence) -> tuple[bool, int]:
-    """Return whether the sequence has words, and its columns, from the first entry with rows."""
-    forms = map(sequence.form, sequence.ids)
-    is_text, shape = next((form for form in forms if math.prod(form[1])), None) or sequence.form(
-        sequence.ids[0]
-    )
-    # One row may have been written without its axis.
+def _columns(sequence: ComputationalSequence) -> tuple[bool, int]:
+    """Return whether a sequence has words, and its width, from its first entry with rows."""
+    for entry_id in sequence.ids:
+        is_text, shape = sequence.inspect(entry_id)
+        if math.prod(shape):
+            break
+    # A file may store a single row without the first axis.
     return is_text, math.prod(shape[1:] if len(shape) > 1 else shape)
 
 
-def _described(is_text: bool, width: int) -> str:
+def _describe(is_text: bool, width: int) -> str:
     return f"{width} column{'s' if width != 1 else ''} of {'words' if is_text else 'numbers'}"

@@ -1,19 +1,19 @@
-"""Get a corpus's files: ordered sources, resumed transfers, one verified folder."""
+"""Download the raw files of a dataset: sources in order, resumed transfers, verified contents."""
 
 from dhmd.data.download.contents import (
     RECEIVED_NAME,
     FileRecord,
-    SourceFailure,
+    SourceError,
     check_contents,
     read_received,
 )
-from dhmd.data.download.gathering import (
+from dhmd.data.download.raw_folder import (
     PLACED_FOLDER,
-    Wanted,
+    RequiredFile,
     download,
     local_files,
     ordered_sources,
-    wanted_files,
+    required_files,
 )
 from dhmd.data.download.sources import Folder
 
@@ -22,12 +22,12 @@ __all__ = [
     "RECEIVED_NAME",
     "FileRecord",
     "Folder",
-    "SourceFailure",
-    "Wanted",
+    "RequiredFile",
+    "SourceError",
     "check_contents",
     "download",
     "local_files",
     "ordered_sources",
     "read_received",
-    "wanted_files",
+    "required_files",
 ]

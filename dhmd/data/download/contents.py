@@ -1,4 +1,4 @@
-"""Checks of received files, and `sources.json`, which lists them in the raw folder."""
+"""Check downloaded files, and list them in `sources.json` in the raw folder."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 RECEIVED_NAME = "sources.json"
 
-_PAGE_STARTS = (b"<!doctype html", b"<html", b"<?xml")
+_WEB_PAGE_STARTS = (b"<!doctype html", b"<html", b"<?xml")
 
 
-class SourceFailure(Exception):  # noqa: N818 - the next source may have the file
-    """A source cannot give a file; the message is a reason in words.
+class SourceError(Exception):
+    """A source cannot provide a file; the next source is tried.
 
     Attributes:
-        unreachable: the source does not answer requests for any file.
+        unreachable: whether the source cannot provide any file, because it does not respond.
     """
 
     def __init__(self, reason: str, *, unreachable: bool = False) -> None:
@@ -36,12 +36,15 @@ class SourceFailure(Exception):  # noqa: N818 - the next source may have the fil
 
 
 def check_contents(path: Path, *, name: str, expected: SequenceFile) -> str:
-    """Verify a received file and return its sha256.
+    """Verify a downloaded file, and return its sha256.
 
     Args:
         path: the file.
-        name: its name in the recipe; the suffix gives the format.
-        expected: bytes and sha256 that it must have.
+        name: the file's name in the recipe; the suffix determines the format.
+        expected: the bytes and the sha256 that the recipe pins, if any.
+
+    Raises:
+        SourceError: the file is not whole, or differs from the pinned one.
     """
     size = path.stat().st_size
     suffix = Path(name).suffix.lower()
@@ -50,56 +53,56 @@ def check_contents(path: Path, *, name: str, expected: SequenceFile) -> str:
         stream.seek(max(0, size - 1))
         last = stream.read(1)
     if size == 0:
-        raise SourceFailure("the file is empty")
-    if start.startswith(_PAGE_STARTS):
-        raise SourceFailure("it is a web page (an error or log-in page) instead of the file")
+        raise SourceError("the file is empty")
+    if start.startswith(_WEB_PAGE_STARTS):
+        raise SourceError("it is a web page (an error or log-in page) instead of the file")
     if expected.bytes is not None and size != expected.bytes:
-        raise SourceFailure(f"it has {size} bytes, but the recipe says {expected.bytes}")
+        raise SourceError(f"it has {size} bytes, but the recipe says {expected.bytes}")
     if suffix in (".csd", ".h5", ".hdf5"):
         try:
             h5py.File(path, "r").close()
         except READ_ERRORS as error:
             if "unable to lock file" in str(error):
-                raise SourceFailure("another process has the file open for writing") from error
-            raise SourceFailure(f"it is not a whole HDF5 file ({first_line(error)})") from error
+                raise SourceError("another process has the file open for writing") from error
+            raise SourceError(f"it is not a whole HDF5 file ({first_line(error)})") from error
     if suffix in (".pkl", ".pickle", ".p") and last != b".":  # STOP, the last opcode of a pickle
-        raise SourceFailure("it is not a whole pickle (its end is missing)")
+        raise SourceError("it is not a whole pickle (its end is missing)")
     if suffix in (".npz", ".zip") and not _is_zip(path):
-        raise SourceFailure(f"it is not a whole {suffix} file")
+        raise SourceError(f"it is not a whole {suffix} file")
     digest = file_sha256(path)
     if expected.sha256 is not None and digest != expected.sha256.lower():
-        raise SourceFailure(f"its sha256 is {digest}, but the recipe says {expected.sha256}")
+        raise SourceError(f"its sha256 is {digest}, but the recipe says {expected.sha256}")
     return digest
 
 
 def _is_zip(path: Path) -> bool:
     try:
         return zipfile.is_zipfile(path)
-    except zipfile.BadZipFile:  # a damaged directory of the 64-bit form
+    except zipfile.BadZipFile:  # a damaged 64-bit directory
         return False
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileRecord:
-    """One received file."""
+    """The size and the sha256 of a downloaded file."""
 
     bytes: int
     sha256: str
 
     @staticmethod
-    def of(path: Path, sha256: str | None = None) -> FileRecord:
-        """Return the record of a file, whose sha256 may be known."""
+    def from_file(path: Path, sha256: str | None = None) -> FileRecord:
+        """Return the record of a file; the sha256 is computed unless it is given."""
         return FileRecord(bytes=path.stat().st_size, sha256=sha256 or file_sha256(path))
 
 
 def write_received(folder: Path, files: Mapping[str, FileRecord]) -> None:
-    """Write `sources.json`; the same files give the same bytes: no times, no addresses."""
+    """Write `sources.json`; it has no times and addresses, so equal files give equal bytes."""
     value = {name: asdict(record) for name, record in files.items()}
     write_text(folder / RECEIVED_NAME, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def read_received(folder: Path) -> dict[str, FileRecord]:
-    """Read `sources.json`."""
+    """Read `sources.json`: name -> record of each file in the raw folder."""
     path = folder / RECEIVED_NAME
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""`dhmd data pin`: write the bytes and sha256 of received files into the recipe."""
+"""`dhmd data pin`: write the bytes and the sha256 of the raw files into the recipe."""
 
 from __future__ import annotations
 
@@ -14,38 +14,43 @@ from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import write_text
 from dhmd.config.editing import yaml_editor
 from dhmd.data.download.contents import FileRecord
-from dhmd.data.download.gathering import wanted_files
+from dhmd.data.download.raw_folder import required_files
 
 if TYPE_CHECKING:
     from dhmd.recipes import Recipe
 
 
 def pin(recipe: Recipe, *, recipe_file: Path, raw: Path) -> dict[str, FileRecord]:
-    """Write bytes and sha256 of the files in `raw` into the recipe; comments stay.
+    """Write bytes and sha256 of the files in `raw` into the recipe; its comments are kept.
+
+    Args:
+        recipe: the dataset config.
+        recipe_file: its file, which is edited.
+        raw: the raw folder.
 
     Returns:
-        Sequence name -> what was written.
+        Sequence -> the size and the sha256 of its file.
 
     Raises:
-        DhmdError: a generated corpus, a missing file, or a recipe whose text cannot be edited.
+        DhmdError: the corpus is generated, a file is missing, or the recipe cannot be edited.
     """
     if recipe.format == "generated":
         raise DhmdError(f"{recipe.name} is generated data: there is nothing to pin")
     records: dict[str, FileRecord] = {}
-    for wanted in wanted_files(recipe):
-        path = raw / wanted.file
+    for required in required_files(recipe):
+        path = raw / required.file
         if not path.is_file():
             raise DhmdError(
                 f"{path} is missing: run the download stage for {recipe.name} before pinning"
             )
-        records[wanted.sequence] = FileRecord.of(path)
+        records[required.sequence] = FileRecord.from_file(path)
     text = recipe_file.read_text(encoding="utf-8")
     write_text(recipe_file, pinned_text(text, records, where=str(recipe_file)))
     return records
 
 
 def pinned_text(text: str, records: dict[str, FileRecord], *, where: str) -> str:
-    """Return a recipe's text with the bytes and sha256 of `records`."""
+    """Return the recipe's `text` with the bytes and sha256 of `records` (sequence -> record)."""
     editor = yaml_editor()
     if re.search(r"^\s*[\w-]+:[^\n]*\n(\s*#[^\n]*\n)*\s+- ", text, re.MULTILINE):
         editor.indent(mapping=2, sequence=4, offset=2)

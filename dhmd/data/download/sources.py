@@ -1,4 +1,4 @@
-"""Where a file may come from: a web server, a dataset on the Hugging Face hub, a local folder."""
+"""The sources of files: web servers, datasets on the Hugging Face hub, local folders."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ _HINT = "write / ? # and @ of a user or password as %2F %3F %23 and %40"
 
 @dataclass(frozen=True, kw_only=True)
 class Web:
-    """A base address. Credentials are stored apart from it, so that no message shows them.
+    """A base address.
 
-    They are a user and a password, or a token.
+    Attributes:
+        base: the address without credentials, so that messages can show it.
+        credentials: (user, password), a token, or None.
     """
 
     base: str
     credentials: tuple[str, str] | str | None = field(default=None, repr=False)
 
     def url(self, path: str) -> str:
-        """Return the address of the file at a plain relative path below the base."""
+        """Return the address of the file at a relative path below the base."""
         return f"{self.base}/{quote(path, safe='/')}"
 
     def __str__(self) -> str:
@@ -37,7 +39,12 @@ class Web:
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """A local folder or file; `written` is how the recipe or the user wrote it."""
+    """A local folder or file.
+
+    Attributes:
+        path: its path.
+        written: the path as it is written in the recipe or in params.yaml, for messages.
+    """
 
     path: Path
     written: str
@@ -50,22 +57,22 @@ Source = Web | Folder
 
 
 def parse_source(text: str, root: Path) -> Source:
-    """Read one source: an http(s) or hub address, or a folder (a relative one is below `root`).
+    """Parse a source: an http(s) or hub address, or a folder (a relative one is below `root`).
 
-    `hf://owner/dataset@revision/folder` is a dataset on the Hugging Face hub; revision (main) and
-    folder may be absent. As with the hub's own clients, HF_ENDPOINT is the server, and the token of
-    HF_TOKEN or of the file that `hf auth login` wrote is sent to it.
+    `hf://owner/dataset@revision/folder` is a dataset on the Hugging Face hub; the revision (main)
+    and the folder are optional. As with the hub's own client, HF_ENDPOINT is the server, which is
+    sent the token of HF_TOKEN or of the file that `hf auth login` writes.
 
-    An @ in the path of an address is refused: in `https://user:12/34@host/x` it ends a password,
-    which would be read as a server, a port and a path, sent and shown. A path writes it as %40.
+    An @ in the path of an address is an error and must be written as %40: the @ in
+    `https://user:12/34@host/x` ends a password, which would be taken for a server and a path.
 
     Raises:
-        DhmdError: another scheme, an address without a server, with a query or a fragment, or one
-            whose password is ambiguous; a home folder that does not exist.
+        DhmdError: the scheme is not supported; the address has no server, a query, a fragment or
+            an ambiguous password; or the home folder is unknown.
     """
     address = text.strip()
     if not address:
-        raise DhmdError("a source is empty: give an http(s) address or a folder")
+        raise DhmdError("a source is empty: name an http(s) address or a folder")
     if address.startswith("hf://"):
         return _hub(address)
     if _SCHEME.match(address):
@@ -75,19 +82,19 @@ def parse_source(text: str, root: Path) -> Source:
         return Folder(path=root / Path(text).expanduser(), written=written)
     except RuntimeError as error:
         raise DhmdError(
-            f"source {written} names an unknown home folder ({first_line(error)}): write its "
-            "whole path"
+            f"source {written} names an unknown home folder ({first_line(error)}): write the "
+            "absolute path"
         ) from error
 
 
 def _hub(address: str) -> Web:
-    found = _HUB.fullmatch(address)
-    if found is None or ".." in address.split("/"):
+    match = _HUB.fullmatch(address)
+    if match is None or ".." in address.split("/"):
         raise DhmdError(
             f"source {shown_address(address)} is not hf://owner/dataset@revision/folder (write / "
             "in a revision as %2F)"
         )
-    repository, revision, folder = found.groups()
+    repository, revision, folder = match.groups()
     server = _web(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").base
     cache = os.environ.get("HF_HOME") or "~/.cache/huggingface"
     token = os.environ.get("HF_TOKEN", "").strip()
@@ -108,7 +115,7 @@ def _web(address: str) -> Web:
         host = (parts.hostname or "").encode("idna").decode("ascii")
         credentials = unquote(parts.username or ""), unquote(parts.password or "")
         path = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
-    except ValueError as error:  # UnicodeError is one
+    except ValueError as error:  # including UnicodeError
         raise DhmdError(f"source {shown} is not a valid address{hint}") from error
     if parts.scheme not in ("http", "https"):
         raise DhmdError(f"source {shown} is neither an http(s) address nor a folder")
@@ -129,15 +136,15 @@ def _web(address: str) -> Web:
 
 
 def plain_path(path: str, *, owner: str) -> str:
-    """Return `path` if it stays below any folder or address that it is added to.
+    """Return a normalised relative path, which cannot leave the folder that it is appended to.
 
     Args:
         path: a relative path with forward slashes.
-        owner: the key of the path, for the message.
+        owner: the file and key that have the path, for the message.
 
     Raises:
-        DhmdError: an absolute path, one with "..", a backslash or a colon, or odd characters
-            (controls, or halves of a character).
+        DhmdError: the path is absolute, or contains "..", a backslash, a colon, a control character
+            or half a surrogate pair.
     """
     parts = PurePosixPath(path).parts
     if (

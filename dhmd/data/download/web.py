@@ -23,62 +23,68 @@ from dhmd import __version__
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import try_lock, write_text
 from dhmd.base.progress import progress
-from dhmd.data.download.contents import SourceFailure, check_contents
+from dhmd.data.download.contents import SourceError, check_contents
 
 if TYPE_CHECKING:
     from dhmd.recipes import SequenceFile
 
-# It logs each retry with the whole exception; the final message gives the number of attempts.
+# urllib3 logs each retry with its exception; our final message has the number of attempts.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 PARTIAL_FOLDER = Path(".dhmd") / "partial"
 BLOCK = 1 << 20  # bytes
 
-Credentials = tuple[str, str] | str | None  # user and password, or a token
+Credentials = tuple[str, str] | str | None  # (user, password), or a token
 
-_RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
-_MEANING = {401: "log-in needed", 403: "forbidden", 404: "not found", 410: "gone"}
+_RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+_STATUS_TEXT = {401: "log-in needed", 403: "forbidden", 404: "not found", 410: "gone"}
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _CONTENT_RANGE = re.compile(r"\s*bytes\s+([0-9]{1,18})-[0-9]+/([0-9]{1,18}|\*)\s*")
-# The last is for a date far away in Retry-After.
-_INVALID = (requests.RequestException, urllib3.exceptions.HTTPError, ValueError, OverflowError)
+# OverflowError: a distant date in Retry-After.
+_INVALID_RESPONSE = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    ValueError,
+    OverflowError,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How long to wait for a server.
+class RetryPolicy:
+    """Retries and time limits of requests.
 
     Attributes:
-        attempts: requests per file, counted anew whenever one brings a whole block.
-        timeout_s: seconds without a byte that end an attempt.
+        attempts: maximum number of requests without progress; one that receives a whole block
+            resets the count.
+        timeout_s: seconds without data after which an attempt fails.
         pause_s: seconds before the second attempt; each later pause is twice as long.
-        longest_pause_s: limit of a pause, also of one that the server asks for.
+        max_pause_s: maximum pause in seconds, also if the server requests a longer one.
     """
 
     attempts: int = 4
     timeout_s: float = 30.0
     pause_s: float = 1.0
-    longest_pause_s: float = 60.0
+    max_pause_s: float = 60.0
 
 
-class _BrokenOff(Exception):  # noqa: N818 - another request may continue the body
-    """The body is incomplete."""
+class _IncompleteBodyError(Exception):
+    """The body is incomplete; another request may continue it."""
 
 
 class _Session(requests.Session):
-    """A session that follows no redirect to another scheme, except from http to https."""
+    """A session that only follows redirects to the same scheme, or from http to https."""
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         target: str | None = super().get_redirect_target(resp)
         scheme = urlsplit(target or "").scheme
         before = urlsplit(resp.url).scheme
         if scheme not in ("", "http", "https") or (before, scheme) == ("https", "http"):
-            raise SourceFailure("it redirects to an unsafe address (not https)")
+            raise SourceError("it redirects to an unsafe address (not https)")
         return target
 
 
 class _Token(requests.auth.AuthBase):
-    """Sends a token; requests removes it where the server redirects to another host."""
+    """Bearer authentication; requests removes the header if a redirect leads to another host."""
 
     def __init__(self, token: str) -> None:
         self.token = token
@@ -89,15 +95,15 @@ class _Token(requests.auth.AuthBase):
 
 
 class Transfer:
-    """The transfer of one file, in `<root>/.dhmd/partial/<hash of the address>/`.
+    """The download of one file into `<root>/.dhmd/partial/<hash of the address>/`.
 
-    `partial` becomes `body` once it is complete; `validator` is the server's ETag or date, which
-    a later request sends back. The next run continues an interrupted transfer.
+    The file `partial` is renamed to `body` when it is complete. `validator` has the server's ETag
+    or date, with which a later run continues an interrupted transfer.
     """
 
-    def __init__(self, url: str, root: Path, patience: Patience) -> None:
+    def __init__(self, url: str, root: Path, policy: RetryPolicy) -> None:
         self.url = url
-        self.patience = patience
+        self.policy = policy
         self.folder = root / PARTIAL_FOLDER / hashlib.sha256(url.encode()).hexdigest()[:24]
         self.body = self.folder / "body"
         self._partial = self.folder / "partial"
@@ -105,7 +111,7 @@ class Transfer:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Create the folder and lock it."""
+        """Create the folder, and lock it against other processes."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = try_lock(self.folder.with_suffix(".lock"))
@@ -119,38 +125,41 @@ class Transfer:
     def receive(
         self, label: str, name: str, expected: SequenceFile, credentials: Credentials
     ) -> str:
-        """Receive the whole body, check it, and return its sha256.
+        """Download the whole body, check it, and return its sha256.
 
         Args:
-            label: for the progress bar.
+            label: the label of the progress bar.
             name: the file's name in the recipe.
-            expected: bytes and sha256 that it must have.
-            credentials: user and password, or a token.
+            expected: the bytes and the sha256 that the recipe pins, if any.
+            credentials: (user, password), a token, or None.
+
+        Raises:
+            SourceError: the server does not provide the file.
         """
         while True:
             resumed = self.body.is_file() or self._fetch(label, expected, credentials)
             try:
                 return check_contents(self.body, name=name, expected=expected)
-            except SourceFailure:
+            except SourceError:
                 self.discard()
                 if not resumed:
                     raise
-                # Pieces of two versions may have been joined: fetch a whole new body.
+                # The body may consist of two versions: download it again from the start.
 
     def place(self, target: Path) -> None:
         """Link or copy the body to `target`.
 
-        The body stays until `discard`, so that a run that ends before the raw folder is complete
-        costs no transfer.
+        The body is not removed before `discard`, so that a run that fails before the raw folder is
+        complete need not repeat the download.
         """
-        target.unlink(missing_ok=True)  # the copy of a source that failed
+        target.unlink(missing_ok=True)  # an incomplete copy of an earlier source
         try:
             os.link(self.body, target)
-        except OSError:  # another disk, or one without hard links
+        except OSError:  # on another disk, or hard links are not supported
             shutil.copyfile(self.body, target)
 
     def discard(self) -> None:
-        """Remove everything that was received."""
+        """Remove all downloaded data."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -159,14 +168,14 @@ class Transfer:
 
     def _fetch(self, label: str, expected: SequenceFile, credentials: Credentials) -> bool:
         """Download the rest of the file; return whether the download was resumed."""
-        patience = self.patience
+        policy = self.policy
         retry = urllib3.Retry(
-            total=patience.attempts - 1,
-            status_forcelist=_RETRIED,
+            total=policy.attempts - 1,
+            status_forcelist=_RETRIED_STATUS,
             raise_on_status=False,
-            backoff_factor=patience.pause_s,
-            backoff_max=patience.longest_pause_s,
-            retry_after_max=int(patience.longest_pause_s),
+            backoff_factor=policy.pause_s,
+            backoff_max=policy.max_pause_s,
+            retry_after_max=int(policy.max_pause_s),
         )
         resumed, failed = False, 0
         with _Session() as session:
@@ -185,48 +194,46 @@ class Transfer:
                     resumed = self._attempt(session, label, expected) or resumed
                     os.replace(self._partial, self.body)
                     return resumed
-                except _BrokenOff as failure:
+                except _IncompleteBodyError as failure:
                     resumed = resumed or before > 0
                     failed = 1 if self._size() - before >= BLOCK else failed + 1
-                    if failed >= patience.attempts:
-                        raise SourceFailure(f"{failure} ({_attempts(failed)})") from failure
-                    pause = patience.pause_s * 2.0 ** (failed - 1)
-                    time.sleep(min(pause, patience.longest_pause_s))
+                    if failed >= policy.attempts:
+                        raise SourceError(f"{failure} ({_attempts(failed)})") from failure
+                    pause = policy.pause_s * 2.0 ** (failed - 1)
+                    time.sleep(min(pause, policy.max_pause_s))
 
     def _attempt(self, session: requests.Session, label: str, expected: SequenceFile) -> bool:
-        """Make one request; return whether it continued bytes of an earlier one."""
+        """Make one request; return whether it continued an earlier one."""
         validator = ""
         with suppress(OSError, ValueError):
             validator = self._validator.read_text(encoding="utf-8").strip()
-        # Bytes are joined only if the server or the recipe's hash confirms that they fit.
+        # Continue only if the server's validator or the recipe's hash confirms that the parts fit.
         offset = self._size() if validator or expected.sha256 else 0
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         if offset and validator:
             headers["If-Range"] = validator
-        timeout, attempts = self.patience.timeout_s, _attempts(self.patience.attempts)
+        timeout, attempts = self.policy.timeout_s, _attempts(self.policy.attempts)
         try:
             response = session.get(self.url, headers=headers, stream=True, timeout=timeout)
         except (requests.ConnectionError, requests.Timeout) as error:
-            raise SourceFailure(f"{_reason(error)} ({attempts})", unreachable=True) from error
-        except _INVALID as error:  # the library's own message may quote a part of a password
-            raise SourceFailure(
-                "its address, one that it redirects to, or its answer cannot be understood"
+            raise SourceError(f"{_reason(error)} ({attempts})", unreachable=True) from error
+        except _INVALID_RESPONSE as error:  # whose message may contain a part of a password
+            raise SourceError(
+                "its address, the target of a redirect, or its response is invalid"
             ) from error
         with response:
             status = response.status_code
             if status == 416 and offset:
                 self.discard()
-                raise _BrokenOff("it no longer has the requested range")
+                raise _IncompleteBodyError("it no longer has the requested range")
             if status not in (200, 206):
-                meaning = _MEANING.get(status) or http.client.responses.get(status, "unexpected")
-                tries = f" ({attempts})" if status in _RETRIED else ""
-                raise SourceFailure(f"{meaning.lower()} ({status}){tries}")
+                text = _STATUS_TEXT.get(status) or http.client.responses.get(status, "unexpected")
+                tries = f" ({attempts})" if status in _RETRIED_STATUS else ""
+                raise SourceError(f"{text.lower()} ({status}){tries}")
             offset = offset if status == 206 else 0
-            total = self._accepted(response, offset, validator)
+            total = self._check_headers(response, offset, validator)
             if total is not None and expected.bytes is not None and total != expected.bytes:
-                raise SourceFailure(
-                    f"it offers {total} bytes, but the recipe says {expected.bytes}"
-                )
+                raise SourceError(f"it offers {total} bytes, but the recipe says {expected.bytes}")
             free, needed = shutil.disk_usage(self.folder).free, (total or offset) - offset
             if needed > free:
                 raise DhmdError(
@@ -235,27 +242,36 @@ class Transfer:
                 )
             self._store(response, offset, total, expected.bytes if total is None else total, label)
         if total is not None and self._size() < total:
-            raise _BrokenOff(f"the body ended after {self._size()} of {total} bytes")
+            raise _IncompleteBodyError(f"the body ended after {self._size()} of {total} bytes")
         return offset > 0
 
-    def _accepted(self, response: requests.Response, offset: int, before: str) -> int | None:
-        """Check the headers, store the validator, and return the length of the whole body."""
+    def _check_headers(self, response: requests.Response, offset: int, before: str) -> int | None:
+        """Check the headers, store the validator, and return the length of the whole body.
+
+        Args:
+            response: the response, whose body was not read.
+            offset: the first byte of the requested range.
+            before: the validator of the earlier response.
+
+        Returns:
+            The number of bytes of the whole body; None if the server does not state it.
+        """
         headers = response.headers
-        kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if kind in ("text/html", "application/xhtml+xml"):
-            raise SourceFailure("it is a web page (an error or log-in page) instead of the file")
+        content_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if content_type in ("text/html", "application/xhtml+xml"):
+            raise SourceError("it is a web page (an error or log-in page) instead of the file")
         if headers.get("Content-Encoding", "identity") != "identity":
-            raise SourceFailure("the body is encoded, which was not requested")
+            raise SourceError("the body is encoded, which was not requested")
         tag = headers.get("ETag", "")
         validator = headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
-        if not validator.isprintable():  # it could not be sent back
+        if not validator.isprintable():  # it could not be sent in a header
             validator = ""
         length = headers.get("Content-Length", "").strip()
         if offset:
             match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
             if match is None or int(match[1]) != offset or validator not in ("", before):
                 self.discard()
-                raise _BrokenOff("the file changed while it was received")
+                raise _IncompleteBodyError("the file changed during the download")
             length = match[2]
         write_text(self._validator, validator)
         return int(length) if _LENGTH.fullmatch(length) else None
@@ -268,7 +284,7 @@ class Transfer:
         limit: int | None,
         label: str,
     ) -> None:
-        """Write the body from `offset` on, at most `limit` bytes in all."""
+        """Write the body from `offset` on; an error if it exceeds `limit` bytes in total."""
         size = offset
         blocks = progress(
             self._blocks(response, total),
@@ -283,29 +299,29 @@ class Transfer:
                     size += len(block)
                     if limit is not None and size > limit:
                         self.discard()
-                        raise SourceFailure(f"it sends more than the announced {limit} bytes")
+                        raise SourceError(f"it sends more than the announced {limit} bytes")
                     stream.write(block)
                 os.fsync(stream.fileno())
         except OSError as error:
             raise DhmdError(f"cannot write {self._partial}: {first_line(error)}") from error
 
     def _blocks(self, response: requests.Response, total: int | None) -> Iterator[bytes]:
-        """Yield the body in blocks of 1 MiB, and what arrived before an error before raising it."""
+        """Yield the body in blocks of 1 MiB; if the connection fails, the rest first."""
         buffer, failure = bytearray(), ""
         try:
-            while piece := response.raw.read1(1 << 16, decode_content=False):
-                buffer += piece
+            while data := response.raw.read1(1 << 16, decode_content=False):
+                buffer += data
                 if len(buffer) >= BLOCK:
                     yield bytes(buffer)
                     buffer.clear()
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            # If a body ends too early, the caller gives the number of missing bytes.
+            # If the body is shorter than `total`, the caller raises an error with its length.
             if total is None or not isinstance(error, urllib3.exceptions.ProtocolError):
                 failure = _reason(error)
         if buffer:
             yield bytes(buffer)
         if failure:
-            raise _BrokenOff(failure)
+            raise _IncompleteBodyError(failure)
 
 
 def _attempts(count: int) -> str:
@@ -313,7 +329,7 @@ def _attempts(count: int) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """Return why a connection failed, in the system's words and never in the server's."""
+    """Return why a connection failed, without any text from the server."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, TimeoutError | urllib3.exceptions.ReadTimeoutError):

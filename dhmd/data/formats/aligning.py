@@ -1,4 +1,4 @@
-"""Make the aligned features file of a dataset from its raw files of any format, or check them."""
+"""Create the aligned features file of a dataset from raw files of any format, or check them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ if TYPE_CHECKING:
 def align_dataset(
     settings: Settings, raw: Path, output: Path, *, root: Path, recipes: Path
 ) -> None:
-    """Align the raw sequences, or import another format; whole or not at all.
+    """Align the raw sequences, or import files of another format.
 
     Args:
-        raw: the folder that the download filled.
-        output: the aligned features file.
-        root: the folder from which the encoder's folder counts.
+        settings: the dataset's settings.
+        raw: the raw folder.
+        output: the aligned features file; it appears whole or not at all.
+        root: the folder to which a relative path of the text encoder refers.
         recipes: the folder of the recipes.
 
     Raises:
-        DhmdError: a file is damaged or does not fit the recipe.
+        DhmdError: a file is damaged or contradicts the recipe.
     """
     paths = raw_paths(settings.recipe, raw)
-    job = _job(settings, paths, root, recipes, _received_sha256s(raw))
+    job = _job(settings, paths, root, recipes, _raw_sha256s(raw))
     if settings.recipe.imported:
         import_corpus(job, output)
     else:
@@ -43,7 +44,7 @@ def align_dataset(
 def check_files(
     settings: Settings, paths: Mapping[str, Path], *, root: Path, recipes: Path
 ) -> list[str]:
-    """Return all problems of a dataset's files, which `align_dataset` would refuse one by one."""
+    """Return all errors that `align_dataset` could raise for the files, one sentence each."""
     try:
         job = _job(settings, paths, root, recipes, {})
         return check_imported(job) if settings.recipe.imported else check_aligned(job)
@@ -52,7 +53,7 @@ def check_files(
 
 
 def raw_paths(recipe: Recipe, raw: Path) -> dict[str, Path]:
-    """Return sequence -> file in the folder that the download filled."""
+    """Return sequence -> file in the raw folder."""
     return {
         name: raw / (Path(file.path).name if recipe.imported else f"{name}.csd")
         for name, file in recipe.needed.items()
@@ -68,14 +69,14 @@ def _job(
 ) -> CorpusJob:
     recipe, encoder = settings.recipe, None
     if settings.features.text != "words":
-        from dhmd.data.text.contextual import open_contextual
+        from dhmd.data.text.contextual import load_contextual
 
         compute = settings.compute
-        encoder = open_contextual(
+        encoder = load_contextual(
             settings.features, root, device=compute.device, threads=compute.threads
         )
     folds = None if recipe.folds is None else recipes / recipe.folds.file
-    if folds is None and not recipe.imported:  # a generated corpus brings its own
+    if folds is None and not recipe.imported:  # a generated corpus has its own
         folds = next(iter(paths.values())).with_name("folds.json")
     return CorpusJob(
         recipe=recipe,
@@ -88,14 +89,16 @@ def _job(
     )
 
 
-def _received_sha256s(raw: Path) -> dict[str, str]:
-    """Return file -> sha256, as `download` wrote them.
+def _raw_sha256s(raw: Path) -> dict[str, str]:
+    """Return file -> sha256 of the raw files from their `sources.json`.
 
-    It is not read by dhmd.data.download, so that a change of downloading does not align again.
+    This does not import dhmd.data.download, so that a change there does not run the align stage.
     """
     manifest = raw / "sources.json"
     try:
         value = json.loads(manifest.read_text(encoding="utf-8"))
         return {str(file): str(record["sha256"]) for file, record in value.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DhmdError(f"{manifest} is missing or damaged: run download again") from error
+        raise DhmdError(
+            f"{manifest} is missing or damaged: run the download stage again"
+        ) from error

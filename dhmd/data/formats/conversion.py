@@ -1,4 +1,4 @@
-"""Convert values from a user's file to arrays and texts; each defect is one sentence."""
+"""Convert values of a user's file to arrays and text, with error messages for invalid values."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from dhmd.recipes import Labels
 Array = np.ndarray[Any, Any]
 
 
-def numbers(value: object, *, axes: int | None, where: str) -> Array:
+def as_numbers(value: object, *, axes: int | None, where: str) -> Array:
     """Convert an array or nested lists to a numeric array.
 
     Args:
         value: the value in the file.
         axes: the required number of axes; None allows any.
         where: the file and key, for messages.
+
+    Raises:
+        DhmdError: the value is ragged, not numeric, or has another number of axes.
     """
     try:
         array = np.asarray(value)
@@ -40,24 +43,27 @@ def numbers(value: object, *, axes: int | None, where: str) -> Array:
     return array
 
 
-def number(value: object, *, where: str) -> float:
-    """Convert one number, or an array of one, to a float."""
+def as_number(value: object, *, where: str) -> float:
+    """Convert a number, or an array with one element, to a float."""
     if isinstance(value, int | float | np.generic | np.ndarray) and np.size(value) == 1:
-        return float(numbers(value, axes=None, where=where).reshape(()))
+        return float(as_numbers(value, axes=None, where=where).reshape(()))
     raise DhmdError(f"{where} is not one number")
 
 
-def label_values(value: object, *, count: int, where: str, spec: Labels | None = None) -> Array:
-    """Convert labels to float64 [N].
+def as_labels(value: object, *, count: int, where: str, spec: Labels | None = None) -> Array:
+    """Convert labels to float64 `[N]`.
 
     Args:
-        value: shape [N] or [N, 1]; of a multi-label task [N, C], or [N, C, 2] with two scores per
-            class, absent and present.
+        value: `[N]` or `[N, 1]`; in a multi-label task `[N, C]`, or `[N, C, 2]` with the scores of
+            absence and presence of each class.
         count: N.
         where: the file and key, for messages.
-        spec: the recipe's labels; None takes the values as they are.
+        spec: the recipe's labels; None returns the values unscaled.
+
+    Raises:
+        DhmdError: the value is not numeric or has another shape.
     """
-    labels = numbers(value, axes=None, where=where).astype(np.float64)
+    labels = as_numbers(value, axes=None, where=where).astype(np.float64)
     if spec is not None and spec.task == "multilabel":
         shape = [count, len(spec.classes)]
         if list(labels.shape) == [*shape, 2]:
@@ -77,14 +83,14 @@ def label_values(value: object, *, count: int, where: str, spec: Labels | None =
     return labels_N if spec is None else spec.scaled(labels_N)
 
 
-def whole_numbers(labels_N: Array) -> bool:
-    """Return whether labels may be classes: all are whole numbers from 0 up."""
+def may_be_classes(labels_N: Array) -> bool:
+    """Return whether labels could be class indices: all are non-negative whole numbers."""
     return bool(len(labels_N) and (labels_N >= 0).all() and (labels_N == np.round(labels_N)).all())
 
 
-def joined_rows(parts: Iterable[Any], *, axes: int, where: str) -> Array:
-    """Convert and concatenate parts of one utterance; an empty part may lack its second axis."""
-    arrays = [numbers(part, axes=axes, where=where) for part in parts if len(part)]
+def concatenate_rows(parts: Iterable[Any], *, axes: int, where: str) -> Array:
+    """Convert and concatenate the parts of an utterance; an empty part may lack its second axis."""
+    arrays = [as_numbers(part, axes=axes, where=where) for part in parts if len(part)]
     if not arrays:
         raise DhmdError(f"{where} has no rows")
     if len({array.shape[1:] for array in arrays}) > 1:
@@ -92,42 +98,42 @@ def joined_rows(parts: Iterable[Any], *, axes: int, where: str) -> Array:
     return np.concatenate(arrays)
 
 
-def texts(value: object, *, where: str) -> tuple[str, ...]:
-    """Convert a list or an array of text to a tuple."""
+def as_texts(value: object, *, where: str) -> tuple[str, ...]:
+    """Convert a list or an array of text to a tuple of str."""
     try:
         items = value.tolist() if isinstance(value, np.ndarray) else value
     except (ValueError, SystemError) as error:
         raise DhmdError(f"{where} is damaged: it has invalid characters") from error
     if not isinstance(items, list | tuple):
         raise DhmdError(f"{where} is {type(items).__name__}, but must be a list of text")
-    found = []
+    result = []
     for item in items:
         text = item.decode("utf-8", "replace") if isinstance(item, bytes) else item
         if not isinstance(text, str):
             raise DhmdError(f"{where} contains {type(item).__name__} instead of text")
         if not _storable(text):
             raise DhmdError(f"{where} is damaged: {text[:40]!r} has invalid characters")
-        found.append(text)
-    return tuple(found)
+        result.append(text)
+    return tuple(result)
 
 
-def video_id(value: object, *, where: str) -> str:
-    """Convert the id of an utterance that is its own video, a text or a whole number, to text."""
+def as_video_id(value: object, *, where: str) -> str:
+    """Convert an utterance's id, text or a whole number, to a video id."""
     if isinstance(value, int | np.integer) and abs(int(value)) < 2**63:
         return str(value)
-    if isinstance(value, str) and _storable(value) and is_video(value):
+    if isinstance(value, str) and _storable(value) and is_video_id(value):
         return value
     shown = "a number of many digits" if isinstance(value, int) else repr(str(value)[:40])
-    raise DhmdError(f"{where}: {shown} is not an utterance's id")
+    raise DhmdError(f"{where}: {shown} is not a valid utterance id")
 
 
-def is_video(name: str) -> bool:
-    """Return whether `name[0]` reads back as row 0 of the video `name`."""
+def is_video_id(name: str) -> bool:
+    """Return whether a name can be a video id: `name[0]` must be parsed as row 0 of `name`."""
     first = segment_id(name, 0)
     return bool(name) and video_of(first) == name and segment_row(first) == 0
 
 
-def mapping(value: object, *, where: str) -> dict[Any, Any]:
+def as_dict(value: object, *, where: str) -> dict[Any, Any]:
     """Return `value` if it is a dict."""
     if not isinstance(value, dict):
         raise DhmdError(f"{where} is {type(value).__name__}, but must be a dict")
@@ -135,7 +141,7 @@ def mapping(value: object, *, where: str) -> dict[Any, Any]:
 
 
 def _storable(text: str) -> bool:
-    """HDF5 stores neither a zero character nor half of a surrogate pair."""
+    """Return whether HDF5 can store a text: no zero characters and no unpaired surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,7 +1,7 @@
-"""Dialogues with one feature vector per utterance: DialogueRNN's pickles of IEMOCAP and MELD.
+"""Read DialogueRNN's pickles of IEMOCAP and MELD, with one feature vector per utterance.
 
-A file is a tuple of mappings from a dialogue to its utterances in order, and of the dialogues of
-train and test. `options.layout` is its order, which these loaders unpack:
+A file is a tuple. Most items map a dialogue to a list over its utterances, and two list the train
+and test dialogues. `options.layout` names the order of the items, as these loaders unpack them:
 
 - `iemocap`: IEMOCAP_features_raw.pkl (declare-lab/conv-emotion, DialogueRNN/dataloader.py);
 - `meld`: MELD_features_raw.pkl, without vision (DialogueGCN/dataloader.py there);
@@ -16,11 +16,16 @@ from typing import Any
 import numpy as np
 
 from dhmd.base.errors import DhmdError
-from dhmd.data.aligned.folds import ONLY_FOLD
 from dhmd.data.csd import segment_id
-from dhmd.data.formats.conversion import label_values, mapping, numbers, texts, video_id
+from dhmd.data.formats.conversion import as_dict, as_labels, as_numbers, as_texts, as_video_id
+from dhmd.data.formats.interface import (
+    ImportJob,
+    ParsedCorpus,
+    Segment,
+    numbered_names,
+    validation_sample,
+)
 from dhmd.data.formats.pickles import load_pickle
-from dhmd.data.formats.reading import ImportJob, Reading, Segment, numbered, one_in_ten
 
 Array = np.ndarray[Any, Any]
 
@@ -29,7 +34,7 @@ _LAYOUTS = {
     "meld": "ids speakers emotion text audio sentences train test sentiment",
     "meld_vision": "ids speakers emotion text audio vision sentences train test sentiment",
 }
-# The numbers of the classes in the files, in order.
+# Layout -> label -> names of the classes, by their number in the file.
 _CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
     "iemocap": {"emotion": ("happy", "sad", "neutral", "angry", "excited", "frustrated")},
     "meld": {
@@ -39,13 +44,14 @@ _CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
-def read_dialogues(job: ImportJob) -> Reading:
-    """Read the pickle of the recipe's sequence `pickle`; a dialogue is a video.
+def read_dialogues(job: ImportJob) -> ParsedCorpus:
+    """Read the recipe's sequence `pickle`; each dialogue becomes a video.
 
-    `labels.column` is emotion (or 0) or, of MELD, sentiment. `labels.classes` names the classes of
-    the file to use, `happy+excited` to join two; utterances of other classes are left out.
-    `options.context`: whether the utterances before it are steps of an utterance, too. The files
-    have no validation split: one in ten train dialogues is taken, by its id's hash (ours).
+    `labels.column` is emotion (or 0) or, in MELD, sentiment. `labels.classes` lists the classes to
+    use, `happy+excited` joins two of them, and utterances of other classes are left out. With
+    `options.context`, the earlier utterances of a dialogue are steps of an utterance, too. The
+    files have no validation split, so a tenth of the train dialogues is used, chosen by the hash
+    of the id (ours).
     """
     layout, with_context = job.options(layout=tuple(_LAYOUTS), context=(False, True))
     path = job.file("pickle")
@@ -53,8 +59,8 @@ def read_dialogues(job: ImportJob) -> Reading:
     content = load_pickle(path)
     if not isinstance(content, list | tuple) or len(content) != len(names):
         raise DhmdError(
-            f"{where} is not a tuple of {len(names)}, {', '.join(names)}: is options.layout of "
-            f"{job.recipe.source} right ({layout})?"
+            f"{where} is not a tuple of {len(names)} items ({', '.join(names)}): correct "
+            f"options.layout of {job.recipe.source}, which is {layout}"
         )
     parts = dict(zip(names, content, strict=True))
     splits = _splits(parts, where)
@@ -69,54 +75,55 @@ def read_dialogues(job: ImportJob) -> Reading:
     for name in keys:
         if name not in parts or name in ("ids", "speakers", "train", "test"):
             raise DhmdError(f"{where} has no features {name!r}; it has {', '.join(names)}")
-        mapping(parts[name], where=f"{where}: {name}")
+        as_dict(parts[name], where=f"{where}: {name}")
     classes = _class_numbers(job, known[key]) if job.labelled else {}
     dialogues = [
-        found
+        parsed
         for split, ids in splits.items()
         for dialogue in ids
-        if (found := _dialogue(job, parts, columns, key, dialogue, split, where)) is not None
+        if (parsed := _dialogue(job, parts, columns, key, dialogue, split, where)) is not None
     ]
-    job.problems.stop_if_any(job.recipe.name)
+    job.problems.raise_first(job.recipe.name)
     widths = {m: rows.shape[1] for m, rows in dialogues[0][2].items()}
-    return Reading(
-        feature_names={m: numbered(m, width) for m, width in widths.items()},
+    return ParsedCorpus(
+        feature_names={m: numbered_names(m, width) for m, width in widths.items()},
         segments=_segments(job, dialogues, classes, with_context),
         has_words="text" in columns,
-        own_fold=ONLY_FOLD,
         notes={"layout": layout, "context": with_context},
     )
 
 
 def _splits(parts: Mapping[str, Any], where: str) -> dict[str, list[Any]]:
     """Return the dialogues of train, valid and test."""
-    found = {}
+    splits = {}
     for split in ("train", "test"):
         if not isinstance(parts[split], list | tuple | set | frozenset | np.ndarray):
             raise DhmdError(f"{where}: {split} is not a list of dialogues")
-        found[split] = sorted(parts[split], key=str)  # a set has no order of its own
-        if len(found[split]) < 2:
-            raise DhmdError(f"{where}: {split} has {len(found[split])} dialogues")
-    valid = one_in_ten(found["train"], "valid")
+        splits[split] = sorted(parts[split], key=str)  # the order of a set is arbitrary
+        if len(splits[split]) < 2:
+            raise DhmdError(
+                f"{where}: {split} has {len(splits[split])} dialogues, but must have at least 2"
+            )
+    valid = validation_sample(splits["train"], "valid")
     return {
-        "train": [name for name in found["train"] if name not in valid],
-        "valid": [name for name in found["train"] if name in valid],
-        "test": found["test"],
+        "train": [name for name in splits["train"] if name not in valid],
+        "valid": [name for name in splits["train"] if name in valid],
+        "test": splits["test"],
     }
 
 
 def _class_numbers(job: ImportJob, known: Sequence[str]) -> dict[int, int]:
-    """Map the file's class numbers to those of the recipe."""
-    found: dict[int, int] = {}
+    """Return class number in the file -> class index in the recipe."""
+    numbers: dict[int, int] = {}
     for index, joined in enumerate(job.recipe.labels.classes):
         for name in joined.split("+"):
-            if name not in known or known.index(name) in found:
+            if name not in known or known.index(name) in numbers:
                 raise DhmdError(
-                    f"{job.recipe.source}: labels.classes has {joined!r}, but must have each of "
-                    f"{', '.join(known)} at most once, joined by + where two are one"
+                    f"{job.recipe.source}: labels.classes has {joined!r}, but may only have "
+                    f"{', '.join(known)}, each once; + joins two classes"
                 )
-            found[known.index(name)] = index
-    return found
+            numbers[known.index(name)] = index
+    return numbers
 
 
 Dialogue = tuple[str, str, dict[str, Array], Array, tuple[str, ...]]
@@ -131,21 +138,24 @@ def _dialogue(
     split: str,
     where: str,
 ) -> Dialogue | None:
-    """Return video, split, features `[N, d]`, labels and sentences of one dialogue."""
+    """Return video, split, features `[N, d]`, labels and sentences of one dialogue.
+
+    If the dialogue is invalid, the problem is recorded, and the result is None.
+    """
     here = f"{where}: dialogue {dialogue!r}"
     try:
-        video = video_id(dialogue, where=where)
+        video = as_video_id(dialogue, where=where)
         for name in (*columns.values(), "sentences", *([key] if job.labelled else [])):
             if dialogue not in parts[name]:
                 raise DhmdError(f"{here} has no {name}")
-        sentences = texts(parts["sentences"][dialogue], where=f"{here}, sentences")
+        sentences = as_texts(parts["sentences"][dialogue], where=f"{here}, sentences")
         labels_N = np.full(len(sentences), np.nan)
         if job.labelled:
             labels = parts[key][dialogue]
-            labels_N = label_values(labels, count=len(sentences), where=f"{here}, {key}")
+            labels_N = as_labels(labels, count=len(sentences), where=f"{here}, {key}")
         features = {}
         for modality, name in columns.items():
-            rows_Nd = numbers(parts[name][dialogue], axes=2, where=f"{here}, {name}")
+            rows_Nd = as_numbers(parts[name][dialogue], axes=2, where=f"{here}, {name}")
             if len(rows_Nd) != len(sentences):
                 raise DhmdError(
                     f"{here} has {len(sentences)} sentences, but {len(rows_Nd)} rows of {name}"

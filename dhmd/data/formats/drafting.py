@@ -1,4 +1,4 @@
-"""Draft a dataset config for files that have none, for a person to revise."""
+"""Draft a dataset config for a user's files."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from dhmd.base.files import file_sha256
 from dhmd.config.modalities import MODALITIES, in_order
 from dhmd.data.aligned import SPLITS
 from dhmd.data.formats.arrays import load_arrays
-from dhmd.data.formats.conversion import label_values, numbers, whole_numbers
+from dhmd.data.formats.conversion import as_labels, as_numbers, may_be_classes
 from dhmd.data.formats.mmsa import LABELS, SEQUENCE, split_parts
 from dhmd.data.formats.pickles import load_pickle
 from dhmd.recipes import SCALE
 
 Array = np.ndarray[Any, Any]
 
-_HEAD = "# Drafted by `dhmd import`: check it, and say where the files come from.\n"
+_HEAD = "# Drafted by `dhmd import`: check it, and document where the files come from.\n"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelOptions:
-    """How the labels of a new dataset are read.
+    """The task and the labels of a new dataset.
 
     Attributes:
-        task: "regression", "classification" or "multilabel"; None decides by the labels.
+        task: "regression", "classification" or "multilabel"; None infers it from the labels.
         classes: the names of the classes, in order.
-        scale: the labels' range, which is mapped to -3 … 3; None takes labels as they are.
+        scale: the range of the labels, which is mapped to -3 … 3; None does not scale them.
     """
 
     task: str | None = None
@@ -50,32 +50,32 @@ def draft_recipe(
     padding: str = "marked",
     label_key: str | None = None,
 ) -> str:
-    """Return the text of a dataset config for the user's files, with every key in its place.
+    """Return the text of a dataset config for a user's files; it has all keys.
 
     Args:
-        format: how the files are written.
+        format: the format of the files.
         name: the dataset's name.
         path: the pickle, or the folder of arrays.
-        options: how the labels are read.
+        options: the task and the labels.
         padding: `options.padding` of the recipe.
-        label_key: the array of the labels; None takes the format's own.
+        label_key: the name of the array of labels; None for the format's default.
 
     Raises:
-        DhmdError: a file is unsafe, damaged or not of the format, or the labels may be classes and
-            neither task nor classes are given.
+        DhmdError: a file is unsafe, damaged or of another format, or all labels are whole numbers
+            and neither task nor classes are given.
     """
-    task, classes, scale = options.task, options.classes, options.scale
-    kind = task or ("classification" if classes else "regression")
-    if bool(classes) != (kind != "regression"):
+    classes, scale = options.classes, options.scale
+    task = options.task or ("classification" if classes else "regression")
+    if bool(classes) != (task != "regression"):
         raise DhmdError(
             "--classes names the classes of a classification or of --multi-label: give both or "
             "neither"
         )
-    if scale is not None and kind != "regression":
-        raise DhmdError(f"--label-range is for a regression, but the task is {kind}")
+    if scale is not None and task != "regression":
+        raise DhmdError(f"--label-range is for a regression, but the task is {task}")
     if format == "mmsa":
         files = {SEQUENCE: path}
-        id_key, key = None, label_key or LABELS[kind]
+        id_key, key = None, label_key or LABELS[task]
         parts = {
             f"{path}: {s}.": part for s, part in split_parts(load_pickle(path), str(path)).items()
         }
@@ -92,9 +92,9 @@ def draft_recipe(
                 raise DhmdError(
                     f"{where}{required} is missing; it has {', '.join(map(str, part))}: {remedy}"
                 )
-        if kind == "regression":
+        if task == "regression":
             count = len(part[key])
-            labels.append(label_values(part[key], count=count, where=f"{where}{key}"))
+            labels.append(as_labels(part[key], count=count, where=f"{where}{key}"))
         others = [m for m in part if f"{m}_offsets" in part or f"{m}_lengths" in part]
         for modality in in_order(m for m in (*MODALITIES, *others) if m in part):
             longest = _longest(part, modality, f"{where}{modality}")
@@ -115,8 +115,8 @@ def draft_recipe(
         "labels": {
             "sequence": None,
             "column": label_key or 0,
-            "task": kind,
-            **_range(labels, str(path), task, scale),
+            "task": task,
+            **_range(labels, str(path), options),
             "tolerance": 0.0,
             "classes": list(classes) or None,
             **({} if scale is None else {"scale": list(scale)}),
@@ -130,7 +130,7 @@ def draft_recipe(
 
 
 def sequence_entry(path: Path) -> dict[str, Any]:
-    """Return the entry of a file among the recipe's sequences, pinned to its content."""
+    """Return a file's entry in section `sequences` of a recipe, with its bytes and sha256."""
     return {"path": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
@@ -142,35 +142,33 @@ def _array_file(folder: Path, split: str) -> Path:
 
 
 def _longest(part: Mapping[str, Any], modality: str, where: str) -> int:
-    """Return the number of steps of a split's longest utterance."""
-    x = numbers(part[modality], axes=None, where=where)
-    if x.ndim == 3:
-        return int(x.shape[1])
+    """Return the number of steps of the longest utterance of a split."""
+    values = as_numbers(part[modality], axes=None, where=where)
+    if values.ndim == 3:
+        return int(values.shape[1])
     offsets = part.get(f"{modality}_offsets")
-    if x.ndim != 2 or offsets is None:
+    if values.ndim != 2 or offsets is None:
         raise DhmdError(
-            f"{where} has shape {list(x.shape)}, but must be [utterances, steps, values], or in "
-            f"arrays [rows, values] with {modality}_offsets"
+            f"{where} has shape {list(values.shape)}, but must be [utterances, steps, values], or"
+            f" in arrays [rows, values] with {modality}_offsets"
         )
-    return int(np.max(np.diff(numbers(offsets, axes=1, where=f"{where}_offsets")), initial=0))
+    return int(np.max(np.diff(as_numbers(offsets, axes=1, where=f"{where}_offsets")), initial=0))
 
 
-def _range(
-    labels: Sequence[Array], where: str, task: str | None, scale: tuple[float, float] | None
-) -> dict[str, float | None]:
-    """Return the range of a regression's labels in whole numbers; classes have none."""
+def _range(labels: Sequence[Array], where: str, options: LabelOptions) -> dict[str, float | None]:
+    """Return low and high of a regression's labels, as whole numbers; None without labels."""
     if not labels:
         return {"low": None, "high": None}
-    if scale is not None:
+    if options.scale is not None:
         return {"low": float(-SCALE), "high": float(SCALE)}
     labels_N = np.concatenate(labels)
     finite = labels_N[np.isfinite(labels_N)]
     if not finite.size or finite.min() == finite.max():
-        raise DhmdError(f"{where}: all labels are the same, so there is nothing to learn")
-    if task is None and whole_numbers(finite):
+        raise DhmdError(f"{where}: all labels are equal: correct them")
+    if options.task is None and may_be_classes(finite):
         raise DhmdError(
             f"{where}: all labels are whole numbers from {finite.min():g} to {finite.max():g}; "
-            "name the classes with --classes NAME,NAME,…, or say --task regression or "
+            "name the classes with --classes NAME,NAME,…, or add --task regression or "
             "--label-range LOW HIGH if they are points on a scale"
         )
     return {"low": float(math.floor(finite.min())), "high": float(math.ceil(finite.max()))}

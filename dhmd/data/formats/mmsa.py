@@ -1,10 +1,10 @@
-"""MMSA's and MulT's feature pickles: train/valid/test, each a dict of padded arrays `[N, T, d]`.
+"""Read MMSA's and MulT's feature pickles: for each split, a dict of padded arrays `[N, T, d]`.
 
-MMSA's files mark padding: by lengths where they have them, else by the mask in `text_bert`.
-`options.padding` is needed only where neither is there or the side of the padding is unclear.
-MulT's files (`mosi_data.pkl`, `mosei_senti_data.pkl`, `iemocap_data.pkl`) mark none: for them it is
-`zeros`, which removes the rows of zeros at both ends. Their labels are `labels`, `[N, 1, 1]` or of
-IEMOCAP `[N, 4, 2]`; their ids are `[N, 3]`, video, start and end, or absent.
+MMSA's files mark padding by lengths, or else by the mask in `text_bert`. `options.padding` is
+required only if a file has neither or the side of the padding is ambiguous.
+MulT's files (`mosi_data.pkl`, `mosei_senti_data.pkl`, `iemocap_data.pkl`) do not mark padding: they
+need `zeros`, which removes rows of zeros at both ends. Their labels are `labels`, `[N, 1, 1]`, or
+`[N, 4, 2]` in IEMOCAP; their ids are `[N, 3]` (video, start and end), or absent.
 
 Axes: N utterances, T steps, d features, K tokens.
 """
@@ -22,9 +22,9 @@ import numpy as np
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import SPLITS
 from dhmd.data.csd import segment_id
-from dhmd.data.formats.conversion import is_video, label_values, mapping, numbers, texts
+from dhmd.data.formats.conversion import as_dict, as_labels, as_numbers, as_texts, is_video_id
+from dhmd.data.formats.interface import ImportJob, ParsedCorpus, Segment, numbered_names
 from dhmd.data.formats.pickles import load_pickle
-from dhmd.data.formats.reading import ImportJob, Reading, Segment, numbered
 
 Array = np.ndarray[Any, Any]
 
@@ -38,9 +38,9 @@ LABELS = {
 }
 
 _CLIP = re.compile(r"[^0-9]*([0-9]{1,18})[^0-9]*")
-_TOLERATED = 1 / 20  # share of utterances that may contradict the others on the side of padding
+_TOLERANCE = 1 / 20  # maximum share of utterances, or rows, that contradict the padding
 
-# Published files (source: MMSA's README).
+# Name -> sha256 of published files (source: MMSA's README).
 _KNOWN = {
     "MMSA MOSI unaligned_50": "78e0f8b5ef8ff71558e7307848fc1fa929ecb078203f565ab22b9daab2e02524",
     "MMSA MOSI aligned_50": "d3994fd25681f9c7ad6e9c6596a6fe9b4beb85ff7d478ba978b124139002e5f9",
@@ -53,49 +53,49 @@ _KNOWN = {
 
 def known_file(sha256: str) -> str | None:
     """Return the name of the published file with this sha256, or None."""
-    return next((f"{name}.pkl" for name, own in _KNOWN.items() if own == sha256), None)
+    return next((f"{name}.pkl" for name, known in _KNOWN.items() if known == sha256), None)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Split:
-    """One split of the file, checked.
+    """The checked content of one split.
 
     Attributes:
         where: the file and split, for messages.
-        ids: N, `video$_$clip`.
+        ids: N ids `video$_$clip`.
         features: modality -> `[N, T, d]`.
-        valued: modality -> `[N, T]` bool, rows that are not all zeros.
-        lengths: modality -> `[N]`, where the file has them.
+        nonzero: modality -> bool `[N, T]`, False for rows of zeros.
+        lengths: modality -> `[N]`, for modalities with lengths.
         labels_N: float64.
-        tokens: token ids, mask and segment ids, `[N, K]` each, or None.
+        tokens: token ids, attention mask and token type ids, `[N, K]` each, or None.
     """
 
     where: str
     ids: tuple[str, ...]
     features: Mapping[str, Array]
-    valued: Mapping[str, Array]
+    nonzero: Mapping[str, Array]
     lengths: Mapping[str, Array]
     labels_N: Array
     tokens: tuple[Array, Array, Array] | None
 
     @property
     def aligned(self) -> bool:
-        """Whether all modalities share their steps."""
+        """Whether all modalities have the same steps."""
         return len({x_NTd.shape[1] for x_NTd in self.features.values()}) == 1 and not self.lengths
 
 
-def read_mmsa(job: ImportJob) -> Reading:
-    """Read the pickle of the recipe's sequence `pickle`.
+def read_mmsa(job: ImportJob) -> ParsedCorpus:
+    """Read the recipe's sequence `pickle`.
 
-    `modalities` names each modality's key (`text`, `audio`, `vision`), `labels.column` the labels'
-    key (0: `regression_labels` or `classification_labels`, by the task).
+    `modalities` has the key of each modality (`text`, `audio`, `vision`), `labels.column` that of
+    the labels (0: `regression_labels` or `classification_labels`, depending on the task).
     """
     (padding,) = job.options(padding=PADDINGS)
     path = job.file(SEQUENCE)
     where = str(path)
     parts = split_parts(load_pickle(path), where, job.labelled)
     if not any("id" in part for part in parts.values()):
-        job.problems.warn("the file has no ids: every utterance counts as a video of its own")
+        job.problems.warn("the file has no ids: each utterance is treated as a separate video")
         for name, part in parts.items():
             part["id"] = [f"{name}_{n}{SEPARATOR}0" for n in range(_count(part))]
     splits = {name: _split(part, job, f"{where}: {name}") for name, part in parts.items()}
@@ -115,7 +115,7 @@ def read_mmsa(job: ImportJob) -> Reading:
     known = known_file(job.sources.get(path.name, ""))
     if known is not None:
         notes["file"] = known
-    real = {
+    masks = {
         name: {m: _real_steps(m, split, padding, sides, job) for m in split.features}
         for name, split in splits.items()
     }
@@ -123,30 +123,30 @@ def read_mmsa(job: ImportJob) -> Reading:
         raise DhmdError(
             f"{where} is unaligned, each modality has its own steps: set data.alignment to none"
         )
-    _count_outside(splits, real, notes, job)
-    return Reading(
-        feature_names={m: numbered(m, width) for m, width in widths.items()},
-        segments=_segments(job, splits, real),
+    _compare_with_values(splits, masks, notes, job)
+    return ParsedCorpus(
+        feature_names={m: numbered_names(m, width) for m, width in widths.items()},
+        segments=_segments(job, splits, masks),
         has_tokens=all(split.tokens is not None for split in splits.values()),
         notes=notes,
     )
 
 
 def split_parts(content: object, where: str, labelled: bool = True) -> dict[str, dict[str, Any]]:
-    """Return the three splits of a loaded file; without labels it may have some, or be one."""
-    top = mapping(content, where=where)
+    """Return split -> its content; files without labels may have fewer splits, or none."""
+    top = as_dict(content, where=where)
     if not labelled and "id" in top:
         return {"test": top}
     if not labelled and any(split in top for split in SPLITS):
-        found = [split for split in SPLITS if split in top]
-        return {split: mapping(top[split], where=f"{where}: {split}") for split in found}
+        present = [split for split in SPLITS if split in top]
+        return {split: as_dict(top[split], where=f"{where}: {split}") for split in present}
     if any(split not in top for split in SPLITS):
         keys = ", ".join(repr(key)[:40] for key in list(top)[:8]) or "none"
         raise DhmdError(
-            f"{where} is no MMSA feature file: its top-level keys are {keys}, "
+            f"{where} is not an MMSA feature file: its top-level keys are {keys}, "
             "but must be train, valid and test"
         )
-    return {split: mapping(top[split], where=f"{where}: {split}") for split in SPLITS}
+    return {split: as_dict(top[split], where=f"{where}: {split}") for split in SPLITS}
 
 
 def _split(part: Mapping[str, Any], job: ImportJob, where: str) -> _Split:
@@ -159,9 +159,9 @@ def _split(part: Mapping[str, Any], job: ImportJob, where: str) -> _Split:
     recipe = job.recipe
     ids = _utterance_ids(value("id"), f"{where}.id")
     keys = {modality: recipe.modalities[modality] for modality in recipe.modality_names}
-    features = {m: numbers(value(k), axes=3, where=f"{where}.{k}") for m, k in keys.items()}
+    features = {m: as_numbers(value(k), axes=3, where=f"{where}.{k}") for m, k in keys.items()}
     lengths = {
-        m: numbers(part[f"{k}_lengths"], axes=1, where=f"{where}.{k}_lengths")
+        m: as_numbers(part[f"{k}_lengths"], axes=1, where=f"{where}.{k}_lengths")
         for m, k in keys.items()
         if f"{k}_lengths" in part
     }
@@ -179,7 +179,7 @@ def _split(part: Mapping[str, Any], job: ImportJob, where: str) -> _Split:
     key = column if isinstance(column, str) else LABELS[recipe.labels.task]
     labels_N = np.full(len(ids), np.nan)
     if job.labelled:
-        labels = numbers(value(key), axes=None, where=f"{where}.{key}")
+        labels = as_numbers(value(key), axes=None, where=f"{where}.{key}")
         several = recipe.labels.task != "multilabel" and labels.ndim == 2
         if several and isinstance(column, int) and column < labels.shape[1]:
             if column == 0 and labels.shape[1] > 1:
@@ -188,12 +188,12 @@ def _split(part: Mapping[str, Any], job: ImportJob, where: str) -> _Split:
                     f"{recipe.source} takes the first"
                 )
             labels = labels[:, column]
-        labels_N = label_values(labels, count=len(ids), where=f"{where}.{key}", spec=recipe.labels)
+        labels_N = as_labels(labels, count=len(ids), where=f"{where}.{key}", spec=recipe.labels)
     return _Split(
         where=where,
         ids=ids,
         features=features,
-        valued={m: np.asarray(x_NTd.any(axis=2)) for m, x_NTd in features.items()},
+        nonzero={m: np.asarray(x_NTd.any(axis=2)) for m, x_NTd in features.items()},
         lengths=lengths,
         labels_N=labels_N,
         tokens=tokens,
@@ -201,84 +201,87 @@ def _split(part: Mapping[str, Any], job: ImportJob, where: str) -> _Split:
 
 
 def _count(part: Mapping[str, Any]) -> int:
-    """Return the number of utterances of a split without ids: the rows of its first array."""
-    return next((len(one) for one in part.values() if isinstance(one, list | np.ndarray)), 0)
+    """Return the number of utterances of a split without ids: the length of its first array."""
+    return next((len(value) for value in part.values() if isinstance(value, list | np.ndarray)), 0)
 
 
 def _utterance_ids(value: Any, where: str) -> tuple[str, ...]:
-    """Return the ids of a split's utterances, `video$_$clip`.
+    """Return the utterance ids `video$_$clip` of a split.
 
-    Rows of a video, a start and an end (MulT's) are numbered within their video.
+    MulT's files have a video, a start and an end instead; their clips are numbered.
     """
     rows = value
     if isinstance(value, np.ndarray) and value.ndim == 2:
         rows = value.tolist()
     if not isinstance(rows, list) or not rows or not isinstance(rows[0], list | tuple):
-        return texts(value, where=where)
+        return as_texts(value, where=where)
     clips: Counter[str] = Counter()
     ids = []
-    for video in texts([row[0] for row in rows], where=where):
+    for video in as_texts([row[0] for row in rows], where=where):
         ids.append(f"{video}{SEPARATOR}{clips[video]}")
         clips[video] += 1
     return tuple(ids)
 
 
 def _tokens(value: object, where: str) -> tuple[Array, Array, Array]:
-    """Split `text_bert` `[N, 3, K]` into token ids, mask and segment ids."""
-    array = numbers(value, axes=3, where=where)
+    """Split `text_bert` `[N, 3, K]` into token ids, attention mask and token type ids."""
+    array = as_numbers(value, axes=3, where=where)
     if array.shape[1] != 3:
-        raise DhmdError(f"{where} has shape {list(array.shape)}, but must have shape [N, 3, T]")
+        raise DhmdError(f"{where} has shape {list(array.shape)}, but must have shape [N, 3, K]")
     ids, mask, types = array[:, 0], array[:, 1], array[:, 2]
     if not np.isin(mask, (0, 1)).all():
         raise DhmdError(f"{where}: its second row is not a mask of 0 and 1")
     if not (np.isfinite(ids) & (ids >= 0) & (ids == np.floor(ids))).all():
         raise DhmdError(f"{where}: its first row has values that are not token ids")
     if not np.isin(types, (0, 1)).all():
-        raise DhmdError(f"{where}: its third row has segment ids other than 0 and 1")
+        raise DhmdError(f"{where}: its third row has token type ids other than 0 and 1")
     return ids.astype(np.int64), mask.astype(bool), types.astype(np.int64)
 
 
 def _padding_side(
     modality: str, splits: Iterable[_Split], padding: str, job: ImportJob, where: str
 ) -> str:
-    """Find on which side of the values a modality with lengths is padded, "start" or "end".
+    """Return the side on which a modality with lengths is padded, "start" or "end".
 
-    Padding is rows of zeros. An utterance fits a side if every row that the length leaves out on
-    that side is zero; utterances that fit both sides decide nothing.
+    Each utterance votes for the side on which all rows beyond its length are zeros; if that is true
+    of both sides, it has no vote.
+
+    Raises:
+        DhmdError: the side is ambiguous, and `options.padding` does not name it.
     """
     if padding in ("start", "end"):
         return padding
     votes: Counter[str] = Counter(start=0, end=0, neither=0)
     for split in splits:
-        valued_NT = split.valued[modality]
-        steps = valued_NT.shape[1]
+        nonzero_NT = split.nonzero[modality]
+        steps = nonzero_NT.shape[1]
         lengths_N1 = np.minimum(split.lengths[modality], steps)[:, None]
         index_T = np.arange(steps)
-        end_N = ~(valued_NT & (index_T >= lengths_N1)).any(axis=1)
-        start_N = ~(valued_NT & (index_T < steps - lengths_N1)).any(axis=1)
+        end_N = ~(nonzero_NT & (index_T >= lengths_N1)).any(axis=1)
+        start_N = ~(nonzero_NT & (index_T < steps - lengths_N1)).any(axis=1)
         votes.update(
             start=int((start_N & ~end_N).sum()),
             end=int((end_N & ~start_N).sum()),
             neither=int((~end_N & ~start_N).sum()),
         )
     side = "start" if votes["start"] > votes["end"] else "end"
-    if votes.total() - votes[side] > _TOLERATED * votes.total():
+    if votes.total() - votes[side] > _TOLERANCE * votes.total():
         raise DhmdError(
-            f"{where}: {modality} can be padded on either side: by its lengths and rows of zeros, "
-            f"{votes['start']} utterances are padded at the start, {votes['end']} at the end and "
-            f"{votes['neither']} at neither; {_say_padding(job, 'start or end')}"
+            f"{where}: the padding of {modality} is ambiguous: according to its lengths and rows of"
+            f" zeros, {votes['start']} utterances are padded at the start, {votes['end']} at the "
+            f"end and {votes['neither']} at neither; {_padding_hint(job, 'start or end')}"
         )
     if side == "start":
         job.problems.warn(
             f"{modality} is padded at the start ({votes['start']} of {votes.total()} padded "
-            "utterances), so the last rows of each utterance are read"
+            "utterances), so the last rows of each utterance are used"
         )
     return side
 
 
-def _say_padding(job: ImportJob, values: str) -> str:
+def _padding_hint(job: ImportJob, values: str) -> str:
     return (
-        f"say which with `dhmd import mmsa … --padding` {values} "
+        f"choose with `dhmd import mmsa … --padding` {values} "
         f"(options.padding of {job.recipe.source})"
     )
 
@@ -286,11 +289,11 @@ def _say_padding(job: ImportJob, values: str) -> str:
 def _real_steps(
     modality: str, split: _Split, padding: str, sides: Mapping[str, str], job: ImportJob
 ) -> Array:
-    """Return `[N, T]` bool: the steps of a modality that are not padding."""
+    """Return bool `[N, T]`, False for the steps of a modality that are padding."""
     x_NTd = split.features[modality]
     steps = x_NTd.shape[1]
     if modality in split.lengths:
-        # Files that were cut at a number of steps keep the length from before.
+        # If a file was cut to a number of steps, its lengths may be those before the cut.
         lengths_N1 = np.minimum(split.lengths[modality], steps)[:, None]
         index_T = np.arange(steps)
         index_T = steps - 1 - index_T if sides[modality] == "start" else index_T
@@ -301,63 +304,67 @@ def _real_steps(
     if mask_NT is not None and mask_NT.shape[1] == steps and padding != "trailing_zeros":
         return mask_NT
     if padding != "marked":
-        shared = list(split.valued.values()) if split.aligned else [split.valued[modality]]
+        shared = list(split.nonzero.values()) if split.aligned else [split.nonzero[modality]]
         real_NT: Array = np.any(shared, axis=0)
-        # A step is real if it, or any step farther from the padding, has a value.
+        # A step is real if it, or any step farther from the padding, is not zero.
         after_NT = np.maximum.accumulate(real_NT, axis=1)
         until_NT = np.flip(np.maximum.accumulate(np.flip(real_NT, axis=1), axis=1), axis=1)
         if padding == "zeros":
             return after_NT & until_NT
         return after_NT if padding == "start" else until_NT
     lengths = f"{job.recipe.modalities[modality]}_lengths"
-    what = f"has neither {lengths} nor text_bert, which mark padding"
+    problem = f"has neither {lengths} nor text_bert, which mark padding"
     if mask_NT is not None:
-        what = f"has text_bert of {mask_NT.shape[1]} steps, but {modality} of {steps}"
-        what += "" if modality == "text" else f", and no {lengths}"
+        problem = f"has text_bert of {mask_NT.shape[1]} steps, but {modality} of {steps}"
+        problem += "" if modality == "text" else f", and no {lengths}"
     raise DhmdError(
-        f"{split.where} {what}: if rows of zeros are padding, or if there is none, "
-        f"{_say_padding(job, 'start, end, zeros (either side) or none')}"
+        f"{split.where} {problem}: if rows of zeros are padding, or if there is no padding, "
+        f"{_padding_hint(job, 'start, end, zeros (either side) or none')}"
     )
 
 
-def _count_outside(
+def _compare_with_values(
     splits: Mapping[str, _Split],
-    real: Mapping[str, Mapping[str, Array]],
+    masks: Mapping[str, Mapping[str, Array]],
     notes: dict[str, object],
     job: ImportJob,
 ) -> None:
-    """Count rows with values that are taken for padding, and shared steps without any value."""
+    """Count nonzero rows that are treated as padding, and real steps that are all zeros."""
     beyond: Counter[str] = Counter()
-    valued: Counter[str] = Counter()
+    total: Counter[str] = Counter()
     for name, split in splits.items():
-        for modality, valued_NT in split.valued.items():
-            valued[modality] += int(np.count_nonzero(valued_NT))
-            beyond[modality] += int(np.count_nonzero(valued_NT & ~real[name][modality]))
+        for modality, nonzero_NT in split.nonzero.items():
+            total[modality] += int(np.count_nonzero(nonzero_NT))
+            beyond[modality] += int(np.count_nonzero(nonzero_NT & ~masks[name][modality]))
     for modality, outside in beyond.items():
-        if outside > _TOLERATED * valued[modality]:
+        if outside > _TOLERANCE * total[modality]:
             job.problems.warn(
-                f"{outside} of {valued[modality]} rows of {modality} that have values lie outside "
-                "of the steps that the file marks as real, and are left out"
+                f"{outside} of {total[modality]} rows of {modality} with nonzero values are outside"
+                " of the steps that the file marks as real, and are left out"
             )
     notes["rows_beyond_the_mask"] = dict(beyond)
     notes["steps_without_values"] = sum(
-        int(np.count_nonzero(np.all([real[name][m] & ~v for m, v in split.valued.items()], axis=0)))
+        int(
+            np.count_nonzero(
+                np.all([masks[name][m] & ~v for m, v in split.nonzero.items()], axis=0)
+            )
+        )
         for name, split in splits.items()
         if split.aligned
     )
 
 
 def _segments(
-    job: ImportJob, splits: Mapping[str, _Split], real: Mapping[str, Mapping[str, Array]]
+    job: ImportJob, splits: Mapping[str, _Split], masks: Mapping[str, Mapping[str, Array]]
 ) -> Iterator[Segment]:
     for name, split in splits.items():
-        for n, own_id in enumerate(split.ids):
-            # The only number after the separator is the clip: `0`, `0007`, `utt12`.
-            video, _, clip = own_id.rpartition(SEPARATOR)
-            found = _CLIP.fullmatch(clip)
-            if found is None or not is_video(video):
+        for n, utterance_id in enumerate(split.ids):
+            # The clip has exactly one number: `0`, `0007`, `utt12`.
+            video, _, clip = utterance_id.rpartition(SEPARATOR)
+            match = _CLIP.fullmatch(clip)
+            if match is None or not is_video_id(video):
                 job.problems.add(
-                    "ids", f"{split.where}.id {own_id[:60]!r} is not video{SEPARATOR}clip"
+                    "ids", f"{split.where}.id {utterance_id[:60]!r} is not video{SEPARATOR}clip"
                 )
                 continue
             tokens = None
@@ -365,10 +372,10 @@ def _segments(
                 ids, mask, types = split.tokens
                 tokens = ids[n][mask[n]], types[n][mask[n]]
             yield Segment(
-                id=segment_id(video, int(found[1])),
+                id=segment_id(video, int(match[1])),
                 video=video,
                 split=name,
                 label=float(split.labels_N[n]),
-                steps={m: x_NTd[n][real[name][m][n]] for m, x_NTd in split.features.items()},
+                steps={m: x_NTd[n][masks[name][m][n]] for m, x_NTd in split.features.items()},
                 tokens=tokens,
             )

@@ -1,7 +1,7 @@
-"""HKT's pickles of MUStARD (and of UR-FUNNY): words as text, one row per word of audio and vision.
+"""Read HKT's pickles of MUStARD (and UR-FUNNY), with one row of audio and vision per word.
 
-`train`, `dev` and `test` each list ((words, visual, acoustic, humour-centric) of the punchline, the
-same of its context, id, label). The words have no vectors: these come from a GloVe file.
+`train`, `dev` and `test` are lists of ((words, visual, acoustic, humour-centric) of the punchline,
+the same of its context, id, label). The word vectors are read from a GloVe file.
 """
 
 from __future__ import annotations
@@ -15,22 +15,35 @@ import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.data.csd import segment_id
-from dhmd.data.formats.conversion import joined_rows, mapping, number, numbers, texts, video_id
+from dhmd.data.formats.conversion import (
+    as_dict,
+    as_number,
+    as_numbers,
+    as_texts,
+    as_video_id,
+    concatenate_rows,
+)
+from dhmd.data.formats.interface import (
+    ImportJob,
+    ParsedCorpus,
+    Segment,
+    numbered_names,
+    validation_sample,
+)
 from dhmd.data.formats.pickles import load_pickle
-from dhmd.data.formats.reading import ImportJob, Reading, Segment, numbered, one_in_ten
-from dhmd.data.formats.urfunny import OWN_SPLITS, leave_out_uneven, own_splits
+from dhmd.data.formats.urfunny import SPLIT_NAMES, items_by_split, leave_out_uneven
 from dhmd.data.formats.vectors import read_vectors
 
 Array = np.ndarray[Any, Any]
 
-_INDEX = {"vision": 1, "audio": 2}  # in the tuple of a part
+_INDEX = {"vision": 1, "audio": 2}  # position in the tuple of a punchline or context
 
-Fold = dict[str, tuple[str, ...]]
+Fold = dict[str, tuple[str, ...]]  # split -> ids
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Utterance:
-    """One item of the lists; `steps` are audio and vision, `[T, d]`."""
+    """One item of the lists; `steps` has modality -> `[T, d]` of audio and vision."""
 
     id: str
     split: str
@@ -39,14 +52,14 @@ class _Utterance:
     steps: Mapping[str, Array]
 
 
-def read_mustard(job: ImportJob) -> Reading:
-    """Read the recipe's sequences `pickle`, `vectors` and, for other folds, MUStARD's own files.
+def read_mustard(job: ImportJob) -> ParsedCorpus:
+    """Read the recipe's sequences `pickle` and `vectors`, and `utterances` and `splits` for folds.
 
-    `options.context`: whether the context's words come before the punchline's.
-    `options.folds`: own (the pickle's train/dev/test), dependent (MUStARD's five stratified folds,
-    from `utterances` and `splits`) or independent (test: the show Friends, from `utterances`).
-    MUStARD's folds have no validation part: one in ten of each class of the train part is taken
-    by the ids' hash (ours).
+    `options.context`: whether the words of the context precede those of the punchline.
+    `options.folds`: own (train, dev and test of the pickle), dependent (MUStARD's five stratified
+    folds, from `utterances` and `splits`) or independent (test: the show Friends, from
+    `utterances`). MUStARD's folds have no validation split, so a tenth of each class of the train
+    split is used, chosen by the hash of the id (ours).
     """
     recipe = job.recipe
     with_context, kind = job.options(
@@ -55,27 +68,29 @@ def read_mustard(job: ImportJob) -> Reading:
     path = job.file("pickle")
     where = str(path)
     notes: dict[str, object] = {"context": with_context, "folds": kind, "uneven_utterances": {}}
-    content = own_splits(load_pickle(path), where)
+    content = items_by_split(load_pickle(path), where)
     utterances = list(_utterances(job, content, with_context, notes, where))
     if not utterances:
-        job.problems.stop_if_any(recipe.name)
+        job.problems.raise_first(recipe.name)
         raise DhmdError(f"{where} has no utterances")
     names: dict[str, tuple[str, ...]] = {}
     vectors: dict[str, Array] = {}
     for modality in recipe.modality_names:
         if modality == "text":
-            words = {_bare(word) for utterance in utterances for word in utterance.words}
+            words = {
+                _strip_punctuation(word) for utterance in utterances for word in utterance.words
+            }
             vectors, width = read_vectors(job.file("vectors"), words)
             notes["words_without_vector"] = len(words) - len(vectors)
         else:
             width = utterances[0].steps[modality].shape[1]
-        names[modality] = numbered(modality, width)
-    return Reading(
+        names[modality] = numbered_names(modality, width)
+    return ParsedCorpus(
         feature_names=names,
         segments=_segments(utterances, names, vectors),
         has_words="text" in names,
         folds=_folds(job, kind, {utterance.id: utterance.label for utterance in utterances}),
-        own_fold="own" if kind == "own" else None,
+        file_fold="own" if kind == "own" else None,
         notes=notes,
     )
 
@@ -87,10 +102,10 @@ def _utterances(
     notes: dict[str, object],
     where: str,
 ) -> Iterator[_Utterance]:
-    for own_name, split in OWN_SPLITS.items():
-        for n, item in enumerate(content[own_name]):
+    for key, split in SPLIT_NAMES.items():
+        for n, item in enumerate(content[key]):
             try:
-                utterance = _utterance(job, item, split, with_context, f"{where}: {own_name}[{n}]")
+                utterance = _utterance(job, item, split, with_context, f"{where}: {key}[{n}]")
             except DhmdError as error:
                 job.problems.add("utterances", str(error))
                 continue
@@ -104,11 +119,11 @@ def _utterance(job: ImportJob, item: Any, split: str, with_context: bool, where:
     form = "((words, visual, acoustic, hcf), the same of the context, id, label)"
     if not isinstance(item, list | tuple) or len(item) != 4:
         raise DhmdError(f"{where} is not {form}")
-    punchline, context, own_id, label = item
+    punchline, context, utterance_id, label = item
     for part in (punchline, context):
         if not isinstance(part, list | tuple) or len(part) != 4:
             raise DhmdError(f"{where} is not {form}")
-    name = video_id(own_id, where=where)
+    name = as_video_id(utterance_id, where=where)
     parts = [context, punchline] if with_context else [punchline]
     words = [word for part in parts for word in _words(part[0], where)]
     steps = {}
@@ -117,24 +132,24 @@ def _utterance(job: ImportJob, item: Any, split: str, with_context: bool, where:
             values = [part[index] for part in parts]
             if not all(isinstance(value, list | tuple | np.ndarray) for value in values):
                 raise DhmdError(f"{where}, {modality} has no rows")
-            steps[modality] = joined_rows(values, axes=2, where=f"{where}, {modality}")
+            steps[modality] = concatenate_rows(values, axes=2, where=f"{where}, {modality}")
     return _Utterance(
         id=name,
         split=split,
-        label=number(label, where=f"{where}: the label"),
+        label=as_number(label, where=f"{where}: the label"),
         words=tuple(words),
         steps=steps,
     )
 
 
 def _words(value: Any, where: str) -> list[str]:
-    """Return the words of one text, or of a context's sentences (separated by spaces in HKT)."""
-    sentences = texts((value,) if isinstance(value, str) else value, where=f"{where}, words")
+    """Return the words of a text, or of a list of sentences, which HKT separates by spaces."""
+    sentences = as_texts((value,) if isinstance(value, str) else value, where=f"{where}, words")
     return [word for sentence in sentences for word in sentence.split()]
 
 
-def _bare(word: str) -> str:
-    """Strip the punctuation around a word, which GloVe has as words of its own."""
+def _strip_punctuation(word: str) -> str:
+    """Strip the punctuation around a word; GloVe has separate vectors for it."""
     return word.strip('.,;:!?"()[]…-') or word
 
 
@@ -147,7 +162,7 @@ def _segments(
     for utterance in utterances:
         steps = dict(utterance.steps)
         if "text" in names:
-            rows = [vectors.get(_bare(word), absent) for word in utterance.words]
+            rows = [vectors.get(_strip_punctuation(word), absent) for word in utterance.words]
             steps["text"] = np.array(rows, dtype=np.float32).reshape(len(rows), len(absent))
         yield Segment(
             id=segment_id(utterance.id, 0),
@@ -160,33 +175,33 @@ def _segments(
 
 
 def _folds(job: ImportJob, kind: str, labels: Mapping[str, float]) -> dict[str, Fold]:
-    """Read folds besides the pickle's own from the files that MUStARD publishes."""
+    """Read the folds `kind` from the files that MUStARD publishes; {} for the pickle's own."""
     if kind == "own":
         return {}
     path = job.file("utterances")
     try:
-        records = mapping(json.loads(path.read_text(encoding="utf-8")), where=str(path))
+        records = as_dict(json.loads(path.read_text(encoding="utf-8")), where=str(path))
     except (OSError, ValueError) as error:
         raise DhmdError(f"cannot read {path} as JSON: {first_line(error)}") from error
-    order = [str(own_id) for own_id in records]
-    absent = [own_id for own_id in labels if own_id not in records]
+    order = [str(utterance_id) for utterance_id in records]
+    absent = [utterance_id for utterance_id in labels if utterance_id not in records]
     if absent:
         raise DhmdError(f"{path} lacks the utterance {absent[0]!r} ({len(absent)} in total)")
     if kind == "independent":
-        shows = {str(i): mapping(r, where=str(path)).get("show") for i, r in records.items()}
-        test = {own_id for own_id in order if shows[own_id] == "FRIENDS"}
+        shows = {str(i): as_dict(r, where=str(path)).get("show") for i, r in records.items()}
+        test = {utterance_id for utterance_id in order if shows[utterance_id] == "FRIENDS"}
         if not test:
-            raise DhmdError(f"{path} names no utterance of the show FRIENDS")
+            raise DhmdError(f"{path} has no utterance of the show FRIENDS")
         return {"independent": _fold("independent", order, test, labels)}
     path = job.file("splits")
-    listed = load_pickle(path)
+    pairs = load_pickle(path)
     folds = {}
-    for k, pair in enumerate(listed if isinstance(listed, list | tuple) else (), 1):
+    for k, pair in enumerate(pairs if isinstance(pairs, list | tuple) else (), 1):
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise DhmdError(f"{path} is not a list of (train, test) indices")
-        index = numbers(pair[1], axes=1, where=f"{path}, fold {k}")
+        index = as_numbers(pair[1], axes=1, where=f"{path}, fold {k}")
         if not np.isin(index, np.arange(len(order))).all():
-            raise DhmdError(f"{path}, fold {k} points outside {len(order)} utterances")
+            raise DhmdError(f"{path}, fold {k} has an index beyond the {len(order)} utterances")
         name = f"dependent_{k}"
         folds[name] = _fold(name, order, {order[int(i)] for i in index}, labels)
     if not folds:
@@ -195,13 +210,19 @@ def _folds(job: ImportJob, kind: str, labels: Mapping[str, float]) -> dict[str, 
 
 
 def _fold(name: str, order: Sequence[str], test: set[str], labels: Mapping[str, float]) -> Fold:
-    """Take one in ten of each class outside of `test` to validate on, by the ids' hash."""
-    rest = [own_id for own_id in order if own_id not in test and own_id in labels]
+    """Return a fold with a tenth of each class outside of `test` as validation split."""
+    rest = [
+        utterance_id
+        for utterance_id in order
+        if utterance_id not in test and utterance_id in labels
+    ]
     valid: set[object] = set()
     for label in sorted(set(labels.values())):
-        valid |= one_in_ten((own_id for own_id in rest if labels[own_id] == label), name)
+        valid |= validation_sample(
+            (utterance_id for utterance_id in rest if labels[utterance_id] == label), name
+        )
     return {
-        "train": tuple(own_id for own_id in rest if own_id not in valid),
-        "valid": tuple(own_id for own_id in rest if own_id in valid),
-        "test": tuple(own_id for own_id in order if own_id in test),
+        "train": tuple(utterance_id for utterance_id in rest if utterance_id not in valid),
+        "valid": tuple(utterance_id for utterance_id in rest if utterance_id in valid),
+        "test": tuple(utterance_id for utterance_id in order if utterance_id in test),
     }

@@ -1,8 +1,8 @@
-"""Read pickles of arrays and plain containers without running what they name.
+"""Read pickles of arrays and plain containers without running any code in them.
 
-A pickle is a program that may call any function of any installed package. `find_class` resolves
-only the names in its table. NumPy's own reconstruction functions are not in it: they trust an
-array's shape, data type and flags as the file gives them, so the stand-ins here check these first.
+A pickle can call any function of any installed package, so `find_class` resolves only the names in
+its table. NumPy's functions, which trust the shape, data type and flags in the file, are replaced
+by functions that check these.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 from dhmd.base.errors import DhmdError, first_line
 
 _DTYPE = re.compile(r"b1|[iu][1248]|f[248]|[SU]\d{1,6}|O8?")
-_NDARRAY = object()  # replaces the class numpy.ndarray, which no file may call
-# The exceptions that the unpickler of the standard library raises on damaged files.
+_NDARRAY = object()  # a placeholder for the class numpy.ndarray, which a file must not call
+# Exceptions of the standard library's unpickler on damaged files.
 _DAMAGE = (
     *(pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, KeyError),
     *(TypeError, ValueError, OverflowError, RecursionError, MemoryError),
@@ -30,8 +30,8 @@ _DAMAGE = (
 def load_pickle(path: Path) -> object:
     """Load a pickle that contains only arrays, text, numbers and plain containers.
 
-    Arrays may contain booleans, numbers or text; arrays of objects only text and numbers. Files
-    from Python 2 and from NumPy 1 and 2 are read.
+    Arrays may contain booleans, numbers or text, and arrays of objects text and numbers. Files
+    written by Python 2 and 3, and by NumPy 1 and 2, are supported.
 
     Raises:
         DhmdError: the file is absent, truncated or damaged, or contains anything else.
@@ -42,7 +42,7 @@ def load_pickle(path: Path) -> object:
     except OSError as error:
         raise DhmdError(f"cannot read {path}: {first_line(error)}") from error
     except DhmdError as error:
-        raise DhmdError(f"{path} {error}: refused, and nothing of it was run") from error
+        raise DhmdError(f"{path} {error}: it was not loaded, and no code in it was run") from error
     except _DAMAGE as error:
         raise DhmdError(
             f"{path} is not a whole pickle, it is truncated or damaged ({first_line(error)})"
@@ -50,7 +50,7 @@ def load_pickle(path: Path) -> object:
 
 
 class _Dtype:
-    """A plain data type: created from its code, then given its byte order by `__setstate__`."""
+    """A data type without fields; `__setstate__` sets its byte order."""
 
     __slots__ = ("dtype",)
 
@@ -69,7 +69,7 @@ class _Dtype:
 
 
 class _Array(np.ndarray[Any, Any]):
-    """An array whose state is checked before NumPy sees it."""
+    """An array whose state is checked before it is passed to NumPy."""
 
     def __setstate__(self, state: Any, /) -> None:
         shape, kind, fortran, data = state[-4:]
@@ -79,7 +79,7 @@ class _Array(np.ndarray[Any, Any]):
 
 
 def _bytes(data: bytes | bytearray | str) -> bytes:
-    """Return an array's data, which Python 2 wrote as text."""
+    """Return an array's data as bytes; Python 2 stored text."""
     return data.encode("latin1") if isinstance(data, str) else bytes(data)
 
 
@@ -105,7 +105,7 @@ def _check_state(shape: Any, kind: Any, data: Any) -> None:
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str, /) -> Any:
-        # Bound methods and immutable types: a file can set no attribute on any of them.
+        # Only bound methods and immutable types, whose attributes a file cannot set.
         allowed: dict[str, Any] = {
             "numpy.core.multiarray._reconstruct": self._reconstruct,
             "numpy.core.multiarray.scalar": self._scalar,
@@ -124,7 +124,7 @@ class _Unpickler(pickle.Unpickler):
         return allowed[full]
 
     def persistent_load(self, reference: object, /) -> Any:
-        raise DhmdError("refers to objects outside itself")
+        raise DhmdError("refers to objects outside the file")
 
     def _reconstruct(self, kind: Any, shape: Any, _: Any) -> _Array:
         if kind is not _NDARRAY or shape != (0,):

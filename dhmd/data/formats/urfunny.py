@@ -1,4 +1,4 @@
-"""UR-FUNNY's pickles: word-aligned punchlines with their context, humorous or not."""
+"""Read UR-FUNNY's pickles: word-aligned punchlines with their context, humorous or not."""
 
 from __future__ import annotations
 
@@ -9,104 +9,111 @@ import numpy as np
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.csd import segment_id
-from dhmd.data.formats.conversion import joined_rows, mapping, number, numbers, texts, video_id
+from dhmd.data.formats.conversion import (
+    as_dict,
+    as_number,
+    as_numbers,
+    as_texts,
+    as_video_id,
+    concatenate_rows,
+)
+from dhmd.data.formats.interface import ImportJob, ParsedCorpus, Segment, numbered_names
 from dhmd.data.formats.pickles import load_pickle
-from dhmd.data.formats.reading import ImportJob, Reading, Segment, numbered
 
 Array = np.ndarray[Any, Any]
 
-OWN_SPLITS = {"train": "train", "dev": "valid", "test": "test"}  # the files' names -> ours
+SPLIT_NAMES = {"train": "train", "dev": "valid", "test": "test"}  # key of the file -> split
 
 
-def read_urfunny(job: ImportJob) -> Reading:
-    """Read the recipe's sequences `folds`, `embeddings`, those of `modalities` and `labels`.
+def read_urfunny(job: ImportJob) -> ParsedCorpus:
+    """Read the recipe's sequences `folds`, `embeddings`, and those of the modalities and labels.
 
-    Text is one vector per word: its sequence has indices into `embeddings` (and `words`, a list
-    of words, where the recipe has it). An utterance is its punchline, after its context where
-    `options.context` is true. An utterance whose modalities differ in their number of words is left
-    out and listed, as the public loaders do. Every utterance is its own video: the files name none.
+    The sequence of text has word indices into `embeddings`, and into the list `words` if the recipe
+    has it. An utterance is a punchline, preceded by its context if `options.context` is true. As in
+    the public loaders, an utterance is left out if its modalities have different numbers of words.
+    Each utterance is treated as a separate video, because the files have no videos.
     """
     recipe = job.recipe
     (with_context,) = job.options(context=(False, True))
     path = job.file("folds")
-    folds = own_splits(load_pickle(path), str(path))
+    folds = items_by_split(load_pickle(path), str(path))
     for split, ids in folds.items():
-        for own_id in ids:
-            video_id(own_id, where=f"{path}: {split}")
+        for utterance_id in ids:
+            as_video_id(utterance_id, where=f"{path}: {split}")
     words = None
     if "words" in recipe.sequences:
-        words = texts(load_pickle(job.file("words")), where=str(job.file("words")))
+        words = as_texts(load_pickle(job.file("words")), where=str(job.file("words")))
     if recipe.labels.sequence is None:
         raise DhmdError(f"{recipe.source}: labels.sequence is null, but must name a sequence")
     label_path = job.file(recipe.labels.sequence)
-    labels = mapping(load_pickle(label_path), where=str(label_path))
-    streams = {modality: _Stream(job, modality, with_context) for modality in recipe.modality_names}
+    labels = as_dict(load_pickle(label_path), where=str(label_path))
+    files = {name: _ModalityFile(job, name, with_context) for name in recipe.modality_names}
     example = next(iter(folds["train"]), None)
     notes: dict[str, object] = {"context": with_context, "uneven_utterances": {}}
-    return Reading(
-        feature_names={m: numbered(m, stream.width(example)) for m, stream in streams.items()},
-        segments=_segments(job, folds, streams, labels, words, notes),
-        has_words=words is not None and "text" in streams,
+    return ParsedCorpus(
+        feature_names={m: numbered_names(m, file.width(example)) for m, file in files.items()},
+        segments=_segments(job, folds, files, labels, words, notes),
+        has_words=words is not None and "text" in files,
         notes=notes,
     )
 
 
-def own_splits(content: object, where: str) -> dict[str, list[Any]]:
-    """Return the utterance ids of each split (train, dev, test)."""
-    found = mapping(content, where=where)
-    if set(found) != set(OWN_SPLITS):
-        keys = ", ".join(map(str, found))[:80]
+def items_by_split(content: object, where: str) -> dict[str, list[Any]]:
+    """Check that a pickle has a list for each of train, dev and test, and return them."""
+    items = as_dict(content, where=where)
+    if set(items) != set(SPLIT_NAMES):
+        keys = ", ".join(map(str, items))[:80]
         raise DhmdError(f"{where} has the keys {keys}, but must have train, dev and test")
-    for name in OWN_SPLITS:
-        if not isinstance(found[name], list | tuple):
-            kind = type(found[name]).__name__
+    for name in SPLIT_NAMES:
+        if not isinstance(items[name], list | tuple):
+            kind = type(items[name]).__name__
             raise DhmdError(f"{where}: {name} is {kind}, but must be a list")
-    return found
+    return items
 
 
 def leave_out_uneven(
-    job: ImportJob, notes: dict[str, Any], own_id: str, split: str, lengths: Mapping[str, int]
+    job: ImportJob, notes: dict[str, Any], utterance_id: str, split: str, lengths: Mapping[str, int]
 ) -> bool:
-    """Record an utterance whose modalities differ in length; return whether it does."""
+    """Return whether an utterance's modalities differ in length; if so, record it as left out."""
     if len(set(lengths.values())) == 1:
         return False
-    notes["uneven_utterances"][segment_id(own_id, 0)] = dict(lengths)
+    notes["uneven_utterances"][segment_id(utterance_id, 0)] = dict(lengths)
     job.problems.leave_out(split, "their modalities have different numbers of words")
     return True
 
 
-class _Stream:
-    """One modality's file: id -> rows of the words of context and punchline."""
+class _ModalityFile:
+    """The file of one modality, with the rows of the words of each context and punchline."""
 
     def __init__(self, job: ImportJob, modality: str, with_context: bool) -> None:
         path = job.file(job.recipe.modalities[modality])
         self._where = str(path)
-        self._entries = mapping(load_pickle(path), where=self._where)
+        self._entries = as_dict(load_pickle(path), where=self._where)
         self._with_context = with_context
         self._kind = "embedding_indexes" if modality == "text" else "features"
         self._vectors: Array | None = None
         if modality == "text":
             vectors = job.file("embeddings")
-            self._vectors = numbers(load_pickle(vectors), axes=2, where=str(vectors))
+            self._vectors = as_numbers(load_pickle(vectors), axes=2, where=str(vectors))
 
     def width(self, example: Any) -> int:
-        """Return the number of values per word."""
+        """Return the number of values per word, from the entry `example`."""
         return int(self.rows(example)[0].shape[1])
 
-    def rows(self, own_id: Any) -> tuple[Array, Array | None]:
-        """Return `[T, d]`, and for text the words' indices."""
-        where = f"{self._where}: entry {own_id!r}"
-        if own_id not in self._entries:
+    def rows(self, utterance_id: Any) -> tuple[Array, Array | None]:
+        """Return the features `[T, d]` of an utterance, and the word indices `[T]` of text."""
+        where = f"{self._where}: entry {utterance_id!r}"
+        if utterance_id not in self._entries:
             raise DhmdError(f"{where} is missing")
-        entry = mapping(self._entries[own_id], where=where)
+        entry = as_dict(self._entries[utterance_id], where=where)
         parts = [self._part(entry, "punchline", where)]
         if self._with_context:
             parts = [*self._part(entry, "context", where), *parts]
-        rows = joined_rows(parts, axes=2 if self._vectors is None else 1, where=where)
+        rows = concatenate_rows(parts, axes=2 if self._vectors is None else 1, where=where)
         if self._vectors is None:
             return rows, None
         if not np.isin(rows, np.arange(len(self._vectors))).all():
-            raise DhmdError(f"{where} points outside the {len(self._vectors)} word vectors")
+            raise DhmdError(f"{where} has an index beyond the {len(self._vectors)} word vectors")
         index = rows.astype(np.int64)
         return self._vectors[index], index
 
@@ -120,19 +127,19 @@ class _Stream:
 def _segments(
     job: ImportJob,
     folds: Mapping[str, list[Any]],
-    streams: Mapping[str, _Stream],
+    files: Mapping[str, _ModalityFile],
     labels: Mapping[Any, Any],
     words: tuple[str, ...] | None,
     notes: dict[str, object],
 ) -> Iterator[Segment]:
-    for own_name, split in OWN_SPLITS.items():
-        for own_id in folds[own_name]:
-            video = video_id(own_id, where="the folds")
+    for key, split in SPLIT_NAMES.items():
+        for utterance_id in folds[key]:
+            video = as_video_id(utterance_id, where="the folds")
             try:
-                rows = {modality: stream.rows(own_id) for modality, stream in streams.items()}
-                if own_id not in labels:
-                    raise DhmdError(f"the label of {own_id!r} is missing")
-                label = number(labels[own_id], where=f"the label of {own_id!r}")
+                rows = {modality: file.rows(utterance_id) for modality, file in files.items()}
+                if utterance_id not in labels:
+                    raise DhmdError(f"the label of {utterance_id!r} is missing")
+                label = as_number(labels[utterance_id], where=f"the label of {utterance_id!r}")
             except DhmdError as error:
                 job.problems.add("entries", str(error))
                 continue
@@ -140,17 +147,19 @@ def _segments(
             if leave_out_uneven(job, notes, video, split, lengths):
                 continue
             index = rows["text"][1] if "text" in rows else None
-            spoken: tuple[str, ...] = ()
+            utterance_words: tuple[str, ...] = ()
             if words is not None and index is not None:
                 if index.max() >= len(words):
-                    job.problems.add("words", f"{own_id!r} points outside {len(words)} words")
+                    job.problems.add(
+                        "words", f"{utterance_id!r} has an index beyond the {len(words)} words"
+                    )
                     continue
-                spoken = tuple(words[i] for i in index)
+                utterance_words = tuple(words[i] for i in index)
             yield Segment(
                 id=segment_id(video, 0),
                 video=video,
                 split=split,
                 label=label,
                 steps={modality: values for modality, (values, _) in rows.items()},
-                words=spoken,
+                words=utterance_words,
             )

@@ -1,4 +1,4 @@
-"""Word vectors from a GloVe text file, zipped or not: only the words that a corpus uses."""
+"""Read the word vectors of a corpus from a GloVe text file, which may be zipped."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ _DAMAGE = (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
 
 
 def read_vectors(path: Path, words: Collection[str]) -> tuple[dict[str, Array], int]:
-    """Return the vectors of `words` that the file has, and their width.
+    """Return word -> vector for those of `words` that the file has, and the vectors' width.
 
-    A line is a word and its numbers, separated by spaces. A word that is absent as written is
-    looked up in lower case. Entries of several words (GloVe 840B has some) are skipped.
+    A line is a word and its numbers, separated by spaces. If the file lacks a word, its lower-case
+    form is used. Entries of several words, as in GloVe 840B, are skipped.
+
+    Raises:
+        DhmdError: the file is damaged or has another form.
     """
-    wanted = {word for word in words} | {word.lower() for word in words}
-    found: dict[str, Array] = {}
+    candidates = {*words, *(word.lower() for word in words)}
+    table: dict[str, Array] = {}
     width = 0
     with _lines(path) as lines:
         for n, line in enumerate(progress(lines, "word vectors", unit="word"), 1):
@@ -36,18 +39,18 @@ def read_vectors(path: Path, words: Collection[str]) -> tuple[dict[str, Array], 
             if width < 2:
                 raise DhmdError(f"{path}, line {n}: not a word and its numbers")
             word, _, rest = line.partition(" ")
-            if word not in wanted or word in found:
+            if word not in candidates or word in table:
                 continue
             values = rest.split()
             if len(values) > width:
                 continue
             try:
-                found[word] = np.array(values, dtype=np.float32).reshape(width)
+                table[word] = np.array(values, dtype=np.float32).reshape(width)
             except ValueError as error:
                 raise DhmdError(f"{path}, line {n}: not a word and {width} numbers") from error
     if not width:
         raise DhmdError(f"{path} has no word vectors")
-    vectors = {word: found.get(word, found.get(word.lower())) for word in words}
+    vectors = {word: table.get(word, table.get(word.lower())) for word in words}
     return {word: vector for word, vector in vectors.items() if vector is not None}, width
 
 
@@ -66,9 +69,9 @@ def _lines(path: Path) -> Iterator[IO[str]]:
                 yield io.TextIOWrapper(member, encoding="utf-8", errors="replace")
     except (NotImplementedError, RuntimeError) as error:  # RuntimeError: the archive has a password
         raise DhmdError(
-            f"cannot unpack {path} ({first_line(error)}): give the unpacked text file instead"
+            f"cannot unpack {path} ({first_line(error)}): use the unpacked text file instead"
         ) from error
     except _DAMAGE as error:
         raise DhmdError(
-            f"cannot read {path}, it is damaged ({first_line(error)}): fetch it again"
+            f"cannot read {path}, it is damaged ({first_line(error)}): download it again"
         ) from error

@@ -1,6 +1,6 @@
-"""A deterministic synthetic corpus with a known ground truth, in CMU's file format (ours).
+"""Generate a synthetic corpus with known ground truth in CMU's file format (ours).
 
-`docs/data.md`, section "Generated data", gives the formulas.
+The formulas are in docs/data.md, section "Generated data".
 """
 
 from dhmd.data.synthetic.config import GeneratorConfig

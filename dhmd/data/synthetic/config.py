@@ -22,13 +22,14 @@ _PerSecond = Annotated[float, Field(ge=2)]
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class GeneratorConfig:
-    """One generated corpus. Equal settings give equal bytes.
+    """The settings of a generated corpus. Equal settings give equal bytes.
 
     Raises:
-        ValueError: the fields contradict each other.
+        ValueError: two fields contradict each other.
     """
 
-    regime: Regime = "noisy"  # clean: no annotator noise; no_cue: noisy, reliability invisible
+    # clean: no annotator noise; no_cue: noisy, and the features do not reveal the reliability.
+    regime: Regime = "noisy"
     seed: NonNegativeInt = 0
     n_train: PositiveInt = 600  # utterances per split
     n_valid: PositiveInt = 200
@@ -42,17 +43,17 @@ class GeneratorConfig:
     vision_dims: _Dims = 28
     audio_rate: _PerSecond = 5.0  # frames per second
     vision_rate: _PerSecond = 3.0
-    noise: NonNegativeFloat = 1.3  # standard deviation of the annotators' noise; unused in clean
-    topic: Share = 0.06  # share of the ground truth's variance that the topic carries
-    # Share of the utterances whose words mean the opposite, which only a cue in the voice reveals.
+    noise: NonNegativeFloat = 1.3  # standard deviation of the annotator noise; unused in clean
+    topic: Share = 0.06  # share of the ground truth's variance that the topic explains
+    # Share of utterances whose words mean the opposite, which only a cue in the voice reveals.
     interaction: Share = 0.0
-    # Correlation between a modality's features and its latent signal, where it is reliable.
+    # Correlation between a modality's features and its latent signal if it is reliable.
     strength: Annotated[_Shares, per_modality(0.8, text=0.95, audio=0.85)] = field(
         default_factory=dict
     )
-    # Share of the utterances in which a modality misleads.
+    # Share of utterances in which a modality is misleading.
     misleading: Annotated[_Shares, per_modality(0.3, text=0.08)] = field(default_factory=dict)
-    # Share of the ground truth's variance that a modality alone shows.
+    # Share of the ground truth's variance that only one modality shows.
     exclusive: Annotated[_Shares, per_modality(0.16, text=0.22)] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -69,7 +70,7 @@ class GeneratorConfig:
 
     @property
     def tone(self) -> float:
-        """The rest of the ground truth's variance: the share of the shared tone."""
-        own = self.exclusive
-        rest = 1.0 - self.topic - own["text"] - own["audio"] - own["vision"]
-        return 0.0 if abs(rest) < 1e-9 else rest
+        """Share of the ground truth's variance that the shared tone explains: the remainder."""
+        shares = self.exclusive
+        remainder = 1.0 - self.topic - shares["text"] - shares["audio"] - shares["vision"]
+        return 0.0 if abs(remainder) < 1e-9 else remainder

@@ -1,4 +1,4 @@
-"""Write a synthetic corpus in the file format of CMU."""
+"""Write a synthetic corpus in CMU's file format."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from dhmd.data.synthetic.latents import (
     SPLITS,
     GroundTruth,
     Video,
-    draw,
-    lay_out,
-    on_grid,
+    draw_ground_truth,
+    plan_videos,
+    round_to_grid,
 )
 from dhmd.data.synthetic.transcripts import PAUSE, PAUSE_ROW, Transcript, transcribe, vocabulary
 
-Rows = tuple[str, NDArray[Any], NDArray[Any]]
+Entry = tuple[str, NDArray[Any], NDArray[Any]]  # video, features [T, D], intervals [T, 2]
 
 SEQUENCES = ("words", "vectors", "acoustic", "visual", "labels", "planted")
 FOLDS = "folds.json"
 
-# The published words file of MOSI has these values instead of JSON.
-_JUNK = {
+# Metadata values of MOSI's published words file, which are not JSON.
+_INVALID_METADATA = {
     "alignment compatible": "asdfasdfasd",
     "computational sequence description": "adsfasd",
     "contact": "b'asdfasdfasd'",
@@ -52,23 +52,23 @@ _JUNK = {
 
 
 def generate(config: GeneratorConfig, folder: Path) -> None:
-    """Write the corpus: one `.csd` per name in SEQUENCES, and `folds.json`.
+    """Write a corpus: one `.csd` file per name in SEQUENCES, and `folds.json`.
 
-    Deterministic: equal configurations give equal bytes with the same numpy and HDF5, whatever
-    the processor, the state of numpy's own generator, or what was generated before. The ground
-    truth and the words are kept in memory; frames are made video by video.
+    Equal settings give equal bytes with the same versions of NumPy and HDF5, on any processor and
+    whatever the state of NumPy's global generator. The ground truth and the words are in memory;
+    frames are generated video by video.
 
     Args:
-        config: the corpus.
-        folder: directory of the files; it is made if need be, files of these names are replaced.
+        config: the settings of the corpus.
+        folder: the output folder; it is created if necessary, and existing files are replaced.
 
     Raises:
         DhmdError: a file cannot be written.
     """
-    truth = draw(config)
-    videos = lay_out(config)
+    truth = draw_ground_truth(config)
+    videos = plan_videos(config)
     words = vocabulary(config)
-    written = [(video, transcribe(config, video, truth, words)) for video in videos]
+    transcripts = [(video, transcribe(config, video, truth, words)) for video in videos]
 
     with whole_file(folder / "words.csd") as temporary:
         texts = np.array([*words.words, PAUSE], dtype="S12")
@@ -77,12 +77,12 @@ def generate(config: GeneratorConfig, folder: Path) -> None:
             root_name="generated words",
             entries=(
                 # PAUSE_ROW is the last row.
-                (video.id, texts[script.numbers_T][:, None], script.intervals_T2)
-                for video, script in progress(written, "words")
+                (video.id, texts[transcript.numbers_T][:, None], transcript.intervals_T2)
+                for video, transcript in progress(transcripts, "words")
             ),
             metadata=_metadata(config, "words with pauses"),
         )
-        _write_junk_metadata(temporary)
+        _write_invalid_metadata(temporary)
 
     vectors = np.concatenate([words.vectors_VD, np.zeros_like(words.vectors_VD[:1])])
     assert PAUSE_ROW == -1
@@ -90,8 +90,8 @@ def generate(config: GeneratorConfig, folder: Path) -> None:
         folder / "vectors.csd",
         root_name="generated word vectors",
         entries=(
-            (video.id, vectors[script.numbers_T], script.intervals_T2)
-            for video, script in progress(written, "vectors")
+            (video.id, vectors[transcript.numbers_T], transcript.intervals_T2)
+            for video, transcript in progress(transcripts, "vectors")
         ),
         metadata=_metadata(config, "the vector of each word, zeros for pauses"),
         dimension_names=_names("word", config.text_dims),
@@ -101,14 +101,14 @@ def generate(config: GeneratorConfig, folder: Path) -> None:
         write_sequence(
             folder / f"{name}.csd",
             root_name=f"generated {name}",
-            entries=_frames(config, channel, truth, progress(written, name)),
+            entries=_frames(config, channel, truth, progress(transcripts, name)),
             metadata=_metadata(config, f"{name} frames"),
             dimension_names=_names(channel, dimensions(config, channel)),
         )
     write_sequence(
         folder / "labels.csd",
         root_name="Opinion Segment Labels",
-        entries=_segment_rows(progress(written, "labels"), truth.label_N[:, None]),
+        entries=_segment_rows(progress(transcripts, "labels"), truth.label_N[:, None]),
         metadata=_metadata(config, "sentiment as annotated"),
         dimension_names=("sentiment score",),
     )
@@ -116,7 +116,8 @@ def generate(config: GeneratorConfig, folder: Path) -> None:
     write_sequence(
         folder / "planted.csd",
         root_name="generated truth",
-        entries=_segment_rows(progress(written, "planted"), values),
+        entries=_segment_rows(progress(transcripts, "planted"), values),
+        # Changing this text, too, would change the sha256 of the file.
         metadata=_metadata(config, "what was planted in each utterance"),
         dimension_names=names,
     )
@@ -128,37 +129,38 @@ def _frames(
     config: GeneratorConfig,
     channel: Channel,
     truth: GroundTruth,
-    written: Iterable[tuple[Video, Transcript]],
-) -> Iterator[Rows]:
+    transcripts: Iterable[tuple[Video, Transcript]],
+) -> Iterator[Entry]:
     directions = loadings(config, channel)
     absent = absences(config)[channel]
-    for video, script in written:
-        frames, intervals = draw_frames(config, channel, video, truth, script, directions)
-        yield video.id, *add_faults(config, channel, video, script, absent, frames, intervals)
+    for video, transcript in transcripts:
+        frames, intervals = draw_frames(config, channel, video, truth, transcript, directions)
+        yield video.id, *add_faults(config, channel, video, transcript, absent, frames, intervals)
 
 
 def _segment_rows(
-    written: Iterable[tuple[Video, Transcript]], values_NK: NDArray[np.float64]
-) -> Iterator[Rows]:
-    """Yield one row per label segment, float32 throughout, as in MOSI's label file."""
-    for video, script in written:
+    transcripts: Iterable[tuple[Video, Transcript]], values_NK: NDArray[np.float64]
+) -> Iterator[Entry]:
+    """Yield one row per label segment; features and intervals are float32, as in MOSI's labels."""
+    for video, transcript in transcripts:
         rows = values_NK[video.first : video.first + video.segments]
-        yield video.id, rows.astype(np.float32), script.segments_S2.astype(np.float32)
+        yield video.id, rows.astype(np.float32), transcript.segments_S2.astype(np.float32)
 
 
 def _ground_truth_columns(
     config: GeneratorConfig, truth: GroundTruth
 ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    """Return the names and the values `[N, K]` of the columns of `planted.csd`."""
     columns: dict[str, NDArray[Any]] = {"truth": truth.truth_N}
     for index, modality in enumerate(MODALITIES):
-        columns[f"reliability_{modality}"] = on_grid(truth.reliability_NM[:, index])
+        columns[f"reliability_{modality}"] = round_to_grid(truth.reliability_NM[:, index])
     columns["latent"] = truth.topic_N
     for index in range(SHARED):
-        columns[f"shared_{index}"] = on_grid(truth.shared_NS[:, index])
+        columns[f"shared_{index}"] = round_to_grid(truth.shared_NS[:, index])
     for index, modality in enumerate(MODALITIES):
-        for part in range(EXCLUSIVE):
-            column = on_grid(truth.exclusive_NME[:, index, part])
-            columns[f"exclusive_{modality}_{part}"] = column
+        for latent in range(EXCLUSIVE):
+            column = round_to_grid(truth.exclusive_NME[:, index, latent])
+            columns[f"exclusive_{modality}_{latent}"] = column
     if config.interaction > 0:
         columns["reversed"] = truth.reversed_N
     stacked = np.stack([column.astype(np.float64) for column in columns.values()], axis=1)
@@ -177,8 +179,8 @@ def _metadata(config: GeneratorConfig, description: str) -> dict[str, object]:
     }
 
 
-def _write_junk_metadata(path: Path) -> None:
+def _write_invalid_metadata(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         (root,) = file.values()
-        for key, text in _JUNK.items():
+        for key, text in _INVALID_METADATA.items():
             root["metadata"][key][0] = text

@@ -1,6 +1,8 @@
-"""Audio and vision frames: the latent factors, spread over many dimensions and time.
+"""Generate audio and vision frames, which show the latent factors over dimensions and time.
 
-Real files have faults, and so do these: missing segments, gaps, values that are not finite.
+Like real files, they have faults: missing segments, gaps and values that are not finite.
+
+Axes: T frames, S segments of a video, D dimensions of a frame, F shown latents, K nuisance latents.
 """
 
 from __future__ import annotations
@@ -17,33 +19,37 @@ from dhmd.data.synthetic.latents import (
     SHOWN,
     GroundTruth,
     Video,
-    on_grid,
-    on_ticks,
-    stream,
+    random_stream,
+    round_to_grid,
+    round_to_ticks,
 )
 from dhmd.data.synthetic.transcripts import Transcript
 
 _NUISANCES = 6  # latents per utterance that are unrelated to the label
-_SIGNAL, _NUISANCE, _SPEAKER, _CUE, _ENERGY = 2.0, 1.5, 0.4, 2.0, 1.0
-_CUE_SD = 0.3  # noise of the cue, on the scale (-1, 1) of the reliability
-# The cue that the words mean the opposite: a burst, centred here (shares of the utterance) or as
-# far from its end, mostly outside the swell. The width is the standard deviation of its shape.
+_SIGNAL, _NUISANCE, _SPEAKER, _CUE, _ENERGY = 2.0, 1.5, 0.4, 2.0, 1.0  # scales of the components
+_CUE_SD = 0.3  # standard deviation of the cue's noise; the cue is the reliability scaled to (-1, 1)
+# The cue that the words mean the opposite is a burst of Gaussian shape. Its centre has this
+# distance from the start or the end; distance and width are shares of the utterance.
 _BURST, _BURST_CENTRE, _BURST_WIDTH = 3.0, (0.1, 0.25), 0.08
-_LAG = {"audio": 0.1, "vision": -0.15}  # seconds behind the words
+_LAG = {"audio": 0.1, "vision": -0.15}  # seconds by which frames lag behind the words
 
-_MISSING = {"audio": 0.01, "vision": 0.02}  # of the utterances
-_INFINITE, _NOT_A_NUMBER = 0.004, 0.002  # of the audio frames, one value each
-_GAP, _GAP_LEAST = 0.2, 2.0  # of the utterances, in seconds of speech
-_EDGE = 1e-3  # seconds that an alignment may count as overlap
+_MISSING = {"audio": 0.01, "vision": 0.02}  # shares of the utterances
+_INFINITE, _NOT_A_NUMBER = 0.004, 0.002  # shares of the audio frames with one such value
+_GAP, _GAP_MIN_SECONDS = 0.2, 2.0  # share of the utterances that are at least this long
+_EDGE = 1e-3  # seconds; an alignment may count a shorter distance as overlap
 
 Channel = Literal["audio", "vision"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loadings:
-    """Directions of one modality's frame space [.., D], fixed per corpus.
+    """The directions of one modality in its frame space, constant within a corpus.
 
-    `energy_D` shows the emphasis, `cue_D` the reliability.
+    Attributes:
+        signal_FD: one direction per shown latent.
+        nuisance_KD: one direction per nuisance latent.
+        cue_D: the direction of the reliability.
+        energy_D: the direction of the emphasis.
     """
 
     signal_FD: NDArray[np.float64]
@@ -58,8 +64,8 @@ def dimensions(config: GeneratorConfig, channel: Channel) -> int:
 
 
 def loadings(config: GeneratorConfig, channel: Channel) -> Loadings:
-    """Draw the directions, each of length one before its scale."""
-    rng = stream(config.seed, "loadings", channel)
+    """Draw the directions as unit vectors, and multiply each by the scale of its component."""
+    rng = random_stream(config.seed, "loadings", channel)
     rows = rng.standard_normal((SHOWN + _NUISANCES + 2, dimensions(config, channel)))
     rows /= np.sqrt((rows**2).sum(axis=1, keepdims=True))
     return Loadings(
@@ -78,8 +84,8 @@ def draw_frames(
     transcript: Transcript,
     directions: Loadings,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return frames [T, D] and intervals [T, 2] of one video, at the channel's rate and phase."""
-    rng = stream(config.seed, "frames", channel, video.index)
+    """Draw the frames `[T, D]` of one video, and their intervals `[T, 2]` in seconds."""
+    rng = random_stream(config.seed, "frames", channel, video.index)
     rate = config.audio_rate if channel == "audio" else config.vision_rate
     d = dimensions(config, channel)
     modality = MODALITIES.index(channel)
@@ -87,10 +93,10 @@ def draw_frames(
 
     phase = rng.random() / rate
     count = max(1, int((transcript.end - phase) * rate))
-    edges = on_ticks(phase + np.arange(count + 1) / rate)
+    edges = round_to_ticks(phase + np.arange(count + 1) / rate)
     intervals_T2 = np.stack([edges[:-1], edges[1:]], axis=1)
 
-    # The utterance of each frame and the position in it; face and voice precede or follow words.
+    # The utterance of each frame, and the frame's position in it (0 to 1).
     middle_T = intervals_T2.mean(axis=1) - _LAG[channel]
     start_S, end_S = transcript.segments_S2.T
     segment_T = np.clip(np.searchsorted(start_S, middle_T, side="right") - 1, 0, None)
@@ -103,18 +109,20 @@ def draw_frames(
     steady_SD = np.outer(cue_S, directions.cue_D) + nuisance_SK @ directions.nuisance_KD
     signal_SD = truth.shown_NMF[rows, modality] @ directions.signal_FD
 
-    # The signal swells once per utterance, somewhere in its middle; the energy shows where.
+    # The signal has one peak per utterance, and the energy shows its position.
     peak_S = rng.uniform(0.2, 0.8, video.segments)
     swell_T = 0.55 + 0.9 * np.exp(-(((position_T - peak_S[segment_T]) / 0.25) ** 2))
     shown_TD = swell_T[:, None] * signal_SD[segment_T] + steady_SD[segment_T]
     shown_TD += np.outer(swell_T - 1.0, directions.energy_D)
 
     noise_TD = rng.standard_normal((count + 1, d))
-    noise_TD = 0.8 * noise_TD[1:] + 0.6 * noise_TD[:-1]  # neighbours are alike, variance 1
+    noise_TD = 0.8 * noise_TD[1:] + 0.6 * noise_TD[:-1]  # neighbours correlate; the variance is 1
     speaker_D = _SPEAKER * rng.standard_normal(d)
     if config.interaction > 0 and channel == "audio":
         shown_TD += _bursts(config, video, truth.reversed_N[rows], position_T, segment_T, d)
-    return on_grid(speaker_D + noise_TD + np.where(inside_T[:, None], shown_TD, 0.0)), intervals_T2
+    return round_to_grid(
+        speaker_D + noise_TD + np.where(inside_T[:, None], shown_TD, 0.0)
+    ), intervals_T2
 
 
 def _bursts(
@@ -125,10 +133,10 @@ def _bursts(
     segment_T: NDArray[np.int64],
     dims: int,
 ) -> NDArray[np.float64]:
-    """Return the cue [T, D] of the utterances whose words mean the opposite, zeros elsewhere."""
-    direction_D = stream(config.seed, "loadings", "interaction").standard_normal(dims)
+    """Return the cue `[T, D]` of utterances whose words mean the opposite; else zeros."""
+    direction_D = random_stream(config.seed, "loadings", "interaction").standard_normal(dims)
     direction_D *= _BURST / np.sqrt((direction_D**2).sum())
-    rng = stream(config.seed, "interaction", video.index)
+    rng = random_stream(config.seed, "interaction", video.index)
     centre_S = rng.uniform(*_BURST_CENTRE, video.segments)
     centre_S = np.where(rng.random(video.segments) < 0.5, centre_S, 1.0 - centre_S)
     distance_T = (position_T - centre_S[segment_T]) / _BURST_WIDTH
@@ -137,14 +145,14 @@ def _bursts(
 
 
 def absences(config: GeneratorConfig) -> dict[Channel, frozenset[int]]:
-    """Choose the utterances without audio (1 %) and without vision (2 %), at least one each.
+    """Choose the utterances without audio (1 %) and those without vision (2 %).
 
     Returns:
-        Rows of the ground truth; no utterance lacks both.
+        Channel -> rows of the ground truth, at least one each; no utterance lacks both channels.
     """
     n = config.n_train + config.n_valid + config.n_test
     audio, vision = (max(1, round(_MISSING[name] * n)) for name in ("audio", "vision"))
-    rows = [int(row) for row in stream(config.seed, "absences").permutation(n)]
+    rows = [int(row) for row in random_stream(config.seed, "absences").permutation(n)]
     return {"audio": frozenset(rows[:audio]), "vision": frozenset(rows[audio : audio + vision])}
 
 
@@ -157,11 +165,21 @@ def add_faults(
     frames_TD: NDArray[np.float32],
     intervals_T2: NDArray[np.float64],
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return the video's frames and intervals with the faults in them."""
-    rng = stream(config.seed, "faults", channel, video.index)
+    """Return the frames and intervals of a video with faults.
+
+    Args:
+        config: the settings of the corpus.
+        channel: audio or vision.
+        video: the video.
+        transcript: its segments.
+        absent: the rows of the ground truth without this channel.
+        frames_TD: the frames.
+        intervals_T2: start and end in seconds.
+    """
+    rng = random_stream(config.seed, "faults", channel, video.index)
     keep_T = np.ones(len(frames_TD), dtype=bool)
     for index, (start, end) in enumerate(transcript.segments_S2):
-        gap = rng.random() < _GAP and channel == "vision" and end - start >= _GAP_LEAST
+        gap = rng.random() < _GAP and channel == "vision" and end - start >= _GAP_MIN_SECONDS
         if video.first + index in absent:
             keep_T &= ~_touches(intervals_T2, start, end)
         elif gap:
@@ -175,7 +193,7 @@ def add_faults(
         column_T = rng.integers(0, frames_TD.shape[1], len(frames_TD))
         if video.index == 0:
             first = np.flatnonzero(keep_T)[:2]
-            chance_T[first] = (0.0, _INFINITE)[: len(first)]  # one of each in any corpus
+            chance_T[first] = (0.0, _INFINITE)[: len(first)]  # at least one of each per corpus
         infinite_T = chance_T < _INFINITE
         undefined_T = ~infinite_T & (chance_T < _INFINITE + _NOT_A_NUMBER)
         frames_TD[infinite_T, column_T[infinite_T]] = -np.inf
@@ -184,6 +202,7 @@ def add_faults(
 
 
 def _touches(intervals_T2: NDArray[np.float64], start: float, end: float) -> NDArray[np.bool_]:
+    """Return bool `[T]`, whether an interval overlaps or touches the one from start to end."""
     touching: NDArray[np.bool_] = (intervals_T2[:, 0] < end + _EDGE) & (
         intervals_T2[:, 1] > start - _EDGE
     )

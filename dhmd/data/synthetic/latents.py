@@ -1,6 +1,6 @@
-"""The ground truth: videos and splits, latent factors, reliabilities and labels.
+"""Generate the ground truth: videos and splits, latent factors, reliabilities and labels.
 
-Legend: N utterances, M modalities, S shared latents, E exclusive latents per modality, F shown
+Axes: N utterances, M modalities, S shared latents, E exclusive latents per modality, F shown
 latents.
 """
 
@@ -23,50 +23,59 @@ Floats = NDArray[np.float64]
 MODALITIES: tuple[Literal["text", "audio", "vision"], ...] = ("text", "audio", "vision")
 SPLITS = ("train", "valid", "test")
 TOPICS = 6
-CONTENT = 3  # content dimensions of the shared latent; shared_0 is the tone
-SHARED = 1 + CONTENT
-EXCLUSIVE = 2  # exclusive_<m>_0 is part of the truth, exclusive_<m>_1 is not
-SHOWN = SHARED + EXCLUSIVE  # latents that a modality shows, in this order
+CONTENT = 3  # number of content latents
+SHARED = 1 + CONTENT  # number of shared latents; the first is the tone
+EXCLUSIVE = 2  # number of exclusive latents per modality; only the first affects the ground truth
+SHOWN = SHARED + EXCLUSIVE  # number of latents that a modality shows, in this order
 
-TRUTH_SD = 1.7
-LOW, HIGH = -3.0, 3.0
-LABEL_STEP = 0.2  # the average of five annotators who give whole numbers
-FLIP = 0.4  # reliability at which the sentiment is pure noise; below, its sign is flipped
-CONTENT_STRENGTH = 0.9
+TRUTH_SD = 1.7  # standard deviation of the ground truth before clipping
+LOW, HIGH = -3.0, 3.0  # range of the labels
+LABEL_STEP = 0.2  # as if averaged over five annotators who give whole numbers
+FLIP = 0.4  # reliability at which the sentiment is pure noise; below it, its sign is flipped
+CONTENT_STRENGTH = 0.9  # correlation between shown and true content
 
-# Two ids of MOSEI, one the prefix of the other. They are in different splits, so that a reader
-# that matches ids by prefix leaks.
+# Two video ids of MOSEI in different splits, one a prefix of the other: a reader that compares
+# prefixes would leak test labels.
 PREFIX_IDS = {"train": "25522", "test": "255224"}
 
 _TOPIC_RADIUS, _TOPIC_SD = 1.6, 0.4
 _RELIABLE, _MISLEADING = (30.0, 1.5), (2.0, 6.0)  # Beta distributions of the reliability
 
-# Processors differ in the last bit of exp, log and matrix products. Values rounded to multiples of
-# 2^-12 (exact in float32) give the same bytes on all of them.
+# The last bits of exp, log and matrix products depend on the processor. Rounding to multiples of
+# 2^-12, which are exact in float32, gives the same bytes on all processors.
 _GRID = 4096.0
-# Times are multiples of 2^-10 s: exact in float32 up to 4.5 hours, so that neighbours touch.
+# Times are multiples of 2^-10 s, which are exact in float32 up to 4.5 hours, so that the end of an
+# interval equals the start of the next.
 _TICKS = 1024.0
 
 
-def stream(seed: int, *purpose: str | int) -> np.random.Generator:
-    """Return a generator for one named purpose: draws for one purpose never shift another's."""
+def random_stream(seed: int, *purpose: str | int) -> np.random.Generator:
+    """Return a random generator for one purpose, independent of those for other purposes."""
     digest = hashlib.sha256(json.dumps([seed, *purpose]).encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))
 
 
-def on_grid(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Round values to the grid, as float32."""
+def round_to_grid(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Round values to multiples of 2^-12, as float32."""
     return (np.round(np.asarray(values, dtype=np.float64) * _GRID) / _GRID).astype(np.float32)
 
 
-def on_ticks(seconds: NDArray[Any]) -> Floats:
-    """Round times to the ticks, in seconds."""
+def round_to_ticks(seconds: NDArray[Any]) -> Floats:
+    """Round times in seconds to multiples of 2^-10 s."""
     return np.round(np.asarray(seconds, dtype=np.float64) * _TICKS) / _TICKS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Video:
-    """One video. `index` names its random streams; `first` is its first row in the ground truth."""
+    """A video.
+
+    Attributes:
+        id: its id.
+        index: its number, which selects its random generators.
+        split: train, valid or test.
+        first: its first row in the ground truth.
+        segments: its number of utterances.
+    """
 
     id: str
     index: int
@@ -75,16 +84,16 @@ class Video:
     segments: int
 
 
-def lay_out(config: GeneratorConfig) -> tuple[Video, ...]:
-    """Return all videos, split by split; rows of the ground truth follow the same order."""
+def plan_videos(config: GeneratorConfig) -> tuple[Video, ...]:
+    """Return all videos in the order of the ground truth's rows: train, valid, test."""
     totals = (config.n_train, config.n_valid, config.n_test)
     counts = [
         (split, count)
         for split, total in zip(SPLITS, totals, strict=True)
         for count in _segment_counts(config, split, total)
     ]
-    # Numbers are shuffled over the splits: an id's order must not reveal its split.
-    numbers = stream(config.seed, "ids").permutation(len(counts))
+    # The numbers are shuffled, so that an id does not reveal the split.
+    numbers = random_stream(config.seed, "ids").permutation(len(counts))
     digits = max(4, len(str(len(counts))))
     videos: list[Video] = []
     prefixes = dict(PREFIX_IDS)
@@ -97,13 +106,16 @@ def lay_out(config: GeneratorConfig) -> tuple[Video, ...]:
 
 
 def _segment_counts(config: GeneratorConfig, split: str, total: int) -> list[int]:
-    """Draw counts within the bounds that add up to `total` (only the last may be smaller)."""
-    rng = stream(config.seed, "segments", split)
+    """Draw the numbers of utterances of a split's videos; they add up to `total`.
+
+    They are within the configured bounds, except that the last may be smaller.
+    """
+    rng = random_stream(config.seed, "segments", split)
     counts: list[int] = []
     left = total
     while left > config.segments_max:
         count = int(rng.integers(config.segments_min, config.segments_max + 1))
-        # Leave enough for one more video, where the bounds allow it.
+        # Leave enough for one more video if the bounds allow it.
         if left - count < config.segments_min:
             count = max(config.segments_min, left - config.segments_min)
         counts.append(min(count, left))
@@ -116,13 +128,13 @@ class GroundTruth:
     """The ground truth and the latent factors, one row per utterance.
 
     Attributes:
-        truth_N, label_N: the label without and with annotator noise, both on [-3, 3].
-        topic_N: cluster of the shared latent's content.
-        shared_NS, exclusive_NME: the latents behind the truth.
-        reliability_NM: in (0, 1).
-        cue_NM: the reliability that the features reveal (another utterance's in `no_cue`).
-        reversed_N: whether the text shows the opposite sentiment and the voice has the cue to it.
-        shown_NMF: the latents as a modality shows them.
+        truth_N, label_N: the label without and with annotator noise, both in [-3, 3].
+        topic_N: the topic, which determines the cluster of the content latents.
+        shared_NS, exclusive_NME: the latent factors of the ground truth.
+        reliability_NM: the reliability of each modality, in (0, 1).
+        cue_NM: the reliability that the features reveal (that of another utterance in `no_cue`).
+        reversed_N: whether the text shows the opposite sentiment, and the voice the cue to it.
+        shown_NMF: the latents that each modality shows.
     """
 
     truth_N: Floats
@@ -137,15 +149,15 @@ class GroundTruth:
 
 
 def gain(reliability: Floats) -> Floats:
-    """Return the share of the true sentiment: 1 at r = 1, 0 at FLIP, negative below."""
+    """Return the factor of the true sentiment: 1 at reliability 1, 0 at FLIP, negative below."""
     return (reliability - FLIP) / (1.0 - FLIP)
 
 
-def draw(config: GeneratorConfig) -> GroundTruth:
-    """Draw all utterances. The streams do not depend on the regime: only noise or cue differ."""
+def draw_ground_truth(config: GeneratorConfig) -> GroundTruth:
+    """Draw the ground truth of all utterances; regimes differ only in noise and cue."""
     n, m = config.n_train + config.n_valid + config.n_test, len(MODALITIES)
     topic_N, shared_NS, offset_N = _shared(config.seed, n)
-    exclusive_NME = stream(config.seed, "exclusive").standard_normal((n, m, EXCLUSIVE))
+    exclusive_NME = random_stream(config.seed, "exclusive").standard_normal((n, m, EXCLUSIVE))
 
     weights_M = np.sqrt([config.exclusive[name] for name in MODALITIES])
     raw_N = TRUTH_SD * (
@@ -153,17 +165,17 @@ def draw(config: GeneratorConfig) -> GroundTruth:
         + np.sqrt(config.topic) * offset_N
         + (exclusive_NME[:, :, 0] * weights_M).sum(axis=1)
     )
-    noise_N = stream(config.seed, "annotators").standard_normal(n) * config.noise
+    noise_N = random_stream(config.seed, "annotators").standard_normal(n) * config.noise
     label_N = raw_N if config.regime == "clean" else raw_N + noise_N
 
     reliability_NM = _reliability(config, n)
     cue_NM = reliability_NM
     if config.regime == "no_cue":
         # Another utterance's reliability: the same values, but uninformative.
-        cue_NM = stream(config.seed, "no cue").permuted(reliability_NM, axis=0)
+        cue_NM = random_stream(config.seed, "no cue").permuted(reliability_NM, axis=0)
 
     shown_NMF = _shown(config, shared_NS, exclusive_NME, reliability_NM)
-    reversed_N = stream(config.seed, "interaction").random(n) < config.interaction
+    reversed_N = random_stream(config.seed, "interaction").random(n) < config.interaction
     for sentiment in (0, SHARED):
         shown_NMF[reversed_N, MODALITIES.index("text"), sentiment] *= -1.0
 
@@ -181,28 +193,29 @@ def draw(config: GeneratorConfig) -> GroundTruth:
 
 
 def to_label(raw_N: Floats) -> Floats:
-    """Clip to the label's range and round to its steps."""
+    """Clip values to the range of the labels, and round them to multiples of LABEL_STEP."""
     return np.round(np.clip(raw_N, LOW, HIGH) / LABEL_STEP) * LABEL_STEP
 
 
 def _shared(seed: int, n: int) -> tuple[NDArray[np.int64], Floats, Floats]:
-    """Draw topic [N], shared latents [N, S] and the topic's standardised offset in the truth."""
-    rng = stream(seed, "shared")
+    """Draw the topic `[N]`, the shared latents `[N, S]` and the offset of the topic `[N]`."""
+    rng = random_stream(seed, "shared")
     topic_N = rng.integers(0, TOPICS, n)
     tone_N1 = rng.standard_normal((n, 1))
-    # Topics are at both ends of each content axis; the sentiment of each topic is drawn per corpus.
+    # The centres of the topics are on both ends of each content axis.
     centres = np.concatenate([np.eye(CONTENT), -np.eye(CONTENT)]) * _TOPIC_RADIUS
     content_NC = centres[topic_N] + _TOPIC_SD * rng.standard_normal((n, CONTENT))
     offsets: Floats = np.arange(TOPICS, dtype=np.float64) - (TOPICS - 1) / 2
     offsets /= math.sqrt((offsets**2).mean())
-    offsets = stream(seed, "topics").permutation(offsets)
+    offsets = random_stream(seed, "topics").permutation(offsets)
     return topic_N, np.concatenate([tone_N1, content_NC], axis=1), offsets[topic_N]
 
 
 def _reliability(config: GeneratorConfig, n: int) -> Floats:
+    """Draw the reliability of each modality `[N, M]`."""
     columns = []
     for name in MODALITIES:
-        rng = stream(config.seed, "reliability", name)
+        rng = random_stream(config.seed, "reliability", name)
         misleads_N = rng.random(n) < config.misleading[name]
         columns.append(np.where(misleads_N, rng.beta(*_MISLEADING, n), rng.beta(*_RELIABLE, n)))
     return np.stack(columns, axis=1)
@@ -211,16 +224,16 @@ def _reliability(config: GeneratorConfig, n: int) -> Floats:
 def _shown(
     config: GeneratorConfig, shared_NS: Floats, exclusive_NME: Floats, reliability_NM: Floats
 ) -> Floats:
-    """Compute what each modality shows [N, M, F]: latents dimmed, replaced or flipped, plus noise.
+    """Compute the latents that each modality shows, `[N, M, F]`.
 
-    Reliability acts on sentiment (tone and exclusive_0), not on content and exclusive_1. The
-    lost part is replaced by an unrelated draw of the same distribution, so that only the cue
-    reveals the reliability.
+    The reliability scales or flips the sentiment (the tone and the first exclusive latent), but not
+    the other latents. An unrelated draw of the same distribution restores the variance, so that
+    only the cue reveals the reliability. Then noise is added.
     """
     n = len(shared_NS)
     shown = np.empty((n, len(MODALITIES), SHOWN))
     for index, name in enumerate(MODALITIES):
-        rng = stream(config.seed, "shown", name)
+        rng = random_stream(config.seed, "shown", name)
         true_NF = np.concatenate([shared_NS, exclusive_NME[:, index]], axis=1)
         other_NF = rng.standard_normal((n, SHOWN))
         noise_NF = rng.standard_normal((n, SHOWN))
@@ -229,20 +242,23 @@ def _shown(
         for sentiment in (0, SHARED):
             strength_F[sentiment] = config.strength[name]
             gain_NF[:, sentiment] = gain(reliability_NM[:, index])
-        kept_NF = gain_NF * true_NF + np.sqrt(1.0 - gain_NF**2) * other_NF
-        shown[:, index] = strength_F * kept_NF + np.sqrt(1.0 - strength_F**2) * noise_NF
+        signal_NF = gain_NF * true_NF + np.sqrt(1.0 - gain_NF**2) * other_NF
+        shown[:, index] = strength_F * signal_NF + np.sqrt(1.0 - strength_F**2) * noise_NF
     return shown
 
 
 def oracle_mae(truth: NDArray[np.floating], labels: NDArray[np.floating]) -> float:
-    """Return the mean absolute error of the ground truth on noisy labels.
+    """Return the mean absolute error of the ground truth as a prediction of noisy labels.
 
-    The truth is the label before annotator noise, clipped like the label, so it is also the median
-    of the labels that annotators would give: no predictor has a lower expected error.
+    The ground truth is the label before annotator noise, clipped like the label, so it is the
+    median of possible labels: no predictor has a lower expected error.
 
     Args:
-        truth: [N] ground truth.
-        labels: [N] labels as annotated.
+        truth: the ground truth `[N]`.
+        labels: the labels with annotator noise `[N]`.
+
+    Raises:
+        DhmdError: the shapes differ, or are empty.
     """
     if truth.shape != labels.shape or truth.ndim != 1 or truth.size == 0:
         raise DhmdError(

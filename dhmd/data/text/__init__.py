@@ -1,5 +1,5 @@
-"""Text encoders of Hugging Face: loading one, sub-words, and contextual vectors of words.
+"""Hugging Face text encoders: loading, sub-words, and contextual word vectors.
 
-Weights are read from safetensors only, a model's own code never runs, and the network is used only
-for a model given by name that has no complete local copy.
+Weights are read only from safetensors, and code of a model is never run. The network is used only
+to download a model that is specified by name and has no complete local copy.
 """

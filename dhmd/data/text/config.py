@@ -13,14 +13,14 @@ from dhmd.config.schema import CONFIG
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class FinetuneConfig:
-    """Section `features.finetune`: how the encoder is fine-tuned if features.text is finetune.
+    """Section `features.finetune`: fine-tuning of the encoder if features.text is finetune.
 
-    Batch size, epochs, early stopping and averaging are those of section `train`.
+    Section `train` has the batch size, epochs, early stopping and averaging.
     """
 
     lr: PositiveFloat = 2e-5  # the encoder's learning rate
-    warmup: NonNegativeFloat = 1.0  # epochs over which that rate rises from 0
-    gradient_checkpointing: bool = False  # compute its layers again in the backward pass
+    warmup: NonNegativeFloat = 1.0  # epochs of linear warm-up of that learning rate
+    gradient_checkpointing: bool = False  # recompute the encoder's layers in the backward pass
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -28,7 +28,7 @@ class FeaturesConfig:
     """Section `features`."""
 
     # words: the recipe's word vectors; contextual: those of a frozen encoder; finetune: the encoder
-    # is fine-tuned with the model. None until a recipe decides it (dhmd/settings.py).
+    # is fine-tuned with the model. None means the recipe's value (dhmd/settings.py).
     text: Literal["words", "contextual", "finetune"] | None = None
     encoder: str | None = None  # a Hugging Face encoder by name or folder; None: the bundled MiniLM
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)

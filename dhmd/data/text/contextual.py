@@ -1,21 +1,22 @@
-"""Contextual vectors: a frozen encoder applied to utterances, in batches of equal length.
+"""Compute contextual word vectors with a frozen encoder.
 
-The encoder runs once over the words of every segment, when the corpus is aligned; the vectors of
-the words go into the aligned features file, and later stages read them like any others. Batches of
-equal length need no padding.
+The align stage applies the encoder once to the words of each segment, and writes the vectors to the
+aligned features file like any other features. The utterances of a batch have the same number of
+sub-words, so they need no padding.
 
-Legend: B passes of a batch, K sub-words, T words, H the encoder's width.
+Axes: B passes of a batch, K sub-words, T words, H the encoder's width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
+from dhmd.base.device import Device, torch_device
 from dhmd.base.errors import DhmdError
 from dhmd.data.text.config import FeaturesConfig
 from dhmd.data.text.encoder import Encoder, load_encoder, pool_words
@@ -23,20 +24,19 @@ from dhmd.data.text.subwords import Subwords
 from dhmd.data.text.writer import EncoderSource
 
 Array = np.ndarray[Any, Any]
-Device = Literal["auto", "cpu", "cuda"]
 
 _BATCH = 64
-# One thread: the result is the same to the bit on any number of cores, a batch is small, and
-# several threads are much slower on a shared machine.
+# With one thread, the result is bit for bit the same on any number of cores. Batches are small, so
+# that more threads are hardly faster, and much slower on a shared machine.
 _THREADS = 1
 
 
-class Contextual:
-    """Compute for every word a vector that depends on its sentence.
+class ContextualEncoder:
+    """Computes word vectors that depend on the sentence; a `WordEncoder`.
 
     Args:
         encoder: the encoder.
-        trained: whether its weights are trained with the model, so that an utterance must fit
+        trained: whether its weights are trained with the model, so that each utterance must fit
             into one pass.
     """
 
@@ -48,76 +48,92 @@ class Contextual:
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """One name per output, which begins with the encoder's own name."""
+        """One name per output, `<encoder>_<i>`."""
         return self.encoder.feature_names
 
     def split(self, words: Sequence[str], where: str) -> list[Subwords]:
-        """Split the words of an utterance into sub-words, in as many passes as needed."""
+        """Split the words of an utterance into sub-words, in as many passes as necessary.
+
+        Raises:
+            DhmdError: the encoder is trained, and one pass is not enough; the message begins with
+                `where`.
+        """
         passes = self.encoder.split(words)
         if self.source.trained and len(passes) > 1:
             raise DhmdError(
-                f"{where} is longer than the {self.encoder.longest} sub-words that "
+                f"{where} is longer than the {self.encoder.max_length} sub-words that "
                 f"{self.encoder.files.name} reads: lower align.max_steps, or set features.text to "
                 "contextual"
             )
         return passes
 
-    def given(self, ids: Array, types: Array, steps: Array, where: str) -> list[Subwords]:
-        """Return the sub-words that a file contains."""
-        name, known = self.encoder.files.name, int(self.encoder.model.config.vocab_size)
-        if len(ids) and int(ids.max()) >= known:
+    def from_tokens(self, ids: Array, types: Array, steps: Array, where: str) -> list[Subwords]:
+        """Return the sub-words for the tokens of a file.
+
+        Raises:
+            DhmdError: the encoder does not have a token, or they do not fit into one pass.
+        """
+        name, size = self.encoder.files.name, int(self.encoder.model.config.vocab_size)
+        if len(ids) and int(ids.max()) >= size:
             raise DhmdError(
-                f"{where} has the token {int(ids.max())}, but {name} has only {known}: "
+                f"{where} has the token {int(ids.max())}, but {name} has only {size}: "
                 "features.encoder must be the model whose tokenizer made the file, such as "
                 "bert-base-uncased"
             )
-        if len(ids) > self.encoder.longest:
+        if len(ids) > self.encoder.max_length:
             raise DhmdError(
-                f"{where} has {len(ids)} tokens, but {name} reads {self.encoder.longest}"
+                f"{where} has {len(ids)} tokens, but {name} reads {self.encoder.max_length}: "
+                "choose another features.encoder, or set features.text to words"
             )
         return [Subwords(ids, types, steps)] if len(ids) else []
 
     def encode(self, passes: Sequence[Sequence[Subwords]], lengths: Sequence[int]) -> list[Array]:
-        """Compute `[T, H]` float32 for each utterance; words without a sub-word get zeros.
+        """Compute the word vectors of utterances.
 
         Args:
-            passes: each utterance's sub-words in one or more passes.
+            passes: the sub-words of each utterance in one or more passes.
             lengths: T of each utterance.
+
+        Returns:
+            For each utterance float32 `[T, H]`, zeros for words without sub-words.
         """
-        found = [np.zeros((steps, self.encoder.width), dtype=np.float32) for steps in lengths]
-        flat = [(n, one) for n, several in enumerate(passes) for one in several]
-        for chosen in _of_one_length([len(one.ids) for _, one in flat]):
-            for n, one, vectors_TH in self._run([flat[i] for i in chosen], lengths):
-                words = np.unique(one.steps[one.steps >= 0])
-                found[n][words] = vectors_TH[words]
-        return found
+        vectors = [np.zeros((steps, self.encoder.width), dtype=np.float32) for steps in lengths]
+        flat = [(n, subwords) for n, utterance in enumerate(passes) for subwords in utterance]
+        for batch in _batches_of_equal_length([len(subwords.ids) for _, subwords in flat]):
+            for n, subwords, vectors_TH in self._encode_batch([flat[i] for i in batch], lengths):
+                words = np.unique(subwords.steps[subwords.steps >= 0])
+                vectors[n][words] = vectors_TH[words]
+        return vectors
 
     @torch.no_grad()
-    def _run(
-        self, chosen: Sequence[tuple[int, Subwords]], lengths: Sequence[int]
+    def _encode_batch(
+        self, batch: Sequence[tuple[int, Subwords]], lengths: Sequence[int]
     ) -> Iterator[tuple[int, Subwords, Array]]:
+        """Yield the utterance, the sub-words and the word vectors `[T, H]` of each pass."""
         device = next(self.encoder.model.parameters()).device
         ids_BK, types_BK, step_BK = (
-            torch.from_numpy(np.stack([getattr(one, name) for _, one in chosen])).to(device)
+            torch.from_numpy(np.stack([getattr(subwords, name) for _, subwords in batch])).to(
+                device
+            )
             for name in ("ids", "types", "steps")
         )
         hidden_BKH = self.encoder.hidden(ids_BK, torch.ones_like(ids_BK).bool(), types_BK)
-        steps = max(lengths[n] for n, _ in chosen)
+        steps = max(lengths[n] for n, _ in batch)
         pooled_BTH = pool_words(hidden_BKH, step_BK, steps).cpu().numpy()
-        for (n, one), vectors_TH in zip(chosen, pooled_BTH, strict=True):
-            yield n, one, vectors_TH
+        for (n, subwords), vectors_TH in zip(batch, pooled_BTH, strict=True):
+            yield n, subwords, vectors_TH
 
 
-class Untrained(Contextual):
-    """Split words for an encoder whose weights a model folder has; compute no vectors."""
+class PlaceholderEncoder(ContextualEncoder):
+    """Splits words for an encoder whose weights belong to a model; computes no vectors."""
 
     def encode(self, passes: Sequence[Sequence[Subwords]], lengths: Sequence[int]) -> list[Array]:
-        """Return zeros, which the model replaces by the vectors of its own weights."""
+        """Return zeros, which the model replaces by the vectors of its fine-tuned encoder."""
         return [np.zeros((steps, self.encoder.width), dtype=np.float32) for steps in lengths]
 
 
-def _of_one_length(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield batches of indices of entries of one length, shortest first."""
+def _batches_of_equal_length(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Yield batches of indices of equal length, shortest first."""
     batch: list[int] = []
     for index in np.argsort(np.array(lengths, dtype=np.int64), kind="stable").tolist():
         if batch and (lengths[index] != lengths[batch[0]] or len(batch) == _BATCH):
@@ -128,41 +144,36 @@ def _of_one_length(lengths: Sequence[int]) -> Iterator[list[int]]:
         yield batch
 
 
-def open_contextual(
+def load_contextual(
     features: FeaturesConfig, root: Path, *, device: Device = "auto", threads: int | None = None
-) -> Contextual:
-    """Load the encoder that section `features` names.
+) -> ContextualEncoder:
+    """Load the encoder of section `features`.
 
     Args:
         features: section `features`.
-        root: where relative directories count from.
-        device, threads: as in section `train`; null threads: one.
+        root: the folder to which a relative path refers.
+        device: the device.
+        threads: the number of CPU threads; None means one.
 
     Raises:
-        DhmdError: the extra is not installed, or the encoder is absent or not usable.
+        DhmdError: the extra `text` is not installed, or the encoder is absent or not supported.
     """
     torch.set_num_threads(threads or _THREADS)
-    encoder = load_encoder(features.encoder, root, device=_torch_device(device))
-    return Contextual(encoder, trained=features.text == "finetune")
+    encoder = load_encoder(features.encoder, root, device=torch_device(device))
+    return ContextualEncoder(encoder, trained=features.text == "finetune")
 
 
-def reopen_contextual(source: EncoderSource, root: Path, *, device: Device) -> Contextual:
+def reload_contextual(source: EncoderSource, root: Path, *, device: Device) -> ContextualEncoder:
     """Load the encoder that a corpus was aligned with.
 
     Raises:
-        DhmdError: it is absent, or another one is in its directory.
+        DhmdError: the encoder is absent, or its files have changed.
     """
-    contextual = Contextual(load_encoder(source.written, root, device=_torch_device(device)))
+    contextual = ContextualEncoder(load_encoder(source.written, root, device=torch_device(device)))
     if contextual.source.digest != source.digest:
         raise DhmdError(
-            f"{contextual.encoder.files.folder} is another encoder than the one that the model was "
-            f"trained with: the sha256 over its files is {contextual.source.digest[:16]}…, and was "
-            f"{source.digest[:16]}…"
+            f"{contextual.encoder.files.folder} is not the encoder that the model was trained with:"
+            f" the sha256 of its files is {contextual.source.digest[:16]}…, but was "
+            f"{source.digest[:16]}…; restore its files"
         )
     return contextual
-
-
-def _torch_device(device: Device) -> torch.device:
-    if device == "cuda" and not torch.cuda.is_available():
-        raise DhmdError("the device is cuda, but torch sees no GPU here; use auto or cpu")
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")

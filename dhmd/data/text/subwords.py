@@ -1,6 +1,6 @@
-"""Split words into the sub-words of an encoder, each with the index of its word.
+"""Split words into the sub-words of an encoder.
 
-Legend: T words (steps), K sub-words.
+Axes: T words (steps), K sub-words.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Subwords:
     """The sub-words of one utterance in one pass of an encoder.
 
     Attributes:
-        ids: `[K]` int64, the special tokens of beginning and end among them.
-        types: `[K]` int64, the segment ids (0 where a text is one sentence).
-        steps: `[K]` int64, the word that each is a part of, −1 for none.
+        ids: token ids, int64 `[K]`, including special tokens.
+        types: token type ids, int64 `[K]`.
+        steps: the index of each sub-word's word, int64 `[K]`, −1 for special tokens.
     """
 
     ids: Array
@@ -31,51 +31,57 @@ class Subwords:
     steps: Array
 
     @staticmethod
-    def of(ids: Sequence[int], step: Sequence[int]) -> Subwords:
-        """Return the sub-words of one sentence."""
-        found = np.array(ids, dtype=np.int64)
-        return Subwords(found, np.zeros_like(found), np.array(step, dtype=np.int64))
+    def from_lists(ids: Sequence[int], step: Sequence[int]) -> Subwords:
+        """Return sub-words with the token type 0."""
+        ids_K = np.array(ids, dtype=np.int64)
+        return Subwords(ids_K, np.zeros_like(ids_K), np.array(step, dtype=np.int64))
 
 
-def split_words(tokenizer: Any, words: Sequence[str], most: int) -> list[Subwords]:
-    """Split the words of a sentence into sub-words; more than one pass where they are too many.
+def split_words(tokenizer: Any, words: Sequence[str], max_length: int) -> list[Subwords]:
+    """Split the words of a sentence into sub-words.
 
-    Every word has at least one sub-word: one that the tokenizer drops becomes its unknown token.
+    Each word has at least one sub-word: the unknown token replaces words that the tokenizer drops.
 
     Args:
-        tokenizer: a fast one of transformers.
+        tokenizer: a fast transformers tokenizer.
         words: T words.
-        most: sub-words per pass, special tokens among them.
+        max_length: the maximum number of sub-words per pass, including special tokens.
+
+    Returns:
+        The sub-words in one pass, or in several if there are more than `max_length`.
     """
     if not words:
         return []
-    known = list(words)
-    whole = _encoded(tokenizer, known)
-    dropped = set(range(len(known))) - set(whole.steps.tolist())
+    texts = list(words)
+    whole = _encode(tokenizer, texts)
+    dropped = set(range(len(texts))) - set(whole.steps.tolist())
     if dropped:
         unknown = tokenizer.unk_token or "?"
-        known = [unknown if word in dropped else text for word, text in enumerate(known)]
-        whole = _encoded(tokenizer, known)
-    if len(whole.ids) <= most:
+        texts = [unknown if word in dropped else text for word, text in enumerate(texts)]
+        whole = _encode(tokenizer, texts)
+    if len(whole.ids) <= max_length:
         return [whole]
-    counts_T = np.bincount(whole.steps[whole.steps >= 0], minlength=len(known))
-    room = most - int(np.count_nonzero(whole.steps < 0))
-    passes, start, filled = [], 0, 0
+    counts_T = np.bincount(whole.steps[whole.steps >= 0], minlength=len(texts))
+    capacity = max_length - int(np.count_nonzero(whole.steps < 0))
+    passes, start, used = [], 0, 0
     for word, count in enumerate(counts_T.tolist()):
-        if filled + count > room and word > start:
-            passes.append(_encoded(tokenizer, known[start:word], start, most))
-            start, filled = word, 0
-        filled += count
-    passes.append(_encoded(tokenizer, known[start:], start, most))
+        if used + count > capacity and word > start:
+            passes.append(_encode(tokenizer, texts[start:word], start, max_length))
+            start, used = word, 0
+        used += count
+    passes.append(_encode(tokenizer, texts[start:], start, max_length))
     return passes
 
 
-def _encoded(
-    tokenizer: Any, words: Sequence[str], first: int = 0, most: int | None = None
+def _encode(
+    tokenizer: Any, words: Sequence[str], first: int = 0, max_length: int | None = None
 ) -> Subwords:
-    """Encode words, of which the first is step `first`, in one pass of at most `most` sub-words."""
+    """Encode words in one pass, which is truncated to `max_length`; `first` is the first step."""
     encoded = tokenizer(
-        list(words), is_split_into_words=True, truncation=most is not None, max_length=most
+        list(words),
+        is_split_into_words=True,
+        truncation=max_length is not None,
+        max_length=max_length,
     )
     step = [NO_STEP if word is None else first + word for word in encoded.word_ids()]
-    return Subwords.of(encoded["input_ids"], step)
+    return Subwords.from_lists(encoded["input_ids"], step)

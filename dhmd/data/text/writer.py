@@ -1,6 +1,6 @@
-"""Write text features that an encoder computes. Imports neither torch nor the model.
+"""Write the text features that an encoder computes. This module does not import torch.
 
-Legend: T words, H the encoder's width, K sub-words.
+Axes: ΣT words, ΣK sub-words of all segments.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from dhmd.data.text.subwords import Subwords
 
 Array = np.ndarray[Any, Any]
 
-_BLOCK = 512  # segments that are encoded together
+_BLOCK = 512  # number of segments that are encoded together
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class EncoderSource:
-    """An encoder: `features.encoder` as written (null: the bundled one), and its sha256.
+    """The identity of an encoder.
 
-    `trained` is true if its weights are trained with the model (features.text: finetune).
+    Attributes:
+        digest: the sha256 of its files.
+        written: the value of `features.encoder`; None for the bundled encoder.
+        trained: whether its weights are trained with the model (features.text: finetune).
     """
 
     digest: str
@@ -33,31 +36,33 @@ class EncoderSource:
 
 
 class WordEncoder(Protocol):
-    """A text encoder; implemented by `Contextual` in dhmd/data/text/contextual.py."""
+    """The interface of `ContextualEncoder` (contextual.py), without importing torch."""
 
     @property
     def source(self) -> EncoderSource: ...
     @property
     def feature_names(self) -> tuple[str, ...]: ...
     def split(self, words: Sequence[str], where: str) -> Sequence[Subwords]: ...
-    def given(self, ids: Array, types: Array, steps: Array, where: str) -> Sequence[Subwords]: ...
+    def from_tokens(
+        self, ids: Array, types: Array, steps: Array, where: str
+    ) -> Sequence[Subwords]: ...
     def encode(
         self, passes: Sequence[Sequence[Subwords]], lengths: Sequence[int]
     ) -> list[Array]: ...
 
 
 class SegmentSink(Protocol):
-    """Takes the rows of segments, one modality after the other; an `AlignedWriter` is one."""
+    """Receives the rows of segments; implemented by `AlignedWriter` (aligned/writer.py)."""
 
     def append(self, modality: str, values: Array, lengths: Array) -> None: ...
     def append_words(self, words: Sequence[str], intervals: Array, lengths: Array) -> None: ...
 
 
 class TextWriter:
-    """Passes segments on to another sink, with the encoder's vectors as text.
+    """A sink that replaces the features of text by the vectors of an encoder.
 
-    Segments are encoded in blocks; text may come later than the other modalities, each keeps its
-    own order. The sub-words are stored if the encoder is trained with the model.
+    It forwards everything else to another sink. Segments are encoded in blocks, so their text is
+    appended later than their other modalities, but in the same order.
     """
 
     def __init__(self, writer: SegmentSink, encoder: WordEncoder) -> None:
@@ -65,15 +70,15 @@ class TextWriter:
         self._keep_tokens = encoder.source.trained
         self._passes: list[Sequence[Subwords]] = []
         self._lengths: list[int] = []
-        self._kept: list[Sequence[Subwords]] = []
+        self._all_passes: list[Sequence[Subwords]] = []
 
     def append(self, modality: str, values: Array, lengths: Array) -> None:
-        """Append another modality's rows; text's own are ignored."""
+        """Append the rows of a modality; those of text are ignored."""
         if modality != "text":
             self._writer.append(modality, values, lengths)
 
     def append_words(self, words: Sequence[str], intervals: Array, lengths: Array) -> None:
-        """Append the words of segments, and encode them."""
+        """Append the words of segments, and their vectors."""
         self._writer.append_words(words, intervals, lengths)
         start = 0
         for length in lengths.tolist():
@@ -84,31 +89,31 @@ class TextWriter:
             start += length
 
     def append_subwords(self, passes: Sequence[Subwords], length: int) -> None:
-        """Encode one segment of `length` words that is given as sub-words."""
+        """Append the vectors of one segment of `length` words, from its sub-words."""
         self._passes.append(passes)
         self._lengths.append(length)
         if len(self._lengths) == _BLOCK:
             self._flush()
 
     def finish(self) -> Tokens | None:
-        """Write the last block; return the sub-words of all segments where they are kept."""
+        """Write the last block; return the sub-words of all segments if the encoder is trained."""
         self._flush()
-        return tokens_of(self._kept) if self._keep_tokens else None
+        return join_tokens(self._all_passes) if self._keep_tokens else None
 
     def _flush(self) -> None:
         rows = self._encoder.encode(self._passes, self._lengths)
         if rows:
             self._writer.append("text", np.concatenate(rows), np.array(self._lengths))
         if self._keep_tokens:
-            self._kept += self._passes
+            self._all_passes += self._passes
         self._passes, self._lengths = [], []
 
 
-def tokens_of(segments: Sequence[Sequence[Subwords]]) -> Tokens:
-    """Join the sub-words of segments of one pass each (or none: a segment without words)."""
-    nothing = np.zeros(0, dtype=np.int64)
+def join_tokens(segments: Sequence[Sequence[Subwords]]) -> Tokens:
+    """Concatenate the sub-words of segments, each of one pass, or none if it has no words."""
+    empty = np.zeros(0, dtype=np.int64)
     columns = {
-        name: [getattr(passes[0], name) if passes else nothing for passes in segments]
+        name: [getattr(passes[0], name) if passes else empty for passes in segments]
         for name in ("ids", "types", "steps")
     }
     ids = np.concatenate(columns["ids"])

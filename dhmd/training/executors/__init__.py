@@ -1,8 +1,8 @@
 """Run tasks: in this process, or by an executor that runs `dhmd.training.run_task` elsewhere.
 
-An executor starts processes and reports which tasks still run. The rest is the same for every
-executor: progress is read from the tasks' event files, and a task is done when the store has its
-members. So tasks can run on any machine that can access the store's folder.
+An executor starts processes and reports which tasks are running. The rest is the same for all
+executors: progress is read from the tasks' event files, and a task is done when the store has its
+members. So tasks can run on any machine with access to the store's folder.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ _log = logging.getLogger(__name__)
 
 
 class Executor(Protocol):
-    """Starts tasks somewhere and follows their processes.
+    """Starts the processes of tasks and watches them.
 
     Attributes:
-        failures: of tasks, so far; each message names the task and its log.
+        failures: the errors of tasks that have failed so far; each names the task and its log.
     """
 
     failures: list[Exception]
 
     def start(self, tasks: Sequence[Task]) -> None:
-        """Start all tasks, as the executor's resources allow. Their JSON files are written."""
+        """Start all tasks, as many at a time as there are resources; their JSON files exist."""
 
     def running(self) -> set[Path]:
-        """Return the directories of the tasks whose processes wait or run."""
+        """Return the directories of the tasks that wait or run."""
 
     def stop(self) -> None:
-        """Kill all running processes."""
+        """Kill all processes."""
 
 
 def run_tasks(
@@ -63,11 +63,11 @@ def run_tasks(
     and are stored.
 
     Args:
-        groups: tasks whose members are reported together, as one event per epoch.
-        compute: names the executor.
-        device: what the tasks train on.
-        processes: worker processes of the local executor.
-        corpus: the corpus of all tasks; None to read it for each.
+        groups: the tasks; the members of a group are reported together, as one event per epoch.
+        compute: the settings, which name the executor.
+        device: the device that the tasks train on.
+        processes: the number of worker processes of the local executor.
+        corpus: the corpus of all tasks; None to read it for each task.
 
     Raises:
         DhmdError: bad input, a full disk, or a process that was killed. A second run resumes.
@@ -93,7 +93,7 @@ def run_tasks(
             unfinished = {task.folder for task in tasks if task.folder in alive and task.missing}
             for report in reports:
                 report.update(unfinished)
-            time.sleep(_POLL * max(1.0, len(tasks) / 10))  # each task has files to look at
+            time.sleep(_POLL * max(1.0, len(tasks) / 10))  # every task has files to check
     finally:
         executor.stop()
         for report in reports:
@@ -115,10 +115,10 @@ def _executor(compute: ComputeConfig, processes: int, device: torch.device) -> E
 
 
 class _GroupReport:
-    """Report an epoch of a group once every running task of the group has finished it.
+    """Reports an epoch of a group once every running task of the group has finished it.
 
     So the order of events does not depend on the speed of the processes. If one task resumes at a
-    later epoch than another, the earlier epochs of the other are reported without it.
+    later epoch than another, the earlier epochs are reported with the other's members only.
     """
 
     def __init__(self, tasks: Sequence[Task], observer: Observer) -> None:
@@ -135,7 +135,7 @@ class _GroupReport:
     def update(self, unfinished: set[Path]) -> None:
         """Read new events; report the epochs that all unfinished tasks have finished."""
         for folder, path in self._files.items():
-            for event in self._new(folder, path):
+            for event in self._new_events(folder, path):
                 if "log" in event:
                     logging.getLogger(event["log"]).log(event["level"], "%s", event["message"])
                 else:
@@ -150,8 +150,8 @@ class _GroupReport:
                     rows |= waiting.popleft()[1]
             self._observer.epoch(first, {name: rows[name] for name in self._names if name in rows})
 
-    def _new(self, folder: Path, path: Path) -> list[dict[str, Any]]:
-        """Return the events of complete lines added since the last call."""
+    def _new_events(self, folder: Path, path: Path) -> list[dict[str, Any]]:
+        """Return the events that were added to a file since the last call."""
         try:
             with open(path, "rb") as stream:
                 stream.seek(self._offsets[folder])

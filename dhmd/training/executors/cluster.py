@@ -1,10 +1,10 @@
-"""What Slurm and Ray have in common: tasks as jobs that may be killed and submitted again.
+"""Executors of clusters: tasks are jobs that may be killed and are then submitted again.
 
-The state of a task comes from files in its directory and from the list of jobs in the queue:
+The state of a task follows from the jobs in the queue and from files in the task's directory:
 
     job.txt      the id of the task's job
     status.txt   the exit status of `run_task`; absent if the job was killed
-    log.txt      what the task printed
+    log.txt      the output of `run_task`
 """
 
 from __future__ import annotations
@@ -21,19 +21,23 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.files import write_text
 from dhmd.training.compute import ComputeConfig
 from dhmd.training.executors.exchange import Exchange
-from dhmd.training.task import EVENTS, LOG, REFUSED, STATUS, Task
+from dhmd.training.task import EVENTS, EXIT_ERROR, LOG, STATUS, Task
 
 JOB = "job.txt"
-_KILLED = 128  # exit statuses above it, and negative ones: the process was ended by a signal
-
-_FULL = 1 << 20  # bytes left on a full disk
+_SIGNALLED = 128  # a larger exit status, or a negative one: a signal ended the process
+_MIN_FREE_BYTES = 1 << 20  # a disk with less free space is called full
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class _Job:
-    """A task in the queue, and how often it ran without finishing an epoch."""
+    """A task in the queue.
+
+    Attributes:
+        epochs: number of epochs that the task had finished when the job was submitted.
+        attempts: number of jobs in a row, before this one, that finished no epoch.
+    """
 
     task: Task
     id: str
@@ -42,7 +46,7 @@ class _Job:
 
 
 class ClusterExecutor(ABC):
-    """Submits tasks and follows them.
+    """Submits tasks and watches their jobs.
 
     A job that ends before its task is done (time limit, preemption, a lost node) is submitted
     again and resumes at the task's last finished epoch.
@@ -51,12 +55,12 @@ class ClusterExecutor(ABC):
     name: str
 
     def __init__(self, compute: ComputeConfig, poll: float = 2.0) -> None:
-        """`poll` is the least time in seconds between two looks at the queue."""
+        """Create the executor; `poll` is the shortest time between two queries, in seconds."""
         self._compute, self._poll = compute, poll
         self._jobs: dict[Path, _Job] = {}
         self.failures: list[Exception] = []
         self._counts = {"finished": 0, "failed": 0, "retried": 0}
-        self._next, self._shown = 0.0, ""
+        self._next_query, self._logged = 0.0, ""
         self._exchange = None if compute.shared else Exchange()
 
     @abstractmethod
@@ -76,17 +80,17 @@ class ClusterExecutor(ABC):
         """End jobs."""
 
     def start(self, tasks: Sequence[Task]) -> None:
-        """Submit the tasks, except those whose jobs an earlier, killed driver left in the queue.
+        """Submit the tasks whose jobs are not in the queue yet, left there by a killed driver.
 
         Raises:
             DhmdError: the scheduler is absent or fails.
         """
         queue, new = self.queue(), []
         for task in tasks:
-            known = _read(task.folder / JOB)
-            if known in queue:
-                _log.info("%s: %s is in the queue, as job %s", self.name, task.label, known)
-                self._jobs[task.folder] = _Job(task, known, _epochs(task))
+            job_id = _read(task.folder / JOB)
+            if job_id in queue:
+                _log.info("%s: %s is in the queue, as job %s", self.name, task.label, job_id)
+                self._jobs[task.folder] = _Job(task, job_id, _epochs(task))
             else:
                 new.append(task)
         if self._exchange is not None:
@@ -94,10 +98,10 @@ class ClusterExecutor(ABC):
         self._submit(new)
 
     def running(self) -> set[Path]:
-        if (began := time.monotonic()) >= self._next:
+        if (start := time.monotonic()) >= self._next_query:
             self._update()
-            ended = time.monotonic()
-            self._next = ended + max(self._poll, 10 * (ended - began))
+            end = time.monotonic()
+            self._next_query = end + max(self._poll, 10 * (end - start))
         return set(self._jobs)
 
     def stop(self) -> None:
@@ -118,13 +122,13 @@ class ClusterExecutor(ABC):
             write_text(task.folder / JOB, f"{id_}\n")
 
     def _update(self) -> None:
-        """Look at the queue, and settle the tasks whose jobs have left it."""
+        """Query the queue, and handle the jobs that have left it."""
         try:
-            queue = self.queue()  # before the results, which a job writes before it leaves
+            queue = self.queue()  # before the results, which a job writes before it ends
             if self._exchange is not None:
                 self._exchange.collect([job.task for job in self._jobs.values()])
-        except DhmdError as error:  # the controller may be restarting: its jobs continue
-            _log.warning("%s (trying again)", error)
+        except DhmdError as error:  # the scheduler may be restarting; the jobs continue
+            _log.warning("%s (the next query follows)", error)
             return
         for folder, job in list(self._jobs.items()):
             if not job.task.missing:
@@ -132,23 +136,23 @@ class ClusterExecutor(ABC):
                 self._counts["finished"] += 1
             elif job.id not in queue:
                 del self._jobs[folder]
-                self._settle(job)
+                self._handle_end(job)
         running = sum((folder / LOG).exists() for folder in self._jobs)
         counts = {"waiting": len(self._jobs) - running, "running": running, **self._counts}
         text = ", ".join(f"{count} {name}" for name, count in counts.items())
-        if text != self._shown:
+        if text != self._logged:
             _log.info("%s: %s", self.name, text)
-            self._shown = text
+            self._logged = text
 
-    def _settle(self, job: _Job) -> None:
-        """Submit a task again whose job was killed, or report its failure."""
+    def _handle_end(self, job: _Job) -> None:
+        """Submit the task of a killed job again, or report the task's failure."""
         task, log = job.task, job.task.folder / LOG
         status, text = _read(task.folder / STATUS), _read(log)
         code = int(status) if status.isdigit() else None
-        if code is not None and code <= _KILLED:
+        if code is not None and code <= _SIGNALLED:
             self._counts["failed"] += 1
             last = text.rpartition("\n")[2] or "it printed nothing"
-            if code == REFUSED:
+            if code == EXIT_ERROR:
                 self.failures.append(DhmdError(f"{last} (log: {log})"))
             else:
                 self.failures.append(
@@ -158,13 +162,13 @@ class ClusterExecutor(ABC):
         attempts = 0 if _epochs(task) > job.epochs else job.attempts + 1
         if attempts > self._compute.retries:
             self._counts["failed"] += 1
-            cure = "raise the time limit or the memory of section compute"
-            if shutil.disk_usage(task.folder).free < _FULL:
-                cure = f"the disk of {task.store.folder} is full"
+            advice = "raise the time limit or the memory of section compute"
+            if shutil.disk_usage(task.folder).free < _MIN_FREE_BYTES:
+                advice = f"the disk of {task.store.folder} is full"
             self.failures.append(
                 DhmdError(
                     f"job {job.id}, {task.label}, was killed {attempts} times in a row before it "
-                    f"finished an epoch: {cure} (log: {log})"
+                    f"finished an epoch: {advice} (log: {log})"
                 )
             )
             return

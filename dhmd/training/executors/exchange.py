@@ -1,12 +1,12 @@
-"""Tasks without a shared folder: their files come and go through DVC's remote.
+"""Run tasks without a shared folder: their files are transferred through the DVC remote.
 
     python -m dhmd.training.executors.exchange ID...
 
-runs tasks on a node, in the node's clone of the repository: it fetches a task's files, runs
-`dhmd.training.run_task`, and sends what the task writes, while it runs and at its end. In the
-remote:
+runs tasks on a node, in the node's clone of the repository. It downloads the files of a task, runs
+`dhmd.training.run_task`, and uploads what the task writes, during its run and at the end. The
+remote has:
 
-    dhmd/inputs/<sha256>    files of the tasks' inputs, by content; they stay for later tasks
+    dhmd/inputs/<sha256>    input files of tasks, by content; they stay for later tasks
     dhmd/tasks/<id>/        a task's directory and its finished members, until the driver has them
 """
 
@@ -33,13 +33,13 @@ from dhmd.recipes import repository_root
 from dhmd.training.checkpoint import CHECKPOINT
 from dhmd.training.task import COMMAND, EVENTS, LOG, STATUS, TASK, Task
 
-# A transfer of a running task's files is followed by a pause of 10 times its duration, or this.
-_PAUSE = 1.0  # seconds
+# Seconds between two transfers of a running task's files; at least 10 times a transfer's duration.
+_PAUSE = 1.0
 _INPUTS = ("aligned", "pretrained", "encoder")
 
 
 class Exchange:
-    """The folder `dhmd` in the remote of the repository of the working folder."""
+    """The folder `dhmd` in the default DVC remote of the working folder's repository."""
 
     def __init__(self) -> None:
         from dhmd.vcs.sweep import remote_file_system
@@ -50,11 +50,11 @@ class Exchange:
         self._hashes: dict[Path, str] = {}
         self._sent: dict[Path, int] = {}
 
-    # On the driver.
+    # ---- on the driver -------------------------------------------------------------------------
 
     def send(self, tasks: Sequence[Task]) -> None:
         """Upload the tasks' descriptions, and the inputs that the remote does not have."""
-        there = set(self._names("inputs"))
+        uploaded = set(self._names("inputs"))
         for task in tasks:
             content = json.loads((task.folder / TASK).read_text(encoding="utf-8"))
             content["inputs"] = {}
@@ -68,18 +68,18 @@ class Exchange:
                     sha256 = self._hashes.setdefault(file, file_sha256(file))
                     name = f"{kind}/{file.relative_to(path.parent).as_posix()}"
                     content["inputs"][name] = sha256
-                    if sha256 not in there:
+                    if sha256 not in uploaded:
                         self._put(file, f"inputs/{sha256}")
-                        there.add(sha256)
+                        uploaded.add(sha256)
                 content[kind] = f"{kind}/{path.name}"
-            with suppress(FileNotFoundError):  # of an earlier run that failed
+            with suppress(FileNotFoundError):  # left by an earlier run that failed
                 self._fs.rm(f"{self._base}/tasks/{task.folder.name}/{STATUS}")
             path = task.folder / "sent.json"
             write_text(path, json.dumps(content))
             self._put(path, f"tasks/{task.folder.name}/{TASK}")
 
     def collect(self, tasks: Sequence[Task]) -> None:
-        """Download what tasks have written: finished members, logs and events.
+        """Download what tasks have written so far: finished members, logs and events.
 
         Raises:
             DhmdError: the remote does not answer.
@@ -97,7 +97,7 @@ class Exchange:
             if not task.missing:
                 self._fs.rm(f"{self._base}/{name}", recursive=True)
 
-    # On a node.
+    # ---- on a node -----------------------------------------------------------------------------
 
     def receive(self, id_: str) -> Path:
         """Download a task and its inputs; return the path of its description."""
@@ -112,7 +112,7 @@ class Exchange:
         inputs = content.pop("inputs")
         local = self.root / ".dhmd" / "inputs" / json_sha256(inputs)[:16]
         local.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{local}.lock"):  # of the tasks of this node, one downloads
+        with FileLock(f"{local}.lock"):  # only one of the tasks on this node downloads
             if not local.exists():
                 with whole_folder(local) as incomplete:
                     for path, sha256 in inputs.items():
@@ -125,7 +125,7 @@ class Exchange:
         return folder / TASK
 
     def deliver(self, task: Path, *, finished: Sequence[Path] = ()) -> None:
-        """Upload what a task has written since the last call, and then its finished members."""
+        """Upload what a task has written since the last call, then its finished members."""
         names = (CHECKPOINT, EVENTS, LOG)
         for file in (*(task.with_name(name) for name in names), *finished):
             if file.exists() and self._sent.get(file) != (changed := file.stat().st_mtime_ns):
@@ -161,12 +161,12 @@ class Exchange:
     def _names(self, folder: str) -> list[str]:
         """Return the names of the files in a folder of the remote."""
         try:
-            found = self._fs.find(f"{self._base}/{folder}")
+            paths = self._fs.find(f"{self._base}/{folder}")
         except FileNotFoundError:
             return []
         except Exception as error:
-            raise _failed(error) from error
-        return [str(path).rpartition("/")[2] for path in found if not path.endswith(".part")]
+            raise _remote_error(error) from error
+        return [str(path).rpartition("/")[2] for path in paths if not path.endswith(".part")]
 
     def _put(self, file: Path, name: str) -> None:
         target = f"{self._base}/{name}"
@@ -176,22 +176,22 @@ class Exchange:
             self._fs.put_file(str(file), part)
             self._fs.mv(part, target)
         except Exception as error:  # of the remote's own library
-            raise _failed(error) from error
+            raise _remote_error(error) from error
 
     def _get(self, name: str, file: Path) -> None:
         try:
             with whole_file(file) as part:
                 self._fs.get_file(f"{self._base}/{name}", str(part))
         except Exception as error:
-            raise _failed(error) from error
+            raise _remote_error(error) from error
 
 
-def _failed(error: Any) -> DhmdError:
+def _remote_error(error: Any) -> DhmdError:
     return DhmdError(f"the DVC remote does not answer: {first_line(error)}")
 
 
 def main(ids: Sequence[str], parent: int | None = None) -> int:
-    """Run tasks one after the other and return the last exit status that is not 0."""
+    """Run tasks one after the other; return the last exit status that is not 0, or 0."""
     if parent is not None:
         end_with_parent(signal.SIGKILL)
     exchange = Exchange()
@@ -199,8 +199,8 @@ def main(ids: Sequence[str], parent: int | None = None) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Run training tasks by way of DVC's remote.")
+    parser = argparse.ArgumentParser(description="Run training tasks from the DVC remote.")
     parser.add_argument("tasks", nargs="+", metavar="ID")
-    parser.add_argument("--parent", type=int, help="end when this process, the parent, ends")
-    given = parser.parse_args()
-    sys.exit(main(given.tasks, given.parent))
+    parser.add_argument("--parent", type=int, help="id of the parent process; end when it ends")
+    arguments = parser.parse_args()
+    sys.exit(main(arguments.tasks, arguments.parent))

@@ -10,18 +10,18 @@ from contextlib import suppress
 from pathlib import Path
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.training.task import CODE, COMMAND, LOG, REFUSED, TASK, Task
+from dhmd.training.task import CODE, COMMAND, EXIT_ERROR, LOG, TASK, Task
 
 
 class LocalExecutor:
     """Worker processes on this machine, each with its share of the tasks.
 
-    They are separate programs rather than children of multiprocessing: nothing is inherited or
-    pickled, and a caller needs no `if __name__ == "__main__"`. They end when this process ends.
+    They are separate programs instead of children of multiprocessing, so that nothing is inherited
+    or pickled and a caller needs no `if __name__ == "__main__"`. They end when this process ends.
     """
 
     def __init__(self, processes: int, gpus: Sequence[str] = ()) -> None:
-        """`gpus`, as CUDA_VISIBLE_DEVICES names them, are used by one process each."""
+        """Create the executor; each of `gpus`, named as in CUDA_VISIBLE_DEVICES, gets a process."""
         self._processes, self._gpus = processes, gpus
         self._shares: dict[subprocess.Popen[bytes], list[Task]] = {}
         self.failures: list[Exception] = []
@@ -71,19 +71,19 @@ class LocalExecutor:
         if status is None:
             return True
         del self._shares[process]
-        lost = [task for task in share if task.missing]
-        if lost:
-            self.failures.append(_failure(status, lost[0], share[0].folder / LOG))
+        unfinished = [task for task in share if task.missing]
+        if unfinished:
+            self.failures.append(_failure(status, unfinished[0], share[0].folder / LOG))
         return False
 
 
 def _failure(status: int, task: Task, log: Path) -> Exception:
-    """Describe why a worker process ended before its task was done."""
+    """Return the error of a worker process that ended before its task was done."""
     text = ""
     with suppress(OSError):
         text = log.read_text(encoding="utf-8", errors="replace").strip()
     last = text.rpartition("\n")[2] or "it printed nothing"
-    if status == REFUSED:
+    if status == EXIT_ERROR:
         return DhmdError(last)
     if status < 0:
         cause = "; memory may have run out" if status == -signal.SIGKILL else ""

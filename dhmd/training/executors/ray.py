@@ -1,7 +1,7 @@
-"""Run tasks on a Ray cluster, or on a Ray of this machine.
+"""Run tasks on a Ray cluster, or on a Ray instance of this machine.
 
-Ray runs `python -m dhmd.training.run_task TASK.json` where CPUs and GPUs are free; it transports
-no objects. Its tasks end with this process.
+Ray runs `python -m dhmd.training.run_task TASK.json` on free CPUs and GPUs; it transfers no
+objects. The tasks end when this process ends.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class RayExecutor(ClusterExecutor):
         """Connect to Ray.
 
         Raises:
-            DhmdError: it is not installed, or the address does not answer.
+            DhmdError: Ray is not installed, or the address does not answer.
         """
         super().__init__(compute, poll)
         try:
@@ -50,7 +50,7 @@ class RayExecutor(ClusterExecutor):
             )
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise DhmdError(
-                f"compute.ray.address is {address or 'empty'}, but no Ray answers there: "
+                f"compute.ray.address is {address or 'empty'}, but Ray does not answer: "
                 f"{first_line(error)}"
             ) from error
 
@@ -59,7 +59,7 @@ class RayExecutor(ClusterExecutor):
         options = {
             "num_cpus": compute.threads or 1,
             "num_gpus": compute.ray.gpus or 0,
-            "max_retries": 0,  # retries are counted here: a run that finished epochs is no failure
+            "max_retries": 0,  # ClusterExecutor retries, and counts only runs without a new epoch
         }
         start = self._ray.remote(**options)(_starter())
         if compute.shared:
@@ -97,7 +97,7 @@ class RayExecutor(ClusterExecutor):
 
 
 def _starter() -> Any:
-    """Return a function that Ray's workers can run without this package on their import path."""
+    """Return a function that Ray's workers can run although they cannot import this package."""
 
     def start(command: list[str], code: str, files: list[str]) -> None:
         import os
@@ -105,7 +105,7 @@ def _starter() -> Any:
 
         paths = [code, *filter(None, [os.environ.get("PYTHONPATH")])]
         with open(files[0] if files else os.devnull, "wb") as log:
-            done = subprocess.run(
+            process = subprocess.run(
                 [*command, "--parent", str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -116,6 +116,6 @@ def _starter() -> Any:
             )
         if files:
             with open(files[1], "w", encoding="utf-8") as status:
-                status.write(str(done.returncode))
+                status.write(str(process.returncode))
 
     return start

@@ -1,6 +1,6 @@
-"""Run tasks as jobs of a Slurm cluster: an array of `python -m dhmd.training.run_task TASK.json`.
+"""Run tasks on a Slurm cluster, as arrays of jobs that run `dhmd.training.run_task`.
 
-Only `sbatch`, `squeue` and `scancel` are called: no accounting database is needed.
+Only `sbatch`, `squeue` and `scancel` are called, so no accounting database is needed.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from dhmd.training.compute import ComputeConfig
 from dhmd.training.executors.cluster import ClusterExecutor
 from dhmd.training.task import CODE, COMMAND, LOG, STATUS, TASK, Task
 
-_LONGEST = 1000  # tasks of an array; Slurm's own limit, MaxArraySize, is 1001 by default
+_MAX_ARRAY = 1000  # tasks per array; Slurm's limit, MaxArraySize, is 1001 by default
 
 
 class SlurmExecutor(ClusterExecutor):
-    """Submits tasks as a job array and follows them with `squeue`."""
+    """Submits tasks as job arrays and watches them with `squeue`."""
 
     name = "slurm"
 
@@ -44,14 +44,14 @@ class SlurmExecutor(ClusterExecutor):
         self._handlers = {}
 
     def submit(self, tasks: Sequence[Task]) -> list[str]:
-        starts = range(0, len(tasks), _LONGEST)
-        return [id_ for start in starts for id_ in self._array(tasks[start : start + _LONGEST])]
+        starts = range(0, len(tasks), _MAX_ARRAY)
+        return [id_ for start in starts for id_ in self._array(tasks[start : start + _MAX_ARRAY])]
 
     def _array(self, tasks: Sequence[Task]) -> list[str]:
         slurm, shared = self._compute.slurm, self._compute.shared
         limit = f"%{slurm.array_parallelism}" if slurm.array_parallelism else ""
         output = tasks[0].folder.resolve() if shared else Path("/tmp")
-        wanted = {
+        options = {
             "partition": slurm.partition,
             "account": slurm.account,
             "gpus": slurm.gpus,
@@ -63,11 +63,11 @@ class SlurmExecutor(ClusterExecutor):
             "output": output / "slurm-%A_%a.txt",
             "chdir": None if shared else self._compute.folder,
         }
-        options = [f"--{key}={value}" for key, value in wanted.items() if value is not None]
+        arguments = [f"--{key}={value}" for key, value in options.items() if value is not None]
         with tempfile.NamedTemporaryFile("w", suffix=".sh") as script:
             script.write(_script(self._compute, tasks))
             script.flush()
-            printed = _call(["sbatch", "--parsable", "--requeue", *options, script.name])
+            printed = _call(["sbatch", "--parsable", "--requeue", *arguments, script.name])
         job = printed.strip().partition(";")[0]
         return [f"{job}_{index}" for index in range(len(tasks))]
 
@@ -79,19 +79,19 @@ class SlurmExecutor(ClusterExecutor):
         subprocess.run(["scancel", *ids], check=False, capture_output=True)
 
     def _cancel_on_signals(self) -> None:
-        """Cancel the jobs on Ctrl-C and SIGTERM, then do what these did before."""
+        """Cancel the jobs on Ctrl-C and SIGTERM, before the previous signal handlers run."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGINT, signal.SIGTERM):
-            before = signal.getsignal(number)
-            self._handlers[number] = before
-            signal.signal(number, self._cancelling(before))
+            previous = signal.getsignal(number)
+            self._handlers[number] = previous
+            signal.signal(number, self._cancelling(previous))
 
-    def _cancelling(self, before: Any) -> Callable[[int, FrameType | None], None]:
+    def _cancelling(self, previous: Any) -> Callable[[int, FrameType | None], None]:
         def handle(number: int, frame: FrameType | None) -> None:
             ClusterExecutor.stop(self)
-            if callable(before):
-                before(number, frame)
+            if callable(previous):
+                previous(number, frame)
             else:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
@@ -125,18 +125,18 @@ def _script(compute: ComputeConfig, tasks: Sequence[Task]) -> str:
 
 
 def _call(command: Sequence[str]) -> str:
-    """Return what a command of Slurm prints.
+    """Run a command of Slurm and return its output.
 
     Raises:
-        DhmdError: it is not installed, or fails.
+        DhmdError: the command is not installed, or fails.
     """
     try:
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        process = subprocess.run(command, check=False, capture_output=True, text=True)
     except OSError as error:
         raise DhmdError(
             f"compute.executor is slurm, but {command[0]} cannot be run here: {first_line(error)}"
         ) from error
-    if done.returncode:
-        last = done.stderr.strip().rpartition("\n")[2]
-        raise DhmdError(f"{command[0]} failed: {last or f'exit status {done.returncode}'}")
-    return done.stdout
+    if process.returncode:
+        last = process.stderr.strip().rpartition("\n")[2]
+        raise DhmdError(f"{command[0]} failed: {last or f'exit status {process.returncode}'}")
+    return process.stdout

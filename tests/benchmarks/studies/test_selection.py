@@ -14,7 +14,7 @@ from benchmarks.studies.kept import selected_scores
 from benchmarks.studies.selection import ranked, select, table, written
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import read_corpus
-from tests.training.corpora import tiny_cache
+from tests.training.corpora import tiny_aligned
 
 ROOT = Path(__file__).parents[3]
 
@@ -62,7 +62,7 @@ def repository(small: Path) -> Path:
     candidates = small / "recipes" / "candidates" / "demo.yaml"
     candidates.write_text("faster:\n  train:\n    lr: 1.0e-2\n", "utf-8")
     (small / "data" / "aligned").mkdir(parents=True)
-    tiny_cache(small / "data" / "aligned" / "demo.h5")
+    tiny_aligned(small / "data" / "aligned" / "demo.h5")
     return small
 
 

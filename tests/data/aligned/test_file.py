@@ -1,4 +1,4 @@
-"""The aligned features file: what is written is read, defects are found, bytes are stable."""
+"""The aligned features file is written and read; damage is detected, and bytes are stable."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def written(tmp_path: Path, **changes: Any) -> Path:
     return path
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_a_written_corpus_can_be_read(tmp_path: Path) -> None:
     data = small_corpus()
     corpus = read_corpus(written(tmp_path), test_labels=True)
     for name in ("name", "task", "low", "high", "class_names", "alignment", "ids", "videos"):
@@ -32,11 +32,11 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     for name in ("modalities", "feature_names", "words", "sources", "report"):
         assert getattr(corpus, name) == getattr(data, name)
     for modality in data.modalities:
-        mine, theirs = corpus.features[modality], data.features[modality]
-        assert mine.values.dtype == np.float32
-        assert mine.offsets.dtype == np.int64
-        np.testing.assert_array_equal(mine.values, theirs.values)
-        np.testing.assert_array_equal(mine.offsets, theirs.offsets)
+        actual, expected = corpus.features[modality], data.features[modality]
+        assert actual.values.dtype == np.float32
+        assert actual.offsets.dtype == np.int64
+        np.testing.assert_array_equal(actual.values, expected.values)
+        np.testing.assert_array_equal(actual.offsets, expected.offsets)
     np.testing.assert_array_equal(corpus.present_NM, data.present_NM)
     assert corpus.present_NM.dtype == bool
     np.testing.assert_array_equal(corpus.labels_N, data.labels_N)
@@ -59,7 +59,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         corpus.index("dev")
 
 
-def test_test_labels_are_hidden_unless_asked_for(tmp_path: Path) -> None:
+def test_test_labels_are_nan_by_default(tmp_path: Path) -> None:
     corpus = read_corpus(written(tmp_path))
     test = corpus.index("test")
     assert np.isnan(corpus.labels_N[test]).all()
@@ -85,10 +85,10 @@ def test_statistics_are_of_present_train_rows(tmp_path: Path) -> None:
         np.testing.assert_allclose(statistics.std_d, rows.std(axis=0), rtol=1e-12)
 
 
-def test_statistics_hold_over_many_blocks_and_far_from_zero(
+def test_statistics_are_accurate_over_many_blocks_and_far_from_zero(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dhmd.data.aligned.writer._STATISTICS_ROWS_BYTES", 8 * 3 * 2)
+    monkeypatch.setattr("dhmd.data.aligned.writer._STATISTICS_BYTES", 8 * 3 * 2)
     rng = np.random.default_rng(0)
     lengths = small_corpus().features["text"].lengths
     far = ragged([rng.normal(1e4, 1e-1, (n, 3)) for n in lengths])
@@ -130,7 +130,7 @@ def test_several_folds(tmp_path: Path) -> None:
         read_corpus(path, fold="c")
 
 
-def test_classification_and_what_a_format_may_lack(tmp_path: Path) -> None:
+def test_a_classification_without_optional_parts(tmp_path: Path) -> None:
     labels = np.arange(12) % 2
     path = written(
         tmp_path,
@@ -147,21 +147,17 @@ def test_classification_and_what_a_format_may_lack(tmp_path: Path) -> None:
     corpus = read_corpus(path, test_labels=True)
     assert corpus.class_names == ("plain", "sarcastic")
     np.testing.assert_array_equal(corpus.labels_N, labels)
-    assert (corpus.words, corpus.word_intervals, corpus.planted, corpus.tokens) == (
-        None,
-        None,
-        {},
-        None,
-    )
+    assert corpus.words is corpus.word_intervals is corpus.tokens is None
+    assert corpus.planted == {}
 
 
 def test_the_same_corpus_gives_the_same_bytes(tmp_path: Path) -> None:
     first = written(tmp_path).read_bytes()
-    time.sleep(1.1)  # HDF5's times count seconds
+    time.sleep(1.1)  # HDF5's timestamps are in seconds
     assert written(tmp_path).read_bytes() == first
 
 
-def test_appending_piece_by_piece_is_the_same_corpus(
+def test_segments_can_be_appended_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dhmd.data.aligned.writer._CHUNK_BYTES", 64)
@@ -169,8 +165,8 @@ def test_appending_piece_by_piece_is_the_same_corpus(
     data = small_corpus()
     with aligned_writer(tmp_path / "y.h5", data.feature_names, words=True) as writer:
         for n in range(12):
-            for modality, own in data.features.items():
-                writer.append(modality, own[n], np.array([len(own[n])]))
+            for modality, rows in data.features.items():
+                writer.append(modality, rows[n], np.array([len(rows[n])]))
         assert data.words is not None
         assert data.word_intervals is not None
         for n in range(12):
@@ -201,16 +197,16 @@ def test_an_unfinished_file_does_not_appear(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_flipped_bit_among_the_features_is_found(tmp_path: Path) -> None:
+def test_a_flipped_bit_is_detected(tmp_path: Path) -> None:
     path = written(tmp_path)
     with h5py.File(path) as file:
         values = file["features/text/values"]
         assert values.fletcher32
-        at = values.id.get_chunk_info(0).byte_offset
+        offset = values.id.get_chunk_info(0).byte_offset
         for name in ("labels", "present", "words/intervals", "features/text/offsets"):
             assert file[name].fletcher32
     content = bytearray(path.read_bytes())
-    content[at + 3] ^= 1
+    content[offset + 3] ^= 1
     path.write_bytes(content)
     with pytest.raises(DhmdError, match="the aligned features file is damaged"):
         read_corpus(path)
@@ -230,7 +226,7 @@ def test_other_files(tmp_path: Path) -> None:
         read_corpus(path)
 
 
-def test_contents_that_contradict_each_other_are_damage(tmp_path: Path) -> None:
+def test_inconsistent_contents_are_errors(tmp_path: Path) -> None:
     def text_values(file: h5py.File) -> None:
         file["features/text/values"][0, 0] = np.nan
 
@@ -254,7 +250,7 @@ def test_contents_that_contradict_each_other_are_damage(tmp_path: Path) -> None:
             read_corpus(path)
 
 
-def test_features_must_be_finite_fit_and_align(tmp_path: Path) -> None:
+def test_invalid_features_are_errors(tmp_path: Path) -> None:
     data = small_corpus()
     text = data.features["text"]
     bad = text.values.copy()
@@ -288,7 +284,7 @@ except DhmdError as error:
 
 
 @pytest.mark.parametrize("room", [0, 700, 5_000, 20_000])
-def test_a_full_disk_is_one_sentence_and_no_file(tmp_path: Path, room: int) -> None:
+def test_a_full_disk_leaves_no_file(tmp_path: Path, room: int) -> None:
     target = tmp_path / "out" / "x.h5"
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(target), str(room)],

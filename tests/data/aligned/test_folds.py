@@ -1,4 +1,4 @@
-"""Folds: splits never share a video."""
+"""Folds: each video is in one split."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_one_fold_and_several(tmp_path: Path) -> None:
     assert list(several) == ["1", "2"]
 
 
-def test_every_segment_gets_its_videos_split() -> None:
+def test_each_segment_has_the_split_of_its_video() -> None:
     videos = ["25522", "255224", "a", "a", "b"]
     assigned = assign_splits({"standard": SPLITS}, videos, where="folds.json")
     assert assigned["standard"].tolist() == ["valid", "test", "train", "train", "train"]
@@ -43,7 +43,7 @@ def test_every_segment_gets_its_videos_split() -> None:
         ({**SPLITS, "test": ["a"]}, "video 'a' is in both train and test of fold 'standard'"),
     ],
 )
-def test_a_wrong_file_is_one_sentence(tmp_path: Path, content: Any, sentence: str) -> None:
+def test_invalid_files_are_errors(tmp_path: Path, content: Any, sentence: str) -> None:
     path = folds_file(tmp_path, content)
     with pytest.raises(DhmdError) as caught:
         read_folds(path)
@@ -51,7 +51,7 @@ def test_a_wrong_file_is_one_sentence(tmp_path: Path, content: Any, sentence: st
     assert sentence in str(caught.value)
 
 
-def test_a_file_that_is_absent_or_no_json(tmp_path: Path) -> None:
+def test_a_file_that_is_absent_or_not_json(tmp_path: Path) -> None:
     with pytest.raises(DhmdError, match="cannot read the folds file: No such file"):
         read_folds(tmp_path / "none.json")
     (tmp_path / "bad.json").write_text("{")

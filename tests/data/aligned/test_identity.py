@@ -1,4 +1,4 @@
-"""The identity changes with what makes results comparable, and with nothing else."""
+"""The identity changes with everything that comparable results share, and only then."""
 
 from __future__ import annotations
 
@@ -30,18 +30,17 @@ def identity(tmp_path: Path, **changes: Any) -> str:
         {"sources": {"words.csd": "cd" * 32}},
     ],
 )
-def test_it_changes_with(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_the_identity_changes(tmp_path: Path, changes: dict[str, Any]) -> None:
     assert identity(tmp_path, **changes) != identity(tmp_path)
 
 
-def test_it_does_not_change_with_features_or_report(tmp_path: Path) -> None:
+def test_features_and_report_do_not_change_the_identity(tmp_path: Path) -> None:
     data = small_corpus()
-    nudged = {m: Ragged(r.values * 1.0001, r.offsets) for m, r in data.features.items()}
-    assert identity(tmp_path, features=nudged, report={}) == identity(tmp_path)
+    scaled = {m: Ragged(r.values * 1.0001, r.offsets) for m, r in data.features.items()}
+    assert identity(tmp_path, features=scaled, report={}) == identity(tmp_path)
 
 
-def test_it_is_the_same_wherever_it_is_computed(tmp_path: Path) -> None:
-    """A constant, so that a change of the definition cannot go unseen."""
-    plain = {"labels_N": np.linspace(-3, 3, 12), "recipe": {}, "sources": {"a": "b"}}
+def test_the_definition_of_the_identity_has_not_changed(tmp_path: Path) -> None:
+    changes = {"labels_N": np.linspace(-3, 3, 12), "recipe": {}, "sources": {"a": "b"}}
     expected = "e5110329ea03c313e28700c1ff04cb451a3e0a8cbb09ff41d3a0d17335c609af"
-    assert identity(tmp_path, **plain) == expected
+    assert identity(tmp_path, **changes) == expected

@@ -1,6 +1,6 @@
-"""Properties are checked on the same examples every time, and a busy machine fails none."""
+"""Settings of Hypothesis: the same examples in every run, and no time limit."""
 
 from hypothesis import settings
 
-settings.register_profile("steady", deadline=None, derandomize=True)
-settings.load_profile("steady")
+settings.register_profile("deterministic", deadline=None, derandomize=True)
+settings.load_profile("deterministic")

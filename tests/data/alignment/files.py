@@ -1,9 +1,8 @@
-"""Hand-made sequences small enough to align on paper."""
+"""Small corpora of computational sequences, one of them for calculation by hand."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ FOLDS = {"train": ["v"], "valid": ["w"], "test": ["x"]}
 
 
 def hand_entries() -> Entries:
-    """Video v by hand; w and x the least that fills the other splits.
+    """Video v, for calculation by hand, and the minimal videos w and x for the other splits.
 
     v's words:     oh [0,1]  (a) [1,1]  sp [1,2]  good [2,4]  bad [5,6]
     v's segments:  0: [2,4.5]   1: [0,2]   2: [4.2,4.8]   3: [3,3]   4: [0,6]
@@ -29,8 +28,8 @@ def hand_entries() -> Entries:
     words = ([["oh"], ["a"], ["sp"], ["good"], ["bad"]], [[0, 1], [1, 1], [1, 2], [2, 4], [5, 6]])
     vectors = (np.array([[1.0], [2], [3], [4], [5]]), words[1])
     # Half-second rows 0, 1, 2, …, none between 2 s and 3 s and none from 5 s on.
-    at = np.array([0, 0.5, 1, 1.5, 3, 3.5, 4, 4.5])
-    acoustic = (np.stack([at * 2, -at], axis=1), np.stack([at, at + 0.5], axis=1))
+    start = np.array([0, 0.5, 1, 1.5, 3, 3.5, 4, 4.5])
+    acoustic = (np.stack([start * 2, -start], axis=1), np.stack([start, start + 0.5], axis=1))
     visual = ([[7.0]], [[0.25, 2.5]])
     labels = ([[1.0], [-0.5], [0.25], [2.0], [3.0]], [[2, 4.5], [0, 2], [4.2, 4.8], [3, 3], [0, 6]])
     entries: Entries = {
@@ -68,7 +67,7 @@ def write_files(
 
 
 def write_folds(folder: Path, folds: object) -> Path:
-    """The folds file."""
+    """Write folds.json, and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "folds.json"
     path.write_text(json.dumps(folds), encoding="utf-8")
@@ -79,7 +78,6 @@ def align(
     folder: Path,
     entries: Entries | None = None,
     *,
-    change: Callable[[Entries], object] = lambda entries: None,
     names: dict[str, tuple[str, ...]] | None = None,
     recipe: dict[str, object] | None = None,
     config: AlignConfig | None = None,
@@ -88,9 +86,8 @@ def align(
     paths: dict[str, Path] | None = None,
     encoder: Any = None,
 ) -> tuple[Corpus, dict[str, Any]]:
-    """Write the files, align them, read the corpus with all labels."""
+    """Write the files, align them, and return the corpus with test labels, and the report."""
     entries = hand_entries() if entries is None else entries
-    change(entries)
     folds_path = write_folds(folder, FOLDS if folds is None else folds)
     job = CorpusJob(
         recipe=generated_recipe(**(recipe or {})),
@@ -112,13 +109,14 @@ RATES = {"acoustic": (20, 3), "visual": (10, 2)}  # rows per second, width
 
 
 def frames(rate: int, width: int, seed: int) -> tuple[Any, Any]:
-    at = np.arange(0, WORDS * WORD, 1 / rate)
+    """Random frames of one video, and their intervals."""
+    start = np.arange(0, WORDS * WORD, 1 / rate)
     rng = np.random.default_rng(seed)
-    return rng.normal(size=(len(at), width)), np.stack([at, at + 1 / rate], axis=1)
+    return rng.normal(size=(len(start), width)), np.stack([start, start + 1 / rate], axis=1)
 
 
 def corpus_entries(videos: list[str] = VIDEOS) -> Entries:
-    """Videos of twenty words in five segments, back to back, frames over all of them."""
+    """Videos of twenty words in five segments without gaps, with frames over all of them."""
     start = np.arange(WORDS) * WORD
     words = np.stack([start, start + WORD], axis=1)
     segments = np.stack([words[::4, 0], words[3::4, 1]], axis=1)
@@ -133,7 +131,7 @@ def corpus_entries(videos: list[str] = VIDEOS) -> Entries:
 
 
 def generated_recipe(**changes: object) -> Recipe:
-    """The dataset config of the files of these tests; `changes` replace whole keys."""
+    """The recipe of these files; `changes` replace top-level keys."""
     names = ("words", "vectors", "acoustic", "visual", "labels")
     mapping: dict[str, object] = {
         "title": "random numbers",

@@ -1,4 +1,4 @@
-"""Alignment of a corpus that fits on paper (see tests/data/alignment/files.py)."""
+"""Alignment of a corpus whose results are calculated by hand (files.py)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.alignment import AlignConfig
-from tests.data.alignment.files import Entries, align, hand_entries
+from tests.data.alignment.files import align, hand_entries
 
 NO_SP = AlignConfig(drop_words=("sp",))
 
 
-def test_every_number_by_hand(tmp_path: Path) -> None:
+def test_results_calculated_by_hand(tmp_path: Path) -> None:
     corpus, report = align(tmp_path, config=NO_SP)
     assert corpus.ids == ("v[0]", "v[1]", "v[4]", "w[0]", "x[0]")
     assert corpus.videos == ("v", "v", "v", "w", "x")
@@ -72,11 +72,10 @@ def test_long_segments_are_cut(tmp_path: Path, which: Any, words: tuple[str, ...
 
 
 def test_a_modality_is_present_where_a_row_is_real(tmp_path: Path) -> None:
-    def leave(entries: Entries) -> None:
-        entries["visual"]["v"] = ([[7.0]], [[4.9, 5.5]])
-        entries["visual"]["w"] = (np.zeros((0, 1)), np.zeros((0, 2)))
-
-    corpus, report = align(tmp_path, change=leave)
+    entries = hand_entries()
+    entries["visual"]["v"] = ([[7.0]], [[4.9, 5.5]])
+    entries["visual"]["w"] = (np.zeros((0, 1)), np.zeros((0, 2)))
+    corpus, report = align(tmp_path, entries)
     assert corpus.present_NM[:, 2].tolist() == [False, False, True, False, True]
     assert corpus.present_NM[:, :2].all()
     np.testing.assert_array_equal(corpus.features["vision"][1], [[0], [0]])
@@ -84,23 +83,21 @@ def test_a_modality_is_present_where_a_row_is_real(tmp_path: Path) -> None:
 
 
 def test_a_segment_without_any_row_is_empty(tmp_path: Path) -> None:
-    def leave(entries: Entries) -> None:
-        for name in ("vectors", "acoustic", "visual"):
-            features, intervals = entries[name]["v"]
-            late = np.asarray(intervals)[:, 0] >= 2
-            entries[name]["v"] = (np.asarray(features)[late], np.asarray(intervals)[late])
-
-    corpus, report = align(tmp_path, change=leave)
+    entries = hand_entries()
+    for name in ("vectors", "acoustic", "visual"):
+        features, intervals = entries[name]["v"]
+        late = np.asarray(intervals)[:, 0] >= 2
+        entries[name]["v"] = (np.asarray(features)[late], np.asarray(intervals)[late])
+    corpus, report = align(tmp_path, entries)
     assert "v[1]" not in corpus.ids
     assert report["empty_segments"]["v[1]"] == "no rows"
 
 
 def test_values_that_are_not_finite_are_missing(tmp_path: Path) -> None:
-    def spoil(entries: Entries) -> None:
-        entries["acoustic"]["v"][0][0, 0] = -np.inf  # oh: one of two rows
-        entries["acoustic"]["v"][0][4:6, 1] = np.nan  # good: both rows
-
-    corpus, report = align(tmp_path, change=spoil, config=NO_SP)
+    entries = hand_entries()
+    entries["acoustic"]["v"][0][0, 0] = -np.inf  # oh: one of two rows
+    entries["acoustic"]["v"][0][4:6, 1] = np.nan  # good: both rows
+    corpus, report = align(tmp_path, entries, config=NO_SP)
     np.testing.assert_array_equal(corpus.features["audio"][2], [[1, -0.25], [6.5, 0], [0, 0]])
     assert report["modalities"]["audio"]["values_cleaned"] == 3
     assert report["modalities"]["text"]["values_cleaned"] == 0
@@ -124,15 +121,17 @@ def test_unaligned_modalities_keep_their_rates(tmp_path: Path) -> None:
     assert report["empty_segments"] == {"v[3]": "no length"}
 
 
-def test_one_or_two_modalities_are_fine(tmp_path: Path) -> None:
+def test_one_or_two_modalities(tmp_path: Path) -> None:
     whole, _ = align(tmp_path / "all")
-    for kept in (["text"], ["audio", "vision"], ["vision", "text"]):
+    for subset in (["text"], ["audio", "vision"], ["vision", "text"]):
         names = {"text": "vectors", "audio": "acoustic", "vision": "visual"}
-        recipe: dict[str, object] = {"modalities": {modality: names[modality] for modality in kept}}
-        corpus, _ = align(tmp_path / "-".join(kept), recipe=recipe)
-        assert corpus.modalities == tuple(sorted(kept, key=list(names).index))
+        recipe: dict[str, object] = {
+            "modalities": {modality: names[modality] for modality in subset}
+        }
+        corpus, _ = align(tmp_path / "-".join(subset), recipe=recipe)
+        assert corpus.modalities == tuple(sorted(subset, key=list(names).index))
         assert corpus.ids == whole.ids
-        for modality in kept:
+        for modality in subset:
             np.testing.assert_array_equal(
                 corpus.features[modality].values, whole.features[modality].values
             )
@@ -148,14 +147,13 @@ def test_a_reference_of_numbers_has_no_words(tmp_path: Path) -> None:
 
 
 def test_rows_out_of_order_are_sorted_and_counted(tmp_path: Path) -> None:
-    def shuffle(entries: Entries) -> None:
-        for name in ("words", "vectors", "acoustic"):
-            features, intervals = (np.asarray(part) for part in entries[name]["v"])
-            order = np.random.default_rng(3).permutation(len(features))
-            entries[name]["v"] = (features[order], intervals[order])
-
+    entries = hand_entries()
+    for name in ("words", "vectors", "acoustic"):
+        features, intervals = (np.asarray(part) for part in entries[name]["v"])
+        order = np.random.default_rng(3).permutation(len(features))
+        entries[name]["v"] = (features[order], intervals[order])
     whole, _ = align(tmp_path / "whole")
-    shuffled, report = align(tmp_path / "shuffled", change=shuffle)
+    shuffled, report = align(tmp_path / "shuffled", entries)
     assert shuffled.words == whole.words
     for modality in whole.modalities:
         np.testing.assert_array_equal(
@@ -165,69 +163,56 @@ def test_rows_out_of_order_are_sorted_and_counted(tmp_path: Path) -> None:
     assert min(report["rows_sorted"].values()) >= 1
 
 
-def test_jobted_truth_is_carried_by_name(tmp_path: Path) -> None:
-    def plant(entries: Entries) -> None:
-        truth = np.arange(10.0).reshape(5, 2)
-        entries["truth"] = {"v": (truth, entries["labels"]["v"][1])}
-        for video in ("w", "x"):
-            entries["truth"][video] = (np.full((1, 2), -1.0), [[0, 1]])
-
+def test_the_ground_truth_keeps_its_names(tmp_path: Path) -> None:
+    entries = hand_entries()
+    truth = np.arange(10.0).reshape(5, 2)
+    entries["truth"] = {"v": (truth, entries["labels"]["v"][1])}
+    for video in ("w", "x"):
+        entries["truth"][video] = (np.full((1, 2), -1.0), [[0, 1]])
     recipe: dict[str, object] = {
         "planted": "truth",
         "sequences": {n: {"path": n} for n in (*hand_entries(), "truth")},
     }
-    corpus, _ = align(
-        tmp_path, change=plant, recipe=recipe, names={"truth": ("clean label", "cue/audio")}
-    )
+    names = {"truth": ("clean label", "cue/audio")}
+    corpus, _ = align(tmp_path, entries, recipe=recipe, names=names)
     assert list(corpus.planted) == ["clean label", "cue/audio"]
     np.testing.assert_array_equal(corpus.planted["clean label"], [0, 2, 8, -1, -1])
     np.testing.assert_array_equal(corpus.planted["cue/audio"], [1, 3, 9, -1, -1])
-
-    def less(entries: Entries) -> None:
-        plant(entries)
-        entries["truth"]["v"] = (np.ones((4, 2)), np.ones((4, 2)))
-
+    entries["truth"]["v"] = (np.ones((4, 2)), np.ones((4, 2)))
     with pytest.raises(DhmdError, match="entry 'v' has 4 rows, but the labels have 5"):
-        align(tmp_path, change=less, recipe=recipe)
-
-
-def emotions(entries: Entries) -> None:
-    for features, intervals in list(entries["labels"].values()):
-        video = next(v for v, e in entries["labels"].items() if e[1] is intervals)
-        both = np.concatenate([np.asarray(features), np.asarray(features) * 0 + 0.5], axis=1)
-        entries["labels"][video] = (both, intervals)
+        align(tmp_path, entries, recipe=recipe)
 
 
 @pytest.mark.parametrize("column", [1, "happy"])
 def test_the_label_column_is_an_index_or_a_name(tmp_path: Path, column: int | str) -> None:
+    entries = hand_entries()
+    for video, (features, intervals) in entries["labels"].items():
+        entries["labels"][video] = (np.insert(features, 1, 0.5, axis=1), intervals)
     recipe: dict[str, object] = {
         "labels": {"sequence": "labels", "column": column, "low": 0.0, "high": 3.0}
     }
-    corpus, _ = align(
-        tmp_path, change=emotions, recipe=recipe, names={"labels": ("sentiment", "happy")}
-    )
+    names = {"labels": ("sentiment", "happy")}
+    corpus, _ = align(tmp_path, entries, recipe=recipe, names=names)
     np.testing.assert_array_equal(corpus.labels_N, np.full(5, 0.5))
 
 
 def test_labels_within_the_tolerance_are_clipped(tmp_path: Path) -> None:
-    def over(entries: Entries) -> None:
-        entries["labels"]["v"][0][0][0] = 3.05
-
-    corpus, report = align(tmp_path, change=over)
+    entries = hand_entries()
+    entries["labels"]["v"][0][0][0] = 3.05
+    corpus, report = align(tmp_path, entries)
     assert corpus.labels_N[0] == 3.0
     assert report["counts"]["labels_clipped"] == 1
 
 
 def test_classes(tmp_path: Path) -> None:
-    def binary(entries: Entries) -> None:
-        for features, _ in entries["labels"].values():
-            for row in range(len(features)):
-                features[row][0] = row % 2
-
+    entries = hand_entries()
+    for features, _ in entries["labels"].values():
+        for row in range(len(features)):
+            features[row][0] = row % 2
     recipe: dict[str, object] = {
         "labels": {"sequence": "labels", "task": "classification", "classes": ["plain", "funny"]}
     }
-    corpus, _ = align(tmp_path, change=binary, recipe=recipe)
+    corpus, _ = align(tmp_path, entries, recipe=recipe)
     assert corpus.task == "classification"
     assert corpus.class_names == ("plain", "funny")
     np.testing.assert_array_equal(corpus.labels_N, [0, 1, 0, 0, 0])

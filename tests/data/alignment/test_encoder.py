@@ -1,4 +1,4 @@
-"""Words whose vectors an encoder gives: a plain one here, a word's letters and its neighbours."""
+"""Alignment with a text encoder; that of these tests counts letters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from dhmd.data.alignment import AlignConfig, CorpusJob, EncoderSource, check_cor
 from dhmd.data.text.subwords import Subwords
 from tests.data.alignment.files import (
     FOLDS,
-    Entries,
     generated_recipe,
     hand_entries,
     write_files,
@@ -28,7 +27,7 @@ NO_SP = AlignConfig(drop_words=("sp",))
 
 
 class Letters:
-    """Each letter is a sub-word; a word's vector counts its letters and the utterance's."""
+    """An encoder whose sub-words are letters; a vector has the letters of word and utterance."""
 
     def __init__(self, *, trained: bool = False) -> None:
         self.source = EncoderSource(written="letters", digest="ab" * 32, trained=trained)
@@ -37,20 +36,20 @@ class Letters:
 
     def split(self, words: Sequence[str], where: str) -> list[Subwords]:
         letters = [(ord(letter), n) for n, word in enumerate(words) for letter in word]
-        return [Subwords.of(*zip(*letters, strict=True))] if letters else []
+        return [Subwords.from_lists(*zip(*letters, strict=True))] if letters else []
 
-    def given(self, ids: Any, types: Any, steps: Any, where: str) -> list[Subwords]:
+    def from_tokens(self, ids: Any, types: Any, steps: Any, where: str) -> list[Subwords]:
         return [Subwords(ids, types, steps)]
 
     def encode(
         self, passes: Sequence[Sequence[Subwords]], lengths: Sequence[int]
     ) -> list[np.ndarray[Any, Any]]:
         self.calls += 1
-        found = []
-        for several, length in zip(passes, lengths, strict=True):
-            own = [sum(int((one.steps == t).sum()) for one in several) for t in range(length)]
-            found.append(np.array([[n, sum(own)] for n in own], np.float32).reshape(-1, 2))
-        return found
+        vectors = []
+        for utterance, length in zip(passes, lengths, strict=True):
+            counts = [sum(int((s.steps == t).sum()) for s in utterance) for t in range(length)]
+            vectors.append(np.array([[n, sum(counts)] for n in counts], np.float32).reshape(-1, 2))
+        return vectors
 
 
 def align(
@@ -60,23 +59,22 @@ def align(
     alignment: Any = "word",
     **changes: Any,
 ) -> Corpus:
-    def forget(entries: Entries) -> None:
-        del entries["vectors"]  # nothing reads them
-
+    entries = hand_entries()
+    del entries["vectors"]  # not needed
     corpus, _ = align_files(
-        folder, change=forget, recipe=changes, config=config, alignment=alignment, encoder=encoder
+        folder, entries, recipe=changes, config=config, alignment=alignment, encoder=encoder
     )
     return corpus
 
 
-def test_every_number_by_hand(tmp_path: Path) -> None:
+def test_results_calculated_by_hand(tmp_path: Path) -> None:
     corpus = align(tmp_path, Letters())
     assert corpus.words is not None
     assert corpus.words[:3] == (("good",), ("oh",), ("oh", "good", "bad"))
     assert corpus.feature_names["text"] == ("own", "all")
     assert corpus.features["text"].lengths.tolist() == [1, 1, 3, 1, 1]
     np.testing.assert_array_equal(corpus.features["text"][2], [[2, 9], [4, 9], [3, 9]])
-    # The others are as they would be without it (tests/data/alignment/test_corpus.py).
+    # The other modalities are as in test_align.py.
     np.testing.assert_array_equal(corpus.features["audio"][2], [[0.5, -0.25], [6.5, -3.25], [0, 0]])
     assert corpus.present_NM.all()
     assert corpus.tokens is None
@@ -95,7 +93,7 @@ def test_the_encoder_is_part_of_the_identity(tmp_path: Path) -> None:
     assert align(tmp_path, other).identity != corpus.identity
 
 
-def test_sub_words_are_kept_for_an_encoder_that_is_trained_along(tmp_path: Path) -> None:
+def test_sub_words_are_stored_if_the_encoder_is_trained(tmp_path: Path) -> None:
     corpus = align(tmp_path, Letters(trained=True), AlignConfig(empty_segments="keep"))
     tokens = corpus.tokens
     assert tokens is not None
@@ -106,25 +104,27 @@ def test_sub_words_are_kept_for_an_encoder_that_is_trained_along(tmp_path: Path)
     assert corpus.features["text"].lengths.tolist() == [1, 2, 0, 0, 4, 1, 1]
 
 
-def test_blocks_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_do_not_depend_on_the_block_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = align(tmp_path, Letters(trained=True))
     monkeypatch.setattr("dhmd.data.text.writer._BLOCK", 2)
     encoder = Letters(trained=True)
-    cut = align(tmp_path, encoder)
+    blocks = align(tmp_path, encoder)
     assert encoder.calls == 3
-    np.testing.assert_array_equal(cut.features["text"].values, whole.features["text"].values)
-    assert cut.tokens is not None
+    np.testing.assert_array_equal(blocks.features["text"].values, whole.features["text"].values)
+    assert blocks.tokens is not None
     assert whole.tokens is not None
-    np.testing.assert_array_equal(cut.tokens.steps, whole.tokens.steps)
+    np.testing.assert_array_equal(blocks.tokens.steps, whole.tokens.steps)
 
 
-def test_unaligned_text_is_words_too(tmp_path: Path) -> None:
+def test_text_has_one_step_per_word_without_alignment(tmp_path: Path) -> None:
     corpus = align(tmp_path, Letters(), alignment="none")
     assert corpus.features["text"].lengths.tolist() == [1, 1, 0, 3, 1, 1]  # v[2] has rows, no word
     assert corpus.features["audio"].lengths.tolist() == [3, 4, 2, 8, 1, 1]
 
 
-def test_words_may_be_all_that_a_recipe_has_of_text(tmp_path: Path) -> None:
+def test_the_recipe_may_have_words_without_vectors(tmp_path: Path) -> None:
     roles = {"text": "words", "audio": "acoustic", "vision": "visual"}
     corpus = align(tmp_path, Letters(), modalities=roles)
     np.testing.assert_array_equal(corpus.features["text"][2], [[2, 9], [4, 9], [3, 9]])
@@ -133,17 +133,17 @@ def test_words_may_be_all_that_a_recipe_has_of_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "changes", "said"),
+    ("config", "changes", "expected"),
     [
         (NO_SP, {"modalities": {"audio": "acoustic"}}, "random.yaml has no text: set it to words"),
         (AlignConfig(), {"reference": "visual"}, "the reference 'visual' has no words"),
         (AlignConfig(centre_by_video=("text",)), {}, "align.centre_by_video names text, whose"),
     ],
 )
-def test_what_an_encoder_cannot_read(
-    tmp_path: Path, config: AlignConfig, changes: Any, said: str
+def test_settings_that_contradict_the_encoder(
+    tmp_path: Path, config: AlignConfig, changes: Any, expected: str
 ) -> None:
-    with pytest.raises(DhmdError, match=said):
+    with pytest.raises(DhmdError, match=expected):
         align(tmp_path, Letters(), config, **changes)
     job = CorpusJob(
         recipe=generated_recipe(**changes),
@@ -154,4 +154,4 @@ def test_what_an_encoder_cannot_read(
         encoder=Letters(),
     )
     (problem,) = check_corpus(job)
-    assert said in problem
+    assert expected in problem

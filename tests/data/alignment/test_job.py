@@ -1,4 +1,4 @@
-"""What is remembered of an alignment is enough to align alike."""
+"""The origin of a corpus, with which files to predict are aligned in the same way."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ def job() -> CorpusJob:
 
 
 def origin() -> Origin:
-    """The origin of files of which one records its extractor."""
-    made: dict[str, dict[str, object]] = {"acoustic": {"extractor": {"name": "openSMILE"}}}
+    """The origin of a corpus; one of its files records its extractor."""
+    metadata: dict[str, dict[str, object]] = {"acoustic": {"extractor": {"name": "openSMILE"}}}
     names = ("words", "vectors", "acoustic", "visual")
-    opened = {name: SimpleNamespace(metadata=made.get(name, {})) for name in names}
-    return Origin.of(job(), cast(Sequences, opened))
+    opened = {name: SimpleNamespace(metadata=metadata.get(name, {})) for name in names}
+    return Origin.from_job(job(), cast(Sequences, opened))
 
 
-def test_json_and_back_gives_the_same_job() -> None:
+def test_an_origin_is_restored_from_json() -> None:
     stored = origin()
     assert stored.extractors == {"acoustic": {"name": "openSMILE"}}
-    # The names at the source, without folders and without labels.
+    # The names at the source without folders; labels are omitted.
     names = ("words", "vectors", "acoustic", "visual")
     assert stored.files == {name: f"{name}_v2.csd" for name in names}
     back = Origin.from_json(json.loads(json.dumps(stored.as_json())), "model.json")
     assert back == stored
-    bundled = replace(stored, encoder=EncoderSource(digest="ab" * 32))
-    assert Origin.from_json(json.loads(json.dumps(bundled.as_json())), "model.json") == bundled
+    encoded = replace(stored, encoder=EncoderSource(digest="ab" * 32))
+    assert Origin.from_json(json.loads(json.dumps(encoded.as_json())), "model.json") == encoded
     again = back.job("random", "none", ["text", "audio", "vision"])
     assert again.align == CONFIG
     assert (again.reference, again.alignment, again.epsilon) == ("words", "none", 1e-3)
@@ -63,13 +63,13 @@ def test_json_and_back_gives_the_same_job() -> None:
         ({"reference": None}, "origin: reference is null"),
     ],
 )
-def test_what_is_no_origin_is_refused(change: dict[str, object], sentence: str) -> None:
+def test_invalid_values_are_errors(change: dict[str, object], sentence: str) -> None:
     value = {**origin().as_json(), **change}
     with pytest.raises(DhmdError, match=sentence.replace(".", r"\.")) as caught:
         Origin.from_json(value, "some/model.json")
     assert "some/model.json" in str(caught.value)
 
 
-def test_unknown_modalities_are_refused() -> None:
+def test_unknown_modalities_are_errors() -> None:
     with pytest.raises(DhmdError, match="random was not made of such sequences"):
         origin().job("random", "word", ["smell"])

@@ -1,7 +1,8 @@
-"""A small corpus to fetch: two computational sequences, their recipe, a server."""
+"""A small corpus to download: two computational sequences, their recipe, and a server."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -13,10 +14,10 @@ import pytest
 
 from dhmd.base.errors import DhmdError
 from dhmd.data.download import download
-from dhmd.data.download.web import Patience
+from dhmd.data.download.web import RetryPolicy
 from tests.data.download.server import Server, running, whole
 
-QUICK = Patience(attempts=3, timeout_s=0.5, pause_s=0.001, longest_pause_s=0.01)
+QUICK = RetryPolicy(attempts=3, timeout_s=0.5, pause_s=0.001, max_pause_s=0.01)
 WORDS = "/language/W.csd"
 LABELS = "/labels/L.csd"
 
@@ -30,7 +31,7 @@ class FakeSequence:
 
 @dataclass(frozen=True)
 class FakeRecipe:
-    """The part of a recipe that the download reads."""
+    """The part of a recipe that the download uses."""
 
     name: str = "tiny"
     format: str = "csd"
@@ -52,7 +53,7 @@ class FakeRecipe:
 
 @dataclass(frozen=True)
 class Project:
-    """A folder to download into."""
+    """A project folder, and the download of the dataset `tiny` into it."""
 
     root: Path
 
@@ -61,12 +62,14 @@ class Project:
         return self.root / "data" / "raw" / "tiny"
 
     def get(self, recipe: FakeRecipe, override: str | None = None, **options: object) -> None:
-        patience = options.pop("patience", QUICK)
-        options = {"override": override, "root": self.root, "patience": patience, **options}
+        policy = options.pop("policy", QUICK)
+        options = {"override": override, "root": self.root, "policy": policy, **options}
         download(recipe, output=self.output, **options)  # type: ignore[arg-type]
 
-    def refused(self, recipe: FakeRecipe, override: str | None = None, **options: object) -> str:
-        """Return the sentence of the refusal; nothing half-written may be left."""
+    def error_message(
+        self, recipe: FakeRecipe, override: str | None = None, **options: object
+    ) -> str:
+        """Return the error message of a download, which must not leave a file."""
         with pytest.raises(DhmdError) as caught:
             self.get(recipe, override, **options)
         assert list(self.output.parent.glob("*")) == []
@@ -75,6 +78,10 @@ class Project:
 
     def read(self, file: str) -> bytes:
         return (self.output / file).read_bytes()
+
+
+def sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
 
 
 def hdf5_body(seed: int, size: int = 200_000) -> bytes:
@@ -118,6 +125,6 @@ def recipe() -> FakeRecipe:
 
 @pytest.fixture
 def served(recipe: FakeRecipe, server: Server, words: bytes, labels: bytes) -> FakeRecipe:
-    """The recipe with the good server as its only source."""
+    """The recipe, with a server without faults as its only source."""
     server.files = {WORDS: whole(words, ETag='"w1"'), LABELS: whole(labels, ETag='"l1"')}
     return replace(recipe, sources=(server.url,))

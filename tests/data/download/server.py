@@ -1,4 +1,4 @@
-"""A web server on loopback that misbehaves as told, and remembers what it was asked."""
+"""A local web server with configurable faults, which records its requests."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, Behaviour] = {}
-        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.requests: list[tuple[str, dict[str, str]]] = []
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is part of the tests."""
+        """Ignore clients that close the connection, as some tests do."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -32,11 +32,11 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self.server.asked.append((self.path, dict(self.headers)))
+        self.server.requests.append((self.path, dict(self.headers)))
         self.server.files.get(self.path, status(404))(self)
 
     def log_message(self, *args: object) -> None:
-        """Silence."""
+        """Do not log."""
 
     def head(self, code: int, **headers: object) -> None:
         self.send_response(code)
@@ -51,18 +51,18 @@ class Handler(BaseHTTPRequestHandler):
 
     @property
     def offset(self) -> int:
-        """Where the Range header wants the body to begin."""
+        """The first byte that the Range header requests."""
         value = self.headers.get("Range", "bytes=0-")
         return int(value.removeprefix("bytes=").split("-")[0])
 
 
 def whole(body: bytes, **headers: object) -> Behaviour:
-    """The good server: Range, If-Range and a validator (`ETag`) where one is given."""
+    """Send the body; support Range, and If-Range if `headers` has an ETag."""
 
     def answer(handler: Handler) -> None:
         start = handler.offset
-        wanted = handler.headers.get("If-Range")
-        if start and wanted in (None, headers.get("ETag")):
+        if_range = handler.headers.get("If-Range")
+        if start and if_range in (None, headers.get("ETag")):
             rest = body[start:]
             handler.head(
                 206,
@@ -86,7 +86,7 @@ def status(code: int, **headers: object) -> Behaviour:
 
 
 def cut(body: bytes, after: int, **headers: object) -> Behaviour:
-    """Announces the whole (of what was asked for) and hangs up `after` bytes."""
+    """Announce the whole requested range, but close the connection after `after` bytes."""
 
     def answer(handler: Handler) -> None:
         start = handler.offset
@@ -103,7 +103,7 @@ def cut(body: bytes, after: int, **headers: object) -> Behaviour:
 
 
 def unmeasured(body: bytes) -> Behaviour:
-    """A body without a length that ends when the connection does."""
+    """Send a body without a Content-Length, which ends when the connection is closed."""
 
     def answer(handler: Handler) -> None:
         handler.head(200, Connection="close")
@@ -114,7 +114,7 @@ def unmeasured(body: bytes) -> Behaviour:
 
 
 def then(*behaviours: Behaviour) -> Behaviour:
-    """One after the other, the last for ever."""
+    """Use one behaviour per request, and the last for all further requests."""
     rest = list(behaviours)
 
     def answer(handler: Handler) -> None:
@@ -124,7 +124,7 @@ def then(*behaviours: Behaviour) -> Behaviour:
 
 
 def silent(release: threading.Event) -> Behaviour:
-    """Takes the request and says nothing until the test is over."""
+    """Accept the request, but do not respond until `release` is set."""
 
     def answer(handler: Handler) -> None:
         release.wait(10)

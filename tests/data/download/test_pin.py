@@ -1,4 +1,4 @@
-"""Pins are written into the recipe's text; its comments and other values stay."""
+"""Pins are written into the recipe's text; its comments and other values do not change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.data.download.conftest import FakeRecipe, FakeSequence
 
 ROOT = Path(__file__).parents[3]
 RECIPE = """\
-title: a corpus   # said shortly
+title: a corpus   # in short
 sources:
   - http://host   # the first
 sequences:        # name -> file
@@ -44,7 +44,7 @@ def changed_lines(old: str, new: str) -> list[str]:
     return [line for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---")]
 
 
-def test_values_are_replaced_or_added_and_comments_stay():
+def test_values_are_replaced_or_added_and_comments_are_kept():
     new = pinned_text(RECIPE, RECORDS, where="r.yaml")
     before = yaml.safe_load(RECIPE)
     for name, record in RECORDS.items():
@@ -77,14 +77,14 @@ def test_only_the_pins_of_shipped_recipes_change(name):
         "sequences:\n  words:\n    sha256: ~\n    path: 'W.csd'\n",
     ],
 )
-def test_every_way_to_write_the_entry(text):
+def test_all_forms_of_an_entry(text):
     record = FileRecord(sha256="1" * 64, bytes=12)  # digits only: it stays a string
     new = pinned_text(text, {"words": record}, where="r.yaml")
     expected = {"path": "W.csd", "bytes": 12, "sha256": "1" * 64}
     assert yaml.safe_load(new) == {"sequences": {"words": expected}}
 
 
-def test_texts_without_the_sequence_are_refused():
+def test_recipes_without_the_sequence_are_errors():
     with pytest.raises(DhmdError, match=r"r\.yaml has no sequences\.audio\.path to pin"):
         pinned_text(RECIPE, {"audio": RECORDS["words"]}, where="r.yaml")
     with pytest.raises(DhmdError, match=r"r\.yaml is not YAML"):

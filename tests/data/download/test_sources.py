@@ -1,4 +1,4 @@
-"""Which sources are accepted; no message shows the password of one."""
+"""Valid and invalid sources; no message has a password."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path("/repository")
     "address",
     [
         "https://user:hun/ter@host/x",
-        "https://user:12/hunter@host/x",  # without the check: the server `user` at port 12
+        "https://user:12/hunter@host/x",  # could be parsed as the server `user` at port 12
         "https://hunter/hunter@host/x",
         "https://user:hunter?a@host/x",
         "https://user:1?hunter@host/x",
@@ -32,7 +32,7 @@ ROOT = Path("/repository")
         " https://user:hunter@host/x?a=b",
     ],
 )
-def test_a_refused_address_shows_no_password(address):
+def test_messages_on_invalid_addresses_do_not_have_the_password(address):
     with pytest.raises(DhmdError) as caught:
         parse_source(address, ROOT)
     message = str(caught.value)
@@ -42,13 +42,13 @@ def test_a_refused_address_shows_no_password(address):
 
 
 @pytest.mark.parametrize("source", ["ftp://host/x", "file:///etc", "s3://bucket"])
-def test_other_schemes_are_refused(source):
+def test_other_schemes_are_errors(source):
     with pytest.raises(DhmdError, match="is neither an http") as caught:
         parse_source(source, ROOT)
     assert source in str(caught.value)
 
 
-def test_an_at_in_the_path_is_refused_with_what_to_write():
+def test_an_at_in_the_path_must_be_quoted():
     with pytest.raises(DhmdError) as caught:
         parse_source("https://user:12/34@host/x", ROOT)
     assert str(caught.value) == (

@@ -1,15 +1,22 @@
-"""Every way a server can fail to give a file, and what is received and said then."""
+"""Downloads from servers with faults: retries, continued downloads and error messages."""
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from dataclasses import replace
 
 import pytest
 
 from dhmd.data.download.web import PARTIAL_FOLDER, Transfer
-from tests.data.download.conftest import LABELS, QUICK, WORDS, FakeRecipe, FakeSequence, hdf5_body
+from tests.data.download.conftest import (
+    LABELS,
+    QUICK,
+    WORDS,
+    FakeRecipe,
+    FakeSequence,
+    hdf5_body,
+    sha256,
+)
 from tests.data.download.server import (
     Behaviour,
     Handler,
@@ -25,18 +32,16 @@ from tests.data.download.server import (
 FOUND = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: %b\r\n\r\n"
 LATER = b"HTTP/1.1 503 no\r\nContent-Length: 0\r\nRetry-After: %b\r\n\r\n"
 FIVE = b"HTTP/1.1 200 OK\r\n%b\r\n\r\nhello"
-UNCLEAR = "its address, one that it redirects to, or its answer cannot be understood"
-
-
-def sha(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()
+INVALID = "its address, the target of a redirect, or its response is invalid"
 
 
 def ranges(server, path: str = WORDS) -> list[str | None]:
-    return [headers.get("Range") for asked, headers in server.asked if asked == path]
+    return [headers.get("Range") for requested, headers in server.requests if requested == path]
 
 
-def no_range(body: bytes) -> Behaviour:
+def without_range(body: bytes) -> Behaviour:
+    """Ignore the Range header."""
+
     def answer(handler: Handler) -> None:
         handler.head(200, Content_Length=len(body), ETag='"w1"')
         handler.wfile.write(body)
@@ -44,34 +49,34 @@ def no_range(body: bytes) -> Behaviour:
     return answer
 
 
-def test_a_cut_body_is_resumed_by_range(served, server, project, words):
+def test_a_truncated_body_is_continued(served, server, project, words):
     server.files[WORDS] = then(cut(words, 70_000, ETag='"w1"'), whole(words, ETag='"w1"'))
     project.get(served)
     assert project.read("words.csd") == words
     assert ranges(server) == [None, "bytes=70000-"]
-    assert server.asked[1][1]["If-Range"] == '"w1"'
+    assert server.requests[1][1]["If-Range"] == '"w1"'
     assert not list((project.root / PARTIAL_FOLDER).rglob("body"))
 
 
-def test_an_interrupted_run_is_resumed_by_the_next(served, server, project, words):
+def test_the_next_run_continues_an_interrupted_download(served, server, project, words):
     server.files[WORDS] = cut(words, 30_000, ETag='"w1"')
-    message = project.refused(served)
+    message = project.error_message(served)
     assert f"the body ended after 90000 of {len(words)} bytes (3 attempts)" in message
     server.files[WORDS] = whole(words, ETag='"w1"')
-    server.asked.clear()
+    server.requests.clear()
     project.get(served)
     assert ranges(server) == ["bytes=90000-"]
     assert project.read("words.csd") == words
 
 
-def test_finished_files_are_not_fetched_again(served, server, project, words):
+def test_complete_files_are_not_downloaded_again(served, server, project, words):
     labels = server.files[LABELS]
     server.files[LABELS] = status(404)
-    project.refused(served)
+    project.error_message(served)
     server.files[LABELS] = labels
-    server.asked.clear()
+    server.requests.clear()
     project.get(served)
-    assert [path for path, _ in server.asked] == [LABELS]
+    assert [path for path, _ in server.requests] == [LABELS]
     assert project.read("words.csd") == words
 
 
@@ -88,7 +93,7 @@ NEWER = hdf5_body(7)
             cut(NEWER, 10_000, ETag='"w2"'),
             whole(NEWER, ETag='"w2"'),
         ),
-        lambda old: then(cut(old, 70_000, ETag='"w1"'), no_range(NEWER)),
+        lambda old: then(cut(old, 70_000, ETag='"w1"'), without_range(NEWER)),
         lambda old: then(cut(old, 70_000, ETag='"w1"'), status(416), whole(NEWER)),
         lambda old: then(cut(old, 70_000), whole(NEWER)),
     ],
@@ -99,22 +104,22 @@ def test_two_versions_are_never_joined(served, server, project, words, behaviour
     assert project.read("words.csd") == NEWER
 
 
-def test_bytes_are_joined_only_if_a_validator_or_a_hash_vouches(served, server, project, words):
+def test_a_download_is_continued_only_with_a_validator_or_a_hash(served, server, project, words):
     server.files[WORDS] = then(cut(words, 70_000), whole(words))
     project.get(served)
     assert ranges(server) == [None, None]
-    server.asked.clear()
+    server.requests.clear()
     server.files[WORDS] = then(cut(words, 70_000), whole(words))
-    project.get(served.pinned("words", sha256=sha(words)))
+    project.get(served.pinned("words", sha256=sha256(words)))
     assert ranges(server) == [None, "bytes=70000-"]
-    # The hash tells that the pieces do not fit: a whole new body is fetched.
+    # The hash shows that the parts do not fit, so the whole body is downloaded again.
     server.files[WORDS] = then(cut(hdf5_body(9), 70_000), whole(words), whole(words))
-    project.get(served.pinned("words", sha256=sha(words)))
+    project.get(served.pinned("words", sha256=sha256(words)))
     assert project.read("words.csd") == words
 
 
 @pytest.mark.parametrize(
-    ("misbehave", "pins", "reason", "requests"),
+    ("behaviour", "pins", "reason", "requests"),
     [
         (lambda body: status(401), {}, "log-in needed (401)", 1),
         (lambda body: status(403), {}, "forbidden (403)", 1),
@@ -145,14 +150,12 @@ def test_bytes_are_joined_only_if_a_validator_or_a_hash_vouches(served, server, 
         (lambda body: status(302, Location="file:///etc/passwd"), {}, "an unsafe address", 1),
     ],
 )
-def test_each_misbehaviour_has_its_reason(
-    served, server, project, words, misbehave, pins, reason, requests
-):
-    server.files[WORDS] = misbehave(words)
-    message = project.refused(served.pinned("words", **pins))
+def test_each_fault_has_a_reason(served, server, project, words, behaviour, pins, reason, requests):
+    server.files[WORDS] = behaviour(words)
+    message = project.error_message(served.pinned("words", **pins))
     assert f"; {server.url}: " in message
-    assert reason.format(size=len(words), sha256=sha(words)) in message
-    assert len(server.asked) == requests
+    assert reason.format(size=len(words), sha256=sha256(words)) in message
+    assert len(server.requests) == requests
     if pins.get("sha256"):
         assert not Transfer(server.url + WORDS, project.root, QUICK).body.exists()
 
@@ -168,12 +171,12 @@ def raw(answer: bytes) -> Behaviour:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (FOUND % b"http://[bad/x", UNCLEAR),
-        (FOUND % b"http://u:pass/word@h/x", UNCLEAR),
-        (FOUND % b"http://a..b/x", UNCLEAR),
-        (FOUND % b"http://\xff\xfe.example/x", UNCLEAR),
+        (FOUND % b"http://[bad/x", INVALID),
+        (FOUND % b"http://u:pass/word@h/x", INVALID),
+        (FOUND % b"http://a..b/x", INVALID),
+        (FOUND % b"http://\xff\xfe.example/x", INVALID),
         (FOUND % b"ftp://u:pass/word@h/x?token=word", "it redirects to an unsafe address"),
-        (LATER % b"\xb2", UNCLEAR),
+        (LATER % b"\xb2", INVALID),
         (LATER % b"Mon, 01 Jan 2020 00:00:00 +99999999999999999999", "unavailable (503) (3"),
         (b"\x00\x1b[31mword\r\n\r\n", "the connection broke off (3 attempts)"),
         (FIVE % b"Content-Encoding: \x1b[2Jword", "the body is encoded"),
@@ -181,10 +184,10 @@ def raw(answer: bytes) -> Behaviour:
         (FIVE % b'ETag: "a\x0b"\r\nContent-Length: 50', "the body ended after 5 of 50 bytes (3"),
     ],
 )
-def test_answers_that_the_libraries_stumble_over(server, project, answer, reason):
+def test_invalid_responses_have_a_reason(server, project, answer, reason):
     recipe = FakeRecipe(format="x", sources=(server.url,), sequences={"a": FakeSequence("a.bin")})
     server.files["/a.bin"] = raw(answer)
-    message = project.refused(recipe)
+    message = project.error_message(recipe)
     assert reason in message
     assert "word" not in message
     server.files["/mirror/a.bin"] = whole(b"abc")
@@ -192,7 +195,7 @@ def test_answers_that_the_libraries_stumble_over(server, project, answer, reason
     assert project.read("a.bin") == b"abc"
 
 
-def test_a_failing_status_that_recovers(served, server, project, words):
+def test_a_temporary_error_status(served, server, project, words):
     server.files[WORDS] = then(status(503), status(500), whole(words))
     project.get(served)
     assert project.read("words.csd") == words
@@ -202,8 +205,8 @@ def test_pauses_grow_and_obey_retry_after(served, server, project, monkeypatch):
     pauses: list[float] = []
     monkeypatch.setattr("urllib3.util.retry.time.sleep", pauses.append)
     server.files[WORDS] = then(status(500), status(500), status(503, Retry_After="7"))
-    patience = replace(QUICK, attempts=5, pause_s=1.0, longest_pause_s=60.0)
-    project.refused(served, patience=patience)
+    policy = replace(QUICK, attempts=5, pause_s=1.0, max_pause_s=60.0)
+    project.error_message(served, policy=policy)
     assert sorted(pauses)[0] <= 2.0
     assert 7.0 in pauses
 
@@ -211,31 +214,31 @@ def test_pauses_grow_and_obey_retry_after(served, server, project, monkeypatch):
 def test_a_silent_server_times_out(served, server, project):
     release = threading.Event()
     server.files[WORDS] = silent(release)
-    assert "no answer in time (3 attempts)" in project.refused(served)
+    assert "no answer in time (3 attempts)" in project.error_message(served)
     release.set()
 
 
 def test_a_redirect_is_followed_without_credentials_to_another_server(served, server, project):
     with running() as other:
         other.files["/elsewhere"] = server.files[WORDS]
-        # Another name of this machine is another host.
+        # `localhost` is another host than 127.0.0.1.
         target = f"http://localhost:{other.server_address[1]}/elsewhere"
         server.files[WORDS] = status(302, Location=target)
         project.get(replace(served, sources=(server.url.replace("//", "//anna:secret@"),)))
-        assert "Authorization" in server.asked[0][1]
-        assert [path for path, _ in other.asked] == ["/elsewhere"]
-        assert "Authorization" not in other.asked[0][1]
+        assert "Authorization" in server.requests[0][1]
+        assert [path for path, _ in other.requests] == ["/elsewhere"]
+        assert "Authorization" not in other.requests[0][1]
 
 
-def test_credentials_are_sent_and_never_shown(served, server, project):
+def test_credentials_are_sent_but_not_shown(served, server, project):
     secret = replace(served, sources=(server.url.replace("//", "//anna:s%40cret@"),))
     project.get(secret)
-    assert server.asked[0][1]["Authorization"] == "Basic YW5uYTpzQGNyZXQ="
+    assert server.requests[0][1]["Authorization"] == "Basic YW5uYTpzQGNyZXQ="
     written = b"".join(p.read_bytes() for p in project.root.rglob("*") if p.is_file())
     assert b"cret@" not in written
     server.files[WORDS] = status(403)
     project.output.rename(project.root / "moved")
-    message = project.refused(secret)
+    message = project.error_message(secret)
     assert "cret" not in message
     assert "anna" not in message
 
@@ -250,24 +253,24 @@ def test_a_proxy_from_the_environment_is_used(served, server, project, monkeypat
 
 
 @pytest.mark.parametrize("proxy", ["http://me:hun/ter@[x", "http:hunter", "http://me:hunter@h:x"])
-def test_a_proxys_password_is_never_shown(served, project, proxy, monkeypatch):
+def test_messages_do_not_have_the_password_of_a_proxy(served, project, proxy, monkeypatch):
     monkeypatch.setenv("http_proxy", proxy)
-    message = project.refused(replace(served, sources=("http://corpus.invalid",)))
+    message = project.error_message(replace(served, sources=("http://corpus.invalid",)))
     assert "http://corpus.invalid: " in message
     assert "hun" not in message
 
 
-def test_a_full_disk_is_said_before_the_body(served, project, monkeypatch):
+def test_a_full_disk_is_an_error_before_the_download(served, project, monkeypatch):
     class Full:
         free = 10
 
     monkeypatch.setattr("dhmd.data.download.web.shutil.disk_usage", lambda path: Full)
-    assert "make room and run again" in project.refused(served)
+    assert "make room and run again" in project.error_message(served)
 
 
-def test_a_state_folder_that_cannot_be_written_is_said(served, project):
+def test_a_partial_folder_that_cannot_be_written_is_an_error(served, project):
     (project.root / ".dhmd").write_text("a file")
-    assert "cannot write" in project.refused(served)
+    assert "cannot write" in project.error_message(served)
 
 
 def test_a_dataset_on_the_hub(server, project, monkeypatch, tmp_path):
@@ -281,20 +284,20 @@ def test_a_dataset_on_the_hub(server, project, monkeypatch, tmp_path):
         server.files[path] = status(302, Location=target)
         project.get(replace(recipe, sources=("hf://me/emotions@v1.0/raw",)))
         assert project.read("a b.bin") == b"abc"
-        assert server.asked[0][1]["Authorization"] == "Bearer hf_word"
-        assert "Authorization" not in store.asked[0][1]  # the token is for the hub alone
+        assert server.requests[0][1]["Authorization"] == "Bearer hf_word"
+        assert "Authorization" not in store.requests[0][1]  # the token is for the hub alone
 
     other = replace(project, root=tmp_path / "other")
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     (tmp_path / "token").write_text("hf_file\n")
-    message = other.refused(replace(recipe, sources=("hf://datasets/me/private",)))
+    message = other.error_message(replace(recipe, sources=("hf://datasets/me/private",)))
     assert "/datasets/me/private/resolve/main: not found (404)" in message
-    assert server.asked[-1][1]["Authorization"] == "Bearer hf_file"
+    assert server.requests[-1][1]["Authorization"] == "Bearer hf_file"
     assert "hf_file" not in message
 
 
 @pytest.mark.parametrize("source", ["hf://me", "hf://me/x?y", "hf://me/x@a@b", "hf://me/x/../y"])
-def test_other_addresses_of_the_hub_are_refused(source, project):
+def test_invalid_addresses_of_the_hub_are_errors(source, project):
     recipe = FakeRecipe(sources=(source,), sequences={"a": FakeSequence("a.bin")})
-    assert "is not hf://owner/dataset@revision/folder" in project.refused(recipe)
+    assert "is not hf://owner/dataset@revision/folder" in project.error_message(recipe)

@@ -1,4 +1,4 @@
-"""Small files in each format's own form, as their makers write them."""
+"""Small files of each format, like the published ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COUNTS = {"train": 12, "valid": 4, "test": 6}
 def mmsa_splits(
     *, aligned: bool = True, seed: int = 0, counts: dict[str, int] = COUNTS, steps: int = 10
 ) -> dict[str, dict[str, Any]]:
-    """What MMSA pickles: padded float32 arrays, `text_bert`, two utterances per video."""
+    """MMSA's splits: padded float32 arrays, `text_bert`, two utterances per video."""
     rng = np.random.default_rng(seed)
     content = {}
     for split, count in counts.items():
@@ -39,7 +39,7 @@ def mmsa_splits(
         }
         for modality, width in WIDTHS.items():
             values = rng.normal(size=(count, t[modality], width)).astype(np.float32)
-            # The label can be learnt from every modality.
+            # Each modality predicts the label.
             values += labels[:, None, None]
             real = np.arange(t[modality])[None] < lengths[modality][:, None]
             part[modality] = values * real[..., None]
@@ -63,34 +63,30 @@ WORDS = ("so", "this", "is", "the", "punch", "line", "laugh", "now")
 
 
 def write_urfunny(folder: Path, *, seed: int = 0, lists: bool = True) -> dict[Any, dict[str, int]]:
-    """UR-FUNNY v2's pickles, 81 and 371 values narrowed to 5 and 4; integer ids; lists of numbers.
+    """Write UR-FUNNY v2's pickles, with 5 and 4 instead of 81 and 371 values per word.
 
-    Returns each utterance's number of words, by part.
+    Returns:
+        Id -> number of words of context and punchline.
     """
     rng = np.random.default_rng(seed)
-    sizes = {"train": 12, "dev": 4, "test": 6}
-    ids = {
-        "train": list(range(1, 13)),
-        "dev": list(range(13, 17)),
-        "test": list(range(17, 23)),
-    }
+    ids = {"train": range(1, 13), "dev": range(13, 17), "test": range(17, 23)}
     language: dict[Any, Any] = {}
     covarep: dict[Any, Any] = {}
     openface: dict[Any, Any] = {}
     labels: dict[Any, Any] = {}
     words: dict[Any, dict[str, int]] = {}
-    for own_id in range(1, sum(sizes.values()) + 1):
+    for utterance_id in range(1, 23):
         sentences = rng.integers(0, 3)
         context = [int(rng.integers(1, 5)) for _ in range(sentences)]
         punchline = int(rng.integers(2, 7))
-        words[own_id] = {"context": sum(context), "punchline": punchline}
-        labels[own_id] = own_id % 2
+        words[utterance_id] = {"context": sum(context), "punchline": punchline}
+        labels[utterance_id] = utterance_id % 2
 
-        def rows(count: int, width: int, shift: float = labels[own_id]) -> Any:
+        def rows(count: int, width: int, shift: float = labels[utterance_id]) -> Any:
             values = rng.normal(size=(count, width)) + shift
             return values.tolist() if lists else values
 
-        language[own_id] = {
+        language[utterance_id] = {
             "punchline_embedding_indexes": rng.integers(0, len(WORDS), punchline).tolist(),
             "context_embedding_indexes": [
                 rng.integers(0, len(WORDS), count).tolist() for count in context
@@ -99,13 +95,13 @@ def write_urfunny(folder: Path, *, seed: int = 0, lists: bool = True) -> dict[An
             "context_sentences": ["so"] * len(context),
         }
         for target, width in ((covarep, WIDTHS["audio"]), (openface, WIDTHS["vision"])):
-            target[own_id] = {
+            target[utterance_id] = {
                 "punchline_features": rows(punchline, width),
                 "context_features": [rows(count, width) for count in context],
             }
     vectors = rng.normal(size=(len(WORDS), WIDTHS["text"]))
     for name, content in {
-        "data_folds": ids,
+        "data_folds": {split: list(names) for split, names in ids.items()},
         "language_sdk": language,
         "word_embedding_list": vectors.tolist() if lists else vectors,
         "covarep_features_sdk": covarep,
@@ -118,7 +114,7 @@ def write_urfunny(folder: Path, *, seed: int = 0, lists: bool = True) -> dict[An
 
 
 def hkt_content(*, seed: int = 0) -> dict[str, list[Any]]:
-    """HKT's `mustard.pkl`: words as text, one row per word, ids as MUStARD's (`1_60`)."""
+    """HKT's `mustard.pkl`: text, one row of audio and vision per word, MUStARD's ids (`1_60`)."""
     rng = np.random.default_rng(seed)
     content: dict[str, list[Any]] = {}
     number = 0
@@ -138,21 +134,14 @@ def hkt_content(*, seed: int = 0) -> dict[str, list[Any]]:
             def part(text: Any, words: int) -> tuple[Any, ...]:
                 return (text, rows(words, 4), rows(words, 5), rows(words, 4))
 
-            spoken = sum(len(sentence.split()) for sentence in sentences)
-            items.append(
-                (
-                    part(punchline, len(punchline.split())),
-                    part(sentences, spoken),
-                    f"1_{number}",
-                    label,
-                )
-            )
+            context = part(sentences, sum(len(sentence.split()) for sentence in sentences))
+            items.append((part(punchline, len(punchline.split())), context, f"1_{number}", label))
         content[split] = items
     return content
 
 
 def write_glove(path: Path, *, seed: int = 0) -> dict[str, np.ndarray]:
-    """A GloVe text file of WORDS but the last, with an entry of two words as GloVe 840B has."""
+    """Write a GloVe file of WORDS without the last, and with an entry of two words."""
     rng = np.random.default_rng(seed)
     vectors = {word: rng.normal(size=WIDTHS["text"]).astype(np.float32) for word in WORDS[:-1]}
     lines = [f"{word} {' '.join(map(repr, map(float, v)))}" for word, v in vectors.items()]
@@ -163,7 +152,7 @@ def write_glove(path: Path, *, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def write_mustard_files(folder: Path, count: int = 40) -> None:
-    """MUStARD's own sarcasm_data.json and split_indices.p (protocol 2, NumPy indexes)."""
+    """Write MUStARD's sarcasm_data.json and split_indices.p (protocol 2, NumPy indices)."""
     folder.mkdir(parents=True, exist_ok=True)
     shows = ("BBT", "FRIENDS", "GOLDENGIRLS", "FRIENDS", "BBT")
     records = {
@@ -171,13 +160,13 @@ def write_mustard_files(folder: Path, count: int = 40) -> None:
         for n in range(1, count + 1)
     }
     (folder / "sarcasm_data.json").write_text(json.dumps(records), encoding="utf-8")
-    everything = np.arange(count)
-    folds = [(everything[everything % 5 != k], everything[everything % 5 == k]) for k in range(5)]
+    index = np.arange(count)
+    folds = [(index[index % 5 != k], index[index % 5 == k]) for k in range(5)]
     write_pickle(folder / "split_indices.p", folds, protocol=2)
 
 
 def array_splits(*, seed: int = 0, padded: bool = False) -> dict[str, dict[str, np.ndarray]]:
-    """The arrays format, ragged or padded, with words and feature names."""
+    """The splits of the arrays format, concatenated or padded, with words and feature names."""
     rng = np.random.default_rng(seed)
     content = {}
     for split, count in COUNTS.items():
@@ -204,7 +193,7 @@ def array_splits(*, seed: int = 0, padded: bool = False) -> dict[str, dict[str, 
 def write_arrays(
     folder: Path, content: dict[str, dict[str, np.ndarray]], suffix: str = "npz"
 ) -> None:
-    """Write one `.npz` or `.h5` file per split, texts of the latter of varying length."""
+    """Write one `.npz` or `.h5` file per split; text in HDF5 has variable length."""
     for split, part in content.items():
         path = folder / f"{split}.{suffix}"
         if suffix == "npz":
@@ -217,10 +206,10 @@ def write_arrays(
 
 
 def dialogue_content(layout: str = "iemocap", *, seed: int = 0) -> tuple[Any, ...]:
-    """DialogueRNN's tuples of IEMOCAP and MELD, with and without vision, narrowed.
+    """DialogueRNN's tuples of IEMOCAP and MELD, with short vectors.
 
-    IEMOCAP's dialogues are text and its splits sets (Python 2 wrote it); MELD's are whole numbers
-    and lists. The vectors of a class lie around a centre of its own.
+    IEMOCAP has text ids and sets of dialogues, MELD has integer ids and lists. The vectors of a
+    class are scattered around the centre of the class.
     """
     rng = np.random.default_rng(seed)
     iemocap = layout == "iemocap"
@@ -232,8 +221,8 @@ def dialogue_content(layout: str = "iemocap", *, seed: int = 0) -> tuple[Any, ..
 
     def vectors(modality: str) -> dict[Any, Any]:
         return {
-            name: [centres[modality][c] + rng.normal(size=WIDTHS[modality]) for c in own]
-            for name, own in labels.items()
+            name: [centres[modality][c] + rng.normal(size=WIDTHS[modality]) for c in dialogue]
+            for name, dialogue in labels.items()
         }
 
     ids, speakers = {}, {}
@@ -246,30 +235,30 @@ def dialogue_content(layout: str = "iemocap", *, seed: int = 0) -> tuple[Any, ..
     text, audio, vision = (vectors(modality) for modality in WIDTHS)
     if iemocap:
         return (ids, speakers, labels, text, audio, vision, sentences, *splits)
-    sentiment = {name: [c % 3 for c in own] for name, own in labels.items()}
-    middle = (audio, vision) if layout == "meld_vision" else (audio,)
-    return (ids, speakers, labels, text, *middle, sentences, *splits, sentiment)
+    sentiment = {name: [c % 3 for c in dialogue] for name, dialogue in labels.items()}
+    features = (text, audio, vision) if layout == "meld_vision" else (text, audio)
+    return (ids, speakers, labels, *features, sentences, *splits, sentiment)
 
 
 def mult_splits(*, classes: int | None = 4, ids: bool = False, seed: int = 0) -> dict[str, Any]:
-    """MulT's word-aligned pickles: IEMOCAP's (labels `[N, 4, 2]`, no ids), or MOSI's.
+    """MulT's word-aligned splits of IEMOCAP (labels `[N, 4, 2]`, no ids), or of MOSI.
 
-    IEMOCAP's steps of zeros are at the start, MOSI's at the end; audio has −inf.
+    IEMOCAP is padded at the start, MOSI at the end, and audio has −inf.
     """
     content = {}
     for split, part in mmsa_splits(seed=seed).items():
         rng = np.random.default_rng(seed + len(split))
         count = len(part["id"])
-        own = {modality: part[modality].astype(np.float64) for modality in WIDTHS}
-        own["audio"][0, 0, 0] = -np.inf
+        arrays = {modality: part[modality].astype(np.float64) for modality in WIDTHS}
+        arrays["audio"][0, 0, 0] = -np.inf
         if classes is None:
-            own["labels"] = part["regression_labels"][:, None, None]
+            arrays["labels"] = part["regression_labels"][:, None, None]
         else:
-            own = {m: x_NTd[:, ::-1] for m, x_NTd in own.items()}
+            arrays = {m: x_NTd[:, ::-1] for m, x_NTd in arrays.items()}
             present = rng.integers(0, 2, (count, classes))
-            own["labels"] = np.eye(2)[present]
+            arrays["labels"] = np.eye(2)[present]
         if ids:
             rows = [[name.split("$")[0].encode(), b"0.5", b"2.25"] for name in part["id"]]
-            own["id"] = np.array(rows)
-        content[split] = own
+            arrays["id"] = np.array(rows)
+        content[split] = arrays
     return content

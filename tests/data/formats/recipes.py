@@ -1,4 +1,4 @@
-"""Recipes for the small files, in the form of those that ship."""
+"""Recipes for small files, and functions that import them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.alignment import AlignConfig, CorpusJob
 from dhmd.data.formats import check_corpus, import_corpus, raw_paths
 from dhmd.recipes import Recipe, parse_recipe
+from tests.data.formats.files import write_pickle
 
+SPLITS = ("train", "valid", "test")
 REGRESSION = {"task": "regression", "low": -3.0, "high": 3.0}
 BINARY = {"task": "classification", "classes": ["no", "yes"]}
 ALL = {"text": "text", "audio": "audio", "vision": "vision"}
@@ -74,7 +78,7 @@ def imported(
     fold: str | None = None,
     **align: Any,
 ) -> Corpus:
-    """Import, and read the cache back, test labels included."""
+    """Import the files in `raw`, and read the corpus with test labels."""
     job = replace(job_of(recipe, raw, alignment, **align), folds_path=folds, sources=sources or {})
     import_corpus(job, raw / "tiny.h5")
     return read_corpus(raw / "tiny.h5", fold=fold, test_labels=True)
@@ -89,19 +93,29 @@ def job_of(recipe: Recipe, raw: Path, alignment: Any = "word", **align: Any) -> 
     )
 
 
-def refused(recipe: Recipe, raw: Path, **options: Any) -> str:
-    """The sentence of the refusal; no cache may be left."""
-    try:
+def error_message(recipe: Recipe, raw: Path, **options: Any) -> str:
+    """Return the error message of an import, which must not leave a file."""
+    (raw / "tiny.h5").unlink(missing_ok=True)
+    with pytest.raises(DhmdError) as caught:
         imported(recipe, raw, **options)
-    except DhmdError as error:
-        assert not (raw / "tiny.h5").exists()
-        assert not list(raw.glob(".partial*"))
-        message = str(error)
-        assert "\n" not in message
-        return message
-    raise AssertionError("it was not refused")
+    assert not (raw / "tiny.h5").exists()
+    assert not list(raw.glob(".partial*"))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def import_mmsa(raw: Path, content: object, keys: Any = None, **options: Any) -> Corpus:
+    """Write a pickle and import it with a recipe that has `keys`."""
+    write_pickle(raw / "file.pkl", content)
+    return imported(mmsa_recipe(**(keys or {})), raw, **options)
+
+
+def mmsa_error(raw: Path, content: object, keys: Any = None, **options: Any) -> str:
+    """Return the error message of `import_mmsa`."""
+    write_pickle(raw / "file.pkl", content)
+    return error_message(mmsa_recipe(**(keys or {})), raw, **options)
 
 
 def problems(recipe: Recipe, raw: Path, *, alignment: Any = "word", **align: Any) -> list[str]:
-    """All that `dhmd data check` would list."""
+    """Return the problems that `dhmd data check` lists."""
     return check_corpus(job_of(recipe, raw, alignment, **align))

@@ -59,8 +59,8 @@ def aligned(root: Path, name: str) -> Path:
 
 
 def test_import_of_a_new_mmsa_file_to_the_cache(repository, tmp_path_factory, capsys):
-    mine = write_pickle(tmp_path_factory.mktemp("mine") / "my 'features'.pkl", mmsa_splits())
-    status, out, err = run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")
+    source = write_pickle(tmp_path_factory.mktemp("mine") / "my 'features'.pkl", mmsa_splits())
+    status, out, err = run(capsys, "import", "mmsa", str(source), "--dataset", "mine")
     assert (status, err) == (0, "")
     assert out.splitlines() == [
         "placed data/placed/mine/my 'features'.pkl",
@@ -68,14 +68,14 @@ def test_import_of_a_new_mmsa_file_to_the_cache(repository, tmp_path_factory, ca
         NEXT,
     ]
     recipe = load_recipe("mine", repository)
-    assert recipe.sequences["pickle"].bytes == mine.stat().st_size
+    assert recipe.sequences["pickle"].bytes == source.stat().st_size
     assert (recipe.labels.low, recipe.labels.high) == (-3.0, 3.0)
     assert run(capsys, "config", "check", "mine")[0] == 0
     assert run(capsys, "data", "check", "mine")[:2] == (0, "mine is fine\n")
     corpus = read_corpus(aligned(repository, "mine"))
     assert len(corpus.ids) == 22
     before = (repository / "params.yaml").read_text()
-    again = run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")
+    again = run(capsys, "import", "mmsa", str(source), "--dataset", "mine")
     assert again[1].splitlines() == [
         "placed data/placed/mine/my 'features'.pkl",
         NEXT,
@@ -84,8 +84,8 @@ def test_import_of_a_new_mmsa_file_to_the_cache(repository, tmp_path_factory, ca
 
 
 def test_import_of_an_unaligned_file_says_what_to_set(repository, capsys):
-    mine = write_pickle(repository / "u.pkl", mmsa_splits(aligned=False))
-    status, out, _ = run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")
+    source = write_pickle(repository / "u.pkl", mmsa_splits(aligned=False))
+    status, out, _ = run(capsys, "import", "mmsa", str(source), "--dataset", "mine")
     assert status == 0
     assert out.endswith(f"{NEXT} -S data.alignment=none\n")
     recipe = load_recipe("mine", repository)
@@ -97,15 +97,15 @@ def test_import_of_an_unaligned_file_says_what_to_set(repository, capsys):
 
 
 def test_import_for_an_existing_recipe_obeys_its_hash(repository, capsys):
-    mine = write_pickle(repository / "f.pkl", mmsa_splits())
-    assert run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")[0] == 0
+    source = write_pickle(repository / "f.pkl", mmsa_splits())
+    assert run(capsys, "import", "mmsa", str(source), "--dataset", "mine")[0] == 0
     other = write_pickle(repository / "f.pkl.new", mmsa_splits(seed=1))
-    other.replace(mine)
-    status, out, err = run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")
+    other.replace(source)
+    status, out, err = run(capsys, "import", "mmsa", str(source), "--dataset", "mine")
     assert (status, out) == (1, "")
-    assert f"{mine} is not the file that recipes/mine.yaml names: its sha256 is" in err
+    assert f"{source} is not the file that recipes/mine.yaml names: its sha256 is" in err
     assert "set bytes and sha256 of sequences.pickle to null" in err
-    status, _, err = run(capsys, "import", "mmsa", str(mine), "--dataset", "mosi_real")
+    status, _, err = run(capsys, "import", "mmsa", str(source), "--dataset", "mosi_real")
     assert status == 1
     assert "recipes/mosi_real.yaml is of format csd, not mmsa" in err
 
@@ -114,12 +114,12 @@ def test_import_of_a_bad_file_lists_all_problems_and_writes_nothing(repository, 
     content = mmsa_splits()
     content["train"]["id"][0] = "nonsense"
     content["test"]["id"][0] = "train2$_$9"
-    mine = write_pickle(repository / "f.pkl", content)
+    source = write_pickle(repository / "f.pkl", content)
     before = sorted(repository.rglob("*"))
-    status, out, err = run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")
+    status, out, err = run(capsys, "import", "mmsa", str(source), "--dataset", "mine")
     assert (status, out) == (1, "")
     assert err.splitlines() == [
-        f"dhmd import: {mine}: train.id 'nonsense' is not video$_$clip",
+        f"dhmd import: {source}: train.id 'nonsense' is not video$_$clip",
         "dhmd import: mine: video 'train2' is in both train and test, but splits must not share a "
         "video; if these are different videos, give them different ids",
     ]
@@ -127,7 +127,7 @@ def test_import_of_a_bad_file_lists_all_problems_and_writes_nothing(repository, 
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         (("mmsa", "absent.pkl", "--dataset", "mine"), "absent.pkl does not exist"),
         (("mmsa", "params.yaml", "--dataset", "mine"), "params.yaml is not a whole pickle"),
@@ -136,10 +136,10 @@ def test_import_of_a_bad_file_lists_all_problems_and_writes_nothing(repository, 
         (("arrays", "recipes", "--dataset", "mine"), "recipes has no train.npz and no train.h5"),
     ],
 )
-def test_import_refuses(repository, capsys, words, said):
+def test_import_refuses(repository, capsys, words, expected):
     status, out, err = run(capsys, "import", *words)
     assert (status, out) == (1, "")
-    assert said in err
+    assert expected in err
     assert err.count("\n") == 1
 
 
@@ -203,14 +203,14 @@ def test_import_of_several_labels(repository, capsys):
     names = ("--label-key", "emotions", "--multi-label", "--classes", "happy,sad,angry")
     _, corpus = imported_arrays(repository, capsys, *names)
     with np.load(repository / "mine" / "train.npz") as train:
-        given = train["emotions"]
-    assert decode_sets(corpus.labels_N)[: len(given)].tolist() == (given > 0).tolist()
+        labels_NC = train["emotions"]
+    assert decode_sets(corpus.labels_N)[: len(labels_NC)].tolist() == (labels_NC > 0).tolist()
     out = run(capsys, "data", "show", "own")[1]
     assert "happy" in out
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         (("--multi-label",), "--classes names the classes of a classification or of --multi-label"),
         (("--label-range", "5", "1"), "--label-range is 5 1, but LOW must be below HIGH"),
@@ -218,17 +218,17 @@ def test_import_of_several_labels(repository, capsys):
         (("--classes", "a,b,c", "--multi-label"), "must have shape [12, 3]"),
     ],
 )
-def test_labels_that_do_not_fit_are_refused(repository, capsys, words, said):
+def test_labels_that_do_not_fit_are_refused(repository, capsys, words, expected):
     write_labels(repository / "mine", "labels", lambda n: np.arange(n) % 4)
     status, out, err = run(capsys, "import", "arrays", "mine", "--dataset", "own", *words)
     assert (status, out) == (1, "")
-    assert said in err
+    assert expected in err
     assert not (repository / "recipes" / "own.yaml").exists()
 
 
 def test_show_follows_the_pipeline(repository, capsys):
-    mine = write_pickle(repository / "f.pkl", mmsa_splits())
-    run(capsys, "import", "mmsa", str(mine), "--dataset", "mine")
+    source = write_pickle(repository / "f.pkl", mmsa_splits())
+    run(capsys, "import", "mmsa", str(source), "--dataset", "mine")
     status, out, _ = run(capsys, "data", "show", "mine")
     assert status == 0
     assert "not downloaded yet" in out
@@ -305,12 +305,12 @@ def csd_recipe(repository: Path) -> Path:
 def test_check_of_sequences_lists_all_problems_at_once(repository, capsys):
     folder = csd_recipe(repository)
     assert run(capsys, "data", "check", "t") == (0, "t is fine\n", "")
-    one = np.array([[0.0, 1.0]])
+    interval = np.array([[0.0, 1.0]])
     write_sequence(
         folder / "labels.csd",
         root_name="labels",
-        entries=[("a", np.array([[9.0]]), one), ("d", np.array([[1.0]]), one)]
-        + [(video, np.array([[1.0]]), one) for video in "bc"],
+        entries=[("a", np.array([[9.0]]), interval), ("d", np.array([[1.0]]), interval)]
+        + [(video, np.array([[1.0]]), interval) for video in "bc"],
         metadata=None,
     )
     folds = {"train": ["a"], "valid": ["b"], "test": ["b"]}

@@ -9,12 +9,12 @@ import pytest
 
 from dhmd.recipes import Recipe
 from tests.data.formats.files import dialogue_content, write_pickle
-from tests.data.formats.recipes import imported, recipe, refused
+from tests.data.formats.recipes import error_message, imported, recipe
 
 SIX = ["happy", "sad", "neutral", "angry", "excited", "frustrated"]
 
 
-def of_dialogues(classes: list[str], layout: str = "iemocap", **more: Any) -> Recipe:
+def dialogue_recipe(classes: list[str], layout: str = "iemocap", **more: Any) -> Recipe:
     labels = {"task": "classification", "classes": classes, "column": more.pop("column", 0)}
     modalities = {"text": "text", "audio": "audio"}
     if layout != "meld":
@@ -28,11 +28,11 @@ def of_dialogues(classes: list[str], layout: str = "iemocap", **more: Any) -> Re
 def test_utterances_of_iemocap(tmp_path, protocol):
     content = dialogue_content()
     write_pickle(tmp_path / "file.pkl", content, protocol)
-    corpus = imported(of_dialogues(SIX), tmp_path)
+    corpus = imported(dialogue_recipe(SIX), tmp_path)
     _, _, labels, text, _, vision, sentences, train, test = content
     assert {video for video in corpus.videos} == train | test
-    for n, (own_id, video) in enumerate(zip(corpus.ids, corpus.videos, strict=True)):
-        row = int(own_id.removeprefix(f"{video}[").removesuffix("]"))
+    for n, (utterance_id, video) in enumerate(zip(corpus.ids, corpus.videos, strict=True)):
+        row = int(utterance_id.removeprefix(f"{video}[").removesuffix("]"))
         assert corpus.labels_N[n] == labels[video][row]
         assert np.allclose(corpus.features["text"][n], [text[video][row]])
         assert np.allclose(corpus.features["vision"][n], [vision[video][row]])
@@ -41,23 +41,23 @@ def test_utterances_of_iemocap(tmp_path, protocol):
     assert len({v for v, s in zip(corpus.videos, corpus.split_N, strict=True) if s == "valid"}) == 2
 
 
-def test_context_makes_the_utterances_before_it_steps(tmp_path):
+def test_with_context_earlier_utterances_are_steps(tmp_path):
     content = dialogue_content()
     write_pickle(tmp_path / "file.pkl", content)
-    corpus = imported(of_dialogues(SIX, context=True), tmp_path, max_steps=3, truncate="last")
-    for n, (own_id, video) in enumerate(zip(corpus.ids, corpus.videos, strict=True)):
-        row = int(own_id.removeprefix(f"{video}[").removesuffix("]"))
+    corpus = imported(dialogue_recipe(SIX, context=True), tmp_path, max_steps=3, truncate="last")
+    for n, (utterance_id, video) in enumerate(zip(corpus.ids, corpus.videos, strict=True)):
+        row = int(utterance_id.removeprefix(f"{video}[").removesuffix("]"))
         expected = content[4][video][max(0, row - 2) : row + 1]
         assert np.allclose(corpus.features["audio"][n], expected)
 
 
-def test_classes_are_joined_and_others_left_out(tmp_path):
+def test_classes_are_joined_or_left_out(tmp_path):
     content = dialogue_content()
     write_pickle(tmp_path / "file.pkl", content)
-    corpus = imported(of_dialogues(["angry", "happy+excited"]), tmp_path)
-    given = [label for own in content[2].values() for label in own]
+    corpus = imported(dialogue_recipe(["angry", "happy+excited"]), tmp_path)
+    labels = [label for dialogue in content[2].values() for label in dialogue]
     counts = np.bincount(corpus.labels_N.astype(int))
-    assert counts.tolist() == [given.count(3), given.count(0) + given.count(4)]
+    assert counts.tolist() == [labels.count(3), labels.count(0) + labels.count(4)]
     left_out = " ".join(corpus.report["warnings"])
     assert "left out: their class is not in labels.classes" in left_out
 
@@ -73,10 +73,10 @@ def test_classes_are_joined_and_others_left_out(tmp_path):
 def test_meld(tmp_path, layout, column, classes):
     content = dialogue_content(layout)
     write_pickle(tmp_path / "file.pkl", content)
-    corpus = imported(of_dialogues(classes, layout, column=column), tmp_path)
+    corpus = imported(dialogue_recipe(classes, layout, column=column), tmp_path)
     labels = content[-1 if column == "sentiment" else 2]
-    given = [labels[int(video)] for video in dict.fromkeys(corpus.videos)]
-    assert corpus.labels_N.tolist() == [label for own in given for label in own]
+    dialogues = [labels[int(video)] for video in dict.fromkeys(corpus.videos)]
+    assert corpus.labels_N.tolist() == [label for dialogue in dialogues for label in dialogue]
     assert len(corpus.modalities) == (3 if layout == "meld_vision" else 2)
 
 
@@ -93,11 +93,11 @@ def without_first(part: dict[Any, Any]) -> dict[Any, Any]:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ([1, 2], "is not a tuple of 9, ids, speakers, emotion, text, audio, vision"),
+        ([1, 2], "is not a tuple of 9 items (ids, speakers, emotion, text, audio, vision"),
         (dialogue_content("meld"), "test is not a list of dialogues"),
         (
             dialogue_content("meld_vision"),
-            "is options.layout of recipes/tiny.yaml right (iemocap)?",
+            "correct options.layout of recipes/tiny.yaml, which is iemocap",
         ),
         (changed(3, without_first), "has no text"),
         (changed(3, lambda x: {k: v[1:] for k, v in x.items()}), "rows of text"),
@@ -109,14 +109,14 @@ def without_first(part: dict[Any, Any]) -> dict[Any, Any]:
         ),
     ],
 )
-def test_other_files_are_refused(tmp_path, content, sentence):
+def test_invalid_files_are_errors(tmp_path, content, sentence):
     write_pickle(tmp_path / "file.pkl", content)
-    assert sentence in refused(of_dialogues(SIX), tmp_path)
+    assert sentence in error_message(dialogue_recipe(SIX), tmp_path)
 
 
-def test_unknown_classes_are_refused(tmp_path):
+def test_unknown_classes_are_errors(tmp_path):
     write_pickle(tmp_path / "file.pkl", dialogue_content())
-    message = refused(of_dialogues(["joy", "sad"]), tmp_path)
-    assert "labels.classes has 'joy', but must have each of happy, sad, neutral" in message
-    message = refused(of_dialogues(SIX, column="sentiment"), tmp_path)
+    message = error_message(dialogue_recipe(["joy", "sad"]), tmp_path)
+    assert "labels.classes has 'joy', but may only have happy, sad, neutral" in message
+    message = error_message(dialogue_recipe(SIX, column="sentiment"), tmp_path)
     assert "labels.column is 'sentiment', but must be emotion" in message

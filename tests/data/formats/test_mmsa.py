@@ -1,23 +1,18 @@
-"""MMSA's feature files: masks, lengths, ids, labels, splits, and every way to be wrong."""
+"""MMSA's and MulT's feature files: features, ids, labels, splits and errors."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dhmd.base.errors import DhmdError
 from dhmd.base.label_sets import decode_sets
 from dhmd.data.formats import known_file
+from dhmd.data.formats.drafting import LabelOptions, draft_recipe
 from tests.data.formats.files import mmsa_splits, mult_splits, write_pickle
-from tests.data.formats.recipes import imported, mmsa_recipe, problems, refused
-
-SPLITS = ("train", "valid", "test")
-
-
-def write(tmp_path: Path, content: object) -> Path:
-    return write_pickle(tmp_path / "file.pkl", content)
+from tests.data.formats.recipes import SPLITS, import_mmsa, mmsa_error, mmsa_recipe, problems
 
 
 def joined(content, key):
@@ -26,8 +21,7 @@ def joined(content, key):
 
 def test_aligned_file_is_read_by_its_mask(tmp_path):
     content = mmsa_splits()
-    write(tmp_path, content)
-    corpus = imported(mmsa_recipe(), tmp_path)
+    corpus = import_mmsa(tmp_path, content)
     assert corpus.ids == tuple(
         f"{split}{n // 2}[{n % 2}]" for split in SPLITS for n in range(len(content[split]["id"]))
     )
@@ -46,29 +40,13 @@ def test_aligned_file_is_read_by_its_mask(tmp_path):
     assert corpus.alignment == "word"
 
 
-def test_mask_with_padding_on_the_left_or_with_holes_is_obeyed(tmp_path):
-    content = mmsa_splits()
-    part = content["train"]
-    part["text_bert"][0, 1] = [0, 0, 1, 0, 1, 1, 0, 0, 0, 0]
-    write(tmp_path, content)
-    corpus = imported(mmsa_recipe(), tmp_path)
-    assert np.array_equal(corpus.features["text"][0], part["text"][0][[2, 4, 5]])
-
-
-def test_rows_beyond_the_mask_are_counted(tmp_path):
-    content = mmsa_splits()
-    content["train"]["text_bert"][0, 1] = 0
-    content["train"]["text_bert"][0, 1, 0] = 1
-    content["train"]["audio"][0] = 1.0
-    write(tmp_path, content)
-    report = imported(mmsa_recipe(), tmp_path).report
-    assert report["rows_beyond_the_mask"]["audio"] == 9
-
-
-def test_unaligned_file_keeps_each_modalitys_own_rate(tmp_path):
+def test_modalities_of_an_unaligned_file_have_different_lengths(tmp_path):
     content = mmsa_splits(aligned=False)
-    write(tmp_path, content)
-    corpus = imported(mmsa_recipe(), tmp_path, alignment="none")
+    assert mmsa_error(tmp_path, content) == (
+        f"{tmp_path / 'file.pkl'} is unaligned, each modality has its own steps: "
+        "set data.alignment to none"
+    )
+    corpus = import_mmsa(tmp_path, content, alignment="none")
     for modality in ("audio", "vision"):
         lengths = joined(content, f"{modality}_lengths")
         assert np.array_equal(corpus.features[modality].lengths, lengths)
@@ -78,20 +56,10 @@ def test_unaligned_file_keeps_each_modalitys_own_rate(tmp_path):
     assert np.array_equal(corpus.features["text"].lengths, text_lengths)
 
 
-def test_unaligned_file_is_refused_for_word_alignment(tmp_path):
-    write(tmp_path, mmsa_splits(aligned=False))
-    message = refused(mmsa_recipe(), tmp_path)
-    assert message == (
-        f"{tmp_path / 'file.pkl'} is unaligned, each modality has its own steps: "
-        "set data.alignment to none"
-    )
-
-
-def test_steps_are_capped_by_modality_and_counted(tmp_path):
+def test_each_modality_has_a_maximum_length(tmp_path):
     content = mmsa_splits(aligned=False)
-    write(tmp_path, content)
-    caps = {"text": 4, "audio": 9, "vision": 7}
-    corpus = imported(mmsa_recipe(), tmp_path, alignment="none", max_steps_unaligned=caps)
+    limits = {"text": 4, "audio": 9, "vision": 7}
+    corpus = import_mmsa(tmp_path, content, alignment="none", max_steps_unaligned=limits)
     lengths = np.array(joined(content, "audio_lengths"))
     assert np.array_equal(corpus.features["audio"].lengths, np.minimum(lengths, 9))
     first = joined(content, "audio")[0]
@@ -102,59 +70,19 @@ def test_steps_are_capped_by_modality_and_counted(tmp_path):
     assert sum(c["steps_cut"] for c in corpus.report["modalities"].values()) == cut
 
 
-def test_last_steps_can_be_kept(tmp_path):
+def test_the_last_steps_can_be_kept(tmp_path):
     content = mmsa_splits()
-    write(tmp_path, content)
-    corpus = imported(mmsa_recipe(), tmp_path, max_steps=2, truncate="last")
+    corpus = import_mmsa(tmp_path, content, max_steps=2, truncate="last")
     length = int(content["train"]["text_bert"][0, 1].sum())
     expected = content["train"]["vision"][0][length - 2 : length]
     assert np.array_equal(corpus.features["vision"][0], expected)
-
-
-def without_mask(content):
-    for part in content.values():
-        del part["text_bert"]
-    return content
-
-
-def test_padding_is_never_guessed(tmp_path):
-    write(tmp_path, without_mask(mmsa_splits()))
-    message = refused(mmsa_recipe(), tmp_path)
-    assert message == (
-        f"{tmp_path / 'file.pkl'}: train has neither text_lengths nor text_bert, which mark "
-        "padding: if rows of zeros are padding, or if there is none, say which with `dhmd import "
-        "mmsa … --padding` start, end, zeros (either side) or none (options.padding of "
-        "recipes/tiny.yaml)"
-    )
-
-
-def test_trailing_zeros_are_padding_where_the_recipe_says_so(tmp_path):
-    content = mmsa_splits()
-    lengths = [int(row[1].sum()) for row in joined(content, "text_bert")]
-    # Zeros in the middle or at the beginning are values; so is a zero row of one modality alone.
-    for modality in ("text", "audio", "vision"):
-        content["train"][modality][0][0] = 0.0
-    content["train"]["text"][1][lengths[1] - 1] = 0.0
-    write(tmp_path, without_mask(content))
-    corpus = imported(mmsa_recipe(options={"padding": "trailing_zeros"}), tmp_path)
-    for modality in ("text", "audio", "vision"):
-        assert np.array_equal(corpus.features[modality].lengths, lengths)
-    assert corpus.tokens is None
-    assert corpus.report["steps_without_values"] == 1
-
-
-def test_no_padding_at_all(tmp_path):
-    write(tmp_path, without_mask(mmsa_splits()))
-    corpus = imported(mmsa_recipe(options={"padding": "none"}), tmp_path)
-    assert (corpus.features["text"].lengths == 10).all()
 
 
 def test_missing_modality_and_bad_values_are_counted(tmp_path):
     content = mmsa_splits()
     content["train"]["vision"][3] = 0.0
     content["valid"]["audio"][0, 0, :4] = [-np.inf, np.inf, np.nan, 1e30]
-    write(tmp_path, content)
-    corpus = imported(mmsa_recipe(), tmp_path)
+    corpus = import_mmsa(tmp_path, content)
     assert not corpus.present_NM[3, 2]
     assert corpus.present_NM.sum() == corpus.present_NM.size - 1
     assert corpus.report["modalities"]["vision"]["segments_absent"] == 1
@@ -166,8 +94,7 @@ def test_missing_modality_and_bad_values_are_counted(tmp_path):
 def test_empty_utterance_is_listed_and_dropped_or_kept(tmp_path, rule, count):
     content = mmsa_splits()
     content["train"]["text_bert"][2, 1] = 0
-    write(tmp_path, content)
-    corpus = imported(mmsa_recipe(), tmp_path, empty_segments=rule)
+    corpus = import_mmsa(tmp_path, content, empty_segments=rule)
     assert len(corpus.ids) == count
     assert corpus.report["empty_segments"] == {"train1[0]": "no row of any modality"}
     assert ("train1[0]" in corpus.ids) == (rule == "keep")
@@ -177,64 +104,42 @@ def test_classification_labels_and_other_columns(tmp_path):
     content = mmsa_splits()
     for part in content.values():
         part["regression_labels_A"] = part["regression_labels"] / 3
-    write(tmp_path, content)
     classes = {"task": "classification", "classes": ["Negative", "Neutral", "Positive"]}
-    corpus = imported(mmsa_recipe(labels=classes), tmp_path)
+    corpus = import_mmsa(tmp_path, content, {"labels": classes})
     assert np.array_equal(corpus.labels_N, joined(content, "classification_labels"))
     assert corpus.class_names == ("Negative", "Neutral", "Positive")
-    own = {"task": "regression", "low": -1, "high": 1, "column": "regression_labels_A"}
-    corpus = imported(mmsa_recipe(labels=own), tmp_path)
+    regression = {"task": "regression", "low": -1, "high": 1, "column": "regression_labels_A"}
+    corpus = import_mmsa(tmp_path, content, {"labels": regression})
     assert np.allclose(corpus.labels_N, joined(content, "regression_labels_A"))
 
 
 def test_one_or_two_modalities(tmp_path):
-    write(tmp_path, mmsa_splits())
-    corpus = imported(mmsa_recipe(modalities={"audio": "audio"}), tmp_path)
-    assert corpus.modalities == ("audio",)
-    corpus = imported(mmsa_recipe(modalities={"vision": "vision", "text": "text"}), tmp_path)
-    assert corpus.modalities == ("text", "vision")
+    for modalities in (["audio"], ["text", "vision"]):
+        keys = {"modalities": {name: name for name in reversed(modalities)}}
+        assert import_mmsa(tmp_path, mmsa_splits(), keys).modalities == tuple(modalities)
 
 
-def test_known_file_is_named_in_the_report(tmp_path):
-    write(tmp_path, mmsa_splits())
+def test_the_report_names_a_published_file(tmp_path):
     digest = "d3994fd25681f9c7ad6e9c6596a6fe9b4beb85ff7d478ba978b124139002e5f9"
     assert known_file(digest) == "MMSA MOSI aligned_50.pkl"
     assert known_file("0" * 64) is None
-    corpus = imported(mmsa_recipe(), tmp_path, sources={"file.pkl": digest})
+    corpus = import_mmsa(tmp_path, mmsa_splits(), sources={"file.pkl": digest})
     assert corpus.report["file"] == "MMSA MOSI aligned_50.pkl"
 
 
-def test_folds_file_must_agree_with_the_splits(tmp_path):
-    write(tmp_path, mmsa_splits())
+def test_the_folds_file_must_agree_with_the_splits(tmp_path):
     videos = {split: [f"{split}{n}" for n in range(6)] for split in SPLITS}
     folds = tmp_path / "folds.json"
     folds.write_text(json.dumps(videos))
-    recipe = mmsa_recipe(folds={"file": "folds.json"})
-    assert imported(recipe, tmp_path, folds=folds).folds == ("standard",)
-    (tmp_path / "tiny.h5").unlink()
+    keys = {"folds": {"file": "folds.json"}}
+    assert import_mmsa(tmp_path, mmsa_splits(), keys, folds=folds).folds == ("standard",)
     folds.write_text(
         json.dumps({"train": videos["train"], "valid": videos["test"], "test": videos["valid"]})
     )
-    message = refused(recipe, tmp_path, folds=folds)
-    assert message == (
+    assert mmsa_error(tmp_path, mmsa_splits(), keys, folds=folds) == (
         f"tiny: video 'valid0' is in valid of the files, but in test of {folds}: "
         "are the files' splits swapped? (10 in total)"
     )
-
-
-def test_id_twice_is_refused(tmp_path):
-    content = mmsa_splits()
-    content["train"]["id"][1] = "train0$_$0000"
-    write(tmp_path, content)
-    assert "the id 'train0[0]' occurs twice" in refused(mmsa_recipe(), tmp_path)
-
-
-@pytest.mark.parametrize("bad", ["train0", "train0$_$x", "$_$1", "train0$_$1_2", "train0$_$²"])
-def test_other_ids_are_refused(tmp_path, bad):
-    content = mmsa_splits()
-    content["train"]["id"][0] = bad
-    write(tmp_path, content)
-    assert "is not video$_$clip" in refused(mmsa_recipe(), tmp_path)
 
 
 def changed(split, key, change):
@@ -257,12 +162,26 @@ def removed(split, key=None):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
-        (removed("valid"), "is no MMSA feature file: its top-level keys are 'train', 'test'"),
+        (removed("valid"), "is not an MMSA feature file: its top-level keys are 'train', 'test'"),
         (lambda content: [1, 2], "is list, but must be a dict"),
         (lambda content: {**content, "train": 3}, "train is int, but must be a dict"),
         (lambda content: {"a": 1}, "its top-level keys are 'a', but must be train, valid and test"),
+        *(
+            (changed("train", "id", lambda x, first=first: [first, *x[1:]]), message)
+            for first, message in (
+                ("train0", "is not video$_$clip"),
+                ("train0$_$x", "is not video$_$clip"),
+                ("$_$1", "is not video$_$clip"),
+                ("train0$_$1_2", "is not video$_$clip"),
+                ("train0$_$²", "is not video$_$clip"),
+                ("a$_$" + "1" * 5000, "is not video$_$clip"),
+                ("train0$_$0001", "the id 'train0[1]' occurs twice"),
+                ("\ud800$_$1", "invalid characters"),
+                ("a\0b$_$1", "invalid characters"),
+            )
+        ),
         (removed("test", "audio"), "test has no 'audio'; it has raw_text, id"),
         (removed("test", "id"), "test has no 'id'"),
         (removed("train", "regression_labels"), "train has no 'regression_labels'"),
@@ -285,7 +204,7 @@ def removed(split, key=None):
         (changed("train", "audio", lambda x: [[[{}]]]), "contains objects instead of numbers"),
         (changed("train", "id", lambda x: 7), "train.id is int, but must be a list of text"),
         (changed("train", "id", lambda x: [1] * 12), "train.id contains int instead of text"),
-        (changed("train", "text_bert", lambda x: x[:, :2]), "must have shape [N, 3, T]"),
+        (changed("train", "text_bert", lambda x: x[:, :2]), "must have shape [N, 3, K]"),
         (changed("train", "text_bert", lambda x: x + 0.5), "not a mask of 0 and 1"),
         (
             changed("train", "text_bert", lambda x: x * [[[-1], [1], [1]]]),
@@ -300,44 +219,36 @@ def removed(split, key=None):
             changed("train", "regression_labels", lambda x: x[None, :, None]),
             "train.regression_labels has shape [1, 12, 1], but must have shape [12]",
         ),
-        (changed("train", "regression_labels", lambda x: [[1.0], [2.0, 3.0]]), "is ragged"),
         (changed("train", "regression_labels", lambda x: [1.0, [2.0]]), "is ragged"),
         (
             changed("train", "regression_labels", lambda x: [10**400] * 12),
             "contains objects instead",
         ),
         (changed("train", "regression_labels", lambda x: ["x" * 9, 1.0]), "contains text instead"),
-        (changed("train", "id", lambda x: ["a$_$" + "1" * 5000, *x[1:]]), "is not video$_$clip"),
-        (changed("train", "id", lambda x: ["\ud800$_$1", *x[1:]]), "invalid characters"),
-        (changed("train", "id", lambda x: ["a\0b$_$1", *x[1:]]), "invalid characters"),
         (
             changed("train", "id", lambda x: np.full(12, 2**31, "u4").view("U1")),
             "invalid char",
         ),
     ],
 )
-def test_files_of_another_form_are_refused(tmp_path, change, said):
-    write(tmp_path, change(mmsa_splits()))
-    assert said in refused(mmsa_recipe(), tmp_path)
+def test_invalid_files_are_errors(tmp_path, change, expected):
+    assert expected in mmsa_error(tmp_path, change(mmsa_splits()))
 
 
-def test_wrong_lengths_are_refused(tmp_path):
+def test_invalid_lengths_are_errors(tmp_path):
     content = mmsa_splits(aligned=False)
     content["train"]["vision_lengths"][0] = -1
-    write(tmp_path, content)
-    message = refused(mmsa_recipe(), tmp_path, alignment="none")
+    message = mmsa_error(tmp_path, content, alignment="none")
     assert "train.vision_lengths has negative lengths" in message
     content["train"]["vision_lengths"].pop()
-    write(tmp_path, content)
-    message = refused(mmsa_recipe(), tmp_path, alignment="none")
+    message = mmsa_error(tmp_path, content, alignment="none")
     assert message.endswith("train has 12 ids, but 11 rows of vision_lengths")
 
 
-def test_unknown_options_are_refused(tmp_path):
-    write(tmp_path, mmsa_splits())
-    message = refused(mmsa_recipe(options={"paddding": "none"}), tmp_path)
+def test_unknown_options_are_errors(tmp_path):
+    message = mmsa_error(tmp_path, mmsa_splits(), {"options": {"paddding": "none"}})
     assert message == "recipes/tiny.yaml: unknown key options.paddding; format mmsa has padding"
-    message = refused(mmsa_recipe(options={"padding": "left"}), tmp_path)
+    message = mmsa_error(tmp_path, mmsa_splits(), {"options": {"padding": "left"}})
     assert "must be one of marked, start, end, none, zeros, trailing_zeros" in message
 
 
@@ -346,16 +257,13 @@ def test_all_problems_are_listed_at_once(tmp_path):
     content["train"]["id"][0] = "nonsense"
     content["train"]["regression_labels"][2:5] = 9
     content["test"]["id"][0] = "train1$_$7"
-    write(tmp_path, content)
-    found = problems(mmsa_recipe(), tmp_path)
-    assert len(found) == 3
-    assert "nonsense" in found[0]
-    assert "(3 in total)" in found[1]
-    assert "in both train and test" in found[2]
-    message = refused(mmsa_recipe(), tmp_path)
-    assert message == found[0] + "; 2 more: `dhmd data check tiny` lists them"
-    write(tmp_path, mmsa_splits())
-    assert problems(mmsa_recipe(), tmp_path) == []
+    message = mmsa_error(tmp_path, content)
+    messages = problems(mmsa_recipe(), tmp_path)
+    assert len(messages) == 3
+    assert "nonsense" in messages[0]
+    assert "(3 in total)" in messages[1]
+    assert "in both train and test" in messages[2]
+    assert message == messages[0] + "; 2 more: `dhmd data check tiny` lists them"
 
 
 EMOTIONS = {
@@ -368,8 +276,7 @@ ZEROS = {"padding": "zeros"}
 
 def test_mult_pickles_of_iemocap(tmp_path):
     content = mult_splits()
-    write(tmp_path, content)
-    corpus = imported(mmsa_recipe(labels=EMOTIONS, options=ZEROS), tmp_path)
+    corpus = import_mmsa(tmp_path, content, {"labels": EMOTIONS, "options": ZEROS})
     present = np.concatenate([part["labels"][:, :, 1] for part in content.values()])
     assert decode_sets(corpus.labels_N).tolist() == (present > 0).tolist()
     assert len(set(corpus.videos)) == len(corpus.ids)
@@ -381,11 +288,70 @@ def test_mult_pickles_of_iemocap(tmp_path):
 
 def test_mult_pickles_of_mosi(tmp_path):
     content = mult_splits(classes=None, ids=True)
-    write(tmp_path, content)
     labels = {"task": "regression", "low": -3.0, "high": 3.0, "column": "labels"}
-    corpus = imported(mmsa_recipe(labels=labels, options=ZEROS), tmp_path)
+    corpus = import_mmsa(tmp_path, content, {"labels": labels, "options": ZEROS})
     assert corpus.ids[:4] == ("train0[0]", "train0[1]", "train1[0]", "train1[1]")
-    given = np.concatenate([part["labels"].ravel() for part in content.values()])
-    assert np.allclose(corpus.labels_N, given)
+    labels_N = np.concatenate([part["labels"].ravel() for part in content.values()])
+    assert np.allclose(corpus.labels_N, labels_N)
     rows = content["train"]["vision"][1]
     assert np.allclose(corpus.features["vision"][1], rows[rows.any(1)], atol=1e-6)
+
+
+def test_a_train_split_smaller_than_the_test_split_is_a_warning(tmp_path, caplog):
+    content = mmsa_splits(counts={"train": 4, "valid": 4, "test": 12})
+    corpus = import_mmsa(tmp_path, content)
+    assert [len(corpus.index(split)) for split in SPLITS] == [4, 4, 12]
+    assert "train has 4 utterances and test 12: make sure that the splits are not" in caplog.text
+    assert problems(mmsa_recipe(), tmp_path) == []
+
+
+def test_the_clip_is_any_text_with_one_number(tmp_path):
+    content = mmsa_splits()
+    for split, part in content.items():
+        part["id"] = [f"{split}_dia{n // 2}$_$utt{n % 2:03}" for n in range(len(part["id"]))]
+    content["train"]["id"][0] = "Ein $_$ Vidéo, a/b_-$_$0012"
+    corpus = import_mmsa(tmp_path, content)
+    assert corpus.ids[:4] == (
+        "Ein $_$ Vidéo, a/b_-[12]",
+        "train_dia0[1]",
+        "train_dia1[0]",
+        "train_dia1[1]",
+    )
+    assert corpus.videos[1:4] == ("train_dia0", "train_dia1", "train_dia1")
+
+
+def test_losses_cause_warnings(tmp_path, caplog):
+    content = mmsa_splits()
+    content["test"]["text_bert"][2, 1] = 0
+    for part in content.values():
+        part["vision"][: len(part["id"]) * 2 // 3] = 0
+    import_mmsa(tmp_path, content, max_steps=4)
+    assert "tiny: 1 utterance of test left out: no modality has a value" in caplog.text
+    assert "tiny: vision is absent from 13 of 21 utterances" in caplog.text
+    assert "steps of text are cut off: align.max_steps is 4" in caplog.text
+    for part in content.values():
+        part["vision"][:] = 0
+    assert mmsa_error(tmp_path, content) == (
+        "tiny: vision has no value in any utterance: leave it out of modalities in "
+        "recipes/tiny.yaml"
+    )
+
+
+def test_two_columns_of_labels(tmp_path, caplog):
+    content = mmsa_splits()
+    for part in content.values():
+        labels = part["regression_labels"]
+        part["regression_labels"] = np.stack([labels, labels / 2], axis=1)
+    path = write_pickle(tmp_path / "file.pkl", content)
+    with pytest.raises(DhmdError) as caught:
+        draft_recipe("mmsa", "mine", path, LabelOptions())
+    assert str(caught.value) == (
+        f"{path}: train.regression_labels has shape [12, 2], but must have shape [12], one label "
+        "per utterance"
+    )
+    second = {"task": "regression", "low": -3, "high": 3, "column": 1}
+    corpus = import_mmsa(tmp_path, content, {"labels": second})
+    assert np.allclose(corpus.labels_N[:12], content["train"]["regression_labels"][:, 1])
+    assert caplog.text == ""
+    import_mmsa(tmp_path, content)
+    assert "regression_labels has 2 columns, of which labels.column" in caplog.text

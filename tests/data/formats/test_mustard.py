@@ -17,16 +17,16 @@ from tests.data.formats.files import (
     write_mustard_files,
     write_pickle,
 )
-from tests.data.formats.recipes import imported, mustard_recipe, refused
+from tests.data.formats.recipes import error_message, imported, mustard_recipe
 
 
 @pytest.fixture
 def content(tmp_path):
-    held = hkt_content()
-    write_pickle(tmp_path / "mustard.pkl", held)
+    splits = hkt_content()
+    write_pickle(tmp_path / "mustard.pkl", splits)
     write_glove(tmp_path / "glove.txt")
     write_mustard_files(tmp_path)
-    return held
+    return splits
 
 
 def test_utterances_are_read(tmp_path, content):
@@ -58,7 +58,7 @@ def test_speaker_independent_split_tests_on_friends(tmp_path, content):
     assert corpus.folds == ("independent",)
     records = json.loads((tmp_path / "sarcasm_data.json").read_text())
     test = {corpus.videos[n] for n in corpus.index("test")}
-    assert test == {own_id for own_id, r in records.items() if r["show"] == "FRIENDS"}
+    assert test == {utterance_id for utterance_id, r in records.items() if r["show"] == "FRIENDS"}
     valid = corpus.labels_N[corpus.index("valid")]
     assert set(valid) == {0.0, 1.0}
     assert len(valid) == 2
@@ -87,7 +87,7 @@ def test_uneven_utterances_are_left_out_and_listed(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    ("item", "said"),
+    ("item", "expected"),
     [
         ("abc", "train[0] is not ((words, visual"),
         ((1, 2, 3, 4), "train[0] is not ((words, visual"),
@@ -95,7 +95,7 @@ def test_uneven_utterances_are_left_out_and_listed(tmp_path, content):
             (("a", [], [], []), ("", [], [], []), "1_1", 0),
             "has no rows",
         ),
-        ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), {}, 0), "'{}' is not an utterance's id"),
+        ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), {}, 0), "'{}' is not a valid utterance id"),
         ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", "x"), "label is not one number"),
         (
             (("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_1", np.array(["x"])),
@@ -103,7 +103,7 @@ def test_uneven_utterances_are_left_out_and_listed(tmp_path, content):
         ),
         (
             (("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), 10**5000, 0),
-            "a number of many digits is not an utterance's id",
+            "a number of many digits is not a valid utterance id",
         ),
         (
             (("a", [["x"]], [[1.0]], 0), ("", [], [], 0), "1_1", 0),
@@ -114,36 +114,36 @@ def test_uneven_utterances_are_left_out_and_listed(tmp_path, content):
         ((("a", [[1.0]], [[1.0]], 0), ("", [], [], 0), "1_99", 0), "values per step, but"),
     ],
 )
-def test_utterances_of_another_form_are_refused(tmp_path, content, item, said):
+def test_invalid_utterances_are_errors(tmp_path, content, item, expected):
     # At the end of train, so that the first utterance sets the widths.
-    content["train"][0 if "train[0]" in said else -1] = item
+    content["train"][0 if "train[0]" in expected else -1] = item
     write_pickle(tmp_path / "mustard.pkl", content)
-    assert said in refused(mustard_recipe(), tmp_path)
+    assert expected in error_message(mustard_recipe(), tmp_path)
 
 
-def test_other_files_are_refused(tmp_path, content):
+def test_invalid_files_are_errors(tmp_path, content):
     write_pickle(tmp_path / "mustard.pkl", {"train": []})
-    assert "must have train, dev and test" in refused(mustard_recipe(), tmp_path)
+    assert "must have train, dev and test" in error_message(mustard_recipe(), tmp_path)
     write_pickle(tmp_path / "mustard.pkl", {"train": [], "dev": [], "test": []})
-    assert "has no utterances" in refused(mustard_recipe(), tmp_path)
+    assert "has no utterances" in error_message(mustard_recipe(), tmp_path)
 
 
-def test_foreign_folds_files_are_refused(tmp_path, content):
+def test_invalid_folds_files_are_errors(tmp_path, content):
     path = tmp_path / "sarcasm_data.json"
     recipe = mustard_recipe(options={"folds": "independent"})
     path.write_text("{")
-    assert f"cannot read {path} as JSON" in refused(recipe, tmp_path)
+    assert f"cannot read {path} as JSON" in error_message(recipe, tmp_path)
     path.write_text('{"1_1": {"show": "FRIENDS"}}')
-    assert "lacks the utterance '1_2' (39 in total)" in refused(recipe, tmp_path)
+    assert "lacks the utterance '1_2' (39 in total)" in error_message(recipe, tmp_path)
     write_mustard_files(tmp_path)
     path.write_text(path.read_text().replace("FRIENDS", "BBT"))
-    assert "names no utterance of the show FRIENDS" in refused(recipe, tmp_path)
+    assert "has no utterance of the show FRIENDS" in error_message(recipe, tmp_path)
     recipe = mustard_recipe(options={"folds": "dependent"})
     write_pickle(tmp_path / "split_indices.p", [([1], [99])])
-    assert "fold 1 points outside 40 utterances" in refused(recipe, tmp_path)
+    assert "fold 1 has an index beyond the 40 utterances" in error_message(recipe, tmp_path)
     write_pickle(tmp_path / "split_indices.p", {})
-    assert "is not a list of (train, test) indices" in refused(recipe, tmp_path)
-    message = refused(mustard_recipe(options={"folds": "all"}), tmp_path)
+    assert "is not a list of (train, test) indices" in error_message(recipe, tmp_path)
+    message = error_message(mustard_recipe(options={"folds": "all"}), tmp_path)
     assert "must be one of own, dependent, independent" in message
 
 
@@ -159,7 +159,7 @@ def test_vectors_from_text_and_zip(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("", "has no word vectors"),
         ("so\n", "line 1: not a word and its numbers"),
@@ -167,43 +167,41 @@ def test_vectors_from_text_and_zip(tmp_path):
         ("a 1 2 3\nso 1 2\n", "line 2: not a word and 3 numbers"),
     ],
 )
-def test_other_vector_files_are_refused(tmp_path, text, said):
+def test_invalid_vector_files_are_errors(tmp_path, text, expected):
     path = tmp_path / "glove.txt"
     path.write_text(text)
-    with pytest.raises(DhmdError, match=said):
+    with pytest.raises(DhmdError, match=expected):
         read_vectors(path, {"so"})
 
 
-def test_damaged_zip_is_refused(tmp_path):
-    path = tmp_path / "glove.zip"
-    path.write_bytes(b"PK nonsense")
-    with pytest.raises(DhmdError, match="cannot read"):
-        read_vectors(path, {"so"})
+def _truncate(data):
+    del data[60:]
 
 
-def _torn(data):
+def _damage(data):
     data[60:90] = b"\xff" * 30
 
 
-def _deflate64(data):
-    for mark, place in ((b"PK\1\2", 10), (b"PK\3\4", 8)):
-        data[data.index(mark) + place] = 9
+def _compress_with_deflate64(data):
+    for header, offset in ((b"PK\1\2", 10), (b"PK\3\4", 8)):
+        data[data.index(header) + offset] = 9
 
 
-def _encrypted(data):
-    for mark, place in ((b"PK\1\2", 8), (b"PK\3\4", 6)):
-        data[data.index(mark) + place] |= 1
+def _encrypt(data):
+    for header, offset in ((b"PK\1\2", 8), (b"PK\3\4", 6)):
+        data[data.index(header) + offset] |= 1
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
-        (_torn, r"it is damaged \(Error -3 .*\): fetch it again$"),
-        (_deflate64, r"cannot unpack .*\(.*\): give the unpacked text file"),
-        (_encrypted, r"\(.*password required.*\): give the unpacked text file instead$"),
+        (_truncate, r"it is damaged \(File is not a zip file\)"),
+        (_damage, r"it is damaged \(Error -3 .*\): download it again$"),
+        (_compress_with_deflate64, r"cannot unpack .*\(.*\): use the unpacked text file"),
+        (_encrypt, r"\(.*password required.*\): use the unpacked text file instead$"),
     ],
 )
-def test_zips_that_cannot_be_unpacked_are_refused(tmp_path, change, said):
+def test_zip_files_that_cannot_be_unpacked_are_errors(tmp_path, change, expected):
     write_glove(tmp_path / "glove.txt")
     path = tmp_path / "glove.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -211,5 +209,5 @@ def test_zips_that_cannot_be_unpacked_are_refused(tmp_path, change, said):
     data = bytearray(path.read_bytes())
     change(data)
     path.write_bytes(bytes(data))
-    with pytest.raises(DhmdError, match=said):
+    with pytest.raises(DhmdError, match=expected):
         read_vectors(path, {"so"})

@@ -1,4 +1,4 @@
-"""Hostile, foreign and damaged pickles: nothing of them runs, and a sentence says what is wrong."""
+"""Pickles that contain code, other classes or damage are errors, and run no code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ import pytest
 from dhmd.base.errors import DhmdError
 from dhmd.data.formats import load_pickle
 
-UNKNOWN = "which is neither an array nor a plain container: refused, and nothing of it was run"
+UNKNOWN = (
+    "which is neither an array nor a plain container: it was not loaded, and no code in it was run"
+)
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
 
@@ -28,7 +30,7 @@ def loaded(tmp_path: Path, data: bytes) -> Any:
     return load_pickle(path)
 
 
-def refused(tmp_path: Path, data: bytes) -> str:
+def error_message(tmp_path: Path, data: bytes) -> str:
     with pytest.raises(DhmdError) as caught:
         loaded(tmp_path, data)
     message = str(caught.value)
@@ -38,7 +40,7 @@ def refused(tmp_path: Path, data: bytes) -> str:
 
 
 class Calls:
-    """Pickles as a call of anything."""
+    """An object whose pickle calls a function."""
 
     def __init__(self, function: Any, *arguments: Any, state: Any = None) -> None:
         self.call = (function, arguments, state) if state is not None else (function, arguments)
@@ -98,7 +100,7 @@ def test_arrays_and_plain_containers_are_read(tmp_path, protocol):
 )  # fmt: skip
 def test_code_does_not_run(tmp_path, call, name, protocol):
     mark = tmp_path / "ran"
-    message = refused(tmp_path, pickle.dumps({"train": call(mark)}, protocol=protocol))
+    message = error_message(tmp_path, pickle.dumps({"train": call(mark)}, protocol=protocol))
     assert name in message
     assert message.endswith(UNKNOWN)
     assert not mark.exists()
@@ -116,14 +118,14 @@ def test_code_does_not_run(tmp_path, call, name, protocol):
         (np.ma.masked_array([1.0]), "numpy.ma"),
     ],
 )
-def test_other_classes_are_refused_by_name(tmp_path, value, name):
-    message = refused(tmp_path, pickle.dumps(value))
+def test_other_classes_are_errors(tmp_path, value, name):
+    message = error_message(tmp_path, pickle.dumps(value))
     assert name in message
     assert message.endswith(UNKNOWN)
 
 
-def test_class_names_cannot_garble_the_terminal(tmp_path):
-    message = refused(tmp_path, b"cevil\x1b[2J\rmodule\nname\n.")
+def test_control_characters_of_class_names_are_not_printed(tmp_path):
+    message = error_message(tmp_path, b"cevil\x1b[2J\rmodule\nname\n.")
     assert "evil?[2J?module.name" in message
 
 
@@ -132,9 +134,9 @@ SHAPE = pickle.dumps((10**10,), 2)[2:-1]
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "expected"),
     [
-        # numpy's own function, asked for an array of 10 GB
+        # NumPy's function, for an array of 10 GB
         (
             b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n"
             + SHAPE + b"U\x01dtR.",
@@ -149,17 +151,17 @@ SHAPE = pickle.dumps((10**10,), 2)[2:-1]
             "is not a whole pickle",
         ),
         (b"\x80\x02c_codecs\nencode\nU\x01aU\x03bz2\x86R.", "encodes bytes in an unknown way"),
-        (b"\x80\x04Pname\n.", "refers to objects outside itself"),
+        (b"\x80\x04Pname\n.", "refers to objects outside the file"),
         (b"<html>no</html>", "is not a whole pickle"),
         (b"", "is not a whole pickle"),
     ],
 )  # fmt: skip
-def test_allowed_names_cannot_be_misused(tmp_path, data, said):
-    assert said in refused(tmp_path, data)
+def test_misuse_of_allowed_names_is_an_error(tmp_path, data, expected):
+    assert expected in error_message(tmp_path, data)
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype", "data", "said"),
+    ("shape", "dtype", "data", "expected"),
     [
         ((10**9,), np.dtype(float), b"12345678", "data do not fit its shape"),
         ((2,), np.dtype(float), b"12345678", "data do not fit its shape"),
@@ -171,13 +173,13 @@ def test_allowed_names_cannot_be_misused(tmp_path, data, said):
         ((3,), np.dtype(object), ["a"], "do not fit its shape"),
     ],
 )
-def test_false_array_states_are_refused(tmp_path, shape, dtype, data, said):
+def test_invalid_array_states_are_errors(tmp_path, shape, dtype, data, expected):
     array = Calls(RECONSTRUCT, np.ndarray, (0,), b"b", state=(1, shape, dtype, False, data))
-    assert said in refused(tmp_path, pickle.dumps(array))
+    assert expected in error_message(tmp_path, pickle.dumps(array))
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "expected"),
     [
         (np.array([{"a": 1}, 2], dtype=object), "an array of objects with a dict"),
         (np.array([None, 2], dtype=object), "with a NoneType"),
@@ -188,26 +190,26 @@ def test_false_array_states_are_refused(tmp_path, shape, dtype, data, said):
         (np.zeros(2, dtype=complex), "data type 'c16'"),
     ],
 )
-def test_arrays_of_other_things_are_refused(tmp_path, value, said):
-    assert said in refused(tmp_path, pickle.dumps(value))
+def test_arrays_of_other_types_are_errors(tmp_path, value, expected):
+    assert expected in error_message(tmp_path, pickle.dumps(value))
 
 
 @pytest.mark.parametrize("state", [(3, "<", None, ("a",), {}, 8, 1, 0), (3, "<", (1, 2), None)])
-def test_states_of_data_types_are_refused(tmp_path, state):
-    # NumPy would believe names, fields and flags, and read memory that is not the array's.
+def test_invalid_states_of_data_types_are_errors(tmp_path, state):
+    # NumPy would use the names, fields and flags, and read memory outside of the array.
     data = pickle.dumps(Calls(np.dtype, "f8", False, True, state=state))
-    assert "refused" in refused(tmp_path, data)
+    assert "it was not loaded" in error_message(tmp_path, data)
 
 
-def test_every_truncation_is_refused(tmp_path):
+def test_truncated_files_are_errors(tmp_path):
     whole = pickle.dumps(CONTENT, protocol=4)
     for end in range(0, len(whole), 7):
-        assert "damaged" in refused(tmp_path, whole[:end])
+        assert "damaged" in error_message(tmp_path, whole[:end])
     with pytest.raises(DhmdError, match=r"cannot read .*absent"):
         load_pickle(tmp_path / "absent.pkl")
 
 
-def test_deep_nesting_is_no_crash(tmp_path):
+def test_deep_nesting_does_not_crash(tmp_path):
     depth = 200_000
     script = (
         "import sys; from pathlib import Path; from dhmd.data.formats import load_pickle\n"

@@ -45,8 +45,8 @@ def test_mmmo_from_source_to_cache(tmp_path):
     n = 0
     for split in ("train", "valid", "test"):
         part = content[split]
-        for i, own_id in enumerate(part["id"]):
-            assert corpus.ids[n] == own_id.replace("$_$", "[") + "]"
+        for i, utterance_id in enumerate(part["id"]):
+            assert corpus.ids[n] == utterance_id.replace("$_$", "[") + "]"
             assert corpus.labels_N[n] == part["regression_labels"][i]
             length = corpus.features["text"].lengths[n]
             for modality in ("text", "audio", "vision"):

@@ -32,12 +32,12 @@ from tests.data.formats.files import (
     hkt_content,
     mmsa_splits,
     mult_splits,
+    write_arrays,
     write_glove,
     write_mustard_files,
     write_pickle,
     write_urfunny,
 )
-from tests.data.formats.test_arrays import write as write_arrays
 
 ROOT = Path(__file__).parents[3]
 PIPELINE = load_yaml(ROOT / "dvc.yaml")
@@ -246,13 +246,13 @@ def test_files_without_labels_are_predicted_alike(root: Path) -> None:
     splits = mmsa_splits(seed=3)
     test = {key: value for key, value in splits["test"].items() if "labels" not in key}
     for content in ({"test": test}, test):  # one split, or no splits at all
-        found = model.predict(write_pickle(root / "new.pkl", content))
-        assert 0 < len(found) < len(whole)
-        assert_frame_equal(found, whole.loc[found.index], rtol=1e-3)
+        table = model.predict(write_pickle(root / "new.pkl", content))
+        assert 0 < len(table) < len(whole)
+        assert_frame_equal(table, whole.loc[table.index], rtol=1e-3)
     narrow = {**test, "audio": test["audio"][:, :, :3]}
     with pytest.raises(DhmdError, match="audio has 3 features, but the model was trained on"):
         model.predict(write_pickle(root / "new.pkl", narrow))
-    with pytest.raises(DhmdError, match=r"'ids'|no MMSA feature file"):
+    with pytest.raises(DhmdError, match=r"'ids'|not an MMSA feature file"):
         model.predict(write_pickle(root / "new.pkl", {"ids": []}))
     with pytest.raises(DhmdError, match="the model of mmmo reads files of format mmsa, not words"):
         model.predict(pd.DataFrame({"text": ["so good"]}))
@@ -261,6 +261,6 @@ def test_files_without_labels_are_predicted_alike(root: Path) -> None:
     whole = model.predict(raw / "my_arrays")
     del arrays["labels"]
     np.savez(root / "new.npz", **arrays)  # type: ignore[arg-type]
-    found = model.predict(root / "new.npz")
-    assert 0 < len(found) < len(whole)
-    assert_frame_equal(found, whole.loc[found.index], rtol=1e-3)
+    table = model.predict(root / "new.npz")
+    assert 0 < len(table) < len(whole)
+    assert_frame_equal(table, whole.loc[table.index], rtol=1e-3)

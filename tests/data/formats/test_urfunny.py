@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.data.formats.files import WORDS, write_pickle, write_urfunny
-from tests.data.formats.recipes import imported, problems, refused, urfunny_recipe
+from tests.data.formats.recipes import error_message, imported, problems, urfunny_recipe
 
 
 def content(tmp_path: Path, name: str):
@@ -27,12 +27,12 @@ def test_punchlines_are_read(tmp_path, lists):
     assert np.array_equal(corpus.features["text"].lengths, [w["punchline"] for w in words.values()])
     language, audio = content(tmp_path, "language_sdk"), content(tmp_path, "covarep_features_sdk")
     vectors = np.array(content(tmp_path, "word_embedding_list"))
-    for n, own_id in enumerate(range(1, 23)):
-        index = language[own_id]["punchline_embedding_indexes"]
+    for n, utterance_id in enumerate(range(1, 23)):
+        index = language[utterance_id]["punchline_embedding_indexes"]
         assert np.allclose(corpus.features["text"][n], vectors[index])
-        assert np.allclose(corpus.features["audio"][n], audio[own_id]["punchline_features"])
+        assert np.allclose(corpus.features["audio"][n], audio[utterance_id]["punchline_features"])
         assert corpus.words[n] == tuple(WORDS[i] for i in index)
-        assert corpus.labels_N[n] == own_id % 2
+        assert corpus.labels_N[n] == utterance_id % 2
     assert corpus.word_intervals is None
 
 
@@ -59,17 +59,17 @@ def test_uneven_utterances_are_left_out_and_listed(tmp_path):
     assert uneven["3[0]"]["audio"] == uneven["3[0]"]["text"] + 1
 
 
-def change(tmp_path, name, own_id, value):
-    held = content(tmp_path, name)
-    if own_id is None:
-        held = value
+def change(tmp_path, name, utterance_id, value):
+    entries = content(tmp_path, name)
+    if utterance_id is None:
+        entries = value
     else:
-        held[own_id] = value
-    write_pickle(tmp_path / f"{name}.pkl", held)
+        entries[utterance_id] = value
+    write_pickle(tmp_path / f"{name}.pkl", entries)
 
 
 @pytest.mark.parametrize(
-    ("name", "own_id", "value", "said"),
+    ("name", "utterance_id", "value", "expected"),
     [
         (
             "data_folds",
@@ -79,7 +79,7 @@ def change(tmp_path, name, own_id, value):
         ),
         ("data_folds", None, [1], "is list, but must be a dict"),
         ("data_folds", "train", 5, "train is int, but must be a list"),
-        ("data_folds", "train", [[1]], "train: '[1]' is not an utterance's id"),
+        ("data_folds", "train", [[1]], "train: '[1]' is not a valid utterance id"),
         ("covarep_features_sdk", 2, {"punchline_features": [[1.0] * 5, [1.0]]}, "is ragged"),
         ("covarep_features_sdk", 2, {"punchline_features": "abc"}, "no punchline_features"),
         ("covarep_features_sdk", 2, {"punchline_features": []}, "has no rows"),
@@ -91,8 +91,8 @@ def change(tmp_path, name, own_id, value):
             {"punchline_features": [["a"]]},
             "contains text instead of numbers",
         ),
-        ("language_sdk", 2, {"punchline_embedding_indexes": [0, 99]}, "outside the 8 word vectors"),
-        ("language_sdk", 2, {"punchline_embedding_indexes": [0.5]}, "outside the 8 word vectors"),
+        ("language_sdk", 2, {"punchline_embedding_indexes": [0, 99]}, "beyond the 8 word vectors"),
+        ("language_sdk", 2, {"punchline_embedding_indexes": [0.5]}, "beyond the 8 word vectors"),
         (
             "humor_label_sdk",
             2,
@@ -106,26 +106,26 @@ def change(tmp_path, name, own_id, value):
         ("word_embedding_list", None, [[1.0], [1.0, 2.0]], "is ragged"),
     ],
 )
-def test_files_of_another_form_are_refused(tmp_path, name, own_id, value, said):
+def test_invalid_files_are_errors(tmp_path, name, utterance_id, value, expected):
     write_urfunny(tmp_path)
-    change(tmp_path, name, own_id, value)
-    assert said in refused(urfunny_recipe(), tmp_path)
+    change(tmp_path, name, utterance_id, value)
+    assert expected in error_message(urfunny_recipe(), tmp_path)
 
 
-def test_missing_entry_and_short_word_list(tmp_path):
+def test_a_missing_entry_and_a_short_word_list_are_problems(tmp_path):
     write_urfunny(tmp_path)
     vision = content(tmp_path, "openface_features_sdk")
     del vision[9]
     write_pickle(tmp_path / "openface_features_sdk.pkl", vision)
     write_pickle(tmp_path / "word_list.pkl", ["so"])
-    found = problems(urfunny_recipe(words=True), tmp_path)
-    assert any("entry 9 is missing" in sentence for sentence in found)
-    assert any("points outside 1 words" in sentence for sentence in found)
+    messages = problems(urfunny_recipe(words=True), tmp_path)
+    assert any("entry 9 is missing" in sentence for sentence in messages)
+    assert any("beyond the 1 words" in sentence for sentence in messages)
 
 
-def test_recipe_without_a_needed_sequence_is_refused(tmp_path):
+def test_a_recipe_without_a_required_sequence_is_an_error(tmp_path):
     write_urfunny(tmp_path)
     recipe = urfunny_recipe()
     del recipe.sequences["embeddings"]
-    message = refused(recipe, tmp_path)
+    message = error_message(recipe, tmp_path)
     assert message == ("recipes/tiny.yaml has no sequences.embeddings, which format urfunny needs")

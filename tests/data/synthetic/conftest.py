@@ -1,4 +1,4 @@
-"""Corpora generated once for all tests of the folder."""
+"""Generated corpora that all tests of this folder share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dhmd.data.synthetic import GeneratorConfig, generate
 
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The corpus of recipe demo."""
+    """The corpus of the recipe demo."""
     folder = tmp_path_factory.mktemp("demo")
     generate(GeneratorConfig(seed=1), folder)
     return folder
@@ -19,7 +19,7 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def no_cue_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The corpus of recipe demo_no_cue."""
+    """The corpus of the recipe demo_no_cue."""
     folder = tmp_path_factory.mktemp("no_cue")
     generate(GeneratorConfig(regime="no_cue", seed=1), folder)
     return folder

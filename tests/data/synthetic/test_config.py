@@ -19,7 +19,7 @@ def test_a_recipes_section_becomes_a_config() -> None:
     assert config.strength["text"] == GeneratorConfig().strength["text"] == 0.95
 
 
-def test_the_tone_has_what_the_other_shares_leave() -> None:
+def test_the_tone_has_the_remaining_share() -> None:
     assert load({}).tone == pytest.approx(1 - 0.06 - 0.22 - 0.16 - 0.16)
     whole = load({"topic": 0.1, "exclusive": {"text": 0.3, "audio": 0.3, "vision": 0.3}})
     assert whole.tone == 0.0
@@ -38,7 +38,7 @@ def test_the_tone_has_what_the_other_shares_leave() -> None:
         ({"topic": 0.9}, ["topic and exclusive add up to 1.44"]),
     ],
 )
-def test_a_wrong_value_is_named(section: dict[str, object], words: list[str]) -> None:
+def test_the_message_names_an_invalid_value(section: dict[str, object], words: list[str]) -> None:
     with pytest.raises(DhmdError) as caught:
         load(section)
     for word in words:

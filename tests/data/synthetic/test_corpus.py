@@ -1,4 +1,4 @@
-"""The files: equal bytes, CMU's format, what is planted can be found in them."""
+"""The generated files: reproducible, in CMU's format, and predictive of the latent factors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 def test_equal_configurations_give_equal_bytes(tmp_path: Path, small: GeneratorConfig) -> None:
     generate(small, tmp_path / "a")
-    np.random.seed(5)  # another global state must not matter
+    np.random.seed(5)  # the global state must have no influence
     generate(small, tmp_path / "b")
     first = hashes(tmp_path / "a")
     assert first == hashes(tmp_path / "b")
@@ -55,7 +55,7 @@ def test_equal_configurations_give_equal_bytes(tmp_path: Path, small: GeneratorC
     assert all(first[f"{name}.csd"] != other[f"{name}.csd"] for name in SEQUENCES)
 
 
-def test_clean_differs_in_labels_alone(tmp_path: Path, small: GeneratorConfig) -> None:
+def test_regimes_differ_only_in_labels_or_frames(tmp_path: Path, small: GeneratorConfig) -> None:
     for regime in ("noisy", "clean", "no_cue"):
         generate(replace(small, regime=regime), tmp_path / regime)
 
@@ -72,24 +72,24 @@ def test_clean_differs_in_labels_alone(tmp_path: Path, small: GeneratorConfig) -
     assert (values("noisy", "acoustic") != values("no_cue", "acoustic")).any()
 
 
-def test_the_interaction_changes_words_and_voice_of_reversed_utterances_alone(
+def test_the_interaction_changes_text_and_audio_of_reversed_utterances(
     tmp_path: Path,
 ) -> None:
     config = GeneratorConfig(n_train=400, n_valid=100, n_test=100)
     generate(config, tmp_path / "plain")
     generate(replace(config, interaction=0.5), tmp_path / "mixed")
     plain, mixed = pool(tmp_path / "plain"), pool(tmp_path / "mixed")
-    turned = mixed.planted["reversed"] == 1
+    reversed_N = mixed.planted["reversed"] == 1
     np.testing.assert_array_equal(plain.labels_N, mixed.labels_N)
     np.testing.assert_array_equal(plain.features["vision"], mixed.features["vision"])
     for modality in ("text", "audio"):
         same = (plain.features[modality] == mixed.features[modality]).all(axis=1)
-        # The voice lags behind the words: a frame at the end of a segment is the next utterance's.
-        assert same[~turned].mean() > {"text": 0.999, "audio": 0.7}[modality]
-        assert same[turned].mean() < 0.03  # the utterances without audio
-    assert held_out(mixed, "audio", "reversed") > 0.3
+        # Audio lags behind the words: a frame at the end of a segment is the next utterance's.
+        assert same[~reversed_N].mean() > {"text": 0.999, "audio": 0.7}[modality]
+        assert same[reversed_N].mean() < 0.03  # the utterances without audio
+    assert correlation(mixed, "audio", "reversed") > 0.3
     for modality in ("text", "vision"):
-        assert abs(held_out(mixed, modality, "reversed")) < 0.25
+        assert abs(correlation(mixed, modality, "reversed")) < 0.25
 
 
 def test_the_default_takes_less_than_three_seconds(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_the_default_takes_less_than_three_seconds(tmp_path: Path) -> None:
     assert time.process_time() - start < 3.0
 
 
-def test_files_have_the_format_of_cmus(demo_folder: Path) -> None:
+def test_files_have_cmus_format(demo_folder: Path) -> None:
     folds = json.loads((demo_folder / FOLDS).read_text())
     videos = sorted(video for split in folds.values() for video in split)
     assert len(set(videos)) == len(videos)
@@ -118,7 +118,7 @@ def test_files_have_the_format_of_cmus(demo_folder: Path) -> None:
         assert planted.dimension_names == PLANTED
 
 
-def test_words_and_vectors_are_row_by_row_the_same(demo_folder: Path) -> None:
+def test_each_word_has_one_vector(demo_folder: Path) -> None:
     seen: dict[str, NDArray[Any]] = {}
     with (
         open_sequence(demo_folder / "words.csd") as words,
@@ -142,33 +142,35 @@ def test_splits_share_no_video_and_have_their_sizes(pooled: Pooled) -> None:
     }
 
 
-def held_out(pooled: Pooled, modality: str, name: str) -> float:
-    """Correlation on the test split of a planted value with ridge's reading of it."""
+def correlation(pooled: Pooled, modality: str, name: str) -> float:
+    """Correlation of a latent factor with its prediction by ridge regression, on the test split."""
     target = pooled.planted[name]
-    read = ridge(pooled.features[modality], target, pooled.split_N)
+    prediction = ridge(pooled.features[modality], target, pooled.split_N)
     test = pooled.split_N == "test"
-    return float(np.corrcoef(read[test], target[test])[0, 1])
+    return float(np.corrcoef(prediction[test], target[test])[0, 1])
 
 
 @pytest.mark.parametrize("modality", ["text", "audio", "vision"])
-def test_every_modality_shows_the_shared_latent_and_its_own(pooled: Pooled, modality: str) -> None:
-    assert held_out(pooled, modality, "shared_0") > 0.25
-    assert min(held_out(pooled, modality, f"shared_{index}") for index in (1, 2, 3)) > 0.5
-    assert held_out(pooled, modality, f"exclusive_{modality}_0") > 0.25
+def test_each_modality_shows_the_shared_and_its_exclusive_latents(
+    pooled: Pooled, modality: str
+) -> None:
+    assert correlation(pooled, modality, "shared_0") > 0.25
+    assert min(correlation(pooled, modality, f"shared_{index}") for index in (1, 2, 3)) > 0.5
+    assert correlation(pooled, modality, f"exclusive_{modality}_0") > 0.25
     for other in {"text", "audio", "vision"} - {modality}:
-        assert abs(held_out(pooled, modality, f"exclusive_{other}_0")) < 0.2
+        assert abs(correlation(pooled, modality, f"exclusive_{other}_0")) < 0.2
 
 
 def test_text_shows_the_tone_best(pooled: Pooled) -> None:
-    text = held_out(pooled, "text", "shared_0")
-    assert text > 0.1 + max(held_out(pooled, m, "shared_0") for m in ("audio", "vision"))
+    text = correlation(pooled, "text", "shared_0")
+    assert text > 0.1 + max(correlation(pooled, m, "shared_0") for m in ("audio", "vision"))
 
 
 def test_features_reveal_the_reliability_except_in_no_cue(
     pooled: Pooled, pooled_no_cue: Pooled
 ) -> None:
     for modality in ("audio", "vision"):
-        assert held_out(pooled, modality, f"reliability_{modality}") > 0.6
-    assert held_out(pooled, "text", "reliability_text") > 0.2
+        assert correlation(pooled, modality, f"reliability_{modality}") > 0.6
+    assert correlation(pooled, "text", "reliability_text") > 0.2
     for modality in ("text", "audio", "vision"):
-        assert abs(held_out(pooled_no_cue, modality, f"reliability_{modality}")) < 0.2
+        assert abs(correlation(pooled_no_cue, modality, f"reliability_{modality}")) < 0.2

@@ -1,4 +1,4 @@
-"""The faults, counted in the files themselves."""
+"""The faults in the generated files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dhmd.data.synthetic.frames import absences
 
 
 def covered(folder: Path, name: str) -> tuple[int, int]:
-    """Utterances, and how many of them no row of the sequence touches."""
+    """Return the number of utterances, and how many of them have no row of the sequence."""
     total = missing = 0
     with open_sequence(folder / "labels.csd") as labels, open_sequence(folder / name) as rows:
         for video in labels.ids:
@@ -27,18 +27,18 @@ def covered(folder: Path, name: str) -> tuple[int, int]:
     return total, missing
 
 
-def test_some_utterances_lack_vision_and_a_few_audio(demo_folder: Path) -> None:
+def test_some_utterances_lack_audio_or_vision(demo_folder: Path) -> None:
     assert covered(demo_folder, "visual.csd") == (1120, 22)
     assert covered(demo_folder, "acoustic.csd") == (1120, 11)
     assert covered(demo_folder, "vectors.csd") == (1120, 0)
 
 
-def test_no_utterance_lacks_both() -> None:
+def test_no_utterance_lacks_audio_and_vision() -> None:
     missing = absences(GeneratorConfig())
     assert not missing["audio"] & missing["vision"]
 
 
-def test_acoustic_holds_infinities_and_nan_and_nothing_else_does(demo_folder: Path) -> None:
+def test_only_audio_has_values_that_are_not_finite(demo_folder: Path) -> None:
     counts = {}
     for name in ("acoustic", "visual", "vectors", "labels", "planted"):
         with open_sequence(demo_folder / f"{name}.csd") as file:
@@ -53,7 +53,7 @@ def test_acoustic_holds_infinities_and_nan_and_nothing_else_does(demo_folder: Pa
     assert set(counts.values()) == {(0, 0)}
 
 
-def test_vision_has_gaps_and_audio_only_where_it_is_missing(demo_folder: Path) -> None:
+def test_vision_has_gaps(demo_folder: Path) -> None:
     gaps = {}
     for name, rate in (("acoustic", 5.0), ("visual", 3.0)):
         with open_sequence(demo_folder / f"{name}.csd") as file:
@@ -65,7 +65,7 @@ def test_vision_has_gaps_and_audio_only_where_it_is_missing(demo_folder: Path) -
     assert gaps["visual"] > 100
 
 
-def test_words_hold_pauses_and_words_of_no_length(demo_folder: Path) -> None:
+def test_words_have_pauses_and_words_of_zero_length(demo_folder: Path) -> None:
     pauses = empty = rows = 0
     with open_sequence(demo_folder / "words.csd") as file:
         for video in file.ids:

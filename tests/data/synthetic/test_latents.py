@@ -1,4 +1,4 @@
-"""Ground truth, layout and random streams of the synthetic corpus."""
+"""The ground truth and the videos of the synthetic corpus."""
 
 from __future__ import annotations
 
@@ -17,56 +17,56 @@ from dhmd.data.synthetic.latents import (
     MODALITIES,
     SHARED,
     TRUTH_SD,
-    draw,
-    lay_out,
+    draw_ground_truth,
+    plan_videos,
     to_label,
 )
 
 LARGE = GeneratorConfig(n_train=20000, n_valid=1, n_test=1)
 
 
-def test_labels_are_the_truth_in_clean_and_noisy_by_the_configured_sd_elsewhere() -> None:
-    clean = draw(GeneratorConfig(regime="clean", n_train=20000))
+def test_labels_have_noise_except_in_the_regime_clean() -> None:
+    clean = draw_ground_truth(GeneratorConfig(regime="clean", n_train=20000))
     np.testing.assert_array_equal(clean.label_N, clean.truth_N)
-    noisy = draw(GeneratorConfig(n_train=20000))
+    noisy = draw_ground_truth(GeneratorConfig(n_train=20000))
     np.testing.assert_array_equal(noisy.truth_N, clean.truth_N)
-    # Near 0 neither truth nor label is clipped often enough to matter.
+    # Clipping is rare near 0.
     middle = np.abs(noisy.truth_N) < 0.3
     inner = np.abs(noisy.label_N) < 1.3
-    # P(|noise| < 1 sd) = .6827: a check of the sd that clipping does not touch.
+    # P(|noise| < 1 standard deviation) = 0.6827.
     assert np.mean(inner[middle]) == pytest.approx(0.683, abs=0.025)
     assert np.mean(noisy.label_N[middle]) == pytest.approx(0.0, abs=0.05)
 
 
-def test_the_noise_is_alike_in_every_split() -> None:
+def test_the_noise_is_equal_in_all_splits() -> None:
     config = GeneratorConfig(n_train=4000, n_valid=4000, n_test=4000)
-    planted = draw(config)
+    planted = draw_ground_truth(config)
     error = np.abs(planted.label_N - planted.truth_N).reshape(3, 4000).mean(axis=1)
     assert np.ptp(error) < 0.06
 
 
-def test_labels_are_steps_of_a_fifth_within_the_range() -> None:
+def test_labels_are_multiples_of_a_fifth_within_the_range() -> None:
     np.testing.assert_allclose(to_label(np.array([3.4, -3.3, 0.29, 1.11])), [3.0, -3.0, 0.2, 1.2])
-    label = draw(GeneratorConfig()).label_N
+    label = draw_ground_truth(GeneratorConfig()).label_N
     assert np.abs(label).max() <= 3.0
     np.testing.assert_allclose(label / 0.2, np.round(label / 0.2), atol=1e-9)
 
 
 def test_the_truth_is_the_documented_sum() -> None:
     shares = {"text": 0.2, "audio": 0.1, "vision": 0.3}
-    planted = draw(GeneratorConfig(topic=0.0, exclusive=shares))
-    own = planted.exclusive_NME[:, :, 0]
+    planted = draw_ground_truth(GeneratorConfig(topic=0.0, exclusive=shares))
+    exclusive_NM = planted.exclusive_NME[:, :, 0]
     raw = TRUTH_SD * (
         np.sqrt(0.4) * planted.shared_NS[:, 0]
-        + np.sqrt(0.2) * own[:, 0]
-        + np.sqrt(0.1) * own[:, 1]
-        + np.sqrt(0.3) * own[:, 2]
+        + np.sqrt(0.2) * exclusive_NM[:, 0]
+        + np.sqrt(0.1) * exclusive_NM[:, 1]
+        + np.sqrt(0.3) * exclusive_NM[:, 2]
     )
     np.testing.assert_allclose(planted.truth_N, to_label(raw), atol=1e-9)
 
 
-def test_each_topic_has_its_place_and_its_offset() -> None:
-    planted = draw(
+def test_each_topic_has_a_centre_and_an_offset() -> None:
+    planted = draw_ground_truth(
         GeneratorConfig(
             n_train=20000, topic=1.0, exclusive={"text": 0.0, "audio": 0.0, "vision": 0.0}
         )
@@ -80,24 +80,24 @@ def test_each_topic_has_its_place_and_its_offset() -> None:
 
 
 def test_a_modality_misleads_as_often_as_configured() -> None:
-    planted = draw(LARGE)
+    planted = draw_ground_truth(LARGE)
     for index, share in enumerate((0.08, 0.3, 0.3)):
         r = planted.reliability_NM[:, index]
         assert r.min() > 0
         assert r.max() < 1
-        # Beta(2, 6) lies below .6 in all but 2 %, Beta(30, 1.5) above it.
+        # 98 % of Beta(2, 6) are below 0.6, and almost all of Beta(30, 1.5) above.
         assert np.mean(r < 0.6) == pytest.approx(share, abs=0.02)
 
 
-def test_sentiment_follows_the_reliability_and_its_size_reveals_nothing() -> None:
-    planted = draw(LARGE)
+def test_the_reliability_scales_the_sentiment_but_not_its_magnitude() -> None:
+    planted = draw_ground_truth(LARGE)
     for index in range(len(MODALITIES)):
         r = planted.reliability_NM[:, index]
         truth = planted.shared_NS[:, 0]
-        own = planted.exclusive_NME[:, index, 0]
+        exclusive_N = planted.exclusive_NME[:, index, 0]
         for latent, shown in (
             (truth, planted.shown_NMF[:, index, 0]),
-            (own, planted.shown_NMF[:, index, SHARED]),
+            (exclusive_N, planted.shown_NMF[:, index, SHARED]),
         ):
             assert np.corrcoef(latent[r > 0.9], shown[r > 0.9])[0, 1] > 0.7
             assert np.corrcoef(latent[r < 0.2], shown[r < 0.2])[0, 1] < -0.3
@@ -108,10 +108,7 @@ def test_sentiment_follows_the_reliability_and_its_size_reveals_nothing() -> Non
 
 
 def test_no_cue_reveals_another_utterances_reliability() -> None:
-    cued, hidden = (
-        draw(LARGE),
-        draw(GeneratorConfig(regime="no_cue", n_train=20000, n_valid=1, n_test=1)),
-    )
+    cued, hidden = draw_ground_truth(LARGE), draw_ground_truth(replace(LARGE, regime="no_cue"))
     np.testing.assert_array_equal(cued.cue_NM, cued.reliability_NM)
     np.testing.assert_array_equal(hidden.reliability_NM, cued.reliability_NM)
     np.testing.assert_array_equal(hidden.label_N, cued.label_N)
@@ -122,8 +119,8 @@ def test_no_cue_reveals_another_utterances_reliability() -> None:
         assert abs(spearmanr(r, cue).statistic) < 0.03
 
 
-def test_the_interaction_turns_round_what_the_text_says_of_the_label() -> None:
-    plain, mixed = draw(LARGE), draw(replace(LARGE, interaction=0.5))
+def test_the_interaction_reverses_the_sentiment_of_the_text() -> None:
+    plain, mixed = draw_ground_truth(LARGE), draw_ground_truth(replace(LARGE, interaction=0.5))
     reversed_N = mixed.reversed_N
     assert not plain.reversed_N.any()
     assert np.mean(reversed_N) == pytest.approx(0.5, abs=0.02)
@@ -132,15 +129,15 @@ def test_the_interaction_turns_round_what_the_text_says_of_the_label() -> None:
     np.testing.assert_array_equal(mixed.shown_NMF[~reversed_N], plain.shown_NMF[~reversed_N])
     for latent in (0, SHARED):
         text = mixed.shown_NMF[:, 0, latent]
-        usual = np.corrcoef(text[~reversed_N], mixed.truth_N[~reversed_N])[0, 1]
-        turned = np.corrcoef(text[reversed_N], mixed.truth_N[reversed_N])[0, 1]
-        assert usual > 0.25
-        assert turned == pytest.approx(-usual, abs=0.04)
+        other = np.corrcoef(text[~reversed_N], mixed.truth_N[~reversed_N])[0, 1]
+        reverse = np.corrcoef(text[reversed_N], mixed.truth_N[reversed_N])[0, 1]
+        assert other > 0.25
+        assert reverse == pytest.approx(-other, abs=0.04)
         assert abs(np.corrcoef(text, mixed.truth_N)[0, 1]) < 0.03
 
 
-def test_no_sum_over_modalities_expresses_the_interaction() -> None:
-    mixed = draw(replace(LARGE, interaction=0.5))
+def test_the_interaction_is_not_additive_over_modalities() -> None:
+    mixed = draw_ground_truth(replace(LARGE, interaction=0.5))
     sign_N1 = 1.0 - 2.0 * mixed.reversed_N[:, None]
     sentiment_NMS = mixed.shown_NMF[:, :, [0, SHARED]]
 
@@ -152,7 +149,7 @@ def test_no_sum_over_modalities_expresses_the_interaction() -> None:
         return float(1 - np.var(y[half:] - x[half:] @ weights) / np.var(y[half:]))
 
     def curves(values_NS: NDArray[Any]) -> NDArray[Any]:
-        """Hinges of each column: any curve, so that the sum is additive but not linear."""
+        """Hinge functions of each column, so that the model is additive but not linear."""
         knots = np.linspace(-2, 2, 9)
         return np.maximum(values_NS[:, :, None] - knots, 0).reshape(len(values_NS), -1)
 
@@ -166,8 +163,10 @@ def test_no_sum_over_modalities_expresses_the_interaction() -> None:
 @pytest.mark.parametrize(
     ("n_train", "n_valid", "n_test"), [(600, 200, 320), (1, 2, 4), (10, 11, 12), (100, 9, 10)]
 )
-def test_each_split_has_the_utterances_asked_for(n_train: int, n_valid: int, n_test: int) -> None:
-    videos = lay_out(GeneratorConfig(n_train=n_train, n_valid=n_valid, n_test=n_test))
+def test_each_split_has_the_configured_number_of_utterances(
+    n_train: int, n_valid: int, n_test: int
+) -> None:
+    videos = plan_videos(GeneratorConfig(n_train=n_train, n_valid=n_valid, n_test=n_test))
     for split, total in (("train", n_train), ("valid", n_valid), ("test", n_test)):
         counts = [video.segments for video in videos if video.split == split]
         assert sum(counts) == total
@@ -176,21 +175,21 @@ def test_each_split_has_the_utterances_asked_for(n_train: int, n_valid: int, n_t
     assert all(b.first == a.first + a.segments for a, b in pairwise(videos))
 
 
-def test_ids_are_unique_and_two_of_different_splits_prefix_each_other() -> None:
-    videos = lay_out(GeneratorConfig())
+def test_ids_are_unique_and_one_is_a_prefix_of_another() -> None:
+    videos = plan_videos(GeneratorConfig())
     splits = {video.id: video.split for video in videos}
     assert len(splits) == len(videos)
     assert (splits["25522"], splits["255224"]) == ("train", "test")
 
 
-def test_no_shifted_or_shrunk_truth_is_better_than_the_oracle() -> None:
-    planted = draw(GeneratorConfig(n_train=20000))
+def test_a_shifted_or_scaled_truth_is_worse_than_the_oracle() -> None:
+    planted = draw_ground_truth(GeneratorConfig(n_train=20000))
     best = oracle_mae(planted.truth_N, planted.label_N)
     for other in (planted.truth_N + 0.2, planted.truth_N - 0.2, 0.9 * planted.truth_N):
         assert best < oracle_mae(other, planted.label_N)
 
 
-def test_arrays_that_do_not_match_are_refused() -> None:
+def test_arrays_of_different_shapes_are_errors() -> None:
     with pytest.raises(DhmdError, match=r"\(2,\) for \(3,\)"):
         oracle_mae(np.zeros(2), np.zeros(3))
     with pytest.raises(DhmdError):

@@ -8,79 +8,77 @@ import numpy as np
 import pytest
 
 from dhmd.data.synthetic import GeneratorConfig
-from dhmd.data.synthetic.latents import draw, lay_out
+from dhmd.data.synthetic.latents import draw_ground_truth, plan_videos
 from dhmd.data.synthetic.transcripts import PAUSE_ROW, Transcript, transcribe, vocabulary
 
 CONFIG = GeneratorConfig()
 WORDS = vocabulary(CONFIG)
-TRUTH = draw(CONFIG)
+TRUTH = draw_ground_truth(CONFIG)
 
 
 @pytest.fixture(scope="module")
-def scripts() -> list[Transcript]:
-    return [transcribe(CONFIG, video, TRUTH, WORDS) for video in lay_out(CONFIG)]
+def transcripts() -> list[Transcript]:
+    return [transcribe(CONFIG, video, TRUTH, WORDS) for video in plan_videos(CONFIG)]
 
 
-def test_words_fit_a_csd_and_are_unique() -> None:
+def utterances(transcript: Transcript) -> list[np.ndarray]:
+    """Return the word numbers of each utterance, without pauses and words of zero length."""
+    start_T, end_T = transcript.intervals_T2.T
+    spoken_T = (transcript.numbers_T != PAUSE_ROW) & (end_T > start_T)
+    return [
+        transcript.numbers_T[spoken_T & (start_T >= start) & (end_T <= end)]
+        for start, end in transcript.segments_S2
+    ]
+
+
+def test_words_are_unique_and_at_most_12_bytes_long() -> None:
     assert len(set(WORDS.words)) == len(WORDS.words) == len(WORDS.vectors_VD)
     assert max(len(word.encode()) for word in WORDS.words) <= 12
 
 
-def test_vectors_of_words_that_matter_lie_along_their_meaning() -> None:
+def test_vectors_of_sentiment_words_are_linear_in_the_meaning() -> None:
     sentiment = WORDS.vectors_VD[:120].astype(np.float64)
     design = np.column_stack([WORDS.sentiment_V2, np.ones(120)])
-    left = sentiment - design @ np.linalg.lstsq(design, sentiment, rcond=None)[0]
-    # What the meaning does not explain is a word's own part, sd 0.2.
-    assert left.std() == pytest.approx(0.2, abs=0.02)
+    residual = sentiment - design @ np.linalg.lstsq(design, sentiment, rcond=None)[0]
+    assert residual.std() == pytest.approx(0.2, abs=0.02)
 
 
-def test_lengths_are_within_the_bounds_and_eight_on_average(scripts: list[Transcript]) -> None:
-    lengths = []
-    for script in scripts:
-        duration = np.diff(script.intervals_T2, axis=1)[:, 0]
-        spoken = (script.numbers_T != PAUSE_ROW) & (duration > 0)
-        for start, end in script.segments_S2:
-            inside = (script.intervals_T2[:, 0] >= start) & (script.intervals_T2[:, 1] <= end)
-            lengths.append(int((spoken & inside).sum()))
+def test_lengths_are_within_the_bounds_and_eight_on_average(transcripts: list[Transcript]) -> None:
+    lengths = [len(numbers) for transcript in transcripts for numbers in utterances(transcript)]
     assert min(lengths) >= 4
     assert max(lengths) <= 14
     assert np.mean(lengths) == pytest.approx(8.0, abs=0.2)
 
 
-def test_rows_follow_each_other_without_a_hole(scripts: list[Transcript]) -> None:
-    for script in scripts:
-        np.testing.assert_array_equal(script.intervals_T2[1:, 0], script.intervals_T2[:-1, 1])
-        assert (script.segments_S2[:, 1] - script.segments_S2[:, 0] > 0.7).all()
-        assert script.end > script.segments_S2[-1, 1]
+def test_rows_have_no_gaps(transcripts: list[Transcript]) -> None:
+    for transcript in transcripts:
+        start_T, end_T = transcript.intervals_T2.T
+        np.testing.assert_array_equal(start_T[1:], end_T[:-1])
+        assert (transcript.segments_S2[:, 1] - transcript.segments_S2[:, 0] > 0.7).all()
+        assert transcript.end > transcript.segments_S2[-1, 1]
 
 
-def test_sentences_express_what_text_shows_and_negate_it_after_not(
-    scripts: list[Transcript],
-) -> None:
+def test_sentences_express_the_tone_and_negate_it_after_not(transcripts: list[Transcript]) -> None:
     negation = WORDS.number("not")
-    plain, turned = [], []
-    for video, script in zip(lay_out(CONFIG), scripts, strict=True):
-        numbers = script.numbers_T
-        for index, (start, end) in enumerate(script.segments_S2):
+    plain, negated = [], []
+    for video, transcript in zip(plan_videos(CONFIG), transcripts, strict=True):
+        for index, numbers in enumerate(utterances(transcript)):
             tone = TRUTH.shown_NMF[video.first + index, 0, 0]
-            inside = (script.intervals_T2[:, 0] >= start) & (script.intervals_T2[:, 1] <= end)
-            spoken = numbers[inside & (numbers != PAUSE_ROW)]
-            for before, number in pairwise(spoken):
+            for before, number in pairwise(numbers):
                 if number < 120:
                     pair = (tone, WORDS.sentiment_V2[number, 0])
-                    (turned if before == negation else plain).append(pair)
-    assert len(turned) > 150
+                    (negated if before == negation else plain).append(pair)
+    assert len(negated) > 150
     assert np.corrcoef(np.array(plain).T)[0, 1] > 0.8
-    assert np.corrcoef(np.array(turned).T)[0, 1] < -0.6
+    assert np.corrcoef(np.array(negated).T)[0, 1] < -0.6
 
 
-def test_fillers_reveal_unreliable_text(scripts: list[Transcript]) -> None:
-    fillers = {WORDS.number("um"), WORDS.number("uh")}
-    shares = []
-    for video, script in zip(lay_out(CONFIG), scripts, strict=True):
-        for index, (start, end) in enumerate(script.segments_S2):
-            inside = (script.intervals_T2[:, 0] >= start) & (script.intervals_T2[:, 1] <= end)
-            r = TRUTH.reliability_NM[video.first + index, 0]
-            shares.append((r, np.isin(script.numbers_T[inside], list(fillers)).mean()))
-    r, share = np.array(shares).T
+def test_fillers_reveal_unreliable_text(transcripts: list[Transcript]) -> None:
+    fillers = [WORDS.number("um"), WORDS.number("uh")]
+    shares = [
+        np.isin(numbers, fillers).mean()
+        for transcript in transcripts
+        for numbers in utterances(transcript)
+    ]
+    r, share = TRUTH.reliability_NM[:, 0], np.array(shares)
     assert share[r < 0.4].mean() > 3 * share[r > 0.8].mean()

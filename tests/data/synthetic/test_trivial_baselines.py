@@ -1,4 +1,4 @@
-"""Trivial baselines on synthetic corpora have the scores that the generator was tuned for."""
+"""The scores of trivial baselines on synthetic corpora have the intended order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_scores_of_demo_have_the_intended_order(demo_folder: Path) -> None:
     assert mae["ridge text"] < min(mae["ridge audio"], mae["ridge vision"]) - 0.05
 
 
-def test_audio_can_be_the_reliable_teacher(tmp_path: Path) -> None:
+def test_audio_can_be_the_best_modality(tmp_path: Path) -> None:
     config = GeneratorConfig(
         strength={"text": 0.6, "audio": 0.95, "vision": 0.6},
         misleading={"text": 0.3, "audio": 0.05, "vision": 0.3},

@@ -1,7 +1,7 @@
 """Scores of trivial baselines: `python -m tests.data.synthetic.trivial_baselines --seed 0`.
 
-Median label, ridge regression on pooled features, and the oracle. They show whether a corpus is
-worth training on, without any model of this project: the generator was tuned on them alone.
+These are the median label, ridge regression on pooled features, and the oracle. The settings of
+the generator were chosen by their scores, not by those of a model.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dhmd.data.csd import open_sequence
 from dhmd.data.synthetic import GeneratorConfig, generate, oracle_mae
 from dhmd.data.synthetic.corpus import FOLDS
 from dhmd.data.synthetic.latents import HIGH, LOW, SPLITS
+from dhmd.evaluation.trivial_baselines import ridge as fit_ridge
 
 Floats = NDArray[np.float64]
 
@@ -30,7 +31,14 @@ _PENALTIES = tuple(float(10**power) for power in np.arange(-1, 5.5, 0.5))
 
 @dataclass(frozen=True, kw_only=True)
 class Pooled:
-    """One row per utterance: mean features per modality (zeros where missing), label, truth."""
+    """One row per utterance.
+
+    Attributes:
+        features: modality -> means over the utterance, zeros if it is missing.
+        labels_N: the labels.
+        planted: name -> the ground truth and the latent factors.
+        split_N: train, valid or test.
+    """
 
     features: dict[str, Floats]
     labels_N: Floats
@@ -39,10 +47,10 @@ class Pooled:
 
 
 def pool(folder: Path) -> Pooled:
-    """Read a synthetic corpus and average every modality over each label segment.
+    """Read a synthetic corpus, and average each modality over the rows of each label segment.
 
-    Pauses and values that are not finite are left out. A row counts if its middle is in the
-    segment.
+    A row belongs to a segment if its middle does. Pauses and values that are not finite are
+    omitted.
     """
     folds = json.loads((folder / FOLDS).read_text(encoding="utf-8"))
     labels, planted, splits = [], [], []
@@ -78,7 +86,7 @@ def pool(folder: Path) -> Pooled:
 def _means(features: NDArray[np.floating], intervals: Floats, segments: Floats) -> list[Floats]:
     values = features.astype(np.float64)
     finite = np.isfinite(values)
-    # A pause has a zero vector, a frame never has.
+    # Only pauses have zero vectors.
     spoken = (values != 0).any(axis=1)
     middle = intervals.mean(axis=1)
     means = []
@@ -91,23 +99,16 @@ def _means(features: NDArray[np.floating], intervals: Floats, segments: Floats) 
 
 def ridge(x_ND: Floats, y_N: Floats, split_N: NDArray[np.str_]) -> Floats:
     """Predict [N] by a ridge regression fitted on train, its penalty chosen by MAE on valid."""
-    train, valid = split_N == "train", split_N == "valid"
-    mean, std = x_ND[train].mean(axis=0), x_ND[train].std(axis=0)
-    x_ND = (x_ND - mean) / np.where(std > 0, std, 1.0)
-    base = y_N[train].mean()
-    gram, moment = x_ND[train].T @ x_ND[train], x_ND[train].T @ (y_N[train] - base)
-    tried: list[tuple[float, float, Floats]] = []
-    for penalty in _PENALTIES:
-        weights = np.linalg.solve(gram + penalty * np.eye(len(gram)), moment)
-        prediction = x_ND @ weights + base
-        tried.append((float(np.abs(prediction - y_N)[valid].mean()), penalty, prediction))
-    return min(tried, key=lambda item: item[:2])[2]
+    index = {split: np.flatnonzero(split_N == split) for split in SPLITS}
+    mean, std = x_ND[index["train"]].mean(axis=0), x_ND[index["train"]].std(axis=0)
+    standardised = (x_ND - mean) / np.where(std > 0, std, 1.0)
+    return fit_ridge("regression", standardised, y_N, index, _PENALTIES).p_N
 
 
 def scores_of(pooled: Pooled) -> dict[str, dict[str, float]]:
-    """Return MAE to label and truth, and correlation with the label, on the test split.
+    """Return predictor -> MAE and correlation with the label, and MAE to the truth, on test.
 
-    The median is constant and has no correlation.
+    The median is constant, so it has no correlation.
     """
     labels, truth = pooled.labels_N, pooled.planted["truth"]
     test = pooled.split_N == "test"
@@ -135,10 +136,10 @@ def scores_of(pooled: Pooled) -> dict[str, dict[str, float]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Generate corpora in a temporary directory and print the table of their mean scores."""
+    """Generate corpora in a temporary folder, and print a table of the mean scores."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--regime", choices=["noisy", "clean", "no_cue"], default="noisy")
-    parser.add_argument("--seed", type=int, nargs="+", default=[0], help="corpora to average")
+    parser.add_argument("--seed", type=int, nargs="+", default=[0], help="one corpus per seed")
     options = parser.parse_args(arguments)
     corpora = []
     for seed in options.seed:

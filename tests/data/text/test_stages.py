@@ -25,8 +25,8 @@ from tests.data.formats.test_stages import (
     run_stages,
     unpinned,
 )
-from tests.training.bench import files
-from tests.training.learners import Watcher
+from tests.training.artefacts import read_files
+from tests.training.learners import Recorder
 
 __all__ = ["root"]
 
@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def small_recipe(root: Path, name: str, **changes: object) -> None:
-    """A shipped recipe without its starting values, of other files of the same form."""
+    """Write a shipped recipe without its sections of settings, for other files."""
     recipe = unpinned(yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text()))
     recipe |= dict.fromkeys(("model", "kd", "pretrain", "train", "ablate")) | changes
     (root / "recipes" / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
@@ -68,7 +68,7 @@ def test_generated_words_through_every_stage(root: Path, tiny: Path) -> None:
         np.testing.assert_allclose(rows.loc[row["id"], "seed_1"], float(row["seed_1"]), atol=1e-4)
 
     (root / "encoders" / "bert" / "vocab.txt").write_text("[UNK]\n")
-    with pytest.raises(DhmdError, match="is another encoder than the one that the model was"):
+    with pytest.raises(DhmdError, match="is not the encoder that the model was"):
         Model("models/demo", "cpu").predict(folder)
 
 
@@ -107,7 +107,7 @@ def test_tokens_of_an_mmsa_file_train_the_encoder(root: Path, tiny_wide: Path) -
     assert any(name.startswith("encoder.") for name in load_file(other))
 
 
-def train_again(root: Path, watcher: Watcher) -> None:
+def train_again(root: Path, recorder: Recorder) -> None:
     settings = load_params(root).for_dataset("demo")
     assert settings.features.encoder is not None
     train_job(
@@ -116,7 +116,7 @@ def train_again(root: Path, watcher: Watcher) -> None:
         Path("pretrained/demo"),
         root / "again",
         fold=None,
-        observer=watcher,
+        observer=recorder,
         store=root / "trainings",
         encoder=load_encoder(settings.features.encoder, root),
     )
@@ -134,14 +134,14 @@ def test_words_train_the_encoder_and_an_interrupted_training_ends_the_same(
     assert tokens is not None
     assert (tokens.lengths > 2).any()
 
-    # Two epochs of the first seed are done and one of the second's.
+    # Two epochs of the first seed and one of the second are complete.
     with pytest.raises(KeyboardInterrupt):
-        train_again(root, Watcher(stop_after=3))
+        train_again(root, Recorder(stop_after=3))
     assert not (root / "again").exists()
-    watcher = Watcher()
-    train_again(root, watcher)
-    assert [epoch for epoch, _ in watcher.epochs] == [2]
-    assert files(root / "again") == files(Path("models/demo"))
+    recorder = Recorder()
+    train_again(root, recorder)
+    assert [epoch for epoch, _ in recorder.epochs] == [2]
+    assert read_files(root / "again") == read_files(Path("models/demo"))
     assert list((root / "trainings" / "tasks").iterdir()) == []
 
     check_prediction("demo", Path("data/raw/demo"), segments=Path("data/raw/demo/labels.csd"))

@@ -1,4 +1,4 @@
-"""A tiny BERT with random weights and a vocabulary of a few words, as files in a folder."""
+"""The files of a tiny BERT with random weights and a small vocabulary."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ VOCABULARY = (
 )
 
 
-def write_tiny(folder: Path, *, width: int = 16, longest: int = 64, vocabulary: int = 0) -> Path:
-    """The files of the encoder; skips where transformers is not installed."""
+def write_tiny(folder: Path, *, width: int = 16, max_length: int = 64, vocabulary: int = 0) -> Path:
+    """Write the files of the encoder; skip the test if transformers is not installed."""
     transformers = pytest.importorskip("transformers")
     torch = pytest.importorskip("torch")
     folder.mkdir(parents=True)
     words = [*VOCABULARY, *(f"[unused{n}]" for n in range(vocabulary - len(VOCABULARY)))]
     (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
     settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
-    settings["model_max_length"] = longest
+    settings["model_max_length"] = max_length
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
     config = transformers.BertConfig(
         vocab_size=len(words),
@@ -34,8 +34,8 @@ def write_tiny(folder: Path, *, width: int = 16, longest: int = 64, vocabulary: 
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=2 * width,
-        max_position_embeddings=longest,
-        initializer_range=0.3,  # so that a sentence makes a difference
+        max_position_embeddings=max_length,
+        initializer_range=0.3,  # large, so that the vector of a word depends on its sentence
     )
     with torch.random.fork_rng():
         torch.manual_seed(5)

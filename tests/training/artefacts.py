@@ -1,4 +1,4 @@
-"""Corpora and pretrained encoders made once for all tests, and short ways to call the jobs."""
+"""Tiny corpora, pretrained encoders and models that tests share, and helpers to compare outputs."""
 
 from __future__ import annotations
 
@@ -15,38 +15,46 @@ import pytest
 
 from dhmd.training.configuration import Configuration
 from dhmd.training.jobs import ablate_job, pretrain_job, train_job
-from tests.training.corpora import TINY, tiny_cache
+from dhmd.training.observer import NULL_OBSERVER, Observer
+from tests.training.corpora import TINY, tiny_aligned
 
 pretrain, train, ablate = pretrain_job, train_job, ablate_job
 
 
-class Bench:
-    """Aligned features files and pretrained encoders by task and alignment, made on demand."""
+class TinyArtefacts:
+    """Aligned features files, pretrained encoders and models, made once when a test needs them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def cache(self, task: str = "regression", alignment: str = "word") -> Path:
+    def aligned(self, task: str = "regression", alignment: str = "word") -> Path:
         path = self.folder / f"{task}-{alignment}.h5"
-        return path if path.exists() else tiny_cache(path, task, alignment)
+        return path if path.exists() else tiny_aligned(path, task, alignment)
 
     def pretrained(self, task: str = "regression", alignment: str = "word") -> Path:
         folder = self.folder / f"{task}-{alignment}"
         if not folder.exists():
-            pretrain(TINY, self.cache(task, alignment), folder, self.folder / "store")
+            pretrain(TINY, self.aligned(task, alignment), folder, self.folder / "store")
         return folder
 
-    def trained(self, task: str = "regression") -> Path:
+    def model(self, task: str = "regression") -> Path:
         """Return a model folder; copy it before changing it."""
         folder = self.folder / f"model-{task}"
         if not folder.exists():
-            train(TINY, self.cache(task), self.pretrained(task), folder, self.folder / "store")
+            train(TINY, self.aligned(task), self.pretrained(task), folder, self.folder / "store")
         return folder
+
+    def train(
+        self, configuration: Configuration, folder: Path, observer: Observer = NULL_OBSERVER
+    ) -> None:
+        """Train a model of the regression task, `folder/m`, with the store `folder/s`."""
+        aligned, pretrained = self.aligned(), self.pretrained()
+        train(configuration, aligned, pretrained, folder / "m", folder / "s", observer)
 
 
 @pytest.fixture(scope="session")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench(tmp_path_factory.mktemp("bench"))
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyArtefacts:
+    return TinyArtefacts(tmp_path_factory.mktemp("tiny"))
 
 
 # A script without `if __name__ == "__main__"`. A shell starts its background commands with SIGINT
@@ -65,9 +73,9 @@ train_job(Configuration.from_json(json.loads(configuration), "here"), Path(align
 """
 
 
-def start_driver(configuration: Configuration, bench: Bench, folder: Path) -> Any:
+def start_driver(configuration: Configuration, tiny: TinyArtefacts, folder: Path) -> Any:
     """Train in another process, whose working folder is `folder`."""
-    arguments = [json.dumps(configuration.as_json()), bench.cache(), bench.pretrained(), folder]
+    arguments = [json.dumps(configuration.as_json()), tiny.aligned(), tiny.pretrained(), folder]
     return subprocess.Popen(
         [sys.executable, "-c", _DRIVER, *map(str, arguments)],
         cwd=folder,
@@ -76,21 +84,21 @@ def start_driver(configuration: Configuration, bench: Bench, folder: Path) -> An
     )
 
 
-def arrays(folder: Path) -> dict[str, Any]:
+def read_outputs(folder: Path) -> dict[str, Any]:
     """Return the datasets and attributes of outputs.h5 by name."""
-    found: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
 
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
-            found[name] = item.asstr()[()] if item.dtype.kind == "O" else item[()]
+            outputs[name] = item.asstr()[()] if item.dtype.kind == "O" else item[()]
 
     with h5py.File(folder / "outputs.h5", "r") as file:
         file.visititems(visit)
-        found["attributes"] = dict(file.attrs)
-    return found
+        outputs["attributes"] = dict(file.attrs)
+    return outputs
 
 
-def files(folder: Path) -> dict[str, bytes]:
+def read_files(folder: Path) -> dict[str, bytes]:
     """Return the bytes of every file by its path in the folder."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -99,11 +107,11 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def copied(folder: Path, target: Path) -> Path:
+def copy_folder(folder: Path, target: Path) -> Path:
     shutil.copytree(folder, target)
     return target
 
 
-def same(one: Any, other: Any) -> bool:
+def equal(one: Any, other: Any) -> bool:
     """Return whether all entries are equal, with NaN equal to NaN."""
     return bool(np.array_equal(one, other, equal_nan=np.asarray(one).dtype.kind == "f"))

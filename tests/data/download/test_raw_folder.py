@@ -1,9 +1,8 @@
-"""Sources in order, folders and placed files, one folder that is whole or absent."""
+"""Downloads from several sources, folders and placed files into one folder."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import signal
@@ -14,7 +13,7 @@ import pytest
 
 from dhmd.base import files as atomic
 from dhmd.base.errors import DhmdError
-from dhmd.data.download import SourceFailure, check_contents, read_received
+from dhmd.data.download import SourceError, check_contents, read_received
 from dhmd.data.download.web import PARTIAL_FOLDER, Transfer
 from tests.data.download.conftest import (
     LABELS,
@@ -24,23 +23,20 @@ from tests.data.download.conftest import (
     FakeSequence,
     Project,
     hdf5_body,
+    sha256,
 )
 from tests.data.download.server import Server, cut, status, unmeasured, whole
 
 
-def sha(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()
-
-
-def test_all_files_arrive_with_a_stable_list(served, project, words, labels):
+def test_all_files_are_downloaded_and_listed(served, project, words, labels):
     project.get(served)
     assert (project.read("words.csd"), project.read("labels.csd")) == (words, labels)
     first = project.read("sources.json")
     assert json.loads(first) == {
-        "labels.csd": {"bytes": len(labels), "sha256": sha(labels)},
-        "words.csd": {"bytes": len(words), "sha256": sha(words)},
+        "labels.csd": {"bytes": len(labels), "sha256": sha256(labels)},
+        "words.csd": {"bytes": len(words), "sha256": sha256(words)},
     }
-    assert read_received(project.output)["words.csd"].sha256 == sha(words)
+    assert read_received(project.output)["words.csd"].sha256 == sha256(words)
     project.get(served)
     assert project.read("sources.json") == first
     assert sorted(p.name for p in project.output.iterdir()) == [
@@ -50,20 +46,22 @@ def test_all_files_arrive_with_a_stable_list(served, project, words, labels):
     ]
 
 
-def test_a_failure_names_the_file_the_sources_and_what_to_do(served, server, project):
+def test_an_error_names_the_file_and_all_sources(served, server, project):
     server.files[WORDS] = status(404)
     (project.root / "mirror").mkdir()
     many = replace(served, sources=("http://127.0.0.1:9", "mirror", server.url))
-    assert project.refused(many) == (
-        "recipes/tiny.yaml: no source gives W.csd (tried 4 sources: data/placed/tiny: no such "
+    assert project.error_message(many) == (
+        "recipes/tiny.yaml: no source provides W.csd (tried 4 sources: data/placed/tiny: no such "
         "folder; http://127.0.0.1:9: Connection refused (3 attempts); mirror: no file W.csd "
         f"there; {server.url}: not found (404)); download it by hand and put it in "
         "data/placed/tiny/"
     )
-    assert project.refused(many, override="nowhere") == (
-        "recipes/tiny.yaml: no source gives W.csd (tried 1 source: nowhere: no such folder); "
+    server.requests.clear()
+    assert project.error_message(many, override="nowhere") == (
+        "recipes/tiny.yaml: no source provides W.csd (tried 1 source: nowhere: no such folder); "
         "correct data.sources.tiny in params.yaml, or set it to null"
     )
+    assert server.requests == []
 
 
 def test_a_mirror_is_used_when_the_first_source_fails(served, server, project, words):
@@ -73,14 +71,14 @@ def test_a_mirror_is_used_when_the_first_source_fails(served, server, project, w
     assert project.read("words.csd") == words
 
 
-def test_a_dead_server_is_not_waited_for_at_every_file(served, server, project, monkeypatch):
+def test_an_unreachable_server_is_tried_only_once(served, server, project, monkeypatch):
     pauses: list[float] = []
     monkeypatch.setattr("urllib3.util.retry.time.sleep", pauses.append)
     project.get(replace(served, sources=("http://127.0.0.1:9", server.url)))
     assert len(pauses) < QUICK.attempts
 
 
-def test_a_folder_in_the_sources_layout_and_flat(recipe, project, words, labels):
+def test_a_folder_has_a_file_at_its_path_or_at_the_top(recipe, project, words, labels):
     folder = project.root / "mine"
     (folder / "language").mkdir(parents=True)
     (folder / "language" / "W.csd").write_bytes(words)
@@ -97,61 +95,56 @@ def test_a_placed_file_comes_first(served, server, project, words):
     placed.write_bytes(hdf5_body(5))
     project.get(served)
     assert project.read("words.csd") == placed.read_bytes()
-    assert [path for path, _ in server.asked] == [LABELS]
-    placed.write_bytes(words[:-1000])  # not whole: the server's is taken
+    assert [path for path, _ in server.requests] == [LABELS]
+    placed.write_bytes(words[:-1000])  # truncated: the server's is used
     project.get(served)
     assert project.read("words.csd") == words
 
 
-def test_an_override_replaces_all_other_sources(served, server, project):
-    project.refused(served, override="nowhere")
-    assert server.asked == []
-
-
 def test_a_single_file_as_source(project):
     recipe = FakeRecipe(format="mmsa", sequences={"pickle": FakeSequence("aligned_50.pkl")})
-    mine = project.root / "my file.pkl"
-    mine.write_bytes(b"\x80\x04}.")
-    project.get(recipe, override=str(mine))
-    assert project.read("aligned_50.pkl") == mine.read_bytes()
+    source_file = project.root / "my file.pkl"
+    source_file.write_bytes(b"\x80\x04}.")
+    project.get(recipe, override=str(source_file))
+    assert project.read("aligned_50.pkl") == source_file.read_bytes()
 
 
-def test_a_folder_in_place_of_a_file_is_refused(recipe, project):
+def test_a_folder_with_the_name_of_a_file_is_an_error(recipe, project):
     (project.root / "mine" / "W.csd").mkdir(parents=True)
-    assert "W.csd there is not a file" in project.refused(recipe, override="mine")
+    assert "W.csd there is not a file" in project.error_message(recipe, override="mine")
 
 
 @pytest.mark.parametrize("source", ["a" * 300, "locked"])
 def test_a_folder_that_cannot_be_read(recipe, project, source, monkeypatch):
-    healthy = Path.exists
+    original = Path.exists
 
-    def exists(path: Path) -> bool:  # root may read everything
+    def exists(path: Path) -> bool:  # root can read any folder
         if path.name == "locked":
             raise PermissionError(13, "Permission denied", str(path))
-        return healthy(path)
+        return original(path)
 
     monkeypatch.setattr(Path, "exists", exists)
-    assert f"{source}: it cannot be read: [Errno" in project.refused(recipe, override=source)
+    assert f"{source}: it cannot be read: [Errno" in project.error_message(recipe, override=source)
 
 
 @pytest.mark.parametrize(
     "path", ["../W.csd", "/etc/passwd", "a/../../b", "", "a\\b", "c:/x", "a\nb", "dir/"]
 )
-def test_paths_that_leave_the_source_are_refused(recipe, project, path):
-    message = project.refused(replace(recipe, sequences={"words": FakeSequence(path)}))
+def test_paths_outside_of_the_source_are_errors(recipe, project, path):
+    message = project.error_message(replace(recipe, sequences={"words": FakeSequence(path)}))
     assert message.startswith("recipes/tiny.yaml: sequences.words: path ")
     assert "not a plain relative path" in message
 
 
-def test_recipes_without_files_to_get_are_refused(recipe, project):
-    assert "generated data" in project.refused(replace(recipe, format="generated"))
-    assert "sequences names no file" in project.refused(replace(recipe, sequences={}))
+def test_recipes_without_files_to_download_are_errors(recipe, project):
+    assert "generated data" in project.error_message(replace(recipe, format="generated"))
+    assert "sequences is empty" in project.error_message(replace(recipe, sequences={}))
     twice = replace(recipe, sequences={"a": FakeSequence("W.csd"), "b": FakeSequence("W.csd")})
-    assert "are one file" in project.refused(twice)
+    assert "name the same file" in project.error_message(twice)
 
 
 @pytest.mark.parametrize(
-    ("name", "body", "said"),
+    ("name", "body", "expected"),
     [
         ("x.csd", b"", "the file is empty"),
         ("x.csd", b"\xef\xbb\xbf\n<!DOCTYPE html>", "it is a web page"),
@@ -166,14 +159,14 @@ def test_recipes_without_files_to_get_are_refused(recipe, project):
         ),
     ],
 )  # fmt: skip
-def test_truncated_containers_and_pages_are_refused(tmp_path, name, body, said):
+def test_truncated_files_and_web_pages_are_errors(tmp_path, name, body, expected):
     path = tmp_path / name
     path.write_bytes(body)
-    with pytest.raises(SourceFailure, match=said):
+    with pytest.raises(SourceError, match=expected):
         check_contents(path, name=name, expected=FakeSequence(name))
 
 
-def test_a_failure_keeps_an_earlier_output(served, server, project, words):
+def test_a_failure_does_not_remove_an_earlier_output(served, server, project, words):
     project.get(served)
     before = {path.name: path.read_bytes() for path in project.output.iterdir()}
     for behaviour in (status(404), status(500), cut(words, 1000), unmeasured(b"<html>")):
@@ -183,13 +176,13 @@ def test_a_failure_keeps_an_earlier_output(served, server, project, words):
     assert {path.name: path.read_bytes() for path in project.output.iterdir()} == before
 
 
-def full(*_: object, **__: object) -> None:
+def disk_full(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.mark.parametrize("links", [True, False])
 @pytest.mark.parametrize("failure", ["list", "rename", "Ctrl-C", "kill"])
-def test_a_failure_after_the_transfers_costs_no_transfer(
+def test_a_failure_after_the_downloads_repeats_none(
     served: FakeRecipe,
     server: Server,
     project: Project,
@@ -200,22 +193,22 @@ def test_a_failure_after_the_transfers_costs_no_transfer(
 ) -> None:
     output = project.output
     if not links:
-        monkeypatch.setattr("dhmd.data.download.web.os.link", full)
-    healthy_sync, healthy_replace = atomic._sync, os.replace
+        monkeypatch.setattr("dhmd.data.download.web.os.link", disk_full)
+    original_sync, original_replace = atomic._sync, os.replace
     with monkeypatch.context() as patch:
         if failure == "list":
-            patch.setattr("dhmd.data.download.gathering.write_received", full)
+            patch.setattr("dhmd.data.download.raw_folder.write_received", disk_full)
         elif failure == "rename":
 
             def replaced(path: Path, target: Path) -> None:
-                full() if target == output else healthy_replace(path, target)
+                disk_full() if target == output else original_replace(path, target)
 
             patch.setattr("dhmd.base.files.os.replace", replaced)
         else:
 
             def sync(path: Path) -> None:
                 if path.name != "words.csd":
-                    healthy_sync(path)
+                    original_sync(path)
                 elif failure == "kill":
                     os.kill(os.getpid(), signal.SIGKILL)
                 else:
@@ -234,47 +227,47 @@ def test_a_failure_after_the_transfers_costs_no_transfer(
             with pytest.raises((DhmdError, KeyboardInterrupt)):
                 project.get(served)
             assert list(output.parent.glob("*")) == []
-    assert sorted(path for path, _ in server.asked) == sorted([WORDS, LABELS])
-    server.asked.clear()
+    assert sorted(path for path, _ in server.requests) == sorted([WORDS, LABELS])
+    server.requests.clear()
     project.get(served)
-    assert server.asked == []
+    assert server.requests == []
     assert project.read("words.csd") == words
-    # Nothing else holds the file now, and nothing is kept twice.
+    # The partial download is removed.
     assert (output / "words.csd").stat().st_nlink == 1
     assert not list((project.root / PARTIAL_FOLDER).rglob("body"))
 
 
-def test_a_pinned_file_is_taken_from_what_was_received_before(served, server, project, words):
-    kept = project.root / "kept"
-    kept.write_bytes(words)
-    pinned = served.pinned("words", sha256=sha(words))
-    project.get(pinned, earlier={"words.csd": kept, "labels.csd": kept})
-    # Without a sha256, nothing tells whether the other file is still the server's.
-    assert [path for path, _ in server.asked] == [LABELS]
+def test_a_pinned_file_of_an_earlier_download_is_reused(served, server, project, words):
+    earlier_file = project.root / "kept"
+    earlier_file.write_bytes(words)
+    pinned = served.pinned("words", sha256=sha256(words))
+    project.get(pinned, earlier={"words.csd": earlier_file, "labels.csd": earlier_file})
+    # Without a sha256, the other file may differ from the server's.
+    assert [path for path, _ in server.requests] == [LABELS]
     assert project.read("words.csd") == words
-    assert not (project.output / "words.csd").samefile(kept)
-    kept.write_bytes(hdf5_body(8))
-    project.get(pinned, earlier={"words.csd": kept})
+    assert not (project.output / "words.csd").samefile(earlier_file)
+    earlier_file.write_bytes(hdf5_body(8))
+    project.get(pinned, earlier={"words.csd": earlier_file})
     assert project.read("words.csd") == words
 
 
-def test_a_file_that_another_process_receives_is_refused(served, server, project):
+def test_a_file_that_another_process_downloads_is_an_error(served, server, project):
     with Transfer(server.url + WORDS, project.root, QUICK).locked():
-        message = project.refused(served)
+        message = project.error_message(served)
     assert message == (
         f"another process is downloading {server.url}{WORDS}: wait until it has ended"
     )
 
 
-def test_an_address_that_is_named_twice_is_not_another_process(served, server, project):
+def test_two_sources_may_have_the_same_address(served, server, project):
     server.files = {WORDS: whole(hdf5_body(1))}
     twice = replace(served, sources=(server.url, server.url.replace("//", "//me:pw@")))
-    assert project.refused(twice).count("not found (404)") == 2
+    assert project.error_message(twice).count("not found (404)") == 2
 
 
-@pytest.mark.parametrize(("text", "said"), [(None, "is missing"), ("[1]", "is damaged")])
-def test_a_missing_or_damaged_list_is_said(tmp_path, text, said):
+@pytest.mark.parametrize(("text", "expected"), [(None, "is missing"), ("[1]", "is damaged")])
+def test_a_missing_or_damaged_list_is_an_error(tmp_path, text, expected):
     if text is not None:
         (tmp_path / "sources.json").write_text(text)
-    with pytest.raises(DhmdError, match=f"sources.json {said}: run the download stage again"):
+    with pytest.raises(DhmdError, match=f"sources.json {expected}: run the download stage again"):
         read_received(tmp_path)

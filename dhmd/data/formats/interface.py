@@ -1,4 +1,4 @@
-"""The interface of a format's reader: it takes an `ImportJob` and returns a `Reading`.
+"""The interface of format readers: they take an `ImportJob` and return a `ParsedCorpus`.
 
 Axes: T steps, d features, K tokens.
 """
@@ -22,11 +22,11 @@ Array = np.ndarray[Any, Any]
 
 
 class ProblemsFoundError(DhmdError):
-    """The first of the problems that were collected."""
+    """Raised with the first problem of `Problems`."""
 
 
 class Problems:
-    """Collected problems and warnings: the first sentence of each kind, and how many there are."""
+    """Collects problems and warnings; of problems of the same kind, the first and their number."""
 
     def __init__(self) -> None:
         self._problems: dict[str, tuple[str, int]] = {}
@@ -34,12 +34,12 @@ class Problems:
         self._left_out: Counter[tuple[str, str]] = Counter()
 
     def add(self, kind: str, sentence: str) -> None:
-        """Record a problem; problems of the same `kind` are counted together."""
+        """Record a problem; of several with the same `kind`, only the first sentence is kept."""
         first, count = self._problems.get(kind, (sentence, 0))
         self._problems[kind] = first, count + 1
 
     def warn(self, sentence: str) -> None:
-        """Record something that does not stop the import."""
+        """Record a warning, which does not stop the import."""
         self._warnings.append(sentence)
 
     def leave_out(self, split: str, reason: str) -> None:
@@ -47,7 +47,7 @@ class Problems:
         self._left_out[split, reason] += 1
 
     def warnings(self) -> list[str]:
-        """Return the warnings, with one sentence per split and reason to leave utterances out."""
+        """Return the warnings, among them one per split and reason for leaving utterances out."""
         return self._warnings + [
             f"{count} utterance{'s' if count > 1 else ''} of {split} left out: {reason}"
             for (split, reason), count in self._left_out.items()
@@ -60,8 +60,12 @@ class Problems:
             for first, count in self._problems.values()
         ]
 
-    def stop_if_any(self, dataset: str) -> None:
-        """Raise the first problem and name the command that lists the others."""
+    def raise_first(self, dataset: str) -> None:
+        """Raise the first problem if there is one.
+
+        Raises:
+            ProblemsFoundError: the message also has the command that lists all problems.
+        """
         first, *others = self.sentences() or [""]
         if first:
             rest = f"; {len(others)} more: `dhmd data check {dataset}` lists them"
@@ -74,14 +78,18 @@ class ImportJob(CorpusJob):
 
     Attributes:
         labelled: whether labels are read; files to predict need neither labels nor all splits.
-        problems: collects what the reader finds wrong and can skip.
+        problems: records errors after which the reader can continue.
     """
 
     labelled: bool = True
     problems: Problems = field(default_factory=Problems)
 
     def file(self, sequence: str) -> Path:
-        """Return the raw file of one of the recipe's sequences."""
+        """Return the raw file of a sequence of the recipe.
+
+        Raises:
+            DhmdError: the recipe does not have the sequence.
+        """
         if sequence not in self.paths:
             raise DhmdError(
                 f"{self.recipe.source} has no sequences.{sequence}, which format "
@@ -90,10 +98,13 @@ class ImportJob(CorpusJob):
         return self.paths[sequence]
 
     def options(self, **allowed: tuple[Any, ...]) -> list[Any]:
-        """Return the recipe's options in the order of the arguments.
+        """Return the values of the recipe's options in the order of the arguments.
 
         Args:
-            allowed: the values that each option may have; the first is the default.
+            allowed: option -> its allowed values; the first is the default.
+
+        Raises:
+            DhmdError: the recipe has another option or another value.
         """
         recipe = self.recipe
         for name in recipe.options:
@@ -114,16 +125,16 @@ class ImportJob(CorpusJob):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Segment:
-    """One utterance as read from its file, neither cleaned nor cut.
+    """One utterance as read from a file; the importer cleans and cuts it.
 
     Attributes:
         id: `video[i]`.
-        video: the splits never share it.
-        split: "train", "valid" or "test", from the corpus's own files.
-        label: a number, or the class's index.
+        video: the video's id; a video must not be in two splits.
+        split: "train", "valid" or "test", according to the file.
+        label: a number, or the class index.
         steps: modality -> `[T, d]`, without padding.
-        words: T words, or () where there are none.
-        tokens: a tokenizer's token ids and segment ids, `[K]` int64 each, or None.
+        words: T words, or () if the format has none.
+        tokens: token ids and token type ids, `[K]` int64 each, or None.
     """
 
     id: str
@@ -136,16 +147,16 @@ class Segment:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Reading:
-    """What a reader returns.
+class ParsedCorpus:
+    """The return value of a reader.
 
     Attributes:
         feature_names: modality -> d names.
-        segments: in the files' order; consumed once.
-        has_words, has_tokens: whether segments have them.
-        folds: fold -> split -> videos, besides the files' own splits; the first is the default.
-        own_fold: the name of the fold of the files' own splits; None if it is not offered.
-        notes: entries of the data report; may grow while segments are consumed.
+        segments: the segments in the order of the files; iterated once.
+        has_words, has_tokens: whether the segments have words, or tokens.
+        folds: fold -> split -> videos, in addition to `file_fold`; the first is the default.
+        file_fold: the name of the fold whose splits are those of the segments; None to omit it.
+        notes: entries of the data report; readers may add some while `segments` is iterated.
     """
 
     feature_names: Mapping[str, tuple[str, ...]]
@@ -153,19 +164,20 @@ class Reading:
     has_words: bool = False
     has_tokens: bool = False
     folds: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
-    own_fold: str | None = ONLY_FOLD
+    file_fold: str | None = ONLY_FOLD
     notes: dict[str, object] = field(default_factory=dict)
 
 
-def one_in_ten(ids: Iterable[object], salt: str) -> set[object]:
-    """Return a tenth of the ids, at least one, by their hash, to validate on where a file has none.
+def validation_sample(ids: Iterable[object], salt: str) -> set[object]:
+    """Return a tenth of the ids, at least one, for files without a validation split.
 
-    Adding an id moves few others, and the order of the ids has no influence.
+    The ids with the smallest hashes are chosen, so the result does not depend on their order, and
+    changes little if an id is added.
     """
-    ranked = sorted(ids, key=lambda one: hashlib.sha256(f"{salt}:{one}".encode()).digest())
+    ranked = sorted(ids, key=lambda name: hashlib.sha256(f"{salt}:{name}".encode()).digest())
     return set(ranked[: max(1, len(ranked) // 10)])
 
 
-def numbered(modality: str, width: int) -> tuple[str, ...]:
-    """Return names for features that have none."""
+def numbered_names(modality: str, width: int) -> tuple[str, ...]:
+    """Return the feature names `<modality>_<i>`, for formats without names."""
     return tuple(f"{modality}_{d}" for d in range(width))
