@@ -8,6 +8,7 @@
 
 #define LANES 16
 #define ROWS 8
+#define AHEAD 16 /* columns of a that are requested early: transposed, they are far apart */
 #define INNER 200 /* rows of b that are copied at a time */
 #define EACH_ROW _Pragma("GCC unroll 8") for (int r = 0; r < ROWS; r++)
 
@@ -54,6 +55,7 @@ static void add_product(
                 for (long r = 0; r < count; r++) copy(sums[r], c + (i + r) * n + j, bytes);
             if (wide > LANES)
                 for (long u = 0; u < k; u++) {
+                    __builtin_prefetch(rows[0] + (u + AHEAD) * a_column);
                     const Floats left = panel[u][0], right = panel[u][1];
                     EACH_ROW {
                         const float value = rows[r][u * a_column];
