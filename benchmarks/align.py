@@ -1,7 +1,7 @@
-"""How fast and how big is the alignment? `python -m benchmarks.align --help`
+"""Speed and memory of the alignment: `python -m benchmarks.align --help`.
 
-Against the CMU-MultimodalSDK on the same files (the results must agree), and alone on generated
-corpora of growing size, each in its own process so that peak memory is its own.
+It is compared with the CMU-MultimodalSDK on the same files, where the results must agree, and timed
+on generated corpora of growing size, each in its own process for its peak memory.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from dhmd.data.alignment import AlignConfig, CorpusJob, align_corpus
 from dhmd.recipes import Recipe, load_recipe
 
 MOSEI_VIDEOS = 3228
-TARGET = 50.0  # times the SDK, on the real pieces
+TARGET = 50.0  # times as fast as the SDK, on the real files
 UNCUT = AlignConfig(max_steps=1_000_000, incomplete_videos="drop")  # as the SDK does
 WARM_UP = Size(videos=3, seconds=4.0, text_width=4, audio_width=4, vision_width=4)
 
 
-def ours(paths: Mapping[str, Path], recipe: Recipe, folds: Path, output: Path) -> Time:
-    """Align once."""
-    start = Time.since()
+def align_once(paths: Mapping[str, Path], recipe: Recipe, folds: Path, output: Path) -> Time:
+    """Align with dhmd and return the time."""
+    start = Time.now()
     options = {"align": UNCUT, "alignment": "word", "folds_path": folds, "epsilon": EPSILON}
     align_corpus(CorpusJob(recipe=recipe, paths=paths, **options), output)
-    return Time.since(start)
+    return Time.now() - start
 
 
 def against_sdk(
     label: str, paths: Mapping[str, Path], recipe: Recipe, folds: Path, repeats: int
 ) -> dict[str, Any]:
     """Time the slow SDK once and dhmd `repeats` times after a warm-up, on the same files."""
-    needed = {name: paths[name] for name in recipe.needed}
+    needed = {name: paths[name] for name in recipe.required_sequences}
     assert recipe.reference is not None
     assert recipe.labels.sequence is not None
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "aligned.h5"
-        times = [ours(needed, recipe, folds, output) for _ in range(repeats + 1)][1:]
-        start = Time.since()
+        times = [align_once(needed, recipe, folds, output) for _ in range(repeats + 1)][1:]
+        start = Time.now()
         oracle = sdk_align(needed, reference=recipe.reference, labels=recipe.labels.sequence)
-        sdk = Time.since(start)
+        sdk = Time.now() - start
         agreement = compare(read_corpus(output, test_labels=True), recipe, oracle)
     line = row(
         f"align against the SDK, {label}",
@@ -73,24 +73,24 @@ def against_sdk(
 
 
 def _measure(corpus: GeneratedCorpus, output: Path) -> tuple[float, float, float]:
-    """Return the seconds, and the peak memory before and after."""
-    with tempfile.TemporaryDirectory() as folder:  # imports and first calls are not the aligner's
+    """Return the seconds, and the peak memory in MiB before and after."""
+    with tempfile.TemporaryDirectory() as folder:  # imports and first calls are not measured
         small = write_corpus(Path(folder), WARM_UP)
-        ours(small.paths, small.recipe, small.folds, Path(folder) / "aligned.h5")
+        align_once(small.paths, small.recipe, small.folds, Path(folder) / "aligned.h5")
     before = _peak_mib()
-    seconds = ours(corpus.paths, corpus.recipe, corpus.folds, output)
+    seconds = align_once(corpus.paths, corpus.recipe, corpus.folds, output)
     return seconds.wall, before, _peak_mib()
 
 
 def _peak_mib() -> float:
-    """Return the peak memory of this process (Linux); getrusage would include the parent's."""
+    """Return the peak memory of this process (Linux); that of getrusage includes the parent's."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     [kib] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
     return int(kib) / 1024
 
 
-def grow(videos: int, folder: Path) -> dict[str, Any]:
-    """Align a generated corpus of MOSEI's rates in a separate process."""
+def measure_alone(videos: int, folder: Path) -> dict[str, Any]:
+    """Align a generated corpus with MOSEI's rates in a separate process; return a row."""
     corpus = write_corpus(folder / "raw", Size(videos=videos))
     size = sum(path.stat().st_size for path in corpus.paths.values())
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -115,7 +115,7 @@ def grow(videos: int, folder: Path) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Format the lines for docs/performance.md: against the SDK, then growth."""
+    """Format the rows for docs/performance.md: against the SDK, then dhmd alone."""
     against = [
         [
             line["name"],
@@ -128,7 +128,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         for line in rows
         if "ratio" in line
     ]
-    growth = [
+    alone = [
         [
             line["name"],
             rounded(line["raw_gb"]),
@@ -141,33 +141,45 @@ def table(rows: list[dict[str, Any]]) -> str:
     ]
     header = ["corpus", "times the SDK (quartiles)", "target", "s", "the SDK's s", "difference"]
     parts = [markdown(header, against)] if against else []
-    if growth:
-        parts.append(markdown(["corpus", "GB read", "s", "GB/s", "peak memory, MiB"], growth))
+    if alone:
+        parts.append(markdown(["corpus", "GB read", "s", "GB/s", "peak memory, MiB"], alone))
     return "\n\n".join(parts)
 
 
 def main() -> None:
-    """Run the requested benchmarks, print the table and write JSON."""
+    """Run the benchmarks, print the tables and write the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.align")
     parser.add_argument("--real", type=Path, help="folder with the files of recipe mosi_real")
-    parser.add_argument("--repeats", type=int, default=5, help="runs of ours, 2 or more")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of dhmd, 2 or more")
     parser.add_argument(
-        "--sdk-videos", type=int, nargs="*", default=[3, 6], help="generated, against the SDK"
+        "--sdk-videos",
+        type=int,
+        nargs="*",
+        default=[3, 6],
+        help="sizes of generated corpora to compare with the SDK",
     )
     parser.add_argument(
-        "--videos", type=int, nargs="*", default=[8, 16, 32], help="generated, ours alone"
+        "--videos",
+        type=int,
+        nargs="*",
+        default=[8, 16, 32],
+        help="sizes of generated corpora to time dhmd on",
     )
     parser.add_argument(
-        "--mosei", action="store_true", help="also all of MOSEI's size (15 GB of disk, minutes)"
+        "--mosei",
+        action="store_true",
+        help="also a corpus of MOSEI's size (15 GB of disk, minutes)",
     )
-    parser.add_argument("--scratch", type=Path, help="where generated files go for a while")
+    parser.add_argument("--scratch", type=Path, help="folder for temporary files")
     parser.add_argument("--json", type=Path, default=RESULTS / "align.json")
     arguments = parser.parse_args()
     rows = []
     if sdk_available():
         if arguments.real is not None:
             recipe = load_recipe("mosi_real", Path.cwd())
-            paths = {name: arguments.real / file.path for name, file in recipe.needed.items()}
+            paths = {
+                name: arguments.real / file.path for name, file in recipe.required_sequences.items()
+            }
             folds = arguments.real / "folds.json"
             rows.append(against_sdk("mosi_real", paths, recipe, folds, arguments.repeats))
         for videos in arguments.sdk_videos:
@@ -181,7 +193,7 @@ def main() -> None:
         print("the SDK is not installed: no comparison (pip install cmu-multimodal-sdk==0.0.6)")
     for videos in [*arguments.videos, *([MOSEI_VIDEOS] if arguments.mosei else [])]:
         with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
-            rows.append(grow(videos, Path(folder)))
+            rows.append(measure_alone(videos, Path(folder)))
     print("\n" + table(rows))
     write(
         arguments.json, "align", {"machine": {**machine(), "numpy": np.__version__}, "rows": rows}

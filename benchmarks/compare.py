@@ -1,9 +1,8 @@
-"""Did anything become slower? `python -m benchmarks.compare --help`
+"""Compare the results with those of a Git revision: `python -m benchmarks.compare --help`.
 
-Compares the results in benchmarks/results with those committed at a revision, as ratios to the
-rival that ran beside (the plain model, the SDK, a bare interpreter), never as seconds: so that
-another machine's results can be compared too. Exit 0: none fell by more than the tolerance;
-1: some did; 2: nothing could be compared.
+Compared are the speed-ups over a rival that ran on the same machine (the plain model, the SDK, a
+bare interpreter) and not seconds, so that results of different machines are comparable. Exit status
+0: no speed-up fell by more than the tolerance; 1: some did; 2: nothing could be compared.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ TOLERANCE = 0.2
 Results = dict[str, Mapping[str, Any]]
 
 
-def in_folder(folder: Path) -> Results:
-    """Read every result of a folder, by file name."""
+def read_folder(folder: Path) -> Results:
+    """Read all results of a folder by file name."""
     return {
         path.name: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(folder.glob("*.json"))
     }
 
 
-def at_revision(revision: str) -> Results:
-    """Read every result that was committed at a Git revision."""
-    inside = RESULTS.relative_to(ROOT).as_posix()
-    listed = _git("ls-tree", "--name-only", revision, f"{inside}/")
+def read_revision(revision: str) -> Results:
+    """Read all results that are committed at a Git revision by file name."""
+    folder = RESULTS.relative_to(ROOT).as_posix()
+    listed = _git("ls-tree", "--name-only", revision, f"{folder}/")
     return {
         Path(path).name: json.loads(_git("show", f"{revision}:{path}"))
         for path in listed.splitlines()
@@ -43,14 +42,14 @@ def at_revision(revision: str) -> Results:
 
 
 def _git(*arguments: str) -> str:
-    found = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
-    if found.returncode:
-        raise SystemExit(f"git {' '.join(arguments)}: {found.stderr.strip()}")
-    return found.stdout
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def ratios(results: Results) -> dict[str, float]:
-    """Return the median ratio of every line that has one."""
+    """Return the median ratio of each row that has one, by its name."""
     return {
         line["name"]: line["ratio"]["median"]
         for result in results.values()
@@ -62,22 +61,21 @@ def ratios(results: Results) -> dict[str, float]:
 def compare(old: Results, new: Results, tolerance: float) -> tuple[int, str]:
     """Return the exit status and the table."""
     before, after = ratios(old), ratios(new)
-    both = [name for name in before if name in after]
-    body, slower = [], 0
-    for name in both:
+    common = [name for name in before if name in after]
+    body, verdicts = [], []
+    for name in common:
         change = after[name] / before[name] - 1
-        fell = change < -tolerance
-        slower += fell
-        verdict = "slower" if fell else "ok"
+        verdict = "slower" if change < -tolerance else "ok"
+        verdicts.append(verdict)
         body.append([name, rounded(before[name]), rounded(after[name]), f"{change:+.0%}", verdict])
     body += [
         [name, rounded(before[name]), "", "", "not run"] for name in before if name not in after
     ]
     body += [[name, "", rounded(after[name]), "", "new"] for name in after if name not in before]
     text = markdown(["ratio to the rival", "before", "now", "change", ""], body)
-    if not both:
+    if not common:
         return 2, text
-    return (1 if slower else 0), text
+    return int("slower" in verdicts), text
 
 
 def main() -> None:
@@ -89,8 +87,8 @@ def main() -> None:
         "--tolerance", type=float, default=TOLERANCE, help="share by which a ratio may fall"
     )
     arguments = parser.parse_args()
-    old = at_revision(arguments.base) if arguments.old is None else in_folder(arguments.old)
-    status, text = compare(old, in_folder(arguments.new), arguments.tolerance)
+    old = read_revision(arguments.base) if arguments.old is None else read_folder(arguments.old)
+    status, text = compare(old, read_folder(arguments.new), arguments.tolerance)
     print(text)
     sys.exit(status)
 

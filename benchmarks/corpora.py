@@ -1,7 +1,7 @@
-"""Generated corpora of a given size, to time and test the aligner: random numbers.
+"""Corpora of random numbers in any size, to time and test the alignment.
 
-Faults that real files have are in them: pauses, zero-length words, words in two segments or in
-none, gaps in the visual rows, segments out of order, ids that are prefixes of others.
+They have the irregularities of real files: pauses, zero-length words, words in two segments or in
+none, gaps in the visual rows, segments in no order, ids that are prefixes of others.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ VOCABULARY = np.array(["sp", "oh", "well", "this", "café", "good", "bad", "movi
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """The size of a generated corpus; the defaults have CMU-MOSEI's rates and widths."""
+    """Size of a generated corpus; the defaults are CMU-MOSEI's rates and widths."""
 
     videos: int
-    seconds: float = 63.0  # 3,228 videos of it make COVAREP's 12 GB
+    seconds: float = 63.0  # per video; 3,228 videos have COVAREP's 12 GB
     words_per_second: float = 2.5
     text_width: int = 300
     audio_width: int = 74
@@ -47,14 +47,14 @@ class GeneratedCorpus:
 
 
 def write_corpus(folder: Path, size: Size, *, seed: int = 0) -> GeneratedCorpus:
-    """Write words, vectors, acoustic, visual, labels and folds; memory does not grow with size."""
+    """Write all files of a corpus; the memory that this takes does not depend on the size."""
     folder.mkdir(parents=True, exist_ok=True)
     # 1, 10, 100, …: every id is a prefix of others.
     videos = [f"video{i}" for i in range(size.videos)]
     block = np.random.default_rng([seed, 1]).normal(size=1 << 20)
 
     def noise(rng: np.random.Generator, rows: int, width: int) -> Array:
-        # Slices of one block of random numbers: drawing 12 GB of them would be the slow part.
+        # Slices of one block of random numbers, since drawing 12 GB of them would be slow.
         flat = np.resize(np.roll(block, int(rng.integers(len(block)))), rows * width)
         return flat.reshape(rows, width)
 
@@ -76,7 +76,7 @@ def write_corpus(folder: Path, size: Size, *, seed: int = 0) -> GeneratedCorpus:
                     else (size.vision_rate, size.vision_width)
                 )
                 rows = np.arange(max(1, int(size.seconds * rate)))
-                if name == "visual":  # a face that leaves the picture for a while
+                if name == "visual":  # the face is out of the picture for a while
                     gone = rng.uniform(0, size.seconds)
                     rows = rows[(rows / rate < gone) | (rows / rate > gone + size.seconds / 8)]
                 intervals = np.stack([rows / rate, (rows + 1) / rate], axis=1)
@@ -94,7 +94,7 @@ def write_corpus(folder: Path, size: Size, *, seed: int = 0) -> GeneratedCorpus:
 
 
 def generated_recipe(**changes: object) -> Recipe:
-    """Return the recipe of these files; `changes` replace whole keys of it."""
+    """Return the dataset config of these files; `changes` replace whole keys."""
     mapping: dict[str, object] = {
         "title": "random numbers",
         "format": "csd",
@@ -111,7 +111,7 @@ def generated_recipe(**changes: object) -> Recipe:
 
 
 def _words(rng: np.random.Generator, size: Size) -> Array:
-    """Back-to-back words over the whole video, one in twenty of no length."""
+    """Draw intervals of consecutive words over the whole video, one in twenty of no length."""
     count = max(1, int(size.seconds * size.words_per_second))
     length = rng.gamma(2.0, 1.0, count) * (rng.uniform(size=count) > 0.05)
     edge = np.concatenate([np.zeros(1), np.cumsum(length)])
@@ -120,7 +120,7 @@ def _words(rng: np.random.Generator, size: Size) -> Array:
 
 
 def _segments(rng: np.random.Generator, size: Size) -> Array:
-    """Segments with pauses between or overlaps, in no order, float32 as in CMU's label files."""
+    """Draw intervals of segments, with pauses and overlaps, in no order, as CMU's files have."""
     count = max(1, int(size.seconds / size.segment_seconds))
     edge = np.linspace(0, size.seconds, count + 1)
     start = edge[:-1] + rng.uniform(-0.1, 0.1, count) * size.segment_seconds

@@ -1,7 +1,7 @@
-"""The two sides of the training benchmarks: the stacked engine, and the plain model.
+"""The two sides of the training benchmarks: all seeds of an engine, and one plain model.
 
-Both train the same utterances of a corpus with the same settings: Adam after every batch, gradients
-clipped by value, the same dropout rates. The plain side is one seed, padded to full length.
+Both train on the same utterances with the same settings: an update by Adam per batch, gradients
+clipped by value, the same dropout rates. The plain model's batches are padded to full length.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ PHASES = ("forward", "losses", "backward", "optimiser")
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """A corpus and a model of it, as DMD's public configuration has them."""
+    """Sizes of a corpus and of its model, as in DMD's public configuration."""
 
     name: str
     model: ModelConfig
@@ -112,8 +112,11 @@ TINY = Shape(
 def random_corpus(
     shape: Shape, count: int, device: torch.device, *, full: bool = True
 ) -> DeviceCorpus:
-    """Random numbers in a corpus's shape: `full`, every utterance has the most steps; otherwise
-    as many words as MOSI's have, 12.5 of 50 on average."""
+    """Build a corpus of random numbers.
+
+    Args:
+        full: whether every utterance has full length; else 12.5 of 50 steps on average, as in MOSI.
+    """
     rng = np.random.default_rng(0)
     words = np.full(count, shape.steps, np.int64)
     if not full:
@@ -128,23 +131,23 @@ def random_corpus(
 
 
 def with_teachers(corpus: DeviceCorpus, members: int) -> DeviceCorpus:
-    """Add random out-of-fold predictions, which distillation needs, to the corpus."""
+    """Add the out-of-fold predictions that distillation needs, at random; return the corpus."""
     generator = torch.Generator().manual_seed(0)
     modalities, count = corpus.lengths_MN.shape
-    one = torch.randn(1, modalities, count, 1, generator=generator)
-    corpus.teachers_EMNO = one.expand(members, -1, -1, -1).to(corpus.device)
+    predictions = torch.randn(1, modalities, count, 1, generator=generator)
+    corpus.teachers_EMNO = predictions.expand(members, -1, -1, -1).to(corpus.device)
     return corpus
 
 
 class FullBatches(Ensemble):
-    """Members of the plain model whose batches have no padding rows: a graph can be captured."""
+    """Members of the plain model, with batches without padding rows, as a CUDA graph needs."""
 
     def losses(self, batch: EnsembleBatch) -> dict[str, Tensor]:
         return cast(dict[str, Tensor], self._run("losses", batch))
 
 
-class Fast:
-    """The engine, E seeds at once, through the trainer that the pipeline uses."""
+class EnsembleRun:
+    """Training of E seeds at once by the pipeline's trainer."""
 
     def __init__(
         self,
@@ -162,15 +165,16 @@ class Fast:
         self.shape, self.corpus = shape, with_teachers(corpus, len(seeds))
         self.device = corpus.device
         self.members = Members(seeds, self.device)
-        inputs, own = shape.inputs, {"decouple": DecoupleConfig(), "kd": shape.kd}
+        inputs = shape.inputs
+        settings = {"decouple": DecoupleConfig(), "kd": shape.kd}
         self.model: Learner
         if engine == "plain":
-            create = partial(plain_engine.DHMD, inputs, Task(), shape.model, **own)
+            create = partial(plain_engine.DHMD, inputs, Task(), shape.model, **settings)
             self.model = FullBatches(self.members, Task(), create, name="plain DHMD")
         else:
             weights = LossWeights.of([(DecoupleConfig(), shape.kd)] * len(seeds), self.device)
             self.model = DHMD(
-                self.members, Task(), inputs, model=shape.model, loss_weights=weights, **own
+                self.members, Task(), inputs, model=shape.model, loss_weights=weights, **settings
             )
         self.rows = np.arange(corpus.lengths_MN.shape[1]) if rows is None else rows
         self.trainer = Trainer(
@@ -190,34 +194,35 @@ class Fast:
         self.model.train()
         self.epochs = 0
 
-    def planned(self) -> PlannedBatch:
-        """Return a batch of the first utterances, the same for every seed, at full length."""
+    def planned_batch(self) -> PlannedBatch:
+        """Return a full-length batch of the first utterances, the same for every seed."""
         rows = np.tile(self.rows[: self.shape.batch], (self.members.count, 1))
         weight = np.full(rows.shape, 1 / rows.shape[1], np.float32)
         return PlannedBatch((self.shape.steps,) * len(self.shape.inputs), rows, weight)
 
     def step(self) -> Tensor:
-        """Make one update, wait for it and return the total losses."""
+        """Make one update, wait until it is done, and return the total losses `[E]`."""
         total = self.update()
         synchronise(self.device)
         return total
 
     def update(self) -> Tensor:
-        """Make one update from one batch at full length, as the trainer does."""
+        """Make one update from one full-length batch, as the trainer does."""
         trainer = self.trainer
         trainer.optimiser.zero_grad()
-        losses = trainer.backward(self.planned())
+        losses = trainer.backward(self.planned_batch())
         trainer.optimiser.step()
         trainer.average_P.lerp_(trainer.optimiser.values_P, 1 - BETA)
         return losses["total"]
 
     def phases(self) -> dict[str, float]:
-        """Return the seconds of the phases of such an update, without a CUDA graph."""
-        trainer, planned, marks = self.trainer, self.planned(), []
+        """Return the seconds of each phase of an update, without a CUDA graph."""
+        trainer, planned = self.trainer, self.planned_batch()
+        times: list[Time] = []
 
         def mark(*_: object) -> None:
             synchronise(self.device)
-            marks.append(Time.since())
+            times.append(Time.now())
 
         trainer.optimiser.zero_grad()
         rows = torch.from_numpy(planned.rows_EB).to(self.device)
@@ -234,20 +239,20 @@ class Fast:
         trainer.optimiser.step()
         trainer.average_P.lerp_(trainer.optimiser.values_P, 1 - BETA)
         mark()
-        return between(marks)
+        return durations(times)
 
     def epoch(self) -> None:
-        """Train one epoch with buckets and trimming, all seeds."""
+        """Train all seeds for one epoch, with length buckets and trimmed batches."""
         self.epochs += 1
         self.trainer.train_epoch(self.epochs)
         self.model.train()
         synchronise(self.device)
 
 
-class Plain:
-    """The plain model, one seed, on the same utterances padded to full length."""
+class PlainRun:
+    """Training of one seed of the plain model, on the same utterances padded to full length."""
 
-    def __init__(self, fast: Fast) -> None:
+    def __init__(self, fast: EnsembleRun) -> None:
         self.shape, self.corpus, self.rows = fast.shape, fast.corpus, fast.rows
         self.device = fast.device
         torch.manual_seed(0)
@@ -265,13 +270,13 @@ class Plain:
 
     def padded(self, rows: Array) -> Batch:
         """Return a batch of utterances at full length."""
-        where = torch.from_numpy(rows[None]).to(self.device)
-        weight = torch.full(where.shape, 1 / where.shape[1], device=self.device)
+        rows_EB = torch.from_numpy(rows[None]).to(self.device)
+        weight = torch.full(rows_EB.shape, 1 / rows_EB.shape[1], device=self.device)
         steps = (self.shape.steps,) * len(self.shape.inputs)
         teachers = self.corpus.teachers_EMNO
         assert teachers is not None
         self.corpus.teachers_EMNO = teachers[:1]
-        batch = self.corpus.batch(where, weight, steps).of_member(0)
+        batch = self.corpus.batch(rows_EB, weight, steps).of_member(0)
         self.corpus.teachers_EMNO = teachers
         return batch
 
@@ -290,29 +295,29 @@ class Plain:
         return total
 
     def phases(self) -> dict[str, float]:
-        """Return the seconds of the phases of an update."""
-        marks = []
+        """Return the seconds of each phase of an update."""
+        times: list[Time] = []
 
         def mark() -> None:
             synchronise(self.device)
-            marks.append(Time.since())
+            times.append(Time.now())
 
         self.optimiser.zero_grad()
         mark()
-        run = self.model.outputs
-        self.model.outputs = lambda batch: (run(batch), mark())[0]  # type: ignore[method-assign]
+        outputs = self.model.outputs
+        self.model.outputs = lambda batch: (outputs(batch), mark())[0]  # type: ignore[method-assign]
         total = self.model.losses(self.batch)["total"]
-        self.model.outputs = run  # type: ignore[method-assign]
+        self.model.outputs = outputs  # type: ignore[method-assign]
         mark()
         total.backward()
         mark()
         torch.nn.utils.clip_grad_value_(self.model.parameters(), CLIP)
         self.optimiser.step()
         mark()
-        return between(marks)
+        return durations(times)
 
     def epoch(self, share: float = 1.0) -> None:
-        """Train one epoch in random order, or the first share of its batches."""
+        """Train on the first share of an epoch's batches, in random order."""
         order = np.random.default_rng(0).permutation(self.rows)
         batches = [order[i : i + self.shape.batch] for i in range(0, len(order), self.shape.batch)]
         for rows in batches[: max(1, round(share * len(batches)))]:
@@ -320,45 +325,45 @@ class Plain:
         synchronise(self.device)
 
 
-def between(marks: list[Time]) -> dict[str, float]:
-    """Return the seconds of each phase, from mark to mark."""
-    return {n: b.wall - a.wall for n, (a, b) in zip(PHASES, pairwise(marks), strict=True)}
+def durations(times: list[Time]) -> dict[str, float]:
+    """Return the seconds of each phase from the times between them."""
+    return {n: (end - start).wall for n, (start, end) in zip(PHASES, pairwise(times), strict=True)}
 
 
-def largest_difference(fast: Fast, plain: Plain) -> float:
-    """Return the largest relative difference of the losses of both sides, without dropout."""
+def largest_difference(fast: EnsembleRun, plain: PlainRun) -> float:
+    """Return the largest relative difference between the losses of both sides, without dropout."""
     plain.model.eval()
     fast.model.eval()
     with torch.no_grad():
         expected = plain.model.losses(plain.batch)
-        planned = fast.planned()
+        planned = fast.planned_batch()
         rows = torch.from_numpy(planned.rows_EB).to(fast.device)
         weight = torch.from_numpy(planned.weight_EB).to(fast.device)
-        found = fast.model.losses(fast.corpus.batch(rows, weight, planned.steps))
+        losses = fast.model.losses(fast.corpus.batch(rows, weight, planned.steps))
     plain.model.train()
     fast.model.train()
-    gaps = [abs(found[k][0] - v) / abs(v).clamp_min(1e-3) for k, v in expected.items()]
-    return float(torch.stack(gaps).max())
+    differences = [abs(losses[k][0] - v) / abs(v).clamp_min(1e-3) for k, v in expected.items()]
+    return float(torch.stack(differences).max())
 
 
-def computing(device: Any, threads: int | None) -> AbstractContextManager[torch.device]:
-    """Set threads, determinism and memory as in training jobs; the block's value is the device."""
+def prepared_device(device: Any, threads: int | None) -> AbstractContextManager[torch.device]:
+    """Set threads, determinism and memory as in training jobs, and yield the device."""
     return torch_session(ComputeConfig(device=device, threads=threads))
 
 
-def add_common(parser: argparse.ArgumentParser, benchmark: str) -> None:
-    """Add the arguments of all benchmarks: device, threads and the result's file."""
+def add_common_arguments(parser: argparse.ArgumentParser, benchmark: str) -> None:
+    """Add the arguments that all benchmarks have: device, threads and the file of the result."""
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=int, help="default: as training has it")
+    parser.add_argument("--threads", type=int, help="default: as in training")
     parser.add_argument("--json", type=Path, default=RESULTS / f"{benchmark}.json")
 
 
-def named(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
     """Return the name of the device in tables."""
     return torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until a GPU has finished."""
+    """Wait until the GPU is idle; do nothing on a CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize()

@@ -1,9 +1,9 @@
-"""How fast is an epoch on utterances of real lengths? `python -m benchmarks.epoch --help`
+"""Time of an epoch on utterances of real lengths: `python -m benchmarks.epoch --help`.
 
-The engine sorts utterances into length buckets and trims each batch; the plain model
-pads to the recipe's longest length, as most code does. Its batches all cost the same,
-so a part of its epoch is timed and counted up. Corpora: the real pieces of CMU-MOSI where their
-folder is given, with DMD's published MOSI settings and with the recipe's; and the demo's.
+The engine sorts utterances into length buckets and trims each batch; the plain model pads to the
+longest length of the dataset config, as most code does. All its batches take the same time, so only
+a share of its epoch is timed. The corpora are the demo and, if their folder is given, the real
+files of CMU-MOSI with DMD's published settings and with those of the dataset config.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ import torch
 from benchmarks.engine import (
     MOSI,
     TINY,
-    Fast,
-    Plain,
+    EnsembleRun,
+    PlainRun,
     Shape,
-    add_common,
-    computing,
-    named,
+    add_common_arguments,
+    device_name,
+    prepared_device,
     random_corpus,
 )
 from benchmarks.measure import (
     ROOT,
     Spread,
-    by_turns,
     machine,
     markdown,
     ratio,
     rounded,
     row,
-    scratch,
+    scratch_folder,
+    time_interleaved,
     write,
 )
 from dhmd.config.schema import load_section
@@ -47,17 +47,17 @@ from dhmd.data.synthetic import GeneratorConfig, generate
 from dhmd.settings import Settings, load_params
 from dhmd.training.device_corpus import DeviceCorpus
 
-TARGET = 4.0  # real pieces, DMD's settings
-MORE_BUCKETS = 8  # than params.yaml has, to show what more of them do
+TARGET = 4.0  # real files, DMD's settings
+MORE_BUCKETS = 8  # to show the effect of more buckets than params.yaml has
 
 
 def aligned(settings: Settings, raw: Path, folder: Path) -> Path:
-    """Align as the pipeline does; `raw` has the files by the names in the recipe."""
+    """Align the files in `raw` as the pipeline does, and return the aligned file."""
     recipe = settings.recipe
     folds = raw / "folds.json" if recipe.folds is None else ROOT / "recipes" / recipe.folds.file
     job = CorpusJob(
         recipe=recipe,
-        paths={name: raw / file.path for name, file in recipe.needed.items()},
+        paths={name: raw / file.path for name, file in recipe.required_sequences.items()},
         align=settings.align,
         alignment="word",
         folds_path=folds,
@@ -67,10 +67,10 @@ def aligned(settings: Settings, raw: Path, folder: Path) -> Path:
 
 
 def corpus_of(
-    settings: Settings, cache: Path, device: torch.device
+    settings: Settings, aligned_file: Path, device: torch.device
 ) -> tuple[DeviceCorpus, Array, Shape]:
-    """Return the corpus on the device, its train rows, and the shape of the recipe's model."""
-    corpus = read_corpus(cache)
+    """Return the corpus on the device, its train rows, and the shape of its model."""
+    corpus = read_corpus(aligned_file)
     data = DeviceCorpus.of(corpus, settings.modalities, device)
     shape = Shape(
         name=settings.dataset,
@@ -95,17 +95,17 @@ def measure(
     share: float = 1.0,
     target: float | None = None,
 ) -> dict[str, Any]:
-    """Time both models and return a line; `share` of the plain model's batches are timed."""
+    """Time an epoch of both sides, with a share of the plain model's batches; return a row."""
     batches = -(-len(rows) // shape.batch)
     timed = max(1, round(share * batches))
-    with scratch() as folder:
-        fast = Fast(shape, corpus, seeds, folder=folder, rows=rows, buckets=buckets)
-        plain = Plain(fast)
+    with scratch_folder() as folder:
+        fast = EnsembleRun(shape, corpus, seeds, folder=folder, rows=rows, buckets=buckets)
+        plain = PlainRun(fast)
         sides = {"plain": lambda: plain.epoch(timed / batches), "fast": fast.epoch}
-        times = by_turns(sides, repeats)
+        times = time_interleaved(sides, repeats)
     work = seeds * batches / timed
     lengths = corpus.lengths_MN[:, rows].max(0)
-    own = Spread.of([t.wall for t in times["fast"]]).median
+    seconds = Spread.of([t.wall for t in times["fast"]]).median
     return row(
         f"epoch, {name}, {seeds} seed{'s' if seeds > 1 else ''}",
         ratio(times["plain"], times["fast"], work),
@@ -113,7 +113,7 @@ def measure(
         utterances=len(rows),
         mean_steps=float(lengths.mean()),
         padded_steps=shape.steps,
-        samples_per_second=seeds * len(rows) / own,
+        samples_per_second=seeds * len(rows) / seconds,
         plain_samples_per_second=timed
         * shape.batch
         / Spread.of([t.wall for t in times["plain"]]).median,
@@ -124,7 +124,7 @@ def measure(
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Format the lines for docs/performance.md."""
+    """Format the rows for docs/performance.md."""
     header = [
         "epoch",
         "times the plain model (quartiles)",
@@ -151,28 +151,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.epoch")
     parser.add_argument("--real", type=Path, help="folder with the files of recipe mosi_real")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--share", type=float, default=0.15, help="of the plain epoch to time")
+    parser.add_argument(
+        "--share", type=float, default=0.15, help="share of the plain epoch to time"
+    )
     parser.add_argument("--buckets", type=int, default=4)
     parser.add_argument("--tiny", action="store_true", help="random numbers of a tiny shape only")
-    add_common(parser, "epoch")
+    add_common_arguments(parser, "epoch")
     arguments = parser.parse_args()
-    more = {"repeats": arguments.repeats, "buckets": arguments.buckets}
+    options = {"repeats": arguments.repeats, "buckets": arguments.buckets}
     rows = []
 
     def add(line: dict[str, Any]) -> None:
         rows.append(line)
         print(f"{line['name']}: {Spread(**line['ratio'])}", flush=True)
 
-    with computing(arguments.device, arguments.threads) as device, scratch() as folder:
+    with (
+        prepared_device(arguments.device, arguments.threads) as device,
+        scratch_folder() as folder,
+    ):
         if arguments.tiny:
             corpus = random_corpus(TINY, 24, device, full=False)
-            add(measure("random", TINY, corpus, np.arange(24), 2, **more))
+            add(measure("random", TINY, corpus, np.arange(24), 2, **options))
         else:
             params = load_params(ROOT)
             if arguments.real is not None:
                 settings = params.for_dataset("mosi_real")
-                cache = aligned(settings, arguments.real, folder)
-                corpus, train, shape = corpus_of(settings, cache, device)
+                path = aligned(settings, arguments.real, folder)
+                corpus, train, shape = corpus_of(settings, path, device)
                 published = replace(MOSI, inputs=shape.inputs)
                 share = arguments.share
                 for buckets in sorted({arguments.buckets, MORE_BUCKETS}):
@@ -189,13 +194,13 @@ def main() -> None:
                     )
                     add(line)
                 name, seeds = "real pieces of MOSI, the recipe's", len(settings.train.seeds)
-                add(measure(name, shape, corpus, train, seeds, share=2 * share, **more))
+                add(measure(name, shape, corpus, train, seeds, share=2 * share, **options))
             settings = params.for_dataset("demo")
             config = load_section(GeneratorConfig, settings.recipe.generator, source="demo")
             generate(config, folder)
             corpus, train, shape = corpus_of(settings, aligned(settings, folder, folder), device)
-            add(measure("demo", shape, corpus, train, len(settings.train.seeds), **more))
-        about = machine(device=named(device))
+            add(measure("demo", shape, corpus, train, len(settings.train.seeds), **options))
+        about = machine(device=device_name(device))
     print("\n" + table(rows))
     write(arguments.json, "epoch", {"machine": about, "rows": rows})
 

@@ -1,15 +1,15 @@
-"""Does training work on a GPU, and how fast? `python -m benchmarks.gpu --help`
+"""Correctness and speed of training on a GPU: `python -m benchmarks.gpu --help`.
 
-First correctness: losses and gradients of the GPU against those of the CPU, a CUDA graph against
-direct calls, a seed alone against the same seed among others, a resumed training against one that
-was not interrupted. Then the updates that all seeds together make in a second: the stacked engine
-directly, as a CUDA graph, in other precisions and with `torch.compile`; the plain model under
-`torch.func.vmap`; and DMD's public code, where a clone and the script that runs it are given.
+Correctness compares losses and gradients on the GPU with those on the CPU, a CUDA graph with direct
+calls, a seed trained alone with the same seed among others, and a resumed training with one that
+was not interrupted. Speed is the number of updates per second of all seeds together: of the stacked
+engine directly, as a CUDA graph, in other precisions and with `torch.compile`; of the plain model
+under `torch.func.vmap`; and of DMD's public code, if a clone and a script that runs it are given.
 
-Every part runs in a process of its own with a limit of time, and every line of a part is guarded:
-what fails is recorded with its error, and the rest continues. All takes at most eight minutes.
+Every part runs in its own process with a time limit. A measurement that fails is recorded with its
+error, and the others continue. All parts take at most eight minutes.
 
-What it needs: Python 3.11 or later, torch, numpy, h5py, pandas, scipy, PyYAML, filelock, tqdm and
+Requirements: Python 3.11 or later, torch, numpy, h5py, pandas, scipy, PyYAML, filelock, tqdm and
 safetensors; and of the packages that a machine with PyTorch may lack: pydantic, pydantic-core,
 annotated-types and typing-inspection (pip install pydantic, or four wheels). DVC and MLflow are not
 needed, and no other package of the pipeline.
@@ -37,14 +37,23 @@ from benchmarks.engine import (
     MOSEI,
     MOSI,
     TINY,
-    Fast,
+    EnsembleRun,
     Shape,
-    computing,
-    named,
+    device_name,
+    prepared_device,
     random_corpus,
     synchronise,
 )
-from benchmarks.measure import RESULTS, ROOT, Spread, Time, machine, markdown, rounded, scratch
+from benchmarks.measure import (
+    RESULTS,
+    ROOT,
+    Spread,
+    Time,
+    machine,
+    markdown,
+    rounded,
+    scratch_folder,
+)
 from benchmarks.measure import write as write_result
 from benchmarks.rival import SCRIPT, load
 from dhmd.base.errors import DhmdError, first_line
@@ -52,20 +61,20 @@ from dhmd.training.config import Precision
 
 SHAPES = {shape.name: shape for shape in (MOSI, MOSEI, TINY)}
 TOTAL = 470  # seconds of all parts
-TURNS = 5  # of a measurement
+TURNS = 5  # per measurement
 
 Line = dict[str, Any]
 
 
 class Part:
-    """One part of the benchmark: its lines, and the errors of those that fail."""
+    """One part of the benchmark; it prints a row for each measurement, or its error."""
 
     def __init__(self, arguments: argparse.Namespace, device: torch.device) -> None:
         self.arguments, self.device, self.name = arguments, device, arguments.part
 
     @contextmanager
     def line(self, name: str) -> Iterator[Line]:
-        """Yield a line to fill; print it, or the error that ended it."""
+        """Yield a row to fill, then print it, with the error if there was one."""
         line: Line = {"part": self.name, "name": name}
         try:
             yield line
@@ -73,47 +82,47 @@ class Part:
             line["error"] = f"{type(error).__name__}: {first_line(error)}"
         print(json.dumps(line), flush=True)
 
-    def fast(self, shape: Shape, seeds: Any, folder: Path, **options: Any) -> Fast:
-        """Build an engine on random utterances; the same numbers on every device."""
+    def fast(self, shape: Shape, seeds: Any, folder: Path, **options: Any) -> EnsembleRun:
+        """Build a training on random utterances, which are the same on every device."""
         device = options.pop("device", self.device)
         corpus = random_corpus(shape, 2 * shape.batch, device)
-        return Fast(shape, corpus, seeds, folder=folder, **options)
+        return EnsembleRun(shape, corpus, seeds, folder=folder, **options)
 
 
 # ---- correctness ---------------------------------------------------------------------------------
 
 
-def difference(found: Tensor, expected: Tensor) -> float:
+def difference(actual: Tensor, expected: Tensor) -> float:
     """Return the norm of the difference, divided by the norm of the expected value."""
-    found, expected = found.double().cpu(), expected.double().cpu()
-    return float((found - expected).norm() / expected.norm().clamp_min(1e-12))
+    actual, expected = actual.double().cpu(), expected.double().cpu()
+    return float((actual - expected).norm() / expected.norm().clamp_min(1e-12))
 
 
-def check(line: Line, found: Tensor, expected: Tensor, limit: float) -> None:
-    """Write a difference and whether it is within its limit."""
-    value = difference(found, expected)
+def check(line: Line, actual: Tensor, expected: Tensor, limit: float) -> None:
+    """Add the difference to the row, and whether it is within the limit."""
+    value = difference(actual, expected)
     line |= {"difference": value, "limit": limit, "passed": value <= limit}
 
 
-def gradients(fast: Fast, precision: Precision = "float32") -> tuple[Tensor, Tensor]:
-    """Return losses and gradients of one batch without dropout."""
+def gradients(fast: EnsembleRun, precision: Precision = "float32") -> tuple[Tensor, Tensor]:
+    """Return the losses and gradients of one batch, without dropout."""
     fast.trainer.settings = replace(fast.trainer.settings, precision=precision)
     fast.model.eval()
     fast.trainer.optimiser.zero_grad()
-    losses = fast.trainer.backward(fast.planned())
+    losses = fast.trainer.backward(fast.planned_batch())
     return torch.stack(list(losses.values())), fast.trainer.optimiser.grads_P.clone()
 
 
-def steps(fast: Fast) -> tuple[Tensor, Tensor]:
-    """Return the losses of three updates with dropout, `[3, E]`, and the weights after them."""
+def steps(fast: EnsembleRun) -> tuple[Tensor, Tensor]:
+    """Make three updates with dropout; return their losses `[3, E]` and the weights."""
     losses = torch.stack([fast.step().clone() for _ in range(3)])
     return losses, fast.trainer.optimiser.values_P
 
 
 def checks(part: Part) -> None:
-    """Check correctness, at the first shape with few seeds."""
+    """Check correctness at the first shape, with few seeds."""
     shape, cpu = SHAPES[part.arguments.shapes[0]], torch.device("cpu")
-    with scratch() as folder:
+    with scratch_folder() as folder:
         expected = gradients(part.fast(shape, 2, folder, device=cpu))
         for index, name in enumerate(("losses", "gradients")):
             with part.line(f"{name}: device against CPU") as line:
@@ -121,44 +130,44 @@ def checks(part: Part) -> None:
         precisions: tuple[Precision, ...] = ("tf32", "bfloat16")
         for precision in precisions:
             with part.line(f"losses: {precision} against float32") as line:
-                found, _ = gradients(part.fast(shape, 2, folder), precision)
-                check(line, found, expected[0], 3e-2)
-        with part.line("three updates: again") as line:
+                losses, _ = gradients(part.fast(shape, 2, folder), precision)
+                check(line, losses, expected[0], 3e-2)
+        with part.line("three updates: repeated") as line:
             once, again = (steps(part.fast(shape, 2, folder))[1] for _ in range(2))
             check(line, again, once, 0.0)
         with part.line("three updates: CUDA graph against direct calls") as line:
             direct = steps(part.fast(shape, 2, folder))[1]
             check(line, steps(part.fast(shape, 2, folder, cuda_graph=True))[1], direct, 1e-5)
-        with part.line("three updates: a seed alone against in company") as line:
-            company, _ = steps(part.fast(shape, [1, 2, 3], folder))
+        with part.line("three updates: a seed alone against among others") as line:
+            together, _ = steps(part.fast(shape, [1, 2, 3], folder))
             alone, _ = steps(part.fast(shape, [2], folder))
-            check(line, alone[:, 0], company[:, 1], 1e-4)
+            check(line, alone[:, 0], together[:, 1], 1e-4)
         for graph in (False, True):
             with part.line(f"resumed training, {'CUDA graph' if graph else 'direct'}") as line:
                 check(line, *resumed(part, shape, folder / str(graph), graph), 0.0)
-        with part.line("plain model under vmap: a seed alone against in company") as line:
+        with part.line("plain model under vmap: a seed alone against among others") as line:
             pair, one = (part.fast(shape, seeds, folder, engine="plain") for seeds in ([1, 2], [2]))
             check(line, gradients(one)[0][:, 0], gradients(pair)[0][:, 1], 1e-4)
 
 
 def resumed(part: Part, shape: Shape, folder: Path, graph: bool) -> tuple[Tensor, Tensor]:
-    """Return the weights of a training interrupted after its first epoch, and of a whole one."""
-    best = []
+    """Return the weights of a training that is resumed after an epoch, and of one that is not."""
+    weights = []
     for name, epochs in (("interrupted", (1, 2)), ("whole", (2,))):
-        (own := folder / name).mkdir(parents=True)
-        for until in epochs:
-            fast = part.fast(shape, 2, own, cuda_graph=graph)
-            fast.trainer.settings = replace(fast.trainer.settings, epochs=until)
+        (run_folder := folder / name).mkdir(parents=True)
+        for last_epoch in epochs:
+            fast = part.fast(shape, 2, run_folder, cuda_graph=graph)
+            fast.trainer.settings = replace(fast.trainer.settings, epochs=last_epoch)
             fast.trainer.run()
-        best.append(fast.trainer.average_P)
-    return best[0], best[1]
+        weights.append(fast.trainer.average_P)
+    return weights[0], weights[1]
 
 
 # ---- speed ---------------------------------------------------------------------------------------
 
 
 def timed(step: Callable[[], object], device: torch.device, seconds: float) -> Spread:
-    """Seconds of one update: turns of as many updates as fill them, without waiting within."""
+    """Return the seconds of one update, from turns of about `seconds` without synchronisation."""
     for _ in range(2):
         step()
     synchronise(device)
@@ -173,8 +182,8 @@ def timed(step: Callable[[], object], device: torch.device, seconds: float) -> S
     return Spread.of([Time.of(turn).wall / count for _ in range(TURNS)])
 
 
-def measure(part: Part, line: Line, fast: Fast, seeds: int) -> None:
-    """Write seed-steps per second and the memory that a step adds, per seed."""
+def measure(part: Part, line: Line, fast: EnsembleRun, seeds: int) -> None:
+    """Add to the row the seed-steps per second, and the peak GPU memory per seed."""
     gpu = fast.device.type == "cuda"
     if gpu:
         torch.cuda.reset_peak_memory_stats()
@@ -188,8 +197,8 @@ def measure(part: Part, line: Line, fast: Fast, seeds: int) -> None:
         line["mib_per_seed"] = torch.cuda.max_memory_allocated() / seeds / 2**20
 
 
-def kernels(fast: Fast) -> int:
-    """Count the kernels of one direct update; on a CPU the operations."""
+def kernels(fast: EnsembleRun) -> int:
+    """Return the number of kernels of one direct update; on a CPU, of operations."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     if gpu := fast.device.type == "cuda":
         activities.append(torch.profiler.ProfilerActivity.CUDA)
@@ -202,8 +211,8 @@ def kernels(fast: Fast) -> int:
 
 
 def engine(part: Part, shape: Shape) -> None:
-    """The stacked engine: direct calls, the graph, and the graph in other precisions."""
-    with scratch() as folder:
+    """Time the stacked engine: direct calls, a CUDA graph, and the graph in other precisions."""
+    with scratch_folder() as folder:
         with part.line(f"{shape.name}, kernels of an update") as line:
             line["kernels"] = kernels(part.fast(shape, 1, folder))
         most = max(part.arguments.seeds)
@@ -222,8 +231,8 @@ def engine(part: Part, shape: Shape) -> None:
 
 
 def vmapped(part: Part, shape: Shape) -> None:
-    """The plain model under vmap, directly and as a graph."""
-    with scratch() as folder:
+    """Time the plain model under vmap: direct calls and a CUDA graph."""
+    with scratch_folder() as folder:
         for seeds in part.arguments.seeds:
             for graph in (False, True):
                 name = "plain model under vmap" + ", CUDA graph" * graph
@@ -236,8 +245,8 @@ def vmapped(part: Part, shape: Shape) -> None:
 
 
 def compiled(part: Part, shape: Shape) -> None:
-    """The stacked engine through `torch.compile`, with dropout bits that the compiler can read."""
-    with scratch() as folder:
+    """Time the stacked engine with `torch.compile`, with dropout bits that it can compile."""
+    with scratch_folder() as folder:
         for seeds in (min(part.arguments.seeds), max(part.arguments.seeds)):
             with part.line(f"{shape.name}, torch.compile") as line:
                 fast = part.fast(shape, seeds, folder)
@@ -261,7 +270,7 @@ def _free() -> None:
 
 
 def rival(part: Part) -> None:
-    """DMD's public code at MOSI's shape: one seed, through the script that was given."""
+    """Time one seed of DMD's public code at MOSI's shape, by the script `--rival`."""
     with part.line("MOSI, DMD's public code") as line:
         torch.set_deterministic_debug_mode("default")
         step = load(part.arguments.rival, part.arguments.dmd, part.device)
@@ -269,28 +278,28 @@ def rival(part: Part) -> None:
         line |= {"seeds": 1, "seconds": spread.median, "seed_steps_per_second": 1 / spread.median}
 
 
-def parts(arguments: argparse.Namespace) -> dict[str, tuple[Callable[[Part], None], int]]:
-    """Return every part by name: its function and its time limit in seconds, longer on a CPU."""
-    found: dict[str, tuple[Callable[[Part], None], int]] = {"checks": (checks, 100)}
+def list_parts(arguments: argparse.Namespace) -> dict[str, tuple[Callable[[Part], None], int]]:
+    """Return the parts by name: function and time limit in seconds, which is longer on a CPU."""
+    parts: dict[str, tuple[Callable[[Part], None], int]] = {"checks": (checks, 100)}
     for work, seconds in ((engine, 75), (vmapped, 60), (compiled, 90)):
         for name in arguments.shapes:
-            found[f"{work.__name__} {name}"] = (partial(work, shape=SHAPES[name]), seconds)
+            parts[f"{work.__name__} {name}"] = (partial(work, shape=SHAPES[name]), seconds)
         if work is engine and arguments.dmd is not None:
-            found["rival"] = (rival, 30)
-    slower = 4 if arguments.device == "cpu" else 1
-    return {name: (work, slower * seconds) for name, (work, seconds) in found.items()}
+            parts["rival"] = (rival, 30)
+    factor = 4 if arguments.device == "cpu" else 1
+    return {name: (work, factor * seconds) for name, (work, seconds) in parts.items()}
 
 
 def run_parts(arguments: argparse.Namespace) -> list[Line]:
-    """Run every part in a process of its own and return the lines of all."""
+    """Run every part in its own process, and return all rows."""
     rows: list[Line] = []
     start = time.perf_counter()
-    for name, (_, most) in parts(arguments).items():
+    for name, (_, limit) in list_parts(arguments).items():
         if arguments.only and not name.startswith(tuple(arguments.only)):
             continue
         left = arguments.total - (time.perf_counter() - start)
         if left < 5:
-            rows.append({"part": name, "name": name, "error": "no time was left"})
+            rows.append({"part": name, "name": name, "error": "not started: no time is left"})
             continue
         command = [sys.executable, "-m", "benchmarks.gpu", *sys.argv[1:], "--part", name]
         environment = {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
@@ -301,24 +310,24 @@ def run_parts(arguments: argparse.Namespace) -> list[Line]:
                 env=environment,
                 stdout=subprocess.PIPE,
                 text=True,
-                timeout=min(most, left),
+                timeout=min(limit, left),
                 check=False,
             )
             output, error = done.stdout, f"exit status {done.returncode}" * (done.returncode != 0)
         except subprocess.TimeoutExpired as expired:
             output = expired.stdout.decode() if expired.stdout else ""
-            error = f"stopped after {min(most, left):.0f} s"
-        found = [json.loads(text) for text in output.splitlines() if text.startswith("{")]
-        rows += found
+            error = f"stopped after {min(limit, left):.0f} s"
+        lines = [json.loads(text) for text in output.splitlines() if text.startswith("{")]
         if error:
-            rows.append({"part": name, "name": name, "error": error})
-        for line in [*found, *(rows[-1:] if error else [])]:
-            print(_told(line), flush=True)
+            lines.append({"part": name, "name": name, "error": error})
+        rows += lines
+        for line in lines:
+            print(_terminal_line(line), flush=True)
     return rows
 
 
-def _told(line: Line) -> str:
-    """Format a line for the terminal."""
+def _terminal_line(line: Line) -> str:
+    """Format a row for the terminal."""
     if "error" in line:
         return f"FAILED  {line['name']}: {line['error']}"
     if "passed" in line:
@@ -331,8 +340,8 @@ def _told(line: Line) -> str:
 
 
 def table(rows: list[Line]) -> str:
-    """Format the lines for docs/performance.md: checks, then seed-steps by number of seeds."""
-    checked = [
+    """Format the rows for docs/performance.md: checks, then seed-steps by number of seeds."""
+    checks = [
         [line["name"], line.get("error") or f"{line['difference']:.1e} of {line['limit']:g}"]
         for line in rows
         if line["part"] == "checks"
@@ -343,16 +352,18 @@ def table(rows: list[Line]) -> str:
     for line in speeds:
         by_name.setdefault(line["name"], {})[line["seeds"]] = line
     body = []
-    for name, found in by_name.items():
+    for name, by_seeds in by_name.items():
         memory = [
-            rounded(line["mib_per_seed"]) for line in found.values() if "mib_per_seed" in line
+            rounded(line["mib_per_seed"]) for line in by_seeds.values() if "mib_per_seed" in line
         ]
-        cells = [rounded(found[s]["seed_steps_per_second"]) if s in found else "" for s in seeds]
+        cells = [
+            rounded(by_seeds[s]["seed_steps_per_second"]) if s in by_seeds else "" for s in seeds
+        ]
         body.append([name, *cells, memory[-1] if memory else ""])
     header = ["seed-steps/s", *(f"{s} seed{'s' * (s > 1)}" for s in seeds), "MiB per seed"]
     failed = [f"- {line['name']}: {line['error']}" for line in rows if "error" in line]
     counted = [f"- {line['name']}: {line['kernels']}" for line in rows if "kernels" in line]
-    pieces = [markdown(["check", "difference of limit"], checked), markdown(header, body)]
+    pieces = [markdown(["check", "difference of limit"], checks), markdown(header, body)]
     return "\n\n".join([*pieces, *(["\n".join([*counted, *failed])] if counted or failed else [])])
 
 
@@ -365,28 +376,32 @@ def main() -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["MOSI", "MOSEI"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 4, 16, 64])
-    parser.add_argument("--only", nargs="+", help="only the parts that start with one of these")
+    parser.add_argument("--only", nargs="+", help="run only parts whose name starts so")
     parser.add_argument("--dmd", type=Path, help="a clone of DMD's public code")
-    parser.add_argument("--rival", type=Path, default=SCRIPT, help="the script that runs it")
-    parser.add_argument("--seconds", type=float, default=0.4, help="of a turn; five are taken")
-    parser.add_argument("--total", type=float, default=TOTAL, help="seconds of all parts")
+    parser.add_argument("--rival", type=Path, default=SCRIPT, help="script that runs a step of DMD")
+    parser.add_argument(
+        "--seconds", type=float, default=0.4, help="seconds of a turn; a measurement has five"
+    )
+    parser.add_argument(
+        "--total", type=float, default=TOTAL, help="time limit of all parts in seconds"
+    )
     parser.add_argument("--json", type=Path, default=RESULTS / "gpu.json")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     try:
-        with computing(arguments.device, None) as device:
+        with prepared_device(arguments.device, None) as device:
             if arguments.part is not None:
-                work, _ = parts(arguments)[arguments.part]
+                work, _ = list_parts(arguments)[arguments.part]
                 work(Part(arguments, device))
                 return
-            about = machine(device=named(device))
+            about = machine(device=device_name(device))
     except DhmdError as error:
         raise SystemExit(str(error)) from error
     rows = run_parts(arguments)
     print("\n" + table(rows))
     write_result(arguments.json, "gpu", {"machine": about, "rows": rows})
     if any(line.get("passed") is False for line in rows):
-        raise SystemExit("the GPU's numbers differ from the expected ones")
+        raise SystemExit("a check failed: see the lines marked WRONG")
 
 
 if __name__ == "__main__":

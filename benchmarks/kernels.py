@@ -1,8 +1,7 @@
-"""What do the operations inside a step cost? `python -m benchmarks.kernels --help`
+"""Time of single operations of a training step: `python -m benchmarks.kernels --help`.
 
-The choices behind `attend.py`, `dropout.py` and `members.py` of `dhmd/models/stacked/`: each line
-times an obvious way and the one that is used, at MOSI's shape, on the CPU. CPU time, the least of n
-runs: the operations are short, so that what others do to the machine can only add.
+Each row compares an obvious implementation with the one in `dhmd/models`, at MOSI's shape on the
+CPU: the least CPU time of n runs, since other processes can only add to it.
 """
 
 from __future__ import annotations
@@ -21,9 +20,10 @@ HEAD, STEPS = 5, 50
 
 
 def cases(count: int) -> dict[str, tuple[str, Callable[[], object], str, Callable[[], object]]]:
-    """Name -> (the obvious way, its call, the way that is used, its call).
+    """Return by name: the obvious implementation, its call, the one that is used, its call.
 
-    `count` is the number of sequences times heads.
+    Args:
+        count: number of sequences times heads.
     """
     weights, value = torch.rand(count, STEPS, STEPS), torch.randn(count, STEPS, HEAD)
     value_first = value.transpose(1, 2).contiguous()
@@ -89,8 +89,8 @@ def cases(count: int) -> dict[str, tuple[str, Callable[[], object], str, Callabl
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Format the lines for docs/performance.md."""
-    header = ["operation", "the obvious way", "ms", "used here", "ms", "ratio"]
+    """Format the rows for docs/performance.md."""
+    header = ["operation", "obvious", "ms", "used", "ms", "ratio"]
     body = [
         [
             line["name"].removeprefix("kernel, "),
@@ -107,7 +107,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.kernels")
-    parser.add_argument("--sequences", type=int, default=960, help="times heads: 6 pairs × 16 × 10")
+    parser.add_argument(
+        "--sequences", type=int, default=960, help="sequences × heads; default: 6 pairs × 16 × 10"
+    )
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--json", type=Path, default=RESULTS / "kernels.json")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Timing by turns; ratios with their spread, tables and JSON."""
+"""Timing of alternatives in interleaved rounds; ratios with their spread, tables and JSON."""
 
 from __future__ import annotations
 
@@ -22,28 +22,30 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 @dataclass(frozen=True)
 class Time:
-    """Wall-clock seconds and CPU seconds of this process, which vary less on a busy machine."""
+    """Wall-clock seconds, and CPU seconds of this process, which vary less on a busy machine."""
 
     wall: float
     cpu: float
 
     @classmethod
-    def since(cls, start: Time | None = None) -> Time:
-        """Return the present time, or the time since `start`."""
-        wall, cpu = time.perf_counter(), time.process_time()
-        return cls(wall, cpu) if start is None else cls(wall - start.wall, cpu - start.cpu)
+    def now(cls) -> Time:
+        """Return the readings of both clocks."""
+        return cls(time.perf_counter(), time.process_time())
+
+    def __sub__(self, start: Time) -> Time:
+        return Time(self.wall - start.wall, self.cpu - start.cpu)
 
     @classmethod
     def of(cls, work: Callable[[], object]) -> Time:
         """Time one call."""
-        start = cls.since()
+        start = cls.now()
         work()
-        return cls.since(start)
+        return cls.now() - start
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The median and quartiles of n values."""
+    """Median and quartiles of n values."""
 
     n: int
     median: float
@@ -52,7 +54,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Compute quartiles by linear interpolation; one value is its own quartiles."""
+        """Compute the quartiles by linear interpolation; those of one value are the value."""
         if len(values) == 1:
             return cls(1, values[0], values[0], values[0])
         low, median, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -72,10 +74,12 @@ def rounded(value: float) -> str:
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
-def by_turns(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[Time]]:
+def time_interleaved(
+    sides: Mapping[str, Callable[[], object]], repeats: int
+) -> dict[str, list[Time]]:
     """Run each side once to warm up, then time `repeats` rounds of all sides.
 
-    What slows the machine down for a while slows all sides; every second round goes backwards.
+    A slow period of the machine then affects all sides. Every second round has the reverse order.
     """
     for work in sides.values():
         work()
@@ -86,16 +90,15 @@ def by_turns(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[st
     return times
 
 
-def ratio(rival: Sequence[Time], own: Sequence[Time], work: float = 1.0) -> Spread:
-    """Return the speed-up per round: `work` units of ours against one of the rival's."""
-    pairs = zip(rival, own, strict=True)
-    return Spread.of([work * theirs.wall / ours.wall for theirs, ours in pairs])
+def ratio(rival: Sequence[Time], ours: Sequence[Time], work: float = 1.0) -> Spread:
+    """Return the speed-up per round, where our side does `work` times the rival's work."""
+    return Spread.of([work * r.wall / o.wall for r, o in zip(rival, ours, strict=True)])
 
 
 def row(
     name: str, spread: Spread | None, *, target: float | None = None, **more: Any
 ) -> dict[str, Any]:
-    """Return a line of a result: `ratio` is what regressions are judged by, higher is better."""
+    """Return a row of a result. `benchmarks.compare` reads its `ratio`; higher is better."""
     content: dict[str, Any] = {"name": name}
     if spread is not None:
         content |= {"ratio": asdict(spread)}
@@ -105,24 +108,24 @@ def row(
 
 
 @contextmanager
-def scratch() -> Iterator[Path]:
+def scratch_folder() -> Iterator[Path]:
     """Yield a folder that is removed afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
 
 
 def machine(device: str | None = None) -> dict[str, Any]:
-    """Describe the machine and its software; torch only if it is imported."""
-    found: dict[str, Any] = {
+    """Describe the machine and its software, with torch if it is imported."""
+    content: dict[str, Any] = {
         "cores": len(os.sched_getaffinity(0)),
         "processor": _processor(),
         "python": platform.python_version(),
     }
     if (torch := sys.modules.get("torch")) is not None:
-        found |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
+        content |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
     if device is not None:
-        found["device"] = device
-    return found
+        content["device"] = device
+    return content
 
 
 def _processor() -> str:
@@ -139,7 +142,7 @@ def markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 
 def write(path: Path, benchmark: str, content: Mapping[str, Any]) -> None:
-    """Write the result as JSON; floats have four digits, so that diffs are readable."""
+    """Write the result as JSON, with floats of four digits for readable diffs."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"benchmark": benchmark, **_short(content)}, indent=1)
     path.write_text(text + "\n", encoding="utf-8")

@@ -1,9 +1,9 @@
-"""A file of random numbers in the shapes of MMSA's, for a recipe whose file is not at hand.
+"""Write random numbers in the layout of an MMSA feature file.
 
     python -m benchmarks.mmsa_file mosi_mmsa FOLDER
 
-Videos are those of the recipe's folds, widths and lengths MMSA's; only utterances are fewer. What
-is run on it is what would be run on the real file, but nothing is to be learned from it.
+The videos are those of the dataset config's folds, the widths and lengths are MMSA's; there are
+fewer utterances. Commands can be tried on such a file; its scores mean nothing.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from typing import Any
 
 import numpy as np
 
-from dhmd.base.files import whole_file
+from dhmd.base.files import atomic_file
 from dhmd.data.aligned import SPLITS
 from dhmd.recipes import Recipe, load_recipe
 
 ROOT = Path(__file__).parents[1]
-# Values a step, by the corpus that a recipe's name begins with (docs/reproduce.md).
+# Feature widths by corpus, which is the first part of a recipe's name (docs/reproduce.md).
 WIDTHS = {
     "mosi": {"text": 768, "audio": 5, "vision": 20},
     "mosei": {"text": 768, "audio": 74, "vision": 35},
 }
 # Shares of MOSI's splits.
 SHARES = {"train": 0.6, "valid": 0.1, "test": 0.3}
-CLIPS = 2  # utterances a video
+CLIPS = 2  # utterances per video
 
 
 def steps_of(recipe: Recipe) -> Mapping[str, int]:
-    """Return the padded length per modality, by whether the recipe's file is aligned."""
+    """Return the padded length of each modality."""
     align: Mapping[str, Any] = recipe.align
     if recipe.name.endswith("_unaligned"):
         return dict(align["max_steps_unaligned"])
@@ -41,7 +41,7 @@ def steps_of(recipe: Recipe) -> Mapping[str, int]:
 
 
 def splits(recipe: Recipe, utterances: int) -> dict[str, dict[str, Any]]:
-    """Return the content of the pickle: padded float32 arrays and lengths, by split."""
+    """Return the content of the pickle by split: padded float32 arrays, lengths, ids and labels."""
     assert recipe.folds is not None
     folds = json.loads((ROOT / "recipes" / recipe.folds.file).read_text(encoding="utf-8"))
     rng = np.random.default_rng(0)
@@ -78,13 +78,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     recipes = [f"{corpus}_mmsa{end}" for corpus in WIDTHS for end in ("", "_unaligned")]
     parser.add_argument("recipe", choices=recipes)
-    parser.add_argument("folder", type=Path, help="where to write the recipe's file")
+    parser.add_argument("folder", type=Path, help="folder of the file")
     parser.add_argument("--utterances", type=int, default=80)
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, ROOT)
     path = arguments.folder / recipe.sequences["pickle"].path
     content = splits(recipe, arguments.utterances)
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_bytes(pickle.dumps(content, protocol=4))
     counts = ", ".join(f"{split} {len(part['id'])}" for split, part in content.items())
     print(f"{path}: {counts}")

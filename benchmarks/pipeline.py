@@ -1,8 +1,7 @@
-"""How long does the pipeline take? `python -m benchmarks.pipeline --help`
+"""Time of the pipeline and of short commands: `python -m benchmarks.pipeline --help`.
 
-In a fresh clone of the last commit: `dvc repro` of the demo from nothing, stage by stage, then with
-nothing changed; and the commands that should answer at once. What is short is compared with a bare
-interpreter, or with DVC's own start, timed by turns with it.
+In a fresh clone of the last commit, `dvc repro` runs all stages of the demo, then again without
+changes. Then short commands are timed in turn with a bare interpreter, or with DVC's start.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from benchmarks.measure import (
     RESULTS,
     ROOT,
     Spread,
-    by_turns,
     machine,
     markdown,
     ratio,
     rounded,
     row,
-    scratch,
+    scratch_folder,
+    time_interleaved,
     write,
 )
 
@@ -37,25 +36,25 @@ _STARTED = re.compile(r"Running stage '([^']+)'")
 
 def environment() -> dict[str, str]:
     """Return the environment with this Python's commands first on PATH."""
-    mine = Path(sys.executable).parent
-    return {**os.environ, "PATH": f"{mine}{os.pathsep}{os.environ.get('PATH', '')}"}
+    scripts = Path(sys.executable).parent
+    return {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
 def fresh_clone(folder: Path) -> Path:
-    """Clone the last commit, without data, models and caches."""
-    place = folder / "clone"
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(place)], check=True)
-    return place
+    """Clone the last commit, without data, models and caches, and return the clone."""
+    clone = folder / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+    return clone
 
 
-def cold(place: Path, targets: Sequence[str]) -> dict[str, float]:
-    """Return the seconds of each stage, from its announcement to the next one's, and of all."""
+def time_stages(clone: Path, targets: Sequence[str]) -> dict[str, float]:
+    """Return the seconds of each stage, from its first message to the next stage's, and of all."""
     command = [sys.executable, "-m", "dvc", "repro", *targets]
     start = last = time.perf_counter()
-    name, found = "start", {}
+    name, seconds = "start", {}
     process = subprocess.Popen(
         command,
-        cwd=place,
+        cwd=clone,
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -67,27 +66,27 @@ def cold(place: Path, targets: Sequence[str]) -> dict[str, float]:
         output.append(line)
         if match := _STARTED.search(line):
             now = time.perf_counter()
-            found[name], name, last = now - last, match[1], now
+            seconds[name], name, last = now - last, match[1], now
     if process.wait():
         raise SystemExit("".join(output[-30:]) + "dvc repro failed")
     now = time.perf_counter()
-    return {**found, name: now - last, "all": now - start}
+    return {**seconds, name: now - last, "all": now - start}
 
 
-def quick(
-    place: Path, name: str, command: Sequence[str], rival: Sequence[str], limit: float, repeats: int
+def time_command(
+    clone: Path, name: str, command: Sequence[str], rival: Sequence[str], limit: float, repeats: int
 ) -> dict[str, Any]:
-    """One line: a command that should answer at once, by turns with the rival's start."""
+    """Time a short command in turn with a rival command, and return a row."""
 
     def run(arguments: Sequence[str]) -> None:
-        found = subprocess.run(
-            [sys.executable, *arguments], cwd=place, env=environment(), capture_output=True
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=clone, env=environment(), capture_output=True
         )
-        if found.returncode not in (0, 1, 2):  # the gate's verdict may be any
-            raise SystemExit(found.stderr.decode())
+        if done.returncode not in (0, 1, 2):  # the gate may have any verdict
+            raise SystemExit(done.stderr.decode())
 
     sides = {"rival": lambda: run(rival), "ours": lambda: run(command)}
-    times = by_turns(sides, repeats)
+    times = time_interleaved(sides, repeats)
     return row(
         name,
         ratio(times["rival"], times["ours"]),
@@ -97,7 +96,7 @@ def quick(
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Format the lines for docs/performance.md."""
+    """Format the rows for docs/performance.md."""
     body = []
     for line in rows:
         limit = line.get("limit_seconds")
@@ -111,24 +110,23 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.pipeline")
-    parser.add_argument("--targets", nargs="*", default=[], help="stages; default: all")
-    parser.add_argument("--repeats", type=int, default=5, help="of the short commands")
+    parser.add_argument("--targets", nargs="*", default=[], help="stages to run; default: all")
+    parser.add_argument("--repeats", type=int, default=5, help="repeats of the short commands")
     parser.add_argument("--json", type=Path, default=RESULTS / "pipeline.json")
     arguments = parser.parse_args()
     rows = []
-    with scratch() as folder:
-        place = fresh_clone(folder)
-        seconds = cold(place, arguments.targets)
-        whole = not arguments.targets
+    with scratch_folder() as folder:
+        clone = fresh_clone(folder)
+        seconds = time_stages(clone, arguments.targets)
         for stage, value in seconds.items():
             if stage == "all":
-                limit = {"limit_seconds": LIMITS["cold"]} if whole else {}
+                limit = {} if arguments.targets else {"limit_seconds": LIMITS["cold"]}
                 rows.append(row("`dvc repro`, cold: all", None, seconds=value, **limit))
             elif stage != "start":
                 rows.append(row(f"`dvc repro`, cold: {stage}", None, seconds=value))
         bare, dvc = ["-c", "pass"], ["-m", "dvc", "--version"]
         dhmd = ["-c", "from dhmd.cli import main; raise SystemExit(main())"]
-        lines = [
+        commands = [
             (
                 "`dvc repro`, unchanged (rival: `dvc --version`)",
                 ["-m", "dvc", "repro", *arguments.targets],
@@ -138,8 +136,8 @@ def main() -> None:
             ("`dhmd --help` (rival: a bare Python)", [*dhmd, "--help"], bare, "help"),
             ("`dhmd gate` (rival: a bare Python)", [*dhmd, "gate"], bare, "gate"),
         ]
-        for name, command, rival, limit in lines:
-            rows.append(quick(place, name, command, rival, LIMITS[limit], arguments.repeats))
+        for name, command, rival, limit in commands:
+            rows.append(time_command(clone, name, command, rival, LIMITS[limit], arguments.repeats))
     print(table(rows))
     write(arguments.json, "pipeline", {"machine": machine(), "rows": rows})
 

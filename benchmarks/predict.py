@@ -1,7 +1,7 @@
-"""How fast is prediction? `python -m benchmarks.predict --help`
+"""Time of prediction: `python -m benchmarks.predict --help`.
 
-The forward pass over utterances of MOSI's lengths, all seeds: the engine in length buckets, the
-plain model padded to full length, a seed after the other. By turns in one process.
+Forward passes of all seeds over utterances of MOSI's lengths: the engine with length buckets, the
+plain model padded to full length, one seed after another. Both are timed in turn in one process.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ import torch
 from benchmarks.engine import (
     MOSI,
     TINY,
-    Fast,
-    Plain,
+    EnsembleRun,
+    PlainRun,
     Shape,
-    add_common,
-    computing,
-    named,
+    add_common_arguments,
+    device_name,
+    prepared_device,
     random_corpus,
     synchronise,
 )
 from benchmarks.measure import (
     Spread,
-    by_turns,
     machine,
     markdown,
     ratio,
     rounded,
     row,
-    scratch,
+    scratch_folder,
+    time_interleaved,
     write,
 )
 from dhmd.training.device_corpus import EVALUATION_BATCH
@@ -42,35 +42,35 @@ from dhmd.training.trainer import predictions
 def measure(
     shape: Shape, count: int, seeds: int, device: torch.device, *, full: bool, repeats: int
 ) -> dict[str, Any]:
-    """Time `count` utterances, all seeds, against one seed of the plain model; return a line."""
+    """Time all seeds of the engine and one seed of the plain model, and return a row."""
     corpus = random_corpus(shape, count, device, full=full)
     rows = np.arange(count)
-    with scratch() as folder:
-        fast = Fast(shape, corpus, seeds, folder=folder)
-        plain = Plain(fast)
+    with scratch_folder() as folder:
+        fast = EnsembleRun(shape, corpus, seeds, folder=folder)
+        plain = PlainRun(fast)
 
     def ours() -> torch.Tensor:
-        found = torch.zeros(seeds, count, device=device)
-        for some, output_EBO in predictions(fast.model, fast.members, corpus, rows, 4):
-            found[:, some] = output_EBO[..., 0]
+        output_EN = torch.zeros(seeds, count, device=device)
+        for index, output_EBO in predictions(fast.model, fast.members, corpus, rows, 4):
+            output_EN[:, index] = output_EBO[..., 0]
         synchronise(device)
-        return found
+        return output_EN
 
     @torch.no_grad()
     def theirs() -> torch.Tensor:
-        parts = [rows[i : i + EVALUATION_BATCH] for i in range(0, count, EVALUATION_BATCH)]
-        found = torch.cat([plain.model(plain.padded(part))[:, 0] for part in parts])
+        batches = [rows[i : i + EVALUATION_BATCH] for i in range(0, count, EVALUATION_BATCH)]
+        output_N = torch.cat([plain.model(plain.padded(batch))[:, 0] for batch in batches])
         synchronise(device)
-        return found
+        return output_N
 
     fast.model.eval()
     plain.model.eval()
     difference = (ours()[0] - theirs()).abs().max()
-    times = by_turns({"plain": theirs, "fast": ours}, repeats)
+    times = time_interleaved({"plain": theirs, "fast": ours}, repeats)
     seconds = {name: Spread.of([t.wall for t in values]).median for name, values in times.items()}
-    what = "full length" if full else "MOSI's lengths"
+    lengths = "full length" if full else "MOSI's lengths"
     return row(
-        f"predict, {shape.name}, {what}, {seeds} seed{'s' if seeds > 1 else ''}",
+        f"predict, {shape.name}, {lengths}, {seeds} seed{'s' if seeds > 1 else ''}",
         ratio(times["plain"], times["fast"], seeds),
         utterances=count,
         utterances_per_second=count / seconds["fast"],
@@ -80,7 +80,7 @@ def measure(
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Format the lines for docs/performance.md."""
+    """Format the rows for docs/performance.md."""
     header = [
         "prediction",
         "times the plain model (quartiles)",
@@ -105,11 +105,11 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 5])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tiny", action="store_true", help="a tiny shape instead of MOSI's")
-    add_common(parser, "predict")
+    add_common_arguments(parser, "predict")
     arguments = parser.parse_args()
     shape = TINY if arguments.tiny else MOSI
     rows = []
-    with computing(arguments.device, arguments.threads) as device:
+    with prepared_device(arguments.device, arguments.threads) as device:
         for full in (False, True):
             for seeds in arguments.seeds:
                 line = measure(
@@ -122,7 +122,7 @@ def main() -> None:
                 )
                 rows.append(line)
                 print(f"{line['name']}: {Spread(**line['ratio'])}", flush=True)
-        about = machine(device=named(device))
+        about = machine(device=device_name(device))
     print("\n" + table(rows))
     write(arguments.json, "predict", {"machine": about, "rows": rows})
 

@@ -1,11 +1,11 @@
-"""How fast is training beside DMD's public code? `python -m benchmarks.rival --help`
+"""Speed of training compared with DMD's public code: `python -m benchmarks.rival --help`.
 
-DMD's step is that of its public configuration for aligned MOSI: batches of 16 utterances padded to
-50 steps. It comes from a clone of DMD and a script that runs it without BERT; neither is part of
-this repository. The lines add one thing after the other: kernels (one seed at full length, as usual
-and in C: `compute.kernels`), bfloat16, stacking (several seeds) and trimming (utterances as long as
-MOSI's). DMD's batches all cost the same, so its epoch is counted from some of its steps. On a CPU,
-ratios are of CPU seconds, which vary less on a busy machine.
+DMD runs a step of its public configuration for aligned MOSI: batches of 16 utterances padded to 50
+steps. It needs a clone of DMD and a script that runs it without BERT; neither is part of this
+repository. The rows add one feature after another: attention and products in C (`compute.kernels`),
+bfloat16, several seeds, and trimmed batches of MOSI's lengths. All batches of DMD take the same
+time, so its epoch is estimated from some steps. On a CPU the ratios are of CPU seconds, which vary
+less on a busy machine.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ import torch
 from benchmarks.engine import (
     MOSI,
     TINY,
-    Fast,
+    EnsembleRun,
     Shape,
-    add_common,
-    computing,
-    named,
+    add_common_arguments,
+    device_name,
+    prepared_device,
     random_corpus,
     synchronise,
 )
 from benchmarks.measure import (
     ROOT,
     Spread,
-    by_turns,
     machine,
     markdown,
     row,
-    scratch,
+    scratch_folder,
+    time_interleaved,
     write,
 )
 from dhmd.models.stacked import kernels
@@ -64,7 +64,7 @@ def load(script: Path, clone: Path, device: torch.device) -> Callable[[], object
 
 
 class Case:
-    """One way to train: a step at full length, or an epoch on utterances of MOSI's lengths."""
+    """A training to time: a step at full length, or an epoch with `buckets` on MOSI's lengths."""
 
     def __init__(
         self,
@@ -86,10 +86,10 @@ class Case:
         batches: int,
         repeats: int,
     ) -> dict[str, Any]:
-        """Time it by turns with DMD's step, and return a line."""
-        with scratch() as folder, kernels.using(native=self.native):
+        """Time it in turn with DMD's step, and return a row."""
+        with scratch_folder() as folder, kernels.using(native=self.native):
             corpus = random_corpus(shape, shape.batch * batches, device, full=not self.buckets)
-            fast = Fast(shape, corpus, self.seeds, folder=folder, buckets=self.buckets or 1)
+            fast = EnsembleRun(shape, corpus, self.seeds, folder=folder, buckets=self.buckets or 1)
             settings = replace(fast.trainer.settings, precision=self.precision)
             fast.trainer.settings = settings
 
@@ -100,7 +100,7 @@ class Case:
                 torch.set_deterministic_debug_mode("error")
 
             sides = {"dmd": rival, "ours": fast.epoch if self.buckets else fast.step}
-            times = by_turns(sides, repeats)
+            times = time_interleaved(sides, repeats)
         work = self.seeds * (batches if self.buckets else 1)
         seconds = Spread.of([t.wall for t in times["ours"]]).median
         by_wall, by_cpu = (
@@ -137,7 +137,7 @@ CASES = (
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Format the lines for docs/performance.md."""
+    """Format the rows for docs/performance.md."""
     header = ["training", "times DMD (quartiles)", "target", "steps: mean of padded"]
     body = [
         [
@@ -154,14 +154,14 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.rival")
     parser.add_argument("--dmd", type=Path, required=True, help="a clone of DMD's public code")
-    parser.add_argument("--rival", type=Path, default=SCRIPT, help="the script that runs it")
+    parser.add_argument("--rival", type=Path, default=SCRIPT, help="script that runs a step of DMD")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--batches", type=int, default=12, help="in an epoch of ours")
-    parser.add_argument("--tiny", action="store_true", help="our side at a tiny shape")
-    add_common(parser, "rival")
+    parser.add_argument("--batches", type=int, default=12, help="batches in an epoch of our side")
+    parser.add_argument("--tiny", action="store_true", help="run our side at a tiny shape")
+    add_common_arguments(parser, "rival")
     arguments = parser.parse_args()
     rows = []
-    with computing(arguments.device, arguments.threads) as device:
+    with prepared_device(arguments.device, arguments.threads) as device:
         torch.set_deterministic_debug_mode("default")
         dmd = load(arguments.rival, arguments.dmd, device)
         torch.set_deterministic_debug_mode("error")
@@ -169,7 +169,7 @@ def main() -> None:
             shape = TINY if arguments.tiny else MOSI
             rows.append(case.measure(dmd, shape, device, arguments.batches, arguments.repeats))
             print(f"{rows[-1]['name']}: {Spread(**rows[-1]['ratio'])}", flush=True)
-            about = machine(device=named(device))
+            about = machine(device=device_name(device))
             write(arguments.json, "rival", {"machine": about, "rows": rows})
     print("\n" + table(rows))
 

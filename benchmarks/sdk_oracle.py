@@ -1,9 +1,9 @@
-"""CMU-MultimodalSDK's own alignment, run as the oracle of ours.
+"""Alignment by the CMU-MultimodalSDK, the reference of our alignment.
 
-Needs `pip install --no-deps cmu-multimodal-sdk==0.0.6` (with its plain dependencies `validators`
-and `tqdm`). Two of its defects are stepped around without touching its alignment: importing it
-wants torch for `mmsdk.mmmodelsdk`, which is replaced by an empty module, and its `impute` fails on
-Python 3, so that one step (zeros where a word has no value) is done here.
+It needs `pip install --no-deps cmu-multimodal-sdk==0.0.6` and its dependencies `validators` and
+`tqdm`. Two defects are worked around without a change of the alignment: `mmsdk.mmmodelsdk`, which
+imports torch, is replaced by an empty module, and the imputation (zeros for words without a value),
+which fails on Python 3, is done here.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from dhmd.recipes import Recipe
 
 Array = np.ndarray[Any, Any]
 
-EPSILON = 1e-3  # what the copy on PyPI has built in
+EPSILON = 1e-3  # tolerance in the version on PyPI
 
 
 def sdk_available() -> bool:
-    """Whether the SDK and what it imports are installed."""
+    """Return whether the SDK and its dependencies are installed."""
     return all(importlib.util.find_spec(name) for name in ("mmsdk", "validators"))
 
 
 def _mean(_intervals: Array, features: Array) -> Array:
-    """Collapse to the mean, in float64 so that only one rounding to float32 remains to compare."""
+    """Average in float64, so that results differ by one rounding to float32 at most."""
     if features.dtype.kind in "SOU":
         first: Array = features[0]
         return first
@@ -49,15 +49,15 @@ def sdk_align(paths: Mapping[str, Path], *, reference: str, labels: str) -> Orac
     """Align to the reference, impute zeros, align to the labels, as the SDK's tutorials do.
 
     Args:
-        paths: sequence name -> `.csd` file, labels included.
-        reference: the sequence of words.
-        labels: the sequence of label segments.
+        paths: `.csd` files by name of the sequence, labels included.
+        reference: name of the sequence of words.
+        labels: name of the sequence of label segments.
 
     Returns:
-        sequence -> segment id -> (features `[T, d]`, intervals `[T, 2]`).
+        By sequence and segment id: features `[T, d]` and intervals `[T, 2]`.
     """
     mmdatasdk = _import_sdk()
-    # It prints a line for every step and draws bars; neither belongs in a test's output.
+    # The SDK prints a line for every step and progress bars.
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         dataset = mmdatasdk.mmdataset(
             {name: str(path) for name, path in paths.items() if name != labels}
@@ -77,14 +77,14 @@ def sdk_align(paths: Mapping[str, Path], *, reference: str, labels: str) -> Orac
 
 @dataclass(frozen=True)
 class Agreement:
-    """How an aligned corpus compares with the SDK's alignment of the same files.
+    """Comparison of an aligned corpus with the SDK's alignment of the same files.
 
     Attributes:
-        segments, rows: how many were compared.
+        segments, rows: numbers of compared segments and rows.
         largest: the largest difference between two values.
-        border_rows: rows that only we have. A word across a segment's border belongs to the
-            segment; its value in a modality may come from rows beyond the border only. The SDK then
-            leaves it out of that modality alone, so that modalities disagree in length.
+        border_rows: rows that the SDK does not have. A word across a segment's border belongs to
+            the segment, but its value in a modality may come only from rows beyond the border. The
+            SDK omits such a word in that modality alone, so that modalities differ in length.
     """
 
     segments: int
@@ -97,8 +97,8 @@ def compare(corpus: Corpus, recipe: Recipe, oracle: Oracle) -> Agreement:
     """Compare every segment, word and value.
 
     Raises:
-        AssertionError: segments or words differ, a label differs, or a row is missing that does not
-            belong to a word across the segment's border.
+        AssertionError: segments, words or labels differ, or the SDK lacks a row of a word that is
+            not across the segment's border.
     """
     assert recipe.reference is not None
     assert recipe.labels.sequence is not None
@@ -114,22 +114,23 @@ def compare(corpus: Corpus, recipe: Recipe, oracle: Oracle) -> Agreement:
         (start, end), spans = labels[segment][1][0], corpus.word_intervals[n]
         for modality, name in recipe.modalities.items():
             theirs, pieces = oracle[name][segment]
-            mine = corpus.features[modality][n]
-            kept = np.arange(len(mine))
-            if len(theirs) != len(mine):
-                kept = np.searchsorted(spans[:, 0], pieces.mean(axis=1), side="right") - 1
-                lost = np.setdiff1d(np.arange(len(mine)), kept)
-                across = (spans[lost, 0] < start) | (spans[lost, 1] > end)
-                assert len(lost) == len(mine) - len(theirs), (modality, segment)
+            ours = corpus.features[modality][n]
+            common = np.arange(len(ours))
+            if len(theirs) != len(ours):
+                common = np.searchsorted(spans[:, 0], pieces.mean(axis=1), side="right") - 1
+                missing = np.setdiff1d(np.arange(len(ours)), common)
+                across = (spans[missing, 0] < start) | (spans[missing, 1] > end)
+                assert len(missing) == len(ours) - len(theirs), (modality, segment)
                 assert across.all(), (modality, segment)
-                border += len(lost)
-            rows += len(kept)
-            difference = np.abs(mine[kept] - theirs.astype(np.float32))
+                border += len(missing)
+            rows += len(common)
+            difference = np.abs(ours[common] - theirs.astype(np.float32))
             largest = max(largest, float(difference.max(initial=0.0)))
     return Agreement(segments=len(corpus.ids), rows=rows, largest=largest, border_rows=border)
 
 
 def _impute(dataset: Any, reference: str) -> None:
+    """Add zeros for the words that a sequence has no value of."""
     for name in dataset.keys():  # noqa: SIM118 (a method of the SDK's class, which is no mapping)
         if name == reference:
             continue

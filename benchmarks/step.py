@@ -1,8 +1,8 @@
-"""How fast is a training step? `python -m benchmarks.step --help`
+"""Time of a training step: `python -m benchmarks.step --help`.
 
-The engine against the plain model: the same settings and utterances, every
-utterance at full length, by turns in one process. The plain model trains one seed; a step of E
-seeds counts as E of its steps. Both sides keep freed memory (`dhmd.training.device.keep_memory`).
+The engine and the plain model take steps in turn in one process, with the same settings and
+utterances at full length. The plain model trains one seed; a step of E seeds counts as E of its
+steps. Both sides keep freed memory (`dhmd.training.device.keep_memory`).
 """
 
 from __future__ import annotations
@@ -17,39 +17,41 @@ from benchmarks.engine import (
     MOSI,
     PHASES,
     TINY,
-    Fast,
-    Plain,
+    EnsembleRun,
+    PlainRun,
     Shape,
-    add_common,
-    computing,
+    add_common_arguments,
+    device_name,
     largest_difference,
-    named,
+    prepared_device,
     random_corpus,
 )
 from benchmarks.measure import (
     Spread,
-    by_turns,
     machine,
     markdown,
     ratio,
     rounded,
     row,
-    scratch,
+    scratch_folder,
+    time_interleaved,
     write,
 )
 
 SHAPES = {shape.name: shape for shape in (MOSI, MOSEI, TINY)}
 TARGET = 2.0  # a step of one seed at MOSI's shape
-TIMED_ROUNDS = 3  # of the phases
+PHASE_ROUNDS = 3  # timings of the phases
 
 
 def measure(shape: Shape, seeds: int, device: torch.device, repeats: int) -> dict[str, Any]:
-    """Time E seeds at a shape and return a line."""
-    with scratch() as folder:
-        fast = Fast(shape, random_corpus(shape, 2 * shape.batch, device), seeds, folder=folder)
-        plain = Plain(fast)
+    """Time E seeds at a shape and return a row."""
+    with scratch_folder() as folder:
+        fast = EnsembleRun(
+            shape, random_corpus(shape, 2 * shape.batch, device), seeds, folder=folder
+        )
+        plain = PlainRun(fast)
         difference = largest_difference(fast, plain)
-        times = by_turns({"plain": plain.step, "fast": fast.step}, repeats)
+        times = time_interleaved({"plain": plain.step, "fast": fast.step}, repeats)
         phases = {"plain": _phases(plain), "fast": _phases(fast)}
     seconds = {name: Spread.of([t.wall for t in values]) for name, values in times.items()}
     target = TARGET if (shape, seeds, device.type) == (MOSI, 1, "cpu") else None
@@ -69,13 +71,13 @@ def measure(shape: Shape, seeds: int, device: torch.device, repeats: int) -> dic
     )
 
 
-def _phases(side: Fast | Plain) -> dict[str, float]:
-    rounds = [side.phases() for _ in range(TIMED_ROUNDS)]
-    return {name: Spread.of([one[name] for one in rounds]).median for name in PHASES}
+def _phases(side: EnsembleRun | PlainRun) -> dict[str, float]:
+    rounds = [side.phases() for _ in range(PHASE_ROUNDS)]
+    return {phase: Spread.of([times[phase] for times in rounds]).median for phase in PHASES}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Format the lines for docs/performance.md."""
+    """Format the rows for docs/performance.md."""
     header = ["step", "times the plain model (quartiles)", "target", "seed-steps/s"]
     body = [
         [
@@ -93,17 +95,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.step")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["MOSI", "MOSEI"])
     parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 4, 8, 16])
-    parser.add_argument("--repeats", type=int, default=7, help="rounds; a third of it for E ≥ 8")
-    add_common(parser, "step")
+    parser.add_argument("--repeats", type=int, default=7, help="rounds; a third of them for E ≥ 8")
+    add_common_arguments(parser, "step")
     arguments = parser.parse_args()
     rows = []
-    with computing(arguments.device, arguments.threads) as device:
+    with prepared_device(arguments.device, arguments.threads) as device:
         for name in arguments.shapes:
             for seeds in arguments.seeds:
                 repeats = arguments.repeats if seeds < 8 else max(3, arguments.repeats // 3)
                 rows.append(measure(SHAPES[name], seeds, device, repeats))
                 print(f"{rows[-1]['name']}: {Spread(**rows[-1]['ratio'])}", flush=True)
-        about = machine(device=named(device))
+        about = machine(device=device_name(device))
     print("\n" + table(rows))
     write(arguments.json, "step", {"machine": about, "rows": rows})
 

@@ -1,9 +1,9 @@
-"""What do threads cost and gain? `python -m benchmarks.threads --help`
+"""Effect of threads and processes on training steps: `python -m benchmarks.threads --help`.
 
-Training steps in processes of their own: one alone with one thread and with as many as there are
-cores, and two side by side, as `dvc queue start -j 2` runs two experiments; waiting passively, as
-the stages have it, and with `--spinning` also as OpenMP does by default, which can take minutes.
-The rival is one process of one thread, timed by turns with each.
+One process with as many threads as there are cores, and two processes at a time, as
+`dvc queue start -j 2` runs two experiments, are timed in turn with one process of one thread. The
+threads wait passively, as in the stages; with `--spinning` also as OpenMP does by default, which
+can take minutes.
 """
 
 from __future__ import annotations
@@ -52,27 +52,28 @@ class Workers:
         ]
 
     def turn(self) -> Time:
-        """Train the steps of all at once; return the time of the slowest."""
+        """Train the steps of all processes at once; return the time of the slowest."""
         for process in self.processes:
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        found = []
+        times = []
         for process in self.processes:
             assert process.stdout is not None
             words = process.stdout.readline().split()
             if not words:
                 raise SystemExit("a training process ended early")
-            found.append(Time(float(words[0]), float(words[1])))
-        return max(found, key=lambda time: time.wall)
+            times.append(Time(float(words[0]), float(words[1])))
+        return max(times, key=lambda time: time.wall)
 
     def close(self) -> None:
+        """End the processes."""
         for process in self.processes:
             process.communicate()
 
 
 def measure(shape: str, cases: list[tuple[int, int, bool]], steps: int, repeats: int) -> list[Any]:
-    """Lines of (processes, threads each, passive waiting) against one process of one thread."""
+    """Time cases (processes, threads each, passive waiting), and return a row for each."""
     rows = []
     one = Workers(shape, 1, 1, True, steps)
     for count, threads, passive in cases:
@@ -101,9 +102,9 @@ def measure(shape: str, cases: list[tuple[int, int, bool]], steps: int, repeats:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Format the lines for docs/performance.md."""
+    """Format the rows for docs/performance.md."""
     header = [
-        "MOSI's shape, one seed a process",
+        "MOSI's shape, one seed per process",
         "steps/s of one thread alone (quartiles)",
         "steps/s",
     ]
@@ -117,10 +118,12 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.threads")
     parser.add_argument("--shape", choices=("MOSI", "tiny"), default="MOSI")
-    parser.add_argument("--steps", type=int, default=2, help="in a turn")
+    parser.add_argument("--steps", type=int, default=2, help="steps in a turn")
     parser.add_argument("--repeats", type=int, default=4)
-    parser.add_argument("--spinning", action="store_true", help="also OpenMP's default waiting")
-    parser.add_argument("--cases", type=int, help="only the first so many")
+    parser.add_argument(
+        "--spinning", action="store_true", help="also time OpenMP's default waiting"
+    )
+    parser.add_argument("--cases", type=int, help="number of cases; default: all")
     parser.add_argument("--json", type=Path, default=RESULTS / "threads.json")
     arguments = parser.parse_args()
     cores = len(os.sched_getaffinity(0))

@@ -1,6 +1,6 @@
 """Decoupled Hierarchical Multimodal Distillation, reproducibly.
 
-`load_corpus`, `train`, `compare` and `Model` are dhmd.api's, imported when they are first used.
+`load_corpus`, `train`, `compare` and `Model` are imported from dhmd.api on first use.
 """
 
 from typing import TYPE_CHECKING, Any

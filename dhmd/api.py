@@ -1,9 +1,8 @@
 """The Python interface: `dhmd.load_corpus`, `dhmd.train`, `dhmd.compare` and `dhmd.Model`.
 
-It runs the same code as the pipeline's stages. In a clone of the repository, recipes and
-params.yaml are the clone's and files are kept in its folder .dhmd; elsewhere the ones of the
-package are used, and files are kept in ~/.cache/dhmd (or `$XDG_CACHE_HOME/dhmd`). Neither DVC nor
-MLflow is needed.
+It runs the same code as the stages of the pipeline, without DVC and MLflow. In a clone of the
+repository it reads the clone's recipes and params.yaml and caches files in .dhmd; elsewhere it
+reads those of the package and caches files in ~/.cache/dhmd (or `$XDG_CACHE_HOME/dhmd`).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-# PyTorch reads it once, when it is imported: deterministic cuBLAS needs a fixed workspace.
+# Deterministic cuBLAS needs a fixed workspace; PyTorch reads this variable when it is imported.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import pandas as pd
@@ -25,7 +24,7 @@ import dhmd
 from dhmd.ablation.variants import configure, known_variants
 from dhmd.base.errors import DhmdError
 from dhmd.base.files import file_sha256, json_sha256
-from dhmd.base.progress import shown
+from dhmd.base.progress import is_interactive
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.download import local_files, ordered_sources
 from dhmd.data.download.raw_folder import fill_raw_folder
@@ -44,13 +43,13 @@ def load_corpus(name: str, *, test_labels: bool = False, **settings: Any) -> Cor
 
     Args:
         name: a dataset with a recipe, such as demo or mosi.
-        test_labels: whether to return the labels of the test split; NaN otherwise.
+        test_labels: whether to return the labels of the test split; they are NaN otherwise.
         settings: values of params.yaml by dotted key, as in `train`.
 
     Raises:
-        DhmdError: no such dataset or setting, or a file cannot be obtained.
+        DhmdError: there is no such dataset or setting, or a file cannot be obtained.
     """
-    workspace = _Workspace.here(name, settings)
+    workspace = _Workspace.of_dataset(name, settings)
     fold = workspace.settings.data.fold
     return read_corpus(workspace.aligned(), fold=fold, test_labels=test_labels)
 
@@ -66,29 +65,36 @@ def train(
 ) -> Model:
     """Train a model on a dataset, as the pipeline's stages do.
 
-    A training with the same data, settings and code as an earlier one is not repeated; one that
-    was interrupted continues.
+    A training with the same data, settings and code as an earlier one is not repeated; an
+    interrupted training continues.
 
     Args:
         name: a dataset with a recipe, such as demo or mosi.
         model: `dhmd`, a baseline (`mult`, `gru`, …) or a variant (`no_distillation`, …);
             docs/models.md lists them.
-        seeds: how many seeds, from 1, or the seeds themselves; one ensemble member each.
-        epochs: at most; None takes the dataset's own number.
-        output: the model's folder; None for one among the kept files.
+        seeds: the number of seeds (2 means the seeds 1 and 2), or a list of seeds. Each seed gives
+            one ensemble member.
+        epochs: the maximum number of epochs; None takes the dataset's own number.
+        output: the model directory to write; None for a directory in the cache.
         settings: values of params.yaml by dotted key: `**{"kd.lambda": 0.5}`.
 
+    Returns:
+        The trained model of all seeds.
+
     Raises:
-        DhmdError: no such dataset, model or setting, or a file cannot be obtained.
+        DhmdError: there is no such dataset, model or setting, or a file cannot be obtained.
     """
     from dhmd.training.jobs import pretrain_job, train_job
 
-    numbers = list(range(1, seeds + 1)) if isinstance(seeds, int) else list(seeds)
-    own = {"train.seeds": numbers} | ({} if epochs is None else {"train.epochs": epochs})
-    workspace = _Workspace.here(name, own | settings)
+    changes: dict[str, Any] = {
+        "train.seeds": list(range(1, seeds + 1)) if isinstance(seeds, int) else list(seeds)
+    }
+    if epochs is not None:
+        changes["train.epochs"] = epochs
+    workspace = _Workspace.of_dataset(name, changes | settings)
     full = workspace.settings.configuration
-    if model != "dhmd" and model not in (known := known_variants(full.modalities)):
-        raise DhmdError(f"there is no model {model!r}; there are dhmd, {', '.join(known)}")
+    if model != "dhmd" and model not in (variants := known_variants(full.modalities)):
+        raise DhmdError(f"there is no model {model!r}; the models are dhmd, {', '.join(variants)}")
     configuration = full if model == "dhmd" else configure(model, full)
     aligned = workspace.aligned()
     key = [configuration.as_json(), file_sha256(aligned), workspace.settings.data.fold]
@@ -96,7 +102,7 @@ def train(
     target = folder / "model" if output is None else Path(output)
     common: dict[str, Any] = {
         "fold": workspace.settings.data.fold,
-        "observer": _Bars(),
+        "observer": _ProgressBar(),
         "store": workspace.cache / "trainings",
     }
     pretrain_job(full, aligned, folder / "pretrained", **common)
@@ -123,31 +129,32 @@ def compare(
     Args:
         models: trained models; or names as `dhmd.comparison.compare` takes them: models and
             variants of the repository, revisions, experiments, CSV files of predictions.
-        corpus: what the models were trained on, with its test labels; None loads it by its name.
-        metric: of the differences; None for MAE, or weighted F1 of a classification.
-        options: those of `dhmd.comparison.compare`, if there are only names.
+        corpus: the corpus on which the models were trained, with test labels; None loads it by its
+            name.
+        metric: the metric of the differences; None means MAE, or weighted F1 of a classification.
+        options: other arguments of `dhmd.comparison.compare`, for names only.
 
     Returns:
         One row per model: scores, the difference from the first, and its intervals over seeds and
         over utterances; see `dhmd.comparison.compare`.
 
     Raises:
-        DhmdError: the results may not be compared, or a model is unknown.
+        DhmdError: the results cannot be compared, or a model is unknown.
     """
     from dhmd import comparison
 
-    given = [model for model in models if isinstance(model, Model)]
-    if not given:
+    trained = [model for model in models if isinstance(model, Model)]
+    if not trained:
         names = [str(model) for model in models]
         return comparison.compare(names, metric=metric, **options)
-    if len(given) < len(models):
+    if len(trained) < len(models):
         raise DhmdError("compare takes either models or names, not both")
     if corpus is None:
-        own = given[0].description
-        settings = {"data.alignment": own.alignment, "data.fold": own.fold}
-        corpus = load_corpus(own.dataset, test_labels=True, **settings)
+        description = trained[0].description
+        settings = {"data.alignment": description.alignment, "data.fold": description.fold}
+        corpus = load_corpus(description.dataset, test_labels=True, **settings)
     folders: dict[str, Path] = {}
-    for model in given:
+    for model in trained:
         name = variant_title(model.description.configuration.architecture)
         if name in folders:
             name = str(model.folder)
@@ -157,13 +164,13 @@ def compare(
 
 @dataclass(frozen=True)
 class _Workspace:
-    """Where recipes come from and files are kept.
+    """The settings of one dataset, and the folders to read and write.
 
     Attributes:
-        settings: of one dataset.
-        root: relative folders count from here.
-        defaults: the folder of recipes and params.yaml.
-        cache: the folder of what is kept.
+        settings: all settings of the dataset.
+        root: the folder to which relative paths in settings refer.
+        defaults: the folder of recipes/ and params.yaml.
+        cache: the folder of downloaded, aligned and trained files.
     """
 
     settings: Settings
@@ -172,8 +179,13 @@ class _Workspace:
     cache: Path
 
     @staticmethod
-    def here(name: str, changes: Mapping[str, Any]) -> _Workspace:
-        """Return the workspace of the working folder: that of a clone, or the user's own."""
+    def of_dataset(name: str, changes: Mapping[str, Any]) -> _Workspace:
+        """Return the workspace in a clone, if the working folder is in one, or in the user's cache.
+
+        Args:
+            name: the dataset.
+            changes: dotted key -> value to use instead of that of params.yaml.
+        """
         root = repository_root()
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         defaults, cache = defaults_folder(), home / "dhmd"
@@ -183,50 +195,53 @@ class _Workspace:
         return _Workspace(settings, root, defaults, cache)
 
     def aligned(self) -> Path:
-        """Return the aligned features file, which is made if it is not kept yet."""
-        own = self.settings
-        corpus = [own.recipe.corpus(), _code_sha256(), self._files()]
-        raw = self.cache / "raw" / f"{own.dataset}-{json_sha256(corpus)[:12]}"
+        """Return the path of the aligned features file, after writing it if it is not cached."""
+        settings = self.settings
+        raw_key = [settings.recipe.definition(), _code_sha256(), self._files()]
+        raw = self.cache / "raw" / f"{settings.dataset}-{json_sha256(raw_key)[:12]}"
         if not raw.is_dir():
-            fill_raw_folder(own, raw, root=self.root)
+            fill_raw_folder(settings, raw, root=self.root)
         recipes = self.defaults / RECIPES_FOLDER
-        folds = own.recipe.folds
-        plan = [
-            *corpus,
-            own.data.alignment,
-            repr(own.align),
-            repr(own.features),
+        folds = settings.recipe.folds
+        aligned_key = [
+            *raw_key,
+            settings.data.alignment,
+            repr(settings.align),
+            repr(settings.features),
             None if folds is None else (recipes / folds.file).read_text(encoding="utf-8"),
         ]
-        path = self.cache / "aligned" / f"{own.dataset}-{json_sha256(plan)[:12]}.h5"
+        path = self.cache / "aligned" / f"{settings.dataset}-{json_sha256(aligned_key)[:12]}.h5"
         if not path.is_file():
-            align_dataset(own, raw, path, root=self.root, recipes=recipes)
+            align_dataset(settings, raw, path, root=self.root, recipes=recipes)
         return path
 
     def _files(self) -> list[list[Any]]:
-        """Return the recipe's files; local ones with size and time, so that changes are seen."""
+        """Return [sequence, path] of each file, and [path, size, time] of each local copy.
+
+        They are a part of the cache key, so that a changed local file is read again.
+        """
         recipe = self.settings.recipe
         if recipe.format == "generated":
             return []
         override = self.settings.data.sources.get(self.settings.dataset)
         sources = ordered_sources(recipe, override, self.root)
-        found: list[list[Any]] = []
+        rows: list[list[Any]] = []
         for file, path, _ in local_files(recipe, sources):
             status = None if path is None else path.stat()
-            about = [] if status is None else [str(path), status.st_size, status.st_mtime_ns]
-            found.append([file.sequence, file.path, *about])
-        return found
+            local_copy = [] if status is None else [str(path), status.st_size, status.st_mtime_ns]
+            rows.append([file.sequence, file.path, *local_copy])
+        return rows
 
 
 @lru_cache
 def _code_sha256() -> str:
-    """Return the sha256 of the code that makes the aligned features files."""
+    """Return the sha256 of the code that writes aligned features files."""
     files = sorted((Path(dhmd.__file__).parent / "data").rglob("*.py"))
     return json_sha256([file_sha256(path) for path in files])
 
 
-class _Bars(Observer):
-    """Shows a bar of epochs on a terminal and in a notebook."""
+class _ProgressBar(Observer):
+    """Shows the number of epochs and the validation MAE on a terminal and in a notebook."""
 
     def started(self, training: TrainingInfo) -> None:
         epochs = training.parameters["train"]["epochs"]
@@ -237,11 +252,11 @@ class _Bars(Observer):
             initial=training.resumed_epoch,
             desc=training.stage,
             unit="epoch",
-            disable=not shown(),
+            disable=not is_interactive(),
         )
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
-        scores = [v for row in rows.values() for n, v in row.items() if n == "valid/mae"]
+        scores = [row["valid/mae"] for row in rows.values() if "valid/mae" in row]
         if scores:
             self._bar.set_postfix_str(f"validation MAE {sum(scores) / len(scores):.3f}")
         self._bar.update()

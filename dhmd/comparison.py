@@ -39,7 +39,7 @@ from dhmd.gate.compare import (
     read_prediction_file,
     score_predictions,
 )
-from dhmd.models.cards import DHMD, model_title
+from dhmd.models.catalogue import DHMD, model_title
 from dhmd.recipes import repository_root
 from dhmd.vcs import METRICS_FOLDER, Revision, Workspace, commit
 
@@ -203,10 +203,10 @@ def _load(root: Path, dataset: str, name: str, by: Sequence[str]) -> _Entry:
     if model_title(name):
         # `-S` replaces the whole list.
         variants = _settings(workspace, dataset, ("ablate.variants",))["ablate.variants"] or []
+        wanted = ",".join(dict.fromkeys([*variants, name]))
         raise DhmdError(
             f"{folder} does not exist: train {name} with "
-            f"`dvc exp run -S 'ablate.variants=[{','.join([*variants, name])}]'`, or download it "
-            "with `dvc pull`"
+            f"`dvc exp run -S 'ablate.variants=[{wanted}]'`, or download it with `dvc pull`"
         )
     try:
         revision = commit(root, name)

@@ -1,7 +1,7 @@
-"""Dataset configs, `recipes/<dataset>.yaml`: the files of a corpus and its starting values.
+"""Dataset configs (`recipes/<dataset>.yaml`), called recipes in the code.
 
-A recipe (dataset config) lists the files of a corpus, their sources and their roles. It also has
-starting values for sections of params.yaml, which are used where params.yaml has null.
+A recipe lists the files of a corpus, their sources and their roles. It also has starting values for
+sections of params.yaml, which are used where params.yaml has null.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.label_sets import MOST_CLASSES
+from dhmd.base.label_sets import MAX_CLASSES
 from dhmd.config.modalities import MODALITIES, in_order
 from dhmd.config.schema import CONFIG, key_names, load_section
 from dhmd.config.yaml12 import load_yaml
@@ -43,7 +43,10 @@ _MODALITY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # part of variants' and H
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class SequenceFile:
-    """One file below a source. `dhmd data pin` writes `bytes` and `sha256`."""
+    """One file, with its path relative to a source.
+
+    `dhmd data pin` writes `bytes` and `sha256`, which every copy of the file must then match.
+    """
 
     path: str
     bytes: PositiveInt | None = None
@@ -58,12 +61,12 @@ class SequenceFile:
 class Labels:
     """The sequence and column of the labels, and their allowed values.
 
-    Labels outside [low, high] by at most `tolerance` are clipped (real MOSEI labels reach a little
-    over 3); others are refused. `scale` is the range of the files' labels where it is another: it
-    is mapped to [low, high].
+    Labels outside [low, high] by at most `tolerance` are clipped (some labels of MOSEI are slightly
+    above 3); others are refused. If the labels of the files have another range, `scale` states it,
+    and they are mapped to [low, high].
 
-    A multi-label task has one column per class, from `column` on (or of the array of that name): a
-    class is present where the value is above 0.
+    A multi-label task has one column per class, starting at `column` (or in the array of that
+    name): a class is present if its value is above 0.
     """
 
     sequence: str | None = None
@@ -80,14 +83,19 @@ class Labels:
             self.task != "regression" or not self.scale[0] < self.scale[1]
         ):
             raise ValueError(
-                "scale is the lowest and the highest label of the files of a regression, but is "
-                f"{list(self.scale)} of a {self.task}"
+                f"scale is {list(self.scale)} and task is {self.task}, but scale must be the "
+                "lowest and the highest label of a regression, in this order"
             )
         if self.task != "regression":
             if len(set(self.classes)) < max(2, len(self.classes)):
-                raise ValueError(f"a {self.task} needs classes: two or more different names")
-            if self.task == "multilabel" and len(self.classes) > MOST_CLASSES:
-                raise ValueError(f"a multilabel has at most {MOST_CLASSES} classes")
+                raise ValueError(
+                    f"classes must be two or more different names, since task is {self.task}"
+                )
+            if self.task == "multilabel" and len(self.classes) > MAX_CLASSES:
+                raise ValueError(
+                    f"classes has {len(self.classes)} names, but a multi-label task may have at "
+                    f"most {MAX_CLASSES}"
+                )
             return
         if self.classes:
             raise ValueError(
@@ -104,23 +112,23 @@ class Labels:
                 f"{self.low} and high is {self.high}: shift or scale them, or name classes"
             )
 
-    def scaled(self, labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def rescale(self, labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Map the files' labels from `scale`, if there is one, to [low, high]."""
         if self.scale is None:
             return labels
         (first, last), (low, high) = self.scale, self.range
         return low + (labels - first) * ((high - low) / (last - first))
 
-    def corpus(self) -> dict[str, Any]:
+    def definition(self) -> dict[str, Any]:
         """Return what defines the labels, as JSON values."""
-        found = asdict(self) | {"classes": list(self.classes)}
+        values = asdict(self) | {"classes": list(self.classes)}
         if self.scale is None:
-            del found["scale"]  # as before there was this key: the identity stays
-        return found
+            del values["scale"]  # recipes without the key have the identity of earlier versions
+        return values
 
     @property
     def range(self) -> tuple[float, float]:
-        """Lowest and highest label; of classes their indices, or the sets as numbers."""
+        """The lowest and the highest label: a value, a class index, or an encoded class set."""
         count = len(self.classes)
         if self.task == "classification":
             return 0.0, float(count - 1)
@@ -139,9 +147,9 @@ class Folds:
 
     def __post_init__(self) -> None:
         path = PurePosixPath(self.file)
-        odd = set(self.file) & set("\\:") or any(ord(letter) < 32 for letter in self.file)
-        leaves = path.is_absolute() or ".." in path.parts
-        if odd or leaves or not path.parts or self.file.endswith("/"):
+        special = set(self.file) & set("\\:") or any(ord(letter) < 32 for letter in self.file)
+        outside = path.is_absolute() or ".." in path.parts
+        if special or outside or not path.parts or self.file.endswith("/"):
             raise ValueError(f"file is {self.file!r}, but must be a plain path below recipes/")
 
 
@@ -151,11 +159,11 @@ class RecipeFile:
 
     Attributes:
         provenance: where the files come from, their licence, and what results compare with.
-        sources: addresses and folders that have the files, in the order in which they are tried.
+        sources: addresses and folders of the files, in the order in which they are tried.
         generator: the settings of a generated corpus (dhmd/data/synthetic/config.py).
         options: the settings of an imported format.
-        sequences: the files, by a name of the recipe's own.
-        modalities: modality -> sequence (or array) with its features.
+        sequences: name chosen in the recipe -> file.
+        modalities: modality -> name of the sequence (or array) with its features.
         reference: the sequence whose rows are the words that the others are aligned to.
         planted: the sequence with the ground truth and the latent factors of a generated corpus.
     """
@@ -219,7 +227,7 @@ class RecipeFile:
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Recipe(RecipeFile):
-    """A recipe with its name: that of its dataset and of its file, recipes/<name>.yaml."""
+    """A recipe and the name of its dataset, which is also that of the file."""
 
     name: str
 
@@ -230,30 +238,30 @@ class Recipe(RecipeFile):
 
     @property
     def modality_names(self) -> tuple[str, ...]:
-        """Its modalities: text, audio, vision, then the others as the recipe lists them."""
+        """The modalities: text, audio, vision, then the others as the recipe lists them."""
         return in_order(self.modalities)
 
     @property
     def settable_modalities(self) -> tuple[str, ...]:
-        """The names that settings per modality may have: also those that params.yaml lists."""
+        """The modalities that settings may name: text, audio, vision and those of the recipe."""
         return in_order(dict.fromkeys((*MODALITIES, *self.modalities)))
 
     @property
     def text_is_words(self) -> bool:
-        """Whether its text is the words themselves, which need an encoder for their vectors."""
+        """Whether the text modality is the words, for which a text encoder computes vectors."""
         return self.reference is not None and self.modalities.get("text") == self.reference
 
     @property
     def imported(self) -> bool:
-        """Whether dhmd/data/formats reads its files; else they are computational sequences."""
+        """Whether dhmd/data/formats reads the files; otherwise they are computational sequences."""
         return self.format not in SEQUENCE_FORMATS
 
     @property
-    def needed(self) -> dict[str, SequenceFile]:
-        """The files to download.
+    def required_sequences(self) -> dict[str, SequenceFile]:
+        """The files to download, by name.
 
-        A corpus of computational sequences may list more than it uses, for a user to choose from:
-        only those with a role are needed. Of other formats all are.
+        A recipe of computational sequences may list alternatives: only sequences with a role are
+        required. In other formats all files are.
         """
         if self.imported:
             return dict(self.sequences)
@@ -264,11 +272,11 @@ class Recipe(RecipeFile):
         """Return the recipe's values for sections of params.yaml."""
         return {section: getattr(self, section) for section in STARTING_SECTIONS}
 
-    def corpus(self) -> dict[str, Any]:
-        """Return what defines the corpus, as JSON values: part of the corpus's identity.
+    def definition(self) -> dict[str, Any]:
+        """Return the keys that define the corpus, as JSON values: part of the corpus's identity.
 
-        Two recipes that differ only in prose, sources, pins or starting values give the same
-        corpus. Folds and ids are not part of it: they come with the data.
+        Two recipes that differ only in prose, sources, pins or starting values define the same
+        corpus. Folds and ids are left out because they are stored with the data.
         """
         return {
             "name": self.name,
@@ -277,16 +285,17 @@ class Recipe(RecipeFile):
             "options": dict(self.options),
             "modalities": dict(self.modalities),
             "reference": self.reference,
-            "labels": self.labels.corpus(),
+            "labels": self.labels.definition(),
             "planted": self.planted,
         }
 
 
 def repository_root(start: Path | None = None) -> Path:
-    """Return the folder from which relative sources count.
+    """Return the root of the user's repository, to which relative sources refer.
 
     DVC runs queued and temporary experiments in a copy below .dvc/tmp and sets DVC_ROOT to the
-    user's workspace. Otherwise it is the nearest parent folder that has a params.yaml.
+    user's workspace. Without DVC_ROOT, the root is the nearest folder with a params.yaml: `start`
+    (the working folder by default), one of its parents, or else `start` itself.
     """
     if start is None and (root := os.environ.get("DVC_ROOT")):
         return Path(root)
@@ -300,7 +309,7 @@ def repository_root(start: Path | None = None) -> Path:
 def defaults_folder() -> Path:
     """Return the folder of the params.yaml and recipes that come with the package."""
     package = Path(__file__).parent
-    shipped = package / "defaults"  # in a wheel; else the package lies in its repository
+    shipped = package / "defaults"  # only in a wheel (setup.py)
     return shipped if shipped.is_dir() else package.parent
 
 
@@ -310,7 +319,11 @@ def recipe_names(root: Path) -> tuple[str, ...]:
 
 
 def recipe_path(name: str, root: Path) -> Path:
-    """Return the file of the recipe `name` below `root`."""
+    """Return the file of the recipe `name` below `root`.
+
+    Raises:
+        DhmdError: the name is not valid, or there is no such file.
+    """
     if not _DATASET_NAME.fullmatch(name):
         raise DhmdError(
             f"{name!r} is not a valid name of a dataset: use letters, digits, '_' and '-' (its "
@@ -319,8 +332,10 @@ def recipe_path(name: str, root: Path) -> Path:
     path = root / RECIPES_FOLDER / f"{name}.yaml"
     if not path.is_file():
         names = recipe_names(root)
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}"
+        similar = difflib.get_close_matches(name, names, n=1)
+        hint = f"the datasets are {', '.join(names)}" if names else "there are no recipes"
+        if similar:
+            hint = f"did you mean {similar[0]}?"
         raise DhmdError(f"no recipe {RECIPES_FOLDER}/{name}.yaml for dataset {name}; {hint}")
     return path
 
@@ -333,20 +348,20 @@ def load_recipe(name: str, root: Path) -> Recipe:
 
 def parse_recipe(name: str, mapping: object) -> Recipe:
     """Build the recipe `name` from the content of its file."""
-    read = load_section(RecipeFile, mapping, source=f"{RECIPES_FOLDER}/{name}.yaml")
-    return Recipe(name=name, **vars(read))
+    recipe_file = load_section(RecipeFile, mapping, source=f"{RECIPES_FOLDER}/{name}.yaml")
+    return Recipe(name=name, **vars(recipe_file))
 
 
 def check_recipe_file(name: str, root: Path) -> None:
-    """Refuse a recipe that leaves a key out: DVC tracks each and refuses one that is absent.
+    """Check that a recipe is valid and has every key: DVC tracks each key and needs its presence.
 
     Raises:
-        DhmdError: a key is absent, the folds file is missing, or the recipe is wrong otherwise.
+        DhmdError: a key is absent, a value is not valid, or the folds file is missing.
     """
     recipe = load_recipe(name, root)
-    written = load_yaml(recipe_path(name, root), recipe.source)
-    assert isinstance(written, Mapping)  # load_recipe refuses anything else
-    absent = [key for key in key_names(RecipeFile) if key not in written]
+    content = load_yaml(recipe_path(name, root), recipe.source)
+    assert isinstance(content, Mapping)  # load_recipe refuses anything else
+    absent = [key for key in key_names(RecipeFile) if key not in content]
     if absent:
         raise DhmdError(
             f"{recipe.source} lacks {', '.join(absent)}: every key must be present, null for no "

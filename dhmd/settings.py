@@ -1,7 +1,7 @@
-"""params.yaml as typed settings, and the settings of one dataset with its recipe's values.
+"""Typed settings: params.yaml, merged with the recipe of one dataset.
 
-A null in params.yaml means the recipe's value, or the default if the recipe has none.
-Any other value wins over the recipe, so that every `-S` takes effect.
+A null in params.yaml means the recipe's value, or the default if the recipe has none. Any other
+value takes precedence over the recipe, so that every `-S` takes effect.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ PARAMS_FILE = "params.yaml"
 class DataConfig:
     """Section `data`."""
 
-    alignment: Literal["word", "none"] = "word"  # none: each modality at its own rate and length
-    fold: str | None = None  # which fold of a corpus that has several; None: the first
-    # A folder or address to use instead of the recipe's sources, by dataset.
+    # "none" leaves each modality at its own rate and length.
+    alignment: Literal["word", "none"] = "word"
+    fold: str | None = None  # name of the fold; None selects the first
+    # Dataset -> a folder or address to use instead of the recipe's sources.
     sources: Mapping[str, str | None] = field(default_factory=dict)
 
 
@@ -71,8 +72,8 @@ class ParamsFile(Sections):
     def __post_init__(self) -> None:
         if not self.datasets:
             raise ValueError("datasets is empty, but must name at least one recipe")
-        if twice := _repeated(self.datasets):
-            raise ValueError(f"datasets names {twice} twice")
+        if duplicate := _duplicate(self.datasets):
+            raise ValueError(f"datasets names {duplicate} twice")
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -85,12 +86,12 @@ class Settings(Sections):
     @property
     def modalities(self) -> tuple[str, ...]:
         """The modalities in use: text, audio, vision, then the others in the recipe's order."""
-        chosen, names = self.model.modalities, self.recipe.modality_names
-        return names if chosen is None else tuple(name for name in names if name in chosen)
+        selected, names = self.model.modalities, self.recipe.modality_names
+        return names if selected is None else tuple(name for name in names if name in selected)
 
     @property
     def configuration(self) -> Configuration:
-        """The part that the training jobs take."""
+        """The settings that define a training."""
         return Configuration(
             modalities=self.modalities,
             model=self.model,
@@ -105,7 +106,7 @@ class Settings(Sections):
 
 @plain_dataclass(frozen=True, kw_only=True)
 class Params:
-    """params.yaml, from which the settings of each dataset are made."""
+    """The content of params.yaml, from which `for_dataset` makes the settings of a dataset."""
 
     root: Path
     values: Mapping[str, Any]
@@ -117,11 +118,11 @@ class Params:
         """Return the settings of one dataset: params.yaml over its recipe over the defaults.
 
         Raises:
-            DhmdError: no such recipe, a value that one of the two may not have, or values that
-                contradict each other.
+            DhmdError: there is no such recipe, a value is not valid, or values contradict each
+                other.
         """
         recipe = load_recipe(name, self.root)
-        read = load_section(
+        params_file = load_section(
             ParamsFile,
             self.values,
             recipe=recipe.starting_values(),
@@ -130,17 +131,21 @@ class Params:
             complete=True,
             modalities=recipe.settable_modalities,
         )
-        sections = {key: value for key, value in vars(read).items() if key != "datasets"}
-        if read.features.text is None:
+        sections = {key: value for key, value in vars(params_file).items() if key != "datasets"}
+        if params_file.features.text is None:
             text: Literal["contextual", "words"] = "contextual" if recipe.text_is_words else "words"
-            sections["features"] = replace(read.features, text=text)
+            sections["features"] = replace(params_file.features, text=text)
         settings = Settings(dataset=name, recipe=recipe, **sections)
         _check(settings)
         return settings
 
 
 def load_params(root: Path, changes: Mapping[str, Any] | None = None) -> Params:
-    """Read params.yaml in the folder `root`, with `changes` of values by dotted key (`kd.lambda`).
+    """Read params.yaml in the folder `root`.
+
+    Args:
+        root: the folder of params.yaml and recipes/.
+        changes: dotted key (`kd.lambda`) -> value to use instead of that of the file.
 
     Raises:
         DhmdError: an unknown or missing key, a wrong type, a value out of range.
@@ -153,19 +158,19 @@ def load_params(root: Path, changes: Mapping[str, Any] | None = None) -> Params:
             section = section.get(name) if isinstance(section, dict) else None
         if not isinstance(section, dict):
             raise DhmdError(
-                f"{key} is no setting: {PARAMS_FILE} has no section {'.'.join(sections)}"
+                f"{key} is not a setting: {PARAMS_FILE} has no section {'.'.join(sections)}"
             )
         section[last] = list(value) if isinstance(value, tuple) else value
-    read = load_section(ParamsFile, values, source=PARAMS_FILE, complete=True)
+    file = load_section(ParamsFile, values, source=PARAMS_FILE, complete=True)
     names = recipe_names(root)
-    for name in read.data.sources:
+    for name in file.data.sources:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            similar = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean {similar[0]}?" if similar else ""
             raise DhmdError(f"{PARAMS_FILE}: data.sources names {name}, which has no recipe{hint}")
     assert isinstance(values, Mapping)  # load_section refuses anything else
     return Params(
-        root=root, values=values, datasets=read.datasets, gate=read.gate, tracking=read.tracking
+        root=root, values=values, datasets=file.datasets, gate=file.gate, tracking=file.tracking
     )
 
 
@@ -174,35 +179,35 @@ def _check(settings: Settings) -> None:
     model, recipe = settings.model, settings.recipe
     if model.width % model.heads:
         raise DhmdError(
-            f"model.width is {model.width} and model.heads {model.heads} for {recipe.name}, "
-            "but the width must be a multiple of the heads"
+            f"model.width is {model.width} and model.heads is {model.heads} for {recipe.name}, "
+            "but the width must be a multiple of the number of heads"
         )
     if settings.features.text == "words" and recipe.text_is_words:
         raise DhmdError(
-            f"features.text is words, but the text of {recipe.source} is the words themselves, "
-            "without vectors: set it to contextual or finetune"
+            f"features.text is words, but {recipe.source} has words without vectors as text: set "
+            "features.text to contextual or finetune"
         )
     names = recipe.modality_names
-    for key, chosen, allowed in (
+    for key, selected, allowed in (
         ("model.modalities", model.modalities or (), names),
         ("align.centre_by_video", settings.align.centre_by_video, recipe.settable_modalities),
     ):
-        for name in chosen:
+        for name in selected:
             if names and name not in allowed:
                 raise DhmdError(
                     f"{key} names {name}, but {recipe.source} has only {', '.join(names)}"
                 )
-        if twice := _repeated(chosen):
-            raise DhmdError(f"{key} names {twice} twice")
+        if duplicate := _duplicate(selected):
+            raise DhmdError(f"{key} names {duplicate} twice")
     if model.modalities == ():
         raise DhmdError("model.modalities is empty, but must be null or name at least one")
     seeds = settings.train.seeds
-    if not seeds or _repeated(seeds) is not None:
+    if not seeds or _duplicate(seeds) is not None:
         raise DhmdError(
             f"train.seeds is {list(seeds)}, but must name at least one seed and no seed twice"
         )
 
 
-def _repeated(values: tuple[Any, ...]) -> Any:
-    """Return the first repeated value."""
+def _duplicate(values: tuple[Any, ...]) -> Any:
+    """Return the first value that occurs more than once; None if there is none."""
     return next((value for value in values if values.count(value) > 1), None)

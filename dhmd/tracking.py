@@ -1,9 +1,8 @@
 """Experiment tracking with MLflow: one run per training, with one child run per seed.
 
-Tracking is best effort. A training writes its history and description in any case, so a failure
-here is one warning, and `dhmd track` records finished outputs later. Live curves come from a thread
-beside the training, which imports MLflow and sends metrics a few times per minute. This is the only
-module that imports mlflow, and it does so in functions.
+Tracking is best effort: its failures are one warning. A training writes its history and description
+in any case, and `dhmd track` records finished outputs later. Live curves come from a thread, which
+imports MLflow and sends metrics a few times per minute. No other module imports mlflow.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from dhmd.base.addresses import shown_address, without_credentials
+from dhmd.base.addresses import redact_address, redact_credentials
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import try_lock
-from dhmd.base.machine import machine
+from dhmd.base.machine import describe_machine
 from dhmd.base.text import read_csv
 from dhmd.training.observer import Observer, TrainingInfo
 from dhmd.vcs import Workspace, code_version
@@ -38,7 +37,7 @@ from dhmd.vcs.lock import lock_entries, outputs_md5
 log = logging.getLogger(__name__)
 
 OUTPUTS = {"pretrain": "pretrained", "train": "models", "ablate": "ablations"}
-LONGEST_WAIT = 60.0  # seconds that a stage waits for the store after its work
+LONGEST_WAIT = 60.0  # seconds that a finished stage waits for the store
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -46,20 +45,20 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
-_PARENT = ""  # its name among the members of a training
+_PARENT = ""  # key of the parent run in `Runs`
+Runs = dict[str, str]  # member (`seed-1` or `variant/seed-1`) or _PARENT -> run id
 Epoch = tuple[int, Mapping[str, Mapping[str, float]], int]  # epoch, member -> metric -> value, ms
-Runs = dict[str, str]  # member -> run id
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
-    """Section `tracking` of params.yaml. No stage depends on it: it changes no result.
+    """Section `tracking` of params.yaml. No stage depends on it, because it changes no result.
 
     Attributes:
-        enabled: record runs in MLflow; false needs no mlflow installed.
-        uri: the tracking store; null means the environment's MLFLOW_TRACKING_URI, and without that
-            sqlite:///mlflow.db at the repository's root.
-        experiment: the MLflow experiment's name.
+        enabled: whether to record runs; if false, mlflow need not be installed.
+        uri: the tracking store; None means the environment variable MLFLOW_TRACKING_URI, or
+            sqlite:///mlflow.db at the repository's root if the variable is not set.
+        experiment: the name of the MLflow experiment.
     """
 
     enabled: bool = True
@@ -71,13 +70,15 @@ class TrackingConfig:
 def tracked(
     config: TrackingConfig, *, root: Path, stage: str, dataset: str, output: Path, lock: Path
 ) -> Iterator[Observer]:
-    """Yield an observer that records one stage's training; no failure of MLflow is raised.
+    """Yield an observer that records the training of a stage; MLflow's errors are warnings.
 
     Args:
+        config: section `tracking` of params.yaml.
         root: the user's repository, where the default database is.
         stage: pretrain, train or ablate.
-        output: the stage's output, complete at the end of the block.
-        lock: the lock file that the running stage holds.
+        dataset: the dataset of the stage.
+        output: the output folder of the stage, complete at the end of the block.
+        lock: the lock file that the stage holds while it runs.
     """
     if not config.enabled:
         yield Observer()
@@ -92,7 +93,7 @@ def tracked(
 
 
 def record_results(config: TrackingConfig, *, root: Path, dataset: str) -> None:
-    """Add the scores and the report of a dataset to its runs; a failure is one warning."""
+    """Add the scores and the report of a dataset to its runs; an error is one warning."""
     if config.enabled:
         try:
             track(config, root, [dataset], folder=Path.cwd())
@@ -105,7 +106,11 @@ def track(
 ) -> list[str]:
     """Record outputs that have no run, add new scores and reports, end the runs of killed stages.
 
-    The outputs are in `folder`: the repository `root`, or DVC's copy of it.
+    Args:
+        config: section `tracking` of params.yaml.
+        root: the user's repository, where the default database is.
+        datasets: the datasets to record.
+        folder: the folder of the outputs, if it is not `root`: DVC's copy of the repository.
 
     Returns:
         One sentence for each change.
@@ -124,10 +129,9 @@ def track(
 
 
 def store_uri(config: TrackingConfig, root: Path) -> tuple[str, Path | None]:
-    """Return the URI of the tracking store, and its file if it is a SQLite database.
+    """Return the URI of the tracking store (see `TrackingConfig.uri`), and its SQLite file if any.
 
-    `tracking.uri` wins over MLFLOW_TRACKING_URI, which wins over mlflow.db at the root. A relative
-    SQLite path is relative to `root`, not to the working folder.
+    A relative SQLite path is relative to `root`, not to the working folder.
     """
     uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     path = uri.removeprefix("sqlite:///").partition("?")[0]
@@ -138,7 +142,7 @@ def store_uri(config: TrackingConfig, root: Path) -> tuple[str, Path | None]:
 
 
 def flatten(value: object, prefix: str = "") -> dict[str, str]:
-    """Return nested mappings and dataclasses as dotted names with text values."""
+    """Flatten nested mappings and dataclasses to dotted name -> value as text."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     if isinstance(value, Mapping):
@@ -164,18 +168,13 @@ class _Store:
             logging.getLogger(library).setLevel(logging.ERROR)
         uri, database = store_uri(config, root)
         artefacts = None if database is None else (database.parent / "mlruns").as_uri()
-        if database is not None:
-            database.parent.mkdir(parents=True, exist_ok=True)
-        # Two processes that create the tables at once break each other's migration.
-        with nullcontext() if database is None else FileLock(f"{database}.lock", timeout=60):
-            if database is not None:
-                _prepare(database)
+        with nullcontext() if database is None else _usable_database(database):
             self.client = MlflowClient(uri)
-            found = self.client.get_experiment_by_name(config.experiment)
+            experiment = self.client.get_experiment_by_name(config.experiment)
             self._experiment = (
                 self.client.create_experiment(config.experiment, artefacts)
-                if found is None
-                else found.experiment_id
+                if experiment is None
+                else experiment.experiment_id
             )
 
     def search(self, condition: str) -> list[Any]:
@@ -183,9 +182,9 @@ class _Store:
         return list(self.client.search_runs([self._experiment], condition, max_results=10_000))
 
     def end_killed(self, own_lock: Path | None = None) -> None:
-        """Mark as KILLED the runs of this machine whose stage has released its lock.
+        """Mark the runs of this machine as KILLED if no process holds the lock of their stage.
 
-        `own_lock` is the lock of the stage in this process, which has no run yet.
+        `own_lock` is the lock that this process holds: an older run with it was killed.
         """
         host = platform.node()
         for run in self.search(f"attributes.status = 'RUNNING' and tags.host = '{host}'"):
@@ -200,18 +199,18 @@ class _Store:
     def start(
         self, tags: Mapping[str, str], members: Iterable[str], params: Mapping[str, str]
     ) -> Runs:
-        """Start the run of a training and those of its members, `seed-1` or `variant/seed-1`."""
+        """Start the parent run of a training and the runs of its members."""
         now = time.strftime("%Y-%m-%d %H:%M")
-        words = (f"{tags['stage']} {tags['dataset']}", tags.get("DVC_EXP_NAME"), now)
-        title = " · ".join(word for word in words if word)
+        titles = (f"{tags['stage']} {tags['dataset']}", tags.get("DVC_EXP_NAME"), now)
+        title = " · ".join(filter(None, titles))
         runs = {_PARENT: self._start(title, {**tags, "role": "parent"}, params)}
         for member in members:
             variant, _, seed = member.rpartition("/")
-            own = {"role": "member", "member": member, "mlflow.parentRunId": runs[_PARENT]}
-            # A variant changes some of the parent's parameters.
-            changed = {"variant": variant} if variant else params
-            seed = seed.removeprefix("seed-")
-            runs[member] = self._start(member, {**tags, **own}, {**changed, "seed": seed})
+            member_tags = {"role": "member", "member": member, "mlflow.parentRunId": runs[_PARENT]}
+            # The parent's parameters do not describe a variant, which changes some of them.
+            member_params = {"variant": variant} if variant else params
+            member_params = {**member_params, "seed": seed.removeprefix("seed-")}
+            runs[member] = self._start(member, {**tags, **member_tags}, member_params)
         return runs
 
     def _start(self, name: str, tags: Mapping[str, str], params: Mapping[str, str]) -> str:
@@ -224,41 +223,38 @@ class _Store:
         return str(run.info.run_id)
 
     def send(self, runs: Runs, epochs: Iterable[Epoch], *, spread: bool = False) -> None:
-        """Send values of the members, and their mean (and standard deviation) for the parent.
+        """Send the values of the members, and for the parent their mean (and standard deviation).
 
-        `text/seed-1` is the part `text` of the training of the member `seed-1`. Final scores have
-        the epoch 0.
+        A member that has no run is a part of a training: `text/seed-1` adds metrics with the prefix
+        `text/` to the run of `seed-1`. Final scores have the epoch 0.
         """
         from mlflow.entities import Metric
 
-        pending: dict[str, list[Any]] = {}
-
-        def add(run: str, name: str, value: float, epoch: int, time_ms: int) -> None:
-            name = re.sub(r"[^\w./: -]", "_", name, flags=re.ASCII)[:250]
-            pending.setdefault(run, []).append(Metric(name, value, time_ms, epoch))
-
+        metrics: dict[str, list[Any]] = {}
         for epoch, rows, time_ms in epochs:
-            columns: dict[str, list[float]] = {}
+            columns: dict[tuple[str, str], list[float]] = {}
             for member, row in rows.items():
-                group, _, seed = member.rpartition("/")
+                prefix = member.rpartition("/")[0]
                 for metric, value in row.items():
-                    long = f"{group}/{metric}" if group else metric
+                    name = f"{prefix}/{metric}" if prefix else metric
+                    columns.setdefault((runs[_PARENT], name), []).append(value)
                     if member in runs:
-                        add(runs[member], metric, value, epoch, time_ms)
-                    elif seed in runs:
-                        add(runs[seed], long, value, epoch, time_ms)
-                    columns.setdefault(long, []).append(value)
-            for name, values in columns.items():
-                add(runs[_PARENT], name, sum(values) / len(values), epoch, time_ms)
+                        columns[runs[member], metric] = [value]
+                    elif seed_run := runs.get(member.removeprefix(f"{prefix}/")):
+                        columns[seed_run, name] = [value]
+            for (run, name), values in columns.items():
+                summary = {name: sum(values) / len(values)}
                 if spread and len(values) > 1:
-                    deviation = statistics.stdev(values)
-                    add(runs[_PARENT], f"{name}_std", deviation, epoch, time_ms)
-        for run, metrics in pending.items():
-            for first in range(0, len(metrics), 1000):
-                self.client.log_batch(run, metrics=metrics[first : first + 1000])
+                    summary[f"{name}_std"] = statistics.stdev(values)
+                for key, value in summary.items():
+                    key = re.sub(r"[^\w./: -]", "_", key, flags=re.ASCII)[:250]
+                    metrics.setdefault(run, []).append(Metric(key, value, time_ms, epoch))
+        for run, items in metrics.items():
+            for first in range(0, len(items), 1000):
+                self.client.log_batch(run, metrics=items[first : first + 1000])
 
     def finish(self, runs: Runs, output: Path, path: str) -> None:
-        """End the runs of a training and tag them with the hash of its output."""
+        """End the runs of a training, after tagging the parent with the hash of the output."""
         self.client.set_tag(runs[_PARENT], "output_path", path)
         self.client.set_tag(runs[_PARENT], "output_md5", outputs_md5(output) or "")
         for description in sorted(output.rglob("model.json")):
@@ -267,37 +263,42 @@ class _Store:
         self.end(runs, "FINISHED")
 
     def end(self, runs: Runs, status: str) -> None:
-        """End the runs of the members, then that of the training."""
+        """End the runs of the members, then the parent run."""
         for run in reversed(runs.values()):
             self.client.set_terminated(run, status=status)
 
 
-def _prepare(database: Path) -> None:
-    """Create a missing database, whole or not at all, and check that it can be written."""
+@contextmanager
+def _usable_database(database: Path) -> Iterator[None]:
+    """Create a missing database atomically, check that it can be written, and lock it."""
     from mlflow import MlflowClient
 
-    if not (database.exists() and database.stat().st_size):
-        new = database.with_name(f"{database.name}.new")
-        new.unlink(missing_ok=True)
-        MlflowClient(f"sqlite:///{new}").search_experiments()
-        os.replace(new, database)
-    # MLflow retries for minutes if it cannot open or lock the file.
-    with closing(sqlite3.connect(database, timeout=10)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
+    database.parent.mkdir(parents=True, exist_ok=True)
+    # Two processes that create the tables at once break each other's migration.
+    with FileLock(f"{database}.lock", timeout=60):
+        if not (database.exists() and database.stat().st_size):
+            new = database.with_name(f"{database.name}.new")
+            new.unlink(missing_ok=True)
+            MlflowClient(f"sqlite:///{new}").search_experiments()
+            os.replace(new, database)
+        # MLflow retries for minutes if it cannot open or lock the file.
+        with closing(sqlite3.connect(database, timeout=10)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+        yield
 
 
 class _LiveObserver(threading.Thread, Observer):
-    """Send metrics during a training, with at most 5 % of one core."""
+    """Sends metrics during a training; the thread uses at most 5 % of one core."""
 
     def __init__(
         self, config: TrackingConfig, root: Path, stage: str, dataset: str, lock: Path
     ) -> None:
         super().__init__(name="tracking", daemon=True)
-        self._store_of, self._lock = (config, root), lock
+        self._config, self._root, self._lock = config, root, lock
         names = ("DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "DVC_STAGE")
         self._tags = {name: os.environ[name] for name in names if os.environ.get(name)}
         self._tags |= {"stage": stage, "dataset": dataset, "lock": str(lock)}
-        self._tags |= {"host": platform.node(), "machine": machine()}
+        self._tags |= {"host": platform.node(), "machine": describe_machine()}
         head, changed = code_version(Path.cwd())
         if head is not None:
             # MLflow shows this tag in its column "Version".
@@ -308,50 +309,49 @@ class _LiveObserver(threading.Thread, Observer):
 
     def started(self, training: TrainingInfo) -> None:
         self._training = training
-        # Not earlier: the training has imported its libraries by now.
+        # From here on, importing MLflow does not delay the imports of the training.
         self.start()
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
-        copies = {member: dict(row) for member, row in rows.items()}
-        self._epochs.append((epoch, copies, _now_ms()))
+        self._epochs.append((epoch, {name: dict(row) for name, row in rows.items()}, _now_ms()))
 
     def end(self, output: Path | None) -> None:
-        """Send the rest and wait for that; `output` None: the training failed."""
+        """Send the remaining metrics and wait for it; `output` is None if the training failed."""
         if self.ident is None:
             return
         self._output = output
         self._ending.set()
         self.join(LONGEST_WAIT)
         if self.is_alive():
-            _warn(f"no answer from the store within {LONGEST_WAIT:.0f} s")
+            _warn(f"the store did not answer within {LONGEST_WAIT:.0f} s")
 
     def run(self) -> None:
         try:
             self._send_all()
         except Exception as error:  # no error of MLflow may end the training
-            _warn(_sentence(*self._store_of, error))
+            _warn(_sentence(self._config, self._root, error))
 
     def _send_all(self) -> None:
-        store = _Store(*self._store_of)
+        store = _Store(self._config, self._root)
         store.end_killed(self._lock)
         runs = store.start(self._tags, self._training.members, flatten(self._training.parameters))
-        rest, ending = 5.0, False
+        pause, ending = 5.0, False  # seconds
         while not ending:
-            ending = self._ending.wait(rest)
-            began = time.monotonic()
+            ending = self._ending.wait(pause)
+            start = time.monotonic()
             store.send(runs, [self._epochs.popleft() for _ in range(len(self._epochs))])
-            rest = max(5.0, 20 * (time.monotonic() - began))
+            pause = max(5.0, 20 * (time.monotonic() - start))
         if self._output is None:
             store.end(runs, "FAILED")
             return
-        # The epochs before a process that was killed.
+        # A resumed training has not reported the epochs before it was interrupted.
         history = _history(self._output)
         store.send(runs, [epoch for epoch in history if epoch[0] <= self._training.resumed_epoch])
         store.finish(runs, self._output, self._output.as_posix())
 
 
 def _record(store: _Store, folder: Path, datasets: Iterable[str]) -> list[str]:
-    """Record the outputs in `folder` that have no run with their md5 in the tag `output_md5`."""
+    """Record outputs in `folder` that have no run, and new scores; return a sentence for each."""
     entries = lock_entries(Workspace(folder))
     messages = []
     for dataset in datasets:
@@ -363,8 +363,7 @@ def _record(store: _Store, folder: Path, datasets: Iterable[str]) -> list[str]:
             if md5 is None:
                 continue
             condition = f"tags.output_md5 = '{md5}' and tags.role = 'parent'"
-            found = store.search(condition)
-            if not found:
+            if not store.search(condition):
                 history = _history(folder / path)
                 members = dict.fromkeys(member for _, rows, _ in history for member in rows)
                 params: Mapping[str, str] = {}
@@ -375,16 +374,15 @@ def _record(store: _Store, folder: Path, datasets: Iterable[str]) -> list[str]:
                 store.send(runs, history)
                 store.finish(runs, folder / path, path)
                 messages.append(f"recorded {path}")
-                found = store.search(condition)
             if evaluated.get(path) == md5:
-                for run in found:
+                for run in store.search(condition):
                     if _record_scores(store, run, stage, folder, dataset):
                         messages.append(f"added the scores of {path} to {run.info.run_name}")
     return messages
 
 
 def _record_scores(store: _Store, run: Any, stage: str, folder: Path, dataset: str) -> bool:
-    """Add test scores, best validation scores and report to a run; False if it has them."""
+    """Add test and best validation scores and the report to a run; return False if it has them."""
     file = {"train": "seeds.csv", "ablate": "ablations.csv"}.get(stage)
     metrics, report = folder / "metrics" / dataset, folder / "reports" / dataset / "index.html"
     version = f"{outputs_md5(metrics)} {outputs_md5(report)}"
@@ -409,7 +407,7 @@ def _record_scores(store: _Store, run: Any, stage: str, folder: Path, dataset: s
 
 
 def _history(output: Path) -> list[Epoch]:
-    """Return the epochs in the history.csv of an output and of its variants' folders."""
+    """Return the epochs in every history.csv of an output folder."""
     epochs: dict[int, dict[str, dict[str, float]]] = {}
     for path in sorted(output.rglob("history.csv")):
         for row in read_csv(path).values():
@@ -420,7 +418,7 @@ def _history(output: Path) -> list[Epoch]:
 
 
 def _variant(output: Path, file: Path) -> str:
-    """Return a file's folder in the output of `ablate`, which is named as its variant."""
+    """Return the folder of a file in an output: the variant in `ablate`, "" in other stages."""
     return file.parent.relative_to(output).as_posix().removeprefix(".")
 
 
@@ -435,13 +433,13 @@ def _warn(sentence: str) -> None:
 
 
 def _sentence(config: TrackingConfig, root: Path, error: Exception) -> str:
-    """Return the store and what is wrong with it, without credentials."""
-    message = without_credentials(first_line(error)).rstrip(".")
+    """Return the address of the store and the reason of an error, without credentials."""
+    message = redact_credentials(first_line(error)).rstrip(".")
     if isinstance(error, ModuleNotFoundError) and error.name == "mlflow":
         message = "mlflow is not installed: install it, or set tracking.enabled to false"
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno and cause.strerror:
-            message = cause.strerror  # the reason below an HTTP library's long message
+            message = cause.strerror  # shorter than the messages of HTTP libraries
         cause = cause.__cause__ or cause.__context__
-    return f"{shown_address(store_uri(config, root)[0])}: {message}"
+    return f"{redact_address(store_uri(config, root)[0])}: {message}"

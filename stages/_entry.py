@@ -86,7 +86,7 @@ class Stage:
             if name not in ("dataset", "recipe", "data", "gate", "compute", "tracking")
         }
         data = {"alignment": settings.data.alignment, "fold": settings.data.fold}
-        return {"recipe": settings.recipe.corpus(), "data": data, **sections}
+        return {"recipe": settings.recipe.definition(), "data": data, **sections}
 
     @contextmanager
     def observed(self, output: Path) -> Iterator[Observer]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from dhmd.base.errors import DhmdError
 from dhmd.base.files import json_sha256, write_text
-from dhmd.base.machine import machine
+from dhmd.base.machine import describe_machine
 from dhmd.tracking import flatten
 from dhmd.vcs import code_version
 from dhmd.vcs.lock import outputs_md5
@@ -56,7 +56,7 @@ def recorded(stage: Stage) -> Iterator[None]:
         "experiment": os.environ.get("DVC_EXP_NAME"),
         "params_sha256": json_sha256(params),
         "params": params,
-        "machine": machine(),
+        "machine": describe_machine(),
         "versions": {"python": platform.python_version(), **_versions()},
         "outputs": {path.as_posix(): _md5(path) for path in stage.outputs if path.exists()},
     }

@@ -20,7 +20,7 @@ def _earlier(stage: Stage) -> dict[str, Path]:
 
     recipe = stage.settings.recipe
     pinned = recipe.format != "generated" and any(
-        sequence.sha256 for sequence in recipe.needed.values()
+        sequence.sha256 for sequence in recipe.required_sequences.values()
     )
     return cached_files(Path.cwd(), stage.raw) if pinned else {}
 

@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CorpusData(SegmentTable):
-    """A whole corpus in memory, no fold chosen; `features`, `words` as in `Corpus`."""
+    """A corpus in memory with all folds; `features` and `words` are as in `Corpus`."""
 
     features: Mapping[str, Ragged]
     words: tuple[tuple[str, ...], ...] | None = None
@@ -24,13 +24,13 @@ class CorpusData(SegmentTable):
 
 
 def ragged(rows: Sequence[Array], dtype: Any = np.float32) -> Ragged:
-    """Join one `[T, d]` array per segment."""
+    """Join arrays of shape [T, d], one per segment."""
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
     return Ragged(np.concatenate([np.asarray(row, dtype=dtype) for row in rows]), offsets)
 
 
 def write_aligned(path: Path, data: CorpusData) -> None:
-    """Write the corpus through `aligned_writer`; unknown times of words become NaN."""
+    """Write the corpus with `aligned_writer`; unknown times of words are NaN."""
     with aligned_writer(path, data.feature_names, words=data.words is not None) as writer:
         for modality in data.modalities:
             rows = data.features[modality]

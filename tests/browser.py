@@ -1,4 +1,4 @@
-"""Open a page in headless Chromium, click in it, and see its errors and requests.
+"""Control headless Chromium: open a page, click, and read errors and requests.
 
 Chromium is driven through a pair of pipes (--remote-debugging-pipe): one JSON message after the
 other, each closed by a zero byte.
@@ -26,7 +26,7 @@ needs_chromium = pytest.mark.skipif(
 
 
 class Browser:
-    """One tab. `errors` and `requests` are filled by every call."""
+    """One tab; `errors` and `requests` are updated by every call."""
 
     def __init__(self, read: int, write: int) -> None:
         self._read, self._write = os.fdopen(read, "rb", buffering=0), os.fdopen(write, "wb")
@@ -73,7 +73,7 @@ class Browser:
         return message
 
     def open(self, page: Path, *, width: int = 1180, dark: bool = False) -> None:
-        """Open a file and wait until it has loaded; errors and requests start anew."""
+        """Open a file, clear errors and requests, and wait until it has loaded."""
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}

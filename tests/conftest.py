@@ -1,4 +1,4 @@
-"""What the markers mean: slow, real and gpu tests skip, and say why."""
+"""Skip tests with the markers slow, real and gpu, with the reason."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ def _gpu() -> bool:
 
 @pytest.fixture(scope="session")
 def real_folder() -> Path:
-    """The folder of the real pieces; for tests marked `real`."""
+    """Return the folder of excerpts of real corpora, for tests with the marker `real`."""
     return REAL

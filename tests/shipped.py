@@ -1,4 +1,4 @@
-"""The recipes that the project ships, by name: a user's own are not tested here."""
+"""The names of the shipped recipes, so that tests do not depend on recipes that a user adds."""
 
 SHIPPED = (
     "demo",

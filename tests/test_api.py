@@ -1,4 +1,4 @@
-"""The Python interface trains as the stages do, in a clone and outside one."""
+"""The Python interface, in a clone and outside one."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ GENERATOR = {"seed": 3, "n_train": 40, "n_valid": 14, "n_test": 14}
 
 
 def small_demo(root: Path) -> None:
-    """A small generated corpus as the dataset demo."""
+    """Make the dataset demo a small generated corpus."""
     path = root / "recipes" / "demo.yaml"
     recipe = yaml.safe_load(path.read_text()) | {"generator": GENERATOR, "ablate": None}
     path.write_text(yaml.safe_dump(recipe | dict.fromkeys(("model", "kd", "pretrain", "train"))))
 
 
-def test_training_from_python_equals_the_stages_to_the_last_bit(root: Path) -> None:
+def test_training_from_python_equals_the_stages_bit_for_bit(root: Path) -> None:
     small_demo(root)
     run_stages(root, "demo", "word")
     shutil.rmtree(root / ".dhmd", ignore_errors=True)  # the finished trainings
@@ -61,13 +61,13 @@ def test_training_from_python_equals_the_stages_to_the_last_bit(root: Path) -> N
     ("arguments", "settings", "sentence"),
     [
         (("demos",), {}, "no recipe recipes/demos.yaml .* did you mean demo"),
-        (("demo", "gpt"), {}, "there is no model 'gpt'; there are dhmd, no_distillation"),
+        (("demo", "gpt"), {}, "there is no model 'gpt'; the models are dhmd, no_distillation"),
         (("demo",), {"kd.lamda": 1.0}, "lamda"),
         (("demo",), {"distillation.lambda": 1.0}, "params.yaml has no section distillation"),
         (("demo",), {"kd.lambda": 2.0}, r"kd\.lambda is 2\.0, but must be"),
     ],
 )
-def test_mistakes_are_one_sentence(
+def test_errors_are_one_sentence(
     root: Path, arguments: tuple[str, ...], settings: dict[str, float], sentence: str
 ) -> None:
     shutil.copy(ROOT / "params.yaml", root)
@@ -76,7 +76,7 @@ def test_mistakes_are_one_sentence(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_lines_of_the_readme_run(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_snippet_of_the_readme_runs(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small_demo(root)
     shutil.copy(ROOT / "params.yaml", root)
     section = (ROOT / "README.md").read_text(encoding="utf-8").split("## From Python")[1]
@@ -110,7 +110,7 @@ print(len(model.predict(corpus)), dhmd.__file__)
 """
 
 
-def test_the_wheels_files_are_enough_without_a_clone_dvc_and_mlflow(tmp_path: Path) -> None:
+def test_the_wheel_works_without_a_clone_dvc_and_mlflow(tmp_path: Path) -> None:
     source, built, empty = tmp_path / "source", tmp_path / "built", tmp_path / "empty"
     source.mkdir()
     for name in ("dhmd", "recipes"):

@@ -1,4 +1,4 @@
-"""What a recipe may say, and what is refused by name."""
+"""Recipes: roles, defaults and invalid values."""
 
 from __future__ import annotations
 
@@ -57,11 +57,16 @@ def test_roles_and_defaults() -> None:
     assert recipe.provenance == ""
 
 
-def test_only_sequences_with_a_role_are_needed() -> None:
-    assert list(parse_recipe("kitchen", KITCHEN).needed) == ["words", "glove", "covarep", "labels"]
+def test_only_sequences_with_a_role_are_required() -> None:
+    assert list(parse_recipe("kitchen", KITCHEN).required_sequences) == [
+        "words",
+        "glove",
+        "covarep",
+        "labels",
+    ]
     other = changed(lambda r: r["modalities"].update(audio="opensmile"))
-    assert "opensmile" in parse_recipe("kitchen", other).needed
-    assert "covarep" not in parse_recipe("kitchen", other).needed
+    assert "opensmile" in parse_recipe("kitchen", other).required_sequences
+    assert "covarep" not in parse_recipe("kitchen", other).required_sequences
 
 
 def test_nulls_are_empty() -> None:
@@ -70,13 +75,13 @@ def test_nulls_are_empty() -> None:
     assert (recipe.sources, dict(recipe.train), dict(recipe.generator)) == ((), {}, {})
 
 
-def test_the_corpus_is_what_the_data_are_not_where_they_are() -> None:
-    corpus = parse_recipe("kitchen", KITCHEN).corpus()
+def test_the_definition_of_a_corpus_has_no_locations() -> None:
+    corpus = parse_recipe("kitchen", KITCHEN).definition()
     assert json.loads(json.dumps(corpus)) == corpus
     same = changed(lambda r: r.update(title="x", sources=None, train={"lr": 1}, provenance="y"))
-    assert parse_recipe("kitchen", same).corpus() == corpus
+    assert parse_recipe("kitchen", same).definition() == corpus
     other = changed(lambda r: r["labels"].update(high=2))
-    assert parse_recipe("kitchen", other).corpus() != corpus
+    assert parse_recipe("kitchen", other).definition() != corpus
 
 
 def test_a_classification() -> None:
@@ -130,7 +135,7 @@ def test_a_classification() -> None:
         (lambda r: r["labels"].update(classes=["a", "b"]), "labels: classes belong to a"),
         (
             lambda r: r["labels"].update(task="classification", classes=["a", "a"]),
-            "labels: a classification needs classes: two or more different names",
+            "labels: classes must be two or more different names, since task is classification",
         ),
         (lambda r: r["labels"].update(column=-1), "labels.column is -1, but must be"),
         (
@@ -141,7 +146,7 @@ def test_a_classification() -> None:
         (lambda r: r.update(generator={"seed": 1}), "generator belongs to format generated"),
     ],
 )
-def test_each_mistake_is_named(change: Change, sentence: str) -> None:
+def test_an_invalid_value_is_named(change: Change, sentence: str) -> None:
     with pytest.raises(DhmdError) as caught:
         parse_recipe("kitchen", changed(change))
     message = str(caught.value)
@@ -152,7 +157,7 @@ def test_each_mistake_is_named(change: Change, sentence: str) -> None:
 
 def test_a_missing_recipe_suggests_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "recipes").mkdir()
-    with pytest.raises(DhmdError, match=r"no recipe recipes/demo\.yaml .*; there are none"):
+    with pytest.raises(DhmdError, match=r"no recipe recipes/demo\.yaml .*; there are no recipes"):
         load_recipe("demo", tmp_path)
     (tmp_path / "recipes" / "demo.yaml").write_text("title: x\nformat: mmsa\nlabels: {low: 0}\n")
     assert recipe_names(tmp_path) == ("demo",)
@@ -164,7 +169,7 @@ def test_a_missing_recipe_suggests_the_nearest(tmp_path: Path) -> None:
         load_recipe("../demo", tmp_path)
 
 
-def test_the_root_is_dvcs_or_the_nearest_with_parameters(
+def test_the_root_is_that_of_dvc_or_the_nearest_with_params(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DVC_ROOT", raising=False)
@@ -199,11 +204,11 @@ CORPORA = {
 
 
 @pytest.mark.parametrize(("name", "sha256"), CORPORA.items())
-def test_the_part_of_the_identity_that_is_the_recipes_stays(name: str, sha256: str) -> None:
-    assert json_sha256(load_recipe(name, ROOT).corpus()).startswith(sha256)
+def test_the_definition_of_shipped_corpora_has_not_changed(name: str, sha256: str) -> None:
+    assert json_sha256(load_recipe(name, ROOT).definition()).startswith(sha256)
 
 
-def test_shipped_folds_are_the_standard_ones() -> None:
+def test_shipped_folds_have_the_standard_sizes() -> None:
     sizes = {}
     for name in ("mosi", "mosei"):
         folds = json.loads((ROOT / "recipes" / "folds" / f"{name}.json").read_text("utf-8"))

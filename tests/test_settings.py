@@ -1,4 +1,4 @@
-"""params.yaml over the recipe over the defaults."""
+"""Settings: params.yaml takes precedence over the recipe, and the recipe over the defaults."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Change = Callable[[dict[str, Any]], object]
 
 
 def read(tmp_path: Path, change: Change) -> Params:
-    """The shipped params.yaml with a change, beside the shipped recipes."""
+    """Read the shipped params.yaml with a change and the shipped recipes."""
     values = load_yaml(ROOT / "params.yaml")
     assert isinstance(values, dict)
     change(values)
@@ -39,7 +39,7 @@ def read(tmp_path: Path, change: Change) -> Params:
     return load_params(tmp_path)
 
 
-def test_a_recipes_values_fill_the_nulls() -> None:
+def test_nulls_take_the_values_of_the_recipe() -> None:
     settings = load_params(ROOT).for_dataset("mosi")
     assert (settings.model.width, settings.model.heads, settings.model.layers) == (50, 10, 4)
     assert settings.model.dropout.attention["audio"] == 0.2
@@ -52,7 +52,7 @@ def test_a_recipes_values_fill_the_nulls() -> None:
     assert settings.modalities == ("text", "audio", "vision")
 
 
-def test_any_other_value_wins(tmp_path: Path) -> None:
+def test_other_values_take_precedence_over_the_recipe(tmp_path: Path) -> None:
     def change(values: dict[str, Any]) -> None:
         values["model"].update(width=20, modalities=["vision", "text"])
         values["model"]["dropout"]["input"]["text"] = 0.0
@@ -68,7 +68,7 @@ def test_any_other_value_wins(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_every_shipped_recipe_fits(name: str) -> None:
+def test_every_shipped_recipe_is_valid(name: str) -> None:
     settings = load_params(ROOT).for_dataset(name)
     assert settings.dataset == settings.recipe.name == name
 
@@ -90,8 +90,8 @@ def test_every_shipped_recipe_fits(name: str) -> None:
         ),
         (
             lambda v: v["model"]["kernels"].update(smell=3),
-            "params.yaml and recipes/demo.yaml: model.kernels: 'smell' is no modality; there are "
-            "text, audio, vision",
+            "params.yaml and recipes/demo.yaml: model.kernels: 'smell' is not a modality; the "
+            "modalities are text, audio, vision",
         ),
         (
             lambda v: v["align"].update(centre_by_video=["smell"]),
@@ -107,7 +107,7 @@ def test_every_shipped_recipe_fits(name: str) -> None:
         ),
         (
             lambda v: v["model"].update(width=15, heads=4),
-            "model.width is 15 and model.heads 4 for demo, but the width must be a multiple",
+            "model.width is 15 and model.heads is 4 for demo, but the width must be a multiple",
         ),
         (
             lambda v: v["model"].update(modalities=["smell"]),
@@ -124,14 +124,14 @@ def test_every_shipped_recipe_fits(name: str) -> None:
         ),
     ],
 )
-def test_each_mistake_is_named(tmp_path: Path, change: Change, sentence: str) -> None:
+def test_an_invalid_value_is_named(tmp_path: Path, change: Change, sentence: str) -> None:
     with pytest.raises(DhmdError) as caught:
         read(tmp_path, change).for_dataset("demo")
     assert str(caught.value).startswith(sentence)
 
 
 def test_a_recipe_may_have_other_modalities(tmp_path: Path) -> None:
-    """A fourth modality is an entry of the recipe; its settings are the recipe's or `-S`'s."""
+    """A fourth modality is an entry of the recipe; the recipe or `-S` sets its values."""
     recipe = load_yaml(ROOT / "recipes" / "my_arrays.yaml")
     assert isinstance(recipe, dict)
     recipe["modalities"] = {"physio": "ecg", "vision": "vision", "text": "text"}
@@ -153,7 +153,7 @@ def test_a_recipe_may_have_other_modalities(tmp_path: Path) -> None:
 
 
 def test_every_key_has_a_comment() -> None:
-    """Above it, or at the end of its line. Sections and modalities are explained by their keys."""
+    """The comment is above the key or at the end of its line; sections and modalities need none."""
     lines = (ROOT / "params.yaml").read_text("utf-8").splitlines()
     for before, line in itertools.pairwise(lines):
         if re.match(r" +[a-z_]+:", line) and not re.match(r" +(text|audio|vision):$", line):
@@ -186,7 +186,7 @@ def test_dvc_changes_one_line(
     assert [line[2:] for line in changes if line.startswith("+ ")] == added
 
 
-def test_settings_need_no_heavy_library() -> None:
+def test_settings_import_no_heavy_library() -> None:
     code = "import sys, dhmd.settings; print(*{name.split('.')[0] for name in sys.modules})"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
@@ -197,8 +197,8 @@ def test_settings_need_no_heavy_library() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_damaged_text_is_read_or_refused_in_one_sentence(data: st.DataObject) -> None:
-    """Bytes cut, repeated and replaced anywhere: never another exception."""
+def test_damaged_params_are_read_or_refused_in_one_sentence(data: st.DataObject) -> None:
+    """Text is replaced at random places; only DhmdError may be raised."""
     text = (ROOT / "params.yaml").read_text("utf-8")
     for _ in range(data.draw(st.integers(1, 4))):
         start = data.draw(st.integers(0, len(text)))

@@ -1,4 +1,4 @@
-"""Runs in MLflow: live, recorded later, with scores; and stores that fail."""
+"""Runs in MLflow: live, recorded later, with scores; and failing stores."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def clean_environment() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database in which MLflow has created its tables."""
+    """Create a database with the tables of MLflow."""
     folder = tmp_path_factory.mktemp("database")
     assert track(CONFIG, folder, []) == []
     return folder / "mlflow.db"
@@ -49,7 +49,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project folder with an empty tracking database."""
+    """Create a project folder with an empty tracking database, and work in it."""
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -57,7 +57,7 @@ def here(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @dataclass
 class Run:
-    """A run as MLflow shows it."""
+    """The content of an MLflow run."""
 
     name: str
     status: str
@@ -69,7 +69,7 @@ class Run:
 
 
 def runs(root: Path) -> dict[str, Run]:
-    """Member, or stage of a parent run -> its newest run."""
+    """Return member, or stage of a parent run -> newest run."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{root}/mlflow.db")
@@ -98,7 +98,7 @@ def runs(root: Path) -> dict[str, Run]:
 
 
 def write_model(folder: Path, seeds: tuple[int, ...] = (1, 2), epochs: int = 2) -> None:
-    """A model folder whose seed s has the valid/mae s + epoch / 10."""
+    """Write a model directory with the valid/mae seed + epoch / 10."""
     folder.mkdir(parents=True)
     (folder / "model.json").write_text(json.dumps({"configuration": {"kd": {"lambda": 0.5}}}))
     rows = [
@@ -112,13 +112,13 @@ def write_model(folder: Path, seeds: tuple[int, ...] = (1, 2), epochs: int = 2) 
 def observed(
     root: Path, output: Path, config: TrackingConfig = CONFIG, stage: str = "train"
 ) -> AbstractContextManager[Observer]:
-    """The observer of a stage whose lock file lies in the root."""
+    """Return the observer of a stage whose lock file is in the root."""
     lock = root / "lock"
     return tracked(config, root=root, stage=stage, dataset="demo", output=output, lock=lock)
 
 
 def train(root: Path, *, epochs: tuple[int, ...] = (1, 2), resumed: int = 0) -> None:
-    """A training as the stage runs it."""
+    """Report a training of two seeds to the observer, as a stage does."""
     output = Path("models/demo")
     with observed(root, output) as observer:
         parameters = {"kd": {"lambda": 0.5}}
@@ -171,7 +171,7 @@ def test_a_part_of_a_members_training_is_a_prefix(here: Path) -> None:
     assert found["pretrain"].metrics == {"text/valid/mae": 2.0}
 
 
-def test_a_failed_training_is_marked(here: Path) -> None:
+def test_the_runs_of_a_failed_training_are_failed(here: Path) -> None:
     def fail() -> None:
         with observed(here, here / "x") as observer:
             observer.started(TrainingInfo("train", ["seed-1"]))
@@ -234,7 +234,7 @@ def test_outputs_without_a_run_are_recorded_once(here: Path) -> None:
 
 
 def write_results(root: Path, md5: str | None) -> None:
-    """The scores of models whose hash is `md5`, and a report."""
+    """Write the scores of models with the hash `md5`, and a report."""
     metrics = root / "metrics/demo/details"
     metrics.mkdir(parents=True, exist_ok=True)
     rows = ["seed,split,mae,corr", "1,test,1.0,", "2,test,2.0,0.5", "1,valid,3.0,0.5"]
@@ -278,13 +278,13 @@ def test_two_processes_may_create_one_database(tmp_path: Path) -> None:
 
 
 class NoServer(BaseHTTPRequestHandler):
-    """A server that is no tracking server."""
+    """A server that is not a tracking server."""
 
     def do_GET(self) -> None:
         self.send_error(503)
 
     def log_message(self, *arguments: Any) -> None:
-        """Nothing."""
+        """Print nothing."""
 
 
 @pytest.fixture
@@ -321,7 +321,7 @@ def store_that_fails(kind: str, folder: Path, server: str) -> str:
         ("file store", "mlflow migrate-filestore"),
     ],
 )
-def test_a_store_that_fails_costs_one_warning(
+def test_a_failing_store_gives_one_warning(
     kind: str, reason: str, here: Path, no_server: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = TrackingConfig(uri=store_that_fails(kind, here, no_server))
@@ -343,7 +343,7 @@ def test_a_store_that_fails_costs_one_warning(
     assert "hunter2" not in str(raised.value)
 
 
-def test_without_mlflow_the_warning_names_the_cure(
+def test_without_mlflow_the_warning_says_what_to_do(
     here: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
@@ -351,7 +351,7 @@ def test_without_mlflow_the_warning_names_the_cure(
     assert "mlflow is not installed: install it, or set tracking.enabled to false" in caplog.text
 
 
-def test_tracking_that_is_off_imports_no_mlflow(here: Path) -> None:
+def test_disabled_tracking_does_not_import_mlflow(here: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from dhmd.tracking import *\n"
         "from dhmd.training.observer import TrainingInfo\n"
@@ -376,12 +376,16 @@ def test_tracking_that_is_off_imports_no_mlflow(here: Path) -> None:
         ("sqlite:////var/x.db", "/var/x.db"),
     ],
 )
-def test_a_database_counts_from_the_root(tmp_path: Path, uri: str | None, file: str) -> None:
+def test_a_relative_database_is_relative_to_the_root(
+    tmp_path: Path, uri: str | None, file: str
+) -> None:
     database = tmp_path / file
     assert store_uri(TrackingConfig(uri=uri), tmp_path) == (f"sqlite:///{database}", database)
 
 
-def test_params_win_over_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_params_take_precedence_over_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://b")
     assert store_uri(TrackingConfig(uri="http://a"), tmp_path) == ("http://a", None)
     assert store_uri(CONFIG, tmp_path) == ("http://b", None)

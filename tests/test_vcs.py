@@ -88,12 +88,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def clone(project: Path, tmp_path: Path) -> Path:
-    """A fresh clone: code, lock and metrics, no data."""
+    """Create a clone with code, dvc.lock and metrics/, but without data."""
     git(tmp_path, "clone", "-q", str(project), "clone")
     return tmp_path / "clone"
 
 
-def test_current_with_data_and_without(project, clone):
+def test_a_current_lock_with_and_without_data(project, clone):
     for root in (project, clone):
         state = check_lock(root)
         assert state.stale == {}
@@ -101,7 +101,7 @@ def test_current_with_data_and_without(project, clone):
     assert not (clone / "data").exists()
 
 
-def test_code_params_and_commands_are_named(clone):
+def test_changed_code_params_and_commands_are_reported(clone):
     (clone / "code/a.py").write_text("2\n")
     (clone / "params.yaml").write_text("datasets:\n  - demo\nsize: 4\n")
     state = check_lock(clone)
@@ -112,7 +112,7 @@ def test_code_params_and_commands_are_named(clone):
     assert state.downstream == ("evaluate@demo",)
 
 
-def test_committed_metrics_that_are_edited_or_gone(clone):
+def test_edited_or_missing_metrics_are_reported(clone):
     (clone / "metrics/demo.json").write_text("9")
     assert check_lock(clone).stale == {"evaluate@demo": ("metrics/demo.json modified",)}
     (clone / "metrics/demo.json").unlink()
@@ -128,19 +128,19 @@ def test_a_stage_that_never_ran(clone):
     assert "evaluate@demo" in check_lock(clone).stale
 
 
-def test_a_lock_whose_stages_do_not_fit_each_other(clone):
+def test_a_lock_with_inconsistent_stages(clone):
     # As after a merge that took one stage's entry from either side.
     text = (clone / "dvc.lock").read_text()
     first = text.index("md5: ", text.index("path: models/demo", text.index("evaluate@demo")))
     (clone / "dvc.lock").write_text(text[: first + 5] + "a" * 32 + text[first + 37 :])
     state = check_lock(clone)
-    assert state.stale == {"evaluate@demo": ("models/demo is not what train@demo wrote last",)}
+    assert state.stale == {"evaluate@demo": ("models/demo is not the last output of train@demo",)}
 
 
 def test_the_command(clone, monkeypatch, capsys):
     monkeypatch.chdir(clone)
     assert main(["lock-check"]) == 0
-    assert capsys.readouterr().out == "dvc.lock is current with code and params\n"
+    assert capsys.readouterr().out == "dvc.lock is up to date with code and params.yaml\n"
     (clone / "code/a.py").write_text("2\n")
     assert main(["lock-check"]) == 1
     assert capsys.readouterr().out.splitlines() == [
@@ -151,7 +151,8 @@ def test_the_command(clone, monkeypatch, capsys):
     (clone / "dvc.yaml").write_text("stages: {")
     assert main(["lock-check"]) == 1
     message = capsys.readouterr().err
-    assert message.startswith("dhmd lock-check: dvc status failed, so dvc.lock cannot be checked:")
+    sentence = "dhmd lock-check: dvc status failed, so that dvc.lock cannot be checked:"
+    assert message.startswith(sentence)
     assert message.count("\n") == 1
 
 
@@ -160,7 +161,7 @@ def test_a_folder_without_dvc(tmp_path):
         check_lock(tmp_path)
 
 
-def test_the_locked_outputs_are_those_on_the_disk(project):
+def test_locked_outputs_match_the_files(project):
     assert locked_outputs(commit(project, "HEAD"))["train@demo"] == {
         "models/demo": outputs_md5(project / "models/demo")
     }
@@ -202,14 +203,14 @@ def test_the_md5_is_that_of_dvc(tmp_path):
     assert outputs_md5(tmp_path / "absent") is None
 
 
-def test_the_code_is_named_by_commit_and_changes(clone, tmp_path):
+def test_code_version_has_commit_and_changes(clone, tmp_path):
     assert code_version(clone) == (git(clone, "rev-parse", "HEAD"), False)
     (clone / "step.py").write_text("# changed")
     assert code_version(clone)[1] is True
     assert code_version(tmp_path) == (None, None)
 
 
-def test_files_of_a_removed_output_are_found_in_the_cache(project, tmp_path):
+def test_cached_files_of_a_removed_output(project, tmp_path):
     (project / "folder.py").write_text(
         "import pathlib; p = pathlib.Path('raw'); p.mkdir(); (p / 'a.csd').write_text('a')"
     )

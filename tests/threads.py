@@ -1,4 +1,4 @@
-"""One thread: results do not depend on the machine, and cores are left to others."""
+"""Run PyTorch with one thread, so that results do not depend on the number of cores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Torch with one thread for the time of a test."""
+    """Run PyTorch with one thread during a test."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,1 +1,1 @@
-"""Studies over many generated corpora: what may be concluded about the method."""
+"""Studies that take many trainings, most of them on generated corpora."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.studies STUDY`: questions that take many trainings."""
+"""Run a study, which takes many trainings: `python -m benchmarks.studies STUDY`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies", description=__doc__)
     studies = parser.add_subparsers(dest="study", required=True, metavar="STUDY")
     distillation = studies.add_parser(
-        "distillation", help="many generated corpora: does distillation help, what do edges mean?"
+        "distillation", help="effect of distillation and meaning of edges, on generated corpora"
     )
     distillation.add_argument(
         "--corpora",
         type=_count,
-        help="generated corpora a regime (default: 24 noisy, 10 clean and no_cue, 4 audio, "
+        help="generated corpora per regime (default: 24 noisy, 10 clean and no_cue, 4 audio, "
         "3 large)",
     )
     distillation.add_argument(
@@ -31,8 +31,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_seed,
         nargs="+",
         default=_SEEDS,
-        help="seeds of the full model and of no_distillation on noisy and clean corpora; all "
-        "else takes the first",
+        help="seeds of the full model and of no_distillation on noisy and clean corpora; all other "
+        "trainings have the first one",
     )
     distillation.add_argument(
         "--regimes",
@@ -42,44 +42,44 @@ def _parser() -> argparse.ArgumentParser:
         "utterances); all by default",
     )
     selection = studies.add_parser(
-        "selection", help="which candidate settings are best on validation, for each model?"
+        "selection", help="choose each model's settings among candidates, on validation"
     )
     models = studies.add_parser(
         "models",
-        help="train and evaluate every model on a dataset, with the settings that were selected",
+        help="train and evaluate all models on a dataset, with the selected settings",
     )
     for study, seeds in ((selection, _SEEDS), (models, [1, 2, 3, 4, 5])):
         study.add_argument("--seeds", type=_seed, nargs="+", default=seeds)
         study.add_argument(
-            "--models", nargs="+", default=[], help="default: all that its modalities allow"
+            "--models", nargs="+", default=[], help="default: all that can run on the modalities"
         )
-    candidates = "its candidates are recipes/candidates/DATASET.yaml, or default.yaml"
+    candidates = "the candidates are those of recipes/candidates/DATASET.yaml, or default.yaml"
     selection.add_argument("dataset", help=candidates)
     models.add_argument(
-        "dataset", nargs="?", help=f"{candidates}; without one, only docs/results.md is written"
+        "dataset", nargs="?", help=f"{candidates}; without a dataset, only write docs/results.md"
     )
     selection.add_argument("--candidates", nargs="+", default=[], help="default: all")
     selection.add_argument(
         "--shuffle-words",
         action="store_true",
-        help="put the words of every utterance in random order: does a model use their order?",
+        help="put the words of every utterance in random order, to see whether models use it",
     )
     models.add_argument(
-        "--candidate", help="settings for every model (default: what selection chose, else recipe)"
+        "--candidate", help="settings of all models (default: the selected ones, else the recipe's)"
     )
     models.add_argument(
         "--name",
         default="",
-        help="write models-DATASET-NAME.json, another table: more seeds of some models, say",
+        help="write models-DATASET-NAME.json, for a table of other models or seeds",
     )
     curves = studies.add_parser(
-        "learning_curves", help="every model's error by the number of training utterances"
+        "learning_curves", help="error of each model by number of training utterances"
     )
     curves.add_argument(
         "--quick", action="store_true", help="90 minutes on two cores instead of six hours"
     )
     curves.add_argument(
-        "--minutes", type=float, help="start no corpus later; 0 sums up what is there"
+        "--minutes", type=float, help="time limit; with 0, only summarise the stored results"
     )
     for study in (distillation, selection, curves):
         study.add_argument(
@@ -89,27 +89,27 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _seed(text: str) -> int:
-    return _whole(text, 0)
+    return _integer(text, 0)
 
 
 def _count(text: str) -> int:
-    return _whole(text, 1)
+    return _integer(text, 1)
 
 
-def _whole(text: str, least: int) -> int:
+def _integer(text: str, least: int) -> int:
     if not (text.isascii() and text.isdecimal()) or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {least}")
     return int(text)
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Train what is missing, then write the results."""
+    """Run the trainings whose results are not stored, and write the results of the study."""
     arguments = _parser().parse_args(words)
     try:
         seeds = getattr(arguments, "seeds", [])
         for seed in seeds:
             if seeds.count(seed) > 1:
-                raise DhmdError(f"--seeds names {seed} twice")
+                raise DhmdError(f"--seeds has {seed} twice")
         studies = {
             "distillation": _distillation,
             "learning_curves": _learning_curves,
@@ -126,17 +126,17 @@ def main(words: Sequence[str] | None = None) -> int:
 def _distillation(arguments: argparse.Namespace) -> None:
     """Write metrics/studies/distillation.json and the appendix of docs/results.md.
 
-    A study of other corpora or seeds than the default ones is printed instead.
+    With other corpora or seeds than the default ones, the tables are printed instead.
     """
     from benchmarks.studies.distillation import CORPORA, REGIMES, run_study
     from benchmarks.studies.page import expectations, page
 
     root = Path.cwd()
-    chosen = arguments.regimes or REGIMES
-    unknown = [name for name in chosen if name not in REGIMES]
+    selected = arguments.regimes or REGIMES
+    unknown = [name for name in selected if name not in REGIMES]
     if unknown:
-        raise DhmdError(f"--regimes names {unknown[0]!r}, but knows {', '.join(REGIMES)}")
-    regimes = [name for name in REGIMES if name in chosen]
+        raise DhmdError(f"--regimes: no regime {unknown[0]!r}; use some of {', '.join(REGIMES)}")
+    regimes = [name for name in REGIMES if name in selected]
     corpora = {name: arguments.corpora or CORPORA[name] for name in regimes}
     summary = run_study(
         root,
@@ -144,12 +144,12 @@ def _distillation(arguments: argparse.Namespace) -> None:
         seeds=arguments.seeds,
         processes=arguments.processes,
     )
-    # The page names the whole study as its command: a part of it may not replace the page.
+    # The page has the results of the default study.
     if corpora != CORPORA or arguments.seeds != _SEEDS:
         print(page(summary))
         print(
             "benchmarks.studies: metrics/studies/distillation.json and docs/results.md are not "
-            "changed: they are written when all regimes run with the default corpora and seeds",
+            "changed, because not all regimes ran with the default corpora and seeds",
             file=sys.stderr,
         )
         return
@@ -158,7 +158,7 @@ def _distillation(arguments: argparse.Namespace) -> None:
 
 
 def _learning_curves(arguments: argparse.Namespace) -> None:
-    """Write metrics/studies/learning_curves.json, its figure and its parts of docs/results.md."""
+    """Write metrics/studies/learning_curves.json, its figure and its tables in docs/results.md."""
     from benchmarks.studies.curves_page import details, page, write_figure
     from benchmarks.studies.learning_curves import FULL, QUICK, run_study
 
@@ -177,11 +177,11 @@ def _learning_curves(arguments: argparse.Namespace) -> None:
 def _write(root: Path, study: str, summary: dict[str, Any], texts: dict[str, str]) -> None:
     """Write metrics/studies/STUDY.json, and the texts between their markers in docs/results.md."""
     from dhmd.base.files import write_text
-    from dhmd.cli.readme import with_tables
+    from dhmd.cli.readme import replace_tables
     from dhmd.evaluation.files import json_text
 
     path = root / "docs" / "results.md"
-    text = with_tables(path.read_text(encoding="utf-8"), texts.get, "docs/results.md")
+    text = replace_tables(path.read_text(encoding="utf-8"), texts.get, "docs/results.md")
     write_text(root / "metrics" / "studies" / f"{study}.json", json_text(summary))
     write_text(path, text)
     print(f"wrote metrics/studies/{study}.json and docs/results.md")
@@ -193,7 +193,7 @@ def _selection(arguments: argparse.Namespace) -> None:
     from dhmd.base.files import write_text
     from dhmd.evaluation.files import json_text
 
-    found = select(
+    selection = select(
         Path.cwd(),
         arguments.dataset,
         seeds=tuple(arguments.seeds),
@@ -204,30 +204,30 @@ def _selection(arguments: argparse.Namespace) -> None:
     )
     name = f"selection-{arguments.dataset}{'-shuffled' * arguments.shuffle_words}.json"
     path = Path("metrics", "studies", name)
-    write_text(path, json_text(found))
-    print(table(found))
+    write_text(path, json_text(selection))
+    print(table(selection))
     print(f"wrote {path}")
 
 
 def _models(arguments: argparse.Namespace) -> None:
-    """Write metrics/studies/models-DATASET.json and the section 'All models' of docs/results.md."""
+    """Write metrics/studies/models-DATASET.json and the table 'All models' of docs/results.md."""
     from benchmarks.studies.models import compare_models, page
     from dhmd.evaluation.files import read_json
 
     root = Path.cwd()
     stored = sorted((root / "metrics" / "studies").glob("models-*.json"))
-    found = {path.stem: read_json(path) for path in stored}
+    summaries = {path.stem: read_json(path) for path in stored}
     if arguments.dataset is not None:
         study = f"models-{arguments.dataset}{arguments.name and f'-{arguments.name}'}"
-        found[study] = compare_models(
+        summaries[study] = compare_models(
             root,
             arguments.dataset,
             seeds=tuple(arguments.seeds),
             models=arguments.models,
             candidate=arguments.candidate,
         )
-    text = "\n\n".join(page(found[study]) for study in sorted(found))
-    for study, summary in found.items():
+    text = "\n\n".join(page(summaries[study]) for study in sorted(summaries))
+    for study, summary in summaries.items():
         _write(root, study, summary, {"models": text})
 
 

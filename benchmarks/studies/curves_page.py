@@ -1,4 +1,4 @@
-"""Render the learning curves: a section of docs/results.md and docs/learning_curve.svg."""
+"""Learning curves as tables of docs/results.md and as docs/learning_curve.svg."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from dhmd.base.files import whole_file
+from dhmd.base.files import atomic_file
 
 NAMES = {
     "late_fusion": "late fusion",
@@ -37,11 +37,11 @@ _COLOURS = {
     "no_distillation": "#a06cc0",
 }
 _OTHER, _LINE = "#5b9aa0", "#444444"
-_SCALE_STEPS = 1.035  # distance of neighbouring markers on the logarithmic axis
+_MARKER_SHIFT = 1.035  # factor between neighbouring markers on the logarithmic axis
 
 
 def page(summary: Mapping[str, Any]) -> str:
-    """Return the section, without a newline at its end."""
+    """Return the tables of differences and the design, without a newline at the end."""
     design, results = summary["design"], summary["results"]
     parts = []
     for regime, points in results.items():
@@ -55,7 +55,7 @@ def page(summary: Mapping[str, Any]) -> str:
 
 
 def details(summary: Mapping[str, Any]) -> str:
-    """Return the tables of mean errors and tuned settings for the appendix."""
+    """Return the tables of mean errors and tuned settings, for the appendix."""
     parts = []
     for regime, points in summary["results"].items():
         parts += [f"**{TITLES[regime]}: mean test MAE**\n", _scores(points)]
@@ -65,7 +65,7 @@ def details(summary: Mapping[str, Any]) -> str:
 
 
 def verdict(difference: Mapping[str, float]) -> str:
-    """Return what an interval of (other − DHMD) says of DHMD."""
+    """Return DHMD's result from an interval of (other − DHMD): better, worse or neither."""
     if difference["low"] > 0:
         return "better"
     return "worse" if difference["high"] < 0 else "indistinguishable"
@@ -81,11 +81,11 @@ def write_figure(summary: Mapping[str, Any], path: Path) -> None:
         axes = figure.subplots(1, 2)
         results = summary["results"]
         _draw_curves(axes[0], results["noisy"])
-        # The size with the most corpora, whose intervals are narrowest.
+        # The size with the most corpora, which has the narrowest intervals.
         size, point = max(results["interaction"].items(), key=lambda item: item[1]["dhmd"]["n"])
         _draw_rows(axes[1], point)
         axes[1].set_title(f"{TITLES['interaction']}, {int(size):,} utterances", loc="left")
-        with whole_file(path) as temporary:
+        with atomic_file(path) as temporary:
             FigureCanvasSVG(figure).print_svg(temporary, metadata={"Date": None})
 
 
@@ -97,16 +97,16 @@ def _draw_curves(ax: Axes, points: Mapping[str, Any]) -> None:
         if any("difference" in point.get(name, {}) for point in points.values())
     ]
     for number, model in enumerate(models):
-        shift = _SCALE_STEPS ** (number - (len(models) - 1) / 2)
-        found = {
+        shift = _MARKER_SHIFT ** (number - (len(models) - 1) / 2)
+        differences = {
             int(size) * shift: point[model]["difference"]
             for size, point in points.items()
             if "difference" in point.get(model, {})
         }
         ax.errorbar(
-            list(found),
-            [gap["mean"] for gap in found.values()],
-            yerr=_bars(list(found.values())),
+            list(differences),
+            [difference["mean"] for difference in differences.values()],
+            yerr=_error_bars(list(differences.values())),
             color=_COLOURS[model],
             marker="o",
             markersize=4,
@@ -127,16 +127,16 @@ def _draw_curves(ax: Axes, points: Mapping[str, Any]) -> None:
 
 
 def _draw_rows(ax: Axes, point: Mapping[str, Any]) -> None:
-    found = {
+    differences = {
         name: point[name]["difference"]
         for name in NAMES
         if "difference" in point.get(name, {}) and name != "median"
     }
-    models = sorted(found, key=lambda name: found[name]["mean"])
+    models = sorted(differences, key=lambda name: differences[name]["mean"])
     for row, model in enumerate(models):
-        gap = found[model]
+        value, bars = differences[model]["mean"], _error_bars([differences[model]])
         colour = _COLOURS.get(model, _OTHER)
-        ax.errorbar(gap["mean"], row, xerr=_bars([gap]), color=colour, marker="o", markersize=5)
+        ax.errorbar(value, row, xerr=bars, color=colour, marker="o", markersize=5)
     ax.axvline(0, color=_LINE, linewidth=0.8)
     ax.set_yticks(range(len(models)), [NAMES[model] for model in models])
     ax.set_xlabel("test MAE minus DHMD's (above 0: DHMD is better)")
@@ -144,11 +144,11 @@ def _draw_rows(ax: Axes, point: Mapping[str, Any]) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _bars(gaps: Sequence[Mapping[str, float]]) -> list[list[float]]:
+def _error_bars(intervals: Sequence[Mapping[str, float]]) -> list[list[float]]:
     """Return the distances from the means to the ends of the intervals."""
     return [
-        [gap["mean"] - gap["low"] for gap in gaps],
-        [gap["high"] - gap["mean"] for gap in gaps],
+        [interval["mean"] - interval["low"] for interval in intervals],
+        [interval["high"] - interval["mean"] for interval in intervals],
     ]
 
 
@@ -156,9 +156,9 @@ def _differences(points: Mapping[str, Any]) -> str:
     def cell(entry: Mapping[str, Any] | None) -> str:
         if entry is None or "difference" not in entry:
             return "–"
-        gap = entry["difference"]
-        text = f"{gap['mean']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}], {gap['n']}"
-        return f"**{text}**" if verdict(gap) != "indistinguishable" else text
+        d = entry["difference"]
+        text = f"{d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}], {d['n']}"
+        return f"**{text}**" if verdict(d) != "indistinguishable" else text
 
     return _table("n after the interval", points, cell, skip=("dhmd", "median", "oracle"))
 

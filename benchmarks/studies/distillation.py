@@ -1,8 +1,8 @@
-"""Does distillation help, and do edges, dictionaries and parts mean what they should?
+"""Does distillation help, and do edges, dictionaries and features have the intended meaning?
 
-Method section 10: generated corpora whose truth is planted, the same seeds for all variants,
-conclusions over corpora. Every corpus is a task of its own, kept when done: an interrupted study
-goes on with the next.
+The corpora are generated, with known factors. All variants have the same seeds, and conclusions are
+drawn over corpora. Every corpus is a task whose result is stored, so that an interrupted study
+resumes.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from benchmarks.studies.generated import (
     alignment_key,
     generator,
     one_thread,
-    predictions_of_test,
+    test_predictions,
     write_aligned,
 )
-from benchmarks.studies.kept import code_key, read_kept, rounded, run_missing
 from benchmarks.studies.probes import decoupling_probes, edge_correlations, reference_edges
+from benchmarks.studies.tasks import code_key, read_result, rounded, run_missing
 from dhmd.ablation.variants import configure
 from dhmd.base.errors import DhmdError
 from dhmd.base.files import json_sha256, write_text
@@ -41,11 +41,11 @@ from dhmd.training.configuration import Configuration
 from dhmd.training.jobs import ablate_job, pretrain_job
 from dhmd.training.store import environment
 
-# Confirmation corpora; nothing was tuned on them (tuning used seeds 101 to 199), and no earlier
-# version of the method was judged on them (earlier studies used 1000 to 1015 and 2000 to 2023).
+# Seeds of the corpora. Nothing was tuned on them (tuning had seeds 101 to 199), and no earlier
+# version of the method was evaluated on them (earlier studies had 1000 to 1015 and 2000 to 2023).
 FIRST_SEED = 3000
 
-# How many corpora a regime by default: most where the effect is small against the spread.
+# Default number of corpora per regime; more where the effect is small relative to the spread.
 CORPORA = {"noisy": 24, "clean": 10, "no_cue": 10, "audio": 4, "large": 3}
 
 RECIPES = {
@@ -57,7 +57,7 @@ RECIPES = {
 }
 REGIMES = tuple(RECIPES)
 
-# What makes a corpus and looks at what was trained on it; the training's own key covers the rest.
+# The code that a result depends on besides training, which has its own key.
 _CODE = (
     *CODE,
     "benchmarks/studies/distillation.py",
@@ -65,7 +65,7 @@ _CODE = (
     "benchmarks/studies/probes.py",
 )
 
-# What is compared with the full model: the difference is the other's MAE minus the full model's.
+# Variants that are compared with the full model, as their MAE minus that of the full model.
 COMPARISONS = (
     "no_distillation",
     "self_distillation",
@@ -74,28 +74,27 @@ COMPARISONS = (
     "late_fusion",
 )
 
-# Trained with every seed where the interval between them is what is asked; all else is trained with
-# the first seed alone.
+# Variants that are trained with all seeds, by regime, for a narrow interval; the others have the
+# first seed only.
 _EVERY_SEED = {"noisy": ("full", "no_distillation"), "clean": ("full", "no_distillation")}
 
-# Here audio, not text, is the reliable teacher: only the edges are of interest.
+# Audio instead of text is the reliable teacher; only the edges of this regime are of interest.
 _AUDIO_TEACHER = {
     "strength": {"text": 0.6, "audio": 0.95, "vision": 0.6},
     "misleading": {"text": 0.3, "audio": 0.05, "vision": 0.3},
     "exclusive": {"text": 0.16, "audio": 0.22, "vision": 0.16},
 }
 
-
-# What is planted can be learnt only from enough utterances: the same, eight times as many.
+# Eight times as many utterances, from which the planted factors can be learnt.
 _LARGE = {"n_train": 5000, "n_test": 1000}
 
-# By regime, what its recipe's generator section is changed by.
+# Changes of the dataset config's generator section by regime.
 _CHANGES: Mapping[str, Mapping[str, Any]] = {"audio": _AUDIO_TEACHER, "large": _LARGE}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """One corpus of one regime, with the seeds to train on it."""
+class CorpusTask:
+    """The trainings on one corpus of a regime."""
 
     root: Path
     folder: Path
@@ -105,12 +104,12 @@ class Task:
 
     @property
     def result(self) -> Path:
-        """The file of its result."""
+        """File of the scores."""
         return self.folder / f"{self.regime}-{self.corpus_seed}.json"
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """The variants that are trained beside the full model."""
+        """Variants that are trained besides the full model."""
         return {"audio": (), "large": ("no_distillation",)}.get(self.regime, COMPARISONS)
 
     def seeds_of(self, variant: str) -> tuple[int, ...]:
@@ -125,28 +124,30 @@ def run_study(
     seeds: Sequence[int],
     processes: int,
 ) -> dict[str, Any]:
-    """Train everything that is not stored yet, and summarise the results of all corpora.
+    """Run the tasks that are not stored yet, and summarise the results of all corpora.
 
-    `corpora` says how many of each regime.
+    Args:
+        corpora: number of corpora by regime.
 
     Raises:
-        DhmdError: bad parameters, or a corpus whose training failed.
+        DhmdError: bad parameters, or a training that failed.
     """
     if min(corpora.values()) < 2:
-        raise DhmdError("an interval over corpora needs at least 2 of each regime: raise --corpora")
+        raise DhmdError("an interval over corpora needs at least 2 per regime: raise --corpora")
     tasks = list(_tasks(root, corpora, tuple(seeds)))
     run_missing(tasks, run_task, "corpora", processes=processes)
-    return summarise({r: [read_kept(t.result) for t in tasks if t.regime == r] for r in corpora})
+    return summarise({r: [read_result(t.result) for t in tasks if t.regime == r] for r in corpora})
 
 
-def _tasks(root: Path, corpora: Mapping[str, int], seeds: tuple[int, ...]) -> Iterator[Task]:
+def _tasks(root: Path, corpora: Mapping[str, int], seeds: tuple[int, ...]) -> Iterator[CorpusTask]:
+    """Yield the tasks, the first corpus of every regime first."""
     import torch
 
     params, code = load_params(root), code_key(*_CODE)
     for number in range(max(corpora.values())):
         for regime in (name for name, count in corpora.items() if number < count):
             settings = params.for_dataset(RECIPES[regime])
-            # Results under another configuration, code or torch are other results.
+            # A result is valid for one configuration, code and environment.
             key = {
                 "align": alignment_key(settings),
                 "code": code,
@@ -155,7 +156,7 @@ def _tasks(root: Path, corpora: Mapping[str, int], seeds: tuple[int, ...]) -> It
                 "environment": {**environment(torch.device("cpu")), "threads": 1},
             }
             folder = root / ".dhmd" / "studies" / f"distillation-{json_sha256(key)[:12]}"
-            yield Task(
+            yield CorpusTask(
                 root=root,
                 folder=folder,
                 regime=regime,
@@ -164,47 +165,48 @@ def _tasks(root: Path, corpora: Mapping[str, int], seeds: tuple[int, ...]) -> It
             )
 
 
-def run_task(task: Task) -> None:
+def run_task(task: CorpusTask) -> None:
     """Generate, align, pretrain and train all variants, and store the results."""
     settings = load_params(task.root).for_dataset(RECIPES[task.regime])
     changes = {"seed": task.corpus_seed, **_CHANGES.get(task.regime, {})}
     work = task.folder / f"work-{task.regime}-{task.corpus_seed}"
-    cache = write_aligned(settings, generator(settings, changes), work)
+    aligned = write_aligned(settings, generator(settings, changes), work)
     full = one_thread(settings, task.seeds_of("full"))
     store, pretrained, models = work / "trainings", work / "pretrained", work / "models"
     if not pretrained.is_dir():
-        pretrain_job(full, cache, pretrained, store=store)
+        pretrain_job(full, aligned, pretrained, store=store)
     variants = {"full": full, **{name: configure(name, full) for name in task.variants}}
-    for name, one in variants.items():
-        variants[name] = replace(one, train=replace(one.train, seeds=task.seeds_of(name)))
+    for name, variant in variants.items():
+        variants[name] = replace(variant, train=replace(variant.train, seeds=task.seeds_of(name)))
     if not models.is_dir():
-        ablate_job(variants, cache, pretrained, models, store=store)
-    found = _look(task, full, cache, models)
-    write_text(task.result, json.dumps(found, indent=1, sort_keys=True, allow_nan=False) + "\n")
+        ablate_job(variants, aligned, pretrained, models, store=store)
+    scores = _evaluate(task, full, aligned, models)
+    write_text(task.result, json.dumps(scores, indent=1, sort_keys=True, allow_nan=False) + "\n")
     shutil.rmtree(work)
 
 
-def _look(task: Task, full: Configuration, cache: Path, models: Path) -> dict[str, Any]:
-    corpus = read_corpus(cache, test_labels=True)
+def _evaluate(task: CorpusTask, full: Configuration, aligned: Path, models: Path) -> dict[str, Any]:
+    """Return the errors of all variants and trivial baselines, and the full model's meaning."""
+    corpus = read_corpus(aligned, test_labels=True)
     test = corpus.index("test")
     label, truth = corpus.labels_N[test], corpus.planted["truth"][test]
-    found: dict[str, Any] = {
+    scores: dict[str, Any] = {
         "corpus": task.corpus_seed,
         "identity": corpus.identity,
-        "ceiling": oracle_mae(truth, label),
-        "floors": {
+        "oracle": oracle_mae(truth, label),
+        "trivial": {
             name: entry["test"]["mae"]
             for name, entry in trivial_baselines(corpus, (1.0, 10.0, 100.0, 1000.0)).items()
         },
     }
     for name in ("full", *task.variants):
-        predicted = predictions_of_test(corpus, models / name / "outputs.h5")
-        found[name] = {
-            "mae": np.abs(predicted - label).mean(1).tolist(),
-            "truth": np.abs(predicted - truth).mean(1).tolist(),
+        prediction = test_predictions(corpus, models / name / "outputs.h5")
+        scores[name] = {
+            "mae": np.abs(prediction - label).mean(1).tolist(),
+            "truth": np.abs(prediction - truth).mean(1).tolist(),
         }
-    found["meaning"] = _meaning(corpus, full, models / "full")
-    return found
+    scores["meaning"] = _meaning(corpus, full, models / "full")
+    return scores
 
 
 def _meaning(corpus: Corpus, full: Configuration, folder: Path) -> dict[str, Any]:
@@ -229,11 +231,11 @@ def _meaning(corpus: Corpus, full: Configuration, folder: Path) -> dict[str, Any
             overlap = latent_overlap(codes, corpus.present_NM[test], latent)
             counts = {k: v for k, v in statistics[space][0].items() if not k.startswith("overlap")}
             meaning["dictionary"][space] = {**overlap, **counts}
-        parts = {space: values[()] for space, values in file["embedding"].items()}
-    meaning["probes"] = decoupling_probes(corpus, parts, modalities)
-    meaning["leading_probes"] = decoupling_probes(corpus, parts, modalities, leading=True)
+        features = {space: values[()] for space, values in file["embedding"].items()}
+    meaning["probes"] = decoupling_probes(corpus, features, modalities)
+    meaning["leading_probes"] = decoupling_probes(corpus, features, modalities, leading=True)
     reference = reference_edges(
-        corpus, parts["homogeneous"].astype(np.float32), modalities, full.kd.graph.hidden
+        corpus, features["homogeneous"].astype(np.float32), modalities, full.kd.graph.hidden
     )
     meaning["edges"]["reference"] = {
         "rank_correlation": edge_correlations(corpus, reference, modalities)
@@ -244,9 +246,10 @@ def _meaning(corpus: Corpus, full: Configuration, folder: Path) -> dict[str, Any
 def summarise(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """Return `{regime: {comparison: {difference, ci_low, ci_high, corpora, seeds, …}, …}}`.
 
-    A difference is the other's MAE minus the full model's, a corpus' mean over the seeds of both;
-    the 95 % t interval is over corpora. `truth_difference` is the same against the planted truth.
-    Beside the comparisons stand `scores` (mean MAE), `meaning` (edges, dictionaries, probes).
+    A difference is a variant's MAE minus that of the full model, the mean over seeds for each
+    corpus; the 95 % t interval is over corpora. `truth_difference` is the same for the MAE to the
+    label before noise. Each regime also has `scores` (mean MAE) and `meaning` (edges, dictionaries,
+    probes).
     """
     summary: dict[str, Any] = {}
     for regime, rows in results.items():
@@ -254,13 +257,13 @@ def summarise(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, A
         names = [name for name in COMPARISONS if name in rows[0]]
         for name in names:
             seeds = len(rows[0][name]["mae"])
-            gaps = {
+            differences = {
                 kind: np.array(
                     [np.mean(r[name][kind]) - np.mean(r["full"][kind][:seeds]) for r in rows]
                 )
                 for kind in ("mae", "truth")
             }
-            interval, truth = paired_t_test(gaps["mae"]), paired_t_test(gaps["truth"])
+            interval, truth = paired_t_test(differences["mae"]), paired_t_test(differences["truth"])
             entry[name] = {
                 "difference": interval.mean,
                 "ci_low": interval.low,
@@ -273,8 +276,8 @@ def summarise(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, A
             }
         entry["scores"] = {
             **{name: _mean([np.mean(r[name]["mae"]) for r in rows]) for name in ("full", *names)},
-            **{name: _mean([r["floors"][name] for r in rows]) for name in rows[0]["floors"]},
-            "oracle": _mean([r["ceiling"] for r in rows]),
+            **{name: _mean([r["trivial"][name] for r in rows]) for name in rows[0]["trivial"]},
+            "oracle": _mean([r["oracle"] for r in rows]),
         }
         entry["meaning"] = _mean_tree([r["meaning"] for r in rows])
         summary[regime] = rounded(entry)

@@ -1,4 +1,4 @@
-"""Generated corpora of a study: settings, aligned features files and errors on the test split."""
+"""Generated corpora of a study: settings, aligned features files and test predictions."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from dhmd.data.synthetic import GeneratorConfig, generate
 from dhmd.settings import Settings
 from dhmd.training.configuration import Configuration
 
-# What makes an aligned corpus, for a study's key.
+# The code that an aligned corpus depends on, for the key of a study.
 CODE = ("dhmd/data/synthetic", "dhmd/data/csd.py", "dhmd/data/alignment", "dhmd/evaluation")
 
 
 def generator(settings: Settings, changes: Mapping[str, Any]) -> GeneratorConfig:
-    """Return the recipe's generator with some keys changed."""
+    """Return the settings of the dataset config's generator, with some keys changed."""
     values = {**settings.recipe.generator, **changes}
     source = settings.recipe.source
     return load_section(GeneratorConfig, values, where="generator", source=source)
 
 
 def one_thread(settings: Settings, seeds: Sequence[int]) -> Configuration:
-    """Return the recipe's configuration with these seeds, trained by one thread of this process."""
+    """Return the configuration with these seeds, for training in this process on one thread."""
     full = settings.configuration
     compute = replace(full.compute, threads=1, workers=1, device="cpu")
     return replace(full, train=replace(full.train, seeds=tuple(seeds)), compute=compute)
 
 
 def alignment_key(settings: Settings) -> list[Any]:
-    """Return all that aligning takes from the settings."""
+    """Return the settings that the alignment depends on."""
     recipe = settings.recipe
     labels = asdict(recipe.labels)
     return [
@@ -57,7 +57,7 @@ def write_aligned(settings: Settings, config: GeneratorConfig, folder: Path) -> 
         generate(config, raw)
         job = CorpusJob(
             recipe=recipe,
-            paths={name: raw / f"{name}.csd" for name in recipe.needed},
+            paths={name: raw / f"{name}.csd" for name in recipe.required_sequences},
             align=settings.align,
             alignment="word",
             folds_path=raw / "folds.json",
@@ -66,14 +66,14 @@ def write_aligned(settings: Settings, config: GeneratorConfig, folder: Path) -> 
     return aligned
 
 
-def predictions_of_test(corpus: Corpus, outputs: Path) -> Array:
-    """Read a model's predictions of the test split, [seeds, N].
+def test_predictions(corpus: Corpus, outputs: Path) -> Array:
+    """Read a model's predictions of the test split, `[E, N]`.
 
     Raises:
         DhmdError: a seed diverged.
     """
     with h5py.File(outputs, "r") as file:
-        predicted: Array = file["prediction"][()][:, corpus.index("test")]
-    if not np.isfinite(predicted).all():
-        raise DhmdError(f"a seed diverged: {outputs}")
-    return predicted
+        prediction_EN: Array = file["prediction"][()][:, corpus.index("test")]
+    if not np.isfinite(prediction_EN).all():
+        raise DhmdError(f"{outputs}: a seed diverged")
+    return prediction_EN

@@ -1,28 +1,28 @@
-"""How does each model's error fall with the number of training utterances?
+"""How does the error of each model decrease with the number of training utterances?
 
 The design was fixed before any result was seen:
 
 - Regimes: `noisy` is the generator of recipe demo; `interaction` is the same with
   `generator.interaction` 0.5 (docs/data.md). Only the number of training utterances changes; there
   are always 500 for validation and 1,000 for test.
-- Fresh corpora have seeds from 4000 on, which nothing was tuned on. Every model is trained on the
+- Test corpora have seeds from 4000 on. Nothing was tuned on them. All models are trained on the
   same corpora with the same seeds, and differences are paired by corpus.
-- At one size all models have the same greatest number of updates. A training stops after five
+- At each size all models have the same maximum number of updates. A training stops after five
   epochs without a better validation score, and the best epoch is used.
-- Every model is tuned over the same candidates, on tuning corpora (seeds from 101 on, with 2,000
-  validation utterances) by validation error alone. Self-distillation and uniform edges are controls
-  of DHMD and have its settings. A size that is not tuned has the settings of the largest tuned one
-  below it, or else of the smallest; an interaction that is not tuned has those of `noisy`.
-- Corpora are trained in rounds. The study starts none after its time limit, whatever the results
-  are, so the numbers of corpora depend on the machine. The quick form leaves out, for time: 600 of
-  the interaction; all seeds but one; all tuning corpora but one; two of the five candidates. DMD
-  and the paper's form take more than twice as long as DHMD: they are tuned at 600 on `noisy` alone,
-  are trained on fewer corpora, and only at 600 and 2,500. The two controls come late.
+- All models are tuned over the same candidates by validation error, on tuning corpora (seeds from
+  101 on, with 2,000 validation utterances). Self-distillation and uniform edges are controls of
+  DHMD and have its settings. A size without tuning has the settings of the largest tuned size below
+  it, else of the smallest; an `interaction` without tuning has those of `noisy`.
+- Corpora are trained in rounds. The study starts no corpus after its time limit, whatever the
+  results are, so the numbers of corpora depend on the machine. To save time, the quick form has no
+  `interaction` at 600, one seed, one tuning corpus, and three of the five candidates. DMD and the
+  paper's form take more than twice as long as DHMD: they are tuned at 600 on `noisy` only, and
+  trained on fewer corpora at 600 and 2,500. The two controls are in late rounds.
 - Three points were added to the quick form after results had been seen: the interaction at 10,000,
-  because hardly any model was better than the ridge regression at 2,500; then 5,000 and 1,200, with
-  the corpora that the full form has for them.
+  because hardly any model was better than ridge regression at 2,500; then 5,000 and 1,200, with the
+  corpora that the full form has for them.
 
-Every corpus is a task, and its result is stored when it is done: an interrupted study resumes.
+Every corpus is a task whose result is stored, so that an interrupted study resumes.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ from benchmarks.studies.generated import (
     alignment_key,
     generator,
     one_thread,
-    predictions_of_test,
+    test_predictions,
     write_aligned,
 )
-from benchmarks.studies.kept import code_key, read_kept, rounded, run_missing, selected_scores
+from benchmarks.studies.tasks import code_key, read_result, rounded, run_missing, selected_scores
 from dhmd.ablation.variants import configure
 from dhmd.base.files import json_sha256, write_text
 from dhmd.data.aligned import read_corpus
@@ -66,9 +66,9 @@ FIRST_SEED, FIRST_TUNING_SEED = 4000, 101
 VALIDATION, TEST, TUNING_VALIDATION = 500, 1000, 2000
 PATIENCE = 5  # epochs without a better validation score
 
-# The greatest number of updates of every model, by training utterances.
+# Maximum number of updates of every model, by training utterances.
 UPDATES = {600: 240, 1200: 340, 2500: 480, 5000: 680, 10_000: 960}
-# Changes of the recipe, in the order in which ties are broken.
+# Changes of the recipe; ties go to the first candidate.
 CANDIDATES: Mapping[str, Mapping[str, Any]] = {
     "recipe": {},
     "half_rate": {"train": {"lr": 1e-3}},
@@ -80,7 +80,7 @@ CANDIDATES: Mapping[str, Mapping[str, Any]] = {
 FULL_MODEL = "dhmd"
 DMD, PAPER = "dmd", "dhmd_paper"
 CONTROLS = ("self_distillation", "uniform_edges")
-# The models that are trained as one task, by regime; DMD and the paper's form are their own.
+# Models of a task by regime; DMD and the paper's form have tasks of their own.
 FAST = {
     "noisy": (FULL_MODEL, "no_distillation", "no_dictionary", "late_fusion", "mult"),
     "interaction": (
@@ -97,11 +97,12 @@ FAST = {
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Models that are trained as one task on each of some fresh corpora.
+    """Trainings of some models on test corpora, one task per corpus.
 
     Attributes:
+        size: number of training utterances.
         models: `fast`, `controls`, or the name of a slow model.
-        count: the number of corpora.
+        count: number of corpora.
         first_round: the round of the first corpus.
     """
 
@@ -114,12 +115,12 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """The extent of a study.
+    """Design of a study.
 
     Attributes:
-        tuning: by regime and size, the groups of models that are tuned there.
-        groups: the trainings on fresh corpora, in their order within a round.
-        minutes: no corpus is started later.
+        tuning: groups of models that are tuned, by regime and size.
+        groups: the trainings on test corpora, in their order within a round.
+        minutes: time limit, after which no corpus is started.
     """
 
     name: str
@@ -132,7 +133,7 @@ class Form:
 
     @property
     def sizes(self) -> list[int]:
-        """The numbers of training utterances."""
+        """Numbers of training utterances, in increasing order."""
         return sorted({group.size for group in self.groups})
 
 
@@ -195,13 +196,15 @@ def models_of(regime: str, group: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """The trainings of some models on one corpus.
+    """Task: the trainings of some models on one corpus.
 
     Attributes:
-        label: the group of models, and in tuning the candidate.
+        corpus: seed of the corpus.
+        label: name of the group of models, with the candidate in tuning.
         candidates: candidate by model.
-        test: whether the test split is scored; else the validation split of a tuning corpus.
-        until: seconds since the epoch after which it is not started.
+        test: whether the test split of a test corpus is scored, else the validation split of a
+            tuning corpus.
+        until: time after which it is not started, in seconds since the epoch.
     """
 
     root: Path
@@ -217,17 +220,17 @@ class Training:
 
     @property
     def result(self) -> Path:
-        """The file of the scores."""
+        """File of the scores."""
         return self.folder / f"{self.regime}-{self.size}-{self.corpus}-{self.label}.json"
 
 
 def run_study(
     root: Path, form: Form, *, processes: int, minutes: float | None = None
 ) -> dict[str, Any]:
-    """Tune, train on fresh corpora, and return the content of learning_curves.json.
+    """Tune, train on test corpora, and return the content of learning_curves.json.
 
     Args:
-        minutes: instead of the form's time limit.
+        minutes: time limit; that of the form by default.
 
     Raises:
         DhmdError: bad parameters, or a training that failed.
@@ -236,14 +239,15 @@ def run_study(
     settings, key = load_params(root).for_dataset(RECIPE), _key(root)
     tuning = tuning_tasks(root, form, key)
     run_missing(tuning, run_training, "tuning", processes=processes)
-    tuned = choose([(task, read_kept(task.result)) for task in tuning])
-    fresh = [replace(task, until=until) for task in fresh_tasks(root, form, key, tuned)]
-    run_missing(fresh, run_training, "corpora", processes=processes)
-    done = [(task, read_kept(task.result)) for task in fresh if task.result.is_file()]
-    return summarise(form, settings, tuned, done)
+    tuned = choose([(task, read_result(task.result)) for task in tuning])
+    tasks = [replace(task, until=until) for task in evaluation_tasks(root, form, key, tuned)]
+    run_missing(tasks, run_training, "corpora", processes=processes)
+    results = [(task, read_result(task.result)) for task in tasks if task.result.is_file()]
+    return summarise(form, settings, tuned, results)
 
 
 def _key(root: Path) -> dict[str, Any]:
+    """Return everything that a result depends on besides its task."""
     settings = load_params(root).for_dataset(RECIPE)
     return {
         "align": alignment_key(settings),
@@ -257,12 +261,12 @@ def _key(root: Path) -> dict[str, Any]:
 
 
 def _folder(root: Path, key: Mapping[str, Any], **more: Any) -> Path:
-    text = json.loads(json.dumps({**key, **more}))
-    return root / ".dhmd" / "studies" / f"learning-curves-{json_sha256(text)[:12]}"
+    content = json.loads(json.dumps({**key, **more}))
+    return root / ".dhmd" / "studies" / f"learning-curves-{json_sha256(content)[:12]}"
 
 
 def tuning_tasks(root: Path, form: Form, key: Mapping[str, Any]) -> list[Training]:
-    """List the tasks of tuning."""
+    """List the tasks on tuning corpora."""
     return [
         Training(
             root=root,
@@ -283,11 +287,11 @@ def tuning_tasks(root: Path, form: Form, key: Mapping[str, Any]) -> list[Trainin
 
 
 def choose(results: Sequence[tuple[Training, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Choose each model's candidate with the lowest mean validation MAE over tuning corpora.
+    """Choose the candidate of each model with the lowest mean validation MAE over tuning corpora.
 
     Returns:
-        By regime, size and model: `chosen`, and `valid_mae` by candidate. Ties go to the candidate
-        that comes first.
+        By regime, size and model: `chosen`, and `valid_mae` by candidate. Ties go to the first
+        candidate.
     """
     scores: dict[tuple[str, str, str], dict[str, list[float]]] = {}
     for task, result in results:
@@ -304,20 +308,20 @@ def choose(results: Sequence[tuple[Training, Mapping[str, Any]]]) -> dict[str, A
 
 
 def chosen_candidate(tuned: Mapping[str, Any], regime: str, size: int, model: str) -> str:
-    """Return the candidate that a model has at a size."""
+    """Return the candidate of a model at a size, which may be that of another size or regime."""
     if model in CONTROLS:
         model = FULL_MODEL
     if not any(model in point for point in tuned[regime].values()):
         regime = next(iter(REGIMES))
-    sizes = sorted(int(tried) for tried, point in tuned[regime].items() if model in point)
-    own = max((tried for tried in sizes if tried <= size), default=sizes[0])
-    return str(tuned[regime][str(own)][model]["chosen"])
+    sizes = sorted(int(key) for key, point in tuned[regime].items() if model in point)
+    nearest = max((other for other in sizes if other <= size), default=sizes[0])
+    return str(tuned[regime][str(nearest)][model]["chosen"])
 
 
-def fresh_tasks(
+def evaluation_tasks(
     root: Path, form: Form, key: Mapping[str, Any], tuned: Mapping[str, Any]
 ) -> list[Training]:
-    """List the tasks on fresh corpora, in rounds of one corpus."""
+    """List the tasks on test corpora, in rounds of one corpus per group."""
     tasks = []
     for round_number in range(max(group.first_round + group.count for group in form.groups)):
         for group in form.groups:
@@ -345,7 +349,7 @@ def fresh_tasks(
 
 
 def configuration(full: Configuration, size: int, candidate: str) -> Configuration:
-    """Return the recipe's configuration with a candidate's changes and a size's epochs."""
+    """Return the configuration with the changes of a candidate and the epochs of a size."""
     changed = overlay(full, CANDIDATES[candidate])
     updates_per_epoch = math.ceil(size / changed.train.batch_size)
     epochs = max(1, UPDATES[size] // updates_per_epoch)
@@ -353,7 +357,7 @@ def configuration(full: Configuration, size: int, candidate: str) -> Configurati
 
 
 def run_training(task: Training) -> None:
-    """Generate and align the corpus, train all models, and store their scores."""
+    """Generate and align the corpus, train the models, and store their scores."""
     if time.time() > task.until:
         return
     start = time.monotonic()
@@ -374,31 +378,32 @@ def run_training(task: Training) -> None:
     seconds["pretrain"] = time.monotonic() - start - seconds["corpus"]
     folders = {}
     for candidate in dict.fromkeys(task.candidates.values()):
-        own = configuration(full, task.size, candidate)
-        models = [name for name, used in task.candidates.items() if used == candidate]
-        variants = {name: own if name == FULL_MODEL else configure(name, own) for name in models}
+        base = configuration(full, task.size, candidate)
+        models = [name for name, value in task.candidates.items() if value == candidate]
+        variants = {name: base if name == FULL_MODEL else configure(name, base) for name in models}
         output = work / f"models-{candidate}"
         if not output.is_dir():
             ablate_job(variants, aligned, pretrained, output, store=store)
         folders.update({name: output / name for name in models})
     seconds["train"] = time.monotonic() - start - seconds["corpus"] - seconds["pretrain"]
-    found: dict[str, Any]
+    result: dict[str, Any]
     if task.test:
-        found = _test_scores(settings, aligned, folders)
+        result = _test_scores(settings, aligned, folders)
     else:
-        found = {"models": {name: selected_scores(f / HISTORY) for name, f in folders.items()}}
-    found["seconds"] = {name: round(value, 1) for name, value in seconds.items()}
-    write_text(task.result, json.dumps(found, indent=1, sort_keys=True, allow_nan=False) + "\n")
+        result = {"models": {name: selected_scores(f / HISTORY) for name, f in folders.items()}}
+    result["seconds"] = {name: round(value, 1) for name, value in seconds.items()}
+    write_text(task.result, json.dumps(result, indent=1, sort_keys=True, allow_nan=False) + "\n")
     shutil.rmtree(work)
 
 
 def _test_scores(settings: Settings, aligned: Path, folders: Mapping[str, Path]) -> dict[str, Any]:
+    """Return the test MAE of each seed by model, with trivial baselines and the oracle."""
     corpus = read_corpus(aligned, test_labels=True)
     test = corpus.index("test")
     label_N = corpus.labels_N[test]
     trivial = trivial_baselines(corpus, settings.evaluate.ridge_alphas)
     models = {
-        name: np.abs(predictions_of_test(corpus, folder / "outputs.h5") - label_N).mean(1).tolist()
+        name: np.abs(test_predictions(corpus, folder / "outputs.h5") - label_N).mean(1).tolist()
         for name, folder in folders.items()
     }
     models |= {name: [trivial[name]["test"]["mae"]] for name in ("median", "ridge")}
@@ -414,8 +419,8 @@ def summarise(
 ) -> dict[str, Any]:
     """Return the content of learning_curves.json.
 
-    `results` has, by regime, size and model, the mean test MAE over corpora, and its difference
-    from DHMD (the other's minus DHMD's, paired by corpus) with a 95 % t interval over corpora.
+    Its `results` have, by regime, size and model, the mean test MAE over corpora and its difference
+    from DHMD (the model's minus DHMD's, paired by corpus) with a 95 % t interval over corpora.
     """
     scores: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     seconds: dict[str, dict[str, list[float]]] = {}
@@ -447,8 +452,8 @@ def summarise(
         "results": {
             regime: {
                 size: {
-                    model: _compared(found, point.get(FULL_MODEL, {}))
-                    for model, found in point.items()
+                    model: _comparison(maes, point.get(FULL_MODEL, {}))
+                    for model, maes in point.items()
                 }
                 for size, point in sorted(points.items(), key=lambda item: int(item[0]))
             }
@@ -461,17 +466,17 @@ def summarise(
     }
 
 
-def _compared(found: Mapping[str, float], full: Mapping[str, float]) -> dict[str, Any]:
-    """Return a model's mean MAE, its difference from DHMD, and the MAE of every corpus."""
-    entry: dict[str, Any] = {"mae": round(float(np.mean(list(found.values()))), 5)}
-    gaps = np.array([found[corpus] - full[corpus] for corpus in found if corpus in full])
-    if len(gaps) > 1 and gaps.any():
-        interval = paired_t_test(gaps)
+def _comparison(maes: Mapping[str, float], full: Mapping[str, float]) -> dict[str, Any]:
+    """Return the mean MAE of a model, its difference from DHMD, and the MAE on every corpus."""
+    entry: dict[str, Any] = {"mae": round(float(np.mean(list(maes.values()))), 5)}
+    differences = np.array([maes[corpus] - full[corpus] for corpus in maes if corpus in full])
+    if len(differences) > 1 and differences.any():
+        interval = paired_t_test(differences)
         entry["difference"] = {
             "mean": round(interval.mean, 5),
             "low": round(interval.low, 5),
             "high": round(interval.high, 5),
-            "n": len(gaps),
-            "better_on": int((gaps > 0).sum()),
+            "n": len(differences),
+            "better_on": int((differences > 0).sum()),
         }
-    return {**entry, "n": len(found), "mae_by_corpus": dict(sorted(found.items()))}
+    return {**entry, "n": len(maes), "mae_by_corpus": dict(sorted(maes.items()))}

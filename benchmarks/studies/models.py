@@ -1,8 +1,8 @@
-"""Every model on one dataset: the same seeds, the same tuning budget, the same statistics.
+"""All models on one dataset, with the same seeds, tuning budget and statistics.
 
-A model has the candidate that `selection` chose for it on validation, if that was run. Models are
-trained one after another in this process, on one CPU thread; finished ones are kept, so that an
-interrupted study continues. Only `evaluate_job` reads test labels.
+A model has the candidate that the study `selection` chose for it on validation, if there is one.
+Models are trained one after another in this process on one CPU thread. Finished ones are stored, so
+that an interrupted study resumes. Only `evaluate_job` reads test labels.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Any
 
 import torch
 
-from benchmarks.studies.kept import read_kept, selected_scores
 from benchmarks.studies.selection import (
     RECIPE,
     Candidate,
     chosen_models,
     configuration,
+    read_candidates,
     train,
-    written,
 )
+from benchmarks.studies.tasks import read_result, selected_scores
 from dhmd.base.errors import DhmdError
 from dhmd.base.files import file_sha256, json_sha256, write_text
 from dhmd.base.progress import progress
@@ -41,7 +41,7 @@ from dhmd.evaluation.tables import (
     trivial_title,
     variant_title,
 )
-from dhmd.models.cards import DHMD
+from dhmd.models.catalogue import DHMD
 from dhmd.settings import load_params
 from dhmd.training.configuration import overlay
 from dhmd.training.history import HISTORY
@@ -60,32 +60,35 @@ def compare_models(
     """Train the models that are not stored yet, and evaluate all of them.
 
     Args:
-        models: all that the modalities allow by default; DHMD is always among them.
-        candidate: use this candidate for every model, instead of the selection's.
+        models: names of models, to which DHMD is added; by default all that can run.
+        candidate: candidate of all models, instead of the selected ones.
 
     Raises:
         DhmdError: an unknown model or candidate, or no aligned features file.
     """
     base, aligned, fold = configuration(root, dataset, seeds)
     names = chosen_models([DHMD, *models] if models else (), base)
-    path, candidates = written(root, dataset)
-    choice = dict.fromkeys(names, candidate) if candidate else _selected(root, dataset, names)
-    for name in choice.values():
+    path, candidates = read_candidates(root, dataset)
+    if candidate:
+        selected = dict.fromkeys(names, candidate)
+    else:
+        selected = _selected_candidates(root, dataset, names)
+    for name in selected.values():
         if name != RECIPE and name not in candidates:
             raise DhmdError(f"{path} has no candidate {name!r}")
     data, cpu = {"aligned": file_sha256(aligned), "fold": fold}, torch.device("cpu")
     runs = []
     for model in names:
-        changes = candidates.get(choice[model], {})
-        own = overlay(base, changes, f"{path}, candidate {choice[model]}")
-        key = {**data, "environment": environment(cpu, model), "configuration": own.as_json()}
+        changes = candidates.get(selected[model], {})
+        config = overlay(base, changes, f"{path}, candidate {selected[model]}")
+        key = {**data, "environment": environment(cpu, model), "configuration": config.as_json()}
         digest = json_sha256(key)[:12]
         work = root / ".dhmd" / "studies" / f"models-{dataset}" / f"{model}-{digest}"
         runs.append(
             Candidate(
                 model=model,
-                name=choice[model],
-                configuration=own,
+                name=selected[model],
+                configuration=config,
                 aligned=aligned,
                 fold=fold,
                 work=work,
@@ -98,16 +101,16 @@ def compare_models(
     return _summary(root, dataset, runs)
 
 
-def _selected(root: Path, dataset: str, models: Sequence[str]) -> dict[str, str]:
-    """Return the candidate of each model that the selection chose; without one, the recipe's."""
+def _selected_candidates(root: Path, dataset: str, models: Sequence[str]) -> dict[str, str]:
+    """Return the selected candidate of each model; the recipe's settings if there is none."""
     path = root / "metrics" / "studies" / f"selection-{dataset}.json"
-    found = read_json(path) if path.is_file() else {}
-    return {model: found.get(model, {}).get("chosen", RECIPE) for model in models}
+    selection = read_json(path) if path.is_file() else {}
+    return {model: selection.get(model, {}).get("chosen", RECIPE) for model in models}
 
 
 def _run(run: Candidate) -> None:
-    """Train a model and store its cost beside its folder."""
-    fresh = not run.work.exists()
+    """Train a model, and store its parameters, seconds and validation scores."""
+    is_new = not run.work.exists()
     start = time.process_time()
     folder = train(run)
     seconds = time.process_time() - start
@@ -115,15 +118,15 @@ def _run(run: Candidate) -> None:
     result = {
         "candidate": run.name,
         "parameters": sum(value.numel() for value in model.parameters()) // members.count,
-        # An interrupted training was timed in part.
-        "seconds": seconds / members.count if fresh else None,
+        # Only a part of a resumed training was timed.
+        "seconds": seconds / members.count if is_new else None,
         "valid": selected_scores(folder / HISTORY),
     }
     write_text(run.result, json.dumps(result) + "\n")
 
 
 def _summary(root: Path, dataset: str, runs: Sequence[Candidate]) -> dict[str, Any]:
-    """Evaluate the models and return the numbers of the tables, without labels or predictions."""
+    """Evaluate the models and return the numbers of the tables."""
     full, *others = runs
     folder = full.work.parent / "evaluated"
     shutil.rmtree(folder, ignore_errors=True)
@@ -152,15 +155,15 @@ def _summary(root: Path, dataset: str, runs: Sequence[Candidate]) -> dict[str, A
     )
     identity = files.read_identity(metrics)
     primary = PRIMARY_METRIC[identity.task]
-    found: dict[str, Any] = {}
+    models: dict[str, Any] = {}
     for run in runs:
-        own = run is full
-        scores = summary["test"] if own else ablations[run.model]
-        conditions = missing if own else {c: by_variant[c].get(run.model, {}) for c in by_variant}
-        found[run.model] = {
-            "test": scores,
+        conditions = {c: by_variant[c].get(run.model, {}) for c in by_variant}
+        if run is full:
+            conditions = missing
+        models[run.model] = {
+            "test": summary["test"] if run is full else ablations[run.model],
             "missing": {name: entry.get(primary, {}) for name, entry in conditions.items()},
-            **read_kept(run.result),
+            **read_result(run.result),
         }
     return {
         "dataset": dataset,
@@ -173,12 +176,12 @@ def _summary(root: Path, dataset: str, runs: Sequence[Candidate]) -> dict[str, A
             trivial_title(identity.task, name, entry): entry["test"]
             for name, entry in trivial.items()
         },
-        "models": found,
+        "models": models,
     }
 
 
 def page(summary: Mapping[str, Any]) -> str:
-    """Return the dataset's tables as Markdown."""
+    """Return the tables of a dataset as Markdown."""
     task, models = summary["task"], summary["models"]
     metric = PRIMARY_METRIC[task]
     columns, primary = METRIC_TITLES[task], METRIC_TITLES[task][metric]
@@ -193,21 +196,21 @@ def page(summary: Mapping[str, Any]) -> str:
         for title, test in summary["trivial"].items()
         if "," not in title or title.startswith("ridge, pooled")
     ]
-    # The best on validation first.
-    best = sorted(models, key=lambda name: fmean(models[name]["valid"]), reverse=metric != "mae")
-    for name in best:
+    # Ordered by validation score, the best first.
+    ranked = sorted(models, key=lambda name: fmean(models[name]["valid"]), reverse=metric != "mae")
+    for name in ranked:
         entry = models[name]
-        test, own = entry["test"], entry["test"][metric]
+        test, score = entry["test"], entry["test"][metric]
         seconds = entry["seconds"]
         rows.append(
             [
                 f"**{variant_title(name)}**" if name == DHMD else variant_title(name),
                 *(format_mean(test.get(m, {})) for m in columns),
-                f"{own['difference']:+.3f} {format_interval(own, 'ci')}"
-                if "difference" in own
+                f"{score['difference']:+.3f} {format_interval(score, 'ci')}"
+                if "difference" in score
                 else "-",
-                format_interval(own, "utterances"),
-                format_p_value(own.get("p")),
+                format_interval(score, "utterances"),
+                format_p_value(score.get("p")),
                 f"{entry['parameters']:,}",
                 "-" if seconds is None else f"{seconds:.1f}",
             ]
@@ -225,9 +228,9 @@ def page(summary: Mapping[str, Any]) -> str:
             format_mean(models[name]["test"][metric], with_std=False),
             *(format_mean(models[name]["missing"].get(c, {}), with_std=False) for c in conditions),
         ]
-        for name in best
+        for name in ranked
     ]
     if conditions:
-        title = f"{summary['dataset']}: {primary} with modalities missing, or noise instead"
+        title = f"{summary['dataset']}: {primary} with modalities missing, or replaced by noise"
         tables.append(Table(title, ["", "nothing missing", *conditions], rows))
     return "\n\n".join(table.to_markdown() for table in tables)

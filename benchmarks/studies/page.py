@@ -1,4 +1,4 @@
-"""Render the study of distillation: tables for docs/results.md, and verdicts for its JSON."""
+"""Tables of the distillation study for docs/results.md, and verdicts for its JSON file."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def _signed(value: float) -> str:
 
 
 def _interval(entry: Mapping[str, Any], prefix: str = "") -> str:
-    centre = entry["difference"] if not prefix else entry[f"{prefix}difference"]
+    centre = entry[f"{prefix}difference"]
     low, high = entry[f"{prefix}ci_low"], entry[f"{prefix}ci_high"]
     return f"{_signed(centre)} [{_signed(low)}, {_signed(high)}]"
 
 
 def expectations(summary: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return a sentence per expectation: the numbers, and whether it is met."""
+    """Return one sentence per expectation, with the numbers and whether it is met."""
     lines = []
     noisy = summary.get("noisy", {}).get("no_distillation")
     if noisy:
@@ -65,7 +65,7 @@ def expectations(summary: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for regime in ("noisy", "clean", "large"):
         meaning = summary.get(regime, {}).get("meaning")
         if meaning:
-            lines += _part_verdicts(regime, meaning)
+            lines += _feature_verdicts(regime, meaning)
     return lines
 
 
@@ -74,22 +74,21 @@ def _met(holds: bool) -> str:
 
 
 def _edge_verdict(regime: str, edges: Mapping[str, Any]) -> str:
-    reached = edges["reference"]["rank_correlation"]
-    shown = []
+    reachable = edges["reference"]["rank_correlation"]
+    values = []
     for space in ("homogeneous", "heterogeneous"):
-        found = edges[space]["rank_correlation"]
-        values = ", ".join(f"{name} {found[name]:+.2f}" for name in found)
-        shown.append(f"{space} {values}")
-    best = ", ".join(f"{name} {reached[name]:+.2f}" for name in reached)
+        correlations = edges[space]["rank_correlation"].items()
+        values.append(f"{space} " + ", ".join(f"{name} {rho:+.2f}" for name, rho in correlations))
+    reference = ", ".join(f"{name} {rho:+.2f}" for name, rho in reachable.items())
     if regime == "no_cue":
-        wanted = "rank correlation of edges with the true reliability is about 0 without a cue"
+        expectation = "rank correlation of edges with the true reliability is about 0 without a cue"
         holds = all(
             abs(value) < 0.1
             for space in ("homogeneous", "heterogeneous")
             for value in edges[space]["rank_correlation"].values()
         )
     else:
-        wanted = (
+        expectation = (
             "rank correlation of edges with the true reliability is at least half of what the same "
             "network reaches when trained on it"
         )
@@ -98,26 +97,29 @@ def _edge_verdict(regime: str, edges: Mapping[str, Any]) -> str:
                 edges[space]["rank_correlation"].get(name, 0.0)
                 for space in ("homogeneous", "heterogeneous")
             )
-            >= reached[name] / 2
-            for name in reached
+            >= reachable[name] / 2
+            for name in reachable
         )
-    return f"*{regime}*: {wanted}: {'; '.join(shown)}; reachable: {best}: **{_met(holds)}**."
-
-
-def _teacher_verdict(regime: str, teacher: str, edges: Mapping[str, Any]) -> str:
-    shown = []
-    holds = True
-    for space in ("homogeneous", "heterogeneous"):
-        means = edges[space]["mean_out"]
-        shown.append(f"{space} " + ", ".join(f"{k} {v:.2f}" for k, v in means.items()))
-        holds &= max(means, key=lambda name: means[name]) == teacher
     return (
-        f"*{regime}*: the edges out of {teacher}, the reliable teacher, weigh most on average: "
-        f"{'; '.join(shown)}: **{_met(holds)}**."
+        f"*{regime}*: {expectation}: {'; '.join(values)}; reachable: {reference}: "
+        f"**{_met(holds)}**."
     )
 
 
-def _part_verdicts(regime: str, meaning: Mapping[str, Any]) -> list[str]:
+def _teacher_verdict(regime: str, teacher: str, edges: Mapping[str, Any]) -> str:
+    values = []
+    holds = True
+    for space in ("homogeneous", "heterogeneous"):
+        means = edges[space]["mean_out"]
+        values.append(f"{space} " + ", ".join(f"{k} {v:.2f}" for k, v in means.items()))
+        holds &= max(means, key=lambda name: means[name]) == teacher
+    return (
+        f"*{regime}*: the edges out of {teacher}, the reliable teacher, weigh most on average: "
+        f"{'; '.join(values)}: **{_met(holds)}**."
+    )
+
+
+def _feature_verdicts(regime: str, meaning: Mapping[str, Any]) -> list[str]:
     lines = []
     for space, entry in meaning["dictionary"].items():
         same, other = entry["same_latent"], entry["different_latent"]

@@ -1,4 +1,4 @@
-"""What can be read from a trained model's parts, held against what was planted (ours).
+"""Comparison of a trained model's features and edges with the planted factors (ours).
 
 Legend: N utterances, M modalities, D features, L latents, I source and J target modality.
 """
@@ -16,7 +16,7 @@ from dhmd.evaluation.interpretability import spearman
 from dhmd.models.batch import EnsembleBatch
 from dhmd.models.config import GraphConfig
 from dhmd.models.members import Members
-from dhmd.models.stacked.graph_distillation import GraphDistillationUnit, over_present
+from dhmd.models.stacked.graph_distillation import GraphDistillationUnit, softmax_over_present
 from dhmd.models.task import Task
 
 _RIDGE = 1.0
@@ -26,73 +26,82 @@ _REFERENCE_TAU = 0.25
 
 
 def linear_probe(train_ND: Array, test_ND: Array, train_NL: Array, test_NL: Array) -> float:
-    """R² on test utterances of a ridge regression from features to latents, mean over latents."""
+    """Return the test R² of a ridge regression from features to latents, the mean over latents."""
     mean, std = train_ND.mean(0), train_ND.std(0) + 1e-9
-    x, held = (train_ND - mean) / std, (test_ND - mean) / std
+    x, x_test = (train_ND - mean) / std, (test_ND - mean) / std
     centre = train_NL.mean(0)
     gram = x.T @ x + _RIDGE * np.eye(x.shape[1])
     weights = np.linalg.solve(gram, x.T @ (train_NL - centre))
-    residual = ((held @ weights + centre - test_NL) ** 2).sum(0)
+    residual = ((x_test @ weights + centre - test_NL) ** 2).sum(0)
     return float((1 - residual / ((test_NL - test_NL.mean(0)) ** 2).sum(0)).mean())
 
 
 def leading_components(train_ND: Array, x_ND: Array, count: int) -> Array:
-    """Project `x` onto the first `count` principal components of `train`, `[N, count]`."""
+    """Project `x_ND` onto the first principal components of `train_ND`, `[N, count]`."""
     mean_D = train_ND.mean(0)
     _, _, directions_DD = np.linalg.svd(train_ND - mean_D, full_matrices=False)
-    found: Array = (x_ND - mean_D) @ directions_DD[:count].T
-    return found
+    components: Array = (x_ND - mean_D) @ directions_DD[:count].T
+    return components
 
 
 def decoupling_probes(
     corpus: Corpus,
-    parts: Mapping[str, Array],
+    features: Mapping[str, Array],
     modalities: tuple[str, ...],
     *,
     leading: bool = False,
 ) -> dict[str, float]:
-    """Measure how well probes read the shared and the private latents from the features.
+    """Measure how well linear probes predict the shared and the exclusive latents.
 
-    `parts` holds `homogeneous` (pooled com) and `heterogeneous` (pooled prt), `[N, M, D]`. Keys
-    are `<latent>_from_<part>`: R², mean over modalities. A probe of all D features undoes any
-    linear map of full rank, however much it shrinks a latent; `leading` reads as many leading
-    principal components as there are shared latents: what a part mostly holds.
+    A probe of all features inverts any linear map of full rank, even if it shrinks a latent. A
+    probe of the leading components finds only latents with a large variance in the features.
+
+    Args:
+        features: pooled features by space, `homogeneous` (com) and `heterogeneous` (prt),
+            `[N, M, D]`.
+        leading: use as many leading principal components as there are shared latents.
+
+    Returns:
+        R² by `<latent>_from_<space>`, the mean over modalities.
     """
     width = sum(name.startswith("shared_") for name in corpus.planted)
     result = {}
     for latent in ("shared", "exclusive"):
-        for part, values_NMD in parts.items():
+        for space, values_NMD in features.items():
             scores = []
             for index, modality in enumerate(modalities):
-                there = corpus.present_NM[:, corpus.modalities.index(modality)]
+                present = corpus.present_NM[:, corpus.modalities.index(modality)]
                 prefix = "shared_" if latent == "shared" else f"exclusive_{modality}_"
                 names = [name for name in corpus.planted if name.startswith(prefix)]
                 latents_NL = np.stack([corpus.planted[name] for name in names], axis=1)
-                rows = {s: corpus.index(s)[there[corpus.index(s)]] for s in ("train", "test")}
-                features = values_NMD[:, index].astype(np.float64)
+                rows = {s: corpus.index(s)[present[corpus.index(s)]] for s in ("train", "test")}
+                x_ND = values_NMD[:, index].astype(np.float64)
                 if leading:
-                    features = leading_components(features[rows["train"]], features, width)
+                    x_ND = leading_components(x_ND[rows["train"]], x_ND, width)
                 scores.append(
                     linear_probe(
-                        features[rows["train"]],
-                        features[rows["test"]],
+                        x_ND[rows["train"]],
+                        x_ND[rows["test"]],
                         latents_NL[rows["train"]],
                         latents_NL[rows["test"]],
                     )
                 )
-            result[f"{latent}_from_{part}"] = float(np.mean(scores))
+            result[f"{latent}_from_{space}"] = float(np.mean(scores))
     return result
 
 
 def edge_correlations(
     corpus: Corpus, edges_NIJ: Array, modalities: tuple[str, ...]
 ) -> dict[str, float]:
-    """Rank correlation, over test utterances, of a source's mean weight with its reliability."""
+    """Return the rank correlation of each source's mean edge weight with its reliability.
+
+    It is over complete test utterances; a source with constant weights has none.
+    """
     result = {}
     for index, modality in enumerate(modalities):
-        there: Array = np.all(corpus.present_NM, axis=1)
+        complete: Array = np.all(corpus.present_NM, axis=1)
         rows = corpus.index("test")
-        rows = rows[there[rows]]
+        rows = rows[complete[rows]]
         weights_N = edges_NIJ[rows, index].mean(-1)
         if np.ptp(weights_N) > 0:
             reliability_N = corpus.planted[f"reliability_{modality}"][rows]
@@ -103,10 +112,13 @@ def edge_correlations(
 def reference_edges(
     corpus: Corpus, vertices_NMD: Array, modalities: tuple[str, ...], hidden: int
 ) -> Array:
-    """Edges `[N, I, J]` of the same network g, trained on the planted reliabilities themselves.
+    """Return the edges `[N, I, J]` of an edge network that is trained on the true reliabilities.
 
-    What g can reach with these vertices: the softmax over sources of reliability / 0.25 is its
-    target on the train split, Kullback–Leibler its loss.
+    They show what such a network can reach with these vertices. The target is the softmax over
+    sources of reliability / 0.25, the loss is the KL divergence on the train split.
+
+    Args:
+        hidden: width of the edge network.
     """
     device = torch.device("cpu")
     members = Members([0], device)
@@ -129,13 +141,13 @@ def reference_edges(
     )
     planted_NM = np.stack([corpus.planted[f"reliability_{name}"] for name in modalities], axis=1)
     scores = torch.from_numpy(planted_NM).float().unsqueeze(0).unsqueeze(-1) / _REFERENCE_TAU
-    wanted = over_present(scores.expand(-1, -1, -1, len(modalities)), present_EMB)
+    target = softmax_over_present(scores.expand(-1, -1, -1, len(modalities)), present_EMB)
     train = torch.from_numpy(corpus.index("train"))
     optimiser = torch.optim.Adam(unit.parameters(), lr=_REFERENCE_RATE)
     for _ in range(_REFERENCE_STEPS):
         edges: Tensor = unit(vertices, batch).learned_EBIJ
-        gap = wanted.clamp_min(1e-9).log() - edges.clamp_min(1e-9).log()
-        loss = (wanted * gap)[0, train].sum((1, 2)).mean()
+        log_ratio = target.clamp_min(1e-9).log() - edges.clamp_min(1e-9).log()
+        loss = (target * log_ratio)[0, train].sum((1, 2)).mean()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

@@ -1,8 +1,8 @@
-"""Which settings of a dataset are best on validation, for each model?
+"""Selection of each model's settings by validation score.
 
-The candidates are declared in recipes/candidates/<dataset>.yaml, or in default.yaml, before they
-are trained. Every model has the same candidates, and so the same tuning budget. The aligned
-features file is read without the labels of the test split.
+The candidates are in recipes/candidates/<dataset>.yaml, or in default.yaml. All models have the
+same candidates, and so the same tuning budget. The aligned features file is read without the labels
+of the test split.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,14 @@ import h5py
 import numpy as np
 import torch
 
-from benchmarks.studies.kept import code_key, read_kept, run_missing, selected_scores
+from benchmarks.studies.generated import one_thread
+from benchmarks.studies.tasks import code_key, read_result, run_missing, selected_scores
 from dhmd.ablation.variants import configure
 from dhmd.base.errors import DhmdError
-from dhmd.base.files import file_sha256, json_sha256, whole_file, write_text
+from dhmd.base.files import atomic_file, file_sha256, json_sha256, write_text
 from dhmd.config.yaml12 import load_yaml
 from dhmd.evaluation.statistics import mean_and_std
-from dhmd.models.cards import DHMD, baseline_names, refusal
+from dhmd.models.catalogue import DHMD, baseline_names, incompatibility
 from dhmd.settings import load_params
 from dhmd.training.configuration import Configuration, overlay
 from dhmd.training.history import HISTORY
@@ -38,11 +39,12 @@ _SECTIONS = ("model", "decouple", "kd", "pretrain", "train")
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One model with one candidate's settings.
+    """Task: the training of one model with the settings of one candidate.
 
     Attributes:
-        work: where it trains; finished trainings are stored in its parent.
-        result: the file of its validation scores by seed.
+        name: name of the candidate.
+        work: folder for the training; finished trainings are stored in its parent.
+        result: file of the validation scores by seed.
     """
 
     model: str
@@ -67,16 +69,17 @@ def select(
     names: Sequence[str] = (),
     shuffled: bool = False,
 ) -> dict[str, Any]:
-    """Train every candidate of every model that is not stored yet.
+    """Train all candidates of all models that are not stored yet, and choose the best ones.
 
     Args:
-        models: all that the modalities allow by default.
-        names: of candidates; all by default.
+        models: names of models; by default all that can run on the modalities.
+        names: names of candidates; all by default.
         shuffled: whether the words of every utterance are put in random order.
 
     Returns:
-        `{model: {"chosen": name, "candidates": {name: {mean, std}}}}`: over seeds, the validation
-        score by which training selects epochs (lower is better; MAE for regression).
+        `{model: {"chosen": name, "candidates": {name: {mean, std}}}}`, where mean and standard
+        deviation over seeds are of the score by which training selects epochs (lower is better; the
+        MAE for regression).
 
     Raises:
         DhmdError: a bad candidate, an unknown model, or no aligned features file.
@@ -85,12 +88,12 @@ def select(
     run_missing(tasks, run_candidate, "candidates", processes=processes)
     scores: dict[str, dict[str, list[float]]] = {}
     for task in tasks:
-        scores.setdefault(task.model, {})[task.name] = read_kept(task.result)["valid"]
-    return {model: ranked(found) for model, found in scores.items()}
+        scores.setdefault(task.model, {})[task.name] = read_result(task.result)["valid"]
+    return {model: ranked(by_candidate) for model, by_candidate in scores.items()}
 
 
 def ranked(scores: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """Choose the candidate with the lowest mean validation error, the first among equals."""
+    """Choose the candidate with the lowest mean validation error; ties go to the first one."""
     entries = {name: mean_and_std(np.array(values)) for name, values in scores.items()}
     best = min(entries, key=lambda name: entries[name]["mean"])
     return {"chosen": best, "candidates": entries}
@@ -106,13 +109,13 @@ def run_candidate(candidate: Candidate) -> None:
 def train(candidate: Candidate) -> Path:
     """Pretrain and train a candidate's model, and return the model folder."""
     work, full = candidate.work, candidate.configuration
-    more: Any = {"fold": candidate.fold, "store": work.parent / "trainings"}
+    options: Any = {"fold": candidate.fold, "store": work.parent / "trainings"}
     pretrained, models = work / "pretrained", work / "models"
     if not pretrained.is_dir():
-        pretrain_job(full, candidate.aligned, pretrained, **more)
+        pretrain_job(full, candidate.aligned, pretrained, **options)
     if not models.is_dir():
-        own = full if candidate.model == DHMD else configure(candidate.model, full)
-        ablate_job({candidate.model: own}, candidate.aligned, pretrained, models, **more)
+        variant = full if candidate.model == DHMD else configure(candidate.model, full)
+        ablate_job({candidate.model: variant}, candidate.aligned, pretrained, models, **options)
     return models / candidate.model
 
 
@@ -125,37 +128,38 @@ def _candidates(
     shuffled: bool,
 ) -> Iterator[Candidate]:
     base, aligned, fold = configuration(root, dataset, seeds)
+    path, candidates = read_candidates(root, dataset)
     settings = {RECIPE: base} | {
         name: overlay(base, changes, f"{path}, candidate {name}")
-        for path, found in [written(root, dataset)]
-        for name, changes in found.items()
+        for name, changes in candidates.items()
     }
     if unknown := [name for name in names if name not in settings]:
-        known = ", ".join(settings)
-        raise DhmdError(f"--candidates names {unknown[0]!r}, but must name some of {known}")
+        raise DhmdError(
+            f"--candidates: no candidate {unknown[0]!r}; use some of {', '.join(settings)}"
+        )
     folder = root / ".dhmd" / "studies" / f"selection-{dataset}"
     if shuffled:
-        aligned = _shuffled(aligned, folder / "shuffled.h5")
+        aligned = _shuffle_words(aligned, folder / "shuffled.h5")
     key = {"aligned": file_sha256(aligned), "fold": fold}
     for model in chosen_models(models, base):
-        same = {
+        model_key = {
             **key,
             "code": code_key("benchmarks/studies/selection.py"),
             "environment": environment(torch.device("cpu"), model),
         }
         for name in names or settings:
-            own = settings[name]
-            digest = json_sha256({**same, "configuration": own.as_json()})[:12]
+            config = settings[name]
+            digest = json_sha256({**model_key, "configuration": config.as_json()})[:12]
             work = folder / f"{model}-{name}-{digest}"
             yield Candidate(
-                model=model, name=name, configuration=own, aligned=aligned, fold=fold, work=work
+                model=model, name=name, configuration=config, aligned=aligned, fold=fold, work=work
             )
 
 
-def _shuffled(aligned: Path, copy: Path) -> Path:
-    """Write a copy in which the words of every utterance are in random order, and return it."""
+def _shuffle_words(aligned: Path, copy: Path) -> Path:
+    """Write a copy with the words of every utterance in random order, and return it."""
     random = np.random.default_rng(0)
-    with whole_file(copy) as partial:
+    with atomic_file(copy) as partial:
         shutil.copyfile(aligned, partial)
         with h5py.File(partial, "r+") as file:
             values, offsets = file["features/text/values"], file["features/text/offsets"][()]
@@ -167,36 +171,33 @@ def _shuffled(aligned: Path, copy: Path) -> Path:
 def configuration(
     root: Path, dataset: str, seeds: tuple[int, ...]
 ) -> tuple[Configuration, Path, str | None]:
-    """Return the dataset's configuration for one CPU thread, its aligned features and its fold."""
+    """Return the configuration of a dataset for one CPU thread, its aligned file and its fold."""
     settings = load_params(root).for_dataset(dataset)
     aligned = root / "data" / "aligned" / f"{dataset}.h5"
     if not aligned.is_file():
         raise DhmdError(f"{aligned} does not exist: run `dvc repro align@{dataset}` first")
-    base = settings.configuration
-    compute = replace(base.compute, threads=1, workers=1, device="cpu")
-    base = replace(base, train=replace(base.train, seeds=seeds), compute=compute)
-    return base, aligned, settings.data.fold
+    return one_thread(settings, seeds), aligned, settings.data.fold
 
 
 def chosen_models(models: Sequence[str], base: Configuration) -> list[str]:
-    """Return the models, DHMD first; by default all that the modalities allow.
+    """Return the models, DHMD first; by default all that can run on the modalities.
 
     Raises:
         DhmdError: an unknown model, or one that cannot run with these modalities.
     """
-    known = (DHMD, *baseline_names())
+    names = (DHMD, *baseline_names())
     if not models:
-        return [name for name in known if refusal(name, base.modalities) is None]
+        return [name for name in names if incompatibility(name, base.modalities) is None]
     for name in models:
-        if name not in known:
-            raise DhmdError(f"--models names {name!r}, but must name some of {', '.join(known)}")
-        if reason := refusal(name, base.modalities):
+        if name not in names:
+            raise DhmdError(f"--models: no model {name!r}; use some of {', '.join(names)}")
+        if reason := incompatibility(name, base.modalities):
             raise DhmdError(f"--models: {reason}; leave {name} out")
-    return [name for name in known if name in models]
+    return [name for name in names if name in models]
 
 
-def written(root: Path, dataset: str) -> tuple[Path, Mapping[str, Mapping[str, Any]]]:
-    """Read the dataset's candidates file, or else default.yaml: names to changes of the recipe."""
+def read_candidates(root: Path, dataset: str) -> tuple[Path, Mapping[str, Mapping[str, Any]]]:
+    """Return the candidates file of a dataset, or default.yaml, and the changes by candidate."""
     folder = root / "recipes" / "candidates"
     path = folder / f"{dataset}.yaml"
     if not path.is_file():
@@ -208,16 +209,16 @@ def written(root: Path, dataset: str) -> tuple[Path, Mapping[str, Mapping[str, A
         if not isinstance(changes, dict) or not set(changes) <= set(_SECTIONS) or name == RECIPE:
             raise DhmdError(
                 f"{path}: candidate {name!r} must map some of {', '.join(_SECTIONS)} to changes, "
-                f"and may not be called {RECIPE!r}"
+                f"and must not be called {RECIPE!r}"
             )
     return path, value
 
 
-def table(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Format the validation scores as Markdown, the chosen candidate of each model in bold."""
-    names = list(next(iter(found.values()))["candidates"])
+def table(selection: Mapping[str, Mapping[str, Any]]) -> str:
+    """Format the validation scores as Markdown, with the chosen candidate in bold."""
+    names = list(next(iter(selection.values()))["candidates"])
     rows = [f"| model | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    for model, entries in found.items():
+    for model, entries in selection.items():
         cells = []
         for name in names:
             entry = entries["candidates"][name]

@@ -12,7 +12,7 @@ from typing import Any
 
 from dhmd.ablation.config import AblateConfig
 from dhmd.base.errors import DhmdError
-from dhmd.models.cards import baseline_names, card, refusal
+from dhmd.models.catalogue import baseline_names, incompatibility, model_info
 from dhmd.training.configuration import Configuration, overlay, subsets
 
 
@@ -103,7 +103,7 @@ def known_variants(modalities: Sequence[str]) -> dict[str, Variant]:
             for subset in subsets(modalities)
         },
         **{
-            name: Variant(purpose=f"baseline: {card(name).summary}", architecture=name)
+            name: Variant(purpose=f"baseline: {model_info(name).summary}", architecture=name)
             for name in baseline_names()
         },
     }
@@ -113,7 +113,7 @@ def _refusal(name: str, variant: Variant, full: Configuration) -> str | None:
     """Return why a variant cannot be trained with these settings; None if it can."""
     configuration = _configuration(variant, full)
     if variant.architecture != full.architecture:
-        return refusal(variant.architecture, configuration.modalities)
+        return incompatibility(variant.architecture, configuration.modalities)
     if len(full.modalities) < variant.min_modalities or configuration == full:
         modalities = " and ".join(full.modalities)
         return f"with {modalities} and these settings, {name} equals the full model"

@@ -1,1 +1,1 @@
-"""Shared basics without numbers: errors, files written whole, progress, the machine."""
+"""Shared utilities: errors, atomic file writes, safe HDF5 access, progress bars, the machine."""

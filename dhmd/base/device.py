@@ -25,5 +25,5 @@ def torch_device(device: Device, setting: str = "the device") -> torch.device:
 
     has_gpu = torch.cuda.is_available()
     if device == "cuda" and not has_gpu:
-        raise DhmdError(f"{setting} is cuda, but torch sees no GPU here; use auto or cpu")
+        raise DhmdError(f"{setting} is cuda, but PyTorch finds no GPU: use auto or cpu")
     return torch.device("cuda" if has_gpu and device != "cpu" else "cpu")

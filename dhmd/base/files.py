@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all, file locks, content hashes.
+"""Atomic writes, file locks and content hashes.
 
-An output is written under a hidden name beside its target, synced to disk and renamed. A process
-that is killed leaves only the hidden name, which the next writer of the same target removes.
+An output is written to a hidden folder next to its target, synced to disk and renamed. A killed
+process leaves only the hidden folder, which the next writer of the same target removes.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ TEMPORARY_PREFIX = ".partial-"
 
 
 @contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
-    """Yield a temporary path that becomes `target` on success and is removed on any failure.
+def atomic_file(target: Path) -> Iterator[Path]:
+    """Yield a temporary path that is renamed to `target` on success and removed on any error.
 
     Raises:
         DhmdError: the disk is full or the folder cannot be written; the sentence names `target`.
     """
     target = Path(target)
     with _temporary_folder(target) as folder:
-        temporary = folder / target.name  # the same suffix, as some libraries choose by it
+        temporary = folder / target.name  # some libraries choose the format by the suffix
         yield temporary
         _set_permissions(temporary, folder)
         _sync(temporary)
@@ -39,8 +39,8 @@ def whole_file(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
-    """Yield a temporary folder that replaces `target` on success and is removed on any failure."""
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder that replaces `target` on success and is removed on any error."""
     target = Path(target)
     with _temporary_folder(target) as folder:
         new = folder / target.name
@@ -57,14 +57,14 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all."""
-    with whole_file(target) as temporary:
+    """Write UTF-8 text atomically."""
+    with atomic_file(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def _temporary_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `target`; one process at a time has it."""
+    """Yield an empty folder next to `target`, which is locked for other writers of `target`."""
     folder = target.parent / f"{TEMPORARY_PREFIX}{target.name}"
     lock = FileLock(f"{folder}.lock", timeout=60)
     try:
@@ -83,16 +83,16 @@ def _temporary_folder(target: Path) -> Iterator[Path]:
 
 
 def _set_permissions(path: Path, folder: Path) -> None:
-    """Give a file the permissions that the umask asks for, which a new folder shows.
+    """Give a file the permissions that the umask allows, as those of the new `folder` show.
 
-    Some libraries write through a private temporary file.
+    Some libraries write through a temporary file that only the user can read.
     """
-    about = path.stat()
-    if about.st_nlink == 1:  # else it is a hard link to a file of the user's
+    if path.stat().st_nlink == 1:  # otherwise it is a hard link to a file of the user
         path.chmod(stat.S_IMODE(folder.stat().st_mode) & 0o666)
 
 
 def _sync(path: Path) -> None:
+    """Write the buffers of a file to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -103,7 +103,7 @@ def _sync(path: Path) -> None:
 def try_lock(path: Path) -> FileLock | None:
     """Acquire a lock file without waiting; return None if another process has locked it.
 
-    The kernel releases the lock when its holder ends, however it ends.
+    The kernel releases the lock when the process ends, even if it is killed.
     """
     lock = FileLock(path)
     try:
@@ -128,17 +128,17 @@ def json_sha256(value: object) -> str:
 def check_output(
     output: Path, *, inputs: Iterable[Path] = (), input_folders: Iterable[Path] = ()
 ) -> None:
-    """Refuse an `--output` that would destroy anything but an older output.
+    """Check that writing `--output` replaces at most an older output.
 
-    Writing ends with a rename, which would replace a device, a pipe or a link.
+    An atomic write would replace a device, a pipe or a link by a regular file.
 
     Args:
         output: the file to write; it need not exist.
-        inputs: files that the command reads; some may be missing.
+        inputs: files that the command reads; they need not exist.
         input_folders: folders that the command reads.
 
     Raises:
-        DhmdError: it is a folder, a link or a special file, an input, or in an input folder.
+        DhmdError: the output is a folder, a link, a special file, an input, or in an input folder.
     """
     target = output.parent.resolve() / output.name
     for folder in input_folders:
@@ -147,7 +147,7 @@ def check_output(
     try:
         mode = os.lstat(output).st_mode
     except (FileNotFoundError, NotADirectoryError):
-        return  # writing creates the folders, or fails with the reason
+        return  # writing creates missing folders
     if stat.S_ISLNK(mode):
         raise DhmdError(
             f"{output} is a link to {os.readlink(output)}: --output must name the file itself."

@@ -1,4 +1,4 @@
-"""Opening HDF5 files safely, and writing them whole or not at all."""
+"""Read untrusted HDF5 files safely, and write HDF5 files with clear errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import h5py
 
 from dhmd.base.errors import DhmdError, first_line
 
-# What h5py raises on damaged files: HDF5's own errors come as these built-in exceptions.
+# h5py raises these exceptions for damaged files.
 READ_ERRORS = (
     OSError,
     RuntimeError,
@@ -24,9 +24,9 @@ READ_ERRORS = (
     AttributeError,  # a group where a dataset is expected, or the reverse
 )
 
-# No HDF5 filter compresses further than this (deflate: 1 to 1032).
-_MAX_COMPRESSION = 1100
-_SMALL = 1 << 20  # bytes
+_MAX_COMPRESSION = 1100  # ratio; the best HDF5 filter, deflate, reaches 1032
+_SMALL = 1 << 20  # bytes that a dataset may declare without storing any
+_LINK = "{}: {!r} is a link, which is not allowed: copy the object to which it points"
 
 
 def open_hdf5(path: Path) -> h5py.File:
@@ -44,18 +44,18 @@ def open_hdf5(path: Path) -> h5py.File:
                 " until it has finished"
             ) from error
         raise DhmdError(
-            f"{path}: not a whole HDF5 file: it is truncated, or of another format"
-            f" ({first_line(error)}); fetch it again"
+            f"{path}: not a whole HDF5 file: it is truncated or has another format"
+            f" ({first_line(error)}); get the file again"
         ) from error
 
 
 @contextmanager
-def reading(path: Path, damaged: str) -> Iterator[h5py.File]:
-    """Open a file, refuse what is not in the file itself, and close it.
+def open_checked(path: Path, damaged: str) -> Iterator[h5py.File]:
+    """Open a file, check all of its content with `check_group`, and close it.
 
     Args:
         path: the file.
-        damaged: the message when anything fails inside the block, followed by the reason.
+        damaged: the message if reading fails inside the block; the reason is appended.
     """
     with open_hdf5(path) as file:
         try:
@@ -66,42 +66,46 @@ def reading(path: Path, damaged: str) -> Iterator[h5py.File]:
 
 
 def check_dataset(dataset: h5py.Dataset, where: str) -> None:
-    """Refuse a dataset before it is read if it is not in the file itself.
+    """Check, before a dataset is read, that its values are stored in the file itself.
 
-    HDF5 can take a dataset's values from any other file of the machine, and lets a file of a few
-    kilobytes declare terabytes. Object references are refused too.
+    An HDF5 dataset can refer to any other file of the machine, and a file of a few kilobytes can
+    declare terabytes.
+
+    Raises:
+        DhmdError: the dataset refers to another file, declares more than the file stores, or has
+            object references.
     """
     if dataset.external or dataset.is_virtual:
         raise DhmdError(
-            f"{where} refers to another file, which is refused: copy the values into this one"
+            f"{where} refers to another file, which is not allowed: copy the values into this file"
         )
     if dataset.dtype.hasobject and h5py.check_string_dtype(dataset.dtype) is None:
-        raise DhmdError(f"{where} is refused: it has neither numbers nor text")
+        raise DhmdError(f"{where} has type {dataset.dtype}, but must have numbers or text")
     stored = dataset.id.get_storage_size()
     if dataset.nbytes > _MAX_COMPRESSION * stored + _SMALL:
         raise DhmdError(
             f"{where} is damaged: it declares {dataset.nbytes:,} bytes, but the file stores"
-            f" {stored:,}"
+            f" {stored:,}; get the file again"
         )
 
 
-def own_item(group: h5py.Group, name: str, where: str) -> Any:
-    """Return the item under a name, or None."""
+def get_item(group: h5py.Group, name: str, where: str) -> Any:
+    """Return the item of a group by name, or None; raise DhmdError for a soft or external link."""
     link = group.get(name, getlink=True)
     if link is not None and not isinstance(link, h5py.HardLink):
-        raise DhmdError(f"{where}: {name!r} is a link to another place, which is refused")
+        raise DhmdError(_LINK.format(where, name))
     return group.get(name)
 
 
 def check_group(group: h5py.Group, where: str) -> None:
-    """Apply `check_dataset` and `own_item` to everything below a group."""
-    # Both functions visit each object once, and follow neither soft nor external links. h5py
-    # expects a visitor to return a value instead of raising.
+    """Apply the checks of `check_dataset` and `get_item` to everything in a group."""
+    # Both h5py functions visit each object once and follow neither soft nor external links. A
+    # visitor must return a value instead of raising.
     link = group.visititems_links(
         lambda name, link: None if isinstance(link, h5py.HardLink) else name
     )
     if link is not None:
-        raise DhmdError(f"{where}: {link!r} is a link to another place, which is refused")
+        raise DhmdError(_LINK.format(where, link))
     datasets: dict[str, h5py.Dataset] = {}
     group.visititems(
         lambda name, item: datasets.update({name: item} if isinstance(item, h5py.Dataset) else {})
@@ -111,11 +115,11 @@ def check_group(group: h5py.Group, where: str) -> None:
 
 
 class _Sink(io.RawIOBase):
-    """A file for h5py's file-object driver that ignores all writes after the first failed one.
+    """A file object for h5py that ignores all writes after the first failed one.
 
-    When a write fails (a full disk), HDF5 cannot close the file any more: it repeats the failure
-    for every open object and may then crash the process. So HDF5 never sees the error: this class
-    keeps the first one, and `writing` raises it.
+    After a failed write (a full disk), HDF5 cannot close the file: it fails again for every open
+    object and may crash the process. So this class hides the error from HDF5 and stores it in
+    `error`, and `create_hdf5` raises it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -133,18 +137,18 @@ class _Sink(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        done = 0
-        while done < len(view) and (count := self._file.readinto(view[done:])):
-            done += count
-        view[done:] = bytes(len(view) - done)  # what was never written reads as zeros
+        position = 0
+        while position < len(view) and (count := self._file.readinto(view[position:])):
+            position += count
+        view[position:] = bytes(len(view) - position)  # bytes that were never written are zeros
         return len(view)
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
-        done = 0
-        while self.error is None and done < len(view):
+        position = 0
+        while self.error is None and position < len(view):
             try:
-                done += self._file.write(view[done:]) or 0
+                position += self._file.write(view[position:]) or 0
             except OSError as error:
                 self.error = error
         return len(view)
@@ -163,15 +167,15 @@ class _Sink(io.RawIOBase):
 
 
 @contextmanager
-def writing(temporary: Path, target: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
-    """Open `temporary` for writing, and close it; messages name `target`.
+def create_hdf5(temporary: Path, target: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
+    """Create an HDF5 file at `temporary`; messages name `target`.
 
-    The same calls give the same bytes, provided that datasets are created with
+    The same calls write the same bytes, provided that datasets are created with
     `track_times=False`.
 
     Yields:
-        The file, and a function that raises as soon as a write has failed: long writers call it
-        now and then to stop early.
+        The file, and a function that raises if a write has failed; call it repeatedly during a long
+        write to stop early.
     """
     try:
         sink = _Sink(temporary)
@@ -187,6 +191,6 @@ def writing(temporary: Path, target: Path) -> Iterator[tuple[h5py.File, Callable
             with h5py.File(sink, "w") as file:
                 yield file, check
         except READ_ERRORS:
-            check()  # HDF5 fails on what could not be written: raise the cause instead
+            check()  # raise the failed write instead of the HDF5 error that it caused
             raise
         check()

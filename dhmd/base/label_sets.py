@@ -1,8 +1,8 @@
-"""Sets of classes as whole numbers: the labels and predictions of a multi-label task.
+"""Encode sets of classes, the labels of a multi-label task, as integers.
 
-A set of classes is the number whose binary digits are a leading 1 and one digit per class, the
-first class last: of three classes, 0b1000 is the empty set and 0b1101 has the first and the third.
-So the number of classes follows from any label, and a label fits wherever one number does.
+A set is encoded as a leading binary 1 and one binary digit per class, the last digit for the first
+class: with three classes, 0b1000 is the empty set and 0b1101 has the first and the third class. So
+a label is one number in every task, and the number of classes can be computed from any label.
 
 Axes: C classes; `…` stands for any leading axes.
 """
@@ -16,13 +16,17 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
-MOST_CLASSES = 20  # float32 represents every whole number below 2**24
+MAX_CLASSES = 20  # float32 represents every integer below 2**24
 
 
 def encode_sets(values: Array) -> Array:
-    """Convert values `[…, C]`, above 0 for members, to labels `[…]`, float64.
+    """Encode sets of classes.
 
-    A label is NaN if one of its values is not finite.
+    Args:
+        values: shape [..., C]; a class is in the set if its value is above 0.
+
+    Returns:
+        Labels, float64, shape [...]; NaN if a value of the set is not finite.
     """
     count = values.shape[-1]
     labels = (values > 0).astype(np.int64) @ (1 << np.arange(count)) + float(1 << count)
@@ -30,19 +34,28 @@ def encode_sets(values: Array) -> Array:
 
 
 def decode_sets(labels: Array) -> Array:
-    """Convert labels `[…]`, at least one, to membership `[…, C]` bool."""
+    """Decode sets of classes: labels [...], at least one, to membership [..., C], bool."""
     numbers = labels.astype(np.int64)
     count = int(numbers.max()).bit_length() - 1
     return np.asarray((numbers[..., None] >> np.arange(count)) & 1 == 1)
 
 
-def members(task: str, labels: Array, classes: int) -> Array:
-    """Convert labels `[…]` (class indices, or sets of a multi-label task) to `[…, C]` bool."""
+def class_membership(task: str, labels: Array, classes: int) -> Array:
+    """Return the classes of each label.
+
+    Args:
+        task: classification or multilabel.
+        labels: class indices, or encoded sets of a multi-label task, shape [...].
+        classes: the number C of classes.
+
+    Returns:
+        Membership, bool, shape [..., C].
+    """
     if task == "multilabel":
         return decode_sets(labels)
     return np.asarray(labels[..., None] == np.arange(classes))
 
 
 def set_names(sets: Array, class_names: Sequence[str]) -> list[str]:
-    """Return `happy+sad`, or `none` for the empty set, of each row of `[N, C]`."""
+    """Return the names of the classes in each row of `[N, C]`: `happy+sad`, `none` if empty."""
     return ["+".join(np.array(class_names)[row].tolist()) or "none" for row in sets]

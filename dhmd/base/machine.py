@@ -1,4 +1,4 @@
-"""The machine: usable cores and memory, a one-line description, and the end of the parent."""
+"""The machine: usable cores and memory, its description, and a signal when the parent ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-_CGROUP = Path("/sys/fs/cgroup")  # a container's limits
+_CGROUP = Path("/sys/fs/cgroup")  # the limits of a container
 _PR_SET_PDEATHSIG = 1
 
 
@@ -26,33 +26,33 @@ def usable_cores() -> int:
 
 
 def installed_memory() -> int | None:
-    """Return the bytes of memory, used or free; None if it is unknown."""
-    found = []
+    """Return the total memory in bytes, limited by that of the container; None if unknown."""
+    sizes = []
     for line in _read(Path("/proc/meminfo")).splitlines():
         if line.startswith("MemTotal:"):
-            found.append(int(line.split()[1]) * 1024)
+            sizes.append(int(line.split()[1]) * 1024)
     limit = _read(_CGROUP / "memory.max").strip()
     if limit.isdigit():
-        found.append(int(limit))
-    return min(found) if found else None
+        sizes.append(int(limit))
+    return min(sizes, default=None)
 
 
-def machine() -> str:
+def describe_machine() -> str:
     """Return host, processor, cores and NVIDIA GPUs in one line, without importing torch."""
     cpu = platform.processor() or platform.machine()
-    if found := re.search(r"^model name\s*:\s*(.+)$", _read(Path("/proc/cpuinfo")), re.MULTILINE):
-        cpu = found[1]
-    parts = [platform.node(), f"{os.cpu_count()} × {cpu}"]
+    if match := re.search(r"^model name\s*:\s*(.+)$", _read(Path("/proc/cpuinfo")), re.MULTILINE):
+        cpu = match[1]
+    devices = [platform.node(), f"{os.cpu_count()} × {cpu}"]
     for information in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
-        if found := re.search(r"^Model:\s*(.+)$", _read(information), re.MULTILINE):
-            parts.append(found[1].strip())
-    return ", ".join(parts)
+        if match := re.search(r"^Model:\s*(.+)$", _read(information), re.MULTILINE):
+            devices.append(match[1].strip())
+    return ", ".join(devices)
 
 
 def end_with_parent(number: signal.Signals) -> None:
-    """Ask the kernel to send this process a signal when its parent ends (Linux only).
+    """Make the kernel send this process a signal when its parent ends (Linux only).
 
-    A parent that ended before this call is not noticed: compare `os.getppid()` afterwards.
+    If the parent may have ended before this call, check `os.getppid()` afterwards.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
@@ -62,4 +62,4 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return ""  # another system, or a container without limits
+        return ""  # not Linux, or a container without limits

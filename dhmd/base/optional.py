@@ -1,4 +1,4 @@
-"""Packages of the optional extras, imported where they are used."""
+"""Import packages of optional extras, with a message that says how to install them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from dhmd.base.errors import DhmdError
 
 
-def optional(module: str, extra: str) -> Any:
+def import_optional(module: str, extra: str) -> Any:
     """Import a module of the extra `text`, `media` or `hub`.
 
     Raises:
-        DhmdError: it is not installed; the sentence names what to install.
+        DhmdError: the module is not installed; the sentence has the command that installs it.
     """
     try:
         return importlib.import_module(module)
@@ -21,9 +21,9 @@ def optional(module: str, extra: str) -> Any:
         raise DhmdError(f"{module} is not installed: pip install {pins}'dhmd[{extra}]'") from error
 
 
-def transformers(extra: str) -> Any:
-    """Return the package transformers, without its progress bars and warnings."""
-    found = optional("transformers", extra)
-    found.utils.logging.set_verbosity_error()
-    found.utils.logging.disable_progress_bar()
-    return found
+def import_transformers(extra: str) -> Any:
+    """Import the package transformers and disable its progress bars and warnings."""
+    transformers = import_optional("transformers", extra)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return transformers

@@ -1,4 +1,4 @@
-"""Progress bars on a terminal and in notebooks."""
+"""Progress bars on a terminal and in a notebook."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 
-def shown() -> bool:
-    """Return whether bars are shown: stderr is a terminal, or a notebook runs the code."""
+def is_interactive() -> bool:
+    """Return whether stderr is a terminal or the code runs in a notebook."""
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
 def progress(items: Iterable[T], label: str, **options: Any) -> Iterable[T]:
-    """Iterate with a bar where bars are shown; `options` are tqdm's (total, unit, …)."""
-    return tqdm(items, desc=label, disable=not shown(), leave=False, **options)
+    """Iterate over items with a progress bar if `is_interactive()`; `options` are those of tqdm."""
+    return tqdm(items, desc=label, disable=not is_interactive(), leave=False, **options)

@@ -1,4 +1,4 @@
-"""Tables as text: CSV files that users and stages write, and tables for a terminal or a comment."""
+"""Read CSV files, and format tables for a terminal or in Markdown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dhmd.base.errors import DhmdError, first_line
 
 
 def read_csv(path: Path, columns: Sequence[str] = ()) -> dict[int, dict[str, str]]:
-    """Read a CSV file and parse it with `parse_csv`."""
+    """Read a CSV file; arguments and result are those of `parse_csv`."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -23,16 +23,19 @@ def read_csv(path: Path, columns: Sequence[str] = ()) -> dict[int, dict[str, str
 def parse_csv(
     text: str, source: str, columns: Sequence[str] = (), delimiter: str = ","
 ) -> dict[int, dict[str, str]]:
-    """Parse CSV with a header to one mapping per line, by its number; empty lines are left out.
+    """Parse CSV text with a header.
 
     Args:
         text: the content of the file.
-        source: its name, for messages.
-        columns: those that the file must have; others are allowed.
-        delimiter: what separates the cells.
+        source: the name of the file, for messages.
+        columns: required columns; others are allowed.
+        delimiter: the character between cells.
+
+    Returns:
+        Line number -> column -> cell, without empty lines.
 
     Raises:
-        DhmdError: not CSV, a missing or repeated column, or a row of another length.
+        DhmdError: not CSV, a missing or repeated column, or a row with a missing or extra cell.
     """
     try:
         lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
@@ -40,19 +43,22 @@ def parse_csv(
         raise DhmdError(f"{source} is not readable as CSV: {first_line(error)}") from error
     header = [name.strip() for name in lines[0]] if lines else []
     if not {*columns} <= {*header} or len(set(header)) < len(header):
-        wanted = f"the columns {', '.join(columns)}, each once" if columns else "each column once"
-        raise DhmdError(f"{source}: the header is {','.join(header)!r}, but must name {wanted}")
-    rows = {number: line for number, line in enumerate(lines, 1) if line and number > 1}
-    for number, line in rows.items():
-        if len(line) != len(header):
+        required = f"the columns {', '.join(columns)}, each once" if columns else "each column once"
+        raise DhmdError(f"{source}: the header is {','.join(header)!r}, but must name {required}")
+    rows: dict[int, dict[str, str]] = {}
+    for number, cells in enumerate(lines[1:], 2):
+        if len(cells) not in (0, len(header)):
             raise DhmdError(
-                f"{source}, line {number}: {len(line)} cells, but the header has {len(header)}"
+                f"{source}, line {number} has {len(cells)} cells, but must have {len(header)} like "
+                "the header"
             )
-    return {number: dict(zip(header, line, strict=True)) for number, line in rows.items()}
+        if cells:
+            rows[number] = dict(zip(header, cells, strict=True))
+    return rows
 
 
 def finite_number(cell: str, where: str) -> float:
-    """Parse a number."""
+    """Return the number in a CSV cell; `where` names the cell in the message of a DhmdError."""
     try:
         value = float(cell)
     except ValueError:
@@ -63,7 +69,12 @@ def finite_number(cell: str, where: str) -> float:
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Return the lines of a table; the first column is aligned left, the others right."""
+    """Return the lines of a plain-text table; the first column is left-aligned, the others right.
+
+    Args:
+        header: names of the columns.
+        rows: cells of each row.
+    """
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
     first, *others = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
@@ -73,5 +84,5 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table in Markdown."""
+    """Return the lines of a Markdown table."""
     return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]

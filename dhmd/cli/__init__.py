@@ -1,7 +1,6 @@
-"""The console script `dhmd`: its arguments, and one line for every failure.
+"""The console script `dhmd`: parses arguments, runs one command, prints errors on one line.
 
-The functions that do the work are imported only when their command is called, so that
-`dhmd --help` is quick.
+The module of a command is imported only when the command is called, so that `dhmd --help` is fast.
 """
 
 from __future__ import annotations
@@ -24,15 +23,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     names = [command.name for command in COMMANDS]
     if words and words[0] not in names and not words[0].startswith("-"):
-        near = difflib.get_close_matches(words[0], names, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-        print(f"dhmd: no command {words[0]!r}; {hint}", file=sys.stderr)
+        similar = difflib.get_close_matches(words[0], names, n=1)
+        hint = f"the commands are {', '.join(names)}"
+        if similar:
+            hint = f"did you mean {similar[0]}?"
+        print(f"dhmd: there is no command {words[0]!r}; {hint}", file=sys.stderr)
         return 2
     return _run(words[0] if words else "", build_parser(words).parse_args(words or ["--help"]))
 
 
 def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    """Build the parser of a command line; only the command that it calls has its arguments."""
+    """Build the parser of the command line `words`; only the called command gets its arguments."""
     parser = argparse.ArgumentParser(
         prog="dhmd",
         description="Decoupled Hierarchical Multimodal Distillation. The pipeline runs with "
@@ -42,23 +43,24 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"dhmd {dhmd.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
-        sentence = f"{command.help[0].upper()}{command.help[1:]}"
-        own = commands.add_parser(
-            command.name, help=command.help, description=f"{sentence.rstrip('?.')}."
+        subparser = commands.add_parser(
+            command.name,
+            help=command.help,
+            description=f"{command.help[0].upper()}{command.help[1:]}.",
         )
         if words[:1] == [command.name]:
-            own.set_defaults(error_exit=1)
+            subparser.set_defaults(error_exit=1)
             if isinstance(command.configure, str):
-                own.set_defaults(run=f"{command.configure}:run")
-                importlib.import_module(command.configure).configure(own)
+                subparser.set_defaults(run=f"{command.configure}:run")
+                importlib.import_module(command.configure).configure(subparser)
             else:
-                own.set_defaults(run=f"dhmd.cli.commands:{command.name.replace('-', '_')}")
-                command.configure(own)
+                subparser.set_defaults(run=f"dhmd.cli.commands:{command.name.replace('-', '_')}")
+                command.configure(subparser)
     return parser
 
 
 def _run(name: str, arguments: argparse.Namespace) -> int:
-    """Run a command; a failure is one line."""
+    """Run a command and return the exit status; an error is printed on one line."""
     module, _, function = arguments.run.partition(":")
     try:
         status = int(getattr(importlib.import_module(module), function)(arguments))
@@ -74,7 +76,7 @@ def _run(name: str, arguments: argparse.Namespace) -> int:
         _close_stdout()
         return 0
     except OSError as error:
-        # Any file may lack a permission, any disk may be full.
+        # A missing permission or a full disk can occur at any file access.
         message = first_line(error)
         if error.filename is not None and error.strerror:
             message = f"{os.fspath(error.filename)}: {error.strerror}"
@@ -87,7 +89,7 @@ def _run(name: str, arguments: argparse.Namespace) -> int:
 
 
 def _close_stdout() -> None:
-    """Keep the interpreter from flushing a stdout that cannot be written."""
+    """Redirect stdout to the null device: flushing a closed pipe would fail again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -99,8 +101,8 @@ def _config(parser: argparse.ArgumentParser) -> None:
 
 def _predict(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Only the model directory is needed: neither the dataset config nor params.yaml is read. "
-        "A modality without a file is treated as absent."
+        "Reads the model directory, but neither the dataset config nor params.yaml. A modality "
+        "without a file is treated as absent."
     )
     parser.add_argument(
         "inputs",
@@ -108,8 +110,8 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="INPUT",
         help="transcripts (.srt, .vtt, .json of Whisper, .csv of words and times, .txt); a folder "
-        "of .csd files, named by the dataset config's sequences (words.csd, …) or as at their "
-        "source; both; or a file or folder in the format that the model was trained on",
+        "of .csd files with the names of the dataset config's sequences (words.csd, …) or of the "
+        "original files; both; or a file or folder in the format of the training data",
     )
     parser.add_argument(
         "--model",
@@ -120,21 +122,22 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help="CSV to write: id, start and end in seconds, text, mean and spread over seeds, class "
-        "probabilities, one column per seed (default: print a table)",
+        help="CSV file to write: id, start and end in seconds, text, mean and spread over seeds, "
+        "class probabilities, one column per seed (default: print a table)",
     )
     parser.add_argument(
         "--segments",
         type=Path,
         metavar="FILE",
-        help="CSV with the columns video, start, end, or a .csd whose rows are the segments "
-        "(default: the cues or sentences of a transcript; .csd files are divided at pauses)",
+        help="CSV file with the columns video, start and end, or a .csd file whose rows are the "
+        "segments (default: the cues or sentences of a transcript; .csd files are divided at "
+        "pauses)",
     )
     parser.add_argument(
         "--html",
         type=Path,
         metavar="FILE",
-        help="page to write: a timeline of the predictions, their words, and what moved the model",
+        help="HTML page to write: a timeline of the predictions, and an explanation of each",
     )
     parser.add_argument(
         "--media",
@@ -142,32 +145,37 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="PATH",
-        help="videos and sound files, or folders of them, that the page plays: files with the "
-        "name of a transcript or video (default: those beside the inputs)",
+        help="video and audio files, or folders of them, that the page plays; a file is matched "
+        "by its name to a transcript or video (default: the files next to the inputs)",
     )
     parser.add_argument(
         "--truncate",
         action="store_true",
         help="allow that more than a fifth of the words is cut off, because segments are longer "
-        "than the model reads",
+        "than the maximum length of the model's input",
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where to compute (default: auto, a GPU if there is one)",
+    )
 
 
 def _track(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Record the outputs in pretrained/, models/ and ablations/ that have no run in MLflow: "
-        "trained while the store was unavailable, or restored from DVC's run cache. Add new "
-        "scores and reports, and mark the runs of killed stages as KILLED. Nothing is recorded "
-        "twice."
+        "Record the outputs in pretrained/, models/ and ablations/ that have no run in MLflow, "
+        "because they were trained while the store was unavailable or were restored from DVC's "
+        "run cache. Add new scores and reports, and mark the runs of killed stages as KILLED. "
+        "Nothing is recorded twice."
     )
     _datasets(parser, "datasets to record (default: those of params.yaml)")
 
 
 def _gate(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Reads the committed files in metrics/; needs neither data nor PyTorch. "
-        "Exit status: 0 pass, 1 regressed, 2 not comparable."
+        "Reads params.yaml and metrics/ of both revisions; needs neither data nor PyTorch. "
+        "Exit status: 0 no regression, 1 regression, 2 not comparable."
     )
     parser.set_defaults(error_exit=2)
     parser.add_argument(
@@ -183,8 +191,8 @@ def _gate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--dataset",
-        help="dataset of a CSV file with the columns id, seed and prediction, which may stand for "
-        "one of the two revisions (default: the only one)",
+        help="dataset to compare if a CSV file with the columns id, seed and prediction replaces "
+        "one of the two revisions (default: the only dataset)",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print Markdown for a comment")
@@ -193,23 +201,24 @@ def _gate(parser: argparse.ArgumentParser) -> None:
 
 def _lock_check(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Compare dvc.lock with code and params. With --remote, check that every output is in the "
-        "default DVC remote, so that a colleague can pull it."
+        "Check that dvc.lock is up to date with code and params.yaml. With --remote, check "
+        "instead that every output is in the default DVC remote, so that a colleague can pull it."
     )
-    parser.epilog = "Needs no data. Exit status: 0 current, 1 stale, missing or unreadable."
+    parser.epilog = "Needs no data. Exit status: 0 up to date, 1 stale, missing or unreadable."
     parser.add_argument(
         "--remote",
         metavar="REV",
         nargs="?",
         const="",
-        help="check the remote instead, for a revision or DVC experiment (default: the workspace)",
+        help="check the remote for the outputs of a revision or DVC experiment (default: of the "
+        "workspace)",
     )
 
 
 def _report(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Render the reports of the pipeline as one page, with the origin of each output: commit, "
-        "parameters, machine, versions and wall time per stage."
+        "Combine the reports of the pipeline in one page, and list commit, parameters, machine, "
+        "versions and wall time of each stage."
     )
     _datasets(parser, "datasets to show (default: all in reports/)")
     parser.add_argument(
@@ -230,7 +239,7 @@ def _table(parser: argparse.ArgumentParser) -> None:
 
 
 def _summary(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Print test score, number of seeds and report of each dataset."
+    parser.description = "Print the test score, number of seeds and path of the report per dataset."
     _datasets(parser, "datasets to print (default: those of params.yaml)")
 
 
@@ -243,8 +252,8 @@ class Command(NamedTuple):
 
     Attributes:
         help: one line.
-        configure: what adds its arguments: a function, whose command is the one of its name in
-            `dhmd.cli.commands`, or the name of a module with `configure` and `run`.
+        configure: a function that adds the arguments; the function of the command's name in
+            `dhmd.cli.commands` then runs it. Or the name of a module with `configure` and `run`.
     """
 
     name: str
@@ -254,20 +263,22 @@ class Command(NamedTuple):
 
 COMMANDS = (
     Command("config", "check params.yaml and the dataset configs", _config),
-    Command("data", "show a corpus, check it, record its files", "dhmd.cli.data"),
+    Command("data", "show or check a corpus, and record its files", "dhmd.cli.data"),
     Command("import", "import videos, arrays or MMSA pickles as a dataset", "dhmd.cli.import_"),
     Command("extract", "extract features of videos to .csd files", "dhmd.cli.extract"),
     Command("predict", "predict transcripts or feature files with a trained model", _predict),
-    Command("export", "write a model with a model card, and share it", "dhmd.cli.export"),
-    Command("sweep", "run an experiment per combination of values", "dhmd.cli.sweep"),
+    Command("export", "write a model with a model card, and upload it", "dhmd.cli.export"),
+    Command("sweep", "run one experiment per combination of values", "dhmd.cli.sweep"),
     Command("track", "record finished outputs in MLflow", _track),
     Command("gate", "compare the metrics of two revisions for regressions", _gate),
     Command(
-        "compare", "compare models, experiments and other code's predictions", "dhmd.cli.compare"
+        "compare",
+        "compare models, experiments and the predictions of other code",
+        "dhmd.cli.compare",
     ),
-    Command("lock-check", "check that dvc.lock is current and its data in the remote", _lock_check),
-    Command("report", "join the reports of all datasets into one page", _report),
+    Command("lock-check", "check that dvc.lock is up to date, or the DVC remote", _lock_check),
+    Command("report", "combine the reports of all datasets in one page", _report),
     Command("table", "print the tables of results in metrics/", _table),
-    Command("migrate", "convert what dhmd 0.1 wrote", "dhmd.cli.migrate"),
+    Command("migrate", "convert params.yaml and metrics/ of dhmd 0.1", "dhmd.cli.migrate"),
     Command("summary", "print one line of results per dataset", _summary),
 )

@@ -1,7 +1,7 @@
-"""The sub-commands of `dhmd` other than `data` and `import`.
+"""The sub-commands of `dhmd` that have no module of their own.
 
-Each function takes the parsed arguments and returns the exit status. It imports what it needs
-itself: the gate must not wait for PyTorch.
+Each function takes the parsed arguments and returns the exit status. Imports are in the functions,
+so that the gate does not wait for PyTorch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dhmd.recipes import repository_root
 
 
 def config(arguments: Namespace) -> int:
-    """Check params.yaml and recipes, and print the first mistake of each recipe."""
+    """Check params.yaml and recipes, and print the first error of each recipe."""
     from dhmd.ablation.variants import chosen_variants
     from dhmd.config.schema import load_section
     from dhmd.data.synthetic.config import GeneratorConfig
@@ -28,12 +28,12 @@ def config(arguments: Namespace) -> int:
     check_output_folders(root)
     params = load_params(root)
     names = tuple(arguments.datasets) or params.datasets
-    mistakes = []
+    errors = []
     for name in names:
         try:
             check_recipe_file(name, root)
             settings = params.for_dataset(name)
-            # What only the stages read: the names of variants and the generator's section.
+            # Names of variants and the section `generator` are otherwise checked by stages only.
             chosen_variants(settings.ablate, settings.configuration)
             recipe = settings.recipe
             if recipe.format == "generated":
@@ -41,17 +41,17 @@ def config(arguments: Namespace) -> int:
                     GeneratorConfig, recipe.generator, where="generator", source=recipe.source
                 )
         except DhmdError as error:
-            mistakes.append(str(error))
-    for mistake in dict.fromkeys(mistakes):
-        print(f"dhmd config: {mistake}", file=sys.stderr)
-    if not mistakes:
-        print(f"params.yaml is valid, and so is the recipe of {', '.join(names)}")
-    return 1 if mistakes else 0
+            errors.append(str(error))
+    for message in dict.fromkeys(errors):
+        print(f"dhmd config: {message}", file=sys.stderr)
+    if not errors:
+        print(f"params.yaml and the recipes of {', '.join(names)} are valid")
+    return 1 if errors else 0
 
 
 def predict(arguments: Namespace) -> int:
     """Predict new utterances; warnings go to stderr."""
-    # PyTorch reads it once, when it is imported: deterministic cuBLAS needs a fixed workspace.
+    # Deterministic cuBLAS needs a fixed workspace; PyTorch reads this variable when it is imported.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     from dhmd.base.files import check_output, write_text
     from dhmd.evaluation.tables import pluralize
@@ -59,22 +59,22 @@ def predict(arguments: Namespace) -> int:
 
     model = Model.load(arguments.model, arguments.device)
     output, html = arguments.output, arguments.html
-    inputs = [path for one in arguments.inputs for path in (one, *one.glob("*.csd"))]
+    inputs = [path for source in arguments.inputs for path in (source, *source.glob("*.csd"))]
     inputs += [arguments.segments] if arguments.segments is not None else []
     for path in (output, html):
         if path is not None:
             check_output(path, inputs=inputs, input_folders=[model.folder])
-    found = model.run(arguments.inputs, segments=arguments.segments, truncate=arguments.truncate)
-    for note in found.notes:
+    outputs = model.run(arguments.inputs, segments=arguments.segments, truncate=arguments.truncate)
+    for note in outputs.notes:
         print(f"dhmd predict: {note}", file=sys.stderr)
-    table = found.table()
-    seeds, count = pluralize(len(found.seeds), "seed"), pluralize(len(table), "segment")
+    table = outputs.table()
+    seeds, count = pluralize(len(outputs.seeds), "seed"), pluralize(len(table), "segment")
     if html is not None:
         from dhmd.prediction.page import write_page
 
-        # A talk.mp4 beside talk.srt is shown without being asked for.
-        beside = [path if path.is_dir() else path.parent for path in arguments.inputs]
-        write_page(html, model, found, [*beside, *arguments.media])
+        # The page finds talk.mp4 next to talk.srt without --media.
+        folders = [path if path.is_dir() else path.parent for path in arguments.inputs]
+        write_page(html, model, outputs, [*folders, *arguments.media])
         print(f"wrote {html}: a page of {count}")
     if output is not None:
         # Numbers have the fewest digits that restore them (as float32).
@@ -97,7 +97,7 @@ def track(arguments: Namespace) -> int:
     from dhmd.tracking import track as record
 
     messages = record(params.tracking, root, arguments.datasets or params.datasets)
-    print("\n".join(messages) or "every output is recorded")
+    print("\n".join(messages) or "all outputs are recorded")
     return 0
 
 
@@ -129,25 +129,25 @@ def lock_check(arguments: Namespace) -> int:
         lines += [f"stale: {stage} ({', '.join(why)})" for stage, why in state.stale.items()]
         if state.downstream:
             lines.append(f"downstream of these: {', '.join(state.downstream)}")
-        good = "dvc.lock is current with code and params"
-        cure = "run dvc repro and commit dvc.lock and metrics/"
+        success = "dvc.lock is up to date with code and params.yaml"
+        remedy = "run dvc repro and commit dvc.lock and metrics/"
     else:
         name = arguments.remote or None
         lines = [f"not in the DVC remote: {path}" for path in missing_in_remote(root, name)]
-        good = f"every output of {name or 'the workspace'} is in the DVC remote"
-        cure = "run dvc push"
+        success = f"every output of {name or 'the workspace'} is in the DVC remote"
+        remedy = "run dvc push"
         if name is not None:
             # An experiment reads the remotes from the .dvc/config of its own commit.
-            cure += (
-                f" for a commit, dvc exp push origin {name} for an experiment; one that is older "
-                "than the remote needs `dvc remote add --local -d NAME URL` first"
+            remedy += (
+                f" for a commit, or dvc exp push origin {name} for an experiment; an experiment "
+                "that is older than the remote needs `dvc remote add --local -d NAME URL` first"
             )
-    print("\n".join([*lines, cure]) if lines else good)
+    print("\n".join([*lines, remedy]) if lines else success)
     return 1 if lines else 0
 
 
 def report(arguments: Namespace) -> int:
-    """Write the page of all datasets, which works without a network, and print its path."""
+    """Write the report of all datasets as one page that works offline, and print its path."""
     from dhmd.base.files import check_output, write_text
     from dhmd.report.site import build_site, reported_datasets
 
@@ -166,7 +166,7 @@ def report(arguments: Namespace) -> int:
 def table(arguments: Namespace) -> int:
     """Print the tables of each dataset or write them into the README."""
     from dhmd.base.files import write_text
-    from dhmd.cli.readme import readme_tables, with_tables
+    from dhmd.cli.readme import readme_tables, replace_tables
     from dhmd.evaluation.tables import dataset_names, dataset_tables
 
     root = repository_root()
@@ -174,20 +174,20 @@ def table(arguments: Namespace) -> int:
     if not arguments.readme:
         names = _known_datasets(arguments.datasets, dataset_names(metrics), "metrics/")
         form = next((form for form in ("markdown", "latex") if vars(arguments)[form]), "text")
-        found = [each for name in names for each in dataset_tables(metrics / name)]
-        print("\n\n".join(each.format(form) for each in found))
+        tables = [table for name in names for table in dataset_tables(metrics / name)]
+        print("\n\n".join(table.format(form) for table in tables))
         return 0
     if arguments.datasets:
-        raise DhmdError("--readme takes no dataset: the markers in README.md name them")
+        raise DhmdError("--readme takes no dataset: the markers in README.md name the datasets")
     path = root / "README.md"
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DhmdError(f"cannot read {path}: {first_line(error)}") from error
-    changed = with_tables(text, lambda name: readme_tables(metrics, name), "README.md")
+    changed = replace_tables(text, lambda name: readme_tables(metrics, name), "README.md")
     if changed != text:
         write_text(path, changed)
-    print(f"README.md {'rewritten' if changed != text else 'is current'}")
+    print(f"README.md is {'rewritten' if changed != text else 'up to date'}")
     return 0
 
 
@@ -204,24 +204,24 @@ def summary(arguments: Namespace) -> int:
         if not (folder / METRICS_FILE).is_file():
             continue
         with expect_current_files(folder):
-            found = read_json(folder / METRICS_FILE)
-            test, count = found["test"], found["n_seeds"]
+            metrics = read_json(folder / METRICS_FILE)
+            test, count = metrics["test"], metrics["n_seeds"]
             (task,) = [task for task in PRIMARY_METRIC if PRIMARY_METRIC[task] in test]
             metric = PRIMARY_METRIC[task]
             score = f"{METRIC_TITLES[task][metric]} {test[metric]:.3f}"
             if f"{metric}_std" in test:
                 score += f" ± {test[f'{metric}_std']:.3f}"
         page = Path("reports", dataset, "index.html")
-        where = f"report: {page}" if (root / page).is_file() else "no report yet"
-        print(f"{dataset}: test {score} over {pluralize(count, 'seed')}; {where}")
+        report = f"report: {page}" if (root / page).is_file() else "no report yet"
+        print(f"{dataset}: test {score} over {pluralize(count, 'seed')}; {report}")
     return 0
 
 
-def _known_datasets(asked: list[str], known: list[str], folder: str) -> list[str]:
-    """Return the requested datasets without duplicates; by default all known ones."""
+def _known_datasets(names: list[str], known: list[str], folder: str) -> list[str]:
+    """Return `names` without duplicates, or all known datasets if it is empty."""
     if not known:
         raise DhmdError(f"{folder} has no dataset yet; run dvc repro")
-    for name in asked:
+    for name in names:
         if name not in known:
             raise DhmdError(f"{folder} has no dataset {name}; it has {', '.join(known)}")
-    return list(dict.fromkeys(asked)) or known
+    return list(dict.fromkeys(names)) or known

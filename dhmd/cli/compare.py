@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.files import check_output, whole_file
+from dhmd.base.files import atomic_file, check_output
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,17 +29,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a model or variant of the workspace (dhmd, mult), a Git revision, a DVC experiment, "
         "or a CSV file with the columns id, seed and prediction",
     )
-    parser.add_argument("--dataset", help="default: the only one in metrics/")
+    parser.add_argument("--dataset", help="dataset to compare (default: the only one in metrics/)")
     parser.add_argument(
         "--by",
         action="append",
         default=[],
         metavar="KEY",
-        help="show a key of params.yaml, such as kd.lambda; may be repeated",
+        help="add a column with a key of params.yaml, such as kd.lambda; may be repeated",
     )
     parser.add_argument("--metric", help="metric of the differences (default: mae, or f1)")
     parser.add_argument(
-        "--sort", metavar="valid.METRIC", help="the best on validation first (default: as named)"
+        "--sort",
+        metavar="valid.METRIC",
+        help="sort by a validation metric, best first (default: the order of the names)",
     )
     parser.add_argument("--figure", type=Path, metavar="FILE", help="write a figure: .svg or .pdf")
     form = parser.add_mutually_exclusive_group()
@@ -57,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         if figure.suffix not in _FORMATS:
             raise DhmdError(f"--figure is {figure}, but must end with {' or '.join(_FORMATS)}")
         check_output(figure)
-    found = compare(
+    comparison = compare(
         arguments.names,
         dataset=arguments.dataset,
         by=arguments.by,
@@ -65,40 +67,42 @@ def run(arguments: argparse.Namespace) -> int:
         sort=arguments.sort,
     )
     if arguments.csv:
-        print(found.to_csv(index=False), end="")
+        print(comparison.to_csv(index=False), end="")
     else:
         form = next((form for form in ("markdown", "latex") if vars(arguments)[form]), "text")
-        print(as_table(found).format(form))
+        print(as_table(comparison).format(form))
     if figure is not None:
-        _draw(found, figure)
-        print(f"wrote {figure}", file=sys.stderr)  # the table alone is on standard output
+        _draw(comparison, figure)
+        print(f"wrote {figure}", file=sys.stderr)  # stdout has only the table
     return 0
 
 
-def _draw(compared: pd.DataFrame, path: Path) -> None:
+def _draw(comparison: pd.DataFrame, path: Path) -> None:
     """Draw mean and standard deviation, and the differences with both intervals."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    metric, rows = compared.attrs["metric"], range(len(compared))
+    metric, rows = comparison.attrs["metric"], range(len(comparison))
     with mpl.rc_context({"svg.hashsalt": "dhmd", "svg.fonttype": "none", "font.size": 8}):
-        figure: Any = Figure(figsize=(7, 0.3 * len(compared) + 0.9), layout="constrained")
+        figure: Any = Figure(figsize=(7, 0.3 * len(comparison) + 0.9), layout="constrained")
         scores, differences = figure.subplots(1, 2, sharey=True)
-        scores.errorbar(compared[metric], rows, xerr=compared[f"{metric}_sd"], fmt="o", color="k")
-        scores.set(yticks=list(rows), yticklabels=list(compared["name"]))
+        scores.errorbar(
+            comparison[metric], rows, xerr=comparison[f"{metric}_sd"], fmt="o", color="k"
+        )
+        scores.set(yticks=list(rows), yticklabels=list(comparison["name"]))
         scores.set_xlabel(f"test {metric}, mean ± standard deviation over seeds")
         scores.invert_yaxis()
         differences.axvline(0, color="grey", linewidth=0.8)
         for low, high, width in (("utterances_low", "utterances_high", 1), ("low", "high", 3)):
-            differences.hlines(rows, compared[low], compared[high], color="C0", linewidth=width)
-        differences.plot(compared["difference"], rows, "o", color="k")
+            differences.hlines(rows, comparison[low], comparison[high], color="C0", linewidth=width)
+        differences.plot(comparison["difference"], rows, "o", color="k")
         differences.set_xlabel(
-            f"difference from {compared.attrs['reference']}, 95 %: over seeds thick, over "
-            "utterances thin"
+            f"difference from {comparison.attrs['reference']}, 95 % intervals: over seeds (thick), "
+            "over utterances (thin)"
         )
         for axes in (scores, differences):
             axes.spines[["top", "right"]].set_visible(False)
         # Without a date, the same numbers give the same bytes.
         date = {"Date": None} if path.suffix == ".svg" else {"CreationDate": None}
-        with whole_file(path) as partial:
+        with atomic_file(path) as partial:
             figure.savefig(partial, format=path.suffix[1:], metadata=date)

@@ -1,4 +1,4 @@
-"""`dhmd data show|check|pin|manifest`: inspect and validate a corpus, record its files."""
+"""`dhmd data show|check|pin|manifest`: show or check a corpus, and record its files."""
 
 from __future__ import annotations
 
@@ -15,24 +15,28 @@ _FILES = (".csd", ".pkl", ".pickle", ".p", ".npz", ".h5", ".hdf5")
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     actions = parser.add_subparsers(dest="action", required=True)
-    show = actions.add_parser("show", help="print what a dataset or a file contains, as tables")
-    show.add_argument("what", help="a dataset, or a .csd, .pkl, .npz or .h5 file")
+    show = actions.add_parser("show", help="print tables of the content of a dataset or a file")
+    show.add_argument("target", help="name of a dataset, or a .csd, .pkl, .npz or .h5 file")
     check = actions.add_parser(
         "check", help="run every check of the pipeline and list all problems"
     )
-    check.add_argument("dataset", help="a dataset's name")
-    pin = actions.add_parser("pin", help="write the files' bytes and sha256 into the recipe")
-    pin.add_argument("dataset", help="a dataset's name")
-    manifest = actions.add_parser(
-        "manifest", help="record local source files, so that DVC sees a replaced one"
+    check.add_argument("dataset", help="name of a dataset")
+    pin = actions.add_parser(
+        "pin", help="write size and sha256 of the downloaded files to the recipe"
     )
-    manifest.add_argument("datasets", nargs="*", help="default: those of params.yaml")
+    pin.add_argument("dataset", help="name of a dataset")
+    manifest = actions.add_parser(
+        "manifest", help="record local source files, so that DVC notices when one is replaced"
+    )
+    manifest.add_argument(
+        "datasets", nargs="*", help="names of datasets (default: those of params.yaml)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the action; `check` returns 1 if it finds a problem."""
+    """Run the action and return the exit status: 1 if `check` finds a problem."""
     if arguments.action == "show":
-        return _show(arguments.what)
+        return _show(arguments.target)
     if arguments.action == "check":
         return _check(arguments.dataset)
     if arguments.action == "manifest":
@@ -40,16 +44,16 @@ def run(arguments: argparse.Namespace) -> int:
     return _pin(arguments.dataset)
 
 
-def _show(what: str) -> int:
+def _show(target: str) -> int:
     from dhmd.cli.data_show import show_dataset, show_file
 
-    path = Path(what)
+    path = Path(target)
     if path.suffix.lower() in _FILES:
         if not path.is_file():
-            raise DhmdError(f"no file {path}")
+            raise DhmdError(f"{path} does not exist")
         lines = show_file(path)
     else:
-        lines = show_dataset(what, repository_root())
+        lines = show_dataset(target, repository_root())
     print("\n".join(lines))
     return 0
 
@@ -64,7 +68,7 @@ def _check(dataset: str) -> int:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         print(f"dhmd data: {dataset} has {count}", file=sys.stderr)
         return 1
-    print(f"{dataset} is fine")
+    print(f"{dataset} has no problems")
     return 0
 
 
@@ -78,8 +82,8 @@ def _pin(dataset: str) -> int:
     for name, record in records.items():
         print(f"{name}: {record.bytes} bytes, sha256 {record.sha256}")
     print(
-        f"written to {recipe.source}; `dvc commit -f download@{dataset}` tells DVC that the files "
-        "themselves did not change"
+        f"written to {recipe.source}; run `dvc commit -f download@{dataset}`, so that DVC does not "
+        "download the unchanged files again"
     )
     return 0
 
@@ -89,7 +93,7 @@ def _manifest(datasets: list[str]) -> int:
 
     written = write_manifests(datasets, repository_root())
     if not written:
-        print("source manifests are current")
+        print("all manifests are up to date")
     for manifest in written:
         count = len(manifest.current["files"])
         print(f"wrote {manifest.path} ({count} local file{'' if count == 1 else 's'})")

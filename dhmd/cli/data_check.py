@@ -1,4 +1,4 @@
-"""All checks that the pipeline makes of a dataset, at once instead of one per run."""
+"""Run all checks that the pipeline makes of a dataset, and collect the problems."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from dhmd.settings import Settings, load_params
 
 
 def check_dataset(name: str, root: Path) -> list[str]:
-    """Return all problems of a dataset, one sentence per kind; warnings are logged.
+    """Return the problems of a dataset, one sentence each; warnings are logged.
 
-    Files that the download stage has fetched are checked, or else those that it would copy from
-    directories. Everything is read to its end, and nothing is written.
+    Checks the downloaded files, or, before the download, the local files that the download stage
+    would copy. Files are read completely; nothing is written.
 
     Raises:
-        DhmdError: no such recipe, or params.yaml is wrong.
+        DhmdError: there is no such recipe, or params.yaml is not valid.
     """
     settings = load_params(root).for_dataset(name)
     problems: list[str] = []
@@ -40,7 +40,7 @@ def check_dataset(name: str, root: Path) -> list[str]:
         paths = raw_paths(settings.recipe, raw)
         problems += _raw_problems(settings, raw)
     elif settings.recipe.format == "generated":
-        return [*problems, f"{name} is not generated yet: run `dvc repro download@{name}`"]
+        return [*problems, f"{raw} does not exist: run `dvc repro download@{name}` to generate it"]
     else:
         paths, missing = _local_files(settings, root)
         problems += missing
@@ -48,7 +48,7 @@ def check_dataset(name: str, root: Path) -> list[str]:
 
 
 def _raw_problems(settings: Settings, raw: Path) -> list[str]:
-    """Check that the downloaded files are complete, unchanged since, and those of the recipe."""
+    """Return problems of the download: missing or changed files, and files of another recipe."""
     try:
         received = read_received(raw)
     except DhmdError as error:
@@ -58,8 +58,8 @@ def _raw_problems(settings: Settings, raw: Path) -> list[str]:
         for wanted in required_files(settings.recipe):
             if wanted.file not in received:
                 problems.append(
-                    f"{raw / wanted.file} is not listed in {RECEIVED_NAME}: the recipe has "
-                    "changed since the download, run the download stage again"
+                    f"{raw / wanted.file} is not listed in {RECEIVED_NAME}, because the recipe "
+                    "has changed since the download: run the download stage again"
                 )
                 continue
             problems += _file_problems(raw / wanted.file, wanted)
@@ -76,6 +76,7 @@ def _raw_problems(settings: Settings, raw: Path) -> list[str]:
 
 
 def _file_problems(path: Path, wanted: RequiredFile) -> list[str]:
+    """Return the problem of a local file: it is absent or does not match the recipe."""
     try:
         check_contents(path, name=wanted.path, expected=wanted.expected)
     except SourceError as failure:
@@ -86,14 +87,14 @@ def _file_problems(path: Path, wanted: RequiredFile) -> list[str]:
 
 
 def _local_files(settings: Settings, root: Path) -> tuple[dict[str, Path], list[str]]:
-    """Return the files that the download stage would copy, by sequence, and what is missing."""
+    """Return sequence -> local file that the download stage would copy, and the problems."""
     recipe = settings.recipe
     sources = ordered_sources(recipe, settings.data.sources.get(recipe.name), root)
     paths, problems = {}, []
     for wanted, path, failures in local_files(recipe, sources):
         if path is None:
             problems.append(
-                f"{wanted.sequence} ({wanted.path}) of {recipe.name} is not here yet: "
+                f"{wanted.sequence} ({wanted.path}) of {recipe.name} has no local file: "
                 + "; ".join(failures)
             )
         else:

@@ -30,42 +30,42 @@ from dhmd.settings import load_params
 
 Array = np.ndarray[Any, Any]
 
-# Keys of a data report that are in the tables, or lines of their own.
-_SHOWN_ELSEWHERE = (
-    *("modalities", "alignment", "segments", "videos", "splits", "format", "origin", "warnings"),
+# Keys of a data report that `_corpus` shows in its tables, as warnings or not at all.
+_TABLE_KEYS = frozenset(
+    ("modalities", "alignment", "segments", "videos", "splits", "format", "origin", "warnings")
 )
-_WIDEST = 12  # columns whose range is listed
-_DEEPEST = 4  # levels of a pickle that are described
-_MOST_KEYS = 24  # keys of one level
+_MAX_RANGES = 12  # columns of a sequence whose range is listed
+_MAX_DEPTH = 4  # levels of a pickle that are described
+_MAX_KEYS = 24  # keys of a dict that are described; of a larger one only the first is
 
 
 def show_file(path: Path) -> list[str]:
-    """Describe one file by its kind.
+    """Return lines that describe a .csd file, an HDF5 or NumPy file, or a pickle.
 
     Raises:
-        DhmdError: it is damaged, or unsafe.
+        DhmdError: the file is damaged or could run code.
     """
     suffix = path.suffix.lower()
     if suffix == ".csd":
         return _sequence(path)
     lines = [f"{path}: {size(path.stat().st_size)}"]
-    known = known_file(file_sha256(path))
-    if known is not None:
-        lines.append(f"known file: {known}")
+    title = known_file(file_sha256(path))
+    if title is not None:
+        lines.append(f"known file: {title}")
     if suffix in (".h5", ".hdf5"):
         with open_hdf5(path) as file:
             aligned = "schema" in file.attrs
         if aligned:
             return [*lines, *_corpus(read_corpus(path))]
-    arrays = suffix in (".npz", ".h5", ".hdf5")
-    return [*lines, *_content(load_arrays(path) if arrays else load_pickle(path))]
+    is_arrays = suffix in (".npz", ".h5", ".hdf5")
+    return [*lines, *_content(load_arrays(path) if is_arrays else load_pickle(path))]
 
 
 def show_dataset(name: str, root: Path) -> list[str]:
-    """Describe a dataset by its latest files: aligned, downloaded, or none yet.
+    """Return lines that describe a dataset: its aligned or downloaded files, or its sources.
 
     Raises:
-        DhmdError: no such recipe, or what is there is damaged.
+        DhmdError: there is no such recipe, or a file is damaged.
     """
     settings = load_params(root).for_dataset(name)
     recipe = settings.recipe
@@ -77,17 +77,17 @@ def show_dataset(name: str, root: Path) -> list[str]:
     if raw.is_dir():
         return [*lines, *_raw(recipe, raw)]
     override = settings.data.sources.get(name)
-    lines.append("not downloaded yet; the files are looked for, in this order, in")
+    lines.append("not downloaded yet; the sources, in the order in which they are tried, are")
     lines += [f"  {source}" for source in ordered_sources(recipe, override, root)]
     rows = [
-        [file, wanted.path, "–" if wanted.bytes is None else size(wanted.bytes)]
-        for file, wanted in recipe.needed.items()
+        [sequence, file.path, "–" if file.bytes is None else size(file.bytes)]
+        for sequence, file in recipe.required_sequences.items()
     ]
     return [*lines, *text_table(["sequence", "file", "size"], rows), recipe.provenance.rstrip()]
 
 
 def _corpus(corpus: Corpus) -> list[str]:
-    """Describe an aligned features file; the test split's labels are not read."""
+    """Describe an aligned features file without reading the labels of the test split."""
     lines = [
         f"aligned: {len(corpus.ids)} segments of {len(set(corpus.videos))} videos, "
         f"alignment {corpus.alignment}, fold {corpus.fold}"
@@ -122,29 +122,30 @@ def _corpus(corpus: Corpus) -> list[str]:
         names = [f"{low:.2f} to {high:.2f}" for low, high in pairwise(edges)]
     lines += [*histogram(dict(zip(names, counts.tolist(), strict=True))), ""]
     for key, value in corpus.report.items():
-        if key not in _SHOWN_ELSEWHERE:
+        if key not in _TABLE_KEYS:
             lines.append(f"{key.replace('_', ' ')}: {_brief(value)}")
     return [*lines, *(f"warning: {sentence}" for sentence in corpus.report.get("warnings", []))]
 
 
 def _brief(value: object) -> str:
-    """Return a report's value on one line; long lists are counted."""
+    """Return a value of a data report on one line; long mappings and lists are shortened."""
     if isinstance(value, Mapping):
         if len(value) > 6:
             first = next(iter(value))
             return f"{len(value)}, the first {first} ({_brief(value[first])})"
-        return ", ".join(f"{key} {_brief(one)}" for key, one in value.items()) or "none"
+        return ", ".join(f"{key} {_brief(item)}" for key, item in value.items()) or "none"
     if isinstance(value, list):
-        return ", ".join(_brief(one) for one in value[:6]) + (" …" if len(value) > 6 else "")
+        return ", ".join(_brief(item) for item in value[:6]) + (" …" if len(value) > 6 else "")
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _raw(recipe: Recipe, raw: Path) -> list[str]:
+    """Describe the downloaded files of a dataset that is not aligned yet."""
     lines = [f"downloaded to {raw}, not aligned yet"]
     rows = []
     for name, record in read_received(raw).items():
-        known = known_file(record.sha256) or ""
-        rows.append([name, size(record.bytes), record.sha256[:12], known])
+        title = known_file(record.sha256) or ""
+        rows.append([name, size(record.bytes), record.sha256[:12], title])
     lines += text_table(["file", "size", "sha256", "known as"], rows)
     if recipe.format in ("csd", "generated"):
         lines += ["", *_incomplete(recipe, raw)]
@@ -156,90 +157,89 @@ def _raw(recipe: Recipe, raw: Path) -> list[str]:
 def _incomplete(recipe: Recipe, raw: Path) -> list[str]:
     """Return warnings about labelled videos that a sequence lacks."""
     lines = []
-    with Sequences({name: raw / f"{name}.csd" for name in recipe.needed}, recipe.needed) as opened:
-        labelled = opened.videos(str(recipe.labels.sequence))
-        for name in opened.names:
-            lacking = sorted(set(labelled) - set(opened.videos(name)))
-            if lacking:
+    paths = {name: raw / f"{name}.csd" for name in recipe.required_sequences}
+    with Sequences(paths, list(paths)) as sequences:
+        labelled = sequences.videos(str(recipe.labels.sequence))
+        for name in sequences.names:
+            missing = sorted(set(labelled) - set(sequences.videos(name)))
+            if missing:
                 lines.append(
-                    f"warning: {len(lacking)} of {len(labelled)} labelled videos are not in {name}"
-                    f" ({abbreviate(lacking)})"
+                    f"warning: {len(missing)} of {len(labelled)} labelled videos are not in {name}"
+                    f" ({abbreviate(missing)})"
                 )
     return lines
 
 
 def _sequence(path: Path) -> list[str]:
-    """Describe a computational sequence, read to its end, entry by entry."""
+    """Describe a computational sequence; all of its entries are read."""
     entries: list[dict[str, Any]] = []
     words: Counter[str] = Counter()
-    least: list[Array] = []
-    most: list[Array] = []
+    minima: list[Array] = []  # of each column, one array per entry
+    maxima: list[Array] = []
     with open_sequence(path) as sequence:
         names, ids = sequence.dimension_names, sequence.ids
         for entry_id in progress(ids, path.name, unit="entry"):
             entry = sequence.read(entry_id)
             x_Td, start_T, end_T = entry.features, *entry.intervals.T
-            text = x_Td.dtype == object
-            span = end_T.max() - start_T.min() if len(x_Td) else 0.0
-            cleaned = clean_values(np.zeros((0, 0)) if text else x_Td)
+            is_text = x_Td.dtype == object
+            duration = end_T.max() - start_T.min() if len(x_Td) else 0.0
+            cleaned = clean_values(np.zeros((0, 0)) if is_text else x_Td)
             entries.append(
                 {
                     "rows": len(x_Td),
                     "seconds": (end_T - start_T).sum(),
-                    "rate": len(x_Td) / span if span > 0 else np.nan,
+                    "rate": len(x_Td) / duration if duration > 0 else np.nan,
                     "instants": np.count_nonzero(start_T == end_T),
                     "backwards": np.count_nonzero(np.diff(start_T) < 0),
-                    "type": "text" if text else str(x_Td.dtype),
+                    "type": "text" if is_text else str(x_Td.dtype),
                     "width": x_Td.shape[1],
-                    "values": 0 if text else x_Td.size,
+                    "values": 0 if is_text else x_Td.size,
                     "bad": cleaned.count,
-                    "zero": 0 if text else np.count_nonzero(~x_Td.any(axis=1)),
+                    "zero": 0 if is_text else np.count_nonzero(~x_Td.any(axis=1)),
                 }
             )
-            if text:
+            if is_text:
                 words.update(map(str, x_Td[:, 0] if len(x_Td) else ()))
             elif len(x_Td):
-                missing = False if cleaned.missing_Td is None else cleaned.missing_Td
-                kept = np.where(missing, np.nan, x_Td.astype(np.float64))
-                least.append(np.fmin.reduce(kept, axis=0))
-                most.append(np.fmax.reduce(kept, axis=0))
-    found = pd.DataFrame(entries)
-    total = found.sum(numeric_only=True).astype(float)
+                missing_Td = False if cleaned.missing_Td is None else cleaned.missing_Td
+                valid_Td = np.where(missing_Td, np.nan, x_Td.astype(np.float64))
+                minima.append(np.fmin.reduce(valid_Td, axis=0))
+                maxima.append(np.fmax.reduce(valid_Td, axis=0))
+    table = pd.DataFrame(entries)
+    total = table.sum(numeric_only=True).astype(float)
     lines = [
         f"{path}: computational sequence {sequence.root_name!r}, {size(path.stat().st_size)}",
         f"  {len(ids)} entries of {len(entries_by_video({'': ids})[''])} videos, "
         f"{total.rows:.0f} rows, {total.seconds / 3600:.2f} h in rows, "
-        f"type {'/'.join(sorted(set(found.type)))}",
+        f"type {'/'.join(sorted(set(table.type)))}",
     ]
-    if found.rate.notna().any():
-        lines.append(f"  rows per second: median {found.rate.median():.2f}")
+    if table.rate.notna().any():
+        lines.append(f"  rows per second: median {table.rate.median():.2f}")
     if total.instants:
-        lines.append(
-            f"  rows without length (start = end): {share(int(total.instants), int(total.rows))}"
-        )
+        lines.append(f"  rows of zero duration: {share(int(total.instants), int(total.rows))}")
     if total.backwards:
-        lines.append(f"  rows that go back in time: {total.backwards:.0f}")
+        lines.append(f"  rows that start before the previous row: {total.backwards:.0f}")
     if words:
         common = sorted(words, key=lambda word: (-words[word], word))[:8]
         lines.append(f"  {len(words)} different words, most often {', '.join(common)}")
-    if not least:
+    if not minima:
         return lines
-    widths = found[found.rows > 0].width.value_counts()
+    widths = table[table.rows > 0].width.value_counts()
     listed = ", ".join(f"{width} in {count} entries" for width, count in widths.items())
     lines.append(
         f"  {f'width {widths.index[0]}' if len(widths) == 1 else f'widths differ: {listed}'}, "
         f"not finite {share(int(total.bad), int(total['values']))}, "
         f"rows of zeros {share(int(total.zero), int(total.rows))}"
     )
-    if len(widths) == 1 and widths.index[0] <= _WIDEST:
-        low, high = np.fmin.reduce(least, axis=0), np.fmax.reduce(most, axis=0)
+    if len(widths) == 1 and widths.index[0] <= _MAX_RANGES:
+        low, high = np.fmin.reduce(minima, axis=0), np.fmax.reduce(maxima, axis=0)
         labels = names if names and len(names) == len(low) else range(len(low))
         rows = [[n, f"{a:.4g}", f"{b:.4g}"] for n, a, b in zip(labels, low, high, strict=True)]
-        lines += text_table(["dimension", "least", "most"], rows)
+        lines += text_table(["column", "min", "max"], rows)
     return lines
 
 
-_COLUMNS = ["what", "type", "shape", "least", "most", "not finite", "zero rows"]
+_COLUMNS = ["name", "type", "shape", "min", "max", "not finite", "zero rows"]
 
 
 def _content(content: object) -> list[str]:
@@ -252,12 +252,11 @@ def _content(content: object) -> list[str]:
             return
         sized = isinstance(value, dict | list | tuple)
         rows.append([name, type(value).__name__, len(value) if sized else "", "", "", "", ""])
-        if not sized or not value or depth == _DEEPEST:
+        if not sized or not value or depth == _MAX_DEPTH:
             return
         prefix = f"{name}." if depth else ""
         if isinstance(value, dict):
-            # One example is enough of a dict with thousands of ids.
-            for key in list(value) if len(value) <= _MOST_KEYS else list(value)[:1]:
+            for key in list(value) if len(value) <= _MAX_KEYS else list(value)[:1]:
                 walk(value[key], f"{prefix}{str(key)[:40]}", depth + 1)
         elif isinstance(value[0], dict | list | tuple | np.ndarray):
             walk(value[0], f"{name if depth else ''}[0]", depth + 1)
@@ -267,11 +266,12 @@ def _content(content: object) -> list[str]:
 
 
 def _array_cells(array: Array) -> Sequence[object]:
-    shape = "×".join(map(str, array.shape)) or "one"
+    """Return the cells of an array in the columns `_COLUMNS`, without its name."""
+    shape = "×".join(map(str, array.shape)) or "scalar"
     if array.dtype.kind not in "biuf" or not array.size:
         return [str(array.dtype), shape, "", "", "", ""]
     finite = array[np.isfinite(array)]
-    ends = [f"{finite.min():.4g}", f"{finite.max():.4g}"] if finite.size else ["", ""]
+    limits = [f"{finite.min():.4g}", f"{finite.max():.4g}"] if finite.size else ["", ""]
     rows = array.any(axis=-1) if array.ndim > 1 else None
     zero = "" if rows is None else share(int(np.count_nonzero(~rows)), int(rows.size))
-    return [str(array.dtype), shape, *ends, int(array.size - finite.size), zero]
+    return [str(array.dtype), shape, *limits, int(array.size - finite.size), zero]

@@ -1,4 +1,4 @@
-"""`dhmd export`: write a trained model with a model card, and upload it."""
+"""`dhmd export`: write a trained model with a model card, and upload it to the hub."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dhmd.recipes import repository_root
 
 
 def configure(parser: ArgumentParser) -> None:
-    """Add the arguments."""
+    """Declare the arguments."""
     parser.epilog = (
-        "The folder can be used like the model directory. --push needs `pip install 'dhmd[hub]'` "
-        "and a login: `hf auth login`."
+        "The new directory can be used like the model directory. --push needs `pip install "
+        "'dhmd[hub]'` and a login: `hf auth login`."
     )
     parser.add_argument("model", type=Path, help="model directory, such as models/demo")
     parser.add_argument(
@@ -22,7 +22,7 @@ def configure(parser: ArgumentParser) -> None:
         "--license",
         default="",
         metavar="ID",
-        help="licence in the model card (default: mit for generated data, else other)",
+        help="licence in the model card (default: mit for generated data, otherwise other)",
     )
     parser.add_argument(
         "--push", metavar="USER/NAME", help="upload the directory to the Hugging Face hub"
@@ -33,7 +33,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Export the model, then upload it if asked."""
+    """Export the model and upload it if --push is given; return 0."""
     from dhmd.publish import export, push
 
     export(arguments.model, arguments.out, root=repository_root(), license_=arguments.license)

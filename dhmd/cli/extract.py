@@ -1,4 +1,4 @@
-"""`dhmd extract VIDEO… --out FOLDER`: features of videos as computational sequences."""
+"""`dhmd extract VIDEO… --out FOLDER`: extract features of videos as computational sequences."""
 
 from __future__ import annotations
 
@@ -15,40 +15,41 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.epilog = f"Terms: {TERMS}."
     parser.add_argument(
-        "videos", nargs="+", type=Path, metavar="VIDEO", help="video or sound files, or folders"
+        "videos", nargs="+", type=Path, metavar="VIDEO", help="video or audio files, or folders"
     )
     parser.add_argument(
         "--out",
         required=True,
         type=Path,
         metavar="FOLDER",
-        help="where words.csd, audio.csd and vision.csd are written; finished videos are kept "
-        "there, so that the same command continues where it stopped",
+        help="directory to write words.csd, audio.csd and vision.csd to, and the features of each "
+        "finished video, so that the same command continues an interrupted extraction",
     )
     parser.add_argument(
         "--transcript",
         type=Path,
         metavar="FILE",
-        help="the transcript of a single video (default: the .srt, .vtt, .json, .csv or .txt "
-        "beside each video, under the same name)",
+        help="transcript of a single video (default: the .srt, .vtt, .json, .csv or .txt file with "
+        "the name of the video, in the same folder)",
     )
     add_options(parser)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Declare how features are extracted."""
+    """Declare the options of feature extraction."""
     parser.add_argument(
         "--modalities",
         nargs="+",
         choices=tuple(SEQUENCES),
         default=tuple(SEQUENCES),
-        help="which to extract (default: all)",
+        help="modalities to extract (default: all)",
     )
     parser.add_argument(
         "--whisper",
         type=Path,
         metavar="FOLDER",
-        help="a Whisper model in the form of transformers, for videos without a transcript",
+        help="folder of a Whisper model in the format of transformers, for videos without a "
+        "transcript",
     )
     parser.add_argument(
         "--fps", type=float, default=10.0, help="frames to analyse per second (default: 10)"
@@ -57,18 +58,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--face-model",
         type=Path,
         metavar="FILE",
-        help="a model file of MediaPipe's Face Landmarker (default: the one in mediapipe 0.10.14)",
+        help="model file of MediaPipe's Face Landmarker (default: the model in mediapipe 0.10.14)",
     )
     for kind, default in (("audio", "openSMILE"), ("image", "MediaPipe")):
         parser.add_argument(
             f"--{kind}-encoder",
             metavar="MODEL",
-            help=f"a Hugging Face {kind} encoder, by folder or name, in place of {default}",
+            help=f"folder or name of a Hugging Face {kind} encoder to use instead of {default}",
         )
 
 
 def read_options(arguments: argparse.Namespace) -> Options:
-    """Return the options that the arguments name."""
+    """Return the options of feature extraction."""
     if not 0 < arguments.fps <= 120:
         raise DhmdError(f"--fps is {arguments.fps:g}, but must be above 0 and at most 120")
     return Options(
@@ -83,18 +84,18 @@ def read_options(arguments: argparse.Namespace) -> Options:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Extract; return 1 if a video failed."""
+    """Extract the features; return 1 if a video failed, otherwise 0."""
     videos = media_files(arguments.videos)
     result = extract(videos, arguments.out, read_options(arguments), report)
     for file in result.files:
         print(f"wrote {file}: {len(result.durations)} videos")
-    done = len(videos) - len(result.failed)
-    print(f"{done} of {len(videos)} videos extracted ({result.reused} of them before)")
+    count = len(videos) - len(result.failed)
+    print(f"extracted {count} of {len(videos)} videos ({result.reused} in an earlier run)")
     return 1 if result.failed else 0
 
 
 def report(sentence: str) -> None:
-    """Print a sentence beside the progress bar."""
+    """Print a sentence to stderr without breaking the progress bar."""
     from tqdm import tqdm
 
     tqdm.write(f"dhmd extract: {sentence}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Histograms, shares and sizes for a terminal."""
+"""Format histograms, percentages and file sizes for a terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 def histogram(counts: Mapping[str, int], *, width: int = 40) -> list[str]:
-    """Return one line with a bar per name."""
+    """Return one line per name, with a bar of at most `width` characters."""
     longest = max((len(name) for name in counts), default=0)
     digits = max((len(str(count)) for count in counts.values()), default=0)
     largest = max(counts.values(), default=0)
@@ -18,7 +18,7 @@ def histogram(counts: Mapping[str, int], *, width: int = 40) -> list[str]:
 
 
 def share(part: int, whole: int) -> str:
-    """Return a percentage; a small one is not rounded to 0 %."""
+    """Return `part` in percent of `whole`; a share below 0.1 % is not rounded to 0 %."""
     if not whole:
         return "–"
     percent = 100 * part / whole
@@ -28,7 +28,7 @@ def share(part: int, whole: int) -> str:
 
 
 def size(count: int) -> str:
-    """Return a number of bytes with its unit."""
+    """Return a number of bytes in a suitable unit, such as 1.5 MiB."""
     amount = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if amount < 1024:

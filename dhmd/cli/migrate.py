@@ -1,4 +1,4 @@
-"""`dhmd migrate`: bring params.yaml and metrics/ of dhmd 0.1 into the form of this version."""
+"""`dhmd migrate`: convert params.yaml and metrics/ of dhmd 0.1 to the format of this version."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.files import whole_folder, write_text
+from dhmd.base.files import atomic_folder, write_text
 from dhmd.recipes import repository_root
 
 _MOVED = ("threads", "workers", "device", "cuda_graph")  # from section train to compute
@@ -17,21 +17,21 @@ _RENAMED = {"floors.json": "trivial_baselines.json"}
 def configure(parser: ArgumentParser) -> None:
     """Describe the command, which has no arguments."""
     parser.description = (
-        "Bring params.yaml and metrics/ that dhmd 0.1 wrote into the form of this version, and "
-        "name the models that must be trained again. What is current is not changed."
+        "Convert params.yaml and metrics/ of dhmd 0.1 to the format of this version, and list the "
+        "models that must be trained again. Files in the current format are not changed."
     )
 
 
 def run(arguments: Namespace) -> int:
-    """Migrate the repository and print one line per change."""
+    """Migrate the repository, print one line per change, and return 0."""
     root = repository_root()
     lines = [*_migrate_params(root), *_migrate_metrics(root / "metrics"), *_old_models(root)]
-    print("\n".join(lines) or "params.yaml, metrics/ and models/ are current")
+    print("\n".join(lines) or "params.yaml, metrics/ and models/ are up to date")
     return 0
 
 
 def _migrate_params(root: Path) -> list[str]:
-    """Rename and move the keys that have changed; the comments of all others stay."""
+    """Move and rename keys in params.yaml without losing comments; return a line if it changed."""
     from dhmd.config.schema import load_section
     from dhmd.config.yaml12 import parse_yaml
     from dhmd.settings import PARAMS_FILE, ParamsFile
@@ -41,15 +41,15 @@ def _migrate_params(root: Path) -> list[str]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DhmdError(f"cannot read {path}: {first_line(error)}") from error
-    # A section: its name at the start of a line, and all indented or empty lines below.
+    # The section `train` ends before the next line that is neither indented, empty nor a comment.
     train = re.search(r"(?m)^train:.*\n(?:(?:[ #].*)?\n)*", text)
     if train is None or not re.search(r"(?m)^  device:", train[0]):
         return []
     section, moved = train[0], ""
     for key in _MOVED:
-        # With the comments above it.
-        if found := re.search(rf"(?m)^(?:  #.*\n)*  {key}:.*\n", section):
-            section, moved = section.replace(found[0], "", 1), moved + found[0]
+        # A key moves together with the comments above it.
+        if match := re.search(rf"(?m)^(?:  #.*\n)*  {key}:.*\n", section):
+            section, moved = section.replace(match[0], "", 1), moved + match[0]
     text = text.replace(train[0], f"{section.rstrip()}\n\ncompute:\n{moved}\n", 1)
     text = re.sub(r"(?m)^  vote:", "  auxiliary_average:", text)
     text = re.sub(r"(?m)^(  sources:)\n(?:    \w+: (?:null)?\n)+(?!    )", r"\1 {}\n", text)
@@ -57,14 +57,14 @@ def _migrate_params(root: Path) -> list[str]:
         load_section(ParamsFile, parse_yaml(text, PARAMS_FILE), complete=True)
     except DhmdError as error:
         raise DhmdError(
-            f"{error}; take params.yaml of this version and set your values in it"
+            f"{error}; this key cannot be migrated: set your values in params.yaml of this version"
         ) from error
     write_text(path, text)
     return [f"{PARAMS_FILE}: moved train.{{{','.join(_MOVED)}}} to compute, renamed model.vote"]
 
 
 def _migrate_metrics(metrics: Path) -> list[str]:
-    """Move the files of each dataset to `details/`, with the names and terms of this version."""
+    """Move the files of each dataset to `details/` and rename them; return a line per dataset."""
     from dhmd.evaluation import files
 
     lines = []
@@ -88,7 +88,7 @@ def _migrate_metrics(metrics: Path) -> list[str]:
         missing = f"{files.MISSING_MODALITIES}.csv"
         if missing in texts:
             texts[missing] = re.sub(r"\Awithheld,", "missing,", texts[missing])
-        with whole_folder(folder) as new:
+        with atomic_folder(folder) as new:
             (new / files.DETAILS).mkdir()
             for name, text in texts.items():
                 (new / name).write_text(text, encoding="utf-8", newline="")
@@ -97,7 +97,7 @@ def _migrate_metrics(metrics: Path) -> list[str]:
 
 
 def _old_models(root: Path) -> list[str]:
-    """Name the models that this version cannot read; `dvc repro` trains them again."""
+    """Return one line for each model that this version cannot read."""
     from dhmd.training.weights import DESCRIPTION, read_description
 
     lines = []

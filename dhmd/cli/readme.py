@@ -1,7 +1,4 @@
-"""Tables of results in README.md.
-
-A table is between the lines `<!-- table:DATASET -->` and `<!-- /table -->`.
-"""
+"""Write tables of results to README.md, between `<!-- table:DATASET -->` and `<!-- /table -->`."""
 
 from __future__ import annotations
 
@@ -16,38 +13,48 @@ from dhmd.evaluation.tables import ORACLE, dataset_names, dataset_tables
 _BEGIN = re.compile(r"^<!-- table:(\S+) -->$")
 _END = "<!-- /table -->"
 
-# The rows of the README: the report has the others.
+# The README has these rows only; the report has all.
 README_ROWS = ("median label", "ridge, pooled features", "late fusion", "**DHMD**", ORACLE)
 
 
-def with_tables(text: str, tables: Callable[[str], str | None], source: str) -> str:
-    """Return `text` with `tables(dataset)` between the markers; None keeps what is there."""
+def replace_tables(text: str, tables: Callable[[str], str | None], source: str) -> str:
+    """Replace the lines between the markers of each table by `tables(name)`.
+
+    Args:
+        text: the content of the file.
+        tables: name of a table -> table; None leaves its lines unchanged.
+        source: the name of the file, for messages.
+
+    Raises:
+        DhmdError: there is no marker, or a marker has no counterpart.
+    """
     lines: list[str] = []
-    dataset: str | None = None
-    found = kept = False
+    name: str | None = None
+    table: str | None = None
     for number, line in enumerate(text.split("\n"), start=1):
-        begins = _BEGIN.match(line)
-        if (begins or line == _END) and bool(begins) == (dataset is not None):
+        begin = _BEGIN.match(line)
+        if (begin or line == _END) and bool(begin) == (name is not None):
             raise DhmdError(f"{source}, line {number}: {line} has no matching marker")
-        if begins:
-            dataset, found = begins[1], True
-            table = tables(dataset)
-            kept = table is None
+        if begin:
+            name = begin[1]
+            table = tables(name)
             lines += [line, *([] if table is None else table.split("\n"))]
         elif line == _END:
-            dataset = None
+            name = table = None
             lines.append(line)
-        elif dataset is None or kept:
+        elif table is None:
             lines.append(line)
-    if dataset is not None:
-        raise DhmdError(f"{source}: the table of {dataset} has no {_END}")
-    if not found:
-        raise DhmdError(f"{source} has no line <!-- table:DATASET --> to write a table after")
+    if name is not None:
+        raise DhmdError(f"{source}: the table of {name} has no {_END}")
+    if _END not in lines:
+        raise DhmdError(
+            f"{source} has no line <!-- table:DATASET -->: add it where a table belongs"
+        )
     return "\n".join(lines)
 
 
 def readme_tables(metrics: Path, dataset: str) -> str:
-    """Return the README's table of a dataset, or a sentence if there is none yet."""
+    """Return the README's table of a dataset, or a sentence if it has no metrics yet."""
     if dataset not in dataset_names(metrics):
         return f"No metrics of {dataset} are committed yet."
     results = dataset_tables(metrics / dataset)[0]

@@ -1,4 +1,4 @@
-"""`dhmd sweep`: run an experiment per combination of values and compare them on validation."""
+"""`dhmd sweep`: run one experiment per combination of values and rank them on validation."""
 
 from __future__ import annotations
 
@@ -31,16 +31,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="KEY=VALUE[,VALUE…]",
-        help="values to try, as `dvc exp run --queue -S` takes them; may be repeated",
+        help="values of a key of params.yaml, in the syntax of `dvc exp run --queue -S`; may be "
+        "repeated",
     )
-    parser.add_argument("--executor", choices=("local", "slurm", "ray"), help="compute.executor")
+    parser.add_argument(
+        "--executor",
+        choices=("local", "slurm", "ray"),
+        help="where to train (default: compute.executor in params.yaml)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run and record the experiments, and print a table; 1 if one of them failed.
+    """Run and record the experiments, print a table, and return 1 if one of them failed.
 
-    All experiments run as far as they can without training. Their trainings run together, as tasks
-    of one submission, and the experiments run again. This is repeated until they are complete.
+    First, all experiments run as far as possible without training. Then the trainings of all
+    experiments run as tasks of one submission, and the experiments run again. This is repeated
+    until the experiments are complete.
     """
     from dhmd.vcs.sweep import Worktree, combinations
 
@@ -49,48 +55,50 @@ def run(arguments: argparse.Namespace) -> int:
     head, changed = code_version(root)
     if head is None or changed:
         raise DhmdError("experiments start from the last commit: commit the changed files first.")
-    more = [] if arguments.executor is None else [f"compute.executor={arguments.executor}"]
-    # Below the repository: a cluster's nodes must see the code and the aligned features too.
+    executor = [] if arguments.executor is None else [f"compute.executor={arguments.executor}"]
+    # In the repository, because a cluster's nodes need the code and the aligned features too.
     folder = root / ".dhmd" / "sweep"
     folder.mkdir(parents=True, exist_ok=True)
-    trees: dict[str, Worktree] = {}
+    worktrees: dict[str, Worktree] = {}
     recorded: list[str] = []
     try:
         for values in combinations(arguments.set_param):
             name = _name(values, head)
-            trees[name] = Worktree(root, folder / name, [*values, *more])
-        waiting = list(trees)
-        while waiting:
+            worktrees[name] = Worktree(root, folder / name, [*values, *executor])
+        pending = list(worktrees)
+        while pending:
             planned: dict[str, list[list[Task]]] = {}
-            for name in waiting:
+            for name in pending:
                 plan = folder / f"{name}.plan"
                 plan.write_bytes(b"")
-                if trees[name].reproduce(DHMD_PLAN=str(plan)):
-                    recorded += [name] if trees[name].save(name) else []
+                if worktrees[name].reproduce(DHMD_PLAN=str(plan)):
+                    recorded += [name] if worktrees[name].save(name) else []
                 elif groups := _read_plan(plan):
                     planned[name] = groups
                 plan.unlink()
             if planned:
-                groups = [group for each in planned.values() for group in each]
-                _train(groups, load_params(trees[next(iter(planned))].folder))
-            waiting = [
+                groups = [group for plan_groups in planned.values() for group in plan_groups]
+                _train(groups, load_params(worktrees[next(iter(planned))].folder))
+            pending = [
                 name
                 for name, groups in planned.items()
                 if not any(task.missing for group in groups for task in group)
             ]
     finally:
-        for tree in trees.values():
-            tree.remove()
-    results = {name: _metrics(root, name) for name in trees if name in recorded}
-    for dataset in dict.fromkeys(name for each in results.values() for name in each):
-        print(_table(dataset, {n: each[dataset] for n, each in results.items() if dataset in each}))
-    for name, tree in trees.items():
+        for worktree in worktrees.values():
+            worktree.remove()
+    results = {name: _metrics(root, name) for name in worktrees if name in recorded}
+    for dataset in dict.fromkeys(dataset for metrics in results.values() for dataset in metrics):
+        rows = {name: values[dataset] for name, values in results.items() if dataset in values}
+        print(_table(dataset, rows))
+    for name, worktree in worktrees.items():
         if name not in recorded:
-            print(f"{name} failed: see {tree.log}")
-    return int(len(results) < len(trees))
+            print(f"{name} failed: see {worktree.log}")
+    return int(len(results) < len(worktrees))
 
 
 def _read_plan(plan: Path) -> list[list[Task]]:
+    """Return the groups of tasks that the stages of an experiment have planned."""
     from dhmd.training.task import Task
 
     lines = plan.read_text(encoding="utf-8").splitlines()
@@ -98,7 +106,7 @@ def _read_plan(plan: Path) -> list[list[Task]]:
 
 
 def _train(groups: list[list[Task]], params: Params) -> None:
-    """Train the tasks of all experiments; an error is printed, and the other tasks finish."""
+    """Train the tasks of all experiments; an error is logged, and the other tasks finish."""
     from dhmd.data.aligned import read_corpus
     from dhmd.training.device import torch_session
     from dhmd.training.executors import run_tasks
@@ -110,32 +118,32 @@ def _train(groups: list[list[Task]], params: Params) -> None:
     tasks = [task for group in groups for task in group]
     compute = params.for_dataset(params.datasets[0]).compute
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    ours = logging.getLogger("dhmd")
-    ours.setLevel(logging.INFO)
+    log = logging.getLogger("dhmd")
+    log.setLevel(logging.INFO)
     members = sum(len(task.members) for task in tasks)
-    ours.info("sweep: %d trainings in %d tasks", members, len(tasks))
+    log.info("sweep: %d trainings in %d tasks", members, len(tasks))
     with torch_session(compute) as device:
         corpus = read_corpus(tasks[0].aligned, fold=tasks[0].fold)
         processes = choose_workers(compute, corpus, device, members=members)
         try:
             run_tasks(groups, LogObserver(), compute=compute, device=device, processes=processes)
         except (DhmdError, RuntimeError) as error:
-            ours.error("%s", error)
+            log.error("%s", error)
     for task in tasks:
         if not task.missing:
             shutil.rmtree(task.folder, ignore_errors=True)
 
 
 def _name(values: list[str], head: str) -> str:
-    """Return the experiment's name: its values, and the commit it starts from."""
+    """Return the name of an experiment: its values, and the commit from which it starts."""
     pairs = [value.partition("=") for value in values]
-    words = "-".join(f"{key.rpartition('.')[2]}_{value}" for key, _, value in pairs)
-    words = "".join(c if c.isalnum() or c in "-_" else "_" for c in words)
-    return f"{words}-{head[:7]}"
+    name = "-".join(f"{key.rpartition('.')[2]}_{value}" for key, _, value in pairs)
+    name = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+    return f"{name}-{head[:7]}"
 
 
 def _metrics(root: Path, experiment: str) -> dict[str, Any]:
-    """Read metrics.json of every dataset that a recorded experiment has run."""
+    """Return dataset -> content of metrics.json of a recorded experiment."""
     revision = commit(root, experiment)
     datasets = yaml.safe_load(revision.read("params.yaml") or "")["datasets"]
     texts = {name: revision.read(f"{METRICS_FOLDER}/{name}/metrics.json") for name in datasets}
@@ -143,11 +151,16 @@ def _metrics(root: Path, experiment: str) -> dict[str, Any]:
 
 
 def _table(dataset: str, results: dict[str, Any]) -> str:
-    """Format the experiments, the best on validation first; only the best has a test score."""
+    """Return a table of experiments, the best on validation first, with the test score of the best.
+
+    Args:
+        dataset: the name of the dataset.
+        results: experiment -> content of metrics.json.
+    """
     metric = next(iter(next(iter(results.values()))["valid"]))
     scores = {
-        name: [float(each[split].get(metric, math.nan)) for split in ("valid", "test")]
-        for name, each in results.items()
+        name: [float(metrics[split].get(metric, math.nan)) for split in ("valid", "test")]
+        for name, metrics in results.items()
     }
     ranked = sorted(scores, key=lambda name: deterioration_sign(metric) * scores[name][0])
     rows = [

@@ -1,1 +1,1 @@
-"""From YAML text to typed, frozen dataclasses, with one sentence for each mistake."""
+"""Parse YAML into typed, frozen dataclasses; every error is one sentence."""

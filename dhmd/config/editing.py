@@ -1,4 +1,4 @@
-"""Edit YAML files and keep their comments."""
+"""Edit YAML files without losing their comments."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from ruamel.yaml.representer import RoundTripRepresenter
 
 
 class _Representer(RoundTripRepresenter):
-    """Writes `null`, where ruamel.yaml's own writes nothing.
+    """Writes None as `null`; ruamel.yaml's own representer writes nothing.
 
-    It is a class of its own because DVC uses ruamel.yaml's in the same process.
+    A subclass, because a change to ruamel.yaml's own class would affect DVC in the same process.
     """
 
 
@@ -19,7 +19,7 @@ _Representer.add_representer(
 
 
 def yaml_editor() -> YAML:
-    """Return a reader and writer that keeps comments, quotes and long lines."""
+    """Return a YAML reader and writer that preserves comments, quotes and long lines."""
     editor = YAML()
     editor.Representer = _Representer
     editor.preserve_quotes = True

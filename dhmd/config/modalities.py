@@ -1,7 +1,7 @@
-"""The names of modalities, their order, and settings that have one value per modality.
+"""The order of modalities, and settings that have one value per modality.
 
-A corpus may have any modalities: those that its recipe names. Text, audio and vision come first
-everywhere, then the others in the recipe's order.
+A recipe may name any modalities. Everywhere, text, audio and vision come first, then the others in
+the order of the recipe.
 """
 
 from __future__ import annotations
@@ -15,31 +15,33 @@ MODALITIES = ("text", "audio", "vision")
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Sort names of modalities: text, audio, vision, then the others as they come."""
-    listed = list(names)
+    """Return the modalities with text, audio and vision first and the others in their order."""
+    names = list(names)
     return tuple(
-        [name for name in MODALITIES if name in listed]
-        + [name for name in listed if name not in MODALITIES]
+        [name for name in MODALITIES if name in names]
+        + [name for name in names if name not in MODALITIES]
     )
 
 
 def per_modality(default: Any, **defaults: Any) -> AfterValidator:
-    """Annotate a mapping from modality to value, so that it always has a value for each modality.
+    """Return a validator that adds the missing modalities to a mapping from modality to value.
 
-    The modalities are those in the `modalities` of the validation's context, if any; a name that is
-    not among them is refused. Without a context any name is allowed.
+    If the context of the validation has the key `modalities`, only these names are allowed;
+    otherwise all are.
 
     Args:
-        default: value of a modality that the mapping does not have.
-        defaults: the same for single modalities.
+        default: value of a missing modality.
+        defaults: value of a missing modality, by name; takes precedence over `default`.
     """
 
-    def filled(values: Mapping[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        known = (info.context or {}).get("modalities")
-        names = in_order({**dict.fromkeys(MODALITIES), **values} if known is None else known)
+    def add_missing(values: Mapping[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        allowed = (info.context or {}).get("modalities")
+        names = in_order({**dict.fromkeys(MODALITIES), **values} if allowed is None else allowed)
         for name in values:
             if name not in names:
-                raise ValueError(f"{name!r} is no modality; there are {', '.join(names)}")
+                raise ValueError(
+                    f"{name!r} is not a modality; the modalities are {', '.join(names)}"
+                )
         return {name: values.get(name, defaults.get(name, default)) for name in names}
 
-    return AfterValidator(filled)
+    return AfterValidator(add_missing)

@@ -1,4 +1,4 @@
-"""Turn the values of a file into frozen dataclasses, and each mistake into one sentence.
+"""Validate the values of a file and convert them to frozen dataclasses; an error is one sentence.
 
 Configuration classes are pydantic dataclasses beside the package that they configure:
 
@@ -6,8 +6,8 @@ Configuration classes are pydantic dataclasses beside the package that they conf
     class TrainConfig:
         epochs: FromRecipe[PositiveInt] = 40
 
-Types are strict ("5" and true are no numbers), numbers are finite, and unknown keys are refused. A
-`ValueError` that `__post_init__` raises is reported like any other mistake.
+Types are strict ("5" and true are not numbers), numbers must be finite, and unknown keys are
+errors. A `ValueError` in `__post_init__` is reported like any other invalid value.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from dhmd.base.errors import DhmdError
 
 T = TypeVar("T")
-Location = tuple[int | str, ...]
+KeyPath = tuple[int | str, ...]
 
 CONFIG = ConfigDict(
     extra="forbid",
     strict=True,
     allow_inf_nan=False,
     validate_default=True,
-    defer_build=True,  # of the validators until they are used: importing stays fast
-    # In code `lambda_`; in files only the alias `lambda`.
+    defer_build=True,  # build validators on first use, so that imports are fast
+    # Code uses the name `lambda_`; files use the alias `lambda`.
     validate_by_name=True,
     validate_by_alias=True,
 )
 
-# A field that a recipe may set: null in params.yaml means the recipe's value.
+# A field that a recipe may set; null in params.yaml means the recipe's value.
 FromRecipe = Annotated[T, Field(json_schema_extra={"recipe": True})]
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -59,26 +59,31 @@ def load_section(
     A null means the recipe's value, or the default if the recipe has none.
 
     Args:
+        cls: a pydantic dataclass.
+        mapping: the content of a file, or of one of its sections.
         recipe: the recipe's values, for fields marked `FromRecipe` only.
-        where: dotted name of the mapping, for messages.
-        source: the file that the mapping comes from, for messages.
+        where: dotted key of the mapping in its file, for messages.
+        source: the file of the mapping, for messages.
         recipe_source: the recipe's file, for messages.
-        complete: refuse a mapping that leaves out a section (DVC refuses to track an absent one). A
-            key below a section may be absent: then its default counts, so that a new setting needs
-            no line in params.yaml.
-        modalities: the names that settings per modality may have; None allows any.
+        complete: refuse a mapping that lacks a top-level key, since DVC cannot track it. Keys of
+            sections may be absent and have their default, so that params.yaml need not list every
+            new setting.
+        modalities: the modalities that settings may name; None allows any name.
+
+    Returns:
+        An instance of `cls`.
 
     Raises:
         DhmdError: an unknown or missing key, a wrong type, a value out of range; the sentence names
-            the dotted key, its value and what is allowed.
+            the dotted key, its value and the allowed values.
     """
     adapter, schema = _compiled(cast(Any, cls))
     recipe = recipe or {}
-    for at in _not_for_recipes(schema, recipe):
-        raise DhmdError(f"{recipe_source}: {_dotted(where, at)} cannot be set in a recipe")
-    values = _merged(schema, mapping, recipe)
+    for path in _not_for_recipes(schema, recipe):
+        raise DhmdError(f"{recipe_source}: {_dotted(where, path)} cannot be set in a recipe")
+    values = _merge(schema, mapping, recipe)
     try:
-        # Through JSON: only there does strict validation take a list for a tuple.
+        # Through JSON, since strict validation of Python values refuses a list for a tuple.
         section: T = adapter.validate_json(
             json.dumps(values),
             context=None if modalities is None else {"modalities": modalities},
@@ -86,19 +91,23 @@ def load_section(
             by_name=False,
         )
     except ValidationError as error:
-        # An unknown key explains a missing one.
-        problems = error.errors(include_url=False)
-        problem = min(problems, key=lambda each: each["type"] != "unexpected_keyword_argument")
-        at = _followed(values, problem["loc"])
-        from_recipe, given = _written(_at(recipe, at)), _at(mapping, at)
-        if from_recipe and _written(given):
-            source = f"{source} and {recipe_source}" if isinstance(given, Mapping) else source
-        elif from_recipe:
+        # An unknown key is reported first, because a misspelt key often causes a missing one.
+        problem = min(
+            error.errors(include_url=False),
+            key=lambda details: details["type"] != "unexpected_keyword_argument",
+        )
+        path = _key_path(values, problem["loc"])
+        in_recipe, value = _is_set(_value_at(recipe, path)), _value_at(mapping, path)
+        if in_recipe and _is_set(value):
+            source = f"{source} and {recipe_source}" if isinstance(value, Mapping) else source
+        elif in_recipe:
             source = recipe_source
-        raise DhmdError(_sentence(problem, schema, _at(values, at), where, at, source)) from error
+        message = _sentence(problem, schema, _value_at(values, path), where, path, source)
+        raise DhmdError(message) from error
     except (TypeError, RecursionError) as error:
         raise DhmdError(
-            f"{source}: {where or 'the file'} must contain plain values only"
+            f"{source}: {where or 'the file'} must have only text, numbers, true, false, null, "
+            "lists and mappings"
         ) from error
     if complete and (absent := [key for key in schema.keys if key not in cast(Any, mapping)]):
         names = ", ".join(_dotted(where, (key,)) for key in absent)
@@ -107,7 +116,7 @@ def load_section(
 
 
 def as_json(value: Any) -> Any:
-    """Return a configuration as plain JSON values, with the keys of params.yaml."""
+    """Return a configuration as JSON values, with the keys of params.yaml."""
     return _compiled(cast(Any, type(value)))[0].dump_python(value, mode="json", by_alias=True)
 
 
@@ -117,7 +126,14 @@ def key_names(cls: Any) -> tuple[str, ...]:
 
 
 class _Schema:
-    """The JSON schema of one value: its keys and its allowed values."""
+    """The JSON schema of one value.
+
+    Attributes:
+        node: the schema as pydantic returns it.
+        definitions: the schemas to which `$ref` refers.
+        container: the schema of the mapping or list that the value may be; {} for a scalar.
+        keys: key -> schema, of a mapping with fixed keys.
+    """
 
     def __init__(self, node: Mapping[str, Any], definitions: Mapping[str, Any]) -> None:
         self.node = node
@@ -126,41 +142,41 @@ class _Schema:
         self.keys: Mapping[str, Any] = self.container.get("properties", {})
 
     def _container(self, node: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the schema if the value is a mapping or list; {} for a scalar."""
         if "$ref" in node:
             return self._container(self.definitions[node["$ref"].rpartition("/")[2]])
-        found = [self._container(member) for member in node.get("anyOf", ())]
-        return next(filter(None, found), node if node.get("type") in ("object", "array") else {})
+        containers = [self._container(option) for option in node.get("anyOf", ())]
+        is_container = node.get("type") in ("object", "array")
+        return next(filter(None, containers), node if is_container else {})
 
-    def below(self, part: int | str) -> _Schema | None:
-        """Return the schema of a key or an item; None if it is unknown or may be anything."""
-        if isinstance(part, int):
-            found = self.container.get("items")
+    def child(self, key: int | str) -> _Schema | None:
+        """Return the schema of a key or an item; None if it is unknown or allows any value."""
+        if isinstance(key, int):
+            node = self.container.get("items")
         else:
-            found = self.keys.get(part, self.container.get("additionalProperties"))
-        return _Schema(found, self.definitions) if isinstance(found, Mapping) else None
+            node = self.keys.get(key, self.container.get("additionalProperties"))
+        return _Schema(node, self.definitions) if isinstance(node, Mapping) else None
 
     def describe(self) -> str:
-        """Describe the allowed values in words."""
+        """Return the allowed values in words."""
         if "anyOf" in self.node:
-            members = [_Schema(member, self.definitions) for member in self.node["anyOf"]]
-            return " or ".join(member.describe() for member in members)
+            options = [_Schema(option, self.definitions) for option in self.node["anyOf"]]
+            return " or ".join(option.describe() for option in options)
         if "enum" in self.node:
             return f"one of {', '.join(map(str, self.node['enum']))}"
         kind = self.container.get("type", self.node.get("type"))
         if kind == "object" and self.keys:
             return f"a mapping with the keys {', '.join(self.keys)}"
-        inner = self.below(0 if kind == "array" else "any name")
-        each = f", each value {inner.describe()}" if inner else ""
-        words = {
-            "array": f"a list{each}",
-            "object": f"a mapping{each}",
+        item = self.child(0 if kind == "array" else "any name")
+        items = f", each value {item.describe()}" if item else ""
+        descriptions = {
+            "array": f"a list{items}",
+            "object": f"a mapping{items}",
             "boolean": "true or false",
             "string": "text",
             "integer": f"a whole number{self._range()}",
             "number": f"a number{self._range()}",
         }
-        return words.get(str(kind), str(kind))
+        return descriptions.get(str(kind), str(kind))
 
     def _range(self) -> str:
         low, high = self.node.get("minimum"), self.node.get("maximum")
@@ -178,104 +194,115 @@ class _Schema:
 
 @cache
 def _compiled(cls: Any) -> tuple[TypeAdapter[Any], _Schema]:
+    """Return the validator and the schema of a configuration class."""
     adapter: TypeAdapter[Any] = TypeAdapter(cls)
     schema = adapter.json_schema()
     return adapter, _Schema(schema, schema.get("$defs", {}))
 
 
-def _not_for_recipes(schema: _Schema, recipe: Any, at: Location = ()) -> list[Location]:
-    """Return the locations of keys that a recipe must not set; unknown keys are found later."""
-    found: list[Location] = []
+def _not_for_recipes(schema: _Schema, recipe: Any, path: KeyPath = ()) -> list[KeyPath]:
+    """Return the paths of keys that a recipe must not set; unknown keys are reported elsewhere."""
+    paths: list[KeyPath] = []
     for key, value in recipe.items():
-        below = schema.below(key)
-        if below is None or value is None or below.node.get("recipe"):
+        child = schema.child(key)
+        if child is None or value is None or child.node.get("recipe"):
             continue
-        if below.container.get("type") != "object":
-            found.append((*at, key))
+        if child.container.get("type") != "object":
+            paths.append((*path, key))
         elif isinstance(value, Mapping):
-            found += _not_for_recipes(below, value, (*at, key))
-    return found
+            paths += _not_for_recipes(child, value, (*path, key))
+    return paths
 
 
-def _merged(schema: _Schema, given: Any, recipe: Any) -> Any:
+def _merge(schema: _Schema, mapping: Any, recipe: Any) -> Any:
     """Return the mapping with nulls replaced by the recipe's values or removed."""
-    if not isinstance(given, Mapping):
-        return given
+    if not isinstance(mapping, Mapping):
+        return mapping
     recipe = recipe if isinstance(recipe, Mapping) else {}
     merged: dict[str, Any] = {}
-    for key in {**given, **recipe}:
-        below = schema.below(key)
-        value = recipe.get(key) if given.get(key) is None else given[key]
-        if isinstance(value, Mapping) and below:
-            merged[key] = _merged(below, value, recipe.get(key))
-        elif value is not None or below is None:
+    for key in {**mapping, **recipe}:
+        child = schema.child(key)
+        value = recipe.get(key) if mapping.get(key) is None else mapping[key]
+        if isinstance(value, Mapping) and child:
+            merged[key] = _merge(child, value, recipe.get(key))
+        elif value is not None or child is None:
             merged[key] = value
     return merged
 
 
 def _sentence(
-    problem: Any, schema: _Schema, value: object, where: str, at: Location, source: str
+    problem: Any, schema: _Schema, value: object, where: str, path: KeyPath, source: str
 ) -> str:
-    """Return the sentence for an invalid value."""
-    dotted = _dotted(where, at)
-    above: _Schema | None = None
+    """Return the sentence for an invalid value.
+
+    Args:
+        problem: pydantic's description of the error.
+        schema: the schema of the configuration class.
+        value: the invalid value.
+        where: dotted key of the mapping in its file.
+        path: the path of the value in the mapping.
+        source: the file.
+    """
+    dotted = _dotted(where, path)
+    parent: _Schema | None = None
     allowed: _Schema | None = schema
-    for part in at:
-        above, allowed = allowed, allowed.below(part) if allowed else None
+    for key in path:
+        parent, allowed = allowed, allowed.child(key) if allowed else None
     if problem["type"] == "unexpected_keyword_argument":
-        known = list(above.keys) if above else []
-        near = difflib.get_close_matches(str(at[-1]), known, n=1)
+        known = list(parent.keys) if parent else []
+        similar = difflib.get_close_matches(str(path[-1]), known, n=1)
         hint = f"known keys are {', '.join(known)}"
-        if near:
-            hint = f"did you mean {_dotted(where, (*at[:-1], near[0]))}?"
-        return f"{source}: unknown key {dotted} (value {_shown(value)}); {hint}"
+        if similar:
+            hint = f"did you mean {_dotted(where, (*path[:-1], similar[0]))}?"
+        return f"{source}: unknown key {dotted} (value {_as_yaml(value)}); {hint}"
     if "error" in problem.get("ctx", {}):
         return f"{source}: {dotted}{': ' if dotted else ''}{problem['ctx']['error']}"
     if allowed is None:
-        return f"{source}: {dotted} is {_shown(value)}: {problem['msg']}"
+        return f"{source}: {dotted} is {_as_yaml(value)}: {problem['msg']}"
     if problem["type"] == "missing":
         return f"{source} lacks {dotted}, which must be {allowed.describe()}"
     null = " (or null: the recipe's value)" if allowed.node.get("recipe") else ""
-    what = dotted or "the file"
-    return f"{source}: {what} is {_shown(value)}, but must be {allowed.describe()}{null}"
+    subject = dotted or "the file"
+    return f"{source}: {subject} is {_as_yaml(value)}, but must be {allowed.describe()}{null}"
 
 
-def _followed(value: Any, loc: Location) -> Location:
-    """Return the part of pydantic's location that is in the value, without members of unions."""
-    for index, part in enumerate(loc):
-        if isinstance(value, Mapping) or (isinstance(value, list | tuple) and part != "[key]"):
-            value = _at(value, (part,))
+def _key_path(value: Any, location: KeyPath) -> KeyPath:
+    """Return pydantic's location of an error without the names of union members at its end."""
+    for index, key in enumerate(location):
+        if isinstance(value, Mapping) or (isinstance(value, list | tuple) and key != "[key]"):
+            value = _value_at(value, (key,))
         else:
-            return loc[:index]
-    return loc
+            return location[:index]
+    return location
 
 
-def _at(value: Any, at: Location) -> Any:
-    """Return the value at a location; None if there is none."""
-    for part in at:
+def _value_at(value: Any, path: KeyPath) -> Any:
+    """Return the value at a path; None if there is none."""
+    for key in path:
         try:
-            value = value[part]
+            value = value[key]
         except (KeyError, IndexError, TypeError):
             return None
     return value
 
 
-def _written(value: Any) -> bool:
-    """Return whether there is a value other than null."""
+def _is_set(value: Any) -> bool:
+    """Return whether a value, or any value in a mapping, is not null."""
     if isinstance(value, Mapping):
-        return any(_written(item) for item in value.values())
+        return any(_is_set(item) for item in value.values())
     return value is not None
 
 
-def _dotted(where: str, at: Location) -> str:
+def _dotted(where: str, path: KeyPath) -> str:
+    """Return a path as text, such as `model.kernels.text` or `seeds[0]`."""
     text = where
-    for part in at:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    for key in path:
+        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
     return text
 
 
-def _shown(value: object) -> str:
-    """Return the value as written in YAML; a long one is shortened."""
+def _as_yaml(value: object) -> str:
+    """Return a value as in YAML, shortened to 60 characters."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Read YAML 1.2: `1e-05` is a number, `yes` and `off` are text.
+"""Read YAML 1.2, in which `1e-05` is a number and `yes` and `off` are text.
 
 PyYAML follows YAML 1.1, in which `1e-4` and `1e-05` are text, so that `-S train.lr=1e-5` would set
 the learning rate to a string. Only the rules for scalars differ from PyYAML's safe loader.
@@ -17,7 +17,7 @@ from dhmd.base.errors import DhmdError, first_line
 
 _TAG = "tag:yaml.org,2002:"
 
-# The core schema (YAML 1.2.2, section 10.3.2): type, pattern, first characters.
+# The core schema (YAML 1.2.2, section 10.3.2): type, pattern, possible first characters.
 _SCALARS = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -32,69 +32,69 @@ _SCALARS = (
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with YAML 1.2 scalars; it refuses repeated keys, aliases and tags."""
+    """PyYAML's safe loader with YAML 1.2 scalars; refuses repeated keys, aliases and tags."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own class attribute
-    # Timestamps, binary data and sets would be values that no setting can have.
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - a class attribute of PyYAML
+    # No setting can be a timestamp, binary data or a set.
     yaml_constructors = {  # noqa: RUF012
         tag: yaml.SafeLoader.yaml_constructors[tag]
         for tag in (None, *(_TAG + kind for kind in ("null", "bool", "str", "seq", "map")))
     }
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        # With aliases a short file can describe an endless or an enormous value.
+        # Aliases let a short file describe a recursive or a huge value.
         if self.check_event(yaml.events.AliasEvent):
             raise yaml.composer.ComposerError(None, None, "aliases (*name) are not supported")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Hashable] = set()
+        keys: set[Hashable] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             problem = None
             if not isinstance(key, Hashable):
                 problem = "a key must be plain text"
-            elif key in seen:
+            elif key in keys:
                 problem = f"the key {key!r} appears twice"
             if problem:
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-            seen.add(key)
+            keys.add(key)
         return super().construct_mapping(node, deep=deep)
 
 
-def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+def _parse_integer(loader: _Loader, node: yaml.ScalarNode) -> int:
     text = loader.construct_scalar(node)
     return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
 
 
-def _number(loader: _Loader, node: yaml.ScalarNode) -> float:
+def _parse_float(loader: _Loader, node: yaml.ScalarNode) -> float:
     return float(re.sub(r"\.(?=[in])", "", loader.construct_scalar(node).lower()))
 
 
-for _kind, _pattern, _first in _SCALARS:
-    _Loader.add_implicit_resolver(_TAG + _kind, re.compile(rf"^(?:{_pattern})$"), _first)
-_Loader.add_constructor(f"{_TAG}int", _integer)
-_Loader.add_constructor(f"{_TAG}float", _number)
+for _type, _pattern, _first_characters in _SCALARS:
+    _Loader.add_implicit_resolver(_TAG + _type, re.compile(rf"^(?:{_pattern})$"), _first_characters)
+_Loader.add_constructor(f"{_TAG}int", _parse_integer)
+_Loader.add_constructor(f"{_TAG}float", _parse_float)
 
 
 def parse_yaml(text: str, source: str) -> object:
-    """Parse the one document in `text`; the message of an error names `source` and the line.
+    """Parse a YAML document; messages of errors name `source` and the line.
 
     Raises:
-        DhmdError: not YAML, a repeated key, an alias.
+        DhmdError: `text` is not valid YAML, or has a repeated key, an alias or a tag.
     """
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
-        raise DhmdError(f"{source}{line}: {error.problem or 'not YAML'}") from error
+        raise DhmdError(f"{source}{line}: {error.problem or 'not valid YAML'}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DhmdError(f"{source}: not readable as YAML ({first_line(error)})") from error
+        raise DhmdError(f"{source} is not valid YAML: {first_line(error)}") from error
 
 
 def load_yaml(path: Path, source: str | None = None) -> object:
-    """Parse the one document in the file at `path`, called `source` in messages."""
+    """Parse the YAML document in a file, which messages call `source` or else by its path."""
     name = source or str(path)
     try:
         text = path.read_text(encoding="utf-8")

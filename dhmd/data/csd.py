@@ -22,8 +22,8 @@ import h5py
 import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.files import whole_file
-from dhmd.base.hdf5 import READ_ERRORS, check_dataset, open_hdf5, own_item, writing
+from dhmd.base.files import atomic_file
+from dhmd.base.hdf5 import READ_ERRORS, check_dataset, create_hdf5, get_item, open_hdf5
 
 Array = np.ndarray[Any, Any]
 
@@ -109,8 +109,8 @@ class ComputationalSequence:
         roots = [
             name
             for name in self._file
-            if isinstance(root := own_item(self._file, name, str(self.path)), h5py.Group)
-            and isinstance(own_item(root, "data", str(self.path)), h5py.Group)
+            if isinstance(root := get_item(self._file, name, str(self.path)), h5py.Group)
+            and isinstance(get_item(root, "data", str(self.path)), h5py.Group)
         ]
         if len(roots) != 1:
             raise DhmdError(
@@ -127,7 +127,7 @@ class ComputationalSequence:
         metadata = root.get("metadata")
         if isinstance(metadata, h5py.Group):
             for key in metadata:
-                value = own_item(metadata, key, f"{self.path}: metadata")
+                value = get_item(metadata, key, f"{self.path}: metadata")
                 if isinstance(value, h5py.Dataset) and value.size:
                     check_dataset(value, f"{self.path}: metadata {key!r}")
                     self.metadata[str(key)] = parse_metadata(np.ravel(value[()])[0])
@@ -140,7 +140,7 @@ class ComputationalSequence:
         """Yield the entries' ids; in HDF5, an id with slashes is a group within groups."""
         for name in group:
             entry_id = f"{prefix}{name}"
-            item = own_item(group, name, f"{self.path}: entry {entry_id!r}")
+            item = get_item(group, name, f"{self.path}: entry {entry_id!r}")
             nested = isinstance(item, h5py.Group) and len(item) > 0
             if nested and "features" not in item and "intervals" not in item:
                 yield from self._entry_ids(item, f"{entry_id}/")
@@ -209,7 +209,7 @@ class ComputationalSequence:
     def _dataset(self, entry_id: str, part: str) -> Any:
         where = f"{self.path}: entry {entry_id!r}"
         group = self._data.get(entry_id)
-        dataset = own_item(group, part, where) if isinstance(group, h5py.Group) else None
+        dataset = get_item(group, part, where) if isinstance(group, h5py.Group) else None
         if not isinstance(dataset, h5py.Dataset):
             raise DhmdError(f"{where} has no dataset `{part}`")
         check_dataset(dataset, f"{where}, {part}")
@@ -302,7 +302,7 @@ def write_sequence(
     values: dict[str, object] = {**SDK_KEYS, **(metadata or {}), "root name": root_name}
     if dimension_names is not None:
         values["dimension names"] = list(dimension_names)
-    with whole_file(path) as temporary, writing(temporary, path) as (file, check):
+    with atomic_file(path) as temporary, create_hdf5(temporary, path) as (file, check):
         data = file.create_group(root_name).create_group("data")
         for entry_id, features, intervals in entries:
             _write_entry(data, path, entry_id, np.asarray(features), np.asarray(intervals))

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.files import whole_folder
+from dhmd.base.files import atomic_folder
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.evaluation import files
 from dhmd.evaluation.config import EvaluateConfig
@@ -76,7 +76,7 @@ def evaluate_job(
         **evaluator.interpretability(full),
         **evaluator.ablations(full, variants),
     }
-    with whole_folder(output) as folder:
+    with atomic_folder(output) as folder:
         (folder / files.DETAILS).mkdir()
         for name, text in contents.items():
             (folder / name).write_text(text, encoding="utf-8", newline="")

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.label_sets import decode_sets, members
+from dhmd.base.label_sets import class_membership, decode_sets
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -176,7 +176,9 @@ def class_scores(
 
     `f1` is the F1 of presence. Undefined values are omitted.
     """
-    sums = binary_terms(*(members(task, values, len(class_names)) for values in (p, y))).sum(0)
+    sums = binary_terms(
+        *(class_membership(task, values, len(class_names)) for values in (p, y))
+    ).sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = {name: binary_scores(metric, sums) for name, metric in CLASS_METRICS.items()}
     return {

@@ -20,7 +20,7 @@ from dhmd.evaluation import files
 from dhmd.evaluation.files import read_json
 from dhmd.evaluation.metrics import METRIC_TITLES, PRIMARY_METRIC, Floats
 from dhmd.evaluation.statistics import mean_and_std
-from dhmd.models.cards import model_title
+from dhmd.models.catalogue import model_title
 
 MODEL = "DHMD"
 ORACLE = "oracle (label before noise)"

@@ -1,5 +1,4 @@
 """From videos and transcripts to computational sequences.
 
-`transcripts` needs no other package; the other modules need the extra `media` and ffmpeg, and
-import them where they use them.
+`transcripts` needs no optional package; the other modules need the extra `media` and ffmpeg.
 """

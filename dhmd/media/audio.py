@@ -1,4 +1,4 @@
-"""Audio features: openSMILE's eGeMAPS low-level descriptors."""
+"""Compute audio features: the eGeMAPS low-level descriptors of openSMILE."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dhmd.base.optional import optional
+from dhmd.base.optional import import_optional
 from dhmd.media.extractor import Extractor, Features
 from dhmd.media.ffmpeg import RATE
 
@@ -21,10 +21,15 @@ _STEP = 0.01  # seconds between descriptors
 
 
 class OpenSmile:
-    """eGeMAPS v02 low-level descriptors, 100 per second (Eyben et al., IEEE TAC 2016)."""
+    """eGeMAPS v02 low-level descriptors, 100 per second (Eyben et al., IEEE TAC 2016).
+
+    Attributes:
+        names: names of the features.
+        extractor: name, version and settings, for the metadata of the `.csd` file.
+    """
 
     def __init__(self) -> None:
-        opensmile = optional("opensmile", "media")
+        opensmile = import_optional("opensmile", "media")
         self._smile = opensmile.Smile(
             feature_set=opensmile.FeatureSet.eGeMAPSv02,
             feature_level=opensmile.FeatureLevel.LowLevelDescriptors,
@@ -37,7 +42,7 @@ class OpenSmile:
         )
 
     def __call__(self, sound: Array) -> Features:
-        """Compute the descriptors of `[N]` int16 samples."""
+        """Compute the descriptors of int16 samples, shape [N]."""
         frame = self._smile.process_signal(sound.astype(np.float32) / 32768, RATE)
         starts = np.arange(len(frame)) * _STEP
         return Features(

@@ -1,6 +1,6 @@
-"""`dhmd import videos`: a folder of videos, transcripts and labels as a dataset.
+"""`dhmd import videos`: make a dataset from a folder of videos, transcripts and labels.
 
-Besides features this writes labels.csd, the folds file and the recipe.
+Besides the features, this writes labels.csd, the folds file and the recipe.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dhmd.config.yaml12 import parse_yaml
 from dhmd.data.aligned import SPLITS
 from dhmd.data.csd import open_sequence, write_sequence
 from dhmd.data.formats.drafting import LabelOptions, sequence_entry
-from dhmd.media.extract import SEQUENCES, Options, Say, extract, media_files, video_id
+from dhmd.media.extract import SEQUENCES, Notify, Options, extract, media_files, video_id
 from dhmd.recipes import RECIPES_FOLDER, SCALE, parse_recipe
 
 TEMPLATE = "my_videos"
@@ -32,8 +32,15 @@ DEFAULT_FRACTIONS = (0.7, 0.1, 0.2)
 
 
 @dataclass(frozen=True)
-class Row:
-    """A labelled segment; without times it is the whole video."""
+class LabelRow:
+    """A row of the labels file.
+
+    Attributes:
+        label: the label as text.
+        start, end: seconds; None for the whole video.
+        split: train, valid or test; None if the file has no column split.
+        where: file and line, for messages.
+    """
 
     label: str
     start: float | None
@@ -53,35 +60,41 @@ def import_videos(
     label_options: LabelOptions,
     fractions: Sequence[float],
     seed: int,
-    say: Say,
+    notify: Notify,
 ) -> Path:
     """Extract features of labelled videos, and write labels, folds and recipe.
 
     Args:
-        folder: the videos, with their transcripts beside them.
+        folder: the folder of the videos and their transcripts.
         labels: a CSV file, see `read_labels`.
+        dataset: the name of the dataset.
         root: the repository.
-        placed: where the `.csd` files belong.
-        fractions: shares of train, valid and test among the videos, if `labels` has no splits.
-        seed: of the random assignment of videos to splits.
+        placed: the folder to which the `.csd` files are written.
+        options: the options of feature extraction.
+        label_options: the options of the labels.
+        fractions: fractions of train, valid and test among the videos, if `labels` has no splits.
+        seed: the seed of the random assignment of videos to splits.
+        notify: is called with each message for the user.
 
     Returns:
-        The recipe's path.
+        The path of the recipe.
 
     Raises:
-        DhmdError: bad labels or options, or a video that cannot be used; no recipe is written.
+        DhmdError: a label, an option or a video is not valid; no recipe is written.
     """
     rows = read_labels(labels)
     paths = _videos(folder, rows)
     classes, values = label_values(rows, label_options, labels)
     folds = assign_folds(rows, fractions, seed, labels)
-    result = extract(list(paths.values()), placed, options, say)
+    result = extract(list(paths.values()), placed, options, notify)
     if result.failed:
         raise DhmdError(
             f"{len(result.failed)} of {len(paths)} videos cannot be used: correct them, or remove "
-            f"them from {labels}, and run again; the others are kept"
+            f"them from {labels}, and run again; the other videos are not extracted again"
         )
-    intervals = {video: _intervals(some, result.durations[video]) for video, some in rows.items()}
+    intervals = {
+        video: _intervals(video_rows, result.durations[video]) for video, video_rows in rows.items()
+    }
     write_sequence(
         placed / "labels.csd",
         root_name="labels",
@@ -97,13 +110,16 @@ def import_videos(
     return recipe
 
 
-def read_labels(path: Path) -> dict[str, list[Row]]:
-    """Read a CSV file with the columns file and label; start, end and split may be absent.
+def read_labels(path: Path) -> dict[str, list[LabelRow]]:
+    """Read a CSV file with the columns file and label, and optionally start, end and split.
 
     Returns:
-        video id -> its rows, in the file's order.
+        Video id -> rows, in the order of the file.
+
+    Raises:
+        DhmdError: a column or a cell is missing or not valid.
     """
-    rows: dict[str, list[Row]] = {}
+    rows: dict[str, list[LabelRow]] = {}
     for number, cells in read_csv(path).items():
         where = f"{path}, line {number}"
         row = {name.lower(): cell.strip() for name, cell in cells.items()}
@@ -117,8 +133,11 @@ def read_labels(path: Path) -> dict[str, list[Row]]:
                     f"{path} has no column {name}: its first line must name the columns"
                 )
         if not row["file"] or not row["label"]:
-            raise DhmdError(f"{where} lacks the {'label' if row['file'] else 'file'}")
-        start, end = (_time(row.get(name, ""), f"{where}: {name}") for name in ("start", "end"))
+            name = "label" if row["file"] else "file"
+            raise DhmdError(f"{where} has an empty cell in the column {name}")
+        start, end = (
+            _parse_time(row.get(name, ""), f"{where}: {name}") for name in ("start", "end")
+        )
         if (start is None) != (end is None):
             raise DhmdError(f"{where} must have both start and end, or neither")
         if start is not None and end is not None and end <= start:
@@ -127,33 +146,43 @@ def read_labels(path: Path) -> dict[str, list[Row]]:
         if "split" in row and split not in SPLITS:
             raise DhmdError(f"{where}: split is {split!r}, but must be one of {', '.join(SPLITS)}")
         video = video_id(Path(row["file"]))
-        rows.setdefault(video, []).append(Row(row["label"], start, end, split, where))
+        rows.setdefault(video, []).append(LabelRow(row["label"], start, end, split, where))
     if not rows:
         raise DhmdError(f"{path} has no row: add one for each segment or video")
-    for some in rows.values():
-        if len(some) > 1 and any(row.start is None for row in some):
-            raise DhmdError(f"{some[1].where}: a video with several rows needs start and end")
-        if len({row.split for row in some}) > 1:
-            raise DhmdError(f"{some[1].where}: all segments of a video belong to one split")
+    for video_rows in rows.values():
+        where = video_rows[1].where if len(video_rows) > 1 else ""
+        if where and any(row.start is None for row in video_rows):
+            raise DhmdError(f"{where}: a video with several rows needs start and end in each")
+        if len({row.split for row in video_rows}) > 1:
+            raise DhmdError(f"{where}: all segments of a video must have the same split")
     return rows
 
 
 def label_values(
-    rows: Mapping[str, Sequence[Row]], options: LabelOptions, where: Path
+    rows: Mapping[str, Sequence[LabelRow]], options: LabelOptions, where: Path
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Return the classes (() for a regression), and video -> `[S]` labels."""
-    texts = sorted({row.label for some in rows.values() for row in some})
-    numbers = {text: _finite(text) for text in texts}
-    kind = options.task
-    if kind is None:
-        values = None not in numbers.values() and not options.classes
-        if values and options.scale is None and all(text.isdecimal() for text in texts):
+    """Return the classes (() for a regression), and video -> labels, float32, shape [S].
+
+    Args:
+        rows: video -> rows of the labels file.
+        options: the options of the labels.
+        where: the labels file, for messages.
+
+    Raises:
+        DhmdError: the task is unclear, or a label is not a class or not in the range.
+    """
+    texts = sorted({row.label for video_rows in rows.values() for row in video_rows})
+    numbers = {text: _parse_finite(text) for text in texts}
+    task = options.task
+    if task is None:
+        is_numeric = None not in numbers.values() and not options.classes
+        if is_numeric and options.scale is None and all(text.isdecimal() for text in texts):
             raise DhmdError(
-                f"{where}: the labels {', '.join(texts[:5])} may be classes or values; name "
+                f"{where}: the labels {', '.join(texts[:5])} may be classes or values: add "
                 "--task classification or --task regression"
             )
-        kind = "regression" if values else "classification"
-    if kind == "classification":
+        task = "regression" if is_numeric else "classification"
+    if task == "classification":
         classes = options.classes or tuple(texts)
         unknown = [text for text in texts if text not in classes]
         if unknown or len(classes) < 2:
@@ -161,69 +190,86 @@ def label_values(
                 f"{where}: the label {(unknown or texts)[0]!r} is not one of at least two classes "
                 f"({', '.join(classes)})"
             )
-        found = {text: float(classes.index(text)) for text in texts}
+        values = {text: float(classes.index(text)) for text in texts}
     else:
         classes = ()
         low, high = options.scale or (-SCALE, SCALE)
         for text, number in numbers.items():
             if number is None or not low <= number <= high:
                 raise DhmdError(
-                    f"{where}: the label {text!r} is not a number from {low:g} to {high:g}; name "
-                    "the labels' range by --label-range LOW HIGH"
+                    f"{where}: the label {text!r} is not a number from {low:g} to {high:g}: give "
+                    "the range of the labels with --label-range LOW HIGH"
                 )
-        found = {
+        values = {
             text: (number - low) / (high - low) * 2 * SCALE - SCALE
             for text, number in numbers.items()
             if number is not None
         }
     return classes, {
-        video: np.array([found[row.label] for row in some], dtype=np.float32)
-        for video, some in rows.items()
+        video: np.array([values[row.label] for row in video_rows], dtype=np.float32)
+        for video, video_rows in rows.items()
     }
 
 
 def assign_folds(
-    rows: Mapping[str, Sequence[Row]], fractions: Sequence[float], seed: int, where: Path
+    rows: Mapping[str, Sequence[LabelRow]], fractions: Sequence[float], seed: int, where: Path
 ) -> dict[str, list[str]]:
-    """Return split -> videos: those of the labels file, or a random assignment of whole videos."""
+    """Return split -> videos, from the labels file or by a random assignment of whole videos.
+
+    Args:
+        rows: video -> rows of the labels file.
+        fractions: fractions of train, valid and test, for a random assignment.
+        seed: the seed of the random assignment.
+        where: the labels file, for messages.
+
+    Raises:
+        DhmdError: the fractions are not valid, or a split has no video.
+    """
     folds: dict[str, list[str]] = {split: [] for split in SPLITS}
-    if all(some[0].split is not None for some in rows.values()):
+    if all(video_rows[0].split is not None for video_rows in rows.values()):
         for video in sorted(rows):
             folds[str(rows[video][0].split)].append(video)
     else:
         if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+            values = " ".join(f"{value:g}" for value in fractions)
             raise DhmdError(
-                f"--fractions are {' '.join(f'{one:g}' for one in fractions)}, but must be three "
-                "shares above 0 whose sum is 1"
+                f"--fractions is {values}, but must be three numbers above 0 whose sum is 1"
             )
         videos = sorted(rows)
         random.Random(seed).shuffle(videos)
-        valid, test = (max(1, round(share * len(videos))) for share in fractions[1:])
+        valid, test = (max(1, round(fraction * len(videos))) for fraction in fractions[1:])
         train = max(0, len(videos) - valid - test)
         for split, stop in (("train", train), ("valid", train + valid), ("test", len(videos))):
             start = sum(map(len, folds.values()))
             folds[split] = sorted(videos[start:stop])
     empty = [split for split in SPLITS if not folds[split]]
     if empty:
-        raise DhmdError(f"{where}: {empty[0]} has no video, of {len(rows)}: add videos")
+        raise DhmdError(
+            f"{where}: the split {empty[0]} has none of the {len(rows)} videos: add videos, or "
+            "change the splits"
+        )
     return folds
 
 
-def _videos(folder: Path, rows: Mapping[str, Sequence[Row]]) -> dict[str, Path]:
+def _videos(folder: Path, rows: Mapping[str, Sequence[LabelRow]]) -> dict[str, Path]:
+    """Return video id -> file for the videos of the labels file."""
     if not folder.is_dir():
-        raise DhmdError(f"{folder} is not a folder: it must have the videos")
-    found: dict[str, list[Path]] = {}
+        raise DhmdError(f"{folder} is not a folder: name the folder of the videos")
+    files: dict[str, list[Path]] = {}
     for path in media_files([folder]):
-        found.setdefault(video_id(path), []).append(path)
-    for video, some in rows.items():
-        if len(found.get(video, ())) != 1:
-            files = ", ".join(path.name for path in found.get(video, ())) or "no such video"
-            raise DhmdError(f"{some[0].where}: {folder} has {files} for {video!r}")
-    return {video: found[video][0] for video in sorted(rows)}
+        files.setdefault(video_id(path), []).append(path)
+    for video, video_rows in rows.items():
+        if len(files.get(video, ())) != 1:
+            names = ", ".join(path.name for path in files.get(video, ())) or "no file"
+            raise DhmdError(
+                f"{video_rows[0].where}: {folder} has {names} for the video {video!r}, but must "
+                "have one file"
+            )
+    return {video: files[video][0] for video in sorted(rows)}
 
 
-def _intervals(rows: Sequence[Row], duration: float) -> np.ndarray[Any, Any]:
-    """Return the rows' times, `[S, 2]`; a row without times is the whole video."""
+def _intervals(rows: Sequence[LabelRow], duration: float) -> np.ndarray[Any, Any]:
+    """Return start and end in seconds of each row of a video, shape [S, 2]."""
     for row in rows:
         if row.start is not None and row.start >= duration:
             raise DhmdError(
@@ -246,9 +292,18 @@ def _recipe(
     intervals: Mapping[str, np.ndarray[Any, Any]],
     options: Options,
 ) -> str:
-    """Return the text of the dataset's recipe, or of the template, with this corpus in it."""
-    own = root / RECIPES_FOLDER / f"{dataset}.yaml"
-    source = own if own.is_file() else root / RECIPES_FOLDER / f"{TEMPLATE}.yaml"
+    """Return the text of the recipe: the existing one, or else the template, with this corpus.
+
+    Args:
+        dataset: the name of the dataset.
+        root: the repository.
+        placed: the folder of the `.csd` files.
+        classes: names of the classes; empty for a regression.
+        intervals: video -> start and end of its segments in seconds, shape [S, 2].
+        options: the options of feature extraction.
+    """
+    path = root / RECIPES_FOLDER / f"{dataset}.yaml"
+    source = path if path.is_file() else root / RECIPES_FOLDER / f"{TEMPLATE}.yaml"
     editor = yaml_editor()
     editor.indent(mapping=2, sequence=4, offset=2)
     try:
@@ -259,21 +314,21 @@ def _recipe(
         raise DhmdError(f"{source} is not a recipe of .csd files: choose another --dataset")
     modalities = {name: SEQUENCES[name] for name in options.modalities}
     files = {name: placed / f"{name}.csd" for name in (*modalities.values(), "labels")}
-    there = {name: sequence_entry(path) for name, path in files.items() if path.is_file()}
-    recipe["sequences"] = there
-    recipe["modalities"] = {m: name for m, name in modalities.items() if name in there}
+    sequences = {name: sequence_entry(file) for name, file in files.items() if file.is_file()}
+    recipe["sequences"] = sequences
+    recipe["modalities"] = {m: name for m, name in modalities.items() if name in sequences}
     recipe["folds"]["file"] = f"folds/{dataset}.json"
     regression = not classes
     recipe["labels"]["task"] = "regression" if regression else "classification"
     recipe["labels"]["low"] = float(-SCALE) if regression else None
     recipe["labels"]["high"] = float(SCALE) if regression else None
     recipe["labels"]["classes"] = None if regression else list(classes)
-    longest = _longest(placed, intervals, list(recipe["modalities"].values()))
-    recipe["align"]["max_steps"] = longest["words"]
+    max_steps = _max_steps(placed, intervals, list(recipe["modalities"].values()))
+    recipe["align"]["max_steps"] = max_steps["words"]
     recipe["align"]["max_steps_unaligned"] = {
-        modality: longest[name] for modality, name in recipe["modalities"].items()
+        modality: max_steps[name] for modality, name in recipe["modalities"].items()
     }
-    if source != own:
+    if source != path:
         recipe["title"] = f"{dataset}, own videos"
     stream = io.StringIO()
     editor.dump(recipe, stream)
@@ -282,26 +337,27 @@ def _recipe(
     return text
 
 
-def _longest(
+def _max_steps(
     placed: Path, intervals: Mapping[str, np.ndarray[Any, Any]], names: Sequence[str]
 ) -> dict[str, int]:
-    """Sequence -> the most rows that overlap a segment."""
-    longest = {}
+    """Return sequence -> maximum number of rows that overlap a segment, at least 1."""
+    max_steps = {}
     for name in names:
         with open_sequence(placed / f"{name}.csd") as sequence:
             rows = {video: sequence.read(video).intervals for video in intervals}
-        longest[name] = max(
+        max_steps[name] = max(
             1,
             *(
                 int(np.count_nonzero((rows[video][:, 0] < end) & (rows[video][:, 1] > start)))
-                for video, some in intervals.items()
-                for start, end in some
+                for video, intervals_S2 in intervals.items()
+                for start, end in intervals_S2
             ),
         )
-    return longest
+    return max_steps
 
 
-def _finite(text: str) -> float | None:
+def _parse_finite(text: str) -> float | None:
+    """Return the number in a text; None if it is not a finite number."""
     try:
         number = float(text)
     except ValueError:
@@ -309,10 +365,11 @@ def _finite(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _time(text: str, where: str) -> float | None:
+def _parse_time(text: str, where: str) -> float | None:
+    """Return a time in seconds; None for an empty text."""
     if not text:
         return None
-    seconds = _finite(text)
+    seconds = _parse_finite(text)
     if seconds is None or seconds < 0:
         raise DhmdError(f"{where} is {text!r}, but must be a number of seconds")
     return seconds

@@ -1,4 +1,4 @@
-"""What computed the features of a file: recorded in its metadata, and compared."""
+"""The extractor of features, which is recorded in the metadata of their file and compared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from dhmd.base.errors import DhmdError
 
 
 class Features(NamedTuple):
-    """Features of one file: values `[T, d]` float32, intervals `[T, 2]` seconds."""
+    """Features of one media file.
+
+    Attributes:
+        values: float32 features, or words, shape [T, d].
+        intervals: start and end of each row in seconds, shape [T, 2].
+    """
 
     values: np.ndarray[Any, Any]
     intervals: np.ndarray[Any, Any]
@@ -21,7 +26,7 @@ class Features(NamedTuple):
 
 @dataclass
 class FrameCounts:
-    """How many frames were seen, how many of them show no face, and how many several."""
+    """The number of frames, of those without a face, and of those with several faces."""
 
     frames: int = 0
     no_face: int = 0
@@ -30,7 +35,7 @@ class FrameCounts:
 
 @dataclass(frozen=True)
 class Extractor:
-    """The program, its version and its settings; features are comparable only if all agree."""
+    """Name, version and settings of a program; features are comparable only if all are equal."""
 
     name: str
     version: str
@@ -41,25 +46,29 @@ class Extractor:
         return asdict(self)
 
 
-def check_extractor(path: Path, found: object, expected: object) -> None:
-    """Refuse features that another extractor made, or the same one with other settings.
+def check_extractor(path: Path, actual: object, expected: object) -> None:
+    """Check that features have the expected extractor, with the same version and settings.
 
     Args:
-        path: the file with the features, for the message.
-        found, expected: values of the metadata key `extractor`; None where there is none.
+        path: the file of the features, for the message.
+        actual: value of the metadata key `extractor`; None if it is absent.
+        expected: the same, of the features with which they must be comparable.
+
+    Raises:
+        DhmdError: the extractors differ.
     """
-    if found != expected:
+    if actual != expected:
         raise DhmdError(
-            f"{path} has features of {described(found)}, but features of "
-            f"{described(expected)} are needed: extract them again"
+            f"{path} has features of {describe_extractor(actual)}, but features of "
+            f"{describe_extractor(expected)} are needed: extract them again"
         )
 
 
-def described(extractor: object) -> str:
+def describe_extractor(extractor: object) -> str:
     """Return the name, version and settings of an extractor, for messages."""
     if not isinstance(extractor, Mapping):
         return "an extractor that is not recorded"
     settings = extractor.get("settings")
-    listed = settings.items() if isinstance(settings, Mapping) else ()
-    inside = ", ".join(f"{key} {value}" for key, value in listed)
-    return f"{extractor.get('name')} {extractor.get('version')} ({inside})"
+    pairs = settings.items() if isinstance(settings, Mapping) else ()
+    text = ", ".join(f"{key} {value}" for key, value in pairs)
+    return f"{extractor.get('name')} {extractor.get('version')} ({text})"

@@ -1,4 +1,4 @@
-"""Sound and frames of media files, decoded by the program ffmpeg."""
+"""Decode the audio and the frames of media files with the program ffmpeg."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dhmd.base.errors import DhmdError
 Array = np.ndarray[Any, Any]
 
 RATE = 16000  # samples per second
-SIDE = 640  # pixels; frames are scaled to fit a square, whose rest is black
+SIDE = 640  # pixels; frames are scaled to fit a square and padded with black
 
 
 @dataclass
@@ -27,9 +27,10 @@ class Media:
 
     Attributes:
         path: the file.
-        duration: seconds, as the container states it; 0 where it does not.
-        has_sound, has_frames: which streams it has.
-        damage: what ffmpeg reported while decoding.
+        duration: seconds according to the container; 0 if it does not state the duration.
+        has_sound: whether the file has an audio stream.
+        has_frames: whether the file has a video stream.
+        damage: errors that ffmpeg reported while decoding.
     """
 
     path: Path
@@ -39,21 +40,17 @@ class Media:
     damage: list[str] = field(default_factory=list)
 
     def sound(self) -> Array:
-        """Decode the sound to `[N]` int16 samples, mono, `RATE` per second."""
+        """Return the audio as int16 samples, shape [N], mono, `RATE` per second."""
         if not self.has_sound:
             return np.zeros(0, dtype=np.int16)
-        # The sound starts with the container, even where its own stream starts later.
+        # Time 0 is the start of the container, even if the audio stream starts later.
         filters = ["-af", "aresample=async=1:first_pts=0"]
         command = [*filters, "-vn", "-ac", "1", "-ar", str(RATE), "-f", "s16le"]
-        return np.concatenate(
-            [
-                np.zeros(0, dtype=np.int16),
-                *(np.frombuffer(block, dtype="<i2") for block in self._decode(command, 1 << 20)),
-            ]
-        )
+        data = b"".join(self._decode(command, 1 << 20))
+        return np.frombuffer(data, dtype="<i2").astype(np.int16)
 
     def frames(self, fps: float) -> Iterator[Array]:
-        """Decode the frames, `fps` per second: `[SIDE, SIDE, 3]` uint8, red, green, blue."""
+        """Yield `fps` frames per second: uint8, RGB, shape [SIDE, SIDE, 3]."""
         if not self.has_frames:
             return
         box = f"{SIDE}:{SIDE}"
@@ -68,7 +65,7 @@ class Media:
                 yield np.frombuffer(block, dtype=np.uint8).reshape(SIDE, SIDE, 3)
 
     def _decode(self, command: list[str], size: int) -> Iterator[bytes]:
-        """Run ffmpeg and yield what it writes, in blocks of `size` bytes."""
+        """Run ffmpeg and yield its output in blocks of `size` bytes."""
         with tempfile.TemporaryFile() as messages:
             process = subprocess.Popen(
                 [_program("ffmpeg"), "-v", "error", "-nostdin", *_input(self.path), *command, "-"],
@@ -86,39 +83,32 @@ class Media:
                 process.stdout.close()
                 process.wait()
             messages.seek(0)
-            reported = messages.read().decode("utf-8", "replace").strip().splitlines()
-        if reported or process.returncode > 0:
-            last = reported[-1] if reported else f"exit status {process.returncode}"
+            errors = messages.read().decode("utf-8", "replace").strip().splitlines()
+        if errors or process.returncode > 0:
+            last = errors[-1] if errors else f"exit status {process.returncode}"
             self.damage.append(last[:200])
 
 
 def open_media(path: Path) -> Media:
-    """Look at a media file.
+    """Return the duration and streams of a media file, according to ffprobe.
 
     Raises:
-        DhmdError: ffmpeg is not installed, no such file, or a file without sound and frames.
+        DhmdError: ffmpeg is not installed, or the file does not exist or has neither audio nor
+            frames.
     """
     if not path.is_file():
         raise DhmdError(f"{path} does not exist")
     entries = "stream=codec_type:stream_disposition:format=duration"
-    found = subprocess.run(
-        [
-            _program("ffprobe"),
-            "-v",
-            "error",
-            "-show_entries",
-            entries,
-            "-of",
-            "json",
-            *_input(path),
-        ],
+    options = ["-v", "error", "-show_entries", entries, "-of", "json"]
+    process = subprocess.run(
+        [_program("ffprobe"), *options, *_input(path)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
     )
-    reported = found.stderr.decode("utf-8", "replace").strip().splitlines() or ["no stream"]
+    errors = process.stderr.decode("utf-8", "replace").strip().splitlines() or ["no stream"]
     try:
-        content = json.loads(found.stdout)
+        content = json.loads(process.stdout)
     except ValueError:
         content = {}
     streams = [
@@ -127,7 +117,7 @@ def open_media(path: Path) -> Media:
         if not stream.get("disposition", {}).get("attached_pic")  # the cover of a sound file
     ]
     if "audio" not in streams and "video" not in streams:
-        raise DhmdError(f"{path} has no sound and no frames that ffmpeg can read: {reported[-1]}")
+        raise DhmdError(f"{path} has no sound and no frames that ffmpeg can read: {errors[-1]}")
     return Media(
         path=path,
         duration=float(content.get("format", {}).get("duration", 0.0)),
@@ -137,15 +127,17 @@ def open_media(path: Path) -> Media:
 
 
 def _program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
+    """Return the path of ffmpeg or ffprobe."""
+    path = shutil.which(name)
+    if path is None:
         raise DhmdError(
             f"{name} is not installed: install the program ffmpeg (Debian and Ubuntu: apt-get "
             "install ffmpeg; macOS: brew install ffmpeg)"
         )
-    return found
+    return path
 
 
 def _input(path: Path) -> list[str]:
-    # A playlist must not make ffmpeg open an address, and a name is never a protocol.
+    """Return ffmpeg's options for an input file, which may be untrusted."""
+    # A playlist must not open an address, and a file name must not be read as a protocol.
     return ["-protocol_whitelist", "file,pipe", "-i", f"file:{path}"]

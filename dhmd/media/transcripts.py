@@ -1,4 +1,4 @@
-"""Transcripts as words with times: .srt, .vtt, Whisper and WhisperX JSON, .csv, plain text."""
+"""Read transcripts as words with times: .srt, .vtt, JSON of Whisper(X), .csv, plain text."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.text import parse_csv
 
-PAUSE = 0.5  # seconds between two words that separate segments where the file has no cues
-CHARACTERS_PER_SECOND = 14.0  # of speech, assumed where plain text comes without a duration
+PAUSE = 0.5  # seconds; a longer gap between two words ends a segment if the file has no cues
+CHARACTERS_PER_SECOND = 14.0  # assumed rate of speech for plain text without a duration
 
-_OPEN_WORD = 0.3  # seconds, of a word whose end is not known
+_DEFAULT_DURATION = 0.3  # seconds of a word whose end is unknown
 
 _TIME = r"(?:(\d+):)?(\d{1,2}):(\d{2})[,.](\d{1,3})"
 _ARROW = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?")
@@ -43,13 +43,13 @@ class Word(NamedTuple):
 
 @dataclass(frozen=True)
 class Segment:
-    """A cue, or a sentence where the file has no cues.
+    """A cue, or a sentence if the file has no cues.
 
     Attributes:
         start, end: seconds.
-        text: as the file has it, without mark-up.
-        words: in order of time.
-        timed: whether the file has the words' own times; else they are spread over the segment.
+        text: the text in the file, without mark-up.
+        words: words in order of time.
+        timed: whether the file has times of words; otherwise the words are spread over the segment.
     """
 
     start: float
@@ -64,9 +64,9 @@ class Transcript:
     """A transcript.
 
     Attributes:
-        path: the file, or what made the transcript.
-        segments: in order of time; each has at least one word.
-        timed: whether the segments' times are known; else they are spread over the duration.
+        path: the file, or the media file or video that was transcribed.
+        segments: segments in order of time; each has at least one word.
+        timed: whether the file has times of segments; otherwise they are spread over the duration.
     """
 
     path: Path
@@ -83,26 +83,27 @@ class Transcript:
     def pauses(self) -> tuple[tuple[float, float], ...]:
         """The intervals of more than `PAUSE` seconds between two words."""
         groups = split_at_pauses(self.words)
-        return tuple((one[-1].end, two[0].start) for one, two in pairwise(groups))
+        return tuple((first[-1].end, second[0].start) for first, second in pairwise(groups))
 
 
 def read_transcript(path: Path, *, duration: float | None = None) -> Transcript:
-    """Read a transcript; the file's suffix decides its format.
+    """Read a transcript.
 
     Words without times are spread over their cue in proportion to their length.
 
     Args:
-        path: .srt, .vtt, .json (Whisper, WhisperX), .csv (word, start, end) or .txt.
-        duration: seconds that plain text is spread over; None assumes a usual rate of speech.
+        path: a file whose suffix names its format: .srt, .vtt, .json (Whisper, WhisperX), .csv
+            (columns word, start, end) or .txt.
+        duration: duration in seconds over which plain text is spread; None assumes
+            CHARACTERS_PER_SECOND.
 
     Raises:
-        DhmdError: no such file, an unknown suffix, a damaged line, or no words.
+        DhmdError: there is no such file, an unknown suffix, an invalid line, or no words.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise DhmdError(
-            f"{path} is not a transcript that can be read: name a file that ends in "
-            f"{', '.join(_READERS)}"
+            f"{path} is not a transcript: its suffix must be one of {', '.join(_READERS)}"
         )
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -110,7 +111,7 @@ def read_transcript(path: Path, *, duration: float | None = None) -> Transcript:
         raise DhmdError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DhmdError(f"{path} is not UTF-8 text: convert it to UTF-8") from error
-    # splitlines() would also split at characters that occur within a line of speech.
+    # Not splitlines(), which also splits at characters that can occur within a line.
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if path.suffix.lower() == ".txt":
         transcript = Transcript(path, tuple(_plain(text, duration)), timed=False)
@@ -123,32 +124,31 @@ def read_transcript(path: Path, *, duration: float | None = None) -> Transcript:
 
 
 def find_transcript(media: Path) -> Path | None:
-    """Return the transcript beside a media file: the same name with a transcript's suffix."""
+    """Return the transcript next to a media file, with the same name; None if there is none."""
     candidates = (media.with_suffix(suffix) for suffix in _READERS)
     return next((path for path in candidates if path.is_file()), None)
 
 
-def spread(text: str, start: float, end: float) -> tuple[Word, ...]:
-    """Divide an interval among the words of a text, in proportion to their lengths."""
-    words = normalised_words(text)
-    total = sum(map(len, words))
-    result, done = [], 0
-    for word in words:
-        first, done = done, done + len(word)
-        result.append(
-            Word(word, start + (end - start) * first / total, start + (end - start) * done / total)
-        )
-    return tuple(result)
+def spread_words(text: str, start: float, end: float) -> tuple[Word, ...]:
+    """Divide an interval in seconds among the words of a text, in proportion to their lengths."""
+    texts = normalised_words(text)
+    total = sum(map(len, texts))
+    words, position = [], 0
+    for word in texts:
+        word_start = start + (end - start) * position / total
+        position += len(word)
+        words.append(Word(word, word_start, start + (end - start) * position / total))
+    return tuple(words)
 
 
 def normalised_words(text: str) -> list[str]:
-    """Return the spoken words of a text; notes in brackets, such as [music], are left out."""
+    """Return the spoken words of a text, without notes in brackets such as [music]."""
     stripped = (_without_punctuation(word) for word in _NOT_SPOKEN.sub(" ", text).split())
     return [word for word in stripped if word]
 
 
 def split_at_pauses(words: Sequence[Word]) -> list[list[Word]]:
-    """Group words that follow each other within `PAUSE` seconds."""
+    """Divide words into groups wherever the gap between two words exceeds `PAUSE`."""
     groups: list[list[Word]] = []
     for word in words:
         if not groups or word.start - groups[-1][-1].end > PAUSE:
@@ -157,76 +157,85 @@ def split_at_pauses(words: Sequence[Word]) -> list[list[Word]]:
     return groups
 
 
-def segments_of_chunks(chunks: Sequence[Mapping[str, Any]], path: Path) -> list[Segment]:
-    """Read words as transformers' speech recognition returns them: `text` and `timestamp`."""
+def segments_from_chunks(chunks: Sequence[Mapping[str, Any]], path: Path) -> list[Segment]:
+    """Return segments of the words that transformers' speech recognition returns.
+
+    Args:
+        chunks: one mapping per word, with the keys `text` and `timestamp` (start and end).
+        path: the file, for messages.
+    """
     words = []
     for chunk in chunks:
-        start, end = chunk.get("timestamp") or (None, None)
-        first = _number(start, path)
-        # Whisper leaves the end of the last word open.
-        last = first + _OPEN_WORD if end is None else _number(end, path)
-        words.append(Word(" ".join(str(chunk.get("text", "")).split()), first, max(first, last)))
+        times = chunk.get("timestamp") or (None, None)
+        start = _parse_time(times[0], path)
+        # Whisper does not return the end of the last word.
+        end = start + _DEFAULT_DURATION if times[1] is None else _parse_time(times[1], path)
+        words.append(Word(" ".join(str(chunk.get("text", "")).split()), start, max(start, end)))
     return _sentences(words)
 
 
 def _without_punctuation(word: str) -> str:
-    ends = [at for at, letter in enumerate(word) if letter.isalnum()]
-    return word[ends[0] : ends[-1] + 1].lower() if ends else ""
+    """Return a word in lower case, without punctuation at its ends."""
+    letters = [index for index, letter in enumerate(word) if letter.isalnum()]
+    return word[letters[0] : letters[-1] + 1].lower() if letters else ""
 
 
 def _seconds(hours: str | None, minutes: str, seconds: str, fraction: str) -> float:
+    """Return the time of a cue in seconds."""
     return int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds) + float(f"0.{fraction}")
 
 
 def _cues(text: str, path: Path) -> Iterator[Segment]:
-    """Read SubRip and WebVTT: lines with an arrow, each with the lines below it."""
+    """Read SubRip and WebVTT: each line with an arrow starts a cue."""
     lines = text.split("\n")
-    starts = [at for at, line in enumerate(lines) if "-->" in line]
+    arrows = [index for index, line in enumerate(lines) if "-->" in line]
     rolling = _INLINE_TIME.search(text) is not None
-    shown = ""  # the last line of the cue before
-    for number, at in enumerate(starts):
-        match = _ARROW.fullmatch(lines[at])
+    previous = ""  # the last line of the previous cue
+    for number, index in enumerate(arrows):
+        match = _ARROW.fullmatch(lines[index])
         if match is None:
             raise DhmdError(
-                f"{path}, line {at + 1}: {lines[at][:60]!r} is not a line of times such as "
+                f"{path}, line {index + 1}: {lines[index][:60]!r} is not a line of times such as "
                 "00:00:01,000 --> 00:00:02,500"
             )
         start, end = _seconds(*match.groups()[:4]), _seconds(*match.groups()[4:])
         if end < start:
-            raise DhmdError(f"{path}, line {at + 1}: the cue ends before it starts")
-        stop = starts[number + 1] if number + 1 < len(starts) else len(lines)
-        body = lines[at + 1 : stop]
-        # A blank line ends a cue; what follows is the next cue's number or name, or a note.
+            raise DhmdError(f"{path}, line {index + 1}: the cue ends before it starts")
+        stop = arrows[number + 1] if number + 1 < len(arrows) else len(lines)
+        body = lines[index + 1 : stop]
+        # A blank line ends a cue; the number or name of the next cue, or a note, follows it.
         blank = next((n for n, line in enumerate(body) if not line.strip()), None)
         if blank is None and stop < len(lines) and body and body[-1].strip().isdigit():
-            blank = len(body) - 1  # the next cue's number, without the blank line before it
+            blank = len(body) - 1  # the number of the next cue, without a blank line before it
         body = body[:blank]
-        if rolling:  # captions that roll repeat the line before
-            body = [line for line in body if _clean(line) != shown or _INLINE_TIME.search(line)]
+        if rolling:  # rolling captions repeat the previous line
+            body = [line for line in body if _clean(line) != previous or _INLINE_TIME.search(line)]
         if body:
-            shown = _clean(body[-1])
+            previous = _clean(body[-1])
         yield from _cue(" ".join(body), start, end)
 
 
-def _cue(marked: str, start: float, end: float) -> Iterator[Segment]:
-    pieces = _INLINE_TIME.split(marked)
-    text = _clean(marked)
+def _cue(markup: str, start: float, end: float) -> Iterator[Segment]:
+    """Yield the segment of a cue, if it has words."""
+    pieces = _INLINE_TIME.split(markup)
+    text = _clean(markup)
     if len(pieces) == 1:
-        words = spread(text, start, end)
+        words = spread_words(text, start, end)
     else:  # text, then (hours, minutes, seconds, fraction, text) for each time
-        times = [start, *(_seconds(*pieces[at : at + 4]) for at in range(1, len(pieces), 5)), end]
-        times = [min(max(time, start), end) for time in times]
+        inline = [_seconds(*pieces[index : index + 4]) for index in range(1, len(pieces), 5)]
+        times = [min(max(time, start), end) for time in (start, *inline, end)]
         words = tuple(
             word
             for piece, first, last in zip(pieces[0::5], times, times[1:], strict=False)
-            for word in spread(_clean(piece), first, max(first, last))
+            for word in spread_words(_clean(piece), first, max(first, last))
         )
     if words:
         yield Segment(start, end, text, words, timed=len(pieces) > 1)
 
 
-def _clean(marked: str) -> str:
-    return " ".join(html.unescape(_TAG.sub("", marked)).split())
+def _clean(markup: str) -> str:
+    """Return text without tags and repeated spaces."""
+    return " ".join(html.unescape(_TAG.sub("", markup)).split())
 
 
 def _json(text: str, path: Path) -> Iterator[Segment]:
@@ -236,59 +245,67 @@ def _json(text: str, path: Path) -> Iterator[Segment]:
     except (ValueError, RecursionError) as error:
         raise DhmdError(f"{path} is not JSON: {first_line(error)}") from error
     if isinstance(content, dict) and isinstance(content.get("chunks"), list):
-        yield from segments_of_chunks([_mapping(one, path) for one in content["chunks"]], path)
+        yield from segments_from_chunks([_mapping(item, path) for item in content["chunks"]], path)
         return
-    listed = content.get("segments") if isinstance(content, dict) else None
-    if not isinstance(listed, list):
-        raise DhmdError(f"{path} has no list 'segments': is it Whisper's JSON?")
-    for one in (_mapping(one, path) for one in listed):
-        start, end = _number(one.get("start"), path), _number(one.get("end"), path)
+    items = content.get("segments") if isinstance(content, dict) else None
+    if not isinstance(items, list):
+        raise DhmdError(f"{path} has no list 'segments': is it JSON of Whisper?")
+    for item in (_mapping(item, path) for item in items):
+        start, end = _parse_time(item.get("start"), path), _parse_time(item.get("end"), path)
         if end < start:
             raise DhmdError(f"{path}: the segment at {start:g} s ends before it starts")
-        spoken = " ".join(str(one.get("text", "")).split())
-        if isinstance(one.get("words"), list):
-            listed_words = [_mapping(word, path) for word in one["words"]]
-            words, timed = _word_list(listed_words, start, end, path), True
+        text = " ".join(str(item.get("text", "")).split())
+        if isinstance(item.get("words"), list):
+            word_items = [_mapping(word, path) for word in item["words"]]
+            words, timed = _word_list(word_items, start, end, path), True
         else:
-            words, timed = spread(spoken, start, end), False
+            words, timed = spread_words(text, start, end), False
         if words:
-            yield Segment(start, end, spoken, words, timed)
+            yield Segment(start, end, text, words, timed)
 
 
 def _word_list(
-    listed: Sequence[Mapping[str, Any]], start: float, end: float, path: Path
+    items: Sequence[Mapping[str, Any]], start: float, end: float, path: Path
 ) -> tuple[Word, ...]:
-    """Read words whose times may be missing: these lie between their neighbours' times."""
+    """Read the words of a segment; words without times lie between the times of their neighbours.
+
+    Args:
+        items: one mapping per word, with the key `word` and optionally `start` and `end`.
+        start, end: times of the segment.
+        path: the file, for messages.
+    """
     times = [
         None
-        if one.get("start") is None or one.get("end") is None
-        else (_number(one["start"], path), _number(one["end"], path))
-        for one in listed
+        if item.get("start") is None or item.get("end") is None
+        else (_parse_time(item["start"], path), _parse_time(item["end"], path))
+        for item in items
     ]
-    result: list[Word] = []
-    at = 0
-    while at < len(listed):
-        known, stop = times[at], at + 1
-        if known is None:
-            while stop < len(listed) and times[stop] is None:
+    words: list[Word] = []
+    index = 0
+    while index < len(items):
+        interval, stop = times[index], index + 1
+        if interval is None:
+            while stop < len(items) and times[stop] is None:
                 stop += 1
-            after = times[stop] if stop < len(listed) else None
-            first = result[-1].end if result else start
-            known = (first, max(first, end if after is None else after[0]))
-        if known[1] < known[0]:
-            raise DhmdError(f"{path}: the word at {known[0]:g} s ends before it starts")
-        result += spread(" ".join(str(one.get("word", "")) for one in listed[at:stop]), *known)
-        at = stop
-    return tuple(result)
+            following = times[stop] if stop < len(items) else None
+            first = words[-1].end if words else start
+            interval = (first, max(first, end if following is None else following[0]))
+        if interval[1] < interval[0]:
+            raise DhmdError(f"{path}: the word at {interval[0]:g} s ends before it starts")
+        text = " ".join(str(item.get("word", "")) for item in items[index:stop])
+        words += spread_words(text, *interval)
+        index = stop
+    return tuple(words)
 
 
 def _mapping(value: object, path: Path) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise DhmdError(f"{path} has {str(value)[:40]!r} where a segment or a word is expected")
+        raise DhmdError(f"{path} has {str(value)[:40]!r} instead of a segment or a word")
     return value
 
 
-def _number(value: object, where: Path | str) -> float:
+def _parse_time(value: object, where: Path | str) -> float:
+    """Return a time in seconds; `where` names its place in the message of a DhmdError."""
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
@@ -306,7 +323,7 @@ def _csv(text: str, path: Path) -> Iterator[Segment]:
     for number, cells in parse_csv(text, str(path), delimiter=delimiter).items():
         where = f"{path}, line {number}"
         row = {name.lower(): cell.strip() for name, cell in cells.items()}
-        found = {}
+        values = {}
         for column, names in _COLUMNS.items():
             name = next((name for name in names if name in row), None)
             if name is None:
@@ -314,41 +331,44 @@ def _csv(text: str, path: Path) -> Iterator[Segment]:
                     f"{path} has no column {column}: its first line must name the columns word, "
                     "start and end"
                 )
-            found[column] = row[name]
-        start, end = _number(found["start"], where), _number(found["end"], where)
+            values[column] = row[name]
+        start, end = _parse_time(values["start"], where), _parse_time(values["end"], where)
         if end < start:
             raise DhmdError(f"{where}: the word ends before it starts")
-        if found["word"]:
-            words.append(Word(found["word"], start, end))
+        if values["word"]:
+            words.append(Word(values["word"], start, end))
     yield from _sentences(sorted(words, key=lambda word: word.start))
 
 
 def _sentences(words: Sequence[Word]) -> list[Segment]:
-    """Group words with times: a segment ends at a full stop or at a pause."""
+    """Divide words with times into segments, at the end of a sentence or at a pause."""
     segments = []
     for group in split_at_pauses(words):
         while group:
             ends = (n for n, word in enumerate(group, 1) if word.text[-1:] in ".!?…")
             count = next(ends, len(group))
-            some, group = group[:count], group[count:]
-            spoken = tuple(word for one in some for word in spread(*one))
+            sentence, group = group[:count], group[count:]
+            spoken = tuple(part for word in sentence for part in spread_words(*word))
             if spoken:
-                text = " ".join(word.text for word in some)
-                segments.append(Segment(some[0].start, some[-1].end, text, spoken, timed=True))
+                text = " ".join(word.text for word in sentence)
+                start, end = sentence[0].start, sentence[-1].end
+                segments.append(Segment(start, end, text, spoken, timed=True))
     return segments
 
 
 def _plain(text: str, duration: float | None) -> Iterator[Segment]:
-    """Divide plain text into sentences, and the duration among these."""
-    sentences = [" ".join(one.split()) for one in _SENTENCE_END.split(text) if one.strip()]
-    lengths = [sum(map(len, normalised_words(one))) for one in sentences]
-    total, done = sum(lengths), 0
-    rate = total / duration if duration else CHARACTERS_PER_SECOND
+    """Divide plain text into sentences, and the duration among them."""
+    parts = _SENTENCE_END.split(text)
+    sentences = [" ".join(part.split()) for part in parts if part.strip()]
+    lengths = [sum(map(len, normalised_words(sentence))) for sentence in sentences]
+    rate = sum(lengths) / duration if duration else CHARACTERS_PER_SECOND
+    position = 0
     for sentence, length in zip(sentences, lengths, strict=True):
-        start, done = done / rate, done + length
+        start = position / rate
+        position += length
         if length:
-            end = done / rate
-            yield Segment(start, end, sentence, spread(sentence, start, end), timed=False)
+            end = position / rate
+            yield Segment(start, end, sentence, spread_words(sentence, start, end), timed=False)
 
 
 _READERS: Mapping[str, Callable[[str, Path], Iterator[Segment]]] = {

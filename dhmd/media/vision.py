@@ -1,7 +1,7 @@
-"""Vision features: MediaPipe's face landmarks, and measures of expression, gaze and head pose.
+"""Compute vision features: MediaPipe's face landmarks, expression, gaze and head pose.
 
-Axes: P landmarks, F faces of a frame, T frames with a face, d features. x points to the image's
-right, y down, z away from the camera, all in one unit.
+Axes: P landmarks. The coordinate x points to the right of the image, y down and z away from the
+camera, in the same unit.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import file_sha256
-from dhmd.base.optional import optional
+from dhmd.base.optional import import_optional
 from dhmd.media.extractor import Extractor, Features, FrameCounts
 
 Array = np.ndarray[Any, Any]
 
 FEATURE_SET = "dhmd face 1"  # changes whenever `face_features` or the size of frames does
-_MOST_FACES = 4  # that are looked for in a frame
+_MAX_FACES = 4  # per frame
 
-# Landmarks of MediaPipe's face mesh. Left and right are the person's.
+# Indices of landmarks in MediaPipe's face mesh. Left and right are those of the person.
 _EYES = {"Right": (33, 133, 159, 145, 468), "Left": (263, 362, 386, 374, 473)}
 _BROWS = {"Right": (70, 63, 105, 66, 107), "Left": (300, 293, 334, 296, 336)}
 _NOSTRILS = {"Right": 98, "Left": 327}
 _CORNERS = {"Right": 61, "Left": 291}
 _NOSE_BASE, _CHIN = 2, 152
-_LIPS = (0, 13, 14, 17)  # the middle of the lips, from above: upper outer, upper inner, …
+_LIPS = (0, 13, 14, 17)  # the middle of the lips: upper outer, upper inner, lower inner, outer
 _LANDMARKS = (
     *(point for side in _EYES.values() for point in side[:4]),
     *(point for side in _BROWS.values() for point in side),
@@ -41,13 +41,17 @@ _LANDMARKS = (
 
 
 class FaceLandmarks:
-    """Face landmarks by MediaPipe; of several faces the largest counts.
+    """MediaPipe's landmarks of the largest face in each frame.
 
-    Every frame is looked at by itself, so that a face is neither carried on nor smoothed.
+    Frames are analysed independently: a face is neither tracked nor smoothed over time.
 
     Args:
-        model: a model file of MediaPipe's Face Landmarker, which adds its blendshapes; None for
+        model: a model file of MediaPipe's Face Landmarker, which adds its blendshapes; None takes
             the model in MediaPipe 0.10.14.
+
+    Attributes:
+        names: names of the features; () before the first face.
+        extractor: name, version and settings, for the metadata of the `.csd` file.
     """
 
     def __init__(self, model: Path | None = None) -> None:
@@ -55,7 +59,7 @@ class FaceLandmarks:
             raise DhmdError(f"--face-model is {model}, but there is no such file")
         os.environ.setdefault("GLOG_minloglevel", "2")
         warnings.filterwarnings("ignore", category=UserWarning, module="google.protobuf")
-        mediapipe = optional("mediapipe", "media")
+        mediapipe = import_optional("mediapipe", "media")
         settings: dict[str, Any] = {"feature_set": FEATURE_SET}
         if model is None:
             self._detect = _face_mesh(mediapipe)
@@ -74,9 +78,9 @@ class FaceLandmarks:
         """Compute the features of every frame that shows a face.
 
         Args:
-            frames: `[H, H, 3]` uint8 each.
-            fps: how many frames there are per second.
-            counts: is increased as frames are read.
+            frames: uint8 frames, shape [H, H, 3].
+            fps: number of frames per second.
+            counts: counts of frames, which are updated.
         """
         rows, intervals = [], []
         for frame in frames:
@@ -85,10 +89,10 @@ class FaceLandmarks:
             counts.no_face += not faces
             counts.several_faces += len(faces) > 1
             if faces:
-                points_P3, extra = max(faces, key=lambda face: _size(face[0]))
-                named = {**face_features(points_P3), **extra}
-                self.names = tuple(named)
-                rows.append(list(named.values()))
+                points_P3, blendshapes = max(faces, key=lambda face: _area(face[0]))
+                features = {**face_features(points_P3), **blendshapes}
+                self.names = tuple(features)
+                rows.append(list(features.values()))
                 intervals.append([start, start + 1 / fps])
         return Features(
             values=np.array(rows, dtype=np.float32).reshape(len(rows), len(self.names)),
@@ -97,13 +101,13 @@ class FaceLandmarks:
 
 
 def face_features(points_P3: Array) -> dict[str, float]:
-    """Describe a face by head pose, expression, gaze and landmarks.
+    """Return name -> value of the features of a face: head pose, expression, gaze and landmarks.
 
-    Expression and landmarks are measured in the head's own axes, in distances between the eyes, so
-    that they depend neither on the head's pose nor on its size.
+    Expression and landmarks are measured in the axes of the head, in units of the distance between
+    the eyes, so that they do not depend on the pose and size of the head.
 
     Args:
-        points_P3: MediaPipe's 478 landmarks, P of them, in units of the frame's side.
+        points_P3: MediaPipe's 478 landmarks, in units of the side of the frame.
     """
     eye = {side: points_P3[list(points[:2])].mean(0) for side, points in _EYES.items()}
     origin, across = (eye["Right"] + eye["Left"]) / 2, eye["Left"] - eye["Right"]
@@ -114,7 +118,7 @@ def face_features(points_P3: Array) -> dict[str, float]:
     y = y / (float(np.linalg.norm(y)) or 1.0)
     z = np.cross(x, y)
     head_P3 = (points_P3 - origin) @ np.stack([x, y, z], axis=1) / scale
-    found = {
+    features = {
         "headYaw": float(np.arctan2(x[2], np.hypot(x[0], x[1]))),
         "headPitch": float(np.arctan2(y[2], y[1])),
         "headRoll": float(np.arctan2(x[1], x[0])),
@@ -122,14 +126,16 @@ def face_features(points_P3: Array) -> dict[str, float]:
         "headY": float(origin[1]),
         "headSize": scale,
     }
-    found |= _expression(head_P3)
+    features |= _expression(head_P3)
     for point in _LANDMARKS:
-        found[f"landmark{point}X"] = float(head_P3[point, 0])
-        found[f"landmark{point}Y"] = float(head_P3[point, 1])
-    return found
+        features[f"landmark{point}X"] = float(head_P3[point, 0])
+        features[f"landmark{point}Y"] = float(head_P3[point, 1])
+    return features
 
 
 def _expression(head_P3: Array) -> dict[str, float]:
+    """Return features of expression and gaze from landmarks in the axes of the head."""
+
     def distance(a: int, b: int) -> float:
         return float(np.linalg.norm(head_P3[a] - head_P3[b]))
 
@@ -137,7 +143,7 @@ def _expression(head_P3: Array) -> dict[str, float]:
         return float(head_P3[lower, 1] - head_P3[upper, 1])
 
     upper, upper_inner, lower_inner, lower = _LIPS
-    found = {
+    features = {
         "browGap": distance(_BROWS["Right"][-1], _BROWS["Left"][-1]),
         "jawOpen": height(_NOSE_BASE, _CHIN),
         "jawSide": float(head_P3[_CHIN, 0]),
@@ -152,7 +158,7 @@ def _expression(head_P3: Array) -> dict[str, float]:
         middle = (head_P3[outer] + head_P3[inner]) / 2
         brow = _BROWS[side]
         corner = _CORNERS[side]
-        found |= {
+        features |= {
             f"eyeOpen{side}": distance(above, below) / width,
             f"gazeX{side}": float(head_P3[iris, 0] - middle[0]) / width,
             f"gazeY{side}": float(head_P3[iris, 1] - middle[1]) / width,
@@ -163,14 +169,15 @@ def _expression(head_P3: Array) -> dict[str, float]:
             f"cheekRaise{side}": height(below, corner),
             f"noseWrinkle{side}": height(inner, _NOSTRILS[side]),
         }
-    return found
+    return features
 
 
-def _size(points_P3: Array) -> float:
+def _area(points_P3: Array) -> float:
+    """Return the area of the bounding box of a face."""
     return float(np.prod(points_P3[:, :2].max(0) - points_P3[:, :2].min(0)))
 
 
-Face = tuple[Array, dict[str, float]]  # landmarks, and features that the model adds
+Face = tuple[Array, dict[str, float]]  # landmarks, and blendshapes if the model has them
 Detector = Callable[[Array], list[Face]]
 
 
@@ -181,11 +188,11 @@ def _points(landmarks: Iterable[Any]) -> Array:
 def _face_mesh(mediapipe: Any) -> Detector:
     if not hasattr(mediapipe, "solutions"):
         raise DhmdError(
-            f"mediapipe {importlib.metadata.version('mediapipe')} has no face model: name one "
-            "by --face-model, or install mediapipe 0.10.14 (constraints-media.txt)"
+            f"mediapipe {importlib.metadata.version('mediapipe')} has no face model: give one "
+            "with --face-model, or install mediapipe 0.10.14 (constraints-media.txt)"
         )
     mesh = mediapipe.solutions.face_mesh.FaceMesh(
-        static_image_mode=True, max_num_faces=_MOST_FACES, refine_landmarks=True
+        static_image_mode=True, max_num_faces=_MAX_FACES, refine_landmarks=True
     )
 
     def detect(frame: Array) -> list[Face]:
@@ -200,9 +207,9 @@ def _face_landmarker(mediapipe: Any, model: Path) -> Detector:
     try:
         landmarker = vision.FaceLandmarker.create_from_options(
             vision.FaceLandmarkerOptions(
-                # The content: MediaPipe takes a relative path for one of its own.
+                # Not the path, since MediaPipe resolves a relative path in its own folder.
                 base_options=mediapipe.tasks.BaseOptions(model_asset_buffer=model.read_bytes()),
-                num_faces=_MOST_FACES,
+                num_faces=_MAX_FACES,
                 output_face_blendshapes=True,
             )
         )
@@ -214,14 +221,15 @@ def _face_landmarker(mediapipe: Any, model: Path) -> Detector:
 
     def detect(frame: Array) -> list[Face]:
         image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=frame)
-        found = landmarker.detect(image)
-        shapes = [
-            {f"blendshape_{one.category_name}": float(one.score) for one in face}
-            for face in found.face_blendshapes
-        ]
+        result = landmarker.detect(image)
         return [
-            (_points(points), extra)
-            for points, extra in zip(found.face_landmarks, shapes, strict=True)
+            (
+                _points(landmarks),
+                {f"blendshape_{shape.category_name}": float(shape.score) for shape in shapes},
+            )
+            for landmarks, shapes in zip(
+                result.face_landmarks, result.face_blendshapes, strict=True
+            )
         ]
 
     return detect

@@ -1,4 +1,4 @@
-"""Times of words: a transcript aligned to the sound by pocketsphinx, or a Whisper model's own."""
+"""Find the times of words: align a transcript to the audio, or transcribe it with Whisper."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.optional import optional, transformers
+from dhmd.base.optional import import_optional, import_transformers
 from dhmd.media.ffmpeg import RATE
-from dhmd.media.transcripts import Segment, Transcript, Word, segments_of_chunks
+from dhmd.media.transcripts import Segment, Transcript, Word, segments_from_chunks
 
 Array = np.ndarray[Any, Any]
 
-_MARGIN = 0.3  # seconds of sound around a cue in which its words may lie
-_FRAME = 0.01  # seconds of pocketsphinx's frames
-_BEAMS = (1e-100, 1e-200)  # a narrow search is quick; a wide one also aligns noisy speech
+_MARGIN = 0.3  # seconds before and after a cue in which its words may also occur
+_FRAME = 0.01  # duration of pocketsphinx's frames in seconds
+_BEAMS = (1e-100, 1e-200)  # a narrow beam is fast; a wide beam also aligns noisy speech
 
-# English letters and digits as phones of the CMU dictionary, for words that it does not have.
+# Phones of letters and digits, for words that the CMU dictionary does not have.
 _SPELLING = dict(
     pair.split(" ", 1)
     for line in (
@@ -37,24 +37,25 @@ _LETTERS = re.compile("|".join(sorted(_SPELLING, key=len, reverse=True)))
 
 
 @dataclass(frozen=True)
-class Aligned:
-    """A transcript with the words' times in the sound.
+class AlignedTranscript:
+    """A transcript with times of words.
 
     Attributes:
-        spread: how many segments could not be aligned; their words are spread over them.
-        guessed: how many words are not in the dictionary; their sound was guessed.
+        transcript: the transcript.
+        unaligned: number of segments that could not be aligned; their words are spread over them.
+        guessed: number of words that are not in the dictionary; their pronunciation was guessed.
     """
 
     transcript: Transcript
-    spread: int
+    unaligned: int
     guessed: int
 
 
 class WordAligner:
-    """Forced alignment of English words by pocketsphinx, whose model its package carries."""
+    """Forced alignment of English words by pocketsphinx, with the model in its package."""
 
     def __init__(self) -> None:
-        self._pocketsphinx = optional("pocketsphinx", "media")
+        self._pocketsphinx = import_optional("pocketsphinx", "media")
         self.name = f"pocketsphinx {importlib.metadata.version('pocketsphinx')}"
         self._decoders = [
             self._pocketsphinx.Decoder(
@@ -65,55 +66,64 @@ class WordAligner:
                 pbeam=beam,
                 wbeam=beam,
                 bestpath=False,
-                dither=True,  # digital silence has no logarithm
+                dither=True,  # the logarithm of digital silence is not finite
                 seed=1,
             )
             for beam in _BEAMS
         ]
         self._guessed: set[str] = set()
 
-    def __call__(self, transcript: Transcript, sound: Array) -> Aligned:
-        """Align the segments whose words have no times of their own.
+    def __call__(self, transcript: Transcript, sound: Array) -> AlignedTranscript:
+        """Align the segments whose words have no times.
 
         Args:
-            sound: `[N]` int16 samples.
+            transcript: the transcript.
+            sound: int16 samples of the audio, shape [N].
         """
-        if not transcript.timed:  # plain text: all of it lies somewhere in all of the sound
-            whole = tuple(word for segment in transcript.segments for word in segment.words)
-            found = self._align(whole, sound, 0.0)
-            if found is None:
-                guessed = sum(word.text in self._guessed for word in whole)
-                return Aligned(transcript, len(transcript.segments), guessed)
-            segments, at = [], 0
+        segments: list[Segment] = []
+        if not transcript.timed:  # plain text: all words are aligned to the whole audio
+            words = tuple(word for segment in transcript.segments for word in segment.words)
+            aligned = self._align(words, sound, 0.0)
+            if aligned is None:
+                return self._result(transcript, transcript)
+            position = 0
             for segment in transcript.segments:
-                words = found[at : at + len(segment.words)]
-                at += len(words)
-                segments.append(_with(segment, words, words[0].start, words[-1].end))
-            done = replace(transcript, segments=tuple(segments), timed=True)
-            return self._counted(transcript, done)
-        segments = []
+                words = aligned[position : position + len(segment.words)]
+                position += len(words)
+                segments.append(_with_words(segment, words, words[0].start, words[-1].end))
+            return self._result(
+                transcript, replace(transcript, segments=tuple(segments), timed=True)
+            )
         for segment in transcript.segments:
             if not segment.timed:
                 start = max(0.0, segment.start - _MARGIN)
-                piece = sound[round(start * RATE) : round((segment.end + _MARGIN) * RATE)]
-                aligned = self._align(segment.words, piece, start)
+                samples = sound[round(start * RATE) : round((segment.end + _MARGIN) * RATE)]
+                aligned = self._align(segment.words, samples, start)
                 if aligned is not None:
-                    segment = _with(segment, aligned, segment.start, segment.end)
+                    segment = _with_words(segment, aligned, segment.start, segment.end)
             segments.append(segment)
-        return self._counted(transcript, replace(transcript, segments=tuple(segments)))
+        return self._result(transcript, replace(transcript, segments=tuple(segments)))
 
-    def _counted(self, before: Transcript, after: Transcript) -> Aligned:
-        words = [w for segment in before.segments if not segment.timed for w in segment.words]
-        spread = sum(not segment.timed for segment in after.segments)
-        return Aligned(after, spread, sum(word.text in self._guessed for word in words))
+    def _result(self, original: Transcript, aligned: Transcript) -> AlignedTranscript:
+        """Return the aligned transcript with its counts."""
+        words = [w for segment in original.segments if not segment.timed for w in segment.words]
+        unaligned = sum(not segment.timed for segment in aligned.segments)
+        guessed = sum(word.text in self._guessed for word in words)
+        return AlignedTranscript(aligned, unaligned, guessed)
 
     def _align(self, words: Sequence[Word], sound: Array, start: float) -> tuple[Word, ...] | None:
-        """Return the words with their times, or None where the sound does not contain them."""
+        """Return the words with their times, or None if the audio does not contain them.
+
+        Args:
+            words: the words to align.
+            sound: int16 samples, shape [N].
+            start: time of the first sample in seconds.
+        """
         if len(sound) < RATE * _FRAME * 10:
             return None
         for decoder in self._decoders:
             for word in words:
-                self._pronounce(decoder, word.text)
+                self._add_pronunciation(decoder, word.text)
             decoder.set_align_text(" ".join(word.text for word in words))
             decoder.start_utt()
             decoder.process_raw(sound.tobytes(), full_utt=True)
@@ -129,23 +139,24 @@ class WordAligner:
                 )
         return None
 
-    def _pronounce(self, decoder: Any, word: str) -> None:
-        """Make sure that the dictionary has the word."""
+    def _add_pronunciation(self, decoder: Any, word: str) -> None:
+        """Add a word with a guessed pronunciation to the dictionary if it is not there."""
         if decoder.lookup_word(word) is None:
             phones = " ".join(_SPELLING[match[0]] for match in _LETTERS.finditer(word))
             decoder.add_word(word, phones or "AH", True)
             self._guessed.add(word)
 
 
-def _with(segment: Segment, words: tuple[Word, ...], start: float, end: float) -> Segment:
+def _with_words(segment: Segment, words: tuple[Word, ...], start: float, end: float) -> Segment:
+    """Return a segment with aligned words and new times."""
     return replace(segment, words=words, start=start, end=end, timed=True)
 
 
 class Whisper:
-    """A Whisper model of a local folder: it hears the words and their times.
+    """A Whisper model in a local folder, which transcribes audio to words with times.
 
     Args:
-        folder: in the form of transformers, with weights as safetensors.
+        folder: model in the format of transformers, with weights as safetensors.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -154,7 +165,7 @@ class Whisper:
                 f"--whisper: {folder} is not a Whisper model: it must have config.json and weights "
                 "as *.safetensors"
             )
-        library = transformers("media")
+        library = import_transformers("media")
         self.name = f"Whisper ({folder.resolve().name})"
         options = {"local_files_only": True, "trust_remote_code": False}
         try:
@@ -174,16 +185,16 @@ class Whisper:
         )
 
     def __call__(self, sound: Array, media: Path) -> Transcript:
-        """Transcribe `[N]` int16 samples of a media file."""
+        """Transcribe the int16 samples [N] of a media file."""
         audio = {"raw": sound.astype(np.float32) / 32768, "sampling_rate": RATE}
         try:
-            heard = self._recognise(audio, return_timestamps="word")
+            result = self._recognise(audio, return_timestamps="word")
         except (ValueError, RuntimeError, LookupError, TypeError) as error:
             raise DhmdError(
-                f"{media}: {self.name} fails ({first_line(error)[:200]}): is it a Whisper model "
-                "that returns the times of words?"
+                f"{media}: {self.name} failed ({first_line(error)[:200]}): use a Whisper model "
+                "that returns the times of words"
             ) from error
-        segments = segments_of_chunks(heard["chunks"], media)
+        segments = segments_from_chunks(result["chunks"], media)
         if not segments:
-            raise DhmdError(f"{media}: {self.name} hears no words")
+            raise DhmdError(f"{media}: {self.name} recognised no words")
         return Transcript(media, tuple(segments))

@@ -1,4 +1,4 @@
-"""Batches: `Batch`, which a model of one seed reads, and `EnsembleBatch`, one for E members.
+"""Batches: `Batch` for a model of one seed, and `EnsembleBatch` for E members.
 
 Legend: E members, M modalities, B utterances, T steps, K sub-words, I features, O outputs
 (1, or C classes).
@@ -16,19 +16,19 @@ from torch import Tensor
 
 @dataclass
 class Batch:
-    """Utterances as a model of one seed sees them: `forward(batch)` returns outputs `[B, O]`.
+    """Input of a model of one seed; its `forward(batch)` returns outputs `[B, O]`.
 
-    A training batch holds only utterances that count: padding rows are removed.
+    A training batch has no padding rows.
 
     Attributes:
-        features: by modality, `[B, T_m, I_m]`, normalised, zeros on padding.
+        features: normalised features by modality, `[B, T_m, I_m]`, zero on padding.
         masks: by modality, `[B, T_m]`, true on real steps.
         present: by modality, `[B]`, true where the utterance has the modality.
         labels_B: labels, or class indices as floats.
         weight_B: share of each utterance in the mean loss of the whole update. It sums to 1 over
-            an update, which may consist of several batches (`train.accumulate`); use `mean`.
-        index_B: position in the train split, −1 outside it: where state per utterance is stored.
-        video_B: number of the video that the utterance comes from.
+            an update, which may consist of several batches (`train.accumulate`). See `mean`.
+        index_B: position in the train split, an index for state per utterance; −1 outside it.
+        video_B: number of the video that contains the utterance.
         teachers: by modality, out-of-fold predictions `[B, O]` of train utterances: values, or
             class probabilities. None where no teachers were loaded.
         epoch: from 1 in training, 0 in evaluation.
@@ -52,23 +52,23 @@ class Batch:
         return torch.stack(list(self.present.values()), dim=1)
 
     def mean(self, values_B: Tensor) -> Tensor:
-        """Average a loss per utterance; sums to the mean over the update."""
+        """Average values per utterance; the sum over an update's batches is the update's mean."""
         return (values_B * self.weight_B).sum()
 
     @property
     def share(self) -> Tensor:
-        """Share of this batch in the update, the factor of a loss of the batch as a whole."""
+        """Share of this batch in the update: the factor of a loss that is not per utterance."""
         return self.weight_B.sum()
 
 
 @dataclass
 class TokenBatch:
-    """Sub-words of a batch's utterances, for a text encoder that is fine-tuned.
+    """Sub-words of the utterances, for a text encoder that is fine-tuned.
 
     Attributes:
-        ids_EBK, types_EBK: tokens and segment ids, 0 on padding.
+        ids_EBK, types_EBK: token ids and segment ids, 0 on padding.
         mask_EBK: true on tokens.
-        steps_EBK: the text step that each token is a part of, −1 for none.
+        steps_EBK: index of the text step that contains the token, −1 for none.
     """
 
     ids_EBK: Tensor
@@ -79,20 +79,20 @@ class TokenBatch:
 
 @dataclass
 class EnsembleBatch:
-    """A batch for all members; modality tensors come as lists, since lengths may differ.
+    """A batch for all members. Lists have one tensor per modality, since lengths may differ.
 
     Attributes:
         modalities: names of the modalities, in the order of the lists.
         features: per modality `[E, 1, B, T_m, I_m]`, normalised, zeros on padding.
         masks: per modality `[E, 1, B, T_m]`, true on real steps.
         present_EMB: true where the utterance has the modality.
-        weight_EB: share of an utterance in the mean loss of the whole update (0 on padding and on
-            utterances that a member does not train on); sums to 1 over an update.
+        weight_EB: share of an utterance in the mean loss of the whole update; sums to 1 over an
+            update. 0 on padding rows and on utterances that a member does not train on.
         labels_EB: labels, or class indices.
         index_EB, video_EB, epoch, phase: see `Batch`.
         teachers_EMBO: out-of-fold predictions of train utterances: values, or class probabilities.
             None where no teachers were loaded.
-        tokens: of text, where its encoder is fine-tuned.
+        tokens: sub-words, where the text encoder is fine-tuned.
     """
 
     modalities: tuple[str, ...]
@@ -109,29 +109,28 @@ class EnsembleBatch:
     phase: str = ""
 
     def without(self, absent_EMB: Tensor) -> EnsembleBatch:
-        """Return the batch with modalities removed where `absent` is true."""
-        keep_EMB = ~absent_EMB
-        masks, features = [], []
-        for index, (mask, feature) in enumerate(zip(self.masks, self.features, strict=True)):
-            kept = keep_EMB[:, index : index + 1]
-            masks.append(mask & kept[..., None])
-            features.append(feature * kept[..., None, None])
+        """Return the batch with modalities removed where `absent_EMB` is true."""
+        present_EMB = ~absent_EMB
+        present = present_EMB.unsqueeze(2).unbind(1)  # per modality, [E, 1, B]
         return replace(
-            self, features=features, masks=masks, present_EMB=self.present_EMB & keep_EMB
+            self,
+            features=[x * p[..., None, None] for x, p in zip(self.features, present, strict=True)],
+            masks=[mask & p[..., None] for mask, p in zip(self.masks, present, strict=True)],
+            present_EMB=self.present_EMB & present_EMB,
         )
 
     def rows(self, index_B: Tensor) -> EnsembleBatch:
         """Return the batch restricted to the utterances `index_B`."""
-        return self._each(lambda tensor, axis: tensor.index_select(axis, index_B))
+        return self._map(lambda tensor, axis: tensor.index_select(axis, index_B))
 
-    def members(self, some: slice) -> EnsembleBatch:
+    def members(self, index: slice) -> EnsembleBatch:
         """Return the batch restricted to a range of members."""
-        return self._each(lambda tensor, axis: tensor[some])
+        return self._map(lambda tensor, axis: tensor[index])
 
-    def _each(self, change: Callable[[Tensor, int], Tensor]) -> EnsembleBatch:
+    def _map(self, change: Callable[[Tensor, int], Tensor]) -> EnsembleBatch:
         """Apply a function of a tensor and its utterance axis to all tensors."""
         if self.tokens is not None:
-            raise ValueError("a batch with tokens cannot be divided")
+            raise ValueError("a batch with tokens cannot be restricted")
         teachers = self.teachers_EMBO
         return replace(
             self,
@@ -148,8 +147,8 @@ class EnsembleBatch:
     def tensors(self) -> dict[str, dict[str, Tensor] | Tensor]:
         """Return the tensor fields of `Batch` with a leading member axis."""
         tensors: dict[str, dict[str, Tensor] | Tensor] = {
-            "features": {n: x[:, 0] for n, x in zip(self.modalities, self.features, strict=True)},
-            "masks": {n: x[:, 0] for n, x in zip(self.modalities, self.masks, strict=True)},
+            "features": {m: x[:, 0] for m, x in zip(self.modalities, self.features, strict=True)},
+            "masks": {m: x[:, 0] for m, x in zip(self.modalities, self.masks, strict=True)},
             "present": dict(zip(self.modalities, self.present_EMB.unbind(1), strict=True)),
             "labels_B": self.labels_EB,
             "weight_B": self.weight_EB,
@@ -171,5 +170,5 @@ class EnsembleBatch:
         }
 
     def of_member(self, member: int) -> Batch:
-        """Return one member's batch without the axes of the ensemble."""
+        """Return one member's batch, without the member axis."""
         return Batch(**self.tensors_of(member), epoch=self.epoch, phase=self.phase)

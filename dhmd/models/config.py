@@ -1,4 +1,4 @@
-"""The settings of the model: sections `model`, `decouple` and `kd` of params.yaml."""
+"""Settings of the model: sections `model`, `decouple` and `kd` of params.yaml."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from dhmd.config.modalities import per_modality
 from dhmd.config.schema import CONFIG, FromRecipe, Rate, Share
-from dhmd.models.cards import baseline_names
+from dhmd.models.catalogue import baseline_names
 
 Edges = Literal["learned", "uniform", "prior", "mean", "shuffled", "self"]
 
@@ -24,38 +24,36 @@ Rates = Annotated[Mapping[str, FromRecipe[Rate]], per_modality(0.0)]
 class DropoutConfig:
     """Section `model.dropout`: dropout rates."""
 
-    attention: Rates = field(default_factory=dict)  # on attention weights, by target modality
+    attention: Rates = field(default_factory=dict)  # on attention weights, by attended modality
     layer: FromRecipe[Rate] = 0.1  # after each attention and feed-forward block
     embedding: FromRecipe[Rate] = 0.0  # on the encoders' inputs
-    input: Rates = field(default_factory=dict)  # on the raw features; DMD has the text's
+    input: Rates = field(default_factory=dict)  # on the features, by modality; DMD has text only
     output: FromRecipe[Rate] = 0.1  # in the heads and the fusion
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class ModelConfig:
-    """Section `model`."""
+    """Section `model`: architecture."""
 
-    modalities: tuple[str, ...] | None = None  # those to use; None: all that the recipe has
+    modalities: tuple[str, ...] | None = None  # the ones to use; None: all of the dataset config
     width: FromRecipe[PositiveInt] = 32  # model width D, a multiple of heads
     heads: FromRecipe[PositiveInt] = 4  # attention heads
     layers: FromRecipe[PositiveInt] = 2  # layers of each transformer encoder
     kernels: Kernels = field(default_factory=dict)  # widths of the temporal convolutions, in steps
-    recurrent: Recurrent = field(default_factory=dict)  # a GRU instead of the convolution
+    recurrent: Recurrent = field(default_factory=dict)  # use a GRU instead of the convolution
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
-    cross_modal: bool = True  # cross-modal attention; False: self-attention instead
-    auxiliary_average: bool = True  # the final output adds to the auxiliary-head average
+    cross_modal: bool = True  # cross-modal attention; False: self-attention
+    auxiliary_average: bool = True  # add the auxiliary-head average to the final output
     # stacked: the fast engine; plain: the readable definition, dhmd/models/dhmd.py.
     engine: Literal["stacked", "plain"] = "stacked"
-    # Options of other models by name, {dmd: {gate: multiply}}; each model checks its own.
+    # Options of baselines by name, {dmd: {gate: multiply}}; each baseline checks its own.
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        known = baseline_names() if self.options else ()
+        names = baseline_names() if self.options else ()
         for name in self.options:
-            if name not in known:
-                raise ValueError(
-                    f"options names {name!r}, but must name some of {', '.join(known)}"
-                )
+            if name not in names:
+                raise ValueError(f"options.{name}: no such baseline; use one of {', '.join(names)}")
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -74,11 +72,11 @@ class GraphConfig:
 
     homogeneous: bool = True  # distil between shared features (HomoGD)
     heterogeneous: bool = True  # distil between private features (HeteroGD)
-    edges: Edges = "learned"  # where the edge weights come from
-    edge_loss: Literal["mixture", "kl"] = "mixture"  # what trains the edges; kl is a control
+    edges: Edges = "learned"  # edge weights: learned, or a control
+    edge_loss: Literal["mixture", "kl"] = "mixture"  # loss of the edge network; kl: a control
     tau: PositiveFloat = 0.5  # temperature of the kl control and of the KL between classes
     hidden: PositiveInt = 32  # width of the edge network
-    representation: NonNegativeFloat = 0.0  # weight of the representation term
+    representation: NonNegativeFloat = 0.0  # weight of the representation term in L_GD
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -87,20 +85,20 @@ class DictionaryConfig:
 
     homogeneous: bool = True  # dictionary of the shared features
     heterogeneous: bool = True  # dictionary of the private features
-    matching: bool = True  # match modalities; False: the dictionaries only feed the fusion
-    weight: NonNegativeFloat = 3.0  # weight of L_DM, on top of kd.lambda
+    matching: bool = True  # train with L_DM; False: the dictionaries only feed the fusion
+    weight: NonNegativeFloat = 3.0  # weight of L_DM, multiplied by kd.lambda
     codes: FromRecipe[Annotated[int, Field(ge=2)]] = 512  # codes K of each dictionary
     scale: PositiveFloat = 10.0  # scale s of the relevance
     temperature: PositiveFloat = 0.2  # temperature of InfoNCE
     balance: NonNegativeFloat = 0.1  # weight of usage_imbalance in L_DM
-    lr_factor: NonNegativeFloat = 5.0  # learning rate of the dictionaries over train.lr
+    lr_factor: NonNegativeFloat = 5.0  # learning rate of the dictionaries, divided by train.lr
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class DistillationConfig:
-    """Section `kd`. `lambda` scales every distillation loss; at 0 there is none."""
+    """Section `kd`: knowledge distillation. `lambda: 0` removes every distillation loss."""
 
     lambda_: Annotated[Share, Field(alias="lambda")] = 0.3  # weight of distillation
-    aux: NonNegativeFloat = 1.0  # weight of the auxiliary heads' own task loss and distillation
+    aux: NonNegativeFloat = 1.0  # weight of the auxiliary heads' task loss and distillation
     graph: GraphConfig = field(default_factory=GraphConfig)
     dictionary: DictionaryConfig = field(default_factory=DictionaryConfig)

@@ -1,15 +1,27 @@
-"""DHMD for one seed, in ordinary PyTorch: the definition of the method, section by section.
+"""DHMD for one seed in plain PyTorch: the definition of the method.
 
-`model.engine: plain` trains it; `dhmd.models.stacked` computes the same for all seeds at once. The
-losses are in `losses.py`, the layers in `layers.py`.
+Decoupled Hierarchical Multimodal Distillation (arXiv 2602.04260) extends DMD (arXiv 2303.13802):
 
-Legend: B utterances, M modalities, T steps, I source and J target modality, D model width,
-W = (M − 1) D (D without cross-modal attention), O outputs, K codes.
+1. Encoders map the features of each modality m to X_m.
+2. Decoupling splits X_m into shared features com_m and private features prt_m.
+3. Coarse distillation. The homogeneous space has the shared features, the heterogeneous space the
+   private features after cross-modal attention. In each space a graph distillation unit (GD-Unit)
+   weights the teachers of each modality.
+4. Fine distillation. In each space the modalities are matched over the codes of a dictionary.
+5. Gated fusion of all features, plus the average of the auxiliary heads, is the final output.
+
+docs/method.md has every equation and its source: the paper, DMD or ours. The losses are in
+`losses.py`, the layers in `layers.py`. `model.engine: plain` trains this module;
+`dhmd.models.stacked` computes the same for all seeds at once.
+
+The suffix of a name is the tensor's shape: B utterances, M modalities, T steps, I source modality,
+J target modality, D model width, W = (M − 1) D (D without cross-modal attention), O outputs,
+K codes, H width of the edge network.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import permutations
 
 import torch
@@ -20,6 +32,7 @@ from dhmd.models.batch import Batch
 from dhmd.models.config import DecoupleConfig, DictionaryConfig, DistillationConfig, ModelConfig
 from dhmd.models.layers import (
     TransformerEncoder,
+    initial_codes,
     masked_mean,
     modality_encoders,
     sparsemax,
@@ -28,22 +41,19 @@ from dhmd.models.layers import (
 from dhmd.models.learner import ParameterGroup
 from dhmd.models.task import Task
 
-Steps = dict[str, Tensor]  # by modality, [B, T_m, D]
+Features = dict[str, Tensor]  # by modality: sequences [B, T_m, D], or vectors [B, D] once pooled
 
 HOMOGENEOUS, HETEROGENEOUS = "homogeneous", "heterogeneous"
 
-# To have more active codes (ten, say), the initial codes must be so similar that all utterances use
-# the same ones: after 200 updates the overlap of any two utterances was 0.9.
-ACTIVE_AT_START = 3
-PROBE_QUERIES = 64
-PROBE_STEPS = 8
+
+# ---- 2. decoupling -------------------------------------------------------------------------------
 
 
 class Decoupling(nn.Module):
-    """Section 2 (DMD, section 3.1): `com_m = E_com(X_m)`, `prt_m = E_prt_m(X_m)`, decoders `D_m`.
+    """Split features into shared and private ones (DMD, section 3.1).
 
-    com: shared features, one encoder for all modalities; prt: private features. The encoders act on
-    each step alone (convolutions of width 1, DMD's public configuration).
+    `com_m = E_com(X_m)` with one encoder for all modalities, `prt_m = E_prt_m(X_m)` with one per
+    modality. The encoders act on each step alone (convolutions of width 1, as in DMD's code).
     """
 
     def __init__(self, modalities: tuple[str, ...], width: int) -> None:
@@ -52,49 +62,54 @@ class Decoupling(nn.Module):
         self.private = nn.ModuleDict({m: nn.Linear(width, width) for m in modalities})
         self.decoder = nn.ModuleDict({m: nn.Linear(2 * width, width) for m in modalities})
 
-    def forward(self, encoded: Steps, masks: Steps) -> tuple[Steps, Steps]:
+    def forward(self, encoded: Features, masks: dict[str, Tensor]) -> tuple[Features, Features]:
+        """Return the shared and the private features, zero on padding."""
         com = {m: zero_padding(self.shared(x), masks[m]) for m, x in encoded.items()}
         prt = {m: zero_padding(self.private[m](x), masks[m]) for m, x in encoded.items()}
         return com, prt
 
-    def decode(self, com: Steps, prt: Steps) -> tuple[Steps, Steps]:
-        """Return `D_m([com_m, prt_m])`, and `E_prt_m` of it."""
+    def decode(self, com: Features, prt: Features) -> tuple[Features, Features]:
+        """Return the reconstruction `D_m([com_m, prt_m])`, and `E_prt_m` of it (the cycle)."""
         decoded = {m: self.decoder[m](torch.cat([com[m], prt[m]], -1)) for m in com}
         return decoded, {m: self.private[m](x) for m, x in decoded.items()}
 
 
-class CrossModalAttention(nn.Module):
-    """Section 3: attention from prt_m to every other prt_n, concatenated, then a memory encoder.
+# ---- 3. coarse distillation ----------------------------------------------------------------------
 
-    Every direction has its own encoder (MulT). With one modality, or with `model.cross_modal` off,
-    it is self-attention on prt_m.
+
+class CrossModalAttention(nn.Module):
+    """Attention from prt_m to every other prt_n, concatenated, then self-attention (MulT, DMD).
+
+    Every pair of modalities has its own encoder, and every modality a memory encoder for the
+    self-attention. With one modality, or with `model.cross_modal` off, only the memory encoder
+    remains.
     """
 
     def __init__(self, modalities: tuple[str, ...], config: ModelConfig) -> None:
         super().__init__()
-        crossing = config.cross_modal and len(modalities) > 1
-        pairs = list(permutations(modalities, 2)) if crossing else []
-        self.width = (len(modalities) - 1) * config.width if crossing else config.width
+        enabled = config.cross_modal and len(modalities) > 1
+        self.width = (len(modalities) - 1) * config.width if enabled else config.width
         self.cross = nn.ModuleDict(
             {
-                edge(source, target): TransformerEncoder(config.width, config, attended=source)
-                for target, source in pairs
+                f"{source}_to_{target}": TransformerEncoder(config.width, config, attended=source)
+                for target, source in (permutations(modalities, 2) if enabled else ())
             }
         )
         self.memory = nn.ModuleDict(
             {m: TransformerEncoder(self.width, config, attended=m) for m in modalities}
         )
 
-    def forward(self, prt: Steps, masks: Steps) -> Steps:
-        steps = prt
+    def forward(self, prt: Features, masks: dict[str, Tensor]) -> Features:
+        """Return cross-modal features, `[B, T_m, W]` by modality."""
+        attended = prt
         if self.cross:
-            steps = {
+            attended = {
                 m: torch.cat(
-                    [self.cross[edge(n, m)](prt[m], masks[n], prt[n]) for n in prt if n != m], -1
+                    [self.cross[f"{n}_to_{m}"](prt[m], masks[n], prt[n]) for n in prt if n != m], -1
                 )
                 for m in prt
             }
-        return {m: self.memory[m](x, masks[m]) for m, x in steps.items()}
+        return {m: self.memory[m](x, masks[m]) for m, x in attended.items()}
 
 
 @dataclass
@@ -103,10 +118,10 @@ class Graph:
 
     Attributes:
         vertices_BMW: representations of the modalities.
-        outputs_BMO: outputs of their own heads.
-        learned_BIJ: edge weights of the edge network; the gradient reaches that network alone.
-        edges_BIJ: edge weights of distillation, detached: learned, or a control.
-        projected: see `losses.representation`.
+        outputs_BMO: outputs of the auxiliary heads, one per vertex.
+        learned_BIJ: edge weights of the edge network; their gradient reaches that network alone.
+        edges_BIJ: edge weights that distillation uses, detached: learned, or a control.
+        projected: `P_ij v_i` by pair (i, j), for `losses.representation`; empty without that term.
     """
 
     vertices_BMW: Tensor
@@ -117,10 +132,11 @@ class Graph:
 
 
 class GraphDistillationUnit(nn.Module):
-    """Section 3 (DMD, section 3.2): a directed graph whose vertices are modalities.
+    """A directed graph whose vertices are modalities (DMD, section 3.2).
 
-    The edge weights are `w_{i→j} = softmax over present i of g([f(v_i), v_i], [f(v_j), v_j])`, for
-    each utterance and target, with self edges. g reads detached vertices.
+    For each utterance, the weight of teacher i for student j is
+    `w_{i→j} = softmax over present i of g([f(v_i), v_i], [f(v_j), v_j])`, where f is the auxiliary
+    head of a vertex. g, the edge network, reads detached vertices. A modality may teach itself.
     """
 
     def __init__(
@@ -132,26 +148,28 @@ class GraphDistillationUnit(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.task, self.modalities, self.kind = task, modalities, kd.graph.edges
-        ends, hidden = width + task.outputs, kd.graph.hidden
+        self.task, self.modalities, self.control = task, modalities, kd.graph.edges
+        inputs, hidden = width + task.outputs, kd.graph.hidden
         self.hidden = nn.ModuleDict({m: nn.Linear(width, width) for m in modalities})
         self.head = nn.ModuleDict({m: nn.Linear(width, task.outputs) for m in modalities})
-        self.edge_source = nn.ModuleDict({m: nn.Linear(ends, hidden) for m in modalities})
-        self.edge_target = nn.ModuleDict({m: nn.Linear(ends, hidden) for m in modalities})
+        self.edge_source = nn.ModuleDict({m: nn.Linear(inputs, hidden) for m in modalities})
+        self.edge_target = nn.ModuleDict({m: nn.Linear(inputs, hidden) for m in modalities})
         self.edge_score = nn.Linear(hidden, 1, bias=False)
         nn.init.zeros_(self.edge_score.weight)  # edges start uniform
         self.projection = nn.ModuleDict()
         if kd.graph.representation > 0:
             for target, source in permutations(modalities, 2):
-                self.projection[edge(source, target)] = nn.Linear(width, width)
+                self.projection[f"{source}_to_{target}"] = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, vertices: Steps, batch: Batch) -> Graph:
+    def forward(self, vertices: Features, batch: Batch) -> Graph:
+        """Compute auxiliary outputs and edge weights from pooled features `[B, W]`."""
         outputs = {
             m: self.head[m](self.dropout(self.hidden[m](v_BW).relu()))
             for m, v_BW in vertices.items()
         }
-        ends = {
+        # The edge network: its first layer acts on source and target separately.
+        edge_inputs = {
             m: torch.cat(
                 [
                     self.task.predictions(outputs[m].detach()),
@@ -161,29 +179,38 @@ class GraphDistillationUnit(nn.Module):
             )
             for m, v_BW in vertices.items()
         }
-        sources_BIH = torch.stack([self.edge_source[m](end) for m, end in ends.items()], 1)
-        targets_BJH = torch.stack([self.edge_target[m](end) for m, end in ends.items()], 1)
+        sources_BIH = torch.stack([self.edge_source[m](x) for m, x in edge_inputs.items()], 1)
+        targets_BJH = torch.stack([self.edge_target[m](x) for m, x in edge_inputs.items()], 1)
         hidden_BIJH = (sources_BIH.unsqueeze(2) + targets_BJH.unsqueeze(1)).relu()
         scores_BIJ = self.edge_score(hidden_BIJH)[..., 0]
-        learned_BIJ = losses.over_present(scores_BIJ, batch.presence)
-        index = {m: number for number, m in enumerate(self.modalities)}
+        learned_BIJ = losses.softmax_over_present(scores_BIJ, batch.presence)
         projected = {
-            (index[i], index[j]): self.projection[edge(i, j)](vertices[i].detach())
-            for i, j in permutations(self.modalities, 2)
-            if self.projection
+            (i, j): self.projection[f"{source}_to_{target}"](vertices[source].detach())
+            for i, source in enumerate(self.modalities)
+            for j, target in enumerate(self.modalities)
+            if self.projection and i != j
         }
         return Graph(
             torch.stack(list(vertices.values()), 1),
             torch.stack(list(outputs.values()), 1),
             learned_BIJ,
-            losses.control_edges(self.kind, learned_BIJ, batch, self.modalities),
+            losses.control_edges(self.control, learned_BIJ, batch, self.modalities),
             projected,
         )
 
 
+# ---- 4. fine distillation ------------------------------------------------------------------------
+
+
 @dataclass
 class DictionaryOutputs:
-    """Outputs of a dictionary: relevance z, activation A (on the simplex), feature u."""
+    """Outputs of a dictionary.
+
+    Attributes:
+        relevance_BMK: z, the scaled cosine of each code with the most similar step.
+        activation_BMK: A, non-negative weights of the codes that sum to 1; zeros where absent.
+        feature_BMW: u, the normalised mixture of the codes.
+    """
 
     relevance_BMK: Tensor
     activation_BMK: Tensor
@@ -191,9 +218,9 @@ class DictionaryOutputs:
 
 
 class Dictionary(nn.Module):
-    """Section 4 (ours, after arXiv 2303.14865): codes `C [K, W]` shared by all modalities.
+    """Codes `C [K, W]` that all modalities of a space share (ours, after arXiv 2303.14865).
 
-    `q_m = MLP_m(norm(h_m[t]))`, `z_m[k] = max over real t of s · cos(q_m[t], C[k])`,
+    `q_m = MLP_m(layernorm(h_m[t]))`, `z_m[k] = max over real t of s · cos(q_m[t], C[k])`,
     `A_m = sparsemax(z_m)`, `u_m = normalise(A_m C)`.
     """
 
@@ -208,45 +235,32 @@ class Dictionary(nn.Module):
         )
         self.codes_KW = nn.Parameter(initial_codes(width, config))
 
-    def forward(self, steps: Steps, batch: Batch) -> DictionaryOutputs:
+    def forward(self, features: Features, batch: Batch) -> DictionaryOutputs:
+        """Match the steps `[B, T_m, W]` of each modality to the codes."""
         codes_KW = nn.functional.normalize(self.codes_KW, dim=-1)
         relevance = []
-        for m, h_BTW in steps.items():
-            # Without the norm, small h would give every utterance the same codes (by the biases).
+        for m, h_BTW in features.items():
+            # Without the norm, small h would give all utterances the same query, by the biases.
             q_BTW = self.query[m](nn.functional.layer_norm(h_BTW, h_BTW.shape[-1:]))
             cosine_BTK = nn.functional.normalize(q_BTW, dim=-1) @ codes_KW.T
             cosine_BTK = cosine_BTK.masked_fill(~batch.masks[m].unsqueeze(-1), -torch.inf)
-            z_BK = cosine_BTK.amax(1).masked_fill(~batch.present[m][:, None], 0.0)
-            relevance.append(z_BK)
+            relevance.append(cosine_BTK.amax(1).masked_fill(~batch.present[m][:, None], 0.0))
         z_BMK = torch.stack(relevance, 1) * self.scale
         a_BMK = sparsemax(z_BMK) * batch.presence.unsqueeze(-1)
         return DictionaryOutputs(z_BMK, a_BMK, nn.functional.normalize(a_BMK @ codes_KW, dim=-1))
 
 
-def initial_codes(width: int, config: DictionaryConfig) -> Tensor:
-    """Draw codes `[K, W]` such that about three are active at the start (ours).
-
-    With independent codes only one or two would be active, because their relevances differ too
-    much. The codes are a common direction plus noise, whose size is found by bisection.
-    """
-    normalize = nn.functional.normalize
-    common = normalize(torch.randn(1, width), dim=-1)
-    noise = normalize(torch.randn(config.codes, width), dim=-1)
-    probes = normalize(torch.randn(PROBE_QUERIES, PROBE_STEPS, width), dim=-1)
-    wanted = min(ACTIVE_AT_START, config.codes / 2)
-    low, high = 1e-3, 1e3
-    for _ in range(30):
-        middle = (low * high) ** 0.5
-        cosine = probes @ normalize(common + middle * noise, dim=-1).T
-        active = (sparsemax(cosine.amax(1) * config.scale) > 0).sum(-1).float().mean()
-        low, high = (middle, high) if active > wanted else (low, middle)
-    return normalize(common + high * noise, dim=-1)
+# ---- 5. fusion -----------------------------------------------------------------------------------
 
 
 class GatedFusion(nn.Module):
-    """Section 5: each feature gated by `h · σ(W h)`, then a residual MLP and a head.
+    """Gate each feature by `h · σ(W h)`, then apply a residual MLP and a head.
 
     Learned embeddings replace the features of an absent modality.
+
+    Args:
+        widths: width W of each feature that is fused.
+        hidden: width of the MLP's hidden layer.
     """
 
     def __init__(
@@ -273,7 +287,7 @@ class GatedFusion(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: list[Tensor], batch: Batch) -> Tensor:
-        """Fuse features `[B, M, W]` into outputs `[B, O]`."""
+        """Fuse features `[B, M, W]`, one tensor per width, into outputs `[B, O]`."""
         gated = []
         for index, m in enumerate(self.modalities):
             for feature_BMW, gates, absent_MW in zip(
@@ -288,21 +302,42 @@ class GatedFusion(nn.Module):
         return out
 
 
+def auxiliary_average(graphs: dict[str, Graph], batch: Batch) -> Tensor:
+    """Average the auxiliary heads over spaces and present modalities: `[B, O]`, detached (ours).
+
+    Each head learns only from the labels and its teachers, so that distillation improves the final
+    output directly; the fusion learns the residual.
+    """
+    present_BM1 = batch.presence.unsqueeze(-1)
+    outputs_BMO = torch.stack([graph.outputs_BMO.detach() for graph in graphs.values()]).mean(0)
+    return (outputs_BMO * present_BM1).sum(1) / present_BM1.sum(1).clamp(min=1)
+
+
+# ---- the model -----------------------------------------------------------------------------------
+
+
 @dataclass
 class ModelOutputs:
-    """Results of a forward pass: by modality, or by space."""
+    """Results of a forward pass: the final output, features by modality, graphs by space.
+
+    `dictionaries` has the spaces whose dictionary is enabled.
+    """
 
     output_BO: Tensor
-    encoded: Steps
-    com: Steps
-    prt: Steps
+    encoded: Features
+    com: Features
+    prt: Features
     pooled_com_BMD: Tensor
     graphs: dict[str, Graph]
-    dictionaries: dict[str, DictionaryOutputs] = field(default_factory=dict)
+    dictionaries: dict[str, DictionaryOutputs]
 
 
 class DHMD(nn.Module):
-    """The whole model."""
+    """The whole model and its losses.
+
+    Args:
+        inputs: feature width by modality, in the order of the batch.
+    """
 
     def __init__(
         self,
@@ -346,60 +381,62 @@ class DHMD(nn.Module):
         )
 
     def forward(self, batch: Batch) -> Tensor:
+        """Return the final output `[B, O]`."""
         return self.outputs(batch).output_BO
 
     def outputs(self, batch: Batch) -> ModelOutputs:
-        """Run the whole model."""
+        """Return the final output with all intermediate results, which the losses need."""
         masks = batch.masks
 
-        def pool(steps: Steps) -> Steps:
-            return {m: masked_mean(x, masks[m]) for m, x in steps.items()}
+        def pool(features: Features) -> Features:
+            return {m: masked_mean(x_BTD, masks[m]) for m, x_BTD in features.items()}
 
-        def stacked(vectors: Steps) -> Tensor:
+        def stack(vectors: Features) -> Tensor:
             return torch.stack(list(vectors.values()), 1)
 
         # 1. Encoders.
         encoded = {m: self.encoders[m](x, masks[m]) for m, x in batch.features.items()}
-        # 2. Decoupling. Without it both spaces read X_m (an ablation).
+        # 2. Decoupling. Without it (an ablation), both spaces read X_m.
         com, prt = self.decoupling(encoded, masks) if self.decoupling else (encoded, encoded)
-        # 3. Coarse distillation: a GD-Unit on pooled com, one on cross-modal features.
-        crossed = self.heterogeneous(prt, masks)
-        attended = {m: self.homogeneous[m](x, masks[m]) for m, x in com.items()}
-        z, c, pooled_com = pool(crossed), pool(attended), pool(com)
+        # 3. Coarse distillation: a GD-Unit on pooled com_m, and one on pooled cross-modal features.
+        cross_modal = self.heterogeneous(prt, masks)
+        self_attended = {m: self.homogeneous[m](x, masks[m]) for m, x in com.items()}
+        z, c, pooled_com = pool(cross_modal), pool(self_attended), pool(com)
         vertices = {HOMOGENEOUS: pooled_com, HETEROGENEOUS: z}
         graphs = {space: unit(vertices[space], batch) for space, unit in self.graphs.items()}
         # 4. Fine distillation: a dictionary per space.
-        steps = {HOMOGENEOUS: com, HETEROGENEOUS: crossed}
+        sequences = {HOMOGENEOUS: com, HETEROGENEOUS: cross_modal}
         dictionaries = {
-            space: unit(steps[space], batch) for space, unit in self.dictionaries.items()
+            space: dictionary(sequences[space], batch)
+            for space, dictionary in self.dictionaries.items()
         }
-        # 5. Fusion of [Z_m, C_m, u_m], added to the average of the vertices' own outputs.
-        features = [stacked(z), stacked(c), *(d.feature_BMW for d in dictionaries.values())]
+        # 5. Fusion of Z_m, C_m and u_m, plus the average of the auxiliary heads.
+        features = [stack(z), stack(c), *(d.feature_BMW for d in dictionaries.values())]
         output_BO = self.fusion(features, batch)
         if self.auxiliary_average:
-            output_BO = output_BO + average_of_vertices(graphs, batch)
-        return ModelOutputs(output_BO, encoded, com, prt, stacked(pooled_com), graphs, dictionaries)
+            output_BO = output_BO + auxiliary_average(graphs, batch)
+        return ModelOutputs(output_BO, encoded, com, prt, stack(pooled_com), graphs, dictionaries)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return `total` and its parts by name.
+        """Return `total` and its parts by name, scalars.
 
-        `L_task + aux [(1 − λ) Σ L_task(vertices) + λ (L_homoGD + L_heteroGD)]
+        `L_task + aux [(1 − λ) Σ L_task(auxiliary heads) + λ (L_homoGD + L_heteroGD)]
         + decouple.weight · L_dec + λ · kd.dictionary.weight · L_DM + L_edge`.
 
         λ = 0 removes every distillation loss; L_edge remains, and reaches the edge networks only.
         """
         outputs, task, kd = self.outputs(batch), self.task, self.kd
-        found = {"task": batch.mean(task.loss(outputs.output_BO, batch.labels_B))}
-        total = found["task"]
+        parts = {"task": batch.mean(task.loss(outputs.output_BO, batch.labels_B))}
+        total = parts["task"]
         if self.decoupling is not None:
             decoded, cycled = self.decoupling.decode(outputs.com, outputs.prt)
-            found["rec"] = losses.reconstruction(outputs.encoded, decoded, batch)
-            found["cyc"] = losses.reconstruction(outputs.prt, cycled, batch)
-            found["ort"] = losses.orthogonality(outputs.com, outputs.prt, batch)
-            unit, gamma = self.decouple.margin, self.decouple.gamma
-            found["mar"] = losses.margin(outputs.pooled_com_BMD, batch, task, unit)
-            found["dec"] = found["rec"] + found["cyc"] + gamma * (found["mar"] + found["ort"])
-            total = total + self.decouple.weight * found["dec"]
+            rec = losses.reconstruction(outputs.encoded, decoded, batch)
+            cyc = losses.reconstruction(outputs.prt, cycled, batch)
+            ort = losses.orthogonality(outputs.com, outputs.prt, batch)
+            mar = losses.margin(outputs.pooled_com_BMD, batch, task, self.decouple.margin)
+            dec = rec + cyc + self.decouple.gamma * (mar + ort)
+            parts |= {"rec": rec, "cyc": cyc, "ort": ort, "mar": mar, "dec": dec}
+            total = total + self.decouple.weight * dec
         for space, graph in outputs.graphs.items():
             vertex = losses.vertex_task(graph.outputs_BMO, batch, task)
             distillation = losses.graph_distillation(
@@ -410,14 +447,13 @@ class DHMD(nn.Module):
                     graph.edges_BIJ, graph.vertices_BMW, graph.projected, batch
                 )
             if kd.graph.edge_loss == "mixture":
-                edges = losses.edge_mixture(graph.learned_BIJ, batch, task)
+                edge = losses.edge_mixture(graph.learned_BIJ, batch, task)
             else:
-                edges = losses.edge_kl(graph.learned_BIJ, batch, task, kd.graph.tau)
-            found[f"vertex_{space}"], found[f"gd_{space}"] = vertex, distillation
-            found[f"edge_{space}"] = edges
-            distils = float(getattr(kd.graph, space))
-            convex = (1 - kd.lambda_) * vertex + kd.lambda_ * distils * distillation
-            total = total + kd.aux * convex + edges
+                edge = losses.edge_kl(graph.learned_BIJ, batch, task, kd.graph.tau)
+            parts |= {f"vertex_{space}": vertex, f"gd_{space}": distillation, f"edge_{space}": edge}
+            enabled = float(getattr(kd.graph, space))
+            auxiliary = (1 - kd.lambda_) * vertex + kd.lambda_ * enabled * distillation
+            total = total + kd.aux * auxiliary + edge
         for space, dictionary in outputs.dictionaries.items():
             matching = losses.dictionary_matching(
                 dictionary.relevance_BMK,
@@ -430,13 +466,17 @@ class DHMD(nn.Module):
                 temperature=kd.dictionary.temperature,
                 balance=kd.dictionary.balance,
             )
-            found[f"dm_{space}"] = matching
+            parts[f"dm_{space}"] = matching
             weight = kd.dictionary.weight if kd.dictionary.matching else 0.0
             total = total + kd.lambda_ * weight * matching
-        return {"total": total, **found}
+        return {"total": total, **parts}
 
     def details(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the datasets of outputs.h5, `[B, …]` by name."""
+        """Return datasets of outputs.h5, `[B, …]` by name: all but the prediction.
+
+        Per space: outputs of the auxiliary heads, edge weights (NaN for absent targets), code
+        activations and pooled features.
+        """
         outputs = self.outputs(batch)
         details = {}
         for space, graph in outputs.graphs.items():
@@ -451,22 +491,6 @@ class DHMD(nn.Module):
         return details
 
     def parameter_group(self, name: str) -> ParameterGroup:
-        """Dictionaries learn at their own rate."""
+        """Give the dictionaries their own learning rate."""
         factor = self.kd.dictionary.lr_factor if name.startswith("dictionaries.") else 1.0
         return ParameterGroup(learning_rate=factor)
-
-
-def average_of_vertices(graphs: dict[str, Graph], batch: Batch) -> Tensor:
-    """Average the vertices' own outputs over spaces and present modalities, detached (ours).
-
-    Each head learns only from the labels and its teachers, so that distillation improves the final
-    output directly; the fusion learns the residual.
-    """
-    present_BM1 = batch.presence.unsqueeze(-1)
-    outputs_BMO = torch.stack([graph.outputs_BMO.detach() for graph in graphs.values()]).mean(0)
-    return (outputs_BMO * present_BM1).sum(1) / present_BM1.sum(1).clamp(min=1)
-
-
-def edge(source: str, target: str) -> str:
-    """Name the module of a directed edge."""
-    return f"{source}_to_{target}"

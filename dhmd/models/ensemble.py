@@ -1,9 +1,9 @@
-"""Train any `nn.Module` over E seeds: all members at once where `vmap` can, else one by one.
+"""Train any `nn.Module` over E seeds: all members at once by `vmap`, or one after another.
 
 `torch.func.vmap` runs one module over stacked parameters. It cannot run every module: GRU and LSTM,
 boolean indexing, `.item()`, branches on data and random numbers have no batching rule. The first
-batch decides: members run one by one if `vmap` raises, if the module keeps state between calls, or
-if its result differs from that of a single member.
+batch decides: members run one after another if `vmap` raises, if the module has state that changes
+between calls, or if its results differ from those of a single member.
 
 Legend: E members, B utterances, O outputs.
 """
@@ -32,20 +32,20 @@ VMAP, LOOP = "vmap", "loop"
 
 _HOOKS = ("phases", "alternate", "batch_by", "pretraining_epochs")
 _PREFIX = "model."
-_TOLERANCE = 1e-3
+_TOLERANCE = 1e-3  # relative difference between a member under vmap and alone
 
 _log = logging.getLogger(__name__)
 
 Result = Tensor | dict[str, Tensor]
-Shapes = list[tuple[float, tuple[int, ...]]]
+MaskShapes = list[tuple[float, tuple[int, ...]]]  # dropout rate and shape of each mask of a call
 
 
 class Ensemble(Learner):
     """E members of an ordinary module.
 
     Args:
-        create: builds the module of one member from torch's current random state.
-        name: of the model, for messages.
+        create: builds the module of one member, with torch's global random state.
+        name: name of the model, for messages.
     """
 
     capturable = False
@@ -55,21 +55,20 @@ class Ensemble(Learner):
     ) -> None:
         super().__init__()
         self.task, self.members, self.name = task, members, name
-        self._instances: list[nn.Module] = []  # a list: their parameters are not registered here
+        self._instances: list[nn.Module] = []  # not registered as submodules
         for seed in members.seeds:
             with torch_seeded(stream_seed(seed, "initialisation"), torch.device("cpu")):
                 self._instances.append(create().to(members.device))
         with torch_seeded(stream_seed(members.seeds[0], "initialisation"), torch.device("cpu")):
             self.model = create().to(members.device)
-        own = [dict(instance.named_parameters()) for instance in self._instances]
         for parameter_name, parameter in self.model.named_parameters():
-            parameter.data = torch.stack([each[parameter_name].detach() for each in own])
-        self._dropout = _DropoutTape()
+            values = [each.get_parameter(parameter_name).detach() for each in self._instances]
+            parameter.data = torch.stack(values)
+        self._dropout = _DropoutMasks()
         _replace_dropout(self.model, self._dropout)
-        # In a list, so that its parameters are not registered twice.
-        self._caller = [_Caller(self.model, task)]
-        self._shapes: dict[tuple[object, ...], Shapes] = {}
-        self._bound: tuple[int, int] | None = None
+        self._caller = [_Caller(self.model, task)]  # not registered, either
+        self._shapes: dict[tuple[object, ...], MaskShapes] = {}
+        self._addresses: tuple[int, int] | None = None
         for hook in _HOOKS:
             if hasattr(self.model, hook):
                 setattr(self, hook, getattr(self.model, hook))
@@ -80,10 +79,10 @@ class Ensemble(Learner):
         real_B = (batch.weight_EB > 0).any(0)
         if not real_B.all():
             batch = batch.rows(real_B.nonzero()[:, 0])
-        found = cast(dict[str, Tensor], self._run("losses", batch))
-        if "total" not in found:
+        losses = cast(dict[str, Tensor], self._run("losses", batch))
+        if "total" not in losses:
             raise DhmdError(f"{self.name}: losses() must return a loss named 'total'")
-        return found
+        return losses
 
     def predict(self, batch: EnsembleBatch) -> Tensor:
         output = cast(Tensor, self._run("predict", batch))
@@ -99,9 +98,9 @@ class Ensemble(Learner):
         return cast(dict[str, Tensor], self._run("details", batch))
 
     def parameter_group(self, name: str) -> ParameterGroup:
-        own = getattr(self.model, "parameter_group", None)
-        found: ParameterGroup = own(self.stored_name(name)) if own else ParameterGroup()
-        return found
+        hook = getattr(self.model, "parameter_group", None)
+        group: ParameterGroup = hook(self.stored_name(name)) if hook else ParameterGroup()
+        return group
 
     def stored_name(self, name: str) -> str:
         return name.removeprefix(_PREFIX)
@@ -113,89 +112,89 @@ class Ensemble(Learner):
         return self
 
     def member_buffers(self) -> dict[str, Tensor]:
-        stored = set(self.model.state_dict())
-        own = [dict(instance.named_buffers()) for instance in self._instances]
-        return {
-            name: torch.stack([each[name] for each in own]) for name in own[0] if name in stored
-        }
+        persistent = set(self.model.state_dict())
+        return {name: value for name, value in self._buffers_of_all().items() if name in persistent}
 
     def load_member_buffers(self, buffers: Mapping[str, Tensor]) -> None:
         for index, instance in enumerate(self._instances):
-            own = dict(instance.named_buffers())
             for name, value in buffers.items():
-                own[name].copy_(value[index])
+                instance.get_buffer(name).copy_(value[index])
 
     def load_encoders(self, encoders: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Initialise a module's `encoders: nn.ModuleDict` of `layers.ModalityEncoder`."""
-        own = getattr(self.model, "encoders", None)
-        for modality, encoder in own.items() if isinstance(own, nn.ModuleDict) else ():
-            if isinstance(encoder, ModalityEncoder):
-                for member in range(self.members.count):
-                    stacked = {
-                        f"encoders.0.{name}": value[member]
-                        for name, value in encoders[modality].items()
-                    }
-                    for name, value in plain_state(stacked, (modality,)).items():
-                        own_name = name.removeprefix(f"encoders.{modality}.")
-                        parameter = encoder.get_parameter(own_name)[member]
-                        if parameter.shape != value.shape:
-                            raise ValueError(
-                                f"the pretrained encoder of {modality} does not fit the model"
-                            )
-                        with torch.no_grad():
-                            parameter.copy_(value)
+        """Copy pretrained weights into each `layers.ModalityEncoder` of the module's `encoders`."""
+        modules = getattr(self.model, "encoders", None)
+        for modality, encoder in modules.items() if isinstance(modules, nn.ModuleDict) else ():
+            if not isinstance(encoder, ModalityEncoder):
+                continue
+            for member in range(self.members.count):
+                stacked = {
+                    f"encoders.0.{name}": value[member]
+                    for name, value in encoders[modality].items()
+                }
+                for name, value in plain_state(stacked, (modality,)).items():
+                    parameter = encoder.get_parameter(name.removeprefix(f"encoders.{modality}."))
+                    if parameter[member].shape != value.shape:
+                        raise ValueError(
+                            f"the pretrained encoder of {modality} does not fit the model"
+                        )
+                    with torch.no_grad():
+                        parameter[member].copy_(value)
 
-    # ---- running members together or one by one --------------------------------------------------
+    # ---- running members together or one after another -------------------------------------------
 
     def _run(self, method: str, batch: EnsembleBatch) -> Result:
-        self._bind()
+        """Call a method of all members, and return its results with a leading member axis."""
+        self._bind_instances()
         if not self.mode:
-            self._use(*self._decide(method, batch))
+            self._set_mode(*self._choose_mode(method, batch))
         if self.mode == VMAP:
             try:
-                return self._together(method, batch)
+                shapes = self._mask_shapes(method, batch)
+                masks = [self.members.keep(*shape, rate=rate) for rate, shape in shapes]
+                return self._run_together(method, batch, masks)
             except Exception as error:  # an error of the module itself is raised again below
-                self._use(LOOP, first_line(error))
-        return self._one_by_one(method, batch)
+                self._set_mode(LOOP, first_line(error))
+        return self._run_in_turn(method, batch)
 
-    def _use(self, mode: str, reason: str) -> None:
+    def _set_mode(self, mode: str, reason: str) -> None:
         self.mode = mode
         if mode == VMAP:
             _log.info("%s: all seeds train together (torch.func.vmap)", self.name)
         else:
             _log.info("%s: seeds train one after another, because %s", self.name, reason)
 
-    def _bind(self) -> None:
+    def _bind_instances(self) -> None:
         """Make the instances' parameters views of the stacked ones.
 
         This is repeated when the stacked ones move: the optimiser moves them into a flat buffer.
         """
         stacked = dict(self.model.named_parameters())
         if torch.is_grad_enabled():
-            for whole in stacked.values():
-                if whole.grad is None and whole.requires_grad:
-                    whole.grad = torch.zeros_like(whole)
+            for parameter in stacked.values():
+                if parameter.grad is None and parameter.requires_grad:
+                    parameter.grad = torch.zeros_like(parameter)
         first = next(iter(stacked.values()))
-        now = (first.data_ptr(), 0 if first.grad is None else first.grad.data_ptr())
-        if now == self._bound:
+        addresses = (first.data_ptr(), 0 if first.grad is None else first.grad.data_ptr())
+        if addresses == self._addresses:
             return
-        self._bound = now
+        self._addresses = addresses
         for index, instance in enumerate(self._instances):
-            for name, parameter in instance.named_parameters():
-                whole = stacked[name]
-                parameter.data = whole.data[index]
-                parameter.grad = None if whole.grad is None else whole.grad[index]
+            for name, view in instance.named_parameters():
+                parameter = stacked[name]
+                view.data = parameter.data[index]
+                view.grad = None if parameter.grad is None else parameter.grad[index]
 
-    def _one_by_one(self, method: str, batch: EnsembleBatch) -> Result:
+    def _run_in_turn(self, method: str, batch: EnsembleBatch) -> Result:
+        """Call a method of one member after another; stopped members get zeros or NaN."""
         results: dict[int, Result] = {}
         for index, instance in enumerate(self._instances):
             if index not in self.skip:
-                own = batch.of_member(index)
-                if method == "losses" and not (own.weight_B > 0).all():
+                member_batch = batch.of_member(index)
+                if method == "losses" and not (member_batch.weight_B > 0).all():
                     rows = (batch.weight_EB[index] > 0).nonzero()[:, 0]
-                    own = batch.rows(rows).of_member(index)
-                with self._random(index):
-                    results[index] = _Caller(instance, self.task)(method, own)
+                    member_batch = batch.rows(rows).of_member(index)
+                with self._random_state(index):
+                    results[index] = _Caller(instance, self.task)(method, member_batch)
         example = next(iter(results.values()))
         count = self.members.count
         if isinstance(example, Tensor):
@@ -203,10 +202,10 @@ class Ensemble(Learner):
             return torch.stack([cast(Tensor, results.get(i, blank)) for i in range(count)])
         fill = 0.0 if method == "losses" else torch.nan
         blanks = {name: torch.full_like(value, fill) for name, value in example.items()}
-        parts = [cast(dict[str, Tensor], results.get(i, blanks)) for i in range(count)]
-        return {name: torch.stack([part[name] for part in parts]) for name in example}
+        values = [cast(dict[str, Tensor], results.get(i, blanks)) for i in range(count)]
+        return {name: torch.stack([value[name] for value in values]) for name in example}
 
-    def _random(self, member: int) -> AbstractContextManager[None]:
+    def _random_state(self, member: int) -> AbstractContextManager[None]:
         """Set torch's random state for one member: from its stream in training, else fixed."""
         if self.training:
             return self.members.torch_random(member)
@@ -214,16 +213,11 @@ class Ensemble(Learner):
             stream_seed(self.members.seeds[member], "prediction"), self.members.device
         )
 
-    def _together(self, method: str, batch: EnsembleBatch) -> Result:
-        masks = [
-            self.members.keep(*shape, rate=rate) for rate, shape in self._mask_shapes(method, batch)
-        ]
-        return self._vmapped(method, batch, masks)
-
-    def _vmapped(self, method: str, batch: EnsembleBatch, masks: list[Tensor]) -> Result:
+    def _run_together(self, method: str, batch: EnsembleBatch, masks: list[Tensor]) -> Result:
+        """Call a method of all members by `vmap`, with these dropout masks `[E, …]`."""
         call = vmap(partial(self._call, method, batch), randomness="error")
-        stacked: Result = call(self._state(), batch.tensors(), masks)
-        return stacked
+        results: Result = call(self._state(), batch.tensors(), masks)
+        return results
 
     def _call(
         self,
@@ -233,92 +227,100 @@ class Ensemble(Learner):
         tensors: dict[str, Any],
         masks: list[Tensor],
     ) -> Result:
-        """Call the module with one member's parameters, buffers and batch."""
-        own = {f"{_PREFIX}{name}": tensor for name, tensor in state.items()}
+        """Call the module with one member's parameters, buffers, batch and dropout masks."""
+        named = {f"{_PREFIX}{name}": tensor for name, tensor in state.items()}
         member_batch = Batch(**tensors, epoch=batch.epoch, phase=batch.phase)
-        with self._dropout.playing(masks):
-            result: Result = functional_call(self._caller[0], own, (method, member_batch))
+        self._dropout.masks = iter(masks)
+        result: Result = functional_call(self._caller[0], named, (method, member_batch))
         return result
 
+    def _buffers_of_all(self) -> dict[str, Tensor]:
+        """Return the buffers of all members by name, `[E, …]` each."""
+        buffers = [dict(instance.named_buffers()) for instance in self._instances]
+        return {name: torch.stack([each[name] for each in buffers]) for name in buffers[0]}
+
     def _state(self) -> dict[str, Tensor]:
-        """Parameters and buffers of all members, `[E, …]` by name."""
-        own = [dict(instance.named_buffers()) for instance in self._instances]
-        buffers = {name: torch.stack([each[name] for each in own]) for name in own[0]}
-        return {**dict(self.model.named_parameters()), **buffers}
+        """Return parameters and buffers of all members by name, `[E, …]` each."""
+        return {**dict(self.model.named_parameters()), **self._buffers_of_all()}
 
     def _state_of(self, member: int) -> dict[str, Tensor]:
         return {name: value[member] for name, value in self._state().items()}
 
-    def _mask_shapes(self, method: str, batch: EnsembleBatch) -> Shapes:
-        """Return rate and shape of every dropout mask of a call; they are recorded once."""
+    def _mask_shapes(self, method: str, batch: EnsembleBatch) -> MaskShapes:
+        """Return rate and shape of every dropout mask of a call, recorded once per epoch."""
         if not self.training:
             return []
         shapes = tuple(tuple(x.shape) for x in batch.features)
         key = (method, batch.phase, batch.epoch, shapes)
         if key not in self._shapes:
-            if any(old[2] != batch.epoch for old in self._shapes):
+            if any(epoch != batch.epoch for _, _, epoch, _ in self._shapes):
                 self._shapes.clear()
-            self._shapes[key] = self._recorded(method, batch, self._state_of(0))
+            self._shapes[key] = self._record_shapes(method, batch, self._state_of(0))
         return self._shapes[key]
 
-    def _recorded(self, method: str, batch: EnsembleBatch, state: dict[str, Tensor]) -> Shapes:
-        """Run the first member without dropout and record rate and shape of each mask."""
+    def _record_shapes(
+        self, method: str, batch: EnsembleBatch, state: dict[str, Tensor]
+    ) -> MaskShapes:
+        """Run the first member without dropout, and return rate and shape of each mask."""
         seeded = torch_seeded(0, self.members.device)
-        with torch.no_grad(), seeded, self._dropout.recording() as recorded:
+        with torch.no_grad(), seeded, self._dropout.recording() as shapes:
             self._call(method, batch, state, batch.tensors_of(0), [])
-        return recorded
+        return shapes
 
     # ---- choosing between the two ----------------------------------------------------------------
 
-    def _decide(self, method: str, batch: EnsembleBatch) -> tuple[str, str]:
-        """Choose how members run, and return the reason if it is one by one."""
+    def _choose_mode(self, method: str, batch: EnsembleBatch) -> tuple[str, str]:
+        """Choose how members run; return the mode, and the reason against `vmap`."""
         if self.batch_by == "video":
             return LOOP, "its batches are whole videos"
         try:
-            reason = self._stateful(method, batch) or self._different(method, batch)
-        except Exception as error:  # an error of the module itself is raised again one by one
+            reason = self._state_change(method, batch) or self._difference(method, batch)
+        except Exception as error:  # an error of the module itself is raised again in the loop
             reason = first_line(error)
         return (LOOP, reason) if reason else (VMAP, "")
 
-    def _stateful(self, method: str, batch: EnsembleBatch) -> str | None:
-        """Run one member and return whether the module keeps state between calls."""
-        before, state = _attributes(self.model), self._state_of(0)
-        old = {name: value.clone() for name, value in state.items()}
-        self._recorded(method, batch, state)
-        if any(not state[name].equal(value) for name, value in old.items()):
+    def _state_change(self, method: str, batch: EnsembleBatch) -> str | None:
+        """Run one member, and return which state of the module changed, if any."""
+        attributes, state = _attributes(self.model), self._state_of(0)
+        before = {name: value.clone() for name, value in state.items()}
+        self._record_shapes(method, batch, state)
+        if any(not state[name].equal(value) for name, value in before.items()):
             return "it updates buffers"
-        if _attributes(self.model) != before:
+        if _attributes(self.model) != attributes:
             return "it keeps state in attributes"
         return None
 
-    def _different(self, method: str, batch: EnsembleBatch) -> str | None:
-        """Compare losses and gradients of the first and last member with those of each alone."""
+    def _difference(self, method: str, batch: EnsembleBatch) -> str | None:
+        """Return whether the first or last member has other losses or gradients when alone."""
         generator = torch.Generator().manual_seed(0)
         count, device = self.members.count, self.members.device
         masks = [
             (torch.rand((count, *shape), generator=generator) >= rate).to(device)
             for rate, shape in self._mask_shapes(method, batch)
         ]
-        together = _numbers(self._vmapped(method, batch, masks), axes=1)
+        together = _flatten(self._run_together(method, batch, masks), axes=1)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        grads = _gradients(together, parameters)
+        gradients_together = _gradients(together, parameters)
         for index in {0, count - 1}:
-            own_masks = [mask[index] for mask in masks]
+            member_masks = [mask[index] for mask in masks]
             state, tensors = self._state_of(index), batch.tensors_of(index)
-            alone = _numbers(self._call(method, batch, state, tensors, own_masks))
-            expected = _gradients(alone, parameters)
-            gradients = [
-                torch.cat([g[index].flatten() for g in each]) for each in (grads, expected)
-            ]
-            for found, wanted in ((together[index], alone.detach()), gradients):
+            alone = _flatten(self._call(method, batch, state, tensors, member_masks))
+            actual_gradient, expected_gradient = (
+                torch.cat([gradient[index].flatten() for gradient in gradients])
+                for gradients in (gradients_together, _gradients(alone, parameters))
+            )
+            for actual, expected in (
+                (together[index], alone.detach()),
+                (actual_gradient, expected_gradient),
+            ):
                 # The norm of all entries: single gradients may be rounding errors.
-                if not (found - wanted).norm() <= _TOLERANCE * wanted.norm() + 1e-6:
+                if not (actual - expected).norm() <= _TOLERANCE * expected.norm() + 1e-6:
                     return "a seed alone gives different numbers"
         return None
 
 
 class _Caller(nn.Module):
-    """Calls a method of a module by name, so that `functional_call` can be used."""
+    """A module whose `forward` calls a method of another by name, for `functional_call`."""
 
     def __init__(self, model: nn.Module, task: Task) -> None:
         super().__init__()
@@ -341,71 +343,69 @@ class _Caller(nn.Module):
         return {"total": task, "task": task}
 
 
-class _DropoutTape:
-    """Supplies dropout masks in the order of the layers, after one call records their shapes."""
+class _DropoutMasks:
+    """Dropout masks in the order in which a call uses them.
+
+    Attributes:
+        masks: the masks that the next call uses.
+    """
 
     def __init__(self) -> None:
-        self._recorded: Shapes | None = None
-        self._masks: Iterator[Tensor] = iter(())
+        self.masks: Iterator[Tensor] = iter(())
+        self._shapes: MaskShapes | None = None
 
     @contextmanager
-    def recording(self) -> Iterator[Shapes]:
+    def recording(self) -> Iterator[MaskShapes]:
         """Yield a list that collects rate and shape of each mask; nothing is dropped."""
-        recorded: Shapes = []
-        self._recorded = recorded
+        shapes: MaskShapes = []
+        self._shapes = shapes
         try:
-            yield recorded
+            yield shapes
         finally:
-            self._recorded = None
-
-    @contextmanager
-    def playing(self, masks: list[Tensor]) -> Iterator[None]:
-        """Use these masks."""
-        self._masks = iter(masks)
-        yield
+            self._shapes = None
 
     def apply(self, x: Tensor, rate: float) -> Tensor:
-        """Drop entries of `x` with the next mask."""
-        if self._recorded is not None:
-            self._recorded.append((rate, tuple(x.shape)))
+        """Drop entries of `x` by the next mask."""
+        if self._shapes is not None:
+            self._shapes.append((rate, tuple(x.shape)))
             return x
-        return torch.where(next(self._masks), x / (1 - rate), 0.0)
+        return torch.where(next(self.masks), x / (1 - rate), 0.0)
 
 
-class _TapedDropout(nn.Module):
-    """`nn.Dropout` with masks from the tape."""
+class _MaskedDropout(nn.Module):
+    """`nn.Dropout` with given masks."""
 
-    def __init__(self, rate: float, tape: _DropoutTape) -> None:
+    def __init__(self, rate: float, masks: _DropoutMasks) -> None:
         super().__init__()
-        self.p, self.tape = rate, tape
+        self.p, self.masks = rate, masks
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.tape.apply(x, self.p) if self.training and self.p > 0 else x
+        return self.masks.apply(x, self.p) if self.training and self.p > 0 else x
 
 
-def _replace_dropout(module: nn.Module, tape: _DropoutTape) -> None:
+def _replace_dropout(module: nn.Module, masks: _DropoutMasks) -> None:
     for name, child in module.named_children():
         if type(child) is nn.Dropout:
-            setattr(module, name, _TapedDropout(child.p, tape))
+            setattr(module, name, _MaskedDropout(child.p, masks))
         else:
-            _replace_dropout(child, tape)
+            _replace_dropout(child, masks)
 
 
 def _attributes(module: nn.Module) -> dict[tuple[str, str], tuple[object, ...]]:
-    """Identity, and size of a container, of every attribute of a module and its children."""
-    found: dict[tuple[str, str], tuple[object, ...]] = {}
+    """Return the identity of all attributes of a module and its children, and containers' sizes."""
+    attributes: dict[tuple[str, str], tuple[object, ...]] = {}
     for path, child in module.named_modules():
-        if isinstance(child, _TapedDropout):
+        if isinstance(child, _MaskedDropout):
             continue
         for name, value in vars(child).items():
             if name not in ("_parameters", "_buffers", "_modules", "training"):
                 sized = isinstance(value, (list, dict, set))
-                found[path, name] = (id(value), len(value) if sized else 0)
-    return found
+                attributes[path, name] = (id(value), len(value) if sized else 0)
+    return attributes
 
 
-def _numbers(result: Result, *, axes: int = 0) -> Tensor:
-    """Flatten losses to their total, and outputs to one vector, after the leading axes."""
+def _flatten(result: Result, *, axes: int = 0) -> Tensor:
+    """Reduce losses to their total, and flatten outputs to one vector after the leading axes."""
     if isinstance(result, Tensor):
         return result.flatten(axes)
     if "total" in result:
@@ -414,9 +414,9 @@ def _numbers(result: Result, *, axes: int = 0) -> Tensor:
 
 
 def _gradients(values: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
-    """Gradients of the sum of values, zeros where there are none."""
+    """Return the gradients of the sum of values; zeros for parameters without one."""
     zeros = [torch.zeros_like(parameter) for parameter in parameters]
     if not values.requires_grad:
         return zeros
-    found = torch.autograd.grad(values.sum(), parameters, allow_unused=True)
-    return [zero if grad is None else grad for zero, grad in zip(zeros, found, strict=True)]
+    grads = torch.autograd.grad(values.sum(), parameters, allow_unused=True)
+    return [zero if grad is None else grad for zero, grad in zip(zeros, grads, strict=True)]

@@ -1,6 +1,6 @@
-"""Layers of models of one seed, in ordinary PyTorch; every operation over time respects the mask.
+"""Layers for models of one seed in plain PyTorch. Every operation over time respects the mask.
 
-Legend: B utterances, T steps, U key steps, I features, D width, H heads, K codes.
+Legend: B utterances, T steps, U key steps, I features, D width, H heads, K codes, W vertex width.
 """
 
 from __future__ import annotations
@@ -9,18 +9,20 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from dhmd.models.config import ModelConfig
+from dhmd.models.config import DictionaryConfig, ModelConfig
+
+# Codes that are active per utterance at the start. For ten, the codes would have to be so similar
+# that all utterances use the same ones: after 200 updates the overlap of any two was 0.9.
+INITIAL_ACTIVE_CODES = 3
+PROBE_QUERIES, PROBE_STEPS = 64, 8
 
 
 class ModalityEncoder(nn.Module):
     """`X_m = Conv1d_m(x_m)`: `[B, T, I]` → `[B, T, D]`, zeros on padding.
 
-    If it is recurrent, the sum of a GRU's two directions takes the place of the convolution.
-
-    A model that keeps its encoders in `self.encoders = nn.ModuleDict(…)` starts from the pretrained
-    ones where `pretrain.enabled` is true.
+    With `recurrent`, it is the sum of a GRU's two directions instead of the convolution.
     """
 
     def __init__(
@@ -37,11 +39,9 @@ class ModalityEncoder(nn.Module):
     def forward(self, x_BTI: Tensor, mask_BT: Tensor) -> Tensor:
         x_BTI = self.dropout(x_BTI)
         if self.recurrent:
-            # An absent modality is read as one step of zeros.
-            lengths_B = mask_BT.sum(1).clamp_min(1).cpu()
-            packed = pack_padded_sequence(x_BTI, lengths_B, batch_first=True, enforce_sorted=False)
             steps = x_BTI.shape[1]
-            both, _ = pad_packed_sequence(self.gru(packed)[0], True, total_length=steps)
+            states, _ = self.gru(pack(x_BTI, mask_BT))
+            both, _ = pad_packed_sequence(states, batch_first=True, total_length=steps)
             forward_BTD, backward_BTD = both.chunk(2, dim=-1)
             x_BTD = forward_BTD + backward_BTD
         else:
@@ -49,8 +49,21 @@ class ModalityEncoder(nn.Module):
         return zero_padding(x_BTD, mask_BT)
 
 
+def pack(x_BTI: Tensor, mask_BT: Tensor) -> PackedSequence:
+    """Pack the real steps for a recurrent layer; an absent modality has one step of zeros."""
+    lengths_B = mask_BT.sum(1).clamp_min(1).cpu()
+    return pack_padded_sequence(x_BTI, lengths_B, batch_first=True, enforce_sorted=False)
+
+
 def modality_encoders(inputs: dict[str, int], config: ModelConfig) -> nn.ModuleDict:
-    """Build one encoder per modality."""
+    """Build one encoder per modality.
+
+    A model that stores them in `self.encoders` starts from the pretrained encoders where
+    `pretrain.enabled` is true.
+
+    Args:
+        inputs: feature width by modality.
+    """
     return nn.ModuleDict(
         {
             name: ModalityEncoder(
@@ -66,7 +79,7 @@ def modality_encoders(inputs: dict[str, int], config: ModelConfig) -> nn.ModuleD
 
 
 class Attention(nn.Module):
-    """Multi-head attention to the real steps of another sequence, or of the same one."""
+    """Multi-head attention of queries `[B, T, D]` to the real steps of keys `[B, U, D]`."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -87,10 +100,10 @@ class Attention(nn.Module):
             by_head(self.value(keys_BUD)),
         )
         scores_BHTU = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-        # Not −inf, which gives NaN for a sequence without real steps.
+        # −inf would give NaN for a sequence without real steps.
         scores_BHTU = scores_BHTU.masked_fill(~mask_BU[:, None, None, :], -1e9)
-        mixed = self.dropout(scores_BHTU.softmax(-1)) @ v
-        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        values = self.dropout(scores_BHTU.softmax(-1)) @ v
+        out: Tensor = self.out(values.transpose(1, 2).flatten(2))
         return out
 
 
@@ -106,20 +119,20 @@ class _Layer(nn.Module):
         self.down = nn.Linear(4 * width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, keys: Tensor | None, mask_BU: Tensor) -> Tensor:
-        queries = self.norm_in(x)
-        attended = queries if keys is None else self.norm_in(keys)
-        x = x + self.dropout(self.attention(queries, attended, mask_BU))
+    def forward(self, x_BTD: Tensor, keys_BUD: Tensor | None, mask_BU: Tensor) -> Tensor:
+        queries = self.norm_in(x_BTD)
+        keys = queries if keys_BUD is None else self.norm_in(keys_BUD)
+        x = x_BTD + self.dropout(self.attention(queries, keys, mask_BU))
         hidden = self.dropout(self.up(self.norm_middle(x)).relu())
-        x = x + self.dropout(self.down(hidden))
-        return x
+        out: Tensor = x + self.dropout(self.down(hidden))
+        return out
 
 
 class TransformerEncoder(nn.Module):
-    """Transformer layers for self-attention (`keys=None`) or attention to another sequence.
+    """Transformer layers for self-attention (no keys) or attention to another sequence.
 
     Args:
-        attended: the modality that is attended to, which sets the dropout of attention weights.
+        attended: the modality that is attended to; it selects the attention dropout.
     """
 
     def __init__(self, width: int, config: ModelConfig, *, attended: str) -> None:
@@ -132,6 +145,7 @@ class TransformerEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x_BTD: Tensor, mask_BU: Tensor, keys_BUD: Tensor | None = None) -> Tensor:
+        """Encode `x`; the mask marks the real steps of the attended sequence."""
         x = self.dropout(with_positions(x_BTD))
         keys = None
         if keys_BUD is not None:
@@ -144,7 +158,10 @@ class TransformerEncoder(nn.Module):
 
 
 def with_positions(x_BTD: Tensor) -> Tensor:
-    """Scale by √D and add sinusoidal positions (Vaswani et al., 2017; halves as in MulT)."""
+    """Scale by √D and add sinusoidal positions (Vaswani et al., 2017).
+
+    The sines come first, then the cosines, as in MulT.
+    """
     steps, width = x_BTD.shape[1:]
     half = max(width // 2, 1)
     index = torch.arange(half, device=x_BTD.device)
@@ -155,9 +172,10 @@ def with_positions(x_BTD: Tensor) -> Tensor:
     return x_BTD * math.sqrt(width) + table_TD
 
 
-def masked_mean(x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-    """Average over real steps, `[B, D]`; zeros where no step is real."""
-    return zero_padding(x_BTD, mask_BT).sum(1) / mask_BT.sum(1, keepdim=True).clamp(min=1)
+def masked_mean(x: Tensor, mask_BT: Tensor) -> Tensor:
+    """Average over the real steps, `[B, T, …]` → `[B, …]`; zeros where no step is real."""
+    mask = mask_BT.reshape(*mask_BT.shape, *(1,) * (x.dim() - 2))
+    return (x * mask).sum(1) / mask.sum(1).clamp(min=1)
 
 
 def zero_padding(x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
@@ -166,13 +184,41 @@ def zero_padding(x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
 
 
 def sparsemax(z: Tensor) -> Tensor:
-    """Project each row of scores `[…, K]` onto the simplex (Martins & Astudillo, 2016)."""
+    """Project each row of scores onto the probability simplex (Martins & Astudillo, 2016).
+
+    Args:
+        z: scores, `[…, K]`.
+
+    Returns:
+        Sparse probabilities of the same shape; each row sums to 1.
+    """
     ordered = z.detach().double().sort(-1, descending=True).values
     ranks = torch.arange(1, z.shape[-1] + 1, device=z.device)
-    # A product and not `cumsum`, which a GPU cannot compute deterministically.
+    # Not `cumsum`, which is not deterministic on a GPU.
     sums = ordered @ torch.ones_like(ranks, dtype=torch.float64).expand(len(ranks), -1).triu()
     inside = 1 + ranks * ordered > sums
     threshold = ((ordered * inside).sum(-1, keepdim=True) - 1) / inside.sum(-1, keepdim=True)
     support = z > threshold
     tau = ((z * support).sum(-1, keepdim=True) - 1) / support.sum(-1, keepdim=True)
     return (z - tau).clamp(min=0)
+
+
+def initial_codes(width: int, config: DictionaryConfig) -> Tensor:
+    """Draw codes `[K, W]` of which about three are active per utterance (ours).
+
+    Of independent codes only one or two would be active, because their relevances differ too much.
+    So the codes are a common direction plus noise, and bisection on random queries finds the noise
+    level: the more noise, the fewer codes are active.
+    """
+    normalize = nn.functional.normalize
+    common = normalize(torch.randn(1, width), dim=-1)
+    noise = normalize(torch.randn(config.codes, width), dim=-1)
+    probes = normalize(torch.randn(PROBE_QUERIES, PROBE_STEPS, width), dim=-1)
+    target = min(INITIAL_ACTIVE_CODES, config.codes / 2)
+    low, high = 1e-3, 1e3
+    for _ in range(30):
+        middle = (low * high) ** 0.5
+        cosine = probes @ normalize(common + middle * noise, dim=-1).T
+        active = (sparsemax(cosine.amax(1) * config.scale) > 0).sum(-1).float().mean()
+        low, high = (middle, high) if active > target else (low, middle)
+    return normalize(common + high * noise, dim=-1)

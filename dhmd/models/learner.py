@@ -18,13 +18,13 @@ from dhmd.models.task import Task
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """How one parameter is optimised.
+    """Optimiser settings of one parameter.
 
     Attributes:
         learning_rate: factor of `train.lr`.
-        weight_decay: None for `train.weight_decay`.
+        weight_decay: weight decay; None for `train.weight_decay`.
         warmup: whether the learning rate rises from 0 (`features.finetune.warmup`).
-        phase: the training phase that updates the parameter; None for the last one.
+        phase: the training phase that updates the parameter; None for the last phase.
     """
 
     learning_rate: float = 1.0
@@ -34,22 +34,23 @@ class ParameterGroup:
 
 
 class Learner(nn.Module):
-    """A model of E members, which the trainer can train: base class of all such models.
+    """Base class of models of E members, which the trainer trains.
 
     Every parameter has the shape `[E, …]`.
 
     Attributes:
-        task: the meaning and the loss of the outputs.
-        phases: names of the phases of an epoch. Each phase updates its own parameters (see
-            `ParameterGroup.phase`) with the `total` loss that `losses` returns for
-            `batch.phase`. The last one is the main phase: its losses have no prefix in the history.
-        alternate: whether phases alternate per update or per epoch (a pass over the data each).
-        batch_by: whether a batch is a number of utterances or of whole videos.
-        pretraining_epochs: epochs with `batch.phase == "pretraining"` before training; they update
+        task: the task, which defines the outputs and their loss.
+        phases: names of the phases of an epoch. Each phase updates its own parameters
+            (`ParameterGroup.phase`) by the `total` loss that `losses` returns for `batch.phase`.
+            The last one is the main phase: its losses have no prefix in the history.
+        alternate: whether phases alternate after each update, or after each pass over the data.
+        batch_by: whether a batch has a number of utterances or of whole videos.
+        pretraining_epochs: epochs with `batch.phase == "pretraining"` before training. They update
             all parameters, and no weights are selected from them.
-        capturable: whether a step may be captured as a CUDA graph.
-        skip: members that stopped; their outputs are not used.
-        mode: how members run (`ensemble.VMAP` or `LOOP`); saved to resume. Empty if fixed.
+        capturable: whether an update may be captured as a CUDA graph.
+        skip: indices of the members that have stopped training; their outputs are not used.
+        mode: how members run, `ensemble.VMAP` or `ensemble.LOOP`, which a checkpoint stores; empty
+            for models that have one way only.
     """
 
     task: Task
@@ -63,8 +64,8 @@ class Learner(nn.Module):
 
     def losses(self, batch: EnsembleBatch) -> dict[str, Tensor]:
         """Return `total` and its parts by name, `[E]` each; by default the task loss alone."""
-        each_EB = self.task.loss(self.predict(batch), batch.labels_EB)
-        task = (each_EB * batch.weight_EB).sum(-1)
+        loss_EB = self.task.loss(self.predict(batch), batch.labels_EB)
+        task = (loss_EB * batch.weight_EB).sum(-1)
         return {"total": task, "task": task}
 
     def predict(self, batch: EnsembleBatch) -> Tensor:
@@ -72,32 +73,32 @@ class Learner(nn.Module):
         raise NotImplementedError
 
     def details(self, batch: EnsembleBatch) -> dict[str, Tensor]:
-        """Return the datasets of outputs.h5, `[E, B, …]` by name; at least `prediction`."""
+        """Return the datasets of outputs.h5 by name, `[E, B, …]` each, among them `prediction`."""
         return {"prediction": self.task.stored(self.predict(batch))}
 
     def parameter_group(self, name: str) -> ParameterGroup:
-        """Return how the parameter of a name is optimised."""
+        """Return the optimiser settings of a parameter."""
         return ParameterGroup()
 
     def load_encoders(self, encoders: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Initialise the model's encoders, if any, from pretrained ones.
+        """Copy pretrained weights into the model's encoders, if it has any.
 
         Args:
-            encoders: by modality, parameters by name, `[E, …]` each, as
-                `dhmd.models.stacked.encoders.ModalityEncoder` names them.
+            encoders: by modality, parameters of `dhmd.models.stacked.encoders.ModalityEncoder` by
+                name, `[E, …]` each.
         """
 
     def member_buffers(self) -> dict[str, Tensor]:
-        """Return state other than parameters that is saved with a model, `[E, …]` each."""
+        """Return the state of a model besides its parameters, by name, `[E, …]` each."""
         return {}
 
     def load_member_buffers(self, buffers: Mapping[str, Tensor]) -> None:
         """Restore the state of `member_buffers`."""
 
     def member_tensors(self) -> dict[str, Tensor]:
-        """Return parameters and buffers of a weights file, `[E, …]` by name."""
-        named = {self.stored_name(name): p.detach() for name, p in self.named_parameters()}
-        return named | self.member_buffers()
+        """Return the content of a weights file: parameters and buffers by name, `[E, …]` each."""
+        parameters = {self.stored_name(name): p.detach() for name, p in self.named_parameters()}
+        return parameters | self.member_buffers()
 
     def stored_name(self, name: str) -> str:
         """Return a parameter's name in a weights file."""

@@ -1,4 +1,4 @@
-"""Random streams of ensemble members; the numbers of a seed do not depend on the other seeds.
+"""Random streams of ensemble members: a member's numbers depend on its own seed alone.
 
 Legend: E members, W 64-bit words.
 """
@@ -22,7 +22,7 @@ _BLOCK_WORDS = 1 << 16
 
 
 def stream_seed(seed: int, purpose: str) -> int:
-    """Derive a 63-bit seed for one purpose of one member (sha256, so that streams differ)."""
+    """Derive a 63-bit seed for one purpose of one member, by SHA-256."""
     digest = hashlib.sha256(f"{purpose}/{seed}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -42,7 +42,7 @@ class BitStream:
             self.generator.manual_seed(seed)
 
     def fill(self, row_W: Tensor) -> None:
-        """Fill an int64 tensor with random words, uniform over all values."""
+        """Fill an int64 tensor with uniform random words, in place."""
         if self.generator is not None:
             row_W.random_(_FULL_RANGE, None, generator=self.generator)
         elif kernels.enabled():
@@ -52,34 +52,34 @@ class BitStream:
             row_W.copy_(torch.from_numpy(self._words.random_raw(len(row_W)).view(np.int64)))
 
     def get_state(self) -> Tensor:
-        """Return the state that `set_state` accepts."""
+        """Return the state of the stream, for `set_state`."""
         if self.generator is not None:
             return self.generator.get_state()
         return torch.from_numpy(self._words.state["state"]["state"].view(np.int64).copy())
 
     def set_state(self, state: Tensor) -> None:
-        """Continue from a state of `get_state`."""
+        """Restore a state of `get_state`."""
         if self.generator is not None:
             self.generator.set_state(state)
         else:
-            whole = self._words.state
             words = state.numpy().view(np.uint64).copy()
-            self._words.state = {**whole, "state": {"state": words}}
+            self._words.state = {**self._words.state, "state": {"state": words}}
 
 
 def threshold(rate: float) -> int:
-    """Return the smallest int16 value that is kept when the share `rate` is dropped."""
+    """Return the smallest int16 random value that dropout at this rate keeps."""
     return min(round(rate * 65536), 65535) - 32768
 
 
 class Members:
     """The E members that train together, and their random streams.
 
-    Streams are explicit generators: initialisation and order on the CPU, dropout on the device.
+    Each member has one stream for the initialisation, one for the order of the utterances (both on
+    the CPU), and one for dropout (on the device).
 
     Args:
-        seeds: one per member; equal seeds give equal streams (variants of one seed are paired).
-        device: where parameters and dropout masks live.
+        seeds: one per member. Equal seeds have equal streams, so that variants are paired by seed.
+        device: device of the parameters and dropout masks.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
@@ -97,7 +97,7 @@ class Members:
         return len(self.seeds)
 
     def uniform(self, *shape: int, bound: float) -> Tensor:
-        """Draw initial values `[E, *shape]`, uniform in ±bound."""
+        """Draw initial values `[E, *shape]`, uniform between −bound and bound."""
         values = [(torch.rand(shape, generator=g) * 2 - 1) * bound for g in self._initialisation]
         return torch.stack(values).to(self.device)
 
@@ -111,7 +111,7 @@ class Members:
         self._used = self._pool_EW.shape[1]
 
     def bits(self, *shape: int) -> Tensor:
-        """Draw int16 values `[E, *shape]` for dropout, uniform over all 65536 values."""
+        """Draw int16 values `[E, *shape]`, uniform over all 65,536 values."""
         words = math.ceil(math.prod(shape) / _DRAWS_PER_WORD)
         if self._used + words > self._pool_EW.shape[1]:
             size = max(words, _BLOCK_WORDS)
@@ -125,19 +125,19 @@ class Members:
         return bits.reshape(self.count, *shape)
 
     def keep(self, *shape: int, rate: float) -> Tensor:
-        """Draw booleans `[E, *shape]`, true with probability 1 − rate (to 1/65536)."""
+        """Draw a dropout mask `[E, *shape]`, true with probability 1 − rate (to 1/65,536)."""
         return self.bits(*shape) >= threshold(rate)
 
     @contextmanager
     def torch_random(self, member: int) -> Iterator[None]:
-        """Seed torch's global generators from one member's dropout stream for a block."""
+        """Seed torch's global generators from a member's dropout stream, for a `with` block."""
         word_W = torch.empty(1, dtype=torch.int64, device=self.device)
         self.dropout[member].fill(word_W)
         with torch_seeded(int(word_W[0]), self.device):
             yield
 
     def state(self) -> dict[str, Tensor]:
-        """Return the state of the order and dropout streams, to save and resume."""
+        """Return the state of the order and dropout streams, for `restore`."""
         state = {}
         for index in range(self.count):
             state[f"order.{index}"] = self.order[index].get_state()
@@ -145,7 +145,7 @@ class Members:
         return state
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Continue from a state of `state()`."""
+        """Restore a state of `state`."""
         for index in range(self.count):
             self.order[index].set_state(state[f"order.{index}"])
             self.dropout[index].set_state(state[f"dropout.{index}"])
@@ -154,7 +154,7 @@ class Members:
 
 @contextmanager
 def torch_seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators for a block and restore them after it."""
+    """Seed torch's global generators for a `with` block, and restore them after it."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

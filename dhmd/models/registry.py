@@ -1,4 +1,4 @@
-"""Build models by name: `dhmd`, and each file of `dhmd/models/baselines` (see `cards`)."""
+"""Build models by name: `dhmd`, and each file of `dhmd/models/baselines` (see `catalogue`)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dhmd.base.errors import DhmdError
-from dhmd.models import cards
-from dhmd.models.cards import DHMD, is_class, model_path, no_class, refusal
+from dhmd.models import catalogue
+from dhmd.models.catalogue import DHMD, incompatibility, is_class, missing_class, model_path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from dhmd.models.task import Task
 
 _FOLDER = Path(__file__).parent
-# Files without influence on a result.
-_NO_CODE = ("config", "cards")
+# Files that do not change a model's results.
+_WITHOUT_EFFECT = ("config", "catalogue")
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """Facts about the corpus, passed to models that take an argument `corpus`.
+class CorpusInfo:
+    """Size of the corpus, for models that take an argument `corpus`.
 
     Attributes:
         train_utterances: size of the train split; `Batch.index_B` is below it.
-        steps: longest length by modality.
+        steps: longest sequence by modality, in steps.
     """
 
     train_utterances: int
@@ -48,31 +48,31 @@ def build(
     *,
     model: ModelConfig,
     loss_weights: Sequence[tuple[DecoupleConfig, DistillationConfig]],
-    corpus: Corpus,
+    corpus: CorpusInfo,
 ) -> Learner:
     """Build a model of E members.
 
     Args:
         inputs: feature width by modality, in the order of the batch.
-        loss_weights: one pair per member; all pairs agree in all that shapes the model, and with
-            `model.engine: plain` entirely.
+        loss_weights: one pair per member. Pairs may differ in loss weights and controls alone, with
+            `model.engine: plain` not at all.
 
     Raises:
         DhmdError: no such model, or one that cannot run with these modalities.
     """
     from dhmd.models.learner import Learner
 
-    if reason := refusal(name, tuple(inputs)):
+    if reason := incompatibility(name, tuple(inputs)):
         raise DhmdError(reason)
     decouple, kd = loss_weights[0]
     if name == DHMD and model.engine == "stacked":
         from dhmd.models.stacked import dhmd as stacked
 
-        numbers = stacked.LossWeights.of(loss_weights, members.device)
+        weights = stacked.LossWeights.of(loss_weights, members.device)
         return stacked.DHMD(
-            members, task, inputs, model=model, decouple=decouple, kd=kd, loss_weights=numbers
+            members, task, inputs, model=model, decouple=decouple, kd=kd, loss_weights=weights
         )
-    cls = _find(name)
+    cls = _model_class(name)
     if model.options.get(name) and not hasattr(cls, "Options"):
         raise DhmdError(f"params.yaml: model.options.{name} is set, but {name} has no options")
     if issubclass(cls, Learner):
@@ -81,35 +81,34 @@ def build(
     from dhmd.models.ensemble import Ensemble
 
     optional = {"decouple": decouple, "kd": kd, "corpus": corpus}
-    takes = inspect.signature(cls).parameters
-    chosen = {key: value for key, value in optional.items() if key in takes}
-    return Ensemble(members, task, lambda: cls(inputs, task, model, **chosen), name=name)
+    parameters = inspect.signature(cls).parameters
+    arguments = {key: value for key, value in optional.items() if key in parameters}
+    return Ensemble(members, task, lambda: cls(inputs, task, model, **arguments), name=name)
 
 
 def code_files(name: str) -> list[Path]:
     """List the source files in dhmd/models that a model's results depend on.
 
-    They are all but `config.py`, `cards.py` and the other baselines, except those that the model's
-    file names; so a new baseline changes nothing for another model.
+    They are all but `config.py`, `catalogue.py` and the other baselines, except those that the
+    model's file mentions by name; so a new baseline changes nothing for another model.
     """
-    baselines = {path.stem: path for path in cards.BASELINES.rglob("*.py")}
-    found = {
+    baselines = {path.stem: path for path in catalogue.BASELINES.rglob("*.py")}
+    files = {
         path
         for path in _FOLDER.rglob("*.py")
-        if path.stem not in _NO_CODE and path.relative_to(_FOLDER).parts[0] != "baselines"
+        if path.stem not in _WITHOUT_EFFECT and path.relative_to(_FOLDER).parts[0] != "baselines"
     }
-    waiting = [] if name == DHMD else [model_path(name)]
-    while waiting:
-        path = waiting.pop()
-        found.add(path)
+    unread = [] if name == DHMD else [model_path(name)]
+    while unread:
+        path = unread.pop()
+        files.add(path)
         words = set(re.findall(r"\w+", path.read_text(encoding="utf-8")))
-        named = {other for stem, other in baselines.items() if stem in words}
-        waiting += named - found
-    return sorted(found)
+        unread += {other for stem, other in baselines.items() if stem in words} - files
+    return sorted(files)
 
 
-def _find(name: str) -> type[nn.Module]:
-    """Import a model's class."""
+def _model_class(name: str) -> type[nn.Module]:
+    """Import the class of a model."""
     from torch import nn
 
     from dhmd.models import dhmd
@@ -121,4 +120,4 @@ def _find(name: str) -> type[nn.Module]:
     for key, value in vars(module).items():
         if is_class(key, name) and inspect.isclass(value) and issubclass(value, nn.Module):
             return value
-    raise no_class(path)
+    raise missing_class(path)

@@ -1,1 +1,1 @@
-"""Prediction of new utterances from a model directory alone."""
+"""Predict and explain new utterances with nothing but a model directory."""

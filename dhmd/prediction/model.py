@@ -1,6 +1,6 @@
-"""A trained model: predict and explain utterances with nothing but the model's folder.
+"""A trained model, which predicts and explains utterances.
 
-Legend: S seeds, N utterances, O outputs (1, or C classes).
+Axes: S seeds, N utterances, O outputs (1 for a regression, otherwise C classes).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from dhmd.training.weights import Description, load_model, read_description
 
 Array = np.ndarray[Any, Any]
 
-CUT_SHARE = 1 / 5  # share of the words that may be cut off without the user's consent
+MAX_CUT = 1 / 5  # fraction of the words that may be cut off without --truncate
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +63,12 @@ class Outputs:
     """The predictions of every seed.
 
     Attributes:
-        utterances: what was predicted.
+        utterances: the predicted utterances.
         seeds: S seeds, without those that diverged in training.
-        values_SNO: values, or probabilities of the classes.
-        class_names: () for a regression.
-        multilabel: whether an utterance has a set of classes.
+        values_SNO: predicted values, or probabilities of the classes.
+        class_names: names of the classes; () for a regression.
         notes: warnings for the user, one sentence each.
+        multilabel: whether an utterance has a set of classes.
     """
 
     utterances: Utterances
@@ -79,15 +79,19 @@ class Outputs:
     multilabel: bool = False
 
     def table(self) -> pd.DataFrame:
-        """Return one row per utterance, by id.
+        """Return one row per utterance; the index is the id.
 
-        The columns are start and end in seconds, text (where the words are known), mean and spread
-        (the standard deviation over seeds), and one per seed. In a classification mean and seeds
-        are names of classes, the mean is that of the probabilities, and spread is the one of the
-        named class's probability; `probability_<class>` is the mean probability of each class, and
-        `seed_<seed>_probability` that of the class which the seed names. In a multi-label task the
-        names are the classes above ½, `happy+sad` or `none`, and spread and `seed_…_probability`
-        belong to the most probable class.
+        Columns:
+            start, end: seconds.
+            text: the words, if they are known.
+            mean: the mean over seeds. In a classification, the class with the highest mean
+                probability; in a multi-label task, the classes whose mean probability is above
+                0.5, such as `happy+sad` or `none`.
+            spread: the standard deviation over seeds, in a classification and a multi-label task
+                of the probability of the most probable class.
+            probability_<class>: the mean probability of each class.
+            seed_<seed>: the prediction of one seed, in the form of `mean`.
+            seed_<seed>_probability: the highest probability of a class according to the seed.
         """
         start_N, end_N = self.utterances.intervals_N2.T
         columns: dict[str, Any] = {"start": start_N, "end": end_N}
@@ -108,7 +112,7 @@ class Outputs:
         return pd.DataFrame(columns, index=pd.Index(self.utterances.ids, name="id"))
 
     def _named(self, values_NO: Array) -> Any:
-        """Return the values of a regression, or the names of the predicted classes."""
+        """Return the values of a regression, otherwise the names of the predicted classes."""
         if not self.class_names:
             return values_NO[:, 0]
         if self.multilabel:
@@ -120,15 +124,16 @@ class Model:
     """A trained model of one or more seeds.
 
     Args:
-        folder: a model directory, such as models/demo; nothing else of the project is read.
+        folder: a model directory, such as models/demo. Prediction reads no other file of the
+            project.
         device: where to compute: auto (a GPU if there is one), cpu or cuda.
 
     Attributes:
-        corpus: the training data, or their aligned features file: explanations describe a
-            dictionary code by its words. None looks for it in the repository.
+        corpus: the training data, or their aligned features file, for explanations that describe a
+            dictionary code by its words. None looks for the file in the repository.
 
     Raises:
-        DhmdError: it is no model directory, or is damaged.
+        DhmdError: the folder is not a model directory, or is damaged.
     """
 
     def __init__(self, folder: str | Path, device: Device = "auto") -> None:
@@ -154,29 +159,30 @@ class Model:
         return Model(folder, device)
 
     def __repr__(self) -> str:
-        own = self.description
-        seeds = pluralize(len(own.seeds), "seed")
-        modalities = ", ".join(own.configuration.modalities)
-        architecture = own.configuration.architecture
-        return (
-            f"Model({str(self.folder)!r}: {architecture} of {own.dataset}, {modalities}, {seeds})"
-        )
+        description = self.description
+        seeds = pluralize(len(description.seeds), "seed")
+        modalities = ", ".join(description.configuration.modalities)
+        title = f"{description.configuration.architecture} of {description.dataset}"
+        return f"Model({str(self.folder)!r}: {title}, {modalities}, {seeds})"
 
     def predict(
         self, source: Source, *, segments: str | Path | None = None, truncate: bool = False
     ) -> pd.DataFrame:
-        """Predict utterances; `Outputs.table` describes the columns.
+        """Predict utterances.
 
         Args:
             source: a transcript (.srt, .vtt, Whisper's .json, .csv of words and times, .txt), a
-                folder of .csd files, or a list of both; a file or folder of the format that the
-                model was trained on; a table (see `transcripts_of`); or a corpus (`load_corpus`).
+                folder of .csd files, or a list of both; a file or folder in the format of the
+                training data; a table (see `transcripts_from_table`); or a corpus (`load_corpus`).
             segments: a CSV file with the columns video, start and end, or a .csd file; None takes
                 the cues or sentences of a transcript, and divides .csd files at pauses.
             truncate: allow that more than a fifth of the words is cut off.
 
+        Returns:
+            One row per utterance, see `Outputs.table`.
+
         Raises:
-            DhmdError: bad input, or input that the model was not trained on.
+            DhmdError: the input cannot be read, or its features differ from the training data.
         """
         outputs = self.run(source, segments=segments, truncate=truncate)
         for note in outputs.notes:
@@ -186,7 +192,7 @@ class Model:
     def run(
         self, source: Source, *, segments: str | Path | None = None, truncate: bool = False
     ) -> Outputs:
-        """Predict like `predict`, and return the outputs with their notes instead of a table."""
+        """Predict like `predict`, but return the outputs and notes instead of a table."""
         utterances = self.read(source, segments=segments, truncate=truncate)
         with torch_session(ComputeConfig(device=self.device)):
             values_SNO = self._outputs(utterances)
@@ -205,48 +211,49 @@ class Model:
     def read(
         self, source: Source, *, segments: str | Path | None = None, truncate: bool = False
     ) -> Utterances:
-        """Read and prepare utterances as the training data was prepared.
+        """Read utterances and prepare them like the training data; see `predict`.
 
         Raises:
             DhmdError: bad input, or more than a fifth of the words would be cut off.
         """
-        own = self.description
-        features = {name: own.features[name] for name in own.inputs}
+        description = self.description
+        features = {name: description.features[name] for name in description.inputs}
         if isinstance(source, Corpus):
-            if source.identity == own.identity:
+            if source.identity == description.identity:
                 self.corpus = source
-            return Utterances.of_corpus(source, features, own.alignment)
-        if own.origin is None:
+            return Utterances.from_corpus(source, features, description.alignment)
+        if description.origin is None:
             raise DhmdError(
-                f"{self.folder} does not describe how its training data was prepared: an older "
-                "version trained it; train again to predict new files"
+                f"{self.folder} does not describe how its training data was prepared, because an "
+                "older version of dhmd trained it: train it again to predict new files"
             )
-        origin = Origin.from_json(own.origin, f"{self.folder}/model.json")
+        origin = Origin.from_json(description.origin, f"{self.folder}/model.json")
         path = None if segments is None else Path(segments)
-        found = read_source(source, path, own, origin, self._encoder(origin))
-        cut, steps = found.cut
-        if cut > steps * CUT_SHARE and not truncate:
+        utterances = read_source(source, path, description, origin, self._encoder(origin))
+        cut, steps = utterances.cut
+        if cut > steps * MAX_CUT and not truncate:
             raise DhmdError(
                 f"{cut:,} of {steps:,} words ({cut / steps:.0%}) would be cut off, because the "
                 f"model reads {origin.align.max_steps} words of a segment (align.max_steps): give "
                 "shorter segments with --segments, or allow it with --truncate"
             )
-        return found
+        return utterances
 
     def explain(self, utterance: str, source: Source | None = None) -> Explanation:
         """Explain the prediction of one utterance.
 
         Args:
             utterance: its id, such as `talk[0]`.
-            source: what has the utterance, as in `predict`; None for what was predicted last.
+            source: the source of the utterance, as in `predict`; None for that of the last
+                prediction.
 
         Raises:
-            DhmdError: there is no such utterance, or nothing was predicted yet.
+            DhmdError: there is no such utterance, or nothing has been predicted yet.
         """
         if source is not None:
             self._last = self.read(source, truncate=True), None
         if self._last is None:
-            raise DhmdError("nothing was predicted yet: predict first, or give explain a source")
+            raise DhmdError("nothing has been predicted yet: call predict, or pass a source")
         utterances, explanations = self._last
         if explanations is None:
             explanations = self.explanations(utterances)
@@ -254,82 +261,86 @@ class Model:
         return explanations[utterance]
 
     def explanations(self, utterances: Utterances) -> Explanations:
-        """Explain all utterances; seeds that diverged are left out."""
-        own, ids = self.description, utterances.ids
+        """Explain the predictions of all utterances; seeds that diverged are left out."""
+        description, ids = self.description, utterances.ids
         with torch_session(ComputeConfig(device=self.device)), torch.no_grad():
             data = self._device_corpus(utterances)
             arrays = scatter(self._details(data), len(ids))
-        # Codes of different seeds do not correspond: those of the first are shown.
+        # Codes of different seeds do not correspond to each other: take those of the first seed.
         codes = {space: array[0] for space, array in arrays_in_group(arrays, CODES).items()}
         arrays |= {f"{CODES}/{space}": codes_NMK for space, codes_NMK in codes.items()}
         present_NM = (data.lengths_MN > 0).T
         code_words = self._trained_code_words()
         if not code_words and utterances.words is not None:
             code_words = words_of_codes(codes, utterances.words, data.modalities, present_NM)
-        found = Explanations(
-            task=own.task.kind,
+        explanations = Explanations(
+            task=description.task.kind,
             ids=ids,
-            seeds=own.seeds,
+            seeds=description.seeds,
             modalities=tuple(data.modalities),
-            class_names=own.class_names,
+            class_names=description.class_names,
             arrays=arrays,
             present_NM=present_NM,
             words=utterances.words,
             code_words=code_words,
         )
-        converged_S, _ = _converged(self.folder, found.seeds, found.outputs)
-        return found.select_seeds(np.array(found.seeds)[converged_S].tolist())
+        converged_S, _ = _converged(self.folder, explanations.seeds, explanations.outputs)
+        return explanations.select_seeds(np.array(explanations.seeds)[converged_S].tolist())
 
     def _details(self, data: DeviceCorpus) -> Iterator[tuple[Array, dict[str, Tensor]]]:
-        """Yield what the model computes for some rows, also with each modality dropped."""
+        """Yield rows and the model's outputs for them, by name, also with each modality dropped."""
         learner, members = self._loaded
         rows, train = np.arange(data.lengths_MN.shape[1]), self.description.configuration.train
-        for some, batch in evaluation(learner, members, data, rows, train.buckets):
+        for batch_rows, batch in evaluation(learner, members, data, rows, train.buckets):
             details = learner.details(batch).items()
-            found = {key: value for key, value in details if not key.startswith(EMBEDDING)}
+            outputs = {key: value for key, value in details if not key.startswith(EMBEDDING)}
             for m, name in enumerate(data.modalities):
                 drop_MB = torch.zeros_like(batch.present_EMB[0])
                 drop_MB[m] = True
-                found[f"{MISSING_GROUP}/{name}"] = predict_without(learner, batch, drop_MB)
-            yield some, found
+                outputs[f"{MISSING_GROUP}/{name}"] = predict_without(learner, batch, drop_MB)
+            yield batch_rows, outputs
 
     def _trained_code_words(self) -> CodeWords:
-        """Return the words of the dictionary codes over the training data, if they are here."""
-        own, corpus = self.description, self.corpus
-        path = repository_root() / "data" / "aligned" / f"{own.dataset}.h5"
+        """Return the words of each dictionary code in the training data; {} without that data."""
+        description, corpus = self.description, self.corpus
+        path = repository_root() / "data" / "aligned" / f"{description.dataset}.h5"
         if isinstance(corpus, Path):
-            corpus = read_corpus(corpus, fold=own.fold)
+            corpus = read_corpus(corpus, fold=description.fold)
         elif corpus is None:
             try:
-                corpus = read_corpus(path, fold=own.fold)
-            except DhmdError:  # there is none, or one of another version
+                corpus = read_corpus(path, fold=description.fold)
+            except DhmdError:  # the file is absent or of another version
                 return {}
-        if corpus.identity != own.identity or not (self.folder / OUTPUTS).is_file():
+        if corpus.identity != description.identity or not (self.folder / OUTPUTS).is_file():
             return {}
         return corpus_code_words(read_outputs(self.folder, interpretability=True), corpus)
 
     def _device_corpus(self, utterances: Utterances) -> DeviceCorpus:
-        """Return the utterances, normalised, on the model's device."""
-        own, device = self.description, self._loaded[1].device
+        """Return the normalised utterances on the model's device."""
+        description, device = self.description, self._loaded[1].device
+        normalised = {
+            name: description.normalisation[name](values)
+            for name, values in utterances.values.items()
+        }
         data = DeviceCorpus(
             utterances.lengths,
-            {name: own.normalisation[name](values) for name, values in utterances.values.items()},
+            normalised,
             np.full(len(utterances.ids), np.nan),
             device,
-            same_steps=own.alignment == "word",
+            same_steps=description.alignment == "word",
         )
-        if own.configuration.trains_encoder:
+        if description.configuration.trains_encoder:
             if utterances.tokens is None:
                 raise DhmdError(
-                    f"the text encoder of {self.folder} was trained with the model, but the "
-                    "utterances have no tokens: align them with features.text: finetune"
+                    f"{self.folder} has a fine-tuned text encoder, but the utterances have no "
+                    "tokens: align them with features.text: finetune"
                 )
             data.tokens = DeviceTokens(utterances.tokens, device)
         return data
 
     @cached_property
     def _loaded(self) -> tuple[Learner, Members]:
-        """The model of all seeds, and its ensemble members."""
+        """The model of all seeds, and its ensemble members, read on first use."""
         encoder = None
         if self.description.configuration.trains_encoder:
             from dhmd.data.text.encoder import load_architecture
@@ -340,7 +351,7 @@ class Model:
         return learner, members
 
     def _encoder(self, origin: Origin) -> WordEncoder | None:
-        """Return the word encoder of the training data, if the model reads its vectors."""
+        """Return the word encoder of the training data; None if the model needs none."""
         if origin.encoder is None or "text" not in self.description.inputs:
             return None
         if origin.encoder.trained:
@@ -356,22 +367,22 @@ class Model:
         return reload_contextual(origin.encoder, repository_root(), device=self.device)
 
     def _outputs(self, utterances: Utterances) -> Array:
-        """Return values [S, N, 1] or probabilities [S, N, C]."""
+        """Return predicted values, shape [S, N, 1], or class probabilities, shape [S, N, C]."""
         (learner, members), data = self._loaded, self._device_corpus(utterances)
         task, rows = self.description.task, np.arange(len(utterances.ids))
-        found = np.full((members.count, len(rows), task.outputs), np.nan, dtype=np.float32)
+        values_SNO = np.full((members.count, len(rows), task.outputs), np.nan, dtype=np.float32)
         buckets = self.description.configuration.train.buckets
         with torch.no_grad():
-            for some, output_EBO in predictions(learner, members, data, rows, buckets):
-                found[:, some] = task.predictions(output_EBO).cpu().numpy()
-        return found
+            for batch_rows, output_EBO in predictions(learner, members, data, rows, buckets):
+                values_SNO[:, batch_rows] = task.predictions(output_EBO).cpu().numpy()
+        return values_SNO
 
 
 def _converged(model: Path, seeds: tuple[int, ...], values_SNO: Array) -> tuple[Array, list[str]]:
-    """Return which seeds did not diverge [S], and a warning for each one that did.
+    """Return whether each seed converged, shape [S], and a warning for each that did not.
 
-    A seed diverged if the training history (which may be missing) marks it, or if its predictions
-    are not finite.
+    A seed has diverged if the training history (which may be missing) states it, or if its
+    predictions are not finite.
     """
     history = model / HISTORY
     rows = read_rows(history, ("seed", "name")) if history.is_file() else []
@@ -379,6 +390,11 @@ def _converged(model: Path, seeds: tuple[int, ...], values_SNO: Array) -> tuple[
     finite_S = np.isfinite(values_SNO).all((1, 2))
     converged_S = np.array([str(seed) not in diverged for seed in seeds]) & finite_S
     if not converged_S.any():
-        raise DhmdError(f"every seed of {model} diverged in training: train again")
-    lost = [seed for seed, converged in zip(seeds, converged_S, strict=True) if not converged]
-    return converged_S, [f"seed {seed} diverged in training and is left out" for seed in lost]
+        raise DhmdError(
+            f"all seeds of {model} diverged in training: train it again with a lower train.lr"
+        )
+    return converged_S, [
+        f"seed {seed} diverged in training and is left out"
+        for seed, converged in zip(seeds, converged_S, strict=True)
+        if not converged
+    ]

@@ -1,4 +1,4 @@
-"""The page of predictions that `dhmd predict --html` writes."""
+"""Write the page of predictions of `dhmd predict --html`."""
 
 from __future__ import annotations
 
@@ -18,20 +18,25 @@ SOUND = (".wav", ".mp3", ".flac", ".ogg", ".m4a")
 VIDEO = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v")
 
 
-def write_page(output: Path, model: Model, found: Outputs, media: Sequence[Path] = ()) -> None:
-    """Write a page with the timeline of the predictions and the explanation of each.
+def write_page(output: Path, model: Model, outputs: Outputs, media: Sequence[Path] = ()) -> None:
+    """Write a page with a timeline of the predictions and an explanation of each.
 
-    It works offline: all data are inside; only local media files beside it are opened. `media` are
-    such files or their folders; a file shows the video that has its name without the suffix.
+    The page works offline: it contains all data, and only the media files are opened by their path.
+
+    Args:
+        output: the page to write.
+        model: the model that made the predictions.
+        outputs: the predictions.
+        media: media files, or folders of them, that the page plays; a file belongs to the video
+            with its name without the suffix.
     """
-    own, utterances = model.description, found.utterances
-    explained = model.explanations(utterances)
-    shown = utterances_view(
-        explained, own.task.low, own.task.high, intervals_N2=utterances.intervals_N2
-    )
-    files = media_of([video_of(name) for name in utterances.ids], media)
+    description, utterances = model.description, outputs.utterances
+    explanations = model.explanations(utterances)
+    low, high = description.task.low, description.task.high
+    page_data = utterances_view(explanations, low, high, intervals_N2=utterances.intervals_N2)
+    files = media_by_video([video_of(name) for name in utterances.ids], media)
     # Relative addresses, so that page and files can be moved together.
-    shown["media"] = {
+    page_data["media"] = {
         video: {
             "src": quote(Path(os.path.relpath(path, output.parent)).as_posix()),
             "element": "audio" if path.suffix.lower() in SOUND else "video",
@@ -40,24 +45,24 @@ def write_page(output: Path, model: Model, found: Outputs, media: Sequence[Path]
     }
     lead = (
         f"{len(utterances.ids):,} segments, predicted by {model.folder.name}: "
-        f"{own.configuration.architecture}, trained on {own.dataset} ({', '.join(own.inputs)}; "
-        f"{pluralize(len(found.seeds), 'seed')}). The numbers describe what the model computed, "
-        "not what a speaker feels."
+        f"{description.configuration.architecture}, trained on {description.dataset} "
+        f"({', '.join(description.inputs)}; {pluralize(len(outputs.seeds), 'seed')}). The numbers "
+        "describe what the model computed, not what a speaker feels."
     )
     text = render_template(
-        "predictions.html", title="Predictions", lead=lead, notes=found.notes, view=shown
+        "predictions.html", title="Predictions", lead=lead, notes=outputs.notes, view=page_data
     )
     write_text(output, text)
 
 
-def media_of(videos: Sequence[str], media: Sequence[Path]) -> dict[str, Path]:
-    """Return the media file of each video that has one."""
-    found: dict[str, Path] = {}
+def media_by_video(videos: Sequence[str], media: Sequence[Path]) -> dict[str, Path]:
+    """Return video -> media file for each video that has one."""
+    files: dict[str, Path] = {}
     for path in media:
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:
             if file.suffix.lower() in VIDEO + SOUND:
-                # A video before its sound alone.
-                known = found.get(file.stem)
-                if known is None or known.suffix.lower() in SOUND:
-                    found[file.stem] = file
-    return {video: found[video] for video in dict.fromkeys(videos) if video in found}
+                # A video file takes precedence over an audio file of the same name.
+                other = files.get(file.stem)
+                if other is None or other.suffix.lower() in SOUND:
+                    files[file.stem] = file
+    return {video: files[video] for video in dict.fromkeys(videos) if video in files}

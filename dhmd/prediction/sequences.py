@@ -1,6 +1,6 @@
-"""Computational sequences of new videos as a model's inputs, aligned like its training data.
+"""Align computational sequences of new videos like the training data of a model.
 
-Legend: S segments of a video, N utterances, P steps of all utterances of a modality, d features.
+Axes: S segments of a video, N utterances, d features.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from dhmd.data.alignment import (
 )
 from dhmd.data.alignment.report import abbreviate
 from dhmd.data.csd import EXTRACTOR_KEY
-from dhmd.media.extractor import check_extractor, described
+from dhmd.media.extractor import check_extractor, describe_extractor
 from dhmd.media.transcripts import Word, split_at_pauses
 from dhmd.prediction.utterances import Collector, Utterances
 
@@ -40,7 +40,7 @@ Features = Mapping[str, Sequence[str]]  # modality -> names of its features
 # Video -> intervals [S, 2] in seconds, in the file's order: row i is the segment `video[i]`.
 Segments = Mapping[str, Array]
 
-PAUSE_WORD = "sp"  # in CMU's files
+PAUSE_WORD = "sp"  # marks a pause in CMU's files
 
 _SEGMENT_COLUMNS = ("video", "start", "end")
 
@@ -56,57 +56,64 @@ def read_sequences(
     encoder: WordEncoder | None = None,
     words: Path | None = None,
 ) -> Utterances:
-    """Align `.csd` files like the model's training data.
+    """Align `.csd` files like the training data of a model.
 
     A modality is absent if it has no file or its file lacks the video. Segments that the pipeline
-    drops, such as those without words, are omitted.
+    drops, such as those without words, are left out.
 
     Args:
         folder: the directory of the files; None if there are only words.
         segments: a file for `read_segments`, or the segments; None divides videos at pauses.
-        origin: what the model's training data, the `dataset`, was aligned from.
-        encoder: the word encoder that it was aligned with, if any.
+        origin: the source files and settings of the training data.
+        dataset: the dataset of the training data.
+        alignment: its alignment.
+        features: its features.
+        encoder: its word encoder, if any.
         words: the `.csd` file of the words; None if the directory has it.
+
+    Raises:
+        DhmdError: a file is damaged or does not fit the model, or no segment is left.
     """
     files = find_files(folder, origin, list(features), words)
     job = origin.job(dataset, alignment, list(features), encoder)
-    asked = read_segments(segments) if isinstance(segments, Path) else segments
-    here = {name: job.modalities[name] for name in files.modalities}
-    with_files = replace(job, recipe=replace(job.recipe, modalities=here))
+    intervals_by_video = read_segments(segments) if isinstance(segments, Path) else segments
+    available = {name: job.modalities[name] for name in files.modalities}
+    available_job = replace(job, recipe=replace(job.recipe, modalities=available))
     table, collector = TableBuilder(job, labelled=False), Collector()
-    text = None if encoder is None or "text" not in here else TextWriter(collector, encoder)
+    text = None if encoder is None or "text" not in available else TextWriter(collector, encoder)
     sink: SegmentSink = text or collector
     intervals, unknown, steps_cut = [np.zeros((0, 2))], [], np.zeros(2, np.int64)
     with Sequences(files.paths, files.paths) as sequences:
         unnamed = _check(sequences, job, files, features, origin)
-        if asked is None:
-            # In word alignment only words give steps.
-            giving_steps = [job.reference] if alignment == "word" else list(files.paths)
-            asked = pause_segments(
-                sequences, job.reference, giving_steps, job.step_limit("text")[1]
-            )
-        for video, intervals_S2 in progress(asked.items(), "align", unit="video"):
+        if intervals_by_video is None:
+            # In word alignment, only words define steps.
+            names = [job.reference] if alignment == "word" else list(files.paths)
+            max_words = job.step_limit("text")[1]
+            intervals_by_video = pause_segments(sequences, job.reference, names, max_words)
+        for video, intervals_S2 in progress(intervals_by_video.items(), "align", unit="video"):
             if len(sequences.lacking(video)) == len(sequences.names):
                 unknown.append(video)
                 continue
-            aligned = align_video(sequences, video, intervals_S2, with_files)
+            aligned = align_video(sequences, video, intervals_S2, available_job)
             count = len(intervals_S2)
             steps = {
-                name: aligned.steps[name] if name in here else Steps.absent(count, len(names))
-                for name, names in features.items()
+                name: aligned.steps[name]
+                if name in available
+                else Steps.absent(count, len(columns))
+                for name, columns in features.items()
             }
             aligned = replace(aligned, steps=steps)
             rows = SegmentRows(intervals_S2=intervals_S2, labels_S=np.full(count, np.nan))
             keep_S = table.add(video, rows, aligned)
             write_segments(sink, aligned, keep_S)
             intervals.append(intervals_S2[keep_S])
-            by_word = [steps[name].counts for name in here if job.is_word_level(name)]
+            by_word = [steps[name].counts for name in available if job.is_word_level(name)]
             steps_cut += [by_word[0][key] for key in ("steps_cut", "steps")] if by_word else 0
         for error in table.errors(sequences):
             raise DhmdError(error)
         notes = [
-            f"{folder or words} has no {names}: {modality} is treated as absent"
-            for modality, names in files.missing.items()
+            f"{folder or words} has no {file_names}: {modality} is treated as absent"
+            for modality, file_names in files.missing.items()
         ]
         notes += [
             f"{path} has no column names, so the order of its columns is not checked"
@@ -115,7 +122,7 @@ def read_sequences(
         notes += table.warnings(sequences)
     if unknown:
         notes.append(f"left out, because no file has them: {abbreviate(unknown)}")
-    return Utterances.collected(
+    return Utterances.from_collector(
         table.ids,
         np.concatenate(intervals),
         collector,
@@ -146,70 +153,85 @@ class InputFiles:
 def find_files(
     folder: Path | None, origin: Origin, modalities: Sequence[str], words: Path | None = None
 ) -> InputFiles:
-    """Find the files of words and modalities, by sequence name or by name at the source."""
+    """Find the files of words and modalities, by sequence name or by name at the source.
+
+    Args:
+        folder: the directory of the files, if any.
+        origin: the source files of the training data.
+        modalities: the modalities of the model.
+        words: the file of the words; None if the directory has it.
+
+    Raises:
+        DhmdError: the words or all modalities are missing, or a sequence has two files.
+    """
     reference = str(origin.reference)
     unknown = [name for name in modalities if name not in origin.modalities]
     if unknown:
         raise DhmdError(f"the origin in model.json has no sequence of {unknown[0]}: train again")
-    names = {reference: _file_names(reference, origin)}
-    names |= {s: _file_names(s, origin) for s in map(origin.modalities.__getitem__, modalities)}
+    names = {
+        sequence: _file_names(sequence, origin)
+        for sequence in (reference, *(origin.modalities[name] for name in modalities))
+    }
     paths = {}
     for sequence, candidates in names.items():
-        places = [] if folder is None else [folder / name for name in candidates]
-        here = [path for path in places if path.is_file()]
-        if len(here) > 1:
+        existing = [
+            folder / name for name in candidates if folder is not None and (folder / name).is_file()
+        ]
+        if len(existing) > 1:
             raise DhmdError(
-                f"{folder} has both {here[0].name} and {here[1].name}, which are the same "
+                f"{folder} has both {existing[0].name} and {existing[1].name}, which are the same "
                 f"sequence, {sequence}: remove one of them"
             )
-        if here:
-            paths[sequence] = here[0]
+        if existing:
+            paths[sequence] = existing[0]
     if words is not None:
         paths[reference] = words
-    wanted = {sequence: " or ".join(candidates) for sequence, candidates in names.items()}
+    expected = {sequence: " or ".join(candidates) for sequence, candidates in names.items()}
     if not paths:
-        raise DhmdError(f"{folder} has no file that the model reads: {', '.join(wanted.values())}")
+        files = ", ".join(expected.values())
+        raise DhmdError(f"{folder} has no file that the model reads: {files}")
     if reference not in paths:
         raise DhmdError(
-            f"{folder} has no {wanted[reference]}: add the words that all modalities are aligned to"
+            f"{folder} has no {expected[reference]}: add the words to which all modalities are "
+            "aligned"
         )
     present = tuple(name for name in modalities if origin.modalities[name] in paths)
-    missing = {m: wanted[origin.modalities[m]] for m in modalities if m not in present}
+    missing = {m: expected[origin.modalities[m]] for m in modalities if m not in present}
     if not present:
-        choice = ", ".join(missing.values())
+        files = ", ".join(missing.values())
         if words is not None:
             raise DhmdError(
                 "a transcript alone is not enough for this model, which reads text as vectors and "
-                f"not as words: add a folder with {choice}, or train a model with features.text: "
+                f"not as words: add a folder with {files}, or train a model with features.text: "
                 "contextual"
             )
-        raise DhmdError(f"{folder} has no modality of the model: add at least one of {choice}")
+        raise DhmdError(f"{folder} has no modality of the model: add at least one of {files}")
     return InputFiles(paths=paths, modalities=present, missing=missing)
 
 
 def _file_names(sequence: str, origin: Origin) -> list[str]:
-    """Return the names of a sequence's file; a name shared by several sequences is ambiguous."""
-    own, at_source = f"{sequence}.csd", origin.files.get(sequence)
+    """Return the names that the file of a sequence may have; the source's only if it is unique."""
+    name, source_name = f"{sequence}.csd", origin.files.get(sequence)
     sequences = {*origin.modalities.values(), str(origin.reference)}
-    shared = list(origin.files.values()).count(str(at_source)) > 1
-    if at_source is None or shared or at_source.removesuffix(".csd") in sequences:
-        return [own]
-    return [own, at_source]
+    shared = list(origin.files.values()).count(str(source_name)) > 1
+    if source_name is None or shared or source_name.removesuffix(".csd") in sequences:
+        return [name]
+    return [name, source_name]
 
 
 def read_segments(path: Path) -> Segments:
-    """Read segments: CSV with the columns video, start and end, or the rows of a `.csd` file."""
+    """Read segments from a CSV file (columns video, start, end) or the rows of a `.csd` file."""
     if not path.is_file():
-        raise DhmdError(f"{path} is no file: --segments must name a CSV or a .csd file")
+        raise DhmdError(f"{path} is not a file: --segments must name a CSV or a .csd file")
     if path.suffix.lower() == ".csd":
         with Sequences({"segments": path}, ["segments"]) as sequences:
             return {v: sequences.segments("segments", v).intervals for v in sequences.shared}
-    found: dict[str, list[list[float]]] = {}
+    segments: dict[str, list[list[float]]] = {}
     for number, row in read_csv(path, _SEGMENT_COLUMNS).items():
         video, *times = (row[name].strip() for name in _SEGMENT_COLUMNS)
         where = f"{path}, line {number}"
         if not video:
-            raise DhmdError(f"{where} names no video")
+            raise DhmdError(f"{where} has an empty cell in the column video")
         start, end = (
             finite_number(cell, f"{where}: {name}")
             for cell, name in zip(times, ("start", "end"), strict=True)
@@ -218,20 +240,27 @@ def read_segments(path: Path) -> Segments:
             raise DhmdError(
                 f"{where}: the segment ends at {times[1]}, before it starts at {times[0]}"
             )
-        found.setdefault(video, []).append([start, end])
-    if not found:
+        segments.setdefault(video, []).append([start, end])
+    if not segments:
         raise DhmdError(f"{path} has no segment: add one per line below the header")
-    return {video: np.array(intervals) for video, intervals in found.items()}
+    return {video: np.array(intervals) for video, intervals in segments.items()}
 
 
-def pause_segments(sequences: Sequences, reference: str, names: list[str], most: int) -> Segments:
-    """Divide videos at pauses between words: gaps of more than half a second, `sp` among them.
+def pause_segments(
+    sequences: Sequences, reference: str, names: list[str], max_words: int
+) -> Segments:
+    """Divide videos at pauses between words, gaps of more than half a second or the word `sp`.
 
-    A segment of more than `most` words is divided again at its longest pause. A video without words
-    is one segment, from its first to its last row in the sequences `names`; one without rows has a
-    segment of no length, which is empty like any other.
+    A segment of more than `max_words` words is divided again at its longest pause.
+
+    Args:
+        sequences: the computational sequences of the videos.
+        reference: the sequence of the words.
+        names: the sequences whose first and last row limit a video without words, which is one
+            segment; its duration is 0 if they have no rows.
+        max_words: maximum number of words of a segment.
     """
-    found = {}
+    segments = {}
     for video in sorted({*sequences.shared, *sequences.not_shared}):
         lacking = sequences.not_shared.get(video, [])
         if reference not in lacking:
@@ -242,33 +271,39 @@ def pause_segments(sequences: Sequences, reference: str, names: list[str], most:
                 for word, (start, end) in zip(entry.features[:, 0], entry.intervals, strict=True)
                 if end > start and not (is_text and word == PAUSE_WORD)
             ]
-            groups = [part for group in split_at_pauses(spoken) for part in _divided(group, most)]
+            groups = [
+                part for group in split_at_pauses(spoken) for part in _divide(group, max_words)
+            ]
             if groups:
-                found[video] = np.array([(some[0].start, some[-1].end) for some in groups])
+                segments[video] = np.array([(group[0].start, group[-1].end) for group in groups])
                 continue
         rows = [sequences.rows(name, video).intervals for name in names if name not in lacking]
         times = np.concatenate([np.zeros((0, 2)), *rows])
-        ends = [times[:, 0].min(), times[:, 1].max()] if len(times) else [0.0, 0.0]
-        found[video] = np.array([ends])
-    return found
+        interval = [times[:, 0].min(), times[:, 1].max()] if len(times) else [0.0, 0.0]
+        segments[video] = np.array([interval])
+    return segments
 
 
-def _divided(words: list[Word], most: int) -> list[list[Word]]:
-    """Divide words at the longest pause, of equal ones at the middle, until at most `most` stay."""
-    if len(words) <= most:
+def _divide(words: list[Word], max_words: int) -> list[list[Word]]:
+    """Divide words into parts of at most `max_words`, each time at the longest pause.
+
+    Of equally long pauses, the one next to the middle is taken.
+    """
+    if len(words) <= max_words:
         return [words]
     middle = len(words) / 2
     pauses = [
-        (b.start - a.end, -abs(at - middle), at) for at, (a, b) in enumerate(pairwise(words), 1)
+        (second.start - first.end, -abs(index - middle), index)
+        for index, (first, second) in enumerate(pairwise(words), 1)
     ]
-    at = max(pauses)[2]
-    return [*_divided(words[:at], most), *_divided(words[at:], most)]
+    index = max(pauses)[2]
+    return [*_divide(words[:index], max_words), *_divide(words[index:], max_words)]
 
 
 def _check(
     sequences: Sequences, job: CorpusJob, files: InputFiles, features: Features, origin: Origin
 ) -> list[Path]:
-    """Check that the files have the model's features; return the files without column names."""
+    """Check that the files have the features of the model; return files without column names."""
     needs_words = job.align.drop_words or job.is_encoded("text")
     if needs_words and not sequences.is_text(job.reference):
         raise DhmdError(f"{files.paths[job.reference]} has numbers where the model expects words")
@@ -276,40 +311,40 @@ def _check(
     for modality in files.modalities:
         if job.is_encoded(modality):
             continue
-        name, wanted = job.modalities[modality], tuple(features[modality])
+        name, expected = job.modalities[modality], tuple(features[modality])
         path = files.paths[name]
         if sequences.is_text(name):
             raise DhmdError(f"{path} has words where the model expects numbers for {modality}")
         _check_extractor(path, sequences[name].metadata.get(EXTRACTOR_KEY), origin, name)
         width = sequences.width(name)
-        if width != len(wanted):
+        if width != len(expected):
             raise DhmdError(
-                f"{path} has {width} columns, but the model was trained on {len(wanted)} of "
-                f"{modality}"
+                f"{path} has {width} columns, but the model was trained on {len(expected)} columns "
+                f"of {modality}"
             )
-        found = sequences.dimension_names(name)
-        if found == wanted:
+        columns = sequences.dimension_names(name)
+        if columns == expected:
             continue
         numbered = tuple(f"{name}_{d}" for d in range(width))
-        if found == numbered:
+        if columns == numbered:
             unnamed.append(path)
-        elif wanted != numbered:
-            at = next(d for d in range(width) if found[d] != wanted[d])
+        elif expected != numbered:
+            index = next(d for d in range(width) if columns[d] != expected[d])
             raise DhmdError(
-                f"{path} has {found[at]!r} as column {at}, where the model was trained on "
-                f"{wanted[at]!r}"
+                f"{path} has {columns[index]!r} as column {index}, but the model was trained on "
+                f"{expected[index]!r}"
             )
     return unnamed
 
 
-def _check_extractor(path: Path, found: object, origin: Origin, sequence: str) -> None:
-    """Refuse features that were made otherwise than those of the training data."""
+def _check_extractor(path: Path, extractor: object, origin: Origin, sequence: str) -> None:
+    """Check that the extractor of a file, None if not recorded, is that of the training data."""
     expected = origin.extractors.get(sequence)
-    if expected is None and found is not None:
+    if expected is None and extractor is not None:
         raise DhmdError(
-            f"{path} has features that {described(found)} made, but the model was trained on "
+            f"{path} has features of {describe_extractor(extractor)}, but the model was trained on "
             f"{origin.files.get(sequence, sequence)}, whose extractor is not recorded. Models of "
             "published features such as COVAREP and FACET cannot be applied to new videos: train "
             "on features of dhmd extract"
         )
-    check_extractor(path, found, expected)
+    check_extractor(path, extractor, expected)

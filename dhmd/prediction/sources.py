@@ -1,4 +1,4 @@
-"""What can be predicted: transcripts, tables, `.csd` folders, feature files and aligned corpora."""
+"""Read the inputs of predictions: transcripts, tables, folders of `.csd` files, feature files."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from dhmd.media.transcripts import (
     Segment,
     Transcript,
     read_transcript,
-    spread,
+    spread_words,
 )
 from dhmd.prediction.sequences import read_sequences
 from dhmd.prediction.utterances import Collector, Utterances
 from dhmd.training.weights import Description
 
-# An aligned corpus; a table of texts or words; files or a folder.
+# An aligned corpus, a table of texts or words, or files and folders.
 Source = Corpus | pd.DataFrame | str | Path | Sequence[str | Path]
 
 
@@ -38,7 +38,15 @@ def read_source(
     origin: Origin,
     encoder: WordEncoder | None,
 ) -> Utterances:
-    """Read what a user wants to predict (see `Model.predict`) like the model's training data."""
+    """Read utterances (see `Model.predict`) and prepare them like the training data of a model.
+
+    Args:
+        source: the files, folder or table; a corpus is not allowed.
+        segments: the file of segments, if any.
+        description: the description of the model.
+        origin: the source files and settings of the training data.
+        encoder: the word encoder of the training data, if any.
+    """
     align = partial(
         read_sequences,
         origin=origin,
@@ -50,12 +58,12 @@ def read_source(
     if isinstance(source, pd.DataFrame):
         if origin.format != "csd":
             raise DhmdError(
-                f"the model of {description.dataset} reads files of format {origin.format}, not "
-                "words"
+                f"the model of {description.dataset} cannot read a table of words: give it a file "
+                f"of format {origin.format}"
             )
-        return _read_transcripts(transcripts_of(source), None, segments, align)
-    assert not isinstance(source, Corpus)  # see Model.read
-    paths = [Path(one) for one in ([source] if isinstance(source, str | Path) else source)]
+        return _read_transcripts(transcripts_from_table(source), None, segments, align)
+    assert not isinstance(source, Corpus)  # Model.read handles it
+    paths = [Path(path) for path in ([source] if isinstance(source, str | Path) else source)]
     for path in paths:
         if not path.exists():
             raise DhmdError(f"{path} does not exist: name a file or a folder to predict")
@@ -67,7 +75,7 @@ def read_source(
         if path.suffix.lower() not in TRANSCRIPT_SUFFIXES:
             raise DhmdError(
                 f"{path} is neither a transcript ({', '.join(TRANSCRIPT_SUFFIXES)}) nor a folder "
-                "of .csd files, which `dhmd extract VIDEO --out FOLDER` makes of a video"
+                "of .csd files: `dhmd extract VIDEO --out FOLDER` writes such a folder for a video"
             )
     if len(folders) > 1:
         raise DhmdError(f"{folders[1]} is a second folder: name one folder with all .csd files")
@@ -78,16 +86,23 @@ def read_source(
     for path in files:
         video = path.stem.replace("[", "(").replace("]", ")")
         if video in transcripts:
-            raise DhmdError(f"{path} and {transcripts[video].path} have the same name")
+            raise DhmdError(
+                f"{path} and {transcripts[video].path} have the same name: rename one of them"
+            )
         transcripts[video] = read_transcript(path)
     return _read_transcripts(transcripts, folder, segments, align)
 
 
-def transcripts_of(table: pd.DataFrame) -> dict[str, Transcript]:
-    """Return the transcripts in a table, by video (column `video`; one without it).
+def transcripts_from_table(table: pd.DataFrame) -> dict[str, Transcript]:
+    """Return video -> transcript from a table.
 
-    A table with the column `text` has an utterance per row; `start` and `end` may be absent. A
-    table with the columns `word`, `start` and `end` has a word per row.
+    Args:
+        table: either one utterance per row, with the column `text` and optionally `start` and
+            `end`, or one word per row, with the columns `word`, `start` and `end`. Times are in
+            seconds. Without a column `video`, all rows belong to one video.
+
+    Raises:
+        DhmdError: a column is missing, or a time is not valid.
     """
     if table.empty or not {"text", "word"} & set(table.columns):
         columns = ", ".join(map(str, table.columns)) or "none"
@@ -98,31 +113,36 @@ def transcripts_of(table: pd.DataFrame) -> dict[str, Transcript]:
     videos = table["video"].astype(str) if "video" in table else pd.Series("text", table.index)
     groups = {str(video): rows for video, rows in table.groupby(videos, sort=False)}
     if "word" not in table:
-        return {video: _transcript_of(rows, video) for video, rows in groups.items()}
-    found = {}
-    with TemporaryDirectory() as name:
-        for n, (video, rows) in enumerate(groups.items()):
-            path = Path(name, f"{n}.csv")
+        return {video: _transcript_from_texts(rows, video) for video, rows in groups.items()}
+    transcripts = {}
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "words.csv")
+        for video, rows in groups.items():
             rows.to_csv(path, index=False)
             try:
-                found[video] = read_transcript(path)
+                transcripts[video] = read_transcript(path)
             except DhmdError as error:
                 where = f"the words of {video}"
                 raise DhmdError(str(error).replace(str(path), where)) from error
-    return found
+    return transcripts
 
 
-def _transcript_of(rows: pd.DataFrame, video: str) -> Transcript:
-    """Return a segment per row; without times, texts follow each other at a usual rate."""
+def _transcript_from_texts(rows: pd.DataFrame, video: str) -> Transcript:
+    """Return a transcript with one segment per row.
+
+    Without times, the texts follow each other at CHARACTERS_PER_SECOND.
+    """
     texts = [str(text) for text in rows["text"]]
     ends = np.cumsum([max(1, len(text)) for text in texts]) / CHARACTERS_PER_SECOND
     times = np.stack([np.concatenate([[0.0], ends[:-1]]), ends], axis=1)
     if {"start", "end"} <= set(rows.columns):
         times = rows[["start", "end"]].to_numpy(float)
         if not np.isfinite(times).all() or (times[:, 1] < times[:, 0]).any():
-            raise DhmdError(f"{video}: start and end must be seconds, and start before end")
+            raise DhmdError(
+                f"{video}: start and end must be numbers of seconds, with start before end"
+            )
     segments = [
-        Segment(start, end, text, spread(text, start, end), timed=False)
+        Segment(start, end, text, spread_words(text, start, end), timed=False)
         for text, (start, end) in zip(texts, times.tolist(), strict=True)
     ]
     return Transcript(Path(video), tuple(segments))
@@ -134,13 +154,20 @@ def _read_transcripts(
     segments: Path | None,
     align: Callable[..., Utterances],
 ) -> Utterances:
-    """Align transcripts, and the `.csd` files of the other modalities in a folder, if any."""
-    asked = {
-        video: np.array([(one.start, one.end) for one in transcript.segments])
+    """Align transcripts with the `.csd` files of the other modalities in a folder, if any.
+
+    Args:
+        transcripts: video -> transcript.
+        folder: the folder of the other modalities.
+        segments: the file of segments; None takes the segments of the transcripts.
+        align: `read_sequences` with its other arguments.
+    """
+    transcript_segments = {
+        video: np.array([(segment.start, segment.end) for segment in transcript.segments])
         for video, transcript in transcripts.items()
     }
-    with TemporaryDirectory() as name:
-        words = Path(name, "words.csd")
+    with TemporaryDirectory() as temporary:
+        words = Path(temporary, "words.csd")
         write_sequence(
             words,
             root_name="words",
@@ -155,7 +182,7 @@ def _read_transcripts(
             metadata=None,
         )
         try:
-            return align(folder, asked if segments is None else segments, words=words)
+            return align(folder, transcript_segments if segments is None else segments, words=words)
         except DhmdError as error:
             raise DhmdError(str(error).replace(str(words), "the transcript")) from error
 
@@ -167,11 +194,11 @@ def _read_imported(
     origin: Origin,
     encoder: WordEncoder | None,
 ) -> Utterances:
-    """Read files of the format that the model was trained on."""
+    """Read a file or folder in the format of the training data."""
     if segments is not None or len(paths) != 1:
         raise DhmdError(
-            f"the model of {description.dataset} reads one file or folder of format "
-            f"{origin.format}, whose utterances are the segments: leave --segments out"
+            f"the model of {description.dataset} reads exactly one file or folder of format "
+            f"{origin.format}, which defines the segments: omit --segments and other inputs"
         )
     path, files = paths[0], dict(origin.files)
     if path.is_dir():
@@ -182,7 +209,7 @@ def _read_imported(
         raw = path.parent
         if origin.format != "arrays" and len(files) > 1:
             raise DhmdError(
-                f"{path} is a file, but the model of {description.dataset} reads a folder with "
+                f"{path} is a file, but the model of {description.dataset} needs a folder with "
                 f"{', '.join(files.values())}"
             )
         files = {next(iter(files)): path.name}
@@ -195,20 +222,21 @@ def _read_imported(
         alignment=description.alignment,
         encoder=encoder,
     )
-    found = import_unlabelled(job, features, collector)
-    steps, cut = found.cut.get("text", (0, 0))
-    return Utterances.collected(
-        found.ids,
-        np.full((len(found.ids), 2), np.nan),
+    imported = import_unlabelled(job, features, collector)
+    steps, cut = imported.cut.get("text", (0, 0))
+    return Utterances.from_collector(
+        imported.ids,
+        np.full((len(imported.ids), 2), np.nan),
         collector,
         list(features),
-        found.present_NM,
-        has_words=found.has_words,
-        tokens=found.tokens,
+        imported.present_NM,
+        has_words=imported.has_words,
+        tokens=imported.tokens,
         cut=(cut, steps),
-        notes=found.notes,
+        notes=imported.notes,
     )
 
 
 def _features(description: Description) -> dict[str, tuple[str, ...]]:
+    """Return modality -> names of the features that the model reads."""
     return {name: description.features[name] for name in description.inputs}

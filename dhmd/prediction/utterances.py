@@ -1,6 +1,6 @@
-"""Utterances to predict, whatever they were read from.
+"""Utterances to predict, from any source.
 
-Legend: N utterances, P steps of all utterances of a modality, d features.
+Axes: N utterances, M modalities, P steps of all utterances of a modality, d features.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ Array = np.ndarray[Any, Any]
 
 
 class Collector:
-    """Collects in memory what an `AlignedWriter` writes to a file."""
+    """Collects aligned features in memory; it has the methods of `AlignedWriter`.
+
+    Attributes:
+        values: modality -> features [P, d] of each call.
+        lengths: modality -> number of steps per segment of each call.
+        words: the words of each segment.
+    """
 
     def __init__(self) -> None:
         self.values: dict[str, list[Array]] = {}
@@ -26,12 +32,12 @@ class Collector:
         self.words: list[tuple[str, ...]] = []
 
     def append(self, modality: str, values: Array, lengths: Array) -> None:
-        """Append the rows of some segments."""
+        """Append features of one or more segments."""
         self.values.setdefault(modality, []).append(values)
         self.lengths.setdefault(modality, []).append(lengths)
 
     def append_words(self, words: Sequence[str], intervals: Array, lengths: Array) -> None:
-        """Append the words of some segments."""
+        """Append the words of one or more segments."""
         start = 0
         for length in lengths.tolist():
             self.words.append(tuple(words[start : start + length]))
@@ -44,12 +50,12 @@ class Utterances:
 
     Attributes:
         ids: N ids `video[i]`.
-        intervals_N2: start and end in seconds, NaN where they are unknown.
-        lengths: modality -> number of steps [N], 0 where it is absent.
-        values: modality -> features [P, d] float32, not normalised.
-        words: N tuples, or None where they are unknown.
-        tokens: the sub-words, if the text encoder was trained with the model.
-        cut: how many steps of words are cut off, and how many there are.
+        intervals_N2: start and end in seconds; NaN if they are unknown.
+        lengths: modality -> number of steps [N]; 0 if the modality is absent.
+        values: modality -> features [P, d], float32, not normalised.
+        words: N tuples of words; None if they are unknown.
+        tokens: the sub-words, for a fine-tuned text encoder.
+        cut: number of words that are cut off, and number of all words.
         notes: warnings for the user, one sentence each.
     """
 
@@ -63,7 +69,7 @@ class Utterances:
     notes: tuple[str, ...] = ()
 
     @staticmethod
-    def collected(
+    def from_collector(
         ids: Sequence[str],
         intervals_N2: Array,
         collector: Collector,
@@ -75,26 +81,39 @@ class Utterances:
         cut: tuple[int, int],
         notes: Sequence[str],
     ) -> Utterances:
-        """Return the utterances that a collector has received."""
+        """Return the utterances in a collector, without the features of absent modalities.
+
+        Raises:
+            DhmdError: there are no utterances.
+        """
         if not ids:
-            why = "; ".join(notes) or "no segment was requested"
-            raise DhmdError(f"no segment is left to predict: {why}")
+            reason = "; ".join(notes) or "no segment was requested"
+            raise DhmdError(f"no segment is left to predict: {reason}")
         lengths, values = {}, {}
         for m, name in enumerate(modalities):
             length_N = np.concatenate(collector.lengths[name])
-            kept_P = np.repeat(present_NM[:, m], length_N)
+            present_P = np.repeat(present_NM[:, m], length_N)
             lengths[name] = np.where(present_NM[:, m], length_N, 0)
-            values[name] = np.concatenate(collector.values[name])[kept_P]
+            values[name] = np.concatenate(collector.values[name])[present_P]
         words = tuple(collector.words) if has_words else None
         return Utterances(
             tuple(ids), intervals_N2, lengths, values, words, tokens, cut, tuple(notes)
         )
 
     @staticmethod
-    def of_corpus(
+    def from_corpus(
         corpus: Corpus, features: Mapping[str, Sequence[str]], alignment: str
     ) -> Utterances:
-        """Return all utterances of an aligned corpus."""
+        """Return all utterances of an aligned corpus.
+
+        Args:
+            corpus: the corpus.
+            features: modality -> names of the features that the model reads.
+            alignment: the alignment of the model's training data.
+
+        Raises:
+            DhmdError: the corpus has other features or another alignment.
+        """
         if corpus.alignment != alignment:
             raise DhmdError(
                 f"{corpus.name} has data.alignment {corpus.alignment}, but the model was trained "
@@ -103,7 +122,10 @@ class Utterances:
         lengths, values = {}, {}
         for name, names in features.items():
             if tuple(corpus.feature_names.get(name, ())) != tuple(names):
-                raise DhmdError(f"{corpus.name} does not have the model's features of {name}")
+                raise DhmdError(
+                    f"{corpus.name} has other features of {name} than the training data of the "
+                    "model"
+                )
             ragged = corpus.features[name]
             present_N = corpus.present_NM[:, corpus.modalities.index(name)]
             lengths[name] = np.where(present_N, ragged.lengths, 0)

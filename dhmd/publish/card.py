@@ -18,13 +18,13 @@ import yaml
 
 import dhmd
 from dhmd.base.errors import DhmdError
-from dhmd.base.files import whole_folder
+from dhmd.base.files import atomic_folder
 from dhmd.evaluation import files
 from dhmd.evaluation.metrics import METRIC_TITLES, score
 from dhmd.evaluation.model_outputs import OUTPUTS, read_outputs
 from dhmd.evaluation.statistics import Bootstrap, utterance_intervals
 from dhmd.evaluation.tables import ORACLE, Table, format_mean, pluralize, trivial_title
-from dhmd.models.cards import DHMD, model_title
+from dhmd.models.catalogue import DHMD, model_title
 from dhmd.publish.hub import CARD, PATTERNS
 from dhmd.recipes import Recipe, load_recipe
 from dhmd.training.weights import Description, load_model
@@ -79,7 +79,7 @@ def export(model: Path, out: Path, *, root: Path | None = None, license_: str = 
     if out.resolve().is_relative_to(model.resolve()):
         raise DhmdError(f"{out} is inside {model}: choose another --out")
     card = _model_card(model, description, root=root, license_=license_)
-    with whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         for path in sorted(path for pattern in PATTERNS for path in model.glob(pattern)):
             target = folder / path.relative_to(model)
             target.parent.mkdir(exist_ok=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.optional import optional
+from dhmd.base.optional import import_optional
 from dhmd.training.finetuning import FOLDER
 from dhmd.training.history import HISTORY
 from dhmd.training.weights import DESCRIPTION
@@ -66,7 +66,7 @@ def push(folder: Path, name: str, *, private: bool = False) -> str:
 @contextmanager
 def _hub(failure: str) -> Iterator[Any]:
     """Yield the module huggingface_hub; convert its errors to a `DhmdError` after `failure`."""
-    hub = optional("huggingface_hub", "hub")
+    hub = import_optional("huggingface_hub", "hub")
     try:
         yield hub
     except (OSError, ValueError, RuntimeError, hub.errors.HfHubHTTPError) as error:

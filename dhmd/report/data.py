@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.label_sets import members, set_names
+from dhmd.base.label_sets import class_membership, set_names
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.evaluation import files
 from dhmd.evaluation.explanations import CodeWords, corpus_code_words, modality_presence
@@ -157,7 +157,7 @@ class ReportData:
         if self.task == "regression":
             first, last = self.class_range[0], self.class_range[-1]
             values = np.round(np.clip(values, first, last)) - first
-        return members(self.task, values, len(self.classes))
+        return class_membership(self.task, values, len(self.classes))
 
     def names_of(self, values: Array) -> list[str]:
         """Return the class names of labels or predictions `[T]`."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from dhmd.base.files import whole_folder
+from dhmd.base.files import atomic_folder
 from dhmd.report.content import build_report
 from dhmd.report.data import ReportData, read_report_data
 from dhmd.report.page import (
@@ -54,7 +54,7 @@ def report_job(aligned: Path, pretrained: Path, models: Path, metrics: Path, out
     files |= {f"{PICTURES}/{name}.svg": svg for name, svg in pictures.items()}
     for name, table in plots(data).items():
         files[f"{PLOTS}/{name}.csv"] = table.to_csv(index=False, lineterminator="\n")
-    with whole_folder(output) as folder:
+    with atomic_folder(output) as folder:
         for name, text in files.items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8", newline="")

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from dhmd.base.label_sets import members
+from dhmd.base.label_sets import class_membership
 from dhmd.evaluation.explanations import Explanations, active_codes
 from dhmd.evaluation.model_outputs import AUXILIARY, CODES, EDGES, arrays_in_group
 from dhmd.evaluation.statistics import video_of
@@ -84,7 +84,9 @@ def utterances_view(
             label: Any = round(float(labels_N[n]), 3)
             if explanations.task != "regression":
                 classes = explanations.outputs.shape[-1]
-                label = np.flatnonzero(members(explanations.task, labels_N[[n]], classes)).tolist()
+                label = np.flatnonzero(
+                    class_membership(explanations.task, labels_N[[n]], classes)
+                ).tolist()
             item |= {"label": label, "error": round(float(errors_N[n]), 3)}
         if splits_N is not None:
             item["split"] = str(splits_N[n])
@@ -120,7 +122,7 @@ def utterance_errors(task: str, outputs_SNO: Array, labels_N: Array) -> Array:
     """
     if task == "regression":
         return np.asarray(np.abs(outputs_SNO[..., 0] - labels_N).mean(0))
-    truth_NO, mean_NO = members(task, labels_N, outputs_SNO.shape[-1]), outputs_SNO.mean(0)
+    truth_NO, mean_NO = class_membership(task, labels_N, outputs_SNO.shape[-1]), outputs_SNO.mean(0)
     if task == "multilabel":
         return np.asarray(np.abs(truth_NO - mean_NO).mean(1))
     return np.asarray(1.0 - mean_NO[truth_NO])

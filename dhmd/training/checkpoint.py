@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from dhmd.base.files import whole_file
+from dhmd.base.files import atomic_file
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -25,7 +25,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: object = Non
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = None if notes is None else {"notes": json.dumps(notes)}
     # Files of safetensors' own `save_file` would be readable only by their owner.
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_bytes(save(stored, metadata))
 
 

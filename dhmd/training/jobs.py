@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.files import file_sha256, whole_folder
+from dhmd.base.files import atomic_folder, file_sha256
 from dhmd.data.aligned import read_corpus
 from dhmd.data.aligned.corpus import Corpus
 from dhmd.data.text.encoder import Encoder
@@ -92,7 +92,7 @@ def pretrain_job(
         names = [member_name("", seed) for seed in train.seeds]
         job.run(groups, names, configuration, workers)
         trained = {name: job.members(name, train.seeds, keys) for name in modalities}
-        with whole_folder(output) as folder:
+        with atomic_folder(output) as folder:
             _write_model(folder, configuration, job.corpus, trained)
     scores = [f"{name} {_summary(members)[1]}" for name, members in trained.items()]
     job.finish(output, f"validation {'; '.join(scores)}")
@@ -141,7 +141,7 @@ def ablate_job(
         DhmdError: bad input; nothing is written. Finished variants stay in the store.
     """
     if not variants:
-        with whole_folder(output):
+        with atomic_folder(output):
             return
     with torch_session(next(iter(variants.values())).compute) as device:
         job = _Job("ablate", aligned, fold, device, observer, Store(store), pretrained, encoder)
@@ -221,7 +221,7 @@ class _Job:
         ]
         self.run(groups, list(keys), first, workers)
         summaries = {}
-        with whole_folder(output) as folder:
+        with atomic_folder(output) as folder:
             for name, configuration in variants.items():
                 members = self.members(name, configuration.train.seeds, keys)
                 encoder = self._encoder_of(configuration)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dhmd.base.hdf5 import writing
+from dhmd.base.hdf5 import create_hdf5
 from dhmd.data.aligned.corpus import Array, Corpus
 from dhmd.models.batch import EnsembleBatch
 from dhmd.models.learner import Learner
@@ -153,7 +153,7 @@ def write_outputs(
     `codes` and `embedding` are stored for the first seed only. Statistics of the codes are stored
     for all seeds.
     """
-    with writing(path, path) as (file, _):
+    with create_hdf5(path, path) as (file, _):
         file.attrs["seeds"] = np.array(seeds, dtype=np.int64)
         file.attrs["modalities"] = json.dumps(list(modalities))
         file.attrs["task"] = corpus.task

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dhmd.base.errors import DhmdError
 from dhmd.base.files import json_sha256
-from dhmd.base.hdf5 import reading
+from dhmd.base.hdf5 import open_checked
 from dhmd.data.aligned.corpus import Array, Corpus
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members, stream_seed
@@ -122,7 +122,7 @@ class PretrainedEncoders:
         seeds, modalities = configuration.train.seeds, configuration.modalities
         if description.identity != corpus.identity or not set(seeds) <= set(description.seeds):
             raise DhmdError(f"{folder} was pretrained on other data or seeds: run pretrain again")
-        with reading(folder / FILE, f"{folder / FILE} is damaged: run pretrain again") as file:
+        with open_checked(folder / FILE, f"{folder / FILE} is damaged: run pretrain again") as file:
             stored = json.loads(file.attrs["modalities"])
             teacher_SNM = file["teacher"][()]
         missing = [name for name in modalities if name not in stored]

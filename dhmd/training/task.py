@@ -36,8 +36,7 @@ from dhmd.data.aligned.corpus import Corpus
 from dhmd.data.text.encoder import Encoder, load_encoder
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
-from dhmd.models.registry import Corpus as CorpusFacts
-from dhmd.models.registry import build
+from dhmd.models.registry import CorpusInfo, build
 from dhmd.training.checkpoint import CHECKPOINT
 from dhmd.training.configuration import Configuration
 from dhmd.training.device import torch_session
@@ -245,7 +244,7 @@ def train_stack(
         {name: len(corpus.feature_names[name]) for name in first.modalities},
         model=first.model,
         loss_weights=[(each.decouple, each.kd) for each in configurations for _ in seeds],
-        corpus=CorpusFacts(len(corpus.index("train")), max_lengths(corpus, first.modalities)),
+        corpus=CorpusInfo(len(corpus.index("train")), max_lengths(corpus, first.modalities)),
     )
     assert task.pretrained is not None
     pretrained = PretrainedEncoders.read(task.pretrained, corpus, first)

@@ -24,8 +24,7 @@ from dhmd.data.aligned.corpus import Alignment, Corpus
 from dhmd.data.text.encoder import Encoder
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
-from dhmd.models.registry import Corpus as CorpusFacts
-from dhmd.models.registry import build
+from dhmd.models.registry import CorpusInfo, build
 from dhmd.models.task import Task
 from dhmd.training.configuration import Configuration
 from dhmd.training.device_corpus import Normalisation, max_lengths, task_of
@@ -168,7 +167,7 @@ def load_model(
             description.inputs,
             model=configuration.model,
             loss_weights=[(configuration.decouple, configuration.kd)] * members.count,
-            corpus=CorpusFacts(description.train_utterances, dict(description.steps)),
+            corpus=CorpusInfo(description.train_utterances, dict(description.steps)),
         )
     except DhmdError as error:
         raise DhmdError(f"{folder / DESCRIPTION}: {error}") from error

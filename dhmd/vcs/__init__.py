@@ -1,4 +1,4 @@
-"""Git: revisions and experiments. Only this package of dhmd uses Git and DVC.
+"""Git revisions and DVC experiments. Only this package uses Git and DVC.
 
 `lock` reads dvc.lock, the cache and the remote; `sweep` runs experiments.
 """
@@ -14,12 +14,12 @@ from pathlib import Path
 from dhmd.base.errors import DhmdError, first_line
 
 METRICS_FOLDER = "metrics"
-# The first that exists is the main branch; a clone made for a pull request has only remote ones.
+# The first existing one is the main branch; a clone for a pull request has only remote branches.
 MAIN_BRANCHES = ("main", "origin/main", "master", "origin/master", "origin/HEAD")
 
 
 def git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    """Run git in `root`; the caller looks at the exit status.
+    """Run git in `root` and return the completed process; the caller checks the exit status.
 
     Raises:
         DhmdError: git is not installed.
@@ -33,20 +33,20 @@ def git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
         )
     except FileNotFoundError as error:
-        raise DhmdError("git is not installed.") from error
+        raise DhmdError("git is not installed: install it to work with revisions") from error
 
 
 def git_line(root: Path, *arguments: str) -> str | None:
-    """Return what git prints, stripped; None if git fails or is not installed."""
+    """Return the output of git without surrounding spaces; None if git fails or is absent."""
     try:
-        done = git(root, *arguments)
+        process = git(root, *arguments)
     except DhmdError:
         return None
-    return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else None
+    return process.stdout.decode("utf-8", "replace").strip() if process.returncode == 0 else None
 
 
 def code_version(root: Path) -> tuple[str | None, bool | None]:
-    """Return the commit of HEAD and whether tracked files differ from it; None outside Git."""
+    """Return the commit of HEAD, and whether tracked files differ from it; None outside Git."""
     commit = git_line(root, "rev-parse", "HEAD")
     if commit is None:
         return None, None
@@ -56,13 +56,13 @@ def code_version(root: Path) -> tuple[str | None, bool | None]:
 
 @dataclass(frozen=True)
 class Workspace:
-    """The files in the working folder."""
+    """The files in the working folder, with the same methods as `Commit`."""
 
     root: Path
     label: str = "the workspace"
 
     def read(self, path: str) -> str | None:
-        """Return a file's text; None if there is no such file."""
+        """Return the text of a file; None if it does not exist."""
         file = self.root / path
         if not file.is_file():
             return None
@@ -72,7 +72,7 @@ class Workspace:
             raise DhmdError(f"{path} cannot be read: {first_line(error)}") from error
 
     def metrics_files(self) -> dict[str, set[str]]:
-        """Return the files in `metrics/` by dataset, relative to the dataset's folder."""
+        """Return dataset -> files in `metrics/<dataset>`, relative to that folder."""
         metrics = self.root / METRICS_FOLDER
         return _by_dataset(
             path.relative_to(metrics).as_posix() for path in metrics.rglob("*") if path.is_file()
@@ -81,7 +81,13 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Commit:
-    """The files of one commit."""
+    """The files of one commit.
+
+    Attributes:
+        root: the folder of the project.
+        sha: the hash of the commit.
+        name: the revision as the user wrote it, for messages.
+    """
 
     root: Path
     sha: str
@@ -89,20 +95,23 @@ class Commit:
 
     @property
     def label(self) -> str:
+        """The name and the abbreviated hash, for messages."""
         short = self.sha[:10]
         return short if self.name.startswith(short) else f"{self.name} ({short})"
 
     def read(self, path: str) -> str | None:
-        # `./` counts from the root of the project, which need not be that of the repository.
-        done = git(self.root, "show", f"{self.sha}:./{path}")
-        if done.returncode:
+        """Return the text of a file; None if it does not exist."""
+        # `./` is the root of the project, which need not be that of the Git repository.
+        process = git(self.root, "show", f"{self.sha}:./{path}")
+        if process.returncode:
             return None
         try:
-            return done.stdout.decode("utf-8")
+            return process.stdout.decode("utf-8")
         except UnicodeDecodeError as error:
             raise DhmdError(f"{path} of {self.label} is not UTF-8: {first_line(error)}") from error
 
     def metrics_files(self) -> dict[str, set[str]]:
+        """Return dataset -> files in `metrics/<dataset>`, relative to that folder."""
         folder = f"{METRICS_FOLDER}/"
         names = git_line(self.root, "ls-tree", "-r", "-z", "--name-only", self.sha, folder) or ""
         return _by_dataset(path.removeprefix(folder) for path in names.split("\0"))
@@ -112,17 +121,17 @@ Revision = Workspace | Commit  # paths are relative to the project's root, with 
 
 
 def _by_dataset(paths: Iterable[str]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
+    files: dict[str, set[str]] = {}
     for path in paths:
         dataset, _, file = path.partition("/")
         # Hidden names are unfinished outputs.
         if file and not any(part.startswith(".") for part in path.split("/")):
-            found.setdefault(dataset, set()).add(file)
-    return found
+            files.setdefault(dataset, set()).add(file)
+    return files
 
 
 def commit(root: Path, name: str) -> Commit:
-    """Return the commit of a Git revision, else of the DVC experiment with that name.
+    """Return the commit of a Git revision or, if there is none, of a DVC experiment of that name.
 
     Raises:
         DhmdError: not a Git repository, no such revision, or several experiments of that name.
@@ -132,29 +141,31 @@ def commit(root: Path, name: str) -> Commit:
         return Commit(root, sha, name)
     _refuse_outside_git(root)
     # DVC's references: refs/exps/<2 digits>/<38 digits of the baseline>/<name>.
-    form = "--format=%(objectname) %(refname)"
-    listing = git_line(root, "for-each-ref", form, f"refs/exps/*/*/{name}") or ""
-    found = {line.split(" ")[0]: "".join(line.split("/")[2:4]) for line in listing.splitlines()}
-    if len(found) > 1:
-        # Like DVC, prefer the one that started from HEAD.
+    pattern = "--format=%(objectname) %(refname)"
+    listing = git_line(root, "for-each-ref", pattern, f"refs/exps/*/*/{name}") or ""
+    # Commit of the experiment -> commit from which it started.
+    baselines = {line.split(" ")[0]: "".join(line.split("/")[2:4]) for line in listing.splitlines()}
+    if len(baselines) > 1:
+        # Like DVC, prefer the experiment that started from HEAD.
         head = _sha(root, "HEAD")
-        found = {sha: baseline for sha, baseline in found.items() if baseline == head} or found
-    if len(found) > 1:
-        baselines = ", ".join(sorted(baseline[:10] for baseline in found.values()))
+        from_head = {sha: baseline for sha, baseline in baselines.items() if baseline == head}
+        baselines = from_head or baselines
+    if len(baselines) > 1:
+        names = ", ".join(sorted(baseline[:10] for baseline in baselines.values()))
         raise DhmdError(
-            f"several experiments are called {name!r}, started from the commits {baselines}: name "
-            "one by its own commit (dvc exp show --all-commits --sha)"
+            f"several experiments are called {name!r}; they started from the commits {names}: "
+            "choose one by its own commit (dvc exp show --all-commits --sha)"
         )
-    if found:
-        return Commit(root, next(iter(found)), f"experiment {name}")
+    if baselines:
+        return Commit(root, next(iter(baselines)), f"experiment {name}")
     raise DhmdError(
         f"revision {name!r} is not in this clone, neither in Git nor as a DVC experiment; fetch "
-        "it, or name another (a shallow clone holds no older revisions)"
+        "it, or choose another revision (a shallow clone has no older ones)"
     )
 
 
 def merge_base(root: Path, head: Commit | None = None) -> Commit:
-    """Return the last commit that `head` (None: HEAD) and the main branch share.
+    """Return the last common commit of `head` (None: HEAD) and the main branch.
 
     On the main branch this is HEAD itself.
 
@@ -166,25 +177,26 @@ def merge_base(root: Path, head: Commit | None = None) -> Commit:
     for branch in MAIN_BRANCHES:
         if _sha(root, branch) is None:
             continue
-        found = git_line(root, "merge-base", "--end-of-options", branch, sha)
-        if found is None:
+        base = git_line(root, "merge-base", "--end-of-options", branch, sha)
+        if base is None:
             raise DhmdError(
-                f"{'HEAD' if head is None else head.label} and {branch} share no commit in this "
-                "clone; fetch the whole history, or give --base REV"
+                f"{'HEAD' if head is None else head.label} and {branch} have no common commit in "
+                "this clone; fetch the whole history, or give --base REV"
             )
         name = f"merge base with {branch}"
-        return Commit(root, found, f"HEAD, the {name}" if found == _sha(root, "HEAD") else name)
-    raise DhmdError(f"no main branch here ({', '.join(MAIN_BRANCHES)}); give --base REV")
+        return Commit(root, base, f"HEAD, the {name}" if base == _sha(root, "HEAD") else name)
+    raise DhmdError(f"this clone has no main branch ({', '.join(MAIN_BRANCHES)}); give --base REV")
 
 
 def _sha(root: Path, name: str) -> str | None:
+    """Return the hash of the commit of a revision; None if there is no such revision."""
     verify = ("rev-parse", "--verify", "--quiet", "--end-of-options")
-    done = git(root, *verify, f"{name}^{{commit}}")
-    return done.stdout.decode().strip() if done.returncode == 0 else None
+    process = git(root, *verify, f"{name}^{{commit}}")
+    return process.stdout.decode().strip() if process.returncode == 0 else None
 
 
 def _refuse_outside_git(root: Path) -> None:
-    done = git(root, "rev-parse", "--git-dir")
-    if done.returncode:
-        message = " ".join(done.stderr.decode("utf-8", "replace").split())
-        raise DhmdError(f"Git revisions are needed, but git failed: {message}")
+    process = git(root, "rev-parse", "--git-dir")
+    if process.returncode:
+        message = " ".join(process.stderr.decode("utf-8", "replace").split())
+        raise DhmdError(f"the command needs a Git repository, but git failed: {message}")

@@ -1,6 +1,6 @@
 """dvc.lock, DVC's cache and its remote.
 
-Functions that import or start DVC say so in their docstring; the others read files.
+Functions that import or start DVC state it in their docstring; the others only read files.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ OUTPUT_FOLDERS = ("data", "pretrained", "models", "ablations", METRICS_FOLDER, "
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
-_ABSENT = ("deleted", "not in cache")  # how `dvc status` describes a file that is not here
+_ABSENT = ("deleted", "not in cache")  # descriptions of an absent file by `dvc status`
 
 
 @contextmanager
 def repository(root: Path, failure: str) -> Iterator[Any]:
-    """Open DVC's repository; `failure` is the beginning of an error's message."""
+    """Open DVC's repository (imports DVC); messages of errors start with `failure`."""
     try:
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
     except ImportError as error:
-        raise DhmdError(f"{failure}: dvc is not installed here") from error
+        raise DhmdError(f"{failure}: dvc is not installed") from error
     try:
         with Repo(str(root)) as repo:
             yield repo
@@ -50,12 +50,12 @@ Entries = dict[str, dict[str, Any]]
 
 
 def lock_entries(revision: Revision) -> Entries:
-    """Return dvc.lock of a revision: stage (`train@demo`) -> its entry; {} without the file.
+    """Return the entries of dvc.lock by stage (`train@demo`); {} if the file does not exist.
 
     Every entry has the lists `deps` and `outs`, whose items have at least a `path`.
 
     Raises:
-        DhmdError: dvc.lock is not what DVC writes.
+        DhmdError: dvc.lock is damaged.
     """
     text = revision.read(LOCK)
     try:
@@ -76,7 +76,7 @@ def lock_entries(revision: Revision) -> Entries:
 
 
 def locked_outputs(revision: Revision) -> dict[str, dict[str, str]]:
-    """Return stage -> output path -> md5 as dvc.lock has them."""
+    """Return stage -> path of output -> md5 from dvc.lock."""
     return {
         stage: {out["path"]: str(out.get("md5", "")) for out in entry["outs"]}
         for stage, entry in lock_entries(revision).items()
@@ -85,74 +85,84 @@ def locked_outputs(revision: Revision) -> dict[str, dict[str, str]]:
 
 @dataclass(frozen=True)
 class LockState:
-    """stale: stage -> what changed since it ran; downstream: stages that depend on a stale one."""
+    """The stages that dvc.lock does not describe.
+
+    Attributes:
+        stale: stage -> the changes since it ran.
+        downstream: stages that depend on the output of a stale stage.
+    """
 
     stale: dict[str, tuple[str, ...]]
     downstream: tuple[str, ...]
 
 
 def check_lock(root: Path) -> LockState:
-    """Compare dvc.lock with code and params, also in a clone without data (starts DVC).
+    """Compare dvc.lock with code and params.yaml, also in a clone without data (starts DVC).
 
     `dvc status` reports a stage as stale if its data is absent. Here an absent file counts only if
-    Git tracks it. Whether a stage ran on the last version of its input is read from dvc.lock.
+    Git tracks it. Whether a stage ran on the last version of its inputs is read from dvc.lock.
     """
     command = [sys.executable, "-m", "dvc", "status", "--json"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode or not done.stdout.startswith("{"):
-        message = " ".join((done.stderr or done.stdout).split())
-        raise DhmdError(f"dvc status failed, so {LOCK} cannot be checked: {message}")
+    process = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if process.returncode or not process.stdout.startswith("{"):
+        message = " ".join((process.stderr or process.stdout).split())
+        raise DhmdError(f"dvc status failed, so that {LOCK} cannot be checked: {message}")
     entries = lock_entries(Workspace(root))
     stale: dict[str, tuple[str, ...]] = {}
-    for stage, changes in json.loads(done.stdout).items():
-        why = ["never run"]
+    for stage, changes in json.loads(process.stdout).items():
+        reasons = ["never run"]
         if stage in entries:
-            why = [str(change) for change in changes if not isinstance(change, dict)]
+            reasons = [str(change) for change in changes if not isinstance(change, dict)]
             for change in changes:
-                why += _sentences(root, change) if isinstance(change, dict) else []
-        # Data tracked outside dvc.yaml (by `dvc add`) has no stage to be stale.
-        if why and not stage.endswith(".dvc"):
-            stale[stage] = tuple(why)
-    maker = {out["path"]: stage for stage, entry in entries.items() for out in entry["outs"]}
-    made = {out["path"]: out.get("md5") for entry in entries.values() for out in entry["outs"]}
+                reasons += _describe(root, change) if isinstance(change, dict) else []
+        # Data tracked outside dvc.yaml (by `dvc add`) has no stage.
+        if reasons and not stage.endswith(".dvc"):
+            stale[stage] = tuple(reasons)
+    producers = {out["path"]: stage for stage, entry in entries.items() for out in entry["outs"]}
+    md5s = {out["path"]: out.get("md5") for entry in entries.values() for out in entry["outs"]}
     for stage, entry in entries.items():
         for dependency in entry["deps"]:
             path = dependency["path"]
-            if path in made and made[path] != dependency.get("md5"):
-                difference = f"{path} is not what {maker[path]} wrote last"
-                stale[stage] = (*stale.get(stage, ()), difference)
-    reached = set(stale)
-    while more := {
+            if path in md5s and md5s[path] != dependency.get("md5"):
+                reason = f"{path} is not the last output of {producers[path]}"
+                stale[stage] = (*stale.get(stage, ()), reason)
+    affected = set(stale)
+    while dependents := {
         stage
         for stage, entry in entries.items()
-        if stage not in reached and any(maker.get(d["path"]) in reached for d in entry["deps"])
+        if stage not in affected
+        and any(producers.get(file["path"]) in affected for file in entry["deps"])
     }:
-        reached |= more
-    return LockState(stale, tuple(stage for stage in entries if stage in reached - set(stale)))
+        affected |= dependents
+    return LockState(stale, tuple(stage for stage in entries if stage in affected - set(stale)))
 
 
-def _sentences(root: Path, change: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
-    """Describe a change such as {"changed deps": {path: "modified"}}."""
+def _describe(root: Path, change: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
+    """Yield descriptions of a change such as {"changed deps": {path: "modified"}}."""
     for paths in change.values():
-        for path, what in paths.items():
-            if isinstance(what, dict):
-                yield from (f"{path}: {key} {state}" for key, state in what.items())
-            # A clone need not have what Git ignores: DVC's cache has it.
-            elif what not in _ABSENT or git(root, "check-ignore", "-q", path).returncode:
-                yield f"{path} {what}"
+        for path, state in paths.items():
+            if isinstance(state, dict):
+                yield from (f"{path}: {key} {description}" for key, description in state.items())
+            # A clone need not have files that Git ignores, because DVC's cache has them.
+            elif state not in _ABSENT or git(root, "check-ignore", "-q", path).returncode:
+                yield f"{path} {state}"
 
 
 def missing_in_remote(root: Path, name: str | None = None) -> list[str]:
-    """Return the outputs of a revision or experiment (None: the workspace) that others cannot get.
+    """Return the output files of a revision that are not in the default remote (imports DVC).
 
     `dvc exp push` of an experiment that is older than the remote uploads nothing and reports
-    success: it reads the remotes from the experiment's own .dvc/config. Imports DVC.
+    success, because it reads the remotes from the experiment's own .dvc/config.
+
+    Args:
+        root: the repository.
+        name: a revision or a DVC experiment; None for the workspace.
 
     Returns:
-        Paths of output files that are not in the default remote, sorted.
+        Paths, sorted.
 
     Raises:
-        DhmdError: no DVC, no default remote, or one that does not answer.
+        DhmdError: DVC is not installed, or there is no default remote, or it does not answer.
     """
     revision = None if name is None else commit(root, name)
     with repository(root, "the DVC remote cannot be compared") as repo:
@@ -160,16 +170,16 @@ def missing_in_remote(root: Path, name: str | None = None) -> list[str]:
             used = repo.index.used_objs()
         missing = set()
         for odb, objects in used.items():
-            state = repo.cloud.status(objects, odb=odb)
-            missing |= {*state.new, *state.missing}
-    return sorted({str(one.obj_name) for one in missing})
+            status = repo.cloud.status(objects, odb=odb)
+            missing |= {*status.new, *status.missing}
+    return sorted({str(hash_info.obj_name) for hash_info in missing})
 
 
 def cached_files(root: Path, output: Path) -> dict[str, Path]:
-    """Return the files of an output folder that DVC's cache still has (starts DVC).
+    """Return the files of an output folder that are in DVC's cache (imports DVC).
 
     DVC removes an output before its stage runs. Compare the files with a known hash before use.
-    Files that are not found or not stored in the format of DVC 3 are omitted.
+    Files that are absent or not stored in the format of DVC 3 are left out.
 
     Returns:
         File name -> path in the cache.
@@ -193,16 +203,17 @@ def cached_files(root: Path, output: Path) -> dict[str, Path]:
     listing = cached(md5)
     try:
         entries = json.loads(listing.read_bytes()) if listing else []
-        found = {str(entry["relpath"]): cached(entry["md5"]) for entry in entries}
+        paths = {str(entry["relpath"]): cached(entry["md5"]) for entry in entries}
     except (OSError, ValueError, TypeError, KeyError):
         return {}
-    return {name: path for name, path in found.items() if path is not None}
+    return {name: path for name, path in paths.items() if path is not None}
 
 
 def outputs_md5(path: Path) -> str | None:
-    """Return the md5 that DVC gives a file or folder in dvc.lock; None if it does not exist.
+    """Return the md5 of a file or folder as in dvc.lock; None if it does not exist.
 
-    A folder's is the md5 of its files' md5s and relative paths as JSON, followed by `.dir`.
+    The hash of a folder is the md5 of a JSON list with the md5 and relative path of each file,
+    followed by `.dir`.
     """
     if path.is_file():
         return _file_md5(path)
@@ -225,7 +236,7 @@ def _file_md5(path: Path) -> str:
 
 
 def check_output_folders(root: Path) -> None:
-    """Refuse an output folder that is a symbolic link, which DVC refuses after the stage ran."""
+    """Check that no output folder is a symbolic link: DVC would refuse it after the stage ran."""
     for name in OUTPUT_FOLDERS:
         folder = root / name
         if folder.is_symlink():

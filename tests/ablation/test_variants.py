@@ -10,7 +10,7 @@ from dhmd.ablation import variants
 from dhmd.ablation.config import AblateConfig
 from dhmd.ablation.variants import chosen_variants, configure, known_variants
 from dhmd.base.errors import DhmdError
-from dhmd.models.cards import Card
+from dhmd.models.catalogue import ModelInfo
 from tests.training.corpora import TINY, flat, tiny_configuration
 
 VARIANTS = known_variants(TINY.modalities)
@@ -78,8 +78,8 @@ def test_every_subset_of_the_modalities_is_a_variant() -> None:
 
 def test_every_registered_model_is_a_variant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(variants, "baseline_names", lambda: ("gru", "my_model"))
-    monkeypatch.setattr(variants, "card", lambda name: Card(f"summary of {name}", name))
-    monkeypatch.setattr(variants, "refusal", lambda name, modalities: None)
+    monkeypatch.setattr(variants, "model_info", lambda name: ModelInfo(f"summary of {name}", name))
+    monkeypatch.setattr(variants, "incompatibility", lambda name, modalities: None)
     chosen = chosen_variants(AblateConfig(variants=("my_model",)), TINY)
     assert chosen == {"my_model": replace(TINY, architecture="my_model")}
     assert known_variants(("text",))["my_model"].purpose == "baseline: summary of my_model"

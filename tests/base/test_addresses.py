@@ -2,17 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from dhmd.base.addresses import shown_address, without_credentials
+from dhmd.base.addresses import redact_address, redact_credentials
 
 USERS = ("u:pw", "u:p@w", "u:p/w", "u:12/w", "pw", "p/w", "u:/pw", "u:p:/@/w", "u:p%2Fw")
 
 
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize("scheme", ["http", "https", "ftp", "postgresql", "mysql+pymysql", "s3"])
-def test_user_and_password_are_never_shown(scheme: str, user: str) -> None:
+def test_user_and_password_are_removed(scheme: str, user: str) -> None:
     address = f"{scheme}://{user}@host:1/x"
-    assert shown_address(address) == f"{scheme}://host:1/x"
-    assert without_credentials(f"no ({address}) there") == f"no ({scheme}://host:1/x) there"
+    assert redact_address(address) == f"{scheme}://host:1/x"
+    assert redact_credentials(f"no ({address}) there") == f"no ({scheme}://host:1/x) there"
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,8 @@ def test_user_and_password_are_never_shown(scheme: str, user: str) -> None:
         ("me@work/runs#1", "me@work/runs#1"),
     ],
 )
-def test_shown_address(address: str, shown: str) -> None:
-    assert shown_address(address) == shown
+def test_redact_address(address: str, shown: str) -> None:
+    assert redact_address(address) == shown
 
 
 @pytest.mark.parametrize(
@@ -48,5 +48,5 @@ def test_shown_address(address: str, shown: str) -> None:
         ("write to me@work, or http://host/x", "write to me@work, or http://host/x"),
     ],
 )
-def test_without_credentials(text: str, expected: str) -> None:
-    assert without_credentials(text) == expected
+def test_redact_credentials(text: str, expected: str) -> None:
+    assert redact_credentials(text) == expected

@@ -1,4 +1,4 @@
-"""Files and folders appear whole or not at all, with the user's permissions."""
+"""Atomic writes of files and folders, file locks, and checks of outputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.files import check_output, try_lock, whole_file, whole_folder, write_text
+from dhmd.base.files import atomic_file, atomic_folder, check_output, try_lock, write_text
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,8 +23,8 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_a_file_appears_whole_and_keeps_its_suffix(tmp_path: Path) -> None:
-    with whole_file(tmp_path / "new" / "a.csv") as temporary:
+def test_a_file_is_written_atomically_and_the_temporary_file_has_its_suffix(tmp_path: Path) -> None:
+    with atomic_file(tmp_path / "new" / "a.csv") as temporary:
         assert temporary.suffix == ".csv"
         assert not temporary.exists()
         temporary.write_text("1")
@@ -36,7 +36,7 @@ def test_a_file_appears_whole_and_keeps_its_suffix(tmp_path: Path) -> None:
 
 def test_a_folder_replaces_the_old_one(tmp_path: Path) -> None:
     for text in ("old", "new"):
-        with whole_folder(tmp_path / "out") as folder:
+        with atomic_folder(tmp_path / "out") as folder:
             (folder / "deep").mkdir()
             (folder / "deep" / text).write_text(text)
     assert names(tmp_path / "out" / "deep") == {"new"}
@@ -47,10 +47,10 @@ def test_a_folder_replaces_the_old_one(tmp_path: Path) -> None:
 def test_permissions_are_those_of_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
     before = os.umask(umask)
     try:
-        with whole_folder(tmp_path / "out") as folder:
+        with atomic_folder(tmp_path / "out") as folder:
             # safetensors writes through a private temporary file of its own.
             save_file({"x": torch.zeros(1)}, folder / "x.safetensors")
-        with whole_file(tmp_path / "y.safetensors") as path:
+        with atomic_file(tmp_path / "y.safetensors") as path:
             save_file({"x": torch.zeros(1)}, path)
     finally:
         os.umask(before)
@@ -60,29 +60,29 @@ def test_permissions_are_those_of_the_umask(tmp_path: Path, umask: int, mode: in
 
 def test_a_hard_link_keeps_the_users_permissions(tmp_path: Path) -> None:
     (tmp_path / "users").touch(mode=0o600)
-    with whole_file(tmp_path / "placed") as path:
+    with atomic_file(tmp_path / "placed") as path:
         os.link(tmp_path / "users", path)
     assert (tmp_path / "users").stat().st_mode & 0o777 == 0o600
 
 
 def fail_in_file(target: Path, error: BaseException) -> None:
-    with whole_file(target) as temporary:
+    with atomic_file(target) as temporary:
         temporary.write_text("new")
         raise error
 
 
 def fail_in_folder(target: Path, error: BaseException) -> None:
-    with whole_folder(target) as temporary:
+    with atomic_folder(target) as temporary:
         (temporary / "deep").mkdir()
         raise error
 
 
 def write_nothing(target: Path) -> None:
-    with whole_file(target):
+    with atomic_file(target):
         pass
 
 
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_after_a_failure_only_the_old_file_exists(tmp_path: Path) -> None:
     write_text(tmp_path / "a", "old")
     with pytest.raises(KeyboardInterrupt):
         fail_in_file(tmp_path / "a", KeyboardInterrupt())
@@ -101,19 +101,19 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from dhmd.base.files import whole_file, whole_folder
-with whole_folder(Path(sys.argv[1]) / "out") as folder, whole_file(folder / "part") as part:
+from dhmd.base.files import atomic_file, atomic_folder
+with atomic_folder(Path(sys.argv[1]) / "out") as folder, atomic_file(folder / "part") as part:
     part.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_the_next_write_removes_what_a_killed_process_left(tmp_path: Path) -> None:
+def test_the_next_write_removes_the_files_of_a_killed_process(tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, check=False)
     assert done.returncode == -signal.SIGKILL
     assert names(tmp_path) == {".partial-out", ".partial-out.lock"}
-    with whole_folder(tmp_path / "out") as folder:
+    with atomic_folder(tmp_path / "out") as folder:
         write_text(folder / "a", "x")
     assert names(tmp_path) == {"out"}
     assert names(tmp_path / "out") == {"a"}
@@ -135,7 +135,7 @@ def test_many_writers_of_one_file(tmp_path: Path) -> None:
     assert len(set(text)) == 1
 
 
-def test_a_lock_is_held_once(tmp_path: Path) -> None:
+def test_only_one_process_holds_a_lock(tmp_path: Path) -> None:
     lock = try_lock(tmp_path / "lock")
     assert lock is not None
     assert try_lock(tmp_path / "lock") is None

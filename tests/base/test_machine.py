@@ -1,4 +1,4 @@
-"""Cores and memory that a process may use, with a container's limits."""
+"""Usable cores and memory, with the limits of a container."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import pytest
 from dhmd.base import machine
 
 
-def test_this_machine() -> None:
+def test_describe_machine() -> None:
     assert 1 <= machine.usable_cores() <= len(os.sched_getaffinity(0))
     memory = machine.installed_memory()
     assert memory is None or 1 << 26 < memory < 1 << 50
-    assert machine.machine().startswith(f"{platform.node()}, {os.cpu_count()} × ")
+    assert machine.describe_machine().startswith(f"{platform.node()}, {os.cpu_count()} × ")
 
 
 @pytest.mark.parametrize(
     ("quota", "cores"),
     [("max 100000", 8), ("150000 100000", 2), ("50000 100000", 1), ("1600000 100000", 8), ("", 8)],
 )
-def test_a_containers_share_of_the_cores(
+def test_usable_cores_of_a_container(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, cores: int
 ) -> None:
     monkeypatch.setattr(machine, "_CGROUP", tmp_path)
@@ -32,7 +32,7 @@ def test_a_containers_share_of_the_cores(
     assert machine.usable_cores() == cores
 
 
-def test_a_containers_limit_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_limit_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_CGROUP", tmp_path)
     unlimited = machine.installed_memory()
     (tmp_path / "memory.max").write_text("max\n")

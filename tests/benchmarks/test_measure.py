@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.compare import compare, in_folder
-from benchmarks.measure import Spread, Time, by_turns, markdown, ratio, rounded, row, write
+from benchmarks.compare import compare, read_folder
+from benchmarks.measure import Spread, Time, markdown, ratio, rounded, row, time_interleaved, write
 
 
 def test_ratios_are_taken_round_by_round() -> None:
@@ -34,7 +34,7 @@ def test_three_digits_are_shown(value: float, shown: str) -> None:
 def test_every_round_gives_each_side_its_turn() -> None:
     calls: list[str] = []
     sides = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
-    times = by_turns(sides, 3)
+    times = time_interleaved(sides, 3)
     assert calls == ["a", "b", "a", "b", "b", "a", "a", "b"]
     assert [len(values) for values in times.values()] == [3, 3]
 
@@ -46,7 +46,7 @@ def result(**ratios: float) -> dict[str, Any]:
 def test_a_ratio_that_fell_beyond_the_tolerance_is_a_regression(tmp_path: Path) -> None:
     write(tmp_path / "old" / "x.json", "x", result(step=2.0, epoch=4.0))
     write(tmp_path / "new" / "x.json", "x", result(step=1.7, epoch=4.4))
-    old, new = in_folder(tmp_path / "old"), in_folder(tmp_path / "new")
+    old, new = read_folder(tmp_path / "old"), read_folder(tmp_path / "new")
     assert compare(old, new, 0.2)[0] == 0
     status, text = compare(old, new, 0.1)
     assert status == 1

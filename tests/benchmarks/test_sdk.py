@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.align import ours
+from benchmarks.align import align_once
 from benchmarks.corpora import Size, write_corpus
 from benchmarks.sdk_oracle import Agreement, compare, sdk_align, sdk_available
 from dhmd.data.aligned import read_corpus
@@ -25,7 +25,7 @@ def agreement(paths: Mapping[str, Path], recipe: Recipe, folds: Path, tmp_path: 
     assert recipe.reference is not None
     assert recipe.labels.sequence is not None
     output = tmp_path / "aligned.h5"
-    ours(paths, recipe, folds, output)
+    align_once(paths, recipe, folds, output)
     corpus = read_corpus(output, test_labels=True)
     oracle = sdk_align(paths, reference=recipe.reference, labels=recipe.labels.sequence)
     return compare(corpus, recipe, oracle)
@@ -59,7 +59,7 @@ def test_generated_files(tmp_path: Path, seed: int) -> None:
 def test_the_real_pieces_of_mosi(tmp_path: Path) -> None:
     """A minute of the SDK's time: 2,198 segments (one of 2,199 has no length)."""
     recipe = load_recipe("mosi_real", Path(__file__).parents[3])
-    paths = {name: REAL / file.path for name, file in recipe.needed.items()}
+    paths = {name: REAL / file.path for name, file in recipe.required_sequences.items()}
     found = agreement(paths, recipe, REAL / "folds.json", tmp_path)
     assert found.segments == 2198
     assert found.largest <= 1e-6

@@ -31,7 +31,7 @@ def edit(path: Path, old: str, new: str) -> None:
 def test_the_shipped_settings_are_valid(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "check", *SHIPPED]) == 0, capsys.readouterr().err
     assert main(["config", "check"]) == 0
-    assert "so is the recipe of demo" in capsys.readouterr().out
+    assert "the recipes of demo are valid" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_the_shipped_settings_are_valid(here: Path, capsys: pytest.CaptureFixtur
         ),
     ],
 )
-def test_a_mistake_is_one_line(
+def test_an_invalid_setting_is_one_line(
     here: Path,
     file: str,
     old: str,
@@ -98,7 +98,7 @@ def test_every_recipe_is_checked(here: Path, capsys: pytest.CaptureFixture[str])
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
-def test_a_data_folder_on_another_disk(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_linked_data_folder_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "disk").mkdir()
     (here / "data").symlink_to("disk")
     assert main(["config", "check"]) == 1

@@ -1,4 +1,4 @@
-"""`dhmd data check` and `dhmd data show` on computational sequences of a user."""
+"""`dhmd data check` and `dhmd data show` on computational sequences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with the dataset `mine`, whose files are in the directory `source`."""
+    """Create a project with the dataset `mine`, whose files are in the folder `source`."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
     folds = tmp_path / "recipes" / "folds" / "mine.json"
     folds.parent.mkdir(parents=True)
@@ -38,21 +38,21 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_videos_that_a_sequence_lacks_are_reported(
+def test_videos_missing_in_a_sequence_are_reported(
     here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     entries = corpus_entries()
     del entries["acoustic"]["te1"]
     write_files(here / "source", entries)
     assert main(["data", "check", "mine"]) == 0
-    assert capsys.readouterr() == ("mine is fine\n", "")
+    assert capsys.readouterr() == ("mine has no problems\n", "")
     assert not (here / "data").exists()
     assert caplog.messages == [
         "mine: 1 of 6 videos are not in acoustic (te1): they are kept, and their audio is absent"
     ]
 
 
-def test_downloaded_files_are_described_with_the_videos_that_one_lacks(
+def test_show_describes_downloaded_files_and_missing_videos(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     entries = corpus_entries(["Talk [HD]", "Talk [HQ]", "te0"])

@@ -1,4 +1,4 @@
-"""A file that cannot be used or written is one line in every command."""
+"""Every command prints one line for a file that it cannot read or write."""
 
 from __future__ import annotations
 
@@ -82,9 +82,7 @@ def test_sequences_of_several_widths_are_described(
     assert any(line.startswith(widths) for line in lines)
 
 
-def test_report_refuses_a_pipe_before_its_work(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_report_refuses_to_replace_a_pipe(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(ROOT / "params.yaml", here)
     (here / "reports" / "demo").mkdir(parents=True)
     (here / "reports" / "demo" / "index.html").write_text("<html></html>")

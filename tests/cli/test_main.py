@@ -1,4 +1,4 @@
-"""The console script: quick, lazy, and one line for a mistake."""
+"""The console script: lazy imports, and errors on one line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEAVY = {"torch", "numpy", "pandas", "scipy", "h5py", "matplotlib", "mlflow", "d
 
 
 def modules_after(code: str) -> tuple[set[str], list[str], float]:
-    """The top-level modules that some code imports, what it prints, and its seconds."""
+    """Return the top-level modules that the code imports, its output and its run time in s."""
     code += "\nimport sys; print(*{name.split('.')[0] for name in sys.modules})"
     started = time.monotonic()
     done = subprocess.run(
@@ -58,9 +58,9 @@ def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gaet"]) == 2
-    assert capsys.readouterr().err == "dhmd: no command 'gaet'; did you mean gate?\n"
+    assert capsys.readouterr().err == "dhmd: there is no command 'gaet'; did you mean gate?\n"
     assert main(["x"]) == 2
-    assert "there are config, data, " in capsys.readouterr().err
+    assert "the commands are config, data, " in capsys.readouterr().err
 
 
 def raising(error: BaseException) -> Callable[..., int]:
@@ -79,7 +79,7 @@ def raising(error: BaseException) -> Callable[..., int]:
         (PermissionError(13, "Permission denied", "file"), 1, "file: Permission denied"),
     ],
 )
-def test_a_failure_is_one_line(
+def test_an_error_is_one_line(
     error: BaseException,
     status: int,
     line: str,
@@ -91,7 +91,7 @@ def test_a_failure_is_one_line(
     assert capsys.readouterr().err == f"dhmd summary: {line}\n"
 
 
-def test_a_reader_that_closes_the_pipe_is_no_error() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     code = (
         "import sys; from dhmd.cli import commands, main\n"
         "def run(arguments):\n"
@@ -111,7 +111,7 @@ def test_a_reader_that_closes_the_pipe_is_no_error() -> None:
         assert process.wait() == 0
 
 
-def test_the_summary_has_score_seeds_and_report(
+def test_summary_prints_score_seeds_and_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

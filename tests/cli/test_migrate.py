@@ -1,4 +1,4 @@
-"""Files that dhmd 0.1 wrote, taken from the history of this repository, are migrated."""
+"""Migration of files of dhmd 0.1, from the history of this repository."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LAST_OF_01 = "8289149438ca5c02cefab9ad9dc36b7ed7e2d421"
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """params.yaml and metrics/ of 0.1, with this version's recipes."""
+    """Create a project with params.yaml and metrics/ of 0.1 and the recipes of this version."""
     command = ["git", "archive", LAST_OF_01, "params.yaml", "metrics"]
     archive = subprocess.run(command, cwd=ROOT, capture_output=True)
     if archive.returncode:
@@ -33,7 +33,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_values_of_params_stay(project: Path) -> None:
+def test_migrating_params_keeps_values(project: Path) -> None:
     params = project / "params.yaml"
     text = params.read_text()
     for old, new in (
@@ -55,7 +55,7 @@ def test_values_of_params_stay(project: Path) -> None:
     assert "# Share of distillation, 0 to 1" in params.read_text()
 
 
-def test_metrics_are_moved_without_a_change(
+def test_migrating_metrics_keeps_their_content(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = project / "metrics" / "demo"
@@ -72,22 +72,22 @@ def test_metrics_are_moved_without_a_change(
     assert main(["table", "demo"]) == 0
     assert "ridge, pooled features" in capsys.readouterr().out
     assert main(["migrate"]) == 0
-    assert capsys.readouterr().out == "params.yaml, metrics/ and models/ are current\n"
+    assert capsys.readouterr().out == "params.yaml, metrics/ and models/ are up to date\n"
 
 
-def test_models_must_be_trained_again(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_old_models_are_listed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "models" / "demo").mkdir(parents=True)
     (project / "models" / "demo" / "model.json").write_text('{"format": 2}')
     assert main(["migrate"]) == 0
     assert "model.json has format 2, but this version reads 3" in capsys.readouterr().out
 
 
-def test_params_that_cannot_be_moved_stay(
+def test_params_that_cannot_be_migrated_are_not_changed(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     params = project / "params.yaml"
     text = params.read_text().replace("  lambda: 0.3", "  lambda: 2")
     params.write_text(text)
     assert main(["migrate"]) == 1
-    assert "take params.yaml of this version and set your values in it" in capsys.readouterr().err
+    assert "set your values in params.yaml of this version" in capsys.readouterr().err
     assert params.read_text() == text

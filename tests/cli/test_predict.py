@@ -35,7 +35,7 @@ def test_the_table_is_written_or_printed(
 
 
 def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line on stderr of a command that fails."""
+    """Run a command that fails, and return its line on stderr."""
     assert main(words) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -44,14 +44,14 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return line
 
 
-def test_a_folder_that_is_no_model_is_one_line(
+def test_a_folder_that_is_not_a_model_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["predict", str(tmp_path), "--model", str(tmp_path), "--output", "o.csv"]
     assert refused(words, capsys).startswith(f"dhmd predict: {tmp_path} is no model folder: ")
 
 
-def test_the_output_destroys_neither_inputs_nor_the_model(
+def test_the_output_must_not_replace_inputs_or_the_model(
     trained: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, description = trained.inputs(tmp_path / "new"), trained.model / "model.json"

@@ -10,7 +10,7 @@ from dhmd.cli.sweep import _table
 @pytest.mark.parametrize(
     ("metric", "best"), [("mae", "low"), ("f1", "high"), ("f1_weighted", "high")]
 )
-def test_the_best_on_validation_comes_first_and_alone_has_a_test_score(
+def test_the_table_is_sorted_by_validation_and_only_the_best_has_a_test_score(
     metric: str, best: str
 ) -> None:
     scores = {"low": 0.25, "high": 0.75}

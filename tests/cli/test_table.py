@@ -8,22 +8,22 @@ import pytest
 
 from dhmd.base.errors import DhmdError
 from dhmd.cli import main
-from dhmd.cli.readme import with_tables
+from dhmd.cli.readme import replace_tables
 
 
 def shown(name: str) -> str:
     return f"the table\nof {name}"
 
 
-def test_only_what_is_between_markers_changes() -> None:
+def test_only_text_between_markers_changes() -> None:
     text = (
         "a\n<!-- table:x -->\nold\n\nolder\n<!-- /table -->\nb\n<!-- table:y -->\n<!-- /table -->"
     )
-    assert with_tables(text, shown, "page") == (
+    assert replace_tables(text, shown, "page") == (
         "a\n<!-- table:x -->\nthe table\nof x\n<!-- /table -->\n"
         "b\n<!-- table:y -->\nthe table\nof y\n<!-- /table -->"
     )
-    assert with_tables(with_tables(text, shown, "page"), shown, "page") == with_tables(
+    assert replace_tables(replace_tables(text, shown, "page"), shown, "page") == replace_tables(
         text, shown, "page"
     )
 
@@ -31,7 +31,7 @@ def test_only_what_is_between_markers_changes() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("nothing", "page has no line <!-- table:DATASET --> to write a table after"),
+        ("nothing", "page has no line <!-- table:DATASET -->: add it where a table belongs"),
         ("<!-- table:x -->\nold", "page: the table of x has no <!-- /table -->"),
         ("a\n<!-- /table -->", "page, line 2: <!-- /table --> has no matching marker"),
         (
@@ -40,9 +40,9 @@ def test_only_what_is_between_markers_changes() -> None:
         ),
     ],
 )
-def test_a_marker_without_its_partner_is_refused(text: str, sentence: str) -> None:
+def test_an_unmatched_marker_is_refused(text: str, sentence: str) -> None:
     with pytest.raises(DhmdError) as raised:
-        with_tables(text, shown, "page")
+        replace_tables(text, shown, "page")
     assert str(raised.value) == sentence
 
 
@@ -57,7 +57,7 @@ def test_the_command(
     (tmp_path / "README.md").write_text("<!-- table:toy -->\n<!-- /table -->\n")
     assert main(["table", "--readme"]) == 0
     assert main(["table", "--readme"]) == 0
-    assert capsys.readouterr().out == "README.md rewritten\nREADME.md is current\n"
+    assert capsys.readouterr().out == "README.md is rewritten\nREADME.md is up to date\n"
     assert (tmp_path / "README.md").read_text() == (
         "<!-- table:toy -->\nNo metrics of toy are committed yet.\n<!-- /table -->\n"
     )

@@ -1,4 +1,4 @@
-"""Mappings become dataclasses, and each mistake is one sentence that names the key."""
+"""Mappings are converted to dataclasses; an invalid value is one sentence that names the key."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_values_and_defaults() -> None:
     assert as_json(section)["lambda"] == 1e-5
 
 
-def test_null_means_the_recipes_value_else_the_default_and_any_other_value_wins() -> None:
+def test_null_means_the_value_of_the_recipe_or_the_default() -> None:
     recipe = {"lr": 0.5, "words": ["sp"], "inner": {"layers": 7}, "kernels": {"audio": 3}}
     nulls = {"lr": None, "words": None, "lambda": None, "inner": {"layers": None}, "maybe": None}
     section = load(nulls | {"kernels": {"text": None, "vision": 9}}, recipe=recipe)
@@ -86,13 +86,14 @@ def test_null_means_the_recipes_value_else_the_default_and_any_other_value_wins(
     assert load(nulls, recipe={"lr": None}) == Section()
 
 
-def test_a_setting_per_modality_has_a_value_for_each_in_order() -> None:
+def test_a_setting_per_modality_has_a_value_for_each_modality() -> None:
     kernels = load({"kernels": {"vision": 3, "physio": 7}}).kernels
     assert list(kernels.items()) == [("text", 1), ("audio", 5), ("vision", 3), ("physio", 7)]
     names = ("text", "physio", "gaze")
     assert load({}, modalities=names).kernels == {"text": 1, "physio": 5, "gaze": 5}
     assert refusal({"kernels": {"fysio": 3}}, modalities=names) == (
-        "params.yaml: train.kernels: 'fysio' is no modality; there are text, physio, gaze"
+        "params.yaml: train.kernels: 'fysio' is not a modality; the modalities are text, physio, "
+        "gaze"
     )
     assert refusal({"kernels": {"physio": 0}}) == (
         "params.yaml: train.kernels.physio is 0, but must be a whole number above 0 "
@@ -139,11 +140,11 @@ def test_a_setting_per_modality_has_a_value_for_each_in_order() -> None:
         ({"device": "\ud800"}, "train: "),
     ],
 )
-def test_each_mistake_is_named(mapping: object, sentence: str) -> None:
+def test_an_invalid_value_is_named(mapping: object, sentence: str) -> None:
     assert refusal(mapping).startswith(f"params.yaml: {sentence}")
 
 
-def test_a_mistake_names_the_file_that_has_it() -> None:
+def test_the_message_names_the_file_of_an_invalid_value() -> None:
     options = {"recipe_source": "recipes/demo.yaml"}
     said = refusal({"lr": None}, recipe={"lr": -1}, **options)
     assert said.startswith("recipes/demo.yaml: train.lr is -1, but must be")
@@ -152,12 +153,12 @@ def test_a_mistake_names_the_file_that_has_it() -> None:
     said = refusal({"inner": {"layers": None}}, recipe={"inner": {"layer": 1}}, **options)
     assert said.startswith("recipes/demo.yaml: unknown key train.inner.layer (value 1)")
     said = refusal({"kernels": {"text": None}}, recipe={"kernels": {"x": 1}}, modalities=["text"])
-    assert said.startswith("the recipe: train.kernels: 'x' is no modality")
+    assert said.startswith("the recipe: train.kernels: 'x' is not a modality")
     said = refusal({"kernels": {"text": 1}}, recipe={"kernels": {"x": 1}}, modalities=["text"])
-    assert said.startswith("params.yaml and the recipe: train.kernels: 'x' is no modality")
+    assert said.startswith("params.yaml and the recipe: train.kernels: 'x' is not a modality")
 
 
-def test_complete_names_every_absent_key_and_required_ones_must_be_given() -> None:
+def test_complete_reports_every_missing_key() -> None:
     with pytest.raises(DhmdError) as caught:
         load_section(Inner, {}, where="model", complete=True)
     assert str(caught.value) == (

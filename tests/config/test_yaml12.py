@@ -1,4 +1,4 @@
-"""The core schema of YAML 1.2, and what is refused."""
+"""The core schema of YAML 1.2, and invalid files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_scalars(text: str, value: object) -> None:
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_every_way_that_python_writes_a_float_is_a_float(number: float) -> None:
+def test_floats_as_python_writes_them_are_floats(number: float) -> None:
     assert parse_yaml(f"[{number!r}]", "params.yaml") == [number]
     assert str(parse_yaml(f"[{number:e}]", "params.yaml")) == f"[{float(f'{number:e}')}]"
 
@@ -63,16 +63,16 @@ def test_merge_keys_are_plain_text() -> None:
         ("a: &x [1]\nb: *x", "params.yaml: aliases (*name) are not supported"),
         ("? [1]\n: 2", "params.yaml, line 1: a key must be plain text"),
         ("a: 1\n---\nb: 2", "params.yaml, line 2: but found another document"),
-        ("[" * 5000, "params.yaml: not readable as YAML"),
-        ("a: " + "9" * 5000, "params.yaml: not readable as YAML"),
-        ("a: \x00", "params.yaml: not readable as YAML"),
+        ("[" * 5000, "params.yaml is not valid YAML"),
+        ("a: " + "9" * 5000, "params.yaml is not valid YAML"),
+        ("a: \x00", "params.yaml is not valid YAML"),
         (
             "!!python/object/apply:os.system ['true']",
             "params.yaml, line 1: could not determine a constructor for the tag",
         ),
     ],
 )
-def test_refusals(text: str, sentence: str) -> None:
+def test_invalid_yaml_is_refused(text: str, sentence: str) -> None:
     with pytest.raises(DhmdError) as caught:
         parse_yaml(text, "params.yaml")
     assert str(caught.value).startswith(sentence)

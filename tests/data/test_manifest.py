@@ -142,7 +142,7 @@ def test_the_command_prints_what_to_add_to_git(root, capsys):
         f"next: git add recipes/sources/demo.json {PATH}",
     ]
     assert main(("data", "manifest")) == 0
-    assert capsys.readouterr().out == "source manifests are current\n"
+    assert capsys.readouterr().out == "all manifests are up to date\n"
     place(root, b"other one")
     assert main(("data", "manifest", "my_arrays")) == 0
     assert capsys.readouterr().out == f"wrote {PATH} (1 local file)\n"

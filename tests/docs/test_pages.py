@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dhmd.cli import COMMANDS, build_parser
-from dhmd.cli.readme import readme_tables, with_tables
+from dhmd.cli.readme import readme_tables, replace_tables
 from dhmd.config.yaml12 import load_yaml
 from tests.shipped import SHIPPED
 
@@ -145,6 +145,8 @@ def test_every_shipped_dataset_and_every_stage_is_named() -> None:
 
 def test_the_readmes_tables_are_what_the_command_writes() -> None:
     readme = text_of(ROOT / "README.md")
-    written = with_tables(readme, lambda name: readme_tables(ROOT / "metrics", name), "README.md")
+    written = replace_tables(
+        readme, lambda name: readme_tables(ROOT / "metrics", name), "README.md"
+    )
     assert readme == written, "run dhmd table --readme"
     assert "demo" in re.findall(r"^<!-- table:(\S+) -->$", readme, re.MULTILINE)

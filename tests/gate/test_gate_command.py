@@ -62,7 +62,7 @@ def test_exit_statuses(repository):
     assert done.returncode == 2
     assert done.stderr.splitlines()[0] == (
         "dhmd gate: revision 'nowhere' is not in this clone, neither in Git nor as a DVC "
-        "experiment; fetch it, or name another (a shallow clone holds no older revisions)"
+        "experiment; fetch it, or choose another revision (a shallow clone has no older ones)"
     )
     assert _run(repository, "--json", "--markdown").returncode == 2
 

@@ -98,7 +98,7 @@ def test_revisions_that_do_not_exist(repository):
         with pytest.raises(DhmdError, match="is not in this clone"):
             run_gate(repository, base=name)
     git(repository, "branch", "-m", "main", "trunk")
-    with pytest.raises(DhmdError, match="no main branch here"):
+    with pytest.raises(DhmdError, match="this clone has no main branch"):
         run_gate(repository)
     assert run_gate(repository, base="trunk").exit_status == 0
 
@@ -106,9 +106,9 @@ def test_revisions_that_do_not_exist(repository):
 def test_outside_git_and_without_a_common_commit(repository, tmp_path):
     write_params(tmp_path)
     for base in (None, "HEAD"):
-        with pytest.raises(DhmdError, match="Git revisions are needed"):
+        with pytest.raises(DhmdError, match="the command needs a Git repository"):
             run_gate(tmp_path, base=base)
     git(repository, "checkout", "-q", "--orphan", "other")
     commit_all(repository)
-    with pytest.raises(DhmdError, match="share no commit"):
+    with pytest.raises(DhmdError, match="have no common commit"):
         run_gate(repository)

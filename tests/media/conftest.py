@@ -23,7 +23,7 @@ FPS = 10
 
 
 def need(*names: str) -> None:
-    """Skip where a program or a package is absent."""
+    """Skip the test if a program or a package is absent."""
     programs = ("ffmpeg", "espeak-ng")
     absent = [
         name
@@ -36,7 +36,7 @@ def need(*names: str) -> None:
 
 @pytest.fixture(scope="session")
 def say() -> Callable[[str], Array]:
-    """Speak a sentence: `[N]` int16 samples."""
+    """Return a function that speaks a sentence: int16 samples, shape [N]."""
     need("espeak-ng", "ffmpeg")
 
     def speak(text: str) -> Array:
@@ -58,7 +58,7 @@ def say() -> Callable[[str], Array]:
 
 @pytest.fixture(scope="session")
 def face() -> Array:
-    """A frame with one face, `[256, 256, 3]`."""
+    """Return a frame with one face, shape [256, 256, 3]."""
     need("skimage")
     from skimage.data import astronaut
 
@@ -66,7 +66,7 @@ def face() -> Array:
 
 
 def write_video(path: Path, frames: Sequence[Array], sound: Array | None) -> None:
-    """Write frames at `FPS`, and sound at `RATE`; no frames gives a file of sound alone."""
+    """Write frames at `FPS` and audio at `RATE`; without frames, write an audio file."""
     streams, mapped = [], []
     raw = path.with_suffix(".raw")
     if frames:
@@ -87,7 +87,7 @@ def write_video(path: Path, frames: Sequence[Array], sound: Array | None) -> Non
 
 @pytest.fixture(scope="session")
 def speech(say: Callable[[str], Array]) -> tuple[Array, tuple[float, float]]:
-    """Two sentences with two seconds of silence between, and when that silence is."""
+    """Return two sentences with two seconds of silence between them, and its interval."""
     first, second = say("this movie was wonderful"), say("the ending was terrible")
     silence = np.zeros(2 * RATE, dtype=np.int16)
     start = len(first) / RATE
@@ -100,7 +100,7 @@ def talk(
     speech: tuple[Array, tuple[float, float]],
     face: Array,
 ) -> Path:
-    """A video of a face and two sentences, with a plain transcript beside it."""
+    """Create a video of a face and two sentences, with a plain transcript next to it."""
     path = tmp_path_factory.mktemp("talk") / "talk.mp4"
     sound, _ = speech
     write_video(path, [face] * round(len(sound) / RATE * FPS), sound)

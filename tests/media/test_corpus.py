@@ -1,4 +1,4 @@
-"""Labels, folds and the recipe of own videos."""
+"""Labels, folds and the recipe of a folder of videos."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def test_videos_are_assigned_by_seed(tmp_path: Path) -> None:
     assert sorted(one for videos in first.values() for one in videos) == sorted(read)
     assert assign_folds(read, (0.7, 0.1, 0.2), 1, tmp_path) == first
     assert assign_folds(read, (0.7, 0.1, 0.2), 2, tmp_path) != first
-    with pytest.raises(DhmdError, match=r"--fractions are 0\.7 0\.3 0"):
+    with pytest.raises(DhmdError, match=r"--fractions is 0\.7 0\.3 0"):
         assign_folds(read, (0.7, 0.3, 0.0), 1, tmp_path)
-    with pytest.raises(DhmdError, match="train has no video, of 2: add videos"):
+    with pytest.raises(DhmdError, match="the split train has none of the 2 videos: add videos"):
         assign_folds({name: read[name] for name in ("1", "2")}, (0.7, 0.1, 0.2), 1, tmp_path)
 
 
@@ -80,14 +80,14 @@ def test_classes_and_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "task", "sentence"),
     [
-        (["0", "1"], {}, "may be classes or values; name --task classification or --task regr"),
-        (["0.5", "7"], {}, "the label '7' is not a number from -3 to 3; name the labels' range"),
+        (["0", "1"], {}, "may be classes or values: add --task classification or --task regr"),
+        (["0.5", "7"], {}, "the label '7' is not a number from -3 to 3: give the range"),
         (["0.5", "x"], {"task": "regression"}, "the label 'x' is not a number"),
         (["a", "c"], {"classes": ("a", "b")}, "the label 'c' is not one of at least two classes"),
         (["a", "a"], {}, "the label 'a' is not one of at least two classes (a)"),
     ],
 )
-def test_labels_that_do_not_fit(tmp_path: Path, labels, task, sentence: str) -> None:
+def test_invalid_labels_are_refused(tmp_path: Path, labels, task, sentence: str) -> None:
     with pytest.raises(DhmdError) as caught:
         values(tmp_path, labels, **task)
     assert sentence in str(caught.value)
@@ -99,8 +99,8 @@ def test_labels_that_do_not_fit(tmp_path: Path, labels, task, sentence: str) -> 
         ("", "has no row"),
         ("file,start\na,1\n", "has no column label"),
         ("file,label\n", "has no row"),
-        ("file,label\na\n", "line 2: 1 cells, but the header has 2"),
-        ("file,label\na,\n", "line 2 lacks the label"),
+        ("file,label\na\n", "line 2 has 1 cells, but must have 2"),
+        ("file,label\na,\n", "line 2 has an empty cell in the column label"),
         ("file,label,start,end\na,1,0,\n", "line 2 must have both start and end, or neither"),
         (
             "file,label,start,end\na,1,x,2\n",
@@ -111,11 +111,11 @@ def test_labels_that_do_not_fit(tmp_path: Path, labels, task, sentence: str) -> 
         ("file,label,split\na,1,dev\n", "split is 'dev', but must be one of train, valid, test"),
         (
             "file,label,start,end,split\na,1,0,1,train\na,1,1,2,test\n",
-            "line 3: all segments of a video belong to one split",
+            "line 3: all segments of a video must have the same split",
         ),
     ],
 )
-def test_lines_that_are_refused(tmp_path: Path, text: str, sentence: str) -> None:
+def test_invalid_lines_are_refused(tmp_path: Path, text: str, sentence: str) -> None:
     with pytest.raises(DhmdError) as caught:
         rows(tmp_path, text)
     assert sentence in str(caught.value)
@@ -149,7 +149,7 @@ def test_import(repository: Path, say, face, capsys) -> None:
     command = ["import", "videos", "videos", "--labels", "labels.csv", "--label-range", "1", "5"]
     command += ["--dataset", "talks"]
     assert main(command) == 1
-    assert "line 6: videos has no such video for 'absent'" in capsys.readouterr().err
+    assert "line 6: videos has no file for the video 'absent'" in capsys.readouterr().err
     assert not (repository / "recipes" / "talks.yaml").exists()
     labels.write_text("".join(labels.read_text().splitlines(keepends=True)[:-1]))
     assert main(command) == 0

@@ -1,4 +1,4 @@
-"""Small random models of the Hugging Face kind, and a small random Whisper model."""
+"""Encoders and Whisper, with small random models in the format of transformers."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_frames_are_encoded_one_by_one(image_model: Path) -> None:
     assert np.allclose(alone.values[0], found.values[17], atol=1e-5)
 
 
-def test_encoders_in_place_of_the_usual_extractors(
+def test_encoders_replace_the_default_extractors(
     tmp_path: Path, audio_model: Path, image_model: Path
 ) -> None:
     need("ffmpeg")
@@ -94,14 +94,14 @@ def test_encoders_in_place_of_the_usual_extractors(
         assert len(vision.read("a").features) == 10
 
 
-def test_what_is_not_an_encoder(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_an_encoder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "nothing"}')
-    with pytest.raises(DhmdError, match="is not an encoder that can be read"):
+    with pytest.raises(DhmdError, match="cannot be read as an encoder"):
         AudioEncoder(str(tmp_path))
 
 
 def whisper_model(folder: Path) -> None:
-    """A Whisper model of one layer, with random weights and a vocabulary of letters."""
+    """Create a Whisper model of one layer, with random weights and a vocabulary of letters."""
     folder.mkdir()
     letters = {letter: at for at, letter in enumerate("abcdefghijklmnopqrstuvwxyzĠ.")}
     (folder / "vocab.json").write_text(json.dumps({**letters, "<|endoftext|>": len(letters)}))
@@ -141,7 +141,7 @@ def whisper_model(folder: Path) -> None:
     transformers.WhisperProcessor(feature_extractor, tokenizer).save_pretrained(folder)
 
 
-def test_whisper_hears_words_with_times(tmp_path: Path) -> None:
+def test_whisper_returns_words_with_times(tmp_path: Path) -> None:
     whisper_model(tmp_path / "tiny")
     whisper = Whisper(tmp_path / "tiny")
     sound = np.random.default_rng(1).normal(0, 1000, 3 * RATE).astype(np.int16)

@@ -1,4 +1,4 @@
-"""Extraction from real files, and everything that can be wrong with them."""
+"""Feature extraction from valid and faulty media files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(videos: list[Path], out: Path, **options: object) -> tuple[Result, list[
 def test_a_talk_becomes_three_sequences(tmp_path: Path, talk, speech, capsys) -> None:
     sound, (start, end) = speech
     assert main(["extract", str(talk), "--out", str(tmp_path)]) == 0
-    assert "1 of 1 videos extracted" in capsys.readouterr().out
+    assert "extracted 1 of 1 videos" in capsys.readouterr().out
     with open_sequence(tmp_path / "words.csd") as words:
         entry = words.read("talk")
         assert [row[0] for row in entry.features] == TEXT.lower().replace(".", "").split()
@@ -67,7 +67,7 @@ def test_a_talk_becomes_three_sequences(tmp_path: Path, talk, speech, capsys) ->
 
 
 @pytest.mark.usefixtures("tools")
-def test_finished_videos_stay_finished(tmp_path: Path, talk: Path) -> None:
+def test_finished_videos_are_not_extracted_again(tmp_path: Path, talk: Path) -> None:
     for name in ("a", "b"):
         for suffix in (".mp4", ".txt"):
             shutil.copy(talk.with_suffix(suffix), tmp_path / f"{name}{suffix}")
@@ -89,7 +89,7 @@ def test_finished_videos_stay_finished(tmp_path: Path, talk: Path) -> None:
 
 
 @pytest.mark.usefixtures("tools")
-def test_faults_are_counted_and_named(tmp_path: Path, talk: Path, speech, face) -> None:
+def test_faulty_videos_are_reported(tmp_path: Path, talk: Path, speech, face) -> None:
     sound, _ = speech
     seconds = round(len(sound) / RATE * FPS)
     nobody = np.zeros_like(face)
@@ -121,12 +121,12 @@ def test_faults_are_counted_and_named(tmp_path: Path, talk: Path, speech, face) 
     assert "is it the transcript of this video?" in failed["short.mp4"]
     text = "\n".join(said)
     for sentence in (
-        "silent.mp4 is silent: audio counts as absent",
-        "silent.mp4: 1 of 1 cues have no sound to be aligned to",
-        "mute.mp4 has no sound: audio counts as absent",
+        "silent.mp4 is silent: audio is treated as absent",
+        "silent.mp4: 1 of 1 cues cannot be aligned to silence",
+        "mute.mp4 has no sound: audio is treated as absent",
         f"mixed.mp4: 3 of {seconds} frames show no face",
-        f"mixed.mp4: 5 of {seconds} frames show several faces; the largest was used",
-        "sound.wav has no frames: vision counts as absent",
+        f"mixed.mp4: 5 of {seconds} frames show several faces; the largest face is used",
+        "sound.wav has no frames: vision is treated as absent",
         "sound.wav: 2 of 3 words are not in pocketsphinx's English dictionary",
         *failed.values(),
     ):
@@ -147,7 +147,7 @@ def test_faults_are_counted_and_named(tmp_path: Path, talk: Path, speech, face) 
 
 
 @pytest.mark.usefixtures("tools")
-def test_a_damaged_file_is_used_as_far_as_it_goes(tmp_path: Path, speech, face) -> None:
+def test_the_intact_part_of_a_damaged_file_is_used(tmp_path: Path, speech, face) -> None:
     sound, _ = speech
     frames = [np.roll(face, shift, axis=1) for shift in range(round(len(sound) / RATE * FPS))]
     write_video(tmp_path / "talk.mkv", frames, sound)
@@ -156,7 +156,7 @@ def test_a_damaged_file_is_used_as_far_as_it_goes(tmp_path: Path, speech, face) 
     (tmp_path / "talk.mkv").write_bytes(content[: len(content) * 3 // 4])
     result, said = run([tmp_path / "talk.mkv"], tmp_path / "out")
     assert not result.failed
-    assert "is damaged, and only partly used: " in said[-1]
+    assert "is damaged and used in part: " in said[-1]
     (tmp_path / "talk.mkv").write_bytes(content[: len(content) // 4])
     result, _ = run([tmp_path / "talk.mkv"], tmp_path / "out2")
     assert "is damaged: ffmpeg decodes" in next(iter(result.failed.values()))
@@ -182,7 +182,7 @@ def test_options_that_are_refused(tmp_path: Path, capsys) -> None:
 
     (tmp_path / "a.mp4").touch()
     (tmp_path / "b.mp4").touch()
-    assert "has no video: name files that end in" in refused(str(Path(__file__).parent))
+    assert "has no media file (.mp4" in refused(str(Path(__file__).parent))
     assert "--fps is 0, but must be above 0" in refused(str(tmp_path), "--fps", "0")
     several = refused(str(tmp_path), "--transcript", "x.srt")
     assert "--transcript belongs to one video, but there are 2" in several

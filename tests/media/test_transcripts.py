@@ -1,4 +1,4 @@
-"""Each format of transcripts, and what is refused."""
+"""Each format of transcripts, and invalid files."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ text<00:00:04.000><c> here</c>
 """
 
 
-def test_webvtt_with_times_of_words_in_captions_that_roll(tmp_path: Path) -> None:
+def test_rolling_webvtt_captions_with_times_of_words(tmp_path: Path) -> None:
     transcript = read(tmp_path, "talk.vtt", VTT)
     assert spoken(transcript) == ["this is rolling", "text here"]
     assert transcript.words[:3] == (
@@ -150,7 +150,7 @@ def test_plain_text_is_spread_over_the_duration(tmp_path: Path) -> None:
     assert 1.5 < read(tmp_path, "talk.txt", text).words[-1].end < 3.0  # a usual rate of speech
 
 
-def test_a_transcript_beside_the_video(tmp_path: Path) -> None:
+def test_the_transcript_next_to_a_video_is_found(tmp_path: Path) -> None:
     assert find_transcript(tmp_path / "talk.mp4") is None
     (tmp_path / "talk.txt").touch()
     (tmp_path / "talk.srt").touch()
@@ -160,14 +160,14 @@ def test_a_transcript_beside_the_video(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "sentence"),
     [
-        ("a.doc", "x", "is not a transcript that can be read: name a file that ends in .srt"),
+        ("a.doc", "x", "is not a transcript: its suffix must be one of .srt"),
         ("a.srt", "", "has no words"),
         ("a.srt", "1\n0:1 --> later\nx\n", "line 2: '0:1 --> later' is not a line of times"),
         ("a.srt", "00:00:02,000 --> 00:00:01,000\nx\n", "line 1: the cue ends before it starts"),
         ("a.json", "{", "is not JSON"),
         ("a.json", "[" * 100_000, "is not JSON"),
         ("a.json", "[]", "has no list 'segments'"),
-        ("a.json", '{"segments": [3]}', "has '3' where a segment or a word is expected"),
+        ("a.json", '{"segments": [3]}', "has '3' instead of a segment or a word"),
         ("a.json", '{"segments": [{"text": "x"}]}', "'None' is not a time in seconds"),
         (
             "a.json",
@@ -175,13 +175,15 @@ def test_a_transcript_beside_the_video(tmp_path: Path) -> None:
             "'nan' is not a time in seconds",
         ),
         ("a.csv", "word,start\nx,1\n", "has no column end"),
-        ("a.csv", "word,start,end\nx,1\n", "line 2: 2 cells, but the header has 3"),
+        ("a.csv", "word,start,end\nx,1\n", "line 2 has 2 cells, but must have 3"),
         ("a.csv", "word,start,end\nx,1,y\n", "line 2: 'y' is not a time in seconds"),
         ("a.csv", "word,start,end\nx,2,1\n", "line 2: the word ends before it starts"),
         ("a.txt", "...\n", "has no words"),
     ],
 )
-def test_what_is_refused(tmp_path: Path, name: str, text: str, sentence: str) -> None:
+def test_invalid_transcripts_are_refused(
+    tmp_path: Path, name: str, text: str, sentence: str
+) -> None:
     with pytest.raises(DhmdError) as caught:
         read(tmp_path, name, text)
     assert str(caught.value).startswith(f"{tmp_path / name}")

@@ -1,4 +1,4 @@
-"""What a face's features measure, and models in place of the one that MediaPipe carries."""
+"""Features of a face, and other models than that in MediaPipe's package."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_expression_does_not_depend_on_pose_and_size(axis: int) -> None:
     assert max(pose) > 0.1
 
 
-def test_what_the_names_say() -> None:
+def test_feature_names_have_their_meaning() -> None:
     points = np.zeros((478, 3))
     for right, left, x, y in ((33, 263, 1.5, 0), (133, 362, 0.5, 0), (61, 291, 0.6, 2)):
         points[right], points[left] = [-x, y, 0], [x, y, 0]

@@ -1,4 +1,4 @@
-"""From videos to a page: extract, train, predict a new video, and look at it in a browser."""
+"""From videos to a page: extract, train, predict a new video, and open the page in a browser."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_new_video_on_a_page(
 
 
 def video(path: Path, texts, say, face, pause: float = 0.0) -> None:
-    """A video of a face and sentences, with pauses between them, and its transcript."""
+    """Create a video of a face and sentences, with pauses between them, and its transcript."""
     silence = np.zeros(int(pause * RATE), dtype=np.int16)
     sound = np.concatenate([part for text in texts for part in (say(text), silence)])
     write_video(path, [face] * round(len(sound) / RATE * FPS), sound)

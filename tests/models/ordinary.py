@@ -15,7 +15,7 @@ from dhmd.models.ensemble import Ensemble
 from dhmd.models.layers import masked_mean, modality_encoders
 from dhmd.models.learner import ParameterGroup
 from dhmd.models.members import Members
-from dhmd.models.registry import Corpus as Facts
+from dhmd.models.registry import CorpusInfo
 from dhmd.models.task import Task
 from dhmd.training.checkpoint import CHECKPOINT
 from dhmd.training.device_corpus import DeviceCorpus, task_of
@@ -125,7 +125,7 @@ class UnimodalLabels(Pooled):
     """As Self-MM: labels per modality and train utterance, refined from epoch 2 on."""
 
     def __init__(
-        self, inputs: dict[str, int], task: Task, config: ModelConfig, corpus: Facts
+        self, inputs: dict[str, int], task: Task, config: ModelConfig, corpus: CorpusInfo
     ) -> None:
         super().__init__(inputs, task, config)
         self.heads = nn.ModuleDict({m: nn.Linear(size, 1) for m, size in inputs.items()})
@@ -212,7 +212,7 @@ def ensemble(
     members = Members(seeds, CPU)
     facts: dict[str, Any] = {}
     if cls is UnimodalLabels:
-        facts["corpus"] = Facts(len(corpus.index("train")), {})
+        facts["corpus"] = CorpusInfo(len(corpus.index("train")), {})
     config = ModelConfig(width=8, heads=2)
     learner = Ensemble(members, task, lambda: cls(inputs, task, config, **facts), name="model")
     return learner, members, data

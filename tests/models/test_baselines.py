@@ -21,7 +21,7 @@ WIDTHS = list(INPUTS.values())
 
 
 def test_an_unknown_model_is_refused() -> None:
-    with pytest.raises(DhmdError, match="there is no model 'lstm'; there are dhmd, "):
+    with pytest.raises(DhmdError, match="there is no model 'lstm'; the models are dhmd, "):
         learner("lstm")
 
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from dhmd.models.batch import Batch
 from dhmd.models.config import DecoupleConfig, DictionaryConfig
-from dhmd.models.dhmd import DHMD, ModelOutputs, initial_codes
-from dhmd.models.layers import sparsemax
+from dhmd.models.dhmd import DHMD, ModelOutputs
+from dhmd.models.layers import initial_codes, sparsemax
 from dhmd.models.losses import control_edges
 from dhmd.models.task import Task
 from tests.models import equations

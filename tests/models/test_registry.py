@@ -12,8 +12,8 @@ import torch
 
 import dhmd.models.baselines
 from dhmd.base.errors import DhmdError
-from dhmd.models import cards, registry
-from dhmd.models.cards import baseline_names, card, refusal
+from dhmd.models import catalogue, registry
+from dhmd.models.catalogue import baseline_names, incompatibility, model_info
 from dhmd.models.registry import code_files
 from dhmd.training.weights import load_model
 from tests.training.artefacts import TinyArtefacts, ablate, read_outputs, tiny, train
@@ -37,7 +37,7 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Add:
     folder.mkdir()
     for path in (ROOT / "baselines").glob("*.py"):
         (folder / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(cards, "BASELINES", folder)
+    monkeypatch.setattr(catalogue, "BASELINES", folder)
     monkeypatch.setattr(dhmd.models.baselines, "__path__", [str(folder)])
 
     def write(name: str, text: str) -> Path:
@@ -49,9 +49,12 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Add:
 
 def test_the_shipped_baselines_are_found() -> None:
     assert {"gru", "late_fusion", "mult"} <= set(baseline_names())
-    assert card("mult").min_modalities == 2
-    assert card("late_fusion").summary == "Late fusion of the encoders, started as the full model's"
-    assert card("gru").needs == ()
+    assert model_info("mult").min_modalities == 2
+    assert (
+        model_info("late_fusion").summary
+        == "Late fusion: a residual MLP on the pooled outputs of DHMD's encoders"
+    )
+    assert model_info("gru").needs == ()
 
 
 def test_a_file_is_all_that_a_baseline_needs(add: Add, tiny: TinyArtefacts, tmp_path: Path) -> None:
@@ -59,7 +62,7 @@ def test_a_file_is_all_that_a_baseline_needs(add: Add, tiny: TinyArtefacts, tmp_
     modality."""
     add("mean_model", MEAN_MODEL)
     assert "mean_model" in baseline_names()
-    assert card("mean_model").summary == "Linear regression on masked means"
+    assert model_info("mean_model").summary == "Linear regression on masked means"
     variants = {
         "mean_model": replace(TINY, architecture="mean_model"),
         "late_fusion": replace(TINY, architecture="late_fusion"),
@@ -80,14 +83,14 @@ def test_a_file_is_all_that_a_baseline_needs(add: Add, tiny: TinyArtefacts, tmp_
 
 def test_missing_modalities_are_refused_in_one_sentence(add: Add) -> None:
     add("mean_model", MEAN_MODEL)
-    assert refusal("mean_model", ("text", "audio")) is None
-    assert refusal("mean_model", ("text", "vision")) == (
+    assert incompatibility("mean_model", ("text", "audio")) is None
+    assert incompatibility("mean_model", ("text", "vision")) == (
         "mean_model needs audio, but the modalities are text and vision"
     )
-    assert refusal("mean_model", ("audio",)) == (
+    assert incompatibility("mean_model", ("audio",)) == (
         "mean_model needs 2 modalities, but there is only audio"
     )
-    assert refusal("dhmd", ("physio",)) is None
+    assert incompatibility("dhmd", ("physio",)) is None
 
 
 @pytest.mark.parametrize(
@@ -102,7 +105,7 @@ def test_a_file_without_a_model_is_refused_by_name(
 ) -> None:
     add(name, text)
     with pytest.raises(DhmdError, match=message):
-        card(name)
+        model_info(name)
 
 
 def test_listing_and_describing_models_does_not_import_torch() -> None:
@@ -110,8 +113,8 @@ def test_listing_and_describing_models_does_not_import_torch() -> None:
     import sys
 
     code = (
-        "import sys; from dhmd.models import cards as r; "
-        "[r.card(n) for n in r.baseline_names()]; print('torch' in sys.modules)"
+        "import sys; from dhmd.models.catalogue import baseline_names, model_info; "
+        "[model_info(name) for name in baseline_names()]; print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -1,4 +1,4 @@
-"""Models that the tests of this folder share; each is trained once."""
+"""Models for all tests of this folder; each is trained once."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["one_thread"]
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    """A regression on three word-aligned modalities."""
+    """Train a regression on three word-aligned modalities."""
     return run_pipeline(tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture(scope="session")
 def trained_classes(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    """A classification of two modalities, each at its own rate."""
+    """Train a classification on two unaligned modalities."""
     return run_pipeline(
         tmp_path_factory.mktemp("classes"),
         task="classification",

@@ -1,4 +1,4 @@
-"""Tiny generated corpora and models trained on them, through the pipeline's own functions."""
+"""Tiny generated corpora, and models trained on them with the functions of the pipeline."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ CLASSES = ("against", "neutral", "for")
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Raw files, and the model folder that the pipeline made of them."""
+    """Raw files, and the model directory that the pipeline trained on them."""
 
     raw: Path
     model: Path
 
     def inputs(self, folder: Path, *names: str) -> Path:
-        """A folder with copies of some of the unlabelled files (all of them by default)."""
+        """Create a folder with copies of unlabelled files, by default of all."""
         folder.mkdir(parents=True)
         for name in names or ("words", "vectors", "acoustic", "visual"):
             shutil.copy(self.raw / f"{name}.csd", folder)
         return folder
 
     def outputs(self, name: str = "prediction") -> dict[str, Array]:
-        """What the train stage computed, `[S, …]` a segment id."""
+        """Return segment id -> predictions of the train stage, shape [S, …]."""
         values = self._dataset(name)
         return dict(zip(self._ids(), values.swapaxes(0, 1), strict=True))
 
     def codes(self, space: str) -> dict[str, Array]:
-        """Activations of the first seed, `[M, K]` a segment id."""
+        """Return segment id -> code activations of the first seed, shape [M, K]."""
         return dict(zip(self._ids(), self._dataset(f"codes/{space}"), strict=True))
 
     def _ids(self) -> list[str]:
@@ -61,7 +61,7 @@ class Pipeline:
 
 
 def recipe(task: str, **changes: object) -> Recipe:
-    """The generated corpus's recipe, its files named differently at their source."""
+    """Write a recipe of a generated corpus whose files have other names at their source."""
     labels: dict[str, object] = {"sequence": "labels", "low": -3.0, "high": 3.0, "tolerance": 0.1}
     if task == "classification":
         labels = {"sequence": "labels", "task": task, "classes": list(CLASSES)}
@@ -86,7 +86,7 @@ def run_pipeline(
     modalities: tuple[str, ...] = ("text", "audio", "vision"),
     epochs: int = 2,
 ) -> Pipeline:
-    """Generate, align, pretrain, train."""
+    """Generate and align a corpus, then pretrain and train a model."""
     raw = folder / "raw"
     generate(GeneratorConfig(seed=3, n_train=40, n_valid=14, n_test=14), raw)
     if task == "classification":
@@ -94,7 +94,7 @@ def run_pipeline(
     read = recipe(task)
     job = CorpusJob(
         recipe=read,
-        paths={name: raw / f"{name}.csd" for name in read.needed},
+        paths={name: raw / f"{name}.csd" for name in read.required_sequences},
         align=AlignConfig(drop_words=("sp",), max_steps=9),
         alignment=alignment,
         folds_path=raw / "folds.json",
@@ -122,7 +122,7 @@ def run_pipeline(
 
 
 def _as_classes(path: Path) -> None:
-    """Labels below −1, between, above 1 as classes 0, 1, 2."""
+    """Replace labels below -1, from -1 to 1, and above 1 by the classes 0, 1 and 2."""
     entries = []
     with open_sequence(path) as labels:
         for video in labels.ids:
@@ -139,7 +139,7 @@ def change(
     names: Any = lambda columns: columns,
     metadata: Any = None,
 ) -> None:
-    """Rewrite a `.csd`; `alter(id, features, intervals)` gives the new two, or None to drop it."""
+    """Rewrite a `.csd` file; `alter(id, features, intervals)` returns both, or None to drop it."""
     entries = []
     with open_sequence(path) as sequence:
         columns = names(sequence.dimension_names)

@@ -1,4 +1,4 @@
-"""Explanations show what the train stage computed, and the effect of dropping a modality."""
+"""Explanations have the outputs of the train stage and the effect of dropping a modality."""
 
 from __future__ import annotations
 
@@ -78,5 +78,5 @@ def test_the_contribution_to_a_class_is_that_to_its_probability(trained_classes:
 def test_a_corpus_without_the_models_features_is_refused(trained: Pipeline) -> None:
     corpus = read_corpus(trained.model.parent / "aligned.h5")
     names = {**corpus.feature_names, "audio": ("one",)}
-    with pytest.raises(DhmdError, match="tiny does not have the model's features of audio"):
+    with pytest.raises(DhmdError, match="tiny has other features of audio than the training data"):
         Model(trained.model).read(replace(corpus, feature_names=names))

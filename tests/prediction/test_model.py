@@ -1,4 +1,4 @@
-"""End to end: predictions of the pipeline's own files equal the pipeline's predictions."""
+"""End to end: predictions of the training files equal those of the pipeline."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dhmd.prediction.utterances import Utterances
 from tests.prediction.corpora import CLASSES, SEEDS, Array, Pipeline, change
 
 
-def test_the_pipelines_own_files_give_its_own_predictions(
+def test_the_training_files_give_the_predictions_of_the_pipeline(
     trained: Pipeline, tmp_path: Path
 ) -> None:
     folder = trained.inputs(tmp_path / "new")
@@ -46,7 +46,7 @@ def test_the_pipelines_own_files_give_its_own_predictions(
     np.testing.assert_allclose(explained.outputs["prediction"], expected[corpus.ids[3]], atol=1e-5)
 
 
-def test_unaligned_classes_too(trained_classes: Pipeline, tmp_path: Path) -> None:
+def test_unaligned_classification(trained_classes: Pipeline, tmp_path: Path) -> None:
     folder = trained_classes.inputs(tmp_path / "new", "words", "vectors", "visual")
     labels = trained_classes.raw / "labels.csd"
     table = Model(trained_classes.model).predict(folder, segments=labels)
@@ -216,7 +216,7 @@ def test_a_diverged_seed_is_left_out(trained: Pipeline, tmp_path: Path) -> None:
     assert outputs.tolist() == pytest.approx([table["seed_4"].iloc[0]])
     with open(model / "history.csv", "a", encoding="utf-8") as stream:
         stream.write("4,1,diverged,1\n")
-    with pytest.raises(DhmdError, match=r"every seed of .* diverged"):
+    with pytest.raises(DhmdError, match=r"all seeds of .* diverged"):
         Model(model).run(folder)
     (model / "history.csv").write_text("seed;name\nx\n")
     with pytest.raises(DhmdError, match=r"history\.csv: the header"):
@@ -232,11 +232,9 @@ def test_weights_and_descriptions_are_enough(trained: Pipeline, tmp_path: Path) 
     assert_frame_equal(Model(model).predict(folder), Model(trained.model).predict(folder))
 
 
-def test_a_gpu_that_is_not_there_is_refused_before_the_work(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_absent_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(DhmdError, match="device is cuda, but torch sees no GPU here"):
+    with pytest.raises(DhmdError, match="device is cuda, but PyTorch finds no GPU"):
         Model(tmp_path, "cuda")
 
 
@@ -252,7 +250,7 @@ def csv_text(
     return outputs.table().to_csv(lineterminator="\n")
 
 
-def test_the_table_has_values_in_their_fewest_digits() -> None:
+def test_numbers_in_the_table_have_the_fewest_exact_digits() -> None:
     prediction_SNO = np.array([[[0.1], [1.0]], [[0.3], [-2e-5]]], dtype=np.float32)
     assert csv_text(utterances("v[0]", 'a "b", c[1]'), (1, 5), prediction_SNO, ()) == (
         "id,start,end,mean,spread,seed_1,seed_5\n"
@@ -261,7 +259,7 @@ def test_the_table_has_values_in_their_fewest_digits() -> None:
     )
 
 
-def test_the_mean_of_classes_is_over_their_probabilities() -> None:
+def test_the_mean_class_has_the_highest_mean_probability() -> None:
     # One seed is sure of "yes", the other leans to "no": the mean is yes.
     prediction_SNO = np.array([[[0.0, 1.0]], [[0.75, 0.25]]], dtype=np.float32)
     assert csv_text(utterances("v[0]"), (1, 2), prediction_SNO, ("no", "yes")) == (

@@ -1,4 +1,4 @@
-"""The page of predictions in a real browser: offline, without errors, whatever the words are."""
+"""The page of predictions in a browser: offline, without errors, for any words."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from dhmd.cli import main
 from dhmd.evaluation.explanations import Explanations
 from dhmd.prediction.model import Model
-from dhmd.prediction.page import media_of, write_page
+from dhmd.prediction.page import media_by_video, write_page
 from dhmd.report.page import render_template
 from dhmd.report.utterances import utterances_view
 from tests.browser import Browser, chromium, needs_chromium
@@ -26,7 +26,7 @@ DETAILS = "document.querySelector('.details').innerText"
 
 
 def embedded(page: Path) -> dict[str, Any]:
-    """The data of a page."""
+    """Return the JSON data in a page."""
     (text,) = re.findall(
         r'<script type="application/json">(.*?)</script>', page.read_text("utf-8"), re.S
     )
@@ -35,7 +35,7 @@ def embedded(page: Path) -> dict[str, Any]:
 
 
 def predicted(pipeline: Pipeline, folder: Path, *media: Path) -> tuple[Any, Path]:
-    """Predict the pipeline's own files; returns the table and the page."""
+    """Predict the training files, and return the table and the page."""
     model = Model(pipeline.model, "cpu")
     found = model.run(folder, truncate=True)
     page = folder.parent / "page.html"
@@ -44,7 +44,7 @@ def predicted(pipeline: Pipeline, folder: Path, *media: Path) -> tuple[Any, Path
 
 
 def hostile(pipeline: Pipeline, folder: Path) -> Path:
-    """The pipeline's files with words that would end a script."""
+    """Copy the training files, with words that would end a script element."""
     pipeline.inputs(folder)
 
     def alter(_: str, words: Any, intervals: Any) -> Any:
@@ -56,14 +56,14 @@ def hostile(pipeline: Pipeline, folder: Path) -> Path:
 
 
 def tone(path: Path) -> Path:
-    """A second of silence."""
+    """Write a second of silence."""
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, 8000, 8000, "NONE", ""))
         file.writeframes(bytes(16000))
     return path
 
 
-def test_the_data_of_the_page_are_the_predictions(trained: Pipeline, tmp_path: Path) -> None:
+def test_the_page_contains_the_predictions(trained: Pipeline, tmp_path: Path) -> None:
     table, page = predicted(trained, trained.inputs(tmp_path / "new"))
     items = embedded(page)["items"]
     assert [item["id"] for item in items] == table.index.tolist()
@@ -73,7 +73,7 @@ def test_the_data_of_the_page_are_the_predictions(trained: Pipeline, tmp_path: P
         assert item["words"] == row["text"]
 
 
-def test_the_command_writes_a_page_that_plays_what_lies_beside_it(
+def test_the_page_plays_media_files_next_to_the_input(
     trained: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, page = trained.inputs(tmp_path / "new"), tmp_path / "out" / "page.html"
@@ -111,7 +111,7 @@ def test_a_regression(trained: Pipeline, tmp_path: Path) -> None:
 
 
 @needs_chromium
-def test_a_classification_beside_its_sound(trained_classes: Pipeline, tmp_path: Path) -> None:
+def test_a_classification_with_audio(trained_classes: Pipeline, tmp_path: Path) -> None:
     folder = trained_classes.inputs(tmp_path / "new", "words", "vectors", "visual")
     (tmp_path / "media").mkdir()
     video = Model(trained_classes.model, "cpu").read(folder, truncate=True).ids[0].partition("[")[0]
@@ -174,7 +174,7 @@ def test_a_thousand_segments_stay_usable(tmp_path: Path) -> None:
 def test_media_are_found_by_name(tmp_path: Path) -> None:
     for name in ("a.wav", "a.mp4", "b.wav", "c.txt", "d.mp4"):
         (tmp_path / name).write_bytes(b"")
-    found = media_of(["a", "b", "c", "a"], [tmp_path, tmp_path / "gone.mp4"])
+    found = media_by_video(["a", "b", "c", "a"], [tmp_path, tmp_path / "gone.mp4"])
     assert found == {"a": tmp_path / "a.mp4", "b": tmp_path / "b.wav"}
 
 

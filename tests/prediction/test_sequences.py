@@ -1,4 +1,4 @@
-"""Which `.csd` files and segments are read, and which features are refused."""
+"""Input files and segments of `.csd` folders, and features that do not fit the model."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_an_ambiguous_name_is_not_used(tmp_path: Path) -> None:
     assert found.modalities == ("text",)
 
 
-def test_text_may_be_the_reference_itself(tmp_path: Path) -> None:
+def test_text_may_be_the_reference_sequence(tmp_path: Path) -> None:
     own = origin(reference="vectors")
     found = find_files(filled(tmp_path, "vectors.csd"), own, ("text",))
     assert found.paths == {"vectors": tmp_path / "vectors.csd"}
@@ -79,7 +79,7 @@ def test_unusable_directories_are_refused(
         find_files(filled(tmp_path, *names), origin(acoustic="A.csd"), MODALITIES)
 
 
-def test_a_known_modality_is_needed(tmp_path: Path) -> None:
+def test_an_unknown_modality_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DhmdError, match="has no sequence of vision"):
         find_files(tmp_path, origin(), ("vision",))
 
@@ -102,8 +102,8 @@ def test_segments_of_a_csv_keep_the_order_of_their_video(tmp_path: Path) -> None
         ("", "video, start, end, each once"),
         ("video,begin,end\na,0,1\n", "header is 'video,begin,end'"),
         ("video,start,end\n", "has no segment"),
-        ("video,start,end\na,0\n", "line 2: 2 cells, but the header has 3"),
-        ("video,start,end\na,0,1\n ,0,1\n", "line 3 names no video"),
+        ("video,start,end\na,0\n", "line 2 has 2 cells, but must have 3"),
+        ("video,start,end\na,0,1\n ,0,1\n", "line 3 has an empty cell in the column video"),
         ("video,start,end\na,0,soon\n", "line 2: end is 'soon', but must be a finite number"),
         ("video,start,end\na,nan,1\n", "line 2: start is 'nan'"),
         ("video,start,end\na,0,inf\n", "line 2: end is 'inf'"),
@@ -215,8 +215,8 @@ def uneven(folder: Path) -> None:
     [
         (no_words, r"words\.csd has numbers where the model expects words"),
         (words_as_audio, r"acoustic\.csd has words where the model expects numbers for audio"),
-        (narrow, r"visual\.csd has 5 columns, but the model was trained on 28 of vision"),
-        (renamed, r"visual\.csd has 'brow' as column 1, where the model was trained on '"),
+        (narrow, r"visual\.csd has 5 columns, but the model was trained on 28 columns of vision"),
+        (renamed, r"visual\.csd has 'brow' as column 1, but the model was trained on '"),
         (cut, r"vectors\.csd: not a whole HDF5 file"),
         (uneven, r"visual\.csd: entry '255224' has 3 columns of numbers"),
     ],
@@ -244,7 +244,7 @@ def test_columns_without_names_are_accepted_with_a_warning(
     assert_frame_equal(predicted.table(), named.table())
 
 
-def test_a_video_with_words_alone_is_left_out(trained: Pipeline, tmp_path: Path) -> None:
+def test_a_video_with_only_words_is_left_out(trained: Pipeline, tmp_path: Path) -> None:
     folder = trained.inputs(tmp_path / "new", "words", "acoustic")
     change(
         folder / "acoustic.csd",
@@ -264,7 +264,7 @@ def test_features_of_another_extractor_are_refused_by_name(
     change(folder / "acoustic.csd", metadata={"extractor": opensmile})
     with pytest.raises(
         DhmdError,
-        match=r"acoustic\.csd has features that openSMILE 3\.0\.2 \(set eGeMAPSv02\) made.* "
+        match=r"acoustic\.csd has features of openSMILE 3\.0\.2 \(set eGeMAPSv02\), but.* "
         r"trained on Tiny_acoustic\.csd, .*COVAREP and FACET cannot be applied to new videos",
     ):
         Model(trained.model).run(folder)

@@ -34,7 +34,7 @@ SENTENCES = ["So good, so good!", "Not bad."]
 
 @pytest.fixture(scope="module")
 def words_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
-    """A model of words and audio, trained in a clone with a small generated corpus."""
+    """Train a model of words and audio in a clone with a small generated corpus."""
     root = tmp_path_factory.mktemp("root")
     shutil.copytree(ROOT / "recipes", root / "recipes")
     shutil.copy(ROOT / "params.yaml", root)
@@ -72,11 +72,11 @@ def test_a_subtitle_file_is_predicted_cue_by_cue(words_model: Model, tmp_path: P
     assert explained.outputs["prediction"].tolist() == pytest.approx(
         table.iloc[1][["seed_1", "seed_2"]].tolist(), abs=1e-5
     )
-    with pytest.raises(DhmdError, match="nothing was predicted yet"):
+    with pytest.raises(DhmdError, match="nothing has been predicted yet"):
         Model(words_model.folder).explain("talk (HD)[1]")
 
 
-def test_all_forms_of_the_same_words_are_predicted_alike(
+def test_all_formats_of_the_same_words_have_equal_predictions(
     words_model: Model, tmp_path: Path
 ) -> None:
     (tmp_path / "a.srt").write_text(SRT, encoding="utf-8")
@@ -126,7 +126,7 @@ def test_several_transcripts_take_the_other_modalities_from_a_folder(
     assert (differing[2:] < 1e-6).all()
 
 
-def test_what_cannot_be_predicted_is_one_sentence(
+def test_unusable_inputs_are_refused_in_one_sentence(
     words_model: Model, trained: Pipeline, tmp_path: Path
 ) -> None:
     path = tmp_path / "talk.srt"
@@ -136,7 +136,11 @@ def test_what_cannot_be_predicted_is_one_sentence(
     shutil.copy(path, tmp_path / "other")
     for model, source, sentence in (
         (words_model, tmp_path / "none.srt", "none.srt does not exist"),
-        (words_model, tmp_path / "talk.mp4", "which `dhmd extract VIDEO --out FOLDER` makes"),
+        (
+            words_model,
+            tmp_path / "talk.mp4",
+            "`dhmd extract VIDEO --out FOLDER` writes such a folder",
+        ),
         (words_model, [path, tmp_path / "other" / "talk.srt"], "have the same name"),
         (words_model, [tmp_path / "other", tmp_path], "is a second folder"),
         (words_model, pd.DataFrame({"a": [1]}), "the column text .*; it has a"),
@@ -144,7 +148,7 @@ def test_what_cannot_be_predicted_is_one_sentence(
         (
             words_model,
             pd.DataFrame({"text": ["so"], "start": [2.0], "end": [1.0]}),
-            "start and end must be seconds",
+            "start and end must be numbers of seconds",
         ),
         (trained_model := Model(trained.model), path, "reads text as vectors and not as words"),
     ):

@@ -1,4 +1,4 @@
-"""Twenty sentences with clear sentiment, written down before the first run, get the right sign."""
+"""The predicted sign of twenty sentences with clear sentiment, chosen before the first run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HERE = Path(__file__).parent / "twenty_sentences"
 @pytest.mark.real
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_model_of_real_words_finds_the_sign_of_clear_sentences(
+def test_the_sign_of_clear_sentences_is_predicted(
     real_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

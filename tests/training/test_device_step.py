@@ -21,8 +21,7 @@ from torch.utils._pytree import tree_leaves
 from dhmd.models import members as streams
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
-from dhmd.models.registry import Corpus as Facts
-from dhmd.models.registry import build
+from dhmd.models.registry import CorpusInfo, build
 from dhmd.models.stacked.encoders import UnimodalModel
 from dhmd.training.config import TrainConfig
 from dhmd.training.device_corpus import DeviceCorpus, task_of
@@ -146,7 +145,7 @@ def test_a_step_needs_no_host(
         {name: len(corpus.feature_names[name]) for name in configuration.modalities},
         model=configuration.model,
         loss_weights=[(configuration.decouple, configuration.kd)] * 2,
-        corpus=Facts(len(corpus.index("train")), {}),
+        corpus=CorpusInfo(len(corpus.index("train")), {}),
     )
     data = DeviceCorpus.of(corpus, configuration.modalities, META)
     outputs = task_of(corpus).outputs

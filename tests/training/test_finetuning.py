@@ -15,7 +15,7 @@ from dhmd.models.batch import EnsembleBatch
 from dhmd.models.config import DecoupleConfig, DistillationConfig, ModelConfig
 from dhmd.models.ensemble import Ensemble
 from dhmd.models.members import Members
-from dhmd.models.registry import Corpus, build
+from dhmd.models.registry import CorpusInfo, build
 from dhmd.models.task import Task
 from dhmd.training.device_corpus import DeviceTokens, Normalisation
 from dhmd.training.finetuning import FinetunedModel
@@ -60,7 +60,7 @@ def learner_of(
         {"text": encoder.width},
         model=ModelConfig(width=4, heads=2),
         loss_weights=[(DecoupleConfig(), DistillationConfig())] * len(seeds),
-        corpus=Corpus(len(WORDS), {"text": 3}),
+        corpus=CorpusInfo(len(WORDS), {"text": 3}),
     )
     learner = FinetunedModel(
         model, members, encoder, 0, normalisation, learning_rate=0.5, **options

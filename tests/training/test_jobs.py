@@ -454,7 +454,7 @@ def test_training_beats_the_median_label(tiny: TinyArtefacts, tmp_path: Path) ->
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_missing_gpu_is_refused(tiny: TinyArtefacts, tmp_path: Path) -> None:
     configuration = tiny_configuration({"compute": {"device": "cuda"}})
-    with pytest.raises(DhmdError, match=r"compute\.device is cuda, but torch sees no GPU"):
+    with pytest.raises(DhmdError, match=r"compute\.device is cuda, but PyTorch finds no GPU"):
         tiny.train(configuration, tmp_path)
 
 

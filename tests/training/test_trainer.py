@@ -16,8 +16,7 @@ from dhmd.data.aligned import Corpus
 from dhmd.models.batch import EnsembleBatch
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
-from dhmd.models.registry import Corpus as Facts
-from dhmd.models.registry import build
+from dhmd.models.registry import CorpusInfo, build
 from dhmd.models.stacked.encoders import UnimodalModel
 from dhmd.models.task import Task
 from dhmd.training.batches import PlannedBatch
@@ -163,7 +162,7 @@ def dhmd_trainer(
         {name: len(corpus.feature_names[name]) for name in configuration.modalities},
         model=configuration.model,
         loss_weights=[(configuration.decouple, configuration.kd)] * len(seeds),
-        corpus=Facts(len(corpus.index("train")), dict.fromkeys(configuration.modalities, 9)),
+        corpus=CorpusInfo(len(corpus.index("train")), dict.fromkeys(configuration.modalities, 9)),
     )
     folder.mkdir()
     return model, Trainer(

@@ -132,8 +132,8 @@ class SegmentTable(_Table):
     """All values of a corpus except its features and words.
 
     Attributes:
-        folds: fold -> `[N]` str, "train", "valid" or "test"; the first fold is the default.
-        recipe: the part of the recipe that belongs to the identity, as JSON (`Recipe.corpus`).
+        folds: fold -> `[N]` str of "train", "valid", "test"; the first fold is the default.
+        recipe: what defines the corpus, as JSON (`Recipe.definition`); part of its identity.
     """
 
     folds: Mapping[str, Array]

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.hdf5 import reading
+from dhmd.base.hdf5 import open_checked
 from dhmd.data.aligned.corpus import (
     SPLITS,
     Alignment,
@@ -38,7 +38,7 @@ def read_corpus(path: Path, *, fold: str | None = None, test_labels: bool = Fals
     if not path.is_file():
         raise DhmdError(f"{path}: there is no such aligned features file; run the align stage")
     remedy = "run the align stage again"
-    with reading(path, f"{path}: the aligned features file is damaged; {remedy}") as file:
+    with open_checked(path, f"{path}: the aligned features file is damaged; {remedy}") as file:
         schema, version = file.attrs.get("schema"), file.attrs.get("schema_version")
         if schema is None:
             raise DhmdError(f"{path}: not an aligned features file; run the align stage")

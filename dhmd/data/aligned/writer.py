@@ -17,8 +17,8 @@ import h5py
 import numpy as np
 
 from dhmd.base.errors import DhmdError
-from dhmd.base.files import whole_file
-from dhmd.base.hdf5 import writing
+from dhmd.base.files import atomic_file
+from dhmd.base.hdf5 import create_hdf5
 from dhmd.data.aligned.corpus import (
     SPLITS,
     Array,
@@ -90,7 +90,7 @@ def aligned_writer(
     Yields:
         The writer.
     """
-    with whole_file(path) as temporary, writing(temporary, path) as (file, check):
+    with atomic_file(path) as temporary, create_hdf5(temporary, path) as (file, check):
         yield AlignedWriter(path, file, check, feature_names, words=words)
 
 

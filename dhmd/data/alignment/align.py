@@ -41,7 +41,7 @@ def align_corpus(job: CorpusJob, output: Path) -> dict[str, object]:
     job, encoder = job.with_words_as_text(), job.encoder
     folds_path = _folds_path(job)
     folds = read_folds(folds_path)
-    with Sequences(job.paths, job.recipe.needed) as sequences:
+    with Sequences(job.paths, job.recipe.required_sequences) as sequences:
         job.check_sequences(sequences)
         table = TableBuilder(job)
         names = {m: sequences.dimension_names(name) for m, name in job.modalities.items()}
@@ -68,7 +68,7 @@ def align_corpus(job: CorpusJob, output: Path) -> dict[str, object]:
                     folds=assign_splits(folds, table.videos, where=str(folds_path)),
                     planted={k: np.concatenate(v) for k, v in table.planted.items()},
                     tokens=tokens,
-                    recipe=job.recipe.corpus(),
+                    recipe=job.recipe.definition(),
                     report=report,
                 )
             )
@@ -179,13 +179,13 @@ def check_corpus(job: CorpusJob, warn: Warn = _log.warning) -> list[str]:
     except DhmdError as error:
         return [*problems, str(error)]
     with ExitStack() as stack:
-        opened = [attempt(Sequences, job.paths, [name]) for name in job.recipe.needed]
+        opened = [attempt(Sequences, job.paths, [name]) for name in job.recipe.required_sequences]
         for sequence in opened:
             if sequence is not None:
                 stack.enter_context(sequence)
         if None in opened:
             return list(problems)
-    with Sequences(job.paths, job.recipe.needed) as sequences:
+    with Sequences(job.paths, job.recipe.required_sequences) as sequences:
         attempt(job.check_sequences, sequences)
         table = TableBuilder(job)
         for video, rows, aligned in _aligned_videos(sequences, table, folds, folds_path, attempt):

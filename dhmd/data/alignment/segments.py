@@ -61,7 +61,7 @@ def read_label_rows(sequences: Sequences, recipe: Recipe, video: str) -> Segment
         count = len(recipe.labels.classes)
         raw_S = encode_sets(_numbers(entry.features[:, column : column + count], where))
     else:
-        raw_S = recipe.labels.scaled(_numbers(entry.features[:, column], where))
+        raw_S = recipe.labels.rescale(_numbers(entry.features[:, column], where))
     labels_S, problem = clip_labels(raw_S, recipe.labels)
     if problem is not None:
         row, allowed = problem

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.files import whole_folder
+from dhmd.base.files import atomic_folder
 from dhmd.base.progress import progress
 from dhmd.config.schema import load_section
 from dhmd.data.download.contents import (
@@ -58,7 +58,7 @@ def required_files(recipe: Recipe) -> tuple[RequiredFile, ...]:
             is none.
     """
     files: dict[str, RequiredFile] = {}
-    for name, sequence in recipe.needed.items():
+    for name, sequence in recipe.required_sequences.items():
         owner = f"{recipe.source}: sequences.{name}"
         path = plain_path(sequence.path, owner=owner)
         file = f"{name}.csd" if recipe.format == "csd" else PurePosixPath(path).name
@@ -136,7 +136,7 @@ def download(
         return FileRecord.from_file(transfers[url].body, sha256)
 
     with ExitStack() as locks:
-        with whole_folder(output) as folder:
+        with atomic_folder(output) as folder:
             for required in files:
                 failures: list[str] = []
                 cached: list[Source] = []
@@ -210,7 +210,7 @@ def fill_raw_folder(
     config = load_section(
         GeneratorConfig, recipe.generator, where="generator", source=recipe.source
     )
-    with whole_folder(output) as folder:
+    with atomic_folder(output) as folder:
         generate(config, folder)
         records = {path.name: FileRecord.from_file(path) for path in folder.iterdir()}
         write_received(folder, records)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from dhmd.base.addresses import shown_address, without_credentials
+from dhmd.base.addresses import redact_address, redact_credentials
 from dhmd.base.errors import DhmdError, first_line
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|https?:", re.IGNORECASE)
@@ -77,7 +77,7 @@ def parse_source(text: str, root: Path) -> Source:
         return _hub(address)
     if _SCHEME.match(address):
         return _web(address)
-    written = without_credentials(text)
+    written = redact_credentials(text)
     try:
         return Folder(path=root / Path(text).expanduser(), written=written)
     except RuntimeError as error:
@@ -91,7 +91,7 @@ def _hub(address: str) -> Web:
     match = _HUB.fullmatch(address)
     if match is None or ".." in address.split("/"):
         raise DhmdError(
-            f"source {shown_address(address)} is not hf://owner/dataset@revision/folder (write / "
+            f"source {redact_address(address)} is not hf://owner/dataset@revision/folder (write / "
             "in a revision as %2F)"
         )
     repository, revision, folder = match.groups()
@@ -107,7 +107,7 @@ def _hub(address: str) -> Web:
 
 
 def _web(address: str) -> Web:
-    shown = shown_address(address)
+    shown = redact_address(address)
     hint = f": {_HINT}" if "@" in address else ""
     try:
         parts = urlsplit(address)

@@ -56,7 +56,7 @@ def raw_paths(recipe: Recipe, raw: Path) -> dict[str, Path]:
     """Return sequence -> file in the raw folder."""
     return {
         name: raw / (Path(file.path).name if recipe.imported else f"{name}.csd")
-        for name, file in recipe.needed.items()
+        for name, file in recipe.required_sequences.items()
     }
 
 

@@ -27,7 +27,7 @@ import h5py
 import numpy as np
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.hdf5 import READ_ERRORS, reading
+from dhmd.base.hdf5 import READ_ERRORS, open_checked
 from dhmd.data.aligned import SPLITS
 from dhmd.data.csd import segment_row, video_of
 from dhmd.data.formats.conversion import as_labels, as_numbers, as_texts
@@ -81,7 +81,7 @@ def load_arrays(path: Path) -> dict[str, Array]:
         raise DhmdError(
             f"cannot read {path} as arrays ({first_line(error)}): download or write it again"
         ) from error
-    with reading(path, f"cannot read {path} as arrays, write it again") as file:
+    with open_checked(path, f"cannot read {path} as arrays, write it again") as file:
         return {
             name: np.asarray(item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()])
             for name, item in file.items()

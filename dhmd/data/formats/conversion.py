@@ -80,7 +80,7 @@ def as_labels(value: object, *, count: int, where: str, spec: Labels | None = No
             "per utterance"
         )
     labels_N = labels.reshape(count)
-    return labels_N if spec is None else spec.scaled(labels_N)
+    return labels_N if spec is None else spec.rescale(labels_N)
 
 
 def may_be_classes(labels_N: Array) -> bool:

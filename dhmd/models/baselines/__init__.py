@@ -1,4 +1,4 @@
-"""Models to compare with, one file per model; `dhmd.models.registry` finds them by their name.
+"""Models that DHMD is compared with, one file per model.
 
 docs/extend.md describes how to add one.
 """

@@ -1,4 +1,4 @@
-"""Layers of DMD's public code, which DHMD's paper form and DLF share.
+"""Layers of DMD's public code, which the paper's form of DHMD and DLF use too.
 
 Legend: B utterances, T steps, U key steps, F features, H hidden width, O outputs.
 """
@@ -6,6 +6,8 @@ Legend: B utterances, T steps, U key steps, F features, H hidden width, O output
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from itertools import permutations
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +15,14 @@ from torch.nn import functional
 
 from dhmd.models.config import ModelConfig
 
+MEMORY_LAYERS = 3  # least number of layers of a memory transformer
+
 
 class Head(nn.Module):
-    """Residual head: `[…, F]` → hidden `[…, H]`, outputs `[…, O]`, residual sum `[…, F]`."""
+    """Residual MLP and linear head.
+
+    Returns its first hidden layer `[…, H]`, the outputs `[…, O]` and the residual sum `[…, F]`.
+    """
 
     def __init__(self, size: int, hidden: int, outputs: int, model: ModelConfig) -> None:
         super().__init__()
@@ -46,7 +53,7 @@ class Transformer(nn.Module):
         source_BUF: Tensor | None = None,
         source_mask_BU: Tensor | None = None,
     ) -> Tensor:
-        """Attend from `x` to itself, or to `source`; returns `[B, T, F]`."""
+        """Attend from `x` to `source`, or to itself without one; return `[B, T, F]`."""
         hidden_BTF = self._embedded(x_BTF)
         keys_BUF = None if source_BUF is None else self._embedded(source_BUF)
         keys_mask_BU = mask_BT if source_mask_BU is None else source_mask_BU
@@ -54,7 +61,7 @@ class Transformer(nn.Module):
         ahead = 1 + abs(sources - steps)
         future_TU = torch.ones(steps, sources, dtype=torch.bool, device=x_BTF.device).triu(ahead)
         blocked_BTU = future_TU | ~keys_mask_BU[:, None, :]
-        # A step with nothing to attend to attends to everything, rather than to NaN.
+        # A step without a key attends to all keys: a softmax over none would be NaN.
         blocked_BTU = blocked_BTU & ~blocked_BTU.all(2, keepdim=True)
         for layer in self.layers:
             hidden_BTF = layer(hidden_BTF, keys_BUF, blocked_BTU)
@@ -62,7 +69,7 @@ class Transformer(nn.Module):
         return normed
 
     def _embedded(self, x_BTF: Tensor) -> Tensor:
-        # As in the public code, a step whose first feature is zero counts as padding: no position.
+        # As in the public code, a step whose first feature is zero is padding and has no position.
         real_BT1 = (x_BTF[:, :, :1] != 0).to(x_BTF.dtype)
         positions_TF = sinusoids(x_BTF.shape[1], self.size).to(x_BTF)
         scaled: Tensor = self.embedding_dropout(
@@ -71,8 +78,28 @@ class Transformer(nn.Module):
         return scaled
 
 
+def cross_attention(inputs: Iterable[str], width: int, model: ModelConfig) -> nn.ModuleDict:
+    """Build one transformer per ordered pair of modalities, by `target_source`."""
+    return nn.ModuleDict(
+        {
+            f"{target}_{source}": Transformer(
+                width, model.layers, model, model.dropout.attention[source]
+            )
+            for target, source in permutations(inputs, 2)
+        }
+    )
+
+
+def memory_transformers(inputs: Iterable[str], size: int, model: ModelConfig) -> nn.ModuleDict:
+    """Build one transformer per modality, which reads the concatenated cross-attention."""
+    layers = max(model.layers, MEMORY_LAYERS)
+    return nn.ModuleDict(
+        {name: Transformer(size, layers, model, model.dropout.attention[name]) for name in inputs}
+    )
+
+
 class Layer(nn.Module):
-    """Pre-norm attention and feed-forward block; keys share the norm of the queries."""
+    """Pre-norm attention and feed-forward block; one norm serves queries and keys."""
 
     def __init__(self, size: int, model: ModelConfig, dropout: float) -> None:
         super().__init__()
@@ -109,9 +136,9 @@ class Layer(nn.Module):
 
 
 def sinusoids(steps: int, size: int) -> Tensor:
-    """Return tensor2tensor's sinusoidal positions 1 … `steps`, `[steps, size]`."""
+    """Return tensor2tensor's sinusoidal encoding of positions 1 to `steps`, `[steps, size]`."""
     half = size // 2
-    # In single precision whatever the model's, as in the public code.
+    # In single precision, as in the public code, whatever the model's precision.
     rates = torch.exp(
         torch.arange(half, dtype=torch.float32) * -(math.log(10_000) / max(half - 1, 1))
     )

@@ -1,4 +1,4 @@
-"""Sub-networks that several of the field's models share: one vector per modality.
+"""Sub-networks of several baselines: one vector per modality.
 
 Legend: B utterances, T steps, I input width, H hidden width.
 """
@@ -6,15 +6,17 @@ Legend: B utterances, T steps, I input width, H hidden width.
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
 
-from dhmd.models.layers import masked_mean
+from dhmd.base.errors import DhmdError
+from dhmd.models.batch import Batch
+from dhmd.models.config import ModelConfig
+from dhmd.models.layers import masked_mean, pack
 
 
 class LastState(nn.Module):
-    """The last hidden state of an LSTM over the real steps, `[B, T, I]` → `[B, H]`.
+    """Return the last hidden state of an LSTM over the real steps, `[B, T, I]` → `[B, H]`.
 
-    A bidirectional LSTM returns the last states of both directions, `[B, 2 H]`.
+    With `bidirectional`, the last states of both directions, `[B, 2 H]`.
     """
 
     def __init__(self, size: int, hidden: int, *, layers: int = 1, bidirectional: bool = False):
@@ -25,18 +27,15 @@ class LastState(nn.Module):
         self.directions = 2 if bidirectional else 1
 
     def forward(self, x_BTI: Tensor, mask_BT: Tensor) -> Tensor:
-        # An absent modality is read as one step of zeros.
-        lengths_B = mask_BT.sum(1).clamp_min(1).cpu()
-        packed = pack_padded_sequence(x_BTI, lengths_B, batch_first=True, enforce_sorted=False)
-        _, (states_LBH, _) = self.lstm(packed)
+        _, (states_LBH, _) = self.lstm(pack(x_BTI, mask_BT))
         last: Tensor = states_LBH[-self.directions :].transpose(0, 1).flatten(1)
         return last
 
 
 class SubNetwork(nn.Module):
-    """Three rectified layers on the mean of the steps, `[B, T, I]` → `[B, H]` (TFN, section 4.2).
+    """Apply three rectified layers to the mean of the steps, `[B, T, I]` → `[B, H]`.
 
-    Batch normalisation of the input follows the public implementations.
+    From TFN, section 4.2; batch normalisation of the input follows the public implementations.
     """
 
     def __init__(self, size: int, hidden: int, dropout: float) -> None:
@@ -50,14 +49,14 @@ class SubNetwork(nn.Module):
 
     def forward(self, x_BTI: Tensor, mask_BT: Tensor) -> Tensor:
         mean_BI = masked_mean(x_BTI, mask_BT)
-        # One utterance has no variance: it is normalised by the running statistics.
+        # A single utterance has no variance, so the running statistics normalise it.
         normed_BI = self.norm(mean_BI) if len(mean_BI) > 1 else _running(self.norm, mean_BI)
-        found: Tensor = self.layers(self.dropout(normed_BI))
-        return found
+        vector_BH: Tensor = self.layers(self.dropout(normed_BI))
+        return vector_BH
 
 
 class TextNetwork(nn.Module):
-    """An LSTM and a linear layer, `[B, T, I]` → `[B, H]` (TFN, section 4.1)."""
+    """Apply an LSTM and a linear layer, `[B, T, I]` → `[B, H]` (TFN, section 4.1)."""
 
     def __init__(self, size: int, hidden: int, out: int, dropout: float) -> None:
         super().__init__()
@@ -65,11 +64,40 @@ class TextNetwork(nn.Module):
         self.linear = nn.Linear(hidden, out)
 
     def forward(self, x_BTI: Tensor, mask_BT: Tensor) -> Tensor:
-        found: Tensor = self.linear(self.dropout(self.lstm(x_BTI, mask_BT)))
-        return found
+        vector_BH: Tensor = self.linear(self.dropout(self.lstm(x_BTI, mask_BT)))
+        return vector_BH
+
+
+def tfn_widths(inputs: dict[str, int], model: ModelConfig) -> dict[str, int]:
+    """Return the width of each modality's vector in TFN and LMF; text has the widest one."""
+    return {name: model.width if name == "text" else max(model.width // 2, 4) for name in inputs}
+
+
+def tfn_networks(inputs: dict[str, int], model: ModelConfig) -> nn.ModuleDict:
+    """Build the sub-networks of TFN and LMF: an LSTM for text, `SubNetwork` for the others."""
+    widths, dropout = tfn_widths(inputs, model), model.dropout.output
+    return nn.ModuleDict(
+        {
+            name: TextNetwork(size, 2 * model.width, model.width, dropout)
+            if name == "text"
+            else SubNetwork(size, widths[name], dropout)
+            for name, size in inputs.items()
+        }
+    )
+
+
+def require_word_aligned(name: str, batch: Batch) -> None:
+    """Raise if the sequences of a batch differ in length.
+
+    Raises:
+        DhmdError: the lengths differ; the message names the model.
+    """
+    if len({x.shape[1] for x in batch.features.values()}) > 1:
+        raise DhmdError(f"{name} needs word-aligned sequences: set data.alignment to word")
 
 
 def _running(norm: nn.BatchNorm1d, x_BI: Tensor) -> Tensor:
+    """Normalise by the running statistics, also in training."""
     return nn.functional.batch_norm(
         x_BI, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
     )

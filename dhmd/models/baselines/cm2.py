@@ -1,12 +1,12 @@
 """CM²: cross-modal alignment by a copula (Wu et al., ICML 2025, arXiv 2511.03196).
 
-Each modality's vector has a mixture of Gaussians as its marginal distribution; a Gumbel copula
-joins the marginals, component by component. The negative log-likelihood is added to the task loss,
-and an absent modality is drawn from its marginal. An LSTM over the modalities fuses them. Written
-after the authors' code: its copula term is the logarithm of the copula's distribution function, not
-of its density; the samples of components are summed with the mixture weights. Filled in: an LSTM
-per modality instead of encoders of clinical data; in evaluation an absent modality has the mean of
-its marginal, so that predictions are deterministic.
+The marginal distribution of each modality's vector is a mixture of Gaussians; a Gumbel copula joins
+the marginals, component by component. The negative log-likelihood is added to the task loss. The
+vector of an absent modality is a sample of its marginal. An LSTM over the modalities fuses them.
+As in the authors' code, the copula term is the logarithm of the copula's distribution function, not
+of its density, and the samples of all components are summed with the mixture weights. Filled in: an
+LSTM per modality instead of encoders of clinical data; in evaluation, the vector of an absent
+modality is the mean of its marginal, so that predictions are deterministic.
 
 Legend: B utterances, M modalities, H width, K components.
 """
@@ -25,7 +25,7 @@ from dhmd.models.config import ModelConfig
 from dhmd.models.task import Task
 
 COMPONENTS = 3
-WEIGHT = 1e-6  # of the copula loss
+WEIGHT = 1e-6  # weight of the copula loss
 
 
 class CM2(nn.Module):
@@ -40,7 +40,7 @@ class CM2(nn.Module):
         self.projections = nn.ModuleDict({n: nn.Linear(width, width) for n in inputs})
         shape = (len(inputs), COMPONENTS, width)
         self.means_MKH = nn.Parameter(torch.zeros(shape))
-        # Softplus of −4 is the starting deviation.
+        # Softplus of these is the standard deviation.
         self.spreads_MKH = nn.Parameter(torch.full(shape, -4.0))
         self.logits_MK = nn.Parameter(torch.full(shape[:2], 1 / COMPONENTS))
         self.theta = nn.Parameter(torch.ones(()))
@@ -61,39 +61,39 @@ class CM2(nn.Module):
         return torch.stack(vectors, dim=1)
 
     def _output(self, vectors_BMH: Tensor, batch: Batch) -> Tensor:
-        drawn_BMH = self.drawn(len(vectors_BMH)).detach()
-        complete_BMH = torch.where(batch.presence[..., None], vectors_BMH, drawn_BMH)
+        samples_BMH = self.sample(len(vectors_BMH)).detach()
+        complete_BMH = torch.where(batch.presence[..., None], vectors_BMH, samples_BMH)
         _, (states, _) = self.fusion(complete_BMH)
         output_BO: Tensor = self.head(self.dropout(states[0]))
         return output_BO
 
-    def drawn(self, count: int) -> Tensor:
-        """Draw vectors from the marginals, `[B, M, H]`; in evaluation, their means."""
-        means_BMKH = self.means_MKH.expand(count, *self.means_MKH.shape)
+    def sample(self, count: int) -> Tensor:
+        """Draw vectors from the marginals, `[B, M, H]`; in evaluation, return their means."""
+        samples_BMKH = self.means_MKH.expand(count, *self.means_MKH.shape)
         if self.training:
-            noise = torch.randn_like(means_BMKH)
-            means_BMKH = means_BMKH + functional.softplus(self.spreads_MKH) * noise
-        return (self.logits_MK.softmax(1)[..., None] * means_BMKH).sum(2)
+            noise = torch.randn_like(samples_BMKH)
+            samples_BMKH = samples_BMKH + functional.softplus(self.spreads_MKH) * noise
+        return (self.logits_MK.softmax(1)[..., None] * samples_BMKH).sum(2)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return `task + WEIGHT · copula`; utterances without a modality have no copula term."""
+        """Return `total = task + WEIGHT · copula`; incomplete utterances have no copula term."""
         vectors_BMH = self._vectors(batch)
         task = batch.mean(self.task.loss(self._output(vectors_BMH, batch), batch.labels_B))
-        each_B = negative_log_likelihood(
+        copula_B = negative_log_likelihood(
             vectors_BMH,
             self.means_MKH,
             functional.softplus(self.spreads_MKH),
             self.logits_MK.log_softmax(1),
             self.theta,
         )
-        copula = batch.mean(each_B * batch.presence.all(1))
+        copula = batch.mean(copula_B * batch.presence.all(1))
         return {"total": task + WEIGHT * copula, "task": task, "copula": copula}
 
 
 def negative_log_likelihood(
     x_BMH: Tensor, means_MKH: Tensor, spreads_MKH: Tensor, log_weights_MK: Tensor, theta: Tensor
 ) -> Tensor:
-    """Return `−log Σ_k C(F_1k, …, F_Mk) Π_m π_mk f_mk` of each utterance.
+    """Return `−log Σ_k C(F_1k, …, F_Mk) Π_m π_mk f_mk` of each utterance, `[B]`.
 
     F and f are the distribution function and the density of component k of a modality.
     """
@@ -108,6 +108,6 @@ def negative_log_likelihood(
 def gumbel(log_u_BMK: Tensor, theta: Tensor) -> Tensor:
     """Return `log C(u) = −(Σ_m (−log u_m)^θ)^(1/θ)`, θ ≥ 1."""
     theta = theta.clamp_min(1.0)
-    # A marginal of exactly 1 would have no gradient.
+    # Without the clamp, a marginal of exactly 1 would have no finite gradient.
     powers = (-log_u_BMK).clamp_min(1e-12) ** theta
     return -(powers.sum(1) ** (1 / theta))

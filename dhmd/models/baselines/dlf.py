@@ -1,13 +1,13 @@
 """DLF: disentangled-language-focused fusion (Wang et al., AAAI 2025, arXiv 2412.12225).
 
-Transformers split each modality into specific and shared features; audio and vision then attend to
-language alone (the language-focused attractor). Weights of the losses are those of the authors'
-code. Filled in: sequences are summarised by the mean of their real steps, where the code takes the
-last one, and the triplet loss reads these means; padding takes no part; the orthogonality loss is
-a cosine per step, where the code cuts the flattened tensors into rows. Without text the first
-modality takes its place. Loss of classes: cross-entropy.
+Transformers split each modality into specific and shared features; the language-focused attractor
+then combines language with each other modality. The loss weights are those of the authors' code.
+Filled in: sequences are summarised by the mean of their real steps, where the code takes the last
+one, and the triplet loss reads these means; padding is masked; the orthogonality loss is a cosine
+per step, where the code cuts the flattened tensors into rows; without text, the first modality
+takes its place; the loss of classification is cross-entropy.
 
-Legend: B utterances, T steps, D model width, O outputs.
+Legend: B utterances, T steps, D model width, F width of all modalities, O outputs.
 """
 
 from __future__ import annotations
@@ -18,27 +18,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dhmd.models.baselines._dmd_layers import Head, Transformer
+from dhmd.models.baselines._dmd_layers import MEMORY_LAYERS, Head, Transformer
 from dhmd.models.baselines.dmd import margin_loss
 from dhmd.models.batch import Batch
 from dhmd.models.config import ModelConfig
 from dhmd.models.layers import masked_mean, modality_encoders
 from dhmd.models.task import Task
 
-LANGUAGE_WEIGHT = 3.0  # of the language head's task loss
+LANGUAGE_WEIGHT = 3.0  # weight of the language head's task loss
 DECOUPLING_WEIGHT, GAMMA = 0.1, 0.1
-MEMORY_LAYERS = 3  # of the transformer after the attractor, at least
 
 
 @dataclass
 class Features:
-    """Results by modality: sequences `[B, T, D]`, summaries of the shared ones `[B, D]`."""
+    """Sequences `[B, T, D]` by modality."""
 
     inputs: dict[str, Tensor]
     specific: dict[str, Tensor]
     shared: dict[str, Tensor]
     decoded: dict[str, Tensor]
-    again: dict[str, Tensor]
+    cycled: dict[str, Tensor]
 
 
 class DLF(nn.Module):
@@ -78,19 +77,19 @@ class DLF(nn.Module):
 
     def disentangled(self, batch: Batch) -> Features:
         """Split each modality, decode it, and encode the decoded sequence again."""
-        found = Features({}, {}, {}, {}, {})
+        features = Features({}, {}, {}, {}, {})
         for n in self.names:
             mask_BT = batch.masks[n]
             x_BTD = self.encoders[n](batch.features[n], mask_BT)
             specific_BTD, shared_BTD = self.specific[n](x_BTD, mask_BT), self.shared(x_BTD, mask_BT)
             decoded_BTD = self.decoders[n](torch.cat([specific_BTD, shared_BTD], dim=2))
-            found.inputs[n], found.decoded[n] = x_BTD, decoded_BTD
-            found.specific[n], found.shared[n] = specific_BTD, shared_BTD
-            found.again[n] = self.specific[n](decoded_BTD, mask_BT)
-        return found
+            features.inputs[n], features.decoded[n] = x_BTD, decoded_BTD
+            features.specific[n], features.shared[n] = specific_BTD, shared_BTD
+            features.cycled[n] = self.specific[n](decoded_BTD, mask_BT)
+        return features
 
     def _outputs(self, features: Features, batch: Batch) -> dict[str, Tensor]:
-        """Return the outputs of the final head, the shared one, and each modality's."""
+        """Return outputs `[B, O]` of the final head, the shared head and each modality's head."""
         outputs, fused = {}, []
         language_BTD, common = features.specific[self.language], []
         for n in self.names:
@@ -98,7 +97,7 @@ class DLF(nn.Module):
             specific_BTD = features.specific[n]
             query_BT = mask_BT
             if n != self.language:
-                # Language asks, audio or vision answers: the result has language's steps.
+                # Queries are of language, so the result has the steps of language.
                 query_BT = batch.masks[self.language]
                 specific_BTD = self.attractor[n](language_BTD, query_BT, specific_BTD, mask_BT)
             summary_BD = masked_mean(self.memory[n](specific_BTD, query_BT), query_BT)
@@ -115,38 +114,31 @@ class DLF(nn.Module):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return `total = task + heads + .1 (rec + specific + .1 (triplet + orthogonality))`.
 
-        The heads are the shared one and each modality's; language's counts three times.
+        The heads are the shared one and each modality's; that of language has weight 3.
         """
         features = self.disentangled(batch)
         outputs = self._outputs(features, batch)
-        each = {n: batch.mean(self.task.loss(x, batch.labels_B)) for n, x in outputs.items()}
-        zero = torch.zeros_like(each["final"])
-        heads = (LANGUAGE_WEIGHT - 1) * each[self.language] + each["shared"]
-        heads = heads + sum((each[n] for n in self.names), zero)
+        tasks = {n: batch.mean(self.task.loss(x, batch.labels_B)) for n, x in outputs.items()}
+        zero = torch.zeros_like(tasks["final"])
+        heads = (LANGUAGE_WEIGHT - 1) * tasks[self.language] + tasks["shared"]
+        heads = heads + sum((tasks[n] for n in self.names), zero)
         rec, specific, orthogonality = zero, zero, zero
         for n in self.names:
             mask_BT = batch.masks[n]
-            rec = rec + _mean(
-                (features.decoded[n] - features.inputs[n]).square().mean(2), mask_BT, batch
-            )
-            specific = specific + _mean(
-                (features.specific[n] - features.again[n]).square().mean(2), mask_BT, batch
-            )
+            error_BT = (features.decoded[n] - features.inputs[n]).square().mean(2)
+            rec = rec + batch.mean(masked_mean(error_BT, mask_BT))
+            error_BT = (features.specific[n] - features.cycled[n]).square().mean(2)
+            specific = specific + batch.mean(masked_mean(error_BT, mask_BT))
             cosine_BT = functional.cosine_similarity(
                 features.specific[n], features.shared[n], dim=2
-            )
-            orthogonality = orthogonality + _mean(cosine_BT.clamp_min(0), mask_BT, batch)
+            ).clamp_min(0)
+            orthogonality = orthogonality + batch.mean(masked_mean(cosine_BT, mask_BT))
         aligned = [
             self.align[n](masked_mean(features.shared[n], batch.masks[n])) for n in self.names
         ]
         classes_B = self.task.margin_classes(batch.labels_B)
         triplet = batch.share * margin_loss(torch.stack(aligned, dim=1), classes_B)
         decoupling = rec + specific + GAMMA * (triplet + orthogonality)
-        parts = {"task": each["final"], "heads": heads, "rec": rec, "specific": specific}
+        parts = {"task": tasks["final"], "heads": heads, "rec": rec, "specific": specific}
         parts |= {"orthogonality": orthogonality, "triplet": triplet}
-        return {"total": each["final"] + heads + DECOUPLING_WEIGHT * decoupling, **parts}
-
-
-def _mean(value_BT: Tensor, mask_BT: Tensor, batch: Batch) -> Tensor:
-    """Average over the real steps of each utterance, then over utterances."""
-    return batch.mean(masked_mean(value_BT[..., None], mask_BT)[..., 0])
+        return {"total": tasks["final"] + heads + DECOUPLING_WEIGHT * decoupling, **parts}

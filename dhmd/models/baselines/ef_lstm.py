@@ -1,7 +1,7 @@
 """EF-LSTM: early fusion, an LSTM over the concatenated features (after MMSA's implementation).
 
 Filled in: hidden width and layers are `model.width` and `model.layers`. MMSA normalises each step
-over the batch; here features are normalised over the corpus already. Needs word-aligned sequences.
+over the batch; here the features are normalised over the corpus. Needs word-aligned sequences.
 
 Legend: B utterances, T steps, O outputs.
 """
@@ -11,15 +11,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dhmd.base.errors import DhmdError
-from dhmd.models.baselines._sub_networks import LastState
+from dhmd.models.baselines._sub_networks import LastState, require_word_aligned
 from dhmd.models.batch import Batch
 from dhmd.models.config import ModelConfig
 from dhmd.models.task import Task
 
 
 class EFLSTM(nn.Module):
-    """An LSTM and a network of two layers."""
+    """An LSTM and an output network of two layers."""
 
     title = "EF-LSTM"
 
@@ -36,9 +35,8 @@ class EFLSTM(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return outputs `[B, O]`."""
+        require_word_aligned("ef_lstm", batch)
         features = [batch.features[name] for name in self.names]
-        if len({x.shape[1] for x in features}) > 1:
-            raise DhmdError("ef_lstm needs word-aligned sequences: set data.alignment to word")
         real_BT = torch.stack([batch.masks[name] for name in self.names], dim=2).any(2)
         output_BO: Tensor = self.output(self.lstm(torch.cat(features, dim=2), real_BT))
         return output_BO

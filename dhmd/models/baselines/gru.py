@@ -1,4 +1,4 @@
-"""A bidirectional GRU on the first modality, which a multimodal model should outperform."""
+"""A bidirectional GRU on the first modality: a unimodal baseline."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""IF-MMIN: imagines missing modalities from invariant features (Zuo et al., ICASSP 2023).
+"""IF-MMIN: imagination of missing modalities from invariant features (Zuo et al., ICASSP 2023).
 
-arXiv 2210.15359, written after the authors' code. Pretraining: encoders, an encoder of
-modality-invariant features that all modalities share, and a classifier learn the task on complete
-utterances, with the central moment discrepancy between invariant features. Then modalities are
-hidden at random; a cascade of residual autoencoders imagines the pretrained vectors of what is
-hidden, and its codes predict the label.
-Filled in: widths in proportion to `model.width`; a set of hidden modalities is drawn for each
-utterance and update; a hidden or absent modality has the zero vector, where the authors' code reads
-zeros; all losses have weight 1, the default of that code; ten epochs of pretraining.
+arXiv 2210.15359, after the authors' code. In pretraining, the encoders, a shared encoder of
+modality-invariant features, and a classifier learn the task on complete utterances, with the
+central moment discrepancy between invariant features. Then modalities are hidden at random: a
+cascade of residual autoencoders imagines the pretrained vectors of the hidden modalities, and its
+codes predict the label.
+Filled in: widths in proportion to `model.width`; the hidden modalities are drawn for each utterance
+and update; a hidden or absent modality has the zero vector, where the authors' code reads zeros;
+all losses have weight 1, the default of that code; ten epochs of pretraining.
 
 Legend: B utterances, T steps, I input width, H width of a modality, F all modalities' width.
 """
@@ -26,8 +26,8 @@ from dhmd.models.batch import Batch
 from dhmd.models.config import ModelConfig
 from dhmd.models.task import Task
 
-BLOCKS = 5
-KERNELS = (3, 4, 5)
+BLOCKS = 5  # residual autoencoders
+KERNELS = (3, 4, 5)  # of the text convolutions
 
 
 class IFMMIN(nn.Module):
@@ -64,7 +64,7 @@ class IFMMIN(nn.Module):
 
         self.pretraining_classifier = classifier(2 * total)
         self.classifier = classifier(BLOCKS * sizes[-1])
-        # The pretrained encoders, fixed: what is imagined.
+        # Fixed copies of the pretrained encoders, whose vectors are imagined.
         for part in ("networks", "invariant"):
             for name, parameter in getattr(self, part).named_parameters():
                 self.register_buffer(_frozen(part, name), parameter.detach().clone())
@@ -81,13 +81,13 @@ class IFMMIN(nn.Module):
         return torch.stack(rows, dim=1) * batch.presence[..., None]
 
     def _invariant(self, vectors_BMH: Tensor) -> Tensor:
-        found: Tensor = self.invariant(vectors_BMH)
-        return found
+        invariant_BMH: Tensor = self.invariant(vectors_BMH)
+        return invariant_BMH
 
     def imagine(self, vectors_BMH: Tensor, invariant_BMH: Tensor) -> tuple[Tensor, Tensor]:
         """Return imagined vectors `[B, F]` and the codes of all blocks.
 
-        Each block reads the output of the block before it plus the invariant features.
+        Each block reads the output of the previous block plus the invariant features.
         """
         out_BF, codes = vectors_BMH.flatten(1), []
         for block in self.blocks:
@@ -99,18 +99,18 @@ class IFMMIN(nn.Module):
         """Return `task + discrepancy` in pretraining, else `task + imagination + invariance`."""
         if batch.phase == "pretraining":
             return self._pretraining(batch)
-        kept_BM = batch.presence & kept(batch.presence)
-        vectors_BMH = self._vectors(batch) * kept_BM[..., None]
+        visible_BM = batch.presence & random_subset(batch.presence)
+        vectors_BMH = self._vectors(batch) * visible_BM[..., None]
         invariant_BMH = self._invariant(vectors_BMH)
         imagined_BF, codes = self.imagine(vectors_BMH, invariant_BMH)
         with torch.no_grad():
             teacher_BMH = self._pretrained_vectors(batch)
             state = self._pretrained("invariant")
-            all_BMH = functional_call(self.invariant, state, (teacher_BMH,))
-            hidden_BMH = teacher_BMH * (batch.presence & ~kept_BM)[..., None]
+            target_BMH = functional_call(self.invariant, state, (teacher_BMH,))
+            hidden_BMH = teacher_BMH * (batch.presence & ~visible_BM)[..., None]
         task = batch.mean(self.task.loss(self.classifier(codes), batch.labels_B))
         imagination = batch.mean((imagined_BF - hidden_BMH.flatten(1)).square().mean(1))
-        invariance = batch.mean((invariant_BMH - all_BMH).square().mean((1, 2)))
+        invariance = batch.mean((invariant_BMH - target_BMH).square().mean((1, 2)))
         parts = {"task": task, "imagination": imagination, "invariance": invariance}
         return {"total": task + imagination + invariance, **parts}
 
@@ -122,7 +122,7 @@ class IFMMIN(nn.Module):
         pairs = list(combinations(invariant_BMH.unbind(1), 2))
         discrepancy = sum((moment_discrepancy(a, b) for a, b in pairs), torch.zeros_like(task))
         discrepancy = batch.share * discrepancy / len(pairs)
-        with torch.no_grad():  # the copy is one update behind, also after the last one
+        with torch.no_grad():  # the copy is always one update behind
             for part in ("networks", "invariant"):
                 for name, parameter in getattr(self, part).named_parameters():
                     self.get_buffer(_frozen(part, name)).copy_(parameter)
@@ -144,7 +144,7 @@ class IFMMIN(nn.Module):
 
 
 class MaxLSTM(nn.Module):
-    """The maximum of an LSTM's states over the real steps, `[B, T, I]` → `[B, H]`."""
+    """Return the maximum of an LSTM's states over the real steps, `[B, T, I]` → `[B, H]`."""
 
     def __init__(self, size: int, hidden: int) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ class MaxLSTM(nn.Module):
 
 
 class TextCNN(nn.Module):
-    """Rectified convolutions over words, their maximum over steps, `[B, T, I]` → `[B, H]`."""
+    """Return the maximum over steps of rectified convolutions, `[B, T, I]` → `[B, H]`."""
 
     def __init__(self, size: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -167,17 +167,17 @@ class TextCNN(nn.Module):
         self.out = nn.Sequential(nn.Linear(len(KERNELS) * hidden, hidden), nn.ReLU())
 
     def forward(self, x_BTI: Tensor, mask_BT: Tensor) -> Tensor:
-        found = []
+        maxima = []
         for kernel, convolution in zip(KERNELS, self.convolutions, strict=True):
-            # A window starts at a real step and may reach beyond the end.
+            # A window starts at a real step and may extend beyond the last one.
             windows_BHT = convolution(functional.pad(x_BTI.transpose(1, 2), (0, kernel - 1)))
-            found.append((windows_BHT.relu() * mask_BT[:, None]).amax(2))
-        out: Tensor = self.out(self.dropout(torch.cat(found, dim=1)))
+            maxima.append((windows_BHT.relu() * mask_BT[:, None]).amax(2))
+        out: Tensor = self.out(self.dropout(torch.cat(maxima, dim=1)))
         return out
 
 
 class Autoencoder(nn.Module):
-    """One residual block: `[B, F]` → code, `[B, F]`."""
+    """Return the code and the reconstruction of `[B, F]`."""
 
     def __init__(self, size: int, sizes: tuple[int, ...]) -> None:
         super().__init__()
@@ -189,21 +189,22 @@ class Autoencoder(nn.Module):
         return code, self.decoder(code)
 
 
-def kept(presence_BM: Tensor) -> Tensor:
-    """Draw which modalities stay, `[B, M]`: at least one stays, and at least one is hidden."""
+def random_subset(presence_BM: Tensor) -> Tensor:
+    """Draw the visible modalities `[B, M]`: a non-empty proper subset for each utterance."""
     utterances, modalities = presence_BM.shape
-    bits_M = torch.arange(modalities, device=presence_BM.device)
-    codes_B = torch.randint(1, 2**modalities - 1, (utterances,), device=presence_BM.device)
-    return (codes_B[:, None] >> bits_M) % 2 == 1
+    digits_M = torch.arange(modalities, device=presence_BM.device)
+    subset_B = torch.randint(1, 2**modalities - 1, (utterances,), device=presence_BM.device)
+    return (subset_B[:, None] >> digits_M) % 2 == 1
 
 
-def _layers(sizes: tuple[int, ...], nonlinear: type[nn.Module]) -> nn.Sequential:
-    """Build linear layers with a nonlinearity between them."""
+def _layers(sizes: tuple[int, ...], activation: type[nn.Module]) -> nn.Sequential:
+    """Build linear layers with an activation function between them."""
     layers: list[nn.Module] = []
-    for before, after in pairwise(sizes):
-        layers += [nn.Linear(before, after), nonlinear()]
+    for inputs, outputs in pairwise(sizes):
+        layers += [nn.Linear(inputs, outputs), activation()]
     return nn.Sequential(*layers[:-1])
 
 
 def _frozen(part: str, name: str) -> str:
+    """Return the name of the buffer with the copy of a parameter."""
     return f"frozen_{part}_{name}".replace(".", "_")

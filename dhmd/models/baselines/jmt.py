@@ -1,10 +1,10 @@
 """JMT: a joint multimodal transformer with key-based cross-attention (Waligora et al., 2024).
 
-CVPR workshops, arXiv 2403.10488. A joint representation of all modalities' steps stands beside the
-modalities; each of these sequences attends to each other, and a linear layer fuses the results.
-Written for two modalities; here for any number by the same rule. Filled in: convolutions instead of
-backbones of images and sound, one output per utterance from the mean of its real steps instead of
-one per frame; the task loss of this project instead of the concordance loss. Needs word-aligned
+CVPR workshops, arXiv 2403.10488. A joint representation is computed from all modalities at each
+step. It and the modalities attend to each other, and a linear layer fuses the results. The paper
+has two modalities; here the same rule applies to any number. Filled in: convolutions instead of
+image and audio backbones; one output per utterance, from the mean of its real steps, instead of one
+per frame; the task loss of this project instead of the concordance loss. Needs word-aligned
 sequences.
 
 Legend: B utterances, T steps, D model width, O outputs.
@@ -17,7 +17,7 @@ from itertools import permutations
 import torch
 from torch import Tensor, nn
 
-from dhmd.base.errors import DhmdError
+from dhmd.models.baselines._sub_networks import require_word_aligned
 from dhmd.models.batch import Batch
 from dhmd.models.config import ModelConfig
 from dhmd.models.layers import Attention, masked_mean, modality_encoders, zero_padding
@@ -41,7 +41,7 @@ class JMT(nn.Module):
             {n: nn.ModuleList(Layer(model) for _ in range(model.layers)) for n in sequences}
         )
         rates = {n: model.dropout.attention[n] for n in inputs} | {JOINT: 0.0}
-        # One per query sequence, whatever it attends to, as in the authors' code.
+        # One per query sequence, for all keys, as in the authors' code.
         self.cross_attention = nn.ModuleDict(
             {n: Attention(width, model.heads, rates[n]) for n in sequences}
         )
@@ -52,8 +52,7 @@ class JMT(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return outputs `[B, O]`."""
-        if len({x.shape[1] for x in batch.features.values()}) > 1:
-            raise DhmdError("jmt needs word-aligned sequences: set data.alignment to word")
+        require_word_aligned("jmt", batch)
         masks = {n: batch.masks[n] for n in self.names}
         masks[JOINT] = torch.stack(list(masks.values())).any(0)
         x = {n: self.encoders[n](batch.features[n], masks[n]) for n in self.names}
@@ -72,7 +71,7 @@ class JMT(nn.Module):
 
 
 class Layer(nn.Module):
-    """Self-attention and feed-forward block, normalised after each residual."""
+    """Post-norm self-attention and feed-forward block."""
 
     def __init__(self, model: ModelConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Late fusion of the encoders, started as the full model's."""
+"""Late fusion: a residual MLP on the pooled outputs of DHMD's encoders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dhmd.models.task import Task
 
 
 class LateFusion(Learner):
-    """A residual MLP on the pooled, rectified features of the (pretrained) encoders."""
+    """Encoders, rectified masked means, gates and a residual MLP."""
 
     def __init__(
         self, members: Members, task: Task, inputs: dict[str, int], model: ModelConfig

@@ -1,8 +1,8 @@
 """LMF: low-rank multimodal fusion (Liu et al., ACL 2018, arXiv 1806.00064).
 
 The weight of TFN's tensor fusion is a sum of `RANK` outer products of one factor per modality, so
-that the product tensor is never built. Filled in: the widths, as in `tfn.py`; the weighted sum over
-ranks follows the authors' code.
+that the product tensor is never built. The weighted sum over ranks follows the authors' code.
+Filled in: the widths, as in `tfn.py`.
 
 Legend: B utterances, H width of a modality, R rank, O outputs.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dhmd.models.baselines._sub_networks import SubNetwork, TextNetwork
+from dhmd.models.baselines._sub_networks import tfn_networks, tfn_widths
 from dhmd.models.batch import Batch
 from dhmd.models.config import ModelConfig
 from dhmd.models.task import Task
@@ -27,22 +27,11 @@ class LMF(nn.Module):
 
     def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
         super().__init__()
-        width, dropout = model.width, model.dropout.output
-        small = max(width // 2, 4)  # audio and vision
-        self.networks = nn.ModuleDict(
-            {
-                name: TextNetwork(size, 2 * width, width, dropout)
-                if name == "text"
-                else SubNetwork(size, small, dropout)
-                for name, size in inputs.items()
-            }
-        )
+        self.networks = tfn_networks(inputs, model)
         self.factors = nn.ParameterDict(
             {
-                name: nn.init.xavier_normal_(
-                    torch.empty(RANK, 1 + (width if name == "text" else small), task.outputs)
-                )
-                for name in inputs
+                name: nn.init.xavier_normal_(torch.empty(RANK, 1 + width, task.outputs))
+                for name, width in tfn_widths(inputs, model).items()
             }
         )
         self.rank_weights_R = nn.Parameter(nn.init.xavier_normal_(torch.empty(1, RANK))[0])
@@ -59,7 +48,7 @@ class LMF(nn.Module):
 
 
 def low_rank_fusion(vectors: dict[str, Tensor], factors: dict[str, Tensor]) -> Tensor:
-    """Return the product over modalities of `[1, z_m] W_m` for each rank, `[R, B, O]`."""
+    """Return the product over modalities of `[1, z_m] W_m`, for each rank: `[R, B, O]`."""
     product: Tensor | float = 1.0
     for name, z_BH in vectors.items():
         extended_BH = torch.cat([torch.ones_like(z_BH[:, :1]), z_BH], dim=1)

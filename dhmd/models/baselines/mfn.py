@@ -1,9 +1,8 @@
 """MFN: the memory fusion network (Zadeh et al., AAAI 2018, arXiv 1802.00927).
 
-A system of LSTMs, one per modality; delta-memory attention over the cell states of two successive
-steps; a gated memory of all modalities. Filled in: widths after MMSA's configuration in proportion
-to `model.width`; states stop changing where an utterance ends, so that padding has no effect.
-Needs word-aligned sequences.
+One LSTM per modality, delta-memory attention over the cell states of two successive steps, and a
+gated memory of all modalities. Filled in: the widths, in proportion to `model.width`, after MMSA's
+configuration; states do not change on padding. Needs word-aligned sequences.
 
 Legend: B utterances, T steps, H hidden width, C width of all cells, G width of the memory.
 """
@@ -13,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dhmd.base.errors import DhmdError
+from dhmd.models.baselines._sub_networks import require_word_aligned
 from dhmd.models.batch import Batch
 from dhmd.models.config import ModelConfig
 from dhmd.models.task import Task
@@ -46,9 +45,8 @@ class MFN(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return outputs `[B, O]`."""
+        require_word_aligned("mfn", batch)
         names = list(self.cells)
-        if len({batch.features[name].shape[1] for name in names}) > 1:
-            raise DhmdError("mfn needs word-aligned sequences: set data.alignment to word")
         real_BT = torch.stack([batch.masks[name] for name in names], dim=2).any(2)
         zero_BH = batch.features[names[0]].new_zeros(len(real_BT), self.width)
         hidden = {name: zero_BH for name in names}
@@ -71,7 +69,7 @@ class MFN(nn.Module):
         return output_BO
 
     def attended(self, both_BC: Tensor) -> Tensor:
-        """Weigh the cells of two successive steps by the attention network: DMAN."""
+        """Weight the cell states of two successive steps by attention (DMAN)."""
         weights_BC: Tensor = self.attention(both_BC).softmax(1)
         return weights_BC * both_BC
 

@@ -1,9 +1,10 @@
 """MISA: modality-invariant and -specific representations (Hazarika et al., ACM MM 2020).
 
-Each utterance vector is projected into a shared and a private subspace; the six vectors pass one
-self-attention layer and a prediction network. Losses: similarity (central moment discrepancy of
-shared vectors), difference (orthogonality), reconstruction. Filled in: the stacked bidirectional
-LSTM reads text as well, where the paper has BERT; weights are those of MMSA's configuration.
+arXiv 2005.03545. Each utterance vector is projected into a shared and a private subspace; the six
+vectors pass a self-attention layer and a prediction network. The losses are similarity (central
+moment discrepancy of the shared vectors), difference (orthogonality) and reconstruction. Filled in:
+the stacked bidirectional LSTM also reads text, where the paper has BERT; the loss weights are those
+of MMSA's configuration.
 
 Legend: B utterances, M modalities, H hidden width.
 """
@@ -15,10 +16,11 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pad_packed_sequence
 
 from dhmd.models.batch import Batch
 from dhmd.models.config import ModelConfig
+from dhmd.models.layers import pack
 from dhmd.models.task import Task
 
 DIFFERENCE, SIMILARITY, RECONSTRUCTION = 0.1, 0.3, 1.0  # α, β, γ of the overall loss
@@ -26,7 +28,7 @@ MOMENTS = 5
 
 
 class MISA(nn.Module):
-    """Representation learning in two subspaces, and fusion by a transformer layer."""
+    """Projections into two subspaces, and fusion by a transformer layer."""
 
     title = "MISA"
 
@@ -88,10 +90,10 @@ class MISA(nn.Module):
         difference = difference + sum((orthogonality(*p) for p in combinations(private, 2)), zero)
         pairs = list(combinations(shared, 2))
         similarity = sum((moment_discrepancy(*pair) for pair in pairs), zero) / max(len(pairs), 1)
-        restored = [
+        decoded = [
             self.decoders[n](p + s) for n, p, s in zip(self.names, private, shared, strict=True)
         ]
-        errors = [functional.mse_loss(r, u) for r, u in zip(restored, utterances, strict=True)]
+        errors = [functional.mse_loss(d, u) for d, u in zip(decoded, utterances, strict=True)]
         reconstruction = sum(errors, zero) / count
         extra = DIFFERENCE * difference + SIMILARITY * similarity + RECONSTRUCTION * reconstruction
         parts = {"difference": difference, "similarity": similarity, "rec": reconstruction}
@@ -99,7 +101,7 @@ class MISA(nn.Module):
 
 
 class Utterance(nn.Module):
-    """Two stacked bidirectional LSTMs; the last states of both, `[B, T, I]` → `[B, 4 H]`."""
+    """Return the last states of two stacked bidirectional LSTMs, `[B, T, I]` → `[B, 4 H]`."""
 
     def __init__(self, size: int, hidden: int) -> None:
         super().__init__()
@@ -108,26 +110,21 @@ class Utterance(nn.Module):
         self.second = nn.LSTM(2 * hidden, hidden, bidirectional=True, batch_first=True)
 
     def forward(self, x_BTI: Tensor, mask_BT: Tensor) -> Tensor:
-        lengths_B = mask_BT.sum(1).clamp_min(1).cpu()
-        packed = pack_padded_sequence(x_BTI, lengths_B, batch_first=True, enforce_sorted=False)
-        states, (last_first, _) = self.first(packed)
+        states, (last_first, _) = self.first(pack(x_BTI, mask_BT))
         padded, _ = pad_packed_sequence(states, batch_first=True)
-        packed = pack_padded_sequence(
-            self.norm(padded), lengths_B, batch_first=True, enforce_sorted=False
-        )
-        _, (last_second, _) = self.second(packed)
+        _, (last_second, _) = self.second(pack(self.norm(padded), mask_BT))
         return torch.cat([last_first, last_second], dim=2).transpose(0, 1).flatten(1)
 
 
 def orthogonality(a_BH: Tensor, b_BH: Tensor) -> Tensor:
-    """Return the mean squared entry of `Âᵀ B̂`, centred columns and normalised rows: `L_diff`."""
+    """Return `L_diff`: the mean squared entry of `Âᵀ B̂`, with centred columns and unit rows."""
     first = functional.normalize(a_BH - a_BH.mean(0), dim=1)
     second = functional.normalize(b_BH - b_BH.mean(0), dim=1)
     return (first.T @ second).square().mean()
 
 
 def moment_discrepancy(a_BH: Tensor, b_BH: Tensor) -> Tensor:
-    """Return the distance of means plus those of central moments up to the fifth: CMD."""
+    """Return the CMD: distances of the means and of the central moments up to the fifth, summed."""
     mean_a, mean_b = a_BH.mean(0), b_BH.mean(0)
     distance = _norm(mean_a - mean_b)
     for order in range(2, MOMENTS + 1):
@@ -138,5 +135,5 @@ def moment_discrepancy(a_BH: Tensor, b_BH: Tensor) -> Tensor:
 
 
 def _norm(x: Tensor) -> Tensor:
-    """Euclidean norm with a finite gradient at zero."""
+    """Return the Euclidean norm, with a finite gradient at zero."""
     return (x.square().sum() + 1e-12).sqrt()

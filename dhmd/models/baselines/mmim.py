@@ -1,9 +1,10 @@
 """MMIM: hierarchical mutual information maximisation (Han et al., EMNLP 2021, arXiv 2109.00412).
 
-Training alternates: a pass that fits the estimators q(y | x) of the mutual information between
-modalities, then a pass that trains all else on the task, a contrastive predictive coding loss
-between the fusion and each modality, and the information's lower bound. Filled in: text is read by
-an LSTM, where the paper has BERT; a small diagonal keeps the entropy of few samples finite.
+Training alternates between two passes. The first fits the estimators q(y | x) of the mutual
+information between modalities. The second trains all other parameters with the task loss, a
+contrastive predictive coding loss between the fusion and each modality, and the lower bound of the
+information. Filled in: an LSTM reads text, where the paper has BERT; a small diagonal keeps the
+entropy of few samples finite.
 
 Legend: B utterances, H width of a modality, G width of the entropy's projection.
 """
@@ -22,12 +23,12 @@ from dhmd.models.learner import ParameterGroup
 from dhmd.models.task import Task
 
 CONTRAST, INFORMATION = 0.1, 0.1  # α and β of the overall loss
-DIAGONAL = 1e-3
+DIAGONAL = 1e-3  # added to covariance matrices
 ESTIMATION = "estimation"
 
 
 class MMIM(nn.Module):
-    """LSTMs, estimators of mutual information, fusion, and predictors of each modality from it."""
+    """LSTMs, estimators of mutual information, fusion, and predictors of each modality."""
 
     title = "MMIM"
     phases = (ESTIMATION, "")
@@ -40,7 +41,7 @@ class MMIM(nn.Module):
             {n: LastState(size, width // 2, bidirectional=True) for n, size in inputs.items()}
         )
         width = 2 * (width // 2)
-        # Text is the modality that informs the others; without it the first one.
+        # The information is that of text about the others; without text, of the first modality.
         self.main = "text" if "text" in inputs else self.names[0]
         self.others = tuple(n for n in self.names if n != self.main)
         self.estimators = nn.ModuleDict({n: Estimator(width) for n in self.others})
@@ -55,26 +56,26 @@ class MMIM(nn.Module):
 
     @staticmethod
     def parameter_group(name: str) -> ParameterGroup:
-        """Train the estimators in their own phase alone."""
+        """Train the estimators in the estimation phase, and all else in the main phase."""
         return ParameterGroup(phase=ESTIMATION if name.startswith("estimators.") else None)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return outputs `[B, O]`."""
-        output_BO: Tensor = self.head(self._fused(self._vectors(batch)))
+        output_BO: Tensor = self.head(self._fuse(self._vectors(batch)))
         return output_BO
 
     def _vectors(self, batch: Batch) -> dict[str, Tensor]:
         return {n: net(batch.features[n], batch.masks[n]) for n, net in self.networks.items()}
 
     def _estimators(self) -> list[tuple[str, Estimator]]:
-        return [(n, cast(Estimator, each)) for n, each in self.estimators.items()]
+        return [(n, cast(Estimator, estimator)) for n, estimator in self.estimators.items()]
 
-    def _fused(self, vectors: dict[str, Tensor]) -> Tensor:
+    def _fuse(self, vectors: dict[str, Tensor]) -> Tensor:
         fused: Tensor = self.fuse(self.narrow(torch.cat(list(vectors.values()), dim=1)))
         return fused
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the losses of the phase: `−lld`, or the overall loss."""
+        """Return the losses of the phase: `−lld` in estimation, else the overall loss."""
         vectors = self._vectors(batch)
         zero = batch.labels_B.new_zeros(())
         likelihood = sum(
@@ -86,9 +87,9 @@ class MMIM(nn.Module):
         )
         if batch.phase == ESTIMATION:
             total = -batch.share * likelihood
-            # With one modality nothing is estimated, but the total must have a gradient.
+            # With one modality nothing is estimated, but the total needs a gradient.
             return {"total": total + 0 * vectors[self.main].sum()}
-        fused = self._fused(vectors)
+        fused = self._fuse(vectors)
         task = batch.mean(self.task.loss(self.head(fused), batch.labels_B))
         contrast = sum(
             (contrastive_coding(vectors[n], self.predictors[n](fused)) for n in self.names), zero
@@ -98,24 +99,24 @@ class MMIM(nn.Module):
         return {"total": total, "task": task, "contrast": contrast, "information": information}
 
     def _entropy(self, vectors: dict[str, Tensor], batch: Batch) -> Tensor:
-        """Estimate the entropy of each modality from this batch and the one before."""
+        """Estimate the entropy of each modality from this batch and the previous one."""
         if batch.epoch != self._epoch:
             self._memory, self._epoch = {}, batch.epoch
         total = batch.labels_B.new_zeros(())
         if self.task.classes is not None:
-            return total  # its classes are positive and negative labels
+            return total  # the estimate needs positive and negative labels
         for n, estimator in self._estimators():
             projected_BG = estimator.project(vectors[n])
-            signs = (projected_BG[batch.labels_B > 0], projected_BG[batch.labels_B < 0])
+            by_sign = (projected_BG[batch.labels_B > 0], projected_BG[batch.labels_B < 0])
             if n in self._memory:
-                both = [torch.cat(pair) for pair in zip(self._memory[n], signs, strict=True)]
-                total = total + sum(0.25 * log_determinant(x) for x in both if len(x) > 1)
-            self._memory[n] = (signs[0].detach(), signs[1].detach())
+                samples = [torch.cat(pair) for pair in zip(self._memory[n], by_sign, strict=True)]
+                total = total + sum(0.25 * log_determinant(x) for x in samples if len(x) > 1)
+            self._memory[n] = (by_sign[0].detach(), by_sign[1].detach())
         return total
 
 
 class Estimator(nn.Module):
-    """Gaussian q(y | x) with learned mean and variance, and the projection for the entropy."""
+    """A Gaussian q(y | x) with learned mean and variance, and a projection for the entropy."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -126,14 +127,14 @@ class Estimator(nn.Module):
         self.project = nn.Sequential(nn.Linear(width, max(width // 4, 2)), nn.Tanh())
 
     def log_likelihood(self, x_BH: Tensor, y_BH: Tensor) -> Tensor:
-        """Return the mean of `−(y − μ)² / 2σ²`, summed over features: `lld`."""
+        """Return `lld`: the mean over utterances of `−(y − μ)² / 2σ²`, summed over features."""
         error = (self.mean(x_BH) - y_BH).square()
         scaled: Tensor = error / (2 * self.log_variance(x_BH).exp())
         return -scaled.sum(1).mean()
 
 
 def contrastive_coding(x_BH: Tensor, predicted_BH: Tensor) -> Tensor:
-    """Return the noise-contrastive loss between a modality and its prediction: CPC."""
+    """Return the contrastive predictive coding loss between a modality and its prediction."""
     x = nn.functional.normalize(x_BH, dim=1)
     predicted = nn.functional.normalize(predicted_BH, dim=1)
     positive = (x * predicted).sum(1)
@@ -141,7 +142,7 @@ def contrastive_coding(x_BH: Tensor, predicted_BH: Tensor) -> Tensor:
 
 
 def log_determinant(x_BG: Tensor) -> Tensor:
-    """Return the log-determinant of the covariance of the rows."""
+    """Return the log-determinant of the covariance matrix of the rows."""
     centred = x_BG - x_BG.mean(0)
     covariance = centred.T @ centred / len(x_BG)
     eye = torch.eye(x_BG.shape[1], dtype=x_BG.dtype, device=x_BG.device)

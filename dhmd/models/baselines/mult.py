@@ -1,6 +1,6 @@
-"""MulT: cross-modal transformers without decoupling or distillation (Tsai et al., 2019).
+"""MulT: cross-modal transformers without decoupling or distillation (Tsai et al., ACL 2019).
 
-Outputs are pooled by masked means, as everywhere in this project; the original takes the last step.
+arXiv 1906.00295. Sequences are summarised by masked means, where the original takes the last step.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Self-MM: self-supervised unimodal labels (Yu et al., AAAI 2021, arXiv 2102.04830).
 
-Each modality has its own head, trained on labels that are generated from the distances of its
-representation to the class centres, relative to those of the fused one. Filled in: text is read by
-an LSTM like the other modalities, where the paper has BERT.
+Each modality has its own head, trained on generated labels: the distances of its representation to
+the class centres, compared with those of the fused representation, shift the multimodal label.
+Filled in: an LSTM reads text like the other modalities, where the paper has BERT.
 
 Legend: B utterances, N train utterances, H hidden width.
 """
@@ -16,7 +16,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.models.baselines._sub_networks import TextNetwork
 from dhmd.models.batch import Batch
 from dhmd.models.config import ModelConfig
-from dhmd.models.registry import Corpus
+from dhmd.models.registry import CorpusInfo
 from dhmd.models.task import Task
 
 FUSION = "fusion"
@@ -24,7 +24,7 @@ EPSILON = 1e-8
 
 
 class SelfMM(nn.Module):
-    """One network and head per modality, a fusion head, and the state of the label generation.
+    """One network and head per modality, a fusion head, and the generated labels.
 
     Buffers per train utterance: the generated labels `labels_{name}_N` and the representations
     `features_{name}_NH`, where `name` is a modality or `fusion`.
@@ -33,11 +33,11 @@ class SelfMM(nn.Module):
     title = "Self-MM"
 
     def __init__(
-        self, inputs: dict[str, int], task: Task, model: ModelConfig, corpus: Corpus
+        self, inputs: dict[str, int], task: Task, model: ModelConfig, corpus: CorpusInfo
     ) -> None:
         super().__init__()
         if task.classes is not None:
-            raise DhmdError("self_mm generates labels of a regression, but the task has classes")
+            raise DhmdError("self_mm generates regression labels, but the task has classes")
         self.task, self.names, width = task, tuple(inputs), model.width
         dropout = model.dropout.output
         self.networks = nn.ModuleDict(
@@ -66,38 +66,39 @@ class SelfMM(nn.Module):
         return output_BO
 
     def _representations(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the representation `[B, H]` of each modality and of the fusion."""
         vectors = {n: net(batch.features[n], batch.masks[n]) for n, net in self.networks.items()}
-        found = {n: self.first[n](vector_BH) for n, vector_BH in vectors.items()}
-        found[FUSION] = self.first[FUSION](torch.cat(list(vectors.values()), dim=1))
-        return found
+        representations = {n: self.first[n](vector_BH) for n, vector_BH in vectors.items()}
+        fused_BF = torch.cat(list(vectors.values()), dim=1)
+        return {**representations, FUSION: self.first[FUSION](fused_BF)}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the weighted loss of all heads, then update the labels."""
+        """Return the weighted losses of all heads, and update the generated labels."""
         rows = batch.index_B
-        found = self._representations(batch)
+        representations = self._representations(batch)
         if batch.epoch <= 1:
-            for n in found:
+            for n in representations:
                 self._state("labels", n)[rows] = batch.labels_B
         parts = {}
-        for n, features_BH in found.items():
+        for n, features_BH in representations.items():
             labels_B = self._state("labels", n)[rows]
             error_B = (self.second[n](features_BH)[:, 0] - labels_B).abs()
             if n == FUSION:
                 parts["task"] = batch.mean(error_B)
             else:
-                # The more a modality's label differs, the more it has to say of its own.
+                # The more the generated label differs from the label, the higher its weight.
                 weight_B = (labels_B - batch.labels_B).abs().tanh()
                 parts[f"task_{n}"] = batch.mean(weight_B * error_B * batch.present[n])
         with torch.no_grad():
             if batch.epoch > 1:
-                self._update_labels(found, rows, batch.epoch)
-            for n, features_BH in found.items():
+                self._update_labels(representations, rows, batch.epoch)
+            for n, features_BH in representations.items():
                 self._state("features", n)[rows] = features_BH
         return {"total": sum(parts.values(), torch.zeros_like(parts["task"])), **parts}
 
-    def _update_labels(self, found: dict[str, Tensor], rows: Tensor, epoch: int) -> None:
-        """Momentum update of the unimodal labels (section 3.4.3)."""
-        relative = {n: relative_distance(x, *self._centres(n)) for n, x in found.items()}
+    def _update_labels(self, representations: dict[str, Tensor], rows: Tensor, epoch: int) -> None:
+        """Update the generated labels with momentum (section 3.4.3)."""
+        relative = {n: relative_distance(x, *self._centres(n)) for n, x in representations.items()}
         fused_B = self._state("labels", FUSION)[rows]
         for n in self.names:
             new_B = generated_label(fused_B, relative[n], relative[FUSION])
@@ -107,11 +108,11 @@ class SelfMM(nn.Module):
             labels_N[rows] = old * labels_N[rows] + new * new_B
 
     def _centres(self, name: str) -> tuple[Tensor, Tensor]:
-        """Return the mean representation of positive and of negative labels: the class centres."""
+        """Return the class centres: mean representations of positive and of negative labels."""
         labels_N, features_NH = self._state("labels", name), self._state("features", name)
         centres = []
-        for chosen_N in (labels_N > 0, labels_N < 0):
-            weight_N1 = chosen_N.to(features_NH.dtype)[:, None]
+        for class_N in (labels_N > 0, labels_N < 0):
+            weight_N1 = class_N.to(features_NH.dtype)[:, None]
             centres.append((features_NH * weight_N1).sum(0) / weight_N1.sum().clamp_min(1))
         return centres[0], centres[1]
 
@@ -120,13 +121,13 @@ class SelfMM(nn.Module):
 
 
 def relative_distance(x_BH: Tensor, positive_H: Tensor, negative_H: Tensor) -> Tensor:
-    """Return `(D_n − D_p) / (D_p + ε)` of each row: the relative distance."""
+    """Return `(D_n − D_p) / (D_p + ε)` of each row, from its distances to the two centres."""
     to_positive: Tensor = torch.linalg.vector_norm(x_BH - positive_H, dim=1)
     to_negative: Tensor = torch.linalg.vector_norm(x_BH - negative_H, dim=1)
     return (to_negative - to_positive) / (to_positive + EPSILON)
 
 
-def generated_label(fused_B: Tensor, own_B: Tensor, of_fusion_B: Tensor) -> Tensor:
-    """Return the unimodal label from the multimodal one and relative distances."""
-    ratio_B = own_B / (of_fusion_B + EPSILON)
-    return 0.5 * ratio_B * fused_B + 0.5 * (fused_B + own_B - of_fusion_B)
+def generated_label(label_B: Tensor, modality_B: Tensor, fusion_B: Tensor) -> Tensor:
+    """Return the unimodal label from the multimodal one and two relative distances."""
+    ratio_B = modality_B / (fusion_B + EPSILON)
+    return 0.5 * ratio_B * label_B + 0.5 * (label_B + modality_B - fusion_B)

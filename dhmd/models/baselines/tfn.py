@@ -1,20 +1,21 @@
 """TFN: the tensor fusion network (Zadeh et al., EMNLP 2017, arXiv 1707.07250).
 
-The fusion is the outer product of `[1, z_m]` over all modalities: all unimodal, bimodal and
-trimodal products. Filled in: the widths, which follow MMSA's configuration in proportion to
-`model.width`; outputs of a regression are squashed into the label's range as in the paper.
+The fusion is the outer product of `[1, z_m]` over all modalities, which has all unimodal, bimodal
+and trimodal products. As in the paper, regression outputs are squashed into the range of the
+labels. Filled in: the widths, in proportion to `model.width`, after MMSA's configuration.
 
 Legend: B utterances, H width of a modality, O outputs.
 """
 
 from __future__ import annotations
 
+import math
 from functools import reduce
 
 import torch
 from torch import Tensor, nn
 
-from dhmd.models.baselines._sub_networks import SubNetwork, TextNetwork
+from dhmd.models.baselines._sub_networks import tfn_networks, tfn_widths
 from dhmd.models.batch import Batch
 from dhmd.models.config import ModelConfig
 from dhmd.models.task import Task
@@ -27,21 +28,11 @@ class TFN(nn.Module):
 
     def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
         super().__init__()
-        self.task, width, dropout = task, model.width, model.dropout.output
-        small = max(width // 2, 4)  # audio and vision
-        self.networks = nn.ModuleDict(
-            {
-                name: TextNetwork(size, 2 * width, width, dropout)
-                if name == "text"
-                else SubNetwork(size, small, dropout)
-                for name, size in inputs.items()
-            }
-        )
-        product = 1
-        for name in inputs:
-            product *= 1 + (width if name == "text" else small)
+        self.task, width = task, model.width
+        self.networks = tfn_networks(inputs, model)
+        product = math.prod(1 + size for size in tfn_widths(inputs, model).values())
         self.fusion = nn.Sequential(
-            nn.Dropout(dropout),
+            nn.Dropout(model.dropout.output),
             *(nn.Linear(product, 2 * width), nn.ReLU()),
             *(nn.Linear(2 * width, 2 * width), nn.ReLU()),
             nn.Linear(2 * width, task.outputs),

@@ -1,1 +1,1 @@
-"""The fast engine: all seeds of a model train side by side on a leading axis."""
+"""The fast engine: parameters and batches have a leading axis for the seeds."""

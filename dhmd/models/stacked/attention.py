@@ -30,8 +30,8 @@ from dhmd.models.stacked.native_layer import LayerDropout, NativeLayer
 class Attention(nn.Module):
     """Multi-head attention of queries `[E, g, B, T, D]` to keys `[E, g, B, U, D]`.
 
-    `attend` computes the softmax explicitly: head widths are too small for fused kernels, and the
-    explicit form is deterministic on every device.
+    `attend` computes the softmax explicitly: the heads are too narrow for fused kernels, and this
+    is deterministic on every device.
     """
 
     def __init__(
@@ -110,10 +110,10 @@ class TransformerLayer(nn.Module):
 
 
 class TransformerEncoder(nn.Module):
-    """Transformer layers for self-attention (`keys=None`) or attention to other sequences.
+    """Transformer layers for self-attention (no keys) or attention to other sequences.
 
     Args:
-        attended: the attended modality of each group, which sets the dropout of attention weights.
+        attended: the attended modality of each group; it selects the attention dropout.
     """
 
     def __init__(
@@ -136,9 +136,9 @@ class TransformerEncoder(nn.Module):
         keys_EGBUD: Tensor | None = None,
         select: slice = ALL,
     ) -> Tensor:
-        """Encode `x`; `mask` marks the real steps of the attended sequences.
+        """Encode `x`; the mask marks the real steps of the attended sequences.
 
-        A sequence without real steps counts as zeros, whatever its padding.
+        A sequence without real steps is equivalent to zeros, whatever its padding.
         """
         bias = padding_bias(mask_EGBU)
         x = self.embedding_dropout(x_EGBTD * self.scale + positions(x_EGBTD), select)
@@ -154,7 +154,7 @@ class TransformerEncoder(nn.Module):
 
 
 def positions(x_EGBTD: Tensor) -> Tensor:
-    """Return sinusoidal positions `[T, D]` (Vaswani et al., 2017; first sines, then cosines)."""
+    """Return sinusoidal positions `[T, D]`, first sines, then cosines (Vaswani et al., 2017)."""
     steps, width = x_EGBTD.shape[-2:]
     half = max(width // 2, 1)
     rates = torch.exp(

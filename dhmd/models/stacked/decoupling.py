@@ -1,4 +1,4 @@
-"""Decoupling (method section 2; DMD, section 3.1): shared and private features, their losses.
+"""Decoupling into shared and private features (method section 2; DMD, section 3.1).
 
 Legend: E members, M modalities, B utterances, T steps, D width; com: shared (homogeneous)
 features; prt: private (heterogeneous) features.
@@ -19,7 +19,7 @@ from dhmd.models.task import Task
 
 @dataclass
 class Decoupled:
-    """Shared and private features per modality, `[E, 1, B, T_m, D]` each, and pooled com."""
+    """Shared and private features, `[E, 1, B, T_m, D]` per modality, and the pooled shared ones."""
 
     com: list[Tensor]
     prt: list[Tensor]
@@ -27,7 +27,7 @@ class Decoupled:
 
 
 class Decoupling(nn.Module):
-    """`com_m = E_com(X_m)` with weights of all modalities, `prt_m = E_prt_m(X_m)`, decoders `D_m`.
+    """`com_m = E_com(X_m)` with shared weights, `prt_m = E_prt_m(X_m)`, decoders `D_m`.
 
     The encoders act on each step alone (convolutions of width 1, DMD's public configuration).
     """
@@ -58,18 +58,18 @@ class Decoupling(nn.Module):
     ) -> dict[str, Tensor]:
         """Compute the four losses and `dec = L_rec + L_cyc + γ (L_mar + L_ort)`, `[E]` each.
 
-        Gradients reach the encoders, both decoupling encoders and the decoders; none is stopped.
+        The gradient reaches the encoders, both decoupling encoders and the decoders.
         Means are over the real steps of an utterance, then over utterances, so that accumulating
         an update over several batches is exact.
         """
         joint = [torch.cat(pair, dim=-1) for pair in zip(decoupled.com, decoupled.prt, strict=True)]
         decoded = by_group(self.decoder, joint)
-        again = by_group(self.private, decoded)
+        cycled = by_group(self.private, decoded)
         rec = step_mean(
             [(x - d).square().mean(-1) for x, d in zip(encoded, decoded, strict=True)], batch
         )
         cyc = step_mean(
-            [(p - a).square().mean(-1) for p, a in zip(decoupled.prt, again, strict=True)], batch
+            [(p - c).square().mean(-1) for p, c in zip(decoupled.prt, cycled, strict=True)], batch
         )
         ort = step_mean(
             [
@@ -100,11 +100,11 @@ def step_mean(values: list[Tensor], batch: EnsembleBatch) -> Tensor:
 def margin_loss(pooled_EMBD: Tensor, batch: EnsembleBatch, *, task: Task, margin: float) -> Tensor:
     """Compute `L_mar` (DMD), `[E]`.
 
-    It is the mean over triplets (i, j, k) of `max(0, α_ik − cos(com_i, com_j) + cos(com_i, com_k))`
-    with `α_ik = margin · |y_i − y_k|` (classification: 1 for a differing class). i is an utterance
-    in one modality, j an utterance of i's class in another modality, k an utterance of another
-    class in i's modality. Padding and absent modalities take no part; without a triplet the loss is
-    0. The triplets are those of the batch, weighted by its share of the update.
+    The mean over triplets (i, j, k) of the batch of
+    `max(0, α_ik − cos(com_i, com_j) + cos(com_i, com_k))`, times the batch's share of the update;
+    `α_ik = margin · |y_i − y_k|` (classification: 1 for another class). i is an utterance in one
+    modality, j an utterance of i's class in another modality, k an utterance of another class in
+    i's modality. Padding and absent modalities are left out; without a triplet the loss is 0.
     """
     members, modalities, batch_size, width = pooled_EMBD.shape
     if modalities < 2:
@@ -114,7 +114,7 @@ def margin_loss(pooled_EMBD: Tensor, batch: EnsembleBatch, *, task: Task, margin
     cosine = torch.bmm(flat, flat.transpose(1, 2))
     cosine = cosine.view(members, modalities, batch_size, modalities, batch_size)
     others = [[n for n in range(modalities) if n != m] for m in range(modalities)]
-    # Slices and not lists of indices, which would be copied from the host.
+    # Slices: lists of indices would be copied from the host.
     cos_ij = torch.stack(
         [
             torch.cat([cosine[:, m, :, :m], cosine[:, m, :, m + 1 :]], dim=2).flatten(2)
@@ -140,7 +140,7 @@ def margin_loss(pooled_EMBD: Tensor, batch: EnsembleBatch, *, task: Task, margin
     gap = (labels.unsqueeze(-1) - labels.unsqueeze(-2)).abs()
     if task.classes is not None:
         gap = gap.clamp_max(1.0)
-    # Pairs that form no triplet get values far below the hinge, which avoids a large mask.
+    # Pairs of no triplet get values far below the hinge, which avoids a large mask.
     reach_ik = torch.where(valid_ik, margin * gap.unsqueeze(1) + cos_ik, -1e4)
     reach_ij = torch.where(valid_ij, cos_ij, 1e4)
     hinge = (reach_ik.unsqueeze(-2) - reach_ij.unsqueeze(-1)).relu().sum((1, 2, 3, 4))

@@ -1,4 +1,4 @@
-"""DHMD for all members at once: the fast engine, equal to `dhmd.models.dhmd` (see the tests).
+"""DHMD for all members at once; the tests prove it equal to `dhmd.models.dhmd`.
 
 Legend: E members, M modalities, B utterances, T steps, I features, D model width, W = (M − 1) D
 (D without cross-modal attention), O outputs.
@@ -33,7 +33,7 @@ from dhmd.models.task import Task
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the total loss, `[E]` each, and each member's source of edge weights.
+    """Weights of the total loss, `[E]` each, and each member's kind of edge weights.
 
     Variants that differ in these alone train as one stack.
     """
@@ -44,7 +44,7 @@ class LossWeights:
     gamma: Tensor
     homogeneous: Tensor  # 1 where HomoGD distils
     heterogeneous: Tensor  # 1 where HeteroGD distils
-    matching: Tensor  # weight of L_DM beside λ, 0 where nothing is matched
+    matching: Tensor  # weight of L_DM, multiplied by λ; 0 where it is off
     edges: tuple[Edges, ...]
 
     @staticmethod
@@ -92,9 +92,9 @@ class ModelOutputs:
 
 
 class DHMD(Learner):
-    """The model of E members; `loss_weights` holds the settings that may differ between them.
+    """The model of E members. Only `loss_weights` may differ between them.
 
-    Without decoupling (`decouple.enabled` off, an ablation) both spaces read X_m itself.
+    Without decoupling (`decouple.enabled` off, an ablation), both spaces read X_m.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class DHMD(Learner):
     def losses(self, batch: EnsembleBatch) -> dict[str, Tensor]:
         """Return `total` and its parts by name, `[E]` each.
 
-        `L_task + aux [(1 − λ) Σ L_task(vertices) + λ (L_homoGD + L_heteroGD)]
+        `L_task + aux [(1 − λ) Σ L_task(auxiliary heads) + λ (L_homoGD + L_heteroGD)]
         + decouple.weight · L_dec + λ · kd.dictionary.weight · L_DM + L_edge`.
 
         λ = 0 removes every distillation loss; L_edge remains, and reaches the edge networks only.
@@ -243,7 +243,7 @@ class DHMD(Learner):
         return details
 
     def parameter_group(self, name: str) -> ParameterGroup:
-        """Dictionaries learn at their own rate."""
+        """Give the dictionaries their own learning rate."""
         factor = self.kd.dictionary.lr_factor if name.startswith("dictionaries.") else 1.0
         return ParameterGroup(learning_rate=factor)
 

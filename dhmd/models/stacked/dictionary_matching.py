@@ -1,7 +1,6 @@
-"""Fine distillation: matching modalities over a shared dictionary (method section 4).
+"""Fine distillation: matching of modalities over a shared dictionary (method section 4).
 
-The stage is the paper's; its equations here are ours, after finite discrete tokens (arXiv
-2303.14865).
+The stage is the paper's. The equations are ours, after finite discrete tokens (arXiv 2303.14865).
 
 Legend: E members, M modalities, B utterances (C candidates, also B), T steps, W width, K codes,
 P ordered pairs (source i, target j).
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from dhmd.models.batch import EnsembleBatch
 from dhmd.models.config import DictionaryConfig
-from dhmd.models.dhmd import ACTIVE_AT_START, PROBE_QUERIES, PROBE_STEPS
+from dhmd.models.layers import INITIAL_ACTIVE_CODES, PROBE_QUERIES, PROBE_STEPS
 from dhmd.models.losses import fenchel_young
 from dhmd.models.members import Members
 from dhmd.models.stacked.kernels import product
@@ -35,10 +34,10 @@ class DictionaryOutputs:
 
 
 class QueryMLP(nn.Module):
-    """`q_m = MLP_m(h_m[t])`: `[E, g, B, T, W]` → the same shape, weights by modality.
+    """`q_m = MLP_m(layernorm(h_m[t]))`, `[E, g, B, T, W]` → the same shape.
 
-    The input is normalised (ours): otherwise small h would give all steps the same query, by the
-    biases, and all utterances the same codes.
+    Without the norm, small h would give all steps the same query, by the biases, and all utterances
+    the same codes.
     """
 
     def __init__(self, members: Members, modalities: int, width: int) -> None:
@@ -53,7 +52,7 @@ class QueryMLP(nn.Module):
 
 
 class DictionaryMatching(nn.Module):
-    """A dictionary `C_s [K, W]` that the modalities of a space share, with a query MLP for each."""
+    """A dictionary `C_s [K, W]` that the modalities of a space share, and a query MLP for each."""
 
     sources_P: Tensor
     targets_P: Tensor
@@ -66,16 +65,16 @@ class DictionaryMatching(nn.Module):
         self.query = QueryMLP(members, modalities, width)
         self.codes_EKW = nn.Parameter(initial_codes(members, width, config))
         self.pairs = [(i, j) for i in range(modalities) for j in range(modalities) if i != j]
-        # Buffers on the device: a CUDA graph cannot contain a copy from the host.
+        # Buffers on the device, since a CUDA graph cannot copy from the host.
         ends_P2 = torch.tensor(self.pairs, dtype=torch.int64).view(-1, 2).to(members.device)
         self.register_buffer("sources_P", ends_P2[:, 0].contiguous(), persistent=False)
         self.register_buffer("targets_P", ends_P2[:, 1].contiguous(), persistent=False)
 
     def forward(self, steps: list[Tensor], masks: list[Tensor]) -> DictionaryOutputs:
-        """Match steps to codes.
+        """Match the steps of each modality to the codes.
 
         `z_m[k] = max over real t of s · cos(q_m[t], C[k])`, `A = sparsemax(z)`,
-        `u = normalise(A C)`. Absent modalities get zeros everywhere.
+        `u = normalise(A C)`. Everything is zero for absent modalities.
         """
         codes_EKW = nn.functional.normalize(self.codes_EKW, dim=-1)
         relevance = [
@@ -104,14 +103,14 @@ class DictionaryMatching(nn.Module):
 
         The sum of three terms: the mean of InfoNCE(u_j, u_i) over ordered pairs; Fenchel–Young
         losses of the pairs, weighted by the GD-Unit's edges, which couple the two stages; and
-        `balance` times `usage_imbalance`. Without it, Fenchel–Young favours the most used codes
-        until all utterances have the same ones.
+        `balance` times `usage_imbalance`. Without the last term, Fenchel–Young losses favour the
+        most used codes until all utterances have the same ones.
 
-        Fenchel–Young is divided by the scale s of its scores: otherwise it dominates InfoNCE at
-        s = 10, and all utterances end up with the same codes.
+        Fenchel–Young losses are divided by the scale s of their scores: otherwise they dominate
+        InfoNCE at s = 10, and all utterances end up with the same codes.
 
-        The gradient reaches queries and codes of both ends in InfoNCE, and of the target's
-        relevance z_j in Fenchel–Young (A_i is fixed); it does not reach the edges.
+        The gradient reaches both modalities in InfoNCE, the target in the Fenchel–Young losses (A_i
+        is detached), and not the edges.
         """
         pairs, sources_P, targets_P = self.pairs, self.sources_P, self.targets_P
         if not pairs:
@@ -147,8 +146,8 @@ def info_nce(
 ) -> Tensor:
     """Compute InfoNCE of each anchor, `[E, P, B]`.
 
-    The same utterance is the positive. Utterances of its class, padding and utterances without both
-    modalities are excluded from the negatives.
+    The positive is the same utterance in the other modality. Utterances of its class, padding and
+    utterances without both modalities are no negatives.
     """
     scores_EPBC = anchors_EPBW @ candidates_EPCW.transpose(-1, -2) / temperature
     classes_EB = task.margin_classes(batch.labels_EB)
@@ -161,12 +160,12 @@ def info_nce(
 
 
 def usage_imbalance(outputs: DictionaryOutputs, batch: EnsembleBatch) -> Tensor:
-    """Measure how unevenly a batch uses the codes, `[E]`: `K Σ_k usage_k · p_k`, 1 if evenly.
+    """Measure how unevenly a batch uses the codes, `[E]`: `K Σ_k usage_k · p_k`, 1 for even use.
 
     usage is the mean activation over utterances and modalities, p the mean softmax of the
-    relevances (load balancing of mixtures of experts, Fedus et al., 2021, for sparse codes). The
-    gradient reaches queries and codes through p alone, so that unused codes get some too. Usage is
-    averaged over modalities first: modalities on separate codes are not balanced.
+    relevances (the load balancing loss of mixtures of experts, Fedus et al., 2021, for sparse
+    codes). The gradient reaches queries and codes through p alone, so that unused codes have a
+    gradient too.
     """
     weight_EMB = batch.present_EMB * batch.weight_EB.unsqueeze(1)
     total_E = weight_EMB.sum((1, 2))
@@ -179,16 +178,14 @@ def usage_imbalance(outputs: DictionaryOutputs, batch: EnsembleBatch) -> Tensor:
 
 
 def initial_codes(members: Members, width: int, config: DictionaryConfig) -> Tensor:
-    """Draw codes `[E, K, W]` such that about three are active at the start (ours).
+    """Draw codes `[E, K, W]` of which about three are active per utterance (ours).
 
-    With independent codes only one or two would be active, because their relevances differ too
-    much. The codes are a common direction plus noise; bisection on random queries (maxima over
-    eight steps) sets the noise so that sparsemax keeps three on average.
+    See `dhmd.models.layers.initial_codes`.
     """
     common = nn.functional.normalize(members.normal(1, width), dim=-1)
     noise = nn.functional.normalize(members.normal(config.codes, width), dim=-1)
     probes = nn.functional.normalize(members.normal(PROBE_QUERIES, PROBE_STEPS, width), dim=-1)
-    wanted = min(ACTIVE_AT_START, config.codes / 2)
+    target = min(INITIAL_ACTIVE_CODES, config.codes / 2)
     low = torch.full((members.count, 1, 1), 1e-3, device=members.device)
     high = torch.full_like(low, 1e3)
     for _ in range(30):
@@ -196,6 +193,6 @@ def initial_codes(members: Members, width: int, config: DictionaryConfig) -> Ten
         codes = nn.functional.normalize(common + middle * noise, dim=-1)
         cosine = torch.einsum("rnsw,rkw->rnsk", probes, codes)
         active = (sparsemax(cosine.amax(2) * config.scale) > 0).sum(-1).float().mean(-1)
-        too_many = (active > wanted).view(-1, 1, 1)  # less noise, closer codes, more active
+        too_many = (active > target).view(-1, 1, 1)  # more noise makes fewer codes active
         low, high = torch.where(too_many, middle, low), torch.where(too_many, high, middle)
     return nn.functional.normalize(common + high * noise, dim=-1)

@@ -1,4 +1,4 @@
-"""Encoders: convolutions per modality (method section 1), self- and cross-modal attention (3).
+"""Modality encoders (method section 1), and self-attention and cross-modal attention (section 3).
 
 Legend: E members, M modalities, B utterances, T steps, I features, D width, O outputs,
 W = (M − 1) D, or D without cross-modal attention.
@@ -31,7 +31,7 @@ from dhmd.models.task import Task
 class ModalityEncoder(nn.Module):
     """`X_m = Conv1d_m(x_m)`: `[E, 1, B, T, I]` → `[E, 1, B, T, D]`, zeros on padding.
 
-    If it is recurrent, the sum of a GRU's two directions takes the place of the convolution.
+    With `recurrent`, it is the sum of a GRU's two directions instead of the convolution.
     """
 
     def __init__(
@@ -79,19 +79,19 @@ def modality_encoders(
 
 
 def copy_encoders(
-    own: nn.ModuleList,
+    modules: nn.ModuleList,
     modalities: Sequence[str],
     encoders: Mapping[str, Mapping[str, Tensor]],
 ) -> None:
-    """Copy pretrained weights into the encoders of `modality_encoders`, in place.
+    """Copy pretrained weights into encoders of `modality_encoders`, in place.
 
     Args:
         encoders: by modality, parameters of `ModalityEncoder` by name, `[E, …]` each.
 
     Raises:
-        ValueError: shapes differ.
+        ValueError: a shape differs.
     """
-    for encoder, modality in zip(own, modalities, strict=True):
+    for encoder, modality in zip(modules, modalities, strict=True):
         for name, value in encoders[modality].items():
             parameter = encoder.get_parameter(name)
             if parameter.shape != value.shape:
@@ -101,9 +101,9 @@ def copy_encoders(
 
 
 class UnimodalModel(Learner):
-    """One encoder with a temporary head, which `pretrain` trains (ours).
+    """One encoder with a temporary head, for pretraining (ours).
 
-    The head reads the masked mean of rectified steps, so that the presence of a word can count.
+    The head reads the masked mean of rectified steps, so that single words can add to the output.
     """
 
     def __init__(
@@ -123,9 +123,9 @@ class UnimodalModel(Learner):
         return out[:, 0]
 
     def losses(self, batch: EnsembleBatch) -> dict[str, Tensor]:
-        """Return `total` and `task`, `[E]`; utterances without the modality count 0."""
-        each_EB = self.task.loss(self.predict(batch), batch.labels_EB)
-        task = (each_EB * batch.weight_EB * batch.present_EMB[:, 0]).sum(-1)
+        """Return `total` and `task`, `[E]`; the loss is 0 for utterances without the modality."""
+        loss_EB = self.task.loss(self.predict(batch), batch.labels_EB)
+        task = (loss_EB * batch.weight_EB * batch.present_EMB[:, 0]).sum(-1)
         return {"total": task, "task": task}
 
 
@@ -143,11 +143,11 @@ class SelfAttention(nn.Module):
 
 
 class CrossModalAttention(nn.Module):
-    """For each target m: attention from prt_m to every prt_n, concatenated, then a memory encoder.
+    """Attention from prt_m to every other prt_n, concatenated, then self-attention (MulT, DMD).
 
-    `[E, 1, B, T_m, D]` each → `[E, 1, B, T_m, W]` each. Every direction has its own encoder
-    (MulT); all directions run as one stack where lengths agree. With one modality, or with
-    `model.cross_modal` off, it is self-attention on prt_m and W = D.
+    `[E, 1, B, T_m, D]` each → `[E, 1, B, T_m, W]` each. Every pair of modalities has its own
+    encoder; all pairs run as one stack where lengths agree. With one modality, or with
+    `model.cross_modal` off, only the self-attention remains, and W = D.
     """
 
     def __init__(

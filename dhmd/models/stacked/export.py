@@ -11,8 +11,6 @@ from itertools import permutations
 
 from torch import Tensor
 
-from dhmd.models.dhmd import edge
-
 # The groups of a stacked module become modules by modality, or by directed edge.
 _BY_MODALITY = (
     (r"decoupling\.(private|decoder)()", r"decoupling.\1.{}"),
@@ -31,7 +29,7 @@ _KEY_VALUE = ".attention.key_value"
 
 
 def plain_state(tensors: Mapping[str, Tensor], modalities: tuple[str, ...]) -> dict[str, Tensor]:
-    """Convert the tensors of one seed, such as those of its weights file.
+    """Convert the tensors of one seed by name, such as those of its weights file.
 
     Returns:
         A state dict of `dhmd.models.dhmd.DHMD` with the same modalities and settings.
@@ -71,8 +69,8 @@ def _encoder(module: str, modalities: tuple[str, ...]) -> str:
 
 
 def _groups(module: str, modalities: tuple[str, ...]) -> list[str]:
-    """Return the names of the plain modules that the groups of a stacked one become."""
-    edges = [edge(source, target) for target, source in permutations(modalities, 2)]
+    """Return the name of the plain module for each group of a stacked one."""
+    edges = [f"{source}_to_{target}" for target, source in permutations(modalities, 2)]
     for patterns, keys in ((_BY_MODALITY, list(modalities)), (_BY_EDGE, edges)):
         for pattern, template in patterns:
             if match := re.fullmatch(pattern, module):
@@ -81,7 +79,7 @@ def _groups(module: str, modalities: tuple[str, ...]) -> list[str]:
 
 
 def _leaf(module: str, leaf: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Yield the parameters of one linear map or norm."""
+    """Yield name and tensor of each parameter that a linear map or norm has in the plain model."""
     if leaf == "weight_EGIO":
         tensor = tensor.T  # torch's linear maps store [O, I]
     suffix = "weight" if leaf in ("weight_EGIO", "scale_EGD") else "bias"

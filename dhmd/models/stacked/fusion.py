@@ -26,7 +26,7 @@ def auxiliary_average(outputs: list[Tensor], present_EMB: Tensor) -> Tensor:
 
 
 class Gate(nn.Module):
-    """`h · σ(W h)`: the gate scales the feature and does not replace it."""
+    """`h · σ(W h)`."""
 
     def __init__(self, members: Members, groups: int, width: int) -> None:
         super().__init__()
@@ -39,8 +39,7 @@ class Gate(nn.Module):
 class GatedFusion(nn.Module):
     """Gate features `[E, M, B, W]`, then apply a residual MLP and a head: `[E, B, O]`.
 
-    Learned embeddings replace the features of an absent modality. The MLP narrows to `hidden`
-    (ours).
+    Learned embeddings replace the features of an absent modality.
     """
 
     def __init__(

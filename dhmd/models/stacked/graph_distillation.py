@@ -1,7 +1,7 @@
 """Coarse distillation: the Graph Distillation Unit (method section 3; DMD, section 3.2).
 
-A dynamic directed graph: its vertices are modalities, and its edge weights are, for each utterance,
-the distillation weights from source to target modality.
+A dynamic directed graph. Its vertices are modalities; its edge weights are the weights of
+distillation from source to target modality, for each utterance.
 
 Legend: E members, B utterances, M modalities, I source and J target modality (both M), D vertex
 width, O outputs, H width of the edge network.
@@ -29,11 +29,10 @@ class Graph:
     """Outputs of a GD-Unit.
 
     Attributes:
-        vertices_EMBD: the modalities' representations.
-        outputs_EMBO: outputs of the vertices' own heads.
-        learned_EBIJ: edge weights of the edge network, softmax over present sources; the gradient
-            reaches the edge network alone.
-        edges_EBIJ: edge weights of distillation, detached: learned, or one of the controls.
+        vertices_EMBD: representations of the modalities.
+        outputs_EMBO: outputs of the auxiliary heads, one per vertex.
+        learned_EBIJ: edge weights of the edge network; their gradient reaches that network alone.
+        edges_EBIJ: edge weights that distillation uses, detached: learned, or a control.
     """
 
     vertices_EMBD: Tensor
@@ -46,7 +45,7 @@ class GraphDistillationUnit(nn.Module):
     """One GD-Unit: HomoGD over pooled com, HeteroGD over cross-modal outputs.
 
     Args:
-        edges: one of `EDGE_SOURCES` per member: where its edge weights come from.
+        edges: kind of edge weights of each member, one of `EDGE_SOURCES`.
     """
 
     prior_IJ: Tensor
@@ -97,7 +96,7 @@ class GraphDistillationUnit(nn.Module):
     def _edges(self, vertices: Tensor, outputs: Tensor, present_EMB: Tensor) -> Tensor:
         """Compute `softmax over present i of g([f(v_i), v_i], [f(v_j), v_j])` of detached vertices.
 
-        The first layer of g acts on each end alone, so that all edges share its products.
+        The first layer of g acts on source and target separately, so that edges share its products.
         """
         width = vertices.shape[-1]
         normal = nn.functional.layer_norm(vertices.detach(), (width,))
@@ -106,10 +105,10 @@ class GraphDistillationUnit(nn.Module):
         hidden_EIJBH = (source.unsqueeze(2) + target.unsqueeze(1)).relu()
         scores_EIJB = self.edge_score(hidden_EIJBH)[..., 0]
         scores_EBIJ = scores_EIJB.permute(0, 3, 1, 2)
-        return over_present(scores_EBIJ, present_EMB)
+        return softmax_over_present(scores_EBIJ, present_EMB)
 
     def _distillation_edges(self, learned_EBIJ: Tensor, batch: EnsembleBatch) -> Tensor:
-        """Choose each member's edge weights: the learned ones or a control, detached."""
+        """Return the edge weights of each member's kind, detached."""
         present_EMB = batch.present_EMB
         flat = torch.zeros_like(learned_EBIJ)
         weight = (batch.weight_EB > 0).float()[..., None, None]
@@ -119,10 +118,10 @@ class GraphDistillationUnit(nn.Module):
         itself = torch.eye(flat.shape[-1], device=flat.device).expand_as(flat)
         choices = {
             "learned": learned_EBIJ,
-            "uniform": over_present(flat, present_EMB),
-            "prior": over_present(self.prior_IJ.expand_as(flat), present_EMB),
+            "uniform": softmax_over_present(flat, present_EMB),
+            "prior": softmax_over_present(self.prior_IJ.expand_as(flat), present_EMB),
             "mean": _renormalise(mean.expand_as(flat), present_EMB),
-            # Weights of another utterance, with the same distribution.
+            # Weights of the previous utterance, which have the same distribution.
             "shuffled": _renormalise(learned_EBIJ.roll(1, dims=1), present_EMB),
             "self": _renormalise(itself, present_EMB),
         }
@@ -130,15 +129,15 @@ class GraphDistillationUnit(nn.Module):
         return (stacked * self.source_EE[:, :, None, None, None]).sum(1)
 
     def task_loss(self, graph: Graph, batch: EnsembleBatch) -> Tensor:
-        """Sum the task loss of the present vertices' heads, average over utterances: `[E]`."""
+        """Compute the task loss of the auxiliary heads, summed over present modalities: `[E]`."""
         each_EMB = self.task.loss(graph.outputs_EMBO, batch.labels_EB.unsqueeze(1))
         return ((each_EMB * batch.present_EMB).sum(1) * batch.weight_EB).sum(-1)
 
     def distillation_loss(self, graph: Graph, batch: EnsembleBatch) -> Tensor:
-        """Compute `L_GD = Σ_j Σ_i w_{i→j} (ỹ_i − ŷ_j)²`, mean over utterances: `[E]` (ours).
+        """Compute `L_GD = Σ_j Σ_i w_{i→j} (ỹ_i − ŷ_j)²`, mean over utterances: `[E]`.
 
         The gradient reaches the vertices through ŷ_j only: edges and teachers are fixed. A target
-        without another present modality takes no part.
+        without another present modality has no loss.
         """
         teachers_EMBO = _teachers(batch)
         target = graph.outputs_EMBO.unsqueeze(1)  # [E, 1, J, B, O]
@@ -150,10 +149,10 @@ class GraphDistillationUnit(nn.Module):
         return loss
 
     def edge_loss(self, graph: Graph, batch: EnsembleBatch) -> Tensor:
-        """Compute the loss that trains the edge network and nothing else: `[E]` (ours).
+        """Compute the loss that trains the edge network alone: `[E]` (ours).
 
-        `L_edge = Σ_j |Σ_i w_{i→j} ỹ_i − y|`, for classes the cross-entropy of the mixture; or the
-        control `KL(softmax_i(−|ỹ_i − y| / τ) ‖ w)`. Vertices are detached, teachers are fixed.
+        `L_edge = Σ_j |Σ_i w_{i→j} ỹ_i − y|`, in classification the cross-entropy of the mixture; or
+        the control `KL(softmax_i(−|ỹ_i − y| / τ) ‖ w)`. Vertices and teachers are detached.
         """
         teachers_EBIO = _teachers(batch).transpose(1, 2)
         weights_EBIJ = graph.learned_EBIJ
@@ -164,9 +163,9 @@ class GraphDistillationUnit(nn.Module):
         else:
             error_EBI = self.task.prediction_error(teachers_EBIO, labels_EB.unsqueeze(-1))
             scores = (-error_EBI / self.config.tau).unsqueeze(-1).expand_as(weights_EBIJ)
-            wanted = over_present(scores, batch.present_EMB)
-            log_ratio = wanted.clamp_min(1e-9).log() - weights_EBIJ.clamp_min(1e-9).log()
-            each_EBJ = (wanted * log_ratio).sum(2)
+            target = softmax_over_present(scores, batch.present_EMB)
+            log_ratio = target.clamp_min(1e-9).log() - weights_EBIJ.clamp_min(1e-9).log()
+            each_EBJ = (target * log_ratio).sum(2)
         return self._over_targets(each_EBJ, batch)
 
     def _over_targets(self, each_EBJ: Tensor, batch: EnsembleBatch) -> Tensor:
@@ -176,7 +175,7 @@ class GraphDistillationUnit(nn.Module):
         return ((each_EBJ * counted).sum(-1) * batch.weight_EB).sum(-1)
 
     def _representation(self, graph: Graph, batch: EnsembleBatch) -> Tensor:
-        """Compute `Σ_{i≠j} w_{i→j} (1 − cos(P_ij v_i, v_j))`; v_i is fixed, P_ij and v_j learn."""
+        """Compute `Σ_{i≠j} w_{i→j} (1 − cos(P_ij v_i, v_j))`; v_i is detached."""
         assert self.projection is not None
         pairs = self.pairs
         sources = graph.vertices_EMBD[:, self.ends_P2[:, 0]].detach()
@@ -190,8 +189,8 @@ class GraphDistillationUnit(nn.Module):
         return (each_EB * batch.weight_EB).sum(-1)
 
 
-def over_present(scores_EBIJ: Tensor, present_EMB: Tensor) -> Tensor:
-    """Compute the softmax over present sources, for each target."""
+def softmax_over_present(scores_EBIJ: Tensor, present_EMB: Tensor) -> Tensor:
+    """Normalise the scores of each target over the present sources; absent sources get 0."""
     absent = ~present_EMB.transpose(1, 2).unsqueeze(-1)
     weights = scores_EBIJ.masked_fill(absent, -1e9).softmax(2)
     return weights * ~absent

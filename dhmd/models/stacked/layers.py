@@ -24,8 +24,8 @@ ALL = slice(None)
 class Linear(nn.Module):
     """Apply `x W + b` for every member and group: `[E, g, …, I]` → `[E, g, …, O]`.
 
-    With `groups=1` the same weights serve every group of the input. `select` is the range of
-    groups whose weights apply, for inputs that hold only those groups.
+    With `groups=1`, all groups of the input have the same weights. `select` is the range of groups
+    in the input, if it does not have all of them.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class Linear(nn.Module):
 class TemporalConvolution(nn.Module):
     """Convolve over steps and keep their number: `[E, 1, B, T, I]` → `[E, 1, B, T, O]`.
 
-    Steps beyond either end count as zeros, so padding must hold zeros; then more padding changes
-    nothing. One product computes all taps, which are then shifted and summed: fewer and larger
-    products than gathering windows.
+    Steps beyond either end are zeros. Padding must be zero too, so that its length has no effect.
+    One product computes all taps, which are then shifted and summed: this needs fewer and larger
+    products than gathered windows.
     """
 
     def __init__(self, members: Members, inputs: int, outputs: int, kernel: int) -> None:
@@ -105,10 +105,9 @@ class LayerNorm(nn.Module):
 
 
 class GRU(nn.Module):
-    """A bidirectional GRU: `[E, 1, B, T, I]` → `[E, 2, B, T, H]`, forward and backward as groups.
+    """A bidirectional GRU, `[E, 1, B, T, I]` → `[E, 2, B, T, H]`; the groups are the directions.
 
-    Padded steps leave the state unchanged, so the backward pass starts at the last real step and
-    the final state is that of the last real step.
+    Padding does not change the state, so that the backward direction starts at the last real step.
     """
 
     def __init__(self, members: Members, inputs: int, hidden: int) -> None:
@@ -152,7 +151,7 @@ def pool(steps: list[Tensor], masks: list[Tensor]) -> Tensor:
 def padding_bias(mask: Tensor) -> Tensor:
     """Return 0 on real steps and −1e9 on padding, to add before a maximum or a softmax.
 
-    Not −inf, which gives NaN for a sequence without real steps; another mask hides those.
+    −inf would give NaN for a sequence without real steps.
     """
     return (~mask).to(torch.float32) * -1e9
 
@@ -160,7 +159,7 @@ def padding_bias(mask: Tensor) -> Tensor:
 def masked_max(x_EGBTK: Tensor, mask_EGBT: Tensor) -> Tensor:
     """Take the maximum over real steps, `[E, G, B, K]`; zeros where no step is real.
 
-    The gradient reaches one step where several share the maximum.
+    If several steps have the maximum, the gradient reaches one of them.
     """
     if native(x_EGBTK):
         native_max: Tensor = _NativeMax.apply(x_EGBTK, mask_EGBT)  # type: ignore[no-untyped-call]
@@ -226,8 +225,8 @@ def zero_padding(x_EGBTD: Tensor, mask_EGBT: Tensor) -> Tensor:
 def by_group(module: nn.Module, *columns: list[Tensor]) -> list[Tensor]:
     """Apply a module of G groups to G inputs `[E, 1, …]`, in one call where their shapes agree.
 
-    Modalities with different lengths run one at a time with the weights of their group, so that
-    short sequences are not padded to the longest.
+    Inputs of different lengths run one at a time with the weights of their group, so that short
+    sequences are not padded to the longest.
     """
     groups = len(columns[0])
     if all(len({tuple(x.shape) for x in column}) == 1 for column in columns):
@@ -319,7 +318,7 @@ class Dropout(nn.Module):
     def _sample(
         self, shape: torch.Size, select: slice
     ) -> tuple[Tensor, int | Tensor, float | Tensor] | None:
-        """Random bits of the shape, the limit that kept entries reach, and their scale."""
+        """Draw random bits; return them, the least value that is kept, and the scale."""
         rates = self._active_rates(select)
         if rates is None:
             return None
@@ -335,7 +334,7 @@ class Dropout(nn.Module):
 
 
 class _Drop(torch.autograd.Function):
-    """Saves the random bits instead of a mask, which avoids slow boolean conversions."""
+    """Dropout that saves the random bits instead of a mask, to avoid slow boolean conversions."""
 
     @staticmethod
     def forward(
@@ -350,7 +349,7 @@ class _Drop(torch.autograd.Function):
 
 
 class _RectifyDrop(torch.autograd.Function):
-    """The gradient needs only the result: it is positive where the input was positive and kept."""
+    """Dropout of `relu(x)`; the result is positive exactly where the gradient passes."""
 
     @staticmethod
     def forward(
@@ -368,6 +367,8 @@ class _RectifyDrop(torch.autograd.Function):
 
 
 class _AddDropped(torch.autograd.Function):
+    """Sum of `base` and dropout of `x`."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -386,7 +387,7 @@ class _AddDropped(torch.autograd.Function):
 
 
 def _mask(like: Tensor, bits: Tensor, limit: int | Tensor) -> Tensor:
-    """Return 1 where entries are kept, else 0; floats are faster than booleans here."""
+    """Return 1.0 where entries are kept, else 0.0; floats are faster than booleans here."""
     return torch.ge(bits, limit, out=torch.empty(like.shape, dtype=like.dtype, device=like.device))
 
 

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from dhmd.models.stacked import kernels
 
-# Newton's method takes one step more than the support shrinks, starting at τ = max − 1: fewer than
-# nine steps for usual scores, and fifteen for the 512 worst-case scores of the tests.
+# Starting at τ = max − 1, Newton's method takes fewer than nine steps for usual scores, and fifteen
+# for the 512 worst-case scores of the tests.
 _NEWTON_STEPS = 16
 
 
 def _project(z: Tensor) -> Tensor:
     """Solve Σ max(z − τ, 0) = 1 by Newton's method from the left, where it cannot overshoot.
 
-    A fixed number of cheap steps: sorting took half of the dictionaries' time on a CPU.
+    Sorting took half of the dictionaries' time on a CPU.
     """
     if kernels.native(z):
         z = z.contiguous()

@@ -27,7 +27,7 @@ from typing import Any
 from filelock import FileLock
 
 from dhmd.base.errors import DhmdError, first_line
-from dhmd.base.files import file_sha256, json_sha256, whole_file, whole_folder, write_text
+from dhmd.base.files import atomic_file, atomic_folder, file_sha256, json_sha256, write_text
 from dhmd.base.machine import end_with_parent
 from dhmd.recipes import repository_root
 from dhmd.training.checkpoint import CHECKPOINT
@@ -114,7 +114,7 @@ class Exchange:
         local.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{local}.lock"):  # only one of the tasks on this node downloads
             if not local.exists():
-                with whole_folder(local) as incomplete:
+                with atomic_folder(local) as incomplete:
                     for path, sha256 in inputs.items():
                         (incomplete / path).parent.mkdir(parents=True, exist_ok=True)
                         self._get(f"inputs/{sha256}", incomplete / path)
@@ -180,7 +180,7 @@ class Exchange:
 
     def _get(self, name: str, file: Path) -> None:
         try:
-            with whole_file(file) as part:
+            with atomic_file(file) as part:
                 self._fs.get_file(f"{self._base}/{name}", str(part))
         except Exception as error:
             raise _remote_error(error) from error

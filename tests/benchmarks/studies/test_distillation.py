@@ -25,7 +25,7 @@ def result(full: float, gap: float, seeds: int = 2) -> dict[str, Any]:
     }
     scores["full"] = {"mae": [full - 0.1, full + 0.1][:seeds], "truth": [full / 2] * seeds}
     meaning = {"edges": {"homogeneous": {"rank_correlation": {"text": full, "audio": None}}}}
-    return {**scores, "floors": {"median": 2.0}, "ceiling": 0.5, "meaning": meaning}
+    return {**scores, "trivial": {"median": 2.0}, "oracle": 0.5, "meaning": meaning}
 
 
 def test_differences_are_means_over_corpora_with_a_t_interval() -> None:
@@ -70,7 +70,7 @@ def test_seeds_beyond_the_first_are_for_what_needs_a_narrow_interval(small: Path
 
 
 def test_one_corpus_has_no_interval(tmp_path: Path) -> None:
-    with pytest.raises(DhmdError, match=r"at least 2 of each regime: raise --corpora"):
+    with pytest.raises(DhmdError, match=r"at least 2 per regime: raise --corpora"):
         run_study(tmp_path, corpora={"noisy": 1}, seeds=[1], processes=1)
 
 
@@ -85,7 +85,7 @@ def test_an_interrupted_study_goes_on_and_gives_the_same(small: Path) -> None:
     assert [path.stem for path in kept] == ["audio-3000", "audio-3001"]
     assert not list((small / ".dhmd" / "studies").rglob("work-*"))
     seen = json.loads(kept[0].read_text("utf-8"))
-    seen["ceiling"] += 1.0  # a mark: what is kept is not made again
+    seen["oracle"] += 1.0  # a mark: what is kept is not made again
     kept[0].write_text(json.dumps(seen), "utf-8")
     kept[1].unlink()
     again = run_study(small, corpora={"audio": 2}, seeds=[1], processes=1)
@@ -99,7 +99,7 @@ def test_a_kept_result_that_is_cut_short_is_named(small: Path) -> None:
     for task in tasks:
         task.result.parent.mkdir(parents=True, exist_ok=True)
         task.result.write_text('{"full": ', "utf-8")
-    with pytest.raises(DhmdError, match=r"audio-3000\.json is not readable: delete it"):
+    with pytest.raises(DhmdError, match=r"audio-3000\.json cannot be read: delete it"):
         run_study(small, corpora={"audio": 2}, seeds=[1], processes=1)
 
 

@@ -14,7 +14,7 @@ from benchmarks.studies import learning_curves as study
 from benchmarks.studies.curves_page import details, page, verdict, write_figure
 from benchmarks.studies.generated import one_thread
 from benchmarks.studies.page import page as distillation_page
-from dhmd.cli.readme import with_tables
+from dhmd.cli.readme import replace_tables
 from dhmd.settings import load_params
 
 ROOT = Path(__file__).parents[3]
@@ -145,7 +145,7 @@ def test_a_small_study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         study.run_training(each)
     tuned = study.choose([(each, json.loads(each.result.read_text())) for each in tuning])
     assert set(tuned["interaction"]["40"]) == set(study.FAST["interaction"])
-    fresh = study.fresh_tasks(tmp_path, form, key, tuned)
+    fresh = study.evaluation_tasks(tmp_path, form, key, tuned)
     assert [each.corpus for each in fresh] == [4000, 4001]
     study.run_training(fresh[0])
     assert not list(fresh[0].folder.glob("work-*"))
@@ -167,6 +167,6 @@ def test_the_committed_page_is_current() -> None:
         "learning_curves": page(curves),
         "learning_curves_details": details(curves),
     }
-    assert with_tables(text, tables.get, "results.md") == text
+    assert replace_tables(text, tables.get, "results.md") == text
     for name in tables:
         assert f"<!-- table:{name} -->" in text

@@ -16,10 +16,10 @@ from benchmarks.studies.distillation import CORPORA
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--processes", "0"], "'0' is no whole number from 1"),
-        (["--processes", "-1"], "'-1' is no whole number from 1"),
-        (["--seeds", "-1"], "'-1' is no whole number from 0"),
-        (["--seeds", "1", "x"], "'x' is no whole number from 0"),
+        (["--processes", "0"], "'0' is not an integer of at least 1"),
+        (["--processes", "-1"], "'-1' is not an integer of at least 1"),
+        (["--seeds", "-1"], "'-1' is not an integer of at least 0"),
+        (["--seeds", "1", "x"], "'x' is not an integer of at least 0"),
     ],
 )
 def test_bad_numbers(
@@ -34,12 +34,12 @@ def test_bad_numbers(
 def test_no_corpora_are_not_the_default(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["distillation", "--corpora", "0"])
-    assert "'0' is no whole number from 1" in capsys.readouterr().err
+    assert "'0' is not an integer of at least 1" in capsys.readouterr().err
 
 
 def test_a_seed_twice(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["distillation", "--seeds", "1", "2", "1"]) == 1
-    assert capsys.readouterr().err == "benchmarks.studies: --seeds names 1 twice\n"
+    assert capsys.readouterr().err == "benchmarks.studies: --seeds has 1 twice\n"
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks.studies.__main__ import main
-from benchmarks.studies.kept import selected_scores
-from benchmarks.studies.selection import ranked, select, table, written
+from benchmarks.studies.selection import ranked, read_candidates, select, table
+from benchmarks.studies.tasks import selected_scores
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import read_corpus
 from tests.training.corpora import tiny_aligned
@@ -102,12 +102,12 @@ def test_words_are_shuffled_within_their_utterances(repository: Path) -> None:
         moved += not np.array_equal(before, after)
     assert moved > 10
     assert np.array_equal(old.features["audio"].values, new.features["audio"].values)
-    with pytest.raises(DhmdError, match="--candidates names 'longer', but must name some of rec"):
+    with pytest.raises(DhmdError, match="--candidates: no candidate 'longer'; use some of rec"):
         select(repository, "demo", models=["gru"], names=["longer"], seeds=(1,), processes=1)
 
 
 def test_a_dataset_without_candidates_of_its_own_has_the_shared_ones(repository: Path) -> None:
-    own, shared = (written(repository, name) for name in ("demo", "mosei"))
+    own, shared = (read_candidates(repository, name) for name in ("demo", "mosei"))
     assert list(own[1]) == ["faster"]
     assert shared[0].name == "default.yaml"
     assert len(shared[1]) >= 6
@@ -154,7 +154,7 @@ def test_all_models_are_compared_with_the_settings_that_were_selected(repository
     ("text", "sentence"),
     [
         ("[]", "must map each candidate's name"),
-        ("recipe:\n  train: {lr: 1.0}\n", "may not be called"),
+        ("recipe:\n  train: {lr: 1.0}\n", "must not be called"),
         ("wider: 3\n", "candidate 'wider' must map"),
         ("wider:\n  data: {}\n", "candidate 'wider' must map"),
         ("wider:\n  model: {widht: 3}\n", "widht"),
@@ -168,7 +168,7 @@ def test_bad_candidates_are_one_sentence(repository: Path, text: str, sentence: 
 
 
 def test_what_is_missing_is_named(repository: Path) -> None:
-    with pytest.raises(DhmdError, match="--models names 'grue', but must name some of dhmd, "):
+    with pytest.raises(DhmdError, match="--models: no model 'grue'; use some of dhmd, "):
         select(repository, "demo", models=["grue"], seeds=(1,), processes=1)
     (repository / "data" / "aligned" / "demo.h5").unlink()
     with pytest.raises(DhmdError, match="run `dvc repro align@demo` first"):
@@ -179,5 +179,5 @@ def test_a_kept_score_that_is_cut_short_is_named(repository: Path) -> None:
     select(repository, "demo", models=["gru"], seeds=(1,), processes=1)
     for kept in (repository / ".dhmd" / "studies").rglob("*.json"):
         kept.write_text('{"valid": [', "utf-8")
-    with pytest.raises(DhmdError, match=r"recipe-\w+\.json is not readable: delete it"):
+    with pytest.raises(DhmdError, match=r"recipe-\w+\.json cannot be read: delete it"):
         select(repository, "demo", models=["gru"], seeds=(1,), processes=1)

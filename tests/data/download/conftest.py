@@ -43,7 +43,7 @@ class FakeRecipe:
         return f"recipes/{self.name}.yaml"
 
     @property
-    def needed(self) -> dict[str, FakeSequence]:
+    def required_sequences(self) -> dict[str, FakeSequence]:
         return self.sequences
 
     def pinned(self, name: str, **pins: object) -> FakeRecipe:

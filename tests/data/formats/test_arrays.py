@@ -141,7 +141,7 @@ def test_an_hdf5_file_with_an_external_link_is_an_error(tmp_path):
     write_arrays(tmp_path, array_splits(), "h5")
     with h5py.File(tmp_path / "train.h5", "w") as file:
         file["audio"] = h5py.ExternalLink(str(tmp_path / "valid.h5"), "/audio")
-    assert "'audio' is a link to another place" in error_message(arrays_recipe("h5"), tmp_path)
+    assert "'audio' is a link, which is not allowed" in error_message(arrays_recipe("h5"), tmp_path)
 
 
 def test_a_damaged_array_in_an_npz_is_an_error(tmp_path):

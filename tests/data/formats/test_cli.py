@@ -71,7 +71,7 @@ def test_import_of_a_new_mmsa_file_to_the_cache(repository, tmp_path_factory, ca
     assert recipe.sequences["pickle"].bytes == source.stat().st_size
     assert (recipe.labels.low, recipe.labels.high) == (-3.0, 3.0)
     assert run(capsys, "config", "check", "mine")[0] == 0
-    assert run(capsys, "data", "check", "mine")[:2] == (0, "mine is fine\n")
+    assert run(capsys, "data", "check", "mine")[:2] == (0, "mine has no problems\n")
     corpus = read_corpus(aligned(repository, "mine"))
     assert len(corpus.ids) == 22
     before = (repository / "params.yaml").read_text()
@@ -131,8 +131,8 @@ def test_import_of_a_bad_file_lists_all_problems_and_writes_nothing(repository, 
     [
         (("mmsa", "absent.pkl", "--dataset", "mine"), "absent.pkl does not exist"),
         (("mmsa", "params.yaml", "--dataset", "mine"), "params.yaml is not a whole pickle"),
-        (("mmsa", "params.yaml", "--dataset", "../x"), "--dataset '../x' is not a name"),
-        (("mmsa", "params.yaml", "--dataset", "null"), "--dataset 'null' is not a name"),
+        (("mmsa", "params.yaml", "--dataset", "../x"), "--dataset is '../x', but must be a letter"),
+        (("mmsa", "params.yaml", "--dataset", "null"), "--dataset is 'null', but must be a letter"),
         (("arrays", "recipes", "--dataset", "mine"), "recipes has no train.npz and no train.h5"),
     ],
 )
@@ -194,7 +194,7 @@ def test_import_of_classes_under_a_key(repository, capsys):
     assert corpus.labels_N[:5].tolist() == [0, 1, 2, 3, 0]
     status, _, err = run(capsys, *words, "--classes", names)
     assert status == 1
-    assert "recipes/own.yaml exists, and --classes and --label-key" in err
+    assert "recipes/own.yaml exists, but --classes and --label-key" in err
 
 
 def test_import_of_several_labels(repository, capsys):
@@ -266,7 +266,7 @@ def test_show_describes_files(repository, capsys):
 @pytest.mark.parametrize("name", ["x.csd", "x.pkl", "x.npz", "x.h5"])
 def test_show_refuses_damaged_files(repository, capsys, name):
     status, _, err = run(capsys, "data", "show", name)
-    assert (status, err) == (1, f"dhmd data: no file {name}\n")
+    assert (status, err) == (1, f"dhmd data: {name} does not exist\n")
     Path(name).write_bytes(b"nonsense")
     status, out, err = run(capsys, "data", "show", name)
     assert (status, out) == (1, "")
@@ -304,7 +304,7 @@ def csd_recipe(repository: Path) -> Path:
 
 def test_check_of_sequences_lists_all_problems_at_once(repository, capsys):
     folder = csd_recipe(repository)
-    assert run(capsys, "data", "check", "t") == (0, "t is fine\n", "")
+    assert run(capsys, "data", "check", "t") == (0, "t has no problems\n", "")
     interval = np.array([[0.0, 1.0]])
     write_sequence(
         folder / "labels.csd",
@@ -324,7 +324,7 @@ def test_check_of_sequences_lists_all_problems_at_once(repository, capsys):
     (folder / "words.csd").unlink()
     err = run(capsys, "data", "check", "t")[2]
     assert "glove.csd: it is not a whole HDF5 file" in err
-    assert "words (words.csd) of t is not here yet: data/placed/t: no file words.csd there" in err
+    assert "words (words.csd) of t has no local file: data/placed/t: no file words.csd there" in err
 
 
 def test_check_compares_downloads_with_their_manifest(repository, capsys):
@@ -347,7 +347,7 @@ def test_check_compares_downloads_with_their_manifest(repository, capsys):
 def test_check_says_when_generated_data_are_not_there(repository, capsys):
     status, _, err = run(capsys, "data", "check", "demo")
     assert status == 1
-    assert "demo is not generated yet: run `dvc repro download@demo`" in err
+    assert "run `dvc repro download@demo` to generate it" in err
 
 
 def test_pin_writes_into_the_recipe(repository, capsys):
@@ -356,7 +356,7 @@ def test_pin_writes_into_the_recipe(repository, capsys):
     download(recipe, override=None, root=repository, output=repository / "data" / "raw" / "t")
     status, out, _ = run(capsys, "data", "pin", "t")
     assert status == 0
-    assert "written to recipes/t.yaml; `dvc commit -f download@t`" in out
+    assert "written to recipes/t.yaml; run `dvc commit -f download@t`" in out
     pinned = load_recipe("t", repository)
     records = read_received(repository / "data" / "raw" / "t")
     for name in ("words", "glove", "labels"):

@@ -254,7 +254,7 @@ def test_files_without_labels_are_predicted_alike(root: Path) -> None:
         model.predict(write_pickle(root / "new.pkl", narrow))
     with pytest.raises(DhmdError, match=r"'ids'|not an MMSA feature file"):
         model.predict(write_pickle(root / "new.pkl", {"ids": []}))
-    with pytest.raises(DhmdError, match="the model of mmmo reads files of format mmsa, not words"):
+    with pytest.raises(DhmdError, match="the model of mmmo cannot read a table of words"):
         model.predict(pd.DataFrame({"text": ["so good"]}))
 
     model, arrays = Model("models/my_arrays"), array_splits()["test"]

@@ -12,7 +12,7 @@ from dhmd.models.config import DecoupleConfig, DropoutConfig, ModelConfig
 from dhmd.models.ensemble import Ensemble
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
-from dhmd.models.registry import Corpus, build
+from dhmd.models.registry import CorpusInfo, build
 from dhmd.models.task import Task
 from tests.models.stacked.settings import CPU, INPUTS, KD, MODEL
 
@@ -51,7 +51,7 @@ def learner(
         dict(inputs),
         model=replace(model, options={name: options} if options else {}),
         loss_weights=[(DecoupleConfig(), KD)] * len(seeds),
-        corpus=Corpus(utterances, dict.fromkeys(inputs, steps)),
+        corpus=CorpusInfo(utterances, dict.fromkeys(inputs, steps)),
     )
 
 

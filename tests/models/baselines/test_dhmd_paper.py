@@ -45,7 +45,7 @@ def test_the_figure_point_by_point() -> None:
     assert {name for name in losses if name.startswith("ctr_")} == {f"ctr_{s}" for s in SPACES}
     assert not [name for name in losses if "mar" in name]
     assert {"rec", "cyc", "ort"} <= set(losses)
-    run = model.run(batch)
+    run = model.outputs(batch)
     assert len(run.fused) == 6
     # GD features and dictionary features of a modality and space, concatenated.
     assert [x.shape[1] for x in run.fused] == [2 * 8] * 3 + [2 * 16] * 3
@@ -64,7 +64,7 @@ def test_the_total_is_the_weighted_sum_of_its_parts() -> None:
 
 def test_live_teachers_are_the_other_vertices_heads() -> None:
     model, batch = module("dhmd_paper"), batch_of()
-    graph = model.run(batch).spaces["homogeneous"].graph
+    graph = model.outputs(batch).spaces["homogeneous"].graph
     expected = torch.zeros(())
     for i, source in enumerate(INPUTS):
         for j, target in enumerate(INPUTS):
@@ -75,7 +75,7 @@ def test_live_teachers_are_the_other_vertices_heads() -> None:
 
 def test_out_of_fold_teachers_are_the_batchs() -> None:
     model, batch = module("dhmd_paper", options={"teachers": "out_of_fold"}), batch_of()
-    graph = model.run(batch).spaces["heterogeneous"].graph
+    graph = model.outputs(batch).spaces["heterogeneous"].graph
     assert batch.teachers is not None
     expected = torch.zeros(())
     for i, source in enumerate(INPUTS):

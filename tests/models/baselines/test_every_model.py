@@ -11,7 +11,7 @@ import torch
 from dhmd.base.errors import DhmdError
 from dhmd.config.schema import load_section
 from dhmd.config.yaml12 import load_yaml
-from dhmd.models.cards import baseline_names, card
+from dhmd.models.catalogue import baseline_names, model_info
 from dhmd.models.config import ModelConfig
 from dhmd.models.ensemble import Ensemble
 from dhmd.models.task import Task
@@ -60,7 +60,7 @@ def test_predicts_and_has_finite_gradients(name: str, task: Task) -> None:
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_runs_with_any_number_of_modalities_or_says_why_not(name: str, count: int) -> None:
     chosen = dict(list(WIDTHS.items())[:count])
-    if count < card(name).min_modalities:
+    if count < model_info(name).min_modalities:
         with pytest.raises(DhmdError, match=f"{name} needs .* modalities, but there is only text"):
             learner(name, chosen)
         return
@@ -135,7 +135,7 @@ def test_the_page_counts_parameters_at_the_demos_width(name: str) -> None:
     )
     assert PAGE[name][3] == f"{sum(p.numel() for p in model.parameters()):,}"
     if "two or more" in PAGE[name][4]:
-        assert card(name).min_modalities == 2
+        assert model_info(name).min_modalities == 2
 
 
 def test_a_model_without_options_refuses_them() -> None:
@@ -144,7 +144,7 @@ def test_a_model_without_options_refuses_them() -> None:
 
 
 def test_options_of_an_unknown_model_are_refused() -> None:
-    with pytest.raises(DhmdError, match="options names 'dmx', but must name some of cm2, "):
+    with pytest.raises(DhmdError, match=r"options\.dmx: no such baseline; use one of cm2, "):
         load_section(ModelConfig, {"options": {"dmx": {"gate": "multiply"}}}, where="model")
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dhmd.base.errors import DhmdError
 from dhmd.models.baselines._sub_networks import LastState, SubNetwork
 from dhmd.models.baselines.cm2 import gumbel, negative_log_likelihood
-from dhmd.models.baselines.if_mmin import TextCNN, kept
+from dhmd.models.baselines.if_mmin import TextCNN, random_subset
 from dhmd.models.baselines.jmt import Layer
 from dhmd.models.baselines.lmf import low_rank_fusion
 from dhmd.models.baselines.misa import moment_discrepancy, orthogonality
@@ -237,9 +237,9 @@ def test_the_total_of_dlf_is_the_weighted_sum() -> None:
 
 def test_hidden_modalities_are_every_proper_subset() -> None:
     torch.manual_seed(0)
-    found = {tuple(row) for row in kept(torch.ones(500, 3, dtype=torch.bool)).tolist()}
-    assert len(found) == 6
-    assert all(0 < sum(row) < 3 for row in found)
+    subsets = {tuple(row) for row in random_subset(torch.ones(500, 3, dtype=torch.bool)).tolist()}
+    assert len(subsets) == 6
+    assert all(0 < sum(row) < 3 for row in subsets)
 
 
 def test_a_text_cnn_takes_the_maximum_over_windows() -> None:
@@ -316,14 +316,14 @@ def test_an_absent_modality_is_drawn_from_its_marginal() -> None:
     model = module("cm2").train()
     with torch.no_grad():
         model.means_MKH.copy_(torch.randn(3, 3, 8))
-    drawn = model.drawn(4000)
+    drawn = model.sample(4000)
     shares = model.logits_MK.softmax(1)[..., None]
     spread = torch.nn.functional.softplus(model.spreads_MKH)
     mean = (shares * model.means_MKH).sum(1)
     deviation = (shares * spread).square().sum(1).sqrt()
     assert_close(drawn.mean(0), mean, rtol=0.01, atol=0.01)
     assert_close(drawn.std(0), deviation, rtol=0.1, atol=1e-3)
-    assert_close(model.eval().drawn(2)[1], mean)
+    assert_close(model.eval().sample(2)[1], mean)
 
 
 # ---- JMT -----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dhmd.models.batch import EnsembleBatch
 from dhmd.models.config import DictionaryConfig
-from dhmd.models.dhmd import ACTIVE_AT_START
+from dhmd.models.layers import INITIAL_ACTIVE_CODES
 from dhmd.models.stacked.dictionary_matching import (
     DictionaryMatching,
     DictionaryOutputs,
@@ -69,8 +69,8 @@ def test_initial_codes_are_sparse(codes: int, width: int) -> None:
     assert table.shape == (2, codes, width)
     assert_close(table.norm(dim=-1), torch.ones(2, codes))
     active = _active(table, config)
-    assert active.min() > 0.7 * ACTIVE_AT_START
-    assert active.max() < 1.4 * ACTIVE_AT_START
+    assert active.min() > 0.7 * INITIAL_ACTIVE_CODES
+    assert active.max() < 1.4 * INITIAL_ACTIVE_CODES
 
 
 def _active(table_EKW: Tensor, config: DictionaryConfig) -> Tensor:

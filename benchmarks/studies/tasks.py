@@ -1,4 +1,4 @@
-"""Results that a study keeps, one file a task, so that an interrupted one goes on where it was."""
+"""Tasks of a study. Each stores its result in a file, so that an interrupted study resumes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from dhmd.base.files import file_sha256, json_sha256
 from dhmd.base.progress import progress
 
 
-class Kept(Protocol):
-    """A task that stores its result in a file."""
+class StudyTask(Protocol):
+    """A task that stores its result in the file `result`."""
 
     @property
     def result(self) -> Path: ...
 
 
-T = TypeVar("T", bound=Kept)
+T = TypeVar("T", bound=StudyTask)
 
 _ROOT = Path(__file__).parents[2]
 
@@ -30,10 +30,10 @@ _ROOT = Path(__file__).parents[2]
 def run_missing(
     tasks: Sequence[T], work: Callable[[T], None], label: str, *, processes: int
 ) -> None:
-    """Run every task whose result is not stored yet, in several processes or in this one.
+    """Run the tasks whose result is not stored yet, in several processes or in this one.
 
     Raises:
-        DhmdError: a process was killed; or what the work raises.
+        DhmdError: a process was killed, or a task failed.
     """
     missing = [task for task in tasks if not task.result.is_file()]
     if processes == 1:
@@ -48,23 +48,24 @@ def run_missing(
                 future.result()
     except BrokenExecutor as error:
         raise DhmdError(
-            "a process of the study was killed, perhaps for want of memory; what is done is kept: "
-            "run it again, with fewer --processes"
+            "a process of the study was killed, perhaps because memory ran out; finished results "
+            "are stored: run it again, with fewer --processes"
         ) from error
 
 
-def code_key(*parts: str) -> str:
-    """A hash of the code that makes a study's results beside what training's own key covers.
+def code_key(*paths: str) -> str:
+    """Return a hash of code that a study's results depend on, besides that of training.
 
-    `parts` are folders or files of the repository, such as `dhmd/evaluation`.
+    Args:
+        paths: folders or files of the repository, such as `dhmd/evaluation`.
     """
     files = [
-        file for part in parts for file in (sorted((_ROOT / part).rglob("*.py")) or [_ROOT / part])
+        file for path in paths for file in (sorted((_ROOT / path).rglob("*.py")) or [_ROOT / path])
     ]
     return json_sha256([(str(file.relative_to(_ROOT)), file_sha256(file)) for file in files])
 
 
-def read_kept(path: Path) -> dict[str, Any]:
+def read_result(path: Path) -> dict[str, Any]:
     """Read a stored result.
 
     Raises:
@@ -74,31 +75,31 @@ def read_kept(path: Path) -> dict[str, Any]:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return value
     except (OSError, ValueError) as error:
-        raise DhmdError(f"{path} is not readable: delete it and run the study again") from error
+        raise DhmdError(f"{path} cannot be read: delete it and run the study again") from error
 
 
 def selected_scores(history: Path) -> list[float]:
-    """Read the score of each seed by which training selected its epoch.
+    """Read the validation score of each seed's selected epoch.
 
     Raises:
         DhmdError: a seed diverged.
     """
     with open(history, newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    # The trainer writes the score that it selects by before the others.
+    # The first validation score of the history is the one that training selects by.
     name = next(row["name"] for row in rows if row["name"].startswith("valid/"))
     values = {(row["seed"], row["epoch"]): row["value"] for row in rows if row["name"] == name}
     for row in rows:
         if row["name"] == "diverged":
             raise DhmdError(
-                f"seed {row['seed']} diverged in epoch {row['epoch']} ({history}): leave this "
+                f"{history}: seed {row['seed']} diverged in epoch {row['epoch']}; leave this "
                 "candidate out"
             )
     return [float(values[row["seed"], row["epoch"]]) for row in rows if row["name"] == "selected"]
 
 
 def rounded(value: Any) -> Any:
-    """Round all floats to five decimals: further ones depend on the processor."""
+    """Round all floats to five decimals, since more depend on the processor."""
     if isinstance(value, Mapping):
         return {key: rounded(item) for key, item in value.items()}
     return round(value, 5) if isinstance(value, float) else value

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.studies import kept
-from benchmarks.studies.kept import code_key, run_missing
+from benchmarks.studies import tasks
+from benchmarks.studies.tasks import code_key, run_missing
 from dhmd.base.errors import DhmdError
 
 
@@ -32,7 +32,7 @@ def test_the_key_is_of_names_and_contents(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "one" / "deep").mkdir(parents=True)
     (tmp_path / "one" / "deep" / "a.py").write_text("a = 1\n")
     (tmp_path / "b.py").write_text("b = 1\n")
-    monkeypatch.setattr(kept, "_ROOT", tmp_path)
+    monkeypatch.setattr(tasks, "_ROOT", tmp_path)
     keys = [code_key("one"), code_key("one", "b.py")]
     (tmp_path / "b.py").write_text("b = 2\n")
     keys.append(code_key("one", "b.py"))
