@@ -83,7 +83,8 @@ static inline void read_bias(const float *from, long length, long vectors, Float
     memcpy(to, from, sizeof(float) * length);
 }
 
-/* Whether the keys of a vector are kept. After the last row, memory may end: it has a copy. */
+/* Whether the keys of a vector are kept. Memory may end after the bits, and a row's last vector
+   passes its end: the last vectors are read from a copy with room after it. */
 static inline Ints kept(const int16_t *bits, long limit) {
     Shorts random;
     memcpy(&random, bits, sizeof random);
@@ -94,12 +95,13 @@ void forward(
     const float *query, const float *pairs, const float *bias, const int16_t *bits, long limit,
     float scale, float *mixed, float *stats, long sequences, long heads, long steps, long keys) {
     const long width = heads * HEAD, vectors = (keys + LANES - 1) / LANES;
-    const long last = sequences * heads * steps - 1;
+    const long entries = sequences * heads * steps * keys, span = vectors * LANES;
+    const long copied = entries < span ? entries : span;
     const float root = 1.0f / sqrtf(HEAD);
     Floats k[HEAD][vectors], v[HEAD][vectors], hide[vectors], scores[LANES][vectors];
     Floats most[LANES] = {{0}}, sums[LANES] = {{0}}, out[HEAD][LANES] = {{{0}}};
-    int16_t end[vectors * LANES];
-    if (bits) memcpy(end, bits + last * keys, sizeof(int16_t) * keys);
+    int16_t end[2 * span];
+    if (bits) memcpy(end, bits + entries - copied, sizeof(int16_t) * copied);
     for (long s = 0; s < sequences; s++) {
         read_bias(bias + s * keys, keys, vectors, hide);
         for (long h = 0; h < heads; h++) {
@@ -123,7 +125,9 @@ void forward(
                 }
                 const Floats maximum = maxima(most);
                 for (long r = 0; r < count; r++) {
-                    const int16_t *random = row + r < last ? bits + (row + r) * keys : end;
+                    const long place = (row + r) * keys;
+                    const int16_t *random =
+                        place + span <= entries ? bits + place : end + place - (entries - copied);
                     Floats total = {0}, mix[HEAD] = {{0}};
                     for (long u = 0; u < vectors; u++) {
                         Floats weight = exponential(scores[r][u] - maximum[r]);
@@ -153,13 +157,14 @@ void backward(
     float scale, const float *mixed, const float *stats, const float *dout, float *dquery,
     float *dpairs, long sequences, long heads, long steps, long keys) {
     const long width = heads * HEAD, vectors = (keys + LANES - 1) / LANES;
-    const long last = sequences * heads * steps - 1;
+    const long entries = sequences * heads * steps * keys, span = vectors * LANES;
+    const long copied = entries < span ? entries : span;
     const float root = 1.0f / sqrtf(HEAD);
     Floats k[HEAD][vectors], v[HEAD][vectors], dk[HEAD][vectors], dv[HEAD][vectors], hide[vectors];
     Floats scores[LANES][vectors], weights[LANES][vectors], dq[HEAD][LANES] = {{{0}}};
     float q[LANES][HEAD], d[LANES][HEAD], inner[LANES];
-    int16_t end[vectors * LANES];
-    if (bits) memcpy(end, bits + last * keys, sizeof(int16_t) * keys);
+    int16_t end[2 * span];
+    if (bits) memcpy(end, bits + entries - copied, sizeof(int16_t) * copied);
     for (long s = 0; s < sequences; s++) {
         read_bias(bias + s * keys, keys, vectors, hide);
         for (long h = 0; h < heads; h++) {
@@ -188,7 +193,9 @@ void backward(
                         weights[r][u] = dweight * scale;
                     }
                 for (long r = 0; r < count; r++) {
-                    const int16_t *random = row + r < last ? bits + (row + r) * keys : end;
+                    const long place = (row + r) * keys;
+                    const int16_t *random =
+                        place + span <= entries ? bits + place : end + place - (entries - copied);
                     const float maximum = stats[2 * (row + r)], inverse = stats[2 * (row + r) + 1];
                     for (long u = 0; u < vectors; u++) {
                         const Floats weight = exponential(scores[r][u] - maximum) * inverse;
