@@ -6,7 +6,7 @@ N test utterances.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,12 @@ from dhmd.evaluation.metrics import (
     METRIC_TITLES,
     METRICS,
     PRIMARY_METRIC,
+    Floats,
+    Ints,
     deterioration_sign,
     score,
 )
-from dhmd.evaluation.model_outputs import OUTPUTS, read_outputs
+from dhmd.evaluation.model_outputs import OUTPUTS, ModelOutputs, read_outputs
 from dhmd.evaluation.tables import (
     Table,
     dataset_names,
@@ -71,7 +73,7 @@ def compare(
     sort: str | None = None,
     root: Path | None = None,
 ) -> pd.DataFrame:
-    """Compare test scores, paired by seed with those of the first name.
+    """Compare test scores with those of the first name, paired by seed.
 
     Args:
         names: models and variants of the workspace (`dhmd`, `mult`), Git revisions, DVC
@@ -131,15 +133,26 @@ def compare_folders(
         outputs = read_outputs(folder)
         if outputs.identity != corpus.identity:
             raise DhmdError(f"{folder} was trained on another corpus than {corpus.name}")
-        by_seed = outputs.by_seed(outputs.prediction_EN, test, "prediction")
-        values_EN = np.stack([*by_seed.values()])
-        predictions = files.Predictions(ids, labels_N[test], tuple(by_seed), values_EN)
+        evaluation = _evaluation(outputs, test, identity, ids, labels_N[test])
         valid_scores = {
             seed: score(corpus.task, p_N, labels_N[valid]).values
-            for seed, p_N in outputs.by_seed(outputs.prediction_EN, valid, "prediction").items()
+            for seed, p_N in outputs.by_seed(valid).items()
         }
-        entries.append(_Entry(name, score_predictions(identity, predictions), valid_scores))
+        entries.append(_Entry(name, evaluation, valid_scores))
     return _compare_entries(entries, (), metric, None)
+
+
+def _evaluation(
+    outputs: ModelOutputs,
+    rows: Ints,
+    identity: files.Identity,
+    ids: tuple[str, ...],
+    labels_N: Floats,
+) -> Evaluation:
+    """Score the outputs of the test utterances `ids`, which have the indices `rows`."""
+    values_EN = np.stack([*outputs.by_seed(rows).values()])
+    predictions = files.Predictions(ids, labels_N, outputs.seeds, values_EN)
+    return score_predictions(identity, predictions)
 
 
 def _compare_entries(
@@ -235,11 +248,8 @@ def _variant(workspace: Workspace, dataset: str, folder: Path, by: Sequence[str]
             f"{outputs.path} and metrics/{dataset} belong to different corpora: run dvc repro"
         )
     row_of = {id_: row for row, id_ in enumerate(outputs.ids)}
-    rows = np.array([row_of[id_] for id_ in full.predictions.ids])
-    by_seed = outputs.by_seed(outputs.prediction_EN, rows, "prediction")
-    predictions = replace(
-        full.predictions, seeds=tuple(by_seed), values=np.stack([*by_seed.values()])
-    )
+    ids, labels_N = full.predictions.ids, full.predictions.labels
+    rows = np.array([row_of[id_] for id_ in ids])
     table = f"{METRICS_FOLDER}/{dataset}/{files.ABLATIONS}.csv"
     valid = {
         int(row["seed"]): {m: float(v) for m in METRICS[full.identity.task] if (v := row[m])}
@@ -249,7 +259,7 @@ def _variant(workspace: Workspace, dataset: str, folder: Path, by: Sequence[str]
     configuration = files.read_json(folder / "model.json")["configuration"] if by else {}
     return _Entry(
         variant_title(folder.name),
-        score_predictions(full.identity, predictions),
+        _evaluation(outputs, rows, full.identity, ids, labels_N),
         valid,
         {key: _value(configuration, key) for key in by},
     )

@@ -89,7 +89,7 @@ class Stage:
         return {"recipe": settings.recipe.definition(), "data": data, **sections}
 
     @contextmanager
-    def observed(self, output: Path) -> Iterator[Observer]:
+    def training_observer(self, output: Path) -> Iterator[Observer]:
         """Yield an observer of the training that writes `output`, for the log and MLflow."""
         from dhmd.training.observer import LogObserver, ManyObservers
 

@@ -11,7 +11,7 @@ def work(stage: Stage) -> None:
     from dhmd.training.jobs import ablate_job
 
     variants = chosen_variants(stage.settings.ablate, stage.settings.configuration)
-    with stage.observed(stage.ablations) as observer:
+    with stage.training_observer(stage.ablations) as observer:
         ablate_job(
             variants,
             stage.aligned,

@@ -11,10 +11,10 @@ def work(stage: Stage) -> None:
     """Download the files from their sources, or generate them."""
     from dhmd.data.download.raw_folder import fill_raw_folder
 
-    fill_raw_folder(stage.settings, stage.raw, root=stage.root, earlier=_earlier(stage))
+    fill_raw_folder(stage.settings, stage.raw, root=stage.root, earlier=_cached_files(stage))
 
 
-def _earlier(stage: Stage) -> dict[str, Path]:
+def _cached_files(stage: Stage) -> dict[str, Path]:
     """Return the files of the last run that are still in DVC's cache."""
     from dhmd.vcs.lock import cached_files
 

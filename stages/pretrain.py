@@ -9,7 +9,7 @@ def work(stage: Stage) -> None:
     """Pretrain the encoders and cross-fit the teachers, with all seeds and folds at once."""
     from dhmd.training.jobs import pretrain_job
 
-    with stage.observed(stage.pretrained) as observer:
+    with stage.training_observer(stage.pretrained) as observer:
         pretrain_job(
             stage.settings.configuration,
             stage.aligned,

@@ -9,7 +9,7 @@ def work(stage: Stage) -> None:
     """Train the full model with all seeds at once."""
     from dhmd.training.jobs import train_job
 
-    with stage.observed(stage.models) as observer:
+    with stage.training_observer(stage.models) as observer:
         train_job(
             stage.settings.configuration,
             stage.aligned,

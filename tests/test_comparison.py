@@ -101,7 +101,7 @@ def test_models_are_compared_by_seed(root: Path) -> None:
     assert np.isnan(comparison["difference"][0])
 
 
-def test_revisions_and_files_stand_beside_models(root: Path, tmp_path: Path) -> None:
+def test_revisions_and_files_are_compared_with_models(root: Path, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "theirs.csv", root, 0.1)
     comparison = compare(["HEAD~1", "dhmd", str(path)], by=["kd.lambda"], root=root)
     assert list(comparison["name"]) == ["HEAD~1", "DHMD", "theirs"]
@@ -115,7 +115,7 @@ def test_revisions_and_files_stand_beside_models(root: Path, tmp_path: Path) -> 
     assert np.isnan(single_seed["difference"][1])  # one common seed
 
 
-def test_validation_sorts_and_the_test_split_may_not(root: Path, tmp_path: Path) -> None:
+def test_rows_are_sorted_by_validation_only(root: Path, tmp_path: Path) -> None:
     comparison = compare(["dhmd", "HEAD~1", "mult"], sort="valid.mae", root=root)
     assert list(comparison["valid.mae"]) == sorted(comparison["valid.mae"])
     assert comparison.attrs["reference"] == "DHMD"
@@ -141,7 +141,7 @@ def test_validation_sorts_and_the_test_split_may_not(root: Path, tmp_path: Path)
         (["dhmd", "mult"], {"dataset": "tea"}, "tea"),
     ],
 )
-def test_mistakes_are_one_sentence(root: Path, names, options, sentence) -> None:
+def test_wrong_arguments_are_short_errors(root: Path, names, options, sentence) -> None:
     with pytest.raises(DhmdError, match=sentence):
         compare(names, root=root, **options)
 
@@ -156,13 +156,15 @@ def test_mistakes_are_one_sentence(root: Path, names, options, sentence) -> None
         ("id,seed,prediction\nv,1,1.0\n", r"seed 1: \w+ .*test utterance"),
     ],
 )
-def test_bad_files_are_one_sentence(root: Path, tmp_path: Path, text: str, sentence: str) -> None:
+def test_bad_files_are_short_errors(root: Path, tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "theirs.csv").write_text(text)
     with pytest.raises(DhmdError, match=rf"theirs\.csv.*{sentence}"):
         compare(["dhmd", str(tmp_path / "theirs.csv")], root=root)
 
 
-def test_every_form_of_the_command(root: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_every_output_format_of_the_command(
+    root: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
     monkeypatch.chdir(root)
     names = ["compare", "dhmd", "mult", "HEAD~1"]
     assert main([*names, "--markdown"]) == 0
@@ -185,7 +187,7 @@ def test_every_form_of_the_command(root: Path, tmp_path: Path, monkeypatch, caps
     assert "must end with .svg or .pdf" in capsys.readouterr().err
 
 
-def test_the_gate_takes_a_file_on_either_side(root: Path, tmp_path: Path, monkeypatch, capsys):
+def test_the_gate_compares_a_file_as_base_or_head(root: Path, tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(root)
     better = str(write_csv(tmp_path / "better.csv", root, 0.1))
     assert main(["gate", "--head", better]) == 0

@@ -110,11 +110,11 @@ def _train(groups: list[list[Task]], params: Params) -> None:
     from dhmd.data.aligned import read_corpus
     from dhmd.training.device import torch_session
     from dhmd.training.executors import run_tasks
-    from dhmd.training.jobs import unfinished
+    from dhmd.training.jobs import unfinished_tasks
     from dhmd.training.observer import LogObserver
     from dhmd.training.planning import choose_workers
 
-    groups = unfinished(groups)
+    groups = unfinished_tasks(groups)
     tasks = [task for group in groups for task in group]
     compute = params.for_dataset(params.datasets[0]).compute
     logging.basicConfig(level=logging.WARNING, format="%(message)s")

@@ -205,7 +205,7 @@ class Explanations:
         )
 
     def select_seeds(self, seeds: Sequence[int]) -> Explanations:
-        """Return explanations by these seeds only, such as those that did not diverge."""
+        """Return the explanations of these seeds, such as those that did not diverge."""
         if tuple(seeds) == self.seeds:
             return self
         rows = [self.seeds.index(seed) for seed in seeds]

@@ -209,7 +209,7 @@ class _Evaluator:
     def _missing(self, outputs: ModelOutputs) -> dict[str, dict[int, Floats]]:
         """Return condition → seed → test predictions, noise last."""
         return {
-            name: outputs.by_seed(values_EN, self.rows["test"], f"missing modalities {name}")
+            name: outputs.by_seed(self.rows["test"], values_EN, f"missing modalities {name}")
             for name, values_EN in sorted(
                 outputs.missing.items(), key=lambda item: item[0].startswith(NOISE_PREFIX)
             )
@@ -256,7 +256,7 @@ class _Evaluator:
                 f"{outputs.path} has the task {outputs.task}, but {corpus.name} has the task "
                 f"{self.task}; run the stage that writes it again"
             )
-        return outputs.by_seed(outputs.prediction_EN, self.rows[split], what)
+        return outputs.by_seed(self.rows[split], what=what)
 
     def _scores(
         self, outputs: ModelOutputs, what: str = "prediction"

@@ -68,12 +68,14 @@ class ModelOutputs:
         """Return the dictionary activations [N, M, K] of the first seed of each space."""
         return arrays_in_group(self.arrays, CODES)
 
-    def by_seed(self, values_EN: Floats, rows: Ints, what: str) -> dict[int, Floats]:
-        """Select utterances of predictions by seed.
+    def by_seed(
+        self, rows: Ints, values_EN: Floats | None = None, what: str = "prediction"
+    ) -> dict[int, Floats]:
+        """Select the predictions of utterances.
 
         Args:
-            values_EN: predictions of this model.
             rows: indices of the utterances.
+            values_EN: other predictions of the model than `prediction_EN`.
             what: name of the values, for the message.
 
         Returns:
@@ -82,7 +84,7 @@ class ModelOutputs:
         Raises:
             DhmdError: the values of a seed are not finite, because it diverged in training.
         """
-        selected = values_EN[:, rows]
+        selected = (self.prediction_EN if values_EN is None else values_EN)[:, rows]
         finite_E: NDArray[np.bool_] = np.asarray(np.isfinite(selected).all(1))
         if not finite_E.all():
             diverged = [str(s) for s, ok in zip(self.seeds, finite_E, strict=True) if not ok]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def export(model: Path, out: Path, *, root: Path | None = None, license_: str = 
 
     Args:
         model: a model directory, such as `models/demo`.
-        out: the directory to write, which must not exist or be empty.
+        out: the directory to write: a new or an empty one.
         root: the repository with the dataset config and the metrics that the card describes.
         license_: a licence identifier of the Hugging Face hub; by default `mit` for generated data,
             else `other`, because the terms of the data apply.
@@ -93,7 +94,10 @@ def _model_card(model: Path, description: Description, *, root: Path | None, lic
     Sections about files that `root` does not have are left out. The scores are those of the
     predictions in the model directory, with the test labels in `metrics/` of the same corpus.
     """
-    recipe = _recipe(root, description.dataset)
+    recipe = None
+    if root is not None:
+        with suppress(DhmdError):
+            recipe = load_recipe(description.dataset, root)
     generated = recipe is not None and recipe.format == "generated"
     task = description.task.kind
     results = _results(model, description, task, root)
@@ -105,7 +109,8 @@ def _model_card(model: Path, description: Description, *, root: Path | None, lic
         "tags": ["multimodal", "sentiment-analysis", "emotion-recognition", task],
     }
     if results is not None:
-        metadata["metrics"] = list(dict.fromkeys(map(_hub_metric, results.scores)))
+        names = (_HUB_METRICS.get(metric, metric) for metric in results.scores)
+        metadata["metrics"] = list(dict.fromkeys(names))
         metadata["model-index"] = [_model_index(title, description, task, recipe, results)]
     environment = jinja2.Environment(  # no autoescape: the card is Markdown
         loader=jinja2.PackageLoader("dhmd.publish", "."),
@@ -129,13 +134,6 @@ def _model_card(model: Path, description: Description, *, root: Path | None, lic
         table=None if results is None else _table(task, results).to_markdown(),
         version=dhmd.__version__,
     )
-
-
-def _recipe(root: Path | None, name: str) -> Recipe | None:
-    try:
-        return None if root is None else load_recipe(name, root)
-    except DhmdError:
-        return None
 
 
 def _results(
@@ -197,13 +195,13 @@ def _model_index(
     """Return the scores as the hub's metadata `model-index`."""
     name = description.dataset if recipe is None else recipe.title
     metrics = [
-        {"type": _hub_metric(metric), "name": METRIC_TITLES[task][metric], "value": value["mean"]}
+        {
+            "type": _HUB_METRICS.get(metric, metric),
+            "name": METRIC_TITLES[task][metric],
+            "value": value["mean"],
+        }
         for metric, value in results.scores.items()
     ]
     dataset = {"type": description.dataset, "name": name, "split": "test"}
     result = {"task": {"type": f"multimodal-{task}"}, "dataset": dataset, "metrics": metrics}
     return {"name": title, "results": [result]}
-
-
-def _hub_metric(metric: str) -> str:
-    return _HUB_METRICS.get(metric, metric)

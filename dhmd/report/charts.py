@@ -46,10 +46,10 @@ def results(data: ReportData) -> style.Chart:
         data.note(),
         0.25 * len(models) + 0.4,
         1,
-        len(data.columns),
+        len(data.metric_titles),
         sharey=True,
     )
-    for axes, (metric, name) in zip(canvas.axes[0], data.columns.items(), strict=True):
+    for axes, (metric, name) in zip(canvas.axes[0], data.metric_titles.items(), strict=True):
         axes.set_title(f"{name} {'←' if deterioration_sign(metric) > 0 else '→'}")
         style.draw_grid(axes, "x", 3)
         style.label_rows(axes, titles)
@@ -110,7 +110,7 @@ def _forest(
     canvas = style.Canvas(title, data.note(), 0.27 * len(models) + 0.6, 1, 2, sharey=True)
     full = data.scores[data.scores.kind == "model"].set_index("seed")
     for axes, metric in zip(canvas.axes[0], metrics, strict=True):
-        axes.set_title(f"{data.columns[metric]}: difference from the full model")
+        axes.set_title(f"{data.metric_titles[metric]}: difference from the full model")
         style.draw_grid(axes, "x", 5)
         style.label_rows(axes, [title for _, title, _ in models])
         axes.axvline(0, color=style.MUTED, linewidth=0.9)

@@ -128,7 +128,7 @@ def _text_block(text: str, style: str = "") -> Block:
 
 
 def _seeds_table(data: ReportData) -> Block:
-    names = data.columns
+    names = data.metric_titles
     scores = data.scores[data.scores["kind"] == "model"].set_index("seed")
     rows = [
         [str(int(seed)), *("–" if v != v else f"{v:.3f}" for v in row)]
@@ -197,9 +197,9 @@ def _ablation_text(data: ReportData) -> str:
 
     return (
         f"{pluralize(len(tested), 'variant')} compared with the full model in "
-        f"{data.columns[metric]} ({pluralize(len(data.seeds), 'seed')}, p < 0.05 after Holm's "
-        f"correction): {count(worse)} significantly worse, {count(better)} significantly better, "
-        f"{len(tested) - len(significant)} statistically indistinguishable."
+        f"{data.metric_titles[metric]} ({pluralize(len(data.seeds), 'seed')}, p < 0.05 after "
+        f"Holm's correction): {count(worse)} significantly worse, {count(better)} significantly "
+        f"better, {len(tested) - len(significant)} statistically indistinguishable."
     )
 
 

@@ -90,7 +90,7 @@ class ReportData:
         return PRIMARY_METRIC[self.task]
 
     @property
-    def columns(self) -> Mapping[str, str]:
+    def metric_titles(self) -> Mapping[str, str]:
         """The metrics that are shown → their titles."""
         return METRIC_TITLES[self.task]
 
@@ -189,18 +189,12 @@ class ReportData:
         if seeds is None:
             return text
         if seeds == 1 and len(self.seeds) > 1:
-            return f"{text} · seed {self.seeds[0]} of {len(self.seeds)} seeds"
+            return f"{text} · first of {len(self.seeds)} seeds"
         return f"{text} · {pluralize(len(self.seeds), 'seed')}"
 
 
 def read_report_data(aligned: Path, pretrained: Path, models: Path, metrics: Path) -> ReportData:
-    """Read all results of one dataset.
-
-    Args:
-        aligned: the aligned features file.
-        pretrained: the directory that `pretrain` wrote.
-        models: the directory that `train` wrote.
-        metrics: the directory that `evaluate` wrote.
+    """Read all results of one dataset from the paths that `report_job` describes.
 
     Raises:
         DhmdError: a file is missing or damaged, or files belong to different runs.

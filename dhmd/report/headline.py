@@ -43,7 +43,7 @@ def best_baseline(data: ReportData) -> Baseline | None:
 
 def headline_text(data: ReportData) -> str:
     """Compare the model with the best baseline, the constant and the oracle, in sentences."""
-    metric, name = data.primary, data.columns[data.primary]
+    metric, name = data.primary, data.metric_titles[data.primary]
     score = data.summary["test"].get(metric, {})
     if "mean" not in score:
         return f"{name} is undefined on the test split."
@@ -86,7 +86,7 @@ def headline_text(data: ReportData) -> str:
 
 def key_figures(data: ReportData) -> list[dict[str, Any]]:
     """Return the numbers at the top of the page: value, label, and whether the model's own."""
-    names, metric, best = data.columns, data.primary, best_baseline(data)
+    names, metric, best = data.metric_titles, data.primary, best_baseline(data)
     figures = [
         (format_mean(data.summary["test"].get(m, {})), f"{MODEL}, test {names[m]}")
         for m in (metric, SECONDARY_METRIC[data.task])
@@ -128,7 +128,7 @@ def overview_row(data: ReportData) -> list[str]:
     metric, best, constant = data.primary, best_baseline(data), _constant_score(data)
     return [
         data.name,
-        data.columns[metric],
+        data.metric_titles[metric],
         format_mean(data.summary["test"].get(metric, {})),
         str(len(data.seeds)),
         f"{len(data.rows):,}",
@@ -150,7 +150,7 @@ def sample_text(data: ReportData) -> str:
 
 
 def published_table(data: ReportData) -> dict[str, Any] | None:
-    """Return the table of published results on the corpus of the dataset, or None without any.
+    """Return the table of published results on the corpus of the dataset, or None.
 
     ACC2 leaves out utterances with label 0. A row is marked as comparable only if its text features
     are known and equal to those of this run.

@@ -52,7 +52,7 @@ class ComputeConfig:
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
     ray: RayConfig = field(default_factory=RayConfig)
 
-    def in_task(self) -> ComputeConfig:
+    def for_task(self) -> ComputeConfig:
         """Return the settings of a task's own process, which computes on the requested device."""
         if self.executor == "local":
             return self

@@ -45,7 +45,7 @@ def torch_session(compute: ComputeConfig) -> Iterator[torch.device]:
         device = torch_device(compute.device, "compute.device")
         native = compute.kernels == "native" and device.type == "cpu"
     else:
-        device, native = torch.device(compute.in_task().device), False
+        device, native = torch.device(compute.for_task().device), False
     threads, deterministic = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     settings: Any = torch.utils.deterministic
     fill = settings.fill_uninitialized_memory

@@ -305,7 +305,7 @@ class _Job:
             workers: the number of processes.
         """
         tasks = [task for group in groups for task in group]
-        missing = unfinished(groups)
+        missing = unfinished_tasks(groups)
         self._tasks = tasks + [task for group in missing for task in group]
         if missing and (plan := os.environ.get(PLAN)):
             paths = [[str(task.write().resolve()) for task in group] for group in missing]
@@ -339,7 +339,7 @@ class _Job:
         _log.info("%s: %s, written to %s", self.stage, scores, output)
 
 
-def unfinished(groups: Sequence[Sequence[Task]]) -> list[list[Task]]:
+def unfinished_tasks(groups: Sequence[Sequence[Task]]) -> list[list[Task]]:
     """Return the tasks without members that are finished or belong to an earlier task.
 
     An interrupted task is not changed, so that it resumes from its checkpoint.

@@ -23,7 +23,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -172,10 +171,7 @@ class Store:
 
 
 def training_key(
-    configuration: Configuration,
-    seed: int,
-    device: torch.device,
-    **inputs: object,
+    configuration: Configuration, seed: int, device: torch.device, **inputs: object
 ) -> str:
     """Return the key of one member: a hash of all inputs that determine its training.
 
@@ -190,20 +186,16 @@ def training_key(
     key = {
         "configuration": settings,
         "seed": seed,
-        "environment": environment(device, configuration.architecture),
+        # The last bits of a result depend on code, PyTorch and hardware.
+        "environment": {
+            "code": code_sha256(configuration.architecture),
+            "torch": torch.__version__,
+            "machine": platform.machine(),
+            "device": device.type,
+        },
         **inputs,
     }
     return json_sha256(key)[:32]
-
-
-def environment(device: torch.device, architecture: str = "dhmd") -> dict[str, Any]:
-    """Return what the last bits of a result depend on: code, PyTorch and hardware (JSON values)."""
-    return {
-        "code": code_sha256(architecture),
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-        "device": device.type,
-    }
 
 
 @lru_cache

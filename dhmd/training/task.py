@@ -95,13 +95,13 @@ class Task:
     encoder: Encoder | None = None
 
     @property
-    def first(self) -> Configuration:
+    def first_configuration(self) -> Configuration:
         """The configuration of the first variant; all have the same structure."""
         return next(iter(self.configurations.values()))
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        return self.first.train.seeds
+        return self.first_configuration.train.seeds
 
     @property
     def members(self) -> list[str]:
@@ -151,7 +151,7 @@ class Task:
         """
         content = {
             "configurations": {
-                name: replace(configuration, compute=configuration.compute.in_task()).as_json()
+                name: replace(configuration, compute=configuration.compute.for_task()).as_json()
                 for name, configuration in self.configurations.items()
             },
             "modality": self.modality,
@@ -212,14 +212,14 @@ def run_task(task: Task, observer: Observer, corpus: Corpus | None = None) -> No
     with _locked(task):
         if not task.missing:
             return
-        with torch_session(task.first.compute) as device:
+        with torch_session(task.first_configuration.compute) as device:
             corpus = corpus or read_corpus(task.aligned, fold=task.fold)
             checkpoint = task.folder / CHECKPOINT
             if task.modality is None:
                 trained = train_stack(task, corpus, device, observer, checkpoint)
             else:
                 trained = pretrain_modality(
-                    task.first, task.modality, corpus, device, observer, checkpoint
+                    task.first_configuration, task.modality, corpus, device, observer, checkpoint
                 )
             for name, member in trained.items():
                 task.store.write(task.keys[name], member)
@@ -234,7 +234,11 @@ def train_stack(
     Raises:
         DhmdError: the pretrained weights or the encoder do not fit the task.
     """
-    first, seeds, configurations = task.first, task.seeds, task.configurations.values()
+    first, seeds, configurations = (
+        task.first_configuration,
+        task.seeds,
+        task.configurations.values(),
+    )
     data = DeviceCorpus.of(corpus, first.modalities, device)
     members = Members(list(seeds) * len(configurations), device)
     learner: Learner = build(

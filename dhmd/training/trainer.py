@@ -144,7 +144,16 @@ class Trainer:
         )
         if train_mask_EN is None:
             train_mask_EN = np.ones((members.count, len(corpus.videos_N)), np.float32)
-        self.planner = _planner(learner, members, corpus, train, train_rows, train_mask_EN)
+        sizes = {"batch_size": train.batch_size, "accumulate": train.accumulate}
+        self.planner: EpochPlanner
+        if learner.batch_by == "video":
+            videos, steps = corpus.videos_N, corpus.steps(train_rows)
+            self.planner = VideoPlanner(
+                train_rows, videos, steps, train_mask_EN, members.order, **sizes
+            )
+        else:
+            buckets = corpus.buckets(train_rows, train.buckets, train.batch_size)
+            self.planner = EpochPlanner(buckets, train_mask_EN, members.order, **sizes)
         self.valid_rows = valid_rows
         self.average_P = self.optimiser.values_P.clone()
         self.best_P = self.optimiser.values_P.clone()
@@ -166,7 +175,7 @@ class Trainer:
             progress.epoch += 1
             self.learner.skip = frozenset(np.flatnonzero(progress.stopped).tolist())
             losses = self.train_epoch(progress.epoch)
-            with self._averaged():
+            with self._averaged_weights():
                 scores = self.validation_scores()
             rows = self._update_progress(losses, scores)
             self._save()
@@ -177,7 +186,7 @@ class Trainer:
         return progress
 
     @contextmanager
-    def _averaged(self) -> Iterator[None]:
+    def _averaged_weights(self) -> Iterator[None]:
         """Use the averaged weights instead of the latest ones within a block."""
         latest_P = self.optimiser.values_P.clone()
         self.optimiser.values_P.copy_(self.average_P)
@@ -353,23 +362,6 @@ class Trainer:
         notes["history"] = [tuple(row) for row in notes["history"]]
         self.progress = Progress(**notes)
         self.learner.mode = self.progress.mode
-
-
-def _planner(
-    learner: Learner,
-    members: Members,
-    corpus: DeviceCorpus,
-    train: TrainConfig,
-    rows: Array,
-    train_mask_EN: Array,
-) -> EpochPlanner:
-    """Build the planner of the learner's batches: of utterances, or of whole videos."""
-    sizes = {"batch_size": train.batch_size, "accumulate": train.accumulate}
-    if learner.batch_by == "video":
-        steps = corpus.steps(rows)
-        return VideoPlanner(rows, corpus.videos_N, steps, train_mask_EN, members.order, **sizes)
-    buckets = corpus.buckets(rows, train.buckets, train.batch_size)
-    return EpochPlanner(buckets, train_mask_EN, members.order, **sizes)
 
 
 @torch.no_grad()

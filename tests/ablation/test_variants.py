@@ -60,14 +60,14 @@ def test_every_ablation_changes_only_its_keys() -> None:
 
 
 def test_variants_that_change_nothing_are_left_out() -> None:
-    pair = set(chosen_variants(AblateConfig(all=True), PAIR))
-    assert "only_text" in pair
-    assert not {"only_vision", "only_text_audio", "only_text_vision"} & pair
-    assert {"self_distillation", "mult", "no_matching"} <= pair
-    one = set(chosen_variants(AblateConfig(all=True), ONE))
-    assert not any(name.startswith("only_") for name in one)
-    assert not {"self_distillation", "uniform_edges", "no_coarse", "mult", "no_matching"} & one
-    assert {"no_distillation", "no_dictionary", "late_fusion", "gru", "no_decoupling"} <= one
+    for_two = set(chosen_variants(AblateConfig(all=True), PAIR))
+    assert "only_text" in for_two
+    assert not {"only_vision", "only_text_audio", "only_text_vision"} & for_two
+    assert {"self_distillation", "mult", "no_matching"} <= for_two
+    for_one = set(chosen_variants(AblateConfig(all=True), ONE))
+    assert not any(name.startswith("only_") for name in for_one)
+    assert not {"self_distillation", "uniform_edges", "no_coarse", "mult", "no_matching"} & for_one
+    assert {"no_distillation", "no_dictionary", "late_fusion", "gru", "no_decoupling"} <= for_one
 
 
 def test_every_subset_of_the_modalities_is_a_variant() -> None:
@@ -91,8 +91,8 @@ def test_chosen_variants_have_a_fixed_order() -> None:
     assert chosen_variants(config, TINY)["gru"] == replace(TINY, architecture="gru")
     assert list(chosen_variants(AblateConfig(all=True), TINY)) == list(VARIANTS)
     assert chosen_variants(AblateConfig(), TINY) == {}
-    every = chosen_variants(AblateConfig(all=True, variants=("gru",)), PAIR)
-    assert every == chosen_variants(AblateConfig(all=True), PAIR)
+    with_all = chosen_variants(AblateConfig(all=True, variants=("gru",)), PAIR)
+    assert with_all == chosen_variants(AblateConfig(all=True), PAIR)
 
 
 def test_a_variant_keeps_the_seeds_and_settings_of_the_full_model() -> None:
@@ -108,8 +108,8 @@ def test_an_unknown_or_useless_variant_is_refused_by_name() -> None:
         chosen_variants(AblateConfig(variants=("no_dectionary",)), TINY)
     with pytest.raises(DhmdError, match=r"mult needs 2 modalities, .*audio; remove mult"):
         chosen_variants(AblateConfig(variants=("mult",)), ONE)
-    already = tiny_configuration({"kd": {"lambda": 0.0}})
+    without_distillation = tiny_configuration({"kd": {"lambda": 0.0}})
     with pytest.raises(DhmdError, match=r"with .*vision .*, no_distillation equals the full model"):
-        chosen_variants(AblateConfig(variants=("no_distillation",)), already)
+        chosen_variants(AblateConfig(variants=("no_distillation",)), without_distillation)
     with pytest.raises(ValueError, match="variants names gru twice"):
         AblateConfig(variants=("gru", "mult", "gru"))

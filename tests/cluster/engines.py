@@ -20,7 +20,7 @@ SLURM_FOLDER = Path("/tmp/dhmd-slurm")
 SCRIPT = ROOT / "tests" / "cluster" / "start_slurm.sh"
 
 
-def until(condition: Callable[[], Any], message: str, seconds: float = 300.0) -> None:
+def wait_until(condition: Callable[[], Any], message: str, seconds: float = 300.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, message

@@ -26,7 +26,16 @@ import pytest
 
 from dhmd.base.errors import DhmdError
 from dhmd.training.configuration import Configuration
-from tests.cluster.engines import ROOT, Engine, FakeSlurm, Ray, RealSlurm, kill, processes, until
+from tests.cluster.engines import (
+    ROOT,
+    Engine,
+    FakeSlurm,
+    Ray,
+    RealSlurm,
+    kill,
+    processes,
+    wait_until,
+)
 from tests.training.artefacts import TinyArtefacts, read_files, start_driver, train
 from tests.training.artefacts import tiny as tiny
 from tests.training.corpora import TINY, tiny_configuration
@@ -61,8 +70,8 @@ def engine(
         slurm = request.param == "slurm"
         engine = RealSlurm(monkeypatch) if slurm else request.getfixturevalue("ray")
     yield engine
-    until(lambda: not engine.jobs(), "jobs are left in the queue")
-    until(lambda: not processes("dhmd.training.run_task", str(tmp_path)), "processes are left")
+    wait_until(lambda: not engine.jobs(), "jobs are left in the queue")
+    wait_until(lambda: not processes("dhmd.training.run_task", str(tmp_path)), "processes are left")
 
 
 def configuration_for(engine: Engine | None, epochs: int = EPOCHS, **compute: Any) -> Configuration:
@@ -79,7 +88,7 @@ def local(tiny: TinyArtefacts, tmp_path_factory: pytest.TempPathFactory) -> dict
     return read_files(folder / "m")
 
 
-class Ledger:
+class EpochCounter:
     """Counts the runs and epochs of tasks, whose files the store removes at the end."""
 
     def __init__(self, store: Path) -> None:
@@ -90,7 +99,7 @@ class Ledger:
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
-    def __enter__(self) -> Ledger:
+    def __enter__(self) -> EpochCounter:
         self._thread.start()
         return self
 
@@ -144,7 +153,7 @@ class Fault(Recorder):
 
 
 @pytest.mark.parametrize("fault", ["none", "killed worker", "killed node", "preempted job"])
-def test_a_fault_loses_nothing_and_changes_no_bit(
+def test_a_fault_does_not_change_the_result(
     engine: Engine,
     fault: str,
     tiny: TinyArtefacts,
@@ -166,7 +175,7 @@ def test_a_fault_loses_nothing_and_changes_no_bit(
         "killed node": lambda: engine.kill_node(tmp_path),
         "preempted job": lambda: engine.preempt(tmp_path),
     }[fault]
-    with Ledger(tmp_path / "s") as ledger:
+    with EpochCounter(tmp_path / "s") as counter:
         train(
             configuration_for(engine),
             tiny.aligned(),
@@ -178,7 +187,7 @@ def test_a_fault_loses_nothing_and_changes_no_bit(
     assert read_files(tmp_path / "m") == local
     assert ("was killed; submitting it again" in caplog.text) or fault != "killed worker"
     assert "0 waiting, 0 running, 2 finished, 0 failed" in caplog.text
-    row = ledger.row(engine, fault, "same bits as two local processes", tmp_path / "m/history.csv")
+    row = counter.row(engine, fault, "same bits as two local processes", tmp_path / "m/history.csv")
     record_property("fault", row)
 
 
@@ -189,9 +198,9 @@ def test_a_killed_driver_resumes_and_trains_nothing_twice(
     local: dict[str, bytes],
     record_property: Callable[[str, object], None],
 ) -> None:
-    with Ledger(tmp_path / "s") as ledger:
+    with EpochCounter(tmp_path / "s") as counter:
         driver = start_driver(configuration_for(engine), tiny, tmp_path)
-        until(lambda: list(tmp_path.glob("s/tasks/*/checkpoint.*")), "no epoch is finished")
+        wait_until(lambda: list(tmp_path.glob("s/tasks/*/checkpoint.*")), "no epoch is finished")
         driver.kill()
         driver.wait()
         driver.stderr.close()
@@ -203,7 +212,7 @@ def test_a_killed_driver_resumes_and_trains_nothing_twice(
         assert log.count("is in the queue, as job") + log.count("already in ") >= 1, log
     assert "submitting it again" not in log
     result, history = "same bits as two local processes", tmp_path / "m/history.csv"
-    row = ledger.row(engine, "killed driver, started again", result, history)
+    row = counter.row(engine, "killed driver, started again", result, history)
     record_property("fault", row)
 
 
@@ -227,7 +236,7 @@ def test_a_full_disk_fails_and_resumes_once_there_is_room(
 
     arguments = (tiny.aligned(), tiny.pretrained(), tmp_path / "m", disk / "s")
     try:
-        with Ledger(disk / "s") as ledger:
+        with EpochCounter(disk / "s") as counter:
             with pytest.raises(DhmdError, match=r"[Nn]o space|disk .* is full"):
                 train(configuration_for(engine, retries=0), *arguments, Fault(fill))
             assert not (tmp_path / "m").exists()
@@ -235,10 +244,10 @@ def test_a_full_disk_fails_and_resumes_once_there_is_room(
             train(configuration_for(engine), *arguments)
         assert read_files(tmp_path / "m") == local
         result = "the stage fails and names the disk; the next run resumes, same bits"
-        row = ledger.row(engine, "full disk", result, tmp_path / "m/history.csv")
+        row = counter.row(engine, "full disk", result, tmp_path / "m/history.csv")
         record_property("fault", row)
     finally:
-        until(lambda: not engine.jobs(), "jobs are left in the queue")
+        wait_until(lambda: not engine.jobs(), "jobs are left in the queue")
         subprocess.run(["umount", str(disk)], check=True)
 
 
@@ -255,11 +264,11 @@ def test_a_job_that_never_finishes_an_epoch_fails(
 
 def test_ctrl_c_ends_the_jobs(engine: Engine, tiny: TinyArtefacts, tmp_path: Path) -> None:
     driver = start_driver(configuration_for(engine, epochs=4000), tiny, tmp_path)
-    until(lambda: list(tmp_path.glob("s/tasks/*/checkpoint.*")), "no epoch is finished")
+    wait_until(lambda: list(tmp_path.glob("s/tasks/*/checkpoint.*")), "no epoch is finished")
     driver.send_signal(signal.SIGINT)
     assert driver.wait(60) != 0
     driver.stderr.close()
-    until(lambda: not engine.jobs(), "jobs are still running")
+    wait_until(lambda: not engine.jobs(), "jobs are still running")
 
 
 @pytest.mark.parametrize(
@@ -292,10 +301,12 @@ def test_without_a_shared_folder_files_go_through_the_remote(
     configuration = configuration_for(engine, shared=False, folder=str(node))
 
     def lose_node() -> None:
-        until(lambda: list(remote.glob("dhmd/tasks/*/checkpoint.safetensors")), "nothing is sent")
+        wait_until(
+            lambda: list(remote.glob("dhmd/tasks/*/checkpoint.safetensors")), "nothing is sent"
+        )
         kill(processes("executors.exchange", str(next(remote.glob("dhmd/tasks/*")).name)))
 
-    with Ledger(node / ".dhmd" / "trainings") as ledger:
+    with EpochCounter(node / ".dhmd" / "trainings") as counter:
         losing = threading.Thread(target=lose_node)
         if "lost" in fault:
             losing.start()
@@ -307,7 +318,7 @@ def test_without_a_shared_folder_files_go_through_the_remote(
     assert not list(remote.glob("dhmd/tasks/*/*"))
     assert list(remote.glob("dhmd/inputs/*"))
     result, history = "same bits as two local processes", driver / "m/history.csv"
-    record_property("fault", ledger.row(engine, fault, result, history))
+    record_property("fault", counter.row(engine, fault, result, history))
 
 
 def test_the_settings_reach_sbatch(

@@ -15,17 +15,17 @@ from tests.pipeline.scratch import Scratch
 
 def test_a_sweep_records_experiments_and_ranks_them_on_validation(tmp_path: Path) -> None:
     scratch = Scratch(tmp_path)
-    scratch.edit(
-        "stages/probe.py",
-        '    path = Path("metrics"',
+    metrics = '    path = Path("metrics"'
+    failure_and_scores = (
         '    if seen["lambda"] == 0.7:\n        raise SystemExit("a failure")\n'
-        '    seen["valid"] = seen["test"] = {"mae": 1 - seen["lambda"]}\n    path = Path("metrics"',
+        '    seen["valid"] = seen["test"] = {"mae": 1 - seen["lambda"]}\n'
     )
-    output = scratch("dhmd", "sweep", "-S", "kd.lambda=0.1,0.5", status=1)
+    scratch.edit("stages/probe.py", (metrics, failure_and_scores + metrics))
+    output = scratch("dhmd", "sweep", "-S", "kd.lambda=0.1,0.5", fails=True)
     assert "commit the changed files first" in output
     scratch.commit("a probe with scores")
     values = "kd.lambda=0.1,0.5,0.7"
-    output = scratch("dhmd", "sweep", "-S", values, "-S", "train.lr=0.25", status=1)
+    output = scratch("dhmd", "sweep", "-S", values, "-S", "train.lr=0.25", fails=True)
     lines = [line.split() for line in output.splitlines()]
     ranked = [line[1:] for line in lines if line and line[0].startswith("lambda_0_")]
     assert ranked[:2] == [["0.5000", "0.5000"], ["0.9000", "-"]]
@@ -33,9 +33,9 @@ def test_a_sweep_records_experiments_and_ranks_them_on_validation(tmp_path: Path
     assert "failed: see" in output
     experiments = scratch.experiments()
     assert len(experiments) == 2
-    metrics = [scratch.metrics(revision) for name, revision in sorted(experiments.items())]
-    assert [(result["lambda"], result["lr"]) for result in metrics] == [(0.1, 0.25), (0.5, 0.25)]
-    assert all(result["inside"] for result in metrics)
+    results = [scratch.metrics(revision) for name, revision in sorted(experiments.items())]
+    assert [(result["lambda"], result["lr"]) for result in results] == [(0.1, 0.25), (0.5, 0.25)]
+    assert all(result["inside"] for result in results)
     assert scratch("git", "status", "--porcelain").strip() == ""
     assert len(scratch("git", "worktree", "list").splitlines()) == 1
 
@@ -59,10 +59,10 @@ first_scores: dict[str, float] = {}
 def test_a_sweep_gives_the_same_results_on_every_engine(engine: Engine, tmp_path: Path) -> None:
     scratch = Scratch(tmp_path, pipeline=None)
     environment = {"SLURM_CONF": os.environ.get("SLURM_CONF", "")}
-    scratch.edit("params.yaml", "  enabled: true\n  # Tracking", "  enabled: false\n  # Tracking")
+    scratch.edit("params.yaml", ("  enabled: true\n  # Tracking", "  enabled: false\n  # Tracking"))
     if engine.name == "Ray":
         address = engine.compute["ray"]["address"]
-        scratch.edit("params.yaml", "    address:\n", f"    address: {address}\n")
+        scratch.edit("params.yaml", ("    address:\n", f"    address: {address}\n"))
     scratch.commit("settings")
     values = ["kd.lambda=0.1,0.3,0.5", "train.seeds=[1,2]"]
     values += ["ablate.variants=[no_distillation,uniform_edges]"]

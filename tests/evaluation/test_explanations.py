@@ -29,7 +29,7 @@ def words_of(
     return WordIndex(words, np.array(rows)).words_of(codes[:, 0, code], 5)
 
 
-def test_words_are_ranked_by_how_far_they_lift_a_code() -> None:
+def test_words_are_ranked_by_their_increase_of_activation() -> None:
     (first,) = words_of(0)
     assert (first.text, first.utterances) == ("good", 9)  # twice in one utterance counts once
     assert first.activation == pytest.approx((0.9 + 0.8 + 1.0) / 3)

@@ -25,7 +25,7 @@ from dhmd.evaluation.files import (
 
 @settings(deadline=None)
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
-def test_float32_survives_its_own_decimal_text(values):
+def test_float32_survives_a_decimal_round_trip(values):
     single = np.array(values, dtype=np.float32)
     double = decimal_round_trip(single)
     assert (double.astype(np.float32) == single).all()
@@ -65,7 +65,7 @@ def test_empty_cells_of_seeds_are_undefined_metrics():
         (parse_predictions, "id,label,1\na[0],1,1\n", "must be id,label,seed_1"),
         (parse_predictions, "id,label,seed_1,seed_1\na[0],1,1,1\n", "each once"),
         (parse_predictions, "id,label,seed_1\n", "no rows"),
-        (parse_predictions, "id,label,seed_1\na[0],1\n", "line 2: 2 cells"),
+        (parse_predictions, "id,label,seed_1\na[0],1\n", "line 2 has 2 cells"),
         (parse_predictions, "id,label,seed_1\na[0],1,nan\n", r"a\[0\], seed_1 is 'nan'"),
         (parse_predictions, "id,label,seed_1\na[0],1,\n", "seed_1 is ''"),
         (parse_predictions, "id,label,seed_1\na[0],1,2\na[0],1,2\n", "an id has two rows"),

@@ -76,7 +76,7 @@ def test_spearman_equals_scipy_with_ties():
         spearman(np.ones(5), b[:5])
 
 
-def test_overlap_equals_the_plain_sum_over_pairs():
+def test_overlap_equals_a_loop_over_pairs():
     rng = np.random.default_rng(0)
     codes = rng.dirichlet(np.ones(5), size=(8, 3))
     present = rng.random((8, 3)) < 0.7
@@ -97,7 +97,7 @@ def test_overlap_equals_the_plain_sum_over_pairs():
     assert one_modality == dict.fromkeys(kinds)
 
 
-def test_dictionary_statistics_are_averaged_over_seeds_and_unknown_ones_omitted():
+def test_dictionary_statistics_are_averaged_over_seeds_and_undefined_ones_omitted():
     rows = [{"active": 2.0, "dead": 4, "x": None}, {"active": 3.0, "dead": 4, "x": 1.0}]
     summary = dictionary_summary({"homogeneous": rows}, {}, np.ones((1, 1), dtype=bool), None)
     assert summary == {

@@ -152,7 +152,7 @@ def test_generated_corpora_have_ground_truth_and_oracle(tmp_path):
     assert overlap == {"same_utterance": 1.0, "same_latent": 1.0, "different_latent": 0.0}
 
 
-def test_real_corpora_have_neither(tmp_path):
+def test_real_corpora_have_no_ground_truth_and_no_oracle(tmp_path):
     evaluated = EvaluatedCorpus(tmp_path, generated=False).run()
     assert not {"truth", "oracle"} & set(evaluated.json("details/summary.json"))
     assert (evaluated.out / "details/truth.csv").read_text() == "id,truth\n"
@@ -174,7 +174,7 @@ def test_ablations(tmp_path):
     assert ablations["late_fusion"]["mae"]["mean"] == pytest.approx(mean)
 
 
-def test_again_gives_the_same_bytes_and_replaces_the_directory(tmp_path):
+def test_a_second_run_writes_the_same_bytes_and_replaces_the_directory(tmp_path):
     evaluated = EvaluatedCorpus(tmp_path).run()
     first = evaluated.contents()
     (evaluated.out / "details/left_over.csv").write_text("old")
@@ -221,7 +221,7 @@ def test_constant_predictions_are_listed_as_undefined(tmp_path):
     assert [bool(cell) for cell in test] == [True, False, True]
 
 
-def test_one_seed_has_no_deviation(tmp_path):
+def test_one_seed_has_no_standard_deviation(tmp_path):
     evaluated = EvaluatedCorpus(tmp_path)
     write_outputs(evaluated.pretrained, evaluated.aligned, seeds=(4,), unimodal=True)
     write_outputs(evaluated.models, evaluated.aligned, seeds=(4,), whole=True)
@@ -232,7 +232,7 @@ def test_one_seed_has_no_deviation(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["model", "pretrained", "ablations/late_fusion"])
-def test_a_diverged_seed_is_refused_by_name(tmp_path, name):
+def test_a_diverged_seed_is_named_in_the_error(tmp_path, name):
     evaluated = EvaluatedCorpus(tmp_path)
     unimodal = name == "pretrained"
     prediction = np.zeros((3, 90, 3) if unimodal else (3, 90), dtype=np.float32)
@@ -256,7 +256,7 @@ def test_a_diverged_seed_is_refused_by_name(tmp_path, name):
         ({"fold": "9"}, "no fold '9'"),
     ],
 )
-def test_outputs_of_something_else_are_refused(tmp_path, change, sentence):
+def test_outputs_of_another_corpus_or_task_raise_an_error(tmp_path, change, sentence):
     evaluated = EvaluatedCorpus(tmp_path)
     write_outputs(evaluated.models, evaluated.aligned, change=change)
     with pytest.raises(DhmdError, match=sentence):

@@ -153,7 +153,7 @@ def test_correlation_of_tiny_and_shifted_values():
         assert metrics.corr(p, y) == pytest.approx(expected, abs=1e-9)
 
 
-def test_bad_input_is_refused():
+def test_bad_input_raises_an_error():
     with pytest.raises(DhmdError, match="1 of 2 predictions are not finite"):
         score("regression", np.array([np.nan, 1.0]), np.zeros(2))
     with pytest.raises(DhmdError, match="cannot be scored"):

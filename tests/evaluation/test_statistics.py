@@ -25,7 +25,7 @@ def ids_of(video_N: np.ndarray) -> list[str]:
     return [f"v{video}[{n}]" for n, video in enumerate(video_N)]
 
 
-def test_summary_is_the_sample_deviation():
+def test_std_is_the_sample_deviation():
     assert mean_and_std(np.array([1.0, 2.0, 4.0])) == {
         "mean": pytest.approx(7 / 3),
         "std": pytest.approx(np.sqrt(7 / 3)),
@@ -34,7 +34,7 @@ def test_summary_is_the_sample_deviation():
 
 
 @pytest.mark.parametrize("n", [2, 5, 10])
-def test_paired_equals_scipy(n):
+def test_paired_t_test_equals_scipy(n):
     values = np.random.default_rng(n).normal(0.3, 1, n)
     result = paired_t_test(values)
     expected = stats.ttest_1samp(values, 0.0)
@@ -144,47 +144,47 @@ def runs():
 
 
 @pytest.fixture(scope="module")
-def compared(runs):
+def comparison(runs):
     labels, full, others = runs
     return compare_with_full("regression", full, others, Bootstrap(IDS, labels, 300))
 
 
-def test_differences_are_paired_by_seed(runs, compared):
+def test_differences_are_paired_by_seed(runs, comparison):
     labels, full, others = runs
     bad, same = (
         np.array([np.abs(run[s] - labels).mean() for s in full]) for run in (others["bad"], full)
     )
     expected = stats.ttest_rel(bad, same)
-    entry = compared["bad"]["mae"]
+    entry = comparison["bad"]["mae"]
     assert (entry["n"], entry["mean"]) == (5, pytest.approx(bad.mean()))
     assert entry["difference"] == pytest.approx((bad - same).mean())
     interval = tuple(expected.confidence_interval(0.95))
     assert (entry["ci_low"], entry["ci_high"]) == pytest.approx(interval)
     assert 0 < entry["utterances_low"] < entry["difference"] < entry["utterances_high"]
     # Four variants are compared in MAE: `alone` shares no seed.
-    p = {name: metrics["mae"]["p"] for name, metrics in compared.items() if "p" in metrics["mae"]}
+    p = {name: metrics["mae"]["p"] for name, metrics in comparison.items() if "p" in metrics["mae"]}
     assert set(p) == {"bad", "same", "short", "flat"}
     assert expected.pvalue <= p["bad"] <= 4 * expected.pvalue
 
 
-def test_equal_predictions_have_no_difference(compared):
-    entry = compared["same"]["corr"]
+def test_equal_predictions_have_no_difference(comparison):
+    entry = comparison["same"]["corr"]
     assert (entry["difference"], entry["ci_low"], entry["ci_high"], entry["p"]) == (0, 0, 0, 1)
     assert (entry["utterances_low"], entry["utterances_high"]) == (0, 0)
 
 
-def test_only_common_seeds_are_compared(runs, compared):
+def test_only_common_seeds_are_compared(runs, comparison):
     labels, full, others = runs
-    entry = compared["short"]["mae"]
+    entry = comparison["short"]["mae"]
     differences = [
         np.abs(others["short"][s] - labels).mean() - np.abs(full[s] - labels).mean() for s in (2, 5)
     ]
     assert (entry["n"], entry["difference"]) == (2, pytest.approx(np.mean(differences)))
-    assert compared["alone"]["mae"] == {"mean": pytest.approx(1.0), "n": 1}
+    assert comparison["alone"]["mae"] == {"mean": pytest.approx(1.0), "n": 1}
 
 
-def test_undefined_metrics_are_omitted(compared):
-    assert set(compared["flat"]) == set(METRICS["regression"]) - {"corr"}
+def test_undefined_metrics_are_omitted(comparison):
+    assert set(comparison["flat"]) == set(METRICS["regression"]) - {"corr"}
 
 
 def test_utterance_intervals_contain_the_value(runs):

@@ -76,7 +76,7 @@ def test_results_have_baselines_encoders_variants_model_and_oracle(root):
     assert variants.rows[0][4] == f"[{entry['ci_low']:+.3f}, {entry['ci_high']:+.3f}]"
 
 
-def test_both_forms_have_every_cell(root):
+def test_every_format_has_every_cell(root):
     for table in dataset_tables(root / "metrics/toy"):
         lines = table.to_markdown().splitlines()[2:]
         assert {line.count("|") for line in lines} == {len(table.header) + 1}
@@ -94,7 +94,7 @@ def test_both_forms_have_every_cell(root):
 
 def test_the_command(root, monkeypatch, capsys):
     monkeypatch.chdir(root)
-    # The partial directory of a killed `evaluate` is no dataset.
+    # The partial directory of a killed `evaluate` is not a dataset.
     shutil.copytree(root / "metrics/toy", root / "metrics/.partial-0123456789ab-toy")
     assert dataset_names(root / "metrics") == ["toy"]
     assert main(["table"]) == 0

@@ -84,7 +84,7 @@ def test_ridge_of_classes_predicts_the_largest_target():
     assert set(p_N) == {0.0, 2.0}
 
 
-def test_pooling_is_standardised_by_present_segments_and_zero_elsewhere():
+def test_pooled_features_are_standardised_by_present_utterances_and_zero_elsewhere():
     rows = [np.array([[1.0, 2.0], [3.0, 4.0]]), np.zeros((0, 2)), np.zeros((3, 2)), np.ones((1, 2))]
     statistics = step_statistics(ragged(rows))
     pooled = pooled_features(statistics, np.array([True, False, False, True]), np.arange(4))

@@ -55,7 +55,7 @@ class Outcome:
         return "refused"
 
 
-def in_child(
+def run_in_child(
     work: Callable[[], object],
     *,
     seconds: float = 30.0,

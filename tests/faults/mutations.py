@@ -24,7 +24,7 @@ _VALUES: Sequence[Any] = (
 )
 
 
-def bytes_changed(path: Path, rng: random.Random) -> None:
+def change_bytes(path: Path, rng: random.Random) -> None:
     """Replace, remove or insert a few bytes, or cut the file."""
     data = bytearray(path.read_bytes())
     first = rng.randrange(len(data))
@@ -36,7 +36,7 @@ def bytes_changed(path: Path, rng: random.Random) -> None:
     path.write_bytes(bytes(data))
 
 
-def yaml_changed(path: Path, rng: random.Random) -> None:
+def change_yaml(path: Path, rng: random.Random) -> None:
     """Make one change, as a person with a text editor or an attacker could."""
     lines = path.read_text(encoding="utf-8").splitlines()
     chosen = [n for n, line in enumerate(lines) if line.strip() and line.strip()[0] != "#"]
@@ -55,7 +55,7 @@ def yaml_changed(path: Path, rng: random.Random) -> None:
     path.write_bytes("\n".join(lines).encode("utf-8", errors="surrogatepass") + b"\n")
 
 
-def hdf5_changed(path: Path, rng: random.Random) -> None:
+def change_hdf5(path: Path, rng: random.Random) -> None:
     """Change a dataset or an attribute; the file is still valid HDF5, but not of its format."""
     names: list[str] = []
     with h5py.File(path, "a") as file:
@@ -84,11 +84,11 @@ def hdf5_changed(path: Path, rng: random.Random) -> None:
             file[name] = rng.choice((3, "text", np.zeros((2, 2)), np.full(np.shape(value), np.inf)))
 
 
-def arrays_changed(path: Path, rng: random.Random) -> None:
+def change_arrays(path: Path, rng: random.Random) -> None:
     """Remove, reshape or replace one array of an .npz."""
     with np.load(path, allow_pickle=False) as archive:
         content: Any = {name: archive[name] for name in archive.files}
-    while not isinstance(content := changed_value(content, rng), dict):
+    while not isinstance(content := change_value(content, rng), dict):
         content = {}
     arrays = {}
     for name, value in content.items():
@@ -104,7 +104,7 @@ def mixture(*mutations: Mutate) -> Mutate:
     return lambda path, rng: rng.choice(mutations)(path, rng)
 
 
-def changed_value(value: Any, rng: random.Random) -> Any:
+def change_value(value: Any, rng: random.Random) -> Any:
     """Return a copy of a nested value of containers and arrays with one random change."""
     if rng.random() < 0.1:
         return rng.choice(_VALUES)
@@ -114,10 +114,10 @@ def changed_value(value: Any, rng: random.Random) -> Any:
         kind = rng.randrange(8)
         if kind == 0:
             return others
-        return others | {f"{key}x" if kind == 1 else key: changed_value(value[key], rng)}
+        return others | {f"{key}x" if kind == 1 else key: change_value(value[key], rng)}
     if isinstance(value, list) and value:
         row = rng.randrange(len(value))
-        return [*value[:row], changed_value(value[row], rng), *value[row + 1 :]]
+        return [*value[:row], change_value(value[row], rng), *value[row + 1 :]]
     if isinstance(value, np.ndarray) and value.size:
         changed: Sequence[Any] = (
             *(value[: len(value) // 2], value[..., None], value.tolist(), value.ravel()),

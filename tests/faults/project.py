@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from dhmd.base.files import TEMPORARY_PREFIX
-from tests.pipeline.scratch import RUN_STAGES, STAGES, copy_project, environment_of
+from tests.cluster.engines import processes, wait_until
+from tests.pipeline.scratch import RUN_STAGES, STAGES, Process, Repository, copy_project
 
-__all__ = ["STAGES"]
+__all__ = ["STAGES", "Process"]
 
 DATASET = "demo"
 OUTPUTS = {
@@ -51,26 +49,12 @@ _SMALLER = {
 }
 
 
-class Process(subprocess.Popen[str]):
-    """A command in a session of its own, as if started from another terminal."""
-
-    def printed(self) -> str:
-        """Wait for the end of the command and return its output."""
-        return self.communicate(timeout=60)[0]
-
-    def press_ctrl_c(self) -> None:
-        """Send SIGINT to the command and its child processes, as a terminal does."""
-        os.killpg(self.pid, signal.SIGINT)
-
-
-class Project:
-    """The copy, and the commands that run in it."""
+class Project(Repository):
+    """The copy, with outputs of the pipeline."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.environment = environment_of(
-            folder / ".git" / "ours", folder.parent / f"{folder.name}-site"
-        )
+        site = folder.parent / f"{folder.name}-site"
+        super().__init__(folder, folder / ".git" / "ours", site)
 
     @classmethod
     def create(cls, folder: Path) -> Project:
@@ -81,8 +65,7 @@ class Project:
         for name, changes in _SMALLER.items():
             project.edit(name, *changes)
         project.track(False)
-        for command in (("init", "-q"), ("add", "-A"), ("commit", "-q", "-m", "begin")):
-            project.run("git", *command)
+        project.initialise()
         return project
 
     def track(self, enabled: bool) -> None:
@@ -99,46 +82,13 @@ class Project:
         shutil.copytree(self.folder, folder, symlinks=True)
         return Project(folder)
 
-    def edit(self, name: str, *changes: tuple[str, str]) -> None:
-        path = self.folder / name
-        text = path.read_text(encoding="utf-8")
-        for old, new in changes:
-            assert old in text, (name, old)
-            text = text.replace(old, new)
-        path.write_text(text, encoding="utf-8")
-
-    def start(self, *command: str, **environment: str) -> Process:
-        """Start a command with stdout and stderr in one pipe."""
-        return Process(
-            command,
-            cwd=self.folder,
-            env={**self.environment, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def run(self, *command: str, status: int | None = 0, **environment: str) -> str:
-        """Run a command and return its output; fail at another status (None: any except 0)."""
-        with self.start(*command, **environment) as process:
-            try:
-                printed, _ = process.communicate(timeout=900)
-            except BaseException:
-                process.kill()
-                raise
-        expected = process.returncode != 0 if status is None else process.returncode == status
-        assert expected, f"{command} ended with {process.returncode}:\n{printed}"
-        return printed
-
     def stage(self, name: str) -> tuple[str, ...]:
         """Return the command of a stage."""
         return (sys.executable, "-m", f"stages.{name}", DATASET)
 
     def run_stages(self, *stages: str) -> str:
         """Run stages one after another in one process, which imports the libraries only once."""
-        return self.run(sys.executable, "-c", RUN_STAGES, DATASET, *stages)
+        return self(sys.executable, "-c", RUN_STAGES, DATASET, *stages)
 
     def remove_outputs(self, stage: str) -> None:
         """Remove the outputs of a stage, as DVC does before it runs it."""
@@ -171,23 +121,13 @@ class Project:
 
     def processes(self, *words: str) -> list[int]:
         """Return the ids of the copy's processes whose command contains all the words."""
-        pids = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                command = (entry / "cmdline").read_bytes().decode(errors="replace")
-                working_folder = os.readlink(entry / "cwd")
-            except OSError:
-                continue
-            if working_folder == str(self.folder) and all(word in command for word in words):
-                pids.append(int(entry.name))
-        return pids
+        folder = self.folder.resolve()
+        return [pid for pid in processes(*words) if Path(f"/proc/{pid}/cwd").resolve() == folder]
 
     def wait_for_none(self, *words: str, seconds: float = 120) -> None:
         """Wait until `processes` finds none."""
-        deadline = time.monotonic() + seconds
-        while pids := self.processes(*words):
-            assert time.monotonic() < deadline, f"still running after {seconds} s: {pids}"
-            time.sleep(0.05)
+        message = f"still running after {seconds} s: {words}"
+        wait_until(lambda: not self.processes(*words), message, seconds)
 
     def run_statuses(self) -> list[str]:
         """Return the statuses of all MLflow runs."""

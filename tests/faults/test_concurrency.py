@@ -37,7 +37,7 @@ def test_stages_run_without_mlflow_and_dvc(reference: Reference, tmp_path: Path)
     (tmp_path / "site" / "sitecustomize.py").write_text(BLOCK)
     for stage in ("align", "train"):
         project.remove_outputs(stage)
-        printed = project.run(*project.stage(stage), PYTHONPATH=str(tmp_path / "site"))
+        printed = project(*project.stage(stage), PYTHONPATH=str(tmp_path / "site"))
         assert project.contents(stage) == reference.contents[stage]
     assert printed.count("mlflow is not installed") == 1
 
@@ -47,9 +47,9 @@ def test_stages_run_in_the_c_locale(reference: Reference, tmp_path: Path) -> Non
     project = reference.copy_before(tmp_path / "project", "download")
     plain = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     for stage in ("download", "align"):
-        project.run(*project.stage(stage), **plain)
+        project(*project.stage(stage), **plain)
         assert project.contents(stage) == reference.contents[stage], stage
-    project.run("dhmd", "config", "check", **plain)
+    project("dhmd", "config", "check", **plain)
 
 
 @pytest.mark.slow
@@ -57,7 +57,7 @@ def test_the_pipeline_runs_in_a_path_with_spaces_and_other_letters(
     reference: Reference, tmp_path: Path
 ) -> None:
     project = reference.copy_before(tmp_path / "an der Straße, 実験 'x'", STAGES[0], tracked=True)
-    project.run("dvc", "repro")
+    project("dvc", "repro")
     for stage in STAGES:
         assert project.contents(stage) == reference.contents[stage], stage
     assert set(project.run_statuses()) == {"FINISHED"}
@@ -67,7 +67,7 @@ def test_the_pipeline_runs_in_a_path_with_spaces_and_other_letters(
 def test_two_temporary_experiments_at_once(reference: Reference, tmp_path: Path) -> None:
     """Both use the same store of trainings and one tracking database, which does not exist yet."""
     project = reference.copy_before(tmp_path / "experiments", STAGES[0], tracked=True)
-    project.run("git", "commit", "-q", "-a", "-m", "tracked")
+    project("git", "commit", "-q", "-a", "-m", "tracked")
     values = ("0.2", "0.6")
     commands = [
         ("dvc", "exp", "run", "--temp", "--name", f"share-{value}", "-S", f"kd.lambda={value}")
@@ -77,9 +77,9 @@ def test_two_temporary_experiments_at_once(reference: Reference, tmp_path: Path)
         list(pool.map(lambda command: _run_with_retries(project, command), commands))
     metrics = set()
     for value in values:
-        refs = project.run("git", "for-each-ref", "--format=%(refname)", "refs/exps")
+        refs = project("git", "for-each-ref", "--format=%(refname)", "refs/exps")
         (name,) = [line for line in refs.splitlines() if line.endswith(f"/share-{value}")]
-        metrics.add(project.run("git", "show", f"{name}:metrics/demo/metrics.json"))
+        metrics.add(project("git", "show", f"{name}:metrics/demo/metrics.json"))
     assert len(metrics) == 2
     assert project.leftovers() == []
     assert set(project.run_statuses()) == {"FINISHED"}

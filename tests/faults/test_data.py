@@ -25,16 +25,16 @@ from dhmd.training.device_corpus import DeviceCorpus
 from dhmd.training.weights import load_model
 from tests.data.formats.files import array_splits, mmsa_splits, write_arrays, write_pickle
 from tests.data.formats.recipes import arrays_recipe, job_of, mmsa_recipe
-from tests.faults.children import in_child
+from tests.faults.children import run_in_child
 from tests.faults.conftest import Reference
 from tests.faults.mutations import (
     Mutate,
-    arrays_changed,
-    bytes_changed,
-    changed_value,
-    hdf5_changed,
+    change_arrays,
+    change_bytes,
+    change_hdf5,
+    change_value,
+    change_yaml,
     mixture,
-    yaml_changed,
 )
 
 SHORT, LONG, SEED = 2, 20, 20_260_204
@@ -92,10 +92,10 @@ def _pickle(reference: Reference, folder: Path) -> Path:
     return write_pickle(folder / "file.pkl", mmsa_splits(seed=3))
 
 
-def _pickled(path: Path, rng: random.Random) -> None:
+def _change_pickle(path: Path, rng: random.Random) -> None:
     content: Any = pickle.loads(path.read_bytes())  # written by _pickle
     for _ in range(rng.randrange(1, 3)):
-        content = changed_value(content, rng)
+        content = change_value(content, rng)
     path.write_bytes(pickle.dumps(content, protocol=rng.choice((2, 3, 4, 5))))
 
 
@@ -119,8 +119,8 @@ def _model(reference: Reference, folder: Path) -> Path:
     return folder / "model"
 
 
-def _model_bytes(path: Path, rng: random.Random) -> None:
-    bytes_changed(rng.choice(sorted(path.iterdir())), rng)
+def _change_model(path: Path, rng: random.Random) -> None:
+    change_bytes(rng.choice(sorted(path.iterdir())), rng)
 
 
 def _load(path: Path) -> None:
@@ -154,27 +154,27 @@ def _read_settings(dataset: str) -> Callable[[Path], object]:
     return read
 
 
-CSD = mixture(bytes_changed, hdf5_changed, hdf5_changed)
+CSD = mixture(change_bytes, change_hdf5, change_hdf5)
 TARGETS = {
     ".csd words": Target(_one_sequence("words"), CSD, _align),
     ".csd features": Target(_one_sequence("acoustic"), CSD, _align),
     ".csd labels": Target(_one_sequence("labels"), CSD, _align),
-    "folds": Target(_folds, bytes_changed, read_folds),
-    "aligned features file": Target(_aligned, mixture(bytes_changed, hdf5_changed), _use_aligned),
-    "MMSA pickle": Target(_pickle, mixture(bytes_changed, _pickled), _import(mmsa_recipe())),
+    "folds": Target(_folds, change_bytes, read_folds),
+    "aligned features file": Target(_aligned, mixture(change_bytes, change_hdf5), _use_aligned),
+    "MMSA pickle": Target(_pickle, mixture(change_bytes, _change_pickle), _import(mmsa_recipe())),
     "arrays, .npz": Target(
-        _arrays("npz"), mixture(bytes_changed, arrays_changed), _import(arrays_recipe("npz"))
+        _arrays("npz"), mixture(change_bytes, change_arrays), _import(arrays_recipe("npz"))
     ),
     "arrays, .h5": Target(
-        _arrays("h5"), mixture(bytes_changed, hdf5_changed), _import(arrays_recipe("h5"))
+        _arrays("h5"), mixture(change_bytes, change_hdf5), _import(arrays_recipe("h5"))
     ),
-    "model folder": Target(_model, _model_bytes, _load),
-    "params.yaml": Target(_settings("params.yaml"), yaml_changed, _read_settings("demo")),
+    "model folder": Target(_model, _change_model, _load),
+    "params.yaml": Target(_settings("params.yaml"), change_yaml, _read_settings("demo")),
     "generated corpus's recipe": Target(
-        _settings("recipes/demo.yaml"), yaml_changed, _read_settings("demo")
+        _settings("recipes/demo.yaml"), change_yaml, _read_settings("demo")
     ),
     "downloaded corpus's recipe": Target(
-        _settings("recipes/mosi.yaml"), yaml_changed, _read_settings("mosi")
+        _settings("recipes/mosi.yaml"), change_yaml, _read_settings("mosi")
     ),
 }
 
@@ -188,7 +188,8 @@ def test_a_damaged_file_is_read_or_refused_in_a_sentence(
     original.mkdir()
     relative = target.prepare(reference, original).relative_to(original)
     assert (
-        in_child(lambda: target.read(original / relative), folder=original).check(name) == "success"
+        run_in_child(lambda: target.read(original / relative), folder=original).check(name)
+        == "success"
     )
     shutil.rmtree(original)
     original.mkdir()
@@ -198,7 +199,7 @@ def test_a_damaged_file_is_read_or_refused_in_a_sentence(
         mutant = tmp_path / "mutant"
         shutil.copytree(original, mutant, symlinks=True)
         target.mutate(mutant / relative, random.Random(f"{SEED} {name} {trial}"))
-        outcome = in_child(lambda: target.read(mutant / relative), folder=mutant)  # noqa: B023
+        outcome = run_in_child(lambda: target.read(mutant / relative), folder=mutant)  # noqa: B023
         try:
             outcome.check(f"{name}, mutant {trial}")
         except AssertionError as error:
@@ -218,17 +219,17 @@ def test_a_child_that_crashes_hangs_or_fails_is_noticed() -> None:
         while True:
             pass
 
-    def eat() -> object:
+    def allocate() -> object:
         return np.ones(3 << 27)
 
     def fail() -> None:
         raise KeyError("x")
 
-    assert in_child(lambda: None).check("fine") == "success"
+    assert run_in_child(lambda: None).check("fine") == "success"
     with pytest.raises(AssertionError, match="status -6"):
-        in_child(crash).check("x")
+        run_in_child(crash).check("x")
     with pytest.raises(AssertionError, match="it took too long"):
-        in_child(hang, seconds=0.3).check("x")
-    for work in (eat, fail):
+        run_in_child(hang, seconds=0.3).check("x")
+    for work in (allocate, fail):
         with pytest.raises(AssertionError, match="Error"):
-            in_child(work).check("x")
+            run_in_child(work).check("x")

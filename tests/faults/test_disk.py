@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.children import ERROR, Outcome, in_child
+from tests.faults.children import ERROR, Outcome, run_in_child
 from tests.faults.conftest import Reference
 from tests.faults.project import OUTPUTS, STAGES, Project
 
@@ -50,7 +50,7 @@ def run_stage(
             prepare()
         return entry.run_stage(stage, work, [dataset])
 
-    return in_child(child, seconds=120, folder=project.folder, memory=4 << 30)
+    return run_in_child(child, seconds=120, folder=project.folder, memory=4 << 30)
 
 
 def full_after(number: int) -> Callable[[], None]:
@@ -59,7 +59,7 @@ def full_after(number: int) -> Callable[[], None]:
     A write is a file that is opened, a folder that is created, or a renaming.
     """
 
-    def arm() -> None:
+    def install_hook() -> None:
         folder, writes_so_far = str(Path.cwd()), 0
 
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -81,17 +81,17 @@ def full_after(number: int) -> Callable[[], None]:
 
         sys.addaudithook(hook)
 
-    return arm
+    return install_hook
 
 
 def small_files(size: int) -> Callable[[], None]:
     """Return a function that limits the size of files in bytes, for all libraries."""
 
-    def arm() -> None:
+    def install_hook() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
-    return arm
+    return install_hook
 
 
 def check(outcome: Outcome, what: str) -> str:
@@ -104,7 +104,7 @@ def check(outcome: Outcome, what: str) -> str:
     return "success" if outcome.status == 0 else "refused"
 
 
-def nothing_left(project: Project, stage: str, what: str) -> None:
+def check_no_leftovers(project: Project, stage: str, what: str) -> None:
     assert project.contents(stage) == {}, f"{stage} after {what}: incomplete output"
     leftovers = [
         name for name in project.leftovers() if not name.startswith(".dhmd/trainings/tasks/")
@@ -112,7 +112,7 @@ def nothing_left(project: Project, stage: str, what: str) -> None:
     assert leftovers == [], f"{stage} after {what}"
 
 
-def only_short(stage: str, long: bool, *stages: str) -> None:
+def skip_in_short_form(stage: str, long: bool, *stages: str) -> None:
     """Skip the test in the short form, except for these stages."""
     if not long and stage not in stages:
         pytest.skip("the long form: run `make faults`")
@@ -132,7 +132,7 @@ def files_of(project: Project, names: tuple[str, ...]) -> list[Path]:
 def test_a_disk_that_is_full_at_any_write(
     stage: str, reference: Reference, tmp_path: Path, long: bool
 ) -> None:
-    only_short(stage, long, "train")
+    skip_in_short_form(stage, long, "train")
     project = reference.copy_before(tmp_path / "project", stage)
     writes = 0
     while True:
@@ -143,7 +143,7 @@ def test_a_disk_that_is_full_at_any_write(
         if result == "success" and project.contents(stage) == reference.contents[stage]:
             break  # the stage has fewer writes
         assert result == "refused", outcome.printed
-        nothing_left(project, stage, f"write {writes}")
+        check_no_leftovers(project, stage, f"write {writes}")
         writes += LONG_STEP if long else SHORT_STEP
         assert writes < 400
     assert check(run_stage(project, stage), stage) == "success"
@@ -154,12 +154,12 @@ def test_a_disk_that_is_full_at_any_write(
 def test_a_file_that_cannot_be_written_to_its_end(
     stage: str, reference: Reference, tmp_path: Path, long: bool
 ) -> None:
-    only_short(stage, long, "align")
+    skip_in_short_form(stage, long, "align")
     project = reference.copy_before(tmp_path / "project", stage)
     sizes = [path.stat().st_size for path in files_of(reference.project, OUTPUTS[stage])]
     outcome = run_stage(project, stage, small_files(max(sizes) // 2))
     assert check(outcome, stage) == "refused"
-    nothing_left(project, stage, "a file that is too large")
+    check_no_leftovers(project, stage, "a file that is too large")
     assert check(run_stage(project, stage), stage) == "success"
     assert project.contents(stage) == reference.contents[stage]
 
@@ -178,7 +178,7 @@ READS = {
 def test_an_input_that_is_missing(
     stage: str, reference: Reference, tmp_path: Path, long: bool
 ) -> None:
-    only_short(stage, long, "align")
+    skip_in_short_form(stage, long, "align")
     project = reference.copy_before(tmp_path / "project", stage)
     for name in READS[stage]:
         path = project.folder / name
@@ -186,7 +186,7 @@ def test_an_input_that_is_missing(
         outcome = run_stage(project, stage)
         assert check(outcome, f"{stage} without {name}") == "refused"
         assert name.partition("/demo")[0] in outcome.printed, outcome.printed
-        nothing_left(project, stage, f"without {name}")
+        check_no_leftovers(project, stage, f"without {name}")
         (tmp_path / "aside").rename(path)
 
 
@@ -198,7 +198,7 @@ def test_an_input_that_is_truncated(
 
     CSV files are left out: one with fewer rows is valid, and they are in Git or hashed by DVC.
     """
-    only_short(stage, long, "train")
+    skip_in_short_form(stage, long, "train")
     project = reference.copy_before(tmp_path / "project", stage)
     errors = 0
     names = tuple(name for name in READS[stage] if "metrics" not in name)
@@ -212,7 +212,7 @@ def test_an_input_that_is_truncated(
         else:
             errors += 1
             assert path.name in outcome.printed, f"{what}: {outcome.printed}"
-            nothing_left(project, stage, what)
+            check_no_leftovers(project, stage, what)
         project.remove_outputs(stage)
         path.write_bytes(content)
     assert errors

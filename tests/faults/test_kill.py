@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.engines import wait_until
 from tests.faults.conftest import Reference
 from tests.faults.project import STAGES, Process, Project, killed_at_end
 
@@ -34,12 +35,7 @@ def kill_at_random(
 
 
 def kill_stage(
-    project: Project,
-    stage: str,
-    kills: int,
-    *,
-    seconds: float,
-    expected: dict[str, str],
+    project: Project, stage: str, kills: int, *, seconds: float, expected: dict[str, str]
 ) -> None:
     """Kill a stage several times, then run it to its end and compare its output to `expected`."""
     rng = random.Random(stage)
@@ -60,7 +56,7 @@ def kill_stage(
         assert project.contents(stage) in ({}, expected), ("incomplete output", context)
         killed += process.returncode != 0
     project.remove_outputs(stage)
-    project.run(*project.stage(stage))
+    project(*project.stage(stage))
     assert project.contents(stage) == expected, f"{stage}: different result"
     assert project.leftovers() == []
 
@@ -92,7 +88,7 @@ def test_a_killed_training_of_two_processes_ends_with_the_same_bytes(
     project = reference.copy_before(tmp_path / "workers", "train")
     project.edit("params.yaml", ("  workers:", "  workers: 2"))
     start = time.monotonic()
-    project.run(*project.stage("train"))
+    project(*project.stage("train"))
     seconds, expected = time.monotonic() - start, project.contents("train")
     project.remove_trainings()
     kill_stage(project, "train", 3, seconds=seconds, expected=expected)
@@ -100,18 +96,15 @@ def test_a_killed_training_of_two_processes_ends_with_the_same_bytes(
     project.remove_outputs("train")
     project.remove_trainings()
     with killed_at_end(project.start(*project.stage("train"))) as process:
-        deadline = time.monotonic() + 60
-        while not (workers := project.processes("dhmd.training")):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        os.kill(workers[0], signal.SIGKILL)
+        wait_until(lambda: project.processes("dhmd.training"), "no worker has started", 60)
+        os.kill(project.processes("dhmd.training")[0], signal.SIGKILL)
         assert process.wait(60) == 1
         printed = process.printed()
     assert "was ended by SIGKILL" in printed, printed
     assert "Traceback" not in printed, printed
     assert project.contents("train") == {}
     project.wait_for_none("dhmd.training", seconds=60)
-    project.run(*project.stage("train"))
+    project(*project.stage("train"))
     assert project.contents("train") == expected
 
 
@@ -132,9 +125,9 @@ def test_a_killed_pipeline_leaves_no_child_and_ends_with_the_same_metrics(
         rwlock = project.folder / ".dvc" / "tmp" / "rwlock"
         if rwlock.exists() and not rwlock.read_text().rstrip().endswith("}"):
             rwlock.unlink()
-    project.run("dvc", "repro")
+    project("dvc", "repro")
     for stage in STAGES:
         assert project.contents(stage) == reference.contents[stage], stage
     assert project.leftovers() == []
     assert set(project.run_statuses()) <= {"FINISHED", "KILLED"}
-    assert "up to date" in project.run("dvc", "status")
+    assert "up to date" in project("dvc", "status")

@@ -22,19 +22,19 @@ from tests.training.corpora import SEGMENTS, SPLITS, tiny_aligned, tiny_configur
 QUICK = {"train": {"epochs": 1}, "pretrain": {"epochs": 1, "folds": 2}}
 
 
-def poison() -> None:
+def let_second_seed_diverge() -> None:
     """Make the second member's parameters infinite from the second epoch on."""
     from dhmd.training.trainer import Trainer
 
     original = Trainer._set_rates
 
-    def set_rates_and_poison(trainer: Trainer) -> None:
+    def set_rates_and_diverge(trainer: Trainer) -> None:
         original(trainer)
         if trainer.progress.epoch >= 2:
             values = trainer.optimiser.values_P
             values[trainer.optimiser.member_entries(_second(trainer.members.count))] = np.inf
 
-    Trainer._set_rates = set_rates_and_poison  # type: ignore[method-assign]
+    Trainer._set_rates = set_rates_and_diverge  # type: ignore[method-assign]
 
 
 def _second(count: int):  # type: ignore[no-untyped-def]
@@ -47,7 +47,7 @@ def test_a_seed_that_diverges_is_named_and_the_others_finish(
     reference: Reference, tmp_path: Path
 ) -> None:
     project = reference.copy_before(tmp_path / "project", "train")
-    outcome = run_stage(project, "train", poison)
+    outcome = run_stage(project, "train", let_second_seed_diverge)
     assert check(outcome, "train") == "success"
     assert "seed-2 diverged in epoch 2 at learning rate 0.002" in outcome.printed
     assert "seed-1 diverged" not in outcome.printed
@@ -65,7 +65,7 @@ def test_a_seed_that_diverges_is_named_and_the_others_finish(
 def test_all_seeds_that_diverge_are_named_and_not_evaluated(
     reference: Reference, tmp_path: Path
 ) -> None:
-    def poison_all() -> None:
+    def let_all_seeds_diverge() -> None:
         from dhmd.models.stacked.dhmd import DHMD
 
         original = DHMD.losses
@@ -77,7 +77,7 @@ def test_all_seeds_that_diverge_are_named_and_not_evaluated(
         DHMD.losses = nan_losses  # type: ignore[method-assign]
 
     project = reference.copy_before(tmp_path / "project", "train")
-    outcome = run_stage(project, "train", poison_all)
+    outcome = run_stage(project, "train", let_all_seeds_diverge)
     assert check(outcome, "train") == "success"
     for seed in (1, 2):
         assert f"seed-{seed} diverged in epoch 1 at learning rate 0.002" in outcome.printed
@@ -99,7 +99,7 @@ def test_the_correlation_of_constant_predictions_is_undefined(
     assert {"test.corr", "valid.corr"} <= set(metrics["undefined"])
     assert "corr" not in metrics["test"]
     assert check(run_stage(project, "report"), "report") == "success"
-    text = project.run("dhmd", "table", "demo")
+    text = project("dhmd", "table", "demo")
     assert "DHMD" in text
 
 

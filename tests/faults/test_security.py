@@ -18,7 +18,7 @@ from dhmd.data.csd import open_sequence
 from dhmd.data.download import required_files
 from dhmd.data.formats import load_pickle
 from dhmd.recipes import load_recipe
-from tests.faults.children import ERROR, in_child
+from tests.faults.children import ERROR, run_in_child
 from tests.faults.conftest import Reference
 from tests.faults.test_disk import check, run_stage
 
@@ -192,7 +192,7 @@ def test_a_sequence_that_refers_to_other_files_is_refused(tmp_path: Path) -> Non
             with open_sequence(path) as sequence:
                 sequence.read("v")
 
-        assert in_child(read).check(kind) == "refused"
+        assert run_in_child(read).check(kind) == "refused"
 
 
 def test_no_password_reaches_a_log_an_output_or_a_record(

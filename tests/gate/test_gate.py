@@ -42,7 +42,7 @@ def verdicts(result: GateResult) -> list[str]:
     return [item.verdict for item in result.datasets]
 
 
-def not_comparable(result: GateResult, *sentences: str) -> None:
+def assert_not_comparable(result: GateResult, *sentences: str) -> None:
     assert (result.exit_status, result.verdict) == (2, NOT_COMPARABLE)
     reasons = " | ".join(reason for item in result.datasets for reason in item.reasons)
     for sentence in sentences:
@@ -68,7 +68,7 @@ def test_revisions_before_details_are_read(repository, base_old, head_old):
         result = gate_predictions(repository, predictions, old_layout=old_layout)
     assert result.exit_status == 1
     edit(repository, "metrics.json", '"mae": ', '"mae": 1' if not head_old else '"was": ')
-    not_comparable(gate(repository), "metrics/demo/metrics.json: test ")
+    assert_not_comparable(gate(repository), "metrics/demo/metrics.json: test ")
 
 
 def test_the_order_of_seeds_and_utterances_does_not_matter(repository):
@@ -170,7 +170,7 @@ def test_undefined_metrics_do_not_pass(repository):
     commit_all(repository)
     better = predictions_of(SEEDS, 0.1) | {4: FLAT[4]}
     sentence = "corr is undefined in the head for seed 4: the predictions are constant"
-    not_comparable(gate_predictions(repository, better), sentence)
+    assert_not_comparable(gate_predictions(repository, better), sentence)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_undefined_metrics_do_not_pass(repository):
 )
 def test_missing_seeds(repository, seeds, sentence):
     result = gate_predictions(repository, predictions_of(seeds))
-    not_comparable(result, sentence)
+    assert_not_comparable(result, sentence)
     assert {row.verdict for row in rows(result)} <= {NOT_JUDGED}
 
 
@@ -217,21 +217,21 @@ IDENTITY, PREDICTIONS = "details/identity.json", "details/predictions.csv"
 )
 def test_edited_files_are_named(repository, name, old, new, sentence):
     edit(repository, name, old, new)
-    not_comparable(gate(repository), "metrics/demo/", sentence)
-    # An edited base is refused as well, even with a good head.
+    assert_not_comparable(gate(repository), "metrics/demo/", sentence)
+    # An edited base is not comparable either, even with a good head.
     write_metrics(repository, SAME)
-    not_comparable(gate(repository), sentence)
+    assert_not_comparable(gate(repository), sentence)
 
 
 def test_other_utterances_or_labels_of_the_same_corpus(repository):
     labels = labels_of()
     labels[:20] = SAME[1][:20]
     sentence = "predictions.csv has other ids or labels than in the base"
-    not_comparable(gate_predictions(repository, SAME, labels=labels), sentence)
+    assert_not_comparable(gate_predictions(repository, SAME, labels=labels), sentence)
     write_metrics(repository, SAME)
     commit_all(repository)
     fewer = {s: p[:90] for s, p in SAME.items()}
-    not_comparable(
+    assert_not_comparable(
         gate_predictions(repository, fewer, labels=labels_of()[:90], ids=IDS[:90]), sentence
     )
 
@@ -246,40 +246,44 @@ def test_other_utterances_or_labels_of_the_same_corpus(repository):
 )
 def test_missing_metrics(repository, name, sentence):
     git(repository, "rm", "-rq", f"metrics/demo/{name}")
-    not_comparable(gate(repository), sentence)
+    assert_not_comparable(gate(repository), sentence)
 
 
 def test_datasets_that_are_listed_without_metrics_or_dropped(repository):
     write_params(repository, datasets=("demo", "mosi"))
-    not_comparable(gate(repository), "lists mosi under datasets, but metrics/mosi does not exist")
+    assert_not_comparable(
+        gate(repository), "lists mosi under datasets, but metrics/mosi does not exist"
+    )
     write_params(repository, datasets=("two",))
-    not_comparable(
+    assert_not_comparable(
         gate_predictions(repository, SAME, dataset="two"), "demo was dropped from datasets"
     )
 
 
 def test_another_corpus_fold_or_task(repository):
     entry = f'from: "corpus:{OLD}", to: "corpus:{OTHER}"'
-    not_comparable(
+    assert_not_comparable(
         gate_predictions(repository, SAME, corpus=OTHER), "demo is another corpus", entry
     )
     result = gate_predictions(repository, SAME, corpus="e" * 64, fold="speaker")
-    not_comparable(result, "demo is evaluated on another fold: 0 became speaker")
+    assert_not_comparable(result, "demo is evaluated on another fold: 0 became speaker")
     result = gate_predictions(repository, SAME, corpus="e" * 64)
-    not_comparable(result, "has the fold 0 with the corpus identity of fold speaker")
+    assert_not_comparable(result, "has the fold 0 with the corpus identity of fold speaker")
     classes = predictions_of(SEEDS, 0.3, "classification")
     result = gate_predictions(repository, classes, task="classification", corpus=OTHER)
-    not_comparable(result, "the task of demo was regression and is classification")
+    assert_not_comparable(result, "the task of demo was regression and is classification")
 
 
 def test_another_protocol(repository):
     result = gate_predictions(repository, SAME, protocol="0")
-    not_comparable(result, "demo is evaluated by another protocol", "cannot check")
-    not_comparable(
+    assert_not_comparable(result, "demo is evaluated by another protocol", "cannot check")
+    assert_not_comparable(
         gate_predictions(repository, WORSE, protocol="0"), "protocol 0, which this version"
     )
     # The way back is a change of protocol as well.
-    not_comparable(gate_predictions(repository, SAME), 'from: "protocol:0", to: "protocol:1"')
+    assert_not_comparable(
+        gate_predictions(repository, SAME), 'from: "protocol:0", to: "protocol:1"'
+    )
 
 
 def test_nothing_to_compare_with(tmp_path):
@@ -301,7 +305,7 @@ def test_a_new_dataset_beside_a_compared_one(repository):
     assert gate(repository, base="HEAD~2").exit_status == 2
 
 
-def test_other_directories_are_no_datasets(repository):
+def test_other_directories_are_not_datasets(repository):
     for name in ("studies/distillation.json", ".partial-0123456789ab-demo/metrics.json"):
         (repository / "metrics" / name).parent.mkdir()
         (repository / "metrics" / name).write_text("{}")
@@ -324,7 +328,9 @@ def test_an_accepted_corpus_is_shown_and_not_judged(repository):
     assert {row.verdict for row in rows(result)} == {NOT_JUDGED}
     assert result.datasets[0].accepted[0].reason == "labels were corrected"
     # The next change needs its own entry.
-    not_comparable(gate_predictions(repository, SAME, corpus="e" * 64), "demo is another corpus")
+    assert_not_comparable(
+        gate_predictions(repository, SAME, corpus="e" * 64), "demo is another corpus"
+    )
 
 
 @pytest.mark.parametrize(
@@ -338,7 +344,9 @@ def test_an_accepted_corpus_is_shown_and_not_judged(repository):
 )
 def test_entries_with_other_identities_do_not_count(repository, from_, to):
     accept(repository, from_, to)
-    not_comparable(gate_predictions(repository, SAME, corpus=OTHER), "demo is another corpus")
+    assert_not_comparable(
+        gate_predictions(repository, SAME, corpus=OTHER), "demo is another corpus"
+    )
 
 
 def test_an_entry_must_be_committed(repository):
@@ -346,7 +354,7 @@ def test_an_entry_must_be_committed(repository):
     accept(repository, f"corpus:{OLD}", f"corpus:{OTHER}")
     base = git(repository, "rev-parse", "HEAD")
     result = run_gate(repository, base=base)
-    not_comparable(result, "demo is another corpus")
+    assert_not_comparable(result, "demo is another corpus")
     assert "is not committed and does not count" in result.notes[0]
     commit_all(repository)
     assert run_gate(repository, base=base).exit_status == 0
@@ -355,12 +363,12 @@ def test_an_entry_must_be_committed(repository):
 def test_accepted_data_does_not_excuse_a_removed_seed(repository):
     accept(repository, f"corpus:{OLD}", f"corpus:{OTHER}")
     result = gate_predictions(repository, predictions_of((1, 2, 3)), corpus=OTHER)
-    not_comparable(result, "lacks the seeds [4, 5]")
+    assert_not_comparable(result, "lacks the seeds [4, 5]")
 
 
 def test_accepted_data_may_define_a_metric_but_not_make_one_undefined(repository):
     accept(repository, f"corpus:{OLD}", f"corpus:{OTHER}")
-    not_comparable(
+    assert_not_comparable(
         gate_predictions(repository, FLAT, corpus=OTHER), "corr is undefined in the head"
     )
     accept(repository, f"corpus:{OTHER}", f"corpus:{OLD}")
@@ -371,7 +379,7 @@ def test_accepted_margins_apply_from_the_next_change(repository):
     write_params(repository, mae=0.5)
     result = gate_predictions(repository, WORSE)
     entry = f'from: "{MARGINS[0]}", to: "{MARGINS[1]}"'
-    not_comparable(result, "margins of demo changed", entry)
+    assert_not_comparable(result, "margins of demo changed", entry)
     assert rows(result)[0].margin == 0.03
     git(repository, "reset", "-q", "--hard", "HEAD~1")
     accept(repository, *MARGINS, mae=0.5)
@@ -404,7 +412,7 @@ def test_the_first_margins_are_accepted_and_used(repository):
     (repository / "params.yaml").write_text("datasets:\n  - demo\n")
     base = commit_all(repository)
     write_params(repository)
-    not_comparable(gate_predictions(repository, WORSE), 'from: "margins:none"')
+    assert_not_comparable(gate_predictions(repository, WORSE), 'from: "margins:none"')
     accept(repository, "margins:none", MARGINS[0])
     assert gate(repository, base=base).exit_status == 1
 

@@ -67,7 +67,7 @@ def test_exit_statuses(repository):
     assert _run(repository, "--json", "--markdown").returncode == 2
 
 
-def test_it_loads_nothing_heavy_and_takes_less_than_a_second(repository):
+def test_it_imports_no_heavy_module_and_takes_less_than_a_second(repository):
     seconds = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -103,7 +103,7 @@ def test_the_markdown_is_a_table(repository):
     assert text.startswith("### Gate: regressed (exit 1)")
 
 
-def test_the_json_is_whole_and_unrounded(repository):
+def test_the_json_is_complete_and_not_rounded(repository):
     result = json.loads(_run(repository, "--base", "HEAD~1", "--json").stdout)
     assert (result["verdict"], result["exit_status"]) == ("regressed", 1)
     row = result["datasets"]["demo"]["metrics"]["mae"]

@@ -24,7 +24,7 @@ _COPIERS = {getattr(dataclasses, "_replace", dataclasses.replace).__code__}
 RECIPE = "recipe:"  # prefix of a recipe's keys; keys of params.yaml have none
 
 
-class Reads:
+class ReadRecorder:
     """The keys of one dataset's settings, and those that were read.
 
     Args:
@@ -76,16 +76,20 @@ class Reads:
         self._objects[id(section)] = (section, keys)
 
     @contextmanager
-    def recorded(self) -> Iterator[set[str]]:
+    def record(self) -> Iterator[set[str]]:
         """Yield a set to which the keys that are read in the block are added."""
         self.read = set()
         with pytest.MonkeyPatch.context() as patch:
             for cls in {type(section) for section, _ in self._objects.values()}:
-                patch.setattr(cls, "__getattribute__", self._watching(cls.__getattribute__))
-                patch.setattr(cls, "__init__", self._following(cls.__init__))
+                patch.setattr(
+                    cls, "__getattribute__", self._recording_getattribute(cls.__getattribute__)
+                )
+                patch.setattr(cls, "__init__", self._recording_init(cls.__init__))
             yield self.read
 
-    def _watching(self, original: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
+    def _recording_getattribute(
+        self, original: Callable[[Any, str], Any]
+    ) -> Callable[[Any, str], Any]:
         def recording(section: Any, name: str) -> Any:
             value = original(section, name)
             registered, keys = self._objects.get(id(section), (None, {}))
@@ -106,7 +110,7 @@ class Reads:
 
         return recording
 
-    def _following(self, original: Callable[..., None]) -> Callable[..., None]:
+    def _recording_init(self, original: Callable[..., None]) -> Callable[..., None]:
         def recording(section: Any, *values: Any, **keywords: Any) -> None:
             original(section, *values, **keywords)
             if self._copy[0] is sys._getframe(1):

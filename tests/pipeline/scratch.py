@@ -1,10 +1,11 @@
-"""A small repository of this project's code with DVC, in which experiments take seconds."""
+"""Copies of this project in repositories of their own, in which experiments take seconds."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -102,54 +103,80 @@ def environment_of(git_config: Path, site: Path) -> dict[str, str]:
     }
 
 
-class Scratch:
-    """The repository, and the commands that run in it."""
+class Process(subprocess.Popen[str]):
+    """A command in a session of its own, as if started from another terminal."""
 
-    def __init__(self, folder: Path, pipeline: str | None = PROBE_PIPELINE) -> None:
-        self.folder = folder / "work tree"
-        self.folder.mkdir()
-        copy_project(self.folder, folder / "gitconfig")
-        (self.folder / "stages" / "probe.py").write_text(PROBE)
-        if pipeline is not None:
-            (self.folder / "dvc.yaml").write_text(pipeline)
-        self.environment = environment_of(folder / "gitconfig", folder / "site")
-        self("git", "init", "-q")
-        self.commit("begin")
+    def printed(self) -> str:
+        """Wait for the end of the command and return its output."""
+        return self.communicate(timeout=60)[0]
 
-    def __call__(self, *command: str, status: int = 0, **environment: str) -> str:
-        """Run a command and return its output; fail if it succeeds where `status` is not 0."""
-        process = subprocess.run(
+    def press_ctrl_c(self) -> None:
+        """Send SIGINT to the command and its child processes, as a terminal does."""
+        os.killpg(self.pid, signal.SIGINT)
+
+
+class Repository:
+    """A folder with a copy of the project, and the commands that run in it."""
+
+    def __init__(self, folder: Path, git_config: Path, site: Path) -> None:
+        self.folder = folder
+        self.environment = environment_of(git_config, site)
+
+    def __call__(self, *command: str, fails: bool = False, **environment: str) -> str:
+        """Run a command and return its output; check whether it fails."""
+        with self.start(*command, **environment) as process:
+            try:
+                output, _ = process.communicate(timeout=1800)
+            except BaseException:
+                process.kill()
+                raise
+        status = process.returncode
+        assert (status != 0) == fails, f"{command} ended with {status}:\n{output}"
+        return output
+
+    def start(self, *command: str, **environment: str) -> Process:
+        """Start a command with stdout and stderr in one pipe."""
+        return Process(
             command,
             cwd=self.folder,
             env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            check=False,
-        )
-        assert (process.returncode != 0) == (status != 0), process.stdout
-        return process.stdout
-
-    def start(self, *command: str) -> subprocess.Popen[bytes]:
-        """Start a command in the background, in a session of its own."""
-        return subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+
+    def initialise(self) -> None:
+        """Create the Git repository with a first commit."""
+        self("git", "init", "-q")
+        self.commit("begin")
 
     def commit(self, message: str) -> None:
         self("git", "add", "-A")
         self("git", "commit", "-q", "-m", message)
 
-    def edit(self, name: str, old: str, new: str) -> None:
+    def edit(self, name: str, *changes: tuple[str, str]) -> None:
+        """Replace texts in a file."""
         path = self.folder / name
         text = path.read_text(encoding="utf-8")
-        assert old in text
-        path.write_text(text.replace(old, new), encoding="utf-8")
+        for old, new in changes:
+            assert old in text, (name, old)
+            text = text.replace(old, new)
+        path.write_text(text, encoding="utf-8")
+
+
+class Scratch(Repository):
+    """A repository whose only stage is the probe, or which has the real pipeline."""
+
+    def __init__(self, folder: Path, pipeline: str | None = PROBE_PIPELINE) -> None:
+        super().__init__(folder / "work tree", folder / "gitconfig", folder / "site")
+        self.folder.mkdir()
+        copy_project(self.folder, folder / "gitconfig")
+        (self.folder / "stages" / "probe.py").write_text(PROBE)
+        if pipeline is not None:
+            (self.folder / "dvc.yaml").write_text(pipeline)
+        self.initialise()
 
     def metrics(self, revision: str | None = None) -> dict[str, Any]:
         """Return the output of the probe, in the workspace or in a revision."""

@@ -33,7 +33,7 @@ def pipeline() -> dict[str, dict[str, Any]]:
 STAGES = pipeline()
 
 
-def imported(path: Path, package: str) -> Iterator[str]:
+def imported_modules(path: Path, package: str) -> Iterator[str]:
     """Yield the names of the modules that a file imports, except for type checking."""
     for node in walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -65,13 +65,13 @@ def file_of(module: str) -> Path | None:
     return None
 
 
-def closure(start: Path) -> set[str]:
+def import_closure(start: Path) -> set[str]:
     """Return the modules of dhmd that a script imports, directly or indirectly."""
     modules: set[str] = set()
     queue = [(start, "stages")]
     while queue:
         path, package = queue.pop()
-        for name in imported(path, package):
+        for name in imported_modules(path, package):
             parts = name.split(".")
             if parts[0] != "dhmd" or len(parts) < 2 or parts[1] in NO_EFFECT:
                 continue
@@ -109,7 +109,7 @@ def dependencies(modules: set[str]) -> set[str]:
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_depends_on_the_packages_that_it_uses_and_on_no_other(name: str) -> None:
     listed = {dep for dep in STAGES[name]["deps"] if dep.startswith("dhmd/")}
-    imported_paths = dependencies(closure(ROOT / "stages" / f"{name}.py"))
+    imported_paths = dependencies(import_closure(ROOT / "stages" / f"{name}.py"))
     assert listed == imported_paths | BASELINES.get(name, set())
 
 
@@ -146,7 +146,7 @@ def test_every_output_but_metrics_is_ignored_by_git() -> None:
             assert (f"/{top}/" in ignored) == (top != "metrics"), output
 
 
-def tracked(name: str) -> tuple[list[str], list[str]]:
+def tracked_keys(name: str) -> tuple[list[str], list[str]]:
     """Return the keys of params.yaml and of the dataset config that a stage depends on."""
     params: list[str] = []
     recipe: list[str] = []
@@ -163,7 +163,7 @@ def tracked(name: str) -> tuple[list[str], list[str]]:
 @pytest.mark.parametrize("dataset", SHIPPED)
 @pytest.mark.parametrize("name", STAGES)
 def test_every_dataset_config_has_the_tracked_keys(name: str, dataset: str) -> None:
-    params, recipe = tracked(name)
+    params, recipe = tracked_keys(name)
     for file, keys in (("params.yaml", params), (f"recipes/{dataset}.yaml", recipe)):
         values = load_yaml(ROOT / file, file)
         for key in keys:

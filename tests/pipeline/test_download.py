@@ -20,7 +20,7 @@ LABELS = "/CMU-MOSI/labels/CMU_MOSI_Opinion_Labels.csd"
 def scratch(tmp_path: Path, server: Server) -> Scratch:
     """Return a copy of the project in which a local server is the source of `mosi`."""
     scratch = Scratch(tmp_path, pipeline=None)
-    scratch.edit("recipes/mosi.yaml", "http://immortal.multicomp.cs.cmu.edu", server.url)
+    scratch.edit("recipes/mosi.yaml", ("http://immortal.multicomp.cs.cmu.edu", server.url))
     scratch.commit("a server on loopback")
     paths = (
         "/CMU-MOSI/language/CMU_MOSI_TimestampedWords.csd",
@@ -48,7 +48,7 @@ def test_pinned_files_are_fetched_once(scratch: Scratch, server: Server) -> None
     # unchanged files from DVC's cache and downloads only the new one.
     with open(scratch.folder / "stages" / "download.py", "a") as stream:
         stream.write("# another remark\n")
-    scratch.edit("recipes/mosi.yaml", "vision: facet42", "vision: openface2")
+    scratch.edit("recipes/mosi.yaml", ("vision: facet42", "vision: openface2"))
     openface = "/CMU-MOSI/visual/CMU_MOSI_Visual_OpenFace_2.csd"
     server.files[openface] = whole(hdf5_body(9, 9_000))
     raw = scratch.folder / "data" / "raw" / "mosi"
@@ -67,7 +67,7 @@ def test_a_replaced_file_is_noticed_after_the_manifest_is_written(tmp_path: Path
     assert "wrote recipes/sources/my_arrays.json (3 local files)" in scratch(
         "dhmd", "data", "manifest", "my_arrays"
     )
-    scratch.edit("params.yaml", "\n- demo", "\n- my_arrays")
+    scratch.edit("params.yaml", ("\n- demo", "\n- my_arrays"))
     scratch.commit("own arrays")
     download = ("dvc", "repro", "download@my_arrays")
     scratch(*download)
@@ -75,7 +75,7 @@ def test_a_replaced_file_is_noticed_after_the_manifest_is_written(tmp_path: Path
     write_arrays(placed, array_splits(seed=1))
     assert "didn't change" in scratch(*download)  # DVC does not track this folder
     assert "train.npz, valid.npz changed since it was recorded" in scratch(
-        "dhmd", "lock-check", status=1
+        "dhmd", "lock-check", fails=True
     )
     scratch("dhmd", "data", "manifest", "my_arrays")
     assert "didn't change" not in scratch(*download)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a working folder that looks as if dhmd had been imported from it."""
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
@@ -35,12 +35,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_stage_gets_settings_and_paths(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_gets_settings_and_paths(
+    working_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stages: list[Stage] = []
     assert run_stage("align", stages.append, ["demo"]) == 0
     (stage,) = stages
     assert (stage.name, stage.dataset, stage.settings.recipe.name) == ("align", "demo", "demo")
-    assert stage.root == here
+    assert stage.root == working_folder
     assert stage.raw == Path("data/raw/demo")
     assert stage.aligned == Path("data/aligned/demo.h5")
     assert stage.pretrained == Path("pretrained/demo")
@@ -54,9 +56,9 @@ def test_a_stage_gets_settings_and_paths(here: Path, monkeypatch: pytest.MonkeyP
     assert stage.trainings == Path("/elsewhere/.dhmd/trainings")
 
 
-def test_the_environment_is_set_before_the_work(here: Path) -> None:
-    text = (here / "params.yaml").read_text("utf-8").replace("  threads:", "  threads: 3")
-    (here / "params.yaml").write_text(text)
+def test_the_environment_is_set_before_the_work(working_folder: Path) -> None:
+    text = (working_folder / "params.yaml").read_text("utf-8").replace("  threads:", "  threads: 3")
+    (working_folder / "params.yaml").write_text(text)
     values: list[str | None] = []
 
     def work(stage: Stage) -> None:
@@ -67,7 +69,7 @@ def test_the_environment_is_set_before_the_work(here: Path) -> None:
     assert values == [":4096:8", "PASSIVE", "3"]
 
 
-def test_an_error_is_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_one_line(working_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def work(stage: Stage) -> None:
         raise DhmdError("the file x is damaged")
 
@@ -90,10 +92,10 @@ def test_code_from_elsewhere_is_refused(
 
 
 def test_a_second_process_of_a_stage_is_refused(
-    here: Path, capsys: pytest.CaptureFixture[str]
+    working_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (here / ".dhmd" / "locks").mkdir(parents=True)
-    lock = try_lock(here / ".dhmd" / "locks" / "train-demo.lock")
+    (working_folder / ".dhmd" / "locks").mkdir(parents=True)
+    lock = try_lock(working_folder / ".dhmd" / "locks" / "train-demo.lock")
     assert lock is not None
     assert run_stage("train", lambda stage: None, ["demo"]) == 1
     assert "train of demo is already running in this folder" in capsys.readouterr().err

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 
 from dhmd.base.files import try_lock
 from dhmd.data.csd import write_sequence
+from tests.cluster.engines import wait_until
 from tests.pipeline.scratch import Scratch
 
 
@@ -27,10 +26,10 @@ def test_values_from_the_command_line(scratch: Scratch) -> None:
     assert scratch.metrics()["lr"] == 1e-5
     assert scratch.metrics()["lambda"] == 0.5
 
-    output = scratch("dvc", "exp", "run", "-S", "train.lrr=1e-5", status=1)
+    output = scratch("dvc", "exp", "run", "-S", "train.lrr=1e-5", fails=True)
     assert "train.lrr" in output or "lrr" in output
     # With +, DVC adds the key, and our own check refuses it.
-    output = scratch("dvc", "exp", "run", "-S", "+train.lrr=1e-5", status=1)
+    output = scratch("dvc", "exp", "run", "-S", "+train.lrr=1e-5", fails=True)
     assert "stage probe: params.yaml: unknown key train.lrr (value 1e-05)" in output
     assert "did you mean train.lr?" in output
     assert "Traceback" not in output
@@ -38,13 +37,10 @@ def test_values_from_the_command_line(scratch: Scratch) -> None:
 
 def test_a_queued_experiment_runs_its_own_copy_of_the_code(scratch: Scratch) -> None:
     scratch("dvc", "exp", "run", "--queue", "--name", "queued", "-S", "train.lr=0.25")
-    scratch.edit("dhmd/__init__.py", '__version__ = "0.2.0"', '__version__ = "edited"')
-    scratch.edit("params.yaml", "lambda: 0.3", "lambda: 0.9")
+    scratch.edit("dhmd/__init__.py", ('__version__ = "0.2.0"', '__version__ = "edited"'))
+    scratch.edit("params.yaml", ("lambda: 0.3", "lambda: 0.9"))
     scratch("dvc", "queue", "start")
-    deadline = time.monotonic() + 240
-    while "queued" not in scratch.experiments():
-        assert time.monotonic() < deadline, scratch("dvc", "queue", "status")
-        time.sleep(0.5)
+    wait_until(lambda: "queued" in scratch.experiments(), "the experiment does not end")
     scratch("dvc", "queue", "stop", "--kill")
     metrics = scratch.metrics(scratch.experiments()["queued"])
     assert metrics == {"lr": 0.25, "lambda": 0.3, "code": "0.2.0", "inside": True}
@@ -53,21 +49,14 @@ def test_a_queued_experiment_runs_its_own_copy_of_the_code(scratch: Scratch) -> 
 def test_a_killed_pipeline_leaves_no_stage_behind(scratch: Scratch) -> None:
     (scratch.folder / "hold").touch()
     with scratch.start("dvc", "repro") as pipeline:
-        until((scratch.folder / "holding").exists)
+        wait_until((scratch.folder / "holding").exists, "the stage does not start")
         lock = scratch.folder / ".dhmd" / "locks" / "probe-demo.lock"
         assert try_lock(lock) is None
         pipeline.send_signal(signal.SIGKILL)
-        until(lambda: try_lock(lock) is not None)
+        wait_until(lambda: try_lock(lock) is not None, "the stage is still running")
     (scratch.folder / "hold").unlink()
     scratch("dvc", "repro")
     assert scratch.metrics()["inside"] is True
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 200
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_a_temporary_experiment_finds_folders_relative_to_the_repository(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from dhmd.settings import load_params
 from stages._entry import Stage
 from tests.data.formats.test_stages import place_mmsa, place_sequences, unpinned
 from tests.data.text.tiny import write_tiny
-from tests.pipeline.reads import RECIPE, Reads
-from tests.pipeline.test_dependencies import STAGES, tracked
+from tests.pipeline.reads import RECIPE, ReadRecorder
+from tests.pipeline.test_dependencies import STAGES, tracked_keys
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,11 +64,11 @@ SMALL_PARAMS: dict[str, Any] = {
 GENERATOR = {"seed": 3, "n_train": 40, "n_valid": 14, "n_test": 14}
 
 
-def below(key: str, prefixes: Mapping[str, object] | tuple[str, ...] | set[str]) -> bool:
+def is_below(key: str, prefixes: Mapping[str, object] | tuple[str, ...] | set[str]) -> bool:
     return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
 
 
-class Keys:
+class KeyUsage:
     """All keys, and the keys that each stage has read for any of the datasets."""
 
     def __init__(self) -> None:
@@ -86,11 +86,11 @@ class Keys:
         params["datasets"] = [dataset]
         (root / "params.yaml").write_text(yaml.safe_dump(params))
         settings = load_params(root).for_dataset(dataset)
-        reads = Reads(settings, params, recipe)
-        self.all |= reads.keys
+        recorder = ReadRecorder(settings, params, recipe)
+        self.all |= recorder.keys
         for name in stages:
             work = importlib.import_module(f"stages.{name}").work
-            with reads.recorded() as read:
+            with recorder.record() as read:
                 work(Stage(name=name, dataset=dataset, settings=settings))
             self.read[name] |= read
 
@@ -102,11 +102,11 @@ def write_recipe(root: Path, name: str, **changes: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+def keys(tmp_path_factory: pytest.TempPathFactory) -> KeyUsage:
     """Run all stages with a fine-tuned encoder, and download and align for two other datasets."""
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "recipes", root / "recipes")
-    recorded_keys = Keys()
+    recorded_keys = KeyUsage()
     placed: dict[str, tuple[Callable[[Path], None], dict[str, Any]]] = {
         "mosi": (place_sequences, {}),
         "mmmo": (place_mmsa, {"options": None}),
@@ -126,22 +126,22 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_tracks_what_it_reads_and_nothing_else(keys: Keys, stage: str) -> None:
+def test_a_stage_tracks_what_it_reads_and_nothing_else(keys: KeyUsage, stage: str) -> None:
     read, exceptions = keys.read[stage], IRRELEVANT.get(stage, {})
-    params, recipe = tracked(stage)  # a key stands for all keys below it
-    tracked_keys = {*params, *(RECIPE + key for key in recipe)}
+    params, recipe = tracked_keys(stage)  # a key stands for all keys below it
+    dvc_keys = {*params, *(RECIPE + key for key in recipe)}
     unread = {
-        exception for exception in exceptions if not any(below(key, {exception}) for key in read)
+        exception for exception in exceptions if not any(is_below(key, {exception}) for key in read)
     }
     assert not unread, "IRRELEVANT has keys that are not read"
-    read = {key for key in read if not below(key, exceptions)}
-    missing = {key for key in read if not below(key, tracked_keys)}
+    read = {key for key in read if not is_below(key, exceptions)}
+    missing = {key for key in read if not is_below(key, dvc_keys)}
     assert not missing, "read, but not tracked"
-    superfluous = {key for key in keys.all if below(key, tracked_keys)} - read
-    superfluous |= {top for top in tracked_keys if not any(below(key, {top}) for key in keys.all)}
+    superfluous = {key for key in keys.all if is_below(key, dvc_keys)} - read
+    superfluous |= {top for top in dvc_keys if not any(is_below(key, {top}) for key in keys.all)}
     assert not superfluous, "tracked, but not read"
 
 
-def test_every_other_key_is_read_by_some_stage(keys: Keys) -> None:
+def test_every_other_key_is_read_by_some_stage(keys: KeyUsage) -> None:
     read = set[str]().union(*keys.read.values())
-    assert {key for key in keys.all - read if not below(key, UNREAD)} == set()
+    assert {key for key in keys.all - read if not is_below(key, UNREAD)} == set()

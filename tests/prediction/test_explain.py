@@ -42,7 +42,7 @@ def test_a_regression_is_explained_from_what_the_train_stage_computed(trained: P
     words = {word.text for words in found.code_words.values() for word in words}
     assert words
     assert words <= {word for words in corpus.words for word in words}
-    with pytest.raises(DhmdError, match="no utterance 'x' is explained here"):
+    with pytest.raises(DhmdError, match="there is no utterance 'x'; the ids are "):
         found["x"]
 
 

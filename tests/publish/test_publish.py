@@ -83,7 +83,7 @@ def test_a_model_from_the_hub_predicts_the_same_bits(
     assert len({(project / f"{number}.csv").read_bytes() for number in range(len(names))}) == 1
 
 
-def test_what_is_not_on_the_hub_is_one_sentence(tmp_path: Path) -> None:
+def test_a_model_that_is_not_on_the_hub_is_a_short_error(tmp_path: Path) -> None:
     with running_hub() as hub:
         hub.files["me/other"] = {"config.json": b"{}"}
         commands = [["predict", "x.srt", "--model", name] for name in ("me/none", "me/other")]
@@ -119,7 +119,9 @@ def test_the_card_has_the_evaluated_scores_beside_the_trivial_baselines(
     assert "words.csd" in card.text
 
 
-def test_a_model_without_evaluation_says_so(trained_classes: Pipeline, tmp_path: Path) -> None:
+def test_the_card_of_a_model_without_evaluation_has_no_scores(
+    trained_classes: Pipeline, tmp_path: Path
+) -> None:
     export(trained_classes.model, tmp_path / "out")
     card = ModelCard.load(tmp_path / "out" / "README.md")
     assert "This export has no scores" in card.text
@@ -136,7 +138,7 @@ def test_weights_have_ordinary_permissions(trained: Pipeline, tmp_path: Path) ->
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()} == {0o644}
 
 
-def test_a_folder_with_files_is_not_replaced(trained: Pipeline, tmp_path: Path) -> None:
+def test_a_directory_with_files_is_not_replaced(trained: Pipeline, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
     with pytest.raises(
         DhmdError, match="exists and is not an empty directory: choose another --out"

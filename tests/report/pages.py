@@ -55,6 +55,6 @@ class Page(HTMLParser):
         inner += re.findall(r"url\(#([^)]+)\)", self.text)
         return sorted({name for name in inner if name not in self.ids})
 
-    def outer_addresses(self) -> list[str]:
+    def external_addresses(self) -> list[str]:
         """Return the addresses outside the page."""
         return [a for a in self.addresses if not a.startswith(("#", "data:"))]

@@ -91,13 +91,13 @@ def texts_of(svg: str) -> list[str]:
     return ["".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")]
 
 
-def check(paths: DatasetPaths, expected: set[str]) -> None:
+def check_report(paths: DatasetPaths, expected: set[str]) -> None:
     """Check what holds for every report."""
     page = page_of(paths)
     assert page.faults == []
     assert len(set(page.ids)) == len(page.ids)
     assert page.broken_references() == []
-    assert page.outer_addresses() == []
+    assert page.external_addresses() == []
     kinds = [values.get("type") for tag, values in page.elements if tag == "script"]
     assert kinds == ["application/json", None]
     assert re.search("script-src 'sha256-[^']+'\"", page.text)  # no other script may run
@@ -121,14 +121,14 @@ def test_every_kind_of_dataset(tmp_path: Path, name: str) -> None:
     options, expected, sentences = KINDS[name]
     paths = make_dataset(tmp_path, options)
     paths.write_report()
-    check(paths, expected)
+    check_report(paths, expected)
     text = " ".join(" ".join(page_of(paths).words).split())
     for sentence in sentences:
         assert sentence in text
 
 
 def test_the_whole_report(toy: DatasetPaths) -> None:
-    check(toy, ALWAYS | SPACES | ABLATED | MISSING | GENERATED)
+    check_report(toy, ALWAYS | SPACES | ABLATED | MISSING | GENERATED)
     page = page_of(toy)
     sections = [values["id"] for tag, values in page.elements if tag == "section"]
     names = "results ablations missing graph dictionaries features predictions utterances "
@@ -250,31 +250,31 @@ def test_plots_have_the_columns_that_dvc_draws(toy: DatasetPaths) -> None:
     assert names == {path.name for path in (toy.report / "plots").iterdir()}
 
 
-def test_files_that_do_not_belong_together_are_refused(toy: DatasetPaths, tmp_path: Path) -> None:
+def test_files_of_different_runs_are_named(toy: DatasetPaths, tmp_path: Path) -> None:
     other = make_dataset(
         tmp_path, DatasetOptions(modalities=("text",), variants=(), seeds=(1, 2), random_seed=8)
     )
     retrained = make_dataset(
         tmp_path / "again", DatasetOptions(modalities=("text",), variants=(), random_seed=8)
     )
-    refused(other, "run the evaluate stage again", metrics=toy.metrics)
-    refused(other, "run the train stage again", models=toy.models)
-    refused(other, r"has other seeds than .*run the evaluate stage", models=retrained.models)
+    assert_error(other, "run the evaluate stage again", metrics=toy.metrics)
+    assert_error(other, "run the train stage again", models=toy.models)
+    assert_error(other, r"has other seeds than .*run the evaluate stage", models=retrained.models)
     seeds, edges = (other.metrics / "details" / name for name in ("seeds.csv", "edges.json"))
     original = seeds.read_text("utf-8")
     seeds.write_text("seed,split,mae\none,test,1.5\n")
-    refused(other, r"metrics/toy has a file .*; run dvc repro")
+    assert_error(other, r"metrics/toy has a file .*; run dvc repro")
     seeds.write_text(original)
     edges.unlink()
-    refused(other, r"cannot read .*edges\.json.*run dvc repro")
+    assert_error(other, r"cannot read .*edges\.json.*run dvc repro")
     (other.models / "outputs.h5").write_bytes(b"no HDF5")
-    refused(other, r"outputs\.h5 is not readable as a model's outputs")
+    assert_error(other, r"outputs\.h5 is not readable as a model's outputs")
     (other.models / "outputs.h5").unlink()
-    refused(other, "does not exist; run the stage that writes")
+    assert_error(other, "does not exist; run the stage that writes")
     assert not other.report.exists()
 
 
-def refused(paths: DatasetPaths, message: str, **instead: Path) -> None:
+def assert_error(paths: DatasetPaths, message: str, **instead: Path) -> None:
     names = ("aligned", "pretrained", "models", "metrics")
     aligned, *folders = [instead.get(name, getattr(paths, name)) for name in names]
     with pytest.raises(DhmdError, match=message):

@@ -109,14 +109,16 @@ def test_errors_are_means_over_seeds() -> None:
     assert utterance_errors("regression", values, np.array([1.0, -1.0])) == pytest.approx(
         [0.1, 2.5]
     )
-    chances = np.array([[[0.8, 0.1, 0.1], [0.5, 0.4, 0.1]], [[0.6, 0.2, 0.2], [0.7, 0.2, 0.1]]])
+    probabilities = np.array(
+        [[[0.8, 0.1, 0.1], [0.5, 0.4, 0.1]], [[0.6, 0.2, 0.2], [0.7, 0.2, 0.1]]]
+    )
     labels = np.array([0.0, 1.0])
-    assert utterance_errors("classification", chances, labels) == pytest.approx([0.3, 0.7])
+    assert utterance_errors("classification", probabilities, labels) == pytest.approx([0.3, 0.7])
     sets = np.array([0b1011, 0b1000])  # the first two classes, and none
-    assert utterance_errors("multilabel", chances, sets) == pytest.approx([1.3 / 3, 1 / 3])
+    assert utterance_errors("multilabel", probabilities, sets) == pytest.approx([1.3 / 3, 1 / 3])
 
 
-def test_the_plane_keeps_distances_of_planar_points() -> None:
+def test_principal_components_keep_distances_of_planar_points() -> None:
     rng = np.random.default_rng(0)
     flat = rng.normal(size=(30, 2)) * [3.0, 1.0]
     turned = flat @ np.linalg.qr(rng.normal(size=(6, 6)))[0][:2] + 5
@@ -130,7 +132,7 @@ def test_the_plane_keeps_distances_of_planar_points() -> None:
     assert again[::-1] == pytest.approx(points)
 
 
-def test_the_plane_of_points_without_spread() -> None:
+def test_principal_components_of_equal_points() -> None:
     points, share = principal_plane(np.ones((4, 3)))
     assert points == pytest.approx(np.zeros((4, 2)))
     assert share.tolist() == [0, 0]
@@ -147,4 +149,4 @@ def test_titles_and_numbers() -> None:
     assert format_mean(seed_statistics(pd.Series([1.0]))) == "1.000"
     assert format_mean(seed_statistics(pd.Series([1.0, np.nan]))) == "-"
     note = data([0.0], [[0.0]] * 3).note(seeds=1)
-    assert note == "toy · test, n = 1 utterances · seed 0 of 3 seeds"
+    assert note == "toy · test, n = 1 utterances · first of 3 seeds"

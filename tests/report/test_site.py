@@ -70,7 +70,7 @@ def repository(toy: DatasetPaths, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture
-def changed(repository: Path, tmp_path: Path) -> Path:
+def copy(repository: Path, tmp_path: Path) -> Path:
     """A copy that a test may change."""
     shutil.copytree(repository, tmp_path / "copy")
     return tmp_path / "copy"
@@ -80,19 +80,19 @@ def own_page(root: Path, name: str) -> Page:
     return Page((root / "reports" / name / "index.html").read_text("utf-8"))
 
 
-def test_two_datasets_in_one_page(changed: Path) -> None:
+def test_two_datasets_in_one_page(copy: Path) -> None:
     # The partial output of a killed `report` stage is not a report.
-    shutil.copytree(changed / "reports/toy", changed / "reports/.partial-0123456789ab-toy")
-    assert reported_datasets(changed) == ["demo", "toy"]
-    html, warnings = build_site(changed, ["demo", "toy"])
+    shutil.copytree(copy / "reports/toy", copy / "reports/.partial-0123456789ab-toy")
+    assert reported_datasets(copy) == ["demo", "toy"]
+    html, warnings = build_site(copy, ["demo", "toy"])
     assert warnings == []
     page = Page(html)
     assert page.faults == []
     assert len(set(page.ids)) == len(page.ids)
     assert page.broken_references() == []
-    assert page.outer_addresses() == []
+    assert page.external_addresses() == []
     assert page.count("article") == 2
-    figures = [own_page(changed, name).count("svg") for name in ("demo", "toy")]
+    figures = [own_page(copy, name).count("svg") for name in ("demo", "toy")]
     assert page.count("svg") == sum(figures)
     text = " ".join(page.words)
     assert "Generated data with noisy labels" in text  # the title of the dataset config
@@ -115,58 +115,58 @@ def test_provenance_is_only_in_the_page_of_all_datasets(repository: Path) -> Non
     assert "cccccccccccc" not in own_page(repository, "demo").text
 
 
-def test_stale_figures_are_marked(changed: Path) -> None:
-    path = changed / "metrics" / "demo" / "details" / "ablations.json"
+def test_stale_figures_are_marked(copy: Path) -> None:
+    path = copy / "metrics" / "demo" / "details" / "ablations.json"
     path.write_text(path.read_text("utf-8") + "\n")
-    (changed / "dvc.lock").unlink()
-    html, (warning,) = build_site(changed, ["demo"])
+    (copy / "dvc.lock").unlink()
+    html, (warning,) = build_site(copy, ["demo"])
     assert warning.startswith("reports/demo was made from other metrics")
     page = Page(html)
     assert sum(values.get("class") == "warn" for _, values in page.elements) == 2  # and no lock
 
 
-def test_reports_that_cannot_be_shown_are_refused(changed: Path) -> None:
-    report = changed / "reports" / "demo" / "report.json"
-    (changed / "reports" / "toy" / "pictures" / "results.svg").unlink()
+def test_missing_and_broken_reports_are_named(copy: Path) -> None:
+    report = copy / "reports" / "demo" / "report.json"
+    (copy / "reports" / "toy" / "pictures" / "results.svg").unlink()
     with pytest.raises(DhmdError, match=r"pictures/results\.svg does not exist; run dvc repro"):
-        build_site(changed, ["toy"])
-    (changed / "metrics" / "demo" / "metrics.json").unlink()
+        build_site(copy, ["toy"])
+    (copy / "metrics" / "demo" / "metrics.json").unlink()
     with pytest.raises(DhmdError, match=r"metrics\.json does not exist, but reports/demo does"):
-        build_site(changed, ["demo"])
+        build_site(copy, ["demo"])
     report.write_text("{}")
     with pytest.raises(DhmdError, match="was written by another version; run dvc repro"):
-        build_site(changed, ["demo"])
+        build_site(copy, ["demo"])
     report.write_text("{")
     with pytest.raises(DhmdError, match=r"report\.json is not readable as JSON"):
-        build_site(changed, ["demo"])
+        build_site(copy, ["demo"])
 
 
 def test_the_command(
-    changed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(changed)
+    monkeypatch.chdir(copy)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    (changed / RECORDS / "9.json").write_text("not JSON")
+    (copy / RECORDS / "9.json").write_text("not JSON")
     assert main(["report"]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith(f"{changed}/reports/index.html: demo, toy, ")
+    assert out.startswith(f"{copy}/reports/index.html: demo, toy, ")
     assert err.startswith("dhmd report: ")
     assert "9.json is not a record of a run" in err
-    (changed / RECORDS / "9.json").unlink()
-    assert "article" in (changed / "reports" / "index.html").read_text("utf-8")
+    (copy / RECORDS / "9.json").unlink()
+    assert "article" in (copy / "reports" / "index.html").read_text("utf-8")
     assert main(["report", "toy", "--output", "one page.html"]) == 0
-    assert (changed / "one page.html").read_text("utf-8").count("<article") == 1
+    assert (copy / "one page.html").read_text("utf-8").count("<article") == 1
     assert capsys.readouterr().err == ""
     assert main(["report", "mosi"]) == 1
     assert capsys.readouterr().err == (
         "dhmd report: reports/ has no dataset mosi; it has demo, toy\n"
     )
-    shutil.rmtree(changed / "reports")
+    shutil.rmtree(copy / "reports")
     assert main(["report"]) == 1
     assert capsys.readouterr().err == ("dhmd report: reports/ has no dataset yet; run dvc repro\n")
 
 
-def test_the_page_of_all_datasets_draws_nothing() -> None:
+def test_the_page_of_all_datasets_does_not_import_matplotlib() -> None:
     code = "import sys, dhmd.report.site as s; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 

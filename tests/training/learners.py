@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 ROWS = 16
 
 
-class Walker(Learner):
+class DriftingLearner(Learner):
     """Predicts its only parameter, which each update moves by the learning rate.
 
     Args:
@@ -86,7 +86,11 @@ def train_config(**changes: Any) -> TrainConfig:
 
 
 def trainer_of(
-    learner: Walker, label: float, folder: Path, observer: Observer = NULL_OBSERVER, **changes: Any
+    learner: DriftingLearner,
+    label: float,
+    folder: Path,
+    observer: Observer = NULL_OBSERVER,
+    **changes: Any,
 ) -> Trainer:
     """Build a trainer on 16 train and 4 validation utterances of one step, all with this label.
 

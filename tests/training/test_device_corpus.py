@@ -25,24 +25,21 @@ def test_a_batch_has_normalised_features_and_masks(tmp_path: Path, alignment: st
     weight = torch.rand(2, 4)
     batch = data.batch(rows, weight, (3, 20))
     assert batch.weight_EB is weight
-    for member in range(2):
-        for utterance in range(4):
-            row = int(rows[member, utterance])
+    for e in range(2):
+        for b in range(4):
+            row = int(rows[e, b])
             label = corpus.labels_N[row]
-            assert batch.labels_EB[member, utterance] == (0 if np.isnan(label) else label)
+            assert batch.labels_EB[e, b] == (0 if np.isnan(label) else label)
             for m, (name, steps) in enumerate(zip(names, (3, 20), strict=True)):
                 present = corpus.present_NM[row, corpus.modalities.index(name)]
-                assert batch.present_EMB[member, m, utterance] == present
+                assert batch.present_EMB[e, m, b] == present
                 assert batch.teachers_EMBO is not None
-                assert (
-                    batch.teachers_EMBO[member, m, utterance, 0]
-                    == data.teachers_EMNO[member, m, row, 0]
-                )
+                assert batch.teachers_EMBO[e, m, b, 0] == data.teachers_EMNO[e, m, row, 0]
                 features = corpus.features[name][row] if present else np.zeros((0, 5))
                 statistics = corpus.statistics[name]
                 for t in range(steps):
-                    step = batch.features[m][member, 0, utterance, t].numpy()
-                    assert batch.masks[m][member, 0, utterance, t] == (t < len(features))
+                    step = batch.features[m][e, 0, b, t].numpy()
+                    assert batch.masks[m][e, 0, b, t] == (t < len(features))
                     if t < len(features):
                         expected = (features[t] - statistics.mean_d) / statistics.std_d
                         assert step == pytest.approx(expected, abs=1e-5)
@@ -55,17 +52,3 @@ def test_outliers_are_clipped_at_ten_deviations() -> None:
     values = normalisation(np.array([[1.0], [3.0], [1e9], [-1e9]]))
     assert values.dtype == np.float32
     assert values[:, 0].tolist() == [0.0, 1.0, 10.0, -10.0]
-
-
-def test_buckets_of_aligned_modalities_share_their_steps(tmp_path: Path) -> None:
-    for alignment in ("word", "none"):
-        corpus = tiny_corpus(tmp_path / f"{alignment}.h5", alignment=alignment)
-        data = DeviceCorpus.of(corpus, corpus.modalities, CPU)
-        steps = [set(bucket.steps) for bucket in data.buckets(corpus.index("train"), 3, 8)]
-        assert all(len(bucket_steps) == 1 for bucket_steps in steps) == (alignment == "word")
-
-
-def test_labels_of_the_test_split_are_hidden(tmp_path: Path) -> None:
-    corpus = tiny_corpus(tmp_path / "c.h5")
-    assert np.isnan(corpus.labels_N[corpus.index("test")]).all()
-    assert np.isfinite(corpus.labels_N[corpus.index("train")]).all()

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,10 +22,11 @@ from safetensors.torch import load_file
 from dhmd.base.errors import DhmdError
 from dhmd.training.config import TrainConfig
 from dhmd.training.configuration import Configuration, overlay
-from dhmd.training.jobs import unfinished
+from dhmd.training.jobs import unfinished_tasks
 from dhmd.training.store import Store, TrainedMember
 from dhmd.training.task import Task, run_task
 from tests.aligned_files import ragged, write_aligned
+from tests.cluster.engines import processes, wait_until
 from tests.training.artefacts import (
     TinyArtefacts,
     ablate,
@@ -42,20 +42,11 @@ from tests.training.learners import Recorder
 
 ROOT = Path(__file__).parents[2]
 TWO: Configuration = tiny_configuration({"compute": {"workers": 2}})
-WORKER = b"dhmd.training.run_task"
 
 
 def children(parent: int | None = None) -> list[int]:
     """Return the ids of the worker processes of this process or of another one."""
-    pids = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            arguments = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if WORKER in arguments and str(parent or os.getpid()).encode() in arguments:
-            pids.append(int(entry.name))
-    return pids
+    return processes("dhmd.training.run_task", f"--parent\0{parent or os.getpid()}\0")
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +145,7 @@ def test_workers_train_variants_of_different_structure(tiny: TinyArtefacts, tmp_
 # ---- interruptions -------------------------------------------------------------------------------
 
 
-class Killer(Recorder):
+class WorkerKiller(Recorder):
     """Kills a worker process after the first epoch."""
 
     def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
@@ -169,7 +160,7 @@ def test_a_killed_worker_is_reported_and_other_results_are_kept(
     with pytest.raises(
         DhmdError, match=r"process that trained seed \d was ended by SIGKILL; memory .*/log\.txt"
     ):
-        tiny.train(LONGER, tmp_path, Killer())
+        tiny.train(LONGER, tmp_path, WorkerKiller())
     assert not (tmp_path / "m").exists()
     assert children() == []
     assert len(list((tmp_path / "s").glob("*.safetensors"))) == 1
@@ -197,10 +188,7 @@ def test_workers_end_with_their_parent_and_the_training_resumes(
                 break
         assert len(children(caller.pid)) == 2
         caller.kill()
-    deadline = time.monotonic() + 20
-    while children(caller.pid):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: not children(caller.pid), "workers are still running", seconds=20)
     assert not (tmp_path / "m").exists()
     recorder = Recorder()
     tiny.train(LONGER, tmp_path, recorder)
@@ -226,7 +214,7 @@ def test_bad_input_of_a_task_is_one_sentence(tiny: TinyArtefacts, tmp_path: Path
 
 
 @contextmanager
-def no_file_above(size: int) -> Iterator[None]:
+def limit_file_size(size: int) -> Iterator[None]:
     """Limit the size of files in this process and its children, in place of a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
@@ -239,7 +227,7 @@ def no_file_above(size: int) -> Iterator[None]:
 def test_a_full_disk_in_a_worker_is_one_sentence(tiny: TinyArtefacts, tmp_path: Path) -> None:
     folder = copy_folder(tiny.pretrained(), tmp_path / "p")
     with (
-        no_file_above(20_000),
+        limit_file_size(20_000),
         pytest.raises(DhmdError, match=r"^cannot write .*\.safetensors: .*File too large"),
     ):
         train(TWO, tiny.aligned(), folder, tmp_path / "m", tmp_path / "s")
@@ -323,23 +311,25 @@ def test_a_second_process_waits_for_the_same_task(task: Task) -> None:
 
 
 def test_tasks_leave_out_members_that_are_stored_or_belong_to_an_earlier_task(task: Task) -> None:
-    both = replace(
+    two_variants = replace(
         task,
         configurations={"a": TINY, "b": TINY},
         keys={f"{v}/seed-{s}": f"{v}{s}" for v in "ab" for s in (1, 2)},
     )
 
-    def left(*tasks: Task) -> list[list[str]]:
-        return [each.members for group in unfinished([tasks]) for each in group]
+    def remaining(*tasks: Task) -> list[list[str]]:
+        return [each.members for group in unfinished_tasks([tasks]) for each in group]
 
-    other = replace(both, configurations={"a": TINY}, keys={"a/seed-1": "a1", "a/seed-2": "c2"})
-    assert left(both, other) == [both.members, ["a/seed-2"]]
+    one_variant = replace(
+        two_variants, configurations={"a": TINY}, keys={"a/seed-1": "a1", "a/seed-2": "c2"}
+    )
+    assert remaining(two_variants, one_variant) == [two_variants.members, ["a/seed-2"]]
     member = TrainedMember({}, {}, [])
-    both.store.write("a1", member)
-    assert both.missing == ["a/seed-2", "b/seed-1", "b/seed-2"]
-    assert left(both) == [both.members]
-    both.store.write("b1", member)
-    assert left(both) == [["a/seed-2", "b/seed-2"]]
-    both.store.write("a2", member)
-    assert left(both, both) == [["b/seed-2"]]
-    assert both.label == "a, b: seeds 1, 2"
+    two_variants.store.write("a1", member)
+    assert two_variants.missing == ["a/seed-2", "b/seed-1", "b/seed-2"]
+    assert remaining(two_variants) == [two_variants.members]
+    two_variants.store.write("b1", member)
+    assert remaining(two_variants) == [["a/seed-2", "b/seed-2"]]
+    two_variants.store.write("a2", member)
+    assert remaining(two_variants, two_variants) == [["b/seed-2"]]
+    assert two_variants.label == "a, b: seeds 1, 2"

@@ -1,13 +1,10 @@
-"""history.csv, and outputs of diverged members."""
+"""The training history, history.csv."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from dhmd.training.history import member_history, selected_scores, write_history
-from dhmd.training.store import trained_members
 from dhmd.training.trainer import Progress
 
 
@@ -30,15 +27,6 @@ def test_the_history_marks_selected_and_diverged_epochs() -> None:
     assert second == [(1, "valid/mae", 0.6), (3, "diverged", 1.0)]
     assert selected_scores(first) == {"valid/mae": 0.4}
     assert selected_scores(second) == {}
-
-
-def test_a_diverged_member_has_no_predictions() -> None:
-    progress = Progress.start(2, 0.1)
-    progress.diverged = [None, 3]
-    arrays = {"prediction": np.ones((2, 4, 3))}
-    converged, diverged = trained_members(["a", "b"], {}, arrays, progress).values()
-    assert (converged.arrays["prediction"] == 1).all()
-    assert np.isnan(diverged.arrays["prediction"]).all()
 
 
 def test_the_history_file_is_sorted_by_epoch(tmp_path: Path) -> None:

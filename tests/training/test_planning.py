@@ -19,7 +19,7 @@ from tests.training.corpora import TINY, tiny_configuration, tiny_corpus, tiny_d
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
-def chosen(
+def num_workers(
     tiny: TinyArtefacts,
     *,
     workers: int | None,
@@ -38,27 +38,27 @@ def test_workers_are_limited_by_cores_members_and_memory(
 ) -> None:
     monkeypatch.setattr(planning, "usable_cores", lambda: 8)
     monkeypatch.setattr(planning, "installed_memory", lambda: 100 << 30)
-    assert chosen(tiny, workers=None) == 5
-    assert chosen(tiny, workers=None, members=30) == 8
-    assert chosen(tiny, workers=None, members=30, threads=None) == 8
-    assert chosen(tiny, workers=None, threads=3) == 2
-    assert chosen(tiny, workers=None, enough_work=False) == 1
-    assert chosen(tiny, workers=None, device=GPU) == 1
+    assert num_workers(tiny, workers=None) == 5
+    assert num_workers(tiny, workers=None, members=30) == 8
+    assert num_workers(tiny, workers=None, members=30, threads=None) == 8
+    assert num_workers(tiny, workers=None, threads=3) == 2
+    assert num_workers(tiny, workers=None, enough_work=False) == 1
+    assert num_workers(tiny, workers=None, device=GPU) == 1
     monkeypatch.setattr(planning, "installed_memory", lambda: 4 << 30)
-    assert chosen(tiny, workers=None) == 3
+    assert num_workers(tiny, workers=None) == 3
     monkeypatch.setattr(planning, "installed_memory", lambda: 1 << 20)
-    assert chosen(tiny, workers=None) == 1
+    assert num_workers(tiny, workers=None) == 1
     monkeypatch.setattr(planning, "installed_memory", lambda: None)
-    assert chosen(tiny, workers=None) == 5
+    assert num_workers(tiny, workers=None) == 5
     # compute.workers is used, up to the number of members.
-    assert chosen(tiny, workers=3, enough_work=False) == 3
-    assert chosen(tiny, workers=9) == 5
-    assert chosen(tiny, workers=1) == 1
-    assert chosen(tiny, workers=3, device=GPU) == 1
+    assert num_workers(tiny, workers=3, enough_work=False) == 3
+    assert num_workers(tiny, workers=9) == 5
+    assert num_workers(tiny, workers=1) == 1
+    assert num_workers(tiny, workers=3, device=GPU) == 1
     monkeypatch.setattr(planning, "visible_gpus", lambda: ["0", "1", "2"])  # one process per GPU
-    assert chosen(tiny, workers=None, device=GPU) == 3
-    assert chosen(tiny, workers=2, device=GPU) == 2
-    assert chosen(tiny, workers=None, device=GPU, enough_work=False) == 1
+    assert num_workers(tiny, workers=None, device=GPU) == 3
+    assert num_workers(tiny, workers=2, device=GPU) == 2
+    assert num_workers(tiny, workers=None, device=GPU, enough_work=False) == 1
 
 
 def test_items_are_split_evenly_and_in_order() -> None:

@@ -1,4 +1,4 @@
-"""The store of finished trainings, and checkpoints."""
+"""The store of finished trainings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import torch
 
 from dhmd.base.errors import DhmdError
 from dhmd.training import store as store_module
-from dhmd.training.checkpoint import read_checkpoint, write_tensors
 from dhmd.training.configuration import overlay
 from dhmd.training.store import DAY, Store, TrainedMember, training_key
 from tests.training.artefacts import (
@@ -156,21 +155,3 @@ def test_pretraining_trains_only_new_seeds(tiny: TinyArtefacts, tmp_path: Path) 
         arguments = (tiny.aligned(), tmp_path / "p", tmp_path / "m", tmp_path / "s", recorder)
         train(configuration, *arguments)
         assert [list(rows) for _, rows in recorder.epochs] == [expected]
-
-
-# ---- checkpoints ---------------------------------------------------------------------------------
-
-
-def test_a_damaged_checkpoint_is_ignored_by_read_checkpoint(tmp_path: Path) -> None:
-    path = tmp_path / "a.safetensors"
-    assert read_checkpoint(path) is None
-    tensors = {"x": torch.randn(3), "steps": torch.tensor(4.0), "t": torch.randn(4, 2).T}
-    notes = {"epoch": 3, "best": [float("inf"), 0.1], "stopped": [None, True]}
-    write_tensors(path, tensors, notes)
-    loaded = read_checkpoint(path)
-    assert loaded is not None
-    assert all(loaded[0][name].equal(value) for name, value in tensors.items())
-    assert loaded[1] == notes
-    for content in (path.read_bytes()[:-8], b""):
-        path.write_bytes(content)
-        assert read_checkpoint(path) is None

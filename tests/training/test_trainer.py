@@ -28,14 +28,14 @@ from tests.models.batches import random_batch
 from tests.models.compare import assert_close
 from tests.models.stacked.settings import CLASSES, MODEL
 from tests.training.corpora import tiny_configuration, tiny_corpus
-from tests.training.learners import CPU, Recorder, Walker, train_config, trainer_of
+from tests.training.learners import CPU, DriftingLearner, Recorder, train_config, trainer_of
 
 # ---- schedules, with a learner whose only parameter moves by the learning rate per update --------
 
 
 def test_a_member_keeps_its_best_weights_and_stops_early(tmp_path: Path) -> None:
     """One member moves towards 0.33 by 0.1 per epoch, best after three; the other gets worse."""
-    learner, recorder = Walker([1.0, -1.0]), Recorder()
+    learner, recorder = DriftingLearner([1.0, -1.0]), Recorder()
     progress = trainer_of(learner, 0.33, tmp_path / "s", recorder, plateau_patience=99).run()
     assert progress.best_epoch == [3, 1]
     assert progress.stopped == [True, True]
@@ -49,7 +49,7 @@ def test_a_member_keeps_its_best_weights_and_stops_early(tmp_path: Path) -> None
 
 
 def test_a_stopped_member_is_not_updated(tmp_path: Path) -> None:
-    learner = Walker([1.0, -1.0])
+    learner = DriftingLearner([1.0, -1.0])
     recorder, positions = Recorder(), []
     recorder.epoch = lambda *_: positions.append(learner.position_E.tolist())  # type: ignore[method-assign]
     settings = {"epochs": 9, "early_stop": 2, "plateau_patience": 99, "weight_decay": 0.1}
@@ -61,7 +61,7 @@ def test_a_stopped_member_is_not_updated(tmp_path: Path) -> None:
 def test_the_learning_rate_falls_on_a_plateau(tmp_path: Path) -> None:
     recorder = Recorder()
     settings = {"epochs": 8, "early_stop": 99, "plateau_patience": 1, "plateau_factor": 0.5}
-    trainer_of(Walker([-1.0, 1.0]), 2.0, tmp_path / "s", recorder, **settings).run()
+    trainer_of(DriftingLearner([-1.0, 1.0]), 2.0, tmp_path / "s", recorder, **settings).run()
     rates = [rows["seed-1"]["lr"] for _, rows in recorder.epochs]
     # Worse from epoch 2 on: two bad epochs are one more than the patience, and so on.
     assert rates == pytest.approx([0.1, 0.1, 0.1, 0.05, 0.05, 0.025, 0.025, 0.0125])
@@ -89,7 +89,7 @@ def test_plateau_rule_equals_torch() -> None:
 
 
 def test_averaged_weights_are_validated_and_kept(tmp_path: Path) -> None:
-    learner, recorder = Walker([1.0]), Recorder()
+    learner, recorder = DriftingLearner([1.0]), Recorder()
     trainer_of(learner, 5.0, tmp_path / "s", recorder, epochs=4, average=0.75).run()
     position, average, expected = 0.0, 0.0, []
     for _ in range(4):
@@ -103,7 +103,9 @@ def test_averaged_weights_are_validated_and_kept(tmp_path: Path) -> None:
 
 def test_the_history_has_means_over_updates(tmp_path: Path) -> None:
     recorder = Recorder()
-    trainer = trainer_of(Walker([1.0]), 5.0, tmp_path / "s", recorder, epochs=2, batch_size=4)
+    trainer = trainer_of(
+        DriftingLearner([1.0]), 5.0, tmp_path / "s", recorder, epochs=2, batch_size=4
+    )
     progress = trainer.run()
     # An epoch has four updates: the loss is −0, −0.1, −0.2, −0.3 in the first one.
     first, second = (rows["seed-1"] for _, rows in recorder.epochs)
@@ -122,13 +124,13 @@ def test_a_diverged_member_does_not_change_the_others(tmp_path: Path, loss: floa
         diverging = (position_E > 0.25) & torch.tensor([False, True, False])
         return position_E * torch.where(diverging, loss, 0.0)
 
-    three_members = Walker([1.0, 1.0, -1.0], extra_loss)
+    three_members = DriftingLearner([1.0, 1.0, -1.0], extra_loss)
     settings, recorder = {"epochs": 6, "weight_decay": 0.1}, Recorder()
     progress = trainer_of(three_members, 2.0, tmp_path / "a", recorder, **settings).run()
     assert progress.diverged == [None, 4, None]
     assert "seed-2" in recorder.epochs[2][1]
     assert "seed-2" not in recorder.epochs[3][1]
-    two_members = Walker([1.0, -1.0])
+    two_members = DriftingLearner([1.0, -1.0])
     expected = trainer_of(two_members, 2.0, tmp_path / "b", **settings).run()
     assert three_members.position_E[[0, 2]].equal(two_members.position_E.detach())
     assert [progress.best[0], progress.best[2]] == expected.best
@@ -362,9 +364,7 @@ def test_utterances_with_weight_zero_change_nothing(task: Task) -> None:
 # ---- precision -----------------------------------------------------------------------------------
 
 
-def test_precision_changes_the_products_of_training_alone(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_precision_changes_only_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """bfloat16 trains like float32 up to rounding; a CPU has no TF32, which is a warning."""
     corpus, steps, trained = tiny_corpus(tmp_path / "c.h5"), {}, {}
     for precision in ("float32", "tf32", "bfloat16"):

@@ -71,20 +71,6 @@ def test_saving_and_reading_are_a_round_trip(tmp_path: Path) -> None:
     assert mode == (tmp_path / "ordinary").stat().st_mode
 
 
-def _cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-9])
-
-
-@pytest.mark.parametrize("harm", [_cut, Path.unlink], ids=["cut", "missing"])
-def test_a_damaged_weights_file_is_refused_by_name(
-    tiny: TinyArtefacts, tmp_path: Path, harm: Callable[[Path], Any]
-) -> None:
-    folder = copy_folder(tiny.model(), tmp_path / "m")
-    harm(folder / "seed-2.safetensors")
-    with pytest.raises(DhmdError, match=r"seed-2\.safetensors"):
-        load_model(folder, CPU)
-
-
 class Trap:
     """Runs code when it is unpickled."""
 
@@ -92,10 +78,21 @@ class Trap:
         return (pytest.fail, ("code from the file was run",))
 
 
-def test_no_code_from_a_file_runs(tiny: TinyArtefacts, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-9]),
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(pickle.dumps(Trap())),
+    ],
+    ids=["truncated", "missing", "a pickle"],
+)
+def test_a_damaged_weights_file_is_refused_by_name(
+    tiny: TinyArtefacts, tmp_path: Path, damage: Callable[[Path], Any]
+) -> None:
     folder = copy_folder(tiny.model(), tmp_path / "m")
-    (folder / "seed-1.safetensors").write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(DhmdError, match=r"seed-1\.safetensors is missing or damaged"):
+    damage(folder / "seed-2.safetensors")
+    with pytest.raises(DhmdError, match=r"seed-2\.safetensors is missing or damaged"):
         load_model(folder, CPU)
 
 

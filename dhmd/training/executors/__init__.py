@@ -127,7 +127,10 @@ class _GroupReport:
         variants = list(dict.fromkeys(name.rpartition("/")[0] for name in names))
         self._names = sorted(names, key=lambda name: variants.index(name.rpartition("/")[0]))
         self._files = {task.folder: task.folder / EVENTS for task in tasks}
-        self._offsets = {folder: _size(path) for folder, path in self._files.items()}
+        self._offsets = {
+            folder: path.stat().st_size if path.exists() else 0
+            for folder, path in self._files.items()
+        }
         self._epochs: dict[Path, deque[tuple[int, dict[str, dict[str, float]]]]] = {
             folder: deque() for folder in self._files
         }
@@ -160,7 +163,3 @@ class _GroupReport:
             return []
         self._offsets[folder] += sum(len(line) + 1 for line in lines)
         return [json.loads(line) for line in lines if line]
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0

@@ -33,8 +33,6 @@ class LocalExecutor:
         paths = [CODE, *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         for index, share in enumerate(shares):
-            if not share:
-                continue
             if self._gpus:
                 environment["CUDA_VISIBLE_DEVICES"] = self._gpus[index % len(self._gpus)]
             files = [str(task.folder / TASK) for task in share]

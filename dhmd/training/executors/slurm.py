@@ -85,9 +85,9 @@ class SlurmExecutor(ClusterExecutor):
         for number in (signal.SIGINT, signal.SIGTERM):
             previous = signal.getsignal(number)
             self._handlers[number] = previous
-            signal.signal(number, self._cancelling(previous))
+            signal.signal(number, self._cancel_handler(previous))
 
-    def _cancelling(self, previous: Any) -> Callable[[int, FrameType | None], None]:
+    def _cancel_handler(self, previous: Any) -> Callable[[int, FrameType | None], None]:
         def handle(number: int, frame: FrameType | None) -> None:
             ClusterExecutor.stop(self)
             if callable(previous):
