@@ -49,9 +49,9 @@ def load_corpus(name: str, *, test_labels: bool = False, **settings: Any) -> Cor
     Raises:
         DhmdError: there is no such dataset or setting, or a file cannot be obtained.
     """
-    workspace = _Workspace.of_dataset(name, settings)
-    fold = workspace.settings.data.fold
-    return read_corpus(workspace.aligned(), fold=fold, test_labels=test_labels)
+    context = _DatasetContext.of_dataset(name, settings)
+    fold = context.settings.data.fold
+    return read_corpus(context.aligned_path(), fold=fold, test_labels=test_labels)
 
 
 def train(
@@ -91,28 +91,28 @@ def train(
     }
     if epochs is not None:
         changes["train.epochs"] = epochs
-    workspace = _Workspace.of_dataset(name, changes | settings)
-    full = workspace.settings.configuration
-    if model != "dhmd" and model not in (variants := known_variants(full.modalities)):
+    context = _DatasetContext.of_dataset(name, changes | settings)
+    dhmd_configuration = context.settings.configuration
+    if model != "dhmd" and model not in (variants := known_variants(dhmd_configuration.modalities)):
         raise DhmdError(f"there is no model {model!r}; the models are dhmd, {', '.join(variants)}")
-    configuration = full if model == "dhmd" else configure(model, full)
-    aligned = workspace.aligned()
-    key = [configuration.as_json(), file_sha256(aligned), workspace.settings.data.fold]
-    folder = workspace.cache / "models" / f"{name}-{model}-{json_sha256(key)[:12]}"
+    configuration = dhmd_configuration if model == "dhmd" else configure(model, dhmd_configuration)
+    aligned = context.aligned_path()
+    key = [configuration.as_json(), file_sha256(aligned), context.settings.data.fold]
+    folder = context.cache / "models" / f"{name}-{model}-{json_sha256(key)[:12]}"
     target = folder / "model" if output is None else Path(output)
     common: dict[str, Any] = {
-        "fold": workspace.settings.data.fold,
+        "fold": context.settings.data.fold,
         "observer": _ProgressBar(),
-        "store": workspace.cache / "trainings",
+        "store": context.cache / "trainings",
     }
-    pretrain_job(full, aligned, folder / "pretrained", **common)
+    pretrain_job(dhmd_configuration, aligned, folder / "pretrained", **common)
     encoder = None
     if configuration.trains_encoder:
         from dhmd.data.text.encoder import load_encoder
 
-        encoder = load_encoder(workspace.settings.features.encoder, workspace.root)
+        encoder = load_encoder(context.settings.features.encoder, context.root)
     train_job(configuration, aligned, folder / "pretrained", target, encoder=encoder, **common)
-    trained = Model(target, workspace.settings.compute.device)
+    trained = Model(target, context.settings.compute.device)
     trained.corpus = aligned
     return trained
 
@@ -163,7 +163,7 @@ def compare(
 
 
 @dataclass(frozen=True)
-class _Workspace:
+class _DatasetContext:
     """The settings of one dataset, and the folders to read and write.
 
     Attributes:
@@ -179,8 +179,8 @@ class _Workspace:
     cache: Path
 
     @staticmethod
-    def of_dataset(name: str, changes: Mapping[str, Any]) -> _Workspace:
-        """Return the workspace in a clone, if the working folder is in one, or in the user's cache.
+    def of_dataset(name: str, changes: Mapping[str, Any]) -> _DatasetContext:
+        """Return the context in a clone, if the working folder is in one, or in the user's cache.
 
         Args:
             name: the dataset.
@@ -192,9 +192,9 @@ class _Workspace:
         if (root / PARAMS_FILE).is_file() and (root / RECIPES_FOLDER).is_dir():
             defaults, cache = root, root / ".dhmd"
         settings = load_params(defaults, changes).for_dataset(name)
-        return _Workspace(settings, root, defaults, cache)
+        return _DatasetContext(settings, root, defaults, cache)
 
-    def aligned(self) -> Path:
+    def aligned_path(self) -> Path:
         """Return the path of the aligned features file, after writing it if it is not cached."""
         settings = self.settings
         raw_key = [settings.recipe.definition(), _code_sha256(), self._files()]

@@ -30,7 +30,7 @@ RECIPES_FOLDER = "recipes"
 # Sections of params.yaml that a recipe may give starting values for.
 STARTING_SECTIONS = ("align", "model", "kd", "pretrain", "train", "ablate")
 
-SCALE = 3  # labels of a regression lie from -SCALE to SCALE; 0 is neutral
+SCALE = 3  # labels of a regression are between -SCALE and SCALE; 0 is neutral
 
 Format = Literal["csd", "generated", "mmsa", "urfunny", "mustard", "arrays", "dialogues"]
 SEQUENCE_FORMATS = ("csd", "generated")  # dhmd/data/formats has a reader for each of the others
@@ -107,9 +107,9 @@ class Labels:
             )
         if self.low < -SCALE or self.high > SCALE or math.ceil(self.low) > self.high:
             raise ValueError(
-                f"a regression's labels lie from -{SCALE} to {SCALE} with a whole number among "
-                "them, since ACC7, ACC2 and F1 round them and split them at 0, but low is "
-                f"{self.low} and high is {self.high}: shift or scale them, or name classes"
+                f"low is {self.low} and high is {self.high}, but both must be between -{SCALE} and "
+                f"{SCALE} with a whole number in their range, because ACC7, ACC2 and F1 round "
+                "labels and split them at 0: set scale, or use classes"
             )
 
     def rescale(self, labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

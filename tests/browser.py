@@ -47,10 +47,10 @@ class Browser:
             message["sessionId"] = self._session
         self._write.write(json.dumps(message).encode() + b"\0")
         self._write.flush()
-        while (found := self._next()).get("id") != self._count:
+        while (reply := self._next()).get("id") != self._count:
             pass
-        assert "error" not in found, found
-        result: dict[str, Any] = found["result"]
+        assert "error" not in reply, reply
+        result: dict[str, Any] = reply["result"]
         return result
 
     def _next(self) -> dict[str, Any]:
@@ -86,9 +86,9 @@ class Browser:
 
     def evaluate(self, script: str) -> Any:
         """Return the JSON value of a JavaScript expression."""
-        found = self.call("Runtime.evaluate", expression=script, returnByValue=True)
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
+        reply = self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        assert "exceptionDetails" not in reply, reply
+        return reply["result"].get("value")
 
     def click(self, selector: str) -> None:
         """Click with the mouse on the first element of a CSS selector."""

@@ -11,15 +11,15 @@ REAL = ROOT.parent / "shared" / "real"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--run-slow", action="store_true", help="run the long form too")
+    parser.addoption("--run-slow", action="store_true", help="also run the slow tests")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     skips: dict[str, pytest.MarkDecorator] = {}
     if not config.getoption("--run-slow"):
-        skips["slow"] = pytest.mark.skip(reason="the long form: run `make faults`")
+        skips["slow"] = pytest.mark.skip(reason="slow: run `make faults`")
     if not REAL.is_dir():
-        skips["real"] = pytest.mark.skip(reason="the real pieces are not in ../shared/real")
+        skips["real"] = pytest.mark.skip(reason="excerpts of corpora are not in ../shared/real")
     if any("gpu" in item.keywords for item in items) and not _gpu():
         skips["gpu"] = pytest.mark.skip(reason="no CUDA device here")
     for item in items:

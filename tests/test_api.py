@@ -124,11 +124,11 @@ def test_the_wheel_works_without_a_clone_dvc_and_mlflow(tmp_path: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "DVC_ROOT"}
     environment |= {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     command = [sys.executable, "-c", OUTSIDE, str(built)]
-    done = subprocess.run(
+    process = subprocess.run(
         command, cwd=empty, env=environment, text=True, capture_output=True, check=False
     )
-    assert done.returncode == 0, done.stderr
-    count, path = done.stdout.split()
+    assert process.returncode == 0, process.stderr
+    count, path = process.stdout.split()
     assert int(count) > 1000
     assert Path(path).is_relative_to(built)
     assert not list(empty.iterdir())

@@ -38,7 +38,7 @@ KITCHEN: dict[str, Any] = {
 Change = Callable[[dict[str, Any]], object]
 
 
-def changed(change: Change) -> dict[str, Any]:
+def kitchen_with(change: Change) -> dict[str, Any]:
     mapping = copy.deepcopy(KITCHEN)
     change(mapping)
     return mapping
@@ -64,13 +64,15 @@ def test_only_sequences_with_a_role_are_required() -> None:
         "covarep",
         "labels",
     ]
-    other = changed(lambda r: r["modalities"].update(audio="opensmile"))
+    other = kitchen_with(lambda r: r["modalities"].update(audio="opensmile"))
     assert "opensmile" in parse_recipe("kitchen", other).required_sequences
     assert "covarep" not in parse_recipe("kitchen", other).required_sequences
 
 
 def test_nulls_are_empty() -> None:
-    nulls = changed(lambda r: r.update(sources=None, train=None, generator=None, provenance=None))
+    nulls = kitchen_with(
+        lambda r: r.update(sources=None, train=None, generator=None, provenance=None)
+    )
     recipe = parse_recipe("kitchen", nulls)
     assert (recipe.sources, dict(recipe.train), dict(recipe.generator)) == ((), {}, {})
 
@@ -78,15 +80,17 @@ def test_nulls_are_empty() -> None:
 def test_the_definition_of_a_corpus_has_no_locations() -> None:
     corpus = parse_recipe("kitchen", KITCHEN).definition()
     assert json.loads(json.dumps(corpus)) == corpus
-    same = changed(lambda r: r.update(title="x", sources=None, train={"lr": 1}, provenance="y"))
+    same = kitchen_with(
+        lambda r: r.update(title="x", sources=None, train={"lr": 1}, provenance="y")
+    )
     assert parse_recipe("kitchen", same).definition() == corpus
-    other = changed(lambda r: r["labels"].update(high=2))
+    other = kitchen_with(lambda r: r["labels"].update(high=2))
     assert parse_recipe("kitchen", other).definition() != corpus
 
 
 def test_a_classification() -> None:
     labels = {"sequence": "labels", "task": "classification", "classes": ["no", "yes"]}
-    recipe = parse_recipe("kitchen", changed(lambda r: r.update(labels=labels)))
+    recipe = parse_recipe("kitchen", kitchen_with(lambda r: r.update(labels=labels)))
     assert recipe.labels.classes == ("no", "yes")
 
 
@@ -129,9 +133,9 @@ def test_a_classification() -> None:
             lambda r: r["labels"].update(low=3, high=-3),
             "labels: a regression needs low < high, but low is 3.0 and high is -3.0",
         ),
-        (lambda r: r["labels"].update(low=1, high=5), "but low is 1.0 and high is 5.0: shift or"),
-        (lambda r: r["labels"].update(low=-4), "labels: a regression's labels lie from -3 to 3"),
-        (lambda r: r["labels"].update(low=0.1, high=0.9), "with a whole number among them"),
+        (lambda r: r["labels"].update(low=1, high=5), "low is 1.0 and high is 5.0, but both"),
+        (lambda r: r["labels"].update(low=-4), "both must be between -3 and 3"),
+        (lambda r: r["labels"].update(low=0.1, high=0.9), "with a whole number in their range"),
         (lambda r: r["labels"].update(classes=["a", "b"]), "labels: classes belong to a"),
         (
             lambda r: r["labels"].update(task="classification", classes=["a", "a"]),
@@ -148,7 +152,7 @@ def test_a_classification() -> None:
 )
 def test_an_invalid_value_is_named(change: Change, sentence: str) -> None:
     with pytest.raises(DhmdError) as caught:
-        parse_recipe("kitchen", changed(change))
+        parse_recipe("kitchen", kitchen_with(change))
     message = str(caught.value)
     assert message.startswith("recipes/kitchen.yaml")
     assert sentence in message

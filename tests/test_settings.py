@@ -188,11 +188,11 @@ def test_dvc_changes_one_line(
 
 def test_settings_import_no_heavy_library() -> None:
     code = "import sys, dhmd.settings; print(*{name.split('.')[0] for name in sys.modules})"
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     heavy = {"torch", "pandas", "scipy", "matplotlib", "mlflow", "dvc"}
-    assert not heavy & set(done.stdout.split())
+    assert not heavy & set(process.stdout.split())
 
 
 @settings(max_examples=60, deadline=None)
@@ -211,8 +211,8 @@ def test_damaged_params_are_read_or_refused_in_one_sentence(data: st.DataObject)
         (root / "recipes").symlink_to(ROOT / "recipes")
         try:
             load_params(root).for_dataset("demo")
-            said = ""
+            message = ""
         except DhmdError as error:
-            said = str(error)
-    assert "\n" not in said
-    assert len(said) < 1500
+            message = str(error)
+    assert "\n" not in message
+    assert len(message) < 1500

@@ -74,7 +74,7 @@ def runs(root: Path) -> dict[str, Run]:
 
     client = MlflowClient(f"sqlite:///{root}/mlflow.db")
     experiment = client.get_experiment_by_name("dhmd")
-    found = {}
+    runs_by_name = {}
     for run in reversed(client.search_runs([experiment.experiment_id])):
         tags = run.data.tags
         history = {
@@ -85,7 +85,7 @@ def runs(root: Path) -> dict[str, Run]:
             for name in run.data.metrics
         }
         artefacts = [file.path for file in client.list_artifacts(run.info.run_id)]
-        found[tags.get("member") or tags["stage"]] = Run(
+        runs_by_name[tags.get("member") or tags["stage"]] = Run(
             run.info.run_name,
             run.info.status,
             tags,
@@ -94,7 +94,7 @@ def runs(root: Path) -> dict[str, Run]:
             history,
             artefacts,
         )
-    return found
+    return runs_by_name
 
 
 def write_model(folder: Path, seeds: tuple[int, ...] = (1, 2), epochs: int = 2) -> None:
@@ -109,7 +109,7 @@ def write_model(folder: Path, seeds: tuple[int, ...] = (1, 2), epochs: int = 2) 
     (folder / "history.csv").write_text("\n".join(["seed,epoch,name,value", *rows]) + "\n")
 
 
-def observed(
+def observer_of_stage(
     root: Path, output: Path, config: TrackingConfig = CONFIG, stage: str = "train"
 ) -> AbstractContextManager[Observer]:
     """Return the observer of a stage whose lock file is in the root."""
@@ -120,7 +120,7 @@ def observed(
 def train(root: Path, *, epochs: tuple[int, ...] = (1, 2), resumed: int = 0) -> None:
     """Report a training of two seeds to the observer, as a stage does."""
     output = Path("models/demo")
-    with observed(root, output) as observer:
+    with observer_of_stage(root, output) as observer:
         parameters = {"kd": {"lambda": 0.5}}
         observer.started(TrainingInfo("train", ["seed-1", "seed-2"], parameters, resumed))
         for epoch in epochs:
@@ -138,10 +138,10 @@ def test_a_training_is_a_run_with_a_child_per_seed(
     identity = ["-c", "user.name=n", "-c", "user.email=e"]
     subprocess.run(["git", *identity, "commit", "-qm", "x", "--allow-empty"], check=True)
     train(here)
-    found = runs(here)
-    assert set(found) == {"train", "seed-1", "seed-2"}
-    assert {run.status for run in found.values()} == {"FINISHED"}
-    parent, child = found["train"], found["seed-2"]
+    runs_by_name = runs(here)
+    assert set(runs_by_name) == {"train", "seed-1", "seed-2"}
+    assert {run.status for run in runs_by_name.values()} == {"FINISHED"}
+    parent, child = runs_by_name["train"], runs_by_name["seed-2"]
     assert parent.name.startswith("train demo · lobar-hull · ")
     assert parent.params == {"kd.lambda": "0.5"}
     assert child.params == {"kd.lambda": "0.5", "seed": "2"}
@@ -162,18 +162,18 @@ def test_a_resumed_training_has_the_epochs_from_before(here: Path) -> None:
 
 def test_a_part_of_a_members_training_is_a_prefix(here: Path) -> None:
     output = Path("pretrained/demo")
-    with observed(here, output, stage="pretrain") as observer:
+    with observer_of_stage(here, output, stage="pretrain") as observer:
         observer.started(TrainingInfo("pretrain", ["seed-1", "seed-2"]))
         observer.epoch(1, {"text/seed-1": {"valid/mae": 1.0}, "text/seed-2": {"valid/mae": 3.0}})
         write_model(output)
-    found = runs(here)
-    assert found["seed-2"].metrics == {"text/valid/mae": 3.0}
-    assert found["pretrain"].metrics == {"text/valid/mae": 2.0}
+    runs_by_name = runs(here)
+    assert runs_by_name["seed-2"].metrics == {"text/valid/mae": 3.0}
+    assert runs_by_name["pretrain"].metrics == {"text/valid/mae": 2.0}
 
 
 def test_the_runs_of_a_failed_training_are_failed(here: Path) -> None:
     def fail() -> None:
-        with observed(here, here / "x") as observer:
+        with observer_of_stage(here, here / "x") as observer:
             observer.started(TrainingInfo("train", ["seed-1"]))
             raise DhmdError("no")
 
@@ -224,12 +224,12 @@ def test_outputs_without_a_run_are_recorded_once(here: Path) -> None:
         "recorded models/demo",
         "recorded ablations/demo",
     ]
-    found = runs(here)
-    assert set(found) == {"train", "seed-1", "seed-2", "ablate", "no_kd/seed-1"}
-    assert found["seed-1"].history["valid/mae"] == [(1, 1.1), (2, 1.2)]
-    assert found["train"].params == {"kd.lambda": "0.5"}
-    assert found["no_kd/seed-1"].params == {"variant": "no_kd", "seed": "1"}
-    assert found["ablate"].metrics == {"no_kd/valid/mae": 1.2}
+    runs_by_name = runs(here)
+    assert set(runs_by_name) == {"train", "seed-1", "seed-2", "ablate", "no_kd/seed-1"}
+    assert runs_by_name["seed-1"].history["valid/mae"] == [(1, 1.1), (2, 1.2)]
+    assert runs_by_name["train"].params == {"kd.lambda": "0.5"}
+    assert runs_by_name["no_kd/seed-1"].params == {"variant": "no_kd", "seed": "1"}
+    assert runs_by_name["ablate"].metrics == {"no_kd/valid/mae": 1.2}
     assert track(CONFIG, here, ["demo"]) == []
 
 
@@ -253,13 +253,13 @@ def test_scores_and_report_are_added_to_the_run_of_the_scored_models(here: Path)
     write_results(here, outputs_md5(here / "models/demo"))
     for _ in range(2):
         record_results(CONFIG, root=here, dataset="demo")
-    found = runs(here)
-    parent = found["train"]
+    runs_by_name = runs(here)
+    parent = runs_by_name["train"]
     assert (parent.metrics["test/mae"], parent.metrics["test/corr"]) == (1.5, 0.5)
     assert parent.metrics["test/mae_std"] == pytest.approx(0.5**0.5)
     assert parent.metrics["best_valid/mae"] == 3.0
     assert parent.history["test/mae"] == [(0, 1.5)]
-    assert found["seed-2"].metrics["test/mae"] == 2.0
+    assert runs_by_name["seed-2"].metrics["test/mae"] == 2.0
     assert parent.artefacts == ["index.html", "model.json"]
 
 
@@ -296,7 +296,7 @@ def no_server() -> Iterator[str]:
     server.server_close()
 
 
-def store_that_fails(kind: str, folder: Path, server: str) -> str:
+def failing_store(kind: str, folder: Path, server: str) -> str:
     if kind == "broken":
         (folder / "broken.db").write_text("no database" * 90)
         return "sqlite:///broken.db"
@@ -324,10 +324,10 @@ def store_that_fails(kind: str, folder: Path, server: str) -> str:
 def test_a_failing_store_gives_one_warning(
     kind: str, reason: str, here: Path, no_server: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = TrackingConfig(uri=store_that_fails(kind, here, no_server))
+    config = TrackingConfig(uri=failing_store(kind, here, no_server))
     with (
         caplog.at_level(logging.WARNING, "dhmd.tracking"),
-        observed(here, here / "x", config) as observer,
+        observer_of_stage(here, here / "x", config) as observer,
     ):
         observer.started(TrainingInfo("train", ["seed-1"]))
         observer.epoch(1, {"seed-1": {"valid/mae": 1.0}})
@@ -363,8 +363,8 @@ def test_disabled_tracking_does_not_import_mlflow(here: Path) -> None:
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert process.stdout == "False\n"
 
 
 @pytest.mark.parametrize(

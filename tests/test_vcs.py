@@ -218,8 +218,8 @@ def test_cached_files_of_a_removed_output(project, tmp_path):
     (copy / "dvc.yaml").write_text("stages: {raw: {cmd: python folder.py, outs: [raw]}}\n")
     _dvc(copy, "repro", "-q")
     shutil.rmtree(copy / "raw")
-    (found,) = cached_files(copy, Path("raw")).items()
-    assert (found[0], found[1].read_text()) == ("a.csd", "a")
+    (file,) = cached_files(copy, Path("raw")).items()
+    assert (file[0], file[1].read_text()) == ("a.csd", "a")
     assert cached_files(copy, Path("other")) == {}
     # A listing of another form, or one that leads out of the cache, is no file.
     for listing in ('{"a": 1}', "[1]", "null", '[{"relpath": "x", "md5": "../../../etc/passwd"}]'):

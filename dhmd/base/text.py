@@ -76,9 +76,9 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[
         rows: cells of each row.
     """
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
-    first, *others = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    first, *widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
-        "  ".join(["", row[0].ljust(first), *map(str.rjust, row[1:], others)]).rstrip()
+        "  ".join(["", row[0].ljust(first), *map(str.rjust, row[1:], widths)]).rstrip()
         for row in cells
     ]
 

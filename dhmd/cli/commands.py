@@ -126,7 +126,9 @@ def lock_check(arguments: Namespace) -> int:
     if arguments.remote is None:
         state, manifests = check_lock(root), stale_manifests(root)
         lines = [f"stale: {sentence}" for sentence in manifests]
-        lines += [f"stale: {stage} ({', '.join(why)})" for stage, why in state.stale.items()]
+        lines += [
+            f"stale: {stage} ({', '.join(reasons)})" for stage, reasons in state.stale.items()
+        ]
         if state.downstream:
             lines.append(f"downstream of these: {', '.join(state.downstream)}")
         success = "dvc.lock is up to date with code and params.yaml"

@@ -91,13 +91,13 @@ def _pin(dataset: str) -> int:
 def _manifest(datasets: list[str]) -> int:
     from dhmd.data.manifest import write_manifests
 
-    written = write_manifests(datasets, repository_root())
-    if not written:
+    manifests = write_manifests(datasets, repository_root())
+    if not manifests:
         print("all manifests are up to date")
-    for manifest in written:
+    for manifest in manifests:
         count = len(manifest.current["files"])
         print(f"wrote {manifest.path} ({count} local file{'' if count == 1 else 's'})")
-    new = " ".join(str(manifest.path) for manifest in written if manifest.recorded is None)
+    new = " ".join(str(manifest.path) for manifest in manifests if manifest.recorded is None)
     if new:
         print(f"next: git add {new}")
     return 0

@@ -55,14 +55,14 @@ def _raw_problems(settings: Settings, raw: Path) -> list[str]:
         return [str(error)]
     problems = []
     if settings.recipe.format != "generated":
-        for wanted in required_files(settings.recipe):
-            if wanted.file not in received:
+        for required in required_files(settings.recipe):
+            if required.file not in received:
                 problems.append(
-                    f"{raw / wanted.file} is not listed in {RECEIVED_NAME}, because the recipe "
+                    f"{raw / required.file} is not listed in {RECEIVED_NAME}, because the recipe "
                     "has changed since the download: run the download stage again"
                 )
                 continue
-            problems += _file_problems(raw / wanted.file, wanted)
+            problems += _file_problems(raw / required.file, required)
     for file, record in received.items():
         path = raw / file
         if not path.is_file():
@@ -75,10 +75,10 @@ def _raw_problems(settings: Settings, raw: Path) -> list[str]:
     return problems
 
 
-def _file_problems(path: Path, wanted: RequiredFile) -> list[str]:
+def _file_problems(path: Path, required: RequiredFile) -> list[str]:
     """Return the problem of a local file: it is absent or does not match the recipe."""
     try:
-        check_contents(path, name=wanted.path, expected=wanted.expected)
+        check_contents(path, name=required.path, expected=required.expected)
     except SourceError as failure:
         return [f"{path}: {failure}"]
     except OSError:
@@ -91,13 +91,13 @@ def _local_files(settings: Settings, root: Path) -> tuple[dict[str, Path], list[
     recipe = settings.recipe
     sources = ordered_sources(recipe, settings.data.sources.get(recipe.name), root)
     paths, problems = {}, []
-    for wanted, path, failures in local_files(recipe, sources):
+    for required, path, failures in local_files(recipe, sources):
         if path is None:
             problems.append(
-                f"{wanted.sequence} ({wanted.path}) of {recipe.name} has no local file: "
+                f"{required.sequence} ({required.path}) of {recipe.name} has no local file: "
                 + "; ".join(failures)
             )
         else:
-            problems += _file_problems(path, wanted)
-            paths[wanted.sequence] = path
+            problems += _file_problems(path, required)
+            paths[required.sequence] = path
     return paths, problems

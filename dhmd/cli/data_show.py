@@ -225,9 +225,9 @@ def _sequence(path: Path) -> list[str]:
     if not minima:
         return lines
     widths = table[table.rows > 0].width.value_counts()
-    listed = ", ".join(f"{width} in {count} entries" for width, count in widths.items())
+    counts = ", ".join(f"{width} in {count} entries" for width, count in widths.items())
     lines.append(
-        f"  {f'width {widths.index[0]}' if len(widths) == 1 else f'widths differ: {listed}'}, "
+        f"  {f'width {widths.index[0]}' if len(widths) == 1 else f'widths differ: {counts}'}, "
         f"not finite {share(int(total.bad), int(total['values']))}, "
         f"rows of zeros {share(int(total.zero), int(total.rows))}"
     )

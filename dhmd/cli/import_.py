@@ -51,8 +51,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--padding",
         choices=PADDINGS[:5],
         default=PADDINGS[0],
-        help="position of the padding (rows of zeros) in an utterance, if the file has neither "
-        "lengths nor text_bert, which mark it (default: %(default)s)",
+        help="padding of utterances: marked by lengths or text_bert in the file; rows of zeros at "
+        "the start, at the end, or at both (zeros); or none (default: marked)",
     )
     arrays = formats.add_parser(
         "arrays", help="a folder with train, valid and test as .npz or .h5 files"
@@ -156,14 +156,14 @@ def run(arguments: argparse.Namespace) -> int:
         )
         recipe = parse_recipe(name, parse_yaml(draft, f"{RECIPES_FOLDER}/{name}.yaml"))
     files = _files(recipe, path)
-    paths = {wanted.sequence: source for wanted, source in files}
+    paths = {required.sequence: source for required, source in files}
     alignment, problems, warnings = _check_alignments(recipe, paths, root)
     for sentence in problems or warnings:
         print(f"dhmd import: {sentence}", file=sys.stderr)
     if problems:
         return 1
-    for wanted, source in files:
-        target = PLACED_FOLDER / name / wanted.file
+    for required, source in files:
+        target = PLACED_FOLDER / name / required.file
         _link_or_copy(source.resolve(), root / target)
         print(f"placed {target}")
     if draft is not None:
@@ -199,7 +199,7 @@ def _import_videos(arguments: argparse.Namespace, name: str, root: Path) -> int:
         arguments.labels,
         dataset=name,
         root=root,
-        placed=root / PLACED_FOLDER / name,
+        target=root / PLACED_FOLDER / name,
         options=options,
         label_options=_label_options(arguments),
         fractions=arguments.fractions,
@@ -240,17 +240,17 @@ def _files(recipe: Recipe, path: Path) -> list[tuple[RequiredFile, Path]]:
     """
     files = []
     folder = Folder(path=path, written=str(path))
-    for wanted, file, failures in local_files(recipe, [folder]):
+    for required, file, failures in local_files(recipe, [folder]):
         if file is None:
-            raise DhmdError(f"{wanted.sequence} of {recipe.name}: {failures[0]}")
+            raise DhmdError(f"{required.sequence} of {recipe.name}: {failures[0]}")
         try:
-            check_contents(file, name=wanted.path, expected=wanted.expected)
+            check_contents(file, name=required.path, expected=required.expected)
         except SourceError as failure:
             raise DhmdError(
                 f"{file} is not the file that {recipe.source} names: {failure}; if it is to "
-                f"replace that file, set bytes and sha256 of sequences.{wanted.sequence} to null"
+                f"replace that file, set bytes and sha256 of sequences.{required.sequence} to null"
             ) from failure
-        files.append((wanted, file))
+        files.append((required, file))
     return files
 
 

@@ -153,9 +153,7 @@ def _metrics(root: Path, experiment: str) -> dict[str, Any]:
 def _table(dataset: str, results: dict[str, Any]) -> str:
     """Return a table of experiments, the best on validation first, with the test score of the best.
 
-    Args:
-        dataset: the name of the dataset.
-        results: experiment -> content of metrics.json.
+    `results` maps each experiment to the content of its metrics.json.
     """
     metric = next(iter(next(iter(results.values()))["valid"]))
     scores = {

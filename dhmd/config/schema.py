@@ -233,16 +233,7 @@ def _merge(schema: _Schema, mapping: Any, recipe: Any) -> Any:
 def _sentence(
     problem: Any, schema: _Schema, value: object, where: str, path: KeyPath, source: str
 ) -> str:
-    """Return the sentence for an invalid value.
-
-    Args:
-        problem: pydantic's description of the error.
-        schema: the schema of the configuration class.
-        value: the invalid value.
-        where: dotted key of the mapping in its file.
-        path: the path of the value in the mapping.
-        source: the file.
-    """
+    """Return the sentence for the invalid `value` at `path`, from pydantic's `problem`."""
     dotted = _dotted(where, path)
     parent: _Schema | None = None
     allowed: _Schema | None = schema

@@ -25,6 +25,7 @@ from dhmd.data.aligned import SPLITS
 from dhmd.data.csd import open_sequence, write_sequence
 from dhmd.data.formats.drafting import LabelOptions, sequence_entry
 from dhmd.media.extract import SEQUENCES, Notify, Options, extract, media_files, video_id
+from dhmd.media.transcripts import parse_time
 from dhmd.recipes import RECIPES_FOLDER, SCALE, parse_recipe
 
 TEMPLATE = "my_videos"
@@ -55,7 +56,7 @@ def import_videos(
     *,
     dataset: str,
     root: Path,
-    placed: Path,
+    target: Path,
     options: Options,
     label_options: LabelOptions,
     fractions: Sequence[float],
@@ -69,7 +70,7 @@ def import_videos(
         labels: a CSV file, see `read_labels`.
         dataset: the name of the dataset.
         root: the repository.
-        placed: the folder to which the `.csd` files are written.
+        target: the folder to which the `.csd` files are written.
         options: the options of feature extraction.
         label_options: the options of the labels.
         fractions: fractions of train, valid and test among the videos, if `labels` has no splits.
@@ -86,7 +87,7 @@ def import_videos(
     paths = _videos(folder, rows)
     classes, values = label_values(rows, label_options, labels)
     folds = assign_folds(rows, fractions, seed, labels)
-    result = extract(list(paths.values()), placed, options, notify)
+    result = extract(list(paths.values()), target, options, notify)
     if result.failed:
         raise DhmdError(
             f"{len(result.failed)} of {len(paths)} videos cannot be used: correct them, or remove "
@@ -96,13 +97,13 @@ def import_videos(
         video: _intervals(video_rows, result.durations[video]) for video, video_rows in rows.items()
     }
     write_sequence(
-        placed / "labels.csd",
+        target / "labels.csd",
         root_name="labels",
         entries=((video, values[video][:, None], intervals[video]) for video in sorted(rows)),
         metadata={"creator": "dhmd import videos", "dataset name": dataset},
         dimension_names=("label",),
     )
-    text = _recipe(dataset, root, placed, classes, intervals, options)
+    text = _recipe(dataset, root, target, classes, intervals, options)
     folds_text = json.dumps(folds, indent=1, ensure_ascii=False) + "\n"
     write_text(root / RECIPES_FOLDER / "folds" / f"{dataset}.json", folds_text)
     recipe = root / RECIPES_FOLDER / f"{dataset}.yaml"
@@ -136,7 +137,8 @@ def read_labels(path: Path) -> dict[str, list[LabelRow]]:
             name = "label" if row["file"] else "file"
             raise DhmdError(f"{where} has an empty cell in the column {name}")
         start, end = (
-            _parse_time(row.get(name, ""), f"{where}: {name}") for name in ("start", "end")
+            parse_time(row[name], f"{where}: {name}") if row.get(name) else None
+            for name in ("start", "end")
         )
         if (start is None) != (end is None):
             raise DhmdError(f"{where} must have both start and end, or neither")
@@ -287,20 +289,14 @@ def _intervals(rows: Sequence[LabelRow], duration: float) -> np.ndarray[Any, Any
 def _recipe(
     dataset: str,
     root: Path,
-    placed: Path,
+    target: Path,
     classes: Sequence[str],
     intervals: Mapping[str, np.ndarray[Any, Any]],
     options: Options,
 ) -> str:
     """Return the text of the recipe: the existing one, or else the template, with this corpus.
 
-    Args:
-        dataset: the name of the dataset.
-        root: the repository.
-        placed: the folder of the `.csd` files.
-        classes: names of the classes; empty for a regression.
-        intervals: video -> start and end of its segments in seconds, shape [S, 2].
-        options: the options of feature extraction.
+    `intervals` maps each video to start and end of its segments in seconds, shape [S, 2].
     """
     path = root / RECIPES_FOLDER / f"{dataset}.yaml"
     source = path if path.is_file() else root / RECIPES_FOLDER / f"{TEMPLATE}.yaml"
@@ -313,7 +309,7 @@ def _recipe(
     if recipe.get("format") != "csd":
         raise DhmdError(f"{source} is not a recipe of .csd files: choose another --dataset")
     modalities = {name: SEQUENCES[name] for name in options.modalities}
-    files = {name: placed / f"{name}.csd" for name in (*modalities.values(), "labels")}
+    files = {name: target / f"{name}.csd" for name in (*modalities.values(), "labels")}
     sequences = {name: sequence_entry(file) for name, file in files.items() if file.is_file()}
     recipe["sequences"] = sequences
     recipe["modalities"] = {m: name for m, name in modalities.items() if name in sequences}
@@ -323,7 +319,7 @@ def _recipe(
     recipe["labels"]["low"] = float(-SCALE) if regression else None
     recipe["labels"]["high"] = float(SCALE) if regression else None
     recipe["labels"]["classes"] = None if regression else list(classes)
-    max_steps = _max_steps(placed, intervals, list(recipe["modalities"].values()))
+    max_steps = _max_steps(target, intervals, list(recipe["modalities"].values()))
     recipe["align"]["max_steps"] = max_steps["words"]
     recipe["align"]["max_steps_unaligned"] = {
         modality: max_steps[name] for modality, name in recipe["modalities"].items()
@@ -338,12 +334,12 @@ def _recipe(
 
 
 def _max_steps(
-    placed: Path, intervals: Mapping[str, np.ndarray[Any, Any]], names: Sequence[str]
+    target: Path, intervals: Mapping[str, np.ndarray[Any, Any]], names: Sequence[str]
 ) -> dict[str, int]:
     """Return sequence -> maximum number of rows that overlap a segment, at least 1."""
     max_steps = {}
     for name in names:
-        with open_sequence(placed / f"{name}.csd") as sequence:
+        with open_sequence(target / f"{name}.csd") as sequence:
             rows = {video: sequence.read(video).intervals for video in intervals}
         max_steps[name] = max(
             1,
@@ -363,13 +359,3 @@ def _parse_finite(text: str) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
-
-
-def _parse_time(text: str, where: str) -> float | None:
-    """Return a time in seconds; None for an empty text."""
-    if not text:
-        return None
-    seconds = _parse_finite(text)
-    if seconds is None or seconds < 0:
-        raise DhmdError(f"{where} is {text!r}, but must be a number of seconds")
-    return seconds

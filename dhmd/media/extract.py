@@ -438,13 +438,7 @@ def _assemble(output: Path, extraction: _Extraction) -> tuple[dict[str, float], 
 
 
 def _entries(paths: Sequence[Path], name: str, width: int) -> Iterator[tuple[str, Array, Array]]:
-    """Yield the entry of each video: its id, features and intervals, without rows if it has none.
-
-    Args:
-        paths: the files of the finished videos.
-        name: the sequence.
-        width: the number of columns.
-    """
+    """Yield id, features and intervals of each video in the sequence `name`; absent: no rows."""
     for path in paths:
         video = _load(path)
         features = None if video is None else video.features.get(name)

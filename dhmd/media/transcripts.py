@@ -6,7 +6,7 @@ import html
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -114,13 +114,20 @@ def read_transcript(path: Path, *, duration: float | None = None) -> Transcript:
     # Not splitlines(), which also splits at characters that can occur within a line.
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if path.suffix.lower() == ".txt":
-        transcript = Transcript(path, tuple(_plain(text, duration)), timed=False)
-    else:
-        segments = sorted(reader(text, path), key=lambda segment: segment.start)
-        transcript = Transcript(path, tuple(segments))
-    if not transcript.segments:
+        return _transcript(path, _plain(text, duration), timed=False)
+    return _transcript(path, reader(text, path))
+
+
+def transcript_from_csv(text: str, path: Path) -> Transcript:
+    """Parse CSV with the columns word, start and end; messages call the text by `path`."""
+    return _transcript(path, _csv(text, path))
+
+
+def _transcript(path: Path, segments: Iterable[Segment], *, timed: bool = True) -> Transcript:
+    ordered = tuple(sorted(segments, key=lambda segment: segment.start))
+    if not ordered:
         raise DhmdError(f"{path} has no words: check that it is the transcript")
-    return transcript
+    return Transcript(path, ordered, timed)
 
 
 def find_transcript(media: Path) -> Path | None:
@@ -167,9 +174,9 @@ def segments_from_chunks(chunks: Sequence[Mapping[str, Any]], path: Path) -> lis
     words = []
     for chunk in chunks:
         times = chunk.get("timestamp") or (None, None)
-        start = _parse_time(times[0], path)
+        start = parse_time(times[0], path)
         # Whisper does not return the end of the last word.
-        end = start + _DEFAULT_DURATION if times[1] is None else _parse_time(times[1], path)
+        end = start + _DEFAULT_DURATION if times[1] is None else parse_time(times[1], path)
         words.append(Word(" ".join(str(chunk.get("text", "")).split()), start, max(start, end)))
     return _sentences(words)
 
@@ -251,7 +258,7 @@ def _json(text: str, path: Path) -> Iterator[Segment]:
     if not isinstance(items, list):
         raise DhmdError(f"{path} has no list 'segments': is it JSON of Whisper?")
     for item in (_mapping(item, path) for item in items):
-        start, end = _parse_time(item.get("start"), path), _parse_time(item.get("end"), path)
+        start, end = parse_time(item.get("start"), path), parse_time(item.get("end"), path)
         if end < start:
             raise DhmdError(f"{path}: the segment at {start:g} s ends before it starts")
         text = " ".join(str(item.get("text", "")).split())
@@ -277,7 +284,7 @@ def _word_list(
     times = [
         None
         if item.get("start") is None or item.get("end") is None
-        else (_parse_time(item["start"], path), _parse_time(item["end"], path))
+        else (parse_time(item["start"], path), parse_time(item["end"], path))
         for item in items
     ]
     words: list[Word] = []
@@ -304,7 +311,7 @@ def _mapping(value: object, path: Path) -> Mapping[str, Any]:
     return value
 
 
-def _parse_time(value: object, where: Path | str) -> float:
+def parse_time(value: object, where: Path | str) -> float:
     """Return a time in seconds; `where` names its place in the message of a DhmdError."""
     try:
         number = float(value)  # type: ignore[arg-type]
@@ -332,7 +339,7 @@ def _csv(text: str, path: Path) -> Iterator[Segment]:
                     "start and end"
                 )
             values[column] = row[name]
-        start, end = _parse_time(values["start"], where), _parse_time(values["end"], where)
+        start, end = parse_time(values["start"], where), parse_time(values["end"], where)
         if end < start:
             raise DhmdError(f"{where}: the word ends before it starts")
         if values["word"]:
@@ -348,11 +355,11 @@ def _sentences(words: Sequence[Word]) -> list[Segment]:
             ends = (n for n, word in enumerate(group, 1) if word.text[-1:] in ".!?…")
             count = next(ends, len(group))
             sentence, group = group[:count], group[count:]
-            spoken = tuple(part for word in sentence for part in spread_words(*word))
-            if spoken:
+            words_of_sentence = tuple(part for word in sentence for part in spread_words(*word))
+            if words_of_sentence:
                 text = " ".join(word.text for word in sentence)
                 start, end = sentence[0].start, sentence[-1].end
-                segments.append(Segment(start, end, text, spoken, timed=True))
+                segments.append(Segment(start, end, text, words_of_sentence, timed=True))
     return segments
 
 

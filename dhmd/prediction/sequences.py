@@ -266,13 +266,15 @@ def pause_segments(
         if reference not in lacking:
             entry = sequences.rows(reference, video)
             is_text = entry.features.dtype == object
-            spoken = [
+            spoken_words = [
                 Word("", start, end)
                 for word, (start, end) in zip(entry.features[:, 0], entry.intervals, strict=True)
                 if end > start and not (is_text and word == PAUSE_WORD)
             ]
             groups = [
-                part for group in split_at_pauses(spoken) for part in _divide(group, max_words)
+                part
+                for group in split_at_pauses(spoken_words)
+                for part in _divide(group, max_words)
             ]
             if groups:
                 segments[video] = np.array([(group[0].start, group[-1].end) for group in groups])

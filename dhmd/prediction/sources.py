@@ -22,6 +22,7 @@ from dhmd.media.transcripts import (
     Transcript,
     read_transcript,
     spread_words,
+    transcript_from_csv,
 )
 from dhmd.prediction.sequences import read_sequences
 from dhmd.prediction.utterances import Collector, Utterances
@@ -114,17 +115,10 @@ def transcripts_from_table(table: pd.DataFrame) -> dict[str, Transcript]:
     groups = {str(video): rows for video, rows in table.groupby(videos, sort=False)}
     if "word" not in table:
         return {video: _transcript_from_texts(rows, video) for video, rows in groups.items()}
-    transcripts = {}
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "words.csv")
-        for video, rows in groups.items():
-            rows.to_csv(path, index=False)
-            try:
-                transcripts[video] = read_transcript(path)
-            except DhmdError as error:
-                where = f"the words of {video}"
-                raise DhmdError(str(error).replace(str(path), where)) from error
-    return transcripts
+    return {
+        video: transcript_from_csv(rows.to_csv(index=False), Path(f"the words of {video}"))
+        for video, rows in groups.items()
+    }
 
 
 def _transcript_from_texts(rows: pd.DataFrame, video: str) -> Transcript:
@@ -156,11 +150,8 @@ def _read_transcripts(
 ) -> Utterances:
     """Align transcripts with the `.csd` files of the other modalities in a folder, if any.
 
-    Args:
-        transcripts: video -> transcript.
-        folder: the folder of the other modalities.
-        segments: the file of segments; None takes the segments of the transcripts.
-        align: `read_sequences` with its other arguments.
+    `align` is `read_sequences` with its other arguments; without a file of segments, the segments
+    are those of the transcripts.
     """
     transcript_segments = {
         video: np.array([(segment.start, segment.end) for segment in transcript.segments])

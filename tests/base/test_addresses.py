@@ -16,7 +16,7 @@ def test_user_and_password_are_removed(scheme: str, user: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "shown"),
+    ("address", "redacted"),
     [
         ("http://u:p?w@host/x", "http://…"),  # or a query: http://u/?w@host
         ("http://host/x?token=a@b", "http://…"),
@@ -34,8 +34,8 @@ def test_user_and_password_are_removed(scheme: str, user: str) -> None:
         ("me@work/runs#1", "me@work/runs#1"),
     ],
 )
-def test_redact_address(address: str, shown: str) -> None:
-    assert redact_address(address) == shown
+def test_redact_address(address: str, redacted: str) -> None:
+    assert redact_address(address) == redacted
 
 
 @pytest.mark.parametrize(

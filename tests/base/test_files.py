@@ -110,8 +110,8 @@ with atomic_folder(Path(sys.argv[1]) / "out") as folder, atomic_file(folder / "p
 
 def test_the_next_write_removes_the_files_of_a_killed_process(tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, check=False)
-    assert done.returncode == -signal.SIGKILL
+    process = subprocess.run(command, cwd=ROOT, check=False)
+    assert process.returncode == -signal.SIGKILL
     assert names(tmp_path) == {".partial-out", ".partial-out.lock"}
     with atomic_folder(tmp_path / "out") as folder:
         write_text(folder / "a", "x")

@@ -21,7 +21,7 @@ sys.stdin.read()
 """
 
 
-def refused(path: Path) -> str:
+def error_message(path: Path) -> str:
     with pytest.raises(DhmdError) as caught, open_checked(path, f"{path} is damaged") as file:
         file["x"][()]
     assert "\n" not in str(caught.value)
@@ -59,15 +59,15 @@ def test_a_truncated_or_foreign_file(tmp_path: Path) -> None:
         file["x"] = np.zeros(1000)
     content = (tmp_path / "a.h5").read_bytes()
     (tmp_path / "a.h5").write_bytes(content[: len(content) // 2])
-    assert "a.h5: not a whole HDF5 file: it is truncated" in refused(tmp_path / "a.h5")
+    assert "a.h5: not a whole HDF5 file: it is truncated" in error_message(tmp_path / "a.h5")
     (tmp_path / "a.h5").write_text("<html>")
-    assert "a.h5: not a whole HDF5 file: it is truncated" in refused(tmp_path / "a.h5")
+    assert "a.h5: not a whole HDF5 file: it is truncated" in error_message(tmp_path / "a.h5")
 
 
 def test_a_missing_dataset_is_reported_as_damage(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["y"] = [1]
-    assert refused(tmp_path / "a.h5").startswith(f"{tmp_path / 'a.h5'} is damaged (")
+    assert error_message(tmp_path / "a.h5").startswith(f"{tmp_path / 'a.h5'} is damaged (")
 
 
 def test_links_and_references_to_other_files_are_refused(tmp_path: Path) -> None:
@@ -95,12 +95,12 @@ def test_links_and_references_to_other_files_are_refused(tmp_path: Path) -> None
                 file.create_virtual_dataset("x", layout)
             else:
                 file.create_dataset("x", data=[file.ref], dtype=h5py.ref_dtype)
-        assert reason in refused(tmp_path / f"{name}.h5")
+        assert reason in error_message(tmp_path / f"{name}.h5")
 
 
 def test_more_bytes_declared_than_stored(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("x", (1 << 40,), "f8", chunks=(1024,))
-    assert "it declares 8,796,093,022,208 bytes, but the file stores 0" in refused(
+    assert "it declares 8,796,093,022,208 bytes, but the file stores 0" in error_message(
         tmp_path / "a.h5"
     )

@@ -63,8 +63,8 @@ def test_show_describes_downloaded_files_and_missing_videos(
     write_files(raw, entries)
     (raw / "sources.json").write_text("{}", encoding="utf-8")
     assert main(["data", "show", "mine"]) == 0
-    said = capsys.readouterr().out
-    assert "warning: 1 of 3 labelled videos are not in acoustic (te0)" in said
-    assert "2 entries of 2 videos, 240 rows" in said
-    assert "3 entries of 3 videos, 60 rows" in said
-    assert "not finite 0.1 %" in said
+    output = capsys.readouterr().out
+    assert "warning: 1 of 3 labelled videos are not in acoustic (te0)" in output
+    assert "2 entries of 2 videos, 240 rows" in output
+    assert "3 entries of 3 videos, 60 rows" in output
+    assert "not finite 0.1 %" in output

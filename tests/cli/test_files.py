@@ -23,7 +23,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+def error_message(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert main(words) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -41,7 +41,7 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     ids=lambda words: words[0],
 )
 def test_a_name_that_is_too_long(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert f"{LONG}" in refused(words, capsys)
+    assert f"{LONG}" in error_message(words, capsys)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -49,7 +49,7 @@ def test_a_file_without_permission(here: Path, capsys: pytest.CaptureFixture[str
     np.savez(here / "locked.npz", a=np.zeros(1))
     (here / "locked.npz").chmod(0)
     assert (
-        refused(["data", "show", "locked.npz"], capsys)
+        error_message(["data", "show", "locked.npz"], capsys)
         == "dhmd data: locked.npz: Permission denied\n"
     )
 
@@ -65,7 +65,7 @@ def test_import_checks_params_first(
     if params is not None:
         (here / "params.yaml").write_text(params)
     words = ["import", "arrays", "arrays", "--dataset", "mine"]
-    assert refused(words, capsys).startswith(f"dhmd import: {message}")
+    assert error_message(words, capsys).startswith(f"dhmd import: {message}")
 
 
 def test_sequences_of_several_widths_are_described(
@@ -87,5 +87,5 @@ def test_report_refuses_to_replace_a_pipe(here: Path, capsys: pytest.CaptureFixt
     (here / "reports" / "demo").mkdir(parents=True)
     (here / "reports" / "demo" / "index.html").write_text("<html></html>")
     os.mkfifo(here / "pipe")
-    assert "pipe is a device or a pipe" in refused(["report", "--output", "pipe"], capsys)
+    assert "pipe is a device or a pipe" in error_message(["report", "--output", "pipe"], capsys)
     assert (here / "pipe").is_fifo()

@@ -22,10 +22,10 @@ def modules_after(code: str) -> tuple[set[str], list[str], float]:
     """Return the top-level modules that the code imports, its output and its run time in s."""
     code += "\nimport sys; print(*{name.split('.')[0] for name in sys.modules})"
     started = time.monotonic()
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    *text, modules = done.stdout.splitlines()
+    *text, modules = process.stdout.splitlines()
     return set(modules.split()), text, time.monotonic() - started
 
 

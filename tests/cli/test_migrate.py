@@ -79,7 +79,7 @@ def test_old_models_are_listed(project: Path, capsys: pytest.CaptureFixture[str]
     (project / "models" / "demo").mkdir(parents=True)
     (project / "models" / "demo" / "model.json").write_text('{"format": 2}')
     assert main(["migrate"]) == 0
-    assert "model.json has format 2, but this version reads 3" in capsys.readouterr().out
+    assert "model.json has format 2, but this version of dhmd reads 3" in capsys.readouterr().out
 
 
 def test_params_that_cannot_be_migrated_are_not_changed(

@@ -28,13 +28,13 @@ def test_the_table_is_written_or_printed(
         table = Model(trained.model).predict(folder, segments=trained.raw / "labels.csd")
     assert captured.out == f"wrote {output}: {len(table)} segments, 2 seeds and their mean\n"
     assert captured.err.startswith(f"dhmd predict: {folder} has no acoustic.csd or Tiny_acoustic")
-    written = pd.read_csv(output, index_col="id")
-    np.testing.assert_array_equal(written["mean"].astype(np.float32), table["mean"])
+    csv = pd.read_csv(output, index_col="id")
+    np.testing.assert_array_equal(csv["mean"].astype(np.float32), table["mean"])
     assert main(words) == 0
     assert table.index[0] in capsys.readouterr().out
 
 
-def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+def error_message(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """Run a command that fails, and return its line on stderr."""
     assert main(words) == 1
     captured = capsys.readouterr()
@@ -48,7 +48,7 @@ def test_a_folder_that_is_not_a_model_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["predict", str(tmp_path), "--model", str(tmp_path), "--output", "o.csv"]
-    assert refused(words, capsys).startswith(f"dhmd predict: {tmp_path} is no model folder: ")
+    assert error_message(words, capsys).startswith(f"dhmd predict: {tmp_path} is no model folder: ")
 
 
 def test_the_output_must_not_replace_inputs_or_the_model(
@@ -56,11 +56,11 @@ def test_the_output_must_not_replace_inputs_or_the_model(
 ) -> None:
     folder, description = trained.inputs(tmp_path / "new"), trained.model / "model.json"
     before = (folder / "words.csd").read_bytes(), description.read_bytes()
-    for output, said in (
+    for output, sentence in (
         (folder / "words.csd", "is one of the inputs"),
         (description, "an input"),
         (tmp_path, "is a folder"),
     ):
         words = ["predict", str(folder), "--model", str(trained.model), "--output", str(output)]
-        assert said in refused(words, capsys)
+        assert sentence in error_message(words, capsys)
     assert ((folder / "words.csd").read_bytes(), description.read_bytes()) == before

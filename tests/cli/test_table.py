@@ -11,7 +11,7 @@ from dhmd.cli import main
 from dhmd.cli.readme import replace_tables
 
 
-def shown(name: str) -> str:
+def table(name: str) -> str:
     return f"the table\nof {name}"
 
 
@@ -19,12 +19,12 @@ def test_only_text_between_markers_changes() -> None:
     text = (
         "a\n<!-- table:x -->\nold\n\nolder\n<!-- /table -->\nb\n<!-- table:y -->\n<!-- /table -->"
     )
-    assert replace_tables(text, shown, "page") == (
+    assert replace_tables(text, table, "page") == (
         "a\n<!-- table:x -->\nthe table\nof x\n<!-- /table -->\n"
         "b\n<!-- table:y -->\nthe table\nof y\n<!-- /table -->"
     )
-    assert replace_tables(replace_tables(text, shown, "page"), shown, "page") == replace_tables(
-        text, shown, "page"
+    assert replace_tables(replace_tables(text, table, "page"), table, "page") == replace_tables(
+        text, table, "page"
     )
 
 
@@ -42,7 +42,7 @@ def test_only_text_between_markers_changes() -> None:
 )
 def test_an_unmatched_marker_is_refused(text: str, sentence: str) -> None:
     with pytest.raises(DhmdError) as raised:
-        replace_tables(text, shown, "page")
+        replace_tables(text, table, "page")
     assert str(raised.value) == sentence
 
 

@@ -50,7 +50,7 @@ def load(mapping: object, **options: Any) -> Section:
     return load_section(Section, mapping, where="train", **options)
 
 
-def refusal(mapping: object, **options: Any) -> str:
+def error_message(mapping: object, **options: Any) -> str:
     with pytest.raises(DhmdError) as caught:
         load(mapping, **options)
     return str(caught.value)
@@ -58,8 +58,8 @@ def refusal(mapping: object, **options: Any) -> str:
 
 def test_values_and_defaults() -> None:
     assert load({}) == Section()
-    given = {"lr": 1, "lambda": 1e-05, "seeds": [3, 4], "inner": {"path": "y"}, "column": "mean"}
-    section = load(given | {"margins": {"mae": 1e-3}, "maybe": {"layers": 7}})
+    values = {"lr": 1, "lambda": 1e-05, "seeds": [3, 4], "inner": {"path": "y"}, "column": "mean"}
+    section = load(values | {"margins": {"mae": 1e-3}, "maybe": {"layers": 7}})
     assert section == Section(
         lr=1.0,
         share=1e-5,
@@ -91,11 +91,11 @@ def test_a_setting_per_modality_has_a_value_for_each_modality() -> None:
     assert list(kernels.items()) == [("text", 1), ("audio", 5), ("vision", 3), ("physio", 7)]
     names = ("text", "physio", "gaze")
     assert load({}, modalities=names).kernels == {"text": 1, "physio": 5, "gaze": 5}
-    assert refusal({"kernels": {"fysio": 3}}, modalities=names) == (
+    assert error_message({"kernels": {"fysio": 3}}, modalities=names) == (
         "params.yaml: train.kernels: 'fysio' is not a modality; the modalities are text, physio, "
         "gaze"
     )
-    assert refusal({"kernels": {"physio": 0}}) == (
+    assert error_message({"kernels": {"physio": 0}}) == (
         "params.yaml: train.kernels.physio is 0, but must be a whole number above 0 "
         "(or null: the recipe's value)"
     )
@@ -141,21 +141,25 @@ def test_a_setting_per_modality_has_a_value_for_each_modality() -> None:
     ],
 )
 def test_an_invalid_value_is_named(mapping: object, sentence: str) -> None:
-    assert refusal(mapping).startswith(f"params.yaml: {sentence}")
+    assert error_message(mapping).startswith(f"params.yaml: {sentence}")
 
 
 def test_the_message_names_the_file_of_an_invalid_value() -> None:
     options = {"recipe_source": "recipes/demo.yaml"}
-    said = refusal({"lr": None}, recipe={"lr": -1}, **options)
-    assert said.startswith("recipes/demo.yaml: train.lr is -1, but must be")
-    said = refusal({}, recipe={"lambda": 0.5}, **options)
-    assert said == "recipes/demo.yaml: train.lambda cannot be set in a recipe"
-    said = refusal({"inner": {"layers": None}}, recipe={"inner": {"layer": 1}}, **options)
-    assert said.startswith("recipes/demo.yaml: unknown key train.inner.layer (value 1)")
-    said = refusal({"kernels": {"text": None}}, recipe={"kernels": {"x": 1}}, modalities=["text"])
-    assert said.startswith("the recipe: train.kernels: 'x' is not a modality")
-    said = refusal({"kernels": {"text": 1}}, recipe={"kernels": {"x": 1}}, modalities=["text"])
-    assert said.startswith("params.yaml and the recipe: train.kernels: 'x' is not a modality")
+    message = error_message({"lr": None}, recipe={"lr": -1}, **options)
+    assert message.startswith("recipes/demo.yaml: train.lr is -1, but must be")
+    message = error_message({}, recipe={"lambda": 0.5}, **options)
+    assert message == "recipes/demo.yaml: train.lambda cannot be set in a recipe"
+    message = error_message({"inner": {"layers": None}}, recipe={"inner": {"layer": 1}}, **options)
+    assert message.startswith("recipes/demo.yaml: unknown key train.inner.layer (value 1)")
+    message = error_message(
+        {"kernels": {"text": None}}, recipe={"kernels": {"x": 1}}, modalities=["text"]
+    )
+    assert message.startswith("the recipe: train.kernels: 'x' is not a modality")
+    message = error_message(
+        {"kernels": {"text": 1}}, recipe={"kernels": {"x": 1}}, modalities=["text"]
+    )
+    assert message.startswith("params.yaml and the recipe: train.kernels: 'x' is not a modality")
 
 
 def test_complete_reports_every_missing_key() -> None:
@@ -167,9 +171,9 @@ def test_complete_reports_every_missing_key() -> None:
     assert load_section(Inner, {"path": None, "layers": 3}, complete=True) == Inner(layers=3)
 
     @dataclass(frozen=True, kw_only=True, config=CONFIG)
-    class Needed:
+    class Required:
         path: str
 
     for mapping in ({}, {"path": None}):
         with pytest.raises(DhmdError, match=r"^recipes/x\.yaml lacks labels\.path, which must be"):
-            load_section(Needed, mapping, where="labels", source="recipes/x.yaml")
+            load_section(Required, mapping, where="labels", source="recipes/x.yaml")

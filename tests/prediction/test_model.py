@@ -56,14 +56,14 @@ def test_unaligned_classification(trained_classes: Pipeline, tmp_path: Path) -> 
     for name, probability_SC in expected.items():
         row, mean_C = table.loc[name], probability_SC.mean(0)
         assert row["mean"] == CLASSES[mean_C.argmax()]
-        found = [row[f"probability_{one}"] for one in CLASSES]
-        np.testing.assert_allclose(found, mean_C, atol=1e-5)
+        probability = [row[f"probability_{one}"] for one in CLASSES]
+        np.testing.assert_allclose(probability, mean_C, atol=1e-5)
         spread = probability_SC[:, mean_C.argmax()].std(ddof=1)
         assert row["spread"] == pytest.approx(spread, abs=1e-5)
         for seed, probability_C in zip(SEEDS, probability_SC, strict=True):
             assert row[f"seed_{seed}"] == CLASSES[probability_C.argmax()]
-            found = row[f"seed_{seed}_probability"]
-            assert found == pytest.approx(probability_C.max(), abs=1e-5)
+            probability = row[f"seed_{seed}_probability"]
+            assert probability == pytest.approx(probability_C.max(), abs=1e-5)
 
 
 def test_files_may_have_their_names_at_the_source(trained: Pipeline, tmp_path: Path) -> None:
@@ -86,13 +86,13 @@ def test_words_that_would_be_cut_off_are_an_error_unless_allowed(
     # The model was aligned with nine steps a segment at most.
     with pytest.raises(DhmdError, match=r"words \(\d\d%\) would be cut off, .* reads 9 words"):
         model.run(folder, segments=segments)
-    found = model.run(folder, segments=segments, truncate=True)
-    assert list(found.table().index) == [f"{video}[0]" for video in ends]
-    assert any("steps of words are cut off" in note for note in found.notes)
+    outputs = model.run(folder, segments=segments, truncate=True)
+    assert list(outputs.table().index) == [f"{video}[0]" for video in ends]
+    assert any("steps of words are cut off" in note for note in outputs.notes)
     # Pauses divide the same videos into segments that the model reads whole.
-    found = model.run(folder)
-    assert len(found.table()) > len(ends)
-    assert found.utterances.cut[0] == 0
+    outputs = model.run(folder)
+    assert len(outputs.table()) > len(ends)
+    assert outputs.utterances.cut[0] == 0
 
 
 def test_segments_from_csv_equal_those_from_labels(trained: Pipeline, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_a_diverged_seed_is_left_out(trained: Pipeline, tmp_path: Path) -> None:
         Model(model).run(folder)
 
 
-def test_weights_and_descriptions_are_enough(trained: Pipeline, tmp_path: Path) -> None:
+def test_a_model_needs_only_weights_and_descriptions(trained: Pipeline, tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
     for name in ("model.json", "seed-4.safetensors", "seed-7.safetensors"):

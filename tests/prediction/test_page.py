@@ -30,17 +30,17 @@ def embedded(page: Path) -> dict[str, Any]:
     (text,) = re.findall(
         r'<script type="application/json">(.*?)</script>', page.read_text("utf-8"), re.S
     )
-    found: dict[str, Any] = json.loads(text)
-    return found
+    data: dict[str, Any] = json.loads(text)
+    return data
 
 
-def predicted(pipeline: Pipeline, folder: Path, *media: Path) -> tuple[Any, Path]:
+def predict(pipeline: Pipeline, folder: Path, *media: Path) -> tuple[Any, Path]:
     """Predict the training files, and return the table and the page."""
     model = Model(pipeline.model, "cpu")
-    found = model.run(folder, truncate=True)
+    outputs = model.run(folder, truncate=True)
     page = folder.parent / "page.html"
-    write_page(page, model, found, media)
-    return found.table(), page
+    write_page(page, model, outputs, media)
+    return outputs.table(), page
 
 
 def hostile(pipeline: Pipeline, folder: Path) -> Path:
@@ -64,7 +64,7 @@ def tone(path: Path) -> Path:
 
 
 def test_the_page_contains_the_predictions(trained: Pipeline, tmp_path: Path) -> None:
-    table, page = predicted(trained, trained.inputs(tmp_path / "new"))
+    table, page = predict(trained, trained.inputs(tmp_path / "new"))
     items = embedded(page)["items"]
     assert [item["id"] for item in items] == table.index.tolist()
     for item, (_, row) in zip(items, table.iterrows(), strict=True):
@@ -90,7 +90,7 @@ def test_the_page_plays_media_files_next_to_the_input(
 
 @needs_chromium
 def test_a_regression(trained: Pipeline, tmp_path: Path) -> None:
-    table, page = predicted(trained, hostile(trained, tmp_path / "new"))
+    table, page = predict(trained, hostile(trained, tmp_path / "new"))
     with chromium(tmp_path / "profile") as browser:
         browser.open(page)
         assert browser.evaluate(SEGMENTS) == len(table)
@@ -116,7 +116,7 @@ def test_a_classification_with_audio(trained_classes: Pipeline, tmp_path: Path) 
     (tmp_path / "media").mkdir()
     video = Model(trained_classes.model, "cpu").read(folder, truncate=True).ids[0].partition("[")[0]
     sound = tone(tmp_path / "media" / f"{video}.wav")
-    table, page = predicted(trained_classes, folder, sound.parent)
+    table, page = predict(trained_classes, folder, sound.parent)
     with chromium(tmp_path / "profile") as browser:
         browser.open(page)
         assert browser.evaluate(SEGMENTS) == len(table)
@@ -135,7 +135,7 @@ def test_a_thousand_segments_stay_usable(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     m, n, s = 3, 1000, 5
     edges = rng.dirichlet(np.ones(m), (s, n, m)).swapaxes(2, 3)
-    found = Explanations(
+    explanations = Explanations(
         task="regression",
         ids=tuple(f"long[{i}]" for i in range(n)),
         seeds=tuple(range(s)),
@@ -151,10 +151,10 @@ def test_a_thousand_segments_stay_usable(tmp_path: Path) -> None:
         words=[["word"] * 20] * n,
     )
     times = np.stack([np.arange(n) * 5.0, np.arange(n) * 5.0 + 4.0], axis=1)
-    shown = utterances_view(found, -3, 3, intervals_N2=times)
+    data = utterances_view(explanations, -3, 3, intervals_N2=times)
     page = tmp_path / "page.html"
     page.write_text(
-        render_template("predictions.html", title="Long", lead="", notes=(), view=shown), "utf-8"
+        render_template("predictions.html", title="Long", lead="", notes=(), view=data), "utf-8"
     )
     assert page.stat().st_size < 2e6
     with chromium(tmp_path / "profile") as browser:
@@ -174,8 +174,8 @@ def test_a_thousand_segments_stay_usable(tmp_path: Path) -> None:
 def test_media_are_found_by_name(tmp_path: Path) -> None:
     for name in ("a.wav", "a.mp4", "b.wav", "c.txt", "d.mp4"):
         (tmp_path / name).write_bytes(b"")
-    found = media_by_video(["a", "b", "c", "a"], [tmp_path, tmp_path / "gone.mp4"])
-    assert found == {"a": tmp_path / "a.mp4", "b": tmp_path / "b.wav"}
+    files = media_by_video(["a", "b", "c", "a"], [tmp_path, tmp_path / "gone.mp4"])
+    assert files == {"a": tmp_path / "a.mp4", "b": tmp_path / "b.wav"}
 
 
 def offline(browser: Browser, page: Path, *media: Path) -> None:

@@ -30,37 +30,39 @@ def origin(reference: str = "words", text: str = "vectors", **files: str) -> Ori
     )
 
 
-def filled(folder: Path, *names: str) -> Path:
+def with_files(folder: Path, *names: str) -> Path:
     for name in names:
         (folder / name).touch()
     return folder
 
 
 def test_files_are_found_by_sequence_and_by_name_at_the_source(tmp_path: Path) -> None:
-    filled(tmp_path, "words.csd", "COVAREP.csd", "labels.csd", "notes.txt")
-    found = find_files(tmp_path, origin(acoustic="COVAREP.csd", vectors="GloVe.csd"), MODALITIES)
-    assert found.paths == {
+    with_files(tmp_path, "words.csd", "COVAREP.csd", "labels.csd", "notes.txt")
+    files = find_files(tmp_path, origin(acoustic="COVAREP.csd", vectors="GloVe.csd"), MODALITIES)
+    assert files.paths == {
         "words": tmp_path / "words.csd",
         "acoustic": tmp_path / "COVAREP.csd",
     }
-    assert found.modalities == ("audio",)
-    assert found.missing == {"text": "vectors.csd or GloVe.csd"}
+    assert files.modalities == ("audio",)
+    assert files.missing == {"text": "vectors.csd or GloVe.csd"}
 
 
 def test_an_ambiguous_name_is_not_used(tmp_path: Path) -> None:
-    filled(tmp_path, "words.csd", "features.csd")
+    with_files(tmp_path, "words.csd", "features.csd")
     shared = origin(acoustic="features.csd", vectors="features.csd")
     with pytest.raises(DhmdError, match=r"add at least one of vectors\.csd, acoustic\.csd"):
         find_files(tmp_path, shared, MODALITIES)
     # The name of the words' own sequence cannot be another sequence's file.
-    found = find_files(filled(tmp_path, "vectors.csd"), origin(acoustic="words.csd"), MODALITIES)
-    assert found.modalities == ("text",)
+    files = find_files(
+        with_files(tmp_path, "vectors.csd"), origin(acoustic="words.csd"), MODALITIES
+    )
+    assert files.modalities == ("text",)
 
 
 def test_text_may_be_the_reference_sequence(tmp_path: Path) -> None:
-    own = origin(reference="vectors")
-    found = find_files(filled(tmp_path, "vectors.csd"), own, ("text",))
-    assert found.paths == {"vectors": tmp_path / "vectors.csd"}
+    reference_origin = origin(reference="vectors")
+    files = find_files(with_files(tmp_path, "vectors.csd"), reference_origin, ("text",))
+    assert files.paths == {"vectors": tmp_path / "vectors.csd"}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def test_unusable_directories_are_refused(
     tmp_path: Path, names: tuple[str, ...], sentence: str
 ) -> None:
     with pytest.raises(DhmdError, match=sentence):
-        find_files(filled(tmp_path, *names), origin(acoustic="A.csd"), MODALITIES)
+        find_files(with_files(tmp_path, *names), origin(acoustic="A.csd"), MODALITIES)
 
 
 def test_an_unknown_modality_is_refused(tmp_path: Path) -> None:
@@ -89,8 +91,8 @@ def test_an_unknown_modality_is_refused(tmp_path: Path) -> None:
 
 def test_segments_of_a_csv_keep_the_order_of_their_video(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_bytes(b"start,end,video\r\n2,4.5,b\r\n0,1,a\r\n\r\n1,2,b\r\n")
-    found = read_segments(tmp_path / "s.csv")
-    assert {video: rows.tolist() for video, rows in found.items()} == {
+    segments = read_segments(tmp_path / "s.csv")
+    assert {video: rows.tolist() for video, rows in segments.items()} == {
         "b": [[2.0, 4.5], [1.0, 2.0]],
         "a": [[0.0, 1.0]],
     }
@@ -168,9 +170,9 @@ def test_videos_are_divided_at_pauses(tmp_path: Path) -> None:
     sequence(tmp_path / "a.csd", {"v": [[0, 9]], "w": [[0.5, 1], [2, 5]], "x": []})
     paths = {"words": tmp_path / "w.csd", "audio": tmp_path / "a.csd"}
     with Sequences(paths, paths) as sequences:
-        found = pause_segments(sequences, "words", ["words", "audio"], 50)
+        segments = pause_segments(sequences, "words", ["words", "audio"], 50)
         short = pause_segments(sequences, "words", ["words", "audio"], 1)
-    assert {video: rows.tolist() for video, rows in found.items()} == {
+    assert {video: rows.tolist() for video, rows in segments.items()} == {
         "v": [[0, 1], [1.6, 3], [3.6, 4]],
         "w": [[0.5, 5]],
         "x": [[0, 0]],

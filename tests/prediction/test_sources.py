@@ -53,20 +53,20 @@ def words_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
         yield dhmd.train("demo", seeds=2, epochs=1, **settings)
 
 
-def predicted(model: Model, *paths: Path) -> pd.DataFrame:
+def predict(model: Model, *paths: Path) -> pd.DataFrame:
     return model.run(list(paths)).table()
 
 
 def test_a_subtitle_file_is_predicted_cue_by_cue(words_model: Model, tmp_path: Path) -> None:
     path = tmp_path / "talk [HD].srt"
     path.write_text(SRT, encoding="utf-8")
-    found = words_model.run(path)
-    table = found.table()
+    outputs = words_model.run(path)
+    table = outputs.table()
     assert table.index.tolist() == ["talk (HD)[0]", "talk (HD)[1]"]
     assert table["text"].tolist() == ["so good so good", "not bad"]
     assert table[["start", "end"]].to_numpy().tolist() == [[1, 3], [3.5, 5.5]]
     assert table["mean"].nunique() == 2
-    assert "audio is treated as absent" in found.notes[0]
+    assert "audio is treated as absent" in outputs.notes[0]
     explained = words_model.explain("talk (HD)[1]")
     assert explained.words == ("not", "bad")
     assert explained.outputs["prediction"].tolist() == pytest.approx(
@@ -89,19 +89,19 @@ def test_all_formats_of_the_same_words_have_equal_predictions(
     words = "word,start,end\nSo,1,1.5\ngood,1.5,2\nso,2,2.5\ngood!,2.5,3\nNot,3.5,4\nbad.,4,5.5\n"
     (tmp_path / "d.csv").write_text(words, encoding="utf-8")
     (tmp_path / "e.txt").write_text(" ".join(SENTENCES), encoding="utf-8")
-    expected = predicted(words_model, tmp_path / "a.srt")
+    expected = predict(words_model, tmp_path / "a.srt")
     values = ["text", "mean", "seed_1", "seed_2"]
     for name in ("b.vtt", "c.json", "d.csv", "e.txt"):
-        found = predicted(words_model, tmp_path / name).reset_index(drop=True)
-        assert_frame_equal(found[values], expected.reset_index(drop=True)[values])
+        actual = predict(words_model, tmp_path / name).reset_index(drop=True)
+        assert_frame_equal(actual[values], expected.reset_index(drop=True)[values])
     tables = [
         pd.DataFrame({"text": SENTENCES}),
         pd.DataFrame(spoken),
         pd.read_csv(tmp_path / "d.csv").assign(video="talk"),
     ]
     for table in tables:
-        found = words_model.run(table).table().reset_index(drop=True)
-        assert_frame_equal(found[values], expected.reset_index(drop=True)[values])
+        actual = words_model.run(table).table().reset_index(drop=True)
+        assert_frame_equal(actual[values], expected.reset_index(drop=True)[values])
 
 
 def test_several_transcripts_take_the_other_modalities_from_a_folder(
@@ -119,7 +119,7 @@ def test_several_transcripts_take_the_other_modalities_from_a_folder(
         metadata=None,
     )
     paths = [tmp_path / "a.srt", tmp_path / "b.srt"]
-    without, having = predicted(words_model, *paths), predicted(words_model, *paths, features)
+    without, having = predict(words_model, *paths), predict(words_model, *paths, features)
     assert without.index.tolist() == ["a[0]", "a[1]", "b[0]", "b[1]"]
     differing = (without["mean"] - having["mean"]).abs()
     assert (differing[:2] > 1e-6).all()
@@ -163,5 +163,5 @@ def test_long_sentences_are_an_error_unless_the_cut_is_allowed(words_model: Mode
         DhmdError, match=r"12 of 22 words \(55%\) would be cut off, .* reads 8 words"
     ):
         words_model.run(table)
-    found = words_model.run(table, truncate=True).table()
-    assert found["text"].tolist() == ["so good so good so good so good", "not bad"]
+    predictions = words_model.run(table, truncate=True).table()
+    assert predictions["text"].tolist() == ["so good so good so good so good", "not bad"]

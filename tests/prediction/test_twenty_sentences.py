@@ -27,6 +27,6 @@ def test_the_sign_of_clear_sentences_is_predicted(
     model = dhmd.train("mosi_real_text", seeds=1, **settings)
     table = model.predict(HERE / "sentences.srt")
     signs = (HERE / "signs.txt").read_text(encoding="utf-8").split()
-    found = ["+" if mean > 0 else "-" for mean in table["mean"]]
-    right = sum(one == other for one, other in zip(found, signs, strict=True))
+    predicted = ["+" if mean > 0 else "-" for mean in table["mean"]]
+    right = sum(actual == expected for actual, expected in zip(predicted, signs, strict=True))
     assert right >= 16, list(zip(table["text"], table["mean"], signs, strict=True))
