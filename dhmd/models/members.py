@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dhmd.models.stacked import kernels
+
 _FULL_RANGE = -(2**63)
 _DRAWS_PER_WORD = 4  # 16-bit numbers per 64-bit word
 _BLOCK_WORDS = 1 << 16
@@ -43,6 +45,9 @@ class BitStream:
         """Fill an int64 tensor with uniform random words, in place."""
         if self.generator is not None:
             row_W.random_(_FULL_RANGE, None, generator=self.generator)
+        elif kernels.enabled():
+            fill = kernels.compiled().fill
+            kernels.call(fill, self._words.ctypes.state_address, row_W, len(row_W))
         else:
             row_W.copy_(torch.from_numpy(self._words.random_raw(len(row_W)).view(np.int64)))
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dhmd.models.learner import ParameterGroup
+from dhmd.models.stacked import kernels
 
 _BETAS = (0.9, 0.999)
 _EPSILON = 1e-8
@@ -113,8 +114,20 @@ class MemberAdam:
             count = self.steps[index]
             corrections = (1 - _BETAS[0] ** count, (1 - _BETAS[1] ** count).sqrt())
             for entries in self._entries[name]:
+                if self.values_P.is_cpu and kernels.enabled():
+                    self._step_in_c(entries, *map(float, corrections))
+                    continue
                 for start in range(entries.start, entries.stop, size):
                     self._step(slice(start, min(start + size, entries.stop)), *corrections)
+
+    def _step_in_c(self, entries: slice, first_correction: float, second_correction: float) -> None:
+        decay = self.weight_decay
+        decays, one = (decay[entries], 0.0) if isinstance(decay, Tensor) else (None, decay)
+        buffers = (self.values_P, self.grads_P, self.first_P, self.second_P, self._rate_P)
+        settings = (float(one), float(self.clip_value), first_correction, second_correction)
+        count = entries.stop - entries.start
+        arrays = (x[entries] for x in buffers)
+        kernels.call(kernels.compiled().adam, *arrays, decays, *settings, count)
 
     def _step(self, entries: slice, first_correction: Tensor, second_correction: Tensor) -> None:
         values, rate = self.values_P[entries], self._rate_P[entries]

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from dhmd.models.learner import ParameterGroup
+from dhmd.models.stacked import kernels
 from dhmd.training.optimiser import MemberAdam
 from tests.models.compare import assert_close
+from tests.models.stacked.layers import NATIVE
 
 MEMBERS = 3
 
@@ -40,8 +42,9 @@ def group_of(name: str) -> ParameterGroup:
     return ParameterGroup(learning_rate=factor(name))
 
 
+@pytest.mark.parametrize("native", NATIVE)
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_every_member_equals_adamw(weight_decay: float) -> None:
+def test_every_member_equals_adamw(weight_decay: float, native: bool) -> None:
     module = Stack()
     start = {name: p.detach().clone() for name, p in module.named_parameters()}
     member_adam = MemberAdam(
@@ -60,7 +63,8 @@ def test_every_member_equals_adamw(weight_decay: float) -> None:
         member_adam.zero_grad()
         for name, gradient in gradients(step).items():
             module.get_parameter(name).grad.add_(gradient)
-        member_adam.step()
+        with kernels.using(native=native):
+            member_adam.step()
         for member, optimiser in enumerate(adamw):
             for group in optimiser.param_groups:
                 (value,) = group["params"]
@@ -78,7 +82,8 @@ def test_every_member_equals_adamw(weight_decay: float) -> None:
                 )
 
 
-def test_a_member_without_decay_equals_adam() -> None:
+@pytest.mark.parametrize("native", NATIVE)
+def test_a_member_without_decay_equals_adam(native: bool) -> None:
     module = Stack()
     parameter = nn.Parameter(module.matrix[0].detach().clone())
     optimiser = MemberAdam(module, MEMBERS, weight_decay=0.0, clip_value=100.0)
@@ -88,7 +93,8 @@ def test_a_member_without_decay_equals_adam() -> None:
         optimiser.zero_grad()
         gradient = gradients(step)["matrix"]
         module.get_parameter("matrix").grad.add_(gradient)
-        optimiser.step()
+        with kernels.using(native=native):
+            optimiser.step()
         parameter.grad = gradient[0]
         adam.step()
         if step in (0, 1, 2, 299):

@@ -1,4 +1,4 @@
-/* Attention with dropout for sequences of one dropout rate, forward and backward: see kernels.py.
+/* Attention with dropout for sequences of one dropout rate, forward and backward: see native_layer.py.
 
    Compiled for one head width, -DHEAD=5, with the vector types of GCC and Clang. A vector holds
    consecutive keys of one head. The keys and values of a head stay in the first-level cache, and
@@ -20,8 +20,6 @@
 typedef float Floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
 typedef int16_t Shorts __attribute__((vector_size(2 * LANES)));
-typedef float Half __attribute__((vector_size(2 * LANES)));
-typedef float Quarter __attribute__((vector_size(LANES)));
 
 static const float HIDDEN = -3e38f; /* the bias of the keys that fill the last vector */
 
@@ -41,29 +39,32 @@ static inline Floats exponential(Floats x) {
     return where(x >= -87.0f, y * (Floats)((n + 127) << 23));
 }
 
-/* A vector as a union of its parts, of half its width each. */
-typedef union { Floats all; Half parts[2]; } Halves;
-typedef union { Half all; Quarter parts[2]; } Quarters;
-
-static inline float total(Floats x) {
-    const Halves a = {x};
-    const Quarters b = {a.parts[0] + a.parts[1]};
-    const Quarter y = b.parts[0] + b.parts[1];
-    return (y[0] + y[1]) + (y[2] + y[3]);
-}
-
 /* The larger of two vectors, entry by entry. */
-#define MASK(a, b) ((__typeof__((a) > (b)))(a))
-#define LARGER(a, b) \
-    ((__typeof__(a))((MASK(a, b) & ((a) > (b))) | (MASK(b, a) & ~((a) > (b)))))
-
-static inline float highest(Floats x) {
-    const Halves a = {x};
-    const Quarters b = {LARGER(a.parts[0], a.parts[1])};
-    const Quarter y = LARGER(b.parts[0], b.parts[1]);
-    const float left = y[0] > y[1] ? y[0] : y[1], right = y[2] > y[3] ? y[2] : y[3];
-    return left > right ? left : right;
+static inline Floats larger(Floats a, Floats b) {
+    const Ints mask = a > b;
+    return (Floats)(((Ints)a & mask) | ((Ints)b & ~mask));
 }
+
+static inline Floats sum(Floats a, Floats b) { return a + b; }
+
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (Ints){__VA_ARGS__})
+#endif
+#define EVEN(a, b) SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
+#define ODD(a, b) SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
+
+/* Reduce each of 16 vectors to an entry of one vector: pairs of neighbours, four times. */
+#define REDUCE(name, combine)                                                          \
+    static inline Floats name(Floats x[LANES]) {                                       \
+        _Pragma("GCC unroll 4") for (int n = LANES / 2; n > 0; n /= 2)                 \
+            _Pragma("GCC unroll 8") for (int i = 0; i < n; i++)                        \
+                x[i] = combine(EVEN(x[2 * i], x[2 * i + 1]), ODD(x[2 * i], x[2 * i + 1])); \
+        return x[0];                                                                   \
+    }
+REDUCE(totals, sum)
+REDUCE(maxima, larger)
 
 /* Read one head of [length, stride] into [HEAD][vectors]; the last vector ends in `fill`. */
 static inline void read_head(
@@ -82,63 +83,88 @@ static inline void read_bias(const float *from, long length, long vectors, Float
     memcpy(to, from, sizeof(float) * length);
 }
 
-static inline Ints kept(Shorts bits, int limit) {
-    return __builtin_convertvector(bits, Ints) >= limit;
+/* Whether the keys of a vector are kept. Memory may end after the bits, and a row's last vector
+   passes its end: the last vectors are read from a copy with room after it. */
+static inline Ints kept(const int16_t *bits, long limit) {
+    Shorts random;
+    memcpy(&random, bits, sizeof random);
+    return __builtin_convertvector(random, Ints) >= (int)limit;
 }
 
 void forward(
-    const float *query, const float *pairs, const float *bias, const int16_t *bits, int limit,
+    const float *query, const float *pairs, const float *bias, const int16_t *bits, long limit,
     float scale, float *mixed, float *stats, long sequences, long heads, long steps, long keys) {
     const long width = heads * HEAD, vectors = (keys + LANES - 1) / LANES;
+    const long entries = sequences * heads * steps * keys, span = vectors * LANES;
+    const long copied = entries < span ? entries : span;
     const float root = 1.0f / sqrtf(HEAD);
-    Floats k[HEAD][vectors], v[HEAD][vectors], hide[vectors], scores[vectors];
-    Shorts random[vectors];
-    random[vectors - 1] = (Shorts){0};
+    Floats k[HEAD][vectors], v[HEAD][vectors], hide[vectors], scores[LANES][vectors];
+    Floats most[LANES] = {{0}}, sums[LANES] = {{0}}, out[HEAD][LANES] = {{{0}}};
+    int16_t end[2 * span];
+    if (bits) memcpy(end, bits + entries - copied, sizeof(int16_t) * copied);
     for (long s = 0; s < sequences; s++) {
         read_bias(bias + s * keys, keys, vectors, hide);
         for (long h = 0; h < heads; h++) {
             const float *pair = pairs + s * keys * 2 * width + h * HEAD;
             read_head(pair, keys, 2 * width, vectors, k);
             read_head(pair + width, keys, 2 * width, vectors, v);
-            for (long t = 0; t < steps; t++) {
+            for (long t = 0; t < steps; t += LANES) {
+                const long count = steps - t < LANES ? steps - t : LANES;
                 const long row = (s * heads + h) * steps + t;
                 const long at = (s * steps + t) * width + h * HEAD;
-                float q[HEAD];
-                EACH q[e] = query[at + e] * root;
-                Floats most = (Floats){0} + HIDDEN;
-                for (long u = 0; u < vectors; u++) {
-                    Floats score = hide[u];
-                    EACH score += q[e] * k[e][u];
-                    scores[u] = score;
-                    most = LARGER(score, most);
+                for (long r = 0; r < count; r++) {
+                    float q[HEAD];
+                    EACH q[e] = query[at + r * width + e] * root;
+                    most[r] = (Floats){0} + HIDDEN;
+                    for (long u = 0; u < vectors; u++) {
+                        Floats score = hide[u];
+                        EACH score += q[e] * k[e][u];
+                        scores[r][u] = score;
+                        most[r] = larger(score, most[r]);
+                    }
                 }
-                const float maximum = highest(most);
-                Floats sum = {0}, out[HEAD] = {{0}};
-                if (bits) memcpy(random, bits + row * keys, sizeof(int16_t) * keys);
-                for (long u = 0; u < vectors; u++) {
-                    Floats weight = exponential(scores[u] - maximum);
-                    sum += weight;
-                    if (bits) weight = where(kept(random[u], limit), weight);
-                    EACH out[e] += weight * v[e][u];
+                const Floats maximum = maxima(most);
+                for (long r = 0; r < count; r++) {
+                    const long place = (row + r) * keys;
+                    const int16_t *random =
+                        place + span <= entries ? bits + place : end + place - (entries - copied);
+                    Floats total = {0}, mix[HEAD] = {{0}};
+                    for (long u = 0; u < vectors; u++) {
+                        Floats weight = exponential(scores[r][u] - maximum[r]);
+                        total += weight;
+                        if (bits) weight = where(kept(random + u * LANES, limit), weight);
+                        EACH mix[e] += weight * v[e][u];
+                    }
+                    sums[r] = total;
+                    EACH out[e][r] = mix[e];
                 }
-                const float inverse = 1.0f / total(sum);
-                EACH mixed[at + e] = total(out[e]) * inverse * scale;
-                stats[2 * row] = maximum;
-                stats[2 * row + 1] = inverse;
+                const Floats inverse = 1.0f / totals(sums);
+                EACH {
+                    const Floats result = totals(out[e]) * inverse * scale;
+                    for (long r = 0; r < count; r++) mixed[at + r * width + e] = result[r];
+                }
+                for (long r = 0; r < count; r++) {
+                    stats[2 * (row + r)] = maximum[r];
+                    stats[2 * (row + r) + 1] = inverse[r];
+                }
             }
         }
     }
 }
 
 void backward(
-    const float *query, const float *pairs, const float *bias, const int16_t *bits, int limit,
+    const float *query, const float *pairs, const float *bias, const int16_t *bits, long limit,
     float scale, const float *mixed, const float *stats, const float *dout, float *dquery,
     float *dpairs, long sequences, long heads, long steps, long keys) {
     const long width = heads * HEAD, vectors = (keys + LANES - 1) / LANES;
+    const long entries = sequences * heads * steps * keys, span = vectors * LANES;
+    const long copied = entries < span ? entries : span;
     const float root = 1.0f / sqrtf(HEAD);
     Floats k[HEAD][vectors], v[HEAD][vectors], dk[HEAD][vectors], dv[HEAD][vectors], hide[vectors];
-    Shorts random[vectors];
-    random[vectors - 1] = (Shorts){0};
+    Floats scores[LANES][vectors], weights[LANES][vectors], dq[HEAD][LANES] = {{{0}}};
+    float q[LANES][HEAD], d[LANES][HEAD], inner[LANES];
+    int16_t end[2 * span];
+    if (bits) memcpy(end, bits + entries - copied, sizeof(int16_t) * copied);
     for (long s = 0; s < sequences; s++) {
         read_bias(bias + s * keys, keys, vectors, hide);
         for (long h = 0; h < heads; h++) {
@@ -147,34 +173,60 @@ void backward(
             read_head(pairs + first + width, keys, 2 * width, vectors, v);
             memset(dk, 0, sizeof dk);
             memset(dv, 0, sizeof dv);
-            for (long t = 0; t < steps; t++) {
+            for (long t = 0; t < steps; t += LANES) {
+                const long count = steps - t < LANES ? steps - t : LANES;
                 const long row = (s * heads + h) * steps + t;
                 const long at = (s * steps + t) * width + h * HEAD;
-                const float maximum = stats[2 * row], inverse = stats[2 * row + 1];
-                float q[HEAD], d[HEAD], inner = 0.0f;
-                EACH q[e] = query[at + e] * root;
-                EACH d[e] = dout[at + e];
-                EACH inner += d[e] * mixed[at + e];
-                Floats dq[HEAD] = {{0}};
-                if (bits) memcpy(random, bits + row * keys, sizeof(int16_t) * keys);
-                for (long u = 0; u < vectors; u++) {
-                    Floats score = hide[u], dweight = {0};
-                    EACH score += q[e] * k[e][u];
-                    EACH dweight += d[e] * v[e][u];
-                    const Floats weight = exponential(score - maximum) * inverse;
-                    Floats after = weight * scale;
-                    dweight *= scale;
-                    if (bits) {
-                        const Ints mask = kept(random[u], limit);
-                        after = where(mask, after);
-                        dweight = where(mask, dweight);
-                    }
-                    const Floats dscore = weight * (dweight - inner);
-                    EACH dq[e] += dscore * k[e][u];
-                    EACH dk[e][u] += dscore * q[e];
-                    EACH dv[e][u] += after * d[e];
+                for (long r = 0; r < count; r++) {
+                    const long here = at + r * width;
+                    inner[r] = 0.0f;
+                    EACH q[r][e] = query[here + e] * root;
+                    EACH d[r][e] = dout[here + e];
+                    EACH inner[r] += d[r][e] * mixed[here + e];
                 }
-                EACH dquery[at + e] = total(dq[e]) * root;
+                for (long r = 0; r < count; r++)
+                    for (long u = 0; u < vectors; u++) {
+                        Floats score = hide[u], dweight = {0};
+                        EACH score += q[r][e] * k[e][u];
+                        EACH dweight += d[r][e] * v[e][u];
+                        scores[r][u] = score;
+                        weights[r][u] = dweight * scale;
+                    }
+                for (long r = 0; r < count; r++) {
+                    const long place = (row + r) * keys;
+                    const int16_t *random =
+                        place + span <= entries ? bits + place : end + place - (entries - copied);
+                    const float maximum = stats[2 * (row + r)], inverse = stats[2 * (row + r) + 1];
+                    for (long u = 0; u < vectors; u++) {
+                        const Floats weight = exponential(scores[r][u] - maximum) * inverse;
+                        Floats after = weight * scale, dweight = weights[r][u];
+                        if (bits) {
+                            const Ints mask = kept(random + u * LANES, limit);
+                            after = where(mask, after);
+                            dweight = where(mask, dweight);
+                        }
+                        weights[r][u] = after;
+                        scores[r][u] = weight * (dweight - inner[r]); /* their gradient */
+                    }
+                }
+                for (long r = 0; r < count; r++) {
+                    Floats sums[HEAD] = {{0}};
+                    for (long u = 0; u < vectors; u++) EACH sums[e] += scores[r][u] * k[e][u];
+                    EACH dq[e][r] = sums[e];
+                }
+                for (long u = 0; u < vectors; u++) {
+                    Floats key[HEAD], value[HEAD];
+                    EACH key[e] = dk[e][u], value[e] = dv[e][u];
+                    for (long r = 0; r < count; r++) {
+                        EACH key[e] += scores[r][u] * q[r][e];
+                        EACH value[e] += weights[r][u] * d[r][e];
+                    }
+                    EACH dk[e][u] = key[e], dv[e][u] = value[e];
+                }
+                EACH {
+                    const Floats result = totals(dq[e]) * root;
+                    for (long r = 0; r < count; r++) dquery[at + r * width + e] = result[r];
+                }
             }
             write_head(dpairs + first, keys, 2 * width, vectors, dk);
             write_head(dpairs + first + width, keys, 2 * width, vectors, dv);

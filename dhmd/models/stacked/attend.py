@@ -92,9 +92,24 @@ def _blocks(
             start += each
 
 
-class Attend(torch.autograd.Function):
-    """Computes `dhmd.models.stacked.kernels.attend` with torch's operations."""
+def attend(
+    query_STD: Tensor, pairs_SUD: Tensor, bias_SU: Tensor, heads: int, dropout: DropoutMask | None
+) -> Tensor:
+    """Compute `softmax(q kᵀ / √E + bias) v` for each head, with dropout of the softmax.
 
+    Args:
+        pairs_SUD: keys and values, `[S, U, 2 D]`.
+        bias_SU: added to the scores of each key; no gradient reaches it.
+        dropout: the mask of the softmax, None for no dropout.
+
+    Returns:
+        The mixed values, `[S, T, D]`.
+    """
+    result: Tensor = _Attend.apply(query_STD, pairs_SUD, bias_SU, heads, dropout)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from dhmd.models.config import ModelConfig
 from dhmd.models.members import Members
-from dhmd.models.stacked.kernels import attend
+from dhmd.models.stacked.attend import attend
+from dhmd.models.stacked.kernels import native
 from dhmd.models.stacked.layers import (
     ALL,
     Dropout,
@@ -23,6 +24,7 @@ from dhmd.models.stacked.layers import (
     padding_bias,
     zero_padding,
 )
+from dhmd.models.stacked.native_layer import LayerDropout, NativeLayer
 
 
 class Attention(nn.Module):
@@ -55,7 +57,7 @@ class Attention(nn.Module):
         return out
 
 
-class _Layer(nn.Module):
+class TransformerLayer(nn.Module):
     """Pre-norm attention and feed-forward blocks with residuals, as in MulT and DMD."""
 
     def __init__(
@@ -76,12 +78,35 @@ class _Layer(nn.Module):
         self.dropout = Dropout(members, dropout)
 
     def forward(self, x: Tensor, keys: Tensor | None, bias: Tensor, select: slice = ALL) -> Tensor:
+        if native(x):
+            return self._in_c(x, keys, bias, select)
         queries = self.norm_in(x, select)
         attended = queries if keys is None else self.norm_in(keys, select)
         x = self.dropout.added(x, self.attention(queries, attended, bias, select), select)
         hidden = self.up(self.norm_middle(x, select), select)
         hidden = self.dropout.rectified(hidden, select)
         return self.dropout.added(x, self.down(hidden, select), select)
+
+    def _in_c(self, x: Tensor, keys: Tensor | None, bias: Tensor, select: slice) -> Tensor:
+        """Compute the same in C; bits are drawn in the same order."""
+        attention, entries = self.attention, self.dropout.entry_mask
+        steps, hidden = x.shape[-2], self.up.weight_EGIO.shape[-1]
+        size = (attention.heads, steps, bias.shape[-1])
+        dropout = LayerDropout(
+            weights=attention.dropout.attention_mask(x.shape[1:3], size, select),
+            attended=entries(x.shape),
+            hidden=entries((*x.shape[:-1], hidden)),
+            out=entries(x.shape),
+        )
+        attending = (self.norm_in, attention.query, attention.key_value, attention.out)
+        modules: list[nn.Module] = [*attending, self.norm_middle, self.up, self.down]
+        parameters: list[Tensor] = [p for m in modules for p in m.parameters(recurse=False)]
+        if select != ALL:
+            parameters = [p[:, select] for p in parameters]
+        y: Tensor = NativeLayer.apply(  # type: ignore[no-untyped-call]
+            x, keys, bias.flatten(0, 2), attention.heads, dropout, *parameters
+        )
+        return y
 
 
 class TransformerEncoder(nn.Module):
@@ -99,7 +124,7 @@ class TransformerEncoder(nn.Module):
         rates = [config.dropout.attention[name] for name in attended]
         self.embedding_dropout = Dropout(members, config.dropout.embedding)
         self.layers = nn.ModuleList(
-            _Layer(members, groups, width, config.heads, rates, config.dropout.layer)
+            TransformerLayer(members, groups, width, config.heads, rates, config.dropout.layer)
             for _ in range(config.layers)
         )
         self.norm = LayerNorm(members, groups, width)

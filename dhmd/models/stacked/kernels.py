@@ -1,11 +1,11 @@
-"""Attention and products of torch, or in C, compiled for this machine (`compute.kernels: native`).
+"""Functions in C, compiled for this machine (`compute.kernels: native`), and products of matrices.
 
-Both equal each other to rounding, with the same dropout masks. Attention in C (`attend.c`) saves no
-weights for the gradient and has no overhead per sequence and head. Products in C (`product.c`) are
-for matrices of a few hundred rows; MKL uses half of the vector width of AMD's processors.
+They equal torch's to rounding, with the same dropout masks. Each module that has a C form asks
+`native` and calls its function: transformer layers (`native_layer.py`), sparsemax, masked maxima,
+random bits (`dhmd.models.members`) and Adam (`dhmd.training.optimiser`). Products in C are for
+matrices of a few hundred rows; MKL uses half of the vector width of AMD's processors.
 
-Legend: E members, G groups, B utterances, S = E·G·B sequences (of a product: E·G matrices),
-H heads, T query steps, U key steps, D width, N rows, I inputs, O outputs.
+Legend: S matrices (E·G: members and groups), N rows, I inputs, O outputs.
 """
 
 from __future__ import annotations
@@ -25,10 +25,26 @@ import torch
 from torch import Tensor
 
 from dhmd.base.errors import DhmdError
-from dhmd.models.stacked.attend import Attend, DropoutMask
 
 _FOLDER = Path(__file__).parent
-_FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC")
+_FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fopenmp-simd", "-shared", "-fPIC")
+
+_TYPES = {"p": ctypes.c_void_p, "l": ctypes.c_long, "f": ctypes.c_float}
+# Arguments of the C functions: p, a pointer; l, a long integer; f, a float.
+_ATTENTION = {"forward": "pppplfppllll", "backward": "pppplfpppppllll"}
+_OTHERS = {
+    "adam": "ppppppffffl",
+    "drop": "ppplfl",
+    "fill": "ppl",
+    "masked_max": "pppplll",
+    "masked_max_backward": "ppplll",
+    "norm": "pppplll",
+    "norm_backward": "pppppplll",
+    "products": "pllpllpppllll",
+    "rectify": "pplfl",
+    "rectify_backward": "ppfl",
+    "sparsemax": "pplll",
+}
 
 _enabled = False
 
@@ -42,7 +58,7 @@ def using(*, native: bool) -> Iterator[None]:
     """
     global _enabled
     if native:
-        compiled("product.c")
+        compiled()
     before, _enabled = _enabled, native
     try:
         yield
@@ -50,7 +66,12 @@ def using(*, native: bool) -> Iterator[None]:
         _enabled = before
 
 
-def _native(x: Tensor) -> bool:
+def enabled() -> bool:
+    """Return whether a block of `using(native=True)` is active."""
+    return _enabled
+
+
+def native(x: Tensor) -> bool:
     """Return whether C computes with `x`: float32 on a CPU, and not in autocast."""
     if not _enabled or not x.is_cpu or x.dtype != torch.float32:
         return False
@@ -58,8 +79,8 @@ def _native(x: Tensor) -> bool:
 
 
 @cache
-def compiled(name: str, head: int = 0) -> ctypes.CDLL:
-    """Compile a source file, attention for one head width, and load it.
+def compiled(head: int = 0) -> ctypes.CDLL:
+    """Compile attention for heads of one width, or everything else, and load it.
 
     Raises:
         DhmdError: no C compiler was found, or it failed.
@@ -68,10 +89,12 @@ def compiled(name: str, head: int = 0) -> ctypes.CDLL:
     flags = [*_FLAGS, f"-DHEAD={head}"]
     if platform.machine() in ("x86_64", "AMD64"):
         flags.append("-mprefer-vector-width=512")
+    names = ["adam", "elementwise", "pooling", "product", "random", "sparsemax"]
+    sources = [str(_FOLDER / f"{name}.c") for name in (["attend"] if head else names)]
     # A private folder: no other user can replace the library before it is loaded.
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "library.so"
-        command = [compiler, *flags, str(_FOLDER / name), "-o", str(library), "-lm"]
+        command = [compiler, *flags, *sources, "-o", str(library), "-lm"]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
         except (OSError, subprocess.CalledProcessError) as error:
@@ -81,100 +104,15 @@ def compiled(name: str, head: int = 0) -> ctypes.CDLL:
                 f"({reason.strip().splitlines()[0]}); install one, or set compute.kernels to torch"
             ) from error
         loaded = ctypes.CDLL(str(library))
+    for name, letters in (_ATTENTION if head else _OTHERS).items():
+        function = getattr(loaded, name)
+        function.restype, function.argtypes = None, [_TYPES[letter] for letter in letters]
     return loaded
-
-
-def attend(
-    query_STD: Tensor, pairs_SUD: Tensor, bias_SU: Tensor, heads: int, dropout: DropoutMask | None
-) -> Tensor:
-    """Compute `softmax(q kᵀ / √E + bias) v` for each head, with dropout of the softmax.
-
-    Args:
-        pairs_SUD: keys and values, `[S, U, 2 D]`.
-        bias_SU: added to the scores of each key; no gradient reaches it.
-        dropout: the mask of the softmax, None for no dropout.
-
-    Returns:
-        The mixed values, `[S, T, D]`.
-    """
-    function = _AttendInC if _native(query_STD) else Attend
-    result: Tensor = function.apply(query_STD, pairs_SUD, bias_SU, heads, dropout)  # type: ignore[no-untyped-call]
-    return result
-
-
-class _AttendInC(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        query_STD: Tensor,
-        pairs_SUD: Tensor,
-        bias_SU: Tensor,
-        heads: int,
-        dropout: DropoutMask | None,
-    ) -> Tensor:
-        query, pairs, bias = (x.contiguous() for x in (query_STD, pairs_SUD, bias_SU))
-        mixed = torch.empty_like(query)
-        stats = query.new_empty(len(query), heads, query.shape[1], 2)
-        _run("forward", (query, pairs, bias), (mixed, stats), heads, dropout)
-        ctx.save_for_backward(query, pairs, bias, mixed, stats)
-        ctx.heads, ctx.dropout = heads, dropout
-        return mixed
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        query, pairs, bias, mixed, stats = ctx.saved_tensors
-        dquery, dpairs = torch.empty_like(query), torch.empty_like(pairs)
-        after = (mixed, stats, grads[0].contiguous(), dquery, dpairs)
-        _run("backward", (query, pairs, bias), after, ctx.heads, ctx.dropout)
-        return dquery, dpairs, None, None, None
-
-
-def _run(
-    name: str,
-    inputs: tuple[Tensor, Tensor, Tensor],
-    others: tuple[Tensor, ...],
-    heads: int,
-    dropout: DropoutMask | None,
-) -> None:
-    """Call a function for each range of sequences that have the same dropout rate."""
-    (sequences, steps, width), keys = inputs[0].shape, inputs[1].shape[1]
-    function = getattr(compiled("attend.c", width // heads), name)
-    sizes = (heads, steps, keys)
-    for part, bits, limit, scale in _parts(sequences, dropout):
-        function(
-            *(_pointer(x[part]) for x in inputs),
-            _pointer(bits),
-            ctypes.c_int(limit),
-            ctypes.c_float(scale),
-            *(_pointer(x[part]) for x in others),
-            *(ctypes.c_long(size) for size in (part.stop - part.start, *sizes)),
-        )
-
-
-def _parts(
-    sequences: int, dropout: DropoutMask | None
-) -> Iterator[tuple[slice, Tensor | None, int, float]]:
-    """Yield ranges of sequences, their random bits, the limit of kept entries and their scale."""
-    if dropout is None:
-        yield slice(0, sequences), None, 0, 1.0
-        return
-    groups = len(dropout.active_G)
-    each = sequences // (len(dropout.bits_EAXTU) * groups)
-    rates = list(
-        zip(dropout.active_G, dropout.limit_values_G, dropout.scales_G.tolist(), strict=True)
-    )
-    start = 0
-    for bits_AXTU in dropout.bits_EAXTU:
-        active = iter(bits_AXTU)
-        for has_bits, limit, scale in rates:
-            part = slice(start, start + each)
-            yield part, next(active).contiguous() if has_bits else None, limit, scale
-            start += each
 
 
 def product(x_SNI: Tensor, weight_SIO: Tensor, bias_S1O: Tensor | None = None) -> Tensor:
     """Compute `x W + b` for each pair of matrices."""
-    if not _native(x_SNI):
+    if not native(x_SNI):
         if bias_S1O is None:
             return torch.bmm(x_SNI, weight_SIO)
         return torch.baddbmm(bias_S1O, x_SNI, weight_SIO)
@@ -187,36 +125,45 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, x_SNI: Tensor, weight_SIO: Tensor, bias_S1O: Tensor | None) -> Tensor:
         x, weight = x_SNI.contiguous(), weight_SIO.contiguous()
         ctx.save_for_backward(x, weight)
-        return _multiply(x, weight, None if bias_S1O is None else bias_S1O.contiguous())
+        return multiply(x, weight, None if bias_S1O is None else bias_S1O.contiguous())
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        dy = grads[0].contiguous()
-        of_x, of_weight, of_bias = ctx.needs_input_grad
-        return (
-            _multiply(dy, weight.transpose(1, 2)) if of_x else None,
-            _multiply(x.transpose(1, 2), dy) if of_weight else None,
-            dy.sum(1, keepdim=True) if of_bias else None,
-        )
+        of_x, _, of_bias = ctx.needs_input_grad
+        dx, dweight, dbias = linear_backward(grads[0].contiguous(), x, weight, of_x=of_x)
+        return dx if of_x else None, dweight, dbias if of_bias else None
 
 
-def _multiply(a_SNI: Tensor, b_SIO: Tensor, bias_S1O: Tensor | None = None) -> Tensor:
-    """Multiply matrices; each is contiguous, or the transpose of one that is."""
+def linear_backward(
+    dy_SNO: Tensor, x_SNI: Tensor, weight_SIO: Tensor, *, of_x: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of the input (empty unless `of_x`), weight and bias of `x W + b`."""
+    batch, _, outputs = dy_SNO.shape
+    dbias_S1O = dy_SNO.new_empty(batch, 1, outputs)
+    dweight = multiply(x_SNI.transpose(1, 2), dy_SNO, sums=dbias_S1O)
+    dx = multiply(dy_SNO, weight_SIO.transpose(1, 2)) if of_x else dy_SNO.new_empty(0)
+    return dx, dweight, dbias_S1O
+
+
+def multiply(
+    a_SNI: Tensor, b_SIO: Tensor, bias_SO: Tensor | None = None, *, sums: Tensor | None = None
+) -> Tensor:
+    """Multiply matrices; each is contiguous, or the transpose of one that is.
+
+    Args:
+        sums: where to write the sum of the rows of `b`.
+    """
     batch, rows, inner = a_SNI.shape
     outputs = b_SIO.shape[2]
     c = a_SNI.new_empty(batch, rows, outputs)
-    compiled("product.c").products(
-        _pointer(a_SNI),
-        *map(ctypes.c_long, a_SNI.stride()[1:]),
-        _pointer(b_SIO),
-        *map(ctypes.c_long, b_SIO.stride()[1:]),
-        _pointer(bias_S1O),
-        _pointer(c),
-        *map(ctypes.c_long, (batch, rows, inner, outputs)),
-    )
+    strides = (a_SNI.stride()[1:], b_SIO.stride()[1:])
+    shape = (batch, rows, inner, outputs)
+    function = compiled().products
+    call(function, a_SNI, *strides[0], b_SIO, *strides[1], bias_SO, c, sums, *shape)
     return c
 
 
-def _pointer(x: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if x is None else x.data_ptr())
+def call(function: Any, *arguments: Tensor | int | float | None) -> None:
+    """Call a C function; a tensor is passed as a pointer, None as NULL."""
+    function(*[x.data_ptr() if isinstance(x, Tensor) else x for x in arguments])

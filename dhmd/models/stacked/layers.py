@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from dhmd.models.members import Members, threshold
 from dhmd.models.stacked.attend import DropoutMask
-from dhmd.models.stacked.kernels import product
+from dhmd.models.stacked.kernels import call, compiled, native, product
+from dhmd.models.stacked.native_layer import EntryMask, NativeNorm, drop
 
 ALL = slice(None)
 
@@ -95,6 +96,9 @@ class LayerNorm(nn.Module):
             select = ALL
         width = x.shape[-1]
         scale, shift = self.scale_EGD[:, select], self.shift_EGD[:, select]
+        if native(x):
+            y: Tensor = NativeNorm.apply(x, scale, shift)  # type: ignore[no-untyped-call]
+            return y
         axes = (*scale.shape[:2], *(1,) * (x.dim() - 3), width)
         normal = nn.functional.layer_norm(x, (width,))
         return torch.addcmul(shift.reshape(axes), normal, scale.reshape(axes))
@@ -157,6 +161,9 @@ def masked_max(x_EGBTK: Tensor, mask_EGBT: Tensor) -> Tensor:
 
     If several steps have the maximum, the gradient reaches one of them.
     """
+    if native(x_EGBTK):
+        native_max: Tensor = _NativeMax.apply(x_EGBTK, mask_EGBT)  # type: ignore[no-untyped-call]
+        return native_max
     # Adding a bias is faster than `masked_fill` with a large boolean tensor.
     biased_EGBTK = x_EGBTK + padding_bias(mask_EGBT).unsqueeze(-1)
     highest: Tensor
@@ -185,6 +192,29 @@ class _MaxOverSteps(torch.autograd.Function):
         (index,) = ctx.saved_tensors
         steps_T1 = torch.arange(ctx.steps, device=index.device).unsqueeze(-1)
         return torch.where(index.unsqueeze(-2) == steps_T1, grads[0].unsqueeze(-2), 0.0)
+
+
+class _NativeMax(torch.autograd.Function):
+    """`masked_max` in C; saves the step of each maximum."""
+
+    @staticmethod
+    def forward(ctx: Any, x_EGBTK: Tensor, mask_EGBT: Tensor) -> Tensor:
+        *rows, steps, codes = x_EGBTK.shape
+        highest = x_EGBTK.new_empty(*rows, codes)
+        index = torch.empty(highest.shape, dtype=torch.int32)
+        ctx.save_for_backward(index)
+        ctx.sizes = (math.prod(rows), steps, codes)
+        x, mask = x_EGBTK.contiguous(), mask_EGBT.contiguous()
+        call(compiled().masked_max, x, mask, highest, index, *ctx.sizes)
+        return highest
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (index,) = ctx.saved_tensors
+        *rows, codes = grads[0].shape
+        dx = grads[0].new_empty(*rows, ctx.sizes[1], codes)
+        call(compiled().masked_max_backward, grads[0].contiguous(), index, dx, *ctx.sizes)
+        return dx, None
 
 
 def zero_padding(x_EGBTD: Tensor, mask_EGBT: Tensor) -> Tensor:
@@ -277,6 +307,14 @@ class Dropout(nn.Module):
         limits = tuple(threshold(rate) for rate in rates)
         return DropoutMask(bits, active, self.thresholds_G[select], self.scales_G[select], limits)
 
+    def entry_mask(self, shape: Sequence[int]) -> EntryMask:
+        """Sample the dropout mask of `[E, g, …]` at the one rate of this module."""
+        rates = self._active_rates(ALL)
+        if rates is None:
+            return EntryMask()
+        bits = self.members.bits(*shape[1:]).contiguous()
+        return EntryMask(bits, threshold(rates[0]), 1 / (1 - rates[0]))
+
     def _sample(
         self, shape: torch.Size, select: slice
     ) -> tuple[Tensor, int | Tensor, float | Tensor] | None:
@@ -302,13 +340,12 @@ class _Drop(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, bits: Tensor, limit: int | Tensor, scale: float | Tensor
     ) -> Tensor:
-        ctx.bits, ctx.limit, ctx.scale = bits, limit, scale
-        return _mask(x, bits, limit).mul_(x).mul_(scale)
+        ctx.mask = (bits, limit, scale)
+        return _dropped(x, bits, limit, scale)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        mask = _mask(grads[0], ctx.bits, ctx.limit)
-        return mask.mul_(grads[0]).mul_(ctx.scale), None, None, None
+        return _dropped(grads[0], *ctx.mask), None, None, None
 
 
 class _RectifyDrop(torch.autograd.Function):
@@ -341,15 +378,21 @@ class _AddDropped(torch.autograd.Function):
         limit: int | Tensor,
         scale: float | Tensor,
     ) -> Tensor:
-        ctx.bits, ctx.limit, ctx.scale = bits, limit, scale
-        return _mask(x, bits, limit).mul_(x).mul_(scale).add_(base)
+        ctx.mask = (bits, limit, scale)
+        return _dropped(x, bits, limit, scale).add_(base)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        mask = _mask(grads[0], ctx.bits, ctx.limit)
-        return grads[0], mask.mul_(grads[0]).mul_(ctx.scale), None, None, None
+        return grads[0], _dropped(grads[0], *ctx.mask), None, None, None
 
 
 def _mask(like: Tensor, bits: Tensor, limit: int | Tensor) -> Tensor:
     """Return 1.0 where entries are kept, else 0.0; floats are faster than booleans here."""
     return torch.ge(bits, limit, out=torch.empty(like.shape, dtype=like.dtype, device=like.device))
+
+
+def _dropped(x: Tensor, bits: Tensor, limit: int | Tensor, scale: float | Tensor) -> Tensor:
+    """Return the scaled entries that are kept, and zeros."""
+    if native(x) and isinstance(limit, int) and isinstance(scale, float):
+        return drop(x.clone(memory_format=torch.contiguous_format), bits.contiguous(), limit, scale)
+    return _mask(x, bits, limit).mul_(x).mul_(scale)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
 
+import pytest
 import torch
 from torch import nn
 
@@ -11,6 +14,11 @@ from dhmd.models.members import Members
 from dhmd.models.stacked.layers import Linear
 
 CPU = torch.device("cpu")
+
+needs_compiler = pytest.mark.skipif(
+    shutil.which(os.environ.get("CC", "cc")) is None, reason="there is no C compiler here"
+)
+NATIVE = [False, pytest.param(True, marks=needs_compiler)]
 
 
 def members(*seeds: int) -> Members:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dhmd.models.stacked import attend as module
-from dhmd.models.stacked.kernels import attend
+from dhmd.models.stacked.attend import attend
 from dhmd.models.stacked.layers import Dropout, padding_bias
 from tests.models.compare import assert_close
 from tests.models.stacked.layers import CPU, masks, members, normal

@@ -1,25 +1,19 @@
-"""Attention and products in C equal those of PyTorch; the message without a compiler."""
+"""The C kernels equal PyTorch's operations; the message without a compiler."""
 
 from __future__ import annotations
 
-import os
-import shutil
-
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dhmd.base.errors import DhmdError
 from dhmd.models.stacked import kernels
-from dhmd.models.stacked.layers import Dropout, padding_bias
+from dhmd.models.stacked.attention import TransformerLayer
+from dhmd.models.stacked.layers import Dropout, LayerNorm, masked_max, padding_bias
 from tests.models.batches import random_batch
 from tests.models.compare import assert_close
-from tests.models.stacked.layers import masks, members, normal
+from tests.models.stacked.layers import masks, members, needs_compiler, normal, scatter
 from tests.models.stacked.settings import INPUTS, small_model
-
-needs_compiler = pytest.mark.skipif(
-    shutil.which(os.environ.get("CC", "cc")) is None, reason="no C compiler is installed"
-)
 
 
 def _results(function: object, inputs: list[Tensor], *arguments: object) -> list[Tensor]:
@@ -32,20 +26,77 @@ def _results(function: object, inputs: list[Tensor], *arguments: object) -> list
 
 @needs_compiler
 @pytest.mark.parametrize("rates", [(0.3, 0.3), (0.4, 0.0), (0.0, 0.0)])
-@pytest.mark.parametrize(("head", "steps", "keys"), [(5, 4, 1), (10, 3, 16), (1, 1, 50)])
-def test_attention_equals_torchs(
-    rates: tuple[float, ...], head: int, steps: int, keys: int
+@pytest.mark.parametrize(
+    ("head", "steps", "keys"), [(5, 18, 1), (10, 3, 16), (1, 1, 50), (5, 33, 0)]
+)
+@pytest.mark.parametrize("select", [slice(None), slice(1, 2)])
+def test_a_transformer_layer_equals_torchs(
+    rates: tuple[float, ...], head: int, steps: int, keys: int, select: slice
 ) -> None:
-    """Also for sequences without a real key, whose weights are uniform."""
-    heads, batch = 3, 4
-    inputs = [normal(16, steps, heads * head), normal(16, keys, 2 * heads * head, seed=1)]
-    bias = padding_bias(masks(2, 2, batch, steps=keys, least=0)).flatten(0, 2)
-    mask = Dropout(members(), rates).attention_mask((2, batch), (heads, steps, keys))
-    expected = _results(kernels.attend, inputs, bias, heads, mask)
-    with kernels.using(native=True):
-        actual = _results(kernels.attend, inputs, bias, heads, mask)
-    for one, other in zip(actual, expected, strict=True):
+    """Self-attention (no keys), and sequences without a real key, whose weights are uniform."""
+    heads, batch, groups = 3, 3, len(range(2)[select])
+    inputs = [normal(2, groups, batch, steps, heads * head)]
+    inputs += [normal(2, groups, batch, keys, heads * head, seed=1)] * (keys > 0)
+    bias = padding_bias(masks(2, groups, batch, steps=keys or steps, least=0))
+    results = []
+    for native in (False, True):
+        layer = TransformerLayer(members(), 2, heads * head, heads, rates, 0.1 * max(rates))
+        scatter(layer)
+
+        def run(x: Tensor, other: Tensor | None = None, layer: nn.Module = layer) -> Tensor:
+            return layer(x, other, bias, select)
+
+        with kernels.using(native=native):
+            values = _results(run, inputs)
+        results.append([*values, *(p.grad for p in layer.parameters())])
+    for one, other in zip(*results, strict=True):
+        scale = other.abs().max().clamp_min(100)  # of one key, the query has no gradient
+        assert_close(one / scale, other / scale, rtol=1e-4, atol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize("groups", [1, 3])
+def test_a_layer_norm_equals_torchs(groups: int) -> None:
+    """Also where one scale serves every group."""
+    norm = LayerNorm(members(), groups, 19)
+    scatter(norm)
+    results = []
+    for native in (False, True):
+        norm.zero_grad()
+        with kernels.using(native=native):
+            values = _results(norm, [normal(2, 3, 5, 19)])
+        results.append([*values, *(p.grad.clone() for p in norm.parameters())])
+    for one, other in zip(*results, strict=True):
         assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@needs_compiler
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_dropout_has_torchs_masks(rate: float) -> None:
+    """Several blocks of random words, and a tensor that is not contiguous."""
+    results = []
+    for native in (False, True):
+        dropout = Dropout(members(), rate)
+        with kernels.using(native=native):
+            values = [_results(dropout, [normal(2, 1, n, 5).mT]) for n in (3, 90000, 7)]
+        results.append([x for value in values for x in value])
+    for one, other in zip(*results, strict=True):
+        assert_close(one, other)
+
+
+@needs_compiler
+def test_masked_maxima_equal_torchs() -> None:
+    """Sequences without a real step included."""
+    mask = masks(2, 3, 4, steps=6, least=0)
+    results = []
+    for native in (False, True):
+        with kernels.using(native=native):
+            results.append(_results(masked_max, [normal(2, 3, 4, 6, 21)], mask))
+    for one, other in zip(*results, strict=True):
+        assert_close(one, other)
+    x = torch.full((1, 1, 1, 2, 3), torch.nan)
+    with kernels.using(native=True):
+        assert masked_max(x, torch.ones(1, 1, 1, 2, dtype=torch.bool)).isnan().all()
 
 
 @needs_compiler

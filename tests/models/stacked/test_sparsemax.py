@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from dhmd.models.losses import fenchel_young
+from dhmd.models.stacked import kernels
 from dhmd.models.stacked.sparsemax import sparsemax
 from tests.models import equations
 from tests.models.compare import assert_close
-from tests.models.stacked.layers import normal
+from tests.models.stacked.layers import NATIVE, normal
 
 
 def staircase(codes: int, top: int, share: float) -> Tensor:
@@ -61,19 +62,23 @@ ADVERSARIAL = {
 }
 
 
+@pytest.mark.parametrize("native", NATIVE)
 @pytest.mark.parametrize("name", ADVERSARIAL)
-def test_newton_equals_sorting(name: str) -> None:
+def test_newton_equals_sorting(name: str, native: bool) -> None:
     z = ADVERSARIAL[name]
     for scores in (z, z + 7.5, z * 10, z * 0.1, z + 4096, z * 1e6):
-        p = sparsemax(scores)
+        with kernels.using(native=native):
+            p = sparsemax(scores)
         assert_close(p.double(), equations.sparsemax(scores.double()), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("codes", [2, 3, 16, 128, 512])
 @pytest.mark.parametrize("scale", [0.01, 0.3, 1.0, 10.0, 100.0])
-def test_sparsemax_projects_on_the_simplex(codes: int, scale: float) -> None:
+@pytest.mark.parametrize("native", NATIVE)
+def test_sparsemax_projects_on_the_simplex(codes: int, scale: float, native: bool) -> None:
     z = normal(40, codes, seed=codes) * scale
-    p = sparsemax(z)
+    with kernels.using(native=native):
+        p = sparsemax(z)
     assert (p >= 0).all()
     assert_close(p.sum(-1), torch.ones(40), rtol=0, atol=1e-5)
     expected = equations.sparsemax(z.double())
