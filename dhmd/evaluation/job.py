@@ -67,9 +67,9 @@ def evaluate_job(
     full = read_outputs(models, interpretability=True)
     corpus = read_corpus(aligned, fold=full.fold, test_labels=True)
     evaluator = _Evaluator(settings, corpus)
+    contents = evaluator.results(full)  # before other models: it names seeds that diverged
     variants = _read_variants(ablations)
-    contents = {
-        **evaluator.results(full),
+    contents |= {
         **evaluator.unimodal(read_unimodal(pretrained)),
         files.TRIVIAL_BASELINES: json_text(trivial_baselines(corpus, settings.ridge_alphas)),
         **evaluator.missing_modalities(full, variants),
