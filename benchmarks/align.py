@@ -28,7 +28,7 @@ from dhmd.recipes import Recipe, load_recipe
 MOSEI_VIDEOS = 3228
 TARGET = 50.0  # times as fast as the SDK, on the real files
 UNCUT = AlignConfig(max_steps=1_000_000, incomplete_videos="drop")  # as the SDK does
-WARM_UP = Size(videos=3, seconds=4.0, text_width=4, audio_width=4, vision_width=4)
+WARM_UP = Size(num_videos=3, seconds=4.0, text_width=4, audio_width=4, vision_width=4)
 
 
 def align_once(paths: Mapping[str, Path], recipe: Recipe, folds: Path, output: Path) -> Time:
@@ -64,8 +64,8 @@ def against_sdk(
         ratio_of_cpu_time=sdk.cpu / statistics.mean(t.cpu for t in times),
     )
     print(
-        f"{label}: {agreement.segments} segments, {Spread(**row['ratio'])} times the SDK (its n=1)"
-        f", {row['ratio_of_cpu_time']:.0f} in CPU time; largest difference"
+        f"{label}: {agreement.num_segments} segments, {Spread(**row['ratio'])} times the SDK "
+        f"(its n=1), {row['ratio_of_cpu_time']:.0f} in CPU time; largest difference"
         f" {agreement.largest:.1e}, {agreement.border_rows} border rows",
         flush=True,
     )
@@ -89,16 +89,16 @@ def _peak_mib() -> float:
     return int(kib) / 1024
 
 
-def measure_alone(videos: int, folder: Path) -> dict[str, Any]:
+def measure_alone(num_videos: int, folder: Path) -> dict[str, Any]:
     """Align a generated corpus with MOSEI's rates in a separate process; return a row."""
-    corpus = write_corpus(folder / "raw", Size(videos=videos))
+    corpus = write_corpus(folder / "raw", Size(num_videos=num_videos))
     size = sum(path.stat().st_size for path in corpus.paths.values())
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         seconds, before, peak = pool.submit(_measure, corpus, folder / "aligned.h5").result()
     row = make_row(
-        f"align alone, {videos} generated videos",
+        f"align alone, {num_videos} generated videos",
         None,
-        videos=videos,
+        videos=num_videos,
         raw_gb=size / 1e9,
         cache_gb=(folder / "aligned.h5").stat().st_size / 1e9,
         seconds=seconds,
@@ -107,7 +107,7 @@ def measure_alone(videos: int, folder: Path) -> dict[str, Any]:
         peak_mib_before=before,
     )
     print(
-        f"{videos} videos, {size / 1e9:.2f} GB: {seconds:.1f} s"
+        f"{num_videos} videos, {size / 1e9:.2f} GB: {seconds:.1f} s"
         f" ({size / 1e9 / seconds:.2f} GB/s), peak memory {peak:.0f} MiB ({before:.0f} before)",
         flush=True,
     )
@@ -176,7 +176,7 @@ def main() -> None:
             rows.append(against_sdk("mosi_real", paths, recipe, folds, arguments.repeats))
         for videos in arguments.sdk_videos:
             with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
-                corpus = write_corpus(Path(folder), Size(videos=videos))
+                corpus = write_corpus(Path(folder), Size(num_videos=videos))
                 label = f"generated, {videos} videos"
                 rows.append(
                     against_sdk(label, corpus.paths, corpus.recipe, corpus.folds, arguments.repeats)

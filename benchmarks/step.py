@@ -42,27 +42,27 @@ TARGET = 2.0  # a step of one seed at MOSI's shape
 PHASE_ROUNDS = 3  # timings of the phases
 
 
-def measure(shape: Shape, seeds: int, device: torch.device, repeats: int) -> dict[str, Any]:
+def measure(shape: Shape, num_seeds: int, device: torch.device, repeats: int) -> dict[str, Any]:
     """Time E seeds at a shape and return a row."""
     with scratch_folder() as folder:
         fast = EnsembleRun(
-            shape, random_corpus(shape, 2 * shape.batch, device), seeds, folder=folder
+            shape, random_corpus(shape, 2 * shape.batch, device), num_seeds, folder=folder
         )
         plain = PlainRun(fast)
         difference = largest_difference(fast, plain)
         times = time_interleaved({"plain": plain.step, "fast": fast.step}, repeats)
         phases = {"plain": _phases(plain), "fast": _phases(fast)}
     seconds = {name: Spread.of([t.wall for t in values]) for name, values in times.items()}
-    target = TARGET if (shape, seeds, device.type) == (MOSI, 1, "cpu") else None
+    target = TARGET if (shape, num_seeds, device.type) == (MOSI, 1, "cpu") else None
     return make_row(
-        f"step, {shape.name}, {seeds} seed{'s' if seeds > 1 else ''}",
-        ratio(times["plain"], times["fast"], seeds),
+        f"step, {shape.name}, {num_seeds} seed{'s' if num_seeds > 1 else ''}",
+        ratio(times["plain"], times["fast"], num_seeds),
         target=target,
-        seeds=seeds,
-        samples_per_second=seeds * shape.batch / seconds["fast"].median,
-        seed_steps_per_second=seeds / seconds["fast"].median,
+        seeds=num_seeds,
+        samples_per_second=num_seeds * shape.batch / seconds["fast"].median,
+        seed_steps_per_second=num_seeds / seconds["fast"].median,
         plain_samples_per_second=shape.batch / seconds["plain"].median,
-        ratio_of_cpu_time=seeds
+        ratio_of_cpu_time=num_seeds
         * sum(t.cpu for t in times["plain"])
         / sum(t.cpu for t in times["fast"]),
         phase_seconds=phases,

@@ -69,7 +69,7 @@ class Run:
 
 
 def runs(root: Path) -> dict[str, Run]:
-    """Return member, or stage of a parent run -> newest run."""
+    """Return the newest run of each member, and of each stage (its parent run)."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{root}/mlflow.db")
@@ -97,13 +97,13 @@ def runs(root: Path) -> dict[str, Run]:
     return runs_by_name
 
 
-def write_model(folder: Path, seeds: tuple[int, ...] = (1, 2), epochs: int = 2) -> None:
-    """Write a model directory with the valid/mae seed + epoch / 10."""
+def write_model(folder: Path, seeds: tuple[int, ...] = (1, 2), num_epochs: int = 2) -> None:
+    """Write a model directory whose validation MAE is seed + epoch / 10."""
     folder.mkdir(parents=True)
     (folder / "model.json").write_text(json.dumps({"configuration": {"kd": {"lambda": 0.5}}}))
     rows = [
         f"{seed},{epoch},valid/mae,{seed + epoch / 10}"
-        for epoch in range(1, epochs + 1)
+        for epoch in range(1, num_epochs + 1)
         for seed in seeds
     ]
     (folder / "history.csv").write_text("\n".join(["seed,epoch,name,value", *rows]) + "\n")
@@ -122,12 +122,12 @@ def train(root: Path, *, epochs: tuple[int, ...] = (1, 2), resumed: int = 0) -> 
     output = Path("models/demo")
     with observer_of_stage(root, output) as observer:
         parameters = {"kd": {"lambda": 0.5}}
-        observer.started(TrainingInfo("train", ["seed-1", "seed-2"], parameters, resumed))
+        observer.on_start(TrainingInfo("train", ["seed-1", "seed-2"], parameters, resumed))
         for epoch in epochs:
             rows = {f"seed-{seed}": {"valid/mae": seed + epoch / 10} for seed in (1, 2)}
-            observer.epoch(epoch, rows)
+            observer.on_epoch(epoch, rows)
         write_model(output)
-        observer.finished(output)
+        observer.on_finish(output)
 
 
 def test_a_training_is_a_run_with_a_child_per_seed(
@@ -155,26 +155,26 @@ def test_a_training_is_a_run_with_a_child_per_seed(
     assert track(CONFIG, here, ["demo"]) == []
 
 
-def test_a_resumed_training_has_the_epochs_from_before(here: Path) -> None:
+def test_a_resumed_training_has_the_epochs_before_the_interruption(here: Path) -> None:
     train(here, epochs=(2,), resumed=1)
     assert runs(here)["seed-1"].history["valid/mae"] == [(1, 1.1), (2, 1.2)]
 
 
-def test_a_part_of_a_members_training_is_a_prefix(here: Path) -> None:
+def test_the_modality_of_an_encoder_is_a_prefix_of_its_metrics(here: Path) -> None:
     output = Path("pretrained/demo")
     with observer_of_stage(here, output, stage="pretrain") as observer:
-        observer.started(TrainingInfo("pretrain", ["seed-1", "seed-2"]))
-        observer.epoch(1, {"text/seed-1": {"valid/mae": 1.0}, "text/seed-2": {"valid/mae": 3.0}})
+        observer.on_start(TrainingInfo("pretrain", ["seed-1", "seed-2"]))
+        observer.on_epoch(1, {"text/seed-1": {"valid/mae": 1.0}, "text/seed-2": {"valid/mae": 3.0}})
         write_model(output)
     runs_by_name = runs(here)
     assert runs_by_name["seed-2"].metrics == {"text/valid/mae": 3.0}
     assert runs_by_name["pretrain"].metrics == {"text/valid/mae": 2.0}
 
 
-def test_the_runs_of_a_failed_training_are_failed(here: Path) -> None:
+def test_the_runs_of_a_failed_training_have_the_status_failed(here: Path) -> None:
     def fail() -> None:
         with observer_of_stage(here, here / "x") as observer:
-            observer.started(TrainingInfo("train", ["seed-1"]))
+            observer.on_start(TrainingInfo("train", ["seed-1"]))
             raise DhmdError("no")
 
     with pytest.raises(DhmdError, match="no"):
@@ -192,7 +192,7 @@ root = Path.cwd()
 lock = try_lock(root / "lock")
 with tracked(TrackingConfig(), root=root, stage="train", dataset="demo", output=root / "x",
              lock=root / "lock") as observer:
-    observer.started(TrainingInfo("train", ["seed-1"]))
+    observer.on_start(TrainingInfo("train", ["seed-1"]))
     print("started", flush=True)
     time.sleep(600)
 """
@@ -329,8 +329,8 @@ def test_a_failing_store_gives_one_warning(
         caplog.at_level(logging.WARNING, "dhmd.tracking"),
         observer_of_stage(here, here / "x", config) as observer,
     ):
-        observer.started(TrainingInfo("train", ["seed-1"]))
-        observer.epoch(1, {"seed-1": {"valid/mae": 1.0}})
+        observer.on_start(TrainingInfo("train", ["seed-1"]))
+        observer.on_epoch(1, {"seed-1": {"valid/mae": 1.0}})
     (record,) = [record for record in caplog.records if record.name == "dhmd.tracking"]
     sentence = record.getMessage()
     assert reason in sentence
@@ -357,7 +357,7 @@ def test_disabled_tracking_does_not_import_mlflow(here: Path) -> None:
         "from dhmd.training.observer import TrainingInfo\n"
         "config = TrackingConfig(enabled=False)\n"
         "with tracked(config, root=Path('.'), stage='train', dataset='demo', output=Path('x'),"
-        " lock=Path('l')) as o: o.started(TrainingInfo('train', ['seed-1']))\n"
+        " lock=Path('l')) as o: o.on_start(TrainingInfo('train', ['seed-1']))\n"
         "record_results(config, root=Path('.'), dataset='demo')\n"
         "print('mlflow' in sys.modules)"
     )

@@ -135,14 +135,16 @@ def _distillation(arguments: argparse.Namespace) -> None:
     selected = arguments.regimes or REGIMES
     unknown = [name for name in selected if name not in REGIMES]
     if unknown:
-        raise DhmdError(f"--regimes: no regime {unknown[0]!r}; use some of {', '.join(REGIMES)}")
+        raise DhmdError(
+            f"--regimes: {unknown[0]!r} is not a regime; choose from {', '.join(REGIMES)}"
+        )
     regimes = [name for name in REGIMES if name in selected]
     corpora = {name: arguments.corpora or CORPORA[name] for name in regimes}
     summary = run_study(
         root,
         corpora=corpora,
         seeds=arguments.seeds,
-        processes=arguments.processes,
+        num_processes=arguments.processes,
     )
     # The page has the results of the default study.
     if corpora != CORPORA or arguments.seeds != _SEEDS:
@@ -166,7 +168,7 @@ def _learning_curves(arguments: argparse.Namespace) -> None:
     summary = run_study(
         root,
         QUICK if arguments.quick else FULL,
-        processes=arguments.processes,
+        num_processes=arguments.processes,
         minutes=arguments.minutes,
     )
     write_figure(summary, root / "docs" / "learning_curve.svg")
@@ -197,7 +199,7 @@ def _selection(arguments: argparse.Namespace) -> None:
         Path.cwd(),
         arguments.dataset,
         seeds=tuple(arguments.seeds),
-        processes=arguments.processes,
+        num_processes=arguments.processes,
         models=arguments.models,
         names=arguments.candidates,
         shuffled=arguments.shuffle_words,

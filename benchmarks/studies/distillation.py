@@ -122,7 +122,7 @@ def run_study(
     *,
     corpora: Mapping[str, int],
     seeds: Sequence[int],
-    processes: int,
+    num_processes: int,
 ) -> dict[str, Any]:
     """Run the tasks that are not stored yet, and summarise the results of all corpora.
 
@@ -135,7 +135,7 @@ def run_study(
     if min(corpora.values()) < 2:
         raise DhmdError("an interval over corpora needs at least 2 per regime: raise --corpora")
     tasks = list(_tasks(root, corpora, tuple(seeds)))
-    run_missing(tasks, run_task, "corpora", processes=processes)
+    run_missing(tasks, run_task, "corpora", num_processes=num_processes)
     return summarise({r: [read_result(t.result) for t in tasks if t.regime == r] for r in corpora})
 
 

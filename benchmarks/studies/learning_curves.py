@@ -102,14 +102,14 @@ class Group:
     Attributes:
         size: number of training utterances.
         models: `fast`, `controls`, or the name of a slow model.
-        count: number of corpora.
+        num_corpora: number of corpora.
         first_round: the round of the first corpus.
     """
 
     regime: str
     size: int
     models: str
-    count: int
+    num_corpora: int
     first_round: int = 0
 
 
@@ -147,20 +147,20 @@ QUICK = Form(
         ("noisy", 600): ("fast", DMD, PAPER),
     },
     groups=(
-        Group(regime="noisy", size=2500, models="fast", count=12),
-        Group(regime="interaction", size=2500, models="fast", count=12),
-        Group(regime="noisy", size=600, models="fast", count=12),
-        Group(regime="noisy", size=10_000, models="fast", count=3, first_round=3),
-        Group(regime="interaction", size=10_000, models="fast", count=3, first_round=5),
-        Group(regime="noisy", size=2500, models=DMD, count=6, first_round=3),
-        Group(regime="interaction", size=2500, models=DMD, count=6, first_round=4),
-        Group(regime="noisy", size=2500, models="controls", count=6, first_round=5),
-        Group(regime="noisy", size=600, models="controls", count=6, first_round=5),
-        Group(regime="noisy", size=600, models=DMD, count=4, first_round=6),
-        Group(regime="noisy", size=600, models=PAPER, count=4, first_round=6),
-        Group(regime="noisy", size=2500, models=PAPER, count=4, first_round=6),
-        Group(regime="noisy", size=5000, models="fast", count=6, first_round=12),
-        Group(regime="noisy", size=1200, models="fast", count=12, first_round=12),
+        Group(regime="noisy", size=2500, models="fast", num_corpora=12),
+        Group(regime="interaction", size=2500, models="fast", num_corpora=12),
+        Group(regime="noisy", size=600, models="fast", num_corpora=12),
+        Group(regime="noisy", size=10_000, models="fast", num_corpora=3, first_round=3),
+        Group(regime="interaction", size=10_000, models="fast", num_corpora=3, first_round=5),
+        Group(regime="noisy", size=2500, models=DMD, num_corpora=6, first_round=3),
+        Group(regime="interaction", size=2500, models=DMD, num_corpora=6, first_round=4),
+        Group(regime="noisy", size=2500, models="controls", num_corpora=6, first_round=5),
+        Group(regime="noisy", size=600, models="controls", num_corpora=6, first_round=5),
+        Group(regime="noisy", size=600, models=DMD, num_corpora=4, first_round=6),
+        Group(regime="noisy", size=600, models=PAPER, num_corpora=4, first_round=6),
+        Group(regime="noisy", size=2500, models=PAPER, num_corpora=4, first_round=6),
+        Group(regime="noisy", size=5000, models="fast", num_corpora=6, first_round=12),
+        Group(regime="noisy", size=1200, models="fast", num_corpora=12, first_round=12),
     ),
     seeds=(1,),
     minutes=90,
@@ -171,7 +171,7 @@ FULL = Form(
     tuning_corpora=4,
     tuning={(regime, size): ("fast", DMD, PAPER) for regime in REGIMES for size in (2500, 600)},
     groups=tuple(
-        Group(regime=regime, size=size, models=models, count=count)
+        Group(regime=regime, size=size, models=models, num_corpora=count)
         for regime, size, count in (
             ("noisy", 2500, 12),
             ("interaction", 2500, 12),
@@ -225,7 +225,7 @@ class Training:
 
 
 def run_study(
-    root: Path, form: Form, *, processes: int, minutes: float | None = None
+    root: Path, form: Form, *, num_processes: int, minutes: float | None = None
 ) -> dict[str, Any]:
     """Tune, train on test corpora, and return the content of learning_curves.json.
 
@@ -238,10 +238,10 @@ def run_study(
     until = time.time() + 60 * (form.minutes if minutes is None else minutes)
     settings, key = load_params(root).for_dataset(RECIPE), _key(root)
     tuning = tuning_tasks(root, form, key)
-    run_missing(tuning, run_training, "tuning", processes=processes)
+    run_missing(tuning, run_training, "tuning", num_processes=num_processes)
     tuned = choose([(task, read_result(task.result)) for task in tuning])
     tasks = [replace(task, until=until) for task in evaluation_tasks(root, form, key, tuned)]
-    run_missing(tasks, run_training, "corpora", processes=processes)
+    run_missing(tasks, run_training, "corpora", num_processes=num_processes)
     results = [(task, read_result(task.result)) for task in tasks if task.result.is_file()]
     return summarise(form, settings, tuned, results)
 
@@ -323,10 +323,10 @@ def evaluation_tasks(
 ) -> list[Training]:
     """List the tasks on test corpora, in rounds of one corpus per group."""
     tasks = []
-    for round_number in range(max(group.first_round + group.count for group in form.groups)):
+    for round_number in range(max(group.first_round + group.num_corpora for group in form.groups)):
         for group in form.groups:
             number = round_number - group.first_round
-            if not 0 <= number < group.count:
+            if not 0 <= number < group.num_corpora:
                 continue
             candidates = {
                 model: chosen_candidate(tuned, group.regime, group.size, model)

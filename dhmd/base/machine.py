@@ -1,4 +1,4 @@
-"""The machine: usable cores and memory, its description, and a signal when the parent ends."""
+"""Query cores, memory and machine description, and signal this process when its parent exits."""
 
 from __future__ import annotations
 

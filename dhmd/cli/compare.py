@@ -46,7 +46,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--figure", type=Path, metavar="FILE", help="write a figure: .svg or .pdf")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print Markdown")
-    form.add_argument("--latex", action="store_true", help="print LaTeX, for the package booktabs")
+    form.add_argument(
+        "--latex", action="store_true", help="print a LaTeX table (requires the booktabs package)"
+    )
     form.add_argument("--csv", action="store_true", help="print all values as CSV, unrounded")
 
 

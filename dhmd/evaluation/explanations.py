@@ -45,12 +45,12 @@ class Word(NamedTuple):
 
     Attributes:
         text: the word.
-        utterances: number of utterances with the word.
+        num_utterances: number of utterances with the word.
         activation: mean activation of the code in these utterances.
     """
 
     text: str
-    utterances: int
+    num_utterances: int
     activation: float
 
 

@@ -168,7 +168,7 @@ class Model:
     def predict(
         self, source: Source, *, segments: str | Path | None = None, truncate: bool = False
     ) -> pd.DataFrame:
-        """Predict utterances.
+        """Predict the label of each utterance.
 
         Args:
             source: a transcript (.srt, .vtt, Whisper's .json, .csv of words and times, .txt), a
@@ -176,7 +176,7 @@ class Model:
                 training data; a table (see `transcripts_from_table`); or a corpus (`load_corpus`).
             segments: a CSV file with the columns video, start and end, or a .csd file; None takes
                 the cues or sentences of a transcript, and divides .csd files at pauses.
-            truncate: allow that more than a fifth of the words is cut off.
+            truncate: accept input of which more than a fifth of the words is cut off.
 
         Returns:
             One row per utterance, see `Outputs.table`.
@@ -351,7 +351,7 @@ class Model:
         return learner, members
 
     def _encoder(self, origin: Origin) -> WordEncoder | None:
-        """Return the word encoder of the training data; None if the model needs none."""
+        """Return the encoder that computed the training data's text features; None if unused."""
         if origin.encoder is None or "text" not in self.description.inputs:
             return None
         if origin.encoder.trained:

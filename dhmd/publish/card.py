@@ -45,7 +45,7 @@ class _Results:
     """Scores on the test split.
 
     Attributes:
-        utterances: number of test utterances.
+        num_utterances: number of test utterances.
         seeds: the seeds with scores.
         diverged: the seeds without finite predictions.
         scores: metric → mean and std over seeds.
@@ -53,7 +53,7 @@ class _Results:
         references: title → metric → value, for the trivial baselines and the oracle.
     """
 
-    utterances: int
+    num_utterances: int
     seeds: tuple[int, ...]
     diverged: tuple[int, ...]
     scores: Mapping[str, Mapping[str, float]]
@@ -163,7 +163,7 @@ def _results(
     if oracle := files.read_json(folder / files.SUMMARY).get("oracle"):
         references[ORACLE] = oracle
     return _Results(
-        utterances=len(y_N),
+        num_utterances=len(y_N),
         seeds=tuple(by_seed),
         diverged=tuple(seed for seed in outputs.seeds if seed not in by_seed),
         scores=files.aggregate_seeds(scores, tuple(METRIC_TITLES[task])),
@@ -185,7 +185,7 @@ def _table(task: str, results: _Results) -> Table:
         model.append(format_mean(results.scores.get(metric, {})))
         intervals.append(f"{interval['low']:.3f} to {interval['high']:.3f}" if interval else "-")
     seeds = pluralize(len(results.seeds), "seed")
-    title = f"{results.utterances:,} test utterances, {seeds} (mean ± std)"
+    title = f"{results.num_utterances:,} test utterances, {seeds} (mean ± std)"
     return Table(title, ["", *titles.values()], [*rows, model, intervals])
 
 

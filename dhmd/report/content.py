@@ -257,7 +257,7 @@ def _words_block(data: ReportData, space: str, codes_NMK: Array) -> Block:
     for code in used_codes(codes_NMK, present, 10):
         if usage[code] >= _MIN_ACTIVATION:
             words: Any = [
-                {"word": word.text, "note": f"{word.activation:.2f} · {word.utterances}×"}
+                {"word": word.text, "note": f"{word.activation:.2f} · {word.num_utterances}×"}
                 for word in data.code_words.get((space, int(code)), ())
             ]
             rows.append([str(code), f"{usage[code]:.3f}", words or "none above the threshold"])

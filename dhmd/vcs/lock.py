@@ -97,7 +97,7 @@ class LockState:
 
 
 def check_lock(root: Path) -> LockState:
-    """Compare dvc.lock with code and params.yaml, also in a clone without data (starts DVC).
+    """Check with `dvc status` whether dvc.lock matches the code and params.yaml; needs no data.
 
     `dvc status` reports a stage as stale if its data is absent. Here an absent file counts only if
     Git tracks it. Whether a stage ran on the last version of its inputs is read from dvc.lock.

@@ -46,9 +46,9 @@ def test_generated_files(tmp_path: Path, seed: int) -> None:
     )
     corpus = write_corpus(tmp_path, size, seed=seed)
     result = agreement(corpus.paths, corpus.recipe, corpus.folds, tmp_path)
-    assert result.segments == 44
+    assert result.num_segments == 44
     assert result.largest <= 1e-6
-    assert result.border_rows < result.rows / 100
+    assert result.border_rows < result.num_rows / 100
 
 
 @needs_sdk
@@ -61,6 +61,6 @@ def test_the_real_files_of_mosi(tmp_path: Path) -> None:
     recipe = load_recipe("mosi_real", Path(__file__).parents[3])
     paths = {name: REAL / file.path for name, file in recipe.required_sequences.items()}
     result = agreement(paths, recipe, REAL / "folds.json", tmp_path)
-    assert result.segments == 2198
+    assert result.num_segments == 2198
     assert result.largest <= 1e-6
     assert result.border_rows == 0

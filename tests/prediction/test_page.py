@@ -35,7 +35,7 @@ def embedded(page: Path) -> dict[str, Any]:
 
 
 def predict(pipeline: Pipeline, folder: Path, *media: Path) -> tuple[Any, Path]:
-    """Predict the training files, and return the table and the page."""
+    """Run the model on the training files; return the table and the path of the page."""
     model = Model(pipeline.model, "cpu")
     outputs = model.run(folder, truncate=True)
     page = folder.parent / "page.html"

@@ -45,7 +45,7 @@ BASE = Record(
 
 @pytest.fixture(scope="module")
 def repository(toy: DatasetPaths, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two datasets; demo has a dataset config and a record of its training."""
+    """Create a repository with two datasets; only `demo` has a dataset config and a record."""
     root = tmp_path_factory.mktemp("site")
     options = DatasetOptions(
         name="demo", variants=(), seeds=(1, 2), modalities=("text",), words=False
@@ -71,7 +71,7 @@ def repository(toy: DatasetPaths, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def copy(repository: Path, tmp_path: Path) -> Path:
-    """A copy that a test may change."""
+    """Copy the repository for a test that changes it."""
     shutil.copytree(repository, tmp_path / "copy")
     return tmp_path / "copy"
 
@@ -180,7 +180,7 @@ def test_an_output_is_found_by_its_md5_not_by_the_newest_run() -> None:
     assert find_record("align", "demo", records, {}) == (None, False)
 
 
-def test_of_several_outputs_all_must_fit() -> None:
+def test_a_record_matches_only_if_all_its_outputs_match() -> None:
     record = replace(BASE, outputs={"a": "1", "b": "2", "big": None})
     assert record.produced({"a": "1", "b": "2"})
     assert not record.produced({"a": "1", "b": "3"})

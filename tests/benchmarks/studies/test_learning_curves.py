@@ -136,7 +136,7 @@ def test_a_small_study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         candidates=("recipe", "batch_32"),
         tuning_corpora=1,
         tuning={("interaction", 40): ("fast",)},
-        groups=(study.Group(regime="interaction", size=40, models="fast", count=2),),
+        groups=(study.Group(regime="interaction", size=40, models="fast", num_corpora=2),),
         seeds=(1,),
         minutes=0,
     )
@@ -156,7 +156,7 @@ def test_a_small_study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert set(models) == {*study.FAST["interaction"], "median", "ridge", "oracle"}
     # Past the time limit the second corpus is left out, and the first is read, not trained again.
     fresh[0].result.write_text(json.dumps(result(dhmd=7.0)))
-    last = study.run_study(tmp_path, form, processes=1)
+    last = study.run_study(tmp_path, form, num_processes=1)
     assert last["results"]["interaction"]["40"]["dhmd"]["mae_by_corpus"] == {"4000": 7.0}
 
 
