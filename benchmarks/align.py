@@ -141,26 +141,26 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Run the benchmarks, print the tables and write the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.align")
-    parser.add_argument("--real", type=Path, help="folder with the files of recipe mosi_real")
-    parser.add_argument("--repeats", type=int, default=5, help="runs of dhmd, 2 or more")
+    parser.add_argument("--real", type=Path, help="folder with the files of dataset mosi_real")
+    parser.add_argument("--repeats", type=int, default=5, help="number of runs of dhmd, at least 2")
     parser.add_argument(
         "--sdk-videos",
         type=int,
         nargs="*",
         default=[3, 6],
-        help="sizes of generated corpora to compare with the SDK",
+        help="numbers of videos in the generated corpora that are compared with the SDK",
     )
     parser.add_argument(
         "--videos",
         type=int,
         nargs="*",
         default=[8, 16, 32],
-        help="sizes of generated corpora to time dhmd on",
+        help="numbers of videos in the generated corpora on which dhmd is timed",
     )
     parser.add_argument(
         "--mosei",
         action="store_true",
-        help="also a corpus of MOSEI's size (15 GB of disk, minutes)",
+        help="also time a corpus of MOSEI's size (15 GB of disk space, several minutes)",
     )
     parser.add_argument("--scratch", type=Path, help="folder for temporary files")
     parser.add_argument("--json", type=Path, default=RESULTS / "align.json")

@@ -270,7 +270,7 @@ def _free() -> None:
 
 
 def rival(part: Part) -> None:
-    """Time one seed of DMD's public code at MOSI's shape, by the script `--rival`."""
+    """Time one seed of DMD's public code at MOSI's shape, with the script `--rival`."""
     with part.row("MOSI, DMD's public code") as row:
         torch.set_deterministic_debug_mode("default")
         step = load(part.arguments.rival, part.arguments.dmd, part.device)

@@ -102,7 +102,9 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=128)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 5])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--tiny", action="store_true", help="a tiny shape instead of MOSI's")
+    parser.add_argument(
+        "--tiny", action="store_true", help="time a tiny model instead of one of MOSI's size"
+    )
     add_common_arguments(parser, "predict")
     arguments = parser.parse_args()
     shape = TINY if arguments.tiny else MOSI

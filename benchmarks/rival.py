@@ -86,7 +86,7 @@ class Case:
         num_batches: int,
         repeats: int,
     ) -> dict[str, Any]:
-        """Time it in turn with DMD's step, and return a row."""
+        """Time the training in turn with DMD's step, and return a row of the table."""
         with scratch_folder() as folder, kernels.using(native=self.native):
             corpus = random_corpus(
                 shape, shape.batch * num_batches, device, full=self.num_buckets is None
@@ -153,11 +153,13 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.rival")
-    parser.add_argument("--dmd", type=Path, required=True, help="a clone of DMD's public code")
+    parser.add_argument(
+        "--dmd", type=Path, required=True, help="folder with a clone of DMD's public code"
+    )
     parser.add_argument("--rival", type=Path, default=SCRIPT, help="script that runs a step of DMD")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--batches", type=int, default=12, help="batches in an epoch of our side")
-    parser.add_argument("--tiny", action="store_true", help="run our side at a tiny shape")
+    parser.add_argument("--batches", type=int, default=12, help="batches per epoch of our model")
+    parser.add_argument("--tiny", action="store_true", help="use a tiny model on our side")
     add_common_arguments(parser, "rival")
     arguments = parser.parse_args()
     rows = []

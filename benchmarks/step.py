@@ -90,7 +90,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.step")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["MOSI", "MOSEI"])
     parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 4, 8, 16])
-    parser.add_argument("--repeats", type=int, default=7, help="rounds; a third of them for E ≥ 8")
+    parser.add_argument(
+        "--repeats", type=int, default=7, help="timing rounds (a third of them for 8 or more seeds)"
+    )
     add_common_arguments(parser, "step")
     arguments = parser.parse_args()
     rows = []

@@ -184,7 +184,7 @@ class _DatasetContext:
 
         Args:
             name: the dataset.
-            changes: dotted key -> value to use instead of that of params.yaml.
+            changes: values to use instead of those of params.yaml, by dotted key.
         """
         root = repository_root()
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -162,8 +162,8 @@ class RecipeFile:
         sources: addresses and folders of the files, in the order in which they are tried.
         generator: the settings of a generated corpus (dhmd/data/synthetic/config.py).
         options: the settings of an imported format.
-        sequences: name chosen in the recipe -> file.
-        modalities: modality -> name of the sequence (or array) with its features.
+        sequences: the files by sequence name.
+        modalities: name of the sequence (or array) with the features of each modality.
         reference: the sequence whose rows are the words that the others are aligned to.
         planted: the sequence with the ground truth and the latent factors of a generated corpus.
     """

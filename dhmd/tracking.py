@@ -170,7 +170,7 @@ def flatten(value: object, prefix: str = "") -> dict[str, str]:
 
 
 class _Store:
-    """One MLflow experiment."""
+    """An MLflow experiment in the tracking store."""
 
     def __init__(self, config: TrackingConfig, root: Path) -> None:
         """Connect, creating a missing database and experiment; imports mlflow."""

@@ -22,7 +22,7 @@ from benchmarks.studies.generated import (
     alignment_key,
     generator,
     one_thread,
-    test_predictions,
+    read_test_predictions,
     write_aligned,
 )
 from benchmarks.studies.probes import decoupling_probes, edge_correlations, reference_edges
@@ -200,7 +200,7 @@ def _evaluate(task: CorpusTask, full: Configuration, aligned: Path, models: Path
         },
     }
     for name in ("full", *task.variants):
-        prediction = test_predictions(corpus, models / name / "outputs.h5")
+        prediction = read_test_predictions(corpus, models / name / "outputs.h5")
         scores[name] = {
             "mae": np.abs(prediction - label).mean(1).tolist(),
             "truth": np.abs(prediction - truth).mean(1).tolist(),

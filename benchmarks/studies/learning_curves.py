@@ -44,7 +44,7 @@ from benchmarks.studies.generated import (
     alignment_key,
     generator,
     one_thread,
-    test_predictions,
+    read_test_predictions,
     write_aligned,
 )
 from benchmarks.studies.tasks import code_key, read_result, rounded, run_missing, selected_scores
@@ -403,7 +403,9 @@ def _test_scores(settings: Settings, aligned: Path, folders: Mapping[str, Path])
     label_N = corpus.labels_N[test]
     trivial = trivial_baselines(corpus, settings.evaluate.ridge_alphas)
     models = {
-        name: np.abs(test_predictions(corpus, folder / "outputs.h5") - label_N).mean(1).tolist()
+        name: np.abs(read_test_predictions(corpus, folder / "outputs.h5") - label_N)
+        .mean(1)
+        .tolist()
         for name, folder in folders.items()
     }
     models |= {name: [trivial[name]["test"]["mae"]] for name in ("median", "ridge")}

@@ -49,7 +49,7 @@ def run_missing(
     except BrokenExecutor as error:
         raise DhmdError(
             "a process of the study was killed, perhaps because memory ran out; finished results "
-            "are stored: run it again, with fewer --processes"
+            "are stored: run the study again with fewer --processes"
         ) from error
 
 

@@ -143,7 +143,7 @@ def _name(values: list[str], head: str) -> str:
 
 
 def _metrics(root: Path, experiment: str) -> dict[str, Any]:
-    """Return dataset -> content of metrics.json of a recorded experiment."""
+    """Return the content of metrics.json of a recorded experiment, by dataset."""
     revision = commit(root, experiment)
     datasets = yaml.safe_load(revision.read("params.yaml") or "")["datasets"]
     texts = {name: revision.read(f"{METRICS_FOLDER}/{name}/metrics.json") for name in datasets}

@@ -160,7 +160,7 @@ def utterance_intervals(
 
     Args:
         task: regression, classification or multilabel.
-        predictions: seed → predictions [N].
+        predictions: predictions [N] of each seed.
         bootstrap: resamples of the test utterances.
 
     Returns:
@@ -187,8 +187,8 @@ def compare_with_full(
 
     Args:
         task: regression, classification or multilabel.
-        full: seed → predictions [N] of the full model.
-        others: name → seed → predictions [N] of the other models.
+        full: predictions [N] of the full model by seed.
+        others: predictions [N] of the other models, by name and seed.
         bootstrap: resamples of the test utterances.
         metrics: the metrics to compare; None for all metrics of the task.
 

@@ -45,7 +45,7 @@ class Evaluation:
     """The test results of one model on one dataset.
 
     Attributes:
-        scores: seed → scores, computed from `predictions`.
+        scores: the scores of each seed, computed from `predictions`.
     """
 
     identity: Identity

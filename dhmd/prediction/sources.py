@@ -95,7 +95,7 @@ def read_source(
 
 
 def transcripts_from_table(table: pd.DataFrame) -> dict[str, Transcript]:
-    """Return video -> transcript from a table.
+    """Return the transcript of each video from a table.
 
     Args:
         table: either one utterance per row, with the column `text` and optionally `start` and
@@ -229,5 +229,5 @@ def _read_imported(
 
 
 def _features(description: Description) -> dict[str, tuple[str, ...]]:
-    """Return modality -> names of the features that the model reads."""
+    """Return the names of the features that the model reads, by modality."""
     return {name: description.features[name] for name in description.inputs}

@@ -31,7 +31,7 @@ from dhmd.recipes import Recipe, load_recipe
 from dhmd.training.weights import Description, load_model
 
 _RESAMPLES = 1000
-# Our names of metrics → the names on the hub, where they differ.
+# The names of metrics on the hub, where they differ from ours.
 _HUB_METRICS = {
     "corr": "pearsonr",
     "acc7": "accuracy",
@@ -48,9 +48,9 @@ class _Results:
         num_utterances: number of test utterances.
         seeds: the seeds with scores.
         diverged: the seeds without finite predictions.
-        scores: metric → mean and std over seeds.
-        intervals: metric → low and high of the 95 % interval over utterances.
-        references: title → metric → value, for the trivial baselines and the oracle.
+        scores: mean and std over seeds of each metric.
+        intervals: low and high of the 95 % interval over utterances of each metric.
+        references: scores of the trivial baselines and the oracle, by title and metric.
     """
 
     num_utterances: int

@@ -44,7 +44,7 @@ _CLASS_METRICS: Final = {"f1": "F1", "f1_weighted": "weighted F1", "weighted_acc
 _MAX_TEST: Final = 1000
 _MAX_OTHER: Final = 200
 _MIN_ACTIVATION: Final = 0.005  # of a code whose words are listed
-# Statistics of a dictionary → title and number of digits.
+# Title and number of digits of each statistic of a dictionary.
 _CODE_STATISTICS: Final = {
     "active": ("active codes per utterance and modality", 1),
     "used": ("codes that are active in at least one test utterance", 1),

@@ -91,7 +91,7 @@ class ReportData:
 
     @property
     def metric_titles(self) -> Mapping[str, str]:
-        """The metrics that are shown → their titles."""
+        """The titles of the metrics that are shown."""
         return METRIC_TITLES[self.task]
 
     @property

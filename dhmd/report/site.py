@@ -84,7 +84,8 @@ def build_site(root: Path, names: Sequence[str]) -> tuple[str, list[str]]:
     locked = locked_outputs(Workspace(root))
     entries = [_entry(root, name, _provenance(name, records, locked)) for name in names]
     warnings += [
-        f"reports/{name} was made from other metrics than those in metrics/{name}; run dvc repro"
+        f"reports/{name} was made from different metrics than those in metrics/{name}; "
+        "run dvc repro"
         for name, entry in zip(names, entries, strict=True)
         if entry.stale
     ]
@@ -98,7 +99,9 @@ def _entry(root: Path, name: str, provenance: Mapping[str, Any]) -> DatasetEntry
     scores = metrics / METRICS_FILE
     report = read_json(folder / REPORT)
     if report.get("format") != FORMAT:
-        raise DhmdError(f"{folder / REPORT} was written by another version; run dvc repro")
+        raise DhmdError(
+            f"{folder / REPORT} was written by a different version of dhmd; run dvc repro"
+        )
     if not scores.is_file():
         raise DhmdError(f"{scores} does not exist, but reports/{name} does; run dvc repro")
     pictures = {path.stem: read_text(path) for path in sorted((folder / PICTURES).glob("*.svg"))}

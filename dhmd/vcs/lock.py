@@ -76,7 +76,7 @@ def lock_entries(revision: Revision) -> Entries:
 
 
 def locked_outputs(revision: Revision) -> dict[str, dict[str, str]]:
-    """Return stage -> path of output -> md5 from dvc.lock."""
+    """Return the md5 of each output from dvc.lock, by stage and path."""
     return {
         stage: {out["path"]: str(out.get("md5", "")) for out in entry["outs"]}
         for stage, entry in lock_entries(revision).items()
@@ -88,7 +88,7 @@ class LockState:
     """The stages that dvc.lock does not describe.
 
     Attributes:
-        stale: stage -> the changes since it ran.
+        stale: the changes of each stale stage since it ran.
         downstream: stages that depend on the output of a stale stage.
     """
 
@@ -182,7 +182,7 @@ def cached_files(root: Path, output: Path) -> dict[str, Path]:
     Files that are absent or not stored in the format of DVC 3 are left out.
 
     Returns:
-        File name -> path in the cache.
+        The path in the cache of each file, by name.
     """
     outputs = locked_outputs(Workspace(root))
     md5 = next((outs[str(output)] for outs in outputs.values() if str(output) in outs), None)

@@ -75,7 +75,7 @@ def test_the_shipped_settings_are_valid(here: Path, capsys: pytest.CaptureFixtur
         ),
     ],
 )
-def test_an_invalid_setting_is_one_line(
+def test_the_error_for_an_invalid_setting_is_one_line(
     here: Path,
     file: str,
     old: str,

@@ -40,12 +40,16 @@ def error_message(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     ],
     ids=lambda words: words[0],
 )
-def test_a_name_that_is_too_long(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_for_a_name_that_is_too_long_is_one_line(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert f"{LONG}" in error_message(words, capsys)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_for_a_file_without_permission_is_one_line(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     np.savez(here / "locked.npz", a=np.zeros(1))
     (here / "locked.npz").chmod(0)
     assert (

@@ -181,7 +181,7 @@ def test_undefined_metrics_do_not_pass(repository):
         ((6, 7), "0 common seeds of demo, but at least 2"),
     ],
 )
-def test_missing_seeds(repository, seeds, sentence):
+def test_too_few_or_missing_seeds_are_not_comparable(repository, seeds, sentence):
     result = gate_predictions(repository, predictions_of(seeds))
     assert_not_comparable(result, sentence)
     assert {row.verdict for row in rows(result)} <= {NOT_JUDGED}
@@ -223,7 +223,7 @@ def test_edited_files_are_named(repository, name, old, new, sentence):
     assert_not_comparable(gate(repository), sentence)
 
 
-def test_other_utterances_or_labels_of_the_same_corpus(repository):
+def test_different_utterances_or_labels_of_the_same_corpus_are_not_comparable(repository):
     labels = labels_of()
     labels[:20] = SAME[1][:20]
     sentence = "predictions.csv has other ids or labels than in the base"
@@ -244,12 +244,12 @@ def test_other_utterances_or_labels_of_the_same_corpus(repository):
         (".", "metrics/demo is missing in HEAD"),
     ],
 )
-def test_missing_metrics(repository, name, sentence):
+def test_missing_metrics_are_not_comparable(repository, name, sentence):
     git(repository, "rm", "-rq", f"metrics/demo/{name}")
     assert_not_comparable(gate(repository), sentence)
 
 
-def test_datasets_that_are_listed_without_metrics_or_dropped(repository):
+def test_datasets_without_metrics_or_removed_datasets_are_not_comparable(repository):
     write_params(repository, datasets=("demo", "mosi"))
     assert_not_comparable(
         gate(repository), "lists mosi under datasets, but metrics/mosi does not exist"
@@ -260,7 +260,7 @@ def test_datasets_that_are_listed_without_metrics_or_dropped(repository):
     )
 
 
-def test_another_corpus_fold_or_task(repository):
+def test_a_different_corpus_fold_or_task_is_not_comparable(repository):
     entry = f'from: "corpus:{OLD}", to: "corpus:{OTHER}"'
     assert_not_comparable(
         gate_predictions(repository, SAME, corpus=OTHER), "demo is another corpus", entry
@@ -274,7 +274,7 @@ def test_another_corpus_fold_or_task(repository):
     assert_not_comparable(result, "the task of demo was regression and is classification")
 
 
-def test_another_protocol(repository):
+def test_a_different_protocol_is_not_comparable(repository):
     result = gate_predictions(repository, SAME, protocol="0")
     assert_not_comparable(result, "demo is evaluated by another protocol", "cannot check")
     assert_not_comparable(
@@ -286,7 +286,7 @@ def test_another_protocol(repository):
     )
 
 
-def test_nothing_to_compare_with(tmp_path):
+def test_a_base_without_metrics_is_not_comparable(tmp_path):
     new_repository(tmp_path)
     write_params(tmp_path)
     commit_all(tmp_path)
@@ -297,7 +297,7 @@ def test_nothing_to_compare_with(tmp_path):
     assert gate(tmp_path, base="HEAD~2").exit_status == 0
 
 
-def test_a_new_dataset_beside_a_compared_one(repository):
+def test_a_new_dataset_does_not_change_the_verdict(repository):
     write_params(repository, datasets=("demo", "two"))
     result = gate_predictions(repository, SAME, dataset="two")
     assert (result.exit_status, verdicts(result)) == (0, [PASS, NEW])
@@ -442,7 +442,7 @@ def test_broken_params_are_named(repository, text, sentence):
     assert sentence in str(error.value)
 
 
-def test_margins_of_one_dataset(repository):
+def test_a_dataset_may_have_its_own_margins(repository):
     text = (repository / "params.yaml").read_text()
     text = text.replace("  datasets: {}", "  datasets: {demo: {mae: 0.5}}")
     (repository / "params.yaml").write_text(text)

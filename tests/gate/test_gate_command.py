@@ -55,7 +55,7 @@ def _run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_exit_statuses(repository):
+def test_the_exit_status_is_the_verdict(repository):
     assert _run(repository, "--base", "HEAD~2", "--head", "HEAD~1").returncode == 0
     assert _run(repository, "--base", "HEAD~1").returncode == 1
     done = _run(repository, "--base", "nowhere")

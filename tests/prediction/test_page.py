@@ -89,7 +89,7 @@ def test_the_page_plays_media_files_next_to_the_input(
 
 
 @needs_chromium
-def test_a_regression(trained: Pipeline, tmp_path: Path) -> None:
+def test_the_page_of_a_regression_explains_a_segment(trained: Pipeline, tmp_path: Path) -> None:
     table, page = predict(trained, hostile(trained, tmp_path / "new"))
     with chromium(tmp_path / "profile") as browser:
         browser.open(page)
@@ -111,7 +111,9 @@ def test_a_regression(trained: Pipeline, tmp_path: Path) -> None:
 
 
 @needs_chromium
-def test_a_classification_with_audio(trained_classes: Pipeline, tmp_path: Path) -> None:
+def test_the_page_of_a_classification_plays_audio(
+    trained_classes: Pipeline, tmp_path: Path
+) -> None:
     folder = trained_classes.inputs(tmp_path / "new", "words", "vectors", "visual")
     (tmp_path / "media").mkdir()
     video = Model(trained_classes.model, "cpu").read(folder, truncate=True).ids[0].partition("[")[0]

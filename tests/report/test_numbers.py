@@ -52,7 +52,7 @@ def test_used_codes_leave_out_dead_ones() -> None:
     assert mean_activation(codes, np.zeros_like(present)).tolist() == [0] * 5
 
 
-def test_groups_are_signs_or_classes() -> None:
+def test_label_groups_are_signs_or_classes() -> None:
     groups = data([1.0, 1.0, 0.0, -1.0, -2.0]).label_groups()
     assert {name: int(mask.sum()) for name, mask in groups.items()} == {
         "negative": 2,
@@ -139,7 +139,7 @@ def test_principal_components_of_equal_points() -> None:
     assert principal_plane(np.arange(5.0)[:, None])[0].shape == (5, 2)
 
 
-def test_titles_and_numbers() -> None:
+def test_titles_and_numbers_are_formatted() -> None:
     assert panel_title("valid/mae") == "validation MAE"
     assert panel_title("train/gd_homogeneous") == "distillation (homo)"
     assert panel_title("lr") == "learning rate"

@@ -44,7 +44,7 @@ BASE = Record(
 
 
 @pytest.fixture(scope="module")
-def repository(toy: DatasetPaths, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repository(toy_paths: DatasetPaths, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Create a repository with two datasets; only `demo` has a dataset config and a record."""
     root = tmp_path_factory.mktemp("site")
     options = DatasetOptions(
@@ -53,7 +53,7 @@ def repository(toy: DatasetPaths, tmp_path_factory: pytest.TempPathFactory) -> P
     demo = make_dataset(root, options)
     demo.write_report()
     for part in ("metrics", "reports"):
-        shutil.copytree(toy.root / part / toy.name, root / part / toy.name)
+        shutil.copytree(toy_paths.root / part / toy_paths.name, root / part / toy_paths.name)
     (root / "params.yaml").write_text("")
     (root / "recipes").mkdir()
     shutil.copy(ROOT / "recipes" / "demo.yaml", root / "recipes")
@@ -80,7 +80,7 @@ def own_page(root: Path, name: str) -> Page:
     return Page((root / "reports" / name / "index.html").read_text("utf-8"))
 
 
-def test_two_datasets_in_one_page(copy: Path) -> None:
+def test_one_page_has_two_datasets(copy: Path) -> None:
     # The partial output of a killed `report` stage is not a report.
     shutil.copytree(copy / "reports/toy", copy / "reports/.partial-0123456789ab-toy")
     assert reported_datasets(copy) == ["demo", "toy"]
@@ -120,7 +120,7 @@ def test_stale_figures_are_marked(copy: Path) -> None:
     path.write_text(path.read_text("utf-8") + "\n")
     (copy / "dvc.lock").unlink()
     html, (warning,) = build_site(copy, ["demo"])
-    assert warning.startswith("reports/demo was made from other metrics")
+    assert warning.startswith("reports/demo was made from different metrics")
     page = Page(html)
     assert sum(values.get("class") == "warn" for _, values in page.elements) == 2  # and no lock
 
@@ -134,14 +134,14 @@ def test_missing_and_broken_reports_are_named(copy: Path) -> None:
     with pytest.raises(DhmdError, match=r"metrics\.json does not exist, but reports/demo does"):
         build_site(copy, ["demo"])
     report.write_text("{}")
-    with pytest.raises(DhmdError, match="was written by another version; run dvc repro"):
+    with pytest.raises(DhmdError, match="was written by a different version of dhmd"):
         build_site(copy, ["demo"])
     report.write_text("{")
     with pytest.raises(DhmdError, match=r"report\.json is not readable as JSON"):
         build_site(copy, ["demo"])
 
 
-def test_the_command(
+def test_the_command_writes_the_page(
     copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(copy)

@@ -127,7 +127,7 @@ def test_the_page_has_intervals_and_marks_those_that_exclude_zero(tmp_path: Path
 
 
 @pytest.mark.usefixtures("small")
-def test_a_small_study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_small_study_runs_and_resumes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("VALIDATION", "TEST", "TUNING_VALIDATION"):
         monkeypatch.setattr(study, name, 12)
     monkeypatch.setattr(study, "UPDATES", {40: 1})

@@ -24,7 +24,7 @@ def killed(job: Job) -> None:
 
 
 def test_a_killed_process_ends_the_study_with_a_message(tmp_path: Path) -> None:
-    with pytest.raises(DhmdError, match=r"was killed.*run it again, with fewer --processes"):
+    with pytest.raises(DhmdError, match=r"was killed.*run the study again with fewer --processes"):
         run_missing([Job(tmp_path / "a.json")], killed, "jobs", num_processes=2)
 
 
