@@ -67,7 +67,7 @@ Row = dict[str, Any]
 
 
 class Part:
-    """One part of the benchmark; it prints a row for each measurement, or its error."""
+    """A part of the benchmark, which prints one row per measurement."""
 
     def __init__(self, arguments: argparse.Namespace, device: torch.device) -> None:
         self.arguments, self.device, self.name = arguments, device, arguments.part

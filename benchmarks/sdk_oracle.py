@@ -34,7 +34,7 @@ def sdk_available() -> bool:
 
 
 def _mean(_intervals: Array, features: Array) -> Array:
-    """Average in float64, so that results differ by one rounding to float32 at most."""
+    """Average in float64, so that results differ by at most one rounding to float32."""
     if features.dtype.kind in "SOU":
         first: Array = features[0]
         return first
@@ -46,7 +46,7 @@ Oracle = dict[str, dict[str, tuple[Array, Array]]]
 
 
 def sdk_align(paths: Mapping[str, Path], *, reference: str, labels: str) -> Oracle:
-    """Align to the reference, impute zeros, align to the labels, as the SDK's tutorials do.
+    """Align to the reference, impute zeros, and align to the labels, as in the SDK's tutorials.
 
     Args:
         paths: `.csd` files by name of the sequence, labels included.

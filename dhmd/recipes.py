@@ -128,7 +128,7 @@ class Labels:
 
     @property
     def range(self) -> tuple[float, float]:
-        """The lowest and the highest label: a value, a class index, or an encoded class set."""
+        """The lowest and the highest label: values, class indices, or encoded sets of classes."""
         count = len(self.classes)
         if self.task == "classification":
             return 0.0, float(count - 1)
@@ -233,7 +233,7 @@ class Recipe(RecipeFile):
 
     @property
     def source(self) -> str:
-        """The recipe's file, for messages."""
+        """The path of the recipe's file, for messages."""
         return f"{RECIPES_FOLDER}/{self.name}.yaml"
 
     @property

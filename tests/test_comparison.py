@@ -40,7 +40,7 @@ gate:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two commits: `kd.lambda` 0.3 and 0.5, the second with larger errors and two variants."""
+    """Create two commits, with `kd.lambda` 0.3, and 0.5 with larger errors and two variants."""
     root = tmp_path_factory.mktemp("repository")
     new_repository(root)
     write_corpus(root / "c.h5")

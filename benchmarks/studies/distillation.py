@@ -94,7 +94,7 @@ _CHANGES: Mapping[str, Mapping[str, Any]] = {"audio": _AUDIO_TEACHER, "large": _
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusTask:
-    """The trainings on one corpus of a regime."""
+    """A task that trains all variants on one corpus of a regime."""
 
     root: Path
     folder: Path
@@ -104,12 +104,12 @@ class CorpusTask:
 
     @property
     def result(self) -> Path:
-        """File of the scores."""
+        """The file of the scores."""
         return self.folder / f"{self.regime}-{self.corpus_seed}.json"
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """Variants that are trained besides the full model."""
+        """The variants that are trained besides the full model."""
         return {"audio": (), "large": ("no_distillation",)}.get(self.regime, COMPARISONS)
 
     def seeds_of(self, variant: str) -> tuple[int, ...]:

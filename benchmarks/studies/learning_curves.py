@@ -133,7 +133,7 @@ class Form:
 
     @property
     def sizes(self) -> list[int]:
-        """Numbers of training utterances, in increasing order."""
+        """The numbers of training utterances, in increasing order."""
         return sorted({group.size for group in self.groups})
 
 
@@ -196,7 +196,7 @@ def models_of(regime: str, group: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """Task: the trainings of some models on one corpus.
+    """A task that trains some models on one corpus.
 
     Attributes:
         corpus: seed of the corpus.
@@ -220,7 +220,7 @@ class Training:
 
     @property
     def result(self) -> Path:
-        """File of the scores."""
+        """The file of the scores."""
         return self.folder / f"{self.regime}-{self.size}-{self.corpus}-{self.label}.json"
 
 

@@ -39,7 +39,7 @@ _SECTIONS = ("model", "decouple", "kd", "pretrain", "train")
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """Task: the training of one model with the settings of one candidate.
+    """A task that trains one model with the settings of one candidate.
 
     Attributes:
         name: name of the candidate.

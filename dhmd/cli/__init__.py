@@ -255,7 +255,7 @@ def _datasets(parser: argparse.ArgumentParser, help_: str) -> None:
 
 
 class Command(NamedTuple):
-    """One sub-command.
+    """A sub-command of `dhmd`.
 
     Attributes:
         help: the description in `dhmd --help`, one line.

@@ -217,7 +217,7 @@ def _import_videos(arguments: argparse.Namespace, name: str, root: Path) -> int:
 
 
 def _check_existing(recipe: Recipe, arguments: argparse.Namespace) -> None:
-    """Refuse an existing recipe of another format, and options that only a new recipe can use."""
+    """Check that an existing recipe has the format, and that no option requires a new recipe."""
     if recipe.format != arguments.format:
         raise DhmdError(
             f"{recipe.source} is of format {recipe.format}, not {arguments.format}: choose "

@@ -103,7 +103,7 @@ _UNDEFINED = {
 
 
 class UndefinedMetricError(DhmdError):
-    """A metric is undefined for the samples; the message is the reason."""
+    """Raised if a metric is undefined for the samples; the message is the reason."""
 
 
 @dataclass(frozen=True)

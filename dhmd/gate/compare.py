@@ -37,7 +37,7 @@ TOLERANCE = 1e-9
 
 
 class NotComparableError(DhmdError):
-    """Two revisions cannot be compared, which is neither a pass nor a regression."""
+    """Raised if two revisions cannot be compared, which is neither a pass nor a regression."""
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ PIPELINE_ONLY = ("dvc", "mlflow", "ruamel", "requests", "matplotlib", "jinja2", 
 
 
 def test_the_gpu_benchmark_runs(tmp_path: Path) -> None:
-    """It runs on a CPU without the packages of the pipeline."""
+    """Run the benchmark on a CPU, without the packages of the pipeline."""
     for name in PIPELINE_ONLY:  # a module that cannot be imported
         (tmp_path / f"{name}.py").write_text("raise ImportError('not installed')\n")
     path = tmp_path / "gpu.json"

@@ -57,7 +57,7 @@ def test_generated_files_are_aligned_like_the_sdk(tmp_path: Path, seed: int) -> 
 @pytest.mark.timeout(1800)  # the SDK alone takes a minute, and several on a busy machine
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real files are not in ../shared/real")
 def test_the_real_files_of_mosi_are_aligned_like_the_sdk(tmp_path: Path) -> None:
-    """2,198 segments, since one of 2,199 has no length; the SDK takes a minute."""
+    """Compare 2,198 of 2,199 segments (one has no length); the SDK takes a minute."""
     recipe = load_recipe("mosi_real", Path(__file__).parents[3])
     paths = {name: REAL / file.path for name, file in recipe.required_sequences.items()}
     result = agreement(paths, recipe, REAL / "folds.json", tmp_path)

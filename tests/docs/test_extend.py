@@ -156,7 +156,7 @@ def finish():
 """
 
 
-def test_a_loss_a_baseline_a_fusion_and_an_observer_of_the_demo(project: ProjectCopy) -> None:
+def test_the_demo_trains_with_a_new_loss_baseline_fusion_and_observer(project: ProjectCopy) -> None:
     """One run has all four changes; the edited files show that no other file is needed."""
     loss = project.make_edits("A loss")
     assert loss == {f"dhmd/{f}.py" for f in ("models/config", "models/dhmd", "ablation/variants")}
@@ -200,7 +200,7 @@ def test_a_modality_is_a_line_of_the_dataset_config(project: ProjectCopy) -> Non
     assert list(ablations) == ["only_physio"]
 
 
-def test_a_format_is_a_reader_and_its_name(project: ProjectCopy) -> None:
+def test_a_corpus_format_needs_a_reader_and_its_name(project: ProjectCopy) -> None:
     text = (project.folder / "recipes" / "my_arrays.yaml").read_text(encoding="utf-8")
     text = text.replace("format: arrays", "format: jsonl").replace(".npz", ".jsonl")
     (project.folder / "recipes" / "my_corpus.yaml").write_text(text, encoding="utf-8")

@@ -263,10 +263,10 @@ def test_datasets_without_metrics_or_removed_datasets_are_not_comparable(reposit
 def test_a_different_corpus_fold_or_task_is_not_comparable(repository):
     entry = f'from: "corpus:{OLD}", to: "corpus:{OTHER}"'
     assert_not_comparable(
-        gate_predictions(repository, SAME, corpus=OTHER), "demo is another corpus", entry
+        gate_predictions(repository, SAME, corpus=OTHER), "the corpus of demo changed", entry
     )
     result = gate_predictions(repository, SAME, corpus="e" * 64, fold="speaker")
-    assert_not_comparable(result, "demo is evaluated on another fold: 0 became speaker")
+    assert_not_comparable(result, "the fold of demo changed from 0 to speaker")
     result = gate_predictions(repository, SAME, corpus="e" * 64)
     assert_not_comparable(result, "has the fold 0 with the corpus identity of fold speaker")
     classes = predictions_of(SEEDS, 0.3, "classification")
@@ -276,7 +276,7 @@ def test_a_different_corpus_fold_or_task_is_not_comparable(repository):
 
 def test_a_different_protocol_is_not_comparable(repository):
     result = gate_predictions(repository, SAME, protocol="0")
-    assert_not_comparable(result, "demo is evaluated by another protocol", "cannot check")
+    assert_not_comparable(result, "the evaluation protocol of demo changed", "cannot check")
     assert_not_comparable(
         gate_predictions(repository, WORSE, protocol="0"), "protocol 0, which this version"
     )
@@ -329,7 +329,7 @@ def test_an_accepted_corpus_is_shown_and_not_judged(repository):
     assert result.datasets[0].accepted[0].reason == "labels were corrected"
     # The next change needs its own entry.
     assert_not_comparable(
-        gate_predictions(repository, SAME, corpus="e" * 64), "demo is another corpus"
+        gate_predictions(repository, SAME, corpus="e" * 64), "the corpus of demo changed"
     )
 
 
@@ -345,7 +345,7 @@ def test_an_accepted_corpus_is_shown_and_not_judged(repository):
 def test_entries_with_other_identities_do_not_count(repository, from_, to):
     accept(repository, from_, to)
     assert_not_comparable(
-        gate_predictions(repository, SAME, corpus=OTHER), "demo is another corpus"
+        gate_predictions(repository, SAME, corpus=OTHER), "the corpus of demo changed"
     )
 
 
@@ -354,7 +354,7 @@ def test_an_entry_must_be_committed(repository):
     accept(repository, f"corpus:{OLD}", f"corpus:{OTHER}")
     base = git(repository, "rev-parse", "HEAD")
     result = run_gate(repository, base=base)
-    assert_not_comparable(result, "demo is another corpus")
+    assert_not_comparable(result, "the corpus of demo changed")
     assert "is not committed and does not count" in result.notes[0]
     commit_all(repository)
     assert run_gate(repository, base=base).exit_status == 0

@@ -34,7 +34,7 @@ sys.exit(status)
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """HEAD is worse than HEAD~1, which equals HEAD~2."""
+    """Create a repository whose HEAD is worse than HEAD~1, which equals HEAD~2."""
     root = tmp_path_factory.mktemp("gate command")
     new_repository(root)
     write_params(root)

@@ -71,9 +71,9 @@ def test_of_experiments_with_the_same_name_the_one_of_this_commit_is_used(reposi
     experiment(repository, "twice", 0.9)
     first = git(repository, "rev-parse", "HEAD")
     commit_all(repository)
-    here = experiment(repository, "twice", 0.3)
+    sha = experiment(repository, "twice", 0.3)
     result = run_gate(repository, head="twice")
-    assert (result.exit_status, result.head) == (0, f"experiment twice ({here[:10]})")
+    assert (result.exit_status, result.head) == (0, f"experiment twice ({sha[:10]})")
     commit_all(repository)
     with pytest.raises(DhmdError, match=f"several experiments .* from the commits .*{first[:10]}"):
         run_gate(repository, head="twice")

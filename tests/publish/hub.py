@@ -14,7 +14,7 @@ SHA = "a" * 40  # of the only commit
 
 
 class Hub(ThreadingHTTPServer):
-    """Repositories by name, each with its files; served on loopback."""
+    """A local server of repositories, each a dict of files by name."""
 
     daemon_threads = True
 

@@ -26,7 +26,7 @@ __all__ = ["one_thread", "trained", "trained_classes"]
 
 @pytest.fixture
 def project(trained: Pipeline, tmp_path: Path) -> Path:
-    """A repository with the dataset's config and its evaluation."""
+    """Create a repository with the dataset config and the evaluation of the trained model."""
     root = tmp_path / "project"
     (root / "recipes").mkdir(parents=True)
     config = as_json(recipe("regression", provenance="Three friends, who gave their consent."))
