@@ -117,7 +117,7 @@ TINY = Shape(
 
 
 def random_corpus(
-    shape: Shape, count: int, device: torch.device, *, full: bool = True
+    shape: Shape, num_utterances: int, device: torch.device, *, full: bool = True
 ) -> DeviceCorpus:
     """Build a corpus of random numbers.
 
@@ -125,14 +125,16 @@ def random_corpus(
         full: whether every utterance has full length; else 12.5 of 50 steps on average, as in MOSI.
     """
     rng = np.random.default_rng(0)
-    words = np.full(count, shape.steps, np.int64)
+    words = np.full(num_utterances, shape.steps, np.int64)
     if not full:
-        words = np.clip(rng.gamma(2.0, shape.steps / 8, count), 1, shape.steps).astype(np.int64)
+        words = np.clip(rng.gamma(2.0, shape.steps / 8, num_utterances), 1, shape.steps).astype(
+            np.int64
+        )
     values = {
         name: rng.standard_normal((int(words.sum()), width)).astype(np.float32)
         for name, width in shape.inputs.items()
     }
-    labels = rng.uniform(-3, 3, count).round(1)
+    labels = rng.uniform(-3, 3, num_utterances).round(1)
     lengths = dict.fromkeys(shape.inputs, words)
     return DeviceCorpus(lengths, values, labels, device, same_steps=True)
 

@@ -34,7 +34,7 @@ def encode_sets(values: Array) -> Array:
 
 
 def decode_sets(labels: Array) -> Array:
-    """Decode sets of classes: labels [...], at least one, to membership [..., C], bool."""
+    """Decode labels [...] (at least one) to the membership of each class, bool [..., C]."""
     numbers = labels.astype(np.int64)
     count = int(numbers.max()).bit_length() - 1
     return np.asarray((numbers[..., None] >> np.arange(count)) & 1 == 1)

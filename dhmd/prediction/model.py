@@ -225,7 +225,7 @@ class Model:
         if description.origin is None:
             raise DhmdError(
                 f"{self.folder} does not describe how its training data was prepared, because an "
-                "older version of dhmd trained it: train it again to predict new files"
+                "older version of dhmd trained the model: train it again to predict new files"
             )
         origin = Origin.from_json(description.origin, f"{self.folder}/model.json")
         path = None if segments is None else Path(segments)
@@ -234,8 +234,8 @@ class Model:
         if cut > steps * MAX_CUT and not truncate:
             raise DhmdError(
                 f"{cut:,} of {steps:,} words ({cut / steps:.0%}) would be cut off, because the "
-                f"model reads {origin.align.max_steps} words of a segment (align.max_steps): give "
-                "shorter segments with --segments, or allow it with --truncate"
+                f"model reads {origin.align.max_steps} words of a segment (align.max_steps): "
+                "provide shorter segments with --segments, or accept the cut with --truncate"
             )
         return utterances
 

@@ -167,7 +167,9 @@ def find_files(
     reference = str(origin.reference)
     unknown = [name for name in modalities if name not in origin.modalities]
     if unknown:
-        raise DhmdError(f"the origin in model.json has no sequence of {unknown[0]}: train again")
+        raise DhmdError(
+            f"the origin in model.json has no sequence of {unknown[0]}: train the model again"
+        )
     names = {
         sequence: _file_names(sequence, origin)
         for sequence in (reference, *(origin.modalities[name] for name in modalities))

@@ -154,7 +154,9 @@ def _results(
         seed: p_N for seed, p_N in zip(outputs.seeds, p_EN, strict=True) if np.isfinite(p_N).all()
     }
     if not by_seed:
-        raise DhmdError(f"every seed of {model} diverged in training: train again")
+        raise DhmdError(
+            f"every seed of {model} diverged in training: train it again with a lower train.lr"
+        )
     scores = {seed: score(task, p_N, y_N).values for seed, p_N in by_seed.items()}
     trivial = files.read_json(folder / files.TRIVIAL_BASELINES)
     references = {

@@ -264,7 +264,7 @@ def _words_block(data: ReportData, space: str, codes_NMK: Array) -> Block:
     title = f"Words that activate the codes of the {space} space"
     if not rows:
         return _text_block(f"{title}: text activates no code.", "muted")
-    note = data.note(split="all splits", count=len(data.corpus.ids), seeds=1)
+    note = data.note(split="all splits", count=len(data.corpus.ids), num_seeds=1)
     caption = (
         f"{title}: {note}. Words are ranked by the mean activation over their utterances minus "
         "that over all utterances, in standard errors; the threshold is one. After each word: the "

@@ -95,7 +95,7 @@ class Canvas:
         title: title of the figure.
         note: what data the figure shows, from `ReportData.note`.
         height: height of the panels in inches.
-        rows, columns: number of panels.
+        num_rows, num_columns: numbers of rows and columns of panels.
         width: width of the figure in inches: `WIDE` or `HALF`.
         subplots: options of matplotlib's `Figure.subplots`.
 
@@ -109,8 +109,8 @@ class Canvas:
         title: str,
         note: str,
         height: float,
-        rows: int = 1,
-        columns: int = 1,
+        num_rows: int = 1,
+        num_columns: int = 1,
         *,
         width: float = WIDE,
         **subplots: Any,
@@ -119,7 +119,7 @@ class Canvas:
         self.figure: Any = Figure(figsize=(width, height + 0.6))
         self.figure.suptitle(title, x=0.008, ha="left")
         self.figure.supxlabel(note, x=0.008, ha="left", color=MUTED)
-        self.axes: Any = self.figure.subplots(rows, columns, squeeze=False, **subplots)
+        self.axes: Any = self.figure.subplots(num_rows, num_columns, squeeze=False, **subplots)
 
     def chart(self, data: ReportData, name: str, caption: str) -> Chart:
         """Return the figure as a block; the same data give the same SVG bytes."""

@@ -160,7 +160,7 @@ def commit(root: Path, name: str) -> Commit:
         return Commit(root, next(iter(baselines)), f"experiment {name}")
     raise DhmdError(
         f"revision {name!r} is not in this clone, neither in Git nor as a DVC experiment; fetch "
-        "it, or choose another revision (a shallow clone has no older ones)"
+        "it, or choose another revision (a shallow clone has no older revisions)"
     )
 
 

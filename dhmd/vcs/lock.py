@@ -236,7 +236,7 @@ def _file_md5(path: Path) -> str:
 
 
 def check_output_folders(root: Path) -> None:
-    """Check that no output folder is a symbolic link: DVC would refuse it after the stage ran."""
+    """Check that no output folder is a symbolic link, which DVC refuses after the stage ran."""
     for name in OUTPUT_FOLDERS:
         folder = root / name
         if folder.is_symlink():

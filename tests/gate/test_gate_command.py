@@ -62,7 +62,7 @@ def test_the_exit_status_is_the_verdict(repository):
     assert done.returncode == 2
     assert done.stderr.splitlines()[0] == (
         "dhmd gate: revision 'nowhere' is not in this clone, neither in Git nor as a DVC "
-        "experiment; fetch it, or choose another revision (a shallow clone has no older ones)"
+        "experiment; fetch it, or choose another revision (a shallow clone has no older revisions)"
     )
     assert _run(repository, "--json", "--markdown").returncode == 2
 

@@ -148,5 +148,5 @@ def test_titles_and_numbers_are_formatted() -> None:
     assert format_mean(seed_statistics(pd.Series([1.0, 2.0]))) == "1.500 ± 0.707"
     assert format_mean(seed_statistics(pd.Series([1.0]))) == "1.000"
     assert format_mean(seed_statistics(pd.Series([1.0, np.nan]))) == "-"
-    note = data([0.0], [[0.0]] * 3).note(seeds=1)
+    note = data([0.0], [[0.0]] * 3).note(num_seeds=1)
     assert note == "toy · test, n = 1 utterances · first of 3 seeds"
