@@ -60,8 +60,8 @@ from dhmd.base.errors import DhmdError, first_line
 from dhmd.training.config import Precision
 
 SHAPES = {shape.name: shape for shape in (MOSI, MOSEI, TINY)}
-TOTAL = 470  # seconds of all parts
-TURNS = 5  # per measurement
+TOTAL = 470  # time limit of all parts in seconds
+TURNS = 5  # timing runs per measurement
 
 Row = dict[str, Any]
 

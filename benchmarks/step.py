@@ -39,7 +39,7 @@ from benchmarks.measure import (
 
 SHAPES = {shape.name: shape for shape in (MOSI, MOSEI, TINY)}
 TARGET = 2.0  # a step of one seed at MOSI's shape
-PHASE_ROUNDS = 3  # timings of the phases
+PHASE_ROUNDS = 3  # number of timings of the phases
 
 
 def measure(shape: Shape, num_seeds: int, device: torch.device, repeats: int) -> dict[str, Any]:

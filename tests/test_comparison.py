@@ -1,4 +1,4 @@
-"""`dhmd compare`: models, revisions and CSV files, against scipy.stats."""
+"""Compare the results of `dhmd compare` for models, revisions and CSV files with scipy.stats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs in MLflow: live, recorded later, with scores; and failing stores."""
+"""Test runs in MLflow (live, recorded later, with scores) and stores that fail."""
 
 from __future__ import annotations
 
@@ -343,7 +343,7 @@ def test_a_failing_store_gives_one_warning(
     assert "hunter2" not in str(raised.value)
 
 
-def test_without_mlflow_the_warning_says_what_to_do(
+def test_the_warning_without_mlflow_names_the_solution(
     project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)

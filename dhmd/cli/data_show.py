@@ -34,9 +34,9 @@ Array = np.ndarray[Any, Any]
 _TABLE_KEYS = frozenset(
     ("modalities", "alignment", "segments", "videos", "splits", "format", "origin", "warnings")
 )
-_MAX_RANGES = 12  # columns of a sequence whose range is listed
-_MAX_DEPTH = 4  # levels of a pickle that are described
-_MAX_KEYS = 24  # keys of a dict that are described; of a larger one only the first is
+_MAX_RANGES = 12  # number of columns whose range is listed
+_MAX_DEPTH = 4  # number of levels of a pickle that are described
+_MAX_KEYS = 24  # a dict with more keys is described by its first key only
 
 
 def show_file(path: Path) -> list[str]:

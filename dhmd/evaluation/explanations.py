@@ -34,10 +34,10 @@ Array = np.ndarray[Any, Any]
 _FIRST_SEED: Final = (f"{CODES}/", f"{EMBEDDING}/")
 # A word in fewer utterances describes these utterances rather than the code.
 _MIN_UTTERANCES: Final = 5
-_MIN_LIFT: Final = 1.0  # of a listed word, in standard errors
-_MIN_ACTIVATION: Final = 0.01  # of a listed code
-_MAX_CODES: Final = 6  # per space and modality
-_MAX_WORDS: Final = 8  # per code
+_MIN_LIFT: Final = 1.0  # minimum increase of a listed word, in standard errors
+_MIN_ACTIVATION: Final = 0.01  # minimum activation of a listed code
+_MAX_CODES: Final = 6  # maximum number per space and modality
+_MAX_WORDS: Final = 8  # maximum number per code
 
 
 class Word(NamedTuple):

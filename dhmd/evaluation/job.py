@@ -36,7 +36,7 @@ GROUND_TRUTH = "truth"
 LATENT = "latent"
 RELIABILITY_PREFIX = "reliability_"
 
-Row = tuple[tuple[str | int, ...], Scores]  # key cells, and the metrics after them
+Row = tuple[tuple[str | int, ...], Scores]  # the key cells of a CSV row, and its scores
 
 
 def evaluate_job(

@@ -32,7 +32,7 @@ NOT_COMPARABLE = "not comparable"
 # The verdict on the metrics of a dataset that is not comparable, or whose data changed as accepted.
 NOT_JUDGED = "not judged"
 
-# Relative. Far above the rounding differences between processors, far below any printed digit.
+# Relative; far above the rounding errors of any processor, and far below any printed digit.
 TOLERANCE = 1e-9
 
 

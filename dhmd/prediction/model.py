@@ -137,7 +137,7 @@ class Model:
     """
 
     def __init__(self, folder: str | Path, device: Device = "auto") -> None:
-        torch_device(device)  # a missing GPU is an error here
+        torch_device(device)  # raises the error for a missing GPU
         self.folder = Path(folder)
         self.device = device
         self.description: Description = read_description(self.folder)

@@ -34,7 +34,7 @@ _LOSSES: Final = {
 }
 # Learning curves that are drawn first.
 _FIRST_CURVES: Final = ("valid/mae", "valid/f1", "valid/corr", "valid/accuracy", "train/total")
-_BINS: Final = 10  # of calibration curves
+_BINS: Final = 10  # number of bins of a calibration curve
 
 
 def results(data: ReportData) -> style.Chart:

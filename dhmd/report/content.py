@@ -38,12 +38,12 @@ from dhmd.report.utterances import utterance_errors, utterances_view
 
 Block = dict[str, Any]
 
-_MAX_TEXT: Final = 400  # characters of one cell
+_MAX_TEXT: Final = 400  # maximum number of characters of a cell
 _CLASS_METRICS: Final = {"f1": "F1", "f1_weighted": "weighted F1", "weighted_accuracy": "WAcc"}
-# The largest number of utterances shown of the test split, and of each other split.
+# Maximum numbers of utterances shown: of the test split, and of each other split.
 _MAX_TEST: Final = 1000
 _MAX_OTHER: Final = 200
-_MIN_ACTIVATION: Final = 0.005  # of a code whose words are listed
+_MIN_ACTIVATION: Final = 0.005  # minimum mean activation of a code whose words are listed
 # Title and number of digits of each statistic of a dictionary.
 _CODE_STATISTICS: Final = {
     "active": ("active codes per utterance and modality", 1),

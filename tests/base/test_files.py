@@ -82,7 +82,7 @@ def write_nothing(target: Path) -> None:
         pass
 
 
-def test_after_a_failure_only_the_old_file_exists(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_only_the_old_file(tmp_path: Path) -> None:
     write_text(tmp_path / "a", "old")
     with pytest.raises(KeyboardInterrupt):
         fail_in_file(tmp_path / "a", KeyboardInterrupt())

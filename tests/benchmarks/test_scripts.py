@@ -1,4 +1,4 @@
-"""Each benchmark runs at a tiny size, and its result has a table."""
+"""Test that each benchmark runs at a tiny size, and that its result has a table."""
 
 from __future__ import annotations
 

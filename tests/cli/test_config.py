@@ -1,4 +1,4 @@
-"""`dhmd config check`."""
+"""Test `dhmd config check`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dhmd predict`: notes, result and errors."""
+"""Test the notes, the result and the errors of `dhmd predict`."""
 
 from __future__ import annotations
 

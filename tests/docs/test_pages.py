@@ -1,4 +1,4 @@
-"""The pages agree with the project: commands, keys, links, names and tables."""
+"""Test that the pages agree with the project: commands, keys, links, names and tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words of dictionary codes, by hand. tests/prediction has the explanations of a model."""
+"""Test the words of dictionary codes; tests/prediction tests the explanations of a model."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_a_mean_needs_every_seed():
     assert aggregate_seeds({}, ("mae",)) == {}
 
 
-def test_headline_values_omit_the_std_of_one_seed():
+def test_headline_values_are_means_over_seeds():
     values_EN = np.array([[0.4, 1.6, -0.4], [0.6, 1.4, 0.2]])
     predictions = Predictions(
         ("a[0]", "a[1]", "a[2]"), np.array([0.0, 2.0, -1.0]), (1, 2), values_EN

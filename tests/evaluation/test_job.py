@@ -80,7 +80,7 @@ class EvaluatedCorpus:
         ("regression", ("speech",)),
     ],
 )
-def test_all_files_agree(tmp_path, task, modalities):
+def test_all_files_of_an_evaluation_agree(tmp_path, task, modalities):
     evaluated = EvaluatedCorpus(
         tmp_path, task=task, generated=task == "regression", modalities=modalities
     ).run()

@@ -1,4 +1,4 @@
-"""The metrics against hand calculations, scipy, and their definitions in plain Python."""
+"""Compare the metrics with hand calculations, scipy, and their definitions in plain Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statistics against scipy.stats, hand calculations, and scores of the resampled utterances."""
+"""Compare statistics with scipy.stats, hand calculations, and scores of resampled utterances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ridge regression against its normal equations, and against known values of real data."""
+"""Compare the ridge regression with its normal equations, and with known values of real data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every outcome of the gate in scratch repositories: 0 pass, 1 regressed, 2 not comparable."""
+"""Test every verdict of the gate in scratch repositories: 0 pass, 1 regressed, 2 not comparable."""
 
 from __future__ import annotations
 
@@ -399,7 +399,7 @@ def test_an_accepted_protocol_is_judged(repository):
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_an_accepted_removal(repository, keep):
+def test_an_accepted_removal_passes(repository, keep):
     entry = {"dataset": "demo", "from": f"corpus:{OLD}", "to": "corpus:none"}
     write_params(repository, datasets=("two",), accept=[entry])
     if not keep:

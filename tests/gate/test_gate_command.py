@@ -1,4 +1,4 @@
-"""`dhmd gate` as a reviewer and a CI job call it."""
+"""Test `dhmd gate` as a reviewer and a CI job call it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_exit_status_is_the_verdict(repository):
     assert _run(repository, "--json", "--markdown").returncode == 2
 
 
-def test_it_imports_no_heavy_module_and_takes_less_than_a_second(repository):
+def test_the_gate_imports_no_heavy_module_and_takes_less_than_a_second(repository):
     seconds = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,4 +1,4 @@
-"""Which revisions the gate compares: Git's, DVC's experiments, the workspace."""
+"""Test which revisions the gate compares: Git revisions, DVC experiments, the workspace."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_default_is_the_workspace_against_the_merge_base(repository):
     assert (result.exit_status, result.base) == (1, f"merge base with main ({base[:10]})")
 
 
-def test_on_the_main_branch_the_workspace_is_compared_with_its_last_commit(repository):
+def test_the_workspace_is_compared_with_the_last_commit_on_the_main_branch(repository):
     write_metrics(repository, WORSE)
     head = commit_all(repository)
     result = run_gate(repository)
@@ -67,7 +67,7 @@ def test_experiments_are_found_by_name(repository):
         run_gate(repository, head="EXEC_HEAD")
 
 
-def test_of_experiments_with_the_same_name_the_one_of_this_commit_is_used(repository):
+def test_the_experiment_of_this_commit_is_preferred_to_others_of_its_name(repository):
     experiment(repository, "twice", 0.9)
     first = git(repository, "rev-parse", "HEAD")
     commit_all(repository)

@@ -1,4 +1,4 @@
-"""False alarms and power of the rule of the gate.
+"""Test the false alarms and the power of the gate's rule.
 
 For 5 and for 10 seeds: of 400 simulated comparisons without a true difference at most 5 % fail on
 any gated metric; of 400 with a true deterioration of 2.5 standard deviations of the paired
@@ -74,7 +74,7 @@ def _fraction_failed(num_seeds: int, margins: dict[str, float], shrink: float) -
 
 
 @pytest.mark.parametrize("num_seeds", [5, 10])
-def test_false_alarms_and_power(num_seeds, spread, shrink, capsys):
+def test_the_rule_has_few_false_alarms_and_high_power(num_seeds, spread, shrink, capsys):
     false_alarms = _fraction_failed(num_seeds, spread, 0.0)
     power = _fraction_failed(num_seeds, spread, shrink)
     with capsys.disabled():
@@ -87,7 +87,7 @@ def test_false_alarms_and_power(num_seeds, spread, shrink, capsys):
     assert power >= 0.90
 
 
-def test_the_rule_on_one_metric_at_twice_the_margin():
+def test_the_rule_has_its_designed_error_rates_on_one_metric():
     # The design figures: 0.9 % false alarms and 97 % power, five seeds, one sd of margin.
     draws = np.random.default_rng(0).normal(size=(2000, 5))
     assert np.mean([judge(d, 1.0) == REGRESSED for d in draws]) < 0.015

@@ -1,4 +1,4 @@
-"""The page of predictions in a browser: offline, without errors, for any words."""
+"""Test the page of predictions in a browser: offline, without errors, for any words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face hub: the part of its HTTP API that up- and downloads use."""
+"""A fake Hugging Face hub with the part of its HTTP API that uploads and downloads use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page in a browser: visible figures, explanations on a click, no requests."""
+"""Test the page in a browser: visible figures, explanations on a click, no requests."""
 
 from __future__ import annotations
 

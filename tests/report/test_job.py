@@ -1,4 +1,4 @@
-"""reports/<dataset>/: complete, reproducible, for every kind of dataset."""
+"""Test that reports/<dataset>/ is complete and reproducible for every kind of dataset."""
 
 from __future__ import annotations
 

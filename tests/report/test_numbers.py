@@ -1,4 +1,4 @@
-"""The numbers in the figures, against loops and hand calculations."""
+"""Compare the numbers in the figures with loops and hand calculations."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_label_groups_are_signs_or_classes() -> None:
     assert {n: int(mask.sum()) for n, mask in classes.label_groups().items()} == {"no": 1, "yes": 2}
 
 
-def test_confusion_in_seven_classes_rounds_as_acc7() -> None:
+def test_confusion_counts_round_labels_like_acc7() -> None:
     labels = [-2.6, 0.5, 1.5, 3.0]
     values = [[-3.4, 0.49, 2.5, 2.6], [-2.4, -0.6, 1.4, 9.0]]
     counts = confusion_counts(data(labels, values))
@@ -88,7 +88,7 @@ def test_a_narrower_range_has_fewer_classes() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 0.99), st.booleans()), min_size=1, max_size=40))
-def test_calibration_error_against_a_loop(pairs: list[tuple[float, bool]]) -> None:
+def test_the_calibration_error_equals_a_loop(pairs: list[tuple[float, bool]]) -> None:
     probabilities = np.array([[p, 1 - p] for p, _ in pairs])
     labels = np.array([int(label) for _, label in pairs])
     bins: dict[int, list[tuple[float, bool]]] = {}
@@ -132,7 +132,7 @@ def test_principal_components_keep_distances_of_planar_points() -> None:
     assert again[::-1] == pytest.approx(points)
 
 
-def test_principal_components_of_equal_points() -> None:
+def test_principal_components_of_equal_points_are_zero() -> None:
     points, share = principal_plane(np.ones((4, 3)))
     assert points == pytest.approx(np.zeros((4, 2)))
     assert share.tolist() == [0, 0]

@@ -171,7 +171,7 @@ def test_the_page_of_all_datasets_does_not_import_matplotlib() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_an_output_is_found_by_its_md5_not_by_the_newest_run() -> None:
+def test_a_record_is_found_by_its_md5_not_by_its_time() -> None:
     newer = replace(BASE, start="2026-02-01T00:00:00+00:00", outputs={"models/demo": "bbb.dir"})
     other = replace(BASE, dataset="mosi", start="2026-03-01T00:00:00+00:00")
     records = [other, newer, BASE]

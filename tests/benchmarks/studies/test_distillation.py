@@ -1,4 +1,4 @@
-"""The distillation study: summaries by hand, and a small study that is interrupted."""
+"""Test summaries of the distillation study, and a small study that is interrupted."""
 
 from __future__ import annotations
 
