@@ -39,12 +39,6 @@ class Workers:
             environment.pop(variable, None)
             if passive:
                 environment[variable] = value
-        self.num_processes, self.num_threads, self.passive, self.num_steps = (
-            num_processes,
-            num_threads,
-            passive,
-            num_steps,
-        )
         self.processes = [
             subprocess.Popen(
                 [
