@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--executor",
         choices=("local", "slurm", "ray"),
-        help="where to train (default: compute.executor in params.yaml)",
+        help="executor that runs the trainings (default: compute.executor in params.yaml)",
     )
 
 
